@@ -1,0 +1,197 @@
+"""ONNX protos: read a graph's signature, move its weights out, and write it so that it loads fast."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper, shape_inference
+
+from modelkit.cast import Array
+from modelkit.errors import ConversionError
+from modelkit.signature import Signature, TensorSpec, numpy_dtype
+
+# Smaller tensors stay inside the graph: those that a runtime does not repack (biases, scales) would otherwise sit
+# between the large ones and keep their pages in memory.
+EXTERNAL_BYTES = 16 << 10
+ALIGNMENT = 64
+PACKED_ITEMS = 64
+
+DTYPES = {
+    TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64",
+    TensorProto.INT8: "int8", TensorProto.INT16: "int16", TensorProto.INT32: "int32", TensorProto.INT64: "int64",
+    TensorProto.UINT8: "uint8", TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32",
+    TensorProto.UINT64: "uint64", TensorProto.BOOL: "bool", TensorProto.STRING: "string",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A graph on its way into a package.
+
+    `truth` answers for rows in the form the source was trained on, by output name; it and `against`, the name of
+    the source, are None for a graph that came without one. `rows` are example rows in that form, None if there
+    are none. `categories` are the values that encoders refuse to go beyond, by column.
+    """
+
+    proto: onnx.ModelProto
+    signature: Signature
+    rows: Any = None
+    against: str | None = None
+    truth: Callable[[Any], dict[str, Array]] | None = None
+    categories: dict[str, tuple[str, ...]] | None = None
+
+
+def read_proto(source: object) -> onnx.ModelProto | None:
+    """A private copy of an ONNX model given as path, bytes or proto; None for anything else."""
+    if isinstance(source, onnx.ModelProto):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(source)
+        return proto
+    try:
+        if isinstance(source, bytes | bytearray | memoryview):
+            return onnx.load_from_string(bytes(source))
+        if isinstance(source, str | os.PathLike):
+            return onnx.load(source)
+    except OSError:
+        raise
+    except Exception as error:
+        raise ConversionError(f"this is not a readable ONNX model: {error}") from error
+    return None
+
+
+def from_onnx(proto: onnx.ModelProto, rows: object) -> Source:
+    """A source from an ONNX model: its signature is the graph's own. Raises ConversionError."""
+    initialised = {tensor.name for tensor in proto.graph.initializer}
+    graph = proto.graph
+    if any(not _is_shaped(value) for value in graph.output):
+        graph = shape_inference.infer_shapes(proto).graph
+    inputs = tuple(tensor_spec(value) for value in graph.input if value.name not in initialised)
+    outputs = tuple(tensor_spec(value) for value in graph.output)
+    return Source(proto, Signature(inputs, outputs), rows)
+
+
+def _is_shaped(value: onnx.ValueInfoProto) -> bool:
+    return value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape")
+
+
+def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """The TensorSpec of a graph input or output. An unnamed leading dimension is called batch."""
+    if not value.type.HasField("tensor_type"):
+        raise ConversionError(f"{value.name!r} is not a tensor; convert with options={{'zipmap': False}}")
+    tensor = value.type.tensor_type
+    if tensor.elem_type not in DTYPES:
+        raise ConversionError(f"{value.name!r} has the element type {TensorProto.DataType.Name(tensor.elem_type)}")
+    if not tensor.HasField("shape"):
+        raise ConversionError(f"{value.name!r} has no declared rank, and none can be inferred; declare its shape")
+    shape: list[int | str] = []
+    for axis, dim in enumerate(tensor.shape.dim):
+        unnamed = "batch" if axis == 0 else f"{value.name}.{axis}"
+        shape.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or unnamed)
+    return TensorSpec(value.name, DTYPES[tensor.elem_type], tuple(shape))
+
+
+def row_bytes(proto: onnx.ModelProto) -> int:
+    """The most bytes that one row occupies in the inputs and outputs of any one node; 0 if unknown."""
+    try:
+        graph = shape_inference.infer_shapes(proto).graph
+    except Exception:  # noqa: BLE001 - unknown operators, huge graphs: the size is a hint
+        return 0
+    sizes: dict[str, int] = {}
+    for value in [*graph.value_info, *graph.input, *graph.output]:
+        tensor = value.type.tensor_type
+        dims = tensor.shape.dim[1:]
+        if tensor.elem_type in DTYPES and all(dim.HasField("dim_value") for dim in dims):
+            item = numpy_dtype(DTYPES[tensor.elem_type]).itemsize
+            sizes[value.name] = item * int(np.prod([dim.dim_value for dim in dims], initial=1))
+    return max((sum(sizes.get(name, 0) for name in [*n.input, *n.output]) for n in graph.node), default=0)
+
+
+def opsets(proto: onnx.ModelProto) -> dict[str, int]:
+    """The operator set versions of a model, by domain."""
+    return {entry.domain: entry.version for entry in proto.opset_import}
+
+
+def split_weights(proto: onnx.ModelProto, location: str) -> bytes:
+    """Move the large initialisers of `proto` into external data at `location`, and return that data."""
+    weights = bytearray()
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.STRING or tensor.data_location == TensorProto.EXTERNAL:
+            continue
+        array = numpy_helper.to_array(tensor)
+        if array.nbytes < EXTERNAL_BYTES:
+            continue
+        data = numpy_helper.from_array(array).raw_data
+        weights += bytes(-len(weights) % ALIGNMENT)
+        external = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        external.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", location), ("offset", len(weights)), ("length", len(data))):
+            external.external_data.add(key=key, value=str(value))
+        weights += data
+        tensor.CopyFrom(external)
+    return bytes(weights)
+
+
+def serialize(proto: onnx.ModelProto) -> bytes:
+    """Serialise a model with its long numeric attributes packed.
+
+    onnx.proto declares the lists of AttributeProto unpacked, a tag before every number, though every protobuf
+    parser reads both forms. Packed, the attributes of a forest are a quarter smaller and can be skipped at once.
+    """
+    nodes = b"".join(_field(1, _pack_node(node)) for node in proto.graph.node)
+    rest = onnx.ModelProto()
+    rest.CopyFrom(proto)
+    rest.graph.ClearField("node")
+    graph = rest.graph.SerializeToString(deterministic=True)
+    rest.ClearField("graph")
+    return rest.SerializeToString(deterministic=True) + _field(7, graph + nodes)
+
+
+def _pack_node(node: onnx.NodeProto) -> bytes:
+    slim = onnx.NodeProto()
+    slim.CopyFrom(node)
+    slim.ClearField("attribute")
+    return slim.SerializeToString(deterministic=True) + b"".join(_field(5, _pack(a)) for a in node.attribute)
+
+
+def _pack(attribute: onnx.AttributeProto) -> bytes:
+    if len(attribute.floats) + len(attribute.ints) < PACKED_ITEMS:
+        return attribute.SerializeToString(deterministic=True)
+    slim = onnx.AttributeProto()
+    slim.CopyFrom(attribute)
+    slim.ClearField("floats")
+    slim.ClearField("ints")
+    packed = slim.SerializeToString(deterministic=True)
+    if attribute.floats:
+        packed += _field(7, np.asarray(attribute.floats, "<f4").tobytes())
+    if attribute.ints:
+        # TensorProto.int64_data is the same list declared packed: one tag, a length, then the varints.
+        listed = TensorProto(int64_data=attribute.ints).SerializeToString()
+        packed += _field(8, listed[1 + len(_varint(_payload_size(listed))) :])
+    return packed
+
+
+def _payload_size(listed: bytes) -> int:
+    size = shift = 0
+    for byte in listed[1:]:
+        size |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:  # noqa: PLR2004 - no continuation bit
+            break
+    return size
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:  # noqa: PLR2004 - seven bits a byte
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(payload)) + payload

@@ -1,0 +1,299 @@
+"""The gate: no package is written before its graph has been compared with its source.
+
+What the gate learns becomes part of the signature: a column is nullable only if source and graph agree on rows
+where it is missing, whatever the example happened to hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import MISSING, Array, is_a
+from modelkit.convert.graph import Source
+from modelkit.errors import ConversionError, ParityError
+from modelkit.manifest import Parity
+from modelkit.model import Model
+from modelkit.signature import Column, Feeds, Signature
+
+MAX_ROWS = 2048
+PROBE_ROWS = 64
+BATCH_SIZES = (1, 7, 64)
+TOLERANCE = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}  # rtol, atol by the dtype the graph computes in
+UNSEEN = "\ufdd1 unseen"  # a category that no training set holds
+MAX_PROBED = 64  # columns that are probed one by one
+
+Answers = dict[str, Array]
+
+
+@dataclasses.dataclass
+class Differences:
+    """The running maxima of a comparison."""
+
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    flips: int = 0
+    ties: int = 0
+
+
+def tolerance(signature: Signature) -> tuple[float, float]:
+    """rtol and atol for a graph: those of float64 only if every number in and out of it is one."""
+    wide = all(spec.dtype not in ("float32", "float16") for spec in signature.inputs + signature.outputs)
+    return TOLERANCE["float64" if wide else "float32"]
+
+
+def open_signature(signature: Signature) -> Signature:
+    """The signature with every column nullable and any category allowed, to feed the graph what the gate wants."""
+    inputs = tuple(
+        dataclasses.replace(
+            spec, columns=tuple(dataclasses.replace(c, nullable=True, categories=None) for c in spec.columns)
+        )
+        for spec in signature.inputs
+    )
+    return dataclasses.replace(signature, inputs=inputs)
+
+
+def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | None) -> tuple[Signature, Parity]:
+    """Compare a graph with its source and return the signature that holds, with the figures.
+
+    Args:
+        source: the graph and what it came from.
+        build: makes a Model of the graph with a given signature.
+        feeds: rows to measure batch invariance on where the source brings none.
+
+    Raises:
+        ParityError: if the graph disagrees with its source.
+        ConversionError: if a column's categories cannot be told.
+    """
+    signature = source.signature
+    rtol, atol = tolerance(signature)
+    missing_rows, differences = 0, Differences()
+    with build(open_signature(signature)) as model:
+        if source.truth is not None:
+            rows = take(source.rows, MAX_ROWS)
+            differences = compare(source.truth(rows), model.run(rows), rtol, atol)
+            _refuse(source, differences, rtol, atol, f"{len(rows)} rows of the example")
+            signature, missing_rows = _probe(source, model, take(source.rows, PROBE_ROWS), differences)
+            feeds = model.signature.coerce(rows)
+        sizes, batch_max_abs, invariant = _batch_invariance(model, feeds, rtol, atol)
+    count = 0 if feeds is None else len(next(iter(feeds.values())))
+    return signature, Parity(
+        against=source.against,
+        rows=count,
+        missing_rows=missing_rows,
+        batch_sizes=sizes,
+        rtol=rtol,
+        atol=atol,
+        max_abs=differences.max_abs,
+        max_rel=differences.max_rel,
+        label_flips=differences.flips,
+        ties=differences.ties,
+        batch_max_abs=batch_max_abs,
+        batch_invariant=invariant,
+    )
+
+
+def take(rows: Any, count: int) -> Any:  # noqa: ANN401 - an array or a frame
+    """At most `count` rows, evenly spaced."""
+    if len(rows) <= count:
+        return rows
+    chosen = np.linspace(0, len(rows) - 1, count).astype(int)
+    return rows.iloc[chosen] if is_a(rows, "pandas", "DataFrame") else rows[chosen]
+
+
+def compare(truth: Answers, got: Answers, rtol: float, atol: float) -> Differences:
+    """Differences between two answers to the same rows. A label may differ only within tolerance of a tie."""
+    found = Differences()
+    for name, expected in truth.items():
+        if expected.shape != got[name].shape:
+            raise ParityError(f"output {name!r} has shape {got[name].shape}, the source gives {expected.shape}")
+        if expected.dtype.kind != "f":
+            continue
+        gap = _gap(expected, got[name])
+        relative = gap / np.maximum(1.0, np.abs(np.nan_to_num(expected)))
+        found.max_abs = max(found.max_abs, float(gap.max(initial=0.0)))
+        found.max_rel = max(found.max_rel, float(relative.max(initial=0.0)))
+    for name, expected in truth.items():
+        if expected.dtype.kind == "f":
+            continue
+        differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
+        rows = np.flatnonzero(differs.any(axis=1))
+        scores = truth.get("probabilities")
+        if len(rows) and scores is not None and scores.ndim == 2 and scores.shape[1] > 1:  # noqa: PLR2004
+            top = np.sort(scores[rows], axis=1)
+            tied = top[:, -1] - top[:, -2] <= 2 * (rtol + atol)
+            found.ties += int(tied.sum())
+            found.flips += int((~tied).sum())
+        else:
+            found.flips += len(rows)
+    return found
+
+
+def _gap(a: Array, b: Array) -> Array:
+    """|a - b|, zero where both are NaN or the same infinity, infinite where just one is."""
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    gap[(np.isnan(a) & np.isnan(b)) | (a == b)] = 0.0
+    return np.nan_to_num(gap, nan=np.inf, posinf=np.inf)
+
+
+def _agree(found: Differences, rtol: float, atol: float) -> bool:
+    return found.flips == 0 and found.max_rel <= rtol + atol
+
+
+def _refuse(source: Source, found: Differences, rtol: float, atol: float, where: str) -> None:
+    if not _agree(found, rtol, atol):
+        raise ParityError(
+            f"the converted graph disagrees with {source.against} on {where}: largest relative difference "
+            f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was saved",
+            parity=found,
+        )
+
+
+def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple[Signature, int]:  # noqa: ANN401
+    """Find out which columns may be missing and which categories are closed, by asking source and graph."""
+    columns = [column for spec in source.signature.inputs for column in spec.columns]
+    known = source.categories or {}
+    learned: dict[str, Column] = {}
+    probed = 0
+    together = len(columns) > MAX_PROBED
+    verdict = _accepts_missing(source, model, rows, range(len(columns)), total) if together else False
+    for i, column in enumerate(columns):
+        nullable = verdict if together else _accepts_missing(source, model, rows, [i], total)
+        probed += len(rows) if nullable else 0
+        categories = None
+        if column.dtype == "string" and not _accepts_unseen(source, model, rows, i, total):
+            categories = known.get(column.name)
+            if categories is None:
+                raise ConversionError(
+                    f"the source refuses unknown values of column {column.name!r}, and no encoder tells the known "
+                    f"ones; use OneHotEncoder(handle_unknown='ignore') or name the column in a ColumnTransformer",
+                    column=column.name,
+                )
+        learned[column.name] = dataclasses.replace(column, nullable=nullable, categories=categories)
+    inputs = tuple(
+        dataclasses.replace(spec, columns=tuple(learned[c.name] for c in spec.columns))
+        for spec in source.signature.inputs
+    )
+    return dataclasses.replace(source.signature, inputs=inputs), probed
+
+
+def _ask(source: Source, model: Model, rows: Any) -> Differences | None:  # noqa: ANN401
+    """Differences on `rows`, or None where the source refuses them."""
+    if source.truth is None:
+        return None
+    try:
+        truth = source.truth(rows)
+    except Exception:  # noqa: BLE001 - any refusal of the source counts
+        return None
+    rtol, atol = tolerance(source.signature)
+    return compare(truth, model.run(rows), rtol, atol)
+
+
+def _accepts_missing(source: Source, model: Model, rows: Any, which: Any, total: Differences) -> bool:  # noqa: ANN401
+    rtol, atol = tolerance(source.signature)
+    held = any(_is_missing_in(source.rows, i) for i in which)
+    blanked = rows
+    for i in which:
+        blanked = _blank(blanked, i, source.rows)
+    found = None if blanked is None else _ask(source, model, blanked)
+    if found is not None and not _agree(found, rtol, atol) and held:
+        names = [column.name for spec in source.signature.inputs for column in spec.columns]
+        _refuse(source, found, rtol, atol, f"rows where {[names[i] for i in which]} is missing, as in the example")
+    if found is None or not _agree(found, rtol, atol):
+        return False
+    _merge(total, found)
+    return True
+
+
+def _accepts_unseen(source: Source, model: Model, rows: Any, i: int, total: Differences) -> bool:  # noqa: ANN401
+    strange = rows.copy()
+    strange.isetitem(i, _like([UNSEEN] * len(rows), source.rows, i))
+    found = _ask(source, model, strange)
+    if found is None:
+        return False
+    rtol, atol = tolerance(source.signature)
+    _refuse(source, found, rtol, atol, f"rows with an unknown value of column {rows.columns[i]!r}")
+    _merge(total, found)
+    return True
+
+
+def _merge(total: Differences, found: Differences) -> None:
+    total.max_abs, total.max_rel = max(total.max_abs, found.max_abs), max(total.max_rel, found.max_rel)
+    total.ties += found.ties
+
+
+def _is_missing_in(rows: Any, i: int) -> bool:  # noqa: ANN401
+    if isinstance(rows, np.ndarray):
+        return bool(rows.dtype.kind == "f" and np.isnan(rows[:, i]).any())
+    return bool(rows.iloc[:, i].isna().any())
+
+
+def _blank(rows: Any, i: int, example: Any) -> Any:  # noqa: ANN401
+    """A copy of `rows` with every second value of column i missing; None where its dtype has no missing value."""
+    if isinstance(rows, np.ndarray):
+        blanked = rows.astype(rows.dtype if rows.dtype.kind == "f" else np.float64)
+        blanked[::2, i] = np.nan
+        return blanked
+    kind = getattr(rows.dtypes.iloc[i], "kind", "O")
+    if rows.dtypes.iloc[i] == bool:
+        return None
+    blanked = rows.copy()
+    if kind in "iu" and isinstance(rows.dtypes.iloc[i], np.dtype):
+        values: Any = rows.iloc[:, i].astype(float)
+        values.iloc[::2] = np.nan
+    else:
+        values = _like([None if row % 2 == 0 else v for row, v in enumerate(rows.iloc[:, i])], example, i)
+    blanked.isetitem(i, values)
+    return blanked
+
+
+def _like(values: list[Any], example: Any, i: int) -> Any:  # noqa: ANN401
+    """Values as a column of the example's dtype; in object columns, None or NaN as the example marks missing."""
+    import pandas as pd
+
+    column = example.iloc[:, i]
+    if column.dtype == object:
+        gone = column[column.isna()]
+        marker = gone.iloc[0] if len(gone) else np.nan
+        return np.array([marker if v is None else v for v in values], dtype=object)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return pd.array(values, dtype=object) if UNSEEN in values else pd.Categorical(values, dtype=column.dtype)
+    return pd.array(values, dtype=column.dtype)
+
+
+def _batch_invariance(
+    model: Model, feeds: Feeds | None, rtol: float, atol: float
+) -> tuple[tuple[int, ...], float, bool]:
+    """The sizes tried, the largest difference of any number between them, and whether rows are independent."""
+    if feeds is None or model.signature.batch is None:
+        return (), 0.0, False
+    count = min(len(next(iter(feeds.values()))), 4 * max(BATCH_SIZES))
+    feeds = {name: feed[:count] for name, feed in feeds.items()}
+    sizes = tuple(size for size in BATCH_SIZES if size < count) + (count,)
+    whole = model.run(_named(model, feeds))
+    worst = Differences()
+    for size in sizes[:-1]:
+        parts = [
+            model.run(_named(model, {name: feed[at : at + size] for name, feed in feeds.items()}))
+            for at in range(0, count, size)
+        ]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in whole}
+        if any(len(joined[name]) != len(whole[name]) for name in whole):
+            return sizes, 0.0, False
+        found = compare(whole, joined, rtol, atol)
+        worst.flips += found.flips
+        _merge(worst, found)
+    finite = worst.max_abs if np.isfinite(worst.max_abs) else 0.0
+    return sizes, finite, len(sizes) > 1 and _agree(worst, rtol, atol)
+
+
+def _named(model: Model, feeds: Feeds) -> dict[str, Array]:
+    """Feeds in a form that `run` coerces back to themselves."""
+    return model.signature.columns(feeds)
+
+
+__all__ = ["MISSING", "Differences", "compare", "gate", "open_signature", "take", "tolerance"]

@@ -1,0 +1,88 @@
+"""Every error modelkit raises, in one tree.
+
+ModelkitError
+├── SignatureError (ValueError)     the caller's rows do not fit the model's signature
+├── PackageError                    the file is not a package that can be opened
+│   ├── ContainerError              the zip container breaks the layout of a .mk file
+│   ├── ManifestError               modelkit.json is malformed, or of a newer format
+│   ├── IntegrityError              a member's size or hash, or the pinned digest, differs
+│   └── GraphError                  the ONNX graph uses something a package may not
+├── ConversionError                 the source cannot become an ONNX graph
+│   └── ParityError                 it became one, but the two disagree
+├── DeviceError                     what was asked for cannot run here
+├── BatchError                      a run could not be answered
+│   ├── ClosedError                 the model was closed
+│   └── OutputCountError            the rows that came out are not the rows that went in
+└── MissingExtraError (ImportError) an optional library is not installed
+
+Each error carries the objects it is about as attributes; its message says what happened, with which
+value, and what to do.
+"""
+
+
+class ModelkitError(Exception):
+    """Base of every modelkit error; keyword arguments become attributes of the error."""
+
+    def __init__(self, message: str, **about: object) -> None:
+        super().__init__(message)
+        self.__dict__.update(about)
+
+
+class SignatureError(ModelkitError, ValueError):
+    """Rows that do not fit a signature; `problems` lists every one of them."""
+
+
+class PackageError(ModelkitError):
+    """A file that cannot be opened or written as a package; `member` names the part at fault."""
+
+
+class ContainerError(PackageError):
+    """A zip container that breaks the layout of a `.mk` file."""
+
+
+class ManifestError(PackageError):
+    """A manifest that is malformed, inconsistent, or written for a newer reader."""
+
+
+class IntegrityError(PackageError):
+    """A member or a digest that differs from what the manifest or the caller states."""
+
+
+class GraphError(PackageError):
+    """An ONNX graph that a package may not contain, or that disagrees with its manifest."""
+
+
+class ConversionError(ModelkitError):
+    """A source that cannot be converted; `step` names the estimator at fault."""
+
+
+class ParityError(ConversionError):
+    """A converted graph that disagrees with its source; `parity` holds the figures."""
+
+
+class DeviceError(ModelkitError):
+    """A device or thread count that cannot be had; `device` is what was asked for."""
+
+
+class BatchError(ModelkitError):
+    """A run that could not be answered."""
+
+
+class ClosedError(BatchError):
+    """A model that was used after `close()`."""
+
+
+class OutputCountError(BatchError):
+    """A run that answered with another number of rows than it was given."""
+
+
+class MissingExtraError(ModelkitError, ImportError):
+    """An optional library that is not installed; `extra` names the extra that brings it."""
+
+    def __init__(self, feature: str, library: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs {library}, which is not installed: pip install 'modelkit-sdk[{extra}]'",
+            feature=feature,
+            library=library,
+            extra=extra,
+        )

@@ -1,0 +1,214 @@
+"""modelkit.json: what a package says about itself, as frozen values and as strict JSON.
+
+The sha256 of its exact bytes is the identity of the package, since it lists the hash of every other member.
+There is no field for code, import paths, session options or trust, and none is accepted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from modelkit.errors import ManifestError, SignatureError
+from modelkit.signature import Column, Signature, TensorSpec
+
+FORMAT = 1  # raise it only for a change that an older reader would misread; see docs/packaging.md
+MAX_BYTES = 1 << 20
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How the packaged graph was compared with its source when it was saved.
+
+    `against` is the source, None for a graph that came without one. Differences are the largest over every
+    compared output, `max_rel` relative to max(1, |source|). `label_flips` counts labels that differ although
+    the source was not within the tolerance of a tie; `ties` those that differ within it. `batch_max_abs` is the
+    largest difference of a row between batch sizes, and `batch_invariant` whether it stayed within tolerance.
+    """
+
+    against: str | None
+    rows: int
+    missing_rows: int
+    batch_sizes: tuple[int, ...]
+    rtol: float
+    atol: float
+    max_abs: float
+    max_rel: float
+    label_flips: int
+    ties: int
+    batch_max_abs: float
+    batch_invariant: bool
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a package: its path, size in bytes and sha256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A member that rides along under a name of its own."""
+
+    name: str
+    path: str
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a package says about itself.
+
+    `opsets` are the ONNX operator sets by domain, `row_bytes` the bytes of tensors that one row occupies at once
+    inside the graph (0 if unknown), `versions` the libraries that made the package.
+    """
+
+    format: int
+    name: str
+    version: str
+    signature: Signature
+    opsets: dict[str, int]
+    row_bytes: int
+    parity: Parity
+    versions: dict[str, str]
+    files: tuple[Member, ...]
+    attachments: tuple[Attachment, ...] = ()
+    digest: str = dataclasses.field(default="", compare=False)
+
+    def to_json(self) -> bytes:
+        """The manifest as UTF-8 JSON: sorted keys, floats that round-trip; equal manifests give equal bytes."""
+        return json.dumps(_plain(self), sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+
+    @staticmethod
+    def from_json(raw: bytes) -> Manifest:
+        """Parse and check a manifest. Raises ManifestError, naming the field."""
+        if len(raw) > MAX_BYTES:
+            raise ManifestError(f"modelkit.json has {len(raw)} bytes; at most {MAX_BYTES} are read")
+        try:
+            plain = json.loads(raw.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"modelkit.json is not strict JSON: {error}") from None
+        if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
+            raise ManifestError(
+                f"the package has format {plain['format']}, this modelkit reads up to {FORMAT}: upgrade modelkit-sdk"
+            )
+        manifest: Manifest = _build(Manifest, plain, "modelkit.json")
+        check_name(manifest.name, manifest.version)
+        return dataclasses.replace(manifest, digest=hashlib.sha256(raw).hexdigest())
+
+
+def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:  # noqa: ANN401 - a class or a value of it
+    return {field.name: field for field in dataclasses.fields(cls) if field.init and field.name != "digest"}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    if dataclasses.is_dataclass(value):
+        return {name: _plain(getattr(value, name)) for name in _fields(value)}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def check_name(name: str, version: str) -> None:
+    """Raise ManifestError unless a package may be called so."""
+    for what, value, pattern in (("name", name, NAME), ("version", version, VERSION)):
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ManifestError(f"{what} {value!r} must match {pattern.pattern}")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError(f"a key appears twice among {[key for key, _ in pairs]}")
+    return dict(pairs)
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _build(cls: Any, plain: object, where: str) -> Any:  # noqa: ANN401 - one builder for six classes
+    if not isinstance(plain, dict):
+        raise ManifestError(f"{where} must be an object, got {type(plain).__name__}")
+    fields = _fields(cls)
+    unknown = sorted(set(plain) - set(fields))
+    required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    absent = [name for name in required if name not in plain]
+    if unknown or absent:
+        raise ManifestError(f"{where}: unknown fields {unknown}, missing fields {absent}")
+    values = {name: _READ[str(fields[name].type)](value, f"{where}: {name}") for name, value in plain.items()}
+    try:
+        return cls(**values)
+    except SignatureError as error:
+        raise ManifestError(f"{where}: {error}") from None
+
+
+_Reader = Callable[[object, str], Any]
+
+
+def _of(*kinds: type) -> _Reader:
+    def read(value: object, where: str) -> object:
+        if type(value) not in kinds:
+            raise ManifestError(f"{where} must be {' or '.join(k.__name__ for k in kinds)}, got {value!r:.80}")
+        if isinstance(value, int) and abs(value) >= 1 << 63:
+            raise ManifestError(f"{where} is beyond 64 bits")
+        if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+            raise ManifestError(f"{where} holds a lone surrogate")
+        return value
+
+    return read
+
+
+def _tuple(item: _Reader) -> _Reader:
+    def read(value: object, where: str) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise ManifestError(f"{where} must be a list, got {value!r:.80}")
+        return tuple(item(entry, f"{where}[{i}]") for i, entry in enumerate(value))
+
+    return read
+
+
+def _map(item: _Reader) -> _Reader:
+    def read(value: object, where: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ManifestError(f"{where} must be an object, got {value!r:.80}")
+        return {key: item(entry, f"{where}.{key}") for key, entry in value.items()}
+
+    return read
+
+
+def _optional(item: _Reader) -> _Reader:
+    return lambda value, where: None if value is None else item(value, where)
+
+
+def _object(cls: type) -> _Reader:
+    return lambda value, where: _build(cls, value, where)
+
+
+# How each field annotation above, and those of the signature classes, is read back.
+_READ: dict[str, _Reader] = {
+    "str": _of(str),
+    "int": _of(int),
+    "bool": _of(bool),
+    "float": _of(float, int),
+    "str | None": _optional(_of(str)),
+    "tuple[int, ...]": _tuple(_of(int)),
+    "tuple[int | str, ...]": _tuple(_of(int, str)),
+    "tuple[str, ...] | None": _optional(_tuple(_of(str))),
+    "tuple[Any, ...] | None": _optional(_tuple(_of(str, int, float, bool))),
+    "dict[str, int]": _map(_of(int)),
+    "dict[str, str]": _map(_of(str)),
+    "tuple[Column, ...]": _tuple(_object(Column)),
+    "tuple[TensorSpec, ...]": _tuple(_object(TensorSpec)),
+    "tuple[Member, ...]": _tuple(_object(Member)),
+    "tuple[Attachment, ...]": _tuple(_object(Attachment)),
+    "Signature": _object(Signature),
+    "Parity": _object(Parity),
+}

@@ -1,0 +1,296 @@
+"""The one rule: a Model turns a batch into a batch.
+
+`Model` has two hooks, `signature` and `_run`; everything a user calls is written once on top of them.
+A wrapper overrides `_run` and `_arun` and calls the inner hooks, so rows are coerced once, in the caller's thread.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Self, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.errors import ClosedError, ModelkitError, OutputCountError, SignatureError
+from modelkit.signature import Feeds, Signature, check_dims, numpy_dtype
+
+if TYPE_CHECKING:
+    from modelkit.device import Placement
+    from modelkit.manifest import Manifest
+
+Outputs = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Call:
+    """How one call wants to be served.
+
+    `deadline` is a point on `time.monotonic()`, `priority` is 0, or -1 for work that may wait, and `key` is
+    what a rollout routes by. A bare model runs at once whatever they say; wrappers act on them.
+    """
+
+    deadline: float | None = None
+    priority: int = 0
+    key: str | None = None
+
+
+PLAIN = Call()
+
+
+def _call(deadline: float | None, priority: int, key: str | None) -> Call:
+    if priority not in (0, -1):
+        raise ValueError(f"priority is 0, or -1 for work that may wait; got {priority!r}")
+    if deadline is None:
+        return Call(None, priority, key)
+    if not deadline > 0:
+        raise ValueError(f"deadline is in seconds from now and must be positive; got {deadline!r}")
+    import time
+
+    return Call(time.monotonic() + deadline, priority, key)
+
+
+class Model(ABC):
+    """Has a `signature` and runs batches. Subclasses implement `signature` and `_run`; the rest is final."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def signature(self) -> Signature:
+        """What this model takes and gives."""
+
+    @abstractmethod
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        """Answer with the named outputs for coerced `feeds`; must be safe to call from any thread."""
+
+    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        import asyncio
+
+        return await asyncio.to_thread(self._run, feeds, outputs, call)
+
+    @final
+    def run(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Outputs:
+        """Every output by name, as arrays, for a batch of n rows.
+
+        Args:
+            X: n rows, in any form that `Signature.coerce` accepts.
+            deadline: seconds from now after which the answer is worthless (a Batcher then drops the request).
+            priority: 0, or -1 for work that may wait.
+            key: what a rollout routes by.
+
+        Raises:
+            SignatureError: if the rows do not fit the signature.
+            ClosedError: if the model was closed.
+        """
+        signature = self.signature
+        plain = deadline is None and priority == 0 and key is None
+        return self._run(
+            signature.coerce(X), signature.output_names, PLAIN if plain else _call(deadline, priority, key)
+        )
+
+    @final
+    def predict(self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None) -> Array:
+        """The primary output as an array of n rows: labels, predictions or embeddings. See `run`."""
+        signature = self.signature
+        name = signature.primary or _no_primary(signature)
+        plain = deadline is None and priority == 0 and key is None
+        return self._run(signature.coerce(X), (name,), PLAIN if plain else _call(deadline, priority, key))[name]
+
+    @final
+    def predict_proba(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Array:
+        """Class probabilities, shape (n, len(classes)), columns in the order of `classes_`. See `run`."""
+        signature = self.signature
+        if not signature.has_probabilities:
+            _no_probabilities(signature)
+        plain = deadline is None and priority == 0 and key is None
+        return self._run(
+            signature.coerce(X), ("probabilities",), PLAIN if plain else _call(deadline, priority, key)
+        )["probabilities"]
+
+    @final
+    async def arun(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Outputs:
+        """As `run`, without blocking the event loop."""
+        signature = self.signature
+        return await self._arun(signature.coerce(X), signature.output_names, _call(deadline, priority, key))
+
+    @final
+    async def apredict(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Array:
+        """As `predict`, without blocking the event loop."""
+        signature = self.signature
+        name = signature.primary or _no_primary(signature)
+        return (await self._arun(signature.coerce(X), (name,), _call(deadline, priority, key)))[name]
+
+    @final
+    async def apredict_proba(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Array:
+        """As `predict_proba`, without blocking the event loop."""
+        signature = self.signature
+        if not signature.has_probabilities:
+            _no_probabilities(signature)
+        feeds = signature.coerce(X)
+        return (await self._arun(feeds, ("probabilities",), _call(deadline, priority, key)))["probabilities"]
+
+    # What a wrapper passes on from the model it wraps.
+
+    @property
+    def inner(self) -> Model | None:
+        """The wrapped model, or None for a model that wraps nothing."""
+        return None
+
+    @property
+    def base(self) -> Model:
+        """The innermost model."""
+        return self if self.inner is None else self.inner.base
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the model really runs; None where that is up to a function of yours."""
+        return None if self.inner is None else self.inner.placement
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the package this model was loaded from, or None."""
+        return None if self.inner is None else self.inner.manifest
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of the package, by name."""
+        return MappingProxyType({}) if self.inner is None else self.inner.attachments
+
+    def close(self) -> None:
+        """Release what this model itself holds; a wrapper does not close what it wraps. Closing twice is fine."""
+
+    @final
+    def __enter__(self) -> Self:
+        return self
+
+    @final
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    # What scikit-learn's scorers and displays ask of an estimator.
+
+    @property
+    def classes_(self) -> Array:
+        """The labels of a classifier, in the order of the columns of `predict_proba`."""
+        if self.signature.classes is None:
+            raise AttributeError("this model is not a classifier: its signature has no classes")
+        return np.asarray(self.signature.classes)
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of columns over all inputs."""
+        return sum(len(spec.columns) or int(spec.shape[-1]) for spec in self.signature.inputs)
+
+    @final
+    def fit(self, X: object = None, y: object = None, **_: object) -> Self:
+        """Refused: a model is a finished thing. Raises TypeError."""
+        raise TypeError(
+            f"{type(self).__name__} is already trained and cannot be fitted; to evaluate it with tools that "
+            f"clone and fit, wrap it: sklearn.frozen.FrozenEstimator(model)"
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - scikit-learn is not imported here
+        from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
+
+        signature = self.signature
+        classifier, regressor = signature.classes is not None, signature.primary == "prediction"
+        tags = Tags(
+            estimator_type="classifier" if classifier else "regressor" if regressor else None,
+            target_tags=TargetTags(required=False),
+            classifier_tags=ClassifierTags() if classifier else None,
+            regressor_tags=RegressorTags() if regressor else None,
+            input_tags=InputTags(
+                allow_nan=any(column.nullable for spec in signature.inputs for column in spec.columns),
+                string=any(spec.dtype == "string" for spec in signature.inputs),
+            ),
+        )
+        tags.requires_fit = False
+        return tags
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.signature}>"
+
+
+def _no_primary(signature: Signature) -> str:
+    raise SignatureError(
+        f"predict needs a primary output, and none of {list(signature.output_names)} is named label, prediction "
+        f"or embedding; use run(X)[name], or name it: Signature(..., primary=name)",
+        signature=signature,
+    )
+
+
+def _no_probabilities(signature: Signature) -> None:
+    raise SignatureError(
+        f"predict_proba needs classes and an output named probabilities; this model gives "
+        f"{list(signature.output_names)}: use predict or run",
+        signature=signature,
+    )
+
+
+@final
+class FunctionModel(Model):
+    """A Model from `fn(feeds) -> outputs`, for tests and for whoever brings their own runtime; it is not saved.
+
+    Args:
+        fn: takes coerced tensors by name and returns every output by name.
+        signature: what `fn` takes and gives.
+        batchable: whether each row's answer is the same whatever rows it is batched with.
+    """
+
+    __slots__ = ("_fn", "batchable", "signature")
+
+    def __init__(
+        self, fn: Callable[[Feeds], Mapping[str, Any]], signature: Signature, batchable: bool = False  # noqa: FBT001, FBT002
+    ) -> None:
+        self._fn: Callable[[Feeds], Mapping[str, Any]] | None = fn
+        self.signature = signature
+        self.batchable = batchable
+
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:  # noqa: ARG002
+        if self._fn is None:
+            raise ClosedError("the model was closed")
+        sizes = check_dims(self.signature.inputs, feeds)
+        batch = self.signature.batch
+        if batch is not None and sizes[batch] == 0:
+            return self.signature.empty(outputs)
+        answer = self._fn(feeds)
+        specs = [spec for spec in self.signature.outputs if spec.name in outputs]
+        absent = [spec.name for spec in specs if spec.name not in answer]
+        if absent:
+            raise ModelkitError(f"the function gave {list(answer)}, without the outputs {absent} of its signature")
+        arrays = {spec.name: np.asarray(answer[spec.name]) for spec in specs}
+        for spec in specs:
+            array = arrays[spec.name]
+            if array.dtype.kind == "U":
+                arrays[spec.name] = array = array.astype(object)
+            if array.dtype != numpy_dtype(spec.dtype) or array.ndim != len(spec.shape):
+                raise ModelkitError(f"the function gave {array.dtype} {array.shape} for the output {spec}")
+            if batch is not None and len(array) != sizes[batch]:
+                raise OutputCountError(
+                    f"the function gave {len(array)} rows of {spec.name!r} for {sizes[batch]} rows of input",
+                    expected=sizes[batch],
+                    got=len(array),
+                )
+        check_dims(specs, arrays, sizes)
+        return arrays
+
+    def close(self) -> None:
+        """Drop the function; later calls raise ClosedError."""
+        self._fn = None

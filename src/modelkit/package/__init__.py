@@ -1,0 +1,1 @@
+"""The `.mk` file: container, graph scan, saving and loading."""

@@ -1,0 +1,143 @@
+"""Open a package: map the file, check it, and hand the graph and its weights to the runtime where they lie."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import threading
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import IO, Any
+
+from modelkit.errors import ContainerError, IntegrityError
+from modelkit.manifest import Manifest
+from modelkit.model import Model
+from modelkit.package import container, scan
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+
+MANIFEST = "modelkit.json"
+GRAPH = "model/model.onnx"
+WEIGHTS = "model/model.onnx.data"
+WEIGHTS_NAME = "model.onnx.data"
+L2_BYTES = 2 << 20
+
+
+def load(
+    source: Source, *, device: str = "auto", threads: int | str = "auto", digest: str | None = None
+) -> Model:
+    """Open a package and return its Model. No code from the package runs, and nothing is written to disk.
+
+    Args:
+        source: a path, the bytes of a package, or a binary file object (read to its end).
+        device: "auto" or "cpu".
+        threads: how many CPU threads the model may use; "auto" is every CPU this process may use.
+        digest: the sha256 of the manifest, as `inspect(source).digest` shows it; anything else is refused.
+
+    Raises:
+        PackageError: what is wrong with the file; its subclasses tell container, manifest, integrity and graph.
+        DeviceError: if the device or number of threads cannot be had.
+        MissingExtraError: if onnxruntime is not installed.
+    """
+    members = container.read(_open(source))
+    manifest = _manifest(members)
+    if digest is not None and digest.removeprefix("sha256:") != manifest.digest:
+        raise IntegrityError(
+            f"the package has digest {manifest.digest}, not the {digest} that was asked for",
+            expected=digest,
+            got=manifest.digest,
+        )
+    # Hashing releases the GIL, so it runs beside the import of the runtime.
+    failures: list[Exception] = []
+    hashing = threading.Thread(target=_hash, args=(members, manifest, failures), name="modelkit-hash")
+    hashing.start()
+    try:
+        from modelkit.runtimes.onnx import OnnxModel
+
+        weights = members.get(WEIGHTS)
+        scan.check(members[GRAPH], WEIGHTS_NAME, None if weights is None else len(weights))
+    finally:
+        hashing.join()
+    if failures:
+        raise failures[0]
+    return OnnxModel(
+        members[GRAPH],
+        manifest.signature,
+        weights=weights,
+        device=device,
+        threads=threads,
+        chunk=chunk_rows(manifest),
+        manifest=manifest,
+        attachments=attachments(members, manifest),
+    )
+
+
+def inspect(source: Source) -> Manifest:
+    """Read what a package says about itself, without hashing its content or running anything.
+
+    Raises PackageError, as `load` does.
+    """
+    return _manifest(container.read(_open(source)))
+
+
+def attachments(members: Mapping[str, memoryview], manifest: Manifest) -> Mapping[str, memoryview]:
+    """The attachments of a package by name, as views of the file."""
+    return MappingProxyType({a.name: members[a.path] for a in manifest.attachments})
+
+
+def chunk_rows(manifest: Manifest) -> int | None:
+    """How many rows to run at once: what keeps the tensors of one run in the second-level cache.
+
+    None for a graph whose rows were not shown to be independent of each other.
+    """
+    if not manifest.parity.batch_invariant:
+        return None
+    return min(max(L2_BYTES // max(manifest.row_bytes, 1), 256), 16384)
+
+
+def _open(source: Source) -> memoryview:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return memoryview(source).toreadonly().cast("B")
+    if not isinstance(source, str | os.PathLike):
+        return memoryview(_read_all(source))
+    with open(source, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise ContainerError(f"{os.fspath(source)!r} is empty, not a modelkit package")
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _read_all(file: Any) -> bytes:  # noqa: ANN401 - whatever has read()
+    data = file.read()
+    if not isinstance(data, bytes):
+        raise TypeError(f"a package is read from a path, bytes or a binary file object, not {type(file).__name__}")
+    return data
+
+
+def _manifest(members: Mapping[str, memoryview]) -> Manifest:
+    if next(iter(members), None) != MANIFEST:
+        raise ContainerError(f"the first member must be {MANIFEST}; this is another kind of zip file")
+    manifest = Manifest.from_json(bytes(members[MANIFEST]))
+    listed = [member.path for member in manifest.files]
+    if listed != list(members)[1:]:
+        odd = sorted(set(listed) ^ set(list(members)[1:])) or listed
+        raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
+    strays = {a.path for a in manifest.attachments} - set(listed)
+    if strays or GRAPH not in listed:
+        raise IntegrityError(f"the package lacks {sorted(strays) or GRAPH}", members=sorted(strays))
+    return manifest
+
+
+def _hash(members: Mapping[str, memoryview], manifest: Manifest, failures: list[Exception]) -> None:
+    for member in manifest.files:
+        data = members[member.path]
+        got = hashlib.sha256(data).hexdigest()
+        if len(data) != member.size or got != member.sha256:
+            failures.append(
+                IntegrityError(
+                    f"member {member.path!r} has sha256 {got} and {len(data)} bytes, the manifest says "
+                    f"{member.sha256} and {member.size}: the file was changed or damaged",
+                    member=member.path,
+                )
+            )
+            return

@@ -1,0 +1,153 @@
+"""Write a package: convert, prove, and put one file in place in a single step."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from modelkit import golden as golden_rows
+from modelkit.convert.graph import Source, from_onnx, opsets, read_proto, row_bytes, serialize, split_weights
+from modelkit.convert.parity import gate, open_signature, take
+from modelkit.convert.sklearn import from_sklearn, is_estimator
+from modelkit.errors import ConversionError, SignatureError
+from modelkit.manifest import FORMAT, Attachment, Manifest, Member, check_name
+from modelkit.package import container, scan
+from modelkit.package.load import GRAPH, MANIFEST, WEIGHTS, WEIGHTS_NAME
+from modelkit.runtimes.onnx import OnnxModel
+from modelkit.signature import Feeds, Signature
+
+LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "scikit-learn", "skl2onnx")
+
+
+def save(
+    model: object,
+    path: str | os.PathLike[str],
+    *,
+    example: object = None,
+    name: str,
+    version: str,
+    golden: object = None,
+) -> Manifest:
+    """Convert a trained model, prove that the result agrees with it, and write one package file.
+
+    The file appears whole or not at all: it is written beside `path` and renamed over it. Equal inputs and
+    library versions give equal bytes. No row of `example` is stored.
+
+    Args:
+        model: a fitted scikit-learn estimator or pipeline; or an ONNX model as a path, bytes or ModelProto.
+        path: where to write; an existing file is replaced.
+        example: rows as `fit` was given, at most 2,048 of which are compared. Needed for estimators.
+        name: lower-case letters, digits and '._-', at most 64.
+        version: letters, digits and '.+_-', at most 64.
+        golden: rows to store and replay in `Model.verify`; drawn at random by default.
+
+    Returns:
+        The manifest that was written; `manifest.digest` identifies the package.
+
+    Raises:
+        ConversionError: if the model cannot be converted; its subclass ParityError if the graph disagrees.
+        ManifestError: if name or version is not allowed.
+        GraphError: if an ONNX model uses what a package may not contain.
+    """
+    check_name(name, version)
+    source = _source(model, example)
+    weights = split_weights(source.proto, WEIGHTS_NAME)
+    graph = serialize(source.proto)
+    scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None)
+    build = partial(OnnxModel, graph, weights=memoryview(weights) if weights else None)
+    rows = _example_feeds(source)
+    signature, parity = gate(source, build, rows)
+    attached = _golden(build(signature), source, rows, golden)
+    members: container.Members = {GRAPH: graph, **({WEIGHTS: weights} if weights else {}), "golden.npz": attached}
+    manifest = Manifest(
+        format=FORMAT,
+        name=name,
+        version=version,
+        signature=signature,
+        opsets=opsets(source.proto),
+        row_bytes=row_bytes(source.proto),
+        parity=parity,
+        versions=_versions(),
+        files=tuple(Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()),
+        attachments=(Attachment(golden_rows.NAME, "golden.npz", golden_rows.MEDIA_TYPE),),
+    )
+    raw = manifest.to_json()
+    _write(Path(path), {MANIFEST: raw, **members})
+    return Manifest.from_json(raw)
+
+
+def _source(model: object, example: object) -> Source:
+    if is_estimator(model):
+        return from_sklearn(model, example)
+    proto = read_proto(model)
+    if proto is None:
+        raise ConversionError(
+            f"cannot save a {type(model).__name__}; pass a scikit-learn estimator, or an ONNX model as path, bytes "
+            f"or ModelProto",
+            step=type(model).__name__,
+        )
+    return from_onnx(proto, example)
+
+
+def _example_feeds(source: Source) -> Feeds | None:
+    """The example as tensors, for a graph that came without a source; random ones where there is no example."""
+    if source.truth is not None:
+        return open_signature(source.signature).coerce(take(source.rows, 512))
+    if source.rows is not None:
+        return source.signature.coerce(source.rows)
+    return golden_rows.draw(source.signature, None)
+
+
+def _golden(model: OnnxModel, source: Source, example: Feeds | None, rows: object) -> bytes:
+    with model:
+        signature: Signature = model.signature
+        feeds = golden_rows.draw(signature, example) if rows is None else signature.coerce(rows)
+        try:
+            outputs = model.run(signature.columns(feeds))
+        except (SignatureError, ConversionError):
+            raise
+        except Exception as error:
+            raise ConversionError(
+                f"the graph does not run on rows drawn for its signature {source.signature}: {error}; "
+                f"pass example= or golden= with rows it accepts"
+            ) from error
+        return golden_rows.encode(feeds, outputs)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _write(path: Path, members: Mapping[str, Any]) -> None:
+    """Write beside the target, flush to disk, rename over it: a reader sees the old file or the new one."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for piece in container.write(dict(members), aligned=frozenset({WEIGHTS})):
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp gives 0600; a package is for others to read
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,1 @@
+"""Where a graph is executed: one module per runtime."""
