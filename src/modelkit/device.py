@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from modelkit.errors import DeviceError
 
@@ -63,4 +64,4 @@ def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:
     """Split `rows` into the fewest chunks of at most `size` rows, as equal as they can be."""
     count = max(1, -(-rows // size))
     edges = [rows * i // count for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))

@@ -13,8 +13,8 @@ import numpy as np
 from modelkit.cast import Array, is_a
 from modelkit.errors import MissingExtraError, SignatureError
 
-# The names as the container holds them (a pandas Index, a list), and one 1-D array for each.
-Columns = tuple[Any, list[Array]]
+# The names as the container holds them (a pandas Index, a list), and one sequence of values for each.
+Columns = tuple[Any, list[Any]]
 
 
 def refuse_single(X: object) -> None:
@@ -24,7 +24,7 @@ def refuse_single(X: object) -> None:
         fix = "a pandas Series; pass a frame: df[['column']] for one column, df.iloc[[i]] for one row"
     elif is_a(X, "polars", "Series"):
         fix = "a polars Series; pass a frame: series.to_frame() for one column, df[i : i + 1] for one row"
-    elif isinstance(X, np.ndarray) and X.ndim < 2:  # noqa: PLR2004
+    elif isinstance(X, np.ndarray) and X.ndim < 2:
         fix = f"an array of shape {X.shape}; pass X.reshape(1, -1) for one row, X.reshape(-1, 1) for one column"
     elif isinstance(X, Mapping) and X and all(_is_scalar(value) for value in X.values()):
         fix = "a single record; pass a list of records: [record]"
@@ -37,17 +37,17 @@ def _is_scalar(value: object) -> bool:
 
 
 def read(X: object) -> Columns:
-    """The column names of `X` and its columns as 1-D arrays, masked where values are missing.
+    """The column names of `X`, and its columns in a form that `as_column` takes.
 
     Raises SignatureError for an object that has no named columns.
     """
+    if is_a(X, "pandas", "DataFrame"):
+        return X.columns, pandas_arrays(X)  # type: ignore[attr-defined]
     refuse_single(X)
     if isinstance(X, Mapping):
-        return _read_mapping(X)
-    if is_a(X, "pandas", "DataFrame"):
-        return X.columns, [_from_extension(values) for values in pandas_arrays(X)]  # type: ignore[attr-defined]
+        return list(X), list(X.values())
     if is_a(X, "polars", "DataFrame"):
-        return X.columns, [_read_polars(series) for series in X.get_columns()]  # type: ignore[attr-defined]
+        return X.columns, X.get_columns()  # type: ignore[attr-defined]
     if isinstance(X, list | tuple) and X and all(isinstance(row, Mapping) for row in X):
         return _read_records(X)
     if hasattr(X, "__arrow_c_stream__"):
@@ -65,33 +65,42 @@ def read(X: object) -> Columns:
 
 
 def as_column(values: object) -> Array:
-    """One column of a dict -> a 1-D array. Lists keep their Python values, so that types are judged one by one."""
+    """One column in any form -> a 1-D array, masked where a value of a type without NaN is missing.
+
+    Lists keep their Python values, so that types are judged one by one. Raises SignatureError for other shapes.
+    """
+    array: Array
     if isinstance(values, np.ndarray):
         array = values
     elif isinstance(values, list | tuple):
-        array = np.empty(len(values), dtype=object)
-        array[:] = values
-    elif is_a(values, "pandas", "Series", "Index"):
-        array = _from_extension(values.array)  # type: ignore[attr-defined]
+        array = _from_list(values)
+    elif is_a(values, "pandas", "Series") or is_a(values, "pandas", "Index"):
+        return as_column(values.array)  # type: ignore[attr-defined]
+    elif hasattr(values, "isna") and hasattr(values, "dtype"):
+        array = _from_extension(values)
     elif is_a(values, "polars", "Series"):
         array = _read_polars(values)
     elif hasattr(values, "__arrow_array__") or hasattr(values, "__arrow_c_array__") or is_a(values, "pyarrow", "Array"):
         array = _from_arrow(values)
     else:
         array = np.asarray(values)
-    if array.ndim == 2 and array.shape[1] == 1:  # noqa: PLR2004
+    if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        raise SignatureError(f"a column has shape {array.shape}; it must have one value a row, shape (n,)")
+        fix = "; a batch has one value a row: pass a list of records, [record]" if array.ndim == 0 else ""
+        raise SignatureError(f"a column has shape {array.shape} where (n,) is expected{fix}")
     return array
 
 
-def _read_mapping(X: Mapping[Any, Any]) -> Columns:
-    columns = [as_column(values) for values in X.values()]
-    lengths = {str(name): len(column) for name, column in zip(X, columns, strict=True)}
-    if len(set(lengths.values())) > 1:
-        raise SignatureError(f"the columns have different lengths: {lengths}", problems=(lengths,))
-    return list(X), columns
+def _from_list(values: list[Any] | tuple[Any, ...]) -> Array:
+    types = {*map(type, values)}
+    if types in ({float}, {bool}):
+        return np.array(values)
+    if types == {int} and max(values) < 1 << 63 and min(values) >= -(1 << 63):
+        return np.array(values, np.int64)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def _read_records(records: list[Any] | tuple[Any, ...]) -> Columns:
@@ -104,10 +113,10 @@ def _read_records(records: list[Any] | tuple[Any, ...]) -> Columns:
                 f"(write a missing value as None)",
                 problems=tuple(odd),
             )
-    return names, [as_column([record[name] for record in records]) for name in names]
+    return names, [[record[name] for record in records] for name in names]
 
 
-def pandas_arrays(df: Any) -> list[Any]:  # noqa: ANN401
+def pandas_arrays(df: Any) -> list[Any]:
     """The arrays behind a frame's columns.
 
     `_iter_column_arrays` skips building a Series per column, which is what makes small frames slow
@@ -117,18 +126,18 @@ def pandas_arrays(df: Any) -> list[Any]:  # noqa: ANN401
     return list(arrays()) if arrays is not None else [df.iloc[:, i].array for i in range(df.shape[1])]
 
 
-def _from_extension(values: Any) -> Array:  # noqa: ANN401
-    if type(values) is np.ndarray:
-        return values
+def _from_extension(values: Any) -> Array:
     dtype = values.dtype
     if dtype.kind in "biuf" and hasattr(dtype, "numpy_dtype"):  # Int64, boolean, Float32 and their Arrow twins
         gone = np.asarray(values.isna())
         data = values.to_numpy(dtype=dtype.numpy_dtype, na_value=False if dtype.kind == "b" else 0)
         return np.ma.MaskedArray(data, mask=gone) if gone.any() else data
+    if dtype.kind == "O":  # strings and categories; np.asarray takes twice as long
+        return np.asarray(values.to_numpy(dtype=object))
     return np.asarray(values)
 
 
-def _read_polars(series: Any) -> Array:  # noqa: ANN401
+def _read_polars(series: Any) -> Array:
     gone = series.is_null().to_numpy() if series.null_count() else None
     if not series.dtype.is_numeric() and str(series.dtype) != "Boolean":
         return as_column(series.to_list()) if not series.dtype.is_temporal() else series.to_numpy()
@@ -137,16 +146,16 @@ def _read_polars(series: Any) -> Array:  # noqa: ANN401
     return np.ma.MaskedArray(series.fill_null(strategy="zero").to_numpy(), mask=gone)
 
 
-def _read_arrow(X: Any) -> Columns:  # noqa: ANN401
+def _read_arrow(X: Any) -> Columns:
     try:
         import pyarrow as pa
     except ImportError:
         raise MissingExtraError("reading an Arrow stream", "pyarrow", "frames") from None
     table = pa.table(X)
-    return list(table.column_names), [_from_arrow(column) for column in table.columns]
+    return list(table.column_names), list(table.columns)
 
 
-def _from_arrow(column: Any) -> Array:  # noqa: ANN401
+def _from_arrow(column: Any) -> Array:
     import pyarrow as pa
 
     if not isinstance(column, pa.Array | pa.ChunkedArray):
@@ -158,7 +167,7 @@ def _from_arrow(column: Any) -> Array:  # noqa: ANN401
     numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
     if numeric and column.null_count:
         gone = column.is_null().to_numpy(zero_copy_only=False)
-        data = column.fill_null(False if pa.types.is_boolean(kind) else 0)  # noqa: FBT003
+        data = column.fill_null(False if pa.types.is_boolean(kind) else 0)
         return np.ma.MaskedArray(data.to_numpy(zero_copy_only=False), mask=gone)
     if numeric or pa.types.is_temporal(kind):
         return np.asarray(column.to_numpy(zero_copy_only=False))

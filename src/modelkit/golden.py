@@ -45,12 +45,14 @@ def _draw(spec: TensorSpec, example: Array | None, rng: np.random.Generator) -> 
     else:
         low, high = (-1, 1) if dtype.kind == "f" else (0, 1)
     drawn = low + (np.asarray(high, np.float64) - low) * rng.random(shape)
-    return (drawn if dtype.kind == "f" else np.rint(drawn)).astype(dtype)
+    return np.asarray(drawn if dtype.kind == "f" else np.rint(drawn)).astype(dtype)
 
 
 def encode(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
     """An npz without pickled objects: strings become fixed-width unicode."""
-    arrays = {f"in{i}": a for i, a in enumerate(feeds.values())} | {f"out{i}": a for i, a in enumerate(outputs.values())}
+    arrays = {f"in{i}": a for i, a in enumerate(feeds.values())} | {
+        f"out{i}": a for i, a in enumerate(outputs.values())
+    }
     file = io.BytesIO()
     np.savez(file, **{name: a.astype(str) if a.dtype == object else a for name, a in arrays.items()})  # type: ignore[arg-type]
     return file.getvalue()

@@ -46,6 +46,15 @@ class Parity:
     batch_max_abs: float
     batch_invariant: bool
 
+    def __str__(self) -> str:
+        invariant = f"rows {'agree' if self.batch_invariant else 'DIFFER'} across batch sizes {list(self.batch_sizes)}"
+        if self.against is None:
+            return f"no source to compare with; {invariant} (max diff {self.batch_max_abs:.2g})"
+        return (
+            f"{self.rows} rows against {self.against}: max rel diff {self.max_rel:.2g} (allowed {self.rtol:g}), "
+            f"{self.label_flips} labels flipped; {invariant} (max diff {self.batch_max_abs:.2g})"
+        )
+
 
 @dataclass(frozen=True)
 class Member:
@@ -107,11 +116,11 @@ class Manifest:
         return dataclasses.replace(manifest, digest=hashlib.sha256(raw).hexdigest())
 
 
-def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:  # noqa: ANN401 - a class or a value of it
+def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:
     return {field.name: field for field in dataclasses.fields(cls) if field.init and field.name != "digest"}
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {name: _plain(getattr(value, name)) for name in _fields(value)}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
@@ -134,7 +143,7 @@ def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 
-def _build(cls: Any, plain: object, where: str) -> Any:  # noqa: ANN401 - one builder for six classes
+def _build(cls: Any, plain: object, where: str) -> Any:
     if not isinstance(plain, dict):
         raise ManifestError(f"{where} must be an object, got {type(plain).__name__}")
     fields = _fields(cls)

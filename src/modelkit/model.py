@@ -10,17 +10,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import Any, Self, final
 
 import numpy as np
 
+from modelkit import golden, html
 from modelkit.cast import Array
-from modelkit.errors import ClosedError, ModelkitError, OutputCountError, SignatureError
+from modelkit.device import Placement
+from modelkit.errors import (
+    ClosedError,
+    IntegrityError,
+    ModelkitError,
+    OutputCountError,
+    PackageError,
+    SignatureError,
+)
+from modelkit.manifest import Manifest
 from modelkit.signature import Feeds, Signature, check_dims, numpy_dtype
-
-if TYPE_CHECKING:
-    from modelkit.device import Placement
-    from modelkit.manifest import Manifest
 
 Outputs = dict[str, Array]
 
@@ -73,9 +79,7 @@ class Model(ABC):
         return await asyncio.to_thread(self._run, feeds, outputs, call)
 
     @final
-    def run(
-        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
-    ) -> Outputs:
+    def run(self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None) -> Outputs:
         """Every output by name, as arrays, for a batch of n rows.
 
         Args:
@@ -111,9 +115,9 @@ class Model(ABC):
         if not signature.has_probabilities:
             _no_probabilities(signature)
         plain = deadline is None and priority == 0 and key is None
-        return self._run(
-            signature.coerce(X), ("probabilities",), PLAIN if plain else _call(deadline, priority, key)
-        )["probabilities"]
+        return self._run(signature.coerce(X), ("probabilities",), PLAIN if plain else _call(deadline, priority, key))[
+            "probabilities"
+        ]
 
     @final
     async def arun(
@@ -170,7 +174,59 @@ class Model(ABC):
         """The attachments of the package, by name."""
         return MappingProxyType({}) if self.inner is None else self.inner.attachments
 
-    def close(self) -> None:
+    @final
+    def warmup(self) -> None:
+        """Run the golden rows at every batch size that was proven at save time, so that no request pays for it.
+
+        Raises PackageError for a model that came without golden rows.
+        """
+        feeds, _ = self._golden()
+        rows = len(next(iter(feeds.values())))
+        sizes = self.manifest.parity.batch_sizes if self.manifest is not None else ()
+        for size in sizes or (rows,):
+            self._run(
+                {name: np.resize(feed, (size, *feed.shape[1:])) for name, feed in feeds.items()},
+                self.signature.output_names,
+                PLAIN,
+            )
+
+    @final
+    def verify(self) -> float:
+        """Run the golden rows again and return the largest relative difference from what they gave at save time.
+
+        Raises IntegrityError where it passes the tolerance in the manifest, or a label differs: then this machine,
+        runtime or device does not compute what was proven. Raises PackageError for a model without golden rows.
+        """
+        feeds, expected = self._golden()
+        got = self._run(feeds, self.signature.output_names, PLAIN)
+        parity = self.manifest.parity if self.manifest is not None else None
+        worst = 0.0
+        for name, array in expected.items():
+            if array.dtype.kind != "f":
+                gap = 0.0 if np.array_equal(array, got[name]) else np.inf
+            else:
+                with np.errstate(invalid="ignore"):
+                    differs = np.abs(got[name] - array) / np.maximum(1.0, np.abs(array))
+                gap = float(
+                    np.where(np.isnan(array) & np.isnan(got[name]) | (array == got[name]), 0, differs).max(initial=0)
+                )
+            if not gap <= (parity.rtol + parity.atol if parity is not None else 0.0):
+                raise IntegrityError(
+                    f"output {name!r} of the golden rows differs by {gap:.2g} from what it was at save time; "
+                    f"compare the versions in the manifest with `modelkit doctor`",
+                    output=name,
+                    difference=gap,
+                )
+            worst = max(worst, gap)
+        return worst
+
+    def _golden(self) -> tuple[Feeds, Outputs]:
+        data = self.attachments.get(golden.NAME)
+        if data is None:
+            raise PackageError(f"{type(self.base).__name__} holds no golden rows; they come with a saved package")
+        return golden.decode(data, self.signature)
+
+    def close(self) -> None:  # noqa: B027 - most wrappers hold nothing
         """Release what this model itself holds; a wrapper does not close what it wraps. Closing twice is fine."""
 
     @final
@@ -206,7 +262,7 @@ class Model(ABC):
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
-    def __sklearn_tags__(self) -> Any:  # noqa: ANN401 - scikit-learn is not imported here
+    def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
 
         signature = self.signature
@@ -225,7 +281,18 @@ class Model(ABC):
         return tags
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.signature}>"
+        name = "" if self.manifest is None else f" {self.manifest.name} {self.manifest.version}"
+        return f"<{type(self).__name__}{name}: {self.signature}>"
+
+    def _repr_html_(self) -> str:
+        facts = [] if self.placement is None else [("placement", str(self.placement))]
+        title = type(self).__name__
+        if self.manifest is not None:
+            title = f"{self.manifest.name} {self.manifest.version}"
+            facts += [("parity", str(self.manifest.parity)), ("digest", f"sha256:{self.manifest.digest}")]
+        if self.signature.classes is not None:
+            facts.append(("classes", ", ".join(map(str, self.signature.classes))))
+        return html.card(title, facts, ("", "tensor", "dtype", "shape", "columns"), self.signature.table())
 
 
 def _no_primary(signature: Signature) -> str:
@@ -254,16 +321,24 @@ class FunctionModel(Model):
         batchable: whether each row's answer is the same whatever rows it is batched with.
     """
 
-    __slots__ = ("_fn", "batchable", "signature")
+    __slots__ = ("_fn", "_signature", "batchable")
 
     def __init__(
-        self, fn: Callable[[Feeds], Mapping[str, Any]], signature: Signature, batchable: bool = False  # noqa: FBT001, FBT002
+        self,
+        fn: Callable[[Feeds], Mapping[str, Any]],
+        signature: Signature,
+        batchable: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         self._fn: Callable[[Feeds], Mapping[str, Any]] | None = fn
-        self.signature = signature
+        self._signature = signature
         self.batchable = batchable
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:  # noqa: ARG002
+    @property
+    def signature(self) -> Signature:
+        """What the function takes and gives."""
+        return self._signature
+
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         if self._fn is None:
             raise ClosedError("the model was closed")
         sizes = check_dims(self.signature.inputs, feeds)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelkit import frames
-from modelkit.cast import MISSING, Array, CastError, is_missing, rows_of, to_dtype
+from modelkit.cast import MISSING, Array, CastError, Rule, cast_column, quick_cast
 from modelkit.errors import SignatureError
 
 NUMERIC = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
@@ -95,7 +95,9 @@ class Signature:
     output_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     has_probabilities: bool = field(init=False, repr=False, compare=False)
     batch: str | None = field(init=False, repr=False, compare=False)
-    _fast: tuple[str, np.dtype[Any], tuple[int, ...], bool] | None = field(init=False, repr=False, compare=False)
+    _fast: tuple[str, tuple[int, ...], Rule] | None = field(init=False, repr=False, compare=False)
+    _plan: list[tuple[str, list[Rule]]] = field(init=False, repr=False, compare=False)
+    _singles: list[tuple[str, np.dtype[Any] | None, Rule]] = field(init=False, repr=False, compare=False)
     _names: list[str] = field(init=False, repr=False, compare=False)
     _seen: tuple[object, list[int]] = field(init=False, repr=False, compare=False)
 
@@ -103,7 +105,11 @@ class Signature:
         derive = partial(object.__setattr__, self)
         derive("output_names", tuple(spec.name for spec in self.outputs))
         names = [column.name for spec in self.inputs for column in spec.columns]
-        for kind, seen in (("input", [s.name for s in self.inputs]), ("output", list(self.output_names)), ("column", names)):
+        for kind, seen in (
+            ("input", [s.name for s in self.inputs]),
+            ("output", list(self.output_names)),
+            ("column", names),
+        ):
             twice = sorted({name for name in seen if seen.count(name) > 1}) if len(set(seen)) < len(seen) else []
             if twice or (not seen and kind != "column"):
                 raise SignatureError(f"a signature needs distinct {kind} names, at least one; got {seen}")
@@ -116,10 +122,14 @@ class Signature:
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
         derive("batch", next((dim for dim in leading if len(leading) == 1 and isinstance(dim, str)), None))
         derive("_fast", _fast_path(self.inputs))
+        plan = [(spec.name, _rules(spec)) for spec in self.inputs]
+        derive("_plan", plan)
+        single = all(len(spec.columns) == 1 for spec in self.inputs)
+        derive("_singles", [(name, rules[0].as_is, rules[0]) for name, rules in plan] if single else [])
         derive("_names", names)
         derive("_seen", (None, []))
 
-    def coerce(self, X: object) -> Feeds:
+    def coerce(self, X: Any) -> Feeds:
         """Turn the caller's rows into tensors by name.
 
         Args:
@@ -129,23 +139,23 @@ class Signature:
         Raises:
             SignatureError: listing everything that does not fit.
         """
-        fast = self._fast
-        if fast is not None and type(X) is np.ndarray:
-            name, dtype, trailing, checked = fast
-            if X.dtype is dtype and X.shape[1:] == trailing:
-                # The dot product of X with itself is finite only if every element is: one pass, no temporary.
-                if not checked:
-                    return {name: X}
-                norm = np.vdot(X, X)
-                if norm - norm == 0:
-                    return {name: X}
-        return self._coerce(X)
-
-    def _coerce(self, X: object) -> Feeds:
-        if isinstance(X, np.ndarray):
-            frames.refuse_single(X) if X.ndim < min(2, len(self.inputs[0].shape)) else None
+        kind = type(X)
+        if kind is np.ndarray:
+            if self._fast is not None:
+                name, trailing, rule = self._fast
+                if X.shape[1:] == trailing:
+                    out = quick_cast(X, rule)
+                    if out is not None:
+                        return {name: out}
             return self._from_array(X)
-        if isinstance(X, Mapping) and not self._is_per_column and {*X} == {spec.name for spec in self.inputs}:
+        if kind is dict and len(X) == len(self._names):
+            try:
+                columns = [X[name] for name in self._names]
+            except KeyError:
+                pass  # named below, together with what else does not fit
+            else:
+                return self._from_columns(columns)
+        if isinstance(X, dict) and X.keys() == {spec.name for spec in self.inputs}:
             return self._from_tensors(X)
         key, columns = frames.read(X)
         if not self._names:
@@ -153,67 +163,88 @@ class Signature:
             raise SignatureError(
                 f"the inputs have no named columns; pass an array, or a dict of arrays by input name ({expected})"
             )
-        return self._from_columns(columns, self._order(key))
-
-    @property
-    def _is_per_column(self) -> bool:
-        return all(len(spec.columns) == 1 and spec.columns[0].name == spec.name for spec in self.inputs)
+        order = self._order(key)
+        return self._from_columns([columns[at] for at in order] if order else columns)
 
     def _order(self, key: Iterable[object]) -> list[int]:
-        """For each column of the signature, its position among the caller's."""
+        """For each column of the signature, its position among the caller's; empty where they are in order."""
         seen_key, seen_order = self._seen
         if key is seen_key:
             return seen_order
         found = [str(name) for name in key]
-        names = self._names
-        if found == names:
-            order = list(range(len(names)))
+        if found == self._names:
+            order = []
         else:
-            _check_names(names, found)
+            _check_names(self._names, found)
             position = {name: i for i, name in enumerate(found)}
-            order = [position[name] for name in names]
+            order = [position[name] for name in self._names]
         if not isinstance(key, list):  # an immutable pandas Index, shared by every slice of a frame
             object.__setattr__(self, "_seen", (key, order))
         return order
 
-    def _from_columns(self, columns: list[Array], order: list[int]) -> Feeds:
+    def _from_columns(self, columns: list[Any]) -> Feeds:
+        """Tensors from one sequence of values for each column, in the signature's order."""
+        if self._singles:
+            feeds = self._quick_columns(columns)
+            if feeds is not None:
+                return feeds
+        problems, cast = [], []
+        for rule, values in zip((rule for _, rules in self._plan for rule in rules), columns, strict=True):
+            try:
+                array = frames.as_column(values)
+                quick = quick_cast(array, rule)
+                cast.append(cast_column(array, rule) if quick is None else quick)
+            except (CastError, SignatureError) as error:
+                problems.append(f"column {rule.name!r}: {error}")
+        lengths = {len(values) for values in cast}
+        if problems or len(lengths) > 1:
+            raise _refused(problems or [f"the columns have different lengths: {sorted(lengths)}"])
+        taken = iter(cast)
+        return {name: _block([next(taken) for _ in rules], rules[0].target) for name, rules in self._plan}
+
+    def _quick_columns(self, columns: list[Any]) -> Feeds | None:
+        """The usual case of one tensor a column, with the least work; None where something needs a closer look."""
         feeds: Feeds = {}
-        problems: list[str] = []
-        at = 0
-        for spec in self.inputs:
-            target = numpy_dtype(spec.dtype)
-            cast = []
-            for column in spec.columns:
+        shape: tuple[int, ...] | None = None
+        flat = True
+        for (name, as_is, rule), values in zip(self._singles, columns, strict=True):
+            if type(values) is not np.ndarray:
                 try:
-                    cast.append(_cast_column(columns[order[at]], column, target))
-                except CastError as error:
-                    problems.append(f"column {column.name!r}: {error}")
-                at += 1
-            if len(cast) == 1:
-                feeds[spec.name] = cast[0].reshape(-1, 1)
-            elif not problems:
-                block = np.empty((len(cast[0]), len(cast)), target)
-                for j, values in enumerate(cast):
-                    block[:, j] = values
-                feeds[spec.name] = block
-        if problems:
-            raise _refused(problems)
+                    values = frames.as_column(values)  # noqa: PLW2901 - the same values as an array
+                except SignatureError:
+                    return None
+                if type(values) is not np.ndarray:  # masked
+                    return None
+            if values.shape != shape:
+                if shape is not None:
+                    return None
+                shape = values.shape
+                flat = len(shape) == 1
+                if not flat and shape[1:] != (1,):
+                    return None
+            if values.dtype is not as_is:
+                values = quick_cast(values, rule)  # noqa: PLW2901
+                if values is None:
+                    return None
+            feeds[name] = values[:, None] if flat else values
         return feeds
 
     def _from_array(self, X: Array) -> Feeds:
+        if X.ndim < min(2, len(self.inputs[0].shape)):
+            frames.refuse_single(X)
         if len(self.inputs) == 1:
-            return self._bind({self.inputs[0].name: _cast_tensor(X, self.inputs[0])})
-        names = self._names
-        if not self._is_per_column:
+            return self._from_tensors({self.inputs[0].name: X})
+        if len(self._names) != len(self.inputs):
             raise SignatureError(f"one array cannot feed {len(self.inputs)} inputs; pass a dict of arrays by name")
-        if X.ndim != 2 or X.shape[1] != len(names):  # noqa: PLR2004
-            raise SignatureError(f"an array of shape {X.shape} cannot feed {len(names)} columns: {names}")
-        return self._from_columns([X[:, j] for j in range(len(names))], list(range(len(names))))
+        if X.ndim != 2 or X.shape[1] != len(self._names):
+            raise SignatureError(f"an array of shape {X.shape} cannot feed {len(self._names)} columns: {self._names}")
+        return self._from_columns(list(X.T))
 
     def _from_tensors(self, X: Mapping[str, Any]) -> Feeds:
-        return self._bind({spec.name: _cast_tensor(np.asarray(X[spec.name]), spec) for spec in self.inputs})
-
-    def _bind(self, feeds: Feeds) -> Feeds:
+        feeds = {
+            spec.name: cast_tensor(np.asarray(X[spec.name]), spec, rules)
+            for spec, (_, rules) in zip(self.inputs, self._plan, strict=True)
+        }
         check_dims(self.inputs, feeds)
         return feeds
 
@@ -242,44 +273,57 @@ class Signature:
             for name in outputs
         }
 
+    def table(self) -> list[tuple[str, str, str, str, str]]:
+        """One line a tensor for people: input or output, name, dtype, shape, columns."""
+        return [
+            (kind, spec.name, spec.dtype, f"({', '.join(map(str, spec.shape))})", _summary(spec.columns))
+            for kind, specs in (("input", self.inputs), ("output", self.outputs))
+            for spec in specs
+        ]
+
     def __str__(self) -> str:
         return f"({'; '.join(map(str, self.inputs))}) -> ({'; '.join(map(str, self.outputs))})"
 
 
-def _fast_path(inputs: tuple[TensorSpec, ...]) -> tuple[str, np.dtype[Any], tuple[int, ...], bool] | None:
-    """How to accept an array as it is: name, dtype, trailing sizes, and whether it must be finite."""
-    spec = inputs[0]
+def _summary(columns: tuple[Column, ...]) -> str:
+    if not columns:
+        return ""
+    shown = ", ".join(column.name for column in columns[:4]) + (", ..." if len(columns) > 4 else "")
+    traits = {column.dtype + (", may be missing" if column.nullable else "") for column in columns}
+    closed = [f"one of {list(column.categories)}" for column in columns if column.categories]
+    return f"{shown} ({'; '.join([*sorted(traits), *closed])})"
+
+
+def _rules(spec: TensorSpec) -> list[Rule]:
+    """How to cast each column of a tensor; one nameless rule for a tensor without columns."""
+    target = numpy_dtype(spec.dtype)
+    if not spec.columns:
+        return [Rule(spec.name, target, target, nullable=True)]
+    return [Rule(c.name, target, numpy_dtype(c.dtype), c.nullable, c.categories) for c in spec.columns]
+
+
+def _fast_path(inputs: tuple[TensorSpec, ...]) -> tuple[str, tuple[int, ...], Rule] | None:
+    """How to take a whole array at once: name, trailing sizes, and the rule that all its columns share."""
+    spec, rules = inputs[0], _rules(inputs[0])
     sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))
-    nullable = {column.nullable for column in spec.columns}
-    plain = len(spec.shape) > 1 and sizes == spec.shape[1:] and spec.dtype != "string" and isinstance(spec.shape[0], str)
-    if len(inputs) > 1 or not plain or len(nullable) > 1:
-        return None
-    return spec.name, numpy_dtype(spec.dtype), sizes, spec.dtype.startswith("float") and nullable == {False}
+    alike = all(rule.kind == rules[0].kind for rule in rules)
+    plain = len(spec.shape) > 1 and sizes == spec.shape[1:] and isinstance(spec.shape[0], str)
+    return (spec.name, sizes, rules[0]) if len(inputs) == 1 and plain and alike and spec.dtype != "string" else None
 
 
-def _cast_column(values: Array, column: Column, target: np.dtype[Any]) -> Array:
-    if values.dtype is not target or target.kind == "O" or type(values) is not np.ndarray:
-        out = to_dtype(values, numpy_dtype(column.dtype), target, nullable=column.nullable)
-    elif column.nullable or target.kind != "f":
-        out = values
-    else:
-        norm = np.vdot(values, values)
-        out = values if norm - norm == 0 else to_dtype(values, target, target, nullable=False)
-    if column.categories is not None:
-        _check_categories(out, column)
-    return out
+def _block(columns: list[Array], target: np.dtype[Any]) -> Array:
+    if len(columns) == 1:
+        return columns[0].reshape(-1, 1)
+    block = np.empty((len(columns[0]), len(columns)), target)
+    for j, values in enumerate(columns):
+        block[:, j] = values
+    return block
 
 
-def _check_categories(values: Array, column: Column) -> None:
-    known = {*(column.categories or ()), MISSING} if column.nullable else {*(column.categories or ())}
-    unknown = {*values.tolist()} - known
-    if unknown:
-        bad = np.fromiter((value in unknown for value in values.tolist()), bool, len(values))
-        raise CastError(f"unknown category {min(unknown)!r} in {rows_of(bad)}; known are {sorted(column.categories or ())}")
-
-
-def _cast_tensor(array: Array, spec: TensorSpec) -> Array:
-    """Cast a whole tensor, as one block where its columns share their rules."""
+def cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
+    """Cast a whole tensor, as one block where its columns share their rules. Raises SignatureError."""
+    if array.ndim == 1 and len(rules) == 1 and spec.columns:
+        array = array.reshape(-1, 1)
     fits = array.ndim == len(spec.shape) and all(
         isinstance(dim, str) or size == dim for size, dim in zip(array.shape, spec.shape, strict=True)
     )
@@ -289,31 +333,26 @@ def _cast_tensor(array: Array, spec: TensorSpec) -> Array:
             f"input {spec.name!r} must have shape ({', '.join(map(str, spec.shape))}), got {array.shape}{names}",
             spec=spec,
         )
-    target = numpy_dtype(spec.dtype)
-    rules = {(c.dtype, c.nullable, c.categories) for c in spec.columns} or {(spec.dtype, True, None)}
-    if len(rules) == 1:
-        dtype, nullable, categories = rules.pop()
-        try:
-            if categories is None:
-                flat = to_dtype(array.reshape(-1), numpy_dtype(dtype), target, nullable=nullable)
-                return flat.reshape(array.shape)
-        except CastError as error:
-            if not spec.columns:
-                raise _refused([f"input {spec.name!r}: {error}"]) from None
-    block = np.empty(array.shape, target)
     problems = []
-    for j, column in enumerate(spec.columns):
+    if all(rule.kind == rules[0].kind for rule in rules):
         try:
-            block[:, j] = _cast_column(array[:, j], column, target)
+            return cast_column(array.reshape(-1), rules[0]).reshape(array.shape)
         except CastError as error:
-            problems.append(f"column {column.name!r}: {error}")
-    if problems:
-        raise _refused(problems)
-    return block
+            problems = [f"input {spec.name!r}: {error}"]
+    if spec.columns:
+        block, problems = np.empty(array.shape, rules[0].target), []
+        for j, rule in enumerate(rules):
+            try:
+                block[:, j] = cast_column(array[:, j], rule)
+            except CastError as error:
+                problems.append(f"column {rule.name!r}: {error}")
+        if not problems:
+            return block
+    raise _refused(problems)
 
 
 def _refused(problems: list[str]) -> SignatureError:
-    shown = "\n  ".join(problems[:20]) + (f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else "")  # noqa: PLR2004
+    shown = "\n  ".join(problems[:20]) + (f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else "")
     return SignatureError(f"the rows do not fit the signature:\n  {shown}", problems=tuple(problems))
 
 
@@ -324,7 +363,7 @@ def _check_names(expected: list[str], found: list[str]) -> None:
     for name in missing:
         near = difflib.get_close_matches(name, extra, n=1, cutoff=0.6)
         folded = [other for other in extra if other.strip().casefold() == name.strip().casefold()]
-        hint = (folded or near or [None])[0]
+        hint = next(iter(folded or near), None)
         problems.append(f"missing column {name!r}" + (f" (is it {hint!r}?)" if hint else ""))
     problems += [f"unexpected column {name!r}" for name in extra]
     problems += [f"column {name!r} appears twice" for name in sorted({n for n in found if found.count(n) > 1})]
@@ -332,7 +371,9 @@ def _check_names(expected: list[str], found: list[str]) -> None:
         raise _refused(problems)
 
 
-def check_dims(specs: Iterable[TensorSpec], tensors: Mapping[str, Array], sizes: dict[str, int] | None = None) -> dict[str, int]:
+def check_dims(
+    specs: Iterable[TensorSpec], tensors: Mapping[str, Array], sizes: dict[str, int] | None = None
+) -> dict[str, int]:
     """The size of every named dimension; raises SignatureError where two tensors disagree on one."""
     sizes = {} if sizes is None else dict(sizes)
     where: dict[str, str] = {}
@@ -340,12 +381,10 @@ def check_dims(specs: Iterable[TensorSpec], tensors: Mapping[str, Array], sizes:
         for size, dim in zip(tensors[spec.name].shape, spec.shape, strict=False):
             if isinstance(dim, str) and sizes.setdefault(dim, size) != size:
                 raise SignatureError(
-                    f"dimension {dim!r} is {sizes[dim]} in {where.get(dim, 'the inputs')!r} but {size} in {spec.name!r}",
+                    f"dimension {dim!r} is {sizes[dim]} in {where.get(dim, 'the inputs')!r}, "
+                    f"but {size} in {spec.name!r}",
                     dimension=dim,
                 )
             if isinstance(dim, str):
                 where.setdefault(dim, spec.name)
     return sizes
-
-
-__all__ = ["DTYPES", "Column", "Feeds", "Signature", "TensorSpec", "check_dims", "is_missing", "numpy_dtype"]

@@ -21,7 +21,7 @@ EXTERNAL_BYTES = 16 << 10
 ALIGNMENT = 64
 PACKED_ITEMS = 64
 
-DTYPES = {
+DTYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64",
     TensorProto.INT8: "int8", TensorProto.INT16: "int16", TensorProto.INT32: "int32", TensorProto.INT64: "int64",
     TensorProto.UINT8: "uint8", TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32",
@@ -76,7 +76,7 @@ def from_onnx(proto: onnx.ModelProto, rows: object) -> Source:
 
 
 def _is_shaped(value: onnx.ValueInfoProto) -> bool:
-    return value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape")
+    return bool(value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"))
 
 
 def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
@@ -146,52 +146,39 @@ def serialize(proto: onnx.ModelProto) -> bytes:
     rest = onnx.ModelProto()
     rest.CopyFrom(proto)
     rest.graph.ClearField("node")
-    graph = rest.graph.SerializeToString(deterministic=True)
+    graph = _bytes(rest.graph)
     rest.ClearField("graph")
-    return rest.SerializeToString(deterministic=True) + _field(7, graph + nodes)
+    return _bytes(rest) + _field(7, graph + nodes)
 
 
 def _pack_node(node: onnx.NodeProto) -> bytes:
     slim = onnx.NodeProto()
     slim.CopyFrom(node)
     slim.ClearField("attribute")
-    return slim.SerializeToString(deterministic=True) + b"".join(_field(5, _pack(a)) for a in node.attribute)
+    return _bytes(slim) + b"".join(_field(5, _pack(attribute)) for attribute in node.attribute)
 
 
 def _pack(attribute: onnx.AttributeProto) -> bytes:
     if len(attribute.floats) + len(attribute.ints) < PACKED_ITEMS:
-        return attribute.SerializeToString(deterministic=True)
+        return _bytes(attribute)
     slim = onnx.AttributeProto()
     slim.CopyFrom(attribute)
     slim.ClearField("floats")
     slim.ClearField("ints")
-    packed = slim.SerializeToString(deterministic=True)
-    if attribute.floats:
-        packed += _field(7, np.asarray(attribute.floats, "<f4").tobytes())
-    if attribute.ints:
-        # TensorProto.int64_data is the same list declared packed: one tag, a length, then the varints.
-        listed = TensorProto(int64_data=attribute.ints).SerializeToString()
-        packed += _field(8, listed[1 + len(_varint(_payload_size(listed))) :])
-    return packed
-
-
-def _payload_size(listed: bytes) -> int:
-    size = shift = 0
-    for byte in listed[1:]:
-        size |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:  # noqa: PLR2004 - no continuation bit
-            break
-    return size
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:  # noqa: PLR2004 - seven bits a byte
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
+    # TensorProto declares the same lists packed; only the tag, one byte, is another: floats are 7, ints are 8.
+    floats, ints = _bytes(TensorProto(float_data=attribute.floats)), _bytes(TensorProto(int64_data=attribute.ints))
+    return _bytes(slim) + (b"\x3a" + floats[1:] if floats else b"") + (b"\x42" + ints[1:] if ints else b"")
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+    """A length-delimited field; its number is below 16, so that the tag is one byte."""
+    size = bytearray()
+    rest = len(payload)
+    while rest > 127:
+        size.append(rest & 127 | 128)
+        rest >>= 7
+    return bytes([number << 3 | 2, *size, rest]) + payload
+
+
+def _bytes(message: Any) -> bytes:
+    return bytes(message.SerializeToString(deterministic=True))

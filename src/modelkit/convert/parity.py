@@ -7,6 +7,7 @@ where it is missing, whatever the example happened to hold.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ class Differences:
 
 
 def tolerance(signature: Signature) -> tuple[float, float]:
-    """rtol and atol for a graph: those of float64 only if every number in and out of it is one."""
+    """The rtol and atol for a graph: those of float64 only if every number in and out of it is one."""
     wide = all(spec.dtype not in ("float32", "float16") for spec in signature.inputs + signature.outputs)
     return TOLERANCE["float64" if wide else "float32"]
 
@@ -96,7 +97,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
     )
 
 
-def take(rows: Any, count: int) -> Any:  # noqa: ANN401 - an array or a frame
+def take(rows: Any, count: int) -> Any:
     """At most `count` rows, evenly spaced."""
     if len(rows) <= count:
         return rows
@@ -122,7 +123,7 @@ def compare(truth: Answers, got: Answers, rtol: float, atol: float) -> Differenc
         differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
         rows = np.flatnonzero(differs.any(axis=1))
         scores = truth.get("probabilities")
-        if len(rows) and scores is not None and scores.ndim == 2 and scores.shape[1] > 1:  # noqa: PLR2004
+        if len(rows) and scores is not None and scores.ndim == 2 and scores.shape[1] > 1:
             top = np.sort(scores[rows], axis=1)
             tied = top[:, -1] - top[:, -2] <= 2 * (rtol + atol)
             found.ties += int(tied.sum())
@@ -153,7 +154,7 @@ def _refuse(source: Source, found: Differences, rtol: float, atol: float, where:
         )
 
 
-def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple[Signature, int]:  # noqa: ANN401
+def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple[Signature, int]:
     """Find out which columns may be missing and which categories are closed, by asking source and graph."""
     columns = [column for spec in source.signature.inputs for column in spec.columns]
     known = source.categories or {}
@@ -181,7 +182,7 @@ def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple
     return dataclasses.replace(source.signature, inputs=inputs), probed
 
 
-def _ask(source: Source, model: Model, rows: Any) -> Differences | None:  # noqa: ANN401
+def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
     """Differences on `rows`, or None where the source refuses them."""
     if source.truth is None:
         return None
@@ -193,7 +194,7 @@ def _ask(source: Source, model: Model, rows: Any) -> Differences | None:  # noqa
     return compare(truth, model.run(rows), rtol, atol)
 
 
-def _accepts_missing(source: Source, model: Model, rows: Any, which: Any, total: Differences) -> bool:  # noqa: ANN401
+def _accepts_missing(source: Source, model: Model, rows: Any, which: Any, total: Differences) -> bool:
     rtol, atol = tolerance(source.signature)
     held = any(_is_missing_in(source.rows, i) for i in which)
     blanked = rows
@@ -209,7 +210,7 @@ def _accepts_missing(source: Source, model: Model, rows: Any, which: Any, total:
     return True
 
 
-def _accepts_unseen(source: Source, model: Model, rows: Any, i: int, total: Differences) -> bool:  # noqa: ANN401
+def _accepts_unseen(source: Source, model: Model, rows: Any, i: int, total: Differences) -> bool:
     strange = rows.copy()
     strange.isetitem(i, _like([UNSEEN] * len(rows), source.rows, i))
     found = _ask(source, model, strange)
@@ -226,20 +227,20 @@ def _merge(total: Differences, found: Differences) -> None:
     total.ties += found.ties
 
 
-def _is_missing_in(rows: Any, i: int) -> bool:  # noqa: ANN401
+def _is_missing_in(rows: Any, i: int) -> bool:
     if isinstance(rows, np.ndarray):
         return bool(rows.dtype.kind == "f" and np.isnan(rows[:, i]).any())
     return bool(rows.iloc[:, i].isna().any())
 
 
-def _blank(rows: Any, i: int, example: Any) -> Any:  # noqa: ANN401
+def _blank(rows: Any, i: int, example: Any) -> Any:
     """A copy of `rows` with every second value of column i missing; None where its dtype has no missing value."""
     if isinstance(rows, np.ndarray):
         blanked = rows.astype(rows.dtype if rows.dtype.kind == "f" else np.float64)
         blanked[::2, i] = np.nan
         return blanked
     kind = getattr(rows.dtypes.iloc[i], "kind", "O")
-    if rows.dtypes.iloc[i] == bool:
+    if kind == "b":
         return None
     blanked = rows.copy()
     if kind in "iu" and isinstance(rows.dtypes.iloc[i], np.dtype):
@@ -251,9 +252,9 @@ def _blank(rows: Any, i: int, example: Any) -> Any:  # noqa: ANN401
     return blanked
 
 
-def _like(values: list[Any], example: Any, i: int) -> Any:  # noqa: ANN401
+def _like(values: list[Any], example: Any, i: int) -> Any:
     """Values as a column of the example's dtype; in object columns, None or NaN as the example marks missing."""
-    import pandas as pd
+    pd = sys.modules["pandas"]  # the example is one of its frames
 
     column = example.iloc[:, i]
     if column.dtype == object:
@@ -273,7 +274,7 @@ def _batch_invariance(
         return (), 0.0, False
     count = min(len(next(iter(feeds.values()))), 4 * max(BATCH_SIZES))
     feeds = {name: feed[:count] for name, feed in feeds.items()}
-    sizes = tuple(size for size in BATCH_SIZES if size < count) + (count,)
+    sizes = (*(size for size in BATCH_SIZES if size < count), count)
     whole = model.run(_named(model, feeds))
     worst = Differences()
     for size in sizes[:-1]:

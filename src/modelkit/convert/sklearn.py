@@ -28,7 +28,7 @@ def is_estimator(source: object) -> bool:
     return is_a(source, "sklearn.base", "BaseEstimator")
 
 
-def from_sklearn(estimator: Any, example: Any) -> Source:  # noqa: ANN401 - scikit-learn has no type stubs
+def from_sklearn(estimator: Any, example: Any) -> Source:
     """Convert a fitted estimator. Raises ConversionError, naming the step that cannot be converted."""
     from sklearn.utils.validation import check_is_fitted
 
@@ -36,7 +36,7 @@ def from_sklearn(estimator: Any, example: Any) -> Source:  # noqa: ANN401 - scik
         raise ConversionError("an estimator is proven against rows: pass example=X_train[:500], as fit was given")
     check_is_fitted(estimator)
     frame = is_a(example, "pandas", "DataFrame")
-    if not frame and not (isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "biuf"):  # noqa: PLR2004
+    if not frame and not (isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "biuf"):
         what = f"array of {example.dtype}" if isinstance(example, np.ndarray) else type(example).__name__
         raise ConversionError(f"example is the 2-D numeric array or the pandas frame that fit was given, not {what}")
     trained_on = list(getattr(estimator, "feature_names_in_", [])) or None
@@ -60,22 +60,22 @@ def from_sklearn(estimator: Any, example: Any) -> Source:  # noqa: ANN401 - scik
     )
 
 
-def _last(estimator: Any) -> Any:  # noqa: ANN401
+def _last(estimator: Any) -> Any:
     return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 
-def _is_narrow(estimator: Any) -> bool:  # noqa: ANN401
+def _is_narrow(estimator: Any) -> bool:
     return type(estimator).__module__.startswith(NARROW_MODULES)
 
 
-def _columns(example: Any, *, named: bool) -> list[Column]:  # noqa: ANN401
+def _columns(example: Any, *, named: bool) -> list[Column]:
     if isinstance(example, np.ndarray):
         return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
     names = [str(name) for name in example.columns] if named else [f"x{i}" for i in range(example.shape[1])]
     return [Column(name, _column_dtype(name, dtype)) for name, dtype in zip(names, example.dtypes, strict=True)]
 
 
-def _column_dtype(name: str, dtype: Any) -> str:  # noqa: ANN401
+def _column_dtype(name: str, dtype: Any) -> str:
     text = str(dtype).lower()
     if text.removesuffix("[pyarrow]") in ("str", "string", "object", "category"):
         return "string"
@@ -95,7 +95,7 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
     ]
 
 
-def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:  # noqa: ANN401
+def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
     try:
         import skl2onnx
         from skl2onnx.common import data_types as types
@@ -108,7 +108,7 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:  # no
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            proto = skl2onnx.convert_sklearn(
+            proto: onnx.ModelProto = skl2onnx.convert_sklearn(
                 _with_casts(estimator),
                 name="model",
                 initial_types=[(spec.name, kinds[spec.dtype]([None, spec.shape[1]])) for spec in inputs],
@@ -130,13 +130,13 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:  # no
     return proto
 
 
-def _step_of(error: Exception, estimator: Any) -> str:  # noqa: ANN401
+def _step_of(error: Exception, estimator: Any) -> str:
     """The innermost estimator whose class the converter's message names, else the whole."""
     names = [type(step).__name__ for step in _walk(estimator)]
     return next((name for name in reversed(names) if name in str(error)), type(estimator).__name__)
 
 
-def _walk(estimator: Any) -> list[Any]:  # noqa: ANN401
+def _walk(estimator: Any) -> list[Any]:
     """An estimator and everything inside it, depth first."""
     inner = [step for _, step in getattr(estimator, "steps", [])]
     inner += [entry[1] for entry in getattr(estimator, "transformers_", [])]
@@ -144,7 +144,7 @@ def _walk(estimator: Any) -> list[Any]:  # noqa: ANN401
     return [estimator, *(deep for step in inner if hasattr(step, "get_params") for deep in _walk(step))]
 
 
-def _with_casts(estimator: Any) -> Any:  # noqa: ANN401
+def _with_casts(estimator: Any) -> Any:
     """A pipeline that ends in a float32 estimator gets a cast before it, since its preprocessing runs in float64."""
     if not hasattr(estimator, "steps") or not _is_narrow(_last(estimator)):
         return estimator
@@ -156,7 +156,7 @@ def _with_casts(estimator: Any) -> Any:  # noqa: ANN401
     return narrowed
 
 
-def _imputer_shape(operator: Any) -> None:  # noqa: ANN401
+def _imputer_shape(operator: Any) -> None:
     from skl2onnx.common.data_types import Int64TensorType, StringTensorType
 
     imputer = operator.raw_operator
@@ -171,7 +171,7 @@ def _imputer_shape(operator: Any) -> None:  # noqa: ANN401
     operator.outputs[0].type = type(kind)([kind.shape[0], len(statistics)])
 
 
-def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401
+def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     """Where(missing, statistics, x), for strings as for numbers: a missing string arrives as `MISSING`."""
     from skl2onnx.common._apply_operation import apply_concat
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -185,7 +185,9 @@ def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:  # noqa
     strings = isinstance(kind, StringTensorType)
     missing = imputer.missing_values
     marker = MISSING if strings and not isinstance(missing, str) else missing
-    element = TensorProto.STRING if strings else TensorProto.FLOAT if type(kind) is FloatTensorType else TensorProto.DOUBLE
+    element = (
+        TensorProto.STRING if strings else TensorProto.FLOAT if type(kind) is FloatTensorType else TensorProto.DOUBLE
+    )
     values = [str(v).encode() for v in imputer.statistics_] if strings else imputer.statistics_.astype(float).tolist()
     fill, gone = scope.get_unique_variable_name("fill"), scope.get_unique_variable_name("missing")
     container.add_initializer(fill, element, [1, len(values)], values)
@@ -194,14 +196,16 @@ def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:  # noqa
     else:
         against = scope.get_unique_variable_name("marker")
         container.add_initializer(against, element, [1], [marker.encode() if strings else float(marker)])
-        container.add_node("Equal", [name, against], [gone], name=scope.get_unique_operator_name("Equal"), op_version=19)
+        container.add_node(
+            "Equal", [name, against], [gone], name=scope.get_unique_operator_name("Equal"), op_version=19
+        )
     container.add_node(
         "Where", [gone, fill, name], [operator.outputs[0].full_name],
         name=scope.get_unique_operator_name("Where"), op_version=9,
     )  # fmt: skip
 
 
-def _finish(proto: onnx.ModelProto, estimator: Any) -> tuple[list[TensorSpec], tuple[Any, ...] | None]:  # noqa: ANN401
+def _finish(proto: onnx.ModelProto, estimator: Any) -> tuple[list[TensorSpec], tuple[Any, ...] | None]:
     """Name the outputs by role, give them their final shapes, and drop the rest."""
     from sklearn.base import is_classifier, is_regressor
 
@@ -230,7 +234,7 @@ def _finish(proto: onnx.ModelProto, estimator: Any) -> tuple[list[TensorSpec], t
     raise ConversionError(f"{type(estimator).__name__} is neither a classifier, a regressor nor a transformer")
 
 
-def _width(estimator: Any) -> int:  # noqa: ANN401
+def _width(estimator: Any) -> int:
     return len(estimator.get_feature_names_out())
 
 
@@ -252,7 +256,7 @@ def _output(
     return TensorSpec(role, DTYPES[element], shape)
 
 
-def _truth(estimator: Any, rows: Any, names: tuple[str, ...]) -> dict[str, Array]:  # noqa: ANN401
+def _truth(estimator: Any, rows: Any, names: tuple[str, ...]) -> dict[str, Array]:
     verbs = {"label": "predict", "prediction": "predict", "probabilities": "predict_proba", "transformed": "transform"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -260,7 +264,7 @@ def _truth(estimator: Any, rows: Any, names: tuple[str, ...]) -> dict[str, Array
     return {name: np.asarray(a.toarray() if hasattr(a, "toarray") else a) for name, a in answers.items()}
 
 
-def _closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[str, ...]]:  # noqa: ANN401
+def _closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[str, ...]]:
     """The categories of encoders that refuse unknown ones, by column, where a column transformer tells."""
     found: dict[str, tuple[str, ...]] = {}
     for transformer in (step for step in _walk(estimator) if hasattr(step, "transformers_")):

@@ -71,13 +71,13 @@ def read(data: memoryview) -> dict[str, memoryview]:
     members: dict[str, memoryview] = {}
     at, body = start, 0
     for _ in range(count):
-        path, at, body = _member(data, at, body, start, members)
+        at, body = _member(data, at, body, start, members)
     if at != start + size or body != start:
         raise ContainerError("the directory of the package does not cover its content")
     return members
 
 
-def _member(data: memoryview, at: int, body: int, start: int, members: dict[str, memoryview]) -> tuple[str, int, int]:
+def _member(data: memoryview, at: int, body: int, start: int, members: dict[str, memoryview]) -> tuple[int, int]:
     """Check one directory entry against the local header that must stand at `body`."""
     if at + CENTRAL.size > len(data) or body + LOCAL.size > start:
         raise ContainerError("the directory of the package is truncated")
@@ -89,24 +89,28 @@ def _member(data: memoryview, at: int, body: int, start: int, members: dict[str,
     name_at = body + LOCAL.size
     content = name_at + length + local_extra
     end = content + common[-2]
-    plain = not (extra or comment or disk or internal or external) and made == 20  # noqa: PLR2004
+    plain = not (extra or comment or disk or internal or external) and made == 20
     stored = common[:3] == [20, UTF8, 0] and common[6] == common[7] and common[3:5] == [0, DATE]
     same = local == common and bytes(data[name_at : name_at + length]) == raw and offset == body
     if magic != b"PK\x01\x02" or local_magic != b"PK\x03\x04" or not (plain and stored and same) or end > start:
-        raise ContainerError(f"member {path!r} is not a plain stored member that its directory entry describes", member=path)
+        raise ContainerError(
+            f"member {path!r} is not a plain stored member that its directory entry describes", member=path
+        )
     padding = bytes(data[name_at + length : content])
-    if padding and (len(padding) < EXTRA.size or padding != EXTRA.pack(PAD, len(padding) - EXTRA.size).ljust(len(padding), b"\0")):
+    if padding and (
+        len(padding) < EXTRA.size or padding != EXTRA.pack(PAD, len(padding) - EXTRA.size).ljust(len(padding), b"\0")
+    ):
         raise ContainerError(f"member {path!r} hides bytes in its extra field", member=path)
     if path in members:
         raise ContainerError(f"member {path!r} appears twice", member=path)
     members[path] = data[content:end]
-    return path, at + CENTRAL.size + length, end
+    return at + CENTRAL.size + length, end
 
 
 def check_path(raw: bytes) -> str:
     """A member's path: relative, lower-case ASCII letters, digits and '._-', no empty or dot segment."""
     path = raw.decode("ascii", "replace")
     plain = all(char.isdigit() or "a" <= char <= "z" or char in "._-/" for char in path)
-    if not plain or len(path) > 255 or any(part.strip(".") != part or not part for part in path.split("/")):  # noqa: PLR2004
+    if not plain or len(path) > 255 or any(part.strip(".") != part or not part for part in path.split("/")):
         raise ContainerError(f"member path {path!r} is not a plain relative path", member=path)
     return path

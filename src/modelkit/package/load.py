@@ -7,6 +7,7 @@ import mmap
 import os
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
@@ -24,9 +25,7 @@ WEIGHTS_NAME = "model.onnx.data"
 L2_BYTES = 2 << 20
 
 
-def load(
-    source: Source, *, device: str = "auto", threads: int | str = "auto", digest: str | None = None
-) -> Model:
+def load(source: Source, *, device: str = "auto", threads: int | str = "auto", digest: str | None = None) -> Model:
     """Open a package and return its Model. No code from the package runs, and nothing is written to disk.
 
     Args:
@@ -101,13 +100,13 @@ def _open(source: Source) -> memoryview:
         return memoryview(source).toreadonly().cast("B")
     if not isinstance(source, str | os.PathLike):
         return memoryview(_read_all(source))
-    with open(source, "rb") as file:
+    with Path(source).open("rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise ContainerError(f"{os.fspath(source)!r} is empty, not a modelkit package")
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _read_all(file: Any) -> bytes:  # noqa: ANN401 - whatever has read()
+def _read_all(file: Any) -> bytes:
     data = file.read()
     if not isinstance(data, bytes):
         raise TypeError(f"a package is read from a path, bytes or a binary file object, not {type(file).__name__}")

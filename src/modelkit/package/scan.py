@@ -44,13 +44,13 @@ def fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
         while at < end:
             tag = data[at]
             at += 1
-            if tag >= 128:  # noqa: PLR2004 - the continuation bit of a varint
+            if tag >= 128:
                 tag, at = _varint(data, at - 1)
             kind = tag & 7
-            if kind == 2:  # noqa: PLR2004 - length-delimited
+            if kind == 2:
                 size = data[at]
                 at += 1
-                if size >= 128:  # noqa: PLR2004
+                if size >= 128:
                     size, at = _varint(data, at - 1)
                 if size > end - at:
                     raise GraphError("the graph is not a well-formed protobuf message: a field passes its end")
@@ -75,7 +75,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         byte = data[at]
         at += 1
         value |= (byte & 127) << shift
-        if byte < 128:  # noqa: PLR2004
+        if byte < 128:
             return value, at
     raise GraphError("the graph is not a well-formed protobuf message: a varint of more than ten bytes")
 
@@ -99,11 +99,11 @@ def _walk(data: memoryview, message: str, found: Scan, depth: int) -> None:
             external[key] = text
         elif child is not None and isinstance(value, memoryview):
             _walk(value, child, found, depth + 1)
-        elif (message == "node" and number == 7) or (message == "function" and number == 10):  # noqa: PLR2004
+        elif (message == "node" and number == 7) or (message == "function" and number == 10):
             found.domains.add(_text(value))
-        elif message == "model" and number == 8:  # noqa: PLR2004
+        elif message == "model" and number == 8:
             found.domains.add(next((_text(v) for n, v in fields(_bytes(value)) if n == 1), ""))
-        elif message == "model" and number == 14:  # noqa: PLR2004
+        elif message == "model" and number == 14:
             found.metadata.add(_key_value(value)[0])
     if external:
         if depth != INITIALIZER_DEPTH:

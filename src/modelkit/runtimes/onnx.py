@@ -6,6 +6,7 @@ import mmap
 import os
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
 
@@ -33,14 +34,18 @@ def usable_cpus() -> int:
     """The CPUs this process may use: its affinity, or less under a cgroup quota."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota = quota_cpus(file.read())
+        quota = quota_cpus(Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii"))
     except OSError:
         quota = None
     return min(affinity, quota or affinity)
 
 
-def _session_options(threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no type stubs
+def providers() -> list[str]:
+    """The execution providers compiled into this onnxruntime; the remote Azure one is never used."""
+    return [name for name in ort.get_available_providers() if name != "AzureExecutionProvider"]
+
+
+def _session_options(threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -66,8 +71,16 @@ class OnnxModel(Model):
     """
 
     __slots__ = (
-        "_chunk", "_first", "_placement", "_run_graph", "_session", "_weights", "attachments", "manifest", "signature",
-    )  # fmt: skip
+        "_attachments",
+        "_chunk",
+        "_first",
+        "_manifest",
+        "_placement",
+        "_run_graph",
+        "_session",
+        "_signature",
+        "_weights",
+    )
 
     def __init__(  # noqa: PLR0913 - one call in load, all by keyword
         self,
@@ -99,23 +112,40 @@ class OnnxModel(Model):
         # provider; rows are coerced already, and a silent change of provider is what must not happen.
         self._run_graph = getattr(self._session, "_sess", self._session).run
         self._placement = Placement("CPUExecutionProvider", "cpu", count, split)
-        self.signature = signature
-        self.manifest = manifest
-        self.attachments = attachments
+        self._signature = signature
+        self._manifest = manifest
+        self._attachments = attachments
         self._first = signature.inputs[0].name
         self._chunk = chunk if chunk and signature.batch is not None else UNBOUNDED
+
+    @property
+    def signature(self) -> Signature:
+        """The graph's inputs and outputs."""
+        return self._signature
 
     @property
     def placement(self) -> Placement:
         """Where this model really runs."""
         return self._placement
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:  # noqa: ARG002
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the package this model was loaded from, or None."""
+        return self._manifest
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of the package, by name."""
+        return self._attachments
+
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         rows = len(feeds[self._first])
         if 0 < rows <= self._chunk:
-            return dict(zip(outputs, self._run_graph(outputs, feeds, None), strict=True))
-        if rows == 0 and self.signature.batch is not None:
-            return self.signature.empty(outputs)
+            answers = self._run_graph(outputs, feeds, None)
+            # For one output, which is what predict asks for, a display is a third of a microsecond cheaper.
+            return {outputs[0]: answers[0]} if len(outputs) == 1 else dict(zip(outputs, answers, strict=True))
+        if rows == 0 and self._signature.batch is not None:
+            return self._signature.empty(outputs)
         return self._run_chunks(feeds, outputs, rows)
 
     def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:

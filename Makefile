@@ -1,0 +1,53 @@
+# The two onnxruntime distributions overwrite each other's files, so each has an environment of its own.
+PYTHON ?= python3
+RUNTIME ?= cpu
+ifeq ($(filter cpu gpu,$(RUNTIME)),)
+$(error RUNTIME is cpu or gpu, not "$(RUNTIME)")
+endif
+
+VENV := $(if $(filter gpu,$(RUNTIME)),.venv-gpu,.venv)
+BENCH := $(VENV)-bench-core
+CONSTRAINTS := requirements/dev.txt
+INSTALL := -m pip install --quiet --disable-pip-version-check
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: quickstart test lint bench-core clean help
+
+quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
+	$(VENV)/bin/python docs/quickstart.py
+
+test: lint ## lint, then run the tests and the blocks of the documentation
+	$(VENV)/bin/python -m pytest -n 2
+
+lint: $(VENV)/.test ## check style, format, types and the import floors
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench-core: $(BENCH)/.bench-core ## compare with other libraries, in an environment of its own
+	$(BENCH)/bin/python benchmarks/core.py
+
+clean: ## remove the environments, the caches and what a build leaves behind
+	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A stamp is newer than the files that name what is installed, so nothing is installed twice.
+$(VENV)/.quickstart: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
+	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,frames]" palmerpenguins
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
+	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all,dev]"
+	@touch $@
+
+$(BENCH)/.bench-core: pyproject.toml $(CONSTRAINTS) | $(BENCH)/bin/pip
+	$(BENCH)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,frames]" psutil mlflow
+	@touch $@
+
+%/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("modelkit needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $*

@@ -1,0 +1,145 @@
+"""`modelkit inspect | predict | doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import modelkit as mk
+from modelkit.errors import ModelkitError, SignatureError
+from modelkit.manifest import Manifest
+from modelkit.signature import Signature
+
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
+LIBRARIES = ("numpy", "onnx", "scikit-learn", "skl2onnx", "pandas", "pyarrow")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, or 1 with the reason on standard error."""
+    parser = argparse.ArgumentParser(prog="modelkit", description="Packages of trained models.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    inspect = commands.add_parser("inspect", help="show what a package says about itself, without running it")
+    inspect.add_argument("file")
+    inspect.set_defaults(run=lambda args: describe(mk.inspect(args.file)))
+    predict = commands.add_parser("predict", help="predict the rows of a CSV file and print CSV")
+    predict.add_argument("file")
+    predict.add_argument("--input", required=True, help="CSV with a header; an empty cell is a missing value")
+    predict.set_defaults(run=lambda args: predict_csv(args.file, args.input))
+    doctor = commands.add_parser("doctor", help="show versions and devices, and how to mend what is wrong")
+    doctor.set_defaults(run=lambda _: examine())
+    args = parser.parse_args(arguments)
+    try:
+        lines, sound = args.run(args)
+        for line in lines:
+            print(line)
+    except (ModelkitError, OSError) as error:
+        print(f"modelkit: {printable(str(error))}", file=sys.stderr)
+        return 1
+    return 0 if sound else 1
+
+
+def printable(text: str) -> str:
+    """Text with control characters escaped, so that what a file says cannot drive the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def describe(manifest: Manifest) -> tuple[list[str], bool]:
+    """What a package says about itself."""
+    facts = {
+        "digest": f"sha256:{manifest.digest}",
+        "parity": str(manifest.parity),
+        "opsets": ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in sorted(manifest.opsets.items())),
+        "made with": ", ".join(f"{library} {v}" for library, v in manifest.versions.items()),
+    }
+    if manifest.signature.classes is not None:
+        facts["classes"] = ", ".join(map(str, manifest.signature.classes))
+    lines = [f"{manifest.name} {manifest.version}"]
+    lines += [f"  {name:<10} {value}" for name, value in facts.items()]
+    lines += [f"  {row[0]:<10} {' '.join(row[1:])}" for row in manifest.signature.table()]
+    lines += [f"  file       {member.path}, {member.size:,} bytes, sha256:{member.sha256}" for member in manifest.files]
+    return [printable(line) for line in lines], True
+
+
+def predict_csv(file: str, path: str) -> tuple[Iterable[str], bool]:
+    """Predict every row of a CSV file; the answer has the primary output, and the probabilities by class."""
+    with mk.load(file) as model, Path(path).open(newline="", encoding="utf-8-sig") as text:
+        reader = csv.DictReader(text)
+        records = [parse_record(record, model.signature, row) for row, record in enumerate(reader)]
+        if not records:
+            raise SignatureError(f"{path} has no rows")
+        signature = model.signature
+        outputs = model.run(records)
+    names = [signature.primary] if signature.primary is not None else list(signature.output_names)
+    columns = {str(name): outputs[str(name)] for name in names if outputs[str(name)].ndim == 1}
+    if signature.has_probabilities and signature.classes is not None:
+        columns |= {f"p({label})": outputs["probabilities"][:, i] for i, label in enumerate(signature.classes)}
+    if not columns:
+        raise SignatureError(f"the outputs {signature.output_names} are not columns; use Model.run")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
+    return [], True
+
+
+def parse_record(record: dict[str, str], signature: Signature, row: int) -> dict[str, Any]:
+    """One CSV record with its cells parsed as the columns' dtypes; columns the signature does not know stay text."""
+    dtypes = {column.name: column.dtype for spec in signature.inputs for column in spec.columns}
+    parsed: dict[str, Any] = {}
+    for name, cell in record.items():
+        dtype = dtypes.get(name, "string")
+        try:
+            parsed[name] = parse_cell(cell, dtype)
+        except (ValueError, KeyError):
+            raise SignatureError(f"row {row}, column {name!r}: {cell!r} is not {dtype}") from None
+    return parsed
+
+
+def parse_cell(cell: str | None, dtype: str) -> str | float | bool | None:
+    """A cell as a Python value; empty is missing. Raises ValueError or KeyError for other text."""
+    if cell is None or cell == "":
+        return None
+    if dtype == "string":
+        return cell
+    if dtype == "bool":
+        return {"true": True, "false": False, "1": True, "0": False}[cell.strip().lower()]
+    return float(cell) if dtype.startswith("float") else int(cell)
+
+
+def examine() -> tuple[list[str], bool]:
+    """Versions, the installed runtimes and their devices, and a line that mends each problem."""
+    lines = [f"modelkit {mk.__version__}, Python {platform.python_version()}, {platform.platform()}"]
+    lines += [f"  {library} {version}" for library in LIBRARIES if (version := _version(library))]
+    installed = {runtime: version for runtime in RUNTIMES if (version := _version(runtime))}
+    lines += [f"  {runtime} {version}" for runtime, version in installed.items()]
+    problems = []
+    if len(installed) > 1:
+        names = " ".join(installed)
+        problems.append(
+            f"{len(installed)} runtimes overwrite each other's files ({names}); keep one:\n"
+            f"    pip uninstall -y {names} && pip install 'modelkit-sdk[cpu]'"
+        )
+    try:
+        from modelkit.runtimes import onnx
+
+        lines.append(f"  devices: {', '.join(onnx.providers())}; {onnx.usable_cpus()} CPUs usable")
+    except ModelkitError as error:
+        problems.append(str(error))
+    lines += [f"PROBLEM: {problem}" for problem in problems] or ["no problems found"]
+    return lines, not problems
+
+
+def _version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

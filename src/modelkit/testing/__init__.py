@@ -1,0 +1,148 @@
+"""The contract every Model keeps, as named checks. Run it on your own Models: `check_model(model, X)`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from modelkit.errors import SignatureError
+from modelkit.model import Model, Outputs
+from modelkit.signature import check_dims, numpy_dtype
+
+
+def check_model(model: Model, X: Any, *, rtol: float = 1e-4, atol: float = 1e-6) -> None:
+    """Run every check on a model and rows it accepts, at least three of them; the model is used, not closed.
+
+    Args:
+        model: the Model to check.
+        X: a batch it accepts, with at least three rows.
+        rtol: how far a row's numbers may differ between batches, relative to their size.
+        atol: the same, absolutely.
+
+    Raises:
+        AssertionError: saying which check failed and how.
+    """
+    for check in (
+        outputs_match_the_signature,
+        verbs_agree,
+        async_verbs_agree,
+        coerce_has_an_inverse,
+        zero_rows_give_zero_rows,
+        what_is_no_batch_is_refused,
+        threads_do_not_disturb_each_other,
+        rows_do_not_depend_on_their_batch,
+    ):
+        try:
+            check(model, X, rtol, atol)
+        except Exception as error:
+            raise AssertionError(f"{check.__name__}: {error}") from error
+
+
+def outputs_match_the_signature(model: Model, X: Any, rtol: float, atol: float) -> None:
+    """Every output has the declared name, dtype and rank, and named dimensions agree with the inputs."""
+    signature = model.signature
+    feeds = signature.coerce(X)
+    got = model.run(X)
+    assert tuple(got) == signature.output_names, f"outputs {list(got)}, declared {list(signature.output_names)}"
+    for spec in signature.outputs:
+        array = got[spec.name]
+        fixed = all(isinstance(d, str) or n == d for n, d in zip(array.shape, spec.shape, strict=True))
+        assert array.dtype == numpy_dtype(spec.dtype), f"{spec.name} is {array.dtype}, declared {spec.dtype}"
+        assert fixed, f"{spec.name} has shape {array.shape}, declared {spec.shape}"
+    check_dims(signature.outputs, got, check_dims(signature.inputs, feeds))
+
+
+def verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
+    """`predict` is the primary output of `run`, `predict_proba` its probabilities, or both are refused."""
+    _compare_verbs(model, model.run(X), lambda verb: getattr(model, verb)(X), rtol, atol)
+
+
+def async_verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
+    """The async verbs answer as the others do."""
+    _compare_verbs(
+        model, asyncio.run(model.arun(X)), lambda verb: asyncio.run(getattr(model, f"a{verb}")(X)), rtol, atol
+    )
+
+
+def _compare_verbs(model: Model, outputs: Outputs, ask: Callable[[str], Any], rtol: float, atol: float) -> None:
+    named = {"predict": model.signature.primary}
+    named["predict_proba"] = "probabilities" if model.signature.has_probabilities else None
+    for verb, name in named.items():
+        if name is not None:
+            _same({name: ask(verb)}, outputs, rtol, atol, verb)
+            continue
+        try:
+            ask(verb)
+        except SignatureError:
+            continue
+        raise AssertionError(f"{verb} answered, though the signature has nothing for it")
+
+
+def coerce_has_an_inverse(model: Model, X: Any, rtol: float, atol: float) -> None:
+    """Coercing the columns of coerced rows changes nothing."""
+    feeds = model.signature.coerce(X)
+    again = model.signature.coerce(model.signature.columns(feeds))
+    for name, array in feeds.items():
+        np.testing.assert_array_equal(again[name], array, err_msg=name)
+
+
+def zero_rows_give_zero_rows(model: Model, X: Any, rtol: float, atol: float) -> None:
+    """A batch of no rows is answered with the declared dtypes and no rows."""
+    if model.signature.batch is None:
+        return
+    feeds = model.signature.coerce(X)
+    got = model.run(model.signature.columns({name: feed[:0] for name, feed in feeds.items()}))
+    for spec in model.signature.outputs:
+        array = got[spec.name]
+        assert array.dtype == numpy_dtype(spec.dtype), f"{spec.name} is {array.dtype}"
+        assert array.shape[0] == 0, f"{spec.name} has shape {array.shape}"
+
+
+def what_is_no_batch_is_refused(model: Model, X: Any, rtol: float, atol: float) -> None:
+    """What is not a batch raises SignatureError, before anything runs."""
+    nothing: object
+    for nothing in (None, 3.5, {}):
+        try:
+            model.run(nothing)
+        except SignatureError:
+            continue
+        raise AssertionError(f"{nothing!r} was accepted")
+
+
+def threads_do_not_disturb_each_other(model: Model, X: Any, rtol: float, atol: float) -> None:
+    """Many threads that call at once each get the answer to their own rows."""
+    rows = _single_rows(model, X)
+    alone = [model.run(row) for row in rows]
+    with ThreadPoolExecutor(8) as pool:
+        for i, got in enumerate(pool.map(lambda i: model.run(rows[i % len(rows)]), range(64))):
+            _same(got, alone[i % len(rows)], rtol, atol, f"call {i}")
+
+
+def rows_do_not_depend_on_their_batch(model: Model, X: Any, rtol: float, atol: float) -> None:
+    """Each row alone gives what it gives in the batch."""
+    if model.signature.batch is None:
+        return
+    whole = model.run(X)
+    for i, row in enumerate(_single_rows(model, X)):
+        _same(model.run(row), {name: array[i : i + 1] for name, array in whole.items()}, rtol, atol, f"row {i}")
+
+
+def _single_rows(model: Model, X: Any) -> list[Any]:
+    """Up to 16 rows as batches of their own; the whole batch where rows cannot be split."""
+    if model.signature.batch is None:
+        return [X]
+    feeds = model.signature.coerce(X)
+    count = min(len(next(iter(feeds.values()))), 16)
+    return [model.signature.columns({name: feed[i : i + 1] for name, feed in feeds.items()}) for i in range(count)]
+
+
+def _same(got: Outputs, expected: Outputs, rtol: float, atol: float, what: str) -> None:
+    for name, array in got.items():
+        if array.dtype.kind == "f":
+            np.testing.assert_allclose(array, expected[name], rtol, atol, err_msg=f"{what}, output {name}")
+        else:
+            np.testing.assert_array_equal(array, expected[name], err_msg=f"{what}, output {name}")
