@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper, shape_inference
 
-from modelkit.cast import Array
+from modelkit.cast import Array, is_a
 from modelkit.errors import ConversionError
 from modelkit.signature import Signature, TensorSpec, numpy_dtype
 
@@ -44,6 +44,14 @@ class Source:
     against: str | None = None
     truth: Callable[[Any], dict[str, Array]] | None = None
     categories: dict[str, tuple[str, ...]] | None = None
+
+
+def take(rows: Any, count: int) -> Any:
+    """At most `count` rows, evenly spaced."""
+    if len(rows) <= count:
+        return rows
+    chosen = np.linspace(0, len(rows) - 1, count).astype(int)
+    return rows.iloc[chosen] if is_a(rows, "pandas", "DataFrame") else rows[chosen]
 
 
 def read_proto(source: object) -> onnx.ModelProto | None:

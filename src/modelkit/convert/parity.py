@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import MISSING, Array, is_a
-from modelkit.convert.graph import Source
+from modelkit.cast import Array
+from modelkit.convert.graph import Source, take
 from modelkit.errors import ConversionError, ParityError
 from modelkit.manifest import Parity
 from modelkit.model import Model
-from modelkit.signature import Column, Feeds, Signature
+from modelkit.signature import Feeds, Signature
 
 MAX_ROWS = 2048
 PROBE_ROWS = 64
@@ -76,7 +76,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
         if source.truth is not None:
             rows = take(source.rows, MAX_ROWS)
             differences = compare(source.truth(rows), model.run(rows), rtol, atol)
-            _refuse(source, differences, rtol, atol, f"{len(rows)} rows of the example")
+            _refuse(source, differences, f"{len(rows)} rows of the example")
             signature, missing_rows = _probe(source, model, take(source.rows, PROBE_ROWS), differences)
             feeds = model.signature.coerce(rows)
         sizes, batch_max_abs, invariant = _batch_invariance(model, feeds, rtol, atol)
@@ -95,14 +95,6 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
         batch_max_abs=batch_max_abs,
         batch_invariant=invariant,
     )
-
-
-def take(rows: Any, count: int) -> Any:
-    """At most `count` rows, evenly spaced."""
-    if len(rows) <= count:
-        return rows
-    chosen = np.linspace(0, len(rows) - 1, count).astype(int)
-    return rows.iloc[chosen] if is_a(rows, "pandas", "DataFrame") else rows[chosen]
 
 
 def compare(truth: Answers, got: Answers, rtol: float, atol: float) -> Differences:
@@ -145,41 +137,40 @@ def _agree(found: Differences, rtol: float, atol: float) -> bool:
     return found.flips == 0 and found.max_rel <= rtol + atol
 
 
-def _refuse(source: Source, found: Differences, rtol: float, atol: float, where: str) -> None:
-    if not _agree(found, rtol, atol):
-        raise ParityError(
-            f"the converted graph disagrees with {source.against} on {where}: largest relative difference "
-            f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was saved",
-            parity=found,
-        )
+def _refuse(source: Source, found: Differences, where: str) -> None:
+    rtol, atol = tolerance(source.signature)
+    if _agree(found, rtol, atol):
+        return
+    held = any(_is_missing_in(source.rows, i) for i in range(source.rows.shape[1]))
+    hint = "; the example has missing values, which converted forests route wrongly: impute them first" if held else ""
+    raise ParityError(
+        f"the converted graph disagrees with {source.against} on {where}: largest relative difference "
+        f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was saved{hint}",
+        parity=found,
+    )
 
 
 def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple[Signature, int]:
     """Find out which columns may be missing and which categories are closed, by asking source and graph."""
     columns = [column for spec in source.signature.inputs for column in spec.columns]
-    known = source.categories or {}
-    learned: dict[str, Column] = {}
-    probed = 0
-    together = len(columns) > MAX_PROBED
-    verdict = _accepts_missing(source, model, rows, range(len(columns)), total) if together else False
-    for i, column in enumerate(columns):
-        nullable = verdict if together else _accepts_missing(source, model, rows, [i], total)
-        probed += len(rows) if nullable else 0
-        categories = None
-        if column.dtype == "string" and not _accepts_unseen(source, model, rows, i, total):
-            categories = known.get(column.name)
-            if categories is None:
-                raise ConversionError(
-                    f"the source refuses unknown values of column {column.name!r}, and no encoder tells the known "
-                    f"ones; use OneHotEncoder(handle_unknown='ignore') or name the column in a ColumnTransformer",
-                    column=column.name,
-                )
-        learned[column.name] = dataclasses.replace(column, nullable=nullable, categories=categories)
+    groups = [[i] for i in range(len(columns))] if len(columns) <= MAX_PROBED else [list(range(len(columns)))]
+    verdicts = {i: _missing(source, model, rows, group, total) for group in groups for i in group}
+    # Where the two route missing values differently in one column, agreement in the others is luck.
+    trusted = "disagrees" not in verdicts.values()
+    learned = {
+        column.name: dataclasses.replace(
+            column,
+            nullable=trusted and verdicts[i] == "agrees",
+            categories=_categories(source, model, rows, i, total) if column.dtype == "string" else None,
+        )
+        for i, column in enumerate(columns)
+    }
     inputs = tuple(
         dataclasses.replace(spec, columns=tuple(learned[c.name] for c in spec.columns))
         for spec in source.signature.inputs
     )
-    return dataclasses.replace(source.signature, inputs=inputs), probed
+    asked = len(rows) * sum(verdict == "agrees" for verdict in verdicts.values()) if trusted else 0
+    return dataclasses.replace(source.signature, inputs=inputs), asked
 
 
 def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
@@ -194,32 +185,42 @@ def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
     return compare(truth, model.run(rows), rtol, atol)
 
 
-def _accepts_missing(source: Source, model: Model, rows: Any, which: Any, total: Differences) -> bool:
-    rtol, atol = tolerance(source.signature)
-    held = any(_is_missing_in(source.rows, i) for i in which)
+def _missing(source: Source, model: Model, rows: Any, which: list[int], total: Differences) -> str:
+    """What source and graph say to rows where some columns are missing: "refused", "agrees" or "disagrees"."""
     blanked = rows
     for i in which:
-        blanked = _blank(blanked, i, source.rows)
+        blanked = None if blanked is None else _blank(blanked, i, source.rows)
     found = None if blanked is None else _ask(source, model, blanked)
-    if found is not None and not _agree(found, rtol, atol) and held:
+    if found is None:
+        return "refused"
+    rtol, atol = tolerance(source.signature)
+    if _agree(found, rtol, atol):
+        _merge(total, found)
+        return "agrees"
+    if any(_is_missing_in(source.rows, i) for i in which):
         names = [column.name for spec in source.signature.inputs for column in spec.columns]
-        _refuse(source, found, rtol, atol, f"rows where {[names[i] for i in which]} is missing, as in the example")
-    if found is None or not _agree(found, rtol, atol):
-        return False
-    _merge(total, found)
-    return True
+        _refuse(source, found, f"rows where {[names[i] for i in which]} is missing, as it is in the example")
+    return "disagrees"
 
 
-def _accepts_unseen(source: Source, model: Model, rows: Any, i: int, total: Differences) -> bool:
+def _categories(source: Source, model: Model, rows: Any, i: int, total: Differences) -> tuple[str, ...] | None:
+    """The closed set of values of a string column; None where source and graph agree on unknown ones."""
     strange = rows.copy()
     strange.isetitem(i, _like([UNSEEN] * len(rows), source.rows, i))
     found = _ask(source, model, strange)
-    if found is None:
-        return False
-    rtol, atol = tolerance(source.signature)
-    _refuse(source, found, rtol, atol, f"rows with an unknown value of column {rows.columns[i]!r}")
-    _merge(total, found)
-    return True
+    name = str(rows.columns[i])
+    if found is not None:
+        _refuse(source, found, f"rows with an unknown value of column {name!r}")
+        _merge(total, found)
+        return None
+    known = (source.categories or {}).get(name)
+    if known is None:
+        raise ConversionError(
+            f"the source refuses unknown values of column {name!r}, and no encoder tells the known ones; use "
+            f"OneHotEncoder(handle_unknown='ignore'), or name the column in a ColumnTransformer",
+            column=name,
+        )
+    return known
 
 
 def _merge(total: Differences, found: Differences) -> None:
@@ -295,6 +296,3 @@ def _batch_invariance(
 def _named(model: Model, feeds: Feeds) -> dict[str, Array]:
     """Feeds in a form that `run` coerces back to themselves."""
     return model.signature.columns(feeds)
-
-
-__all__ = ["MISSING", "Differences", "compare", "gate", "open_signature", "take", "tolerance"]

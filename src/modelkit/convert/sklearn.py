@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelkit.cast import MISSING, Array, is_a
-from modelkit.convert.graph import DTYPES, Source
+from modelkit.convert.graph import DTYPES, Source, take
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import DTYPES as SIGNATURE_DTYPES
 from modelkit.signature import Column, Signature, TensorSpec
@@ -28,8 +29,16 @@ def is_estimator(source: object) -> bool:
     return is_a(source, "sklearn.base", "BaseEstimator")
 
 
-def from_sklearn(estimator: Any, example: Any) -> Source:
-    """Convert a fitted estimator. Raises ConversionError, naming the step that cannot be converted."""
+def number_dtypes(estimator: Any) -> tuple[str, str]:
+    """The dtypes to try for numeric inputs: the family's own, then the other, since some operators have just one."""
+    return ("float32", "float64") if _is_narrow(estimator) else ("float64", "float32")
+
+
+def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
+    """Convert a fitted estimator to a graph whose numeric inputs have the dtype `numbers`.
+
+    Raises ConversionError, naming the step that cannot be converted.
+    """
     from sklearn.utils.validation import check_is_fitted
 
     if example is None:
@@ -45,9 +54,9 @@ def from_sklearn(estimator: Any, example: Any) -> Source:
     if not len(example):
         raise ConversionError("example has no rows")
     columns = _columns(example, named=trained_on is not None)
-    inputs = _inputs(columns, "float32" if _is_narrow(estimator) else "float64")
+    inputs = _inputs(columns, numbers)
     proto = _convert(estimator, inputs)
-    outputs, classes = _finish(proto, estimator)
+    outputs, classes = _finish(proto, estimator, example)
     signature = Signature(tuple(inputs), tuple(outputs), classes=classes)
     names = tuple(spec.name for spec in outputs)
     return Source(
@@ -101,22 +110,31 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
         from skl2onnx.common import data_types as types
     except ImportError:
         raise MissingExtraError("saving a scikit-learn model", "skl2onnx", "sklearn") from None
-    from sklearn.base import is_classifier
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.impute import SimpleImputer
 
+    histogram = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
     kinds = {"float32": types.FloatTensorType, "float64": types.DoubleTensorType, "string": types.StringTensorType}
+    convert = partial(
+        skl2onnx.convert_sklearn,
+        _with_casts(estimator),
+        name="model",
+        initial_types=[(spec.name, kinds[spec.dtype]([None, spec.shape[1]])) for spec in inputs],
+        target_opset=OPSETS,
+        custom_conversion_functions={
+            SimpleImputer: _convert_imputer,
+            **dict.fromkeys(histogram, _convert_histogram),
+        },
+        custom_shape_calculators={SimpleImputer: _imputer_shape},
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            proto: onnx.ModelProto = skl2onnx.convert_sklearn(
-                _with_casts(estimator),
-                name="model",
-                initial_types=[(spec.name, kinds[spec.dtype]([None, spec.shape[1]])) for spec in inputs],
-                options={"zipmap": False} if is_classifier(estimator) else None,
-                target_opset=OPSETS,
-                custom_conversion_functions={SimpleImputer: _convert_imputer},
-                custom_shape_calculators={SimpleImputer: _imputer_shape},
-            )
+            try:
+                # Probabilities as a tensor rather than a list of dicts ...
+                proto: onnx.ModelProto = convert(options={"zipmap": False} if is_classifier(estimator) else None)
+            except NameError:  # ... which is no option of a classifier without probabilities
+                proto = convert()
     except ConversionError:
         raise
     except Exception as error:
@@ -128,6 +146,42 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
         ) from error
     onnx.checker.check_model(proto)
     return proto
+
+
+def is_classifier(estimator: Any) -> bool:
+    """As scikit-learn says."""
+    from sklearn.base import is_classifier
+
+    return bool(is_classifier(estimator))
+
+
+class _PlainNumbers:
+    """A converter's container that turns numpy scalars in attributes into Python numbers, as onnx demands."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def add_node(self, *args: Any, **attributes: Any) -> None:
+        plain = {
+            name: [_plain_number(item) for item in value] if isinstance(value, list) else value
+            for name, value in attributes.items()
+        }
+        self._container.add_node(*args, **plain)
+
+
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_ | np.integer):
+        return int(value)
+    return float(value) if isinstance(value, np.floating) else value
+
+
+def _convert_histogram(scope: Any, operator: Any, container: Any) -> None:
+    from skl2onnx.common._registration import get_converter
+
+    get_converter(operator.type)(scope, operator, _PlainNumbers(container))
 
 
 def _step_of(error: Exception, estimator: Any) -> str:
@@ -205,9 +259,9 @@ def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
     )  # fmt: skip
 
 
-def _finish(proto: onnx.ModelProto, estimator: Any) -> tuple[list[TensorSpec], tuple[Any, ...] | None]:
+def _finish(proto: onnx.ModelProto, estimator: Any, example: Any) -> tuple[list[TensorSpec], tuple[Any, ...] | None]:
     """Name the outputs by role, give them their final shapes, and drop the rest."""
-    from sklearn.base import is_classifier, is_regressor
+    from sklearn.base import is_regressor
 
     graph = proto.graph
     for value in graph.input:
@@ -227,15 +281,13 @@ def _finish(proto: onnx.ModelProto, estimator: Any) -> tuple[list[TensorSpec], t
             specs.append(_output(graph, found[1], raw[found[1]], "probabilities", width=len(labels)))
         return specs, labels
     if is_regressor(estimator):
-        width = getattr(_last(estimator), "n_outputs_", 1)
-        return [_output(graph, found[0], raw[found[0]], "prediction", width=width if width > 1 else None)], None
+        shape = _truth(estimator, take(example, 2), ("prediction",))["prediction"].shape
+        width = shape[1] if len(shape) > 1 else None
+        return [_output(graph, found[0], raw[found[0]], "prediction", width=width)], None
     if hasattr(estimator, "transform"):
-        return [_output(graph, found[0], raw[found[0]], "transformed", width=_width(estimator))], None
+        width = _truth(estimator, take(example, 2), ("transformed",))["transformed"].shape[1]
+        return [_output(graph, found[0], raw[found[0]], "transformed", width=width)], None
     raise ConversionError(f"{type(estimator).__name__} is neither a classifier, a regressor nor a transformer")
-
-
-def _width(estimator: Any) -> int:
-    return len(estimator.get_feature_names_out())
 
 
 def _output(
@@ -243,15 +295,14 @@ def _output(
 ) -> TensorSpec:
     shape: tuple[int | str, ...] = ("batch",) if width is None else ("batch", width)
     if boolean:
-        graph.node.append(helper.make_node("Cast", [name], ["label_as_bool"], to=TensorProto.BOOL))
-        name, element = "label_as_bool", TensorProto.BOOL
+        graph.node.append(helper.make_node("Cast", [name], [f"{role}_bool"], to=TensorProto.BOOL))
+        name, element = f"{role}_bool", TensorProto.BOOL
     size = helper.make_tensor(f"{role}_shape", TensorProto.INT64, [len(shape)], [-1] if width is None else [-1, width])
     graph.initializer.append(size)
-    rename = f"{role}_raw"
-    for node in graph.node:
-        node.output[:] = [rename if out == name else out for out in node.output]
-        node.input[:] = [rename if used == name else used for used in node.input]
-    graph.node.append(helper.make_node("Reshape", [rename, size.name], [role]))
+    for node in graph.node:  # the name may be taken, for the converter calls its own outputs so
+        node.output[:] = [f"{role}_raw" if out == role else out for out in node.output]
+        node.input[:] = [f"{role}_raw" if used == role else used for used in node.input]
+    graph.node.append(helper.make_node("Reshape", [f"{role}_raw" if name == role else name, size.name], [role]))
     graph.output.append(helper.make_tensor_value_info(role, element, shape))
     return TensorSpec(role, DTYPES[element], shape)
 

@@ -6,18 +6,28 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from modelkit import golden as golden_rows
-from modelkit.convert.graph import Source, from_onnx, opsets, read_proto, row_bytes, serialize, split_weights
-from modelkit.convert.parity import gate, open_signature, take
-from modelkit.convert.sklearn import from_sklearn, is_estimator
-from modelkit.errors import ConversionError, SignatureError
-from modelkit.manifest import FORMAT, Attachment, Manifest, Member, check_name
+from modelkit.convert.graph import (
+    Source,
+    from_onnx,
+    opsets,
+    read_proto,
+    row_bytes,
+    serialize,
+    split_weights,
+    take,
+)
+from modelkit.convert.parity import gate, open_signature
+from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
+from modelkit.errors import ConversionError, GraphError, ModelkitError, ParityError
+from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, check_name
 from modelkit.package import container, scan
 from modelkit.package.load import GRAPH, MANIFEST, WEIGHTS, WEIGHTS_NAME
 from modelkit.runtimes.onnx import OnnxModel
@@ -57,23 +67,21 @@ def save(
         GraphError: if an ONNX model uses what a package may not contain.
     """
     check_name(name, version)
-    source = _source(model, example)
-    weights = split_weights(source.proto, WEIGHTS_NAME)
-    graph = serialize(source.proto)
-    scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None)
-    build = partial(OnnxModel, graph, weights=memoryview(weights) if weights else None)
-    rows = _example_feeds(source)
-    signature, parity = gate(source, build, rows)
-    attached = _golden(build(signature), source, rows, golden)
-    members: container.Members = {GRAPH: graph, **({WEIGHTS: weights} if weights else {}), "golden.npz": attached}
+    proven = _prove(model, example)
+    attached = _golden(proven, golden)
+    members: container.Members = {GRAPH: proven.graph}
+    if proven.weights:
+        members[WEIGHTS] = proven.weights
+    members["golden.npz"] = attached
+    proto = proven.source.proto
     manifest = Manifest(
         format=FORMAT,
         name=name,
         version=version,
-        signature=signature,
-        opsets=opsets(source.proto),
-        row_bytes=row_bytes(source.proto),
-        parity=parity,
+        signature=proven.signature,
+        opsets=opsets(proto),
+        row_bytes=row_bytes(proto),
+        parity=proven.parity,
         versions=_versions(),
         files=tuple(Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()),
         attachments=(Attachment(golden_rows.NAME, "golden.npz", golden_rows.MEDIA_TYPE),),
@@ -83,9 +91,46 @@ def save(
     return Manifest.from_json(raw)
 
 
-def _source(model: object, example: object) -> Source:
+@dataclass(frozen=True)
+class _Proven:
+    """A graph that agrees with its source, in the bytes that will be written."""
+
+    source: Source
+    graph: bytes
+    weights: bytes
+    signature: Signature
+    parity: Parity
+
+    def model(self) -> OnnxModel:
+        return _build(self.graph, self.weights, self.signature)
+
+
+def _build(graph: bytes, weights: bytes, signature: Signature) -> OnnxModel:
+    return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None)
+
+
+def _prove(model: object, example: object) -> _Proven:
+    """The first of the ways to convert a model that the runtime takes and the gate passes."""
+    refusals: list[Exception] = []
+    for convert in _ways(model, example):
+        try:
+            source = convert()
+            weights = split_weights(source.proto, WEIGHTS_NAME)
+            graph = serialize(source.proto)
+            scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None)
+            signature, parity = gate(source, partial(_build, graph, weights), _example_feeds(source))
+        except ParityError:
+            raise
+        except (ConversionError, GraphError) as error:
+            refusals.append(error)
+        else:
+            return _Proven(source, graph, weights, signature, parity)
+    raise refusals[0]
+
+
+def _ways(model: object, example: object) -> list[Callable[[], Source]]:
     if is_estimator(model):
-        return from_sklearn(model, example)
+        return [partial(from_sklearn, model, example, numbers) for numbers in number_dtypes(model)]
     proto = read_proto(model)
     if proto is None:
         raise ConversionError(
@@ -93,7 +138,7 @@ def _source(model: object, example: object) -> Source:
             f"or ModelProto",
             step=type(model).__name__,
         )
-    return from_onnx(proto, example)
+    return [partial(from_onnx, proto, example)]
 
 
 def _example_feeds(source: Source) -> Feeds | None:
@@ -105,20 +150,21 @@ def _example_feeds(source: Source) -> Feeds | None:
     return golden_rows.draw(source.signature, None)
 
 
-def _golden(model: OnnxModel, source: Source, example: Feeds | None, rows: object) -> bytes:
-    with model:
-        signature: Signature = model.signature
-        feeds = golden_rows.draw(signature, example) if rows is None else signature.coerce(rows)
+def _golden(proven: _Proven, rows: object) -> bytes:
+    signature = proven.signature
+    example = _example_feeds(proven.source) if rows is None else None
+    feeds = golden_rows.draw(signature, example) if rows is None else signature.coerce(rows)
+    with proven.model() as model:
         try:
             outputs = model.run(signature.columns(feeds))
-        except (SignatureError, ConversionError):
+        except ModelkitError:
             raise
         except Exception as error:
             raise ConversionError(
-                f"the graph does not run on rows drawn for its signature {source.signature}: {error}; "
+                f"the graph does not run on rows drawn for its signature {signature}: {error}; "
                 f"pass example= or golden= with rows it accepts"
             ) from error
-        return golden_rows.encode(feeds, outputs)
+    return golden_rows.encode(feeds, outputs)
 
 
 def _versions() -> dict[str, str]:
