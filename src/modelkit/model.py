@@ -252,6 +252,14 @@ class Model(ABC):
         return sum(len(spec.columns) or int(spec.shape[-1]) for spec in self.signature.inputs)
 
     @final
+    def score(self, X: object, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy of a classifier, R2 of a regressor, as scikit-learn defines them and uses by default."""
+        from sklearn.metrics import accuracy_score, r2_score
+
+        metric = r2_score if self.signature.classes is None else accuracy_score
+        return float(metric(y, self.predict(X), sample_weight=sample_weight))
+
+    @final
     def fit(self, X: object = None, y: object = None, **_: object) -> Self:
         """Refused: a model is a finished thing. Raises TypeError."""
         raise TypeError(

@@ -148,7 +148,7 @@ class Signature:
                     if out is not None:
                         return {name: out}
             return self._from_array(X)
-        if kind is dict and len(X) == len(self._names):
+        if kind is dict and self._names and len(X) == len(self._names):
             try:
                 columns = [X[name] for name in self._names]
             except KeyError:

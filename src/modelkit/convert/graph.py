@@ -20,6 +20,7 @@ from modelkit.signature import Signature, TensorSpec, numpy_dtype
 EXTERNAL_BYTES = 16 << 10
 ALIGNMENT = 64
 PACKED_ITEMS = 64
+DECISION = "decision"  # what a source decides its labels by, where that is not an output: see Source.truth
 
 DTYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64",
@@ -33,7 +34,8 @@ DTYPES: dict[int, str] = {
 class Source:
     """A graph on its way into a package.
 
-    `truth` answers for rows in the form the source was trained on, by output name; it and `against`, the name of
+    `truth` answers for rows in the form the source was trained on, by output name, and for classifiers with the
+    scores they decide by, under `DECISION`; it and `against`, the name of
     the source, are None for a graph that came without one. `rows` are example rows in that form, None if there
     are none. `categories` are the values that encoders refuse to go beyond, by column.
     """

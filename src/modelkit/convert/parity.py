@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.graph import Source, take
+from modelkit.convert.graph import DECISION, Source, take
 from modelkit.errors import ConversionError, ParityError
 from modelkit.manifest import Parity
 from modelkit.model import Model
@@ -100,7 +100,8 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
 def compare(truth: Answers, got: Answers, rtol: float, atol: float) -> Differences:
     """Differences between two answers to the same rows. A label may differ only within tolerance of a tie."""
     found = Differences()
-    for name, expected in truth.items():
+    outputs = {name: array for name, array in truth.items() if name != DECISION}
+    for name, expected in outputs.items():
         if expected.shape != got[name].shape:
             raise ParityError(f"output {name!r} has shape {got[name].shape}, the source gives {expected.shape}")
         if expected.dtype.kind != "f":
@@ -109,20 +110,25 @@ def compare(truth: Answers, got: Answers, rtol: float, atol: float) -> Differenc
         relative = gap / np.maximum(1.0, np.abs(np.nan_to_num(expected)))
         found.max_abs = max(found.max_abs, float(gap.max(initial=0.0)))
         found.max_rel = max(found.max_rel, float(relative.max(initial=0.0)))
-    for name, expected in truth.items():
+    scores = truth.get(DECISION, truth.get("probabilities"))
+    for name, expected in outputs.items():
         if expected.dtype.kind == "f":
             continue
         differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
         rows = np.flatnonzero(differs.any(axis=1))
-        scores = truth.get("probabilities")
-        if len(rows) and scores is not None and scores.ndim == 2 and scores.shape[1] > 1:
-            top = np.sort(scores[rows], axis=1)
-            tied = top[:, -1] - top[:, -2] <= 2 * (rtol + atol)
-            found.ties += int(tied.sum())
-            found.flips += int((~tied).sum())
-        else:
-            found.flips += len(rows)
+        ties = int(_is_tied(scores[rows], rtol, atol).sum()) if scores is not None and len(rows) else 0
+        found.ties += ties
+        found.flips += len(rows) - ties
     return found
+
+
+def _is_tied(scores: Array, rtol: float, atol: float) -> Array:
+    """Whether the two best classes of each row are within tolerance; one score decides by its sign."""
+    if scores.ndim == 1:
+        scores = np.stack([scores / 2, -scores / 2], axis=1)
+    top = np.sort(scores, axis=1)
+    allowed: Array = 2 * (rtol * np.maximum(1.0, np.abs(top).max(axis=1)) + atol)
+    return top[:, -1] - top[:, -2] <= allowed
 
 
 def _gap(a: Array, b: Array) -> Array:
@@ -206,7 +212,7 @@ def _missing(source: Source, model: Model, rows: Any, which: list[int], total: D
 def _categories(source: Source, model: Model, rows: Any, i: int, total: Differences) -> tuple[str, ...] | None:
     """The closed set of values of a string column; None where source and graph agree on unknown ones."""
     strange = rows.copy()
-    strange.isetitem(i, _like([UNSEEN] * len(rows), source.rows, i))
+    strange.isetitem(i, _like([UNSEEN] * len(rows), rows.index, source.rows, i))
     found = _ask(source, model, strange)
     name = str(rows.columns[i])
     if found is not None:
@@ -248,12 +254,12 @@ def _blank(rows: Any, i: int, example: Any) -> Any:
         values: Any = rows.iloc[:, i].astype(float)
         values.iloc[::2] = np.nan
     else:
-        values = _like([None if row % 2 == 0 else v for row, v in enumerate(rows.iloc[:, i])], example, i)
+        values = _like([None if row % 2 == 0 else v for row, v in enumerate(rows.iloc[:, i])], rows.index, example, i)
     blanked.isetitem(i, values)
     return blanked
 
 
-def _like(values: list[Any], example: Any, i: int) -> Any:
+def _like(values: list[Any], index: Any, example: Any, i: int) -> Any:
     """Values as a column of the example's dtype; in object columns, None or NaN as the example marks missing."""
     pd = sys.modules["pandas"]  # the example is one of its frames
 
@@ -261,10 +267,9 @@ def _like(values: list[Any], example: Any, i: int) -> Any:
     if column.dtype == object:
         gone = column[column.isna()]
         marker = gone.iloc[0] if len(gone) else np.nan
-        return np.array([marker if v is None else v for v in values], dtype=object)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return pd.array(values, dtype=object) if UNSEEN in values else pd.Categorical(values, dtype=column.dtype)
-    return pd.array(values, dtype=column.dtype)
+        return pd.Series([marker if v is None else v for v in values], index, dtype=object)
+    unknown = isinstance(column.dtype, pd.CategoricalDtype) and UNSEEN in values
+    return pd.Series(values, index, dtype=object if unknown else column.dtype)
 
 
 def _batch_invariance(

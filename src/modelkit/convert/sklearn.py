@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelkit.cast import MISSING, Array, is_a
-from modelkit.convert.graph import DTYPES, Source, take
+from modelkit.convert.graph import DECISION, DTYPES, Source, take
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import DTYPES as SIGNATURE_DTYPES
 from modelkit.signature import Column, Signature, TensorSpec
@@ -312,6 +312,8 @@ def _truth(estimator: Any, rows: Any, names: tuple[str, ...]) -> dict[str, Array
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers = {name: getattr(estimator, verbs[name])(rows) for name in names}
+        if "label" in names and hasattr(estimator, "decision_function"):
+            answers[DECISION] = estimator.decision_function(rows)
     return {name: np.asarray(a.toarray() if hasattr(a, "toarray") else a) for name, a in answers.items()}
 
 

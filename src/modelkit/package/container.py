@@ -104,6 +104,8 @@ def _member(data: memoryview, at: int, body: int, start: int, members: dict[str,
     if path in members:
         raise ContainerError(f"member {path!r} appears twice", member=path)
     members[path] = data[content:end]
+    if len(members) == 1 and zlib.crc32(members[path]) != common[5]:  # the manifest, which holds no hash of itself
+        raise ContainerError(f"member {path!r} is damaged: its checksum differs", member=path)
     return at + CENTRAL.size + length, end
 
 

@@ -53,13 +53,12 @@ def load(source: Source, *, device: str = "auto", threads: int | str = "auto", d
     hashing.start()
     try:
         from modelkit.runtimes.onnx import OnnxModel
-
-        weights = members.get(WEIGHTS)
-        scan.check(members[GRAPH], WEIGHTS_NAME, None if weights is None else len(weights))
     finally:
         hashing.join()
     if failures:
         raise failures[0]
+    weights = members.get(WEIGHTS)
+    scan.check(members[GRAPH], WEIGHTS_NAME, None if weights is None else len(weights))
     return OnnxModel(
         members[GRAPH],
         manifest.signature,

@@ -1,0 +1,86 @@
+"""Two packages of real models, saved once a session."""
+
+import warnings
+
+import pytest
+
+import modelkit as mk
+
+
+@pytest.fixture(scope="session")
+def breast_cancer():
+    from sklearn.datasets import load_breast_cancer
+
+    return load_breast_cancer(return_X_y=True, as_frame=True)
+
+
+@pytest.fixture(scope="session")
+def boosting(breast_cancer):
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    X, y = breast_cancer
+    return GradientBoostingClassifier(n_estimators=20, random_state=0).fit(X, y)
+
+
+@pytest.fixture(scope="session")
+def boosting_mk(boosting, breast_cancer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("packages") / "boosting.mk"
+    mk.save(boosting, path, example=breast_cancer[0], name="breast-cancer", version="1.0.0")
+    return path
+
+
+@pytest.fixture(scope="session")
+def penguins():
+    from palmerpenguins import load_penguins
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        df = load_penguins()
+    return df.drop(columns="species"), df["species"]
+
+
+@pytest.fixture(scope="session")
+def pipeline(penguins):
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    numbers = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "year"]
+    prepare = make_column_transformer(
+        (make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
+        (
+            make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")),
+            ["island", "sex"],
+        ),
+    )
+    return make_pipeline(prepare, LogisticRegression(max_iter=1000)).fit(*penguins)
+
+
+@pytest.fixture(scope="session")
+def penguins_mk(pipeline, penguins, tmp_path_factory):
+    path = tmp_path_factory.mktemp("packages") / "penguins.mk"
+    mk.save(pipeline, path, example=penguins[0], name="penguins", version="1.0.0")
+    return path
+
+
+@pytest.fixture(scope="session")
+def dense_mk(tmp_path_factory):
+    """A network with weights large enough to be external: 256 x 256 twice, relu between."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weights = [numpy_helper.from_array(rng.normal(size=(256, 256)).astype(np.float32) / 16, f"w{i}") for i in (0, 1)]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "w1"], ["y"]),
+    ]
+    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 256]) for n in ("x", "y")]
+    graph = helper.make_graph(nodes, "dense", tensors[:1], tensors[1:], weights)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path = tmp_path_factory.mktemp("packages") / "dense.mk"
+    mk.save(proto, path, name="dense", version="1")
+    return path

@@ -1,0 +1,115 @@
+"""The command line and the notebook card show what is there, safely."""
+
+import csv
+import io
+import re
+
+import pytest
+
+import modelkit as mk
+from modelkit import cli
+from modelkit.signature import Column, Signature, TensorSpec
+
+
+def run(capsys, *arguments):
+    status = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_inspect_shows_what_a_reviewer_needs(capsys, penguins_mk):
+    status, out, err = run(capsys, "inspect", penguins_mk)
+    assert (status, err) == (0, "")
+    manifest = mk.inspect(penguins_mk)
+    for text in (
+        "penguins 1.0.0",
+        manifest.digest,
+        "Gentoo",
+        "0 labels flipped",
+        "bill_length_mm",
+        "golden.npz",
+        "scikit-learn",
+    ):
+        assert text in out
+
+
+def test_inspect_refuses_what_is_no_package(capsys, tmp_path):
+    (tmp_path / "x.mk").write_bytes(b"nothing of the kind")
+    status, out, err = run(capsys, "inspect", tmp_path / "x.mk")
+    assert (status, out) == (1, "")
+    assert "not a modelkit package" in err
+    status, _, err = run(capsys, "inspect", tmp_path / "absent.mk")
+    assert status == 1
+    assert "absent.mk" in err
+
+
+def test_predict_reads_csv_and_writes_csv(capsys, penguins_mk, pipeline, penguins, tmp_path):
+    X, _ = penguins
+    X[::-1].to_csv(tmp_path / "x.csv", index=False)
+    status, out, _ = run(capsys, "predict", penguins_mk, "--input", tmp_path / "x.csv")
+    assert status == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["label"] for row in rows] == pipeline.predict(X[::-1]).tolist()
+    expected = pipeline.predict_proba(X[::-1])
+    assert float(rows[0]["p(Gentoo)"]) == pytest.approx(expected[0, 2])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,2\n", "missing column 'island'"),
+        ("year\nlast\n", "row 0, column 'year': 'last' is not int64"),
+        ("year\n", "no rows"),
+    ],
+)
+def test_predict_says_what_is_wrong_with_the_csv(capsys, penguins_mk, tmp_path, text, message):
+    (tmp_path / "x.csv").write_text(text)
+    status, out, err = run(capsys, "predict", penguins_mk, "--input", tmp_path / "x.csv")
+    assert (status, out) == (1, "")
+    assert message in err
+
+
+def test_doctor_finds_nothing_wrong_here(capsys):
+    status, out, _ = run(capsys, "doctor")
+    assert status == 0
+    assert "no problems found" in out
+    assert "CPUExecutionProvider" in out
+    assert "Azure" not in out
+
+
+def test_doctor_names_two_runtimes_and_the_line_that_mends_it(capsys, monkeypatch, tmp_path):
+    for name in ("onnxruntime", "onnxruntime_gpu"):
+        folder = tmp_path / f"{name}-9.9.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 9.9\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    status, out, _ = run(capsys, "doctor")
+    assert status == 1
+    assert "PROBLEM: 2 runtimes" in out
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'modelkit-sdk[cpu]'" in out
+
+
+def test_usage_is_shown_for_unknown_commands(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["explode"])
+    assert caught.value.code == 2
+
+
+def test_what_a_file_says_cannot_drive_the_terminal():
+    assert cli.printable("a\x1b[31mb\n") == "a\\x1b[31mb\n"
+
+
+def test_the_notebook_card_shows_the_model_escaped(penguins_mk):
+    with mk.load(penguins_mk) as model:
+        card = model._repr_html_()
+        for text in ("penguins 1.0.0", "threads", model.manifest.digest, "labels flipped", "bill_length_mm", "Adelie"):
+            assert text in card
+    hostile = Column("<script>alert(1)</script>", "float64")
+    signature = Signature(
+        (TensorSpec("<b>", "float64", ("batch", 1), (hostile,)),), (TensorSpec("y", "float64", ("batch",)),)
+    )
+    card = mk.FunctionModel(lambda feeds: feeds, signature)._repr_html_()
+    assert "<script" not in card
+    assert "<b>" not in card
+    assert "&lt;script&gt;" in card
+    assert not re.search(r"https?://", card)

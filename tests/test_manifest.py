@@ -1,0 +1,89 @@
+"""modelkit.json is strict: what it does not define, it does not accept."""
+
+import json
+
+import pytest
+
+import modelkit as mk
+from modelkit.errors import ManifestError
+from modelkit.manifest import MAX_BYTES, Manifest
+from modelkit.package import container
+
+
+@pytest.fixture(scope="module")
+def raw(penguins_mk):
+    return bytes(container.read(memoryview(penguins_mk.read_bytes()))["modelkit.json"])
+
+
+def test_a_manifest_survives_the_round_trip(raw, penguins_mk):
+    manifest = Manifest.from_json(raw)
+    assert manifest.to_json() == raw
+    assert manifest == mk.inspect(penguins_mk)
+    assert manifest.signature.classes == ("Adelie", "Chinstrap", "Gentoo")
+
+
+def edited(raw, **changes):
+    plain = json.loads(raw)
+    for dotted, value in changes.items():
+        *parents, last = dotted.split("__")
+        at = plain
+        for key in parents:
+            at = at[int(key) if key.isdigit() else key]
+        at[last] = value
+    return json.dumps(plain).encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trusted": True}, r"unknown fields \['trusted'\]"),
+        ({"loader": "os.system"}, "unknown fields"),
+        ({"format": "1"}, "format must be int"),
+        ({"format": True}, "format must be int"),
+        ({"format": 99}, "upgrade modelkit-sdk"),
+        ({"name": "../../etc"}, "name"),
+        ({"version": "a b"}, "version"),
+        ({"parity__rows": 1.5}, "rows must be int"),
+        ({"parity__rows": 1 << 70}, "beyond 64 bits"),
+        ({"parity": None}, "parity must be an object"),
+        ({"signature__inputs": []}, "input names"),
+        ({"signature__inputs__0__dtype": "complex64"}, "unknown dtype"),
+        ({"signature__inputs__0__shape": ["batch", 7]}, "1 columns"),
+        ({"signature__primary": "nothing"}, "primary output"),
+        ({"signature__classes": [None]}, "classes"),
+        ({"files": "all"}, "files must be a list"),
+        ({"files__0__path": 3}, "path must be str"),
+        ({"opsets": {"": "19"}}, "opsets"),
+        ({"name": "\ud800"}, "surrogate"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(raw, changes, message):
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_json(edited(raw, **changes))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (b"", "strict JSON"),
+        (b"[]", "must be an object"),
+        (b"{}", "missing fields"),
+        (b'{"format": 1, "format": 1}', "appears twice"),
+        (b'{"format": NaN}', "NaN is not JSON"),
+        (b'{"format": Infinity}', "not JSON"),
+        (b"\xff\xfe", "strict JSON"),
+        (b"[" * 100_000, "strict JSON"),
+        (b" " * (MAX_BYTES + 1), "at most"),
+        (b'{"format": 1' + b"0" * 5000 + b"}", "strict JSON|upgrade"),
+    ],
+)
+def test_what_is_not_strict_json_is_refused(bad, message):
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_json(bad)
+
+
+def test_a_missing_field_is_named(raw):
+    plain = json.loads(raw)
+    del plain["parity"]
+    with pytest.raises(ManifestError, match=r"missing fields \['parity'\]"):
+        Manifest.from_json(json.dumps(plain).encode())

@@ -1,0 +1,107 @@
+"""What is imported when, and what can run: tested in fresh interpreters."""
+
+import subprocess
+import sys
+import textwrap
+
+
+def run(code, *arguments, **environment):
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_modelkit_imports_nothing_else():
+    run("""
+        import sys
+        before = set(sys.modules)
+        import modelkit
+        assert set(sys.modules) - before == {"modelkit"}, set(sys.modules) - before
+    """)
+
+
+def test_the_public_names_are_all_there():
+    run("""
+        import modelkit
+        assert set(modelkit.__all__) <= set(dir(modelkit))
+        for name in modelkit.__all__:
+            assert getattr(modelkit, name) is not None, name
+        try:
+            modelkit.nothing
+        except AttributeError as error:
+            assert "nothing" in str(error)
+        else:
+            raise SystemExit("an unknown name was found")
+    """)
+
+
+def test_a_package_answers_where_nothing_can_be_unpickled(penguins_mk):
+    run(
+        """
+        import pickle, sys
+
+        def refuse(*arguments, **keywords):
+            raise SystemExit("something was unpickled")
+
+        pickle.load = pickle.loads = pickle.Unpickler = refuse
+        import modelkit as mk
+        with mk.load(sys.argv[1]) as model:
+            row = dict(island="Biscoe", bill_length_mm=50.0, bill_depth_mm=None, flipper_length_mm=230.0,
+                       body_mass_g=5500.0, sex=None, year=2008)
+            assert model.predict([row]).tolist() == ["Gentoo"]
+            assert model.verify() == 0.0
+            model.warmup()
+        mk.inspect(sys.argv[1])
+        unwanted = {"sklearn", "skl2onnx", "joblib", "onnx", "pandas", "scipy", "cloudpickle", "dill", "asyncio"}
+        assert not unwanted & set(sys.modules), unwanted & set(sys.modules)
+        """,
+        penguins_mk,
+    )
+
+
+def test_onnxruntime_is_told_not_to_report_usage(boosting_mk):
+    code = "import os, sys, modelkit as mk; mk.load(sys.argv[1]); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    assert run(code, boosting_mk, ORT_DISABLE_TELEMETRY="").strip() == ""
+    run(
+        "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None)\n" + code.replace("print(", "assert '1' == ("),
+        boosting_mk,
+    )
+
+
+def test_without_a_runtime_both_install_lines_are_shown(boosting_mk):
+    run(
+        """
+        import sys
+        sys.modules["onnxruntime"] = None
+        import modelkit as mk
+        try:
+            mk.load(sys.argv[1])
+        except mk.errors.MissingExtraError as error:
+            assert "modelkit-sdk[cpu]" in str(error) and "modelkit-sdk[gpu]" in str(error), error
+            assert isinstance(error, ImportError)
+        else:
+            raise SystemExit("loaded without a runtime")
+        mk.inspect(sys.argv[1])
+        """,
+        boosting_mk,
+    )
+
+
+def test_an_idle_model_has_no_thread_of_ours(boosting_mk):
+    run(
+        """
+        import sys, threading, numpy as np, modelkit as mk
+        with mk.load(sys.argv[1]) as model:
+            model.predict(np.zeros((100_000, 30), np.float32))
+            assert threading.active_count() == 1
+        """,
+        boosting_mk,
+    )

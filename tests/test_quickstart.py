@@ -1,0 +1,43 @@
+"""What `make quickstart` runs, and the screen it fills."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "docs" / "quickstart.py"
+
+
+@pytest.fixture(scope="module")
+def screen():
+    done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False, timeout=110)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_it_fits_a_screen(screen):
+    lines = screen.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 100
+
+
+def test_it_says_what_happened_to_both_models(screen):
+    for model in ("breast-cancer: a GradientBoostingClassifier", "penguins: a Pipeline"):
+        assert model in screen
+    for what in ("saved", "parity", "opened", "signature", "placement", "answers", "timings"):
+        assert len(re.findall(rf"^  {what} ", screen, re.MULTILINE)) == 2, what
+
+
+def test_the_second_process_answers_as_the_first(screen):
+    assert "569 of 569 labels equal" in screen
+    assert "344 of 344 labels equal" in screen
+    assert screen.count("0 labels flipped") == 2
+
+
+@pytest.mark.parametrize("use", ["load(None)", "loads(b'')", "Unpickler(None)"])
+def test_the_second_process_refuses_to_unpickle(use):
+    code = f"import pickle, quickstart_serve; quickstart_serve.forbid_pickle(); pickle.{use}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=SCRIPT.parent)
+    assert "RuntimeError: something was about to be unpickled" in done.stderr

@@ -1,0 +1,501 @@
+"""A signature says what fits, and the same rows give the same tensors in whatever form they come."""
+
+import copy
+import pickle
+import re
+from dataclasses import FrozenInstanceError, dataclass
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelkit import Column, Signature, TensorSpec
+from modelkit.cast import MISSING
+from modelkit.errors import SignatureError
+from modelkit.signature import DTYPES, numpy_dtype
+
+Y = TensorSpec("y", "float32", ("batch",))
+TOKENS = Signature(
+    (TensorSpec("ids", "int64", ("batch", "seq")), TensorSpec("mask", "int64", ("batch", "seq"))),
+    (TensorSpec("embedding", "float32", ("batch", 8)), TensorSpec("per_token", "float32", ("batch", "seq", 8))),
+)
+
+
+def one_tensor(*columns, dtype="float32", rows="batch"):
+    return Signature((TensorSpec("X", dtype, (rows, len(columns)), columns),), (Y,))
+
+
+def tensor_per_column(*columns):
+    return Signature(tuple(TensorSpec(c.name, c.dtype, ("batch", 1), (c,)) for c in columns), (Y,))
+
+
+def giving(*names, **keywords):
+    """A signature with these outputs."""
+    return Signature((TensorSpec("x", "float32", ("batch", 2)),), outputs(*names), **keywords)
+
+
+def outputs(*names):
+    return tuple(TensorSpec(name, "float32", ("batch",)) for name in names)
+
+
+# What a signature may say.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype_has_a_numpy_dtype(dtype):
+    assert Column("c", dtype).dtype == TensorSpec("t", dtype, ("batch",)).dtype == dtype
+    assert numpy_dtype(dtype) == np.dtype(object if dtype == "string" else dtype)
+
+
+@pytest.mark.parametrize("make", [lambda d: Column("c", d), lambda d: TensorSpec("t", d, ("batch",))])
+@pytest.mark.parametrize("dtype", ["float", "object", "str", "<f4", "complex64", "datetime64[ns]", ""])
+def test_an_unknown_dtype_is_refused_with_the_known_ones(make, dtype):
+    with pytest.raises(SignatureError, match=re.escape(f"unknown dtype {dtype!r}; use one of float16, float32")):
+        make(dtype)
+
+
+def test_only_string_columns_have_categories():
+    assert Column("city", "string", categories=("Rome",)).categories == ("Rome",)
+    with pytest.raises(SignatureError, match="column 'age' is int64; only string columns have categories"):
+        Column("age", "int64", categories=("1",))
+
+
+@pytest.mark.parametrize("shape", [(), ("batch",), ("batch", 1), ("batch", 3), ("batch", "width"), ("batch", 2, 1)])
+def test_columns_name_the_last_of_two_dimensions(shape):
+    with pytest.raises(SignatureError, match=r"tensor 'X' has shape .*, but 2 columns"):
+        TensorSpec("X", "float32", shape, (Column("a"), Column("b")))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "kind"),
+    [
+        ((), (Y,), "input"),
+        ((TensorSpec("x", "float32", ("batch",)),), (), "output"),
+        ((TensorSpec("x", "float32", ("batch",)),) * 2, (Y,), "input"),
+        ((TensorSpec("x", "float32", ("batch",)),), (Y, Y), "output"),
+        ((TensorSpec("x", "float32", ("batch", 2), (Column("a"), Column("a"))),), (Y,), "column"),
+        (
+            tuple(TensorSpec(name, "float32", ("batch", 1), (Column("a"),)) for name in ("left", "right")),
+            (Y,),
+            "column",
+        ),
+    ],
+)
+def test_names_are_distinct_and_there_is_at_least_one(inputs, outputs, kind):
+    with pytest.raises(SignatureError, match=f"distinct {kind} names"):
+        Signature(inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("names", "named", "primary"),
+    [
+        (["score"], None, "score"),
+        (["score", "label"], None, "label"),
+        (["score", "prediction"], None, "prediction"),
+        (["score", "embedding"], None, "embedding"),
+        (["label", "probabilities"], None, "label"),
+        (["label", "probabilities"], "probabilities", "probabilities"),
+        (["left", "right"], "right", "right"),
+        (["left", "right"], None, None),
+    ],
+)
+def test_the_primary_output_is_named_or_found_by_its_role(names, named, primary):
+    assert giving(*names, primary=named).primary == primary
+
+
+def test_a_primary_output_that_does_not_exist_is_refused():
+    with pytest.raises(SignatureError, match=r"primary output 'scroe' is not one of \['score', 'label'\]"):
+        giving("score", "label", primary="scroe")
+
+
+def test_probabilities_need_classes_and_their_output():
+    assert giving("label", "probabilities", classes=(0, 1)).has_probabilities
+    assert not giving("label", "probabilities").has_probabilities
+    assert not giving("label", classes=(0, 1)).has_probabilities
+
+
+@pytest.mark.parametrize(
+    ("ins", "outs", "batch"),
+    [
+        ([("batch", 3)], [("batch",)], "batch"),
+        ([("n", 3), ("n",)], [("n",), ("n", 4)], "n"),
+        ([("batch", 3)], [("rows",)], None),
+        ([("batch", 3), ("other", 3)], [("batch",)], None),
+        ([(1, 3)], [(1,)], None),
+        ([("batch", 3)], [()], None),
+        ([("batch", 3)], [(1,)], None),
+    ],
+)
+def test_batch_is_the_named_dimension_that_leads_everything(ins, outs, batch):
+    inputs = tuple(TensorSpec(f"in{i}", "float32", shape) for i, shape in enumerate(ins))
+    outputs = tuple(TensorSpec(f"out{i}", "float32", shape) for i, shape in enumerate(outs))
+    assert Signature(inputs, outputs).batch == batch
+
+
+def test_a_signature_is_a_value():
+    signature, same = one_tensor(Column("a"), Column("b")), one_tensor(Column("a"), Column("b"))
+    signature.coerce(pd.DataFrame({"a": [1.0], "b": [2.0]}))
+    assert signature == same
+    assert hash(signature) == hash(same)
+    assert signature != one_tensor(Column("a"), Column("c"))
+    with pytest.raises(FrozenInstanceError):
+        signature.primary = "x"
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda signature: pickle.loads(pickle.dumps(signature))])
+def test_a_copied_signature_coerces_alike(duplicate):
+    signature = tensor_per_column(Column("a", "float32"), Column("n", "int64"), Column("city", "string"))
+    rows = pd.DataFrame({"city": ["Rome", "Oslo"], "n": [1, 2], "a": [0.5, 1.5]})
+    feeds = signature.coerce(rows)
+    twin = duplicate(signature)
+    assert twin == signature
+    same_feeds(twin.coerce(rows), feeds)
+
+
+def test_a_signature_reads_as_what_goes_in_and_what_comes_out():
+    assert str(TOKENS) == (
+        "(ids: int64[batch, seq]; mask: int64[batch, seq]) -> "
+        "(embedding: float32[batch, 8]; per_token: float32[batch, seq, 8])"
+    )
+
+
+def test_the_table_names_every_tensor_and_its_columns():
+    signature = one_tensor(Column("a", "float64", nullable=True), Column("b", "int64"))
+    assert signature.table() == [
+        ("input", "X", "float32", "(batch, 2)", "a, b (float64, may be missing; int64)"),
+        ("output", "y", "float32", "(batch)", ""),
+    ]
+
+
+# Tensors by name, and their named dimensions.
+
+
+def test_tensors_are_fed_by_name_in_any_order():
+    ids, mask = np.array([[5, 6, 7], [8, 9, 0]]), np.array([[1, 1, 1], [1, 1, 0]])
+    same_feeds(TOKENS.coerce({"mask": mask, "ids": ids}), {"ids": ids, "mask": mask})
+
+
+def test_tensors_are_fed_as_nested_lists_too():
+    feeds = TOKENS.coerce({"ids": [[5, 6], [7, 8]], "mask": [[True, True], [True, False]]})
+    same_feeds(feeds, {"ids": np.array([[5, 6], [7, 8]]), "mask": np.array([[1, 1], [1, 0]])})
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask", "complaint"),
+    [
+        ((2, 3), (1, 3), "dimension 'batch' is 2 in 'ids', but 1 in 'mask'"),
+        ((2, 3), (2, 4), "dimension 'seq' is 3 in 'ids', but 4 in 'mask'"),
+        ((0, 3), (2, 3), "dimension 'batch' is 0 in 'ids', but 2 in 'mask'"),
+    ],
+)
+def test_a_named_dimension_has_one_size_in_all_inputs(ids, mask, complaint):
+    with pytest.raises(SignatureError, match=complaint):
+        TOKENS.coerce({"ids": np.ones(ids, int), "mask": np.ones(mask, int)})
+
+
+def test_a_dimension_may_be_named_twice_in_one_tensor():
+    square = Signature((TensorSpec("distances", "float32", ("n", "n")),), (Y,))
+    assert square.coerce({"distances": np.zeros((3, 3), np.float32)})["distances"].shape == (3, 3)
+    with pytest.raises(SignatureError, match="dimension 'n' is 3"):
+        square.coerce({"distances": np.zeros((3, 4), np.float32)})
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        np.ones((3, 2), np.float32),
+        {"X": np.ones((3, 2), np.float32)},
+        {"a": np.ones(3), "b": np.ones(3)},
+        pd.DataFrame({"b": np.ones(3), "a": np.ones(3)}),
+    ],
+    ids=["array", "tensor", "columns", "pandas"],
+)
+def test_a_fixed_number_of_rows_holds_in_every_form(X):
+    with pytest.raises(SignatureError, match=re.escape("must have shape (4, 2), got (3, 2)")):
+        one_tensor(Column("a"), Column("b"), rows=4).coerce(X)
+
+
+def test_a_tensor_with_columns_and_one_without_are_fed_together():
+    signature = Signature(
+        (
+            TensorSpec("X", "float32", ("batch", 2), (Column("a"), Column("b"))),
+            TensorSpec("image", "float32", ("batch", 3)),
+        ),
+        (Y,),
+    )
+    feeds = signature.coerce({"X": np.ones((2, 2)), "image": np.zeros((2, 3))})
+    same_feeds(signature.coerce(signature.columns(feeds)), feeds)
+
+
+@pytest.mark.parametrize("X", [{"a": [1.0], "b": [2.0]}, pd.DataFrame({"a": [1.0], "b": [2.0]}), np.ones((1, 2))])
+def test_columns_alone_do_not_feed_a_tensor_without_columns(X):
+    signature = Signature(
+        (
+            TensorSpec("X", "float32", ("batch", 2), (Column("a"), Column("b"))),
+            TensorSpec("image", "float32", ("batch", 3)),
+        ),
+        (Y,),
+    )
+    with pytest.raises(SignatureError):
+        signature.coerce(X)
+
+
+def test_texts_are_a_tensor_of_one_dimension():
+    signature = Signature((TensorSpec("text", "string", ("batch",)),), (Y,))
+    for X in (np.array(["a", "b"]), np.array(["a", "b"], object), {"text": ["a", "b"]}):
+        same_feeds(signature.coerce(X), {"text": np.array(["a", "b"], object)})
+
+
+# Zero rows.
+
+
+def test_empty_outputs_have_the_declared_dtype_and_shape():
+    signature = Signature(
+        (TensorSpec("ids", "int64", ("batch", "seq")),),
+        (
+            TensorSpec("label", "string", ("batch",)),
+            TensorSpec("probabilities", "float32", ("batch", 3)),
+            TensorSpec("per_token", "float64", ("batch", "seq", 8)),
+        ),
+    )
+    got = signature.empty(signature.output_names)
+    assert {name: (array.shape, array.dtype) for name, array in got.items()} == {
+        "label": ((0,), np.dtype(object)),
+        "probabilities": ((0, 3), np.dtype(np.float32)),
+        "per_token": ((0, 0, 8), np.dtype(np.float64)),
+    }
+    assert list(signature.empty(["probabilities"])) == ["probabilities"]
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        {"a": [], "city": []},
+        {"a": np.empty(0), "city": np.empty(0, object)},
+        pd.DataFrame({"a": np.empty(0), "city": pd.Series([], dtype="str")}),
+        pl.DataFrame(schema={"a": pl.Float64, "city": pl.String}),
+        pa.table({"a": pa.array([], pa.float64()), "city": pa.array([], pa.string())}),
+        np.empty((0, 2), object),
+    ],
+    ids=["lists", "arrays", "pandas", "polars", "arrow", "array"],
+)
+def test_zero_rows_give_tensors_of_zero_rows(X):
+    feeds = tensor_per_column(Column("a", "float32"), Column("city", "string")).coerce(X)
+    same_feeds(feeds, {"a": np.empty((0, 1), np.float32), "city": np.empty((0, 1), object)})
+
+
+# The same rows in every form, over random signatures.
+
+
+@dataclass
+class Table:
+    """A random signature, and rows that fit it; None is a missing value."""
+
+    signature: Signature
+    columns: tuple[Column, ...]
+    rows: list[dict[str, object]]
+
+    def values(self, column):
+        return [row[column.name] for row in self.rows]
+
+
+def values_of(column, target):
+    """Values that a column of a tensor of dtype `target` accepts without doubt."""
+    if column.dtype == "string":
+        return st.text(st.characters(exclude_categories=["Cs"], exclude_characters=[MISSING, "\0"]), max_size=4)
+    if column.dtype == "bool":
+        return st.booleans()
+    if column.dtype == "int64":
+        bits = 53 if target.startswith("float") else 63
+        return st.integers(-(2**bits), 2**bits - 1)
+    if "float32" in (column.dtype, target):
+        return st.floats(width=32, allow_nan=False, allow_infinity=False)
+    return st.floats(allow_nan=False, allow_infinity=False)
+
+
+NAMES = st.text(st.characters(categories=["L", "Nd", "Pd", "Zs"]), min_size=1, max_size=4)
+
+
+@st.composite
+def tables(draw):
+    names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
+    family = draw(st.sampled_from(["numbers in one", "int64 in one", "bool in one", "string in one", "one a column"]))
+    if family == "one a column":
+        dtypes = [draw(st.sampled_from(["float32", "float64", "int64", "bool", "string"])) for _ in names]
+        targets = [
+            dtype if dtype == "string" else draw(st.sampled_from([dtype, "float32", "float64"])) for dtype in dtypes
+        ]
+    elif family == "numbers in one":
+        dtypes = [draw(st.sampled_from(["float32", "float64", "int64", "bool"])) for _ in names]
+        targets = [draw(st.sampled_from(["float32", "float64"]))] * len(names)
+    else:
+        dtypes = targets = [family.split()[0]] * len(names)
+    columns = tuple(
+        Column(name, dtype, nullable=target in ("float32", "float64", "string") and draw(st.booleans()))
+        for name, dtype, target in zip(names, dtypes, targets, strict=True)
+    )
+    if family == "one a column":
+        inputs = tuple(TensorSpec(c.name, t, ("batch", 1), (c,)) for c, t in zip(columns, targets, strict=True))
+    else:
+        inputs = (TensorSpec("all of them", targets[0], ("batch", len(columns)), columns),)
+    row = st.fixed_dictionaries(
+        {
+            c.name: st.none() | values_of(c, target) if c.nullable else values_of(c, target)
+            for c, target in zip(columns, targets, strict=True)
+        }
+    )
+    return Table(Signature(inputs, (Y,)), columns, draw(st.lists(row, max_size=6)))
+
+
+def as_array_of(column, values):
+    """A numpy array, of objects where numpy's own dtype cannot say that a value is missing."""
+    if column.dtype.startswith("float"):
+        return np.array([np.nan if value is None else value for value in values], column.dtype)
+    plain = column.dtype != "string" and None not in values
+    return np.array(values, column.dtype if plain else object)
+
+
+def as_pandas_of(column, values):
+    """A pandas column in the dtype a user would have: nullable ones where a value is missing."""
+    nullable = {"int64": "Int64", "bool": "boolean", "float32": "Float32", "float64": "Float64", "string": "string"}
+    if None in values or column.dtype == "string":
+        return pd.array(values, nullable[column.dtype])
+    return pd.Series(values, dtype=column.dtype)
+
+
+def as_records(table, columns):
+    return [{column.name: row[column.name] for column in columns} for row in table.rows]
+
+
+def as_object_array(table, _):
+    X = np.empty((len(table.rows), len(table.columns)), object)
+    for j, column in enumerate(table.columns):  # an array has no names, so its columns are in order
+        X[:, j] = table.values(column)
+    return X
+
+
+def as_typed_array(table, columns):
+    """One array of the dtype that all columns share, where there is one."""
+    if len({column.dtype for column in columns}) > 1 or columns[0].dtype == "string":
+        return as_object_array(table, columns)
+    return np.column_stack([as_array_of(column, table.values(column)) for column in table.columns])
+
+
+POLARS = {"int64": pl.Int64, "bool": pl.Boolean, "float32": pl.Float32, "float64": pl.Float64, "string": pl.String}
+ARROW = {"int64": pa.int64(), "bool": pa.bool_(), "float32": pa.float32(), "float64": pa.float64()}
+
+CONTAINERS = {
+    "dict of arrays": lambda t, cs: {c.name: as_array_of(c, t.values(c)) for c in cs},
+    "dict of lists": lambda t, cs: {c.name: t.values(c) for c in cs},
+    "records": as_records,
+    "pandas": lambda t, cs: pd.DataFrame({c.name: as_pandas_of(c, t.values(c)) for c in cs}),
+    "pandas of numpy": lambda t, cs: pd.DataFrame({c.name: as_array_of(c, t.values(c)) for c in cs}),
+    "pandas of arrow": lambda t, cs: as_arrow(t, cs).to_pandas(types_mapper=pd.ArrowDtype),
+    "polars": lambda t, cs: pl.DataFrame([pl.Series(c.name, t.values(c), POLARS[c.dtype]) for c in cs]),
+    "arrow": lambda t, cs: as_arrow(t, cs),
+    "object array": as_object_array,
+    "typed array": as_typed_array,
+}
+
+
+def as_arrow(table, columns):
+    return pa.table({c.name: pa.array(table.values(c), ARROW.get(c.dtype, pa.string())) for c in columns})
+
+
+def expected_feeds(table):
+    """What `coerce` should give, built cell by cell."""
+    feeds = {}
+    for spec in table.signature.inputs:
+        gone = MISSING if spec.dtype == "string" else np.nan
+        cells = [[gone if row[c.name] is None else row[c.name] for c in spec.columns] for row in table.rows]
+        feeds[spec.name] = np.array(cells, numpy_dtype(spec.dtype)).reshape(len(cells), len(spec.columns))
+    return feeds
+
+
+def same_feeds(got, expected):
+    """Bit by bit: -0.0 is not 0.0, a mask or another dtype is a difference."""
+    assert list(got) == list(expected)
+    for name, array in expected.items():
+        assert type(got[name]) is np.ndarray, name
+        assert (got[name].dtype, got[name].shape) == (array.dtype, array.shape), name
+        if array.dtype == object:
+            assert got[name].tolist() == array.tolist(), name
+        else:
+            assert got[name].tobytes() == array.tobytes(), f"{name}: {got[name].tolist()} for {array.tolist()}"
+
+
+every_container = pytest.mark.parametrize("container", CONTAINERS)
+moderately = settings(deadline=None, max_examples=80)
+
+
+@every_container
+@moderately
+@given(data=st.data())
+def test_the_same_rows_give_the_same_bits_in_every_container_and_column_order(container, data):
+    table = data.draw(tables())
+    shuffled = data.draw(st.permutations(table.columns))
+    if container == "records" and not table.rows:
+        return  # no records have no names
+    same_feeds(table.signature.coerce(CONTAINERS[container](table, shuffled)), expected_feeds(table))
+
+
+@every_container
+@moderately
+@given(data=st.data())
+def test_a_row_gives_the_same_bits_alone_and_in_any_place(container, data):
+    table = data.draw(tables())
+    order = data.draw(st.permutations(range(len(table.rows))))
+    whole = expected_feeds(table)
+    for i in order[:2]:
+        alone = Table(table.signature, table.columns, [table.rows[i]])
+        got = table.signature.coerce(CONTAINERS[container](alone, table.columns))
+        same_feeds(got, {name: feed[i : i + 1] for name, feed in whole.items()})
+    if order:
+        moved = Table(table.signature, table.columns, [table.rows[i] for i in order])
+        got = table.signature.coerce(CONTAINERS[container](moved, table.columns))
+        same_feeds(got, {name: feed[list(order)] for name, feed in whole.items()})
+
+
+@moderately
+@given(tables())
+def test_columns_is_the_inverse_of_coerce(table):
+    feeds = table.signature.coerce(CONTAINERS["dict of lists"](table, table.columns))
+    columns = table.signature.columns(feeds)
+    assert list(columns) == [column.name for column in table.columns]
+    for column in table.columns:
+        if column.dtype == "string":
+            assert columns[column.name].tolist() == table.values(column)
+    same_feeds(table.signature.coerce(columns), feeds)
+
+
+@moderately
+@given(tables())
+def test_feeds_are_coerced_to_themselves(table):
+    feeds = table.signature.coerce(CONTAINERS["dict of lists"](table, table.columns))
+    if all(column.dtype != "string" or None not in table.values(column) for column in table.columns):
+        same_feeds(table.signature.coerce(feeds), feeds)
+
+
+@moderately
+@given(tables(), st.data())
+def test_a_frame_seen_before_is_read_as_one_seen_for_the_first_time(table, data):
+    frame = CONTAINERS["pandas"](table, data.draw(st.permutations(table.columns)))
+    for _ in range(2):
+        same_feeds(table.signature.coerce(frame), expected_feeds(table))
+    other = CONTAINERS["pandas"](table, data.draw(st.permutations(table.columns)))
+    same_feeds(table.signature.coerce(other), expected_feeds(table))
+
+
+@given(st.data())
+@moderately
+def test_coerce_leaves_the_callers_rows_alone(data):
+    table = data.draw(tables())
+    rows = CONTAINERS["dict of arrays"](table, table.columns)
+    before = copy.deepcopy(rows)
+    table.signature.columns(table.signature.coerce(rows))
+    for name, array in rows.items():
+        assert array.tolist() == before[name].tolist() or array.tobytes() == before[name].tobytes()
