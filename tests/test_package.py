@@ -2,8 +2,8 @@
 
 import hashlib
 import io
-import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
+from modelkit import golden
 from modelkit.errors import ContainerError, IntegrityError, ManifestError, PackageError
 from modelkit.package import container
 from modelkit.package import save as saving
@@ -159,7 +160,7 @@ def test_a_failed_save_leaves_the_old_file(boosting, breast_cancer, boosting_mk,
     with pytest.raises(OSError, match="No space left"):
         mk.save(boosting, target, example=breast_cancer[0], name="breast-cancer", version="2")
     assert target.read_bytes() == boosting_mk.read_bytes()
-    assert os.listdir(tmp_path) == ["model.mk"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.mk"]
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a b", "../x", "-x", "é", "x" * 65])
@@ -169,8 +170,6 @@ def test_names_that_would_not_be_safe_in_a_path_are_refused(boosting, breast_can
 
 
 def test_no_row_of_the_example_is_stored(penguins_mk, penguins):
-    import modelkit.golden as golden
-
     X, _ = penguins
     with mk.load(penguins_mk) as model:
         feeds, _ = golden.decode(model.attachments["golden"], model.signature)
@@ -180,8 +179,6 @@ def test_no_row_of_the_example_is_stored(penguins_mk, penguins):
 
 
 def test_golden_rows_can_be_given(boosting, breast_cancer, tmp_path):
-    import modelkit.golden as golden
-
     X, _ = breast_cancer
     mk.save(boosting, tmp_path / "m.mk", example=X, name="m", version="1", golden=X[:3])
     with mk.load(tmp_path / "m.mk") as model:
@@ -198,21 +195,21 @@ def test_verify_notices_a_model_that_computes_something_else(dense_mk):
     whole = members_of(dense_mk)
     manifest = mk.inspect(dense_mk)
     weights = np.frombuffer(whole["model/model.onnx.data"], np.float32) * np.float32(1.01)
-    with OnnxModel(
+    changed = OnnxModel(
         whole["model/model.onnx"],
         manifest.signature,
         weights=memoryview(weights).cast("B"),
         manifest=manifest,
         attachments={"golden": memoryview(whole["golden.npz"])},
-    ) as model:
-        with pytest.raises(IntegrityError, match="golden rows differs by 0"):
-            model.verify()
+    )
+    with changed as model, pytest.raises(IntegrityError, match="golden rows differs by 0"):
+        model.verify()
     with pytest.raises(PackageError, match="no golden rows"):
         mk.FunctionModel(lambda feeds: feeds, manifest.signature).verify()
 
 
 def test_the_package_of_this_format_version_opens_for_ever():
-    path = os.path.join(os.path.dirname(__file__), "golden", "penguins-format1.mk")
+    path = Path(__file__).parent / "golden" / "penguins-format1.mk"
     with mk.load(path) as model:
         assert model.manifest.format == 1
         assert model.verify() <= 1e-6

@@ -219,6 +219,13 @@ def test_a_fixed_number_of_rows_holds_in_every_form(X):
         one_tensor(Column("a"), Column("b"), rows=4).coerce(X)
 
 
+def test_a_fixed_number_of_rows_holds_with_a_tensor_a_column():
+    signature = Signature(tuple(TensorSpec(n, "float64", (2, 1), (Column(n),)) for n in ("a", "b")), (Y,))
+    assert signature.coerce({"a": [1.0, 2.0], "b": [3.0, 4.0]})["b"].tolist() == [[3], [4]]
+    with pytest.raises(SignatureError, match=re.escape("must have shape (2, 1), got (3, 1)")):
+        signature.coerce({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 6.0]})
+
+
 def test_a_tensor_with_columns_and_one_without_are_fed_together():
     signature = Signature(
         (
@@ -388,6 +395,11 @@ def as_typed_array(table, columns):
 POLARS = {"int64": pl.Int64, "bool": pl.Boolean, "float32": pl.Float32, "float64": pl.Float64, "string": pl.String}
 ARROW = {"int64": pa.int64(), "bool": pa.bool_(), "float32": pa.float32(), "float64": pa.float64()}
 
+
+def as_arrow(table, columns):
+    return pa.table({c.name: pa.array(table.values(c), ARROW.get(c.dtype, pa.string())) for c in columns})
+
+
 CONTAINERS = {
     "dict of arrays": lambda t, cs: {c.name: as_array_of(c, t.values(c)) for c in cs},
     "dict of lists": lambda t, cs: {c.name: t.values(c) for c in cs},
@@ -396,14 +408,10 @@ CONTAINERS = {
     "pandas of numpy": lambda t, cs: pd.DataFrame({c.name: as_array_of(c, t.values(c)) for c in cs}),
     "pandas of arrow": lambda t, cs: as_arrow(t, cs).to_pandas(types_mapper=pd.ArrowDtype),
     "polars": lambda t, cs: pl.DataFrame([pl.Series(c.name, t.values(c), POLARS[c.dtype]) for c in cs]),
-    "arrow": lambda t, cs: as_arrow(t, cs),
+    "arrow": as_arrow,
     "object array": as_object_array,
     "typed array": as_typed_array,
 }
-
-
-def as_arrow(table, columns):
-    return pa.table({c.name: pa.array(table.values(c), ARROW.get(c.dtype, pa.string())) for c in columns})
 
 
 def expected_feeds(table):
@@ -429,7 +437,7 @@ def same_feeds(got, expected):
 
 
 every_container = pytest.mark.parametrize("container", CONTAINERS)
-moderately = settings(deadline=None, max_examples=80)
+moderately = settings(deadline=None, max_examples=100)
 
 
 @every_container

@@ -30,7 +30,24 @@ STRINGS = {str}
 
 
 class CastError(Exception):
-    """Why a column cannot be cast; the caller turns all of them into one SignatureError."""
+    """Why a column cannot be cast; the caller turns all of them into one SignatureError.
+
+    `what` may say `{rows}`, for the rows at which the mask `bad` is true.
+    """
+
+    def __init__(self, what: str, bad: Array | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.bad = bad
+
+    def __str__(self) -> str:
+        return self.in_rows_of(1)
+
+    def in_rows_of(self, width: int) -> str:
+        """The message, where every row holds `width` of the values that were cast."""
+        if self.bad is None:
+            return self.what
+        return self.what.replace("{rows}", rows_of(np.asarray(self.bad.reshape(-1, width).any(axis=1))))
 
 
 def rows_of(bad: Array) -> str:
@@ -80,7 +97,11 @@ class Rule:
         self.as_is = target if target.kind in "iub" or (target.kind == "f" and nullable) else None
         self.bounds: dict[np.dtype[Any], float] = {}
         if target.kind == "f":
-            self.bounds = {F4: _largest(target), F8: _largest(target), I8: 4.0 ** min(_exact_bits(declared), 52)}
+            self.bounds = {
+                F4: _largest(target),
+                F8: _largest(target),
+                I8: min(4.0 ** min(_exact_bits(declared), 52), _largest(target)),
+            }
 
 
 def _largest(target: np.dtype[Any]) -> float:
@@ -112,8 +133,8 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
     bound = rule.bounds.get(dtype)
     if bound is None:
         return None
-    if dtype is I8:
-        values = values.astype(F8)
+    if dtype.kind == "i":
+        values = values.astype(F8)  # whose squares do not wrap around
     return values.astype(target) if np.vdot(values, values) < bound else None
 
 
@@ -130,28 +151,33 @@ def _check_categories(values: Array, rule: Rule) -> None:
     unknown = {*values.tolist()} - known
     if unknown:
         bad = np.fromiter((value in unknown for value in values.tolist()), bool, len(values))
-        raise CastError(
-            f"unknown category {min(unknown)!r} in {rows_of(bad)}; known are {sorted(rule.categories or ())}"
-        )
+        known_ones = sorted(rule.categories or ())
+        raise CastError(f"unknown category {min(unknown)!r} in {{rows}}; known are {known_ones}", bad)
 
 
 def to_dtype(values: Array, declared: np.dtype[Any], target: np.dtype[Any], *, nullable: bool) -> Array:
     """Cast a 1-D array, masked where values are missing, of a `declared` column to `target`. Raises CastError."""
+    if target.kind == "O" and values.dtype.kind in "UT":  # fixed and variable width strings
+        values = values.astype(object)
     if values.dtype == object and not isinstance(values, np.ma.MaskedArray):
-        values = _from_objects(values, target)
+        values = _from_objects(values, declared, target)
     if target.kind == "O":
         return _to_string(values, nullable=nullable)
     if values.dtype.kind == target.kind == "f" and not isinstance(values, np.ma.MaskedArray):
         return _to_float(values, target, nullable=nullable)
     masked = isinstance(values, np.ma.MaskedArray) and bool(np.ma.getmaskarray(values).any())
     if masked and target.kind != "f":
-        raise CastError(f"missing value in {rows_of(np.ma.getmaskarray(values))}; {target} has none")
+        raise CastError(f"missing value in {{rows}}; {target} has none", np.ma.getmaskarray(values))
     data = np.ma.getdata(values)
     _check_kind(data, declared, target, np.ma.getmaskarray(values) if masked else None)
     if not masked:
         if data.dtype.kind == "f":
             return _to_float(data, target, nullable=nullable)
-        return data.astype(target, copy=False)
+        return (
+            data.astype(target, copy=False)
+            if target.kind != "f"
+            else _to_float(data.astype(F8), target, nullable=nullable)
+        )
     out = data.astype(np.float64)
     out[np.ma.getmaskarray(values)] = np.nan
     return _to_float(out, target, nullable=nullable)
@@ -160,15 +186,13 @@ def to_dtype(values: Array, declared: np.dtype[Any], target: np.dtype[Any], *, n
 def _to_float(values: Array, target: np.dtype[Any], *, nullable: bool) -> Array:
     with np.errstate(over="ignore"):
         out = values.astype(target, copy=False)
-    if not nullable:
-        bad = ~np.isfinite(out)
-        if bad.any():
-            found = "missing value (NaN)" if np.isnan(values[bad]).any() else f"infinite or beyond {target}: value"
-            raise CastError(f"{found} in {rows_of(bad)}; the model was not shown to accept it")
-    elif out.dtype.itemsize < values.dtype.itemsize:
-        bad = np.isinf(out) & ~np.isinf(values)
-        if bad.any():
-            raise CastError(f"value beyond the range of {target} in {rows_of(bad)}")
+    beyond = np.isinf(out) & ~np.isinf(values)
+    if beyond.any():
+        raise CastError(f"value beyond the range of {target} in {{rows}}", beyond)
+    bad = np.zeros(len(out), bool) if nullable else ~np.isfinite(out)
+    if bad.any():
+        found = "missing value (NaN)" if np.isnan(out[bad]).any() else "infinite value"
+        raise CastError(f"{found} in {{rows}}; the model was not shown to accept it", bad)
     return out
 
 
@@ -176,19 +200,13 @@ def _check_kind(data: Array, declared: np.dtype[Any], target: np.dtype[Any], mas
     kind = data.dtype.kind
     if kind == "b" and target.kind in "biuf":
         return
-    if kind in "iu" and target.kind == "f":
-        bits = _exact_bits(declared)
-        bad = (data > 2**bits) | (data < -(2**bits))
+    if kind in "iu" and target.kind in "iuf":
+        low, high, why = _bounds(declared, target)
+        bad = (data > high) | (data < low)
         if mask is not None:
             bad &= ~mask
         if bad.any():
-            raise CastError(f"integer beyond 2**{bits}, which a float cannot hold exactly, in {rows_of(bad)}")
-        return
-    if kind in "iu" and target.kind in "iu":
-        info = np.iinfo(target)
-        bad = (data < info.min) | (data > info.max)
-        if bad.any():
-            raise CastError(f"integer beyond the range of {target} in {rows_of(bad)}")
+            raise CastError(f"integer {why} in {{rows}}", bad)
         return
     if kind == "f" and target.kind == "f":
         return
@@ -196,14 +214,22 @@ def _check_kind(data: Array, declared: np.dtype[Any], target: np.dtype[Any], mas
 
 
 def _describe(dtype: np.dtype[Any]) -> str:
-    words = {"b": "booleans", "i": "integers", "u": "integers", "f": "floats", "U": "strings", "O": "strings"}
-    return f"{words.get(dtype.kind, 'values')} ({'string' if dtype.kind in 'UO' else dtype})"
+    words = {
+        "b": "booleans",
+        "i": "integers",
+        "u": "integers",
+        "f": "floats",
+        "U": "strings",
+        "T": "strings",
+        "O": "strings",
+    }
+    return f"{words.get(dtype.kind, 'values')} ({'string' if dtype.kind in 'UTO' else dtype})"
 
 
 def _advice(found: np.dtype[Any], target: np.dtype[Any]) -> str:
     if found.kind == "f" and target.kind in "iu":
         return "; a cast would truncate, so round and cast them yourself"
-    if found.kind in "UO" and target.kind in "iuf":
+    if found.kind in "UTO" and target.kind in "iuf":
         return "; parse them first, for example with pandas.to_numeric"
     if found.kind == "M":
         return "; turn timestamps into numbers the way it was done in training"
@@ -211,42 +237,61 @@ def _advice(found: np.dtype[Any], target: np.dtype[Any]) -> str:
 
 
 def _to_string(values: Array, *, nullable: bool) -> Array:
-    if values.dtype.kind == "U":
-        values = values.astype(object)
     if values.dtype.kind != "O":
         raise CastError(f"{_describe(values.dtype)} where strings are expected; a number is not turned into text")
     mask = np.ma.getmaskarray(values)
     if mask.any():
         if not nullable:
-            raise CastError(f"missing value in {rows_of(mask)}; the model was not shown to accept it")
+            raise CastError("missing value in {rows}; the model was not shown to accept it", mask)
         values = np.ma.getdata(values).copy()
         values[mask] = MISSING
     return np.ma.getdata(values)
 
 
-def _from_objects(values: Array, target: np.dtype[Any]) -> Array:
+def _from_objects(values: Array, declared: np.dtype[Any], target: np.dtype[Any]) -> Array:
     """Python objects -> a (masked) array of one kind; the first value that does not fit is named."""
     items: Sequence[Any] = values.tolist()
     if target.kind == "O" and all(type(item) is str for item in items):
         return values
     missing = np.fromiter(map(is_missing, items), dtype=bool, count=len(items))
     accepted, kind = _accepted(target)
+    low, high, why = _bounds(declared, target)
+
+    def at(row: int) -> Array:
+        return np.asarray(np.arange(len(items)) == row)
+
     for row, item in enumerate(items):
-        if not missing[row] and not isinstance(item, accepted):
+        if missing[row]:
+            continue
+        if not isinstance(item, accepted):
             text = repr(item) if len(repr(item)) <= 40 else repr(item)[:37] + "..."
-            advice = _advice(np.dtype(object if isinstance(item, str) else type(item)), target)
-            raise CastError(f"{text} in row {row} is a {type(item).__name__}, {kind} is expected{advice}")
+            advice = "" if isinstance(item, bytes) else _advice(_kind_of(item), target)
+            raise CastError(f"{text} in {{rows}} is a {type(item).__name__}, {kind} is expected{advice}", at(row))
+        if isinstance(item, int | np.integer) and not low <= item <= high:
+            raise CastError(f"integer {why} in {{rows}}", at(row))
     if target.kind == "O":
         data: Array = values
     else:
-        present = [0 if gone else item for gone, item in zip(missing, items, strict=True)]
-        try:
-            data = np.array(present) if present else np.empty(0, target)
-        except OverflowError:
-            data = np.array(present, dtype=object)
-        if data.dtype == object:
-            raise CastError("integer beyond 64 bits")
+        data = np.array([0 if gone else item for gone, item in zip(missing, items, strict=True)], _widest(target))
     return np.ma.MaskedArray(data, mask=missing) if missing.any() else data
+
+
+def _widest(target: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float64) if target.kind == "f" else target
+
+
+def _bounds(declared: np.dtype[Any], target: np.dtype[Any]) -> tuple[int, int, str]:
+    """The integers that a column takes, and what to say of others."""
+    if target.kind in "iu":
+        info = np.iinfo(target)
+        return int(info.min), int(info.max), f"beyond the range of {target}"
+    bits = _exact_bits(declared)
+    return -(2**bits), 2**bits, f"beyond 2**{bits}, which a float cannot hold exactly,"
+
+
+def _kind_of(item: object) -> np.dtype[Any]:
+    """A dtype that stands for a Python value, to say what to do about it."""
+    return np.dtype("M8[ns]" if hasattr(item, "isoformat") else object if isinstance(item, str) else type(item))
 
 
 def _accepted(target: np.dtype[Any]) -> tuple[tuple[type, ...], str]:

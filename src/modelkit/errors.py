@@ -31,6 +31,9 @@ class ModelkitError(Exception):
 class SignatureError(ModelkitError, ValueError):
     """Rows that do not fit a signature; `problems` lists every one of them."""
 
+    def __init__(self, message: str, *, problems: tuple[str, ...] = (), **about: object) -> None:
+        super().__init__(message, problems=problems or (message,), **about)
+
 
 class PackageError(ModelkitError):
     """A file that cannot be opened or written as a package; `member` names the part at fault."""

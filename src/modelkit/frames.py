@@ -52,16 +52,22 @@ def read(X: object) -> Columns:
         return _read_records(X)
     if hasattr(X, "__arrow_c_stream__"):
         return _read_arrow(X)
+    raise _unreadable(_what_to_pass(X))
+
+
+def _unreadable(fix: str) -> SignatureError:
+    return SignatureError(f"cannot read rows from {fix}", problems=(fix,))
+
+
+def _what_to_pass(X: Any) -> str:
     what = type(X).__name__
     if hasattr(X, "toarray"):
-        fix = f"a sparse {what}; pass X.toarray()"
-    elif is_a(X, "polars", "LazyFrame"):
-        fix = "a polars LazyFrame; pass X.collect()"
-    elif isinstance(X, list | tuple) and X:
-        fix = f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
-    else:
-        fix = f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow table, or records"
-    raise SignatureError(f"cannot read rows from {fix}", problems=(fix,))
+        return f"a sparse {what}; pass X.toarray()"
+    if is_a(X, "polars", "LazyFrame"):
+        return "a polars LazyFrame; pass X.collect()"
+    if isinstance(X, list | tuple) and X:
+        return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
+    return f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow table, or records"
 
 
 def as_column(values: object) -> Array:
@@ -80,7 +86,7 @@ def as_column(values: object) -> Array:
         array = _from_extension(values)
     elif is_a(values, "polars", "Series"):
         array = _read_polars(values)
-    elif hasattr(values, "__arrow_array__") or hasattr(values, "__arrow_c_array__") or is_a(values, "pyarrow", "Array"):
+    elif hasattr(values, "__arrow_c_array__") or hasattr(values, "__arrow_c_stream__"):
         array = _from_arrow(values)
     else:
         array = np.asarray(values)
@@ -139,8 +145,11 @@ def _from_extension(values: Any) -> Array:
 
 def _read_polars(series: Any) -> Array:
     gone = series.is_null().to_numpy() if series.null_count() else None
-    if not series.dtype.is_numeric() and str(series.dtype) != "Boolean":
-        return as_column(series.to_list()) if not series.dtype.is_temporal() else series.to_numpy()
+    if series.dtype.is_temporal():
+        return np.asarray(series.to_numpy())
+    plain = series.dtype.is_integer() or series.dtype.is_float() or str(series.dtype) == "Boolean"
+    if not plain or "128" in str(series.dtype):
+        return as_column(series.to_list())
     if gone is None:
         return np.asarray(series.to_numpy())
     return np.ma.MaskedArray(series.fill_null(strategy="zero").to_numpy(), mask=gone)
@@ -151,7 +160,10 @@ def _read_arrow(X: Any) -> Columns:
         import pyarrow as pa
     except ImportError:
         raise MissingExtraError("reading an Arrow stream", "pyarrow", "frames") from None
-    table = pa.table(X)
+    try:
+        table = pa.table(X)
+    except (TypeError, ValueError):
+        raise _unreadable(f"a {type(X).__name__} that is no table; pass an Arrow table") from None
     return list(table.column_names), list(table.columns)
 
 
@@ -159,7 +171,7 @@ def _from_arrow(column: Any) -> Array:
     import pyarrow as pa
 
     if not isinstance(column, pa.Array | pa.ChunkedArray):
-        column = pa.array(column)
+        column = pa.chunked_array(column) if hasattr(column, "__arrow_c_stream__") else pa.array(column)
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)

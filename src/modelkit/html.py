@@ -9,7 +9,7 @@ _STYLE = (
     "border:1px solid #d0d7de;border-radius:6px;padding:10px 14px;display:inline-block;"
     "font:13px/1.5 system-ui,sans-serif;max-width:60em"
 )
-_CELL = "text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;background:none"
+_CELL = "text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;background:none;font-size:13px"
 
 
 def card(

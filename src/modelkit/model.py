@@ -26,7 +26,7 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.manifest import Manifest
-from modelkit.signature import Feeds, Signature, check_dims, numpy_dtype
+from modelkit.signature import Feeds, Signature, TensorSpec, check_dims, numpy_dtype
 
 Outputs = dict[str, Array]
 
@@ -48,6 +48,8 @@ PLAIN = Call()
 
 
 def _call(deadline: float | None, priority: int, key: str | None) -> Call:
+    if deadline is None and priority == 0 and key is None:
+        return PLAIN
     if priority not in (0, -1):
         raise ValueError(f"priority is 0, or -1 for work that may wait; got {priority!r}")
     if deadline is None:
@@ -93,18 +95,14 @@ class Model(ABC):
             ClosedError: if the model was closed.
         """
         signature = self.signature
-        plain = deadline is None and priority == 0 and key is None
-        return self._run(
-            signature.coerce(X), signature.output_names, PLAIN if plain else _call(deadline, priority, key)
-        )
+        return self._run(signature.coerce(X), signature.output_names, _call(deadline, priority, key))
 
     @final
     def predict(self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None) -> Array:
         """The primary output as an array of n rows: labels, predictions or embeddings. See `run`."""
         signature = self.signature
         name = signature.primary or _no_primary(signature)
-        plain = deadline is None and priority == 0 and key is None
-        return self._run(signature.coerce(X), (name,), PLAIN if plain else _call(deadline, priority, key))[name]
+        return self._run(signature.coerce(X), (name,), _call(deadline, priority, key))[name]
 
     @final
     def predict_proba(
@@ -114,10 +112,7 @@ class Model(ABC):
         signature = self.signature
         if not signature.has_probabilities:
             _no_probabilities(signature)
-        plain = deadline is None and priority == 0 and key is None
-        return self._run(signature.coerce(X), ("probabilities",), PLAIN if plain else _call(deadline, priority, key))[
-            "probabilities"
-        ]
+        return self._run(signature.coerce(X), ("probabilities",), _call(deadline, priority, key))["probabilities"]
 
     @final
     async def arun(
@@ -249,7 +244,10 @@ class Model(ABC):
     @property
     def n_features_in_(self) -> int:
         """The number of columns over all inputs."""
-        return sum(len(spec.columns) or int(spec.shape[-1]) for spec in self.signature.inputs)
+        sizes = [len(spec.columns) or spec.shape[-1] for spec in self.signature.inputs]
+        if not all(isinstance(size, int) for size in sizes):
+            raise AttributeError("the number of columns of this model's inputs is not fixed")
+        return sum(size for size in sizes if isinstance(size, int))
 
     @final
     def score(self, X: object, y: Any, sample_weight: Any = None) -> float:
@@ -347,33 +345,45 @@ class FunctionModel(Model):
         return self._signature
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        if self._fn is None:
+        fn = self._fn
+        if fn is None:
             raise ClosedError("the model was closed")
         sizes = check_dims(self.signature.inputs, feeds)
         batch = self.signature.batch
         if batch is not None and sizes[batch] == 0:
             return self.signature.empty(outputs)
-        answer = self._fn(feeds)
+        answer = fn(feeds)
+        if not isinstance(answer, Mapping):
+            raise ModelkitError(f"the function gave a {type(answer).__name__}; it must give a dict of outputs by name")
         specs = [spec for spec in self.signature.outputs if spec.name in outputs]
         absent = [spec.name for spec in specs if spec.name not in answer]
         if absent:
             raise ModelkitError(f"the function gave {list(answer)}, without the outputs {absent} of its signature")
-        arrays = {spec.name: np.asarray(answer[spec.name]) for spec in specs}
-        for spec in specs:
-            array = arrays[spec.name]
-            if array.dtype.kind == "U":
-                arrays[spec.name] = array = array.astype(object)
-            if array.dtype != numpy_dtype(spec.dtype) or array.ndim != len(spec.shape):
-                raise ModelkitError(f"the function gave {array.dtype} {array.shape} for the output {spec}")
-            if batch is not None and len(array) != sizes[batch]:
-                raise OutputCountError(
-                    f"the function gave {len(array)} rows of {spec.name!r} for {sizes[batch]} rows of input",
-                    expected=sizes[batch],
-                    got=len(array),
-                )
+        arrays = {
+            spec.name: _checked(answer[spec.name], spec, None if batch is None else sizes[batch]) for spec in specs
+        }
         check_dims(specs, arrays, sizes)
         return arrays
 
     def close(self) -> None:
         """Drop the function; later calls raise ClosedError."""
         self._fn = None
+
+
+def _checked(value: Any, spec: TensorSpec, rows: int | None) -> Array:
+    """An output of a function as an array, if it is what the signature declares."""
+    array = np.asarray(value)
+    if array.dtype.kind == "U":
+        array = array.astype(object)
+    fixed = array.ndim == len(spec.shape) and all(
+        isinstance(dim, str) or size == dim for size, dim in zip(array.shape, spec.shape, strict=True)
+    )
+    if array.dtype != numpy_dtype(spec.dtype) or not fixed:
+        raise ModelkitError(f"the function gave {array.dtype} {array.shape} for the output {spec}")
+    if rows is not None and len(array) != rows:
+        raise OutputCountError(
+            f"the function gave {len(array)} rows of {spec.name!r} for {rows} rows of input",
+            expected=rows,
+            got=len(array),
+        )
+    return array

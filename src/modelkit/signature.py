@@ -104,11 +104,12 @@ class Signature:
     def __post_init__(self) -> None:
         derive = partial(object.__setattr__, self)
         derive("output_names", tuple(spec.name for spec in self.outputs))
-        names = [column.name for spec in self.inputs for column in spec.columns]
+        columns = [column.name for spec in self.inputs for column in spec.columns]
+        names = [name for spec in self.inputs for name in [c.name for c in spec.columns] or [spec.name]]
         for kind, seen in (
             ("input", [s.name for s in self.inputs]),
             ("output", list(self.output_names)),
-            ("column", names),
+            ("column", columns),
         ):
             twice = sorted({name for name in seen if seen.count(name) > 1}) if len(set(seen)) < len(seen) else []
             if twice or (not seen and kind != "column"):
@@ -124,10 +125,13 @@ class Signature:
         derive("_fast", _fast_path(self.inputs))
         plan = [(spec.name, _rules(spec)) for spec in self.inputs]
         derive("_plan", plan)
-        single = all(len(spec.columns) == 1 for spec in self.inputs)
+        single = all(len(spec.columns) == 1 and isinstance(spec.shape[0], str) for spec in self.inputs)
         derive("_singles", [(name, rules[0].as_is, rules[0]) for name, rules in plan] if single else [])
         derive("_names", names)
         derive("_seen", (None, []))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Signature, (self.inputs, self.outputs, self.primary, self.classes)
 
     def coerce(self, X: Any) -> Feeds:
         """Turn the caller's rows into tensors by name.
@@ -148,17 +152,22 @@ class Signature:
                     if out is not None:
                         return {name: out}
             return self._from_array(X)
-        if kind is dict and self._names and len(X) == len(self._names):
+        if kind is dict and len(X) == len(self._names):
             try:
                 columns = [X[name] for name in self._names]
             except KeyError:
                 pass  # named below, together with what else does not fit
             else:
                 return self._from_columns(columns)
+        return self._from_anything(X)
+
+    def _from_anything(self, X: Any) -> Feeds:
+        if isinstance(X, np.ndarray):  # a memory map, a masked array
+            return self._from_array(X)
         if isinstance(X, dict) and X.keys() == {spec.name for spec in self.inputs}:
             return self._from_tensors(X)
         key, columns = frames.read(X)
-        if not self._names:
+        if not any(spec.columns for spec in self.inputs):
             expected = "; ".join(map(str, self.inputs))
             raise SignatureError(
                 f"the inputs have no named columns; pass an array, or a dict of arrays by input name ({expected})"
@@ -184,23 +193,30 @@ class Signature:
 
     def _from_columns(self, columns: list[Any]) -> Feeds:
         """Tensors from one sequence of values for each column, in the signature's order."""
-        if self._singles:
-            feeds = self._quick_columns(columns)
-            if feeds is not None:
-                return feeds
-        problems, cast = [], []
-        for rule, values in zip((rule for _, rules in self._plan for rule in rules), columns, strict=True):
-            try:
-                array = frames.as_column(values)
-                quick = quick_cast(array, rule)
-                cast.append(cast_column(array, rule) if quick is None else quick)
-            except (CastError, SignatureError) as error:
-                problems.append(f"column {rule.name!r}: {error}")
-        lengths = {len(values) for values in cast}
-        if problems or len(lengths) > 1:
-            raise _refused(problems or [f"the columns have different lengths: {sorted(lengths)}"])
-        taken = iter(cast)
-        return {name: _block([next(taken) for _ in rules], rules[0].target) for name, rules in self._plan}
+        quick = self._quick_columns(columns) if self._singles else None
+        return self._cast_columns(columns) if quick is None else quick
+
+    def _cast_columns(self, columns: list[Any]) -> Feeds:
+        values = iter(columns)
+        problems: list[str] = []
+        cast = {
+            name: [_cast(next(values), rule, problems) for rule in rules] if spec.columns else [next(values)]
+            for spec, (name, rules) in zip(self.inputs, self._plan, strict=True)
+        }
+        lengths = {len(column) for spec in self.inputs if spec.columns for column in cast[spec.name]}
+        if len(lengths) > 1 and not problems:
+            problems.append(f"the columns have different lengths: {sorted(lengths)}")
+        if problems:
+            raise _refused(problems)
+        feeds: Feeds = {}
+        for spec, (name, rules) in zip(self.inputs, self._plan, strict=True):
+            if spec.columns:
+                feeds[name] = _block(cast[name], rules[0].target)
+                check_shape(feeds[name], spec)
+            else:
+                feeds[name] = cast_tensor(_whole(cast[name][0], spec), spec, rules)
+        check_dims(self.inputs, feeds)
+        return feeds
 
     def _quick_columns(self, columns: list[Any]) -> Feeds | None:
         """The usual case of one tensor a column, with the least work; None where something needs a closer look."""
@@ -234,7 +250,7 @@ class Signature:
             frames.refuse_single(X)
         if len(self.inputs) == 1:
             return self._from_tensors({self.inputs[0].name: X})
-        if len(self._names) != len(self.inputs):
+        if not all(len(spec.columns) == 1 for spec in self.inputs):
             raise SignatureError(f"one array cannot feed {len(self.inputs)} inputs; pass a dict of arrays by name")
         if X.ndim != 2 or X.shape[1] != len(self._names):
             raise SignatureError(f"an array of shape {X.shape} cannot feed {len(self._names)} columns: {self._names}")
@@ -242,7 +258,7 @@ class Signature:
 
     def _from_tensors(self, X: Mapping[str, Any]) -> Feeds:
         feeds = {
-            spec.name: cast_tensor(np.asarray(X[spec.name]), spec, rules)
+            spec.name: cast_tensor(_whole(X[spec.name], spec), spec, rules)
             for spec, (_, rules) in zip(self.inputs, self._plan, strict=True)
         }
         check_dims(self.inputs, feeds)
@@ -276,7 +292,7 @@ class Signature:
     def table(self) -> list[tuple[str, str, str, str, str]]:
         """One line a tensor for people: input or output, name, dtype, shape, columns."""
         return [
-            (kind, spec.name, spec.dtype, f"({', '.join(map(str, spec.shape))})", _summary(spec.columns))
+            (kind, spec.name, spec.dtype, f"({', '.join(map(str, spec.shape))})", _summary(spec))
             for kind, specs in (("input", self.inputs), ("output", self.outputs))
             for spec in specs
         ]
@@ -285,13 +301,15 @@ class Signature:
         return f"({'; '.join(map(str, self.inputs))}) -> ({'; '.join(map(str, self.outputs))})"
 
 
-def _summary(columns: tuple[Column, ...]) -> str:
+def _summary(spec: TensorSpec) -> str:
+    columns = spec.columns
     if not columns:
         return ""
     shown = ", ".join(column.name for column in columns[:4]) + (", ..." if len(columns) > 4 else "")
     traits = {column.dtype + (", may be missing" if column.nullable else "") for column in columns}
     closed = [f"one of {list(column.categories)}" for column in columns if column.categories]
-    return f"{shown} ({'; '.join([*sorted(traits), *closed])})"
+    about = "; ".join([*sorted(traits), *closed])
+    return about if shown == spec.name else f"{shown} ({about})"
 
 
 def _rules(spec: TensorSpec) -> list[Rule]:
@@ -311,6 +329,28 @@ def _fast_path(inputs: tuple[TensorSpec, ...]) -> tuple[str, tuple[int, ...], Ru
     return (spec.name, sizes, rules[0]) if len(inputs) == 1 and plain and alike and spec.dtype != "string" else None
 
 
+def _cast(values: Any, rule: Rule, problems: list[str]) -> Array:
+    """One column as an array; what does not fit is added to `problems`."""
+    try:
+        array = frames.as_column(values)
+        quick = quick_cast(array, rule) if type(array) is np.ndarray else None  # not where masked
+        return cast_column(array, rule) if quick is None else quick
+    except (CastError, SignatureError) as error:
+        problems.append(f"column {rule.name!r}: {error}")
+        return np.empty(0, rule.target)
+
+
+def _whole(values: Any, spec: TensorSpec) -> Array:
+    """A tensor as it was passed, as an array; a mask is kept."""
+    try:
+        if isinstance(values, np.ma.MaskedArray):
+            return values
+        # Left to itself, numpy turns the numbers of a mixed list into strings.
+        return np.asarray(values, object if spec.dtype == "string" and not hasattr(values, "dtype") else None)
+    except ValueError as error:
+        raise SignatureError(f"input {spec.name!r} is not an array: {error}", spec=spec) from None
+
+
 def _block(columns: list[Array], target: np.dtype[Any]) -> Array:
     if len(columns) == 1:
         return columns[0].reshape(-1, 1)
@@ -324,21 +364,13 @@ def cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
     """Cast a whole tensor, as one block where its columns share their rules. Raises SignatureError."""
     if array.ndim == 1 and len(rules) == 1 and spec.columns:
         array = array.reshape(-1, 1)
-    fits = array.ndim == len(spec.shape) and all(
-        isinstance(dim, str) or size == dim for size, dim in zip(array.shape, spec.shape, strict=True)
-    )
-    if not fits:
-        names = f" (columns {', '.join(c.name for c in spec.columns)})" if spec.columns else ""
-        raise SignatureError(
-            f"input {spec.name!r} must have shape ({', '.join(map(str, spec.shape))}), got {array.shape}{names}",
-            spec=spec,
-        )
+    check_shape(array, spec)
     problems = []
     if all(rule.kind == rules[0].kind for rule in rules):
         try:
             return cast_column(array.reshape(-1), rules[0]).reshape(array.shape)
         except CastError as error:
-            problems = [f"input {spec.name!r}: {error}"]
+            problems = [f"input {spec.name!r}: {error.in_rows_of(max(1, array.size // max(1, len(array))))}"]
     if spec.columns:
         block, problems = np.empty(array.shape, rules[0].target), []
         for j, rule in enumerate(rules):
@@ -349,6 +381,19 @@ def cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
         if not problems:
             return block
     raise _refused(problems)
+
+
+def check_shape(array: Array, spec: TensorSpec) -> None:
+    """Raise SignatureError unless an array has the rank and the fixed sizes of its tensor."""
+    fits = array.ndim == len(spec.shape) and all(
+        isinstance(dim, str) or size == dim for size, dim in zip(array.shape, spec.shape, strict=True)
+    )
+    if not fits:
+        names = f" (columns {', '.join(c.name for c in spec.columns)})" if spec.columns else ""
+        raise SignatureError(
+            f"input {spec.name!r} must have shape ({', '.join(map(str, spec.shape))}), got {array.shape}{names}",
+            spec=spec,
+        )
 
 
 def _refused(problems: list[str]) -> SignatureError:

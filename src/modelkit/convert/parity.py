@@ -127,8 +127,8 @@ def _is_tied(scores: Array, rtol: float, atol: float) -> Array:
     if scores.ndim == 1:
         scores = np.stack([scores / 2, -scores / 2], axis=1)
     top = np.sort(scores, axis=1)
-    allowed: Array = 2 * (rtol * np.maximum(1.0, np.abs(top).max(axis=1)) + atol)
-    return top[:, -1] - top[:, -2] <= allowed
+    allowed = 2 * (rtol * np.maximum(1.0, np.abs(top).max(axis=1)) + atol)
+    return np.asarray(top[:, -1] - top[:, -2] <= allowed)
 
 
 def _gap(a: Array, b: Array) -> Array:

@@ -1,0 +1,80 @@
+"""How it is measured: interleaved calls, fresh processes, bare sessions to compare with, and tables."""
+
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Container, Hashable
+from itertools import repeat
+from pathlib import Path
+
+import onnxruntime as ort
+
+CHILD = Path(__file__).with_name("child.py")
+CORES = len(os.sched_getaffinity(0))
+SPIN = 0.06  # seconds; the workers of a session with default options spin for 0.04 after a run
+
+Calls = dict[Hashable, Callable[[], object]]
+
+
+def interleave(calls: Calls, rounds: int, spinning: Container[Hashable] = ()) -> dict[Hashable, float]:
+    """Median seconds of each call over `rounds`; in a round, every call is repeated for 3 ms, one after the other.
+
+    After a call that leaves its workers spinning on the other cores, the process rests until they sleep.
+    """
+    counts: dict[Hashable, int] = {}
+    times: dict[Hashable, list[float]] = {name: [] for name in calls}
+    gc.disable()
+    for at in range(rounds + 1):
+        for name, call in calls.items():
+            count = counts.get(name, 1)
+            if count > 1 or at == 0:
+                call()
+            start = time.perf_counter()
+            for _ in repeat(None, count):
+                call()
+            seconds = (time.perf_counter() - start) / count
+            if at == 0:
+                counts[name] = max(1, int(0.003 / seconds))
+            else:
+                times[name].append(seconds)
+            if name in spinning:
+                time.sleep(SPIN)
+    gc.enable()
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def child(script: str, path: Path, width: int, *cycles: int) -> list[list[float]]:
+    """The numbers that a script of child.py prints, line by line."""
+    command = [sys.executable, str(CHILD), script, str(path), str(width), *map(str, cycles)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return [[float(number) for number in line.split()] for line in done.stdout.splitlines()]
+
+
+def bare(graph: Path, threads: int = 0) -> ort.InferenceSession:
+    """A session with onnxruntime's default options, or with so many threads; one alone does not spin."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    if threads == 1:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
+def table(header: str, rows: list[list[str]]) -> str:
+    names = [name.strip() for name in header.split("|")]
+    lines = [names, ["---"] + ["---:"] * (len(names) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def judge(value: float, target: str, limit: float | None) -> list[str]:
+    """The cells 'target' and 'reached'; empty where nothing was asked for."""
+    if limit is None:
+        return ["", ""]
+    reached = value >= limit if target == "at least" else value <= limit
+    return [f"{target} {limit:g}", "yes" if reached else "**no**"]
+
+
+def log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

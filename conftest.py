@@ -1,0 +1,70 @@
+"""Run the code blocks of README.md and docs/*.md: those of a page share their names and a temporary folder.
+
+A `python` block is executed; a `text` block right below it is what it prints. In a `console` block each line that
+starts with `$ modelkit` is run, and the lines below it are its output. `...` stands for anything, as in doctest.
+"""
+
+from __future__ import annotations
+
+import doctest
+import io
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from sybil import Document, Example, Region, Sybil
+
+PYTHON = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<printed>.*?)^```$)?", re.MULTILINE | re.DOTALL)
+CONSOLE = re.compile(r"^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^\$ modelkit (?P<arguments>.*)\n(?P<printed>(?:(?!\$ ).*\n)*)", re.MULTILINE)
+
+
+def find(document: Document) -> Iterator[Region]:
+    for pattern, evaluate in ((PYTHON, run_python), (CONSOLE, run_console)):
+        for match in pattern.finditer(document.text):
+            yield Region(match.start(), match.end(), match, evaluate)
+
+
+def run_python(example: Example) -> None:
+    match = example.parsed
+    line = example.document.text.count("\n", 0, match.start("code"))
+    code = compile("\n" * line + match["code"], example.path, "exec", dont_inherit=True)
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(code, example.namespace)  # noqa: S102 - running the documentation is the point
+    if match["printed"] is not None:
+        compare(match["printed"], printed.getvalue())
+
+
+def run_console(example: Example) -> None:
+    from modelkit.cli import main
+
+    for command in COMMAND.finditer(example.parsed["body"]):
+        with redirect_stdout(io.StringIO()) as printed:
+            main(shlex.split(command["arguments"]))
+        compare(command["printed"], printed.getvalue())
+
+
+def compare(shown: str, printed: str) -> None:
+    options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    assert doctest.OutputChecker().check_output(shown, printed, options), f"shown:\n{shown}\nprinted:\n{printed}"
+
+
+def enter_folder(namespace: dict[str, Any]) -> None:
+    namespace["_folders"] = tempfile.TemporaryDirectory(), Path.cwd()
+    os.chdir(namespace["_folders"][0].name)
+
+
+def leave_folder(namespace: dict[str, Any]) -> None:
+    folder, before = namespace["_folders"]
+    os.chdir(before)
+    folder.cleanup()
+
+
+pytest_collect_file = Sybil(
+    parsers=[find], patterns=["README.md", "docs/*.md"], setup=enter_folder, teardown=leave_folder
+).pytest()

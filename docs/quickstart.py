@@ -1,0 +1,85 @@
+"""Train two models, package each, and let a second process without scikit-learn open and serve it."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+from palmerpenguins import load_penguins
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import modelkit as mk
+
+SERVE = Path(__file__).with_name("quickstart_serve.py")
+
+
+def breast_cancer():
+    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    return GradientBoostingClassifier(random_state=0).fit(X, y), X
+
+
+def penguins():
+    X = load_penguins()
+    y = X.pop("species")
+    numbers = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "year"]
+    columns = make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), numbers),
+        (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["island", "sex"]),
+    )
+    return make_pipeline(columns, LogisticRegression()).fit(X, y), X
+
+
+def serve(path, X):
+    """Answers to the rows of X from a process of its own, which gets them as JSON with null for what is missing."""
+    rows = X.astype(object).where(X.notna(), None).to_dict("list")
+    command = [sys.executable, SERVE, path]
+    done = subprocess.run(command, input=json.dumps(rows), stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def show(name, estimator, X, folder):
+    path = folder / f"{name}.mk"
+    start = time.perf_counter()
+    manifest = mk.save(estimator, path, example=X, name=name, version="1.0.0")
+    saved = 1000 * (time.perf_counter() - start)
+
+    answers = serve(path, X)
+    same = np.array(answers["labels"]) == estimator.predict(X)
+    gap = np.abs(np.array(answers["probabilities"]) - estimator.predict_proba(X)).max()
+    assert same.all(), "the second process predicts other labels"
+    took = answers["milliseconds"]
+
+    print(f"{name}: a {type(estimator).__name__} trained on {len(X)} rows")
+    for what, text in (
+        ("saved", f"{path.name}, {path.stat().st_size:,} bytes, in {saved:.0f} ms"),
+        ("parity", str(manifest.parity)),
+        (
+            "opened",
+            f"by a second process in {took['open']:.0f} ms, imports included; no sklearn, joblib, onnx or pickle",
+        ),
+        ("signature", answers["signature"]),
+        ("placement", answers["placement"]),
+        ("answers", f"{same.sum()} of {len(X)} labels equal to scikit-learn's, probabilities within {gap:.1g}"),
+        ("timings", f"{len(X)} rows in {took['batch']:.2f} ms, then one record in {took['single']:.3f} ms"),
+    ):
+        print(textwrap.fill(f"  {what:<10}{text}", 100, subsequent_indent=" " * 12, break_on_hyphens=False))
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        show("breast-cancer", *breast_cancer(), Path(folder))
+        show("penguins", *penguins(), Path(folder))
+
+
+if __name__ == "__main__":
+    main()
