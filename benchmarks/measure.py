@@ -19,31 +19,35 @@ SPIN = 0.06  # seconds; the workers of a session with default options spin for 0
 Calls = dict[Hashable, Callable[[], object]]
 
 
-def interleave(calls: Calls, rounds: int, spinning: Container[Hashable] = ()) -> dict[Hashable, float]:
-    """Median seconds of each call over `rounds`; in a round, every call is repeated for 3 ms, one after the other.
+def interleave(
+    calls: Calls, rounds: int, spinning: Container[Hashable] = (), block: float = 0.003
+) -> dict[Hashable, float]:
+    """Median seconds of each call; in every round each has its turn: `block` seconds untimed, then as many timed.
 
     After a call that leaves its workers spinning on the other cores, the process rests until they sleep.
     """
-    counts: dict[Hashable, int] = {}
     times: dict[Hashable, list[float]] = {name: [] for name in calls}
+    counts = {}
+    for name, call in calls.items():
+        call()  # the first one is slow
+        counts[name] = max(1, int(block / seconds(call, 1)))
     gc.disable()
-    for at in range(rounds + 1):
+    for _ in range(rounds):
         for name, call in calls.items():
-            count = counts.get(name, 1)
-            if count > 1 or at == 0:
-                call()
-            start = time.perf_counter()
-            for _ in repeat(None, count):
-                call()
-            seconds = (time.perf_counter() - start) / count
-            if at == 0:
-                counts[name] = max(1, int(0.003 / seconds))
-            else:
-                times[name].append(seconds)
+            seconds(call, counts[name])
+            times[name].append(seconds(call, counts[name]))
             if name in spinning:
                 time.sleep(SPIN)
     gc.enable()
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def seconds(call: Callable[[], object], count: int) -> float:
+    """Seconds of one call, as the mean of `count`."""
+    start = time.perf_counter()
+    for _ in repeat(None, count):
+        call()
+    return (time.perf_counter() - start) / count
 
 
 def child(script: str, path: Path, width: int, *cycles: int) -> list[list[float]]:

@@ -142,6 +142,8 @@ TYPES = [
     ("a number among strings", [TEXT], {"n": ["a", 1]}, ["1 in row 1 is a", "a string is expected"]),
     ("a number among strings, an ordered dict", [TEXT], OrderedDict(n=["a", 1]), ["1", "a string is expected"]),
     ("a number among strings, an array", [TEXT], np.array([["a"], [1]], object), ["1 in row 1 is a"]),
+    ("the mark of a missing string", [TEXT], {"n": ["a", "\ufdd0"]}, ["U+FDD0 in row 1", "pass None"]),
+    ("the mark of a missing string, the only row", [TEXT], {"n": ["\ufdd0"]}, ["U+FDD0 in row 0", "pass None"]),
     ("bytes for strings, list", [TEXT], {"n": [b"a"]}, ["b'a' in row 0 is a bytes, a string is expected"]),
     ("bytes for strings, numpy", [TEXT], {"n": np.array([b"a"])}, ["where strings are expected"]),
     ("bytes for strings, arrow", [TEXT], pa.table({"n": [b"a"]}), ["b'a' in row 0 is a bytes"]),
@@ -267,6 +269,12 @@ RANGES = [
         ["beyond the range of int64 in row 1"],
     ),
     ("unsigned beyond int64, list", [INTEGER], {"n": [2**63]}, ["integer beyond the range of int64 in row 0"]),
+    (
+        "beyond 64 bits, polars",
+        [INTEGER],
+        pl.DataFrame({"n": pl.Series([2**64], dtype=pl.Int128)}),
+        ["beyond the range of int64"],
+    ),
     ("beyond 64 bits", [INTEGER], {"n": [2**64]}, ["integer beyond the range of int64 in row 0"]),
     ("integers beyond uint8", [BYTE], {"n": [256, 1, -1]}, ["integer beyond the range of uint8 in rows 0, 2"]),
     ("floats beyond float32", [SINGLE], {"n": np.array([0.0, 1e39])}, ["beyond the range of float32 in row 1"]),
@@ -330,7 +338,7 @@ SHAPES = [
     ("a number", [NUMBER], 1.0, ["cannot read rows from a float"]),
     ("a set", [NUMBER], {1.0}, ["cannot read rows from a set"]),
     ("a generator", [NUMBER], (row for row in [{"n": 1.0}]), ["cannot read rows from a generator"]),
-    ("an empty list", [NUMBER], [], ["cannot read rows from a list; pass a numpy array"]),
+    ("an empty list", [NUMBER], [], ["cannot read rows from an empty list"]),
     (
         "a list of lists",
         [NUMBER],
@@ -418,6 +426,7 @@ ACCEPTED = [
     *in_every_container("booleans for floats", [NUMBER], containers([True, False]), {"n": [1.0, 0.0]}),
     *in_every_container("booleans for integers", [INTEGER], containers([True, False]), {"n": [1, 0]}),
     ("smaller integers", [INTEGER], {"n": np.array([1, 255], np.uint8)}, {"n": [1, 255]}),
+    ("larger integers that fit, polars", [INTEGER], pl.DataFrame({"n": pl.Series([1], dtype=pl.Int128)}), {"n": [1]}),
     ("larger integers that fit", [BYTE], {"n": [0, 255]}, {"n": [0, 255]}),
     (
         "float64 for float32",
@@ -518,7 +527,7 @@ MASK = np.ones((2, 3), int)
         pytest.param(TOKENS, {"ids": [[1, 2], [3]], "mask": [[1, 1], [1]]}, "'ids'", id="ragged"),
         pytest.param(TOKENS, {"ids": [[1, 2.0]], "mask": [[1, 1]]}, "integer", id="one float among integers"),
         pytest.param(TEXTS, {"text": ["a", 1]}, "1 in row 1 is a", id="a number among strings"),
-        pytest.param(TEXTS, {"text": "a"}, "must have shape (batch), got ()", id="one text"),
+        pytest.param(TEXTS, {"text": "a"}, "pass a list of records", id="one text"),
         pytest.param(TEXTS, ["a", "b"], "a list of str; pass np.asarray(X)", id="a list of texts"),
         pytest.param(PAIRS, {"X": [["a", 1]]}, "1 in row 0 is a", id="a number among strings in a tensor with columns"),
         pytest.param(
@@ -658,3 +667,11 @@ def test_integers_are_refused_exactly_where_one_of_them_does_not_fit(layout, arr
         else:
             with pytest.raises(SignatureError):
                 layout(column).coerce(FORMS[name](array))
+
+
+def test_a_missing_string_is_one_whatever_stands_beside_it():
+    signature = tensor_per_column(Column("n", "string", nullable=True))
+    for missing in (None, float("nan"), np.float64("nan"), pd.NA):
+        alone = signature.coerce([{"n": missing}])["n"]
+        beside = signature.coerce([{"n": missing}, {"n": "a"}])["n"]
+        assert alone[0] == beside[0] == "\ufdd0"

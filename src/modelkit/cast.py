@@ -123,12 +123,15 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
     if values.size == 1:  # one row: looking at its value is four times cheaper than a reduction
         item = values.item()
         if dtype is target:
-            return values if (type(item) is str if rule.text else isfinite(item)) and rule.categories is None else None
+            if rule.text:
+                return values if type(item) is str and item != MISSING and rule.categories is None else None
+            return values if isfinite(item) else None
         bound = rule.bounds.get(dtype)
         return values.astype(target) if bound is not None and item * item < bound else None
     if dtype is target:
         if rule.text:
-            return values if rule.categories is None and {*map(type, values.flat)} <= STRINGS else None
+            plain = rule.categories is None and {*map(type, values.flat)} <= STRINGS
+            return values if plain and not (values == MISSING).any() else None
         return values if rule.as_is is target or isfinite(np.vdot(values, values)) else None
     bound = rule.bounds.get(dtype)
     if bound is None:
@@ -147,12 +150,13 @@ def cast_column(values: Array, rule: Rule) -> Array:
 
 
 def _check_categories(values: Array, rule: Rule) -> None:
-    known = {*(rule.categories or ()), MISSING} if rule.nullable else {*(rule.categories or ())}
-    unknown = {*values.tolist()} - known
-    if unknown:
-        bad = np.fromiter((value in unknown for value in values.tolist()), bool, len(values))
+    known = {*(rule.categories or ())} | ({MISSING} if rule.nullable else set())
+    items = values.tolist()
+    unknown = next((item for item in items if item not in known), None)
+    if unknown is not None:
+        bad = np.fromiter((item == unknown for item in items), bool, len(items))
         known_ones = sorted(rule.categories or ())
-        raise CastError(f"unknown category {min(unknown)!r} in {{rows}}; known are {known_ones}", bad)
+        raise CastError(f"unknown category {unknown!r} in {{rows}}; known are {known_ones}", bad)
 
 
 def to_dtype(values: Array, declared: np.dtype[Any], target: np.dtype[Any], *, nullable: bool) -> Array:
@@ -239,6 +243,10 @@ def _advice(found: np.dtype[Any], target: np.dtype[Any]) -> str:
 def _to_string(values: Array, *, nullable: bool) -> Array:
     if values.dtype.kind != "O":
         raise CastError(f"{_describe(values.dtype)} where strings are expected; a number is not turned into text")
+    items = np.ma.getdata(values).tolist()
+    reserved = np.fromiter((isinstance(item, str) and item == MISSING for item in items), bool, len(items))
+    if reserved.any():
+        raise CastError("U+FDD0 in {rows}, which stands for a missing string inside a graph; pass None", reserved)
     mask = np.ma.getmaskarray(values)
     if mask.any():
         if not nullable:

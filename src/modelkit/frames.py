@@ -6,6 +6,7 @@ No frame library is imported to find out what an object is: if it is one of thei
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,9 @@ def _what_to_pass(X: Any) -> str:
         return f"a sparse {what}; pass X.toarray()"
     if is_a(X, "polars", "LazyFrame"):
         return "a polars LazyFrame; pass X.collect()"
-    if isinstance(X, list | tuple) and X:
+    if isinstance(X, list | tuple) and not X:
+        return f"an empty {what}, which tells neither columns nor dtypes; pass an array of shape (0, width)"
+    if isinstance(X, list | tuple):
         return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
     return f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow table, or records"
 
@@ -100,8 +103,8 @@ def as_column(values: object) -> Array:
 
 def _from_list(values: list[Any] | tuple[Any, ...]) -> Array:
     types = {*map(type, values)}
-    if types in ({float}, {bool}):
-        return np.array(values)
+    if types == {bool} or (types == {float} and not any(map(isnan, values))):
+        return np.array(values)  # NaN may stand for a missing string, so it is judged beside its neighbours
     if types == {int} and max(values) < 1 << 63 and min(values) >= -(1 << 63):
         return np.array(values, np.int64)
     array = np.empty(len(values), dtype=object)

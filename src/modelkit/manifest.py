@@ -17,7 +17,7 @@ from typing import Any
 from modelkit.errors import ManifestError, SignatureError
 from modelkit.signature import Column, Signature, TensorSpec
 
-FORMAT = 1  # raise it only for a change that an older reader would misread; see docs/packaging.md
+FORMAT = 1  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
 MAX_BYTES = 1 << 20
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")

@@ -36,7 +36,8 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
 class Column:
     """One named column of a tensor.
 
-    `dtype` is the type the source was trained on. `nullable` says whether missing values (None, NaN, NA)
+    `dtype` is the type the source was trained on; what a column accepts is decided by the dtype of its tensor, which
+    is what the graph computes in. `nullable` says whether missing values (None, NaN, NA)
     are accepted; where it is false, infinities are refused too, as scikit-learn does. `categories`, where
     given, is the closed set of values a string column may hold.
     """
@@ -66,6 +67,11 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         numpy_dtype(self.dtype)
+        if not self.name or any(isinstance(size, int) and size < 0 for size in self.shape):
+            raise SignatureError(f"tensor {self.name!r} of shape {self.shape} needs a name and sizes of 0 or more")
+        odd = [column.name for column in self.columns if (column.dtype == "string") != (self.dtype == "string")]
+        if odd:
+            raise SignatureError(f"tensor {self.name!r} is {self.dtype}; strings and numbers do not mix: {odd}")
         if self.columns and self.shape[1:] != (len(self.columns),):
             raise SignatureError(f"tensor {self.name!r} has shape {self.shape}, but {len(self.columns)} columns")
 
@@ -158,7 +164,11 @@ class Signature:
             except KeyError:
                 pass  # named below, together with what else does not fit
             else:
-                return self._from_columns(columns)
+                quick = self._quick_columns(columns) if self._singles else None
+                if quick is not None:
+                    return quick
+                frames.refuse_single(X)
+                return self._cast_columns(columns)
         return self._from_anything(X)
 
     def _from_anything(self, X: Any) -> Feeds:

@@ -165,7 +165,19 @@ def _pack_node(node: onnx.NodeProto) -> bytes:
     slim = onnx.NodeProto()
     slim.CopyFrom(node)
     slim.ClearField("attribute")
-    return _bytes(slim) + b"".join(_field(5, _pack(attribute)) for attribute in node.attribute)
+    return _bytes(slim) + b"".join(
+        _field(5, _pack(attribute)) for attribute in node.attribute if not _is_idle(attribute)
+    )
+
+
+def _is_idle(attribute: onnx.AttributeProto) -> bool:
+    """Whether a tree attribute has no effect: how often nodes were hit, and missing values that all go the default way.
+
+    They are two of the thirteen lists of a forest, one number a node each, which a runtime would parse and copy.
+    """
+    if attribute.name == "nodes_missing_value_tracks_true":
+        return not any(attribute.ints)
+    return bool(attribute.name == "nodes_hitrates")
 
 
 def _pack(attribute: onnx.AttributeProto) -> bytes:

@@ -6,6 +6,7 @@ protobuf.dev/programming-guides/encoding; field numbers: onnx.proto). The `onnx`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,6 +14,17 @@ from modelkit.errors import GraphError
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 MAX_DEPTH = 32
+# The branch modes of a forest are its one long list that protobuf cannot pack: 270,000 strings in 200 deep trees.
+# Walked one by one they take 130 ms, as a run of well-formed fields of number 9, which nothing here asks for, 7 ms.
+MODES_TAG = 9 << 3 | 2
+MODES = re.compile(
+    b"(?:"
+    + b"|".join(
+        b"J" + bytes([len(mode)]) + mode
+        for mode in (b"LEAF", *(b"BRANCH_" + test for test in (b"LEQ", b"LT", b"GTE", b"GT", b"EQ", b"NEQ")))
+    )
+    + b")+"
+)
 INITIALIZER_DEPTH = 2  # model > graph > tensor: runtimes resolve external data elsewhere by other rules
 
 # Fields that lead to tensors and operator domains: {message: {field: (kind, message or None)}}.
@@ -43,15 +55,15 @@ def fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     try:
         while at < end:
             tag = data[at]
+            if tag == MODES_TAG and (run := MODES.match(data, at)):
+                at = run.end()
+                continue
             at += 1
             if tag >= 128:
                 tag, at = _varint(data, at - 1)
             kind = tag & 7
             if kind == 2:
-                size = data[at]
-                at += 1
-                if size >= 128:
-                    size, at = _varint(data, at - 1)
+                size, at = _varint(data, at)
                 if size > end - at:
                     raise GraphError("the graph is not a well-formed protobuf message: a field passes its end")
                 yield tag >> 3, data[at : at + size]
@@ -70,6 +82,9 @@ def fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = data[at]
+    if value < 128:  # one byte, as nearly all are
+        return value, at + 1
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]

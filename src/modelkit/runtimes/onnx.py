@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import mmap
 import os
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
@@ -156,35 +156,53 @@ class OnnxModel(Model):
         answers = [np.empty((rows, *part.shape[1:]), part.dtype) for part in first]
         for answer, part in zip(answers, first, strict=True):
             answer[start:stop] = part
-        failures: list[BaseException] = []
 
-        def work() -> None:
-            while todo and not failures:
-                try:
-                    start, stop = todo.pop()
-                    parts = self._run_graph(outputs, {name: feed[start:stop] for name, feed in feeds.items()}, None)
-                    for answer, part in zip(answers, parts, strict=True):
-                        answer[start:stop] = part
-                except IndexError:  # another thread took the last chunk
-                    return
-                except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-                    failures.append(error)
+        def run(start: int, stop: int) -> None:
+            parts = self._run_graph(outputs, {name: feed[start:stop] for name, feed in feeds.items()}, None)
+            for answer, part in zip(answers, parts, strict=True):
+                answer[start:stop] = part
 
-        helpers = 0 if self._placement.split else min(self._placement.threads - 1, len(todo) - 1)
-        threads = [threading.Thread(target=work, name="modelkit-bulk") for _ in range(helpers)]
-        for thread in threads:
-            thread.start()
-        work()
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
+        _run_all(run, todo, 0 if self._placement.split else self._placement.threads - 1)
         return dict(zip(outputs, answers, strict=True))
 
     def close(self) -> None:
         """Release the session; later calls raise ClosedError. Runs under way finish, on weights that stay mapped."""
         self._run_graph = _closed
         self._session = None
+
+
+def _run_all(run: Callable[[int, int], None], todo: list[tuple[int, int]], helpers: int) -> None:
+    """Call `run` on all that is to do, in this thread and up to `helpers` more; raises the first failure."""
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not failures:
+                try:
+                    bounds = todo.pop()
+                except IndexError:
+                    return
+                run(*bounds)
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            failures.append(error)
+
+    def help_out(done: _thread.LockType) -> None:
+        try:
+            work()
+        finally:
+            done.release()
+
+    # threading.Thread.start waits for the new thread to begin, which puts it on the caller's core: on two cores both
+    # then shared one for several milliseconds, a whole bulk run of a linear model.
+    locks = [_thread.allocate_lock() for _ in range(min(helpers, len(todo) - 1))]
+    for lock in locks:
+        lock.acquire()
+        _thread.start_new_thread(help_out, (lock,))
+    work()
+    for lock in locks:
+        lock.acquire()
+    if failures:
+        raise failures[0]
 
 
 def _closed(*_: object) -> list[Any]:
