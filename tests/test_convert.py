@@ -119,8 +119,8 @@ def test_a_saved_estimator_answers_as_the_original(estimator, data, tmp_path):
 def test_the_input_dtype_follows_the_family(tmp_path):
     for estimator, dtype in (
         (LogisticRegression(max_iter=500), "float64"),
-        (RandomForestClassifier(3), "float32"),
-        (MLPClassifier((4,), max_iter=2000), "float32"),
+        (RandomForestClassifier(3, random_state=0), "float32"),
+        (MLPClassifier((4,), max_iter=5000, random_state=0), "float32"),
         (make_pipeline(StandardScaler(), RandomForestClassifier(3)), "float64"),
     ):
         manifest = mk.save(estimator.fit(*IRIS), tmp_path / "m.mk", example=IRIS[0], name="m", version="1")

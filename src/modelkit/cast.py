@@ -27,6 +27,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 F4, F8, I8 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
 STRINGS = {str}
+BLOCK = 8192
 
 
 class CastError(Exception):
@@ -132,13 +133,28 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
         if rule.text:
             plain = rule.categories is None and {*map(type, values.flat)} <= STRINGS
             return values if plain and not (values == MISSING).any() else None
-        return values if rule.as_is is target or isfinite(np.vdot(values, values)) else None
+        return values if rule.as_is is target or isfinite(_square_norm(values)) else None
+    if dtype is F4 and target is F8:  # exact; the wider scalar is also the one that Python reads fast
+        values = values.astype(F8)
+        return values if rule.nullable or isfinite(_square_norm(values)) else None
     bound = rule.bounds.get(dtype)
     if bound is None:
         return None
     if dtype.kind == "i":
         values = values.astype(F8)  # whose squares do not wrap around
-    return values.astype(target) if np.vdot(values, values) < bound else None
+    return values.astype(target) if _square_norm(values) < bound else None
+
+
+def _square_norm(values: Array) -> Any:
+    """The dot product of an array with itself, in blocks where it is large.
+
+    OpenBLAS calls its worker threads for more than 10,000 elements, and they spin for milliseconds afterwards, on
+    the cores that the model's own threads are about to use.
+    """
+    if values.size <= BLOCK:
+        return np.vdot(values, values)
+    flat = values.reshape(-1)
+    return sum(np.vdot(part, part) for part in (flat[i : i + BLOCK] for i in range(0, flat.size, BLOCK)))
 
 
 def cast_column(values: Array, rule: Rule) -> Array:

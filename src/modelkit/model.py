@@ -14,7 +14,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
-from modelkit import golden, html
+from modelkit import golden
 from modelkit.cast import Array
 from modelkit.device import Placement
 from modelkit.errors import (
@@ -291,6 +291,8 @@ class Model(ABC):
         return f"<{type(self).__name__}{name}: {self.signature}>"
 
     def _repr_html_(self) -> str:
+        from modelkit import html
+
         facts = [] if self.placement is None else [("placement", str(self.placement))]
         title = type(self).__name__
         if self.manifest is not None:

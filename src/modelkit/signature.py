@@ -6,7 +6,6 @@ reasons: it looks at names, types and shapes, never at whether the values happen
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -412,6 +411,8 @@ def _refused(problems: list[str]) -> SignatureError:
 
 
 def _check_names(expected: list[str], found: list[str]) -> None:
+    import difflib
+
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     problems = []

@@ -7,7 +7,6 @@ import mmap
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
@@ -99,7 +98,7 @@ def _open(source: Source) -> memoryview:
         return memoryview(source).toreadonly().cast("B")
     if not isinstance(source, str | os.PathLike):
         return memoryview(_read_all(source))
-    with Path(source).open("rb") as file:
+    with open(source, "rb") as file:  # noqa: PTH123 - pathlib takes 4 ms to import
         if os.fstat(file.fileno()).st_size == 0:
             raise ContainerError(f"{os.fspath(source)!r} is empty, not a modelkit package")
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -15,7 +15,8 @@ from modelkit.errors import GraphError
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 MAX_DEPTH = 32
 # The branch modes of a forest are its one long list that protobuf cannot pack: 270,000 strings in 200 deep trees.
-# Walked one by one they take 130 ms, as a run of well-formed fields of number 9, which nothing here asks for, 7 ms.
+# Walked one by one they take 130 ms; as a run of well-formed fields of number 9, which nothing here asks for, 8 ms
+# (45 without the possessive ++, which keeps no way back).
 MODES_TAG = 9 << 3 | 2
 MODES = re.compile(
     b"(?:"
@@ -23,7 +24,7 @@ MODES = re.compile(
         b"J" + bytes([len(mode)]) + mode
         for mode in (b"LEAF", *(b"BRANCH_" + test for test in (b"LEQ", b"LT", b"GTE", b"GT", b"EQ", b"NEQ")))
     )
-    + b")+"
+    + b")++"
 )
 INITIALIZER_DEPTH = 2  # model > graph > tensor: runtimes resolve external data elsewhere by other rules
 

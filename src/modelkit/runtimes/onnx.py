@@ -6,7 +6,6 @@ import _thread
 import mmap
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
 
@@ -34,7 +33,8 @@ def usable_cpus() -> int:
     """The CPUs this process may use: its affinity, or less under a cgroup quota."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota = quota_cpus(Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii"))
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:  # noqa: PTH123 - as in load
+            quota = quota_cpus(file.read())
     except OSError:
         quota = None
     return min(affinity, quota or affinity)
