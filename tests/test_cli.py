@@ -8,7 +8,8 @@ import pytest
 
 import modelkit as mk
 from modelkit import cli
-from modelkit.signature import Column, Signature, TensorSpec
+from modelkit.signature import Signature
+from modelkit.spec import Column, TensorSpec
 
 
 def run(capsys, *arguments):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from modelkit import Column, Signature, TensorSpec
 from modelkit.cast import MISSING
 from modelkit.errors import SignatureError
-from modelkit.signature import DTYPES, numpy_dtype
+from modelkit.spec import DTYPES, numpy_dtype
 
 Y = TensorSpec("y", "float32", ("batch",))
 TOKENS = Signature(

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from modelkit.package.load import inspect as inspect
     from modelkit.package.load import load as load
     from modelkit.package.save import save as save
-    from modelkit.signature import Column as Column
     from modelkit.signature import Signature as Signature
-    from modelkit.signature import TensorSpec as TensorSpec
+    from modelkit.spec import Column as Column
+    from modelkit.spec import TensorSpec as TensorSpec
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Call": "modelkit.model",
-    "Column": "modelkit.signature",
+    "Column": "modelkit.spec",
     "FunctionModel": "modelkit.model",
     "Manifest": "modelkit.manifest",
     "Model": "modelkit.model",
     "Placement": "modelkit.device",
     "Signature": "modelkit.signature",
-    "TensorSpec": "modelkit.signature",
+    "TensorSpec": "modelkit.spec",
     "errors": "modelkit",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",

@@ -12,7 +12,8 @@ import numpy as np
 
 from modelkit.cast import MISSING, Array
 from modelkit.errors import PackageError
-from modelkit.signature import Feeds, Signature, TensorSpec, numpy_dtype
+from modelkit.signature import Feeds, Signature
+from modelkit.spec import TensorSpec, numpy_dtype
 
 NAME = "golden"
 MEDIA_TYPE = "application/x-npz"

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelkit.errors import ManifestError, SignatureError
-from modelkit.signature import Column, Signature, TensorSpec
+from modelkit.signature import Signature
+from modelkit.spec import Column, TensorSpec
 
 FORMAT = 1  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
 MAX_BYTES = 1 << 20

@@ -26,7 +26,8 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.manifest import Manifest
-from modelkit.signature import Feeds, Signature, TensorSpec, check_dims, numpy_dtype
+from modelkit.signature import Feeds, Signature
+from modelkit.spec import TensorSpec, check_dims, numpy_dtype
 
 Outputs = dict[str, Array]
 
@@ -377,10 +378,7 @@ def _checked(value: Any, spec: TensorSpec, rows: int | None) -> Array:
     array = np.asarray(value)
     if array.dtype.kind == "U":
         array = array.astype(object)
-    fixed = array.ndim == len(spec.shape) and all(
-        isinstance(dim, str) or size == dim for size, dim in zip(array.shape, spec.shape, strict=True)
-    )
-    if array.dtype != numpy_dtype(spec.dtype) or not fixed:
+    if array.dtype != numpy_dtype(spec.dtype) or not spec.fits(array.shape):
         raise ModelkitError(f"the function gave {array.dtype} {array.shape} for the output {spec}")
     if rows is not None and len(array) != rows:
         raise OutputCountError(

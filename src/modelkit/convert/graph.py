@@ -13,7 +13,8 @@ from onnx import TensorProto, numpy_helper, shape_inference
 
 from modelkit.cast import Array, is_a
 from modelkit.errors import ConversionError
-from modelkit.signature import Signature, TensorSpec, numpy_dtype
+from modelkit.signature import Signature
+from modelkit.spec import TensorSpec, numpy_dtype
 
 # Smaller tensors stay inside the graph: those that a runtime does not repack (biases, scales) would otherwise sit
 # between the large ones and keep their pages in memory.

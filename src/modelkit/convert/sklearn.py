@@ -14,8 +14,9 @@ from onnx import TensorProto, helper
 from modelkit.cast import MISSING, Array, is_a
 from modelkit.convert.graph import DECISION, DTYPES, Source, take
 from modelkit.errors import ConversionError, MissingExtraError
-from modelkit.signature import DTYPES as SIGNATURE_DTYPES
-from modelkit.signature import Column, Signature, TensorSpec
+from modelkit.signature import Signature
+from modelkit.spec import DTYPES as SIGNATURE_DTYPES
+from modelkit.spec import Column, TensorSpec
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}

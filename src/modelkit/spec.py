@@ -1,0 +1,104 @@
+"""Columns and tensors: what a signature is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.errors import SignatureError
+
+NUMERIC = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
+DTYPES = ("float16", "float32", "float64", *NUMERIC, "bool", "string")
+
+
+def numpy_dtype(dtype: str) -> np.dtype[Any]:
+    """The numpy dtype of a signature dtype; strings are held as Python objects."""
+    if dtype not in DTYPES:
+        raise SignatureError(f"unknown dtype {dtype!r}; use one of {', '.join(DTYPES)}")
+    return np.dtype(object if dtype == "string" else dtype)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One named column of a tensor.
+
+    `dtype` is the type the source was trained on; what a column accepts is decided by the dtype of its tensor, which
+    is what the graph computes in. `nullable` says whether missing values (None, NaN, NA)
+    are accepted; where it is false, infinities are refused too, as scikit-learn does. `categories`, where
+    given, is the closed set of values a string column may hold.
+    """
+
+    name: str
+    dtype: str = "float64"
+    nullable: bool = False
+    categories: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        numpy_dtype(self.dtype)
+        if self.categories is not None and self.dtype != "string":
+            raise SignatureError(f"column {self.name!r} is {self.dtype}; only string columns have categories")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named tensor: `shape` mixes sizes and dimension names, such as `("batch", 30)`.
+
+    `columns`, where given, name the last of exactly two dimensions.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+    columns: tuple[Column, ...] = ()
+
+    def __post_init__(self) -> None:
+        numpy_dtype(self.dtype)
+        if not self.name or any(isinstance(size, int) and size < 0 for size in self.shape):
+            raise SignatureError(f"tensor {self.name!r} of shape {self.shape} needs a name and sizes of 0 or more")
+        odd = [column.name for column in self.columns if (column.dtype == "string") != (self.dtype == "string")]
+        if odd:
+            raise SignatureError(f"tensor {self.name!r} is {self.dtype}; strings and numbers do not mix: {odd}")
+        if self.columns and self.shape[1:] != (len(self.columns),):
+            raise SignatureError(f"tensor {self.name!r} has shape {self.shape}, but {len(self.columns)} columns")
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of this shape has the rank and the fixed sizes of the tensor."""
+        return len(shape) == len(self.shape) and all(
+            isinstance(dim, str) or size == dim for size, dim in zip(shape, self.shape, strict=True)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def check_shape(array: Array, spec: TensorSpec) -> None:
+    """Raise SignatureError unless an array has the rank and the fixed sizes of its tensor."""
+    if not spec.fits(array.shape):
+        names = f" (columns {', '.join(c.name for c in spec.columns)})" if spec.columns else ""
+        raise SignatureError(
+            f"input {spec.name!r} must have shape ({', '.join(map(str, spec.shape))}), got {array.shape}{names}",
+            spec=spec,
+        )
+
+
+def check_dims(
+    specs: Iterable[TensorSpec], tensors: Mapping[str, Array], sizes: dict[str, int] | None = None
+) -> dict[str, int]:
+    """The size of every named dimension; raises SignatureError where two tensors disagree on one."""
+    sizes = {} if sizes is None else dict(sizes)
+    where: dict[str, str] = {}
+    for spec in specs:
+        for size, dim in zip(tensors[spec.name].shape, spec.shape, strict=False):
+            if isinstance(dim, str) and sizes.setdefault(dim, size) != size:
+                raise SignatureError(
+                    f"dimension {dim!r} is {sizes[dim]} in {where.get(dim, 'the inputs')!r}, "
+                    f"but {size} in {spec.name!r}",
+                    dimension=dim,
+                )
+            if isinstance(dim, str):
+                where.setdefault(dim, spec.name)
+    return sizes
