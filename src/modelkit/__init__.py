@@ -7,6 +7,7 @@ Names are imported when they are first used, so `import modelkit` costs nothing.
 TYPE_CHECKING = False  # type checkers know the name; importing typing for it would cost more than all the rest
 if TYPE_CHECKING:
     from modelkit import errors as errors
+    from modelkit.batching.batcher import Batcher as Batcher
     from modelkit.device import Placement as Placement
     from modelkit.manifest import Manifest as Manifest
     from modelkit.model import Call as Call
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.model",
     "Column": "modelkit.spec",
     "FunctionModel": "modelkit.model",

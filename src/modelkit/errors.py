@@ -10,7 +10,9 @@ ModelkitError
 ├── ConversionError                 the source cannot become an ONNX graph
 │   └── ParityError                 it became one, but the two disagree
 ├── DeviceError                     what was asked for cannot run here
-├── BatchError                      a run could not be answered
+├── BatchError                      a run could not be answered, or a model cannot be batched
+│   ├── Overloaded                  the queue is full
+│   ├── DeadlineExceeded (TimeoutError) the deadline passed before the answer came
 │   ├── ClosedError                 the model was closed
 │   └── OutputCountError            the rows that came out are not the rows that went in
 └── MissingExtraError (ImportError) an optional library is not installed
@@ -68,7 +70,15 @@ class DeviceError(ModelkitError):
 
 
 class BatchError(ModelkitError):
-    """A run that could not be answered."""
+    """A run that could not be answered, or a model that cannot be batched."""
+
+
+class Overloaded(BatchError):  # noqa: N818 - the name the design fixes
+    """A request that found the queue full; `queued` and `max_queue` say how full."""
+
+
+class DeadlineExceeded(BatchError, TimeoutError):  # noqa: N818 - the name the design fixes
+    """A request whose deadline passed before it was answered; it was dropped if it had not begun."""
 
 
 class ClosedError(BatchError):

@@ -48,7 +48,8 @@ class Call:
 PLAIN = Call()
 
 
-def _call(deadline: float | None, priority: int, key: str | None) -> Call:
+def make_call(deadline: float | None, priority: int, key: str | None) -> Call:
+    """A Call from what a user passes; `deadline` in seconds from now. Raises ValueError."""
     if deadline is None and priority == 0 and key is None:
         return PLAIN
     if priority not in (0, -1):
@@ -76,6 +77,10 @@ class Model(ABC):
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Answer with the named outputs for coerced `feeds`; must be safe to call from any thread."""
 
+    def _cost(self, feeds: Feeds) -> int | None:
+        """What these rows cost to run, in a unit of the model's own (a text encoder: tokens); None where rows count."""
+        return None if self.inner is None else self.inner._cost(feeds)
+
     async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         import asyncio
 
@@ -96,14 +101,14 @@ class Model(ABC):
             ClosedError: if the model was closed.
         """
         signature = self.signature
-        return self._run(signature.coerce(X), signature.output_names, _call(deadline, priority, key))
+        return self._run(signature.coerce(X), signature.output_names, make_call(deadline, priority, key))
 
     @final
     def predict(self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None) -> Array:
         """The primary output as an array of n rows: labels, predictions or embeddings. See `run`."""
         signature = self.signature
-        name = signature.primary or _no_primary(signature)
-        return self._run(signature.coerce(X), (name,), _call(deadline, priority, key))[name]
+        name = signature.primary or primary_of(signature)
+        return self._run(signature.coerce(X), (name,), make_call(deadline, priority, key))[name]
 
     @final
     def predict_proba(
@@ -113,7 +118,7 @@ class Model(ABC):
         signature = self.signature
         if not signature.has_probabilities:
             _no_probabilities(signature)
-        return self._run(signature.coerce(X), ("probabilities",), _call(deadline, priority, key))["probabilities"]
+        return self._run(signature.coerce(X), ("probabilities",), make_call(deadline, priority, key))["probabilities"]
 
     @final
     async def arun(
@@ -121,7 +126,7 @@ class Model(ABC):
     ) -> Outputs:
         """As `run`, without blocking the event loop."""
         signature = self.signature
-        return await self._arun(signature.coerce(X), signature.output_names, _call(deadline, priority, key))
+        return await self._arun(signature.coerce(X), signature.output_names, make_call(deadline, priority, key))
 
     @final
     async def apredict(
@@ -129,8 +134,8 @@ class Model(ABC):
     ) -> Array:
         """As `predict`, without blocking the event loop."""
         signature = self.signature
-        name = signature.primary or _no_primary(signature)
-        return (await self._arun(signature.coerce(X), (name,), _call(deadline, priority, key)))[name]
+        name = signature.primary or primary_of(signature)
+        return (await self._arun(signature.coerce(X), (name,), make_call(deadline, priority, key)))[name]
 
     @final
     async def apredict_proba(
@@ -141,7 +146,7 @@ class Model(ABC):
         if not signature.has_probabilities:
             _no_probabilities(signature)
         feeds = signature.coerce(X)
-        return (await self._arun(feeds, ("probabilities",), _call(deadline, priority, key)))["probabilities"]
+        return (await self._arun(feeds, ("probabilities",), make_call(deadline, priority, key)))["probabilities"]
 
     # What a wrapper passes on from the model it wraps.
 
@@ -169,6 +174,13 @@ class Model(ABC):
     def attachments(self) -> Mapping[str, memoryview]:
         """The attachments of the package, by name."""
         return MappingProxyType({}) if self.inner is None else self.inner.attachments
+
+    @property
+    def batchable(self) -> bool:
+        """Whether a row's answer was shown not to depend on the rows it is batched with."""
+        if self.inner is not None:
+            return self.inner.batchable
+        return self.manifest is not None and self.manifest.parity.batch_invariant
 
     @final
     def warmup(self) -> None:
@@ -304,7 +316,10 @@ class Model(ABC):
         return html.card(title, facts, ("", "tensor", "dtype", "shape", "columns"), self.signature.table())
 
 
-def _no_primary(signature: Signature) -> str:
+def primary_of(signature: Signature) -> str:
+    """The name of the primary output. Raises SignatureError where there is none."""
+    if signature.primary is not None:
+        return signature.primary
     raise SignatureError(
         f"predict needs a primary output, and none of {list(signature.output_names)} is named label, prediction "
         f"or embedding; use run(X)[name], or name it: Signature(..., primary=name)",
@@ -330,7 +345,7 @@ class FunctionModel(Model):
         batchable: whether each row's answer is the same whatever rows it is batched with.
     """
 
-    __slots__ = ("_fn", "_signature", "batchable")
+    __slots__ = ("_batchable", "_fn", "_signature")
 
     def __init__(
         self,
@@ -340,7 +355,12 @@ class FunctionModel(Model):
     ) -> None:
         self._fn: Callable[[Feeds], Mapping[str, Any]] | None = fn
         self._signature = signature
-        self.batchable = batchable
+        self._batchable = batchable
+
+    @property
+    def batchable(self) -> bool:
+        """What was said of the function."""
+        return self._batchable
 
     @property
     def signature(self) -> Signature:

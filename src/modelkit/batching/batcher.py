@@ -1,0 +1,381 @@
+"""The Batcher: a Model that gathers the concurrent calls of threads and event loops into batches."""
+
+from __future__ import annotations
+
+import os
+import types
+import weakref
+from asyncio import AbstractEventLoop, get_running_loop
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
+from itertools import count
+from typing import Any, Literal, final
+
+import numpy as np
+
+from modelkit.batching.lane import Lane, clock
+from modelkit.batching.measure import check_stable, golden_feeds, measure
+from modelkit.batching.policy import PARALLEL, Plan, make_plan, stable_size
+from modelkit.batching.requests import Key, Request
+from modelkit.batching.stats import Stats
+from modelkit.batching.ticks import Tick
+from modelkit.cast import Array
+from modelkit.errors import BatchError, ClosedError, OutputCountError
+from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
+from modelkit.signature import Feeds, Signature
+
+SAMPLE = 15  # of the calls that run at once on their thread, those are timed whose number ends in four zero bits
+
+_all: weakref.WeakSet[Batcher] = weakref.WeakSet()
+
+
+@final
+class Batcher(Model):
+    """Gathers concurrent calls to a Model into batches; safe to call from any thread and any event loop.
+
+    Batches form from what waits while a run is under way; nothing waits for a timer, and a lone call runs at once.
+    How much is gathered follows from what runs take, see `plan`.
+
+    Args:
+        model: the Model to run. Its inputs and outputs must all lead with one named dimension, and its rows must have
+            been shown not to depend on their batch.
+        max_rows: the largest batch there may be, in rows, or in the cost that the model declares.
+        max_queue: how much may wait, in the same unit.
+        on_full: what becomes of a call that finds the queue full: "reject" raises Overloaded, "block" waits.
+        stable_shapes: run every batch in one shape, so that a row's answer has the same bits whatever it is batched
+            with. Costs as much as a full batch each time.
+        plan: "measure" to time the golden rows of the package first, for up to a second; "learn" to begin without and
+            learn from the calls; or the `plan` of another Batcher.
+
+    Raises:
+        BatchError: if the model's rows cannot be batched, with the reason.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_costs",
+        "_direct",
+        "_direct_seen",
+        "_first",
+        "_inner",
+        "_lane",
+        "_run_inner",
+        "_shape",
+        "_signature",
+        "_static",
+        "_ticks",
+    )
+
+    def __init__(  # noqa: PLR0913 - all by keyword
+        self,
+        model: Model,
+        *,
+        max_rows: int = 1024,
+        max_queue: int = 8192,
+        on_full: Literal["reject", "block"] = "reject",
+        stable_shapes: bool = False,
+        plan: Plan | Literal["measure", "learn"] = "measure",
+    ) -> None:
+        _check_batchable(model)
+        for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        if on_full not in ("reject", "block"):
+            raise ValueError(f'on_full is "reject" or "block", got {on_full!r}')
+        if not isinstance(plan, Plan) and plan not in ("measure", "learn"):
+            raise ValueError(f'plan is "measure", "learn" or a Plan, got {plan!r}')
+        self._inner = model
+        self._run_inner = model._run
+        self._signature = model.signature
+        self._first = self._signature.inputs[0].name
+        self._static = all(isinstance(size, int) for spec in self._signature.inputs for size in spec.shape[1:])
+        self._shape = 0
+        self._ticks: dict[AbstractEventLoop, Tick] = {}
+        self._direct, self._direct_seen = count(1), 0
+        rows = golden_feeds(model)
+        self._costs = None if rows is None or model._cost(rows) is None else _costs_of(model)
+        if not isinstance(plan, Plan):
+            slots = 1 if model.placement is None or model.placement.split else model.placement.threads
+            curve, identical = (), None
+            if plan == "measure" and rows is not None:
+                curve, identical = measure(self._execute, self._signature, rows, max_rows, self._costs)
+            plan = make_plan(curve, slots, max_rows, bit_identical=identical)
+        if stable_shapes:
+            plan, self._shape = stable_size(plan, max_rows)
+            check_stable(self._execute, self._signature, rows, self._shape)
+        self._lane = Lane(self._execute, plan, self._shape or max_rows, max_queue, block=on_full == "block")
+        _watch_forks()
+        _all.add(self)
+
+    @property
+    def signature(self) -> Signature:
+        """That of the wrapped model."""
+        return self._signature
+
+    @property
+    def inner(self) -> Model:
+        """The wrapped model."""
+        return self._inner
+
+    @property
+    def plan(self) -> Plan:
+        """How calls are batched at present, and why; it changes as runs are timed."""
+        return self._lane.plan
+
+    def stats(self) -> Stats:
+        """What was done so far, as a value."""
+        lane = self._lane
+        with lane.lock:
+            self._direct_seen += 1
+            return lane.tally.stats(next(self._direct) - self._direct_seen, lane.waiting)
+
+    def submit(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Future[Array]:
+        """As `predict`, but returns a Future of the answer at once; a Future that has not begun can be cancelled.
+
+        Raises:
+            SignatureError: if the rows do not fit the signature.
+            Overloaded: if the queue is full; with `on_full="block"` it waits for room instead.
+            ClosedError: if the batcher was closed.
+        """
+        signature, call = self._signature, make_call(deadline, priority, key)
+        name = primary_of(signature)
+        feeds = signature.coerce(X)
+        future: Future[Array] = Future()
+        if self._lane.plan.mode == PARALLEL:
+            try:
+                future.set_result(self._run(feeds, (name,), call)[name])
+            except ClosedError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the Future raises it
+                future.set_exception(error)
+            return future
+        return self._submit(feeds, name, call, future)
+
+    def close(self) -> None:
+        """Refuse new calls, and return when all that were admitted are answered."""
+        self._lane.close()
+
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        lane = self._lane
+        if lane.plan.mode != PARALLEL:
+            return self._queue(feeds, outputs, call)
+        if lane.closed:
+            raise ClosedError("the batcher was closed")
+        try:
+            if next(self._direct) & SAMPLE:
+                return self._execute(feeds, outputs)
+            start = clock()
+            answer = self._execute(feeds, outputs)
+            seconds = clock() - start
+        except Exception:
+            with lane.lock:
+                lane.tally.failed += 1
+            raise
+        with lane.lock:
+            lane.tally.answered(seconds)
+            if len(feeds[self._first]) == 1:
+                lane.observe(1 if self._costs is None else self._costs(feeds), seconds)
+        return answer
+
+    def _queue(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        """Answer through the queue, a large call piece by piece, between which others get their turn."""
+        answers: list[Outputs] = []
+        for piece in self._pieces(feeds):
+            answers.append(self._lane.call(self._request(piece, outputs, call), admitted=bool(answers)))
+        return _joined(answers)
+
+    def _request(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Request:
+        size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
+        return Request(feeds, outputs, size, call.deadline, low=call.priority < 0)
+
+    def _pieces(self, feeds: Feeds) -> Iterator[Feeds]:
+        """The rows of a call in pieces of at most one batch, or of many milliseconds while nobody else waits."""
+        rows = len(feeds[self._first])
+        size = rows if self._costs is None else self._costs(feeds)
+        start = 0
+        while True:
+            lane = self._lane
+            limit = lane.plan.cap if lane.waiting else lane.plan.piece
+            stop = rows if size * (rows - start) <= limit * rows else start + max(1, limit * rows // size)
+            if stop - start == rows:
+                yield feeds
+            else:
+                yield {name: feed[start:stop] for name, feed in feeds.items()}
+            start = stop
+            if start >= rows:
+                return
+
+    def _submit(self, feeds: Feeds, name: str, call: Call, future: Future[Array]) -> Future[Array]:
+        pieces = [*self._pieces(feeds)]
+        answers: list[Array] = []
+
+        def submit(piece: Feeds) -> Future[Array]:
+            request = self._request(piece, (name,), call)
+            request.pick = name
+            request.waiter = waiter = future if len(pieces) == 1 else Future[Array]()
+            self._lane.submit(request, admitted=bool(answers))
+            return waiter
+
+        def go_on(done: Future[Array]) -> None:
+            error = done.exception()
+            if error is not None:
+                future.set_exception(error)
+                return
+            answers.append(done.result())
+            if len(answers) == len(pieces):
+                future.set_result(np.concatenate(answers))
+            else:
+                submit(pieces[len(answers)]).add_done_callback(go_on)
+
+        if len(pieces) == 1:
+            return submit(feeds)
+        submit(pieces[0]).add_done_callback(go_on)
+        future.set_running_or_notify_cancel()
+        return future
+
+    @types.coroutine
+    def _arun(  # type: ignore[override] # an awaitable, without the cost of one coroutine more
+        self, feeds: Feeds, outputs: tuple[str, ...], call: Call
+    ) -> Generator[Any, None, Outputs]:
+        loop = get_running_loop()
+        try:
+            tick = self._ticks[loop]
+        except KeyError:
+            tick = self._open(loop)
+        key: Key = outputs if self._static else (outputs, *[feed.shape[1:] for feed in feeds.values()])
+        batch = tick.batches.get(key)
+        if batch is None:
+            if tick.lone and not tick.batches:
+                tick.lone -= 1
+                answer = self._alone(feeds, outputs, call)
+                if answer is not None:
+                    return answer
+            batch = tick.begin(key, outputs)
+        calls = batch.calls
+        place = len(calls)
+        calls.append(feeds)
+        if call is not PLAIN:
+            batch.special[place] = call
+        try:
+            yield
+            while batch.answers is None and batch.requests is None:  # a loop that does not keep the order of call_soon
+                yield
+        except BaseException:
+            batch.special[place] = None
+            if batch.requests is not None and batch.requests[place] is not None:  # queued meanwhile
+                self._lane.abandon(batch.requests[place])
+            raise
+        if batch.answers is not None:
+            answer = batch.answers[place]
+            if type(answer) is dict:
+                return answer
+            raise answer
+        assert batch.requests is not None
+        request = batch.requests[place]
+        if request is not None:
+            return (yield from tick.wait(request))
+        return (yield from self._aqueue(tick, feeds, outputs, call))
+
+    def _aqueue(
+        self, tick: Tick, feeds: Feeds, outputs: tuple[str, ...], call: Call
+    ) -> Generator[Any, None, Outputs]:
+        """As `_queue`, from an event loop."""
+        answers: list[Outputs] = []
+        for piece in self._pieces(feeds):
+            request = tick.request(piece, outputs, call)
+            self._lane.enqueue([request], admitted=bool(answers))
+            answers.append((yield from tick.wait(request)))
+        return _joined(answers)
+
+    def _alone(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs | None:
+        """Run the only call of an event loop in its thread; None where that would hold the loop up."""
+        lane = self._lane
+        if len(feeds[self._first]) > lane.plan.loop_rows:
+            return None
+        if lane.plan.mode == PARALLEL:
+            return self._run(feeds, outputs, call)
+        request = self._request(feeds, outputs, call)
+        return request.result() if request.size <= lane.plan.loop_rows and lane.try_call(request) else None
+
+    def _open(self, loop: AbstractEventLoop) -> Tick:
+        for other in [*self._ticks]:
+            if other.is_closed():
+                self._ticks.pop(other, None)
+        tick = self._ticks[loop] = Tick(loop, self._lane, self._first, self._costs)
+        return tick
+
+    def _execute(self, feeds: Feeds, outputs: tuple[str, ...]) -> Outputs:
+        """Run the model; what it answers is as many rows as it was given, or OutputCountError is raised."""
+        rows = len(feeds[self._first])
+        if self._shape and rows:
+            return self._execute_stable(feeds, outputs, rows)
+        answers = self._run_inner(feeds, outputs, PLAIN)
+        for name, array in answers.items():
+            if len(array) != rows:
+                raise _miscounted(name, len(array), rows)
+        return answers
+
+    def _execute_stable(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
+        """Run the model in batches of one size, filled up with a row of the caller's own."""
+        answers = []
+        for start in range(0, rows, self._shape):
+            take = np.minimum(np.arange(start, start + self._shape), rows - 1)
+            part = self._run_inner({name: feed[take] for name, feed in feeds.items()}, outputs, PLAIN)
+            for name, array in part.items():
+                if len(array) != self._shape:
+                    raise _miscounted(name, len(array), self._shape)
+            answers.append({name: array[: rows - start] for name, array in part.items()})
+        return _joined(answers)
+
+    def _after_fork(self) -> None:
+        self._lane.reset()
+        self._ticks.clear()
+
+
+def _costs_of(model: Model) -> Callable[[Feeds], int]:
+    def costs(feeds: Feeds) -> int:
+        return model._cost(feeds) or 0
+
+    return costs
+
+
+def _joined(answers: list[Outputs]) -> Outputs:
+    if len(answers) == 1:
+        return answers[0]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _miscounted(name: str, got: int, expected: int) -> OutputCountError:
+    return OutputCountError(
+        f"the model gave {got} rows of {name!r} for {expected} rows of input", expected=expected, got=got
+    )
+
+
+def _check_batchable(model: Model) -> None:
+    """Raise BatchError where rows of one batch could disturb each other, or cannot be told apart."""
+    signature = model.signature
+    if signature.batch is None:
+        raise BatchError(
+            f"only tensors that all lead with one named dimension can be batched, and this model's do not: {signature}",
+            model=model,
+        )
+    if not model.batchable:
+        manifest = model.manifest
+        shown = "nothing says that they do not" if manifest is None else f"its package says: {manifest.parity}"
+        raise BatchError(
+            f"the rows of {model!r} may depend on their batch: {shown}; of your own function, say so with "
+            f"FunctionModel(..., batchable=True) if you know that they do not",
+            model=model,
+        )
+
+
+def _watch_forks() -> None:
+    global _watched  # noqa: PLW0603 - once a process
+    if not _watched and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: [batcher._after_fork() for batcher in _all])
+    _watched = True
+
+
+_watched = False

@@ -1,0 +1,505 @@
+"""The queue of one model: who waits, who runs the next batch, and how a failure stays with the call that caused it.
+
+There is no thread at rest. A batch is run by a thread that asked for one of its rows; when it is done it wakes the
+thread that has waited longest, which takes what has come in meanwhile. Calls that no thread waits for, those of event
+loops and of `submit`, are run by a runner: a thread that is started when it is needed and ends when it is idle.
+
+Every field is guarded by `lock`. A slot is the right to run a batch; `active` of them are held, by a thread that runs
+one, by a promoted thread that is waking up, or by a runner that is.
+"""
+
+from __future__ import annotations
+
+import _thread
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent import futures
+
+import numpy as np
+
+from modelkit.batching.policy import Plan, learn, make_plan, share
+from modelkit.batching.requests import (
+    DEAD,
+    DONE,
+    LEADING,
+    PROMOTED,
+    RUNNING,
+    WAITING,
+    Key,
+    Request,
+    deliver,
+    join,
+    rows_of,
+    split,
+)
+from modelkit.batching.stats import Tally
+from modelkit.device import chunk_bounds
+from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded
+from modelkit.model import Outputs
+from modelkit.signature import Feeds
+
+IDLE = 0.05  # seconds after which a runner without work ends
+REPLAN = 64  # runs after which the plan is made anew from what they took
+clock = time.monotonic
+
+Run = Callable[[Feeds, tuple[str, ...]], Outputs]
+
+
+class Lane:
+    """Queues requests for `run` and gathers them as `plan` says.
+
+    Args:
+        run: runs a batch: (feeds, outputs) -> answers.
+        plan: what batches are like; made anew as runs are timed.
+        max_rows: the largest batch there may be.
+        max_queue: the size that may wait.
+        block: admit everything, for a call waits for its answer anyway; False to refuse what finds the queue full.
+    """
+
+    def __init__(self, run: Run, plan: Plan, max_rows: int, max_queue: int, *, block: bool) -> None:
+        self._run = run
+        self.plan = plan
+        self.max_rows = max_rows
+        self.max_queue = max_queue
+        self.block = block
+        self.closed = False
+        self._curve = plan.curve
+        self._timed = 0
+        self.tally = Tally()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all work: at first, and in the child of a fork, where no other thread lives on."""
+        self.lock = _thread.allocate_lock()
+        self._queues: tuple[dict[Key, deque[Request]], dict[Key, deque[Request]]] = ({}, {})  # by priority
+        self.waiting = 0  # the size of what is queued
+        self._running = 0  # the size of what is run
+        self._active = 0
+        self._parked: list[_thread.LockType] = []  # runners without work
+        self._room: deque[_thread.LockType] = deque()  # threads in `submit` that wait for it
+        self._closers: list[_thread.LockType] = []  # threads in `close`
+
+    # What callers do.
+
+    def call(self, request: Request, *, admitted: bool = False) -> Outputs:
+        """Answer in the calling thread, which may run others' rows along with its own, or wait for a thread that does.
+
+        `admitted` is for the later pieces of a large call, which are not refused.
+        """
+        try:
+            with self.lock:
+                self._admit(request, admitted=admitted)
+                if self._active < self.plan.slots:
+                    request.state = LEADING
+                    self._active += 1
+                    batch, expired = self._seal(request, "idle")
+                else:
+                    request.waiter = _locked()
+                    self._enqueue(request)
+            if request.state is LEADING:
+                self._lead(batch, expired, request)
+            self._wait(request)
+        except BaseException:
+            self.abandon(request)
+            raise
+        return request.result()
+
+    def try_call(self, request: Request) -> bool:
+        """Answer in the calling thread if it need not wait for that; otherwise do nothing and return False."""
+        with self.lock:
+            if self._active >= self.plan.slots:
+                return False
+            self._admit(request)
+            request.state = LEADING
+            self._active += 1
+            batch, expired = self._seal(request, "idle")
+        self._lead(batch, expired, request)
+        return True
+
+    def enqueue(self, requests: Sequence[Request], *, admitted: bool = False) -> None:
+        """Queue requests for runners. What is not admitted is answered with the reason."""
+        refused = []
+        with self.lock:
+            for request in requests:
+                try:
+                    self._admit(request, admitted=admitted)
+                except BatchError as error:
+                    request.error, request.state = error, DONE
+                    refused.append(request)
+                else:
+                    self._enqueue(request)
+            starts = self._summon()
+        self._start(starts)
+        deliver(refused)
+
+    def submit(self, request: Request, *, admitted: bool = False) -> None:
+        """Queue a request whose caller holds a Future. Raises Overloaded and ClosedError; blocks if it is to."""
+        if self.block and not admitted:
+            self._wait_for_room(request.size, request.deadline)
+        with self.lock:
+            self._admit(request, admitted=admitted)
+            self._enqueue(request)
+            starts = self._summon()
+        self._start(starts)
+
+    def expire(self, request: Request) -> bool:
+        """Give up a request whose deadline has passed; false where it was answered before."""
+        with self.lock:
+            dropped = self._drop(request)
+            self.tally.expired += dropped
+            return dropped
+
+    def _wait_for_room(self, size: int, deadline: float | None) -> None:
+        """Block until so much may be queued. Raises DeadlineExceeded."""
+        while True:
+            with self.lock:
+                if self.closed or not self._full(size):
+                    return
+                lock = _locked()
+                self._room.append(lock)
+            if not lock.acquire(timeout=_left(deadline)):
+                raise DeadlineExceeded("the queue stayed full until the deadline", deadline=deadline)
+
+    def abandon(self, request: Request) -> None:
+        """The caller waits no more: what becomes of the request is nobody's, and its thread leads no more."""
+        with self.lock:
+            leads = request.state in (PROMOTED, LEADING)
+            self.tally.abandoned += self._drop(request)
+            starts = self._hand_over() if leads else 0
+        self._start(starts)
+
+    def close(self) -> None:
+        """Refuse new calls, and return when all that were admitted are answered."""
+        with self.lock:
+            self.closed = True
+            while self._room:
+                self._room.popleft().release()
+            if not self._active:
+                return
+            done = _locked()
+            self._closers.append(done)
+        done.acquire()
+
+    def hold(self) -> bool:
+        """Take a slot for a batch that is run elsewhere, on an event loop; `let_go` returns it."""
+        with self.lock:
+            if self._active >= self.plan.slots:
+                return False
+            self._active += 1
+            return True
+
+    def let_go(self) -> None:
+        """Return a slot that `hold` took."""
+        with self.lock:
+            starts = self._hand_over()
+        self._start(starts)
+
+    # Decisions, under the lock.
+
+    def _full(self, size: int) -> bool:
+        return self.waiting > 0 and self.waiting + size > self.max_queue
+
+    def _admit(self, request: Request, *, admitted: bool = False) -> None:
+        if not admitted:
+            if self.closed:
+                raise ClosedError("the batcher was closed")
+            self.check_room(request.size)
+        self.tally.calls += not admitted
+        request.arrived = clock()
+
+    def check_room(self, size: int, ahead: int = 0) -> None:
+        """Raise Overloaded where so much may not be queued, with `ahead` of it that is not queued yet."""
+        waiting = self.waiting + ahead
+        if not self.block and waiting and waiting + size > self.max_queue:
+            self.tally.shed += 1
+            raise Overloaded(
+                f"{waiting} rows wait, and at most {self.max_queue} may: try again later, raise max_queue, or wait "
+                f'with on_full="block"',
+                queued=waiting,
+                max_queue=self.max_queue,
+            )
+
+    def _enqueue(self, request: Request, *, in_front: bool = False) -> None:
+        queue = self._queues[request.low].setdefault(request.key, deque())
+        if in_front:
+            queue.appendleft(request)
+        else:
+            queue.append(request)
+        self.waiting += request.size
+        self.tally.deepest = max(self.tally.deepest, self.waiting)
+
+    def _take(self, queue: deque[Request]) -> Request:
+        request = queue.popleft()
+        self.waiting -= request.size
+        return request
+
+    def _drop(self, request: Request) -> bool:
+        """Mark a request that nobody waits for; false where it was answered, dropped or refused before."""
+        if request.state in (DONE, DEAD) or not request.arrived:
+            return False
+        if request.state is WAITING:
+            self.waiting -= request.size
+        request.state = DEAD
+        return True
+
+    def _oldest(self, low: bool) -> deque[Request] | None:  # noqa: FBT001 - an index
+        """The queue whose first request is the oldest of a priority; the dead are dropped on the way."""
+        queues = self._queues[low]
+        for key in [*queues]:
+            queue = queues[key]
+            while queue and queue[0].state is DEAD:
+                queue.popleft()
+            if not queue:
+                del queues[key]
+        return min(queues.values(), key=lambda queue: queue[0].arrived, default=None)
+
+    def _seal(self, own: Request | None, reason: str) -> tuple[list[Request], list[Request]]:
+        """The next batch, which begins with `own`, and what has expired before anything was run for it."""
+        now, batch, expired = clock(), [own] if own is not None else [], list[Request]()
+        first = own or (self._oldest(False) or self._oldest(True) or [None])[0]  # noqa: FBT003
+        if first is None:
+            return batch, expired
+        size = 0 if own is None else own.size
+        room = share(self.waiting + size, self._running, self.plan)
+        for queues in self._queues:
+            queue = queues.get(first.key, deque())
+            while queue and (not batch or size + queue[0].size <= room):
+                if queue[0].state is DEAD:
+                    queue.popleft()
+                    continue
+                request = self._take(queue)
+                if self._expired(request, now):
+                    expired.append(request)
+                else:
+                    request.state = RUNNING
+                    batch.append(request)
+                    size += request.size
+        while self._room and not self._full(1):
+            self._room.popleft().release()
+        self._running += size
+        if batch:
+            self.tally.batch(size, "cap" if size >= self.plan.cap else reason)
+        return batch, expired
+
+    def _expired(self, request: Request, now: float) -> bool:
+        """Whether nobody needs the answer any more: the deadline has passed, or the Future was cancelled."""
+        future = request.waiter
+        if isinstance(future, futures.Future) and not future.set_running_or_notify_cancel():
+            request.state = DEAD
+            self.tally.abandoned += 1
+            return True
+        if request.deadline is None or now < request.deadline:
+            return False
+        request.state = DONE
+        request.error = DeadlineExceeded("the deadline passed before the rows were run", deadline=request.deadline)
+        self.tally.expired += 1
+        return True
+
+    def _hand_over(self) -> int:
+        """Give this thread's slot to who has waited longest; returns how many runners are to be started."""
+        queue = self._oldest(False) or self._oldest(True)  # noqa: FBT003
+        if queue is not None and isinstance(queue[0].waiter, _thread.LockType):
+            heir = self._take(queue)
+            heir.state = PROMOTED
+            heir.waiter.release()  # type: ignore[union-attr]
+            return 0
+        self._active -= 1
+        if queue is not None:
+            return self._summon()
+        if not self._active:
+            while self._closers:
+                self._closers.pop().release()
+        return 0
+
+    def _summon(self) -> int:
+        """Give free slots to runners while there is work; returns how many are to be started."""
+        wanted = sum(len(queue) for queues in self._queues for queue in queues.values())
+        starts = 0
+        for _ in range(min(self.plan.slots - self._active, wanted)):
+            self._active += 1
+            if self._parked:
+                self._parked.pop().release()
+            else:
+                starts += 1
+        return starts
+
+    def _settle(self, request: Request, outcome: Outputs | BaseException, now: float) -> bool:
+        """Give a request its outcome; whether there is anybody to tell."""
+        if request.state is DEAD:
+            return False
+        if isinstance(outcome, BaseException):
+            request.error = outcome
+            self.tally.failed += 1
+        else:
+            request.answer = outcome
+        request.state = DONE
+        self.tally.answered(now - request.arrived)
+        return True
+
+    def observe(self, size: int, seconds: float) -> None:
+        """Learn from a run that took so long."""
+        self._curve = learn(self._curve, size, seconds)
+        self._timed += 1
+        if self._timed % REPLAN == 0 or not self.plan.curve:
+            self._replan()
+
+    def _replan(self) -> None:
+        plan = self.plan
+        self.plan = make_plan(self._curve, plan.slots, self.max_rows, bit_identical=plan.bit_identical)
+
+    # Running.
+
+    def _start(self, runners: int) -> None:
+        for _ in range(runners):
+            try:
+                # Not a daemon: the interpreter waits for it at exit, and so for all that was admitted.
+                threading.Thread(target=self._runner, name="modelkit-batcher").start()
+            except RuntimeError:  # no thread can be started, or the interpreter is shutting down
+                self._work()
+
+    def _runner(self) -> None:
+        """A thread that runs batches, and ends when there have been none for a while. It is started with a slot."""
+        while True:
+            self._work()
+            lock = _locked()
+            with self.lock:
+                self._parked.append(lock)
+            if not lock.acquire(timeout=IDLE):
+                with self.lock:
+                    if lock in self._parked:
+                        self._parked.remove(lock)
+                        return
+
+    def _work(self) -> None:
+        with self.lock:
+            batch, expired = self._seal(None, "slot")
+        self._lead(batch, expired, None)
+
+    def _lead(self, batch: list[Request], expired: list[Request], own: Request | None) -> None:
+        """Run a batch with the slot that this thread holds, then give the slot to others; a runner goes on itself."""
+        while batch or expired:
+            try:
+                start = clock()
+                outcomes = self._run_batch(batch)
+                now = clock()
+            except BaseException:  # an interrupt of this thread, which is no affair of the others in the batch
+                self._give_back(batch, own)
+                raise
+            with self.lock:
+                size = sum(request.size for request in batch)
+                self._running -= size
+                if batch and not any(isinstance(outcome, BaseException) for outcome in outcomes):
+                    self.observe(size, now - start)
+                done = expired + [
+                    request
+                    for request, outcome in zip(batch, outcomes, strict=True)
+                    if self._settle(request, outcome, now)
+                ]
+                batch, expired, starts = [], [], 0
+                if own is None:
+                    batch, expired = self._seal(None, "slot")
+                if not batch and not expired:
+                    starts = self._hand_over()
+            self._start(starts)
+            deliver(request for request in done if request is not own)
+            if not batch and not expired:
+                return
+        with self.lock:
+            starts = self._hand_over()
+        self._start(starts)
+
+    def _give_back(self, batch: list[Request], own: Request | None) -> None:
+        """Queue again, in front, what an interrupted thread was running for others, and hand its slot on."""
+        with self.lock:
+            for request in reversed(batch):
+                self._running -= request.size
+                if request is own:
+                    request.state = DEAD
+                elif request.state is not DEAD:
+                    request.state = WAITING
+                    self._enqueue(request, in_front=True)
+            starts = self._hand_over()
+        self._start(starts)
+
+    def _run_batch(self, batch: list[Request]) -> list[Outputs | BaseException]:
+        if not batch:
+            return []
+        calls = [request.feeds for request in batch]
+        return self.attempt(calls, [rows_of(feeds) for feeds in calls], batch[0].outputs)
+
+    def attempt(
+        self, calls: list[Feeds], sizes: list[int], outputs: tuple[str, ...]
+    ) -> list[Outputs | BaseException]:
+        """Run calls of so many rows as a batch; if it fails its halves, until each failure is that of one call."""
+        try:
+            return [*split(self._run(join(calls), outputs), sizes)]
+        except Exception as error:  # noqa: BLE001 - raised again in the thread of its caller
+            failure = error
+        memory = out_of_memory(failure)
+        if memory:
+            self._shrink(sum(sizes))
+        if len(calls) > 1:
+            middle = len(calls) // 2
+            return self.attempt(calls[:middle], sizes[:middle], outputs) + self.attempt(
+                calls[middle:], sizes[middle:], outputs
+            )
+        if memory and sizes[0] > 1:
+            return [self._in_halves(calls[0], sizes[0], outputs)]
+        if isinstance(failure, StopIteration):  # a Future cannot carry it
+            failure = BatchError(f"the model raised {failure!r}")
+        return [failure]
+
+    def _in_halves(self, feeds: Feeds, rows: int, outputs: tuple[str, ...]) -> Outputs | BaseException:
+        """One call's answer from two runs, for want of memory."""
+        halves: list[Outputs] = []
+        for start, stop in chunk_bounds(rows, (rows + 1) // 2):
+            half = {name: feed[start:stop] for name, feed in feeds.items()}
+            (outcome,) = self.attempt([half], [stop - start], outputs)
+            if isinstance(outcome, BaseException):
+                return outcome
+            halves.append(outcome)
+        return {name: np.concatenate([half[name] for half in halves]) for name in outputs}
+
+    def _shrink(self, size: int) -> None:
+        """So much at once was too much."""
+        with self.lock:
+            self.tally.out_of_memory += 1
+            self.max_rows = max(1, min(self.max_rows, size // 2))
+            self._replan()
+
+    def _wait(self, request: Request) -> None:
+        """Until the request is done, leading when promoted. Raises DeadlineExceeded."""
+        while request.state is not DONE:
+            if not request.waiter.acquire(timeout=_left(request.deadline)):  # type: ignore[union-attr, call-arg]
+                with self.lock:
+                    if request.state in (DONE, PROMOTED):  # at the last moment
+                        continue
+                    self.tally.expired += self._drop(request)
+                raise DeadlineExceeded("the deadline passed before the answer came", deadline=request.deadline)
+            if request.state is PROMOTED:
+                if request.deadline is not None and request.deadline <= clock():
+                    raise DeadlineExceeded("the deadline passed before the rows were run", deadline=request.deadline)
+                with self.lock:
+                    request.state = LEADING
+                    batch, expired = self._seal(request, "slot")
+                self._lead(batch, expired, request)
+
+
+def _locked() -> _thread.LockType:
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    return lock
+
+
+def _left(deadline: float | None) -> float:
+    return -1 if deadline is None else max(0.0, deadline - clock())
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a run failed for want of memory, as Python, numpy, onnxruntime and the GPU libraries say it."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
+    )

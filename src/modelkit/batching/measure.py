@@ -1,0 +1,88 @@
+"""Time a model on its golden rows, to begin with a plan that fits it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from modelkit import golden
+from modelkit.batching.policy import Curve
+from modelkit.errors import BatchError
+from modelkit.model import Model, Outputs
+from modelkit.signature import Feeds, Signature
+
+BUDGET = 1.0  # seconds for everything
+ENOUGH = 2e-3  # seconds for one size, or TIMES runs, whichever comes later; at most 20 runs
+TIMES = 3
+GAIN = 1.03  # a size that is not this much faster a row than all before it is no reason to try larger ones
+
+Run = Callable[[Feeds, tuple[str, ...]], Outputs]
+
+
+def golden_feeds(model: Model) -> Feeds | None:
+    """The golden rows of the package that the model came from, or None."""
+    data = model.attachments.get(golden.NAME)
+    return None if data is None else golden.decode(data, model.signature)[0]
+
+
+def resized(feeds: Feeds, rows: int) -> Feeds:
+    """So many rows, repeated from the top as often as needed."""
+    at = np.arange(rows) % len(next(iter(feeds.values())))
+    return {name: feed[at] for name, feed in feeds.items()}
+
+
+def measure(
+    run: Run, signature: Signature, rows: Feeds, max_rows: int, costs: Callable[[Feeds], int] | None
+) -> tuple[Curve, bool]:
+    """What runs of 1, 2, 4, ... rows take at best, and whether a row gave the same bits in all of them."""
+    clock, outputs = time.perf_counter, signature.output_names
+    end = clock() + BUDGET
+    alone = run(resized(rows, 1), outputs)
+    points, identical, best, dull, size = list[tuple[int, float]](), True, 0.0, 0, 1
+    while size <= max_rows:
+        feeds = resized(rows, size)
+        fastest, spent, times = np.inf, 0.0, 0
+        while times < TIMES or (spent < ENOUGH and times < 20):
+            start = clock()
+            answers = run(feeds, outputs)
+            seconds = clock() - start
+            fastest, spent, times = min(fastest, seconds), spent + seconds, times + 1
+            if clock() + seconds > end:
+                break
+        identical &= all(_same_bits(answers[name][:1], alone[name]) for name in outputs)
+        points.append((size if costs is None else max(1, costs(feeds)), fastest))
+        speed = points[-1][0] / fastest
+        dull = 0 if speed > GAIN * best else dull + 1
+        best = max(best, speed)
+        if dull == 2 or clock() + 2 * TIMES * fastest > end:
+            break
+        size *= 2
+    return tuple(points), identical
+
+
+def check_stable(run: Run, signature: Signature, rows: Feeds | None, shape: int) -> None:
+    """Raise BatchError unless a row gives the same bits at every place of a batch of this shape."""
+    if rows is None:
+        return
+    outputs = signature.output_names
+    alone = run(resized(rows, 1), outputs)
+    others = resized(rows, shape)
+    for place in range(shape):
+        at = np.roll(np.arange(shape), place)
+        answers = run({name: feed[at] for name, feed in others.items()}, outputs)
+        for name in outputs:
+            if not _same_bits(answers[name][place : place + 1], alone[name]):
+                raise BatchError(
+                    f"stable_shapes=True cannot be had: at place {place} of a batch of {shape} rows, {name!r} of the "
+                    f"first golden row has other bits than at place 0",
+                    output=name,
+                    place=place,
+                )
+
+
+def _same_bits(one: np.ndarray[object, np.dtype[np.generic]], other: np.ndarray[object, np.dtype[np.generic]]) -> bool:
+    if one.dtype == object:
+        return bool((one == other).all())
+    return one.shape == other.shape and one.tobytes() == other.tobytes()

@@ -1,0 +1,142 @@
+"""How to batch, decided from what one run costs. No clock, no thread, no I/O.
+
+A curve is what runs were measured to take: ((size, seconds), ...), sizes ascending. Size is rows, or the cost that
+the model declares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Curve = tuple[tuple[int, float], ...]
+
+# Seconds that pass between the end of a batch and a waiting thread at work again, per thread: a wake-up by the
+# kernel and a turn at the interpreter lock. Measured 9 to 15 microseconds on two cores.
+HANDOFF = 12e-6
+# Seconds from an event loop to a parked thread and back.
+HOP = 80e-6
+# An event loop runs by itself what takes no longer than this.
+LOOP = 2e-3
+# A large call is run in pieces of about so many seconds, between which others get their turn.
+PIECE = 5e-3
+# The batch need not grow further once it gives this part of the best throughput.
+KNEE = 0.95
+
+DIRECT, PARALLEL, BATCH = "direct", "parallel direct", "batch"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a Batcher does with a model, and why.
+
+    Args:
+        curve: what runs took: ((size, seconds), ...); size is rows, or the cost that the model declares.
+        mode: "parallel direct": a call from a thread runs at once, for it is cheaper than waiting for company;
+            "direct": calls run one by one on each slot, since larger batches are no faster a row;
+            "batch": calls that find every slot taken are gathered.
+        cap: the largest batch.
+        slots: how many runs go on at a time.
+        loop_rows: the largest batch that an event loop runs by itself; larger ones go to a thread. 0 for none.
+        piece: the most of one large call that is run at once.
+        bit_identical: whether a row gave the same bits in every batch size that was tried; None if none was.
+    """
+
+    curve: Curve
+    mode: str
+    cap: int
+    slots: int
+    loop_rows: int
+    piece: int
+    bit_identical: bool | None = None
+
+    @property
+    def why(self) -> str:
+        """The plan in a sentence."""
+        if not self.curve:
+            return "nothing was measured yet: batches are as large as they come, until runs have been timed"
+        first, (size, seconds) = self.curve[0][1], max(self.curve, key=lambda point: point[0] / point[1])
+        speed = (
+            f"a run takes {first * 1e6:,.0f} us alone and {seconds / size * 1e6:,.2f} us a row in a batch of {size:,}"
+        )
+        return f"{speed}; {_REASONS[self.mode]}"
+
+    def __str__(self) -> str:
+        bits = {None: "bits not compared", True: "bit-identical", False: "equal within tolerance"}[self.bit_identical]
+        return (
+            f"{self.mode}: batches of at most {self.cap:,}, {self.slots} at a time, up to {self.loop_rows:,} on an "
+            f"event loop itself; across batch sizes {bits}; {self.why}"
+        )
+
+
+_REASONS = {
+    PARALLEL: "so a thread is done before it could be woken from a queue, and only event loops gather batches",
+    DIRECT: "so a larger batch would only make others wait",
+    BATCH: "so calls that must wait are gathered",
+}
+
+
+def seconds_of(curve: Curve, size: int) -> float:
+    """How long a run should take: between the measured points on a straight line, in proportion beyond the last."""
+    low, before = curve[0]
+    if size <= low:
+        return before
+    for high, after in curve[1:]:
+        if size <= high:
+            return before + (after - before) * (size - low) / (high - low)
+        low, before = high, after
+    return before * size / low
+
+
+def make_plan(curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | None = None) -> Plan:
+    """Choose how to batch a model that takes as long as `curve` says, on `slots` runs at a time."""
+    if not curve:
+        return Plan((), BATCH, max_rows, slots, 0, max_rows, bit_identical)
+    best = max(size / seconds for size, seconds in curve)
+    cap = min(max_rows, next(size for size, seconds in curve if size / seconds >= KNEE * best))
+    alone, row = seconds_of(curve, 1), seconds_of(curve, cap) / cap
+    # By themselves threads serve slots / alone calls a second; gathered, 1 / (HANDOFF + row / slots).
+    mode = PARALLEL if alone <= slots * HANDOFF + row else BATCH if cap > 1 else DIRECT
+    piece = cap * max(1, int(PIECE / seconds_of(curve, cap)))
+    return Plan(curve, mode, cap, slots, _loop_rows(curve, slots, cap), piece, bit_identical)
+
+
+def _loop_rows(curve: Curve, slots: int, cap: int) -> int:
+    """The largest batch that an event loop had better run by itself than share out over threads."""
+    fits = 0
+    for size in sorted({1, cap, *(size for size, _ in curve if size < cap)}):
+        if seconds_of(curve, size) > min(LOOP, HOP + seconds_of(curve, -(-size // slots))):
+            break
+        fits = size
+    return fits
+
+
+def share(waiting: int, running: int, plan: Plan) -> int:
+    """How much of what waits a free slot should take: its equal part of all the work there is, and no more than fits.
+
+    Without this the first slot takes everything, and the others run the crumbs that come in meanwhile.
+    """
+    return max(1, min(plan.cap, -(-(waiting + running) // plan.slots)))
+
+
+def learn(curve: Curve, size: int, seconds: float) -> Curve:
+    """The curve after one more run was timed.
+
+    A run is slower than the model whenever something else had the processor, and never faster: so the curve follows
+    what is faster at once, and what is slower only if it stays so.
+    """
+    if all(not near / 2 < size < near * 2 for near, _ in curve):
+        return tuple(sorted((*curve, (size, seconds))))
+    at = min(range(len(curve)), key=lambda i: abs(curve[i][0] - size))
+    ratio = seconds / max(seconds_of(curve, size), 1e-9)
+    factor = 1 + 0.2 * (max(ratio, 0.5) - 1) if ratio < 1 else 1 + 0.01 * (min(ratio, 2.0) - 1)
+    near, old = curve[at]
+    return (*curve[:at], (near, old * factor), *curve[at + 1 :])
+
+
+def stable_size(plan: Plan, max_rows: int) -> tuple[Plan, int]:
+    """The one shape in which every batch is run, and the plan for that: it should cost a lone call little."""
+    fits = [size for size, seconds in plan.curve if seconds <= 2 * plan.curve[0][1]]
+    size = min(max_rows, max(fits, default=32))
+    seconds = seconds_of(plan.curve, size) if plan.curve else 0.0
+    curve = ((1, seconds), (size, seconds)) if size > 1 and seconds else plan.curve
+    return make_plan(curve, plan.slots, size, bit_identical=True), size

@@ -1,0 +1,97 @@
+"""What a Batcher has done, counted while it works and read as a value."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counts since the Batcher was made. Sizes are rows, or the cost that the model declares.
+
+    Args:
+        calls: calls that were admitted.
+        batches: runs of the model that answered calls from a queue or an event loop's tick.
+        direct: calls that ran at once on the calling thread, without a batch.
+        failed: calls that got the model's error.
+        shed: calls refused because the queue was full.
+        expired: calls whose deadline passed while they waited.
+        abandoned: calls whose caller stopped waiting.
+        released: how often a batch was run, by reason: "idle" (a slot was free), "slot" (one became free), "cap" (the
+            largest batch was reached), "tick" (an event loop had taken all calls of one tick).
+        batch_sizes: batches by size; the key is the largest size of the bin: 1, 3, 7, 15, ...
+        latency: calls by microseconds from call to answer; the key is the most of the bin: 1, 3, 7, 15, ... Of direct
+            calls, one in sixteen is timed.
+        queued: the size that waits now.
+        deepest: the largest size that ever waited.
+        out_of_memory: runs that did not fit into memory, each of which halved the largest batch.
+    """
+
+    calls: int
+    batches: int
+    direct: int
+    failed: int
+    shed: int
+    expired: int
+    abandoned: int
+    released: dict[str, int]
+    batch_sizes: dict[int, int]
+    latency: dict[int, int]
+    queued: int
+    deepest: int
+    out_of_memory: int
+
+    def quantile(self, q: float) -> float:
+        """The latency below which the part `q` of the timed calls stayed, in seconds, to within its bin."""
+        left = q * sum(self.latency.values())
+        for most, count in sorted(self.latency.items()):
+            left -= count
+            if left <= 0:
+                return most * 1e-6
+        return 0.0
+
+
+@dataclass
+class Tally:
+    """The counters behind Stats, guarded by the lock of the lane."""
+
+    calls: int = 0
+    batches: int = 0
+    failed: int = 0
+    shed: int = 0
+    expired: int = 0
+    abandoned: int = 0
+    deepest: int = 0
+    out_of_memory: int = 0
+    released: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[int] = field(default_factory=Counter)
+    latency: Counter[int] = field(default_factory=Counter)
+
+    def batch(self, size: int, reason: str) -> None:
+        """Count a batch."""
+        self.batches += 1
+        self.released[reason] += 1
+        self.sizes[size.bit_length()] += 1
+
+    def answered(self, seconds: float, calls: int = 1) -> None:
+        """Count calls that were answered after so long."""
+        self.latency[int(seconds * 1e6).bit_length()] += calls
+
+    def stats(self, direct: int, queued: int) -> Stats:
+        """The counts as a value."""
+        return Stats(
+            calls=self.calls + direct,
+            batches=self.batches,
+            direct=direct,
+            failed=self.failed,
+            shed=self.shed,
+            expired=self.expired,
+            abandoned=self.abandoned,
+            released=dict(self.released),
+            batch_sizes={(1 << bits) - 1: count for bits, count in sorted(self.sizes.items())},
+            latency={(1 << bits) - 1: count for bits, count in sorted(self.latency.items())},
+            queued=queued,
+            deepest=self.deepest,
+            out_of_memory=self.out_of_memory,
+        )
