@@ -7,7 +7,7 @@ A wrapper overrides `_run` and `_arun` and calls the inner hooks, so rows are co
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, final
@@ -50,7 +50,7 @@ PLAIN = Call()
 
 def make_call(deadline: float | None, priority: int, key: str | None) -> Call:
     """A Call from what a user passes; `deadline` in seconds from now. Raises ValueError."""
-    if deadline is None and priority == 0 and key is None:
+    if deadline is None and not priority and key is None:
         return PLAIN
     if priority not in (0, -1):
         raise ValueError(f"priority is 0, or -1 for work that may wait; got {priority!r}")
@@ -85,6 +85,10 @@ class Model(ABC):
         import asyncio
 
         return await asyncio.to_thread(self._run, feeds, outputs, call)
+
+    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
+        """Coerce and run. A Batcher checks the rows of many callers in one pass instead; nothing else overrides it."""
+        return self._arun(self.signature.coerce(X), outputs, call)
 
     @final
     def run(self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None) -> Outputs:
@@ -126,7 +130,7 @@ class Model(ABC):
     ) -> Outputs:
         """As `run`, without blocking the event loop."""
         signature = self.signature
-        return await self._arun(signature.coerce(X), signature.output_names, make_call(deadline, priority, key))
+        return await self._acall(X, signature.output_names, make_call(deadline, priority, key))
 
     @final
     async def apredict(
@@ -135,7 +139,7 @@ class Model(ABC):
         """As `predict`, without blocking the event loop."""
         signature = self.signature
         name = signature.primary or primary_of(signature)
-        return (await self._arun(signature.coerce(X), (name,), make_call(deadline, priority, key)))[name]
+        return (await self._acall(X, (name,), make_call(deadline, priority, key)))[name]
 
     @final
     async def apredict_proba(
@@ -145,8 +149,7 @@ class Model(ABC):
         signature = self.signature
         if not signature.has_probabilities:
             _no_probabilities(signature)
-        feeds = signature.coerce(X)
-        return (await self._arun(feeds, ("probabilities",), make_call(deadline, priority, key)))["probabilities"]
+        return (await self._acall(X, ("probabilities",), make_call(deadline, priority, key)))["probabilities"]
 
     # What a wrapper passes on from the model it wraps.
 

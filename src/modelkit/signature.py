@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import numpy as np
+from numpy import ndarray, vdot
 
 from modelkit import frames
-from modelkit.cast import MISSING, Array, CastError, Rule, cast_column, quick_cast
+from modelkit.cast import BLOCK, MISSING, Array, CastError, Rule, cast_column, quick_cast
 from modelkit.errors import SignatureError
 from modelkit.spec import TensorSpec, check_dims, check_shape, numpy_dtype
 
@@ -45,7 +47,7 @@ class Signature:
     output_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     has_probabilities: bool = field(init=False, repr=False, compare=False)
     batch: str | None = field(init=False, repr=False, compare=False)
-    _fast: tuple[str, tuple[int, ...], Rule] | None = field(init=False, repr=False, compare=False)
+    block: tuple[str, tuple[int, ...], Rule] | None = field(init=False, repr=False, compare=False)
     _plan: list[tuple[str, list[Rule]]] = field(init=False, repr=False, compare=False)
     _singles: list[tuple[str, np.dtype[Any] | None, Rule]] = field(init=False, repr=False, compare=False)
     _names: list[str] = field(init=False, repr=False, compare=False)
@@ -72,7 +74,7 @@ class Signature:
         derive("has_probabilities", self.classes is not None and "probabilities" in self.output_names)
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
         derive("batch", next((dim for dim in leading if len(leading) == 1 and isinstance(dim, str)), None))
-        derive("_fast", _fast_path(self.inputs))
+        derive("block", _block_rule(self.inputs))
         plan = [(spec.name, _rules(spec)) for spec in self.inputs]
         derive("_plan", plan)
         single = all(len(spec.columns) == 1 and isinstance(spec.shape[0], str) for spec in self.inputs)
@@ -94,10 +96,13 @@ class Signature:
             SignatureError: listing everything that does not fit.
         """
         kind = type(X)
-        if kind is np.ndarray:
-            if self._fast is not None:
-                name, trailing, rule = self._fast
+        if kind is ndarray:
+            if self.block is not None:
+                name, trailing, rule = self.block
                 if X.shape[1:] == trailing:
+                    # The usual case of quick_cast, without the price of a call: threads hold the interpreter lock here.
+                    if X.dtype is rule.target and 1 < X.size <= BLOCK and isfinite(vdot(X, X)):
+                        return {name: X}
                     out = quick_cast(X, rule)
                     if out is not None:
                         return {name: out}
@@ -274,7 +279,7 @@ def _rules(spec: TensorSpec) -> list[Rule]:
     return [Rule(c.name, target, numpy_dtype(c.dtype), c.nullable, c.categories) for c in spec.columns]
 
 
-def _fast_path(inputs: tuple[TensorSpec, ...]) -> tuple[str, tuple[int, ...], Rule] | None:
+def _block_rule(inputs: tuple[TensorSpec, ...]) -> tuple[str, tuple[int, ...], Rule] | None:
     """How to take a whole array at once: name, trailing sizes, and the rule that all its columns share."""
     spec, rules = inputs[0], _rules(inputs[0])
     sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))

@@ -12,10 +12,11 @@ from itertools import count
 from typing import Any, Literal, final
 
 import numpy as np
+from numpy import ndarray
 
 from modelkit.batching.lane import Lane, clock
 from modelkit.batching.measure import check_stable, golden_feeds, measure
-from modelkit.batching.policy import PARALLEL, Plan, make_plan, stable_size
+from modelkit.batching.policy import Plan, make_plan, stable_size
 from modelkit.batching.requests import Key, Request
 from modelkit.batching.stats import Stats
 from modelkit.batching.ticks import Tick
@@ -24,7 +25,7 @@ from modelkit.errors import BatchError, ClosedError, OutputCountError
 from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.signature import Feeds, Signature
 
-SAMPLE = 15  # of the calls that run at once on their thread, those are timed whose number ends in four zero bits
+SAMPLE = 63  # of the calls that run at once on their thread, those are timed whose number ends in six zero bits
 
 _all: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
@@ -59,11 +60,13 @@ class Batcher(Model):
         "_first",
         "_inner",
         "_lane",
-        "_run_inner",
+        "_row_dtype",
+        "_row_shape",
+        "_run_direct",
         "_shape",
-        "_signature",
         "_static",
         "_ticks",
+        "signature",
     )
 
     def __init__(  # noqa: PLR0913 - all by keyword
@@ -84,33 +87,32 @@ class Batcher(Model):
             raise ValueError(f'on_full is "reject" or "block", got {on_full!r}')
         if not isinstance(plan, Plan) and plan not in ("measure", "learn"):
             raise ValueError(f'plan is "measure", "learn" or a Plan, got {plan!r}')
+        rows = golden_feeds(model)
         self._inner = model
-        self._run_inner = model._run
-        self._signature = model.signature
-        self._first = self._signature.inputs[0].name
-        self._static = all(isinstance(size, int) for spec in self._signature.inputs for size in spec.shape[1:])
+        self.signature = model.signature
+        self._first = self.signature.inputs[0].name
+        self._static = all(isinstance(size, int) for spec in self.signature.inputs for size in spec.shape[1:])
+        self._costs = None if rows is None or model._cost(rows) is None else _costs_of(model)
+        block = None if self._costs is not None else self.signature.block
+        self._row_shape = None if block is None else (1, *block[1])
+        self._row_dtype = None if block is None else block[2].target
         self._shape = 0
         self._ticks: dict[AbstractEventLoop, Tick] = {}
         self._direct, self._direct_seen = count(1), 0
-        rows = golden_feeds(model)
-        self._costs = None if rows is None or model._cost(rows) is None else _costs_of(model)
         if not isinstance(plan, Plan):
             slots = 1 if model.placement is None or model.placement.split else model.placement.threads
             curve, identical = (), None
             if plan == "measure" and rows is not None:
-                curve, identical = measure(self._execute, self._signature, rows, max_rows, self._costs)
+                curve, identical = measure(self._execute, self.signature, rows, max_rows, self._costs)
             plan = make_plan(curve, slots, max_rows, bit_identical=identical)
         if stable_shapes:
             plan, self._shape = stable_size(plan, max_rows)
-            check_stable(self._execute, self._signature, rows, self._shape)
+            check_stable(self._execute, self.signature, rows, self._shape)
+        # A call that runs alone gets what the model gives; in a batch, the rows are counted before they are shared out.
+        self._run_direct = self._run_padded if self._shape else model._run
         self._lane = Lane(self._execute, plan, self._shape or max_rows, max_queue, block=on_full == "block")
         _watch_forks()
         _all.add(self)
-
-    @property
-    def signature(self) -> Signature:
-        """That of the wrapped model."""
-        return self._signature
 
     @property
     def inner(self) -> Model:
@@ -139,11 +141,11 @@ class Batcher(Model):
             Overloaded: if the queue is full; with `on_full="block"` it waits for room instead.
             ClosedError: if the batcher was closed.
         """
-        signature, call = self._signature, make_call(deadline, priority, key)
+        signature, call = self.signature, make_call(deadline, priority, key)
         name = primary_of(signature)
         feeds = signature.coerce(X)
         future: Future[Array] = Future()
-        if self._lane.plan.mode == PARALLEL:
+        if self._lane.parallel:
             try:
                 future.set_result(self._run(feeds, (name,), call)[name])
             except ClosedError:
@@ -159,32 +161,42 @@ class Batcher(Model):
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         lane = self._lane
-        if lane.plan.mode != PARALLEL:
-            return self._queue(feeds, outputs, call)
-        if lane.closed:
-            raise ClosedError("the batcher was closed")
-        try:
+        if lane.parallel:
             if next(self._direct) & SAMPLE:
-                return self._execute(feeds, outputs)
+                return self._run_direct(feeds, outputs, call)
             start = clock()
-            answer = self._execute(feeds, outputs)
-            seconds = clock() - start
-        except Exception:
-            with lane.lock:
-                lane.tally.failed += 1
-            raise
-        with lane.lock:
+            answer = self._run_direct(feeds, outputs, call)
+            self._sample(feeds, clock() - start)
+            return answer
+        size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
+        if size <= lane.plan.piece and lane.hold(size):
+            return self._run_held(feeds, outputs, size)
+        answers: list[Outputs] = []
+        for piece in self._pieces(feeds):
+            answers.append(lane.call(self._request(piece, outputs, call), admitted=bool(answers)))
+        return _joined(answers)
+
+    def _run_held(self, feeds: Feeds, outputs: tuple[str, ...], size: int) -> Outputs:
+        """Run one call with a slot that is held."""
+        start = clock()
+        try:
+            (outcome,) = self._lane.attempt([feeds], [len(feeds[self._first])], outputs)
+        finally:
+            self._lane.let_go(size, clock() - start)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def _sample(self, feeds: Feeds, seconds: float) -> None:
+        lane = self._lane
+        if not lane.lock.acquire(blocking=False):  # many threads queueing for a lock would cost what they came to save
+            return
+        try:
             lane.tally.answered(seconds)
             if len(feeds[self._first]) == 1:
                 lane.observe(1 if self._costs is None else self._costs(feeds), seconds)
-        return answer
-
-    def _queue(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """Answer through the queue, a large call piece by piece, between which others get their turn."""
-        answers: list[Outputs] = []
-        for piece in self._pieces(feeds):
-            answers.append(self._lane.call(self._request(piece, outputs, call), admitted=bool(answers)))
-        return _joined(answers)
+        finally:
+            lane.lock.release()
 
     def _request(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Request:
         size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
@@ -236,47 +248,59 @@ class Batcher(Model):
         return future
 
     @types.coroutine
-    def _arun(  # type: ignore[override] # an awaitable, without the cost of one coroutine more
+    def _acall(  # type: ignore[override] # an awaitable, without the cost of one coroutine more
+        self, X: Any, outputs: tuple[str, ...], call: Call
+    ) -> Generator[Any, None, Outputs]:
+        if type(X) is not ndarray or X.shape != self._row_shape or X.dtype is not self._row_dtype or call is not PLAIN:
+            return (yield from self._arun(self.signature.coerce(X), outputs, call))
+        # One row, of which everything is known but its values: those are checked with the whole batch's.
+        tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
+        batch = tick.rows.get(outputs)
+        if batch is None:
+            if tick.quiet():
+                answer = self._alone(self.signature.coerce(X), outputs, call)
+                if answer is not None:
+                    return answer
+            batch = tick.begin(tick.rows, outputs, outputs)
+        rows = batch.calls
+        place = len(rows)
+        rows.append(X)
+        try:
+            yield
+        except BaseException:
+            tick.drop(batch, place)
+            raise
+        answers = batch.answers
+        if place < len(answers):
+            return answers[place]
+        answer = yield from tick.collect(batch, place)
+        assert answer is not None  # one row is never too large
+        return answer
+
+    @types.coroutine
+    def _arun(  # type: ignore[override] # as above
         self, feeds: Feeds, outputs: tuple[str, ...], call: Call
     ) -> Generator[Any, None, Outputs]:
-        loop = get_running_loop()
-        try:
-            tick = self._ticks[loop]
-        except KeyError:
-            tick = self._open(loop)
+        tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
         key: Key = outputs if self._static else (outputs, *[feed.shape[1:] for feed in feeds.values()])
-        batch = tick.batches.get(key)
+        batch = tick.calls.get(key)
         if batch is None:
-            if tick.lone and not tick.batches:
-                tick.lone -= 1
+            if tick.quiet():
                 answer = self._alone(feeds, outputs, call)
                 if answer is not None:
                     return answer
-            batch = tick.begin(key, outputs)
-        calls = batch.calls
-        place = len(calls)
-        calls.append(feeds)
+            batch = tick.begin(tick.calls, key, outputs)
+        place = len(batch.calls)
+        batch.calls.append(feeds)
         if call is not PLAIN:
             batch.special[place] = call
         try:
             yield
-            while batch.answers is None and batch.requests is None:  # a loop that does not keep the order of call_soon
-                yield
         except BaseException:
-            batch.special[place] = None
-            if batch.requests is not None and batch.requests[place] is not None:  # queued meanwhile
-                self._lane.abandon(batch.requests[place])
+            tick.drop(batch, place)
             raise
-        if batch.answers is not None:
-            answer = batch.answers[place]
-            if type(answer) is dict:
-                return answer
-            raise answer
-        assert batch.requests is not None
-        request = batch.requests[place]
-        if request is not None:
-            return (yield from tick.wait(request))
-        return (yield from self._aqueue(tick, feeds, outputs, call))
+        answer = yield from tick.collect(batch, place)
+        return (yield from self._aqueue(tick, feeds, outputs, call)) if answer is None else answer
 
     def _aqueue(
         self, tick: Tick, feeds: Feeds, outputs: tuple[str, ...], call: Call
@@ -292,37 +316,39 @@ class Batcher(Model):
     def _alone(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs | None:
         """Run the only call of an event loop in its thread; None where that would hold the loop up."""
         lane = self._lane
-        if len(feeds[self._first]) > lane.plan.loop_rows:
+        size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
+        if size > lane.plan.loop_rows:
             return None
-        if lane.plan.mode == PARALLEL:
+        if lane.parallel:
             return self._run(feeds, outputs, call)
-        request = self._request(feeds, outputs, call)
-        return request.result() if request.size <= lane.plan.loop_rows and lane.try_call(request) else None
+        return self._run_held(feeds, outputs, size) if lane.hold(size) else None
 
     def _open(self, loop: AbstractEventLoop) -> Tick:
         for other in [*self._ticks]:
             if other.is_closed():
                 self._ticks.pop(other, None)
-        tick = self._ticks[loop] = Tick(loop, self._lane, self._first, self._costs)
+        tick = self._ticks[loop] = Tick(loop, self._lane, self.signature, self._costs)
         return tick
 
     def _execute(self, feeds: Feeds, outputs: tuple[str, ...]) -> Outputs:
         """Run the model; what it answers is as many rows as it was given, or OutputCountError is raised."""
         rows = len(feeds[self._first])
-        if self._shape and rows:
-            return self._execute_stable(feeds, outputs, rows)
-        answers = self._run_inner(feeds, outputs, PLAIN)
+        if self._shape:
+            return self._run_padded(feeds, outputs, PLAIN)
+        answers = self._inner._run(feeds, outputs, PLAIN)
         for name, array in answers.items():
             if len(array) != rows:
                 raise _miscounted(name, len(array), rows)
         return answers
 
-    def _execute_stable(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
+    def _run_padded(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         """Run the model in batches of one size, filled up with a row of the caller's own."""
-        answers = []
+        rows, answers = len(feeds[self._first]), []
+        if rows == 0:
+            return self._inner._run(feeds, outputs, PLAIN)
         for start in range(0, rows, self._shape):
             take = np.minimum(np.arange(start, start + self._shape), rows - 1)
-            part = self._run_inner({name: feed[take] for name, feed in feeds.items()}, outputs, PLAIN)
+            part = self._inner._run({name: feed[take] for name, feed in feeds.items()}, outputs, PLAIN)
             for name, array in part.items():
                 if len(array) != self._shape:
                     raise _miscounted(name, len(array), self._shape)

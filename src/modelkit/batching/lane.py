@@ -19,7 +19,7 @@ from concurrent import futures
 
 import numpy as np
 
-from modelkit.batching.policy import Plan, learn, make_plan, share
+from modelkit.batching.policy import PARALLEL, Plan, learn, make_plan, opens, share
 from modelkit.batching.requests import (
     DEAD,
     DONE,
@@ -41,7 +41,8 @@ from modelkit.model import Outputs
 from modelkit.signature import Feeds
 
 IDLE = 0.05  # seconds after which a runner without work ends
-REPLAN = 64  # runs after which the plan is made anew from what they took
+OBSERVE = 7  # one run in eight is learned from, those whose number ends in three zero bits
+LEARN = 32  # of those, so many of one size until the plan is made anew from the fastest
 clock = time.monotonic
 
 Run = Callable[[Feeds, tuple[str, ...]], Outputs]
@@ -59,14 +60,16 @@ class Lane:
     """
 
     def __init__(self, run: Run, plan: Plan, max_rows: int, max_queue: int, *, block: bool) -> None:
-        self._run = run
+        self.run = run
         self.plan = plan
+        self.parallel = plan.mode == PARALLEL  # threads run their calls at once; False when closed
         self.max_rows = max_rows
         self.max_queue = max_queue
         self.block = block
         self.closed = False
         self._curve = plan.curve
         self._timed = 0
+        self._seen: dict[int, tuple[float, int, int]] = {}  # by bits of size: the fastest run, its size, how many
         self.tally = Tally()
         self.reset()
 
@@ -83,6 +86,36 @@ class Lane:
 
     # What callers do.
 
+    def hold(self, size: int) -> bool:
+        """Take a slot to run so much in this thread, if nobody waits; `let_go` returns it."""
+        with self.lock:
+            if self.waiting or self._active >= self.plan.slots or self.closed:
+                return False
+            if self._active and not opens(size, self._running, self._active, self.plan):
+                return False
+            self._active += 1
+            self._running += size
+            return True
+
+    def let_go(self, size: int, seconds: float, calls: int = 1, reason: str = "idle") -> None:
+        """Return a slot that `hold` took, after calls of so much were answered in so long."""
+        with self.lock:
+            tally = self.tally
+            tally.calls += calls
+            tally.batch(size, reason)
+            tally.answered(seconds, calls)
+            self._running -= size
+            self._active -= 1
+            if self.waiting or self._closers:
+                starts = self._dispatch()
+            else:
+                starts = 0
+            self._timed += 1
+            if self._timed & OBSERVE == 0:
+                self.observe(size, seconds)
+        if starts:
+            self._start(starts)
+
     def call(self, request: Request, *, admitted: bool = False) -> Outputs:
         """Answer in the calling thread, which may run others' rows along with its own, or wait for a thread that does.
 
@@ -91,7 +124,7 @@ class Lane:
         try:
             with self.lock:
                 self._admit(request, admitted=admitted)
-                if self._active < self.plan.slots:
+                if opens(self.waiting + request.size, self._running, self._active, self.plan):
                     request.state = LEADING
                     self._active += 1
                     batch, expired = self._seal(request, "idle")
@@ -106,18 +139,6 @@ class Lane:
             raise
         return request.result()
 
-    def try_call(self, request: Request) -> bool:
-        """Answer in the calling thread if it need not wait for that; otherwise do nothing and return False."""
-        with self.lock:
-            if self._active >= self.plan.slots:
-                return False
-            self._admit(request)
-            request.state = LEADING
-            self._active += 1
-            batch, expired = self._seal(request, "idle")
-        self._lead(batch, expired, request)
-        return True
-
     def enqueue(self, requests: Sequence[Request], *, admitted: bool = False) -> None:
         """Queue requests for runners. What is not admitted is answered with the reason."""
         refused = []
@@ -130,7 +151,7 @@ class Lane:
                     refused.append(request)
                 else:
                     self._enqueue(request)
-            starts = self._summon()
+            starts = self._dispatch()
         self._start(starts)
         deliver(refused)
 
@@ -141,7 +162,7 @@ class Lane:
         with self.lock:
             self._admit(request, admitted=admitted)
             self._enqueue(request)
-            starts = self._summon()
+            starts = self._dispatch()
         self._start(starts)
 
     def expire(self, request: Request) -> bool:
@@ -167,13 +188,17 @@ class Lane:
         with self.lock:
             leads = request.state in (PROMOTED, LEADING)
             self.tally.abandoned += self._drop(request)
-            starts = self._hand_over() if leads else 0
+            starts = 0
+            if leads:
+                self._active -= 1
+                self._running -= request.size
+                starts = self._dispatch()
         self._start(starts)
 
     def close(self) -> None:
         """Refuse new calls, and return when all that were admitted are answered."""
         with self.lock:
-            self.closed = True
+            self.closed, self.parallel = True, False
             while self._room:
                 self._room.popleft().release()
             if not self._active:
@@ -181,20 +206,6 @@ class Lane:
             done = _locked()
             self._closers.append(done)
         done.acquire()
-
-    def hold(self) -> bool:
-        """Take a slot for a batch that is run elsewhere, on an event loop; `let_go` returns it."""
-        with self.lock:
-            if self._active >= self.plan.slots:
-                return False
-            self._active += 1
-            return True
-
-    def let_go(self) -> None:
-        """Return a slot that `hold` took."""
-        with self.lock:
-            starts = self._hand_over()
-        self._start(starts)
 
     # Decisions, under the lock.
 
@@ -279,6 +290,8 @@ class Lane:
         while self._room and not self._full(1):
             self._room.popleft().release()
         self._running += size
+        if own is not None and own.state is PROMOTED:
+            self._running -= own.size  # it was counted when it was woken
         if batch:
             self.tally.batch(size, "cap" if size >= self.plan.cap else reason)
         return batch, expired
@@ -297,32 +310,28 @@ class Lane:
         self.tally.expired += 1
         return True
 
-    def _hand_over(self) -> int:
-        """Give this thread's slot to who has waited longest; returns how many runners are to be started."""
-        queue = self._oldest(False) or self._oldest(True)  # noqa: FBT003
-        if queue is not None and isinstance(queue[0].waiter, _thread.LockType):
-            heir = self._take(queue)
-            heir.state = PROMOTED
-            heir.waiter.release()  # type: ignore[union-attr]
-            return 0
-        self._active -= 1
-        if queue is not None:
-            return self._summon()
+    def _dispatch(self) -> int:
+        """Give free slots to those who have waited longest, while there is work; returns how many runners to start."""
+        starts = 0
+        while self.waiting > 0 and opens(self.waiting, self._running, self._active, self.plan):
+            queue = self._oldest(False) or self._oldest(True)  # noqa: FBT003
+            if queue is None:
+                break
+            self._active += 1
+            if isinstance(queue[0].waiter, _thread.LockType):
+                heir = self._take(queue)
+                heir.state = PROMOTED
+                self._running += heir.size
+                heir.waiter.release()  # type: ignore[union-attr]
+            elif self._parked:
+                self._parked.pop().release()
+                break  # it takes its part when it wakes, and looks then whether there is work for another
+            else:
+                starts += 1
+                break
         if not self._active:
             while self._closers:
                 self._closers.pop().release()
-        return 0
-
-    def _summon(self) -> int:
-        """Give free slots to runners while there is work; returns how many are to be started."""
-        wanted = sum(len(queue) for queues in self._queues for queue in queues.values())
-        starts = 0
-        for _ in range(min(self.plan.slots - self._active, wanted)):
-            self._active += 1
-            if self._parked:
-                self._parked.pop().release()
-            else:
-                starts += 1
         return starts
 
     def _settle(self, request: Request, outcome: Outputs | BaseException, now: float) -> bool:
@@ -339,15 +348,21 @@ class Lane:
         return True
 
     def observe(self, size: int, seconds: float) -> None:
-        """Learn from a run that took so long."""
-        self._curve = learn(self._curve, size, seconds)
-        self._timed += 1
-        if self._timed % REPLAN == 0 or not self.plan.curve:
+        """Learn from a run that took so long: from the fastest of several of about its size."""
+        bits = size.bit_length()
+        fastest, of_size, count = self._seen.get(bits, (seconds, size, 0))
+        if seconds < fastest:
+            fastest, of_size = seconds, size
+        self._seen[bits] = fastest, of_size, count + 1
+        if count + 1 >= LEARN or not self.plan.curve:
+            del self._seen[bits]
+            self._curve = learn(self._curve, of_size, fastest)
             self._replan()
 
     def _replan(self) -> None:
         plan = self.plan
         self.plan = make_plan(self._curve, plan.slots, self.max_rows, bit_identical=plan.bit_identical)
+        self.parallel = self.plan.mode == PARALLEL and not self.closed
 
     # Running.
 
@@ -375,11 +390,13 @@ class Lane:
     def _work(self) -> None:
         with self.lock:
             batch, expired = self._seal(None, "slot")
+            starts = self._dispatch()
+        self._start(starts)
         self._lead(batch, expired, None)
 
     def _lead(self, batch: list[Request], expired: list[Request], own: Request | None) -> None:
         """Run a batch with the slot that this thread holds, then give the slot to others; a runner goes on itself."""
-        while batch or expired:
+        while True:
             try:
                 start = clock()
                 outcomes = self._run_batch(batch)
@@ -387,31 +404,27 @@ class Lane:
             except BaseException:  # an interrupt of this thread, which is no affair of the others in the batch
                 self._give_back(batch, own)
                 raise
+            done = expired
             with self.lock:
                 size = sum(request.size for request in batch)
                 self._running -= size
-                if batch and not any(isinstance(outcome, BaseException) for outcome in outcomes):
+                for request, outcome in zip(batch, outcomes, strict=True):
+                    if self._settle(request, outcome, now):
+                        done.append(request)
+                self._timed += 1
+                if batch and self._timed & OBSERVE == 0 and len(done) == len(batch):
                     self.observe(size, now - start)
-                done = expired + [
-                    request
-                    for request, outcome in zip(batch, outcomes, strict=True)
-                    if self._settle(request, outcome, now)
-                ]
-                batch, expired, starts = [], [], 0
-                if own is None:
-                    batch, expired = self._seal(None, "slot")
+                batch, expired = self._seal(None, "slot") if own is None else ([], [])
                 if not batch and not expired:
-                    starts = self._hand_over()
+                    self._active -= 1
+                starts = self._dispatch()
             self._start(starts)
             deliver(request for request in done if request is not own)
             if not batch and not expired:
                 return
-        with self.lock:
-            starts = self._hand_over()
-        self._start(starts)
 
     def _give_back(self, batch: list[Request], own: Request | None) -> None:
-        """Queue again, in front, what an interrupted thread was running for others, and hand its slot on."""
+        """Queue again, in front, what an interrupted thread was running for others, and return its slot."""
         with self.lock:
             for request in reversed(batch):
                 self._running -= request.size
@@ -420,7 +433,8 @@ class Lane:
                 elif request.state is not DEAD:
                     request.state = WAITING
                     self._enqueue(request, in_front=True)
-            starts = self._hand_over()
+            self._active -= 1
+            starts = self._dispatch()
         self._start(starts)
 
     def _run_batch(self, batch: list[Request]) -> list[Outputs | BaseException]:
@@ -434,7 +448,7 @@ class Lane:
     ) -> list[Outputs | BaseException]:
         """Run calls of so many rows as a batch; if it fails its halves, until each failure is that of one call."""
         try:
-            return [*split(self._run(join(calls), outputs), sizes)]
+            return [*split(self.run(join(calls), outputs), sizes)]
         except Exception as error:  # noqa: BLE001 - raised again in the thread of its caller
             failure = error
         memory = out_of_memory(failure)
@@ -482,8 +496,10 @@ class Lane:
                 if request.deadline is not None and request.deadline <= clock():
                     raise DeadlineExceeded("the deadline passed before the rows were run", deadline=request.deadline)
                 with self.lock:
-                    request.state = LEADING
                     batch, expired = self._seal(request, "slot")
+                    request.state = LEADING
+                    starts = self._dispatch()
+                self._start(starts)
                 self._lead(batch, expired, request)
 
 

@@ -13,14 +13,15 @@ Curve = tuple[tuple[int, float], ...]
 # Seconds that pass between the end of a batch and a waiting thread at work again, per thread: a wake-up by the
 # kernel and a turn at the interpreter lock. Measured 9 to 15 microseconds on two cores.
 HANDOFF = 12e-6
-# Seconds from an event loop to a parked thread and back.
-HOP = 80e-6
-# An event loop runs by itself what takes no longer than this.
+# Seconds from an event loop to a parked thread and back, for a batch and for each call in it.
+HOP, HOP_CALL = 80e-6, 4e-6
+# An event loop runs by itself what takes no longer than this; then others of its tasks get their turn.
 LOOP = 2e-3
 # A large call is run in pieces of about so many seconds, between which others get their turn.
 PIECE = 5e-3
-# The batch need not grow further once it gives this part of the best throughput.
-KNEE = 0.95
+# The batch need not grow further once it gives this part of the best throughput; and so much is good enough for a
+# second batch beside one that runs.
+KNEE, ENOUGH = 0.95, 0.8
 
 DIRECT, PARALLEL, BATCH = "direct", "parallel direct", "batch"
 
@@ -35,8 +36,10 @@ class Plan:
             "direct": calls run one by one on each slot, since larger batches are no faster a row;
             "batch": calls that find every slot taken are gathered.
         cap: the largest batch.
+        enough: a batch that is run beside others, rather than waiting for one of them to end.
         slots: how many runs go on at a time.
-        loop_rows: the largest batch that an event loop runs by itself; larger ones go to a thread. 0 for none.
+        loop_rows: what an event loop runs by itself; more goes to a thread, unless this is the largest batch: then the
+            loop runs as many of those as there are, with turns for its other tasks in between. 0 for nothing.
         piece: the most of one large call that is run at once.
         bit_identical: whether a row gave the same bits in every batch size that was tried; None if none was.
     """
@@ -44,6 +47,7 @@ class Plan:
     curve: Curve
     mode: str
     cap: int
+    enough: int
     slots: int
     loop_rows: int
     piece: int
@@ -90,21 +94,24 @@ def seconds_of(curve: Curve, size: int) -> float:
 def make_plan(curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | None = None) -> Plan:
     """Choose how to batch a model that takes as long as `curve` says, on `slots` runs at a time."""
     if not curve:
-        return Plan((), BATCH, max_rows, slots, 0, max_rows, bit_identical)
+        return Plan((), BATCH, max_rows, 1, slots, 0, max_rows, bit_identical)
     best = max(size / seconds for size, seconds in curve)
-    cap = min(max_rows, next(size for size, seconds in curve if size / seconds >= KNEE * best))
+    cap, enough = (
+        min(max_rows, next(size for size, seconds in curve if size / seconds >= part * best)) for part in (KNEE, ENOUGH)
+    )
     alone, row = seconds_of(curve, 1), seconds_of(curve, cap) / cap
     # By themselves threads serve slots / alone calls a second; gathered, 1 / (HANDOFF + row / slots).
     mode = PARALLEL if alone <= slots * HANDOFF + row else BATCH if cap > 1 else DIRECT
     piece = cap * max(1, int(PIECE / seconds_of(curve, cap)))
-    return Plan(curve, mode, cap, slots, _loop_rows(curve, slots, cap), piece, bit_identical)
+    return Plan(curve, mode, cap, enough, slots, _loop_rows(curve, slots, cap), piece, bit_identical)
 
 
 def _loop_rows(curve: Curve, slots: int, cap: int) -> int:
     """The largest batch that an event loop had better run by itself than share out over threads."""
     fits = 0
     for size in sorted({1, cap, *(size for size, _ in curve if size < cap)}):
-        if seconds_of(curve, size) > min(LOOP, HOP + seconds_of(curve, -(-size // slots))):
+        shared = HOP + HOP_CALL * size + seconds_of(curve, -(-size // slots))
+        if seconds_of(curve, size) > min(LOOP, shared):
             break
         fits = size
     return fits
@@ -118,19 +125,28 @@ def share(waiting: int, running: int, plan: Plan) -> int:
     return max(1, min(plan.cap, -(-(waiting + running) // plan.slots)))
 
 
-def learn(curve: Curve, size: int, seconds: float) -> Curve:
-    """The curve after one more run was timed.
+def opens(waiting: int, running: int, active: int, plan: Plan) -> bool:
+    """Whether a batch of what waits should be run now, beside `active` others of size `running` in all.
 
-    A run is slower than the model whenever something else had the processor, and never faster: so the curve follows
-    what is faster at once, and what is slower only if it stays so.
+    On a model whose rows are cheaper in company, small batches side by side take the processor from each other and from
+    the callers that would make the next one larger; so a batch beside another must be worth as much as that one, or
+    large enough. The end of a run is always followed by the next one, so that nothing waits for a timer.
+    """
+    if active == 0:
+        return True
+    return active < plan.slots and waiting >= min(plan.enough, -(-running // active))
+
+
+def learn(curve: Curve, size: int, fastest: float) -> Curve:
+    """The curve after several runs of about that size, of which the fastest took so long.
+
+    A run is slower than the model whenever something else has the processor or the interpreter lock, and never faster.
     """
     if all(not near / 2 < size < near * 2 for near, _ in curve):
-        return tuple(sorted((*curve, (size, seconds))))
+        return tuple(sorted((*curve, (size, fastest))))
     at = min(range(len(curve)), key=lambda i: abs(curve[i][0] - size))
-    ratio = seconds / max(seconds_of(curve, size), 1e-9)
-    factor = 1 + 0.2 * (max(ratio, 0.5) - 1) if ratio < 1 else 1 + 0.01 * (min(ratio, 2.0) - 1)
-    near, old = curve[at]
-    return (*curve[:at], (near, old * factor), *curve[at + 1 :])
+    near, seconds = curve[at]
+    return (*curve[:at], (near, seconds * fastest / max(seconds_of(curve, size), 1e-9)), *curve[at + 1 :])
 
 
 def stable_size(plan: Plan, max_rows: int) -> tuple[Plan, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -22,7 +21,7 @@ class Stats:
             largest batch was reached), "tick" (an event loop had taken all calls of one tick).
         batch_sizes: batches by size; the key is the largest size of the bin: 1, 3, 7, 15, ...
         latency: calls by microseconds from call to answer; the key is the most of the bin: 1, 3, 7, 15, ... Of direct
-            calls, one in sixteen is timed.
+            calls, one in 64 is timed.
         queued: the size that waits now.
         deepest: the largest size that ever waited.
         out_of_memory: runs that did not fit into memory, each of which halved the largest batch.
@@ -64,9 +63,9 @@ class Tally:
     abandoned: int = 0
     deepest: int = 0
     out_of_memory: int = 0
-    released: Counter[str] = field(default_factory=Counter)
-    sizes: Counter[int] = field(default_factory=Counter)
-    latency: Counter[int] = field(default_factory=Counter)
+    released: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("idle", "slot", "cap", "tick"), 0))
+    sizes: list[int] = field(default_factory=lambda: [0] * 64)  # by the number of bits
+    latency: list[int] = field(default_factory=lambda: [0] * 64)
 
     def batch(self, size: int, reason: str) -> None:
         """Count a batch."""
@@ -89,9 +88,13 @@ class Tally:
             expired=self.expired,
             abandoned=self.abandoned,
             released=dict(self.released),
-            batch_sizes={(1 << bits) - 1: count for bits, count in sorted(self.sizes.items())},
-            latency={(1 << bits) - 1: count for bits, count in sorted(self.latency.items())},
+            batch_sizes=_histogram(self.sizes),
+            latency=_histogram(self.latency),
             queued=queued,
             deepest=self.deepest,
             out_of_memory=self.out_of_memory,
         )
+
+
+def _histogram(counts: list[int]) -> dict[int, int]:
+    return {(1 << bits) - 1: count for bits, count in enumerate(counts) if count}

@@ -11,110 +11,204 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from modelkit.batching.lane import Lane, clock
-from modelkit.batching.policy import PARALLEL
-from modelkit.batching.requests import Key, Request
-from modelkit.errors import ClosedError, DeadlineExceeded
+import numpy as np
+
+from modelkit.batching.lane import OBSERVE, Lane, clock
+from modelkit.batching.policy import LOOP
+from modelkit.batching.requests import Key, Request, rows_of, split
+from modelkit.cast import Rule, quick_cast
+from modelkit.errors import ClosedError, DeadlineExceeded, SignatureError
 from modelkit.model import PLAIN, Call, Outputs
-from modelkit.signature import Feeds
+from modelkit.signature import Feeds, Signature
 
 LONE = 31  # calls that a loop runs one by one before it looks again whether others would join in
-OBSERVE = 7  # one tick in 8 is timed
 
 
 Costs = Callable[[Feeds], int]
 
 
 class TickBatch:
-    """Calls of one tick that can share a batch. After the flush, `answers` or `requests` has a place for each."""
+    """Calls of one tick that can share a batch. After the flush, each has its place in one of the last three."""
 
-    __slots__ = ("answers", "arrived", "calls", "outputs", "requests", "special")
+    __slots__ = ("answers", "arrived", "calls", "flushed", "outcomes", "outputs", "requests", "special")
 
     def __init__(self, outputs: tuple[str, ...]) -> None:
         self.outputs = outputs
-        self.calls: list[Feeds] = []
-        self.special: dict[int, Call | None] = {}  # calls with a deadline or a priority; None for a cancelled one
+        self.calls: list[Any] = []  # feeds; in a batch of rows, arrays of one row that are checked at the flush
+        self.special: dict[int, Call | None] = {}  # calls with a deadline or a priority; None for one to leave out
         self.arrived = clock()
-        self.answers: Sequence[Outputs | BaseException] | dict[int, Outputs | BaseException] | None = None
-        self.requests: dict[int, Request | None] | None = None  # None for a call too large to be queued whole
+        self.answers: list[Outputs] = []  # to the first rows of a batch of rows, in order
+        self.outcomes: dict[int, Outputs | BaseException] = {}  # of the other calls, by place
+        self.requests: dict[int, Request] = {}  # where calls were queued instead
+        self.flushed = False
 
 
 class Tick:
     """What gathers on one event loop. Only that loop's thread uses it.
 
-    `lone` is how many calls are still run at once, without looking for company: the last tick had only one.
+    `calls` holds batches of coerced feeds, `rows` batches of single rows that nobody has looked into yet. `lone` is how
+    many calls are still run at once, without looking for company: the last tick had only one.
     """
 
-    __slots__ = ("_costs", "_first", "_flushes", "_lane", "batches", "lone", "loop")
+    __slots__ = ("_costs", "_flushes", "_lane", "_open", "_signature", "calls", "lone", "loop", "rows")
 
-    def __init__(self, loop: AbstractEventLoop, lane: Lane, first: str, costs: Costs | None) -> None:
+    def __init__(self, loop: AbstractEventLoop, lane: Lane, signature: Signature, costs: Costs | None) -> None:
         self.loop = loop
         self.lone = 0
-        self.batches: dict[Key, TickBatch] = {}
+        self.calls: dict[Key, TickBatch] = {}
+        self.rows: dict[tuple[str, ...], TickBatch] = {}
+        self._open = False
         self._lane = lane
-        self._first = first
+        self._signature = signature
         self._costs = costs
         self._flushes = 0
 
-    def begin(self, key: Key, outputs: tuple[str, ...]) -> TickBatch:
-        """The batch for the first call of this tick, or the first of its kind."""
+    def begin(self, batches: dict[Any, TickBatch], key: Key, outputs: tuple[str, ...]) -> TickBatch:
+        """The batch for the first call of its kind in this tick."""
         if self._lane.closed:
             raise ClosedError("the batcher was closed")
-        if not self.batches:
+        if not self._open:
+            self._open = True
             self.loop.call_soon(self._flush)
-        batch = self.batches[key] = TickBatch(outputs)
+        batch = batches[key] = TickBatch(outputs)
         return batch
 
+    def quiet(self) -> bool:
+        """Whether nothing else was asked for in this tick, nor lately."""
+        if self._open or not self.lone:
+            return False
+        self.lone -= 1
+        return True
+
     def _flush(self) -> None:
-        batches, self.batches = self.batches, {}
-        for batch in batches.values():
+        rows, calls = self.rows, self.calls
+        self.rows, self.calls, self._open = {}, {}, False
+        asked = 0
+        for batch in rows.values():
+            asked += len(batch.calls)
+            self._serve_rows(batch)
+        for batch in calls.values():
+            asked += len(batch.calls)
             self._serve(batch)
-        self.lone = LONE if sum(len(batch.calls) for batch in batches.values()) == 1 else 0
+        self.lone = LONE if asked == 1 else 0
+
+    def _serve_rows(self, batch: TickBatch) -> None:
+        """Check single rows all at once and run them; where anything is out of the ordinary, one by one."""
+        lane, name, rule = self._lane, *self._block()
+        plan, parallel, done, count = lane.plan, lane.parallel, len(batch.answers), len(batch.calls)
+        own = count <= plan.loop_rows or plan.loop_rows == plan.cap
+        rows = batch.calls if count <= plan.cap else batch.calls[done : done + plan.cap]
+        if own and not batch.special and (parallel or lane.hold(len(rows))):
+            start = clock()
+            try:
+                block = np.concatenate(rows)
+                if quick_cast(block, rule) is not None:
+                    batch.answers += split(lane.run({name: block}, batch.outputs), [1] * len(rows))
+            except Exception:  # noqa: BLE001, S110 - it is found out below whose it is
+                pass
+            self._count(len(rows), len(rows), clock() - start, queued=not parallel)
+            if len(batch.answers) == done + len(rows):
+                if len(batch.answers) < count:
+                    self._serve_rest(batch)
+                return
+        self._look_into(batch, done)
+        self._serve(batch)
+
+    def _serve_rest(self, batch: TickBatch) -> None:
+        """Go on with a batch that is larger than one run, at once or after the loop's other tasks had their turn."""
+        if clock() - batch.arrived < LOOP:
+            self._serve_rows(batch)
+        else:
+            batch.arrived = clock()
+            self.loop.call_soon(self._serve_rows, batch)
+
+    def _look_into(self, batch: TickBatch, start: int) -> None:
+        """Coerce rows one by one, and leave out those that do not fit."""
+        for place, row in enumerate(batch.calls):
+            if place < start:
+                batch.special[place] = None
+                continue
+            try:
+                batch.calls[place] = self._signature.coerce(row)
+            except SignatureError as error:
+                batch.outcomes[place] = error
+                batch.special[place] = None
+
+    def _block(self) -> tuple[str, Rule]:
+        assert self._signature.block is not None
+        name, _, rule = self._signature.block
+        return name, rule
+
+    def _count(self, calls: int, size: int, seconds: float, *, queued: bool) -> None:
+        lane = self._lane
+        if queued:
+            lane.let_go(size, seconds, calls, "tick")
+            return
+        self._flushes += 1
+        with lane.lock:
+            lane.tally.calls += calls
+            lane.tally.batch(size, "tick")
+            lane.tally.answered(seconds, calls)
+            if self._flushes & OBSERVE == 0:
+                lane.observe(size, seconds)
 
     def _serve(self, batch: TickBatch) -> None:
-        """Run the batch here, if that holds the loop up no longer than it may; queue it for a thread otherwise."""
-        lane, first, calls = self._lane, self._first, batch.calls
+        """Run the batch here, if that holds the loop up no longer than it may; queue it for threads otherwise."""
+        lane, calls = self._lane, batch.calls
         places: Sequence[int] = range(len(calls))
         if batch.special:
             places = [i for i in places if batch.special.get(i, PLAIN) is not None]
             calls = [calls[i] for i in places]
-            with lane.lock:
-                lane.tally.abandoned += len(batch.calls) - len(calls)
-        sizes = [len(feeds[first]) for feeds in calls]
+        sizes = [rows_of(feeds) for feeds in calls]
         size = sum(sizes) if self._costs is None else sum(map(self._costs, calls))
-        parallel = lane.plan.mode == PARALLEL
-        if size > lane.plan.loop_rows or not (parallel or lane.hold()):
+        parallel = lane.parallel
+        if calls and size <= lane.plan.loop_rows and (parallel or lane.hold(size)):
+            start = clock()
+            batch.outcomes.update(zip(places, lane.attempt(calls, sizes, batch.outputs), strict=True))
+            self._count(len(calls), size, clock() - start, queued=not parallel)
+        else:
             self._queue(batch, places)
-            return
-        start = clock()
-        batch.answers = lane.attempt(calls, sizes, batch.outputs)
-        now = clock()
-        if batch.special:
-            batch.answers = dict(zip(places, batch.answers, strict=True))
-        if not parallel:
-            lane.let_go()
-        self._flushes += 1
-        with lane.lock:
-            lane.tally.calls += len(calls)
-            lane.tally.batch(size, "tick")
-            lane.tally.answered(now - batch.arrived, len(calls))
-            if self._flushes & OBSERVE == 0:
-                lane.observe(size, now - start)
+        batch.flushed = True
 
     def _queue(self, batch: TickBatch, places: Sequence[int]) -> None:
+        """Queue calls, but for those too large to be queued whole."""
         piece = self._lane.plan.piece
-        batch.requests = {}
         for i in places:
             request = self.request(batch.calls[i], batch.outputs, batch.special.get(i) or PLAIN)
-            batch.requests[i] = request if request.size <= piece or len(request.feeds[self._first]) == 1 else None
-        self._lane.enqueue([request for request in batch.requests.values() if request is not None])
+            if request.size <= piece or rows_of(request.feeds) == 1:
+                batch.requests[i] = request
+        self._lane.enqueue([*batch.requests.values()])
 
     def request(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Request:
         """A request that a task of this loop can wait for."""
-        size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
+        size = rows_of(feeds) if self._costs is None else self._costs(feeds)
         request = Request(feeds, outputs, size, call.deadline, low=call.priority < 0)
         request.waiter = self.loop.create_future()
         return request
+
+    def collect(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs | None]:
+        """The answer to a call that was not answered by a plain flush; None for a call too large to be queued whole."""
+        while not batch.flushed and place >= len(batch.answers):
+            yield  # the rest of a large batch of rows; or a loop that does not keep the order of call_soon
+        if place < len(batch.answers):
+            return batch.answers[place]
+        if place in batch.outcomes:
+            answer = batch.outcomes[place]
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+        request = batch.requests.get(place)
+        return None if request is None else (yield from self.wait(request))
+
+    def drop(self, batch: TickBatch, place: int) -> None:
+        """The task that called was cancelled: leave its rows out if they have not been run."""
+        batch.special[place] = None
+        request = batch.requests.get(place)
+        if request is not None:
+            self._lane.abandon(request)
+            return
+        with self._lane.lock:
+            self._lane.tally.abandoned += 1
 
     def wait(self, request: Request) -> Generator[Any, None, Outputs]:
         """Until the request is answered. Raises its error, or DeadlineExceeded."""
