@@ -86,6 +86,28 @@ def dense(kind: str) -> tuple[Path, Path]:
     return written(proto, f"dense_{kind}"), save(proto, f"dense_{kind}", None)[0]
 
 
+@cache
+def products() -> dict[str, Case]:
+    """Graphs that take about 1 and 10 ms for a row: a matrix of 4 MiB, by which it is multiplied again and again.
+
+    A row alone waits for the matrix to come from memory, and more rows share it. The matrix is orthogonal, so no row
+    grows or vanishes; with less than 8 MiB of weights, modelkit too runs the graph on one thread.
+    """
+    log("  building two stacks of matrix products")
+    rng = np.random.default_rng(0)
+    matrix = np.linalg.qr(rng.normal(size=(1024, 1024)))[0].astype(np.float32)
+    weights = [helper.make_tensor("w", TensorProto.FLOAT, matrix.shape, matrix.tobytes(), raw=True)]
+    rows, cases = rng.normal(size=(4096, 1024)).astype(np.float32), {}
+    for name, times in (("1 ms", 25), ("10 ms", 250)):
+        nodes = [helper.make_node("MatMul", [f"x{i}", "w"], [f"x{i + 1}"]) for i in range(times)]
+        shape = ["batch", 1024]
+        ends = [helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape) for i in (0, times)]
+        graph = helper.make_graph(nodes, "products", ends[:1], ends[1:], weights)
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+        cases[name] = Case(*save(proto, f"products_{times}", None), rows)
+    return cases
+
+
 def forest() -> tuple[Path, Path]:
     """A random forest as scikit-learn's converter writes it, and its package."""
     from skl2onnx import to_onnx

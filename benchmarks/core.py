@@ -9,7 +9,6 @@ docs/benchmarks.md says what each table means.
 
 import argparse
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -17,7 +16,6 @@ import sys
 import time
 import warnings
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 # Nothing is sent while it is measured, here or in a child. Python may keep the bytecode of an editable install, as
@@ -30,7 +28,7 @@ import onnx
 import onnxruntime as ort
 import pandas as pd
 from cases import BULK_ROWS, FOLDER, classifiers, dense, forest, save
-from measure import CORES, Calls, bare, child, interleave, judge, log, table
+from measure import CORES, Calls, bare, child, interleave, judge, log, report, table, write
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -38,7 +36,6 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import modelkit as mk
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- begin: written by benchmarks/core.py -->", "<!-- end -->"
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "scikit-learn", "skl2onnx", "pandas", "mlflow")
 
@@ -258,15 +255,6 @@ def memory() -> str:
 SECTIONS = {section.__name__: section for section in (one_row, ten_columns, cold_start, importing, bulk, memory)}
 
 
-def heading() -> str:
-    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
-    return (
-        f"{time.strftime('%Y-%m-%d')}, {cpu.partition(':')[2].strip()}, {CORES} cores, {platform.system()}, "
-        f"Python {platform.python_version()}, modelkit {mk.__version__}, {versions}."
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=SECTIONS, help="measure one section")
@@ -275,17 +263,10 @@ def main() -> None:
     if args.write and args.only:
         parser.error("--write takes the tables of one whole run, so not with --only")
     warnings.simplefilter("ignore")
-    parts = [heading()]
-    for name in [args.only] if args.only else SECTIONS:
-        log(name)
-        start = time.perf_counter()
-        parts += [f"### {SECTIONS[name].__doc__}", SECTIONS[name]()]
-        log(f"  {time.perf_counter() - start:.0f} s")
-    report = "\n\n".join(parts)
-    print(report)
+    text = report([SECTIONS[args.only]] if args.only else SECTIONS.values(), LIBRARIES)
+    print(text)
     if args.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{report}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+        write(text, BEGIN, END)
 
 
 if __name__ == "__main__":

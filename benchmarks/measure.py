@@ -2,17 +2,22 @@
 
 import gc
 import os
+import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Container, Hashable, Iterable
+from importlib import metadata
 from itertools import repeat
 from pathlib import Path
 
 import onnxruntime as ort
 
+import modelkit as mk
+
 CHILD = Path(__file__).with_name("child.py")
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 CORES = len(os.sched_getaffinity(0))
 SPIN = 0.06  # seconds; the workers of a session with default options spin for 0.04 after a run
 
@@ -78,6 +83,29 @@ def judge(value: float, target: str, limit: float | None) -> list[str]:
         return ["", ""]
     reached = value >= limit if target == "at least" else value <= limit
     return [f"{target} {limit:g}", "yes" if reached else "**no**"]
+
+
+def report(sections: Iterable[Callable[..., str]], libraries: Iterable[str], *args: object) -> str:
+    """What the sections, called with `args`, have to say, under a line that says where and with what."""
+    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in libraries)
+    head = (
+        f"{time.strftime('%Y-%m-%d')}, {cpu.partition(':')[2].strip()}, {CORES} cores, {platform.system()}, "
+        f"Python {platform.python_version()}, modelkit {mk.__version__}, {versions}."
+    )
+    parts = [head]
+    for section in sections:
+        log(section.__name__)
+        start = time.perf_counter()
+        parts += [f"### {section.__doc__}", section(*args)]
+        log(f"  {time.perf_counter() - start:.0f} s")
+    return "\n\n".join(parts)
+
+
+def write(text: str, begin: str, end: str) -> None:
+    """Put a report into docs/benchmarks.md, in place of what stands between two lines."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 def log(text: str) -> None:

@@ -50,7 +50,7 @@ PLAIN = Call()
 
 def make_call(deadline: float | None, priority: int, key: str | None) -> Call:
     """A Call from what a user passes; `deadline` in seconds from now. Raises ValueError."""
-    if deadline is None and not priority and key is None:
+    if deadline is None and priority == 0 and key is None:
         return PLAIN
     if priority not in (0, -1):
         raise ValueError(f"priority is 0, or -1 for work that may wait; got {priority!r}")

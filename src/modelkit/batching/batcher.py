@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from modelkit.batching.lane import Lane, clock
 from modelkit.batching.measure import check_stable, golden_feeds, measure
-from modelkit.batching.policy import Plan, make_plan, stable_size
+from modelkit.batching.policy import Curve, Plan, make_plan, stable_size
 from modelkit.batching.requests import Key, Request
 from modelkit.batching.stats import Stats
 from modelkit.batching.ticks import Tick
@@ -69,7 +69,9 @@ class Batcher(Model):
         "signature",
     )
 
-    def __init__(  # noqa: PLR0913 - all by keyword
+    signature: Signature  # a slot, which is read faster than a property
+
+    def __init__(
         self,
         model: Model,
         *,
@@ -92,7 +94,7 @@ class Batcher(Model):
         self.signature = model.signature
         self._first = self.signature.inputs[0].name
         self._static = all(isinstance(size, int) for spec in self.signature.inputs for size in spec.shape[1:])
-        self._costs = None if rows is None or model._cost(rows) is None else _costs_of(model)
+        self._costs = None if type(model.base)._cost is Model._cost else _costs_of(model)
         block = None if self._costs is not None else self.signature.block
         self._row_shape = None if block is None else (1, *block[1])
         self._row_dtype = None if block is None else block[2].target
@@ -101,10 +103,10 @@ class Batcher(Model):
         self._direct, self._direct_seen = count(1), 0
         if not isinstance(plan, Plan):
             slots = 1 if model.placement is None or model.placement.split else model.placement.threads
-            curve, identical = (), None
+            measured: tuple[Curve, bool | None] = ((), None)
             if plan == "measure" and rows is not None:
-                curve, identical = measure(self._execute, self.signature, rows, max_rows, self._costs)
-            plan = make_plan(curve, slots, max_rows, bit_identical=identical)
+                measured = measure(self._execute, self.signature, rows, max_rows, self._costs)
+            plan = make_plan(measured[0], slots, max_rows, bit_identical=measured[1])
         if stable_shapes:
             plan, self._shape = stable_size(plan, max_rows)
             check_stable(self._execute, self.signature, rows, self._shape)
@@ -248,9 +250,7 @@ class Batcher(Model):
         return future
 
     @types.coroutine
-    def _acall(  # type: ignore[override] # an awaitable, without the cost of one coroutine more
-        self, X: Any, outputs: tuple[str, ...], call: Call
-    ) -> Generator[Any, None, Outputs]:
+    def _acall(self, X: Any, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
         if type(X) is not ndarray or X.shape != self._row_shape or X.dtype is not self._row_dtype or call is not PLAIN:
             return (yield from self._arun(self.signature.coerce(X), outputs, call))
         # One row, of which everything is known but its values: those are checked with the whole batch's.
@@ -274,13 +274,12 @@ class Batcher(Model):
         if place < len(answers):
             return answers[place]
         answer = yield from tick.collect(batch, place)
-        assert answer is not None  # one row is never too large
+        if answer is None:
+            answer = yield from self._aqueue(tick, self.signature.coerce(X), outputs, call)
         return answer
 
     @types.coroutine
-    def _arun(  # type: ignore[override] # as above
-        self, feeds: Feeds, outputs: tuple[str, ...], call: Call
-    ) -> Generator[Any, None, Outputs]:
+    def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
         tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
         key: Key = outputs if self._static else (outputs, *[feed.shape[1:] for feed in feeds.values()])
         batch = tick.calls.get(key)
@@ -302,9 +301,7 @@ class Batcher(Model):
         answer = yield from tick.collect(batch, place)
         return (yield from self._aqueue(tick, feeds, outputs, call)) if answer is None else answer
 
-    def _aqueue(
-        self, tick: Tick, feeds: Feeds, outputs: tuple[str, ...], call: Call
-    ) -> Generator[Any, None, Outputs]:
+    def _aqueue(self, tick: Tick, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
         """As `_queue`, from an event loop."""
         answers: list[Outputs] = []
         for piece in self._pieces(feeds):
@@ -317,7 +314,7 @@ class Batcher(Model):
         """Run the only call of an event loop in its thread; None where that would hold the loop up."""
         lane = self._lane
         size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
-        if size > lane.plan.loop_rows:
+        if size > lane.plan.loop_batch:
             return None
         if lane.parallel:
             return self._run(feeds, outputs, call)
@@ -355,7 +352,8 @@ class Batcher(Model):
             answers.append({name: array[: rows - start] for name, array in part.items()})
         return _joined(answers)
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork, where no other thread lives on."""
         self._lane.reset()
         self._ticks.clear()
 
@@ -400,8 +398,13 @@ def _check_batchable(model: Model) -> None:
 def _watch_forks() -> None:
     global _watched  # noqa: PLW0603 - once a process
     if not _watched and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: [batcher._after_fork() for batcher in _all])
+        os.register_at_fork(after_in_child=_after_fork)
     _watched = True
+
+
+def _after_fork() -> None:
+    for batcher in _all:
+        batcher.after_fork()
 
 
 _watched = False

@@ -14,28 +14,13 @@ import _thread
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 
-import numpy as np
-
+from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
 from modelkit.batching.policy import PARALLEL, Plan, learn, make_plan, opens, share
-from modelkit.batching.requests import (
-    DEAD,
-    DONE,
-    LEADING,
-    PROMOTED,
-    RUNNING,
-    WAITING,
-    Key,
-    Request,
-    deliver,
-    join,
-    rows_of,
-    split,
-)
+from modelkit.batching.requests import DEAD, DONE, LEADING, PROMOTED, RUNNING, WAITING, Key, Request, deliver
 from modelkit.batching.stats import Tally
-from modelkit.device import chunk_bounds
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model import Outputs
 from modelkit.signature import Feeds
@@ -44,8 +29,6 @@ IDLE = 0.05  # seconds after which a runner without work ends
 OBSERVE = 7  # one run in eight is learned from, those whose number ends in three zero bits
 LEARN = 32  # of those, so many of one size until the plan is made anew from the fastest
 clock = time.monotonic
-
-Run = Callable[[Feeds, tuple[str, ...]], Outputs]
 
 
 class Lane:
@@ -106,10 +89,7 @@ class Lane:
             tally.answered(seconds, calls)
             self._running -= size
             self._active -= 1
-            if self.waiting or self._closers:
-                starts = self._dispatch()
-            else:
-                starts = 0
+            starts = self._dispatch() if self.waiting or self._closers else 0
             self._timed += 1
             if self._timed & OBSERVE == 0:
                 self.observe(size, seconds)
@@ -186,7 +166,7 @@ class Lane:
     def abandon(self, request: Request) -> None:
         """The caller waits no more: what becomes of the request is nobody's, and its thread leads no more."""
         with self.lock:
-            leads = request.state in (PROMOTED, LEADING)
+            leads = request.state in (PROMOTED, LEADING)  # and has not led, or a turn would have settled it
             self.tally.abandoned += self._drop(request)
             starts = 0
             if leads:
@@ -216,19 +196,18 @@ class Lane:
         if not admitted:
             if self.closed:
                 raise ClosedError("the batcher was closed")
-            self.check_room(request.size)
+            self._check_room(request.size)
         self.tally.calls += not admitted
         request.arrived = clock()
 
-    def check_room(self, size: int, ahead: int = 0) -> None:
-        """Raise Overloaded where so much may not be queued, with `ahead` of it that is not queued yet."""
-        waiting = self.waiting + ahead
-        if not self.block and waiting and waiting + size > self.max_queue:
+    def _check_room(self, size: int) -> None:
+        """Raise Overloaded where so much may not be queued."""
+        if not self.block and self._full(size):
             self.tally.shed += 1
             raise Overloaded(
-                f"{waiting} rows wait, and at most {self.max_queue} may: try again later, raise max_queue, or wait "
-                f'with on_full="block"',
-                queued=waiting,
+                f"{self.waiting} rows wait, and at most {self.max_queue} may: try again later, raise max_queue, or "
+                f'wait with on_full="block"',
+                queued=self.waiting,
                 max_queue=self.max_queue,
             )
 
@@ -273,6 +252,8 @@ class Lane:
         if first is None:
             return batch, expired
         size = 0 if own is None else own.size
+        if own is not None and own.state is PROMOTED:
+            self._running -= size  # counted when it was woken, and again below
         room = share(self.waiting + size, self._running, self.plan)
         for queues in self._queues:
             queue = queues.get(first.key, deque())
@@ -290,8 +271,6 @@ class Lane:
         while self._room and not self._full(1):
             self._room.popleft().release()
         self._running += size
-        if own is not None and own.state is PROMOTED:
-            self._running -= own.size  # it was counted when it was woken
         if batch:
             self.tally.batch(size, "cap" if size >= self.plan.cap else reason)
         return batch, expired
@@ -299,7 +278,7 @@ class Lane:
     def _expired(self, request: Request, now: float) -> bool:
         """Whether nobody needs the answer any more: the deadline has passed, or the Future was cancelled."""
         future = request.waiter
-        if isinstance(future, futures.Future) and not future.set_running_or_notify_cancel():
+        if isinstance(future, futures.Future) and not (future.running() or future.set_running_or_notify_cancel()):
             request.state = DEAD
             self.tally.abandoned += 1
             return True
@@ -334,7 +313,7 @@ class Lane:
                 self._closers.pop().release()
         return starts
 
-    def _settle(self, request: Request, outcome: Outputs | BaseException, now: float) -> bool:
+    def _settle(self, request: Request, outcome: Outcome, now: float) -> bool:
         """Give a request its outcome; whether there is anybody to tell."""
         if request.state is DEAD:
             return False
@@ -396,85 +375,60 @@ class Lane:
 
     def _lead(self, batch: list[Request], expired: list[Request], own: Request | None) -> None:
         """Run a batch with the slot that this thread holds, then give the slot to others; a runner goes on itself."""
-        while True:
-            try:
-                start = clock()
-                outcomes = self._run_batch(batch)
-                now = clock()
-            except BaseException:  # an interrupt of this thread, which is no affair of the others in the batch
-                self._give_back(batch, own)
-                raise
-            done = expired
-            with self.lock:
-                size = sum(request.size for request in batch)
-                self._running -= size
-                for request, outcome in zip(batch, outcomes, strict=True):
-                    if self._settle(request, outcome, now):
-                        done.append(request)
-                self._timed += 1
-                if batch and self._timed & OBSERVE == 0 and len(done) == len(batch):
-                    self.observe(size, now - start)
-                batch, expired = self._seal(None, "slot") if own is None else ([], [])
-                if not batch and not expired:
-                    self._active -= 1
-                starts = self._dispatch()
-            self._start(starts)
-            deliver(request for request in done if request is not own)
-            if not batch and not expired:
-                return
+        turn = _Turn(batch, expired)
+        try:
+            while turn.holds:
+                self._run_turn(turn, own)
+        except BaseException:  # an interrupt of this thread, which is no affair of the others in the batch
+            self._give_back(turn, own)
+            raise
 
-    def _give_back(self, batch: list[Request], own: Request | None) -> None:
+    def _run_turn(self, turn: _Turn, own: Request | None) -> None:
+        start = clock()
+        batch, outcomes = turn.batch, list[Outcome]()
+        if batch:
+            calls = [request.feeds for request in batch]
+            outcomes = self.attempt(calls, [rows_of(feeds) for feeds in calls], batch[0].outputs)
+        now = clock()
+        with self.lock:
+            size = sum(request.size for request in batch)
+            for request, outcome in zip(batch, outcomes, strict=True):
+                if self._settle(request, outcome, now):
+                    turn.done.append(request)
+            turn.batch = []
+            self._running -= size
+            self._timed += 1
+            if batch and self._timed & OBSERVE == 0 and not any(isinstance(o, BaseException) for o in outcomes):
+                self.observe(size, now - start)
+            done, turn.done = turn.done, []
+            if own is None:
+                turn.batch, turn.done = self._seal(None, "slot")
+            if not turn.batch and not turn.done:
+                turn.holds = False
+                self._active -= 1
+            starts = self._dispatch()
+        self._start(starts)
+        deliver(request for request in done if request is not own)
+
+    def _give_back(self, turn: _Turn, own: Request | None) -> None:
         """Queue again, in front, what an interrupted thread was running for others, and return its slot."""
         with self.lock:
-            for request in reversed(batch):
+            for request in reversed(turn.batch):
                 self._running -= request.size
                 if request is own:
                     request.state = DEAD
-                elif request.state is not DEAD:
+                elif request.state is RUNNING:
                     request.state = WAITING
                     self._enqueue(request, in_front=True)
-            self._active -= 1
+            if turn.holds:
+                self._active -= 1
             starts = self._dispatch()
         self._start(starts)
+        deliver(request for request in turn.done if request is not own)
 
-    def _run_batch(self, batch: list[Request]) -> list[Outputs | BaseException]:
-        if not batch:
-            return []
-        calls = [request.feeds for request in batch]
-        return self.attempt(calls, [rows_of(feeds) for feeds in calls], batch[0].outputs)
-
-    def attempt(
-        self, calls: list[Feeds], sizes: list[int], outputs: tuple[str, ...]
-    ) -> list[Outputs | BaseException]:
-        """Run calls of so many rows as a batch; if it fails its halves, until each failure is that of one call."""
-        try:
-            return [*split(self.run(join(calls), outputs), sizes)]
-        except Exception as error:  # noqa: BLE001 - raised again in the thread of its caller
-            failure = error
-        memory = out_of_memory(failure)
-        if memory:
-            self._shrink(sum(sizes))
-        if len(calls) > 1:
-            middle = len(calls) // 2
-            return self.attempt(calls[:middle], sizes[:middle], outputs) + self.attempt(
-                calls[middle:], sizes[middle:], outputs
-            )
-        if memory and sizes[0] > 1:
-            return [self._in_halves(calls[0], sizes[0], outputs)]
-        if isinstance(failure, StopIteration):  # a Future cannot carry it
-            failure = BatchError(f"the model raised {failure!r}")
-        return [failure]
-
-    def _in_halves(self, feeds: Feeds, rows: int, outputs: tuple[str, ...]) -> Outputs | BaseException:
-        """One call's answer from two runs, for want of memory."""
-        halves: list[Outputs] = []
-        for start, stop in chunk_bounds(rows, (rows + 1) // 2):
-            half = {name: feed[start:stop] for name, feed in feeds.items()}
-            (outcome,) = self.attempt([half], [stop - start], outputs)
-            if isinstance(outcome, BaseException):
-                return outcome
-            halves.append(outcome)
-        return {name: np.concatenate([half[name] for half in halves]) for name in outputs}
+    def attempt(self, calls: list[Feeds], sizes: list[int], outputs: tuple[str, ...]) -> list[Outcome]:
+        """Run calls of so many rows as a batch; an outcome for each."""
+        return attempt(self.run, calls, sizes, outputs, self._shrink)
 
     def _shrink(self, size: int) -> None:
         """So much at once was too much."""
@@ -486,7 +440,7 @@ class Lane:
     def _wait(self, request: Request) -> None:
         """Until the request is done, leading when promoted. Raises DeadlineExceeded."""
         while request.state is not DONE:
-            if not request.waiter.acquire(timeout=_left(request.deadline)):  # type: ignore[union-attr, call-arg]
+            if not request.waiter.acquire(timeout=_left(request.deadline)):  # type: ignore[union-attr]
                 with self.lock:
                     if request.state in (DONE, PROMOTED):  # at the last moment
                         continue
@@ -503,6 +457,17 @@ class Lane:
                 self._lead(batch, expired, request)
 
 
+class _Turn:
+    """What a thread that leads owes to others: the batch it runs, those it has to tell, and its slot."""
+
+    __slots__ = ("batch", "done", "holds")
+
+    def __init__(self, batch: list[Request], done: list[Request]) -> None:
+        self.batch = batch
+        self.done = done
+        self.holds = True
+
+
 def _locked() -> _thread.LockType:
     lock = _thread.allocate_lock()
     lock.acquire()
@@ -511,11 +476,3 @@ def _locked() -> _thread.LockType:
 
 def _left(deadline: float | None) -> float:
     return -1 if deadline is None else max(0.0, deadline - clock())
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a run failed for want of memory, as Python, numpy, onnxruntime and the GPU libraries say it."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in text for words in ("out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
-    )

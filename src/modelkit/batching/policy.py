@@ -22,6 +22,9 @@ PIECE = 5e-3
 # The batch need not grow further once it gives this part of the best throughput; and so much is good enough for a
 # second batch beside one that runs.
 KNEE, ENOUGH = 0.95, 0.8
+# A call of a thread that takes longer is worth the order of a queue, whatever the model.
+AT_ONCE = 5e-4
+EVERYTHING = 1 << 62
 
 DIRECT, PARALLEL, BATCH = "direct", "parallel direct", "batch"
 
@@ -38,8 +41,8 @@ class Plan:
         cap: the largest batch.
         enough: a batch that is run beside others, rather than waiting for one of them to end.
         slots: how many runs go on at a time.
-        loop_rows: what an event loop runs by itself; more goes to a thread, unless this is the largest batch: then the
-            loop runs as many of those as there are, with turns for its other tasks in between. 0 for nothing.
+        loop_rows: how much an event loop runs by itself; more goes to threads. 0 for nothing.
+        loop_batch: its largest batch; between these its other tasks have their turns.
         piece: the most of one large call that is run at once.
         bit_identical: whether a row gave the same bits in every batch size that was tried; None if none was.
     """
@@ -50,6 +53,7 @@ class Plan:
     enough: int
     slots: int
     loop_rows: int
+    loop_batch: int
     piece: int
     bit_identical: bool | None = None
 
@@ -67,9 +71,16 @@ class Plan:
     def __str__(self) -> str:
         bits = {None: "bits not compared", True: "bit-identical", False: "equal within tolerance"}[self.bit_identical]
         return (
-            f"{self.mode}: batches of at most {self.cap:,}, {self.slots} at a time, up to {self.loop_rows:,} on an "
-            f"event loop itself; across batch sizes {bits}; {self.why}"
+            f"{self.mode}: batches of at most {self.cap:,}, {self.slots} at a time, {self._on_loops}; across batch "
+            f"sizes {bits}; {self.why}"
         )
+
+    @property
+    def _on_loops(self) -> str:
+        if not self.loop_rows:
+            return "nothing on an event loop itself"
+        most = "everything" if self.loop_rows == EVERYTHING else f"up to {self.loop_rows:,}"
+        return f"{most} on an event loop itself, {self.loop_batch:,} at a time"
 
 
 _REASONS = {
@@ -94,27 +105,33 @@ def seconds_of(curve: Curve, size: int) -> float:
 def make_plan(curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | None = None) -> Plan:
     """Choose how to batch a model that takes as long as `curve` says, on `slots` runs at a time."""
     if not curve:
-        return Plan((), BATCH, max_rows, 1, slots, 0, max_rows, bit_identical)
+        return Plan((), BATCH, max_rows, 1, slots, 0, 0, max_rows, bit_identical)
     best = max(size / seconds for size, seconds in curve)
     cap, enough = (
         min(max_rows, next(size for size, seconds in curve if size / seconds >= part * best)) for part in (KNEE, ENOUGH)
     )
     alone, row = seconds_of(curve, 1), seconds_of(curve, cap) / cap
     # By themselves threads serve slots / alone calls a second; gathered, 1 / (HANDOFF + row / slots).
-    mode = PARALLEL if alone <= slots * HANDOFF + row else BATCH if cap > 1 else DIRECT
+    at_once = alone <= min(AT_ONCE, slots * HANDOFF + row)
+    mode = PARALLEL if at_once else BATCH if cap > 1 else DIRECT
     piece = cap * max(1, int(PIECE / seconds_of(curve, cap)))
-    return Plan(curve, mode, cap, enough, slots, _loop_rows(curve, slots, cap), piece, bit_identical)
+    return Plan(curve, mode, cap, enough, slots, *_on_loop(curve, slots, cap), piece, bit_identical)
 
 
-def _loop_rows(curve: Curve, slots: int, cap: int) -> int:
-    """The largest batch that an event loop had better run by itself than share out over threads."""
+def _on_loop(curve: Curve, slots: int, cap: int) -> tuple[int, int]:
+    """How much an event loop had better run by itself than share out over threads, and how much of it at a time."""
+    sizes = sorted({1, cap, *(size for size, _ in curve if size < cap)})
+    batch = max((size for size in sizes if seconds_of(curve, size) <= LOOP), default=0)
+    threads = max(2, slots)  # one more than the loop's own, if only to keep the loop free
+    if batch and seconds_of(curve, batch) / batch * (1 - 1 / threads) <= HOP_CALL:
+        return EVERYTHING, batch
     fits = 0
-    for size in sorted({1, cap, *(size for size, _ in curve if size < cap)}):
+    for size in sizes:
         shared = HOP + HOP_CALL * size + seconds_of(curve, -(-size // slots))
         if seconds_of(curve, size) > min(LOOP, shared):
             break
         fits = size
-    return fits
+    return fits, fits
 
 
 def share(waiting: int, running: int, plan: Plan) -> int:

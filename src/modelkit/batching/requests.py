@@ -1,4 +1,4 @@
-"""One call that waits for its answer, and what it takes to make a batch of many and many answers of one."""
+"""One call that waits for its answer, and how the callers of many are told."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import _thread
 import asyncio
 from collections.abc import Iterable
 from concurrent import futures
-from itertools import accumulate, pairwise
 from typing import Any
 
-import numpy as np
-
-from modelkit.cast import Array
 from modelkit.model import Outputs
 from modelkit.signature import Feeds
 
@@ -30,13 +26,26 @@ class Request:
     and None while the calling thread runs the request itself.
     """
 
-    __slots__ = ("answer", "arrived", "deadline", "error", "feeds", "key", "low", "outputs", "pick", "size", "state", "waiter")
+    __slots__ = (
+        "answer",
+        "arrived",
+        "deadline",
+        "error",
+        "feeds",
+        "key",
+        "low",
+        "outputs",
+        "pick",
+        "size",
+        "state",
+        "waiter",
+    )
 
     def __init__(self, feeds: Feeds, outputs: tuple[str, ...], size: int, deadline: float | None, *, low: bool) -> None:
         self.feeds = feeds
         self.outputs = outputs
         self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))
-        self.size = size
+        self.size = max(1, size)  # a call without rows takes its turn as well
         self.deadline = deadline
         self.low = low
         self.arrived = 0.0
@@ -48,56 +57,21 @@ class Request:
 
     def result(self) -> Outputs:
         """The answer, or its error raised."""
-        if self.answer is None:
-            assert self.error is not None
-            raise self.error
+        if self.error is not None or self.answer is None:
+            raise self.error or AssertionError("asked for the answer before it was there")
         return self.answer
-
-
-def rows_of(feeds: Feeds) -> int:
-    """The number of rows in a batch."""
-    return len(next(iter(feeds.values())))
-
-
-def join(feeds: list[Feeds]) -> Feeds:
-    """The rows of several calls as one batch."""
-    if len(feeds) == 1:
-        return feeds[0]
-    return {name: np.concatenate([rows[name] for rows in feeds]) for name in feeds[0]}
-
-
-# A row that is kept keeps the output of its whole batch alive, up to this size in bytes; beyond it, rows are copied.
-PINNED = 1 << 16
-
-
-def split(answers: Outputs, sizes: list[int]) -> list[Outputs]:
-    """The answer to a batch, call by call; the inverse of `join`."""
-    if len(sizes) == 1:
-        return [answers]
-    parts = [_split(array, sizes) for array in answers.values()]
-    if len(parts) == 1:
-        (name,) = answers
-        return [{name: array} for array in parts[0]]
-    return [dict(zip(answers, arrays, strict=True)) for arrays in zip(*parts, strict=True)]
-
-
-def _split(array: Array, sizes: list[int]) -> list[Array]:
-    if sizes.count(1) == len(sizes):
-        arrays = list(array.reshape(len(array), 1, *array.shape[1:]))  # iterating slices without bytecode
-    else:
-        arrays = [array[start:stop] for start, stop in pairwise(accumulate(sizes, initial=0))]
-    return arrays if array.nbytes <= PINNED else [part.copy() for part in arrays]
 
 
 def deliver(requests: Iterable[Request]) -> None:
     """Wake the callers of requests that are done; event loops once each, however many of the requests are theirs."""
     loops: dict[asyncio.AbstractEventLoop, list[Request]] = {}
+    submitted = []
     for request in requests:
         waiter = request.waiter
         if isinstance(waiter, _thread.LockType):
             waiter.release()
         elif isinstance(waiter, futures.Future):
-            _resolve([request])
+            submitted.append(request)
         elif waiter is not None:
             loops.setdefault(waiter.get_loop(), []).append(request)
     for loop, theirs in loops.items():
@@ -105,16 +79,16 @@ def deliver(requests: Iterable[Request]) -> None:
             loop.call_soon_threadsafe(_resolve, theirs)
         except RuntimeError:  # the loop was closed, and its tasks with it
             continue
+    _resolve(submitted)  # last, for it runs the callbacks that were added to the Futures
 
 
 def _resolve(requests: list[Request]) -> None:
     for request in requests:
-        future = request.waiter
-        assert isinstance(future, futures.Future | asyncio.Future)
+        future: Any = request.waiter
         if future.done():
             continue
         if request.error is not None:
             future.set_exception(request.error)
         else:
-            assert request.answer is not None
-            future.set_result(request.answer if request.pick is None else request.answer[request.pick])
+            answer = request.result()
+            future.set_result(answer if request.pick is None else answer[request.pick])

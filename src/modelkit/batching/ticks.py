@@ -7,16 +7,17 @@ the two is thrown its CancelledError at the yield, which concerns nobody else.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
 
+from modelkit.batching.isolation import Outcome, rows_of, split
 from modelkit.batching.lane import OBSERVE, Lane, clock
 from modelkit.batching.policy import LOOP
-from modelkit.batching.requests import Key, Request, rows_of, split
-from modelkit.cast import Rule, quick_cast
+from modelkit.batching.requests import Key, Request
+from modelkit.cast import quick_cast
 from modelkit.errors import ClosedError, DeadlineExceeded, SignatureError
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Feeds, Signature
@@ -38,7 +39,7 @@ class TickBatch:
         self.special: dict[int, Call | None] = {}  # calls with a deadline or a priority; None for one to leave out
         self.arrived = clock()
         self.answers: list[Outputs] = []  # to the first rows of a batch of rows, in order
-        self.outcomes: dict[int, Outputs | BaseException] = {}  # of the other calls, by place
+        self.outcomes: dict[int, Outcome] = {}  # of the other calls, by place
         self.requests: dict[int, Request] = {}  # where calls were queued instead
         self.flushed = False
 
@@ -50,7 +51,7 @@ class Tick:
     many calls are still run at once, without looking for company: the last tick had only one.
     """
 
-    __slots__ = ("_costs", "_flushes", "_lane", "_open", "_signature", "calls", "lone", "loop", "rows")
+    __slots__ = ("_block", "_costs", "_flushes", "_lane", "_open", "_signature", "calls", "lone", "loop", "rows")
 
     def __init__(self, loop: AbstractEventLoop, lane: Lane, signature: Signature, costs: Costs | None) -> None:
         self.loop = loop
@@ -60,6 +61,7 @@ class Tick:
         self._open = False
         self._lane = lane
         self._signature = signature
+        self._block: Any = signature.block  # there are rows only where there is one
         self._costs = costs
         self._flushes = 0
 
@@ -84,21 +86,22 @@ class Tick:
         rows, calls = self.rows, self.calls
         self.rows, self.calls, self._open = {}, {}, False
         asked = 0
-        for batch in rows.values():
-            asked += len(batch.calls)
-            self._serve_rows(batch)
-        for batch in calls.values():
-            asked += len(batch.calls)
-            self._serve(batch)
+        for batches, serve in ((rows, self._serve_rows), (calls, self._serve)):
+            for batch in batches.values():
+                asked += len(batch.calls)
+                try:
+                    serve(batch)
+                except BaseException:
+                    batch.flushed = True  # its tasks then queue their calls one by one
+                    raise
         self.lone = LONE if asked == 1 else 0
 
     def _serve_rows(self, batch: TickBatch) -> None:
         """Check single rows all at once and run them; where anything is out of the ordinary, one by one."""
-        lane, name, rule = self._lane, *self._block()
+        lane, (name, _, rule) = self._lane, self._block
         plan, parallel, done, count = lane.plan, lane.parallel, len(batch.answers), len(batch.calls)
-        own = count <= plan.loop_rows or plan.loop_rows == plan.cap
-        rows = batch.calls if count <= plan.cap else batch.calls[done : done + plan.cap]
-        if own and not batch.special and (parallel or lane.hold(len(rows))):
+        rows = batch.calls if count <= plan.loop_batch else batch.calls[done : done + plan.loop_batch]
+        if count <= plan.loop_rows and not batch.special and (parallel or lane.hold(len(rows))):
             start = clock()
             try:
                 block = np.concatenate(rows)
@@ -106,7 +109,8 @@ class Tick:
                     batch.answers += split(lane.run({name: block}, batch.outputs), [1] * len(rows))
             except Exception:  # noqa: BLE001, S110 - it is found out below whose it is
                 pass
-            self._count(len(rows), len(rows), clock() - start, queued=not parallel)
+            finally:
+                self._count(len(batch.answers) - done, len(rows), clock() - start, queued=not parallel)
             if len(batch.answers) == done + len(rows):
                 if len(batch.answers) < count:
                     self._serve_rest(batch)
@@ -134,11 +138,6 @@ class Tick:
                 batch.outcomes[place] = error
                 batch.special[place] = None
 
-    def _block(self) -> tuple[str, Rule]:
-        assert self._signature.block is not None
-        name, _, rule = self._signature.block
-        return name, rule
-
     def _count(self, calls: int, size: int, seconds: float, *, queued: bool) -> None:
         lane = self._lane
         if queued:
@@ -162,10 +161,12 @@ class Tick:
         sizes = [rows_of(feeds) for feeds in calls]
         size = sum(sizes) if self._costs is None else sum(map(self._costs, calls))
         parallel = lane.parallel
-        if calls and size <= lane.plan.loop_rows and (parallel or lane.hold(size)):
+        if calls and size <= lane.plan.loop_batch and (parallel or lane.hold(size)):
             start = clock()
-            batch.outcomes.update(zip(places, lane.attempt(calls, sizes, batch.outputs), strict=True))
-            self._count(len(calls), size, clock() - start, queued=not parallel)
+            try:
+                batch.outcomes.update(zip(places, lane.attempt(calls, sizes, batch.outputs), strict=True))
+            finally:
+                self._count(len(calls), size, clock() - start, queued=not parallel)
         else:
             self._queue(batch, places)
         batch.flushed = True
@@ -212,23 +213,22 @@ class Tick:
 
     def wait(self, request: Request) -> Generator[Any, None, Outputs]:
         """Until the request is answered. Raises its error, or DeadlineExceeded."""
-        future = request.waiter
-        assert isinstance(future, Future)
+        future: Any = request.waiter
         timer = None
         if request.deadline is not None:
             timer = self.loop.call_later(max(0.0, request.deadline - clock()), self._expire, request)
         try:
-            return (yield from future)
+            answer: Outputs = yield from future
         except BaseException:
             self._lane.abandon(request)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+        return answer
 
     def _expire(self, request: Request) -> None:
-        future = request.waiter
-        assert isinstance(future, Future)
+        future: Any = request.waiter
         if self._lane.expire(request) and not future.done():
             error = DeadlineExceeded("the deadline passed before the answer came", deadline=request.deadline)
             future.set_exception(error)

@@ -1,0 +1,144 @@
+"""The decisions of a Batcher: pure functions, with the clock passed in."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelkit.batching.policy import (
+    AT_ONCE,
+    BATCH,
+    DIRECT,
+    EVERYTHING,
+    HANDOFF,
+    KNEE,
+    LOOP,
+    PARALLEL,
+    learn,
+    make_plan,
+    opens,
+    seconds_of,
+    share,
+    stable_size,
+)
+
+SIZES = tuple(2**i for i in range(11))
+
+
+def straight(fixed, row, sizes=SIZES):
+    return tuple((size, fixed + row * size) for size in sizes)
+
+
+curves = st.builds(
+    straight,
+    st.floats(1e-6, 1e-1),
+    st.floats(1e-8, 1e-2),
+    st.integers(1, 11).map(lambda n: SIZES[:n]),
+)
+plans = st.builds(make_plan, curves, st.integers(1, 8), st.integers(1, 2048))
+
+
+def test_a_model_cheaper_than_a_wake_up_runs_at_once():
+    assert make_plan(straight(5e-6, 1e-7), 2, 1024).mode == PARALLEL
+
+
+def test_a_model_whose_rows_are_no_cheaper_in_company_runs_one_by_one():
+    plan = make_plan(straight(0, 5e-3), 2, 1024)
+    assert (plan.mode, plan.cap, plan.enough) == (DIRECT, 1, 1)
+
+
+def test_a_model_whose_rows_are_cheaper_in_company_is_batched():
+    plan = make_plan(straight(1e-3, 1e-6), 2, 1024)
+    assert (plan.mode, plan.cap) == (BATCH, 1024)
+
+
+def test_without_measurements_batches_are_as_large_as_they_come_and_loops_are_spared():
+    plan = make_plan((), 2, 100)
+    assert (plan.mode, plan.cap, plan.loop_rows) == (BATCH, 100, 0)
+    assert "nothing was measured" in plan.why
+
+
+@given(plans)
+def test_a_plan_keeps_its_bounds(plan):
+    assert 1 <= plan.enough <= plan.cap <= plan.piece
+    assert 0 <= plan.loop_batch <= min(plan.loop_rows, plan.cap)
+    if plan.loop_batch:
+        assert seconds_of(plan.curve, plan.loop_batch) <= LOOP
+    assert plan.loop_rows in (plan.loop_batch, EVERYTHING)
+    assert str(plan.cap).replace(",", "") in str(plan).replace(",", "")
+
+
+@given(curves, st.integers(1, 8))
+def test_the_largest_batch_gives_nearly_the_best_throughput(curve, slots):
+    plan = make_plan(curve, slots, 2048)
+    best = max(size / seconds for size, seconds in curve)
+    assert plan.cap / seconds_of(curve, plan.cap) >= KNEE * best
+
+
+@given(curves, st.integers(1, 8))
+def test_threads_run_at_once_only_where_gathering_would_not_be_faster(curve, slots):
+    plan = make_plan(curve, slots, 2048)
+    if plan.mode == PARALLEL:
+        gathered = 1 / (HANDOFF + seconds_of(curve, plan.cap) / plan.cap / slots)
+        assert slots / seconds_of(curve, 1) >= gathered * (1 - 1e-9)
+        assert seconds_of(curve, 1) <= AT_ONCE
+
+
+def test_a_loop_leaves_to_threads_what_they_do_better():
+    assert make_plan(straight(0, 4e-4), 2, 1024).loop_rows == 1  # one alone is not worth the way to a thread
+    assert make_plan(straight(3e-3, 1e-6), 2, 1024).loop_rows == 0
+    assert make_plan(straight(5e-6, 1e-6), 2, 1024).loop_rows == EVERYTHING
+
+
+@given(curves, st.integers(1, 4096))
+def test_time_grows_with_size_and_meets_what_was_measured(curve, size):
+    assert seconds_of(curve, size + 1) >= seconds_of(curve, size) * (1 - 1e-9)
+    for at, seconds in curve:
+        assert seconds_of(curve, at) == pytest.approx(seconds)
+
+
+@given(plans, st.integers(1, 10_000), st.integers(0, 10_000))
+def test_a_share_is_never_nothing_and_fits(plan, waiting, running):
+    assert 1 <= share(waiting, running, plan) <= plan.cap
+
+
+@given(plans, st.integers(1, 10_000))
+def test_slots_that_are_all_free_share_the_work_out(plan, waiting):
+    left, running = waiting, 0
+    for _ in range(plan.slots):
+        took = min(left, share(left, running, plan))
+        left, running = left - took, running + took
+    assert left == 0 or running == plan.cap * plan.slots
+
+
+@given(plans, st.integers(1, 10_000), st.integers(1, 10_000), st.integers(0, 9))
+def test_a_batch_is_run_at_once_where_nothing_runs_and_never_without_a_slot(plan, waiting, running, active):
+    if active == 0:
+        assert opens(waiting, 0, 0, plan)
+    elif active >= plan.slots:
+        assert not opens(waiting, running, active, plan)
+    elif waiting >= plan.enough or waiting * active >= running:
+        assert opens(waiting, running, active, plan)
+
+
+@given(curves, st.integers(1, 2000), st.floats(1e-6, 1.0))
+def test_learning_keeps_the_curve_in_order_and_meets_the_last_run(curve, size, seconds):
+    learned = learn(curve, size, seconds)
+    sizes = [at for at, _ in learned]
+    assert sizes == sorted(set(sizes))
+    near = min(learned, key=lambda point: abs(point[0] - size))
+    if near[0] == size:
+        assert near[1] == pytest.approx(seconds, rel=1e-6)
+
+
+def test_learning_moves_the_plan():
+    curve = straight(1e-3, 1e-6)
+    for size in SIZES:
+        curve = learn(curve, size, 2e-3 * size)
+    assert make_plan(curve, 2, 1024).mode == DIRECT
+
+
+def test_a_stable_shape_costs_a_lone_call_at_most_twice():
+    plan, size = stable_size(make_plan(straight(1e-4, 1e-5), 2, 1024), 1024)
+    assert size == 8
+    assert np.ptp([seconds for _, seconds in plan.curve]) == 0
