@@ -71,6 +71,10 @@ def show(name, estimator, X, folder):
         ("placement", answers["placement"]),
         ("answers", f"{same.sum()} of {len(X)} labels equal to scikit-learn's, probabilities within {gap:.1g}"),
         ("timings", f"{len(X)} rows in {took['batch']:.2f} ms, then one record in {took['single']:.3f} ms"),
+        (
+            "batched",
+            f"{len(X)} tasks on an event loop in {took['concurrent']:.1f} ms: {answers['batches']} runs of the model",
+        ),
     ):
         print(textwrap.fill(f"  {what:<10}{text}", 100, subsequent_indent=" " * 12, break_on_hyphens=False))
 

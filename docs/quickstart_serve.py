@@ -3,6 +3,7 @@
 python quickstart_serve.py PACKAGE < rows.json > answers.json
 """
 
+import asyncio
 import json
 import pickle
 import statistics
@@ -33,11 +34,22 @@ def open_package(path):
     return mk.load(path)
 
 
+async def ask(batcher, records):
+    """Every record in a call of its own, all of them at once."""
+    return await asyncio.gather(*(batcher.apredict([record]) for record in records))
+
+
 def serve(path, columns):
+    import modelkit as mk
+
     model, opened = milliseconds(lambda: open_package(path))
     probabilities, batch = milliseconds(lambda: model.predict_proba(columns))
-    record = {name: values[0] for name, values in columns.items()}
-    _, single = milliseconds(lambda: model.predict_proba([record]), times=500)
+    records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    _, single = milliseconds(lambda: model.predict_proba(records[:1]), times=500)
+    with mk.Batcher(model) as batcher:
+        answers, concurrent = milliseconds(lambda: asyncio.run(ask(batcher, records)), times=5)
+        assert [answer.item() for answer in answers] == model.predict(columns).tolist()
+        batches = batcher.stats().batches // 5
     loaded = {name.partition(".")[0] for name in sys.modules}
     assert not loaded & {"sklearn", "joblib", "onnx"}, "the application must not need the training libraries"
     return {
@@ -45,7 +57,8 @@ def serve(path, columns):
         "placement": str(model.placement),
         "labels": model.predict(columns).tolist(),
         "probabilities": probabilities.tolist(),
-        "milliseconds": {"open": opened, "batch": batch, "single": single},
+        "batches": batches,
+        "milliseconds": {"open": opened, "batch": batch, "single": single, "concurrent": concurrent},
     }
 
 

@@ -111,6 +111,11 @@ def test_slots_that_are_all_free_share_the_work_out(plan, waiting):
     assert left == 0 or running == plan.cap * plan.slots
 
 
+def test_one_slot_takes_what_would_take_hardly_longer():
+    assert share(2, 0, make_plan(straight(1e-2, 1e-4), 2, 1024)) == 2
+    assert share(2, 0, make_plan(straight(0, 1e-2), 2, 1024)) == 1
+
+
 @given(plans, st.integers(1, 10_000), st.integers(1, 10_000), st.integers(0, 9))
 def test_a_batch_is_run_at_once_where_nothing_runs_and_never_without_a_slot(plan, waiting, running, active):
     if active == 0:
@@ -129,6 +134,14 @@ def test_learning_keeps_the_curve_in_order_and_meets_the_last_run(curve, size, s
     near = min(learned, key=lambda point: abs(point[0] - size))
     if near[0] == size:
         assert near[1] == pytest.approx(seconds, rel=1e-6)
+
+
+def test_the_largest_batch_grows_while_larger_ones_are_better():
+    curve = ((1, 2e-3),)
+    for cap in (2, 4, 8, 16):
+        assert make_plan(curve, 2, 1024).cap == cap
+        curve = learn(curve, cap, 2e-3)
+    assert make_plan(curve, 2, 20).cap == 20
 
 
 def test_learning_moves_the_plan():

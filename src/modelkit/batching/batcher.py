@@ -14,7 +14,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy import ndarray
 
-from modelkit.batching.lane import Lane, clock
+from modelkit.batching.lane import Lane, Turn, clock
 from modelkit.batching.measure import check_stable, golden_feeds, measure
 from modelkit.batching.policy import Curve, Plan, make_plan, stable_size
 from modelkit.batching.requests import Key, Request
@@ -171,34 +171,39 @@ class Batcher(Model):
             self._sample(feeds, clock() - start)
             return answer
         size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
-        if size <= lane.plan.piece and lane.hold(size):
-            return self._run_held(feeds, outputs, size)
+        if size <= lane.plan.piece:
+            outcome = self._run_held(feeds, outputs, max(1, size))
+            if outcome is not None:
+                return outcome
         answers: list[Outputs] = []
         for piece in self._pieces(feeds):
             answers.append(lane.call(self._request(piece, outputs, call), admitted=bool(answers)))
         return _joined(answers)
 
-    def _run_held(self, feeds: Feeds, outputs: tuple[str, ...], size: int) -> Outputs:
-        """Run one call with a slot that is held."""
-        start = clock()
+    def _run_held(self, feeds: Feeds, outputs: tuple[str, ...], size: int) -> Outputs | None:
+        """Run one call if a slot is free and nobody waits for it; None otherwise."""
+        lane, turn, start = self._lane, Turn(), clock()
         try:
-            (outcome,) = self._lane.attempt([feeds], [len(feeds[self._first])], outputs)
+            if not lane.hold(turn, size):
+                return None
+            (outcome,) = lane.attempt([feeds], size, outputs)
         finally:
-            self._lane.let_go(size, clock() - start)
+            if turn.holds:
+                lane.let_go(turn, clock() - start, 1, "idle")
         if isinstance(outcome, BaseException):
+            with lane.lock:
+                lane.tally.failed += 1
             raise outcome
         return outcome
 
     def _sample(self, feeds: Feeds, seconds: float) -> None:
         lane = self._lane
-        if not lane.lock.acquire(blocking=False):  # many threads queueing for a lock would cost what they came to save
+        if lane.lock.locked():  # many threads queueing for a lock would cost what they came to save
             return
-        try:
+        with lane.lock:
             lane.tally.answered(seconds)
             if len(feeds[self._first]) == 1:
                 lane.observe(1 if self._costs is None else self._costs(feeds), seconds)
-        finally:
-            lane.lock.release()
 
     def _request(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Request:
         size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
@@ -233,21 +238,20 @@ class Batcher(Model):
             return waiter
 
         def go_on(done: Future[Array]) -> None:
-            error = done.exception()
-            if error is not None:
+            try:
+                answers.append(done.result())
+                if len(answers) == len(pieces):
+                    future.set_result(np.concatenate(answers))
+                else:
+                    submit(pieces[len(answers)]).add_done_callback(go_on)
+            except BaseException as error:  # noqa: BLE001 - raised by the Future
                 future.set_exception(error)
-                return
-            answers.append(done.result())
-            if len(answers) == len(pieces):
-                future.set_result(np.concatenate(answers))
-            else:
-                submit(pieces[len(answers)]).add_done_callback(go_on)
 
-        if len(pieces) == 1:
-            return submit(feeds)
-        submit(pieces[0]).add_done_callback(go_on)
-        future.set_running_or_notify_cancel()
-        return future
+        if len(pieces) > 1:
+            future.set_running_or_notify_cancel()
+            submit(pieces[0]).add_done_callback(go_on)
+            return future
+        return submit(feeds)
 
     @types.coroutine
     def _acall(self, X: Any, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
@@ -318,7 +322,7 @@ class Batcher(Model):
             return None
         if lane.parallel:
             return self._run(feeds, outputs, call)
-        return self._run_held(feeds, outputs, size) if lane.hold(size) else None
+        return self._run_held(feeds, outputs, max(1, size))
 
     def _open(self, loop: AbstractEventLoop) -> Tick:
         for other in [*self._ticks]:

@@ -23,57 +23,72 @@ _GIVEN = "_modelkit_given"
 PINNED = 1 << 16
 
 
-def attempt(
-    run: Run, calls: list[Feeds], sizes: list[int], outputs: tuple[str, ...], too_much: Callable[[int], None]
-) -> list[Outcome]:
+def attempt(run: Run, calls: list[Feeds], sizes: list[int], outputs: tuple[str, ...]) -> tuple[list[Outcome], bool]:
     """Run calls of so many rows as a batch; if it fails its halves, until each failure is that of one call.
 
-    `too_much` is told of the rows of a run that failed for want of memory. A call that fails so alone is run in parts.
+    A call that alone is too large for memory is run in parts. Returns an outcome for each call, and whether the batch
+    was too large for memory: whether that was what failed, and smaller runs did not.
     """
     try:
-        return [*split(run(join(calls), outputs), sizes)]
+        return [*split(run(join(calls), outputs), sizes)], False
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-            raise  # it is meant for this thread, not for the rows
+        if is_interrupt(error):
+            raise
         failure = error
-    memory = out_of_memory(failure)
-    if memory:
-        too_much(sum(sizes))
+    outcomes: list[Outcome]
     if len(calls) > 1:
         middle = len(calls) // 2
-        halves = (slice(middle), slice(middle, None))
-        return [outcome for part in halves for outcome in attempt(run, calls[part], sizes[part], outputs, too_much)]
-    if memory and sizes[0] > 1:
-        return [_in_parts(run, calls[0], sizes[0], outputs, too_much)]
-    return [_own(failure)]
+        outcomes = []
+        for half in (slice(middle), slice(middle, None)):
+            outcomes += attempt(run, calls[half], sizes[half], outputs)[0]
+    elif out_of_memory(failure) and sizes[0] > 1:
+        outcomes = [_in_parts(run, calls[0], sizes[0], outputs)]
+    else:
+        return [_own(failure)], False
+    return outcomes, out_of_memory(failure) and not any(isinstance(outcome, BaseException) for outcome in outcomes)
 
 
-def _in_parts(run: Run, feeds: Feeds, rows: int, outputs: tuple[str, ...], too_much: Callable[[int], None]) -> Outcome:
+def _in_parts(run: Run, feeds: Feeds, rows: int, outputs: tuple[str, ...]) -> Outcome:
     """One call's answer from two runs, each of which may be split further."""
     parts: list[Outputs] = []
     for start, stop in chunk_bounds(rows, (rows + 1) // 2):
         part = {name: feed[start:stop] for name, feed in feeds.items()}
-        (outcome,) = attempt(run, [part], [stop - start], outputs, too_much)
+        (outcome,), _ = attempt(run, [part], [stop - start], outputs)
         if isinstance(outcome, BaseException):
             return outcome
         parts.append(outcome)
-    return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+    try:
+        return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+    except Exception as error:  # noqa: BLE001 - outputs whose other sizes differ
+        return error
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an exception is meant for the thread it came up in, not for the rows it was running."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 def _own(failure: BaseException) -> BaseException:
     """A failure that one call may have to itself, and that a Future can carry."""
-    given = failure.__dict__.setdefault(_GIVEN, False)  # a model may raise the same instance again
-    if isinstance(failure, Exception) and not isinstance(failure, StopIteration) and not given:
-        failure.__dict__[_GIVEN] = True
-        return failure
-    error = BatchError(f"the model raised {failure!r}")
+    try:
+        if isinstance(failure, Exception) and not isinstance(failure, StopIteration):
+            given = failure.__dict__.setdefault(_GIVEN, False)  # a model may raise the same instance again
+            failure.__dict__[_GIVEN] = True
+            if not given:
+                return failure
+        error = BatchError(f"the model raised {failure!r}")
+    except Exception:  # noqa: BLE001 - its repr is the model's code as well
+        error = BatchError(f"the model raised a {type(failure).__name__}")
     error.__cause__ = failure
     return error
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether a run failed for want of memory, as Python, numpy, onnxruntime and the GPU libraries say it."""
-    text = str(error).lower()
+    try:
+        text = str(error).lower()
+    except Exception:  # noqa: BLE001 - it is the model's code
+        text = ""
     return isinstance(error, MemoryError) or any(
         words in text for words in ("out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
     )

@@ -19,7 +19,7 @@ from concurrent import futures
 
 from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
 from modelkit.batching.policy import PARALLEL, Plan, learn, make_plan, opens, share
-from modelkit.batching.requests import DEAD, DONE, LEADING, PROMOTED, RUNNING, WAITING, Key, Request, deliver
+from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, WAITING, Key, Request, deliver
 from modelkit.batching.stats import Tally
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model import Outputs
@@ -27,7 +27,7 @@ from modelkit.signature import Feeds
 
 IDLE = 0.05  # seconds after which a runner without work ends
 OBSERVE = 7  # one run in eight is learned from, those whose number ends in three zero bits
-LEARN = 32  # of those, so many of one size until the plan is made anew from the fastest
+LEARN, RELEARN = 4, 32  # runs of about one size after which the fastest of them is believed: of a new size, and a known
 clock = time.monotonic
 
 
@@ -69,53 +69,59 @@ class Lane:
 
     # What callers do.
 
-    def hold(self, size: int) -> bool:
+    def hold(self, turn: Turn, size: int) -> bool:
         """Take a slot to run so much in this thread, if nobody waits; `let_go` returns it."""
         with self.lock:
-            if self.waiting or self._active >= self.plan.slots or self.closed:
-                return False
-            if self._active and not opens(size, self._running, self._active, self.plan):
+            if self.waiting or self.closed or not opens(size, self._running, self._active, self.plan):
                 return False
             self._active += 1
             self._running += size
+            turn.size, turn.holds = size, True
             return True
 
-    def let_go(self, size: int, seconds: float, calls: int = 1, reason: str = "idle") -> None:
-        """Return a slot that `hold` took, after calls of so much were answered in so long."""
+    def let_go(self, turn: Turn, seconds: float, calls: int, reason: str) -> None:
+        """Return a slot that `hold` took, after so many calls were answered in so long; doing it twice does nothing."""
         with self.lock:
-            tally = self.tally
-            tally.calls += calls
-            tally.batch(size, reason)
-            tally.answered(seconds, calls)
-            self._running -= size
+            if not turn.holds:
+                return
+            turn.holds = False
             self._active -= 1
+            self._running -= turn.size
             starts = self._dispatch() if self.waiting or self._closers else 0
-            self._timed += 1
-            if self._timed & OBSERVE == 0:
-                self.observe(size, seconds)
+            self.count(turn.size, seconds, calls, reason)
         if starts:
             self._start(starts)
+
+    def count(self, size: int, seconds: float, calls: int, reason: str) -> None:
+        """Count a batch that was run without Requests; under the lock."""
+        tally = self.tally
+        tally.calls += calls
+        tally.batch(size, reason)
+        tally.answered(seconds, calls)
+        self._time(size, seconds)
 
     def call(self, request: Request, *, admitted: bool = False) -> Outputs:
         """Answer in the calling thread, which may run others' rows along with its own, or wait for a thread that does.
 
-        `admitted` is for the later pieces of a large call, which are not refused.
+        `admitted` is for the later pieces of a large call, which find room in the queue however full it is.
         """
+        turn = Turn()
         try:
             with self.lock:
                 self._admit(request, admitted=admitted)
-                if opens(self.waiting + request.size, self._running, self._active, self.plan):
-                    request.state = LEADING
+                starts = 0
+                if not self.waiting and opens(request.size, self._running, self._active, self.plan):
                     self._active += 1
-                    batch, expired = self._seal(request, "idle")
+                    turn.holds = True
+                    self._seal(turn, request, "idle")
                 else:
                     request.waiter = _locked()
                     self._enqueue(request)
-            if request.state is LEADING:
-                self._lead(batch, expired, request)
-            self._wait(request)
+                    starts = self._dispatch()
+            self._start(starts)
+            self._wait(request, turn)
         except BaseException:
-            self.abandon(request)
+            self._give_back(turn, request)
             raise
         return request.result()
 
@@ -137,6 +143,8 @@ class Lane:
 
     def submit(self, request: Request, *, admitted: bool = False) -> None:
         """Queue a request whose caller holds a Future. Raises Overloaded and ClosedError; blocks if it is to."""
+        # A Future runs the callbacks that its caller added, so it shares no batch with threads that could be held up.
+        request.key = (*request.key, "submit")
         if self.block and not admitted:
             self._wait_for_room(request.size, request.deadline)
         with self.lock:
@@ -144,6 +152,11 @@ class Lane:
             self._enqueue(request)
             starts = self._dispatch()
         self._start(starts)
+
+    def abandon(self, request: Request) -> None:
+        """The caller waits no more: what becomes of the request is nobody's."""
+        with self.lock:
+            self.tally.abandoned += self._drop(request)
 
     def expire(self, request: Request) -> bool:
         """Give up a request whose deadline has passed; false where it was answered before."""
@@ -163,18 +176,6 @@ class Lane:
             if not lock.acquire(timeout=_left(deadline)):
                 raise DeadlineExceeded("the queue stayed full until the deadline", deadline=deadline)
 
-    def abandon(self, request: Request) -> None:
-        """The caller waits no more: what becomes of the request is nobody's, and its thread leads no more."""
-        with self.lock:
-            leads = request.state in (PROMOTED, LEADING)  # and has not led, or a turn would have settled it
-            self.tally.abandoned += self._drop(request)
-            starts = 0
-            if leads:
-                self._active -= 1
-                self._running -= request.size
-                starts = self._dispatch()
-        self._start(starts)
-
     def close(self) -> None:
         """Refuse new calls, and return when all that were admitted are answered."""
         with self.lock:
@@ -192,24 +193,23 @@ class Lane:
     def _full(self, size: int) -> bool:
         return self.waiting > 0 and self.waiting + size > self.max_queue
 
-    def _admit(self, request: Request, *, admitted: bool = False) -> None:
-        if not admitted:
-            if self.closed:
-                raise ClosedError("the batcher was closed")
-            self._check_room(request.size)
+    def _admit(self, request: Request, *, admitted: bool) -> None:
+        if self.closed:
+            raise ClosedError("the batcher was closed")
+        if not admitted and not self.block and self._full(request.size):
+            self.tally.shed += 1
+            raise self.overloaded(self.waiting)
         self.tally.calls += not admitted
         request.arrived = clock()
 
-    def _check_room(self, size: int) -> None:
-        """Raise Overloaded where so much may not be queued."""
-        if not self.block and self._full(size):
-            self.tally.shed += 1
-            raise Overloaded(
-                f"{self.waiting} rows wait, and at most {self.max_queue} may: try again later, raise max_queue, or "
-                f'wait with on_full="block"',
-                queued=self.waiting,
-                max_queue=self.max_queue,
-            )
+    def overloaded(self, waiting: int) -> Overloaded:
+        """The error for a call that finds so much waiting."""
+        return Overloaded(
+            f"{waiting} rows wait, and at most {self.max_queue} may: try again later, raise max_queue, or wait with "
+            f'on_full="block"',
+            queued=waiting,
+            max_queue=self.max_queue,
+        )
 
     def _enqueue(self, request: Request, *, in_front: bool = False) -> None:
         queue = self._queues[request.low].setdefault(request.key, deque())
@@ -218,62 +218,72 @@ class Lane:
         else:
             queue.append(request)
         self.waiting += request.size
+        request.state = WAITING
         self.tally.deepest = max(self.tally.deepest, self.waiting)
 
-    def _take(self, queue: deque[Request]) -> Request:
+    def _take(self, queue: deque[Request], state: str) -> Request:
         request = queue.popleft()
         self.waiting -= request.size
+        request.state = state
         return request
 
     def _drop(self, request: Request) -> bool:
-        """Mark a request that nobody waits for; false where it was answered, dropped or refused before."""
-        if request.state in (DONE, DEAD) or not request.arrived:
+        """Mark a request that nobody waits for; false where it was answered or dropped before."""
+        if request.state in (DONE, DEAD):
             return False
         if request.state is WAITING:
             self.waiting -= request.size
+            self._make_room()
         request.state = DEAD
         return True
 
-    def _oldest(self, low: bool) -> deque[Request] | None:  # noqa: FBT001 - an index
-        """The queue whose first request is the oldest of a priority; the dead are dropped on the way."""
-        queues = self._queues[low]
-        for key in [*queues]:
-            queue = queues[key]
-            while queue and queue[0].state is DEAD:
-                queue.popleft()
-            if not queue:
-                del queues[key]
-        return min(queues.values(), key=lambda queue: queue[0].arrived, default=None)
+    def _make_room(self) -> None:
+        while self._room and not self._full(1):
+            self._room.popleft().release()
 
-    def _seal(self, own: Request | None, reason: str) -> tuple[list[Request], list[Request]]:
-        """The next batch, which begins with `own`, and what has expired before anything was run for it."""
-        now, batch, expired = clock(), [own] if own is not None else [], list[Request]()
-        first = own or (self._oldest(False) or self._oldest(True) or [None])[0]  # noqa: FBT003
-        if first is None:
-            return batch, expired
-        size = 0 if own is None else own.size
-        if own is not None and own.state is PROMOTED:
-            self._running -= size  # counted when it was woken, and again below
-        room = share(self.waiting + size, self._running, self.plan)
+    def _oldest(self) -> deque[Request] | None:
+        """The queue whose first request is the oldest of the highest priority; the dead are dropped on the way."""
+        for queues in self._queues:
+            for key in [*queues]:
+                queue = queues[key]
+                while queue and queue[0].state is DEAD:
+                    queue.popleft()
+                if not queue:
+                    del queues[key]
+            if queues:
+                return min(queues.values(), key=lambda queue: queue[0].arrived)
+        return None
+
+    def _seal(self, turn: Turn, own: Request | None, reason: str) -> None:
+        """Fill a turn with the next batch, which begins with `own`, and with what has expired in the queue."""
+        now, size = clock(), 0
+        if own is not None:
+            first, size = own, own.size
+            own.state = RUNNING
+            self._running += size
+            turn.batch.append(own)
+        else:
+            queue = self._oldest()
+            if queue is None:
+                return
+            first = queue[0]
+        room = share(self.waiting + size, self._running - size, self.plan)
         for queues in self._queues:
             queue = queues.get(first.key, deque())
-            while queue and (not batch or size + queue[0].size <= room):
+            while queue and (not turn.batch or size + queue[0].size <= room):
                 if queue[0].state is DEAD:
                     queue.popleft()
                     continue
-                request = self._take(queue)
+                request = self._take(queue, RUNNING)
                 if self._expired(request, now):
-                    expired.append(request)
+                    turn.done.append(request)
                 else:
-                    request.state = RUNNING
-                    batch.append(request)
+                    turn.batch.append(request)
+                    self._running += request.size
                     size += request.size
-        while self._room and not self._full(1):
-            self._room.popleft().release()
-        self._running += size
-        if batch:
+        self._make_room()
+        if turn.batch:
             self.tally.batch(size, "cap" if size >= self.plan.cap else reason)
-        return batch, expired
 
     def _expired(self, request: Request, now: float) -> bool:
         """Whether nobody needs the answer any more: the deadline has passed, or the Future was cancelled."""
@@ -293,21 +303,22 @@ class Lane:
         """Give free slots to those who have waited longest, while there is work; returns how many runners to start."""
         starts = 0
         while self.waiting > 0 and opens(self.waiting, self._running, self._active, self.plan):
-            queue = self._oldest(False) or self._oldest(True)  # noqa: FBT003
+            queue = self._oldest()
             if queue is None:
                 break
-            self._active += 1
-            if isinstance(queue[0].waiter, _thread.LockType):
-                heir = self._take(queue)
-                heir.state = PROMOTED
+            waiter = queue[0].waiter
+            if isinstance(waiter, _thread.LockType):
+                heir = self._take(queue, PROMOTED)
+                self._active += 1
                 self._running += heir.size
-                heir.waiter.release()  # type: ignore[union-attr]
-            elif self._parked:
+                waiter.release()
+                continue
+            self._active += 1
+            if self._parked:
                 self._parked.pop().release()
-                break  # it takes its part when it wakes, and looks then whether there is work for another
             else:
                 starts += 1
-                break
+            break  # a runner takes its part when it wakes, and sees then whether there is work for another
         if not self._active:
             while self._closers:
                 self._closers.pop().release()
@@ -326,6 +337,12 @@ class Lane:
         self.tally.answered(now - request.arrived)
         return True
 
+    def _time(self, size: int, seconds: float) -> None:
+        """Learn from one run in eight, and from each while little is known."""
+        self._timed += 1
+        if self._timed & OBSERVE == 0 or len(self._curve) < LEARN:
+            self.observe(size, seconds)
+
     def observe(self, size: int, seconds: float) -> None:
         """Learn from a run that took so long: from the fastest of several of about its size."""
         bits = size.bit_length()
@@ -333,7 +350,8 @@ class Lane:
         if seconds < fastest:
             fastest, of_size = seconds, size
         self._seen[bits] = fastest, of_size, count + 1
-        if count + 1 >= LEARN or not self.plan.curve:
+        known = any(at.bit_length() == bits for at, _ in self._curve)
+        if count + 1 >= (RELEARN if known else LEARN) or not self._curve:
             del self._seen[bits]
             self._curve = learn(self._curve, of_size, fastest)
             self._replan()
@@ -344,6 +362,16 @@ class Lane:
         self.parallel = self.plan.mode == PARALLEL and not self.closed
 
     # Running.
+
+    def attempt(self, calls: list[Feeds], size: int, outputs: tuple[str, ...]) -> list[Outcome]:
+        """Run calls of such a size as a batch; an outcome for each. What is too large for memory is remembered."""
+        outcomes, too_large = attempt(self.run, calls, [rows_of(feeds) for feeds in calls], outputs)
+        if too_large:
+            with self.lock:
+                self.tally.out_of_memory += 1
+                self.max_rows = max(1, min(self.max_rows, size // 2))
+                self._replan()
+        return outcomes
 
     def _start(self, runners: int) -> None:
         for _ in range(runners):
@@ -367,105 +395,114 @@ class Lane:
                         return
 
     def _work(self) -> None:
+        """Run batches until there are none, with a slot that was given to this thread."""
+        turn = Turn()
+        turn.holds = True
         with self.lock:
-            batch, expired = self._seal(None, "slot")
+            self._seal(turn, None, "slot")
             starts = self._dispatch()
         self._start(starts)
-        self._lead(batch, expired, None)
+        self._lead(turn, None)
 
-    def _lead(self, batch: list[Request], expired: list[Request], own: Request | None) -> None:
-        """Run a batch with the slot that this thread holds, then give the slot to others; a runner goes on itself."""
-        turn = _Turn(batch, expired)
+    def _lead(self, turn: Turn, own: Request | None) -> None:
+        """Run the batch of a turn, then give the slot to others; a runner goes on itself."""
+        while turn.holds:
+            start = clock()
+            outcomes = self._outcomes(turn, own)
+            now = clock()
+            with self.lock:
+                for request, outcome in zip(turn.batch, outcomes, strict=True):
+                    self._running -= request.size
+                    if self._settle(request, outcome, now):
+                        turn.done.append(request)
+                if turn.batch and not any(isinstance(outcome, BaseException) for outcome in outcomes):
+                    self._time(sum(request.size for request in turn.batch), now - start)
+                turn.batch = []
+                done = turn.done
+                following = Turn()
+                # A runner whose Futures may run their callbacks lets another one go on meanwhile.
+                if own is None and not any(isinstance(request.waiter, futures.Future) for request in done):
+                    self._seal(following, None, "slot")
+                if not following.batch and not following.done:
+                    turn.holds = False
+                    self._active -= 1
+                starts = self._dispatch()
+            deliver(request for request in done if request is not own)
+            turn.batch, turn.done = following.batch, following.done
+            self._start(starts)
+
+    def _outcomes(self, turn: Turn, own: Request | None) -> list[Outcome]:
+        if not turn.batch:
+            return []
         try:
-            while turn.holds:
-                self._run_turn(turn, own)
-        except BaseException:  # an interrupt of this thread, which is no affair of the others in the batch
-            self._give_back(turn, own)
-            raise
+            size = sum(request.size for request in turn.batch)
+            return self.attempt([request.feeds for request in turn.batch], size, turn.batch[0].outputs)
+        except BaseException as error:
+            if own is not None:  # meant for this thread: others' rows are run again by others
+                raise
+            return [BatchError(f"the batch could not be run: {error!r}") for _ in turn.batch]
 
-    def _run_turn(self, turn: _Turn, own: Request | None) -> None:
-        start = clock()
-        batch, outcomes = turn.batch, list[Outcome]()
-        if batch:
-            calls = [request.feeds for request in batch]
-            outcomes = self.attempt(calls, [rows_of(feeds) for feeds in calls], batch[0].outputs)
-        now = clock()
+    def _give_back(self, turn: Turn, own: Request) -> None:
+        """The calling thread fails: queue again, in front, what it was running for others, and return its slot."""
         with self.lock:
-            size = sum(request.size for request in batch)
-            for request, outcome in zip(batch, outcomes, strict=True):
-                if self._settle(request, outcome, now):
-                    turn.done.append(request)
-            turn.batch = []
-            self._running -= size
-            self._timed += 1
-            if batch and self._timed & OBSERVE == 0 and not any(isinstance(o, BaseException) for o in outcomes):
-                self.observe(size, now - start)
-            done, turn.done = turn.done, []
-            if own is None:
-                turn.batch, turn.done = self._seal(None, "slot")
-            if not turn.batch and not turn.done:
-                turn.holds = False
+            if own.state is PROMOTED:
+                self._running -= own.size
                 self._active -= 1
-            starts = self._dispatch()
-        self._start(starts)
-        deliver(request for request in done if request is not own)
-
-    def _give_back(self, turn: _Turn, own: Request | None) -> None:
-        """Queue again, in front, what an interrupted thread was running for others, and return its slot."""
-        with self.lock:
             for request in reversed(turn.batch):
                 self._running -= request.size
-                if request is own:
-                    request.state = DEAD
-                elif request.state is RUNNING:
-                    request.state = WAITING
+                if request is not own and request.state is RUNNING:
                     self._enqueue(request, in_front=True)
             if turn.holds:
                 self._active -= 1
+            turn.holds, turn.batch = False, []
+            self.tally.abandoned += self._drop(own) if own.arrived else False
             starts = self._dispatch()
-        self._start(starts)
         deliver(request for request in turn.done if request is not own)
+        self._start(starts)
 
-    def attempt(self, calls: list[Feeds], sizes: list[int], outputs: tuple[str, ...]) -> list[Outcome]:
-        """Run calls of so many rows as a batch; an outcome for each."""
-        return attempt(self.run, calls, sizes, outputs, self._shrink)
-
-    def _shrink(self, size: int) -> None:
-        """So much at once was too much."""
-        with self.lock:
-            self.tally.out_of_memory += 1
-            self.max_rows = max(1, min(self.max_rows, size // 2))
-            self._replan()
-
-    def _wait(self, request: Request) -> None:
-        """Until the request is done, leading when promoted. Raises DeadlineExceeded."""
-        while request.state is not DONE:
-            if not request.waiter.acquire(timeout=_left(request.deadline)):  # type: ignore[union-attr]
+    def _wait(self, request: Request, turn: Turn) -> None:
+        """Until the request is done, leading when it holds a slot or is given one. Raises DeadlineExceeded."""
+        while True:
+            self._lead(turn, request)
+            if request.state is DONE:
+                return
+            waiter = request.waiter
+            if not waiter.acquire(timeout=_left(request.deadline)):  # type: ignore[union-attr]
                 with self.lock:
                     if request.state in (DONE, PROMOTED):  # at the last moment
                         continue
-                    self.tally.expired += self._drop(request)
-                raise DeadlineExceeded("the deadline passed before the answer came", deadline=request.deadline)
-            if request.state is PROMOTED:
-                if request.deadline is not None and request.deadline <= clock():
-                    raise DeadlineExceeded("the deadline passed before the rows were run", deadline=request.deadline)
-                with self.lock:
-                    batch, expired = self._seal(request, "slot")
-                    request.state = LEADING
+                self._raise_late(request)
+            with self.lock:
+                if request.state is not PROMOTED:
+                    continue
+                late = request.deadline is not None and request.deadline <= clock()
+                if not late:
+                    self._running -= request.size  # it was counted when it was woken
+                    request.state = RUNNING
+                    turn.holds = True
+                    self._seal(turn, request, "slot")
                     starts = self._dispatch()
-                self._start(starts)
-                self._lead(batch, expired, request)
+            if late:
+                self._raise_late(request)
+            self._start(starts)
+
+    def _raise_late(self, request: Request) -> None:
+        with self.lock:
+            self.tally.expired += 1
+            self.tally.abandoned -= 1  # as which it is counted when the error passes `call`
+        raise DeadlineExceeded("the deadline passed before the answer came", deadline=request.deadline)
 
 
-class _Turn:
-    """What a thread that leads owes to others: the batch it runs, those it has to tell, and its slot."""
+class Turn:
+    """What a thread that leads owes to others: its slot, the batch it runs, and those it has to tell."""
 
-    __slots__ = ("batch", "done", "holds")
+    __slots__ = ("batch", "done", "holds", "size")
 
-    def __init__(self, batch: list[Request], done: list[Request]) -> None:
-        self.batch = batch
-        self.done = done
-        self.holds = True
+    def __init__(self) -> None:
+        self.batch: list[Request] = []
+        self.done: list[Request] = []
+        self.holds = False
+        self.size = 0  # of what is run without a Request
 
 
 def _locked() -> _thread.LockType:
@@ -475,4 +512,4 @@ def _locked() -> _thread.LockType:
 
 
 def _left(deadline: float | None) -> float:
-    return -1 if deadline is None else max(0.0, deadline - clock())
+    return -1 if deadline is None else min(threading.TIMEOUT_MAX, max(0.0, deadline - clock()))

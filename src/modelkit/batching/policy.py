@@ -15,6 +15,9 @@ Curve = tuple[tuple[int, float], ...]
 HANDOFF = 12e-6
 # Seconds from an event loop to a parked thread and back, for a batch and for each call in it.
 HOP, HOP_CALL = 80e-6, 4e-6
+# An event loop whose last tick had a single call runs calls one by one for so long, or so many of them, before it looks
+# again whether there are others to run with them.
+LONE, LONE_CALLS = 2e-4, 31
 # An event loop runs by itself what takes no longer than this; then others of its tasks get their turn.
 LOOP = 2e-3
 # A large call is run in pieces of about so many seconds, between which others get their turn.
@@ -25,6 +28,7 @@ KNEE, ENOUGH = 0.95, 0.8
 # A call of a thread that takes longer is worth the order of a queue, whatever the model.
 AT_ONCE = 5e-4
 EVERYTHING = 1 << 62
+HARDLY = 1.25
 
 DIRECT, PARALLEL, BATCH = "direct", "parallel direct", "batch"
 
@@ -43,6 +47,7 @@ class Plan:
         slots: how many runs go on at a time.
         loop_rows: how much an event loop runs by itself; more goes to threads. 0 for nothing.
         loop_batch: its largest batch; between these its other tasks have their turns.
+        lone: calls that an event loop runs one by one while it seems to have one caller.
         piece: the most of one large call that is run at once.
         bit_identical: whether a row gave the same bits in every batch size that was tried; None if none was.
     """
@@ -54,6 +59,7 @@ class Plan:
     slots: int
     loop_rows: int
     loop_batch: int
+    lone: int
     piece: int
     bit_identical: bool | None = None
 
@@ -105,17 +111,21 @@ def seconds_of(curve: Curve, size: int) -> float:
 def make_plan(curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | None = None) -> Plan:
     """Choose how to batch a model that takes as long as `curve` says, on `slots` runs at a time."""
     if not curve:
-        return Plan((), BATCH, max_rows, 1, slots, 0, 0, max_rows, bit_identical)
+        return Plan((), BATCH, max_rows, 1, slots, 0, 0, 0, max_rows, bit_identical)
     best = max(size / seconds for size, seconds in curve)
     cap, enough = (
         min(max_rows, next(size for size, seconds in curve if size / seconds >= part * best)) for part in (KNEE, ENOUGH)
     )
+    if cap == curve[-1][0]:  # the best that was tried is the largest that was: try more
+        cap = min(max_rows, 2 * cap)
     alone, row = seconds_of(curve, 1), seconds_of(curve, cap) / cap
     # By themselves threads serve slots / alone calls a second; gathered, 1 / (HANDOFF + row / slots).
     at_once = alone <= min(AT_ONCE, slots * HANDOFF + row)
     mode = PARALLEL if at_once else BATCH if cap > 1 else DIRECT
     piece = cap * max(1, int(PIECE / seconds_of(curve, cap)))
-    return Plan(curve, mode, cap, enough, slots, *_on_loop(curve, slots, cap), piece, bit_identical)
+    loop_rows, loop_batch = _on_loop(curve, slots, cap)
+    lone = min(LONE_CALLS, max(1, int(LONE / alone))) if loop_rows else 0
+    return Plan(curve, mode, cap, enough, slots, loop_rows, loop_batch, lone, piece, bit_identical)
 
 
 def _on_loop(curve: Curve, slots: int, cap: int) -> tuple[int, int]:
@@ -135,11 +145,16 @@ def _on_loop(curve: Curve, slots: int, cap: int) -> tuple[int, int]:
 
 
 def share(waiting: int, running: int, plan: Plan) -> int:
-    """How much of what waits a free slot should take: its equal part of all the work there is, and no more than fits.
+    """How much of what waits a free slot should take.
 
-    Without this the first slot takes everything, and the others run the crumbs that come in meanwhile.
+    Its equal part of all the work there is, and no more than fits: otherwise the first slot takes everything, and the
+    others run the crumbs that come in meanwhile. But all of it where that takes hardly longer than the part.
     """
-    return max(1, min(plan.cap, -(-(waiting + running) // plan.slots)))
+    part = max(1, min(plan.cap, -(-(waiting + running) // plan.slots)))
+    whole = min(plan.cap, waiting)
+    if part < whole and plan.curve and seconds_of(plan.curve, whole) <= HARDLY * seconds_of(plan.curve, part):
+        return whole
+    return part
 
 
 def opens(waiting: int, running: int, active: int, plan: Plan) -> bool:

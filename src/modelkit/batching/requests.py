@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import logging
 from collections.abc import Iterable
 from concurrent import futures
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 from modelkit.model import Outputs
 from modelkit.signature import Feeds
 
-# Queued; its thread woken to lead, with a slot; its thread leading, with a slot; in a batch that another thread runs;
-# answered; given up by its caller.
-WAITING, PROMOTED, LEADING, RUNNING, DONE, DEAD = "waiting", "promoted", "leading", "running", "done", "dead"
+# Not queued; queued; its thread woken to lead, with a slot for it; in a batch that is run; answered; given up by its
+# caller.
+NEW, WAITING, PROMOTED, RUNNING, DONE, DEAD = "new", "waiting", "promoted", "running", "done", "dead"
 
 Waiter = _thread.LockType | futures.Future[Any] | asyncio.Future[Outputs]
 Key = tuple[object, ...]
@@ -51,7 +52,7 @@ class Request:
         self.arrived = 0.0
         self.pick: str | None = None  # the output that a Future of `submit` gives; None for all of them
         self.waiter: Waiter | None = None
-        self.state = WAITING
+        self.state = NEW
         self.answer: Outputs | None = None
         self.error: BaseException | None = None
 
@@ -63,15 +64,18 @@ class Request:
 
 
 def deliver(requests: Iterable[Request]) -> None:
-    """Wake the callers of requests that are done; event loops once each, however many of the requests are theirs."""
+    """Wake the callers of requests that are done; event loops once each, however many of the requests are theirs.
+
+    May be done twice. The Futures of `submit` run their callbacks here.
+    """
     loops: dict[asyncio.AbstractEventLoop, list[Request]] = {}
-    submitted = []
     for request in requests:
         waiter = request.waiter
         if isinstance(waiter, _thread.LockType):
-            waiter.release()
+            if waiter.locked():
+                waiter.release()
         elif isinstance(waiter, futures.Future):
-            submitted.append(request)
+            _resolve([request])
         elif waiter is not None:
             loops.setdefault(waiter.get_loop(), []).append(request)
     for loop, theirs in loops.items():
@@ -79,7 +83,6 @@ def deliver(requests: Iterable[Request]) -> None:
             loop.call_soon_threadsafe(_resolve, theirs)
         except RuntimeError:  # the loop was closed, and its tasks with it
             continue
-    _resolve(submitted)  # last, for it runs the callbacks that were added to the Futures
 
 
 def _resolve(requests: list[Request]) -> None:
@@ -87,8 +90,11 @@ def _resolve(requests: list[Request]) -> None:
         future: Any = request.waiter
         if future.done():
             continue
-        if request.error is not None:
-            future.set_exception(request.error)
-        else:
-            answer = request.result()
-            future.set_result(answer if request.pick is None else answer[request.pick])
+        try:
+            if request.error is not None:
+                future.set_exception(request.error)
+            else:
+                answer = request.result()
+                future.set_result(answer if request.pick is None else answer[request.pick])
+        except BaseException:  # a callback that was added to the Future; as there, an Exception does not even come here
+            logging.getLogger("modelkit").exception("a callback of a Future of submit failed")

@@ -7,23 +7,21 @@ the two is thrown its CancelledError at the yield, which concerns nobody else.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
 
-from modelkit.batching.isolation import Outcome, rows_of, split
-from modelkit.batching.lane import OBSERVE, Lane, clock
+from modelkit.batching.isolation import Outcome, is_interrupt, rows_of, split
+from modelkit.batching.lane import Lane, Turn, clock
 from modelkit.batching.policy import LOOP
 from modelkit.batching.requests import Key, Request
 from modelkit.cast import quick_cast
-from modelkit.errors import ClosedError, DeadlineExceeded, SignatureError
+from modelkit.errors import ClosedError, DeadlineExceeded
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Feeds, Signature
-
-LONE = 31  # calls that a loop runs one by one before it looks again whether others would join in
-
 
 Costs = Callable[[Feeds], int]
 
@@ -31,17 +29,17 @@ Costs = Callable[[Feeds], int]
 class TickBatch:
     """Calls of one tick that can share a batch. After the flush, each has its place in one of the last three."""
 
-    __slots__ = ("answers", "arrived", "calls", "flushed", "outcomes", "outputs", "requests", "special")
+    __slots__ = ("answers", "calls", "flushed", "outcomes", "outputs", "requests", "special", "waiters")
 
     def __init__(self, outputs: tuple[str, ...]) -> None:
         self.outputs = outputs
         self.calls: list[Any] = []  # feeds; in a batch of rows, arrays of one row that are checked at the flush
         self.special: dict[int, Call | None] = {}  # calls with a deadline or a priority; None for one to leave out
-        self.arrived = clock()
         self.answers: list[Outputs] = []  # to the first rows of a batch of rows, in order
         self.outcomes: dict[int, Outcome] = {}  # of the other calls, by place
         self.requests: dict[int, Request] = {}  # where calls were queued instead
         self.flushed = False
+        self.waiters: deque[tuple[int, Future[None]]] = deque()  # tasks that came back before their rows were run
 
 
 class Tick:
@@ -51,19 +49,20 @@ class Tick:
     many calls are still run at once, without looking for company: the last tick had only one.
     """
 
-    __slots__ = ("_block", "_costs", "_flushes", "_lane", "_open", "_signature", "calls", "lone", "loop", "rows")
+    __slots__ = ("_block", "_costs", "_going", "_lane", "_open", "_signature", "_todo", "calls", "lone", "loop", "rows")
 
     def __init__(self, loop: AbstractEventLoop, lane: Lane, signature: Signature, costs: Costs | None) -> None:
         self.loop = loop
         self.lone = 0
         self.calls: dict[Key, TickBatch] = {}
         self.rows: dict[tuple[str, ...], TickBatch] = {}
-        self._open = False
+        self._open = False  # whether a flush is to come
+        self._todo: deque[TickBatch] = deque()  # batches of rows that are not all run
+        self._going = False  # whether `_go_on` is to come
         self._lane = lane
         self._signature = signature
         self._block: Any = signature.block  # there are rows only where there is one
         self._costs = costs
-        self._flushes = 0
 
     def begin(self, batches: dict[Any, TickBatch], key: Key, outputs: tuple[str, ...]) -> TickBatch:
         """The batch for the first call of its kind in this tick."""
@@ -85,71 +84,106 @@ class Tick:
     def _flush(self) -> None:
         rows, calls = self.rows, self.calls
         self.rows, self.calls, self._open = {}, {}, False
-        asked = 0
-        for batches, serve in ((rows, self._serve_rows), (calls, self._serve)):
-            for batch in batches.values():
-                asked += len(batch.calls)
-                try:
-                    serve(batch)
-                except BaseException:
-                    batch.flushed = True  # its tasks then queue their calls one by one
-                    raise
-        self.lone = LONE if asked == 1 else 0
+        alone = sum(len(batch.calls) for batches in (rows, calls) for batch in batches.values()) == 1
+        self.lone = self._lane.plan.lone if alone else 0
+        for batch in rows.values():
+            self._refuse_excess(batch)
+            self._todo.append(batch)
+        try:
+            for batch in calls.values():
+                self._serve(batch)
+        finally:  # whatever comes up: tasks that were not served queue their calls themselves
+            for batch in calls.values():
+                self._end(batch)
+        if not self._going:
+            self._go_on()
 
-    def _serve_rows(self, batch: TickBatch) -> None:
-        """Check single rows all at once and run them; where anything is out of the ordinary, one by one."""
-        lane, (name, _, rule) = self._lane, self._block
-        plan, parallel, done, count = lane.plan, lane.parallel, len(batch.answers), len(batch.calls)
-        rows = batch.calls if count <= plan.loop_batch else batch.calls[done : done + plan.loop_batch]
-        if count <= plan.loop_rows and not batch.special and (parallel or lane.hold(len(rows))):
-            start = clock()
-            try:
-                block = np.concatenate(rows)
-                if quick_cast(block, rule) is not None:
-                    batch.answers += split(lane.run({name: block}, batch.outputs), [1] * len(rows))
-            except Exception:  # noqa: BLE001, S110 - it is found out below whose it is
-                pass
-            finally:
-                self._count(len(batch.answers) - done, len(rows), clock() - start, queued=not parallel)
-            if len(batch.answers) == done + len(rows):
-                if len(batch.answers) < count:
-                    self._serve_rest(batch)
-                return
-        self._look_into(batch, done)
-        self._serve(batch)
+    def _refuse_excess(self, batch: TickBatch) -> None:
+        """Refuse rows for which there is no room behind those that wait already."""
+        lane, ahead = self._lane, sum(len(other.calls) - len(other.answers) for other in self._todo)
+        room = max(0, lane.max_queue - ahead)
+        if lane.block or len(batch.calls) <= room:
+            return
+        with lane.lock:
+            lane.tally.shed += len(batch.calls) - room
+        for place in range(room, len(batch.calls)):
+            batch.outcomes[place] = lane.overloaded(ahead + room)
+        del batch.calls[room:]
 
-    def _serve_rest(self, batch: TickBatch) -> None:
-        """Go on with a batch that is larger than one run, at once or after the loop's other tasks had their turn."""
-        if clock() - batch.arrived < LOOP:
-            self._serve_rows(batch)
-        else:
-            batch.arrived = clock()
-            self.loop.call_soon(self._serve_rows, batch)
+    def _go_on(self) -> None:
+        """Serve batches of rows in the order in which they came, with turns for the loop's other tasks in between."""
+        begun, self._going = clock(), False
+        try:
+            while self._todo:
+                batch = self._todo[0]
+                if not batch.calls or not self._serve_slice(batch):
+                    self._look_into(batch)
+                    self._serve(batch)
+                elif len(batch.answers) < len(batch.calls):
+                    self._wake(batch)
+                    if clock() - begun > LOOP:
+                        self._going = True
+                        self.loop.call_soon(self._go_on)
+                        return
+                    continue
+                self._end(self._todo.popleft())
+        except BaseException:
+            while self._todo:
+                self._end(self._todo.popleft())
+            raise
 
-    def _look_into(self, batch: TickBatch, start: int) -> None:
-        """Coerce rows one by one, and leave out those that do not fit."""
+    def _end(self, batch: TickBatch) -> None:
+        batch.flushed = True
+        self._wake(batch)
+
+    def _wake(self, batch: TickBatch) -> None:
+        while batch.waiters and (batch.flushed or batch.waiters[0][0] < len(batch.answers)):
+            _, future = batch.waiters.popleft()
+            if not future.done():
+                future.set_result(None)
+
+    def _serve_slice(self, batch: TickBatch) -> bool:
+        """Answer the next rows of a batch in one run; false where that cannot be done here, or failed."""
+        lane, plan, done, count = self._lane, self._lane.plan, len(batch.answers), len(batch.calls)
+        if batch.special or count > plan.loop_rows:
+            return False
+        rows = batch.calls if count <= plan.loop_batch and not done else batch.calls[done : done + plan.loop_batch]
+        turn, start = Turn(), clock()
+        try:
+            if not (lane.parallel or lane.hold(turn, len(rows))):
+                return False
+            name, _, rule = self._block
+            block = np.concatenate(rows)
+            if quick_cast(block, rule) is None:
+                return False
+            batch.answers += split(lane.run({name: block}, batch.outputs), [1] * len(rows))
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            return False  # it is found out whose it is when they are run one by one
+        finally:
+            self._count(turn, len(batch.answers) - done, len(rows), clock() - start)
+        return True
+
+    def _look_into(self, batch: TickBatch) -> None:
+        """Coerce rows that are not answered one by one, and leave out those that do not fit."""
         for place, row in enumerate(batch.calls):
-            if place < start:
+            if place < len(batch.answers):
                 batch.special[place] = None
                 continue
             try:
                 batch.calls[place] = self._signature.coerce(row)
-            except SignatureError as error:
+            except Exception as error:  # noqa: BLE001 - it is raised by the task that sent the row
                 batch.outcomes[place] = error
                 batch.special[place] = None
 
-    def _count(self, calls: int, size: int, seconds: float, *, queued: bool) -> None:
+    def _count(self, turn: Turn, calls: int, size: int, seconds: float) -> None:
         lane = self._lane
-        if queued:
-            lane.let_go(size, seconds, calls, "tick")
-            return
-        self._flushes += 1
-        with lane.lock:
-            lane.tally.calls += calls
-            lane.tally.batch(size, "tick")
-            lane.tally.answered(seconds, calls)
-            if self._flushes & OBSERVE == 0:
-                lane.observe(size, seconds)
+        if turn.holds:
+            lane.let_go(turn, seconds, calls, "tick")
+        elif calls:
+            with lane.lock:
+                lane.count(size, seconds, calls, "tick")
 
     def _serve(self, batch: TickBatch) -> None:
         """Run the batch here, if that holds the loop up no longer than it may; queue it for threads otherwise."""
@@ -158,18 +192,16 @@ class Tick:
         if batch.special:
             places = [i for i in places if batch.special.get(i, PLAIN) is not None]
             calls = [calls[i] for i in places]
-        sizes = [rows_of(feeds) for feeds in calls]
-        size = sum(sizes) if self._costs is None else sum(map(self._costs, calls))
-        parallel = lane.parallel
-        if calls and size <= lane.plan.loop_batch and (parallel or lane.hold(size)):
-            start = clock()
-            try:
-                batch.outcomes.update(zip(places, lane.attempt(calls, sizes, batch.outputs), strict=True))
-            finally:
-                self._count(len(calls), size, clock() - start, queued=not parallel)
-        else:
-            self._queue(batch, places)
-        batch.flushed = True
+        size = sum(map(rows_of if self._costs is None else self._costs, calls))
+        turn, start = Turn(), clock()
+        try:
+            if calls and size <= lane.plan.loop_batch and (lane.parallel or lane.hold(turn, max(1, size))):
+                batch.outcomes.update(zip(places, lane.attempt(calls, size, batch.outputs), strict=True))
+            else:
+                calls = []
+                self._queue(batch, places)
+        finally:
+            self._count(turn, len(calls), size, clock() - start)
 
     def _queue(self, batch: TickBatch, places: Sequence[int]) -> None:
         """Queue calls, but for those too large to be queued whole."""
@@ -189,8 +221,11 @@ class Tick:
 
     def collect(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs | None]:
         """The answer to a call that was not answered by a plain flush; None for a call too large to be queued whole."""
-        while not batch.flushed and place >= len(batch.answers):
-            yield  # the rest of a large batch of rows; or a loop that does not keep the order of call_soon
+        if not batch.flushed and place >= len(batch.answers) and place not in batch.outcomes:
+            # The rest of a large batch of rows; or a loop that does not keep the order of call_soon.
+            future = self.loop.create_future()
+            batch.waiters.append((place, future))
+            yield from future
         if place < len(batch.answers):
             return batch.answers[place]
         if place in batch.outcomes:
@@ -202,12 +237,13 @@ class Tick:
         return None if request is None else (yield from self.wait(request))
 
     def drop(self, batch: TickBatch, place: int) -> None:
-        """The task that called was cancelled: leave its rows out if they have not been run."""
-        batch.special[place] = None
+        """The task that called was cancelled: leave its call out if it can be; one row among many is run anyway."""
         request = batch.requests.get(place)
         if request is not None:
             self._lane.abandon(request)
             return
+        if not batch.flushed and place < len(batch.calls) and type(batch.calls[place]) is dict:
+            batch.special[place] = None
         with self._lane.lock:
             self._lane.tally.abandoned += 1
 
