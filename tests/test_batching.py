@@ -77,7 +77,13 @@ def model_of(fn=double):
 
 
 def one_slot(fn, **options):
-    return mk.Batcher(model_of(fn), plan=make_plan(((1, 3e-3), (8, 4e-3)), 1, 8), **options)
+    return steady(mk.Batcher(model_of(fn), plan=make_plan(((1, 3e-3), (8, 4e-3)), 1, 8), **options))
+
+
+def steady(batcher):
+    """A Batcher that keeps the plan it was given; the functions here take no time, which it would soon find out."""
+    batcher._lane.observe = lambda *_: None
+    return batcher
 
 
 @pytest.fixture(params=[*PLANS])
@@ -382,6 +388,30 @@ def test_what_expires_in_the_queue_is_never_run():
         assert first.result(ROOM) == 0
     assert gate.sizes == [1, 1]
     assert batcher.stats().expired == 3
+
+
+@pytest.mark.parametrize("on", [PARALLEL, BATCH])
+def test_what_expires_before_the_flush_of_its_tick_is_never_run(on):
+    async def main():
+        late = asyncio.ensure_future(batcher.apredict(row(1), deadline=1e-3))
+        on_time = asyncio.ensure_future(batcher.apredict(row(2), deadline=ROOM))
+        await asyncio.sleep(0)
+        over = time.monotonic() + 1e-3
+        while time.monotonic() < over:  # the loop is held up before the flush
+            pass
+        return await asyncio.gather(late, on_time, return_exceptions=True)
+
+    ran = []
+
+    def record(feeds):
+        ran.extend(feeds["x"][:, 0].tolist())
+        return double(feeds)
+
+    with mk.Batcher(model_of(record), plan=PLANS[on]) as batcher:
+        late, on_time = asyncio.run(main())
+    assert isinstance(late, DeadlineExceeded)
+    assert on_time == 4
+    assert ran == [2]
 
 
 def test_a_deadline_that_is_kept_changes_nothing(plan):
@@ -870,7 +900,8 @@ class Tokens(mk.Model):
 
 def test_the_largest_batch_is_one_of_cost_where_the_model_declares_it():
     model = Tokens()
-    with mk.Batcher(model, plan=make_plan(((1, 3e-3), (100, 4e-3)), 1, 100)) as batcher, ThreadPoolExecutor(8) as pool:
+    plan = make_plan(((1, 3e-3), (100, 4e-3)), 1, 100)
+    with steady(mk.Batcher(model, plan=plan)) as batcher, ThreadPoolExecutor(8) as pool:
         first = pool.submit(batcher.predict, row(1))
         model.gate.began_one()
         others = []
@@ -1086,7 +1117,7 @@ def test_outputs_of_a_split_call_that_do_not_fit_together_are_an_error():
     model = mk.FunctionModel(ragged, signature, batchable=True)
     x = np.arange(8, dtype=np.float32).reshape(4, 2)
     for cap in (2, 8):
-        with mk.Batcher(model, plan=make_plan(((1, 3e-3), (cap, 6e-3)), 1, cap)) as batcher:
+        with mk.Batcher(model, max_rows=cap, plan=make_plan(((1, 3e-3), (cap, 6e-3)), 1, cap)) as batcher:
             for ask in (batcher.predict, lambda x, batcher=batcher: batcher.submit(x).result(ROOM)):
                 with pytest.raises(ValueError, match="dimensions"):
                     ask(x)

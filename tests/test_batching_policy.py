@@ -144,6 +144,15 @@ def test_the_largest_batch_grows_while_larger_ones_are_better():
     assert make_plan(curve, 2, 20).cap == 20
 
 
+def test_a_model_that_is_faster_than_it_was_measured_is_so_at_every_size():
+    assert make_plan(learn(straight(1e-3, 1e-4), 1, 1e-5), 2, 1024).cap == make_plan(straight(1e-3, 1e-4), 2, 1024).cap
+
+
+def test_kernels_that_work_on_four_rows_at_a_time_are_given_four():
+    plan = make_plan(((1, 1e-3), (2, 1e-3), (4, 1e-3), (5, 2e-3), (8, 2e-3)), 1, 8)
+    assert [share(waiting, 0, plan) for waiting in (1, 3, 4, 5, 8)] == [1, 3, 4, 4, 8]
+
+
 def test_learning_moves_the_plan():
     curve = straight(1e-3, 1e-6)
     for size in SIZES:

@@ -14,6 +14,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy import ndarray
 
+from modelkit.batching.isolation import Outcome, out_of_memory
 from modelkit.batching.lane import Lane, Turn, clock
 from modelkit.batching.measure import check_stable, golden_feeds, measure
 from modelkit.batching.policy import Curve, Plan, make_plan, stable_size
@@ -164,10 +165,13 @@ class Batcher(Model):
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         lane = self._lane
         if lane.parallel:
-            if next(self._direct) & SAMPLE:
-                return self._run_direct(feeds, outputs, call)
-            start = clock()
-            answer = self._run_direct(feeds, outputs, call)
+            try:
+                if next(self._direct) & SAMPLE:
+                    return self._run_direct(feeds, outputs, call)
+                start = clock()
+                answer = self._run_direct(feeds, outputs, call)
+            except Exception as error:
+                return self._run_again(feeds, outputs, error)
             self._sample(feeds, clock() - start)
             return answer
         size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
@@ -193,6 +197,18 @@ class Batcher(Model):
         if isinstance(outcome, BaseException):
             with lane.lock:
                 lane.tally.failed += 1
+            raise outcome
+        return outcome
+
+    def _run_again(self, feeds: Feeds, outputs: tuple[str, ...], failure: Exception) -> Outputs:
+        """A call that failed alone, in parts if that may help; raises its failure if not."""
+        outcome: Outcome = failure
+        rows = len(feeds[self._first])
+        if out_of_memory(failure) and rows > 1:
+            (outcome,) = self._lane.attempt([feeds], rows, outputs)
+        if isinstance(outcome, BaseException):
+            with self._lane.lock:
+                self._lane.tally.failed += 1
             raise outcome
         return outcome
 
@@ -268,6 +284,8 @@ class Batcher(Model):
             batch = tick.begin(tick.rows, outputs, outputs)
         rows = batch.calls
         place = len(rows)
+        if place >= tick.room:
+            raise tick.refuse()
         rows.append(X)
         try:
             yield

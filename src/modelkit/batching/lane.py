@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from concurrent import futures
 
 from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
-from modelkit.batching.policy import PARALLEL, Plan, learn, make_plan, opens, share
+from modelkit.batching.policy import PARALLEL, Plan, learn, make_plan, opens, seconds_of, share
 from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, WAITING, Key, Request, deliver
 from modelkit.batching.stats import Tally
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded
@@ -26,6 +26,7 @@ from modelkit.model import Outputs
 from modelkit.signature import Feeds
 
 IDLE = 0.05  # seconds after which a runner without work ends
+SLOW = 2e-4  # seconds of a run beside which learning from it is cheap
 OBSERVE = 7  # one run in eight is learned from, those whose number ends in three zero bits
 LEARN, RELEARN = 4, 32  # runs of about one size after which the fastest of them is believed: of a new size, and a known
 clock = time.monotonic
@@ -338,9 +339,9 @@ class Lane:
         return True
 
     def _time(self, size: int, seconds: float) -> None:
-        """Learn from one run in eight, and from each while little is known."""
+        """Learn from one run in eight, and from each where that is cheap or little is known."""
         self._timed += 1
-        if self._timed & OBSERVE == 0 or len(self._curve) < LEARN:
+        if self._timed & OBSERVE == 0 or seconds > SLOW or len(self._curve) < LEARN:
             self.observe(size, seconds)
 
     def observe(self, size: int, seconds: float) -> None:
@@ -351,7 +352,9 @@ class Lane:
             fastest, of_size = seconds, size
         self._seen[bits] = fastest, of_size, count + 1
         known = any(at.bit_length() == bits for at, _ in self._curve)
-        if count + 1 >= (RELEARN if known else LEARN) or not self._curve:
+        # Nothing makes a run faster than the model is, so a faster one is believed at once.
+        faster = known and seconds < 0.9 * seconds_of(self._curve, size)
+        if faster or count + 1 >= (RELEARN if known else LEARN) or not self._curve:
             del self._seen[bits]
             self._curve = learn(self._curve, of_size, fastest)
             self._replan()
@@ -421,11 +424,17 @@ class Lane:
                 done = turn.done
                 following = Turn()
                 # A runner whose Futures may run their callbacks lets another one go on meanwhile.
-                if own is None and not any(isinstance(request.waiter, futures.Future) for request in done):
+                turn.holds = False
+                self._active -= 1
+                if (
+                    own is None
+                    and self.waiting
+                    and opens(self.waiting, self._running, self._active, self.plan)
+                    and not any(isinstance(request.waiter, futures.Future) for request in done)
+                ):
+                    self._active += 1
+                    turn.holds = True
                     self._seal(following, None, "slot")
-                if not following.batch and not following.done:
-                    turn.holds = False
-                    self._active -= 1
                 starts = self._dispatch()
             deliver(request for request in done if request is not own)
             turn.batch, turn.done = following.batch, following.done

@@ -34,6 +34,12 @@ def resized(feeds: Feeds, rows: int) -> Feeds:
     return {name: feed[at] for name, feed in feeds.items()}
 
 
+def sizes_up_to(most: int) -> list[int]:
+    """1, 2, 4, 5, 8, 9, 16, 17, ...: the powers of two, and what one row more costs, up to where steps matter."""
+    sizes = [1 << power for power in range(most.bit_length())]
+    return sorted({*sizes, *(size + 1 for size in sizes if 4 <= size <= 32 and size < most)})
+
+
 def measure(
     run: Run, signature: Signature, rows: Feeds, max_rows: int, costs: Callable[[Feeds], int] | None
 ) -> tuple[Curve, bool]:
@@ -45,8 +51,8 @@ def measure(
         run({name: feed[i : i + 1] for name, feed in few.items()}, outputs)
         for i in range(len(next(iter(few.values()))))
     ]
-    points, identical, best, dull, size = list[tuple[int, float]](), True, 0.0, 0, 1
-    while size <= max_rows:
+    points, identical, best, dull = list[tuple[int, float]](), True, 0.0, 0
+    for size in sizes_up_to(max_rows):
         feeds = resized(rows, size)
         fastest, spent, times = np.inf, 0.0, 0
         while times < TIMES or (spent < ENOUGH and times < 20):
@@ -63,9 +69,8 @@ def measure(
         speed = points[-1][0] / fastest
         dull = 0 if speed > GAIN * best else dull + 1
         best = max(best, speed)
-        if dull == 2 or clock() + 2 * TIMES * fastest > end:
+        if dull == 4 or clock() + 2 * TIMES * fastest > end:
             break
-        size *= 2
     return tuple(points), identical
 
 

@@ -23,8 +23,8 @@ LOOP = 2e-3
 # A large call is run in pieces of about so many seconds, between which others get their turn.
 PIECE = 5e-3
 # The batch need not grow further once it gives this part of the best throughput; and so much is good enough for a
-# second batch beside one that runs.
-KNEE, ENOUGH = 0.95, 0.8
+# batch beside one that runs, and on an event loop, where large batches push the loop's own data out of the cache.
+KNEE, ENOUGH = 0.95, 0.9
 # A call of a thread that takes longer is worth the order of a queue, whatever the model.
 AT_ONCE = 5e-4
 EVERYTHING = 1 << 62
@@ -116,22 +116,30 @@ def make_plan(curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | 
     cap, enough = (
         min(max_rows, next(size for size, seconds in curve if size / seconds >= part * best)) for part in (KNEE, ENOUGH)
     )
-    if cap == curve[-1][0]:  # the best that was tried is the largest that was: try more
+    if _grows(curve, cap):
         cap = min(max_rows, 2 * cap)
     alone, row = seconds_of(curve, 1), seconds_of(curve, cap) / cap
     # By themselves threads serve slots / alone calls a second; gathered, 1 / (HANDOFF + row / slots).
     at_once = alone <= min(AT_ONCE, slots * HANDOFF + row)
     mode = PARALLEL if at_once else BATCH if cap > 1 else DIRECT
     piece = cap * max(1, int(PIECE / seconds_of(curve, cap)))
-    loop_rows, loop_batch = _on_loop(curve, slots, cap)
+    loop_rows, loop_batch = _on_loop(curve, slots, cap, enough)
     lone = min(LONE_CALLS, max(1, int(LONE / alone))) if loop_rows else 0
     return Plan(curve, mode, cap, enough, slots, loop_rows, loop_batch, lone, piece, bit_identical)
 
 
-def _on_loop(curve: Curve, slots: int, cap: int) -> tuple[int, int]:
+def _grows(curve: Curve, cap: int) -> bool:
+    """Whether larger batches than were tried may be better: the largest was, by more than chance."""
+    if cap != curve[-1][0] or len(curve) == 1:
+        return cap == curve[-1][0]
+    (before, its), (last, seconds) = curve[-2:]
+    return last / seconds > 1.1 * before / its
+
+
+def _on_loop(curve: Curve, slots: int, cap: int, enough: int) -> tuple[int, int]:
     """How much an event loop had better run by itself than share out over threads, and how much of it at a time."""
     sizes = sorted({1, cap, *(size for size, _ in curve if size < cap)})
-    batch = max((size for size in sizes if seconds_of(curve, size) <= LOOP), default=0)
+    batch = max((size for size in sizes if size <= enough and seconds_of(curve, size) <= LOOP), default=0)
     threads = max(2, slots)  # one more than the loop's own, if only to keep the loop free
     if batch and seconds_of(curve, batch) / batch * (1 - 1 / threads) <= HOP_CALL:
         return EVERYTHING, batch
@@ -151,10 +159,20 @@ def share(waiting: int, running: int, plan: Plan) -> int:
     others run the crumbs that come in meanwhile. But all of it where that takes hardly longer than the part.
     """
     part = max(1, min(plan.cap, -(-(waiting + running) // plan.slots)))
-    whole = min(plan.cap, waiting)
-    if part < whole and plan.curve and seconds_of(plan.curve, whole) <= HARDLY * seconds_of(plan.curve, part):
-        return whole
-    return part
+    whole = max(1, min(plan.cap, waiting))
+    if not plan.curve:
+        return part
+    if part < whole and seconds_of(plan.curve, whole) <= HARDLY * seconds_of(plan.curve, part):
+        part = whole
+    return _even(plan.curve, min(part, whole))
+
+
+def _even(curve: Curve, size: int) -> int:
+    """The size, or a smaller one that was measured to be much better: kernels work on 4 or 8 rows at a time."""
+    speed = size / seconds_of(curve, size)
+    smaller = [(at / seconds, at) for at, seconds in curve if at < size]
+    fastest, at = max(smaller, default=(0.0, size))
+    return at if fastest > HARDLY * speed else size
 
 
 def opens(waiting: int, running: int, active: int, plan: Plan) -> bool:
@@ -173,12 +191,15 @@ def learn(curve: Curve, size: int, fastest: float) -> Curve:
     """The curve after several runs of about that size, of which the fastest took so long.
 
     A run is slower than the model whenever something else has the processor or the interpreter lock, and never faster.
+    So where it was faster than the curve says, the curve was measured on a busy machine, and all of it is scaled down.
     """
     if all(not near / 2 < size < near * 2 for near, _ in curve):
         return tuple(sorted((*curve, (size, fastest))))
     at = min(range(len(curve)), key=lambda i: abs(curve[i][0] - size))
-    near, seconds = curve[at]
-    return (*curve[:at], (near, seconds * fastest / max(seconds_of(curve, size), 1e-9)), *curve[at + 1 :])
+    ratio = fastest / max(seconds_of(curve, size), 1e-9)
+    return tuple(
+        (near, seconds * ratio if ratio < 1 or i == at else seconds) for i, (near, seconds) in enumerate(curve)
+    )
 
 
 def stable_size(plan: Plan, max_rows: int) -> tuple[Plan, int]:

@@ -16,10 +16,10 @@ import numpy as np
 
 from modelkit.batching.isolation import Outcome, is_interrupt, rows_of, split
 from modelkit.batching.lane import Lane, Turn, clock
-from modelkit.batching.policy import LOOP
+from modelkit.batching.policy import EVERYTHING, LOOP
 from modelkit.batching.requests import Key, Request
 from modelkit.cast import quick_cast
-from modelkit.errors import ClosedError, DeadlineExceeded
+from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Feeds, Signature
 
@@ -49,7 +49,20 @@ class Tick:
     many calls are still run at once, without looking for company: the last tick had only one.
     """
 
-    __slots__ = ("_block", "_costs", "_going", "_lane", "_open", "_signature", "_todo", "calls", "lone", "loop", "rows")
+    __slots__ = (
+        "_block",
+        "_costs",
+        "_going",
+        "_lane",
+        "_open",
+        "_signature",
+        "_todo",
+        "calls",
+        "lone",
+        "loop",
+        "room",
+        "rows",
+    )
 
     def __init__(self, loop: AbstractEventLoop, lane: Lane, signature: Signature, costs: Costs | None) -> None:
         self.loop = loop
@@ -61,6 +74,7 @@ class Tick:
         self._going = False  # whether `_go_on` is to come
         self._lane = lane
         self._signature = signature
+        self.room = EVERYTHING if lane.block else lane.max_queue  # for rows that are not in a batch yet
         self._block: Any = signature.block  # there are rows only where there is one
         self._costs = costs
 
@@ -86,9 +100,7 @@ class Tick:
         self.rows, self.calls, self._open = {}, {}, False
         alone = sum(len(batch.calls) for batches in (rows, calls) for batch in batches.values()) == 1
         self.lone = self._lane.plan.lone if alone else 0
-        for batch in rows.values():
-            self._refuse_excess(batch)
-            self._todo.append(batch)
+        self._todo.extend(rows.values())
         try:
             for batch in calls.values():
                 self._serve(batch)
@@ -98,17 +110,16 @@ class Tick:
         if not self._going:
             self._go_on()
 
-    def _refuse_excess(self, batch: TickBatch) -> None:
-        """Refuse rows for which there is no room behind those that wait already."""
-        lane, ahead = self._lane, sum(len(other.calls) - len(other.answers) for other in self._todo)
-        room = max(0, lane.max_queue - ahead)
-        if lane.block or len(batch.calls) <= room:
-            return
-        with lane.lock:
-            lane.tally.shed += len(batch.calls) - room
-        for place in range(room, len(batch.calls)):
-            batch.outcomes[place] = lane.overloaded(ahead + room)
-        del batch.calls[room:]
+    def refuse(self) -> Overloaded:
+        """The error for a row that finds no room behind those that wait on this loop."""
+        with self._lane.lock:
+            self._lane.tally.shed += 1
+        return self._lane.overloaded(self._lane.max_queue)
+
+    def _make_room(self) -> None:
+        """How many rows the next batch may have: what the queue may hold, less what waits already."""
+        waiting = sum(len(batch.calls) - len(batch.answers) for batch in self._todo)
+        self.room = EVERYTHING if self._lane.block else max(0, self._lane.max_queue - waiting)
 
     def _go_on(self) -> None:
         """Serve batches of rows in the order in which they came, with turns for the loop's other tasks in between."""
@@ -116,7 +127,7 @@ class Tick:
         try:
             while self._todo:
                 batch = self._todo[0]
-                if not batch.calls or not self._serve_slice(batch):
+                if not self._serve_slice(batch):
                     self._look_into(batch)
                     self._serve(batch)
                 elif len(batch.answers) < len(batch.calls):
@@ -124,13 +135,15 @@ class Tick:
                     if clock() - begun > LOOP:
                         self._going = True
                         self.loop.call_soon(self._go_on)
-                        return
+                        break
                     continue
                 self._end(self._todo.popleft())
         except BaseException:
             while self._todo:
                 self._end(self._todo.popleft())
             raise
+        finally:
+            self._make_room()
 
     def _end(self, batch: TickBatch) -> None:
         batch.flushed = True
@@ -190,6 +203,7 @@ class Tick:
         lane, calls = self._lane, batch.calls
         places: Sequence[int] = range(len(calls))
         if batch.special:
+            self._leave_out_late(batch)
             places = [i for i in places if batch.special.get(i, PLAIN) is not None]
             calls = [calls[i] for i in places]
         size = sum(map(rows_of if self._costs is None else self._costs, calls))
@@ -202,6 +216,17 @@ class Tick:
                 self._queue(batch, places)
         finally:
             self._count(turn, len(calls), size, clock() - start)
+
+    def _leave_out_late(self, batch: TickBatch) -> None:
+        now = clock()
+        for place, call in batch.special.items():
+            if call is not None and call.deadline is not None and call.deadline <= now:
+                batch.outcomes[place] = DeadlineExceeded(
+                    "the deadline passed before the rows were run", deadline=call.deadline
+                )
+                batch.special[place] = None
+                with self._lane.lock:
+                    self._lane.tally.expired += 1
 
     def _queue(self, batch: TickBatch, places: Sequence[int]) -> None:
         """Queue calls, but for those too large to be queued whole."""
