@@ -36,7 +36,7 @@ PLANS = {
     # One whose rows are no cheaper in company.
     DIRECT: make_plan(((1, 3e-3), (2, 6e-3), (4, 12e-3)), 2, 64),
     # One that an event loop runs by itself, but threads wait for.
-    "on the loop": make_plan(((1, 2e-4), (8, 3e-4)), 2, 8),
+    "on the loop": make_plan(((1, 1e-4), (16, 1.4e-4)), 2, 16),
 }
 
 

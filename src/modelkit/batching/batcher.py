@@ -170,7 +170,7 @@ class Batcher(Model):
                     return self._run_direct(feeds, outputs, call)
                 start = clock()
                 answer = self._run_direct(feeds, outputs, call)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised again where it cannot be helped
                 return self._run_again(feeds, outputs, error)
             self._sample(feeds, clock() - start)
             return answer
@@ -336,7 +336,7 @@ class Batcher(Model):
         """Run the only call of an event loop in its thread; None where that would hold the loop up."""
         lane = self._lane
         size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
-        if size > lane.plan.loop_batch:
+        if size > max(1, lane.plan.loop_batch):
             return None
         if lane.parallel:
             return self._run(feeds, outputs, call)

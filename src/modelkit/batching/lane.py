@@ -63,6 +63,7 @@ class Lane:
         self._queues: tuple[dict[Key, deque[Request]], dict[Key, deque[Request]]] = ({}, {})  # by priority
         self.waiting = 0  # the size of what is queued
         self._running = 0  # the size of what is run
+        self._usual = 1.0  # the mean of both together
         self._active = 0
         self._parked: list[_thread.LockType] = []  # runners without work
         self._room: deque[_thread.LockType] = deque()  # threads in `submit` that wait for it
@@ -73,7 +74,7 @@ class Lane:
     def hold(self, turn: Turn, size: int) -> bool:
         """Take a slot to run so much in this thread, if nobody waits; `let_go` returns it."""
         with self.lock:
-            if self.waiting or self.closed or not opens(size, self._running, self._active, self.plan):
+            if self.waiting or self.closed or not self._opens(size):
                 return False
             self._active += 1
             self._running += size
@@ -111,7 +112,7 @@ class Lane:
             with self.lock:
                 self._admit(request, admitted=admitted)
                 starts = 0
-                if not self.waiting and opens(request.size, self._running, self._active, self.plan):
+                if not self.waiting and self._opens(request.size):
                     self._active += 1
                     turn.holds = True
                     self._seal(turn, request, "idle")
@@ -191,6 +192,9 @@ class Lane:
 
     # Decisions, under the lock.
 
+    def _opens(self, size: int) -> bool:
+        return opens(size, self._running, self._active, self._usual, self.plan)
+
     def _full(self, size: int) -> bool:
         return self.waiting > 0 and self.waiting + size > self.max_queue
 
@@ -268,6 +272,7 @@ class Lane:
             if queue is None:
                 return
             first = queue[0]
+        self._usual += ((self.waiting + self._running) - self._usual) / 8
         room = share(self.waiting + size, self._running - size, self.plan)
         for queues in self._queues:
             queue = queues.get(first.key, deque())
@@ -303,7 +308,7 @@ class Lane:
     def _dispatch(self) -> int:
         """Give free slots to those who have waited longest, while there is work; returns how many runners to start."""
         starts = 0
-        while self.waiting > 0 and opens(self.waiting, self._running, self._active, self.plan):
+        while self.waiting > 0 and self._opens(self.waiting):
             queue = self._oldest()
             if queue is None:
                 break
@@ -429,7 +434,7 @@ class Lane:
                 if (
                     own is None
                     and self.waiting
-                    and opens(self.waiting, self._running, self._active, self.plan)
+                    and self._opens(self.waiting)
                     and not any(isinstance(request.waiter, futures.Future) for request in done)
                 ):
                     self._active += 1

@@ -55,7 +55,9 @@ class Tick:
         "_going",
         "_lane",
         "_open",
+        "_queued",
         "_signature",
+        "_ticks_alone",
         "_todo",
         "calls",
         "lone",
@@ -70,6 +72,8 @@ class Tick:
         self.calls: dict[Key, TickBatch] = {}
         self.rows: dict[tuple[str, ...], TickBatch] = {}
         self._open = False  # whether a flush is to come
+        self._queued = 0  # calls that wait for threads
+        self._ticks_alone = 0  # ticks in a row that had one call, and nothing queued
         self._todo: deque[TickBatch] = deque()  # batches of rows that are not all run
         self._going = False  # whether `_go_on` is to come
         self._lane = lane
@@ -99,7 +103,9 @@ class Tick:
         rows, calls = self.rows, self.calls
         self.rows, self.calls, self._open = {}, {}, False
         alone = sum(len(batch.calls) for batches in (rows, calls) for batch in batches.values()) == 1
-        self.lone = self._lane.plan.lone if alone else 0
+        self._ticks_alone = self._ticks_alone + 1 if alone and not self._queued else 0
+        plan = self._lane.plan
+        self.lone = plan.lone if self._ticks_alone >= plan.lone_ticks else 0
         self._todo.extend(rows.values())
         try:
             for batch in calls.values():
@@ -278,12 +284,14 @@ class Tick:
         timer = None
         if request.deadline is not None:
             timer = self.loop.call_later(max(0.0, request.deadline - clock()), self._expire, request)
+        self._queued += 1
         try:
             answer: Outputs = yield from future
         except BaseException:
             self._lane.abandon(request)
             raise
         finally:
+            self._queued -= 1
             if timer is not None:
                 timer.cancel()
         return answer
