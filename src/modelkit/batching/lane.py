@@ -66,6 +66,7 @@ class Lane:
         self._usual = 1.0  # the mean of both together
         self._active = 0
         self._parked: list[_thread.LockType] = []  # runners without work
+        self._returning = 0  # runners that are about to look for work
         self._room: deque[_thread.LockType] = deque()  # threads in `submit` that wait for it
         self._closers: list[_thread.LockType] = []  # threads in `close`
 
@@ -320,11 +321,14 @@ class Lane:
                 waiter.release()
                 continue
             self._active += 1
+            # A runner takes its part when it wakes, and sees then whether there is work for another.
             if self._parked:
                 self._parked.pop().release()
+            elif self._returning:
+                self._active -= 1
             else:
                 starts += 1
-            break  # a runner takes its part when it wakes, and sees then whether there is work for another
+            break
         if not self._active:
             while self._closers:
                 self._closers.pop().release()
@@ -387,14 +391,23 @@ class Lane:
                 # Not a daemon: the interpreter waits for it at exit, and so for all that was admitted.
                 threading.Thread(target=self._runner, name="modelkit-batcher").start()
             except RuntimeError:  # no thread can be started, or the interpreter is shutting down
-                self._work()
+                turn = Turn()
+                turn.holds = True
+                self._work(turn)
 
     def _runner(self) -> None:
         """A thread that runs batches, and ends when there have been none for a while. It is started with a slot."""
+        turn = Turn()
+        turn.runner = turn.holds = True
         while True:
-            self._work()
+            self._work(turn)
             lock = _locked()
             with self.lock:
+                self._returning -= turn.returning
+                turn.returning, turn.holds = False, True
+                if self.waiting and self._opens(self.waiting):
+                    self._active += 1
+                    continue
                 self._parked.append(lock)
             if not lock.acquire(timeout=IDLE):
                 with self.lock:
@@ -402,10 +415,8 @@ class Lane:
                         self._parked.remove(lock)
                         return
 
-    def _work(self) -> None:
+    def _work(self, turn: Turn) -> None:
         """Run batches until there are none, with a slot that was given to this thread."""
-        turn = Turn()
-        turn.holds = True
         with self.lock:
             self._seal(turn, None, "slot")
             starts = self._dispatch()
@@ -428,18 +439,18 @@ class Lane:
                 turn.batch = []
                 done = turn.done
                 following = Turn()
-                # A runner whose Futures may run their callbacks lets another one go on meanwhile.
                 turn.holds = False
                 self._active -= 1
-                if (
-                    own is None
-                    and self.waiting
-                    and self._opens(self.waiting)
-                    and not any(isinstance(request.waiter, futures.Future) for request in done)
-                ):
-                    self._active += 1
-                    turn.holds = True
-                    self._seal(following, None, "slot")
+                # A runner goes on itself, or will look for work soon; but not one with Futures, whose callbacks may
+                # take long.
+                if own is None and not any(isinstance(request.waiter, futures.Future) for request in done):
+                    if self.waiting and self._opens(self.waiting):
+                        self._active += 1
+                        turn.holds = True
+                        self._seal(following, None, "slot")
+                    elif turn.runner:
+                        turn.returning = True
+                        self._returning += 1
                 starts = self._dispatch()
             deliver(request for request in done if request is not own)
             turn.batch, turn.done = following.batch, following.done
@@ -508,14 +519,17 @@ class Lane:
 
 
 class Turn:
-    """What a thread that leads owes to others: its slot, the batch it runs, and those it has to tell."""
+    """What a thread that leads owes to others: its slot, the batch it runs, and those it has to tell.
 
-    __slots__ = ("batch", "done", "holds", "size")
+    A `runner` that is `returning` has no slot and looks for work next.
+    """
+
+    __slots__ = ("batch", "done", "holds", "returning", "runner", "size")
 
     def __init__(self) -> None:
         self.batch: list[Request] = []
         self.done: list[Request] = []
-        self.holds = False
+        self.holds = self.runner = self.returning = False
         self.size = 0  # of what is run without a Request
 
 

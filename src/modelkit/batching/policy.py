@@ -13,16 +13,12 @@ Curve = tuple[tuple[int, float], ...]
 # Seconds that pass between the end of a batch and a waiting thread at work again, per thread: a wake-up by the
 # kernel and a turn at the interpreter lock. Measured 9 to 15 microseconds on two cores.
 HANDOFF = 12e-6
-# What the way from an event loop to a thread and back costs for each call, in seconds.
-HOP_CALL = 4e-6
-# An event loop that seems to have one caller runs its calls one by one, so many of them or for so long, before it looks
-# again whether there are others. While a call is on a thread others can show themselves, so that is believed at once
-# where a call is short, and after so many ticks where it is long.
-LONE, LONE_CALLS, LONE_TICKS = 2e-4, 31, 8
-# An event loop runs a batch by itself if that takes no longer than this, about what the way to a thread takes.
-INLINE = 1.5e-4
-# It runs more where the way to a thread costs more than it saves; then others of its tasks get their turn. A lone call
-# may take as long.
+# Seconds from an event loop to a thread and back: two wake-ups of a sleeping core, and so much for each call.
+HOP, HOP_CALL = 2.5e-4, 4e-6
+# An event loop whose last tick had a single call runs calls one by one, so many of them or for so long, before it looks
+# again whether there are others to run with them.
+LONE, LONE_CALLS = 2e-4, 31
+# An event loop runs by itself what takes no longer than this; then others of its tasks get their turn.
 LOOP = 2e-3
 # A large call is run in pieces of about so many seconds, between which others get their turn.
 PIECE = 5e-3
@@ -52,7 +48,6 @@ class Plan:
         loop_rows: how much an event loop runs by itself; more goes to threads. 0 for nothing.
         loop_batch: its largest batch; between these its other tasks have their turns.
         lone: calls that an event loop runs one by one while it seems to have one caller.
-        lone_ticks: ticks with one call after which it seems so.
         piece: the most of one large call that is run at once.
         bit_identical: whether a row gave the same bits in every batch size that was tried; None if none was.
     """
@@ -65,7 +60,6 @@ class Plan:
     loop_rows: int
     loop_batch: int
     lone: int
-    lone_ticks: int
     piece: int
     bit_identical: bool | None = None
 
@@ -117,7 +111,7 @@ def seconds_of(curve: Curve, size: int) -> float:
 def make_plan(curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | None = None) -> Plan:
     """Choose how to batch a model that takes as long as `curve` says, on `slots` runs at a time."""
     if not curve:
-        return Plan((), BATCH, max_rows, 1, slots, 0, 0, 0, 0, max_rows, bit_identical)
+        return Plan((), BATCH, max_rows, 1, slots, 0, 0, 0, max_rows, bit_identical)
     best = max(size / seconds for size, seconds in curve)
     cap, enough = (
         min(max_rows, next(size for size, seconds in curve if size / seconds >= part * best)) for part in (KNEE, ENOUGH)
@@ -130,10 +124,8 @@ def make_plan(curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | 
     mode = PARALLEL if at_once else BATCH if cap > 1 else DIRECT
     piece = cap * max(1, int(PIECE / seconds_of(curve, cap)))
     loop_rows, loop_batch = _on_loop(curve, slots, cap, enough)
-    lone, ticks = min(LONE_CALLS, max(1, int(LONE / alone))), 1
-    if not loop_batch:
-        lone, ticks = (LONE_TICKS if alone <= LOOP else 0), LONE_TICKS
-    return Plan(curve, mode, cap, enough, slots, loop_rows, loop_batch, lone, ticks, piece, bit_identical)
+    lone = min(LONE_CALLS, max(1, int(LONE / alone))) if loop_batch else 0
+    return Plan(curve, mode, cap, enough, slots, loop_rows, loop_batch, lone, piece, bit_identical)
 
 
 def _grows(curve: Curve, cap: int) -> bool:
@@ -153,8 +145,9 @@ def _on_loop(curve: Curve, slots: int, cap: int, enough: int) -> tuple[int, int]
         return EVERYTHING, batch
     fits = 0
     for size in sizes:
-        if seconds_of(curve, size) <= INLINE:
-            fits = size
+        if seconds_of(curve, size) > min(LOOP, HOP + seconds_of(curve, -(-size // slots))):
+            break
+        fits = size
     return fits, fits
 
 
@@ -188,7 +181,7 @@ def opens(waiting: int, running: int, active: int, usual: float, plan: Plan) -> 
 
     On a model whose rows are cheaper in company, small batches side by side take the processor from each other and from
     the callers that would make the next one larger; so a batch beside another must be as large as that one and as its
-    usual share, or large enough. The end of a run is always followed by the next one, so that nothing waits for a timer.
+    usual share, or large enough. The end of a run is always followed by the next one, so nothing waits for a timer.
     """
     if active == 0:
         return True

@@ -57,7 +57,6 @@ class Tick:
         "_open",
         "_queued",
         "_signature",
-        "_ticks_alone",
         "_todo",
         "calls",
         "lone",
@@ -72,8 +71,7 @@ class Tick:
         self.calls: dict[Key, TickBatch] = {}
         self.rows: dict[tuple[str, ...], TickBatch] = {}
         self._open = False  # whether a flush is to come
-        self._queued = 0  # calls that wait for threads
-        self._ticks_alone = 0  # ticks in a row that had one call, and nothing queued
+        self._queued = 0  # calls that wait for threads, whose answers a run on the loop would hold up
         self._todo: deque[TickBatch] = deque()  # batches of rows that are not all run
         self._going = False  # whether `_go_on` is to come
         self._lane = lane
@@ -94,7 +92,7 @@ class Tick:
 
     def quiet(self) -> bool:
         """Whether nothing else was asked for in this tick, nor lately."""
-        if self._open or not self.lone:
+        if self._open or self._queued or not self.lone:
             return False
         self.lone -= 1
         return True
@@ -103,9 +101,7 @@ class Tick:
         rows, calls = self.rows, self.calls
         self.rows, self.calls, self._open = {}, {}, False
         alone = sum(len(batch.calls) for batches in (rows, calls) for batch in batches.values()) == 1
-        self._ticks_alone = self._ticks_alone + 1 if alone and not self._queued else 0
-        plan = self._lane.plan
-        self.lone = plan.lone if self._ticks_alone >= plan.lone_ticks else 0
+        self.lone = self._lane.plan.lone if alone else 0
         self._todo.extend(rows.values())
         try:
             for batch in calls.values():
@@ -169,7 +165,7 @@ class Tick:
         rows = batch.calls if count <= plan.loop_batch and not done else batch.calls[done : done + plan.loop_batch]
         turn, start = Turn(), clock()
         try:
-            if not (lane.parallel or lane.hold(turn, len(rows))):
+            if not (lane.parallel or (not self._queued and lane.hold(turn, len(rows)))):
                 return False
             name, _, rule = self._block
             block = np.concatenate(rows)
@@ -215,7 +211,11 @@ class Tick:
         size = sum(map(rows_of if self._costs is None else self._costs, calls))
         turn, start = Turn(), clock()
         try:
-            if calls and size <= lane.plan.loop_batch and (lane.parallel or lane.hold(turn, max(1, size))):
+            if (
+                calls
+                and size <= lane.plan.loop_batch
+                and (lane.parallel or (not self._queued and lane.hold(turn, max(1, size))))
+            ):
                 batch.outcomes.update(zip(places, lane.attempt(calls, size, batch.outputs), strict=True))
             else:
                 calls = []
