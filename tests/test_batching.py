@@ -1037,16 +1037,26 @@ def test_a_plan_that_changes_in_the_middle_of_a_tick_mixes_nothing_up():
         np.testing.assert_array_equal(np.concatenate(asyncio.run(main())), 2 * x[:, :1])
 
 
-def test_a_tick_larger_than_the_queue_is_refused_in_part():
+def test_a_loop_that_is_behind_refuses_what_comes_on_top():
     async def main():
-        return await asyncio.gather(*(batcher.apredict(x[i : i + 1]) for i in range(300)), return_exceptions=True)
+        first = [asyncio.ensure_future(batcher.apredict(x[i : i + 1])) for i in range(300)]
+        await asyncio.sleep(0)  # the first tick is on its way, and is taken whole
+        await asyncio.sleep(0)
+        second = [asyncio.ensure_future(batcher.apredict(x[i : i + 1])) for i in range(50)]
+        return await asyncio.gather(*first), await asyncio.gather(*second, return_exceptions=True)
+
+    def slow(feeds):
+        end = time.monotonic() + 3e-3
+        while time.monotonic() < end:
+            pass
+        return double(feeds)
 
     x = np.arange(600, dtype=np.float32).reshape(300, 2)
-    with mk.Batcher(model_of(), plan=PLANS[PARALLEL], max_queue=200) as batcher:
-        got = asyncio.run(main())
-        assert [float(y[0, 0]) for y in got[:200]] == [4.0 * i for i in range(200)]
-        assert all(isinstance(error, Overloaded) for error in got[200:])
-        assert batcher.stats().shed == 100
+    with steady(mk.Batcher(model_of(slow), plan=PLANS[PARALLEL], max_queue=100)) as batcher:
+        first, second = asyncio.run(main())
+        assert [float(y[0, 0]) for y in first] == [4.0 * i for i in range(300)]
+        assert all(isinstance(error, Overloaded) for error in second)
+        assert batcher.stats().shed == 50
 
 
 @pytest.mark.parametrize("does", ["predict", "submit", "wait", "sleep", "exit"])

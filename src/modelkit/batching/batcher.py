@@ -132,7 +132,8 @@ class Batcher(Model):
         lane = self._lane
         with lane.lock:
             self._direct_seen += 1
-            return lane.tally.stats(next(self._direct) - self._direct_seen, lane.waiting)
+            refused = sum(tick.refused for tick in [*self._ticks.values()])
+            return lane.tally.stats(next(self._direct) - self._direct_seen, refused, lane.waiting)
 
     def submit(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
@@ -345,7 +346,9 @@ class Batcher(Model):
     def _open(self, loop: AbstractEventLoop) -> Tick:
         for other in [*self._ticks]:
             if other.is_closed():
-                self._ticks.pop(other, None)
+                gone = self._ticks.pop(other, None)
+                with self._lane.lock:
+                    self._lane.tally.shed += 0 if gone is None else gone.refused
         tick = self._ticks[loop] = Tick(loop, self._lane, self.signature, self._costs)
         return tick
 

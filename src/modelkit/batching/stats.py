@@ -77,14 +77,14 @@ class Tally:
         """Count calls that were answered after so long."""
         self.latency[int(seconds * 1e6).bit_length()] += calls
 
-    def stats(self, direct: int, queued: int) -> Stats:
-        """The counts as a value."""
+    def stats(self, direct: int, refused: int, queued: int) -> Stats:
+        """The counts as a value, with those that are kept elsewhere."""
         return Stats(
             calls=self.calls + direct,
             batches=self.batches,
             direct=direct,
             failed=self.failed,
-            shed=self.shed,
+            shed=self.shed + refused,
             expired=self.expired,
             abandoned=self.abandoned,
             released=dict(self.released),

@@ -54,6 +54,7 @@ class Tick:
         "_costs",
         "_going",
         "_lane",
+        "_message",
         "_open",
         "_queued",
         "_signature",
@@ -61,6 +62,7 @@ class Tick:
         "calls",
         "lone",
         "loop",
+        "refused",
         "room",
         "rows",
     )
@@ -76,7 +78,9 @@ class Tick:
         self._going = False  # whether `_go_on` is to come
         self._lane = lane
         self._signature = signature
-        self.room = EVERYTHING if lane.block else lane.max_queue  # for rows that are not in a batch yet
+        self.room = EVERYTHING  # for rows in the batches of this tick
+        self.refused = 0
+        self._message = str(lane.overloaded(lane.max_queue))
         self._block: Any = signature.block  # there are rows only where there is one
         self._costs = costs
 
@@ -113,15 +117,17 @@ class Tick:
             self._go_on()
 
     def refuse(self) -> Overloaded:
-        """The error for a row that finds no room behind those that wait on this loop."""
-        with self._lane.lock:
-            self._lane.tally.shed += 1
-        return self._lane.overloaded(self._lane.max_queue)
+        """The error for a row that finds no room behind those that wait on this loop.
+
+        What is refused should cost less than what is answered, so nothing is locked or formatted here.
+        """
+        self.refused += 1
+        return Overloaded(self._message, queued=self._lane.max_queue, max_queue=self._lane.max_queue)
 
     def _make_room(self) -> None:
-        """How many rows the next batch may have: what the queue may hold, less what waits already."""
+        """Admit the next tick, however much it asks for, unless what waits from those before fills the queue."""
         waiting = sum(len(batch.calls) - len(batch.answers) for batch in self._todo)
-        self.room = EVERYTHING if self._lane.block else max(0, self._lane.max_queue - waiting)
+        self.room = EVERYTHING if self._lane.block or waiting < self._lane.max_queue else 0
 
     def _go_on(self) -> None:
         """Serve batches of rows in the order in which they came, with turns for the loop's other tasks in between."""
