@@ -400,7 +400,15 @@ class Lane:
         turn = Turn()
         turn.runner = turn.holds = True
         while True:
-            self._work(turn)
+            try:
+                self._work(turn)
+            except BaseException:  # nothing is known to come here, but nobody must wait for this thread in vain
+                with self.lock:
+                    self._returning -= turn.returning
+                    self._active -= turn.holds
+                    starts = self._dispatch()
+                self._start(starts)
+                raise
             lock = _locked()
             with self.lock:
                 self._returning -= turn.returning
