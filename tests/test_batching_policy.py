@@ -145,8 +145,22 @@ def test_the_largest_batch_grows_while_larger_ones_are_better():
     assert make_plan(curve, 2, 20).cap == 20
 
 
-def test_a_model_that_is_faster_than_it_was_measured_is_so_at_every_size():
-    assert make_plan(learn(straight(1e-3, 1e-4), 1, 1e-5), 2, 1024).cap == make_plan(straight(1e-3, 1e-4), 2, 1024).cap
+def test_a_curve_that_is_wrong_by_far_is_begun_anew():
+    assert learn(straight(1e-3, 1e-4), 4, 1e-5) == ((4, 1e-5),)
+
+
+@given(curves, st.lists(st.tuples(st.sampled_from(SIZES), st.floats(0.6, 1.5)), max_size=50))
+def test_what_is_learned_of_one_size_does_not_drag_the_others_down(curve, runs):
+    learned = curve
+    for size, ratio in runs:
+        learned = learn(learned, size, seconds_of(curve, size) * ratio)
+    for size, seconds in learned:
+        assert seconds >= 0.29 * seconds_of(curve, size)
+
+
+def test_a_fast_run_bounds_what_smaller_and_larger_ones_take():
+    curve = learn(((1, 1.0), (4, 1.1), (8, 2.0), (64, 16.0)), 4, 0.6)
+    assert curve == ((1, 0.6), (4, 0.6), (8, 1.2), (64, pytest.approx(9.6)))
 
 
 def test_kernels_that_work_on_four_rows_at_a_time_are_given_four():

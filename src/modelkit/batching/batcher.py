@@ -133,7 +133,7 @@ class Batcher(Model):
         with lane.lock:
             self._direct_seen += 1
             refused = sum(tick.refused for tick in [*self._ticks.values()])
-            return lane.tally.stats(next(self._direct) - self._direct_seen, refused, lane.waiting)
+            return lane.tally.stats(next(self._direct) - self._direct_seen, refused, lane.queue)
 
     def submit(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
@@ -233,7 +233,7 @@ class Batcher(Model):
         start = 0
         while True:
             lane = self._lane
-            limit = lane.plan.cap if lane.waiting else lane.plan.piece
+            limit = lane.plan.cap if lane.queue.waiting else lane.plan.piece
             stop = rows if size * (rows - start) <= limit * rows else start + max(1, limit * rows // size)
             if stop - start == rows:
                 yield feeds

@@ -13,22 +13,20 @@ from __future__ import annotations
 import _thread
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from concurrent import futures
 
 from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
-from modelkit.batching.policy import PARALLEL, Plan, learn, make_plan, opens, seconds_of, share
-from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, WAITING, Key, Request, deliver
+from modelkit.batching.planner import Planner
+from modelkit.batching.policy import PARALLEL, Plan, opens, share
+from modelkit.batching.queue import Queue
+from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, Request, deliver
 from modelkit.batching.stats import Tally
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model import Outputs
 from modelkit.signature import Feeds
 
 IDLE = 0.05  # seconds after which a runner without work ends
-SLOW = 2e-4  # seconds of a run beside which learning from it is cheap
-OBSERVE = 7  # one run in eight is learned from, those whose number ends in three zero bits
-LEARN, RELEARN = 4, 32  # runs of about one size after which the fastest of them is believed: of a new size, and a known
 clock = time.monotonic
 
 
@@ -47,27 +45,22 @@ class Lane:
         self.run = run
         self.plan = plan
         self.parallel = plan.mode == PARALLEL  # threads run their calls at once; False when closed
-        self.max_rows = max_rows
+        self._planner = Planner(plan, max_rows)
         self.max_queue = max_queue
         self.block = block
         self.closed = False
-        self._curve = plan.curve
-        self._timed = 0
-        self._seen: dict[int, tuple[float, int, int]] = {}  # by bits of size: the fastest run, its size, how many
         self.tally = Tally()
         self.reset()
 
     def reset(self) -> None:
         """Forget all work: at first, and in the child of a fork, where no other thread lives on."""
         self.lock = _thread.allocate_lock()
-        self._queues: tuple[dict[Key, deque[Request]], dict[Key, deque[Request]]] = ({}, {})  # by priority
-        self.waiting = 0  # the size of what is queued
+        self.queue = Queue(self.max_queue)
         self._running = 0  # the size of what is run
         self._usual = 1.0  # the mean of both together
         self._active = 0
         self._parked: list[_thread.LockType] = []  # runners without work
         self._returning = 0  # runners that are about to look for work
-        self._room: deque[_thread.LockType] = deque()  # threads in `submit` that wait for it
         self._closers: list[_thread.LockType] = []  # threads in `close`
 
     # What callers do.
@@ -75,7 +68,7 @@ class Lane:
     def hold(self, turn: Turn, size: int) -> bool:
         """Take a slot to run so much in this thread, if nobody waits; `let_go` returns it."""
         with self.lock:
-            if self.waiting or self.closed or not self._opens(size):
+            if self.queue.waiting or self.closed or not self._opens(size):
                 return False
             self._active += 1
             self._running += size
@@ -90,7 +83,7 @@ class Lane:
             turn.holds = False
             self._active -= 1
             self._running -= turn.size
-            starts = self._dispatch() if self.waiting or self._closers else 0
+            starts = self._dispatch() if self.queue.waiting or self._closers else 0
             self.count(turn.size, seconds, calls, reason)
         if starts:
             self._start(starts)
@@ -101,7 +94,7 @@ class Lane:
         tally.calls += calls
         tally.batch(size, reason)
         tally.answered(seconds, calls)
-        self._time(size, seconds)
+        self.time(size, seconds)
 
     def call(self, request: Request, *, admitted: bool = False) -> Outputs:
         """Answer in the calling thread, which may run others' rows along with its own, or wait for a thread that does.
@@ -113,13 +106,13 @@ class Lane:
             with self.lock:
                 self._admit(request, admitted=admitted)
                 starts = 0
-                if not self.waiting and self._opens(request.size):
+                if not self.queue.waiting and self._opens(request.size):
                     self._active += 1
                     turn.holds = True
                     self._seal(turn, request, "idle")
                 else:
                     request.waiter = _locked()
-                    self._enqueue(request)
+                    self.queue.put(request)
                     starts = self._dispatch()
             self._start(starts)
             self._wait(request, turn)
@@ -139,7 +132,7 @@ class Lane:
                     request.error, request.state = error, DONE
                     refused.append(request)
                 else:
-                    self._enqueue(request)
+                    self.queue.put(request)
             starts = self._dispatch()
         self._start(starts)
         deliver(refused)
@@ -152,19 +145,19 @@ class Lane:
             self._wait_for_room(request.size, request.deadline)
         with self.lock:
             self._admit(request, admitted=admitted)
-            self._enqueue(request)
+            self.queue.put(request)
             starts = self._dispatch()
         self._start(starts)
 
     def abandon(self, request: Request) -> None:
         """The caller waits no more: what becomes of the request is nobody's."""
         with self.lock:
-            self.tally.abandoned += self._drop(request)
+            self.tally.abandoned += self.queue.drop(request)
 
     def expire(self, request: Request) -> bool:
         """Give up a request whose deadline has passed; false where it was answered before."""
         with self.lock:
-            dropped = self._drop(request)
+            dropped = self.queue.drop(request)
             self.tally.expired += dropped
             return dropped
 
@@ -172,10 +165,10 @@ class Lane:
         """Block until so much may be queued. Raises DeadlineExceeded."""
         while True:
             with self.lock:
-                if self.closed or not self._full(size):
+                if self.closed or not self.queue.full(size):
                     return
                 lock = _locked()
-                self._room.append(lock)
+                self.queue.blocked.append(lock)
             if not lock.acquire(timeout=_left(deadline)):
                 raise DeadlineExceeded("the queue stayed full until the deadline", deadline=deadline)
 
@@ -183,8 +176,8 @@ class Lane:
         """Refuse new calls, and return when all that were admitted are answered."""
         with self.lock:
             self.closed, self.parallel = True, False
-            while self._room:
-                self._room.popleft().release()
+            while self.queue.blocked:
+                self.queue.blocked.popleft().release()
             if not self._active:
                 return
             done = _locked()
@@ -196,15 +189,12 @@ class Lane:
     def _opens(self, size: int) -> bool:
         return opens(size, self._running, self._active, self._usual, self.plan)
 
-    def _full(self, size: int) -> bool:
-        return self.waiting > 0 and self.waiting + size > self.max_queue
-
     def _admit(self, request: Request, *, admitted: bool) -> None:
         if self.closed:
             raise ClosedError("the batcher was closed")
-        if not admitted and not self.block and self._full(request.size):
+        if not admitted and not self.block and self.queue.full(request.size):
             self.tally.shed += 1
-            raise self.overloaded(self.waiting)
+            raise self.overloaded(self.queue.waiting)
         self.tally.calls += not admitted
         request.arrived = clock()
 
@@ -217,49 +207,6 @@ class Lane:
             max_queue=self.max_queue,
         )
 
-    def _enqueue(self, request: Request, *, in_front: bool = False) -> None:
-        queue = self._queues[request.low].setdefault(request.key, deque())
-        if in_front:
-            queue.appendleft(request)
-        else:
-            queue.append(request)
-        self.waiting += request.size
-        request.state = WAITING
-        self.tally.deepest = max(self.tally.deepest, self.waiting)
-
-    def _take(self, queue: deque[Request], state: str) -> Request:
-        request = queue.popleft()
-        self.waiting -= request.size
-        request.state = state
-        return request
-
-    def _drop(self, request: Request) -> bool:
-        """Mark a request that nobody waits for; false where it was answered or dropped before."""
-        if request.state in (DONE, DEAD):
-            return False
-        if request.state is WAITING:
-            self.waiting -= request.size
-            self._make_room()
-        request.state = DEAD
-        return True
-
-    def _make_room(self) -> None:
-        while self._room and not self._full(1):
-            self._room.popleft().release()
-
-    def _oldest(self) -> deque[Request] | None:
-        """The queue whose first request is the oldest of the highest priority; the dead are dropped on the way."""
-        for queues in self._queues:
-            for key in [*queues]:
-                queue = queues[key]
-                while queue and queue[0].state is DEAD:
-                    queue.popleft()
-                if not queue:
-                    del queues[key]
-            if queues:
-                return min(queues.values(), key=lambda queue: queue[0].arrived)
-        return None
-
     def _seal(self, turn: Turn, own: Request | None, reason: str) -> None:
         """Fill a turn with the next batch, which begins with `own`, and with what has expired in the queue."""
         now, size = clock(), 0
@@ -269,26 +216,25 @@ class Lane:
             self._running += size
             turn.batch.append(own)
         else:
-            queue = self._oldest()
+            queue = self.queue.oldest()
             if queue is None:
                 return
             first = queue[0]
-        self._usual += ((self.waiting + self._running) - self._usual) / 8
-        room = share(self.waiting + size, self._running - size, self.plan)
-        for queues in self._queues:
-            queue = queues.get(first.key, deque())
+        self._usual += ((self.queue.waiting + self._running) - self._usual) / 8
+        room = share(self.queue.waiting + size, self._running - size, self.plan)
+        for queue in self.queue.alike(first.key):
             while queue and (not turn.batch or size + queue[0].size <= room):
                 if queue[0].state is DEAD:
                     queue.popleft()
                     continue
-                request = self._take(queue, RUNNING)
+                request = self.queue.take(queue, RUNNING)
                 if self._expired(request, now):
                     turn.done.append(request)
                 else:
                     turn.batch.append(request)
                     self._running += request.size
                     size += request.size
-        self._make_room()
+        self.queue.admit_blocked()
         if turn.batch:
             self.tally.batch(size, "cap" if size >= self.plan.cap else reason)
 
@@ -309,13 +255,13 @@ class Lane:
     def _dispatch(self) -> int:
         """Give free slots to those who have waited longest, while there is work; returns how many runners to start."""
         starts = 0
-        while self.waiting > 0 and self._opens(self.waiting):
-            queue = self._oldest()
+        while self.queue.waiting > 0 and self._opens(self.queue.waiting):
+            queue = self.queue.oldest()
             if queue is None:
                 break
             waiter = queue[0].waiter
             if isinstance(waiter, _thread.LockType):
-                heir = self._take(queue, PROMOTED)
+                heir = self.queue.take(queue, PROMOTED)
                 self._active += 1
                 self._running += heir.size
                 waiter.release()
@@ -347,30 +293,18 @@ class Lane:
         self.tally.answered(now - request.arrived)
         return True
 
-    def _time(self, size: int, seconds: float) -> None:
-        """Learn from one run in eight, and from each where that is cheap or little is known."""
-        self._timed += 1
-        if self._timed & OBSERVE == 0 or seconds > SLOW or len(self._curve) < LEARN:
-            self.observe(size, seconds)
+    def time(self, size: int, seconds: float) -> None:
+        """A run took so long."""
+        if self._planner.time(size, seconds):
+            self._plan_anew()
 
     def observe(self, size: int, seconds: float) -> None:
-        """Learn from a run that took so long: from the fastest of several of about its size."""
-        bits = size.bit_length()
-        fastest, of_size, count = self._seen.get(bits, (seconds, size, 0))
-        if seconds < fastest:
-            fastest, of_size = seconds, size
-        self._seen[bits] = fastest, of_size, count + 1
-        known = any(at.bit_length() == bits for at, _ in self._curve)
-        # Nothing makes a run faster than the model is, so a faster one is believed at once.
-        faster = known and seconds < 0.9 * seconds_of(self._curve, size)
-        if faster or count + 1 >= (RELEARN if known else LEARN) or not self._curve:
-            del self._seen[bits]
-            self._curve = learn(self._curve, of_size, fastest)
-            self._replan()
+        """As `time`, for one of many runs."""
+        if self._planner.observe(size, seconds):
+            self._plan_anew()
 
-    def _replan(self) -> None:
-        plan = self.plan
-        self.plan = make_plan(self._curve, plan.slots, self.max_rows, bit_identical=plan.bit_identical)
+    def _plan_anew(self) -> None:
+        self.plan = self._planner.plan
         self.parallel = self.plan.mode == PARALLEL and not self.closed
 
     # Running.
@@ -381,8 +315,8 @@ class Lane:
         if too_large:
             with self.lock:
                 self.tally.out_of_memory += 1
-                self.max_rows = max(1, min(self.max_rows, size // 2))
-                self._replan()
+                self._planner.shrink(size)
+                self._plan_anew()
         return outcomes
 
     def _start(self, runners: int) -> None:
@@ -413,7 +347,7 @@ class Lane:
             with self.lock:
                 self._returning -= turn.returning
                 turn.returning, turn.holds = False, True
-                if self.waiting and self._opens(self.waiting):
+                if self.queue.waiting and self._opens(self.queue.waiting):
                     self._active += 1
                     continue
                 self._parked.append(lock)
@@ -443,7 +377,7 @@ class Lane:
                     if self._settle(request, outcome, now):
                         turn.done.append(request)
                 if turn.batch and not any(isinstance(outcome, BaseException) for outcome in outcomes):
-                    self._time(sum(request.size for request in turn.batch), now - start)
+                    self.time(sum(request.size for request in turn.batch), now - start)
                 turn.batch = []
                 done = turn.done
                 following = Turn()
@@ -452,7 +386,7 @@ class Lane:
                 # A runner goes on itself, or will look for work soon; but not one with Futures, whose callbacks may
                 # take long.
                 if own is None and not any(isinstance(request.waiter, futures.Future) for request in done):
-                    if self.waiting and self._opens(self.waiting):
+                    if self.queue.waiting and self._opens(self.queue.waiting):
                         self._active += 1
                         turn.holds = True
                         self._seal(following, None, "slot")
@@ -484,11 +418,11 @@ class Lane:
             for request in reversed(turn.batch):
                 self._running -= request.size
                 if request is not own and request.state is RUNNING:
-                    self._enqueue(request, in_front=True)
+                    self.queue.put(request, in_front=True)
             if turn.holds:
                 self._active -= 1
             turn.holds, turn.batch = False, []
-            self.tally.abandoned += self._drop(own) if own.arrived else False
+            self.tally.abandoned += self.queue.drop(own) if own.arrived else False
             starts = self._dispatch()
         deliver(request for request in turn.done if request is not own)
         self._start(starts)

@@ -192,14 +192,17 @@ def learn(curve: Curve, size: int, fastest: float) -> Curve:
     """The curve after several runs of about that size, of which the fastest took so long.
 
     A run is slower than the model whenever something else has the processor or the interpreter lock, and never faster.
-    So where it was faster than the curve says, the curve was measured on a busy machine, and all of it is scaled down.
+    So a fast run bounds the others: a smaller batch takes no longer, and a larger one no longer than several of these.
     """
+    if curve and fastest < seconds_of(curve, size) / 2:  # the curve is that of another machine, or of a busy one
+        return ((size, fastest),)
     if all(not near / 2 < size < near * 2 for near, _ in curve):
-        return tuple(sorted((*curve, (size, fastest))))
-    at = min(range(len(curve)), key=lambda i: abs(curve[i][0] - size))
-    ratio = fastest / max(seconds_of(curve, size), 1e-9)
+        curve = tuple(sorted((*curve, (size, fastest))))
+    at, seconds = min(curve, key=lambda point: abs(point[0] - size))
+    seconds *= fastest / max(seconds_of(curve, size), 1e-9)
     return tuple(
-        (near, seconds * ratio if ratio < 1 or i == at else seconds) for i, (near, seconds) in enumerate(curve)
+        (near, seconds if near == at else min(its, seconds) if near < at else min(its, seconds * -(-near // at)))
+        for near, its in curve
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modelkit.batching.queue import Queue
+
 
 @dataclass(frozen=True)
 class Stats:
@@ -61,7 +63,6 @@ class Tally:
     shed: int = 0
     expired: int = 0
     abandoned: int = 0
-    deepest: int = 0
     out_of_memory: int = 0
     released: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("idle", "slot", "cap", "tick"), 0))
     sizes: list[int] = field(default_factory=lambda: [0] * 64)  # by the number of bits
@@ -77,7 +78,7 @@ class Tally:
         """Count calls that were answered after so long."""
         self.latency[int(seconds * 1e6).bit_length()] += calls
 
-    def stats(self, direct: int, refused: int, queued: int) -> Stats:
+    def stats(self, direct: int, refused: int, queue: Queue) -> Stats:
         """The counts as a value, with those that are kept elsewhere."""
         return Stats(
             calls=self.calls + direct,
@@ -90,8 +91,8 @@ class Tally:
             released=dict(self.released),
             batch_sizes=_histogram(self.sizes),
             latency=_histogram(self.latency),
-            queued=queued,
-            deepest=self.deepest,
+            queued=queue.waiting,
+            deepest=queue.deepest,
             out_of_memory=self.out_of_memory,
         )
 

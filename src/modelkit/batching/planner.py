@@ -1,0 +1,52 @@
+"""The plan of one Batcher, made anew as its runs are timed. Used under the lock of the lane."""
+
+from __future__ import annotations
+
+from modelkit.batching.policy import Plan, learn, make_plan, seconds_of
+
+SLOW = 2e-4  # seconds of a run beside which learning from it is cheap
+OBSERVE = 7  # of other runs one in eight is learned from, those whose number ends in three zero bits
+LEARN, RELEARN = 4, 32  # runs of about one size after which the fastest of them is believed: of a new size, and a known
+
+
+class Planner:
+    """Makes `plan` anew from what runs take; no batch is larger than `max_rows`."""
+
+    def __init__(self, plan: Plan, max_rows: int) -> None:
+        self.plan = plan
+        self.max_rows = max_rows
+        self._curve = plan.curve
+        self._timed = 0
+        self._seen: dict[int, tuple[float, int, int]] = {}  # by bits of size: the fastest run, its size, how many
+
+    def time(self, size: int, seconds: float) -> bool:
+        """Learn from one run in eight, or each where that is cheap or little is known; whether the plan changed."""
+        self._timed += 1
+        if self._timed & OBSERVE == 0 or seconds > SLOW or len(self._curve) < LEARN:
+            return self.observe(size, seconds)
+        return False
+
+    def observe(self, size: int, seconds: float) -> bool:
+        """Learn from a run that took so long, from the fastest of several of its size; whether the plan changed."""
+        bits = size.bit_length()
+        fastest, of_size, count = self._seen.get(bits, (seconds, size, 0))
+        if seconds < fastest:
+            fastest, of_size = seconds, size
+        self._seen[bits] = fastest, of_size, count + 1
+        known = any(at.bit_length() == bits for at, _ in self._curve)
+        # Nothing makes a run faster than the model is, so a faster one is believed at once.
+        faster = known and seconds < 0.9 * seconds_of(self._curve, size)
+        if not (faster or count + 1 >= (RELEARN if known else LEARN) or not self._curve):
+            return False
+        del self._seen[bits]
+        self._curve = learn(self._curve, of_size, fastest)
+        return self._replan()
+
+    def shrink(self, size: int) -> bool:
+        """A run of that size was too large for memory."""
+        self.max_rows = max(1, min(self.max_rows, size // 2))
+        return self._replan()
+
+    def _replan(self) -> bool:
+        self.plan = make_plan(self._curve, self.plan.slots, self.max_rows, bit_identical=self.plan.bit_identical)
+        return True
