@@ -12,7 +12,7 @@ CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint bench-core bench-batching clean help
+.PHONY: quickstart test lint stress bench-core bench-batching clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -25,6 +25,9 @@ lint: $(VENV)/.test ## check style, format, types and the import floors
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes
+	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/test_batching.py -k two_loops --timeout 3600
 
 bench-core: $(BENCH)/.bench-core ## compare with other libraries, in an environment of its own
 	$(BENCH)/bin/python benchmarks/core.py
