@@ -44,7 +44,7 @@ def _draw(spec: TensorSpec, example: Array | None, rng: np.random.Generator) -> 
             finite = np.where(np.isfinite(example), example, 0)
         low, high = finite.min(axis=0), finite.max(axis=0)
     else:
-        low, high = (-1, 1) if dtype.kind == "f" else (0, 1)
+        low, high = np.asarray(-1 if dtype.kind == "f" else 0), np.asarray(1)
     drawn = low + (np.asarray(high, np.float64) - low) * rng.random(shape)
     return np.asarray(drawn if dtype.kind == "f" else np.rint(drawn)).astype(dtype)
 

@@ -108,8 +108,8 @@ def compare(truth: Answers, got: Answers, rtol: float, atol: float) -> Differenc
             continue
         gap = _gap(expected, got[name])
         relative = gap / np.maximum(1.0, np.abs(np.nan_to_num(expected)))
-        found.max_abs = max(found.max_abs, float(gap.max(initial=0.0)))
-        found.max_rel = max(found.max_rel, float(relative.max(initial=0.0)))
+        found.max_abs = max(found.max_abs, float(np.max(gap, initial=0.0)))
+        found.max_rel = max(found.max_rel, float(np.max(relative, initial=0.0)))
     scores = truth.get(DECISION, truth.get("probabilities"))
     for name, expected in outputs.items():
         if expected.dtype.kind == "f":
