@@ -716,7 +716,7 @@ def test_ctrl_c_in_a_main_thread_that_runs_a_batch_leaves_the_others_alone():
         if len(feeds["x"]) > 1 and threading.current_thread() is threading.main_thread() and not interrupt.is_set():
             interrupt.set()
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(ROOM)
+            threading.Event().wait(ROOM)  # until the signal comes
         return double(feeds)
 
     gate = Gate(slow)
@@ -805,7 +805,8 @@ def test_what_was_submitted_is_answered_at_the_end_of_the_interpreter(tmp_path):
         "import time, numpy as np, modelkit as mk\n"
         "spec = lambda name: mk.TensorSpec(name, 'float32', ('n', 1))\n"
         "def slow(feeds):\n"
-        "    time.sleep(0.01)\n"
+        "    done = time.monotonic() + 0.01\n"
+        "    while time.monotonic() < done: pass\n"
         "    return {'y': feeds['x']}\n"
         "model = mk.FunctionModel(slow, mk.Signature((spec('x'),), (spec('y'),)), batchable=True)\n"
         "batcher = mk.Batcher(model, max_rows=1)\n"
