@@ -130,6 +130,12 @@ def test_a_plan_is_measured_from_the_golden_rows_and_says_why(boosting_mk):
     assert mk.Batcher(mk.load(boosting_mk), plan="learn").plan.curve == ()
 
 
+def test_a_notebook_shows_the_plan(boosting_mk):
+    batcher = mk.Batcher(mk.load(boosting_mk))
+    assert batcher.plan.why in batcher._repr_html_()
+    assert "placement" in batcher._repr_html_()
+
+
 def test_a_model_without_golden_rows_is_learned_from_its_calls():
     with mk.Batcher(model_of()) as batcher:
         assert batcher.plan.curve == ()
@@ -1144,7 +1150,7 @@ def test_large_calls_that_overlap_let_a_single_row_through():
         return double(feeds)
 
     gate = Gate(record)
-    with mk.Batcher(model_of(gate), plan=plan) as batcher, ThreadPoolExecutor(4) as pool:
+    with steady(mk.Batcher(model_of(gate), plan=plan)) as batcher, ThreadPoolExecutor(4) as pool:
         large = [pool.submit(batcher.predict, np.full((400, 2), value, np.float32), priority=-1) for value in (1, 2)]
         gate.began_one()
         gate.began_one()

@@ -306,10 +306,14 @@ class Model(ABC):
         name = "" if self.manifest is None else f" {self.manifest.name} {self.manifest.version}"
         return f"<{type(self).__name__}{name}: {self.signature}>"
 
+    def _facts(self) -> list[tuple[str, str]]:
+        """What the notebook card says first; a wrapper adds what it does."""
+        return [] if self.placement is None else [("placement", str(self.placement))]
+
     def _repr_html_(self) -> str:
         from modelkit import html
 
-        facts = [] if self.placement is None else [("placement", str(self.placement))]
+        facts = self._facts()
         title = type(self).__name__
         if self.manifest is not None:
             title = f"{self.manifest.name} {self.manifest.version}"

@@ -127,6 +127,9 @@ class Batcher(Model):
         """How calls are batched at present, and why; it changes as runs are timed."""
         return self._lane.plan
 
+    def _facts(self) -> list[tuple[str, str]]:
+        return [*super()._facts(), ("batching", str(self.plan))]
+
     def stats(self) -> Stats:
         """What was done so far, as a value."""
         lane = self._lane
