@@ -702,10 +702,26 @@ def test_ctrl_c_in_a_waiting_main_thread_leaves_the_others_alone():
     with one_slot(gate) as batcher, ThreadPoolExecutor(4) as pool:
         first = pool.submit(batcher.predict, row(0))
         gate.began_one()
-        interrupter = pool.submit(lambda: (waiting(batcher, 1), os.kill(os.getpid(), signal.SIGINT)))
-        with pytest.raises(KeyboardInterrupt):
-            batcher.predict(row(1))
-        interrupter.result(ROOM)
+        left, main = threading.Event(), threading.get_ident()
+
+        def interrupt():
+            waiting(batcher, 1)
+            os.kill(os.getpid(), signal.SIGINT)
+            # A signal that comes just before the interpreter begins to wait for a lock does not end that wait.
+            while not left.is_set():
+                signal.pthread_kill(main, signal.SIGUSR1)
+                time.sleep(0)
+
+        before = signal.signal(signal.SIGUSR1, lambda *_: None)
+        try:
+            interrupter = pool.submit(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                batcher.predict(row(1))
+            left.set()
+            interrupter.result(ROOM)
+        finally:
+            left.set()
+            signal.signal(signal.SIGUSR1, before)
         other = pool.submit(batcher.predict, row(2))
         waiting(batcher, 1)
         gate.open()
@@ -1162,7 +1178,7 @@ def test_large_calls_that_overlap_let_a_single_row_through():
         gate.open()
         for value, future in zip((1, 2), large, strict=True):
             assert (future.result(ROOM) == 2 * value).all()
-    assert ran.index(7) <= 4
+    assert ran.index(7) < 10  # of a hundred: a run or two until it is woken, and those that go on meanwhile
 
 
 def test_room_that_an_expired_call_leaves_is_given_on():
