@@ -18,7 +18,7 @@ from modelkit.errors import ManifestError, SignatureError
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
-FORMAT = 1  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
+FORMAT = 2  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
 MAX_BYTES = 1 << 20
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
@@ -32,6 +32,9 @@ class Parity:
     compared output, `max_rel` relative to max(1, |source|). `label_flips` counts labels that differ although
     the source was not within the tolerance of a tie; `ties` those that differ within it. `batch_max_abs` is the
     largest difference of a row between batch sizes, and `batch_invariant` whether it stayed within tolerance.
+    `threshold_rows` were compared with values equal to a threshold of the graph's trees, or next to one.
+    `large_rows` were compared with numbers 10,000 times those of the example; their differences, `large_max_rel`
+    and `large_flips`, are recorded and not refused.
     """
 
     against: str | None
@@ -46,15 +49,27 @@ class Parity:
     ties: int
     batch_max_abs: float
     batch_invariant: bool
+    threshold_rows: int = 0
+    large_rows: int = 0
+    large_max_rel: float = 0.0
+    large_flips: int = 0
 
     def __str__(self) -> str:
         invariant = f"rows {'agree' if self.batch_invariant else 'DIFFER'} across batch sizes {list(self.batch_sizes)}"
         if self.against is None:
             return f"no source to compare with; {invariant} (max diff {self.batch_max_abs:.2g})"
-        return (
-            f"{self.rows} rows against {self.against}: max rel diff {self.max_rel:.2g} (allowed {self.rtol:g}), "
-            f"{self.label_flips} labels flipped; {invariant} (max diff {self.batch_max_abs:.2g})"
+        asked = {"missing values": self.missing_rows, "thresholds": self.threshold_rows}
+        more = ", ".join(f"{rows} of {what}" for what, rows in asked.items() if rows)
+        text = (
+            f"{self.rows} rows{f' and {more}' if more else ''} against {self.against}: max rel diff {self.max_rel:.2g} (allowed "
+            f"{self.rtol:g}), {self.label_flips} labels flipped; {invariant} (max diff {self.batch_max_abs:.2g})"
         )
+        if self.large_rows and (self.large_flips or self.large_max_rel > self.rtol + self.atol):
+            text += (
+                f"; 10,000 times beyond the example they DIFFER: max rel diff {self.large_max_rel:.2g}, "
+                f"{self.large_flips} of {self.large_rows} labels flipped"
+            )
+        return text
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,8 @@ class Manifest:
     """What a package says about itself.
 
     `opsets` are the ONNX operator sets by domain, `row_bytes` the bytes of tensors that one row occupies at once
-    inside the graph (0 if unknown), `versions` the libraries that made the package.
+    inside the graph (0 if unknown), `versions` the libraries that trained the model and made the package.
+    `metadata` is whatever JSON the author added; nothing here reads it.
     """
 
     format: int
@@ -93,6 +109,7 @@ class Manifest:
     versions: dict[str, str]
     files: tuple[Member, ...]
     attachments: tuple[Attachment, ...] = ()
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     digest: str = dataclasses.field(default="", compare=False)
 
     def to_json(self) -> bytes:
@@ -149,7 +166,8 @@ def _build(cls: Any, plain: object, where: str) -> Any:
         raise ManifestError(f"{where} must be an object, got {type(plain).__name__}")
     fields = _fields(cls)
     unknown = sorted(set(plain) - set(fields))
-    required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+    missing = dataclasses.MISSING
+    required = [name for name, field in fields.items() if field.default is missing and field.default_factory is missing]
     absent = [name for name in required if name not in plain]
     if unknown or absent:
         raise ManifestError(f"{where}: unknown fields {unknown}, missing fields {absent}")
@@ -198,6 +216,29 @@ def _optional(item: _Reader) -> _Reader:
     return lambda value, where: None if value is None else item(value, where)
 
 
+def _json(value: object, where: str, depth: int = 0) -> object:
+    """Any JSON value, nested at most 16 deep, whose strings are valid text and whose integers fit 64 bits."""
+    if depth > 16:
+        raise ManifestError(f"{where} nests deeper than 16 levels")
+    if isinstance(value, dict):
+        return {_of(str)(key, where): _json(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
+    return value if value is None else _of(str, int, float, bool)(value, where)
+
+
+def check_metadata(value: object) -> dict[str, Any]:
+    """Metadata as a manifest can hold it. Raises ManifestError for what JSON would not give back as it is."""
+    if not isinstance(value, dict):
+        raise ManifestError(f"metadata must be a dict, got {type(value).__name__}")
+    checked: dict[str, Any] = _map(_json)(value, "metadata")
+    try:
+        json.dumps(checked, allow_nan=False)
+    except ValueError:
+        raise ManifestError("metadata holds NaN or an infinity, which JSON has no form for") from None
+    return checked
+
+
 def _object(cls: type) -> _Reader:
     return lambda value, where: _build(cls, value, where)
 
@@ -215,6 +256,7 @@ _READ: dict[str, _Reader] = {
     "tuple[Any, ...] | None": _optional(_tuple(_of(str, int, float, bool))),
     "dict[str, int]": _map(_of(int)),
     "dict[str, str]": _map(_of(str)),
+    "dict[str, Any]": _map(_json),
     "tuple[Column, ...]": _tuple(_object(Column)),
     "tuple[TensorSpec, ...]": _tuple(_object(TensorSpec)),
     "tuple[Member, ...]": _tuple(_object(Member)),

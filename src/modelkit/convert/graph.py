@@ -49,11 +49,19 @@ class Source:
     categories: dict[str, tuple[str, ...]] | None = None
 
 
-def take(rows: Any, count: int) -> Any:
-    """At most `count` rows, evenly spaced."""
-    if len(rows) <= count:
+def count(rows: Any) -> int:
+    """The number of rows of an example, also of one that is a dict of arrays."""
+    return len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
+
+
+def take(rows: Any, most: int) -> Any:
+    """At most `most` rows, evenly spaced."""
+    total = count(rows)
+    if total <= most:
         return rows
-    chosen = np.linspace(0, len(rows) - 1, count).astype(int)
+    chosen = np.linspace(0, total - 1, most).astype(int)
+    if isinstance(rows, dict):
+        return {name: array[chosen] for name, array in rows.items()}
     return rows.iloc[chosen] if is_a(rows, "pandas", "DataFrame") else rows[chosen]
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.graph import DECISION, Source, take
+from modelkit.convert.graph import DECISION, Source, count, take
+from modelkit.convert.probes import at_thresholds, enlarged, strange_texts
 from modelkit.errors import ConversionError, ParityError
 from modelkit.manifest import Parity
 from modelkit.model import Model
@@ -23,7 +24,9 @@ from modelkit.signature import Feeds, Signature
 MAX_ROWS = 2048
 PROBE_ROWS = 64
 BATCH_SIZES = (1, 7, 64)
+FEW = (1, 3, 17)  # rows at once for which source and graph are compared as well
 TOLERANCE = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}  # rtol, atol by the dtype the graph computes in
+LARGEST = float(np.finfo(np.float64).max)  # stands for an infinite difference, which JSON cannot hold
 UNSEEN = "\ufdd1 unseen"  # a category that no training set holds
 MAX_PROBED = 64  # columns that are probed one by one
 
@@ -71,19 +74,22 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
     """
     signature = source.signature
     rtol, atol = tolerance(signature)
-    missing_rows, differences = 0, Differences()
+    missing_rows, threshold_rows, differences = 0, 0, Differences()
+    large, large_rows = Differences(), 0
     with build(open_signature(signature)) as model:
         if source.truth is not None:
             rows = take(source.rows, MAX_ROWS)
-            differences = compare(source.truth(rows), model.run(rows), rtol, atol)
-            _refuse(source, differences, f"{len(rows)} rows of the example")
-            signature, missing_rows = _probe(source, model, take(source.rows, PROBE_ROWS), differences)
+            for size in (MAX_ROWS, *FEW):
+                _agree_on(source, model, take(rows, size), differences, f"{min(size, count(rows))} rows of the example")
+            few = take(source.rows, PROBE_ROWS)
+            signature, missing_rows = _probe(source, model, few, differences)
+            threshold_rows = _thresholds(source, model, few, differences)
+            large, large_rows = _large(source, model, few)
             feeds = model.signature.coerce(rows)
         sizes, batch_max_abs, invariant = _batch_invariance(model, feeds, rtol, atol)
-    count = 0 if feeds is None else len(next(iter(feeds.values())))
     return signature, Parity(
         against=source.against,
-        rows=count,
+        rows=0 if feeds is None else count(feeds),
         missing_rows=missing_rows,
         batch_sizes=sizes,
         rtol=rtol,
@@ -94,7 +100,40 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
         ties=differences.ties,
         batch_max_abs=batch_max_abs,
         batch_invariant=invariant,
+        threshold_rows=threshold_rows,
+        large_rows=large_rows,
+        large_max_rel=large.max_rel if np.isfinite(large.max_rel) else LARGEST,
+        large_flips=large.flips,
     )
+
+
+def _agree_on(source: Source, model: Model, rows: Any, total: Differences, where: str) -> None:
+    """Add the differences on `rows` to the total. Raises ParityError where they pass the tolerance."""
+    if source.truth is None:
+        return
+    found = compare(source.truth(rows), model.run(rows), *tolerance(source.signature))
+    _refuse(source, found, where)
+    _merge(total, found)
+
+
+def _thresholds(source: Source, model: Model, rows: Any, total: Differences) -> int:
+    """Compare on rows whose values equal the thresholds of the graph's trees, and the number of such rows."""
+    equal = at_thresholds(source.proto, rows)
+    if equal is None:
+        return 0
+    found = _ask(source, model, equal)
+    if found is None:
+        return 0
+    _refuse(source, found, "rows with values equal to a threshold of its trees, or next to one")
+    _merge(total, found)
+    return count(equal)
+
+
+def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
+    """Differences on rows far beyond the example. They are recorded, not refused: few models mean anything there."""
+    beyond = enlarged(rows)
+    found = None if beyond is None else _ask(source, model, beyond)
+    return (Differences(), 0) if found is None else (found, count(beyond))
 
 
 def compare(truth: Answers, got: Answers, rtol: float, atol: float) -> Differences:
@@ -147,7 +186,8 @@ def _refuse(source: Source, found: Differences, where: str) -> None:
     rtol, atol = tolerance(source.signature)
     if _agree(found, rtol, atol):
         return
-    held = any(_is_missing_in(source.rows, i) for i in range(source.rows.shape[1]))
+    columns = sum(len(spec.columns) for spec in source.signature.inputs)
+    held = any(_is_missing_in(source.rows, i) for i in range(columns))
     hint = "; the example has missing values, which converted forests route wrongly: impute them first" if held else ""
     raise ParityError(
         f"the converted graph disagrees with {source.against} on {where}: largest relative difference "
@@ -175,7 +215,7 @@ def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple
         dataclasses.replace(spec, columns=tuple(learned[c.name] for c in spec.columns))
         for spec in source.signature.inputs
     )
-    asked = len(rows) * sum(verdict == "agrees" for verdict in verdicts.values()) if trusted else 0
+    asked = count(rows) * sum(verdict == "agrees" for verdict in verdicts.values()) if trusted else 0
     return dataclasses.replace(source.signature, inputs=inputs), asked
 
 
@@ -211,12 +251,15 @@ def _missing(source: Source, model: Model, rows: Any, which: list[int], total: D
 
 def _categories(source: Source, model: Model, rows: Any, i: int, total: Differences) -> tuple[str, ...] | None:
     """The closed set of values of a string column; None where source and graph agree on unknown ones."""
-    strange = rows.copy()
-    strange.isetitem(i, _like([UNSEEN] * len(rows), rows.index, source.rows, i))
+    name = [column.name for spec in source.signature.inputs for column in spec.columns][i]
+    if isinstance(rows, np.ndarray):
+        strange: Any = strange_texts(rows)
+    else:
+        strange = rows.copy()
+        strange.isetitem(i, _like([UNSEEN] * len(rows), rows.index, source.rows, i))
     found = _ask(source, model, strange)
-    name = str(rows.columns[i])
     if found is not None:
-        _refuse(source, found, f"rows with an unknown value of column {name!r}")
+        _refuse(source, found, f"rows with unknown or unusual values of column {name!r}")
         _merge(total, found)
         return None
     known = (source.categories or {}).get(name)
@@ -242,6 +285,8 @@ def _is_missing_in(rows: Any, i: int) -> bool:
 
 def _blank(rows: Any, i: int, example: Any) -> Any:
     """A copy of `rows` with every second value of column i missing; None where its dtype has no missing value."""
+    if isinstance(rows, np.ndarray) and rows.dtype == object:
+        return None  # texts: there is no missing one
     if isinstance(rows, np.ndarray):
         blanked = rows.astype(rows.dtype if rows.dtype.kind == "f" else np.float64)
         blanked[::2, i] = np.nan
@@ -278,15 +323,15 @@ def _batch_invariance(
     """The sizes tried, the largest difference of any number between them, and whether rows are independent."""
     if feeds is None or model.signature.batch is None:
         return (), 0.0, False
-    count = min(len(next(iter(feeds.values()))), 4 * max(BATCH_SIZES))
-    feeds = {name: feed[:count] for name, feed in feeds.items()}
-    sizes = (*(size for size in BATCH_SIZES if size < count), count)
+    total = min(count(feeds), 4 * max(BATCH_SIZES))
+    feeds = {name: feed[:total] for name, feed in feeds.items()}
+    sizes = (*(size for size in BATCH_SIZES if size < total), total)
     whole = model.run(_named(model, feeds))
     worst = Differences()
     for size in sizes[:-1]:
         parts = [
             model.run(_named(model, {name: feed[at : at + size] for name, feed in feeds.items()}))
-            for at in range(0, count, size)
+            for at in range(0, total, size)
         ]
         joined = {name: np.concatenate([part[name] for part in parts]) for name in whole}
         if any(len(joined[name]) != len(whole[name]) for name in whole):

@@ -1,9 +1,10 @@
-"""Convert scikit-learn estimators and pipelines. The only module that imports skl2onnx."""
+"""Convert scikit-learn estimators and pipelines, and those of other libraries that follow its interface."""
 
 from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from modelkit.cast import MISSING, Array, is_a
-from modelkit.convert.graph import DECISION, DTYPES, Source, take
+from modelkit.cast import Array, is_a
+from modelkit.convert import boosting
+from modelkit.convert.graph import Source, take
+from modelkit.convert.operators import converters
+from modelkit.convert.outputs import Role, finish, read_roles, truth
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import Signature
 from modelkit.spec import DTYPES as SIGNATURE_DTYPES
@@ -20,14 +24,18 @@ from modelkit.spec import Column, TensorSpec
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
-# Estimators that compute in float32: trees because scikit-learn's do, networks because it costs no accuracy
+# Estimators that compute in float32: trees because those libraries' do, networks because it costs no accuracy
 # that parity would see and is twice as fast.
-NARROW_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.neural_network")
+NARROW_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.neural_network", "xgboost", "lightgbm")
+THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
+WORD = r"[\pL\pN_][\pL\pN_]+"  # two or more of what Python calls word characters, in RE2's words
+LOCALE = b"C.UTF-8"  # to turn text into lower case; the converter's en_US.UTF-8 is absent from most containers
+TEXT = "text"  # the column of a model over strings whose example has no name
 
 
 def is_estimator(source: object) -> bool:
-    """Whether `source` is a scikit-learn estimator, without importing scikit-learn."""
-    return is_a(source, "sklearn.base", "BaseEstimator")
+    """Whether `source` has scikit-learn's interface, without importing a library to find out."""
+    return is_a(source, "sklearn.base", "BaseEstimator") or boosting.is_catboost(source)
 
 
 def number_dtypes(estimator: Any) -> tuple[str, str]:
@@ -44,30 +52,120 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
 
     if example is None:
         raise ConversionError("an estimator is proven against rows: pass example=X_train[:500], as fit was given")
-    check_is_fitted(estimator)
+    if boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
+        numbers = "float32"
+    else:
+        check_is_fitted(estimator)
+    rows, columns, answer = _read_example(estimator, example)
+    inputs = _inputs(columns, numbers)
+    coded = boosting.categories(estimator, rows)
+    roles, classes = answer(read_roles, take(rows, 2))
+    if boosting.is_catboost(estimator):
+        proto = boosting.catboost_proto(estimator, inputs[0].name)
+    elif coded:
+        proto = _convert(estimator, [TensorSpec(boosting.CODES, numbers, ("batch", len(columns)))])
+        boosting.encode(proto, inputs, coded)
+    else:
+        proto = _convert(_unthresholded(estimator), inputs)
+    if type(_last(estimator)).__name__ in THRESHOLDED:
+        _threshold(proto, _last(estimator))
+    outputs = finish(proto, roles)
+    return Source(
+        proto,
+        Signature(tuple(inputs), tuple(outputs), classes=classes),
+        rows=rows,
+        against=f"{_library(estimator)} {type(_last(estimator)).__name__}",
+        truth=lambda rows: answer(partial(truth, roles=roles), rows),
+        categories=_closed_categories(estimator, [column.name for column in columns]) | coded,
+    )
+
+
+def _library(estimator: Any) -> str:
+    package = type(_last(estimator)).__module__.partition(".")[0]
+    return {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}.get(package, package)
+
+
+def _read_example(estimator: Any, example: Any) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
+    """Example rows as a frame or a 2-D array, their columns, and how to ask the estimator about such rows."""
+    texts = _texts(example)
+    if texts is not None:
+        name = str(getattr(example, "name", None) or TEXT)
+        return texts, [Column(name, "string")], lambda ask, rows: ask(estimator, rows[:, 0])
     frame = is_a(example, "pandas", "DataFrame")
     if not frame and not (isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "biuf"):
         what = f"array of {example.dtype}" if isinstance(example, np.ndarray) else type(example).__name__
-        raise ConversionError(f"example is the 2-D numeric array or the pandas frame that fit was given, not {what}")
-    trained_on = list(getattr(estimator, "feature_names_in_", [])) or None
-    if trained_on is not None and (not frame or list(example.columns) != trained_on):
+        raise ConversionError(
+            f"example is what fit was given: a 2-D numeric array, a pandas frame, or a list of texts; not {what}"
+        )
+    trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    given = [str(name) for name in example.columns] if frame else []
+    # LightGBM writes underscores for the spaces of a name.
+    if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
         raise ConversionError(f"example must have the columns that fit was given, in their order: {trained_on}")
     if not len(example):
         raise ConversionError("example has no rows")
-    columns = _columns(example, named=trained_on is not None)
-    inputs = _inputs(columns, numbers)
-    proto = _convert(estimator, inputs)
-    outputs, classes = _finish(proto, estimator, example)
-    signature = Signature(tuple(inputs), tuple(outputs), classes=classes)
-    names = tuple(spec.name for spec in outputs)
-    return Source(
-        proto,
-        signature,
-        rows=example,
-        against=f"scikit-learn {type(_last(estimator)).__name__}",
-        truth=lambda rows: _truth(estimator, rows, names),
-        categories=_closed_categories(estimator, [column.name for column in columns]),
+    return example, _columns(example), lambda ask, rows: ask(estimator, rows)
+
+
+def _texts(example: Any) -> Array | None:
+    """One column of texts as an (n, 1) array of objects; None for anything else."""
+    if is_a(example, "pandas", "Series"):
+        example = example.to_numpy(object)
+    if isinstance(example, np.ndarray) and example.ndim == 1 and example.dtype.kind in "UO":
+        example = example.tolist()
+    if not (isinstance(example, list | tuple) and example and all(isinstance(text, str) for text in example)):
+        return None
+    rows = np.empty((len(example), 1), object)
+    rows[:, 0] = example
+    return rows
+
+
+def _unthresholded(estimator: Any) -> Any:
+    """The estimator with a classifier that moves the threshold replaced by the one whose threshold it moves."""
+    last = _last(estimator)
+    if type(last).__name__ not in THRESHOLDED:
+        return estimator
+    if not hasattr(estimator, "steps"):
+        return last.estimator_
+    opened = copy.copy(estimator)
+    opened.steps = [*estimator.steps[:-1], (estimator.steps[-1][0], last.estimator_)]
+    return opened
+
+
+def _threshold(proto: onnx.ModelProto, classifier: Any) -> None:
+    """Decide the label by the classifier's threshold on the probability of its positive class."""
+    if not hasattr(classifier, "predict_proba") or classifier.response_method == "decision_function":
+        raise ConversionError(
+            "a threshold on decision_function cannot be converted; use response_method='predict_proba'",
+            step=type(classifier).__name__,
+        )
+    tuned = hasattr(classifier, "best_threshold_")
+    threshold = classifier.best_threshold_ if tuned else classifier.threshold
+    positive = classifier._curve_scorer._get_pos_label() if tuned else classifier.pos_label  # noqa: SLF001 - no other way
+    classes = classifier.classes_.tolist()
+    at = 1 if positive is None else classes.index(positive)
+    graph = proto.graph
+    label, probabilities = graph.output[0], graph.output[1]
+    wide = probabilities.type.tensor_type.elem_type
+    kind = label.type.tensor_type.elem_type
+    text = kind == TensorProto.STRING
+    yes, no = (c.encode() if text else int(c) for c in (classes[at], classes[1 - at]))
+    graph.initializer.extend(
+        [
+            helper.make_tensor("threshold_at", TensorProto.INT64, [], [at]),
+            helper.make_tensor("threshold", wide, [], [0.5 if threshold == "auto" else threshold]),
+            helper.make_tensor("threshold_yes", kind, [], [yes]),
+            helper.make_tensor("threshold_no", kind, [], [no]),
+        ]
     )
+    graph.node.extend(
+        [
+            helper.make_node("Gather", [probabilities.name, "threshold_at"], ["threshold_score"], axis=1),
+            helper.make_node("GreaterOrEqual", ["threshold_score", "threshold"], ["threshold_passed"]),
+            helper.make_node("Where", ["threshold_passed", "threshold_yes", "threshold_no"], ["threshold_label"]),
+        ]
+    )
+    label.name = "threshold_label"
 
 
 def _last(estimator: Any) -> Any:
@@ -78,11 +176,10 @@ def _is_narrow(estimator: Any) -> bool:
     return type(estimator).__module__.startswith(NARROW_MODULES)
 
 
-def _columns(example: Any, *, named: bool) -> list[Column]:
+def _columns(example: Any) -> list[Column]:
     if isinstance(example, np.ndarray):
         return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
-    names = [str(name) for name in example.columns] if named else [f"x{i}" for i in range(example.shape[1])]
-    return [Column(name, _column_dtype(name, dtype)) for name, dtype in zip(names, example.dtypes, strict=True)]
+    return [Column(str(name), _column_dtype(name, dtype)) for name, dtype in example.dtypes.items()]
 
 
 def _column_dtype(name: str, dtype: Any) -> str:
@@ -111,31 +208,30 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
         from skl2onnx.common import data_types as types
     except ImportError:
         raise MissingExtraError("saving a scikit-learn model", "skl2onnx", "sklearn") from None
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-    from sklearn.impute import SimpleImputer
 
-    histogram = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
+    boosting.register()
+    own, shapes = converters()
     kinds = {"float32": types.FloatTensorType, "float64": types.DoubleTensorType, "string": types.StringTensorType}
+    prepared = _with_casts(_unflattened(estimator))
     convert = partial(
         skl2onnx.convert_sklearn,
-        _with_casts(estimator),
+        prepared,
         name="model",
         initial_types=[(spec.name, kinds[spec.dtype]([None, spec.shape[1]])) for spec in inputs],
         target_opset=OPSETS,
-        custom_conversion_functions={
-            SimpleImputer: _convert_imputer,
-            **dict.fromkeys(histogram, _convert_histogram),
-        },
-        custom_shape_calculators={SimpleImputer: _imputer_shape},
+        custom_conversion_functions=own,
+        custom_shape_calculators=shapes,
     )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            options = _text_options(estimator)
             try:
                 # Probabilities as a tensor rather than a list of dicts ...
-                proto: onnx.ModelProto = convert(options={"zipmap": False} if is_classifier(estimator) else None)
+                flat = {id(prepared): {"zipmap": False}} if is_classifier(estimator) else {}
+                proto: onnx.ModelProto = convert(options=options | flat)
             except NameError:  # ... which is no option of a classifier without probabilities
-                proto = convert()
+                proto = convert(options=options)
     except ConversionError:
         raise
     except Exception as error:
@@ -145,8 +241,35 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
             f"before the model and save the rest",
             step=step,
         ) from error
+    for node in proto.graph.node:
+        if node.op_type == "StringNormalizer":
+            kept = [attribute for attribute in node.attribute if attribute.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("locale", LOCALE)])
     onnx.checker.check_model(proto)
     return proto
+
+
+def _text_options(estimator: Any) -> dict[Any, Any]:
+    """How to find words: the converter's own expression knows no letters beyond ASCII and takes single ones."""
+    return {
+        id(step): {"tokenexp": WORD}
+        for step in _walk(estimator)
+        if getattr(step, "token_pattern", None) == r"(?u)\b\w\w+\b" and getattr(step, "analyzer", "") == "word"
+    }
+
+
+def _unflattened(estimator: Any) -> Any:
+    """A voting classifier whose `flatten_transform` the converter accepts; it bears on `transform` alone."""
+    if not getattr(_last(estimator), "flatten_transform", False):
+        return estimator
+    opened = copy.copy(estimator)
+    if hasattr(estimator, "steps"):
+        name, last = estimator.steps[-1]
+        opened.steps = [*estimator.steps[:-1], (name, _unflattened(last))]
+    else:
+        opened.flatten_transform = False
+    return opened
 
 
 def is_classifier(estimator: Any) -> bool:
@@ -154,35 +277,6 @@ def is_classifier(estimator: Any) -> bool:
     from sklearn.base import is_classifier
 
     return bool(is_classifier(estimator))
-
-
-class _PlainNumbers:
-    """A converter's container that turns numpy scalars in attributes into Python numbers, as onnx demands."""
-
-    def __init__(self, container: Any) -> None:
-        self._container = container
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._container, name)
-
-    def add_node(self, *args: Any, **attributes: Any) -> None:
-        plain = {
-            name: [_plain_number(item) for item in value] if isinstance(value, list) else value
-            for name, value in attributes.items()
-        }
-        self._container.add_node(*args, **plain)
-
-
-def _plain_number(value: Any) -> Any:
-    if isinstance(value, bool | np.bool_ | np.integer):
-        return int(value)
-    return float(value) if isinstance(value, np.floating) else value
-
-
-def _convert_histogram(scope: Any, operator: Any, container: Any) -> None:
-    from skl2onnx.common._registration import get_converter
-
-    get_converter(operator.type)(scope, operator, _PlainNumbers(container))
 
 
 def _step_of(error: Exception, estimator: Any) -> str:
@@ -209,113 +303,6 @@ def _with_casts(estimator: Any) -> Any:
     *before, last = estimator.steps
     narrowed.steps = [*before, ("modelkit_cast", CastTransformer(dtype=np.float32)), last]
     return narrowed
-
-
-def _imputer_shape(operator: Any) -> None:
-    from skl2onnx.common.data_types import Int64TensorType, StringTensorType
-
-    imputer = operator.raw_operator
-    if imputer.add_indicator:
-        raise ConversionError("SimpleImputer(add_indicator=True) cannot be converted; use MissingIndicator apart")
-    kind = operator.inputs[0].type
-    if isinstance(kind, Int64TensorType):
-        raise ConversionError("SimpleImputer on integers cannot be converted; integers have no missing value")
-    statistics = imputer.statistics_
-    if not isinstance(kind, StringTensorType) and np.isnan(statistics.astype(float)).any():
-        raise ConversionError("SimpleImputer drops a column that held no value in training; drop it before")
-    operator.outputs[0].type = type(kind)([kind.shape[0], len(statistics)])
-
-
-def _convert_imputer(scope: Any, operator: Any, container: Any) -> None:
-    """Where(missing, statistics, x), for strings as for numbers: a missing string arrives as `MISSING`."""
-    from skl2onnx.common._apply_operation import apply_concat
-    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-
-    imputer = operator.raw_operator
-    name = operator.inputs[0].full_name
-    if len(operator.inputs) > 1:
-        name = scope.get_unique_variable_name("columns")
-        apply_concat(scope, [v.full_name for v in operator.inputs], name, container, axis=1)
-    kind = operator.inputs[0].type
-    strings = isinstance(kind, StringTensorType)
-    missing = imputer.missing_values
-    marker = MISSING if strings and not isinstance(missing, str) else missing
-    element = (
-        TensorProto.STRING if strings else TensorProto.FLOAT if type(kind) is FloatTensorType else TensorProto.DOUBLE
-    )
-    values = [str(v).encode() for v in imputer.statistics_] if strings else imputer.statistics_.astype(float).tolist()
-    fill, gone = scope.get_unique_variable_name("fill"), scope.get_unique_variable_name("missing")
-    container.add_initializer(fill, element, [1, len(values)], values)
-    if isinstance(marker, float) and np.isnan(marker):
-        container.add_node("IsNaN", [name], [gone], name=scope.get_unique_operator_name("IsNaN"), op_version=13)
-    else:
-        against = scope.get_unique_variable_name("marker")
-        container.add_initializer(against, element, [1], [marker.encode() if strings else float(marker)])
-        container.add_node(
-            "Equal", [name, against], [gone], name=scope.get_unique_operator_name("Equal"), op_version=19
-        )
-    container.add_node(
-        "Where", [gone, fill, name], [operator.outputs[0].full_name],
-        name=scope.get_unique_operator_name("Where"), op_version=9,
-    )  # fmt: skip
-
-
-def _finish(proto: onnx.ModelProto, estimator: Any, example: Any) -> tuple[list[TensorSpec], tuple[Any, ...] | None]:
-    """Name the outputs by role, give them their final shapes, and drop the rest."""
-    from sklearn.base import is_regressor
-
-    graph = proto.graph
-    for value in graph.input:
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    raw = {value.name: value.type.tensor_type.elem_type for value in graph.output}
-    found = list(raw)
-    del graph.output[:]
-    if is_classifier(estimator):
-        classes = estimator.classes_
-        if isinstance(classes, list) or np.asarray(classes).dtype.kind not in "biuUO":
-            raise ConversionError("a classifier's labels must be one column of integers, booleans or strings")
-        labels = tuple(np.asarray(classes).tolist())
-        if not all(type(label) in (int, bool, str) for label in labels):
-            raise ConversionError(f"labels must be integers, booleans or strings, got {labels[:5]}")
-        specs = [_output(graph, found[0], raw[found[0]], "label", boolean=type(labels[0]) is bool)]
-        if hasattr(estimator, "predict_proba"):
-            specs.append(_output(graph, found[1], raw[found[1]], "probabilities", width=len(labels)))
-        return specs, labels
-    if is_regressor(estimator):
-        shape = _truth(estimator, take(example, 2), ("prediction",))["prediction"].shape
-        width = shape[1] if len(shape) > 1 else None
-        return [_output(graph, found[0], raw[found[0]], "prediction", width=width)], None
-    if hasattr(estimator, "transform"):
-        width = _truth(estimator, take(example, 2), ("transformed",))["transformed"].shape[1]
-        return [_output(graph, found[0], raw[found[0]], "transformed", width=width)], None
-    raise ConversionError(f"{type(estimator).__name__} is neither a classifier, a regressor nor a transformer")
-
-
-def _output(
-    graph: onnx.GraphProto, name: str, element: int, role: str, *, width: int | None = None, boolean: bool = False
-) -> TensorSpec:
-    shape: tuple[int | str, ...] = ("batch",) if width is None else ("batch", width)
-    if boolean:
-        graph.node.append(helper.make_node("Cast", [name], [f"{role}_bool"], to=TensorProto.BOOL))
-        name, element = f"{role}_bool", TensorProto.BOOL
-    size = helper.make_tensor(f"{role}_shape", TensorProto.INT64, [len(shape)], [-1] if width is None else [-1, width])
-    graph.initializer.append(size)
-    for node in graph.node:  # the name may be taken, for the converter calls its own outputs so
-        node.output[:] = [f"{role}_raw" if out == role else out for out in node.output]
-        node.input[:] = [f"{role}_raw" if used == role else used for used in node.input]
-    graph.node.append(helper.make_node("Reshape", [f"{role}_raw" if name == role else name, size.name], [role]))
-    graph.output.append(helper.make_tensor_value_info(role, element, shape))
-    return TensorSpec(role, DTYPES[element], shape)
-
-
-def _truth(estimator: Any, rows: Any, names: tuple[str, ...]) -> dict[str, Array]:
-    verbs = {"label": "predict", "prediction": "predict", "probabilities": "predict_proba", "transformed": "transform"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        answers = {name: getattr(estimator, verbs[name])(rows) for name in names}
-        if "label" in names and hasattr(estimator, "decision_function"):
-            answers[DECISION] = estimator.decision_function(rows)
-    return {name: np.asarray(a.toarray() if hasattr(a, "toarray") else a) for name, a in answers.items()}
 
 
 def _closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[str, ...]]:

@@ -25,15 +25,24 @@ from modelkit.convert.graph import (
     take,
 )
 from modelkit.convert.parity import gate, open_signature
+from modelkit.convert.boosting import as_estimator
 from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
+from modelkit.convert.torch import from_torch, is_module
 from modelkit.errors import ConversionError, GraphError, ModelkitError, ParityError
-from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, check_name
+from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, check_metadata, check_name
 from modelkit.package import container, scan
 from modelkit.package.load import GRAPH, MANIFEST, WEIGHTS, WEIGHTS_NAME
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 
-LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "scikit-learn", "skl2onnx")
+LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that every package is made with
+TRAINED_WITH = {  # and those of its source, by the name that parity has for it
+    "scikit-learn": ("scikit-learn", "skl2onnx"),
+    "XGBoost": ("scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu"),
+    "LightGBM": ("scikit-learn", "skl2onnx", "onnxmltools", "lightgbm"),
+    "CatBoost": ("catboost",),
+    "torch": ("torch", "onnxscript"),
+}
 
 
 def save(
@@ -44,6 +53,7 @@ def save(
     name: str,
     version: str,
     golden: object = None,
+    metadata: dict[str, Any] | None = None,
 ) -> Manifest:
     """Convert a trained model, prove that the result agrees with it, and write one package file.
 
@@ -51,22 +61,26 @@ def save(
     library versions give equal bytes. No row of `example` is stored.
 
     Args:
-        model: a fitted scikit-learn estimator or pipeline; or an ONNX model as a path, bytes or ModelProto.
+        model: a fitted scikit-learn estimator or pipeline; an XGBoost, LightGBM or CatBoost model; a torch module;
+            or an ONNX model as a path, bytes or ModelProto.
         path: where to write; an existing file is replaced.
-        example: rows as `fit` was given, at most 2,048 of which are compared. Needed for estimators.
+        example: rows as `fit` was given, or as a module's `forward` takes them, at most 2,048 of which are
+            compared. Needed for everything but ONNX models.
         name: lower-case letters, digits and '._-', at most 64.
         version: letters, digits and '.+_-', at most 64.
         golden: rows to store and replay in `Model.verify`; drawn at random by default.
+        metadata: a dict of JSON values to keep in the manifest: where the data came from, a metric, an owner.
 
     Returns:
         The manifest that was written; `manifest.digest` identifies the package.
 
     Raises:
         ConversionError: if the model cannot be converted; its subclass ParityError if the graph disagrees.
-        ManifestError: if name or version is not allowed.
+        ManifestError: if name, version or metadata is not allowed.
         GraphError: if an ONNX model uses what a package may not contain.
     """
     check_name(name, version)
+    kept = check_metadata({} if metadata is None else metadata)
     proven = _prove(model, example)
     attached = _golden(proven, golden)
     members: container.Members = {GRAPH: proven.graph}
@@ -82,9 +96,10 @@ def save(
         opsets=opsets(proto),
         row_bytes=row_bytes(proto),
         parity=proven.parity,
-        versions=_versions(),
+        versions=_versions(proven.parity.against),
         files=tuple(Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()),
         attachments=(Attachment(golden_rows.NAME, "golden.npz", golden_rows.MEDIA_TYPE),),
+        metadata=kept,
     )
     raw = manifest.to_json()
     _write(Path(path), {MANIFEST: raw, **members})
@@ -129,13 +144,16 @@ def _prove(model: object, example: object) -> _Proven:
 
 
 def _ways(model: object, example: object) -> list[Callable[[], Source]]:
+    model = as_estimator(model)
+    if is_module(model):
+        return [partial(from_torch, model, example)]
     if is_estimator(model):
         return [partial(from_sklearn, model, example, numbers) for numbers in number_dtypes(model)]
     proto = read_proto(model)
     if proto is None:
         raise ConversionError(
-            f"cannot save a {type(model).__name__}; pass a scikit-learn estimator, or an ONNX model as path, bytes "
-            f"or ModelProto",
+            f"cannot save a {type(model).__name__}; pass an estimator of scikit-learn, XGBoost, LightGBM or "
+            f"CatBoost, a torch module, or an ONNX model as path, bytes or ModelProto",
             step=type(model).__name__,
         )
     return [partial(from_onnx, proto, example)]
@@ -167,9 +185,9 @@ def _golden(proven: _Proven, rows: object) -> bytes:
     return golden_rows.encode(feeds, outputs)
 
 
-def _versions() -> dict[str, str]:
+def _versions(against: str | None) -> dict[str, str]:
     found = {"python": platform.python_version()}
-    for library in LIBRARIES:
+    for library in (*LIBRARIES, *TRAINED_WITH.get((against or "").partition(" ")[0], ())):
         try:
             found[library] = metadata.version(library)
         except metadata.PackageNotFoundError:

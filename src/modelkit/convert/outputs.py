@@ -1,0 +1,145 @@
+"""Which outputs a fitted scikit-learn estimator gets, and the nodes that give them their names and shapes."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from modelkit.cast import Array
+from modelkit.convert.graph import DECISION, DTYPES
+from modelkit.errors import ConversionError
+from modelkit.spec import TensorSpec
+
+
+@dataclass(frozen=True)
+class Role:
+    """One output: its name, the estimator's verb that answers with it, and the graph's output that holds it.
+
+    `part` picks one of the arrays of a verb that answers with a list of them. `tail` are the sizes after the rows.
+    """
+
+    name: str
+    verb: str
+    at: int
+    tail: tuple[int, ...]
+    part: int | None = None
+    boolean: bool = False
+
+
+def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, ...] | None]:
+    """The outputs of an estimator and its classes, found by asking it for `rows`. Raises ConversionError."""
+    from sklearn.base import is_classifier, is_outlier_detector, is_regressor
+
+    if is_classifier(estimator):
+        return _classifier(estimator, rows)
+    if is_regressor(estimator):
+        return (Role("prediction", "predict", 0, _tail(estimator, "predict", rows)),), None
+    if is_outlier_detector(estimator):
+        return (Role("label", "predict", 0, ()), Role("scores", "decision_function", 1, ())), None
+    if hasattr(estimator, "predict"):  # clusters, mixtures
+        verb = "transform" if hasattr(estimator, "transform") else "predict_proba"
+        name = "transformed" if verb == "transform" else "probabilities"
+        return (Role("label", "predict", 0, ()), Role(name, verb, 1, _tail(estimator, verb, rows))), None
+    if hasattr(estimator, "transform"):
+        return (Role("transformed", "transform", 0, _tail(estimator, "transform", rows)),), None
+    raise ConversionError(
+        f"{type(estimator).__name__} has neither predict nor transform for new rows, so there is nothing to serve",
+        step=type(estimator).__name__,
+    )
+
+
+def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, ...] | None]:
+    probabilities = ask(estimator, "predict_proba", rows) if hasattr(estimator, "predict_proba") else None
+    width = _tail(estimator, "predict", rows)
+    if width not in ((), (1,)):  # several labels a row: no one list of classes, and probabilities of each apart
+        label = Role("label", "predict", 0, width)
+        if not isinstance(probabilities, list):
+            more = [] if probabilities is None else [Role("probabilities", "predict_proba", 1, probabilities.shape[1:])]
+        else:
+            more = [
+                Role(f"probabilities_{i}", "predict_proba", 1, np.shape(part)[1:], part=i)
+                for i, part in enumerate(probabilities)
+            ]
+        return (label, *more), None
+    if np.asarray(estimator.classes_).dtype.kind not in "biuUO":
+        raise ConversionError("a classifier's labels must be one column of integers, booleans or strings")
+    labels = tuple(np.asarray(estimator.classes_).tolist())
+    if not all(type(label) in (int, bool, str) for label in labels):
+        raise ConversionError(f"labels must be integers, booleans or strings, got {labels[:5]}")
+    label = Role("label", "predict", 0, (), boolean=type(labels[0]) is bool)
+    if probabilities is None:
+        return (label,), labels
+    return (label, Role("probabilities", "predict_proba", 1, (len(labels),))), labels
+
+
+def ask(estimator: Any, verb: str, rows: Any) -> Any:
+    """The answer of one verb, dense; a list where the estimator answers with one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answer = getattr(estimator, verb)(rows)
+    return answer.toarray() if hasattr(answer, "toarray") else answer
+
+
+def _tail(estimator: Any, verb: str, rows: Any) -> tuple[int, ...]:
+    return tuple(np.shape(ask(estimator, verb, rows))[1:])
+
+
+def truth(estimator: Any, rows: Any, roles: tuple[Role, ...]) -> dict[str, Array]:
+    """What the estimator answers, by output name, with the scores that a classifier decides by."""
+    answers = {verb: ask(estimator, verb, rows) for verb in dict.fromkeys(role.verb for role in roles)}
+    found = {r.name: np.asarray(answers[r.verb] if r.part is None else answers[r.verb][r.part]) for r in roles}
+    for name, array in found.items():
+        if array.ndim == 2 and array.shape[1] == 1 and next(r for r in roles if r.name == name).tail == ():
+            found[name] = array[:, 0]
+    if "label" in found and hasattr(estimator, "decision_function"):
+        found[DECISION] = np.asarray(ask(estimator, "decision_function", rows))
+    return found
+
+
+def finish(proto: onnx.ModelProto, roles: tuple[Role, ...]) -> list[TensorSpec]:
+    """Replace the graph's outputs by those of `roles`, in their final shapes."""
+    graph = proto.graph
+    for value in graph.input:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    raw = list(graph.output)
+    del graph.output[:]
+    taken = {role.name for role in roles}
+    for node in graph.node:  # a name may be taken, for the converter calls its own outputs so
+        node.output[:] = [f"{name}_raw" if name in taken else name for name in node.output]
+        node.input[:] = [f"{name}_raw" if name in taken else name for name in node.input]
+    return [_output(graph, raw[role.at], role, taken) for role in roles]
+
+
+def _output(graph: onnx.GraphProto, value: onnx.ValueInfoProto, role: Role, taken: set[str]) -> TensorSpec:
+    name = f"{value.name}_raw" if value.name in taken else value.name
+    element = value.type.tensor_type.elem_type or value.type.sequence_type.elem_type.tensor_type.elem_type
+    if role.part is not None:
+        name = _part(graph, name, role, is_sequence=value.type.HasField("sequence_type"))
+    if role.boolean:
+        graph.node.append(helper.make_node("Cast", [name], [f"{role.name}_bool"], to=TensorProto.BOOL))
+        name, element = f"{role.name}_bool", TensorProto.BOOL
+    size = f"{role.name}_shape"
+    graph.initializer.append(helper.make_tensor(size, TensorProto.INT64, [1 + len(role.tail)], [-1, *role.tail]))
+    graph.node.append(helper.make_node("Reshape", [name, size], [role.name]))
+    shape: tuple[int | str, ...] = ("batch", *role.tail)
+    graph.output.append(helper.make_tensor_value_info(role.name, element, shape))
+    return TensorSpec(role.name, DTYPES[element], shape)
+
+
+def _part(graph: onnx.GraphProto, name: str, role: Role, *, is_sequence: bool) -> str:
+    """One array of an output that holds several: a sequence, or a tensor that is as wide as its widest part."""
+    at, out = f"{role.name}_at", f"{role.name}_part"
+    graph.initializer.append(helper.make_tensor(at, TensorProto.INT64, [], [role.part]))
+    if is_sequence:
+        graph.node.append(helper.make_node("SequenceAt", [name, at], [out]))
+        return out
+    graph.node.append(helper.make_node("Gather", [name, at], [out], axis=0))
+    columns, narrow = f"{role.name}_columns", f"{role.name}_narrow"
+    graph.initializer.append(helper.make_tensor(columns, TensorProto.INT64, [role.tail[0]], range(role.tail[0])))
+    graph.node.append(helper.make_node("Gather", [out, columns], [narrow], axis=1))
+    return narrow

@@ -1,0 +1,96 @@
+"""Rows that an example does not hold and an application will: values at thresholds, far away, and strange texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from modelkit.cast import Array, is_a
+
+MOST = 256  # rows of a probe
+SCALE = 1e4
+ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
+TEXTS = (
+    "", " ", "a b c", "I am a B", "CAPITALS and smalls", "Café À LA carte", "ГОРОД и мир", "naïve straße",
+    "foo_bar-baz 12 3x", "tabs\tand\nnewlines", "end.", "\u6771\u4eac tower", "can't won't", "1,000.50",
+)  # fmt: skip
+
+
+def at_thresholds(proto: onnx.ModelProto, rows: Any) -> Any:
+    """Rows in which one column equals a threshold of a tree, or the float32 next to one; None where there are none.
+
+    Only trees that read the graph's one input are looked at: behind a scaler a threshold is no value of a column.
+    """
+    columns, values, ordered = _splits(proto)
+    usable = np.flatnonzero(np.abs(values) > ZERO)
+    if not len(usable):
+        return None
+    chosen = usable[np.linspace(0, len(usable) - 1, min(MOST, len(usable))).astype(int)]
+    columns, values = columns[chosen], values[chosen].astype(np.float32)
+    toward = np.where(ordered[chosen] == 0, 0, np.array([0, -np.inf, np.inf], np.float32)[np.arange(len(values)) % 3])
+    values = np.where(np.isinf(toward), np.nextafter(values, toward), values).astype(np.float64)
+    base = np.arange(len(values)) % len(rows)
+    if isinstance(rows, np.ndarray):
+        out = rows[base].astype(np.float64)
+        out[np.arange(len(values)), columns] = values
+        return out
+    if not all(getattr(dtype, "kind", "O") in "iuf" for dtype in rows.dtypes):
+        return None
+    wide = rows.iloc[base].astype(np.float64).reset_index(drop=True)
+    table = wide.to_numpy(copy=True)
+    table[np.arange(len(values)), columns] = values
+    for i in range(table.shape[1]):
+        wide.isetitem(i, table[:, i])
+    return wide
+
+
+def _splits(proto: onnx.ModelProto) -> tuple[Array, Array, Array]:
+    """Column and value of every split of the trees that read the graph's one input, and 1 where it compares by order.
+
+    A split by equality, 0, has no values next to it: it is of a category's code.
+    """
+    graph = proto.graph
+    same = {graph.input[0].name} if len(graph.input) == 1 else set()
+    found: list[tuple[Array, Array, Array]] = [(np.empty(0, np.int64), np.empty(0), np.empty(0, np.float32))]
+    for node in graph.node:
+        if node.op_type in ("Cast", "Identity") and node.input[0] in same:
+            same.add(node.output[0])
+        if node.op_type in ("TreeEnsembleClassifier", "TreeEnsembleRegressor") and node.input[0] in same:
+            given = {attribute.name: attribute for attribute in node.attribute}
+            modes = np.array(given["nodes_modes"].strings)
+            double = given.get("nodes_values_as_tensor")
+            values = np.array(given["nodes_values"].floats) if double is None else numpy_helper.to_array(double.t)
+            split = modes != b"LEAF"
+            ordered = ~np.isin(modes, (b"BRANCH_EQ", b"BRANCH_NEQ"))
+            columns = np.array(given["nodes_featureids"].ints)
+            found.append((columns[split], values[split], ordered[split].astype(np.float32)))
+    columns, values, ordered = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return columns, values, ordered
+
+
+def enlarged(rows: Any) -> Any:
+    """Rows whose numbers are 10,000 times as large, every second one with its sign turned; None without numbers."""
+    if isinstance(rows, dict):
+        if not all(array.dtype.kind == "f" for array in rows.values()):
+            return None
+        return {name: array * array.dtype.type(SCALE) for name, array in rows.items()}
+    scale = np.where(np.arange(len(rows)) % 2, -SCALE, SCALE)
+    if isinstance(rows, np.ndarray):
+        return rows * scale[:, None] if rows.dtype.kind == "f" else None
+    if not is_a(rows, "pandas", "DataFrame"):
+        return None
+    out = rows.copy()
+    numbers = [i for i, dtype in enumerate(rows.dtypes) if getattr(dtype, "kind", "O") == "f"]
+    for i in numbers:
+        out.isetitem(i, rows.iloc[:, i].to_numpy() * scale)
+    return out if numbers else None
+
+
+def strange_texts(rows: Array) -> Array:
+    """Texts that a training set may lack, in the shape of `rows`, which is one column."""
+    out = np.empty_like(rows)
+    out[:, 0] = [TEXTS[i % len(TEXTS)] for i in range(len(rows))]
+    return out

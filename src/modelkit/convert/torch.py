@@ -1,0 +1,152 @@
+"""Convert torch modules with torch's own exporter. The only module that imports torch."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from modelkit.cast import Array, is_a
+from modelkit.convert.graph import Source, read_proto, tensor_spec
+from modelkit.errors import ConversionError, MissingExtraError
+from modelkit.signature import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPSET = 18  # the oldest that the exporter writes without converting
+
+
+def is_module(source: object) -> bool:
+    """Whether `source` is a torch module, without importing torch."""
+    return is_a(source, "torch.nn", "Module")
+
+
+def from_torch(module: Any, example: Any) -> Source:
+    """Export a module in evaluation mode, with the leading dimension of every input and output left open.
+
+    Args:
+        module: a torch.nn.Module whose forward takes tensors and gives a tensor, or a tuple or dict of them.
+        example: rows as forward takes them: one array or tensor, or a dict of them by the names of its arguments.
+
+    Raises:
+        ConversionError: if it cannot be exported, or not for every batch size.
+        MissingExtraError: if onnxscript, which the exporter needs, is not installed.
+    """
+    rows = _rows(module, example)
+    names = list(rows)
+    truth = _truth(module, names)
+    try:
+        outputs = list(truth(rows))
+    except RuntimeError as error:  # as torch calls nearly everything
+        said = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in rows.items())
+        raise ConversionError(f"forward refuses the example ({said}): {error}", step=type(module).__name__) from error
+    proto = _export(module, rows, outputs)
+    inputs = tuple(tensor_spec(value) for value in proto.graph.input)
+    given = tuple(tensor_spec(value) for value in proto.graph.output)
+    fixed = [spec.name for spec in inputs + given if spec.shape[:1] != ("batch",)]
+    if fixed:
+        raise ConversionError(
+            f"the exporter fixed the batch dimension of {fixed}: forward uses a size of the example as a constant; "
+            f"take sizes from the tensors, as in x.reshape(x.shape[0], -1)",
+            step=type(module).__name__,
+        )
+    return Source(
+        proto,
+        Signature(inputs, given),
+        rows=rows,
+        against=f"torch {type(module).__name__}",
+        truth=truth,
+    )
+
+
+def _rows(module: Any, example: Any) -> dict[str, Array]:
+    """Example rows by argument of forward, as arrays."""
+    import inspect
+
+    if example is None:
+        raise ConversionError("a module is exported and proven with rows: pass example=X[:64], as forward takes them")
+    arguments = list(inspect.signature(module.forward).parameters)
+    by_name = dict(example) if isinstance(example, Mapping) else {arguments[0]: example}
+    strange = sorted(set(by_name) - set(arguments))
+    if strange:
+        raise ConversionError(f"example has {strange}, which are no arguments of forward{tuple(arguments)}")
+    rows = {name: np.asarray(by_name[name]) for name in arguments if name in by_name}
+    sizes = {len(array) if array.ndim else -1 for array in rows.values()}
+    if len(sizes) != 1 or min(sizes) < 2:
+        shapes = {name: array.shape for name, array in rows.items()}
+        raise ConversionError(f"example needs at least two rows in every input, as many in each; got {shapes}")
+    return rows
+
+
+@contextmanager
+def _evaluating(module: Any) -> Iterator[None]:
+    """Dropout and batch statistics off, and each submodule's mode restored afterwards."""
+    import torch
+
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def _truth(module: Any, names: list[str]) -> Any:
+    def truth(rows: Mapping[str, Array]) -> dict[str, Array]:
+        import torch
+
+        device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+        with _evaluating(module):
+            got = module(**{name: torch.from_numpy(np.ascontiguousarray(rows[name])).to(device) for name in names})
+        if isinstance(got, Mapping):
+            answers = dict(got)
+        elif isinstance(got, tuple | list):
+            answers = {f"output_{i}": tensor for i, tensor in enumerate(got)}
+        else:
+            answers = {"output": got}
+        if not all(isinstance(tensor, torch.Tensor) for tensor in answers.values()):
+            kinds = {name: type(value).__name__ for name, value in answers.items()}
+            raise ConversionError(f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}")
+        return {str(name): tensor.cpu().numpy() for name, tensor in answers.items()}
+
+    return truth
+
+
+def _export(module: Any, rows: Mapping[str, Array], outputs: list[str]) -> onnx.ModelProto:
+    import torch
+
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("saving a torch module", "onnxscript", "torch") from None
+    batch = torch.export.Dim("batch")
+    device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+    few = {name: torch.from_numpy(np.ascontiguousarray(array[:2])).to(device) for name, array in rows.items()}
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with _evaluating(module):
+            program = torch.onnx.export(
+                module, kwargs=few, dynamo=True, input_names=list(rows), output_names=outputs, opset_version=OPSET,
+                dynamic_shapes={name: {0: batch} for name in rows}, verbose=False,
+            )  # fmt: skip
+    except Exception as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ConversionError(
+            f"torch cannot export {type(module).__name__} with an open batch dimension: {reason}",
+            step=type(module).__name__,
+        ) from error
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+    proto: onnx.ModelProto = program.model_proto
+    copy = read_proto(proto)
+    return proto if copy is None else copy
