@@ -61,8 +61,9 @@ class Parity:
         asked = {"missing values": self.missing_rows, "thresholds": self.threshold_rows}
         more = ", ".join(f"{rows} of {what}" for what, rows in asked.items() if rows)
         text = (
-            f"{self.rows} rows{f' and {more}' if more else ''} against {self.against}: max rel diff {self.max_rel:.2g} (allowed "
-            f"{self.rtol:g}), {self.label_flips} labels flipped; {invariant} (max diff {self.batch_max_abs:.2g})"
+            f"{self.rows} rows{' and ' + more if more else ''} against {self.against}: max rel diff "
+            f"{self.max_rel:.2g} (allowed {self.rtol:g}), {self.label_flips} labels flipped; "
+            f"{invariant} (max diff {self.batch_max_abs:.2g})"
         )
         if self.large_rows and (self.large_flips or self.large_max_rel > self.rtol + self.atol):
             text += (

@@ -11,11 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from modelkit.cast import is_a
-from modelkit.convert.operators import Container, round_thresholds
+from modelkit.convert.graph import Splits
+from modelkit.convert.operators import Container
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.spec import TensorSpec
 
@@ -148,17 +150,14 @@ def _kinds(used: list[str]) -> list[tuple[Any, Any]]:
         from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor
 
         kinds += [
-            (kind, _of_xgboost(convert_xgboost)) for kind in (XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor)
+            (kind, _of_xgboost(convert_xgboost))
+            for kind in (XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor)
         ]
     return kinds
 
 
 def _of_lightgbm(converter: Any) -> Any:
-    """A LightGBM converter whose thresholds and whose averages are right.
-
-    The original rounds thresholds to the nearest float32, which may pass a value they stood below; and where
-    `boosting_type` is "rf" it divides by 100, whatever the number of trees.
-    """
+    """A LightGBM converter whose averages are right: for "rf" the original divides by 100, however many the trees."""
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
         summed = copy.copy(operator)
@@ -168,7 +167,6 @@ def _of_lightgbm(converter: Any) -> Any:
         summed.raw_operator.boosting_type = "gbdt"
 
         def mend(attributes: dict[str, Any]) -> None:
-            round_thresholds(attributes)
             for name in ("class_weights", "target_weights"):
                 if name in attributes:
                     attributes[name] = [weight / share for weight in attributes[name]]
@@ -176,6 +174,22 @@ def _of_lightgbm(converter: Any) -> Any:
         converter(scope, summed, Container(container, mend))
 
     return convert
+
+
+def lightgbm_thresholds(model: Any) -> Splits | None:
+    """The splits of a LightGBM model, whose thresholds are doubles; None for any other model."""
+    if not type(model).__module__.startswith("lightgbm"):
+        return None
+    found: list[tuple[int, float]] = []
+    todo = [tree["tree_structure"] for tree in model.booster_.dump_model()["tree_info"]]
+    while todo:
+        node = todo.pop()
+        if "split_feature" in node:
+            todo += [node["left_child"], node["right_child"]]
+            if node["decision_type"] == "<=":
+                found.append((node["split_feature"], node["threshold"]))
+    columns, values = zip(*found, strict=True) if found else ((), ())
+    return np.array(columns, np.int64), np.array(values, np.float64)
 
 
 def _of_xgboost(converter: Any) -> Any:
@@ -225,9 +239,7 @@ def catboost_proto(model: Any, name: str) -> onnx.ModelProto:
     proto.graph.node.extend(nodes)
     for value in proto.graph.output:
         if value.name in zipped:
-            value.CopyFrom(
-                helper.make_tensor_value_info(zipped[value.name], TensorProto.FLOAT, ["batch", None])
-            )
+            value.CopyFrom(helper.make_tensor_value_info(zipped[value.name], TensorProto.FLOAT, ["batch", None]))
     before = proto.graph.input[0].name
     proto.graph.input[0].name = name
     for node in proto.graph.node:

@@ -31,6 +31,9 @@ DTYPES: dict[int, str] = {
 }  # fmt: skip
 
 
+Splits = tuple[Array, Array]  # the column and the threshold of each split of a forest
+
+
 @dataclass(frozen=True)
 class Source:
     """A graph on its way into a package.
@@ -38,7 +41,8 @@ class Source:
     `truth` answers for rows in the form the source was trained on, by output name, and for classifiers with the
     scores they decide by, under `DECISION`; it and `against`, the name of
     the source, are None for a graph that came without one. `rows` are example rows in that form, None if there
-    are none. `categories` are the values that encoders refuse to go beyond, by column.
+    are none. `categories` are the values that encoders refuse to go beyond, by column. `splits` are those of trees
+    whose thresholds the graph holds rounded; None where the graph's own are exact.
     """
 
     proto: onnx.ModelProto
@@ -47,6 +51,7 @@ class Source:
     against: str | None = None
     truth: Callable[[Any], dict[str, Array]] | None = None
     categories: dict[str, tuple[str, ...]] | None = None
+    splits: Splits | None = None
 
 
 def count(rows: Any) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import TensorProto
 
 from modelkit.cast import MISSING
+from modelkit.convert.graph import Splits
 from modelkit.errors import ConversionError
 
 Converter = Callable[[Any, Any, Any], None]
@@ -55,7 +56,7 @@ def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None
     from sklearn.impute import SimpleImputer
     from sklearn.mixture import GaussianMixture
 
-    histogram = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor)
+    plain = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor, GaussianMixture)
     forests = (
         tree.DecisionTreeClassifier, tree.DecisionTreeRegressor, tree.ExtraTreeClassifier, tree.ExtraTreeRegressor,
         ensemble.RandomForestClassifier, ensemble.RandomForestRegressor,
@@ -64,8 +65,7 @@ def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None
     return (
         {
             SimpleImputer: _impute,
-            GaussianMixture: _convert_plainly,
-            **dict.fromkeys(histogram, _convert_histogram),
+            **dict.fromkeys(plain, _convert_plainly),
             **dict.fromkeys(forests, _convert_forest),
         },
         {SimpleImputer: _imputer_shape},
@@ -83,10 +83,6 @@ def _convert_plainly(scope: Any, operator: Any, container: Any) -> None:
     _registered(operator)(scope, operator, Container(container))
 
 
-def _convert_histogram(scope: Any, operator: Any, container: Any) -> None:
-    _registered(operator)(scope, operator, Container(container, round_thresholds))
-
-
 def _convert_forest(scope: Any, operator: Any, container: Any) -> None:
     """Say for each split where missing values go, which the converter leaves out."""
     trees = getattr(operator.raw_operator, "estimators_", [operator.raw_operator])
@@ -94,7 +90,6 @@ def _convert_forest(scope: Any, operator: Any, container: Any) -> None:
     features = [tree.tree_.feature for tree in trees]
 
     def mend(attributes: dict[str, Any]) -> None:
-        round_thresholds(attributes)
         if not any(route.any() for route in routes):
             return
         places = list(zip(attributes["nodes_treeids"], attributes["nodes_nodeids"], strict=True))
@@ -106,18 +101,14 @@ def _convert_forest(scope: Any, operator: Any, container: Any) -> None:
     _registered(operator)(scope, operator, Container(container, mend))
 
 
-def round_thresholds(attributes: dict[str, Any]) -> None:
-    """Round each threshold t of `x <= t` to the largest float32 that does not pass it: the same test for any float32 x.
-
-    The nearest float32 may lie above t, and would send a value between the two the other way.
-    """
-    if "nodes_values" not in attributes:  # double thresholds, which are not rounded
-        return
-    exact = np.asarray(attributes["nodes_values"], np.float64)
-    near = exact.astype(np.float32)
-    down = np.where(near > exact, np.nextafter(near, np.float32(-np.inf)), near)
-    by_order = np.asarray(attributes["nodes_modes"]) == "BRANCH_LEQ"
-    attributes["nodes_values"] = np.where(by_order, down, exact).tolist()
+def histogram_thresholds(model: Any) -> Splits | None:
+    """The splits of a histogram gradient boosting model, whose thresholds are doubles; None for any other model."""
+    if not type(model).__name__.startswith("HistGradientBoosting"):
+        return None
+    trees = [tree.nodes for stage in model._predictors for tree in stage]  # noqa: SLF001 - no public way
+    nodes = np.concatenate(trees)
+    nodes = nodes[(nodes["is_leaf"] == 0) & (nodes["is_categorical"] == 0)]
+    return nodes["feature_idx"].astype(np.int64), nodes["num_threshold"].astype(np.float64)
 
 
 def _imputer_shape(operator: Any) -> None:

@@ -134,7 +134,7 @@ def _output(graph: onnx.GraphProto, value: onnx.ValueInfoProto, role: Role, take
 def _part(graph: onnx.GraphProto, name: str, role: Role, *, is_sequence: bool) -> str:
     """One array of an output that holds several: a sequence, or a tensor that is as wide as its widest part."""
     at, out = f"{role.name}_at", f"{role.name}_part"
-    graph.initializer.append(helper.make_tensor(at, TensorProto.INT64, [], [role.part]))
+    graph.initializer.append(helper.make_tensor(at, TensorProto.INT64, [], [role.part or 0]))
     if is_sequence:
         graph.node.append(helper.make_node("SequenceAt", [name, at], [out]))
         return out

@@ -118,7 +118,7 @@ def _agree_on(source: Source, model: Model, rows: Any, total: Differences, where
 
 def _thresholds(source: Source, model: Model, rows: Any, total: Differences) -> int:
     """Compare on rows whose values equal the thresholds of the graph's trees, and the number of such rows."""
-    equal = at_thresholds(source.proto, rows)
+    equal = at_thresholds(source, rows)
     if equal is None:
         return 0
     found = _ask(source, model, equal)

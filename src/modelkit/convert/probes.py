@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
 from modelkit.cast import Array, is_a
+from modelkit.convert.graph import Source
+
+if TYPE_CHECKING:
+    import onnx
 
 MOST = 256  # rows of a probe
 SCALE = 1e4
+ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
 ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
 TEXTS = (
     "", " ", "a b c", "I am a B", "CAPITALS and smalls", "Café À LA carte", "ГОРОД и мир", "naïve straße",
@@ -19,19 +22,25 @@ TEXTS = (
 )  # fmt: skip
 
 
-def at_thresholds(proto: onnx.ModelProto, rows: Any) -> Any:
+def at_thresholds(source: Source, rows: Any) -> Any:
     """Rows in which one column equals a threshold of a tree, or the float32 next to one; None where there are none.
 
     Only trees that read the graph's one input are looked at: behind a scaler a threshold is no value of a column.
+    Where the graph rounds the thresholds of its source, values equal them and none is next to them: both round alike.
     """
-    columns, values, ordered = _splits(proto)
-    usable = np.flatnonzero(np.abs(values) > ZERO)
+    columns, values, step = _splits(source.proto)
+    if source.splits is not None and len(values):
+        columns, values = source.splits
+        step = np.zeros(len(values), np.float32)
+    usable = np.flatnonzero((np.abs(values) > ZERO) & (np.abs(values) < ENDLESS))
     if not len(usable):
         return None
     chosen = usable[np.linspace(0, len(usable) - 1, min(MOST, len(usable))).astype(int)]
-    columns, values = columns[chosen], values[chosen].astype(np.float32)
-    toward = np.where(ordered[chosen] == 0, 0, np.array([0, -np.inf, np.inf], np.float32)[np.arange(len(values)) % 3])
-    values = np.where(np.isinf(toward), np.nextafter(values, toward), values).astype(np.float64)
+    columns, values, step = columns[chosen], values[chosen], step[chosen]
+    toward = np.array([0, -1, 1], np.float32)[np.arange(len(values)) % 3] * step
+    near = values.astype(np.float32)
+    beside = np.nextafter(near, np.where(toward > 0, np.float32(np.inf), np.float32(-np.inf)))
+    values = np.where(toward == 0, values, beside).astype(np.float64)
     base = np.arange(len(values)) % len(rows)
     if isinstance(rows, np.ndarray):
         out = rows[base].astype(np.float64)
@@ -39,9 +48,9 @@ def at_thresholds(proto: onnx.ModelProto, rows: Any) -> Any:
         return out
     if not all(getattr(dtype, "kind", "O") in "iuf" for dtype in rows.dtypes):
         return None
-    wide = rows.iloc[base].astype(np.float64).reset_index(drop=True)
-    table = wide.to_numpy(copy=True)
+    table = rows.to_numpy(np.float64)[base]
     table[np.arange(len(values)), columns] = values
+    wide = rows.iloc[base].astype(np.float64).reset_index(drop=True)
     for i in range(table.shape[1]):
         wide.isetitem(i, table[:, i])
     return wide
@@ -61,14 +70,12 @@ def _splits(proto: onnx.ModelProto) -> tuple[Array, Array, Array]:
         if node.op_type in ("TreeEnsembleClassifier", "TreeEnsembleRegressor") and node.input[0] in same:
             given = {attribute.name: attribute for attribute in node.attribute}
             modes = np.array(given["nodes_modes"].strings)
-            double = given.get("nodes_values_as_tensor")
-            values = np.array(given["nodes_values"].floats) if double is None else numpy_helper.to_array(double.t)
             split = modes != b"LEAF"
             ordered = ~np.isin(modes, (b"BRANCH_EQ", b"BRANCH_NEQ"))
-            columns = np.array(given["nodes_featureids"].ints)
+            columns, values = np.array(given["nodes_featureids"].ints), np.array(given["nodes_values"].floats)
             found.append((columns[split], values[split], ordered[split].astype(np.float32)))
-    columns, values, ordered = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return columns, values, ordered
+    columns, values, step = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return columns, values, step
 
 
 def enlarged(rows: Any) -> Any:

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.graph import Source, take
-from modelkit.convert.operators import converters
-from modelkit.convert.outputs import Role, finish, read_roles, truth
+from modelkit.convert.operators import converters, histogram_thresholds
+from modelkit.convert.outputs import finish, read_roles, truth
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import Signature
 from modelkit.spec import DTYPES as SIGNATURE_DTYPES
@@ -27,6 +27,7 @@ OPSETS = {"": 19, "ai.onnx.ml": 3}
 # Estimators that compute in float32: trees because those libraries' do, networks because it costs no accuracy
 # that parity would see and is twice as fast.
 NARROW_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.neural_network", "xgboost", "lightgbm")
+LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
 THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 WORD = r"[\pL\pN_][\pL\pN_]+"  # two or more of what Python calls word characters, in RE2's words
 LOCALE = b"C.UTF-8"  # to turn text into lower case; the converter's en_US.UTF-8 is absent from most containers
@@ -77,12 +78,15 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         against=f"{_library(estimator)} {type(_last(estimator)).__name__}",
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
         categories=_closed_categories(estimator, [column.name for column in columns]) | coded,
+        splits=histogram_thresholds(estimator) or boosting.lightgbm_thresholds(estimator),
     )
 
 
 def _library(estimator: Any) -> str:
     package = type(_last(estimator)).__module__.partition(".")[0]
-    return {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}.get(package, package)
+    return {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}.get(
+        package, package
+    )
 
 
 def _read_example(estimator: Any, example: Any) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
@@ -231,7 +235,7 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
                 flat = {id(prepared): {"zipmap": False}} if is_classifier(estimator) else {}
                 proto: onnx.ModelProto = convert(options=options | flat)
             except NameError:  # ... which is no option of a classifier without probabilities
-                proto = convert(options=options)
+                proto = convert(options=options | {id(_last(prepared)): {}})
     except ConversionError:
         raise
     except Exception as error:

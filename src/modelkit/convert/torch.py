@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from modelkit.cast import Array, is_a
-from modelkit.convert.graph import Source, read_proto, tensor_spec
+from modelkit.convert.graph import Source, tensor_spec
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import onnx
 
 OPSET = 18  # the oldest that the exporter writes without converting
 
@@ -147,6 +148,5 @@ def _export(module: Any, rows: Mapping[str, Array], outputs: list[str]) -> onnx.
         ) from error
     finally:
         logging.getLogger("torch.onnx").setLevel(level)
-    proto: onnx.ModelProto = program.model_proto
-    copy = read_proto(proto)
-    return proto if copy is None else copy
+    proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only where it writes a file
+    return proto

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modelkit import golden as golden_rows
+from modelkit.convert.boosting import as_estimator
 from modelkit.convert.graph import (
     Source,
     from_onnx,
@@ -25,7 +26,6 @@ from modelkit.convert.graph import (
     take,
 )
 from modelkit.convert.parity import gate, open_signature
-from modelkit.convert.boosting import as_estimator
 from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
 from modelkit.convert.torch import from_torch, is_module
 from modelkit.errors import ConversionError, GraphError, ModelkitError, ParityError
@@ -45,7 +45,7 @@ TRAINED_WITH = {  # and those of its source, by the name that parity has for it
 }
 
 
-def save(
+def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     model: object,
     path: str | os.PathLike[str],
     *,
@@ -125,7 +125,10 @@ def _build(graph: bytes, weights: bytes, signature: Signature) -> OnnxModel:
 
 
 def _prove(model: object, example: object) -> _Proven:
-    """The first of the ways to convert a model that the runtime takes and the gate passes."""
+    """The first of the ways to convert a model that the runtime takes and the gate passes.
+
+    Raises what the gate said where one came that far, for that says most about the model.
+    """
     refusals: list[Exception] = []
     for convert in _ways(model, example):
         try:
@@ -134,13 +137,11 @@ def _prove(model: object, example: object) -> _Proven:
             graph = serialize(source.proto)
             scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None)
             signature, parity = gate(source, partial(_build, graph, weights), _example_feeds(source))
-        except ParityError:
-            raise
         except (ConversionError, GraphError) as error:
             refusals.append(error)
         else:
             return _Proven(source, graph, weights, signature, parity)
-    raise refusals[0]
+    raise next((error for error in refusals if isinstance(error, ParityError)), refusals[0])
 
 
 def _ways(model: object, example: object) -> list[Callable[[], Source]]:
