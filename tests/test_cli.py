@@ -1,13 +1,17 @@
 """The command line and the notebook card show what is there, safely."""
 
 import csv
+import hashlib
 import io
+import json
 import re
 
+import numpy as np
 import pytest
 
 import modelkit as mk
 from modelkit import cli
+from modelkit.package import container
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
@@ -114,3 +118,47 @@ def test_the_notebook_card_shows_the_model_escaped(penguins_mk):
     assert "<b>" not in card
     assert "&lt;script&gt;" in card
     assert not re.search(r"https?://", card)
+
+
+def test_doctor_verifies_a_package_and_names_other_versions(capsys, penguins_mk, tmp_path):
+    status, out, _ = run(capsys, "doctor", penguins_mk)
+    assert status == 0
+    assert "golden rows agree" in out
+    assert "where the package was made" not in out
+    other = tmp_path / "other.mk"
+    other.write_bytes(changed(penguins_mk, lambda manifest: manifest["versions"].update({"numpy": "0.1"})))
+    status, out, _ = run(capsys, "doctor", other)
+    assert status == 0
+    assert re.search(r"numpy \S+ here, 0.1 where the package was made", out)
+    status, out, _ = run(capsys, "inspect", other)
+    assert re.search(r"here +numpy ", out)
+
+
+def test_doctor_fails_where_golden_rows_no_longer_agree(capsys, penguins_mk, tmp_path):
+    def shift(arrays):
+        arrays["out1"] = arrays["out1"] + 0.1
+
+    path = tmp_path / "drifted.mk"
+    path.write_bytes(changed(penguins_mk, lambda _: None, shift))
+    status, out, _ = run(capsys, "doctor", path)
+    assert status == 1
+    assert "PROBLEM: output 'probabilities' of the golden rows differs by 0.1" in out
+
+
+def changed(path, edit, shift=None):
+    """A package with its manifest edited, and its golden outputs, hashes set right again."""
+    members = {name: bytes(data) for name, data in container.read(memoryview(path.read_bytes())).items()}
+    manifest = json.loads(members["modelkit.json"])
+    edit(manifest)
+    if shift is not None:
+        with np.load(io.BytesIO(members["golden.npz"])) as file:
+            arrays = dict(file)
+        shift(arrays)
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        members["golden.npz"] = buffer.getvalue()
+    for entry in manifest["files"]:
+        data = members[entry["path"]]
+        entry["size"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()
+    members["modelkit.json"] = json.dumps(manifest).encode()
+    return b"".join(bytes(piece) for piece in container.write(members))

@@ -87,3 +87,38 @@ def test_a_missing_field_is_named(raw):
     del plain["parity"]
     with pytest.raises(ManifestError, match=r"missing fields \['parity'\]"):
         Manifest.from_json(json.dumps(plain).encode())
+
+
+def test_metadata_is_kept_as_it_is(boosting, breast_cancer, tmp_path):
+    metadata = {"data": {"rows": 569, "source": "wdbc"}, "auc": 0.99, "tags": ["a", None, True], "été": "ok"}
+    manifest = mk.save(boosting, tmp_path / "m.mk", example=breast_cancer[0], name="m", version="1", metadata=metadata)
+    assert manifest.metadata == metadata
+    assert mk.inspect(tmp_path / "m.mk").metadata == metadata
+    assert {"scikit-learn", "skl2onnx", "onnxruntime", "numpy", "python"} <= set(manifest.versions)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ([1], "must be a dict, got list"),
+        ({1: "a"}, "str"),
+        ({"a": float("nan")}, "NaN"),
+        ({"a": {"b": object()}}, r"metadata\.a\.b must be"),
+        ({"a": 1 << 64}, "beyond 64 bits"),
+        ({"a": (1, 2)}, "metadata.a must be"),
+    ],
+)
+def test_metadata_that_json_would_change_is_refused(boosting, breast_cancer, tmp_path, metadata, message):
+    with pytest.raises(ManifestError, match=message):
+        mk.save(boosting, tmp_path / "m.mk", example=breast_cancer[0], name="m", version="1", metadata=metadata)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_that_nests_without_end_is_refused(raw):
+    deep = {}
+    at = deep
+    for _ in range(40):
+        at["a"] = {}
+        at = at["a"]
+    with pytest.raises(ManifestError, match="deeper than 16"):
+        Manifest.from_json(edited(raw, metadata=deep))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit import golden
 from modelkit.errors import ContainerError, IntegrityError, ManifestError, PackageError
+from modelkit.manifest import FORMAT
 from modelkit.package import container
 from modelkit.package import save as saving
 
@@ -208,11 +209,13 @@ def test_verify_notices_a_model_that_computes_something_else(dense_mk):
         mk.FunctionModel(lambda feeds: feeds, manifest.signature).verify()
 
 
-def test_the_package_of_this_format_version_opens_for_ever():
-    path = Path(__file__).parent / "golden" / "penguins-format1.mk"
+@pytest.mark.parametrize("version", range(1, FORMAT + 1))
+def test_a_package_of_each_format_version_opens_for_ever(version):
+    path = Path(__file__).parent / "golden" / f"penguins-format{version}.mk"
     with mk.load(path) as model:
-        assert model.manifest.format == 1
+        assert model.manifest.format == version
+        assert ("rows" in model.manifest.metadata) == (version > 1)
         assert model.verify() <= 1e-6
         row = {"island": None, "bill_length_mm": 50.0, "bill_depth_mm": None, "flipper_length_mm": 230.0,
-               "body_mass_g": 5500.0, "sex": "male", "year": 2008}  # fmt: skip
+               "body_mass_g": 5500.0, "sex": "male", **({"year": 2008} if version == 1 else {})}  # fmt: skip
         assert model.predict([row]).tolist() == ["Gentoo"]

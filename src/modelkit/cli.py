@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import platform
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
-from modelkit.errors import ModelkitError, SignatureError
+from modelkit.errors import IntegrityError, ModelkitError, SignatureError
 from modelkit.manifest import Manifest
 from modelkit.signature import Signature
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
-LIBRARIES = ("numpy", "onnx", "scikit-learn", "skl2onnx", "pandas", "pyarrow")
+LIBRARIES = (
+    "numpy", "onnx", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu", "lightgbm", "catboost",
+    "torch", "onnxscript", "pandas", "pyarrow",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     predict.add_argument("--input", required=True, help="CSV with a header; an empty cell is a missing value")
     predict.set_defaults(run=lambda args: predict_csv(args.file, args.input))
     doctor = commands.add_parser("doctor", help="show versions and devices, and how to mend what is wrong")
-    doctor.set_defaults(run=lambda _: examine())
+    doctor.add_argument("file", nargs="?", help="a package, to see whether this machine computes what was proven")
+    doctor.set_defaults(run=lambda args: examine() if args.file is None else examine_package(args.file))
     args = parser.parse_args(arguments)
     try:
         lines, sound = args.run(args)
@@ -57,6 +62,11 @@ def describe(manifest: Manifest) -> tuple[list[str], bool]:
         "opsets": ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in sorted(manifest.opsets.items())),
         "made with": ", ".join(f"{library} {v}" for library, v in manifest.versions.items()),
     }
+    others = other_versions(manifest)
+    if others:
+        facts["here"] = ", ".join(f"{library} {version}" for library, version in others.items())
+    if manifest.metadata:
+        facts["metadata"] = json.dumps(manifest.metadata, ensure_ascii=False, sort_keys=True)
     if manifest.signature.classes is not None:
         facts["classes"] = ", ".join(map(str, manifest.signature.classes))
     lines = [f"{manifest.name} {manifest.version}"]
@@ -132,6 +142,30 @@ def examine() -> tuple[list[str], bool]:
         problems.append(str(error))
     lines += [f"PROBLEM: {problem}" for problem in problems] or ["no problems found"]
     return lines, not problems
+
+
+def other_versions(manifest: Manifest) -> dict[str, str]:
+    """The libraries of a manifest that are installed here in another version, with that version."""
+    here = {library: _version(library) for library in manifest.versions if library != "python"}
+    here["python"] = platform.python_version()
+    return {library: v for library, v in sorted(here.items()) if v is not None and v != manifest.versions.get(library)}
+
+
+def examine_package(file: str) -> tuple[list[str], bool]:
+    """Whether this machine computes what a package was proven to give, and which versions differ."""
+    with mk.load(file) as model:
+        assert model.manifest is not None  # noqa: S101 - for the type checker: what is loaded has one
+        manifest = model.manifest
+        lines = [f"{manifest.name} {manifest.version}", f"  placement  {model.placement}"]
+        lines += [
+            f"  {library} {version} here, {manifest.versions[library]} where the package was made"
+            for library, version in other_versions(manifest).items()
+        ]
+        try:
+            lines.append(f"  golden rows agree: largest relative difference {model.verify():.2g}")
+        except IntegrityError as error:
+            return [printable(line) for line in [*lines, f"PROBLEM: {error}"]], False
+    return [printable(line) for line in [*lines, "no problems found"]], True
 
 
 def _version(library: str) -> str | None:

@@ -232,12 +232,12 @@ def check_metadata(value: object) -> dict[str, Any]:
     """Metadata as a manifest can hold it. Raises ManifestError for what JSON would not give back as it is."""
     if not isinstance(value, dict):
         raise ManifestError(f"metadata must be a dict, got {type(value).__name__}")
-    checked: dict[str, Any] = _map(_json)(value, "metadata")
+    checked = _json(value, "metadata")
     try:
         json.dumps(checked, allow_nan=False)
     except ValueError:
         raise ManifestError("metadata holds NaN or an infinity, which JSON has no form for") from None
-    return checked
+    return dict(value)
 
 
 def _object(cls: type) -> _Reader:

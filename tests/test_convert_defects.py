@@ -1,0 +1,226 @@
+"""Each known defect of a converter ends in a package that is right, or in an error that says what is wrong."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from kinds import cancer, coded, diabetes, docstrings, iris, two_labels, wine, wine_holes
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.multioutput import ClassifierChain
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+
+import modelkit as mk
+from modelkit.convert import probes
+from modelkit.convert.graph import Source
+from modelkit.convert.parity import gate
+from modelkit.convert.sklearn import from_sklearn
+from modelkit.errors import ConversionError, ParityError, SignatureError
+from modelkit.package.save import _build
+
+
+def saved(model, X, tmp_path, **more):
+    path = tmp_path / "m.mk"
+    return mk.save(model, path, example=X, name="m", version="1", **more), mk.load(path)
+
+
+@pytest.fixture
+def lightgbm():
+    return pytest.importorskip("lightgbm")
+
+
+@pytest.fixture
+def xgboost():
+    return pytest.importorskip("xgboost")
+
+
+@pytest.fixture
+def catboost():
+    return pytest.importorskip("catboost")
+
+
+@pytest.mark.parametrize("trees", [4, 20])
+def test_lightgbm_forests_are_averaged_by_their_number_of_trees(lightgbm, trees, tmp_path):
+    forest = lightgbm.LGBMRegressor(
+        n_estimators=trees, boosting_type="rf", bagging_freq=1, bagging_fraction=0.7, verbose=-1
+    ).fit(*diabetes())
+    _, model = saved(forest, diabetes()[0], tmp_path)
+    np.testing.assert_allclose(model.predict(diabetes()[0]), forest.predict(diabetes()[0]), rtol=1e-5)
+
+
+def test_categories_of_lightgbm_are_a_closed_set_of_strings(lightgbm, tmp_path):
+    from kinds import penguin_categories
+
+    X, y = penguin_categories()
+    model = lightgbm.LGBMClassifier(n_estimators=20, min_data_per_group=1, verbose=-1).fit(X, y)
+    _, packed = saved(model, X, tmp_path)
+    rows = X.to_dict("records")
+    plain = [{name: None if pd.isna(value) else value for name, value in row.items()} for row in rows]
+    np.testing.assert_allclose(packed.predict_proba(plain), model.predict_proba(X), atol=1e-6)
+    with pytest.raises(SignatureError, match=r"unknown category 'Atlantis' .* known are"):
+        packed.predict([plain[0] | {"island": "Atlantis"}])
+
+
+def test_categories_that_are_no_strings_are_refused(lightgbm, tmp_path):
+    X, y = coded()
+    frame = pd.DataFrame({"code": pd.Categorical(X[:, 0].astype(int)), "x": X[:, 1]})
+    model = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1).fit(frame, y)
+    with pytest.raises(ConversionError, match="categories of column 'code' must be strings"):
+        saved(model, frame, tmp_path)
+
+
+def test_native_boosters_are_converted(lightgbm, xgboost, tmp_path):
+    X, y = wine()
+    booster = lightgbm.train({"objective": "multiclass", "num_class": 3, "verbose": -1}, lightgbm.Dataset(X, y), 10)
+    _, model = saved(booster, X, tmp_path)
+    np.testing.assert_allclose(model.predict_proba(X), booster.predict(X), atol=1e-6)
+    booster = lightgbm.train({"objective": "regression", "verbose": -1}, lightgbm.Dataset(*diabetes()), 10)
+    _, model = saved(booster, diabetes()[0], tmp_path)
+    np.testing.assert_allclose(model.predict(diabetes()[0]), booster.predict(diabetes()[0]), rtol=1e-5)
+    booster = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(*cancer()), 10)
+    _, model = saved(booster, cancer()[0], tmp_path)
+    np.testing.assert_allclose(
+        model.predict_proba(cancer()[0])[:, 1], booster.predict(xgboost.DMatrix(cancer()[0])), atol=1e-6
+    )
+    booster = xgboost.train({}, xgboost.DMatrix(*diabetes()), 10)
+    _, model = saved(booster, diabetes()[0], tmp_path)
+    np.testing.assert_allclose(model.predict(diabetes()[0]), booster.predict(xgboost.DMatrix(diabetes()[0])), rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dart", "gblinear"])
+def test_other_boosters_of_xgboost_are_refused_by_name(xgboost, kind, tmp_path):
+    model = xgboost.XGBClassifier(n_estimators=3, booster=kind).fit(*cancer())
+    with pytest.raises(ConversionError, match=f"booster='{kind}' cannot be converted"):
+        saved(model, cancer()[0], tmp_path)
+
+
+def test_catboost_with_categories_is_refused(catboost, tmp_path):
+    X, y = coded()
+    frame = pd.DataFrame({"code": X[:, 0].astype(int), "x": X[:, 1]})
+    model = catboost.CatBoostClassifier(3, verbose=0, allow_writing_files=False, cat_features=[0]).fit(frame, y)
+    with pytest.raises(ConversionError, match="encode them before the model"):
+        saved(model, frame, tmp_path)
+
+
+def test_whole_numbers_are_tried_at_the_thresholds_of_trees(xgboost, tmp_path):
+    """`x < t` read as `x <= t` is right everywhere but where x equals t."""
+    X = np.random.default_rng(0).integers(0, 5, (400, 3))
+    y = (X.sum(axis=1) > 6).astype(int)
+    model = xgboost.XGBClassifier(n_estimators=10).fit(X, y)
+    manifest, _ = saved(model, X, tmp_path)
+    assert manifest.parity.threshold_rows > 0
+    source = from_sklearn(model, X, "float32")
+    wrong = type(source.proto)()
+    wrong.CopyFrom(source.proto)
+    for node in wrong.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "nodes_modes":
+                attribute.strings[:] = [mode.replace(b"BRANCH_LT", b"BRANCH_LEQ") for mode in attribute.strings]
+    swapped = Source(**{**source.__dict__, "proto": wrong})
+    with pytest.raises(ParityError, match="disagrees with XGBoost"):
+        gate(swapped, lambda signature: _build(wrong.SerializeToString(), b"", signature), None)
+
+
+def test_values_equal_to_double_thresholds_go_where_they_went(tmp_path):
+    X, y = diabetes()
+    model = HistGradientBoostingRegressor(max_iter=20, random_state=0).fit(X, y)
+    manifest, _ = saved(model, X, tmp_path)
+    assert manifest.parity.threshold_rows == 256
+
+
+def test_rows_far_away_are_recorded_and_shown(tmp_path):
+    X = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    network = MLPClassifier((8,), max_iter=50, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network.fit(X, X[:, 0] > 0)
+    manifest, _ = saved(network, X, tmp_path)
+    assert manifest.parity.large_rows == 64
+    assert manifest.parity.large_max_rel < 1
+    parity = manifest.parity
+    shown = type(parity)(**{**parity.__dict__, "large_flips": 3, "large_max_rel": 0.5})
+    assert "10,000 times beyond the example they DIFFER: max rel diff 0.5, 3 of 64 labels flipped" in str(shown)
+
+
+@pytest.mark.parametrize("pairs", [(1, 1), (1, 2)])
+def test_words_are_those_of_python_in_any_script(pairs, tmp_path):
+    texts, y = docstrings()
+    texts = [*texts, "Déjà VU über ÉCOLE", "Вот ГОРОД и мир", "a b cd ef"]
+    model = make_pipeline(TfidfVectorizer(ngram_range=pairs), LogisticRegression()).fit(texts, [*y, 0, 1, 0])
+    _, packed = saved(model, texts, tmp_path)
+    strange = [*probes.TEXTS, "ÉCOLE école", "ГОРОД город"]
+    np.testing.assert_allclose(packed.predict_proba({"text": strange}), model.predict_proba(strange), atol=1e-6)
+    with pytest.raises(SignatureError):
+        packed.predict({"text": [None]})
+
+
+class Doubler(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X):
+        return X * 2
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "error", "message"),
+    [
+        (make_pipeline(Doubler(), LogisticRegression(max_iter=5000)), iris, ConversionError, "Doubler cannot be converted"),
+        (make_pipeline(HashingVectorizer(n_features=8), LogisticRegression()), docstrings, ConversionError, "HashingVectorizer cannot"),
+        (CalibratedClassifierCV(RandomForestClassifier(10, random_state=0), method="isotonic"), cancer, ParityError, "disagrees"),
+        (ClassifierChain(LogisticRegression(max_iter=50)), two_labels, ConversionError, "ClassifierChain cannot"),
+        (FixedThresholdClassifier(LogisticRegression(max_iter=50), response_method="decision_function"), cancer, ConversionError, "threshold on decision_function"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_converted_is_named_and_nothing_is_written(model, data, error, message, tmp_path):
+    X, y = data()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X, y)
+    with pytest.raises(error, match=message) as caught:
+        saved(model, X, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert isinstance(caught.value, ConversionError)
+
+
+def test_several_outputs_are_asked_for_by_name(tmp_path):
+    from sklearn.multioutput import MultiOutputClassifier
+
+    X, y = two_labels()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MultiOutputClassifier(LogisticRegression(max_iter=50)).fit(X, y)
+    _, packed = saved(model, X, tmp_path)
+    got = packed.run(X)
+    assert list(got) == ["label", "probabilities_0", "probabilities_1"]
+    np.testing.assert_array_equal(packed.predict(X), model.predict(X))
+    for i, expected in enumerate(model.predict_proba(X)):
+        np.testing.assert_allclose(got[f"probabilities_{i}"], expected, atol=1e-6)
+    with pytest.raises(SignatureError, match="use predict or run"):
+        packed.predict_proba(X)
+
+
+def test_outliers_have_labels_and_scores(tmp_path):
+    from sklearn.ensemble import IsolationForest
+
+    X = wine()[0]
+    model = IsolationForest(n_estimators=10, random_state=0).fit(X)
+    _, packed = saved(model, X, tmp_path)
+    np.testing.assert_array_equal(packed.predict(X), model.predict(X))
+    np.testing.assert_allclose(packed.run(X)["scores"], model.decision_function(X), atol=1e-5)
+
+
+def test_nullability_does_not_depend_on_the_example(tmp_path):
+    X, y = wine_holes()
+    forest = RandomForestClassifier(5, random_state=0).fit(X, y)
+    whole, _ = saved(forest, wine()[0], tmp_path)
+    holed, _ = saved(forest, X, tmp_path)
+    assert whole.signature == holed.signature
+    assert all(column.nullable for column in whole.signature.inputs[0].columns)

@@ -1,0 +1,113 @@
+"""Torch modules become packages whose batch dimension is open, or are refused with the reason."""
+
+import numpy as np
+import pytest
+
+import modelkit as mk
+from modelkit.errors import ConversionError
+from modelkit.testing import check_model
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxscript")
+nn = torch.nn
+X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+
+
+def save(module, path, example=X):
+    return mk.save(module, path, example=example, name="m", version="1")
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.embedding = nn.Linear(4, 3), nn.Embedding(10, 4)
+
+    def forward(self, x, ids):
+        hidden = self.linear(x + self.embedding(ids).mean(1))
+        return {"scores": hidden, "shares": hidden.softmax(-1)}
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(4, 3, batch_first=True)
+
+    def forward(self, x):
+        sequence, (last, _) = self.lstm(x)
+        return sequence, last[0]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize(
+    ("make", "example"),
+    [
+        (lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)), X),
+        (lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh()), torch.from_numpy(X)),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), X[:, None, :, None] * X[:, None, None, :]),
+        (lambda: nn.TransformerEncoderLayer(4, 2, batch_first=True), np.stack([X, 2 * X, X + 1], axis=1)),
+        (Recurrent, np.stack([X, 2 * X, X + 1], axis=1)),
+        (Two, {"x": X, "ids": np.arange(60).reshape(20, 3) % 10}),
+    ],
+    ids=["dropout", "batch norm", "convolution", "transformer", "lstm", "two inputs"],
+)  # fmt: skip
+def test_a_module_answers_alike_at_every_batch_size(make, example, tmp_path):
+    module = make()
+    manifest = save(module, tmp_path / "m.mk", example)
+    assert manifest.parity.against.startswith("torch ")
+    assert manifest.parity.batch_invariant
+    assert manifest.signature.batch == "batch"
+    module.eval()
+    arrays = {
+        k: np.asarray(v)
+        for k, v in (example if isinstance(example, dict) else {manifest.signature.inputs[0].name: example}).items()
+    }
+    with mk.load(tmp_path / "m.mk") as model:
+        check_model(model, arrays, rtol=1e-3, atol=1e-5)
+        for size in (1, 3, 17):
+            rows = {name: array[:size] for name, array in arrays.items()}
+            with torch.no_grad():
+                expected = module(**{name: torch.from_numpy(array) for name, array in rows.items()})
+            expected = expected if isinstance(expected, dict | tuple) else (expected,)
+            for got, array in zip(
+                model.run(rows).values(), expected.values() if isinstance(expected, dict) else expected, strict=True
+            ):
+                np.testing.assert_allclose(got, array.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_mode_of_every_submodule_is_left_as_it_was(tmp_path):
+    module = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.BatchNorm1d(4))
+    module.train()
+    module[2].eval()
+    save(module, tmp_path / "m.mk")
+    assert [part.training for part in module.modules()] == [True, True, True, False]
+
+
+class Fixed(nn.Module):
+    def forward(self, x):
+        return x[:, :3].reshape(2, -1).reshape(-1, 3)
+
+
+class Choosing(nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "message"),
+    [
+        (Fixed(), X, "fixed the batch dimension of .'output'"),
+        (Choosing(), X, "cannot export Choosing with an open batch dimension"),
+        (nn.Linear(4, 2), X.astype(np.float64), "forward refuses the example .input float64"),
+        (nn.Linear(4, 2), None, "pass example="),
+        (nn.Linear(4, 2), X[:1], "at least two rows"),
+        (nn.Linear(4, 2), {"z": X}, "no arguments of forward"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(module, example, message, tmp_path):
+    with pytest.raises(ConversionError, match=message):
+        save(module, tmp_path / "m.mk", example)
+    assert list(tmp_path.iterdir()) == []
