@@ -222,7 +222,7 @@ def test_a_loop_that_calls_one_at_a_time_runs_inline_and_one_that_calls_at_once_
     with mk.Batcher(model_of(record), plan=PLANS[on]) as batcher:
         alone = asyncio.run(main())
     assert sizes[:alone] == [1] * 5
-    assert max(sizes) >= 8
+    assert max(sizes) > 1  # how many is up to what the plan learns of this machine meanwhile
     assert on != PARALLEL or threads == {threading.get_ident()}
 
 
