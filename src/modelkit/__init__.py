@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from modelkit import errors as errors
     from modelkit.batching.batcher import Batcher as Batcher
     from modelkit.device import Placement as Placement
+    from modelkit.explain.explainer import Explainer as Explainer
+    from modelkit.explain.explanation import Explanation as Explanation
     from modelkit.manifest import Manifest as Manifest
     from modelkit.model import Call as Call
     from modelkit.model import FunctionModel as FunctionModel
@@ -26,6 +28,8 @@ _HOMES = {
     "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.model",
     "Column": "modelkit.spec",
+    "Explainer": "modelkit.explain.explainer",
+    "Explanation": "modelkit.explain.explanation",
     "FunctionModel": "modelkit.model",
     "Manifest": "modelkit.manifest",
     "Model": "modelkit.model",

@@ -15,6 +15,8 @@ ModelkitError
 │   ├── DeadlineExceeded (TimeoutError) the deadline passed before the answer came
 │   ├── ClosedError                 the model was closed
 │   └── OutputCountError            the rows that came out are not the rows that went in
+├── ExplainError                    an explanation that cannot be given as asked
+│   └── AdditivityError             an exact explanation that does not add up to what was served
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -87,6 +89,14 @@ class ClosedError(BatchError):
 
 class OutputCountError(BatchError):
     """A run that answered with another number of rows than it was given."""
+
+
+class ExplainError(ModelkitError):
+    """An explanation that cannot be given: a method that does not fit, a missing background, an unknown output."""
+
+
+class AdditivityError(ExplainError):
+    """An exact explanation that does not add up to the served output; `gap` says by how much."""
 
 
 class MissingExtraError(ModelkitError, ImportError):

@@ -33,3 +33,31 @@ def _row(cells: Sequence[str], first: str = "font-family:ui-monospace,monospace"
         + "".join(f'<td style="{_CELL};{s}">{escape(c)}</td>' for c, s in zip(cells, styles, strict=True))
         + "</tr>"
     )
+
+
+def short(value: object) -> str:
+    """A value of a row in a few characters."""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else text[:21] + "..."
+
+
+def bars(title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tuple[str, str]]) -> str:
+    """A card with one bar a row, to the left or the right of a line: (name, what it holds, length)."""
+    widest = max((abs(length) for _, _, length in rows), default=0) or 1
+    lines = []
+    for name, held, length in rows:
+        share = 50 * abs(length) / widest
+        left, color = (50 - share, "#2f6fb0") if length < 0 else (50, "#c0392b")
+        bar = (
+            f'<div style="position:relative;width:16em;height:1em;background:linear-gradient(90deg,transparent '
+            f'calc(50% - .5px),#8c959f 50%,transparent calc(50% + .5px))"><div style="position:absolute;left:{left:.1f}%;'
+            f'width:{share:.1f}%;height:100%;background:{color}"></div></div>'
+        )
+        cells = [escape(name), escape(held), bar, f"{length:+.3g}"]
+        lines.append("<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>")
+    about = "".join(_row([name, value], first="color:#57606a") for name, value in facts)
+    return (
+        f'<div style="{_STYLE}"><div style="font-weight:600;margin-bottom:4px">{escape(title)}</div>'
+        f'<table style="border-collapse:collapse;margin:0">{"".join(lines)}</table>'
+        f'<table style="border-collapse:collapse;margin:6px 0 0">{about}</table></div>'
+    )

@@ -1,0 +1,1 @@
+"""Why a Model gave an output: exact Shapley values where the graph allows them, sampled ones elsewhere."""

@@ -1,0 +1,185 @@
+"""The answer of an Explainer, as a value: it can be kept, compared, written as JSON and drawn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from modelkit import html
+from modelkit.cast import Array
+from modelkit.errors import ExplainError, MissingExtraError
+
+SCHEMA = "modelkit.explanation/1"
+ARRAYS = ("values", "base_values", "additivity_gap", "std_error")
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What each column adds to each output of each row, relative to the mean over the background.
+
+    `values` is always (n, d, k) for n rows, d columns and k outputs, and `base_values` (n, k): a row's values and its
+    base add up to the output in `output_space`, which is "margin" (before a sigmoid, softmax or exponential),
+    "probability" or "value". `data` is (n, d), the rows as they were explained.
+
+    `exact` says whether the values are those of the definition (interventional Shapley values over the background)
+    up to rounding; sampled ones have `std_error`, (n, d, k), else None. `additivity_gap` is (n, k), the distance
+    between what the values add up to and what the model served, both as served: after the sigmoid, softmax or
+    exponential. `evaluations` counts the rows the model ran for this explanation.
+    """
+
+    values: Array
+    base_values: Array
+    data: Array
+    feature_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    output_space: str
+    method: str
+    exact: bool
+    additivity_gap: Array
+    std_error: Array | None
+    fidelity: dict[str, float] | None
+    evaluations: int
+    seed: int
+    background_id: str
+    background_rows: int
+    model_digest: str | None
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        n, d, k = self.values.shape
+        how = "exact" if self.exact else "sampled"
+        return f"<Explanation of {n} rows, {d} columns, {k} outputs ({self.output_space}): {self.method}, {how}>"
+
+    def _at(self, output: int | str) -> int:
+        if isinstance(output, str):
+            if output not in self.output_names:
+                raise ExplainError(f"there is no output {output!r}; there are {list(self.output_names)}")
+            return self.output_names.index(output)
+        if not -len(self.output_names) <= output < len(self.output_names):
+            raise ExplainError(f"there is no output {output}; there are {len(self.output_names)}")
+        return output
+
+    def top(self, k: int = 5, *, row: int = 0, output: int | str = -1) -> list[tuple[str, Any, float]]:
+        """The k columns of one row that add most, in size: (name, what the row holds, what it adds)."""
+        values = self.values[row, :, self._at(output)]
+        order = np.argsort(-np.abs(values), kind="stable")[:k]
+        return [(self.feature_names[i], _plain(self.data[row, i]), float(values[i])) for i in order]
+
+    def to_dataframe(self, output: int | str = -1) -> Any:
+        """A pandas frame of one output: a row for each explained row, a column for each feature, and `base`."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingExtraError("Explanation.to_dataframe", "pandas", "frames") from None
+        at = self._at(output)
+        frame = pd.DataFrame(self.values[:, :, at], columns=list(self.feature_names))
+        frame.insert(0, "base", self.base_values[:, at])
+        return frame
+
+    def to_shap(self, output: int | str | None = None) -> Any:
+        """A `shap.Explanation`, which every plot of shap takes; of one output, or of all where there are several."""
+        try:
+            import shap
+        except ImportError:
+            raise MissingExtraError("Explanation.to_shap", "shap", "explain") from None
+        names = list(self.feature_names)
+        if output is None and len(self.output_names) > 1:
+            return shap.Explanation(
+                self.values, self.base_values, self.data, feature_names=names, output_names=list(self.output_names)
+            )
+        at = self._at(0 if output is None else output)
+        return shap.Explanation(self.values[:, :, at], self.base_values[:, at], self.data, feature_names=names)
+
+    def to_json(self) -> str:
+        """Everything, as one line of JSON: the record to keep where decisions must be explained later."""
+        plain = {f.name: _json(getattr(self, f.name)) for f in fields(self)}
+        return json.dumps({"schema": SCHEMA} | plain, allow_nan=False, ensure_ascii=False, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Explanation:
+        """The inverse of `to_json`. Raises ExplainError for text that is no such record."""
+        try:
+            plain = json.loads(text)
+            if plain.pop("schema") != SCHEMA:
+                raise ExplainError(f"this is no record of {SCHEMA}")
+            for name in ARRAYS:
+                plain[name] = None if plain[name] is None else np.array(_back(plain[name]), np.float64)
+            data = _back(plain["data"])
+            plain["data"] = np.empty((len(data), len(plain["feature_names"])), object)
+            plain["data"][:] = data
+            for name in ("feature_names", "output_names", "warnings"):
+                plain[name] = tuple(plain[name])
+            return Explanation(**plain)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ExplainError(f"this is no explanation in JSON: {error}") from error
+
+    def plot(self, *, row: int = 0, output: int | str = -1, most: int = 10, ax: Any = None) -> Any:
+        """Draw what the columns of one row add, the largest first; returns the matplotlib Axes."""
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError:
+            raise MissingExtraError("Explanation.plot", "matplotlib", "plot") from None
+        bars = self.top(most, row=row, output=output)[::-1]
+        if ax is None:
+            _, ax = plt.subplots(figsize=(7, 0.9 + 0.36 * len(bars)), layout="constrained")
+        labels = [f"{name} = {html.short(value)}" for name, value, _ in bars]
+        heights = [value for _, _, value in bars]
+        errors = None
+        if self.std_error is not None:
+            order = [self.feature_names.index(name) for name, _, _ in bars]
+            errors = 1.96 * self.std_error[row, order, self._at(output)]
+        ax.barh(labels, heights, xerr=errors, color=["#c0392b" if h > 0 else "#2f6fb0" for h in heights])
+        ax.axvline(0, color="#444", linewidth=0.8)
+        ax.margins(x=0.15)
+        for at, height in enumerate(heights):
+            ax.annotate(
+                f"{height:+.3g}", (height, at), (4 if height >= 0 else -4, 0), textcoords="offset points",
+                ha="left" if height >= 0 else "right", va="center", fontsize=8,
+            )  # fmt: skip
+        ax.spines[["top", "right"]].set_visible(False)
+        at = self._at(output)
+        total = self.base_values[row, at] + self.values[row, :, at].sum()
+        ax.set_xlabel(f"added to {self.output_names[at]} ({self.output_space}); base {self.base_values[row, at]:.3g}, sum {total:.3g}")
+        return ax
+
+    def _repr_html_(self) -> str:
+        return html.bars(
+            f"{self.output_names[-1]} ({self.output_space}), row 0 of {len(self)}",
+            [(name, html.short(value), added) for name, value, added in (self.top(10) if len(self) else [])],
+            [
+                ("method", f"{self.method}, {'exact' if self.exact else 'sampled'}"),
+                ("background", f"{self.background_rows} rows, {self.background_id[:12]}"),
+                ("additivity gap", f"{np.max(self.additivity_gap, initial=0):.2g}"),
+                *(("warning", text) for text in self.warnings),
+            ],
+        )
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _json(value: Any) -> Any:
+    """JSON has no NaN: a number that is none is written as text in a list of its own, ["nan"]."""
+    if isinstance(value, np.ndarray):
+        return _json(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _json(item) for name, item in value.items()}
+    value = _plain(value)
+    return {"number": str(value)} if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _back(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_back(item) for item in value]
+    return float(value["number"]) if isinstance(value, dict) else value

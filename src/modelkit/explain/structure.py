@@ -1,0 +1,302 @@
+"""Read from a graph what makes exact explanations possible: which columns a tensor depends on, and how it ends.
+
+Two things are looked for, each a proof by the operators on the way and no guess from data:
+
+- a tree ensemble whose every input column depends on one raw column, and which only a link follows;
+- a value that is a sum of functions of one raw column each (an additive model: linear models behind imputers,
+  scalers and encoders are such), which only a link follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from modelkit.cast import Array
+from modelkit.explain.ensemble import Leaves, NotDecodableError, decode
+from modelkit.signature import Signature
+
+TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
+ELEMENTWISE = frozenset(
+    "Abs Add And Binarizer Cast Ceil Clip Div Elu Equal Erf Exp Floor Greater GreaterOrEqual HardSigmoid Identity "
+    "Imputer IsInf IsNaN LabelEncoder LeakyRelu Less LessOrEqual Log Max Min Mod Mul Neg Not Or Pow Reciprocal Relu "
+    "Round Scaler Selu Sigmoid Sign Softplus Softsign Sqrt StringNormalizer Sub Tanh ThresholdedRelu Where Xor".split()
+)
+TAIL = frozenset("Cast Flatten Identity Reshape Squeeze Unsqueeze".split())
+
+
+@dataclass(frozen=True)
+class Player:
+    """One column that a caller passes: its name, its tensor, and its place there."""
+
+    name: str
+    tensor: str
+    column: int
+
+
+def players_of(signature: Signature) -> tuple[Player, ...] | None:
+    """The raw columns in the order of the inputs; None where an input is no matrix of fixed width."""
+    found = []
+    for spec in signature.inputs:
+        if len(spec.shape) != 2 or not isinstance(spec.shape[1], int):
+            return None
+        names = [c.name for c in spec.columns] or [f"{spec.name}[{i}]" for i in range(spec.shape[1])]
+        found += [Player(name, spec.name, i) for i, name in enumerate(names)]
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Depends:
+    """For each column of a matrix, the raw columns it depends on, and whether it is a sum of functions of one each."""
+
+    columns: tuple[frozenset[int], ...]
+    additive: bool
+    block: int = 1  # the size of a third dimension, after a one-hot encoder
+
+    @property
+    def single(self) -> bool:
+        """Whether every column depends on at most one raw column."""
+        return all(len(columns) <= 1 for columns in self.columns)
+
+
+@dataclass(frozen=True)
+class Exact:
+    """What an exact method explains.
+
+    `tensor` is the tensor that the graph is cut at: for trees the matrix they read, else the additive value. `link`
+    is what turns that value, or the sum of leaves, into the served output: identity, logistic, softmax or exp; `scale`
+    and `shift` come after it, and after a softmax of two classes or a logistic there are two columns.
+    """
+
+    kind: str
+    tensor: str
+    proto: onnx.ModelProto
+    link: str
+    leaves: Leaves | None = None
+    groups: Array | None = None
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+class NoStructureError(Exception):
+    """A graph that is neither; its text says why, for the plan."""
+
+
+def read(proto: onnx.ModelProto, signature: Signature, output: str) -> Exact:
+    """The structure of the output `output`. Raises NoStructureError."""
+    graph = proto.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+    maker = {name: node for node in graph.node for name in node.output}
+    known = _trace(proto, signature, constants)
+    name, link, scale, shift = _before_link(output, maker, constants)
+    node = maker.get(name)
+    if node is None:
+        raise NoStructureError("the output is an input or a constant")
+    if node.op_type in TREES:
+        return _trees(proto, node, known, link, scale, shift)
+    if node.op_type == "LinearClassifier":
+        return _linear_classifier(proto, node, known, link, scale, shift)
+    value = known.get(name)
+    if value is None or not value.additive:
+        raise NoStructureError(f"its value before the link, made by {node.op_type}, is no sum over single columns")
+    return Exact("additive", name, proto, link, scale=scale, shift=shift)
+
+
+def _trees(
+    proto: onnx.ModelProto, node: onnx.NodeProto, known: dict[str, Depends], link: str, scale: float, shift: float
+) -> Exact:
+    inputs = known.get(node.input[0])
+    if inputs is None or not inputs.single:
+        raise NoStructureError("the trees read columns that depend on several raw columns each")
+    try:
+        leaves = decode(node, _number_type(proto, node.input[0]))
+    except NotDecodableError as error:
+        raise NoStructureError(str(error)) from None
+    if leaves.link != "identity" and link != "identity":
+        raise NoStructureError(f"a {leaves.link} is followed by {link}")
+    groups = np.array([next(iter(columns), 0) for columns in inputs.columns], np.intp)
+    joined = leaves.link if link == "identity" else link
+    return Exact("trees", node.input[0], proto, joined, leaves, groups, scale, shift)
+
+
+def _number_type(proto: onnx.ModelProto, name: str) -> Any:
+    """float32 unless the trees read an input of the graph, or a cast, that is of doubles."""
+    kinds = {value.name: value.type.tensor_type.elem_type for value in [*proto.graph.input, *proto.graph.value_info]}
+    for node in proto.graph.node:
+        if node.op_type == "Cast":
+            kinds[node.output[0]] = next(a.i for a in node.attribute if a.name == "to")
+    return np.float64 if kinds.get(name) == TensorProto.DOUBLE else np.float32
+
+
+def _linear_classifier(
+    proto: onnx.ModelProto, node: onnx.NodeProto, known: dict[str, Depends], link: str, scale: float, shift: float
+) -> Exact:
+    """A LinearClassifier ends in a link of its own: it is taken off, and the scores before it are additive."""
+    inputs = known.get(node.input[0])
+    if inputs is None or not inputs.additive:
+        raise NoStructureError("the linear classifier reads columns that are no sums over single columns")
+    own = next((a.s.decode() for a in node.attribute if a.name == "post_transform"), "NONE")
+    links = {"NONE": "identity", "LOGISTIC": "logistic", "SOFTMAX": "softmax"}
+    if own not in links or (own != "NONE" and link != "identity"):
+        raise NoStructureError(f"a linear classifier with {own} is followed by {link}")
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    for other in bare.graph.node:
+        if other.output[:] == node.output[:]:
+            kept = [a for a in other.attribute if a.name != "post_transform"]
+            del other.attribute[:]
+            other.attribute.extend([*kept, helper.make_attribute("post_transform", "NONE")])
+    joined = links[own] if link == "identity" else link
+    return Exact("additive", node.output[1], bare, joined, scale=scale, shift=shift)
+
+
+def _before_link(
+    name: str, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]
+) -> tuple[str, str, float, float]:
+    """Walk back from an output through reshapes, one link and scalings; the name before them, and what they are."""
+    link, scale, shift = "identity", 1.0, 0.0
+    while name in maker:
+        node = maker[name]
+        numbers = [constants[i] for i in node.input if i in constants]
+        if node.op_type in TAIL:
+            name = node.input[0]
+        elif node.op_type in ("Softmax", "Sigmoid", "Exp") and link == "identity" and shift == 0.0 and (
+            scale == 1.0 or node.op_type == "Exp"
+        ):
+            name, link = node.input[0], {"Softmax": "softmax", "Sigmoid": "logistic", "Exp": "exp"}[node.op_type]
+        elif node.op_type in ("Mul", "Div") and len(numbers) == 1 and numbers[0].size == 1 and link == "identity":
+            factor = float(numbers[0].reshape(-1)[0])
+            if node.op_type == "Div" and node.input[0] in constants:
+                break
+            scale *= factor if node.op_type == "Mul" else 1 / factor
+            name = next(i for i in node.input if i not in constants)
+        else:
+            break
+    return name, link, scale, shift
+
+
+def _trace(proto: onnx.ModelProto, signature: Signature, constants: dict[str, Array]) -> dict[str, Depends]:
+    """What each matrix of the graph depends on, for as far as the operators are understood."""
+    known: dict[str, Depends] = {}
+    at = 0
+    for spec in signature.inputs:
+        width = spec.shape[1] if len(spec.shape) == 2 else None
+        if not isinstance(width, int):
+            return {}
+        known[spec.name] = Depends(tuple(frozenset({at + i}) for i in range(width)), additive=True)
+        at += width
+    for node in proto.graph.node:
+        given = [known[i] if i in known else constants.get(i) for i in node.input if i]
+        if any(value is None for value in given) or not node.output or not given:
+            continue
+        found = _step(node, given)
+        if found is not None:
+            known[node.output[0]] = found
+    return known
+
+
+def _step(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
+    """What the first output of a node depends on; None for what is not understood."""
+    tensors = [value for value in given if isinstance(value, Depends)]
+    numbers = [value for value in given if not isinstance(value, Depends)]
+    if not tensors:
+        return None
+    first = tensors[0]
+    options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    op = node.op_type
+    if op in ELEMENTWISE:
+        return _elementwise(node, given)
+    if op == "Concat" and first.block == 1 and options.get("axis") in (1, -1) and not numbers:
+        return Depends(sum((t.columns for t in tensors), ()), all(t.additive for t in tensors))
+    if op in ("Gather", "ArrayFeatureExtractor") and numbers and first.block == 1:
+        return _pick(op, first, numbers, options)
+    if op == "OneHotEncoder":
+        block = len(options.get("cats_int64s", ())) or len(options.get("cats_strings", ()))
+        return Depends(first.columns, first.additive and first.single, block) if first.single else None
+    if op in ("Reshape", "Flatten"):
+        return _reshape(op, first, numbers)
+    if op in ("MatMul", "Gemm", "LinearRegressor") and first.block == 1:
+        return _product(op, given, first, options)
+    return None
+
+
+def _elementwise(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
+    tensors = [value for value in given if isinstance(value, Depends)]
+    numbers = [value for value in given if not isinstance(value, Depends)]
+    if len({t.block for t in tensors}) > 1 or any(n.ndim > 2 or (n.ndim == 2 and n.shape[0] != 1) for n in numbers):
+        return None
+    wide = [n.shape[-1] for n in numbers if n.ndim] if tensors[0].block == 1 else []
+    width = max([*wide, *(len(t.columns) for t in tensors)])
+    if any(len(t.columns) not in (1, width) for t in tensors):
+        return None
+    columns = tuple(
+        frozenset().union(*(t.columns[i if len(t.columns) > 1 else 0] for t in tensors)) for i in range(width)
+    )
+    op = node.op_type
+    if op == "Cast":
+        to = next(a.i for a in node.attribute if a.name == "to")
+        adds = to in (TensorProto.FLOAT, TensorProto.DOUBLE)
+    else:
+        scales = op == "Mul" or (op == "Div" and isinstance(given[0], Depends))
+        adds = op in ("Add", "Sub", "Neg", "Identity", "Scaler") or (scales and len(tensors) == 1)
+    single = all(len(c) <= 1 for c in columns)
+    return Depends(columns, single or (adds and all(t.additive for t in tensors)), tensors[0].block)
+
+
+def _pick(op: str, first: Depends, numbers: list[Array], options: dict[str, Any]) -> Depends | None:
+    if op == "Gather" and options.get("axis", 0) not in (1, -1):
+        return None
+    chosen = np.asarray(numbers[0]).reshape(-1)
+    if len(chosen) and not (-len(first.columns) <= chosen.min() and chosen.max() < len(first.columns)):
+        return None
+    return Depends(tuple(first.columns[int(i)] for i in chosen), first.additive)
+
+
+def _reshape(op: str, first: Depends, numbers: list[Array]) -> Depends | None:
+    width = len(first.columns) * first.block
+    if op == "Reshape":
+        target = [int(size) for size in numbers[0].reshape(-1)] if numbers else []
+        flat = len(target) == 2 and target[0] in (-1, 0) and target[1] in (width, -1) and target != [-1, -1]
+        if not flat and not (len(target) == 1 and width == 1):
+            return None
+    columns = tuple(column for column in first.columns for _ in range(first.block))
+    return Depends(columns, first.additive)
+
+
+def _product(op: str, given: list[Any], first: Depends, options: dict[str, Any]) -> Depends | None:
+    """A product with constants: a sum over all columns, additive where they are."""
+    if op == "LinearRegressor":
+        outputs = int(options.get("targets", 1))
+    else:
+        if not isinstance(given[0], Depends) or isinstance(given[1], Depends) or np.ndim(given[1]) != 2:
+            return None
+        if options.get("transA", 0) or (len(given) > 2 and isinstance(given[2], Depends)):
+            return None
+        outputs = given[1].shape[0 if options.get("transB", 0) else 1]
+    union: frozenset[int] = frozenset().union(*first.columns)
+    return Depends((union,) * outputs, first.additive)
+
+
+def cut(proto: onnx.ModelProto, tensor: str, element: int) -> onnx.ModelProto:
+    """The part of a graph that makes one tensor, which becomes its output."""
+    maker = {name: node for node in proto.graph.node for name in node.output}
+    needed, todo = set(), [tensor]
+    while todo:
+        node = maker.get(todo.pop())
+        if node is not None and id(node) not in needed:
+            needed.add(id(node))
+            todo += list(node.input)
+    part = onnx.ModelProto()
+    part.CopyFrom(proto)
+    del part.graph.node[:]
+    del part.graph.output[:]
+    part.graph.node.extend(node for node in proto.graph.node if id(node) in needed)
+    part.graph.output.append(helper.make_tensor_value_info(tensor, element, ["batch", None]))
+    return part
