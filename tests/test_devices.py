@@ -325,21 +325,20 @@ def test_quotas(text, cpus):
 
 
 def test_quotas_are_looked_for_in_the_group_and_those_above():
-    assert decide.cgroup_folders("0::/system.slice/app.service\n") == [
-        "/sys/fs/cgroup/system.slice/app.service",
-        "/sys/fs/cgroup/system.slice",
-        "/sys/fs/cgroup",
+    assert decide.quota_files("0::/system.slice/app.service\n") == [
+        ("/sys/fs/cgroup/system.slice/app.service/cpu.max",),
+        ("/sys/fs/cgroup/system.slice/cpu.max",),
+        ("/sys/fs/cgroup/cpu.max",),
     ]
-    assert decide.cgroup_folders("5:memory:/a\n4:cpu,cpuacct:/docker/1f\n3:cpuset:/b\n") == [
-        "/sys/fs/cgroup/cpu/docker/1f",
-        "/sys/fs/cgroup/cpu/docker",
-        "/sys/fs/cgroup/cpu",
+    assert decide.quota_files("5:memory:/a\n4:cpu,cpuacct:/docker\n3:cpuset:/b\n") == [
+        ("/sys/fs/cgroup/cpu/docker/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/docker/cpu.cfs_period_us"),
+        ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
     ]
-    assert decide.cgroup_folders("0::/../../pod/x") == ["/sys/fs/cgroup/pod/x", "/sys/fs/cgroup/pod", "/sys/fs/cgroup"]
-    assert decide.cgroup_folders("") == []
+    assert decide.quota_files("0::/../../pod") == [("/sys/fs/cgroup/pod/cpu.max",), ("/sys/fs/cgroup/cpu.max",)]
+    assert decide.quota_files("") == []
 
 
 @given(st.text())
-def test_any_memberships_give_folders_below_the_mount(text):
-    assert all(f"{folder}/".startswith("/sys/fs/cgroup/") for folder in decide.cgroup_folders(text))
-    assert not any(".." in folder.split("/") for folder in decide.cgroup_folders(text))
+def test_any_memberships_give_files_below_the_mount(text):
+    for files in decide.quota_files(text):
+        assert all(file.startswith("/sys/fs/cgroup/") and ".." not in file.split("/") for file in files)

@@ -149,11 +149,13 @@ def parse_device(name: object) -> Target:
     return Target(str(name), PROVIDERS[short], tuple(options.items()))
 
 
+AUTO_TARGETS = tuple(map(parse_device, (*AUTO, "cpu")))
+
+
 def device_chain(device: DeviceName, compiled: Collection[str]) -> tuple[Target, ...]:
     """What to try, in this order. `compiled` are the providers in the installed onnxruntime. Raises DeviceError."""
     if device == "auto":
-        targets = tuple(map(parse_device, (*AUTO, "cpu")))
-        return tuple(target for target in targets if target.provider in compiled or target.provider == CPU)
+        return tuple(t for t in AUTO_TARGETS if t.provider in compiled or t.provider == CPU)
     if isinstance(device, list | tuple):
         if not device:
             raise DeviceError("the list of devices is empty; name one, or use 'auto'", device=device)
@@ -271,21 +273,25 @@ def quota_cpus(cpu_max: str) -> int | None:
     return max(1, -(-int(quota) // int(period)))
 
 
-def cgroup_folders(memberships: str) -> list[str]:
-    """The folders whose quotas bind a process, from its /proc/self/cgroup: its own group's, and those above.
+def quota_files(memberships: str) -> list[tuple[str, ...]]:
+    """The files whose quotas bind a process, from its /proc/self/cgroup: those of its own group, and of those above.
 
-    Inside a container the path may be the host's, and not exist; the root of the mount is the container's group then.
+    Joined by a space, each group's are what `quota_cpus` reads. Inside a container the path may be the host's, and not
+    exist; the root of the mount is the container's group then.
     """
-    folders = []
+    files: list[tuple[str, ...]] = []
     for line in memberships.splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
         root = "/sys/fs/cgroup/cpu" if controllers else "/sys/fs/cgroup"
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
         parts = [part for part in path.split("/") if part not in ("", "..")]
-        folders += ["/".join([root, *parts[:depth]]) for depth in range(len(parts), -1, -1)]
-    return folders
+        for depth in range(len(parts), -1, -1):
+            folder = "/".join([root, *parts[:depth]])
+            files.append(tuple(f"{folder}/{name}" for name in names))
+    return files
 
 
 def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:
