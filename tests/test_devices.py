@@ -30,7 +30,7 @@ subsets = st.sets(st.sampled_from([*decide.PROVIDERS.values(), AZURE]))
         ("migraphx", "MIGraphXExecutionProvider", {}),
         ("directml", "DmlExecutionProvider", {}),
         ("openvino", "OpenVINOExecutionProvider", {}),
-        ("openvino:GPU", "OpenVINOExecutionProvider", {"device_type": "GPU"}),
+        ("openvino:GPU", "OpenVINOExecutionProvider", {"device_type": "GPU", "precision": "ACCURACY"}),
         ("openvino:NPU", "OpenVINOExecutionProvider", {"device_type": "NPU"}),
         ("coreml", "CoreMLExecutionProvider", {"ModelFormat": "MLProgram"}),
         ("qnn", "QNNExecutionProvider", {}),

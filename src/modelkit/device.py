@@ -15,7 +15,6 @@ SPLIT_BYTES = 8 << 20
 
 DeviceName = str | list[str] | tuple[str, ...]
 
-
 CPU = "CPUExecutionProvider"
 
 # Short names, in the order in which `devices()` lists them. AzureExecutionProvider has none: it sends rows to a
@@ -46,15 +45,19 @@ WHEELS = {
     "webgpu": "onnxruntime-webgpu",
 }
 
-# Answers must not get less exact without being asked: CUDA would round float32 to TF32 in matrix products, and
-# Core ML's older format runs in float16.
-OPTIONS = {"cuda": {"use_tf32": "0"}, "coreml": {"ModelFormat": "MLProgram"}}
+# Answers must not get less exact without being asked: CUDA would round float32 to TF32 in matrix products, OpenVINO
+# computes in float16 on a GPU, and so does Core ML with its older format.
+OPTIONS = {
+    "cuda": {"use_tf32": "0"},
+    "openvino:GPU": {"device_type": "GPU", "precision": "ACCURACY"},
+    "openvino:NPU": {"device_type": "NPU"},
+    "coreml": {"ModelFormat": "MLProgram"},
+}
 
 # What "auto" tries before the CPU. TensorRT compiles for minutes, an NPU rounds, WebGPU is young: by name only.
 AUTO = ("cuda", "rocm", "migraphx", "directml", "openvino:GPU", "coreml")
 
-KINDS = ("openvino:GPU", "openvino:NPU")
-NAMES = tuple(sorted((*PROVIDERS, *KINDS), key=lambda name: [*PROVIDERS].index(name.partition(":")[0])))
+NAMES = tuple(sorted({*PROVIDERS, *OPTIONS}, key=lambda name: ([*PROVIDERS].index(name.partition(":")[0]), name)))
 
 CUDA_ERRORS = {
     3: "CUDA was in use when this process was forked; load the model after the fork, or start processes by spawn",
@@ -134,19 +137,16 @@ class Placement:
 
 def parse_device(name: object) -> Target:
     """The device that a name stands for. Raises DeviceError for anything else."""
-    short, colon, which = name.partition(":") if isinstance(name, str) else ("", "", "")
-    options = dict(OPTIONS.get(short, {}))
+    short, _, which = name.partition(":") if isinstance(name, str) else ("", "", "")
     if short == "cuda" and re.fullmatch("0|[1-9][0-9]{0,3}", which):
-        options["device_id"] = which
-    elif short == "openvino" and name in KINDS:
-        options["device_type"] = which
-    elif colon or short not in PROVIDERS:
+        return Target(str(name), PROVIDERS[short], (*OPTIONS[short].items(), ("device_id", which)))
+    if name not in NAMES:
         raise DeviceError(
             f"{name!r} is not a device; there are 'auto', {', '.join(map(repr, NAMES))} and 'cuda:1' and so on, "
             f"or a list of them, of which the first that is usable is taken; mk.devices() shows which are",
             device=name,
         )
-    return Target(str(name), PROVIDERS[short], tuple(options.items()))
+    return Target(str(name), PROVIDERS[short], tuple(OPTIONS.get(str(name), {}).items()))
 
 
 AUTO_TARGETS = tuple(map(parse_device, (*AUTO, "cpu")))

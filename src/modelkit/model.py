@@ -108,6 +108,7 @@ class Model(ABC):
         Raises:
             SignatureError: if the rows do not fit the signature.
             ClosedError: if the model was closed.
+            ForkedModelError: if the model is on a GPU or the like, and this process was forked after it was loaded.
         """
         signature = self.signature
         return self._run(signature.coerce(X), signature.output_names, make_call(deadline, priority, key))
