@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # type checkers know the name; importing typing for it wo
 if TYPE_CHECKING:
     from modelkit import errors as errors
     from modelkit.batching.batcher import Batcher as Batcher
+    from modelkit.device import Device as Device
     from modelkit.device import Placement as Placement
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from modelkit.package.load import inspect as inspect
     from modelkit.package.load import load as load
     from modelkit.package.save import save as save
+    from modelkit.runtimes.onnx import devices as devices
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
     from modelkit.spec import TensorSpec as TensorSpec
@@ -28,6 +30,7 @@ _HOMES = {
     "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.model",
     "Column": "modelkit.spec",
+    "Device": "modelkit.device",
     "Explainer": "modelkit.explain.explainer",
     "Explanation": "modelkit.explain.explanation",
     "FunctionModel": "modelkit.model",
@@ -36,6 +39,7 @@ _HOMES = {
     "Placement": "modelkit.device",
     "Signature": "modelkit.signature",
     "TensorSpec": "modelkit.spec",
+    "devices": "modelkit.runtimes.onnx",
     "errors": "modelkit",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",

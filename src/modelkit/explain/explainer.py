@@ -14,7 +14,7 @@ from modelkit.cast import MISSING, Array
 from modelkit.errors import AdditivityError, ExplainError, GraphError, PackageError
 from modelkit.explain import sampling
 from modelkit.explain.explanation import Explanation
-from modelkit.explain.structure import Exact, NoStructureError, Player, cut, players_of, read
+from modelkit.explain.structure import Exact, NoStructureError, Player, cut, players_of, read, whole_proto
 from modelkit.explain.table import LeafTable, TooDeepError
 from modelkit.model import Call, Model
 from modelkit.signature import Feeds, Signature
@@ -327,7 +327,7 @@ class _Exact:
             reasons.append("the model has no graph to read")
             return None
         try:
-            found = read(graph(), owner._signature, owner._served)
+            found = read(whole_proto(*graph), owner._signature, owner._served)
             if method not in ("auto", found.kind):
                 raise NoStructureError(f"the graph has the structure for {found.kind!r}")
             if found.link != "identity" and output in ("probability", "value"):

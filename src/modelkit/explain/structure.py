@@ -86,6 +86,19 @@ class NoStructureError(Exception):
     """A graph that is neither; its text says why, for the plan."""
 
 
+def whole_proto(graph: bytes | memoryview, weights: memoryview | None) -> onnx.ModelProto:
+    """A graph with its external weights put back in."""
+    proto = onnx.load_from_string(bytes(graph))
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL and weights is not None:
+            at = {entry.key: entry.value for entry in tensor.external_data}
+            start = int(at["offset"])
+            tensor.raw_data = bytes(weights[start : start + int(at["length"])])
+            del tensor.external_data[:]
+            tensor.data_location = TensorProto.DEFAULT
+    return proto
+
+
 def read(proto: onnx.ModelProto, signature: Signature, output: str) -> Exact:
     """The structure of the output `output`. Raises NoStructureError."""
     graph = proto.graph
