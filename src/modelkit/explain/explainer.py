@@ -91,8 +91,8 @@ class Explainer:
         self._at_background = self._ask_model(self._background)
         self._names = _output_names(signature, self._served, self._at_background.shape[1])
         self._reasons: list[str] = []
-        self._exact = _Exact.build(self, model, method, output, self._reasons)
         self._space = "value" if self._served != "probabilities" else "probability"
+        self._exact = _Exact.build(self, model, method, output, self._reasons)
         self._method = self._choose(method, output, budget)
         pairs = self._pairs(budget) if self._method == "sampling" else 0
         self._draw = sampling.draw(len(players), self._count, pairs, self._seed) if pairs else None
@@ -360,7 +360,7 @@ class _Exact:
 def _space(owner: Explainer, found: Exact) -> tuple[str, tuple[str, ...]]:
     if found.link == "identity":
         return owner._space, owner._names
-    if found.link in ("logistic", "softmax") and len(owner._names) == 2:
+    if found.link in ("logistic", "softmax", "share") and len(owner._names) == 2:
         return "margin", owner._names[1:]
     return "margin", owner._names
 
@@ -375,8 +375,9 @@ def _after_link(margin: Array, found: Exact, columns: int) -> Array:
         with np.errstate(over="ignore"):
             likely = 1 / (1 + np.exp(-margin))
         return np.concatenate([1 - likely, likely], axis=1) if columns == 2 else likely
-    if found.link == "logistic":
-        return np.asarray(1 / (1 + np.exp(-margin)))
+    if found.link in ("logistic", "share"):
+        likely = 1 / (1 + np.exp(-margin))
+        return np.asarray(likely if found.link == "logistic" else likely / likely.sum(axis=1, keepdims=True))
     odds = np.exp(margin - margin.max(axis=1, keepdims=True))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
@@ -420,9 +421,11 @@ def _alone(ask: Callable[[Feeds], Array], reference: Feeds, feeds: Feeds, player
 
 
 def _two_classes(values: Array, base: Array, link: str) -> tuple[Array, Array]:
-    """The log-odds of the second class where a softmax is over two."""
+    """The log-odds of the second class where there are two."""
     if link == "softmax" and values.shape[2] == 2:
         return values[:, :, 1:] - values[:, :, :1], base[1:] - base[:1]
+    if link in ("share", "logistic") and values.shape[2] == 2:  # one column is the other with its sign turned
+        return values[:, :, 1:], base[1:]
     return values, base
 
 

@@ -68,7 +68,8 @@ class Exact:
     """What an exact method explains.
 
     `tensor` is the tensor that the graph is cut at: for trees the matrix they read, else the additive value. `link`
-    is what turns that value, or the sum of leaves, into the served output: identity, logistic, softmax or exp; `scale`
+    is what turns that value, or the sum of leaves, into the served output: identity, logistic, softmax, exp, or share
+    for a sigmoid's share of the sum of all classes; `scale`
     and `shift` come after it, and after a softmax of two classes or a logistic there are two columns.
     """
 
@@ -190,9 +191,22 @@ def _before_link(
                 break
             scale *= factor if node.op_type == "Mul" else 1 / factor
             name = next(i for i in node.input if i not in constants)
+        elif _is_share(node, maker) and (link, scale) == ("identity", 1.0):
+            name, link = maker[node.input[0]].input[0], "share"
         else:
             break
     return name, link, scale, shift
+
+
+def _is_share(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto]) -> bool:
+    """Whether a node divides sigmoids by their sum, as one-against-rest classifiers do."""
+    if node.op_type != "Div" or any(name not in maker for name in node.input):
+        return False
+    above, below = (maker[name] for name in node.input)
+    if above.op_type != "Sigmoid" or below.op_type != "ReduceSum" or below.input[0] not in maker:
+        return False
+    summed = maker[below.input[0]]
+    return node.input[0] in (below.input[0], *(summed.input if summed.op_type == "Abs" else ()))
 
 
 def _trace(proto: onnx.ModelProto, signature: Signature, constants: dict[str, Array]) -> dict[str, Depends]:
@@ -226,8 +240,8 @@ def _step(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
     op = node.op_type
     if op in ELEMENTWISE:
         return _elementwise(node, given)
-    if op == "Concat" and first.block == 1 and options.get("axis") in (1, -1) and not numbers:
-        return Depends(sum((t.columns for t in tensors), ()), all(t.additive for t in tensors))
+    if op == "Concat" and not numbers:
+        return _concat(tensors, options.get("axis"))
     if op in ("Gather", "ArrayFeatureExtractor") and numbers and first.block == 1:
         return _pick(op, first, numbers, options)
     if op == "OneHotEncoder":
@@ -263,6 +277,15 @@ def _elementwise(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
     return Depends(columns, single or (adds and all(t.additive for t in tensors)), tensors[0].block)
 
 
+def _concat(tensors: list[Depends], axis: int | None) -> Depends | None:
+    additive = all(t.additive for t in tensors)
+    if all(t.block == 1 for t in tensors) and axis in (1, -1):
+        return Depends(sum((t.columns for t in tensors), ()), additive)
+    if all(len(t.columns) == 1 for t in tensors) and axis in (2, -1):  # the outputs of one-hot encoders of one column
+        return Depends(sum((t.columns * t.block for t in tensors), ()), additive)
+    return None
+
+
 def _pick(op: str, first: Depends, numbers: list[Array], options: dict[str, Any]) -> Depends | None:
     if op == "Gather" and options.get("axis", 0) not in (1, -1):
         return None
@@ -288,11 +311,11 @@ def _product(op: str, given: list[Any], first: Depends, options: dict[str, Any])
     if op == "LinearRegressor":
         outputs = int(options.get("targets", 1))
     else:
-        if not isinstance(given[0], Depends) or isinstance(given[1], Depends) or np.ndim(given[1]) != 2:
+        if not isinstance(given[0], Depends) or isinstance(given[1], Depends) or np.ndim(given[1]) not in (1, 2):
             return None
         if options.get("transA", 0) or (len(given) > 2 and isinstance(given[2], Depends)):
             return None
-        outputs = given[1].shape[0 if options.get("transB", 0) else 1]
+        outputs = 1 if given[1].ndim == 1 else given[1].shape[0 if options.get("transB", 0) else 1]
     union: frozenset[int] = frozenset().union(*first.columns)
     return Depends((union,) * outputs, first.additive)
 

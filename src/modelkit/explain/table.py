@@ -18,6 +18,8 @@ from modelkit.cast import Array
 from modelkit.explain.ensemble import Condition, Leaves
 
 MOST_PLAYERS = 9
+MOST_BITS = 62
+MOST_PAIRS = 20_000_000
 MOST_BYTES = 64 << 20
 BLOCK_BYTES = 2 << 20  # of a gather at once: it stays in the cache, and other threads get the interpreter in between
 
@@ -34,7 +36,10 @@ class LeafTable:
         players: the player of each column that the ensemble reads.
         background: (m, columns) rows as the ensemble reads them.
 
-    Raises TooDeepError if a leaf has more than 9 players, or the tables take more than 64 MB.
+    Leaves of up to 9 players get tables, of at most 64 MB in all; deeper ones are compared with the distinct patterns
+    of the background.
+
+    Raises TooDeepError where that would be too many.
     """
 
     def __init__(self, leaves: Leaves, players: Array, background: Array) -> None:
@@ -44,17 +49,21 @@ class LeafTable:
         by_size: dict[int, list[int]] = {}
         for at, slots in enumerate(self._tests.slots):
             by_size.setdefault(len(slots), []).append(at)
-        size = sum(len(members) * (1 << d) * d * 8 for d, members in by_size.items())
-        deepest = max(by_size, default=0)
-        if deepest > MOST_PLAYERS or size > MOST_BYTES:
-            raise TooDeepError(
-                f"a leaf has up to {deepest} players (at most {MOST_PLAYERS}), tables would take {size >> 20} MB (at most 64)"
-            )
         self.base = leaves.base.copy()
         bits = self._tests.run(background)
-        self._groups = [
-            _Group(d, np.array(members), self._tests, leaves.values, bits) for d, members in sorted(by_size.items())
-        ]
+        self._groups: list[_Group | _Pairs] = []
+        room = MOST_BYTES
+        for d, members in sorted(by_size.items()):
+            room -= len(members) * (1 << d) * d * 8 if d <= MOST_PLAYERS else 0
+            kind = _Group if d <= MOST_PLAYERS and room >= 0 else _Pairs
+            self._groups.append(kind(d, np.array(members), self._tests, leaves.values, bits))
+        pairs = sum(group.pairs for group in self._groups if isinstance(group, _Pairs))
+        deepest = max(by_size, default=0)
+        if pairs > MOST_PAIRS or deepest > MOST_BITS:
+            raise TooDeepError(
+                f"its leaves have up to {deepest} columns (at most {MOST_BITS}) and meet {pairs:,} background patterns "
+                f"(at most {MOST_PAIRS:,})"
+            )
         self.base += sum((group.base for group in self._groups), np.zeros(self._outputs))
 
     def explain(self, rows: Array) -> Array:
@@ -121,7 +130,7 @@ class _Group:
         players = np.array([[player for player, _ in tests.slots[i]] for i in members], np.intp).reshape(len(members), d)
         self._offset = np.arange(len(members)) << d
         values = values[members]
-        pattern = self._pattern(background) + self._offset
+        pattern = _patterns(background, self._slots) + self._offset
         share = np.bincount(pattern.ravel(), minlength=len(members) << d).reshape(len(members), 1 << d) / len(background)
         self.base = share[:, -1] @ values
         kernel = _kernel(d)
@@ -137,23 +146,77 @@ class _Group:
         self._present, self._starts = np.unique(ordered, return_index=True)
         self._leaf_values = np.repeat(values, d, axis=0)[self._order] if not self._one else None
 
-    def _pattern(self, bits: Array) -> Array:
-        pattern = np.zeros((len(bits), len(self._slots)), np.intp)
-        for j in range(self._d):
-            pattern |= bits[:, self._slots[:, j]].astype(np.intp) << j
-        return pattern
-
     def add(self, bits: Array, out: Array) -> None:
         """Add what these leaves give to each player."""
         if not self._d:
             return
-        found = self._table[self._pattern(bits) + self._offset].reshape(len(bits), -1)[:, self._order]
+        found = self._table[_patterns(bits, self._slots) + self._offset].reshape(len(bits), -1)[:, self._order]
         if self._one:
             out[:, self._present, 0] += np.add.reduceat(found, self._starts, axis=1)
             return
         assert self._leaf_values is not None  # noqa: S101 - for the type checker
         for k in range(out.shape[2]):
             out[:, self._present, k] += np.add.reduceat(found * self._leaf_values[:, k], self._starts, axis=1)
+
+
+class _Pairs:
+    """Leaves too deep for tables: each distinct background pattern of a leaf is kept with its share of the rows."""
+
+    def __init__(self, d: int, members: Array, tests: _Tests, values: Array, background: Array) -> None:
+        self._d, self._values = d, values[members]
+        self._slots = np.array([[test for _, test in tests.slots[i]] for i in members], np.intp)
+        self._players = np.array([[player for player, _ in tests.slots[i]] for i in members], np.intp)
+        patterns = _patterns(background, self._slots)
+        full = (1 << d) - 1
+        self.base = (patterns == full).mean(axis=0) @ self._values
+        leaf, pattern, share = [], [], []
+        for at in range(len(members)):
+            found, counts = np.unique(patterns[:, at], return_counts=True)
+            leaf.append(np.full(len(found), at))
+            pattern.append(found)
+            share.append(counts / len(background))
+        self._leaf, self._pattern, self._share = map(np.concatenate, (leaf, pattern, share))
+        self._gain, self._loss = _weights(d)
+        self.pairs = len(self._leaf)
+        self.row_bytes = self.pairs * 8
+
+    def add(self, bits: Array, out: Array) -> None:
+        """Add what these leaves give to each player."""
+        full = (1 << self._d) - 1
+        patterns = _patterns(bits, self._slots)
+        for i in range(len(bits)):
+            p = patterns[i, self._leaf]
+            # Where all conditions of a leaf hold for both, or one holds for neither, nobody gets anything.
+            met = np.flatnonzero(((p | self._pattern) == full) & (p != self._pattern))
+            p, q, leaf = p[met], self._pattern[met], self._leaf[met]
+            gained, lost = p & ~q, q & ~p
+            a, b = np.bitwise_count(gained), np.bitwise_count(lost)
+            share = self._share[met]
+            up, down = self._gain[a, b] * share, self._loss[a, b] * share
+            for j in range(self._d):
+                given = np.where((gained >> j) & 1, up, 0.0) + np.where((lost >> j) & 1, down, 0.0)
+                by_leaf = np.bincount(leaf, given, len(self._slots))
+                np.add.at(out[i], self._players[:, j], by_leaf[:, None] * self._values)
+
+
+def _patterns(bits: Array, slots: Array) -> Array:
+    """Of each row and leaf, the tests that hold, as the bits of a number."""
+    out = np.zeros((len(bits), len(slots)), np.int64)
+    for j in range(slots.shape[1]):
+        out |= bits[:, slots[:, j]].astype(np.int64) << j
+    return out
+
+
+def _weights(d: int) -> tuple[Array, Array]:
+    """What a player of A, and one of B, gets of a leaf's value, by the sizes of A and B."""
+    gain, loss = np.zeros((2, d + 1, d + 1))
+    for i in range(d + 1):
+        for j in range(d + 1 - i):
+            if i:
+                gain[i, j] = factorial(i - 1) * factorial(j) / factorial(i + j)
+            if j:
+                loss[i, j] = -factorial(i) * factorial(j - 1) / factorial(i + j)
+    return gain, loss
 
 
 @cache
@@ -163,13 +226,7 @@ def _kernel(d: int) -> Array:
     p, q = patterns[:, None], patterns[None, :]
     a, b = np.bitwise_count(p & ~q), np.bitwise_count(q & ~p)
     full = (p | q) == (1 << d) - 1
-    gain, loss = np.zeros((2, d + 1, d + 1))
-    for i in range(d + 1):
-        for j in range(d + 1 - i):
-            if i:
-                gain[i, j] = factorial(i - 1) * factorial(j) / factorial(i + j)
-            if j:
-                loss[i, j] = -factorial(i) * factorial(j - 1) / factorial(i + j)
+    gain, loss = _weights(d)
     out = np.zeros((1 << d, 1 << d, d))
     for j in range(d):
         in_p, in_q = (p >> j) & 1, (q >> j) & 1
