@@ -130,8 +130,6 @@ class Placement:
         text = f"{self.device} ({self.provider}), {self.threads} thread{'s' if self.threads != 1 else ''}, {how}"
         if self.nodes:
             text += ", nodes: " + ", ".join(f"{count} on {provider}" for provider, count in self.nodes)
-        for what, why in (("device", self.reason), ("threads", self.threads_reason)):
-            text += f"; {what}: {why}" if why else ""
         return text
 
 
