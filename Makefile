@@ -13,7 +13,7 @@ CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint stress bench-core bench-batching bench-conversion clean help
+.PHONY: quickstart test lint stress bench-core bench-batching bench-conversion bench-devices bench-gpu clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -38,6 +38,12 @@ bench-batching: $(BENCH_BATCHING)/.bench-batching ## compare the Batcher with ot
 
 bench-conversion: $(BENCH_CONVERSION)/.bench-conversion ## compare packages with the models they came from, likewise
 	$(BENCH_CONVERSION)/bin/python benchmarks/conversion.py
+
+bench-devices: $(VENV)/.test ## four processes on the cores of this machine, beside bare onnxruntime; three minutes
+	$(VENV)/bin/python benchmarks/devices.py
+
+bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for the runtime that knows some
+	$(VENV)/bin/python benchmarks/gpu.py
 
 clean: ## remove the environments, the caches and what a build leaves behind
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

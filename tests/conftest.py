@@ -68,19 +68,29 @@ def penguins_mk(pipeline, penguins, tmp_path_factory):
 @pytest.fixture(scope="session")
 def dense_mk(tmp_path_factory):
     """A network with weights large enough to be external: 256 x 256 twice, relu between."""
+    return save_dense(tmp_path_factory.mktemp("packages") / "dense.mk", 256)
+
+
+@pytest.fixture(scope="session")
+def wide_mk(tmp_path_factory):
+    """A network of 9 MiB, whose runs are split over the threads."""
+    return save_dense(tmp_path_factory.mktemp("packages") / "wide.mk", 1088)
+
+
+def save_dense(path, width):
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
-    weights = [numpy_helper.from_array(rng.normal(size=(256, 256)).astype(np.float32) / 16, f"w{i}") for i in (0, 1)]
+    draws = [rng.normal(size=(width, width)).astype(np.float32) / width**0.5 for _ in range(2)]
+    weights = [numpy_helper.from_array(draw, f"w{i}") for i, draw in enumerate(draws)]
     nodes = [
         helper.make_node("MatMul", ["x", "w0"], ["h"]),
         helper.make_node("Relu", ["h"], ["r"]),
         helper.make_node("MatMul", ["r", "w1"], ["y"]),
     ]
-    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 256]) for n in ("x", "y")]
+    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", width]) for n in ("x", "y")]
     graph = helper.make_graph(nodes, "dense", tensors[:1], tensors[1:], weights)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    path = tmp_path_factory.mktemp("packages") / "dense.mk"
     mk.save(proto, path, name="dense", version="1")
     return path

@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # type checkers know the name; importing typing for it wo
 if TYPE_CHECKING:
     from modelkit import errors as errors
     from modelkit.batching.batcher import Batcher as Batcher
+    from modelkit.device import Device as Device
     from modelkit.device import Placement as Placement
     from modelkit.manifest import Manifest as Manifest
     from modelkit.model import Call as Call
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from modelkit.package.load import inspect as inspect
     from modelkit.package.load import load as load
     from modelkit.package.save import save as save
+    from modelkit.runtimes.onnx import devices as devices
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
     from modelkit.spec import TensorSpec as TensorSpec
@@ -26,12 +28,14 @@ _HOMES = {
     "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.model",
     "Column": "modelkit.spec",
+    "Device": "modelkit.device",
     "FunctionModel": "modelkit.model",
     "Manifest": "modelkit.manifest",
     "Model": "modelkit.model",
     "Placement": "modelkit.device",
     "Signature": "modelkit.signature",
     "TensorSpec": "modelkit.spec",
+    "devices": "modelkit.runtimes.onnx",
     "errors": "modelkit",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",

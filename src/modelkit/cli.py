@@ -137,7 +137,7 @@ def examine() -> tuple[list[str], bool]:
     try:
         from modelkit.runtimes import onnx
 
-        lines.append(f"  devices: {', '.join(onnx.providers())}; {onnx.usable_cpus()} CPUs usable")
+        lines += [f"  {device}" for device in sorted(onnx.devices(), key=lambda device: not device.usable)]
     except ModelkitError as error:
         problems.append(str(error))
     lines += [f"PROBLEM: {problem}" for problem in problems] or ["no problems found"]

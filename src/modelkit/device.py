@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +13,96 @@ from modelkit.errors import DeviceError
 # thread cost 5 to 15 microseconds on models that take 6 to 20. Bulk runs use all threads either way.
 SPLIT_BYTES = 8 << 20
 
+DeviceName = str | list[str] | tuple[str, ...]
+
+CPU = "CPUExecutionProvider"
+
+# Short names, in the order in which `devices()` lists them. AzureExecutionProvider has none: it sends rows to a
+# server, so it is never used, although every wheel brings it.
+PROVIDERS = {
+    "cpu": CPU,
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+    "webgpu": "WebGpuExecutionProvider",
+}
+
+# What brings each provider; all of these install files of the same names, so one replaces the other.
+WHEELS = {
+    "cuda": "'modelkit-sdk[gpu]'",
+    "tensorrt": "'modelkit-sdk[gpu]' tensorrt",
+    "rocm": "onnxruntime-rocm (AMD's package index has it)",
+    "migraphx": "onnxruntime-migraphx (AMD's package index has it)",
+    "directml": "onnxruntime-directml (Windows)",
+    "openvino": "onnxruntime-openvino",
+    "coreml": "'modelkit-sdk[cpu]' (macOS)",
+    "qnn": "onnxruntime-qnn",
+    "webgpu": "onnxruntime-webgpu",
+}
+
+# Answers must not get less exact without being asked: CUDA would round float32 to TF32 in matrix products, OpenVINO
+# computes in float16 on a GPU, and so does Core ML with its older format.
+OPTIONS = {
+    "cuda": {"use_tf32": "0"},
+    "openvino:GPU": {"device_type": "GPU", "precision": "ACCURACY"},
+    "openvino:NPU": {"device_type": "NPU"},
+    "coreml": {"ModelFormat": "MLProgram"},
+}
+
+# What "auto" tries before the CPU. TensorRT compiles for minutes, an NPU rounds, WebGPU is young: by name only.
+AUTO = ("cuda", "rocm", "migraphx", "directml", "openvino:GPU", "coreml")
+
+NAMES = tuple(sorted({*PROVIDERS, *OPTIONS}, key=lambda name: ([*PROVIDERS].index(name.partition(":")[0]), name)))
+
+CUDA_ERRORS = {
+    3: "CUDA was in use when this process was forked; load the model after the fork, or start processes by spawn",
+    35: "the NVIDIA driver is too old; update the driver",
+    100: "there is no CUDA device, or CUDA_VISIBLE_DEVICES hides it",
+    803: "the NVIDIA driver and its library differ in version; restart the machine or reinstall the driver",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One device as asked for: the name, its provider, and the options that make it this one."""
+
+    name: str
+    provider: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def short(self) -> str:
+        """The name without an index or kind."""
+        return self.name.partition(":")[0]
+
+    @property
+    def nvidia(self) -> bool:
+        """Whether it needs CUDA."""
+        return self.short in ("cuda", "tensorrt")
+
+    @property
+    def index(self) -> int:
+        """Which of several CUDA devices."""
+        return int(dict(self.options).get("device_id", 0))
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device by the name `load` takes, whether it is usable here, and the reason."""
+
+    name: str
+    provider: str
+    usable: bool
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.provider}): {'' if self.usable else 'not '}usable, {self.reason}"
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -19,31 +111,147 @@ class Placement:
     `threads` is the number of CPU threads in force; `split` says how they are used: each run split over all of
     them (True), or each run on one thread and the chunks of a bulk run spread over them (False), which keeps
     every row's answer independent of the number of threads.
+
+    `nodes` counts the nodes of the graph by provider, where a device other than the CPU is used and the runtime
+    tells; it is empty on the CPU, where all of them run. `reason` says why this device, `threads_reason` why so many
+    threads.
     """
 
     provider: str
     device: str
     threads: int
     split: bool
+    nodes: tuple[tuple[str, int], ...] = ()
+    reason: str = ""
+    threads_reason: str = ""
 
     def __str__(self) -> str:
         how = "each run split over them" if self.split else "one per run, chunks of a bulk run in parallel"
-        return f"{self.device} ({self.provider}), {self.threads} thread{'s' if self.threads != 1 else ''}, {how}"
+        text = f"{self.device} ({self.provider}), {self.threads} thread{'s' if self.threads != 1 else ''}, {how}"
+        if self.nodes:
+            text += ", nodes: " + ", ".join(f"{count} on {provider}" for provider, count in self.nodes)
+        return text
 
 
-def choose_device(device: str) -> str:
-    """The device to run on. Raises DeviceError for anything but the CPU, which is what this version runs on."""
-    if device in ("auto", "cpu"):
-        return "cpu"
-    raise DeviceError(f"device {device!r} is not supported by this version; use 'cpu' or 'auto'", device=device)
+def parse_device(name: object) -> Target:
+    """The device that a name stands for. Raises DeviceError for anything else."""
+    short, _, which = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if short == "cuda" and re.fullmatch("0|[1-9][0-9]{0,3}", which):
+        return Target(str(name), PROVIDERS[short], (*OPTIONS[short].items(), ("device_id", which)))
+    if name not in NAMES:
+        raise DeviceError(
+            f"{name!r} is not a device; there are 'auto', {', '.join(map(repr, NAMES))} and 'cuda:1' and so on, "
+            f"or a list of them, of which the first that is usable is taken; mk.devices() shows which are",
+            device=name,
+        )
+    return Target(str(name), PROVIDERS[short], tuple(OPTIONS.get(str(name), {}).items()))
 
 
-def choose_threads(threads: int | str, usable: int) -> int:
-    """The number of threads: as asked, or all `usable` CPUs for "auto". Raises DeviceError."""
+AUTO_TARGETS = tuple(map(parse_device, (*AUTO, "cpu")))
+
+
+def device_chain(device: DeviceName, compiled: Collection[str]) -> tuple[Target, ...]:
+    """What to try, in this order. `compiled` are the providers in the installed onnxruntime. Raises DeviceError."""
+    if device == "auto":
+        return tuple(t for t in AUTO_TARGETS if t.provider in compiled or t.provider == CPU)
+    if isinstance(device, list | tuple):
+        if not device:
+            raise DeviceError("the list of devices is empty; name one, or use 'auto'", device=device)
+        return tuple(map(parse_device, device))
+    return (parse_device(device),)
+
+
+def not_compiled(target: Target, compiled: Collection[str], version: str) -> str | None:
+    """Why the installed onnxruntime cannot know the device, and what to install; None if it knows it."""
+    if target.provider in compiled:
+        return None
+    return (
+        f"{target.provider} is not compiled into the installed onnxruntime {version}; to have it: "
+        f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install {WHEELS.get(target.short, '')}"
+    )
+
+
+def cuda_obstacle(answer: int | None, driver: int, built: str, count: int, index: int) -> str | None:
+    """Why there is no such CUDA device, or None if there is.
+
+    Args:
+        answer: what `cuInit` gave; None where the driver's library is not there.
+        driver: the CUDA version that the driver supports, as 1000 * major + 10 * minor.
+        built: the CUDA version that onnxruntime was built with.
+        count: how many devices there are.
+        index: the one that was asked for.
+    """
+    if answer is None:
+        return "the NVIDIA driver is not installed (no libcuda); install it, or give the container access to the GPU"
+    if answer != 0:
+        return CUDA_ERRORS.get(answer, f"the NVIDIA driver answers with error {answer}; see what nvidia-smi says")
+    major = built.partition(".")[0]
+    if major.isdigit() and 0 < driver < 1000 * int(major):
+        return (
+            f"the NVIDIA driver is too old: it supports CUDA {driver // 1000}.{driver % 1000 // 10}, and onnxruntime "
+            f"was built with CUDA {built}; update the driver"
+        )
+    if count == 0:
+        return CUDA_ERRORS[100]
+    if index >= count:
+        return f"there is no CUDA device {index}; the last one is cuda:{count - 1}"
+    return None
+
+
+def missing_libraries(printed: str) -> str | None:
+    """The libraries that `onnxruntime.preload_dlls` says it could not load, and what installs them; None if none."""
+    missing = re.findall(r"^Failed to load (.+?): ", printed, re.MULTILINE)
+    if not missing:
+        return None
+    names = ", ".join(name.replace("\\", "/").rpartition("/")[2] for name in missing)
+    return f"missing shared libraries: {names}; pip install 'onnxruntime-gpu[cuda,cudnn]'"
+
+
+def dishonest(target: Target, first: str, nodes: Mapping[str, int]) -> str | None:
+    """Why a session is not what was asked for; None if it is. `nodes` is empty where the runtime does not tell."""
+    if first != target.provider:
+        return f"onnxruntime could not start {target.provider} and took {first}; its message is on standard error"
+    if nodes and not nodes.get(target.provider):
+        return f"no node of this graph runs on {target.provider}: it has no kernels for them (usual for tree models)"
+    return None
+
+
+def reason_for(target: Target, device: DeviceName, obstacles: Mapping[str, str]) -> str:
+    """Why this device was taken, given what stood in the way of those tried before."""
+    before = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
+    if device == "auto":
+        if target.provider == CPU:
+            return f"auto took the CPU ({before or 'the installed onnxruntime knows no GPU'})"
+        return f"auto took the first usable one{f' ({before})' if before else ''}"
+    return f"the next in the list ({before})" if before else "as asked"
+
+
+def refusal(device: DeviceName, obstacles: Mapping[str, str]) -> str:
+    """The message for a device that cannot be had."""
+    reasons = "".join(f"\n  {name}: {obstacle}" for name, obstacle in obstacles.items())
+    return f"device {device!r} cannot be had:{reasons}\nuse device='auto' to run on what is usable"
+
+
+def worker_count(concurrency: str | None) -> int:
+    """The worker processes that WEB_CONCURRENCY tells of; 1 where it is not set or not a positive integer."""
+    text = (concurrency or "").strip()
+    return max(1, int(text)) if re.fullmatch("[0-9]{1,6}", text) else 1
+
+
+def choose_threads(threads: int | str, usable: int, workers: int = 1, *, on_cpu: bool = True) -> tuple[int, str]:
+    """The number of threads and how it came about: as asked, or for "auto" this process's share of the usable CPUs.
+
+    One thread on another device, which does the work. Raises DeviceError.
+    """
     if threads == "auto":
-        return usable
+        if not on_cpu:
+            return 1, "the device does the work"
+        cpus = f"{usable} usable CPU{'s' if usable != 1 else ''}"
+        if workers == 1:
+            return usable, cpus
+        return max(1, usable // workers), f"{cpus} for {workers} workers (WEB_CONCURRENCY)"
     if isinstance(threads, int) and not isinstance(threads, bool) and threads > 0:
-        return threads
+        return threads, "as asked"
     raise DeviceError(f"threads must be a positive integer or 'auto', got {threads!r}", device=threads)
 
 
@@ -53,11 +261,35 @@ def split_runs(threads: int, weight_bytes: int) -> bool:
 
 
 def quota_cpus(cpu_max: str) -> int | None:
-    """The CPUs that a cgroup v2 `cpu.max` file grants, rounded up; None where there is no quota."""
+    """The CPUs that a cgroup v2 `cpu.max` file grants, rounded up; None where there is no quota.
+
+    The two files of version 1, joined by a space, are of the same form.
+    """
     quota, _, period = cpu_max.partition(" ")
     if not quota.strip().isdigit() or not period.strip().isdigit() or int(period) == 0:
         return None
     return max(1, -(-int(quota) // int(period)))
+
+
+def quota_files(memberships: str) -> list[tuple[str, ...]]:
+    """The files whose quotas bind a process, from its /proc/self/cgroup: those of its own group, and of those above.
+
+    Joined by a space, each group's are what `quota_cpus` reads. Inside a container the path may be the host's, and not
+    exist; the root of the mount is the container's group then.
+    """
+    files: list[tuple[str, ...]] = []
+    for line in memberships.splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = "/sys/fs/cgroup/cpu" if controllers else "/sys/fs/cgroup"
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(parts), -1, -1):
+            folder = "/".join([root, *parts[:depth]])
+            files.append(tuple(f"{folder}/{name}" for name in names))
+    return files
 
 
 def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:

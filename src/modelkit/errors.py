@@ -10,6 +10,7 @@ ModelkitError
 ├── ConversionError                 the source cannot become an ONNX graph
 │   └── ParityError                 it became one, but the two disagree
 ├── DeviceError                     what was asked for cannot run here
+├── ForkedModelError                a model on a device was loaded before this process was forked
 ├── BatchError                      a run could not be answered, or a model cannot be batched
 │   ├── Overloaded                  the queue is full
 │   ├── DeadlineExceeded (TimeoutError) the deadline passed before the answer came
@@ -66,7 +67,11 @@ class ParityError(ConversionError):
 
 
 class DeviceError(ModelkitError):
-    """A device or thread count that cannot be had; `device` is what was asked for."""
+    """A device or thread count that cannot be had; `device` is what was asked for, `obstacles` why, by device."""
+
+
+class ForkedModelError(ModelkitError):
+    """A model on a GPU or the like that was loaded before the process was forked; `device` names it."""
 
 
 class BatchError(ModelkitError):

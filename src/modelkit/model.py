@@ -64,7 +64,12 @@ def make_call(deadline: float | None, priority: int, key: str | None) -> Call:
 
 
 class Model(ABC):
-    """Has a `signature` and runs batches. Subclasses implement `signature` and `_run`; the rest is final."""
+    """Has a `signature` and runs batches. Subclasses implement `signature` and `_run`; the rest is final.
+
+    A loaded Model is pickled by the absolute path and the digest of its package, and opened again from there with the
+    device and threads that were asked for: a file that changed in between raises IntegrityError. A Model from bytes or
+    a file object has no path and raises TypeError, a closed one ClosedError. Copies, deep ones too, are the same Model.
+    """
 
     __slots__ = ()
 
@@ -103,6 +108,7 @@ class Model(ABC):
         Raises:
             SignatureError: if the rows do not fit the signature.
             ClosedError: if the model was closed.
+            ForkedModelError: if the model is on a GPU or the like, and this process was forked after it was loaded.
         """
         signature = self.signature
         return self._run(signature.coerce(X), signature.output_names, make_call(deadline, priority, key))
@@ -308,7 +314,10 @@ class Model(ABC):
 
     def _facts(self) -> list[tuple[str, str]]:
         """What the notebook card says first; a wrapper adds what it does."""
-        return [] if self.placement is None else [("placement", str(self.placement))]
+        where = self.placement
+        if where is None:
+            return []
+        return [("placement", str(where)), ("device", where.reason), ("threads", where.threads_reason)]
 
     def _repr_html_(self) -> str:
         from modelkit import html
@@ -394,6 +403,11 @@ class FunctionModel(Model):
         }
         check_dims(specs, arrays, sizes)
         return arrays
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._fn is None:
+            raise ClosedError("the model was closed and cannot be pickled")
+        return FunctionModel, (self._fn, self._signature, self._batchable)
 
     def close(self) -> None:
         """Drop the function; later calls raise ClosedError."""

@@ -8,8 +8,9 @@ import weakref
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
+from functools import partial
 from itertools import count
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 from numpy import ndarray
@@ -61,6 +62,7 @@ class Batcher(Model):
         "_first",
         "_inner",
         "_lane",
+        "_origin",
         "_row_dtype",
         "_row_shape",
         "_run_direct",
@@ -92,6 +94,15 @@ class Batcher(Model):
             raise ValueError(f'plan is "measure", "learn" or a Plan, got {plan!r}')
         rows = golden_feeds(model)
         self._inner = model
+        self._origin = partial(
+            Batcher,
+            model,
+            max_rows=max_rows,
+            max_queue=max_queue,
+            on_full=on_full,
+            stable_shapes=stable_shapes,
+            plan=plan,
+        )
         self.signature = model.signature
         self._first = self.signature.inputs[0].name
         self._static = all(isinstance(size, int) for spec in self.signature.inputs for size in spec.shape[1:])
@@ -379,6 +390,17 @@ class Batcher(Model):
                     raise _miscounted(name, len(array), self._shape)
             answers.append({name: array[: rows - start] for name, array in part.items()})
         return _joined(answers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._lane.closed:
+            raise ClosedError("the batcher was closed and cannot be pickled")
+        return self._origin, ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     def after_fork(self) -> None:
         """Begin anew in the child of a fork, where no other thread lives on."""

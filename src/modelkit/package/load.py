@@ -7,9 +7,11 @@ import mmap
 import os
 import threading
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import IO, Any
 
+from modelkit.device import DeviceName
 from modelkit.errors import ContainerError, IntegrityError
 from modelkit.manifest import Manifest
 from modelkit.model import Model
@@ -24,18 +26,22 @@ WEIGHTS_NAME = "model.onnx.data"
 L2_BYTES = 2 << 20
 
 
-def load(source: Source, *, device: str = "auto", threads: int | str = "auto", digest: str | None = None) -> Model:
+def load(
+    source: Source, *, device: DeviceName = "auto", threads: int | str = "auto", digest: str | None = None
+) -> Model:
     """Open a package and return its Model. No code from the package runs, and nothing is written to disk.
 
     Args:
         source: a path, the bytes of a package, or a binary file object (read to its end).
-        device: "auto" or "cpu".
-        threads: how many CPU threads the model may use; "auto" is every CPU this process may use.
+        device: "auto" for the first usable of GPU and CPU, which `Model.placement` then names; a name such as "cpu",
+            "cuda" or "cuda:1", as `modelkit.devices()` lists them; or a list of names to try in this order.
+        threads: how many CPU threads the model may use; "auto" is every CPU this process may use, shared by the
+            worker processes that the environment variable WEB_CONCURRENCY tells of.
         digest: the sha256 of the manifest, as `inspect(source).digest` shows it; anything else is refused.
 
     Raises:
         PackageError: what is wrong with the file; its subclasses tell container, manifest, integrity and graph.
-        DeviceError: if the device or number of threads cannot be had.
+        DeviceError: if the device or number of threads cannot be had, with the reasons and what to install.
         MissingExtraError: if onnxruntime is not installed.
     """
     members = container.read(_open(source))
@@ -67,7 +73,15 @@ def load(source: Source, *, device: str = "auto", threads: int | str = "auto", d
         chunk=chunk_rows(manifest),
         manifest=manifest,
         attachments=attachments(members, manifest),
+        origin=_origin(source, device=device, threads=threads, digest=manifest.digest),
     )
+
+
+def _origin(source: Source, **options: Any) -> partial[Model] | None:
+    """What opens the same package again, in another process as well; None for what has no path."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    return partial(load, os.path.abspath(source), **options)  # noqa: PTH100 - as in _open
 
 
 def inspect(source: Source) -> Manifest:

@@ -5,16 +5,37 @@ from __future__ import annotations
 import _thread
 import mmap
 import os
+import weakref
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 
-from modelkit.device import Placement, choose_device, choose_threads, chunk_bounds, quota_cpus, split_runs
-from modelkit.errors import ClosedError, GraphError, MissingExtraError
+from modelkit.device import (
+    CPU,
+    NAMES,
+    Device,
+    DeviceName,
+    Placement,
+    Target,
+    choose_threads,
+    chunk_bounds,
+    device_chain,
+    dishonest,
+    missing_libraries,
+    not_compiled,
+    parse_device,
+    reason_for,
+    refusal,
+    split_runs,
+    worker_count,
+)
+from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
+from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
 from modelkit.signature import Feeds, Signature
 
 # onnxruntime's wheels report usage unless this is set before the import.
@@ -27,22 +48,129 @@ except ImportError:
 
 WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
 UNBOUNDED = 1 << 62
-
-
-def usable_cpus() -> int:
-    """The CPUs this process may use: its affinity, or less under a cgroup quota."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:  # noqa: PTH123 - as in load
-            quota = quota_cpus(file.read())
-    except OSError:
-        quota = None
-    return min(affinity, quota or affinity)
+# A graph of one node, y = Relu(x), in opset 13: what a device must be able to run to be called usable.
+ONE_NODE = (
+    b'\x08\x08:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04B\x04\n\x00\x10\r"
+)
+BAD_GRAPH = ("InvalidGraph", "InvalidProtobuf", "NoSuchFile")  # onnxruntime's exceptions that no other device mends
 
 
 def providers() -> list[str]:
     """The execution providers compiled into this onnxruntime; the remote Azure one is never used."""
     return [name for name in ort.get_available_providers() if name != "AzureExecutionProvider"]
+
+
+def devices() -> tuple[Device, ...]:
+    """Every device by name, whether it is usable here, and why or why not. A usable one has run a graph of one node.
+
+    This starts each device that is there; call it where nothing is forked later.
+    """
+    return tuple(_examine(parse_device(name), providers()) for name in NAMES)
+
+
+def _examine(target: Target, compiled: list[str]) -> Device:
+    if target.provider == CPU:
+        return Device(target.name, CPU, usable=True, reason=f"{usable_cpus()} usable CPUs")
+    try:
+        session, _ = _start(ONE_NODE, None, target, compiled)
+        session.run(None, {"x": np.zeros(4, np.float32)})
+    except DeviceError as error:
+        return Device(target.name, target.provider, usable=False, reason=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, a device that fails on one node is not usable
+        return Device(target.name, target.provider, usable=False, reason=f"it fails on a graph of one node: {error}")
+    return Device(target.name, target.provider, usable=True, reason="it ran a graph of one node")
+
+
+def _place(
+    graph: bytes | memoryview, weights: memoryview | None, device: DeviceName, threads: int | str
+) -> tuple[Any, Placement]:
+    """A session on the first device of the chain that can be had. Raises DeviceError, and GraphError."""
+    compiled, obstacles = providers(), dict[str, str]()
+    size = 0 if weights is None else weights.nbytes
+    workers = worker_count(os.environ.get("WEB_CONCURRENCY"))
+    for target in device_chain(device, compiled):
+        on_cpu = target.provider == CPU
+        count, why = choose_threads(threads, usable_cpus(), workers, on_cpu=on_cpu)
+        # Another device takes one run at a time, and the threads help with the nodes it leaves to the CPU.
+        split = split_runs(count, size) if on_cpu else count > 1
+        try:
+            session, nodes = _start(graph, weights, target, compiled, count if split else 1)
+        except DeviceError as error:
+            obstacles[target.name] = str(error)
+            continue
+        reason = reason_for(target, device, obstacles)
+        if device == "auto" and on_cpu and obstacles:
+            import logging
+
+            logging.getLogger("modelkit").warning("%s", reason)
+        return session, Placement(target.provider, target.name, count, split, tuple(nodes.items()), reason, why)
+    raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
+
+
+def _start(
+    graph: bytes | memoryview,
+    weights: memoryview | None,
+    target: Target,
+    compiled: list[str],
+    threads: int = 1,
+) -> tuple[Any, dict[str, int]]:
+    """A session on this device, and the nodes by provider where it is not the CPU.
+
+    Raises DeviceError if the device cannot be had, GraphError if the graph is at fault.
+    """
+    obstacle = not_compiled(target, compiled, ort.__version__)
+    missing = None
+    if obstacle is None and target.nvidia:
+        obstacle = nvidia_obstacle(getattr(ort, "cuda_version", ""), target.index)
+        missing = missing_libraries(_preload())
+    if obstacle is not None:
+        raise DeviceError(obstacle if missing is None else f"{obstacle}; {missing}", device=target.name)
+    options = _session_options(threads)
+    if weights is not None:
+        options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [weights.nbytes])
+    if target.provider != CPU:  # on the CPU it would cost 4 % of loading a linear model, to say what is known
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    asked = [(target.provider, dict(target.options))]
+    if target.short == "tensorrt":  # CUDA takes what TensorRT leaves, as onnxruntime recommends
+        cuda = parse_device("cuda")
+        asked.append((cuda.provider, dict(cuda.options)))
+    try:
+        session = ort.InferenceSession(bytes(graph), options, providers=asked, enable_fallback=0)
+    except Exception as error:  # onnxruntime has a dozen exception classes and no public base
+        if target.provider == CPU or type(error).__name__ in BAD_GRAPH:
+            raise GraphError(f"onnxruntime refuses the graph: {error}") from error
+        raise DeviceError(f"onnxruntime cannot run the graph there: {error}", device=target.name) from error
+    nodes = {} if target.provider == CPU else _assigned(session)
+    obstacle = dishonest(target, session.get_providers()[0], nodes)
+    if obstacle is not None:
+        raise DeviceError(obstacle if missing is None else f"{obstacle}; {missing}", device=target.name)
+    return session, nodes
+
+
+def _assigned(session: Any) -> dict[str, int]:
+    """How many nodes run on each provider; empty where this onnxruntime does not tell."""
+    try:
+        parts = session.get_provider_graph_assignment_info()
+    except (AttributeError, RuntimeError):
+        return {}
+    counts: dict[str, int] = {}
+    for part in parts:
+        counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
+    return counts
+
+
+@cache
+def _preload() -> str:
+    """Load the CUDA libraries that pip has installed, which onnxruntime does not find by itself; what that printed."""
+    import io
+    from contextlib import redirect_stdout
+
+    if not hasattr(ort, "preload_dlls"):
+        return ""
+    with redirect_stdout(io.StringIO()) as printed:  # it reports failures by printing them
+        ort.preload_dlls()
+    return printed.getvalue()
 
 
 def _session_options(threads: int) -> Any:
@@ -65,16 +193,21 @@ class OnnxModel(Model):
         graph: the serialised ModelProto.
         weights: its external data, if any; kept for as long as the session lives.
         signature: the graph's inputs and outputs.
-        device, threads: as for `modelkit.load`.
+        device, threads: as for `modelkit.load`; the CPU unless said otherwise, which is where a package is proven.
         chunk: the most rows of one run; larger batches are split. None for graphs whose rows depend on each other.
         manifest, attachments: of the package this model was loaded from.
+        origin: opens the same package again; without it the model cannot be pickled.
     """
 
     __slots__ = (
+        "__weakref__",
         "_attachments",
         "_chunk",
         "_first",
+        "_graph",
+        "_lock",
         "_manifest",
+        "_origin",
         "_placement",
         "_run_graph",
         "_session",
@@ -88,35 +221,32 @@ class OnnxModel(Model):
         signature: Signature,
         *,
         weights: memoryview | None = None,
-        device: str = "auto",
+        device: DeviceName = "cpu",
         threads: int | str = "auto",
         chunk: int | None = None,
         manifest: Manifest | None = None,
         attachments: Mapping[str, memoryview] = MappingProxyType({}),
+        origin: partial[Model] | None = None,
     ) -> None:
-        count = choose_threads(threads, usable_cpus())
-        split = split_runs(count, 0 if weights is None else weights.nbytes)
-        options = _session_options(count if split else 1)
-        if weights is not None:
-            options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [weights.nbytes])
-        choose_device(device)
-        try:
-            self._session = ort.InferenceSession(
-                bytes(graph), options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )
-        except Exception as error:  # onnxruntime has a dozen exception classes and no public base
-            raise GraphError(f"onnxruntime refuses the graph: {error}") from error
-        _release(weights)
-        self._weights = weights
-        # The wrapper around this call checks input names again and re-creates the session on failures of a
-        # provider; rows are coerced already, and a silent change of provider is what must not happen.
-        self._run_graph = getattr(self._session, "_sess", self._session).run
-        self._placement = Placement("CPUExecutionProvider", "cpu", count, split)
+        session, self._placement = _place(graph, weights, device, threads)
+        _release(graph if weights is None else weights)
+        self._graph, self._weights = graph, weights
+        self._adopt(session)
+        self._lock = _thread.allocate_lock()
+        self._origin = origin
         self._signature = signature
         self._manifest = manifest
         self._attachments = attachments
         self._first = signature.inputs[0].name
         self._chunk = chunk if chunk and signature.batch is not None else UNBOUNDED
+        _watch_forks()
+        _live.add(self)
+
+    def _adopt(self, session: Any) -> None:
+        self._session = session
+        # The wrapper around this call checks input names again and re-creates the session on failures of a
+        # provider; rows are coerced already, and a silent change of provider is what must not happen.
+        self._run_graph = getattr(session, "_sess", session).run
 
     @property
     def signature(self) -> Signature:
@@ -167,8 +297,45 @@ class OnnxModel(Model):
 
     def close(self) -> None:
         """Release the session; later calls raise ClosedError. Runs under way finish, on weights that stay mapped."""
-        self._run_graph = _closed
-        self._session = None
+        with self._lock:
+            self._run_graph = _closed
+            self._session = None
+
+    def after_fork(self) -> None:
+        """Give up the session in the child of a fork, where the threads it would wait for do not live on."""
+        self._lock = _thread.allocate_lock()
+        if self._run_graph is _closed:
+            return
+        if self._session is not None:
+            _abandon(self._session)
+            self._session = None
+        self._run_graph = self._revive if self._placement.provider == CPU else partial(_forked, self._placement.device)
+
+    def _revive(self, *arguments: Any) -> Any:
+        """The first run in the child of a fork: build the session again, and run."""
+        with self._lock:
+            if self._run_graph == self._revive:
+                threads = self._placement.threads if self._placement.split else 1
+                session, _ = _start(self._graph, self._weights, parse_device("cpu"), [CPU], threads)
+                _release(self._graph if self._weights is None else self._weights)
+                self._adopt(session)
+        return self._run_graph(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._run_graph is _closed:
+            raise ClosedError("the model was closed and cannot be pickled; load it again")
+        if self._origin is None:
+            raise TypeError(
+                "a model is pickled by the path and digest of its package, and this one was loaded from memory: "
+                "write the package to a file, load it by path, and pickle that model"
+            )
+        return self._origin, ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
 
 def _run_all(run: Callable[[int, int], None], todo: list[tuple[int, int]], helpers: int) -> None:
@@ -205,11 +372,45 @@ def _run_all(run: Callable[[int, int], None], todo: list[tuple[int, int]], helpe
         raise failures[0]
 
 
+_live: weakref.WeakSet[OnnxModel] = weakref.WeakSet()
+_watched = False
+
+
+def _watch_forks() -> None:
+    global _watched  # noqa: PLW0603 - once a process, and not before there is a model
+    if not _watched and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+    _watched = True
+
+
+def _after_fork() -> None:
+    for model in _live:
+        model.after_fork()
+
+
+def _abandon(session: Any) -> None:
+    """Keep a session for good: its destructor joins threads, and would wait for ever for those of another process.
+
+    An array that holds itself is never freed: its count stays above zero, and the garbage collector does not look
+    into arrays. A module's global would be freed when the interpreter ends.
+    """
+    kept = np.empty(2, object)
+    kept[0], kept[1] = session, kept
+
+
+def _forked(device: str, *_: object) -> list[Any]:
+    raise ForkedModelError(
+        f"the model was loaded on {device!r} before this process was forked, and a device does not survive a fork; "
+        f"load the model after the fork, or start processes by spawn",
+        device=device,
+    )
+
+
 def _closed(*_: object) -> list[Any]:
     raise ClosedError("the model was closed; load it again to use it")
 
 
-def _release(weights: memoryview | None) -> None:
-    """Give the pages of mapped weights back: what the session prepacked is not read again, the rest comes back."""
-    if weights is not None and isinstance(weights.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        weights.obj.madvise(mmap.MADV_DONTNEED)
+def _release(data: bytes | memoryview) -> None:
+    """Give the pages of a mapped file back: what the session prepacked is not read again, the rest comes back."""
+    if isinstance(data, memoryview) and isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        data.obj.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,44 @@
+"""What this machine has to run on: CPUs and an NVIDIA driver. Asks the system, decides nothing."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+from modelkit.device import cuda_obstacle, quota_cpus, quota_files
+
+
+def usable_cpus() -> int:
+    """The CPUs this process may use: its affinity, or less under a cgroup quota."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(affinity, _quota() or affinity)
+
+
+@cache  # containers keep the quota they were started with, and reading it took 3 % of loading a small model
+def _quota() -> int | None:
+    limits = [quota_cpus(" ".join(map(_read, files))) for files in quota_files(_read("/proc/self/cgroup"))]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:  # noqa: PTH123 - pathlib takes 4 ms to import
+            return file.read().strip()
+    except (OSError, UnicodeError):
+        return ""
+
+
+def nvidia_obstacle(built: str, index: int) -> str | None:
+    """Why the NVIDIA driver has no such device for an onnxruntime `built` with this CUDA; None if it has."""
+    import ctypes
+
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return cuda_obstacle(None, 0, built, 0, index)
+    version, count = ctypes.c_int(0), ctypes.c_int(0)
+    answer = driver.cuInit(0)
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    if answer == 0:
+        driver.cuDeviceGetCount(ctypes.byref(count))
+    return cuda_obstacle(answer, version.value, built, count.value, index)
