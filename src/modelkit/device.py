@@ -238,6 +238,19 @@ def worker_count(concurrency: str | None) -> int:
     return max(1, int(text)) if re.fullmatch("[0-9]{1,6}", text) else 1
 
 
+def refuse_version(version: str) -> None:
+    """Raise DeviceError for a release of onnxruntime that answers wrongly, whatever the device.
+
+    1.26.0 gave binary classifiers of tree ensembles other probabilities by up to 1.0 (measured on forests).
+    """
+    if version.split("+", maxsplit=1)[0] == "1.26.0":
+        raise DeviceError(
+            "onnxruntime 1.26.0 computes wrong probabilities for binary tree ensembles; install another release: "
+            "pip install 'onnxruntime!=1.26.0' (or 'onnxruntime-gpu!=1.26.0')",
+            device="cpu",
+        )
+
+
 def choose_threads(threads: int | str, usable: int, workers: int = 1, *, on_cpu: bool = True) -> tuple[int, str]:
     """The number of threads and how it came about: as asked, or for "auto" this process's share of the usable CPUs.
 

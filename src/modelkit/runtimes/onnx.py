@@ -29,6 +29,7 @@ from modelkit.device import (
     parse_device,
     reason_for,
     refusal,
+    refuse_version,
     split_runs,
     worker_count,
 )
@@ -45,6 +46,7 @@ try:
     import onnxruntime as ort
 except ImportError:
     raise MissingExtraError("running an ONNX model", "onnxruntime", "cpu]' or 'modelkit-sdk[gpu") from None
+refuse_version(ort.__version__)
 
 WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
 UNBOUNDED = 1 << 62
