@@ -8,11 +8,12 @@ endif
 VENV := $(if $(filter gpu,$(RUNTIME)),.venv-gpu,.venv)
 BENCH := $(VENV)-bench-core
 BENCH_BATCHING := $(VENV)-bench-batching
+BENCH_CONVERSION := $(VENV)-bench-conversion
 CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint stress bench-core bench-batching bench-devices bench-gpu clean help
+.PHONY: quickstart test lint stress bench-core bench-batching bench-conversion bench-devices bench-gpu clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -35,6 +36,9 @@ bench-core: $(BENCH)/.bench-core ## compare with other libraries, in an environm
 bench-batching: $(BENCH_BATCHING)/.bench-batching ## compare the Batcher with other batching libraries, likewise
 	$(BENCH_BATCHING)/bin/python benchmarks/batching.py
 
+bench-conversion: $(BENCH_CONVERSION)/.bench-conversion ## compare packages with the models they came from, likewise
+	$(BENCH_CONVERSION)/bin/python benchmarks/conversion.py
+
 bench-devices: $(VENV)/.test ## four processes on the cores of this machine, beside bare onnxruntime; three minutes
 	$(VENV)/bin/python benchmarks/devices.py
 
@@ -46,7 +50,7 @@ clean: ## remove the environments, the caches and what a build leaves behind
 	find src tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # A stamp is newer than the files that name what is installed, so nothing is installed twice.
 $(VENV)/.quickstart: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
@@ -63,6 +67,10 @@ $(BENCH)/.bench-core: pyproject.toml $(CONSTRAINTS) | $(BENCH)/bin/pip
 
 $(BENCH_BATCHING)/.bench-batching: pyproject.toml $(CONSTRAINTS) | $(BENCH_BATCHING)/bin/pip
 	$(BENCH_BATCHING)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn]" psutil batched async-batcher bentoml
+	@touch $@
+
+$(BENCH_CONVERSION)/.bench-conversion: pyproject.toml $(CONSTRAINTS) | $(BENCH_CONVERSION)/bin/pip
+	$(BENCH_CONVERSION)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all]" psutil palmerpenguins xgboost-cpu lightgbm catboost torch
 	@touch $@
 
 %/bin/pip:

@@ -833,7 +833,8 @@ def test_what_was_submitted_is_answered_at_the_end_of_the_interpreter(tmp_path):
         "model = mk.FunctionModel(slow, mk.Signature((spec('x'),), (spec('y'),)), batchable=True)\n"
         "batcher = mk.Batcher(model, max_rows=1)\n"
         "for i in range(5):\n"
-        "    batcher.submit(np.full((1, 1), i, np.float32)).add_done_callback(lambda f: print(int(f.result()[0, 0])))\n"
+        "    batcher.submit(np.full((1, 1), i, np.float32)).add_done_callback("
+        "lambda f: print(f'{int(f.result()[0, 0])}\\n', end=''))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == list("01234")

@@ -105,9 +105,17 @@ def test_what_a_file_says_cannot_drive_the_terminal():
 
 
 def test_the_notebook_card_shows_the_model_escaped(penguins_mk):
-    with mk.load(penguins_mk) as model:
+    with mk.load(penguins_mk, threads=2) as model:
         card = model._repr_html_()
-        for text in ("penguins 1.0.0", "threads", model.manifest.digest, "labels flipped", "bill_length_mm", "Adelie"):
+        for text in (
+            "penguins 1.0.0",
+            "2 threads",
+            "as asked",
+            model.manifest.digest,
+            "labels flipped",
+            "bill_length_mm",
+            "Adelie",
+        ):
             assert text in card
     hostile = Column("<script>alert(1)</script>", "float64")
     signature = Signature(

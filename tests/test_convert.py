@@ -32,6 +32,7 @@ from sklearn.linear_model import (
     RidgeClassifier,
     SGDClassifier,
 )
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -204,10 +205,23 @@ class Doubler(TransformerMixin, BaseEstimator):
         return X * 2
 
 
-def test_labels_that_differ_though_probabilities_tie_are_noticed(tmp_path):
-    saturated = SGDClassifier(loss="log_loss", random_state=0).fit(*IRIS)  # decides by margins, not by 1.0 against 1.0
-    with pytest.raises(ParityError, match="labels flipped"):
-        mk.save(saturated, tmp_path / "m.mk", example=IRIS[0], name="m", version="1")
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        SGDClassifier(loss="log_loss", **SEED),
+        make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", **SEED)),
+        OneVsRestClassifier(LogisticRegression(max_iter=3000)),
+        make_pipeline(StandardScaler(), OneVsRestClassifier(LogisticRegression(C=1e6, max_iter=3000))),
+    ],
+    ids=["sgd", "scaled sgd", "one against rest", "scaled one against rest"],
+)
+def test_labels_hold_where_probabilities_of_several_classes_come_to_one(estimator, tmp_path):
+    X, y = datasets.load_wine(return_X_y=True)
+    estimator.fit(X, datasets.load_wine().target_names[y])
+    mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1")
+    with mk.load(tmp_path / "m.mk") as model:
+        for scale in (1, 1.5, 2, 5, 100):
+            np.testing.assert_array_equal(model.predict(X * scale), estimator.predict(X * scale))
 
 
 def test_what_cannot_be_converted_is_named(tmp_path):

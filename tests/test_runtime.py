@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.device import chunk_bounds, split_runs
+from modelkit.device import chunk_bounds, refuse_version, split_runs
 from modelkit.errors import ClosedError, DeviceError, GraphError
 from modelkit.package import container
 from modelkit.runtimes import onnx as runtime
@@ -45,6 +45,14 @@ def test_large_dense_models_are_split_over_the_threads(wide_mk):
     assert split_runs(8, 1 << 30)
     with mk.load(wide_mk, threads=2) as model:
         assert model.placement.split
+
+
+def test_the_release_that_answers_wrongly_is_refused():
+    refuse_version("1.32.0")
+    refuse_version("1.25.1")
+    for version in ("1.26.0", "1.26.0+cu12"):
+        with pytest.raises(DeviceError, match=r"1\.26\.0 computes wrong probabilities"):
+            refuse_version(version)
 
 
 @given(rows=st.integers(0, 10_000), size=st.integers(1, 5_000))

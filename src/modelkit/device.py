@@ -130,8 +130,6 @@ class Placement:
         text = f"{self.device} ({self.provider}), {self.threads} thread{'s' if self.threads != 1 else ''}, {how}"
         if self.nodes:
             text += ", nodes: " + ", ".join(f"{count} on {provider}" for provider, count in self.nodes)
-        for what, why in (("device", self.reason), ("threads", self.threads_reason)):
-            text += f"; {what}: {why}" if why else ""
         return text
 
 
@@ -238,6 +236,19 @@ def worker_count(concurrency: str | None) -> int:
     """The worker processes that WEB_CONCURRENCY tells of; 1 where it is not set or not a positive integer."""
     text = (concurrency or "").strip()
     return max(1, int(text)) if re.fullmatch("[0-9]{1,6}", text) else 1
+
+
+def refuse_version(version: str) -> None:
+    """Raise DeviceError for a release of onnxruntime that answers wrongly, whatever the device.
+
+    1.26.0 gave binary classifiers of tree ensembles other probabilities by up to 1.0 (measured on forests).
+    """
+    if version.split("+", maxsplit=1)[0] == "1.26.0":
+        raise DeviceError(
+            "onnxruntime 1.26.0 computes wrong probabilities for binary tree ensembles; install another release: "
+            "pip install 'onnxruntime!=1.26.0' (or 'onnxruntime-gpu!=1.26.0')",
+            device="cpu",
+        )
 
 
 def choose_threads(threads: int | str, usable: int, workers: int = 1, *, on_cpu: bool = True) -> tuple[int, str]:

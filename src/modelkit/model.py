@@ -314,7 +314,10 @@ class Model(ABC):
 
     def _facts(self) -> list[tuple[str, str]]:
         """What the notebook card says first; a wrapper adds what it does."""
-        return [] if self.placement is None else [("placement", str(self.placement))]
+        where = self.placement
+        if where is None:
+            return []
+        return [("placement", str(where)), ("device", where.reason), ("threads", where.threads_reason)]
 
     def _repr_html_(self) -> str:
         from modelkit import html

@@ -116,7 +116,9 @@ def _imputer_shape(operator: Any) -> None:
 
     imputer = operator.raw_operator
     if imputer.add_indicator:
-        raise ConversionError("SimpleImputer(add_indicator=True) cannot be converted; use MissingIndicator apart")
+        raise ConversionError(
+            "SimpleImputer(add_indicator=True) cannot be converted; add the indicators before the model"
+        )
     kind = operator.inputs[0].type
     if isinstance(kind, Int64TensorType):
         raise ConversionError("SimpleImputer on integers cannot be converted; integers have no missing value")

@@ -15,6 +15,8 @@ from modelkit.convert.graph import DECISION, DTYPES
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
+RANKERS = ("LGBMRanker", "XGBRanker")
+
 
 @dataclass(frozen=True)
 class Role:
@@ -35,6 +37,10 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, 
     """The outputs of an estimator and its classes, found by asking it for `rows`. Raises ConversionError."""
     from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
+    if type(estimator).__name__ in RANKERS:
+        raise ConversionError(
+            f"{type(estimator).__name__} cannot be converted; pass its ONNX export", step=type(estimator).__name__
+        )
     if is_classifier(estimator):
         return _classifier(estimator, rows)
     if is_regressor(estimator):

@@ -24,6 +24,8 @@ from modelkit.signature import Feeds, Signature
 MAX_ROWS = 2048
 PROBE_ROWS = 64
 BATCH_SIZES = (1, 7, 64)
+NEARBY = (2.0, 4.0)
+LARGE = 1e4
 FEW = (1, 3, 17)  # rows at once for which source and graph are compared as well
 TOLERANCE = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}  # rtol, atol by the dtype the graph computes in
 LARGEST = float(np.finfo(np.float64).max)  # stands for an infinite difference, which JSON cannot hold
@@ -84,6 +86,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
             few = take(source.rows, PROBE_ROWS)
             signature, missing_rows = _probe(source, model, few, differences)
             threshold_rows = _thresholds(source, model, few, differences)
+            _nearby(source, model, few, differences)
             large, large_rows = _large(source, model, few)
             feeds = model.signature.coerce(rows)
         sizes, batch_max_abs, invariant = _batch_invariance(model, feeds, rtol, atol)
@@ -129,9 +132,19 @@ def _thresholds(source: Source, model: Model, rows: Any, total: Differences) -> 
     return count(equal)
 
 
+def _nearby(source: Source, model: Model, rows: Any, total: Differences) -> None:
+    """Compare on rows beyond the example, but not far: there, probabilities that come to 1.0 may hide a label."""
+    for scale in NEARBY:
+        beyond = enlarged(rows, scale)
+        found = None if beyond is None else _ask(source, model, beyond)
+        if found is not None:
+            _refuse(source, found, f"rows {scale:g} times those of the example")
+            _merge(total, found)
+
+
 def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
     """Differences on rows far beyond the example. They are recorded, not refused: few models mean anything there."""
-    beyond = enlarged(rows)
+    beyond = enlarged(rows, LARGE)
     found = None if beyond is None else _ask(source, model, beyond)
     return (Differences(), 0) if found is None else (found, count(beyond))
 
@@ -188,7 +201,7 @@ def _refuse(source: Source, found: Differences, where: str) -> None:
         return
     columns = sum(len(spec.columns) for spec in source.signature.inputs)
     held = any(_is_missing_in(source.rows, i) for i in range(columns))
-    hint = "; the example has missing values, which converted forests route wrongly: impute them first" if held else ""
+    hint = "; the example has missing values: if it agrees without them, impute them first" if held else ""
     raise ParityError(
         f"the converted graph disagrees with {source.against} on {where}: largest relative difference "
         f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was saved{hint}",

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array, is_a
+from modelkit.cast import Array
 from modelkit.convert.graph import Source
 
 if TYPE_CHECKING:
     import onnx
 
 MOST = 256  # rows of a probe
-SCALE = 1e4
 ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
 ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
 TEXTS = (
@@ -78,22 +77,32 @@ def _splits(proto: onnx.ModelProto) -> tuple[Array, Array, Array]:
     return columns, values, step
 
 
-def enlarged(rows: Any) -> Any:
-    """Rows whose numbers are 10,000 times as large, every second one with its sign turned; None without numbers."""
+def enlarged(rows: Any, by: float) -> Any:
+    """Rows whose numbers are `by` times as large, every second one with its sign turned.
+
+    Columns of whole numbers stay as they are, for they may be codes of categories. None where nothing changes.
+    """
     if isinstance(rows, dict):
         if not all(array.dtype.kind == "f" for array in rows.values()):
             return None
-        return {name: array * array.dtype.type(SCALE) for name, array in rows.items()}
-    scale = np.where(np.arange(len(rows)) % 2, -SCALE, SCALE)
+        return {name: array * array.dtype.type(by) for name, array in rows.items()}
+    scale = np.where(np.arange(len(rows)) % 2, -by, by)
     if isinstance(rows, np.ndarray):
-        return rows * scale[:, None] if rows.dtype.kind == "f" else None
-    if not is_a(rows, "pandas", "DataFrame"):
-        return None
+        if rows.dtype.kind != "f":
+            return None
+        broken = [not _is_whole(column) for column in rows.T]
+        return np.where(broken, rows * scale[:, None], rows).astype(rows.dtype) if any(broken) else None
+    kinds = [getattr(dtype, "kind", "O") for dtype in rows.dtypes]
+    chosen = [i for i, kind in enumerate(kinds) if kind == "f" and not _is_whole(rows.iloc[:, i].to_numpy(np.float64))]
     out = rows.copy()
-    numbers = [i for i, dtype in enumerate(rows.dtypes) if getattr(dtype, "kind", "O") == "f"]
-    for i in numbers:
+    for i in chosen:
         out.isetitem(i, rows.iloc[:, i].to_numpy() * scale)
-    return out if numbers else None
+    return out if chosen else None
+
+
+def _is_whole(column: Array) -> bool:
+    known = column[np.isfinite(column)]
+    return bool((known == np.rint(known)).all())
 
 
 def strange_texts(rows: Array) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
@@ -29,7 +29,8 @@ OPSETS = {"": 19, "ai.onnx.ml": 3}
 NARROW_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.neural_network", "xgboost", "lightgbm")
 LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
 THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
-WORD = r"[\pL\pN_][\pL\pN_]+"  # two or more of what Python calls word characters, in RE2's words
+# Runs of what Python calls word characters, in RE2's words: of two or more, as is the default, and of one or more.
+WORDS = {r"(?u)\b\w\w+\b": r"[\pL\pN_][\pL\pN_]+", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
 LOCALE = b"C.UTF-8"  # to turn text into lower case; the converter's en_US.UTF-8 is absent from most containers
 TEXT = "text"  # the column of a model over strings whose example has no name
 
@@ -70,6 +71,8 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         proto = _convert(_unthresholded(estimator), inputs)
     if type(_last(estimator)).__name__ in THRESHOLDED:
         _threshold(proto, _last(estimator))
+    elif classes is not None:
+        _label_by_scores(proto, _last(estimator))
     outputs = finish(proto, roles)
     return Source(
         proto,
@@ -134,6 +137,56 @@ def _unthresholded(estimator: Any) -> Any:
     opened = copy.copy(estimator)
     opened.steps = [*estimator.steps[:-1], (estimator.steps[-1][0], last.estimator_)]
     return opened
+
+
+def _label_by_scores(proto: onnx.ModelProto, classifier: Any) -> None:
+    """Take the label from linear scores where the converter takes it from the probabilities made of them.
+
+    Sigmoids of several classes all come to 1.0, a little beyond the training rows; the estimator compares the scores.
+    """
+    linear = _linear_scores(classifier)
+    if linear is None:
+        return
+    weights, shift = linear
+    graph = proto.graph
+    wide = {tensor.name: tensor.dims for tensor in graph.initializer}
+    reads = [
+        n.input[0] for n in graph.node if n.op_type == "MatMul" and wide.get(n.input[1], [0])[0] == weights.shape[1]
+    ]
+    if not reads or graph.input[0].type.tensor_type.elem_type != TensorProto.DOUBLE:
+        return
+    label = graph.output[0]
+    text = label.type.tensor_type.elem_type == TensorProto.STRING
+    classes = [c.encode() if text else int(c) for c in classifier.classes_.tolist()]
+    kind = label.type.tensor_type.elem_type
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.ascontiguousarray(weights.T, np.float64), "score_weights"),
+            numpy_helper.from_array(np.asarray(shift, np.float64), "score_shift"),
+            helper.make_tensor("score_classes", kind, [len(classes)], classes),
+        ]
+    )
+    graph.node.extend(
+        [
+            helper.make_node("MatMul", [reads[0], "score_weights"], ["score_products"]),
+            helper.make_node("Add", ["score_products", "score_shift"], ["scores_by_class"]),
+            helper.make_node("ArgMax", ["scores_by_class"], ["score_best"], axis=1, keepdims=0),
+            helper.make_node("Gather", ["score_classes", "score_best"], ["score_label"], axis=0),
+        ]
+    )
+    label.name = "score_label"
+
+
+def _linear_scores(classifier: Any) -> tuple[Array, Array] | None:
+    """Weights (classes, columns) and shifts of a classifier of several classes whose label is the largest score."""
+    name = type(classifier).__name__
+    if name == "SGDClassifier" and len(classifier.classes_) > 2:
+        return classifier.coef_, classifier.intercept_
+    if name == "OneVsRestClassifier" and len(classifier.classes_) > 2 and not classifier.multilabel_:
+        parts = classifier.estimators_
+        if all(np.shape(getattr(part, "coef_", ())) == (1, classifier.n_features_in_) for part in parts):
+            return np.concatenate([p.coef_ for p in parts]), np.concatenate([np.ravel(p.intercept_) for p in parts])
+    return None
 
 
 def _threshold(proto: onnx.ModelProto, classifier: Any) -> None:
@@ -257,9 +310,9 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
 def _text_options(estimator: Any) -> dict[Any, Any]:
     """How to find words: the converter's own expression knows no letters beyond ASCII and takes single ones."""
     return {
-        id(step): {"tokenexp": WORD}
+        id(step): {"tokenexp": WORDS[step.token_pattern]}
         for step in _walk(estimator)
-        if getattr(step, "token_pattern", None) == r"(?u)\b\w\w+\b" and getattr(step, "analyzer", "") == "word"
+        if getattr(step, "token_pattern", None) in WORDS and getattr(step, "analyzer", "") == "word"
     }
 
 

@@ -29,6 +29,7 @@ from modelkit.device import (
     parse_device,
     reason_for,
     refusal,
+    refuse_version,
     split_runs,
     worker_count,
 )
@@ -45,6 +46,7 @@ try:
     import onnxruntime as ort
 except ImportError:
     raise MissingExtraError("running an ONNX model", "onnxruntime", "cpu]' or 'modelkit-sdk[gpu") from None
+refuse_version(ort.__version__)
 
 WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
 UNBOUNDED = 1 << 62
@@ -120,10 +122,12 @@ def _start(
     Raises DeviceError if the device cannot be had, GraphError if the graph is at fault.
     """
     obstacle = not_compiled(target, compiled, ort.__version__)
+    missing = None
     if obstacle is None and target.nvidia:
-        obstacle = "; ".join(filter(None, _nvidia_obstacles(target.index))) or None
+        obstacle = nvidia_obstacle(getattr(ort, "cuda_version", ""), target.index)
+        missing = missing_libraries(_preload())
     if obstacle is not None:
-        raise DeviceError(obstacle, device=target.name)
+        raise DeviceError(obstacle if missing is None else f"{obstacle}; {missing}", device=target.name)
     options = _session_options(threads)
     if weights is not None:
         options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [weights.nbytes])
@@ -142,7 +146,7 @@ def _start(
     nodes = {} if target.provider == CPU else _assigned(session)
     obstacle = dishonest(target, session.get_providers()[0], nodes)
     if obstacle is not None:
-        raise DeviceError(obstacle, device=target.name)
+        raise DeviceError(obstacle if missing is None else f"{obstacle}; {missing}", device=target.name)
     return session, nodes
 
 
@@ -156,10 +160,6 @@ def _assigned(session: Any) -> dict[str, int]:
     for part in parts:
         counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
     return counts
-
-
-def _nvidia_obstacles(index: int) -> tuple[str | None, str | None]:
-    return nvidia_obstacle(ort.cuda_version, index), missing_libraries(_preload())
 
 
 @cache
