@@ -50,7 +50,8 @@ def bars(title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tup
         left, color = (50 - share, "#2f6fb0") if length < 0 else (50, "#c0392b")
         bar = (
             f'<div style="position:relative;width:16em;height:1em;background:linear-gradient(90deg,transparent '
-            f'calc(50% - .5px),#8c959f 50%,transparent calc(50% + .5px))"><div style="position:absolute;left:{left:.1f}%;'
+            f'calc(50% - .5px),#8c959f 50%,transparent calc(50% + .5px))">'
+            f'<div style="position:absolute;left:{left:.1f}%;'
             f'width:{share:.1f}%;height:100%;background:{color}"></div></div>'
         )
         cells = [escape(name), escape(held), bar, f"{length:+.3g}"]

@@ -102,8 +102,7 @@ def decode(node: onnx.NodeProto, dtype: Any) -> Leaves:
 def _value(attribute: onnx.AttributeProto) -> Any:
     if attribute.HasField("t"):
         return numpy_helper.to_array(attribute.t)
-    value = onnx.helper.get_attribute_value(attribute)
-    return value
+    return onnx.helper.get_attribute_value(attribute)
 
 
 def _aggregate(given: dict[str, Any]) -> int:
@@ -142,18 +141,19 @@ def _read_old(given: dict[str, Any], op: str) -> tuple[_Nodes, int]:
             raise NotDecodableError("a node that is no leaf has a weight")
         cell[i] += weight
     inner = np.array([mode != "LEAF" for mode in modes])
-    children = [
+    true, false = (
         np.array([at[tree, child] if i else -1 for (tree, _), child, i in zip(keys, given[name], inner, strict=True)])
         for name in ("nodes_truenodeids", "nodes_falsenodeids")
-    ]
+    )
     missing = given.get("nodes_missing_value_tracks_true", [0] * count)
-    reached = {*children[0][inner].tolist(), *children[1][inner].tolist()}
+    reached = {*true[inner].tolist(), *false[inner].tolist()}
     roots = [i for i in range(count) if i not in reached]
     nodes = _Nodes(
         np.array([MODES.index(mode) if mode in MODES else -1 for mode in modes]),
         np.asarray(given["nodes_featureids"]),
         np.asarray(given["nodes_values"]),
-        *children,
+        true,
+        false,
         np.asarray(missing, bool),
         [None] * count,
         leaf,
@@ -167,10 +167,10 @@ def _read_new(given: dict[str, Any], op: str) -> tuple[_Nodes, int]:
     del op
     count, leaves = len(given["nodes_featureids"]), len(given["leaf_weights"])
     outputs = int(given.get("n_targets", 1))
-    children = [
+    true, false = (
         np.where(np.asarray(given[f"nodes_{which}leafs"], bool), count, 0) + np.asarray(given[f"nodes_{which}nodeids"])
         for which in ("true", "false")
-    ]
+    )
     leaf: list[Array | None] = [None] * count
     for target, weight in zip(given["leaf_targetids"], given["leaf_weights"], strict=True):
         cell = np.zeros(outputs)
@@ -190,7 +190,8 @@ def _read_new(given: dict[str, Any], op: str) -> tuple[_Nodes, int]:
         np.concatenate([modes, np.full(leaves, -1)]),
         np.asarray(given["nodes_featureids"]),
         np.asarray(given["nodes_splits"]),
-        *children,
+        true,
+        false,
         missing,
         members,
         leaf,
@@ -212,7 +213,9 @@ def _walk(nodes: _Nodes, root: int, dtype: Any) -> list[tuple[Array, tuple[Condi
             continue
         for child, condition in zip((nodes.true[at], nodes.false[at]), _branches(nodes, at, dtype), strict=True):
             before = path.get(condition.column)
-            todo.append((int(child), path | {condition.column: condition if before is None else before.both(condition)}))
+            todo.append(
+                (int(child), path | {condition.column: condition if before is None else before.both(condition)})
+            )
     return found
 
 

@@ -144,8 +144,9 @@ class Explanation:
             )  # fmt: skip
         ax.spines[["top", "right"]].set_visible(False)
         at = self._at(output)
-        total = self.base_values[row, at] + self.values[row, :, at].sum()
-        ax.set_xlabel(f"added to {self.output_names[at]} ({self.output_space}); base {self.base_values[row, at]:.3g}, sum {total:.3g}")
+        base = self.base_values[row, at]
+        total = base + self.values[row, :, at].sum()
+        ax.set_xlabel(f"added to {self.output_names[at]} ({self.output_space}); base {base:.3g}, sum {total:.3g}")
         return ax
 
     def _repr_html_(self) -> str:

@@ -22,11 +22,59 @@ from modelkit.signature import Signature
 
 TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
 ELEMENTWISE = frozenset(
-    "Abs Add And Binarizer Cast Ceil Clip Div Elu Equal Erf Exp Floor Greater GreaterOrEqual HardSigmoid Identity "
-    "Imputer IsInf IsNaN LabelEncoder LeakyRelu Less LessOrEqual Log Max Min Mod Mul Neg Not Or Pow Reciprocal Relu "
-    "Round Scaler Selu Sigmoid Sign Softplus Softsign Sqrt StringNormalizer Sub Tanh ThresholdedRelu Where Xor".split()
+    [
+        "Abs",
+        "Add",
+        "And",
+        "Binarizer",
+        "Cast",
+        "Ceil",
+        "Clip",
+        "Div",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "HardSigmoid",
+        "Identity",
+        "Imputer",
+        "IsInf",
+        "IsNaN",
+        "LabelEncoder",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Scaler",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "StringNormalizer",
+        "Sub",
+        "Tanh",
+        "ThresholdedRelu",
+        "Where",
+        "Xor",
+    ]
 )
-TAIL = frozenset("Cast Flatten Identity Reshape Squeeze Unsqueeze".split())
+TAIL = frozenset(["Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"])
 
 
 @dataclass(frozen=True)
@@ -181,8 +229,11 @@ def _before_link(
         numbers = [constants[i] for i in node.input if i in constants]
         if node.op_type in TAIL:
             name = node.input[0]
-        elif node.op_type in ("Softmax", "Sigmoid", "Exp") and link == "identity" and shift == 0.0 and (
-            scale == 1.0 or node.op_type == "Exp"
+        elif (
+            node.op_type in ("Softmax", "Sigmoid", "Exp")
+            and link == "identity"
+            and shift == 0.0
+            and (scale == 1.0 or node.op_type == "Exp")
         ):
             name, link = node.input[0], {"Softmax": "softmax", "Sigmoid": "logistic", "Exp": "exp"}[node.op_type]
         elif node.op_type in ("Mul", "Div") and len(numbers) == 1 and numbers[0].size == 1 and link == "identity":

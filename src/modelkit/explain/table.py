@@ -1,7 +1,7 @@
-"""Exact interventional Shapley values of a sum of leaves, from one table a leaf.
+r"""Exact interventional Shapley values of a sum of leaves, from one table a leaf.
 
 For a row x and a background row z, let p and q be the sets of players whose conditions x and z meet on the way to a
-leaf of d players, A = p \\ q and B = q \\ p. Where p and q together are not all players, the leaf contributes nothing;
+leaf of d players, A = p \ q and B = q \ p. Where p and q together are not all players, the leaf contributes nothing;
 else a player of A gets v (|A|-1)! |B|! / (|A|+|B|)!, one of B gets -v |A|! (|B|-1)! / (|A|+|B|)!, all others nothing.
 That is the Shapley value of the game "the leaf is reached by x on a coalition and z elsewhere". Summed over the
 background in advance, what is left for a row is to look up its p: the cost does not depend on the background's size.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import factorial
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from modelkit.explain.ensemble import Condition, Leaves
 MOST_PLAYERS = 9
 MOST_BITS = 62
 MOST_PAIRS = 20_000_000
-MOST_BYTES = 64 << 20
+MOST_BYTES = 128 << 20
 BLOCK_BYTES = 2 << 20  # of a gather at once: it stays in the cache, and other threads get the interpreter in between
 
 
@@ -36,7 +37,7 @@ class LeafTable:
         players: the player of each column that the ensemble reads.
         background: (m, columns) rows as the ensemble reads them.
 
-    Leaves of up to 9 players get tables, of at most 64 MB in all; deeper ones are compared with the distinct patterns
+    Leaves of up to 9 players get tables, of at most 128 MB in all; deeper ones are compared with the distinct patterns
     of the background.
 
     Raises TooDeepError where that would be too many.
@@ -54,8 +55,9 @@ class LeafTable:
         self._groups: list[_Group | _Pairs] = []
         room = MOST_BYTES
         for d, members in sorted(by_size.items()):
-            room -= len(members) * (1 << d) * d * 8 if d <= MOST_PLAYERS else 0
-            kind = _Group if d <= MOST_PLAYERS and room >= 0 else _Pairs
+            size = len(members) * (1 << d) * d * _table_type(d).itemsize
+            kind = _Group if d <= MOST_PLAYERS and size <= room else _Pairs
+            room -= size if kind is _Group else 0
             self._groups.append(kind(d, np.array(members), self._tests, leaves.values, bits))
         pairs = sum(group.pairs for group in self._groups if isinstance(group, _Pairs))
         deepest = max(by_size, default=0)
@@ -91,7 +93,10 @@ class _Tests:
                 number = conditions.setdefault(condition, len(conditions))
                 by_player.setdefault(int(players[condition.column]), []).append(number)
             self.slots.append(
-                [(player, tests.setdefault(tuple(sorted(needed)), len(tests))) for player, needed in sorted(by_player.items())]
+                [
+                    (player, tests.setdefault(tuple(sorted(needed)), len(tests)))
+                    for player, needed in sorted(by_player.items())
+                ]
             )
         found = list(conditions)
         self._column = np.array([c.column for c in found], np.intp)
@@ -118,7 +123,8 @@ class _Tests:
         bits = met[:, self._first]
         for i, needed in self._joined:
             bits[:, i] = met[:, needed].all(axis=1)
-        return bits.astype(np.uint16)
+        packed: Array = bits.astype(np.int8)
+        return packed
 
 
 class _Group:
@@ -126,19 +132,25 @@ class _Group:
 
     def __init__(self, d: int, members: Array, tests: _Tests, values: Array, background: Array) -> None:
         self._d = d
-        self._slots = np.array([[test for _, test in tests.slots[i]] for i in members], np.intp).reshape(len(members), d)
-        players = np.array([[player for player, _ in tests.slots[i]] for i in members], np.intp).reshape(len(members), d)
+        self._slots = np.array([[test for _, test in tests.slots[i]] for i in members], np.intp).reshape(
+            len(members), d
+        )
+        players = np.array([[player for player, _ in tests.slots[i]] for i in members], np.intp).reshape(
+            len(members), d
+        )
         self._offset = np.arange(len(members)) << d
         values = values[members]
         pattern = _patterns(background, self._slots) + self._offset
-        share = np.bincount(pattern.ravel(), minlength=len(members) << d).reshape(len(members), 1 << d) / len(background)
+        share = np.bincount(pattern.ravel(), minlength=len(members) << d).reshape(len(members), 1 << d) / len(
+            background
+        )
         self.base = share[:, -1] @ values
         kernel = _kernel(d)
         table = (share @ kernel.transpose(1, 0, 2).reshape(1 << d, -1)).reshape(-1, d) if d else np.zeros((0, 0))
         self._one = values.shape[1] == 1
         if self._one:
             table = table * np.repeat(values[:, 0], 1 << d)[:, None]
-        self._table = np.ascontiguousarray(table)
+        self._table = np.ascontiguousarray(table, _table_type(d))
         self.row_bytes = len(members) * max(d, 1) * 8
         # Slots in the order of their players, so that a player's share is one contiguous sum.
         self._order = np.argsort(players.ravel(), kind="stable")
@@ -185,9 +197,9 @@ class _Pairs:
         full = (1 << self._d) - 1
         patterns = _patterns(bits, self._slots)
         for i in range(len(bits)):
-            p = patterns[i, self._leaf]
-            # Where all conditions of a leaf hold for both, or one holds for neither, nobody gets anything.
-            met = np.flatnonzero(((p | self._pattern) == full) & (p != self._pattern))
+            # Where one condition of a leaf holds for neither, nobody gets anything: nearly everywhere.
+            p = patterns[i].take(self._leaf)
+            met = np.flatnonzero((p | self._pattern) == full)
             p, q, leaf = p[met], self._pattern[met], self._leaf[met]
             gained, lost = p & ~q, q & ~p
             a, b = np.bitwise_count(gained), np.bitwise_count(lost)
@@ -196,15 +208,23 @@ class _Pairs:
             for j in range(self._d):
                 given = np.where((gained >> j) & 1, up, 0.0) + np.where((lost >> j) & 1, down, 0.0)
                 by_leaf = np.bincount(leaf, given, len(self._slots))
-                np.add.at(out[i], self._players[:, j], by_leaf[:, None] * self._values)
+                for k in range(out.shape[2]):
+                    out[i, :, k] += np.bincount(self._players[:, j], by_leaf * self._values[:, k], out.shape[1])
 
 
 def _patterns(bits: Array, slots: Array) -> Array:
     """Of each row and leaf, the tests that hold, as the bits of a number."""
-    out = np.zeros((len(bits), len(slots)), np.int64)
-    for j in range(slots.shape[1]):
-        out |= bits[:, slots[:, j]].astype(np.int64) << j
+    d = slots.shape[1]
+    kind = np.dtype(np.int16 if d < 15 else np.int32 if d < 31 else np.int64)
+    out = np.zeros((len(bits), len(slots)), kind)
+    for j in range(d):
+        out |= bits.take(slots[:, j], axis=1).astype(kind) << kind.type(j)
     return out
+
+
+def _table_type(d: int) -> np.dtype[Any]:
+    """Large tables are of single precision, which the graph computes in as well."""
+    return np.dtype(np.float64 if d < 7 else np.float32)
 
 
 def _weights(d: int) -> tuple[Array, Array]:

@@ -53,6 +53,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     name: str,
     version: str,
     golden: object = None,
+    background: object = None,
     metadata: dict[str, Any] | None = None,
 ) -> Manifest:
     """Convert a trained model, prove that the result agrees with it, and write one package file.
@@ -69,6 +70,8 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         name: lower-case letters, digits and '._-', at most 64.
         version: letters, digits and '.+_-', at most 64.
         golden: rows to store and replay in `Model.verify`; drawn at random by default.
+        background: rows that explanations are relative to, a few hundred typical ones. They are stored as they are:
+            whoever can read the package can read these rows.
         metadata: a dict of JSON values to keep in the manifest: where the data came from, a metric, an owner.
 
     Returns:
@@ -87,6 +90,10 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     if proven.weights:
         members[WEIGHTS] = proven.weights
     members["golden.npz"] = attached
+    attachments = [Attachment(golden_rows.NAME, "golden.npz", golden_rows.MEDIA_TYPE)]
+    if background is not None:
+        members["background.npz"] = golden_rows.encode(proven.signature.coerce(background), {})
+        attachments.append(Attachment("background", "background.npz", golden_rows.MEDIA_TYPE))
     proto = proven.source.proto
     manifest = Manifest(
         format=FORMAT,
@@ -98,7 +105,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         parity=proven.parity,
         versions=_versions(proven.parity.against),
         files=tuple(Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()),
-        attachments=(Attachment(golden_rows.NAME, "golden.npz", golden_rows.MEDIA_TYPE),),
+        attachments=tuple(attachments),
         metadata=kept,
     )
     raw = manifest.to_json()

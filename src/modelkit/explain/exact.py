@@ -1,0 +1,178 @@
+"""Exact methods: a sum of trees from its leaf tables, a sum over columns from what each column changes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.errors import AdditivityError, GraphError
+from modelkit.explain.structure import Exact, NoStructureError, Player, cut, read, whole_proto
+from modelkit.explain.subject import CHUNK, LATER, Subject
+from modelkit.explain.table import LeafTable, TooDeepError
+from modelkit.signature import Feeds, Signature
+from modelkit.spec import TensorSpec
+
+TOLERANCE = 1e-5
+
+
+def check_gap(gap: Array, served: Array) -> None:
+    """Raise AdditivityError where values add up to something else than what was served."""
+    allowed = TOLERANCE * max(1.0, float(np.max(np.abs(served), initial=0)))
+    worst = float(np.max(gap, initial=0))
+    if not worst <= allowed:
+        raise AdditivityError(
+            f"the values add up to {worst:.3g} beside what the model served, where at most {allowed:.3g} is rounding; "
+            f"use method='sampling', and report this model",
+            gap=worst,
+        )
+
+
+class ExactMethod:
+    """An exact method, ready to run."""
+
+    def __init__(
+        self, found: Exact, space: str, names: tuple[str, ...], run: Callable[[Feeds], tuple[Array, Array]]
+    ) -> None:
+        self.kind, self.space, self.names, self._found, self._run = found.kind, space, names, found, run
+
+    @staticmethod
+    def build(subject: Subject, method: str, output: str, reasons: list[str]) -> ExactMethod | None:
+        """The exact method for this model, or None, with the reasons in `reasons`."""
+        if method in ("enumeration", "sampling"):
+            reasons.append(f"method={method!r} was asked for")
+            return None
+        graph = getattr(subject.model.base, "graph", None)
+        if graph is None:
+            reasons.append("the model has no graph to read")
+            return None
+        try:
+            found = read(whole_proto(*graph), subject.signature, subject.served)
+            if method not in ("auto", found.kind):
+                raise NoStructureError(f"the graph has the structure for {found.kind!r}")
+            if found.link != "identity" and output in ("probability", "value"):
+                raise NoStructureError(f"the {output} comes after a {found.link}, and values are exact before it alone")
+            run = _run_trees(subject, found) if found.kind == "trees" else _run_additive(subject, found)
+        except (NoStructureError, TooDeepError, GraphError) as error:
+            reasons.append(str(error))
+            return None
+        space, names = _space(subject, found)
+        reasons.append("the graph is a sum of trees" if found.kind == "trees" else "the graph is a sum over columns")
+        exact = ExactMethod(found, space, names, run)
+        few = {name: feed[:64] for name, feed in subject.background.items()}
+        try:
+            check_gap(exact.explain(few, subject.at_background[:64])[2], subject.at_background)
+        except AdditivityError as error:
+            reasons.append(f"its values do not add up to what is served: {error}")
+            return None
+        return exact
+
+    def explain(self, feeds: Feeds, served: Array) -> tuple[Array, Array, Array]:
+        """Values, base, and the distance to what was served."""
+        values, base = self._run(feeds)
+        scale, shift = (1.0, 0.0) if self._found.link != "identity" else (self._found.scale, self._found.shift)
+        values, base = values * scale, base * scale + shift
+        margin = base + values.sum(axis=1)
+        after = _after_link(margin, self._found, served.shape[1])
+        return values, np.broadcast_to(base, margin.shape).copy(), np.abs(after - served)[:, -margin.shape[1] :]
+
+
+def _space(subject: Subject, found: Exact) -> tuple[str, tuple[str, ...]]:
+    if found.link == "identity":
+        return subject.space, subject.names
+    if found.link in ("logistic", "softmax", "share") and len(subject.names) == 2:
+        return "margin", subject.names[1:]
+    return "margin", subject.names
+
+
+def _after_link(margin: Array, found: Exact, columns: int) -> Array:
+    """What would be served for these margins."""
+    if found.link == "identity":
+        return np.concatenate([1 - margin, margin], axis=1) if columns == 2 and margin.shape[1] == 1 else margin
+    if found.link == "exp":
+        return np.asarray(np.exp(margin) * found.scale + found.shift)
+    if margin.shape[1] == 1:
+        with np.errstate(over="ignore"):
+            likely = 1 / (1 + np.exp(-margin))
+        return np.concatenate([1 - likely, likely], axis=1) if columns == 2 else likely
+    if found.link in ("logistic", "share"):
+        likely = 1 / (1 + np.exp(-margin))
+        return np.asarray(likely if found.link == "logistic" else likely / likely.sum(axis=1, keepdims=True))
+    odds = np.exp(margin - margin.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+
+def _run_trees(subject: Subject, found: Exact) -> Callable[[Feeds], tuple[Array, Array]]:
+    assert found.leaves is not None  # noqa: S101 - for the type checker
+    assert found.groups is not None  # noqa: S101
+    encode = _encoder(subject, found, found.leaves.dtype)
+    table = LeafTable(found.leaves, found.groups, encode(subject.background))
+    d = len(subject.players)
+
+    def run(feeds: Feeds) -> tuple[Array, Array]:
+        values = table.explain(encode(feeds))
+        if values.shape[1] < d:
+            values = np.pad(values, ((0, 0), (0, d - values.shape[1]), (0, 0)))
+        return _two_classes(values, table.base, found.link)
+
+    return run
+
+
+def _run_additive(subject: Subject, found: Exact) -> Callable[[Feeds], tuple[Array, Array]]:
+    """A sum of functions of one column each: what a column adds is what changes where it alone does."""
+    ask = _encoder(subject, found, np.float64)
+    reference = {name: feed[:1] for name, feed in subject.background.items()}
+    at_reference = ask(reference)[0]
+    means = np.stack([_alone(ask, reference, subject.background, player).mean(axis=0) for player in subject.players])
+
+    def run(feeds: Feeds) -> tuple[Array, Array]:
+        values = np.stack([_alone(ask, reference, feeds, player) for player in subject.players], axis=1) - means
+        return _two_classes(values, at_reference + (means - at_reference).sum(axis=0), found.link)
+
+    return run
+
+
+def _alone(ask: Callable[[Feeds], Array], reference: Feeds, feeds: Feeds, player: Player) -> Array:
+    """The additive value where one column is that of `feeds` and all others are those of the reference row."""
+    n = len(feeds[player.tensor])
+    mixed = {name: np.repeat(feed, n, axis=0) for name, feed in reference.items()}
+    mixed[player.tensor][:, player.column] = feeds[player.tensor][:, player.column]
+    return ask(mixed)
+
+
+def _two_classes(values: Array, base: Array, link: str) -> tuple[Array, Array]:
+    """The log-odds of the second class where there are two."""
+    if link == "softmax" and values.shape[2] == 2:
+        return values[:, :, 1:] - values[:, :, :1], base[1:] - base[:1]
+    if link in ("share", "logistic") and values.shape[2] == 2:  # one column is the other with its sign turned
+        return values[:, :, 1:], base[1:]
+    return values, base
+
+
+def _encoder(subject: Subject, found: Exact, dtype: Any) -> Callable[[Feeds], Array]:
+    """What turns feeds into the tensor that an exact method starts from: the graph, cut there."""
+    if found.tensor in subject.background:
+        return lambda feeds: feeds[found.tensor].astype(dtype, copy=False)
+    from onnx import TensorProto
+
+    from modelkit.runtimes.onnx import OnnxModel
+
+    kinds = {np.float32: (TensorProto.FLOAT, "float32"), np.float64: (TensorProto.DOUBLE, "float64")}
+    failure: GraphError | None = None
+    for element, name in (kinds[dtype], *kinds.values()):
+        spec = TensorSpec(found.tensor, name, ("batch", "width"))
+        graph = cut(found.proto, found.tensor, element).SerializeToString()
+        try:
+            part = OnnxModel(graph, Signature(subject.signature.inputs, (spec,)), threads=1, chunk=CHUNK)
+        except GraphError as error:
+            failure = error
+            continue
+        return lambda feeds: (
+            part._run(feeds, (found.tensor,), LATER)[found.tensor]
+            .reshape(len(next(iter(feeds.values()))), -1)
+            .astype(dtype, copy=False)
+        )
+    assert failure is not None  # noqa: S101 - for the type checker
+    raise failure

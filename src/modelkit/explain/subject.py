@@ -1,0 +1,135 @@
+"""What is explained: a model's served output as numbers, its raw columns, and the background they are relative to."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelkit import golden
+from modelkit.cast import MISSING, Array
+from modelkit.errors import ExplainError, PackageError
+from modelkit.explain.structure import Player, players_of
+from modelkit.model import Call, Model
+from modelkit.signature import Feeds, Signature
+from modelkit.spec import TensorSpec, numpy_dtype
+
+BACKGROUND = "background"  # the attachment of a package that holds background rows
+LATER = Call(priority=-1)  # explanations wait for predictions
+CHUNK = 4096  # model rows at once
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, its raw columns, and a background; `served` is the output that is explained, (n, k) as numbers."""
+
+    model: Model
+    players: tuple[Player, ...]
+    background: Feeds
+    served: str
+    names: tuple[str, ...]
+    space: str
+    at_background: Array
+
+    @property
+    def signature(self) -> Signature:
+        """The model's."""
+        return self.model.signature
+
+    @property
+    def count(self) -> int:
+        """The rows of the background."""
+        return len(self.at_background)
+
+    def ask(self, feeds: Feeds) -> Array:
+        """The served output as (n, k) doubles."""
+        return ask(self.model, self.served, feeds)
+
+    def mixed(self, row: dict[str, Array], masks: Array, rows: Array) -> Array:
+        """Answers for rows that take some columns from `row`, the others from rows of the background."""
+        parts = []
+        for start in range(0, len(masks), CHUNK):
+            mask, chosen = masks[start : start + CHUNK], rows[start : start + CHUNK]
+            feeds, at = {}, 0
+            for name, feed in self.background.items():
+                wide = feed.shape[1]
+                feeds[name] = np.where(mask[:, at : at + wide], row[name], feed[chosen])
+                at += wide
+            parts.append(self.ask(feeds))
+        return np.concatenate(parts)
+
+    def table(self, feeds: Feeds) -> Array:
+        """The rows as (n, d) values: numbers where all are, else objects with missing strings as None."""
+        blocks = [feeds[spec.name] for spec in self.signature.inputs]
+        if all(block.dtype != object for block in blocks):
+            return np.concatenate([block.astype(np.float64) for block in blocks], axis=1)
+        out = np.concatenate([block.astype(object) for block in blocks], axis=1)
+        out[out == MISSING] = None
+        return out
+
+    @property
+    def background_id(self) -> str:
+        """The sha256 of the background as the model takes it."""
+        digest = hashlib.sha256()
+        for name, feed in self.background.items():
+            digest.update(f"{name} {feed.dtype} {feed.shape}".encode())
+            digest.update("\0".join(map(str, feed.ravel())).encode() if feed.dtype == object else feed.tobytes())
+        return digest.hexdigest()
+
+
+def ask(model: Model, served: str, feeds: Feeds) -> Array:
+    """One output of a model as (n, k) doubles."""
+    got = model._run(feeds, (served,), LATER)[served]
+    return got.reshape(len(got), -1).astype(np.float64)
+
+
+def make_subject(model: Model, background: Any) -> Subject:
+    """What an Explainer explains. Raises ExplainError where a model has nothing that can be, or no background."""
+    signature = model.signature
+    players = players_of(signature)
+    if players is None or signature.batch is None:
+        raise ExplainError(f"only inputs of rows by columns can be explained, not {signature}")
+    rows = _read_background(model, background)
+    served = _served_output(signature)
+    at_background = ask(model, served, rows)
+    count = at_background.shape[1]
+    if served == "probabilities" and signature.classes is not None:
+        names = tuple(map(str, signature.classes))
+    else:
+        names = (served,) if count == 1 else tuple(f"{served}[{i}]" for i in range(count))
+    space = "probability" if served == "probabilities" else "value"
+    return Subject(model, players, rows, served, names, space, at_background)
+
+
+def _read_background(model: Model, rows: Any) -> Feeds:
+    if rows is not None:
+        feeds = model.signature.coerce(rows)
+    else:
+        data = model.attachments.get(BACKGROUND)
+        if data is None:
+            raise ExplainError(
+                "an explanation is relative to a background: pass background=X_train[:200], or store one in the "
+                "package with mk.save(..., background=...)"
+            )
+        try:
+            feeds, _ = golden.decode(data, Signature(model.signature.inputs, (TensorSpec("none", "float64", ("n",)),)))
+        except PackageError as error:
+            raise ExplainError(f"the background of the package cannot be read: {error}") from error
+    if not len(next(iter(feeds.values()))):
+        raise ExplainError("the background has no rows")
+    return feeds
+
+
+def _served_output(signature: Signature) -> str:
+    if signature.has_probabilities:
+        return "probabilities"
+    name = signature.primary
+    spec = next((spec for spec in signature.outputs if spec.name == name), None)
+    if spec is None or numpy_dtype(spec.dtype).kind != "f":
+        numeric = [spec.name for spec in signature.outputs if numpy_dtype(spec.dtype).kind == "f"]
+        if not numeric:
+            raise ExplainError("the model gives labels alone, and a label is no number to explain")
+        return numeric[0]
+    return spec.name
