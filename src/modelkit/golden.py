@@ -61,10 +61,28 @@ def encode(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
 
 def decode(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[str, Array]]:
     """The inverse of `encode`. Raises PackageError for anything but plain arrays."""
+    arrays = _read(data, NAME)
+    try:
+        return _feeds(arrays, signature), {s.name: arrays[f"out{i}"] for i, s in enumerate(signature.outputs)}
+    except KeyError as error:
+        raise PackageError(f"the golden rows lack the array {error}", member=NAME) from None
+
+
+def decode_rows(data: bytes | memoryview, signature: Signature, name: str) -> Feeds:
+    """Rows that were encoded without outputs, as feeds; `name` is the attachment they are from. Raises PackageError."""
+    try:
+        return _feeds(_read(data, name), signature)
+    except KeyError as error:
+        raise PackageError(f"the attachment {name!r} lacks the array {error}", member=name) from None
+
+
+def _read(data: bytes | memoryview, name: str) -> dict[str, Array]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = {name: a.astype(object) if a.dtype.kind == "U" else a for name, a in file.items()}
-        feeds = {spec.name: arrays[f"in{i}"] for i, spec in enumerate(signature.inputs)}
-        return feeds, {spec.name: arrays[f"out{i}"] for i, spec in enumerate(signature.outputs)}
+            return {key: a.astype(object) if a.dtype.kind == "U" else a for key, a in file.items()}
     except Exception as error:
-        raise PackageError(f"the golden rows cannot be read: {error}", member=NAME) from error
+        raise PackageError(f"the attachment {name!r} cannot be read: {error}", member=name) from error
+
+
+def _feeds(arrays: Mapping[str, Array], signature: Signature) -> Feeds:
+    return {spec.name: arrays[f"in{i}"] for i, spec in enumerate(signature.inputs)}

@@ -14,7 +14,7 @@ from modelkit.errors import ExplainError, PackageError
 from modelkit.explain.structure import Player, players_of
 from modelkit.model import Call, Model
 from modelkit.signature import Feeds, Signature
-from modelkit.spec import TensorSpec, numpy_dtype
+from modelkit.spec import numpy_dtype
 
 BACKGROUND = "background"  # the attachment of a package that holds background rows
 LATER = Call(priority=-1)  # explanations wait for predictions
@@ -114,7 +114,7 @@ def _read_background(model: Model, rows: Any) -> Feeds:
                 "package with mk.save(..., background=...)"
             )
         try:
-            feeds, _ = golden.decode(data, Signature(model.signature.inputs, (TensorSpec("none", "float64", ("n",)),)))
+            feeds = golden.decode_rows(data, model.signature, BACKGROUND)
         except PackageError as error:
             raise ExplainError(f"the background of the package cannot be read: {error}") from error
     if not len(next(iter(feeds.values()))):
