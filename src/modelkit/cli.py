@@ -1,4 +1,4 @@
-"""`modelkit inspect | predict | doctor`."""
+"""`modelkit inspect | predict | explain | doctor`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import modelkit as mk
+from modelkit import html
 from modelkit.errors import IntegrityError, ModelkitError, SignatureError
 from modelkit.manifest import Manifest
 from modelkit.signature import Signature
@@ -35,6 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     predict.add_argument("file")
     predict.add_argument("--input", required=True, help="CSV with a header; an empty cell is a missing value")
     predict.set_defaults(run=lambda args: predict_csv(args.file, args.input))
+    explain = commands.add_parser("explain", help="say what each column of one row of a CSV file adds to the answer")
+    explain.add_argument("file")
+    explain.add_argument("--input", required=True, help="CSV with a header; an empty cell is a missing value")
+    explain.add_argument("--row", type=int, default=0, help="the row to explain, counted from 0")
+    explain.add_argument("--background", help="CSV of typical rows; by default those stored in the package")
+    explain.add_argument("--html", help="write the explanation to this file, as a page of its own")
+    explain.set_defaults(
+        run=lambda args: explain_csv(args.file, args.input, args.row, background=args.background, page=args.html)
+    )
     doctor = commands.add_parser("doctor", help="show versions and devices, and how to mend what is wrong")
     doctor.add_argument("file", nargs="?", help="a package, to see whether this machine computes what was proven")
     doctor.set_defaults(run=lambda args: examine() if args.file is None else examine_package(args.file))
@@ -78,13 +88,9 @@ def describe(manifest: Manifest) -> tuple[list[str], bool]:
 
 def predict_csv(file: str, path: str) -> tuple[Iterable[str], bool]:
     """Predict every row of a CSV file; the answer has the primary output, and the probabilities by class."""
-    with mk.load(file) as model, Path(path).open(newline="", encoding="utf-8-sig") as text:
-        reader = csv.DictReader(text)
-        records = [parse_record(record, model.signature, row) for row, record in enumerate(reader)]
-        if not records:
-            raise SignatureError(f"{path} has no rows")
+    with mk.load(file) as model:
         signature = model.signature
-        outputs = model.run(records)
+        outputs = model.run(read_csv(path, signature))
     names = [signature.primary] if signature.primary is not None else list(signature.output_names)
     columns = {str(name): outputs[str(name)] for name in names if outputs[str(name)].ndim == 1}
     if signature.has_probabilities and signature.classes is not None:
@@ -95,6 +101,38 @@ def predict_csv(file: str, path: str) -> tuple[Iterable[str], bool]:
     writer.writerow(columns)
     writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
     return [], True
+
+
+def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
+    """The rows of a CSV file as records. Raises SignatureError for cells that do not parse, and for no rows."""
+    with Path(path).open(newline="", encoding="utf-8-sig") as text:
+        records = [parse_record(record, signature, row) for row, record in enumerate(csv.DictReader(text))]
+    if not records:
+        raise SignatureError(f"{path} has no rows")
+    return records
+
+
+def explain_csv(file: str, path: str, row: int, *, background: str | None, page: str | None) -> tuple[list[str], bool]:
+    """What each column of one row adds to the answer, the largest first."""
+    with mk.load(file) as model:
+        records = read_csv(path, model.signature)
+        if not 0 <= row < len(records):
+            raise SignatureError(f"{path} has rows 0 to {len(records) - 1}, and no row {row}")
+        typical = None if background is None else read_csv(background, model.signature)
+        explainer = mk.Explainer(model, background=typical)
+        explanation = explainer.explain(records[row : row + 1])
+        answer = model.run(records[row : row + 1])
+    label = str(answer["label"][0]) if "label" in answer else ""
+    at = explanation.output_names.index(label) if label in explanation.output_names else -1
+    if page is not None:
+        Path(page).write_text(html.page(f"{file}, row {row} of {path}", explanation.card(output=at)), encoding="utf-8")
+    lines = [f"{explanation.output_names[at]} ({explanation.output_space}), {explanation.method}"]
+    top = explanation.top(len(explanation.feature_names), output=at)
+    wide = max(len(name) for name, _, _ in top)
+    lines += [f"  {name:<{wide}}  {added:+.6g}  {html.short(held)}" for name, held, added in top]
+    total = explanation.base_values[0, at] + explanation.values[0, :, at].sum()
+    lines.append(f"  base {explanation.base_values[0, at]:.6g}, sum {total:.6g}")
+    return [printable(line) for line in lines], True
 
 
 def parse_record(record: dict[str, str], signature: Signature, row: int) -> dict[str, Any]:

@@ -62,3 +62,12 @@ def bars(title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tup
         f'<table style="border-collapse:collapse;margin:0">{"".join(lines)}</table>'
         f'<table style="border-collapse:collapse;margin:6px 0 0">{about}</table></div>'
     )
+
+
+def page(title: str, body: str) -> str:
+    """A page of its own around a card."""
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<body style="margin:2em;font:14px/1.5 system-ui,sans-serif"><h1 style="font-size:16px">{escape(title)}</h1>'
+        f"{body}</body></html>\n"
+    )

@@ -74,6 +74,7 @@ class Explainer:
                 raise ExplainError(f"{what} {value!r} is unknown; use one of {list(known)}")
         self._seed = 0 if seed is None else seed
         self._subject = make_subject(model, background)
+        self._background_id = self._subject.background_id()
         self._reasons: list[str] = []
         self._exact = ExactMethod.build(self._subject, method, output, self._reasons)
         self._method = self._choose(method, output, budget)
@@ -161,7 +162,7 @@ class Explainer:
             fidelity=None,
             evaluations=evaluations,
             seed=self._seed,
-            background_id=self._subject.background_id,
+            background_id=self._background_id,
             background_rows=self._subject.count,
             model_digest=None if manifest is None else manifest.digest,
             warnings=self._warnings(),

@@ -150,9 +150,14 @@ class Explanation:
         return ax
 
     def _repr_html_(self) -> str:
+        return self.card()
+
+    def card(self, *, row: int = 0, output: int | str = -1, most: int = 10) -> str:
+        """HTML of one row: a bar for each of the columns that add most. It refers to nothing outside itself."""
+        shown = self.top(most, row=row, output=output) if len(self) else []
         return html.bars(
-            f"{self.output_names[-1]} ({self.output_space}), row 0 of {len(self)}",
-            [(name, html.short(value), added) for name, value, added in (self.top(10) if len(self) else [])],
+            f"{self.output_names[self._at(output)]} ({self.output_space}), row {row} of {len(self)}",
+            [(name, html.short(value), added) for name, value, added in shown],
             [
                 ("method", f"{self.method}, {'exact' if self.exact else 'sampled'}"),
                 ("background", f"{self.background_rows} rows, {self.background_id[:12]}"),

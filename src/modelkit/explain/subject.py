@@ -69,7 +69,6 @@ class Subject:
         out[out == MISSING] = None
         return out
 
-    @property
     def background_id(self) -> str:
         """The sha256 of the background as the model takes it."""
         digest = hashlib.sha256()

@@ -99,6 +99,8 @@ class _Tests:
                 ]
             )
         found = list(conditions)
+        if all(len(needed) == 1 for needed in tests):  # a test is a condition: put them in one order
+            found = [found[needed[0]] for needed in tests]
         self._column = np.array([c.column for c in found], np.intp)
         self._low = np.array([c.low for c in found], dtype)  # type: ignore[call-overload]
         self._high = np.array([c.high for c in found], dtype)  # type: ignore[call-overload]
@@ -109,22 +111,21 @@ class _Tests:
 
     def run(self, rows: Array) -> Array:
         """(n, tests) of 0 and 1."""
-        values = rows[:, self._column]
-        met = (values > self._low) & (values <= self._high)
-        gone = np.isnan(values)
-        if self._sets or gone.any():
-            for i, condition in self._sets:
-                if condition.among is not None:
-                    met[:, i] &= np.isin(values[:, i], condition.among)
-                met[:, i] &= ~np.isin(values[:, i], condition.apart)
-            met = np.where(gone, self._missing, met)
-        # An infinity below every bound is met by no "low < x", where the bound is open.
-        met |= np.isneginf(values) & np.isneginf(self._low) & (values <= self._high) & ~gone
-        bits = met[:, self._first]
+        values = rows.take(self._column, axis=1)
+        met = values <= self._high
+        met &= values > self._low
+        if not np.isfinite(rows).all():  # an infinity is above an open bound, though not by "low < x"
+            met |= np.isneginf(values) & np.isneginf(self._low)
+        for i, condition in self._sets:
+            if condition.among is not None:
+                met[:, i] &= np.isin(values[:, i], condition.among)
+            met[:, i] &= ~np.isin(values[:, i], condition.apart)
+        if np.isnan(rows).any():
+            met = np.where(np.isnan(values), self._missing, met)
+        bits = met if not self._joined else met.take(self._first, axis=1)
         for i, needed in self._joined:
             bits[:, i] = met[:, needed].all(axis=1)
-        packed: Array = bits.astype(np.int8)
-        return packed
+        return bits.astype(np.int16)
 
 
 class _Group:
@@ -218,7 +219,8 @@ def _patterns(bits: Array, slots: Array) -> Array:
     kind = np.dtype(np.int16 if d < 15 else np.int32 if d < 31 else np.int64)
     out = np.zeros((len(bits), len(slots)), kind)
     for j in range(d):
-        out |= bits.take(slots[:, j], axis=1).astype(kind) << kind.type(j)
+        bit = bits.take(slots[:, j], axis=1).astype(kind, copy=False)
+        out |= np.left_shift(bit, kind.type(j), out=bit)
     return out
 
 
