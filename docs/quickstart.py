@@ -70,13 +70,22 @@ def show(name, estimator, X, folder):
         ("signature", answers["signature"]),
         ("placement", answers["placement"]),
         ("answers", f"{same.sum()} of {len(X)} labels equal to scikit-learn's, probabilities within {gap:.1g}"),
-        ("timings", f"{len(X)} rows in {took['batch']:.2f} ms, then one record in {took['single']:.3f} ms"),
         (
-            "batched",
-            f"{len(X)} tasks on an event loop in {took['concurrent']:.1f} ms: {answers['batches']} runs of the model",
+            "timings",
+            f"{len(X)} rows {took['batch']:.1f} ms, one record {took['single']:.3f} ms, {len(X)} tasks of an event loop "
+            f"{took['concurrent']:.0f} ms",
         ),
+        ("explained", explain(path, X)),
     ):
         print(textwrap.fill(f"  {what:<10}{text}", 100, subsequent_indent=" " * 12, break_on_hyphens=False))
+
+
+def explain(path, X):
+    """What adds most to the last class of the first row, relative to the rows at large."""
+    with mk.load(path) as model:
+        why = mk.Explainer(model, background=X).explain(X[:1])
+    top = ", ".join(f"{name} {added:+.2f}" for name, _, added in why.top(2))
+    return f"row 0, {why.output_names[-1]} ({why.output_space}, {'exact' if why.exact else 'sampled'}): {top}"
 
 
 def main():

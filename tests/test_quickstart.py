@@ -26,7 +26,7 @@ def test_it_fits_a_screen(screen):
 def test_it_says_what_happened_to_both_models(screen):
     for model in ("breast-cancer: a GradientBoostingClassifier", "penguins: a Pipeline"):
         assert model in screen
-    for what in ("saved", "parity", "opened", "signature", "placement", "answers", "timings"):
+    for what in ("saved", "parity", "opened", "signature", "placement", "answers", "timings", "explained"):
         assert len(re.findall(rf"^  {what} ", screen, re.MULTILINE)) == 2, what
 
 
