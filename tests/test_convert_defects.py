@@ -5,8 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from kinds import cancer, coded, diabetes, docstrings, iris, two_labels, wine, wine_holes
-from sklearn.base import BaseEstimator, TransformerMixin
+from kinds import cancer, coded, diabetes, docstrings, two_labels, wine, wine_holes
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
@@ -160,19 +159,9 @@ def test_words_are_those_of_python_in_any_script(pairs, tmp_path):
         packed.predict({"text": [None]})
 
 
-class Doubler(TransformerMixin, BaseEstimator):
-    def fit(self, X, y=None):
-        self.n_features_in_ = X.shape[1]
-        return self
-
-    def transform(self, X):
-        return X * 2
-
-
 @pytest.mark.parametrize(
     ("model", "data", "error", "message"),
     [
-        (make_pipeline(Doubler(), LogisticRegression(max_iter=5000)), iris, ConversionError, "Doubler cannot be converted"),
         (make_pipeline(HashingVectorizer(n_features=8), LogisticRegression()), docstrings, ConversionError, "HashingVectorizer cannot"),
         (CalibratedClassifierCV(RandomForestClassifier(10, random_state=0), method="isotonic"), cancer, ParityError, "disagrees"),
         (ClassifierChain(LogisticRegression(max_iter=50)), two_labels, ConversionError, "ClassifierChain cannot"),
