@@ -10,14 +10,15 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import ExplainError
-from modelkit.explain import sampling
+from modelkit.explain import hooks, lime, sampling
 from modelkit.explain.exact import ExactMethod, check_gap
 from modelkit.explain.explanation import Explanation
-from modelkit.explain.subject import make_subject
+from modelkit.explain.subject import Subject, make_subject
 from modelkit.model import Model
 from modelkit.signature import Feeds
 
-METHODS = ("auto", "additive", "trees", "enumeration", "sampling")
+METHODS = ("auto", "additive", "trees", "enumeration", "sampling", "lime", *hooks.SHAP)
+INEXACT = ("sampling", "lime", *hooks.SHAP)
 SPACES = ("auto", "margin", "probability", "value")
 ENUMERATED_ROWS = 20_000  # of the model for one explained row, where that makes the answer exact
 
@@ -46,10 +47,13 @@ class Explainer:
         model: any Model. The graph is read from `model.base`; the model itself is asked where a graph does not do.
         background: rows that stand for "a column is not known": a few hundred typical ones. By default those that
             were stored in the package.
-        method: "auto" for the first of "additive", "trees", "enumeration" and "sampling" that fits, or one of them.
+        method: "auto" for the first of "additive", "trees", "enumeration" and "sampling" that fits, or one of them;
+            or "lime", a linear model around each row that comes with its fidelity; or "shap:kernel" and
+            "shap:permutation", which run shap itself.
         output: "auto"; "margin" for what comes before a sigmoid, softmax or exponential; "probability" or "value" for
             what is served. With "auto", margins where an exact method explains them.
-        budget: model rows for each explained row that sampling may use; by default each background row once.
+        budget: model rows for each explained row that sampling or shap may use; by default each background row once,
+            or what shap takes by default. For "lime", how many rows it draws: by default 5,000.
         group: "raw": values are of the columns a caller passes, whatever encodes them.
         seed: of sampling. The same row, seed, background and package give the same values from any thread.
 
@@ -73,10 +77,14 @@ class Explainer:
             if value not in known:
                 raise ExplainError(f"{what} {value!r} is unknown; use one of {list(known)}")
         self._seed = 0 if seed is None else seed
+        if method == "lime" and lime.is_text(model.signature):
+            background = lime.NO_TEXT  # a text is compared with itself less some words
         self._subject = make_subject(model, background)
         self._background_id = self._subject.background_id()
         self._reasons: list[str] = []
-        self._exact = ExactMethod.build(self._subject, method, output, self._reasons)
+        self._hook = _make_hook(self._subject, method, budget, self._seed)
+        hooked = self._hook is not None
+        self._exact = None if hooked else ExactMethod.build(self._subject, method, output, self._reasons)
         self._method = self._choose(method, output, budget)
         pairs = self._pairs(budget) if self._method == "sampling" else 0
         self._draw = (
@@ -86,6 +94,11 @@ class Explainer:
     def _choose(self, method: str, output: str, budget: int | None) -> str:
         if self._exact is not None:
             return self._exact.kind
+        if self._hook is not None:
+            if output == "margin":
+                raise ExplainError(f"{method} explains what is served, not the margin; leave output='auto'")
+            self._reasons += [f"method={method!r} was asked for", self._hook.reason]
+            return method
         if method in ("additive", "trees"):
             raise ExplainError(f"method {method!r} does not fit this model: {'; '.join(self._reasons)}")
         if output == "margin":
@@ -120,10 +133,12 @@ class Explainer:
             self._subject.signature.coerce(X)
         d = len(self._subject.players)
         cost = {"additive": d + 1, "trees": 1, "enumeration": (self._subject.count << d) + 1}.get(self._method)
+        if self._hook is not None:
+            cost = self._hook.rows_per_row
         if cost is None:
             cost = 2 * (d - 1) * len(self._draw[0]) + 1 if self._draw is not None else 1
         space = self._exact.space if self._exact is not None else self._subject.space
-        return Plan(self._method, self._method != "sampling", space, cost, tuple(self._reasons))
+        return Plan(self._method, self._method not in INEXACT, space, cost, tuple(self._reasons))
 
     def explain(self, X: Any, *, progress: bool = False) -> Explanation:
         """Explain each row of a batch.
@@ -138,13 +153,15 @@ class Explainer:
         """
         feeds = self._subject.signature.coerce(X)
         served = self._subject.ask(feeds)
+        if self._hook is not None:
+            return self._hooked(feeds, served, progress=progress)
         if self._exact is not None:
             values, base, gap = self._exact.explain(feeds, served)
             errors, evaluations = None, self.plan().rows_per_row * len(served)
         else:
             values, base, errors, evaluations = self._black_box(feeds, served, progress=progress)
             gap = np.abs(base + values.sum(axis=1) - served)
-        exact = self._method != "sampling"
+        exact = self._method not in INEXACT
         if exact:
             check_gap(gap, served)
         manifest = self._subject.model.manifest
@@ -166,6 +183,31 @@ class Explainer:
             background_rows=self._subject.count,
             model_digest=None if manifest is None else manifest.digest,
             warnings=self._warnings(),
+        )
+
+    def _hooked(self, feeds: Feeds, served: Array, *, progress: bool) -> Explanation:
+        """What a hook says: it need not add up to what was served, so the gap is told and not asserted."""
+        assert self._hook is not None  # noqa: S101 - for the type checker
+        found = self._hook.explain(feeds, served, _progress(len(served), show=progress))
+        manifest = self._subject.model.manifest
+        return Explanation(
+            values=found.values,
+            base_values=found.base,
+            data=self._subject.table(feeds) if found.data is None else found.data,
+            feature_names=found.names or tuple(player.name for player in self._subject.players),
+            output_names=self._subject.names,
+            output_space=self._subject.space,
+            method=self._method,
+            exact=False,
+            additivity_gap=np.abs(found.base + found.values.sum(axis=1) - served),
+            std_error=None,
+            fidelity=found.fidelity,
+            evaluations=found.evaluations,
+            seed=self._seed,
+            background_id=self._background_id,
+            background_rows=self._subject.count,
+            model_digest=None if manifest is None else manifest.digest,
+            warnings=found.warnings,
         )
 
     def _warnings(self) -> tuple[str, ...]:
@@ -198,6 +240,14 @@ class Explainer:
                 )
                 evaluations += 2 * (d - 1) * len(ranks)
         return values, base, errors, evaluations
+
+
+def _make_hook(subject: Subject, method: str, budget: int | None, seed: int) -> hooks.Hook | None:
+    if method in hooks.SHAP:
+        return hooks.ShapHook(subject, method, budget, seed)
+    if method != "lime":
+        return None
+    return (lime.TextHook if lime.is_text(subject.signature) else lime.TableHook)(subject, budget, seed)
 
 
 def _progress(n: int, *, show: bool) -> Any:
