@@ -37,6 +37,8 @@ def _row(cells: Sequence[str], first: str = "font-family:ui-monospace,monospace"
 
 def short(value: object) -> str:
     """A value of a row in a few characters."""
+    if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
+        return "missing"
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 24 else text[:21] + "..."
 

@@ -155,10 +155,17 @@ class Explanation:
     def card(self, *, row: int = 0, output: int | str = -1, most: int = 10) -> str:
         """HTML of one row: a bar for each of the columns that add most. It refers to nothing outside itself."""
         shown = self.top(most, row=row, output=output) if len(self) else []
+        at = self._at(output)
+        facts = []
+        if len(self):
+            base = self.base_values[row, at]
+            facts.append(("base, sum", f"{base:.4g}, {base + self.values[row, :, at].sum():.4g}"))
+        where = f", row {row} of {len(self)}" if len(self) != 1 else ""
         return html.bars(
-            f"{self.output_names[self._at(output)]} ({self.output_space}), row {row} of {len(self)}",
+            f"{self.output_names[at]} ({self.output_space}){where}",
             [(name, html.short(value), added) for name, value, added in shown],
             [
+                *facts,
                 ("method", f"{self.method}, {'exact' if self.exact else 'sampled'}"),
                 ("background", f"{self.background_rows} rows, {self.background_id[:12]}"),
                 ("additivity gap", f"{np.max(self.additivity_gap, initial=0):.2g}"),
