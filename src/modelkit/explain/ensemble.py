@@ -16,6 +16,7 @@ from modelkit.cast import Array
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 AVERAGE, SUM = 0, 1
+MOST_MEMBERS = 32  # onnxruntime makes sets of bits of these; others it refuses, or gets wrong
 LINKS = {"NONE": "identity", "LOGISTIC": "logistic", "SOFTMAX": "softmax"}
 
 
@@ -95,7 +96,9 @@ def decode(node: onnx.NodeProto, dtype: Any) -> Leaves:
             paths.append(path)
     base = np.zeros(outputs)
     if "base_values" in given and len(given["base_values"]):
-        base = np.broadcast_to(np.asarray(given["base_values"], np.float64), (outputs,)).copy()
+        if len(given["base_values"]) != outputs:
+            raise NotDecodableError(f"the trees have {outputs} outputs and {len(given['base_values'])} base values")
+        base = np.asarray(given["base_values"], np.float64)
     return Leaves(np.array(values).reshape(len(values), outputs), paths, base, link, dtype)
 
 
@@ -184,7 +187,10 @@ def _read_new(given: dict[str, Any], op: str) -> tuple[_Nodes, int]:
             sets[-1] = (*sets[-1], float(value))
     modes = np.asarray(given["nodes_modes"])
     order = iter(sets)
-    members = [next(order) if mode == MODES.index("BRANCH_MEMBER") else None for mode in modes]
+    members = [next(order, ()) if mode == MODES.index("BRANCH_MEMBER") else None for mode in modes]
+    if any(not (0 < value <= MOST_MEMBERS and value == int(value)) for among in members for value in among or (0.0,)
+           if among is not None):  # fmt: skip
+        raise NotDecodableError(f"a set of a branch holds other than 1 to {MOST_MEMBERS}, which onnxruntime misreads")
     missing = np.asarray(given.get("nodes_missing_value_tracks_true", [0] * count), bool)
     nodes = _Nodes(
         np.concatenate([modes, np.full(leaves, -1)]),
@@ -225,13 +231,22 @@ def _branches(nodes: _Nodes, at: int, dtype: Any) -> tuple[Condition, Condition]
     value = dtype(nodes.value[at])
     missing = bool(nodes.missing[at])
     if mode in ("BRANCH_LT", "BRANCH_GTE"):  # x < v is x <= the number before v
+        if value == -np.inf:  # before which there is none
+            none = Condition(column, missing=missing == (mode == "BRANCH_LT"), among=())
+            rest = Condition(column, missing=missing == (mode == "BRANCH_GTE"))
+            return (none, rest) if mode == "BRANCH_LT" else (rest, none)
         value = np.nextafter(value, dtype(-np.inf))
     number = float(value)
     if mode in ("BRANCH_LEQ", "BRANCH_LT"):
-        return Condition(column, high=number, missing=missing), Condition(column, low=number, missing=not missing)
+        return Condition(column, high=number, missing=missing), _above(column, number, missing=not missing)
     if mode in ("BRANCH_GT", "BRANCH_GTE"):
-        return Condition(column, low=number, missing=missing), Condition(column, high=number, missing=not missing)
+        return _above(column, number, missing=missing), Condition(column, high=number, missing=not missing)
     if mode == "BRANCH_NEQ":  # a missing value differs from every number, whatever the attribute says
         return Condition(column, missing=True, apart=(number,)), Condition(column, missing=False, among=(number,))
     among = nodes.members[at] or (number,)
     return Condition(column, missing=missing, among=among), Condition(column, missing=not missing, apart=among)
+
+
+def _above(column: int, number: float, *, missing: bool) -> Condition:
+    """More than a number; a bound of minus infinity is an open one, so that the infinity itself is set apart."""
+    return Condition(column, low=number, missing=missing, apart=(number,) if number == -np.inf else ())

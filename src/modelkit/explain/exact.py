@@ -52,6 +52,8 @@ class ExactMethod:
             found = read(whole_proto(*graph), subject.signature, subject.served)
             if method not in ("auto", found.kind):
                 raise NoStructureError(f"the graph has the structure for {found.kind!r}")
+            if found.link == "exp" and (found.scale <= 0 or found.shift):
+                raise NoStructureError("an exponential is followed by a factor that is not positive")
             if found.link != "identity" and output in ("probability", "value"):
                 raise NoStructureError(f"the {output} comes after a {found.link}, and values are exact before it alone")
             run = _run_trees(subject, found) if found.kind == "trees" else _run_additive(subject, found)
@@ -74,9 +76,18 @@ class ExactMethod:
         values, base = self._run(feeds)
         scale, shift = (1.0, 0.0) if self._found.link != "identity" else (self._found.scale, self._found.shift)
         values, base = values * scale, base * scale + shift
+        if self._found.link == "identity" and (values.shape[2], served.shape[1]) == (1, 2):  # of two probabilities
+            values, base = np.concatenate([-values, values], axis=2), np.concatenate([1 - base, base])
         margin = base + values.sum(axis=1)
         after = _after_link(margin, self._found, served.shape[1])
-        return values, np.broadcast_to(base, margin.shape).copy(), np.abs(after - served)[:, -margin.shape[1] :]
+        gap = np.abs(after - served)
+        if after.shape != served.shape or margin.shape[1] not in (1, gap.shape[1]):
+            gap = np.full(margin.shape, np.inf)  # another output than the one that is served
+        if margin.shape[1] == 1:
+            gap = gap.max(axis=1, keepdims=True, initial=0)
+        if self._found.link == "exp":  # what is served is the exponential, and its factor is a term before it
+            base = base + np.log(self._found.scale)
+        return values, np.broadcast_to(base, margin.shape).copy(), gap
 
 
 def _space(subject: Subject, found: Exact) -> tuple[str, tuple[str, ...]]:
@@ -90,7 +101,7 @@ def _space(subject: Subject, found: Exact) -> tuple[str, tuple[str, ...]]:
 def _after_link(margin: Array, found: Exact, columns: int) -> Array:
     """What would be served for these margins."""
     if found.link == "identity":
-        return np.concatenate([1 - margin, margin], axis=1) if columns == 2 and margin.shape[1] == 1 else margin
+        return margin
     if found.link == "exp":
         return np.asarray(np.exp(margin) * found.scale + found.shift)
     if margin.shape[1] == 1:

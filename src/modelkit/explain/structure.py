@@ -99,11 +99,11 @@ def players_of(signature: Signature) -> tuple[Player, ...] | None:
 
 @dataclass(frozen=True)
 class Depends:
-    """For each column of a matrix, the raw columns it depends on, and whether it is a sum of functions of one each."""
+    """For each column of a matrix, the raw columns it depends on; whether all are sums of functions of one each."""
 
-    columns: tuple[frozenset[int], ...]
+    columns: tuple[frozenset[int], ...]  # in the order of memory
     additive: bool
-    block: int = 1  # the size of a third dimension, after a one-hot encoder
+    block: int | None = None  # the size of a third dimension, after a one-hot encoder; None for a matrix
 
     @property
     def single(self) -> bool:
@@ -161,6 +161,8 @@ def read(proto: onnx.ModelProto, signature: Signature, output: str) -> Exact:
     node = maker.get(name)
     if node is None:
         raise NoStructureError("the output is an input or a constant")
+    if node.op_type in (*TREES, "LinearClassifier") and name != node.output[-1]:
+        raise NoStructureError("the output is a label")
     if node.op_type in TREES:
         return _trees(proto, node, known, link, scale, shift)
     if node.op_type == "LinearClassifier":
@@ -175,7 +177,7 @@ def _trees(
     proto: onnx.ModelProto, node: onnx.NodeProto, known: dict[str, Depends], link: str, scale: float, shift: float
 ) -> Exact:
     inputs = known.get(node.input[0])
-    if inputs is None or not inputs.single:
+    if inputs is None or not inputs.single or inputs.block is not None:
         raise NoStructureError("the trees read columns that depend on several raw columns each")
     try:
         leaves = decode(node, _number_type(proto, node.input[0]))
@@ -189,11 +191,18 @@ def _trees(
 
 
 def _number_type(proto: onnx.ModelProto, name: str) -> Any:
-    """float32 unless the trees read an input of the graph, or a cast, that is of doubles."""
+    """float32 unless the trees read doubles, which come from an input of the graph, a cast, or a table of labels."""
     kinds = {value.name: value.type.tensor_type.elem_type for value in [*proto.graph.input, *proto.graph.value_info]}
+    kinds |= {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     for node in proto.graph.node:
+        if not node.output or node.output[0] in kinds:
+            continue
         if node.op_type == "Cast":
             kinds[node.output[0]] = next(a.i for a in node.attribute if a.name == "to")
+        elif node.op_type in ("Scaler", "OneHotEncoder", "LinearRegressor", "LabelEncoder", "Constant"):
+            continue  # of single precision, but for a constant, beside which there is a tensor of the same type
+        elif any(kinds.get(given) == TensorProto.DOUBLE for given in node.input):
+            kinds[node.output[0]] = TensorProto.DOUBLE
     return np.float64 if kinds.get(name) == TensorProto.DOUBLE else np.float32
 
 
@@ -274,6 +283,8 @@ def _trace(proto: onnx.ModelProto, signature: Signature, constants: dict[str, Ar
         given = [known[i] if i in known else constants.get(i) for i in node.input if i]
         if any(value is None for value in given) or not node.output or not given:
             continue
+        if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):  # a function may have the name of an operator
+            continue
         found = _step(node, given)
         if found is not None:
             known[node.output[0]] = found
@@ -293,14 +304,15 @@ def _step(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
         return _elementwise(node, given)
     if op == "Concat" and not numbers:
         return _concat(tensors, options.get("axis"))
-    if op in ("Gather", "ArrayFeatureExtractor") and numbers and first.block == 1:
+    if op in ("Gather", "ArrayFeatureExtractor") and numbers and given[0] is first and first.block is None:
         return _pick(op, first, numbers, options)
-    if op == "OneHotEncoder":
+    if op == "OneHotEncoder" and first.block is None:
         block = len(options.get("cats_int64s", ())) or len(options.get("cats_strings", ()))
-        return Depends(first.columns, first.additive and first.single, block) if first.single else None
-    if op in ("Reshape", "Flatten"):
-        return _reshape(op, first, numbers)
-    if op in ("MatMul", "Gemm", "LinearRegressor") and first.block == 1:
+        columns = tuple(column for column in first.columns for _ in range(block))
+        return Depends(columns, additive=True, block=block) if first.single else None
+    if op == "Reshape" or (op == "Flatten" and options.get("axis", 1) == 1):
+        return _reshape(op, first, numbers) if given[0] is first else None
+    if op in ("MatMul", "Gemm", "LinearRegressor") and first.block is None:
         return _product(op, given, first, options)
     return None
 
@@ -308,9 +320,14 @@ def _step(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
 def _elementwise(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
     tensors = [value for value in given if isinstance(value, Depends)]
     numbers = [value for value in given if not isinstance(value, Depends)]
+    block = tensors[0].block
     if len({t.block for t in tensors}) > 1 or any(n.ndim > 2 or (n.ndim == 2 and n.shape[0] != 1) for n in numbers):
         return None
-    wide = [n.shape[-1] for n in numbers if n.ndim] if tensors[0].block == 1 else []
+    wide = [n.shape[-1] for n in numbers if n.ndim]
+    if block is not None:  # no broadcasting in three dimensions but of constants, over the last
+        if any(size not in (1, block) for size in wide) or len({len(t.columns) for t in tensors}) > 1:
+            return None
+        wide = []
     width = max([*wide, *(len(t.columns) for t in tensors)])
     if any(len(t.columns) not in (1, width) for t in tensors):
         return None
@@ -325,15 +342,16 @@ def _elementwise(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
         scales = op == "Mul" or (op == "Div" and isinstance(given[0], Depends))
         adds = op in ("Add", "Sub", "Neg", "Identity", "Scaler") or (scales and len(tensors) == 1)
     single = all(len(c) <= 1 for c in columns)
-    return Depends(columns, single or (adds and all(t.additive for t in tensors)), tensors[0].block)
+    return Depends(columns, single or (adds and all(t.additive for t in tensors)), block)
 
 
 def _concat(tensors: list[Depends], axis: int | None) -> Depends | None:
     additive = all(t.additive for t in tensors)
-    if all(t.block == 1 for t in tensors) and axis in (1, -1):
-        return Depends(sum((t.columns for t in tensors), ()), additive)
-    if all(len(t.columns) == 1 for t in tensors) and axis in (2, -1):  # the outputs of one-hot encoders of one column
-        return Depends(sum((t.columns * t.block for t in tensors), ()), additive)
+    columns: tuple[frozenset[int], ...] = sum((t.columns for t in tensors), ())
+    if all(t.block is None for t in tensors) and axis in (1, -1):
+        return Depends(columns, additive)
+    if all(t.block == len(t.columns) for t in tensors) and axis in (2, -1):  # of one-hot encoders of one column
+        return Depends(columns, additive, len(columns))
     return None
 
 
@@ -347,20 +365,21 @@ def _pick(op: str, first: Depends, numbers: list[Array], options: dict[str, Any]
 
 
 def _reshape(op: str, first: Depends, numbers: list[Array]) -> Depends | None:
-    width = len(first.columns) * first.block
+    width = len(first.columns)
     if op == "Reshape":
         target = [int(size) for size in numbers[0].reshape(-1)] if numbers else []
         flat = len(target) == 2 and target[0] in (-1, 0) and target[1] in (width, -1) and target != [-1, -1]
         if not flat and not (len(target) == 1 and width == 1):
             return None
-    columns = tuple(column for column in first.columns for _ in range(first.block))
-    return Depends(columns, first.additive)
+    return Depends(first.columns, first.additive)
 
 
 def _product(op: str, given: list[Any], first: Depends, options: dict[str, Any]) -> Depends | None:
     """A product with constants: a sum over all columns, additive where they are."""
     if op == "LinearRegressor":
         outputs = int(options.get("targets", 1))
+        if options.get("post_transform", b"NONE") != b"NONE":
+            return None
     else:
         if not isinstance(given[0], Depends) or isinstance(given[1], Depends) or np.ndim(given[1]) not in (1, 2):
             return None
