@@ -306,6 +306,26 @@ def test_shap_itself_gives_the_exact_values(small, background, method):
 
 
 @pytest.mark.parametrize("method", SHAP)
+def test_shap_sees_small_and_missing_values(small, background, method):
+    def run(feeds):
+        x = np.nan_to_num(feeds["X"] * [1e10, 1, 1], nan=3.0)
+        return {"prediction": (x[:, :1] + 1) * x[:, 1:2] + x[:, 2:]}
+
+    columns = tuple(mk.Column(name, nullable=True) for name in "abc")
+    signature = mk.Signature(
+        (mk.TensorSpec("X", "float64", ("batch", 3), columns),), (mk.TensorSpec("prediction", "float64", ("batch", 1)),)
+    )
+    rows = background[:40] * [1e-10, 1, 1]  # shap takes two numbers below 1e-8 for equal
+    rows[::3, 1] = np.nan
+    model = mk.FunctionModel(run, signature)
+    asked = np.concatenate([rows[:4], background[50:52] * [1e-10, 1, 1]])
+    exact = mk.Explainer(model, background=rows, method="enumeration").explain(asked)
+    found = mk.Explainer(model, background=rows, method=method).explain(asked)
+    assert np.allclose(found.values, exact.values, atol=1e-8)
+    assert np.abs(found.values[:, 0]).min() > 1e-4
+
+
+@pytest.mark.parametrize("method", SHAP)
 def test_a_row_has_the_same_shap_values_in_any_company(model, breast_cancer, method):
     X = breast_cancer[0]
     budget = 20 * 70

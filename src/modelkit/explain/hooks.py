@@ -1,8 +1,9 @@
 """Explainers of other libraries, run on a Model: shap's own kernel and permutation methods, made safe.
 
-What is unsafe about them, and what is done here: the background is not cut to 100 rows, no column is dropped by an L1
-penalty, each call has an explainer of its own (they keep the row they explain in themselves), and numpy's global
-random state, which they seed and draw from, is given back as it was.
+What is unsafe about them, and what is done here: the background is not cut to 100 rows; no column is dropped by an L1
+penalty; each call has an explainer of its own, as they keep the row they explain in themselves; numpy's global random
+state, which they seed and draw from, is given back as it was; and they see the number of a value among those of its
+column in place of the value, as they take values that differ by less than 1e-8 for equal, and then leave a column out.
 """
 
 from __future__ import annotations
@@ -99,38 +100,43 @@ class ShapHook:
             raise MissingExtraError(f"method={method!r}", "shap", "explain") from None
         self._shap, self._subject, self._method = shap, subject, method
         self._seed = seed % 2**32  # what the legacy generator takes
+        self._columns, codes = [], []
+        for player in subject.players:
+            kinds, numbers = np.unique(subject.background[player.tensor][:, player.column], return_inverse=True)
+            self._columns.append((player.tensor, player.column, kinds))
+            codes.append(numbers.astype(np.float64))
+        self._codes = np.stack(codes, axis=1)
         self._coalitions = _coalitions(method, len(subject.players), subject.count, budget)
         self.rows_per_row = self._coalitions * subject.count + 1
         self.reason = f"{method} asks for {self._coalitions} coalitions of {subject.count} background rows"
 
     def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Answer:
         """Shapley values as shap estimates them; calls run one after the other."""
-        x = self._matrix(feeds)
-        values, base = np.zeros((*x.shape, served.shape[1])), np.zeros(served.shape)
-        asked = 0
+        n, d, k = len(served), len(self._columns), served.shape[1]
+        values, base = np.zeros((n, d, k)), np.zeros((n, k))
+        asked, row = 0, 0
 
-        def predict(matrix: Array) -> Array:
+        def predict(codes: Array) -> Array:
             nonlocal asked
-            asked += len(matrix)
-            return ask_in_chunks(self._subject, self._feeds(matrix))
+            asked += len(codes)
+            return ask_in_chunks(self._subject, self._decode(codes, feeds, row))
 
         with kept_random_state():
             explain_one = (self._kernel if self._method == KERNEL else self._permutation)(predict)
-            for i in rows:
+            for row in rows:
                 np.random.seed(self._seed)  # noqa: NPY002 - shap draws from the global state alone
-                found, expected = explain_one(x[i])
-                values[i], base[i] = np.reshape(found, values.shape[1:]), np.reshape(expected, base.shape[1:])
-        return Answer(values, base, len(served) + asked)
+                found, expected = explain_one(self._encode(feeds, row))
+                values[row], base[row] = np.reshape(found, (d, k)), np.reshape(expected, k)
+        return Answer(values, base, n + asked)
 
     def _kernel(self, predict: Callable[[Array], Array]) -> Callable[[Array], tuple[Any, Any]]:
-        explainer = self._shap.KernelExplainer(predict, self._matrix(self._subject.background))
+        explainer = self._shap.KernelExplainer(predict, self._codes)
         # The default of l1_reg keeps ten columns and sets all others to zero.
         options = {"nsamples": self._coalitions, "l1_reg": False, "silent": True}
         return lambda row: (explainer.shap_values(row, **options), explainer.expected_value)
 
     def _permutation(self, predict: Callable[[Array], Array]) -> Callable[[Array], tuple[Any, Any]]:
-        background = self._matrix(self._subject.background)
-        masker = self._shap.maskers.Independent(background, max_samples=len(background))
+        masker = self._shap.maskers.Independent(self._codes, max_samples=len(self._codes))
         explainer = self._shap.PermutationExplainer(predict, masker, seed=self._seed)
 
         def explain_one(row: Array) -> tuple[Any, Any]:
@@ -139,18 +145,22 @@ class ShapHook:
 
         return explain_one
 
-    def _matrix(self, feeds: Feeds) -> Array:
-        """The rows as shap takes them, (n, d) doubles."""
-        return np.concatenate([feeds[spec.name].astype(np.float64) for spec in self._subject.signature.inputs], axis=1)
+    def _encode(self, feeds: Feeds, row: int) -> Array:
+        """The numbers (d,) of the values of a row; one that the background lacks has the number after its last."""
+        found = np.empty(len(self._columns))
+        for i, (tensor, column, kinds) in enumerate(self._columns):
+            value = feeds[tensor][row, column]
+            at = int(np.searchsorted(kinds, value))  # a missing value is the last
+            same = at < len(kinds) and (kinds[at] == value or (kinds[at] != kinds[at] and value != value))  # noqa: PLR0124
+            found[i] = at if same else len(kinds)
+        return found
 
-    def _feeds(self, matrix: Array) -> Feeds:
-        """The inverse: exact, as every value comes from a row of the model."""
-        feeds, at = {}, 0
-        for name, feed in self._subject.background.items():
-            wide = feed.shape[1]
-            feeds[name] = matrix[:, at : at + wide].astype(feed.dtype)
-            at += wide
-        return feeds
+    def _decode(self, codes: Array, feeds: Feeds, row: int) -> Feeds:
+        """The rows (m, d) that shap asks about: each value is of the background or of the explained row."""
+        found = {name: np.empty((len(codes), feed.shape[1]), feed.dtype) for name, feed in feeds.items()}
+        for (tensor, column, kinds), numbers in zip(self._columns, codes.T.astype(np.intp), strict=True):
+            found[tensor][:, column] = np.append(kinds, feeds[tensor][row, column])[numbers]
+        return found
 
 
 def _coalitions(method: str, players: int, background: int, budget: int | None) -> int:
