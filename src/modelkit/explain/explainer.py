@@ -12,7 +12,7 @@ from modelkit.cast import Array
 from modelkit.errors import ExplainError
 from modelkit.explain import hooks, lime, sampling
 from modelkit.explain.exact import ExactMethod, check_gap
-from modelkit.explain.explanation import Explanation
+from modelkit.explain.explanation import Explanation, kind_of
 from modelkit.explain.subject import Subject, make_subject
 from modelkit.model import Model
 from modelkit.signature import Feeds
@@ -34,7 +34,7 @@ class Plan:
     reasons: tuple[str, ...]
 
     def __str__(self) -> str:
-        how = "exact" if self.exact else "sampled"
+        how = kind_of(self.method, exact=self.exact)
         why = "".join(f"\n  {reason}" for reason in self.reasons)
         return f"{self.method} ({how}) of the {self.output_space}, {self.rows_per_row} model rows for each row{why}"
 

@@ -22,12 +22,13 @@ class Explanation:
 
     `values` is always (n, d, k) for n rows, d columns and k outputs, and `base_values` (n, k): a row's values and its
     base add up to the output in `output_space`, which is "margin" (before a sigmoid, softmax or exponential),
-    "probability" or "value". `data` is (n, d), the rows as they were explained.
+    "probability" or "value"; those of LIME add up to its surrogate. `data` is (n, d), the rows as they were explained.
 
     `exact` says whether the values are those of the definition (interventional Shapley values over the background)
     up to rounding; sampled ones have `std_error`, (n, d, k), else None. `additivity_gap` is (n, k), the distance
     between what the values add up to and what the model served, both as served: after the sigmoid, softmax or
-    exponential. `evaluations` counts the rows the model ran for this explanation.
+    exponential. `fidelity`, of LIME alone, has `r2` and `local_error` by row and output, `ess` (the effective sample
+    size) by row, `samples` and `kernel_width`. `evaluations` counts the rows the model ran for this explanation.
     """
 
     values: Array
@@ -40,7 +41,7 @@ class Explanation:
     exact: bool
     additivity_gap: Array
     std_error: Array | None
-    fidelity: dict[str, float] | None
+    fidelity: dict[str, Any] | None
     evaluations: int
     seed: int
     background_id: str
@@ -53,7 +54,7 @@ class Explanation:
 
     def __repr__(self) -> str:
         n, d, k = self.values.shape
-        how = "exact" if self.exact else "sampled"
+        how = kind_of(self.method, exact=self.exact)
         return f"<Explanation of {n} rows, {d} columns, {k} outputs ({self.output_space}): {self.method}, {how}>"
 
     def _at(self, output: int | str) -> int:
@@ -166,12 +167,25 @@ class Explanation:
             [(name, html.short(value), added) for name, value, added in shown],
             [
                 *facts,
-                ("method", f"{self.method}, {'exact' if self.exact else 'sampled'}"),
+                ("method", f"{self.method}, {kind_of(self.method, exact=self.exact)}"),
                 ("background", f"{self.background_rows} rows, {self.background_id[:12]}"),
                 ("additivity gap", f"{np.max(self.additivity_gap, initial=0):.2g}"),
+                *_fidelity(self.fidelity, row, at),
                 *(("warning", text) for text in self.warnings),
             ],
         )
+
+
+def _fidelity(found: dict[str, Any] | None, row: int, output: int) -> list[tuple[str, str]]:
+    if found is None or not found["r2"]:
+        return []
+    fit, error = found["r2"][row][output], found["local_error"][row][output]
+    return [("fidelity", f"R2 {fit:.2f}, off by {error:.2g} at the row, {found['ess'][row]:.0f} effective samples")]
+
+
+def kind_of(method: str, *, exact: bool) -> str:
+    """How a method comes to its values, in a word."""
+    return "exact" if exact else "fitted" if method == "lime" else "sampled"
 
 
 def _plain(value: Any) -> Any:

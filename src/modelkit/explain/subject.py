@@ -81,7 +81,7 @@ class Subject:
 def ask(model: Model, served: str, feeds: Feeds) -> Array:
     """One output of a model as (n, k) doubles."""
     got = model._run(feeds, (served,), LATER)[served]
-    return got.reshape(len(got), -1).astype(np.float64)
+    return got.reshape(len(got), got.shape[1] if got.ndim == 2 else int(np.prod(got.shape[1:]))).astype(np.float64)
 
 
 def make_subject(model: Model, background: Any) -> Subject:

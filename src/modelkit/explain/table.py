@@ -125,7 +125,8 @@ class _Tests:
         bits = met if not self._joined else met.take(self._first, axis=1)
         for i, needed in self._joined:
             bits[:, i] = met[:, needed].all(axis=1)
-        return bits.astype(np.int16)
+        packed: Array = bits.astype(np.int16)
+        return packed
 
 
 class _Group:
