@@ -73,6 +73,9 @@ class ExactMethod:
 
     def explain(self, feeds: Feeds, served: Array) -> tuple[Array, Array, Array]:
         """Values, base, and the distance to what was served."""
+        if not len(served):
+            k = len(self.names)
+            return np.zeros((0, sum(feed.shape[1] for feed in feeds.values()), k)), np.zeros((0, k)), np.zeros((0, k))
         values, base = self._run(feeds)
         scale, shift = (1.0, 0.0) if self._found.link != "identity" else (self._found.scale, self._found.shift)
         values, base = values * scale, base * scale + shift

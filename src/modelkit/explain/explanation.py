@@ -13,7 +13,6 @@ from modelkit.cast import Array
 from modelkit.errors import ExplainError, MissingExtraError
 
 SCHEMA = "modelkit.explanation/1"
-ARRAYS = ("values", "base_values", "additivity_gap", "std_error")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +108,14 @@ class Explanation:
             plain = json.loads(text)
             if plain.pop("schema") != SCHEMA:
                 raise ExplainError(f"this is no record of {SCHEMA}")
-            for name in ARRAYS:
-                plain[name] = None if plain[name] is None else np.array(_back(plain[name]), np.float64)
-            data = _back(plain["data"])
-            plain["data"] = np.empty((len(data), len(plain["feature_names"])), object)
-            plain["data"][:] = data
+            n, d, k = len(plain["values"]), len(plain["feature_names"]), len(plain["output_names"])
+            shapes = {"values": (n, d, k), "base_values": (n, k), "additivity_gap": (n, k), "std_error": (n, d, k)}
+            for name, shape in shapes.items():
+                if plain[name] is not None:
+                    plain[name] = np.array(_back(plain[name]), np.float64).reshape(shape)
+            data = np.empty((n, d), object)
+            data[:] = np.array(_back(plain["data"]), object).reshape(n, d)
+            plain["data"] = data
             for name in ("feature_names", "output_names", "warnings"):
                 plain[name] = tuple(plain[name])
             return Explanation(**plain)
