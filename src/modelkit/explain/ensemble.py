@@ -16,7 +16,7 @@ from modelkit.cast import Array
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 AVERAGE, SUM = 0, 1
-MOST_MEMBERS = 32  # onnxruntime makes sets of bits of these; others it refuses, or gets wrong
+MOST_MEMBERS = 30  # beyond, onnxruntime refuses a set or takes fractions for its members
 LINKS = {"NONE": "identity", "LOGISTIC": "logistic", "SOFTMAX": "softmax"}
 
 
@@ -99,7 +99,19 @@ def decode(node: onnx.NodeProto, dtype: Any) -> Leaves:
         if len(given["base_values"]) != outputs:
             raise NotDecodableError(f"the trees have {outputs} outputs and {len(given['base_values'])} base values")
         base = np.asarray(given["base_values"], np.float64)
+        if outputs > 1 and any(base[i] and not _always(given, i) for i in range(outputs)):
+            raise NotDecodableError("onnxruntime leaves a base value out where no leaf adds to it")
     return Leaves(np.array(values).reshape(len(values), outputs), paths, base, link, dtype)
+
+
+def _always(given: dict[str, Any], output: int) -> bool:
+    """Whether one tree has a weight of this output in every leaf."""
+    kind = "target" if "target_ids" in given else "class"
+    of_leaves = zip(given["nodes_treeids"], given["nodes_nodeids"], given["nodes_modes"], strict=True)
+    of_weights = zip(given[f"{kind}_treeids"], given[f"{kind}_nodeids"], given[f"{kind}_ids"], strict=True)
+    weighed = {(tree, node) for tree, node, i in of_weights if i == output}
+    lacking = {tree for tree, node, mode in of_leaves if mode == b"LEAF" and (tree, node) not in weighed}
+    return not set(given["nodes_treeids"]) <= lacking
 
 
 def _value(attribute: onnx.AttributeProto) -> Any:
