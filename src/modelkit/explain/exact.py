@@ -34,9 +34,15 @@ class ExactMethod:
     """An exact method, ready to run."""
 
     def __init__(
-        self, found: Exact, space: str, names: tuple[str, ...], run: Callable[[Feeds], tuple[Array, Array]]
+        self,
+        subject: Subject,
+        found: Exact,
+        space: str,
+        names: tuple[str, ...],
+        run: Callable[[Feeds], tuple[Array, Array]],
     ) -> None:
         self.kind, self.space, self.names, self._found, self._run = found.kind, space, names, found, run
+        self._row = {name: feed[:1] for name, feed in subject.background.items()}, subject.at_background[:1]
 
     @staticmethod
     def build(subject: Subject, method: str, output: str, reasons: list[str]) -> ExactMethod | None:
@@ -62,7 +68,7 @@ class ExactMethod:
             return None
         space, names = _space(subject, found)
         reasons.append("the graph is a sum of trees" if found.kind == "trees" else "the graph is a sum over columns")
-        exact = ExactMethod(found, space, names, run)
+        exact = ExactMethod(subject, found, space, names, run)
         few = {name: feed[:64] for name, feed in subject.background.items()}
         try:
             check_gap(exact.explain(few, subject.at_background[:64])[2], subject.at_background)
@@ -73,6 +79,9 @@ class ExactMethod:
 
     def explain(self, feeds: Feeds, served: Array) -> tuple[Array, Array, Array]:
         """Values, base, and the distance to what was served."""
+        if not len(served):  # the shapes are those of one row
+            values, base, gap = self.explain(*self._row)
+            return values[:0], base[:0], gap[:0]
         if not len(served):
             k = len(self.names)
             return np.zeros((0, sum(feed.shape[1] for feed in feeds.values()), k)), np.zeros((0, k)), np.zeros((0, k))
