@@ -17,6 +17,7 @@ from sklearn import compose, decomposition, ensemble, impute, linear_model, neur
 from sklearn.datasets import make_classification, make_regression
 from sklearn.pipeline import make_pipeline
 from test_purity import run
+from threadpoolctl import threadpool_limits
 
 import modelkit as mk
 from modelkit.errors import AdditivityError, ExplainError, SignatureError
@@ -26,6 +27,13 @@ from modelkit.explain.ensemble import NotDecodableError, decode
 SEED = {"random_state": 0}
 LIBRARIES = KINDS[-1].library != "sklearn"  # whether the boosting libraries are installed
 BY_ID = {kind.id: kind for kind in KINDS}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """For what scikit-learn trains: on a busy machine, its threads wait for one another for seconds."""
+    with threadpool_limits(1):
+        yield
 
 
 # Brute force, written from the definition and sharing nothing with the engine.
