@@ -1,5 +1,6 @@
 """Explanations: exact ones against brute force and shap, sampled ones against their errors, and both against misuse."""
 
+import dataclasses
 import itertools
 import json
 import math
@@ -21,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 import modelkit as mk
 from modelkit.errors import AdditivityError, ExplainError, SignatureError
-from modelkit.explain import exact, sampling, subject, table
+from modelkit.explain import exact, sampling, structure, subject, table
 from modelkit.explain.ensemble import NotDecodableError, decode
 
 SEED = {"random_state": 0}
@@ -1201,3 +1202,30 @@ def test_explaining_a_linear_package_loads_no_shap_and_no_lime(penguins_mk, tmp_
         """,
         penguins_mk,
     )
+
+
+def test_a_column_that_moves_what_is_said_to_be_anothers_is_noticed(tmp_path):
+    X, y = small(0)
+    scaled = make_pipeline(preprocessing.MinMaxScaler(), ensemble.GradientBoostingRegressor(n_estimators=5))
+    packed = saved(scaled.fit(X, y), tmp_path, X)
+    about = subject.make_subject(packed, X[:30])
+    found = structure.read(structure.whole_proto(*packed.graph), packed.signature, "prediction")
+    assert found.kind == "trees"
+    exact._run_trees(about, found)
+    swapped = dataclasses.replace(found, groups=found.groups[::-1].copy())
+    with pytest.raises(structure.NoStructureError, match="moves what should not depend on it"):
+        exact._run_trees(about, swapped)
+
+
+def test_what_a_model_does_not_serve_is_refused(tmp_path):
+    X, y = small(0)
+    regressor = saved(ensemble.GradientBoostingRegressor(n_estimators=3).fit(X, y), tmp_path, X)
+    with pytest.raises(ExplainError, match="serves a value, not a probability"):
+        mk.Explainer(regressor, background=X[:20], output="probability")
+    nothing = mk.FunctionModel(lambda feeds: {"y": feeds["x"][:, :1] / 0}, two_columns(), batchable=True)
+    with np.errstate(all="ignore"), pytest.raises(ExplainError, match="row 0 with .* no number"):
+        mk.Explainer(nothing, background=np.ones((5, 2)), method="sampling", budget=40).explain(np.ones((1, 2)))
+
+
+def two_columns():
+    return mk.Signature((mk.TensorSpec("x", "float64", ("n", 2)),), (mk.TensorSpec("y", "float64", ("n", 1)),))

@@ -131,6 +131,7 @@ def _run_trees(subject: Subject, found: Exact) -> Callable[[Feeds], tuple[Array,
     assert found.leaves is not None  # noqa: S101 - for the type checker
     assert found.groups is not None  # noqa: S101
     encode = _encoder(subject, found, found.leaves.dtype)
+    _check_groups(subject, found, encode)
     table = LeafTable(found.leaves, found.groups, encode(subject.background))
     d = len(subject.players)
 
@@ -141,6 +142,26 @@ def _run_trees(subject: Subject, found: Exact) -> Callable[[Feeds], tuple[Array,
         return _two_classes(values, table.base, found.link)
 
     return run
+
+
+def _check_groups(subject: Subject, found: Exact, encode: Callable[[Feeds], Array]) -> None:
+    """Move each raw column by itself, and see that only those columns move that are said to depend on it.
+
+    Leaf tables add up under any grouping, so the additivity check would not notice a wrong one.
+    Raises NoStructureError.
+    """
+    if found.tensor in subject.background or found.groups is None:
+        return
+    few = {name: feed[:64] for name, feed in subject.background.items()}
+    before = encode(few)
+    for number, player in enumerate(subject.players):
+        moved = {name: feed.copy() for name, feed in few.items()}
+        column = moved[player.tensor][:, player.column]
+        moved[player.tensor][:, player.column] = np.roll(column, 1)
+        after = encode(moved)
+        others = found.groups != number
+        if not np.array_equal(before[:, others], after[:, others], equal_nan=True):
+            raise NoStructureError(f"column {player.name!r} moves what should not depend on it")
 
 
 def _run_additive(subject: Subject, found: Exact) -> Callable[[Feeds], tuple[Array, Array]]:

@@ -80,6 +80,8 @@ class Explainer:
         if method == "lime" and lime.is_text(model.signature):
             background = lime.NO_TEXT  # a text is compared with itself less some words
         self._subject = make_subject(model, background)
+        if output in ("probability", "value") and output != self._subject.space:
+            raise ExplainError(f"this model serves a {self._subject.space}, not a {output}")
         self._background_id = self._subject.background_id()
         self._reasons: list[str] = []
         self._hook = _make_hook(self._subject, method, budget, self._seed)
@@ -153,6 +155,9 @@ class Explainer:
         """
         feeds = self._subject.signature.coerce(X)
         served = self._subject.ask(feeds)
+        if not np.isfinite(served).all():
+            row = int(np.flatnonzero(~np.isfinite(served).all(axis=1))[0])
+            raise ExplainError(f"the model answers row {row} with {served[row]}, and what is no number has no parts")
         if self._hook is not None:
             return self._hooked(feeds, served, progress=progress)
         if self._exact is not None:
