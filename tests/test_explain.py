@@ -1223,7 +1223,7 @@ def test_what_a_model_does_not_serve_is_refused(tmp_path):
     with pytest.raises(ExplainError, match="serves a value, not a probability"):
         mk.Explainer(regressor, background=X[:20], output="probability")
     nothing = mk.FunctionModel(lambda feeds: {"y": feeds["x"][:, :1] / 0}, two_columns(), batchable=True)
-    with np.errstate(all="ignore"), pytest.raises(ExplainError, match="row 0 with .* no number"):
+    with np.errstate(all="ignore"), pytest.raises(ExplainError, match=r"row 0 with .* no number"):
         mk.Explainer(nothing, background=np.ones((5, 2)), method="sampling", budget=40).explain(np.ones((1, 2)))
 
 
