@@ -9,11 +9,12 @@ VENV := $(if $(filter gpu,$(RUNTIME)),.venv-gpu,.venv)
 BENCH := $(VENV)-bench-core
 BENCH_BATCHING := $(VENV)-bench-batching
 BENCH_CONVERSION := $(VENV)-bench-conversion
+BENCH_EXPLAIN := $(VENV)-bench-explain
 CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint stress bench-core bench-batching bench-conversion bench-devices bench-gpu clean help
+.PHONY: quickstart test lint stress bench-core bench-batching bench-conversion bench-devices bench-explain bench-gpu clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -41,6 +42,9 @@ bench-conversion: $(BENCH_CONVERSION)/.bench-conversion ## compare packages with
 
 bench-devices: $(VENV)/.test ## four processes on the cores of this machine, beside bare onnxruntime; three minutes
 	$(VENV)/bin/python benchmarks/devices.py
+
+bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap and lime, likewise; six minutes
+	$(BENCH_EXPLAIN)/bin/python benchmarks/explain.py
 
 bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for the runtime that knows some
 	$(VENV)/bin/python benchmarks/gpu.py
@@ -71,6 +75,10 @@ $(BENCH_BATCHING)/.bench-batching: pyproject.toml $(CONSTRAINTS) | $(BENCH_BATCH
 
 $(BENCH_CONVERSION)/.bench-conversion: pyproject.toml $(CONSTRAINTS) | $(BENCH_CONVERSION)/bin/pip
 	$(BENCH_CONVERSION)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all]" psutil palmerpenguins xgboost-cpu lightgbm catboost torch
+	@touch $@
+
+$(BENCH_EXPLAIN)/.bench-explain: pyproject.toml $(CONSTRAINTS) | $(BENCH_EXPLAIN)/bin/pip
+	$(BENCH_EXPLAIN)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all]" psutil palmerpenguins shap lime xgboost-cpu lightgbm catboost
 	@touch $@
 
 %/bin/pip:
