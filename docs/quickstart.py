@@ -70,14 +70,15 @@ def show(name, estimator, X, folder):
         ("signature", answers["signature"]),
         ("placement", answers["placement"]),
         ("answers", f"{same.sum()} of {len(X)} labels equal to scikit-learn's, probabilities within {gap:.1g}"),
-        (
-            "timings",
-            f"{len(X)} rows {took['batch']:.1f} ms, one record {took['single']:.3f} ms, {len(X)} tasks of an event loop "
-            f"{took['concurrent']:.0f} ms",
-        ),
+        ("timings", timings(took, len(X))),
         ("explained", explain(path, X)),
     ):
         print(textwrap.fill(f"  {what:<10}{text}", 100, subsequent_indent=" " * 12, break_on_hyphens=False))
+
+
+def timings(took, rows):
+    alone = f"{rows} rows {took['batch']:.1f} ms, one record {took['single']:.3f} ms"
+    return f"{alone}, {rows} tasks of an event loop {took['concurrent']:.0f} ms"
 
 
 def explain(path, X):

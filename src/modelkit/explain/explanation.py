@@ -128,25 +128,32 @@ class Explanation:
             import matplotlib.pyplot as plt
         except ImportError:
             raise MissingExtraError("Explanation.plot", "matplotlib", "plot") from None
-        bars = self.top(most, row=row, output=output)[::-1]
+        at = self._at(output)
+        shown = self.top(most, row=row, output=output)
+        rest = self.values.shape[1] - len(shown)
+        labels = [f"{name} = {html.short(value)}" for name, value, _ in shown]
+        heights = [value for _, _, value in shown]
+        order = [self.feature_names.index(name) for name, _, _ in shown]
+        errors = [0.0] * len(shown) if self.std_error is None else list(1.96 * self.std_error[row, order, at])
+        if rest:
+            labels.append(f"{rest} other columns")
+            heights.append(float(self.values[row, :, at].sum() - sum(heights)))
+            errors.append(0.0)
         if ax is None:
-            _, ax = plt.subplots(figsize=(7, 0.9 + 0.36 * len(bars)), layout="constrained")
-        labels = [f"{name} = {html.short(value)}" for name, value, _ in bars]
-        heights = [value for _, _, value in bars]
-        errors = None
-        if self.std_error is not None:
-            order = [self.feature_names.index(name) for name, _, _ in bars]
-            errors = 1.96 * self.std_error[row, order, self._at(output)]
-        ax.barh(labels, heights, xerr=errors, color=["#c0392b" if h > 0 else "#2f6fb0" for h in heights])
+            _, ax = plt.subplots(figsize=(7, 0.9 + 0.36 * len(labels)), layout="constrained")
+        ax.barh(
+            labels[::-1], heights[::-1], xerr=None if self.std_error is None else errors[::-1],
+            color=["#c0392b" if height > 0 else "#2f6fb0" for height in heights[::-1]],
+        )  # fmt: skip
         ax.axvline(0, color="#444", linewidth=0.8)
         ax.margins(x=0.15)
-        for at, height in enumerate(heights):
+        digits = _digits(heights)
+        for place, height in enumerate(heights[::-1]):
             ax.annotate(
-                f"{height:+.3g}", (height, at), (4 if height >= 0 else -4, 0), textcoords="offset points",
+                f"{height:+.{digits}f}", (height, place), (4 if height >= 0 else -4, 0), textcoords="offset points",
                 ha="left" if height >= 0 else "right", va="center", fontsize=8,
             )  # fmt: skip
         ax.spines[["top", "right"]].set_visible(False)
-        at = self._at(output)
         base = self.base_values[row, at]
         total = base + self.values[row, :, at].sum()
         ax.set_xlabel(f"added to {self.output_names[at]} ({self.output_space}); base {base:.3g}, sum {total:.3g}")
@@ -176,6 +183,12 @@ class Explanation:
                 *(("warning", text) for text in self.warnings),
             ],
         )
+
+
+def _digits(heights: list[float]) -> int:
+    """Decimals that show three digits of the largest bar."""
+    largest = max((abs(height) for height in heights), default=0.0)
+    return 2 if largest == 0 or not np.isfinite(largest) else int(np.clip(2 - np.floor(np.log10(largest)), 0, 8))
 
 
 def _fidelity(found: dict[str, Any] | None, row: int, output: int) -> list[tuple[str, str]]:
