@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec
 
 TOLERANCE = 1e-5
+CONTRIBUTIONS = "contributions"  # an output of this name, (n, columns) or (n, columns, outputs), is an explanation
 
 
 def check_gap(gap: Array, served: Array) -> None:
@@ -50,6 +52,9 @@ class ExactMethod:
         if method in ("enumeration", "sampling"):
             reasons.append(f"method={method!r} was asked for")
             return None
+        declared = _declared(subject, output, reasons) if method in ("auto", CONTRIBUTIONS) else None
+        if declared is not None or method == CONTRIBUTIONS:
+            return declared
         graph = getattr(subject.model.base, "graph", None)
         if graph is None:
             reasons.append("the model has no graph to read")
@@ -82,9 +87,6 @@ class ExactMethod:
         if not len(served):  # the shapes are those of one row
             values, base, gap = self.explain(*self._row)
             return values[:0], base[:0], gap[:0]
-        if not len(served):
-            k = len(self.names)
-            return np.zeros((0, sum(feed.shape[1] for feed in feeds.values()), k)), np.zeros((0, k)), np.zeros((0, k))
         values, base = self._run(feeds)
         scale, shift = (1.0, 0.0) if self._found.link != "identity" else (self._found.scale, self._found.shift)
         values, base = values * scale, base * scale + shift
@@ -100,6 +102,53 @@ class ExactMethod:
         if self._found.link == "exp":  # what is served is the exponential, and its factor is a term before it
             base = base + np.log(self._found.scale)
         return values, np.broadcast_to(base, margin.shape).copy(), gap
+
+
+def _declared(subject: Subject, output: str, reasons: list[str]) -> ExactMethod | None:
+    """The contributions that a model gives as an output of its own, where they and one base add up to what it serves.
+
+    Additive models of other libraries write them: they are relative to a base of the model's, not to the background.
+    """
+    spec = next((spec for spec in subject.signature.outputs if spec.name == CONTRIBUTIONS), None)
+    if spec is None:
+        return None
+    from onnx import ModelProto
+
+    served = subject.at_background
+    links = {"identity": served}
+    with np.errstate(all="ignore"):
+        if subject.space == "probability" and served.shape[1] == 2:
+            links["logistic"] = np.log(served[:, 1:] / served[:, :1])
+        elif subject.space == "value":
+            links["exp"] = np.log(served)
+    d = len(subject.players)
+
+    def values(feeds: Feeds) -> Array:
+        got = subject.model._run(feeds, (CONTRIBUTIONS,), LATER)[CONTRIBUTIONS]
+        return got.reshape(len(got), d, -1).astype(np.float64)
+
+    shape_fits = len(spec.shape) in (2, 3) and spec.shape[1] == d
+    for link, margin in links.items() if shape_fits else ():
+        if link != "identity" and output in ("probability", "value"):
+            continue
+        parts = values(subject.background)
+        if parts.shape[2] != margin.shape[1] or not np.isfinite(margin).all():
+            continue
+        base = np.median(margin - parts.sum(axis=1), axis=0)
+        found = Exact(CONTRIBUTIONS, CONTRIBUTIONS, ModelProto(), link)
+        exact = ExactMethod(subject, found, *_space(subject, found), partial(_with_base, values, base))
+        try:
+            check_gap(exact.explain(subject.background, served)[2], served)
+        except AdditivityError:
+            continue
+        reasons.append(f"the model has an output {CONTRIBUTIONS!r} that adds up to what it serves")
+        return exact
+    reasons.append(f"the output {CONTRIBUTIONS!r} and no one base add up to what is served")
+    return None
+
+
+def _with_base(values: Callable[[Feeds], Array], base: Array, feeds: Feeds) -> tuple[Array, Array]:
+    return values(feeds), base
 
 
 def _space(subject: Subject, found: Exact) -> tuple[str, tuple[str, ...]]:

@@ -17,7 +17,7 @@ from modelkit.explain.subject import Subject, make_subject
 from modelkit.model import Model
 from modelkit.signature import Feeds
 
-METHODS = ("auto", "additive", "trees", "enumeration", "sampling", "lime", *hooks.SHAP)
+METHODS = ("auto", "contributions", "additive", "trees", "enumeration", "sampling", "lime", *hooks.SHAP)
 INEXACT = ("sampling", "lime", *hooks.SHAP)
 SPACES = ("auto", "margin", "probability", "value")
 ENUMERATED_ROWS = 20_000  # of the model for one explained row, where that makes the answer exact
@@ -47,9 +47,8 @@ class Explainer:
         model: any Model. The graph is read from `model.base`; the model itself is asked where a graph does not do.
         background: rows that stand for "a column is not known": a few hundred typical ones. By default those that
             were stored in the package.
-        method: "auto" for the first of "additive", "trees", "enumeration" and "sampling" that fits, or one of them;
-            or "lime", a linear model around each row that comes with its fidelity; or "shap:kernel" and
-            "shap:permutation", which run shap itself.
+        method: "auto" for the first of "contributions" (an output of the model's own), "additive", "trees",
+            "enumeration" and "sampling" that fits, or one of them; or "lime", "shap:kernel" or "shap:permutation".
         output: "auto"; "margin" for what comes before a sigmoid, softmax or exponential; "probability" or "value" for
             what is served. With "auto", margins where an exact method explains them.
         budget: model rows for each explained row that sampling or shap may use; by default each background row once,
@@ -101,7 +100,7 @@ class Explainer:
                 raise ExplainError(f"{method} explains what is served, not the margin; leave output='auto'")
             self._reasons += [f"method={method!r} was asked for", self._hook.reason]
             return method
-        if method in ("additive", "trees"):
+        if method in ("contributions", "additive", "trees"):
             raise ExplainError(f"method {method!r} does not fit this model: {'; '.join(self._reasons)}")
         if output == "margin":
             raise ExplainError(f"no exact method reaches the margin of this model: {'; '.join(self._reasons)}")
@@ -134,7 +133,8 @@ class Explainer:
         if X is not None:
             self._subject.signature.coerce(X)
         d = len(self._subject.players)
-        cost = {"additive": d + 1, "trees": 1, "enumeration": (self._subject.count << d) + 1}.get(self._method)
+        costs = {"contributions": 1, "additive": d + 1, "trees": 1, "enumeration": (self._subject.count << d) + 1}
+        cost = costs.get(self._method)
         if self._hook is not None:
             cost = self._hook.rows_per_row
         if cost is None:
