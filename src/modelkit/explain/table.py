@@ -192,6 +192,7 @@ class _Pairs:
             pattern.append(found)
             share.append(counts / len(background))
         self._leaf, self._pattern, self._share = map(np.concatenate, (leaf, pattern, share))
+        self._counts = np.array([len(found) for found in pattern], np.intp)
         self._gain, self._loss = _weights(d)
         self.pairs = len(self._leaf)
         self.row_bytes = self.pairs * 8
@@ -202,18 +203,19 @@ class _Pairs:
         patterns = _patterns(bits, self._slots)
         for i in range(len(bits)):
             # Where one condition of a leaf holds for neither, nobody gets anything: nearly everywhere.
-            p = patterns[i].take(self._leaf)
+            p = patterns[i].repeat(self._counts)
             met = np.flatnonzero((p | self._pattern) == full)
-            p, q, leaf = p.take(met), self._pattern.take(met), self._leaf.take(met)
-            gained, lost = p & ~q, q & ~p
-            a, b = np.bitwise_count(gained), np.bitwise_count(lost)
+            leaf, count = self._leaf.take(met), len(self._slots)
+            gained = p.take(met) & ~self._pattern.take(met)
+            # Together p and q are all players, so B is what p lacks, whatever the q: one sum for each leaf.
+            lacked = ~patterns[i] & full
+            a, b = np.bitwise_count(gained), np.bitwise_count(lacked).take(leaf)
             share = self._share.take(met)
-            up, down = self._gain[a, b] * share, self._loss[a, b] * share
+            up, down = self._gain[a, b] * share, np.bincount(leaf, self._loss[a, b] * share, count)
             for j in range(self._d):
-                given = np.where((gained >> j) & 1, up, 0.0) + np.where((lost >> j) & 1, down, 0.0)
-                by_leaf = np.bincount(leaf, given, len(self._slots))
+                given = np.bincount(leaf, ((gained >> j) & 1) * up, count) + ((lacked >> j) & 1) * down
                 for k in range(out.shape[2]):
-                    out[i, :, k] += np.bincount(self._players[:, j], by_leaf * self._values[:, k], out.shape[1])
+                    out[i, :, k] += np.bincount(self._players[:, j], given * self._values[:, k], out.shape[1])
 
 
 def _patterns(bits: Array, slots: Array) -> Array:
