@@ -92,6 +92,7 @@ def test_native_boosters_are_converted(lightgbm, xgboost, tmp_path):
     np.testing.assert_allclose(model.predict(diabetes()[0]), booster.predict(xgboost.DMatrix(diabetes()[0])), rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # newer releases call both deprecated
 @pytest.mark.parametrize("kind", ["dart", "gblinear"])
 def test_other_boosters_of_xgboost_are_refused_by_name(xgboost, kind, tmp_path):
     model = xgboost.XGBClassifier(n_estimators=3, booster=kind).fit(*cancer())
