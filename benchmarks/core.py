@@ -7,14 +7,12 @@ make bench-core                                              every section
 docs/benchmarks.md says what each table means.
 """
 
-import argparse
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-import warnings
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +26,7 @@ import onnx
 import onnxruntime as ort
 import pandas as pd
 from cases import BULK_ROWS, FOLDER, classifiers, dense, forest, save
-from measure import CORES, Calls, bare, child, interleave, judge, log, report, table, write
+from measure import CORES, Calls, bare, child, command, interleave, judge, log, table
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -255,22 +253,8 @@ def memory() -> str:
 SECTIONS = {section.__name__: section for section in (one_row, ten_columns, cold_start, importing, bulk, memory)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=SECTIONS, help="measure one section")
-    parser.add_argument("--write", action="store_true", help="put the tables of all sections into docs/benchmarks.md")
-    args = parser.parse_args()
-    if args.write and args.only:
-        parser.error("--write takes the tables of one whole run, so not with --only")
-    warnings.simplefilter("ignore")
-    text = report([SECTIONS[args.only]] if args.only else SECTIONS.values(), LIBRARIES)
-    print(text)
-    if args.write:
-        write(text, BEGIN, END)
-
-
 if __name__ == "__main__":
     try:
-        main()
+        command(__doc__, SECTIONS, LIBRARIES, BEGIN, END)
     finally:
         shutil.rmtree(FOLDER)

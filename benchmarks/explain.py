@@ -7,7 +7,6 @@ make bench-explain                                                 every section
 docs/benchmarks.md says what each table means.
 """
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -35,7 +34,7 @@ import pandas as pd
 import shap
 import xgboost
 from kinds import KINDS, Kind
-from measure import interleave, judge, log, report, seconds, table, write
+from measure import command, interleave, judge, log, seconds, table
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, make_friedman1
 from sklearn.ensemble import (
@@ -646,19 +645,5 @@ SECTIONS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=SECTIONS, help="measure one section")
-    parser.add_argument("--write", action="store_true", help="put the tables of all sections into docs/benchmarks.md")
-    args = parser.parse_args()
-    if args.write and args.only:
-        parser.error("--write takes the tables of one whole run, so not with --only")
-    warnings.simplefilter("ignore")
-    text = report([SECTIONS[args.only]] if args.only else SECTIONS.values(), LIBRARIES)
-    print(text)
-    if args.write:
-        write(text, BEGIN, END)
-
-
 if __name__ == "__main__":
-    main()
+    command(__doc__, SECTIONS, LIBRARIES, BEGIN, END)

@@ -1,5 +1,6 @@
 """How it is measured: interleaved calls, fresh processes, bare sessions to compare with, and tables."""
 
+import argparse
 import gc
 import os
 import platform
@@ -7,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Container, Hashable, Iterable
 from importlib import metadata
 from itertools import repeat
@@ -100,6 +102,21 @@ def report(sections: Iterable[Callable[..., str]], libraries: Iterable[str], *ar
         parts += [f"### {section.__doc__}", section(*args)]
         log(f"  {time.perf_counter() - start:.0f} s")
     return "\n\n".join(parts)
+
+
+def command(about: str, sections: dict, libraries: tuple, begin: str, end: str) -> None:
+    """The command line of a benchmark whose tables stand in docs/benchmarks.md between two lines."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--only", choices=sections, help="measure one section")
+    parser.add_argument("--write", action="store_true", help="put the tables of all sections into docs/benchmarks.md")
+    args = parser.parse_args()
+    if args.write and args.only:
+        parser.error("--write takes the tables of one whole run, so not with --only")
+    warnings.simplefilter("ignore")
+    text = report([sections[args.only]] if args.only else sections.values(), libraries)
+    print(text)
+    if args.write:
+        write(text, begin, end)
 
 
 def write(text: str, begin: str, end: str) -> None:

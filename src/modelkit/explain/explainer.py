@@ -166,27 +166,15 @@ class Explainer:
         else:
             values, base, errors, evaluations = self._black_box(feeds, served, progress=progress)
             gap = np.abs(base + values.sum(axis=1) - served)
-        exact = self._method not in INEXACT
-        if exact:
+        if self._method not in INEXACT:
             check_gap(gap, served)
-        manifest = self._subject.model.manifest
-        return Explanation(
+        return self._explanation(
+            feeds,
             values=values,
             base_values=base,
-            data=self._subject.table(feeds),
-            feature_names=tuple(player.name for player in self._subject.players),
-            output_names=self._subject.names if self._exact is None else self._exact.names,
-            output_space=self._subject.space if self._exact is None else self._exact.space,
-            method=self._method,
-            exact=exact,
             additivity_gap=gap,
             std_error=errors,
-            fidelity=None,
             evaluations=evaluations,
-            seed=self._seed,
-            background_id=self._background_id,
-            background_rows=self._subject.count,
-            model_digest=None if manifest is None else manifest.digest,
             warnings=self._warnings(),
         )
 
@@ -194,26 +182,37 @@ class Explainer:
         """What a hook says: it need not add up to what was served, so the gap is told and not asserted."""
         assert self._hook is not None  # noqa: S101 - for the type checker
         found = self._hook.explain(feeds, served, _progress(len(served), show=progress))
-        manifest = self._subject.model.manifest
-        return Explanation(
+        own = {"data": found.data, "feature_names": found.names}  # of a text: its words
+        return self._explanation(
+            feeds,
             values=found.values,
             base_values=found.base,
-            data=self._subject.table(feeds) if found.data is None else found.data,
-            feature_names=found.names or tuple(player.name for player in self._subject.players),
-            output_names=self._subject.names,
-            output_space=self._subject.space,
-            method=self._method,
-            exact=False,
             additivity_gap=np.abs(found.base + found.values.sum(axis=1) - served),
             std_error=None,
             fidelity=found.fidelity,
             evaluations=found.evaluations,
-            seed=self._seed,
-            background_id=self._background_id,
-            background_rows=self._subject.count,
-            model_digest=None if manifest is None else manifest.digest,
             warnings=found.warnings,
+            **{name: value for name, value in own.items() if value is not None},
         )
+
+    def _explanation(self, feeds: Feeds, **found: Any) -> Explanation:
+        """What a method found, with what this Explainer knows."""
+        manifest = self._subject.model.manifest
+        about = self._subject if self._exact is None else self._exact
+        known: dict[str, Any] = {
+            "data": self._subject.table(feeds),
+            "feature_names": tuple(player.name for player in self._subject.players),
+            "output_names": about.names,
+            "output_space": about.space,
+            "method": self._method,
+            "exact": self._method not in INEXACT,
+            "fidelity": None,
+            "seed": self._seed,
+            "background_id": self._background_id,
+            "background_rows": self._subject.count,
+            "model_digest": None if manifest is None else manifest.digest,
+        }
+        return Explanation(**(known | found))
 
     def _warnings(self) -> tuple[str, ...]:
         if self._draw is not None and len(self._draw[0]) < self._subject.count:

@@ -85,15 +85,13 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
     proven = _prove(model, example)
-    attached = _golden(proven, golden)
+    attached = {golden_rows.NAME: _golden(proven, golden)}
+    if background is not None:
+        attached["background"] = golden_rows.encode(proven.signature.coerce(background), {})
     members: container.Members = {GRAPH: proven.graph}
     if proven.weights:
         members[WEIGHTS] = proven.weights
-    members["golden.npz"] = attached
-    attachments = [Attachment(golden_rows.NAME, "golden.npz", golden_rows.MEDIA_TYPE)]
-    if background is not None:
-        members["background.npz"] = golden_rows.encode(proven.signature.coerce(background), {})
-        attachments.append(Attachment("background", "background.npz", golden_rows.MEDIA_TYPE))
+    members |= {f"{key}.npz": data for key, data in attached.items()}
     proto = proven.source.proto
     manifest = Manifest(
         format=FORMAT,
@@ -105,7 +103,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         parity=proven.parity,
         versions=_versions(proven.parity.against),
         files=tuple(Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()),
-        attachments=tuple(attachments),
+        attachments=tuple(Attachment(key, f"{key}.npz", golden_rows.MEDIA_TYPE) for key in attached),
         metadata=kept,
     )
     raw = manifest.to_json()
