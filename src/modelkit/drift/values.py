@@ -1,0 +1,104 @@
+"""What a Detector says, as values: alarms, checks, and what was found of each feature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["changed", "material", "performance"]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The size of a difference, from counts: `low` and `high` are a 95 % interval."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alarm, with what it rests on.
+
+    `kind` is "changed" (the rows are no longer like the reference), "material" (and by more than the tolerance) or
+    "performance" (the loss is above that of the reference by more than the tolerance). `p` is valid whenever it is
+    read: under the hypothesis it is ever at most p with a probability of at most p; `level` is the share of alpha that
+    this monitor has. `row` is how many rows had been seen, `began` after how many the change is estimated to have
+    begun. `stratum` is None where there are no strata.
+    """
+
+    kind: Kind
+    feature: str
+    stratum: str | None
+    statistic: str
+    p: float
+    level: float
+    row: int
+    began: int | None
+    effect: Effect | None
+    guarantee: str
+    assumptions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        where = "" if self.stratum is None else f" (stratum {self.stratum})"
+        since = "" if self.began is None else f", since about row {self.began:,}"
+        size = "" if self.effect is None else f", {self.effect}"
+        return f"{self.feature}{where}: {self.kind} at row {self.row:,}{since}: p {self.p:.2g}{size}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A plain fact about rows that the reference did not prepare for: `p` where a test stands behind it."""
+
+    name: str
+    feature: str
+    found: str
+    expected: str
+    p: float | None = None
+
+    def __str__(self) -> str:
+        test = "" if self.p is None else f" (p {self.p:.2g})"
+        return f"{self.feature}: {self.name}: {self.found}; expected {self.expected}{test}"
+
+
+@dataclass(frozen=True)
+class FeatureDrift:
+    """What was found of one feature.
+
+    `p_changed` and `p_material` are anytime p-values of a stream, or for a batch the exact p-value, adjusted by Holm,
+    and None. `cells` are (label, share of the reference, share of the recent rows), in order, for drawing; `missing`
+    the two shares of missing values; `weight` the importance, of a sum of one.
+    """
+
+    feature: str
+    kind: str
+    stratum: str | None
+    rows: int
+    p_changed: float | None
+    p_material: float | None
+    effects: tuple[Effect, ...]
+    missing: tuple[float, float]
+    weight: float
+    began: int | None
+    cells: tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What is known of the performance: from labels, and estimated without.
+
+    `loss` and `baseline` are (mean, low, high) of the labelled rows and of the reference; `labelled` counts the rows.
+    `estimated` is what label-free estimation gives, by name: (value, low, high); `unsupported` says why it is not to be
+    relied on, where it is not.
+    """
+
+    labelled: int
+    loss: tuple[float, float, float] | None
+    baseline: tuple[float, float, float] | None
+    estimated: dict[str, tuple[float, float, float]]
+    unsupported: str | None = None
