@@ -18,6 +18,7 @@ ModelkitError
 │   └── OutputCountError            the rows that came out are not the rows that went in
 ├── ExplainError                    an explanation that cannot be given as asked
 │   └── AdditivityError             an exact explanation that does not add up to what was served
+├── DriftError                      a profile or a detector that cannot be made, or rows it cannot take
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -102,6 +103,10 @@ class ExplainError(ModelkitError):
 
 class AdditivityError(ExplainError):
     """An exact explanation that does not add up to the served output; `gap` says by how much."""
+
+
+class DriftError(ModelkitError):
+    """A profile, a detector or rows that do not fit each other; `feature` names the column at fault, if it is one."""
 
 
 class MissingExtraError(ModelkitError, ImportError):

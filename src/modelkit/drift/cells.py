@@ -1,0 +1,300 @@
+"""Values as cells: each value of a column falls into one of 67, missing and infinite ones included.
+
+Numbers, times and the lengths of texts lie between edges, which come from training rows and are rounded to the
+shortest decimal that separates the same values: -inf is cell 0, what lies between edges are cells 1 to 64, +inf is
+cell 65, a missing value cell 66. Categories have the cells 0 to 63 in order of their frequency, then the rest that
+training knew (64), what it did not know (65), and missing ones (66). The order of the cells is fixed, and is all that
+the detectors know of a value. Numbers are rounded to float32 first, and times to microseconds, whatever they come in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
+
+import numpy as np
+
+from modelkit import frames
+from modelkit.cast import MISSING, Array, is_missing
+from modelkit.errors import DriftError
+
+Kind = Literal["number", "flag", "time", "text", "category"]
+
+CELLS = 67
+ABSENT = 255  # the code of a value that was not observed
+REST, NEW, GONE = 64, 65, 66
+EDGES = 63
+TAIL = 0.001  # the share of training rows beyond the outermost edges, where there are enough rows
+ATOM = 1 / 32  # a value that this share of the rows has gets a cell of its own
+MOST_KNOWN = 96  # categories beyond the first 64 that are told from new ones, by four bytes each
+LONGEST = 32  # of a category's name; a longer one is known by its hash
+
+
+@final
+@dataclass(frozen=True)
+class Feature:
+    """One column, or one number made of a model's output, and its cells.
+
+    `edges` are for every kind but "category", which has `categories` and the hashes of others that training `known`;
+    `open` says that there were too many to know. `stride` is how many rows apart values are taken as independent,
+    `weight` the share of alpha, `output` whether the model gives it, and `coarse` maps the cells to 16 of about equal
+    mass in training.
+    """
+
+    name: str
+    kind: Kind
+    edges: tuple[float, ...] = ()
+    categories: tuple[str, ...] = ()
+    known: tuple[int, ...] = ()
+    open: bool = False
+    stride: int = 1
+    weight: float = 1.0
+    output: bool = False
+    coarse: bytes = bytes(CELLS)
+    _grid: Array = field(init=False, repr=False, compare=False)
+    _lookup: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        top = np.finfo(np.float32).max if self.kind != "time" else np.finfo(np.float64).max
+        grid = [-np.inf, *self.edges, *[top] * (EDGES + 1 - len(self.edges)), np.inf]
+        object.__setattr__(self, "_grid", np.array(grid, np.float64 if self.kind == "time" else np.float32))
+        object.__setattr__(self, "_lookup", {name: cell for cell, name in enumerate(self.categories)})
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the order of the cells means something."""
+        return self.kind != "category"
+
+    def cells(self, values: Array) -> Array:
+        """The cell of each value, uint8 (n,). Raises DriftError for values of another kind."""
+        if self.kind == "category":
+            return self._categories(values)
+        # Sorted after all edges but its own: NaN falls behind +inf. One search does for every case.
+        return self._grid.searchsorted(as_numbers(values, self.kind, self.name)).astype(np.uint8)
+
+    def count(self, values: Array) -> Array:
+        """How many values fall into each cell, int64 (67,); of many values faster than counting `cells`."""
+        if self.kind == "category" or len(values) < 2048:
+            return np.bincount(self.cells(values), minlength=CELLS)
+        numbers = np.sort(as_numbers(values, self.kind, self.name))
+        below = np.append(numbers.searchsorted(self._grid, side="right"), len(numbers))
+        return np.diff(below, prepend=0)
+
+    def _categories(self, values: Array) -> Array:
+        lookup = self._lookup
+        items = as_texts(values, self.name)
+        try:
+            return np.array([lookup[item] for item in items], np.uint8)
+        except KeyError:
+            return np.array([lookup[item] if item in lookup else self._unusual(item) for item in items], np.uint8)
+
+    def _unusual(self, item: str | None) -> int:
+        if item is None:
+            return GONE
+        named = short_name(item)
+        if named in self._lookup:
+            return self._lookup[named]
+        return REST if self.open or name_hash(item) in self.known else NEW
+
+    def labels(self) -> list[str]:
+        """What each cell holds, in words."""
+        if self.kind == "category":
+            names = list(self.categories) + [""] * (REST - len(self.categories))
+            return [*names, "(other)", "(new)", "(missing)"]
+        if self.kind == "flag":
+            return ["-inf", "false", "true", *[""] * 62, "+inf", "(missing)"]
+        words = [_edge(edge, self.kind) for edge in self.edges]
+        between = [f"{low} to {high}" for low, high in zip(words, words[1:], strict=False)]
+        inner = [f"up to {words[0]}", *between, f"above {words[-1]}"] if words else ["any"]
+        return ["-inf", *inner, *[""] * (EDGES + 1 - len(inner)), "+inf", "(missing)"]
+
+
+def _edge(edge: float, kind: Kind) -> str:
+    if kind == "time":
+        return str(np.datetime64(int(edge), "us"))[:16]
+    return f"{edge:.4g}"
+
+
+def short_name(item: str) -> str:
+    """A category's name as a profile holds it: a long one by its hash."""
+    return item if len(item) <= LONGEST else f"#{hashlib.sha256(item.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+def name_hash(item: str) -> int:
+    """Four bytes that stand for a category."""
+    return int.from_bytes(hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()[:4], "big")
+
+
+def read_columns(X: Any) -> dict[str, Array]:
+    """The columns of the caller's rows by name, (n,) each; an array is (n, width) and names them x0, x1, ...
+
+    A dict may also hold (n, d) arrays: embeddings. Raises DriftError for columns of different lengths, SignatureError
+    for what has no columns.
+    """
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        columns = {f"x{i}": X[:, i] for i in range(X.shape[1])}
+    elif isinstance(X, Mapping) and any(getattr(value, "ndim", 1) == 2 for value in X.values()):
+        columns = {
+            str(name): value if getattr(value, "ndim", 1) == 2 else frames.as_column(value)
+            for name, value in X.items()
+        }
+    else:
+        names, values = frames.read(X)
+        columns = {str(name): frames.as_column(value) for name, value in zip(names, values, strict=True)}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise DriftError(f"the columns have different lengths: {lengths}")
+    return columns
+
+
+def kind_of(name: str, values: Array) -> Kind:
+    """What kind of feature a column is, by its type and not by its values. Raises DriftError for one that is none."""
+    kind = values.dtype.kind
+    if kind in "biufM":
+        return "flag" if kind == "b" else "time" if kind == "M" else "number"
+    if kind in "UT":
+        return "category"
+    if kind == "O":
+        types = {type(item) for item in np.ma.getdata(values).tolist() if not is_missing(item)}
+        if types <= {str}:
+            return "category"
+        if types <= {bool, np.bool_}:
+            return "flag"
+        if all(issubclass(t, bool | int | float | np.number | np.bool_) for t in types):
+            return "number"
+        if all(hasattr(t, "isoformat") for t in types):
+            return "time"
+        raise DriftError(
+            f"column {name!r} mixes {sorted(t.__name__ for t in types)}; a column holds numbers, booleans, times or "
+            f"strings",
+            feature=name,
+        )
+    raise DriftError(f"column {name!r} is {values.dtype}; a column holds numbers, booleans, times or strings", feature=name)
+
+
+def as_numbers(values: Array, kind: Kind, name: str) -> Array:
+    """A column as it is compared with edges: float32, or microseconds as float64; NaN where a value is missing."""
+    found = kind_of(name, values)
+    if kind == "text":
+        if found != "category":
+            raise DriftError(_other(name, "text", found), feature=name)
+        return np.array([np.nan if item is None else len(item) for item in as_texts(values, name)], np.float32)
+    if kind == "time":
+        if found != "time":
+            raise DriftError(_other(name, kind, found), feature=name)
+        times = np.asarray(np.ma.filled(values, np.datetime64("NaT")) if np.ma.isMaskedArray(values) else values)
+        times = times.astype("M8[us]")
+        return np.where(np.isnat(times), np.nan, times.astype(np.int64).astype(np.float64))
+    if found not in ("number", "flag"):
+        raise DriftError(_other(name, kind, found), feature=name)
+    if values.dtype.kind == "O":
+        items = np.ma.getdata(values).tolist()
+        values = np.array([np.nan if is_missing(item) else float(item) for item in items], np.float64)
+    elif np.ma.isMaskedArray(values):
+        values = np.ma.filled(values.astype(np.float64), np.nan)
+    with np.errstate(over="ignore"):  # beyond the range of float32 is +inf, as the model would have it
+        return values.astype(np.float32, copy=False)
+
+
+def _other(name: str, expected: Kind, found: Kind) -> str:
+    words = {"number": "numbers", "flag": "booleans", "time": "times", "text": "texts", "category": "strings"}
+    return f"column {name!r} holds {words[found]} where the profile has {words[expected]}; convert it as in training"
+
+
+def as_texts(values: Array, name: str) -> list[str | None]:
+    """A column of strings, or of labels of any type, with None where one is missing."""
+    if np.ma.isMaskedArray(values):
+        return [None if gone else str(item) for item, gone in zip(values.data.tolist(), np.ma.getmaskarray(values), strict=True)]
+    items = values.tolist()
+    if {*map(type, items)} == {str}:
+        return [None if item == MISSING else item for item in items] if MISSING in items else items
+    return [None if is_missing(item) or item == MISSING else str(item) for item in items]
+
+
+# Fitting: what a column of training rows makes of a feature.
+
+
+def fit_feature(name: str, kind: Kind, values: Array, *, output: bool = False, weight: float = 1.0) -> Feature:
+    """The cells of one column, from training rows (n,)."""
+    if kind == "category":
+        items = Counter(item for item in as_texts(values, name) if item is not None)
+        ranked = [item for item, _ in sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))]
+        rest = ranked[REST:]
+        feature = Feature(
+            name,
+            kind,
+            categories=tuple(short_name(item) for item in ranked[:REST]),
+            known=tuple(sorted(name_hash(item) for item in rest[:MOST_KNOWN])),
+            open=len(rest) > MOST_KNOWN,
+            output=output,
+            weight=weight,
+        )
+    else:
+        numbers = as_numbers(values, kind, name)
+        edges = (0.5,) if kind == "flag" else choose_edges(np.sort(numbers[np.isfinite(numbers)]))
+        feature = Feature(name, kind, edges=edges, output=output, weight=weight)
+    coarse = coarsen(feature.count(values))
+    return Feature(**{f: getattr(feature, f) for f in _FIELDS} | {"coarse": coarse})
+
+
+_FIELDS = ("name", "kind", "edges", "categories", "known", "open", "stride", "weight", "output", "coarse")
+
+
+def replaced(feature: Feature, **changes: Any) -> Feature:
+    """A feature with some fields changed."""
+    return Feature(**{f: getattr(feature, f) for f in _FIELDS} | changes)
+
+
+def choose_edges(numbers: Array) -> tuple[float, ...]:
+    """At most 63 numbers that separate sorted, finite ones into cells of about equal mass, and thin tails.
+
+    A value that many rows have is put between two edges. Where an edge may lie is a matter of rank; among ranks close
+    by, it goes where the gap is widest, and to the shortest decimal inside it, so that it tells no value of a row.
+    """
+    starts = np.flatnonzero(np.diff(numbers, prepend=-np.inf))  # of each distinct value
+    distinct = numbers[starts]
+    if len(distinct) < 2:  # a constant: what is lower or higher by a thousandth is another value
+        return tuple(float(value + sign * (abs(value) or 1) * 1e-3) for value in distinct for sign in (-1, 1))
+    below = starts[1:] / len(numbers)  # the mass under the gap between distinct[i] and distinct[i + 1]
+    if len(distinct) <= EDGES + 1:
+        gaps = np.arange(len(distinct) - 1)
+    else:
+        tail = max(TAIL, 10 / len(numbers))
+        ranks = np.concatenate([[tail], np.linspace(0, 1, EDGES)[1:-1], [1 - tail]])
+        width = np.diff(distinct)
+        gaps = np.unique([_widest(below, width, rank) for rank in ranks])
+        mass = np.diff(np.concatenate([[0.0], below, [1.0]]))
+        atoms = np.flatnonzero(mass >= ATOM)
+        gaps = np.unique(np.concatenate([gaps, atoms[atoms > 0] - 1, atoms[atoms < len(width)]]))
+        while len(gaps) > EDGES:  # of the inner ones, what leaves the thinnest cell
+            gaps = np.delete(gaps, 1 + int(np.argmin(np.diff(below[gaps])[:-1])))
+    return tuple(_between(distinct[gap], distinct[gap + 1]) for gap in gaps)
+
+
+def _widest(below: Array, width: Array, rank: float) -> int:
+    slack = min(1 / 512, rank / 4, (1 - rank) / 4)
+    low, high = np.searchsorted(below, [rank - slack, rank + slack])
+    low = min(int(low), len(below) - 1)
+    return low + int(np.argmax(width[low : max(int(high), low + 1)]))
+
+
+def _between(low: Any, high: Any) -> float:
+    """The shortest decimal that parts two neighbours, as they are compared; the lower one where none is between."""
+    middle = float(low) + (float(high) - float(low)) / 2
+    for digits in range(1, 18):
+        edge = low.dtype.type(f"{middle:.{digits}g}")
+        if low < edge < high:
+            return float(edge)
+    return float(low)
+
+
+def coarsen(counts: Array, groups: int = 16) -> bytes:
+    """For each of the 67 cells one of 16 of about equal mass, in order; missing values have the last to themselves."""
+    inner = counts[:GONE].astype(np.float64)
+    middle = np.cumsum(inner) - inner / 2
+    total = max(float(inner.sum()), 1.0)
+    group = np.minimum(middle / total * (groups - 1), groups - 2).astype(np.uint8)
+    return bytes([*group.tolist(), groups - 1])

@@ -1,0 +1,42 @@
+"""How far apart rows must be taken that are given in the order of time, to pass as independent."""
+
+from __future__ import annotations
+
+from math import ceil, log
+
+import numpy as np
+
+from modelkit.cast import Array
+
+MOST_APART = 200
+FAINT = 0.05  # an autocorrelation below this passes for none
+
+
+def rows_apart(cells: Array) -> int:
+    """The stride that the cells of a reference in order of time, ints (n,), call for: 1 to 200.
+
+    The first lag at which the autocorrelations of location and scale (the first two Legendre polynomials of the
+    mid-ranks of the cells) are both below 0.05; or, where that is more, the lag at which they would be if they fell
+    from one row to the next as they do at lag one, for the first lag below is found too soon in a short reference.
+    """
+    n = len(cells)
+    counts = np.bincount(cells)
+    ranks = (np.cumsum(counts) - counts / 2)[cells] / max(n, 1)
+    location = 2 * ranks - 1
+    return max(_stride(location), _stride(1.5 * location**2 - 0.5))
+
+
+def _stride(score: Array) -> int:
+    n = len(score)
+    centred = score - score.mean()
+    power = float(centred @ centred)
+    if n < 8 or power < 1e-9:
+        return 1
+    most = min(MOST_APART, n // 4)
+    noise = 2 / n**0.5  # of an autocorrelation that is none
+    first = float(centred[1:] @ centred[:-1]) / power
+    if abs(first) <= max(FAINT, noise):
+        return 1
+    lag = next((lag for lag in range(2, most) if abs(float(centred[lag:] @ centred[:-lag]) / power) < FAINT), most)
+    implied = ceil(log(FAINT) / log(min(abs(first), 0.999)))
+    return min(max(lag, implied), MOST_APART)

@@ -1,0 +1,444 @@
+"""The Detector: compares a stream of rows with a Profile of the past, with a false-alarm rate that holds."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift import findings
+from modelkit.drift.cells import ABSENT, as_texts
+from modelkit.drift.evidence import Guarantee
+from modelkit.drift.labelfree import Estimate
+from modelkit.drift.labels import Labelled
+from modelkit.drift.outputs import check_losses, losses_of, name_outputs, output_columns, scores_of
+from modelkit.drift.privacy import most_noise
+from modelkit.drift.profile import Profile, expand, source_of
+from modelkit.drift.report import DriftReport
+from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.values import Alarm, Effect
+from modelkit.errors import DriftError
+
+SCHEMA = "modelkit.detector/1"
+STATISTICS = {
+    "changed": "conformal test martingale",
+    "material": "band e-process",
+    "performance": "loss e-process",
+}
+KEPT = 1000  # alarms in a state
+LATELY = 1024  # rows after which a new label-free estimate begins
+HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
+SHARES = {"changed": 2, "material": 1, "performance": 1}  # of alpha, among those that are looked for
+FOR_THE_BAND = 1 / 3  # of the alpha of "material": for the error of the reference
+ROWS = 4096  # taken at once, so that memory stays bounded
+
+
+@final
+class Detector:
+    """Watches a stream of rows; every method may be called from any thread.
+
+    It raises three kinds of alarms: "changed" (the rows are no longer like the reference), "material" (their
+    distribution functions differ by more than `tolerance` somewhere) and "performance" (the loss on labelled rows is
+    above that of the reference by more than 0.02). The probability that rows which are exchangeable with the
+    reference, or, for "material" and "performance", within the tolerance of it, ever raise any alarm is at most
+    `alpha`, however often and however long one looks. See docs/drift_guarantees.md.
+
+    Args:
+        profile: the past.
+        alpha: the probability of a false alarm: ever, over all features and kinds.
+        tolerance: how far a distribution function may move before the change is material; 0.03 is about 0.075 standard
+            deviations of a normal variable.
+        guarantee: "ever", for one alarm of each feature and kind; or "arl" for alarms that recur: then alpha is the
+            probability of a false alarm in 10,000 rows, and the mean number of rows to one is at least 5,000 / alpha.
+        seed: of the random ranks of ties.
+
+    Raises:
+        DriftError: for values out of range.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        alpha: float = 0.01,
+        tolerance: float = 0.03,
+        guarantee: Guarantee = "ever",
+        seed: int = 0,
+    ) -> None:
+        if not 0 < alpha < 1 or not 0 <= tolerance < 1:
+            raise DriftError(f"alpha is between 0 and 1, and tolerance from 0 to 1; got {alpha!r} and {tolerance!r}")
+        if guarantee not in ("ever", "arl"):
+            raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
+        self.profile = profile
+        self.alpha = alpha
+        self.tolerance = tolerance
+        self.guarantee: Guarantee = guarantee
+        self.seed = seed
+        self._alarms: list[Alarm] = []
+        self._lock = threading.RLock()
+        self._at = {feature.name: j for j, feature in enumerate(profile.features)}
+        self._strata = {name: s for s, name in enumerate(profile.strata)}
+        self.strangers = 0  # rows of a stratum that the reference does not have
+        self._levels = self._shared_alpha()
+        self._streams = [self._stream(s, child) for s, child in enumerate(self._children())]
+        self._estimates: list[Estimate | None] = [None, None]
+        self.labelled: Labelled | None = None
+        if profile.baseline is not None:
+            level = self._levels["performance"]
+            delta = level * FOR_THE_BAND
+            self.labelled = Labelled(profile.baseline, level - delta, delta, guarantee, HORIZON)
+
+    def _children(self) -> Sequence[np.random.SeedSequence]:
+        return np.random.SeedSequence(self.seed).spawn(len(self.profile.strata))
+
+    def _shared_alpha(self) -> dict[str, float]:
+        """The alpha of each kind of alarm that is looked for."""
+        kinds = dict(SHARES)
+        if self.profile.epsilon is not None:
+            del kinds["changed"]  # noise breaks the exchangeability it rests on
+        if self.profile.baseline is None:
+            del kinds["performance"]
+        total = sum(kinds.values())
+        return {kind: self.alpha * share / total for kind, share in kinds.items()}
+
+    def _stream(self, s: int, seed: np.random.SeedSequence) -> Stream:
+        profile = self.profile
+        weights = np.array([feature.weight for feature in profile.features]) / len(profile.strata)
+        material = self._levels["material"] * weights
+        levels = {"material": material * (1 - FOR_THE_BAND)}
+        noise, deltas = None, np.maximum(material * FOR_THE_BAND, 1e-300)
+        if "changed" in self._levels:
+            levels["changed"] = self._levels["changed"] * weights
+        if profile.epsilon is not None:
+            deltas = deltas / 2
+            d = len(profile.features)
+            noise = [
+                most_noise(profile.epsilon, d, _cells_upto(feature.coarse), deltas[j])
+                for j, feature in enumerate(profile.features)
+            ]
+        return Stream(
+            profile.features,
+            profile.counts[s],
+            levels,
+            tolerance=self.tolerance,
+            deltas=deltas,
+            noise=noise,
+            guarantee=self.guarantee,
+            horizon=HORIZON,
+            seed=seed,
+        )
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """All alarms so far, in the order in which they were raised."""
+        return tuple(self._alarms)
+
+    @property
+    def rows(self) -> int:
+        """How many rows were taken."""
+        return sum(stream.rows for stream in self._streams) + self.strangers
+
+    def update(self, X: Any = None, scores: Any = None) -> list[Alarm]:
+        """Take rows in their order of arrival, and what the model answered to them; returns the new alarms.
+
+        Args:
+            X: rows (n, width) with the columns of the profile, in any form that `Profile.fit` takes; or None for
+                scores alone.
+            scores: what the model answered to these rows, as in `Profile.fit`.
+
+        Raises:
+            DriftError: for columns that are missing or of another kind, or scores of another length. Nothing is taken.
+            SignatureError: for rows that cannot be read.
+        """
+        cells, strata = self.encode(self._columns(X, scores))
+        answers = {} if scores is None else name_outputs(scores)
+        estimate = self.estimate(answers)
+        with self._lock:
+            self.add(estimate)
+            return self.push(cells, strata)
+
+    def _columns(self, X: Any, scores: Any) -> dict[str, Array]:
+        """Columns by feature name, (n,) each."""
+        if X is None and scores is None:
+            raise DriftError("there are neither rows nor scores")
+        columns = {} if X is None else self.profile.columns(X)
+        if scores is not None:
+            found = output_columns(name_outputs(scores))
+            known = {source_of(f.name, self.profile.bases) for f in self.profile.features if f.output}
+            odd = sorted(set(found) - known)
+            if odd:
+                raise DriftError(f"the profile has no scores {odd}; it has {sorted(known)}")
+            columns |= expand(found, self.profile.bases)
+        return columns
+
+    def estimate(self, answers: Mapping[str, Array]) -> Estimate | None:
+        """What probabilities let one expect of these rows, if the profile can calibrate them."""
+        calibration, shares = self.profile.calibration, answers.get("probabilities")
+        if calibration is None or shares is None or not len(shares):
+            return None
+        label = answers.get("label")
+        at = {name: i for i, name in enumerate(calibration.classes)}
+        known = None if label is None else [at.get(str(name), -1) for name in as_texts(label, "label")]
+        predicted = shares.argmax(axis=1) if known is None or min(known) < 0 else np.array(known)
+        return calibration.estimate(scores_of(shares), predicted)
+
+    def add(self, estimate: Estimate | None) -> None:
+        """Take rows into the label-free estimate."""
+        if estimate is None:
+            return
+        earlier, lately = self._estimates
+        if lately is not None and lately.rows >= LATELY:
+            earlier, lately = lately, None
+        self._estimates = [earlier, estimate if lately is None else lately + estimate]
+
+    def estimated(self) -> Estimate | None:
+        """The label-free estimate of the last 1,024 rows and up to as many before."""
+        found = [estimate for estimate in self._estimates if estimate is not None]
+        return None if not found else found[0] if len(found) == 1 else found[0] + found[1]
+
+    def streams(self) -> list[tuple[str | None, Stream]]:
+        """What is known of each stratum."""
+        names = [None] if self.profile.stratum is None else list(self.profile.strata)
+        return list(zip(names, self._streams, strict=True))
+
+    def encode(self, columns: Mapping[str, Array]) -> tuple[Array, Array | None]:
+        """Rows as cells, uint8 (n, d), and the number of each row's stratum, -1 for one that is unknown."""
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise DriftError(f"rows and scores have different lengths: {lengths}")
+        n = next(iter(lengths.values()), 0)
+        cells = np.full((n, len(self._at)), ABSENT, np.uint8)
+        for j, feature in enumerate(self.profile.features):
+            if feature.name in columns:
+                cells[:, j] = feature.cells(columns[feature.name])
+        name = self.profile.stratum
+        if name is None:
+            return cells, None
+        if name not in columns:
+            raise DriftError(f"the rows lack the column {name!r}, which tells the stratum", feature=name)
+        found = as_texts(columns[name], name)
+        return cells, np.array([self._strata.get(str(value), -1) for value in found], np.int64)
+
+    def push(self, cells: Array, strata: Array | None) -> list[Alarm]:
+        """Take encoded rows; the caller holds no other thread's rows back."""
+        new: list[Alarm] = []
+        for start in range(0, len(cells), ROWS):
+            part = cells[start : start + ROWS]
+            member = None if strata is None else strata[start : start + ROWS]
+            for s, stream in enumerate(self._streams):
+                mine = part if member is None else part[member == s]
+                if len(mine):
+                    new += [self._alarm(s, crossing) for crossing in stream.push(mine)]
+            if member is not None:
+                self.strangers += int((member < 0).sum())
+        self._alarms += new
+        return new
+
+    def _alarm(self, s: int, crossing: Crossing) -> Alarm:
+        profile, stream, j = self.profile, self._streams[s], crossing.feature
+        feature = profile.features[j]
+        recent, reference = stream.recent(crossing.began)[j], profile.counts[s, j]
+        return Alarm(
+            kind="changed" if crossing.kind == "changed" else "material",
+            feature=feature.name,
+            stratum=None if profile.stratum is None else profile.strata[s],
+            statistic=STATISTICS[crossing.kind],
+            p=crossing.p,
+            level=self._levels[crossing.kind] * feature.weight / len(profile.strata),
+            row=crossing.row,
+            began=crossing.began,
+            effect=findings.effect(recent, reference, ordered=feature.ordered),
+            guarantee=self.promise,
+            assumptions=self.assumptions(),
+        )
+
+    def update_labels(self, y: Any = None, predicted: Any = None, *, losses: Any = None) -> list[Alarm]:
+        """Take labels in the order in which they come, however late; returns the new alarms.
+
+        Args:
+            y: the true labels or numbers, (n,).
+            predicted: what the model had said of these rows, (n,).
+            losses: instead of both, the losses, (n,), from 0 to 1.
+
+        Raises:
+            DriftError: where the profile has no losses to compare with, and for labels that do not fit.
+        """
+        labelled = self.labelled
+        if labelled is None or self.profile.baseline is None:
+            raise DriftError("the profile has no losses to compare with: fit it with labels= or losses=")
+        if (losses is None) == (y is None) or (y is None) != (predicted is None):
+            raise DriftError("pass labels and what was predicted, or losses")
+        found = losses_of(y, predicted, self.profile.baseline.scale) if losses is None else check_losses(losses)
+        with self._lock:
+            new = [self._loss_alarm(labelled, row, began) for row, began in labelled.push(found)]
+            self._alarms += new
+        return new
+
+    def _loss_alarm(self, labelled: Labelled, row: int, began: int) -> Alarm:
+        interval = labelled.interval()
+        return Alarm(
+            kind="performance",
+            feature="loss",
+            stratum=None,
+            statistic=STATISTICS["performance"],
+            p=labelled.p,
+            level=self._levels["performance"],
+            row=row,
+            began=began,
+            effect=None if interval is None else Effect("mean loss", *interval),
+            guarantee=self.promise,
+            assumptions=self.assumptions(),
+        )
+
+    def test(self, X: Any = None, scores: Any = None) -> DriftReport:
+        """Compare one batch with the reference by exact tests; what `update` has seen plays no part, nor changes.
+
+        The probability that a batch exchangeable with the reference raises any alarm is at most `alpha`, for this one
+        batch. The order of its rows does not matter, but where the reference was in the order of time they must be too.
+
+        Args:
+            X: rows, as in `update`.
+            scores: as in `update`.
+
+        Raises:
+            DriftError, SignatureError: as `update`, and for no rows.
+        """
+        answers = {} if scores is None else name_outputs(scores)
+        return findings.of_batch(self, self._columns(X, scores), answers)
+
+    def report(self) -> DriftReport:
+        """What is known of the stream so far."""
+        with self._lock:
+            return findings.of_stream(self)
+
+    @property
+    def promise(self) -> str:
+        """The guarantee in words."""
+        if self.guarantee == "ever":
+            return (
+                f"if rows are exchangeable with the reference, any alarm is ever raised with a probability of at most "
+                f"{self.alpha:g}, however often one looks"
+            )
+        return (
+            f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} rows with a "
+            f"probability of at most {self.alpha:g}"
+        )
+
+    def assumptions(self) -> tuple[str, ...]:
+        """What the guarantee rests on, and what was found of it."""
+        profile = self.profile
+        apart = max(feature.stride for feature in profile.features)
+        said = [
+            f"reference in the order of time: values up to {apart} rows apart are dependent, and only those further "
+            f"apart are used"
+            if apart > 1
+            else "reference in the order of time: no dependence between neighbouring rows was found"
+            if profile.ordered
+            else "reference in no known order: dependence between rows was not looked for (ordered=True does)"
+        ]
+        fewest = int(profile.counts.sum(axis=2).min())
+        if fewest < 5000:
+            said.append(f"reference of {fewest:,} rows where it is smallest: small changes take 5,000 to be noticed")
+        if profile.epsilon is not None:
+            said.append(f"counts are differentially private (epsilon {profile.epsilon:g}): only material changes show")
+        return tuple(said)
+
+    def state(self) -> bytes:
+        """Everything that changes, to go on from with `Detector.resume`, bit for bit; its size does not grow."""
+        with self._lock:
+            parts = [*self._streams, *([] if self.labelled is None else [self.labelled])]
+            arrays: dict[str, Array] = {}
+            plain = []
+            for i, part in enumerate(parts):
+                mine, rest = part.state()
+                arrays |= {f"{i} {name}": array for name, array in mine.items()}
+                plain.append(rest)
+            about = {
+                "schema": SCHEMA,
+                "profile": self.profile.digest,
+                "alpha": self.alpha,
+                "tolerance": self.tolerance,
+                "guarantee": self.guarantee,
+                "seed": self.seed,
+                "strangers": self.strangers,
+                "alarms": [asdict(alarm) for alarm in self._alarms[-KEPT:]],
+                "parts": plain,
+            }
+            for name, estimate in zip(("earlier", "lately"), self._estimates, strict=True):
+                if estimate is not None:
+                    arrays |= {f"{name} {field}": np.asarray(v) for field, v in vars(estimate).items()}
+        arrays["about"] = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
+        file = io.BytesIO()
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        return file.getvalue()
+
+    @staticmethod
+    def resume(profile: Profile, state: bytes) -> Detector:
+        """Go on from the `state()` of a Detector of the same profile. Raises DriftError for any other."""
+        about, arrays = _read_state(state)
+        if about["profile"] != profile.digest:
+            raise DriftError("this is the state of a Detector of another profile; the counts would not mean the same")
+        detector = Detector(profile, **{name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")})
+        detector.strangers = about["strangers"]
+        for alarm in about["alarms"]:
+            effect = None if alarm["effect"] is None else Effect(**alarm["effect"])
+            assumptions = tuple(alarm["assumptions"])
+            detector._alarms.append(Alarm(**alarm | {"effect": effect, "assumptions": assumptions}))
+        parts = [*detector._streams, *([] if detector.labelled is None else [detector.labelled])]
+        for i, (part, plain) in enumerate(zip(parts, about["parts"], strict=True)):
+            mine = f"{i} "
+            part.restore({n.removeprefix(mine): a for n, a in arrays.items() if n.startswith(mine)}, plain)
+        detector._estimates = [_read_estimate(arrays, name) for name in ("earlier", "lately")]
+        return detector
+
+    @staticmethod
+    def merge(profile: Profile, states: Sequence[bytes]) -> DriftReport:
+        """One report from the states of several workers' Detectors of the same profile.
+
+        Counts add up, and the evidence of "material" is averaged: an average of e-processes is one. "changed" and
+        "performance" need their rows in one sequence and have no value here; give each worker alpha / workers for
+        those, and read them there.
+
+        Raises:
+            DriftError: for no states, or those of different profiles or arguments.
+        """
+        if not states:
+            raise DriftError("there are no states to merge")
+        detectors = [Detector.resume(profile, state) for state in states]
+        first = detectors[0]
+        for other in detectors[1:]:
+            for name in ("alpha", "tolerance", "guarantee"):
+                if getattr(other, name) != getattr(first, name):
+                    raise DriftError(f"the states differ in {name}: {getattr(first, name)}, {getattr(other, name)}")
+        return findings.of_workers(detectors)
+
+
+def _read_state(state: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
+    try:
+        with np.load(io.BytesIO(state), allow_pickle=False) as file:
+            arrays = dict(file)
+        about = json.loads(arrays.pop("about").tobytes())
+        known = about["schema"] == SCHEMA
+    except Exception as error:
+        raise DriftError(f"this is no state of a Detector: {error}") from error
+    if not known:
+        raise DriftError(f"this is no state of {SCHEMA}; it was made by another version")
+    return about, arrays
+
+
+def _read_estimate(arrays: dict[str, Array], name: str) -> Estimate | None:
+    if f"{name} rows" not in arrays:
+        return None
+    found = {field: arrays[f"{name} {field}"] for field in Estimate.__dataclass_fields__}
+    return Estimate(**{field: array.item() if array.ndim == 0 else array for field, array in found.items()})
+
+
+def _cells_upto(coarse: bytes) -> Array:
+    """How many cells lie in the first 1, 2, ... 15 of the 16 groups."""
+    return np.cumsum(np.bincount(np.frombuffer(coarse, np.uint8), minlength=16))[:-1].astype(np.float64)

@@ -1,0 +1,108 @@
+"""D1, "changed": a conformal test martingale on cells, exact for a reference of any size.
+
+A row's p-value is its rank among the reference and all rows before it, with ties broken at random. If all of them are
+exchangeable, these p-values are independent and uniform, whatever the law of the rows and however small the reference.
+Bets against uniformity multiply their stake by a function of the p-value whose mean is one, so the money is a
+martingale. Bets look at earlier p-values only, never at counts.
+
+Sources: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World; Vovk, Testing randomness online
+(arXiv:1906.09256). The proof for this form is in docs/drift_guarantees.md.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.cells import ABSENT, CELLS
+
+BLOCK = 32  # rows of a micro-batch
+SLOTS = 64  # of a p-value
+PRODUCTS = 32  # rows of a matrix product at once: larger ones wake the threads of the BLAS, which go on spinning
+
+
+@cache
+def bets() -> tuple[Array, Array]:
+    """The logarithms of what each bet pays in each of the 64 slots of a p-value, (64, 110), and their weights (110,).
+
+    Thirty follow polynomials (location, scale, skewness, each way), eighty the sixteen groups of four slots.
+    """
+    x = (np.arange(SLOTS) + 0.5) / SLOTS
+    shapes = (2 * x - 1, 6 * x * x - 6 * x + 1, 20 * x**3 - 30 * x * x + 12 * x - 1)
+    pays = []
+    for shape in shapes:
+        centred = shape - shape.mean()
+        for tilt in (centred, -centred):
+            pays += [1 + fraction * tilt / -tilt.min() for fraction in (0.6, 0.3, 0.15, 0.075, 0.0375)]
+    for group in range(16):
+        inside = np.arange(SLOTS) // 4 == group
+        pays += [np.where(inside, rate, (1 - rate / 16) / (1 - 1 / 16)) for rate in (1.15, 1.5, 3, 0.7, 0.3)]
+    table = np.array(pays).T
+    return np.log(table / table.mean(axis=0)), np.array([1 / 60] * 30 + [1 / 160] * 80)
+
+
+def advance(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
+    """Rank rows among the reference and the rows before them; `counts` takes them in.
+
+    Args:
+        counts: int64 (d, 67), the reference and what came so far; changed in place.
+        cells: uint8 (blocks, 32, d), in order of arrival; 255 where a row has no value to be counted.
+        draws: uniform random numbers of the same shape.
+
+    Returns:
+        How many p-values fell into each of the 64 slots, float64 (blocks, d, 64), and how many values each block
+        added to each cell, int64 (blocks, d, 67).
+    """
+    blocks, rows, d = cells.shape
+    values = np.ascontiguousarray(cells.transpose(0, 2, 1))  # (blocks, d, rows)
+    present = values != ABSENT
+    at = np.where(present, values, CELLS) + _starts(blocks, d, CELLS + 1)
+    added = _tally(at, blocks, d, CELLS + 1)
+    after = np.cumsum(added, axis=0)
+    after += counts
+    equal = np.zeros((blocks, d, CELLS + 1), np.int64)
+    np.subtract(after, added, out=equal[:, :, :CELLS])
+    upto = np.cumsum(equal, axis=2)
+    less = (upto - equal).ravel()[at] + _earlier(values, np.less)
+    ties = equal.ravel()[at] + _earlier(values, np.equal) + 1
+    seen = np.cumsum(present, axis=2) - present
+    p = (less + draws.transpose(0, 2, 1) * ties) / (upto[:, :, -1:] + seen + 1)
+    slot = np.where(present, np.minimum((p * SLOTS).astype(np.int64), SLOTS - 1), SLOTS)
+    counts[:] = after[-1]
+    return _tally(slot + _starts(blocks, d, SLOTS + 1), blocks, d, SLOTS + 1).astype(np.float64), added
+
+
+def tally(cells: Array) -> Array:
+    """How many values each block has in each cell: uint8 (blocks, 32, d) to int64 (blocks, d, 67)."""
+    blocks, _, d = cells.shape
+    values = cells.transpose(0, 2, 1)
+    return _tally(np.where(values != ABSENT, values, CELLS) + _starts(blocks, d, CELLS + 1), blocks, d, CELLS + 1)
+
+
+def _starts(blocks: int, d: int, width: int) -> Array:
+    return np.arange(0, blocks * d * width, width).reshape(blocks, d, 1)
+
+
+def _tally(at: Array, blocks: int, d: int, width: int) -> Array:
+    """Counts (blocks, d, width - 1) of positions in rows of that width, whose last place is for absent values."""
+    return np.bincount(at.ravel(), minlength=blocks * d * width).reshape(blocks, d, width)[:, :, :-1]
+
+
+def _earlier(values: Array, compare: np.ufunc) -> Array:
+    """For each value of a block, how many before it compare so with it, (blocks, d, rows)."""
+    rows = values.shape[2]
+    pairs = compare(values[:, :, :, None], values[:, :, None, :])  # the earlier one, the later one
+    pairs &= np.tri(rows, rows, -1, bool).T
+    return np.add.reduce(pairs.view(np.uint8), axis=2)
+
+
+def increments(slots: Array) -> Array:
+    """The logarithm of what each bet made of each block: (blocks, d, 64) slots to (blocks, d, 110)."""
+    table, weights = bets()
+    flat = slots.reshape(-1, SLOTS)
+    out = np.empty((len(flat), len(weights)))
+    for start in range(0, len(flat), PRODUCTS):
+        np.matmul(flat[start : start + PRODUCTS], table, out=out[start : start + PRODUCTS])
+    return out.reshape(*slots.shape[:2], -1)

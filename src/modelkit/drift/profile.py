@@ -1,0 +1,539 @@
+"""The past in a few kilobytes: cells from training rows, counts from held-out ones, and no row of either."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.cells import (
+    CELLS,
+    Feature,
+    as_numbers,
+    as_texts,
+    fit_feature,
+    kind_of,
+    read_columns,
+    replaced,
+)
+from modelkit.drift.dependence import rows_apart
+from modelkit.drift.labelfree import Calibration
+from modelkit.drift.outputs import (
+    Baseline,
+    check_losses,
+    classes_of,
+    error_scale,
+    losses_of,
+    name_outputs,
+    output_columns,
+    predicted_of,
+    scores_of,
+    watched_outputs,
+)
+from modelkit.drift.privacy import noisy
+from modelkit.drift.vectors import Basis, fit_basis
+from modelkit.errors import DriftError
+from modelkit.model import PLAIN, Model
+from modelkit.signature import Signature
+
+NAME = "profile"  # of the attachment
+MEDIA_TYPE = "application/x-npz"
+SCHEMA = "modelkit.profile/1"
+FEWEST = 50  # rows on either side
+MOST_STRATA = 64
+
+Columns = dict[str, Array]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What rows were like: for each feature its cells, and how many held-out rows fell into each.
+
+    `counts` is int64 (strata, features, 67); there is one stratum, "", where none were asked for. `bases` belong to
+    the embeddings among the columns. `rows` and `train_rows` are how many rows the counts and the cells are from.
+    `ordered` says that the reference was given in the order of time, so that dependence between rows was looked for;
+    `duplicates` is how many rows of the reference equal an earlier one; `epsilon` is that of differential privacy;
+    `baseline` has the losses of the reference and `calibration` what they say of probabilities. Make one with
+    `Profile.fit`.
+    """
+
+    features: tuple[Feature, ...]
+    counts: Array
+    strata: tuple[str, ...]
+    stratum: str | None
+    bases: dict[str, Basis]
+    rows: int
+    train_rows: int
+    ordered: bool
+    duplicates: int = 0
+    epsilon: float | None = None
+    baseline: Baseline | None = None
+    calibration: Calibration | None = None
+
+    @staticmethod
+    def fit(  # noqa: PLR0913 - all but one by keyword
+        X: Any,
+        *,
+        reference: Any = None,
+        model: Model | None = None,
+        scores: Any = None,
+        labels: Any = None,
+        losses: Any = None,
+        ordered: bool = False,
+        stratum: str | None = None,
+        text: Sequence[str] = (),
+        importance: Mapping[str, float] | None = None,
+        epsilon: float | None = None,
+        seed: int = 0,
+    ) -> Profile:
+        """Describe training rows and held-out rows.
+
+        The cells come from X and the counts from `reference`. The two must not share rows: the false-alarm rate of a
+        Detector rests on it.
+
+        Args:
+            X: training rows (n, width): an array, a dict of columns, a pandas or polars frame, an Arrow table or
+                records. A column of a dict may be (n, d): an embedding.
+            reference: held-out rows of the same columns, 5,000 or more where possible. Without it half of X is held
+                out: the second half where rows are `ordered`, a random half elsewhere.
+            model: a Model; what it answers to both is described too, and its signature names the columns.
+            scores: instead of a model, what it answered to `reference`: predictions or labels (n,), probabilities
+                (n, classes), embeddings (n, d), or a dict of outputs by name, as `Model.run` gives it. A fifth of
+                them makes their cells, the others are counted.
+            labels: the true labels of `reference`, (n,). With the model's answers they give the loss that later
+                losses are compared with, and calibrate label-free estimation.
+            losses: instead of labels, the losses themselves, (n,), from 0 to 1.
+            ordered: whether `reference` is in the order of time. Dependence between neighbouring rows is then
+                estimated, and rows are taken so far apart that they may pass as independent.
+            stratum: a column whose values are each compared with themselves: an hour, a weekday, a tenant. At most 64.
+            text: columns of strings of which the length counts, and not the words.
+            importance: how much of alpha a column or an output gets, relative to others; 1 where it is not named.
+            epsilon: for differential privacy of the counts: noise is added to them, for all features together within
+                this budget. The cells are not private.
+            seed: of the random half, and of the centroids of embeddings.
+
+        Raises:
+            DriftError: for columns that differ, fewer than 50 rows on a side, or arguments that do not go together.
+            SignatureError: for rows that cannot be read.
+        """
+        labelled = labels is not None or losses is not None
+        _check_arguments(reference, model, scores, epsilon, labelled=labelled)
+        train, held, answers = _read(X, reference, model, ordered=ordered, seed=seed)
+        _check_columns(train, held, stratum)
+        weights = _Weights(importance or {})
+        made: list[Feature] = []
+        bases: dict[str, Basis] = {}
+        kinds = {name: "text" for name in text}
+        _fit(train, kinds, weights, seed, made, bases, without=stratum)
+        everywhere = np.arange(_length(held))
+        observed = {f.name: everywhere for f in made}
+        columns = expand(held, bases)
+        served: dict[str, Array] = {}
+        if answers is not None:
+            _fit(output_columns(answers[0]), {}, weights, seed, made, bases, output=True)
+            served = answers[1]
+            columns |= expand(output_columns(served), bases)
+        elif scores is not None:
+            served = name_outputs(scores)
+            _check_length(served, _length(held), "scores")
+            mine, others = _fifth(_length(held), ordered=ordered)
+            of_outputs = output_columns(served)
+            before = len(made)
+            _fit({n: c[mine] for n, c in of_outputs.items()}, {}, weights, seed, made, bases, output=True)
+            observed |= {f.name: others for f in made[before:]}
+            columns |= expand({n: c[others] for n, c in of_outputs.items()}, bases)
+        _check_names(made, kinds, importance or {})
+        strata, member = _strata(held, stratum)
+        features, counts = _count(made, columns, {n: member[at] for n, at in observed.items()}, len(strata), ordered)
+        rows = _length(held)
+        profile = Profile(weights.shared(features), counts, strata, stratum, bases, rows, _length(train), ordered)
+        if epsilon is not None:
+            counts = noisy(counts, epsilon)
+            return replace(profile, counts=counts, rows=int(counts[:, 0].sum()), epsilon=epsilon)
+        profile = replace(profile, duplicates=duplicates(features, columns))
+        if not labelled:
+            return profile
+        baseline, calibration = _labelled(served, labels, losses, model, rows, seed)
+        return replace(profile, baseline=baseline, calibration=calibration)
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the profile's bytes, in hex."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def merge(self, other: Profile) -> Profile:
+        """The profile of both references together, for one fitted with the same X and another reference.
+
+        Raises DriftError where cells, strata or strides differ, for then the counts are not of the same things.
+        """
+        for what in ("features", "strata", "stratum", "epsilon", "ordered"):
+            if getattr(self, what) != getattr(other, what):
+                raise DriftError(f"the profiles differ in their {what}; fit both with the same X, seed and arguments")
+        if self._base() != other._base() or (self.baseline is None) != (other.baseline is None):
+            raise DriftError("the profiles differ in their embeddings or labels; fit both with the same X and seed")
+        baseline = None if self.baseline is None else self.baseline.joined(other.baseline)
+        if self.calibration is not None or other.calibration is not None:
+            raise DriftError("calibrations do not merge: fit the profile once on all labelled rows, or pass losses=")
+        sums = {name: getattr(self, name) + getattr(other, name) for name in ("counts", "rows", "duplicates")}
+        return replace(self, baseline=baseline, **sums)
+
+    def _base(self) -> list[tuple[str, bytes]]:
+        return [(n, b.centroids.tobytes() + b.components.tobytes() + b.mean.tobytes()) for n, b in self.bases.items()]
+
+    def columns(self, X: Any) -> dict[str, Array]:
+        """The columns of the caller's rows that this profile knows, by name; embeddings as numbers.
+
+        Raises DriftError where one is missing, with the nearest name.
+        """
+        found = read_columns(X)
+        wanted = self.sources()
+        absent = [name for name in wanted if name not in found]
+        if absent:
+            raise DriftError(_absent(absent, list(found)), feature=absent[0])
+        return expand({name: found[name] for name in wanted}, self.bases)
+
+    def sources(self) -> list[str]:
+        """The columns that rows must have: those of the inputs, and the one that tells strata."""
+        names = dict.fromkeys(source_of(f.name, self.bases) for f in self.features if not f.output)
+        return [*names] if self.stratum is None else [*names, self.stratum]
+
+    def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
+        """Name, media type and bytes, as a package keeps them.
+
+        Raises DriftError where a column is not one of `signature`, or one of those is not here.
+        """
+        if signature is not None:
+            known = [c.name for spec in signature.inputs for c in spec.columns] or [s.name for s in signature.inputs]
+            odd = sorted(set(self.sources()) ^ set(known))
+            if odd:
+                raise DriftError(
+                    f"the profile and the model's signature differ in the columns {odd}; the model has {known}: fit "
+                    f"the profile on the columns the model takes",
+                    columns=odd,
+                )
+        return NAME, MEDIA_TYPE, self.to_bytes()
+
+    def to_bytes(self) -> bytes:
+        """The profile as an npz of plain arrays; equal profiles give equal bytes."""
+        about = {
+            "schema": SCHEMA,
+            "features": [
+                asdict_of(f) | {"coarse": None, "edges": len(f.edges)} for f in self.features
+            ],
+            "strata": self.strata,
+            "stratum": self.stratum,
+            "bases": {name: basis.scale for name, basis in self.bases.items()},
+            "rows": self.rows,
+            "train_rows": self.train_rows,
+            "ordered": self.ordered,
+            "duplicates": self.duplicates,
+            "epsilon": self.epsilon,
+            "baseline": None if self.baseline is None else asdict(self.baseline),
+            "classes": None if self.calibration is None else self.calibration.classes,
+        }
+        arrays: dict[str, Array] = {
+            "about": np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8),
+            "edges": np.array([edge for f in self.features for edge in f.edges], np.float64),
+            "coarse": np.frombuffer(b"".join(f.coarse for f in self.features), np.uint8),
+            "counts": _narrow(self.counts),
+        }
+        for i, basis in enumerate(self.bases.values()):
+            arrays |= {f"mean{i}": basis.mean, f"axes{i}": basis.components, f"centroids{i}": basis.centroids}
+        if self.calibration is not None:
+            arrays |= self.calibration.arrays()
+        file = io.BytesIO()
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        return file.getvalue()
+
+    @staticmethod
+    def from_bytes(data: bytes | memoryview) -> Profile:
+        """The inverse of `to_bytes`. Raises DriftError for anything else."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                arrays = dict(file)
+            about = json.loads(arrays["about"].tobytes())
+            if about.pop("schema") != SCHEMA:
+                raise DriftError(f"this is no profile of {SCHEMA}; it was made by another version")
+            return _decode(about, arrays)
+        except DriftError:
+            raise
+        except Exception as error:
+            raise DriftError(f"this is no profile: {error}") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Profile.from_bytes, (self.to_bytes(),)
+
+    def __repr__(self) -> str:
+        names = ", ".join(f.name for f in self.features[:4]) + (", ..." if len(self.features) > 4 else "")
+        strata = f", {len(self.strata)} strata by {self.stratum}" if self.stratum is not None else ""
+        return f"<Profile of {len(self.features)} features ({names}) from {self.rows:,} rows{strata}>"
+
+
+def asdict_of(feature: Feature) -> dict[str, Any]:
+    """A feature as plain values."""
+    return {
+        "name": feature.name,
+        "kind": feature.kind,
+        "edges": feature.edges,
+        "categories": feature.categories,
+        "known": feature.known,
+        "open": feature.open,
+        "stride": feature.stride,
+        "weight": feature.weight,
+        "output": feature.output,
+        "coarse": feature.coarse,
+    }
+
+
+def _narrow(counts: Array) -> Array:
+    return counts.astype(np.uint32) if counts.max(initial=0) < 1 << 32 else counts
+
+
+def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> Profile:
+    coarse, edges, at = arrays["coarse"].reshape(-1, CELLS), arrays["edges"].tolist(), 0
+    features = []
+    for plain, groups in zip(about["features"], coarse, strict=True):
+        mine = edges[at : at + plain["edges"]]
+        at += plain["edges"]
+        lists = {name: tuple(plain[name]) for name in ("categories", "known")}
+        features.append(Feature(**plain | lists | {"edges": tuple(mine), "coarse": groups.tobytes()}))
+    bases = {
+        name: Basis(arrays[f"mean{i}"], arrays[f"axes{i}"], arrays[f"centroids{i}"], scale)
+        for i, (name, scale) in enumerate(about["bases"].items())
+    }
+    baseline = None if about["baseline"] is None else Baseline(**about["baseline"])
+    counts = arrays["counts"].astype(np.int64)
+    if counts.shape != (len(about["strata"]), len(features), CELLS):
+        raise DriftError(f"this is no profile: counts have the shape {counts.shape}")
+    return Profile(
+        features=tuple(features),
+        counts=counts,
+        strata=tuple(about["strata"]),
+        bases=bases,
+        baseline=baseline,
+        calibration=None if about["classes"] is None else Calibration.read(about["classes"], arrays),
+        **{name: about[name] for name in ("stratum", "rows", "train_rows", "ordered", "duplicates", "epsilon")},
+    )
+
+
+# Reading the rows.
+
+
+def _check_arguments(reference: Any, model: Any, scores: Any, epsilon: float | None, *, labelled: bool) -> None:
+    if reference is None and (scores is not None or labelled):
+        raise DriftError("scores, labels and losses are those of the reference rows: pass reference= as well")
+    if model is not None and scores is not None:
+        raise DriftError("pass the model or its scores, not both")
+    if epsilon is not None and (labelled or not epsilon > 0):
+        raise DriftError("epsilon is positive, and labels and losses cannot be kept private: leave one of them out")
+
+
+def _read(
+    X: Any, reference: Any, model: Model | None, *, ordered: bool, seed: int
+) -> tuple[Columns, Columns, tuple[Columns, Columns] | None]:
+    """Columns of both sides, and what the model answers to both."""
+    if model is None:
+        train = read_columns(X)
+        if reference is not None:
+            return train, read_columns(reference), None
+        first, second = _halves(_length(train), ordered=ordered, seed=seed)
+        return {n: c[first] for n, c in train.items()}, {n: c[second] for n, c in train.items()}, None
+    signature = model.signature
+    feeds = signature.coerce(X)
+    if reference is not None:
+        both = (feeds, signature.coerce(reference))
+    else:
+        first, second = _halves(len(next(iter(feeds.values()))), ordered=ordered, seed=seed)
+        both = ({n: a[first] for n, a in feeds.items()}, {n: a[second] for n, a in feeds.items()})
+    wanted = watched_outputs(signature)
+    answers = tuple(model._run(side, wanted, PLAIN) for side in both)
+    return signature.columns(both[0]), signature.columns(both[1]), (answers[0], answers[1])
+
+
+def _halves(n: int, *, ordered: bool, seed: int) -> tuple[Array, Array]:
+    order = np.arange(n) if ordered else np.random.default_rng(seed).permutation(n)
+    return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+
+
+def _fifth(n: int, *, ordered: bool) -> tuple[Array, Array]:
+    """Rows for the cells of scores, and the others for their counts."""
+    rows = np.arange(n)
+    mine = rows < n // 5 if ordered else rows % 5 == 0
+    return rows[mine], rows[~mine]
+
+
+def _length(columns: Columns) -> int:
+    return len(next(iter(columns.values()))) if columns else 0
+
+
+def _check_length(columns: Mapping[str, Array], rows: int, what: str) -> None:
+    odd = {name: len(column) for name, column in columns.items() if len(column) != rows}
+    if odd:
+        raise DriftError(f"{what} must have one entry for each of the {rows} reference rows; got {odd}")
+
+
+def _check_columns(train: Columns, held: Columns, stratum: str | None) -> None:
+    if not train:
+        raise DriftError("the rows have no columns")
+    absent = sorted(set(train) - set(held))
+    more = sorted(set(held) - set(train))
+    if absent or more:
+        raise DriftError(f"the reference lacks the columns {absent} and has others, {more}")
+    if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
+        raise DriftError(f"there is no column {stratum!r} to tell strata by; there are {list(train)}")
+    for what, side in (("X", train), ("reference", held)):
+        if _length(side) < FEWEST:
+            raise DriftError(f"{what} has {_length(side)} rows; a profile needs {FEWEST}, and 5,000 to notice much")
+
+
+def _check_names(made: list[Feature], *asked: Mapping[str, Any]) -> None:
+    names = [feature.name for feature in made]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DriftError(f"columns and outputs share the names {twice}; rename the columns")
+    unknown = sorted({name for names_of in asked for name in names_of} - {*names, *(n.split(": ")[0] for n in names)})
+    if unknown:
+        raise DriftError(f"text or importance names {unknown}, which is no feature; there are {names}")
+
+
+def _absent(absent: list[str], found: list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = {name: get_close_matches(name, found, 1) for name in absent}
+    hints = [f"{name!r}" + (f" (is it {close[0]!r}?)" if close else "") for name, close in near.items()]
+    return f"the rows lack the columns {', '.join(hints)}; there are {found}"
+
+
+def source_of(name: str, bases: Mapping[str, Basis]) -> str:
+    """The column that a feature is made from."""
+    head = name.rpartition(": ")[0]
+    return head if head in bases else name
+
+
+def expand(columns: Columns, bases: Mapping[str, Basis]) -> Columns:
+    """Columns (n,) with each embedding as its numbers."""
+    out: Columns = {}
+    for name, column in columns.items():
+        if name in bases:
+            out |= bases[name].numbers(column, name)
+        elif column.ndim == 1:
+            out[name] = column
+        else:
+            raise DriftError(f"column {name!r} has shape {column.shape}; the profile has it as (n,)", feature=name)
+    return out
+
+
+# Fitting.
+
+
+class _Weights:
+    """How alpha is shared: by column, evenly among the numbers that an embedding is made of."""
+
+    def __init__(self, importance: Mapping[str, float]) -> None:
+        odd = {name: weight for name, weight in importance.items() if not 0 <= weight < float("inf")}
+        if odd:
+            raise DriftError(f"an importance is a number from 0; got {odd}")
+        self._importance = importance
+
+    def of(self, name: str, parts: int = 1) -> float:
+        return float(self._importance.get(name, 1.0)) / parts
+
+    @staticmethod
+    def shared(features: Sequence[Feature]) -> tuple[Feature, ...]:
+        total = sum(feature.weight for feature in features)
+        if not total > 0:
+            raise DriftError("no feature has an importance above zero")
+        return tuple(replaced(feature, weight=feature.weight / total) for feature in features)
+
+
+def _fit(  # noqa: PLR0913 - one pass over columns, with what it adds to
+    columns: Columns,
+    kinds: Mapping[str, str],
+    weights: _Weights,
+    seed: int,
+    made: list[Feature],
+    bases: dict[str, Basis],
+    *,
+    without: str | None = None,
+    output: bool = False,
+) -> None:
+    for name, column in columns.items():
+        if name == without:
+            continue
+        if column.ndim == 2:
+            bases[name] = fit_basis(column, name, seed)
+            parts = bases[name].numbers(column, name)
+            weight = weights.of(name, len(parts))
+            made += [fit_feature(part, "number", v, output=output, weight=weight) for part, v in parts.items()]
+        else:
+            kind: Any = kinds.get(name) or kind_of(name, column)
+            made.append(fit_feature(name, kind, column, output=output, weight=weights.of(name)))
+
+
+def _strata(held: Columns, stratum: str | None) -> tuple[tuple[str, ...], Array]:
+    """The strata, and for each reference row which it belongs to."""
+    if stratum is None:
+        return ("",), np.zeros(_length(held), np.int64)
+    names = [str(name) for name in as_texts(held[stratum], stratum)]
+    known = sorted(set(names))
+    if len(known) > MOST_STRATA:
+        raise DriftError(f"column {stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are kept apart")
+    at = {name: i for i, name in enumerate(known)}
+    return tuple(known), np.array([at[name] for name in names], np.int64)
+
+
+def _count(
+    made: list[Feature], columns: Columns, member: Mapping[str, Array], strata: int, ordered: bool
+) -> tuple[list[Feature], Array]:
+    """Features with their strides, and the counts (strata, features, 67) of rows that far apart."""
+    counts = np.zeros((strata, len(made), CELLS), np.int64)
+    features = []
+    for j, feature in enumerate(made):
+        cells = feature.cells(columns[feature.name])
+        groups = [cells[member[feature.name] == s] for s in range(strata)]
+        stride = max(rows_apart(group) for group in groups) if ordered else 1
+        for s, group in enumerate(groups):
+            counts[s, j] = np.bincount(group[::stride], minlength=CELLS)
+        features.append(replaced(feature, stride=stride))
+    return features, counts
+
+
+def _labelled(
+    served: Columns, labels: Any, losses: Any, model: Model | None, rows: int, seed: int
+) -> tuple[Baseline, Calibration | None]:
+    """The losses of the reference, and what its labels say of the probabilities."""
+    if losses is not None:
+        found, scale = check_losses(losses), 1.0
+    else:
+        classes = classes_of(served, labels, None if model is None else model.signature.classes)
+        predicted = predicted_of(served, classes)
+        scale = error_scale(labels, predicted)
+        found = losses_of(labels, predicted, scale)
+    if len(found) != rows:
+        raise DriftError(f"there are {rows} reference rows and {len(found)} labels or losses")
+    if losses is not None or classes is None:
+        return Baseline.of(found, scale), None
+    numbers = {str(name): i for i, name in enumerate(classes)}
+    truth = np.array([numbers[str(label)] for label in np.asarray(labels).tolist()], np.int64)
+    shares = scores_of(served["probabilities"])
+    return Baseline.of(found, scale), Calibration.fit(tuple(numbers), shares, truth, np.random.default_rng(seed))
+
+
+def duplicates(features: Sequence[Feature], columns: Columns) -> int:
+    """How many rows equal an earlier one in every column that is looked at, (n,) each."""
+    inputs = [feature for feature in features if not feature.output]
+    total = np.zeros(len(columns[inputs[0].name]) if inputs else 0, np.uint64)
+    for j, feature in enumerate(inputs):
+        values = columns[feature.name]
+        plain = feature.cells(values) if feature.kind == "category" else as_numbers(values, feature.kind, feature.name)
+        bits = plain.view(f"u{plain.itemsize}").astype(np.uint64) + np.uint64(2 * j + 1)
+        bits = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
+        total = (total ^ bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+    return len(total) - len(np.unique(total))
