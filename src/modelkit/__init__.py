@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from modelkit.batching.batcher import Batcher as Batcher
     from modelkit.device import Device as Device
     from modelkit.device import Placement as Placement
+    from modelkit.drift.detector import Detector as Detector
+    from modelkit.drift.monitor import Monitor as Monitor
+    from modelkit.drift.profile import Profile as Profile
+    from modelkit.drift.report import DriftReport as DriftReport
+    from modelkit.drift.values import Alarm as Alarm
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
     from modelkit.manifest import Manifest as Manifest
@@ -27,16 +32,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Alarm": "modelkit.drift.values",
     "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.model",
     "Column": "modelkit.spec",
+    "Detector": "modelkit.drift.detector",
     "Device": "modelkit.device",
+    "DriftReport": "modelkit.drift.report",
     "Explainer": "modelkit.explain.explainer",
     "Explanation": "modelkit.explain.explanation",
     "FunctionModel": "modelkit.model",
     "Manifest": "modelkit.manifest",
     "Model": "modelkit.model",
+    "Monitor": "modelkit.drift.monitor",
     "Placement": "modelkit.device",
+    "Profile": "modelkit.drift.profile",
     "Signature": "modelkit.signature",
     "TensorSpec": "modelkit.spec",
     "devices": "modelkit.runtimes.onnx",

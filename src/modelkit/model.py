@@ -170,6 +170,12 @@ class Model(ABC):
         return self if self.inner is None else self.inner.base
 
     @property
+    def unobserved(self) -> Model:
+        """What answers the same without showing a Monitor what it serves; the model itself where there is none."""
+        inner = self.inner
+        return self if inner is None or inner.unobserved is inner else inner.unobserved
+
+    @property
     def placement(self) -> Placement | None:
         """Where the model really runs; None where that is up to a function of yours."""
         return None if self.inner is None else self.inner.placement

@@ -435,6 +435,11 @@ def _check_batchable(model: Model) -> None:
             f"only tensors that all lead with one named dimension can be batched, and this model's do not: {signature}",
             model=model,
         )
+    if model.unobserved is not model:
+        raise BatchError(
+            "a Monitor inside a Batcher would see padding and retries; put it outside: Monitor(Batcher(model))",
+            model=model,
+        )
     if not model.batchable:
         manifest = model.manifest
         shown = "nothing says that they do not" if manifest is None else f"its package says: {manifest.parity}"

@@ -18,7 +18,7 @@ from typing import Any, Literal, final
 import numpy as np
 
 from modelkit import frames
-from modelkit.cast import MISSING, Array, is_missing
+from modelkit.cast import F4, MISSING, Array, is_missing
 from modelkit.errors import DriftError
 
 Kind = Literal["number", "flag", "time", "text", "category"]
@@ -72,8 +72,9 @@ class Feature:
         """The cell of each value, uint8 (n,). Raises DriftError for values of another kind."""
         if self.kind == "category":
             return self._categories(values)
-        # Sorted after all edges but its own: NaN falls behind +inf. One search does for every case.
-        return self._grid.searchsorted(as_numbers(values, self.kind, self.name)).astype(np.uint8)
+        # One search does for every case: NaN sorts behind +inf, which is an edge like -inf and the largest float.
+        plain = self.kind == "number" and values.dtype is F4 and type(values) is np.ndarray
+        return self._grid.searchsorted(values if plain else as_numbers(values, self.kind, self.name)).astype(np.uint8)
 
     def count(self, values: Array) -> Array:
         """How many values fall into each cell, int64 (67,); of many values faster than counting `cells`."""

@@ -36,7 +36,7 @@ LATELY = 1024  # rows after which a new label-free estimate begins
 HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
 SHARES = {"changed": 2, "material": 1, "performance": 1}  # of alpha, among those that are looked for
 FOR_THE_BAND = 1 / 3  # of the alpha of "material": for the error of the reference
-ROWS = 4096  # taken at once, so that memory stays bounded
+ROWS = 2048  # ranked at once, so that memory stays bounded
 
 
 @final
@@ -158,10 +158,9 @@ class Detector:
         """
         cells, strata = self.encode(self._columns(X, scores))
         answers = {} if scores is None else name_outputs(scores)
-        estimate = self.estimate(answers)
-        with self._lock:
-            self.add(estimate)
-            return self.push(cells, strata)
+        self.add(self.estimate(answers))
+        self.count(cells, strata)
+        return self.push(cells, strata)
 
     def _columns(self, X: Any, scores: Any) -> dict[str, Array]:
         """Columns by feature name, (n,) each."""
@@ -192,10 +191,11 @@ class Detector:
         """Take rows into the label-free estimate."""
         if estimate is None:
             return
-        earlier, lately = self._estimates
-        if lately is not None and lately.rows >= LATELY:
-            earlier, lately = lately, None
-        self._estimates = [earlier, estimate if lately is None else lately + estimate]
+        with self._lock:
+            earlier, lately = self._estimates
+            if lately is not None and lately.rows >= LATELY:
+                earlier, lately = lately, None
+            self._estimates = [earlier, estimate if lately is None else lately + estimate]
 
     def estimated(self) -> Estimate | None:
         """The label-free estimate of the last 1,024 rows and up to as many before."""
@@ -226,19 +226,37 @@ class Detector:
         return cells, np.array([self._strata.get(str(value), -1) for value in found], np.int64)
 
     def push(self, cells: Array, strata: Array | None) -> list[Alarm]:
-        """Take encoded rows; the caller holds no other thread's rows back."""
+        """Take encoded rows, in their order; returns the new alarms."""
         new: list[Alarm] = []
         for start in range(0, len(cells), ROWS):
-            part = cells[start : start + ROWS]
-            member = None if strata is None else strata[start : start + ROWS]
-            for s, stream in enumerate(self._streams):
-                mine = part if member is None else part[member == s]
-                if len(mine):
-                    new += [self._alarm(s, crossing) for crossing in stream.push(mine)]
-            if member is not None:
-                self.strangers += int((member < 0).sum())
-        self._alarms += new
+            self.rank(cells[start : start + ROWS], None if strata is None else strata[start : start + ROWS])
+            new += self.settle()
         return new
+
+    def rank(self, cells: Array, strata: Array | None) -> None:
+        """The first half of `push`, for a few rows."""
+        with self._lock:
+            for s, stream in enumerate(self._streams):
+                stream.rank(cells if strata is None else cells[strata == s])
+            if strata is not None:
+                self.strangers += int((strata < 0).sum())
+
+    def settle(self) -> list[Alarm]:
+        """The second half; returns the new alarms."""
+        with self._lock:
+            new = [self._alarm(s, crossing) for s, stream in enumerate(self._streams) for crossing in stream.settle()]
+            self._alarms += new
+        return new
+
+    def count(self, cells: Array, strata: Array | None) -> None:
+        """Count encoded rows that are not looked at further, or not yet."""
+        with self._lock:
+            for s, stream in enumerate(self._streams):
+                stream.count(cells if strata is None else cells[strata == s])
+
+    def after_fork(self) -> None:
+        """In the child of a fork: another thread may have held the lock."""
+        self._lock = threading.RLock()
 
     def _alarm(self, s: int, crossing: Crossing) -> Alarm:
         profile, stream, j = self.profile, self._streams[s], crossing.feature

@@ -20,6 +20,7 @@ from modelkit.drift.cells import ABSENT, CELLS
 
 BLOCK = 32  # rows of a micro-batch
 SLOTS = 64  # of a p-value
+WIDE = CELLS + 1  # with a place for absent values
 PRODUCTS = 32  # rows of a matrix product at once: larger ones wake the threads of the BLAS, which go on spinning
 
 
@@ -56,46 +57,56 @@ def advance(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
         added to each cell, int64 (blocks, d, 67).
     """
     blocks, rows, d = cells.shape
-    values = np.ascontiguousarray(cells.transpose(0, 2, 1))  # (blocks, d, rows)
+    lanes = blocks * d
+    values = cells.transpose(1, 0, 2).reshape(rows, lanes)
     present = values != ABSENT
-    at = np.where(present, values, CELLS) + _starts(blocks, d, CELLS + 1)
-    added = _tally(at, blocks, d, CELLS + 1)
+    at = np.where(present, values, CELLS) + np.arange(0, lanes * WIDE, WIDE)
+    added = _tally(at, lanes, WIDE).reshape(blocks, d, CELLS)
     after = np.cumsum(added, axis=0)
     after += counts
-    equal = np.zeros((blocks, d, CELLS + 1), np.int64)
+    equal = np.zeros((blocks, d, WIDE), np.int64)
     np.subtract(after, added, out=equal[:, :, :CELLS])
     upto = np.cumsum(equal, axis=2)
-    less = (upto - equal).ravel()[at] + _earlier(values, np.less)
-    ties = equal.ravel()[at] + _earlier(values, np.equal) + 1
-    seen = np.cumsum(present, axis=2) - present
-    p = (less + draws.transpose(0, 2, 1) * ties) / (upto[:, :, -1:] + seen + 1)
+    total = upto[:, :, -1].ravel() + np.cumsum(present, axis=0) - present
+    less, ties = (upto - equal).ravel().take(at), equal.ravel().take(at)
+    of_block = _earlier(values)
+    less[1:] += of_block[0]
+    ties[1:] += of_block[1]
+    p = (less + draws.transpose(1, 0, 2).reshape(rows, lanes) * (ties + 1)) / (total + 1)
     slot = np.where(present, np.minimum((p * SLOTS).astype(np.int64), SLOTS - 1), SLOTS)
+    slots = _tally(slot + np.arange(0, lanes * (SLOTS + 1), SLOTS + 1), lanes, SLOTS + 1)
     counts[:] = after[-1]
-    return _tally(slot + _starts(blocks, d, SLOTS + 1), blocks, d, SLOTS + 1).astype(np.float64), added
+    return slots.reshape(blocks, d, SLOTS).astype(np.float64), added
 
 
 def tally(cells: Array) -> Array:
-    """How many values each block has in each cell: uint8 (blocks, 32, d) to int64 (blocks, d, 67)."""
-    blocks, _, d = cells.shape
-    values = cells.transpose(0, 2, 1)
-    return _tally(np.where(values != ABSENT, values, CELLS) + _starts(blocks, d, CELLS + 1), blocks, d, CELLS + 1)
+    """How many values of each feature are in each cell: uint8 (n, d) to int64 (d, 67)."""
+    at = np.where(cells != ABSENT, cells, CELLS) + np.arange(0, cells.shape[1] * WIDE, WIDE)
+    return _tally(at, cells.shape[1], WIDE)
 
 
-def _starts(blocks: int, d: int, width: int) -> Array:
-    return np.arange(0, blocks * d * width, width).reshape(blocks, d, 1)
+def _tally(at: Array, lanes: int, width: int) -> Array:
+    """Counts (lanes, width - 1) of positions in lanes of that width, whose last place is for absent values."""
+    return np.bincount(at.ravel(), minlength=lanes * width).reshape(lanes, width)[:, :-1]
 
 
-def _tally(at: Array, blocks: int, d: int, width: int) -> Array:
-    """Counts (blocks, d, width - 1) of positions in rows of that width, whose last place is for absent values."""
-    return np.bincount(at.ravel(), minlength=blocks * d * width).reshape(blocks, d, width)[:, :, :-1]
+def _earlier(values: Array) -> tuple[Array, Array]:
+    """For each value but the first of a block, how many before it are less, and how many equal: uint8 (rows - 1, lanes).
+
+    Every pair is compared; gathering the pairs first lets each comparison run over all lanes at once.
+    """
+    early, late, starts = _pairs(len(values))
+    first, second = values.take(early, axis=0), values.take(late, axis=0)
+    less, equal = first < second, first == second
+    counted = [np.add.reduceat(pairs.view(np.uint8), starts, axis=0, dtype=np.uint8) for pairs in (less, equal)]
+    return counted[0], counted[1]
 
 
-def _earlier(values: Array, compare: np.ufunc) -> Array:
-    """For each value of a block, how many before it compare so with it, (blocks, d, rows)."""
-    rows = values.shape[2]
-    pairs = compare(values[:, :, :, None], values[:, :, None, :])  # the earlier one, the later one
-    pairs &= np.tri(rows, rows, -1, bool).T
-    return np.add.reduce(pairs.view(np.uint8), axis=2)
+@cache
+def _pairs(rows: int) -> tuple[Array, Array, Array]:
+    """The rows of every pair, sorted by the later one, and where each later one begins."""
+    late, early = np.tril_indices(rows, -1)
+    return early, late, np.flatnonzero(np.diff(late, prepend=0))
 
 
 def increments(slots: Array) -> Array:

@@ -132,8 +132,7 @@ class Profile:
         bases: dict[str, Basis] = {}
         kinds = {name: "text" for name in text}
         _fit(train, kinds, weights, seed, made, bases, without=stratum)
-        everywhere = np.arange(_length(held))
-        observed = {f.name: everywhere for f in made}
+        observed: dict[str, Array] = {}
         columns = expand(held, bases)
         served: dict[str, Array] = {}
         if answers is not None:
@@ -147,11 +146,11 @@ class Profile:
             of_outputs = output_columns(served)
             before = len(made)
             _fit({n: c[mine] for n, c in of_outputs.items()}, {}, weights, seed, made, bases, output=True)
-            observed |= {f.name: others for f in made[before:]}
+            observed = {f.name: others for f in made[before:]}
             columns |= expand({n: c[others] for n, c in of_outputs.items()}, bases)
         _check_names(made, kinds, importance or {})
         strata, member = _strata(held, stratum)
-        features, counts = _count(made, columns, {n: member[at] for n, at in observed.items()}, len(strata), ordered)
+        features, counts = _count(made, columns, member, observed, len(strata), ordered=ordered)
         rows = _length(held)
         profile = Profile(weights.shared(features), counts, strata, stratum, bases, rows, _length(train), ordered)
         if epsilon is not None:
@@ -204,20 +203,30 @@ class Profile:
         names = dict.fromkeys(source_of(f.name, self.bases) for f in self.features if not f.output)
         return [*names] if self.stratum is None else [*names, self.stratum]
 
-    def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
-        """Name, media type and bytes, as a package keeps them.
+    def wanted(self) -> frozenset[str]:
+        """The columns and outputs that are looked at, before embeddings are made into numbers."""
+        return frozenset([*self.sources(), *(source_of(f.name, self.bases) for f in self.features)])
 
-        Raises DriftError where a column is not one of `signature`, or one of those is not here.
-        """
+    def check(self, signature: Signature) -> None:
+        """Raise DriftError unless the columns are those of a model, and the outputs among its own."""
+        known = [name for spec in signature.inputs for name in [c.name for c in spec.columns] or [spec.name]]
+        odd = sorted(set(self.sources()) ^ set(known))
+        if odd:
+            raise DriftError(
+                f"the profile and the model's signature differ in the columns {odd}; the model takes {known}: fit the "
+                f"profile on these, or with model=",
+                columns=odd,
+            )
+        given = {"confidence": "probabilities"}
+        heads = {source_of(f.name, self.bases).partition("[")[0] for f in self.features if f.output}
+        strange = sorted(head for head in heads if given.get(head, head) not in signature.output_names)
+        if strange:
+            raise DriftError(f"the profile has the scores {strange}; the model gives {list(signature.output_names)}")
+
+    def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
+        """Name, media type and bytes, as a package keeps them. Raises DriftError where `signature` differs."""
         if signature is not None:
-            known = [c.name for spec in signature.inputs for c in spec.columns] or [s.name for s in signature.inputs]
-            odd = sorted(set(self.sources()) ^ set(known))
-            if odd:
-                raise DriftError(
-                    f"the profile and the model's signature differ in the columns {odd}; the model has {known}: fit "
-                    f"the profile on the columns the model takes",
-                    columns=odd,
-                )
+            self.check(signature)
         return NAME, MEDIA_TYPE, self.to_bytes()
 
     def to_bytes(self) -> bytes:
@@ -489,15 +498,19 @@ def _strata(held: Columns, stratum: str | None) -> tuple[tuple[str, ...], Array]
     return tuple(known), np.array([at[name] for name in names], np.int64)
 
 
-def _count(
-    made: list[Feature], columns: Columns, member: Mapping[str, Array], strata: int, ordered: bool
+def _count(  # noqa: PLR0913 - called once
+    made: list[Feature], columns: Columns, member: Array, observed: Mapping[str, Array], strata: int, *, ordered: bool
 ) -> tuple[list[Feature], Array]:
-    """Features with their strides, and the counts (strata, features, 67) of rows that far apart."""
+    """Features with their strides, and the counts (strata, features, 67) of rows that far apart.
+
+    `member` is the stratum of each row, and `observed` the rows of a feature where those are not all.
+    """
     counts = np.zeros((strata, len(made), CELLS), np.int64)
     features = []
     for j, feature in enumerate(made):
         cells = feature.cells(columns[feature.name])
-        groups = [cells[member[feature.name] == s] for s in range(strata)]
+        mine = member[observed[feature.name]] if feature.name in observed else member
+        groups = [cells[mine == s] for s in range(strata)]
         stride = max(rows_apart(group) for group in groups) if ordered else 1
         for s, group in enumerate(groups):
             counts[s, j] = np.bincount(group[::stride], minlength=CELLS)

@@ -17,7 +17,6 @@ from modelkit.drift.evidence import Evidence, Guarantee
 from modelkit.drift.martingale import BLOCK
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
-TOGETHER = 64  # blocks that are ranked at once
 BLOCKS_OF_BAND = 4  # of 32 rows each, for one step of the band
 
 
@@ -69,6 +68,7 @@ class Stream:
         self._pending = np.empty((BLOCK, d), np.uint8)
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
         self._blocks = 0
+        self._ranked: list[tuple[Array | None, Array]] = []
         self._rng = np.random.default_rng(seed)
         self._levels = levels
         scale = 1 if guarantee == "ever" else horizon
@@ -88,50 +88,58 @@ class Stream:
         self._pays = np.array([table for table, _ in tables])
         self.evidence["material"] = Evidence(d, tables[0][1], guarantee)
 
-    def push(self, cells: Array) -> list[Crossing]:
-        """Take rows, uint8 (n, d), 255 where a row has no value for a feature."""
+    def count(self, cells: Array) -> None:
+        """Count rows, uint8 (n, d), that may or may not be ranked later."""
+        if len(cells):
+            self.totals += martingale.tally(cells)
+
+    def rank(self, cells: Array) -> None:
+        """Take rows, uint8 (n, d), 255 where a row has no value for a feature; the bets on them wait for `settle`."""
         n, had = len(cells), self.rows % BLOCK
+        if not n:
+            return
         if (self._strides > 1).any():
             at = np.arange(self.rows, self.rows + n)[:, None]
             cells = np.where(at % self._strides, np.uint8(ABSENT), cells)
         self.rows += n
         if had + n < BLOCK:
             self._pending[had : had + n] = cells
-            return []
-        whole = np.concatenate([self._pending[:had], cells])
+            return
+        whole = np.concatenate([self._pending[:had], cells]) if had else cells
         blocks = whole[: len(whole) // BLOCK * BLOCK].reshape(-1, BLOCK, cells.shape[1])
         rest = whole[blocks.shape[0] * BLOCK :]
         self._pending[: len(rest)] = rest
+        if "changed" in self.evidence:
+            slots, added = martingale.advance(self._counts, blocks, self._rng.random(blocks.shape))
+        else:
+            slots, added = None, np.array([martingale.tally(block) for block in blocks])
+        self._ranked.append((slots, added))
+
+    def settle(self) -> list[Crossing]:
+        """Bet on all that was ranked."""
         crossed: list[Crossing] = []
-        for start in range(0, len(blocks), TOGETHER):
-            crossed += self._take(blocks[start : start + TOGETHER])
+        for slots, added in self._ranked:
+            grouped = (added.transpose(1, 0, 2) @ self._coarse).transpose(1, 0, 2)
+            if slots is not None:
+                logs = martingale.increments(slots)
+                factors, rows = np.exp(logs), added.sum(axis=2)
+            for i, counts in enumerate(added):
+                self._recent[self._blocks % RECENT] = counts
+                self._blocks += 1
+                if slots is not None:
+                    self.evidence["changed"].step(logs[i], factors[i], rows[i])
+                    crossed += self._crossed("changed", BLOCK)
+                self._banded += grouped[i]
+                if self._blocks % BLOCKS_OF_BAND == 0:
+                    crossed += self._step_band()
+        self._ranked.clear()
         return crossed
 
-    def _take(self, blocks: Array) -> list[Crossing]:
-        crossed: list[Crossing] = []
-        changed = self.evidence.get("changed")
-        if changed is None:
-            added = martingale.tally(blocks)
-        else:
-            draws = self._rng.random(blocks.shape)
-            slots, added = martingale.advance(self._counts, blocks, draws)
-            logs = martingale.increments(slots)
-            factors = np.exp(logs)
-        self.totals += added.sum(axis=0)
-        grouped = (added.transpose(1, 0, 2) @ self._coarse).transpose(1, 0, 2)
-        for i, counts in enumerate(added):
-            self._recent[self._blocks % RECENT] = counts
-            self._blocks += 1
-            if changed is not None:
-                changed.step(logs[i], factors[i], counts.sum(axis=1))
-                crossed += self._crossed("changed", BLOCK)
-            self._banded += grouped[i]
-            if self._blocks % BLOCKS_OF_BAND == 0:
-                pays = (self._banded[:, None, :] @ self._pays)[:, 0]
-                self.evidence["material"].step(pays, np.exp(pays), self._banded.sum(axis=1))
-                self._banded[:] = 0
-                crossed += self._crossed("material", BLOCK * BLOCKS_OF_BAND)
-        return crossed
+    def _step_band(self) -> list[Crossing]:
+        pays = (self._banded[:, None, :] @ self._pays)[:, 0]
+        self.evidence["material"].step(pays, np.exp(pays), self._banded.sum(axis=1))
+        self._banded[:] = 0
+        return self._crossed("material", BLOCK * BLOCKS_OF_BAND)
 
     def _crossed(self, kind: str, rows: int) -> list[Crossing]:
         evidence = self.evidence[kind]

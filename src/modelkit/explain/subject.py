@@ -86,6 +86,7 @@ def ask(model: Model, served: str, feeds: Feeds) -> Array:
 
 def make_subject(model: Model, background: Any) -> Subject:
     """What an Explainer explains. Raises ExplainError where a model has nothing that can be, or no background."""
+    model = model.unobserved  # an explanation's rows are nobody's
     signature = model.signature
     players = players_of(signature)
     if players is None or signature.batch is None:

@@ -53,6 +53,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     name: str,
     version: str,
     golden: object = None,
+    profile: Any = None,
     background: object = None,
     metadata: dict[str, Any] | None = None,
 ) -> Manifest:
@@ -70,6 +71,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         name: lower-case letters, digits and '._-', at most 64.
         version: letters, digits and '.+_-', at most 64.
         golden: rows to store and replay in `Model.verify`; drawn at random by default.
+        profile: a `Profile` of the rows the model was trained on, which `Monitor` then compares served rows with.
         background: rows that explanations are relative to, a few hundred typical ones. They are stored as they are:
             whoever can read the package can read these rows.
         metadata: a dict of JSON values to keep in the manifest: where the data came from, a metric, an owner.
@@ -81,17 +83,21 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         ConversionError: if the model cannot be converted; its subclass ParityError if the graph disagrees.
         ManifestError: if name, version or metadata is not allowed.
         GraphError: if an ONNX model uses what a package may not contain.
+        DriftError: if the profile has other columns than the model takes.
     """
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
     proven = _prove(model, example)
-    attached = {golden_rows.NAME: _golden(proven, golden)}
+    npz = golden_rows.MEDIA_TYPE
+    attached = [(golden_rows.NAME, npz, _golden(proven, golden))]
     if background is not None:
-        attached["background"] = golden_rows.encode(proven.signature.coerce(background), {})
+        attached.append(("background", npz, golden_rows.encode(proven.signature.coerce(background), {})))
+    if profile is not None:
+        attached.append(profile.to_attachment(proven.signature))
     members: container.Members = {GRAPH: proven.graph}
     if proven.weights:
         members[WEIGHTS] = proven.weights
-    members |= {f"{key}.npz": data for key, data in attached.items()}
+    members |= {f"{key}.npz": data for key, _, data in attached}
     proto = proven.source.proto
     manifest = Manifest(
         format=FORMAT,
@@ -103,7 +109,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         parity=proven.parity,
         versions=_versions(proven.parity.against),
         files=tuple(Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()),
-        attachments=tuple(Attachment(key, f"{key}.npz", golden_rows.MEDIA_TYPE) for key in attached),
+        attachments=tuple(Attachment(key, f"{key}.npz", media) for key, media, _ in attached),
         metadata=kept,
     )
     raw = manifest.to_json()

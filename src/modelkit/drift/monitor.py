@@ -1,0 +1,242 @@
+"""The Monitor: a Model that shows a Detector what it serves."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.detector import Detector
+from modelkit.drift.evidence import Guarantee
+from modelkit.drift.outputs import output_columns
+from modelkit.drift.profile import NAME, Profile, expand
+from modelkit.errors import DriftError
+from modelkit.model import Call, Model, Outputs
+from modelkit.signature import Feeds, Signature
+
+BUFFER = 256  # rows that are made into cells at once
+STEP = 128  # rows that are ranked at once
+SAMPLE = 64  # rows that one call shows at most, evenly spread
+WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
+BURST = 2.0  # seconds of the budget that may be saved up
+
+copy = np.ndarray.copy
+
+_all: weakref.WeakSet[Monitor] = weakref.WeakSet()
+
+
+@final
+class Monitor(Model):
+    """A Model that answers as the one it wraps does, and shows what it served to its `detector`.
+
+    Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do: count them, and
+    where the budget allows, estimate, rank and bet. A call does one step at most, so that none waits long. A call of
+    more than 64 rows shows 64 of them, evenly spread. An error in the monitoring is counted in `failures`, and reaches no
+    caller.
+
+    Args:
+        model: the Model to watch; a Batcher, or what it would wrap.
+        profile: the past; by default the Profile in the package.
+        alpha: see `Detector`.
+        tolerance: see `Detector`.
+        guarantee: see `Detector`.
+        budget: rows a second that the detector may see, however many are served; the others are only counted. At 20
+            columns a row takes about 8 microseconds, so that the 2,000 of the default are under 2 % of a core.
+        seed: see `Detector`.
+
+    Raises:
+        DriftError: if there is no profile, or it has columns that the model does not take.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_buffer",
+        "_budget",
+        "_detector",
+        "_filled",
+        "_inner",
+        "_lock",
+        "_options",
+        "_saved",
+        "_since",
+        "_tensors",
+        "_waiting",
+        "_wanted",
+        "failures",
+        "last_failure",
+        "served",
+        "shown",
+        "signature",
+    )
+
+    signature: Signature  # a slot, which is read faster than a property
+
+    def __init__(  # noqa: PLR0913 - all but two by keyword
+        self,
+        model: Model,
+        profile: Profile | None = None,
+        *,
+        alpha: float = 0.01,
+        tolerance: float = 0.03,
+        guarantee: Guarantee = "ever",
+        budget: float = 2000.0,
+        seed: int = 0,
+    ) -> None:
+        if not budget >= 0:
+            raise DriftError(f"budget is in rows a second, 0 or more; got {budget!r}")
+        if profile is None:
+            profile = _packaged(model)
+        profile.check(model.signature)
+        self._inner = model
+        self.signature = model.signature
+        self._options = {"alpha": alpha, "tolerance": tolerance, "guarantee": guarantee, "budget": budget, "seed": seed}
+        self._detector = Detector(profile, alpha=alpha, tolerance=tolerance, guarantee=guarantee, seed=seed)
+        self._budget = budget
+        self._saved, self._since = budget * BURST, time.monotonic()
+        self._lock = threading.Lock()
+        self._tensors = [spec.name for spec in model.signature.inputs]
+        self._wanted = profile.wanted()
+        self._buffer: list[tuple[tuple[str, ...], list[Array], list[Array]]] = []
+        self._filled = 0
+        self._waiting: deque[Callable[[], object]] = deque()
+        self.served = 0
+        self.shown = 0
+        self.failures = 0
+        self.last_failure: str | None = None
+        _all.add(self)
+
+    @property
+    def inner(self) -> Model:
+        """The wrapped model."""
+        return self._inner
+
+    @property
+    def unobserved(self) -> Model:
+        """What answers without being watched."""
+        return self._inner.unobserved
+
+    @property
+    def detector(self) -> Detector:
+        """The detector, with all that was served until now."""
+        try:
+            with self._lock:
+                self._account()
+                while self._waiting:
+                    self._waiting.popleft()()
+        except Exception as error:  # noqa: BLE001 - as in _watch
+            self._failed(error)
+        return self._detector
+
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        answers = self._inner._run(feeds, outputs, call)
+        self._watch(feeds, answers)
+        return answers
+
+    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        answers = await self._inner._arun(feeds, outputs, call)
+        self._watch(feeds, answers)
+        return answers
+
+    def _watch(self, feeds: Feeds, answers: Outputs) -> None:
+        """Copy what was served, for the caller may change its arrays, and do a turn of what waits."""
+        try:
+            served, said = [*map(copy, feeds.values())], [*map(copy, answers.values())]
+            rows = len(said[0])
+            if rows > SAMPLE:
+                chosen = np.linspace(0, rows - 1, SAMPLE).astype(np.int64)
+                served, said = [array[chosen] for array in served], [array[chosen] for array in said]
+            with self._lock:
+                self.served += rows
+                self._buffer.append((tuple(answers), served, said))
+                self._filled += min(rows, SAMPLE)
+                if self._filled >= BUFFER:
+                    self._account()
+                elif self._waiting:
+                    self._waiting.popleft()()
+        except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked for a prediction
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        with self._lock:
+            self.failures += 1
+            self.last_failure = f"{type(error).__name__}: {error}"
+            self._buffer, self._filled = [], 0
+
+    def _account(self) -> None:
+        """Make cells of what is buffered and count them; within the budget, they wait for the detector."""
+        buffer, rows = self._buffer, self._filled
+        self._buffer, self._filled = [], 0
+        detector, bases = self._detector, self._detector.profile.bases
+        for names, calls in groupby(buffer, key=itemgetter(0)):
+            _, served, said = zip(*calls, strict=True)
+            feeds = dict(zip(self._tensors, map(np.concatenate, zip(*served, strict=True)), strict=True))
+            answers = dict(zip(names, map(np.concatenate, zip(*said, strict=True)), strict=True))
+            columns = self.signature.columns(feeds) | output_columns(answers)
+            known = {name: column for name, column in columns.items() if name in self._wanted}
+            cells, strata = detector.encode(expand(known, bases))
+            detector.count(cells, strata)
+            if self._affordable(len(cells)) and len(self._waiting) < WAITING:
+                self.shown += len(cells)
+                self._waiting.append(partial(self._show, answers))
+                for start in range(0, len(cells), STEP):
+                    part = slice(start, start + STEP)
+                    mine = None if strata is None else strata[part]
+                    self._waiting += [partial(detector.rank, cells[part], mine), detector.settle]
+
+    def _show(self, answers: Outputs) -> None:
+        self._detector.add(self._detector.estimate(answers))
+
+    def _affordable(self, rows: int) -> bool:
+        now = time.monotonic()
+        self._saved = min(self._saved + (now - self._since) * self._budget, self._budget * BURST)
+        self._since = now
+        if self._saved < rows:
+            return False
+        self._saved -= rows
+        return True
+
+    def _facts(self) -> list[tuple[str, str]]:
+        detector = self.detector
+        seen = f"{self.served:,} rows served, {self.shown:,} of them shown to the detector"
+        facts = [("monitored", seen), ("guarantee", detector.promise)]
+        facts += [("alarm", str(alarm)) for alarm in detector.alarms[:5]]
+        if self.failures:
+            facts.append(("monitoring failed", f"{self.failures} times; last {self.last_failure}"))
+        return [*self._inner._facts(), *facts]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (self._inner, self._detector.profile, self._options)
+
+
+def _again(model: Model, profile: Profile, options: dict[str, Any]) -> Monitor:
+    return Monitor(model, profile, **options)
+
+
+def _packaged(model: Model) -> Profile:
+    data = model.attachments.get(NAME)
+    if data is None:
+        raise DriftError(
+            "the model's package has no profile: store one with mk.save(..., profile=mk.Profile.fit(X_train, "
+            "reference=X_holdout)), or pass Monitor(model, profile)"
+        )
+    return Profile.from_bytes(data)
+
+
+def _after_fork() -> None:
+    for monitor in list(_all):
+        monitor._lock = threading.Lock()  # another thread may have held the old one
+        monitor._detector.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
