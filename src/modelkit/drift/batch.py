@@ -26,6 +26,7 @@ ENOUGH = 50  # draws as extreme as the batch after which its p-value is known we
 TIE = 1e-12  # rounding apart, relative
 LEVEL = 0.95
 REPLICATES = 300
+TINY = float(np.finfo(np.float64).tiny)
 
 
 def exact_test(
@@ -105,7 +106,7 @@ def permutations_for(features: int, alpha: float) -> int:
 
 
 def holm(p: Array) -> Array:
-    """Adjusted p-values (Holm 1979): rejecting those <= alpha errs at all with probability <= alpha, however dependent."""
+    """Adjusted p-values: rejecting what is <= alpha errs with probability <= alpha, however dependent (Holm 1979)."""
     order = np.argsort(p, kind="stable")
     steps = np.arange(len(p), 0, -1) * p[order]
     adjusted = np.empty(len(p))
@@ -126,18 +127,20 @@ def rate_test(count: int, n: int, reference_count: int, reference_n: int) -> flo
     mean = n * marked / total
     reach = 40 * (mean * (1 - marked / total) * (reference_n / total)) ** 0.5 + 1000
     if abs(count - mean) > reach:
-        return float(np.finfo(float).tiny)
+        return TINY
     x = np.arange(max(low, int(mean - reach)), min(high, ceil(mean + reach)), dtype=float)
     ratio = (marked - x) * (n - x) / ((x + 1) * (reference_n - marked + x + 1))
     logs = np.concatenate([[0.0], np.cumsum(np.log(ratio))])
     seen = logs[count - int(x[0])]
     weights = np.exp(logs - logs.max())
     p = weights[logs <= seen + 1e-7].sum() / weights.sum()
-    return float(np.clip(p, np.finfo(float).tiny, 1))
+    return float(np.clip(p, TINY, 1))
 
 
 def effects(batch: Array, reference: Array, rng: np.random.Generator, *, ordered: bool) -> tuple[Effect, ...]:
     """Effect sizes between the distributions behind two vectors of counts; neither may be empty.
+
+    More than 32 cells are merged first, as for the test: with more, noise is most of what is measured.
 
     * "ks": the largest distance of the two CDFs at the ends of cells; for ordered cells only.
     * "tv": total variation, the share of rows that would have to change.
@@ -145,33 +148,32 @@ def effects(batch: Array, reference: Array, rng: np.random.Generator, *, ordered
     * "psi": population stability index less its mean under no change, (K - 1)(1/n + 1/N), and not below 0. Half a
       row is added to each cell. There is no rule of thumb: 0.1 and 0.25 mean nothing without n, N and K.
 
-    Intervals are from 300 bootstrap draws of both multinomials. The upper end is the percentile of the drawn values.
-    The plain percentile would not do below: each of these is positive between any two samples, and so an interval of
-    percentiles never holds 0, even where nothing changed (measured). Each behaves like a norm of the difference, so
-    the lower end is the value less the 95 % quantile of how far the draws are from what they were drawn from.
+    Intervals are from 300 draws of two multinomials. The upper end is the 97.5 % percentile of the bootstrap. Below,
+    a percentile would not do: each of these is positive between any two samples, so an interval of percentiles never
+    holds 0, even where nothing changed. Each behaves like a norm of the difference, so the lower end is the value less
+    the 95 % quantile of what it is between two samples of the pooled rows.
     """
-    kept = (batch + reference) > 0
-    batch, reference = batch[kept], reference[kept]
-    n, total, cells = int(batch.sum()), int(reference.sum()), len(batch)
-    drawn_batch = rng.multinomial(n, batch / n, REPLICATES)
-    drawn_reference = rng.multinomial(total, reference / total, REPLICATES)
+    counts = _merged(batch, reference)
+    sizes = int(batch.sum()), int(reference.sum())
+    pooled = (counts[0] + counts[1]) / sum(sizes)
+    samples = tuple(rng.multinomial(n, c / n, REPLICATES) for c, n in zip(counts, sizes, strict=True))
+    unchanged = tuple(rng.multinomial(n, pooled, REPLICATES) for n in sizes)
 
-    def limits(distance: Distance, extra: float) -> tuple[float, float, float]:
-        p, q, many_p, many_q = (
-            (counts + extra) / (rows + extra * cells)
-            for counts, rows in ((batch, n), (reference, total), (drawn_batch, n), (drawn_reference, total))
+    def measured(distance: Distance, extra: float = 0) -> tuple[float, float, float]:
+        value, many, noise = (
+            distance(*((c + extra) / (n + extra * len(pooled)) for c, n in zip(pair, sizes, strict=True)))
+            for pair in (counts, samples, unchanged)
         )
-        value = float(distance(p, q))
-        noise = np.hypot(distance(many_p, p), distance(many_q, q))
-        low = max(value - float(np.quantile(noise, LEVEL)), 0.0)
-        return value, low, max(value, float(np.quantile(distance(many_p, many_q), (1 + LEVEL) / 2)))
+        low = max(float(value - np.quantile(noise, LEVEL)), 0.0)
+        return float(value), low, max(float(value), float(np.quantile(many, (1 + LEVEL) / 2)))
 
     plain = {"ks": ks, "tv": tv, "js": js} if ordered else {"tv": tv, "js": js}
-    index, low, high = np.square(limits(root_psi, 0.5))
-    bias = (cells - 1) * (1 / n + 1 / total)
+    index, low, high = np.square(measured(root_psi, 0.5))
+    bias = (len(pooled) - 1) * sum(1 / n for n in sizes)
+    psi = max(float(index) - bias, 0.0)
     return (
-        *(Effect(name, *limits(distance, 0)) for name, distance in plain.items()),
-        Effect("psi", max(index - bias, 0.0), min(low, max(index - bias, 0.0)), max(high - bias, 0.0)),
+        *(Effect(name, *measured(distance)) for name, distance in plain.items()),
+        Effect("psi", psi, min(float(low), psi), max(float(high) - bias, psi)),
     )
 
 
@@ -189,13 +191,13 @@ def tv(p: Array, q: Array) -> Array:
 
 def js(p: Array, q: Array) -> Array:
     """The Jensen-Shannon distance, base 2, along the last axis."""
-    from scipy.special import rel_entr
-
-    middle = (p + q) / 2
-    divergence: Array = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=-1)
-    return np.sqrt(divergence / (2 * np.log(2)))
+    middle = np.maximum((p + q) / 2, TINY)
+    divergence = sum((part * np.log(np.maximum(part, TINY) / middle)).sum(axis=-1) for part in (p, q))
+    distance: Array = np.sqrt(np.maximum(divergence, 0) / (2 * np.log(2)))
+    return distance
 
 
 def root_psi(p: Array, q: Array) -> Array:
     """The root of the population stability index of distributions without empty cells, along the last axis."""
-    return np.sqrt(((p - q) * np.log(p / q)).sum(axis=-1))
+    distance: Array = np.sqrt(((p - q) * np.log(p / q)).sum(axis=-1))
+    return distance

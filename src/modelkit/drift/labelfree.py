@@ -63,7 +63,8 @@ def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> 
 
 def calibrate(scores: Array, knots: Array) -> Array:
     """The share of positives at each score: linear between knots, constant beyond them."""
-    return np.interp(scores, knots[0], knots[1])
+    p: Array = np.interp(scores, knots[0], knots[1])
+    return p
 
 
 def binary_performance(p: Array, predicted: Array, scores: Array) -> dict[str, float]:
@@ -254,7 +255,7 @@ class Estimate:
 
     def interval(self, calibration: Calibration, level: float = 0.95) -> tuple[float, float]:
         """Where the realised accuracy lies with a probability of about `level`, if P(label | score) has not changed."""
-        from scipy.special import ndtri
+        from scipy.special import ndtri  # type: ignore[import-untyped]
 
         reach = float(ndtri((1 + level) / 2)) * calibration.deviation(self)
         return max(self.accuracy - reach, 0.0), min(self.accuracy + reach, 1.0)

@@ -27,7 +27,7 @@ def risk_bound(n: int, total: float, squares: float, delta: float, *, binary: bo
     `total` is the sum of the losses and `squares` of their squares. Clopper-Pearson where all are 0 or 1 (`binary`);
     otherwise the empirical Bernstein bound (Maurer and Pontil 2009, theorem 4).
     """
-    from scipy.special import betainccinv
+    from scipy.special import betainccinv  # type: ignore[import-untyped]
 
     if n < 2 or total >= n:
         return 1.0
@@ -39,7 +39,7 @@ def risk_bound(n: int, total: float, squares: float, delta: float, *, binary: bo
 
 
 def bets(u: float) -> Array:
-    """The lambdas of six bets against a mean of at most u > 0, small ones for small changes; WEIGHTS are their weights."""
+    """The lambdas of six bets against a mean of at most u > 0, of weights WEIGHTS; the small ones see small changes."""
     return np.minimum(GROWTH / max(u * (1 - u), 1e-12), 0.9 / u)
 
 
@@ -63,7 +63,7 @@ class ConfidenceSequence:
     Source: Waudby-Smith and Ramdas, Estimating means of bounded random variables by betting, theorem 3.
     """
 
-    __slots__ = ("alpha", "_alive", "_capital", "_sums")
+    __slots__ = ("_alive", "_capital", "_sums", "alpha")
 
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
@@ -120,4 +120,5 @@ class ConfidenceSequence:
 
 def _grid() -> Array:
     """Means from 0 to 1 that are apart in proportion to the deviation of a 0/1 loss."""
-    return np.square(np.sin(np.arange(GRID + 1) * (np.pi / 2 / GRID)))
+    means: Array = np.square(np.sin(np.arange(GRID + 1) * (np.pi / 2 / GRID)))
+    return means

@@ -1,0 +1,174 @@
+"""Performance without labels: isotonic calibration, expected confusion counts, intervals, and where it must fail."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import roc_auc_score
+
+from modelkit.drift.labelfree import Calibration, binary_performance, calibrate, fit_isotonic
+
+P = np.array([0.9, 0.8, 0.3, 0.6, 0.2, 0.55, 0.05, 0.7])
+
+
+def expit(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def binary_rows(rng, n, shift=0.0):
+    """Scores that are not calibrated, and labels."""
+    x = rng.standard_normal(n) + shift
+    return expit(2 * x), (rng.random(n) < expit(1.2 * x - 0.3)).astype(int)
+
+
+def multiclass_rows(rng, n):
+    logits = rng.standard_normal((n, 3)) * [1, 1.5, 2]
+    scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    sharper = np.exp(0.7 * logits) / np.exp(0.7 * logits).sum(axis=1, keepdims=True)
+    return scores, (rng.random((n, 1)) > np.cumsum(sharper, axis=1)[:, :-1]).sum(axis=1)
+
+
+labelled = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 1), st.integers(1, 3)), min_size=1, max_size=80)
+
+
+@given(labelled)
+def test_an_isotonic_fit_is_that_of_scikit_learn(rows):
+    scores, labels, weights = (np.array(column, float) for column in zip(*rows, strict=True))
+    expected = IsotonicRegression(out_of_bounds="clip").fit(scores, labels, weights)
+    at = np.linspace(-1, 31, 97)
+    assert calibrate(at, fit_isotonic(scores, labels, weights)) == pytest.approx(expected.predict(at))
+    repeated = (np.repeat(column, weights.astype(int)) for column in (scores, labels))
+    assert calibrate(at, fit_isotonic(*repeated)) == pytest.approx(expected.predict(at))
+
+
+@given(labelled)
+def test_the_order_of_rows_does_not_matter_and_the_fit_rises(rows):
+    scores, labels, _ = (np.array(column, float) for column in zip(*rows, strict=True))
+    knots = fit_isotonic(scores, labels)
+    assert (np.diff(knots[0]) > 0).all()
+    assert (np.diff(knots[1]) >= 0).all()
+    assert knots == pytest.approx(fit_isotonic(scores[::-1], labels[::-1]))
+
+
+def test_rows_without_weight_do_not_count():
+    scores, labels, weights = np.array([1.0, 2, 3]), np.array([1, 0, 1]), np.array([0, 1, 1])
+    assert (fit_isotonic(scores, labels, weights) == fit_isotonic(scores[1:], labels[1:])).all()
+
+
+def test_many_steps_become_64_knots_that_keep_the_mean_and_stay_close():
+    rng = np.random.default_rng(0)
+    scores = np.sort(rng.random(20_000))
+    labels = (rng.random(20_000) < scores).astype(float)
+    knots = fit_isotonic(scores, labels)
+    full = IsotonicRegression(out_of_bounds="clip").fit(scores, labels)
+    assert len(full.X_thresholds_) > 64 >= knots.shape[1]
+    p = calibrate(scores, knots)
+    assert p.mean() == pytest.approx(labels.mean(), abs=2e-3)
+    assert np.abs(p - full.predict(scores)).mean() < 0.01
+
+
+def test_expected_performance_has_its_reference_values():
+    got = binary_performance(P, P >= 0.5, P)
+    expected = {"tp": 3.55, "fp": 1.45, "fn": 0.55, "tn": 2.45, "accuracy": 0.75, "precision": 0.71}
+    expected |= {"f1": 0.78021978, "recall": 0.86585366, "auc": 0.81894934, "sd": 0.14604151}
+    assert got == pytest.approx(expected, abs=1e-8)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=40))
+def test_where_labels_are_known_the_area_is_that_of_scikit_learn(rows):
+    labels, scores = (np.array(column, float) for column in zip(*rows, strict=True))
+    area = binary_performance(labels, scores > 2, scores)["auc"]
+    if 0 < labels.sum() < len(labels):
+        assert area == pytest.approx(roc_auc_score(labels, scores))
+    else:
+        assert np.isnan(area)
+
+
+def test_what_cannot_be_divided_is_nan():
+    got = binary_performance(np.zeros(3), np.zeros(3), np.arange(3))
+    assert np.isnan([got["precision"], got["recall"], got["f1"], got["auc"]]).all()
+    assert (got["accuracy"], got["sd"]) == (1, 0)
+
+
+def test_an_estimate_agrees_with_the_expected_performance():
+    rng = np.random.default_rng(1)
+    calibration = Calibration.fit(CLASSES, *binary_rows(rng, 2000), rng)
+    scores, _ = binary_rows(rng, 500)
+    predicted = (scores >= 0.5).astype(int)
+    estimate = calibration.estimate(scores, predicted)
+    expected = binary_performance(calibrate(scores, calibration.knots[0]), predicted, scores)
+    got = [estimate.accuracy, estimate.precision(), estimate.recall(), estimate.f1()]
+    assert got == pytest.approx([expected[name] for name in ("accuracy", "precision", "recall", "f1")])
+    assert estimate.variance**0.5 / 500 == pytest.approx(expected["sd"])
+
+
+@given(st.integers(0, 300))
+@settings(max_examples=20)
+def test_estimates_of_parts_add_up_to_that_of_the_whole(cut):
+    rng = np.random.default_rng(2)
+    for rows in (binary_rows, multiclass_rows):
+        calibration = Calibration.fit(CLASSES, *rows(rng, 300), rng)
+        scores, predicted = rows(rng, 300)
+        parts = calibration.estimate(scores[:cut], predicted[:cut]) + calibration.estimate(
+            scores[cut:], predicted[cut:]
+        )
+        whole = calibration.estimate(scores, predicted)
+        for name in whole.__dataclass_fields__:
+            assert np.asarray(getattr(parts, name)) == pytest.approx(np.asarray(getattr(whole, name)), abs=1e-9)
+        assert parts.interval(calibration) == pytest.approx(whole.interval(calibration))
+
+
+@pytest.mark.parametrize("rows", [binary_rows, multiclass_rows])
+def test_the_interval_holds_the_accuracy_that_comes_out(rows):
+    rng = np.random.default_rng(3)
+    held = 0
+    for _ in range(100):
+        calibration = Calibration.fit(CLASSES, *rows(rng, 500), rng)
+        scores, labels = rows(rng, 400)
+        predicted = scores.argmax(axis=1) if scores.ndim == 2 else (scores >= 0.5).astype(int)
+        low, high = calibration.estimate(scores, predicted).interval(calibration)
+        held += low <= (predicted == labels).mean() <= high
+    assert held >= 88
+
+
+def test_rows_that_are_harder_are_seen_without_labels():
+    rng = np.random.default_rng(4)
+    calibration = Calibration.fit(CLASSES, *binary_rows(rng, 20_000, shift=1), rng)
+    scores, labels = binary_rows(rng, 20_000)
+    predicted = (scores >= 0.5).astype(int)
+    estimate = calibration.estimate(scores, predicted)
+    assert estimate.accuracy == pytest.approx((predicted == labels).mean(), abs=0.02)
+
+
+def test_a_change_of_what_labels_mean_is_not_seen():
+    rng = np.random.default_rng(5)
+    calibration = Calibration.fit(CLASSES, *binary_rows(rng, 5000), rng)
+    scores, labels = binary_rows(rng, 5000)
+    predicted = (scores >= 0.5).astype(int)
+    estimate = calibration.estimate(scores, predicted)
+    assert estimate.interval(calibration)[0] > (predicted == 1 - labels).mean() + 0.2
+
+
+def test_probabilities_sum_to_1_and_unseen_scores_are_counted():
+    rng = np.random.default_rng(6)
+    for rows in (binary_rows, multiclass_rows):
+        scores, labels = rows(rng, 400)
+        calibration = Calibration.fit(CLASSES, scores, labels, rng)
+        assert calibration.probabilities(scores).sum(axis=1) == pytest.approx(np.ones(400))
+        assert calibration.estimate(scores, labels).outside == 0
+        assert calibration.estimate(scores - 2, labels).outside == 400
+
+
+def test_classes_that_were_never_right_are_equally_likely():
+    scores, labels = np.array([[0.0, 1, 0.5], [0, 0, 1], [1, 0, 0]] * 5), np.array([1, 2, 0] * 5)
+    calibration = Calibration.fit(CLASSES, scores, labels, np.random.default_rng(0))
+    assert calibration.probabilities(np.zeros((1, 3))) == pytest.approx(np.full((1, 3), 1 / 3))
+
+
+def test_no_rows_estimate_nothing():
+    rng = np.random.default_rng(7)
+    calibration = Calibration.fit(CLASSES, *binary_rows(rng, 100), rng)
+    estimate = calibration.estimate(np.array([]), np.array([], int))
+    assert estimate.rows == 0
+    assert np.isnan(estimate.accuracy)
