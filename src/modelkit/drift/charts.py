@@ -16,6 +16,7 @@ LEFT, RIGHT = 44, 472  # of the plot
 TOP, BASE = 16, 116
 NAMES = 130  # where the bars of categories begin
 MOST_BARS = 10
+AXIS = "cells of about equal mass in training, in order; height: share of rows"
 TALLEST = 8  # times the usual cell of the reference; one value that most rows have would hide all others
 
 
@@ -72,14 +73,16 @@ def _outlines(name: str, cells: Sequence[Cell]) -> str:
         for i, cell in enumerate(cells)
     )
     cut = [(i, max(old, new)) for i, (_, old, new) in enumerate(cells) if max(old, new) > top * 1.001]
-    above = "".join(_text(LEFT + (i + 0.5) * step, TOP - 4, f"{percent(share)} \N{UPWARDS ARROW}") for i, share in cut[:3])
+    above = "".join(
+        _text(LEFT + (i + 0.5) * step, TOP - 4, f"{percent(share)} \N{UPWARDS ARROW}") for i, share in cut[:3]
+    )
     body = (
         f'<path class="old" d="{_steps([old for _, old, _ in cells], step, top, scale)}"/>'
         f'<path class="new" d="{_steps([new for _, _, new in cells], step, top, scale)}"/>'
         f'<path class="axis" d="M{LEFT} {TOP}V{BASE}H{RIGHT}"/>{above}'
         f"{_text(LEFT - 5, TOP + 4, percent(top), 'end')}{_text(LEFT - 5, BASE, '0', 'end')}"
         f"{_edge_labels([label for label, _, _ in cells], step)}"
-        f"{_text((LEFT + RIGHT) / 2, BASE + 30, 'cells of about equal mass in training, in order; height: share of rows')}"
+        f"{_text((LEFT + RIGHT) / 2, BASE + 30, AXIS)}"
         f'<g class="hit">{pointers}</g>'
     )
     return _svg(name, BASE + 36, body)
@@ -96,7 +99,9 @@ def _edge_labels(labels: Sequence[str], step: float) -> str:
     """Some of the edges between cells, under the places where they are; the words of the cells hold them."""
     edges = [(i, low) for i, label in enumerate(labels) if (low := _lower_edge(label)) is not None]
     if not edges:
-        return "".join(_text(LEFT + (i + 0.5) * step, BASE + 13, html.short(label)) for i, label in enumerate(labels[:4]))
+        return "".join(
+            _text(LEFT + (i + 0.5) * step, BASE + 13, html.short(label)) for i, label in enumerate(labels[:4])
+        )
     longest = max(len(text) for _, text in edges)
     room = max(2, min(7, int((RIGHT - LEFT) / (6.5 * longest + 14))))
     chosen = {round(k * (len(edges) - 1) / max(room - 1, 1)) for k in range(room)}
@@ -106,7 +111,8 @@ def _edge_labels(labels: Sequence[str], step: float) -> str:
 def _lower_edge(label: str) -> str | None:
     if label.startswith("above "):
         return label.removeprefix("above ")[:20]
-    return label.split(" to ")[0][:20] if " to " in label and not label.startswith("up to ") else None
+    low, to, _ = label.partition(" to ")
+    return low[:20] if to and low != "up" else None
 
 
 def _bars(name: str, cells: Sequence[Cell]) -> str:

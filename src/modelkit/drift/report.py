@@ -23,8 +23,8 @@ class DriftReport:
 
     `kind` is "stream" (all that a Detector saw so far; the p-values hold whenever they are read) or "batch" (one set
     of rows; exact p-values). `rows` were compared with `reference_rows`; `skipped` were left out by a row budget.
-    `alpha` is the false-alarm rate, `guarantee` says in words of what, and each of `assumptions` what was checked for it
-    and found. `alarms` is empty where nothing was found. `features` has one entry for each feature and stratum.
+    `alpha` is the false-alarm rate, `guarantee` says in words of what, and each of `assumptions` what was checked for
+    it and found. `alarms` is empty where nothing was found. `features` has one entry for each feature and stratum.
     """
 
     kind: Literal["stream", "batch"]
@@ -47,7 +47,9 @@ class DriftReport:
         lines = [f"{self._title()}: {self._compared()}"]
         lines += _some(self.alarms, [f"ALARM {alarm}" for alarm in self.alarms[:3]], "alarm")
         top = self.ranked()[:4]
-        lines += _some(self.features, [f"{sections.where(d.feature, d.stratum)}: {self._found(d)}" for d in top], "feature")
+        lines += _some(
+            self.features, [f"{sections.where(d.feature, d.stratum)}: {self._found(d)}" for d in top], "feature"
+        )
         lines += _some(self.checks, [str(check) for check in self.checks[:2]], "check")
         if self.performance is not None:
             lines.append(_performance(self.performance))

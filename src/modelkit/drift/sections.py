@@ -23,13 +23,15 @@ STYLE = """
 --bad:#b42318;--badbg:#fff;--good:#1a7f37;--goodbg:#fff}body{margin:0!important}.grid{display:block!important}
 section,.box{break-inside:avoid;margin-bottom:10px}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 body{background:var(--paper);color:var(--ink);max-width:1180px;margin:1.5em auto!important;padding:0 16px}
-h1{font-size:20px!important;margin:0}h2{font-size:15px;margin:26px 0 8px}h3{font-size:14px;margin:0;overflow-wrap:anywhere}
+h1{font-size:20px!important;margin:0}h2{font-size:15px;margin:26px 0 8px}
+h3{font-size:14px;margin:0;overflow-wrap:anywhere}
 p{margin:4px 0}ul{margin:4px 0;padding-left:20px}li{overflow-wrap:anywhere;margin:3px 0}.soft{color:var(--soft)}
 .box,section{border:1px solid var(--line);border-radius:6px;padding:10px 14px}
 .box{margin:12px 0}.bad{border-left:5px solid var(--bad);background:var(--badbg)}
 .good{border-left:5px solid var(--good);background:var(--goodbg)}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr));gap:12px}
-.tag{color:var(--bad);border:1px solid;border-radius:9px;padding:0 7px;font-size:12px;font-weight:600;white-space:nowrap}
+.tag{color:var(--bad);border:1px solid;
+border-radius:9px;padding:0 7px;font-size:12px;font-weight:600;white-space:nowrap}
 .wide{overflow-x:auto}table{border-collapse:collapse}
 th,td{text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-top:1px solid var(--line);overflow-wrap:anywhere}
 th{font-weight:normal;color:var(--soft);border:0;white-space:nowrap}
@@ -37,7 +39,8 @@ th{font-weight:normal;color:var(--soft);border:0;white-space:nowrap}
 svg{width:100%;height:auto;display:block;margin-top:6px}svg text{font-size:11px;fill:var(--soft)}
 .old{fill:var(--old);background:var(--old)}.new{fill:var(--new);background:var(--new)}
 path.old{fill-opacity:.55}path.new{fill:none;stroke:var(--new);stroke-width:1.8}
-.axis{fill:none;stroke:var(--soft);stroke-width:.7}.hit rect{fill:transparent}.hit rect:hover{fill:var(--ink);fill-opacity:.12}
+.axis{fill:none;stroke:var(--soft);stroke-width:.7}
+.hit rect{fill:transparent}.hit rect:hover{fill:var(--ink);fill-opacity:.12}
 """
 
 _SAYS = {
@@ -150,9 +153,10 @@ def feature_part(drift: FeatureDrift, kind: str, *, alarmed: bool) -> str:
     if drift.began is not None:
         facts.append(f"a change began after about {drift.began:,} rows")
     about = f"{drift.kind}, {count(drift.rows, 'recent row')}, weight {drift.weight:.3g}"
+    lines = "<br>".join(map(escape, facts))
     return (
         f"<section><h3>{escape(where(drift.feature, drift.stratum))}{tag}</h3>"
-        f'<p class="soft">{escape(about)}</p><p>{"<br>".join(escape(fact) for fact in facts)}</p>{chart(drift)}</section>'
+        f'<p class="soft">{escape(about)}</p><p>{lines}</p>{chart(drift)}</section>'
     )
 
 
