@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     drift.set_defaults(
         run=lambda args: show_drift(
             drift_csv(args.file, args.current, reference=args.reference, alpha=args.alpha),
-            page=args.html, as_json=args.json,
+            page=args.html,
+            as_json=args.json,
         ),
         unsound=2,
     )

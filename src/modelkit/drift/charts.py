@@ -56,7 +56,7 @@ def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
 
 def _tooltip(cell: Cell) -> str:
     label, old, new = cell
-    return f"<title>{html.escape(label[:60])}: {percent(old)}, recent {percent(new)}</title>"
+    return f"<title>{html.escape(f'{label[:60]}: {percent(old)}, recent {percent(new)}')}</title>"
 
 
 def _outlines(name: str, cells: Sequence[Cell]) -> str:
@@ -105,7 +105,8 @@ def _edge_labels(labels: Sequence[str], step: float) -> str:
     longest = max(len(text) for _, text in edges)
     room = max(2, min(7, int((RIGHT - LEFT) / (6.5 * longest + 14))))
     chosen = {round(k * (len(edges) - 1) / max(room - 1, 1)) for k in range(room)}
-    return "".join(_text(LEFT + i * step, BASE + 13, text) for i, text in (edges[k] for k in sorted(chosen)))
+    places = [(LEFT + i * step, text) for i, text in (edges[k] for k in sorted(chosen))]
+    return "".join(_text(min(x, WIDTH - 3.2 * len(text)), BASE + 13, text) for x, text in places)
 
 
 def _lower_edge(label: str) -> str | None:

@@ -35,6 +35,7 @@ border-radius:9px;padding:0 7px;font-size:12px;font-weight:600;white-space:nowra
 .wide{overflow-x:auto}table{border-collapse:collapse}
 th,td{text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-top:1px solid var(--line);overflow-wrap:anywhere}
 th{font-weight:normal;color:var(--soft);border:0;white-space:nowrap}
+td:last-child{overflow-wrap:normal}
 .key{display:inline-block;width:12px;height:12px;border-radius:2px;vertical-align:-1px;margin:0 4px 0 12px}
 svg{width:100%;height:auto;display:block;margin-top:6px}svg text{font-size:11px;fill:var(--soft)}
 .old{fill:var(--old);background:var(--old)}.new{fill:var(--new);background:var(--new)}
@@ -118,9 +119,9 @@ def performance_part(found: Performance | None) -> str:
     if found.baseline is not None:
         rows.append(("mean loss of the reference", *_columns(found.baseline)))
     rows += [(f"{name}, estimated without labels", *_columns(values)) for name, values in found.estimated.items()]
-    if found.unsupported is not None:
-        rows.append(("the estimates are not to be relied on", found.unsupported, ""))
-    return "<h2>Performance</h2>" + table(("", "value", "interval"), rows) if rows else ""
+    why = found.unsupported
+    warning = "" if why is None else f"<p><b>The estimates are not to be relied on:</b> {escape(why)}</p>"
+    return "<h2>Performance</h2>" + (table(("", "value", "interval"), rows) if rows else "") + warning
 
 
 def _columns(values: tuple[float, float, float]) -> tuple[str, str]:
@@ -141,7 +142,7 @@ def tests(drift: FeatureDrift, kind: str) -> str:
     """The p-values of a feature in words."""
     if kind == "batch":
         return f"exact p, adjusted by Holm: {p_value(drift.p_changed)}"
-    return f"anytime p: changed {p_value(drift.p_changed)}, by more than the tolerance {p_value(drift.p_material)}"
+    return f"anytime p: {p_value(drift.p_changed)} (any change), {p_value(drift.p_material)} (beyond the tolerance)"
 
 
 def feature_part(drift: FeatureDrift, kind: str, *, alarmed: bool) -> str:
