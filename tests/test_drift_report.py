@@ -6,7 +6,8 @@ import re
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
-from xml.etree import ElementTree
+from itertools import pairwise
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from modelkit.errors import DriftError, MissingExtraError
 HOSTILE = '"><script>alert(1)</script>&<img src=x onerror=alert(1)>\x00\x1b[31m\ud800'
 EDGES = [f"{edge / 7:.4g}" for edge in range(1, 64)]
 LABELS = [
-    "-inf", f"up to {EDGES[0]}", *(f"{a} to {b}" for a, b in zip(EDGES, EDGES[1:], strict=False)),
+    "-inf", f"up to {EDGES[0]}", *(f"{a} to {b}" for a, b in pairwise(EDGES)),
     f"above {EDGES[-1]}", "+inf", "(missing)",
 ]  # fmt: skip
 
@@ -115,7 +116,8 @@ def test_json_keeps_numbers_that_json_lacks_and_names_that_look_like_them():
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"schema": "modelkit.drift/2"}', FULL.to_json()[:-1] + ', "more": 1}',
-     FULL.to_json().replace('"cells"', '"cell"'), FULL.to_json().replace('"missing": [0.01, 0.05]', '"missing": [0.01]')],
+     FULL.to_json().replace('"cells"', '"cell"'),
+     FULL.to_json().replace('"missing": [0.01, 0.05]', '"missing": [0.01]')],
 )  # fmt: skip
 def test_what_is_no_report_is_refused(text):
     with pytest.raises(DriftError):
@@ -151,7 +153,7 @@ def check_page(page):
     """It nests, its drawings are XML, and it neither runs nor loads anything."""
     tags = Tags(page)
     for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
-        ElementTree.fromstring(svg)  # noqa: S314 - our own
+        ET.fromstring(svg)  # noqa: S314 - our own
     names = {tag for tag, _ in tags.seen}
     assert not names & {"script", "img", "link", "iframe", "object", "image", "use", "a"}
     assert not [name for _, attrs in tags.seen for name, _ in attrs if name.startswith("on") or name in ("src", "href")]
@@ -174,7 +176,8 @@ def test_the_page_says_what_was_found():
     for text in (
         "1 alarm", "amount is no longer like the reference: KS 0.25 [0.2, 0.3]", "Raised at row 900",
         "it began after about 812 rows", "p 1e-09, alarm at 0.0001", "own words", "7 more left out by the row budget",
-        "at most 0.01, ever", "no strata", "mean loss of 200 labelled rows", "0.15 to 0.25", "0.09 to 0.11", "0.7 to 0.9",
+        "at most 0.01, ever", "no strata", "mean loss of 200 labelled rows", "0.15 to 0.25", "0.09 to 0.11",
+        "0.7 to 0.9",
         "not to be relied on: outside", "missing rate", "1e-09 (any change), 0.25 (beyond the tolerance)",
         "missing 1 %, recent 5 %", "a change began after about 812 rows", "50 %, 90 %",
     ):  # fmt: skip
@@ -335,7 +338,7 @@ def test_missing_values_and_empty_ends_have_no_place_among_ordered_cells():
 
 
 def test_bars_show_the_largest_categories_and_the_sum_of_the_rest():
-    cells = tuple((f"c{i}", 0.05, 0.05) for i in range(18)) + (("(new)", 0.0, 0.1),)
+    cells = (*((f"c{i}", 0.05, 0.05) for i in range(18)), ("(new)", 0.0, 0.1))
     drawn = charts.chart(feature(kind="category", cells=cells))
     assert drawn.count("<g>") == 11
     assert "(new)" in drawn

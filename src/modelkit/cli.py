@@ -80,6 +80,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors have the status 1: argparse's own, 2, would read as drift."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the usage and end."""
         self.print_usage(sys.stderr)
         self.exit(1, f"{self.prog}: error: {message}\n")
 

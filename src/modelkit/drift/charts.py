@@ -106,7 +106,7 @@ def _edge_labels(labels: Sequence[str], step: float) -> str:
     room = max(2, min(7, int((RIGHT - LEFT) / (6.5 * longest + 14))))
     chosen = {round(k * (len(edges) - 1) / max(room - 1, 1)) for k in range(room)}
     places = [(LEFT + i * step, text) for i, text in (edges[k] for k in sorted(chosen))]
-    return "".join(_text(min(x, WIDTH - 3.2 * len(text)), BASE + 13, text) for x, text in places)
+    return "".join(_text(max(3.3 * len(text), min(x, WIDTH - 3.3 * len(text))), BASE + 13, text) for x, text in places)
 
 
 def _lower_edge(label: str) -> str | None:

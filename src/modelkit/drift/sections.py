@@ -175,4 +175,4 @@ def rest_part(features: Sequence[FeatureDrift]) -> str:
         for drift in features[:MOST_REST]
     ]
     more = f"<p>and {len(features) - MOST_REST:,} more</p>" if len(features) > MOST_REST else ""
-    return "<h2>Other features</h2>" + table(("feature", "p changed", "p material", "size"), rows) + more
+    return "<h2>Other features</h2>" + table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows) + more
