@@ -148,7 +148,9 @@ def tests(drift: FeatureDrift, kind: str) -> str:
 def feature_part(drift: FeatureDrift, kind: str, *, alarmed: bool) -> str:
     """A feature with its chart."""
     tag = ' <span class="tag">alarm</span>' if alarmed else ""
-    facts = [tests(drift, kind), *(effect(size) for size in drift.effects)]
+    facts = [tests(drift, kind)]
+    if drift.effects:
+        facts.append("; ".join(map(effect, drift.effects)))
     if any(drift.missing):
         facts.append(f"missing {percent(drift.missing[0])}, recent {percent(drift.missing[1])}")
     if drift.began is not None:
@@ -175,4 +177,6 @@ def rest_part(features: Sequence[FeatureDrift]) -> str:
         for drift in features[:MOST_REST]
     ]
     more = f"<p>and {len(features) - MOST_REST:,} more</p>" if len(features) > MOST_REST else ""
-    return "<h2>Other features</h2>" + table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows) + more
+    return (
+        "<h2>Other features</h2>" + table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows) + more
+    )
