@@ -97,7 +97,7 @@ def test_doctor_names_two_runtimes_and_the_line_that_mends_it(capsys, monkeypatc
 def test_usage_is_shown_for_unknown_commands(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["explode"])
-    assert caught.value.code == 2
+    assert caught.value.code == 1
 
 
 def test_what_a_file_says_cannot_drive_the_terminal():
@@ -170,3 +170,55 @@ def changed(path, edit, shift=None):
         entry["size"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()
     members["modelkit.json"] = json.dumps(manifest).encode()
     return b"".join(bytes(piece) for piece in container.write(members))
+
+
+@pytest.fixture
+def drift_csvs(penguins, tmp_path):
+    """Rows of the past, later ones like them, and later ones with heavier penguins; each with a key of its own."""
+    X = penguins[0].dropna().sample(frac=1, random_state=0)
+    past, later = X[:220], X[220:]
+    heavier = later.assign(body_mass_g=later["body_mass_g"] * 1.25)
+    for name, rows in {"past": past, "later": later, "heavier": heavier}.items():
+        rows.assign(key=[f"{name}{i}" for i in range(len(rows))]).to_csv(tmp_path / f"{name}.csv", index=False)
+    return {name: tmp_path / f"{name}.csv" for name in ("past", "later", "heavier")}
+
+
+def test_drift_says_by_its_status_whether_rows_differ(capsys, penguins_mk, drift_csvs, tmp_path):
+    status, out, err = run(
+        capsys, "drift", penguins_mk, "--reference", drift_csvs["past"], "--current", drift_csvs["later"]
+    )
+    assert (status, err) == (0, "")
+    assert out.startswith("Drift of a batch, no alarm: 113 rows against 110 of the reference, alpha 0.01\n")
+    status, out, err = run(
+        capsys, "drift", penguins_mk, "--reference", drift_csvs["past"], "--current", drift_csvs["heavier"],
+        "--html", tmp_path / "drift.html",
+    )  # fmt: skip
+    assert (status, err) == (2, "")
+    assert "ALARM body_mass_g: changed" in out
+    assert "key" not in out
+    assert "body_mass_g" in (tmp_path / "drift.html").read_text(encoding="utf-8")
+
+
+def test_drift_goes_by_the_profile_in_the_package(capsys, pipeline, penguins, penguins_mk, drift_csvs, tmp_path):
+    X = penguins[0].dropna()
+    with mk.load(penguins_mk) as model:
+        profile = mk.Profile.fit(X, model=model)
+    path = tmp_path / "watched.mk"
+    mk.save(pipeline, path, example=X, name="penguins", version="1.0.0", profile=profile)
+    status, out, _ = run(capsys, "drift", path, "--current", drift_csvs["heavier"], "--alpha", "0.05", "--json")
+    assert status == 2
+    report = mk.DriftReport.from_json(out)
+    assert report.alpha == 0.05
+    assert "body_mass_g" in {alarm.feature for alarm in report.alarms}
+    assert {drift.rows for drift in report.features} == {113}  # what the model answers is compared too
+
+
+def test_drift_has_another_status_for_errors(capsys, penguins_mk, drift_csvs):
+    status, out, err = run(capsys, "drift", penguins_mk, "--current", drift_csvs["later"])
+    assert (status, out) == (1, "")
+    assert "pass --reference" in err
+    for wrong in (["--alpha", "1%"], ["--nothing"], []):
+        current = ["--current", str(drift_csvs["later"])] if wrong else []
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["drift", str(penguins_mk), *current, *wrong])
+        assert caught.value.code == 1

@@ -1,4 +1,4 @@
-"""`modelkit inspect | predict | explain | doctor`."""
+"""`modelkit inspect | predict | explain | drift | doctor`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import modelkit as mk
 from modelkit import html
-from modelkit.errors import IntegrityError, ModelkitError, SignatureError
+from modelkit.drift.report import DriftReport
+from modelkit.errors import DriftError, IntegrityError, ModelkitError, SignatureError
 from modelkit.manifest import Manifest
 from modelkit.signature import Signature
 
@@ -26,8 +27,9 @@ LIBRARIES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, or 1 with the reason on standard error."""
-    parser = argparse.ArgumentParser(prog="modelkit", description="Packages of trained models.")
+    """Run the command line; returns the exit status: 0, or 1 with the reason on standard error, or 2 for drift."""
+    parser = Parser(prog="modelkit", description="Packages of trained models.")
+    parser.set_defaults(unsound=1)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inspect = commands.add_parser("inspect", help="show what a package says about itself, without running it")
     inspect.add_argument("file")
@@ -45,6 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     explain.set_defaults(
         run=lambda args: explain_csv(args.file, args.input, args.row, background=args.background, page=args.html)
     )
+    drift = commands.add_parser("drift", help="say whether rows are no longer like a reference; then the status is 2")
+    drift.add_argument("file", help="a package: it names the columns, and its profile is the reference by default")
+    drift.add_argument("--current", required=True, help="CSV with a header: the rows in question")
+    drift.add_argument("--reference", help="CSV of rows of the past; half of them make the cells, half are counted")
+    drift.add_argument("--alpha", type=float, default=0.01, help="the probability of a false alarm")
+    drift.add_argument("--html", help="write the report to this file, as a page of its own")
+    drift.add_argument("--json", action="store_true", help="print the report as one line of JSON")
+    drift.set_defaults(
+        run=lambda args: show_drift(
+            drift_csv(args.file, args.current, reference=args.reference, alpha=args.alpha),
+            page=args.html,
+            as_json=args.json,
+        ),
+        unsound=2,
+    )
     doctor = commands.add_parser("doctor", help="show versions and devices, and how to mend what is wrong")
     doctor.add_argument("file", nargs="?", help="a package, to see whether this machine computes what was proven")
     doctor.set_defaults(run=lambda args: examine() if args.file is None else examine_package(args.file))
@@ -56,7 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ModelkitError, OSError) as error:
         print(f"modelkit: {printable(str(error))}", file=sys.stderr)
         return 1
-    return 0 if sound else 1
+    return 0 if sound else args.unsound
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors have the status 1: argparse's own, 2, would read as drift."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and end."""
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: error: {message}\n")
 
 
 def printable(text: str) -> str:
@@ -133,6 +159,39 @@ def explain_csv(file: str, path: str, row: int, *, background: str | None, page:
     total = explanation.base_values[0, at] + explanation.values[0, :, at].sum()
     lines.append(f"  base {explanation.base_values[0, at]:.6g}, sum {total:.6g}")
     return [printable(line) for line in lines], True
+
+
+def drift_csv(file: str, current: str, *, reference: str | None, alpha: float) -> DriftReport:
+    """The rows of a CSV file beside those of another, or beside the profile of the package."""
+    with mk.load(file) as model:
+        rows = known_columns(read_csv(current, model.signature), model.signature)
+        if reference is not None:
+            profile = mk.Profile.fit(known_columns(read_csv(reference, model.signature), model.signature))
+            return mk.Detector(profile, alpha=alpha).test(rows)
+        profile = packaged_profile(model)
+        watched = any(feature.output for feature in profile.features)
+        return mk.Detector(profile, alpha=alpha).test(rows, scores=model.run(rows) if watched else None)
+
+
+def known_columns(records: list[dict[str, Any]], signature: Signature) -> list[dict[str, Any]]:
+    """Records without the columns that the model does not take, such as keys of rows, which differ in any two files."""
+    known = {column.name for spec in signature.inputs for column in spec.columns}
+    return [{name: record[name] for name in record if name in known} for record in records] if known else records
+
+
+def packaged_profile(model: mk.Model) -> mk.Profile:
+    """The profile in a package. Raises DriftError where there is none."""
+    data = model.attachments.get("profile")
+    if data is None:
+        raise DriftError("the package has no profile; pass --reference, or store one with mk.save(..., profile=...)")
+    return mk.Profile.from_bytes(data)
+
+
+def show_drift(report: DriftReport, *, page: str | None, as_json: bool) -> tuple[list[str], bool]:
+    """A report for the terminal, written as a page too where asked for; sound is one without alarms."""
+    if page is not None:
+        Path(page).write_text(report.to_html(), encoding="utf-8")
+    return [report.to_json() if as_json else printable(str(report))], not report.alarms
 
 
 def parse_record(record: dict[str, str], signature: Signature, row: int) -> dict[str, Any]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape as _escape
 
 _STYLE = (
     "border:1px solid #d0d7de;border-radius:6px;padding:10px 14px;display:inline-block;"
     "font:13px/1.5 system-ui,sans-serif;max-width:60em"
 )
 _CELL = "text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;background:none;font-size:13px"
+
+
+def escape(text: str) -> str:
+    """Text for HTML and SVG: what is no character of either becomes a replacement character."""
+    return _escape("".join(c if c.isprintable() or c in " \n" else "\N{REPLACEMENT CHARACTER}" for c in text))
 
 
 def card(
@@ -66,10 +71,12 @@ def bars(title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tup
     )
 
 
-def page(title: str, body: str) -> str:
-    """A page of its own around a card."""
+def page(title: str, body: str, style: str = "") -> str:
+    """A page of its own around a card, or around a body with a style sheet."""
+    sheet = f"<style>{style}</style>" if style else ""
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title>{sheet}"
         f'<body style="margin:2em;font:14px/1.5 system-ui,sans-serif"><h1 style="font-size:16px">{escape(title)}</h1>'
         f"{body}</body></html>\n"
     )

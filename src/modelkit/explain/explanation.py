@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit import html
+from modelkit import html, record
 from modelkit.cast import Array
 from modelkit.errors import ExplainError, MissingExtraError
 
@@ -98,7 +98,7 @@ class Explanation:
 
     def to_json(self) -> str:
         """Everything, as one line of JSON: the record to keep where decisions must be explained later."""
-        plain = {f.name: _json(getattr(self, f.name)) for f in fields(self)}
+        plain = {f.name: record.plain(getattr(self, f.name)) for f in fields(self)}
         return json.dumps({"schema": SCHEMA} | plain, allow_nan=False, ensure_ascii=False, sort_keys=True)
 
     @staticmethod
@@ -112,9 +112,9 @@ class Explanation:
             shapes = {"values": (n, d, k), "base_values": (n, k), "additivity_gap": (n, k), "std_error": (n, d, k)}
             for name, shape in shapes.items():
                 if plain[name] is not None:
-                    plain[name] = np.array(_back(plain[name]), np.float64).reshape(shape)
+                    plain[name] = np.array(record.back(plain[name]), np.float64).reshape(shape)
             data = np.empty((n, d), object)
-            data[:] = np.array(_back(plain["data"]), object).reshape(n, d)
+            data[:] = np.array(record.back(plain["data"]), object).reshape(n, d)
             plain["data"] = data
             for name in ("feature_names", "output_names", "warnings"):
                 plain[name] = tuple(plain[name])
@@ -207,21 +207,3 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _json(value: Any) -> Any:
-    """JSON has no NaN: a number that is none is written as text in a list of its own, ["nan"]."""
-    if isinstance(value, np.ndarray):
-        return _json(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_json(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _json(item) for name, item in value.items()}
-    value = _plain(value)
-    return {"number": str(value)} if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _back(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_back(item) for item in value]
-    return float(value["number"]) if isinstance(value, dict) else value

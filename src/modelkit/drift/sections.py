@@ -1,0 +1,182 @@
+"""The parts of a report's page, as HTML: everything that comes from data is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+
+from modelkit.drift.charts import chart, percent
+from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
+from modelkit.html import escape
+
+MOST_ALARMS = 30
+MOST_CHECKS = 60
+MOST_REST = 400  # rows of the table of features that have no chart
+
+# Blue grey and orange are told apart by all common kinds of colour vision, and by their lightness in print.
+STYLE = """
+:root{color-scheme:light dark;--paper:#fff;--ink:#1f2328;--soft:#57606a;--line:#d0d7de;--old:#8aa0b8;--new:#c2570c;
+--bad:#b42318;--badbg:#fff1ef;--good:#1a7f37;--goodbg:#eefbf1}
+@media (prefers-color-scheme:dark){:root{--paper:#15191f;--ink:#e6edf3;--soft:#9aa7b4;--line:#343c46;--old:#7389a1;
+--new:#ff9a52;--bad:#ff9489;--badbg:#331a1a;--good:#6fd08a;--goodbg:#14281b}}
+@media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#444;--line:#bbb;--old:#8aa0b8;--new:#c2570c;
+--bad:#b42318;--badbg:#fff;--good:#1a7f37;--goodbg:#fff}body{margin:0!important}.grid{display:block!important}
+section,.box{break-inside:avoid;margin-bottom:10px}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+body{background:var(--paper);color:var(--ink);max-width:1180px;margin:1.5em auto!important;padding:0 16px}
+h1{font-size:20px!important;margin:0}h2{font-size:15px;margin:26px 0 8px}
+h3{font-size:14px;margin:0;overflow-wrap:anywhere}
+p{margin:4px 0}ul{margin:4px 0;padding-left:20px}li{overflow-wrap:anywhere;margin:3px 0}.soft{color:var(--soft)}
+.box,section{border:1px solid var(--line);border-radius:6px;padding:10px 14px}
+.box{margin:12px 0}.bad{border-left:5px solid var(--bad);background:var(--badbg)}
+.good{border-left:5px solid var(--good);background:var(--goodbg)}
+.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,430px),1fr));gap:12px}
+.tag{color:var(--bad);border:1px solid;
+border-radius:9px;padding:0 7px;font-size:12px;font-weight:600;white-space:nowrap}
+.wide{overflow-x:auto}table{border-collapse:collapse}
+th,td{text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-top:1px solid var(--line);overflow-wrap:anywhere}
+th{font-weight:normal;color:var(--soft);border:0;white-space:nowrap}
+td:last-child{overflow-wrap:normal}
+.key{display:inline-block;width:12px;height:12px;border-radius:2px;vertical-align:-1px;margin:0 4px 0 12px}
+svg{width:100%;height:auto;display:block;margin-top:6px}svg text{font-size:11px;fill:var(--soft)}
+.old{fill:var(--old);background:var(--old)}.new{fill:var(--new);background:var(--new)}
+path.old{fill-opacity:.55}path.new{fill:none;stroke:var(--new);stroke-width:1.8}
+.axis{fill:none;stroke:var(--soft);stroke-width:.7}
+.hit rect{fill:transparent}.hit rect:hover{fill:var(--ink);fill-opacity:.12}
+"""
+
+_SAYS = {
+    "changed": "is no longer like the reference",
+    "material": "differs from the reference by more than the tolerance",
+    "performance": "has become worse than in the reference, by more than the tolerance",
+}
+
+
+def p_value(p: float | None) -> str:
+    """A p-value in words; one that was not computed is a dash."""
+    return "-" if p is None else f"{p:.2g}"
+
+
+def where(feature: str, stratum: str | None) -> str:
+    """A feature and its stratum, as text."""
+    return feature if stratum is None else f"{feature} (stratum {stratum})"
+
+
+def alarm_box(alarms: Sequence[Alarm], kind: str, guarantee: str) -> str:
+    """All alarms in words, or that there is none."""
+    if not alarms:
+        return '<div class="box good"><b>No alarm.</b> That does not prove that nothing changed.</div>'
+    items = "".join(f"<li>{_alarm(alarm, kind, guarantee)}</li>" for alarm in alarms[:MOST_ALARMS])
+    more = f"<li>and {len(alarms) - MOST_ALARMS:,} more</li>" if len(alarms) > MOST_ALARMS else ""
+    return f'<div class="box bad"><b>{count(len(alarms), "alarm")}</b><ul>{items}{more}</ul></div>'
+
+
+def count(n: int, noun: str) -> str:
+    """A number of things."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _alarm(alarm: Alarm, kind: str, guarantee: str) -> str:
+    says = f"<b>{escape(where(alarm.feature, alarm.stratum))}</b> {escape(_SAYS.get(alarm.kind, alarm.kind))}"
+    size = "" if alarm.effect is None else f": {escape(effect(alarm.effect))}"
+    when = f" Raised at row {alarm.row:,}" if kind == "stream" else ""
+    since = "" if alarm.began is None else f"; it began after about {alarm.began:,} rows"
+    rests = f"{alarm.statistic}: p {p_value(alarm.p)}, alarm at {alarm.level:.2g}"
+    own = "" if alarm.guarantee == guarantee else f" {escape(alarm.guarantee)}"
+    return f'{says}{size}.{when}{since}{"." if when else ""} <span class="soft">{escape(rests)}.{own}</span>'
+
+
+def effect(size: Effect) -> str:
+    """An effect size and its interval, in a few words."""
+    return f"{size.name} {interval((size.value, size.low, size.high))}"
+
+
+def interval(values: tuple[float, float, float]) -> str:
+    """A number and its interval, where it has one."""
+    value, low, high = values
+    return f"{value:.3g}" + (f" [{low:.3g}, {high:.3g}]" if isfinite(low) and isfinite(high) else "")
+
+
+def promise(guarantee: str, assumptions: Iterable[str]) -> str:
+    """What the alarms may be believed for, and what that rests on."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in assumptions)
+    return f"<h2>Guarantee</h2><p>{escape(guarantee)}</p>" + (f"<ul>{items}</ul>" if items else "")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of text."""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def performance_part(found: Performance | None) -> str:
+    """The loss beside that of the reference, and what is estimated without labels."""
+    if found is None:
+        return ""
+    rows = []
+    if found.loss is not None:
+        rows.append((f"mean loss of {count(found.labelled, 'labelled row')}", *_columns(found.loss)))
+    if found.baseline is not None:
+        rows.append(("mean loss of the reference", *_columns(found.baseline)))
+    rows += [(f"{name}, estimated without labels", *_columns(values)) for name, values in found.estimated.items()]
+    why = found.unsupported
+    warning = "" if why is None else f"<p><b>The estimates are not to be relied on:</b> {escape(why)}</p>"
+    return "<h2>Performance</h2>" + (table(("", "value", "interval"), rows) if rows else "") + warning
+
+
+def _columns(values: tuple[float, float, float]) -> tuple[str, str]:
+    value, low, high = values
+    return f"{value:.3g}", f"{low:.3g} to {high:.3g}" if isfinite(low) and isfinite(high) else "-"
+
+
+def checks_part(checks: Sequence[Check]) -> str:
+    """What the reference did not prepare for, as a table."""
+    if not checks:
+        return ""
+    rows = [(c.feature, c.name, c.found, c.expected, p_value(c.p)) for c in checks[:MOST_CHECKS]]
+    more = f"<p>and {len(checks) - MOST_CHECKS:,} more</p>" if len(checks) > MOST_CHECKS else ""
+    return "<h2>Data checks</h2>" + table(("feature", "check", "found", "expected", "p"), rows) + more
+
+
+def tests(drift: FeatureDrift, kind: str) -> str:
+    """The p-values of a feature in words."""
+    if kind == "batch":
+        return f"exact p, adjusted by Holm: {p_value(drift.p_changed)}"
+    return f"anytime p: {p_value(drift.p_changed)} (any change), {p_value(drift.p_material)} (beyond the tolerance)"
+
+
+def feature_part(drift: FeatureDrift, kind: str, *, alarmed: bool) -> str:
+    """A feature with its chart."""
+    tag = ' <span class="tag">alarm</span>' if alarmed else ""
+    facts = [tests(drift, kind)]
+    if drift.effects:
+        facts.append("; ".join(map(effect, drift.effects)))
+    if any(drift.missing):
+        facts.append(f"missing {percent(drift.missing[0])}, recent {percent(drift.missing[1])}")
+    if drift.began is not None:
+        facts.append(f"a change began after about {drift.began:,} rows")
+    about = f"{drift.kind}, {count(drift.rows, 'recent row')}, weight {drift.weight:.3g}"
+    lines = "<br>".join(map(escape, facts))
+    return (
+        f"<section><h3>{escape(where(drift.feature, drift.stratum))}{tag}</h3>"
+        f'<p class="soft">{escape(about)}</p><p>{lines}</p>{chart(drift)}</section>'
+    )
+
+
+def rest_part(features: Sequence[FeatureDrift]) -> str:
+    """The features that have no chart, as a table."""
+    if not features:
+        return ""
+    rows = [
+        (
+            where(drift.feature, drift.stratum),
+            p_value(drift.p_changed),
+            p_value(drift.p_material),
+            "; ".join(map(effect, drift.effects)),
+        )
+        for drift in features[:MOST_REST]
+    ]
+    more = f"<p>and {len(features) - MOST_REST:,} more</p>" if len(features) > MOST_REST else ""
+    return (
+        "<h2>Other features</h2>" + table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows) + more
+    )
