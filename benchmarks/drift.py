@@ -91,7 +91,7 @@ def rivals(args) -> str:
 
 
 def of_river(args) -> str:
-    nulls = [null for null in NULLS if null is not EMBEDDING]
+    nulls = [null for null in NULLS if not null.wide]
     cells = [(null, one) for null in nulls for one in ONLINE if takes(one, example(null))]
     seconds = args.minutes * 60 / len(cells)
     found = {
@@ -144,7 +144,7 @@ def batch_run(library: str, method: str, n_ref: int, runs: int, seed: np.random.
 
 
 def frames(n_ref: int, seed: np.random.SeedSequence) -> tuple[dict, dict]:
-    scalar = [null for null in NULLS if null is not EMBEDDING]
+    scalar = [null for null in NULLS if not null.wide]
     drawn = {
         null.name: draw(null, n_ref, HORIZON, one) for null, one in zip(scalar, seed.spawn(len(scalar)), strict=True)
     }

@@ -21,11 +21,12 @@ TRAIN = 10_000  # more training rows move no edge
 
 
 class Null(NamedTuple):
-    """`make(rng, n)` gives n rows in the order of time."""
+    """`make(rng, n)` gives n rows in the order of time; `wide` ones are an embedding."""
 
     name: str
     make: Callable[[Generator, int], Rows]
     ordered: bool = False
+    wide: bool = False
     stratum: str | None = None
 
 
@@ -136,7 +137,7 @@ NORMAL = Null("N(0, 1)", normal)
 RARE = Null("Bernoulli .01", partial(bernoulli, rate=0.01))
 OFTEN = Null("Bernoulli .1", partial(bernoulli, rate=0.1))
 CATEGORIES = Null("Zipf, 50 categories", zipf)
-EMBEDDING = Null("embeddings, 64-d, 10 topics", embedding)
+EMBEDDING = Null("embeddings, 64-d, 10 topics", embedding, wide=True)
 EXCHANGEABLE = (
     NORMAL,
     Null("N(0, 10²)", partial(normal, scale=10)),
@@ -205,6 +206,7 @@ def topic(rng: Generator, rows: Rows, share: float) -> Rows:
     return {"x": np.where(new[:, None], about(rng, centre), x)}
 
 
+TOGETHER = Null("8 columns", together, wide=True)
 LOSSY = Null("1 % missing", partial(missing, rate=0.01))
 CHANGES = (
     *(Change(f"mean +{by:g} sd", NORMAL, partial(shift, by=by)) for by in (0.1, 0.25, 0.5, 1)),
@@ -214,7 +216,7 @@ CHANGES = (
     Change("20 % zeros", NORMAL, zeros),
     Change("two categories swap", CATEGORIES, swap),
     Change("missing, 1 to 5 %", LOSSY, lose),
-    Change("correlation only, 8 columns", Null("8 columns", together), correlate),
+    Change("correlation only, 8 columns", TOGETHER, correlate),
     *(Change(f"{share:.0%} a new topic", EMBEDDING, partial(topic, share=share)) for share in (0.1, 0.03)),
 )
 

@@ -81,7 +81,7 @@ def tune(source: Null | Concept, args) -> dict[str, float | None]:
         if one.slow and source is not NORMAL:
             found[one.name] = tune(NORMAL, args)[one.name] if isinstance(source, Null) else None
             continue
-        runs = scaled(60 if one.slow else 300, args)
+        runs = scaled(60 if one.slow else 100 if wide(source) else 300, args)
 
         def rate(value: float, one: Online = one, runs: int = runs) -> float:
             return float(np.mean(collect(partial(alarmed, source, one, value), "tuning", runs)))
@@ -90,8 +90,12 @@ def tune(source: Null | Concept, args) -> dict[str, float | None]:
     return found
 
 
-def scaled(runs: int, args) -> int:
-    return max(10, round(runs * min(1, args.minutes / 5)))
+def wide(source: Null | Concept) -> bool:
+    return isinstance(source, Null) and source.wide
+
+
+def scaled(runs: int, args, least: int = 10) -> int:
+    return max(least, round(runs * min(1, args.minutes / 5)))
 
 
 # --- changes ---
@@ -128,10 +132,10 @@ def river(values: dict[str, float | None], columns: list[np.ndarray], *, slow: b
 
 def in_batches(library: str, method: str, args) -> dict[str, dict[str, Delay]]:
     """By change, a library that is shown batches, at its default limits and at limits tuned on null runs."""
-    nulls = {change.null.name: change.null for change in CHANGES}
-    changes = {change.name: change for change in CHANGES}
-    quiet = collect(partial(null_scores, library, method, nulls), "tuning", scaled(20, args))
-    moved = collect(partial(change_scores, library, method, changes), "delays", scaled(8, args))
+    changes = {change.name: change for change in CHANGES if not change.null.wide}
+    nulls = {change.null.name: change.null for change in changes.values()}
+    quiet = collect(partial(null_scores, library, method, nulls), "tuning", scaled(20, args, 2))
+    moved = collect(partial(change_scores, library, method, changes), "delays", scaled(4, args, 2))
     found = {}
     for name in moved[0]:
         peaks = [max(run) for part in quiet for run in part[changes[name].null.name]]

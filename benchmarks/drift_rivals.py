@@ -141,9 +141,9 @@ def version(library: str) -> str | None:
 
 
 def side_by_side(runs: dict[str, Run]) -> tuple[Rows, Rows]:
-    """One frame of reference rows and one of live rows, a column for each run that has one."""
-    alone = {name: run for name, run in runs.items() if run.live["x"].ndim == 1}
-    return {name: run.reference["x"] for name, run in alone.items()}, {n: run.live["x"] for n, run in alone.items()}
+    """One frame of reference rows and one of live rows, a column for each run."""
+    reference, live = ({name: getattr(run, part)["x"] for name, run in runs.items()} for part in ("reference", "live"))
+    return reference, live
 
 
 def late(scores: list[float], limit: float = 1) -> list[int]:
