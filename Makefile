@@ -10,11 +10,12 @@ BENCH := $(VENV)-bench-core
 BENCH_BATCHING := $(VENV)-bench-batching
 BENCH_CONVERSION := $(VENV)-bench-conversion
 BENCH_EXPLAIN := $(VENV)-bench-explain
+BENCH_DRIFT := $(VENV)-bench-drift
 CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint stress bench-core bench-batching bench-conversion bench-devices bench-explain bench-gpu clean help
+.PHONY: quickstart test lint stress bench-core bench-batching bench-conversion bench-devices bench-drift bench-explain bench-gpu clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -42,6 +43,9 @@ bench-conversion: $(BENCH_CONVERSION)/.bench-conversion ## compare packages with
 
 bench-devices: $(VENV)/.test ## four processes on the cores of this machine, beside bare onnxruntime; three minutes
 	$(VENV)/bin/python benchmarks/devices.py
+
+bench-drift: $(BENCH_DRIFT)/.bench-drift $(BENCH_DRIFT)-evidently/.installed $(BENCH_DRIFT)-nannyml/.installed ## compare drift alarms with other libraries, likewise; an hour
+	$(BENCH_DRIFT)/bin/python benchmarks/drift.py
 
 bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap and lime, likewise; six minutes
 	$(BENCH_EXPLAIN)/bin/python benchmarks/explain.py
@@ -79,6 +83,19 @@ $(BENCH_CONVERSION)/.bench-conversion: pyproject.toml $(CONSTRAINTS) | $(BENCH_C
 
 $(BENCH_EXPLAIN)/.bench-explain: pyproject.toml $(CONSTRAINTS) | $(BENCH_EXPLAIN)/bin/pip
 	$(BENCH_EXPLAIN)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all]" psutil palmerpenguins shap lime xgboost-cpu lightgbm catboost
+	@touch $@
+
+$(BENCH_DRIFT)/.bench-drift: pyproject.toml $(CONSTRAINTS) | $(BENCH_DRIFT)/bin/pip
+	$(BENCH_DRIFT)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,frames]" psutil river whylogs
+	@touch $@
+
+# These two want other releases of pandas and numpy than modelkit does; benchmarks/drift.py runs them as children.
+$(BENCH_DRIFT)-evidently/.installed: | $(BENCH_DRIFT)-evidently/bin/pip
+	$(BENCH_DRIFT)-evidently/bin/python $(INSTALL) evidently "pandas<3" psutil
+	@touch $@
+
+$(BENCH_DRIFT)-nannyml/.installed: | $(BENCH_DRIFT)-nannyml/bin/pip
+	$(BENCH_DRIFT)-nannyml/bin/python $(INSTALL) nannyml statsmodels "pandas<3" psutil
 	@touch $@
 
 %/bin/pip:

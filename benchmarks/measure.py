@@ -104,16 +104,22 @@ def report(sections: Iterable[Callable[..., str]], libraries: Iterable[str], *ar
     return "\n\n".join(parts)
 
 
-def command(about: str, sections: dict, libraries: tuple, begin: str, end: str) -> None:
-    """The command line of a benchmark whose tables stand in docs/benchmarks.md between two lines."""
+def command(about: str, sections: dict, libraries: tuple, begin: str, end: str, **numbers: float) -> None:
+    """The command line of a benchmark whose tables stand in docs/benchmarks.md between two lines.
+
+    `numbers` are further options with their defaults; if there are any, each section is given the parsed options.
+    """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--only", choices=sections, help="measure one section")
     parser.add_argument("--write", action="store_true", help="put the tables of all sections into docs/benchmarks.md")
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default} unless told")
     args = parser.parse_args()
     if args.write and args.only:
         parser.error("--write takes the tables of one whole run, so not with --only")
     warnings.simplefilter("ignore")
-    text = report([sections[args.only]] if args.only else sections.values(), libraries)
+    given = [args] if numbers else []
+    text = report([sections[args.only]] if args.only else sections.values(), libraries, *given)
     print(text)
     if args.write:
         write(text, begin, end)

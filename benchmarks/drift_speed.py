@@ -1,0 +1,251 @@
+"""What watching costs: counters, detectors, tests of batches, single calls, memory and sizes."""
+
+import gc
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from drift_ours import BLOCK
+from drift_rivals import ONLINE, ask, fired, version
+from measure import judge, log, table
+
+import modelkit as mk
+
+WIDTH = 20
+REPEATS = 5
+CALLS, WARM = 20_000, 2_000
+ALL_ROWS = 1e12  # a budget, in rows a second
+
+
+def rows(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, WIDTH)).astype(np.float32)
+
+
+@cache
+def profile() -> mk.Profile:
+    return mk.Profile.fit(rows(10_000, 1), reference=rows(10_000, 2))
+
+
+def spent(call: Callable[[], object]) -> float:
+    """Seconds; the median of five."""
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def a_value(call: Callable[[], object], n: int) -> float:
+    """Nanoseconds a row and feature."""
+    return spent(call) / (n * WIDTH) * 1e9
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def asked(library: str, n: int) -> dict[str, float]:
+    """The speed that a child reports of n rows beside 10,000; nothing where it does not run."""
+    if version(library) is None:
+        return {}
+    reference, live = ({"x": rows(size, seed)[None]} for seed, size in ((0, 10_000), (1, n)))
+    return ask(library, "speed", [({"x": reference["x"][0]}, {"x": live["x"][0]})])
+
+
+# --- counters ---
+
+
+def counting(X: np.ndarray, block: int) -> None:
+    """Rows into counts, and nothing else."""
+    detector = mk.Detector(profile())
+    for start in range(0, len(X), block):
+        detector.count(*detector.encode(profile().columns(X[start : start + block])))
+
+
+def watching(X: np.ndarray, block: int, **options: Any) -> None:
+    detector = mk.Detector(profile(), **options)
+    for start in range(0, len(X), block):
+        detector.update(X[start : start + block])
+
+
+def counters(_args) -> str:
+    """Counting and watching, ns a row and feature, 20 features, one thread"""
+    lines = []
+    for n in (100_000, 1_000_000):
+        X, half = rows(n), n // 2
+        name = f"{n:,} rows"
+        lines += [
+            [
+                f"{name}: Profile.fit",
+                number(a_value(lambda X=X, half=half: mk.Profile.fit(X[:half], reference=X[half:]), n)),
+                "",
+                "",
+            ],
+            judged(f"{name}: counters, blocks of 1,000", a_value(partial(counting, X, BLOCK), n), 40),
+            judged(f"{name}: counters, blocks of 10,000", a_value(partial(counting, X, 10_000), n), 10),
+            judged(f"{name}: counters, blocks of 100,000", a_value(partial(counting, X, 100_000), n), 10),
+            [f"{name}: all detectors, blocks of 1,000", number(a_value(partial(watching, X, BLOCK), n)), "", ""],
+        ]
+        log(f"  {n}")
+    lines += [[name, number(value), "", ""] for name, value in others(rows(100_000)).items()]
+    return table("| ns | target | reached", lines)
+
+
+def judged(name: str, value: float, limit: float) -> list[str]:
+    return [name, number(value), *judge(value, "at most", limit)]
+
+
+def others(X: np.ndarray) -> dict[str, float]:
+    import pandas as pd
+    import whylogs
+
+    n = len(X)
+    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(WIDTH)])
+    found = {"whylogs.log, 100,000 rows": a_value(lambda: whylogs.log(frame), n)}
+    for library in ("nannyml", "evidently"):
+        spent = asked(library, n)
+        if "fit" in spent:
+            found[f"{library}, fit, 10,000 rows"] = spent["fit"] / (10_000 * WIDTH) * 1e9
+        if spent:
+            found[f"{library}, compare, 100,000 rows"] = spent["batch"] / (n * WIDTH) * 1e9
+    few = [np.random.default_rng(0).normal(size=5000)]
+    bits = [(few[0] > 1.28).astype(float)]
+    for one in ONLINE:
+        call = partial(fired, partial(one.make, one.default), bits if one.binary else few)
+        found[f"river {one.name}, one value at a time"] = spent_once(call) / 5000 * 1e9
+    return found
+
+
+def spent_once(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+# --- batches ---
+
+
+def tests(_args) -> str:
+    """A test of one batch against 10,000 reference rows, ms a feature, 20 features"""
+    lines = []
+    for n in (200, 10_000, 1_000_000):
+        X = rows(n, 3)
+        detector = mk.Detector(profile())
+        ours = spent(partial(detector.test, X)) / WIDTH * 1e3
+        theirs = {library: asked(library, n).get("batch") for library in ("nannyml", "evidently") if n < 1_000_000}
+        shown = [
+            "" if t is None else f"{t / WIDTH * 1e3:.2f}" for t in (theirs.get("nannyml"), theirs.get("evidently"))
+        ]
+        lines.append([f"{n:,} rows", f"{ours:.2f}", *judge(ours, "at most", 10), *shown])
+    return table("| modelkit | target | reached | nannyml | evidently", lines)
+
+
+# --- calls ---
+
+
+@cache
+def model() -> mk.Model:
+    from sklearn.linear_model import LogisticRegression
+
+    X = rows(2000)
+    fitted = LogisticRegression().fit(X, X[:, 0] > 0)
+    path = Path(tempfile.mkdtemp(prefix="modelkit-bench-")) / "watched.mk"
+    mk.save(fitted, path, example=X, name="watched", version="1")
+    return mk.load(path, device="cpu")
+
+
+def watched(budget: float) -> mk.Monitor:
+    profiled = mk.Profile.fit(rows(10_000, 1), reference=rows(10_000, 2), model=model())
+    return mk.Monitor(model(), profiled, budget=budget)
+
+
+def calls(_args) -> str:
+    """One watched row of 20 features beside the same row unwatched, microseconds"""
+    contenders = {"unwatched": model(), "counters": watched(0), "all detectors": watched(ALL_ROWS)}
+    means: dict[str, list[float]] = {name: [] for name in contenders}
+    longest: dict[str, list[float]] = {name: [] for name in contenders}
+    X = rows(CALLS, 4)
+    singles = [X[i : i + 1] for i in range(CALLS)]
+    gc.collect()
+    gc.disable()
+    for turn in range(REPEATS + 1):
+        for name, contender in contenders.items():
+            times = timed(contender.predict, singles)[WARM:]
+            if turn:
+                means[name].append(times.mean() / 1e3)
+                longest[name].append(times.max() / 1e3)
+    gc.enable()
+    lines = []
+    base = np.array(means["unwatched"])
+    for name, limit in (("unwatched", None), ("counters", 3), ("all detectors", 8)):
+        more = float(np.median(np.array(means[name]) - base))
+        stall = statistics.median(longest[name])
+        target = [""] * 2 if limit is None else judge(stall - statistics.median(longest["unwatched"]), "at most", 500)
+        lines.append(
+            [
+                name,
+                f"{statistics.median(means[name]):.2f}",
+                f"{more:.2f}",
+                *judge(more, "at most", limit),
+                number(stall),
+                *target,
+            ]
+        )
+    return table(
+        "| a call | more than unwatched | target | reached | longest call | more than unwatched | reached", lines
+    )
+
+
+def timed(call: Callable[[np.ndarray], object], singles: list[np.ndarray]) -> np.ndarray:
+    """Nanoseconds of each call."""
+    times, clock = np.empty(len(singles)), time.perf_counter_ns
+    for i, single in enumerate(singles):
+        start = clock()
+        call(single)
+        times[i] = clock() - start
+    return times
+
+
+# --- memory and sizes ---
+
+
+def memory(_args) -> str:
+    """Memory and state over a million rows"""
+    detector, lines = mk.Detector(profile()), []
+    done = 0
+    for until in (10_000, 100_000, 1_000_000):
+        while done < until:
+            detector.update(rows(BLOCK, done))
+            done += BLOCK
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        lines.append([f"{until:,} rows", f"{peak:,.1f}", f"{len(detector.state()) / 1024 / WIDTH:.2f}"])
+    return table("| MiB at the peak | state, KiB a feature", lines)
+
+
+def sizes(_args) -> str:
+    """Sizes, 20 features"""
+    import pandas as pd
+    import whylogs
+
+    X = rows(100_000)
+    names = [f"x{i}" for i in range(WIDTH)]
+    per_feature = len(mk.Profile.fit(X[:50_000], reference=X[50_000:]).to_bytes()) / WIDTH / 1024
+    page = len(mk.Detector(profile()).test(X[:10_000]).to_html().encode()) / 1024
+    theirs = len(whylogs.log(pd.DataFrame(X, columns=names)).view().serialize()) / WIDTH / 1024
+    lines = [
+        ["profile, KiB a feature", f"{per_feature:.2f}", *judge(per_feature, "at most", 2.5), f"whylogs {theirs:.1f}"],
+        ["report as a page, KiB", f"{page:,.0f}", *judge(page, "at most", 300), report_of_evidently()],
+    ]
+    return table("| modelkit | target | reached | others", lines)
+
+
+def report_of_evidently() -> str:
+    found = asked("evidently", 10_000)
+    return f"evidently {found['report'] / 1024:,.0f}" if found else ""
