@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from modelkit.drift.labelfree import Calibration, binary_performance, calibrate, fit_isotonic
 
+CLASSES = ("no", "yes")
 P = np.array([0.9, 0.8, 0.3, 0.6, 0.2, 0.55, 0.05, 0.7])
 
 
