@@ -13,6 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, final
 
 import numpy as np
@@ -55,7 +56,7 @@ class Feature:
     output: bool = False
     coarse: bytes = bytes(CELLS)
     _grid: Array = field(init=False, repr=False, compare=False)
-    _lookup: dict[str, int] = field(init=False, repr=False, compare=False)
+    _lookup: dict[str | None, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         top = np.finfo(np.float32).max if self.kind != "time" else np.finfo(np.float64).max
@@ -86,11 +87,7 @@ class Feature:
 
     def _categories(self, values: Array) -> Array:
         lookup = self._lookup
-        items = as_texts(values, self.name)
-        try:
-            return np.array([lookup[item] for item in items], np.uint8)
-        except KeyError:
-            return np.array([lookup[item] if item in lookup else self._unusual(item) for item in items], np.uint8)
+        return np.array([lookup[i] if i in lookup else self._unusual(i) for i in as_texts(values)], np.uint8)
 
     def _unusual(self, item: str | None) -> int:
         if item is None:
@@ -108,7 +105,7 @@ class Feature:
         if self.kind == "flag":
             return ["-inf", "false", "true", *[""] * 62, "+inf", "(missing)"]
         words = [_edge(edge, self.kind) for edge in self.edges]
-        between = [f"{low} to {high}" for low, high in zip(words, words[1:], strict=False)]
+        between = [f"{low} to {high}" for low, high in pairwise(words)]
         inner = [f"up to {words[0]}", *between, f"above {words[-1]}"] if words else ["any"]
         return ["-inf", *inner, *[""] * (EDGES + 1 - len(inner)), "+inf", "(missing)"]
 
@@ -121,12 +118,16 @@ def _edge(edge: float, kind: Kind) -> str:
 
 def short_name(item: str) -> str:
     """A category's name as a profile holds it: a long one by its hash."""
-    return item if len(item) <= LONGEST else f"#{hashlib.sha256(item.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    return item if len(item) <= LONGEST else f"#{_digest(item)[:8].hex()}"
 
 
 def name_hash(item: str) -> int:
     """Four bytes that stand for a category."""
-    return int.from_bytes(hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()[:4], "big")
+    return int.from_bytes(_digest(item)[:4], "big")
+
+
+def _digest(item: str) -> bytes:
+    return hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()
 
 
 def read_columns(X: Any) -> dict[str, Array]:
@@ -139,8 +140,7 @@ def read_columns(X: Any) -> dict[str, Array]:
         columns = {f"x{i}": X[:, i] for i in range(X.shape[1])}
     elif isinstance(X, Mapping) and any(getattr(value, "ndim", 1) == 2 for value in X.values()):
         columns = {
-            str(name): value if getattr(value, "ndim", 1) == 2 else frames.as_column(value)
-            for name, value in X.items()
+            str(name): value if getattr(value, "ndim", 1) == 2 else frames.as_column(value) for name, value in X.items()
         }
     else:
         names, values = frames.read(X)
@@ -173,7 +173,7 @@ def kind_of(name: str, values: Array) -> Kind:
             f"strings",
             feature=name,
         )
-    raise DriftError(f"column {name!r} is {values.dtype}; a column holds numbers, booleans, times or strings", feature=name)
+    raise DriftError(f"column {name!r} is {values.dtype}, and not numbers, booleans, times or strings", feature=name)
 
 
 def as_numbers(values: Array, kind: Kind, name: str) -> Array:
@@ -182,7 +182,7 @@ def as_numbers(values: Array, kind: Kind, name: str) -> Array:
     if kind == "text":
         if found != "category":
             raise DriftError(_other(name, "text", found), feature=name)
-        return np.array([np.nan if item is None else len(item) for item in as_texts(values, name)], np.float32)
+        return np.array([np.nan if item is None else len(item) for item in as_texts(values)], np.float32)
     if kind == "time":
         if found != "time":
             raise DriftError(_other(name, kind, found), feature=name)
@@ -205,11 +205,9 @@ def _other(name: str, expected: Kind, found: Kind) -> str:
     return f"column {name!r} holds {words[found]} where the profile has {words[expected]}; convert it as in training"
 
 
-def as_texts(values: Array, name: str) -> list[str | None]:
+def as_texts(values: Array) -> list[str | None]:
     """A column of strings, or of labels of any type, with None where one is missing."""
-    if np.ma.isMaskedArray(values):
-        return [None if gone else str(item) for item, gone in zip(values.data.tolist(), np.ma.getmaskarray(values), strict=True)]
-    items = values.tolist()
+    items: list[Any] = values.tolist()  # a masked value is None
     if {*map(type, items)} == {str}:
         return [None if item == MISSING else item for item in items] if MISSING in items else items
     return [None if is_missing(item) or item == MISSING else str(item) for item in items]
@@ -221,7 +219,7 @@ def as_texts(values: Array, name: str) -> list[str | None]:
 def fit_feature(name: str, kind: Kind, values: Array, *, output: bool = False, weight: float = 1.0) -> Feature:
     """The cells of one column, from training rows (n,)."""
     if kind == "category":
-        items = Counter(item for item in as_texts(values, name) if item is not None)
+        items = Counter(item for item in as_texts(values) if item is not None)
         ranked = [item for item, _ in sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))]
         rest = ranked[REST:]
         feature = Feature(

@@ -19,10 +19,11 @@ from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
 from modelkit.drift.outputs import check_losses, losses_of, name_outputs, output_columns, scores_of
 from modelkit.drift.privacy import most_noise
-from modelkit.drift.profile import Profile, expand, source_of
+from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.values import Alarm, Effect
+from modelkit.drift.vectors import expand, source_of
 from modelkit.errors import DriftError
 
 SCHEMA = "modelkit.detector/1"
@@ -183,7 +184,7 @@ class Detector:
             return None
         label = answers.get("label")
         at = {name: i for i, name in enumerate(calibration.classes)}
-        known = None if label is None else [at.get(str(name), -1) for name in as_texts(label, "label")]
+        known = None if label is None else [at.get(str(name), -1) for name in as_texts(label)]
         predicted = shares.argmax(axis=1) if known is None or min(known) < 0 else np.array(known)
         return calibration.estimate(scores_of(shares), predicted)
 
@@ -222,7 +223,7 @@ class Detector:
             return cells, None
         if name not in columns:
             raise DriftError(f"the rows lack the column {name!r}, which tells the stratum", feature=name)
-        found = as_texts(columns[name], name)
+        found = as_texts(columns[name])
         return cells, np.array([self._strata.get(str(value), -1) for value in found], np.int64)
 
     def push(self, cells: Array, strata: Array | None) -> list[Alarm]:
@@ -370,10 +371,9 @@ class Detector:
     def state(self) -> bytes:
         """Everything that changes, to go on from with `Detector.resume`, bit for bit; its size does not grow."""
         with self._lock:
-            parts = [*self._streams, *([] if self.labelled is None else [self.labelled])]
             arrays: dict[str, Array] = {}
             plain = []
-            for i, part in enumerate(parts):
+            for i, part in enumerate(self._parts()):
                 mine, rest = part.state()
                 arrays |= {f"{i} {name}": array for name, array in mine.items()}
                 plain.append(rest)
@@ -396,6 +396,9 @@ class Detector:
         np.savez(file, **arrays)  # type: ignore[arg-type]
         return file.getvalue()
 
+    def _parts(self) -> list[Stream | Labelled]:
+        return [*self._streams] if self.labelled is None else [*self._streams, self.labelled]
+
     @staticmethod
     def resume(profile: Profile, state: bytes) -> Detector:
         """Go on from the `state()` of a Detector of the same profile. Raises DriftError for any other."""
@@ -408,8 +411,7 @@ class Detector:
             effect = None if alarm["effect"] is None else Effect(**alarm["effect"])
             assumptions = tuple(alarm["assumptions"])
             detector._alarms.append(Alarm(**alarm | {"effect": effect, "assumptions": assumptions}))
-        parts = [*detector._streams, *([] if detector.labelled is None else [detector.labelled])]
-        for i, (part, plain) in enumerate(zip(parts, about["parts"], strict=True)):
+        for i, (part, plain) in enumerate(zip(detector._parts(), about["parts"], strict=True)):
             mine = f"{i} "
             part.restore({n.removeprefix(mine): a for n, a in arrays.items() if n.startswith(mine)}, plain)
         detector._estimates = [_read_estimate(arrays, name) for name in ("earlier", "lately")]
@@ -454,7 +456,7 @@ def _read_estimate(arrays: dict[str, Array], name: str) -> Estimate | None:
     if f"{name} rows" not in arrays:
         return None
     found = {field: arrays[f"{name} {field}"] for field in Estimate.__dataclass_fields__}
-    return Estimate(**{field: array.item() if array.ndim == 0 else array for field, array in found.items()})
+    return Estimate(**{field: array.item() if array.ndim == 0 else array for field, array in found.items()})  # type: ignore[arg-type]
 
 
 def _cells_upto(coarse: bytes) -> Array:

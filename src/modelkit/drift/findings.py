@@ -11,10 +11,11 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import batch
 from modelkit.drift.cells import ABSENT, CELLS, GONE, NEW, Feature, as_texts
+from modelkit.drift.fitting import duplicates
 from modelkit.drift.labelfree import Calibration, Estimate, binary_performance
 from modelkit.drift.labels import reference_interval
 from modelkit.drift.outputs import scores_of
-from modelkit.drift.profile import Profile, duplicates
+from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
 from modelkit.errors import DriftError
@@ -246,7 +247,7 @@ def _checks(detector: Detector, columns: Mapping[str, Array], counts: Array) -> 
 def _unseen_named(feature: Feature, values: Array) -> list[Check]:
     if feature.ordered:
         return []
-    new = [item for item, cell in zip(as_texts(values, feature.name), feature.cells(values), strict=True) if cell == NEW]
+    new = [item for item, cell in zip(as_texts(values), feature.cells(values), strict=True) if cell == NEW]
     if not new:
         return []
     names = ", ".join(repr(name[:40]) for name in sorted({str(item) for item in new})[:SHOWN])
@@ -262,7 +263,9 @@ def _constant(feature: Feature, counts: Array, reference: Array) -> list[Check]:
     if share**n > UNLIKELY:
         return []
     label = feature.labels()[cell]
-    return [Check("constant", feature.name, f"all {n:,} values are {label}", f"a share of {share:.2g}", float(share**n))]
+    return [
+        Check("constant", feature.name, f"all {n:,} values are {label}", f"a share of {share:.2g}", float(share**n))
+    ]
 
 
 def _rates(feature: Feature, counts: Array, reference: Array) -> list[Check]:
@@ -290,7 +293,9 @@ def _duplicated(detector: Detector, columns: Mapping[str, Array]) -> list[Check]
         return []
     n = len(columns[inputs[0].name])
     twice = duplicates(inputs, columns)
-    if twice / n <= profile.duplicates / profile.rows:  # in more rows there are more of them: those of fewer are too many
+    if (
+        twice / n <= profile.duplicates / profile.rows
+    ):  # in more rows there are more of them: those of fewer are too many
         return []
     p = batch.rate_test(twice, n, profile.duplicates, profile.rows)
     share = profile.duplicates / profile.rows
@@ -344,10 +349,8 @@ def auc(calibration: Calibration, probabilities: Array) -> float:
 
 def _unsupported(detector: Detector, estimate: Estimate) -> str | None:
     """Why a label-free estimate is not to be relied on."""
-    reasons = []
+    of_vectors = [alarm for alarm in detector.alarms if alarm.feature.endswith((": distance", ": residual"))]
+    reasons = [f"{alarm.feature} changed" for alarm in of_vectors if alarm.kind == "changed"]
     if estimate.outside > OUTSIDE * estimate.rows:
         reasons.append(f"{estimate.outside / estimate.rows:.0%} of the probabilities are beyond those of the reference")
-    for alarm in detector.alarms:
-        if alarm.feature.endswith((": distance", ": residual")) and alarm.kind == "changed":
-            reasons.append(f"{alarm.feature} changed")
     return f"outside reference support: {'; '.join(reasons)}" if reasons else None

@@ -91,7 +91,7 @@ def _tally(at: Array, lanes: int, width: int) -> Array:
 
 
 def _earlier(values: Array) -> tuple[Array, Array]:
-    """For each value but the first of a block, how many before it are less, and how many equal: uint8 (rows - 1, lanes).
+    """How many values before each but the first of a block are less, and how many equal: uint8 (rows - 1, lanes).
 
     Every pair is compared; gathering the pairs first lets each comparison run over all lanes at once.
     """

@@ -19,7 +19,8 @@ from modelkit.cast import Array
 from modelkit.drift.detector import Detector
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.outputs import output_columns
-from modelkit.drift.profile import NAME, Profile, expand
+from modelkit.drift.profile import NAME, Profile
+from modelkit.drift.vectors import expand
 from modelkit.errors import DriftError
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
@@ -41,8 +42,8 @@ class Monitor(Model):
 
     Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do: count them, and
     where the budget allows, estimate, rank and bet. A call does one step at most, so that none waits long. A call of
-    more than 64 rows shows 64 of them, evenly spread. An error in the monitoring is counted in `failures`, and reaches no
-    caller.
+    more than 64 rows shows 64 of them, evenly spread. An error in the monitoring is counted in `failures`, and
+    reaches no caller.
 
     Args:
         model: the Model to watch; a Batcher, or what it would wrap.
@@ -60,8 +61,8 @@ class Monitor(Model):
 
     __slots__ = (
         "__weakref__",
-        "_buffer",
         "_budget",
+        "_buffer",
         "_detector",
         "_filled",
         "_inner",
@@ -174,7 +175,7 @@ class Monitor(Model):
 
     def _account(self) -> None:
         """Make cells of what is buffered and count them; within the budget, they wait for the detector."""
-        buffer, rows = self._buffer, self._filled
+        buffer = self._buffer
         self._buffer, self._filled = [], 0
         detector, bases = self._detector, self._detector.profile.bases
         for names, calls in groupby(buffer, key=itemgetter(0)):
@@ -205,6 +206,11 @@ class Monitor(Model):
         self._saved -= rows
         return True
 
+    def after_fork(self) -> None:
+        """In the child of a fork: another thread may have held the locks."""
+        self._lock = threading.Lock()
+        self._detector.after_fork()
+
     def _facts(self) -> list[tuple[str, str]]:
         detector = self.detector
         seen = f"{self.served:,} rows served, {self.shown:,} of them shown to the detector"
@@ -212,7 +218,7 @@ class Monitor(Model):
         facts += [("alarm", str(alarm)) for alarm in detector.alarms[:5]]
         if self.failures:
             facts.append(("monitoring failed", f"{self.failures} times; last {self.last_failure}"))
-        return [*self._inner._facts(), *facts]
+        return [*super()._facts(), *facts]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self._inner, self._detector.profile, self._options)
@@ -234,8 +240,7 @@ def _packaged(model: Model) -> Profile:
 
 def _after_fork() -> None:
     for monitor in list(_all):
-        monitor._lock = threading.Lock()  # another thread may have held the old one
-        monitor._detector.after_fork()
+        monitor.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

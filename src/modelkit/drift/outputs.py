@@ -48,7 +48,7 @@ def output_columns(answers: Answers) -> dict[str, Array]:
         if name == "probabilities" and array.ndim == 2:
             columns["confidence"] = array.max(axis=1) if array.size else np.empty(0, np.float32)
         elif name == "label" and array.ndim == 1:
-            columns[name] = np.array(as_texts(array, name), object)
+            columns[name] = np.array(as_texts(array), object)
         elif array.ndim == 1 or (array.ndim == 2 and name == "embedding"):
             columns[name] = array
         elif array.ndim == 2:
@@ -97,10 +97,11 @@ def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
             error = np.abs(truth.astype(np.float64) - guess.astype(np.float64)) / scale
         if np.isnan(error).any():
             raise DriftError("a label or a prediction is missing; leave such rows out")
-        return np.minimum(error, 1.0)
+        found: Array = np.minimum(error, 1.0)
+        return found
     if truth.dtype.kind in "biuf" and guess.dtype.kind in "biuf" and not np.isnan(truth.astype(np.float64)).any():
-        return (truth != guess).astype(np.float64)
-    left, right = as_texts(truth, "labels"), as_texts(guess, "predicted")
+        return np.asarray(truth != guess, np.float64)
+    left, right = as_texts(truth), as_texts(guess)
     if None in left or None in right:
         raise DriftError("a label or a prediction is missing; leave such rows out")
     return np.array([a != b for a, b in zip(left, right, strict=True)], np.float64)
@@ -121,7 +122,8 @@ def predicted_of(answers: Answers, classes: tuple[Any, ...] | None) -> Array:
             return answers[name]
     if "probabilities" not in answers or classes is None:
         raise DriftError(f"labels need the model's label, prediction or probabilities; there are {list(answers)}")
-    return np.array([str(name) for name in classes], object)[answers["probabilities"].argmax(axis=1)]
+    names: Array = np.array([str(name) for name in classes], object)
+    return np.asarray(names[answers["probabilities"].argmax(axis=1)])
 
 
 def classes_of(answers: Answers, labels: Any, classes: tuple[Any, ...] | None) -> tuple[Any, ...] | None:

@@ -7,7 +7,7 @@ Ghosh, Roughgarden and Sundararajan, Universally utility-maximizing privacy mech
 
 from __future__ import annotations
 
-from math import floor, log, sqrt
+from math import log, sqrt
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def noisy(counts: Array, epsilon: float) -> Array:
     decay = -epsilon / counts.shape[1]
 
     def geometric() -> int:
-        return floor(log(1 - draw()) / decay)
+        return int(log(1 - draw()) / decay)
 
     noise = np.array([geometric() - geometric() for _ in range(counts.size)], np.int64)
     return np.maximum(counts + noise.reshape(counts.shape), 0)

@@ -160,7 +160,8 @@ class Stream:
         """For each feature the p-value, valid at any time."""
         evidence = self.evidence[kind]
         seen = 1 if evidence.guarantee == "ever" else max(self._blocks * BLOCK, 1)
-        return np.minimum(1.0, seen / np.maximum(evidence.peak, 1e-300))
+        p: Array = np.minimum(1.0, seen / np.maximum(evidence.peak, 1e-300))
+        return p
 
     def began(self, kind: str) -> Array:
         """For each feature, after how many rows the best bet last began."""
@@ -170,7 +171,8 @@ class Stream:
         """Counts (d, 67) of the last 1,024 rows, or of those of them that came after `since` rows."""
         blocks = min(RECENT, self._blocks, max(self._blocks - since // BLOCK, 1))
         at = np.arange(self._blocks - blocks, self._blocks) % RECENT
-        return self._recent[at].sum(axis=0, dtype=np.int64)
+        counts: Array = self._recent[at].sum(axis=0, dtype=np.int64)
+        return counts
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Everything that changes: arrays, and what JSON can hold."""
