@@ -13,6 +13,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
+from modelkit.cast import Array
 from modelkit.device import (
     CPU,
     NAMES,
@@ -36,6 +37,7 @@ from modelkit.device import (
 from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
+from modelkit.runtimes.bulk import run_all
 from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
 from modelkit.signature import Feeds, Signature
 
@@ -244,6 +246,11 @@ class OnnxModel(Model):
         _watch_forks()
         _live.add(self)
 
+    @property
+    def _helpers(self) -> int:
+        """How many threads help with the chunks of a bulk."""
+        return 0 if self._placement.split else self._placement.threads - 1
+
     def _adopt(self, session: Any) -> None:
         self._session = session
         # The wrapper around this call checks input names again and re-creates the session on failures of a
@@ -283,24 +290,52 @@ class OnnxModel(Model):
             return {outputs[0]: answers[0]} if len(outputs) == 1 else dict(zip(outputs, answers, strict=True))
         if rows == 0 and self._signature.batch is not None:
             return self._signature.empty(outputs)
-        return self._run_chunks(feeds, outputs, rows)
+        return self._run_chunks(
+            lambda start, stop, _: {name: feed[start:stop] for name, feed in feeds.items()}, outputs, rows, self._chunk
+        )
 
-    def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        answers = self._run_bulk(X, outputs) if type(X) is np.ndarray and X.shape[:1] > (self._chunk,) else None
+        return self._run(self._signature.coerce(X), outputs, call) if answers is None else answers
+
+    def _run_bulk(self, X: Array, outputs: tuple[str, ...]) -> Outputs | None:
+        """Check and cast each chunk just before its run, on its thread; None where `coerce` must look at all rows."""
+        if self._signature.block is None:
+            return None
+        _, trailing, rule = self._signature.block
+        cast = X.dtype != rule.target
+        if not cast and not self._helpers:
+            return None  # one thread with nothing to cast is faster with one pass over all rows
+        size = (self._chunk + 1) // 2 if cast else self._chunk  # the rows as they came need room in the cache too
+
+        def chunk(start: int, stop: int, scratch: list[Array]) -> Feeds:
+            if cast and not scratch:
+                scratch.append(np.empty((size, *trailing), rule.target))
+            feeds = self._signature.quick(X[start:stop], scratch[0] if cast else None)
+            if feeds is None:
+                raise _NotPlainError
+            return feeds
+
+        try:
+            return self._run_chunks(chunk, outputs, len(X), size)
+        except _NotPlainError:
+            return None
+
+    def _run_chunks(
+        self, chunk: Callable[[int, int, list[Array]], Feeds], outputs: tuple[str, ...], rows: int, size: int
+    ) -> Outputs:
         """Run a bulk in chunks that fit the cache, on all threads; the answers are written side by side."""
-        todo = chunk_bounds(rows, self._chunk)[::-1]
-        start, stop = todo.pop()
-        first = self._run_graph(outputs, {name: feed[start:stop] for name, feed in feeds.items()}, None)
-        answers = [np.empty((rows, *part.shape[1:]), part.dtype) for part in first]
-        for answer, part in zip(answers, first, strict=True):
-            answer[start:stop] = part
+        answers: Outputs = {}
 
-        def run(start: int, stop: int) -> None:
-            parts = self._run_graph(outputs, {name: feed[start:stop] for name, feed in feeds.items()}, None)
-            for answer, part in zip(answers, parts, strict=True):
-                answer[start:stop] = part
+        def run(start: int, stop: int, scratch: list[Array]) -> None:
+            parts = self._run_graph(outputs, chunk(start, stop, scratch), None)
+            for name, part in zip(outputs, parts, strict=True):
+                if name not in answers:
+                    answers.setdefault(name, np.empty((rows, *part.shape[1:]), part.dtype))  # one thread's wins
+                answers[name][start:stop] = part
 
-        _run_all(run, todo, 0 if self._placement.split else self._placement.threads - 1)
-        return dict(zip(outputs, answers, strict=True))
+        run_all(run, chunk_bounds(rows, size)[::-1], self._helpers)
+        return {name: answers[name] for name in outputs}
 
     def close(self) -> None:
         """Release the session; later calls raise ClosedError. Runs under way finish, on weights that stay mapped."""
@@ -345,38 +380,8 @@ class OnnxModel(Model):
         return self
 
 
-def _run_all(run: Callable[[int, int], None], todo: list[tuple[int, int]], helpers: int) -> None:
-    """Call `run` on all that is to do, in this thread and up to `helpers` more; raises the first failure."""
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            while not failures:
-                try:
-                    bounds = todo.pop()
-                except IndexError:
-                    return
-                run(*bounds)
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            failures.append(error)
-
-    def help_out(done: _thread.LockType) -> None:
-        try:
-            work()
-        finally:
-            done.release()
-
-    # threading.Thread.start waits for the new thread to begin, which puts it on the caller's core: on two cores both
-    # then shared one for several milliseconds, a whole bulk run of a linear model.
-    locks = [_thread.allocate_lock() for _ in range(min(helpers, len(todo) - 1))]
-    for lock in locks:
-        lock.acquire()
-        _thread.start_new_thread(help_out, (lock,))
-    work()
-    for lock in locks:
-        lock.acquire()
-    if failures:
-        raise failures[0]
+class _NotPlainError(Exception):
+    """A chunk does not plainly fit the signature."""
 
 
 _live: weakref.WeakSet[OnnxModel] = weakref.WeakSet()
