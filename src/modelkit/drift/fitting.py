@@ -203,6 +203,8 @@ def labelled(
     """The losses of the reference, and what its labels say of the probabilities."""
     if losses is not None:
         found, scale = check_losses(losses), 1.0
+    elif len(labels) != rows:
+        raise DriftError(f"there are {rows} reference rows and {len(labels)} labels")
     else:
         classes = classes_of(served, labels, None if model is None else model.signature.classes)
         predicted = predicted_of(served, classes)
