@@ -273,9 +273,8 @@ class Detector:
         self._lock = threading.RLock()
 
     def _alarm(self, s: int, crossing: Crossing) -> Alarm:
-        profile, stream, j = self.profile, self._streams[s], crossing.feature
+        profile, j = self.profile, crossing.feature
         feature = profile.features[j]
-        recent, reference = stream.recent(crossing.began)[j], profile.counts[s, j]
         return Alarm(
             kind="changed" if crossing.kind == "changed" else "material",
             feature=feature.name,
@@ -285,7 +284,7 @@ class Detector:
             level=self._levels[crossing.kind] * feature.weight / len(profile.strata),
             row=crossing.row,
             began=crossing.began,
-            effect=findings.effect(recent, reference, ordered=feature.ordered),
+            effect=findings.effect(crossing.recent, profile.counts[s, j], ordered=feature.ordered),
             guarantee=self.promise,
             assumptions=self.assumptions(),
         )
@@ -308,18 +307,18 @@ class Detector:
             raise DriftError("pass labels and what was predicted, or losses")
         found = losses_of(y, predicted, self.profile.baseline.scale) if losses is None else check_losses(losses)
         with self._lock:
-            new = [self._loss_alarm(labelled, row, began) for row, began in labelled.push(found)]
+            new = [self._loss_alarm(labelled, *crossing) for crossing in labelled.push(found)]
             self._keep(new)
         return new
 
-    def _loss_alarm(self, labelled: Labelled, row: int, began: int) -> Alarm:
+    def _loss_alarm(self, labelled: Labelled, row: int, began: int, p: float) -> Alarm:
         interval = labelled.interval()
         return Alarm(
             kind="performance",
             feature="loss",
             stratum=None,
             statistic=STATISTICS["performance"],
-            p=labelled.p,
+            p=p,
             level=self._levels["performance"],
             row=row,
             began=began,
