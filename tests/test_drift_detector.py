@@ -213,7 +213,9 @@ def test_one_column_that_has_all_of_alpha_keeps_to_it():
         counts = np.zeros_like(train.counts)
         cells = train.features[0].cells(r.normal(size=3600)).astype(np.uint8)
         counts[0, 0] = np.bincount(cells[:600], minlength=CELLS)  # a fresh reference
-        profile = Profile(**{f: getattr(train, f) for f in train.__dataclass_fields__} | {"counts": counts, "rows": 600})
+        profile = Profile(
+            **{f: getattr(train, f) for f in train.__dataclass_fields__} | {"counts": counts, "rows": 600}
+        )
         detector = mk.Detector(profile, alpha=0.1, seed=run)
         count += bool(detector.push(cells[600:, None], None))
     assert at_most(count, runs, 0.1), count
@@ -267,7 +269,10 @@ def test_changes_are_found_soon_and_where_they_began(name):
     late, began = [], []
     for run in range(3):
         r = rng(run, 24)
-        profile = Profile.fit({"x": law(3000, r), "quiet": r.normal(size=3000)}, reference={"x": law(6000, r), "quiet": r.normal(size=6000)})
+        profile = Profile.fit(
+            {"x": law(3000, r), "quiet": r.normal(size=3000)},
+            reference={"x": law(6000, r), "quiet": r.normal(size=6000)},
+        )
         detector = mk.Detector(profile, seed=run)
         assert detector.update({"x": law(BEFORE, r), "quiet": r.normal(size=BEFORE)}) == []
         new = detector.update({"x": other(within, r), "quiet": r.normal(size=within)})
@@ -334,7 +339,9 @@ def scored(n, seed):
 @pytest.fixture(scope="module")
 def profile():
     labels = (rng(2, 33).random(2000) < scored(2000, 2)[:, 1]).astype(int)
-    return Profile.fit(mixed(600, 1), reference=mixed(2000, 2), scores=scored(2000, 2), labels=labels, stratum="s", ordered=True)
+    return Profile.fit(
+        mixed(600, 1), reference=mixed(2000, 2), scores=scored(2000, 2), labels=labels, stratum="s", ordered=True
+    )
 
 
 def cut(rows, start, stop):
@@ -361,7 +368,9 @@ def test_any_chunks_and_a_pause_give_the_same_state(profile, cuts, guarantee, pa
         if name.startswith(("earlier", "lately", "2 sequence")) or name == "about":
             continue  # sums of floats in another order
         assert np.array_equal(array, theirs[name], equal_nan=True), name
-    mine, theirs = ([replace(a, effect=None) if a.kind == "performance" else a for a in d.alarms] for d in (at_once, parts))
+    mine, theirs = (
+        [replace(a, effect=None) if a.kind == "performance" else a for a in d.alarms] for d in (at_once, parts)
+    )
     assert sorted(mine, key=str) == sorted(theirs, key=str)
 
 
@@ -411,7 +420,14 @@ def test_states_of_others_and_no_states_are_refused(profile):
         mk.Detector.resume(other, state)
     short = states(mk.Detector(profile))
     del short["0 changed money"]
-    for wrong in (b"", b"PK", state[:500], profile.to_bytes(), packed(short), packed(states(mk.Detector(other)) | {"about": short["about"]})):
+    for wrong in (
+        b"",
+        b"PK",
+        state[:500],
+        profile.to_bytes(),
+        packed(short),
+        packed(states(mk.Detector(other)) | {"about": short["about"]}),
+    ):
         with pytest.raises(DriftError, match="no state"):
             mk.Detector.resume(profile, wrong)
 
@@ -436,7 +452,9 @@ def test_workers_merge_into_one_report():
     profile = Profile.fit({"x": rng(1).normal(size=4000), "c": rng(2).choice(["a", "b"], 4000)})
     workers = [mk.Detector(profile, seed=w) for w in range(3)]
     for w, worker in enumerate(workers):
-        worker.update({"x": rng(w, 5).normal(0.4, 1, 3000), "c": rng(w, 6).choice(["a", "b", "z"], 3000, p=[0.5, 0.495, 0.005])})
+        worker.update(
+            {"x": rng(w, 5).normal(0.4, 1, 3000), "c": rng(w, 6).choice(["a", "b", "z"], 3000, p=[0.5, 0.495, 0.005])}
+        )
     report = mk.Detector.merge(profile, [worker.state() for worker in workers])
     assert report.rows == 9000
     drift = {f.feature: f for f in report.features}
@@ -511,7 +529,11 @@ def test_what_does_not_fit_is_refused_and_nothing_is_taken(profile):
     rows, scores = mixed(10, 1), scored(10, 1)
     before = detector.state()
     for X, given_scores, match in (
-        ({k: v for k, v in rows.items() if k != "x"} | {"X": rows["x"]}, None, "lack the columns 'x' \\(is it|lack the columns 'x'"),
+        (
+            {k: v for k, v in rows.items() if k != "x"} | {"X": rows["x"]},
+            None,
+            "lack the columns 'x' \\(is it|lack the columns 'x'",
+        ),
         (rows | {"x": column(["1"] * 10)}, None, "holds strings where the profile has numbers"),
         (rows | {"c": np.ones(10)}, None, "holds numbers where the profile has strings"),
         (rows | {"e": rows["e"][:, :2]}, None, "shape"),
@@ -580,7 +602,9 @@ def labelled_profile(n=5000, rate=0.1):
 def test_a_rise_of_the_loss_is_found_and_none_is_not():
     profile, alarms = labelled_profile(), 0
     for run in range(60):
-        alarms += bool(mk.Detector(profile, alpha=0.05).update_labels(losses=(rng(run, 41).random(3000) < 0.1).astype(float)))
+        alarms += bool(
+            mk.Detector(profile, alpha=0.05).update_labels(losses=(rng(run, 41).random(3000) < 0.1).astype(float))
+        )
     assert at_most(alarms, 60, 0.05)
     for guarantee in ("ever", "arl"):
         detector = mk.Detector(profile, guarantee=guarantee)
@@ -660,7 +684,11 @@ def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
     only.update(X[:3], scores=np.full((3, 2), np.nan))
     assert only.estimated() is None
     narrow = np.clip(p, 0.3, 0.7)
-    odd = mk.Detector(Profile.fit(X[:500], reference=X, scores=np.c_[1 - narrow, narrow], labels=(rng(3).random(1500) < narrow).astype(int)))
+    odd = mk.Detector(
+        Profile.fit(
+            X[:500], reference=X, scores=np.c_[1 - narrow, narrow], labels=(rng(3).random(1500) < narrow).astype(int)
+        )
+    )
     assert "beyond those of the reference" in odd.test(X, scores=shares).performance.unsupported
 
 
@@ -704,7 +732,13 @@ def test_batch_false_alarms_are_as_rare_as_promised():
 
 
 def test_columns_that_are_empty_constant_or_missing_have_a_report():
-    rows = {"k": np.full(400, 3.0), "gone": np.full(400, np.nan), "none": column([None] * 400), "x": rng(1).normal(size=400), "i": np.full(400, np.inf)}
+    rows = {
+        "k": np.full(400, 3.0),
+        "gone": np.full(400, np.nan),
+        "none": column([None] * 400),
+        "x": rng(1).normal(size=400),
+        "i": np.full(400, np.inf),
+    }
     detector = mk.Detector(Profile.fit(rows))
     assert detector.test(rows).alarms == ()
     assert detector.update(rows) == []
@@ -719,7 +753,12 @@ def test_columns_that_are_empty_constant_or_missing_have_a_report():
 
 def test_checks_say_what_is_plainly_wrong():
     n = 2000
-    train = {"x": rng(1).normal(size=n), "y": rng(2).normal(size=n), "c": rng(3).choice(["a", "b"], n), "z": rng(4).normal(size=n)}
+    train = {
+        "x": rng(1).normal(size=n),
+        "y": rng(2).normal(size=n),
+        "c": rng(3).choice(["a", "b"], n),
+        "z": rng(4).normal(size=n),
+    }
     detector = mk.Detector(Profile.fit(train))
     m = 400
     batch = {
@@ -735,7 +774,12 @@ def test_checks_say_what_is_plainly_wrong():
     assert "20.00%" in found["missing rate", "x"].found
     twice = {name: np.repeat(values[:100], 4) for name, values in train.items()}
     assert "duplicate rows" in {check.name for check in detector.test(twice).checks}
-    fresh = {"x": rng(6).normal(size=m), "y": rng(7).normal(size=m), "c": rng(8).choice(["a", "b"], m), "z": rng(9).normal(size=m)}
+    fresh = {
+        "x": rng(6).normal(size=m),
+        "y": rng(7).normal(size=m),
+        "c": rng(8).choice(["a", "b"], m),
+        "z": rng(9).normal(size=m),
+    }
     assert detector.test(fresh).checks == ()
 
 

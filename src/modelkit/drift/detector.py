@@ -188,7 +188,9 @@ class Detector:
         if calibration is None or shares is None or not len(shares):
             return None
         if shares.shape[1:] != (len(calibration.classes),):
-            raise DriftError(f"probabilities have shape {shares.shape}; the profile has {len(calibration.classes)} classes")
+            raise DriftError(
+                f"probabilities have shape {shares.shape}; the profile has {len(calibration.classes)} classes"
+            )
         whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN
         if not whole.all():
             return self.estimate({name: array[whole] for name, array in answers.items()})

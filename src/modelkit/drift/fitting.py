@@ -31,7 +31,9 @@ MOST_STRATA = 64
 Columns = Mapping[str, Array]
 
 
-def check_arguments(reference: Any, model: Any, scores: Any, epsilon: float | None, *, labelled: bool, ordered: bool) -> None:
+def check_arguments(
+    reference: Any, model: Any, scores: Any, epsilon: float | None, *, labelled: bool, ordered: bool
+) -> None:
     """Raise DriftError for arguments of `Profile.fit` that do not go together."""
     if reference is None and (scores is not None or labelled):
         raise DriftError("scores, labels and losses are those of the reference rows: pass reference= as well")
