@@ -83,8 +83,9 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
         recent = np.sum([stream.recent() for stream in streams], axis=0)
         totals = np.sum([stream.totals for stream in streams], axis=0)
         money = np.mean([stream.evidence["material"].value for stream in streams], axis=0)
+        seen = 1 if first.guarantee == "ever" else max(float(np.mean([stream.rows for stream in streams])), 1)
         for j, feature in enumerate(profile.features):
-            p = float(min(1.0, 1 / max(money[j], 1e-300)))
+            p = float(min(1.0, seen / max(money[j], 1e-300)))
             found.append(_feature(feature, name, profile.counts[s, j], recent[j], changed=None, material=p, began=None))
             checks += _unseen(feature, totals[j])
     return DriftReport(

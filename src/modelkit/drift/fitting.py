@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.cells import CELLS, Feature, as_numbers, as_texts, fit_feature, kind_of, read_columns, replaced
+from modelkit.drift.cells import CELLS, Feature, as_numbers, fit_feature, kind_of, read_columns, replaced, stratum_names
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
@@ -31,7 +31,7 @@ MOST_STRATA = 64
 Columns = Mapping[str, Array]
 
 
-def check_arguments(reference: Any, model: Any, scores: Any, epsilon: float | None, *, labelled: bool) -> None:
+def check_arguments(reference: Any, model: Any, scores: Any, epsilon: float | None, *, labelled: bool, ordered: bool) -> None:
     """Raise DriftError for arguments of `Profile.fit` that do not go together."""
     if reference is None and (scores is not None or labelled):
         raise DriftError("scores, labels and losses are those of the reference rows: pass reference= as well")
@@ -39,6 +39,11 @@ def check_arguments(reference: Any, model: Any, scores: Any, epsilon: float | No
         raise DriftError("pass the model or its scores, not both")
     if epsilon is not None and (labelled or not epsilon > 0):
         raise DriftError("epsilon is positive, and labels and losses cannot be kept private: leave one of them out")
+    if epsilon is not None and (ordered or reference is None or scores is not None):
+        raise DriftError(
+            "with epsilon each row must be counted whatever the others are: pass reference=, model= instead of scores=, "
+            "and not ordered=True, which takes rows some way apart"
+        )
 
 
 def read(
@@ -164,7 +169,7 @@ def strata_of(held: Columns, stratum: str | None) -> tuple[tuple[str, ...], Arra
     """The strata, and for each reference row which it belongs to."""
     if stratum is None:
         return ("",), np.zeros(length(held), np.int64)
-    names = [str(name) for name in as_texts(held[stratum])]
+    names = stratum_names(held[stratum])
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
         raise DriftError(f"column {stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are kept apart")
@@ -198,6 +203,8 @@ def labelled(
     """The losses of the reference, and what its labels say of the probabilities."""
     if losses is not None:
         found, scale = check_losses(losses), 1.0
+    elif len(labels) != rows:
+        raise DriftError(f"there are {rows} reference rows and {len(labels)} labels")
     else:
         classes = classes_of(served, labels, None if model is None else model.signature.classes)
         predicted = predicted_of(served, classes)
@@ -208,6 +215,9 @@ def labelled(
     if losses is not None or classes is None:
         return Baseline.of(found, scale), None
     numbers = {str(name): i for i, name in enumerate(classes)}
+    strange = sorted({str(label) for label in np.asarray(labels).tolist()} - set(numbers))
+    if strange:
+        raise DriftError(f"the labels {strange[:5]} are no classes of the model; it has {list(numbers)}")
     truth = np.array([numbers[str(label)] for label in np.asarray(labels).tolist()], np.int64)
     shares = scores_of(served["probabilities"])
     return Baseline.of(found, scale), Calibration.fit(tuple(numbers), shares, truth, np.random.default_rng(seed))
