@@ -213,6 +213,17 @@ def as_texts(values: Array) -> list[str | None]:
     return [None if is_missing(item) or item == MISSING else str(item) for item in items]
 
 
+def strata_names(values: Array) -> list[str]:
+    """What the strata of rows are called: a number by its value, whether a model takes it as an integer or a float."""
+    return [_stratum(item) for item in values.tolist()]
+
+
+def _stratum(item: Any) -> str:
+    if isinstance(item, bool | int | float | np.number | np.bool_) and np.isfinite(item):
+        return str(int(item)) if item == int(item) else f"{item:.7g}"
+    return str(None if is_missing(item) or item == MISSING else item)
+
+
 # Fitting: what a column of training rows makes of a feature.
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.cells import CELLS, Feature, as_numbers, as_texts, fit_feature, kind_of, read_columns, replaced
+from modelkit.drift.cells import CELLS, Feature, as_numbers, fit_feature, kind_of, read_columns, replaced, strata_names
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
@@ -31,7 +31,9 @@ MOST_STRATA = 64
 Columns = Mapping[str, Array]
 
 
-def check_arguments(reference: Any, model: Any, scores: Any, epsilon: float | None, *, labelled: bool) -> None:
+def check_arguments(
+    reference: Any, model: Any, scores: Any, epsilon: float | None, *, labelled: bool, ordered: bool
+) -> None:
     """Raise DriftError for arguments of `Profile.fit` that do not go together."""
     if reference is None and (scores is not None or labelled):
         raise DriftError("scores, labels and losses are those of the reference rows: pass reference= as well")
@@ -39,6 +41,11 @@ def check_arguments(reference: Any, model: Any, scores: Any, epsilon: float | No
         raise DriftError("pass the model or its scores, not both")
     if epsilon is not None and (labelled or not epsilon > 0):
         raise DriftError("epsilon is positive, and labels and losses cannot be kept private: leave one of them out")
+    if epsilon is not None and (ordered or scores is not None):
+        raise DriftError(
+            "with epsilon, a row may count for itself only, but with ordered= or scores= its place decides which other "
+            "rows are counted: leave these out, and pass model= for scores"
+        )
 
 
 def read(
@@ -164,7 +171,7 @@ def strata_of(held: Columns, stratum: str | None) -> tuple[tuple[str, ...], Arra
     """The strata, and for each reference row which it belongs to."""
     if stratum is None:
         return ("",), np.zeros(length(held), np.int64)
-    names = [str(name) for name in as_texts(held[stratum])]
+    names = strata_names(held[stratum])
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
         raise DriftError(f"column {stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are kept apart")
@@ -192,25 +199,28 @@ def count(
     return features, counts
 
 
-def labelled(
-    served: Columns, labels: Any, losses: Any, model: Model | None, rows: int, seed: int
+def labelled(  # noqa: PLR0913 - called once
+    served: Columns, labels: Any, losses: Any, model: Model | None, rows: int, seed: int, *, ordered: bool
 ) -> tuple[Baseline, Calibration | None]:
     """The losses of the reference, and what its labels say of the probabilities."""
-    if losses is not None:
-        found, scale = check_losses(losses), 1.0
-    else:
-        classes = classes_of(served, labels, None if model is None else model.signature.classes)
-        predicted = predicted_of(served, classes)
-        scale = error_scale(labels, predicted)
-        found = losses_of(labels, predicted, scale)
-    if len(found) != rows:
-        raise DriftError(f"there are {rows} reference rows and {len(found)} labels or losses")
-    if losses is not None or classes is None:
-        return Baseline.of(found, scale), None
+    truth = check_losses(losses) if labels is None else np.asarray(labels)
+    if truth.shape != (rows,):
+        raise DriftError(f"there are {rows} reference rows and {len(truth)} labels or losses")
+    if labels is None:
+        return Baseline.of(truth), None
+    classes = classes_of(served, labels, None if model is None else model.signature.classes)
+    predicted = predicted_of(served, classes)
+    if predicted.dtype.kind == "f":  # the scale is part of the loss: what bounds the mean of it are other rows
+        mine, others = fifth(rows, ordered=ordered)
+        scale = error_scale(truth[mine], predicted[mine])
+        return Baseline.of(losses_of(truth[others], predicted[others], scale), scale), None
+    baseline = Baseline.of(losses_of(truth, predicted))
+    if classes is None:
+        return baseline, None
     numbers = {str(name): i for i, name in enumerate(classes)}
-    truth = np.array([numbers[str(label)] for label in np.asarray(labels).tolist()], np.int64)
+    member = np.array([numbers[str(label)] for label in truth.tolist()], np.int64)
     shares = scores_of(served["probabilities"])
-    return Baseline.of(found, scale), Calibration.fit(tuple(numbers), shares, truth, np.random.default_rng(seed))
+    return baseline, Calibration.fit(tuple(numbers), shares, member, np.random.default_rng(seed))
 
 
 def duplicates(features: Sequence[Feature], columns: Columns) -> int:

@@ -92,7 +92,7 @@ class Profile:
             text: columns of strings of which the length counts, and not the words.
             importance: how much of alpha a column or an output gets, relative to others; 1 where it is not named.
             epsilon: for differential privacy of the counts: noise is added to them, for all features together within
-                this budget. The cells are not private.
+                this budget. The cells, which X makes, are not private, nor are the names of strata.
             seed: of the random half, and of the centroids of embeddings.
 
         Raises:
@@ -100,7 +100,7 @@ class Profile:
             SignatureError: for rows that cannot be read.
         """
         labelled = labels is not None or losses is not None
-        fitting.check_arguments(reference, model, scores, epsilon, labelled=labelled)
+        fitting.check_arguments(reference, model, scores, epsilon, labelled=labelled, ordered=ordered)
         train, held, answers = fitting.read(X, reference, model, ordered=ordered, seed=seed)
         fitting.check_columns(train, held, stratum)
         weights = fitting.Weights(importance or {})
@@ -139,7 +139,7 @@ class Profile:
         profile = replace(profile, duplicates=fitting.duplicates(features, columns))
         if not labelled:
             return profile
-        baseline, calibration = fitting.labelled(served, labels, losses, model, rows, seed)
+        baseline, calibration = fitting.labelled(served, labels, losses, model, rows, seed, ordered=ordered)
         return replace(profile, baseline=baseline, calibration=calibration)
 
     @property
