@@ -70,12 +70,13 @@ class Feature:
         return self.kind != "category"
 
     def cells(self, values: Array) -> Array:
-        """The cell of each value, uint8 (n,). Raises DriftError for values of another kind."""
+        """The cell of each value, integers (n,). Raises DriftError for values of another kind."""
         if self.kind == "category":
             return self._categories(values)
         # One search does for every case: NaN sorts behind +inf, which is an edge like -inf and the largest float.
-        plain = self.kind == "number" and values.dtype is F4 and type(values) is np.ndarray
-        return self._grid.searchsorted(values if plain else as_numbers(values, self.kind, self.name)).astype(np.uint8)
+        if self.kind != "number" or values.dtype is not F4 or type(values) is not np.ndarray:
+            values = as_numbers(values, self.kind, self.name)
+        return self._grid.searchsorted(values)
 
     def count(self, values: Array) -> Array:
         """How many values fall into each cell, int64 (67,); of many values faster than counting `cells`."""

@@ -15,7 +15,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift.detector import Detector
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.outputs import output_columns
@@ -25,12 +24,13 @@ from modelkit.errors import DriftError
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 
-BUFFER = 256  # rows that are made into cells at once
+BUFFER = 128  # rows that are made into cells at once
 STEP = 128  # rows that are ranked at once
 SAMPLE = 64  # rows that one call shows at most, evenly spread
 WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
+NOTHING: Outputs = {}
 copy = np.ndarray.copy
 
 _all: weakref.WeakSet[Monitor] = weakref.WeakSet()
@@ -66,6 +66,7 @@ class Monitor(Model):
         "_detector",
         "_filled",
         "_inner",
+        "_listens",
         "_lock",
         "_options",
         "_saved",
@@ -107,7 +108,8 @@ class Monitor(Model):
         self._lock = threading.Lock()
         self._tensors = [spec.name for spec in model.signature.inputs]
         self._wanted = profile.wanted()
-        self._buffer: list[tuple[tuple[str, ...], list[Array], list[Array]]] = []
+        self._listens = profile.calibration is not None or any(feature.output for feature in profile.features)
+        self._buffer: list[tuple[Any, ...]] = []
         self._filled = 0
         self._waiting: deque[Callable[[], object]] = deque()
         self.served = 0
@@ -151,14 +153,17 @@ class Monitor(Model):
     def _watch(self, feeds: Feeds, answers: Outputs) -> None:
         """Copy what was served, for the caller may change its arrays, and do a turn of what waits."""
         try:
-            served, said = [*map(copy, feeds.values())], [*map(copy, answers.values())]
-            rows = len(said[0])
+            said = answers if self._listens else NOTHING
+            arrays = [*feeds.values(), *said.values()]
+            rows = len(arrays[0])
             if rows > SAMPLE:
                 chosen = np.linspace(0, rows - 1, SAMPLE).astype(np.int64)
-                served, said = [array[chosen] for array in served], [array[chosen] for array in said]
+                kept = (tuple(said), *[array[chosen] for array in arrays])
+            else:
+                kept = (tuple(said), *map(copy, arrays))
             with self._lock:
                 self.served += rows
-                self._buffer.append((tuple(answers), served, said))
+                self._buffer.append(kept)
                 self._filled += min(rows, SAMPLE)
                 if self._filled >= BUFFER:
                     self._account()
@@ -177,18 +182,20 @@ class Monitor(Model):
         """Make cells of what is buffered and count them; within the budget, they wait for the detector."""
         buffer = self._buffer
         self._buffer, self._filled = [], 0
-        detector, bases = self._detector, self._detector.profile.bases
+        detector, bases, tensors = self._detector, self._detector.profile.bases, self._tensors
         for names, calls in groupby(buffer, key=itemgetter(0)):
-            _, served, said = zip(*calls, strict=True)
-            feeds = dict(zip(self._tensors, map(np.concatenate, zip(*served, strict=True)), strict=True))
-            answers = dict(zip(names, map(np.concatenate, zip(*said, strict=True)), strict=True))
+            _, *arrays = zip(*calls, strict=True)
+            whole = [*map(np.concatenate, arrays)]
+            feeds = dict(zip(tensors, whole[: len(tensors)], strict=True))
+            answers = dict(zip(names, whole[len(tensors) :], strict=True))
             columns = self.signature.columns(feeds) | output_columns(answers)
             known = {name: column for name, column in columns.items() if name in self._wanted}
             cells, strata = detector.encode(expand(known, bases))
             detector.count(cells, strata)
             if self._affordable(len(cells)) and len(self._waiting) < WAITING:
                 self.shown += len(cells)
-                self._waiting.append(partial(self._show, answers))
+                if detector.profile.calibration is not None:
+                    self._waiting.append(partial(self._show, answers))
                 for start in range(0, len(cells), STEP):
                     part = slice(start, start + STEP)
                     mine = None if strata is None else strata[part]
