@@ -4,6 +4,7 @@ import json
 import threading
 from collections import Counter
 from dataclasses import asdict, replace
+from itertools import pairwise
 from math import log
 
 import numpy as np
@@ -55,7 +56,7 @@ def plain_p(counts, cells, draws):
 
 def test_the_conformal_martingale_has_its_reference_values(monkeypatch):
     start = [2, 3, 4, 1]
-    p = list(plain_p(start, sum(STREAM, []), sum(DRAWS, [])))
+    p = list(plain_p(start, np.ravel(STREAM), np.ravel(DRAWS)))
     assert p == pytest.approx([10 / 11, 13 / 16, 9 / 52, 13 / 28, 0.97333333, 0.78125, 0.31764706, 0.93333333])
     counts = np.zeros((1, CELLS), np.int64)
     counts[0, :4] = start
@@ -254,10 +255,13 @@ BEFORE = 1500
 CHANGES = {
     "mean": (lambda n, r: r.normal(size=n), lambda n, r: r.normal(0.5, 1, n), 800),
     "spread": (lambda n, r: r.normal(size=n), lambda n, r: r.normal(0, 1.5, n), 800),
-    "mode": (lambda n, r: r.normal(size=n), lambda n, r: np.where(r.random(n) < 0.15, r.normal(5, 0.1, n), r.normal(size=n)), 1000),
+    "mode": (lambda n, r: r.normal(size=n), lambda n,
+    r: np.where(r.random(n) < 0.15, r.normal(5, 0.1, n), r.normal(size=n)), 1000),
     "zeros": (lambda n, r: r.normal(size=n), lambda n, r: np.where(r.random(n) < 0.2, 0.0, r.normal(size=n)), 700),
-    "swap": (lambda n, r: r.choice(["a", "b", "c"], n, p=[0.6, 0.3, 0.1]), lambda n, r: r.choice(["a", "b", "c"], n, p=[0.3, 0.6, 0.1]), 600),
-    "missing": (lambda n, r: np.where(r.random(n) < 0.01, np.nan, r.normal(size=n)), lambda n, r: np.where(r.random(n) < 0.1, np.nan, r.normal(size=n)), 1500),
+    "swap": (lambda n, r: r.choice(["a", "b", "c"], n, p=[0.6, 0.3, 0.1]), lambda n,
+    r: r.choice(["a", "b", "c"], n, p=[0.3, 0.6, 0.1]), 600),
+    "missing": (lambda n, r: np.where(r.random(n) < 0.01, np.nan, r.normal(size=n)), lambda n,
+    r: np.where(r.random(n) < 0.1, np.nan, r.normal(size=n)), 1500),
     "new": (lambda n, r: r.choice(["a", "b"], n), lambda n, r: r.choice(["a", "b", "z"], n, p=[0.45, 0.45, 0.1]), 800),
     "inf": (lambda n, r: r.normal(size=n), lambda n, r: np.where(r.random(n) < 0.1, np.inf, r.normal(size=n)), 800),
 }  # fmt: skip
@@ -327,7 +331,8 @@ def mixed(n, seed):
     r = rng(seed, 31)
     x = ar(n, 0.7, r)
     return {
-        "x": x, "c": column(r.choice(["u", "v", None], n).tolist()), "s": column(r.choice(["n", "m"], n).tolist()), "e": r.normal(size=(n, 3)),
+        "x": x, "c": column(r.choice(["u", "v", None], n).tolist()), "s": column(r.choice(["n", "m"], n).tolist()),
+        "e": r.normal(size=(n, 3)),
     }  # fmt: skip
 
 
@@ -357,7 +362,7 @@ def test_any_chunks_and_a_pause_give_the_same_state(profile, cuts, guarantee, pa
     at_once.update_labels(losses=losses)
     parts = mk.Detector(profile, guarantee=guarantee)
     ends = sorted([0, *cuts, pause, 700])
-    for start, stop in zip(ends, ends[1:], strict=False):
+    for start, stop in pairwise(ends):
         if start == pause:
             parts = mk.Detector.resume(profile, parts.state())
         parts.update(cut(rows, start, stop), scores=scores[start:stop])
@@ -441,7 +446,8 @@ def packed(arrays):
 
 
 @pytest.mark.parametrize(
-    "options", [{"alpha": 0}, {"alpha": 1}, {"alpha": float("nan")}, {"tolerance": -0.1}, {"tolerance": 1}, {"guarantee": "often"}], ids=str
+    "options", [{"alpha": 0}, {"alpha": 1}, {"alpha": float("nan")}, {"tolerance": -0.1}, {"tolerance": 1},
+    {"guarantee": "often"}], ids=str
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options, profile):
     with pytest.raises(DriftError):
@@ -626,7 +632,8 @@ def test_labels_and_predictions_are_the_losses_they_make():
     expected = mk.Detector(profile)
     expected.update_labels(losses=(truth != guess).astype(float))
     for y, predicted in (
-        (truth, guess), (truth.tolist(), guess.tolist()), (words[truth], words[guess]), (column(words[truth].tolist()), words[guess]),
+        (truth, guess), (truth.tolist(), guess.tolist()), (words[truth], words[guess]),
+        (column(words[truth].tolist()), words[guess]),
         (truth.astype(float), guess), (pd.Series(words[truth]), pd.Series(words[guess])),
     ):  # fmt: skip
         detector = mk.Detector(profile)
@@ -637,9 +644,12 @@ def test_labels_and_predictions_are_the_losses_they_make():
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (([1, 2], [1]), "must both be"), (([1], None), "labels and what was predicted"), ((None, [1]), "labels and what"), (([None], [1]), "missing"),
-        (([np.nan], [1]), "missing"), (([1.0], [np.nan]), "missing"), ((["a"], [0.5]), "not all numbers"), (([[1]], [[1]]), "must both"), ((), "pass labels"),
-        ((None, None, [1.5]), "0 to 1"), ((None, None, [np.nan]), "0 to 1"), ((None, None, ["a"]), "not all numbers"), (([1], [1], [1.0]), "or losses"),
+        (([1, 2], [1]), "must both be"), (([1], None), "labels and what was predicted"),
+        ((None, [1]), "labels and what"), (([None], [1]), "missing"),
+        (([np.nan], [1]), "missing"), (([1.0], [np.nan]), "missing"), ((["a"], [0.5]), "not all numbers"),
+        (([[1]], [[1]]), "must both"), ((), "pass labels"),
+        ((None, None, [1.5]), "0 to 1"), ((None, None, [np.nan]), "0 to 1"), ((None, None, ["a"]), "not all numbers"),
+        (([1], [1], [1.0]), "or losses"),
     ],
     ids=range(13),
 )  # fmt: skip
@@ -762,12 +772,14 @@ def test_checks_say_what_is_plainly_wrong():
     detector = mk.Detector(Profile.fit(train))
     m = 400
     batch = {
-        "x": np.where(np.arange(m) % 5 == 0, np.nan, 50.0 + np.arange(m)), "y": np.where(np.arange(m) % 4 == 0, np.inf, rng(5).normal(size=m)),
+        "x": np.where(np.arange(m) % 5 == 0, np.nan, 50.0 + np.arange(m)),
+        "y": np.where(np.arange(m) % 4 == 0, np.inf, rng(5).normal(size=m)),
         "c": np.where(np.arange(m) % 10 == 0, "<new>", "a"), "z": np.full(m, 0.25),
     }  # fmt: skip
     found = {(check.name, check.feature): check for check in detector.test(batch).checks}
     assert {
-        ("unseen category", "c"), ("missing rate", "x"), ("above the usual range", "x"), ("infinite", "y"), ("constant", "z"),
+        ("unseen category", "c"), ("missing rate", "x"), ("above the usual range", "x"), ("infinite", "y"),
+        ("constant", "z"),
     } <= set(found)  # fmt: skip
     assert "40 of 400 rows, such as '<new>'" in found["unseen category", "c"].found
     assert found["missing rate", "x"].p < 1e-6

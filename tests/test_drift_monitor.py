@@ -21,7 +21,8 @@ from modelkit.testing import check_model
 
 WIDTH = 3
 SIGNATURE = mk.Signature(
-    inputs=[mk.TensorSpec("X", "float32", ("batch", WIDTH), columns=tuple(mk.Column(f"x{i}", "float32") for i in range(WIDTH)))],
+    inputs=[mk.TensorSpec("X", "float32", ("batch", WIDTH),
+    columns=tuple(mk.Column(f"x{i}", "float32") for i in range(WIDTH)))],
     outputs=[mk.TensorSpec("prediction", "float32", ("batch",)), mk.TensorSpec("extra", "float32", ("batch", 2))],
 )  # fmt: skip
 

@@ -4,13 +4,12 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.device import chunk_bounds, refuse_version, split_runs
-from modelkit.errors import ClosedError, DeviceError, GraphError, SignatureError
-from modelkit.model import PLAIN
+from modelkit.errors import ClosedError, DeviceError, GraphError
 from modelkit.package import container
 from modelkit.runtimes import onnx as runtime
 from modelkit.testing import check_model
@@ -74,72 +73,6 @@ def test_a_bulk_run_gives_what_its_rows_give(boosting_mk, breast_cancer, threads
         small = model.run(X[: len(breast_cancer[0])])
         for name, array in bulk.items():
             np.testing.assert_array_equal(array, np.concatenate([small[name]] * 100))
-
-
-@pytest.fixture(scope="module")
-def linear_mk(tmp_path_factory):
-    from sklearn.linear_model import LogisticRegression
-
-    path = tmp_path_factory.mktemp("linear") / "linear.mk"
-    X = np.random.default_rng(0).normal(0, 3, (200, 4))
-    mk.save(LogisticRegression().fit(X, X[:, 0] > X[:, 1]), path, example=X, name="linear", version="1")
-    return path
-
-
-def in_one_pass(model, X):
-    """What the rules and the hook give without the way of a bulk, which checks chunk by chunk."""
-    return model._run(model.signature.coerce(X), model.signature.output_names, PLAIN)
-
-
-@pytest.mark.parametrize("layout", ["C", "F"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int8, object])
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("package", ["linear_mk", "boosting_mk"])
-def test_a_bulk_of_any_dtype_gives_what_the_rules_give(package, threads, dtype, layout, request):
-    with mk.load(request.getfixturevalue(package), threads=threads) as model:
-        model._chunk = 500
-        X = np.random.default_rng(1).normal(0, 40, (2_777, model.n_features_in_)).astype(dtype, layout)
-        before, expected, got = X.copy(), in_one_pass(model, X), model.run(X)
-        for name, array in expected.items():
-            np.testing.assert_array_equal(got[name], array)
-        np.testing.assert_array_equal(model.predict(X), expected["label"])
-        np.testing.assert_array_equal(model.predict_proba(X), expected["probabilities"])
-        np.testing.assert_array_equal(X, before)
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("package", ["linear_mk", "boosting_mk"])
-@pytest.mark.parametrize(
-    ("dtype", "value"),
-    [(dtype, value) for dtype in (np.float32, np.float64) for value in (np.nan, np.inf, -np.inf)]
-    + [(np.float64, 1e300), (np.float32, 3e38), (np.float64, 1e180), (np.int64, 2**60), (np.int64, 2**30)],
-)
-@given(bad=st.sets(st.integers(0, 2_776), min_size=1, max_size=7))
-@settings(max_examples=5, deadline=None)
-def test_a_bulk_refuses_and_accepts_what_the_rules_do(bad, dtype, value, package, threads, request):
-    with mk.load(request.getfixturevalue(package), threads=threads) as model:
-        model._chunk = 500
-        X = np.ones((2_777, model.n_features_in_), dtype)
-        X[sorted(bad), -1] = value
-        refusal = None
-        try:
-            expected = in_one_pass(model, X)["probabilities"]
-        except SignatureError as error:
-            refusal = error
-        if refusal is None:
-            np.testing.assert_array_equal(model.predict_proba(X), expected)
-        else:
-            with pytest.raises(SignatureError) as caught:
-                model.predict(X)
-            assert (str(caught.value), caught.value.problems) == (str(refusal), refusal.problems)
-
-
-@pytest.mark.parametrize("shape", [(2_777,), (2_777, 3), (2_777, 4, 1)])
-def test_a_bulk_of_another_shape_is_refused(linear_mk, shape):
-    with mk.load(linear_mk, threads=2) as model:
-        model._chunk = 500
-        with pytest.raises(SignatureError):
-            model.predict(np.ones(shape))
 
 
 def test_bulk_strings(penguins_mk, penguins):

@@ -114,10 +114,8 @@ def _exact_bits(declared: np.dtype[Any]) -> int:
     return int(np.finfo(declared if declared.kind == "f" else np.float64).nmant) + 1
 
 
-def quick_cast(values: Array, rule: Rule, out: Array | None = None) -> Array | None:
+def quick_cast(values: Array, rule: Rule) -> Array | None:
     """Cast an array in the usual case, where it plainly fits; None where `cast_column` must look closer.
-
-    A cast of more than one value is written into the first rows of `out`, if that is given.
 
     The dot product of an array with itself is finite only if every element is, and bounds the largest: one pass
     at memory speed, without a temporary. On small arrays this is what a call costs over the bare runtime.
@@ -138,22 +136,14 @@ def quick_cast(values: Array, rule: Rule, out: Array | None = None) -> Array | N
         return values if rule.as_is is target or isfinite(_square_norm(values)) else None
     if dtype is F4 and target is F8 and (rule.nullable or values.size <= BLOCK):
         # Exact. Of a few values the wider sum is looked at, for Python reads it faster; of many, half the bytes are.
-        values = _converted(values, F8, out)
+        values = values.astype(F8)
         return values if rule.nullable or isfinite(_square_norm(values)) else None
     bound = rule.bounds.get(dtype)
     if bound is None:
         return None
     if dtype.kind == "i":
         values = values.astype(F8)  # whose squares do not wrap around
-    return _converted(values, target, out) if _square_norm(values) < bound else None
-
-
-def _converted(values: Array, target: np.dtype[Any], out: Array | None) -> Array:
-    if out is None:
-        return values.astype(target)
-    out = out[: len(values)]
-    np.copyto(out, values)
-    return out
+    return values.astype(target) if _square_norm(values) < bound else None
 
 
 def _square_norm(values: Array) -> Any:

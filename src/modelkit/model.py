@@ -91,10 +91,6 @@ class Model(ABC):
 
         return await asyncio.to_thread(self._run, feeds, outputs, call)
 
-    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """Coerce and run. A runtime that cuts a bulk checks each chunk before its run; nothing else overrides it."""
-        return self._run(self.signature.coerce(X), outputs, call)
-
     def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
         """Coerce and run. A Batcher checks the rows of many callers in one pass instead; nothing else overrides it."""
         return self._arun(self.signature.coerce(X), outputs, call)
@@ -115,14 +111,14 @@ class Model(ABC):
             ForkedModelError: if the model is on a GPU or the like, and this process was forked after it was loaded.
         """
         signature = self.signature
-        return self._call(X, signature.output_names, make_call(deadline, priority, key))
+        return self._run(signature.coerce(X), signature.output_names, make_call(deadline, priority, key))
 
     @final
     def predict(self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None) -> Array:
         """The primary output as an array of n rows: labels, predictions or embeddings. See `run`."""
         signature = self.signature
         name = signature.primary or primary_of(signature)
-        return self._call(X, (name,), make_call(deadline, priority, key))[name]
+        return self._run(signature.coerce(X), (name,), make_call(deadline, priority, key))[name]
 
     @final
     def predict_proba(
@@ -132,7 +128,7 @@ class Model(ABC):
         signature = self.signature
         if not signature.has_probabilities:
             _no_probabilities(signature)
-        return self._call(X, ("probabilities",), make_call(deadline, priority, key))["probabilities"]
+        return self._run(signature.coerce(X), ("probabilities",), make_call(deadline, priority, key))["probabilities"]
 
     @final
     async def arun(

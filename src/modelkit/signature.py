@@ -99,10 +99,14 @@ class Signature:
         if kind is ndarray:
             if self.block is not None:
                 name, trailing, rule = self.block
-                # The usual case of `quick`, without the price of two calls: threads hold the interpreter lock here.
-                if X.dtype is rule.target and X.shape[1:] == trailing and 1 < X.size <= BLOCK and isfinite(vdot(X, X)):
-                    return {name: X}
-            return self.quick(X) or self._from_array(X)
+                if X.shape[1:] == trailing:
+                    # The usual case of quick_cast, without the price of a call: threads hold the interpreter lock here.
+                    if X.dtype is rule.target and 1 < X.size <= BLOCK and isfinite(vdot(X, X)):
+                        return {name: X}
+                    out = quick_cast(X, rule)
+                    if out is not None:
+                        return {name: out}
+            return self._from_array(X)
         if kind is dict and len(X) == len(self._names):
             try:
                 columns = [X[name] for name in self._names]
@@ -115,17 +119,6 @@ class Signature:
                 frames.refuse_single(X)
                 return self._cast_columns(columns)
         return self._from_anything(X)
-
-    def quick(self, X: Array, out: Array | None = None) -> Feeds | None:
-        """The tensor of an array that plainly fits, or None: then `coerce` accepts it or says what is wrong.
-
-        A cast is written into the first rows of `out`, if that is given.
-        """
-        if self.block is None or X.shape[1:] != self.block[1]:
-            return None
-        name, _, rule = self.block
-        tensor = quick_cast(X, rule, out)
-        return None if tensor is None else {name: tensor}
 
     def _from_anything(self, X: Any) -> Feeds:
         if isinstance(X, np.ndarray):  # a memory map, a masked array

@@ -74,7 +74,7 @@ class Feature:
     def whole(self) -> bool:
         """Whether the cells are what they must be, in a feature that was read from bytes."""
         inside = len(self.edges) <= EDGES and len(self.categories) <= REST and max(self.coarse, default=0) < 16
-        rising = np.isfinite(self.edges).all() and bool((np.diff(self._grid) >= 0).all())
+        rising = bool(np.isfinite(self.edges).all() and (np.diff(self._grid) >= 0).all())
         return inside and rising and self.kind in get_args(Kind) and self.stride >= 1 and 0 <= self.weight <= 1
 
     def cells(self, values: Array) -> Array:
@@ -250,11 +250,14 @@ def as_texts(values: Array) -> list[str | None]:
 
 def stratum_names(values: Array) -> list[str]:
     """The stratum of each row. A number has one name, whether it comes as an integer, a boolean or a float."""
-    items = [None if is_missing(item) else item for item in values.tolist()]
-    return [_whole(item) if isinstance(item, bool | int | float) else str(item) for item in items]
+    return [_stratum(item) for item in values.tolist()]
 
 
-def _whole(item: float) -> str:
+def _stratum(item: Any) -> str:
+    if is_missing(item) or item == MISSING:
+        return str(None)
+    if not isinstance(item, bool | int | float):
+        return str(item)
     return str(int(item)) if float(item).is_integer() else str(np.float32(item))
 
 

@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift import findings
+from modelkit.drift import band, findings
 from modelkit.drift.cells import ABSENT, as_texts, stratum_names
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.labelfree import Estimate
@@ -44,17 +44,18 @@ ROWS = 2048  # ranked at once, so that memory stays bounded
 class Detector:
     """Watches a stream of rows; every method may be called from any thread.
 
-    It raises three kinds of alarms: "changed" (the rows are no longer like the reference), "material" (their
-    distribution functions differ by more than `tolerance` somewhere) and "performance" (the loss on labelled rows is
-    above that of the reference by more than 0.02). The probability that rows which are exchangeable with the
-    reference, or, for "material" and "performance", within the tolerance of it, ever raise any alarm is at most
-    `alpha`, however often and however long one looks. See docs/drift_guarantees.md.
+    It raises three kinds of alarms: "changed" (the rows are no longer like the reference), "material" (and by more than
+    `tolerance`) and "performance" (the loss on labelled rows is above that of the reference by more than 0.02). The
+    probability that rows which are exchangeable with the reference ever raise any alarm is at most `alpha`, however
+    often and however long one looks; "material" and "performance" keep their parts of it for all rows within the
+    tolerance too. See docs/drift_guarantees.md.
 
     Args:
         profile: the past.
         alpha: the probability of a false alarm: ever, over all features and kinds.
-        tolerance: how far a distribution function may move before the change is material; 0.03 is about 0.075 standard
-            deviations of a normal variable.
+        tolerance: how far a distribution function may move before the change is material, anywhere, and, at half the
+            range, the means of three polynomials of the rank; 0.03 is about 0.05 standard deviations of a normal
+            variable.
         guarantee: "ever", for one alarm of each feature and kind; or "arl" for alarms that recur: then alpha is the
             probability of a false alarm in 10,000 rows, and the mean number of rows to one is at least 5,000 / alpha.
         seed: of the random ranks of ties.
@@ -113,7 +114,7 @@ class Detector:
         weights = np.array([feature.weight for feature in profile.features]) / len(profile.strata)
         material = self._levels["material"] * weights
         levels = {"material": material * (1 - FOR_THE_BAND)}
-        noise, deltas = None, np.maximum(material * FOR_THE_BAND, 1e-300)
+        noise, deltas = None, np.maximum(material * FOR_THE_BAND / band.TRIED, 1e-300)
         if "changed" in self._levels:
             levels["changed"] = self._levels["changed"] * weights
         if profile.epsilon is not None:
@@ -257,7 +258,7 @@ class Detector:
     def settle(self) -> list[Alarm]:
         """The second half; returns the new alarms."""
         with self._lock:
-            new = [self._alarm(s, crossing) for s, stream in enumerate(self._streams) for crossing in stream.settle()]
+            new = [self.alarm(s, crossing) for s, stream in enumerate(self._streams) for crossing in stream.settle()]
             self._keep(new)
         return new
 
@@ -274,9 +275,9 @@ class Detector:
         """In the child of a fork: another thread may have held the lock."""
         self._lock = threading.RLock()
 
-    def _alarm(self, s: int, crossing: Crossing) -> Alarm:
-        profile, j = self.profile, crossing.feature
-        feature = profile.features[j]
+    def alarm(self, s: int, crossing: Crossing) -> Alarm:
+        """What is raised in a stratum."""
+        profile, feature = self.profile, self.profile.features[crossing.feature]
         return Alarm(
             kind="changed" if crossing.kind == "changed" else "material",
             feature=feature.name,
@@ -286,7 +287,7 @@ class Detector:
             level=self._levels[crossing.kind] * feature.weight / len(profile.strata),
             row=crossing.row,
             began=crossing.began,
-            effect=findings.effect(crossing.recent, profile.counts[s, j], ordered=feature.ordered),
+            effect=findings.effect(crossing.recent, profile.counts[s, crossing.feature], ordered=feature.ordered),
             guarantee=self.promise,
             assumptions=self.assumptions(),
         )
@@ -340,7 +341,7 @@ class Detector:
             scores: as in `update`.
 
         Raises:
-            DriftError, SignatureError: as `update`, and for no rows.
+            DriftError, SignatureError: as `update`; also for no rows, and for a profile with `epsilon`.
         """
         answers = {} if scores is None else self._named(scores)
         return findings.of_batch(self, self._columns(X, scores), answers)
@@ -443,9 +444,9 @@ class Detector:
     def merge(profile: Profile, states: Sequence[bytes]) -> DriftReport:
         """One report from the states of several workers' Detectors of the same profile.
 
-        Counts add up, and the evidence of "material" is averaged: an average of e-processes is one. "changed" and
-        "performance" need their rows in one sequence and have no value here; give each worker alpha / workers for
-        those, and read them there.
+        Counts add up, and the evidence of "material" is averaged: an average of e-processes is one, so an alarm of the
+        average has the level of an alarm of a single worker. "changed" and "performance" need their rows in one
+        sequence and have no value here; give each worker alpha / workers for those, and read them there.
 
         Raises:
             DriftError: for no states, or those of different profiles or arguments.
@@ -482,5 +483,5 @@ def _read_estimate(arrays: dict[str, Array], name: str) -> Estimate | None:
 
 
 def _cells_upto(coarse: bytes) -> Array:
-    """How many cells lie in the first 1, 2, ... 15 of the 16 groups."""
-    return np.cumsum(np.bincount(np.frombuffer(coarse, np.uint8), minlength=16))[:-1].astype(np.float64)
+    """How many cells lie in the first 1, 2, ... 16 of the 16 groups."""
+    return np.cumsum(np.bincount(np.frombuffer(coarse, np.uint8), minlength=band.GROUPS)).astype(np.float64)

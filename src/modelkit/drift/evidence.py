@@ -23,7 +23,8 @@ from modelkit.cast import Array
 
 Guarantee = Literal["ever", "arl"]
 UNSPENT = 1e-12  # what is left of the stake when rounding has eaten the rest
-CAP = 1e250  # money beyond which nobody counts; an alarm came long before
+CAP = 1e150  # money beyond which nobody counts; an alarm came long before
+MOST = 345.0  # of a logarithm in a step: CAP * exp(MOST) is still a float. Less money than was won keeps all bounds
 
 
 def stake(step: int) -> float:

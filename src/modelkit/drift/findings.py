@@ -17,6 +17,7 @@ from modelkit.drift.labels import reference_interval
 from modelkit.drift.outputs import scores_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.stream import Crossing
 from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
 from modelkit.errors import DriftError
 
@@ -76,28 +77,32 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
     first = detectors[0]
     profile = first.profile
     found, checks = [], []
-    alarms: list[Alarm] = [alarm for d in detectors for alarm in d.alarms if alarm.kind == "material"]
+    alarms: list[Alarm] = []
+    rows = sum(d.rows for d in detectors)
     for s in range(len(profile.strata)):
         streams = [d.streams()[s][1] for d in detectors]
         name = first.streams()[s][0]
         recent = np.sum([stream.recent() for stream in streams], axis=0)
         totals = np.sum([stream.totals for stream in streams], axis=0)
         money = np.mean([stream.evidence["material"].value for stream in streams], axis=0)
-        seen = 1 if first.guarantee == "ever" else max(float(np.mean([stream.rows for stream in streams])), 1)
+        staked = np.mean([stream.staked(first.guarantee) for stream in streams])
+        enough = streams[0].enough("material", money)
         for j, feature in enumerate(profile.features):
-            p = float(min(1.0, seen / max(money[j], 1e-300)))
+            p = float(min(1.0, staked / max(money[j], 1e-300)))
+            if enough[j]:
+                alarms.append(first.alarm(s, Crossing("material", j, p, rows, None, recent[j])))
             found.append(_feature(feature, name, profile.counts[s, j], recent[j], changed=None, material=p, began=None))
             checks += _unseen(feature, totals[j])
     return DriftReport(
         kind="stream",
-        rows=sum(d.rows for d in detectors),
+        rows=rows,
         reference_rows=profile.rows,
         alpha=first.alpha,
         guarantee=f"of the mean of {len(detectors)} workers' evidence, read once: {first.promise}",
         assumptions=(*first.assumptions(), "changed and performance need one sequence of rows, and are not merged"),
         alarms=tuple(alarms),
         features=tuple(found),
-        checks=(*checks, *_strangers(sum(d.strangers for d in detectors), 0, profile.stratum)),
+        checks=(*checks, *_strangers(sum(d.strangers for d in detectors), rows, profile.stratum)),
         performance=None,
     )
 
@@ -109,6 +114,11 @@ def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[
     n = len(cells)
     if not n:
         raise DriftError("there are no rows to test")
+    if profile.epsilon is not None:
+        raise DriftError(
+            "the counts of this profile have noise for privacy, which an exact test would take for drift; show the "
+            "rows to update(), which allows for it"
+        )
     counts = np.array([_counted(profile, cells, strata, s) for s in range(len(profile.strata))])
     adjusted = _tested(detector, counts)
     found = [

@@ -43,8 +43,8 @@ def check_arguments(
         raise DriftError("epsilon is positive, and labels and losses cannot be kept private: leave one of them out")
     if epsilon is not None and (ordered or reference is None or scores is not None):
         raise DriftError(
-            "with epsilon each row must be counted whatever the others are: pass reference=, model= instead of scores=, "
-            "and not ordered=True, which takes rows some way apart"
+            "with epsilon each row must be counted whatever the others are: pass reference=, model= instead of "
+            "scores=, and not ordered=True, which takes rows some way apart"
         )
 
 
@@ -199,30 +199,31 @@ def count(
     return features, counts
 
 
-def labelled(
-    served: Columns, labels: Any, losses: Any, model: Model | None, rows: int, seed: int
+def labelled(  # noqa: PLR0913 - called once
+    served: Columns, labels: Any, losses: Any, model: Model | None, rows: int, seed: int, *, ordered: bool
 ) -> tuple[Baseline, Calibration | None]:
     """The losses of the reference, and what its labels say of the probabilities."""
-    if losses is not None:
-        found, scale = check_losses(losses), 1.0
-    elif len(labels) != rows:
-        raise DriftError(f"there are {rows} reference rows and {len(labels)} labels")
-    else:
-        classes = classes_of(served, labels, None if model is None else model.signature.classes)
-        predicted = predicted_of(served, classes)
-        scale = error_scale(labels, predicted)
-        found = losses_of(labels, predicted, scale)
-    if len(found) != rows:
-        raise DriftError(f"there are {rows} reference rows and {len(found)} labels or losses")
-    if losses is not None or classes is None:
-        return Baseline.of(found, scale), None
+    truth = check_losses(losses) if labels is None else np.asarray(labels)
+    if truth.shape != (rows,):
+        raise DriftError(f"there are {rows} reference rows and {len(truth)} labels or losses")
+    if labels is None:
+        return Baseline.of(truth), None
+    classes = classes_of(served, labels, None if model is None else model.signature.classes)
+    predicted = predicted_of(served, classes)
+    if predicted.dtype.kind == "f":  # the scale is part of the loss: what bounds the mean of it are other rows
+        mine, others = fifth(rows, ordered=ordered)
+        scale = error_scale(truth[mine], predicted[mine])
+        return Baseline.of(losses_of(truth[others], predicted[others], scale), scale), None
+    baseline = Baseline.of(losses_of(truth, predicted))
+    if classes is None:
+        return baseline, None
     numbers = {str(name): i for i, name in enumerate(classes)}
-    strange = sorted({str(label) for label in np.asarray(labels).tolist()} - set(numbers))
+    strange = sorted({str(label) for label in truth.tolist()} - set(numbers))
     if strange:
         raise DriftError(f"the labels {strange[:5]} are no classes of the model; it has {list(numbers)}")
-    truth = np.array([numbers[str(label)] for label in np.asarray(labels).tolist()], np.int64)
+    member = np.array([numbers[str(label)] for label in truth.tolist()], np.int64)
     shares = scores_of(served["probabilities"])
-    return Baseline.of(found, scale), Calibration.fit(tuple(numbers), shares, truth, np.random.default_rng(seed))
+    return baseline, Calibration.fit(tuple(numbers), shares, member, np.random.default_rng(seed))
 
 
 def duplicates(features: Sequence[Feature], columns: Columns) -> int:

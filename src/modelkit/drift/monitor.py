@@ -15,7 +15,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift.detector import Detector
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.outputs import output_columns

@@ -164,8 +164,6 @@ def scores_of(probabilities: Array) -> Array:
 
 
 def error_scale(labels: Any, predicted: Array) -> float:
-    """What absolute errors are divided by: twice their 99th percentile, or 1 for classes."""
-    if predicted.dtype.kind != "f":
-        return 1.0
+    """What absolute errors are divided by: twice their 99th percentile."""
     errors = np.abs(_doubles(labels, "labels") - predicted.astype(np.float64))
     return float(f"{2 * np.quantile(errors, 0.99):.3g}") or 1.0

@@ -92,8 +92,8 @@ class Profile:
             text: columns of strings of which the length counts, and not the words.
             importance: how much of alpha a column or an output gets, relative to others; 1 where it is not named.
             epsilon: for differential privacy of the counts: noise is added to them, for all features together within
-                this budget. The cells are not private. It needs `reference`, and does not go with `scores`, `labels`,
-                `losses` or `ordered`.
+                this budget. The cells, which X makes, are not private, nor are the names of strata. It needs
+                `reference`, and does not go with `scores`, `labels`, `losses` or `ordered`.
             seed: of the random half, and of the centroids of embeddings.
 
         Raises:
@@ -140,7 +140,7 @@ class Profile:
         profile = replace(profile, duplicates=fitting.duplicates(features, columns))
         if not labelled:
             return profile
-        baseline, calibration = fitting.labelled(served, labels, losses, model, rows, seed)
+        baseline, calibration = fitting.labelled(served, labels, losses, model, rows, seed, ordered=ordered)
         return replace(profile, baseline=baseline, calibration=calibration)
 
     @property

@@ -5,22 +5,19 @@ from __future__ import annotations
 import _thread
 from collections.abc import Callable
 
-from modelkit.cast import Array
 
-
-def run_all(run: Callable[[int, int, list[Array]], None], todo: list[tuple[int, int]], helpers: int) -> None:
+def run_all(run: Callable[[int, int], None], todo: list[tuple[int, int]], helpers: int) -> None:
     """Call `run` on all that is to do, in this thread and up to `helpers` more; raises the first failure."""
     failures: list[BaseException] = []
 
     def work() -> None:
-        scratch: list[Array] = []  # this thread's own
         try:
             while not failures:
                 try:
                     bounds = todo.pop()
                 except IndexError:
                     return
-                run(*bounds, scratch)
+                run(*bounds)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failures.append(error)
 

@@ -6,14 +6,13 @@ import _thread
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Self, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.device import (
     CPU,
     NAMES,
@@ -246,11 +245,6 @@ class OnnxModel(Model):
         _watch_forks()
         _live.add(self)
 
-    @property
-    def _helpers(self) -> int:
-        """How many threads help with the chunks of a bulk."""
-        return 0 if self._placement.split else self._placement.threads - 1
-
     def _adopt(self, session: Any) -> None:
         self._session = session
         # The wrapper around this call checks input names again and re-creates the session on failures of a
@@ -290,51 +284,20 @@ class OnnxModel(Model):
             return {outputs[0]: answers[0]} if len(outputs) == 1 else dict(zip(outputs, answers, strict=True))
         if rows == 0 and self._signature.batch is not None:
             return self._signature.empty(outputs)
-        return self._run_chunks(
-            lambda start, stop, _: {name: feed[start:stop] for name, feed in feeds.items()}, outputs, rows, self._chunk
-        )
+        return self._run_chunks(feeds, outputs, rows)
 
-    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
-        answers = self._run_bulk(X, outputs) if type(X) is np.ndarray and X.shape[:1] > (self._chunk,) else None
-        return self._run(self._signature.coerce(X), outputs, call) if answers is None else answers
-
-    def _run_bulk(self, X: Array, outputs: tuple[str, ...]) -> Outputs | None:
-        """Check and cast each chunk just before its run, on its thread; None where `coerce` must look at all rows."""
-        if self._signature.block is None:
-            return None
-        _, trailing, rule = self._signature.block
-        cast = X.dtype != rule.target
-        if not cast and not self._helpers:
-            return None  # one thread with nothing to cast is faster with one pass over all rows
-        size = (self._chunk + 1) // 2 if cast else self._chunk  # the rows as they came need room in the cache too
-
-        def chunk(start: int, stop: int, scratch: list[Array]) -> Feeds:
-            if cast and not scratch:
-                scratch.append(np.empty((size, *trailing), rule.target))
-            feeds = self._signature.quick(X[start:stop], scratch[0] if cast else None)
-            if feeds is None:
-                raise _NotPlainError
-            return feeds
-
-        try:
-            return self._run_chunks(chunk, outputs, len(X), size)
-        except _NotPlainError:
-            return None
-
-    def _run_chunks(
-        self, chunk: Callable[[int, int, list[Array]], Feeds], outputs: tuple[str, ...], rows: int, size: int
-    ) -> Outputs:
+    def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
         """Run a bulk in chunks that fit the cache, on all threads; the answers are written side by side."""
         answers: Outputs = {}
 
-        def run(start: int, stop: int, scratch: list[Array]) -> None:
-            parts = self._run_graph(outputs, chunk(start, stop, scratch), None)
+        def run(start: int, stop: int) -> None:
+            parts = self._run_graph(outputs, {name: feed[start:stop] for name, feed in feeds.items()}, None)
             for name, part in zip(outputs, parts, strict=True):
                 if name not in answers:
                     answers.setdefault(name, np.empty((rows, *part.shape[1:]), part.dtype))  # one thread's wins
                 answers[name][start:stop] = part
 
-        run_all(run, chunk_bounds(rows, size)[::-1], self._helpers)
+        run_all(run, chunk_bounds(rows, self._chunk)[::-1], 0 if self._placement.split else self._placement.threads - 1)
         return {name: answers[name] for name in outputs}
 
     def close(self) -> None:
@@ -378,10 +341,6 @@ class OnnxModel(Model):
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
-
-
-class _NotPlainError(Exception):
-    """A chunk does not plainly fit the signature."""
 
 
 _live: weakref.WeakSet[OnnxModel] = weakref.WeakSet()
