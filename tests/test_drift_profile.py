@@ -608,6 +608,7 @@ GOOD = {"X": ROWS, "reference": ROWS}
         bad("a label is missing", scores=BOTH, labels=[None] * N),
         bad("is missing", scores=P, labels=np.full(N, np.nan)), bad("1 classes", scores=BOTH, labels=np.zeros(N)),
         bad("labels need", labels=LABELS), bad("different lengths", X={"x0": P, "x1": P[:5]}),
+        bad("two columns have one name", X=pd.DataFrame(ROWS, columns=["a", "a"])),
         bad("share the names", X={"prediction": P}, reference={"prediction": P}, scores=P),
     ],
 )  # fmt: skip

@@ -146,8 +146,8 @@ def _digest(item: str) -> bytes:
 def read_columns(X: Any) -> dict[str, Array]:
     """The columns of the caller's rows by name, (n,) each; an array is (n, width) and names them x0, x1, ...
 
-    A dict may also hold (n, d) arrays: embeddings. Raises DriftError for columns of different lengths, SignatureError
-    for what has no columns.
+    A dict may also hold (n, d) arrays: embeddings. Raises DriftError for columns of different lengths or of one name,
+    SignatureError for what has no columns.
     """
     if isinstance(X, np.ndarray) and X.ndim == 2:
         columns = {f"x{i}": X[:, i] for i in range(X.shape[1])}
@@ -158,6 +158,8 @@ def read_columns(X: Any) -> dict[str, Array]:
     else:
         names, values = frames.read(X)
         columns = {str(name): frames.as_column(value) for name, value in zip(names, values, strict=True)}
+        if len(columns) < len(values):
+            raise DriftError(f"two columns have one name in {[str(name) for name in names]}; rename one")
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DriftError(f"the columns have different lengths: {lengths}")
