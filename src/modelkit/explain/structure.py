@@ -298,10 +298,12 @@ def _step(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
     if not tensors:
         return None
     first = tensors[0]
-    options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     op = node.op_type
     if op in ELEMENTWISE:
         return _elementwise(node, given)
+    if op in TREES:  # the lists in its attributes are long
+        return None
+    options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if op == "Concat" and not numbers:
         return _concat(tensors, options.get("axis"))
     if op in ("Gather", "ArrayFeatureExtractor") and numbers and given[0] is first and first.block is None:
