@@ -21,59 +21,13 @@ from modelkit.explain.ensemble import Leaves, NotDecodableError, decode
 from modelkit.signature import Signature
 
 TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
-ELEMENTWISE = frozenset(
-    [
-        "Abs",
-        "Add",
-        "And",
-        "Binarizer",
-        "Cast",
-        "Ceil",
-        "Clip",
-        "Div",
-        "Elu",
-        "Equal",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Greater",
-        "GreaterOrEqual",
-        "HardSigmoid",
-        "Identity",
-        "Imputer",
-        "IsInf",
-        "IsNaN",
-        "LabelEncoder",
-        "LeakyRelu",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "Max",
-        "Min",
-        "Mod",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "Pow",
-        "Reciprocal",
-        "Relu",
-        "Round",
-        "Scaler",
-        "Selu",
-        "Sigmoid",
-        "Sign",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "StringNormalizer",
-        "Sub",
-        "Tanh",
-        "ThresholdedRelu",
-        "Where",
-        "Xor",
-    ]
-)
+ELEMENTWISE = frozenset((
+    "Abs", "Add", "And", "Binarizer", "Cast", "Ceil", "Clip", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Greater",
+    "GreaterOrEqual", "HardSigmoid", "Identity", "Imputer", "IsInf", "IsNaN", "LabelEncoder", "LeakyRelu", "Less",
+    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round",
+    "Scaler", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "StringNormalizer", "Sub", "Tanh",
+    "ThresholdedRelu", "Where", "Xor",
+))  # fmt: skip
 TAIL = frozenset(["Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"])
 
 
@@ -401,10 +355,18 @@ def cut(proto: onnx.ModelProto, tensor: str, element: int) -> onnx.ModelProto:
         if node is not None and id(node) not in needed:
             needed.add(id(node))
             todo += list(node.input)
-    part = onnx.ModelProto()
-    part.CopyFrom(proto)
-    del part.graph.node[:]
-    del part.graph.output[:]
-    part.graph.node.extend(node for node in proto.graph.node if id(node) in needed)
+    # Put together anew, since a copy of the whole would take the ensemble along.
+    part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    whole = proto.graph
+    part.graph.MergeFrom(
+        onnx.GraphProto(
+            name=whole.name,
+            input=whole.input,
+            initializer=whole.initializer,
+            sparse_initializer=whole.sparse_initializer,
+            value_info=whole.value_info,
+        )
+    )
+    part.graph.node.extend(node for node in whole.node if id(node) in needed)
     part.graph.output.append(helper.make_tensor_value_info(tensor, element, ["batch", None]))
     return part
