@@ -299,9 +299,10 @@ def _descend(
         kept = values.any(axis=1)
         asked = last[ends[kept]]
         leaves.append((values[kept], (asked > 0).sum(axis=1), asked[asked > 0]))
-        inner = np.flatnonzero(nodes.leaf[at] < 0).repeat(2)
-        at, last = at[inner], last[inner]
-        row = np.arange(len(at))
+        inner = np.flatnonzero(nodes.leaf[at] < 0)
+        row = np.arange(2 * len(inner))
+        twice = inner[row // 2]  # `repeat` does not let other threads run
+        at, last = at[twice], last[twice]
         edge = row % 2 * len(nodes.column) + at  # the true branch, then the false one
         column = nodes.column[at]
         more = known.take(last[row, column]).both(edges.take(edge))

@@ -26,7 +26,7 @@ ENUMERATED_ROWS = 20_000  # of the model for one explained row, where that makes
 
 @dataclass(frozen=True)
 class Plan:
-    """What an Explainer would do: the method, whether it is exact, model rows for each explained row, and why."""
+    """What an Explainer would do: the method, whether it is exact, model rows for each row at most, and why."""
 
     method: str
     exact: bool

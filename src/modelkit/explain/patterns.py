@@ -19,7 +19,8 @@ class Tests:
 
     def __init__(self, leaves: Leaves, players: Array) -> None:
         self._conditions = leaves.conditions
-        leaf = np.repeat(np.arange(len(leaves.values)), np.diff(leaves.starts))
+        # Not by `repeat`, which does not let other threads run.
+        leaf = np.searchsorted(leaves.starts, np.arange(len(leaves.path)), side="right") - 1
         player = players[leaves.conditions.column[leaves.path]]
         order = np.lexsort((player, leaf))
         leaf, player, path = leaf[order], player[order], leaves.path[order]
@@ -28,7 +29,7 @@ class Tests:
         starts = np.flatnonzero(new)
         sizes = np.diff(starts, append=len(path))
         several = sizes > 1
-        self._several = path[np.repeat(several, sizes)]
+        self._several = path[several[np.cumsum(new) - 1]]
         self._starts = np.cumsum(sizes[several]) - sizes[several]
         self._test = np.where(several, len(leaves.conditions.column) + np.cumsum(several) - 1, path[starts])
         self._player = player[starts]

@@ -53,7 +53,7 @@ class Sampler:
                 f"least {LEAST_PAIRS} are needed: budget={LEAST_PAIRS * self._steps}, or a larger background"
             )
         self._kept: dict[tuple[int, int], list[Walks]] = {}
-        self.most_rows = self._steps * self._pairs
+        self.most_rows = self._steps * self._pairs + 1
         self.reason = f"the budget is {self._pairs} random orders"
         if self._adaptive:
             self.reason = (
@@ -80,7 +80,7 @@ class Sampler:
             if not left or (self._adaptive and share <= SMALL):
                 base = tally.times @ subject.at_background / tally.times.sum()
                 values += (served - alone) / self._players
-                return Found(values, errors, base, self._steps * (self._pairs - left), share)
+                return Found(values, errors, base, self._steps * (self._pairs - left) + 1, share)
 
     def warnings(self, worst: float) -> tuple[str, ...]:
         """What to say of rows of which the worst has errors of such a share of its values."""

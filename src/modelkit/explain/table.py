@@ -202,8 +202,7 @@ class _Pairs:
                 raise TooDeepError(
                     f"its leaves meet more than {MOST_PAIRS:,} background patterns, in {members.d} columns"
                 )
-        self._counts = np.array([len(found) for found in pattern], np.intp)
-        self._leaf = np.repeat(np.arange(len(pattern)), self._counts)
+        self._leaf = np.repeat(np.arange(len(pattern)), [len(found) for found in pattern])
         self._pattern, self._share = np.concatenate(pattern), np.concatenate(share)
         full = (1 << members.d) - 1
         self.reached = np.bincount(self._leaf, self._share * (self._pattern == full), len(pattern))
@@ -215,7 +214,7 @@ class _Pairs:
         held = patterns(bits, self._slots)
         for i in range(len(bits)):
             # Where one condition of a leaf holds for neither, nobody gets anything: nearly everywhere.
-            p = held[i].repeat(self._counts)
+            p = held[i].take(self._leaf)
             met = np.flatnonzero((p | self._pattern) == full)
             leaf = self._leaf.take(met)
             gained = p.take(met) & ~self._pattern.take(met)
