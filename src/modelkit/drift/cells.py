@@ -13,8 +13,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 from itertools import pairwise
-from typing import Any, Literal, final
+from typing import Any, Literal, final, get_args
 
 import numpy as np
 
@@ -69,6 +70,13 @@ class Feature:
         """Whether the order of the cells means something."""
         return self.kind != "category"
 
+    @property
+    def whole(self) -> bool:
+        """Whether the cells are what they must be, in a feature that was read from bytes."""
+        inside = len(self.edges) <= EDGES and len(self.categories) <= REST and max(self.coarse, default=0) < 16
+        rising = bool(np.isfinite(self.edges).all() and (np.diff(self._grid) >= 0).all())
+        return inside and rising and self.kind in get_args(Kind) and self.stride >= 1 and 0 <= self.weight <= 1
+
     def cells(self, values: Array) -> Array:
         """The cell of each value, integers (n,). Raises DriftError for values of another kind."""
         if self.kind == "category":
@@ -88,6 +96,10 @@ class Feature:
 
     def _categories(self, values: Array) -> Array:
         lookup = self._lookup
+        if {*map(type, values.tolist())} != {str}:
+            found = kind_of(self.name, values, "category")
+            if found != "category":
+                raise DriftError(_other(self.name, "category", found), feature=self.name)
         return np.array([lookup[i] if i in lookup else self._unusual(i) for i in as_texts(values)], np.uint8)
 
     def _unusual(self, item: str | None) -> int:
@@ -152,8 +164,11 @@ def read_columns(X: Any) -> dict[str, Array]:
     return columns
 
 
-def kind_of(name: str, values: Array) -> Kind:
-    """What kind of feature a column is, by its type and not by its values. Raises DriftError for one that is none."""
+def kind_of(name: str, values: Array, unknown: Kind = "category") -> Kind:
+    """What kind of feature a column is, by its type and not by its values; `unknown` where every value is missing.
+
+    Raises DriftError for a column that is none.
+    """
     kind = values.dtype.kind
     if kind in "biufM":
         return "flag" if kind == "b" else "time" if kind == "M" else "number"
@@ -161,13 +176,15 @@ def kind_of(name: str, values: Array) -> Kind:
         return "category"
     if kind == "O":
         types = {type(item) for item in np.ma.getdata(values).tolist() if not is_missing(item)}
-        if types <= {str}:
+        if not types:
+            return unknown
+        if types <= {str, np.str_}:
             return "category"
         if types <= {bool, np.bool_}:
             return "flag"
         if all(issubclass(t, bool | int | float | np.number | np.bool_) for t in types):
             return "number"
-        if all(hasattr(t, "isoformat") for t in types):
+        if all(t is np.datetime64 or (hasattr(t, "isoformat") and hasattr(t, "year")) for t in types):
             return "time"
         raise DriftError(
             f"column {name!r} mixes {sorted(t.__name__ for t in types)}; a column holds numbers, booleans, times or "
@@ -179,7 +196,7 @@ def kind_of(name: str, values: Array) -> Kind:
 
 def as_numbers(values: Array, kind: Kind, name: str) -> Array:
     """A column as it is compared with edges: float32, or microseconds as float64; NaN where a value is missing."""
-    found = kind_of(name, values)
+    found = kind_of(name, values, "category" if kind == "text" else kind)
     if kind == "text":
         if found != "category":
             raise DriftError(_other(name, "text", found), feature=name)
@@ -187,18 +204,35 @@ def as_numbers(values: Array, kind: Kind, name: str) -> Array:
     if kind == "time":
         if found != "time":
             raise DriftError(_other(name, kind, found), feature=name)
-        times = np.asarray(np.ma.filled(values, np.datetime64("NaT")) if np.ma.isMaskedArray(values) else values)
-        times = times.astype("M8[us]")
+        if values.dtype.kind == "O":
+            values = np.array([_moment(item) for item in values.tolist()], "M8[us]")
+        times = np.asarray(np.ma.filled(values, np.datetime64("NaT"))).astype("M8[us]")
         return np.where(np.isnat(times), np.nan, times.astype(np.int64).astype(np.float64))
     if found not in ("number", "flag"):
         raise DriftError(_other(name, kind, found), feature=name)
     if values.dtype.kind == "O":
         items = np.ma.getdata(values).tolist()
-        values = np.array([np.nan if is_missing(item) else float(item) for item in items], np.float64)
+        values = np.array([np.nan if is_missing(item) else _number(item) for item in items], np.float64)
     elif np.ma.isMaskedArray(values):
         values = np.ma.filled(values.astype(np.float64), np.nan)
     with np.errstate(over="ignore"):  # beyond the range of float32 is +inf, as the model would have it
         return values.astype(np.float32, copy=False)
+
+
+def _number(item: Any) -> float:
+    try:
+        return float(item)
+    except OverflowError:  # an integer beyond every float
+        return np.inf if item > 0 else -np.inf
+
+
+def _moment(item: Any) -> np.datetime64:
+    """A time without a zone; one with a zone is taken in UTC, as pandas and Arrow store it."""
+    if is_missing(item):
+        return np.datetime64("NaT", "us")
+    if getattr(item, "tzinfo", None) is not None:
+        item = item.astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(item, "us")
 
 
 def _other(name: str, expected: Kind, found: Kind) -> str:
@@ -214,15 +248,17 @@ def as_texts(values: Array) -> list[str | None]:
     return [None if is_missing(item) or item == MISSING else str(item) for item in items]
 
 
-def strata_names(values: Array) -> list[str]:
-    """What the strata of rows are called: a number by its value, whether a model takes it as an integer or a float."""
+def stratum_names(values: Array) -> list[str]:
+    """The stratum of each row. A number has one name, whether it comes as an integer, a boolean or a float."""
     return [_stratum(item) for item in values.tolist()]
 
 
 def _stratum(item: Any) -> str:
-    if isinstance(item, bool | int | float | np.number | np.bool_) and np.isfinite(item):
-        return str(int(item)) if item == int(item) else f"{item:.7g}"
-    return str(None if is_missing(item) or item == MISSING else item)
+    if is_missing(item) or item == MISSING:
+        return str(None)
+    if not isinstance(item, bool | int | float):
+        return str(item)
+    return str(int(item)) if float(item).is_integer() else str(np.float32(item))
 
 
 # Fitting: what a column of training rows makes of a feature.
@@ -265,17 +301,18 @@ def choose_edges(numbers: Array) -> tuple[float, ...]:
     A value that many rows have is put between two edges. Where an edge may lie is a matter of rank; among ranks close
     by, it goes where the gap is widest, and to the shortest decimal inside it, so that it tells no value of a row.
     """
-    starts = np.flatnonzero(np.diff(numbers, prepend=-np.inf))  # of each distinct value
+    starts = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]])[: len(numbers)])
     distinct = numbers[starts]
     if len(distinct) < 2:  # a constant: what is lower or higher by a thousandth is another value
-        return tuple(float(value + sign * (abs(value) or 1) * 1e-3) for value in distinct for sign in (-1, 1))
+        edges = [value + sign * (abs(value) or 1) * 1e-3 for value in distinct.tolist() for sign in (-1, 1)]
+        return tuple(edge for edge in edges if abs(edge) <= float(np.finfo(numbers.dtype).max))
     below = starts[1:] / len(numbers)  # the mass under the gap between distinct[i] and distinct[i + 1]
     if len(distinct) <= EDGES + 1:
         gaps = np.arange(len(distinct) - 1)
     else:
         tail = max(TAIL, 10 / len(numbers))
         ranks = np.concatenate([[tail], np.linspace(0, 1, EDGES)[1:-1], [1 - tail]])
-        width = np.diff(distinct)
+        width = np.diff(distinct.astype(np.float64))  # of float32 it may overflow
         gaps = np.unique([_widest(below, width, rank) for rank in ranks])
         mass = np.diff(np.concatenate([[0.0], below, [1.0]]))
         atoms = np.flatnonzero(mass >= ATOM)

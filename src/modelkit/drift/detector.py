@@ -13,7 +13,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import band, findings
-from modelkit.drift.cells import ABSENT, as_texts, strata_names
+from modelkit.drift.cells import ABSENT, as_texts, stratum_names
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
@@ -32,7 +32,7 @@ STATISTICS = {
     "material": "band e-process",
     "performance": "loss e-process",
 }
-KEPT = 1000  # alarms in a state
+KEPT = 1000  # alarms
 LATELY = 1024  # rows after which a new label-free estimate begins
 HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
 SHARES = {"changed": 2, "material": 1, "performance": 1}  # of alpha, among those that are looked for
@@ -138,7 +138,7 @@ class Detector:
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
-        """All alarms so far, in the order in which they were raised."""
+        """The alarms so far, in the order in which they were raised; the last 1,000 where "arl" gave more."""
         return tuple(self._alarms)
 
     @property
@@ -159,8 +159,7 @@ class Detector:
             SignatureError: for rows that cannot be read.
         """
         cells, strata = self.encode(self._columns(X, scores))
-        answers = {} if scores is None else name_outputs(scores)
-        self.add(self.estimate(answers))
+        self.add(self.estimate({} if scores is None else self._named(scores)))
         self.count(cells, strata)
         return self.push(cells, strata)
 
@@ -170,19 +169,32 @@ class Detector:
             raise DriftError("there are neither rows nor scores")
         columns = {} if X is None else self.profile.columns(X)
         if scores is not None:
-            found = output_columns(name_outputs(scores))
-            known = {source_of(f.name, self.profile.bases) for f in self.profile.features if f.output}
+            found = output_columns(self._named(scores))
+            known = self._outputs()
             odd = sorted(set(found) - known)
             if odd:
                 raise DriftError(f"the profile has no scores {odd}; it has {sorted(known)}")
             columns |= expand(found, self.profile.bases)
         return columns
 
+    def _outputs(self) -> set[str]:
+        return {source_of(f.name, self.profile.bases) for f in self.profile.features if f.output}
+
+    def _named(self, scores: Any) -> dict[str, Array]:
+        return name_outputs(scores, self._outputs())
+
     def estimate(self, answers: Mapping[str, Array]) -> Estimate | None:
         """What probabilities let one expect of these rows, if the profile can calibrate them."""
         calibration, shares = self.profile.calibration, answers.get("probabilities")
         if calibration is None or shares is None or not len(shares):
             return None
+        if shares.shape[1:] != (len(calibration.classes),):
+            raise DriftError(
+                f"probabilities have shape {shares.shape}; the profile has {len(calibration.classes)} classes"
+            )
+        whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN
+        if not whole.all():
+            return self.estimate({name: array[whole] for name, array in answers.items()})
         label = answers.get("label")
         at = {name: i for i, name in enumerate(calibration.classes)}
         known = None if label is None else [at.get(str(name), -1) for name in as_texts(label)]
@@ -224,15 +236,15 @@ class Detector:
             return cells, None
         if name not in columns:
             raise DriftError(f"the rows lack the column {name!r}, which tells the stratum", feature=name)
-        found = strata_names(columns[name])
-        return cells, np.array([self._strata.get(value, -1) for value in found], np.int64)
+        return cells, np.array([self._strata.get(own, -1) for own in stratum_names(columns[name])], np.int64)
 
     def push(self, cells: Array, strata: Array | None) -> list[Alarm]:
         """Take encoded rows, in their order; returns the new alarms."""
         new: list[Alarm] = []
         for start in range(0, len(cells), ROWS):
-            self.rank(cells[start : start + ROWS], None if strata is None else strata[start : start + ROWS])
-            new += self.settle()
+            with self._lock:  # so that no state is taken between the two
+                self.rank(cells[start : start + ROWS], None if strata is None else strata[start : start + ROWS])
+                new += self.settle()
         return new
 
     def rank(self, cells: Array, strata: Array | None) -> None:
@@ -251,8 +263,11 @@ class Detector:
                 for s, stream in enumerate(self._streams)
                 for crossing in stream.settle()
             ]
-            self._alarms += new
+            self._keep(new)
         return new
+
+    def _keep(self, new: list[Alarm]) -> None:
+        self._alarms = [*self._alarms, *new][-KEPT:] if new else self._alarms
 
     def count(self, cells: Array, strata: Array | None) -> None:
         """Count encoded rows that are not looked at further, or not yet."""
@@ -300,7 +315,7 @@ class Detector:
         found = losses_of(y, predicted, self.profile.baseline.scale) if losses is None else check_losses(losses)
         with self._lock:
             new = [self._loss_alarm(labelled, row, began) for row, began in labelled.push(found)]
-            self._alarms += new
+            self._keep(new)
         return new
 
     def _loss_alarm(self, labelled: Labelled, row: int, began: int) -> Alarm:
@@ -332,7 +347,7 @@ class Detector:
         Raises:
             DriftError, SignatureError: as `update`; also for no rows, and for a profile with `epsilon`.
         """
-        answers = {} if scores is None else name_outputs(scores)
+        answers = {} if scores is None else self._named(scores)
         return findings.of_batch(self, self._columns(X, scores), answers)
 
     def report(self) -> DriftReport:
@@ -375,6 +390,7 @@ class Detector:
     def state(self) -> bytes:
         """Everything that changes, to go on from with `Detector.resume`, bit for bit; its size does not grow."""
         with self._lock:
+            self.settle()  # a Monitor may have ranked rows only
             arrays: dict[str, Array] = {}
             plain = []
             for i, part in enumerate(self._parts()):
@@ -389,7 +405,7 @@ class Detector:
                 "guarantee": self.guarantee,
                 "seed": self.seed,
                 "strangers": self.strangers,
-                "alarms": [asdict(alarm) for alarm in self._alarms[-KEPT:]],
+                "alarms": [asdict(alarm) for alarm in self._alarms],
                 "parts": plain,
             }
             for name, estimate in zip(("earlier", "lately"), self._estimates, strict=True):
@@ -409,6 +425,13 @@ class Detector:
         about, arrays = _read_state(state)
         if about["profile"] != profile.digest:
             raise DriftError("this is the state of a Detector of another profile; the counts would not mean the same")
+        try:
+            return Detector._resumed(profile, about, arrays)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise DriftError(f"this is no state of a Detector: {error!r}") from error
+
+    @staticmethod
+    def _resumed(profile: Profile, about: dict[str, Any], arrays: dict[str, Array]) -> Detector:
         detector = Detector(profile, **{name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")})
         detector.strangers = about["strangers"]
         for alarm in about["alarms"]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.cells import CELLS, Feature, as_numbers, fit_feature, kind_of, read_columns, replaced, strata_names
+from modelkit.drift.cells import CELLS, Feature, as_numbers, fit_feature, kind_of, read_columns, replaced, stratum_names
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
@@ -41,10 +41,10 @@ def check_arguments(
         raise DriftError("pass the model or its scores, not both")
     if epsilon is not None and (labelled or not epsilon > 0):
         raise DriftError("epsilon is positive, and labels and losses cannot be kept private: leave one of them out")
-    if epsilon is not None and (ordered or scores is not None):
+    if epsilon is not None and (ordered or reference is None or scores is not None):
         raise DriftError(
-            "with epsilon, a row may count for itself only, but with ordered= or scores= its place decides which other "
-            "rows are counted: leave these out, and pass model= for scores"
+            "with epsilon each row must be counted whatever the others are: pass reference=, model= instead of "
+            "scores=, and not ordered=True, which takes rows some way apart"
         )
 
 
@@ -171,7 +171,7 @@ def strata_of(held: Columns, stratum: str | None) -> tuple[tuple[str, ...], Arra
     """The strata, and for each reference row which it belongs to."""
     if stratum is None:
         return ("",), np.zeros(length(held), np.int64)
-    names = strata_names(held[stratum])
+    names = stratum_names(held[stratum])
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
         raise DriftError(f"column {stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are kept apart")
@@ -218,6 +218,9 @@ def labelled(  # noqa: PLR0913 - called once
     if classes is None:
         return baseline, None
     numbers = {str(name): i for i, name in enumerate(classes)}
+    strange = sorted({str(label) for label in truth.tolist()} - set(numbers))
+    if strange:
+        raise DriftError(f"the labels {strange[:5]} are no classes of the model; it has {list(numbers)}")
     member = np.array([numbers[str(label)] for label in truth.tolist()], np.int64)
     shares = scores_of(served["probabilities"])
     return baseline, Calibration.fit(tuple(numbers), shares, member, np.random.default_rng(seed))

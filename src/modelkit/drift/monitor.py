@@ -68,6 +68,7 @@ class Monitor(Model):
         "_inner",
         "_listens",
         "_lock",
+        "_most",
         "_options",
         "_saved",
         "_since",
@@ -104,6 +105,7 @@ class Monitor(Model):
         self._options = {"alpha": alpha, "tolerance": tolerance, "guarantee": guarantee, "budget": budget, "seed": seed}
         self._detector = Detector(profile, alpha=alpha, tolerance=tolerance, guarantee=guarantee, seed=seed)
         self._budget = budget
+        self._most = max(budget * BURST, BUFFER + SAMPLE) if budget else 0.0  # a buffer at least, or none is ever seen
         self._saved, self._since = budget * BURST, time.monotonic()
         self._lock = threading.Lock()
         self._tensors = [spec.name for spec in model.signature.inputs]
@@ -156,6 +158,8 @@ class Monitor(Model):
             said = answers if self._listens else NOTHING
             arrays = [*feeds.values(), *said.values()]
             rows = len(arrays[0])
+            if not rows:
+                return
             if rows > SAMPLE:
                 chosen = np.linspace(0, rows - 1, SAMPLE).astype(np.int64)
                 kept = (tuple(said), *[array[chosen] for array in arrays])
@@ -206,7 +210,7 @@ class Monitor(Model):
 
     def _affordable(self, rows: int) -> bool:
         now = time.monotonic()
-        self._saved = min(self._saved + (now - self._since) * self._budget, self._budget * BURST)
+        self._saved = min(self._saved + (now - self._since) * self._budget, self._most)
         self._since = now
         if self._saved < rows:
             return False

@@ -92,7 +92,8 @@ class Profile:
             text: columns of strings of which the length counts, and not the words.
             importance: how much of alpha a column or an output gets, relative to others; 1 where it is not named.
             epsilon: for differential privacy of the counts: noise is added to them, for all features together within
-                this budget. The cells, which X makes, are not private, nor are the names of strata.
+                this budget. The cells, which X makes, are not private, nor are the names of strata. It needs
+                `reference`, and does not go with `scores`, `labels`, `losses` or `ordered`.
             seed: of the random half, and of the centroids of embeddings.
 
         Raises:
@@ -152,6 +153,8 @@ class Profile:
 
         Raises DriftError where cells, strata or strides differ, for then the counts are not of the same things.
         """
+        if self.epsilon is not None:
+            raise DriftError("private counts do not merge: their noise would add up; fit one profile on all rows")
         for what in ("features", "strata", "stratum", "epsilon", "ordered"):
             if getattr(self, what) != getattr(other, what):
                 raise DriftError(f"the profiles differ in their {what}; fit both with the same X, seed and arguments")
@@ -214,7 +217,7 @@ class Profile:
             "features": [asdict_of(f) | {"coarse": None, "edges": len(f.edges)} for f in self.features],
             "strata": self.strata,
             "stratum": self.stratum,
-            "bases": {name: basis.scale for name, basis in self.bases.items()},
+            "bases": {name: basis.scale for name, basis in self.bases.items()},  # sorted, as all of these are
             "rows": self.rows,
             "train_rows": self.train_rows,
             "ordered": self.ordered,
@@ -229,7 +232,7 @@ class Profile:
             "coarse": np.frombuffer(b"".join(f.coarse for f in self.features), np.uint8),
             "counts": _narrow(self.counts),
         }
-        for i, basis in enumerate(self.bases.values()):
+        for i, (_, basis) in enumerate(sorted(self.bases.items())):
             arrays |= {f"mean{i}": basis.mean, f"axes{i}": basis.components, f"centroids{i}": basis.centroids}
         if self.calibration is not None:
             arrays |= self.calibration.arrays()
@@ -295,8 +298,11 @@ def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> Profile:
     }
     baseline = None if about["baseline"] is None else Baseline(**about["baseline"])
     counts = arrays["counts"].astype(np.int64)
-    if counts.shape != (len(about["strata"]), len(features), CELLS):
-        raise DriftError(f"this is no profile: counts have the shape {counts.shape}")
+    if counts.shape != (len(about["strata"]), len(features), CELLS) or counts.min() < 0 or at != len(edges):
+        raise DriftError(f"this is no profile: counts have the shape {counts.shape}, or edges are left over")
+    odd = [feature.name for feature in features if not feature.whole]
+    if odd:
+        raise DriftError(f"this is no profile: the cells of {odd} are none")
     return Profile(
         features=tuple(features),
         counts=counts,

@@ -42,7 +42,10 @@ class Basis:
         """Columns made of vectors (n, d), each (n,). Raises DriftError for another d. A vector with NaN is missing."""
         if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
             raise DriftError(f"embedding {name!r} has shape {vectors.shape}; the profile knows (n, {len(self.mean)})")
-        x = vectors.astype(np.float32) / np.float32(self.scale)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large for a distance is missing or infinite
+            return self._numbers(_floats(vectors, name) / np.float32(self.scale), name)
+
+    def _numbers(self, x: Array, name: str) -> dict[str, Array]:
         centroids = self.centroids.astype(np.float32)
         away = (x * x).sum(axis=1)[:, None] - 2 * x @ centroids.T + (centroids * centroids).sum(axis=1)
         nearest = np.argmin(away, axis=1)
@@ -62,7 +65,9 @@ def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
     """A basis from training vectors (n, d). Raises DriftError for fewer than 64 whole ones."""
     from scipy.cluster.vq import kmeans2
 
-    whole = vectors[np.isfinite(vectors).all(axis=1)].astype(np.float32)
+    with np.errstate(over="ignore"):
+        vectors = _floats(vectors, name)
+    whole = vectors[np.isfinite(vectors).all(axis=1)]
     if len(whole) < 2 * CENTROIDS:
         raise DriftError(f"embedding {name!r} has {len(whole)} whole vectors; {2 * CENTROIDS} are needed", feature=name)
     rng = np.random.default_rng(seed)
@@ -83,6 +88,12 @@ def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
         centroids[by_size[used[by_size] > 0]].astype(np.float16),
         scale,
     )
+
+
+def _floats(vectors: Array, name: str) -> Array:
+    if vectors.dtype.kind not in "biuf":
+        raise DriftError(f"embedding {name!r} is {vectors.dtype}; it holds numbers", feature=name)
+    return vectors.astype(np.float32)
 
 
 def source_of(name: str, bases: Mapping[str, Basis]) -> str:
