@@ -157,18 +157,18 @@ class Monitor(Model):
         try:
             said = answers if self._listens else NOTHING
             arrays = [*feeds.values(), *said.values()]
-            rows = len(arrays[0])
-            if not rows:
-                return
-            if rows > SAMPLE:
-                chosen = np.linspace(0, rows - 1, SAMPLE).astype(np.int64)
-                kept = (tuple(said), *[array[chosen] for array in arrays])
-            else:
+            rows = seen = len(arrays[0])
+            if rows <= SAMPLE:
                 kept = (tuple(said), *map(copy, arrays))
+            else:
+                chosen = np.linspace(0, rows - 1, SAMPLE).astype(np.int64)
+                kept, seen = (tuple(said), *[array[chosen] for array in arrays]), SAMPLE
             with self._lock:
+                if not rows:
+                    return
                 self.served += rows
                 self._buffer.append(kept)
-                self._filled += min(rows, SAMPLE)
+                self._filled += seen
                 if self._filled >= BUFFER:
                     self._account()
                 elif self._waiting:
@@ -189,7 +189,7 @@ class Monitor(Model):
         detector, bases, tensors = self._detector, self._detector.profile.bases, self._tensors
         for names, calls in groupby(buffer, key=itemgetter(0)):
             _, *arrays = zip(*calls, strict=True)
-            whole = [*map(np.concatenate, arrays)]
+            whole = [np.asfortranarray(np.concatenate(parts)) for parts in arrays]  # column by column from here on
             feeds = dict(zip(tensors, whole[: len(tensors)], strict=True))
             answers = dict(zip(names, whole[len(tensors) :], strict=True))
             columns = self.signature.columns(feeds) | output_columns(answers)
