@@ -464,7 +464,7 @@ def test_private_counts_are_noisy_and_never_negative():
     assert profile.duplicates == 0
     detector = mk.Detector(profile)
     assert "changed" not in detector.streams()[0][1].evidence
-    assert any("private" in said for said in detector.assumptions())
+    assert any("private" in said for said in detector.profile.assumptions())
 
 
 def test_one_row_more_changes_the_odds_of_a_count_by_at_most_its_share_of_epsilon():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC
 from itertools import pairwise
 from typing import Any, Literal, final, get_args
@@ -64,6 +64,10 @@ class Feature:
         grid = [-np.inf, *self.edges, *[top] * (EDGES + 1 - len(self.edges)), np.inf]
         object.__setattr__(self, "_grid", np.array(grid, np.float64 if self.kind == "time" else np.float32))
         object.__setattr__(self, "_lookup", {name: cell for cell, name in enumerate(self.categories)})
+
+    def plain(self) -> dict[str, Any]:
+        """What it is made from."""
+        return {own.name: getattr(self, own.name) for own in fields(self) if own.init}
 
     @property
     def ordered(self) -> bool:
@@ -285,16 +289,7 @@ def fit_feature(name: str, kind: Kind, values: Array, *, output: bool = False, w
         numbers = as_numbers(values, kind, name)
         edges = (0.5,) if kind == "flag" else choose_edges(np.sort(numbers[np.isfinite(numbers)]))
         feature = Feature(name, kind, edges=edges, output=output, weight=weight)
-    coarse = coarsen(feature.count(values))
-    return Feature(**{f: getattr(feature, f) for f in _FIELDS} | {"coarse": coarse})
-
-
-_FIELDS = ("name", "kind", "edges", "categories", "known", "open", "stride", "weight", "output", "coarse")
-
-
-def replaced(feature: Feature, **changes: Any) -> Feature:
-    """A feature with some fields changed."""
-    return Feature(**{f: getattr(feature, f) for f in _FIELDS} | changes)
+    return replace(feature, coarse=coarsen(feature.count(values)))
 
 
 def choose_edges(numbers: Array) -> tuple[float, ...]:
