@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import batch
-from modelkit.drift.cells import ABSENT, CELLS, GONE, NEW, Feature, as_texts
+from modelkit.drift.cells import CELLS, GONE, NEW, Feature, as_texts
 from modelkit.drift.fitting import duplicates
 from modelkit.drift.labelfree import Calibration, Estimate, binary_performance
 from modelkit.drift.labels import reference_interval
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SHOWN = 3  # examples of what a check found
 OUTSIDE = 0.05  # of the recent rows, beyond which label-free estimates are not to be relied on
 SUSPECT = 0.05  # the p-value below which it is said when a change may have begun
+MOST_COMPARED = 100_000  # rows that are looked through for duplicates
 UNLIKELY = 1e-6  # that a column is constant by chance
 ALONE = 20  # rows from which a batch of one value is worth a word
 
@@ -110,8 +111,7 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
 def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[str, Array]) -> DriftReport:
     """Exact tests of one batch, adjusted by Holm over features and strata, and plain checks."""
     profile = detector.profile
-    cells, strata = detector.encode(columns)
-    n = len(cells)
+    n, strata = detector.members(columns)
     if not n:
         raise DriftError("there are no rows to test")
     if profile.epsilon is not None:
@@ -119,7 +119,7 @@ def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[
             "the counts of this profile have noise for privacy, which an exact test would take for drift; show the "
             "rows to update(), which allows for it"
         )
-    counts = np.array([_counted(profile, cells, strata, s) for s in range(len(profile.strata))])
+    counts = np.array([_counted(profile, columns, strata, s) for s in range(len(profile.strata))])
     adjusted = _tested(detector, counts)
     found = [
         _feature(feature, name, profile.counts[s, j], counts[s, j], changed=adjusted.get((s, j)))
@@ -150,11 +150,15 @@ def _batch_promise(alpha: float) -> str:
     )
 
 
-def _counted(profile: Profile, cells: Array, strata: Array | None, s: int) -> Array:
-    """Counts (d, 67) of the rows of a stratum, as far apart as the reference's."""
-    mine = cells if strata is None else cells[strata == s]
-    strides = [feature.stride for feature in profile.features]
-    return np.array([np.bincount(mine[::stride, j], minlength=ABSENT + 1)[:CELLS] for j, stride in enumerate(strides)])
+def _counted(profile: Profile, columns: Mapping[str, Array], strata: Array | None, s: int) -> Array:
+    """Counts (d, 67) of the rows of a stratum, as far apart as the reference's; none where a feature is absent."""
+    counts = np.zeros((len(profile.features), CELLS), np.int64)
+    for j, feature in enumerate(profile.features):
+        if feature.name in columns:
+            values = columns[feature.name]
+            mine = values if strata is None else values[strata == s]
+            counts[j] = feature.count(mine[:: feature.stride])
+    return counts
 
 
 def _tested(detector: Detector, counts: Array) -> dict[tuple[int, int], float]:
@@ -298,18 +302,17 @@ def _rates(feature: Feature, counts: Array, reference: Array) -> list[Check]:
 
 
 def _duplicated(detector: Detector, columns: Mapping[str, Array]) -> list[Check]:
+    """Rows that equal an earlier one, among as many as the reference has: in more rows there are more of them."""
     profile = detector.profile
     inputs = [feature for feature in profile.features if not feature.output]
-    if profile.epsilon is not None or not inputs or any(feature.name not in columns for feature in inputs):
+    if profile.epsilon is not None or any(feature.name not in columns for feature in inputs):
         return []
-    n = len(columns[inputs[0].name])
-    twice = duplicates(inputs, columns)
-    if (
-        twice / n <= profile.duplicates / profile.rows
-    ):  # in more rows there are more of them: those of fewer are too many
+    first = {feature.name: columns[feature.name][: min(profile.rows, MOST_COMPARED)] for feature in inputs}
+    n, share = max(map(len, first.values()), default=0), profile.duplicates / profile.rows
+    twice = duplicates(inputs, first)
+    if twice <= share * n:
         return []
     p = batch.rate_test(twice, n, profile.duplicates, profile.rows)
-    share = profile.duplicates / profile.rows
     return [Check("duplicate rows", "all columns", f"{twice / n:.2%} of {n:,} rows", f"{share:.2%}", p)]
 
 
