@@ -224,16 +224,17 @@ class Detector:
         n, strata = self.members(columns)
         cells = np.full((n, len(self.profile.features)), ABSENT, np.uint8)
         for j, feature in enumerate(self.profile.features):
-            if feature.name in columns:
-                cells[:, j] = feature.cells(columns[feature.name])
+            values = columns.get(feature.name)
+            if values is not None:
+                cells[:, j] = feature.cells(values)
         return cells, strata
 
     def members(self, columns: Mapping[str, Array]) -> tuple[int, Array | None]:
         """How many rows there are, and the number of each one's stratum: None without strata, -1 for an unknown one."""
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise DriftError(f"rows and scores have different lengths: {lengths}")
-        n, name = next(iter(lengths.values()), 0), self.profile.stratum
+        lengths = {*map(len, columns.values())}
+        if len(lengths) > 1:
+            raise DriftError(f"rows and scores have different lengths: { ({n: len(c) for n, c in columns.items()}) }")
+        n, name = max(lengths, default=0), self.profile.stratum
         if name is None:
             return n, None
         if name not in columns:

@@ -24,6 +24,7 @@ from modelkit.cast import Array
 Guarantee = Literal["ever", "arl"]
 UNSPENT = 1e-12  # what is left of the stake when rounding has eaten the rest
 CAP = 1e150  # money beyond which nobody counts; an alarm came long before
+NEAR = 1e100  # from here on money is held to the cap: no bet has more than this over its weight, far below 1e150
 MOST = 345.0  # of a logarithm in a step: CAP * exp(MOST) is still a float. Less money than was won keeps all bounds
 
 
@@ -72,12 +73,14 @@ class Evidence:
         else:
             log_fresh = 0.0
             money += np.reshape(rows, (-1, 1))
-        self._began[run < log_fresh] = self.steps
+        np.putmask(self._began, run < log_fresh, self.steps)
         np.maximum(run, log_fresh, out=run)
         run += logs
         money *= factors
-        np.minimum(money, CAP, out=money)
         self.value = money @ self.weights
+        if self.value.max(initial=0) > NEAR:
+            np.minimum(money, CAP, out=money)
+            self.value = money @ self.weights
         if self.guarantee == "ever":
             self.value += max(1 - self.spent, UNSPENT)
         np.maximum(self.peak, self.value, out=self.peak)

@@ -59,21 +59,28 @@ def advance(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
     blocks, rows, d = cells.shape
     lanes = blocks * d
     values = cells.transpose(1, 0, 2).reshape(rows, lanes)
-    present = values != ABSENT
-    at = np.where(present, values, CELLS) + np.arange(0, lanes * WIDE, WIDE)
+    absent = values == ABSENT
+    gaps = bool(absent.any())
+    at = (np.where(absent, CELLS, values) if gaps else values) + np.arange(0, lanes * WIDE, WIDE)
     added = _tally(at, lanes, WIDE).reshape(blocks, d, CELLS)
     after = np.cumsum(added, axis=0)
     after += counts
     equal = np.zeros((blocks, d, WIDE), np.int64)
     np.subtract(after, added, out=equal[:, :, :CELLS])
     upto = np.cumsum(equal, axis=2)
-    total = upto[:, :, -1].ravel() + np.cumsum(present, axis=0) - present
+    seen = np.arange(rows)[:, None]
+    if gaps:
+        present = ~absent
+        seen = np.cumsum(present, axis=0) - present
+    total = upto[:, :, -1].ravel() + seen
     less, ties = (upto - equal).ravel().take(at), equal.ravel().take(at)
     of_block = _earlier(values)
     less[1:] += of_block[0]
     ties[1:] += of_block[1]
     p = (less + draws.transpose(1, 0, 2).reshape(rows, lanes) * (ties + 1)) / (total + 1)
-    slot = np.where(present, np.minimum((p * SLOTS).astype(np.int64), SLOTS - 1), SLOTS)
+    slot = np.minimum((p * SLOTS).astype(np.int64), SLOTS - 1)
+    if gaps:
+        slot[absent] = SLOTS
     slots = _tally(slot + np.arange(0, lanes * (SLOTS + 1), SLOTS + 1), lanes, SLOTS + 1)
     counts[:] = after[-1]
     return slots.reshape(blocks, d, SLOTS).astype(np.float64), added

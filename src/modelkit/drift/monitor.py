@@ -15,6 +15,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit.cast import F4, F8, Array
 from modelkit.drift.detector import Detector
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.outputs import output_columns
@@ -24,13 +25,12 @@ from modelkit.errors import DriftError
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 
-BUFFER = 128  # rows that are made into cells at once
+BUFFER = 256  # rows that are made into cells at once
 STEP = 128  # rows that are ranked at once
 SAMPLE = 64  # rows that one call shows at most, evenly spread
-WAITING = 32  # steps that may wait for calls to do them, three for 128 rows
+WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
-NOTHING: Outputs = {}
 copy = np.ndarray.copy
 
 _all: weakref.WeakSet[Monitor] = weakref.WeakSet()
@@ -40,7 +40,7 @@ _all: weakref.WeakSet[Monitor] = weakref.WeakSet()
 class Monitor(Model):
     """A Model that answers as the one it wraps does, and shows what it served to its `detector`.
 
-    Rows are copied into a buffer in the caller's thread. For each 128 there are a few steps to do: count them, and
+    Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do: count them, and
     where the budget allows, estimate, rank and bet. A call does one step at most, so that none waits long. A call of
     more than 64 rows shows 64 of them, evenly spread. An error in the monitoring is counted in `failures`, and
     reaches no caller.
@@ -155,14 +155,16 @@ class Monitor(Model):
     def _watch(self, feeds: Feeds, answers: Outputs) -> None:
         """Copy what was served, for the caller may change its arrays, and do a turn of what waits."""
         try:
-            said = answers if self._listens else NOTHING
-            arrays = [*feeds.values(), *said.values()]
+            if self._listens:
+                names, arrays = tuple(answers), (*feeds.values(), *answers.values())
+            else:
+                names, arrays = (), (*feeds.values(),)
             rows = seen = len(arrays[0])
             if rows <= SAMPLE:
-                kept = (tuple(said), *map(copy, arrays))
+                kept = (names, *map(copy, arrays))
             else:
                 chosen = np.linspace(0, rows - 1, SAMPLE).astype(np.int64)
-                kept, seen = (tuple(said), *[array[chosen] for array in arrays]), SAMPLE
+                kept, seen = (names, *[array[chosen] for array in arrays]), SAMPLE
             with self._lock:
                 if not rows:
                     return
@@ -189,12 +191,14 @@ class Monitor(Model):
         detector, bases, tensors = self._detector, self._detector.profile.bases, self._tensors
         for names, calls in groupby(buffer, key=itemgetter(0)):
             _, *arrays = zip(*calls, strict=True)
-            whole = [np.asfortranarray(np.concatenate(parts)) for parts in arrays]  # column by column from here on
-            feeds = dict(zip(tensors, whole[: len(tensors)], strict=True))
+            whole = [*map(np.concatenate, arrays)]
+            feeds = dict(zip(tensors, map(self._laid_out, whole[: len(tensors)]), strict=True))
             answers = dict(zip(names, whole[len(tensors) :], strict=True))
-            columns = self.signature.columns(feeds) | output_columns(answers)
-            known = {name: column for name, column in columns.items() if name in self._wanted}
-            cells, strata = detector.encode(expand(known, bases))
+            columns = self.signature.columns(feeds)
+            if answers:
+                columns |= output_columns(answers)
+                columns = {name: column for name, column in columns.items() if name in self._wanted}
+            cells, strata = detector.encode(expand(columns, bases) if bases else columns)
             detector.count(cells, strata)
             if self._affordable(len(cells)) and len(self._waiting) < WAITING:
                 self.shown += len(cells)
@@ -204,6 +208,13 @@ class Monitor(Model):
                     part = slice(start, start + STEP)
                     mine = None if strata is None else strata[part]
                     self._waiting += [partial(detector.rank, cells[part], mine), detector.settle]
+
+    def _laid_out(self, block: Array) -> Array:
+        """Columns side by side in memory, doubles as the float32 they are compared as; a stratum keeps its digits."""
+        if block.dtype is F8 and self._detector.profile.stratum is None:
+            with np.errstate(over="ignore"):
+                block = block.astype(F4)
+        return np.asfortranarray(block)
 
     def _show(self, answers: Outputs) -> None:
         self._detector.add(self._detector.estimate(answers))
