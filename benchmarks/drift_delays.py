@@ -5,13 +5,26 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from drift_data import CHANGES, Change, Concept, Null, Run, concepts, draw, draw_change, draw_concept, part, seeds
+from drift_data import (
+    CHANGES,
+    NORMAL,
+    Change,
+    Concept,
+    Null,
+    Run,
+    concepts,
+    draw,
+    draw_change,
+    draw_concept,
+    part,
+    seeds,
+)
 from drift_ours import collect, watch, watch_labels
 from drift_rivals import ONLINE, Online, any_alarm, ask, fired, late, numbers, side_by_side, takes, tuned, version
 from measure import judge, log, table
 
 REFERENCE, AT, AFTER, QUIET = 10_000, 5_000, 20_000, 10_000
-RUNS, FEW_RUNS, NULL_RUNS, BATCHED_RUNS = 40, 10, 500, 100
+RUNS, WIDE_RUNS, SLOW_RUNS, NULL_RUNS, BATCHED_RUNS = 40, 10, 5, 300, 100
 EVERY = 100
 RATE = 0.01  # of null runs of QUIET rows with an alarm
 SHORT = 200  # rows that a detector is shown before the change which keeps but 100
@@ -91,8 +104,9 @@ def tune(source: Null | Concept, args) -> dict[str, Tuned]:
     for one in ONLINE:
         if not takes(one, quiet_columns(source, next(seeds("tuning")))):
             continue
-        if one.slow:  # its alpha is that of one test, and there is one for each row
-            found[one.name] = Tuned(RATE / QUIET, None)
+        if one.slow:
+            if source is NORMAL:  # its alpha is that of one test, and there is one for each row
+                found[one.name] = Tuned(RATE / QUIET, None)
             continue
         rates: dict[float, float] = {}
         runs = scaled(NULL_RUNS // 2 if one.binary else NULL_RUNS, args)
@@ -207,11 +221,10 @@ def measured(args) -> tuple[dict[str, dict[str, Delay]], str]:
             tuning.append([null.name, *our_rates(null, args).values(), *(str(values.get(name, "")) for name in RIVER)])
             log(f"  {tuning[-1]}")
         for change in (one for one in CHANGES if one.null is null):
-            runs = scaled(FEW_RUNS if null.wide else RUNS, args)
+            runs = scaled(WIDE_RUNS if null.wide else RUNS, args)
             found[change.name] = gathered(collect(partial(quick, change, values), change.name, runs))
-            if not null.wide:
-                few = collect(partial(slow, change, values), change.name, scaled(FEW_RUNS, args))
-                found[change.name] |= gathered(few)
+            if "KSWIN" in values:
+                found[change.name] |= gathered(collect(partial(slow, change, values), change.name, SLOW_RUNS))
             log(f"  {change.name}: { {name: str(one) for name, one in found[change.name].items()} }")
     for library, method in (("evidently", "preset"), ("nannyml", "univariate")):
         if version(library) is None:

@@ -44,7 +44,7 @@ def named(detector: Callable[..., Any], option: str, **options: int) -> Callable
 CONFIDENCES = tuple(10.0**-k for k in range(1, 16))
 ONLINE = (
     Online("ADWIN", named(drift.ADWIN, "delta"), 0.002, tuple(0.9 * 0.8**k for k in range(32))),
-    Online("PageHinkley", named(drift.PageHinkley, "threshold"), 50, tuple(50 * 1.2**k for k in range(-10, 32))),
+    Online("PageHinkley", named(drift.PageHinkley, "threshold"), 50, tuple(50 * 1.2**k for k in range(-15, 32))),
     Online("KSWIN", named(drift.KSWIN, "alpha", seed=0), 0.005, (), slow=True),
     Online("DDM", named(binary.DDM, "drift_threshold"), 3, (2.5, 3, 3.5, 4, 4.5, 5, 6, 8, 10), binary=True),
     Online("EDDM", named(binary.EDDM, "beta"), 0.9, (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3), binary=True),
