@@ -388,7 +388,7 @@ def more_background() -> str:
 
 
 def stalls() -> str:
-    """The longest that another thread waits while rows are explained, in milliseconds"""
+    """The longest that another thread waits while rows are explained or an Explainer is made, in milliseconds"""
     X, lines = friedman()[0], []
     for name, original, model, count, _ in forests():
         explainer = mk.Explainer(model, background=background_rows(), method="trees")
@@ -405,9 +405,10 @@ def stalls() -> str:
                 if key != "shap" or not turn:  # it is slow, and far off
                     found[key].append(longest_wait(call))
         idle, ours, build, other = (statistics.median(waits) * 1e3 for waits in found.values())
-        cells = [f"{idle:.1f}", f"{ours:.1f}", *judge(ours, "at most", 10), f"{build:.1f}", f"{other:.0f}"]
+        judged = judge(max(ours, build), "at most", 10)
+        cells = [f"{idle:.1f}", f"{ours:.1f}", f"{build:.1f}", *judged, f"{other:.0f}"]
         lines.append([f"{name}, {count} rows", *cells])
-    return table("| nothing runs | modelkit | target | reached | modelkit, building | shap", lines)
+    return table("| nothing runs | modelkit | modelkit, building | target | reached | shap", lines)
 
 
 def longest_wait(call: Callable[[], object]) -> float:
@@ -447,13 +448,14 @@ def sampler() -> str:
         times = {contender: statistics.median(one.seconds for one in runs) for contender, runs in found.items()}
         errors = {contender: statistics.mean(one.error for one in runs) for contender, runs in found.items()}
         ours = [contender for contender in found if contender.startswith("modelkit")]
-        as_exact = next((contender for contender in ours if errors[contender] <= errors["Permutation"]), None)
+        as_exact = [contender for contender in ours if errors[contender] <= errors["Permutation"]]
+        quickest = min(as_exact, key=times.__getitem__, default=None)
         for contender, runs in found.items():
             ratio = times["Permutation"] / times[contender]
             judged = ["", ""]
             if contender == ours[0]:
                 judged = ["error at most 4 %", "yes" if errors[contender] <= 0.04 else "**no**"]
-            if contender == as_exact:
+            if contender == quickest:
                 also = [f"{judged[0]}; " * bool(judged[0]) + "8 times faster", "yes" if ratio >= 8 else "**no**"]
                 judged = [also[0], f"{judged[1]}; " * bool(judged[1]) + also[1]]
             cells = [f"{runs[0].asked:,}", f"{times[contender] * 1e3:.2f}", f"{errors[contender]:.2%}", f"{ratio:.1f}"]
@@ -493,9 +495,9 @@ class Counted:
 
 
 def contenders(model: mk.Model, background: np.ndarray, seed: int) -> Iterator[tuple[str, Callable[..., Any]]]:
-    def ours(asked: Counted, rows: np.ndarray, passes: int = 1) -> Any:
+    def ours(asked: Counted, rows: np.ndarray, passes: int = 0) -> Any:
         del asked  # it is the model that is asked
-        budget = passes * len(background) * 2 * (rows.shape[1] - 1) if passes > 1 else None
+        budget = passes * len(background) * 2 * (rows.shape[1] - 1) if passes else None
         explainer = mk.Explainer(model, background=background, method="sampling", seed=seed, budget=budget)
         found = explainer.explain(rows)
         return found.values[:, :, 0], found.std_error[:, :, 0], found.evaluations
@@ -508,8 +510,8 @@ def contenders(model: mk.Model, background: np.ndarray, seed: int) -> Iterator[t
         return shap.KernelExplainer(asked, background).shap_values(rows, silent=True, **options), None, None
 
     yield "modelkit", ours
-    yield "modelkit, 2 passes", partial(ours, passes=2)
-    yield "modelkit, 4 passes", partial(ours, passes=4)
+    for passes in (1, 2, 3, 4):
+        yield f"modelkit, budget of {passes} passes", partial(ours, passes=passes)
     yield "Permutation", permutation
     yield "Kernel", kernel
     yield "Kernel, l1_reg=False", partial(kernel, l1_reg=False)

@@ -17,6 +17,7 @@ import numpy as np
 from modelkit.cast import Array
 
 GROUPS = 16
+TRIED = 7 / 6  # bounds for each score: the six polynomials have two, of which the smaller one counts
 FRACTIONS = tuple(0.5**i for i in range(1, 7))
 LEGENDRE = 3
 
@@ -24,15 +25,15 @@ LEGENDRE = 3
 def scores(shares: Array) -> tuple[Array, Array]:
     """What each cell scores, (36, K), and the weights of the scores, (36,), of K = 16 cells with these shares.
 
-    Three Legendre polynomials of the mid-ranks, and the indicators of the cells up to each but the last; each with
-    both signs, and centred at the reference.
+    Three Legendre polynomials of the cell's place among the K, and the indicators of the cells up to each but the
+    last; each with both signs, and centred at the reference. Apart from that centre nothing depends on the reference:
+    the bounds are for scores that were fixed before.
     """
+    k = len(shares)
     upto = np.cumsum(shares)
-    u = upto - shares / 2
-    x = 2 * u - 1
+    x = (2 * np.arange(k) + 1) / k - 1
     smooth = np.array([x, 1.5 * x * x - 0.5, 2.5 * x**3 - 1.5 * x])
     smooth -= (smooth @ shares)[:, None]
-    k = len(shares)
     steps = np.tri(k)[: k - 1] - upto[: k - 1, None]
     one_sided = np.concatenate([smooth, steps])
     weights = np.concatenate([np.full(LEGENDRE, 1 / 12), np.full(k - 1, 1 / (4 * (k - 1)))])
@@ -44,9 +45,10 @@ def band(counts: Array, tolerance: float, delta: float, noise: Array | None = No
 
     Args:
         counts: of the reference.
-        tolerance: what change does not matter, as a difference of distribution functions.
-        delta: the probability that the reference itself is further from the truth than the band allows.
-        noise: for each of the first K - 1 cells, what was added to the counts up to it for privacy, at most.
+        tolerance: what change does not matter: of the distribution function at the end of a cell, and half as much
+            of its range for the mean of a polynomial.
+        delta: each bound is wrong with a probability of at most delta / 36; there are 7/6 of them for each score.
+        noise: for privacy, `privacy.most_noise` of the cells up to each of the K; None without.
     """
     from scipy.special import betaincinv
 
@@ -56,18 +58,20 @@ def band(counts: Array, tolerance: float, delta: float, noise: Array | None = No
     asked = log(2 * len(table) / delta)
     smooth = table[:LEGENDRE]
     variance, spread = (smooth * smooth) @ shares, np.ptp(smooth, axis=1)
-    bernstein = np.sqrt(2 * variance * asked / n) + 7 * spread * asked / (3 * (n - 1))
-    hoeffding = spread * sqrt(log(len(table) / delta) / (2 * n))
-    beyond = np.minimum(bernstein, hoeffding) + tolerance * spread / 2
+    hidden = np.zeros(len(counts)) if noise is None else noise
+    rows = max(n - hidden[-1], 2.0)  # there were at least so many
+    beyond = spread * sqrt(log(len(table) / delta) / (2 * rows))  # Hoeffding
+    if noise is None:
+        bernstein = np.sqrt(2 * variance * asked / (n - 1)) + 7 * spread * asked / (3 * (n - 1))
+        beyond = np.minimum(bernstein, beyond)
+    beyond = beyond + np.abs(np.diff(smooth, axis=1)).sum(axis=1) * (hidden[:-1].max() / n) + tolerance * spread / 2
     upto = np.cumsum(counts)[:-1].astype(np.float64)
     share = upto / n
     level = delta / len(table)
+    more, less = np.minimum(upto + hidden[:-1], n) * (rows / n), np.maximum(upto - hidden[:-1], 0) * (rows / n)
     with np.errstate(invalid="ignore"):
-        high = np.where(upto < n, betaincinv(upto + 1, np.maximum(n - upto, 1e-9), 1 - level), 1.0) - share
-        low = share - np.where(upto > 0, betaincinv(np.maximum(upto, 1e-9), n - upto + 1, level), 0.0)
-    if noise is not None:
-        high, low = high + noise / n, low + noise / n
-        beyond = beyond + spread * float(noise.max()) / n
+        high = np.where(more < rows, betaincinv(more + 1, np.maximum(rows - more, 1e-9), 1 - level), 1.0) - share
+        low = share - np.where(less > 0, betaincinv(np.maximum(less, 1e-9), rows - less + 1, level), 0.0)
     return np.concatenate([beyond, high + tolerance, beyond, low + tolerance])
 
 

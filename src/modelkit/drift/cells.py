@@ -13,7 +13,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, final
+from datetime import UTC
+from itertools import pairwise
+from typing import Any, Literal, final, get_args
 
 import numpy as np
 
@@ -55,7 +57,7 @@ class Feature:
     output: bool = False
     coarse: bytes = bytes(CELLS)
     _grid: Array = field(init=False, repr=False, compare=False)
-    _lookup: dict[str, int] = field(init=False, repr=False, compare=False)
+    _lookup: dict[str | None, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         top = np.finfo(np.float32).max if self.kind != "time" else np.finfo(np.float64).max
@@ -68,13 +70,21 @@ class Feature:
         """Whether the order of the cells means something."""
         return self.kind != "category"
 
+    @property
+    def whole(self) -> bool:
+        """Whether the cells are what they must be, in a feature that was read from bytes."""
+        inside = len(self.edges) <= EDGES and len(self.categories) <= REST and max(self.coarse, default=0) < 16
+        rising = bool(np.isfinite(self.edges).all() and (np.diff(self._grid) >= 0).all())
+        return inside and rising and self.kind in get_args(Kind) and self.stride >= 1 and 0 <= self.weight <= 1
+
     def cells(self, values: Array) -> Array:
-        """The cell of each value, uint8 (n,). Raises DriftError for values of another kind."""
+        """The cell of each value, integers (n,). Raises DriftError for values of another kind."""
         if self.kind == "category":
             return self._categories(values)
         # One search does for every case: NaN sorts behind +inf, which is an edge like -inf and the largest float.
-        plain = self.kind == "number" and values.dtype is F4 and type(values) is np.ndarray
-        return self._grid.searchsorted(values if plain else as_numbers(values, self.kind, self.name)).astype(np.uint8)
+        if self.kind != "number" or values.dtype is not F4 or type(values) is not np.ndarray:
+            values = as_numbers(values, self.kind, self.name)
+        return self._grid.searchsorted(values)
 
     def count(self, values: Array) -> Array:
         """How many values fall into each cell, int64 (67,); of many values faster than counting `cells`."""
@@ -86,11 +96,11 @@ class Feature:
 
     def _categories(self, values: Array) -> Array:
         lookup = self._lookup
-        items = as_texts(values, self.name)
-        try:
-            return np.array([lookup[item] for item in items], np.uint8)
-        except KeyError:
-            return np.array([lookup[item] if item in lookup else self._unusual(item) for item in items], np.uint8)
+        if {*map(type, values.tolist())} != {str}:
+            found = kind_of(self.name, values, "category")
+            if found != "category":
+                raise DriftError(_other(self.name, "category", found), feature=self.name)
+        return np.array([lookup[i] if i in lookup else self._unusual(i) for i in as_texts(values)], np.uint8)
 
     def _unusual(self, item: str | None) -> int:
         if item is None:
@@ -108,7 +118,7 @@ class Feature:
         if self.kind == "flag":
             return ["-inf", "false", "true", *[""] * 62, "+inf", "(missing)"]
         words = [_edge(edge, self.kind) for edge in self.edges]
-        between = [f"{low} to {high}" for low, high in zip(words, words[1:], strict=False)]
+        between = [f"{low} to {high}" for low, high in pairwise(words)]
         inner = [f"up to {words[0]}", *between, f"above {words[-1]}"] if words else ["any"]
         return ["-inf", *inner, *[""] * (EDGES + 1 - len(inner)), "+inf", "(missing)"]
 
@@ -121,12 +131,16 @@ def _edge(edge: float, kind: Kind) -> str:
 
 def short_name(item: str) -> str:
     """A category's name as a profile holds it: a long one by its hash."""
-    return item if len(item) <= LONGEST else f"#{hashlib.sha256(item.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    return item if len(item) <= LONGEST else f"#{_digest(item)[:8].hex()}"
 
 
 def name_hash(item: str) -> int:
     """Four bytes that stand for a category."""
-    return int.from_bytes(hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()[:4], "big")
+    return int.from_bytes(_digest(item)[:4], "big")
+
+
+def _digest(item: str) -> bytes:
+    return hashlib.sha256(item.encode("utf-8", "surrogatepass")).digest()
 
 
 def read_columns(X: Any) -> dict[str, Array]:
@@ -139,8 +153,7 @@ def read_columns(X: Any) -> dict[str, Array]:
         columns = {f"x{i}": X[:, i] for i in range(X.shape[1])}
     elif isinstance(X, Mapping) and any(getattr(value, "ndim", 1) == 2 for value in X.values()):
         columns = {
-            str(name): value if getattr(value, "ndim", 1) == 2 else frames.as_column(value)
-            for name, value in X.items()
+            str(name): value if getattr(value, "ndim", 1) == 2 else frames.as_column(value) for name, value in X.items()
         }
     else:
         names, values = frames.read(X)
@@ -151,8 +164,11 @@ def read_columns(X: Any) -> dict[str, Array]:
     return columns
 
 
-def kind_of(name: str, values: Array) -> Kind:
-    """What kind of feature a column is, by its type and not by its values. Raises DriftError for one that is none."""
+def kind_of(name: str, values: Array, unknown: Kind = "category") -> Kind:
+    """What kind of feature a column is, by its type and not by its values; `unknown` where every value is missing.
+
+    Raises DriftError for a column that is none.
+    """
     kind = values.dtype.kind
     if kind in "biufM":
         return "flag" if kind == "b" else "time" if kind == "M" else "number"
@@ -160,44 +176,63 @@ def kind_of(name: str, values: Array) -> Kind:
         return "category"
     if kind == "O":
         types = {type(item) for item in np.ma.getdata(values).tolist() if not is_missing(item)}
-        if types <= {str}:
+        if not types:
+            return unknown
+        if types <= {str, np.str_}:
             return "category"
         if types <= {bool, np.bool_}:
             return "flag"
         if all(issubclass(t, bool | int | float | np.number | np.bool_) for t in types):
             return "number"
-        if all(hasattr(t, "isoformat") for t in types):
+        if all(t is np.datetime64 or (hasattr(t, "isoformat") and hasattr(t, "year")) for t in types):
             return "time"
         raise DriftError(
             f"column {name!r} mixes {sorted(t.__name__ for t in types)}; a column holds numbers, booleans, times or "
             f"strings",
             feature=name,
         )
-    raise DriftError(f"column {name!r} is {values.dtype}; a column holds numbers, booleans, times or strings", feature=name)
+    raise DriftError(f"column {name!r} is {values.dtype}, and not numbers, booleans, times or strings", feature=name)
 
 
 def as_numbers(values: Array, kind: Kind, name: str) -> Array:
     """A column as it is compared with edges: float32, or microseconds as float64; NaN where a value is missing."""
-    found = kind_of(name, values)
+    found = kind_of(name, values, "category" if kind == "text" else kind)
     if kind == "text":
         if found != "category":
             raise DriftError(_other(name, "text", found), feature=name)
-        return np.array([np.nan if item is None else len(item) for item in as_texts(values, name)], np.float32)
+        return np.array([np.nan if item is None else len(item) for item in as_texts(values)], np.float32)
     if kind == "time":
         if found != "time":
             raise DriftError(_other(name, kind, found), feature=name)
-        times = np.asarray(np.ma.filled(values, np.datetime64("NaT")) if np.ma.isMaskedArray(values) else values)
-        times = times.astype("M8[us]")
+        if values.dtype.kind == "O":
+            values = np.array([_moment(item) for item in values.tolist()], "M8[us]")
+        times = np.asarray(np.ma.filled(values, np.datetime64("NaT"))).astype("M8[us]")
         return np.where(np.isnat(times), np.nan, times.astype(np.int64).astype(np.float64))
     if found not in ("number", "flag"):
         raise DriftError(_other(name, kind, found), feature=name)
     if values.dtype.kind == "O":
         items = np.ma.getdata(values).tolist()
-        values = np.array([np.nan if is_missing(item) else float(item) for item in items], np.float64)
+        values = np.array([np.nan if is_missing(item) else _number(item) for item in items], np.float64)
     elif np.ma.isMaskedArray(values):
         values = np.ma.filled(values.astype(np.float64), np.nan)
     with np.errstate(over="ignore"):  # beyond the range of float32 is +inf, as the model would have it
         return values.astype(np.float32, copy=False)
+
+
+def _number(item: Any) -> float:
+    try:
+        return float(item)
+    except OverflowError:  # an integer beyond every float
+        return np.inf if item > 0 else -np.inf
+
+
+def _moment(item: Any) -> np.datetime64:
+    """A time without a zone; one with a zone is taken in UTC, as pandas and Arrow store it."""
+    if is_missing(item):
+        return np.datetime64("NaT", "us")
+    if getattr(item, "tzinfo", None) is not None:
+        item = item.astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(item, "us")
 
 
 def _other(name: str, expected: Kind, found: Kind) -> str:
@@ -205,14 +240,25 @@ def _other(name: str, expected: Kind, found: Kind) -> str:
     return f"column {name!r} holds {words[found]} where the profile has {words[expected]}; convert it as in training"
 
 
-def as_texts(values: Array, name: str) -> list[str | None]:
+def as_texts(values: Array) -> list[str | None]:
     """A column of strings, or of labels of any type, with None where one is missing."""
-    if np.ma.isMaskedArray(values):
-        return [None if gone else str(item) for item, gone in zip(values.data.tolist(), np.ma.getmaskarray(values), strict=True)]
-    items = values.tolist()
+    items: list[Any] = values.tolist()  # a masked value is None
     if {*map(type, items)} == {str}:
         return [None if item == MISSING else item for item in items] if MISSING in items else items
     return [None if is_missing(item) or item == MISSING else str(item) for item in items]
+
+
+def stratum_names(values: Array) -> list[str]:
+    """The stratum of each row. A number has one name, whether it comes as an integer, a boolean or a float."""
+    return [_stratum(item) for item in values.tolist()]
+
+
+def _stratum(item: Any) -> str:
+    if is_missing(item) or item == MISSING:
+        return str(None)
+    if not isinstance(item, bool | int | float):
+        return str(item)
+    return str(int(item)) if float(item).is_integer() else str(np.float32(item))
 
 
 # Fitting: what a column of training rows makes of a feature.
@@ -221,7 +267,7 @@ def as_texts(values: Array, name: str) -> list[str | None]:
 def fit_feature(name: str, kind: Kind, values: Array, *, output: bool = False, weight: float = 1.0) -> Feature:
     """The cells of one column, from training rows (n,)."""
     if kind == "category":
-        items = Counter(item for item in as_texts(values, name) if item is not None)
+        items = Counter(item for item in as_texts(values) if item is not None)
         ranked = [item for item, _ in sorted(items.items(), key=lambda pair: (-pair[1], pair[0]))]
         rest = ranked[REST:]
         feature = Feature(
@@ -255,17 +301,18 @@ def choose_edges(numbers: Array) -> tuple[float, ...]:
     A value that many rows have is put between two edges. Where an edge may lie is a matter of rank; among ranks close
     by, it goes where the gap is widest, and to the shortest decimal inside it, so that it tells no value of a row.
     """
-    starts = np.flatnonzero(np.diff(numbers, prepend=-np.inf))  # of each distinct value
+    starts = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]])[: len(numbers)])
     distinct = numbers[starts]
     if len(distinct) < 2:  # a constant: what is lower or higher by a thousandth is another value
-        return tuple(float(value + sign * (abs(value) or 1) * 1e-3) for value in distinct for sign in (-1, 1))
+        edges = [value + sign * (abs(value) or 1) * 1e-3 for value in distinct.tolist() for sign in (-1, 1)]
+        return tuple(edge for edge in edges if abs(edge) <= float(np.finfo(numbers.dtype).max))
     below = starts[1:] / len(numbers)  # the mass under the gap between distinct[i] and distinct[i + 1]
     if len(distinct) <= EDGES + 1:
         gaps = np.arange(len(distinct) - 1)
     else:
         tail = max(TAIL, 10 / len(numbers))
         ranks = np.concatenate([[tail], np.linspace(0, 1, EDGES)[1:-1], [1 - tail]])
-        width = np.diff(distinct)
+        width = np.diff(distinct.astype(np.float64))  # of float32 it may overflow
         gaps = np.unique([_widest(below, width, rank) for rank in ranks])
         mass = np.diff(np.concatenate([[0.0], below, [1.0]]))
         atoms = np.flatnonzero(mass >= ATOM)

@@ -28,7 +28,7 @@ def rows_apart(cells: Array) -> int:
 
 def _stride(score: Array) -> int:
     n = len(score)
-    centred = score - score.mean()
+    centred = score - score.sum() / max(n, 1)
     power = float(centred @ centred)
     if n < 8 or power < 1e-9:
         return 1

@@ -12,17 +12,18 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift import findings
-from modelkit.drift.cells import ABSENT, as_texts
+from modelkit.drift import band, findings
+from modelkit.drift.cells import ABSENT, as_texts, stratum_names
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
 from modelkit.drift.outputs import check_losses, losses_of, name_outputs, output_columns, scores_of
 from modelkit.drift.privacy import most_noise
-from modelkit.drift.profile import Profile, expand, source_of
+from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.values import Alarm, Effect
+from modelkit.drift.vectors import expand, source_of
 from modelkit.errors import DriftError
 
 SCHEMA = "modelkit.detector/1"
@@ -31,7 +32,7 @@ STATISTICS = {
     "material": "band e-process",
     "performance": "loss e-process",
 }
-KEPT = 1000  # alarms in a state
+KEPT = 1000  # alarms
 LATELY = 1024  # rows after which a new label-free estimate begins
 HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
 SHARES = {"changed": 2, "material": 1, "performance": 1}  # of alpha, among those that are looked for
@@ -43,17 +44,18 @@ ROWS = 2048  # ranked at once, so that memory stays bounded
 class Detector:
     """Watches a stream of rows; every method may be called from any thread.
 
-    It raises three kinds of alarms: "changed" (the rows are no longer like the reference), "material" (their
-    distribution functions differ by more than `tolerance` somewhere) and "performance" (the loss on labelled rows is
-    above that of the reference by more than 0.02). The probability that rows which are exchangeable with the
-    reference, or, for "material" and "performance", within the tolerance of it, ever raise any alarm is at most
-    `alpha`, however often and however long one looks. See docs/drift_guarantees.md.
+    It raises three kinds of alarms: "changed" (the rows are no longer like the reference), "material" (and by more than
+    `tolerance`) and "performance" (the loss on labelled rows is above that of the reference by more than 0.02). The
+    probability that rows which are exchangeable with the reference ever raise any alarm is at most `alpha`, however
+    often and however long one looks; "material" and "performance" keep their parts of it for all rows within the
+    tolerance too. See docs/drift_guarantees.md.
 
     Args:
         profile: the past.
         alpha: the probability of a false alarm: ever, over all features and kinds.
-        tolerance: how far a distribution function may move before the change is material; 0.03 is about 0.075 standard
-            deviations of a normal variable.
+        tolerance: how far a distribution function may move before the change is material, anywhere, and, at half the
+            range, the means of three polynomials of the rank; 0.03 is about 0.05 standard deviations of a normal
+            variable.
         guarantee: "ever", for one alarm of each feature and kind; or "arl" for alarms that recur: then alpha is the
             probability of a false alarm in 10,000 rows, and the mean number of rows to one is at least 5,000 / alpha.
         seed: of the random ranks of ties.
@@ -112,7 +114,7 @@ class Detector:
         weights = np.array([feature.weight for feature in profile.features]) / len(profile.strata)
         material = self._levels["material"] * weights
         levels = {"material": material * (1 - FOR_THE_BAND)}
-        noise, deltas = None, np.maximum(material * FOR_THE_BAND, 1e-300)
+        noise, deltas = None, np.maximum(material * FOR_THE_BAND / band.TRIED, 1e-300)
         if "changed" in self._levels:
             levels["changed"] = self._levels["changed"] * weights
         if profile.epsilon is not None:
@@ -136,7 +138,7 @@ class Detector:
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
-        """All alarms so far, in the order in which they were raised."""
+        """The alarms so far, in the order in which they were raised; the last 1,000 where "arl" gave more."""
         return tuple(self._alarms)
 
     @property
@@ -157,8 +159,7 @@ class Detector:
             SignatureError: for rows that cannot be read.
         """
         cells, strata = self.encode(self._columns(X, scores))
-        answers = {} if scores is None else name_outputs(scores)
-        self.add(self.estimate(answers))
+        self.add(self.estimate({} if scores is None else self._named(scores)))
         self.count(cells, strata)
         return self.push(cells, strata)
 
@@ -168,22 +169,35 @@ class Detector:
             raise DriftError("there are neither rows nor scores")
         columns = {} if X is None else self.profile.columns(X)
         if scores is not None:
-            found = output_columns(name_outputs(scores))
-            known = {source_of(f.name, self.profile.bases) for f in self.profile.features if f.output}
+            found = output_columns(self._named(scores))
+            known = self._outputs()
             odd = sorted(set(found) - known)
             if odd:
                 raise DriftError(f"the profile has no scores {odd}; it has {sorted(known)}")
             columns |= expand(found, self.profile.bases)
         return columns
 
+    def _outputs(self) -> set[str]:
+        return {source_of(f.name, self.profile.bases) for f in self.profile.features if f.output}
+
+    def _named(self, scores: Any) -> dict[str, Array]:
+        return name_outputs(scores, self._outputs())
+
     def estimate(self, answers: Mapping[str, Array]) -> Estimate | None:
         """What probabilities let one expect of these rows, if the profile can calibrate them."""
         calibration, shares = self.profile.calibration, answers.get("probabilities")
         if calibration is None or shares is None or not len(shares):
             return None
+        if shares.shape[1:] != (len(calibration.classes),):
+            raise DriftError(
+                f"probabilities have shape {shares.shape}; the profile has {len(calibration.classes)} classes"
+            )
+        whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN
+        if not whole.all():
+            return self.estimate({name: array[whole] for name, array in answers.items()})
         label = answers.get("label")
         at = {name: i for i, name in enumerate(calibration.classes)}
-        known = None if label is None else [at.get(str(name), -1) for name in as_texts(label, "label")]
+        known = None if label is None else [at.get(str(name), -1) for name in as_texts(label)]
         predicted = shares.argmax(axis=1) if known is None or min(known) < 0 else np.array(known)
         return calibration.estimate(scores_of(shares), predicted)
 
@@ -222,15 +236,15 @@ class Detector:
             return cells, None
         if name not in columns:
             raise DriftError(f"the rows lack the column {name!r}, which tells the stratum", feature=name)
-        found = as_texts(columns[name], name)
-        return cells, np.array([self._strata.get(str(value), -1) for value in found], np.int64)
+        return cells, np.array([self._strata.get(own, -1) for own in stratum_names(columns[name])], np.int64)
 
     def push(self, cells: Array, strata: Array | None) -> list[Alarm]:
         """Take encoded rows, in their order; returns the new alarms."""
         new: list[Alarm] = []
         for start in range(0, len(cells), ROWS):
-            self.rank(cells[start : start + ROWS], None if strata is None else strata[start : start + ROWS])
-            new += self.settle()
+            with self._lock:  # so that no state is taken between the two
+                self.rank(cells[start : start + ROWS], None if strata is None else strata[start : start + ROWS])
+                new += self.settle()
         return new
 
     def rank(self, cells: Array, strata: Array | None) -> None:
@@ -244,9 +258,16 @@ class Detector:
     def settle(self) -> list[Alarm]:
         """The second half; returns the new alarms."""
         with self._lock:
-            new = [self._alarm(s, crossing) for s, stream in enumerate(self._streams) for crossing in stream.settle()]
-            self._alarms += new
+            new = [
+                self.alarm(s, crossing, stream.recent(crossing.began or 0)[crossing.feature])
+                for s, stream in enumerate(self._streams)
+                for crossing in stream.settle()
+            ]
+            self._keep(new)
         return new
+
+    def _keep(self, new: list[Alarm]) -> None:
+        self._alarms = [*self._alarms, *new][-KEPT:] if new else self._alarms
 
     def count(self, cells: Array, strata: Array | None) -> None:
         """Count encoded rows that are not looked at further, or not yet."""
@@ -258,10 +279,9 @@ class Detector:
         """In the child of a fork: another thread may have held the lock."""
         self._lock = threading.RLock()
 
-    def _alarm(self, s: int, crossing: Crossing) -> Alarm:
-        profile, stream, j = self.profile, self._streams[s], crossing.feature
-        feature = profile.features[j]
-        recent, reference = stream.recent(crossing.began)[j], profile.counts[s, j]
+    def alarm(self, s: int, crossing: Crossing, recent: Array) -> Alarm:
+        """What is raised in a stratum, with the counts (67,) of recent rows."""
+        profile, feature = self.profile, self.profile.features[crossing.feature]
         return Alarm(
             kind="changed" if crossing.kind == "changed" else "material",
             feature=feature.name,
@@ -271,7 +291,7 @@ class Detector:
             level=self._levels[crossing.kind] * feature.weight / len(profile.strata),
             row=crossing.row,
             began=crossing.began,
-            effect=findings.effect(recent, reference, ordered=feature.ordered),
+            effect=findings.effect(recent, profile.counts[s, crossing.feature], ordered=feature.ordered),
             guarantee=self.promise,
             assumptions=self.assumptions(),
         )
@@ -295,7 +315,7 @@ class Detector:
         found = losses_of(y, predicted, self.profile.baseline.scale) if losses is None else check_losses(losses)
         with self._lock:
             new = [self._loss_alarm(labelled, row, began) for row, began in labelled.push(found)]
-            self._alarms += new
+            self._keep(new)
         return new
 
     def _loss_alarm(self, labelled: Labelled, row: int, began: int) -> Alarm:
@@ -325,9 +345,9 @@ class Detector:
             scores: as in `update`.
 
         Raises:
-            DriftError, SignatureError: as `update`, and for no rows.
+            DriftError, SignatureError: as `update`; also for no rows, and for a profile with `epsilon`.
         """
-        answers = {} if scores is None else name_outputs(scores)
+        answers = {} if scores is None else self._named(scores)
         return findings.of_batch(self, self._columns(X, scores), answers)
 
     def report(self) -> DriftReport:
@@ -370,10 +390,10 @@ class Detector:
     def state(self) -> bytes:
         """Everything that changes, to go on from with `Detector.resume`, bit for bit; its size does not grow."""
         with self._lock:
-            parts = [*self._streams, *([] if self.labelled is None else [self.labelled])]
+            self.settle()  # a Monitor may have ranked rows only
             arrays: dict[str, Array] = {}
             plain = []
-            for i, part in enumerate(parts):
+            for i, part in enumerate(self._parts()):
                 mine, rest = part.state()
                 arrays |= {f"{i} {name}": array for name, array in mine.items()}
                 plain.append(rest)
@@ -385,7 +405,7 @@ class Detector:
                 "guarantee": self.guarantee,
                 "seed": self.seed,
                 "strangers": self.strangers,
-                "alarms": [asdict(alarm) for alarm in self._alarms[-KEPT:]],
+                "alarms": [asdict(alarm) for alarm in self._alarms],
                 "parts": plain,
             }
             for name, estimate in zip(("earlier", "lately"), self._estimates, strict=True):
@@ -396,20 +416,29 @@ class Detector:
         np.savez(file, **arrays)  # type: ignore[arg-type]
         return file.getvalue()
 
+    def _parts(self) -> list[Stream | Labelled]:
+        return [*self._streams] if self.labelled is None else [*self._streams, self.labelled]
+
     @staticmethod
     def resume(profile: Profile, state: bytes) -> Detector:
         """Go on from the `state()` of a Detector of the same profile. Raises DriftError for any other."""
         about, arrays = _read_state(state)
         if about["profile"] != profile.digest:
             raise DriftError("this is the state of a Detector of another profile; the counts would not mean the same")
+        try:
+            return Detector._resumed(profile, about, arrays)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise DriftError(f"this is no state of a Detector: {error!r}") from error
+
+    @staticmethod
+    def _resumed(profile: Profile, about: dict[str, Any], arrays: dict[str, Array]) -> Detector:
         detector = Detector(profile, **{name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")})
         detector.strangers = about["strangers"]
         for alarm in about["alarms"]:
             effect = None if alarm["effect"] is None else Effect(**alarm["effect"])
             assumptions = tuple(alarm["assumptions"])
             detector._alarms.append(Alarm(**alarm | {"effect": effect, "assumptions": assumptions}))
-        parts = [*detector._streams, *([] if detector.labelled is None else [detector.labelled])]
-        for i, (part, plain) in enumerate(zip(parts, about["parts"], strict=True)):
+        for i, (part, plain) in enumerate(zip(detector._parts(), about["parts"], strict=True)):
             mine = f"{i} "
             part.restore({n.removeprefix(mine): a for n, a in arrays.items() if n.startswith(mine)}, plain)
         detector._estimates = [_read_estimate(arrays, name) for name in ("earlier", "lately")]
@@ -419,9 +448,9 @@ class Detector:
     def merge(profile: Profile, states: Sequence[bytes]) -> DriftReport:
         """One report from the states of several workers' Detectors of the same profile.
 
-        Counts add up, and the evidence of "material" is averaged: an average of e-processes is one. "changed" and
-        "performance" need their rows in one sequence and have no value here; give each worker alpha / workers for
-        those, and read them there.
+        Counts add up, and the evidence of "material" is averaged: an average of e-processes is one, so an alarm of the
+        average has the level of an alarm of a single worker. "changed" and "performance" need their rows in one
+        sequence and have no value here; give each worker alpha / workers for those, and read them there.
 
         Raises:
             DriftError: for no states, or those of different profiles or arguments.
@@ -454,9 +483,9 @@ def _read_estimate(arrays: dict[str, Array], name: str) -> Estimate | None:
     if f"{name} rows" not in arrays:
         return None
     found = {field: arrays[f"{name} {field}"] for field in Estimate.__dataclass_fields__}
-    return Estimate(**{field: array.item() if array.ndim == 0 else array for field, array in found.items()})
+    return Estimate(**{field: array.item() if array.ndim == 0 else array for field, array in found.items()})  # type: ignore[arg-type]
 
 
 def _cells_upto(coarse: bytes) -> Array:
-    """How many cells lie in the first 1, 2, ... 15 of the 16 groups."""
-    return np.cumsum(np.bincount(np.frombuffer(coarse, np.uint8), minlength=16))[:-1].astype(np.float64)
+    """How many cells lie in the first 1, 2, ... 16 of the 16 groups."""
+    return np.cumsum(np.bincount(np.frombuffer(coarse, np.uint8), minlength=band.GROUPS)).astype(np.float64)

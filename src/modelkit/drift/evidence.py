@@ -23,7 +23,8 @@ from modelkit.cast import Array
 
 Guarantee = Literal["ever", "arl"]
 UNSPENT = 1e-12  # what is left of the stake when rounding has eaten the rest
-CAP = 1e250  # money beyond which nobody counts; an alarm came long before
+CAP = 1e150  # money beyond which nobody counts; an alarm came long before
+MOST = 345.0  # of a logarithm in a step: CAP * exp(MOST) is still a float. Less money than was won keeps all bounds
 
 
 def stake(step: int) -> float:
@@ -40,7 +41,7 @@ class Evidence:
     of when the change came.
     """
 
-    __slots__ = ("guarantee", "peak", "spent", "steps", "value", "weights", "_began", "_run", "_money")
+    __slots__ = ("_began", "_money", "_run", "guarantee", "peak", "spent", "steps", "value", "weights")
 
     def __init__(self, monitors: int, weights: Array, guarantee: Guarantee = "ever") -> None:
         self.guarantee = guarantee
@@ -93,7 +94,8 @@ class Evidence:
         """For each monitor, the step at which the bet that is worth most now last began."""
         with np.errstate(divide="ignore"):
             best = np.argmax(self._run + np.log(self.weights), axis=1)
-        return self._began[np.arange(len(best)), best]
+        steps: Array = self._began[np.arange(len(best)), best]
+        return steps
 
     def state(self) -> dict[str, Array]:
         """Everything that changes, as arrays."""

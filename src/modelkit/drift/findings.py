@@ -11,11 +11,13 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import batch
 from modelkit.drift.cells import ABSENT, CELLS, GONE, NEW, Feature, as_texts
+from modelkit.drift.fitting import duplicates
 from modelkit.drift.labelfree import Calibration, Estimate, binary_performance
 from modelkit.drift.labels import reference_interval
 from modelkit.drift.outputs import scores_of
-from modelkit.drift.profile import Profile, duplicates
+from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
+from modelkit.drift.stream import Crossing
 from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
 from modelkit.errors import DriftError
 
@@ -75,27 +77,32 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
     first = detectors[0]
     profile = first.profile
     found, checks = [], []
-    alarms: list[Alarm] = [alarm for d in detectors for alarm in d.alarms if alarm.kind == "material"]
+    alarms: list[Alarm] = []
+    rows = sum(d.rows for d in detectors)
     for s in range(len(profile.strata)):
         streams = [d.streams()[s][1] for d in detectors]
         name = first.streams()[s][0]
         recent = np.sum([stream.recent() for stream in streams], axis=0)
         totals = np.sum([stream.totals for stream in streams], axis=0)
         money = np.mean([stream.evidence["material"].value for stream in streams], axis=0)
+        staked = np.mean([stream.staked(first.guarantee) for stream in streams])
+        enough = streams[0].enough("material", money)
         for j, feature in enumerate(profile.features):
-            p = float(min(1.0, 1 / max(money[j], 1e-300)))
+            p = float(min(1.0, staked / max(money[j], 1e-300)))
+            if enough[j]:
+                alarms.append(first.alarm(s, Crossing("material", j, p, rows, None), recent[j]))
             found.append(_feature(feature, name, profile.counts[s, j], recent[j], changed=None, material=p, began=None))
             checks += _unseen(feature, totals[j])
     return DriftReport(
         kind="stream",
-        rows=sum(d.rows for d in detectors),
+        rows=rows,
         reference_rows=profile.rows,
         alpha=first.alpha,
         guarantee=f"of the mean of {len(detectors)} workers' evidence, read once: {first.promise}",
         assumptions=(*first.assumptions(), "changed and performance need one sequence of rows, and are not merged"),
         alarms=tuple(alarms),
         features=tuple(found),
-        checks=(*checks, *_strangers(sum(d.strangers for d in detectors), 0, profile.stratum)),
+        checks=(*checks, *_strangers(sum(d.strangers for d in detectors), rows, profile.stratum)),
         performance=None,
     )
 
@@ -107,6 +114,11 @@ def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[
     n = len(cells)
     if not n:
         raise DriftError("there are no rows to test")
+    if profile.epsilon is not None:
+        raise DriftError(
+            "the counts of this profile have noise for privacy, which an exact test would take for drift; show the "
+            "rows to update(), which allows for it"
+        )
     counts = np.array([_counted(profile, cells, strata, s) for s in range(len(profile.strata))])
     adjusted = _tested(detector, counts)
     found = [
@@ -246,7 +258,7 @@ def _checks(detector: Detector, columns: Mapping[str, Array], counts: Array) -> 
 def _unseen_named(feature: Feature, values: Array) -> list[Check]:
     if feature.ordered:
         return []
-    new = [item for item, cell in zip(as_texts(values, feature.name), feature.cells(values), strict=True) if cell == NEW]
+    new = [item for item, cell in zip(as_texts(values), feature.cells(values), strict=True) if cell == NEW]
     if not new:
         return []
     names = ", ".join(repr(name[:40]) for name in sorted({str(item) for item in new})[:SHOWN])
@@ -262,7 +274,9 @@ def _constant(feature: Feature, counts: Array, reference: Array) -> list[Check]:
     if share**n > UNLIKELY:
         return []
     label = feature.labels()[cell]
-    return [Check("constant", feature.name, f"all {n:,} values are {label}", f"a share of {share:.2g}", float(share**n))]
+    return [
+        Check("constant", feature.name, f"all {n:,} values are {label}", f"a share of {share:.2g}", float(share**n))
+    ]
 
 
 def _rates(feature: Feature, counts: Array, reference: Array) -> list[Check]:
@@ -290,7 +304,9 @@ def _duplicated(detector: Detector, columns: Mapping[str, Array]) -> list[Check]
         return []
     n = len(columns[inputs[0].name])
     twice = duplicates(inputs, columns)
-    if twice / n <= profile.duplicates / profile.rows:  # in more rows there are more of them: those of fewer are too many
+    if (
+        twice / n <= profile.duplicates / profile.rows
+    ):  # in more rows there are more of them: those of fewer are too many
         return []
     p = batch.rate_test(twice, n, profile.duplicates, profile.rows)
     share = profile.duplicates / profile.rows
@@ -344,10 +360,8 @@ def auc(calibration: Calibration, probabilities: Array) -> float:
 
 def _unsupported(detector: Detector, estimate: Estimate) -> str | None:
     """Why a label-free estimate is not to be relied on."""
-    reasons = []
+    of_vectors = [alarm for alarm in detector.alarms if alarm.feature.endswith((": distance", ": residual"))]
+    reasons = [f"{alarm.feature} changed" for alarm in of_vectors if alarm.kind == "changed"]
     if estimate.outside > OUTSIDE * estimate.rows:
         reasons.append(f"{estimate.outside / estimate.rows:.0%} of the probabilities are beyond those of the reference")
-    for alarm in detector.alarms:
-        if alarm.feature.endswith((": distance", ": residual")) and alarm.kind == "changed":
-            reasons.append(f"{alarm.feature} changed")
     return f"outside reference support: {'; '.join(reasons)}" if reasons else None

@@ -255,7 +255,7 @@ class Estimate:
 
     def interval(self, calibration: Calibration, level: float = 0.95) -> tuple[float, float]:
         """Where the realised accuracy lies with a probability of about `level`, if P(label | score) has not changed."""
-        from scipy.special import ndtri  # type: ignore[import-untyped]
+        from scipy.special import ndtri
 
         reach = float(ndtri((1 + level) / 2)) * calibration.deviation(self)
         return max(self.accuracy - reach, 0.0), min(self.accuracy + reach, 1.0)

@@ -81,8 +81,9 @@ def advance(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
 
 def tally(cells: Array) -> Array:
     """How many values of each feature are in each cell: uint8 (n, d) to int64 (d, 67)."""
-    at = np.where(cells != ABSENT, cells, CELLS) + np.arange(0, cells.shape[1] * WIDE, WIDE)
-    return _tally(at, cells.shape[1], WIDE)
+    d, width = cells.shape[1], ABSENT + 1
+    counts = np.bincount((cells + np.arange(0, d * width, width)).ravel(), minlength=d * width)
+    return counts.reshape(d, width)[:, :CELLS]
 
 
 def _tally(at: Array, lanes: int, width: int) -> Array:
@@ -91,7 +92,7 @@ def _tally(at: Array, lanes: int, width: int) -> Array:
 
 
 def _earlier(values: Array) -> tuple[Array, Array]:
-    """For each value but the first of a block, how many before it are less, and how many equal: uint8 (rows - 1, lanes).
+    """How many values before each but the first of a block are less, and how many equal: uint8 (rows - 1, lanes).
 
     Every pair is compared; gathering the pairs first lets each comparison run over all lanes at once.
     """

@@ -15,21 +15,22 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.drift.detector import Detector
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.outputs import output_columns
-from modelkit.drift.profile import NAME, Profile, expand
+from modelkit.drift.profile import NAME, Profile
+from modelkit.drift.vectors import expand
 from modelkit.errors import DriftError
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 
-BUFFER = 256  # rows that are made into cells at once
+BUFFER = 128  # rows that are made into cells at once
 STEP = 128  # rows that are ranked at once
 SAMPLE = 64  # rows that one call shows at most, evenly spread
 WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
+NOTHING: Outputs = {}
 copy = np.ndarray.copy
 
 _all: weakref.WeakSet[Monitor] = weakref.WeakSet()
@@ -41,8 +42,8 @@ class Monitor(Model):
 
     Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do: count them, and
     where the budget allows, estimate, rank and bet. A call does one step at most, so that none waits long. A call of
-    more than 64 rows shows 64 of them, evenly spread. An error in the monitoring is counted in `failures`, and reaches no
-    caller.
+    more than 64 rows shows 64 of them, evenly spread. An error in the monitoring is counted in `failures`, and
+    reaches no caller.
 
     Args:
         model: the Model to watch; a Batcher, or what it would wrap.
@@ -60,12 +61,14 @@ class Monitor(Model):
 
     __slots__ = (
         "__weakref__",
-        "_buffer",
         "_budget",
+        "_buffer",
         "_detector",
         "_filled",
         "_inner",
+        "_listens",
         "_lock",
+        "_most",
         "_options",
         "_saved",
         "_since",
@@ -102,11 +105,13 @@ class Monitor(Model):
         self._options = {"alpha": alpha, "tolerance": tolerance, "guarantee": guarantee, "budget": budget, "seed": seed}
         self._detector = Detector(profile, alpha=alpha, tolerance=tolerance, guarantee=guarantee, seed=seed)
         self._budget = budget
+        self._most = max(budget * BURST, BUFFER + SAMPLE) if budget else 0.0  # a buffer at least, or none is ever seen
         self._saved, self._since = budget * BURST, time.monotonic()
         self._lock = threading.Lock()
         self._tensors = [spec.name for spec in model.signature.inputs]
         self._wanted = profile.wanted()
-        self._buffer: list[tuple[tuple[str, ...], list[Array], list[Array]]] = []
+        self._listens = profile.calibration is not None or any(feature.output for feature in profile.features)
+        self._buffer: list[tuple[Any, ...]] = []
         self._filled = 0
         self._waiting: deque[Callable[[], object]] = deque()
         self.served = 0
@@ -150,15 +155,20 @@ class Monitor(Model):
     def _watch(self, feeds: Feeds, answers: Outputs) -> None:
         """Copy what was served, for the caller may change its arrays, and do a turn of what waits."""
         try:
-            served, said = [*map(copy, feeds.values())], [*map(copy, answers.values())]
-            rows = len(said[0])
-            if rows > SAMPLE:
+            said = answers if self._listens else NOTHING
+            arrays = [*feeds.values(), *said.values()]
+            rows = seen = len(arrays[0])
+            if rows <= SAMPLE:
+                kept = (tuple(said), *map(copy, arrays))
+            else:
                 chosen = np.linspace(0, rows - 1, SAMPLE).astype(np.int64)
-                served, said = [array[chosen] for array in served], [array[chosen] for array in said]
+                kept, seen = (tuple(said), *[array[chosen] for array in arrays]), SAMPLE
             with self._lock:
+                if not rows:
+                    return
                 self.served += rows
-                self._buffer.append((tuple(answers), served, said))
-                self._filled += min(rows, SAMPLE)
+                self._buffer.append(kept)
+                self._filled += seen
                 if self._filled >= BUFFER:
                     self._account()
                 elif self._waiting:
@@ -174,20 +184,22 @@ class Monitor(Model):
 
     def _account(self) -> None:
         """Make cells of what is buffered and count them; within the budget, they wait for the detector."""
-        buffer, rows = self._buffer, self._filled
+        buffer = self._buffer
         self._buffer, self._filled = [], 0
-        detector, bases = self._detector, self._detector.profile.bases
+        detector, bases, tensors = self._detector, self._detector.profile.bases, self._tensors
         for names, calls in groupby(buffer, key=itemgetter(0)):
-            _, served, said = zip(*calls, strict=True)
-            feeds = dict(zip(self._tensors, map(np.concatenate, zip(*served, strict=True)), strict=True))
-            answers = dict(zip(names, map(np.concatenate, zip(*said, strict=True)), strict=True))
+            _, *arrays = zip(*calls, strict=True)
+            whole = [np.asfortranarray(np.concatenate(parts)) for parts in arrays]  # column by column from here on
+            feeds = dict(zip(tensors, whole[: len(tensors)], strict=True))
+            answers = dict(zip(names, whole[len(tensors) :], strict=True))
             columns = self.signature.columns(feeds) | output_columns(answers)
             known = {name: column for name, column in columns.items() if name in self._wanted}
             cells, strata = detector.encode(expand(known, bases))
             detector.count(cells, strata)
             if self._affordable(len(cells)) and len(self._waiting) < WAITING:
                 self.shown += len(cells)
-                self._waiting.append(partial(self._show, answers))
+                if detector.profile.calibration is not None:
+                    self._waiting.append(partial(self._show, answers))
                 for start in range(0, len(cells), STEP):
                     part = slice(start, start + STEP)
                     mine = None if strata is None else strata[part]
@@ -198,12 +210,17 @@ class Monitor(Model):
 
     def _affordable(self, rows: int) -> bool:
         now = time.monotonic()
-        self._saved = min(self._saved + (now - self._since) * self._budget, self._budget * BURST)
+        self._saved = min(self._saved + (now - self._since) * self._budget, self._most)
         self._since = now
         if self._saved < rows:
             return False
         self._saved -= rows
         return True
+
+    def after_fork(self) -> None:
+        """In the child of a fork: another thread may have held the locks."""
+        self._lock = threading.Lock()
+        self._detector.after_fork()
 
     def _facts(self) -> list[tuple[str, str]]:
         detector = self.detector
@@ -212,7 +229,7 @@ class Monitor(Model):
         facts += [("alarm", str(alarm)) for alarm in detector.alarms[:5]]
         if self.failures:
             facts.append(("monitoring failed", f"{self.failures} times; last {self.last_failure}"))
-        return [*self._inner._facts(), *facts]
+        return [*super()._facts(), *facts]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self._inner, self._detector.profile, self._options)
@@ -234,8 +251,7 @@ def _packaged(model: Model) -> Profile:
 
 def _after_fork() -> None:
     for monitor in list(_all):
-        monitor._lock = threading.Lock()  # another thread may have held the old one
-        monitor._detector.after_fork()
+        monitor.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -22,8 +22,12 @@ def watched_outputs(signature: Signature) -> tuple[str, ...]:
     return (*names, "probabilities") if signature.has_probabilities else tuple(names)
 
 
-def name_outputs(scores: Any) -> dict[str, Array]:
-    """Outputs by name, as `Model.run` would name them. Raises DriftError for what is none."""
+def name_outputs(scores: Any, known: Collection[str] = ()) -> dict[str, Array]:
+    """Outputs by name, as `Model.run` would name them. Raises DriftError for what is none.
+
+    Whether (n, k) numbers are probabilities or an embedding is told by the outputs that are `known`, and where these do
+    not tell, by their sums.
+    """
     if isinstance(scores, Mapping):
         return {str(name): np.asarray(values) for name, values in scores.items()}
     array = np.asarray(scores)
@@ -34,6 +38,8 @@ def name_outputs(scores: Any) -> dict[str, Array]:
             f"scores are predictions or labels (n,), probabilities (n, classes), embeddings (n, d), or a dict of "
             f"outputs by name; got {array.dtype} {array.shape}"
         )
+    if len({"confidence", "embedding"} & set(known)) == 1:
+        return {"probabilities" if "confidence" in known else "embedding": array}
     shares = array.shape[1] > 1 and array.min(initial=0) >= 0 and np.allclose(array.sum(axis=1), 1, atol=1e-3)
     return {"probabilities" if shares else "embedding": array}
 
@@ -48,7 +54,7 @@ def output_columns(answers: Answers) -> dict[str, Array]:
         if name == "probabilities" and array.ndim == 2:
             columns["confidence"] = array.max(axis=1) if array.size else np.empty(0, np.float32)
         elif name == "label" and array.ndim == 1:
-            columns[name] = np.array(as_texts(array, name), object)
+            columns[name] = np.array(as_texts(array), object)
         elif array.ndim == 1 or (array.ndim == 2 and name == "embedding"):
             columns[name] = array
         elif array.ndim == 2:
@@ -94,13 +100,14 @@ def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
         raise DriftError(f"labels {truth.shape} and predictions {guess.shape} must both be (n,)")
     if guess.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
-            error = np.abs(truth.astype(np.float64) - guess.astype(np.float64)) / scale
+            error = np.abs(_doubles(truth, "labels") - guess.astype(np.float64)) / scale
         if np.isnan(error).any():
             raise DriftError("a label or a prediction is missing; leave such rows out")
-        return np.minimum(error, 1.0)
+        found: Array = np.minimum(error, 1.0)
+        return found
     if truth.dtype.kind in "biuf" and guess.dtype.kind in "biuf" and not np.isnan(truth.astype(np.float64)).any():
-        return (truth != guess).astype(np.float64)
-    left, right = as_texts(truth, "labels"), as_texts(guess, "predicted")
+        return np.asarray(truth != guess, np.float64)
+    left, right = as_texts(truth), as_texts(guess)
     if None in left or None in right:
         raise DriftError("a label or a prediction is missing; leave such rows out")
     return np.array([a != b for a, b in zip(left, right, strict=True)], np.float64)
@@ -108,10 +115,17 @@ def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
 
 def check_losses(losses: Any) -> Array:
     """Losses as doubles (n,). Raises DriftError for any that is not between 0 and 1."""
-    array = np.asarray(losses, np.float64)
+    array = _doubles(losses, "losses")
     if array.ndim != 1 or not ((array >= 0) & (array <= 1)).all():
         raise DriftError("losses are (n,) numbers from 0 to 1: divide them by the largest that may occur")
     return array
+
+
+def _doubles(values: Any, what: str) -> Array:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DriftError(f"{what} are not all numbers: {error}") from error
 
 
 def predicted_of(answers: Answers, classes: tuple[Any, ...] | None) -> Array:
@@ -121,7 +135,8 @@ def predicted_of(answers: Answers, classes: tuple[Any, ...] | None) -> Array:
             return answers[name]
     if "probabilities" not in answers or classes is None:
         raise DriftError(f"labels need the model's label, prediction or probabilities; there are {list(answers)}")
-    return np.array([str(name) for name in classes], object)[answers["probabilities"].argmax(axis=1)]
+    names: Array = np.array([str(name) for name in classes], object)
+    return np.asarray(names[answers["probabilities"].argmax(axis=1)])
 
 
 def classes_of(answers: Answers, labels: Any, classes: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
@@ -131,6 +146,8 @@ def classes_of(answers: Answers, labels: Any, classes: tuple[Any, ...] | None) -
     """
     if "probabilities" not in answers:
         return None
+    if None in as_texts(np.asarray(labels)):
+        raise DriftError("a label is missing; leave such rows out")
     width = answers["probabilities"].shape[1]
     found = tuple(np.unique(np.asarray(labels)).tolist()) if classes is None else classes
     if len(found) != width:
@@ -147,8 +164,6 @@ def scores_of(probabilities: Array) -> Array:
 
 
 def error_scale(labels: Any, predicted: Array) -> float:
-    """What absolute errors are divided by: twice their 99th percentile, or 1 for classes."""
-    if predicted.dtype.kind != "f":
-        return 1.0
-    errors = np.abs(np.asarray(labels, np.float64) - predicted.astype(np.float64))
+    """What absolute errors are divided by: twice their 99th percentile."""
+    errors = np.abs(_doubles(labels, "labels") - predicted.astype(np.float64))
     return float(f"{2 * np.quantile(errors, 0.99):.3g}") or 1.0

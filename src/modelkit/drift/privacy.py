@@ -7,7 +7,7 @@ Ghosh, Roughgarden and Sundararajan, Universally utility-maximizing privacy mech
 
 from __future__ import annotations
 
-from math import floor, log, sqrt
+from math import log, sqrt
 
 import numpy as np
 
@@ -22,18 +22,21 @@ def noisy(counts: Array, epsilon: float) -> Array:
     decay = -epsilon / counts.shape[1]
 
     def geometric() -> int:
-        return floor(log(1 - draw()) / decay)
+        return int(log(1 - draw()) / decay)
 
     noise = np.array([geometric() - geometric() for _ in range(counts.size)], np.int64)
     return np.maximum(counts + noise.reshape(counts.shape), 0)
 
 
 def most_noise(epsilon: float, features: int, cells: Array, delta: float) -> Array:
-    """What the noise in the sum of `cells` counts exceeds, in size, with a probability of at most `delta`, each.
+    """How far noise may have moved the counts up to each cell: how far their share, in rows; the last, how far the sum.
 
-    Bernstein's bound for sums of Laplace variables, whose moments bound those of the geometric ones. `delta` is that
-    of all the sums together.
+    `cells` says of how many counts each sum is, the last of all of them. Where the count up to a cell has moved by a,
+    and that of the rest by b, a share C moves by (1 - C) a - C b, so by the larger of the two at most. `delta` is the
+    probability that any of these bounds is wrong: Bernstein's, for sums of Laplace variables, whose moments bound those
+    of the geometric ones. That counts are not let below zero adds to a sum at most half the scale for each of them.
     """
-    scale = features / epsilon
-    asked = log(2 * len(cells) / delta)
-    return np.maximum(scale * np.sqrt(8 * cells * asked), 2 * sqrt(2) * scale * asked)
+    asked = log(4 * len(cells) / delta)
+    sums = np.stack([cells, cells[-1] - cells])
+    moved: Array = features / epsilon * (sums / 2 + np.maximum(np.sqrt(8 * sums * asked), 2 * sqrt(2) * asked))
+    return np.append(moved.max(axis=0)[:-1], moved[0, -1])

@@ -12,43 +12,19 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.cells import (
-    CELLS,
-    Feature,
-    as_numbers,
-    as_texts,
-    fit_feature,
-    kind_of,
-    read_columns,
-    replaced,
-)
-from modelkit.drift.dependence import rows_apart
+from modelkit.drift import fitting
+from modelkit.drift.cells import CELLS, Feature, read_columns
 from modelkit.drift.labelfree import Calibration
-from modelkit.drift.outputs import (
-    Baseline,
-    check_losses,
-    classes_of,
-    error_scale,
-    losses_of,
-    name_outputs,
-    output_columns,
-    predicted_of,
-    scores_of,
-    watched_outputs,
-)
+from modelkit.drift.outputs import Baseline, name_outputs, output_columns
 from modelkit.drift.privacy import noisy
-from modelkit.drift.vectors import Basis, fit_basis
+from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
-from modelkit.model import PLAIN, Model
+from modelkit.model import Model
 from modelkit.signature import Signature
 
 NAME = "profile"  # of the attachment
 MEDIA_TYPE = "application/x-npz"
 SCHEMA = "modelkit.profile/1"
-FEWEST = 50  # rows on either side
-MOST_STRATA = 64
-
-Columns = dict[str, Array]
 
 
 @final
@@ -116,7 +92,8 @@ class Profile:
             text: columns of strings of which the length counts, and not the words.
             importance: how much of alpha a column or an output gets, relative to others; 1 where it is not named.
             epsilon: for differential privacy of the counts: noise is added to them, for all features together within
-                this budget. The cells are not private.
+                this budget. The cells, which X makes, are not private, nor are the names of strata. It needs
+                `reference`, and does not go with `scores`, `labels`, `losses` or `ordered`.
             seed: of the random half, and of the centroids of embeddings.
 
         Raises:
@@ -124,42 +101,46 @@ class Profile:
             SignatureError: for rows that cannot be read.
         """
         labelled = labels is not None or losses is not None
-        _check_arguments(reference, model, scores, epsilon, labelled=labelled)
-        train, held, answers = _read(X, reference, model, ordered=ordered, seed=seed)
-        _check_columns(train, held, stratum)
-        weights = _Weights(importance or {})
+        fitting.check_arguments(reference, model, scores, epsilon, labelled=labelled, ordered=ordered)
+        train, held, answers = fitting.read(X, reference, model, ordered=ordered, seed=seed)
+        fitting.check_columns(train, held, stratum)
+        weights = fitting.Weights(importance or {})
         made: list[Feature] = []
         bases: dict[str, Basis] = {}
-        kinds = {name: "text" for name in text}
-        _fit(train, kinds, weights, seed, made, bases, without=stratum)
+        kinds = dict.fromkeys(text, "text")
+        fitting.fit_columns(train, kinds, weights, seed, made, bases, without=stratum)
         observed: dict[str, Array] = {}
         columns = expand(held, bases)
-        served: dict[str, Array] = {}
+        served: Mapping[str, Array] = {}
         if answers is not None:
-            _fit(output_columns(answers[0]), {}, weights, seed, made, bases, output=True)
+            fitting.fit_columns(output_columns(answers[0]), {}, weights, seed, made, bases, output=True)
             served = answers[1]
             columns |= expand(output_columns(served), bases)
         elif scores is not None:
             served = name_outputs(scores)
-            _check_length(served, _length(held), "scores")
-            mine, others = _fifth(_length(held), ordered=ordered)
+            fitting.check_length(served, fitting.length(held), "scores")
+            mine, others = fitting.fifth(fitting.length(held), ordered=ordered)
             of_outputs = output_columns(served)
             before = len(made)
-            _fit({n: c[mine] for n, c in of_outputs.items()}, {}, weights, seed, made, bases, output=True)
+            fitting.fit_columns(
+                {n: c[mine] for n, c in of_outputs.items()}, {}, weights, seed, made, bases, output=True
+            )
             observed = {f.name: others for f in made[before:]}
             columns |= expand({n: c[others] for n, c in of_outputs.items()}, bases)
-        _check_names(made, kinds, importance or {})
-        strata, member = _strata(held, stratum)
-        features, counts = _count(made, columns, member, observed, len(strata), ordered=ordered)
-        rows = _length(held)
-        profile = Profile(weights.shared(features), counts, strata, stratum, bases, rows, _length(train), ordered)
+        fitting.check_names(made, kinds, importance or {})
+        strata, member = fitting.strata_of(held, stratum)
+        features, counts = fitting.count(made, columns, member, observed, len(strata), ordered=ordered)
+        rows = fitting.length(held)
+        profile = Profile(
+            weights.shared(features), counts, strata, stratum, bases, rows, fitting.length(train), ordered
+        )
         if epsilon is not None:
             counts = noisy(counts, epsilon)
             return replace(profile, counts=counts, rows=int(counts[:, 0].sum()), epsilon=epsilon)
-        profile = replace(profile, duplicates=duplicates(features, columns))
+        profile = replace(profile, duplicates=fitting.duplicates(features, columns))
         if not labelled:
             return profile
-        baseline, calibration = _labelled(served, labels, losses, model, rows, seed)
+        baseline, calibration = fitting.labelled(served, labels, losses, model, rows, seed, ordered=ordered)
         return replace(profile, baseline=baseline, calibration=calibration)
 
     @property
@@ -172,19 +153,19 @@ class Profile:
 
         Raises DriftError where cells, strata or strides differ, for then the counts are not of the same things.
         """
+        if self.epsilon is not None:
+            raise DriftError("private counts do not merge: their noise would add up; fit one profile on all rows")
         for what in ("features", "strata", "stratum", "epsilon", "ordered"):
             if getattr(self, what) != getattr(other, what):
                 raise DriftError(f"the profiles differ in their {what}; fit both with the same X, seed and arguments")
-        if self._base() != other._base() or (self.baseline is None) != (other.baseline is None):
+        same = all(basis.same(other.bases[name]) for name, basis in self.bases.items())
+        if not same or (self.baseline is None) != (other.baseline is None):
             raise DriftError("the profiles differ in their embeddings or labels; fit both with the same X and seed")
         baseline = None if self.baseline is None else self.baseline.joined(other.baseline)
         if self.calibration is not None or other.calibration is not None:
             raise DriftError("calibrations do not merge: fit the profile once on all labelled rows, or pass losses=")
         sums = {name: getattr(self, name) + getattr(other, name) for name in ("counts", "rows", "duplicates")}
         return replace(self, baseline=baseline, **sums)
-
-    def _base(self) -> list[tuple[str, bytes]]:
-        return [(n, b.centroids.tobytes() + b.components.tobytes() + b.mean.tobytes()) for n, b in self.bases.items()]
 
     def columns(self, X: Any) -> dict[str, Array]:
         """The columns of the caller's rows that this profile knows, by name; embeddings as numbers.
@@ -233,12 +214,10 @@ class Profile:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""
         about = {
             "schema": SCHEMA,
-            "features": [
-                asdict_of(f) | {"coarse": None, "edges": len(f.edges)} for f in self.features
-            ],
+            "features": [asdict_of(f) | {"coarse": None, "edges": len(f.edges)} for f in self.features],
             "strata": self.strata,
             "stratum": self.stratum,
-            "bases": {name: basis.scale for name, basis in self.bases.items()},
+            "bases": {name: basis.scale for name, basis in self.bases.items()},  # sorted, as all of these are
             "rows": self.rows,
             "train_rows": self.train_rows,
             "ordered": self.ordered,
@@ -253,7 +232,7 @@ class Profile:
             "coarse": np.frombuffer(b"".join(f.coarse for f in self.features), np.uint8),
             "counts": _narrow(self.counts),
         }
-        for i, basis in enumerate(self.bases.values()):
+        for i, (_, basis) in enumerate(sorted(self.bases.items())):
             arrays |= {f"mean{i}": basis.mean, f"axes{i}": basis.components, f"centroids{i}": basis.centroids}
         if self.calibration is not None:
             arrays |= self.calibration.arrays()
@@ -319,8 +298,11 @@ def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> Profile:
     }
     baseline = None if about["baseline"] is None else Baseline(**about["baseline"])
     counts = arrays["counts"].astype(np.int64)
-    if counts.shape != (len(about["strata"]), len(features), CELLS):
-        raise DriftError(f"this is no profile: counts have the shape {counts.shape}")
+    if counts.shape != (len(about["strata"]), len(features), CELLS) or counts.min() < 0 or at != len(edges):
+        raise DriftError(f"this is no profile: counts have the shape {counts.shape}, or edges are left over")
+    odd = [feature.name for feature in features if not feature.whole]
+    if odd:
+        raise DriftError(f"this is no profile: the cells of {odd} are none")
     return Profile(
         features=tuple(features),
         counts=counts,
@@ -332,221 +314,9 @@ def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> Profile:
     )
 
 
-# Reading the rows.
-
-
-def _check_arguments(reference: Any, model: Any, scores: Any, epsilon: float | None, *, labelled: bool) -> None:
-    if reference is None and (scores is not None or labelled):
-        raise DriftError("scores, labels and losses are those of the reference rows: pass reference= as well")
-    if model is not None and scores is not None:
-        raise DriftError("pass the model or its scores, not both")
-    if epsilon is not None and (labelled or not epsilon > 0):
-        raise DriftError("epsilon is positive, and labels and losses cannot be kept private: leave one of them out")
-
-
-def _read(
-    X: Any, reference: Any, model: Model | None, *, ordered: bool, seed: int
-) -> tuple[Columns, Columns, tuple[Columns, Columns] | None]:
-    """Columns of both sides, and what the model answers to both."""
-    if model is None:
-        train = read_columns(X)
-        if reference is not None:
-            return train, read_columns(reference), None
-        first, second = _halves(_length(train), ordered=ordered, seed=seed)
-        return {n: c[first] for n, c in train.items()}, {n: c[second] for n, c in train.items()}, None
-    signature = model.signature
-    feeds = signature.coerce(X)
-    if reference is not None:
-        both = (feeds, signature.coerce(reference))
-    else:
-        first, second = _halves(len(next(iter(feeds.values()))), ordered=ordered, seed=seed)
-        both = ({n: a[first] for n, a in feeds.items()}, {n: a[second] for n, a in feeds.items()})
-    wanted = watched_outputs(signature)
-    answers = tuple(model._run(side, wanted, PLAIN) for side in both)
-    return signature.columns(both[0]), signature.columns(both[1]), (answers[0], answers[1])
-
-
-def _halves(n: int, *, ordered: bool, seed: int) -> tuple[Array, Array]:
-    order = np.arange(n) if ordered else np.random.default_rng(seed).permutation(n)
-    return np.sort(order[: n // 2]), np.sort(order[n // 2 :])
-
-
-def _fifth(n: int, *, ordered: bool) -> tuple[Array, Array]:
-    """Rows for the cells of scores, and the others for their counts."""
-    rows = np.arange(n)
-    mine = rows < n // 5 if ordered else rows % 5 == 0
-    return rows[mine], rows[~mine]
-
-
-def _length(columns: Columns) -> int:
-    return len(next(iter(columns.values()))) if columns else 0
-
-
-def _check_length(columns: Mapping[str, Array], rows: int, what: str) -> None:
-    odd = {name: len(column) for name, column in columns.items() if len(column) != rows}
-    if odd:
-        raise DriftError(f"{what} must have one entry for each of the {rows} reference rows; got {odd}")
-
-
-def _check_columns(train: Columns, held: Columns, stratum: str | None) -> None:
-    if not train:
-        raise DriftError("the rows have no columns")
-    absent = sorted(set(train) - set(held))
-    more = sorted(set(held) - set(train))
-    if absent or more:
-        raise DriftError(f"the reference lacks the columns {absent} and has others, {more}")
-    if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
-        raise DriftError(f"there is no column {stratum!r} to tell strata by; there are {list(train)}")
-    for what, side in (("X", train), ("reference", held)):
-        if _length(side) < FEWEST:
-            raise DriftError(f"{what} has {_length(side)} rows; a profile needs {FEWEST}, and 5,000 to notice much")
-
-
-def _check_names(made: list[Feature], *asked: Mapping[str, Any]) -> None:
-    names = [feature.name for feature in made]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DriftError(f"columns and outputs share the names {twice}; rename the columns")
-    unknown = sorted({name for names_of in asked for name in names_of} - {*names, *(n.split(": ")[0] for n in names)})
-    if unknown:
-        raise DriftError(f"text or importance names {unknown}, which is no feature; there are {names}")
-
-
 def _absent(absent: list[str], found: list[str]) -> str:
     from difflib import get_close_matches
 
     near = {name: get_close_matches(name, found, 1) for name in absent}
     hints = [f"{name!r}" + (f" (is it {close[0]!r}?)" if close else "") for name, close in near.items()]
     return f"the rows lack the columns {', '.join(hints)}; there are {found}"
-
-
-def source_of(name: str, bases: Mapping[str, Basis]) -> str:
-    """The column that a feature is made from."""
-    head = name.rpartition(": ")[0]
-    return head if head in bases else name
-
-
-def expand(columns: Columns, bases: Mapping[str, Basis]) -> Columns:
-    """Columns (n,) with each embedding as its numbers."""
-    out: Columns = {}
-    for name, column in columns.items():
-        if name in bases:
-            out |= bases[name].numbers(column, name)
-        elif column.ndim == 1:
-            out[name] = column
-        else:
-            raise DriftError(f"column {name!r} has shape {column.shape}; the profile has it as (n,)", feature=name)
-    return out
-
-
-# Fitting.
-
-
-class _Weights:
-    """How alpha is shared: by column, evenly among the numbers that an embedding is made of."""
-
-    def __init__(self, importance: Mapping[str, float]) -> None:
-        odd = {name: weight for name, weight in importance.items() if not 0 <= weight < float("inf")}
-        if odd:
-            raise DriftError(f"an importance is a number from 0; got {odd}")
-        self._importance = importance
-
-    def of(self, name: str, parts: int = 1) -> float:
-        return float(self._importance.get(name, 1.0)) / parts
-
-    @staticmethod
-    def shared(features: Sequence[Feature]) -> tuple[Feature, ...]:
-        total = sum(feature.weight for feature in features)
-        if not total > 0:
-            raise DriftError("no feature has an importance above zero")
-        return tuple(replaced(feature, weight=feature.weight / total) for feature in features)
-
-
-def _fit(  # noqa: PLR0913 - one pass over columns, with what it adds to
-    columns: Columns,
-    kinds: Mapping[str, str],
-    weights: _Weights,
-    seed: int,
-    made: list[Feature],
-    bases: dict[str, Basis],
-    *,
-    without: str | None = None,
-    output: bool = False,
-) -> None:
-    for name, column in columns.items():
-        if name == without:
-            continue
-        if column.ndim == 2:
-            bases[name] = fit_basis(column, name, seed)
-            parts = bases[name].numbers(column, name)
-            weight = weights.of(name, len(parts))
-            made += [fit_feature(part, "number", v, output=output, weight=weight) for part, v in parts.items()]
-        else:
-            kind: Any = kinds.get(name) or kind_of(name, column)
-            made.append(fit_feature(name, kind, column, output=output, weight=weights.of(name)))
-
-
-def _strata(held: Columns, stratum: str | None) -> tuple[tuple[str, ...], Array]:
-    """The strata, and for each reference row which it belongs to."""
-    if stratum is None:
-        return ("",), np.zeros(_length(held), np.int64)
-    names = [str(name) for name in as_texts(held[stratum], stratum)]
-    known = sorted(set(names))
-    if len(known) > MOST_STRATA:
-        raise DriftError(f"column {stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are kept apart")
-    at = {name: i for i, name in enumerate(known)}
-    return tuple(known), np.array([at[name] for name in names], np.int64)
-
-
-def _count(  # noqa: PLR0913 - called once
-    made: list[Feature], columns: Columns, member: Array, observed: Mapping[str, Array], strata: int, *, ordered: bool
-) -> tuple[list[Feature], Array]:
-    """Features with their strides, and the counts (strata, features, 67) of rows that far apart.
-
-    `member` is the stratum of each row, and `observed` the rows of a feature where those are not all.
-    """
-    counts = np.zeros((strata, len(made), CELLS), np.int64)
-    features = []
-    for j, feature in enumerate(made):
-        cells = feature.cells(columns[feature.name])
-        mine = member[observed[feature.name]] if feature.name in observed else member
-        groups = [cells[mine == s] for s in range(strata)]
-        stride = max(rows_apart(group) for group in groups) if ordered else 1
-        for s, group in enumerate(groups):
-            counts[s, j] = np.bincount(group[::stride], minlength=CELLS)
-        features.append(replaced(feature, stride=stride))
-    return features, counts
-
-
-def _labelled(
-    served: Columns, labels: Any, losses: Any, model: Model | None, rows: int, seed: int
-) -> tuple[Baseline, Calibration | None]:
-    """The losses of the reference, and what its labels say of the probabilities."""
-    if losses is not None:
-        found, scale = check_losses(losses), 1.0
-    else:
-        classes = classes_of(served, labels, None if model is None else model.signature.classes)
-        predicted = predicted_of(served, classes)
-        scale = error_scale(labels, predicted)
-        found = losses_of(labels, predicted, scale)
-    if len(found) != rows:
-        raise DriftError(f"there are {rows} reference rows and {len(found)} labels or losses")
-    if losses is not None or classes is None:
-        return Baseline.of(found, scale), None
-    numbers = {str(name): i for i, name in enumerate(classes)}
-    truth = np.array([numbers[str(label)] for label in np.asarray(labels).tolist()], np.int64)
-    shares = scores_of(served["probabilities"])
-    return Baseline.of(found, scale), Calibration.fit(tuple(numbers), shares, truth, np.random.default_rng(seed))
-
-
-def duplicates(features: Sequence[Feature], columns: Columns) -> int:
-    """How many rows equal an earlier one in every column that is looked at, (n,) each."""
-    inputs = [feature for feature in features if not feature.output]
-    total = np.zeros(len(columns[inputs[0].name]) if inputs else 0, np.uint64)
-    for j, feature in enumerate(inputs):
-        values = columns[feature.name]
-        plain = feature.cells(values) if feature.kind == "category" else as_numbers(values, feature.kind, feature.name)
-        bits = plain.view(f"u{plain.itemsize}").astype(np.uint64) + np.uint64(2 * j + 1)
-        bits = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
-        total = (total ^ bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-    return len(total) - len(np.unique(total))

@@ -27,7 +27,7 @@ def risk_bound(n: int, total: float, squares: float, delta: float, *, binary: bo
     `total` is the sum of the losses and `squares` of their squares. Clopper-Pearson where all are 0 or 1 (`binary`);
     otherwise the empirical Bernstein bound (Maurer and Pontil 2009, theorem 4).
     """
-    from scipy.special import betainccinv  # type: ignore[import-untyped]
+    from scipy.special import betainccinv
 
     if n < 2 or total >= n:
         return 1.0

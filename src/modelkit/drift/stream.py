@@ -13,7 +13,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import band, martingale
 from modelkit.drift.cells import ABSENT, CELLS, Feature
-from modelkit.drift.evidence import Evidence, Guarantee
+from modelkit.drift.evidence import MOST, Evidence, Guarantee
 from modelkit.drift.martingale import BLOCK
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
@@ -28,7 +28,7 @@ class Crossing:
     feature: int
     p: float
     row: int
-    began: int
+    began: int | None
 
 
 @final
@@ -136,7 +136,7 @@ class Stream:
         return crossed
 
     def _step_band(self) -> list[Crossing]:
-        pays = (self._banded[:, None, :] @ self._pays)[:, 0]
+        pays = np.minimum((self._banded[:, None, :] @ self._pays)[:, 0], MOST)
         self.evidence["material"].step(pays, np.exp(pays), self._banded.sum(axis=1))
         self._banded[:] = 0
         return self._crossed("material", BLOCK * BLOCKS_OF_BAND)
@@ -157,10 +157,19 @@ class Stream:
         return crossed
 
     def p(self, kind: str) -> Array:
-        """For each feature the p-value, valid at any time."""
+        """For each feature the p-value: for "ever" valid at all times together, for "arl" at each one of them."""
         evidence = self.evidence[kind]
-        seen = 1 if evidence.guarantee == "ever" else max(self._blocks * BLOCK, 1)
-        return np.minimum(1.0, seen / np.maximum(evidence.peak, 1e-300))
+        p: Array = np.minimum(1.0, self.staked(evidence.guarantee) / np.maximum(evidence.peak, 1e-300))
+        return p
+
+    def staked(self, guarantee: Guarantee) -> int:
+        """The most that the mean of the money is by now where nothing has changed."""
+        return 1 if guarantee == "ever" else max(self._blocks * BLOCK, 1)
+
+    def enough(self, kind: str, money: Array) -> Array:
+        """Of which features so much money, (d,), is an alarm."""
+        above: Array = (money >= self._limits[kind]) & (self._levels[kind] > 0)
+        return above
 
     def began(self, kind: str) -> Array:
         """For each feature, after how many rows the best bet last began."""
@@ -170,7 +179,8 @@ class Stream:
         """Counts (d, 67) of the last 1,024 rows, or of those of them that came after `since` rows."""
         blocks = min(RECENT, self._blocks, max(self._blocks - since // BLOCK, 1))
         at = np.arange(self._blocks - blocks, self._blocks) % RECENT
-        return self._recent[at].sum(axis=0, dtype=np.int64)
+        counts: Array = self._recent[at].sum(axis=0, dtype=np.int64)
+        return counts
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
         """Everything that changes: arrays, and what JSON can hold."""

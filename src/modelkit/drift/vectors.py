@@ -6,6 +6,7 @@ A shift, a new topic or another spread of the vectors shows in one of these, and
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -24,7 +25,7 @@ SAMPLE = 4096  # rows that centroids and components are found from
 class Basis:
     """What vectors of one embedding are compared with.
 
-    `mean` (d,), `components` (at most 16, d) and `centroids` (at most 32, d) are float16, of vectors divided by `scale`.
+    `mean` (d,), `components` (up to 16, d) and `centroids` (up to 32, d) are float16, of vectors divided by `scale`.
     """
 
     mean: Array
@@ -32,11 +33,19 @@ class Basis:
     centroids: Array
     scale: float
 
+    def same(self, other: Basis) -> bool:
+        """Whether vectors are made into the same numbers."""
+        pairs = ((self.mean, other.mean), (self.components, other.components), (self.centroids, other.centroids))
+        return self.scale == other.scale and all(np.array_equal(mine, its) for mine, its in pairs)
+
     def numbers(self, vectors: Array, name: str) -> dict[str, Array]:
         """Columns made of vectors (n, d), each (n,). Raises DriftError for another d. A vector with NaN is missing."""
         if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
-            raise DriftError(f"embedding {name!r} has shape {vectors.shape}; the profile has vectors of {len(self.mean)}")
-        x = vectors.astype(np.float32) / np.float32(self.scale)
+            raise DriftError(f"embedding {name!r} has shape {vectors.shape}; the profile knows (n, {len(self.mean)})")
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too large for a distance is missing or infinite
+            return self._numbers(_floats(vectors, name) / np.float32(self.scale), name)
+
+    def _numbers(self, x: Array, name: str) -> dict[str, Array]:
         centroids = self.centroids.astype(np.float32)
         away = (x * x).sum(axis=1)[:, None] - 2 * x @ centroids.T + (centroids * centroids).sum(axis=1)
         nearest = np.argmin(away, axis=1)
@@ -56,7 +65,9 @@ def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
     """A basis from training vectors (n, d). Raises DriftError for fewer than 64 whole ones."""
     from scipy.cluster.vq import kmeans2
 
-    whole = vectors[np.isfinite(vectors).all(axis=1)].astype(np.float32)
+    with np.errstate(over="ignore"):
+        vectors = _floats(vectors, name)
+    whole = vectors[np.isfinite(vectors).all(axis=1)]
     if len(whole) < 2 * CENTROIDS:
         raise DriftError(f"embedding {name!r} has {len(whole)} whole vectors; {2 * CENTROIDS} are needed", feature=name)
     rng = np.random.default_rng(seed)
@@ -77,3 +88,28 @@ def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
         centroids[by_size[used[by_size] > 0]].astype(np.float16),
         scale,
     )
+
+
+def _floats(vectors: Array, name: str) -> Array:
+    if vectors.dtype.kind not in "biuf":
+        raise DriftError(f"embedding {name!r} is {vectors.dtype}; it holds numbers", feature=name)
+    return vectors.astype(np.float32)
+
+
+def source_of(name: str, bases: Mapping[str, Basis]) -> str:
+    """The column that a feature is made from."""
+    head = name.rpartition(": ")[0]
+    return head if head in bases else name
+
+
+def expand(columns: Mapping[str, Array], bases: Mapping[str, Basis]) -> dict[str, Array]:
+    """Columns (n,) with each embedding as its numbers."""
+    out: dict[str, Array] = {}
+    for name, column in columns.items():
+        if name in bases:
+            out |= bases[name].numbers(column, name)
+        elif column.ndim == 1:
+            out[name] = column
+        else:
+            raise DriftError(f"column {name!r} has shape {column.shape}; the profile has it as (n,)", feature=name)
+    return out

@@ -13,6 +13,7 @@ from modelkit.errors import ExplainError
 from modelkit.explain import hooks, lime, sampling
 from modelkit.explain.exact import ExactMethod, check_gap
 from modelkit.explain.explanation import Explanation, kind_of
+from modelkit.explain.sampler import Sampler
 from modelkit.explain.subject import Subject, make_subject
 from modelkit.model import Model
 from modelkit.signature import Feeds
@@ -25,7 +26,7 @@ ENUMERATED_ROWS = 20_000  # of the model for one explained row, where that makes
 
 @dataclass(frozen=True)
 class Plan:
-    """What an Explainer would do: the method, whether it is exact, model rows for each explained row, and why."""
+    """What an Explainer would do: the method, whether it is exact, model rows for each row at most, and why."""
 
     method: str
     exact: bool
@@ -36,7 +37,10 @@ class Plan:
     def __str__(self) -> str:
         how = kind_of(self.method, exact=self.exact)
         why = "".join(f"\n  {reason}" for reason in self.reasons)
-        return f"{self.method} ({how}) of the {self.output_space}, {self.rows_per_row} model rows for each row{why}"
+        most = "up to " if self.method == "sampling" else ""
+        return (
+            f"{self.method} ({how}) of the {self.output_space}, {most}{self.rows_per_row} model rows for each row{why}"
+        )
 
 
 @final
@@ -51,8 +55,9 @@ class Explainer:
             "enumeration" and "sampling" that fits, or one of them; or "lime", "shap:kernel" or "shap:permutation".
         output: "auto"; "margin" for what comes before a sigmoid, softmax or exponential; "probability" or "value" for
             what is served. With "auto", margins where an exact method explains them.
-        budget: model rows for each explained row that sampling or shap may use; by default each background row once,
-            or what shap takes by default. For "lime", how many rows it draws: by default 5,000.
+        budget: model rows for each explained row that sampling or shap use. By default, sampling passes over the
+            background once to 32 times, until the standard errors of a row are 3 % of its values, both as root mean
+            squares; and shap takes its own default. For "lime", how many rows it draws: by default 5,000.
         group: "raw": values are of the columns a caller passes, whatever encodes them.
         seed: of sampling. The same row, seed, background and package give the same values from any thread.
 
@@ -87,10 +92,9 @@ class Explainer:
         hooked = self._hook is not None
         self._exact = None if hooked else ExactMethod.build(self._subject, method, output, self._reasons)
         self._method = self._choose(method, output, budget)
-        pairs = self._pairs(budget) if self._method == "sampling" else 0
-        self._draw = (
-            sampling.draw(len(self._subject.players), self._subject.count, pairs, self._seed) if pairs else None
-        )
+        self._sampler = Sampler(self._subject, budget, self._seed) if self._method == "sampling" else None
+        if self._sampler is not None:
+            self._reasons.append(self._sampler.reason)
 
     def _choose(self, method: str, output: str, budget: int | None) -> str:
         if self._exact is not None:
@@ -117,17 +121,6 @@ class Explainer:
             return "enumeration"
         return "sampling"
 
-    def _pairs(self, budget: int | None) -> int:
-        d = len(self._subject.players)
-        steps = max(2 * (d - 1), 1)
-        pairs = self._subject.count if budget is None else budget // steps
-        if pairs < 10:
-            raise ExplainError(
-                f"a budget of {budget} model rows gives {pairs} random orders of {d} columns; at "
-                f"least 10 are needed: budget={10 * steps}, or a larger background"
-            )
-        return pairs
-
     def plan(self, X: Any = None) -> Plan:
         """What `explain` would do, why, and what it would cost. Runs nothing; `X` is checked where it is given."""
         if X is not None:
@@ -138,7 +131,7 @@ class Explainer:
         if self._hook is not None:
             cost = self._hook.rows_per_row
         if cost is None:
-            cost = 2 * (d - 1) * len(self._draw[0]) + 1 if self._draw is not None else 1
+            cost = 1 if self._sampler is None else self._sampler.most_rows + 1
         space = self._exact.space if self._exact is not None else self._subject.space
         return Plan(self._method, self._method not in INEXACT, space, cost, tuple(self._reasons))
 
@@ -160,11 +153,12 @@ class Explainer:
             raise ExplainError(f"the model answers row {row} with {served[row]}, and what is no number has no parts")
         if self._hook is not None:
             return self._hooked(feeds, served, progress=progress)
+        warnings: tuple[str, ...] = ()
         if self._exact is not None:
             values, base, gap = self._exact.explain(feeds, served)
             errors, evaluations = None, self.plan().rows_per_row * len(served)
         else:
-            values, base, errors, evaluations = self._black_box(feeds, served, progress=progress)
+            values, base, errors, evaluations, warnings = self._black_box(feeds, served, progress=progress)
             gap = np.abs(base + values.sum(axis=1) - served)
         if self._method not in INEXACT:
             check_gap(gap, served)
@@ -175,7 +169,7 @@ class Explainer:
             additivity_gap=gap,
             std_error=errors,
             evaluations=evaluations,
-            warnings=self._warnings(),
+            warnings=warnings,
         )
 
     def _hooked(self, feeds: Feeds, served: Array, *, progress: bool) -> Explanation:
@@ -214,36 +208,30 @@ class Explainer:
         }
         return Explanation(**(known | found))
 
-    def _warnings(self) -> tuple[str, ...]:
-        if self._draw is not None and len(self._draw[0]) < self._subject.count:
-            return (f"the budget reaches {len(self._draw[0])} of {self._subject.count} background rows",)
-        return ()
-
-    def _black_box(self, feeds: Feeds, served: Array, *, progress: bool) -> tuple[Array, Array, Array | None, int]:
-        """Values, base, standard errors and model rows, from answers of the model alone."""
+    def _black_box(
+        self, feeds: Feeds, served: Array, *, progress: bool
+    ) -> tuple[Array, Array, Array | None, int, tuple[str, ...]]:
+        """Values, base, standard errors, model rows and warnings, from answers of the model alone."""
         n, d, k = len(served), len(self._subject.players), served.shape[1]
         values, base = np.zeros((n, d, k)), np.zeros((n, k))
-        errors = None if self._draw is None else np.zeros((n, d, k))
-        evaluations = n
+        errors = None if self._sampler is None else np.zeros((n, d, k))
+        evaluations, worst = n, 0.0
         for i in _progress(n, show=progress):
             row = {name: feed[i] for name, feed in feeds.items()}
-            ask = partial(self._subject.mixed, row)
             if d == 1:
-                values[i, 0], base[i] = (
-                    served[i] - self._subject.at_background.mean(axis=0),
-                    self._subject.at_background.mean(axis=0),
-                )
-            elif self._draw is None:
-                values[i], base[i] = sampling.enumerate_all(ask, d, self._subject.count)
+                base[i] = self._subject.at_background.mean(axis=0)
+                values[i, 0] = served[i] - base[i]
+            elif self._sampler is None:
+                values[i], base[i] = sampling.enumerate_all(partial(self._ask, row), d, self._subject.count)
                 evaluations += self._subject.count << d
             else:
                 assert errors is not None  # noqa: S101 - for the type checker
-                ranks, rows = self._draw
-                values[i], errors[i], base[i] = sampling.sample(
-                    ask, ranks, rows, served[i], self._subject.at_background
-                )
-                evaluations += 2 * (d - 1) * len(ranks)
-        return values, base, errors, evaluations
+                values[i], errors[i], base[i], asked, share = self._sampler.explain(row, served[i])
+                evaluations, worst = evaluations + asked, max(worst, share)
+        return values, base, errors, evaluations, () if self._sampler is None else self._sampler.warnings(worst)
+
+    def _ask(self, row: dict[str, Array], masks: Array, rows: Array) -> Array:
+        return self._subject.ask_mixed(self._subject.beside(row), self._subject.places(masks, rows))
 
 
 def _make_hook(subject: Subject, method: str, budget: int | None, seed: int) -> hooks.Hook | None:

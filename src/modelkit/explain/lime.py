@@ -96,7 +96,7 @@ class _Numbers:
         Phi^-1(Phi(a) + u (Phi(b) - Phi(a))). A mean lies within its bounds, so the tails do not matter. Where a bin is
         one value, the library draws 0 in its place (it forgets to scale back); here it is that value.
         """
-        from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
+        from scipy.special import ndtr, ndtri
 
         gone = bins == len(self.low)
         at = np.where(gone, 0, bins)

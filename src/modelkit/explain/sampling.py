@@ -32,35 +32,71 @@ def enumerate_all(ask: Ask, players: int, background: int) -> tuple[Array, Array
     return np.array(values), worth[0]
 
 
-def draw(players: int, background: int, pairs: int, seed: int) -> tuple[Array, Array]:
-    """Ranks (pairs, players) of random orders, and a background row for each: each row as often as the others."""
-    rng = np.random.default_rng(seed)
-    order = rng.permuted(np.tile(np.arange(players), (pairs, 1)), axis=1)
-    passes = [rng.permutation(background) for _ in range(-(-pairs // background))]
-    return np.argsort(order, axis=1), np.concatenate(passes)[:pairs]
+def draw(players: int, background: int, number: int, seed: int) -> tuple[Array, Array]:
+    """One pass over the background: its rows in random order, and for each the ranks (background, players) of an order.
+
+    A pass depends on its number and the seed alone, so a longer run begins with a shorter one.
+    """
+    rng = np.random.default_rng((seed, number))
+    order = rng.permuted(np.tile(np.arange(players), (background, 1)), axis=1)
+    return np.argsort(order, axis=1), rng.permutation(background)
 
 
-def sample(ask: Ask, ranks: Array, rows: Array, at_row: Array, at_background: Array) -> tuple[Array, Array, Array]:
-    """Values and their standard errors (players, outputs), and the base (outputs,).
+def coalitions(ranks: Array) -> Array:
+    """The masks (pairs x 2 (players - 1), players) of walks along orders, each forwards and then backwards."""
+    players = ranks.shape[1]
+    ranks = ranks.astype(np.int32)[:, None, :]
+    steps = np.arange(1, players, dtype=np.int32)[None, :, None]
+    return np.stack([ranks < steps, ranks >= players - steps], axis=1).reshape(-1, players)
 
-    Each pair walks one random order forwards and the same order backwards, from its background row to the explained
-    one, and gives each player the mean of what it changes. `at_row` is f of the explained row, `at_background` (m,
-    outputs) f of the background. Strumbelj and Kononenko (2014) with antithetic orders and a stratified background.
+
+def gains(inner: Array, ranks: Array, starts: Array, end: Array) -> Array:
+    """What each player changes, (pairs, players, outputs): the mean of its step forwards and of that backwards.
+
+    Args:
+        inner: answers for `coalitions(ranks)`.
+        ranks: of the players in each order.
+        starts: (pairs, outputs) answers for the background rows that the walks start from.
+        end: (outputs,) the answer for the explained row, where they end.
+
+    Strumbelj and Kononenko (2014) with antithetic orders.
     """
     pairs, players = ranks.shape
-    steps = np.arange(1, players)[None, :, None]
-    forward = ranks[:, None, :] < steps
-    backward = ranks[:, None, :] >= players - steps
-    masks = np.stack([forward, backward], axis=1).reshape(-1, players)
-    inner = ask(masks, np.repeat(rows, 2 * (players - 1))).reshape(pairs, 2, players - 1, -1)
-    outputs = inner.shape[-1]
-    ends = np.broadcast_to(at_row, (pairs, 2, 1, outputs))
-    starts = np.broadcast_to(at_background[rows][:, None, None, :], (pairs, 2, 1, outputs))
-    gains = np.diff(np.concatenate([starts, inner, ends], axis=2), axis=2)
+    path = np.empty((pairs, 2, players + 1, len(end)))
+    path[:, :, 0], path[:, :, -1] = starts[:, None], end
+    path[:, :, 1:-1] = inner.reshape(pairs, 2, players - 1, -1)
+    steps = np.diff(path, axis=2).reshape(-1, len(end))
     # Forwards, the player of rank t makes step t; backwards, the one of rank players - 1 - t does.
-    index = np.broadcast_to(ranks[:, :, None], (pairs, players, outputs))
-    estimates = (
-        np.take_along_axis(gains[:, 0], index, axis=1) + np.take_along_axis(gains[:, 1], players - 1 - index, axis=1)
-    ) / 2
-    spread = estimates.std(axis=0, ddof=1) / np.sqrt(pairs) if pairs > 1 else np.full(estimates.shape[1:], np.inf)
-    return estimates.mean(axis=0), spread, at_background[rows].mean(axis=0)
+    at = (np.arange(pairs) * 2 * players)[:, None] + ranks
+    found: Array = (steps.take(at, axis=0) + steps.take(at + 2 * (players - ranks) - 1, axis=0)) / 2
+    return found
+
+
+class Tally:
+    """Estimates of (players, outputs) values, each with the background row that it comes from."""
+
+    def __init__(self, background: int, players: int, outputs: int) -> None:
+        self._sums, self._squares = np.zeros((2, background, players, outputs))
+        self.times = np.zeros(background, np.intp)
+
+    def add(self, rows: Array, estimates: Array) -> None:
+        """Add estimates from background rows, of which none is there twice."""
+        self._sums[rows] += estimates
+        self._squares[rows] += estimates**2
+        self.times[rows] += 1
+
+    def result(self) -> tuple[Array, Array]:
+        """The mean, and its standard error.
+
+        After several whole passes only the orders are random, for every background row counts equally. The error is
+        that of a stratified mean then, from the variances within rows. Else it comes from the variance between all
+        estimates, which is larger, since rows differ.
+        """
+        pairs, times = int(self.times.sum()), int(self.times.max())
+        mean = self._sums.sum(axis=0) / pairs
+        if times > 1 and times == self.times.min():
+            within = (self._squares - self._sums**2 / times).sum(axis=0) / (times - 1)
+            spread = within / (pairs * len(self.times))
+        else:
+            spread = (self._squares.sum(axis=0) - pairs * mean**2) / ((pairs - 1) * pairs)
+        return mean, np.sqrt(np.maximum(spread, 0))

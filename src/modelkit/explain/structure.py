@@ -21,59 +21,13 @@ from modelkit.explain.ensemble import Leaves, NotDecodableError, decode
 from modelkit.signature import Signature
 
 TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
-ELEMENTWISE = frozenset(
-    [
-        "Abs",
-        "Add",
-        "And",
-        "Binarizer",
-        "Cast",
-        "Ceil",
-        "Clip",
-        "Div",
-        "Elu",
-        "Equal",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Greater",
-        "GreaterOrEqual",
-        "HardSigmoid",
-        "Identity",
-        "Imputer",
-        "IsInf",
-        "IsNaN",
-        "LabelEncoder",
-        "LeakyRelu",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "Max",
-        "Min",
-        "Mod",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "Pow",
-        "Reciprocal",
-        "Relu",
-        "Round",
-        "Scaler",
-        "Selu",
-        "Sigmoid",
-        "Sign",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "StringNormalizer",
-        "Sub",
-        "Tanh",
-        "ThresholdedRelu",
-        "Where",
-        "Xor",
-    ]
-)
+ELEMENTWISE = frozenset((
+    "Abs", "Add", "And", "Binarizer", "Cast", "Ceil", "Clip", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Greater",
+    "GreaterOrEqual", "HardSigmoid", "Identity", "Imputer", "IsInf", "IsNaN", "LabelEncoder", "LeakyRelu", "Less",
+    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round",
+    "Scaler", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "StringNormalizer", "Sub", "Tanh",
+    "ThresholdedRelu", "Where", "Xor",
+))  # fmt: skip
 TAIL = frozenset(["Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"])
 
 
@@ -298,10 +252,12 @@ def _step(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
     if not tensors:
         return None
     first = tensors[0]
-    options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     op = node.op_type
     if op in ELEMENTWISE:
         return _elementwise(node, given)
+    if op in TREES:  # the lists in its attributes are long
+        return None
+    options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     if op == "Concat" and not numbers:
         return _concat(tensors, options.get("axis"))
     if op in ("Gather", "ArrayFeatureExtractor") and numbers and given[0] is first and first.block is None:
@@ -399,10 +355,18 @@ def cut(proto: onnx.ModelProto, tensor: str, element: int) -> onnx.ModelProto:
         if node is not None and id(node) not in needed:
             needed.add(id(node))
             todo += list(node.input)
-    part = onnx.ModelProto()
-    part.CopyFrom(proto)
-    del part.graph.node[:]
-    del part.graph.output[:]
-    part.graph.node.extend(node for node in proto.graph.node if id(node) in needed)
+    # Put together anew, since a copy of the whole would take the ensemble along.
+    part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    whole = proto.graph
+    part.graph.MergeFrom(
+        onnx.GraphProto(
+            name=whole.name,
+            input=whole.input,
+            initializer=whole.initializer,
+            sparse_initializer=whole.sparse_initializer,
+            value_info=whole.value_info,
+        )
+    )
+    part.graph.node.extend(node for node in whole.node if id(node) in needed)
     part.graph.output.append(helper.make_tensor_value_info(tensor, element, ["batch", None]))
     return part

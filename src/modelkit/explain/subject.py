@@ -47,18 +47,28 @@ class Subject:
         """The served output as (n, k) doubles."""
         return ask(self.model, self.served, feeds)
 
-    def mixed(self, row: dict[str, Array], masks: Array, rows: Array) -> Array:
-        """Answers for rows that take some columns from `row`, the others from rows of the background."""
+    def beside(self, row: dict[str, Array]) -> dict[str, Array]:
+        """The background and one row after it, flat: what `places` are places in."""
+        return {name: np.concatenate([feed.reshape(-1), row[name]]) for name, feed in self.background.items()}
+
+    def places(self, masks: Array, rows: Array) -> dict[str, Array]:
+        """Where each cell of mixed rows comes from: the row where its mask says so, else a row of the background."""
+        found, at = {}, 0
+        for name, feed in self.background.items():
+            width = feed.shape[1]
+            column = np.arange(width)
+            found[name] = np.where(masks[:, at : at + width], feed.size + column, rows[:, None] * width + column)
+            at += width
+        return found
+
+    def ask_mixed(self, source: dict[str, Array], places: dict[str, Array]) -> Array:
+        """Answers for mixed rows. `take` is several times as fast as a choice by mask."""
+        size = len(next(iter(places.values())))
         parts = []
-        for start in range(0, len(masks), CHUNK):
-            mask, chosen = masks[start : start + CHUNK], rows[start : start + CHUNK]
-            feeds, at = {}, 0
-            for name, feed in self.background.items():
-                wide = feed.shape[1]
-                feeds[name] = np.where(mask[:, at : at + wide], row[name], feed[chosen])
-                at += wide
-            parts.append(self.ask(feeds))
-        return np.concatenate(parts)
+        for start in range(0, size, CHUNK):
+            some = slice(start, start + CHUNK)
+            parts.append(self.ask({name: source[name].take(at[some], mode="clip") for name, at in places.items()}))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def table(self, feeds: Feeds) -> Array:
         """The rows as (n, d) values: numbers where all are, else objects with missing strings as None."""

@@ -6,7 +6,7 @@ import _thread
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Self, final
@@ -36,6 +36,7 @@ from modelkit.device import (
 from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
+from modelkit.runtimes.bulk import run_all
 from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
 from modelkit.signature import Feeds, Signature
 
@@ -287,20 +288,17 @@ class OnnxModel(Model):
 
     def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
         """Run a bulk in chunks that fit the cache, on all threads; the answers are written side by side."""
-        todo = chunk_bounds(rows, self._chunk)[::-1]
-        start, stop = todo.pop()
-        first = self._run_graph(outputs, {name: feed[start:stop] for name, feed in feeds.items()}, None)
-        answers = [np.empty((rows, *part.shape[1:]), part.dtype) for part in first]
-        for answer, part in zip(answers, first, strict=True):
-            answer[start:stop] = part
+        answers: Outputs = {}
 
         def run(start: int, stop: int) -> None:
             parts = self._run_graph(outputs, {name: feed[start:stop] for name, feed in feeds.items()}, None)
-            for answer, part in zip(answers, parts, strict=True):
-                answer[start:stop] = part
+            for name, part in zip(outputs, parts, strict=True):
+                if name not in answers:
+                    answers.setdefault(name, np.empty((rows, *part.shape[1:]), part.dtype))  # one thread's wins
+                answers[name][start:stop] = part
 
-        _run_all(run, todo, 0 if self._placement.split else self._placement.threads - 1)
-        return dict(zip(outputs, answers, strict=True))
+        run_all(run, chunk_bounds(rows, self._chunk)[::-1], 0 if self._placement.split else self._placement.threads - 1)
+        return {name: answers[name] for name in outputs}
 
     def close(self) -> None:
         """Release the session; later calls raise ClosedError. Runs under way finish, on weights that stay mapped."""
@@ -343,40 +341,6 @@ class OnnxModel(Model):
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
-
-
-def _run_all(run: Callable[[int, int], None], todo: list[tuple[int, int]], helpers: int) -> None:
-    """Call `run` on all that is to do, in this thread and up to `helpers` more; raises the first failure."""
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            while not failures:
-                try:
-                    bounds = todo.pop()
-                except IndexError:
-                    return
-                run(*bounds)
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            failures.append(error)
-
-    def help_out(done: _thread.LockType) -> None:
-        try:
-            work()
-        finally:
-            done.release()
-
-    # threading.Thread.start waits for the new thread to begin, which puts it on the caller's core: on two cores both
-    # then shared one for several milliseconds, a whole bulk run of a linear model.
-    locks = [_thread.allocate_lock() for _ in range(min(helpers, len(todo) - 1))]
-    for lock in locks:
-        lock.acquire()
-        _thread.start_new_thread(help_out, (lock,))
-    work()
-    for lock in locks:
-        lock.acquire()
-    if failures:
-        raise failures[0]
 
 
 _live: weakref.WeakSet[OnnxModel] = weakref.WeakSet()

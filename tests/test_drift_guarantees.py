@@ -1,0 +1,168 @@
+"""What the proofs in docs/drift_guarantees.md need of the code, where a plausible shortcut would break one."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import modelkit as mk
+from modelkit.drift import band, privacy
+from modelkit.drift.evidence import Evidence
+from modelkit.errors import DriftError
+
+UNEVEN = np.array([4, 900, 30, 0, 50, 1, 15])
+
+
+def test_what_is_bounded_does_not_depend_on_the_rows_that_bound_it():
+    even = np.full(7, 1 / 7)
+    for one, other in zip(band.scores(UNEVEN / UNEVEN.sum())[0], band.scores(even)[0], strict=True):
+        assert np.ptp(one - other) < 1e-12  # they differ by the centre alone
+
+
+def test_the_error_of_the_reference_is_within_its_share_of_alpha():
+    """Of a law with one rare group, the mean of any score is beyond its band in at most delta of all references."""
+    law = np.array([0.02, 0.4, 0.3, 0.18, 0.1])
+    rng, runs, delta = np.random.default_rng(5), 2000, 0.2
+    wrong = 0
+    for counts in rng.multinomial(120, law, runs):
+        table, _ = band.scores(counts / counts.sum())
+        wrong += bool((table @ law > band.band(counts, 0, delta)).any())
+    assert 0 < wrong / runs <= delta * (1 + 6 / (6 + 2 * 4))
+
+
+def test_rows_within_the_tolerance_are_no_material_change():
+    """One score at its limit: where each payment gains nothing on average, so does the money."""
+    counts = np.array([300, 500, 900, 300])
+    pays, _ = band.bets(counts, 0.05, 0.01)
+    table, _ = band.scores(counts / counts.sum())
+    limit = band.band(counts, 0.05, 0.01)
+    rng = np.random.default_rng(0)
+    for law in rng.dirichlet(np.ones(4), 400):
+        within = table @ law <= limit
+        gains = (law @ np.exp(pays)).reshape(len(table), -1)
+        assert (gains[within] <= 1 + 1e-12).all()
+        assert (gains[~within] > 1 - 1e-12).any(axis=1).all()
+
+
+def privately(epsilon, seed):
+    rng = np.random.default_rng(seed)
+    rows = {"flag": rng.random(3000) < 0.9, "x": rng.normal(size=3000)}
+    return mk.Profile.fit(rows, reference=rows, epsilon=epsilon), mk.Profile.fit(rows, reference=rows)
+
+
+def test_noise_for_privacy_is_within_its_bound():
+    """Also for a flag, 64 of whose cells are empty: there the noise that is cut at zero adds up."""
+    wrong = 0
+    for seed in range(20):
+        noisy, plain = privately(0.2, seed)
+        for feature, counts, true in zip(plain.features, noisy.counts[0], plain.counts[0], strict=True):
+            groups = np.frombuffer(feature.coarse, np.uint8)
+            cells = np.cumsum(np.bincount(groups, minlength=16))
+            bound = privacy.most_noise(0.2, 2, cells, 0.2)
+            upto, there = (np.cumsum(np.bincount(groups, c, 16)) for c in (counts, true))
+            moved = np.abs(upto / upto[-1] - there / there[-1])[:-1]
+            wrong += bool((moved > bound[:-1] / upto[-1]).any() or abs(upto[-1] - there[-1]) > bound[-1])
+    assert wrong <= 8
+
+
+def test_a_band_around_noisy_counts_is_wider_everywhere():
+    counts = np.array([500, 300, 700, 500])
+    noise = privacy.most_noise(1.0, 3, np.array([10, 30, 50, 67]), 0.01)
+    assert (band.band(counts, 0.03, 0.01, noise) > band.band(counts, 0.03, 0.01)).all()
+
+
+def test_an_exact_test_refuses_counts_with_noise():
+    noisy, _ = privately(1.0, 0)
+    with pytest.raises(DriftError, match="noise for privacy"):
+        mk.Detector(noisy).test({"flag": np.ones(100, bool), "x": np.zeros(100)})
+
+
+@pytest.mark.parametrize("more", [{"ordered": True}, {"scores": np.linspace(0, 1, 100)}])
+def test_privacy_refuses_rows_whose_place_counts(more):
+    rows = {"x": np.arange(100.0)}
+    with pytest.raises(DriftError, match="each row must be counted"):
+        mk.Profile.fit(rows, reference=rows, epsilon=1.0, **more)
+
+
+def test_the_scale_of_errors_comes_from_other_rows_than_their_mean():
+    rows = {"x": np.arange(1000.0)}
+    labels = np.where(np.arange(1000) % 5 == 0, 3.0, 1.0)
+    profile = mk.Profile.fit(rows, reference=rows, scores=np.zeros(1000), labels=labels)
+    assert (profile.baseline.scale, profile.baseline.n) == (6.0, 800)
+    assert profile.baseline.total == pytest.approx(800 / 6)
+
+
+@pytest.fixture(scope="module")
+def two_workers():
+    rng = np.random.default_rng(2)
+    profile = mk.Profile.fit({"x": rng.normal(size=5000)}, reference={"x": rng.normal(size=20_000)})
+
+    def of(shift, guarantee="ever"):
+        detector = mk.Detector(profile, guarantee=guarantee)
+        detector.update({"x": np.random.default_rng(3).normal(shift, size=20_000)})
+        return detector
+
+    return profile, of
+
+
+def test_workers_raise_an_alarm_by_the_mean_of_their_evidence(two_workers):
+    profile, of = two_workers
+    moved, calm = of(0.5), of(0.0)
+    report = mk.Detector.merge(profile, [moved.state(), calm.state()])
+    money = np.mean([d.streams()[0][1].evidence["material"].value[0] for d in (moved, calm)])
+    assert [alarm.kind for alarm in report.alarms] == ["material"]
+    assert report.alarms[0].p == report.features[0].p_material == pytest.approx(1 / money)
+
+
+def test_an_alarm_of_one_worker_alone_is_none_of_all(two_workers):
+    """Each of many workers has its own alpha; together they would have that of all."""
+    profile, of = two_workers
+    slight = of(0.5)
+    assert any(alarm.kind == "material" for alarm in slight.alarms)
+    stream = slight.streams()[0][1]
+    stream.evidence["material"].value[:] = 1.5 / slight.alpha / (1 / 3) / (2 / 3)
+    assert stream.enough("material", stream.evidence["material"].value).all()
+    report = mk.Detector.merge(profile, [slight.state(), of(0.0).state()])
+    assert not report.alarms
+
+
+def test_merged_evidence_of_recurring_alarms_is_measured_by_the_rows(two_workers):
+    """Under no change the money of "arl" grows by a unit a row: it is no p-value by itself."""
+    profile, of = two_workers
+    calm = of(0.0, "arl")
+    report = mk.Detector.merge(profile, [calm.state(), calm.state()])
+    money = calm.streams()[0][1].evidence["material"].value[0]
+    assert money > 100
+    assert report.features[0].p_material == pytest.approx(min(1, 20_000 / money))
+    assert not report.alarms
+
+
+def test_money_beyond_counting_makes_no_noise():
+    rng = np.random.default_rng(0)
+    profile = mk.Profile.fit({"x": rng.normal(size=5000)}, reference={"x": rng.normal(size=200_000)})
+    detector = mk.Detector(profile, tolerance=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector.update({"x": np.full(4000, -9.0)})
+    assert {alarm.kind for alarm in detector.alarms} == {"changed", "material"}
+
+
+def test_stakes_never_pass_one():
+    evidence = Evidence(1, np.array([1.0]))
+    for _ in range(20_000):
+        evidence.step(np.zeros((1, 1)), np.ones((1, 1)), np.array([32]))
+    assert evidence.spent < 1
+    assert evidence.value[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("fitted", "served"), [(np.int64, np.float32), (np.float64, object), (bool, np.float64), (np.str_, object)]
+)
+def test_a_stratum_has_one_name_whatever_type_its_number_comes_in(fitted, served):
+    hour = np.arange(400) % 2
+    rows = {"x": np.linspace(0, 1, 400), "hour": hour.astype(fitted)}
+    detector = mk.Detector(mk.Profile.fit(rows, reference=rows, stratum="hour"))
+    later = hour.astype(fitted).astype(object if fitted is np.str_ else served)
+    detector.update({"x": rows["x"], "hour": later})
+    assert detector.strangers == 0
+    assert detector.profile.strata == ("0", "1")
