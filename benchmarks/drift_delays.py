@@ -27,7 +27,7 @@ REFERENCE, AT, AFTER, QUIET = 10_000, 5_000, 20_000, 10_000
 RUNS, WIDE_RUNS, SLOW_RUNS, NULL_RUNS, BATCHED_RUNS = 40, 10, 5, 300, 100
 EVERY = 100
 RATE = 0.01  # of null runs of QUIET rows with an alarm
-SHORT = 200  # rows that a detector is shown before the change which keeps but 100
+SHORT = (200, 5_000)  # rows around the change that a slow detector is shown; it keeps but 100
 OURS = ("modelkit, ever", "modelkit, arl", "modelkit, material")
 RIVER = ("ADWIN", "PageHinkley", "KSWIN")
 Alarms = dict[str, list[int]]
@@ -155,14 +155,13 @@ def quick(change: Change, values: dict[str, Tuned], seed: np.random.SeedSequence
 
 
 def slow(change: Change, values: dict[str, Tuned], seed: np.random.SeedSequence) -> Alarms:
-    """Only as tuned, and only from a little before the change: the default has alarms all the time."""
-    start = AT - SHORT
-    columns = numbers(part(draw_change(change, REFERENCE, AT, AFTER, seed).live, start, None))
-    return {
-        f"{one.name}, tuned": [row + start for row in fired(partial(one.make, values[one.name].value), columns, SHORT)]
-        for one in ONLINE
-        if one.slow
+    """Only as tuned, and only near the change: the default has alarms all the time."""
+    start, stop = AT - SHORT[0], AT + SHORT[1]
+    columns = numbers(part(draw_change(change, REFERENCE, AT, AFTER, seed).live, start, stop))
+    found = {
+        one.name: fired(partial(one.make, values[one.name].value), columns, SHORT[0]) for one in ONLINE if one.slow
     }
+    return {f"{name}, tuned": [row + start for row in rows] for name, rows in found.items()}
 
 
 def river(values: dict[str, Tuned], columns: list[np.ndarray]) -> Alarms:
