@@ -47,6 +47,10 @@ def serve(path, X):
     return json.loads(done.stdout)
 
 
+def say(what, text):
+    print(textwrap.fill(f"  {what:<10}{text}", 100, subsequent_indent=" " * 12, break_on_hyphens=False))
+
+
 def show(name, estimator, X, folder):
     path = folder / f"{name}.mk"
     start = time.perf_counter()
@@ -73,7 +77,7 @@ def show(name, estimator, X, folder):
         ("timings", timings(took, len(X))),
         ("explained", explain(path, X)),
     ):
-        print(textwrap.fill(f"  {what:<10}{text}", 100, subsequent_indent=" " * 12, break_on_hyphens=False))
+        say(what, text)
 
 
 def timings(took, rows):
@@ -89,10 +93,24 @@ def explain(path, X):
     return f"row 0, {why.output_names[-1]} ({why.output_space}, {'exact' if why.exact else 'sampled'}): {top}"
 
 
+def watch(path, X):
+    """Alarms of a Monitor that serves all rows, and of a batch of the heaviest, against half of the rows."""
+    X = X.sample(frac=1, random_state=0)
+    with mk.load(path) as model:
+        watched = mk.Monitor(model, mk.Profile.fit(X[::2], reference=X[1::2]))
+        for start in range(0, len(X), 20):
+            watched.predict(X[start : start + 20])
+        heavy = watched.detector.test(X.nlargest(60, "body_mass_g"))
+    usual, found = watched.detector.alarms, {alarm.feature: alarm.effect for alarm in heavy.alarms}
+    return f"{len(usual)} alarms on {len(X)} rows, {len(found)} on the 60 heaviest: body mass {found['body_mass_g']}"
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         show("breast-cancer", *breast_cancer(), Path(folder))
-        show("penguins", *penguins(), Path(folder))
+        model, X = penguins()
+        show("penguins", model, X, Path(folder))
+        say("watched", watch(Path(folder) / "penguins.mk", X))
 
 
 if __name__ == "__main__":

@@ -137,7 +137,8 @@ def test_containers_of_one_column_have_the_same_cells():
     for rows in (
         {"x": values}, [{"x": v} for v in values], pd.DataFrame({"x": values}), pd.DataFrame({"x": nulls}),
         pd.DataFrame({"x": pd.array(values, dtype="Float64")}), pl.DataFrame({"x": values}),
-        pl.DataFrame({"x": [1, None, 3, 2, None, 8]}), pa.table({"x": values}), pa.table({"x": [1, None, 3, 2, None, 8]}),
+        pl.DataFrame({"x": [1, None, 3, 2, None, 8]}), pa.table({"x": values}),
+        pa.table({"x": [1, None, 3, 2, None, 8]}),
     ):  # fmt: skip
         assert np.array_equal(profile.features[0].cells(profile.columns(rows)["x"]), expected), type(rows)
 
@@ -165,8 +166,10 @@ def test_times_are_microseconds_in_utc_whatever_they_come_in():
     assert expected[1] == GONE
     berlin = moment.astimezone(ZoneInfo("Europe/Berlin"))
     for values in (
-        [berlin, None], [moment.replace(tzinfo=None), None], [pd.Timestamp(berlin), pd.NaT], [np.datetime64("2024-01-05T07"), None],
-        pd.Series([berlin, None]), pd.Series(pd.to_datetime([berlin, None])), pl.Series([moment.replace(tzinfo=None), None]),
+        [berlin, None], [moment.replace(tzinfo=None), None], [pd.Timestamp(berlin), pd.NaT],
+        [np.datetime64("2024-01-05T07"), None],
+        pd.Series([berlin, None]), pd.Series(pd.to_datetime([berlin, None])),
+        pl.Series([moment.replace(tzinfo=None), None]),
         pa.array([berlin, None]), [moment.replace(tzinfo=None), float("nan")],
     ):  # fmt: skip
         assert feature.cells(profile.columns({"t": values})["t"]).tolist() == expected, values
@@ -187,8 +190,10 @@ def test_a_batch_of_nothing_but_missing_values_fits_every_kind(kind):
 
 
 WRONG = [
-    ("number", column(["1"])), ("number", np.array([1j])), ("number", column([dt.date(2024, 1, 1)])), ("category", np.array([1.0])),
-    ("category", column([1, "a"])), ("category", column([True])), ("category", np.array([b"a"])), ("time", np.array([1.0])),
+    ("number", column(["1"])), ("number", np.array([1j])), ("number", column([dt.date(2024, 1, 1)])),
+    ("category", np.array([1.0])),
+    ("category", column([1, "a"])), ("category", column([True])), ("category", np.array([b"a"])),
+    ("time", np.array([1.0])),
     ("time", column([dt.time(1)])), ("time", np.array(["a"])), ("text", np.array([1.0])), ("flag", np.array(["a"])),
     ("number", np.array([1], "m8[s]")), ("number", column([1.0, "a"])), ("number", column([object()])),
 ]  # fmt: skip
@@ -215,15 +220,15 @@ def test_categories_beyond_the_top_are_known_by_hash_and_too_many_are_open():
 
 
 def test_long_names_are_hashed_and_text_columns_hold_no_words():
-    secret = "the whole story of a customer, which is nobody's business"
-    rows = {"c": [secret, "short"] * 100, "t": [secret, "b"] * 100}
+    story = "the whole story of a customer, which is nobody's business"
+    rows = {"c": [story, "short"] * 100, "t": [story, "b"] * 100}
     profile = Profile.fit(rows, text=["t"])
-    assert secret.encode() not in profile.to_bytes()
+    assert story.encode() not in profile.to_bytes()
     assert profile.columns(rows)
     category, text = profile.features
-    assert sorted(category.cells(column([secret, "short", "else"])).tolist()) == [0, 1, NEW]
+    assert sorted(category.cells(column([story, "short", "else"])).tolist()) == [0, 1, NEW]
     assert text.kind == "text"
-    assert text.cells(column([secret, "b", "", None])).tolist()[-1] == GONE
+    assert text.cells(column([story, "b", "", None])).tolist()[-1] == GONE
 
 
 # Embeddings.
@@ -231,7 +236,10 @@ def test_long_names_are_hashed_and_text_columns_hold_no_words():
 
 def test_an_embedding_is_nineteen_numbers_and_a_shift_or_a_new_topic_moves_them():
     topics = rng(9).normal(size=(10, 24)) * 3
-    draw = lambda n, seed, top=10: topics[rng(seed).integers(top, size=n)] + rng(seed + 1).normal(size=(n, 24))  # noqa: E731
+
+    def draw(n, seed):
+        return topics[rng(seed).integers(10, size=n)] + rng(seed + 1).normal(size=(n, 24))
+
     profile = Profile.fit({"e": draw(1000, 1)}, reference={"e": draw(2000, 3)})
     assert len(profile.features) == 19
     detector = mk.Detector(profile)
@@ -290,8 +298,10 @@ def test_two_embeddings_come_back_in_their_order():
 def rich():
     n = 1200
     rows = {
-        "a": rng(1).normal(size=n), "b": column([None if i % 7 else True for i in range(n)]), "c": column(["\ud800", "é"] * (n // 2)),
-        "t": DAY + np.arange(n), "k": np.full(n, 3), "e": rng(2).normal(size=(n, 5)), "s": column(["x", "y"] * (n // 2)),
+        "a": rng(1).normal(size=n), "b": column([None if i % 7 else True for i in range(n)]),
+        "c": column(["\ud800", "é"] * (n // 2)),
+        "t": DAY + np.arange(n), "k": np.full(n, 3), "e": rng(2).normal(size=(n, 5)),
+        "s": column(["x", "y"] * (n // 2)),
     }  # fmt: skip
     p = rng(3).random(n)
     labels = (rng(4).random(n) < p).astype(int)
@@ -339,15 +349,18 @@ def test_bytes_that_are_no_profile_are_refused():
     objects = np.array([{"a": 1}], object)
     edits = [
         lambda a: a.update(schema="modelkit.profile/2"), lambda a: a.pop("schema"), lambda a: a.pop("rows"),
-        lambda a: a["features"].pop(), lambda a: a["features"][0].update(kind="numbers"), lambda a: a["features"][0].update(stride=0),
+        lambda a: a["features"].pop(), lambda a: a["features"][0].update(kind="numbers"),
+        lambda a: a["features"][0].update(stride=0),
         lambda a: a["features"][0].update(edges=99), lambda a: a["features"][0].update(weight=float("nan")),
-        lambda a: a["features"][1].update(categories=[f"{i}" for i in range(65)]), lambda a: a["features"][0].update(more=1),
+        lambda a: a["features"][1].update(categories=[f"{i}" for i in range(65)]),
+        lambda a: a["features"][0].update(more=1),
         lambda a: a["strata"].append("b"),
     ]  # fmt: skip
     hostile = [
         b"", b"PK\x03\x04", data[:100], data[: len(data) // 2], pickle.dumps(1), rng().bytes(500),
         changed(profile, counts=objects), changed(profile, counts=None), changed(profile, counts=-profile.counts),
-        changed(profile, counts=profile.counts[:, :, :60]), changed(profile, edges=np.arange(200.0)), changed(profile, edges=np.zeros(0)),
+        changed(profile, counts=profile.counts[:, :, :60]), changed(profile, edges=np.arange(200.0)),
+        changed(profile, edges=np.zeros(0)),
         changed(profile, coarse=np.full(2 * CELLS, 99, np.uint8)), changed(profile, edges=np.linspace(1, 0, 63)),
         changed(profile, edges=np.full(63, np.nan)),
         *[changed(profile, about=about(profile, edit)) for edit in edits],
@@ -451,7 +464,7 @@ def test_private_counts_are_noisy_and_never_negative():
     assert profile.duplicates == 0
     detector = mk.Detector(profile)
     assert "changed" not in detector.streams()[0][1].evidence
-    assert any("private" in said for said in detector.assumptions())
+    assert any("private" in said for said in detector.profile.assumptions())
 
 
 def test_one_row_more_changes_the_odds_of_a_count_by_at_most_its_share_of_epsilon():
@@ -473,7 +486,8 @@ def test_one_row_more_changes_the_odds_of_a_count_by_at_most_its_share_of_epsilo
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"ordered": True}, {"reference": None}, {"scores": np.ones(200)}, {"losses": np.ones(200)}, {"epsilon": 0.0},
+    "arguments", [{"ordered": True}, {"reference": None}, {"scores": np.ones(200)}, {"losses": np.ones(200)},
+    {"epsilon": 0.0},
                   {"epsilon": -1.0}, {"epsilon": float("nan")}],
     ids=str,
 )  # fmt: skip
@@ -534,9 +548,11 @@ LABELS = (rng(12).random(N) < P).astype(int)
 @pytest.mark.parametrize(
     ("scores", "labels", "feature"),
     [
-        (BOTH, LABELS, "confidence"), (BOTH, LABELS.astype(bool), "confidence"), (BOTH, np.array(["no", "yes"])[LABELS], "confidence"),
+        (BOTH, LABELS, "confidence"), (BOTH, LABELS.astype(bool), "confidence"),
+        (BOTH, np.array(["no", "yes"])[LABELS], "confidence"),
         (LABELS, LABELS, "label"), (np.array(["no", "yes"])[LABELS], None, "label"), (P, ROWS[:, 1], "prediction"),
-        (P.astype(np.float32), None, "prediction"), (ROWS, None, "embedding: centroid"), ({"odd": ROWS}, None, "odd[0]"),
+        (P.astype(np.float32), None, "prediction"), (ROWS, None, "embedding: centroid"),
+        ({"odd": ROWS}, None, "odd[0]"),
         ({"label": LABELS, "probabilities": BOTH}, LABELS, "label"),
     ],
     ids=range(10),
@@ -575,17 +591,24 @@ GOOD = {"X": ROWS, "reference": ROWS}
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        bad("reference=", reference=None, scores=P), bad("pass reference", reference=None, losses=P), bad("needs 50", X=ROWS[:10]),
+        bad("reference=", reference=None, scores=P), bad("pass reference", reference=None, losses=P),
+        bad("needs 50", X=ROWS[:10]),
         bad("reference has 49", reference=ROWS[:49]), bad("no columns", X=ROWS[:, :0], reference=ROWS[:, :0]),
-        bad("lacks the columns \\['x1'\\]", reference=ROWS[:, :1]), bad("no column 'h'", stratum="h"), bad("at most 64", stratum="x0"),
-        bad("text or importance", importance={"z": 1}), bad("no feature", text=["z"]), bad("number from 0", importance={"x0": -1}),
+        bad("lacks the columns \\['x1'\\]", reference=ROWS[:, :1]), bad("no column 'h'", stratum="h"),
+        bad("at most 64", stratum="x0"),
+        bad("text or importance", importance={"z": 1}), bad("no feature", text=["z"]),
+        bad("number from 0", importance={"x0": -1}),
         bad("got {'x0': nan}", importance={"x0": float("nan")}), bad("above zero", importance={"x0": 0, "x1": 0}),
-        bad("holds numbers where the profile has texts", text=["x0"]), bad("one entry", scores=P[:5]), bad("scores are", scores=[["a"]]),
-        bad("1000 reference rows and 5", losses=P[:5]), bad("rows and 5 labels", scores=P, labels=P[:5]), bad("from 0 to 1", losses=P + 1),
+        bad("holds numbers where the profile has texts", text=["x0"]), bad("one entry", scores=P[:5]),
+        bad("scores are", scores=[["a"]]),
+        bad("1000 reference rows and 5", losses=P[:5]), bad("rows and 5 labels", scores=P, labels=P[:5]),
+        bad("from 0 to 1", losses=P + 1),
         bad("from 0 to 1:", losses=np.where(P > 0.5, np.nan, P)), bad("losses are not all numbers", losses=["a"] * N),
-        bad("labels are not all", scores=P, labels=["a"] * N), bad("a label is missing", scores=BOTH, labels=[None] * N),
+        bad("labels are not all", scores=P, labels=["a"] * N),
+        bad("a label is missing", scores=BOTH, labels=[None] * N),
         bad("is missing", scores=P, labels=np.full(N, np.nan)), bad("1 classes", scores=BOTH, labels=np.zeros(N)),
         bad("labels need", labels=LABELS), bad("different lengths", X={"x0": P, "x1": P[:5]}),
+        bad("two columns have one name", X=pd.DataFrame(ROWS, columns=["a", "a"])),
         bad("share the names", X={"prediction": P}, reference={"prediction": P}, scores=P),
     ],
 )  # fmt: skip
@@ -596,7 +619,8 @@ def test_arguments_that_do_not_go_together_are_refused(arguments, match):
 
 def classifier():
     signature = mk.Signature(
-        inputs=[mk.TensorSpec("X", "float32", ("batch", 2), columns=(mk.Column("a", "float32"), mk.Column("b", "float32")))],
+        inputs=[mk.TensorSpec("X", "float32", ("batch", 2),
+        columns=(mk.Column("a", "float32"), mk.Column("b", "float32")))],
         outputs=[mk.TensorSpec("label", "int64", ("batch",)), mk.TensorSpec("probabilities", "float32", ("batch", 2))],
         classes=(0, 1),
     )  # fmt: skip

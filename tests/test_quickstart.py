@@ -41,3 +41,7 @@ def test_the_second_process_refuses_to_unpickle(use):
     code = f"import pickle, quickstart_serve; quickstart_serve.forbid_pickle(); pickle.{use}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=SCRIPT.parent)
     assert "RuntimeError: something was about to be unpickled" in done.stderr
+
+
+def test_a_monitor_raises_no_alarm_on_the_same_rows_and_a_batch_of_others_does(screen):
+    assert re.search(r"0 alarms on 344 rows, [1-8] on the 60 heaviest: body mass ks 0\.[5-9]", screen)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC
 from itertools import pairwise
 from typing import Any, Literal, final, get_args
@@ -64,6 +64,10 @@ class Feature:
         grid = [-np.inf, *self.edges, *[top] * (EDGES + 1 - len(self.edges)), np.inf]
         object.__setattr__(self, "_grid", np.array(grid, np.float64 if self.kind == "time" else np.float32))
         object.__setattr__(self, "_lookup", {name: cell for cell, name in enumerate(self.categories)})
+
+    def plain(self) -> dict[str, Any]:
+        """What it is made from."""
+        return {own.name: getattr(self, own.name) for own in fields(self) if own.init}
 
     @property
     def ordered(self) -> bool:
@@ -146,8 +150,8 @@ def _digest(item: str) -> bytes:
 def read_columns(X: Any) -> dict[str, Array]:
     """The columns of the caller's rows by name, (n,) each; an array is (n, width) and names them x0, x1, ...
 
-    A dict may also hold (n, d) arrays: embeddings. Raises DriftError for columns of different lengths, SignatureError
-    for what has no columns.
+    A dict may also hold (n, d) arrays: embeddings. Raises DriftError for columns of different lengths or of one name,
+    SignatureError for what has no columns.
     """
     if isinstance(X, np.ndarray) and X.ndim == 2:
         columns = {f"x{i}": X[:, i] for i in range(X.shape[1])}
@@ -158,6 +162,8 @@ def read_columns(X: Any) -> dict[str, Array]:
     else:
         names, values = frames.read(X)
         columns = {str(name): frames.as_column(value) for name, value in zip(names, values, strict=True)}
+        if len(columns) < len(values):
+            raise DriftError(f"two columns have one name in {[str(name) for name in names]}; rename one")
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DriftError(f"the columns have different lengths: {lengths}")
@@ -283,16 +289,7 @@ def fit_feature(name: str, kind: Kind, values: Array, *, output: bool = False, w
         numbers = as_numbers(values, kind, name)
         edges = (0.5,) if kind == "flag" else choose_edges(np.sort(numbers[np.isfinite(numbers)]))
         feature = Feature(name, kind, edges=edges, output=output, weight=weight)
-    coarse = coarsen(feature.count(values))
-    return Feature(**{f: getattr(feature, f) for f in _FIELDS} | {"coarse": coarse})
-
-
-_FIELDS = ("name", "kind", "edges", "categories", "known", "open", "stride", "weight", "output", "coarse")
-
-
-def replaced(feature: Feature, **changes: Any) -> Feature:
-    """A feature with some fields changed."""
-    return Feature(**{f: getattr(feature, f) for f in _FIELDS} | changes)
+    return replace(feature, coarse=coarsen(feature.count(values)))
 
 
 def choose_edges(numbers: Array) -> tuple[float, ...]:

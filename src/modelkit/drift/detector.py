@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift import band, findings
+from modelkit.drift import archive, band, findings
 from modelkit.drift.cells import ABSENT, as_texts, stratum_names
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.labelfree import Estimate
@@ -258,11 +256,7 @@ class Detector:
     def settle(self) -> list[Alarm]:
         """The second half; returns the new alarms."""
         with self._lock:
-            new = [
-                self.alarm(s, crossing, stream.recent(crossing.began or 0)[crossing.feature])
-                for s, stream in enumerate(self._streams)
-                for crossing in stream.settle()
-            ]
+            new = [self.alarm(s, crossing) for s, stream in enumerate(self._streams) for crossing in stream.settle()]
             self._keep(new)
         return new
 
@@ -279,8 +273,8 @@ class Detector:
         """In the child of a fork: another thread may have held the lock."""
         self._lock = threading.RLock()
 
-    def alarm(self, s: int, crossing: Crossing, recent: Array) -> Alarm:
-        """What is raised in a stratum, with the counts (67,) of recent rows."""
+    def alarm(self, s: int, crossing: Crossing) -> Alarm:
+        """What is raised in a stratum."""
         profile, feature = self.profile, self.profile.features[crossing.feature]
         return Alarm(
             kind="changed" if crossing.kind == "changed" else "material",
@@ -291,9 +285,9 @@ class Detector:
             level=self._levels[crossing.kind] * feature.weight / len(profile.strata),
             row=crossing.row,
             began=crossing.began,
-            effect=findings.effect(recent, profile.counts[s, crossing.feature], ordered=feature.ordered),
+            effect=findings.effect(crossing.recent, profile.counts[s, crossing.feature], ordered=feature.ordered),
             guarantee=self.promise,
-            assumptions=self.assumptions(),
+            assumptions=self.profile.assumptions(),
         )
 
     def update_labels(self, y: Any = None, predicted: Any = None, *, losses: Any = None) -> list[Alarm]:
@@ -314,24 +308,24 @@ class Detector:
             raise DriftError("pass labels and what was predicted, or losses")
         found = losses_of(y, predicted, self.profile.baseline.scale) if losses is None else check_losses(losses)
         with self._lock:
-            new = [self._loss_alarm(labelled, row, began) for row, began in labelled.push(found)]
+            new = [self._loss_alarm(labelled, *crossing) for crossing in labelled.push(found)]
             self._keep(new)
         return new
 
-    def _loss_alarm(self, labelled: Labelled, row: int, began: int) -> Alarm:
+    def _loss_alarm(self, labelled: Labelled, row: int, began: int, p: float) -> Alarm:
         interval = labelled.interval()
         return Alarm(
             kind="performance",
             feature="loss",
             stratum=None,
             statistic=STATISTICS["performance"],
-            p=labelled.p,
+            p=p,
             level=self._levels["performance"],
             row=row,
             began=began,
             effect=None if interval is None else Effect("mean loss", *interval),
             guarantee=self.promise,
-            assumptions=self.assumptions(),
+            assumptions=self.profile.assumptions(),
         )
 
     def test(self, X: Any = None, scores: Any = None) -> DriftReport:
@@ -368,25 +362,6 @@ class Detector:
             f"probability of at most {self.alpha:g}"
         )
 
-    def assumptions(self) -> tuple[str, ...]:
-        """What the guarantee rests on, and what was found of it."""
-        profile = self.profile
-        apart = max(feature.stride for feature in profile.features)
-        said = [
-            f"reference in the order of time: values up to {apart} rows apart are dependent, and only those further "
-            f"apart are used"
-            if apart > 1
-            else "reference in the order of time: no dependence between neighbouring rows was found"
-            if profile.ordered
-            else "reference in no known order: dependence between rows was not looked for (ordered=True does)"
-        ]
-        fewest = int(profile.counts.sum(axis=2).min())
-        if fewest < 5000:
-            said.append(f"reference of {fewest:,} rows where it is smallest: small changes take 5,000 to be noticed")
-        if profile.epsilon is not None:
-            said.append(f"counts are differentially private (epsilon {profile.epsilon:g}): only material changes show")
-        return tuple(said)
-
     def state(self) -> bytes:
         """Everything that changes, to go on from with `Detector.resume`, bit for bit; its size does not grow."""
         with self._lock:
@@ -398,7 +373,6 @@ class Detector:
                 arrays |= {f"{i} {name}": array for name, array in mine.items()}
                 plain.append(rest)
             about = {
-                "schema": SCHEMA,
                 "profile": self.profile.digest,
                 "alpha": self.alpha,
                 "tolerance": self.tolerance,
@@ -411,10 +385,7 @@ class Detector:
             for name, estimate in zip(("earlier", "lately"), self._estimates, strict=True):
                 if estimate is not None:
                     arrays |= {f"{name} {field}": np.asarray(v) for field, v in vars(estimate).items()}
-        arrays["about"] = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
-        file = io.BytesIO()
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-        return file.getvalue()
+        return archive.pack(SCHEMA, about, arrays)
 
     def _parts(self) -> list[Stream | Labelled]:
         return [*self._streams] if self.labelled is None else [*self._streams, self.labelled]
@@ -422,8 +393,8 @@ class Detector:
     @staticmethod
     def resume(profile: Profile, state: bytes) -> Detector:
         """Go on from the `state()` of a Detector of the same profile. Raises DriftError for any other."""
-        about, arrays = _read_state(state)
-        if about["profile"] != profile.digest:
+        about, arrays = archive.unpack(SCHEMA, state, "state of a Detector")
+        if about.get("profile") != profile.digest:
             raise DriftError("this is the state of a Detector of another profile; the counts would not mean the same")
         try:
             return Detector._resumed(profile, about, arrays)
@@ -464,19 +435,6 @@ class Detector:
                 if getattr(other, name) != getattr(first, name):
                     raise DriftError(f"the states differ in {name}: {getattr(first, name)}, {getattr(other, name)}")
         return findings.of_workers(detectors)
-
-
-def _read_state(state: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
-    try:
-        with np.load(io.BytesIO(state), allow_pickle=False) as file:
-            arrays = dict(file)
-        about = json.loads(arrays.pop("about").tobytes())
-        known = about["schema"] == SCHEMA
-    except Exception as error:
-        raise DriftError(f"this is no state of a Detector: {error}") from error
-    if not known:
-        raise DriftError(f"this is no state of {SCHEMA}; it was made by another version")
-    return about, arrays
 
 
 def _read_estimate(arrays: dict[str, Array], name: str) -> Estimate | None:

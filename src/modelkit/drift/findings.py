@@ -64,7 +64,7 @@ def of_stream(detector: Detector) -> DriftReport:
         reference_rows=profile.rows,
         alpha=detector.alpha,
         guarantee=detector.promise,
-        assumptions=detector.assumptions(),
+        assumptions=profile.assumptions(),
         alarms=detector.alarms,
         features=tuple(found),
         checks=(*checks, *_strangers(detector.strangers, detector.rows, profile.stratum)),
@@ -90,7 +90,7 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
         for j, feature in enumerate(profile.features):
             p = float(min(1.0, staked / max(money[j], 1e-300)))
             if enough[j]:
-                alarms.append(first.alarm(s, Crossing("material", j, p, rows, None), recent[j]))
+                alarms.append(first.alarm(s, Crossing("material", j, p, rows, None, recent[j])))
             found.append(_feature(feature, name, profile.counts[s, j], recent[j], changed=None, material=p, began=None))
             checks += _unseen(feature, totals[j])
     return DriftReport(
@@ -99,7 +99,7 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
         reference_rows=profile.rows,
         alpha=first.alpha,
         guarantee=f"of the mean of {len(detectors)} workers' evidence, read once: {first.promise}",
-        assumptions=(*first.assumptions(), "changed and performance need one sequence of rows, and are not merged"),
+        assumptions=(*profile.assumptions(), "changed and performance need one sequence of rows, and are not merged"),
         alarms=tuple(alarms),
         features=tuple(found),
         checks=(*checks, *_strangers(sum(d.strangers for d in detectors), rows, profile.stratum)),
@@ -135,7 +135,7 @@ def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[
         reference_rows=profile.rows,
         alpha=detector.alpha,
         guarantee=_batch_promise(detector.alpha),
-        assumptions=detector.assumptions(),
+        assumptions=profile.assumptions(),
         alarms=tuple(sorted((alarm for alarm in alarms if alarm is not None), key=lambda alarm: alarm.p)),
         features=tuple(found),
         checks=(*_checks(detector, columns, counts.sum(axis=0)), *_strangers(strangers, n, profile.stratum)),
@@ -190,7 +190,7 @@ def _batch_alarm(detector: Detector, drift: FeatureDrift, statistic: str, rows: 
         began=None,
         effect=drift.effects[0],
         guarantee=_batch_promise(detector.alpha),
-        assumptions=detector.assumptions(),
+        assumptions=detector.profile.assumptions(),
     )
 
 

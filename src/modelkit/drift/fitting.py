@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.cells import CELLS, Feature, as_numbers, fit_feature, kind_of, read_columns, replaced, stratum_names
+from modelkit.drift.cells import CELLS, Feature, as_numbers, fit_feature, kind_of, read_columns, stratum_names
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
@@ -139,7 +140,7 @@ class Weights:
         total = sum(feature.weight for feature in features)
         if not total > 0:
             raise DriftError("no feature has an importance above zero")
-        return tuple(replaced(feature, weight=feature.weight / total) for feature in features)
+        return tuple(replace(feature, weight=feature.weight / total) for feature in features)
 
 
 def fit_columns(  # noqa: PLR0913 - one pass over columns, with what it adds to
@@ -195,7 +196,7 @@ def count(
         stride = max(rows_apart(group) for group in groups) if ordered else 1
         for s, group in enumerate(groups):
             counts[s, j] = np.bincount(group[::stride], minlength=CELLS)
-        features.append(replaced(feature, stride=stride))
+        features.append(replace(feature, stride=stride))
     return features, counts
 
 

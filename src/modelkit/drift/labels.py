@@ -30,8 +30,8 @@ class Labelled:
         self._pending = np.empty(0)
         self._quiet = True
 
-    def push(self, losses: Array) -> list[tuple[int, int]]:
-        """Take losses; returns for each alarm after how many losses it came and the change began."""
+    def push(self, losses: Array) -> list[tuple[int, int, float]]:
+        """Take losses; returns for each alarm after how many losses it came and the change began, and its p-value."""
         self.rows += len(losses)
         self.total += float(losses.sum())
         self.sequence.update(losses)
@@ -43,7 +43,7 @@ class Labelled:
             logs = risk.increments(block, self.bound)[None]
             self.evidence.step(logs, np.exp(logs), np.array([BLOCK]))
             if self._quiet and self.evidence.value[0] >= self._limit:
-                crossed.append((self.evidence.steps * BLOCK, int(self.evidence.began()[0]) * BLOCK))
+                crossed.append((self.evidence.steps * BLOCK, int(self.evidence.began()[0]) * BLOCK, self.p))
                 if self.evidence.guarantee == "arl":
                     self.evidence.restart(np.array([True]))
                 else:

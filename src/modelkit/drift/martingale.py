@@ -113,8 +113,8 @@ def _pairs(rows: int) -> tuple[Array, Array, Array]:
 def increments(slots: Array) -> Array:
     """The logarithm of what each bet made of each block: (blocks, d, 64) slots to (blocks, d, 110)."""
     table, weights = bets()
-    flat = slots.reshape(-1, SLOTS)
-    out = np.empty((len(flat), len(weights)))
-    for start in range(0, len(flat), PRODUCTS):
-        np.matmul(flat[start : start + PRODUCTS], table, out=out[start : start + PRODUCTS])
-    return out.reshape(*slots.shape[:2], -1)
+    out = np.empty((*slots.shape[:2], len(weights)))
+    for start in range(0, slots.shape[1], PRODUCTS):  # block by block: how a product is rounded depends on its shape
+        part = slice(start, start + PRODUCTS)
+        np.matmul(slots[:, part], table, out=out[:, part])
+    return out

@@ -27,7 +27,7 @@ from modelkit.signature import Feeds, Signature
 BUFFER = 128  # rows that are made into cells at once
 STEP = 128  # rows that are ranked at once
 SAMPLE = 64  # rows that one call shows at most, evenly spread
-WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
+WAITING = 32  # steps that may wait for calls to do them, three for 128 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
 NOTHING: Outputs = {}
@@ -40,7 +40,7 @@ _all: weakref.WeakSet[Monitor] = weakref.WeakSet()
 class Monitor(Model):
     """A Model that answers as the one it wraps does, and shows what it served to its `detector`.
 
-    Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do: count them, and
+    Rows are copied into a buffer in the caller's thread. For each 128 there are a few steps to do: count them, and
     where the budget allows, estimate, rank and bet. A call does one step at most, so that none waits long. A call of
     more than 64 rows shows 64 of them, evenly spread. An error in the monitoring is counted in `failures`, and
     reaches no caller.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, final
@@ -13,6 +11,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import fitting
+from modelkit.drift.archive import pack, unpack
 from modelkit.drift.cells import CELLS, Feature, read_columns
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import Baseline, name_outputs, output_columns
@@ -167,6 +166,24 @@ class Profile:
         sums = {name: getattr(self, name) + getattr(other, name) for name in ("counts", "rows", "duplicates")}
         return replace(self, baseline=baseline, **sums)
 
+    def assumptions(self) -> tuple[str, ...]:
+        """What a guarantee rests on, and what was found of it."""
+        apart = max(feature.stride for feature in self.features)
+        said = [
+            f"reference in the order of time: values up to {apart} rows apart are dependent, and only those further "
+            f"apart are used"
+            if apart > 1
+            else "reference in the order of time: no dependence between neighbouring rows was found"
+            if self.ordered
+            else "reference in no known order: dependence between rows was not looked for (ordered=True does)"
+        ]
+        fewest = int(self.counts.sum(axis=2).min())
+        if fewest < 5000:
+            said.append(f"reference of {fewest:,} rows where it is smallest: small changes take 5,000 to be noticed")
+        if self.epsilon is not None:
+            said.append(f"counts are differentially private (epsilon {self.epsilon:g}): only material changes show")
+        return tuple(said)
+
     def columns(self, X: Any) -> dict[str, Array]:
         """The columns of the caller's rows that this profile knows, by name; embeddings as numbers.
 
@@ -213,8 +230,7 @@ class Profile:
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""
         about = {
-            "schema": SCHEMA,
-            "features": [asdict_of(f) | {"coarse": None, "edges": len(f.edges)} for f in self.features],
+            "features": [f.plain() | {"coarse": None, "edges": len(f.edges)} for f in self.features],
             "strata": self.strata,
             "stratum": self.stratum,
             "bases": {name: basis.scale for name, basis in self.bases.items()},  # sorted, as all of these are
@@ -227,7 +243,6 @@ class Profile:
             "classes": None if self.calibration is None else self.calibration.classes,
         }
         arrays: dict[str, Array] = {
-            "about": np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8),
             "edges": np.array([edge for f in self.features for edge in f.edges], np.float64),
             "coarse": np.frombuffer(b"".join(f.coarse for f in self.features), np.uint8),
             "counts": _narrow(self.counts),
@@ -236,19 +251,13 @@ class Profile:
             arrays |= {f"mean{i}": basis.mean, f"axes{i}": basis.components, f"centroids{i}": basis.centroids}
         if self.calibration is not None:
             arrays |= self.calibration.arrays()
-        file = io.BytesIO()
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-        return file.getvalue()
+        return pack(SCHEMA, about, arrays)
 
     @staticmethod
     def from_bytes(data: bytes | memoryview) -> Profile:
         """The inverse of `to_bytes`. Raises DriftError for anything else."""
+        about, arrays = unpack(SCHEMA, data, "profile")
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                arrays = dict(file)
-            about = json.loads(arrays["about"].tobytes())
-            if about.pop("schema") != SCHEMA:
-                raise DriftError(f"this is no profile of {SCHEMA}; it was made by another version")
             return _decode(about, arrays)
         except DriftError:
             raise
@@ -264,22 +273,6 @@ class Profile:
         return f"<Profile of {len(self.features)} features ({names}) from {self.rows:,} rows{strata}>"
 
 
-def asdict_of(feature: Feature) -> dict[str, Any]:
-    """A feature as plain values."""
-    return {
-        "name": feature.name,
-        "kind": feature.kind,
-        "edges": feature.edges,
-        "categories": feature.categories,
-        "known": feature.known,
-        "open": feature.open,
-        "stride": feature.stride,
-        "weight": feature.weight,
-        "output": feature.output,
-        "coarse": feature.coarse,
-    }
-
-
 def _narrow(counts: Array) -> Array:
     return counts.astype(np.uint32) if counts.max(initial=0) < 1 << 32 else counts
 
@@ -287,11 +280,11 @@ def _narrow(counts: Array) -> Array:
 def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> Profile:
     coarse, edges, at = arrays["coarse"].reshape(-1, CELLS), arrays["edges"].tolist(), 0
     features = []
-    for plain, groups in zip(about["features"], coarse, strict=True):
-        mine = edges[at : at + plain["edges"]]
-        at += plain["edges"]
-        lists = {name: tuple(plain[name]) for name in ("categories", "known")}
-        features.append(Feature(**plain | lists | {"edges": tuple(mine), "coarse": groups.tobytes()}))
+    for fields, groups in zip(about["features"], coarse, strict=True):
+        mine = edges[at : at + fields["edges"]]
+        at += fields["edges"]
+        lists = {name: tuple(fields[name]) for name in ("categories", "known")}
+        features.append(Feature(**fields | lists | {"edges": tuple(mine), "coarse": groups.tobytes()}))
     bases = {
         name: Basis(arrays[f"mean{i}"], arrays[f"axes{i}"], arrays[f"centroids{i}"], scale)
         for i, (name, scale) in enumerate(about["bases"].items())

@@ -22,13 +22,17 @@ BLOCKS_OF_BAND = 4  # of 32 rows each, for one step of the band
 
 @dataclass(frozen=True)
 class Crossing:
-    """Evidence that passed its threshold: of which feature, after how many rows, and since about when."""
+    """Evidence that passed its threshold: of which feature, after how many rows, since about when.
+
+    `recent` are counts (67,) of the rows since then, of the last 1,024 at most.
+    """
 
     kind: str
     feature: int
     p: float
     row: int
     began: int | None
+    recent: Array
 
 
 @final
@@ -148,7 +152,8 @@ class Stream:
             return []
         began, p = evidence.began() * rows, self.p(kind)
         crossed = [
-            Crossing(kind, int(j), float(p[j]), self._blocks * BLOCK, int(began[j])) for j in np.flatnonzero(above)
+            Crossing(kind, int(j), float(p[j]), self._blocks * BLOCK, int(began[j]), self.recent(int(began[j]))[j])
+            for j in np.flatnonzero(above)
         ]
         if evidence.guarantee == "arl":
             evidence.restart(above)

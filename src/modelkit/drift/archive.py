@@ -1,0 +1,35 @@
+"""Arrays and what JSON can hold as one npz of plain arrays: the bytes of a Profile, and of a Detector's state."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.errors import DriftError
+
+
+def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+    """Bytes that `unpack` reads; equal contents give equal bytes."""
+    text = json.dumps({"schema": schema, **about}, sort_keys=True).encode()
+    file = io.BytesIO()
+    np.savez(file, about=np.frombuffer(text, np.uint8), **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    """What was packed. Raises DriftError for other bytes, and for those of another schema."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = dict(file)
+        about: dict[str, Any] = json.loads(arrays.pop("about").tobytes())
+        found = about.pop("schema")
+    except Exception as error:
+        raise DriftError(f"this is no {what}: {error}") from error
+    if found != schema:
+        raise DriftError(f"this is no {what} of {schema}, but of {found!r}; it was made by another version")
+    return about, arrays

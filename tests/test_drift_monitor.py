@@ -1,0 +1,394 @@
+"""A Monitor answers as its model does, whatever happens to the watching."""
+
+import asyncio
+import gc
+import multiprocessing
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import modelkit as mk
+from modelkit.drift.monitor import BUFFER, SAMPLE
+from modelkit.errors import BatchError, ClosedError, DriftError, SignatureError
+from modelkit.testing import check_model
+
+WIDTH = 3
+SIGNATURE = mk.Signature(
+    inputs=[mk.TensorSpec("X", "float32", ("batch", WIDTH),
+    columns=tuple(mk.Column(f"x{i}", "float32") for i in range(WIDTH)))],
+    outputs=[mk.TensorSpec("prediction", "float32", ("batch",)), mk.TensorSpec("extra", "float32", ("batch", 2))],
+)  # fmt: skip
+
+
+def answer(feeds):
+    return {"prediction": feeds["X"].sum(axis=1), "extra": feeds["X"][:, :2] * 2}
+
+
+def rows(n, seed=0, shift=0.0):
+    return np.random.default_rng(seed).normal(shift, 1, (n, WIDTH)).astype(np.float32)
+
+
+def model():
+    return mk.FunctionModel(answer, SIGNATURE, batchable=True)
+
+
+@pytest.fixture(scope="module")
+def profile():
+    return mk.Profile.fit(rows(2000, 1), reference=rows(4000, 2), model=model())
+
+
+def counted(watched):
+    """How many rows the detector counted, and how many it ranked."""
+    detector = watched.detector
+    return sum(int(stream.totals[0].sum()) for _, stream in detector.streams()), detector.rows
+
+
+@pytest.fixture(scope="module")
+def watched_mk(boosting, breast_cancer, tmp_path_factory):
+    X, _ = breast_cancer
+    path = tmp_path_factory.mktemp("watched") / "boosting.mk"
+    plain = mk.Profile.fit(X[::2], reference=X[1::2])
+    mk.save(boosting, path, example=X, name="breast-cancer", version="1.0.0", profile=plain)
+    return path
+
+
+def test_a_monitor_keeps_the_contract(watched_mk, breast_cancer, profile):
+    with mk.load(watched_mk) as loaded:
+        watched = mk.Monitor(loaded)
+        check_model(watched, breast_cancer[0][:40])
+        assert watched.failures == 0, watched.last_failure
+        assert counted(watched)[0] > 0
+    own = mk.Monitor(model(), profile)
+    check_model(own, rows(20))
+    assert own.failures == 0, own.last_failure
+
+
+def test_a_monitor_of_strings_and_missing_values_keeps_the_contract(penguins_mk, penguins):
+    df, _ = penguins
+    with mk.load(penguins_mk) as loaded:
+        watched = mk.Monitor(loaded, mk.Profile.fit(df, model=loaded))
+        check_model(watched, df[:30])
+        watched.predict_proba(df)
+        assert watched.failures == 0, watched.last_failure
+        plain = mk.Monitor(loaded, mk.Profile.fit(df))
+        assert np.array_equal(plain.predict(df), loaded.predict(df))
+        names = {f.feature for f in plain.detector.report().features}
+        assert {"island", "sex", "year"} <= names
+        assert plain.failures == 0, plain.last_failure
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=12), st.sampled_from(["predict", "run", "extra"]))
+def test_answers_are_bit_equal_and_every_row_is_counted(profile, sizes, verb):
+    bare, watched = model(), mk.Monitor(model(), profile)
+    for i, n in enumerate(sizes):
+        X = rows(n, i)
+        if verb == "predict":
+            assert watched.predict(X).tobytes() == bare.predict(X).tobytes()
+        else:
+            one, other = bare.run(X), watched.run(X)
+            assert {k: v.tobytes() for k, v in one.items()} == {k: v.tobytes() for k, v in other.items()}
+    assert watched.served == sum(sizes)
+    seen = sum(min(n, SAMPLE) for n in sizes)
+    assert counted(watched) == (seen, seen)
+    assert watched.failures == 0, watched.last_failure
+
+
+def test_loaded_answers_are_bit_equal(watched_mk, breast_cancer):
+    X = breast_cancer[0]
+    with mk.load(watched_mk) as bare:
+        watched = mk.Monitor(bare)
+        for n in (1, 2, 64, 65, 300):
+            assert np.array_equal(watched.predict_proba(X[:n]), bare.predict_proba(X[:n]))
+            assert np.array_equal(watched.predict(X[:n]), bare.predict(X[:n]))
+
+
+def test_what_is_watched_is_what_update_sees(profile):
+    watched, direct = mk.Monitor(model(), profile, seed=5), mk.Detector(profile, seed=5)
+    for i in range(30):
+        X = rows(50, i, 0.4)
+        direct.update(X={f"x{j}": X[:, j] for j in range(WIDTH)}, scores=watched.predict(X))
+    assert watched.detector.alarms == direct.alarms != ()
+    assert watched.detector.state() == direct.state()
+
+
+def test_callers_may_overwrite_their_arrays(profile):
+    kept, spoiled = (mk.Monitor(model(), profile) for _ in range(2))
+    for i in range(20):
+        X = rows(40, i)
+        kept.predict(X.copy())
+        said = spoiled.predict(X)
+        X[:] = 1e9
+        said[:] = -1e9
+    assert spoiled.detector.state() == kept.detector.state()
+
+
+def test_large_calls_are_sampled_evenly_and_drift_is_found(profile):
+    watched = mk.Monitor(model(), profile)
+    for i in range(30):
+        watched.predict(rows(5000, i, 1.0))
+    assert (watched.served, counted(watched)) == (150_000, (30 * SAMPLE, 30 * SAMPLE))
+    assert {alarm.feature for alarm in watched.detector.alarms} >= {"x0", "x1", "x2", "prediction"}
+
+
+def test_without_a_budget_rows_are_counted_and_no_more(profile):
+    watched = mk.Monitor(model(), profile, budget=0)
+    for i in range(40):
+        watched.predict(rows(50, i, 3.0))
+    assert counted(watched) == (2000, 0)
+    assert watched.shown == 0
+    assert watched.detector.alarms == ()
+    for budget in (-1, float("nan")):
+        with pytest.raises(DriftError, match="budget"):
+            mk.Monitor(model(), profile, budget=budget)
+
+
+@pytest.mark.parametrize("budget", [5, 100, 2000])
+def test_a_small_budget_shows_some_rows_and_never_more_than_it_allows(profile, budget):
+    watched = mk.Monitor(model(), profile, budget=budget)
+    watched._since -= 3600  # an hour in which nobody asked
+    for i in range(200):
+        watched.predict(rows(60, i))
+    seen = counted(watched)
+    assert seen[0] == 12_000
+    assert 0 < watched.shown == seen[1] <= max(2 * budget, BUFFER + SAMPLE) + 60 * budget
+
+
+def test_calls_of_no_rows_take_no_memory(profile):
+    watched = mk.Monitor(model(), profile)
+    for _ in range(500):
+        assert watched.predict(rows(0)).shape == (0,)
+    assert watched._buffer == []
+    assert counted(watched) == (0, 0)
+
+
+@pytest.mark.parametrize("where", ["encode", "count", "rank", "settle"])
+def test_an_error_in_the_watching_reaches_no_caller_and_is_counted(profile, monkeypatch, where):
+    from modelkit.drift.detector import Detector
+
+    def fail(*arguments, **keywords):
+        raise RuntimeError("<broken>")
+
+    watched, bare = mk.Monitor(model(), profile), model()
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, where, fail)
+        for i in range(20):
+            assert np.array_equal(watched.predict(rows(60, i)), bare.predict(rows(60, i)))
+            assert np.array_equal(asyncio.run(watched.apredict(rows(1, i))), bare.predict(rows(1, i)))
+        assert watched.detector is not None
+        assert watched.failures > 0
+        assert watched.last_failure == "RuntimeError: <broken>"
+        card = watched._repr_html_()
+        assert "monitoring failed" in card
+        assert "&lt;broken&gt;" in card
+        assert "<broken>" not in card
+    failures = watched.failures
+    watched.predict(rows(60))
+    assert counted(watched)[0] >= 60
+    assert watched.failures == failures
+
+
+def test_errors_of_the_model_are_the_callers(profile):
+    def fail(feeds):
+        raise ZeroDivisionError("of the model")
+
+    watched = mk.Monitor(mk.FunctionModel(fail, SIGNATURE), profile)
+    with pytest.raises(ZeroDivisionError):
+        watched.predict(rows(3))
+    with pytest.raises(SignatureError):
+        watched.predict(rows(3)[:, :2])
+    assert (watched.served, watched.failures) == (0, 0)
+    closed = model()
+    outer = mk.Monitor(closed, profile)
+    outer.close()
+    assert outer.predict(rows(2)).shape == (2,)  # a wrapper does not close what it wraps
+    closed.close()
+    with pytest.raises(ClosedError):
+        outer.predict(rows(2))
+
+
+def test_eight_threads_lose_no_row(profile):
+    watched, bare, failed = mk.Monitor(model(), profile), model(), []
+
+    def work(seed):
+        for i in range(60):
+            X = rows(1 + (seed * 7 + i) % 40, seed * 100 + i)
+            if not np.array_equal(watched.predict(X), bare.predict(X)):
+                failed.append((seed, i))
+            if i % 20 == 0:
+                watched.detector.report()
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sent = sum(1 + (seed * 7 + i) % 40 for seed in range(8) for i in range(60))
+    assert failed == []
+    assert (watched.failures, watched.served) == (0, sent)
+    assert counted(watched)[0] == sent
+
+
+def test_a_monitor_around_a_batcher_watches_threads_and_tasks(profile):
+    bare = model()
+    with mk.Batcher(bare) as batcher:
+        watched = mk.Monitor(batcher, profile)
+        results = {}
+
+        def work(seed):
+            results[seed] = [watched.predict(rows(1, seed * 50 + i)) for i in range(25)]
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        async def many():
+            return await asyncio.gather(*(watched.apredict(rows(1, 900 + i)) for i in range(50)))
+
+        later = asyncio.run(many())
+        assert watched.failures == 0, watched.last_failure
+        assert counted(watched)[0] == watched.served == 150
+    for seed, answers in results.items():
+        for i, got in enumerate(answers):
+            np.testing.assert_allclose(got, bare.predict(rows(1, seed * 50 + i)), rtol=1e-6)
+    for i, got in enumerate(later):
+        np.testing.assert_allclose(got, bare.predict(rows(1, 900 + i)), rtol=1e-6)
+
+
+def test_a_batcher_around_a_monitor_is_refused(profile):
+    with pytest.raises(BatchError, match="Monitor"):
+        mk.Batcher(mk.Monitor(model(), profile))
+
+
+def test_explanations_are_not_watched(watched_mk, breast_cancer):
+    X = breast_cancer[0]
+    with mk.load(watched_mk) as loaded:
+        watched = mk.Monitor(loaded)
+        assert watched.unobserved is loaded
+        mk.Explainer(watched, background=X[:50]).explain(X[:3])
+        assert watched.served == 0
+        assert counted(watched) == (0, 0)
+        outer = mk.Monitor(watched)
+        assert outer.unobserved is loaded
+
+
+def test_the_profile_is_that_of_the_package(watched_mk, boosting_mk, profile):
+    with mk.load(watched_mk) as loaded:
+        assert mk.Monitor(loaded, alpha=0.2).detector.alpha == 0.2
+        with pytest.raises(DriftError, match="differ in the columns"):
+            mk.Monitor(loaded, profile)
+    with mk.load(boosting_mk) as loaded, pytest.raises(DriftError, match="has no profile"):
+        mk.Monitor(loaded)
+    with pytest.raises(DriftError, match="has no profile"):
+        mk.Monitor(model())
+    with pytest.raises(DriftError, match="alpha"):
+        mk.Monitor(model(), profile, alpha=2)
+
+
+def test_what_the_model_is_shows_through(watched_mk):
+    with mk.load(watched_mk) as loaded:
+        watched = mk.Monitor(loaded)
+        assert watched.inner is watched.base is loaded
+        assert watched.manifest is loaded.manifest
+        assert watched.placement == loaded.placement
+        assert watched.attachments == loaded.attachments
+        assert watched.signature is loaded.signature
+        assert watched.batchable == loaded.batchable
+        assert watched.classes_.tolist() == loaded.classes_.tolist()
+        watched.warmup()
+        assert watched.verify() == 0.0
+        assert watched.manifest.name in watched._repr_html_()
+
+
+def test_a_monitor_pickles_as_a_new_one(watched_mk, breast_cancer):
+    X = breast_cancer[0][:20]
+    with mk.load(watched_mk) as loaded:
+        watched = mk.Monitor(loaded, alpha=0.2, guarantee="arl", seed=3, budget=7)
+        watched.predict(X)
+        with pickle.loads(pickle.dumps(watched)).inner as other:
+            again = mk.Monitor(other)
+            assert np.array_equal(again.predict(X), loaded.predict(X))
+        back = pickle.loads(pickle.dumps(watched))
+        assert (back.served, back.detector.alpha, back.detector.guarantee) == (0, 0.2, "arl")
+        assert back._options == watched._options
+        assert back.detector.profile.digest == watched.detector.profile.digest
+        back.inner.close()
+
+
+def child(watched, queue):
+    watched.predict(rows(300, 9))
+    queue.put((watched.failures, watched.served, watched.detector.rows))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_goes_on_though_the_lock_was_held(profile):
+    watched = mk.Monitor(model(), profile)
+    watched.predict(rows(10))
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    with watched._lock, watched._detector._lock:
+        process = context.Process(target=child, args=(watched, queue))
+        process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert queue.get() == (0, 310, 10 + SAMPLE)
+
+
+def test_monitors_are_not_kept_alive(profile):
+    from modelkit.drift import monitor
+
+    gc.collect()
+    before = len(monitor._all)
+    watched = mk.Monitor(model(), profile)
+    assert len(monitor._all) == before + 1
+    del watched
+    gc.collect()
+    assert len(monitor._all) == before
+
+
+def test_the_card_escapes_names():
+    hostile = "<script>alert(1)</script>"
+    signature = mk.Signature(
+        inputs=[mk.TensorSpec("X", "float32", ("batch", 1), columns=(mk.Column(hostile, "float32"),))],
+        outputs=[mk.TensorSpec("prediction", "float32", ("batch",))],
+    )
+    own = mk.FunctionModel(lambda feeds: {"prediction": feeds["X"][:, 0]}, signature)
+    watched = mk.Monitor(own, mk.Profile.fit({hostile: rows(2000)[:, 0]}))
+    for i in range(10):
+        watched.predict(rows(60, i, 5.0)[:, :1])
+    card = watched._repr_html_()
+    assert watched.detector.alarms[0].feature == hostile
+    assert "&lt;script&gt;" in card
+    assert "<script>" not in card
+    assert "600 rows served" in card
+
+
+def test_monitoring_imports_no_library_of_training(watched_mk):
+    code = """
+        import sys
+        before = set(sys.modules)
+        import modelkit as mk
+        assert set(sys.modules) - before == {"modelkit"}
+        import numpy as np
+        with mk.load(sys.argv[1]) as model:
+            watched = mk.Monitor(model)
+            for i in range(20):
+                watched.predict(np.full((60, 30), float(i), np.float32))
+            assert watched.detector.alarms and watched.failures == 0, watched.last_failure
+            watched.detector.report().to_html()
+        unwanted = {"sklearn", "skl2onnx", "joblib", "onnx", "pandas", "polars", "pyarrow", "matplotlib", "asyncio"}
+        assert not unwanted & set(sys.modules), unwanted & set(sys.modules)
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(watched_mk)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
