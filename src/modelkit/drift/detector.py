@@ -221,20 +221,25 @@ class Detector:
 
     def encode(self, columns: Mapping[str, Array]) -> tuple[Array, Array | None]:
         """Rows as cells, uint8 (n, d), and the number of each row's stratum, -1 for one that is unknown."""
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise DriftError(f"rows and scores have different lengths: {lengths}")
-        n = next(iter(lengths.values()), 0)
+        n, strata = self.strata(columns)
         cells = np.full((n, len(self._at)), ABSENT, np.uint8)
         for j, feature in enumerate(self.profile.features):
             if feature.name in columns:
                 cells[:, j] = feature.cells(columns[feature.name])
+        return cells, strata
+
+    def strata(self, columns: Mapping[str, Array]) -> tuple[int, Array | None]:
+        """How many rows there are, and the number of each row's stratum, -1 for one that is unknown."""
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise DriftError(f"rows and scores have different lengths: {lengths}")
+        n = next(iter(lengths.values()), 0)
         name = self.profile.stratum
         if name is None:
-            return cells, None
+            return n, None
         if name not in columns:
             raise DriftError(f"the rows lack the column {name!r}, which tells the stratum", feature=name)
-        return cells, np.array([self._strata.get(own, -1) for own in stratum_names(columns[name])], np.int64)
+        return n, np.array([self._strata.get(own, -1) for own in stratum_names(columns[name])], np.int64)
 
     def push(self, cells: Array, strata: Array | None) -> list[Alarm]:
         """Take encoded rows, in their order; returns the new alarms."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import batch
-from modelkit.drift.cells import ABSENT, CELLS, GONE, NEW, Feature, as_texts
+from modelkit.drift.cells import CELLS, GONE, NEW, Feature, as_texts
 from modelkit.drift.fitting import duplicates
 from modelkit.drift.labelfree import Calibration, Estimate, binary_performance
 from modelkit.drift.labels import reference_interval
@@ -110,8 +110,7 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
 def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[str, Array]) -> DriftReport:
     """Exact tests of one batch, adjusted by Holm over features and strata, and plain checks."""
     profile = detector.profile
-    cells, strata = detector.encode(columns)
-    n = len(cells)
+    n, strata = detector.strata(columns)
     if not n:
         raise DriftError("there are no rows to test")
     if profile.epsilon is not None:
@@ -119,7 +118,7 @@ def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[
             "the counts of this profile have noise for privacy, which an exact test would take for drift; show the "
             "rows to update(), which allows for it"
         )
-    counts = np.array([_counted(profile, cells, strata, s) for s in range(len(profile.strata))])
+    counts = np.array([_counted(profile, columns, strata, s) for s in range(len(profile.strata))])
     adjusted = _tested(detector, counts)
     found = [
         _feature(feature, name, profile.counts[s, j], counts[s, j], changed=adjusted.get((s, j)))
@@ -150,11 +149,14 @@ def _batch_promise(alpha: float) -> str:
     )
 
 
-def _counted(profile: Profile, cells: Array, strata: Array | None, s: int) -> Array:
+def _counted(profile: Profile, columns: Mapping[str, Array], strata: Array | None, s: int) -> Array:
     """Counts (d, 67) of the rows of a stratum, as far apart as the reference's."""
-    mine = cells if strata is None else cells[strata == s]
-    strides = [feature.stride for feature in profile.features]
-    return np.array([np.bincount(mine[::stride, j], minlength=ABSENT + 1)[:CELLS] for j, stride in enumerate(strides)])
+    counts = np.zeros((len(profile.features), CELLS), np.int64)
+    for j, feature in enumerate(profile.features):
+        if feature.name in columns:
+            values = columns[feature.name]
+            counts[j] = feature.count((values if strata is None else values[strata == s])[:: feature.stride])
+    return counts
 
 
 def _tested(detector: Detector, counts: Array) -> dict[tuple[int, int], float]:
@@ -302,11 +304,10 @@ def _duplicated(detector: Detector, columns: Mapping[str, Array]) -> list[Check]
     inputs = [feature for feature in profile.features if not feature.output]
     if profile.epsilon is not None or not inputs or any(feature.name not in columns for feature in inputs):
         return []
-    n = len(columns[inputs[0].name])
-    twice = duplicates(inputs, columns)
-    if (
-        twice / n <= profile.duplicates / profile.rows
-    ):  # in more rows there are more of them: those of fewer are too many
+    # Of more rows a larger share are duplicates, so never more are looked at than the reference has.
+    n = min(len(columns[inputs[0].name]), profile.rows)
+    twice = duplicates(inputs, {feature.name: columns[feature.name][:n] for feature in inputs})
+    if twice / n <= profile.duplicates / profile.rows:
         return []
     p = batch.rate_test(twice, n, profile.duplicates, profile.rows)
     share = profile.duplicates / profile.rows
