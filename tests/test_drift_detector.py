@@ -795,14 +795,6 @@ def test_checks_say_what_is_plainly_wrong():
     assert detector.test(fresh).checks == ()
 
 
-def test_a_batch_larger_than_the_reference_has_no_more_duplicates_for_that():
-    def draw(seed: int, n: int) -> np.ndarray:
-        return rng(seed).integers(0, 5000, size=(n, 1)).astype(np.float32)
-
-    detector = mk.Detector(mk.Profile.fit(draw(0, 500), reference=draw(1, 500)))
-    assert "duplicate rows" not in {check.name for check in detector.test(draw(2, 20_000)).checks}
-
-
 def test_alarms_and_reports_are_values(profile):
     detector = mk.Detector(profile)
     detector.update(mixed(900, 1) | {"x": np.full(900, 9.0)}, scores=scored(900, 1))

@@ -32,6 +32,8 @@ EDGES = 63
 TAIL = 0.001  # the share of training rows beyond the outermost edges, where there are enough rows
 ATOM = 1 / 32  # a value that this share of the rows has gets a cell of its own
 MOST_KNOWN = 96  # categories beyond the first 64 that are told from new ones, by four bytes each
+LARGE = 1 << 20  # values of an array that does not fit the cache
+CHUNK = 1 << 11  # rows
 LONGEST = 32  # of a category's name; a longer one is known by its hash
 
 
@@ -154,7 +156,7 @@ def read_columns(X: Any) -> dict[str, Array]:
     SignatureError for what has no columns.
     """
     if isinstance(X, np.ndarray) and X.ndim == 2:
-        columns = {f"x{i}": X[:, i] for i in range(X.shape[1])}
+        columns = {f"x{i}": column for i, column in enumerate(_transposed(X))}
     elif isinstance(X, Mapping) and any(getattr(value, "ndim", 1) == 2 for value in X.values()):
         columns = {
             str(name): value if getattr(value, "ndim", 1) == 2 else frames.as_column(value) for name, value in X.items()
@@ -167,6 +169,16 @@ def read_columns(X: Any) -> dict[str, Array]:
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DriftError(f"the columns have different lengths: {lengths}")
+    return columns
+
+
+def _transposed(X: Array) -> Array:
+    """The columns of an array; those of a large one side by side in memory, taken apart while its rows are in cache."""
+    if X.size < LARGE:
+        return X.T
+    columns = np.empty(X.shape[::-1], X.dtype)
+    for start in range(0, len(X), CHUNK):
+        columns[:, start : start + CHUNK] = X[start : start + CHUNK].T
     return columns
 
 

@@ -82,7 +82,7 @@ class Detector:
         self.seed = seed
         self._alarms: list[Alarm] = []
         self._lock = threading.RLock()
-        self._at = {feature.name: j for j, feature in enumerate(profile.features)}
+
         self._strata = {name: s for s, name in enumerate(profile.strata)}
         self.strangers = 0  # rows of a stratum that the reference does not have
         self._levels = self._shared_alpha()
@@ -220,21 +220,20 @@ class Detector:
         return list(zip(names, self._streams, strict=True))
 
     def encode(self, columns: Mapping[str, Array]) -> tuple[Array, Array | None]:
-        """Rows as cells, uint8 (n, d), and the number of each row's stratum, -1 for one that is unknown."""
-        n, strata = self.strata(columns)
-        cells = np.full((n, len(self._at)), ABSENT, np.uint8)
+        """Rows as cells, uint8 (n, d), and the number of each row's stratum."""
+        n, strata = self.members(columns)
+        cells = np.full((n, len(self.profile.features)), ABSENT, np.uint8)
         for j, feature in enumerate(self.profile.features):
             if feature.name in columns:
                 cells[:, j] = feature.cells(columns[feature.name])
         return cells, strata
 
-    def strata(self, columns: Mapping[str, Array]) -> tuple[int, Array | None]:
-        """How many rows there are, and the number of each row's stratum, -1 for one that is unknown."""
+    def members(self, columns: Mapping[str, Array]) -> tuple[int, Array | None]:
+        """How many rows there are, and the number of each one's stratum: None without strata, -1 for an unknown one."""
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
             raise DriftError(f"rows and scores have different lengths: {lengths}")
-        n = next(iter(lengths.values()), 0)
-        name = self.profile.stratum
+        n, name = next(iter(lengths.values()), 0), self.profile.stratum
         if name is None:
             return n, None
         if name not in columns:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SHOWN = 3  # examples of what a check found
 OUTSIDE = 0.05  # of the recent rows, beyond which label-free estimates are not to be relied on
 SUSPECT = 0.05  # the p-value below which it is said when a change may have begun
+MOST_COMPARED = 100_000  # rows that are looked through for duplicates
 UNLIKELY = 1e-6  # that a column is constant by chance
 ALONE = 20  # rows from which a batch of one value is worth a word
 
@@ -110,7 +111,7 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
 def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[str, Array]) -> DriftReport:
     """Exact tests of one batch, adjusted by Holm over features and strata, and plain checks."""
     profile = detector.profile
-    n, strata = detector.strata(columns)
+    n, strata = detector.members(columns)
     if not n:
         raise DriftError("there are no rows to test")
     if profile.epsilon is not None:
@@ -150,12 +151,13 @@ def _batch_promise(alpha: float) -> str:
 
 
 def _counted(profile: Profile, columns: Mapping[str, Array], strata: Array | None, s: int) -> Array:
-    """Counts (d, 67) of the rows of a stratum, as far apart as the reference's."""
+    """Counts (d, 67) of the rows of a stratum, as far apart as the reference's; none where a feature is absent."""
     counts = np.zeros((len(profile.features), CELLS), np.int64)
     for j, feature in enumerate(profile.features):
         if feature.name in columns:
             values = columns[feature.name]
-            counts[j] = feature.count((values if strata is None else values[strata == s])[:: feature.stride])
+            mine = values if strata is None else values[strata == s]
+            counts[j] = feature.count(mine[:: feature.stride])
     return counts
 
 
@@ -300,17 +302,17 @@ def _rates(feature: Feature, counts: Array, reference: Array) -> list[Check]:
 
 
 def _duplicated(detector: Detector, columns: Mapping[str, Array]) -> list[Check]:
+    """Rows that equal an earlier one, among as many as the reference has: in more rows there are more of them."""
     profile = detector.profile
     inputs = [feature for feature in profile.features if not feature.output]
-    if profile.epsilon is not None or not inputs or any(feature.name not in columns for feature in inputs):
+    if profile.epsilon is not None or any(feature.name not in columns for feature in inputs):
         return []
-    # Of more rows a larger share are duplicates, so never more are looked at than the reference has.
-    n = min(len(columns[inputs[0].name]), profile.rows)
-    twice = duplicates(inputs, {feature.name: columns[feature.name][:n] for feature in inputs})
-    if twice / n <= profile.duplicates / profile.rows:
+    first = {feature.name: columns[feature.name][: min(profile.rows, MOST_COMPARED)] for feature in inputs}
+    n, share = max(map(len, first.values()), default=0), profile.duplicates / profile.rows
+    twice = duplicates(inputs, first)
+    if twice <= share * n:
         return []
     p = batch.rate_test(twice, n, profile.duplicates, profile.rows)
-    share = profile.duplicates / profile.rows
     return [Check("duplicate rows", "all columns", f"{twice / n:.2%} of {n:,} rows", f"{share:.2%}", p)]
 
 
