@@ -104,9 +104,9 @@ def tune(source: Null | Concept, args) -> dict[str, Tuned]:
     for one in ONLINE:
         if not takes(one, quiet_columns(source, next(seeds("tuning")))):
             continue
-        if one.slow:
-            if source is NORMAL:  # its alpha is that of one test, and there is one for each row
-                found[one.name] = Tuned(RATE / QUIET, None)
+        if one.slow and source is NORMAL:  # its alpha is that of one test, and there is one for each row
+            found[one.name] = Tuned(RATE / QUIET, None)
+        if not one.ladder:
             continue
         rates: dict[float, float] = {}
         runs = scaled(NULL_RUNS // 2 if one.binary else NULL_RUNS, args)
