@@ -17,7 +17,7 @@ from functools import partial
 
 import numpy as np
 from drift_data import EMBEDDING, NULLS, Null, draw
-from drift_delays import defaults, delays, labels
+from drift_delays import delays, labels
 from drift_ours import ALPHA, collect, watch
 from drift_rivals import BATCH, ONLINE, Online, ask, fired, late, numbers, side_by_side, takes, version
 from drift_speed import calls, counters, memory, sizes, tests
@@ -26,7 +26,7 @@ from measure import command, judge, log, table
 BEGIN, END = "<!-- begin: written by benchmarks/drift.py -->", "<!-- end of drift -->"
 LIBRARIES = ("numpy", "scipy", "onnxruntime", "scikit-learn", "pandas", "river", "whylogs")
 REFERENCES = (500, 2_000, 10_000, 100_000)
-HORIZON, LONG = 10_000, 100_000
+HORIZON, LONG, SLOW_HORIZON = 10_000, 100_000, 2_000
 EMBEDDING_REFERENCE = 500  # a method takes seconds for a batch
 
 
@@ -79,14 +79,14 @@ def of_ours(horizon: int, runs: int) -> str:
 def rivals(args) -> str:
     """False alarms of other libraries at their defaults, 10,000 rows"""
     parts = [of_river(args)]
-    for library, method, unit in (("evidently", "preset", 5), ("nannyml", "univariate", 25)):
+    for library, method, unit in (("evidently", "preset", 25), ("nannyml", "univariate", 25)):
         found = version(library)
         if found is None:
             parts.append(f"{library}: not run, it does not install or import on this machine")
             continue
         parts.append(f"{library} {found}, batches of {BATCH} rows:")
         parts.append(of_batches(library, method, unit, args))
-        parts.append(of_embeddings(args) if library == "evidently" else of_labels(args))
+        parts += [of_small_batches(args), of_embeddings(args)] if library == "evidently" else [of_labels(args)]
     return "\n\n".join(parts)
 
 
@@ -94,12 +94,15 @@ def of_river(args) -> str:
     nulls = [null for null in NULLS if not null.wide]
     cells = [(null, one) for null in nulls for one in ONLINE if takes(one, example(null))]
     seconds = args.minutes * 60 / len(cells)
-    found = {
-        (null.name, one.name): rate_of(collect(partial(river_run, null, one), null.name, at_least(args), seconds, 2000))
-        for null, one in cells
-    }
+    found = {}
+    for null, one in cells:
+        runs = collect(partial(river_run, null, one), null.name, at_least(args), seconds, 2000)
+        found[null.name, one.name] = rate_of(runs, slow=one.slow)
+        log(f"  {null.name}, {one.name}: {found[null.name, one.name]}")
     lines = [[null.name, *(found.get((null.name, one.name), "") for one in ONLINE)] for null in nulls]
-    return table(" | ".join(["", *(one.name for one in ONLINE)]), lines)
+    return table(
+        " | ".join(["", *(f"{one.name}, {SLOW_HORIZON:,} rows" if one.slow else one.name for one in ONLINE)]), lines
+    )
 
 
 def example(null: Null) -> list[np.ndarray]:
@@ -107,18 +110,19 @@ def example(null: Null) -> list[np.ndarray]:
 
 
 def river_run(null: Null, one: Online, seed: np.random.SeedSequence) -> list[int]:
-    live = draw(null, 1, HORIZON, seed).live
-    return fired(partial(one.make, one.default), numbers({"x": live["x"]}))
+    live = draw(null, 1, SLOW_HORIZON if one.slow else HORIZON, seed).live
+    return fired(partial(one.make, one.default), numbers({"x": live["x"]}), until=0 if one.slow else None)
 
 
 def at_least(args) -> int:
-    return max(10, min(50, round(10 * args.minutes)))
+    return max(10, min(50, round(20 * args.minutes)))
 
 
-def rate_of(runs: Sequence[Sequence[int]]) -> str:
-    """Share of runs with an alarm, its interval, and alarms in 100,000 rows."""
+def rate_of(runs: Sequence[Sequence[int]], *, slow: bool = False) -> str:
+    """Share of runs with an alarm, its interval, and alarms in 100,000 rows; a slow one is stopped at its first."""
     rate, low, high = share(sum(map(bool, runs)), len(runs))
-    often = np.mean([len(run) for run in runs]) / HORIZON * 100_000
+    rows = sum(run[-1] if run else SLOW_HORIZON for run in runs) if slow else HORIZON * len(runs)
+    often = sum(map(len, runs)) / rows * 100_000
     return f"{rate:.1%} ({low:.1%} to {high:.1%}), {often:.3g}"
 
 
@@ -136,34 +140,56 @@ def of_batches(library: str, method: str, unit: int, args) -> str:
         for name in parts[0]:
             columns.setdefault(name, []).append(rate_of([late(run) for part in parts for run in part[name]]))
     header = " | ".join(["", *(f"{n_ref:,} reference rows" for n_ref in sizes)])
+    log(f"  {columns}")
     return table(header, [[name, *cells] for name, cells in columns.items()])
 
 
 def batch_run(library: str, method: str, n_ref: int, runs: int, seed: np.random.SeedSequence) -> dict:
-    return ask(library, method, [frames(n_ref, one) for one in seed.spawn(runs)])
+    return ask(library, method, [frames(n_ref, HORIZON, one) for one in seed.spawn(runs)])
 
 
-def frames(n_ref: int, seed: np.random.SeedSequence) -> tuple[dict, dict]:
+def frames(n_ref: int, horizon: int, seed: np.random.SeedSequence) -> tuple[dict, dict]:
     scalar = [null for null in NULLS if not null.wide]
     drawn = {
-        null.name: draw(null, n_ref, HORIZON, one) for null, one in zip(scalar, seed.spawn(len(scalar)), strict=True)
+        null.name: draw(null, n_ref, horizon, one) for null, one in zip(scalar, seed.spawn(len(scalar)), strict=True)
     }
     return side_by_side(drawn)
+
+
+def of_small_batches(args) -> str:
+    """Evidently's preset on single batches of 100 rows."""
+    parts = collect(partial(small_batches, at_least(args)), "small", 2)
+    verdicts = {name: [run[0] >= 1 for part in parts for run in part[name]] for name in parts[0]}
+    columns = np.array([found for name, found in verdicts.items() if name != "dataset"]).mean(axis=0)
+    lines = [
+        [name, f"{sum(found):,} of {len(found):,}", f"{rate:.0%} ({low:.1%} to {high:.1%})"]
+        for name, found in verdicts.items()
+        for rate, low, high in [share(sum(found), len(found))]
+    ]
+    spread = f"{columns.min():.0%} to {columns.max():.0%}"
+    lines.append(["share of the columns, mean and range", "", f"{columns.mean():.0%} ({spread})"])
+    return table("| batches | said to drift, batches of 100, 5,000 reference rows", lines)
+
+
+def small_batches(runs: int, seed: np.random.SeedSequence) -> dict:
+    return ask("evidently", "preset", [frames(5_000, 100, one) for one in seed.spawn(runs)])
 
 
 def of_embeddings(args) -> str:
     """Evidently's methods for embeddings take seconds, so a run is one batch."""
     lines = []
     for method in ("model", "mmd", "mmd, bootstrap"):
-        parts = collect(partial(embedding_batch, method), method, at_least(args))
-        rate, low, high = share(sum(parts), len(parts))
-        lines.append([f"embeddings, {method}", f"{len(parts):,}", f"{rate:.0%} ({low:.1%} to {high:.1%})"])
+        parts = collect(partial(embedding_batches, method, at_least(args) // 5), method, 2)
+        found = [drifted for part in parts for drifted in part]
+        rate, low, high = share(sum(found), len(found))
+        lines.append([f"embeddings, {method}", f"{len(found):,}", f"{rate:.0%} ({low:.1%} to {high:.1%})"])
     return table(f"| batches | said to drift, {EMBEDDING_REFERENCE} reference rows", lines)
 
 
-def embedding_batch(method: str, seed: np.random.SeedSequence) -> bool:
-    run = draw(EMBEDDING, EMBEDDING_REFERENCE, BATCH, seed)
-    return bool(late(ask("evidently", method, [(run.reference, run.live)])["x"][0], 0.5))
+def embedding_batches(method: str, runs: int, seed: np.random.SeedSequence) -> list[bool]:
+    drawn = [draw(EMBEDDING, EMBEDDING_REFERENCE, BATCH, one) for one in seed.spawn(runs)]
+    found = ask("evidently", method, [(run.reference, run.live) for run in drawn])["x"]
+    return [bool(late(scores, 0.5)) for scores in found]
 
 
 def of_labels(args) -> str:
@@ -196,7 +222,7 @@ def scored(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
 SECTIONS = {
     section.__name__: section
     for section in (
-        false_alarms, long_false_alarms, rivals, delays, defaults, labels, counters, tests, calls, memory, sizes,
+        false_alarms, long_false_alarms, rivals, delays, labels, counters, tests, calls, memory, sizes,
     )
 }  # fmt: skip
 

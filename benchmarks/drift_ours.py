@@ -31,10 +31,10 @@ def watch(null: Null, run: Run, seed: np.random.SeedSequence, **options: Any) ->
     return alarms
 
 
-def watch_labels(reference: Labelled, live: Labelled, seed: np.random.SeedSequence) -> list[Any]:
+def watch_labels(reference: Labelled, live: Labelled, seed: np.random.SeedSequence, **options: Any) -> list[Any]:
     """The same for labels; the score of the predicted class is the only feature."""
     profile = mk.Profile.fit({"score": reference.score}, reference={"score": reference.score}, losses=reference.errors)
-    detector = mk.Detector(profile, alpha=ALPHA, seed=int(seed.generate_state(1)[0]))
+    detector = mk.Detector(profile, alpha=ALPHA, seed=int(seed.generate_state(1)[0]), **options)
     alarms = []
     for start in range(0, len(live.y), BLOCK):
         rows = slice(start, start + BLOCK)

@@ -23,7 +23,7 @@ BATCH = 500
 
 
 class Online(NamedTuple):
-    """A detector of river: how it is made, its default, and values from loose to strict to tune it with."""
+    """A detector of river: how it is made, its default, and values from loose to strict to tune it with, if it is."""
 
     name: str
     make: Callable[[float], Any]
@@ -41,15 +41,14 @@ def named(detector: Callable[..., Any], option: str, **options: int) -> Callable
     return partial(built, detector, option, **options)  # a lambda could not go to another process
 
 
-CONFIDENCES = tuple(10.0**-k for k in range(1, 16))
 ONLINE = (
-    Online("ADWIN", named(drift.ADWIN, "delta"), 0.002, (0.8, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.0005)),
-    Online("PageHinkley", named(drift.PageHinkley, "threshold"), 50, tuple(50 * 1.5**k for k in range(-4, 14))),
-    Online("KSWIN", named(drift.KSWIN, "alpha", seed=0), 0.005, (1e-3, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 1e-7), slow=True),
+    Online("ADWIN", named(drift.ADWIN, "delta"), 0.002, tuple(0.9 * 0.8**k for k in range(32))),
+    Online("PageHinkley", named(drift.PageHinkley, "threshold"), 50, tuple(50 * 1.2**k for k in range(-15, 32))),
+    Online("KSWIN", named(drift.KSWIN, "alpha", seed=0), 0.005, (), slow=True),
     Online("DDM", named(binary.DDM, "drift_threshold"), 3, (2.5, 3, 3.5, 4, 4.5, 5, 6, 8, 10), binary=True),
     Online("EDDM", named(binary.EDDM, "beta"), 0.9, (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3), binary=True),
-    Online("HDDM_A", named(binary.HDDMA, "drift_confidence"), 0.001, CONFIDENCES, binary=True),
-    Online("HDDM_W", named(binary.HDDMW, "drift_confidence"), 0.001, CONFIDENCES, binary=True),
+    Online("HDDM_A", named(binary.HDDMA, "drift_confidence"), 0.001, (), binary=True),
+    Online("HDDM_W", named(binary.HDDMW, "drift_confidence"), 0.001, (), binary=True),
 )
 
 

@@ -4,6 +4,7 @@ import argparse
 import gc
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -110,19 +111,32 @@ def command(about: str, sections: dict, libraries: tuple, begin: str, end: str, 
     `numbers` are further options with their defaults; if there are any, each section is given the parsed options.
     """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
-    parser.add_argument("--only", choices=sections, help="measure one section")
-    parser.add_argument("--write", action="store_true", help="put the tables of all sections into docs/benchmarks.md")
+    parser.add_argument("--only", choices=sections, nargs="+", default=list(sections), help="measure these sections")
+    parser.add_argument("--write", action="store_true", help="put their tables into docs/benchmarks.md")
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default} unless told")
     args = parser.parse_args()
-    if args.write and args.only:
-        parser.error("--write takes the tables of one whole run, so not with --only")
     warnings.simplefilter("ignore")
     given = [args] if numbers else []
-    text = report([sections[args.only]] if args.only else sections.values(), libraries, *given)
+    text = report([sections[name] for name in args.only], libraries, *given)
     print(text)
     if args.write:
-        write(text, begin, end)
+        titles = [f"### {section.__doc__}" for section in sections.values()]
+        _, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+        write(updated(rest.partition(end)[0], text, titles), begin, end)
+
+
+def updated(old: str, new: str, titles: Iterable[str]) -> str:
+    """The new report, with the old one's sections where it has none of that title."""
+    _, kept = apart(old)
+    head, found = apart(new)
+    return "\n\n".join([head, *(text for title in titles if (text := (kept | found).get(title)))])
+
+
+def apart(text: str) -> tuple[str, dict[str, str]]:
+    """What a report has before its sections, and the sections by their first line."""
+    head, *sections = re.split(r"^(?=### )", text, flags=re.MULTILINE)
+    return head.strip(), {section.partition("\n")[0]: section.strip() for section in sections}
 
 
 def write(text: str, begin: str, end: str) -> None:
