@@ -37,12 +37,11 @@ def stake(step: int) -> float:
 class Evidence:
     """The money of `monitors` monitors that make the same `len(weights)` bets.
 
-    `weights` sum to one. `value` is the money of each monitor now, `peak` the most that it ever was, which is what
-    an alarm goes by. `begun` is for each monitor the step at which the bet that is worth most last began: an estimate
-    of when the change came.
+    `weights` sum to one. `value` is the money of each monitor now, `most` the largest of these, and `peak` the most
+    that each ever had, which is what an alarm goes by. `began()` estimates when the change came.
     """
 
-    __slots__ = ("_began", "_money", "_run", "guarantee", "peak", "spent", "steps", "value", "weights")
+    __slots__ = ("_began", "_money", "_run", "guarantee", "most", "peak", "spent", "steps", "value", "weights")
 
     def __init__(self, monitors: int, weights: Array, guarantee: Guarantee = "ever") -> None:
         self.guarantee = guarantee
@@ -50,6 +49,7 @@ class Evidence:
         self.steps = 0
         self.spent = 0.0
         start = 1.0 if guarantee == "ever" else 0.0
+        self.most = start
         self.value = np.full(monitors, start)
         self.peak = np.full(monitors, start)
         self._money = np.zeros((monitors, len(weights)))
@@ -78,11 +78,14 @@ class Evidence:
         run += logs
         money *= factors
         self.value = money @ self.weights
-        if self.value.max(initial=0) > NEAR:
+        self.most = float(self.value.max(initial=0))
+        if self.most > NEAR:
             np.minimum(money, CAP, out=money)
             self.value = money @ self.weights
         if self.guarantee == "ever":
-            self.value += max(1 - self.spent, UNSPENT)
+            rest = max(1 - self.spent, UNSPENT)
+            self.value += rest
+            self.most += rest
         np.maximum(self.peak, self.value, out=self.peak)
         self.steps += 1
 

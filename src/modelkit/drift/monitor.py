@@ -69,6 +69,7 @@ class Monitor(Model):
         "_listens",
         "_lock",
         "_most",
+        "_only",
         "_options",
         "_saved",
         "_since",
@@ -111,6 +112,7 @@ class Monitor(Model):
         self._tensors = [spec.name for spec in model.signature.inputs]
         self._wanted = profile.wanted()
         self._listens = profile.calibration is not None or any(feature.output for feature in profile.features)
+        self._only = self._tensors[0] if len(self._tensors) == 1 and not self._listens else None
         self._buffer: list[tuple[Any, ...]] = []
         self._filled = 0
         self._waiting: deque[Callable[[], object]] = deque()
@@ -155,16 +157,22 @@ class Monitor(Model):
     def _watch(self, feeds: Feeds, answers: Outputs) -> None:
         """Copy what was served, for the caller may change its arrays, and do a turn of what waits."""
         try:
-            if self._listens:
-                names, arrays = tuple(answers), (*feeds.values(), *answers.values())
+            names: tuple[str, ...] = tuple(answers) if self._listens else ()
+            arrays: tuple[Array, ...]
+            if self._only is not None:
+                arrays = (feeds[self._only],)
+            elif self._listens:
+                arrays = (*feeds.values(), *answers.values())
             else:
-                names, arrays = (), (*feeds.values(),)
+                arrays = (*feeds.values(),)
             rows = seen = len(arrays[0])
-            if rows <= SAMPLE:
-                kept = (names, *map(copy, arrays))
-            else:
+            if rows > SAMPLE:
                 chosen = np.linspace(0, rows - 1, SAMPLE).astype(np.int64)
                 kept, seen = (names, *[array[chosen] for array in arrays]), SAMPLE
+            elif self._only is not None:  # the common case, without the price of the general one
+                kept = (names, arrays[0].copy())
+            else:
+                kept = (names, *map(copy, arrays))
             with self._lock:
                 if not rows:
                     return

@@ -77,6 +77,7 @@ class Stream:
         self._levels = levels
         scale = 1 if guarantee == "ever" else horizon
         self._limits = {kind: scale / np.maximum(level, 1e-300) for kind, level in levels.items()}
+        self._least = {kind: float(limits.min()) for kind, limits in self._limits.items()}
         self._quiet = {kind: level > 0 for kind, level in levels.items()}  # what may still raise an alarm
         self.evidence: dict[str, Evidence] = {}
         if "changed" in levels:
@@ -147,6 +148,8 @@ class Stream:
 
     def _crossed(self, kind: str, rows: int) -> list[Crossing]:
         evidence = self.evidence[kind]
+        if evidence.most < self._least[kind]:
+            return []
         above = (evidence.value >= self._limits[kind]) & self._quiet[kind]
         if not above.any():
             return []
