@@ -88,9 +88,10 @@ def advance(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
 
 def tally(cells: Array) -> Array:
     """How many values of each feature are in each cell: uint8 (n, d) to int64 (d, 67)."""
-    d, width = cells.shape[1], ABSENT + 1
-    counts = np.bincount((cells + np.arange(0, d * width, width)).ravel(), minlength=d * width)
-    return counts.reshape(d, width)[:, :CELLS]
+    lanes = cells.shape[1]
+    absent = cells == ABSENT
+    values = np.where(absent, CELLS, cells) if absent.any() else cells
+    return _tally(values + np.arange(0, lanes * WIDE, WIDE), lanes, WIDE)
 
 
 def _tally(at: Array, lanes: int, width: int) -> Array:
