@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import modelkit as mk
 from modelkit import html
 from modelkit.drift.report import DriftReport
-from modelkit.errors import DriftError, IntegrityError, ModelkitError, SignatureError
+from modelkit.errors import IntegrityError, ModelkitError, SignatureError
 from modelkit.manifest import Manifest
 from modelkit.signature import Signature
 
@@ -168,7 +168,9 @@ def drift_csv(file: str, current: str, *, reference: str | None, alpha: float) -
         if reference is not None:
             profile = mk.Profile.fit(known_columns(read_csv(reference, model.signature), model.signature))
             return mk.Detector(profile, alpha=alpha).test(rows)
-        profile = packaged_profile(model)
+        from modelkit.drift.monitor import packaged
+
+        profile = packaged(model)
         watched = any(feature.output for feature in profile.features)
         return mk.Detector(profile, alpha=alpha).test(rows, scores=model.run(rows) if watched else None)
 
@@ -177,14 +179,6 @@ def known_columns(records: list[dict[str, Any]], signature: Signature) -> list[d
     """Records without the columns that the model does not take, such as keys of rows, which differ in any two files."""
     known = {column.name for spec in signature.inputs for column in spec.columns}
     return [{name: record[name] for name in record if name in known} for record in records] if known else records
-
-
-def packaged_profile(model: mk.Model) -> mk.Profile:
-    """The profile in a package. Raises DriftError where there is none."""
-    data = model.attachments.get("profile")
-    if data is None:
-        raise DriftError("the package has no profile; pass --reference, or store one with mk.save(..., profile=...)")
-    return mk.Profile.from_bytes(data)
 
 
 def show_drift(report: DriftReport, *, page: str | None, as_json: bool) -> tuple[list[str], bool]:

@@ -99,7 +99,7 @@ class Monitor(Model):
         if not budget >= 0:
             raise DriftError(f"budget is in rows a second, 0 or more; got {budget!r}")
         if profile is None:
-            profile = _packaged(model)
+            profile = packaged(model)
         profile.check(model.signature)
         self._inner = model
         self.signature = model.signature
@@ -258,12 +258,13 @@ def _again(model: Model, profile: Profile, options: dict[str, Any]) -> Monitor:
     return Monitor(model, profile, **options)
 
 
-def _packaged(model: Model) -> Profile:
+def packaged(model: Model) -> Profile:
+    """The profile in a model's package. Raises DriftError where there is none."""
     data = model.attachments.get(NAME)
     if data is None:
         raise DriftError(
             "the model's package has no profile: store one with mk.save(..., profile=mk.Profile.fit(X_train, "
-            "reference=X_holdout)), or pass Monitor(model, profile)"
+            "reference=X_holdout)), or pass Monitor(model, profile); on the command line, pass --reference"
         )
     return Profile.from_bytes(data)
 
