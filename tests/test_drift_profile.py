@@ -56,6 +56,7 @@ def test_every_number_has_one_cell_and_counts_are_those_of_cells(train, served):
     cells = feature.cells(values)
     assert cells.max() < CELLS
     many = np.resize(values, 2048)  # beyond which they are sorted
+    assert np.array_equal(feature.cells(many), np.resize(cells, 2048))  # however many are looked up at once
     assert np.array_equal(feature.count(many), np.bincount(feature.cells(many), minlength=CELLS))
     assert np.array_equal(feature.count(values), np.bincount(cells, minlength=CELLS))
     for item, cell in zip(values.tolist(), cells.tolist(), strict=True):
@@ -63,6 +64,21 @@ def test_every_number_has_one_cell_and_counts_are_those_of_cells(train, served):
         assert (cell == GONE) == gone
         if not gone and isinstance(item, float):
             assert feature.cells(np.array([item]))[0] == cell
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("draw", ["normal", "lognormal", "standard_cauchy", "exponential"])
+@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1, 1e6), (1e30, 0), (1e-40, 0), (1e38, -1e38)])
+def test_a_number_at_an_edge_has_the_cell_of_a_search_among_all_edges(draw, seed, scale, offset):
+    with np.errstate(over="ignore"):
+        values = (getattr(rng(seed), draw)(size=3000) * scale + offset).astype(np.float32)
+        feature = fit_feature("x", "number", values)
+        edges = np.array(feature.edges, np.float32)
+        beside = [np.nextafter(edges, np.float32(to)) for to in (np.inf, -np.inf)]
+        extremes = np.array([np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 0, -0.0, 1e-45], np.float32)
+        values = np.concatenate([values, edges, *beside, extremes])
+    one_by_one = np.concatenate([feature.cells(values[i : i + 1]) for i in range(len(values))])
+    assert np.array_equal(feature.cells(values), one_by_one)
 
 
 @settings(max_examples=60)

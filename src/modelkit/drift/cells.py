@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, final, get_args
 
@@ -34,6 +35,8 @@ ATOM = 1 / 32  # a value that this share of the rows has gets a cell of its own
 MOST_KNOWN = 96  # categories beyond the first 64 that are told from new ones, by four bytes each
 LARGE = 1 << 20  # values of an array that does not fit the cache
 CHUNK = 1 << 11  # rows
+SLOTS = 1 << 11  # of equal width, which say between which edges a number lies
+MANY = 192  # values from which looking them up in slots is faster than searching among the edges
 LONGEST = 32  # of a category's name; a longer one is known by its hash
 
 
@@ -87,10 +90,49 @@ class Feature:
         """The cell of each value, integers (n,). Raises DriftError for values of another kind."""
         if self.kind == "category":
             return self._categories(values)
-        # One search does for every case: NaN sorts behind +inf, which is an edge like -inf and the largest float.
         if self.kind != "number" or values.dtype is not F4 or type(values) is not np.ndarray:
             values = as_numbers(values, self.kind, self.name)
-        return self._grid.searchsorted(values)
+        if len(values) < MANY or self._slots is None:
+            return self._search(values)
+        firsts, edges = self._slots
+        slots = self._slot(values)
+        cells = firsts[slots]
+        cells += values > edges[slots]
+        finite = np.isfinite(values)
+        if not finite.all():
+            cells[~finite] = self._search(values[~finite])
+        return cells
+
+    def _search(self, numbers: Array) -> Array:
+        # One search does for every case: NaN sorts behind +inf, which is an edge like -inf and the largest float.
+        return self._grid.searchsorted(numbers)
+
+    def _slot(self, numbers: Array) -> Array:
+        """The slot of each number; a larger number never has an earlier one, for rounding keeps the order."""
+        low, high = self._grid[1], self._grid[len(self.edges)]
+        offset: Array = np.fmin(np.fmax(numbers, low), high)
+        offset -= low
+        offset *= SLOTS / (high - low)
+        return offset.astype(np.intp)
+
+    @cached_property
+    def _slots(self) -> tuple[Array, Array] | None:
+        """For each slot, the cell of its least number, and the one edge that may part its numbers.
+
+        None where two edges share a slot, or the width of one is not a number that float32 has.
+        """
+        count, grid = len(self.edges), self._grid
+        if count < 2 or grid.dtype != F4:
+            return None
+        with np.errstate(over="ignore", divide="ignore"):
+            width = grid[count] - grid[1]
+            if not (np.isfinite(width) and np.isfinite(SLOTS / width)):
+                return None
+        slots = self._slot(grid[1 : count + 1])
+        if (np.diff(slots) == 0).any():
+            return None
+        firsts = 1 + slots.searchsorted(np.arange(SLOTS + 2))
+        return firsts.astype(np.uint8), grid[firsts]
 
     def count(self, values: Array) -> Array:
         """How many values fall into each cell, int64 (67,); of many values faster than counting `cells`."""
