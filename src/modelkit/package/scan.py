@@ -1,171 +1,337 @@
-"""Walk a serialised ONNX model and refuse what a package may not contain, before any runtime parses it.
-
-A protobuf message is a sequence of (field, wire type, value); this reads just the fields it must (encoding:
-protobuf.dev/programming-guides/encoding; field numbers: onnx.proto). The `onnx` library would take 100 ms to import.
-"""
+"""Walk a serialised ONNX model and refuse what a package may not contain, before any runtime parses it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from itertools import product
+from math import isnan, nan, prod
+from struct import calcsize, unpack_from
+from typing import Any
 
 from modelkit.errors import GraphError
+from modelkit.package.wire import integers, read, signed, table
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
-MAX_DEPTH = 32
-# The branch modes of a forest are its one long list that protobuf cannot pack: 270,000 strings in 200 deep trees.
-# Walked one by one they take 130 ms; as a run of well-formed fields of number 9, which nothing here asks for, 8 ms
-# (45 without the possessive ++, which keeps no way back).
-MODES_TAG = 9 << 3 | 2
-MODES = re.compile(
-    b"(?:"
-    + b"|".join(
-        b"J" + bytes([len(mode)]) + mode
-        for mode in (b"LEAF", *(b"BRANCH_" + test for test in (b"LEQ", b"LT", b"GTE", b"GT", b"EQ", b"NEQ")))
-    )
-    + b")++"
-)
+# These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
+BLOBS = frozenset({b"EPContext", b"Snpe"})
+MAX_GRAPH = (1 << 31) - 1  # what protobuf can parse
+MAX_DEPTH = 32  # of messages: eight subgraphs within each other
+MAX_NODES = 200_000  # with every call of a function counted as the nodes of its body
+MAX_BYTES = 1 << 30  # of a tensor whose shape the graph states
 INITIALIZER_DEPTH = 2  # model > graph > tensor: runtimes resolve external data elsewhere by other rules
+EXTERNAL = 1  # as a tensor's data_location
+ITEM = 8  # bytes, the most that an element of a tensor takes, other than a complex number or a string
+EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
+NUMBER = re.compile("[0-9]{1,18}")
 
-# Fields that lead to tensors and operator domains: {message: {field: (kind, message or None)}}.
-CHILDREN = {
-    "model": {7: "graph", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "function": {7: "node", 11: "attribute"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
-    "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {13: "external"},
-}
+# onnx.proto, the release of IR version 13. What is called texts or text and is a message there holds no tensor,
+# no operator and no graph, so it is passed over.
+TABLES = {
+    name: table(fields)
+    for name, fields in {
+        "model": {1: "int", 2: "text", 3: "text", 4: "text", 5: "int", 6: "text", 7: "graph", 8: "opset*",
+                  14: "property*", 20: "training*", 25: "function*", 26: "texts"},
+        "training": {1: "graph", 2: "graph", 3: "texts", 4: "texts"},
+        "graph": {1: "node*", 2: "text", 5: "tensor*", 10: "text", 11: "texts", 12: "texts", 13: "texts", 14: "texts",
+                  15: "sparse*", 16: "texts"},
+        "function": {1: "text", 4: "texts", 5: "texts", 6: "texts", 7: "node*", 8: "text", 9: "opset*", 10: "text",
+                     11: "attribute*", 12: "texts", 13: "text", 14: "texts"},
+        "node": {1: "texts", 2: "texts", 3: "text", 4: "text", 5: "attribute*", 6: "text", 7: "text", 8: "text",
+                 9: "texts", 10: "texts"},
+        "attribute": {1: "text", 2: "float", 3: "int", 4: "text", 5: "tensor", 6: "graph", 7: "floats", 8: "ints",
+                      9: "texts", 10: "tensor*", 11: "graph*", 13: "text", 14: "text", 15: "texts", 20: "int",
+                      21: "text", 22: "sparse", 23: "sparse*"},
+        "tensor": {1: "ints", 2: "int", 3: "text", 4: "floats", 5: "ints", 6: "texts", 7: "ints", 8: "text",
+                   9: "blob", 10: "doubles", 11: "ints", 12: "text", 13: "external*", 14: "int", 16: "texts"},
+        "sparse": {1: "tensor", 2: "tensor", 3: "ints"},
+        "opset": {1: "text", 2: "int"},
+        "property": {1: "text", 2: "text"},
+        "external": {1: "text", 2: "text"},
+    }.items()
+}  # fmt: skip
+KEPT = {  # the fields that the checks below look at
+    "function": {1, 10, 13}, "node": {1, 2, 4, 7, 8}, "attribute": {1, 2, 3}, "tensor": {1, 2, 8, 14},
+  "sparse": {3}, "opset": {1}, "property": {1}, "external": {1, 2},
+}  # fmt: skip
+VALUES = {"attribute": {7, 8}, "tensor": {4, 5, 7, 9, 10}}  # and those that are looked at where they are few numbers
+FEW = 64  # numbers: more of them are no shape
+FEW_BYTES = 10 * FEW
+FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a tensor's data_type
+
+# Operators that make a tensor of a shape which another tensor states, and which of their inputs that is.
+SHAPED = {
+    b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0, b"Expand": 1,
+    b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2, b"OneHot": 1, b"Pad": 1, b"Range": 1, b"Resize": 3,
+    b"Tile": 1,
+}  # fmt: skip
+SHAPED_BY_ATTRIBUTE = {b"RandomNormal": b"shape", b"RandomUniform": b"shape", b"Pad": b"pads", b"Tile": b"repeats"}
+
+Call = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
 
 
 @dataclass
 class Scan:
-    """What a walk found: operator domains, and (location, offset, length) of each external tensor."""
+    """What a walk found.
+
+    `external` are (location, offset, length) of each tensor outside the graph, `constants` the numbers of small
+    tensors by name, `shaped` the operators the size of whose output an input states, with their inputs. `calls` are the
+    operators of the graph, and `functions` those of the functions of the model.
+    """
 
     domains: set[str] = field(default_factory=set)
     external: list[tuple[str, int, int]] = field(default_factory=list)
     metadata: set[str] = field(default_factory=set)
+    constants: dict[bytes, list[list[float]]] = field(default_factory=dict)
+    shaped: list[tuple[bytes, list[bytes]]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    functions: dict[Call, Counter[Call]] = field(default_factory=dict)
 
 
-def fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """The fields of one message: bytes for length-delimited ones, integers otherwise. Raises GraphError."""
-    at, end = 0, len(data)
-    try:
-        while at < end:
-            tag = data[at]
-            if tag == MODES_TAG and (run := MODES.match(data, at)):
-                at = run.end()
-                continue
-            at += 1
-            if tag >= 128:
-                tag, at = _varint(data, at - 1)
-            kind = tag & 7
-            if kind == 2:
-                size, at = _varint(data, at)
-                if size > end - at:
-                    raise GraphError("the graph is not a well-formed protobuf message: a field passes its end")
-                yield tag >> 3, data[at : at + size]
-                at += size
-            elif kind == 0:
-                value, at = _varint(data, at)
-                yield tag >> 3, value
-            elif kind in (1, 5):
-                at += 8 if kind == 1 else 4
-                if at > end:
-                    raise IndexError
-            else:
-                raise GraphError(f"the graph is not a well-formed protobuf message: wire type {kind}")
-    except IndexError:
-        raise GraphError("the graph is not a well-formed protobuf message: it is cut short") from None
+class _Message:
+    """A message that was read: its size, the fields that are kept, by number, and what its own messages told.
 
+    `first` is how many operators had been found before it.
+    """
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    value = data[at]
-    if value < 128:  # one byte, as nearly all are
-        return value, at + 1
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise GraphError("the graph is not a well-formed protobuf message: a varint of more than ten bytes")
+    __slots__ = ("depth", "first", "kept", "size", "told")
+
+    def __init__(self, size: int, depth: int, first: int) -> None:
+        self.size, self.depth, self.first = size, depth, first
+        self.kept: dict[int, list[Any]] = {}
+        self.told: list[Any] = []
+
+    def text(self, number: int) -> bytes:
+        """A text, empty where it is absent."""
+        found: bytes = self.kept[number][0] if number in self.kept else b""
+        return found
+
+    def integer(self, number: int) -> int:
+        """An int32 or an enum, 0 where it is absent; like every parser, without what is above 32 bits."""
+        found: int = self.kept[number][0] & 0xFFFFFFFF if number in self.kept else 0
+        return found
+
+    def integers(self, number: int) -> list[int]:
+        """A list of int64, packed or not."""
+        values: list[int] = []
+        for value in self.kept.get(number, ()):
+            values += integers(value, 0, len(value)) if isinstance(value, bytes) else [signed(value)]
+        return values
+
+    def numbers(self, number: int, code: str) -> tuple[float, ...]:
+        """A list of numbers of the size of `code` for struct, packed or not."""
+        raw = b"".join(self.kept.get(number, ()))
+        return unpack_from(f"<{len(raw) // calcsize(code)}{code}", raw)
 
 
 def scan(graph: bytes | memoryview) -> Scan:
     """Walk every graph, subgraph, function and tensor of a serialised ModelProto. Raises GraphError."""
-    found = Scan()
-    _walk(memoryview(graph), "model", found, 0)
+    if len(graph) > MAX_GRAPH:
+        raise GraphError(f"the graph has {len(graph)} bytes; at most {MAX_GRAPH} are read")
+    found, data = Scan(), bytes(graph)
+    _walk(data, (0, len(data)), "model", found, 0)
     return found
 
 
-def _walk(data: memoryview, message: str, found: Scan, depth: int) -> None:
+def _walk(data: bytes, span: tuple[int, int], kind: str, found: Scan, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise GraphError(f"the graph nests deeper than {MAX_DEPTH} levels")
-    children = CHILDREN[message]
-    external: dict[str, str] = {}
-    for number, value in fields(data):
-        child = children.get(number)
-        if child == "external":
-            key, text = _key_value(value)
-            external[key] = text
-        elif child is not None and isinstance(value, memoryview):
-            _walk(value, child, found, depth + 1)
-        elif (message == "node" and number == 7) or (message == "function" and number == 10):
-            found.domains.add(_text(value))
-        elif message == "model" and number == 8:
-            found.domains.add(next((_text(v) for n, v in fields(_bytes(value)) if n == 1), ""))
-        elif message == "model" and number == 14:
-            found.metadata.add(_key_value(value)[0])
-    if external:
-        if depth != INITIALIZER_DEPTH:
-            raise GraphError(f"a tensor inside an operator reads {external.get('location')!r}; only initializers may")
-        found.external.append(_external(external))
+    message = _Message(span[1] - span[0], depth, len(found.calls))
+    keep, values = KEPT.get(kind, ()), VALUES.get(kind, ())
+    for number, part, start, stop in read(data, *span, TABLES[kind]):
+        if part in TABLES:
+            told = _walk(data, (start, stop), part, found, depth + 1)
+            if told is not None:
+                message.told.append(told)
+        elif number in keep or (number in values and stop - start <= FEW_BYTES):
+            message.kept.setdefault(number, []).append(start if stop < 0 else data[start:stop])
+    check = CHECKS.get(kind)
+    return None if check is None else check(message, found)
 
 
-def _bytes(value: memoryview | int) -> memoryview:
-    if isinstance(value, int):
-        raise GraphError("the graph is not a well-formed ONNX model: a number where a message belongs")
-    return value
+def _see_opset(message: _Message, found: Scan) -> None:
+    found.domains.add(_decoded(message.text(1)))
 
 
-def _text(value: memoryview | int) -> str:
-    return bytes(_bytes(value)).decode("utf-8", "replace")
+def _see_property(message: _Message, found: Scan) -> None:
+    found.metadata.add(_decoded(message.text(1)))
 
 
-def _key_value(value: memoryview | int) -> tuple[str, str]:
-    entry = {number: _text(text) for number, text in fields(_bytes(value))}
-    return entry.get(1, ""), entry.get(2, "")
+def _see_external(message: _Message, _: Scan) -> tuple[str, str]:
+    return _decoded(message.text(1)), _decoded(message.text(2))
 
 
-def _external(entry: dict[str, str]) -> tuple[str, int, int]:
-    if set(entry) - {"location", "offset", "length", "checksum"} or not {"location", "offset", "length"} <= set(entry):
-        raise GraphError(f"a tensor refers to external data by the keys {sorted(entry)}")
-    if not (entry["offset"].isdecimal() and entry["length"].isdecimal()):
-        raise GraphError(f"a tensor refers to external data at {entry['offset']!r}, length {entry['length']!r}")
+def _see_sparse(message: _Message, _: Scan) -> None:
+    _bound(b"a sparse tensor", message.integers(3))
+
+
+def _see_tensor(message: _Message, found: Scan) -> list[float] | None:
+    """Check where its data is, and that it is not much less than its shape. The numbers of a small one are told."""
+    shape, where = message.integers(1), message.integer(14)
+    name = _decoded(message.text(8))
+    if len(shape) > FEW or any(size < 0 for size in shape):
+        raise GraphError(f"tensor {name!r} has the shape {shape[:FEW]}")
+    if message.told or where:
+        if where != EXTERNAL or not message.told:
+            raise GraphError(f"tensor {name!r} says that its data is at location {where}, by the keys {message.told}")
+        if message.depth != INITIALIZER_DEPTH:
+            raise GraphError(f"tensor {name!r} inside an operator reads {message.told}; only initializers may")
+        found.external.append(_external(name, message.told))
+        return None
+    if prod(shape) > 4 * message.size:  # two bits are the smallest element
+        raise GraphError(f"tensor {name!r} has the shape {shape}, and only {message.size} bytes")
+    values = _numbers(message) if prod(shape) <= FEW else []
+    if values and message.text(8):
+        found.constants.setdefault(message.text(8), []).append(values)
+    return values
+
+
+def _numbers(message: _Message) -> list[float]:
+    """The numbers of a small tensor, of the types that shapes have."""
+    code = FORMATS.get(message.integer(2))
+    if code is None:
+        return []
+    return [*message.numbers(9, code), *message.numbers(4, "f"), *message.numbers(10, "d"),
+            *message.integers(5), *message.integers(7)]  # fmt: skip
+
+
+def _see_attribute(message: _Message, _: Scan) -> tuple[bytes, list[float]]:
+    """Its name, and the numbers of a short list or a small tensor; a graph in it tells nothing."""
+    values = [*message.integers(3), *message.integers(8), *message.numbers(2, "f"), *message.numbers(7, "f")]
+    for told in message.told:
+        values += told
+    return message.text(1), values
+
+
+def _see_node(message: _Message, found: Scan) -> None:
+    domain, name = message.text(7), message.text(4)
+    found.domains.add(_decoded(domain))
+    if name in BLOBS:
+        raise GraphError(f"the graph has an operator {name.decode()}, which hands what it holds to a vendor's compiler")
+    found.calls.append((b"" if domain == b"ai.onnx" else domain, name, message.text(8)))
+    if len(found.calls) > MAX_NODES:
+        raise GraphError(f"the graph has more than {MAX_NODES} nodes")
+    if name == b"Constant":
+        for _, values in message.told:
+            found.constants.setdefault(message.text(2), []).append(values)
+    if name in SHAPED:
+        found.shaped.append((name, message.kept.get(1, [])))
+    if name in SHAPED_BY_ATTRIBUTE:
+        for attribute, values in message.told:
+            if attribute == SHAPED_BY_ATTRIBUTE[name]:
+                _bound(name, values)
+
+
+def _see_function(message: _Message, found: Scan) -> None:
+    domain = message.text(10)
+    found.domains.add(_decoded(domain))
+    call = (b"" if domain == b"ai.onnx" else domain, message.text(1), message.text(13))
+    if call in found.functions:
+        raise GraphError(f"the graph has two functions {_decoded(call[1])!r}")
+    found.functions[call] = Counter(found.calls[message.first :])
+    del found.calls[message.first :]
+
+
+CHECKS: dict[str, Callable[[_Message, Scan], Any]] = {
+    "opset": _see_opset,
+    "property": _see_property,
+    "external": _see_external,
+    "sparse": _see_sparse,
+    "tensor": _see_tensor,
+    "attribute": _see_attribute,
+    "node": _see_node,
+    "function": _see_function,
+}
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "backslashreplace")
+
+
+def _external(name: str, entries: list[tuple[str, str]]) -> tuple[str, int, int]:
+    entry = dict(entries)
+    keys = sorted(key for key, _ in entries)
+    if len(keys) > len(entry) or not {"location", "offset", "length"} <= set(keys) <= EXTERNAL_KEYS:
+        raise GraphError(f"tensor {name!r} refers to external data by the keys {keys}")
+    if not (NUMBER.fullmatch(entry["offset"]) and NUMBER.fullmatch(entry["length"])):
+        where = f"at {entry['offset']!r:.40}, length {entry['length']!r:.40}"
+        raise GraphError(f"tensor {name!r} refers to external data {where}")
     return entry["location"], int(entry["offset"]), int(entry["length"])
 
 
-def check(graph: bytes | memoryview, weights: str, weights_size: int | None) -> None:
-    """Raise GraphError unless the graph stays within its operators and the weights member `weights`.
+def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, domains: Collection[str] = ()) -> None:
+    """Raise GraphError unless the graph stays within its operators, the weights member `weights`, and its bounds.
 
     Args:
         graph: a serialised ModelProto.
         weights: the only location external tensors may name.
         weights_size: its size in bytes, None if there is none.
+        domains: of operators that the caller accepts besides those of ONNX and onnxruntime.
     """
     found = scan(graph)
     if "ort_config" in found.metadata:
         raise GraphError("the graph carries session options (metadata ort_config), which a package may not")
-    strange = sorted(found.domains - DOMAINS)
+    strange = sorted(found.domains - DOMAINS - set(domains))
     if strange:
         raise GraphError(f"the graph uses operators of {strange}; packages may use {sorted(DOMAINS)}")
-    for location, offset, length in found.external:
+    _check_external(found.external, weights, weights_size)
+    for name, inputs in found.shaped:
+        _check_shaped(name, inputs, found.constants)
+    _expanded(found)
+
+
+def _check_external(external: list[tuple[str, int, int]], weights: str, weights_size: int | None) -> None:
+    last = 0
+    for location, offset, length in sorted(external, key=lambda entry: entry[1:]):
         if location != weights or weights_size is None:
             raise GraphError(f"a tensor reads {location!r}, which is not a member of the package", location=location)
         if offset + length > weights_size:
             raise GraphError(f"a tensor reads bytes {offset} to {offset + length} of {weights_size}", location=location)
+        if offset < last:
+            raise GraphError(f"two tensors read the bytes at {offset} of {location!r}", location=location)
+        last = offset + length
+
+
+def _check_shaped(name: bytes, inputs: list[bytes], constants: dict[bytes, list[list[float]]]) -> None:
+    at = SHAPED[name]
+    if name == b"Range":
+        known = [constants.get(value) for value in inputs[:3]]
+        for start, limit, step in product(*(values or [[nan]] for values in known)):
+            _bound(name, _steps(start[0], limit[0], step[0]))
+    for values in constants.get(inputs[at], ()) if len(inputs) > at and name != b"Range" else ():
+        _bound(name, values)
+
+
+def _steps(start: float, limit: float, step: float) -> list[float]:
+    """How many numbers a Range has, where that is known."""
+    count = (limit - start) / step if step else nan
+    return [] if isnan(count) else [count]
+
+
+def _bound(name: bytes, shape: list[int] | list[float]) -> None:
+    """Raise GraphError where a tensor of this shape, or one enlarged by it along each axis, is too large."""
+    if len(shape) > FEW or prod(max(size, 1) for size in shape) * ITEM > MAX_BYTES:
+        raise GraphError(
+            f"{_decoded(name)} makes a tensor of the size {shape[:FEW]}, which is more than {MAX_BYTES >> 30} GiB"
+        )
+
+
+def _expanded(found: Scan) -> None:
+    """Raise GraphError where the calls of functions by functions come to too many nodes, or never end."""
+    sizes: dict[Call, int] = {}
+
+    def size(calls: Counter[Call], depth: int) -> int:
+        if depth > MAX_DEPTH:
+            raise GraphError(f"the functions of the graph call each other more than {MAX_DEPTH} deep")
+        total = 0
+        for call, count in calls.items():
+            if call in found.functions and call not in sizes:
+                sizes[call] = size(found.functions[call], depth + 1)
+            total += count * (1 + sizes.get(call, 0))
+        return total
+
+    for calls in (Counter(found.calls), *found.functions.values()) if found.functions else ():
+        if size(calls, 0) > MAX_NODES:
+            raise GraphError(f"the graph has more than {MAX_NODES} nodes when its functions are expanded")
