@@ -33,10 +33,11 @@ from modelkit.device import (
     split_runs,
     worker_count,
 )
-from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError
+from modelkit.errors import ClosedError, DeadlineExceeded, DeviceError, ForkedModelError, GraphError, MissingExtraError
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.runtimes.bulk import run_all
+from modelkit.runtimes.ends import check_ends
 from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
 from modelkit.signature import Feeds, Signature
 
@@ -51,11 +52,13 @@ refuse_version(ort.__version__)
 
 WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
 UNBOUNDED = 1 << 62
+FOLDED_BYTES = 1 << 28
 # A graph of one node, y = Relu(x), in opset 13: what a device must be able to run to be called usable.
 ONE_NODE = (
     b'\x08\x08:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04B\x04\n\x00\x10\r"
 )
+LOOPS = (b"Loop", b"Scan")  # the operators that may run for ever, wherever in the graph they stand
 BAD_GRAPH = ("InvalidGraph", "InvalidProtobuf", "NoSuchFile")  # onnxruntime's exceptions that no other device mends
 
 
@@ -185,6 +188,8 @@ def _session_options(threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Use the caller's weights in place instead of copying them; prepacked ones are then released.
     options.add_session_config_entry("session.use_external_initializer_file_buffers_directly", "1")
+    # What the graph computes from constants alone is not computed, and kept, at load where it is larger than this.
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(FOLDED_BYTES))
     return options
 
 
@@ -206,10 +211,12 @@ class OnnxModel(Model):
         "__weakref__",
         "_attachments",
         "_chunk",
+        "_endless",
         "_first",
         "_graph",
         "_lock",
         "_manifest",
+        "_most",
         "_origin",
         "_placement",
         "_run_graph",
@@ -232,6 +239,7 @@ class OnnxModel(Model):
         origin: partial[Model] | None = None,
     ) -> None:
         session, self._placement = _place(graph, weights, device, threads)
+        check_ends(session, signature)
         _release(graph if weights is None else weights)
         self._graph, self._weights = graph, weights
         self._adopt(session)
@@ -242,6 +250,8 @@ class OnnxModel(Model):
         self._attachments = attachments
         self._first = signature.inputs[0].name
         self._chunk = chunk if chunk and signature.batch is not None else UNBOUNDED
+        self._endless = any(loop in bytes(graph) for loop in LOOPS)
+        self._most = 0 if self._endless else self._chunk  # so that other graphs pay nothing for the question
         _watch_forks()
         _live.add(self)
 
@@ -278,13 +288,32 @@ class OnnxModel(Model):
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         rows = len(feeds[self._first])
-        if 0 < rows <= self._chunk:
+        if 0 < rows <= self._most:
             answers = self._run_graph(outputs, feeds, None)
             # For one output, which is what predict asks for, a display is a third of a microsecond cheaper.
             return {outputs[0]: answers[0]} if len(outputs) == 1 else dict(zip(outputs, answers, strict=True))
         if rows == 0 and self._signature.batch is not None:
             return self._signature.empty(outputs)
+        if self._endless and call.deadline is not None:
+            return self._run_until(call.deadline, feeds, outputs)
         return self._run_chunks(feeds, outputs, rows)
+
+    def _run_until(self, deadline: float, feeds: Feeds, outputs: tuple[str, ...]) -> Outputs:
+        """Run a graph that may never end, and stop it at the deadline. Raises DeadlineExceeded."""
+        import threading
+        import time
+
+        options = ort.RunOptions()
+        timer = threading.Timer(max(0, deadline - time.monotonic()), setattr, (options, "terminate", True))  # noqa: FBT003 - of setattr
+        timer.start()
+        try:
+            return dict(zip(outputs, self._run_graph(outputs, feeds, options), strict=True))
+        except Exception as error:
+            if options.terminate:
+                raise DeadlineExceeded("the deadline passed while the graph ran; the run was stopped") from error
+            raise
+        finally:
+            timer.cancel()
 
     def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
         """Run a bulk in chunks that fit the cache, on all threads; the answers are written side by side."""

@@ -1,0 +1,39 @@
+"""Whether a session takes and gives what a signature says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelkit.errors import GraphError
+from modelkit.signature import Signature
+from modelkit.spec import TensorSpec
+
+NAMES = {"float32": "float", "float64": "double"}  # as onnxruntime has them
+
+
+def check_ends(session: Any, signature: Signature) -> None:
+    """Raise GraphError unless names, types, ranks and fixed sizes of the graph's inputs and outputs agree."""
+    for kind, ends, specs in (
+        ("input", session.get_inputs(), signature.inputs),
+        ("output", session.get_outputs(), signature.outputs),
+    ):
+        found = {end.name: end for end in ends}
+        if found.keys() != {spec.name for spec in specs}:
+            raise GraphError(f"the graph has the {kind}s {sorted(found)}, its signature {sorted(s.name for s in specs)}")
+        for spec in specs:
+            end = found[spec.name]
+            shape = end.shape or spec.shape  # an unknown rank is shown as no dimension
+            if end.type != f"tensor({NAMES.get(spec.dtype, spec.dtype)})" or not _agree(shape, spec, kind):
+                raise GraphError(
+                    f"{kind} {spec.name!r} of the graph is a {end.type} of shape {tuple(shape)}, its signature says {spec}",
+                    spec=spec,
+                )
+
+
+def _agree(shape: Any, spec: TensorSpec, kind: str) -> bool:
+    """A size that the graph fixes must be fixed in the signature of an input; that of an output is often inferred."""
+    loose = (str, type(None)) if kind == "input" else (str, type(None), int)
+    return len(shape) == len(spec.shape) and all(
+        size == dim or (isinstance(dim, str) and isinstance(size, loose)) or not isinstance(size, int)
+        for size, dim in zip(shape, spec.shape, strict=True)
+    )
