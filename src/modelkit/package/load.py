@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import stat
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import IO, Any
@@ -15,7 +16,7 @@ from modelkit.device import DeviceName
 from modelkit.errors import ContainerError, IntegrityError
 from modelkit.manifest import Manifest
 from modelkit.model import Model
-from modelkit.package import container, scan
+from modelkit.package import container, scan, trust
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
@@ -23,13 +24,23 @@ MANIFEST = "modelkit.json"
 GRAPH = "model/model.onnx"
 WEIGHTS = "model/model.onnx.data"
 WEIGHTS_NAME = "model.onnx.data"
+NATIVE = "native/model.joblib"
 L2_BYTES = 2 << 20
+HELD_BYTES = 4 << 20
 
 
 def load(
-    source: Source, *, device: DeviceName = "auto", threads: int | str = "auto", digest: str | None = None
+    source: Source,
+    *,
+    device: DeviceName = "auto",
+    threads: int | str = "auto",
+    digest: str | None = None,
+    allow: Collection[str] = (),
 ) -> Model:
-    """Open a package and return its Model. No code from the package runs, and nothing is written to disk.
+    """Open a package and return its Model. Nothing is written to disk.
+
+    No code from a package runs, but for one whose estimator is pickled (`save(..., format="joblib")`): that opens only
+    where you pass both `digest` and `allow={"joblib"}`.
 
     Args:
         source: a path, the bytes of a package, or a binary file object (read to its end).
@@ -38,20 +49,35 @@ def load(
         threads: how many CPU threads the model may use; "auto" is every CPU this process may use, shared by the
             worker processes that the environment variable WEB_CONCURRENCY tells of.
         digest: the sha256 of the manifest, as `inspect(source).digest` shows it; anything else is refused.
+        allow: what you accept beyond the default: "joblib", and domains of ONNX operators such as "com.example".
 
     Raises:
-        PackageError: what is wrong with the file; its subclasses tell container, manifest, integrity and graph.
+        PackageError: what is wrong with the file; its subclasses tell container, manifest, integrity, graph, and
+            UntrustedError what you would have to pass. Of a joblib package also: which versions it needs.
         DeviceError: if the device or number of threads cannot be had, with the reasons and what to install.
+        TypeError, ValueError: if `allow` is a bare string, or holds something else.
         MissingExtraError: if onnxruntime is not installed.
     """
-    members = container.read(_open(source))
-    manifest = _manifest(members)
+    allowed = trust.check_allow(allow)
+    views = container.read(_open(source))
+    manifest = _manifest(views)
     if digest is not None and digest.removeprefix("sha256:") != manifest.digest:
         raise IntegrityError(
             f"the package has digest {manifest.digest}, not the {digest} that was asked for",
             expected=digest,
             got=manifest.digest,
         )
+    members = _hold(views)
+    known = {
+        "device": device,
+        "threads": threads,
+        "manifest": manifest,
+        "attachments": attachments(members, manifest),
+        "origin": _origin(source, device=device, threads=threads, digest=manifest.digest, allow=allowed),
+    }
+    if manifest.runtime == "joblib":
+        trust.check_trusted(digest, allowed)
+        return _load_joblib(members, manifest, known)
     # Hashing releases the GIL, so it runs beside the import of the runtime.
     failures: list[Exception] = []
     hashing = threading.Thread(target=_hash, args=(members, manifest, failures), name="modelkit-hash")
@@ -62,19 +88,22 @@ def load(
         hashing.join()
     if failures:
         raise failures[0]
-    weights = members.get(WEIGHTS)
-    scan.check(members[GRAPH], WEIGHTS_NAME, None if weights is None else len(weights))
-    return OnnxModel(
-        members[GRAPH],
-        manifest.signature,
-        weights=weights,
-        device=device,
-        threads=threads,
-        chunk=chunk_rows(manifest),
-        manifest=manifest,
-        attachments=attachments(members, manifest),
-        origin=_origin(source, device=device, threads=threads, digest=manifest.digest),
-    )
+    weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
+    domains = allowed - {trust.JOBLIB}
+    scan.check(members[GRAPH], WEIGHTS_NAME, None if weights is None else len(weights), domains=domains)
+    return OnnxModel(members[GRAPH], manifest.signature, weights=weights, chunk=chunk_rows(manifest), **known)
+
+
+def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
+    """Open a package whose digest the caller has pinned, and whose code the caller has allowed."""
+    failures: list[Exception] = []
+    _hash(members, manifest, failures)
+    if failures:
+        raise failures[0]
+    trust.check_requires(manifest.requires)
+    from modelkit.runtimes.joblib import JoblibModel
+
+    return JoblibModel(members[NATIVE], manifest.signature, **known)
 
 
 def _origin(source: Source, **options: Any) -> partial[Model] | None:
@@ -92,9 +121,21 @@ def inspect(source: Source) -> Manifest:
     return _manifest(container.read(_open(source)))
 
 
-def attachments(members: Mapping[str, memoryview], manifest: Manifest) -> Mapping[str, memoryview]:
-    """The attachments of a package by name, as views of the file."""
-    return MappingProxyType({a.name: members[a.path] for a in manifest.attachments})
+def _hold(views: Mapping[str, memoryview]) -> container.Members:
+    """The members as they are now, whoever writes to the file: what is hashed is what is used.
+
+    Large weights alone stay where they lie, so that processes share them.
+    """
+    return {
+        path: view if path == WEIGHTS and len(view) > HELD_BYTES else bytes(view)
+        for path, view in views.items()
+        if path != MANIFEST
+    }
+
+
+def attachments(members: container.Members, manifest: Manifest) -> Mapping[str, memoryview]:
+    """The attachments of a package by name."""
+    return MappingProxyType({a.name: memoryview(members[a.path]) for a in manifest.attachments})
 
 
 def chunk_rows(manifest: Manifest) -> int | None:
@@ -112,17 +153,27 @@ def _open(source: Source) -> memoryview:
         return memoryview(source).toreadonly().cast("B")
     if not isinstance(source, str | os.PathLike):
         return memoryview(_read_all(source))
-    with open(source, "rb") as file:  # noqa: PTH123 - pathlib takes 4 ms to import
-        if os.fstat(file.fileno()).st_size == 0:
+    # A pipe would be waited for, and a device could be set off by opening it.
+    handle = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise ContainerError(f"{os.fspath(source)!r} is not a regular file; read a pipe and pass its file object")
+        if status.st_size == 0:
             raise ContainerError(f"{os.fspath(source)!r} is empty, not a modelkit package")
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(handle)
 
 
 def _read_all(file: Any) -> bytes:
-    data = file.read()
-    if not isinstance(data, bytes):
-        raise TypeError(f"a package is read from a path, bytes or a binary file object, not {type(file).__name__}")
-    return data
+    """Everything that is left in a file object; one that gives less than all at once is asked again."""
+    parts: list[bytes] = []
+    while part := file.read():
+        if not isinstance(part, bytes):
+            raise TypeError(f"a package is read from a path, bytes or a binary file object, not {type(file).__name__}")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _manifest(members: Mapping[str, memoryview]) -> Manifest:
@@ -134,12 +185,13 @@ def _manifest(members: Mapping[str, memoryview]) -> Manifest:
         odd = sorted(set(listed) ^ set(list(members)[1:])) or listed
         raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
     strays = {a.path for a in manifest.attachments} - set(listed)
-    if strays or GRAPH not in listed:
-        raise IntegrityError(f"the package lacks {sorted(strays) or GRAPH}", members=sorted(strays))
+    needed = NATIVE if manifest.runtime == "joblib" else GRAPH
+    if strays or needed not in listed:
+        raise IntegrityError(f"the package lacks {sorted(strays) or needed}", members=sorted(strays))
     return manifest
 
 
-def _hash(members: Mapping[str, memoryview], manifest: Manifest, failures: list[Exception]) -> None:
+def _hash(members: container.Members, manifest: Manifest, failures: list[Exception]) -> None:
     for member in manifest.files:
         data = members[member.path]
         got = hashlib.sha256(data).hexdigest()

@@ -19,15 +19,14 @@ def check_ends(session: Any, signature: Signature) -> None:
     ):
         found = {end.name: end for end in ends}
         if found.keys() != {spec.name for spec in specs}:
-            raise GraphError(f"the graph has the {kind}s {sorted(found)}, its signature {sorted(s.name for s in specs)}")
+            listed = sorted(spec.name for spec in specs)
+            raise GraphError(f"the graph has the {kind}s {sorted(found)}, its signature {listed}")
         for spec in specs:
             end = found[spec.name]
             shape = end.shape or spec.shape  # an unknown rank is shown as no dimension
             if end.type != f"tensor({NAMES.get(spec.dtype, spec.dtype)})" or not _agree(shape, spec, kind):
-                raise GraphError(
-                    f"{kind} {spec.name!r} of the graph is a {end.type} of shape {tuple(shape)}, its signature says {spec}",
-                    spec=spec,
-                )
+                what = f"a {end.type} of shape {tuple(shape)}"
+                raise GraphError(f"{kind} {spec.name!r} of the graph is {what}, its signature says {spec}", spec=spec)
 
 
 def _agree(shape: Any, spec: TensorSpec, kind: str) -> bool:
