@@ -134,13 +134,13 @@ def _texts(example: Any) -> Array | None:
 
 def _unthresholded(estimator: Any) -> Any:
     """The estimator with a classifier that moves the threshold replaced by the one whose threshold it moves."""
-    last = last(estimator)
-    if type(last).__name__ not in THRESHOLDED:
+    end = last(estimator)
+    if type(end).__name__ not in THRESHOLDED:
         return estimator
     if not hasattr(estimator, "steps"):
-        return last.estimator_
+        return end.estimator_
     opened = copy.copy(estimator)
-    opened.steps = [*estimator.steps[:-1], (estimator.steps[-1][0], last.estimator_)]
+    opened.steps = [*estimator.steps[:-1], (estimator.steps[-1][0], end.estimator_)]
     return opened
 
 
@@ -337,8 +337,8 @@ def _unflattened(estimator: Any) -> Any:
         return estimator
     opened = copy.copy(estimator)
     if hasattr(estimator, "steps"):
-        name, last = estimator.steps[-1]
-        opened.steps = [*estimator.steps[:-1], (name, _unflattened(last))]
+        name, end = estimator.steps[-1]
+        opened.steps = [*estimator.steps[:-1], (name, _unflattened(end))]
     else:
         opened.flatten_transform = False
     return opened
@@ -372,8 +372,8 @@ def _with_casts(estimator: Any) -> Any:
     from skl2onnx.sklapi import CastTransformer
 
     narrowed = copy.copy(estimator)
-    *before, last = estimator.steps
-    narrowed.steps = [*before, ("modelkit_cast", CastTransformer(dtype=np.float32)), last]
+    *before, end = estimator.steps
+    narrowed.steps = [*before, ("modelkit_cast", CastTransformer(dtype=np.float32)), end]
     return narrowed
 
 
