@@ -78,10 +78,18 @@ def decode_rows(data: bytes | memoryview, signature: Signature, name: str) -> Fe
 
 def _read(data: bytes | memoryview, name: str) -> dict[str, Array]:
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {key: a.astype(object) if a.dtype.kind == "U" else a for key, a in file.items()}
+        return {key: a.astype(object) if a.dtype.kind == "U" else a for key, a in read_npz(data).items()}
     except Exception as error:
         raise PackageError(f"the attachment {name!r} cannot be read: {error}", member=name) from error
+
+
+def read_npz(data: bytes | memoryview) -> dict[str, Array]:
+    """The arrays of an npz as `numpy.savez` writes it. Raises whatever is wrong with it; ValueError for a bomb."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        members = file.zip.infolist()
+        if any(member.compress_type for member in members) or sum(m.file_size for m in members) > len(data):
+            raise ValueError("its arrays are larger than the bytes they lie in")
+        return dict(file)
 
 
 def _feeds(arrays: Mapping[str, Array], signature: Signature) -> Feeds:

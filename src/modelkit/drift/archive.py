@@ -11,6 +11,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import DriftError
+from modelkit.golden import read_npz
 
 
 def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
@@ -24,8 +25,7 @@ def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> 
 def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, Any], dict[str, Array]]:
     """What was packed. Raises DriftError for other bytes, and for those of another schema."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = dict(file)
+        arrays = read_npz(data)
         about: dict[str, Any] = json.loads(arrays.pop("about").tobytes())
         found = about.pop("schema")
     except Exception as error:

@@ -1,0 +1,94 @@
+"""Packages that no writer would write, and a process with limits in which they are opened."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import modelkit as mk
+from modelkit.package import container
+
+MANIFEST, GRAPH, WEIGHTS = "modelkit.json", "model/model.onnx", "model/model.onnx.data"
+WARDEN = Path(__file__).with_name("warden.py")
+
+
+def save_toy(path):
+    """A package of 20 KB with weights outside the graph: y = relu(x @ w)."""
+    w = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "toy", ends[:1], ends[1:], [numpy_helper.from_array(w, "w")])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    mk.save(proto, path, name="toy", version="1")
+    return path
+
+
+def members_of(data):
+    return {name: bytes(view) for name, view in container.read(memoryview(data)).items()}
+
+
+def pack(members):
+    return b"".join(bytes(piece) for piece in container.write(members, frozenset({WEIGHTS})))
+
+
+def forge(data, changes=None, edit=None, **parts):
+    """The package `data` with other members and another manifest, and with hashes that are right for them.
+
+    `changes` are members by path, None for one to leave out; `graph` and `golden` are short for two of them.
+    `edit` changes the manifest, as plain JSON, in place.
+    """
+    members = members_of(data)
+    paths = {"graph": GRAPH, "golden": "golden.npz"}
+    for path, content in ((changes or {}) | {paths[name]: part for name, part in parts.items()}).items():
+        members.pop(path) if content is None else members.__setitem__(path, content)
+    manifest = json.loads(members.pop(MANIFEST))
+    listed = [(path, content, hashlib.sha256(content).hexdigest()) for path, content in members.items()]
+    manifest["files"] = [{"path": path, "size": len(content), "sha256": got} for path, content, got in listed]
+    if edit is not None:
+        edit(manifest)
+    return pack({MANIFEST: json.dumps(manifest).encode(), **members})
+
+
+def graph_of(data):
+    return onnx.load_from_string(members_of(data)[GRAPH])
+
+
+class Warden:
+    """A child process with limits of memory and time that opens packages and tells what happened.
+
+    It is told `path` and the keywords of `mk.load`, and `then`: "verify", "predict" or "inspect". It answers with the
+    classes and message of the error, if there was one; the files it opened and processes it started, as Python's audit
+    events show them; and whether joblib was imported.
+    """
+
+    def __init__(self, folder, **environment):
+        self.folder = folder
+        self.environment = {**os.environ, "PYTHONPATH": str(Path(mk.__file__).parent.parent), **environment}
+        self.process = None
+
+    def open(self, path, **asked):
+        if self.process is None:
+            command = [sys.executable, str(WARDEN)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": self.folder}
+            self.process = subprocess.Popen(command, env=self.environment, text=True, **pipes)
+        self.process.stdin.write(json.dumps({"path": str(path), **asked}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()  # the child ends itself when its time is over
+        if not line:
+            status = self.process.wait()
+            self.close()
+            raise AssertionError(f"the process that opened {path} died with status {status}")
+        return json.loads(line)
+
+    def close(self):
+        if self.process is not None:
+            self.process.stdin.close()
+            self.process.stdout.close()
+            self.process.wait()
+            self.process = None
