@@ -63,8 +63,8 @@ class Warden:
     """A child process with limits of memory and time that opens packages and tells what happened.
 
     It is told `path` and the keywords of `mk.load`, and `then`: "verify", "predict" or "inspect". It answers with the
-    classes and message of the error, if there was one; the files it opened and processes it started, as Python's audit
-    events show them; and whether joblib was imported.
+    classes and message of the error, if there was one, and whether the package had been loaded before it; the files it
+    opened and processes it started, as Python's audit events show them; and whether joblib was imported.
     """
 
     def __init__(self, folder, **environment):

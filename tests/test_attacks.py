@@ -169,7 +169,7 @@ def test_08_paths_of_two_spellings(toy, refused, path):
     refused(pack({**members_of(toy), path: b"x"}), "ContainerError", "not a plain relative path")
 
 
-@pytest.mark.parametrize("path", ["Golden.npz", "model/MODEL.onnx", "é", "é", "\u212a"])
+@pytest.mark.parametrize("path", ["Golden.npz", "model/MODEL.onnx", "e\u0301", "\xe9", "\u212a"])
 def test_09_names_that_collide_on_some_systems(toy, refused, path):
     refused(pack({**members_of(toy), path: b"x"}), "ContainerError", "not a plain relative path")
 
@@ -215,21 +215,9 @@ def _directory(data, index, **changes):
 
 
 def test_13_two_entries_of_one_name(toy, refused):
-    pieces = list(container.write({MANIFEST: members_of(toy)[MANIFEST], "a": b"1", "b": b"2"}))
-    twice = b"".join(bytes(piece) for piece in pieces).replace(b"b", b"a")
-    assert zipfile.ZipFile(io.BytesIO(pack({MANIFEST: b"", "a": b"1"}))).namelist() == [MANIFEST, "a"]
-    refused(twice.replace(members_of(toy)[MANIFEST].replace(b"b", b"a"), members_of(toy)[MANIFEST]), "ContainerError")
-    members = {MANIFEST: members_of(toy)[MANIFEST], "x": b"1", "y": b"2"}
-    refused(pack(members).replace(b"y", b"x") if b"y" not in members[MANIFEST] else _twice(members), "ContainerError",
-            "'x' appears twice")  # fmt: skip
-
-
-def _twice(members):
-    raw = bytearray(pack(members))
-    for at in range(len(raw) - 1):
-        if raw[at : at + 2] == b"y2" or (raw[at : at + 1] == b"y" and raw[at + 1 : at + 5] == b"PK\x05\x06"):
-            raw[at] = ord("x")
-    return bytes(raw)
+    members = members_of(toy)
+    data = pack({MANIFEST: members[MANIFEST], "model/one-onnx": b"", "model/two-onnx": b""})
+    refused(data.replace(b"model/two-onnx", b"model/one-onnx"), "ContainerError", "'model/one-onnx' appears twice")
 
 
 @pytest.mark.parametrize("change", [{"crc": 1}, {"size": 1}, {"packed": 1}, {"flags": 0}, {"time": 9}])
@@ -294,7 +282,7 @@ def test_16_members_that_are_missing_unlisted_or_changed(toy, refused):
 
 @pytest.mark.parametrize(
     "text",
-    ['{"format": 1, "format": 1}', '{"format": NaN}', '{"format": -Infinity}', "[" * 100_000, '{"a":' * 100_000,
+    ['{"format": 1, "format": 1}', '{"format": NaN}', '{"format": -Infinity}', '{"a":' * 100_000,
      '{"format": 1' + "0" * 5000 + "}", " " * (1 << 21), '"\\ud800"', "{}", "null"],
 )  # fmt: skip
 def test_17_json_that_parsers_disagree_on(toy, refused, text):
@@ -319,7 +307,8 @@ def test_20_a_swap_between_the_hash_and_the_load(toy, tmp_path, monkeypatch, how
 
     def swap(*arguments, **keywords):
         if how == "replaced":
-            other.replace(path)
+            if other.exists():
+                other.replace(path)
         else:
             with path.open("r+b") as file:
                 file.truncate(0) if how == "truncated" else file.write(other.read_bytes())
@@ -454,13 +443,11 @@ def test_27_operators_of_unknown_origin(toy, refused):
     def function(proto):
         proto.functions.append(helper.make_function("evil.corp", "F", [], ["b"], [], [helper.make_opsetid("", 18)]))
 
-    def nested(proto):
-        in_branch(proto)
-        graph = proto.graph.node[-1].attribute[0].g
-        graph.ClearField("initializer")
-        graph.node[0].domain = "evil.corp"
+    def within(proto):
+        branch = helper.make_graph([helper.make_node("F", [], ["o"], domain="evil.corp")], "b", [], [])
+        proto.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch))
 
-    for change in (node, opset, function, nested):
+    for change in (node, opset, function, within):
         refused(with_graph(toy, change), "GraphError", "evil.corp", "packages may use")
 
 
@@ -483,8 +470,10 @@ def test_28_session_options_in_the_package(toy, refused, folder, canary):
     path = folder / "config.mk"
     path.write_bytes(data)
     assert "GraphError" in told.open(path)["error"]
-    path.write_bytes(with_graph(toy, lambda proto: proto.graph.metadata_props.add(key="ort_config", value=config)))
-    assert told.open(path)["error"] is None  # the runtime does not look there, and no file is written
+    # onnxruntime alone would then read the weights from the working directory, and would not say so.
+    (folder / "model.onnx.data").write_bytes(bytes(16384))
+    path.write_bytes(toy)
+    assert "unset ORT_LOAD_CONFIG_FROM_MODEL" in told.open(path, then="verify")["message"]
     told.close()
 
 
@@ -556,7 +545,7 @@ def test_29_a_tensor_that_claims_more_than_it_holds(toy, refused):
 
 
 def test_29_constants_that_grow_are_not_computed_at_load(toy, warden, folder):
-    """Thirty doublings make 64 GiB of 64 bytes; the load is cheap, and the run fails within the limits of the process."""
+    """Thirty doublings make 64 GiB of 64 bytes: the load is cheap, and the run ends at the limits of the process."""
 
     def double(proto):
         proto.graph.initializer.append(numpy_helper.from_array(np.ones(16, np.float32), "d0"))
@@ -607,8 +596,8 @@ def test_30_functions_that_double(toy, refused):
         proto.opset_import.add(domain="ai.onnx.ml", version=3)
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
         for i in range(25):
-            called = [helper.make_node(f"F{i + 1}" if i < 24 else "Relu", [a], [b], domain="ai.onnx.ml" if i < 24 else "")
-                      for a, b in (("a", "m"), ("m", "b"))]  # fmt: skip
+            name, domain = (f"F{i + 1}", "ai.onnx.ml") if i < 24 else ("Relu", "")
+            called = [helper.make_node(name, [a], [b], domain=domain) for a, b in (("a", "m"), ("m", "b"))]
             proto.functions.append(helper.make_function("ai.onnx.ml", f"F{i}", ["a"], ["b"], called, opsets))
         proto.graph.node[1].CopyFrom(helper.make_node("F0", ["h"], ["y"], domain="ai.onnx.ml"))
 
@@ -682,7 +671,9 @@ def test_32_weights_that_were_swapped(toy, refused):
 # 33 to 40: names, texts and requirements
 
 
-@pytest.mark.parametrize("name", ["../../prod", "Latest", "pаypal", "a b", "", "-rf", "x" * 65, "a/b", "a\n", "$(id)"])
+@pytest.mark.parametrize(
+    "name", ["../../prod", "Latest", "p\u0430ypal", "a b", "", "-rf", "x" * 65, "a/b", "a\n", "$(id)"]
+)
 def test_33_names_that_mean_something_else(toy, refused, name):
     refused(forge(toy, edit=lambda plain: plain.update(name=name)), "ManifestError", "name")
     refused(forge(toy, edit=lambda plain: plain.update(version=name + "/")), "ManifestError", "version")

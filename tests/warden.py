@@ -19,6 +19,7 @@ HOME = (sys.prefix, sys.base_prefix, str(Path(mk.__file__).parent), "/proc/self/
 KINDS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class", "socket.connect",
          "os.mkdir", "os.remove", "os.rename", "os.chmod", "os.symlink", "os.link", "os.truncate")  # fmt: skip
 events = []
+told = {}
 
 
 def listen(event, arguments):
@@ -35,6 +36,7 @@ def serve(path, then=None, digest=None, allow=(), deadline=None):
     if then == "inspect":
         return {"answer": mk.inspect(path).digest}
     with mk.load(path, digest=digest, allow=set(allow), threads=1) as model:
+        told["loaded"] = True
         if then == "verify":
             return {"answer": model.verify()}
         if then == "predict":
@@ -46,24 +48,24 @@ def serve(path, then=None, digest=None, allow=(), deadline=None):
 
 def answer(asked):
     events.clear()
-    told = {"error": None}
+    told.clear()
+    told.update(error=None, loaded=False)
     try:
-        told |= serve(**asked)
-    except Exception as error:
-        told |= {"error": [kind.__name__ for kind in type(error).__mro__], "message": str(error)}
-        told["member"] = getattr(error, "member", None)
+        told.update(serve(**asked))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+        told.update(error=[kind.__name__ for kind in type(error).__mro__], message=str(error))
     return told | {"events": list(events), "joblib": "joblib" in sys.modules}
 
 
 def main():
-    assert load and scan and onnx
+    assert {load, scan, onnx} <= set(sys.modules.values())  # imported before anything is listened to
     warnings.simplefilter("ignore")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
     sys.addaudithook(listen)
     for line in sys.stdin:
         signal.alarm(SECONDS)
-        print(json.dumps(answer(json.loads(line)), default=str), flush=True)
+        print(json.dumps(answer(json.loads(line)), default=str), flush=True)  # noqa: T201 - this is how it answers
         signal.alarm(0)
 
 

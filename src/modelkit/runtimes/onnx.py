@@ -180,6 +180,9 @@ def _preload() -> str:
 
 
 def _session_options(threads: int) -> Any:
+    if os.environ.get("ORT_LOAD_CONFIG_FROM_MODEL", "0") != "0":
+        # It would forget the weights it is given, and read a file of their name in the working directory.
+        raise DeviceError("unset ORT_LOAD_CONFIG_FROM_MODEL, which makes onnxruntime take its options from the graph")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
