@@ -18,14 +18,15 @@ MANIFEST, GRAPH, WEIGHTS = "modelkit.json", "model/model.onnx", "model/model.onn
 WARDEN = Path(__file__).with_name("warden.py")
 
 
-def save_toy(path):
-    """A package of 20 KB with weights outside the graph: y = relu(x @ w)."""
+def save_toy(path, version="1"):
+    """A package of 30 KB with weights outside the graph: y = relu(x @ w)."""
     w = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in ("x", "y")]
     graph = helper.make_graph(nodes, "toy", ends[:1], ends[1:], [numpy_helper.from_array(w, "w")])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    mk.save(proto, path, name="toy", version="1")
+    path.parent.mkdir(exist_ok=True)
+    mk.save(proto, path, name="toy", version=version)
     return path
 
 
