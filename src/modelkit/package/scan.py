@@ -150,9 +150,7 @@ def _external(entry: dict[str, str]) -> tuple[str, int, int]:
     return entry["location"], int(entry["offset"]), int(entry["length"])
 
 
-def check(
-    graph: bytes | memoryview, weights: str, weights_size: int | None, *, domains: Collection[str] = ()
-) -> None:
+def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, domains: Collection[str] = ()) -> None:
     """Raise GraphError unless the graph stays within its operators and the weights member `weights`.
 
     Args:
