@@ -6,15 +6,14 @@ import warnings
 from functools import partial
 from typing import Any
 
-import numpy as np
 import onnx
 
 from modelkit.cast import Array, is_a
 from modelkit.convert.graph import DECISION, Source, take
 from modelkit.convert.outputs import read_roles, truth
-from modelkit.convert.sklearn import closed_categories, is_estimator, last, library, read_example
+from modelkit.convert.sklearn import closed_categories, is_estimator, last_step, library_of, read_example
 from modelkit.errors import ConversionError
-from modelkit.runtimes.joblib import Estimator
+from modelkit.runtimes.joblib import OBJECT, Estimator
 from modelkit.signature import Signature
 from modelkit.spec import DTYPES, Column, TensorSpec
 
@@ -38,7 +37,7 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
         onnx.ModelProto(),
         Signature(_inputs(columns), outputs, classes=classes),
         rows=rows,
-        against=f"{library(estimator)} {type(last(estimator)).__name__}",
+        against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
         categories=closed_categories(estimator, [column.name for column in columns]) | _categories(held.like),
     )
@@ -51,18 +50,18 @@ def _form(rows: Any) -> tuple[Any, tuple[str, ...]]:
         return None, ()
     like = rows.iloc[:0].reset_index(drop=True)
     like.attrs.clear()
-    objects = [name for name, dtype in rows.dtypes.items() if dtype == object]
+    objects = [name for name, dtype in rows.dtypes.items() if dtype == OBJECT]
     return like, tuple(str(name) for name in objects if any(value is None for value in rows[name]))
 
 
 def _check_form(estimator: Any, rows: Any) -> None:
     """Raise ConversionError where the estimator says that it was fitted on rows of another form."""
     verb = "predict" if hasattr(estimator, "predict") else "transform"
-    if not hasattr(estimator, verb) or rows.ndim != 2 or getattr(rows, "dtype", None) == object:
+    if not hasattr(estimator, verb) or getattr(rows, "dtype", None) == OBJECT:
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        getattr(estimator, verb)(take(rows, 2))
+        getattr(estimator, verb)(take(rows, 2).copy())
     said = next((str(warning.message) for warning in caught if "feature names" in str(warning.message)), None)
     if said is not None:
         raise ConversionError(f"example must be of the form that fit was given, a frame or an array: {said}")

@@ -85,7 +85,7 @@ def ask(estimator: Any, verb: str, rows: Any) -> Any:
     """The answer of one verb, dense; a list where the estimator answers with one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answer = getattr(estimator, verb)(rows)
+        answer = getattr(estimator, verb)(rows.copy())  # one with copy=False writes into its rows
     return answer.toarray() if hasattr(answer, "toarray") else answer
 
 

@@ -53,10 +53,10 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     """
     from sklearn.utils.validation import check_is_fitted
 
-    if type(last(estimator)).__name__ in RANKERS:
+    if type(last_step(estimator)).__name__ in RANKERS:
         raise ConversionError(
-            f"{type(last(estimator)).__name__} cannot be converted; pass its ONNX export, or format='joblib'",
-            step=type(last(estimator)).__name__,
+            f"{type(last_step(estimator)).__name__} cannot be converted; pass its ONNX export, or format='joblib'",
+            step=type(last_step(estimator)).__name__,
         )
     if boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
         numbers = "float32"
@@ -73,25 +73,25 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         boosting.encode(proto, inputs, coded)
     else:
         proto = _convert(_unthresholded(estimator), inputs)
-    if type(last(estimator)).__name__ in THRESHOLDED:
-        _threshold(proto, last(estimator))
+    if type(last_step(estimator)).__name__ in THRESHOLDED:
+        _threshold(proto, last_step(estimator))
     elif classes is not None:
-        _label_by_scores(proto, last(estimator))
+        _label_by_scores(proto, last_step(estimator))
     outputs = finish(proto, roles)
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
         rows=rows,
-        against=f"{library(estimator)} {type(last(estimator)).__name__}",
+        against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
         categories=closed_categories(estimator, [column.name for column in columns]) | coded,
         splits=histogram_thresholds(estimator) or boosting.lightgbm_thresholds(estimator),
     )
 
 
-def library(estimator: Any) -> str:
+def library_of(estimator: Any) -> str:
     """The library that trained an estimator, as people write it."""
-    package = type(last(estimator)).__module__.partition(".")[0]
+    package = type(last_step(estimator)).__module__.partition(".")[0]
     return LIBRARIES.get(package, package)
 
 
@@ -134,13 +134,13 @@ def _texts(example: Any) -> Array | None:
 
 def _unthresholded(estimator: Any) -> Any:
     """The estimator with a classifier that moves the threshold replaced by the one whose threshold it moves."""
-    end = last(estimator)
-    if type(end).__name__ not in THRESHOLDED:
+    last = last_step(estimator)
+    if type(last).__name__ not in THRESHOLDED:
         return estimator
     if not hasattr(estimator, "steps"):
-        return end.estimator_
+        return last.estimator_
     opened = copy.copy(estimator)
-    opened.steps = [*estimator.steps[:-1], (estimator.steps[-1][0], end.estimator_)]
+    opened.steps = [*estimator.steps[:-1], (estimator.steps[-1][0], last.estimator_)]
     return opened
 
 
@@ -230,7 +230,7 @@ def _threshold(proto: onnx.ModelProto, classifier: Any) -> None:
     label.name = "threshold_label"
 
 
-def last(estimator: Any) -> Any:
+def last_step(estimator: Any) -> Any:
     """The last step of a pipeline; any other estimator itself."""
     return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
@@ -294,7 +294,7 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
                 flat = {id(prepared): {"zipmap": False}} if is_classifier(estimator) else {}
                 proto: onnx.ModelProto = convert(options=options | flat)
             except NameError:  # ... which is no option of a classifier without probabilities
-                proto = convert(options=options | {id(last(prepared)): {}})
+                proto = convert(options=options | {id(last_step(prepared)): {}})
     except ConversionError:
         raise
     except Exception as error:
@@ -333,12 +333,12 @@ def _text_options(estimator: Any) -> dict[Any, Any]:
 
 def _unflattened(estimator: Any) -> Any:
     """A voting classifier whose `flatten_transform` the converter accepts; it bears on `transform` alone."""
-    if not getattr(last(estimator), "flatten_transform", False):
+    if not getattr(last_step(estimator), "flatten_transform", False):
         return estimator
     opened = copy.copy(estimator)
     if hasattr(estimator, "steps"):
-        name, end = estimator.steps[-1]
-        opened.steps = [*estimator.steps[:-1], (name, _unflattened(end))]
+        name, last = estimator.steps[-1]
+        opened.steps = [*estimator.steps[:-1], (name, _unflattened(last))]
     else:
         opened.flatten_transform = False
     return opened
@@ -367,13 +367,13 @@ def _walk(estimator: Any) -> list[Any]:
 
 def _with_casts(estimator: Any) -> Any:
     """A pipeline that ends in a float32 estimator gets a cast before it, since its preprocessing runs in float64."""
-    if not hasattr(estimator, "steps") or not _is_narrow(last(estimator)):
+    if not hasattr(estimator, "steps") or not _is_narrow(last_step(estimator)):
         return estimator
     from skl2onnx.sklapi import CastTransformer
 
     narrowed = copy.copy(estimator)
-    *before, end = estimator.steps
-    narrowed.steps = [*before, ("modelkit_cast", CastTransformer(dtype=np.float32)), end]
+    *before, last = estimator.steps
+    narrowed.steps = [*before, ("modelkit_cast", CastTransformer(dtype=np.float32)), last]
     return narrowed
 
 

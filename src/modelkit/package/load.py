@@ -59,8 +59,8 @@ def load(
         MissingExtraError: if onnxruntime is not installed.
     """
     allowed = trust.check_allow(allow)
-    views = container.read(_open(source))
-    manifest = _manifest(views)
+    views = container.read(open_bytes(source))
+    manifest = read_manifest(views)
     if digest is not None and digest.removeprefix("sha256:") != manifest.digest:
         raise IntegrityError(
             f"the package has digest {manifest.digest}, not the {digest} that was asked for",
@@ -68,7 +68,7 @@ def load(
             got=manifest.digest,
         )
     members = _hold(views)
-    known = {
+    known: dict[str, Any] = {
         "device": device,
         "threads": threads,
         "manifest": manifest,
@@ -110,7 +110,7 @@ def _origin(source: Source, **options: Any) -> partial[Model] | None:
     """What opens the same package again, in another process as well; None for what has no path."""
     if not isinstance(source, str | os.PathLike):
         return None
-    return partial(load, os.path.abspath(source), **options)  # noqa: PTH100 - as in _open
+    return partial(load, os.path.abspath(source), **options)  # noqa: PTH100 - as in open_bytes
 
 
 def inspect(source: Source) -> Manifest:
@@ -118,7 +118,7 @@ def inspect(source: Source) -> Manifest:
 
     Raises PackageError, as `load` does.
     """
-    return _manifest(container.read(_open(source)))
+    return read_manifest(container.read(open_bytes(source)))
 
 
 def _hold(views: Mapping[str, memoryview]) -> container.Members:
@@ -148,7 +148,8 @@ def chunk_rows(manifest: Manifest) -> int | None:
     return min(max(L2_BYTES // max(manifest.row_bytes, 1), 256), 16384)
 
 
-def _open(source: Source) -> memoryview:
+def open_bytes(source: Source) -> memoryview:
+    """A package as bytes; a file is mapped."""
     if isinstance(source, bytes | bytearray | memoryview):
         return memoryview(source).toreadonly().cast("B")
     if not isinstance(source, str | os.PathLike):
@@ -176,7 +177,8 @@ def _read_all(file: Any) -> bytes:
     return b"".join(parts)
 
 
-def _manifest(members: Mapping[str, memoryview]) -> Manifest:
+def read_manifest(members: Mapping[str, memoryview]) -> Manifest:
+    """The manifest of a package, which lists the members that are there. Raises PackageError."""
     if next(iter(members), None) != MANIFEST:
         raise ContainerError(f"the first member must be {MANIFEST}; this is another kind of zip file")
     manifest = Manifest.from_json(bytes(members[MANIFEST]))

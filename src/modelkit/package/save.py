@@ -174,7 +174,7 @@ def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
         except (ConversionError, GraphError) as error:
             refusals.append(error)
         else:
-            members = {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
+            members: container.Members = {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
             return _Proven(source, members, build, signature, parity)
     raise next((error for error in refusals if isinstance(error, ParityError)), refusals[0])
 

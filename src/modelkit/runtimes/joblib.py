@@ -19,7 +19,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.device import DeviceName, Placement, device_chain, refusal
-from modelkit.errors import ClosedError, DeviceError, ManifestError, PackageError
+from modelkit.errors import ClosedError, ConversionError, DeviceError, ManifestError, PackageError
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, check_output, reopening
 from modelkit.runtimes.machine import usable_cpus
@@ -33,6 +33,7 @@ VERBS = {
     "scores": "decision_function",
     "transformed": "transform",
 }
+OBJECT = np.dtype(object)
 WHY = "a joblib package runs on the CPU, by the library that trained it"
 
 
@@ -41,7 +42,7 @@ class Estimator:
     """A fitted estimator and the form of the rows it was fitted on.
 
     `like` is its pandas frame without rows, which knows the dtypes, and `nones` are those columns of objects whose
-    missing values are None rather than NaN. `like` is None for arrays; those of strings are passed as one list of texts.
+    missing values are None rather than NaN. `like` is None for arrays; one of strings is passed as texts.
     """
 
     fitted: Any
@@ -64,10 +65,19 @@ class Estimator:
             raise PackageError(f"the estimator cannot be unpickled: {type(error).__name__}: {error}") from error
 
     def modules(self) -> set[str]:
-        """The modules that unpickling imports."""
+        """The modules that unpickling imports. Raises ConversionError where it would fail in another process."""
         recorder = _Recorder(_Nowhere())
-        recorder.dump((self.fitted, self.like))
-        return recorder.found
+        try:
+            recorder.dump((self.fitted, self.like))
+        except Exception as error:
+            raise ConversionError(f"the estimator cannot be pickled: {error}") from error
+        if "__main__" in recorder.found:
+            raise ConversionError(
+                f"the estimator uses {recorder.found['__main__']!r} of the script itself, which no other process has "
+                f"under that name; move it into a module that the application can import",
+                step=recorder.found["__main__"],
+            )
+        return set(recorder.found)
 
     def rows(self, feeds: Feeds, signature: Signature) -> Any:
         """Coerced rows as the estimator was fitted on; copies, for an estimator may write into its rows."""
@@ -102,8 +112,8 @@ def _series(pd: Any, values: Array, dtype: Any, *, none: bool) -> Any:
     """One column in the dtype it had; a category that is not known makes it one of objects, as pandas does."""
     missing = values == None if values.dtype == object else np.zeros(len(values), bool)  # noqa: E711 - for each element
     if isinstance(dtype, pd.CategoricalDtype) and not set(values[~missing]) <= set(dtype.categories):
-        dtype = np.dtype(object)
-    if dtype == object and not none:
+        dtype = OBJECT
+    if dtype == OBJECT and not none:
         values = np.where(missing, np.nan, values)
     return pd.Series(values, dtype=dtype, copy=True)
 
@@ -116,15 +126,15 @@ class _Nowhere:
 
 
 class _Recorder(pickle.Pickler):
-    """Notes the module of every class and function that it pickles."""
+    """Notes the module of every class and function that it pickles, with the name of one."""
 
     def __init__(self, file: _Nowhere) -> None:
         super().__init__(file)
-        self.found: set[str] = set()
+        self.found: dict[str, str] = {}
 
     def reducer_override(self, value: Any) -> Any:
         named = value if hasattr(value, "__qualname__") else type(value)
-        self.found.add(str(getattr(named, "__module__", None) or "builtins"))
+        self.found[str(getattr(named, "__module__", None) or "builtins")] = named.__qualname__
         return NotImplemented
 
 
