@@ -13,12 +13,6 @@ from modelkit.manifest import Manifest
 from modelkit.package import container, scan, trust
 from modelkit.package.load import GRAPH, WEIGHTS, WEIGHTS_NAME, Source, open_bytes, read_manifest
 
-# The fields of each message that lead to nodes: those of the scan, without tensors.
-LEADS = {
-    message: {number: child for number, child in children.items() if child not in ("tensor", "sparse", "external")}
-    for message, children in scan.CHILDREN.items()
-}
-
 
 @dataclass(frozen=True)
 class Review:
@@ -70,7 +64,7 @@ def review(source: Source) -> Review:
     try:
         found = scan.scan(graph)
         scan.check(graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=found.domains)
-        counts, refused = operators(graph), None
+        counts, refused = operators(found), None
     except GraphError as error:
         return Review(manifest, {}, here, {}, str(error))
     beyond = sorted(found.domains - scan.DOMAINS)
@@ -83,24 +77,11 @@ def installed_here(manifest: Manifest) -> dict[str, str]:
     return {"python": platform.python_version(), **trust.installed(libraries)}
 
 
-def operators(graph: bytes | memoryview) -> dict[str, dict[str, int]]:
-    """The operators of a serialised ModelProto by domain, with how often each occurs, in subgraphs and functions too.
-
-    The graph must have passed `scan.check`, which bounds how deep it nests.
-    """
-    counts: Counter[tuple[str, str]] = Counter()
-    todo = [(memoryview(graph), "model")]
-    while todo:
-        data, message = todo.pop()
-        named = {4: "", 7: ""}  # of a node: its operator and domain
-        for number, value in scan.fields(data):
-            if isinstance(value, memoryview) and number in LEADS[message]:
-                todo.append((value, LEADS[message][number]))
-            elif isinstance(value, memoryview) and message == "node" and number in named:
-                named[number] = bytes(value).decode("utf-8", "replace")
-        if message == "node":
-            counts[named[7] or "ai.onnx", named[4]] += 1
-    found: dict[str, dict[str, int]] = {}
-    for (domain, operator), count in sorted(counts.items()):
-        found.setdefault(domain, {})[operator] = count
-    return found
+def operators(found: scan.Scan) -> dict[str, dict[str, int]]:
+    """The operators of a graph by domain, with how often each occurs, in subgraphs and functions too."""
+    counts = sum(found.functions.values(), Counter(found.calls))
+    by_domain: dict[str, dict[str, int]] = {}
+    for (domain, operator, _), count in sorted(counts.items()):
+        names = by_domain.setdefault(scan.decoded(domain) or "ai.onnx", {})
+        names[scan.decoded(operator)] = names.get(scan.decoded(operator), 0) + count
+    return by_domain

@@ -152,15 +152,15 @@ def _walk(data: bytes, span: tuple[int, int], kind: str, found: Scan, depth: int
 
 
 def _see_opset(message: _Message, found: Scan) -> None:
-    found.domains.add(_decoded(message.text(1)))
+    found.domains.add(decoded(message.text(1)))
 
 
 def _see_property(message: _Message, found: Scan) -> None:
-    found.metadata.add(_decoded(message.text(1)))
+    found.metadata.add(decoded(message.text(1)))
 
 
 def _see_external(message: _Message, _: Scan) -> tuple[str, str]:
-    return _decoded(message.text(1)), _decoded(message.text(2))
+    return decoded(message.text(1)), decoded(message.text(2))
 
 
 def _see_sparse(message: _Message, _: Scan) -> None:
@@ -170,7 +170,7 @@ def _see_sparse(message: _Message, _: Scan) -> None:
 def _see_tensor(message: _Message, found: Scan) -> list[float] | None:
     """Check where its data is, and that it is not much less than its shape. The numbers of a small one are told."""
     shape, where = message.integers(1), message.integer(14)
-    name = _decoded(message.text(8))
+    name = decoded(message.text(8))
     if len(shape) > FEW or any(size < 0 for size in shape):
         raise GraphError(f"tensor {name!r} has the shape {shape[:FEW]}")
     if message.told or where:
@@ -207,7 +207,7 @@ def _see_attribute(message: _Message, _: Scan) -> tuple[bytes, list[float]]:
 
 def _see_node(message: _Message, found: Scan) -> None:
     domain, name = message.text(7), message.text(4)
-    found.domains.add(_decoded(domain))
+    found.domains.add(decoded(domain))
     if name in BLOBS:
         raise GraphError(f"the graph has an operator {name.decode()}, which hands what it holds to a vendor's compiler")
     found.calls.append((b"" if domain == b"ai.onnx" else domain, name, message.text(8)))
@@ -226,10 +226,10 @@ def _see_node(message: _Message, found: Scan) -> None:
 
 def _see_function(message: _Message, found: Scan) -> None:
     domain = message.text(10)
-    found.domains.add(_decoded(domain))
+    found.domains.add(decoded(domain))
     call = (b"" if domain == b"ai.onnx" else domain, message.text(1), message.text(13))
     if call in found.functions:
-        raise GraphError(f"the graph has two functions {_decoded(call[1])!r}")
+        raise GraphError(f"the graph has two functions {decoded(call[1])!r}")
     found.functions[call] = Counter(found.calls[message.first :])
     del found.calls[message.first :]
 
@@ -246,7 +246,8 @@ CHECKS: dict[str, Callable[[_Message, Scan], Any]] = {
 }
 
 
-def _decoded(text: bytes) -> str:
+def decoded(text: bytes) -> str:
+    """A text of the graph, whatever bytes it holds."""
     return text.decode("utf-8", "backslashreplace")
 
 
@@ -314,7 +315,7 @@ def _bound(name: bytes, shape: list[int] | list[float]) -> None:
     """Raise GraphError where a tensor of this shape, or one enlarged by it along each axis, is too large."""
     if len(shape) > FEW or prod(max(size, 1) for size in shape) * ITEM > MAX_BYTES:
         raise GraphError(
-            f"{_decoded(name)} makes a tensor of the size {shape[:FEW]}, which is more than {MAX_BYTES >> 30} GiB"
+            f"{decoded(name)} makes a tensor of the size {shape[:FEW]}, which is more than {MAX_BYTES >> 30} GiB"
         )
 
 
