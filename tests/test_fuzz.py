@@ -261,8 +261,10 @@ def another(field, old, seed):
     if isinstance(old, float):
         return FLOATS[seed % len(FLOATS)]
     if isinstance(old, int):
-        value = INTEGERS[seed % len(INTEGERS)]
-        return value if field.cpp_type == field.CPPTYPE_INT64 else seed % 3  # which every enum has
+        if field.enum_type is not None:
+            values = field.enum_type.values
+            return values[seed % len(values)].number
+        return INTEGERS[seed % len(INTEGERS)] if field.cpp_type == field.CPPTYPE_INT64 else seed % 30
     text = OPERATORS[seed % len(OPERATORS)] if field.name == "op_type" else NAMES[seed % len(NAMES)]
     return text if isinstance(old, str) else text.encode() + old[seed % 4 :]
 
