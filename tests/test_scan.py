@@ -47,7 +47,8 @@ def test_external_data_within_the_listed_member_is_accepted():
         (external("*/_ORT_MEM_ADDR_/*"), 16, "not a member"),
         (external("model.onnx.data"), None, "not a member"),
         (external("model.onnx.data"), 15, "bytes 0 to 16 of 15"),
-        (external("model.onnx.data", offset=1 << 70), 16, "bytes"),
+        (external("model.onnx.data", offset=1 << 70), 16, "external data at"),
+        (external("model.onnx.data", offset=1 << 40), 16, "bytes 1099511627776 to"),
         (external("model.onnx.data", offset="-1"), 16, "external data at '-1'"),
         (external("model.onnx.data", length="x"), 16, "length 'x'"),
         (external("model.onnx.data", basepath="/"), 16, "keys"),
@@ -73,6 +74,92 @@ def test_external_data_inside_operators_is_refused():
 def test_unknown_domains_are_refused():
     with pytest.raises(GraphError, match=r"evil\.corp"):
         check(model(domain="evil.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")]))
+
+
+def test_domains_that_the_caller_accepts():
+    proto = model(domain="good.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")])
+    scan.check(proto.SerializeToString(), "model.onnx.data", None, domains={"good.corp"})
+    with pytest.raises(GraphError, match=r"\['good\.corp'\]"):
+        scan.check(proto.SerializeToString(), "model.onnx.data", None, domains={"other.corp"})
+
+
+def length(data):
+    size, out = len(data), bytearray()
+    while size > 127:
+        out.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*out, size])
+
+
+def field(number, data):
+    return bytes([number << 3 | 2]) + length(data) + data
+
+
+def within_graph(data):
+    return field(7, data)
+
+
+TENSOR = external("../secret").SerializeToString()
+NODE = helper.make_node("Relu", ["x"], ["y"]).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (within_graph(field(1, NODE)) + within_graph(field(5, TENSOR)), "field 7 stands there twice"),
+        (within_graph(field(1, NODE + field(4, b"EPContext"))), "field 4 stands there twice"),
+        (within_graph(field(5, TENSOR + b"\x70\x00")), "field 14 stands there twice"),
+        (b"\x3b" + field(5, TENSOR) + b"\x3c", "field 7 has wire type 3"),
+        (b"\x38\x01", "field 7 has wire type 0"),
+        (within_graph(b"\x28\x01"), "field 5 has wire type 0"),
+        (within_graph(field(5, b"\x72\x01\x01")), "field 14 has wire type 2"),
+        (b"\x02\x00", "field 0 of wire type 2"),
+        (b"\xf8\x07\x01", "field 127 of wire type 0"),
+        (b"\xba\x00\x00", "more bytes than it needs"),
+        (b"\x3a\x80\x00", "more bytes than it needs"),
+        (b"\x3a" + b"\x80" * 9 + b"\x01", "passes its end"),
+        (b"\x08" + b"\xff" * 9 + b"\x7f", "more bytes than it needs"),
+        (b"\x08" + b"\x80" * 11, "more than ten bytes"),
+        (b"\x08", "cut short"),
+        (b"\x3a\x05\x0a", "passes its end"),
+        (within_graph(field(5, b"\x25\x00")), "passes its end"),
+    ],
+)
+def test_what_parsers_read_in_several_ways_is_refused(graph, message):
+    with pytest.raises(GraphError, match=message):
+        scan.check(graph, "model.onnx.data", 16)
+
+
+def test_a_location_without_external_data_and_the_reverse_are_refused():
+    tensor = external("model.onnx.data")
+    del tensor.external_data[:]
+    with pytest.raises(GraphError, match="at location 1, by the keys"):
+        check(model(initializers=[tensor]), 16)
+    tensor = external("model.onnx.data")
+    tensor.ClearField("data_location")
+    with pytest.raises(GraphError, match="at location 0, by the keys"):
+        check(model(initializers=[tensor]), 16)
+    wide = external("model.onnx.data").SerializeToString().replace(b"\x70\x01", b"\x70\x81\x80\x80\x80\x10")
+    assert b"\x81\x80\x80\x80\x10" in wide  # an enum has 32 bits: every parser reads a 1
+    scan.check(within_graph(field(5, wide)), "model.onnx.data", 16)
+
+
+def test_numbers_may_come_packed_or_not():
+    shape = helper.make_tensor("s", TensorProto.INT64, [2], [1 << 20, 1 << 20])
+    packed = shape.SerializeToString()
+    loose = packed.replace(b"\x3a\x06" + b"\x80\x80\x40" * 2, b"\x38\x80\x80\x40" * 2)
+    assert loose != packed
+    node = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
+    for tensor in (packed, loose):
+        with pytest.raises(GraphError, match="more than 1 GiB"):
+            scan.check(within_graph(field(5, tensor) + field(1, node)), "model.onnx.data", 16)
+
+
+@pytest.mark.parametrize("operator", ["ConstantOfShape", "Range", "Tile"])
+def test_shapes_within_bounds_are_accepted(operator):
+    small = [numpy_helper.from_array(np.array(v), n) for n, v in (("s", [1000, 1000]), ("i", 0), ("n", 9), ("z", 0))]
+    inputs = {"ConstantOfShape": ["s"], "Range": ["i", "n", "z"], "Tile": ["x", "s"]}[operator]
+    check(model([helper.make_node(operator, inputs, ["y"])], small))
 
 
 def test_session_options_in_the_graph_are_refused():
