@@ -11,11 +11,12 @@ BENCH_BATCHING := $(VENV)-bench-batching
 BENCH_CONVERSION := $(VENV)-bench-conversion
 BENCH_EXPLAIN := $(VENV)-bench-explain
 BENCH_DRIFT := $(VENV)-bench-drift
+BENCH_SECURITY := $(VENV)-bench-security
 CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint stress bench-core bench-batching bench-conversion bench-devices bench-drift bench-explain bench-gpu clean help
+.PHONY: quickstart test lint stress bench-core bench-batching bench-conversion bench-devices bench-drift bench-explain bench-gpu bench-security clean fuzz help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -31,6 +32,9 @@ lint: $(VENV)/.test ## check style, format, types and the import floors
 
 stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes
 	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/test_batching.py -k two_loops --timeout 3600
+
+fuzz: $(VENV)/.test ## a quarter of a million changed packages, each refused or equal to the original; twenty minutes
+	MODELKIT_FUZZ=45 $(VENV)/bin/python -m pytest -q tests/test_fuzz.py --timeout 7200
 
 bench-core: $(BENCH)/.bench-core ## compare with other libraries, in an environment of its own
 	$(BENCH)/bin/python benchmarks/core.py
@@ -52,6 +56,9 @@ bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap
 
 bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for the runtime that knows some
 	$(VENV)/bin/python benchmarks/gpu.py
+
+bench-security: $(BENCH_SECURITY)/.bench-security ## attack modelkit, mlflow, skops and joblib; what checking costs; five minutes
+	$(BENCH_SECURITY)/bin/python benchmarks/security.py
 
 clean: ## remove the environments, the caches and what a build leaves behind
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -87,6 +94,11 @@ $(BENCH_EXPLAIN)/.bench-explain: pyproject.toml $(CONSTRAINTS) | $(BENCH_EXPLAIN
 
 $(BENCH_DRIFT)/.bench-drift: pyproject.toml $(CONSTRAINTS) | $(BENCH_DRIFT)/bin/pip
 	$(BENCH_DRIFT)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,frames]" psutil river whylogs
+	@touch $@
+
+# No constraints: mlflow wants another release of pandas.
+$(BENCH_SECURITY)/.bench-security: pyproject.toml | $(BENCH_SECURITY)/bin/pip
+	$(BENCH_SECURITY)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,frames]" "mlflow>=3" skops hypothesis palmerpenguins psutil pytest pytest-timeout pytest-xdist sybil
 	@touch $@
 
 # These two want other releases of pandas and numpy than modelkit does; benchmarks/drift.py runs them as children.

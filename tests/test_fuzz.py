@@ -127,7 +127,9 @@ def test_members_of_several_packages(packages, original, chosen, whole):
     for at, name in chosen:
         path, content = pool[at % len(pool)]
         members[path if name % 2 else pool[name % len(pool)][0]] = content
-    check_same(pack(members), original)
+    data = pack(members)
+    if data not in packages:  # all members of another package, in their order, are that package
+        check_same(data, original)
 
 
 @examples(300)
