@@ -114,7 +114,7 @@ def in_branch(proto):
     branch = helper.make_graph(
         [helper.make_node("Identity", ["b"], ["o"])], "b", [], [value], [external("b", "secret")]
     )
-    proto.graph.initializer.append(numpy_helper.from_array(np.array(1 > 0), "true"))
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((), bool), "true"))
     proto.graph.initializer.pop(0)
     proto.graph.node.insert(0, helper.make_node("If", ["true"], ["w"], then_branch=branch, else_branch=branch))
 
@@ -176,6 +176,9 @@ def mlflow_case(case):
 
 class Stranger:
     """Any class that is not known to be harmless."""
+
+    def __init__(self):
+        self.name = "stranger"
 
     def __setstate__(self, state):
         Path("canary").touch()
