@@ -57,15 +57,15 @@ def test_inspect_prints_all_of_it_as_json(capsys, penguins_mk):
     }  # fmt: skip
 
 
-def test_operators_are_counted_in_subgraphs_and_functions_too():
+def test_operators_are_counted_in_subgraphs_and_functions_too(capsys, tmp_path):
     import onnx.parser
-
-    from modelkit.package.review import operators
 
     proto = onnx.parser.parse_model("""
         <ir_version: 9, opset_import: ["" : 18, "com.example" : 1]>
-        agraph (float[batch, 2] x, bool c) => (float[batch, 2] y) {
-            t = If (c) <
+        agraph (float[batch, 2] x) => (float[batch, 2] y) {
+            sum = ReduceSum <keepdims = 0> (x)
+            same = Equal (sum, sum)
+            t = If (same) <
                 then_branch = g1 () => (float[batch, 2] a) { a = com.example.Twice (x) },
                 else_branch = g2 () => (float[batch, 2] b) { b = Neg (x) }
             >
@@ -74,8 +74,10 @@ def test_operators_are_counted_in_subgraphs_and_functions_too():
         <domain: "com.example", opset_import: ["" : 18]>
         Twice (a) => (b) { b = Add (a, a) }
     """)
-    assert operators(proto.SerializeToString()) == {
-        "ai.onnx": {"Add": 1, "If": 1, "Neg": 1}, "com.example": {"Twice": 2},
+    path = tmp_path / "m.mk"
+    mk.save(proto, path, name="m", version="1", allow={"com.example"})
+    assert json.loads(run(capsys, "inspect", path, "--json")[1])["operators"] == {
+        "ai.onnx": {"Add": 1, "Equal": 1, "If": 1, "Neg": 1, "ReduceSum": 1}, "com.example": {"Twice": 2},
     }  # fmt: skip
 
 
