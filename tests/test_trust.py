@@ -202,6 +202,22 @@ def test_rankers_can_be_pickled(tmp_path):
     np.testing.assert_array_equal(opened(tmp_path / "m.mk").predict(A), ranker.predict(A))
 
 
+def test_none_stays_none_where_it_marked_what_is_missing(tmp_path):
+    import pandas as pd
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    X = pd.DataFrame({"a": ["x", None, "y", "x"], "b": ["u", "v", "v", "v"]}, dtype=object)
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    estimator = make_pipeline(SimpleImputer(missing_values=None, strategy="most_frequent"), encoder).fit(X)
+    mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib")
+    with opened(tmp_path / "m.mk") as model:
+        np.testing.assert_array_equal(model.run(X)["transformed"], estimator.transform(X))
+        unknown = [{"a": None, "b": "w"}]
+        assert model.run(unknown)["transformed"].tolist() == [[0.0, -1.0]]
+
+
 def test_missing_values_and_categories_arrive_as_they_were(joblib_mk, categorical):
     estimator, X = categorical
     with opened(joblib_mk) as model:
