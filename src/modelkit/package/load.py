@@ -7,14 +7,14 @@ import mmap
 import os
 import stat
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import IO, Any
 
 from modelkit.device import DeviceName
 from modelkit.errors import ContainerError, IntegrityError
-from modelkit.manifest import Manifest
+from modelkit.manifest import Manifest, Member
 from modelkit.model import Model
 from modelkit.package import container, scan, trust
 
@@ -78,28 +78,36 @@ def load(
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
         return _load_joblib(members, manifest, known)
-    # Hashing releases the GIL, so it runs beside the import of the runtime.
-    failures: list[Exception] = []
-    hashing = threading.Thread(target=_hash, args=(members, manifest, failures), name="modelkit-hash")
-    hashing.start()
-    try:
-        from modelkit.runtimes.onnx import OnnxModel
-    finally:
-        hashing.join()
-    if failures:
-        raise failures[0]
+    return _load_graph(members, manifest, allowed - {trust.JOBLIB}, known)
+
+
+def _load_graph(
+    members: container.Members, manifest: Manifest, domains: Collection[str], known: dict[str, Any]
+) -> Model:
+    """Open a package of a graph, which is read once its hash was found right.
+
+    Hashing releases the GIL, so it runs beside the import of the runtime. Weights are numbers, whatever they are: the
+    session is built beside the hash of theirs, and nobody gets to see it unless that is right too.
+    """
     weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
-    domains = allowed - {trust.JOBLIB}
-    scan.check(members[GRAPH], WEIGHTS_NAME, None if weights is None else len(weights), domains=domains)
-    return OnnxModel(members[GRAPH], manifest.signature, weights=weights, chunk=chunk_rows(manifest), **known)
+    weights_hashed = _start_hash(members, [member for member in manifest.files if member.path == WEIGHTS])
+    others_hashed = _start_hash(members, [member for member in manifest.files if member.path != WEIGHTS])
+    try:
+        from modelkit.runtimes.machine import release
+        from modelkit.runtimes.onnx import OnnxModel
+
+        others_hashed()
+        scan.check(members[GRAPH], WEIGHTS_NAME, None if weights is None else len(weights), domains=domains)
+        model = OnnxModel(members[GRAPH], manifest.signature, weights=weights, chunk=chunk_rows(manifest), **known)
+    finally:
+        weights_hashed()
+    release(weights)
+    return model
 
 
 def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
     """Open a package whose digest the caller has pinned, and whose code the caller has allowed."""
-    failures: list[Exception] = []
-    _hash(members, manifest, failures)
-    if failures:
-        raise failures[0]
+    _hash(members, manifest.files)
     trust.check_requires(manifest.requires)
     from modelkit.runtimes.joblib import JoblibModel
 
@@ -193,16 +201,36 @@ def read_manifest(members: Mapping[str, memoryview]) -> Manifest:
     return manifest
 
 
-def _hash(members: container.Members, manifest: Manifest, failures: list[Exception]) -> None:
-    for member in manifest.files:
+def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable[[], None]:
+    """Hash members in a thread; what is returned waits for it, and raises IntegrityError where one differs."""
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            _hash(members, files)
+        except IntegrityError as error:
+            failures.append(error)
+
+    def finish() -> None:
+        thread.join()
+        if failures:
+            raise failures[0]
+
+    if not files:
+        return lambda: None
+    thread = threading.Thread(target=run, name="modelkit-hash")
+    thread.start()
+    return finish
+
+
+def _hash(members: container.Members, files: Sequence[Member]) -> None:
+    """Raise IntegrityError unless each member has the size and the hash that the manifest says."""
+    for member in files:
         data = members[member.path]
         got = hashlib.sha256(data).hexdigest()
         if len(data) != member.size or got != member.sha256:
-            failures.append(
-                IntegrityError(
-                    f"member {member.path!r} has sha256 {got} and {len(data)} bytes, the manifest says "
-                    f"{member.sha256} and {member.size}: the file was changed or damaged",
-                    member=member.path,
-                )
+            raise IntegrityError(
+                f"member {member.path!r} has sha256 {got} and {len(data)} bytes, the manifest says "
+                f"{member.sha256} and {member.size}: the file was changed or damaged",
+                member=member.path,
             )
-            return

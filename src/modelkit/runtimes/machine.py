@@ -1,7 +1,8 @@
-"""What this machine has to run on: CPUs and an NVIDIA driver. Asks the system, decides nothing."""
+"""What this machine has to run on: CPUs, memory and an NVIDIA driver. Asks the system, decides nothing."""
 
 from __future__ import annotations
 
+import mmap
 import os
 from functools import cache
 
@@ -42,3 +43,9 @@ def nvidia_obstacle(built: str, index: int) -> str | None:
     if answer == 0:
         driver.cuDeviceGetCount(ctypes.byref(count))
     return cuda_obstacle(answer, version.value, built, count.value, index)
+
+
+def release(data: memoryview | None) -> None:
+    """Give the pages of a mapped file back: what a session has copied is not read again, the rest comes back."""
+    if data is not None and isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        data.obj.madvise(mmap.MADV_DONTNEED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import mmap
 import os
 import weakref
 from collections.abc import Mapping
@@ -33,12 +32,13 @@ from modelkit.device import (
     split_runs,
     worker_count,
 )
-from modelkit.errors import ClosedError, DeadlineExceeded, DeviceError, ForkedModelError, GraphError, MissingExtraError
+from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.runtimes.bulk import run_all
+from modelkit.runtimes.deadline import run_until
 from modelkit.runtimes.ends import check_ends
-from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
+from modelkit.runtimes.machine import nvidia_obstacle, release, usable_cpus
 from modelkit.signature import Feeds, Signature
 
 # onnxruntime's wheels report usage unless this is set before the import.
@@ -243,7 +243,7 @@ class OnnxModel(Model):
     ) -> None:
         session, self._placement = _place(graph, weights, device, threads)
         check_ends(session, signature)
-        _release(graph if weights is None else weights)
+        release(weights)
         self._graph, self._weights = graph, weights
         self._adopt(session)
         self._lock = _thread.allocate_lock()
@@ -298,26 +298,9 @@ class OnnxModel(Model):
         if rows == 0 and self._signature.batch is not None:
             return self._signature.empty(outputs)
         if self._endless and call.deadline is not None:
-            return self._run_until(call.deadline, feeds, outputs)
+            answers = run_until(partial(self._run_graph, outputs, feeds), ort.RunOptions(), call.deadline)
+            return dict(zip(outputs, answers, strict=True))
         return self._run_chunks(feeds, outputs, rows)
-
-    def _run_until(self, deadline: float, feeds: Feeds, outputs: tuple[str, ...]) -> Outputs:
-        """Run a graph that may never end, and stop it at the deadline. Raises DeadlineExceeded."""
-        import threading
-        import time
-
-        options = ort.RunOptions()
-        timer = threading.Timer(max(0, deadline - time.monotonic()), setattr, (options, "terminate", True))
-        timer.daemon = True
-        timer.start()
-        try:
-            return dict(zip(outputs, self._run_graph(outputs, feeds, options), strict=True))
-        except Exception as error:
-            if options.terminate:
-                raise DeadlineExceeded("the deadline passed while the graph ran; the run was stopped") from error
-            raise
-        finally:
-            timer.cancel()
 
     def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
         """Run a bulk in chunks that fit the cache, on all threads; the answers are written side by side."""
@@ -355,7 +338,7 @@ class OnnxModel(Model):
             if self._run_graph == self._revive:
                 threads = self._placement.threads if self._placement.split else 1
                 session, _ = _start(self._graph, self._weights, parse_device("cpu"), [CPU], threads)
-                _release(self._graph if self._weights is None else self._weights)
+                release(self._weights)
                 self._adopt(session)
         return self._run_graph(*arguments)
 
@@ -405,9 +388,3 @@ def _forked(device: str, *_: object) -> list[Any]:
 
 def _closed(*_: object) -> list[Any]:
     raise ClosedError("the model was closed; load it again to use it")
-
-
-def _release(data: bytes | memoryview) -> None:
-    """Give the pages of a mapped file back: what the session prepacked is not read again, the rest comes back."""
-    if isinstance(data, memoryview) and isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        data.obj.madvise(mmap.MADV_DONTNEED)
