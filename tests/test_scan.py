@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 import modelkit as mk
 from modelkit.errors import GraphError
@@ -153,6 +153,30 @@ def test_numbers_may_come_packed_or_not():
     for tensor in (packed, loose):
         with pytest.raises(GraphError, match="more than 1 GiB"):
             scan.check(within_graph(field(5, tensor) + field(1, node)), "model.onnx.data", 16)
+
+
+def test_numbers_of_several_kinds_and_names_of_many_tensors():
+    """No overflow, and no time that grows faster than the graph."""
+    attribute = AttributeProto(name="value", f=1.5, ints=[1 << 62] * 63).SerializeToString()
+    constant = NodeProto(op_type="Constant", output=["s"]).SerializeToString() + field(5, attribute)
+    node = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
+    with pytest.raises(GraphError, match="more than 1 GiB"):
+        scan.check(within_graph(field(1, constant) + field(1, node)), "model.onnx.data", 16)
+    ends = [helper.make_node("Constant", [], [name], value_int=i) for name in "sle" for i in range(1, 2000)]
+    ranges = [helper.make_node("Range", ["s", "l", "e"], [f"r{i}"]) for i in range(2000)]
+    check(model([*ends, *ranges]))
+
+
+@pytest.mark.parametrize(
+    ("start", "limit", "step", "fits"),
+    [(0, 1 << 40, 1, False), (1 << 40, 0, -1, False), (0, 1.0, 1e-12, False), (0, 1 << 40, 1 << 30, True),
+     (0, 9, 0, True), (0.0, float("inf"), 1.0, False), (0.0, float("nan"), 1.0, False)],
+)  # fmt: skip
+def test_how_long_a_range_is(start, limit, step, fits):
+    ends = zip("sle", (start, limit, step), strict=True)
+    constants = [numpy_helper.from_array(np.array(value, type(limit)), name) for name, value in ends]
+    with contextlib.nullcontext() if fits else pytest.raises(GraphError, match="Range makes a tensor"):
+        check(model([helper.make_node("Range", ["s", "l", "e"], ["y"])], constants))
 
 
 @pytest.mark.parametrize("operator", ["ConstantOfShape", "Range", "Tile"])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import product
-from math import isnan, nan, prod
+from math import prod
 from struct import calcsize, unpack_from
 from typing import Any
 
@@ -64,8 +63,7 @@ FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a
 # Operators that make a tensor of a shape which another tensor states, and which of their inputs that is.
 SHAPED = {
     b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0, b"Expand": 1,
-    b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2, b"OneHot": 1, b"Pad": 1, b"Range": 1, b"Resize": 3,
-    b"Tile": 1,
+    b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2, b"OneHot": 1, b"Pad": 1, b"Resize": 3, b"Tile": 1,
 }  # fmt: skip
 SHAPED_BY_ATTRIBUTE = {b"RandomNormal": b"shape", b"RandomUniform": b"shape", b"Pad": b"pads", b"Tile": b"repeats"}
 
@@ -85,7 +83,7 @@ class Scan:
     external: list[tuple[str, int, int]] = field(default_factory=list)
     metadata: set[str] = field(default_factory=set)
     constants: dict[bytes, list[list[float]]] = field(default_factory=dict)
-    shaped: list[tuple[bytes, list[bytes]]] = field(default_factory=list)
+    shaped: set[tuple[bytes, tuple[bytes, ...]]] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
     functions: dict[Call, Counter[Call]] = field(default_factory=dict)
 
@@ -214,10 +212,13 @@ def _see_node(message: _Message, found: Scan) -> None:
     if len(found.calls) > MAX_NODES:
         raise GraphError(f"the graph has more than {MAX_NODES} nodes")
     if name == b"Constant":
-        for _, values in message.told:
+        for values in (values for _, values in message.told if values):
             found.constants.setdefault(message.text(2), []).append(values)
-    if name in SHAPED:
-        found.shaped.append((name, message.kept.get(1, [])))
+    inputs = tuple(message.kept.get(1, ()))
+    if name == b"Range":
+        found.shaped.add((name, inputs[:3]))
+    elif len(inputs) > SHAPED.get(name, len(inputs)):
+        found.shaped.add((name, (inputs[SHAPED[name]],)))
     if name in SHAPED_BY_ATTRIBUTE:
         for attribute, values in message.told:
             if attribute == SHAPED_BY_ATTRIBUTE[name]:
@@ -278,8 +279,7 @@ def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, 
     if strange:
         raise GraphError(f"the graph uses operators of {strange}; packages may use {sorted(DOMAINS)}")
     _check_external(found.external, weights, weights_size)
-    for name, inputs in found.shaped:
-        _check_shaped(name, inputs, found.constants)
+    _check_shapes(found)
     _expanded(found)
 
 
@@ -295,25 +295,22 @@ def _check_external(external: list[tuple[str, int, int]], weights: str, weights_
         last = offset + length
 
 
-def _check_shaped(name: bytes, inputs: list[bytes], constants: dict[bytes, list[list[float]]]) -> None:
-    at = SHAPED[name]
-    if name == b"Range":
-        known = [constants.get(value) for value in inputs[:3]]
-        for start, limit, step in product(*(values or [[nan]] for values in known)):
-            _bound(name, _steps(start[0], limit[0], step[0]))
-    for values in constants.get(inputs[at], ()) if len(inputs) > at and name != b"Range" else ():
-        _bound(name, values)
+def _check_shapes(found: Scan) -> None:
+    """A name may stand for several tensors, of one subgraph each: any of them may be the one that counts."""
+    spans = {name: (min(map(min, several)), max(map(max, several))) for name, several in found.constants.items()}
+    for operator, inputs in found.shaped:
+        if operator != b"Range":
+            for values in found.constants.get(inputs[0], ()):
+                _bound(operator, values)
+        elif all(name in spans for name in inputs):
+            (start, _), (_, limit), steps = (spans[name] for name in inputs)
+            far = max(limit - start, spans[inputs[0]][1] - spans[inputs[1]][0])
+            _bound(operator, [far / (min(map(abs, steps)) or max(map(abs, steps)) or 1)])
 
 
-def _steps(start: float, limit: float, step: float) -> list[float]:
-    """How many numbers a Range has, where that is known."""
-    count = (limit - start) / step if step else nan
-    return [] if isnan(count) else [count]
-
-
-def _bound(name: bytes, shape: list[int] | list[float]) -> None:
+def _bound(name: bytes, shape: Sequence[float]) -> None:
     """Raise GraphError where a tensor of this shape, or one enlarged by it along each axis, is too large."""
-    if len(shape) > FEW or prod(max(size, 1) for size in shape) * ITEM > MAX_BYTES:
+    if len(shape) > FEW or not prod(max(float(size), 1.0) for size in shape) * ITEM <= MAX_BYTES:
         raise GraphError(
             f"{decoded(name)} makes a tensor of the size {shape[:FEW]}, which is more than {MAX_BYTES >> 30} GiB"
         )
