@@ -304,7 +304,7 @@ def fuzz() -> str:
     took = time.perf_counter() - start
     rows, total, findings = [], 0, 0
     for name, cases, failing in re.findall(
-        r"::test_(\w+):.*?generate phase.*?(\d+) passing examples, (\d+) failing", text, re.DOTALL
+        r"::test_(\w+):.*?generate phase.*?(\d+) passing, (\d+) failing", text, re.DOTALL
     ):
         total, findings = total + int(cases) + int(failing), findings + int(failing)
         rows.append([name.replace("_", " "), cases, failing])

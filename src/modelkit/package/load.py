@@ -97,7 +97,8 @@ def _load_graph(
         from modelkit.runtimes.onnx import OnnxModel
 
         others_hashed()
-        scan.check(members[GRAPH], WEIGHTS_NAME, None if weights is None else len(weights), domains=domains)
+        size = None if weights is None else len(weights)
+        known["endless"] = scan.check(members[GRAPH], WEIGHTS_NAME, size, domains=domains).endless
         model = OnnxModel(members[GRAPH], manifest.signature, weights=weights, chunk=chunk_rows(manifest), **known)
     finally:
         weights_hashed()

@@ -16,6 +16,7 @@ from modelkit.package.wire import integers, read, signed, table
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 # These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
 BLOBS = frozenset({b"EPContext", b"Snpe"})
+LOOPS = frozenset({b"Loop", b"Scan"})
 MAX_GRAPH = (1 << 31) - 1  # what protobuf can parse
 MAX_DEPTH = 32  # of messages: eight subgraphs within each other
 MAX_NODES = 200_000  # with every call of a function counted as the nodes of its body
@@ -86,6 +87,11 @@ class Scan:
     shaped: set[tuple[bytes, tuple[bytes, ...]]] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
     functions: dict[Call, Counter[Call]] = field(default_factory=dict)
+
+    @property
+    def endless(self) -> bool:
+        """Whether a run may never end."""
+        return any(name in LOOPS for calls in (self.calls, *self.functions.values()) for _, name, _ in calls)
 
 
 class _Message:
@@ -263,14 +269,16 @@ def _external(name: str, entries: list[tuple[str, str]]) -> tuple[str, int, int]
     return entry["location"], int(entry["offset"]), int(entry["length"])
 
 
-def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, domains: Collection[str] = ()) -> None:
-    """Raise GraphError unless the graph stays within its operators, the weights member `weights`, and its bounds.
+def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, domains: Collection[str] = ()) -> Scan:
+    """What is in the graph, if it stays within its operators, the weights member `weights`, and its bounds.
 
     Args:
         graph: a serialised ModelProto.
         weights: the only location external tensors may name.
         weights_size: its size in bytes, None if there is none.
         domains: of operators that the caller accepts besides those of ONNX and onnxruntime.
+
+    Raises GraphError.
     """
     found = scan(graph)
     if "ort_config" in found.metadata:
@@ -281,6 +289,7 @@ def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, 
     _check_external(found.external, weights, weights_size)
     _check_shapes(found)
     _expanded(found)
+    return found
 
 
 def _check_external(external: list[tuple[str, int, int]], weights: str, weights_size: int | None) -> None:

@@ -58,7 +58,6 @@ ONE_NODE = (
     b'\x08\x08:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04B\x04\n\x00\x10\r"
 )
-LOOPS = (b"Loop", b"Scan")  # the operators that may run for ever, wherever in the graph they stand
 BAD_GRAPH = ("InvalidGraph", "InvalidProtobuf", "NoSuchFile")  # onnxruntime's exceptions that no other device mends
 
 
@@ -206,6 +205,7 @@ class OnnxModel(Model):
         signature: the graph's inputs and outputs.
         device, threads: as for `modelkit.load`; the CPU unless said otherwise, which is where a package is proven.
         chunk: the most rows of one run; larger batches are split. None for graphs whose rows depend on each other.
+        endless: whether a run may never end, so that a deadline must stop it.
         manifest, attachments: of the package this model was loaded from.
         origin: opens the same package again; without it the model cannot be pickled.
     """
@@ -237,6 +237,7 @@ class OnnxModel(Model):
         device: DeviceName = "cpu",
         threads: int | str = "auto",
         chunk: int | None = None,
+        endless: bool = False,
         manifest: Manifest | None = None,
         attachments: Mapping[str, memoryview] = MappingProxyType({}),
         origin: partial[Model] | None = None,
@@ -253,8 +254,8 @@ class OnnxModel(Model):
         self._attachments = attachments
         self._first = signature.inputs[0].name
         self._chunk = chunk if chunk and signature.batch is not None else UNBOUNDED
-        self._endless = any(loop in bytes(graph) for loop in LOOPS)
-        self._most = 0 if self._endless else self._chunk  # so that other graphs pay nothing for the question
+        self._endless = endless
+        self._most = 0 if endless else self._chunk  # so that other graphs pay nothing for the question
         _watch_forks()
         _live.add(self)
 
