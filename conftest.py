@@ -19,6 +19,8 @@ from typing import Any
 
 from sybil import Document, Example, Region, Sybil
 
+# The training libraries' threads spin while they wait, which takes minutes where other processes hold the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 PYTHON = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<printed>.*?)^```$)?", re.MULTILINE | re.DOTALL)
 CONSOLE = re.compile(r"^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ modelkit (?P<arguments>.*)\n(?P<printed>(?:(?!\$ ).*\n)*)", re.MULTILINE)

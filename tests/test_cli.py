@@ -34,8 +34,83 @@ def test_inspect_shows_what_a_reviewer_needs(capsys, penguins_mk):
         "bill_length_mm",
         "golden.npz",
         "scikit-learn",
+        "nothing: it opens with mk.load(path)",
+        "runtime    onnx",
+        "attachment 'golden' (application/x-npz)",
+        "ai.onnx.ml: 1 ArrayFeatureExtractor",
     ):
         assert text in out
+
+
+def test_inspect_prints_all_of_it_as_json(capsys, penguins_mk):
+    status, out, err = run(capsys, "inspect", penguins_mk, "--json")
+    assert (status, err) == (0, "")
+    assert out.isascii()
+    found = json.loads(out)
+    manifest = mk.inspect(penguins_mk)
+    assert {name: found[name] for name in json.loads(manifest.to_json())} == json.loads(manifest.to_json())
+    assert (found["digest"], found["needs"], found["refused"]) == (manifest.digest, {}, None)
+    assert found["opens"] == "nothing: it opens with mk.load(path)"
+    assert found["installed"]["numpy"] == np.__version__
+    assert set(found) - set(json.loads(manifest.to_json())) == {
+        "digest", "installed", "needs", "opens", "operators", "refused",
+    }  # fmt: skip
+
+
+def test_operators_are_counted_in_subgraphs_and_functions_too(capsys, tmp_path):
+    import onnx.parser
+
+    proto = onnx.parser.parse_model("""
+        <ir_version: 9, opset_import: ["" : 18, "com.example" : 1]>
+        agraph (float[batch, 2] x) => (float[batch, 2] y) {
+            sum = ReduceSum <keepdims = 0> (x)
+            same = Equal (sum, sum)
+            t = If (same) <
+                then_branch = g1 () => (float[batch, 2] a) { a = com.example.Twice (x) },
+                else_branch = g2 () => (float[batch, 2] b) { b = Neg (x) }
+            >
+            y = com.example.Twice (t)
+        }
+        <domain: "com.example", opset_import: ["" : 18]>
+        Twice (a) => (b) { b = Add (a, a) }
+    """)
+    path = tmp_path / "m.mk"
+    mk.save(proto, path, name="m", version="1", allow={"com.example"})
+    assert json.loads(run(capsys, "inspect", path, "--json")[1])["operators"] == {
+        "ai.onnx": {"Add": 1, "Equal": 1, "If": 1, "Neg": 1, "ReduceSum": 1}, "com.example": {"Twice": 2},
+    }  # fmt: skip
+
+
+def test_inspect_says_what_a_package_would_need_and_why_it_is_refused(capsys, penguins_mk, tmp_path):
+    graph = bytes(container.read(memoryview(penguins_mk.read_bytes()))["model/model.onnx"])
+    path = tmp_path / "other.mk"
+    path.write_bytes(changed(penguins_mk, lambda _: None, graph=graph.replace(b"ai.onnx.ml", b"ai.evil.ml")))
+    status, out, _ = run(capsys, "inspect", path)
+    assert status == 0
+    assert "allow={'ai.evil.ml'}" in out
+    assert "ai.evil.ml: 1 ArrayFeatureExtractor" in out
+    assert json.loads(run(capsys, "inspect", path, "--json")[1])["needs"] == {"allow": ["ai.evil.ml"]}
+    path.write_bytes(changed(penguins_mk, lambda _: None, graph=b"\x80\x04pickle"))
+    status, out, _ = run(capsys, "inspect", path)
+    assert status == 0
+    assert "it is refused: the graph is not a well-formed" in out
+    assert json.loads(run(capsys, "inspect", path, "--json")[1])["needs"] == {}
+
+
+def test_what_inspect_prints_is_escaped(capsys, penguins_mk, tmp_path):
+    path = tmp_path / "other.mk"
+    hostile = "<script>\x1b[31m\u202e"
+    path.write_bytes(changed(penguins_mk, lambda manifest: manifest["metadata"].update({hostile: hostile})))
+    for options in ((), ("--json",)):
+        _, out, _ = run(capsys, "inspect", path, *options)
+        assert "script" in out
+        assert "\x1b" not in out
+        assert "\u202e" not in out
+    card = mk.inspect(path)._repr_html_()
+    assert "penguins 1.0.0" in card
+    assert "bill_length_mm" in card
+    assert "<script" not in card
+    assert "\x1b" not in card
 
 
 def test_inspect_refuses_what_is_no_package(capsys, tmp_path):
@@ -153,8 +228,8 @@ def test_doctor_fails_where_golden_rows_no_longer_agree(capsys, penguins_mk, tmp
     assert "PROBLEM: output 'probabilities' of the golden rows differs by 0.1" in out
 
 
-def changed(path, edit, shift=None):
-    """A package with its manifest edited, and its golden outputs, hashes set right again."""
+def changed(path, edit, shift=None, graph=None):
+    """A package with its manifest edited, and its golden outputs or graph, hashes set right again."""
     members = {name: bytes(data) for name, data in container.read(memoryview(path.read_bytes())).items()}
     manifest = json.loads(members["modelkit.json"])
     edit(manifest)
@@ -165,6 +240,8 @@ def changed(path, edit, shift=None):
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         members["golden.npz"] = buffer.getvalue()
+    if graph is not None:
+        members["model/model.onnx"] = graph
     for entry in manifest["files"]:
         data = members[entry["path"]]
         entry["size"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()

@@ -55,6 +55,13 @@ def edited(raw, **changes):
         ({"files__0__path": 3}, "path must be str"),
         ({"opsets": {"": "19"}}, "opsets"),
         ({"name": "\ud800"}, "surrogate"),
+        ({"runtime": "pickle"}, r"runtime 'pickle' is not one of \['onnx', 'joblib'\]"),
+        ({"runtime": None}, "runtime must be str"),
+        ({"requires": {"numpy": "2.0"}}, "requires is for joblib"),
+        ({"runtime": "joblib", "requires": {"numpy": 2}}, "requires"),
+        ({"runtime": "joblib", "requires": {"a b": "2"}}, "no library and version"),
+        ({"runtime": "joblib", "requires": {"numpy": "2; id"}}, "no library and version"),
+        ({"runtime": "joblib", "requires": {"numpy": ""}}, "no library and version"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(raw, changes, message):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import platform
 import sys
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +15,8 @@ from modelkit import html
 from modelkit.drift.report import DriftReport
 from modelkit.errors import IntegrityError, ModelkitError, SignatureError
 from modelkit.manifest import Manifest
+from modelkit.package.review import Review, installed_here, review
+from modelkit.package.trust import installed
 from modelkit.signature import Signature
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inspect = commands.add_parser("inspect", help="show what a package says about itself, without running it")
     inspect.add_argument("file")
-    inspect.set_defaults(run=lambda args: describe(mk.inspect(args.file)))
+    inspect.add_argument("--json", action="store_true", help="print one JSON document")
+    inspect.set_defaults(run=lambda args: describe(review(args.file), as_json=args.json))
     predict = commands.add_parser("predict", help="predict the rows of a CSV file and print CSV")
     predict.add_argument("file")
     predict.add_argument("--input", required=True, help="CSV with a header; an empty cell is a missing value")
@@ -90,25 +91,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-def describe(manifest: Manifest) -> tuple[list[str], bool]:
-    """What a package says about itself."""
-    facts = {
-        "digest": f"sha256:{manifest.digest}",
-        "parity": str(manifest.parity),
-        "opsets": ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in sorted(manifest.opsets.items())),
-        "made with": ", ".join(f"{library} {v}" for library, v in manifest.versions.items()),
-    }
-    others = other_versions(manifest)
-    if others:
-        facts["here"] = ", ".join(f"{library} {version}" for library, version in others.items())
-    if manifest.metadata:
-        facts["metadata"] = json.dumps(manifest.metadata, ensure_ascii=False, sort_keys=True)
-    if manifest.signature.classes is not None:
-        facts["classes"] = ", ".join(map(str, manifest.signature.classes))
-    lines = [f"{manifest.name} {manifest.version}"]
-    lines += [f"  {name:<10} {value}" for name, value in facts.items()]
-    lines += [f"  {row[0]:<10} {' '.join(row[1:])}" for row in manifest.signature.table()]
-    lines += [f"  file       {member.path}, {member.size:,} bytes, sha256:{member.sha256}" for member in manifest.files]
+def describe(found: Review, *, as_json: bool) -> tuple[list[str], bool]:
+    """What a package says about itself, and what it would take to open it."""
+    if as_json:
+        return [found.to_json()], True
+    manifest = found.manifest
+    facts = [("to open", found.opens), *manifest.facts()]
+    for domain, counts in found.operators.items():
+        facts.append(("operators", f"{domain}: {', '.join(f'{count} {name}' for name, count in counts.items())}"))
+    here = other_versions(manifest, found.installed)
+    if here:
+        facts.append(("here", ", ".join(f"{library} {version}" for library, version in here.items())))
+    rows = [(kind, " ".join(row)) for kind, *row in manifest.signature.table()]
+    lines = [f"{manifest.name} {manifest.version}", *(f"  {name:<10} {value}" for name, value in [*facts, *rows])]
     return [printable(line) for line in lines], True
 
 
@@ -215,14 +210,13 @@ def parse_cell(cell: str | None, dtype: str) -> str | float | bool | None:
 def examine() -> tuple[list[str], bool]:
     """Versions, the installed runtimes and their devices, and a line that mends each problem."""
     lines = [f"modelkit {mk.__version__}, Python {platform.python_version()}, {platform.platform()}"]
-    lines += [f"  {library} {version}" for library in LIBRARIES if (version := _version(library))]
-    installed = {runtime: version for runtime in RUNTIMES if (version := _version(runtime))}
-    lines += [f"  {runtime} {version}" for runtime, version in installed.items()]
+    runtimes = installed(RUNTIMES)
+    lines += [f"  {library} {version}" for library, version in (installed(LIBRARIES) | runtimes).items()]
     problems = []
-    if len(installed) > 1:
-        names = " ".join(installed)
+    if len(runtimes) > 1:
+        names = " ".join(runtimes)
         problems.append(
-            f"{len(installed)} runtimes overwrite each other's files ({names}); keep one:\n"
+            f"{len(runtimes)} runtimes overwrite each other's files ({names}); keep one:\n"
             f"    pip uninstall -y {names} && pip install 'modelkit-sdk[cpu]'"
         )
     try:
@@ -235,11 +229,11 @@ def examine() -> tuple[list[str], bool]:
     return lines, not problems
 
 
-def other_versions(manifest: Manifest) -> dict[str, str]:
-    """The libraries of a manifest that are installed here in another version, with that version."""
-    here = {library: _version(library) for library in manifest.versions if library != "python"}
-    here["python"] = platform.python_version()
-    return {library: v for library, v in sorted(here.items()) if v is not None and v != manifest.versions.get(library)}
+def other_versions(manifest: Manifest, here: dict[str, str]) -> dict[str, str]:
+    """The libraries of a manifest that are installed here in another version, with that version, or not at all."""
+    made = manifest.versions | manifest.requires
+    found = {library: here.get(library, "none" if library in manifest.requires else None) for library in made}
+    return {library: v for library, v in sorted(found.items()) if v is not None and v != made[library]}
 
 
 def examine_package(file: str) -> tuple[list[str], bool]:
@@ -250,20 +244,13 @@ def examine_package(file: str) -> tuple[list[str], bool]:
         lines = [f"{manifest.name} {manifest.version}", f"  placement  {model.placement}"]
         lines += [
             f"  {library} {version} here, {manifest.versions[library]} where the package was made"
-            for library, version in other_versions(manifest).items()
+            for library, version in other_versions(manifest, installed_here(manifest)).items()
         ]
         try:
             lines.append(f"  golden rows agree: largest relative difference {model.verify():.2g}")
         except IntegrityError as error:
             return [printable(line) for line in [*lines, f"PROBLEM: {error}"]], False
     return [printable(line) for line in [*lines, "no problems found"]], True
-
-
-def _version(library: str) -> str | None:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ ModelkitError
 │   ├── ContainerError              the zip container breaks the layout of a .mk file
 │   ├── ManifestError               modelkit.json is malformed, or of a newer format
 │   ├── IntegrityError              a member's size or hash, or the pinned digest, differs
+│   ├── UntrustedError              opening it could run code, and the caller has not allowed that
 │   └── GraphError                  the ONNX graph uses something a package may not
 ├── ConversionError                 the source cannot become an ONNX graph
 │   └── ParityError                 it became one, but the two disagree
@@ -55,6 +56,10 @@ class ManifestError(PackageError):
 
 class IntegrityError(PackageError):
     """A member or a digest that differs from what the manifest or the caller states."""
+
+
+class UntrustedError(PackageError):
+    """A package that could run code when it is opened; `missing` lists what the caller has not passed."""
 
 
 class GraphError(PackageError):

@@ -14,14 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from modelkit import html
 from modelkit.errors import ManifestError, SignatureError
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
-FORMAT = 2  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
+FORMAT = 3  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
 MAX_BYTES = 1 << 20
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
+LIBRARY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it and RELEASE end up in a command line to copy
+RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
+RUNTIMES = ("onnx", "joblib")
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ class Manifest:
 
     `opsets` are the ONNX operator sets by domain, `row_bytes` the bytes of tensors that one row occupies at once
     inside the graph (0 if unknown), `versions` the libraries that trained the model and made the package.
-    `metadata` is whatever JSON the author added; nothing here reads it.
+    `metadata` is whatever JSON the author added; nothing here reads it. `runtime` is "onnx" for a graph, "joblib" for a
+    pickled estimator, and `requires` the exact version of each library that the latter needs.
     """
 
     format: int
@@ -111,6 +116,8 @@ class Manifest:
     files: tuple[Member, ...]
     attachments: tuple[Attachment, ...] = ()
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+    runtime: str = "onnx"
+    requires: dict[str, str] = dataclasses.field(default_factory=dict)
     digest: str = dataclasses.field(default="", compare=False)
 
     def to_json(self) -> bytes:
@@ -132,7 +139,29 @@ class Manifest:
             )
         manifest: Manifest = _build(Manifest, plain, "modelkit.json")
         check_name(manifest.name, manifest.version)
+        _check_runtime(manifest.runtime, manifest.requires)
         return dataclasses.replace(manifest, digest=hashlib.sha256(raw).hexdigest())
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What there is to say about a package as a whole, as name and value, for people."""
+        facts = {
+            "digest": f"sha256:{self.digest}",
+            "runtime": self.runtime,
+            "requires": ", ".join(f"{library} {version}" for library, version in sorted(self.requires.items())),
+            "parity": str(self.parity),
+            "opsets": ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in sorted(self.opsets.items())),
+            "made with": ", ".join(f"{library} {version}" for library, version in self.versions.items()),
+            "classes": ", ".join(map(str, self.signature.classes or ())),
+            "metadata": json.dumps(self.metadata, ensure_ascii=False, sort_keys=True) if self.metadata else "",
+        }
+        named = {a.path: f", attachment {a.name!r} ({a.media_type})" for a in self.attachments}
+        files = [(m, named.get(m.path, "")) for m in self.files]
+        lines = [("file", f"{m.path}, {m.size:,} bytes, sha256:{m.sha256}{about}") for m, about in files]
+        return [(name, value) for name, value in facts.items() if value] + lines
+
+    def _repr_html_(self) -> str:
+        header = ("", "tensor", "dtype", "shape", "columns")
+        return html.card(f"{self.name} {self.version}", self.facts(), header, self.signature.table())
 
 
 def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:
@@ -150,6 +179,16 @@ def check_name(name: str, version: str) -> None:
     for what, value, pattern in (("name", name, NAME), ("version", version, VERSION)):
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise ManifestError(f"{what} {value!r} must match {pattern.pattern}")
+
+
+def _check_runtime(runtime: str, requires: dict[str, str]) -> None:
+    if runtime not in RUNTIMES:
+        raise ManifestError(f"runtime {runtime!r} is not one of {list(RUNTIMES)}")
+    if requires and runtime != "joblib":
+        raise ManifestError(f"requires is for joblib packages, and this one has the runtime {runtime!r}")
+    for library, version in requires.items():
+        if not LIBRARY.fullmatch(library) or not RELEASE.fullmatch(version):
+            raise ManifestError(f"requires names {library!r} {version!r}, which is no library and version")
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, final
 
@@ -405,7 +406,8 @@ class FunctionModel(Model):
         if absent:
             raise ModelkitError(f"the function gave {list(answer)}, without the outputs {absent} of its signature")
         arrays = {
-            spec.name: _checked(answer[spec.name], spec, None if batch is None else sizes[batch]) for spec in specs
+            spec.name: check_output(answer[spec.name], spec, None if batch is None else sizes[batch], "function")
+            for spec in specs
         }
         check_dims(specs, arrays, sizes)
         return arrays
@@ -420,16 +422,28 @@ class FunctionModel(Model):
         self._fn = None
 
 
-def _checked(value: Any, spec: TensorSpec, rows: int | None) -> Array:
-    """An output of a function as an array, if it is what the signature declares."""
+def reopening(origin: partial[Model] | None, *, closed: bool) -> tuple[Any, ...]:
+    """What a loaded Model is pickled as: the call that opens its package again. Raises ClosedError and TypeError."""
+    if closed:
+        raise ClosedError("the model was closed and cannot be pickled; load it again")
+    if origin is None:
+        raise TypeError(
+            "a model is pickled by the path and digest of its package, and this one was loaded from memory: "
+            "write the package to a file, load it by path, and pickle that model"
+        )
+    return origin, ()
+
+
+def check_output(value: Any, spec: TensorSpec, rows: int | None, source: str) -> Array:
+    """An answer of a function or estimator, `source`, as an array, if it is what the signature declares."""
     array = np.asarray(value)
     if array.dtype.kind == "U":
         array = array.astype(object)
     if array.dtype != numpy_dtype(spec.dtype) or not spec.fits(array.shape):
-        raise ModelkitError(f"the function gave {array.dtype} {array.shape} for the output {spec}")
+        raise ModelkitError(f"the {source} gave {array.dtype} {array.shape} for the output {spec}")
     if rows is not None and len(array) != rows:
         raise OutputCountError(
-            f"the function gave {len(array)} rows of {spec.name!r} for {rows} rows of input",
+            f"the {source} gave {len(array)} rows of {spec.name!r} for {rows} rows of input",
             expected=rows,
             got=len(array),
         )

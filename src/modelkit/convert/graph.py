@@ -42,7 +42,8 @@ class Source:
     scores they decide by, under `DECISION`; it and `against`, the name of
     the source, are None for a graph that came without one. `rows` are example rows in that form, None if there
     are none. `categories` are the values that encoders refuse to go beyond, by column. `splits` are those of trees
-    whose thresholds the graph holds rounded; None where the graph's own are exact.
+    whose thresholds the graph holds rounded; None where the graph's own are exact. `proto` is empty for an estimator
+    that is packaged as it is.
     """
 
     proto: onnx.ModelProto

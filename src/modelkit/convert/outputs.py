@@ -15,8 +15,6 @@ from modelkit.convert.graph import DECISION, DTYPES
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
-RANKERS = ("LGBMRanker", "XGBRanker")
-
 
 @dataclass(frozen=True)
 class Role:
@@ -37,10 +35,6 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, 
     """The outputs of an estimator and its classes, found by asking it for `rows`. Raises ConversionError."""
     from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
-    if type(estimator).__name__ in RANKERS:
-        raise ConversionError(
-            f"{type(estimator).__name__} cannot be converted; pass its ONNX export", step=type(estimator).__name__
-        )
     if is_classifier(estimator):
         return _classifier(estimator, rows)
     if is_regressor(estimator):
@@ -48,9 +42,13 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, 
     if is_outlier_detector(estimator):
         return (Role("label", "predict", 0, ()), Role("scores", "decision_function", 1, ())), None
     if hasattr(estimator, "predict"):  # clusters, mixtures
-        verb = "transform" if hasattr(estimator, "transform") else "predict_proba"
-        name = "transformed" if verb == "transform" else "probabilities"
-        return (Role("label", "predict", 0, ()), Role(name, verb, 1, _tail(estimator, verb, rows))), None
+        more = {"transform": "transformed", "predict_proba": "probabilities"}
+        verb = next((verb for verb in more if hasattr(estimator, verb)), None)
+        if verb is not None:
+            return (Role("label", "predict", 0, ()), Role(more[verb], verb, 1, _tail(estimator, verb, rows))), None
+        floats = np.asarray(ask(estimator, "predict", rows)).dtype.kind == "f"
+        name = "prediction" if floats else "label"
+        return (Role(name, "predict", 0, _tail(estimator, "predict", rows)),), None
     if hasattr(estimator, "transform"):
         return (Role("transformed", "transform", 0, _tail(estimator, "transform", rows)),), None
     raise ConversionError(
@@ -87,7 +85,7 @@ def ask(estimator: Any, verb: str, rows: Any) -> Any:
     """The answer of one verb, dense; a list where the estimator answers with one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answer = getattr(estimator, verb)(rows)
+        answer = getattr(estimator, verb)(rows.copy())  # one with copy=False writes into its rows
     return answer.toarray() if hasattr(answer, "toarray") else answer
 
 

@@ -28,6 +28,7 @@ OPSETS = {"": 19, "ai.onnx.ml": 3}
 # that parity would see and is twice as fast.
 NARROW_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.neural_network", "xgboost", "lightgbm")
 LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
+RANKERS = ("LGBMRanker", "XGBRanker")
 THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 # Runs of what Python calls word characters, in RE2's words: of two or more, as is the default, and of one or more.
 WORDS = {r"(?u)\b\w\w+\b": r"[\pL\pN_][\pL\pN_]+", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
@@ -52,13 +53,16 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     """
     from sklearn.utils.validation import check_is_fitted
 
-    if example is None:
-        raise ConversionError("an estimator is proven against rows: pass example=X_train[:500], as fit was given")
+    if type(last_step(estimator)).__name__ in RANKERS:
+        raise ConversionError(
+            f"{type(last_step(estimator)).__name__} cannot be converted; pass its ONNX export, or format='joblib'",
+            step=type(last_step(estimator)).__name__,
+        )
     if boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
         numbers = "float32"
     else:
         check_is_fitted(estimator)
-    rows, columns, answer = _read_example(estimator, example)
+    rows, columns, answer = read_example(estimator, example)
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
     roles, classes = answer(read_roles, take(rows, 2))
@@ -69,31 +73,32 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         boosting.encode(proto, inputs, coded)
     else:
         proto = _convert(_unthresholded(estimator), inputs)
-    if type(_last(estimator)).__name__ in THRESHOLDED:
-        _threshold(proto, _last(estimator))
+    if type(last_step(estimator)).__name__ in THRESHOLDED:
+        _threshold(proto, last_step(estimator))
     elif classes is not None:
-        _label_by_scores(proto, _last(estimator))
+        _label_by_scores(proto, last_step(estimator))
     outputs = finish(proto, roles)
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
         rows=rows,
-        against=f"{_library(estimator)} {type(_last(estimator)).__name__}",
+        against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
-        categories=_closed_categories(estimator, [column.name for column in columns]) | coded,
+        categories=closed_categories(estimator, [column.name for column in columns]) | coded,
         splits=histogram_thresholds(estimator) or boosting.lightgbm_thresholds(estimator),
     )
 
 
-def _library(estimator: Any) -> str:
-    package = type(_last(estimator)).__module__.partition(".")[0]
-    return {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}.get(
-        package, package
-    )
+def library_of(estimator: Any) -> str:
+    """The library that trained an estimator, as people write it."""
+    package = type(last_step(estimator)).__module__.partition(".")[0]
+    return LIBRARIES.get(package, package)
 
 
-def _read_example(estimator: Any, example: Any) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
+def read_example(estimator: Any, example: Any) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
     """Example rows as a frame or a 2-D array, their columns, and how to ask the estimator about such rows."""
+    if example is None:
+        raise ConversionError("an estimator is proven against rows: pass example=X_train[:500], as fit was given")
     texts = _texts(example)
     if texts is not None:
         name = str(getattr(example, "name", None) or TEXT)
@@ -129,7 +134,7 @@ def _texts(example: Any) -> Array | None:
 
 def _unthresholded(estimator: Any) -> Any:
     """The estimator with a classifier that moves the threshold replaced by the one whose threshold it moves."""
-    last = _last(estimator)
+    last = last_step(estimator)
     if type(last).__name__ not in THRESHOLDED:
         return estimator
     if not hasattr(estimator, "steps"):
@@ -225,7 +230,8 @@ def _threshold(proto: onnx.ModelProto, classifier: Any) -> None:
     label.name = "threshold_label"
 
 
-def _last(estimator: Any) -> Any:
+def last_step(estimator: Any) -> Any:
+    """The last step of a pipeline; any other estimator itself."""
     return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 
@@ -288,7 +294,7 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
                 flat = {id(prepared): {"zipmap": False}} if is_classifier(estimator) else {}
                 proto: onnx.ModelProto = convert(options=options | flat)
             except NameError:  # ... which is no option of a classifier without probabilities
-                proto = convert(options=options | {id(_last(prepared)): {}})
+                proto = convert(options=options | {id(last_step(prepared)): {}})
     except ConversionError:
         raise
     except Exception as error:
@@ -327,7 +333,7 @@ def _text_options(estimator: Any) -> dict[Any, Any]:
 
 def _unflattened(estimator: Any) -> Any:
     """A voting classifier whose `flatten_transform` the converter accepts; it bears on `transform` alone."""
-    if not getattr(_last(estimator), "flatten_transform", False):
+    if not getattr(last_step(estimator), "flatten_transform", False):
         return estimator
     opened = copy.copy(estimator)
     if hasattr(estimator, "steps"):
@@ -361,7 +367,7 @@ def _walk(estimator: Any) -> list[Any]:
 
 def _with_casts(estimator: Any) -> Any:
     """A pipeline that ends in a float32 estimator gets a cast before it, since its preprocessing runs in float64."""
-    if not hasattr(estimator, "steps") or not _is_narrow(_last(estimator)):
+    if not hasattr(estimator, "steps") or not _is_narrow(last_step(estimator)):
         return estimator
     from skl2onnx.sklapi import CastTransformer
 
@@ -371,7 +377,7 @@ def _with_casts(estimator: Any) -> Any:
     return narrowed
 
 
-def _closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[str, ...]]:
+def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[str, ...]]:
     """The categories of encoders that refuse unknown ones, by column, where a column transformer tells."""
     found: dict[str, tuple[str, ...]] = {}
     for transformer in (step for step in _walk(estimator) if hasattr(step, "transformers_")):

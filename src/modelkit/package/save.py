@@ -6,10 +6,9 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,9 @@ from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
 from modelkit.convert.torch import from_torch, is_module
 from modelkit.errors import ConversionError, GraphError, ModelkitError, ParityError
 from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, check_metadata, check_name
-from modelkit.package import container, scan
-from modelkit.package.load import GRAPH, MANIFEST, WEIGHTS, WEIGHTS_NAME
+from modelkit.model import Model
+from modelkit.package import container, scan, trust
+from modelkit.package.load import GRAPH, MANIFEST, NATIVE, WEIGHTS, WEIGHTS_NAME
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 
@@ -52,10 +52,12 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     example: object = None,
     name: str,
     version: str,
+    format: str = "onnx",  # noqa: A002 - the name that the design fixes
     golden: object = None,
     profile: Any = None,
     background: object = None,
     metadata: dict[str, Any] | None = None,
+    allow: Collection[str] = (),
 ) -> Manifest:
     """Convert a trained model, prove that the result agrees with it, and write one package file.
 
@@ -70,11 +72,14 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
             compared. Needed for everything but ONNX models.
         name: lower-case letters, digits and '._-', at most 64.
         version: letters, digits and '.+_-', at most 64.
+        format: "onnx"; or "joblib" to pickle a fitted estimator as it is, where it cannot be converted. Such a package
+            needs the same libraries in the same versions, and runs code when it is opened: see `load`.
         golden: rows to store and replay in `Model.verify`; drawn at random by default.
         profile: a `Profile` of the rows the model was trained on, which `Monitor` then compares served rows with.
         background: rows that explanations are relative to, a few hundred typical ones. They are stored as they are:
             whoever can read the package can read these rows.
         metadata: a dict of JSON values to keep in the manifest: where the data came from, a metric, an owner.
+        allow: domains of operators that an ONNX model may use beyond the default ones; `load` must then be given them.
 
     Returns:
         The manifest that was written; `manifest.digest` identifies the package.
@@ -87,17 +92,14 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     """
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
-    proven = _prove(model, example)
+    proven = _prove_as(format, model, example, trust.check_allow(allow) - {trust.JOBLIB})
     npz = golden_rows.MEDIA_TYPE
     attached = [(golden_rows.NAME, npz, _golden(proven, golden))]
     if background is not None:
         attached.append(("background", npz, golden_rows.encode(proven.signature.coerce(background), {})))
     if profile is not None:
         attached.append(profile.to_attachment(proven.signature))
-    members: container.Members = {GRAPH: proven.graph}
-    if proven.weights:
-        members[WEIGHTS] = proven.weights
-    members |= {f"{key}.npz": data for key, _, data in attached}
+    members = proven.members | {f"{key}.npz": data for key, _, data in attached}
     proto = proven.source.proto
     manifest = Manifest(
         format=FORMAT,
@@ -107,10 +109,12 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         opsets=opsets(proto),
         row_bytes=row_bytes(proto),
         parity=proven.parity,
-        versions=_versions(proven.parity.against),
+        versions=_versions(proven),
         files=tuple(Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()),
         attachments=tuple(Attachment(key, f"{key}.npz", media) for key, media, _ in attached),
         metadata=kept,
+        runtime=format,
+        requires=proven.requires,
     )
     raw = manifest.to_json()
     _write(Path(path), {MANIFEST: raw, **members})
@@ -119,23 +123,41 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
 
 @dataclass(frozen=True)
 class _Proven:
-    """A graph that agrees with its source, in the bytes that will be written."""
+    """A model that agrees with its source, in the bytes that will be written, and how to run these."""
 
     source: Source
-    graph: bytes
-    weights: bytes
+    members: container.Members
+    build: Callable[[Signature], Model]
     signature: Signature
     parity: Parity
+    requires: dict[str, str] = field(default_factory=dict)
 
-    def model(self) -> OnnxModel:
-        return _build(self.graph, self.weights, self.signature)
+
+def _prove_as(format: str, model: object, example: object, domains: Collection[str]) -> _Proven:  # noqa: A002
+    if format == "onnx":
+        return _prove(model, example, domains)
+    if format == "joblib":
+        return _prove_joblib(model, example)
+    raise ConversionError(f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted")
+
+
+def _prove_joblib(model: object, example: object) -> _Proven:
+    """A pickled estimator, compared with the one that is in memory."""
+    from modelkit.convert.native import from_estimator
+    from modelkit.runtimes.joblib import JoblibModel
+
+    source, estimator = from_estimator(as_estimator(model), example)
+    modules = estimator.modules()
+    build = partial(JoblibModel, estimator.dump())
+    signature, parity = gate(source, build, None)
+    return _Proven(source, {NATIVE: build.args[0]}, build, signature, parity, trust.required(modules))
 
 
 def _build(graph: bytes, weights: bytes, signature: Signature) -> OnnxModel:
     return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None)
 
 
-def _prove(model: object, example: object) -> _Proven:
+def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
     """The first of the ways to convert a model that the runtime takes and the gate passes.
 
     Raises what the gate said where one came that far, for that says most about the model.
@@ -146,12 +168,14 @@ def _prove(model: object, example: object) -> _Proven:
             source = convert()
             weights = split_weights(source.proto, WEIGHTS_NAME)
             graph = serialize(source.proto)
-            scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None)
-            signature, parity = gate(source, partial(_build, graph, weights), _example_feeds(source))
+            scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
+            build = partial(_build, graph, weights)
+            signature, parity = gate(source, build, _example_feeds(source))
         except (ConversionError, GraphError) as error:
             refusals.append(error)
         else:
-            return _Proven(source, graph, weights, signature, parity)
+            members: container.Members = {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
+            return _Proven(source, members, build, signature, parity)
     raise next((error for error in refusals if isinstance(error, ParityError)), refusals[0])
 
 
@@ -184,27 +208,23 @@ def _golden(proven: _Proven, rows: object) -> bytes:
     signature = proven.signature
     example = _example_feeds(proven.source) if rows is None else None
     feeds = golden_rows.draw(signature, example) if rows is None else signature.coerce(rows)
-    with proven.model() as model:
+    with proven.build(signature) as model:
         try:
             outputs = model.run(signature.columns(feeds))
         except ModelkitError:
             raise
         except Exception as error:
             raise ConversionError(
-                f"the graph does not run on rows drawn for its signature {signature}: {error}; "
+                f"the model does not run on rows drawn for its signature {signature}: {error}; "
                 f"pass example= or golden= with rows it accepts"
             ) from error
     return golden_rows.encode(feeds, outputs)
 
 
-def _versions(against: str | None) -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for library in (*LIBRARIES, *TRAINED_WITH.get((against or "").partition(" ")[0], ())):
-        try:
-            found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def _versions(proven: _Proven) -> dict[str, str]:
+    trained = TRAINED_WITH.get((proven.parity.against or "").partition(" ")[0], ())
+    libraries = proven.requires or (*LIBRARIES, *trained)
+    return {"python": platform.python_version(), **trust.installed(libraries)}
 
 
 def _write(path: Path, members: Mapping[str, Any]) -> None:

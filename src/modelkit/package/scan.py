@@ -7,7 +7,7 @@ protobuf.dev/programming-guides/encoding; field numbers: onnx.proto). The `onnx`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from modelkit.errors import GraphError
@@ -150,18 +150,19 @@ def _external(entry: dict[str, str]) -> tuple[str, int, int]:
     return entry["location"], int(entry["offset"]), int(entry["length"])
 
 
-def check(graph: bytes | memoryview, weights: str, weights_size: int | None) -> None:
+def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, domains: Collection[str] = ()) -> None:
     """Raise GraphError unless the graph stays within its operators and the weights member `weights`.
 
     Args:
         graph: a serialised ModelProto.
         weights: the only location external tensors may name.
         weights_size: its size in bytes, None if there is none.
+        domains: of operators, which the caller accepts beyond the default ones.
     """
     found = scan(graph)
     if "ort_config" in found.metadata:
         raise GraphError("the graph carries session options (metadata ort_config), which a package may not")
-    strange = sorted(found.domains - DOMAINS)
+    strange = sorted(found.domains - DOMAINS - set(domains))
     if strange:
         raise GraphError(f"the graph uses operators of {strange}; packages may use {sorted(DOMAINS)}")
     for location, offset, length in found.external:

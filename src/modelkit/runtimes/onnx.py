@@ -35,7 +35,7 @@ from modelkit.device import (
 )
 from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError
 from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs
+from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.runtimes.bulk import run_all
 from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
 from modelkit.signature import Feeds, Signature
@@ -327,14 +327,7 @@ class OnnxModel(Model):
         return self._run_graph(*arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._run_graph is _closed:
-            raise ClosedError("the model was closed and cannot be pickled; load it again")
-        if self._origin is None:
-            raise TypeError(
-                "a model is pickled by the path and digest of its package, and this one was loaded from memory: "
-                "write the package to a file, load it by path, and pickle that model"
-            )
-        return self._origin, ()
+        return reopening(self._origin, closed=self._run_graph is _closed)
 
     def __copy__(self) -> Self:
         return self

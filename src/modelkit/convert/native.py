@@ -1,0 +1,92 @@
+"""Describe a fitted estimator that is packaged as it is: its signature, and the rows it was fitted on."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any
+
+import onnx
+
+from modelkit.cast import Array, is_a
+from modelkit.convert.graph import DECISION, Source, take
+from modelkit.convert.outputs import read_roles, truth
+from modelkit.convert.sklearn import closed_categories, is_estimator, last_step, library_of, read_example
+from modelkit.errors import ConversionError
+from modelkit.runtimes.joblib import OBJECT, Estimator
+from modelkit.signature import Signature
+from modelkit.spec import DTYPES, Column, TensorSpec
+
+
+def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
+    """A source whose truth is the estimator itself, and what is pickled. Raises ConversionError."""
+    if not is_estimator(estimator):
+        raise ConversionError(
+            f"format='joblib' takes a fitted estimator with scikit-learn's interface, not a {type(estimator).__name__}",
+            step=type(estimator).__name__,
+        )
+    rows, columns, answer = read_example(estimator, example)
+    held = Estimator(estimator, *_form(rows))
+    few = take(rows, 2)
+    _check_form(estimator, rows)
+    roles, classes = answer(read_roles, few)
+    found = answer(partial(truth, roles=roles), few)
+    found.pop(DECISION, None)
+    outputs = tuple(_output(name, array) for name, array in found.items())
+    source = Source(
+        onnx.ModelProto(),
+        Signature(_inputs(columns), outputs, classes=classes),
+        rows=rows,
+        against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
+        truth=lambda rows: answer(partial(truth, roles=roles), rows),
+        categories=closed_categories(estimator, [column.name for column in columns]) | _categories(held.like),
+    )
+    return source, held
+
+
+def _form(rows: Any) -> tuple[Any, tuple[str, ...]]:
+    """A frame without its rows, and which of its columns of objects mark a missing value with None."""
+    if not is_a(rows, "pandas", "DataFrame"):
+        return None, ()
+    like = rows.iloc[:0].reset_index(drop=True)
+    like.attrs.clear()
+    objects = [name for name, dtype in rows.dtypes.items() if dtype == OBJECT]
+    return like, tuple(str(name) for name in objects if any(value is None for value in rows[name]))
+
+
+def _check_form(estimator: Any, rows: Any) -> None:
+    """Raise ConversionError where the estimator says that it was fitted on rows of another form."""
+    verb = "predict" if hasattr(estimator, "predict") else "transform"
+    if not hasattr(estimator, verb) or getattr(rows, "dtype", None) == OBJECT:
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        getattr(estimator, verb)(take(rows, 2).copy())
+    said = next((str(warning.message) for warning in caught if "feature names" in str(warning.message)), None)
+    if said is not None:
+        raise ConversionError(f"example must be of the form that fit was given, a frame or an array: {said}")
+
+
+def _inputs(columns: list[Column]) -> tuple[TensorSpec, ...]:
+    """One tensor for numbers of one dtype, else one a column: nothing is cast to what it was not fitted on."""
+    dtypes = {column.dtype for column in columns}
+    if len(dtypes) == 1 and "string" not in dtypes:
+        return (TensorSpec("X", columns[0].dtype, ("batch", len(columns)), tuple(columns)),)
+    return tuple(TensorSpec(column.name, column.dtype, ("batch", 1), (column,)) for column in columns)
+
+
+def _output(name: str, array: Array) -> TensorSpec:
+    text = array.dtype.kind == "U" or (array.dtype == object and all(isinstance(item, str) for item in array.flat))
+    dtype = "string" if text else str(array.dtype)
+    if dtype not in DTYPES:
+        raise ConversionError(f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings")
+    return TensorSpec(name, dtype, ("batch", *array.shape[1:]))
+
+
+def _categories(like: Any) -> dict[str, tuple[str, ...]]:
+    """The categories of the columns of a frame that have some. Raises ConversionError unless they are strings."""
+    known = {} if like is None else {n: d.categories for n, d in like.dtypes.items() if hasattr(d, "categories")}
+    for name, values in known.items():
+        if not all(isinstance(value, str) for value in values):
+            raise ConversionError(f"the categories of column {name!r} must be strings, got {list(values)[:5]}")
+    return {str(name): tuple(values) for name, values in known.items()}

@@ -1,0 +1,80 @@
+"""What a caller must say before a package may do more than compute: pure checks, which read no environment."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Iterable, Mapping
+from importlib import metadata
+
+from modelkit.errors import PackageError, UntrustedError
+
+JOBLIB = "joblib"
+DOMAIN = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
+ALWAYS = ("joblib", "numpy", "scikit-learn")  # what every pickled estimator needs
+
+
+def check_allow(allow: object) -> frozenset[str]:
+    """What a caller allows, as a set. Raises TypeError and ValueError for anything but "joblib" and domains."""
+    if isinstance(allow, str) or not isinstance(allow, Collection):
+        raise TypeError(f"allow is a collection of strings, such as {{'joblib'}}; got {allow!r}")
+    for entry in allow:
+        if not isinstance(entry, str):
+            raise TypeError(f"allow holds strings, and {entry!r} is none")
+        if entry != JOBLIB and not DOMAIN.fullmatch(entry):
+            raise ValueError(
+                f"allow holds {entry!r}, which is neither 'joblib' nor a domain of ONNX operators such as 'com.example'"
+            )
+    return frozenset(allow)
+
+
+def check_trusted(digest: str | None, allowed: Collection[str]) -> None:
+    """Raise UntrustedError unless the caller has pinned a joblib package and allowed it."""
+    missing = []
+    if digest is None:
+        missing.append("digest='sha256:...', as whoever made the package tells it to you")
+    if JOBLIB not in allowed:
+        missing.append("allow={'joblib'}")
+    if missing:
+        raise UntrustedError(
+            f"this is a joblib package: opening it runs whatever code its author put into it, with all that this "
+            f"process may do. It opens only with digest= and allow= from you; missing: {' and '.join(missing)}",
+            missing=tuple(missing),
+        )
+
+
+def check_requires(requires: Mapping[str, str]) -> None:
+    """Raise PackageError unless each library is installed in exactly the version that a package needs."""
+    here = installed(requires)
+    wrong = {library: (version, here.get(library)) for library, version in requires.items()}
+    wrong = {library: (needed, found) for library, (needed, found) in wrong.items() if needed != found}
+    if wrong:
+        lines = "".join(f"\n  {lib} {needed}, {found or 'none'} is installed" for lib, (needed, found) in wrong.items())
+        raise PackageError(
+            f"a pickled estimator is read by the versions that wrote it, and this one needs:{lines}\n"
+            f"pip install {pins({library: needed for library, (needed, _) in wrong.items()})}",
+            requires=wrong,
+        )
+
+
+def pins(requires: Mapping[str, str]) -> str:
+    """Libraries in exact versions, as pip takes them on a command line."""
+    return " ".join(shlex.quote(f"{library}=={version}") for library, version in requires.items())
+
+
+def installed(libraries: Iterable[str]) -> dict[str, str]:
+    """The versions of those libraries that are installed here, without importing one."""
+    found = {}
+    for library in libraries:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def required(modules: Iterable[str]) -> dict[str, str]:
+    """The installed libraries that hold these modules, with those that every pickled estimator needs."""
+    owners = metadata.packages_distributions()
+    tops = {module.partition(".")[0] for module in modules}
+    return dict(sorted(installed({*ALWAYS, *(library for top in tops for library in owners.get(top, ()))}).items()))

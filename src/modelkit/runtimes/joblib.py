@@ -1,0 +1,259 @@
+"""Run a pickled estimator with the library that trained it. The only module that imports joblib and pickle.
+
+Unpickling runs whatever code its author put there: `package.load` comes here only with the caller's word and digest.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Self, final
+
+import joblib
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.device import DeviceName, Placement, device_chain, refusal
+from modelkit.errors import ClosedError, ConversionError, DeviceError, ManifestError, PackageError
+from modelkit.manifest import Manifest
+from modelkit.model import Call, Model, Outputs, check_output, reopening
+from modelkit.runtimes.machine import usable_cpus
+from modelkit.signature import Feeds, Signature
+
+# The verb of the estimator that answers with each output; probabilities_0, _1, ... are the parts of one answer.
+VERBS = {
+    "label": "predict",
+    "prediction": "predict",
+    "probabilities": "predict_proba",
+    "scores": "decision_function",
+    "transformed": "transform",
+}
+OBJECT = np.dtype(object)
+WHY = "a joblib package runs on the CPU, by the library that trained it"
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A fitted estimator and the form of the rows it was fitted on.
+
+    `like` is its pandas frame without rows, which knows the dtypes, and `nones` are those columns of objects whose
+    missing values are None rather than NaN. `like` is None for arrays; one of strings is passed as texts.
+    """
+
+    fitted: Any
+    like: Any = None
+    nones: tuple[str, ...] = ()
+
+    def dump(self) -> bytes:
+        """The bytes of the member that `load` reads back; not compressed, which would cost time and save little."""
+        file = io.BytesIO()
+        joblib.dump({"estimator": self.fitted, "like": self.like, "nones": self.nones}, file, compress=0)
+        return file.getvalue()
+
+    @staticmethod
+    def load(data: bytes | memoryview) -> Estimator:
+        """Unpickle what `dump` gave: this runs code from `data`. Raises PackageError where it fails."""
+        try:
+            held = joblib.load(io.BytesIO(data))
+            return Estimator(held["estimator"], held["like"], held["nones"])
+        except Exception as error:
+            raise PackageError(f"the estimator cannot be unpickled: {type(error).__name__}: {error}") from error
+
+    def modules(self) -> set[str]:
+        """The modules that unpickling imports. Raises ConversionError where it would fail in another process."""
+        recorder = _Recorder(_Nowhere())
+        try:
+            recorder.dump((self.fitted, self.like))
+        except Exception as error:
+            raise ConversionError(f"the estimator cannot be pickled: {error}") from error
+        if "__main__" in recorder.found:
+            raise ConversionError(
+                f"the estimator uses {recorder.found['__main__']!r} of the script itself, which no other process has "
+                f"under that name; move it into a module that the application can import",
+                step=recorder.found["__main__"],
+            )
+        return set(recorder.found)
+
+    def rows(self, feeds: Feeds, signature: Signature) -> Any:
+        """Coerced rows as the estimator was fitted on; copies, for an estimator may write into its rows."""
+        if self.like is not None:
+            return self._frame(feeds, signature)
+        spec = signature.inputs[0]
+        block = feeds[spec.name].copy()
+        return block[:, 0] if spec.dtype == "string" else block
+
+    def _frame(self, feeds: Feeds, signature: Signature) -> Any:
+        pd = sys.modules["pandas"]  # `like` is one of its frames
+        names = self.like.columns
+        block = feeds[signature.inputs[0].name]
+        if len(signature.inputs) == 1 and all(dtype == block.dtype for dtype in self.like.dtypes):
+            return pd.DataFrame(block, columns=names, copy=True)
+        columns = signature.columns(feeds)
+        kept = [
+            _series(pd, values, dtype, none=name in self.nones)
+            for (name, values), dtype in zip(columns.items(), self.like.dtypes, strict=True)
+        ]
+        frame = pd.DataFrame(dict(enumerate(kept)))
+        frame.columns = names
+        return frame
+
+    def answer(self, verb: str, rows: Any) -> Any:
+        """The answer of one verb, dense; a list where the estimator answers with one."""
+        answer = getattr(self.fitted, verb)(rows)
+        return answer.toarray() if hasattr(answer, "toarray") else answer
+
+
+def _series(pd: Any, values: Array, dtype: Any, *, none: bool) -> Any:
+    """One column in the dtype it had; a category that is not known makes it one of objects, as pandas does."""
+    missing = values == None if values.dtype == object else np.zeros(len(values), bool)  # noqa: E711 - for each element
+    if isinstance(dtype, pd.CategoricalDtype) and not set(values[~missing]) <= set(dtype.categories):
+        dtype = OBJECT
+    if dtype == OBJECT and not none:
+        values = np.where(missing, np.nan, values)
+    return pd.Series(values, dtype=dtype, copy=True)
+
+
+class _Nowhere:
+    """A file for a pickle that is made only to see what is in it."""
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+class _Recorder(pickle.Pickler):
+    """Notes the module of every class and function that it pickles, with the name of one."""
+
+    def __init__(self, file: _Nowhere) -> None:
+        super().__init__(file)
+        self.found: dict[str, str] = {}
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, np.ufunc):  # which does not say where it is from
+            self.found[pickle.whichmodule(value, value.__name__)] = value.__name__  # type: ignore[attr-defined] # no stub
+        named = value if hasattr(value, "__qualname__") else type(value)
+        self.found[str(getattr(named, "__module__", None) or "builtins")] = named.__qualname__
+        return NotImplemented
+
+
+@final
+class JoblibModel(Model):
+    """A Model that runs a pickled estimator. Making one runs code from `data`.
+
+    Args:
+        data: what `Estimator.dump` gave.
+        signature: what the estimator takes and gives; its outputs are named as in `VERBS`.
+        device: "auto" or "cpu", or a list with one of them in it.
+        threads: "auto"; how many threads run is up to the estimator.
+        manifest, attachments: of the package this model was loaded from.
+        origin: opens the same package again; without it the model cannot be pickled.
+    """
+
+    __slots__ = ("_attachments", "_estimator", "_manifest", "_origin", "_placement", "_signature", "_verbs")
+
+    def __init__(  # noqa: PLR0913 - one call in load, all by keyword
+        self,
+        data: bytes | memoryview,
+        signature: Signature,
+        *,
+        device: DeviceName = "cpu",
+        threads: int | str = "auto",
+        manifest: Manifest | None = None,
+        attachments: Mapping[str, memoryview] = MappingProxyType({}),
+        origin: partial[Model] | None = None,
+    ) -> None:
+        self._placement = _place(device, threads)
+        self._verbs = {name: _verb(name) for name in signature.output_names}
+        self._estimator: Estimator | None = Estimator.load(data)
+        self._signature = signature
+        self._manifest = manifest
+        self._attachments = attachments
+        self._origin = origin
+
+    @property
+    def signature(self) -> Signature:
+        """What the estimator takes and gives."""
+        return self._signature
+
+    @property
+    def placement(self) -> Placement:
+        """The CPU; `threads` is how many the estimator may use at most."""
+        return self._placement
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the package this model was loaded from, or None."""
+        return self._manifest
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of the package, by name."""
+        return self._attachments
+
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        estimator, signature = self._estimator, self._signature
+        if estimator is None:
+            raise ClosedError("the model was closed; load it again to use it")
+        count = len(feeds[signature.inputs[0].name])
+        if count == 0:
+            return signature.empty(outputs)
+        rows = estimator.rows(feeds, signature)
+        answers = {verb: estimator.answer(verb, rows) for verb in _distinct(self._verbs[name][0] for name in outputs)}
+        found: Outputs = {}
+        for spec in signature.outputs:
+            if spec.name in outputs:
+                verb, part = self._verbs[spec.name]
+                array = np.asarray(answers[verb] if part is None else answers[verb][part])
+                flat = array[:, 0] if array.ndim == 2 and spec.shape[1:] == () else array
+                found[spec.name] = check_output(flat, spec, count, "estimator")
+        return {name: found[name] for name in outputs}
+
+    def close(self) -> None:
+        """Let go of the estimator; later calls raise ClosedError."""
+        self._estimator = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopening(self._origin, closed=self._estimator is None)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+def _distinct(verbs: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(verbs))
+
+
+def _verb(output: str) -> tuple[str, int | None]:
+    """The verb that answers with an output, and which part of its answer. Raises ManifestError."""
+    name, _, part = output.partition("_")
+    if name == "probabilities" and part.isdecimal():
+        return VERBS[name], int(part)
+    if output not in VERBS:
+        raise ManifestError(f"no estimator has an output {output!r}; a joblib package has some of {list(VERBS)}")
+    return VERBS[output], None
+
+
+def _place(device: DeviceName, threads: int | str) -> Placement:
+    """Where an estimator runs. Raises DeviceError for another device, and for a number of threads."""
+    obstacles = {}
+    for target in device_chain(device, ()):
+        if target.short == "cpu":
+            break
+        obstacles[target.name] = WHY
+    else:
+        raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
+    if threads != "auto":
+        raise DeviceError(
+            f"threads={threads!r} cannot be had: the estimator of a joblib package decides by itself (n_jobs, "
+            f"OMP_NUM_THREADS); leave threads='auto'",
+            device=threads,
+        )
+    why = "at most, the usable CPUs; the estimator and its libraries decide"
+    return Placement("joblib", "cpu", usable_cpus(), split=True, reason=WHY, threads_reason=why)
