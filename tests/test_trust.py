@@ -583,6 +583,17 @@ def test_no_row_is_pickled_with_the_frame(penguins):
     assert b"Biscoe" not in Estimator(None, like, nones).dump()
 
 
+def test_what_a_pickle_refers_to_is_required_wherever_it_is_held():
+    import scipy.special
+    from sklearn.linear_model import LinearRegression
+    from sklearn.preprocessing import FunctionTransformer
+
+    hidden = LinearRegression()
+    hidden.kept_ = [FunctionTransformer(scipy.special.expit)]
+    assert "scipy" in trust.required(Estimator(hidden).modules())
+    assert "scipy" not in trust.required(Estimator(LinearRegression()).modules())
+
+
 def test_pip_takes_the_line_it_is_shown():
     assert trust.pins({"numpy": "2.0", "x": "1!2.0+cpu"}) == "numpy==2.0 'x==1!2.0+cpu'"
     assert trust.required({"json", "numpy.random", "sklearn"}).keys() == {"joblib", "numpy", "scikit-learn"}

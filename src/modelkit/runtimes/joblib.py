@@ -133,6 +133,8 @@ class _Recorder(pickle.Pickler):
         self.found: dict[str, str] = {}
 
     def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, np.ufunc):  # which does not say where it is from
+            self.found[pickle.whichmodule(value, value.__name__)] = value.__name__  # type: ignore[attr-defined] # no stub
         named = value if hasattr(value, "__qualname__") else type(value)
         self.found[str(getattr(named, "__module__", None) or "builtins")] = named.__qualname__
         return NotImplemented
