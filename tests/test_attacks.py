@@ -661,6 +661,7 @@ def test_31_a_graph_that_takes_and_gives_something_else(toy, refused):
     refused(with_graph(toy, fix), "GraphError", "input 'x'", "(3, 64)")
     refused(forge(toy, edit=narrow), "GraphError", "input 'x'", "63")
     refused(forge(toy, edit=rank), "GraphError", "output 'y'")
+    refused(forge(toy, graph=members_of(toy)[GRAPH].replace(b"\x0a\x01x", b"\x0a\x01\xe1")), "GraphError", "no text")
 
 
 def test_32_weights_that_were_swapped(toy, refused):

@@ -13,6 +13,13 @@ NAMES = {"float32": "float", "float64": "double"}  # as onnxruntime has them
 
 def check_ends(session: Any, signature: Signature) -> None:
     """Raise GraphError unless names, types, ranks and fixed sizes of the graph's inputs and outputs agree."""
+    try:
+        _compare(session, signature)
+    except UnicodeDecodeError as error:
+        raise GraphError(f"an input or output of the graph has a name that is no text: {error}") from error
+
+
+def _compare(session: Any, signature: Signature) -> None:
     for kind, ends, specs in (
         ("input", session.get_inputs(), signature.inputs),
         ("output", session.get_outputs(), signature.outputs),
