@@ -303,11 +303,11 @@ def fuzz() -> str:
     text = pytest_output("test_fuzz.py", "--hypothesis-show-statistics", "--timeout=3600", MODELKIT_FUZZ=times)
     took = time.perf_counter() - start
     rows, total, findings = [], 0, 0
-    for name, cases, failing in re.findall(
-        r"::test_(\w+):.*?generate phase.*?(\d+) passing, (\d+) failing", text, re.DOTALL
-    ):
-        total, findings = total + int(cases) + int(failing), findings + int(failing)
-        rows.append([name.replace("_", " "), cases, failing])
+    for name, told in re.findall(r"::test_(\w+):\n(.*?)Stopped because", text, re.DOTALL):
+        cases = sum(sum(map(int, found)) for found in re.findall(r"(\d+) passing, (\d+) failing", told))
+        failing = sum(map(int, re.findall(r"Found (\d+) distinct", told)))
+        total, findings = total + cases, findings + failing
+        rows.append([name.replace("_", " "), str(cases), str(failing)])
     rows.append([f"all, {total / took:.0f} a second with the start of the tests", str(total), str(findings)])
     return table("| cases | findings", rows)
 
