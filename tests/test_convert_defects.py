@@ -17,9 +17,9 @@ from sklearn.pipeline import make_pipeline
 
 import modelkit as mk
 from modelkit.convert import probes
-from modelkit.convert.graph import Source
 from modelkit.convert.parity import gate
 from modelkit.convert.sklearn import from_sklearn
+from modelkit.convert.source import Source
 from modelkit.errors import ConversionError, ParityError, SignatureError
 from modelkit.package.save import _build
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from modelkit.drift.profile import Profile as Profile
     from modelkit.drift.report import DriftReport as DriftReport
     from modelkit.drift.values import Alarm as Alarm
+    from modelkit.embedding.encoder import TextEncoder as TextEncoder
+    from modelkit.embedding.verbs import aembed as aembed
+    from modelkit.embedding.verbs import embed as embed
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
     from modelkit.manifest import Manifest as Manifest
@@ -49,7 +52,10 @@ _HOMES = {
     "Profile": "modelkit.drift.profile",
     "Signature": "modelkit.signature",
     "TensorSpec": "modelkit.spec",
+    "TextEncoder": "modelkit.embedding.encoder",
+    "aembed": "modelkit.embedding.verbs",
     "devices": "modelkit.runtimes.onnx",
+    "embed": "modelkit.embedding.verbs",
     "errors": "modelkit",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",

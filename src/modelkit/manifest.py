@@ -16,10 +16,11 @@ from typing import Any
 
 from modelkit import html
 from modelkit.errors import ManifestError, SignatureError
+from modelkit.recipe import Recipe
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
-FORMAT = 3  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
+FORMAT = 4  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
 MAX_BYTES = 1 << 20
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
@@ -102,7 +103,8 @@ class Manifest:
     `opsets` are the ONNX operator sets by domain, `row_bytes` the bytes of tensors that one row occupies at once
     inside the graph (0 if unknown), `versions` the libraries that trained the model and made the package.
     `metadata` is whatever JSON the author added; nothing here reads it. `runtime` is "onnx" for a graph, "joblib" for a
-    pickled estimator, and `requires` the exact version of each library that the latter needs.
+    pickled estimator, and `requires` the exact version of each library that the latter needs. `encoder` is what a text
+    encoder does around its graph.
     """
 
     format: int
@@ -118,6 +120,7 @@ class Manifest:
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     runtime: str = "onnx"
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
+    encoder: Recipe | None = None
     digest: str = dataclasses.field(default="", compare=False)
 
     def to_json(self) -> bytes:
@@ -140,6 +143,7 @@ class Manifest:
         manifest: Manifest = _build(Manifest, plain, "modelkit.json")
         check_name(manifest.name, manifest.version)
         _check_runtime(manifest.runtime, manifest.requires)
+        _check_encoder(manifest.encoder, manifest)
         return dataclasses.replace(manifest, digest=hashlib.sha256(raw).hexdigest())
 
     def facts(self) -> list[tuple[str, str]]:
@@ -149,6 +153,7 @@ class Manifest:
             "runtime": self.runtime,
             "requires": ", ".join(f"{library} {version}" for library, version in sorted(self.requires.items())),
             "parity": str(self.parity),
+            "encoder": str(self.encoder or ""),
             "opsets": ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in sorted(self.opsets.items())),
             "made with": ", ".join(f"{library} {version}" for library, version in self.versions.items()),
             "classes": ", ".join(map(str, self.signature.classes or ())),
@@ -189,6 +194,11 @@ def _check_runtime(runtime: str, requires: dict[str, str]) -> None:
     for library, version in requires.items():
         if not LIBRARY.fullmatch(library) or not RELEASE.fullmatch(version):
             raise ManifestError(f"requires names {library!r} {version!r}, which is no library and version")
+
+
+def _check_encoder(recipe: Recipe | None, manifest: Manifest) -> None:
+    if recipe is not None and (manifest.runtime != "onnx" or manifest.signature != recipe.signature):
+        raise ManifestError(f"a text encoder runs a graph and has the signature {recipe.signature}")
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -302,5 +312,7 @@ _READ: dict[str, _Reader] = {
     "tuple[Member, ...]": _tuple(_object(Member)),
     "tuple[Attachment, ...]": _tuple(_object(Attachment)),
     "Signature": _object(Signature),
+    "Recipe | None": _optional(_object(Recipe)),
+    "float | None": _optional(_of(float, int)),
     "Parity": _object(Parity),
 }

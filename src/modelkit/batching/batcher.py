@@ -106,7 +106,7 @@ class Batcher(Model):
         self.signature = model.signature
         self._first = self.signature.inputs[0].name
         self._static = all(isinstance(size, int) for spec in self.signature.inputs for size in spec.shape[1:])
-        self._costs = None if type(model.base)._cost is Model._cost else _costs_of(model)
+        self._costs = _costs_of(model)
         block = None if self._costs is not None else self.signature.block
         self._row_shape = None if block is None else (1, *block[1])
         self._row_dtype = None if block is None else block[2].target
@@ -408,11 +408,15 @@ class Batcher(Model):
         self._ticks.clear()
 
 
-def _costs_of(model: Model) -> Callable[[Feeds], int]:
-    def costs(feeds: Feeds) -> int:
-        return model._cost(feeds) or 0
-
-    return costs
+def _costs_of(model: Model) -> Callable[[Feeds], int] | None:
+    """What tells the cost of rows, if the model or one that it wraps declares it."""
+    inner: Model | None = model
+    while inner is not None and type(inner)._cost is Model._cost:
+        inner = inner.inner
+    if inner is None:
+        return None
+    declared = inner._cost
+    return lambda feeds: declared(feeds) or 0
 
 
 def _joined(answers: list[Outputs]) -> Outputs:

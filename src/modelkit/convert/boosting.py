@@ -16,8 +16,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelkit.cast import is_a
-from modelkit.convert.graph import Splits
 from modelkit.convert.operators import Container
+from modelkit.convert.source import Splits
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.spec import TensorSpec
 

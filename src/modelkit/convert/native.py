@@ -9,9 +9,9 @@ from typing import Any
 import onnx
 
 from modelkit.cast import Array, is_a
-from modelkit.convert.graph import DECISION, Source, take
 from modelkit.convert.outputs import read_roles, truth
 from modelkit.convert.sklearn import closed_categories, is_estimator, last_step, library_of, read_example
+from modelkit.convert.source import DECISION, Source, take
 from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import OBJECT, Estimator
 from modelkit.signature import Signature

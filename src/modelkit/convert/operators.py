@@ -9,7 +9,7 @@ import numpy as np
 from onnx import TensorProto
 
 from modelkit.cast import MISSING
-from modelkit.convert.graph import Splits
+from modelkit.convert.source import Splits
 from modelkit.errors import ConversionError
 
 Converter = Callable[[Any, Any, Any], None]

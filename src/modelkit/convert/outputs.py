@@ -11,8 +11,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelkit.cast import Array
-from modelkit.convert.graph import DECISION, DTYPES
+from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError
+from modelkit.proto import DTYPES
 from modelkit.spec import TensorSpec
 
 

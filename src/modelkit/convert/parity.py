@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.graph import DECISION, Source, count, take
 from modelkit.convert.probes import at_thresholds, enlarged, strange_texts
+from modelkit.convert.source import DECISION, Source, count, take
 from modelkit.errors import ConversionError, ParityError, SignatureError
 from modelkit.manifest import Parity
 from modelkit.model import Model

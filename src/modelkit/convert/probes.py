@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.graph import Source
+from modelkit.convert.source import Source
 
 if TYPE_CHECKING:
     import onnx

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
-from modelkit.convert.graph import Source, take
 from modelkit.convert.operators import converters, histogram_thresholds
 from modelkit.convert.outputs import finish, read_roles, truth
+from modelkit.convert.source import Source, take
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import Signature
 from modelkit.spec import DTYPES as SIGNATURE_DTYPES

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array, is_a
-from modelkit.convert.graph import Source, tensor_spec
+from modelkit.convert.source import Source
 from modelkit.errors import ConversionError, MissingExtraError
+from modelkit.proto import tensor_spec
 from modelkit.signature import Signature
 
 if TYPE_CHECKING:

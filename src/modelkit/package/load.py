@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import IO, Any
 
 from modelkit.device import DeviceName
-from modelkit.errors import ContainerError, IntegrityError
+from modelkit.errors import ContainerError, IntegrityError, PackageError, SignatureError
 from modelkit.manifest import Manifest, Member
 from modelkit.model import Model
 from modelkit.package import container, scan, trust
+from modelkit.recipe import Recipe
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
@@ -25,6 +26,7 @@ GRAPH = "model/model.onnx"
 WEIGHTS = "model/model.onnx.data"
 WEIGHTS_NAME = "model.onnx.data"
 NATIVE = "native/model.joblib"
+TOKENIZER = "model/tokenizer.json"
 L2_BYTES = 2 << 20
 HELD_BYTES = 4 << 20
 
@@ -92,6 +94,7 @@ def _load_graph(
     weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
     weights_hashed = _start_hash(members, [member for member in manifest.files if member.path == WEIGHTS])
     others_hashed = _start_hash(members, [member for member in manifest.files if member.path != WEIGHTS])
+    model: Model
     try:
         from modelkit.runtimes.machine import release
         from modelkit.runtimes.onnx import OnnxModel
@@ -99,11 +102,27 @@ def _load_graph(
         others_hashed()
         size = None if weights is None else len(weights)
         known["endless"] = scan.check(members[GRAPH], WEIGHTS_NAME, size, domains=domains).endless
-        model = OnnxModel(members[GRAPH], manifest.signature, weights=weights, chunk=chunk_rows(manifest), **known)
+        if manifest.encoder is not None:
+            model = open_encoder(members, manifest.encoder, **known)
+        else:
+            model = OnnxModel(members[GRAPH], manifest.signature, weights=weights, chunk=chunk_rows(manifest), **known)
     finally:
         weights_hashed()
     release(weights)
     return model
+
+
+def open_encoder(members: container.Members, recipe: Recipe, *, origin: partial[Model] | None, **known: Any) -> Model:
+    """A text encoder, around the Model of its graph. Raises PackageError for a tokenizer that cannot be read."""
+    from modelkit.embedding.encoder import TextEncoder
+    from modelkit.runtimes.onnx import OnnxModel
+
+    weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
+    inner = OnnxModel(members[GRAPH], recipe.graph, weights=weights, side_by_side=True, **known)
+    try:
+        return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, origin)
+    except SignatureError as error:
+        raise PackageError(f"the tokenizer cannot be used: {error}", member=TOKENIZER) from error
 
 
 def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
@@ -196,9 +215,10 @@ def read_manifest(members: Mapping[str, memoryview]) -> Manifest:
         odd = sorted(set(listed) ^ set(list(members)[1:])) or listed
         raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
     strays = {a.path for a in manifest.attachments} - set(listed)
-    needed = NATIVE if manifest.runtime == "joblib" else GRAPH
-    if strays or needed not in listed:
-        raise IntegrityError(f"the package lacks {sorted(strays) or needed}", members=sorted(strays))
+    needed = [NATIVE] if manifest.runtime == "joblib" else [GRAPH] if manifest.encoder is None else [GRAPH, TOKENIZER]
+    lacking = sorted(strays.union(needed).difference(listed))
+    if lacking:
+        raise IntegrityError(f"the package lacks {lacking}", members=lacking)
     return manifest
 
 

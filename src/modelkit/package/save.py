@@ -14,24 +14,19 @@ from typing import Any
 
 from modelkit import golden as golden_rows
 from modelkit.convert.boosting import as_estimator
-from modelkit.convert.graph import (
-    Source,
-    from_onnx,
-    opsets,
-    read_proto,
-    row_bytes,
-    serialize,
-    split_weights,
-    take,
-)
 from modelkit.convert.parity import gate, open_signature
 from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
+from modelkit.convert.source import Source, from_onnx, take
 from modelkit.convert.torch import from_torch, is_module
+from modelkit.embedding.encoder import TextEncoder, made_up
 from modelkit.errors import ConversionError, GraphError, ModelkitError, ParityError
 from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, check_metadata, check_name
 from modelkit.model import Model
 from modelkit.package import container, scan, trust
-from modelkit.package.load import GRAPH, MANIFEST, NATIVE, WEIGHTS, WEIGHTS_NAME
+from modelkit.package.encoders import proof
+from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
+from modelkit.proto import opsets, read_proto, row_bytes, serialize, split_weights
+from modelkit.recipe import TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 
@@ -66,10 +61,11 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
 
     Args:
         model: a fitted scikit-learn estimator or pipeline; an XGBoost, LightGBM or CatBoost model; a torch module;
-            or an ONNX model as a path, bytes or ModelProto.
+            an ONNX model as a path, bytes or ModelProto; or a TextEncoder.
         path: where to write; an existing file is replaced.
         example: rows as `fit` was given, or as a module's `forward` takes them, at most 2,048 of which are
-            compared. Needed for everything but ONNX models.
+            compared. Needed for everything but ONNX models and encoders. For an encoder, what its vectors are compared
+            with: {"text": n strings, "embedding": (n, d) vectors of another implementation}.
         name: lower-case letters, digits and '._-', at most 64.
         version: letters, digits and '.+_-', at most 64.
         format: "onnx"; or "joblib" to pickle a fitted estimator as it is, where it cannot be converted. Such a package
@@ -115,6 +111,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         metadata=kept,
         runtime=format,
         requires=proven.requires,
+        encoder=proven.encoder,
     )
     raw = manifest.to_json()
     _write(Path(path), {MANIFEST: raw, **members})
@@ -131,9 +128,13 @@ class _Proven:
     signature: Signature
     parity: Parity
     requires: dict[str, str] = field(default_factory=dict)
+    encoder: Recipe | None = None
+    golden: Feeds | None = None
 
 
 def _prove_as(format: str, model: object, example: object, domains: Collection[str]) -> _Proven:  # noqa: A002
+    if format == "onnx" and isinstance(model, TextEncoder):
+        return _prove_encoder(model, example, domains)
     if format == "onnx":
         return _prove(model, example, domains)
     if format == "joblib":
@@ -151,6 +152,26 @@ def _prove_joblib(model: object, example: object) -> _Proven:
     build = partial(JoblibModel, estimator.dump())
     signature, parity = gate(source, build, None)
     return _Proven(source, {NATIVE: build.args[0]}, build, signature, parity, trust.required(modules))
+
+
+def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[str]) -> _Proven:
+    """A text encoder, whose vectors were made alone and in a batch, and compared with the reference if there is one."""
+    if not isinstance(encoder.inner, OnnxModel):
+        raise ConversionError(f"only an encoder of an ONNX graph can be saved, and this one runs {encoder.inner!r}")
+    graph, weights = encoder.inner.graph
+    scan.check(graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=domains)
+    recipe, parity = proof(encoder, example)
+    large: container.Members = {} if weights is None else {WEIGHTS: weights}
+    members = {GRAPH: bytes(graph), **large, TOKENIZER: encoder.tokenizer}
+    proto = read_proto(graph)
+    assert proto is not None  # noqa: S101 - for the type checker: bytes are read or raise
+    source = Source(proto, recipe.signature)
+
+    def build(_: Signature) -> Model:
+        return open_encoder(members, recipe, origin=None)
+
+    rows = recipe.signature.coerce({TEXT: made_up(golden_rows.ROWS, recipe.max_tokens)})
+    return _Proven(source, members, build, recipe.signature, parity, encoder=recipe, golden=rows)
 
 
 def _build(graph: bytes, weights: bytes, signature: Signature) -> OnnxModel:
@@ -206,8 +227,10 @@ def _example_feeds(source: Source) -> Feeds | None:
 
 def _golden(proven: _Proven, rows: object) -> bytes:
     signature = proven.signature
-    example = _example_feeds(proven.source) if rows is None else None
-    feeds = golden_rows.draw(signature, example) if rows is None else signature.coerce(rows)
+    if rows is not None:
+        feeds = signature.coerce(rows)
+    else:
+        feeds = proven.golden or golden_rows.draw(signature, _example_feeds(proven.source))
     with proven.build(signature) as model:
         try:
             outputs = model.run(signature.columns(feeds))
@@ -223,7 +246,7 @@ def _golden(proven: _Proven, rows: object) -> bytes:
 
 def _versions(proven: _Proven) -> dict[str, str]:
     trained = TRAINED_WITH.get((proven.parity.against or "").partition(" ")[0], ())
-    libraries = proven.requires or (*LIBRARIES, *trained)
+    libraries = proven.requires or (*LIBRARIES, *trained, *(("tokenizers",) if proven.encoder else ()))
     return {"python": platform.python_version(), **trust.installed(libraries)}
 
 

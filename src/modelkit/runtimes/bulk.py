@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
-def run_all(run: Callable[[int, int], None], todo: list[tuple[int, int]], helpers: int) -> None:
-    """Call `run` on all that is to do, in this thread and up to `helpers` more; raises the first failure."""
+def run_all(run: Callable[..., None], todo: Iterable[tuple[Any, ...]], helpers: int) -> None:
+    """Call `run` with all that is to do, in this thread and `helpers` more; raises the first failure.
+
+    What is to do may be made as it is asked for: one thread at a time does that, while the others run.
+    """
     failures: list[BaseException] = []
+    rest, turn = iter(todo), _thread.allocate_lock()
 
     def work() -> None:
         try:
             while not failures:
-                try:
-                    bounds = todo.pop()
-                except IndexError:
+                with turn:
+                    arguments = next(rest, None)
+                if arguments is None:
                     return
-                run(*bounds)
+                run(*arguments)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failures.append(error)
 
@@ -29,7 +34,7 @@ def run_all(run: Callable[[int, int], None], todo: list[tuple[int, int]], helper
 
     # threading.Thread.start waits for the new thread to begin, which puts it on the caller's core: on two cores both
     # then shared one for several milliseconds, a whole bulk run of a linear model.
-    locks = [_thread.allocate_lock() for _ in range(min(helpers, len(todo) - 1))]
+    locks = [_thread.allocate_lock() for _ in range(helpers)]
     for lock in locks:
         lock.acquire()
         _thread.start_new_thread(help_out, (lock,))

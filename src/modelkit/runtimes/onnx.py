@@ -88,7 +88,12 @@ def _examine(target: Target, compiled: list[str]) -> Device:
 
 
 def _place(
-    graph: bytes | memoryview, weights: memoryview | None, device: DeviceName, threads: int | str
+    graph: bytes | memoryview,
+    weights: memoryview | None,
+    device: DeviceName,
+    threads: int | str,
+    *,
+    side_by_side: bool,
 ) -> tuple[Any, Placement]:
     """A session on the first device of the chain that can be had. Raises DeviceError, and GraphError."""
     compiled, obstacles = providers(), dict[str, str]()
@@ -98,7 +103,7 @@ def _place(
         on_cpu = target.provider == CPU
         count, why = choose_threads(threads, usable_cpus(), workers, on_cpu=on_cpu)
         # Another device takes one run at a time, and the threads help with the nodes it leaves to the CPU.
-        split = split_runs(count, size) if on_cpu else count > 1
+        split = not side_by_side and split_runs(count, size) if on_cpu else count > 1
         try:
             session, nodes = _start(graph, weights, target, compiled, count if split else 1)
         except DeviceError as error:
@@ -206,6 +211,7 @@ class OnnxModel(Model):
         device, threads: as for `modelkit.load`; the CPU unless said otherwise, which is where a package is proven.
         chunk: the most rows of one run; larger batches are split. None for graphs whose rows depend on each other.
         endless: whether a run may never end, so that a deadline must stop it.
+        side_by_side: whether each thread of the CPU has a run of its own, however large the model.
         manifest, attachments: of the package this model was loaded from.
         origin: opens the same package again; without it the model cannot be pickled.
     """
@@ -238,11 +244,12 @@ class OnnxModel(Model):
         threads: int | str = "auto",
         chunk: int | None = None,
         endless: bool = False,
+        side_by_side: bool = False,
         manifest: Manifest | None = None,
         attachments: Mapping[str, memoryview] = MappingProxyType({}),
         origin: partial[Model] | None = None,
     ) -> None:
-        session, self._placement = _place(graph, weights, device, threads)
+        session, self._placement = _place(graph, weights, device, threads, side_by_side=side_by_side)
         check_ends(session, signature)
         release(weights)
         self._graph, self._weights = graph, weights
@@ -314,7 +321,8 @@ class OnnxModel(Model):
                     answers.setdefault(name, np.empty((rows, *part.shape[1:]), part.dtype))  # one thread's wins
                 answers[name][start:stop] = part
 
-        run_all(run, chunk_bounds(rows, self._chunk)[::-1], 0 if self._placement.split else self._placement.threads - 1)
+        chunks = chunk_bounds(rows, self._chunk)
+        run_all(run, chunks, 0 if self._placement.split else min(self._placement.threads, len(chunks)) - 1)
         return {name: answers[name] for name in outputs}
 
     def close(self) -> None:

@@ -1,17 +1,14 @@
-"""ONNX protos: read a graph's signature, move its weights out, and write it so that it loads fast."""
+"""ONNX protos: read them, say what their graph takes and gives, and write them so that they load fast."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper, shape_inference
 
-from modelkit.cast import Array, is_a
 from modelkit.errors import ConversionError
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec, numpy_dtype
@@ -21,7 +18,6 @@ from modelkit.spec import TensorSpec, numpy_dtype
 EXTERNAL_BYTES = 16 << 10
 ALIGNMENT = 64
 PACKED_ITEMS = 64
-DECISION = "decision"  # what a source decides its labels by, where that is not an output: see Source.truth
 
 DTYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64",
@@ -29,46 +25,6 @@ DTYPES: dict[int, str] = {
     TensorProto.UINT8: "uint8", TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32",
     TensorProto.UINT64: "uint64", TensorProto.BOOL: "bool", TensorProto.STRING: "string",
 }  # fmt: skip
-
-
-Splits = tuple[Array, Array]  # the column and the threshold of each split of a forest
-
-
-@dataclass(frozen=True)
-class Source:
-    """A graph on its way into a package.
-
-    `truth` answers for rows in the form the source was trained on, by output name, and for classifiers with the
-    scores they decide by, under `DECISION`; it and `against`, the name of
-    the source, are None for a graph that came without one. `rows` are example rows in that form, None if there
-    are none. `categories` are the values that encoders refuse to go beyond, by column. `splits` are those of trees
-    whose thresholds the graph holds rounded; None where the graph's own are exact. `proto` is empty for an estimator
-    that is packaged as it is.
-    """
-
-    proto: onnx.ModelProto
-    signature: Signature
-    rows: Any = None
-    against: str | None = None
-    truth: Callable[[Any], dict[str, Array]] | None = None
-    categories: dict[str, tuple[str, ...]] | None = None
-    splits: Splits | None = None
-
-
-def count(rows: Any) -> int:
-    """The number of rows of an example, also of one that is a dict of arrays."""
-    return len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
-
-
-def take(rows: Any, most: int) -> Any:
-    """At most `most` rows, evenly spaced."""
-    total = count(rows)
-    if total <= most:
-        return rows
-    chosen = np.linspace(0, total - 1, most).astype(int)
-    if isinstance(rows, dict):
-        return {name: array[chosen] for name, array in rows.items()}
-    return rows.iloc[chosen] if is_a(rows, "pandas", "DataFrame") else rows[chosen]
 
 
 def read_proto(source: object) -> onnx.ModelProto | None:
@@ -89,15 +45,14 @@ def read_proto(source: object) -> onnx.ModelProto | None:
     return None
 
 
-def from_onnx(proto: onnx.ModelProto, rows: object) -> Source:
-    """A source from an ONNX model: its signature is the graph's own. Raises ConversionError."""
+def signature_of(proto: onnx.ModelProto) -> Signature:
+    """What a graph takes and gives, as it says. Raises ConversionError."""
     initialised = {tensor.name for tensor in proto.graph.initializer}
     graph = proto.graph
     if any(not _is_shaped(value) for value in graph.output):
         graph = shape_inference.infer_shapes(proto).graph
     inputs = tuple(tensor_spec(value) for value in graph.input if value.name not in initialised)
-    outputs = tuple(tensor_spec(value) for value in graph.output)
-    return Source(proto, Signature(inputs, outputs), rows)
+    return Signature(inputs, tuple(tensor_spec(value) for value in graph.output))
 
 
 def _is_shaped(value: onnx.ValueInfoProto) -> bool:

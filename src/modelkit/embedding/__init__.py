@@ -1,0 +1,1 @@
+"""Texts to vectors: a Model over strings around a Model over tokens."""

@@ -1,0 +1,237 @@
+"""TextEncoder: a Model over strings that wraps the Model over token tensors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import Any, Self, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.embedding.chunks import Costs
+from modelkit.embedding.pipeline import Pipeline
+from modelkit.embedding.pooling import unit
+from modelkit.embedding.tokens import Tokens
+from modelkit.embedding.verbs import aembed, check_texts, embed, refuse
+from modelkit.errors import SignatureError
+from modelkit.model import Call, Model, Outputs, reopening
+from modelkit.recipe import EMBEDDING, TEXT, Recipe
+from modelkit.runtimes.onnx import OnnxModel
+from modelkit.signature import Feeds, Signature
+
+STREAM = 2048  # texts of a stream that are taken at a time
+# Words for texts of any length, to prove an encoder on, and for `verify` to replay.
+WORDS = (
+    "the", "of", "and", "river", "to", "model", "in", "a", "street", "number", "error", "is", "for", "that", "music",
+    "with", "as", "on", "green", "was", "by", "table", "are", "engine", "from", "kitchen", "be", "this", "winter",
+    "or", "an", "window", "at", "which", "request", "not", "were", "coffee", "return", "have", "has", "museum",
+)  # fmt: skip
+
+
+@final
+class TextEncoder(Model):
+    """A Model from texts to vectors: tokenizer, graph, pooling. Safe to call from any thread.
+
+    Args:
+        onnx: a graph over tokens, as a path, bytes or ModelProto; or a Model over input_ids and attention_mask.
+        tokenizer: a tokenizer.json as a path or bytes, or a `tokenizers.Tokenizer`.
+        pooling: how the vectors of the tokens become one: "mean", "max", or the "cls" (first) or "last" token.
+        normalize: whether vectors have length 1.
+        roles: what stands before a text in each role, such as {"query": "query: ", "passage": "passage: "}.
+        dims: the lengths that vectors may be cut to, of a model that was trained for it, the largest first; by default
+            the whole length alone.
+        max_tokens: of a text, with the special ones; by default what the tokenizer's own truncation says.
+        on_long: "truncate" texts of more tokens, which `truncated` counts, or "error".
+        stable: run every text alone, so that its vector has the same bits whatever is embedded beside it: for graphs
+            that scale their activations by the batch, as some int8 ones do. Costs what batches gain.
+        output: the output with a vector for each token, where the graph has several.
+
+    Raises:
+        SignatureError: if the graph takes no tokens, or an argument does not fit it, with the values that would.
+        ConversionError: if the ONNX model cannot be read.
+        MissingExtraError: if tokenizers is not installed.
+    """
+
+    __slots__ = ("__weakref__", "_inner", "_origin", "_owned", "pipeline", "signature")
+
+    signature: Signature
+    pipeline: Pipeline  # what makes the vectors
+
+    def __init__(  # noqa: PLR0913 - what the design names, all but two by keyword
+        self,
+        onnx: Any,
+        tokenizer: Any,
+        *,
+        pooling: str = "mean",
+        normalize: bool = True,
+        roles: Mapping[str, str] | None = None,
+        dims: Sequence[int] | None = None,
+        max_tokens: int | None = None,
+        on_long: str = "truncate",
+        stable: bool = False,
+        output: str | None = None,
+    ) -> None:
+        from modelkit.embedding.graph import open_graph, token_output  # which imports onnx, a tenth of a second
+
+        tokens = Tokens(tokenizer, max_tokens, on_long)
+        inner = onnx if isinstance(onnx, Model) else open_graph(onnx)
+        recipe = Recipe(
+            graph=inner.signature,
+            output=token_output(inner.signature) if output is None else output,
+            pooling=pooling,
+            normalize=normalize,
+            dims=(1,),
+            max_tokens=tokens.max_tokens,
+            on_long=on_long,
+            stable=stable,
+            roles=_checked(roles),
+        )
+        size = Pipeline(inner, tokens, recipe).probe()
+        if dims is not None and max(dims, default=0) > size:
+            raise SignatureError(f"dims={tuple(dims)} go beyond the {size} numbers of the graph's vectors")
+        recipe = replace(recipe, dims=(size,) if dims is None else tuple(dims))
+        self._assemble(inner, Pipeline(inner, tokens, recipe), owned=inner is not onnx)
+
+    @classmethod
+    def from_directory(cls, folder: Any, *, file: str | None = None, **options: Any) -> TextEncoder:
+        """An encoder from a folder in the layout of sentence-transformers that holds an ONNX file.
+
+        Args:
+            folder: with modules.json, the pooling's config.json and tokenizer.json.
+            file: the ONNX file, relative to it; by default onnx/model.onnx, model.onnx, or the only one there is.
+            options: as for `TextEncoder`, in place of what the folder says; its prompts are the roles.
+
+        Raises SignatureError for modules or a pooling that are not known, and FileNotFoundError.
+        """
+        from modelkit.embedding.directory import read
+
+        onnx, tokenizer, found = read(folder, file)
+        return cls(onnx, tokenizer, **found | options)
+
+    @classmethod
+    def from_parts(
+        cls, inner: Model, tokenizer: bytes, recipe: Recipe, origin: partial[Model] | None = None
+    ) -> TextEncoder:
+        """The encoder of a package, which closes `inner`."""
+        encoder = cls.__new__(cls)
+        tokens = Tokens(tokenizer, recipe.max_tokens, recipe.on_long)
+        encoder._assemble(inner, Pipeline(inner, tokens, recipe), owned=True, origin=origin)  # noqa: SLF001 - its own
+        return encoder
+
+    def _assemble(self, inner: Model, pipeline: Pipeline, *, owned: bool, origin: partial[Model] | None = None) -> None:
+        self._inner, self.pipeline, self._owned, self._origin = inner, pipeline, owned, origin
+        self.signature = pipeline.recipe.signature
+
+    @property
+    def inner(self) -> Model:
+        """The Model over token tensors."""
+        return self._inner
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is done around the graph."""
+        return self.pipeline.recipe
+
+    @property
+    def tokenizer(self) -> bytes:
+        """The tokenizer.json."""
+        return self.pipeline.tokens.data
+
+    @property
+    def truncated(self) -> int:
+        """How many texts were cut to `max_tokens` so far."""
+        return self.pipeline.tokens.truncated
+
+    @property
+    def batchable(self) -> bool:
+        """Whether a vector does not depend on the texts beside it; measured now where no package says so."""
+        pipeline = self.pipeline
+        if pipeline.recipe.independent is None:
+            alone, _ = pipeline.prove(made_up(16, pipeline.recipe.max_tokens))
+            pipeline.recipe = replace(pipeline.recipe, alone=alone)
+        return bool(pipeline.recipe.independent)
+
+    @property
+    def identity(self) -> str:
+        """A digest of graph, weights, tokenizer and recipe: only vectors of one identity can be compared.
+
+        That of an encoder and of the package it is saved as are the same. Raises SignatureError for an encoder around
+        a Model of your own, the content of which is not known.
+        """
+        if not isinstance(self._inner, OnnxModel):
+            raise SignatureError(f"the identity of vectors is that of an ONNX graph, and this is {self._inner!r}")
+        parts = [self.recipe.said(), self.tokenizer, *(b"" if part is None else part for part in self._inner.graph)]
+        digests = [hashlib.sha256(part).digest() for part in parts]
+        return f"sha256:{hashlib.sha256(b''.join(digests)).hexdigest()}"
+
+    def embed(self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None) -> Array:
+        """The vectors of texts, float32 (n, dims), in their order. See `modelkit.embed`."""
+        return embed(self, texts, role=role, dims=dims)
+
+    async def aembed(self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None) -> Array:
+        """As `embed`, without blocking the event loop."""
+        return await aembed(self, texts, role=role, dims=dims)
+
+    def stream(self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None) -> Iterator[Array]:
+        """The vector of each text, float32 (dims,), one after another: for texts that do not fit in memory."""
+        if isinstance(texts, str):
+            refuse(texts)
+        rest = iter(texts)
+        while block := list(islice(rest, STREAM)):
+            yield from self.embed(block, role=role, dims=dims)
+
+    def token_count(self, texts: Iterable[str], *, role: str | None = None) -> Array:
+        """How many tokens each text has, int64 (n,): with the special ones, and before any are cut off."""
+        prefix = self.recipe.prefix(role)
+        return self.pipeline.tokens.counts([prefix + text for text in check_texts(texts)])
+
+    def similarity(self, left: Array, right: Array) -> Array:
+        """The cosine of each pair of vectors, float32 (n, m), from (n, d) and (m, d). Raises SignatureError."""
+        ours, theirs = np.shape(left), np.shape(right)
+        if len(ours) != 2 or len(theirs) != 2 or ours[1] != theirs[1]:
+            raise SignatureError(f"vectors of shapes (n, d) and (m, d) are compared; got {ours} and {theirs}")
+        return np.asarray(unit(np.asarray(left, np.float32)) @ unit(np.asarray(right, np.float32)).T)
+
+    def _cost(self, feeds: Feeds) -> int:
+        return self.pipeline.count(feeds[TEXT][:, 0].tolist())
+
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        return {EMBEDDING: self.pipeline.vectors(feeds[TEXT][:, 0].tolist())}
+
+    def _facts(self) -> list[tuple[str, str]]:
+        costs, measured = self.pipeline.costs or Costs(), self.pipeline.costs is not None
+        runs = f"of up to {costs.budget:,} tokens; to start one costs {costs.start:.0f}"
+        how = "measured here" if measured else "to be measured by the first large call"
+        return [*super()._facts(), ("encoder", str(self.recipe)), ("runs", f"{runs} ({how})")]
+
+    def close(self) -> None:
+        """Release the graph, unless it was passed as a Model; later calls raise ClosedError."""
+        if self._owned:
+            self._inner.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopening(self._origin, closed=False)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+def made_up(count: int, tokens: int) -> list[str]:
+    """Texts of one word to about half as many as `tokens`, and at most 64, in no order; always the same."""
+    rng = np.random.default_rng(0)
+    sizes = rng.permutation(np.geomspace(1, max(1, min(tokens // 2, 64)), count).astype(int))
+    return [" ".join(rng.choice(WORDS, size)) for size in sizes]
+
+
+def _checked(roles: Mapping[str, str] | None) -> dict[str, str]:
+    for name, prefix in (roles or {}).items():
+        if not isinstance(name, str) or not isinstance(prefix, str):
+            raise SignatureError(f"roles are prefixes by name, both strings; got {name!r}: {prefix!r}")
+    return dict(roles or {})

@@ -1,0 +1,37 @@
+"""Read the graph of an encoder: the Model over its tokens, and which output holds their vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelkit.errors import SignatureError
+from modelkit.proto import read_proto, serialize, signature_of, split_weights
+from modelkit.runtimes.onnx import WEIGHTS, OnnxModel
+from modelkit.signature import Signature
+
+USUAL = ("last_hidden_state", "token_embeddings")  # what exporters call the vectors of tokens
+
+
+def open_graph(onnx: Any) -> OnnxModel:
+    """A Model over tokens, from an ONNX model. Raises SignatureError and ConversionError."""
+    proto = read_proto(onnx)
+    if proto is None:
+        raise SignatureError(
+            f"an encoder is made from an ONNX model as path, bytes or ModelProto, or from a Model over tokens; got a "
+            f"{type(onnx).__name__}"
+        )
+    signature, weights = signature_of(proto), split_weights(proto, WEIGHTS)
+    held = memoryview(weights) if weights else None
+    return OnnxModel(serialize(proto), signature, weights=held, side_by_side=True)
+
+
+def token_output(signature: Signature) -> str:
+    """The output with a vector for each token: one of a usual name, or the only one there is. Raises SignatureError."""
+    found = [spec.name for spec in signature.outputs if spec.dtype in ("float32", "float16") and len(spec.shape) == 3]
+    usual = [name for name in USUAL if name in found]
+    if not usual and len(found) != 1:
+        raise SignatureError(
+            f"the graph has {len(found)} outputs that may be a vector for each token, {found}; name one by output=: "
+            f"{signature}"
+        )
+    return (usual or found)[0]

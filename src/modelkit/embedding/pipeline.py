@@ -1,0 +1,168 @@
+"""From texts to vectors: tokens, runs that cost the least, pooling; on the threads that the model has."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.embedding.chunks import Costs, choose, fit
+from modelkit.embedding.pooling import pad, pool, unit
+from modelkit.embedding.tokens import Tokens
+from modelkit.errors import SignatureError
+from modelkit.model import PLAIN, Model
+from modelkit.recipe import Recipe
+from modelkit.runtimes.bulk import run_all
+
+WINDOW, WINDOW_LETTERS = 512, 1 << 20  # texts that are tokenized and sorted together, and the letters of them
+READY = 4096  # texts whose tokens are kept between being counted and being run
+LARGE = 256  # texts of a call that is worth measuring first what runs cost here
+MEASURED, WIDTH, MOST = 0.25, 32, 16384  # seconds for that, tokens of a row, and of the largest run
+
+
+class Pipeline:
+    """What turns texts into vectors, from any thread.
+
+    `costs` is what runs cost here, None until that was measured.
+    """
+
+    __slots__ = ("_dtypes", "_lock", "_model", "_names", "_ready", "_running", "_threads", "costs", "recipe", "tokens")
+
+    def __init__(self, model: Model, tokens: Tokens, recipe: Recipe) -> None:
+        self._model, self.tokens, self.recipe = model, tokens, recipe
+        self._names = tuple(spec.name for spec in recipe.graph.inputs)
+        self._dtypes = tuple(spec.dtype for spec in recipe.graph.inputs)
+        placement = model.placement
+        self._threads = 1 if placement is None or placement.split else placement.threads
+        self._lock, self._running = threading.Lock(), 0
+        self._ready: dict[str, Array] = {}
+        self.costs: Costs | None = None
+
+    def count(self, texts: list[str]) -> int:
+        """The tokens of these texts, which are kept for the run that follows."""
+        if len(texts) > READY:
+            parts = (texts[start : start + WINDOW] for start in range(0, len(texts), WINDOW))
+            return sum(len(ids) for part in parts for ids in self.tokens.ids(part))
+        known = {text: self._ready.get(text) for text in texts}
+        unknown = [text for text, ids in known.items() if ids is None]
+        if unknown:
+            found = dict(zip(unknown, self.tokens.ids(unknown), strict=True))
+            known |= found
+            with self._lock:
+                self._ready |= found
+                while len(self._ready) > READY:  # counted and never run: expired, or cancelled
+                    del self._ready[next(iter(self._ready))]
+        return sum(len(ids) for ids in (known[text] for text in texts) if ids is not None)
+
+    def vectors(self, texts: list[str]) -> Array:
+        """The vectors of texts, float32 (n, d). A text without a single token has one of zeros."""
+        vectors = np.zeros((len(texts), self.recipe.dims[0]), np.float32)
+
+        def run(places: list[int], rows: list[Array]) -> None:
+            vectors[places] = self.pooled(rows)
+
+        with self._lock:  # all who call share the threads of the model
+            helpers = max(0, min(self._threads - 1 - self._running, len(texts) - 1))
+            self._running += 1 + helpers
+        try:
+            run_all(run, self._runs(texts, 1 + helpers), helpers)
+        finally:
+            with self._lock:
+                self._running -= 1 + helpers
+        return vectors
+
+    def _runs(self, texts: list[str], shares: int) -> Iterator[tuple[list[int], list[Array]]]:
+        """What to run, as places in `texts` and the tokens there."""
+        start = 0
+        while start < len(texts):
+            stop = _window(texts, start)
+            ids = self._take(texts[start:stop])
+            held = [i for i, row in enumerate(ids) if len(row)]
+            if self.recipe.stable:
+                chunks = [[i] for i in range(len(held))]
+            else:
+                chunks = choose([len(ids[i]) for i in held], self._costs_for(len(texts), ids), shares)
+            for chunk in chunks:
+                places = [held[i] for i in chunk]
+                yield [start + i for i in places], [ids[i] for i in places]
+            start = stop
+
+    def _take(self, texts: list[str]) -> list[Array]:
+        """The tokens of texts that are about to run."""
+        if not self._ready:
+            return self.tokens.ids(texts)
+        with self._lock:
+            kept = [self._ready.pop(text, None) for text in texts]
+        unknown = [text for text, ids in zip(texts, kept, strict=True) if ids is None]
+        found = iter(self.tokens.ids(unknown) if unknown else ())
+        return [next(found) if ids is None else ids for ids in kept]
+
+    def pooled(self, rows: Sequence[Array]) -> Array:
+        """The vectors of texts that are run together, from their tokens."""
+        recipe = self.recipe
+        feeds, lengths = pad(rows, self._names, self._dtypes, self.tokens.padding)
+        hidden = self._model._run(feeds, (recipe.output,), PLAIN)[recipe.output]
+        vectors = pool(hidden, lengths, recipe.pooling)[:, : recipe.dims[0]]
+        return unit(vectors) if recipe.normalize else vectors
+
+    def _costs_for(self, texts: int, ids: list[Array]) -> Costs:
+        """What runs cost here, measured before the first large call if that can change no vector."""
+        if self.costs is None and texts >= LARGE and self.recipe.alone is not None and self.recipe.independent:
+            self.costs = self._measure(np.concatenate(ids))
+        return self.costs or Costs()
+
+    def _measure(self, ids: Array) -> Costs:
+        points: list[tuple[int, float]] = []
+        clock, best, dull, size = time.perf_counter, 0.0, 0, WIDTH
+        end = clock() + MEASURED
+        while size <= MOST and dull < 2 and clock() < end:
+            rows, fastest = list(np.resize(ids, (size // WIDTH, WIDTH))), np.inf
+            for _ in range(3):
+                start = clock()
+                self.pooled(rows)
+                fastest = min(fastest, clock() - start)
+            points.append((size, fastest))
+            dull = dull + 1 if size / fastest < 1.05 * best else 0
+            best, size = max(best, size / fastest), 2 * size
+        return fit(points) if len(points) > 1 else Costs()
+
+    def probe(self) -> int:
+        """The length of the graph's vectors. Raises SignatureError for a graph that does not give one a token."""
+        (ids,), output = self.tokens.ids(["a text"]), self.recipe.output
+        feeds, _ = pad([ids], self._names, self._dtypes, self.tokens.padding)
+        try:
+            shape = self._model._run(feeds, (output,), PLAIN)[output].shape
+        except Exception as error:
+            raise SignatureError(f"the graph does not run on the tokens of a text: {error}") from error
+        if len(shape) != 3 or shape[:2] != (1, len(ids)):
+            raise SignatureError(f"output {output!r} has shape {shape} for {len(ids)} tokens, not a vector for each")
+        return int(shape[2])
+
+    def longest(self) -> Array:
+        """The vector of a text of `max_tokens` tokens; raises what the graph raises where these are too many."""
+        return self.pooled([np.resize(self.tokens.ids(["a text"])[0], self.recipe.max_tokens)])
+
+    def prove(self, texts: list[str]) -> tuple[float, float]:
+        """The least cosine, and the largest difference, between the vectors of texts alone and all in one run."""
+        ids = [row for row in self.tokens.ids(texts) if len(row)]
+        alone = np.concatenate([self.pooled([row]) for row in ids])
+        together = alone if self.recipe.stable else self.pooled(ids)
+        return least_cosine(alone, together), float(np.abs(alone - together).max())
+
+
+def least_cosine(left: Array, right: Array) -> float:
+    """The least cosine between the vectors at each place."""
+    return float((unit(left) * unit(right)).sum(axis=1).min())
+
+
+def _window(texts: list[str], start: int) -> int:
+    """Where the texts end that are tokenized together."""
+    letters = 0
+    for stop in range(start, min(start + WINDOW, len(texts))):
+        letters += len(texts[stop])
+        if letters > WINDOW_LETTERS:
+            return stop + 1
+    return min(start + WINDOW, len(texts))

@@ -1,0 +1,126 @@
+"""Texts to token ids. The only module that imports tokenizers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.errors import MissingExtraError, ModelkitError, SignatureError
+
+# Of a long text only the beginning is read, if that has too many tokens already: so many letters for each token.
+MOST_LETTERS = 64
+EXTRA = ("embedding texts", "tokenizers", "text")
+
+
+class Tokens:
+    """A tokenizer that any thread may use: it is set up here, once, and only read from then on.
+
+    Args:
+        source: a tokenizer.json as a path or bytes, or a `tokenizers.Tokenizer`, which is copied.
+        max_tokens: of a text, with the special ones; None for what the tokenizer's own truncation says.
+        on_long: "truncate", or "error" for a text of more.
+
+    Raises SignatureError for what is no tokenizer, or does not say how long a text may be.
+    """
+
+    __slots__ = ("_lock", "_most", "_specials", "_tokenizer", "data", "max_tokens", "on_long", "padding", "truncated")
+
+    def __init__(self, source: Any, max_tokens: int | None, on_long: str) -> None:
+        self.data = _read(source)
+        tokenizer = _parse(self.data)
+        self.padding = int((tokenizer.padding or {}).get("pad_id", 0))
+        if max_tokens is None:
+            if tokenizer.truncation is None:
+                raise SignatureError("the tokenizer does not say how many tokens a text may have; pass max_tokens=")
+            max_tokens = int(tokenizer.truncation["max_length"])
+        self._specials = int(tokenizer.num_special_tokens_to_add(is_pair=False))
+        if max_tokens <= self._specials:
+            raise SignatureError(f"max_tokens={max_tokens} leaves no room beside {self._specials} special tokens")
+        side = "right" if tokenizer.truncation is None else str(tokenizer.truncation["direction"]).lower()
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_tokens, direction=side)
+        self._tokenizer, self.max_tokens, self.on_long = tokenizer, max_tokens, on_long
+        self._most = MOST_LETTERS * max_tokens if side == "right" and on_long == "truncate" else sys.maxsize
+        self._lock, self.truncated = threading.Lock(), 0
+
+    def ids(self, texts: Sequence[str]) -> list[Array]:
+        """The token ids of each text as int32, cut to `max_tokens`; what was cut is counted in `truncated`.
+
+        Raises SignatureError for a text that is no valid Unicode, and where `on_long` says so for one that is too long.
+        """
+        encodings = self._encode([text[: self._most] for text in texts])
+        for i, text in enumerate(texts):
+            if len(text) > self._most and not encodings[i].overflowing:
+                (encodings[i],) = self._encode([text])
+        # Few texts are longer, and only those may have an overflow, which is built when it is asked for.
+        long = [i for i, found in enumerate(encodings) if len(found) == self.max_tokens and found.overflowing]
+        if long and self.on_long == "error":
+            row = long[0]
+            raise SignatureError(
+                f"text {row} has {self._count(encodings[row]):,} tokens, and this encoder takes {self.max_tokens:,}: "
+                f"split it, or make the encoder with on_long='truncate'",
+                rows=tuple(long),
+            )
+        if long:
+            with self._lock:
+                self.truncated += len(long)
+        return [np.array(found.ids, np.int32) for found in encodings]
+
+    def counts(self, texts: Sequence[str]) -> Array:
+        """How many tokens each text has, the special ones included, however long it is; int64."""
+        return np.array([self._count(found) for found in self._encode(texts)], np.int64)
+
+    def _count(self, found: Any) -> int:
+        return len(found) + sum(len(more) - self._specials for more in found.overflowing)
+
+    def _encode(self, texts: Sequence[str]) -> list[Any]:
+        try:
+            found: list[Any] = self._tokenizer.encode_batch_fast(texts)  # which, unlike encode, releases the GIL
+        except BaseException as error:
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise _refusal(texts, error) from error
+            raise
+        return found
+
+
+def _refusal(texts: Sequence[str], error: BaseException) -> ModelkitError:
+    for row, text in enumerate(texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError as bad:
+            what = f"text {row} is no valid Unicode: {bad.reason} at character {bad.start} ({text[bad.start]!r})"
+            return SignatureError(f"{what}; use text.encode(errors='replace').decode()", rows=(row,))
+    return ModelkitError(f"the tokenizer failed: {error}")
+
+
+def _read(source: Any) -> bytes:
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source)
+    if isinstance(source, str | os.PathLike):
+        return Path(source).read_bytes()
+    if hasattr(source, "to_str"):
+        return str(source.to_str()).encode()
+    raise SignatureError(
+        f"the tokenizer is the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got a "
+        f"{type(source).__name__}"
+    )
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise MissingExtraError(*EXTRA) from None
+    try:
+        return Tokenizer.from_buffer(data)
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise SignatureError(f"this is no tokenizer.json that tokenizers can read: {error}") from error
+        raise

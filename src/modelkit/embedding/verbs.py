@@ -1,0 +1,102 @@
+"""Texts in, vectors out, through whatever wraps an encoder: roles before, lengths after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.embedding.pooling import unit
+from modelkit.errors import SignatureError
+from modelkit.model import Model
+from modelkit.recipe import TEXT, Recipe
+
+
+def embed(  # noqa: PLR0913 - those of every verb
+    model: Model,
+    texts: Iterable[str],
+    *,
+    role: str | None = None,
+    dims: int | None = None,
+    deadline: float | None = None,
+    priority: int = 0,
+    key: str | None = None,
+) -> Array:
+    """The vectors of texts, float32 (n, dims), in their order, through whatever wraps the encoder.
+
+    Args:
+        model: a TextEncoder, or a Batcher or Monitor around one.
+        texts: any number of strings.
+        role: one of the encoder's roles, whose prefix is put before each text.
+        dims: one of the encoder's lengths; vectors are cut to it and, where they are normalised, made unit again.
+        deadline: as for `Model.predict`, like the next two.
+        priority: 0, or -1 for work that may wait.
+        key: what a rollout routes by.
+
+    Raises:
+        SignatureError: for an unknown role or length, naming the known ones; for a text that is no string or no valid
+            Unicode; for one that is too long, if the encoder was made so.
+        TypeError: for a model that holds no encoder.
+        ClosedError: if it was closed.
+    """
+    recipe = recipe_of(model)
+    feeds, size = _prefixed(texts, recipe.prefix(role)), recipe.cut(dims)
+    return _cut(model.predict(feeds, deadline=deadline, priority=priority, key=key), size, recipe)
+
+
+async def aembed(  # noqa: PLR0913 - as above
+    model: Model,
+    texts: Iterable[str],
+    *,
+    role: str | None = None,
+    dims: int | None = None,
+    deadline: float | None = None,
+    priority: int = 0,
+    key: str | None = None,
+) -> Array:
+    """As `embed`, without blocking the event loop."""
+    recipe = recipe_of(model)
+    feeds, size = _prefixed(texts, recipe.prefix(role)), recipe.cut(dims)
+    return _cut(await model.apredict(feeds, deadline=deadline, priority=priority, key=key), size, recipe)
+
+
+def recipe_of(model: Model) -> Recipe:
+    """The recipe of the encoder inside whatever wraps it. Raises TypeError."""
+    found: Model | None = model
+    while found is not None:
+        recipe = getattr(found, "recipe", None)
+        if isinstance(recipe, Recipe):
+            return recipe
+        found = found.inner
+    raise TypeError(f"texts are embedded by a TextEncoder or what wraps one; got {model!r}")
+
+
+def check_texts(texts: Iterable[str]) -> list[str]:
+    """Any number of strings as a list. Raises SignatureError."""
+    if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
+        refuse(texts)
+    found = list(texts)
+    for row, text in enumerate(found):
+        if not isinstance(text, str):
+            raise SignatureError(f"text {row} is {text!r:.60}, a {type(text).__name__} and no string", rows=(row,))
+    return found
+
+
+def refuse(texts: object) -> None:
+    """Raise SignatureError for what is no batch of texts."""
+    fix = f"[{texts!r:.40}]" if isinstance(texts, str) else "a list of strings"
+    raise SignatureError(f"texts are always a batch: pass {fix}, not a {type(texts).__name__}")
+
+
+def _prefixed(texts: Iterable[str], prefix: str) -> dict[str, Array]:
+    found = check_texts(texts)
+    column = np.empty(len(found), object)
+    column[:] = [prefix + text for text in found] if prefix else found
+    return {TEXT: column}
+
+
+def _cut(vectors: Array, size: int, recipe: Recipe) -> Array:
+    if size == vectors.shape[1]:
+        return vectors
+    return unit(vectors[:, :size]) if recipe.normalize else vectors[:, :size]

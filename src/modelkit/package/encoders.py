@@ -1,0 +1,75 @@
+"""The gate of text encoders: what their vectors depend on, and how far they are from those of a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from modelkit.embedding.encoder import TextEncoder, made_up
+from modelkit.embedding.pipeline import least_cosine
+from modelkit.errors import ConversionError, ParityError
+from modelkit.manifest import Parity
+from modelkit.recipe import EMBEDDING, TEXT, Recipe
+
+TEXTS = 64  # that are run together, to see whether their vectors depend on each other
+RTOL, ATOL = 1e-4, 1e-6  # within which the golden vectors must come out again
+LEAST = 0.95  # the cosine to a reference below which the pooling, the tokenizer or the graph is another: int8 is above
+
+
+def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
+    """The recipe with what was measured, and the same as figures.
+
+    Raises ConversionError where the graph does not run on texts that the recipe allows, ParityError where the vectors
+    are not those of the reference.
+    """
+    texts = made_up(TEXTS, encoder.recipe.max_tokens)
+    try:
+        encoder.pipeline.longest()
+        alone, gap = encoder.pipeline.prove(texts)
+    except Exception as error:
+        raise ConversionError(
+            f"the graph does not run on a text of {encoder.recipe.max_tokens:,} tokens, or on {TEXTS} texts at once: "
+            f"{error}; max_tokens= is the most it takes"
+        ) from error
+    recipe = replace(encoder.recipe, alone=alone, reference=_reference(encoder, example))
+    parity = Parity(
+        against=None,
+        rows=TEXTS,
+        missing_rows=0,
+        batch_sizes=(1, TEXTS),
+        rtol=RTOL,
+        atol=ATOL,
+        max_abs=0.0,
+        max_rel=0.0,
+        label_flips=0,
+        ties=0,
+        batch_max_abs=gap,
+        batch_invariant=bool(recipe.independent),
+    )
+    return recipe, parity
+
+
+def _reference(encoder: TextEncoder, example: Any) -> float | None:
+    """The least cosine to the reference vectors; None where there are none."""
+    if example is None:
+        return None
+    if not isinstance(example, Mapping) or example.keys() != {TEXT, EMBEDDING}:
+        raise ConversionError(
+            f"the example of an encoder is {{{TEXT!r}: n strings, {EMBEDDING!r}: their n vectors by another "
+            f"implementation}}; got {example!r:.80}"
+        )
+    texts, vectors = list(example[TEXT]), np.asarray(example[EMBEDDING], np.float32)
+    shape = (len(texts), encoder.recipe.dims[0])
+    if vectors.shape != shape or not texts:
+        raise ConversionError(f"the reference vectors have shape {vectors.shape}; {len(texts)} texts make {shape}")
+    least = least_cosine(encoder.embed(texts), vectors)
+    if least < LEAST:
+        raise ParityError(
+            f"a vector has the cosine {least:.3f} to its reference, less than {LEAST}: compare pooling, tokenizer, "
+            f"max_tokens and roles with how the reference was made; nothing was saved",
+            cosine=least,
+        )
+    return least

@@ -1,0 +1,120 @@
+"""How a text becomes a vector: what a TextEncoder does around its graph, as a value that a manifest can hold."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from modelkit.errors import SignatureError
+from modelkit.signature import Signature
+from modelkit.spec import Column, TensorSpec
+
+POOLINGS = ("mean", "cls", "last", "max")
+TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+TEXT, EMBEDDING = "text", "embedding"
+MOST = 1 << 17  # tokens of a text, and numbers of a vector: what a file says is not believed beyond that
+INDEPENDENT = 0.9999  # the least cosine of a vector alone and in a batch that counts as the same vector
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a TextEncoder makes vectors.
+
+    `graph` is the signature of the graph over tokens, and `output` its output with a vector for each token. `dims` are
+    the lengths a vector may be cut to, the whole one first. `on_long` says what becomes of a text of more than
+    `max_tokens`. `stable` runs every text alone. `alone` is the least cosine that was measured between the vector of a
+    text alone and in a batch, None before it was measured; `reference` that to the reference vectors, None without any.
+
+    Raises SignatureError for what fits no graph or is not known.
+    """
+
+    graph: Signature
+    output: str
+    pooling: str
+    normalize: bool
+    dims: tuple[int, ...]
+    max_tokens: int
+    on_long: str = "truncate"
+    stable: bool = False
+    roles: dict[str, str] = field(default_factory=dict)
+    alone: float | None = None
+    reference: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("pooling", self.pooling, POOLINGS),
+            ("on_long", self.on_long, ("truncate", "error")),
+        ):
+            if value not in known:
+                raise SignatureError(f"{name} is one of {list(known)}, not {value!r}")
+        odd = [spec for spec in self.graph.inputs if not _is_token_input(spec)]
+        if odd or not {"input_ids", "attention_mask"} <= {spec.name for spec in self.graph.inputs}:
+            raise SignatureError(
+                f"a graph over tokens takes input_ids and attention_mask, and may take token_type_ids and "
+                f"position_ids, each int64 or int32 of two named dimensions; this one takes {self.graph}"
+            )
+        if self.output not in self.graph.output_names:
+            raise SignatureError(f"the graph has no output {self.output!r}; it has {list(self.graph.output_names)}")
+        if type(self.max_tokens) is not int or not 1 <= self.max_tokens <= MOST:
+            raise SignatureError(f"max_tokens is an integer from 1 to {MOST:,}, not {self.max_tokens!r}")
+        whole = all(type(size) is int and 1 <= size <= MOST for size in self.dims)
+        if not self.dims or not whole or list(self.dims) != sorted({*self.dims}, reverse=True):
+            raise SignatureError(f"dims are integers from 1 to {MOST:,}, the largest first; got {self.dims}")
+
+    @property
+    def signature(self) -> Signature:
+        """Texts in, vectors out."""
+        return Signature(
+            (TensorSpec(TEXT, "string", ("batch", 1), (Column(TEXT, "string"),)),),
+            (TensorSpec(EMBEDDING, "float32", ("batch", self.dims[0])),),
+        )
+
+    @property
+    def independent(self) -> bool | None:
+        """Whether a vector is the same whatever texts it is made with; None before that was measured."""
+        return True if self.stable else None if self.alone is None else self.alone >= INDEPENDENT
+
+    def cut(self, dims: int | None) -> int:
+        """The length of the vectors that are asked for. Raises SignatureError for one that is not declared."""
+        if dims is None:
+            return self.dims[0]
+        if isinstance(dims, bool) or dims not in self.dims:
+            raise SignatureError(f"dims={dims!r} is not one of the lengths {list(self.dims)} of this encoder")
+        return dims
+
+    def prefix(self, role: str | None) -> str:
+        """What stands before a text in a role. Raises SignatureError for one that is not declared."""
+        if role is None:
+            return ""
+        if role not in self.roles:
+            known = f"it has {list(self.roles)}" if self.roles else "it has none"
+            raise SignatureError(f"role {role!r} is not one of this encoder's: {known}")
+        return self.roles[role]
+
+    def said(self) -> bytes:
+        """What of it makes a difference to vectors, in bytes that are the same wherever it is."""
+        told = (self.output, self.pooling, self.normalize, self.dims, self.max_tokens, self.stable, self.roles)
+        return json.dumps(told, sort_keys=True).encode()
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.pooling} of {self.output!r}",
+            "normalised" if self.normalize else "not normalised",
+            f"{' or '.join(map(str, self.dims))} dimensions",
+            f"at most {self.max_tokens} tokens" + (", longer texts are an error" if self.on_long == "error" else ""),
+        ]
+        if self.roles:
+            parts.append(f"roles {', '.join(f'{name} {prefix!r}' for name, prefix in self.roles.items())}")
+        if self.stable:
+            parts.append("every text is run alone")
+        if self.alone is not None:
+            same = "do not depend" if self.alone >= INDEPENDENT else "DEPEND"
+            parts.append(f"vectors {same} on the texts beside them (least cosine {self.alone:.7f})")
+        if self.reference is not None:
+            parts.append(f"least cosine to reference vectors {self.reference:.5f}")
+        return "; ".join(parts)
+
+
+def _is_token_input(spec: TensorSpec) -> bool:
+    named = len(spec.shape) == 2 and all(isinstance(size, str) for size in spec.shape)
+    return spec.name in TOKEN_INPUTS and spec.dtype in ("int64", "int32") and named
