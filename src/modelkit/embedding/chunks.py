@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEAST_GAIN = 0.97  # a larger run must be so much faster a token that its memory pays
+LEAST_GAIN = 0.97  # of the best speed; larger runs that are no faster only take memory
+MOST_START = 16  # a run has at least so many times the tokens that its start costs
 
 
 @dataclass(frozen=True)
@@ -48,4 +49,5 @@ def fit(points: Sequence[tuple[int, float]]) -> Costs:
     budget = next(tokens for tokens, seconds in points if tokens / seconds >= LEAST_GAIN * fastest)
     (few, soonest), (many, latest) = points[0], points[-1]
     token = max(latest - soonest, 1e-9) / (many - few)
-    return Costs(min(max(soonest / token - few, 0.0), few), budget)
+    start = min(max(soonest / token - few, 0.0), few)
+    return Costs(start, max(budget, int(MOST_START * start)))

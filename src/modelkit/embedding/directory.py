@@ -15,6 +15,7 @@ POOLINGS = {
     "pooling_mode_lasttoken": "last",
     "pooling_mode_max_tokens": "max",
 }
+OPTIONAL = ("sentence_bert_config.json", "config_sentence_transformers.json")
 MODULES = ("Transformer", "Pooling", "Normalize")
 
 
@@ -29,18 +30,20 @@ def read(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
     if unknown or "Pooling" not in modules:
         raise SignatureError(f"{root} has the modules {list(modules)}; an encoder has some of {list(MODULES)}")
     found = {"pooling": _pooling(modules["Pooling"]), "normalize": "Normalize" in modules}
-    bert, prompts = root / "sentence_bert_config.json", root / "config_sentence_transformers.json"
-    most = _json(bert).get("max_seq_length") if bert.exists() else None
-    roles = _json(prompts).get("prompts") if prompts.exists() else None
-    if most is not None:
-        found["max_tokens"] = most
-    if roles:
-        found["roles"] = roles
+    bert, prompts = (_json(root / name) for name in ("sentence_bert_config.json", "config_sentence_transformers.json"))
+    if bert.get("do_lower_case"):
+        raise SignatureError(f"{root} wants texts in lower case, which an encoder leaves to its tokenizer")
+    if bert.get("max_seq_length"):
+        found["max_tokens"] = bert["max_seq_length"]
+    if prompts.get("prompts"):
+        found["roles"] = prompts["prompts"]
     return root / (file or _only(root)), root / "tokenizer.json", found
 
 
 def _pooling(folder: Path) -> str:
     config = _json(folder / "config.json")
+    if config.get("include_prompt") is False:
+        raise SignatureError(f"{folder} leaves the tokens of prompts out of its vectors, which an encoder does not")
     on = [name for name, value in config.items() if name.startswith("pooling_mode") and value is True]
     on += [name for name in (f"pooling_mode_{config.get('pooling_mode')}_tokens",) if name in POOLINGS]
     if len(on) != 1 or on[0] not in POOLINGS:
@@ -57,4 +60,5 @@ def _only(root: Path) -> str:
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """What a file says; nothing, where it is one of those that may be absent."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() or path.name not in OPTIONAL else {}

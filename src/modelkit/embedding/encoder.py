@@ -56,9 +56,10 @@ class TextEncoder(Model):
         MissingExtraError: if tokenizers is not installed.
     """
 
-    __slots__ = ("__weakref__", "_inner", "_origin", "_owned", "pipeline", "signature")
+    __slots__ = ("__weakref__", "_identity", "_inner", "_origin", "_owned", "pipeline", "signature")
 
     signature: Signature
+    _identity: str | None
     pipeline: Pipeline  # what makes the vectors
 
     def __init__(  # noqa: PLR0913 - what the design names, all but two by keyword
@@ -103,7 +104,8 @@ class TextEncoder(Model):
         Args:
             folder: with modules.json, the pooling's config.json and tokenizer.json.
             file: the ONNX file, relative to it; by default onnx/model.onnx, model.onnx, or the only one there is.
-            options: as for `TextEncoder`, in place of what the folder says; its prompts are the roles.
+            options: as for `TextEncoder`, in place of what the folder says. Its prompts are the roles; none stands before
+                a text unless its role is asked for.
 
         Raises SignatureError for modules or a pooling that are not known, and FileNotFoundError.
         """
@@ -124,7 +126,7 @@ class TextEncoder(Model):
 
     def _assemble(self, inner: Model, pipeline: Pipeline, *, owned: bool, origin: partial[Model] | None = None) -> None:
         self._inner, self.pipeline, self._owned, self._origin = inner, pipeline, owned, origin
-        self.signature = pipeline.recipe.signature
+        self.signature, self._identity = pipeline.recipe.signature, None
 
     @property
     def inner(self) -> Model:
@@ -164,9 +166,12 @@ class TextEncoder(Model):
         """
         if not isinstance(self._inner, OnnxModel):
             raise SignatureError(f"the identity of vectors is that of an ONNX graph, and this is {self._inner!r}")
+        if self._identity is not None:
+            return self._identity
         parts = [self.recipe.said(), self.tokenizer, *(b"" if part is None else part for part in self._inner.graph)]
         digests = [hashlib.sha256(part).digest() for part in parts]
-        return f"sha256:{hashlib.sha256(b''.join(digests)).hexdigest()}"
+        self._identity = f"sha256:{hashlib.sha256(b''.join(digests)).hexdigest()}"
+        return self._identity
 
     def embed(self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None) -> Array:
         """The vectors of texts, float32 (n, dims), in their order. See `modelkit.embed`."""

@@ -18,7 +18,7 @@ from modelkit.recipe import Recipe
 from modelkit.runtimes.bulk import run_all
 
 WINDOW, WINDOW_LETTERS = 512, 1 << 20  # texts that are tokenized and sorted together, and the letters of them
-READY = 4096  # texts whose tokens are kept between being counted and being run
+READY, READY_LETTERS = 4096, 1 << 14  # texts whose tokens are kept between being counted and being run, and of each
 LARGE = 256  # texts of a call that is worth measuring first what runs cost here
 MEASURED, WIDTH, MOST = 0.25, 32, 16384  # seconds for that, tokens of a row, and of the largest run
 
@@ -52,7 +52,7 @@ class Pipeline:
             found = dict(zip(unknown, self.tokens.ids(unknown), strict=True))
             known |= found
             with self._lock:
-                self._ready |= found
+                self._ready |= {text: ids for text, ids in found.items() if len(text) <= READY_LETTERS}
                 while len(self._ready) > READY:  # counted and never run: expired, or cancelled
                     del self._ready[next(iter(self._ready))]
         return sum(len(ids) for ids in (known[text] for text in texts) if ids is not None)
@@ -109,8 +109,12 @@ class Pipeline:
         return unit(vectors) if recipe.normalize else vectors
 
     def _costs_for(self, texts: int, ids: list[Array]) -> Costs:
-        """What runs cost here, measured before the first large call if that can change no vector."""
-        if self.costs is None and texts >= LARGE and self.recipe.alone is not None and self.recipe.independent:
+        """What runs cost here, measured before the first large call if that can change no vector.
+
+        Not while others run, which would be measured with it.
+        """
+        free = self._running <= self._threads and texts >= LARGE
+        if self.costs is None and free and self.recipe.alone is not None and self.recipe.independent:
             self.costs = self._measure(np.concatenate(ids))
         return self.costs or Costs()
 
