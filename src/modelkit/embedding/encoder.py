@@ -104,8 +104,8 @@ class TextEncoder(Model):
         Args:
             folder: with modules.json, the pooling's config.json and tokenizer.json.
             file: the ONNX file, relative to it; by default onnx/model.onnx, model.onnx, or the only one there is.
-            options: as for `TextEncoder`, in place of what the folder says. Its prompts are the roles; none stands before
-                a text unless its role is asked for.
+            options: as for `TextEncoder`, in place of what the folder says. Its prompts are the roles, and none stands
+                before a text unless its role is asked for.
 
         Raises SignatureError for modules or a pooling that are not known, and FileNotFoundError.
         """
