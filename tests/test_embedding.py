@@ -29,7 +29,7 @@ from encoders import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk
 from modelkit.batching.policy import make_plan
@@ -94,7 +94,6 @@ def test_vectors_of_real_graphs_are_those_of_one_text_at_a_time(name, request):
 
 
 def test_static_vectors_are_those_of_their_own_library(static):
-    from onnx import numpy_helper
     from tokenizers import Tokenizer
     from wordllama.inference import WordLlamaInference
 
@@ -127,8 +126,6 @@ def test_every_input_that_a_graph_may_have_is_given(encoder):
 
 
 def test_half_precision_comes_out_as_float32(encoder):
-    from onnx import helper
-
     proto = tiny_graph()
     proto.graph.node[-1].CopyFrom(
         helper.make_node("Cast", ["hidden"], ["last_hidden_state"], to=TensorProto.FLOAT16)
@@ -248,7 +245,9 @@ def test_the_mark_of_a_missing_string_is_refused_as_in_every_model(encoder):
 
 @settings(max_examples=50, deadline=None)
 @given(
-    parts=st.lists(st.sampled_from(["the", "river", " ", "  ", "\n", " " * 400, "x" * 90, "x" * 300, "\0"]), max_size=99)
+    parts=st.lists(
+        st.sampled_from(["the", "river", " ", "  ", "\n", " " * 400, "x" * 90, "x" * 300, "\0"]), max_size=99
+    )
 )
 def test_a_text_is_cut_at_max_tokens_and_nowhere_else(encoder, parts):
     text = " ".join(parts)
@@ -644,21 +643,13 @@ def test_a_graph_that_takes_no_tokens_is_refused():
         tiny(tiny_graph((tokens, mask, ("token_type_ids", TensorProto.FLOAT, TOKENS))))
     with pytest.raises(SignatureError, match="takes input_ids and attention_mask"):
         tiny(tiny_graph((tokens, mask, ("token_type_ids", TensorProto.INT64, ("batch",)))))
-    lonely = static_like([tokens])
+    gather = [helper.make_node("Gather", ["values", "input_ids"], ["last_hidden_state"])]
     with pytest.raises(SignatureError, match="takes input_ids and attention_mask"):
-        tiny(lonely)
+        tiny(encoders.proto_of(gather, [tokens], [OUTPUT], {"values": encoders.VALUES}))
     with pytest.raises(ConversionError, match="not a readable ONNX model"):
         tiny(b"not a graph")
     with pytest.raises(FileNotFoundError):
         tiny("nowhere.onnx")
-
-
-def static_like(inputs):
-    from encoders import VALUES, proto_of
-    from onnx import helper
-
-    nodes = [helper.make_node("Gather", ["values", "input_ids"], ["last_hidden_state"])]
-    return proto_of(nodes, inputs, [OUTPUT], {"values": VALUES})
 
 
 def test_of_several_outputs_one_must_be_named():
@@ -773,7 +764,7 @@ def write(path, value):
 def modules(folder, *names):
     paths = {"Transformer": "", "Pooling": "1_Pooling"}
     entries = [
-        {"idx": i, "name": str(i), "path": paths.get(name, f"{i}_{name}"), "type": f"sentence_transformers.models.{name}"}
+        {"idx": i, "path": paths.get(name, name), "type": f"sentence_transformers.models.{name}"}
         for i, name in enumerate(names)
     ]
     write(folder / "modules.json", entries)

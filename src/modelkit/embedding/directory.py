@@ -36,7 +36,7 @@ def read(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
     if most is not None:
         found["max_tokens"] = most
     if roles and config.get("include_prompt") is False:
-        raise SignatureError(f"{root} leaves the tokens of its prompts out of the pooling (include_prompt); this does not")
+        raise SignatureError(f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does")
     if roles:
         found["roles"] = roles
     return root / (file or _only(root)), root / "tokenizer.json", found

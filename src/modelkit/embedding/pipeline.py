@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -29,7 +31,19 @@ class Pipeline:
     `costs` is what runs cost here, None until that was measured.
     """
 
-    __slots__ = ("_dtypes", "_lock", "_model", "_names", "_ready", "_running", "_threads", "costs", "recipe", "tokens")
+    __slots__ = (
+        "__weakref__",
+        "_dtypes",
+        "_lock",
+        "_model",
+        "_names",
+        "_ready",
+        "_running",
+        "_threads",
+        "costs",
+        "recipe",
+        "tokens",
+    )
 
     def __init__(self, model: Model, tokens: Tokens, recipe: Recipe) -> None:
         self._model, self.tokens, self.recipe = model, tokens, recipe
@@ -40,6 +54,8 @@ class Pipeline:
         self._lock, self._running = threading.Lock(), 0
         self._ready: dict[str, Array] = {}
         self.costs: Costs | None = None
+        _watch_forks()
+        _all.add(self)
 
     def count(self, texts: list[str]) -> int:
         """The tokens of these texts, which are kept for the run that follows."""
@@ -161,10 +177,33 @@ class Pipeline:
         together = alone if self.recipe.stable else self.pooled(ids)
         return least_cosine(alone, together), float(np.abs(alone - together).max())
 
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork, where whoever held a lock or ran does not live on."""
+        self._lock, self._running = threading.Lock(), 0
+        self.tokens.after_fork()
+
+
+_all: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+_watched = False
+
+
+def _watch_forks() -> None:
+    global _watched  # noqa: PLW0603 - once a process, and not before there is an encoder
+    if not _watched and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+    _watched = True
+
+
+def _after_fork() -> None:
+    for pipeline in _all:
+        pipeline.after_fork()
+
 
 def least_cosine(left: Array, right: Array) -> float:
     """The least cosine between the vectors at each place."""
-    return float((unit(left) * unit(right)).sum(axis=1).min())
+    cosines = (unit(left) * unit(right)).sum(axis=1)
+    cosines[~left.any(axis=1) & ~right.any(axis=1)] = 1  # two vectors of zeros are the same
+    return float(cosines.min())
 
 
 def _window(texts: list[str], start: int) -> int:

@@ -37,6 +37,8 @@ class Tokens:
         self.data = _read(source)
         tokenizer = _parse(self.data)
         self.padding = int((tokenizer.padding or {}).get("pad_id", 0))
+        if self.padding >= 1 << 31:
+            raise SignatureError(f"the tokenizer pads with the token {self.padding}, beyond what a graph takes")
         if max_tokens is None:
             if tokenizer.truncation is None:
                 raise SignatureError("the tokenizer does not say how many tokens a text may have; pass max_tokens=")
@@ -84,6 +86,10 @@ class Tokens:
     def counts(self, texts: Sequence[str]) -> Array:
         """How many tokens each text has, the special ones included, however long it is; int64."""
         return np.array([self._count(found) for found in self._encode(texts, range(len(texts)))], np.int64)
+
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork."""
+        self._lock = threading.Lock()
 
     def _count(self, found: Any) -> int:
         return len(found) + sum(len(more) - self._specials for more in found.overflowing)
