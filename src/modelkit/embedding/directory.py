@@ -9,12 +9,12 @@ from typing import Any
 from modelkit.errors import SignatureError
 
 FILES = ("onnx/model.onnx", "model.onnx")
-POOLINGS = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-    "pooling_mode_max_tokens": "max",
-}
+POOLINGS = {  # as files say it by a flag, and by one word
+    "pooling_mode_mean_tokens": "mean", "mean": "mean",
+    "pooling_mode_cls_token": "cls", "cls": "cls",
+    "pooling_mode_lasttoken": "last", "lasttoken": "last",
+    "pooling_mode_max_tokens": "max", "max": "max",
+}  # fmt: skip
 OPTIONAL = ("sentence_bert_config.json", "config_sentence_transformers.json")
 MODULES = ("Transformer", "Pooling", "Normalize")
 
@@ -29,25 +29,25 @@ def read(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
     unknown = [name for name in modules if name not in MODULES]
     if unknown or "Pooling" not in modules:
         raise SignatureError(f"{root} has the modules {list(modules)}; an encoder has some of {list(MODULES)}")
-    found = {"pooling": _pooling(modules["Pooling"]), "normalize": "Normalize" in modules}
-    bert, prompts = (_json(root / name) for name in ("sentence_bert_config.json", "config_sentence_transformers.json"))
+    config = _json(modules["Pooling"] / "config.json")
+    found = {"pooling": _pooling(config, root), "normalize": "Normalize" in modules}
+    bert, prompts = (_json(root / name) for name in OPTIONAL)
     if bert.get("do_lower_case"):
         raise SignatureError(f"{root} wants texts in lower case, which an encoder leaves to its tokenizer")
     if bert.get("max_seq_length"):
         found["max_tokens"] = bert["max_seq_length"]
     if prompts.get("prompts"):
+        if config.get("include_prompt") is False:
+            raise SignatureError(f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does")
         found["roles"] = prompts["prompts"]
     return root / (file or _only(root)), root / "tokenizer.json", found
 
 
-def _pooling(folder: Path) -> str:
-    config = _json(folder / "config.json")
-    if config.get("include_prompt") is False:
-        raise SignatureError(f"{folder} leaves the tokens of prompts out of its vectors, which an encoder does not")
-    on = [name for name, value in config.items() if name.startswith("pooling_mode") and value is True]
-    on += [name for name in (f"pooling_mode_{config.get('pooling_mode')}_tokens",) if name in POOLINGS]
+def _pooling(config: dict[str, Any], root: Path) -> str:
+    on = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+    on = on or [str(config.get("pooling_mode"))]
     if len(on) != 1 or on[0] not in POOLINGS:
-        raise SignatureError(f"{folder} pools by {on}; an encoder pools by one of {list(POOLINGS)}")
+        raise SignatureError(f"{root} pools by {on}; an encoder pools by one of {list(POOLINGS)}")
     return POOLINGS[on[0]]
 
 
