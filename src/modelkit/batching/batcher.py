@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import types
-import weakref
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
@@ -24,12 +22,11 @@ from modelkit.batching.stats import Stats
 from modelkit.batching.ticks import Tick
 from modelkit.cast import Array
 from modelkit.errors import BatchError, ClosedError, OutputCountError
+from modelkit.forks import watch
 from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.signature import Feeds, Signature
 
 SAMPLE = 63  # of the calls that run at once on their thread, those are timed whose number ends in six zero bits
-
-_all: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
 
 @final
@@ -125,8 +122,7 @@ class Batcher(Model):
         # A call that runs alone gets what the model gives; in a batch, the rows are counted before they are shared out.
         self._run_direct = self._run_padded if self._shape else model._run
         self._lane = Lane(self._execute, plan, self._shape or max_rows, max_queue, block=on_full == "block")
-        _watch_forks()
-        _all.add(self)
+        watch(self)
 
     @property
     def inner(self) -> Model:
@@ -454,18 +450,3 @@ def _check_batchable(model: Model) -> None:
             f"FunctionModel(..., batchable=True) if you know that they do not",
             model=model,
         )
-
-
-def _watch_forks() -> None:
-    global _watched  # noqa: PLW0603 - once a process
-    if not _watched and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
-    _watched = True
-
-
-def _after_fork() -> None:
-    for batcher in _all:
-        batcher.after_fork()
-
-
-_watched = False

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +20,7 @@ from modelkit.drift.outputs import output_columns
 from modelkit.drift.profile import NAME, Profile
 from modelkit.drift.vectors import expand
 from modelkit.errors import DriftError
+from modelkit.forks import watch
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 
@@ -32,8 +31,6 @@ WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
 copy = np.ndarray.copy
-
-_all: weakref.WeakSet[Monitor] = weakref.WeakSet()
 
 
 @final
@@ -120,7 +117,7 @@ class Monitor(Model):
         self.shown = 0
         self.failures = 0
         self.last_failure: str | None = None
-        _all.add(self)
+        watch(self)
 
     @property
     def inner(self) -> Model:
@@ -267,12 +264,3 @@ def packaged(model: Model) -> Profile:
             "reference=X_holdout)), or pass Monitor(model, profile); on the command line, pass --reference"
         )
     return Profile.from_bytes(data)
-
-
-def _after_fork() -> None:
-    for monitor in list(_all):
-        monitor.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,6 +13,7 @@ from modelkit.embedding.chunks import Costs, choose, fit
 from modelkit.embedding.pooling import pad, pool, unit
 from modelkit.embedding.tokens import Tokens
 from modelkit.errors import SignatureError
+from modelkit.forks import watch
 from modelkit.model import PLAIN, Model
 from modelkit.recipe import Recipe
 from modelkit.runtimes.bulk import run_all
@@ -54,8 +53,7 @@ class Pipeline:
         self._lock, self._running = threading.Lock(), 0
         self._ready: dict[str, Array] = {}
         self.costs: Costs | None = None
-        _watch_forks()
-        _all.add(self)
+        watch(self)
 
     def count(self, texts: list[str]) -> int:
         """The tokens of these texts, which are kept for the run that follows."""
@@ -183,22 +181,6 @@ class Pipeline:
         """Begin anew in the child of a fork, where whoever held a lock or ran does not live on."""
         self._lock, self._running = threading.Lock(), 0
         self.tokens.after_fork()
-
-
-_all: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-_watched = False
-
-
-def _watch_forks() -> None:
-    global _watched  # noqa: PLW0603 - once a process, and not before there is an encoder
-    if not _watched and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
-    _watched = True
-
-
-def _after_fork() -> None:
-    for pipeline in _all:
-        pipeline.after_fork()
 
 
 def least_cosine(left: Array, right: Array) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import weakref
 from collections.abc import Mapping
 from functools import cache, partial
 from types import MappingProxyType
@@ -33,6 +32,7 @@ from modelkit.device import (
     worker_count,
 )
 from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError
+from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.runtimes.bulk import run_all
@@ -263,8 +263,7 @@ class OnnxModel(Model):
         self._chunk = chunk if chunk and signature.batch is not None else UNBOUNDED
         self._endless = endless
         self._most = 0 if endless else self._chunk  # so that other graphs pay nothing for the question
-        _watch_forks()
-        _live.add(self)
+        watch(self)
 
     def _adopt(self, session: Any) -> None:
         self._session = session
@@ -359,22 +358,6 @@ class OnnxModel(Model):
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
-
-
-_live: weakref.WeakSet[OnnxModel] = weakref.WeakSet()
-_watched = False
-
-
-def _watch_forks() -> None:
-    global _watched  # noqa: PLW0603 - once a process, and not before there is a model
-    if not _watched and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
-    _watched = True
-
-
-def _after_fork() -> None:
-    for model in _live:
-        model.after_fork()
 
 
 def _abandon(session: Any) -> None:
