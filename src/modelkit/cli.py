@@ -22,7 +22,7 @@ from modelkit.signature import Signature
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 LIBRARIES = (
     "numpy", "onnx", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu", "lightgbm", "catboost",
-    "torch", "onnxscript", "pandas", "pyarrow",
+    "torch", "onnxscript", "pandas", "pyarrow", "tokenizers",
 )  # fmt: skip
 
 
