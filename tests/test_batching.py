@@ -347,7 +347,7 @@ def test_a_full_queue_is_an_error_that_says_how_full():
         first += [pool.submit(batcher.predict, row(value)) for value in (1, 2)]
         waiting(batcher, 2)
         for ask in (batcher.predict, batcher.submit, lambda x: asyncio.run(batcher.apredict(x))):
-            with pytest.raises(Overloaded, match="2 rows wait, and at most 2 may") as caught:
+            with pytest.raises(Overloaded, match="2 wait already, and at most 2 may") as caught:
                 ask(row(9))
             assert (caught.value.queued, caught.value.max_queue) == (2, 2)
         gate.open()

@@ -27,6 +27,7 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.manifest import Manifest
+from modelkit.recipe import Recipe
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec, check_dims, numpy_dtype
 
@@ -190,6 +191,11 @@ class Model(ABC):
     def attachments(self) -> Mapping[str, memoryview]:
         """The attachments of the package, by name."""
         return MappingProxyType({}) if self.inner is None else self.inner.attachments
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What a text encoder does around its graph; None for every other model."""
+        return None if self.inner is None else self.inner.recipe
 
     @property
     def batchable(self) -> bool:
@@ -379,6 +385,11 @@ class FunctionModel(Model):
         self._fn: Callable[[Feeds], Mapping[str, Any]] | None = fn
         self._signature = signature
         self._batchable = batchable
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """What a text encoder does around its graph; None for every other model."""
+        return None if self.inner is None else self.inner.recipe
 
     @property
     def batchable(self) -> bool:

@@ -26,6 +26,7 @@ from modelkit.forks import watch
 from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.signature import Feeds, Signature
 
+QUEUE = 8192
 SAMPLE = 63  # of the calls that run at once on their thread, those are timed whose number ends in six zero bits
 
 
@@ -40,7 +41,7 @@ class Batcher(Model):
         model: the Model to run. Its inputs and outputs must all lead with one named dimension, and its rows must have
             been shown not to depend on their batch.
         max_rows: the largest batch there may be, in rows, or in the cost that the model declares.
-        max_queue: how much may wait, in the same unit.
+        max_queue: how much may wait, in the same unit; by default 8,192 rows, or 65,536 of the declared cost.
         on_full: what becomes of a call that finds the queue full: "reject" raises Overloaded, "block" waits.
         stable_shapes: run every batch in one shape, so that a row's answer has the same bits whatever it is batched
             with. Costs as much as a full batch each time.
@@ -76,12 +77,15 @@ class Batcher(Model):
         model: Model,
         *,
         max_rows: int = 1024,
-        max_queue: int = 8192,
+        max_queue: int | None = None,
         on_full: Literal["reject", "block"] = "reject",
         stable_shapes: bool = False,
         plan: Plan | Literal["measure", "learn"] = "measure",
     ) -> None:
         _check_batchable(model)
+        self._costs = _costs_of(model)
+        if max_queue is None:
+            max_queue = QUEUE if self._costs is None else 8 * QUEUE
         for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
@@ -103,7 +107,6 @@ class Batcher(Model):
         self.signature = model.signature
         self._first = self.signature.inputs[0].name
         self._static = all(isinstance(size, int) for spec in self.signature.inputs for size in spec.shape[1:])
-        self._costs = _costs_of(model)
         block = None if self._costs is not None else self.signature.block
         self._row_shape = None if block is None else (1, *block[1])
         self._row_dtype = None if block is None else block[2].target
@@ -440,6 +443,13 @@ def _check_batchable(model: Model) -> None:
     if model.unobserved is not model:
         raise BatchError(
             "a Monitor inside a Batcher would see padding and retries; put it outside: Monitor(Batcher(model))",
+            model=model,
+        )
+    recipe = model.recipe
+    if recipe is not None and not model.batchable:
+        raise BatchError(
+            f"the vectors of {model!r} depend on the texts beside them, to a cosine of {recipe.alone}: make the "
+            f"encoder with stable=True, which runs every text alone",
             model=model,
         )
     if not model.batchable:

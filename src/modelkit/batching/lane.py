@@ -201,7 +201,7 @@ class Lane:
     def overloaded(self, waiting: int) -> Overloaded:
         """The error for a call that finds so much waiting."""
         return Overloaded(
-            f"{waiting} rows wait, and at most {self.max_queue} may: try again later, raise max_queue, or wait with "
+            f"{waiting} wait already, and at most {self.max_queue} may: try again later, raise max_queue, or wait with "
             f'on_full="block"',
             queued=waiting,
             max_queue=self.max_queue,

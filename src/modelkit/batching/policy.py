@@ -70,7 +70,7 @@ class Plan:
             return "nothing was measured yet: batches are as large as they come, until runs have been timed"
         first, (size, seconds) = self.curve[0][1], max(self.curve, key=lambda point: point[0] / point[1])
         speed = (
-            f"a run takes {first * 1e6:,.0f} us alone and {seconds / size * 1e6:,.2f} us a row in a batch of {size:,}"
+            f"a run takes {first * 1e6:,.0f} us alone and {seconds / size * 1e6:,.2f} us each in a batch of {size:,}"
         )
         return f"{speed}; {_REASONS[self.mode]}"
 

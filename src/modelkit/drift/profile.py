@@ -19,6 +19,7 @@ from modelkit.drift.privacy import noisy
 from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.errors import DriftError
 from modelkit.model import Model
+from modelkit.recipe import TEXT
 from modelkit.signature import Signature
 
 NAME = "profile"  # of the attachment
@@ -88,7 +89,7 @@ class Profile:
             ordered: whether `reference` is in the order of time. Dependence between neighbouring rows is then
                 estimated, and rows are taken so far apart that they may pass as independent.
             stratum: a column whose values are each compared with themselves: an hour, a weekday, a tenant. At most 64.
-            text: columns of strings of which the length counts, and not the words.
+            text: columns of strings of which the length counts, and not the words; that of a text encoder is one.
             importance: how much of alpha a column or an output gets, relative to others; 1 where it is not named.
             epsilon: for differential privacy of the counts: noise is added to them, for all features together within
                 this budget. The cells, which X makes, are not private, nor are the names of strata. It needs
@@ -106,7 +107,8 @@ class Profile:
         weights = fitting.Weights(importance or {})
         made: list[Feature] = []
         bases: dict[str, Basis] = {}
-        kinds = dict.fromkeys(text, "text")
+        of_encoder = () if model is None or model.recipe is None else (TEXT,)
+        kinds = dict.fromkeys([*text, *of_encoder], "text")
         fitting.fit_columns(train, kinds, weights, seed, made, bases, without=stratum)
         observed: dict[str, Array] = {}
         columns = expand(held, bases)

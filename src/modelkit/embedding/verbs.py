@@ -63,13 +63,9 @@ async def aembed(  # noqa: PLR0913 - as above
 
 def recipe_of(model: Model) -> Recipe:
     """The recipe of the encoder inside whatever wraps it. Raises TypeError."""
-    found: Model | None = model
-    while found is not None:
-        recipe = getattr(found, "recipe", None)
-        if isinstance(recipe, Recipe):
-            return recipe
-        found = found.inner
-    raise TypeError(f"texts are embedded by a TextEncoder or what wraps one; got {model!r}")
+    if model.recipe is None:
+        raise TypeError(f"texts are embedded by a TextEncoder or what wraps one; got {model!r}")
+    return model.recipe
 
 
 def check_texts(texts: Iterable[str]) -> list[str]:
