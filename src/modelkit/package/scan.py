@@ -234,7 +234,7 @@ def _see_node(message: _Message, found: Scan) -> None:
             found.constants.setdefault(message.text(2), []).append(values)
     _see_shape(name, message, found)
     if domain == b"ai.onnx.ml" and decoded(name) in trees.GROUPS:
-        _check_trees(decoded(name), message.told)
+        _check_trees(decoded(name), message)
 
 
 def _see_shape(name: bytes, message: _Message, found: Scan) -> None:
@@ -250,17 +250,20 @@ def _see_shape(name: bytes, message: _Message, found: Scan) -> None:
                 _bound(name, values)
 
 
-def _check_trees(operator: str, attributes: Sequence[tuple[bytes, list[float], _Message]]) -> None:
+def _check_trees(operator: str, message: _Message) -> None:
     """Check an ensemble of trees, whose lists must stand in its own attributes."""
     names = {name.encode(): name for group in trees.GROUPS[operator] for name in group}
     lists: dict[str, Array] = {}
-    for attribute, _, held in attributes:
-        name = names.get(attribute)
-        if name in lists or REFERENCE in held.kept:
-            raise GraphError(f"{operator} has {decoded(attribute)!r} twice, or from the arguments of a function")
-        if name is not None:
-            lists[name] = _list(name, held)
-    trees.check(operator, lists)
+    try:
+        for attribute, _, held in message.told:
+            name = names.get(attribute)
+            if name in lists or REFERENCE in held.kept:
+                raise GraphError(f"it has {decoded(attribute)!r} twice, or from the arguments of a function")
+            if name is not None:
+                lists[name] = _list(name, held)
+        trees.check(operator, lists)
+    except GraphError as error:
+        raise GraphError(f"operator {operator} of {decoded(message.text(2))!r} is refused: {error}") from None
 
 
 def _list(name: str, attribute: _Message) -> Array:

@@ -47,10 +47,10 @@ def check(operator: str, lists: Mapping[str, Array]) -> None:
         sizes = {name: len(lists.get(name, ())) for name in group}
         sizes = {name: size for name, size in sizes.items() if size or name not in OPTIONAL}
         if len(set(sizes.values())) > 1 or not all(sizes.values()):
-            raise GraphError(f"{operator} has lists that are empty or of several lengths: {sizes}")
+            raise GraphError(f"its lists are empty or of several lengths: {sizes}")
     children = (_indexed if operator == "TreeEnsemble" else _addressed)(lists)
     if children.size:
-        _check_levels(operator, children)
+        _check_levels(children)
 
 
 def _indexed(lists: Mapping[str, Array]) -> Array:
@@ -58,13 +58,13 @@ def _indexed(lists: Mapping[str, Array]) -> Array:
     count, leaves = len(lists["nodes_featureids"]), len(lists["leaf_targetids"])
     child = np.stack([lists["nodes_truenodeids"], lists["nodes_falsenodeids"]]).astype(np.int64)
     ends = np.stack([lists["nodes_trueleafs"], lists["nodes_falseleafs"]])
-    _check_range("a column", lists["nodes_featureids"])
-    _check_range("a mark of a leaf", ends, 2)
-    _check_range("a branch", child, np.where(ends, leaves, count))
-    _check_range("a root", lists["tree_roots"], count)
+    _check_range("columns", lists["nodes_featureids"])
+    _check_range("marks of leaves", ends, 2)
+    _check_range("branches", child, np.where(ends, leaves, count))
+    _check_range("roots", lists["tree_roots"], count)
     children = np.where(ends, NONE, child)
     if np.bincount(np.append(_nodes(children), lists["tree_roots"])).max() > 1:
-        raise GraphError("two branches or roots of a TreeEnsemble lead to one node, which is then in two trees")
+        raise GraphError("two of its branches or roots lead to one node, which is then in two trees")
     return children
 
 
@@ -75,23 +75,23 @@ def _addressed(lists: Mapping[str, Array]) -> Array:
     """
     tree, node = lists["nodes_treeids"], lists["nodes_nodeids"]
     count = len(node)
-    _check_range("a tree", tree)
-    _check_range("a node", node, count)
+    _check_range("trees", tree)
+    _check_range("nodes", node, count)
     keys = tree.astype(np.int64) * count + node
     if not (keys[1:] > keys[:-1]).all():
         order = np.argsort(keys)
         if not np.diff(keys[order]).all():
-            raise GraphError("two nodes of a tree ensemble have the same number in the same tree")
+            raise GraphError("two of its nodes have the same number in the same tree")
         return _addressed({name: lists[name][order] for name in ADDRESSED})
     at = np.flatnonzero(lists["nodes_modes"] != LEAF)
-    _check_range("a column", lists["nodes_featureids"][at])
+    _check_range("columns", lists["nodes_featureids"][at])
     number = np.full(count, NONE, np.int32)
     number[at] = np.arange(len(at), dtype=np.int32)
     children = np.empty((2, len(at)), np.int32)
     for start in range(0, len(at), BLOCK):
         part = at[start : start + BLOCK]
         child = np.stack([lists["nodes_truenodeids"][part], lists["nodes_falsenodeids"][part]]).astype(np.int64)
-        _check_range("a branch", child, count)
+        _check_range("branches", child, count)
         children[:, start : start + BLOCK] = number[_find(keys, part, child - node[part])]
     return children
 
@@ -102,18 +102,18 @@ def _find(keys: Array, at: Array, further: Array) -> Array:
     In a tree whose nodes are numbered without a gap, that is so many places further.
     """
     asked = keys[at] + further
-    place = np.clip(at + further, 0, len(keys) - 1)
+    place: Array = np.clip(at + further, 0, len(keys) - 1)
     missed = keys[place] != asked
     if missed.any():
         place[missed] = np.searchsorted(keys[:-1], asked[missed])
         if (keys[place] != asked).any():
-            raise GraphError("a branch of a tree ensemble leads to a node that its tree does not have")
+            raise GraphError("one of its branches leads to a node that the tree does not have")
     return place
 
 
 def _check_range(what: str, numbers: Array, limit: Array | int = MOST) -> None:
     if numbers.size and (numbers.min() < 0 or (numbers >= limit).any()):
-        raise GraphError(f"{what} of a tree ensemble has a number that is negative or beyond the last")
+        raise GraphError(f"one of its {what} has a number that is negative or beyond the last")
 
 
 def _nodes(children: Array) -> Array:
@@ -123,7 +123,7 @@ def _nodes(children: Array) -> Array:
     return nodes
 
 
-def _check_levels(operator: str, children: Array) -> None:
+def _check_levels(children: Array) -> None:
     """Take away the nodes that no branch leads to, again and again: what is left at last runs in circles."""
     parents = np.bincount(_nodes(children), minlength=children.shape[1])
     level, left = np.flatnonzero(parents == 0), children.shape[1]
@@ -137,6 +137,6 @@ def _check_levels(operator: str, children: Array) -> None:
         if not len(level):
             break
     if len(level):
-        raise GraphError(f"a tree of {operator} has more than {MAX_LEVELS} levels, which onnxruntime may not survive")
+        raise GraphError(f"one of its trees has more than {MAX_LEVELS} levels, which the stack may not hold")
     if left:
-        raise GraphError(f"{left} nodes of {operator} run in circles, or follow on such: a row would never leave them")
+        raise GraphError(f"{left} of its nodes run in circles or follow on such, and a row might never leave them")
