@@ -528,9 +528,16 @@ def test_29_the_same_by_constants_of_other_kinds(toy, refused):
         tensor.values.CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), "v"))
         tensor.indices.CopyFrom(numpy_helper.from_array(np.zeros(1, np.int64), "i"))
 
+    def multinomial(proto):
+        proto.graph.node.append(helper.make_node("Multinomial", ["x"], ["big"], sample_size=1 << 34))
+
+    def targets(proto):
+        proto.graph.node.append(forest(n_targets=1 << 34))
+
     tensor = numpy_helper.from_array(np.array([1 << 34]), "t")
     typed = helper.make_tensor("t", TensorProto.INT64, [2], [1 << 20, 1 << 20])
-    for change in (node(value_ints=[1 << 34]), node(value=tensor), node(value=typed), steps, random, sparse):
+    for change in (node(value_ints=[1 << 34]), node(value=tensor), node(value=typed), steps, random, sparse,
+                   multinomial, targets):  # fmt: skip
         refused(with_graph(toy, change), "GraphError", "more than 1 GiB")
 
 

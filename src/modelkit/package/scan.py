@@ -70,10 +70,15 @@ FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a
 
 # Operators that make a tensor of a shape which another tensor states, and which of their inputs that is.
 SHAPED = {
-    b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0, b"Expand": 1,
-    b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2, b"OneHot": 1, b"Pad": 1, b"Resize": 3, b"Tile": 1,
+    b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0,
+    b"CropAndResize": 3, b"DFT": 1, b"Expand": 1, b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2, b"OneHot": 1, b"Pad": 1,
+    b"Resize": 3, b"Tile": 1,
 }  # fmt: skip
-SHAPED_BY_ATTRIBUTE = {b"RandomNormal": b"shape", b"RandomUniform": b"shape", b"Pad": b"pads", b"Tile": b"repeats"}
+SHAPED_BY_ATTRIBUTE = {
+    b"MaxRoiPool": b"pooled_shape", b"Multinomial": b"sample_size", b"Pad": b"pads", b"RandomNormal": b"shape",
+    b"RandomUniform": b"shape", b"Tile": b"repeats", b"TreeEnsemble": b"n_targets",
+    b"TreeEnsembleRegressor": b"n_targets",
+}  # fmt: skip
 
 Call = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
 
