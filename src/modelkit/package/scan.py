@@ -71,8 +71,8 @@ FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a
 # Operators that make a tensor of a shape which another tensor states, and which of their inputs that is.
 SHAPED = {
     b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0,
-    b"CropAndResize": 3, b"DFT": 1, b"Expand": 1, b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2, b"OneHot": 1, b"Pad": 1,
-    b"Pad": 1, b"Resize": 3, b"Tile": 1,
+    b"CropAndResize": 3, b"DFT": 1, b"Expand": 1, b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2,
+    b"OneHot": 1, b"Pad": 1, b"Resize": 3, b"Tile": 1,
 }  # fmt: skip
 SHAPED_BY_ATTRIBUTE = {
     b"MaxRoiPool": b"pooled_shape", b"Multinomial": b"sample_size", b"Pad": b"pads", b"RandomNormal": b"shape",
