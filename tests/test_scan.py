@@ -83,8 +83,8 @@ def test_domains_that_the_caller_accepts():
         scan.check(proto.SerializeToString(), "model.onnx.data", None, domains={"other.corp"})
 
 
-def length(data):
-    size, out = len(data), bytearray()
+def varint(size):
+    size, out = size & (1 << 64) - 1, bytearray()
     while size > 127:
         out.append(size & 127 | 128)
         size >>= 7
@@ -92,7 +92,7 @@ def length(data):
 
 
 def field(number, data):
-    return bytes([number << 3 | 2]) + length(data) + data
+    return bytes([number << 3 | 2]) + varint(len(data)) + data
 
 
 def within_graph(data):
@@ -153,6 +153,19 @@ def test_numbers_may_come_packed_or_not():
     for tensor in (packed, loose):
         with pytest.raises(GraphError, match="more than 1 GiB"):
             scan.check(within_graph(field(5, tensor) + field(1, node)), "model.onnx.data", 16)
+
+
+def test_shapes_of_more_numbers_than_a_shape_has():
+    """A list of 700 ones and 64 Gi, packed, as an attribute that is a shape and as a constant that one is read from."""
+    sizes = field(8, b"\x01" * 700 + varint(1 << 34))
+    random = NodeProto(op_type="RandomNormal", output=["big"]).SerializeToString()
+    constant = NodeProto(op_type="Constant", output=["s"]).SerializeToString()
+    shaped = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
+    one = field(1, random + field(5, field(1, b"shape") + sizes))
+    two = field(1, constant + field(5, field(1, b"value_ints") + sizes)) + field(1, shaped)
+    for nodes in (one, two):
+        with pytest.raises(GraphError, match="more than 1 GiB"):
+            scan.check(within_graph(nodes), "model.onnx.data", 16)
 
 
 def test_numbers_of_several_kinds_and_names_of_many_tensors():

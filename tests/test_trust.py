@@ -306,6 +306,14 @@ def test_versions_are_checked_before_a_byte_is_unpickled(joblib_mk, bomb, requir
     assert not mark.exists()
 
 
+def test_nothing_of_a_package_that_is_not_trusted_is_copied(joblib_mk, monkeypatch):
+    monkeypatch.setattr("modelkit.package.load._hold", lambda views: pytest.fail("its members were copied"))
+    with pytest.raises(UntrustedError):
+        mk.load(joblib_mk, digest=mk.inspect(joblib_mk).digest)
+    with pytest.raises(UntrustedError):
+        mk.load(joblib_mk, allow={"joblib"})
+
+
 def test_no_variable_of_the_environment_opens_it(joblib_mk, monkeypatch):
     class Yes(dict):
         def get(self, name, default=None):

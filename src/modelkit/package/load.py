@@ -69,6 +69,8 @@ def load(
             expected=digest,
             got=manifest.digest,
         )
+    if manifest.runtime == "joblib":
+        trust.check_trusted(digest, allowed)
     members = _hold(views)
     known: dict[str, Any] = {
         "device": device,
@@ -78,7 +80,6 @@ def load(
         "origin": _origin(source, device=device, threads=threads, digest=manifest.digest, allow=allowed),
     }
     if manifest.runtime == "joblib":
-        trust.check_trusted(digest, allowed)
         return _load_joblib(members, manifest, known)
     return _load_graph(members, manifest, allowed - {trust.JOBLIB}, known)
 

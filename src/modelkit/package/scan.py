@@ -6,12 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from itertools import islice
+from math import inf, prod
 from struct import calcsize, unpack_from
 from typing import Any
 
+import numpy as np
+
+from modelkit.cast import Array
 from modelkit.errors import GraphError
-from modelkit.package.wire import integers, read, signed, table
+from modelkit.package import trees
+from modelkit.package.wire import RUN, amount, array, integers, read, signed, table, text_sizes
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 # These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
@@ -52,21 +57,28 @@ TABLES = {
         "external": {1: "text", 2: "text"},
     }.items()
 }  # fmt: skip
+REFERENCE = 21  # of an attribute of an operator in a function, which then has the value of an argument
 KEPT = {  # the fields that the checks below look at
-    "function": {1, 10, 13}, "node": {1, 2, 4, 7, 8}, "attribute": {1, 2, 3}, "tensor": {1, 2, 8, 14},
-  "sparse": {3}, "opset": {1}, "property": {1}, "external": {1, 2},
+    "function": {1, 10, 13}, "node": {1, 2, 4, 7, 8}, "attribute": {1, 2, 3, REFERENCE}, "tensor": {1, 2, 8, 14},
+    "sparse": {3}, "opset": {1}, "property": {1}, "external": {1, 2},
 }  # fmt: skip
-VALUES = {"attribute": {7, 8}, "tensor": {4, 5, 7, 9, 10}}  # and those that are looked at where they are few numbers
+LISTS = {"attribute": {7, 8}}  # those of any length: they stay where they lie
+VALUES = {"tensor": {4, 5, 7, 9, 10}}  # and those that are looked at where they are few numbers
 FEW = 64  # numbers: more of them are no shape
 FEW_BYTES = 10 * FEW
 FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a tensor's data_type
 
 # Operators that make a tensor of a shape which another tensor states, and which of their inputs that is.
 SHAPED = {
-    b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0, b"Expand": 1,
-    b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2, b"OneHot": 1, b"Pad": 1, b"Resize": 3, b"Tile": 1,
+    b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0,
+    b"CropAndResize": 3, b"DFT": 1, b"Expand": 1, b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2,
+    b"OneHot": 1, b"Pad": 1, b"Resize": 3, b"Tile": 1,
 }  # fmt: skip
-SHAPED_BY_ATTRIBUTE = {b"RandomNormal": b"shape", b"RandomUniform": b"shape", b"Pad": b"pads", b"Tile": b"repeats"}
+SHAPED_BY_ATTRIBUTE = {
+    b"MaxRoiPool": b"pooled_shape", b"Multinomial": b"sample_size", b"Pad": b"pads", b"RandomNormal": b"shape",
+    b"RandomUniform": b"shape", b"Tile": b"repeats", b"TreeEnsemble": b"n_targets",
+    b"TreeEnsembleRegressor": b"n_targets",
+}  # fmt: skip
 
 Call = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
 
@@ -118,15 +130,18 @@ class _Message:
         return found
 
     def integers(self, number: int) -> list[int]:
-        """A list of int64, packed or not."""
+        """A list of int64, packed or not; of a long one the beginning, which is more than FEW."""
         values: list[int] = []
         for value in self.kept.get(number, ()):
-            values += integers(value, 0, len(value)) if isinstance(value, bytes) else [signed(value)]
+            values += [signed(value)] if isinstance(value, int) else integers(value, 0, len(value), FEW + 1)
+            if len(values) > FEW:
+                break
         return values
 
     def numbers(self, number: int, code: str) -> tuple[float, ...]:
-        """A list of numbers of the size of `code` for struct, packed or not."""
-        raw = b"".join(self.kept.get(number, ()))
+        """A list of numbers of the size of `code` for struct, packed or not; of a long one the beginning."""
+        most = (FEW + 1) * calcsize(code)
+        raw = b"".join(piece[:most] for piece in islice(self.kept.get(number, ()), FEW + 1))[:most]
         return unpack_from(f"<{len(raw) // calcsize(code)}{code}", raw)
 
 
@@ -143,7 +158,7 @@ def _walk(data: bytes, span: tuple[int, int], kind: str, found: Scan, depth: int
     if depth > MAX_DEPTH:
         raise GraphError(f"the graph nests deeper than {MAX_DEPTH} levels")
     message = _Message(span[1] - span[0], depth, len(found.calls))
-    keep, values = KEPT.get(kind, ()), VALUES.get(kind, ())
+    keep, values, lists = KEPT.get(kind, ()), VALUES.get(kind, ()), LISTS.get(kind, ())
     for number, part, start, stop in read(data, *span, TABLES[kind]):
         if part in TABLES:
             told = _walk(data, (start, stop), part, found, depth + 1)
@@ -151,6 +166,8 @@ def _walk(data: bytes, span: tuple[int, int], kind: str, found: Scan, depth: int
                 message.told.append(told)
         elif number in keep or (number in values and stop - start <= FEW_BYTES):
             message.kept.setdefault(number, []).append(start if stop < 0 else data[start:stop])
+        elif number in lists or part == RUN:
+            message.kept.setdefault(number, []).append(start if stop < 0 else memoryview(data)[start:stop])
     check = CHECKS.get(kind)
     return None if check is None else check(message, found)
 
@@ -186,7 +203,7 @@ def _see_tensor(message: _Message, found: Scan) -> list[float] | None:
         return None
     if prod(shape) > 4 * message.size:  # two bits are the smallest element
         raise GraphError(f"tensor {name!r} has the shape {shape}, and only {message.size} bytes")
-    values = _numbers(message) if prod(shape) <= FEW else []
+    values = _numbers(message) if prod(shape) <= FEW else [inf]  # more numbers than a shape has: as good as endless
     if values and message.text(8):
         found.constants.setdefault(message.text(8), []).append(values)
     return values
@@ -201,12 +218,12 @@ def _numbers(message: _Message) -> list[float]:
             *message.integers(5), *message.integers(7)]  # fmt: skip
 
 
-def _see_attribute(message: _Message, _: Scan) -> tuple[bytes, list[float]]:
-    """Its name, and the numbers of a short list or a small tensor; a graph in it tells nothing."""
+def _see_attribute(message: _Message, _: Scan) -> tuple[bytes, list[float], _Message]:
+    """Its name, and the numbers of a list or a small tensor, though not all of a long list; a graph tells nothing."""
     values = [*message.integers(3), *message.integers(8), *message.numbers(2, "f"), *message.numbers(7, "f")]
     for told in message.told:
         values += told
-    return message.text(1), values
+    return message.text(1), values, message
 
 
 def _see_node(message: _Message, found: Scan) -> None:
@@ -218,17 +235,49 @@ def _see_node(message: _Message, found: Scan) -> None:
     if len(found.calls) > MAX_NODES:
         raise GraphError(f"the graph has more than {MAX_NODES} nodes")
     if name == b"Constant":
-        for values in (values for _, values in message.told if values):
+        for values in (values for _, values, _ in message.told if values):
             found.constants.setdefault(message.text(2), []).append(values)
+    _see_shape(name, message, found)
+    if domain == b"ai.onnx.ml" and decoded(name) in trees.GROUPS:
+        _check_trees(decoded(name), message)
+
+
+def _see_shape(name: bytes, message: _Message, found: Scan) -> None:
+    """Note, or check, what states the size of what an operator makes."""
     inputs = tuple(message.kept.get(1, ()))
     if name == b"Range":
         found.shaped.add((name, inputs[:3]))
     elif len(inputs) > SHAPED.get(name, len(inputs)):
         found.shaped.add((name, (inputs[SHAPED[name]],)))
     if name in SHAPED_BY_ATTRIBUTE:
-        for attribute, values in message.told:
+        for attribute, values, _ in message.told:
             if attribute == SHAPED_BY_ATTRIBUTE[name]:
                 _bound(name, values)
+
+
+def _check_trees(operator: str, message: _Message) -> None:
+    """Check an ensemble of trees, whose lists must stand in its own attributes."""
+    names = {name.encode(): name for group in trees.GROUPS[operator] for name in group}
+    lists: dict[str, Array] = {}
+    try:
+        for attribute, _, held in message.told:
+            name = names.get(attribute)
+            if name in lists or REFERENCE in held.kept:
+                raise GraphError(f"it has {decoded(attribute)!r} twice, or from the arguments of a function")
+            if name is not None:
+                lists[name] = _list(name, held)
+        trees.check(operator, lists)
+    except GraphError as error:
+        raise GraphError(f"operator {operator} of {decoded(message.text(2))!r} is refused: {error}") from None
+
+
+def _list(name: str, attribute: _Message) -> Array:
+    """A list of an ensemble of trees: of modes their sizes, and what belongs to leaves as zeros."""
+    if name == "nodes_modes":
+        return text_sizes(attribute.kept.get(9, ()))
+    if name in trees.COUNTED:
+        return np.broadcast_to(0, amount(attribute.kept.get(8, ())) + sum(map(len, attribute.kept.get(7, ()))) // 4)
+    return array(attribute.kept.get(8, ()))
 
 
 def _see_function(message: _Message, found: Scan) -> None:
