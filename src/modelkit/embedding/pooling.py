@@ -25,7 +25,10 @@ def pool(hidden: Array, lengths: Array, pooling: str) -> Array:
     held = np.arange(hidden.shape[1]) < lengths[:, None]
     if pooling == "max":
         return np.asarray(np.where(held[:, :, None], hidden, -np.inf).max(axis=1))
-    total = np.matmul(held[:, None, :].astype(np.float32), hidden)[:, 0]
+    with np.errstate(invalid="ignore"):
+        total = np.matmul(held[:, None, :].astype(np.float32), hidden)[:, 0]
+    if not np.isfinite(total).all():  # some graphs give NaN where nothing is attended to, and 0 times that is NaN
+        total = np.where(held[:, :, None], hidden, 0).sum(axis=1)
     return np.asarray(total / lengths[:, None].astype(np.float32))
 
 
