@@ -317,6 +317,8 @@ class Batcher(Model):
 
     @types.coroutine
     def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
+        if self._costs is not None:
+            self._costs(feeds)  # what is wrong with these rows is this caller's to know, before others join
         tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
         key: Key = outputs if self._static else (outputs, *[feed.shape[1:] for feed in feeds.values()])
         batch = tick.calls.get(key)
