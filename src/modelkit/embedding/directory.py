@@ -9,12 +9,12 @@ from typing import Any
 from modelkit.errors import SignatureError
 
 FILES = ("onnx/model.onnx", "model.onnx")
-POOLINGS = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-    "pooling_mode_max_tokens": "max",
-}
+POOLINGS = {  # as files say it by a flag, and by one word
+    "pooling_mode_mean_tokens": "mean", "mean": "mean",
+    "pooling_mode_cls_token": "cls", "cls": "cls",
+    "pooling_mode_lasttoken": "last", "lasttoken": "last",
+    "pooling_mode_max_tokens": "max", "max": "max",
+}  # fmt: skip
 MODULES = ("Transformer", "Pooling", "Normalize")
 
 
@@ -28,23 +28,25 @@ def read(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
     unknown = [name for name in modules if name not in MODULES]
     if unknown or "Pooling" not in modules:
         raise SignatureError(f"{root} has the modules {list(modules)}; an encoder has some of {list(MODULES)}")
-    found = {"pooling": _pooling(modules["Pooling"]), "normalize": "Normalize" in modules}
+    config = _json(modules["Pooling"] / "config.json")
+    found = {"pooling": _pooling(config, root), "normalize": "Normalize" in modules}
     bert, prompts = root / "sentence_bert_config.json", root / "config_sentence_transformers.json"
     most = _json(bert).get("max_seq_length") if bert.exists() else None
     roles = _json(prompts).get("prompts") if prompts.exists() else None
     if most is not None:
         found["max_tokens"] = most
+    if roles and config.get("include_prompt") is False:
+        raise SignatureError(f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does")
     if roles:
         found["roles"] = roles
     return root / (file or _only(root)), root / "tokenizer.json", found
 
 
-def _pooling(folder: Path) -> str:
-    config = _json(folder / "config.json")
-    on = [name for name, value in config.items() if name.startswith("pooling_mode") and value is True]
-    on += [name for name in (f"pooling_mode_{config.get('pooling_mode')}_tokens",) if name in POOLINGS]
+def _pooling(config: dict[str, Any], root: Path) -> str:
+    on = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+    on = on or [str(config.get("pooling_mode"))]
     if len(on) != 1 or on[0] not in POOLINGS:
-        raise SignatureError(f"{folder} pools by {on}; an encoder pools by one of {list(POOLINGS)}")
+        raise SignatureError(f"{root} pools by {on}; an encoder pools by one of {list(POOLINGS)}")
     return POOLINGS[on[0]]
 
 
