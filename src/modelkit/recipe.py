@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from numbers import Integral
 
 from modelkit.errors import SignatureError
 from modelkit.signature import Signature
@@ -60,6 +61,10 @@ class Recipe:
         whole = all(type(size) is int and 1 <= size <= MOST for size in self.dims)
         if not self.dims or not whole or list(self.dims) != sorted({*self.dims}, reverse=True):
             raise SignatureError(f"dims are integers from 1 to {MOST:,}, the largest first; got {self.dims}")
+        (spec,) = [spec for spec in self.graph.outputs if spec.name == self.output]
+        width = spec.shape[-1] if len(spec.shape) == 3 else 0
+        if spec.dtype not in ("float32", "float16") or (isinstance(width, int) and width < self.dims[0]):
+            raise SignatureError(f"output {spec} is not a vector of {self.dims[0]} numbers for each token")
 
     @property
     def signature(self) -> Signature:
@@ -78,9 +83,9 @@ class Recipe:
         """The length of the vectors that are asked for. Raises SignatureError for one that is not declared."""
         if dims is None:
             return self.dims[0]
-        if isinstance(dims, bool) or dims not in self.dims:
+        if isinstance(dims, bool) or not isinstance(dims, Integral) or dims not in self.dims:
             raise SignatureError(f"dims={dims!r} is not one of the lengths {list(self.dims)} of this encoder")
-        return dims
+        return int(dims)
 
     def prefix(self, role: str | None) -> str:
         """What stands before a text in a role. Raises SignatureError for one that is not declared."""

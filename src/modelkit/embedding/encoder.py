@@ -16,7 +16,7 @@ from modelkit.embedding.chunks import Costs
 from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.pooling import unit
 from modelkit.embedding.tokens import Tokens
-from modelkit.embedding.verbs import aembed, check_texts, embed, refuse
+from modelkit.embedding.verbs import aembed, check_texts, embed, one_by_one
 from modelkit.errors import SignatureError
 from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.recipe import EMBEDDING, TEXT, Recipe
@@ -56,7 +56,7 @@ class TextEncoder(Model):
         MissingExtraError: if tokenizers is not installed.
     """
 
-    __slots__ = ("__weakref__", "_inner", "_origin", "_owned", "pipeline", "signature")
+    __slots__ = ("__weakref__", "_closed", "_inner", "_origin", "_owned", "pipeline", "signature")
 
     signature: Signature
     pipeline: Pipeline  # what makes the vectors
@@ -91,9 +91,9 @@ class TextEncoder(Model):
             roles=_checked(roles),
         )
         size = Pipeline(inner, tokens, recipe).probe()
-        if dims is not None and max(dims, default=0) > size:
-            raise SignatureError(f"dims={tuple(dims)} go beyond the {size} numbers of the graph's vectors")
         recipe = replace(recipe, dims=(size,) if dims is None else tuple(dims))
+        if recipe.dims[0] > size:  # a graph may leave open how many there are
+            raise SignatureError(f"dims={recipe.dims} go beyond the {size} numbers of the graph's vectors")
         self._assemble(inner, Pipeline(inner, tokens, recipe), owned=inner is not onnx)
 
     @classmethod
@@ -124,7 +124,7 @@ class TextEncoder(Model):
 
     def _assemble(self, inner: Model, pipeline: Pipeline, *, owned: bool, origin: partial[Model] | None = None) -> None:
         self._inner, self.pipeline, self._owned, self._origin = inner, pipeline, owned, origin
-        self.signature = pipeline.recipe.signature
+        self.signature, self._closed = pipeline.recipe.signature, False
 
     @property
     def inner(self) -> Model:
@@ -178,11 +178,15 @@ class TextEncoder(Model):
 
     def stream(self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None) -> Iterator[Array]:
         """The vector of each text, float32 (dims,), one after another: for texts that do not fit in memory."""
-        if isinstance(texts, str):
-            refuse(texts)
-        rest = iter(texts)
+        rest, start = one_by_one(texts), 0
         while block := list(islice(rest, STREAM)):
-            yield from self.embed(block, role=role, dims=dims)
+            try:
+                vectors = self.embed(block, role=role, dims=dims)
+            except SignatureError as error:
+                rows = tuple(start + row for row in getattr(error, "rows", ()))
+                raise SignatureError(f"among the texts from {start} on: {error}", rows=rows) from error
+            yield from vectors
+            start += len(block)
 
     def token_count(self, texts: Iterable[str], *, role: str | None = None) -> Array:
         """How many tokens each text has, int64 (n,): with the special ones, and before any are cut off."""
@@ -212,9 +216,10 @@ class TextEncoder(Model):
         """Release the graph, unless it was passed as a Model; later calls raise ClosedError."""
         if self._owned:
             self._inner.close()
+            self._closed = True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopening(self._origin, closed=False)
+        return reopening(self._origin, closed=self._closed)
 
     def __copy__(self) -> Self:
         return self

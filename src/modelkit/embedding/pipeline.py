@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -29,7 +31,19 @@ class Pipeline:
     `costs` is what runs cost here, None until that was measured.
     """
 
-    __slots__ = ("_dtypes", "_lock", "_model", "_names", "_ready", "_running", "_threads", "costs", "recipe", "tokens")
+    __slots__ = (
+        "__weakref__",
+        "_dtypes",
+        "_lock",
+        "_model",
+        "_names",
+        "_ready",
+        "_running",
+        "_threads",
+        "costs",
+        "recipe",
+        "tokens",
+    )
 
     def __init__(self, model: Model, tokens: Tokens, recipe: Recipe) -> None:
         self._model, self.tokens, self.recipe = model, tokens, recipe
@@ -40,16 +54,24 @@ class Pipeline:
         self._lock, self._running = threading.Lock(), 0
         self._ready: dict[str, Array] = {}
         self.costs: Costs | None = None
+        _watch_forks()
+        _all.add(self)
 
     def count(self, texts: list[str]) -> int:
         """The tokens of these texts, which are kept for the run that follows."""
         if len(texts) > READY:
-            parts = (texts[start : start + WINDOW] for start in range(0, len(texts), WINDOW))
-            return sum(len(ids) for part in parts for ids in self.tokens.ids(part))
+            rows, quiet = range(len(texts)), self.tokens.on_long == "truncate"  # they are counted as cut when they run
+            parts = [rows[start : start + WINDOW] for start in rows[::WINDOW]]
+            return sum(
+                len(ids) for part in parts for ids in self.tokens.ids(texts[part.start : part.stop], part, quiet=quiet)
+            )
         known = {text: self._ready.get(text) for text in texts}
-        unknown = [text for text, ids in known.items() if ids is None]
+        unknown: dict[str, int] = {}
+        for row, text in enumerate(texts):
+            if known[text] is None:
+                unknown.setdefault(text, row)
         if unknown:
-            found = dict(zip(unknown, self.tokens.ids(unknown), strict=True))
+            found = dict(zip(unknown, self.tokens.ids([*unknown], [*unknown.values()]), strict=True))
             known |= found
             with self._lock:
                 self._ready |= found
@@ -79,25 +101,26 @@ class Pipeline:
         start = 0
         while start < len(texts):
             stop = _window(texts, start)
-            ids = self._take(texts[start:stop])
+            ids = self._take(texts[start:stop], range(start, stop))
             held = [i for i, row in enumerate(ids) if len(row)]
             if self.recipe.stable:
                 chunks = [[i] for i in range(len(held))]
             else:
-                chunks = choose([len(ids[i]) for i in held], self._costs_for(len(texts), ids), shares)
+                costs = self._costs_for(len(texts), ids)
+                chunks = choose([len(ids[i]) for i in held], costs, shares if self.recipe.independent else 1)
             for chunk in chunks:
                 places = [held[i] for i in chunk]
                 yield [start + i for i in places], [ids[i] for i in places]
             start = stop
 
-    def _take(self, texts: list[str]) -> list[Array]:
+    def _take(self, texts: list[str], rows: Sequence[int]) -> list[Array]:
         """The tokens of texts that are about to run."""
         if not self._ready:
-            return self.tokens.ids(texts)
+            return self.tokens.ids(texts, rows)
         with self._lock:
             kept = [self._ready.pop(text, None) for text in texts]
-        unknown = [text for text, ids in zip(texts, kept, strict=True) if ids is None]
-        found = iter(self.tokens.ids(unknown) if unknown else ())
+        unknown = [i for i, ids in enumerate(kept) if ids is None]
+        found = iter(self.tokens.ids([texts[i] for i in unknown], [rows[i] for i in unknown]) if unknown else ())
         return [next(found) if ids is None else ids for ids in kept]
 
     def pooled(self, rows: Sequence[Array]) -> Array:
@@ -131,7 +154,7 @@ class Pipeline:
 
     def probe(self) -> int:
         """The length of the graph's vectors. Raises SignatureError for a graph that does not give one a token."""
-        (ids,), output = self.tokens.ids(["a text"]), self.recipe.output
+        (ids,), output = self.tokens.ids(["a text"], quiet=True), self.recipe.output
         feeds, _ = pad([ids], self._names, self._dtypes, self.tokens.padding)
         try:
             shape = self._model._run(feeds, (output,), PLAIN)[output].shape
@@ -143,19 +166,42 @@ class Pipeline:
 
     def longest(self) -> Array:
         """The vector of a text of `max_tokens` tokens; raises what the graph raises where these are too many."""
-        return self.pooled([np.resize(self.tokens.ids(["a text"])[0], self.recipe.max_tokens)])
+        return self.pooled([np.resize(self.tokens.ids(["a text"], quiet=True)[0], self.recipe.max_tokens)])
 
     def prove(self, texts: list[str]) -> tuple[float, float]:
         """The least cosine, and the largest difference, between the vectors of texts alone and all in one run."""
-        ids = [row for row in self.tokens.ids(texts) if len(row)]
+        ids = [row for row in self.tokens.ids(texts, quiet=True) if len(row)]
         alone = np.concatenate([self.pooled([row]) for row in ids])
         together = alone if self.recipe.stable else self.pooled(ids)
         return least_cosine(alone, together), float(np.abs(alone - together).max())
 
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork, where whoever held a lock or ran does not live on."""
+        self._lock, self._running = threading.Lock(), 0
+        self.tokens.after_fork()
+
+
+_all: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+_watched = False
+
+
+def _watch_forks() -> None:
+    global _watched  # noqa: PLW0603 - once a process, and not before there is an encoder
+    if not _watched and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+    _watched = True
+
+
+def _after_fork() -> None:
+    for pipeline in _all:
+        pipeline.after_fork()
+
 
 def least_cosine(left: Array, right: Array) -> float:
     """The least cosine between the vectors at each place."""
-    return float((unit(left) * unit(right)).sum(axis=1).min())
+    cosines = (unit(left) * unit(right)).sum(axis=1)
+    cosines[~left.any(axis=1) & ~right.any(axis=1)] = 1  # two vectors of zeros are the same
+    return float(cosines.min())
 
 
 def _window(texts: list[str], start: int) -> int:

@@ -14,8 +14,9 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import MissingExtraError, ModelkitError, SignatureError
 
-# Of a long text only the beginning is read, if that has too many tokens already: so many letters for each token.
-MOST_LETTERS = 64
+# Of a long text only the beginning is read, so many letters for each token, if that has SPARE tokens too many already:
+# the last ones may be parts of a word that was cut through.
+MOST_LETTERS, SPARE = 32, 128
 EXTRA = ("embedding texts", "tokenizers", "text")
 
 
@@ -36,62 +37,78 @@ class Tokens:
         self.data = _read(source)
         tokenizer = _parse(self.data)
         self.padding = int((tokenizer.padding or {}).get("pad_id", 0))
+        if self.padding >= 1 << 31:
+            raise SignatureError(f"the tokenizer pads with the token {self.padding}, beyond what a graph takes")
         if max_tokens is None:
             if tokenizer.truncation is None:
                 raise SignatureError("the tokenizer does not say how many tokens a text may have; pass max_tokens=")
             max_tokens = int(tokenizer.truncation["max_length"])
         self._specials = int(tokenizer.num_special_tokens_to_add(is_pair=False))
-        if max_tokens <= self._specials:
-            raise SignatureError(f"max_tokens={max_tokens} leaves no room beside {self._specials} special tokens")
+        if type(max_tokens) is not int or max_tokens <= self._specials:
+            raise SignatureError(
+                f"max_tokens is an integer that leaves room beside {self._specials} special tokens, not {max_tokens!r}"
+            )
         side = "right" if tokenizer.truncation is None else str(tokenizer.truncation["direction"]).lower()
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens, direction=side)
         self._tokenizer, self.max_tokens, self.on_long = tokenizer, max_tokens, on_long
-        self._most = MOST_LETTERS * max_tokens if side == "right" and on_long == "truncate" else sys.maxsize
+        cuts = side == "right" and on_long == "truncate"
+        self._most = MOST_LETTERS * (max_tokens + SPARE) if cuts else sys.maxsize
         self._lock, self.truncated = threading.Lock(), 0
 
-    def ids(self, texts: Sequence[str]) -> list[Array]:
-        """The token ids of each text as int32, cut to `max_tokens`; what was cut is counted in `truncated`.
+    def ids(self, texts: Sequence[str], rows: Sequence[int] | None = None, *, quiet: bool = False) -> list[Array]:
+        """The token ids of each text as int32, cut to `max_tokens`.
 
-        Raises SignatureError for a text that is no valid Unicode, and where `on_long` says so for one that is too long.
+        What was cut is counted in `truncated`, or refused where `on_long` says so; `quiet` does neither. Raises
+        SignatureError for that, and for a text that is no valid Unicode, by the caller's number for it in `rows`.
         """
-        encodings = self._encode([text[: self._most] for text in texts])
+        rows = range(len(texts)) if rows is None else rows
+        encodings = self._encode([text[: self._most] for text in texts], rows)
         for i, text in enumerate(texts):
-            if len(text) > self._most and not encodings[i].overflowing:
-                (encodings[i],) = self._encode([text])
+            if len(text) > self._most and self._count(encodings[i]) < self.max_tokens + SPARE:
+                (encodings[i],) = self._encode([text], rows[i : i + 1])
         # Few texts are longer, and only those may have an overflow, which is built when it is asked for.
         long = [i for i, found in enumerate(encodings) if len(found) == self.max_tokens and found.overflowing]
-        if long and self.on_long == "error":
-            row = long[0]
+        if long and not quiet:
+            self._tell(long, encodings, rows)
+        try:
+            return [np.array(found.ids, np.int32) for found in encodings]
+        except OverflowError as error:
+            raise ModelkitError(f"the tokenizer gives a token that is no int32: {error}") from error
+
+    def _tell(self, long: list[int], encodings: list[Any], rows: Sequence[int]) -> None:
+        if self.on_long == "error":
             raise SignatureError(
-                f"text {row} has {self._count(encodings[row]):,} tokens, and this encoder takes {self.max_tokens:,}: "
-                f"split it, or make the encoder with on_long='truncate'",
-                rows=tuple(long),
+                f"text {rows[long[0]]} has {self._count(encodings[long[0]]):,} tokens, and this encoder takes "
+                f"{self.max_tokens:,}: split it, or make the encoder with on_long='truncate'",
+                rows=tuple(rows[i] for i in long),
             )
-        if long:
-            with self._lock:
-                self.truncated += len(long)
-        return [np.array(found.ids, np.int32) for found in encodings]
+        with self._lock:
+            self.truncated += len(long)
 
     def counts(self, texts: Sequence[str]) -> Array:
         """How many tokens each text has, the special ones included, however long it is; int64."""
-        return np.array([self._count(found) for found in self._encode(texts)], np.int64)
+        return np.array([self._count(found) for found in self._encode(texts, range(len(texts)))], np.int64)
+
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork."""
+        self._lock = threading.Lock()
 
     def _count(self, found: Any) -> int:
         return len(found) + sum(len(more) - self._specials for more in found.overflowing)
 
-    def _encode(self, texts: Sequence[str]) -> list[Any]:
+    def _encode(self, texts: Sequence[str], rows: Sequence[int]) -> list[Any]:
         try:
             found: list[Any] = self._tokenizer.encode_batch_fast(texts)  # which, unlike encode, releases the GIL
         except BaseException as error:
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-                raise _refusal(texts, error) from error
+                raise _refusal(texts, rows, error) from error
             raise
         return found
 
 
-def _refusal(texts: Sequence[str], error: BaseException) -> ModelkitError:
-    for row, text in enumerate(texts):
+def _refusal(texts: Sequence[str], rows: Sequence[int], error: BaseException) -> ModelkitError:
+    for row, text in zip(rows, texts, strict=True):
         try:
             text.encode()
         except UnicodeEncodeError as bad:

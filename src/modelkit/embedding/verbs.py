@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -74,17 +74,20 @@ def recipe_of(model: Model) -> Recipe:
 
 def check_texts(texts: Iterable[str]) -> list[str]:
     """Any number of strings as a list. Raises SignatureError."""
-    if isinstance(texts, str | bytes | Mapping) or not isinstance(texts, Iterable):
-        refuse(texts)
-    found = list(texts)
+    found = list(one_by_one(texts))
     for row, text in enumerate(found):
         if not isinstance(text, str):
             raise SignatureError(f"text {row} is {text!r:.60}, a {type(text).__name__} and no string", rows=(row,))
     return found
 
 
-def refuse(texts: object) -> None:
-    """Raise SignatureError for what is no batch of texts."""
+def one_by_one(texts: Iterable[str]) -> Iterator[str]:
+    """Whatever a batch of texts holds. Raises SignatureError for what is none."""
+    if not isinstance(texts, str | bytes | bytearray | Mapping):
+        try:
+            return iter(texts)
+        except TypeError:
+            pass
     fix = f"[{texts!r:.40}]" if isinstance(texts, str) else "a list of strings"
     raise SignatureError(f"texts are always a batch: pass {fix}, not a {type(texts).__name__}")
 

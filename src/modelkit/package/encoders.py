@@ -34,6 +34,8 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
             f"the graph does not run on a text of {encoder.recipe.max_tokens:,} tokens, or on {TEXTS} texts at once: "
             f"{error}; max_tokens= is the most it takes"
         ) from error
+    if not np.isfinite(gap):
+        raise ConversionError("the graph gives vectors that are not finite")
     recipe = replace(encoder.recipe, alone=alone, reference=_reference(encoder, example))
     parity = Parity(
         against=None,
@@ -61,12 +63,15 @@ def _reference(encoder: TextEncoder, example: Any) -> float | None:
             f"the example of an encoder is {{{TEXT!r}: n strings, {EMBEDDING!r}: their n vectors by another "
             f"implementation}}; got {example!r:.80}"
         )
-    texts, vectors = list(example[TEXT]), np.asarray(example[EMBEDDING], np.float32)
+    try:
+        texts, vectors = list(example[TEXT]), np.asarray(example[EMBEDDING], np.float32)
+    except (TypeError, ValueError) as error:
+        raise ConversionError(f"the reference vectors are no numbers: {error}") from error
     shape = (len(texts), encoder.recipe.dims[0])
     if vectors.shape != shape or not texts:
         raise ConversionError(f"the reference vectors have shape {vectors.shape}; {len(texts)} texts make {shape}")
     least = least_cosine(encoder.embed(texts), vectors)
-    if least < LEAST:
+    if not least >= LEAST:  # nor NaN
         raise ParityError(
             f"a vector has the cosine {least:.3f} to its reference, less than {LEAST}: compare pooling, tokenizer, "
             f"max_tokens and roles with how the reference was made; nothing was saved",

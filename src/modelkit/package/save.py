@@ -170,7 +170,9 @@ def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[st
     def build(_: Signature) -> Model:
         return open_encoder(members, recipe, origin=None)
 
-    rows = recipe.signature.coerce({TEXT: made_up(golden_rows.ROWS, recipe.max_tokens)})
+    texts = made_up(golden_rows.ROWS, recipe.max_tokens)
+    fitting = encoder.token_count(texts) <= recipe.max_tokens
+    rows = recipe.signature.coerce({TEXT: [text for text, fits in zip(texts, fitting, strict=True) if fits] or ["a"]})
     return _Proven(source, members, build, recipe.signature, parity, encoder=recipe, golden=rows)
 
 
