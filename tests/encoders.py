@@ -98,9 +98,15 @@ def tiny_graph(inputs=INPUTS, outputs=(OUTPUT,), *, dynamic=False, most=None):
             helper.make_node("Add", ["hidden", "nothing"], ["placed"]),
         ]
         held = "placed"
-    if dynamic:
+    if dynamic:  # loud words take the steps of all others
+        weights["gains"] = np.array(
+            [60.0 if word in ("river", "green", "model") else 1.0 for word in (*SPECIAL, *WORDS, "")], np.float32
+        )
         nodes += [
-            helper.make_node("DynamicQuantizeLinear", [held], ["q", "scale", "zero_point"]),
+            helper.make_node("Gather", ["gains", "input_ids"], ["gain"]),
+            helper.make_node("Unsqueeze", ["gain", "last"], ["gain of each"]),
+            helper.make_node("Mul", [held, "gain of each"], ["loud"]),
+            helper.make_node("DynamicQuantizeLinear", ["loud"], ["q", "scale", "zero_point"]),
             helper.make_node("DequantizeLinear", ["q", "scale", "zero_point"], ["coarse"]),
         ]
         held = "coarse"

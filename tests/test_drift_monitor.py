@@ -344,15 +344,15 @@ def test_a_forked_child_goes_on_though_the_lock_was_held(profile):
 
 
 def test_monitors_are_not_kept_alive(profile):
-    from modelkit.drift import monitor
+    from modelkit import forks
 
     gc.collect()
-    before = len(monitor._all)
+    before = len(forks._all)
     watched = mk.Monitor(model(), profile)
-    assert len(monitor._all) == before + 1
+    assert len(forks._all) == before + 1
     del watched
     gc.collect()
-    assert len(monitor._all) == before
+    assert len(forks._all) == before
 
 
 def test_the_card_escapes_names():

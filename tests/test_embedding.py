@@ -103,9 +103,7 @@ def test_static_vectors_are_those_of_their_own_library(static):
     found = [text for text in sentences(200, seed=2) + ODD if 0 < len(text) < 512]
     assert cosines(static.embed(found), theirs.embed(found)).min() > 0.99999
     for dims in (128, 64):
-        np.testing.assert_allclose(
-            static.embed(found, dims=dims), unit(theirs.embed(found)[:, :dims]), atol=1e-5
-        )
+        np.testing.assert_allclose(static.embed(found, dims=dims), unit(theirs.embed(found)[:, :dims]), atol=1e-5)
 
 
 def test_a_text_without_a_token_has_a_vector_of_zeros():
@@ -127,9 +125,7 @@ def test_every_input_that_a_graph_may_have_is_given(encoder):
 
 def test_half_precision_comes_out_as_float32(encoder):
     proto = tiny_graph()
-    proto.graph.node[-1].CopyFrom(
-        helper.make_node("Cast", ["hidden"], ["last_hidden_state"], to=TensorProto.FLOAT16)
-    )
+    proto.graph.node[-1].CopyFrom(helper.make_node("Cast", ["hidden"], ["last_hidden_state"], to=TensorProto.FLOAT16))
     proto.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
     with tiny(proto) as half:
         vectors = half.embed(sentences(9, seed=3))
@@ -666,7 +662,7 @@ def test_the_vectors_of_tokens_are_found_among_outputs_without_telling_names(par
     assert paraphrase.recipe.output == "onnx::Shape_422"
     assert len(paraphrase.inner.signature.outputs) == 4
     assert paraphrase.recipe.max_tokens == 128  # as its tokenizer says
-    with pytest.raises(SignatureError, match="output 461: .* is not a vector of 1 numbers for each token"):
+    with pytest.raises(SignatureError, match=r"output 461: .* is not a vector of 1 numbers for each token"):
         mk.TextEncoder(encoders.paraphrase(), bert_tokenizer(), output="461")
 
 

@@ -81,7 +81,7 @@ def test_costs_are_found_from_runs_that_follow_them(start, speed, knee, more):
 @settings(max_examples=100, deadline=None)
 @given(points=st.lists(st.tuples(st.integers(1, 1 << 14), st.floats(1e-7, 10)), min_size=2, max_size=9))
 def test_whatever_was_measured_gives_costs_that_can_be_used(points):
-    points = sorted({tokens: seconds for tokens, seconds in points}.items())
+    points = sorted(dict(points).items())
     if len(points) > 1:
         found = fit(points)
         assert 0 <= found.start <= points[0][0]
@@ -97,9 +97,7 @@ def test_whatever_was_measured_gives_costs_that_can_be_used(points):
     filling=st.sampled_from([0.0, 1e4, -1e4, np.inf, np.nan]),
     seed=st.integers(0, 99),
 )
-def test_pooling_is_what_a_plain_loop_gives_whatever_the_padding_holds(
-    lengths, extra, pooling, dtype, filling, seed
-):
+def test_pooling_is_what_a_plain_loop_gives_whatever_the_padding_holds(lengths, extra, pooling, dtype, filling, seed):
     hidden = np.random.default_rng(seed).normal(size=(len(lengths), max(lengths) + extra, 5)).astype(dtype)
     for row, length in zip(hidden, lengths, strict=True):
         row[length:] = filling

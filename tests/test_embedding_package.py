@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoders import MOST, WIDTH, WORDS, bert_tokenizer, letter_tokenizer, tiny, tiny_graph, tiny_tokenizer, tiny_vector
+from encoders import WIDTH, bert_tokenizer, letter_tokenizer, tiny, tiny_graph, tiny_tokenizer, tiny_vector
 from forge import forge, members_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import numpy_helper
-from test_embedding import cosines, model_over_tokens, sentences
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+from test_embedding import model_over_tokens, sentences
 from test_processes import forks, passes_in_a_child
 from test_purity import run
 
@@ -23,6 +26,7 @@ from modelkit.errors import (
     GraphError,
     IntegrityError,
     ManifestError,
+    ModelkitError,
     PackageError,
     ParityError,
 )
@@ -32,7 +36,7 @@ from modelkit.testing import check_model
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 TOKENIZER = "model/tokenizer.json"
 GOLDEN = Path(__file__).parent / "golden" / "encoder-format4.mk"
-IDENTITY = "sha256:IDENTITY"
+IDENTITY = "sha256:8c22d0e648566b71b7613555f2f9a922016a77772b56bb27fb535af8f0886315"
 
 
 def save(encoder, path, **options):
@@ -273,6 +277,31 @@ def test_a_tokenizer_that_is_none_is_refused(tiny_mk, content):
     assert caught.value.member == TOKENIZER
 
 
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_a_tokenizer_that_was_forged_is_refused_or_gives_vectors(tiny_mk, data):
+    told = json.loads(members_of(tiny_mk.read_bytes())[TOKENIZER])
+    odd = st.sampled_from([None, -1, 0, 23, 24, 1 << 31, (1 << 32) - 1, 1 << 70, 0.5, True, "", "[SEP]", "\0", [], {}])
+    for _ in range(data.draw(st.integers(1, 2))):
+        inside = told
+        while True:
+            places = sorted(inside) if isinstance(inside, dict) else list(range(len(inside)))
+            at = data.draw(st.sampled_from(places))
+            if not inside[at] or not isinstance(inside[at], dict | list) or data.draw(st.integers(0, 9)) == 0:
+                break
+            inside = inside[at]
+        inside[at] = data.draw(odd)
+    try:
+        encoder = mk.load(forge(tiny_mk.read_bytes(), {TOKENIZER: json.dumps(told).encode()}))
+    except PackageError:
+        return
+    try:
+        vectors = encoder.embed(["the river", "snow", "", "of " * 40])
+    except (ModelkitError, InvalidArgument):  # onnxruntime's own where a token is beyond the table
+        return
+    assert vectors.shape == (4, WIDTH)
+
+
 def test_a_tokenizer_with_numbers_beyond_any_table_is_refused(tiny_mk):
     def told(change):
         tokenizer = json.loads(members_of(tiny_mk.read_bytes())[TOKENIZER])
@@ -426,9 +455,11 @@ def test_a_child_embeds_as_its_parent(static_mk):
 # What it serves can be watched.
 
 TOPICS = {
-    "rivers": "river water valley bridge rain flood lake fish shore boat stream mountain delta canal dam".split(),
-    "kitchen": "coffee bread oven butter recipe salt table sugar dinner onion knife soup cheese plate tea".split(),
-}
+    "rivers": ["river", "water", "valley", "bridge", "rain", "flood", "lake", "fish",
+        "shore", "boat", "stream", "mountain", "delta", "canal", "dam"],
+    "kitchen": ["coffee", "bread", "oven", "butter", "recipe", "salt", "table", "sugar",
+        "dinner", "onion", "knife", "soup", "cheese", "plate", "tea"],
+}  # fmt: skip
 
 
 def on(topic, count, seed):
@@ -489,10 +520,10 @@ def pairs(count):
 
 def test_docstrings_are_found_by_their_first_sentence(minilm):
     queries, passages = zip(*pairs(200), strict=True)
-    passages = [" ".join(passage.split()[:60]) for passage in passages]
+    passages = [" ".join(passage.split()[:40]) for passage in passages]
     scores = minilm.similarity(minilm.embed(queries), minilm.embed(passages))
     ranks = 1 + (scores > np.diag(scores)[:, None]).sum(axis=1)
     recall, mrr = (ranks == 1).mean(), (1 / ranks).mean()
     print(f"recall@1 {recall:.3f}, MRR {mrr:.3f}")  # noqa: T201 - shown by pytest -rP
-    assert recall >= 0.5
-    assert mrr >= 0.6
+    assert recall >= 0.58  # 0.615 when it was written
+    assert mrr >= 0.68  # 0.716

@@ -71,7 +71,10 @@ class Tokens:
         long = [i for i, found in enumerate(encodings) if len(found) == self.max_tokens and found.overflowing]
         if long and not quiet:
             self._tell(long, encodings, rows)
-        return [np.array(found.ids, np.int32) for found in encodings]
+        try:
+            return [np.array(found.ids, np.int32) for found in encodings]
+        except OverflowError as error:
+            raise ModelkitError(f"the tokenizer gives a token that is no int32: {error}") from error
 
     def _tell(self, long: list[int], encodings: list[Any], rows: Sequence[int]) -> None:
         if self.on_long == "error":
