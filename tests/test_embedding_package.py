@@ -428,7 +428,7 @@ def test_a_function_that_mixes_its_rows_is_found_out():
 
     with tiny(mk.FunctionModel(mix, inner.signature, batchable=True)) as encoder:
         assert not encoder.batchable
-        with pytest.raises(BatchError, match="may depend on their batch"):
+        with pytest.raises(BatchError, match="depend on the texts beside them.*stable=True"):
             mk.Batcher(encoder)
 
 

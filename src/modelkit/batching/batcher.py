@@ -445,14 +445,14 @@ def _check_batchable(model: Model) -> None:
             "a Monitor inside a Batcher would see padding and retries; put it outside: Monitor(Batcher(model))",
             model=model,
         )
-    recipe = model.recipe
-    if recipe is not None and not model.batchable:
-        raise BatchError(
-            f"the vectors of {model!r} depend on the texts beside them, to a cosine of {recipe.alone}: make the "
-            f"encoder with stable=True, which runs every text alone",
-            model=model,
-        )
     if not model.batchable:
+        recipe = model.recipe
+        if recipe is not None:
+            raise BatchError(
+                f"the vectors of {model!r} depend on the texts beside them, down to a cosine of {recipe.alone}: make "
+                f"the encoder with stable=True, which runs every text alone",
+                model=model,
+            )
         manifest = model.manifest
         shown = "nothing says that they do not" if manifest is None else f"its package says: {manifest.parity}"
         raise BatchError(
