@@ -6,7 +6,9 @@ prints one line of JSON: seconds, MiB that the process grew by at most, and the 
 """
 
 import json
+import math
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -52,9 +54,12 @@ LIBRARIES = {"fastembed": fastembed, "sentence_transformers": sentence_transform
 
 
 def ask(python: str | Path, library: str, folder: Path, texts: list[str], **options: Any) -> dict[str, Any]:
-    """What a process of its own found."""
+    """What a process of its own found; no end to it, where the system ended it for want of memory."""
     command = [str(python), __file__, library, str(folder), json.dumps(options)]
-    done = subprocess.run(command, input=json.dumps(texts), check=True, capture_output=True, text=True)
+    done = subprocess.run(command, input=json.dumps(texts), check=False, capture_output=True, text=True)
+    if done.returncode == -signal.SIGKILL:
+        return {"seconds": math.inf, "grown": math.inf}
+    done.check_returncode()
     return json.loads(done.stdout.splitlines()[-1])
 
 
