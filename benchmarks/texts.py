@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("numpy", "scipy")
-WORDS = 5  # in a paragraph that is worth embedding
+LEAST, MOST = 5, 160  # words of a paragraph: worth embedding, and not a table
 
 
 def paragraphs(n: int, seed: int = 0) -> list[str]:
@@ -26,4 +26,4 @@ def _paragraphs(source: str) -> list[str]:
     )
     texts = [text for node in nodes if (text := ast.get_docstring(node))]
     parts = (" ".join(part.split()) for text in texts for part in text.split("\n\n"))
-    return [part for part in parts if len(part.split()) >= WORDS]
+    return [part for part in parts if LEAST <= len(part.split()) <= MOST]
