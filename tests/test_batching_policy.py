@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelkit.batching.planner import Planner
 from modelkit.batching.policy import (
     AT_ONCE,
     BATCH,
@@ -20,6 +21,7 @@ from modelkit.batching.policy import (
     seconds_of,
     share,
     stable_size,
+    straighten,
 )
 
 SIZES = tuple(2**i for i in range(11))
@@ -179,3 +181,46 @@ def test_a_stable_shape_costs_a_lone_call_at_most_twice():
     plan, size = stable_size(make_plan(straight(1e-4, 1e-5), 2, 1024), 1024)
     assert size == 8
     assert np.ptp([seconds for _, seconds in plan.curve]) == 0
+
+
+@given(curves)
+def test_a_straight_curve_stays_as_it_is(curve):
+    np.testing.assert_allclose(straighten(curve), curve, rtol=1e-6)
+
+
+@given(curves.filter(lambda curve: len(curve) > 1), st.data())
+def test_a_straightened_curve_rises_and_is_no_further_from_the_points(curve, data):
+    """Than the line they were scattered around."""
+    noise = data.draw(st.lists(st.floats(0.5, 2), min_size=len(curve), max_size=len(curve)))
+    points = tuple((size, seconds * factor) for (size, seconds), factor in zip(curve, noise, strict=True))
+    found = straighten(points)
+    assert [size for size, _ in found] == [size for size, _ in points]
+    if found != points:  # a line that falls is no cost, and such points stay
+        seconds = [its for _, its in found]
+        assert 0 <= seconds[0] < seconds[-1]
+        assert sorted(seconds) == seconds
+
+        def error(line):
+            return sum((its / seen - 1) ** 2 for (_, its), (_, seen) in zip(line, points, strict=True))
+
+        assert error(found) <= error(curve) * (1 + 1e-6) + 1e-9
+
+
+def test_points_of_one_size_or_on_a_falling_line_stay():
+    for curve in ((), ((3, 1e-3),), ((3, 1e-3), (3, 2e-3)), ((1, 2e-3), (100, 1e-3))):
+        assert straighten(curve) == curve
+
+
+def test_runs_that_borrowed_a_thread_do_not_decide_the_cap():
+    """The same cost took half as long while nothing else ran; larger batches are worth as much as before."""
+    curve = straight(2e-3, 2.5e-4, (1, 16, 64, 256, 512))
+    planner = Planner(make_plan(curve, 2, 1024), 1024, declared=True)
+    for _ in range(40):
+        planner.observe(64, seconds_of(curve, 64) / 2)
+        planner.observe(256, seconds_of(curve, 256))
+    assert 128 <= planner.plan.cap <= 1024
+    plain = Planner(make_plan(curve, 2, 1024), 1024)
+    for _ in range(40):
+        plain.observe(64, seconds_of(curve, 64) / 2)
+        plain.observe(256, seconds_of(curve, 256))
+    assert plain.plan.cap == 64

@@ -16,7 +16,7 @@ from numpy import ndarray
 from modelkit.batching.isolation import Outcome, out_of_memory
 from modelkit.batching.lane import Lane, Turn, clock
 from modelkit.batching.measure import check_stable, golden_feeds, measure
-from modelkit.batching.policy import Curve, Plan, make_plan, stable_size
+from modelkit.batching.policy import Curve, Plan, make_plan, stable_size, straighten
 from modelkit.batching.requests import Key, Request
 from modelkit.batching.stats import Stats
 from modelkit.batching.ticks import Tick
@@ -118,13 +118,21 @@ class Batcher(Model):
             measured: tuple[Curve, bool | None] = ((), None)
             if plan == "measure" and rows is not None:
                 measured = measure(self._execute, self.signature, rows, max_rows, self._costs)
-            plan = make_plan(measured[0], slots, max_rows, bit_identical=measured[1])
+            curve = measured[0] if self._costs is None else straighten(measured[0])
+            plan = make_plan(curve, slots, max_rows, bit_identical=measured[1])
         if stable_shapes:
             plan, self._shape = stable_size(plan, max_rows)
             check_stable(self._execute, self.signature, rows, self._shape)
         # A call that runs alone gets what the model gives; in a batch, the rows are counted before they are shared out.
         self._run_direct = self._run_padded if self._shape else model._run
-        self._lane = Lane(self._execute, plan, self._shape or max_rows, max_queue, block=on_full == "block")
+        self._lane = Lane(
+            self._execute,
+            plan,
+            self._shape or max_rows,
+            max_queue,
+            block=on_full == "block",
+            declared=self._costs is not None,
+        )
         watch(self)
 
     @property

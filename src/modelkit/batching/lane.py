@@ -39,13 +39,16 @@ class Lane:
         max_rows: the largest batch there may be.
         max_queue: the size that may wait.
         block: admit everything, for a call waits for its answer anyway; False to refuse what finds the queue full.
+        declared: whether sizes are costs that the model declares.
     """
 
-    def __init__(self, run: Run, plan: Plan, max_rows: int, max_queue: int, *, block: bool) -> None:
+    def __init__(  # noqa: PLR0913 - one call, in the Batcher
+        self, run: Run, plan: Plan, max_rows: int, max_queue: int, *, block: bool, declared: bool
+    ) -> None:
         self.run = run
         self.plan = plan
         self.parallel = plan.mode == PARALLEL  # threads run their calls at once; False when closed
-        self._planner = Planner(plan, max_rows)
+        self._planner = Planner(plan, max_rows, declared=declared)
         self.max_queue = max_queue
         self.block = block
         self.closed = False

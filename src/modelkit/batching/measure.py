@@ -34,10 +34,10 @@ def resized(feeds: Feeds, rows: int) -> Feeds:
     return {name: feed[at] for name, feed in feeds.items()}
 
 
-def sizes_up_to(most: int) -> list[int]:
+def sizes_up_to(most: int, *, steps: bool = True) -> list[int]:
     """1, 2, 4, 5, 8, 9, 16, 17, ...: the powers of two, and what one row more costs, up to where steps matter."""
     sizes = [1 << power for power in range(most.bit_length())]
-    return sorted({*sizes, *(size + 1 for size in sizes if 4 <= size <= 32 and size < most)})
+    return sorted({*sizes, *(size + 1 for size in sizes if steps and 4 <= size <= 32 and size < most)})
 
 
 def measure(
@@ -52,7 +52,8 @@ def measure(
         for i in range(len(next(iter(few.values()))))
     ]
     points, identical, best, dull = list[tuple[int, float]](), True, 0.0, 0
-    for size in sizes_up_to(max_rows):
+    # One row more is a step of kernels that work on 4 or 8 at a time; of a declared cost it is some amount or other.
+    for size in sizes_up_to(max_rows, steps=costs is None):
         feeds = resized(rows, size)
         fastest, spent, times = np.inf, 0.0, 0
         while times < TIMES or (spent < ENOUGH and times < 20):

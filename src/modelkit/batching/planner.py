@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelkit.batching.policy import Plan, learn, make_plan, seconds_of
+from modelkit.batching.policy import Plan, learn, make_plan, seconds_of, straighten
 
 SLOW = 2e-4  # seconds of a run beside which learning from it is cheap
 OBSERVE = 7  # of other runs one in eight is learned from, those whose number ends in three zero bits
@@ -10,11 +10,15 @@ LEARN, RELEARN = 4, 32  # runs of about one size after which the fastest of them
 
 
 class Planner:
-    """Makes `plan` anew from what runs take; no batch is larger than `max_rows`."""
+    """Makes `plan` anew from what runs take; no batch is larger than `max_rows`.
 
-    def __init__(self, plan: Plan, max_rows: int) -> None:
+    `declared` is whether sizes are costs that the model declares, which lie on a straight line.
+    """
+
+    def __init__(self, plan: Plan, max_rows: int, *, declared: bool = False) -> None:
         self.plan = plan
         self.max_rows = max_rows
+        self._declared = declared
         self._curve = plan.curve
         self._timed = 0
         self._seen: dict[int, tuple[float, int, int]] = {}  # by bits of size: the fastest run, its size, how many
@@ -40,6 +44,8 @@ class Planner:
             return False
         del self._seen[bits]
         self._curve = learn(self._curve, of_size, fastest)
+        if self._declared:
+            self._curve = straighten(self._curve)
         return self._replan()
 
     def shrink(self, size: int) -> bool:
