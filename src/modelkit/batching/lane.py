@@ -42,9 +42,7 @@ class Lane:
         declared: whether sizes are costs that the model declares.
     """
 
-    def __init__(  # noqa: PLR0913 - one call, in the Batcher
-        self, run: Run, plan: Plan, max_rows: int, max_queue: int, *, block: bool, declared: bool
-    ) -> None:
+    def __init__(self, run: Run, plan: Plan, max_rows: int, max_queue: int, *, block: bool, declared: bool) -> None:
         self.run = run
         self.plan = plan
         self.parallel = plan.mode == PARALLEL  # threads run their calls at once; False when closed
