@@ -46,10 +46,10 @@ bench-batching: $(BENCH_BATCHING)/.bench-batching ## compare the Batcher with ot
 bench-conversion: $(BENCH_CONVERSION)/.bench-conversion ## compare packages with the models they came from, likewise
 	$(BENCH_CONVERSION)/bin/python benchmarks/conversion.py
 
-bench-devices: $(VENV)/.test ## four processes on the cores of this machine, beside bare onnxruntime; three minutes
+bench-devices: $(VENV)/.test ## four processes on the cores of this machine, beside bare onnxruntime; five minutes
 	$(VENV)/bin/python benchmarks/devices.py
 
-bench-drift: $(BENCH_DRIFT)/.bench-drift $(BENCH_DRIFT)-evidently/.installed $(BENCH_DRIFT)-nannyml/.installed ## compare drift alarms with other libraries, likewise; an hour
+bench-drift: $(BENCH_DRIFT)/.bench-drift $(BENCH_DRIFT)-evidently/.installed $(BENCH_DRIFT)-nannyml/.installed ## compare drift alarms with other libraries, likewise; hours
 	$(BENCH_DRIFT)/bin/python benchmarks/drift.py
 
 bench-embedding: $(BENCH_EMBEDDING)/.bench-embedding $(BENCH_EMBEDDING)-torch/.installed ## compare text embedding with other libraries, likewise; a quarter of an hour

@@ -90,7 +90,7 @@ def explain(path, X):
     with mk.load(path) as model:
         why = mk.Explainer(model, background=X).explain(X[:1])
     top = ", ".join(f"{name} {added:+.2f}" for name, _, added in why.top(2))
-    return f"row 0, {why.output_names[-1]} ({why.output_space}, {'exact' if why.exact else 'sampled'}): {top}"
+    return f"row 0, class {why.output_names[-1]} ({why.output_space}, {'exact' if why.exact else 'sampled'}): {top}"
 
 
 def watch(path, X):

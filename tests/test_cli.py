@@ -5,9 +5,13 @@ import hashlib
 import io
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 
 import modelkit as mk
 from modelkit import cli
@@ -140,13 +144,45 @@ def test_predict_reads_csv_and_writes_csv(capsys, penguins_mk, pipeline, penguin
         ("a,b\n1,2\n", "missing column 'island'"),
         ("year\nlast\n", "row 0, column 'year': 'last' is not int64"),
         ("year\n", "no rows"),
+        ("", "no rows"),
+        ("island,year\nDream,2007\nDream\n", "row 1 has 1 cells, and the header 2"),
+        ("island\nDream,2007\n", "row 0 has 2 cells, and the header 1"),
+        ("year,year\n2007,2008\n", "more than one column 'year'"),
+        ("island\n\xff\n", "x.csv is not CSV in UTF-8: 'utf-8' codec"),
+        ("island\n" + 200_000 * "x" + "\n", "x.csv is not CSV in UTF-8: field larger"),
     ],
 )
 def test_predict_says_what_is_wrong_with_the_csv(capsys, penguins_mk, tmp_path, text, message):
-    (tmp_path / "x.csv").write_text(text)
+    (tmp_path / "x.csv").write_bytes(text.encode("latin-1"))
     status, out, err = run(capsys, "predict", penguins_mk, "--input", tmp_path / "x.csv")
     assert (status, out) == (1, "")
     assert message in err
+
+
+def test_csv_takes_floats_where_the_graph_does(capsys, tmp_path):
+    """As pandas writes a column of integers that once had a gap."""
+    X = pd.DataFrame({"age": np.arange(20), "weight": np.arange(20) / 7})
+    mk.save(Ridge().fit(X, np.arange(20)), tmp_path / "ridge.mk", example=X, name="ridge", version="1")
+    X[:5].to_csv(tmp_path / "whole.csv", index=False)
+    X[:5].astype(float).to_csv(tmp_path / "float.csv", index=False)
+    answers = [
+        run(capsys, "predict", tmp_path / "ridge.mk", "--input", tmp_path / f"{n}.csv") for n in ("whole", "float")
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 0
+    (tmp_path / "large.csv").write_text(f"age,weight\n{2**53 + 1},1\n")
+    status, _, err = run(capsys, "predict", tmp_path / "ridge.mk", "--input", tmp_path / "large.csv")
+    assert (status, "beyond 2**53" in err) == (1, True)
+
+
+def test_a_reader_that_goes_away_is_no_error(penguins_mk, penguins, tmp_path):
+    pd.concat([penguins[0]] * 30).to_csv(tmp_path / "x.csv", index=False)  # more than a pipe holds
+    command = [sys.executable, "-m", "modelkit.cli", "predict", str(penguins_mk), "--input", str(tmp_path / "x.csv")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
 
 
 def test_doctor_finds_nothing_wrong_here(capsys):

@@ -346,7 +346,7 @@ SHAPES = [
         ["a list of list; pass np.asarray(X), a frame, or a list of records"],
     ),
     ("a list of numbers", [NUMBER], [1.0, 2.0], ["a list of float; pass np.asarray(X)"]),
-    ("a tuple of strings", [TEXT], ("a", "b"), ["a tuple of str; pass np.asarray(X)"]),
+    ("a tuple of strings", [TEXT], ("a", "b"), ["a tuple of str; pass {column: X}, a frame or records"]),
     ("records and None", [NUMBER], [{"n": 1.0}, None], ["cannot read rows from a list"]),
     (
         "records with a field more",
@@ -528,7 +528,7 @@ MASK = np.ones((2, 3), int)
         pytest.param(TOKENS, {"ids": [[1, 2.0]], "mask": [[1, 1]]}, "integer", id="one float among integers"),
         pytest.param(TEXTS, {"text": ["a", 1]}, "1 in row 1 is a", id="a number among strings"),
         pytest.param(TEXTS, {"text": "a"}, "pass a list of records", id="one text"),
-        pytest.param(TEXTS, ["a", "b"], "a list of str; pass np.asarray(X)", id="a list of texts"),
+        pytest.param(TEXTS, ["a", "b"], "or np.asarray(X) for a tensor without columns", id="a list of texts"),
         pytest.param(PAIRS, {"X": [["a", 1]]}, "1 in row 0 is a", id="a number among strings in a tensor with columns"),
         pytest.param(
             one_tensor(AGE, INCOME),

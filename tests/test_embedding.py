@@ -549,6 +549,14 @@ class Spy(mk.Model):
         return self.model._run(feeds, outputs, call)
 
 
+def test_the_card_of_a_wrapper_says_what_is_inside(static):
+    with mk.Batcher(static, plan="learn") as batcher:
+        card = batcher._repr_html_()
+    assert str(static.recipe).split(";")[0].replace("'", "&#x27;") in card
+    assert card.count("placement") == 1
+    assert "batching" in card
+
+
 def test_a_batcher_counts_tokens_and_not_texts(static):
     spy = Spy(static)
     found = [text + " river" for text in sentences(200, seed=11, most=90)]

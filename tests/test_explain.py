@@ -1112,6 +1112,12 @@ def test_frames_tops_and_unknown_outputs(mixed):
     assert len(explanation) == 9
     assert "9 rows, 6 columns, 3 outputs" in repr(explanation)
     assert "bill_length_mm" in explanation._repr_html_()
+    assert "other column" not in explanation._repr_html_()
+    others = explanation.values[2, :, 0].sum() - sum(added for _, _, added in top)
+    bars = explanation.card(row=2, output="Adelie", most=3)
+    assert "3 other columns" in bars
+    assert f"{others:+.3g}<" in bars
+    assert "1 other column<" in explanation.card(most=5)
     for output in ("Emperor", 3, -4):
         for ask in (explanation.top, explanation.to_dataframe):
             with pytest.raises(ExplainError, match="no output"):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import modelkit as mk
 from modelkit import html
+from modelkit.device import REPLACE, WHEELS
 from modelkit.drift.report import DriftReport
 from modelkit.errors import IntegrityError, ModelkitError, SignatureError
 from modelkit.manifest import Manifest
@@ -20,6 +22,7 @@ from modelkit.package.trust import installed
 from modelkit.signature import Signature
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
+Parse = Callable[[str], str | float | bool]
 LIBRARIES = (
     "numpy", "onnx", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu", "lightgbm", "catboost",
     "torch", "onnxscript", "pandas", "pyarrow", "tokenizers",
@@ -29,6 +32,7 @@ LIBRARIES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, or 1 with the reason on standard error, or 2 for drift."""
     parser = Parser(prog="modelkit", description="Packages of trained models.")
+    parser.add_argument("--version", action="version", version=f"modelkit {mk.__version__}")
     parser.set_defaults(unsound=1)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     inspect = commands.add_parser("inspect", help="show what a package says about itself, without running it")
@@ -71,6 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines, sound = args.run(args)
         for line in lines:
             print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        return 1
     except (ModelkitError, OSError) as error:
         print(f"modelkit: {printable(str(error))}", file=sys.stderr)
         return 1
@@ -125,12 +133,21 @@ def predict_csv(file: str, path: str) -> tuple[Iterable[str], bool]:
 
 
 def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
-    """The rows of a CSV file as records. Raises SignatureError for cells that do not parse, and for no rows."""
-    with Path(path).open(newline="", encoding="utf-8-sig") as text:
-        records = [parse_record(record, signature, row) for row, record in enumerate(csv.DictReader(text))]
-    if not records:
+    """The rows of a CSV file as records; blank lines are none. Raises SignatureError for what does not parse."""
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as text:
+            rows = csv.reader(text)
+            header = next(rows, [])
+            twice = sorted({name for name in header if header.count(name) > 1})
+            if twice:
+                raise SignatureError(f"{path} has more than one column {twice[0]!r}")
+            cells = [row for row in rows if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SignatureError(f"{path} is not CSV in UTF-8: {error}") from error
+    if not cells:
         raise SignatureError(f"{path} has no rows")
-    return records
+    parsers = [parser_of(name, signature) for name in header]
+    return [parse_record(header, row, parsers, number) for number, row in enumerate(cells)]
 
 
 def explain_csv(file: str, path: str, row: int, *, background: str | None, page: str | None) -> tuple[list[str], bool]:
@@ -183,28 +200,45 @@ def show_drift(report: DriftReport, *, page: str | None, as_json: bool) -> tuple
     return [report.to_json() if as_json else printable(str(report))], not report.alarms
 
 
-def parse_record(record: dict[str, str], signature: Signature, row: int) -> dict[str, Any]:
-    """One CSV record with its cells parsed as the columns' dtypes; columns the signature does not know stay text."""
-    dtypes = {column.name: column.dtype for spec in signature.inputs for column in spec.columns}
-    parsed: dict[str, Any] = {}
-    for name, cell in record.items():
-        dtype = dtypes.get(name, "string")
+def parse_record(header: list[str], cells: list[str], parsers: list[tuple[str, Parse]], row: int) -> dict[str, Any]:
+    """One CSV record with its cells parsed; an empty cell is a missing value."""
+    if len(cells) != len(header):
+        raise SignatureError(f"row {row} has {len(cells)} cells, and the header {len(header)}")
+    record: dict[str, Any] = {}
+    for name, cell, (dtype, parse) in zip(header, cells, parsers, strict=True):
         try:
-            parsed[name] = parse_cell(cell, dtype)
+            record[name] = None if cell == "" else parse(cell)
         except (ValueError, KeyError):
             raise SignatureError(f"row {row}, column {name!r}: {cell!r} is not {dtype}") from None
-    return parsed
+    return record
 
 
-def parse_cell(cell: str | None, dtype: str) -> str | float | bool | None:
-    """A cell as a Python value; empty is missing. Raises ValueError or KeyError for other text."""
-    if cell is None or cell == "":
-        return None
-    if dtype == "string":
-        return cell
-    if dtype == "bool":
-        return {"true": True, "false": False, "1": True, "0": False}[cell.strip().lower()]
-    return float(cell) if dtype.startswith("float") else int(cell)
+def parser_of(name: str, signature: Signature) -> tuple[str, Parse]:
+    """The dtype of a column, and what turns a cell into a value of it; unknown columns stay text."""
+    for spec in signature.inputs:
+        for column in spec.columns:
+            if column.name == name:
+                kind = column.dtype.rstrip("0123456789")
+                if "int" in kind and spec.dtype.startswith("float"):
+                    kind = "number"
+                return column.dtype, PARSERS[kind]
+    return "string", str
+
+
+def number(cell: str) -> float:
+    """For integers that a graph takes as floats: either will do, and pandas writes 100.0 where a column has gaps."""
+    try:
+        return int(cell)
+    except ValueError:
+        return float(cell)
+
+
+def truth(cell: str) -> bool:
+    """A boolean in the usual spellings. Raises KeyError for others."""
+    return {"true": True, "false": False, "1": True, "0": False}[cell.strip().lower()]
+
+
+PARSERS: dict[str, Parse] = {"float": float, "number": number, "int": int, "uint": int, "bool": truth, "string": str}
 
 
 def examine() -> tuple[list[str], bool]:
@@ -222,7 +256,11 @@ def examine() -> tuple[list[str], bool]:
     try:
         from modelkit.runtimes import onnx
 
-        lines += [f"  {device}" for device in sorted(onnx.devices(), key=lambda device: not device.usable)]
+        found, compiled = onnx.devices(), onnx.providers()
+        lines += [f"  {device}" for device in found if device.provider in compiled]
+        absent = [device.name for device in found if device.provider not in compiled]
+        lines.append(f"not in this onnxruntime, and how to have it instead: {REPLACE} ...")
+        lines += [f"  {name:<12} {WHEELS[name.partition(':')[0]]}" for name in absent]
     except ModelkitError as error:
         problems.append(str(error))
     lines += [f"PROBLEM: {problem}" for problem in problems] or ["no problems found"]

@@ -33,14 +33,15 @@ PROVIDERS = {
 }
 
 # What brings each provider; all of these install files of the same names, so one replaces the other.
+REPLACE = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install"
 WHEELS = {
     "cuda": "'modelkit-sdk[gpu]'",
     "tensorrt": "'modelkit-sdk[gpu]' tensorrt",
-    "rocm": "onnxruntime-rocm (AMD's package index has it)",
-    "migraphx": "onnxruntime-migraphx (AMD's package index has it)",
-    "directml": "onnxruntime-directml (Windows)",
+    "rocm": "onnxruntime-rocm  # from AMD's package index",
+    "migraphx": "onnxruntime-migraphx  # from AMD's package index",
+    "directml": "onnxruntime-directml  # on Windows",
     "openvino": "onnxruntime-openvino",
-    "coreml": "'modelkit-sdk[cpu]' (macOS)",
+    "coreml": "'modelkit-sdk[cpu]'  # on macOS",
     "qnn": "onnxruntime-qnn",
     "webgpu": "onnxruntime-webgpu",
 }
@@ -167,7 +168,7 @@ def not_compiled(target: Target, compiled: Collection[str], version: str) -> str
         return None
     return (
         f"{target.provider} is not compiled into the installed onnxruntime {version}; to have it: "
-        f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install {WHEELS.get(target.short, '')}"
+        f"{REPLACE} {WHEELS.get(target.short, '')}"
     )
 
 

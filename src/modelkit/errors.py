@@ -1,4 +1,4 @@
-"""Every error modelkit raises, in one tree.
+"""The errors of modelkit's own, in one tree.
 
 ModelkitError
 ├── SignatureError (ValueError)     the caller's rows do not fit the model's signature

@@ -68,6 +68,8 @@ def _what_to_pass(X: Any) -> str:
         return "a polars LazyFrame; pass X.collect()"
     if isinstance(X, list | tuple) and not X:
         return f"an empty {what}, which tells neither columns nor dtypes; pass an array of shape (0, width)"
+    if isinstance(X, list | tuple) and isinstance(X[0], str):
+        return f"a {what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a tensor without columns"
     if isinstance(X, list | tuple):
         return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
     return f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow table, or records"

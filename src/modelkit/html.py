@@ -49,7 +49,7 @@ def short(value: object) -> str:
 
 
 def bars(title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tuple[str, str]]) -> str:
-    """A card with one bar a row, to the left or the right of a line: (name, what it holds, length)."""
+    """A card with one bar a row: (name, what it holds, length); blue to the left of a line, red to its right."""
     widest = max((abs(length) for _, _, length in rows), default=0) or 1
     lines = []
     for name, held, length in rows:
@@ -62,7 +62,7 @@ def bars(title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tup
             f'width:{share:.1f}%;height:100%;background:{color}"></div></div>'
         )
         cells = [escape(name), escape(held), bar, f"{length:+.3g}"]
-        lines.append("<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>")
+        lines.append("<tr>" + "".join(f'<td style="{_CELL};vertical-align:middle">{c}</td>' for c in cells) + "</tr>")
     about = "".join(_row([name, value], first="color:#57606a") for name, value in facts)
     return (
         f'<div style="{_STYLE}"><div style="font-weight:600;margin-bottom:4px">{escape(title)}</div>'

@@ -327,6 +327,8 @@ class Model(ABC):
 
     def _facts(self) -> list[tuple[str, str]]:
         """What the notebook card says first; a wrapper adds what it does."""
+        if self.inner is not None:
+            return self.inner._facts()  # noqa: SLF001 - a Model of ours
         where = self.placement
         if where is None:
             return []

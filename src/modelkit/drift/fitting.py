@@ -107,7 +107,10 @@ def check_columns(train: Columns, held: Columns, stratum: str | None) -> None:
         raise DriftError(f"there is no column {stratum!r} to tell strata by; there are {list(train)}")
     for what, side in (("X", train), ("reference", held)):
         if length(side) < FEWEST:
-            raise DriftError(f"{what} has {length(side)} rows; a profile needs {FEWEST}, and 5,000 to notice much")
+            raise DriftError(
+                f"{what} has {length(side)} rows; a profile needs {FEWEST}, and 5,000 to notice "
+                f"much; without reference=, half of X is held out as one"
+            )
 
 
 def check_names(made: list[Feature], *asked: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ class Alarm:
     """One alarm, with what it rests on.
 
     `kind` is "changed" (the rows are no longer like the reference), "material" (and by more than the tolerance) or
-    "performance" (the loss is above that of the reference by more than the tolerance). `p` is that of the evidence:
+    "performance" (the mean loss is above the bound for that of the reference, and 0.02 more). `p` is that of the evidence:
     under the hypothesis it is ever at most p with a probability of at most p (of a Detector with "arl": at any one
     time). `level` is the share of alpha that this monitor has; for "material" and "performance" a third of it is for
     the error of the reference, which p does not count. `row` is how many rows had been seen, `began` after how many

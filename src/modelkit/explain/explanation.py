@@ -129,16 +129,13 @@ class Explanation:
         except ImportError:
             raise MissingExtraError("Explanation.plot", "matplotlib", "plot") from None
         at = self._at(output)
-        shown = self.top(most, row=row, output=output)
-        rest = self.values.shape[1] - len(shown)
-        labels = [f"{name} = {html.short(value)}" for name, value, _ in shown]
-        heights = [value for _, _, value in shown]
-        order = [self.feature_names.index(name) for name, _, _ in shown]
-        errors = [0.0] * len(shown) if self.std_error is None else list(1.96 * self.std_error[row, order, at])
-        if rest:
-            labels.append(f"{rest} other columns")
-            heights.append(float(self.values[row, :, at].sum() - sum(heights)))
-            errors.append(0.0)
+        bars = self._bars(row, output, most)
+        labels = [f"{name} = {held}" if held else name for name, held, _ in bars]
+        heights = [added for _, _, added in bars]
+        errors = [0.0] * len(bars)
+        if self.std_error is not None:
+            known = dict(zip(self.feature_names, 1.96 * self.std_error[row, :, at], strict=True))
+            errors = [float(known.get(name, 0.0)) for name, _, _ in bars]
         if ax is None:
             _, ax = plt.subplots(figsize=(7, 0.9 + 0.36 * len(labels)), layout="constrained")
         ax.barh(
@@ -163,8 +160,10 @@ class Explanation:
         return self.card()
 
     def card(self, *, row: int = 0, output: int | str = -1, most: int = 10) -> str:
-        """HTML of one row: a bar for each of the columns that add most. It refers to nothing outside itself."""
-        shown = self.top(most, row=row, output=output) if len(self) else []
+        """HTML of one row: a bar for each of the columns that add most, red upwards and blue downwards.
+
+        It refers to nothing outside itself.
+        """
         at = self._at(output)
         facts = []
         if len(self):
@@ -173,7 +172,7 @@ class Explanation:
         where = f", row {row} of {len(self)}" if len(self) != 1 else ""
         return html.bars(
             f"{self.output_names[at]} ({self.output_space}){where}",
-            [(name, html.short(value), added) for name, value, added in shown],
+            self._bars(row, output, most) if len(self) else [],
             [
                 *facts,
                 ("method", f"{self.method}, {kind_of(self.method, exact=self.exact)}"),
@@ -183,6 +182,15 @@ class Explanation:
                 *(("warning", text) for text in self.warnings),
             ],
         )
+
+    def _bars(self, row: int, output: int | str, most: int) -> list[tuple[str, str, float]]:
+        """What the columns that add most hold and add, and what all others add together."""
+        bars = [(name, html.short(held) or "''", added) for name, held, added in self.top(most, row=row, output=output)]
+        rest = len(self.feature_names) - len(bars)
+        if rest:
+            others = float(self.values[row, :, self._at(output)].sum()) - sum(added for _, _, added in bars)
+            bars.append((f"{rest} other column{'s' if rest > 1 else ''}", "", others))
+        return bars
 
 
 def _digits(heights: list[float]) -> int:

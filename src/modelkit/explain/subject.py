@@ -120,8 +120,8 @@ def _read_background(model: Model, rows: Any) -> Feeds:
         data = model.attachments.get(BACKGROUND)
         if data is None:
             raise ExplainError(
-                "an explanation is relative to a background: pass background=X_train[:200], or store one in the "
-                "package with mk.save(..., background=...)"
+                "an explanation is relative to a background: pass background=X_train[:200] (--background on "
+                "the command line), or store one in the package with mk.save(..., background=...)"
             )
         try:
             feeds = golden.decode_rows(data, model.signature, BACKGROUND)
