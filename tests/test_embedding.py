@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import encoders
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from encoders import (
     INPUTS,
@@ -33,8 +36,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk
 from modelkit.batching.policy import make_plan
-from modelkit.embedding.pipeline import READY, WINDOW
+from modelkit.embedding.pipeline import READY, READY_TOKENS, SHORT
 from modelkit.embedding.pooling import unit
+from modelkit.embedding.tokens import WINDOW
 from modelkit.errors import BatchError, ClosedError, ConversionError, SignatureError
 from modelkit.testing import check_model
 
@@ -319,6 +323,113 @@ def test_only_texts_of_callers_are_counted_as_truncated(tmp_path):
             assert encoder.truncated == 3
             mk.embed(batcher, ["a", *["b" * 20] * (READY + 1)])
             assert encoder.truncated == 3 + READY + 1
+
+
+def test_a_text_is_tokenized_and_counted_once_however_long_it_is(static, monkeypatch):
+    read, seen = static.pipeline.tokens.read, []
+
+    def spy(found, *rest, **options):
+        seen.extend(found)
+        return read(found, *rest, **options)
+
+    class Spied:
+        def __getattr__(self, name):
+            return spy if name == "read" else getattr(tokens, name)
+
+    tokens = static.pipeline.tokens
+    monkeypatch.setattr(static.pipeline, "tokens", Spied())
+    found = ["the river " * 3000 + str(i) for i in range(9)]
+    with mk.Batcher(static, plan="learn") as batcher:
+        before = static.truncated
+        mk.embed(batcher, found[:1])
+        asyncio.run(mk.aembed(batcher, found[1:]))
+        assert static.truncated == before + len(found)
+        assert sorted(seen) == sorted(found)
+        assert len(static.pipeline._ready) == 0
+        assert static.pipeline._held == 0
+
+
+def test_tokens_that_are_never_run_are_bounded(static):
+    pipeline = static.pipeline
+    for start in range(0, 3 * READY, 512):
+        pipeline.count([f"the {i} " * 100 for i in range(start, start + 512)])
+        assert pipeline._held == sum(len(found.ids) for found in pipeline._ready.values()) <= READY_TOKENS
+        assert len(pipeline._ready) <= READY
+        assert all(len(key) <= SHORT for key in pipeline._ready)
+    pipeline._ready.clear()
+    pipeline._held = 0
+
+
+def test_every_row_that_is_too_long_is_named_through_a_batcher_too():
+    long = " ".join(["music"] * MOST)
+    with tiny(on_long="error") as encoder, mk.Batcher(encoder, plan="learn") as batcher:
+        for model in (encoder, batcher):
+            with pytest.raises(SignatureError) as caught:
+                mk.embed(model, ["a", long, "b", long])
+            assert caught.value.rows == (1, 3)
+
+
+def test_an_encoder_around_a_loaded_model_does_not_pass_its_package_for_its_own(tmp_path):
+    mk.save(tiny_graph(), tmp_path / "graph.mk", name="graph", version="1")
+    with (
+        mk.load(tmp_path / "graph.mk") as graph,
+        mk.TextEncoder(graph, tiny_tokenizer(), max_tokens=MOST) as encoder,
+        mk.Batcher(encoder) as batcher,
+    ):
+        assert encoder.manifest is None
+        assert dict(encoder.attachments) == {}
+        np.testing.assert_allclose(mk.embed(batcher, ["the river"]), encoder.embed(["the river"]))
+        with pytest.raises(mk.errors.PackageError, match="holds no golden rows"):
+            encoder.verify()
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pd.DataFrame({"text": ["a", "b"]}),
+        pl.DataFrame({"text": ["a"]}),
+        pa.table({"text": ["a"]}),
+        {"a"},
+        frozenset("a"),
+    ],
+)
+def test_what_has_no_order_or_other_items_than_texts_is_no_batch(static, texts):
+    for verb in (static.embed, static.token_count, lambda found: list(static.stream(found))):
+        with pytest.raises(SignatureError, match="texts are always a batch: pass"):
+            verb(texts)
+
+
+@pytest.mark.parametrize("flag", ["no", 1, None, np.bool_(True)])
+@pytest.mark.parametrize("name", ["normalize", "stable"])
+def test_a_flag_is_true_or_false(name, flag):
+    with pytest.raises(SignatureError, match=f"{name} is True or False"):
+        tiny(**{name: flag})
+
+
+def test_roles_are_names_that_can_be_written(static):
+    with pytest.raises(SignatureError, match="no valid Unicode"):
+        tiny(roles={"q": "\ud800"})
+    with pytest.raises(SignatureError, match="it has"):
+        static.embed(["a"], role=["q"])
+
+
+def test_similarity_is_of_directions_and_of_numbers(static):
+    vectors = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
+    expected = static.similarity(vectors, vectors)
+    for scale in (1e20, 1e-24, 3):
+        np.testing.assert_allclose(static.similarity(vectors * np.float32(scale), vectors), expected, atol=1e-6)
+    for odd in (vectors.astype(str), vectors.astype(complex), vectors > 0):
+        with pytest.raises(SignatureError, match="vectors of numbers"):
+            static.similarity(odd, vectors)
+
+
+def test_a_batcher_gives_up_a_large_call_at_its_deadline(static):
+    """Each of its pieces is a request of its own, and the first ones take longer than it has."""
+    plan = make_plan(((1, 3e-3), (64, 4e-3)), 1, 64)
+    with mk.Batcher(static, max_rows=64, plan=plan) as batcher:
+        with pytest.raises(mk.errors.DeadlineExceeded):
+            mk.embed(batcher, ["the river of winter " * 20] * 2000, deadline=1e-6)
+        assert batcher.stats().expired == 1
 
 
 # Roles, dimensions, similarity.
@@ -811,10 +922,54 @@ def test_a_pooling_that_is_not_known_is_refused(layout, config):
 
 def test_modules_that_are_not_known_are_refused(layout):
     modules(layout, "Transformer", "Pooling", "Dense")
-    with pytest.raises(SignatureError, match=r"the modules \['Transformer', 'Pooling', 'Dense'\]"):
+    with pytest.raises(SignatureError, match=r"the modules \['.*\.Pooling', 'sentence_transformers.models.Dense'\]"):
         mk.TextEncoder.from_directory(layout)
     modules(layout, "Transformer", "Normalize")
     with pytest.raises(SignatureError, match="an encoder has some of"):
+        mk.TextEncoder.from_directory(layout)
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        ["custom_st.Transformer", "sentence_transformers.models.Pooling"],
+        ["sentence_transformers.models.Pooling", "sentence_transformers.models.Pooling"],
+    ],
+)
+def test_modules_of_others_and_two_of_a_kind_are_refused(layout, types):
+    write(layout / "modules.json", [{"path": "1_Pooling", "type": name} for name in types])
+    with pytest.raises(SignatureError, match=r"an encoder has some of .*, of sentence_transformers"):
+        mk.TextEncoder.from_directory(layout)
+
+
+def test_what_stands_with_the_transformer_goes_before_what_stands_at_the_root(layout):
+    modules(layout, "Transformer", "Pooling")
+    entries = json.loads((layout / "modules.json").read_text())
+    entries[0]["path"] = "0_Transformer"
+    write(layout / "modules.json", entries)
+    (layout / "0_Transformer").mkdir()
+    write(layout / "0_Transformer" / "sentence_bert_config.json", {"max_seq_length": 7})
+    with mk.TextEncoder.from_directory(layout) as found:
+        assert found.recipe.max_tokens == 7
+    (layout / "tokenizer.json").rename(layout / "0_Transformer" / "tokenizer.json")
+    with mk.TextEncoder.from_directory(layout) as found:
+        assert found.embed(["the river"]).shape == (1, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("modules.json", "[{]", r"modules\.json is no JSON"),
+        ("modules.json", "{}", r"modules\.json holds a dict where a list is expected"),
+        ("modules.json", "[1]", r"modules\.json does not name modules"),
+        ("modules.json", '[{"type": "a"}]', "does not name modules: KeyError"),
+        ("1_Pooling/config.json", "[]", r"config\.json holds a list"),
+        ("sentence_bert_config.json", '"', r"sentence_bert_config\.json is no JSON"),
+    ],
+)
+def test_a_file_of_a_folder_that_cannot_be_read_is_named(layout, name, text, message):
+    (layout / name).write_text(text)
+    with pytest.raises(SignatureError, match=message):
         mk.TextEncoder.from_directory(layout)
 
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelkit.embedding.chunks import Costs, choose, fit
-from modelkit.embedding.pipeline import WINDOW, WINDOW_LETTERS, _window
 from modelkit.embedding.pooling import pad, pool, unit
+from modelkit.embedding.tokens import WINDOW, WINDOW_LETTERS, windows
 from modelkit.recipe import POOLINGS, TOKEN_INPUTS
 
 costs = st.builds(Costs, start=st.floats(0, 200), budget=st.integers(1, 600))
@@ -139,9 +139,8 @@ def test_a_vector_of_zeros_stays_one():
 def test_windows_share_texts_out_in_order_and_hold_at_most_one_text_too_many(sizes):
     letters = "x" * (WINDOW_LETTERS + 1)
     texts = [letters[:size] for size in sizes]
-    start = 0
-    while start < len(texts):
-        stop = _window(texts, start)
-        assert start < stop <= min(start + WINDOW, len(texts))
-        assert sum(map(len, texts[start : stop - 1])) <= WINDOW_LETTERS
-        start = stop
+    found = [*windows(texts)]
+    assert [place for rows in found for place in rows] == [*range(len(texts))]
+    for rows in found:
+        assert 0 < len(rows) <= WINDOW
+        assert sum(len(texts[place]) for place in rows[:-1]) <= WINDOW_LETTERS

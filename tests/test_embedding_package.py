@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoders import WIDTH, bert_tokenizer, letter_tokenizer, tiny, tiny_graph, tiny_tokenizer, tiny_vector
+from encoders import WIDTH, WORDS, bert_tokenizer, letter_tokenizer, tiny, tiny_graph, tiny_tokenizer, tiny_vector
 from forge import forge, members_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,6 +59,22 @@ def test_a_saved_encoder_gives_the_same_bits(name, request, tmp_path):
             assert again.recipe == encoder.recipe
             assert again.identity == encoder.identity == third.identity
             assert again.tokenizer == encoder.tokenizer
+
+
+def test_vectors_that_count_as_the_same_pass_verification_in_any_company(tmp_path):
+    """A graph whose activations are scaled by the batch, but so little that its vectors count as independent."""
+    graph = tiny_graph(dynamic=True)
+    (gains,) = [tensor for tensor in graph.graph.initializer if tensor.name == "gains"]
+    gains.CopyFrom(numpy_helper.from_array(np.ones_like(numpy_helper.to_array(gains)), "gains"))
+    texts = {"text": [" ".join(WORDS[:10])] * 12}
+    with mk.TextEncoder(graph, tiny_tokenizer(), max_tokens=64) as encoder:
+        mk.save(encoder, tmp_path / "e.mk", name="e", version="1", golden=texts)
+    for threads in (1, 2):
+        with mk.load(tmp_path / "e.mk", threads=threads) as loaded:
+            assert 0.9999 <= loaded.recipe.alone < 1
+            loaded.verify()
+            loaded.embed(["the river"] * 256)
+            loaded.verify()
 
 
 def test_an_encoder_and_its_package_are_the_same(tmp_path):

@@ -331,5 +331,5 @@ def _accepted(target: np.dtype[Any]) -> tuple[tuple[type, ...], str]:
 
 def is_a(value: object, library: str, name: str) -> bool:
     """Whether `value` is an instance of a library's class, without importing the library."""
-    module = sys.modules.get(library)
-    return module is not None and isinstance(value, getattr(module, name))
+    kind = getattr(sys.modules.get(library), name, None)  # None too while another thread imports the library
+    return kind is not None and isinstance(value, kind)

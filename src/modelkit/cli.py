@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import modelkit as mk
 from modelkit import html
 from modelkit.device import REPLACE, WHEELS
+from modelkit.drift.monitor import packaged
 from modelkit.drift.report import DriftReport
 from modelkit.errors import IntegrityError, ModelkitError, SignatureError
 from modelkit.manifest import Manifest
@@ -177,12 +178,12 @@ def drift_csv(file: str, current: str, *, reference: str | None, alpha: float) -
     """The rows of a CSV file beside those of another, or beside the profile of the package."""
     with mk.load(file) as model:
         rows = known_columns(read_csv(current, model.signature), model.signature)
-        if reference is not None:
-            profile = mk.Profile.fit(known_columns(read_csv(reference, model.signature), model.signature))
-            return mk.Detector(profile, alpha=alpha).test(rows)
-        from modelkit.drift.monitor import packaged
-
-        profile = packaged(model)
+        if reference is None:
+            profile = packaged(model)
+        else:
+            past = known_columns(read_csv(reference, model.signature), model.signature)
+            # Texts differ all the time; their vectors tell whether that matters.
+            profile = mk.Profile.fit(past, model=None if model.recipe is None else model)
         watched = any(feature.output for feature in profile.features)
         return mk.Detector(profile, alpha=alpha).test(rows, scores=model.run(rows) if watched else None)
 

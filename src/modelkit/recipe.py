@@ -48,6 +48,9 @@ class Recipe:
         ):
             if value not in known:
                 raise SignatureError(f"{name} is one of {list(known)}, not {value!r}")
+        for name, flag in (("normalize", self.normalize), ("stable", self.stable)):
+            if type(flag) is not bool:
+                raise SignatureError(f"{name} is True or False, not {flag!r}")
         odd = [spec for spec in self.graph.inputs if not _is_token_input(spec)]
         if odd or not {"input_ids", "attention_mask"} <= {spec.name for spec in self.graph.inputs}:
             raise SignatureError(
@@ -91,7 +94,7 @@ class Recipe:
         """What stands before a text in a role. Raises SignatureError for one that is not declared."""
         if role is None:
             return ""
-        if role not in self.roles:
+        if not isinstance(role, str) or role not in self.roles:
             known = f"it has {list(self.roles)}" if self.roles else "it has none"
             raise SignatureError(f"role {role!r} is not one of this encoder's: {known}")
         return self.roles[role]

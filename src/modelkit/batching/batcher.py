@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from asyncio import AbstractEventLoop, get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop, to_thread
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from functools import partial
@@ -27,6 +27,7 @@ from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.signature import Feeds, Signature
 
 QUEUE = 8192
+LETTERS = 1 << 13  # of the texts of a call; what more of them cost is found out beside the event loop
 SAMPLE = 63  # of the calls that run at once on their thread, those are timed whose number ends in six zero bits
 
 
@@ -181,7 +182,11 @@ class Batcher(Model):
         return self._submit(feeds, name, call, future)
 
     def close(self) -> None:
-        """Refuse new calls, and return when all that were admitted are answered."""
+        """Refuse new calls, and return when all that were queued are answered.
+
+        A large call under way raises ClosedError after the piece that is run. Calls that run at once, on the threads of
+        their callers, are not waited for.
+        """
         self._lane.close()
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
@@ -324,8 +329,11 @@ class Batcher(Model):
 
     @types.coroutine
     def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
-        if self._costs is not None:
-            self._costs(feeds)  # what is wrong with these rows is this caller's to know, before others join
+        if self._costs is not None:  # what is wrong with these rows is this caller's to know, before others join
+            if _letters(feeds) > LETTERS:
+                yield from to_thread(self._costs, feeds)
+            else:
+                self._costs(feeds)
         tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
         key: Key = outputs if self._static else (outputs, *[feed.shape[1:] for feed in feeds.values()])
         batch = tick.calls.get(key)
@@ -415,6 +423,10 @@ class Batcher(Model):
         """Begin anew in the child of a fork, where no other thread lives on."""
         self._lane.reset()
         self._ticks.clear()
+
+
+def _letters(feeds: Feeds) -> int:
+    return sum(len(text) for feed in feeds.values() if feed.dtype == object for text in feed.flat)
 
 
 def _costs_of(model: Model) -> Callable[[Feeds], int] | None:

@@ -105,6 +105,9 @@ class Lane:
         turn = Turn()
         try:
             with self.lock:
+                if request.deadline is not None and request.deadline <= clock():  # of a later piece of a large call
+                    self.tally.expired += 1
+                    raise DeadlineExceeded("the deadline passed before the rows were run", deadline=request.deadline)
                 self._admit(request, admitted=admitted)
                 starts = 0
                 if not self.queue.waiting and self._opens(request.size):

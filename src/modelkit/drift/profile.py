@@ -222,6 +222,14 @@ class Profile:
         strange = sorted(head for head in heads if given.get(head, head) not in signature.output_names)
         if strange:
             raise DriftError(f"the profile has the scores {strange}; the model gives {list(signature.output_names)}")
+        for spec in signature.inputs + signature.outputs:
+            basis, width = self.bases.get(spec.name), spec.shape[-1] if spec.shape else None
+            if basis is not None and isinstance(width, int) and width != len(basis.mean):
+                raise DriftError(
+                    f"the profile knows {spec.name!r} as vectors of {len(basis.mean)}, and the model's have {width}: "
+                    f"fit it on whole ones",
+                    feature=spec.name,
+                )
 
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them. Raises DriftError where `signature` differs."""

@@ -26,11 +26,11 @@ class Alarm:
     """One alarm, with what it rests on.
 
     `kind` is "changed" (the rows are no longer like the reference), "material" (and by more than the tolerance) or
-    "performance" (the mean loss is above the bound for that of the reference, and 0.02 more). `p` is that of the evidence:
-    under the hypothesis it is ever at most p with a probability of at most p (of a Detector with "arl": at any one
-    time). `level` is the share of alpha that this monitor has; for "material" and "performance" a third of it is for
-    the error of the reference, which p does not count. `row` is how many rows had been seen, `began` after how many
-    the change is estimated to have begun. `stratum` is None where there are no strata.
+    "performance" (the mean loss is above the bound for that of the reference, and 0.02 more). `p` is that of the
+    evidence: under the hypothesis it is ever at most p with a probability of at most p (of a Detector with "arl": at
+    any one time). `level` is the share of alpha that this monitor has; for "material" and "performance" a third of it
+    is for the error of the reference, which p does not count. `row` is how many rows had been seen, `began` after how
+    many the change is estimated to have begun. `stratum` is None where there are no strata.
     """
 
     kind: Kind

@@ -17,6 +17,7 @@ POOLINGS = {  # as files say it by a flag, and by one word
 }  # fmt: skip
 OPTIONAL = ("sentence_bert_config.json", "config_sentence_transformers.json")
 MODULES = ("Transformer", "Pooling", "Normalize")
+PACKAGE = "sentence_transformers."
 
 
 def read(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
@@ -25,13 +26,21 @@ def read(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
     Raises SignatureError for modules or poolings that are not known, and FileNotFoundError.
     """
     root = Path(folder)
-    modules = {str(entry["type"]).rpartition(".")[2]: root / entry["path"] for entry in _json(root / "modules.json")}
-    unknown = [name for name in modules if name not in MODULES]
-    if unknown or "Pooling" not in modules:
-        raise SignatureError(f"{root} has the modules {list(modules)}; an encoder has some of {list(MODULES)}")
-    config = _json(modules["Pooling"] / "config.json")
-    found = {"pooling": _pooling(config, root), "normalize": "Normalize" in modules}
-    bert, prompts = (_json(root / name) for name in OPTIONAL)
+    entries = _json(root / "modules.json", list)
+    try:
+        modules = [(str(entry["type"]), root / entry["path"]) for entry in entries]
+    except (TypeError, KeyError) as error:
+        raise SignatureError(f"{root / 'modules.json'} does not name modules: {error!r}") from error
+    places = {name.rpartition(".")[2]: place for name, place in modules if name.startswith(PACKAGE)}
+    if len(places) < len(modules) or not {"Pooling"} <= places.keys() <= {*MODULES}:
+        names = [name for name, _ in modules]
+        raise SignatureError(
+            f"{root} has the modules {names}; an encoder has some of {list(MODULES)}, of {PACKAGE[:-1]}"
+        )
+    within = places.get("Transformer", root)
+    config = _json(places["Pooling"] / "config.json")
+    found = {"pooling": _pooling(config, root), "normalize": "Normalize" in places}
+    bert, prompts = _json(within / OPTIONAL[0]), _json(root / OPTIONAL[1])
     if bert.get("do_lower_case"):
         raise SignatureError(f"{root} wants texts in lower case, which an encoder leaves to its tokenizer")
     if bert.get("max_seq_length"):
@@ -40,7 +49,9 @@ def read(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
         if config.get("include_prompt") is False:
             raise SignatureError(f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does")
         found["roles"] = prompts["prompts"]
-    return root / (file or _only(root)), root / "tokenizer.json", found
+    beside = [place / "tokenizer.json" for place in (within, root)]
+    tokenizer = next((path for path in beside if path.exists()), beside[-1])
+    return root / (file or _only(root)), tokenizer, found
 
 
 def _pooling(config: dict[str, Any], root: Path) -> str:
@@ -59,6 +70,14 @@ def _only(root: Path) -> str:
     return (usual or found)[0]
 
 
-def _json(path: Path) -> Any:
-    """What a file says; nothing, where it is one of those that may be absent."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() or path.name not in OPTIONAL else {}
+def _json(path: Path, kind: type = dict) -> Any:
+    """What a file says; nothing, where it is one of those that may be absent. Raises SignatureError."""
+    if path.name in OPTIONAL and not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SignatureError(f"{path} is no JSON: {error}") from error
+    if not isinstance(found, kind):
+        raise SignatureError(f"{path} holds a {type(found).__name__} where a {kind.__name__} is expected")
+    return found

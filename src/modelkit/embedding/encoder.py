@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Self, final
 
 import numpy as np
@@ -18,6 +19,7 @@ from modelkit.embedding.pooling import unit
 from modelkit.embedding.tokens import Tokens
 from modelkit.embedding.verbs import aembed, check_texts, embed, one_by_one
 from modelkit.errors import SignatureError
+from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.recipe import EMBEDDING, TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
@@ -139,6 +141,16 @@ class TextEncoder(Model):
         return self.pipeline.recipe
 
     @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the package this encoder was loaded from; None around a Model of yours, which has its own."""
+        return self._inner.manifest if self._owned else None
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of that package, by name."""
+        return self._inner.attachments if self._owned else MappingProxyType({})
+
+    @property
     def tokenizer(self) -> bytes:
         """The tokenizer.json."""
         return self.pipeline.tokens.data
@@ -200,10 +212,15 @@ class TextEncoder(Model):
 
     def similarity(self, left: Array, right: Array) -> Array:
         """The cosine of each pair of vectors, float32 (n, m), from (n, d) and (m, d). Raises SignatureError."""
-        ours, theirs = np.shape(left), np.shape(right)
-        if len(ours) != 2 or len(theirs) != 2 or ours[1] != theirs[1]:
-            raise SignatureError(f"vectors of shapes (n, d) and (m, d) are compared; got {ours} and {theirs}")
-        return np.asarray(unit(np.asarray(left, np.float32)) @ unit(np.asarray(right, np.float32)).T)
+        ours, theirs = np.asarray(left), np.asarray(right)
+        if ours.ndim != 2 or theirs.ndim != 2 or ours.shape[1] != theirs.shape[1]:
+            raise SignatureError(
+                f"vectors of shapes (n, d) and (m, d) are compared; got {ours.shape} and {theirs.shape}"
+            )
+        if ours.dtype.kind not in "fiu" or theirs.dtype.kind not in "fiu":
+            raise SignatureError(f"vectors of numbers are compared; got {ours.dtype} and {theirs.dtype}")
+        left, right = (unit(vectors.astype(np.float64)).astype(np.float32) for vectors in (ours, theirs))
+        return np.asarray(left @ right.T)
 
     def _cost(self, feeds: Feeds) -> int:
         return self.pipeline.count(feeds[TEXT][:, 0].tolist())
@@ -244,4 +261,8 @@ def _checked(roles: Mapping[str, str] | None) -> dict[str, str]:
     for name, prefix in (roles or {}).items():
         if not isinstance(name, str) or not isinstance(prefix, str):
             raise SignatureError(f"roles are prefixes by name, both strings; got {name!r}: {prefix!r}")
+        try:
+            (name + prefix).encode()
+        except UnicodeEncodeError as error:
+            raise SignatureError(f"the role {name!r} with the prefix {prefix!r} is no valid Unicode") from error
     return dict(roles or {})

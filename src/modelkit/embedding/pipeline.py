@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -11,15 +12,15 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.embedding.chunks import Costs, choose, fit
 from modelkit.embedding.pooling import pad, pool, unit
-from modelkit.embedding.tokens import Tokens
+from modelkit.embedding.tokens import Tokenized, Tokens, windows
 from modelkit.errors import SignatureError
 from modelkit.forks import watch
 from modelkit.model import PLAIN, Model
 from modelkit.recipe import Recipe
 from modelkit.runtimes.bulk import run_all
 
-WINDOW, WINDOW_LETTERS = 512, 1 << 20  # texts that are tokenized and sorted together, and the letters of them
-READY, READY_LETTERS = 4096, 1 << 14  # texts whose tokens are kept between being counted and being run, and of each
+READY, READY_TOKENS = 4096, 1 << 20  # texts whose tokens are kept between being counted and being run, and all tokens
+SHORT = 256  # letters of a text that is kept with them
 LARGE = 256  # texts of a call that is worth measuring first what runs cost here
 MEASURED, WIDTH, MOST = 0.25, 32, 16384  # seconds for that, tokens of a row, and of the largest run
 
@@ -33,6 +34,7 @@ class Pipeline:
     __slots__ = (
         "__weakref__",
         "_dtypes",
+        "_held",
         "_lock",
         "_model",
         "_names",
@@ -51,31 +53,36 @@ class Pipeline:
         placement = model.placement
         self._threads = 1 if placement is None or placement.split else placement.threads
         self._lock, self._running = threading.Lock(), 0
-        self._ready: dict[str, Array] = {}
+        self._ready: dict[str | bytes, Tokenized] = {}
+        self._held = 0  # tokens of these
         self.costs: Costs | None = None
         watch(self)
 
     def count(self, texts: list[str]) -> int:
         """The tokens of these texts, which are kept for the run that follows."""
-        if len(texts) > READY:
-            rows, quiet = range(len(texts)), self.tokens.on_long == "truncate"  # they are counted as cut when they run
-            parts = [rows[start : start + WINDOW] for start in rows[::WINDOW]]
-            return sum(
-                len(ids) for part in parts for ids in self.tokens.ids(texts[part.start : part.stop], part, quiet=quiet)
-            )
-        known = {text: self._ready.get(text) for text in texts}
-        unknown: dict[str, int] = {}
-        for row, text in enumerate(texts):
-            if known[text] is None:
-                unknown.setdefault(text, row)
-        if unknown:
-            found = dict(zip(unknown, self.tokens.ids([*unknown], [*unknown.values()]), strict=True))
-            known |= found
-            with self._lock:
-                self._ready |= {text: ids for text, ids in found.items() if len(text) <= READY_LETTERS}
-                while len(self._ready) > READY:  # counted and never run: expired, or cancelled
-                    del self._ready[next(iter(self._ready))]
-        return sum(len(ids) for ids in (known[text] for text in texts) if ids is not None)
+        return sum(len(found.ids) for rows in windows(texts) for found in self._known(texts, rows))
+
+    def _known(self, texts: list[str], rows: range) -> list[Tokenized]:
+        """The tokens of some of the texts, from now on kept."""
+        keys = [_key(texts[row]) for row in rows]
+        with self._lock:
+            known = {key: self._ready[key] for key in keys if key in self._ready}
+        unknown = {key: row for key, row in zip(reversed(keys), reversed(rows), strict=True) if key not in known}
+        try:
+            found = self.tokens.read([texts[row] for row in unknown.values()], [*unknown.values()])
+        except SignatureError:
+            self.tokens.read([texts[row] for row in rows], rows)  # names every row, those that occur twice as well
+            raise
+        new = dict(zip(unknown, found, strict=True))
+        with self._lock:
+            for key, its in new.items():
+                if key not in self._ready:
+                    self._ready[key] = its
+                    self._held += len(its.ids)
+            while len(self._ready) > READY or self._held > READY_TOKENS:  # never run: they expired, or were cancelled
+                self._held -= len(self._ready.pop(next(iter(self._ready))).ids)
+        known |= new
+        return [known[key] for key in keys]
 
     def vectors(self, texts: list[str]) -> Array:
         """The vectors of texts, float32 (n, d). A text without a single token has one of zeros."""
@@ -96,10 +103,8 @@ class Pipeline:
 
     def _runs(self, texts: list[str], shares: int) -> Iterator[tuple[list[int], list[Array]]]:
         """What to run, as places in `texts` and the tokens there."""
-        start = 0
-        while start < len(texts):
-            stop = _window(texts, start)
-            ids = self._take(texts[start:stop], range(start, stop))
+        for window in windows(texts):
+            ids = self._take(texts, window)
             held = [i for i, row in enumerate(ids) if len(row)]
             if self.recipe.stable:
                 chunks = [[i] for i in range(len(held))]
@@ -108,18 +113,25 @@ class Pipeline:
                 chunks = choose([len(ids[i]) for i in held], costs, shares if self.recipe.independent else 1)
             for chunk in chunks:
                 places = [held[i] for i in chunk]
-                yield [start + i for i in places], [ids[i] for i in places]
-            start = stop
+                yield [window[i] for i in places], [ids[i] for i in places]
 
-    def _take(self, texts: list[str], rows: Sequence[int]) -> list[Array]:
-        """The tokens of texts that are about to run."""
-        if not self._ready:
-            return self.tokens.ids(texts, rows)
+    def _take(self, texts: list[str], rows: range) -> list[Array]:
+        """The tokens of texts that are about to run, no longer kept."""
+        known: dict[str | bytes, Tokenized] = {}
+        keys = [_key(texts[row]) for row in rows] if self._ready else []
         with self._lock:
-            kept = [self._ready.pop(text, None) for text in texts]
-        unknown = [i for i, ids in enumerate(kept) if ids is None]
-        found = iter(self.tokens.ids([texts[i] for i in unknown], [rows[i] for i in unknown]) if unknown else ())
-        return [next(found) if ids is None else ids for ids in kept]
+            for key in keys:
+                if key in self._ready:
+                    known[key] = self._ready.pop(key)
+                    self._held -= len(known[key].ids)
+        if known:
+            unknown = [row for key, row in zip(keys, rows, strict=True) if key not in known]
+            rest = iter(self.tokens.read([texts[row] for row in unknown], unknown))
+            found = [known.get(key) or next(rest) for key in keys]
+        else:
+            found = self.tokens.read([texts[row] for row in rows], rows)
+        self.tokens.tally(found)
+        return [its.ids for its in found]
 
     def pooled(self, rows: Sequence[Array]) -> Array:
         """The vectors of texts that are run together, from their tokens."""
@@ -156,7 +168,7 @@ class Pipeline:
 
     def probe(self) -> int:
         """The length of the graph's vectors. Raises SignatureError for a graph that does not give one a token."""
-        (ids,), output = self.tokens.ids(["a text"], quiet=True), self.recipe.output
+        (ids,), output = self.tokens.ids(["a text"]), self.recipe.output
         feeds, _ = pad([ids], self._names, self._dtypes, self.tokens.padding)
         try:
             shape = self._model._run(feeds, (output,), PLAIN)[output].shape
@@ -168,11 +180,11 @@ class Pipeline:
 
     def longest(self) -> Array:
         """The vector of a text of `max_tokens` tokens; raises what the graph raises where these are too many."""
-        return self.pooled([np.resize(self.tokens.ids(["a text"], quiet=True)[0], self.recipe.max_tokens)])
+        return self.pooled([np.resize(self.tokens.ids(["a text"])[0], self.recipe.max_tokens)])
 
     def prove(self, texts: list[str]) -> tuple[float, float]:
         """The least cosine, and the largest difference, between the vectors of texts alone and all in one run."""
-        ids = [row for row in self.tokens.ids(texts, quiet=True) if len(row)]
+        ids = [row for row in self.tokens.ids(texts) if len(row)]
         alone = np.concatenate([self.pooled([row]) for row in ids])
         together = alone if self.recipe.stable else self.pooled(ids)
         return least_cosine(alone, together), float(np.abs(alone - together).max())
@@ -190,11 +202,8 @@ def least_cosine(left: Array, right: Array) -> float:
     return float(cosines.min())
 
 
-def _window(texts: list[str], start: int) -> int:
-    """Where the texts end that are tokenized together."""
-    letters = 0
-    for stop in range(start, min(start + WINDOW, len(texts))):
-        letters += len(texts[stop])
-        if letters > WINDOW_LETTERS:
-            return stop + 1
-    return min(start + WINDOW, len(texts))
+def _key(text: str) -> str | bytes:
+    """What stands for a text among those that are ready: of a long one a digest, so that it is not kept itself."""
+    if len(text) <= SHORT:
+        return text
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()

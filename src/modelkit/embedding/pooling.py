@@ -35,7 +35,7 @@ def pool(hidden: Array, lengths: Array, pooling: str) -> Array:
 def unit(vectors: Array) -> Array:
     """Vectors of length 1; a vector of zeros stays one."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(norms > 0, norms, 1).astype(np.float32))
+    return np.asarray(vectors / np.where(norms > 0, norms, 1).astype(vectors.dtype))
 
 
 def pad(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,14 @@ from modelkit.errors import MissingExtraError, ModelkitError, SignatureError
 # the last ones may be parts of a word that was cut through.
 MOST_LETTERS, SPARE = 32, 128
 EXTRA = ("embedding texts", "tokenizers", "text")
+WINDOW, WINDOW_LETTERS = 512, 1 << 20  # texts that are tokenized together, and the letters of them
+
+
+class Tokenized(NamedTuple):
+    """The token ids of a text, int32, and whether it had more than are left."""
+
+    ids: Array
+    cut: bool
 
 
 class Tokens:
@@ -56,11 +64,15 @@ class Tokens:
         self._most = MOST_LETTERS * (max_tokens + SPARE) if cuts else sys.maxsize
         self._lock, self.truncated = threading.Lock(), 0
 
-    def ids(self, texts: Sequence[str], rows: Sequence[int] | None = None, *, quiet: bool = False) -> list[Array]:
-        """The token ids of each text as int32, cut to `max_tokens`.
+    def ids(self, texts: Sequence[str]) -> list[Array]:
+        """The token ids of each text, cut to `max_tokens` whatever `on_long` says."""
+        return [found.ids for found in self.read(texts, quiet=True)]
 
-        What was cut is counted in `truncated`, or refused where `on_long` says so; `quiet` does neither. Raises
-        SignatureError for that, and for a text that is no valid Unicode, by the caller's number for it in `rows`.
+    def read(self, texts: Sequence[str], rows: Sequence[int] | None = None, *, quiet: bool = False) -> list[Tokenized]:
+        """The token ids of each text, cut to `max_tokens`.
+
+        Raises SignatureError for a text that is longer where `on_long` says so, unless `quiet`, and for one that is no
+        valid Unicode, by the caller's number for it in `rows`.
         """
         rows = range(len(texts)) if rows is None else rows
         encodings = self._encode([text[: self._most] for text in texts], rows)
@@ -68,27 +80,35 @@ class Tokens:
             if len(text) > self._most and self._count(encodings[i]) < self.max_tokens + SPARE:
                 (encodings[i],) = self._encode([text], rows[i : i + 1])
         # Few texts are longer, and only those may have an overflow, which is built when it is asked for.
-        long = [i for i, found in enumerate(encodings) if len(found) == self.max_tokens and found.overflowing]
-        if long and not quiet:
-            self._tell(long, encodings, rows)
+        cut = [len(found) == self.max_tokens and bool(found.overflowing) for found in encodings]
+        if self.on_long == "error" and any(cut) and not quiet:
+            self._refuse([i for i, its in enumerate(cut) if its], encodings, rows)
         try:
-            return [np.array(found.ids, np.int32) for found in encodings]
+            return [Tokenized(np.array(found.ids, np.int32), its) for found, its in zip(encodings, cut, strict=True)]
         except OverflowError as error:
             raise ModelkitError(f"the tokenizer gives a token that is no int32: {error}") from error
 
-    def _tell(self, long: list[int], encodings: list[Any], rows: Sequence[int]) -> None:
-        if self.on_long == "error":
-            raise SignatureError(
-                f"text {rows[long[0]]} has {self._count(encodings[long[0]]):,} tokens, and this encoder takes "
-                f"{self.max_tokens:,}: split it, or make the encoder with on_long='truncate'",
-                rows=tuple(rows[i] for i in long),
-            )
-        with self._lock:
-            self.truncated += len(long)
+    def _refuse(self, long: list[int], encodings: list[Any], rows: Sequence[int]) -> None:
+        raise SignatureError(
+            f"text {rows[long[0]]} has {self._count(encodings[long[0]]):,} tokens, and this encoder takes "
+            f"{self.max_tokens:,}: split it, or make the encoder with on_long='truncate'",
+            rows=tuple(rows[i] for i in long),
+        )
+
+    def tally(self, found: Sequence[Tokenized]) -> None:
+        """Count those that are run and were cut in `truncated`."""
+        cut = sum(its.cut for its in found)
+        if cut:
+            with self._lock:
+                self.truncated += cut
 
     def counts(self, texts: Sequence[str]) -> Array:
         """How many tokens each text has, the special ones included, however long it is; int64."""
-        return np.array([self._count(found) for found in self._encode(texts, range(len(texts)))], np.int64)
+        counts = np.empty(len(texts), np.int64)
+        for rows in windows(texts):
+            found = self._encode([texts[i] for i in rows], rows)
+            counts[rows.start : rows.stop] = [self._count(its) for its in found]
+        return counts
 
     def after_fork(self) -> None:
         """Begin anew in the child of a fork."""
@@ -105,6 +125,18 @@ class Tokens:
                 raise _refusal(texts, rows, error) from error
             raise
         return found
+
+
+def windows(texts: Sequence[str]) -> Iterator[range]:
+    """The texts that are tokenized together, as places: what that takes in memory is bounded, whatever they are."""
+    start = letters = 0
+    for place, text in enumerate(texts):
+        letters += len(text)
+        if place + 1 - start == WINDOW or letters > WINDOW_LETTERS:
+            yield range(start, place + 1)
+            start, letters = place + 1, 0
+    if start < len(texts):
+        yield range(start, len(texts))
 
 
 def _refusal(texts: Sequence[str], rows: Sequence[int], error: BaseException) -> ModelkitError:

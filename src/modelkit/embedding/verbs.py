@@ -79,12 +79,15 @@ def check_texts(texts: Iterable[str]) -> list[str]:
 
 def one_by_one(texts: Iterable[str]) -> Iterator[str]:
     """Whatever a batch of texts holds. Raises SignatureError for what is none."""
-    if not isinstance(texts, str | bytes | bytearray | Mapping):
+    table = hasattr(texts, "columns")  # a frame, which gives the names of its columns when it is gone through
+    if not table and not isinstance(texts, str | bytes | bytearray | Mapping | set | frozenset):
         try:
             return iter(texts)
         except TypeError:
             pass
-    fix = f"[{texts!r:.40}]" if isinstance(texts, str) else "a list of strings"
+    fix = (
+        f"[{texts!r:.40}]" if isinstance(texts, str) else "the column with the texts" if table else "a list of strings"
+    )
     raise SignatureError(f"texts are always a batch: pass {fix}, not a {type(texts).__name__}")
 
 
