@@ -1,5 +1,8 @@
 """Each known defect of a converter ends in a package that is right, or in an error that says what is wrong."""
 
+import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -7,6 +10,7 @@ import pandas as pd
 import pytest
 from kinds import cancer, coded, diabetes, docstrings, two_labels, wine, wine_holes
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -14,6 +18,7 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.multioutput import ClassifierChain
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 import modelkit as mk
 from modelkit.convert import probes
@@ -42,6 +47,140 @@ def xgboost():
 @pytest.fixture
 def catboost():
     return pytest.importorskip("catboost")
+
+
+def shops(n=300):
+    """Codes of shops and a letter, and whether the shop is number 20."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"shop": rng.choice([10, 20, 30], n), "sex": rng.choice(["u", "v"], n)})
+    return X, (X["shop"] == 20).astype(int) ^ (rng.random(n) < 0.1)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize(
+    ("encoder", "closed"),
+    [
+        (OneHotEncoder(), True),
+        (OneHotEncoder(drop="first"), True),
+        (OneHotEncoder(handle_unknown="ignore"), False),
+        (OneHotEncoder(handle_unknown="ignore", dtype=int), False),
+        (OrdinalEncoder(), True),
+        (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), False),
+    ],
+)
+def test_codes_that_an_encoder_does_not_know(encoder, closed, alone, tmp_path):
+    """The converter cuts numbers off, so that 20.9 was 20; and a code that the source refuses got an answer."""
+    X, y = shops()
+    parts = [(encoder, ["shop"])] if alone else [(encoder, ["shop"]), (OneHotEncoder(), ["sex"])]
+    X = X[["shop"]] if alone else X
+    pipeline = make_pipeline(make_column_transformer(*parts), LogisticRegression()).fit(X, y)
+    manifest, model = saved(pipeline, X, tmp_path)
+    assert mk.inspect(tmp_path / "m.mk") == manifest
+    assert model.signature.inputs[0].columns[0].categories == ((10, 20, 30) if closed else None)
+    np.testing.assert_allclose(model.predict_proba(X), pipeline.predict_proba(X), atol=1e-6)
+    assert model.verify() == 0.0
+    for code in (20.9, 19.999, 40, -1, 0):
+        strange = X[:2].assign(shop=code)
+        if closed:
+            with pytest.raises(ValueError, match="unknown categories"):
+                pipeline.predict(strange)
+            with pytest.raises(SignatureError, match=rf"unknown category {float(code)} in rows 0, 1; known are"):
+                model.predict(strange)
+        else:
+            np.testing.assert_allclose(model.predict_proba(strange), pipeline.predict_proba(strange), atol=1e-6)
+
+
+def test_codes_of_an_encoder_without_a_column_transformer(tmp_path):
+    X, y = shops()
+    encoder = make_pipeline(OrdinalEncoder(), LogisticRegression()).fit(X[["shop"]], y)
+    assert saved(encoder, X[["shop"]], tmp_path)[1].signature.inputs[0].columns[0].categories == (10, 20, 30)
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ["age", "fare"],
+        make_column_selector(dtype_include=float),
+        np.array([True, True, False]),
+        slice("age", "fare"),
+        [1],
+    ],
+    ids=["names", "selector", "mask", "slice", "position"],
+)
+@pytest.mark.parametrize("rest", ["passthrough", "drop"])
+def test_columns_may_be_chosen_in_any_way(chosen, rest, numbers, tmp_path):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"age": rng.normal(size=99), "fare": rng.random(99), "k": rng.integers(0, 3, 99)})
+    parts = [(StandardScaler(), chosen)]
+    if not numbers:
+        X["sex"] = rng.choice(["u", "v"], 99)
+        parts.append((OneHotEncoder(), ["sex"]))
+        chosen = np.append(chosen, False) if isinstance(chosen, np.ndarray) else chosen
+        parts[0] = (StandardScaler(), chosen)
+    transformer = make_column_transformer(*parts, remainder=rest)
+    pipeline = make_pipeline(transformer, LogisticRegression()).fit(X, X["age"] > X["fare"])
+    _, model = saved(pipeline, X, tmp_path)
+    np.testing.assert_allclose(model.predict_proba(X[::-1]), pipeline.predict_proba(X[::-1]), atol=1e-9)
+    shuffled = X[X.columns[::-1]]
+    np.testing.assert_array_equal(model.predict(shuffled), pipeline.predict(X))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Body Mass", "hours-per-week", "price ($)", "Größe", "capital.gain", "1st", "a/b", "label", "probabilities", "x0"],
+)
+def test_a_column_may_have_any_name(name, tmp_path):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({name: rng.normal(size=99), "sex": rng.choice(["u", "v"], 99), "Body_Mass": rng.normal(size=99)})
+    parts = make_column_transformer((StandardScaler(), [name, "Body_Mass"]), (OneHotEncoder(), ["sex"]))
+    pipeline = make_pipeline(parts, LogisticRegression()).fit(X, X[name] > 0)
+    manifest, model = saved(pipeline, X, tmp_path)
+    assert [column.name for spec in manifest.signature.inputs for column in spec.columns] == [*X]
+    np.testing.assert_allclose(model.predict_proba(X), pipeline.predict_proba(X), atol=1e-6)
+    np.testing.assert_array_equal(model.predict(X.to_dict("records")), pipeline.predict(X))
+    with pytest.raises(SignatureError, match="missing column"):
+        model.predict(X.drop(columns=name))
+    values = mk.Explainer(model, background=X[:50]).explain(X[:3])
+    assert values.feature_names == (*X,)
+
+
+def test_a_text_column_may_have_any_name(tmp_path):
+    texts, y = docstrings()
+    column = pd.Series(texts, name="review text")
+    pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(column, y)
+    _, model = saved(pipeline, column, tmp_path)
+    np.testing.assert_array_equal(model.predict({"review text": texts[:9]}), pipeline.predict(column[:9]))
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+def test_a_row_of_zeros_has_no_norm(norm, tmp_path):
+    X, y = wine()
+    pipeline = make_pipeline(Normalizer(norm), LogisticRegression()).fit(X, y)
+    _, model = saved(pipeline, X, tmp_path)
+    for rows in (0 * X[:3], np.full_like(X[:3], 1e-30), np.full_like(X[:3], 1e-14), -X[:9]):
+        np.testing.assert_allclose(model.predict_proba(rows), pipeline.predict_proba(rows), atol=1e-9)
+
+
+def test_equal_models_give_equal_bytes_in_every_process(tmp_path):
+    """Python draws another order of sets for each."""
+    code = """
+import sys, numpy as np, modelkit as mk
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+texts = ["a river", "the moon", "rivers of the moon", "kitchen table"] * 5
+model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [0, 1, 1, 0] * 5)
+print(mk.save(model, sys.argv[1], example=texts, name="t", version="1").digest)
+"""
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "t.mk")],
+            env=os.environ | {"PYTHONHASHSEED": seed}, check=True, capture_output=True, text=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("trees", [4, 20])

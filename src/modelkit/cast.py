@@ -78,7 +78,7 @@ class Rule:
     mere rounding: see `quick_cast`. `as_is` is the dtype that needs no look at all, if there is one.
     """
 
-    __slots__ = ("as_is", "bounds", "categories", "declared", "kind", "name", "nullable", "target", "text")
+    __slots__ = ("as_is", "bounds", "categories", "closed", "declared", "kind", "name", "nullable", "target", "text")
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Rule:
         target: np.dtype[Any],
         declared: np.dtype[Any],
         nullable: bool,  # noqa: FBT001
-        categories: tuple[str, ...] | None = None,
+        categories: tuple[str | float, ...] | None = None,
     ) -> None:
         self.name = name
         self.target = target
@@ -95,7 +95,10 @@ class Rule:
         self.categories = categories
         self.kind = (target, declared, nullable, categories)
         self.text = target.kind == "O"
-        self.as_is = target if target.kind in "iub" or (target.kind == "f" and nullable) else None
+        self.closed = categories is not None  # then each value is looked at
+        self.as_is = None
+        if not self.closed and (target.kind in "iub" or (target.kind == "f" and nullable)):
+            self.as_is = target
         self.bounds: dict[np.dtype[Any], float] = {}
         if target.kind == "f":
             self.bounds = {
@@ -121,18 +124,19 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
     at memory speed, without a temporary. On small arrays this is what a call costs over the bare runtime.
     """
     target, dtype = rule.target, values.dtype
+    if rule.closed:
+        return None
     if values.size == 1:  # one row: looking at its value is four times cheaper than a reduction
         item = values.item()
         if dtype is target:
             if rule.text:
-                return values if type(item) is str and item != MISSING and rule.categories is None else None
+                return values if type(item) is str and item != MISSING else None
             return values if isfinite(item) else None
         bound = rule.bounds.get(dtype)
         return values.astype(target) if bound is not None and item * item < bound else None
     if dtype is target:
         if rule.text:
-            plain = rule.categories is None and {*map(type, values.flat)} <= STRINGS
-            return values if plain and not (values == MISSING).any() else None
+            return values if {*map(type, values.flat)} <= STRINGS and not (values == MISSING).any() else None
         return values if rule.as_is is target or isfinite(_square_norm(values)) else None
     if dtype is F4 and target is F8 and (rule.nullable or values.size <= BLOCK):
         # Exact. Of a few values the wider sum is looked at, for Python reads it faster; of many, half the bytes are.
@@ -161,19 +165,20 @@ def _square_norm(values: Array) -> Any:
 def cast_column(values: Array, rule: Rule) -> Array:
     """Cast a 1-D array, masked where values are missing. Raises CastError."""
     out = to_dtype(values, rule.declared, rule.target, nullable=rule.nullable)
-    if rule.categories is not None:
-        _check_categories(out, rule)
+    if rule.closed:  # as they are, and not as a narrower float rounds them
+        _check_categories(out if rule.text else to_dtype(values, rule.declared, F8, nullable=rule.nullable), rule)
     return out
 
 
 def _check_categories(values: Array, rule: Rule) -> None:
-    known = {*(rule.categories or ())} | ({MISSING} if rule.nullable else set())
+    known = {*(rule.categories or ())}
     items = values.tolist()
-    unknown = next((item for item in items if item not in known), None)
-    if unknown is not None:
+    strange = [not (item in known or (rule.nullable and (item == MISSING or item != item))) for item in items]  # noqa: PLR0124 - NaN
+    if any(strange):
+        unknown = items[strange.index(True)]
         bad = np.fromiter((item == unknown for item in items), bool, len(items))
-        known_ones = sorted(rule.categories or ())
-        raise CastError(f"unknown category {unknown!r} in {{rows}}; known are {known_ones}", bad)
+        shown = sorted(rule.categories or (), key=str if rule.text else None)
+        raise CastError(f"unknown category {unknown!r} in {{rows}}; known are {shown}", bad)
 
 
 def to_dtype(values: Array, declared: np.dtype[Any], target: np.dtype[Any], *, nullable: bool) -> Array:

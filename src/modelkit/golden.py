@@ -46,6 +46,11 @@ def _draw(spec: TensorSpec, example: Array | None, rng: np.random.Generator) -> 
     else:
         low, high = np.asarray(-1 if dtype.kind == "f" else 0), np.asarray(1)
     drawn = low + (np.asarray(high, np.float64) - low) * rng.random(shape)
+    for at, column in enumerate(spec.columns):
+        if column.categories:
+            drawn[:, at] = np.asarray(column.categories, np.float64)[
+                rng.integers(0, len(column.categories), len(drawn))
+            ]
     return np.asarray(drawn if dtype.kind == "f" else np.rint(drawn)).astype(dtype)
 
 

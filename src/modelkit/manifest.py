@@ -302,7 +302,7 @@ _READ: dict[str, _Reader] = {
     "str | None": _optional(_of(str)),
     "tuple[int, ...]": _tuple(_of(int)),
     "tuple[int | str, ...]": _tuple(_of(int, str)),
-    "tuple[str, ...] | None": _optional(_tuple(_of(str))),
+    "tuple[str | float, ...] | None": _optional(_tuple(_of(str, int, float))),
     "tuple[Any, ...] | None": _optional(_tuple(_of(str, int, float, bool))),
     "dict[str, int]": _map(_of(int)),
     "dict[str, str]": _map(_of(str)),

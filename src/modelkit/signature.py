@@ -285,7 +285,8 @@ def _block_rule(inputs: tuple[TensorSpec, ...]) -> tuple[str, tuple[int, ...], R
     sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))
     alike = all(rule.kind == rules[0].kind for rule in rules)
     plain = len(spec.shape) > 1 and sizes == spec.shape[1:] and isinstance(spec.shape[0], str)
-    return (spec.name, sizes, rules[0]) if len(inputs) == 1 and plain and alike and spec.dtype != "string" else None
+    open_ = spec.dtype != "string" and not any(rule.closed for rule in rules)
+    return (spec.name, sizes, rules[0]) if len(inputs) == 1 and plain and alike and open_ else None
 
 
 def _cast(values: Any, rule: Rule, problems: list[str]) -> Array:

@@ -29,18 +29,20 @@ class Column:
     `dtype` is the type the source was trained on; what a column accepts is decided by the dtype of its tensor, which
     is what the graph computes in. `nullable` says whether missing values (None, NaN, NA)
     are accepted; where it is false, infinities are refused too, as scikit-learn does. `categories`, where
-    given, is the closed set of values a string column may hold.
+    given, is the closed set of values the column may hold: strings, or numbers of a column of numbers.
     """
 
     name: str
     dtype: str = "float64"
     nullable: bool = False
-    categories: tuple[str, ...] | None = None
+    categories: tuple[str | float, ...] | None = None
 
     def __post_init__(self) -> None:
         numpy_dtype(self.dtype)
-        if self.categories is not None and self.dtype != "string":
-            raise SignatureError(f"column {self.name!r} is {self.dtype}; only string columns have categories")
+        kinds = (str,) if self.dtype == "string" else (int, float)
+        odd = [value for value in self.categories or () if not isinstance(value, kinds) or isinstance(value, bool)]
+        if odd or (self.categories is not None and self.dtype == "bool"):
+            raise SignatureError(f"column {self.name!r} is {self.dtype}, and its categories are {self.categories}")
 
 
 @dataclass(frozen=True)

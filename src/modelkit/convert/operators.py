@@ -55,6 +55,7 @@ def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None
     from sklearn import ensemble, tree
     from sklearn.impute import SimpleImputer
     from sklearn.mixture import GaussianMixture
+    from sklearn.preprocessing import Normalizer, OneHotEncoder
 
     plain = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor, GaussianMixture)
     forests = (
@@ -65,6 +66,8 @@ def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None
     return (
         {
             SimpleImputer: _impute,
+            Normalizer: _normalize,
+            OneHotEncoder: _encode,
             **dict.fromkeys(plain, _convert_plainly),
             **dict.fromkeys(forests, _convert_forest),
         },
@@ -111,6 +114,79 @@ def histogram_thresholds(model: Any) -> Splits | None:
     return nodes["feature_idx"].astype(np.int64), nodes["num_threshold"].astype(np.float64)
 
 
+class WholeNumbers(Container):
+    """The container of an encoder of numbers, which its converter truncates: what is not whole becomes unknown."""
+
+    def __init__(self, container: Any, scope: Any, operator: Any) -> None:
+        super().__init__(container)
+        self._scope = scope
+        known = [value for values in operator.raw_operator.categories_ for value in values if value == value]  # noqa: PLR0124
+        self._unknown = float(min(known, default=0)) - 1
+        self._left = len(operator.raw_operator.categories_)  # casts; a last one may turn the result into integers
+        self._element = _element(operator.inputs[0].type)
+
+    def add_node(self, op_type: str, *args: Any, **attributes: Any) -> None:
+        """Add a node, and before a cast to integers those that find what it would cut off."""
+        if op_type == "Cast" and attributes["to"] == TensorProto.INT64 and self._left:
+            self._left -= 1
+            read, *rest = args
+            (source,) = [read] if isinstance(read, str) else read
+            whole, same, kept, unknown = (self._scope.get_unique_variable_name(f"{source}_whole") for _ in range(4))
+            self.add_initializer(unknown, self._element, [1], [self._unknown])
+            name = self._scope.get_unique_operator_name
+            super().add_node("Floor", [source], [whole], name=name("Floor"), op_version=13)
+            super().add_node("Equal", [source, whole], [same], name=name("Equal"), op_version=13)
+            super().add_node("Where", [same, source, unknown], [kept], name=name("Where"), op_version=9)
+            args = (kept, *rest)
+        super().add_node(op_type, *args, **attributes)
+
+
+def _encode(scope: Any, operator: Any, container: Any) -> None:
+    """Columns of an OneHotEncoder: strings as the converter does it, and numbers without cutting them off."""
+    kinds = {_element(variable.type) for variable in operator.inputs}
+    if len(kinds) == 1 and kinds <= {TensorProto.FLOAT, TensorProto.DOUBLE}:
+        container = WholeNumbers(container, scope, operator)
+    _registered(operator)(scope, operator, container)
+
+
+def _element(kind: Any) -> int:
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+
+    known = {FloatTensorType: TensorProto.FLOAT, DoubleTensorType: TensorProto.DOUBLE}
+    return int(known.get(type(kind), TensorProto.STRING))
+
+
+def _normalize(scope: Any, operator: Any, container: Any) -> None:
+    """Rows over their norms; a norm of next to nothing counts as 1, as it does for scikit-learn."""
+    name = _joined(scope, operator, container)
+    element = _element(operator.inputs[0].type)
+    norm, small, axes, one, few, divisor = (scope.get_unique_variable_name(f"norm_{i}") for i in range(6))
+    absolute = scope.get_unique_variable_name("norm_of")
+    container.add_initializer(axes, TensorProto.INT64, [1], [1])
+    container.add_initializer(one, element, [1], [1.0])
+    container.add_initializer(few, element, [1], [10 * float(np.finfo(np.float64).eps)])
+    reduce = {"l1": "ReduceL1", "l2": "ReduceL2", "max": "ReduceMax"}[operator.raw_operator.norm]
+    called = scope.get_unique_operator_name
+    container.add_node("Abs", [name], [absolute], name=called("Abs"), op_version=13)
+    container.add_node(reduce, [absolute, axes], [norm], name=called(reduce), op_version=18, keepdims=1)
+    container.add_node("Less", [norm, few], [small], name=called("Less"), op_version=13)
+    container.add_node("Where", [small, one, norm], [divisor], name=called("Where"), op_version=9)
+    container.add_node(
+        "Div", [name, divisor], [operator.outputs[0].full_name], name=called("Div"), op_version=14
+    )  # fmt: skip
+
+
+def _joined(scope: Any, operator: Any, container: Any) -> str:
+    """The name of all inputs of an operator as one tensor."""
+    from skl2onnx.common._apply_operation import apply_concat
+
+    if len(operator.inputs) == 1:
+        return str(operator.inputs[0].full_name)
+    name = str(scope.get_unique_variable_name("columns"))
+    apply_concat(scope, [v.full_name for v in operator.inputs], name, container, axis=1)
+    return name
+
+
 def _imputer_shape(operator: Any) -> None:
     from skl2onnx.common.data_types import Int64TensorType, StringTensorType
 
@@ -130,14 +206,10 @@ def _imputer_shape(operator: Any) -> None:
 
 def _impute(scope: Any, operator: Any, container: Any) -> None:
     """Where(missing, statistics, x), for strings as for numbers: a missing string arrives as `MISSING`."""
-    from skl2onnx.common._apply_operation import apply_concat
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
     imputer = operator.raw_operator
-    name = operator.inputs[0].full_name
-    if len(operator.inputs) > 1:
-        name = scope.get_unique_variable_name("columns")
-        apply_concat(scope, [v.full_name for v in operator.inputs], name, container, axis=1)
+    name = _joined(scope, operator, container)
     kind = operator.inputs[0].type
     strings = isinstance(kind, StringTensorType)
     missing = imputer.missing_values

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.probes import at_thresholds, enlarged, strange_texts
+from modelkit.convert.probes import at_thresholds, enlarged, strange_codes, strange_texts
 from modelkit.convert.source import DECISION, Source, count, take
-from modelkit.errors import ConversionError, ParityError, SignatureError
+from modelkit.errors import ConversionError, ModelkitError, ParityError, SignatureError
 from modelkit.manifest import Parity
 from modelkit.model import Model
 from modelkit.signature import Feeds, Signature
@@ -29,6 +29,7 @@ LARGE = 1e4
 FEW = (1, 3, 17)  # rows at once for which source and graph are compared as well
 TOLERANCE = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}  # rtol, atol by the dtype the graph computes in
 LARGEST = float(np.finfo(np.float64).max)  # stands for an infinite difference, which JSON cannot hold
+CODES = ("string", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")  # what may be categories
 UNSEEN = "\ufdd1 unseen"  # a category that no training set holds
 MAX_PROBED = 64  # columns that are probed one by one
 
@@ -87,6 +88,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
             signature, missing_rows = _probe(source, model, few, differences)
             threshold_rows = _thresholds(source, model, few, differences)
             _nearby(source, model, few, differences)
+            _at_zero(source, model, few, differences)
             large, large_rows = _large(source, model, few)
             feeds = model.signature.coerce(rows)
         sizes, batch_max_abs, invariant = _batch_invariance(model, feeds, rtol, atol)
@@ -114,7 +116,14 @@ def _agree_on(source: Source, model: Model, rows: Any, total: Differences, where
     """Add the differences on `rows` to the total. Raises ParityError where they pass the tolerance."""
     if source.truth is None:
         return
-    found = compare(source.truth(rows), model.run(rows), *tolerance(source.signature))
+    truth = source.truth(rows)
+    try:
+        got = model.run(rows)
+    except ModelkitError:
+        raise
+    except Exception as error:
+        raise ParityError(f"the converted graph does not run on {where}: {error}") from error
+    found = compare(truth, got, *tolerance(source.signature))
     _refuse(source, found, where)
     _merge(total, found)
 
@@ -140,6 +149,15 @@ def _nearby(source: Source, model: Model, rows: Any, total: Differences) -> None
         if found is not None:
             _refuse(source, found, f"rows {scale:g} times those of the example")
             _merge(total, found)
+
+
+def _at_zero(source: Source, model: Model, rows: Any, total: Differences) -> None:
+    """Compare on rows without a number but zero: they have no direction, and nothing to be divided by."""
+    zeros = enlarged(rows, 0.0)
+    found = None if zeros is None else _ask(source, model, zeros)
+    if found is not None:
+        _refuse(source, found, "rows of zeros")
+        _merge(total, found)
 
 
 def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
@@ -212,6 +230,8 @@ def _refuse(source: Source, found: Differences, where: str) -> None:
 def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple[Signature, int]:
     """Find out which columns may be missing and which categories are closed, by asking source and graph."""
     columns = [column for spec in source.signature.inputs for column in spec.columns]
+    # A tensor of integers, which an estimator has that is packaged as it is, takes no others to ask about.
+    narrow = {c.name for spec in source.signature.inputs if "int" in spec.dtype for c in spec.columns}
     groups = [[i] for i in range(len(columns))] if len(columns) <= MAX_PROBED else [list(range(len(columns)))]
     verdicts = {i: _missing(source, model, rows, group, total) for group in groups for i in group}
     # Where the two route missing values differently in one column, agreement in the others is luck.
@@ -220,7 +240,9 @@ def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple
         column.name: dataclasses.replace(
             column,
             nullable=trusted and verdicts[i] == "agrees",
-            categories=_categories(source, model, rows, i, total) if column.dtype == "string" else None,
+            categories=_categories(source, model, rows, i, total)
+            if column.dtype in CODES and column.name not in narrow
+            else None,
         )
         for i, column in enumerate(columns)
     }
@@ -244,6 +266,8 @@ def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
         got = model.run(rows)
     except SignatureError:  # of an estimator that is packaged as it is: its integers have no missing value
         return None
+    except Exception:  # noqa: BLE001 - the graph fails where its source answers, whatever the runtime calls that
+        return Differences(max_abs=np.inf, max_rel=np.inf)
     return compare(truth, got, *tolerance(source.signature))
 
 
@@ -265,11 +289,13 @@ def _missing(source: Source, model: Model, rows: Any, which: list[int], total: D
     return "disagrees"
 
 
-def _categories(source: Source, model: Model, rows: Any, i: int, total: Differences) -> tuple[str, ...] | None:
-    """The closed set of values of a string column; None where source and graph agree on unknown ones."""
-    name = [column.name for spec in source.signature.inputs for column in spec.columns][i]
-    if isinstance(rows, np.ndarray):
-        strange: Any = strange_texts(rows)
+def _categories(source: Source, model: Model, rows: Any, i: int, total: Differences) -> tuple[Any, ...] | None:
+    """The closed set of values of a column of strings or codes; None where source and graph agree on unknown ones."""
+    name, dtype = [(c.name, c.dtype) for spec in source.signature.inputs for c in spec.columns][i]
+    if dtype != "string":
+        strange = strange_codes(rows, i)
+    elif isinstance(rows, np.ndarray):
+        strange = strange_texts(rows)
     else:
         strange = rows.copy()
         strange.isetitem(i, _like([UNSEEN] * len(rows), rows.index, source.rows, i))

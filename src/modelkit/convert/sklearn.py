@@ -33,6 +33,7 @@ THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 # Runs of what Python calls word characters, in RE2's words: of two or more, as is the default, and of one or more.
 WORDS = {r"(?u)\b\w\w+\b": r"[\pL\pN_][\pL\pN_]+", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
 LOCALE = b"C.UTF-8"  # to turn text into lower case; the converter's en_US.UTF-8 is absent from most containers
+TAKEN = ("label", "prediction", "probabilities", "scores", "transformed")  # names of outputs, which no input can have
 TEXT = "text"  # the column of a model over strings whose example has no name
 
 
@@ -256,13 +257,20 @@ def _column_dtype(name: str, dtype: Any) -> str:
 
 
 def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
-    """One tensor for columns of numbers alone; where there are strings among them, one tensor a column."""
+    """One tensor for columns of numbers alone; where there are strings among them, one tensor a column.
+
+    Such a tensor is called as its column is, where a graph may call it so.
+    """
     if all(column.dtype != "string" for column in columns):
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
-    return [
-        TensorSpec(column.name, "string" if column.dtype == "string" else numbers, ("batch", 1), (column,))
-        for column in columns
-    ]
+    specs: list[TensorSpec] = []
+    for column in columns:
+        name = column.name if column.name.isidentifier() and column.name not in TAKEN else f"x{len(specs)}"
+        while name in {*(spec.name for spec in specs), *(other.name for other in columns if other is not column)}:
+            name += "_"
+        kind = "string" if column.dtype == "string" else numbers
+        specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
+    return specs
 
 
 def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
@@ -275,7 +283,7 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
     boosting.register()
     own, shapes = converters()
     kinds = {"float32": types.FloatTensorType, "float64": types.DoubleTensorType, "string": types.StringTensorType}
-    prepared = _with_casts(_unflattened(estimator))
+    prepared = _with_casts(_unflattened(_by_position(estimator)))
     convert = partial(
         skl2onnx.convert_sklearn,
         prepared,
@@ -310,7 +318,13 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
 
 
 def _mend(proto: onnx.ModelProto) -> None:
-    """Name a locale that is there, and make columns of vectors: a product with a vector takes 40 times as long."""
+    """Name a locale that is there, and make columns of vectors: a product with a vector takes 40 times as long.
+
+    The converter lists domains in the order of a set, which differs from process to process.
+    """
+    domains = sorted(proto.opset_import, key=lambda entry: entry.domain)
+    del proto.opset_import[:]
+    proto.opset_import.extend(domains)
     used = [name for node in proto.graph.node for name in node.input]
     vectors = {t.name: t for t in proto.graph.initializer if len(t.dims) == 1 and used.count(t.name) == 1}
     for node in proto.graph.node:
@@ -329,6 +343,28 @@ def _text_options(estimator: Any) -> dict[Any, Any]:
         for step in _walk(estimator)
         if getattr(step, "token_pattern", None) in WORDS and getattr(step, "analyzer", "") == "word"
     }
+
+
+def _by_position(estimator: Any) -> Any:
+    """An estimator whose column transformers choose columns by position, and not by names that a graph may lack."""
+    opened = estimator
+    for name in ("steps", "transformer_list"):
+        if hasattr(estimator, name):
+            opened = copy.copy(estimator)
+            setattr(opened, name, [(key, _by_position(step), *more) for key, step, *more in getattr(estimator, name)])
+    if hasattr(estimator, "transformers_"):
+        opened = copy.copy(estimator)
+        places = _places(estimator)
+        opened.transformers_ = [
+            (name, _by_position(step), places.get(name, chosen)) for name, step, chosen in estimator.transformers_
+        ]
+    return opened
+
+
+def _places(transformer: Any) -> dict[str, list[int]]:
+    """The columns of each part of a column transformer, as positions, whether they were named, masked or sliced."""
+    indices = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
+    return {name: [int(at) for at in found] for name, found in indices.items()}
 
 
 def _unflattened(estimator: Any) -> Any:
@@ -377,15 +413,21 @@ def _with_casts(estimator: Any) -> Any:
     return narrowed
 
 
-def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[str, ...]]:
-    """The categories of encoders that refuse unknown ones, by column, where a column transformer tells."""
-    found: dict[str, tuple[str, ...]] = {}
-    for transformer in (step for step in _walk(estimator) if hasattr(step, "transformers_")):
-        for _, steps, chosen in transformer.transformers_:
-            columns = [str(c) if isinstance(c, str) else names[c] for c in chosen] if isinstance(chosen, list) else []
-            for encoder in _walk(steps) if columns else []:
-                categories = getattr(encoder, "categories_", [])
-                if len(categories) == len(columns) and getattr(encoder, "handle_unknown", "") == "error":
-                    known = (tuple(c for c in values.tolist() if isinstance(c, str)) for values in categories)
-                    found.update(zip(columns, known, strict=True))
+def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:
+    """The categories of encoders that refuse unknown ones, by column, where they can be told."""
+    found: dict[str, tuple[Any, ...]] = {}
+
+    def look(step: Any, columns: list[str]) -> None:
+        first = step.steps[0][1] if hasattr(step, "steps") else step
+        for name, part, _ in getattr(first, "transformers_", []):
+            if hasattr(part, "get_params"):
+                look(part, [columns[at] for at in _places(first)[name]])
+        for encoder in _walk(step) if not hasattr(first, "transformers_") else []:
+            categories = getattr(encoder, "categories_", [])
+            if len(categories) == len(columns) and getattr(encoder, "handle_unknown", "") == "error":
+                for name, values in zip(columns, categories, strict=True):
+                    known = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124
+                    found[name] = tuple(known)
+
+    look(estimator, names)
     return found
