@@ -1274,3 +1274,83 @@ def test_ctrl_c_at_any_moment_leaks_no_slot_and_loses_nobody(threads):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+# What one caller asks for is bounded, and what it passed is what it meant.
+
+
+@pytest.mark.parametrize("how", ["measured", "of another", "learned"])
+def test_no_batch_is_larger_than_the_largest_one(how):
+    sizes = []
+
+    def fn(feeds):
+        sizes.append(len(feeds["x"]))
+        return double(feeds)
+
+    plan = make_plan(((1, 1e-3), (64, 2e-3), (512, 3e-3)), 2, 512)
+    options = {"measured": "measure", "of another": plan, "learned": "learn"}
+    with mk.Batcher(model_of(fn), max_rows=16, plan=options[how]) as batcher:
+        assert batcher.plan.cap <= batcher.plan.piece <= 16
+        batcher._lane._planner.observe = lambda *_: False
+        rows = np.arange(400, dtype=np.float32).reshape(200, 2)
+        np.testing.assert_array_equal(batcher.predict(rows)[:, 0], 2 * rows[:, 0])
+        np.testing.assert_array_equal(batcher.submit(rows).result(ROOM)[:, 0], 2 * rows[:, 0])
+        np.testing.assert_array_equal(asyncio.run(batcher.apredict(rows))[:, 0], 2 * rows[:, 0])
+    assert max(sizes) <= 16
+
+
+def test_after_a_run_too_large_for_memory_no_part_is_as_large_again():
+    plan = make_plan(((1, 1e-3), (64, 1.1e-3)), 1, 1024)
+    with mk.Batcher(model_of(), plan=plan) as batcher:
+        assert batcher.plan.piece > 64
+        batcher._lane._planner.shrink(16)
+        batcher._lane._plan_anew()
+        assert batcher.plan.cap <= batcher.plan.piece <= 8
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_call_that_runs_at_once_is_counted_as_well(change):
+    """By a Model of the user's own, whose answers nothing else looks at."""
+
+    class Odd(mk.Model):
+        @property
+        def signature(self):
+            return SIGNATURE
+
+        @property
+        def batchable(self):
+            return True
+
+        def _run(self, feeds, outputs, call):
+            rows = np.zeros((len(feeds["x"]) + change, 1), np.float32)
+            return {name: rows if name == "y" else rows[:, 0].astype(int) for name in outputs}
+
+    with mk.Batcher(Odd(), plan=PLANS[PARALLEL]) as batcher, pytest.raises(OutputCountError, match="for 3 rows"):
+        batcher.predict(np.zeros((3, 2), np.float32))
+
+
+def test_what_was_submitted_is_what_it_was_then():
+    gate = Gate()
+    with one_slot(gate) as batcher:
+        rows = np.zeros((1, 2), np.float32)
+        futures = []
+        for value in range(9):
+            rows[:] = value
+            futures.append(batcher.submit(rows))
+        gate.open()
+        assert [future.result(ROOM)[0, 0] for future in futures] == [2 * value for value in range(9)]
+
+
+def test_a_large_call_ends_at_its_deadline():
+    """Nobody else waits, so each of its pieces finds a free slot; the deadline counts for them all."""
+    gate = Gate()
+    with one_slot(gate) as batcher, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(batcher.predict, np.zeros((40, 2), np.float32), deadline=1e-3)
+        gate.began_one()
+        late = time.monotonic() + 2e-3
+        wait_until(lambda: time.monotonic() > late)
+        gate.open()
+        with pytest.raises(DeadlineExceeded):
+            asked.result(ROOM)
+        assert len(gate.sizes) == 1
+        assert batcher.stats().expired == 1

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 
 import modelkit as mk
 from modelkit import cli
@@ -148,6 +149,7 @@ def test_predict_reads_csv_and_writes_csv(capsys, penguins_mk, pipeline, penguin
         ("island,year\nDream,2007\nDream\n", "row 1 has 1 cells, and the header 2"),
         ("island\nDream,2007\n", "row 0 has 2 cells, and the header 1"),
         ("year,year\n2007,2008\n", "more than one column 'year'"),
+        ("year\n1_0\n", "row 0, column 'year': '1_0' is not int64"),
         ("island\n\xff\n", "x.csv is not CSV in UTF-8: 'utf-8' codec"),
         ("island\n" + 200_000 * "x" + "\n", "x.csv is not CSV in UTF-8: field larger"),
     ],
@@ -173,6 +175,24 @@ def test_csv_takes_floats_where_the_graph_does(capsys, tmp_path):
     (tmp_path / "large.csv").write_text(f"age,weight\n{2**53 + 1},1\n")
     status, _, err = run(capsys, "predict", tmp_path / "ridge.mk", "--input", tmp_path / "large.csv")
     assert (status, "beyond 2**53" in err) == (1, True)
+
+
+def test_an_output_without_the_characters_is_an_error_that_says_so(tmp_path):
+    X = pd.DataFrame({"x": [0.0, 1.0] * 10})
+    mk.save(LogisticRegression().fit(X, ["Größe", "b"] * 10), tmp_path / "g.mk", example=X, name="g", version="1")
+    X.to_csv(tmp_path / "x.csv", index=False)
+    command = [
+        sys.executable,
+        "-m",
+        "modelkit.cli",
+        "predict",
+        str(tmp_path / "g.mk"),
+        "--input",
+        str(tmp_path / "x.csv"),
+    ]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"modelkit: the output takes no '\\xf6'; set PYTHONIOENCODING=utf-8\n"
 
 
 def test_a_reader_that_goes_away_is_no_error(penguins_mk, penguins, tmp_path):

@@ -3,6 +3,8 @@
 import copy
 import pickle
 import re
+import sys
+import types
 from dataclasses import FrozenInstanceError, dataclass
 
 import numpy as np
@@ -542,3 +544,15 @@ def test_coerce_leaves_the_callers_rows_alone(data):
     table.signature.columns(table.signature.coerce(rows))
     for name, array in rows.items():
         assert array.tolist() == before[name].tolist() or array.tobytes() == before[name].tobytes()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_rows_are_read_while_another_thread_imports_a_library(library, monkeypatch):
+    """A module is in sys.modules before it has its names."""
+    monkeypatch.setitem(sys.modules, library, types.ModuleType(library))
+    column = Column("age", "float64")
+    signature = Signature(
+        (TensorSpec("age", "float64", ("batch", 1), (column,)),), (TensorSpec("y", "float64", ("b",)),)
+    )
+    for rows in ([{"age": 1.0}], {"age": [1.0]}):
+        np.testing.assert_array_equal(signature.coerce(rows)["age"], [[1.0]])

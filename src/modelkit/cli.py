@@ -80,6 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
         return 1
+    except UnicodeEncodeError as error:
+        print(
+            f"modelkit: the output takes no {error.object[error.start]!a}; set PYTHONIOENCODING=utf-8", file=sys.stderr
+        )
+        return 1
     except (ModelkitError, OSError) as error:
         print(f"modelkit: {printable(str(error))}", file=sys.stderr)
         return 1
@@ -208,6 +213,8 @@ def parse_record(header: list[str], cells: list[str], parsers: list[tuple[str, P
     record: dict[str, Any] = {}
     for name, cell, (dtype, parse) in zip(header, cells, parsers, strict=True):
         try:
+            if "_" in cell and dtype != "string":  # which Python takes for 10 where it says 1_0
+                raise ValueError
             record[name] = None if cell == "" else parse(cell)
         except (ValueError, KeyError):
             raise SignatureError(f"row {row}, column {name!r}: {cell!r} is not {dtype}") from None

@@ -41,7 +41,8 @@ class Batcher(Model):
     Args:
         model: the Model to run. Its inputs and outputs must all lead with one named dimension, and its rows must have
             been shown not to depend on their batch.
-        max_rows: the largest batch there may be, in rows, or in the cost that the model declares.
+        max_rows: the largest batch there may be, in rows, or in the cost that the model declares. A call that is larger
+            runs in parts; but whole, on its caller's thread, where the plan says "parallel direct".
         max_queue: how much may wait, in the same unit; by default 8,192 rows, or 65,536 of the declared cost.
         on_full: what becomes of a call that finds the queue full: "reject" raises Overloaded, "block" waits.
         stable_shapes: run every batch in one shape, so that a row's answer has the same bits whatever it is batched
@@ -121,11 +122,14 @@ class Batcher(Model):
                 measured = measure(self._execute, self.signature, rows, max_rows, self._costs)
             curve = measured[0] if self._costs is None else straighten(measured[0])
             plan = make_plan(curve, slots, max_rows, bit_identical=measured[1])
+        elif plan.cap > max_rows:
+            plan = make_plan(plan.curve, plan.slots, max_rows, bit_identical=plan.bit_identical)
         if stable_shapes:
             plan, self._shape = stable_size(plan, max_rows)
             check_stable(self._execute, self.signature, rows, self._shape)
-        # A call that runs alone gets what the model gives; in a batch, the rows are counted before they are shared out.
-        self._run_direct = self._run_padded if self._shape else model._run
+        # A call that runs alone gets what the model gives, where that is known to be as many rows.
+        direct = model._run if _is_ours(model) else self._counted
+        self._run_direct = self._run_padded if self._shape else direct
         self._lane = Lane(
             self._execute,
             plan,
@@ -169,7 +173,7 @@ class Batcher(Model):
         """
         signature, call = self.signature, make_call(deadline, priority, key)
         name = primary_of(signature)
-        feeds = signature.coerce(X)
+        feeds = {name: feed.copy() for name, feed in signature.coerce(X).items()}  # the caller may write into X by then
         future: Future[Array] = Future()
         if self._lane.parallel:
             try:
@@ -385,10 +389,13 @@ class Batcher(Model):
 
     def _execute(self, feeds: Feeds, outputs: tuple[str, ...]) -> Outputs:
         """Run the model; what it answers is as many rows as it was given, or OutputCountError is raised."""
-        rows = len(feeds[self._first])
         if self._shape:
             return self._run_padded(feeds, outputs, PLAIN)
-        answers = self._inner._run(feeds, outputs, PLAIN)
+        return self._counted(feeds, outputs, PLAIN)
+
+    def _counted(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        rows = len(feeds[self._first])
+        answers = self._inner._run(feeds, outputs, call)
         for name, array in answers.items():
             if len(array) != rows:
                 raise _miscounted(name, len(array), rows)
@@ -423,6 +430,11 @@ class Batcher(Model):
         """Begin anew in the child of a fork, where no other thread lives on."""
         self._lane.reset()
         self._ticks.clear()
+
+
+def _is_ours(model: Model | None) -> bool:
+    """Whether model and all that it wraps are classes of this library, which give a row for a row or raise."""
+    return model is None or (type(model).__module__.startswith("modelkit.") and _is_ours(model.inner))
 
 
 def _letters(feeds: Feeds) -> int:

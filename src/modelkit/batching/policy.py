@@ -122,7 +122,7 @@ def make_plan(curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | 
     # By themselves threads serve slots / alone calls a second; gathered, 1 / (HANDOFF + row / slots).
     at_once = alone <= min(AT_ONCE, slots * HANDOFF + row)
     mode = PARALLEL if at_once else BATCH if cap > 1 else DIRECT
-    piece = cap * max(1, int(PIECE / seconds_of(curve, cap)))
+    piece = max(cap, min(max_rows, cap * max(1, int(PIECE / seconds_of(curve, cap)))))
     loop_rows, loop_batch = _on_loop(curve, slots, cap, enough)
     lone = min(LONE_CALLS, max(1, int(LONE / alone))) if loop_batch else 0
     return Plan(curve, mode, cap, enough, slots, loop_rows, loop_batch, lone, piece, bit_identical)
