@@ -1279,7 +1279,7 @@ def test_ctrl_c_at_any_moment_leaks_no_slot_and_loses_nobody(threads):
 # What one caller asks for is bounded, and what it passed is what it meant.
 
 
-@pytest.mark.parametrize("how", ["measured", "of another", "learned"])
+@pytest.mark.parametrize("how", ["measured", "of another", "of a smaller one", "learned"])
 def test_no_batch_is_larger_than_the_largest_one(how):
     sizes = []
 
@@ -1288,7 +1288,9 @@ def test_no_batch_is_larger_than_the_largest_one(how):
         return double(feeds)
 
     plan = make_plan(((1, 1e-3), (64, 2e-3), (512, 3e-3)), 2, 512)
-    options = {"measured": "measure", "of another": plan, "learned": "learn"}
+    small = make_plan(((1, 1e-3), (16, 1.1e-3)), 2, 4096)
+    assert small.piece > 16
+    options = {"measured": "measure", "of another": plan, "of a smaller one": small, "learned": "learn"}
     with mk.Batcher(model_of(fn), max_rows=16, plan=options[how]) as batcher:
         assert batcher.plan.cap <= batcher.plan.piece <= 16
         batcher._lane._planner.observe = lambda *_: False

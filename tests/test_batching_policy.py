@@ -211,6 +211,24 @@ def test_points_of_one_size_or_on_a_falling_line_stay():
         assert straighten(curve) == curve
 
 
+def test_one_size_tells_how_fast_a_machine_has_become():
+    curve = straight(2e-3, 2.5e-4, tuple(2**i for i in range(17)))
+    planner = Planner(make_plan(curve, 2, 1 << 17), 1 << 17, declared=True)
+    for _ in range(33):
+        planner.observe(1024, 3 * seconds_of(curve, 1024))
+    for size in (64, 1024, 1 << 16):
+        assert seconds_of(planner.plan.curve, size) == pytest.approx(3 * seconds_of(curve, size))
+
+
+def test_what_costs_take_is_learned_without_a_measurement_too():
+    planner = Planner(make_plan((), 2, 1024), 1024, declared=True)
+    curve = straight(2e-3, 2.5e-4, (16, 64, 256, 1024))
+    for size, seconds in curve * 8:
+        planner.observe(size, seconds)
+    for size in (16, 100, 1000):
+        assert seconds_of(planner.plan.curve, size) == pytest.approx(seconds_of(curve, size), rel=0.05)
+
+
 def test_runs_that_borrowed_a_thread_do_not_decide_the_cap():
     """The same cost took half as long while nothing else ran; larger batches are worth as much as before."""
     curve = straight(2e-3, 2.5e-4, (1, 16, 64, 256, 512))

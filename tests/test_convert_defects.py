@@ -11,14 +11,22 @@ import pytest
 from kinds import cancer, coded, diabetes, docstrings, two_labels, wine, wine_holes
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier, VotingClassifier
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multioutput import ClassifierChain
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    Normalizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PowerTransformer,
+    StandardScaler,
+)
 
 import modelkit as mk
 from modelkit.convert import probes
@@ -88,6 +96,78 @@ def test_codes_that_an_encoder_does_not_know(encoder, closed, alone, tmp_path):
                 model.predict(strange)
         else:
             np.testing.assert_allclose(model.predict_proba(strange), pipeline.predict_proba(strange), atol=1e-6)
+
+
+def grid(pipeline):
+    return GridSearchCV(pipeline, {"logisticregression__C": [0.1, 1.0]}, cv=2)
+
+
+@pytest.mark.parametrize("form", ["integers", "floats", "array", "float32"])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: make_pipeline(OneHotEncoder(), LogisticRegression()),
+        lambda: make_pipeline(make_pipeline(OneHotEncoder(), MaxAbsScaler()), LogisticRegression()),
+        lambda: make_pipeline(make_pipeline(make_column_transformer((OneHotEncoder(), [0])), MaxAbsScaler()), LogisticRegression()),
+        lambda: make_pipeline(OrdinalEncoder(), OneHotEncoder(), LogisticRegression()),
+        lambda: make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(), LogisticRegression()),
+        lambda: make_pipeline(make_union(OneHotEncoder(), StandardScaler()), LogisticRegression()),
+        lambda: grid(make_pipeline(OneHotEncoder(), LogisticRegression())),
+        lambda: VotingClassifier([("a", make_pipeline(OneHotEncoder(), LogisticRegression()))], voting="soft"),
+    ],
+)  # fmt: skip
+def test_an_encoder_is_found_wherever_it_stands(build, form, tmp_path):
+    X, y = shops()
+    X = {"integers": X[["shop"]], "floats": X[["shop"]].astype(float)}.get(form, X[["shop"]].to_numpy())
+    X = X.astype(np.float32) if form == "float32" else X
+    pipeline = build().fit(X, y)
+    _, model = saved(pipeline, X, tmp_path)
+    np.testing.assert_allclose(model.predict_proba(X), pipeline.predict_proba(X), atol=1e-6)
+    assert model.verify() == 0.0
+    with pytest.raises(SignatureError, match="unknown category"):
+        model.predict(X + 1)
+
+
+def test_strings_behind_two_encoders_have_the_categories_of_the_first(tmp_path):
+    X, y = shops()
+    pipeline = make_pipeline(OrdinalEncoder(), OneHotEncoder(), LogisticRegression()).fit(X[["sex"]], y)
+    _, model = saved(pipeline, X[["sex"]], tmp_path)
+    assert model.signature.inputs[0].columns[0].categories == ("u", "v")
+
+
+def test_numbers_that_a_source_refuses_for_other_reasons_close_nothing(tmp_path):
+    X = np.random.default_rng(0).integers(1, 9, (99, 2))
+    pipeline = make_pipeline(PowerTransformer("box-cox"), LogisticRegression()).fit(X, X[:, 0] > 4)
+    _, model = saved(pipeline, X, tmp_path)
+    np.testing.assert_allclose(model.predict_proba(X), pipeline.predict_proba(X), atol=1e-6)
+    assert model.signature.inputs[0].columns[0].categories is None
+
+
+@pytest.mark.parametrize("before", [OneHotEncoder(dtype=int, handle_unknown="ignore"), OrdinalEncoder(dtype=np.int64)])
+def test_a_norm_of_integers(before, tmp_path):
+    X, y = shops()
+    pipeline = make_pipeline(before, Normalizer(), LogisticRegression()).fit(X[["shop"]], y)
+    _, model = saved(pipeline, X[["shop"]], tmp_path)
+    np.testing.assert_allclose(model.predict_proba(X[["shop"]]), pipeline.predict_proba(X[["shop"]]), atol=1e-6)
+
+
+def test_codes_that_lightgbm_takes_as_they_are(lightgbm, tmp_path):
+    rng = np.random.default_rng(0)
+    X = np.stack([rng.integers(0, 6, 300), rng.integers(0, 99, 300)], axis=1)
+    model = lightgbm.LGBMClassifier(n_estimators=9, min_data_per_group=1, verbose=-1)
+    model.fit(X, np.isin(X[:, 0], (1, 4)), categorical_feature=[0])
+    _, packed = saved(model, X, tmp_path)
+    np.testing.assert_allclose(packed.predict_proba(X), model.predict_proba(X), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["auto", "sampling", "lime"])
+def test_a_closed_set_of_codes_is_explained_by_every_method(method, tmp_path):
+    X, y = shops()
+    X = X[["shop"]].assign(other=np.arange(len(X)) % 3).to_numpy()
+    pipeline = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(X, y)
+    _, model = saved(pipeline, X, tmp_path)
+    explanation = mk.Explainer(model, background=X, method=method, budget=2000).explain(X[:3])
+    assert np.abs(explanation.values[:, 0]).max() > np.abs(explanation.values[:, 1]).max()
 
 
 def test_codes_of_an_encoder_without_a_column_transformer(tmp_path):

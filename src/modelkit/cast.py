@@ -78,7 +78,19 @@ class Rule:
     mere rounding: see `quick_cast`. `as_is` is the dtype that needs no look at all, if there is one.
     """
 
-    __slots__ = ("as_is", "bounds", "categories", "closed", "declared", "kind", "name", "nullable", "target", "text")
+    __slots__ = (
+        "as_is",
+        "bounds",
+        "categories",
+        "closed",
+        "declared",
+        "kind",
+        "known",
+        "name",
+        "nullable",
+        "target",
+        "text",
+    )
 
     def __init__(
         self,
@@ -96,6 +108,7 @@ class Rule:
         self.kind = (target, declared, nullable, categories)
         self.text = target.kind == "O"
         self.closed = categories is not None  # then each value is looked at
+        self.known = frozenset(categories or ())
         self.as_is = None
         if not self.closed and (target.kind in "iub" or (target.kind == "f" and nullable)):
             self.as_is = target
@@ -171,8 +184,9 @@ def cast_column(values: Array, rule: Rule) -> Array:
 
 
 def _check_categories(values: Array, rule: Rule) -> None:
-    known = {*(rule.categories or ())}
-    items = values.tolist()
+    items, known = values.tolist(), rule.known
+    if known.issuperset(items):
+        return
     strange = [not (item in known or (rule.nullable and (item == MISSING or item != item))) for item in items]  # noqa: PLR0124 - NaN
     if any(strange):
         unknown = items[strange.index(True)]

@@ -7,6 +7,7 @@ import csv
 import os
 import platform
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,7 @@ from modelkit.manifest import Manifest
 from modelkit.package.review import Review, installed_here, review
 from modelkit.package.trust import installed
 from modelkit.signature import Signature
+from modelkit.spec import Column, TensorSpec
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 Parse = Callable[[str], str | float | bool]
@@ -144,15 +146,16 @@ def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
         with Path(path).open(newline="", encoding="utf-8-sig") as text:
             rows = csv.reader(text)
             header = next(rows, [])
-            twice = sorted({name for name in header if header.count(name) > 1})
-            if twice:
-                raise SignatureError(f"{path} has more than one column {twice[0]!r}")
+            twice = next((name for name, times in Counter(header).items() if times > 1), None)
+            if twice is not None:
+                raise SignatureError(f"{path} has more than one column {twice!r}")
             cells = [row for row in rows if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise SignatureError(f"{path} is not CSV in UTF-8: {error}") from error
     if not cells:
         raise SignatureError(f"{path} has no rows")
-    parsers = [parser_of(name, signature) for name in header]
+    known = {column.name: parser_of(column, spec) for spec in signature.inputs for column in spec.columns}
+    parsers = [known.get(name, ("string", str)) for name in header]  # columns that are not known stay text
     return [parse_record(header, row, parsers, number) for number, row in enumerate(cells)]
 
 
@@ -221,16 +224,10 @@ def parse_record(header: list[str], cells: list[str], parsers: list[tuple[str, P
     return record
 
 
-def parser_of(name: str, signature: Signature) -> tuple[str, Parse]:
-    """The dtype of a column, and what turns a cell into a value of it; unknown columns stay text."""
-    for spec in signature.inputs:
-        for column in spec.columns:
-            if column.name == name:
-                kind = column.dtype.rstrip("0123456789")
-                if "int" in kind and spec.dtype.startswith("float"):
-                    kind = "number"
-                return column.dtype, PARSERS[kind]
-    return "string", str
+def parser_of(column: Column, spec: TensorSpec) -> tuple[str, Parse]:
+    """The dtype of a column, and what turns a cell into a value of it."""
+    kind = column.dtype.rstrip("0123456789")
+    return column.dtype, PARSERS["number" if "int" in kind and spec.dtype.startswith("float") else kind]
 
 
 def number(cell: str) -> float:

@@ -23,6 +23,7 @@ from modelkit.spec import TensorSpec, check_dims, check_shape, numpy_dtype
 ROLES = ("label", "prediction", "embedding")  # outputs that `predict` answers with
 
 Feeds = dict[str, Array]
+Block = tuple[str, tuple[int, ...], Rule]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Signature:
     output_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     has_probabilities: bool = field(init=False, repr=False, compare=False)
     batch: str | None = field(init=False, repr=False, compare=False)
-    block: tuple[str, tuple[int, ...], Rule] | None = field(init=False, repr=False, compare=False)
+    block: Block | None = field(init=False, repr=False, compare=False)
+    _closed: tuple[Block, list[tuple[int, frozenset[Any]]]] | None = field(init=False, repr=False, compare=False)
     _plan: list[tuple[str, list[Rule]]] = field(init=False, repr=False, compare=False)
     _singles: list[tuple[str, np.dtype[Any] | None, Rule]] = field(init=False, repr=False, compare=False)
     _names: list[str] = field(init=False, repr=False, compare=False)
@@ -74,7 +76,11 @@ class Signature:
         derive("has_probabilities", self.classes is not None and "probabilities" in self.output_names)
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
         derive("batch", next((dim for dim in leading if len(leading) == 1 and isinstance(dim, str)), None))
-        derive("block", _block_rule(self.inputs))
+        rules = _rules(self.inputs[0])
+        codes = [(j, rule.known) for j, rule in enumerate(rules) if rule.closed]
+        block = _block_rule(self.inputs)
+        derive("block", None if codes else block)
+        derive("_closed", (block, codes) if codes and block is not None else None)
         plan = [(spec.name, _rules(spec)) for spec in self.inputs]
         derive("_plan", plan)
         single = all(len(spec.columns) == 1 and isinstance(spec.shape[0], str) for spec in self.inputs)
@@ -205,6 +211,12 @@ class Signature:
         return feeds
 
     def _from_array(self, X: Array) -> Feeds:
+        if self._closed is not None and type(X) is ndarray:
+            (name, trailing, rule), known = self._closed
+            if X.shape[1:] == trailing and all(codes.issuperset(X[:, j].tolist()) for j, codes in known):
+                out = quick_cast(X, rule)
+                if out is not None:
+                    return {name: out}
         if X.ndim < min(2, len(self.inputs[0].shape)):
             frames.refuse_single(X)
         if len(self.inputs) == 1:
@@ -280,13 +292,16 @@ def _rules(spec: TensorSpec) -> list[Rule]:
 
 
 def _block_rule(inputs: tuple[TensorSpec, ...]) -> tuple[str, tuple[int, ...], Rule] | None:
-    """How to take a whole array at once: name, trailing sizes, and the rule that all its columns share."""
-    spec, rules = inputs[0], _rules(inputs[0])
+    """How to take a whole array at once: name, trailing sizes, and the rule that all its columns share.
+
+    Which codes a column may hold is not part of it.
+    """
+    spec = inputs[0]
+    rules = [Rule(rule.name, rule.target, rule.declared, rule.nullable) for rule in _rules(spec)]
     sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))
     alike = all(rule.kind == rules[0].kind for rule in rules)
     plain = len(spec.shape) > 1 and sizes == spec.shape[1:] and isinstance(spec.shape[0], str)
-    open_ = spec.dtype != "string" and not any(rule.closed for rule in rules)
-    return (spec.name, sizes, rules[0]) if len(inputs) == 1 and plain and alike and open_ else None
+    return (spec.name, sizes, rules[0]) if len(inputs) == 1 and plain and alike and spec.dtype != "string" else None
 
 
 def _cast(values: Any, rule: Rule, problems: list[str]) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ class Column:
     def __post_init__(self) -> None:
         numpy_dtype(self.dtype)
         kinds = (str,) if self.dtype == "string" else (int, float)
-        odd = [value for value in self.categories or () if not isinstance(value, kinds) or isinstance(value, bool)]
+        known = self.categories or ()
+        odd = [value for value in known if not isinstance(value, kinds) or isinstance(value, bool)]
+        odd += [value for value in known if isinstance(value, float) and not isfinite(value)]
         if odd or (self.categories is not None and self.dtype == "bool"):
             raise SignatureError(f"column {self.name!r} is {self.dtype}, and its categories are {self.categories}")
 

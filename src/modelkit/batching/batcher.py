@@ -122,14 +122,12 @@ class Batcher(Model):
                 measured = measure(self._execute, self.signature, rows, max_rows, self._costs)
             curve = measured[0] if self._costs is None else straighten(measured[0])
             plan = make_plan(curve, slots, max_rows, bit_identical=measured[1])
-        elif plan.cap > max_rows:
+        elif max(plan.cap, plan.piece) > max_rows:
             plan = make_plan(plan.curve, plan.slots, max_rows, bit_identical=plan.bit_identical)
         if stable_shapes:
             plan, self._shape = stable_size(plan, max_rows)
             check_stable(self._execute, self.signature, rows, self._shape)
-        # A call that runs alone gets what the model gives, where that is known to be as many rows.
-        direct = model._run if _is_ours(model) else self._counted
-        self._run_direct = self._run_padded if self._shape else direct
+        self._run_direct = self._run_padded if self._shape else self._counted
         self._lane = Lane(
             self._execute,
             plan,
@@ -430,11 +428,6 @@ class Batcher(Model):
         """Begin anew in the child of a fork, where no other thread lives on."""
         self._lane.reset()
         self._ticks.clear()
-
-
-def _is_ours(model: Model | None) -> bool:
-    """Whether model and all that it wraps are classes of this library, which give a row for a row or raise."""
-    return model is None or (type(model).__module__.startswith("modelkit.") and _is_ours(model.inner))
 
 
 def _letters(feeds: Feeds) -> int:

@@ -12,14 +12,16 @@ LEARN, RELEARN = 4, 32  # runs of about one size after which the fastest of them
 class Planner:
     """Makes `plan` anew from what runs take; no batch is larger than `max_rows`.
 
-    `declared` is whether sizes are costs that the model declares, which lie on a straight line.
+    `declared` is whether sizes are costs that the model declares. What these take lies on a straight line, whose form is
+    known once it was measured: a text encoder borrows idle threads, so that later runs of one size take half as long as
+    others, by what else runs.
     """
 
     def __init__(self, plan: Plan, max_rows: int, *, declared: bool = False) -> None:
         self.plan = plan
         self.max_rows = max_rows
         self._declared = declared
-        self._curve = plan.curve
+        self._curve = self._start = plan.curve
         self._timed = 0
         self._seen: dict[int, tuple[float, int, int]] = {}  # by bits of size: the fastest run, its size, how many
 
@@ -43,9 +45,13 @@ class Planner:
         if not (faster or count + 1 >= (RELEARN if known else LEARN) or not self._curve):
             return False
         del self._seen[bits]
-        self._curve = learn(self._curve, of_size, fastest)
-        if self._declared:
-            self._curve = straighten(self._curve)
+        if self._declared and self._start:
+            level = fastest / seconds_of(self._start, of_size)  # one size tells how fast this machine is, for all
+            self._curve = tuple((at, its * level) for at, its in self._start)
+        else:
+            self._curve = learn(self._curve, of_size, fastest)
+            if self._declared:
+                self._curve = straighten(self._curve)
         return self._replan()
 
     def shrink(self, size: int) -> bool:

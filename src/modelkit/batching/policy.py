@@ -209,8 +209,7 @@ def learn(curve: Curve, size: int, fastest: float) -> Curve:
 def straighten(curve: Curve) -> Curve:
     """A curve at the same sizes on the straight line that misses its points by the least squares of relative errors.
 
-    For a declared cost, which is meant to be in proportion to what a run takes beyond its start. One point says little
-    there: a text encoder borrows idle threads, so the same run takes half as long when no other is under way.
+    For a declared cost, which is meant to be in proportion to what a run takes beyond its start; one point says little.
     """
     if len({size for size, _ in curve}) < 2:
         return curve

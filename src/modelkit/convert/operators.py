@@ -150,16 +150,20 @@ def _encode(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _element(kind: Any) -> int:
+    """The element type of a tensor of floats; 0 for any other."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
-    known = {FloatTensorType: TensorProto.FLOAT, DoubleTensorType: TensorProto.DOUBLE}
-    return int(known.get(type(kind), TensorProto.STRING))
+    return int({FloatTensorType: TensorProto.FLOAT, DoubleTensorType: TensorProto.DOUBLE}.get(type(kind), 0))
 
 
 def _normalize(scope: Any, operator: Any, container: Any) -> None:
     """Rows over their norms; a norm of next to nothing counts as 1, as it does for scikit-learn."""
-    name = _joined(scope, operator, container)
-    element = _element(operator.inputs[0].type)
+    name, element = _joined(scope, operator, container), _element(operator.outputs[0].type)
+    if _element(operator.inputs[0].type) != element:
+        read, name = name, scope.get_unique_variable_name("floats")
+        container.add_node(
+            "Cast", [read], [name], name=scope.get_unique_operator_name("Cast"), op_version=13, to=element
+        )
     norm, small, axes, one, few, divisor = (scope.get_unique_variable_name(f"norm_{i}") for i in range(6))
     absolute = scope.get_unique_variable_name("norm_of")
     container.add_initializer(axes, TensorProto.INT64, [1], [1])

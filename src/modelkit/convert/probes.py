@@ -105,12 +105,25 @@ def _is_whole(column: Array) -> bool:
     return bool((known == np.rint(known)).all())
 
 
-def strange_codes(rows: Any, i: int) -> Any:
+def zeroed(rows: Any) -> Any:
+    """Rows whose numbers are all zero."""
+    if isinstance(rows, dict):
+        return {name: array * 0 for name, array in rows.items()}
+    if isinstance(rows, np.ndarray):
+        return rows if rows.dtype.kind not in "fiu" else np.zeros_like(rows)
+    out = rows.copy()
+    for i, dtype in enumerate(rows.dtypes):
+        if getattr(dtype, "kind", "O") in "fiu":
+            out.isetitem(i, rows.iloc[:, i] * 0)
+    return out
+
+
+def strange_codes(rows: Any, i: int, *, between: bool = True) -> Any:
     """Rows whose column i of whole numbers holds others: one beyond the largest, one between two, and one below."""
     frame = not isinstance(rows, np.ndarray)
     held = (rows.iloc[:, i].to_numpy(np.float64, na_value=np.nan) if frame else rows[:, i]).astype(np.float64)
     others = np.array([np.nanmax(held) + 1, np.nan, np.nanmin(held) - 1])[np.arange(len(held)) % 3]
-    values = np.where(np.isnan(others), held + 0.5, others)
+    values = np.where(np.isnan(others), held + (0.5 if between else 0), others)
     out = rows.copy() if frame else rows.astype(np.float64)
     if frame:
         out.isetitem(i, values)

@@ -418,16 +418,22 @@ def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, 
     found: dict[str, tuple[Any, ...]] = {}
 
     def look(step: Any, columns: list[str]) -> None:
-        first = step.steps[0][1] if hasattr(step, "steps") else step
-        for name, part, _ in getattr(first, "transformers_", []):
-            if hasattr(part, "get_params"):
-                look(part, [columns[at] for at in _places(first)[name]])
-        for encoder in _walk(step) if not hasattr(first, "transformers_") else []:
-            categories = getattr(encoder, "categories_", [])
-            if len(categories) == len(columns) and getattr(encoder, "handle_unknown", "") == "error":
-                for name, values in zip(columns, categories, strict=True):
-                    known = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124
-                    found[name] = tuple(known)
+        for _, inner in getattr(step, "steps", []):
+            look(inner, columns)
+            if hasattr(inner, "transformers_") or hasattr(inner, "transformer_list"):
+                break  # what follows sees other columns
+        for _, part, *_ in getattr(step, "transformer_list", []):
+            look(part, columns)
+        for name, part, _ in getattr(step, "transformers_", []):
+            look(part, [columns[at] for at in _places(step)[name]])
+        for part in [*np.ravel(getattr(step, "estimators_", [])), getattr(step, "best_estimator_", None)]:
+            if part is not None:
+                look(part, columns)
+        categories = getattr(step, "categories_", [])
+        if len(categories) == len(columns) and getattr(step, "handle_unknown", "") == "error":
+            for name, values in zip(columns, categories, strict=True):
+                known = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124 - NaN
+                found.setdefault(name, tuple(known))
 
     look(estimator, names)
     return found

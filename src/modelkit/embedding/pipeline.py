@@ -59,7 +59,10 @@ class Pipeline:
         watch(self)
 
     def count(self, texts: list[str]) -> int:
-        """The tokens of these texts, which are kept for the run that follows."""
+        """The tokens of these texts, which are kept for the run that follows where they are few enough."""
+        if len(texts) > READY:
+            parts = (self.tokens.read([texts[row] for row in rows], rows) for rows in windows(texts))
+            return sum(len(found.ids) for part in parts for found in part)
         return sum(len(found.ids) for rows in windows(texts) for found in self._known(texts, rows))
 
     def _known(self, texts: list[str], rows: range) -> list[Tokenized]:

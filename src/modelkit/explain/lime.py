@@ -35,7 +35,7 @@ NO_TEXT = np.array([[""]], object)
 
 @dataclass(frozen=True)
 class _Kinds:
-    """A column of strings or booleans: each value is a bin."""
+    """A column of strings, booleans or codes: each value is a bin."""
 
     kinds: Array
     share: Array
@@ -145,9 +145,12 @@ class TableHook:
         self._samples = _samples(budget, len(subject.players))
         self._subject, self._seed = subject, seed
         self._columns: list[tuple[str, int, _Kinds | _Numbers]] = []
+        inputs = subject.model.signature.inputs
+        codes = {(spec.name, at) for spec in inputs for at, column in enumerate(spec.columns) if column.categories}
         for player in subject.players:
             values = subject.background[player.tensor][:, player.column]
-            kind = _Numbers if values.dtype.kind in "fiu" else _Kinds
+            numbers = values.dtype.kind in "fiu" and (player.tensor, player.column) not in codes
+            kind = _Numbers if numbers else _Kinds
             self._columns.append((player.tensor, player.column, kind.of(values)))
         self._width = WIDTH * float(np.sqrt(len(subject.players)))
         # A pool row differs from the explained one in m columns, so that m is the square of their distance.

@@ -19,7 +19,7 @@ from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
 from modelkit.convert.source import Source, from_onnx, take
 from modelkit.convert.torch import from_torch, is_module
 from modelkit.embedding.encoder import TextEncoder, made_up
-from modelkit.errors import ConversionError, GraphError, ModelkitError, ParityError
+from modelkit.errors import ConversionError, GraphError, ModelkitError
 from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, check_metadata, check_name
 from modelkit.model import Model
 from modelkit.package import container, scan, trust
@@ -186,6 +186,7 @@ def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
     Raises what the gate said where one came that far, for that says most about the model.
     """
     refusals: list[Exception] = []
+    said: list[Exception] = []
     for convert in _ways(model, example):
         try:
             source = convert()
@@ -193,13 +194,20 @@ def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
             graph = serialize(source.proto)
             scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
             build = partial(_build, graph, weights)
-            signature, parity = gate(source, build, _example_feeds(source))
+            feeds = _example_feeds(source)
         except (ConversionError, GraphError) as error:
             refusals.append(error)
+            continue
+        try:
+            signature, parity = gate(source, build, feeds)
+        except GraphError as error:
+            refusals.append(error)
+        except ConversionError as error:
+            said.append(error)
         else:
             members: container.Members = {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
             return _Proven(source, members, build, signature, parity)
-    raise next((error for error in refusals if isinstance(error, ParityError)), refusals[0])
+    raise (said or refusals)[0]
 
 
 def _ways(model: object, example: object) -> list[Callable[[], Source]]:
