@@ -11,15 +11,24 @@ import pytest
 from kinds import cancer, coded, diabetes, docstrings, two_labels, wine, wine_holes
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier, VotingClassifier
-from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
+from sklearn.ensemble import (
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
+from sklearn.feature_selection import RFE
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import (
+    Binarizer,
     MaxAbsScaler,
     Normalizer,
     OneHotEncoder,
@@ -231,6 +240,148 @@ def test_a_text_column_may_have_any_name(tmp_path):
     pipeline = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(column, y)
     _, model = saved(pipeline, column, tmp_path)
     np.testing.assert_array_equal(model.predict({"review text": texts[:9]}), pipeline.predict(column[:9]))
+
+
+def ties(seed):
+    """Halves of whole numbers, which scaled lie on the thresholds of trees."""
+    rng = np.random.default_rng(seed)
+    X = np.rint(rng.normal(size=(300, 4)) * [1, 3, 0.5, 4])
+    return X, np.digitize(X[:, 0] + 0.3 * X[:, 1], [-0.5, 0.8])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda pipeline: pipeline,
+        lambda pipeline: GridSearchCV(pipeline, {}, cv=2),
+        OneVsRestClassifier,
+        lambda pipeline: VotingClassifier(
+            [("a", pipeline), ("b", LogisticRegression())], voting="soft", weights=[1, 3]
+        ),
+    ],
+)
+def test_a_forest_behind_a_scaler_rounds_as_it_does_alone(wrap, seed, tmp_path):
+    """Compared as doubles, 80 of 300 labels were others, and the gate saw nothing."""
+    X, y = ties(seed)
+    forest = RandomForestClassifier(5, max_depth=4, random_state=0)
+    model = wrap(make_pipeline(StandardScaler(), forest)).fit(X, y)
+    _, packed = saved(model, X, tmp_path)
+    X[:, 0] += 0.5
+    np.testing.assert_allclose(packed.predict_proba(X), model.predict_proba(X), atol=1e-5)
+
+
+def test_the_gate_looks_halfway_between_values(tmp_path, monkeypatch):
+    monkeypatch.setattr("modelkit.convert.sklearn._with_casts", lambda estimator: estimator)
+    X, y = ties(1)
+    forest = RandomForestClassifier(5, max_depth=4, random_state=0)
+    model = make_pipeline(StandardScaler(), forest).fit(X, y)
+    with pytest.raises(ParityError, match="halfway between those of the example"):
+        saved(model, X, tmp_path)
+
+
+def test_a_value_equal_to_the_threshold_of_a_binarizer(tmp_path):
+    X, y = wine()
+    pipeline = make_pipeline(Binarizer(threshold=2.0), LogisticRegression()).fit(X, y)
+    _, model = saved(pipeline, X, tmp_path)
+    for value in (2.0, np.nextafter(2.0, 3), np.nextafter(2.0, 1)):
+        rows = np.full_like(X[:1], value)
+        np.testing.assert_allclose(model.predict_proba(rows), pipeline.predict_proba(rows))
+
+
+def test_small_outputs_are_compared_by_their_own_size(tmp_path):
+    X, y = coded()
+    model = HistGradientBoostingRegressor(max_iter=20, categorical_features=[0]).fit(
+        X, (X[:, 0] % 2 * 3 + X[:, 1]) * 2e-5
+    )
+    with pytest.raises(ParityError, match=r"on \d+ rows of the example"):
+        saved(model, X, tmp_path)
+    manifest, _ = saved(RandomForestRegressor(9).fit(X, y * 1e-9), X, tmp_path)
+    assert manifest.parity.max_rel < 1e-6
+
+
+@pytest.mark.parametrize("gap", [np.nan, None])
+@pytest.mark.parametrize(
+    "encoder", [OneHotEncoder(handle_unknown="ignore"), OneHotEncoder(), OneHotEncoder(drop="first")]
+)
+def test_a_missing_string_is_a_category_and_not_the_word_nan(encoder, gap, tmp_path):
+    rng = np.random.default_rng(0)
+    column = pd.Series(rng.choice(list("abc"), 300), dtype=object)
+    column[::4] = gap
+    X, y = column.to_frame("c"), column.isna() | (rng.random(300) < 0.1)
+    pipeline = make_pipeline(make_column_transformer((encoder, ["c"])), LogisticRegression()).fit(X, y)
+    _, model = saved(pipeline, X, tmp_path)
+    assert model.signature.inputs[0].columns[0].nullable
+    np.testing.assert_allclose(model.predict_proba(X), pipeline.predict_proba(X), atol=1e-6)
+    words = pd.DataFrame({"c": ["nan", "None"]})
+    if encoder.handle_unknown == "ignore":
+        np.testing.assert_allclose(model.predict_proba(words), pipeline.predict_proba(words), atol=1e-6)
+    else:
+        with pytest.raises(SignatureError, match="unknown category 'nan'"):
+            model.predict(words)
+
+
+@pytest.mark.parametrize(
+    "encoder", [OneHotEncoder(handle_unknown="ignore"), OneHotEncoder(), OneHotEncoder(drop="if_binary")]
+)
+def test_booleans_beside_strings_in_one_encoder(encoder, tmp_path):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"b": rng.random(99) < 0.5, "x": rng.normal(size=99), "c": rng.choice(["u", "v"], 99)})
+    parts = make_column_transformer((encoder, ["b", "c"]), remainder="passthrough")
+    pipeline = make_pipeline(parts, LogisticRegression()).fit(X, X["b"] ^ (X["x"] > 1))
+    _, model = saved(pipeline, X, tmp_path)
+    np.testing.assert_allclose(model.predict_proba(X), pipeline.predict_proba(X), atol=1e-6)
+    half = X[:1].assign(b=[0.5])
+    if encoder.handle_unknown == "ignore":
+        np.testing.assert_allclose(model.predict_proba(half), pipeline.predict_proba(half), atol=1e-6)
+    else:
+        with pytest.raises(SignatureError, match=r"unknown category 0\.5"):
+            model.predict(half)
+
+
+FILMS = ["a fine film", "not good", "bad city", "good town"] * 10
+GREEK = ["ο δρόμος καλός", "ο λόγος κακός", "a fine film", "not good"] * 10  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"), [(GREEK, TfidfVectorizer()), (FILMS, CountVectorizer(analyzer="char", ngram_range=(1, 2)))]
+)
+def test_texts_that_the_graph_reads_otherwise_are_refused(texts, words, tmp_path):
+    """Python writes the last sigma of a word otherwise; scikit-learn takes white space together before it counts."""
+    model = make_pipeline(words, LogisticRegression()).fit(texts, [1, 0, 0, 1] * 10)
+    with pytest.raises(ParityError, match="unknown or unusual values of column 'text'"):
+        saved(model, texts, tmp_path)
+
+
+def test_a_text_that_is_no_unicode_is_refused(tmp_path):
+    _, model = saved(
+        make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(FILMS, [1, 0, 0, 1] * 10), FILMS, tmp_path
+    )
+    with pytest.raises(SignatureError, match="no valid Unicode"):
+        model.predict({"text": ["good \ud83d"]})
+
+
+def test_steps_that_do_nothing_and_weights_in_a_list(tmp_path):
+    X, y = diabetes()
+    voting = VotingRegressor([("a", LinearRegression()), ("b", Ridge())], weights=[1, 3])
+    pipeline = make_pipeline("passthrough", StandardScaler(), voting).fit(X, y)
+    _, model = saved(pipeline, X, tmp_path)
+    np.testing.assert_allclose(model.predict(X), pipeline.predict(X), rtol=1e-4)
+
+
+def test_what_the_converter_takes_for_something_else_is_refused(tmp_path):
+    X, y = coded()
+    with pytest.raises(ConversionError, match="the converter gives"):
+        saved(RFE(LogisticRegression(), n_features_to_select=2).fit(X, y), X, tmp_path)
+
+
+def test_what_catboost_cannot_export_is_refused(catboost, tmp_path):
+    X, y = wine()
+    model = catboost.CatBoostClassifier(
+        iterations=3, verbose=0, grow_policy="Depthwise", allow_writing_files=False, thread_count=1
+    ).fit(X, y)
+    with pytest.raises(ConversionError, match=r"CatBoost cannot export this model: .*symmetric"):
+        saved(model, X, tmp_path)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "max"])

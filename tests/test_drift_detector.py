@@ -2,6 +2,7 @@
 
 import json
 import threading
+import tracemalloc
 from collections import Counter
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -808,3 +809,54 @@ def test_alarms_and_reports_are_values(profile):
     assert hash(alarm) == hash(detector.alarms[0])
     with pytest.raises(AttributeError):
         alarm.p = 0.0
+
+
+# The same values in another form.
+
+
+@pytest.mark.parametrize(
+    "form", [lambda p: p, lambda p: np.array(p.tolist(), object), lambda p: np.round(p).astype(int)]
+)
+def test_what_a_loss_is_does_not_depend_on_the_type_of_predictions(form):
+    truth, r = rng(0).normal(50, 20, 4000), rng(1)
+    guess = truth + r.normal(0, 5, len(truth))
+    profile = Profile.fit({"x": guess[:500]}, reference={"x": guess[500:]}, scores=guess[500:], labels=truth[500:])
+    detector = mk.Detector(profile)
+    assert detector.update_labels(truth[:500], form(guess[:500])) == []
+    assert detector.labelled.interval()[1] < 0.6
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns", "D"])
+def test_strata_of_times_are_the_same_in_every_unit(unit):
+    days = np.array(["2024-01-01", "2024-01-02"], "M8[D]")
+    reference = {"x": rng(0).normal(size=600), "day": days[rng(1).integers(0, 2, 600)]}
+    detector = mk.Detector(Profile.fit(reference, stratum="day"))
+    detector.update({"x": rng(2).normal(size=99), "day": days[rng(3).integers(0, 2, 99)].astype(f"M8[{unit}]")})
+    assert detector.strangers == 0
+
+
+def test_a_column_of_no_weight_is_not_tested():
+    reference = {"a": rng(0).normal(size=2000), "b": rng(1).normal(size=2000)}
+    detector = mk.Detector(Profile.fit(reference, importance={"a": 0}))
+    later = {"a": rng(2).normal(3, 1, 300), "b": rng(3).normal(size=300)}
+    assert detector.test(later).alarms == ()
+    assert mk.Detector(Profile.fit(reference)).test(later).alarms != ()
+
+
+@pytest.mark.parametrize("values", [["u", "v"], np.array(["2024-01-01", "2024-02-01"], "M8[us]")])
+def test_a_column_that_became_empty_is_missing_and_not_of_another_kind(values):
+    """A reader of CSV makes floats of it."""
+    column = np.asarray(values, object if isinstance(values, list) else None)[rng(0).integers(0, 2, 3000)]
+    detector = mk.Detector(Profile.fit({"x": rng(1).normal(size=3000), "s": column}))
+    alarms = detector.update({"x": rng(2).normal(size=300), "s": np.full(300, np.nan)})
+    assert {alarm.feature for alarm in alarms} == {"s"}
+
+
+def test_a_small_alpha_takes_no_more_memory():
+    reference = {f"x{i}": rng(i).normal(size=2000) for i in range(6)}
+    later = {name: values[:200] + (name == "x0") for name, values in reference.items()}
+    detector = mk.Detector(Profile.fit(reference), alpha=1e-5)
+    tracemalloc.start()
+    assert detector.test(later).alarms != ()
+    assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    tracemalloc.stop()

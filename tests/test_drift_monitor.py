@@ -392,3 +392,28 @@ def test_monitoring_imports_no_library_of_training(watched_mk):
         [sys.executable, "-c", textwrap.dedent(code), str(watched_mk)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_calls_that_ask_for_different_outputs_are_watched_as_those_that_do_not(profile):
+    """Every row is shown, whatever the calls before and after it asked for."""
+    seen = {}
+    for how in ("alike", "in turn"):
+        watched = mk.Monitor(model(), profile, budget=1e9)
+        for i, row in enumerate(rows(2048, 5, shift=0.6)):
+            if how == "in turn" and i % 2:
+                watched.run(row[None])
+            else:
+                watched.predict(row[None])
+        assert counted(watched) == (2048, 2048)
+        assert watched.failures == 0
+        seen[how] = [(alarm.feature, alarm.row) for alarm in watched.detector.alarms if alarm.feature.startswith("x")]
+    assert seen["alike"] == seen["in turn"] != []
+
+
+def test_rows_that_a_budget_leaves_out_are_reported(profile):
+    watched = mk.Monitor(model(), profile, budget=1e-9)
+    for start in range(0, 640, 64):
+        watched.predict(rows(640, 6)[start : start + 64])
+    report = watched.detector.report()
+    assert report.rows + report.skipped == watched.served == 640
+    assert report.skipped > 0

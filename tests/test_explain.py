@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnxruntime as ort
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kinds import KINDS, cancer, penguins
 from onnx import TensorProto, helper, numpy_helper
-from sklearn import compose, decomposition, ensemble, impute, linear_model, neural_network, preprocessing, svm
+from sklearn import compose, datasets, decomposition, ensemble, impute, linear_model, neural_network, preprocessing, svm
 from sklearn.datasets import make_classification, make_regression
 from sklearn.pipeline import make_pipeline
 from test_purity import run
@@ -1314,7 +1315,8 @@ def test_contributions_that_a_model_gives_itself_are_taken_where_they_add_up(lin
 
     X = np.random.default_rng(0).normal(size=(60, 3))
     explanation = mk.Explainer(mk.FunctionModel(answer, signature, batchable=True), background=X[:40]).explain(X[40:])
-    assert (explanation.method, explanation.exact) == ("contributions", True)
+    assert (explanation.method, explanation.exact) == ("contributions", False)
+    assert "contributions, the model's own" in repr(explanation)
     np.testing.assert_allclose(explanation.values[:, :, 0], X[40:] ** 2 * weights, atol=1e-9)
     np.testing.assert_allclose(explanation.base_values, 0.25, atol=1e-9)
     wrong = mk.FunctionModel(lambda feeds: answer(feeds, 0.1), signature, batchable=True)
@@ -1323,3 +1325,50 @@ def test_contributions_that_a_model_gives_itself_are_taken_where_they_add_up(lin
     assert "no one base add up" in str(plan)
     with pytest.raises(ExplainError, match="'contributions' does not fit"):
         mk.Explainer(wrong, background=X[:40], method="contributions")
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    """matplotlib would read what stands between two dollars as mathematics."""
+    pytest.importorskip("matplotlib").use("Agg")
+    X = pd.DataFrame({"a$b_$": np.arange(9.0), "a": np.arange(9.0) % 2, "a = 1": np.arange(9.0) % 3})
+    mk.save(linear_model.LinearRegression().fit(X, X["a"]), tmp_path / "m.mk", example=X, name="m", version="1")
+    axes = mk.Explainer(mk.load(tmp_path / "m.mk"), background=X).explain(X[:2]).plot()
+    axes.figure.savefig(tmp_path / "p.png")
+    assert len(axes.patches) == 3
+    assert any("a$b_$" in label.get_text() for label in axes.get_yticklabels())
+
+
+def test_softmax_that_is_divided_by_its_sum_is_additive(tmp_path):
+    X, y = datasets.load_iris(return_X_y=True, as_frame=True)
+    X = X.assign(kind=np.where(X.iloc[:, 0] > 5.8, "u", "v"))
+    parts = compose.make_column_transformer(
+        (preprocessing.OneHotEncoder(), ["kind"]), remainder=preprocessing.StandardScaler()
+    )
+    mk.save(
+        make_pipeline(parts, linear_model.LogisticRegression()).fit(X, y),
+        tmp_path / "m.mk",
+        example=X,
+        name="m",
+        version="1",
+    )
+    model = mk.load(tmp_path / "m.mk")
+    explanation = mk.Explainer(model, background=X[:40]).explain(X[50:60])
+    assert (explanation.method, explanation.exact) == ("additive", True)
+    margin = explanation.base_values + explanation.values.sum(axis=1)
+    shares = np.exp(margin - margin.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(shares / shares.sum(axis=1, keepdims=True), model.predict_proba(X[50:60]), atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"budget": 1e4}, {"budget": np.nan}, {"budget": 0}, {"seed": -1}, {"seed": 1.5}])
+def test_a_budget_and_a_seed_are_whole_numbers(mixed, wrong):
+    with pytest.raises(ExplainError, match="is an integer of at least"):
+        mk.Explainer(mixed[0], background=mixed[1][:50], **wrong)
+
+
+def test_rows_that_are_not_there_are_named(mixed):
+    explanation = mixed[2]
+    for ask in (explanation.top, explanation.card):
+        with pytest.raises(ExplainError, match="there are 9 rows and no row 9"):
+            ask(row=9)
+    with pytest.raises(ExplainError, match="k is at least 0"):
+        explanation.top(-1)

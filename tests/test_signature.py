@@ -64,7 +64,7 @@ def test_categories_are_of_the_kind_of_their_column():
     assert Column("city", "string", categories=("Rome",)).categories == ("Rome",)
     assert Column("age", "int64", categories=(1, 2)).categories == (1, 2)
     for dtype, value in (
-        ("int64", "1"), ("string", 1), ("float64", True), ("bool", 1), ("float64", np.inf), ("float64", np.nan),
+        ("int64", "1"), ("string", 1), ("float64", True), ("bool", True), ("float64", np.inf), ("float64", np.nan),
     ):  # fmt: skip
         with pytest.raises(SignatureError, match=f"column 'age' is {dtype}, and its categories are"):
             Column("age", dtype, categories=(value,))

@@ -44,7 +44,7 @@ class Column:
         known = self.categories or ()
         odd = [value for value in known if not isinstance(value, kinds) or isinstance(value, bool)]
         odd += [value for value in known if isinstance(value, float) and not isfinite(value)]
-        if odd or (self.categories is not None and self.dtype == "bool"):
+        if odd:
             raise SignatureError(f"column {self.name!r} is {self.dtype}, and its categories are {self.categories}")
 
 

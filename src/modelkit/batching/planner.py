@@ -12,9 +12,9 @@ LEARN, RELEARN = 4, 32  # runs of about one size after which the fastest of them
 class Planner:
     """Makes `plan` anew from what runs take; no batch is larger than `max_rows`.
 
-    `declared` is whether sizes are costs that the model declares. What these take lies on a straight line, whose form is
-    known once it was measured: a text encoder borrows idle threads, so that later runs of one size take half as long as
-    others, by what else runs.
+    `declared` is whether sizes are costs that the model declares. What these take lies on a straight line, whose form
+    is known once it was measured: a text encoder borrows idle threads, so that later runs of one size take half as
+    long as others, by what else runs.
     """
 
     def __init__(self, plan: Plan, max_rows: int, *, declared: bool = False) -> None:

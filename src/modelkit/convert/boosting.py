@@ -231,7 +231,10 @@ def catboost_proto(model: Any, name: str) -> onnx.ModelProto:
         )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        model.save_model(str(path), format="onnx")
+        try:
+            model.save_model(str(path), format="onnx")
+        except Exception as error:
+            raise ConversionError(f"CatBoost cannot export this model: {error}", step=type(model).__name__) from error
         proto: onnx.ModelProto = onnx.load(path)
     nodes = [node for node in proto.graph.node if node.op_type != "ZipMap"]
     zipped = {node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == "ZipMap"}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
-from modelkit.cast import MISSING
+from modelkit.cast import MISSING, is_missing
 from modelkit.convert.source import Splits
 from modelkit.errors import ConversionError
 
@@ -55,7 +56,7 @@ def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None
     from sklearn import ensemble, tree
     from sklearn.impute import SimpleImputer
     from sklearn.mixture import GaussianMixture
-    from sklearn.preprocessing import Normalizer, OneHotEncoder
+    from sklearn.preprocessing import Binarizer, Normalizer, OneHotEncoder, OrdinalEncoder
 
     plain = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor, GaussianMixture)
     forests = (
@@ -67,7 +68,9 @@ def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None
         {
             SimpleImputer: _impute,
             Normalizer: _normalize,
+            Binarizer: _binarize,
             OneHotEncoder: _encode,
+            OrdinalEncoder: _encode_ordinal,
             **dict.fromkeys(plain, _convert_plainly),
             **dict.fromkeys(forests, _convert_forest),
         },
@@ -93,6 +96,11 @@ def _convert_forest(scope: Any, operator: Any, container: Any) -> None:
     features = [tree.tree_.feature for tree in trees]
 
     def mend(attributes: dict[str, Any]) -> None:
+        # Rows are compared as float32 with thresholds that are doubles: x <= t is x <= the largest float32 up to t.
+        values = np.asarray(attributes["nodes_values"], np.float64)
+        near = values.astype(np.float32)
+        below = np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
+        attributes["nodes_values"] = below.tolist()
         if not any(route.any() for route in routes):
             return
         places = list(zip(attributes["nodes_treeids"], attributes["nodes_nodeids"], strict=True))
@@ -117,13 +125,14 @@ def histogram_thresholds(model: Any) -> Splits | None:
 class WholeNumbers(Container):
     """The container of an encoder of numbers, which its converter truncates: what is not whole becomes unknown."""
 
-    def __init__(self, container: Any, scope: Any, operator: Any) -> None:
+    def __init__(self, container: Any, scope: Any, operator: Any, numbers: list[Any]) -> None:
         super().__init__(container)
         self._scope = scope
-        known = [value for values in operator.raw_operator.categories_ for value in values if value == value]  # noqa: PLR0124
+        held = [value for values in operator.raw_operator.categories_ for value in values.tolist()]
+        known = [value for value in held if isinstance(value, int | float) and value == value]  # noqa: PLR0124 - NaN
         self._unknown = float(min(known, default=0)) - 1
-        self._left = len(operator.raw_operator.categories_)  # casts; a last one may turn the result into integers
-        self._element = _element(operator.inputs[0].type)
+        self._left = sum(variable.type.shape[1] for variable in numbers)  # casts; a last one may be of the result
+        self._element = _element(numbers[0].type)
 
     def add_node(self, op_type: str, *args: Any, **attributes: Any) -> None:
         """Add a node, and before a cast to integers those that find what it would cut off."""
@@ -142,11 +151,30 @@ class WholeNumbers(Container):
 
 
 def _encode(scope: Any, operator: Any, container: Any) -> None:
-    """Columns of an OneHotEncoder: strings as the converter does it, and numbers without cutting them off."""
-    kinds = {_element(variable.type) for variable in operator.inputs}
-    if len(kinds) == 1 and kinds <= {TensorProto.FLOAT, TensorProto.DOUBLE}:
-        container = WholeNumbers(container, scope, operator)
+    """Columns of an OneHotEncoder: missing strings as they arrive, and numbers without cutting them off."""
+    operator.raw_operator = _with_missing(operator.raw_operator)
+    numbers = [variable for variable in operator.inputs if _element(variable.type)]
+    if numbers:
+        container = WholeNumbers(container, scope, operator, numbers)
     _registered(operator)(scope, operator, container)
+
+
+def _encode_ordinal(scope: Any, operator: Any, container: Any) -> None:
+    operator.raw_operator = _with_missing(operator.raw_operator)
+    _registered(operator)(scope, operator, container)
+
+
+def _with_missing(encoder: Any) -> Any:
+    """An encoder of strings whose category for a missing one is what arrives for it, and not the word nan or None."""
+    strings = [any(isinstance(value, str) for value in values) for values in encoder.categories_]
+    if not any(strings):
+        return encoder
+    opened = copy.copy(encoder)
+    opened.categories_ = [
+        np.array([MISSING if is_missing(value) else value for value in values], object) if text else values
+        for values, text in zip(encoder.categories_, strings, strict=True)
+    ]
+    return opened
 
 
 def _element(kind: Any) -> int:
@@ -178,6 +206,18 @@ def _normalize(scope: Any, operator: Any, container: Any) -> None:
     container.add_node(
         "Div", [name, divisor], [operator.outputs[0].full_name], name=called("Div"), op_version=14
     )  # fmt: skip
+
+
+def _binarize(scope: Any, operator: Any, container: Any) -> None:
+    """1 above the threshold, and 0 where a value equals it."""
+    name, element = _joined(scope, operator, container), _element(operator.outputs[0].type)
+    threshold, above = scope.get_unique_variable_name("threshold"), scope.get_unique_variable_name("above")
+    kind = _element(operator.inputs[0].type) or TensorProto.INT64
+    container.add_initializer(threshold, kind, [1], [operator.raw_operator.threshold])
+    called = scope.get_unique_operator_name
+    container.add_node("Greater", [name, threshold], [above], name=called("Greater"), op_version=13)
+    out = operator.outputs[0].full_name
+    container.add_node("Cast", [above], [out], name=called("Cast"), op_version=13, to=element or TensorProto.INT64)
 
 
 def _joined(scope: Any, operator: Any, container: Any) -> str:

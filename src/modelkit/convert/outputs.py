@@ -112,6 +112,8 @@ def finish(proto: onnx.ModelProto, roles: tuple[Role, ...]) -> list[TensorSpec]:
     for value in graph.input:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     raw = list(graph.output)
+    if any(role.at >= len(raw) for role in roles):
+        raise ConversionError(f"the converter gives {[value.name for value in raw]}, and not {[r.name for r in roles]}")
     del graph.output[:]
     taken = {role.name for role in roles}
     for node in graph.node:  # a name may be taken, for the converter calls its own outputs so

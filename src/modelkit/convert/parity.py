@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.probes import at_thresholds, enlarged, strange_codes, strange_texts, zeroed
+from modelkit.convert.probes import at_thresholds, between, enlarged, strange_codes, strange_texts, zeroed
 from modelkit.convert.source import DECISION, Source, count, take
 from modelkit.errors import ConversionError, ModelkitError, ParityError, SignatureError
 from modelkit.manifest import Parity
@@ -82,6 +83,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
     with build(open_signature(signature)) as model:
         if source.truth is not None:
             rows = take(source.rows, MAX_ROWS)
+            source = dataclasses.replace(source, scales=_scales(source.truth(rows)))
             for size in (MAX_ROWS, *FEW):
                 _agree_on(source, model, take(rows, size), differences, f"{min(size, count(rows))} rows of the example")
             few = take(source.rows, PROBE_ROWS)
@@ -89,6 +91,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
             threshold_rows = _thresholds(source, model, few, differences)
             _nearby(source, model, few, differences)
             _at_zero(source, model, few, differences)
+            _between(source, model, rows, differences)
             large, large_rows = _large(source, model, few)
             feeds = model.signature.coerce(rows)
         sizes, batch_max_abs, invariant = _batch_invariance(model, feeds, rtol, atol)
@@ -123,7 +126,7 @@ def _agree_on(source: Source, model: Model, rows: Any, total: Differences, where
         raise
     except Exception as error:
         raise ParityError(f"the converted graph does not run on {where}: {error}") from error
-    found = compare(truth, got, *tolerance(source.signature))
+    found = compare(truth, got, *tolerance(source.signature), source.scales)
     _refuse(source, found, where)
     _merge(total, found)
 
@@ -151,6 +154,18 @@ def _nearby(source: Source, model: Model, rows: Any, total: Differences) -> None
             _merge(total, found)
 
 
+def _between(source: Source, model: Model, rows: Any, total: Differences) -> None:
+    """Compare on values halfway between two of the example: there trees split, behind a scaler too.
+
+    Not where the graph rounds the thresholds of its source, so that neighbours change sides: `_thresholds` asks those.
+    """
+    halfway = None if source.rounded else between(rows)
+    found = None if halfway is None else _ask(source, model, halfway)
+    if found is not None:
+        _refuse(source, found, "rows with values halfway between those of the example")
+        _merge(total, found)
+
+
 def _at_zero(source: Source, model: Model, rows: Any, total: Differences) -> None:
     """Compare on rows without a number but zero: they have no direction, and nothing to be divided by."""
     found = _ask(source, model, zeroed(rows))
@@ -166,8 +181,19 @@ def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
     return (Differences(), 0) if found is None else (found, count(beyond))
 
 
-def compare(truth: Answers, got: Answers, rtol: float, atol: float) -> Differences:
-    """Differences between two answers to the same rows. A label may differ only within tolerance of a tie."""
+def _scales(truth: Answers) -> dict[str, float]:
+    """How large each output of numbers is at most, where that is below 1; probabilities have 1 for their scale."""
+    sizes = {name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"}
+    return {name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith("probabilities")}
+
+
+def compare(
+    truth: Answers, got: Answers, rtol: float, atol: float, scales: Mapping[str, float] = MappingProxyType({})
+) -> Differences:
+    """Differences between two answers to the same rows, relative to a row's or to the output's scale, or to 1.
+
+    A label may differ only within tolerance of a tie.
+    """
     found = Differences()
     outputs = {name: array for name, array in truth.items() if name != DECISION}
     for name, expected in outputs.items():
@@ -176,7 +202,7 @@ def compare(truth: Answers, got: Answers, rtol: float, atol: float) -> Differenc
         if expected.dtype.kind != "f":
             continue
         gap = _gap(expected, got[name])
-        relative = gap / np.maximum(1.0, np.abs(np.nan_to_num(expected)))
+        relative = gap / np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
         found.max_abs = max(found.max_abs, float(np.max(gap, initial=0.0)))
         found.max_rel = max(found.max_rel, float(np.max(relative, initial=0.0)))
     scores = truth.get(DECISION, truth.get("probabilities"))
@@ -273,7 +299,7 @@ def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
         return None
     except Exception:  # noqa: BLE001 - the graph fails where its source answers, whatever the runtime calls that
         return Differences(max_abs=np.inf, max_rel=np.inf)
-    return compare(truth, got, *tolerance(source.signature))
+    return compare(truth, got, *tolerance(source.signature), source.scales)
 
 
 def _missing(source: Source, model: Model, rows: Any, which: list[int], total: Differences) -> str:

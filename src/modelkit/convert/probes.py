@@ -118,6 +118,28 @@ def zeroed(rows: Any) -> Any:
     return out
 
 
+def between(rows: Any) -> Any:
+    """Rows whose floats lie halfway between two neighbours among the column's values; None where none are floats."""
+    if isinstance(rows, dict):
+        return None
+    frame = not isinstance(rows, np.ndarray)
+    out = rows.iloc[:MOST].copy() if frame else rows[:MOST].copy()
+    kinds = list(rows.dtypes) if frame else [rows.dtype] * rows.shape[1]
+    chosen = [i for i, dtype in enumerate(kinds) if isinstance(dtype, np.dtype) and dtype.kind == "f"]
+    rng = np.random.default_rng(0)
+    for i in chosen:
+        values = np.unique(rows.iloc[:, i].to_numpy() if frame else rows[:, i])
+        values = values[np.isfinite(values)]
+        if len(values) > 1:
+            at = rng.integers(0, len(values) - 1, len(out))
+            halfway = (values[at] + (values[at + 1] - values[at]) / 2).astype(values.dtype)
+            if frame:
+                out.isetitem(i, halfway)
+            else:
+                out[:, i] = halfway
+    return out if chosen else None
+
+
 def strange_codes(rows: Any, i: int, *, between: bool = True) -> Any:
     """Rows whose column i of whole numbers holds others: one beyond the largest, one between two, and one below."""
     frame = not isinstance(rows, np.ndarray)
@@ -133,7 +155,10 @@ def strange_codes(rows: Any, i: int, *, between: bool = True) -> Any:
 
 
 def strange_texts(rows: Array) -> Array:
-    """Texts that a training set may lack, in the shape of `rows`, which is one column."""
+    """Texts that a training set may lack, and its own in capitals and spaced out, in the shape of the one column."""
     out = np.empty_like(rows)
-    out[:, 0] = [TEXTS[i % len(TEXTS)] for i in range(len(rows))]
+    known = rows[:, 0].tolist()
+    wide = [text.replace(" ", " \t ") for text in known]
+    choices = (TEXTS * (len(known) // len(TEXTS) + 1), [text.upper() for text in known], wide)
+    out[:, 0] = [choices[i % 3][i] for i in range(len(known))]
     return out

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from modelkit.cast import Array, is_a
+from modelkit.cast import Array, is_a, is_missing
 from modelkit.convert import boosting
 from modelkit.convert.operators import converters, histogram_thresholds
 from modelkit.convert.outputs import finish, read_roles, truth
@@ -29,6 +29,7 @@ OPSETS = {"": 19, "ai.onnx.ml": 3}
 NARROW_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.neural_network", "xgboost", "lightgbm")
 LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
 RANKERS = ("LGBMRanker", "XGBRanker")
+ROUNDED = ("HistGradientBoosting", "LGBM")  # whose thresholds are doubles, and float32 in the graph
 THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 # Runs of what Python calls word characters, in RE2's words: of two or more, as is the default, and of one or more.
 WORDS = {r"(?u)\b\w\w+\b": r"[\pL\pN_][\pL\pN_]+", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
@@ -87,6 +88,7 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
         categories=closed_categories(estimator, [column.name for column in columns]) | coded,
         splits=histogram_thresholds(estimator) or boosting.lightgbm_thresholds(estimator),
+        rounded=any(type(part).__name__.startswith(ROUNDED) for part in (estimator, *estimator.get_params().values())),
     )
 
 
@@ -351,7 +353,8 @@ def _by_position(estimator: Any) -> Any:
     for name in ("steps", "transformer_list"):
         if hasattr(estimator, name):
             opened = copy.copy(estimator)
-            setattr(opened, name, [(key, _by_position(step), *more) for key, step, *more in getattr(estimator, name)])
+            used = [part for part in getattr(estimator, name) if part[1] not in ("passthrough", "drop", None)]
+            setattr(opened, name, [(key, _by_position(step), *more) for key, step, *more in used])
     if hasattr(estimator, "transformers_"):
         opened = copy.copy(estimator)
         places = _places(estimator)
@@ -368,15 +371,19 @@ def _places(transformer: Any) -> dict[str, list[int]]:
 
 
 def _unflattened(estimator: Any) -> Any:
-    """A voting classifier whose `flatten_transform` the converter accepts; it bears on `transform` alone."""
-    if not getattr(last_step(estimator), "flatten_transform", False):
+    """A voting estimator that the converter accepts: `flatten_transform` bears on `transform` alone."""
+    last = last_step(estimator)
+    if not getattr(last, "flatten_transform", False) and not isinstance(getattr(last, "weights", None), list | tuple):
         return estimator
     opened = copy.copy(estimator)
     if hasattr(estimator, "steps"):
         name, last = estimator.steps[-1]
         opened.steps = [*estimator.steps[:-1], (name, _unflattened(last))]
     else:
-        opened.flatten_transform = False
+        if hasattr(opened, "flatten_transform"):
+            opened.flatten_transform = False
+        if opened.weights is not None:
+            opened.weights = np.asarray(opened.weights)
     return opened
 
 
@@ -402,7 +409,17 @@ def _walk(estimator: Any) -> list[Any]:
 
 
 def _with_casts(estimator: Any) -> Any:
-    """A pipeline that ends in a float32 estimator gets a cast before it, since its preprocessing runs in float64."""
+    """A pipeline that ends in a float32 estimator gets a cast before it, since its preprocessing runs in float64.
+
+    So does each one inside a search or an ensemble.
+    """
+    if hasattr(estimator, "best_estimator_"):
+        return _with_casts(estimator.best_estimator_)
+    inner = getattr(estimator, "estimators_", [])
+    if isinstance(inner, list) and any(hasattr(part, "steps") for part in inner):
+        opened = copy.copy(estimator)
+        opened.estimators_ = [_with_casts(part) for part in inner]
+        return opened
     if not hasattr(estimator, "steps") or not _is_narrow(last_step(estimator)):
         return estimator
     from skl2onnx.sklapi import CastTransformer
@@ -426,14 +443,15 @@ def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, 
             look(part, columns)
         for name, part, _ in getattr(step, "transformers_", []):
             look(part, [columns[at] for at in _places(step)[name]])
-        for part in [*np.ravel(getattr(step, "estimators_", [])), getattr(step, "best_estimator_", None)]:
+        parts = getattr(step, "estimators_", [])  # in an array where they are trees; np.ravel would open pipelines
+        for part in [*(parts.flat if isinstance(parts, np.ndarray) else parts), getattr(step, "best_estimator_", None)]:
             if part is not None:
                 look(part, columns)
         categories = getattr(step, "categories_", [])
         if len(categories) == len(columns) and getattr(step, "handle_unknown", "") == "error":
             for name, values in zip(columns, categories, strict=True):
-                known = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124 - NaN
-                found.setdefault(name, tuple(known))
+                known = [int(value) if isinstance(value, bool) else value for value in values.tolist()]
+                found.setdefault(name, tuple(value for value in known if not is_missing(value)))
 
     look(estimator, names)
     return found

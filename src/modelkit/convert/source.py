@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +26,12 @@ class Source:
     """A graph on its way into a package.
 
     `truth` answers for rows in the form the source was trained on, by output name, and for classifiers with the
-    scores they decide by, under `DECISION`; it and `against`, the name of
-    the source, are None for a graph that came without one. `rows` are example rows in that form, None if there
-    are none. `categories` are the values that encoders refuse to go beyond, by column. `splits` are those of trees
-    whose thresholds the graph holds rounded; None where the graph's own are exact. `proto` is empty for an estimator
-    that is packaged as it is.
+    scores they decide by, under `DECISION`; it and `against`, the name of the source, are None for a graph that came
+    without one. `rows` are example rows in that form, None if there are none. `categories` are the values that encoders
+    refuse to go beyond, by column. `splits` are those of trees whose thresholds the graph holds rounded; None where the
+    graph's own are exact. `rounded` is whether there are such trees anywhere in the source. `scales` are the sizes of
+    outputs of numbers that are below 1, by which differences are judged. `proto` is empty for an estimator that is
+    packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -40,6 +41,8 @@ class Source:
     truth: Callable[[Any], dict[str, Array]] | None = None
     categories: dict[str, tuple[str, ...]] | None = None
     splits: Splits | None = None
+    rounded: bool = False
+    scales: Mapping[str, float] = field(default_factory=dict)
 
 
 def count(rows: Any) -> int:

@@ -22,6 +22,7 @@ Score = Callable[[Array], Array]
 Distance = Callable[[Array, Array], Array]
 CELLS = 32  # a test's power hardly grows beyond them, its price does
 DRAWABLE = 500_000_000  # numpy draws from fewer than 10**9 rows
+MOST_DRAWN = 1 << 15  # at once, so that memory stays bounded
 ENOUGH = 50  # draws as extreme as the batch after which its p-value is known well enough
 TIE = 1e-12  # rounding apart, relative
 LEVEL = 0.95
@@ -49,7 +50,7 @@ def exact_test(
     least = score(batch[None])[0] * (1 - TIE)
     drawn = extreme = 0
     while drawn < permutations:
-        size = min(max(2 * ENOUGH, drawn), permutations - drawn)
+        size = min(max(2 * ENOUGH, drawn), permutations - drawn, MOST_DRAWN)
         draws = rng.multivariate_hypergeometric(pooled, n, size, method="marginals")
         found = np.flatnonzero(score(draws) >= least)
         if extreme + len(found) >= ENOUGH:

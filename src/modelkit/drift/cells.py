@@ -144,6 +144,7 @@ class Feature:
 
     def _categories(self, values: Array) -> Array:
         lookup = self._lookup
+        values = _all_missing(values)
         if {*map(type, values.tolist())} != {str}:
             found = kind_of(self.name, values, "category")
             if found != "category":
@@ -254,8 +255,17 @@ def kind_of(name: str, values: Array, unknown: Kind = "category") -> Kind:
     raise DriftError(f"column {name!r} is {values.dtype}, and not numbers, booleans, times or strings", feature=name)
 
 
+def _all_missing(values: Array) -> Array:
+    """Values as they are; but of no kind where all are NaN, which is what a reader of CSV makes of an empty column."""
+    if values.dtype.kind == "f" and np.isnan(values).all():
+        return np.full(len(values), None, object)
+    return values
+
+
 def as_numbers(values: Array, kind: Kind, name: str) -> Array:
     """A column as it is compared with edges: float32, or microseconds as float64; NaN where a value is missing."""
+    if kind in ("text", "time"):
+        values = _all_missing(values)
     found = kind_of(name, values, "category" if kind == "text" else kind)
     if kind == "text":
         if found != "category":
@@ -310,6 +320,8 @@ def as_texts(values: Array) -> list[str | None]:
 
 def stratum_names(values: Array) -> list[str]:
     """The stratum of each row. A number has one name, whether it comes as an integer, a boolean or a float."""
+    if values.dtype.kind == "M":  # in nanoseconds `tolist` gives integers, in days dates
+        values = values.astype("M8[us]")
     return [_stratum(item) for item in values.tolist()]
 
 

@@ -15,7 +15,7 @@ from modelkit.drift.cells import ABSENT, as_texts, stratum_names
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
-from modelkit.drift.outputs import check_losses, losses_of, name_outputs, output_columns, scores_of
+from modelkit.drift.outputs import check_losses, doubles, losses_of, name_outputs, output_columns, scores_of
 from modelkit.drift.privacy import most_noise
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -311,11 +311,17 @@ class Detector:
             raise DriftError("the profile has no losses to compare with: fit it with labels= or losses=")
         if (losses is None) == (y is None) or (y is None) != (predicted is None):
             raise DriftError("pass labels and what was predicted, or losses")
+        if predicted is not None and self._of_numbers():
+            predicted = doubles(predicted, "predictions")
         found = losses_of(y, predicted, self.profile.baseline.scale) if losses is None else check_losses(losses)
         with self._lock:
             new = [self._loss_alarm(labelled, *crossing) for crossing in labelled.push(found)]
             self._keep(new)
         return new
+
+    def _of_numbers(self) -> bool:
+        """Whether the losses of the reference are distances of numbers, whatever type predictions come in now."""
+        return any(f.output and f.name == "prediction" and f.kind == "number" for f in self.profile.features)
 
     def _loss_alarm(self, labelled: Labelled, row: int, began: int, p: float) -> Alarm:
         interval = labelled.interval()

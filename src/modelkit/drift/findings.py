@@ -70,6 +70,7 @@ def of_stream(detector: Detector) -> DriftReport:
         features=tuple(found),
         checks=(*checks, *_strangers(detector.strangers, detector.rows, profile.stratum)),
         performance=_performance(detector),
+        skipped=sum(stream.left_out for _, stream in detector.streams()),
     )
 
 
@@ -164,7 +165,9 @@ def _counted(profile: Profile, columns: Mapping[str, Array], strata: Array | Non
 def _tested(detector: Detector, counts: Array) -> dict[tuple[int, int], float]:
     """Adjusted p-values by stratum and feature, of those that have rows on both sides."""
     profile = detector.profile
-    tests = [at for at in np.ndindex(counts.shape[:2]) if counts[at].sum() and profile.counts[at].sum()]
+    minded = [feature.weight > 0 for feature in profile.features]
+    cells = np.ndindex(counts.shape[:2])
+    tests = [at for at in cells if minded[at[1]] and counts[at].sum() and profile.counts[at].sum()]
     draws = batch.permutations_for(len(tests), detector.alpha)
     rng = np.random.default_rng(detector.seed)
     p = [

@@ -7,13 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, final
 
 import numpy as np
 
 from modelkit.cast import F4, F8, Array
+from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.outputs import output_columns
@@ -193,26 +192,46 @@ class Monitor(Model):
         """Make cells of what is buffered and count them; within the budget, they wait for the detector."""
         buffer = self._buffer
         self._buffer, self._filled = [], 0
-        detector, bases, tensors = self._detector, self._detector.profile.bases, self._tensors
-        for names, calls in groupby(buffer, key=itemgetter(0)):
-            _, *arrays = zip(*calls, strict=True)
-            whole = [*map(np.concatenate, arrays)]
-            feeds = dict(zip(tensors, map(self._laid_out, whole[: len(tensors)]), strict=True))
-            answers = dict(zip(names, whole[len(tensors) :], strict=True))
-            columns = self.signature.columns(feeds)
-            if answers:
-                columns |= output_columns(answers)
-                columns = {name: column for name, column in columns.items() if name in self._wanted}
-            cells, strata = detector.encode(expand(columns, bases) if bases else columns)
-            detector.count(cells, strata)
-            if self._affordable(len(cells)) and len(self._waiting) < WAITING:
-                self.shown += len(cells)
-                if detector.profile.calibration is not None:
-                    self._waiting.append(partial(self._show, answers))
-                for start in range(0, len(cells), STEP):
-                    part = slice(start, start + STEP)
-                    mine = None if strata is None else strata[part]
-                    self._waiting += [partial(detector.rank, cells[part], mine), detector.settle]
+        detector, tensors = self._detector, self._tensors
+        groups: dict[tuple[str, ...], list[tuple[Array, tuple[Any, ...]]]] = {}
+        n = 0
+        for names, *arrays in buffer:  # calls that asked for the same outputs together, rows in their order of arrival
+            size = len(arrays[0])
+            groups.setdefault(names, []).append((np.arange(n, n + size), tuple(arrays)))
+            n += size
+        cells = np.full((n, len(detector.profile.features)), ABSENT, np.uint8)
+        strata = None if detector.profile.stratum is None else np.empty(n, np.int64)
+        shown = []
+        for names, calls in groups.items():
+            at = np.concatenate([where for where, _ in calls])
+            whole = [*map(np.concatenate, zip(*(arrays for _, arrays in calls), strict=True))]
+            mine, own, answers = self._encoded(names, whole, tensors)
+            cells[at] = mine
+            if strata is not None:
+                strata[at] = own
+            shown.append(answers)
+        if not n:
+            return
+        detector.count(cells, strata)
+        if self._affordable(n) and len(self._waiting) < WAITING:
+            self.shown += n
+            if detector.profile.calibration is not None:
+                self._waiting += [partial(self._show, answers) for answers in shown if "probabilities" in answers]
+            for start in range(0, n, STEP):
+                part = slice(start, start + STEP)
+                own = None if strata is None else strata[part]
+                self._waiting += [partial(detector.rank, cells[part], own), detector.settle]
+
+    def _encoded(self, names: tuple[str, ...], whole: list[Array], tensors: list[str]) -> tuple[Array, Any, Outputs]:
+        detector = self._detector
+        feeds = dict(zip(tensors, map(self._laid_out, whole[: len(tensors)]), strict=True))
+        answers = dict(zip(names, whole[len(tensors) :], strict=True))
+        columns = self.signature.columns(feeds)
+        if answers:
+            columns |= output_columns(answers)
+            columns = {name: column for name, column in columns.items() if name in self._wanted}
+        bases = detector.profile.bases
+        return (*detector.encode(expand(columns, bases) if bases else columns), answers)
 
     def _laid_out(self, block: Array) -> Array:
         """Columns side by side in memory, doubles as the float32 they are compared as; a stratum keeps its digits."""

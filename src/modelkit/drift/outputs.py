@@ -100,7 +100,7 @@ def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
         raise DriftError(f"labels {truth.shape} and predictions {guess.shape} must both be (n,)")
     if guess.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
-            error = np.abs(_doubles(truth, "labels") - guess.astype(np.float64)) / scale
+            error = np.abs(doubles(truth, "labels") - guess.astype(np.float64)) / scale
         if np.isnan(error).any():
             raise DriftError("a label or a prediction is missing; leave such rows out")
         found: Array = np.minimum(error, 1.0)
@@ -115,13 +115,14 @@ def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
 
 def check_losses(losses: Any) -> Array:
     """Losses as doubles (n,). Raises DriftError for any that is not between 0 and 1."""
-    array = _doubles(losses, "losses")
+    array = doubles(losses, "losses")
     if array.ndim != 1 or not ((array >= 0) & (array <= 1)).all():
         raise DriftError("losses are (n,) numbers from 0 to 1: divide them by the largest that may occur")
     return array
 
 
-def _doubles(values: Any, what: str) -> Array:
+def doubles(values: Any, what: str) -> Array:
+    """Numbers of any kind as doubles. Raises DriftError."""
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
@@ -165,5 +166,5 @@ def scores_of(probabilities: Array) -> Array:
 
 def error_scale(labels: Any, predicted: Array) -> float:
     """What absolute errors are divided by: twice their 99th percentile."""
-    errors = np.abs(_doubles(labels, "labels") - predicted.astype(np.float64))
+    errors = np.abs(doubles(labels, "labels") - predicted.astype(np.float64))
     return float(f"{2 * np.quantile(errors, 0.99):.3g}") or 1.0

@@ -98,6 +98,11 @@ class Stream:
         if len(cells):
             self.totals += martingale.tally(cells)
 
+    @property
+    def left_out(self) -> int:
+        """How many rows were counted only; at least, where some had no value for any feature."""
+        return max(int(self.totals.sum(axis=1).max(initial=0)) - self.rows, 0)
+
     def rank(self, cells: Array) -> None:
         """Take rows, uint8 (n, d), 255 where a row has no value for a feature; the bets on them wait for `settle`."""
         n, had = len(cells), self.rows % BLOCK

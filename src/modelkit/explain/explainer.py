@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Any, final
 
 import numpy as np
@@ -19,6 +20,7 @@ from modelkit.model import Model
 from modelkit.signature import Feeds
 
 METHODS = ("auto", "contributions", "additive", "trees", "enumeration", "sampling", "lime", *hooks.SHAP)
+EXACT = ("additive", "trees", "enumeration")  # not "contributions": how these are defined is up to the model
 INEXACT = ("sampling", "lime", *hooks.SHAP)
 SPACES = ("auto", "margin", "probability", "value")
 ENUMERATED_ROWS = 20_000  # of the model for one explained row, where that makes the answer exact
@@ -80,7 +82,10 @@ class Explainer:
         for what, value, known in (("method", method, METHODS), ("output", output, SPACES), ("group", group, ("raw",))):
             if value not in known:
                 raise ExplainError(f"{what} {value!r} is unknown; use one of {list(known)}")
-        self._seed = 0 if seed is None else seed
+        for what, number, least in (("budget", budget, 1), ("seed", seed, 0)):
+            if number is not None and (not isinstance(number, Integral) or isinstance(number, bool) or number < least):
+                raise ExplainError(f"{what} is an integer of at least {least}, not {number!r}")
+        self._seed = 0 if seed is None else int(seed)
         if method == "lime" and lime.is_text(model.signature):
             background = lime.NO_TEXT  # a text is compared with itself less some words
         self._subject = make_subject(model, background)
@@ -133,7 +138,7 @@ class Explainer:
         if cost is None:
             cost = 1 if self._sampler is None else self._sampler.most_rows + 1
         space = self._exact.space if self._exact is not None else self._subject.space
-        return Plan(self._method, self._method not in INEXACT, space, cost, tuple(self._reasons))
+        return Plan(self._method, self._method in EXACT, space, cost, tuple(self._reasons))
 
     def explain(self, X: Any, *, progress: bool = False) -> Explanation:
         """Explain each row of a batch.
@@ -199,7 +204,7 @@ class Explainer:
             "output_names": about.names,
             "output_space": about.space,
             "method": self._method,
-            "exact": self._method not in INEXACT,
+            "exact": self._method in EXACT,
             "fidelity": None,
             "seed": self._seed,
             "background_id": self._background_id,

@@ -66,7 +66,14 @@ class Explanation:
         return output
 
     def top(self, k: int = 5, *, row: int = 0, output: int | str = -1) -> list[tuple[str, Any, float]]:
-        """The k columns of one row that add most, in size: (name, what the row holds, what it adds)."""
+        """The k columns of one row that add most, in size: (name, what the row holds, what it adds).
+
+        Raises ExplainError for a row or an output that there is not, and for a k below 0.
+        """
+        if not -len(self) <= row < len(self) or k < 0:
+            raise ExplainError(
+                f"there are {len(self)} rows and no row {row}" if k >= 0 else f"k is at least 0, not {k}"
+            )
         values = self.values[row, :, self._at(output)]
         order = np.argsort(-np.abs(values), kind="stable")[:k]
         return [(self.feature_names[i], _plain(self.data[row, i]), float(values[i])) for i in order]
@@ -139,9 +146,10 @@ class Explanation:
         if ax is None:
             _, ax = plt.subplots(figsize=(7, 0.9 + 0.36 * len(labels)), layout="constrained")
         ax.barh(
-            labels[::-1], heights[::-1], xerr=None if self.std_error is None else errors[::-1],
+            range(len(labels)), heights[::-1], xerr=None if self.std_error is None else errors[::-1],
             color=["#c0392b" if height > 0 else "#2f6fb0" for height in heights[::-1]],
         )  # fmt: skip
+        ax.set_yticks(range(len(labels)), labels[::-1], parse_math=False)  # a dollar sign is a dollar sign
         ax.axvline(0, color="#444", linewidth=0.8)
         ax.margins(x=0.15)
         digits = _digits(heights)
@@ -153,7 +161,8 @@ class Explanation:
         ax.spines[["top", "right"]].set_visible(False)
         base = self.base_values[row, at]
         total = base + self.values[row, :, at].sum()
-        ax.set_xlabel(f"added to {self.output_names[at]} ({self.output_space}); base {base:.3g}, sum {total:.3g}")
+        said = f"added to {self.output_names[at]} ({self.output_space}); base {base:.3g}, sum {total:.3g}"
+        ax.set_xlabel(said, parse_math=False)
         return ax
 
     def _repr_html_(self) -> str:
@@ -166,13 +175,14 @@ class Explanation:
         """
         at = self._at(output)
         facts = []
+        bars = self._bars(row, output, most) if len(self) else []
         if len(self):
             base = self.base_values[row, at]
             facts.append(("base, sum", f"{base:.4g}, {base + self.values[row, :, at].sum():.4g}"))
         where = f", row {row} of {len(self)}" if len(self) != 1 else ""
         return html.bars(
             f"{self.output_names[at]} ({self.output_space}){where}",
-            self._bars(row, output, most) if len(self) else [],
+            bars,
             [
                 *facts,
                 ("method", f"{self.method}, {kind_of(self.method, exact=self.exact)}"),
@@ -208,6 +218,8 @@ def _fidelity(found: dict[str, Any] | None, row: int, output: int) -> list[tuple
 
 def kind_of(method: str, *, exact: bool) -> str:
     """How a method comes to its values, in a word."""
+    if method == "contributions":
+        return "the model's own"
     return "exact" if exact else "fitted" if method == "lime" else "sampled"
 
 

@@ -115,6 +115,8 @@ class ShapHook:
         n, d, k = len(served), len(self._columns), served.shape[1]
         values, base = np.zeros((n, d, k)), np.zeros((n, k))
         asked, row = 0, 0
+        if not n:
+            return Answer(values, base, 0)
 
         def predict(codes: Array) -> Array:
             nonlocal asked

@@ -48,8 +48,11 @@ class Sampler:
         self._steps = max(2 * (self._players - 1), 1)
         self._pairs = MOST_PASSES * subject.count if budget is None else budget // self._steps
         if min(self._pairs, subject.count if budget is None else self._pairs) < LEAST_PAIRS:
+            what = f"a budget of {budget} model rows gives {self._pairs}"
+            if budget is None:
+                what = f"one pass over a background of {subject.count} rows gives as many"
             raise ExplainError(
-                f"a budget of {budget} model rows gives {self._pairs} random orders of {self._players} columns; at "
+                f"{what} random orders of {self._players} columns; at "
                 f"least {LEAST_PAIRS} are needed: budget={LEAST_PAIRS * self._steps}, or a larger background"
             )
         self._kept: dict[tuple[int, int], list[Walks]] = {}

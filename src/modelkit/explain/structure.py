@@ -205,11 +205,21 @@ def _before_link(
                 break
             scale *= factor if node.op_type == "Mul" else 1 / factor
             name = next(i for i in node.input if i not in constants)
+        elif node.op_type == "Normalizer" and _is_softmax(node, maker):  # its sum is one already
+            name = node.input[0]
         elif _is_share(node, maker) and (link, scale) == ("identity", 1.0):
             name, link = maker[node.input[0]].input[0], "share"
         else:
             break
     return name, link, scale, shift
+
+
+def _is_softmax(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto]) -> bool:
+    """Whether a node divides the probabilities of a softmax by their sum."""
+    norm = next((a.s for a in node.attribute if a.name == "norm"), b"MAX")
+    above = maker.get(node.input[0])
+    own = b"NONE" if above is None else next((a.s for a in above.attribute if a.name == "post_transform"), b"NONE")
+    return norm == b"L1" and above is not None and above.op_type == "LinearClassifier" and own == b"SOFTMAX"
 
 
 def _is_share(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto]) -> bool:

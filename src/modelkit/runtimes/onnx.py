@@ -31,7 +31,7 @@ from modelkit.device import (
     split_runs,
     worker_count,
 )
-from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError
+from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError, SignatureError
 from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
@@ -299,7 +299,10 @@ class OnnxModel(Model):
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         rows = len(feeds[self._first])
         if 0 < rows <= self._most:
-            answers = self._run_graph(outputs, feeds, None)
+            try:
+                answers = self._run_graph(outputs, feeds, None)
+            except UnicodeEncodeError as error:
+                raise SignatureError(f"a text is no valid Unicode: {error.reason} in {error.object!r:.60}") from error
             # For one output, which is what predict asks for, a display is a third of a microsecond cheaper.
             return {outputs[0]: answers[0]} if len(outputs) == 1 else dict(zip(outputs, answers, strict=True))
         if rows == 0 and self._signature.batch is not None:
