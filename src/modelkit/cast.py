@@ -88,6 +88,7 @@ class Rule:
         "known",
         "name",
         "nullable",
+        "quick",
         "target",
         "text",
     )
@@ -107,13 +108,14 @@ class Rule:
         self.categories = categories
         self.kind = (target, declared, nullable, categories)
         self.text = target.kind == "O"
-        self.closed = categories is not None  # then each value is looked at
+        self.closed = categories is not None
+        self.quick: Any = None if self.closed else target  # no array has the dtype None: each value is looked at
         self.known = frozenset(categories or ())
         self.as_is = None
         if not self.closed and (target.kind in "iub" or (target.kind == "f" and nullable)):
             self.as_is = target
         self.bounds: dict[np.dtype[Any], float] = {}
-        if target.kind == "f":
+        if target.kind == "f" and not self.closed:
             self.bounds = {
                 F4: _largest(target),
                 F8: _largest(target),
@@ -136,9 +138,7 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
     The dot product of an array with itself is finite only if every element is, and bounds the largest: one pass
     at memory speed, without a temporary. On small arrays this is what a call costs over the bare runtime.
     """
-    target, dtype = rule.target, values.dtype
-    if rule.closed:
-        return None
+    target, dtype = rule.quick, values.dtype
     if values.size == 1:  # one row: looking at its value is four times cheaper than a reduction
         item = values.item()
         if dtype is target:
