@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LEAST_GAIN = 0.97  # of the best speed; larger runs that are no faster only take memory
+LEAST_GAIN = 0.97  # of the best speed, which is as good: runs differ by so much
 MOST_START = 16  # a run has at least so many times the tokens that its start costs
 
 
@@ -46,7 +46,8 @@ def choose(lengths: Sequence[int], costs: Costs, shares: int = 1) -> list[list[i
 def fit(points: Sequence[tuple[int, float]]) -> Costs:
     """The costs here, from runs of so many tokens, ascending, that took so many seconds each."""
     fastest = max(tokens / seconds for tokens, seconds in points)
-    budget = next(tokens for tokens, seconds in points if tokens / seconds >= LEAST_GAIN * fastest)
+    good = [tokens for tokens, seconds in points if tokens / seconds >= LEAST_GAIN * fastest]
+    budget = next((tokens for tokens in good if tokens >= Costs.budget), good[-1])  # small ones leave more padding
     (few, soonest), (many, latest) = points[0], points[-1]
     token = max(latest - soonest, 1e-9) / (many - few)
     start = min(max(soonest / token - few, 0.0), few)
