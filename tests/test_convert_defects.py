@@ -272,7 +272,7 @@ def test_a_forest_behind_a_scaler_rounds_as_it_does_alone(wrap, seed, tmp_path):
 
 
 def test_the_gate_looks_halfway_between_values(tmp_path, monkeypatch):
-    monkeypatch.setattr("modelkit.convert.sklearn._with_casts", lambda estimator: estimator)
+    monkeypatch.setattr("modelkit.convert.estimators._with_casts", lambda estimator: estimator)
     X, y = ties(1)
     forest = RandomForestClassifier(5, max_depth=4, random_state=0)
     model = make_pipeline(StandardScaler(), forest).fit(X, y)

@@ -9,8 +9,9 @@ from typing import Any
 import onnx
 
 from modelkit.cast import Array, is_a
+from modelkit.convert.estimators import closed_categories, last_step
 from modelkit.convert.outputs import read_roles, truth
-from modelkit.convert.sklearn import closed_categories, is_estimator, last_step, library_of, read_example
+from modelkit.convert.sklearn import is_estimator, library_of, read_example
 from modelkit.convert.source import DECISION, Source, take
 from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import OBJECT, Estimator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -12,8 +11,17 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from modelkit.cast import Array, is_a, is_missing
+from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
+from modelkit.convert.estimators import (
+    THRESHOLDED,
+    closed_categories,
+    is_narrow,
+    last_step,
+    prepared,
+    unthresholded,
+    walk,
+)
 from modelkit.convert.operators import converters, histogram_thresholds
 from modelkit.convert.outputs import finish, read_roles, truth
 from modelkit.convert.source import Source, take
@@ -24,13 +32,9 @@ from modelkit.spec import Column, TensorSpec
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
-# Estimators that compute in float32: trees because those libraries' do, networks because it costs no accuracy
-# that parity would see and is twice as fast.
-NARROW_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.neural_network", "xgboost", "lightgbm")
 LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
 RANKERS = ("LGBMRanker", "XGBRanker")
 ROUNDED = ("HistGradientBoosting", "LGBM")  # whose thresholds are doubles, and float32 in the graph
-THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 # Runs of what Python calls word characters, in RE2's words: of two or more, as is the default, and of one or more.
 WORDS = {r"(?u)\b\w\w+\b": r"[\pL\pN_][\pL\pN_]+", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
 LOCALE = b"C.UTF-8"  # to turn text into lower case; the converter's en_US.UTF-8 is absent from most containers
@@ -45,7 +49,7 @@ def is_estimator(source: object) -> bool:
 
 def number_dtypes(estimator: Any) -> tuple[str, str]:
     """The dtypes to try for numeric inputs: the family's own, then the other, since some operators have just one."""
-    return ("float32", "float64") if _is_narrow(estimator) else ("float64", "float32")
+    return ("float32", "float64") if is_narrow(estimator) else ("float64", "float32")
 
 
 def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
@@ -74,7 +78,7 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         proto = _convert(estimator, [TensorSpec(boosting.CODES, numbers, ("batch", len(columns)))])
         boosting.encode(proto, inputs, coded)
     else:
-        proto = _convert(_unthresholded(estimator), inputs)
+        proto = _convert(unthresholded(estimator), inputs)
     if type(last_step(estimator)).__name__ in THRESHOLDED:
         _threshold(proto, last_step(estimator))
     elif classes is not None:
@@ -133,18 +137,6 @@ def _texts(example: Any) -> Array | None:
     rows = np.empty((len(example), 1), object)
     rows[:, 0] = example
     return rows
-
-
-def _unthresholded(estimator: Any) -> Any:
-    """The estimator with a classifier that moves the threshold replaced by the one whose threshold it moves."""
-    last = last_step(estimator)
-    if type(last).__name__ not in THRESHOLDED:
-        return estimator
-    if not hasattr(estimator, "steps"):
-        return last.estimator_
-    opened = copy.copy(estimator)
-    opened.steps = [*estimator.steps[:-1], (estimator.steps[-1][0], last.estimator_)]
-    return opened
 
 
 def _label_by_scores(proto: onnx.ModelProto, classifier: Any) -> None:
@@ -233,15 +225,6 @@ def _threshold(proto: onnx.ModelProto, classifier: Any) -> None:
     label.name = "threshold_label"
 
 
-def last_step(estimator: Any) -> Any:
-    """The last step of a pipeline; any other estimator itself."""
-    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-
-
-def _is_narrow(estimator: Any) -> bool:
-    return type(estimator).__module__.startswith(NARROW_MODULES)
-
-
 def _columns(example: Any) -> list[Column]:
     if isinstance(example, np.ndarray):
         return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
@@ -285,10 +268,10 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
     boosting.register()
     own, shapes = converters()
     kinds = {"float32": types.FloatTensorType, "float64": types.DoubleTensorType, "string": types.StringTensorType}
-    prepared = _with_casts(_unflattened(_by_position(estimator)))
+    model = prepared(estimator)
     convert = partial(
         skl2onnx.convert_sklearn,
-        prepared,
+        model,
         name="model",
         initial_types=[(spec.name, kinds[spec.dtype]([None, spec.shape[1]])) for spec in inputs],
         target_opset=OPSETS,
@@ -301,10 +284,10 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
             options = _text_options(estimator)
             try:
                 # Probabilities as a tensor rather than a list of dicts ...
-                flat = {id(prepared): {"zipmap": False}} if is_classifier(estimator) else {}
+                flat = {id(model): {"zipmap": False}} if is_classifier(estimator) else {}
                 proto: onnx.ModelProto = convert(options=options | flat)
             except NameError:  # ... which is no option of a classifier without probabilities
-                proto = convert(options=options | {id(last_step(prepared)): {}})
+                proto = convert(options=options | {id(last_step(model)): {}})
     except ConversionError:
         raise
     except Exception as error:
@@ -342,49 +325,9 @@ def _text_options(estimator: Any) -> dict[Any, Any]:
     """How to find words: the converter's own expression knows no letters beyond ASCII and takes single ones."""
     return {
         id(step): {"tokenexp": WORDS[step.token_pattern]}
-        for step in _walk(estimator)
+        for step in walk(estimator)
         if getattr(step, "token_pattern", None) in WORDS and getattr(step, "analyzer", "") == "word"
     }
-
-
-def _by_position(estimator: Any) -> Any:
-    """An estimator whose column transformers choose columns by position, and not by names that a graph may lack."""
-    opened = estimator
-    for name in ("steps", "transformer_list"):
-        if hasattr(estimator, name):
-            opened = copy.copy(estimator)
-            used = [part for part in getattr(estimator, name) if part[1] not in ("passthrough", "drop", None)]
-            setattr(opened, name, [(key, _by_position(step), *more) for key, step, *more in used])
-    if hasattr(estimator, "transformers_"):
-        opened = copy.copy(estimator)
-        places = _places(estimator)
-        opened.transformers_ = [
-            (name, _by_position(step), places.get(name, chosen)) for name, step, chosen in estimator.transformers_
-        ]
-    return opened
-
-
-def _places(transformer: Any) -> dict[str, list[int]]:
-    """The columns of each part of a column transformer, as positions, whether they were named, masked or sliced."""
-    indices = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
-    return {name: [int(at) for at in found] for name, found in indices.items()}
-
-
-def _unflattened(estimator: Any) -> Any:
-    """A voting estimator that the converter accepts: `flatten_transform` bears on `transform` alone."""
-    last = last_step(estimator)
-    if not getattr(last, "flatten_transform", False) and not isinstance(getattr(last, "weights", None), list | tuple):
-        return estimator
-    opened = copy.copy(estimator)
-    if hasattr(estimator, "steps"):
-        name, last = estimator.steps[-1]
-        opened.steps = [*estimator.steps[:-1], (name, _unflattened(last))]
-    else:
-        if hasattr(opened, "flatten_transform"):
-            opened.flatten_transform = False
-        if opened.weights is not None:
-            opened.weights = np.asarray(opened.weights)
-    return opened
 
 
 def is_classifier(estimator: Any) -> bool:
@@ -396,62 +339,5 @@ def is_classifier(estimator: Any) -> bool:
 
 def _step_of(error: Exception, estimator: Any) -> str:
     """The innermost estimator whose class the converter's message names, else the whole."""
-    names = [type(step).__name__ for step in _walk(estimator)]
+    names = [type(step).__name__ for step in walk(estimator)]
     return next((name for name in reversed(names) if name in str(error)), type(estimator).__name__)
-
-
-def _walk(estimator: Any) -> list[Any]:
-    """An estimator and everything inside it, depth first."""
-    inner = [step for _, step in getattr(estimator, "steps", [])]
-    inner += [entry[1] for entry in getattr(estimator, "transformers_", [])]
-    inner += [entry[1] for entry in getattr(estimator, "transformer_list", [])]
-    return [estimator, *(deep for step in inner if hasattr(step, "get_params") for deep in _walk(step))]
-
-
-def _with_casts(estimator: Any) -> Any:
-    """A pipeline that ends in a float32 estimator gets a cast before it, since its preprocessing runs in float64.
-
-    So does each one inside a search or an ensemble.
-    """
-    if hasattr(estimator, "best_estimator_"):
-        return _with_casts(estimator.best_estimator_)
-    inner = getattr(estimator, "estimators_", [])
-    if isinstance(inner, list) and any(hasattr(part, "steps") for part in inner):
-        opened = copy.copy(estimator)
-        opened.estimators_ = [_with_casts(part) for part in inner]
-        return opened
-    if not hasattr(estimator, "steps") or not _is_narrow(last_step(estimator)):
-        return estimator
-    from skl2onnx.sklapi import CastTransformer
-
-    narrowed = copy.copy(estimator)
-    *before, last = estimator.steps
-    narrowed.steps = [*before, ("modelkit_cast", CastTransformer(dtype=np.float32)), last]
-    return narrowed
-
-
-def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:
-    """The categories of encoders that refuse unknown ones, by column, where they can be told."""
-    found: dict[str, tuple[Any, ...]] = {}
-
-    def look(step: Any, columns: list[str]) -> None:
-        for _, inner in getattr(step, "steps", []):
-            look(inner, columns)
-            if hasattr(inner, "transformers_") or hasattr(inner, "transformer_list"):
-                break  # what follows sees other columns
-        for _, part, *_ in getattr(step, "transformer_list", []):
-            look(part, columns)
-        for name, part, _ in getattr(step, "transformers_", []):
-            look(part, [columns[at] for at in _places(step)[name]])
-        parts = getattr(step, "estimators_", [])  # in an array where they are trees; np.ravel would open pipelines
-        for part in [*(parts.flat if isinstance(parts, np.ndarray) else parts), getattr(step, "best_estimator_", None)]:
-            if part is not None:
-                look(part, columns)
-        categories = getattr(step, "categories_", [])
-        if len(categories) == len(columns) and getattr(step, "handle_unknown", "") == "error":
-            for name, values in zip(columns, categories, strict=True):
-                known = [int(value) if isinstance(value, bool) else value for value in values.tolist()]
-                found.setdefault(name, tuple(value for value in known if not is_missing(value)))
-
-    look(estimator, names)
-    return found
