@@ -14,10 +14,10 @@ import numpy as np
 from numpy import ndarray
 
 from modelkit.batching.isolation import Outcome, out_of_memory
-from modelkit.batching.lane import Lane, Turn, clock
+from modelkit.batching.lane import Lane, clock
 from modelkit.batching.measure import check_stable, golden_feeds, measure
 from modelkit.batching.policy import Curve, Plan, make_plan, stable_size, straighten
-from modelkit.batching.requests import Key, Request
+from modelkit.batching.requests import Key, Request, Turn
 from modelkit.batching.stats import Stats
 from modelkit.batching.ticks import Tick
 from modelkit.cast import Array

@@ -20,7 +20,7 @@ from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import PARALLEL, Plan, opens, share
 from modelkit.batching.queue import Queue
-from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, Request, deliver
+from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, Request, Turn, deliver
 from modelkit.batching.stats import Tally
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model import Outputs
@@ -462,21 +462,6 @@ class Lane:
             self.tally.expired += 1
             self.tally.abandoned -= 1  # as which it is counted when the error passes `call`
         raise DeadlineExceeded("the deadline passed before the answer came", deadline=request.deadline)
-
-
-class Turn:
-    """What a thread that leads owes to others: its slot, the batch it runs, and those it has to tell.
-
-    A `runner` that is `returning` has no slot and looks for work next.
-    """
-
-    __slots__ = ("batch", "done", "holds", "returning", "runner", "size")
-
-    def __init__(self) -> None:
-        self.batch: list[Request] = []
-        self.done: list[Request] = []
-        self.holds = self.runner = self.returning = False
-        self.size = 0  # of what is run without a Request
 
 
 def _locked() -> _thread.LockType:

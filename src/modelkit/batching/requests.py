@@ -63,6 +63,21 @@ class Request:
         return self.answer
 
 
+class Turn:
+    """What a thread that leads owes to others: its slot, the batch it runs, and those it has to tell.
+
+    A `runner` that is `returning` has no slot and looks for work next.
+    """
+
+    __slots__ = ("batch", "done", "holds", "returning", "runner", "size")
+
+    def __init__(self) -> None:
+        self.batch: list[Request] = []
+        self.done: list[Request] = []
+        self.holds = self.runner = self.returning = False
+        self.size = 0  # of what is run without a Request
+
+
 def deliver(requests: Iterable[Request]) -> None:
     """Wake the callers of requests that are done; event loops once each, however many of the requests are theirs.
 

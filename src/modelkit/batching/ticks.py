@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from modelkit.batching.isolation import Outcome, is_interrupt, rows_of, split
-from modelkit.batching.lane import Lane, Turn, clock
+from modelkit.batching.lane import Lane, clock
 from modelkit.batching.policy import EVERYTHING, LOOP
-from modelkit.batching.requests import Key, Request
+from modelkit.batching.requests import Key, Request, Turn
 from modelkit.cast import quick_cast
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model import PLAIN, Call, Outputs

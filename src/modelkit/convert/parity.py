@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.compare import Differences, agree, compare, merge, scales_of, tolerance
 from modelkit.convert.probes import at_thresholds, between, enlarged, strange_codes, strange_texts, zeroed
-from modelkit.convert.source import DECISION, Source, count, take
+from modelkit.convert.source import Source, count, take
 from modelkit.errors import ConversionError, ModelkitError, ParityError, SignatureError
 from modelkit.manifest import Parity
 from modelkit.model import Model
@@ -29,28 +30,9 @@ BATCH_SIZES = (1, 7, 64)
 NEARBY = (2.0, 4.0)
 LARGE = 1e4
 FEW = (1, 3, 17)  # rows at once for which source and graph are compared as well
-TOLERANCE = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}  # rtol, atol by the dtype the graph computes in
 LARGEST = float(np.finfo(np.float64).max)  # stands for an infinite difference, which JSON cannot hold
 UNSEEN = "\ufdd1 unseen"  # a category that no training set holds
 MAX_PROBED = 64  # columns that are probed one by one
-
-Answers = dict[str, Array]
-
-
-@dataclasses.dataclass
-class Differences:
-    """The running maxima of a comparison."""
-
-    max_abs: float = 0.0
-    max_rel: float = 0.0
-    flips: int = 0
-    ties: int = 0
-
-
-def tolerance(signature: Signature) -> tuple[float, float]:
-    """The rtol and atol for a graph: those of float64 only if every number in and out of it is one."""
-    wide = all(spec.dtype not in ("float32", "float16") for spec in signature.inputs + signature.outputs)
-    return TOLERANCE["float64" if wide else "float32"]
 
 
 def open_signature(signature: Signature) -> Signature:
@@ -83,15 +65,22 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
     with build(open_signature(signature)) as model:
         if source.truth is not None:
             rows = take(source.rows, MAX_ROWS)
-            source = dataclasses.replace(source, scales=_scales(source.truth(rows)))
+            source = dataclasses.replace(source, scales=scales_of(source.truth(rows)))
             for size in (MAX_ROWS, *FEW):
                 _agree_on(source, model, take(rows, size), differences, f"{min(size, count(rows))} rows of the example")
             few = take(source.rows, PROBE_ROWS)
             signature, missing_rows = _probe(source, model, few, differences)
-            threshold_rows = _thresholds(source, model, few, differences)
-            _nearby(source, model, few, differences)
-            _at_zero(source, model, few, differences)
-            _between(source, model, rows, differences)
+            also = partial(_agree_beyond, source, model, total=differences)
+            threshold_rows = also(
+                at_thresholds(source, few), where="rows with values equal to a threshold of its trees, or next to one"
+            )
+            for scale in NEARBY:  # not far: there, probabilities that come to 1.0 may hide a label
+                also(enlarged(few, scale), where=f"rows {scale:g} times those of the example")
+            also(zeroed(few), where="rows of zeros")  # they have no direction, and nothing to be divided by
+            # There trees split, behind a scaler too. Where the graph rounds the thresholds of its source, neighbours
+            # change sides, and only values that are equal to one are asked.
+            halfway = None if source.rounded else between(rows)
+            also(halfway, where="rows with values halfway between those of the example")
             large, large_rows = _large(source, model, few)
             feeds = model.signature.coerce(rows)
         sizes, batch_max_abs, invariant = _batch_invariance(model, feeds, rtol, atol)
@@ -128,50 +117,20 @@ def _agree_on(source: Source, model: Model, rows: Any, total: Differences, where
         raise ParityError(f"the converted graph does not run on {where}: {error}") from error
     found = compare(truth, got, *tolerance(source.signature), source.scales)
     _refuse(source, found, where)
-    _merge(total, found)
+    merge(total, found)
 
 
-def _thresholds(source: Source, model: Model, rows: Any, total: Differences) -> int:
-    """Compare on rows whose values equal the thresholds of the graph's trees, and the number of such rows."""
-    equal = at_thresholds(source, rows)
-    if equal is None:
-        return 0
-    found = _ask(source, model, equal)
+def _agree_beyond(source: Source, model: Model, rows: Any, total: Differences, where: str) -> int:
+    """As `_agree_on`, for rows that the example does not hold, and None where there are no such rows.
+
+    Returns how many there are, and 0 where the source refuses them.
+    """
+    found = None if rows is None else _ask(source, model, rows)
     if found is None:
         return 0
-    _refuse(source, found, "rows with values equal to a threshold of its trees, or next to one")
-    _merge(total, found)
-    return count(equal)
-
-
-def _nearby(source: Source, model: Model, rows: Any, total: Differences) -> None:
-    """Compare on rows beyond the example, but not far: there, probabilities that come to 1.0 may hide a label."""
-    for scale in NEARBY:
-        beyond = enlarged(rows, scale)
-        found = None if beyond is None else _ask(source, model, beyond)
-        if found is not None:
-            _refuse(source, found, f"rows {scale:g} times those of the example")
-            _merge(total, found)
-
-
-def _between(source: Source, model: Model, rows: Any, total: Differences) -> None:
-    """Compare on values halfway between two of the example: there trees split, behind a scaler too.
-
-    Not where the graph rounds the thresholds of its source, so that neighbours change sides: `_thresholds` asks those.
-    """
-    halfway = None if source.rounded else between(rows)
-    found = None if halfway is None else _ask(source, model, halfway)
-    if found is not None:
-        _refuse(source, found, "rows with values halfway between those of the example")
-        _merge(total, found)
-
-
-def _at_zero(source: Source, model: Model, rows: Any, total: Differences) -> None:
-    """Compare on rows without a number but zero: they have no direction, and nothing to be divided by."""
-    found = _ask(source, model, zeroed(rows))
-    if found is not None:
-        _refuse(source, found, "rows of zeros")
-        _merge(total, found)
+    _refuse(source, found, where)
+    merge(total, found)
+    return count(rows)
 
 
 def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
@@ -181,66 +140,9 @@ def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
     return (Differences(), 0) if found is None else (found, count(beyond))
 
 
-def _scales(truth: Answers) -> dict[str, float]:
-    """How large each output of numbers is at most, where that is below 1; probabilities have 1 for their scale."""
-    sizes = {name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"}
-    return {name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith("probabilities")}
-
-
-def compare(
-    truth: Answers, got: Answers, rtol: float, atol: float, scales: Mapping[str, float] = MappingProxyType({})
-) -> Differences:
-    """Differences between two answers to the same rows, relative to a row's or to the output's scale, or to 1.
-
-    A label may differ only within tolerance of a tie.
-    """
-    found = Differences()
-    outputs = {name: array for name, array in truth.items() if name != DECISION}
-    for name, expected in outputs.items():
-        if expected.shape != got[name].shape:
-            raise ParityError(f"output {name!r} has shape {got[name].shape}, the source gives {expected.shape}")
-        if expected.dtype.kind != "f":
-            continue
-        gap = _gap(expected, got[name])
-        relative = gap / np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
-        found.max_abs = max(found.max_abs, float(np.max(gap, initial=0.0)))
-        found.max_rel = max(found.max_rel, float(np.max(relative, initial=0.0)))
-    scores = truth.get(DECISION, truth.get("probabilities"))
-    for name, expected in outputs.items():
-        if expected.dtype.kind == "f":
-            continue
-        differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
-        rows = np.flatnonzero(differs.any(axis=1))
-        ties = int(_is_tied(scores[rows], rtol, atol).sum()) if scores is not None and len(rows) else 0
-        found.ties += ties
-        found.flips += len(rows) - ties
-    return found
-
-
-def _is_tied(scores: Array, rtol: float, atol: float) -> Array:
-    """Whether the two best classes of each row are within tolerance; one score decides by its sign."""
-    if scores.ndim == 1:
-        scores = np.stack([scores / 2, -scores / 2], axis=1)
-    top = np.sort(scores, axis=1)
-    allowed = 2 * (rtol * np.maximum(1.0, np.abs(top).max(axis=1)) + atol)
-    return np.asarray(top[:, -1] - top[:, -2] <= allowed)
-
-
-def _gap(a: Array, b: Array) -> Array:
-    """|a - b|, zero where both are NaN or the same infinity, infinite where just one is."""
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
-    gap[(np.isnan(a) & np.isnan(b)) | (a == b)] = 0.0
-    return np.nan_to_num(gap, nan=np.inf, posinf=np.inf)
-
-
-def _agree(found: Differences, rtol: float, atol: float) -> bool:
-    return found.flips == 0 and found.max_rel <= rtol + atol
-
-
 def _refuse(source: Source, found: Differences, where: str) -> None:
     rtol, atol = tolerance(source.signature)
-    if _agree(found, rtol, atol):
+    if agree(found, rtol, atol):
         return
     columns = sum(len(spec.columns) for spec in source.signature.inputs)
     held = any(_is_missing_in(source.rows, i) for i in range(columns))
@@ -311,8 +213,8 @@ def _missing(source: Source, model: Model, rows: Any, which: list[int], total: D
     if found is None:
         return "refused"
     rtol, atol = tolerance(source.signature)
-    if _agree(found, rtol, atol):
-        _merge(total, found)
+    if agree(found, rtol, atol):
+        merge(total, found)
         return "agrees"
     if any(_is_missing_in(source.rows, i) for i in which):
         names = [column.name for spec in source.signature.inputs for column in spec.columns]
@@ -331,12 +233,12 @@ def _categories(source: Source, model: Model, rows: Any, i: int, total: Differen
         strange = rows.copy()
         strange.isetitem(i, _like([UNSEEN] * len(rows), rows.index, source.rows, i))
     found = _ask(source, model, strange)
-    if found is not None and dtype != "string" and not _agree(found, *tolerance(source.signature)):
+    if found is not None and dtype != "string" and not agree(found, *tolerance(source.signature)):
         # LightGBM cuts its codes off, and the graph does not: what lies between two of them is told in the docs.
         found = _ask(source, model, strange_codes(rows, i, between=False))
     if found is not None:
         _refuse(source, found, f"rows with unknown or unusual values of column {name!r}")
-        _merge(total, found)
+        merge(total, found)
         return None
     known = (source.categories or {}).get(name)
     if known is None and dtype != "string":
@@ -348,11 +250,6 @@ def _categories(source: Source, model: Model, rows: Any, i: int, total: Differen
             column=name,
         )
     return known
-
-
-def _merge(total: Differences, found: Differences) -> None:
-    total.max_abs, total.max_rel = max(total.max_abs, found.max_abs), max(total.max_rel, found.max_rel)
-    total.ties += found.ties
 
 
 def _is_missing_in(rows: Any, i: int) -> bool:
@@ -416,9 +313,9 @@ def _batch_invariance(
             return sizes, 0.0, False
         found = compare(whole, joined, rtol, atol)
         worst.flips += found.flips
-        _merge(worst, found)
+        merge(worst, found)
     finite = worst.max_abs if np.isfinite(worst.max_abs) else 0.0
-    return sizes, finite, len(sizes) > 1 and _agree(worst, rtol, atol)
+    return sizes, finite, len(sizes) > 1 and agree(worst, rtol, atol)
 
 
 def _named(model: Model, feeds: Feeds) -> dict[str, Array]:

@@ -1,0 +1,98 @@
+"""How far two answers to the same rows are apart, and whether that is too far. Arithmetic alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.source import DECISION
+from modelkit.errors import ParityError
+from modelkit.signature import Signature
+
+TOLERANCE = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}  # rtol, atol by the dtype the graph computes in
+
+Answers = dict[str, Array]
+
+
+@dataclasses.dataclass
+class Differences:
+    """The running maxima of a comparison."""
+
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    flips: int = 0
+    ties: int = 0
+
+
+def tolerance(signature: Signature) -> tuple[float, float]:
+    """The rtol and atol for a graph: those of float64 only if every number in and out of it is one."""
+    wide = all(spec.dtype not in ("float32", "float16") for spec in signature.inputs + signature.outputs)
+    return TOLERANCE["float64" if wide else "float32"]
+
+
+def scales_of(truth: Answers) -> dict[str, float]:
+    """How large each output of numbers is at most, where that is below 1; probabilities have 1 for their scale."""
+    sizes = {name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"}
+    return {name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith("probabilities")}
+
+
+def compare(
+    truth: Answers, got: Answers, rtol: float, atol: float, scales: Mapping[str, float] = MappingProxyType({})
+) -> Differences:
+    """Differences between two answers to the same rows, relative to a row's or to the output's scale, or to 1.
+
+    A label may differ only within tolerance of a tie.
+    """
+    found = Differences()
+    outputs = {name: array for name, array in truth.items() if name != DECISION}
+    for name, expected in outputs.items():
+        if expected.shape != got[name].shape:
+            raise ParityError(f"output {name!r} has shape {got[name].shape}, the source gives {expected.shape}")
+        if expected.dtype.kind != "f":
+            continue
+        gap = _gap(expected, got[name])
+        relative = gap / np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
+        found.max_abs = max(found.max_abs, float(np.max(gap, initial=0.0)))
+        found.max_rel = max(found.max_rel, float(np.max(relative, initial=0.0)))
+    scores = truth.get(DECISION, truth.get("probabilities"))
+    for name, expected in outputs.items():
+        if expected.dtype.kind == "f":
+            continue
+        differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
+        rows = np.flatnonzero(differs.any(axis=1))
+        ties = int(_is_tied(scores[rows], rtol, atol).sum()) if scores is not None and len(rows) else 0
+        found.ties += ties
+        found.flips += len(rows) - ties
+    return found
+
+
+def _is_tied(scores: Array, rtol: float, atol: float) -> Array:
+    """Whether the two best classes of each row are within tolerance; one score decides by its sign."""
+    if scores.ndim == 1:
+        scores = np.stack([scores / 2, -scores / 2], axis=1)
+    top = np.sort(scores, axis=1)
+    allowed = 2 * (rtol * np.maximum(1.0, np.abs(top).max(axis=1)) + atol)
+    return np.asarray(top[:, -1] - top[:, -2] <= allowed)
+
+
+def _gap(a: Array, b: Array) -> Array:
+    """|a - b|, zero where both are NaN or the same infinity, infinite where just one is."""
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    gap[(np.isnan(a) & np.isnan(b)) | (a == b)] = 0.0
+    return np.nan_to_num(gap, nan=np.inf, posinf=np.inf)
+
+
+def agree(found: Differences, rtol: float, atol: float) -> bool:
+    """Whether no label differs, and no number by more than the tolerance."""
+    return found.flips == 0 and found.max_rel <= rtol + atol
+
+
+def merge(total: Differences, found: Differences) -> None:
+    """Add what was found to the running maxima."""
+    total.max_abs, total.max_rel = max(total.max_abs, found.max_abs), max(total.max_rel, found.max_rel)
+    total.ties += found.ties
