@@ -641,23 +641,19 @@ def test_a_bad_text_fails_its_caller_alone(static, bad):
         asyncio.run(ask_all())
 
 
-class Spy(mk.Model):
+class Spy(mk.Wrapper):
     """Wraps an encoder, and remembers the tokens of each text of each run."""
 
+    _call = mk.Model._call
+    _acall = mk.Model._acall
+
     def __init__(self, model):
-        self.model, self.runs = model, []
-
-    @property
-    def signature(self):
-        return self.model.signature
-
-    @property
-    def inner(self):
-        return self.model
+        super().__init__(model)
+        self.runs = []
 
     def _run(self, feeds, outputs, call):
-        self.runs.append(self.model.token_count(feeds["text"][:, 0]).tolist())
-        return self.model._run(feeds, outputs, call)
+        self.runs.append(self.inner.token_count(feeds["text"][:, 0]).tolist())
+        return self.inner._run(feeds, outputs, call)
 
 
 def test_the_card_of_a_wrapper_says_what_is_inside(static):
@@ -779,7 +775,7 @@ def test_of_several_outputs_one_must_be_named():
 
 def test_the_vectors_of_tokens_are_found_among_outputs_without_telling_names(paraphrase):
     assert paraphrase.recipe.output == "onnx::Shape_422"
-    assert len(paraphrase.inner.signature.outputs) == 4
+    assert len(paraphrase.token_model.signature.outputs) == 4
     assert paraphrase.recipe.max_tokens == 128  # as its tokenizer says
     with pytest.raises(SignatureError, match=r"output 461: .* is not a vector of 1 numbers for each token"):
         mk.TextEncoder(encoders.paraphrase(), bert_tokenizer(), output="461")
@@ -819,7 +815,7 @@ def test_a_graph_that_runs_so_many_tokens_says_so_when_it_is_saved(tmp_path):
 
 def model_over_tokens(batchable=True):
     proto = tiny_graph()
-    signature = tiny(proto).inner.signature
+    signature = tiny(proto).token_model.signature
 
     def run(feeds):
         hidden = np.zeros((*feeds["input_ids"].shape, WIDTH), np.float32)
@@ -833,7 +829,9 @@ def model_over_tokens(batchable=True):
 def test_a_model_of_your_own_can_be_the_graph(encoder, tmp_path):
     inner = model_over_tokens()
     with tiny(inner) as own:
-        assert own.inner is own.base is inner
+        assert own.token_model is inner
+        assert own.base is own.unobserved is own
+        assert own.placement is inner.placement
         found = sentences(20, seed=14)
         np.testing.assert_allclose(own.embed(found), encoder.embed(found), atol=1e-5)
         assert own.batchable

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from modelkit import Column, FunctionModel, Model, Signature, TensorSpec
+from modelkit import Column, FunctionModel, Model, Signature, TensorSpec, Wrapper
 from modelkit.errors import ClosedError, ModelkitError, OutputCountError, PackageError, SignatureError
 from modelkit.testing import check_model
 
@@ -183,20 +183,15 @@ def test_an_error_of_the_function_is_the_callers(ask_or_await):
 # Deadline, priority and key.
 
 
-class Recorder(Model):
-    """Wraps a model and keeps what passes through its hooks."""
+class Recorder(Wrapper):
+    """Keeps the coerced feeds that pass through it."""
+
+    _call = Model._call
+    _acall = Model._acall
 
     def __init__(self, inner):
-        self._inner = inner
+        super().__init__(inner)
         self.hooks = []
-
-    @property
-    def signature(self):
-        return self._inner.signature
-
-    @property
-    def inner(self):
-        return self._inner
 
     def _run(self, feeds, outputs, call):
         self.hooks.append(("_run", feeds, outputs, call))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
     from modelkit.spec import TensorSpec as TensorSpec
+    from modelkit.wrapper import Wrapper as Wrapper
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ _HOMES = {
     "Signature": "modelkit.signature",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
+    "Wrapper": "modelkit.wrapper",
     "aembed": "modelkit.embedding.verbs",
     "devices": "modelkit.runtimes.onnx",
     "embed": "modelkit.embedding.verbs",

@@ -17,6 +17,7 @@ from modelkit import html
 from modelkit.device import REPLACE, WHEELS
 from modelkit.drift.monitor import packaged
 from modelkit.drift.report import DriftReport
+from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import IntegrityError, ModelkitError, SignatureError
 from modelkit.manifest import Manifest
 from modelkit.package.review import Review, installed_here, review
@@ -191,7 +192,7 @@ def drift_csv(file: str, current: str, *, reference: str | None, alpha: float) -
         else:
             past = known_columns(read_csv(reference, model.signature), model.signature)
             # Texts differ all the time; their vectors tell whether that matters.
-            profile = mk.Profile.fit(past, model=None if model.recipe is None else model)
+            profile = mk.Profile.fit(past, model=model if is_encoder(model) else None)
         watched = any(feature.output for feature in profile.features)
         return mk.Detector(profile, alpha=alpha).test(rows, scores=model.run(rows) if watched else None)
 

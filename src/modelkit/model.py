@@ -1,7 +1,8 @@
 """The one rule: a Model turns a batch into a batch.
 
-`Model` has two hooks, `signature` and `_run`; everything a user calls is written once on top of them.
-A wrapper overrides `_run` and `_arun` and calls the inner hooks, so rows are coerced once, in the caller's thread.
+`Model` has two hooks that every Model implements, `signature` and `_run`; everything a user calls is written once on
+top of them. The verbs call `_call` and `_acall`, which coerce the rows in the caller's thread and run. A Wrapper, see
+`modelkit.wrapper`, passes both on to the Model it wraps.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.manifest import Manifest
-from modelkit.recipe import Recipe
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec, check_dims, numpy_dtype
 
@@ -66,7 +66,7 @@ def make_call(deadline: float | None, priority: int, key: str | None) -> Call:
 
 
 class Model(ABC):
-    """Has a `signature` and runs batches. Subclasses implement `signature` and `_run`; the rest is final.
+    """Has a `signature` and runs batches. Subclasses implement `signature` and `_run`; the verbs are final.
 
     A loaded Model is pickled by the absolute path and the digest of its package, and opened again from there with the
     device and threads that were asked for: a file that changed in between raises IntegrityError. A Model from bytes or
@@ -86,15 +86,19 @@ class Model(ABC):
 
     def _cost(self, feeds: Feeds) -> int | None:
         """What these rows cost to run, in a unit of the model's own (a text encoder: tokens); None where rows count."""
-        return None if self.inner is None else self.inner._cost(feeds)
+        return None
 
     async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         import asyncio
 
         return await asyncio.to_thread(self._run, feeds, outputs, call)
 
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        """Coerce the rows and run them. All verbs come through here."""
+        return self._run(self.signature.coerce(X), outputs, call)
+
     def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
-        """Coerce and run. A Batcher checks the rows of many callers in one pass instead; nothing else overrides it."""
+        """As `_call`, for the async verbs."""
         return self._arun(self.signature.coerce(X), outputs, call)
 
     @final
@@ -113,14 +117,14 @@ class Model(ABC):
             ForkedModelError: if the model is on a GPU or the like, and this process was forked after it was loaded.
         """
         signature = self.signature
-        return self._run(signature.coerce(X), signature.output_names, make_call(deadline, priority, key))
+        return self._call(X, signature.output_names, make_call(deadline, priority, key))
 
     @final
     def predict(self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None) -> Array:
         """The primary output as an array of n rows: labels, predictions or embeddings. See `run`."""
         signature = self.signature
         name = signature.primary or primary_of(signature)
-        return self._run(signature.coerce(X), (name,), make_call(deadline, priority, key))[name]
+        return self._call(X, (name,), make_call(deadline, priority, key))[name]
 
     @final
     def predict_proba(
@@ -130,7 +134,7 @@ class Model(ABC):
         signature = self.signature
         if not signature.has_probabilities:
             _no_probabilities(signature)
-        return self._run(signature.coerce(X), ("probabilities",), make_call(deadline, priority, key))["probabilities"]
+        return self._call(X, ("probabilities",), make_call(deadline, priority, key))["probabilities"]
 
     @final
     async def arun(
@@ -159,50 +163,60 @@ class Model(ABC):
             _no_probabilities(signature)
         return (await self._acall(X, ("probabilities",), make_call(deadline, priority, key)))["probabilities"]
 
-    # What a wrapper passes on from the model it wraps.
+    # What a Wrapper passes on from the Model it wraps.
 
     @property
     def inner(self) -> Model | None:
-        """The wrapped model, or None for a model that wraps nothing."""
+        """The wrapped Model; None for a Model that wraps nothing."""
         return None
 
     @property
     def base(self) -> Model:
-        """The innermost model."""
-        return self if self.inner is None else self.inner.base
+        """The innermost Model."""
+        return self
 
     @property
     def unobserved(self) -> Model:
-        """What answers the same without showing a Monitor what it serves; the model itself where there is none."""
-        inner = self.inner
-        return self if inner is None or inner.unobserved is inner else inner.unobserved
+        """What answers the same without showing a Monitor what it serves; the Model itself where there is none."""
+        return self
 
     @property
     def placement(self) -> Placement | None:
         """Where the model really runs; None where that is up to a function of yours."""
-        return None if self.inner is None else self.inner.placement
+        return None
 
     @property
     def manifest(self) -> Manifest | None:
         """The manifest of the package this model was loaded from, or None."""
-        return None if self.inner is None else self.inner.manifest
+        return None
 
     @property
     def attachments(self) -> Mapping[str, memoryview]:
         """The attachments of the package, by name."""
-        return MappingProxyType({}) if self.inner is None else self.inner.attachments
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """What a text encoder does around its graph; None for every other model."""
-        return None if self.inner is None else self.inner.recipe
+        return MappingProxyType({})
 
     @property
     def batchable(self) -> bool:
         """Whether a row's answer was shown not to depend on the rows it is batched with."""
-        if self.inner is not None:
-            return self.inner.batchable
         return self.manifest is not None and self.manifest.parity.batch_invariant
+
+    def _why_not_batchable(self) -> str:
+        """Why a Batcher refuses a model that is not `batchable`, and what to do, as the end of a sentence."""
+        manifest = self.manifest
+        if manifest is not None:
+            return f"its package says: {manifest.parity}"
+        return (
+            "nothing shows that a row's answer is independent of its batch; if you know that it is, pass "
+            "FunctionModel(..., batchable=True)"
+        )
+
+    @property
+    def runs_at_once(self) -> int:
+        """How many runs the model does side by side without one of them waiting for another."""
+        where = self.placement
+        if where is None or where.split:
+            return 1
+        return where.threads
 
     @final
     def warmup(self) -> None:
@@ -260,12 +274,37 @@ class Model(ABC):
         """Release what this model itself holds; a wrapper does not close what it wraps. Closing twice is fine."""
 
     @final
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
+
+    @final
     def __enter__(self) -> Self:
         return self
 
     @final
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+    @final
+    async def __aenter__(self) -> Self:
+        return self
+
+    @final
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @final
+    def __copy__(self) -> Self:
+        return self
+
+    @final
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     # What scikit-learn's scorers and displays ask of an estimator.
 
@@ -327,8 +366,6 @@ class Model(ABC):
 
     def _facts(self) -> list[tuple[str, str]]:
         """What the notebook card says first; a wrapper adds what it does."""
-        if self.inner is not None:
-            return self.inner._facts()  # noqa: SLF001 - a Model of ours
         where = self.placement
         if where is None:
             return []
@@ -387,11 +424,6 @@ class FunctionModel(Model):
         self._fn: Callable[[Feeds], Mapping[str, Any]] | None = fn
         self._signature = signature
         self._batchable = batchable
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """What a text encoder does around its graph; None for every other model."""
-        return None if self.inner is None else self.inner.recipe
 
     @property
     def batchable(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from functools import partial
 from itertools import count
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, final
 
 import numpy as np
 from numpy import ndarray
@@ -25,6 +25,7 @@ from modelkit.errors import BatchError, ClosedError, OutputCountError
 from modelkit.forks import watch
 from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.signature import Feeds, Signature
+from modelkit.wrapper import Wrapper
 
 QUEUE = 8192
 LETTERS = 1 << 13  # of the texts of a call; what more of them cost is found out beside the event loop
@@ -32,7 +33,7 @@ SAMPLE = 63  # of the calls that run at once on their thread, those are timed wh
 
 
 @final
-class Batcher(Model):
+class Batcher(Wrapper):
     """Gathers concurrent calls to a Model into batches; safe to call from any thread and any event loop.
 
     Batches form from what waits while a run is under way; nothing waits for a timer, and a lone call runs at once.
@@ -60,7 +61,6 @@ class Batcher(Model):
         "_direct",
         "_direct_seen",
         "_first",
-        "_inner",
         "_lane",
         "_origin",
         "_row_dtype",
@@ -96,7 +96,7 @@ class Batcher(Model):
         if not isinstance(plan, Plan) and plan not in ("measure", "learn"):
             raise ValueError(f'plan is "measure", "learn" or a Plan, got {plan!r}')
         rows = golden_feeds(model)
-        self._inner = model
+        super().__init__(model)
         self._origin = partial(
             Batcher,
             model,
@@ -116,12 +116,11 @@ class Batcher(Model):
         self._ticks: dict[AbstractEventLoop, Tick] = {}
         self._direct, self._direct_seen = count(1), 0
         if not isinstance(plan, Plan):
-            slots = 1 if model.placement is None or model.placement.split else model.placement.threads
             measured: tuple[Curve, bool | None] = ((), None)
             if plan == "measure" and rows is not None:
                 measured = measure(self._execute, self.signature, rows, max_rows, self._costs)
             curve = measured[0] if self._costs is None else straighten(measured[0])
-            plan = make_plan(curve, slots, max_rows, bit_identical=measured[1])
+            plan = make_plan(curve, model.runs_at_once, max_rows, bit_identical=measured[1])
         elif max(plan.cap, plan.piece) > max_rows:
             plan = make_plan(plan.curve, plan.slots, max_rows, bit_identical=plan.bit_identical)
         if stable_shapes:
@@ -137,11 +136,6 @@ class Batcher(Model):
             declared=self._costs is not None,
         )
         watch(self)
-
-    @property
-    def inner(self) -> Model:
-        """The wrapped model."""
-        return self._inner
 
     @property
     def plan(self) -> Plan:
@@ -298,6 +292,8 @@ class Batcher(Model):
             return future
         return submit(feeds)
 
+    _call = Model._call  # it wants coerced feeds
+
     @types.coroutine
     def _acall(self, X: Any, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
         if type(X) is not ndarray or X.shape != self._row_shape or X.dtype is not self._row_dtype or call is not PLAIN:
@@ -418,12 +414,6 @@ class Batcher(Model):
             raise ClosedError("the batcher was closed and cannot be pickled")
         return self._origin, ()
 
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
     def after_fork(self) -> None:
         """Begin anew in the child of a fork, where no other thread lives on."""
         self._lane.reset()
@@ -435,13 +425,10 @@ def _letters(feeds: Feeds) -> int:
 
 
 def _costs_of(model: Model) -> Callable[[Feeds], int] | None:
-    """What tells the cost of rows, if the model or one that it wraps declares it."""
-    inner: Model | None = model
-    while inner is not None and type(inner)._cost is Model._cost:
-        inner = inner.inner
-    if inner is None:
+    """What tells the cost of rows; None where the innermost model declares none."""
+    if type(model.base)._cost is Model._cost:
         return None
-    declared = inner._cost
+    declared = model._cost
     return lambda feeds: declared(feeds) or 0
 
 
@@ -471,17 +458,7 @@ def _check_batchable(model: Model) -> None:
             model=model,
         )
     if not model.batchable:
-        recipe = model.recipe
-        if recipe is not None:
-            raise BatchError(
-                f"the vectors of {model!r} depend on the texts beside them, down to a cosine of {recipe.alone}: make "
-                f"the encoder with stable=True, which runs every text alone",
-                model=model,
-            )
-        manifest = model.manifest
-        shown = "nothing says that they do not" if manifest is None else f"its package says: {manifest.parity}"
         raise BatchError(
-            f"the rows of {model!r} may depend on their batch: {shown}; of your own function, say so with "
-            f"FunctionModel(..., batchable=True) if you know that they do not",
+            f"cannot batch {model!r}, whose rows may depend on their batch: {model._why_not_batchable()}",
             model=model,
         )

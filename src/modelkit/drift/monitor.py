@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, final
 
 import numpy as np
+from numpy import ndarray
 
 from modelkit.cast import F4, F8, Array
 from modelkit.drift.cells import ABSENT
@@ -22,6 +23,7 @@ from modelkit.errors import DriftError
 from modelkit.forks import watch
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
+from modelkit.wrapper import Wrapper
 
 BUFFER = 256  # rows that are made into cells at once
 STEP = 128  # rows that are ranked at once
@@ -33,7 +35,7 @@ copy = np.ndarray.copy
 
 
 @final
-class Monitor(Model):
+class Monitor(Wrapper):
     """A Model that answers as the one it wraps does, and shows what it served to its `detector`.
 
     Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do: count them, and
@@ -61,12 +63,13 @@ class Monitor(Model):
         "_buffer",
         "_detector",
         "_filled",
-        "_inner",
         "_listens",
         "_lock",
         "_most",
         "_only",
         "_options",
+        "_row_dtype",
+        "_row_shape",
         "_saved",
         "_since",
         "_tensors",
@@ -97,7 +100,7 @@ class Monitor(Model):
         if profile is None:
             profile = packaged(model)
         profile.check(model.signature)
-        self._inner = model
+        super().__init__(model)
         self.signature = model.signature
         self._options = {"alpha": alpha, "tolerance": tolerance, "guarantee": guarantee, "budget": budget, "seed": seed}
         self._detector = Detector(profile, alpha=alpha, tolerance=tolerance, guarantee=guarantee, seed=seed)
@@ -108,6 +111,9 @@ class Monitor(Model):
         self._tensors = [spec.name for spec in model.signature.inputs]
         self._wanted = profile.wanted()
         self._listens = profile.calibration is not None or any(feature.output for feature in profile.features)
+        block = model.signature.block
+        self._row_shape = None if block is None else block[1]
+        self._row_dtype = None if block is None else block[2].target
         self._only = self._tensors[0] if len(self._tensors) == 1 and not self._listens else None
         self._buffer: list[tuple[Any, ...]] = []
         self._filled = 0
@@ -117,11 +123,6 @@ class Monitor(Model):
         self.failures = 0
         self.last_failure: str | None = None
         watch(self)
-
-    @property
-    def inner(self) -> Model:
-        """The wrapped model."""
-        return self._inner
 
     @property
     def unobserved(self) -> Model:
@@ -139,6 +140,20 @@ class Monitor(Model):
         except Exception as error:  # noqa: BLE001 - as in _watch
             self._failed(error)
         return self._detector
+
+    _call = Model._call  # it wants coerced feeds
+
+    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
+        # An array of the one tensor's form is its feeds already. It is passed on as it is, for a Batcher checks the
+        # rows of many callers in one pass.
+        if type(X) is ndarray and X.shape[1:] == self._row_shape and X.dtype is self._row_dtype:
+            return self._pass_on(X, outputs, call)
+        return self._arun(self.signature.coerce(X), outputs, call)
+
+    async def _pass_on(self, block: Array, outputs: tuple[str, ...], call: Call) -> Outputs:
+        answers = await self._inner._acall(block, outputs, call)
+        self._watch({self._tensors[0]: block}, answers)
+        return answers
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         answers = self._inner._run(feeds, outputs, call)

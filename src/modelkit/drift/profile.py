@@ -17,6 +17,7 @@ from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import Baseline, name_outputs, output_columns
 from modelkit.drift.privacy import noisy
 from modelkit.drift.vectors import Basis, expand, source_of
+from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import DriftError
 from modelkit.model import Model
 from modelkit.recipe import TEXT
@@ -107,7 +108,7 @@ class Profile:
         weights = fitting.Weights(importance or {})
         made: list[Feature] = []
         bases: dict[str, Basis] = {}
-        of_encoder = () if model is None or model.recipe is None else (TEXT,)
+        of_encoder = (TEXT,) if model is not None and is_encoder(model) else ()
         kinds = dict.fromkeys([*text, *of_encoder], "text")
         fitting.fit_columns(train, kinds, weights, seed, made, bases, without=stratum)
         observed: dict[str, Array] = {}

@@ -1,4 +1,4 @@
-"""TextEncoder: a Model over strings that wraps the Model over token tensors."""
+"""TextEncoder: a Model over strings, made of a tokenizer, a Model over token tensors, and pooling."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.device import Placement
 from modelkit.embedding.chunks import Costs
 from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.pooling import unit
@@ -58,11 +59,12 @@ class TextEncoder(Model):
         MissingExtraError: if tokenizers is not installed.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_identity", "_inner", "_origin", "_owned", "pipeline", "signature")
+    __slots__ = ("__weakref__", "_closed", "_identity", "_origin", "_owned", "pipeline", "signature", "token_model")
 
     signature: Signature
     _identity: str | None
     pipeline: Pipeline  # what makes the vectors
+    token_model: Model  # over token tensors: its rows are tokens, so an encoder is no Wrapper around it
 
     def __init__(  # noqa: PLR0913 - what the design names, all but two by keyword
         self,
@@ -127,13 +129,13 @@ class TextEncoder(Model):
         return encoder
 
     def _assemble(self, inner: Model, pipeline: Pipeline, *, owned: bool, origin: partial[Model] | None = None) -> None:
-        self._inner, self.pipeline, self._owned, self._origin = inner, pipeline, owned, origin
-        self.signature, self._identity, self._closed = pipeline.recipe.signature, None, False
-
-    @property
-    def inner(self) -> Model:
-        """The Model over token tensors."""
-        return self._inner
+        self.token_model = inner
+        self.pipeline = pipeline
+        self.signature = pipeline.recipe.signature
+        self._owned = owned
+        self._origin = origin
+        self._identity = None
+        self._closed = False
 
     @property
     def recipe(self) -> Recipe:
@@ -141,14 +143,30 @@ class TextEncoder(Model):
         return self.pipeline.recipe
 
     @property
+    def placement(self) -> Placement | None:
+        """Where the Model over token tensors really runs."""
+        return self.token_model.placement
+
+    @property
+    def runs_at_once(self) -> int:
+        """How many runs the Model over token tensors does side by side."""
+        return self.token_model.runs_at_once
+
+    def _why_not_batchable(self) -> str:
+        return (
+            f"its vectors depend on the texts beside them, down to a cosine of {self.recipe.alone}; make the encoder "
+            f"with stable=True, which runs every text alone"
+        )
+
+    @property
     def manifest(self) -> Manifest | None:
         """The manifest of the package this encoder was loaded from; None around a Model of yours, which has its own."""
-        return self._inner.manifest if self._owned else None
+        return self.token_model.manifest if self._owned else None
 
     @property
     def attachments(self) -> Mapping[str, memoryview]:
         """The attachments of that package, by name."""
-        return self._inner.attachments if self._owned else MappingProxyType({})
+        return self.token_model.attachments if self._owned else MappingProxyType({})
 
     @property
     def tokenizer(self) -> bytes:
@@ -176,11 +194,12 @@ class TextEncoder(Model):
         That of an encoder and of the package it is saved as are the same. Raises SignatureError for an encoder around
         a Model of your own, the content of which is not known.
         """
-        if not isinstance(self._inner, OnnxModel):
-            raise SignatureError(f"the identity of vectors is that of an ONNX graph, and this is {self._inner!r}")
+        if not isinstance(self.token_model, OnnxModel):
+            raise SignatureError(f"the identity of vectors is that of an ONNX graph, and this is {self.token_model!r}")
         if self._identity is not None:
             return self._identity
-        parts = [self.recipe.said(), self.tokenizer, *(b"" if part is None else part for part in self._inner.graph)]
+        graph, weights = self.token_model.graph
+        parts = [self.recipe.said(), self.tokenizer, graph, b"" if weights is None else weights]
         digests = [hashlib.sha256(part).digest() for part in parts]
         self._identity = f"sha256:{hashlib.sha256(b''.join(digests)).hexdigest()}"
         return self._identity
@@ -237,17 +256,11 @@ class TextEncoder(Model):
     def close(self) -> None:
         """Release the graph, unless it was passed as a Model; later calls raise ClosedError."""
         if self._owned:
-            self._inner.close()
+            self.token_model.close()
             self._closed = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopening(self._origin, closed=self._closed)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
 
 def made_up(count: int, tokens: int) -> list[str]:

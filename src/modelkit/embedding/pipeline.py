@@ -50,8 +50,7 @@ class Pipeline:
         self._model, self.tokens, self.recipe = model, tokens, recipe
         self._names = tuple(spec.name for spec in recipe.graph.inputs)
         self._dtypes = tuple(spec.dtype for spec in recipe.graph.inputs)
-        placement = model.placement
-        self._threads = 1 if placement is None or placement.split else placement.threads
+        self._threads = model.runs_at_once
         self._lock, self._running = threading.Lock(), 0
         self._ready: dict[str | bytes, Tokenized] = {}
         self._held = 0  # tokens of these

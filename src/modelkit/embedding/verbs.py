@@ -63,9 +63,15 @@ async def aembed(  # noqa: PLR0913 - as above
 
 def recipe_of(model: Model) -> Recipe:
     """The recipe of the encoder inside whatever wraps it. Raises TypeError."""
-    if model.recipe is None:
+    recipe = getattr(model.base, "recipe", None)
+    if not isinstance(recipe, Recipe):
         raise TypeError(f"texts are embedded by a TextEncoder or what wraps one; got {model!r}")
-    return model.recipe
+    return recipe
+
+
+def is_encoder(model: Model) -> bool:
+    """Whether a Model is a TextEncoder, or wraps one."""
+    return isinstance(getattr(model.base, "recipe", None), Recipe)
 
 
 def check_texts(texts: Iterable[str]) -> list[str]:

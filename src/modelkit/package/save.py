@@ -156,9 +156,10 @@ def _prove_joblib(model: object, example: object) -> _Proven:
 
 def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[str]) -> _Proven:
     """A text encoder, whose vectors were made alone and in a batch, and compared with the reference if there is one."""
-    if not isinstance(encoder.inner, OnnxModel):
-        raise ConversionError(f"only an encoder of an ONNX graph can be saved, and this one runs {encoder.inner!r}")
-    graph, weights = encoder.inner.graph
+    inner = encoder.token_model
+    if not isinstance(inner, OnnxModel):
+        raise ConversionError(f"only an encoder of an ONNX graph can be saved, and this one runs {inner!r}")
+    graph, weights = inner.graph
     scan.check(graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=domains)
     recipe, parity = proof(encoder, example)
     large: container.Members = {} if weights is None else {WEIGHTS: weights}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Self, final
+from typing import Any, final
 
 import joblib
 import numpy as np
@@ -218,12 +218,6 @@ class JoblibModel(Model):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopening(self._origin, closed=self._estimator is None)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
 
 def _distinct(verbs: Iterable[str]) -> list[str]:

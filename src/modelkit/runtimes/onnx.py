@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 
@@ -355,12 +355,6 @@ class OnnxModel(Model):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopening(self._origin, closed=self._run_graph is _closed)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
 
 def _abandon(session: Any) -> None:
