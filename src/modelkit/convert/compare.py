@@ -37,7 +37,7 @@ def tolerance(signature: Signature) -> tuple[float, float]:
 def scales_of(truth: Answers) -> dict[str, float]:
     """How large each output of numbers is at most, where that is below 1; probabilities have 1 for their scale."""
     sizes = {name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"}
-    return {name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith("probabilities")}
+    return {name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith("probabilit")}
 
 
 def compare(

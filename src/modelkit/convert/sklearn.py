@@ -33,7 +33,7 @@ from modelkit.spec import Column, TensorSpec
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
 LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
-RANKERS = ("LGBMRanker", "XGBRanker")
+RANKERS = ("LGBMRanker",)
 ROUNDED = ("HistGradientBoosting", "LGBM")  # whose thresholds are doubles, and float32 in the graph
 # Runs of what Python calls word characters, in RE2's words: of two or more, as is the default, and of one or more.
 WORDS = {r"(?u)\b\w\w+\b": r"[\pL\pN_][\pL\pN_]+", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
@@ -288,7 +288,7 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
                 proto: onnx.ModelProto = convert(options=options | flat)
             except NameError:  # ... which is no option of a classifier without probabilities
                 proto = convert(options=options | {id(last_step(model)): {}})
-    except ConversionError:
+    except (ConversionError, MissingExtraError):
         raise
     except Exception as error:
         step = _step_of(error, estimator)

@@ -29,6 +29,7 @@ from modelkit.signature import Feeds, Signature
 VERBS = {
     "label": "predict",
     "prediction": "predict",
+    "probability": "predict",
     "probabilities": "predict_proba",
     "scores": "decision_function",
     "transformed": "transform",
