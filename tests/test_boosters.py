@@ -195,7 +195,7 @@ def test_xgboost_on_booleans(form, tmp_path):
 
 @pytest.mark.parametrize("types", ["i", "int", "q", "c"])
 def test_a_booster_whose_columns_have_types(types, tmp_path):
-    """The library writes the condition of an indicator nowhere but in its own model, and rounds those of integers."""
+    """The library writes the condition of an indicator nowhere but in its own model."""
     rng = np.random.default_rng(0)
     X = rng.integers(0, 2 if types == "i" else 12, (400, 3)).astype(float)
     y = (X[:, 0] % 3 + X[:, 1] > 1).astype(int)

@@ -33,7 +33,7 @@ from modelkit.signature import Feeds, Signature
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that every package is made with
 TRAINED_WITH = {  # and those of its source, by the name that parity has for it
     "scikit-learn": ("scikit-learn", "skl2onnx"),
-    "XGBoost": ("scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu"),
+    "XGBoost": ("scikit-learn", "skl2onnx", "xgboost", "xgboost-cpu"),
     "LightGBM": ("scikit-learn", "skl2onnx", "onnxmltools", "lightgbm"),
     "CatBoost": ("catboost",),
     "torch": ("torch", "onnxscript"),
