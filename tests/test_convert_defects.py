@@ -64,11 +64,6 @@ def xgboost():
     return pytest.importorskip("xgboost")
 
 
-@pytest.fixture
-def catboost():
-    return pytest.importorskip("catboost")
-
-
 def digits():
     """Digits at a fifth of the width, in which classes are close."""
     X, y = load_digits(return_X_y=True)
@@ -419,15 +414,6 @@ def test_what_the_converter_takes_for_something_else_is_refused(tmp_path):
         saved(RFE(LogisticRegression(), n_features_to_select=2).fit(X, y), X, tmp_path)
 
 
-def test_what_catboost_cannot_export_is_refused(catboost, tmp_path):
-    X, y = wine()
-    model = catboost.CatBoostClassifier(
-        iterations=3, verbose=0, grow_policy="Depthwise", allow_writing_files=False, thread_count=1
-    ).fit(X, y)
-    with pytest.raises(ConversionError, match=r"CatBoost cannot export this model: .*symmetric"):
-        saved(model, X, tmp_path)
-
-
 @pytest.mark.parametrize("norm", ["l1", "l2", "max"])
 def test_a_row_of_zeros_has_no_norm(norm, tmp_path):
     X, y = wine()
@@ -485,14 +471,6 @@ def test_categories_that_are_no_strings_are_refused(lightgbm, tmp_path):
     frame = pd.DataFrame({"code": pd.Categorical(X[:, 0].astype(int)), "x": X[:, 1]})
     model = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1).fit(frame, y)
     with pytest.raises(ConversionError, match="categories of column 'code' must be strings"):
-        saved(model, frame, tmp_path)
-
-
-def test_catboost_with_categories_is_refused(catboost, tmp_path):
-    X, y = coded()
-    frame = pd.DataFrame({"code": X[:, 0].astype(int), "x": X[:, 1]})
-    model = catboost.CatBoostClassifier(3, verbose=0, allow_writing_files=False, cat_features=[0]).fit(frame, y)
-    with pytest.raises(ConversionError, match="encode them before the model"):
         saved(model, frame, tmp_path)
 
 

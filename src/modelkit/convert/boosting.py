@@ -1,4 +1,4 @@
-"""Convert LightGBM models, alone or inside a scikit-learn pipeline, and CatBoost models; tell skl2onnx of XGBoost's.
+"""Convert LightGBM models, alone or inside a scikit-learn pipeline, and tell skl2onnx of those of other libraries.
 
 The only module that imports onnxmltools and lightgbm.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import copy
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelkit.cast import is_a
-from modelkit.convert import xgboost
+from modelkit.convert import catboost, xgboost
 from modelkit.convert.nodes import Nodes
 from modelkit.convert.operators import Container
 from modelkit.convert.source import Splits
@@ -89,7 +87,7 @@ def _lightgbm_classifier(booster: Any) -> Any:
 
 
 def register() -> None:
-    """Tell skl2onnx about the estimators of XGBoost and LightGBM, where these libraries are in use.
+    """Tell skl2onnx about the estimators of XGBoost, LightGBM and CatBoost, where these libraries are in use.
 
     What a converter needs beyond skl2onnx it asks for when it converts, and so of nobody else.
     """
@@ -106,6 +104,7 @@ def register() -> None:
             f"Modelkit{kind.__name__}",
             calculate_linear_classifier_output_shapes if classifier else calculate_linear_regressor_output_shapes,
             convert,
+            parser=catboost.parse_classifier if kind.__name__ == "CatBoostClassifier" else None,
             options={"nocl": [True, False], "zipmap": [True, False, "columns"]} if classifier else None,
         )
 
@@ -161,6 +160,8 @@ def _kinds() -> list[tuple[Any, Any]]:
         found += [(LGBMClassifier, _convert_lightgbm), (LGBMRegressor, _convert_lightgbm_regressor)]
     if sys.modules.get("xgboost") is not None:
         found += [(kind, xgboost.convert) for kind in xgboost.kinds()]
+    if sys.modules.get("catboost") is not None:
+        found += [(kind, catboost.convert) for kind in catboost.kinds()]
     return found
 
 
@@ -220,36 +221,3 @@ def lightgbm_thresholds(model: Any) -> Splits | None:
                 found.append((node["split_feature"], node["threshold"]))
     columns, values = zip(*found, strict=True) if found else ((), ())
     return np.array(columns, np.int64), np.array(values, np.float64)
-
-
-def catboost_proto(model: Any, name: str) -> onnx.ModelProto:
-    """The graph that CatBoost exports, its input called `name`, without the dictionaries it packs probabilities into.
-
-    Raises ConversionError for models it cannot export.
-    """
-    if model.get_cat_feature_indices() or model.get_text_feature_indices():
-        raise ConversionError(
-            "CatBoost cannot export a model with categorical or text features; encode them before the model",
-            step=type(model).__name__,
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        try:
-            model.save_model(str(path), format="onnx")
-        except Exception as error:
-            raise ConversionError(f"CatBoost cannot export this model: {error}", step=type(model).__name__) from error
-        proto: onnx.ModelProto = onnx.load(path)
-    nodes = [node for node in proto.graph.node if node.op_type != "ZipMap"]
-    zipped = {node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == "ZipMap"}
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    for value in proto.graph.output:
-        if value.name in zipped:
-            value.CopyFrom(helper.make_tensor_value_info(zipped[value.name], TensorProto.FLOAT, ["batch", None]))
-    before = proto.graph.input[0].name
-    proto.graph.input[0].name = name
-    for node in proto.graph.node:
-        node.input[:] = [name if used == before else used for used in node.input]
-    proto.ir_version = max(proto.ir_version, 8)
-    proto.opset_import.append(helper.make_opsetid("", 19))
-    return proto

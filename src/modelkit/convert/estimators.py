@@ -11,7 +11,7 @@ from modelkit.cast import is_missing
 
 # Estimators that compute in float32: trees because those libraries' do, networks because it costs no accuracy
 # that parity would see and is twice as fast.
-NARROW_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.neural_network", "xgboost", "lightgbm")
+NARROW_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.neural_network", "xgboost", "lightgbm", "catboost")
 THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 
 

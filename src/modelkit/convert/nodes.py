@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from onnx import TensorProto, helper
 
 from modelkit.cast import Array
@@ -57,3 +58,9 @@ class Nodes:
 def element_of(variable: Any) -> int:
     """The element type of a variable: integers where it holds neither floats nor strings."""
     return int(ELEMENTS.get(type(variable.type).__name__, TensorProto.INT64))
+
+
+def labels_of(classes: Any) -> Array:
+    """The classes of a classifier as a graph holds them: strings or integers."""
+    found = np.asarray(classes)
+    return found.astype(object) if found.dtype.kind in "UO" else found.astype(np.int64)

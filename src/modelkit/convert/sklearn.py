@@ -64,17 +64,13 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
             f"{type(last_step(estimator)).__name__} cannot be converted; pass its ONNX export, or format='joblib'",
             step=type(last_step(estimator)).__name__,
         )
-    if boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
-        numbers = "float32"
-    else:
+    if not boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
         check_is_fitted(estimator)
     rows, columns, answer = read_example(estimator, example)
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
     roles, classes = answer(read_roles, take(rows, 2))
-    if boosting.is_catboost(estimator):
-        proto = boosting.catboost_proto(estimator, inputs[0].name)
-    elif coded:
+    if coded:
         proto = _convert(estimator, [TensorSpec(boosting.CODES, numbers, ("batch", len(columns)))])
         boosting.encode(proto, inputs, coded)
     else:

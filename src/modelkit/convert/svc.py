@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from modelkit.cast import Array
-from modelkit.convert.nodes import Nodes
+from modelkit.convert.nodes import Nodes, labels_of
 from modelkit.errors import ConversionError
 
 
@@ -27,7 +26,7 @@ def convert_labels(scope: Any, operator: Any, container: Any, convert: Any) -> N
     rows = nodes.add("Cast", str(operator.inputs[0].full_name), to=TensorProto.DOUBLE)
     decisions = _decisions(nodes, rows, classifier)
     best = nodes.add("ArgMax", _scores(nodes, decisions, len(classifier.classes_)), axis=1, keepdims=0)
-    nodes.put(nodes.add("Gather", nodes.constant(_labels(classifier)), best, axis=0), operator.outputs[0])
+    nodes.put(nodes.add("Gather", nodes.constant(labels_of(classifier.classes_)), best, axis=0), operator.outputs[0])
 
 
 class _Renaming:
@@ -46,11 +45,6 @@ class _Renaming:
         listed = [outputs] if isinstance(outputs, str) else outputs
         renamed = [self._other if name == self._name else name for name in listed]
         self._container.add_node(op_type, inputs, renamed, **attributes)
-
-
-def _labels(classifier: Any) -> Array:
-    classes = np.asarray(classifier.classes_)
-    return classes.astype(object) if classes.dtype.kind in "UO" else classes.astype(np.int64)
 
 
 def _decisions(nodes: Nodes, rows: str, classifier: Any) -> str:

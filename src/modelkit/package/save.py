@@ -35,7 +35,7 @@ TRAINED_WITH = {  # and those of its source, by the name that parity has for it
     "scikit-learn": ("scikit-learn", "skl2onnx"),
     "XGBoost": ("scikit-learn", "skl2onnx", "xgboost", "xgboost-cpu"),
     "LightGBM": ("scikit-learn", "skl2onnx", "onnxmltools", "lightgbm"),
-    "CatBoost": ("catboost",),
+    "CatBoost": ("scikit-learn", "skl2onnx", "catboost"),
     "torch": ("torch", "onnxscript"),
 }
 
