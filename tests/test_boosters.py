@@ -7,6 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from kinds import cancer, diabetes, wine, wine_holes
+from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 import modelkit as mk
 from modelkit.errors import ConversionError, MissingExtraError, SignatureError
@@ -326,3 +331,35 @@ def test_a_booster_takes_its_columns_by_name(tmp_path):
     np.testing.assert_allclose(model.predict(X[X.columns[::-1]]), booster.predict(xgboost.DMatrix(X)), atol=1e-6)
     with pytest.raises(SignatureError, match="missing column 'fare'"):
         model.predict(X.drop(columns="fare"))
+
+
+def shops(n=400):
+    """Numbers with zeros among them, and so many shops that their one-hot columns are sparse."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"x": rng.integers(-2, 3, n), "shop": rng.choice([f"s{i}" for i in range(30)], n)})
+    return X, (X["shop"].str[1:].astype(int) % 3 + X["x"] > 1).astype(int)
+
+
+def one_hot(last):
+    columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["shop"]), remainder="passthrough")
+    return make_pipeline(columns, last)
+
+
+@pytest.mark.parametrize("wrap", [one_hot, lambda last: GridSearchCV(one_hot(last), {}, cv=2)], ids=["alone", "grid"])
+def test_xgboost_takes_zeros_of_sparse_rows_for_missing_values(wrap, tmp_path):
+    X, y = shops()
+    pipeline = wrap(xgboost.XGBClassifier(**FEW)).fit(X, y)
+    model = saved(pipeline, X, tmp_path)
+    for rows in (X, X.assign(x=0), X.assign(shop="unseen")):
+        np.testing.assert_allclose(model.predict_proba(rows), pipeline.predict_proba(rows), atol=1e-6)
+    assert mk.Explainer(model, background=X[:50]).explain(X[:3]).method == "trees"
+
+
+def test_xgboost_over_words(tmp_path):
+    rng = np.random.default_rng(0)
+    words = ["good", "bad", "film", "plot", "actor", "music"]
+    texts = [" ".join(rng.choice(words, rng.integers(2, 6))) for _ in range(300)]
+    y = np.array(["good" in text and "bad" not in text for text in texts]).astype(int)
+    pipeline = make_pipeline(TfidfVectorizer(), xgboost.XGBClassifier(**FEW)).fit(texts, y)
+    model = saved(pipeline, texts, tmp_path)
+    np.testing.assert_allclose(model.predict_proba({"text": texts}), pipeline.predict_proba(texts), atol=1e-6)

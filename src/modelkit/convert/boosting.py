@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,27 @@ def _lightgbm_classifier(booster: Any) -> Any:
     encoder = LabelEncoder().fit(range(classes))
     estimator.__dict__.update({"_le": encoder, "_classes": encoder.classes_, "_n_classes": classes})
     return estimator
+
+
+def with_absent_zeros(pipeline: Any, rows: Any, answer: Callable[[Any, Any], Any]) -> Any:
+    """A pipeline in which XGBoost takes zeros for missing values, where it does since it is given sparse rows.
+
+    Args:
+        pipeline: the fitted estimator; one without steps before XGBoost is returned as it is.
+        rows: a few example rows.
+        answer: how to ask about such rows: it takes a function of an estimator and rows, and the rows.
+    """
+    *before, (name, last) = getattr(pipeline, "steps", [("", None)])
+    if not before or not is_a(last, "xgboost", "XGBModel"):
+        return pipeline
+    made = answer(lambda _, given: pipeline[:-1].transform(given), rows)
+    if not hasattr(made, "toarray"):
+        return pipeline
+    reading = copy.copy(last)
+    reading.missing = 0.0
+    opened = copy.copy(pipeline)
+    opened.steps = [*before, (name, reading)]
+    return opened
 
 
 def register() -> None:

@@ -66,6 +66,7 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         )
     if not boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
         check_is_fitted(estimator)
+    estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
     rows, columns, answer = read_example(estimator, example)
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
@@ -74,7 +75,8 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         proto = _convert(estimator, [TensorSpec(boosting.CODES, numbers, ("batch", len(columns)))])
         boosting.encode(proto, inputs, coded)
     else:
-        proto = _convert(unthresholded(estimator), inputs)
+        few = take(rows, 2)
+        proto = _convert(boosting.with_absent_zeros(unthresholded(estimator), few, answer), inputs)
     if type(last_step(estimator)).__name__ in THRESHOLDED:
         _threshold(proto, last_step(estimator))
     elif classes is not None:
