@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 
 from modelkit.cast import is_a
 from modelkit.convert import catboost, xgboost
-from modelkit.convert.nodes import Nodes
 from modelkit.convert.operators import Container
 from modelkit.convert.source import Splits
+from modelkit.convert.writer import Writer
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.spec import TensorSpec
 
@@ -201,7 +201,7 @@ def _convert_lightgbm_regressor(scope: Any, operator: Any, container: Any) -> No
     label = scope.declare_local_variable("label", Int64TensorType())
     shares = scope.declare_local_variable("shares", FloatTensorType())
     inner.outputs.extend([label, shares])
-    nodes = Nodes(scope, container)
+    nodes = Writer(scope, container)
     answer = str(shares.full_name)
     if len(classifier.classes_) == 2:
         second = nodes.constant(np.array([1], np.int64))

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from modelkit.cast import Array
-from modelkit.convert.nodes import Nodes, labels_of
+from modelkit.convert.writer import Writer, labels_of
 from modelkit.errors import ConversionError
 
 ONE_OF_SEVERAL = ("MultiClass", "MultiClassOneVsAll")
@@ -55,7 +55,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         raise ConversionError(f"{name}(loss_function={loss!r}) cannot be converted; use format='joblib'", step=name)
     if not said.get("oblivious_trees", said.get("trees")):
         raise ConversionError("the CatBoost model has no tree; train it for at least one iteration", step=name)
-    nodes = Nodes(scope, container)
+    nodes = Writer(scope, container)
     scale, bias = said["scale_and_bias"]
     rows = nodes.as_float(operator.inputs[0])
     value = nodes.add(
@@ -196,7 +196,7 @@ def _walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
             todo += [node["left"], node["right"]]
 
 
-def _classify(nodes: Nodes, operator: Any, value: str, loss: str, threshold: float) -> None:
+def _classify(nodes: Writer, operator: Any, value: str, loss: str, threshold: float) -> None:
     """Label and probabilities as CatBoostClassifier makes them from the sum of its leaves."""
     label, probabilities = operator.outputs
     classes = nodes.constant(labels_of(operator.raw_operator.classes_))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from modelkit.convert.nodes import Nodes, labels_of
+from modelkit.convert.writer import Writer, labels_of
 from modelkit.errors import ConversionError
 
 
@@ -22,7 +22,7 @@ def convert_labels(scope: Any, operator: Any, container: Any, convert: Any) -> N
     classifier = operator.raw_operator
     label = str(operator.outputs[0].full_name)
     convert(scope, operator, _Renaming(container, label, str(scope.get_unique_variable_name("votes"))))
-    nodes = Nodes(scope, container)
+    nodes = Writer(scope, container)
     rows = nodes.add("Cast", str(operator.inputs[0].full_name), to=TensorProto.DOUBLE)
     decisions = _decisions(nodes, rows, classifier)
     best = nodes.add("ArgMax", _scores(nodes, decisions, len(classifier.classes_)), axis=1, keepdims=0)
@@ -47,7 +47,7 @@ class _Renaming:
         self._container.add_node(op_type, inputs, renamed, **attributes)
 
 
-def _decisions(nodes: Nodes, rows: str, classifier: Any) -> str:
+def _decisions(nodes: Writer, rows: str, classifier: Any) -> str:
     """What each pair of classes decides, (n, pairs): a sum of kernels by the support vectors of the two."""
     bounds = np.cumsum([0, *classifier.n_support_])
     coefficients = classifier.dual_coef_
@@ -67,7 +67,7 @@ def _pairs(classes: int) -> list[tuple[int, int]]:
     return [(first, second) for first in range(classes) for second in range(first + 1, classes)]
 
 
-def _kernel(nodes: Nodes, rows: str, classifier: Any) -> str:
+def _kernel(nodes: Writer, rows: str, classifier: Any) -> str:
     """The kernel of each row and each support vector."""
     vectors = classifier.support_vectors_
     vectors = vectors.toarray() if hasattr(vectors, "toarray") else vectors
@@ -91,7 +91,7 @@ def _kernel(nodes: Nodes, rows: str, classifier: Any) -> str:
     return nodes.add("Pow", shifted, nodes.constant(np.array(float(classifier.degree))))
 
 
-def _scores(nodes: Nodes, decisions: str, classes: int) -> str:
+def _scores(nodes: Writer, decisions: str, classes: int) -> str:
     """The votes for each class, and less than half a vote for what was decided in its favour, as in scikit-learn."""
     pairs = _pairs(classes)
     winners, losers = np.zeros((len(pairs), classes)), np.zeros((len(pairs), classes))

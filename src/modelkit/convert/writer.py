@@ -16,7 +16,7 @@ ELEMENTS = {
 }
 
 
-class Nodes:
+class Writer:
     """Where a converter puts its nodes; names are made up, and are what each call returns."""
 
     def __init__(self, scope: Any, container: Any) -> None:
