@@ -85,7 +85,9 @@ def test_without_a_runtime_both_install_lines_are_shown(boosting_mk):
         try:
             mk.load(sys.argv[1])
         except mk.errors.MissingExtraError as error:
-            assert "modelkit-sdk[cpu]" in str(error) and "modelkit-sdk[gpu]" in str(error), error
+            assert "pip install onnxruntime or pip install onnxruntime-gpu" in str(error), error
+            assert (error.library, error.extra) == ("onnxruntime", "cpu"), error.__dict__
+            assert error.alternatives == {"gpu": "onnxruntime-gpu"}, error.__dict__
             assert isinstance(error, ImportError)
         else:
             raise SystemExit("loaded without a runtime")

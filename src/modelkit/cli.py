@@ -27,8 +27,8 @@ from modelkit.spec import Column, TensorSpec
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 Parse = Callable[[str], str | float | bool]
 LIBRARIES = (
-    "numpy", "onnx", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu", "lightgbm", "catboost",
-    "torch", "onnxscript", "pandas", "pyarrow", "tokenizers",
+    "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu", "lightgbm",
+    "catboost", "torch", "onnxscript", "pandas", "pyarrow", "tokenizers", "shap", "lime", "matplotlib",
 )  # fmt: skip
 
 
@@ -256,7 +256,7 @@ def examine() -> tuple[list[str], bool]:
         names = " ".join(runtimes)
         problems.append(
             f"{len(runtimes)} runtimes overwrite each other's files ({names}); keep one:\n"
-            f"    pip uninstall -y {names} && pip install 'modelkit-sdk[cpu]'"
+            f"    pip uninstall -y {names} && pip install onnxruntime"
         )
     try:
         from modelkit.runtimes import onnx

@@ -138,7 +138,7 @@ class Manifest:
             raise ManifestError(f"modelkit.json is not strict JSON: {error}") from None
         if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
             raise ManifestError(
-                f"the package has format {plain['format']}, this modelkit reads up to {FORMAT}: upgrade modelkit-sdk"
+                f"the package has format {plain['format']}, this modelkit reads up to {FORMAT}: use a newer one"
             )
         manifest: Manifest = _build(Manifest, plain, "modelkit.json")
         check_name(manifest.name, manifest.version)

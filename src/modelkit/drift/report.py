@@ -10,7 +10,7 @@ from typing import Any, Literal, final
 from modelkit import html, record
 from modelkit.drift import sections
 from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
-from modelkit.errors import DriftError, MissingExtraError
+from modelkit.errors import DriftError, importing
 
 SCHEMA = "modelkit.drift/1"
 MOST_CHARTS = 20
@@ -96,10 +96,8 @@ class DriftReport:
 
     def to_dataframe(self) -> Any:
         """A pandas frame with a row for each feature, as `ranked`, and three columns for each kind of effect size."""
-        try:
+        with importing("pandas", "DriftReport.to_dataframe", "frames"):
             import pandas as pd
-        except ImportError:
-            raise MissingExtraError("DriftReport.to_dataframe", "pandas", "frames") from None
         names = [f.name for f in fields(FeatureDrift) if f.name not in ("effects", "missing", "cells")]
         columns = [*names, "missing_reference", "missing_recent"]
         rows = [_flat(drift, names) for drift in self.ranked()]

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelkit import html, record
 from modelkit.cast import Array
-from modelkit.errors import ExplainError, MissingExtraError
+from modelkit.errors import ExplainError, importing
 
 SCHEMA = "modelkit.explanation/1"
 
@@ -80,10 +80,8 @@ class Explanation:
 
     def to_dataframe(self, output: int | str = -1) -> Any:
         """A pandas frame of one output: a row for each explained row, a column for each feature, and `base`."""
-        try:
+        with importing("pandas", "Explanation.to_dataframe", "frames"):
             import pandas as pd
-        except ImportError:
-            raise MissingExtraError("Explanation.to_dataframe", "pandas", "frames") from None
         at = self._at(output)
         frame = pd.DataFrame(self.values[:, :, at], columns=list(self.feature_names))
         frame.insert(0, "base", self.base_values[:, at])
@@ -91,10 +89,8 @@ class Explanation:
 
     def to_shap(self, output: int | str | None = None) -> Any:
         """A `shap.Explanation`, which every plot of shap takes; of one output, or of all where there are several."""
-        try:
+        with importing("shap", "Explanation.to_shap", "explain"):
             import shap
-        except ImportError:
-            raise MissingExtraError("Explanation.to_shap", "shap", "explain") from None
         names = list(self.feature_names)
         if output is None and len(self.output_names) > 1:
             return shap.Explanation(
@@ -131,10 +127,8 @@ class Explanation:
 
     def plot(self, *, row: int = 0, output: int | str = -1, most: int = 10, ax: Any = None) -> Any:
         """Draw what the columns of one row add, the largest first; returns the matplotlib Axes."""
-        try:
+        with importing("matplotlib", "Explanation.plot", "plot"):
             import matplotlib.pyplot as plt
-        except ImportError:
-            raise MissingExtraError("Explanation.plot", "matplotlib", "plot") from None
         at = self._at(output)
         bars = self._bars(row, output, most)
         labels = [f"{name} = {held}" if held else name for name, held, _ in bars]

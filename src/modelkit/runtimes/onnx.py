@@ -31,7 +31,7 @@ from modelkit.device import (
     split_runs,
     worker_count,
 )
-from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError, SignatureError
+from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, SignatureError, importing
 from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
@@ -44,10 +44,8 @@ from modelkit.signature import Feeds, Signature
 # onnxruntime's wheels report usage unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-try:
+with importing("onnxruntime", "running an ONNX model", "cpu", {"gpu": "onnxruntime-gpu"}):
     import onnxruntime as ort
-except ImportError:
-    raise MissingExtraError("running an ONNX model", "onnxruntime", "cpu]' or 'modelkit-sdk[gpu") from None
 refuse_version(ort.__version__)
 
 WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
