@@ -13,6 +13,8 @@ from modelkit.cast import Array
 from modelkit.errors import ExplainError, importing
 
 SCHEMA = "modelkit.explanation/1"
+LINE = 50  # characters of a line in a plot
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,34 +132,51 @@ class Explanation:
         with importing("matplotlib", "Explanation.plot", "plot"):
             import matplotlib.pyplot as plt
         at = self._at(output)
-        bars = self._bars(row, output, most)
-        labels = [f"{name} = {held}" if held else name for name, held, _ in bars]
+        bars = self._bars(row, output, most)[::-1]  # the first one is drawn at the bottom
+        labels = [_fold(f"{name} = {held}" if held else name) for name, held, _ in bars]
         heights = [added for _, _, added in bars]
-        errors = [0.0] * len(bars)
-        if self.std_error is not None:
-            known = dict(zip(self.feature_names, 1.96 * self.std_error[row, :, at], strict=True))
-            errors = [float(known.get(name, 0.0)) for name, _, _ in bars]
+        errors = self._errors(bars, row, at)
         if ax is None:
-            _, ax = plt.subplots(figsize=(7, 0.9 + 0.36 * len(labels)), layout="constrained")
-        ax.barh(
-            range(len(labels)), heights[::-1], xerr=None if self.std_error is None else errors[::-1],
-            color=["#c0392b" if height > 0 else "#2f6fb0" for height in heights[::-1]],
-        )  # fmt: skip
-        ax.set_yticks(range(len(labels)), labels[::-1], parse_math=False)  # a dollar sign is a dollar sign
-        ax.axvline(0, color="#444", linewidth=0.8)
-        ax.margins(x=0.15)
+            _, ax = plt.subplots(figsize=_inches(labels), layout="constrained")
+        ink = ax.spines["left"].get_edgecolor()  # of the style in force, which may be a dark one
+        colors = [html.RED if height > 0 else html.BLUE for height in heights]
+        ax.barh(range(len(bars)), heights, xerr=errors, color=colors, ecolor=ink)
+        ax.set_yticks(range(len(bars)), labels, parse_math=False)  # a dollar sign is a dollar sign
+        ax.axvline(0, color=ink, linewidth=0.8)
+        ax.margins(x=0.18)
         digits = _digits(heights)
-        for place, height in enumerate(heights[::-1]):
+        for place, height in enumerate(heights):
+            reach = 0.0 if errors is None else errors[place]
+            side = 1 if height >= 0 else -1
             ax.annotate(
-                f"{height:+.{digits}f}", (height, place), (4 if height >= 0 else -4, 0), textcoords="offset points",
-                ha="left" if height >= 0 else "right", va="center", fontsize=8,
+                f"{height:+.{digits}f}", (height + side * reach, place), (4 * side, 0), textcoords="offset points",
+                ha="left" if side > 0 else "right", va="center", fontsize=8,
             )  # fmt: skip
         ax.spines[["top", "right"]].set_visible(False)
-        base = self.base_values[row, at]
-        total = base + self.values[row, :, at].sum()
-        said = f"added to {self.output_names[at]} ({self.output_space}); base {base:.3g}, sum {total:.3g}"
-        ax.set_xlabel(said, parse_math=False)
+        what = _cut(f"added to {self._what(at)}", LINE + 10)
+        apart = "; " if len(what) < LINE else "\n"
+        base, total = self._ends(row, at)
+        ax.set_xlabel(f"{what}{apart}base {base:.3g}, sum {total:.3g}", parse_math=False)
         return ax
+
+    def _what(self, output: int) -> str:
+        """What is explained: "the probability of churn", say."""
+        name = self.output_names[output]
+        return name if self.output_space == "value" else f"the {self.output_space} of {name}"
+
+    def _ends(self, row: int, output: int) -> tuple[float, float]:
+        """The base of a row, and its sum with the values; a sum that is nothing but rounding is 0."""
+        base, values = self.base_values[row, output], self.values[row, :, output]
+        total = base + values.sum()
+        rounding = ROUNDING * (abs(base) + np.abs(values).sum())
+        return float(base), float(total) if abs(total) > rounding else 0.0
+
+    def _errors(self, bars: list[tuple[str, str, float]], row: int, output: int) -> list[float] | None:
+        """Half the width of a 95 % interval for each bar of sampled values, 0 for that of the other columns."""
+        if self.std_error is None:
+            return None
+        known = dict(zip(self.feature_names, 1.96 * self.std_error[row, :, output], strict=True))
+        return [float(known.get(name, 0.0)) for name, _, _ in bars]
 
     def _repr_html_(self) -> str:
         return self.card()
@@ -171,11 +190,11 @@ class Explanation:
         facts = []
         bars = self._bars(row, output, most) if len(self) else []
         if len(self):
-            base = self.base_values[row, at]
-            facts.append(("base, sum", f"{base:.4g}, {base + self.values[row, :, at].sum():.4g}"))
+            base, total = self._ends(row, at)
+            facts.append(("base, sum", f"{base:.4g}, {total:.4g}"))
         where = f", row {row} of {len(self)}" if len(self) != 1 else ""
         return html.bars(
-            f"{self.output_names[at]} ({self.output_space}){where}",
+            f"{self._what(at)}{where}",
             bars,
             [
                 *facts,
@@ -195,6 +214,33 @@ class Explanation:
             others = float(self.values[row, :, self._at(output)].sum()) - sum(added for _, _, added in bars)
             bars.append((f"{rest} other column{'s' if rest > 1 else ''}", "", others))
         return bars
+
+
+def _cut(text: str, most: int) -> str:
+    """Text of at most so many characters: of longer text, the beginning and the end."""
+    if len(text) <= most:
+        return text
+    end = most * 2 // 5
+    return f"{text[: most - end - 3]}...{text[-end:]}"
+
+
+def _fold(text: str) -> str:
+    """The label of a bar, in two lines where it is long, broken after a word if it has words."""
+    text = _cut(" ".join(text.split()), 2 * LINE)
+    if len(text) <= LINE:
+        return text
+    middle = len(text) // 2
+    ends = [i for i in range(middle, LINE) if text[i - 1] in " _-./"]
+    at = ends[0] if ends else middle
+    return f"{text[:at].rstrip()}\n{text[at:]}"
+
+
+def _inches(labels: list[str]) -> tuple[float, float]:
+    """The size of a figure with room for the labels of its bars."""
+    lines = [line for label in labels for line in label.split("\n")]
+    longest = max(map(len, lines), default=0)
+    bar = 0.36 if len(lines) == len(labels) else 0.44
+    return 7 + 0.08 * max(longest - 28, 0), 0.9 + bar * len(labels)
 
 
 def _digits(heights: list[float]) -> int:
