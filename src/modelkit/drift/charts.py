@@ -17,6 +17,7 @@ TOP, BASE = 16, 116
 NAMES = 130  # where the bars of categories begin
 MOST_BARS = 10
 AXIS = "cells of about equal mass in training, in order; height: share of rows"
+ARROW = 44  # the width of a share with an arrow
 TALLEST = 8  # times the usual cell of the reference; one value that most rows have would hide all others
 
 
@@ -78,10 +79,8 @@ def _outlines(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
         f"{_tooltip(cell, seen=seen)}</rect>"
         for i, cell in enumerate(cells)
     )
-    cut = [(i, max(old, new)) for i, (_, old, new) in enumerate(cells) if max(old, new) > top * 1.001]
-    above = "".join(
-        _text(LEFT + (i + 0.5) * step, TOP - 4, f"{percent(share)} \N{UPWARDS ARROW}") for i, share in cut[:3]
-    )
+    cut = [(LEFT + (i + 0.5) * step, max(old, new)) for i, (_, old, new) in enumerate(cells)]
+    above = _above([(x, share) for x, share in cut if share > top * 1.001])
     outline = f'<path class="new" d="{_steps([new for _, _, new in cells], step, top, scale)}"/>' if seen else ""
     body = (
         f'<path class="old" d="{_steps([old for _, old, _ in cells], step, top, scale)}"/>{outline}'
@@ -92,6 +91,20 @@ def _outlines(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
         f'<g class="hit">{pointers}</g>'
     )
     return _svg(name, BASE + 36, body)
+
+
+def _above(cut: Sequence[tuple[float, float]]) -> str:
+    """The shares of some cells that are taller than the chart, over them, where these do not touch one another."""
+    texts: list[str] = []
+    half = ARROW / 2
+    free = float(LEFT)
+    for x, share in cut:
+        place = min(max(x, LEFT + half), WIDTH - half)
+        if place - half < free:
+            continue
+        texts.append(_text(place, TOP - 4, f"{percent(share)} \N{UPWARDS ARROW}"))
+        free = place + half
+    return "".join(texts)
 
 
 def _steps(shares: Sequence[float], step: float, top: float, scale: float) -> str:
