@@ -177,3 +177,20 @@ def test_shares_above_a_chart_are_inside_it_and_do_not_touch():
     assert min(places) >= 44 + 22
     assert max(places) <= 480 - 22
     assert np.diff(places).min() >= 44
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (857618.5, "857618"),
+        (999.96, "1000"),
+        (54421.0, "54421"),
+        (0.123456, "0.1235"),
+        (1e-7, "1e-07"),
+        (2e12, "2e+12"),
+    ],
+)
+def test_numbers_are_shown_without_exponents_where_people_write_none(value, shown):
+    assert html.number(value) == html.short(value) == shown
+    assert html.number(-value) == f"-{shown}"
+    assert html.number(value, sign="+") == f"+{shown}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape as _escape
 
+MOST_WHOLE = 1e9  # from which a number is shown with an exponent
 BLUE, RED = "#3b82c4", "#d1493b"  # a contrast of 4 and more to white, to #111 and to the dark grey of editors
 _LINE = "rgba(128,128,128,.45)"
 _CARD = (
@@ -64,8 +65,15 @@ def short(value: object) -> str:
     """A value of a row in a few characters."""
     if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
         return "missing"
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    text = number(value) if isinstance(value, float) else str(value)
     return text if len(text) <= 24 else text[:21] + "..."
+
+
+def number(value: float, digits: int = 4, sign: str = "-") -> str:
+    """A number in so many digits, or in all of its whole part: 857619 and not 8.576e+05; `sign` as `format` has it."""
+    if 10 ** (digits - 1) <= abs(value) < MOST_WHOLE:
+        return f"{value:{sign}.0f}"
+    return f"{value:{sign}.{digits}g}"
 
 
 def _frame(title: str, tables: str) -> str:
@@ -109,5 +117,5 @@ def _bar_row(name: str, held: str, length: float, share: float) -> str:
         f'<div style="position:relative;width:16em;height:1.5em">{line}<div style="position:absolute;top:.25em;'
         f'left:{left:.1f}%;width:{width:.1f}%;height:1em;background:{color}"></div></div>'
     )
-    cells = [_text(name), _text(held), bar, _text(f"{length:+.3g}")]
+    cells = [_text(name), _text(held), bar, _text(number(length, 3, "+"))]
     return _line("".join(_cell("td", content, "vertical-align:middle") for content in cells))

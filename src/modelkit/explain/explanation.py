@@ -156,7 +156,7 @@ class Explanation:
         what = _cut(f"added to {self._what(at)}", LINE + 10)
         apart = "; " if len(what) < LINE else "\n"
         base, total = self._ends(row, at)
-        ax.set_xlabel(f"{what}{apart}base {base:.3g}, sum {total:.3g}", parse_math=False)
+        ax.set_xlabel(f"{what}{apart}base {html.number(base)}, sum {html.number(total)}", parse_math=False)
         return ax
 
     def _what(self, output: int) -> str:
@@ -191,7 +191,7 @@ class Explanation:
         bars = self._bars(row, output, most) if len(self) else []
         if len(self):
             base, total = self._ends(row, at)
-            facts.append(("base, sum", f"{base:.4g}, {total:.4g}"))
+            facts.append(("base, sum", f"{html.number(base)}, {html.number(total)}"))
         where = f", row {row} of {len(self)}" if len(self) != 1 else ""
         return html.bars(
             f"{self._what(at)}{where}",
