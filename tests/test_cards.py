@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import make_multilabel_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression
+from sklearn.naive_bayes import GaussianNB
 
 import modelkit as mk
 from modelkit import html
@@ -71,6 +72,16 @@ def test_cards_take_the_colours_of_their_notebook(long_names, penguins_mk):
 
 def test_a_page_of_its_own_follows_the_reader_into_the_dark(long_names):
     assert '<meta name="color-scheme" content="light dark">' in html.page("title", long_names.card())
+
+
+def test_of_many_classes_a_card_names_some(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(400, 2)), np.array([f"article {i:03d}" for i in np.arange(400) % 200])
+    manifest = mk.save(GaussianNB().fit(X, y), tmp_path / "m.mk", example=X[:50], name="m", version="1")
+    with mk.load(tmp_path / "m.mk") as model:
+        for card in (manifest._repr_html_(), model._repr_html_()):
+            assert "article 029 and 170 more" in card
+            assert "article 030" not in card
 
 
 def test_long_words_do_not_widen_a_card(long_names):

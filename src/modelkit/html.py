@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape as _escape
 
+MOST_NAMES = 30  # of classes and the like
 MOST_WHOLE = 1e9  # from which a number is shown with an exponent
 BLUE, RED = "#3b82c4", "#d1493b"  # a contrast of 4 and more to white, to #111 and to the dark grey of editors
 _LINE = "rgba(128,128,128,.45)"
 _CARD = (
     f"border:1px solid {_LINE};border-radius:6px;padding:10px 14px;display:inline-block;box-sizing:border-box;"
-    "font:13px/1.5 system-ui,sans-serif;color:inherit;max-width:min(100%,72em);max-height:60em;overflow:auto"
+    "font:13px/1.5 system-ui,sans-serif;color:inherit;max-width:min(100%,72em);max-height:44em;overflow:auto;"
+    f"scrollbar-color:{_LINE} transparent"
 )
 _TITLE = "font-weight:600;margin-bottom:4px;overflow-wrap:anywhere"
 # Notebooks have rules of their own for tables, which these override.
@@ -74,6 +76,12 @@ def number(value: float, digits: int = 4, sign: str = "-") -> str:
     if 10 ** (digits - 1) <= abs(value) < MOST_WHOLE:
         return f"{value:{sign}.0f}"
     return f"{value:{sign}.{digits}g}"
+
+
+def some(names: Sequence[object]) -> str:
+    """The first of many names, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(map(str, names[:MOST_NAMES])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _frame(title: str, tables: str) -> str:

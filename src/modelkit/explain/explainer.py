@@ -15,7 +15,7 @@ from modelkit.explain import hooks, lime, sampling
 from modelkit.explain.exact import ExactMethod, check_gap
 from modelkit.explain.explanation import Explanation, kind_of
 from modelkit.explain.sampler import Sampler
-from modelkit.explain.subject import Subject, make_subject
+from modelkit.explain.subject import BACKGROUND, Subject, make_subject
 from modelkit.model import Model
 from modelkit.signature import Feeds
 
@@ -96,6 +96,8 @@ class Explainer:
         self._seed = 0 if seed is None else int(seed)
         if method == "lime" and lime.is_text(model.signature):
             background = lime.NO_TEXT  # a text is compared with itself less some words
+        elif background is None and BACKGROUND not in model.attachments and lime.is_text(model.signature):
+            raise ExplainError("the words of a text are explained by method='lime'; it needs no background")
         space, served = (output, None) if output in SPACES else ("auto", output)
         self._subject = make_subject(model, background, served)
         if space in ("probability", "value") and space != self._subject.space:

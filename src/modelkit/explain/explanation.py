@@ -193,13 +193,14 @@ class Explanation:
             base, total = self._ends(row, at)
             facts.append(("base, sum", f"{html.number(base)}, {html.number(total)}"))
         where = f", row {row} of {len(self)}" if len(self) != 1 else ""
+        rows = "1 row" if self.background_rows == 1 else f"{self.background_rows:,} rows"
         return html.bars(
             f"{self._what(at)}{where}",
             bars,
             [
                 *facts,
                 ("method", f"{self.method}, {kind_of(self.method, exact=self.exact)}"),
-                ("background", f"{self.background_rows} rows, {self.background_id[:12]}"),
+                ("background", f"{rows}, {self.background_id[:12]}"),
                 ("additivity gap", f"{np.max(self.additivity_gap, initial=0):.2g}"),
                 *_fidelity(self.fidelity, row, at),
                 *(("warning", text) for text in self.warnings),
