@@ -11,7 +11,7 @@ from html import escape as _escape
 
 MOST_NAMES = 30  # of classes and the like
 MOST_WHOLE = 1e9  # from which a number is shown with an exponent
-BLUE, RED = "#3b82c4", "#d1493b"  # a contrast of 4 and more to white, to #111 and to the dark grey of editors
+BLUE, RED = "#3b82c4", "#d1493b"  # with a contrast of 3.7 or more to white, to #111 and to the dark grey of editors
 _LINE = "rgba(128,128,128,.45)"
 _CARD = (
     f"border:1px solid {_LINE};border-radius:6px;padding:10px 14px;display:inline-block;box-sizing:border-box;"

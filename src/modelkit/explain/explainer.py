@@ -82,17 +82,8 @@ class Explainer:
         group: str = "raw",
         seed: int | None = None,
     ) -> None:
-        outputs = (*SPACES, *model.signature.output_names)
-        for what, value, known in (
-            ("method", method, METHODS),
-            ("output", output, outputs),
-            ("group", group, ("raw",)),
-        ):
-            if value not in known:
-                raise ExplainError(f"{what} {value!r} is unknown; use one of {list(known)}")
-        for what, number, least in (("budget", budget, 1), ("seed", seed, 0)):
-            if number is not None and (not isinstance(number, Integral) or isinstance(number, bool) or number < least):
-                raise ExplainError(f"{what} is an integer of at least {least}, not {number!r}")
+        _check_names(method, output, group, model.signature.output_names)
+        _check_numbers(budget=budget, seed=seed)
         self._seed = 0 if seed is None else int(seed)
         if method == "lime" and lime.is_text(model.signature):
             background = lime.NO_TEXT  # a text is compared with itself less some words
@@ -248,6 +239,20 @@ class Explainer:
 
     def _ask(self, row: dict[str, Array], masks: Array, rows: Array) -> Array:
         return self._subject.ask_mixed(self._subject.beside(row), self._subject.places(masks, rows))
+
+
+def _check_names(method: str, output: str, group: str, outputs: tuple[str, ...]) -> None:
+    given = {"method": method, "output": output, "group": group}
+    known = {"method": METHODS, "output": (*SPACES, *outputs), "group": ("raw",)}
+    for what, value in given.items():
+        if value not in known[what]:
+            raise ExplainError(f"{what} {value!r} is unknown; use one of {list(known[what])}")
+
+
+def _check_numbers(*, budget: int | None, seed: int | None) -> None:
+    for what, number, least in (("budget", budget, 1), ("seed", seed, 0)):
+        if number is not None and (not isinstance(number, Integral) or isinstance(number, bool) or number < least):
+            raise ExplainError(f"{what} is an integer of at least {least}, not {number!r}")
 
 
 def _make_hook(subject: Subject, method: str, budget: int | None, seed: int) -> hooks.Hook | None:

@@ -11,9 +11,9 @@ import numpy as np
 from modelkit import html, record
 from modelkit.cast import Array
 from modelkit.errors import ExplainError, importing
+from modelkit.explain import drawing
 
 SCHEMA = "modelkit.explanation/1"
-LINE = 50  # characters of a line in a plot
 ROUNDING = 1e-12
 
 
@@ -129,35 +129,11 @@ class Explanation:
 
     def plot(self, *, row: int = 0, output: int | str = -1, most: int = 10, ax: Any = None) -> Any:
         """Draw what the columns of one row add, the largest first; returns the matplotlib Axes."""
-        with importing("matplotlib", "Explanation.plot", "plot"):
-            import matplotlib.pyplot as plt
         at = self._at(output)
-        bars = self._bars(row, output, most)[::-1]  # the first one is drawn at the bottom
-        labels = [_fold(f"{name} = {held}" if held else name) for name, held, _ in bars]
-        heights = [added for _, _, added in bars]
-        errors = self._errors(bars, row, at)
-        if ax is None:
-            _, ax = plt.subplots(figsize=_inches(labels), layout="constrained")
-        ink = ax.spines["left"].get_edgecolor()  # of the style in force, which may be a dark one
-        colors = [html.RED if height > 0 else html.BLUE for height in heights]
-        ax.barh(range(len(bars)), heights, xerr=errors, color=colors, ecolor=ink)
-        ax.set_yticks(range(len(bars)), labels, parse_math=False)  # a dollar sign is a dollar sign
-        ax.axvline(0, color=ink, linewidth=0.8)
-        ax.margins(x=0.18)
-        digits = _digits(heights)
-        for place, height in enumerate(heights):
-            reach = 0.0 if errors is None else errors[place]
-            side = 1 if height >= 0 else -1
-            ax.annotate(
-                f"{height:+.{digits}f}", (height + side * reach, place), (4 * side, 0), textcoords="offset points",
-                ha="left" if side > 0 else "right", va="center", fontsize=8,
-            )  # fmt: skip
-        ax.spines[["top", "right"]].set_visible(False)
-        what = _cut(f"added to {self._what(at)}", LINE + 10)
-        apart = "; " if len(what) < LINE else "\n"
+        bars = self._bars(row, output, most)
         base, total = self._ends(row, at)
-        ax.set_xlabel(f"{what}{apart}base {html.number(base)}, sum {html.number(total)}", parse_math=False)
-        return ax
+        axis = f"added to {self._what(at)}", f"base {html.number(base)}, sum {html.number(total)}"
+        return drawing.draw(bars, self._errors(bars, row, at), axis, ax)
 
     def _what(self, output: int) -> str:
         """What is explained: "the probability of churn", say."""
@@ -215,39 +191,6 @@ class Explanation:
             others = float(self.values[row, :, self._at(output)].sum()) - sum(added for _, _, added in bars)
             bars.append((f"{rest} other column{'s' if rest > 1 else ''}", "", others))
         return bars
-
-
-def _cut(text: str, most: int) -> str:
-    """Text of at most so many characters: of longer text, the beginning and the end."""
-    if len(text) <= most:
-        return text
-    end = most * 2 // 5
-    return f"{text[: most - end - 3]}...{text[-end:]}"
-
-
-def _fold(text: str) -> str:
-    """The label of a bar, in two lines where it is long, broken after a word if it has words."""
-    text = _cut(" ".join(text.split()), 2 * LINE)
-    if len(text) <= LINE:
-        return text
-    middle = len(text) // 2
-    ends = [i for i in range(middle, LINE) if text[i - 1] in " _-./"]
-    at = ends[0] if ends else middle
-    return f"{text[:at].rstrip()}\n{text[at:]}"
-
-
-def _inches(labels: list[str]) -> tuple[float, float]:
-    """The size of a figure with room for the labels of its bars."""
-    lines = [line for label in labels for line in label.split("\n")]
-    longest = max(map(len, lines), default=0)
-    bar = 0.36 if len(lines) == len(labels) else 0.44
-    return 7 + 0.08 * max(longest - 28, 0), 0.9 + bar * len(labels)
-
-
-def _digits(heights: list[float]) -> int:
-    """Decimals that show three digits of the largest bar."""
-    largest = max((abs(height) for height in heights), default=0.0)
-    return 2 if largest == 0 or not np.isfinite(largest) else int(np.clip(2 - np.floor(np.log10(largest)), 0, 8))
 
 
 def _fidelity(found: dict[str, Any] | None, row: int, output: int) -> list[tuple[str, str]]:
