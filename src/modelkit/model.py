@@ -208,17 +208,13 @@ class Model(ABC):
     def warmup(self) -> None:
         """Run the golden rows at every batch size that was proven at save time, so that no request pays for it.
 
-        Raises PackageError for a model that came without golden rows.
+        Raises PackageError for a model that came without golden rows, or on whose machine they do not run.
         """
         feeds, _ = self._golden()
-        rows = len(next(iter(feeds.values())))
+        rows = self.signature.count(feeds)
         sizes = self.manifest.parity.batch_sizes if self.manifest is not None else ()
         for size in sizes or (rows,):
-            self._run(
-                {name: np.resize(feed, (size, *feed.shape[1:])) for name, feed in feeds.items()},
-                self.signature.output_names,
-                PLAIN,
-            )
+            self._replay(self.signature.take(feeds, np.arange(size) % max(rows, 1)) if size != rows else feeds)
 
     @final
     def verify(self) -> float:
@@ -228,7 +224,7 @@ class Model(ABC):
         runtime or device does not compute what was proven. Raises PackageError for a model without golden rows.
         """
         feeds, expected = self._golden()
-        got = self._run(feeds, self.signature.output_names, PLAIN)
+        got = self._replay(feeds)
         parity = self.manifest.parity if self.manifest is not None else None
         worst = 0.0
         for name, array in expected.items():
@@ -249,6 +245,14 @@ class Model(ABC):
                 )
             worst = max(worst, gap)
         return worst
+
+    def _replay(self, feeds: Feeds) -> Outputs:
+        try:
+            return self._run(feeds, self.signature.output_names, PLAIN)
+        except ModelkitError:
+            raise
+        except Exception as error:
+            raise PackageError(f"the golden rows, which ran at save time, do not run here: {error}") from error
 
     def _golden(self) -> tuple[Feeds, Outputs]:
         data = self.attachments.get(golden.NAME)

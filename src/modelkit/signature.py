@@ -34,7 +34,9 @@ class Signature:
     the output that `predict` returns; it is found by itself where an output is called label, prediction or
     embedding, or is the only one. `classes` are the labels of a classifier, in the order of the columns of
     its output `probabilities`. `batch` is the named dimension that leads every input and output, or None:
-    then rows cannot be split or joined.
+    then rows cannot be split or joined. `row_dim` is the named dimension that counts rows: `batch`, or else the one
+    that leads the first input that any leads. The others may have it on another axis, as the state of a recurrent
+    network does, or not at all, as a sampling rate.
 
     Raises SignatureError for duplicate names and for a primary output that does not exist.
     """
@@ -48,6 +50,7 @@ class Signature:
     output_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     has_probabilities: bool = field(init=False, repr=False, compare=False)
     batch: str | None = field(init=False, repr=False, compare=False)
+    row_dim: str | None = field(init=False, repr=False, compare=False)
     block: Block | None = field(init=False, repr=False, compare=False)
     _closed: tuple[Block, list[tuple[int, frozenset[Any]]]] | None = field(init=False, repr=False, compare=False)
     _plan: list[tuple[str, list[Rule]]] = field(init=False, repr=False, compare=False)
@@ -76,6 +79,8 @@ class Signature:
         derive("has_probabilities", self.classes is not None and "probabilities" in self.output_names)
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
         derive("batch", next((dim for dim in leading if len(leading) == 1 and isinstance(dim, str)), None))
+        leads = [spec.shape[0] for spec in self.inputs if spec.shape]
+        derive("row_dim", next((dim for dim in leads if isinstance(dim, str)), None))
         rules = _rules(self.inputs[0])
         codes = [(j, rule.known) for j, rule in enumerate(rules) if rule.closed]
         block = _block_rule(self.inputs)
@@ -235,6 +240,22 @@ class Signature:
         check_dims(self.inputs, feeds)
         return feeds
 
+    def count(self, feeds: Mapping[str, Array]) -> int:
+        """The number of rows of `feeds`: the size of `row_dim`, and 1 where there is none."""
+        for spec in self.inputs:
+            if self.row_dim in spec.shape:
+                size: int = feeds[spec.name].shape[spec.shape.index(self.row_dim)]
+                return size
+        return 1
+
+    def take(self, feeds: Mapping[str, Array], places: Array) -> Feeds:
+        """The rows at `places`, from each tensor along the axis of its rows; a tensor without one stays as it is."""
+        taken = dict(feeds)
+        for spec in self.inputs:
+            if self.row_dim in spec.shape:
+                taken[spec.name] = feeds[spec.name].take(places, axis=spec.shape.index(self.row_dim))
+        return taken
+
     def columns(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The inverse of `coerce`: columns by name, missing strings as None; a tensor without columns stays whole."""
         out: dict[str, Array] = {}
@@ -345,7 +366,7 @@ def cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
         try:
             return cast_column(array.reshape(-1), rules[0]).reshape(array.shape)
         except CastError as error:
-            problems = [f"input {spec.name!r}: {error.in_rows_of(max(1, array.size // max(1, len(array))))}"]
+            problems = [f"input {spec.name!r}: {error.in_rows_of(max(1, array.size // max((1, *array.shape[:1]))))}"]
     if spec.columns:
         block, problems = np.empty(array.shape, rules[0].target), []
         for j, rule in enumerate(rules):

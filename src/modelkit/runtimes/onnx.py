@@ -190,7 +190,7 @@ def _session_options(threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, and need not be printed too
     # Spinning workers burn the application's CPU for a while after every run.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Use the caller's weights in place instead of copying them; prepacked ones are then released.
@@ -259,7 +259,7 @@ class OnnxModel(Model):
         self._signature = signature
         self._manifest = manifest
         self._attachments = attachments
-        self._first = signature.inputs[0].name
+        self._first = signature.inputs[0].name if signature.batch is not None else None  # whose length is the rows
         self._chunk = chunk if chunk and signature.batch is not None else UNBOUNDED
         self._endless = endless
         self._most = 0 if endless else self._chunk  # so that other graphs pay nothing for the question
@@ -297,7 +297,7 @@ class OnnxModel(Model):
         return self._attachments
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        rows = len(feeds[self._first])
+        rows = 1 if self._first is None else len(feeds[self._first])
         if 0 < rows <= self._most:
             try:
                 answers = self._run_graph(outputs, feeds, None)
@@ -305,11 +305,13 @@ class OnnxModel(Model):
                 raise SignatureError(f"a text is no valid Unicode: {error.reason} in {error.object!r:.60}") from error
             # For one output, which is what predict asks for, a display is a third of a microsecond cheaper.
             return {outputs[0]: answers[0]} if len(outputs) == 1 else dict(zip(outputs, answers, strict=True))
-        if rows == 0 and self._signature.batch is not None:
+        if rows == 0:
             return self._signature.empty(outputs)
         if self._endless and call.deadline is not None:
             answers = run_until(partial(self._run_graph, outputs, feeds), ort.RunOptions(), call.deadline)
             return dict(zip(outputs, answers, strict=True))
+        if self._first is None:
+            return dict(zip(outputs, self._run_graph(outputs, feeds, None), strict=True))
         return self._run_chunks(feeds, outputs, rows)
 
     def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
