@@ -15,7 +15,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
-from modelkit import golden
+from modelkit import golden, scoring
 from modelkit.cast import Array
 from modelkit.device import Placement
 from modelkit.errors import (
@@ -290,11 +290,30 @@ class Model(ABC):
 
     @final
     def score(self, X: object, y: Any, sample_weight: Any = None) -> float:
-        """Accuracy of a classifier, R2 of a regressor, as scikit-learn defines them and uses by default."""
+        """What scikit-learn's `score` of this kind of model is: accuracy of a classifier, R2 of a regressor.
+
+        Args:
+            X: n rows, as `run` takes them.
+            y: their n true labels or values, or (n, k) where a row has k of them; of k labels all must be right.
+            sample_weight: n weights of the rows; None for equal ones.
+
+        Raises:
+            SignatureError: if scikit-learn has no score for this kind of model, or another one: it says what to call.
+            ValueError: if y does not fit what the model gives.
+        """
         from sklearn.metrics import accuracy_score, r2_score
 
-        metric = r2_score if self.signature.classes is None else accuracy_score
-        return float(metric(y, self.predict(X), sample_weight=sample_weight))
+        source = None if self.manifest is None else self.manifest.parity.against
+        metric = scoring.metric_for(self.signature, source)
+        got = self.predict(X)
+        if metric == scoring.R2:
+            return float(r2_score(y, got, sample_weight=sample_weight))
+        if got.ndim == 1:
+            return float(accuracy_score(y, got, sample_weight=sample_weight))
+        truth = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
+        if truth.shape != got.shape:
+            raise ValueError(f"y has the shape {truth.shape}, and the labels of these rows {got.shape}")
+        return float(np.average((truth == got).all(axis=1), weights=sample_weight))
 
     @final
     def fit(self, X: object = None, y: object = None, **_: object) -> Self:

@@ -17,6 +17,7 @@ import numpy as np
 
 from modelkit import golden as golden_rows
 from modelkit.convert.boosting import as_estimator
+from modelkit.convert.classes import read_classes
 from modelkit.convert.parity import MAX_ROWS, gate, open_signature
 from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
 from modelkit.convert.source import Source, from_onnx, settled, take
@@ -264,7 +265,8 @@ def _asked(source: Source, build: Callable[[Signature], Model]) -> tuple[Source,
         other = signature.take(run[0], np.arange(rows - 1 if rows > 1 else 2) % max(rows, 1))
         with suppress(ConversionError):  # a graph of one size, whatever it says; the gate measures that
             runs.append(_run_first(model, [other], "another number of rows"))
-    return replace(source, signature=settled(signature, runs)), run[0]
+    classes = read_classes(source.proto, run[1])
+    return replace(source, signature=replace(settled(signature, runs), classes=classes)), run[0]
 
 
 def _few(signature: Signature, feeds: Feeds) -> Feeds:
