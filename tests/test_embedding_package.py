@@ -13,7 +13,6 @@ from forge import forge, members_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from test_embedding import model_over_tokens, sentences
 from test_processes import forks, passes_in_a_child
 from test_purity import run
@@ -313,7 +312,7 @@ def test_a_tokenizer_that_was_forged_is_refused_or_gives_vectors(tiny_mk, data):
         return
     try:
         vectors = encoder.embed(["the river", "snow", "", "of " * 40])
-    except (ModelkitError, InvalidArgument):  # onnxruntime's own where a token is beyond the table
+    except ModelkitError:
         return
     assert vectors.shape == (4, WIDTH)
 

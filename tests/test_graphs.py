@@ -182,8 +182,33 @@ def test_a_scalar_that_is_the_first_input(kept):
 def test_scalars_alone(kept):
     proto = graph([("Mul", ["a", "b"], ["y"], {})], [value("a"), value("b")], [value("y")])
     model = kept(proto)
-    assert model.run({"a": np.float32(2), "b": np.float32(3)})["y"] == 6
+    assert model.run({"a": np.float32(2), "b": 3.0})["y"] == 6
     assert replays(model)
+    assert not hasattr(model, "n_features_in_")
+
+
+def test_a_dimension_that_a_tensor_has_twice_counts_no_rows(kept):
+    proto = graph([("MatMul", ["x", "x"], ["y"], {})], [value("x", "n", "n")], [value("y", "n", "n")])
+    for given in ({}, {"example": {"x": np.ones((5, 5), np.float32)}}):
+        model = kept(proto, **given)
+        assert model.signature.batch is None
+        assert model.run(np.ones((3, 3), np.float32))["y"].tolist() == [[3] * 3] * 3
+        assert replays(model)
+        assert "rows were not compared between batch sizes" in str(model.manifest.parity)
+
+
+def test_rows_that_a_graph_cannot_run_are_told_in_our_words(kept, capfd):
+    """A Batcher gives the error to the call whose rows they are."""
+    model = kept(convolution())
+    small, large = np.ones((1, 3, 4, 4), np.float32), np.ones((1, 3, 9, 9), np.float32)
+    with pytest.raises(BatchError, match=r"cannot run the graph on these rows: .*Invalid input shape"):
+        model.predict(small)
+    with mk.Batcher(model) as batcher:
+        answers = [batcher.submit(rows) for rows in (small, large)]
+        with pytest.raises(BatchError, match="cannot run the graph"):
+            answers[0].result()
+        assert answers[1].result().tolist() == [[[[243.0]]]]
+    assert capfd.readouterr().err == ""
 
 
 def test_a_loop_whose_outputs_are_no_rows(kept):

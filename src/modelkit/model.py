@@ -19,6 +19,7 @@ from modelkit import golden, scoring
 from modelkit.cast import Array
 from modelkit.device import Placement
 from modelkit.errors import (
+    BatchError,
     ClosedError,
     IntegrityError,
     ModelkitError,
@@ -109,6 +110,7 @@ class Model(ABC):
 
         Raises:
             SignatureError: if the rows do not fit the signature.
+            BatchError: if the graph cannot be run on them, such as images of a size it does not take.
             ClosedError: if the model was closed.
             ForkedModelError: if the model is on a GPU or the like, and this process was forked after it was loaded.
         """
@@ -249,9 +251,9 @@ class Model(ABC):
     def _replay(self, feeds: Feeds) -> Outputs:
         try:
             return self._run(feeds, self.signature.output_names, PLAIN)
-        except ModelkitError:
-            raise
         except Exception as error:
+            if isinstance(error, ModelkitError) and type(error) is not BatchError:
+                raise
             raise PackageError(f"the golden rows, which ran at save time, do not run here: {error}") from error
 
     def _golden(self) -> tuple[Feeds, Outputs]:
@@ -283,7 +285,7 @@ class Model(ABC):
     @property
     def n_features_in_(self) -> int:
         """The number of columns over all inputs."""
-        sizes = [len(spec.columns) or spec.shape[-1] for spec in self.signature.inputs]
+        sizes = [len(spec.columns) or (spec.shape or (None,))[-1] for spec in self.signature.inputs]
         if not all(isinstance(size, int) for size in sizes):
             raise AttributeError("the number of columns of this model's inputs is not fixed")
         return sum(size for size in sizes if isinstance(size, int))

@@ -72,7 +72,8 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
         )
     tensor = value.type.tensor_type
     if tensor.elem_type not in DTYPES:
-        raise ConversionError(f"{value.name!r} has the element type {TensorProto.DataType.Name(tensor.elem_type)}")
+        kind = TensorProto.DataType.Name(tensor.elem_type)
+        raise ConversionError(f"{value.name!r} holds elements of type {kind}; cast them in the graph to one of numpy's")
     if not tensor.HasField("shape"):
         raise ConversionError(f"{value.name!r} has no declared rank, and none can be inferred; declare its shape")
     shape: list[int | str] = []

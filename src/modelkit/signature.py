@@ -36,7 +36,7 @@ class Signature:
     its output `probabilities`. `batch` is the named dimension that leads every input and output, or None:
     then rows cannot be split or joined. `row_dim` is the named dimension that counts rows: `batch`, or else the one
     that leads the first input that any leads. The others may have it on another axis, as the state of a recurrent
-    network does, or not at all, as a sampling rate.
+    network does, or not at all, as a sampling rate. A dimension that one tensor has twice counts no rows.
 
     Raises SignatureError for duplicate names and for a primary output that does not exist.
     """
@@ -78,9 +78,11 @@ class Signature:
             raise SignatureError(f"primary output {self.primary!r} is not one of {list(self.output_names)}")
         derive("has_probabilities", self.classes is not None and "probabilities" in self.output_names)
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
-        derive("batch", next((dim for dim in leading if len(leading) == 1 and isinstance(dim, str)), None))
+        square = {dim for spec in self.inputs + self.outputs for dim in spec.shape if spec.shape.count(dim) > 1}
+        names_rows = [dim for dim in leading if isinstance(dim, str) and dim not in square]
+        derive("batch", names_rows[0] if len(leading) == len(names_rows) == 1 else None)
         leads = [spec.shape[0] for spec in self.inputs if spec.shape]
-        derive("row_dim", next((dim for dim in leads if isinstance(dim, str)), None))
+        derive("row_dim", next((dim for dim in leads if isinstance(dim, str) and dim not in square), None))
         rules = _rules(self.inputs[0])
         codes = [(j, rule.known) for j, rule in enumerate(rules) if rule.closed]
         block = _block_rule(self.inputs)
@@ -127,9 +129,13 @@ class Signature:
                 quick = self._quick_columns(columns) if self._singles else None
                 if quick is not None:
                     return quick
-                frames.refuse_single(X)
-                return self._cast_columns(columns)
+                return self._from_dict(X, columns)
         return self._from_anything(X)
+
+    def _from_dict(self, X: dict[str, Any], columns: list[Any]) -> Feeds:
+        if any(spec.columns for spec in self.inputs):  # a tensor without columns may be a scalar
+            frames.refuse_single(X)
+        return self._cast_columns(columns)
 
     def _from_anything(self, X: Any) -> Feeds:
         if isinstance(X, np.ndarray):  # a memory map, a masked array
