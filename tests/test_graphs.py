@@ -194,7 +194,7 @@ def test_a_dimension_that_a_tensor_has_twice_counts_no_rows(kept):
         assert model.signature.batch is None
         assert model.run(np.ones((3, 3), np.float32))["y"].tolist() == [[3] * 3] * 3
         assert replays(model)
-        assert "rows were not compared between batch sizes" in str(model.manifest.parity)
+        assert len(model.manifest.parity.batch_sizes) < 2
 
 
 def test_rows_that_a_graph_cannot_run_are_told_in_our_words(kept, capfd):

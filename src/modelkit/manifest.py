@@ -60,20 +60,15 @@ class Parity:
     large_flips: int = 0
 
     def __str__(self) -> str:
-        invariant = (
-            f"rows {'agree' if self.batch_invariant else 'DIFFER'} in {len(self.batch_sizes)} batch sizes "
-            f"(diff {self.batch_max_abs:.2g})"
-        )
-        if len(self.batch_sizes) < 2:
-            invariant = "rows were not compared between batch sizes"
+        invariant = f"rows {'agree' if self.batch_invariant else 'DIFFER'} in {len(self.batch_sizes)} batch sizes"
         if self.against is None:
-            return f"no source to compare with; {invariant}"
+            return f"no source to compare with; {invariant} (diff {self.batch_max_abs:.2g})"
         asked = {"with gaps": self.missing_rows, "at thresholds": self.threshold_rows}
         more = ", ".join(f"{rows} {what}" for what, rows in asked.items() if rows)
         text = (
             f"{self.rows} rows{' and ' + more if more else ''} against {self.against}: max rel diff "
             f"{self.max_rel:.2g} (allowed {self.rtol:g}), {self.label_flips} labels flipped; "
-            f"{invariant}"
+            f"{invariant} (diff {self.batch_max_abs:.2g})"
         )
         if self.large_rows and (self.large_flips or self.large_max_rel > self.rtol + self.atol):
             text += (
