@@ -133,10 +133,11 @@ def test_a_state_whose_rows_are_its_second_axis(kept, given):
         mk.Batcher(model)
 
 
-def test_golden_rows_keep_a_setting_and_no_row(tmp_path, kept):
+@pytest.mark.parametrize("times", [1, 2])
+def test_golden_rows_keep_a_setting_and_no_row(kept, times):
     rows = {
-        "input": RNG.normal(size=(1, 3)).astype(np.float32),
-        "state": RNG.normal(size=(2, 1, 4)).astype(np.float32),
+        "input": RNG.normal(size=(1, 3)).astype(np.float32).repeat(times, axis=0),
+        "state": RNG.normal(size=(2, 1, 4)).astype(np.float32).repeat(times, axis=1),
         "sr": np.array(16000),
     }
     model = kept(recurrent(2, "batch", 4), example=rows)

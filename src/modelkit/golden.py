@@ -89,14 +89,15 @@ def _draw(
 
 
 def _range(example: Array, axis: int | None) -> tuple[Any, Any]:
-    """Between which values an example lies: at each place of its rows; anywhere, where one row would be told."""
+    """Between which values an example lies: at each place of its rows; anywhere, where these are all the same."""
     with np.errstate(all="ignore"):
         finite = np.where(np.isfinite(example), example, 0)
     if not example.size:
         return 0.0, 1.0
-    if axis is None or example.shape[axis] == 1:
+    low, high = finite.min(axis=axis, keepdims=True), finite.max(axis=axis, keepdims=True)
+    if axis is None or np.array_equal(low, high):
         return finite.min(), finite.max()
-    return finite.min(axis=axis, keepdims=True), finite.max(axis=axis, keepdims=True)
+    return low, high
 
 
 def encode(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
