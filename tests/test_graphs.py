@@ -114,6 +114,31 @@ def test_an_output_that_does_not_follow_the_rows_gets_a_size_of_its_own(kept):
     assert replays(model)
 
 
+def test_an_output_of_another_rank_than_is_declared_is_described_as_it_is(kept):
+    """As in the graphs of ddddocr; onnxruntime only warns of it where it cannot infer the rank."""
+    proto = graph(
+        [("Reshape", ["x", "sizes"], ["y"], {})],
+        [value("x", "n", 3), value("sizes", "rank", kind=TensorProto.INT64)],
+        [value("y", 1, "m")],
+    )
+    rows = {"x": np.ones((4, 3), np.float32), "sizes": np.array([2, 2, 3])}
+    model = kept(proto, golden=rows)
+    assert model.signature.outputs[0].shape == ("y.0", "y.1", "y.2")
+    assert model.run(rows)["y"].shape == (2, 2, 3)
+    assert replays(model)
+
+
+def test_an_example_without_rows_is_refused(tmp_path):
+    with pytest.raises(ConversionError, match="the example has no rows"):
+        mk.save(
+            linear(value("x", "n", 3), value("y", "n", 2)),
+            tmp_path / "g.mk",
+            name="g",
+            version="1",
+            example=np.ones((0, 3), np.float32),
+        )
+
+
 @pytest.mark.parametrize("given", ["nothing", "example", "golden"])
 def test_a_state_whose_rows_are_its_second_axis(kept, given):
     rows = {

@@ -105,6 +105,13 @@ def row_bytes(proto: onnx.ModelProto) -> int:
     return max((sum(sizes.get(name, 0) for name in [*n.input, *n.output]) for n in graph.node), default=0)
 
 
+def forget_ranks(proto: onnx.ModelProto, signature: Signature) -> None:
+    """Take from outputs that state another rank than the signature what they state of their shape."""
+    for value, spec in zip(proto.graph.output, signature.outputs, strict=True):
+        if len(value.type.tensor_type.shape.dim) != len(spec.shape):
+            value.type.tensor_type.ClearField("shape")
+
+
 def opsets(proto: onnx.ModelProto) -> dict[str, int]:
     """The operator set versions of a model, by domain."""
     return {entry.domain: entry.version for entry in proto.opset_import}

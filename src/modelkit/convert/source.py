@@ -76,7 +76,9 @@ def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array
     for feeds, answers in runs:
         sizes = check_dims(signature.inputs, feeds)
         for name, shape in shapes.items():
-            for axis, size in enumerate(answers[name].shape[: len(shape)]):
+            if answers[name].ndim != len(shape):
+                shape[:] = [f"{name}.{axis}" for axis in range(answers[name].ndim)]
+            for axis, size in enumerate(answers[name].shape):
                 dim = shape[axis]
                 if size != (sizes.get(dim, size) if isinstance(dim, str) else dim):
                     shape[axis] = f"{name}.{axis}"

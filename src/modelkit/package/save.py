@@ -23,13 +23,13 @@ from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
 from modelkit.convert.source import Source, from_onnx, settled, take
 from modelkit.convert.torch import from_torch, is_module
 from modelkit.embedding.encoder import TextEncoder, made_up
-from modelkit.errors import ConversionError, GraphError, ModelkitError
+from modelkit.errors import ConversionError, GraphError
 from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, check_metadata, check_name
 from modelkit.model import Model, Outputs
 from modelkit.package import container, scan, trust
 from modelkit.package.encoders import proof
 from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
-from modelkit.proto import opsets, read_proto, row_bytes, serialize, split_weights
+from modelkit.proto import forget_ranks, opsets, read_proto, row_bytes, serialize, split_weights
 from modelkit.recipe import TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
@@ -206,8 +206,11 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
             weights = split_weights(source.proto, WEIGHTS_NAME)
             graph = serialize(source.proto)
             scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
-            build = partial(_build, graph, weights)
-            source, feeds = (source, None) if source.truth is not None else _asked(source, build)
+            build, feeds = partial(_build, graph, weights), None
+            if source.truth is None:
+                source, feeds = _asked(source, build)
+                graph = serialize(source.proto)
+                build = partial(_build, graph, weights)
         except (ConversionError, GraphError) as error:
             refusals.append(error)
             continue
@@ -248,7 +251,7 @@ def _example(source: Source) -> Feeds | None:
 
 
 def _asked(source: Source, build: Callable[[Signature], Model]) -> tuple[Source, Feeds]:
-    """Rows that a graph without a source runs on, and what they tell of its signature.
+    """Rows that a graph without a source runs on, and the source with what they tell of its signature.
 
     They are those of the example; drawn ones of its sizes where it has few, and of any where there is none.
     """
@@ -257,16 +260,20 @@ def _asked(source: Source, build: Callable[[Signature], Model]) -> tuple[Source,
         if source.rows is None:
             run = _run_first(model, golden_rows.draws(signature, None, MEASURED_BYTES), "rows drawn at random")
         else:
-            run = _run_first(model, [_few(signature, signature.coerce(source.rows))], "the rows that were given")
+            given = _few(signature, signature.coerce(source.rows))
+            if not signature.count(given):
+                raise ConversionError("the example has no rows")
+            run = _run_first(model, [given], "the rows that were given")
             if signature.count(run[0]) < golden_rows.ROWS:
                 with suppress(ConversionError):
                     run = _run_first(model, golden_rows.draws(signature, run[0], MEASURED_BYTES), "rows like these")
         runs, rows = [run], signature.count(run[0])
-        other = signature.take(run[0], np.arange(rows - 1 if rows > 1 else 2) % max(rows, 1))
+        other = signature.take(run[0], np.arange(rows - 1 if rows > 1 else 2) % rows)
         with suppress(ConversionError):  # a graph of one size, whatever it says; the gate measures that
             runs.append(_run_first(model, [other], "another number of rows"))
-    classes = read_classes(source.proto, run[1])
-    return replace(source, signature=replace(settled(signature, runs), classes=classes)), run[0]
+    known = settled(signature, runs)
+    forget_ranks(source.proto, known)
+    return replace(source, signature=replace(known, classes=read_classes(source.proto, run[1]))), run[0]
 
 
 def _few(signature: Signature, feeds: Feeds) -> Feeds:
@@ -281,7 +288,7 @@ def _golden(proven: _Proven, rows: object) -> bytes:
     elif proven.golden is not None:
         candidates, what = iter([proven.golden]), "rows made up for it"
     else:
-        candidates, what = golden_rows.draws(signature, proven.example), "rows drawn within the range of the example"
+        candidates, what = golden_rows.draws(signature, proven.example), "rows drawn at random"
     with proven.build(signature) as model:
         feeds, outputs = _run_first(model, candidates, what)
     return golden_rows.encode(feeds, outputs)
@@ -292,9 +299,7 @@ def _run_first(model: Model, candidates: Iterable[Feeds], what: str) -> tuple[Fe
     for feeds in candidates:
         try:
             return feeds, model.run(model.signature.columns(feeds))
-        except ModelkitError as error:
-            refused: Exception = error
-        except Exception as error:  # noqa: BLE001 - whatever the runtime, or a pickled estimator, calls it
+        except Exception as error:  # noqa: BLE001 - whatever a pickled estimator calls it
             refused = error
     shapes = {name: feed.shape for name, feed in feeds.items()}
     said = " ".join(str(refused).split())
