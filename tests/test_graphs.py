@@ -213,6 +213,19 @@ def test_scalars_alone(kept):
     assert not hasattr(model, "n_features_in_")
 
 
+def test_rows_that_are_the_second_axis_everywhere_but_in_the_answer(kept):
+    """Time comes first, and one dimension is in every tensor."""
+    proto = graph(
+        [("ReduceMean", ["x"], ["mean"], {"axes": [0], "keepdims": 0}), ("Add", ["mean", "h"], ["y"], {})],
+        [value("x", "time", "n", 3), value("h", 1, "n", 3)],
+        [value("y", 1, "n", 3)],
+    )
+    model = kept(proto)
+    assert (model.signature.row_dim, model.signature.batch) == ("n", None)
+    assert model.batchable
+    assert replays(model)
+
+
 def test_a_dimension_that_a_tensor_has_twice_counts_no_rows(kept):
     proto = graph([("MatMul", ["x", "x"], ["y"], {})], [value("x", "n", "n")], [value("y", "n", "n")])
     for given in ({}, {"example": {"x": np.ones((5, 5), np.float32)}}):

@@ -35,8 +35,8 @@ class Signature:
     embedding, or is the only one. `classes` are the labels of a classifier, in the order of the columns of
     its output `probabilities`. `batch` is the named dimension that leads every input and output, or None:
     then rows cannot be split or joined. `row_dim` is the named dimension that counts rows: `batch`, or else the one
-    that leads the first input that any leads. The others may have it on another axis, as the state of a recurrent
-    network does, or not at all, as a sampling rate. A dimension that one tensor has twice counts no rows.
+    that every tensor has on some axis, as a recurrent network with state, or else the one that leads the first input
+    that any leads. A dimension that one tensor has twice counts no rows.
 
     Raises SignatureError for duplicate names and for a primary output that does not exist.
     """
@@ -78,11 +78,9 @@ class Signature:
             raise SignatureError(f"primary output {self.primary!r} is not one of {list(self.output_names)}")
         derive("has_probabilities", self.classes is not None and "probabilities" in self.output_names)
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
-        square = {dim for spec in self.inputs + self.outputs for dim in spec.shape if spec.shape.count(dim) > 1}
-        names_rows = [dim for dim in leading if isinstance(dim, str) and dim not in square]
-        derive("batch", names_rows[0] if len(leading) == len(names_rows) == 1 else None)
-        leads = [spec.shape[0] for spec in self.inputs if spec.shape]
-        derive("row_dim", next((dim for dim in leads if isinstance(dim, str) and dim not in square), None))
+        row_dim = _row_dim(self.inputs, self.outputs)
+        derive("row_dim", row_dim)
+        derive("batch", row_dim if leading == {row_dim} else None)
         rules = _rules(self.inputs[0])
         codes = [(j, rule.known) for j, rule in enumerate(rules) if rule.closed]
         block = _block_rule(self.inputs)
@@ -297,6 +295,17 @@ class Signature:
 
     def __str__(self) -> str:
         return f"({'; '.join(map(str, self.inputs))}) -> ({'; '.join(map(str, self.outputs))})"
+
+
+def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> str | None:
+    """The dimension that counts rows: one that leads an input before others, and one that all share before those."""
+    tensors = [spec for spec in inputs + outputs if spec.shape]  # a scalar has no rows
+    square = {dim for spec in tensors for dim in spec.shape if spec.shape.count(dim) > 1}
+    leading = [spec.shape[0] for spec in inputs if spec.shape]
+    named = [dim for dim in leading if isinstance(dim, str) and dim not in square]
+    others = [dim for spec in inputs for dim in spec.shape[1:] if isinstance(dim, str) and dim not in square]
+    shared = [dim for dim in named + others if all(dim in spec.shape for spec in tensors)]
+    return next(iter(shared + named), None)
 
 
 def _summary(spec: TensorSpec) -> str:
