@@ -66,6 +66,7 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         )
     if not boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
         check_is_fitted(estimator)
+    against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
     rows, columns, answer = read_example(estimator, example)
     inputs = _inputs(columns, numbers)
@@ -86,7 +87,7 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
         rows=rows,
-        against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
+        against=against,
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
         categories=closed_categories(estimator, [column.name for column in columns]) | coded,
         splits=histogram_thresholds(estimator) or boosting.lightgbm_thresholds(estimator),
