@@ -6,7 +6,7 @@ They are drawn at random within the range of each column, never copied from the 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,12 +20,24 @@ MEDIA_TYPE = "application/x-npz"
 ROWS = 16
 FREE_SIZE = 4  # of named dimensions other than the batch
 MAX_BYTES = 1 << 20
+LONGEST_TERM = 64  # letters of a term that texts are drawn from
 
 
 def draw(signature: Signature, example: Feeds | None) -> Feeds:
     """Up to 16 random rows that the signature accepts; a fixed seed, so that equal packages have equal bytes."""
     rng = np.random.default_rng(0)
     return {spec.name: _draw(spec, None if example is None else example[spec.name], rng) for spec in signature.inputs}
+
+
+def draw_texts(vocabulary: Sequence[str], rows: int) -> Array:
+    """A column of texts, (rows, 1), each of up to 12 terms that a model knows, drawn at random."""
+    rng = np.random.default_rng(0)
+    short = [term for term in vocabulary if len(term) <= LONGEST_TERM] or [""]
+    texts = np.empty((rows, 1), object)
+    for row, size in enumerate(rng.integers(0, 13, rows)):
+        chosen = [short[at] for at in rng.integers(0, len(short), size)]
+        texts[row, 0] = " ".join(chosen).rstrip("\0")  # which numpy takes for the end of a string
+    return texts
 
 
 def _draw(spec: TensorSpec, example: Array | None, rng: np.random.Generator) -> Array:

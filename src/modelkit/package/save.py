@@ -24,11 +24,14 @@ from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, chec
 from modelkit.model import Model
 from modelkit.package import container, scan, trust
 from modelkit.package.encoders import proof
-from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
+from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TERMS, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
 from modelkit.proto import opsets, read_proto, row_bytes, serialize, split_weights
 from modelkit.recipe import TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
+from modelkit.runtimes.texts import TextModel
 from modelkit.signature import Feeds, Signature
+from modelkit.texts.terms import Terms, encode
+from modelkit.texts.vectorizer import Texts
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that every package is made with
 TRAINED_WITH = {  # and those of its source, by the name that parity has for it
@@ -112,6 +115,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         runtime=format,
         requires=proven.requires,
         encoder=proven.encoder,
+        texts=proven.source.texts,
     )
     raw = manifest.to_json()
     _write(Path(path), {MANIFEST: raw, **members})
@@ -180,6 +184,10 @@ def _build(graph: bytes, weights: bytes, signature: Signature) -> OnnxModel:
     return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None)
 
 
+def _build_texts(graph: bytes, weights: bytes, texts: Texts, terms: tuple[Terms, ...], signature: Signature) -> Model:
+    return TextModel(graph, signature, texts, terms, weights=memoryview(weights) if weights else None)
+
+
 def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
     """The first of the ways to convert a model that the runtime takes and the gate passes.
 
@@ -193,7 +201,9 @@ def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
             weights = split_weights(source.proto, WEIGHTS_NAME)
             graph = serialize(source.proto)
             scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
-            build = partial(_build, graph, weights)
+            build: Callable[[Signature], Model] = partial(_build, graph, weights)
+            if source.texts is not None:
+                build = partial(_build_texts, graph, weights, source.texts, source.terms)
             feeds = _example_feeds(source)
         except (ConversionError, GraphError) as error:
             refusals.append(error)
@@ -206,6 +216,8 @@ def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
             said.append(error)
         else:
             members: container.Members = {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
+            if source.terms:
+                members[TERMS] = encode(source.terms)
             return _Proven(source, members, build, signature, parity)
     raise (said or refusals)[0]
 
@@ -241,6 +253,9 @@ def _golden(proven: _Proven, rows: object) -> bytes:
         feeds = signature.coerce(rows)
     else:
         feeds = proven.golden or golden_rows.draw(signature, _example_feeds(proven.source))
+        for terms in proven.source.terms:
+            column = terms.vectorizer.column
+            feeds[column] = golden_rows.draw_texts(terms.vocabulary, len(feeds[column]))
     with proven.build(signature) as model:
         try:
             outputs = model.run(signature.columns(feeds))
