@@ -23,9 +23,9 @@ from modelkit.convert.estimators import (
     unthresholded,
     walk,
 )
-from modelkit.convert.linear import linear_converters
 from modelkit.convert.operators import converters, histogram_thresholds
 from modelkit.convert.outputs import finish, read_roles, truth
+from modelkit.convert.scores import score_converters
 from modelkit.convert.source import Source, take
 from modelkit.convert.texts import TextConverters, multiply_few, prepared_for_terms
 from modelkit.errors import ConversionError, MissingExtraError
@@ -286,7 +286,7 @@ def _convert(estimator: Any, inputs: list[TensorSpec], vectorizers: TextConverte
             (spec.name, kinds[kind]([None, spec.shape[1]])) for spec, kind in zip(inputs, given, strict=True)
         ],
         target_opset=OPSETS,
-        custom_conversion_functions=own | counting | linear_converters(),
+        custom_conversion_functions=own | counting | score_converters(),
         custom_shape_calculators=shapes | counted,
     )
     try:

@@ -11,7 +11,7 @@ from modelkit.convert.nodes import Nodes
 from modelkit.convert.operators import Converter
 
 
-def linear_converters() -> dict[type, Converter]:
+def score_converters() -> dict[type, Converter]:
     """Converters by estimator class."""
     from sklearn.linear_model import RidgeClassifier, RidgeClassifierCV
     from sklearn.svm import LinearSVC
