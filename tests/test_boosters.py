@@ -283,6 +283,14 @@ def test_many_categories_of_xgboost(tmp_path):
     np.testing.assert_allclose(model.predict_proba(gone), estimator.predict_proba(gone), atol=1e-6)
 
 
+def test_a_column_may_have_the_name_of_the_output(tmp_path):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"probability": rng.normal(size=300), "shop": pd.Categorical(rng.choice(["a", "b", "c"], 300))})
+    data = xgboost.DMatrix(X, X["probability"] > 0, enable_categorical=True)
+    booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, data, 4)
+    np.testing.assert_allclose(saved(booster, X, tmp_path).predict(X), booster.predict(data), atol=1e-6)
+
+
 def test_an_objective_that_is_not_known_is_refused(monkeypatch, tmp_path):
     from modelkit.convert import xgboost as converter
 

@@ -7,7 +7,7 @@ tensor without a dimension of rows that holds one value throughout, such as a sa
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -26,6 +26,7 @@ MAX_BYTES = 1 << 20  # of an input, unless one row has more
 # Rows, and the size of other open dimensions, that are tried where no example tells them. Images halve their sizes five
 # times on their way through a graph; where nothing is named, what must be equal is so when all sizes are.
 SIZES = ((ROWS, FREE_SIZE), (1, FREE_SIZE), (64, 64), (1, 64), (320, 320), (1, 320), (1, 640))
+LONGEST_TERM = 64  # letters of a term that texts are drawn from
 
 
 def draws(signature: Signature, example: Feeds | None, most: int = MAX_BYTES) -> Iterator[Feeds]:
@@ -60,6 +61,17 @@ def _draw_all(signature: Signature, example: Feeds | None, sizes: dict[str, int]
         axis = spec.shape.index(signature.row_dim) if signature.row_dim in spec.shape else None
         feeds[spec.name] = _draw(spec, _shape(spec, sizes, free), held, axis, rng)
     return feeds
+
+
+def draw_texts(vocabulary: Sequence[str], rows: int) -> Array:
+    """A column of texts, (rows, 1), each of up to 12 terms that a model knows, drawn at random."""
+    rng = np.random.default_rng(0)
+    short = [term for term in vocabulary if len(term) <= LONGEST_TERM] or [""]
+    texts = np.empty((rows, 1), object)
+    for row, size in enumerate(rng.integers(0, 13, rows)):
+        chosen = [short[at] for at in rng.integers(0, len(short), size)]
+        texts[row, 0] = " ".join(chosen).rstrip("\0")  # which numpy takes for the end of a string
+    return texts
 
 
 def _shape(spec: TensorSpec, sizes: Mapping[str, int], free: int) -> tuple[int, ...]:

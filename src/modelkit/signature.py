@@ -311,7 +311,7 @@ def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) ->
 def _summary(spec: TensorSpec) -> str:
     columns = spec.columns
     if not columns:
-        return ""
+        return "NaN and infinities are refused" if spec.finite else ""
     shown = ", ".join(column.name for column in columns[:4]) + (", ..." if len(columns) > 4 else "")
     traits = {column.dtype + (", may be missing" if column.nullable else "") for column in columns}
     closed = [f"one of {list(column.categories)}" for column in columns if column.categories]
@@ -323,7 +323,7 @@ def _rules(spec: TensorSpec) -> list[Rule]:
     """How to cast each column of a tensor; one nameless rule for a tensor without columns."""
     target = numpy_dtype(spec.dtype)
     if not spec.columns:
-        return [Rule(spec.name, target, target, nullable=True)]
+        return [Rule(spec.name, target, target, nullable=not spec.finite)]
     return [Rule(c.name, target, numpy_dtype(c.dtype), c.nullable, c.categories) for c in spec.columns]
 
 

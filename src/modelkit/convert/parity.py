@@ -16,8 +16,9 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.compare import Differences, agree, compare, merge, scales_of, tolerance
-from modelkit.convert.probes import at_thresholds, between, enlarged, strange_codes, strange_texts, zeroed
+from modelkit.convert.probes import at_thresholds, between, enlarged, not_finite, strange_codes, zeroed
 from modelkit.convert.source import Source, count, take
+from modelkit.convert.strange import strange_texts, texts_of_terms, with_texts
 from modelkit.errors import ConversionError, ModelkitError, ParityError, SignatureError
 from modelkit.manifest import Parity
 from modelkit.model import Model
@@ -29,6 +30,7 @@ PROBE_ROWS = 64
 BATCH_SIZES = (1, 7, 64)
 NEARBY = (2.0, 4.0)
 LARGE = 1e4
+NOT_FINITE = (np.nan, np.inf, -np.inf)
 FEW = (1, 3, 17)  # rows at once for which source and graph are compared as well
 LARGEST = float(np.finfo(np.float64).max)  # stands for an infinite difference, which JSON cannot hold
 UNSEEN = "\ufdd1 unseen"  # a category that no training set holds
@@ -60,7 +62,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
     """
     signature = source.signature
     rtol, atol = tolerance(signature)
-    missing_rows, threshold_rows, differences = 0, 0, Differences()
+    missing_rows, threshold_rows, text_rows, differences = 0, 0, 0, Differences()
     large, large_rows = Differences(), 0
     with build(open_signature(signature)) as model:
         if source.truth is not None:
@@ -70,6 +72,8 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
                 _agree_on(source, model, take(rows, size), differences, f"{min(size, count(rows))} rows of the example")
             few = take(source.rows, PROBE_ROWS)
             signature, missing_rows = _probe(source, model, few, differences)
+            signature = _refusing_not_finite(source, signature, model, few)
+            text_rows = _agree_on_texts(source, model, few, differences)
             also = partial(_agree_beyond, source, model, total=differences)
             threshold_rows = also(
                 at_thresholds(source, few), where="rows with values equal to a threshold of its trees, or next to one"
@@ -101,6 +105,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
         large_rows=large_rows,
         large_max_rel=large.max_rel if np.isfinite(large.max_rel) else LARGEST,
         large_flips=large.flips,
+        text_rows=text_rows,
     )
 
 
@@ -131,6 +136,18 @@ def _agree_beyond(source: Source, model: Model, rows: Any, total: Differences, w
     _refuse(source, found, where)
     merge(total, found)
     return count(rows)
+
+
+def _agree_on_texts(source: Source, model: Model, rows: Any, total: Differences) -> int:
+    """Compare texts of the model's own terms with strange characters in them; returns how many. Raises ParityError."""
+    columns = [spec.name for spec in source.signature.inputs for _ in spec.columns]
+    asked = 0
+    for terms in source.terms:
+        column = terms.vectorizer.column
+        strange = with_texts(rows, columns.index(column), texts_of_terms(terms.vocabulary))
+        where = f"texts with unusual characters in column {column!r}"
+        asked += _agree_beyond(source, model, strange, total, where)
+    return asked
 
 
 def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
@@ -185,6 +202,29 @@ def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple
     )
     asked = count(rows) * sum(verdict == "agrees" for verdict in verdicts.values()) if trusted else 0
     return dataclasses.replace(source.signature, inputs=inputs), asked
+
+
+def _refusing_not_finite(source: Source, signature: Signature, model: Model, rows: Any) -> Signature:
+    """The signature, with each tensor of floats marked that source and graph do not agree on if it is not finite."""
+    if not isinstance(rows, dict):
+        return signature  # of columns, which say so themselves
+    inputs = []
+    for spec in signature.inputs:
+        floats = "float" in spec.dtype and not spec.columns and rows[spec.name].size > 0
+        finite = floats and not _agrees_if_not_finite(source, model, rows, spec.name)
+        inputs.append(dataclasses.replace(spec, finite=finite))
+    return dataclasses.replace(signature, inputs=tuple(inputs))
+
+
+def _agrees_if_not_finite(source: Source, model: Model, rows: Any, name: str) -> bool:
+    """Whether source and graph agree where an input holds NaN or an infinity, at several numbers of rows."""
+    for value in NOT_FINITE:
+        strange = not_finite(rows, name, value)
+        for size in (PROBE_ROWS, *FEW):
+            found = _ask(source, model, {key: array[:size] for key, array in strange.items()})
+            if found is None or not agree(found, *tolerance(source.signature)):
+                return False
+    return True
 
 
 def _ask(source: Source, model: Model, rows: Any) -> Differences | None:

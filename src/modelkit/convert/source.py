@@ -12,6 +12,8 @@ from modelkit.cast import Array, is_a
 from modelkit.proto import signature_of
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import check_dims
+from modelkit.texts.terms import Terms
+from modelkit.texts.vectorizer import Texts
 
 if TYPE_CHECKING:
     import onnx
@@ -31,8 +33,9 @@ class Source:
     without one. `rows` are example rows in that form, None if there are none. `categories` are the values that encoders
     refuse to go beyond, by column. `splits` are those of trees whose thresholds the graph holds rounded; None where the
     graph's own are exact. `rounded` is whether there are such trees anywhere in the source. `scales` are the sizes of
-    outputs of numbers that are below 1, by which differences are judged. `proto` is empty for an estimator that is
-    packaged as it is.
+    outputs of numbers that are below 1, by which differences are judged. `texts` says what is done to texts before the
+    graph, and `terms` what each of its vectorizers counts; None and () for a graph that reads no texts. `proto` is
+    empty for an estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -44,6 +47,8 @@ class Source:
     splits: Splits | None = None
     rounded: bool = False
     scales: Mapping[str, float] = field(default_factory=dict)
+    texts: Texts | None = None
+    terms: tuple[Terms, ...] = ()
 
 
 def count(rows: Any) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,11 +28,14 @@ from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, chec
 from modelkit.model import Model, Outputs
 from modelkit.package import container, scan, trust
 from modelkit.package.encoders import proof
-from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
+from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TERMS, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
 from modelkit.proto import forget_ranks, opsets, read_proto, row_bytes, serialize, split_weights
 from modelkit.recipe import TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
+from modelkit.runtimes.texts import TextModel
 from modelkit.signature import Feeds, Signature
+from modelkit.texts.terms import Terms, encode
+from modelkit.texts.vectorizer import Texts
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that every package is made with
 MEASURED_BYTES = 4 << 20  # of an input that rows of a graph without a source are drawn for
@@ -117,6 +120,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         runtime=format,
         requires=proven.requires,
         encoder=proven.encoder,
+        texts=proven.source.texts,
     )
     raw = manifest.to_json()
     _write(Path(path), {MANIFEST: raw, **members})
@@ -193,6 +197,10 @@ def _build(graph: bytes, weights: bytes, signature: Signature) -> OnnxModel:
     return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None)
 
 
+def _build_texts(graph: bytes, weights: bytes, texts: Texts, terms: tuple[Terms, ...], signature: Signature) -> Model:
+    return TextModel(graph, signature, texts, terms, weights=memoryview(weights) if weights else None)
+
+
 def _prove(model: object, example: object, golden: object, domains: Collection[str]) -> _Proven:
     """The first of the ways to convert a model that the runtime takes and the gate passes.
 
@@ -206,7 +214,10 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
             weights = split_weights(source.proto, WEIGHTS_NAME)
             graph = serialize(source.proto)
             scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
-            build, feeds = partial(_build, graph, weights), None
+            build: Callable[[Signature], Model] = partial(_build, graph, weights)
+            feeds: Feeds | None = None
+            if source.texts is not None:
+                build = partial(_build_texts, graph, weights, source.texts, source.terms)
             if source.truth is None:
                 source, feeds = _asked(source, build)
                 graph = serialize(source.proto)
@@ -222,8 +233,9 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
             said.append(error)
         else:
             members: container.Members = {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
-            example = _example(source)
-            return _Proven(source, members, build, signature, parity, example=example)
+            if source.terms:
+                members[TERMS] = encode(source.terms)
+            return _Proven(source, members, build, signature, parity, example=_example(source))
     raise (said or refusals)[0]
 
 
@@ -288,10 +300,20 @@ def _golden(proven: _Proven, rows: object) -> bytes:
     elif proven.golden is not None:
         candidates, what = iter([proven.golden]), "rows made up for it"
     else:
-        candidates, what = golden_rows.draws(signature, proven.example), "rows drawn at random"
+        candidates = _draws(signature, proven)
+        what = "rows drawn at random"
     with proven.build(signature) as model:
         feeds, outputs = _run_first(model, candidates, what)
     return golden_rows.encode(feeds, outputs)
+
+
+def _draws(signature: Signature, proven: _Proven) -> Iterator[Feeds]:
+    """Random rows like those of the example; texts are drawn from the terms that the model knows."""
+    for feeds in golden_rows.draws(signature, proven.example):
+        for terms in proven.source.terms:
+            column = terms.vectorizer.column
+            feeds[column] = golden_rows.draw_texts(terms.vocabulary, len(feeds[column]))
+        yield feeds
 
 
 def _run_first(model: Model, candidates: Iterable[Feeds], what: str) -> tuple[Feeds, Outputs]:
