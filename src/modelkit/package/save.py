@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import tempfile
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -62,7 +63,8 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     Args:
         model: a fitted scikit-learn estimator or pipeline; an XGBoost, LightGBM or CatBoost model; a torch module;
             an ONNX model as a path, bytes or ModelProto; or a TextEncoder.
-        path: where to write; an existing file is replaced.
+        path: where to write; an existing file is replaced. Where it is a symbolic link, the link stays, and the file
+            that it names is replaced, or made.
         example: rows as `fit` was given, or as a module's `forward` takes them, at most 2,048 of which are
             compared. Needed for everything but ONNX models and encoders. For an encoder, what its vectors are compared
             with: {"text": n strings, "embedding": (n, d) vectors of another implementation}.
@@ -150,8 +152,26 @@ def _prove_joblib(model: object, example: object) -> _Proven:
     source, estimator = from_estimator(as_estimator(model), example)
     modules = estimator.modules()
     build = partial(JoblibModel, estimator.dump())
-    signature, parity = gate(source, build, None)
-    return _Proven(source, {NATIVE: build.args[0]}, build, signature, parity, trust.required(modules))
+    members: container.Members = {NATIVE: build.args[0]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an estimator that is asked about rows unlike its own
+        signature, parity = gate(source, build, None)
+        rows = _known_rows(source, build(signature))
+    return _Proven(source, members, build, signature, parity, trust.required(modules), golden=rows)
+
+
+def _known_rows(source: Source, model: Model) -> Feeds | None:
+    """Drawn rows with values of the example, where the source takes none but those it knows; else None."""
+    from modelkit.convert.native import shared_values
+
+    example = _example_feeds(source)
+    drawn = golden_rows.draw(model.signature, example)
+    with model:
+        try:
+            model.run(model.signature.columns(drawn))
+        except Exception:  # noqa: BLE001 - whatever a pickled estimator says to a value that it does not know
+            return golden_rows.draw(shared_values(source, model.signature), example)
+    return None
 
 
 def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[str]) -> _Proven:
@@ -261,7 +281,11 @@ def _versions(proven: _Proven) -> dict[str, str]:
 
 
 def _write(path: Path, members: Mapping[str, Any]) -> None:
-    """Write beside the target, flush to disk, rename over it: a reader sees the old file or the new one."""
+    """Write beside the target, flush to disk, rename over it: a reader sees the old file or the new one.
+
+    A symbolic link stays what it is, and the file that it names is the target.
+    """
+    path = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
