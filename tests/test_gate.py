@@ -233,6 +233,16 @@ def test_a_package_that_refuses_a_row_of_its_example_is_not_saved(place, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_number_that_the_graph_cannot_hold_is_no_fault_of_the_caller(tmp_path):
+    X, y = trips()
+    X = X[["fare"]].assign(id=np.arange(len(X)) + 2**60)
+    pipeline = make_pipeline(make_column_transformer((StandardScaler(), ["fare"])), LogisticRegression()).fit(X, y)
+    with pytest.raises(ConversionError, match=r"column 'id': integer beyond 2\*\*53"):
+        mk.save(pipeline, tmp_path / "m.mk", example=X, name="m", version="1")
+    _, model = saved(pipeline, X, tmp_path, "joblib")
+    np.testing.assert_array_equal(model.predict_proba(X), pipeline.predict_proba(X))
+
+
 # --- One row.
 
 

@@ -63,6 +63,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
     large, large_rows = Differences(), 0
     with build(open_signature(signature)) as model:
         if source.truth is not None:
+            check_takes_example(source, model.signature)
             rows = take(source.rows, MAX_ROWS)
             source = dataclasses.replace(source, scales=scales_of(source.truth(rows)))
             for size in (MAX_ROWS, *FEW):
@@ -83,7 +84,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
             also(halfway, where="rows with values halfway between those of the example")
             large, large_rows = _large(source, model, few)
             feeds = model.signature.coerce(rows)
-            _check_takes_example(source, signature)
+            check_takes_example(source, signature)
         sizes, batch_max_abs, invariant = _batch_invariance(source, model, feeds)
     return signature, Parity(
         against=source.against,
@@ -105,7 +106,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
     )
 
 
-def _check_takes_example(source: Source, signature: Signature) -> None:
+def check_takes_example(source: Source, signature: Signature) -> None:
     """Raise ConversionError where a package with this signature would refuse rows of its own example."""
     try:
         signature.coerce(source.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -254,15 +255,16 @@ def _column_dtype(name: str, column: Any) -> str:
         return "string"
     text = {"boolean": "bool", "double": "float64", "float": "float32"}.get(text, text)
     if text not in SIGNATURE_DTYPES:
-        raise ConversionError(f"column {name!r} has dtype {dtype}, which a graph cannot take; turn it into numbers")
+        fix = "astype(str)" if text.startswith("interval") else "turn it into numbers"
+        raise ConversionError(
+            f"column {name!r} has dtype {dtype}, which a graph cannot take; {fix} before fit, or leave it out"
+        )
     return text
 
 
 def _check_texts(name: str, column: Any) -> None:
     """Raise ConversionError for a column of objects unless they are texts, or missing."""
-    from pandas.api.types import infer_dtype
-
-    held = infer_dtype(column, skipna=True)
+    held = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
     if held in ("string", "empty"):
         return
     other = next(value for value in column if not isinstance(value, str) and not is_missing(value))

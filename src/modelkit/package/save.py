@@ -15,7 +15,7 @@ from typing import Any
 
 from modelkit import golden as golden_rows
 from modelkit.convert.boosting import as_estimator
-from modelkit.convert.parity import gate, open_signature
+from modelkit.convert.parity import check_takes_example, gate, open_signature
 from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
 from modelkit.convert.source import Source, from_onnx, take
 from modelkit.convert.torch import from_torch, is_module
@@ -249,7 +249,9 @@ def _ways(model: object, example: object) -> list[Callable[[], Source]]:
 def _example_feeds(source: Source) -> Feeds | None:
     """The example as tensors, for a graph that came without a source; random ones where there is no example."""
     if source.truth is not None:
-        return open_signature(source.signature).coerce(take(source.rows, 512))
+        signature = open_signature(source.signature)
+        check_takes_example(source, signature)
+        return signature.coerce(take(source.rows, 512))
     if source.rows is not None:
         return source.signature.coerce(source.rows)
     return golden_rows.draw(source.signature, None)
