@@ -243,6 +243,14 @@ def test_a_number_that_the_graph_cannot_hold_is_no_fault_of_the_caller(tmp_path)
     np.testing.assert_array_equal(model.predict_proba(X), pipeline.predict_proba(X))
 
 
+def test_codes_beyond_those_of_the_encoder_are_asked_for(tmp_path):
+    X = pd.DataFrame({"shop": np.arange(2000) % 100})
+    pipeline = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(X, X["shop"] > 50)
+    manifest, model = saved(pipeline, X[:50], tmp_path)  # whose next code, 50, is known as well
+    assert columns_of(manifest)[0].categories == tuple(range(100))
+    np.testing.assert_allclose(model.predict_proba(X), pipeline.predict_proba(X), atol=1e-6)
+
+
 # --- One row.
 
 
@@ -256,7 +264,9 @@ def test_an_example_of_one_row_measures_no_batches(kind, tmp_path):
     for text in (str(manifest.parity), manifest._repr_html_(), model._repr_html_()):
         assert "whether rows depend on their batch was not measured" in text
         assert "DIFFER" not in text
-    with pytest.raises(BatchError, match=r"was not measured when it was saved.* example= of two rows or more"):
+    with pytest.raises(
+        BatchError, match=r"may depend on their batch: .*was not measured, which takes an example of two"
+    ):
         mk.Batcher(model)
     manifest, model = saved(LogisticRegression().fit(X, y), X[:2], tmp_path, kind)
     assert manifest.parity.batch_sizes == (1, 2)

@@ -84,7 +84,10 @@ class Parity:
     def _invariance(self) -> str:
         tried = len(self.batch_sizes)
         if not self.batch_measured:
-            return "whether rows depend on their batch was not measured"
+            return (
+                "whether rows depend on their batch was not measured, which takes an example of two rows or more and a "
+                "graph for any number of rows"
+            )
         if self.batch_invariant:
             return f"rows agree in {tried} batch sizes (diff {self.batch_max_abs:.2g})"
         within = self.batch_max_abs <= self.rtol + self.atol

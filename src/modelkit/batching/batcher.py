@@ -479,12 +479,6 @@ def _check_batchable(model: Model) -> None:
                 model=model,
             )
         manifest = model.manifest
-        if manifest is not None and not manifest.parity.batch_measured:
-            raise BatchError(
-                f"the rows of {model!r} may depend on their batch: that was not measured when it was saved, with an "
-                f"example of one row or for one batch size alone; save it again with example= of two rows or more",
-                model=model,
-            )
         shown = "nothing says that they do not" if manifest is None else f"its package says: {manifest.parity}"
         raise BatchError(
             f"the rows of {model!r} may depend on their batch: {shown}; of your own function, say so with "

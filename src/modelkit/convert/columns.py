@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ def _agree_on_many_gaps(questions: Questions, columns: list[int]) -> bool:
     rows = take(questions.source.rows, FURTHER_ROWS)
     chosen = np.random.default_rng(0).random((len(rows), len(columns))) < 1 / 4
     masks = {i: chosen[:, at] for at, i in enumerate(columns)}
-    return questions.verdict([], _altered(rows, masks, _gap, questions.source.rows)) == AGREES
+    return questions.verdict([], _altered(rows, masks, partial(_gap, questions.source.rows))) == AGREES
 
 
 def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any, ...]]:
@@ -170,16 +171,17 @@ def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any,
         for i, column in enumerate(columns)
         if column.dtype != "string" and column.name not in narrow and ("int" in column.dtype or column.name in known)
     ]
+    told_codes = {i: known[columns[i].name] for i in codes if columns[i].name in known}
 
     def judge_texts(group: list[int]) -> str:
-        return questions.verdict(group, _with_strange_texts(questions.few, group, source.rows))
+        return questions.verdict(group, _with_strange_texts(questions.few, group))
 
     def judge_codes(group: list[int]) -> str:
-        verdict = questions.verdict(group, _with_strange_codes(questions.few, group, source.rows, between=True))
+        verdict = questions.verdict(group, _with_strange_codes(questions.few, group, told_codes, between=True))
         if verdict != DISAGREES:
             return verdict
         # LightGBM cuts its codes off, and the graph does not: what lies between two of them is told in the docs.
-        return questions.verdict(group, _with_strange_codes(questions.few, group, source.rows, between=False))
+        return questions.verdict(group, _with_strange_codes(questions.few, group, told_codes, between=False))
 
     closed: dict[int, tuple[Any, ...]] = {}
     for chosen, judge in ((texts, judge_texts), (codes, judge_codes)):
@@ -209,7 +211,7 @@ def _known(source: Source, columns: list[Column]) -> dict[str, tuple[Any, ...]]:
         if told is None:
             continue
         held = source.rows[:, i] if isinstance(source.rows, np.ndarray) else source.rows.iloc[:, i].dropna()
-        if all(value in told or is_missing(value) for value in set(held.tolist())):
+        if all(is_missing(value) for value in set(held.tolist()).difference(told)):
             known[column.name] = told
     return known
 
@@ -264,17 +266,20 @@ def _repeated(rows: Any, at: Array) -> Any:
     return rows[at] if isinstance(rows, np.ndarray) else rows.iloc[at].reset_index(drop=True)
 
 
-def _altered(rows: Any, masks: Mapping[int, Array], change: Callable[[Any, Array, Any], Any], example: Any) -> Any:
-    """A copy of rows in which columns are changed where their masks are true; `example` may tell what to write."""
+def _altered(rows: Any, masks: Mapping[int, Array], change: Callable[[int, Any, Array], Any]) -> Any:
+    """A copy of rows in which columns are changed where their masks are true.
+
+    `change` takes the position of a column, the column as an array or Series, and its mask.
+    """
     if isinstance(rows, np.ndarray):
         out = rows.astype(rows.dtype if rows.dtype.kind in "fO" else np.float64)
         for i, mask in masks.items():
-            out[:, i] = change(out[:, i], mask, None)
+            out[:, i] = change(i, out[:, i], mask)
         return out
     pd = sys.modules["pandas"]  # the rows are one of its frames
     columns = {i: column for i, (_, column) in enumerate(rows.items())}
     for i, mask in masks.items():
-        columns[i] = change(columns[i], mask, example.iloc[:, i])
+        columns[i] = change(i, columns[i], mask)
     frame = pd.DataFrame(columns, index=rows.index)
     frame.columns = rows.columns
     return frame
@@ -286,10 +291,10 @@ def _with_gaps(rows: Any, group: list[int], example: Any) -> Any:
     kinds = "O" if isinstance(rows, np.ndarray) else "b"  # an array of objects holds texts
     if isinstance(dtype, np.dtype) and dtype.kind in kinds:
         return None
-    return _altered(*_pattern(rows, group), _gap, example)
+    return _altered(*_pattern(rows, group), partial(_gap, example))
 
 
-def _gap(column: Any, mask: Array, example: Any) -> Any:
+def _gap(example: Any, i: int, column: Any, mask: Array) -> Any:
     """A column that is missing where the mask is true; in columns of objects, in the way of the example."""
     if isinstance(column, np.ndarray):
         return np.where(mask, np.nan, column)
@@ -299,19 +304,20 @@ def _gap(column: Any, mask: Array, example: Any) -> Any:
         values = column.to_numpy(column.dtype if column.dtype.kind == "f" else np.float64, copy=True)
         values[mask] = np.nan
         return values
-    gone = example[example.isna()]
+    held = example.iloc[:, i]
+    gone = held[held.isna()]
     values = column.to_numpy(copy=True)
     values[mask] = gone.iloc[0] if len(gone) else np.nan
     return sys.modules["pandas"].Series(values, column.index, dtype=object)
 
 
-def _with_strange_texts(rows: Any, group: list[int], example: Any) -> Any:
+def _with_strange_texts(rows: Any, group: list[int]) -> Any:
     if isinstance(rows, np.ndarray):
         return strange_texts(rows)
-    return _altered(*_pattern(rows, group), _strange_text, example)
+    return _altered(*_pattern(rows, group), _strange_text)
 
 
-def _strange_text(column: Any, mask: Array, _: Any) -> Any:
+def _strange_text(_: int, column: Any, mask: Array) -> Any:
     """A column that holds an unknown text where the mask is true: one of objects where it has categories."""
     dtype = object if hasattr(column.dtype, "categories") else column.dtype
     values = column.to_numpy(object, copy=True)
@@ -319,20 +325,26 @@ def _strange_text(column: Any, mask: Array, _: Any) -> Any:
     return sys.modules["pandas"].Series(values, column.index, dtype=dtype)
 
 
-def _with_strange_codes(rows: Any, group: list[int], example: Any, *, between: bool) -> Any:
-    def change(column: Any, mask: Array, _: Any) -> Any:
-        held = column if isinstance(column, np.ndarray) else column.to_numpy(np.float64, na_value=np.nan, copy=True)
-        return _strange_codes(held, mask, between=between)
-
-    return _altered(*_pattern(rows, group), change, example)
+def _with_strange_codes(rows: Any, group: list[int], known: Mapping[int, tuple[Any, ...]], *, between: bool) -> Any:
+    return _altered(*_pattern(rows, group), partial(_strange_codes, known, between))
 
 
-def _strange_codes(codes: Array, mask: Array, *, between: bool) -> Array:
-    """Whole numbers with others where the mask is true: one beyond the largest, one between two, and one below."""
-    known = codes[np.isfinite(codes)]
-    if not len(known):
+def _strange_codes(
+    known: Mapping[int, tuple[Any, ...]],
+    between: bool,  # noqa: FBT001 - bound by its place
+    i: int,
+    column: Any,
+    mask: Array,
+) -> Array:
+    """Whole numbers with others where the mask is true: one beyond the largest, one between two, and one below.
+
+    The largest and the smallest are those of the column and of the codes that an encoder knows.
+    """
+    codes = column if isinstance(column, np.ndarray) else column.to_numpy(np.float64, na_value=np.nan, copy=True)
+    held = np.append(codes[np.isfinite(codes)], np.array(known.get(i, ()), np.float64))
+    if not len(held):
         return codes
     turn = np.cumsum(mask) % 3
-    beyond = np.where(turn == 0, known.max() + 1, known.min() - 1)
+    beyond = np.where(turn == 0, held.max() + 1, held.min() - 1)
     halfway = codes + (0.5 if between else 0)
     return np.where(mask, np.where(turn == 1, halfway, beyond), codes)

@@ -193,7 +193,7 @@ def _batch_invariance(source: Source, model: Model, feeds: Feeds | None) -> tupl
     """
     if feeds is None or model.signature.batch is None:
         return (), 0.0, False
-    rtol, atol = tolerance(model.signature)
+    rtol, atol = tolerance(source.signature)
     total = min(count(feeds), 4 * max(BATCH_SIZES))
     feeds = {name: feed[:total] for name, feed in feeds.items()}
     sizes = (*(size for size in BATCH_SIZES if size < total), total)
