@@ -136,20 +136,6 @@ def between(rows: Any) -> Any:
     return out if chosen else None
 
 
-def strange_codes(rows: Any, i: int, *, between: bool = True) -> Any:
-    """Rows whose column i of whole numbers holds others: one beyond the largest, one between two, and one below."""
-    frame = not isinstance(rows, np.ndarray)
-    held = (rows.iloc[:, i].to_numpy(np.float64, na_value=np.nan) if frame else rows[:, i]).astype(np.float64)
-    others = np.array([np.nanmax(held) + 1, np.nan, np.nanmin(held) - 1])[np.arange(len(held)) % 3]
-    values = np.where(np.isnan(others), held + (0.5 if between else 0), others)
-    out = rows.copy() if frame else rows.astype(np.float64)
-    if frame:
-        out.isetitem(i, values)
-    else:
-        out[:, i] = values
-    return out
-
-
 def not_finite(rows: dict[str, Array], name: str, value: float) -> dict[str, Array]:
     """Rows of which all but each fourth hold this value somewhere in one input, each in another place."""
     array = rows[name].copy()
