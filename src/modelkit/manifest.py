@@ -62,10 +62,14 @@ class Parity:
     large_flips: int = 0
     text_rows: int = 0
 
+    @property
+    def batch_measured(self) -> bool:
+        """Whether rows were run in several batch sizes: not so where there was one row, or where batches are fixed."""
+        return len(self.batch_sizes) > 1
+
     def __str__(self) -> str:
-        invariant = f"rows {'agree' if self.batch_invariant else 'DIFFER'} in {len(self.batch_sizes)} batch sizes"
         if self.against is None:
-            return f"no source to compare with; {invariant} (diff {self.batch_max_abs:.2g})"
+            return f"no source to compare with; {self._invariance()}"
         asked = {
             "with gaps": self.missing_rows,
             "at thresholds": self.threshold_rows,
@@ -75,7 +79,7 @@ class Parity:
         text = (
             f"{self.rows} rows{' and ' + more if more else ''} against {self.against}: max rel diff "
             f"{self.max_rel:.2g} (allowed {self.rtol:g}), {self.label_flips} labels flipped; "
-            f"{invariant} (diff {self.batch_max_abs:.2g})"
+            f"{self._invariance()}"
         )
         if self.large_rows and (self.large_flips or self.large_max_rel > self.rtol + self.atol):
             text += (
@@ -83,6 +87,19 @@ class Parity:
                 f"{self.large_flips} of {self.large_rows} labels flipped"
             )
         return text
+
+    def _invariance(self) -> str:
+        tried = len(self.batch_sizes)
+        if not self.batch_measured:
+            return (
+                "whether rows depend on their batch was not measured, which takes an example of two rows or more and a "
+                "graph for any number of rows"
+            )
+        if self.batch_invariant:
+            return f"rows agree in {tried} batch sizes (diff {self.batch_max_abs:.2g})"
+        within = self.batch_max_abs <= self.rtol + self.atol
+        how = "labels" if within else f"diff {self.batch_max_abs:.2g}"
+        return f"rows DIFFER in {tried} batch sizes ({how})"
 
 
 @dataclass(frozen=True)

@@ -396,7 +396,9 @@ class FunctionModel(Model):
     """A Model from `fn(feeds) -> outputs`, for tests and for whoever brings their own runtime; it is not saved.
 
     Args:
-        fn: takes coerced tensors by name and returns every output by name.
+        fn: takes coerced tensors by name and returns every output by name. The tensors may be the caller's own arrays,
+            so they are read-only, and writing into one raises ValueError: copy what you change, with `feed.copy()`, or
+            `torch.tensor(feed)` in place of `torch.from_numpy(feed)`.
         signature: what `fn` takes and gives.
         batchable: whether each row's answer is the same whatever rows it is batched with.
     """
@@ -436,7 +438,7 @@ class FunctionModel(Model):
         batch = self.signature.batch
         if batch is not None and sizes[batch] == 0:
             return self.signature.empty(outputs)
-        answer = fn(feeds)
+        answer = fn(_read_only(feeds))
         if not isinstance(answer, Mapping):
             raise ModelkitError(f"the function gave a {type(answer).__name__}; it must give a dict of outputs by name")
         specs = [spec for spec in self.signature.outputs if spec.name in outputs]
@@ -458,6 +460,16 @@ class FunctionModel(Model):
     def close(self) -> None:
         """Drop the function; later calls raise ClosedError."""
         self._fn = None
+
+
+def _read_only(feeds: Feeds) -> Feeds:
+    """Views that cannot be written to: a quarter of a microsecond a tensor, whatever its size."""
+    views: Feeds = {}
+    for name, feed in feeds.items():
+        view = feed[...]
+        view.setflags(write=False)
+        views[name] = view
+    return views
 
 
 def reopening(origin: partial[Model] | None, *, closed: bool) -> tuple[Any, ...]:

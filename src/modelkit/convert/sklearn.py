@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from modelkit.cast import Array, is_a
+from modelkit.cast import Array, is_a, is_missing
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
     THRESHOLDED,
@@ -40,6 +41,7 @@ RANKERS = ("LGBMRanker",)
 ROUNDED = ("HistGradientBoosting", "LGBM")  # whose thresholds are doubles, and float32 in the graph
 # Names of outputs, which no input can have.
 TAKEN = ("label", "prediction", "probability", "probabilities", "scores", "transformed")
+TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
 TEXT = "text"  # the column of a model over strings whose example has no name
 
 
@@ -232,17 +234,56 @@ def _threshold(proto: onnx.ModelProto, classifier: Any) -> None:
 def _columns(example: Any) -> list[Column]:
     if isinstance(example, np.ndarray):
         return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
-    return [Column(str(name), _column_dtype(name, dtype)) for name, dtype in example.dtypes.items()]
+    names = [str(name) for name in example.columns]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ConversionError(
+            f"example has several columns of one name, {twice[:5]}, and rows are told by the names of their columns; "
+            f"rename them before fit"
+        )
+    return [Column(name, _column_dtype(name, column)) for name, (_, column) in zip(names, example.items(), strict=True)]
 
 
-def _column_dtype(name: str, dtype: Any) -> str:
-    text = str(dtype).lower()
-    if text.removesuffix("[pyarrow]") in ("str", "string", "object", "category"):
+def _column_dtype(name: str, column: Any) -> str:
+    """The dtype of a column of a frame, as a signature has it. Raises ConversionError."""
+    dtype = column.dtype
+    values = column
+    if hasattr(dtype, "categories"):
+        values = dtype.categories
+        dtype = values.dtype
+    text = str(dtype).lower().removesuffix("[pyarrow]")
+    if dtype == np.dtype(object):
+        _check_texts(name, values)
         return "string"
-    text = {"boolean": "bool", "double": "float64", "float": "float32"}.get(text.removesuffix("[pyarrow]"), text)
+    if text.startswith(TEXT_DTYPES):
+        return "string"
+    text = {"boolean": "bool", "double": "float64", "float": "float32"}.get(text, text)
     if text not in SIGNATURE_DTYPES:
-        raise ConversionError(f"column {name!r} has dtype {dtype}, which a graph cannot take; turn it into numbers")
+        fix = "astype(str)" if text.startswith("interval") else "turn it into numbers"
+        raise ConversionError(
+            f"column {name!r} has dtype {dtype}, which a graph cannot take; {fix} before fit, or leave it out"
+        )
     return text
+
+
+def _check_texts(name: str, column: Any) -> None:
+    """Raise ConversionError for a column of objects unless they are texts, or missing."""
+    held = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
+    if held in ("string", "empty"):
+        return
+    other = next(value for value in column if not isinstance(value, str) and not is_missing(value))
+    advice = {
+        "boolean": "make it one of booleans before fit: astype('boolean')",
+        "integer": "make it one of numbers before fit: astype('Int64'), or float where there are gaps",
+        "floating": "make it one of numbers before fit: astype(float)",
+        "mixed-integer-float": "make it one of numbers before fit: astype(float)",
+        "decimal": "make it one of numbers before fit: astype(float)",
+    }
+    fix = advice.get(held, "give all of its values one type before fit, such as astype(str), or leave the column out")
+    raise ConversionError(
+        f"column {name!r} is one of Python objects, and holds {other!r:.60}, a {type(other).__name__}; {fix}",
+        column=name,
+    )
 
 
 def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import tempfile
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ import numpy as np
 from modelkit import golden as golden_rows
 from modelkit.convert.boosting import as_estimator
 from modelkit.convert.classes import read_classes
-from modelkit.convert.parity import MAX_ROWS, gate, open_signature
+from modelkit.convert.parity import MAX_ROWS, check_takes_example, gate, open_signature
 from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
 from modelkit.convert.source import Source, from_onnx, settled, take
 from modelkit.convert.torch import from_torch, is_module
@@ -70,7 +71,8 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     Args:
         model: a fitted scikit-learn estimator or pipeline; an XGBoost, LightGBM or CatBoost model; a torch module;
             an ONNX model as a path, bytes or ModelProto; or a TextEncoder.
-        path: where to write; an existing file is replaced.
+        path: where to write; an existing file is replaced. Where it is a symbolic link, the link stays, and the file
+            that it names is replaced, or made.
         example: rows as `fit` was given, or as a module's `forward` takes them, at most 2,048 of which are
             compared. Needed for everything but ONNX models and encoders. For an encoder, what its vectors are compared
             with: {"text": n strings, "embedding": (n, d) vectors of another implementation}.
@@ -166,9 +168,26 @@ def _prove_joblib(model: object, example: object) -> _Proven:
     source, estimator = from_estimator(as_estimator(model), example)
     modules = estimator.modules()
     build = partial(JoblibModel, estimator.dump())
-    signature, parity = gate(source, build, None)
-    needed, rows = trust.required(modules), _example(source)
-    return _Proven(source, {NATIVE: build.args[0]}, build, signature, parity, needed, example=rows)
+    members: container.Members = {NATIVE: build.args[0]}
+    example = _example(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an estimator that is asked about rows unlike its own
+        signature, parity = gate(source, build, None)
+        rows = _known_rows(source, build(signature), example)
+    return _Proven(source, members, build, signature, parity, trust.required(modules), golden=rows, example=example)
+
+
+def _known_rows(source: Source, model: Model, example: Feeds | None) -> Feeds | None:
+    """Drawn rows with values of the example, where the source takes none but those it knows; else None."""
+    from modelkit.convert.native import shared_values
+
+    drawn = next(golden_rows.draws(model.signature, example))
+    with model:
+        try:
+            model.run(model.signature.columns(drawn))
+        except Exception:  # noqa: BLE001 - whatever a pickled estimator says to a value that it does not know
+            return next(golden_rows.draws(shared_values(source, model.signature), example))
+    return None
 
 
 def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[str]) -> _Proven:
@@ -258,7 +277,9 @@ def _ways(model: object, example: object, golden: object) -> list[Callable[[], S
 def _example(source: Source) -> Feeds | None:
     """The example as tensors, or None where there is none."""
     if source.truth is not None:
-        return open_signature(source.signature).coerce(take(source.rows, 512))
+        signature = open_signature(source.signature)
+        check_takes_example(source, signature)
+        return signature.coerce(take(source.rows, 512))
     return None if source.rows is None else _few(source.signature, source.signature.coerce(source.rows))
 
 
@@ -338,7 +359,11 @@ def _versions(proven: _Proven) -> dict[str, str]:
 
 
 def _write(path: Path, members: Mapping[str, Any]) -> None:
-    """Write beside the target, flush to disk, rename over it: a reader sees the old file or the new one."""
+    """Write beside the target, flush to disk, rename over it: a reader sees the old file or the new one.
+
+    A symbolic link stays what it is, and the file that it names is the target.
+    """
+    path = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
