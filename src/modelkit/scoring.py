@@ -75,6 +75,11 @@ def _reason(signature: Signature, source: str | None) -> str:
     if signature.primary is None:
         names = list(signature.output_names)
         return f"a score compares y with one output, and this model has {names}: call a metric with run(X)[name]"
+    if signature.primary == "probability":
+        return (
+            "a score is for classes and predictions, and this model gives probabilities: call "
+            "sklearn.metrics.log_loss(y, model.predict(X)), or roc_auc_score"
+        )
     return (
         f"a score is for classes and predictions, and this model gives {signature.primary!r}; if these are "
         f"predictions, call sklearn.metrics.r2_score(y, model.predict(X))"

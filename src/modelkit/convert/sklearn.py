@@ -37,9 +37,10 @@ from modelkit.spec import Column, TensorSpec
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
 LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
-RANKERS = ("LGBMRanker", "XGBRanker")
+RANKERS = ("LGBMRanker",)
 ROUNDED = ("HistGradientBoosting", "LGBM")  # whose thresholds are doubles, and float32 in the graph
-TAKEN = ("label", "prediction", "probabilities", "scores", "transformed")  # names of outputs, which no input can have
+# Names of outputs, which no input can have.
+TAKEN = ("label", "prediction", "probability", "probabilities", "scores", "transformed")
 TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
 TEXT = "text"  # the column of a model over strings whose example has no name
 
@@ -66,22 +67,21 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
             f"{type(last_step(estimator)).__name__} cannot be converted; pass its ONNX export, or format='joblib'",
             step=type(last_step(estimator)).__name__,
         )
-    if boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
-        numbers = "float32"
-    else:
+    if not boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
         check_is_fitted(estimator)
+    against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
+    estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
     rows, columns, answer = read_example(estimator, example)
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
     roles, classes = answer(read_roles, take(rows, 2))
     vectorizers = TextConverters()
-    if boosting.is_catboost(estimator):
-        proto = boosting.catboost_proto(estimator, inputs[0].name)
-    elif coded:
+    if coded:
         proto = _convert(estimator, [TensorSpec(boosting.CODES, numbers, ("batch", len(columns)))], vectorizers)
         boosting.encode(proto, inputs, coded)
     else:
-        proto = _convert(unthresholded(estimator), inputs, vectorizers)
+        opened = boosting.with_absent_zeros(unthresholded(estimator), take(rows, 2), answer)
+        proto = _convert(opened, inputs, vectorizers)
     if type(last_step(estimator)).__name__ in THRESHOLDED:
         _threshold(proto, last_step(estimator))
     elif classes is not None:
@@ -92,7 +92,7 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
         rows=rows,
-        against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
+        against=against,
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
         categories=closed_categories(estimator, [column.name for column in columns]) | coded,
         splits=histogram_thresholds(estimator) or boosting.lightgbm_thresholds(estimator),
@@ -340,7 +340,7 @@ def _convert(estimator: Any, inputs: list[TensorSpec], vectorizers: TextConverte
             except NameError:  # ... which is no option of a classifier without probabilities
                 vectorizers.restart()
                 proto = convert(options={id(last_step(model)): {}})
-    except ConversionError:
+    except (ConversionError, MissingExtraError):
         raise
     except Exception as error:
         step = _step_of(error, estimator)

@@ -114,7 +114,7 @@ def make_subject(model: Model, background: Any, served: str | None = None) -> Su
         names = tuple(map(str, signature.classes))
     else:
         names = (served,) if count == 1 else tuple(f"{served}[{i}]" for i in range(count))
-    space = "probability" if served == "probabilities" else "value"
+    space = "probability" if served in ("probabilities", "probability") else "value"
     return Subject(model, players, rows, served, names, space, at_background)
 
 

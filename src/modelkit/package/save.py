@@ -42,9 +42,9 @@ LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that ev
 MEASURED_BYTES = 4 << 20  # of an input that rows of a graph without a source are drawn for
 TRAINED_WITH = {  # and those of its source, by the name that parity has for it
     "scikit-learn": ("scikit-learn", "skl2onnx"),
-    "XGBoost": ("scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu"),
+    "XGBoost": ("scikit-learn", "skl2onnx", "xgboost", "xgboost-cpu"),
     "LightGBM": ("scikit-learn", "skl2onnx", "onnxmltools", "lightgbm"),
-    "CatBoost": ("catboost",),
+    "CatBoost": ("scikit-learn", "skl2onnx", "catboost"),
     "torch": ("torch", "onnxscript"),
 }
 

@@ -31,6 +31,7 @@ with importing("joblib", "a joblib package"):
 VERBS = {
     "label": "predict",
     "prediction": "predict",
+    "probability": "predict",
     "probabilities": "predict_proba",
     "scores": "decision_function",
     "transformed": "transform",
