@@ -6,20 +6,21 @@ They are drawn at random within the range of each column, never copied from the 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from modelkit.cast import MISSING, Array
-from modelkit.errors import PackageError
+from modelkit.errors import PackageError, SignatureError
 from modelkit.signature import Feeds, Signature
-from modelkit.spec import TensorSpec, numpy_dtype
+from modelkit.spec import TensorSpec, check_dims, numpy_dtype
 
 NAME = "golden"
 MEDIA_TYPE = "application/x-npz"
 ROWS = 16
 FREE_SIZE = 4  # of named dimensions other than the batch
 MAX_BYTES = 1 << 20
+WARM_BYTES = 2 << 30  # of the inputs of one run
 
 
 def draw(signature: Signature, example: Feeds | None) -> Feeds:
@@ -65,20 +66,53 @@ def encode(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
 
 
 def decode(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[str, Array]]:
-    """The inverse of `encode`. Raises PackageError for anything but plain arrays."""
+    """The inverse of `encode`. Raises PackageError for anything but plain arrays that the signature describes."""
     arrays = _read(data, NAME)
-    try:
-        return _feeds(arrays, signature), {s.name: arrays[f"out{i}"] for i, s in enumerate(signature.outputs)}
-    except KeyError as error:
-        raise PackageError(f"the golden rows lack the array {error}", member=NAME) from None
+    feeds = _named(arrays, "in", signature.inputs, NAME)
+    outputs = _named(arrays, "out", signature.outputs, NAME)
+    _check_sizes(signature, (*signature.inputs, *signature.outputs), feeds | outputs, NAME)
+    return feeds, outputs
 
 
 def decode_rows(data: bytes | memoryview, signature: Signature, name: str) -> Feeds:
     """Rows that were encoded without outputs, as feeds; `name` is the attachment they are from. Raises PackageError."""
+    feeds = _named(_read(data, name), "in", signature.inputs, name)
+    _check_sizes(signature, signature.inputs, feeds, name)
+    return feeds
+
+
+def _named(arrays: Mapping[str, Array], kind: str, specs: Sequence[TensorSpec], name: str) -> dict[str, Array]:
+    """Each tensor's array, which must have its dtype, its rank and its fixed sizes. Raises PackageError."""
+    found: dict[str, Array] = {}
+    for at, spec in enumerate(specs):
+        array = arrays.get(f"{kind}{at}")
+        if array is None:
+            raise PackageError(f"the attachment {name!r} lacks the array '{kind}{at}' of {spec}", member=name)
+        if array.dtype != numpy_dtype(spec.dtype) or not spec.fits(array.shape):
+            raise PackageError(
+                f"the attachment {name!r} has {array.dtype} of shape {array.shape} for {spec}", member=name
+            )
+        found[spec.name] = array
+    return found
+
+
+def _check_sizes(
+    signature: Signature, specs: Sequence[TensorSpec], arrays: Mapping[str, Array], name: str
+) -> None:
+    """Raise PackageError where a dimension has two sizes, and where there are no rows."""
     try:
-        return _feeds(_read(data, name), signature)
-    except KeyError as error:
-        raise PackageError(f"the attachment {name!r} lacks the array {error}", member=name) from None
+        sizes = check_dims(specs, arrays)
+    except SignatureError as error:
+        raise PackageError(f"the attachment {name!r} is of several sizes: {error}", member=name) from error
+    if signature.batch is not None and not sizes[signature.batch]:
+        raise PackageError(f"the attachment {name!r} has no rows", member=name)
+
+
+def check_warmth(feeds: Feeds, rows: int) -> None:
+    """Raise PackageError where golden rows, repeated to so many, are more than a run is given to warm up."""
+    size = sum(feed.nbytes // max(len(feed), 1) for feed in feeds.values() if feed.ndim) * rows
+    if size > WARM_BYTES:
+        raise PackageError(f"a batch of {rows} golden rows has {size} bytes; {WARM_BYTES} are run at most", member=NAME)
 
 
 def _read(data: bytes | memoryview, name: str) -> dict[str, Array]:
@@ -95,7 +129,3 @@ def read_npz(data: bytes | memoryview) -> dict[str, Array]:
         if any(member.compress_type for member in members) or sum(m.file_size for m in members) > len(data):
             raise ValueError("its arrays are larger than the bytes they lie in")
         return dict(file)
-
-
-def _feeds(arrays: Mapping[str, Array], signature: Signature) -> Feeds:
-    return {spec.name: arrays[f"in{i}"] for i, spec in enumerate(signature.inputs)}

@@ -1,15 +1,28 @@
-"""Cards for notebooks: small tables of escaped text, without scripts or outside resources."""
+"""Text that is safe to show: on a terminal, and in cards for notebooks, without scripts or outside resources."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape as _escape
+
+CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # not tabs and ends of lines
 
 _STYLE = (
     "border:1px solid #d0d7de;border-radius:6px;padding:10px 14px;display:inline-block;"
     "font:13px/1.5 system-ui,sans-serif;max-width:60em"
 )
 _CELL = "text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;background:none;font-size:13px"
+
+
+def printable(text: str) -> str:
+    """Text with control characters escaped, so that what a file says cannot drive a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_controlling(text: str) -> bool:
+    """Whether a text holds characters that drive a terminal, other than tabs and ends of lines."""
+    return CONTROLS.search(text) is not None
 
 
 def escape(text: str) -> str:

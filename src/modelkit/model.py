@@ -208,31 +208,31 @@ class Model(ABC):
     def warmup(self) -> None:
         """Run the golden rows at every batch size that was proven at save time, so that no request pays for it.
 
-        Raises PackageError for a model that came without golden rows.
+        Raises PackageError for a model that came without golden rows, or does not run them.
         """
         feeds, _ = self._golden()
         rows = len(next(iter(feeds.values())))
         sizes = self.manifest.parity.batch_sizes if self.manifest is not None else ()
         for size in sizes or (rows,):
-            self._run(
-                {name: np.resize(feed, (size, *feed.shape[1:])) for name, feed in feeds.items()},
-                self.signature.output_names,
-                PLAIN,
-            )
+            golden.check_warmth(feeds, size)
+            self._replay({name: np.resize(feed, (size, *feed.shape[1:])) for name, feed in feeds.items()})
 
     @final
     def verify(self) -> float:
         """Run the golden rows again and return the largest relative difference from what they gave at save time.
 
         Raises IntegrityError where it passes the tolerance in the manifest, or a label differs: then this machine,
-        runtime or device does not compute what was proven. Raises PackageError for a model without golden rows.
+        runtime or device does not compute what was proven. Raises PackageError for a model without golden rows, and
+        where it does not run them.
         """
         feeds, expected = self._golden()
-        got = self._run(feeds, self.signature.output_names, PLAIN)
+        got = self._replay(feeds)
         parity = self.manifest.parity if self.manifest is not None else None
         worst = 0.0
         for name, array in expected.items():
-            if array.dtype.kind != "f":
+            if array.shape != got[name].shape:
+                gap = np.inf
+            elif array.dtype.kind != "f":
                 gap = 0.0 if np.array_equal(array, got[name]) else np.inf
             else:
                 with np.errstate(invalid="ignore"):
@@ -249,6 +249,15 @@ class Model(ABC):
                 )
             worst = max(worst, gap)
         return worst
+
+    def _replay(self, feeds: Feeds) -> Outputs:
+        """Run golden rows. Raises PackageError where the runtime refuses them."""
+        try:
+            return self._run(feeds, self.signature.output_names, PLAIN)
+        except (ModelkitError, MemoryError):
+            raise
+        except Exception as error:  # a runtime has exception classes of its own
+            raise PackageError(f"the model does not run its golden rows: {error}", member=golden.NAME) from error
 
     def _golden(self) -> tuple[Feeds, Outputs]:
         data = self.attachments.get(golden.NAME)

@@ -176,8 +176,8 @@ def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[st
     return _Proven(source, members, build, recipe.signature, parity, encoder=recipe, golden=rows)
 
 
-def _build(graph: bytes, weights: bytes, signature: Signature) -> OnnxModel:
-    return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None)
+def _build(graph: bytes, weights: bytes, folded: int, signature: Signature) -> OnnxModel:
+    return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None, folded=folded)
 
 
 def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
@@ -192,8 +192,8 @@ def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
             source = convert()
             weights = split_weights(source.proto, WEIGHTS_NAME)
             graph = serialize(source.proto)
-            scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
-            build = partial(_build, graph, weights)
+            found = scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
+            build = partial(_build, graph, weights, found.folding.limit)
             feeds = _example_feeds(source)
         except (ConversionError, GraphError) as error:
             refusals.append(error)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from math import inf, prod
 from struct import calcsize, unpack_from
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import GraphError
-from modelkit.package import trees
+from modelkit.package import operators, sizes, trees
 from modelkit.package.wire import RUN, amount, array, integers, read, signed, table, text_sizes
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
@@ -25,10 +26,9 @@ LOOPS = frozenset({b"Loop", b"Scan"})
 MAX_GRAPH = (1 << 31) - 1  # what protobuf can parse
 MAX_DEPTH = 32  # of messages: eight subgraphs within each other
 MAX_NODES = 200_000  # with every call of a function counted as the nodes of its body
-MAX_BYTES = 1 << 30  # of a tensor whose shape the graph states
+MAIN_DEPTH = 1  # model > graph
 INITIALIZER_DEPTH = 2  # model > graph > tensor: runtimes resolve external data elsewhere by other rules
 EXTERNAL = 1  # as a tensor's data_location
-ITEM = 8  # bytes, the most that an element of a tensor takes, other than a complex number or a string
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 NUMBER = re.compile("[0-9]{1,18}")
 
@@ -40,7 +40,7 @@ TABLES = {
         "model": {1: "int", 2: "text", 3: "text", 4: "text", 5: "int", 6: "text", 7: "graph", 8: "opset*",
                   14: "property*", 20: "training*", 25: "function*", 26: "texts"},
         "training": {1: "graph", 2: "graph", 3: "texts", 4: "texts"},
-        "graph": {1: "node*", 2: "text", 5: "tensor*", 10: "text", 11: "texts", 12: "texts", 13: "texts", 14: "texts",
+        "graph": {1: "node*", 2: "text", 5: "tensor*", 10: "text", 11: "input*", 12: "texts", 13: "texts", 14: "texts",
                   15: "sparse*", 16: "texts"},
         "function": {1: "text", 4: "texts", 5: "texts", 6: "texts", 7: "node*", 8: "text", 9: "opset*", 10: "text",
                      11: "attribute*", 12: "texts", 13: "text", 14: "texts"},
@@ -52,6 +52,11 @@ TABLES = {
         "tensor": {1: "ints", 2: "int", 3: "text", 4: "floats", 5: "ints", 6: "texts", 7: "ints", 8: "text",
                    9: "blob", 10: "doubles", 11: "ints", 12: "text", 13: "external*", 14: "int", 16: "texts"},
         "sparse": {1: "tensor", 2: "tensor", 3: "ints"},
+        "input": {1: "text", 2: "type", 3: "text", 4: "texts"},
+        "type": {1: "typed", 4: "text", 5: "text", 6: "text", 7: "text", 8: "text", 9: "text"},
+        "typed": {1: "int", 2: "shape"},
+        "shape": {1: "dim*"},
+        "dim": {1: "int", 2: "text", 3: "text"},
         "opset": {1: "text", 2: "int"},
         "property": {1: "text", 2: "text"},
         "external": {1: "text", 2: "text"},
@@ -59,28 +64,29 @@ TABLES = {
 }  # fmt: skip
 REFERENCE = 21  # of an attribute of an operator in a function, which then has the value of an argument
 KEPT = {  # the fields that the checks below look at
-    "function": {1, 10, 13}, "node": {1, 2, 4, 7, 8}, "attribute": {1, 2, 3, REFERENCE}, "tensor": {1, 2, 8, 14},
-    "sparse": {3}, "opset": {1}, "property": {1}, "external": {1, 2},
+    "function": {1, 10, 13}, "node": {1, 2, 4, 7, 8}, "attribute": {1, 2, 3, 4, REFERENCE}, "tensor": {1, 2, 8, 14},
+    "sparse": {3}, "input": {1}, "dim": {1}, "opset": {1}, "property": {1}, "external": {1, 2},
 }  # fmt: skip
 LISTS = {"attribute": {7, 8}}  # those of any length: they stay where they lie
 VALUES = {"tensor": {4, 5, 7, 9, 10}}  # and those that are looked at where they are few numbers
-FEW = 64  # numbers: more of them are no shape
+FEW = sizes.FEW
 FEW_BYTES = 10 * FEW
 FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a tensor's data_type
 
-# Operators that make a tensor of a shape which another tensor states, and which of their inputs that is.
-SHAPED = {
-    b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0,
-    b"CropAndResize": 3, b"DFT": 1, b"Expand": 1, b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2,
-    b"OneHot": 1, b"Pad": 1, b"Resize": 3, b"Tile": 1,
-}  # fmt: skip
-SHAPED_BY_ATTRIBUTE = {
-    b"MaxRoiPool": b"pooled_shape", b"Multinomial": b"sample_size", b"Pad": b"pads", b"RandomNormal": b"shape",
-    b"RandomUniform": b"shape", b"Tile": b"repeats", b"TreeEnsemble": b"n_targets",
-    b"TreeEnsembleRegressor": b"n_targets",
-}  # fmt: skip
-
 Call = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
+
+
+class Told(NamedTuple):
+    """What a tensor or an input told: its name, its size, and its numbers where they are few."""
+
+    name: bytes
+    held: sizes.Held
+    values: list[float]
+    open: bool | None = None  # of an input: whether its shape is open
+
+
+NOTHING = sizes.Held(0, 0)
+SUBGRAPH = Told(b"", NOTHING, [])  # what a graph tells the attribute that holds it
 
 
 @dataclass
@@ -88,22 +94,34 @@ class Scan:
     """What a walk found.
 
     `external` are (location, offset, length) of each tensor outside the graph, `constants` the numbers of small
-    tensors by name, `shaped` the operators the size of whose output an input states, with their inputs. `calls` are the
-    operators of the graph, and `functions` those of the functions of the model.
+    tensors by name, `held` the sizes of all of them, and `sparse` the bytes of those that are sparse once they are dense.
+    `open` are the inputs of the model whose shape is not fixed, `closed` all others. `nodes` are all operators. `calls` are those of the graph, and `functions` those of the functions of the model.
     """
 
     domains: set[str] = field(default_factory=set)
     external: list[tuple[str, int, int]] = field(default_factory=list)
     metadata: set[str] = field(default_factory=set)
     constants: dict[bytes, list[list[float]]] = field(default_factory=dict)
-    shaped: set[tuple[bytes, tuple[bytes, ...]]] = field(default_factory=set)
+    held: dict[bytes, sizes.Held] = field(default_factory=dict)
+    open: set[bytes] = field(default_factory=set)
+    closed: set[bytes] = field(default_factory=set)
+    sparse: float = 0.0
+    nodes: list[operators.Node] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     functions: dict[Call, Counter[Call]] = field(default_factory=dict)
 
+    folding: sizes.Folding = sizes.Folding(0, costly=False)
+
     @property
     def endless(self) -> bool:
-        """Whether a run may never end."""
-        return any(name in LOOPS for calls in (self.calls, *self.functions.values()) for _, name, _ in calls)
+        """Whether a run may never end, or take long whatever its rows are."""
+        return self.folding.costly or any(node.name in LOOPS for node in self.nodes)
+
+    @cached_property
+    def beyond(self) -> list[str]:
+        """The domains of the operators that a caller has to allow."""
+        rare = {operators.MICROSOFT} if any(map(operators.is_rare, self.nodes)) else set()
+        return sorted((self.domains - DOMAINS) | rare)
 
 
 class _Message:
@@ -172,6 +190,31 @@ def _walk(data: bytes, span: tuple[int, int], kind: str, found: Scan, depth: int
     return None if check is None else check(message, found)
 
 
+def _see_graph(message: _Message, found: Scan) -> Told:
+    """Note the constants of a graph, the largest of those of a name, and which inputs of the model are open."""
+    for told in message.told:
+        if told.open is None:
+            found.held[told.name] = sizes.larger(told.held, found.held.get(told.name))
+        elif told.open and message.depth == MAIN_DEPTH:
+            found.open.add(told.name)
+        else:
+            found.closed.add(told.name)
+    return SUBGRAPH
+
+
+def _see_input(message: _Message, _: Scan) -> Told:
+    return Told(message.text(1), NOTHING, [], open=not message.told or not all(message.told))
+
+
+def _see_shape(message: _Message, _: Scan) -> bool:
+    """Whether every dimension has a size."""
+    return all(message.told)
+
+
+def _see_dim(message: _Message, _: Scan) -> bool:
+    return 1 in message.kept
+
+
 def _see_opset(message: _Message, found: Scan) -> None:
     found.domains.add(decoded(message.text(1)))
 
@@ -184,14 +227,25 @@ def _see_external(message: _Message, _: Scan) -> tuple[str, str]:
     return decoded(message.text(1)), decoded(message.text(2))
 
 
-def _see_sparse(message: _Message, _: Scan) -> None:
-    _bound(b"a sparse tensor", message.integers(3))
+def _see_sparse(message: _Message, found: Scan) -> Told:
+    shape = message.integers(3)
+    sizes.bound("a sparse tensor", shape)
+    elements = prod(max(size, 1) for size in shape)
+    found.sparse += sizes.ITEM * elements
+    if found.sparse > sizes.SPARSE_BYTES:
+        raise GraphError(
+            f"the sparse tensors of the graph have {found.sparse:.0f} bytes when they are dense, as they are at load; "
+            f"at most {sizes.SPARSE_BYTES} are accepted"
+        )
+    name = message.told[0].name if message.told else b""
+    return Told(name, sizes.Held(elements, sizes.ITEM), [])
 
 
-def _see_tensor(message: _Message, found: Scan) -> list[float] | None:
-    """Check where its data is, and that it is not much less than its shape. The numbers of a small one are told."""
+def _see_tensor(message: _Message, found: Scan) -> Told:
+    """Check where its data is, and that it is not much less than its shape."""
     shape, where = message.integers(1), message.integer(14)
     name = decoded(message.text(8))
+    held = sizes.Held(prod(shape), sizes.WIDTHS.get(message.integer(2), sizes.ITEM), tuple(shape))
     if len(shape) > FEW or any(size < 0 for size in shape):
         raise GraphError(f"tensor {name!r} has the shape {shape[:FEW]}")
     if message.told or where:
@@ -200,13 +254,13 @@ def _see_tensor(message: _Message, found: Scan) -> list[float] | None:
         if message.depth != INITIALIZER_DEPTH:
             raise GraphError(f"tensor {name!r} inside an operator reads {message.told}; only initializers may")
         found.external.append(_external(name, message.told))
-        return None
+        return Told(message.text(8), held, [])
     if prod(shape) > 4 * message.size:  # two bits are the smallest element
         raise GraphError(f"tensor {name!r} has the shape {shape}, and only {message.size} bytes")
     values = _numbers(message) if prod(shape) <= FEW else [inf]  # more numbers than a shape has: as good as endless
     if values and message.text(8):
         found.constants.setdefault(message.text(8), []).append(values)
-    return values
+    return Told(message.text(8), held, values)
 
 
 def _numbers(message: _Message) -> list[float]:
@@ -218,12 +272,15 @@ def _numbers(message: _Message) -> list[float]:
             *message.integers(5), *message.integers(7)]  # fmt: skip
 
 
-def _see_attribute(message: _Message, _: Scan) -> tuple[bytes, list[float], _Message]:
-    """Its name, and the numbers of a list or a small tensor, though not all of a long list; a graph tells nothing."""
+def _see_attribute(message: _Message, _: Scan) -> tuple[operators.Setting, _Message]:
+    """What it holds, without the tail of a long list; a graph tells nothing."""
     values = [*message.integers(3), *message.integers(8), *message.numbers(2, "f"), *message.numbers(7, "f")]
     for told in message.told:
-        values += told
-    return message.text(1), values, message
+        values += told.values
+    nests = any(told is SUBGRAPH for told in message.told)
+    borrowed = REFERENCE in message.kept
+    setting = operators.Setting(message.text(1), values, message.text(4), message.size, borrowed, nests)
+    return setting, message
 
 
 def _see_node(message: _Message, found: Scan) -> None:
@@ -231,28 +288,20 @@ def _see_node(message: _Message, found: Scan) -> None:
     found.domains.add(decoded(domain))
     if name in BLOBS:
         raise GraphError(f"the graph has an operator {name.decode()}, which hands what it holds to a vendor's compiler")
-    found.calls.append((b"" if domain == b"ai.onnx" else domain, name, message.text(8)))
-    if len(found.calls) > MAX_NODES:
+    domain = b"" if domain == b"ai.onnx" else domain
+    found.calls.append((domain, name, message.text(8)))
+    if len(found.nodes) >= MAX_NODES:
         raise GraphError(f"the graph has more than {MAX_NODES} nodes")
+    settings = [setting for setting, _ in message.told]
+    node = operators.Node(domain, name, tuple(message.kept.get(1, ())), tuple(message.kept.get(2, ())), settings)
+    operators.check(node)
+    found.nodes.append(node)
     if name == b"Constant":
-        for values in (values for _, values, _ in message.told if values):
-            found.constants.setdefault(message.text(2), []).append(values)
-    _see_shape(name, message, found)
+        for setting in settings:
+            if setting.numbers:
+                found.constants.setdefault(message.text(2), []).append(setting.numbers)
     if domain == b"ai.onnx.ml" and decoded(name) in trees.GROUPS:
         _check_trees(decoded(name), message)
-
-
-def _see_shape(name: bytes, message: _Message, found: Scan) -> None:
-    """Note, or check, what states the size of what an operator makes."""
-    inputs = tuple(message.kept.get(1, ()))
-    if name == b"Range":
-        found.shaped.add((name, inputs[:3]))
-    elif len(inputs) > SHAPED.get(name, len(inputs)):
-        found.shaped.add((name, (inputs[SHAPED[name]],)))
-    if name in SHAPED_BY_ATTRIBUTE:
-        for attribute, values, _ in message.told:
-            if attribute == SHAPED_BY_ATTRIBUTE[name]:
-                _bound(name, values)
 
 
 def _check_trees(operator: str, message: _Message) -> None:
@@ -260,10 +309,10 @@ def _check_trees(operator: str, message: _Message) -> None:
     names = {name.encode(): name for group in trees.GROUPS[operator] for name in group}
     lists: dict[str, Array] = {}
     try:
-        for attribute, _, held in message.told:
-            name = names.get(attribute)
-            if name in lists or REFERENCE in held.kept:
-                raise GraphError(f"it has {decoded(attribute)!r} twice, or from the arguments of a function")
+        for setting, held in message.told:
+            name = names.get(setting.name)
+            if name in lists or setting.borrowed:
+                raise GraphError(f"it has {decoded(setting.name)!r} twice, or from the arguments of a function")
             if name is not None:
                 lists[name] = _list(name, held)
         trees.check(operator, lists)
@@ -291,6 +340,12 @@ def _see_function(message: _Message, found: Scan) -> None:
 
 
 CHECKS: dict[str, Callable[[_Message, Scan], Any]] = {
+    "graph": _see_graph,
+    "input": _see_input,
+    "type": _see_shape,
+    "typed": _see_shape,
+    "shape": _see_shape,
+    "dim": _see_dim,
     "opset": _see_opset,
     "property": _see_property,
     "external": _see_external,
@@ -332,13 +387,28 @@ def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, 
     found = scan(graph)
     if "ort_config" in found.metadata:
         raise GraphError("the graph carries session options (metadata ort_config), which a package may not")
-    strange = sorted(found.domains - DOMAINS - set(domains))
+    strange = sorted(set(found.beyond) - set(domains))
     if strange:
-        raise GraphError(f"the graph uses operators of {strange}; packages may use {sorted(DOMAINS)}")
+        raise GraphError(_beyond(found, strange))
     _check_external(found.external, weights, weights_size)
-    _check_shapes(found)
+    stated = {name: sizes.state(several) for name, several in found.constants.items()}
+    sizes.check_stated(found.nodes, stated)
     _expanded(found)
+    size = len(graph) + (weights_size or 0)
+    found.folding = sizes.choose(
+        found.nodes, found.held, stated, size, unknown=found.open - found.closed, functions=bool(found.functions)
+    )
     return found
+
+
+def _beyond(found: Scan, strange: list[str]) -> str:
+    rare = sorted({decoded(node.name) for node in found.nodes if operators.is_rare(node)})
+    if strange == [operators.MICROSOFT]:
+        return (
+            f"the graph uses operators of onnxruntime's own that nothing writes into graphs, {rare}; "
+            f"open it with allow={{{operators.MICROSOFT!r}}} if you trust it"
+        )
+    return f"the graph uses operators of {strange}; packages may use {sorted(DOMAINS)}"
 
 
 def _check_external(external: list[tuple[str, int, int]], weights: str, weights_size: int | None) -> None:
@@ -351,27 +421,6 @@ def _check_external(external: list[tuple[str, int, int]], weights: str, weights_
         if offset < last:
             raise GraphError(f"two tensors read the bytes at {offset} of {location!r}", location=location)
         last = offset + length
-
-
-def _check_shapes(found: Scan) -> None:
-    """A name may stand for several tensors, of one subgraph each: any of them may be the one that counts."""
-    spans = {name: (min(map(min, several)), max(map(max, several))) for name, several in found.constants.items()}
-    for operator, inputs in found.shaped:
-        if operator != b"Range":
-            for values in found.constants.get(inputs[0], ()):
-                _bound(operator, values)
-        elif all(name in spans for name in inputs):
-            (start, _), (_, limit), steps = (spans[name] for name in inputs)
-            far = max(limit - start, spans[inputs[0]][1] - spans[inputs[1]][0])
-            _bound(operator, [far / (min(map(abs, steps)) or max(map(abs, steps)) or 1)])
-
-
-def _bound(name: bytes, shape: Sequence[float]) -> None:
-    """Raise GraphError where a tensor of this shape, or one enlarged by it along each axis, is too large."""
-    if len(shape) > FEW or not prod(max(float(size), 1.0) for size in shape) * ITEM <= MAX_BYTES:
-        raise GraphError(
-            f"{decoded(name)} makes a tensor of the size {shape[:FEW]}, which is more than {MAX_BYTES >> 30} GiB"
-        )
 
 
 def _expanded(found: Scan) -> None:
