@@ -96,9 +96,7 @@ def _named(arrays: Mapping[str, Array], kind: str, specs: Sequence[TensorSpec], 
     return found
 
 
-def _check_sizes(
-    signature: Signature, specs: Sequence[TensorSpec], arrays: Mapping[str, Array], name: str
-) -> None:
+def _check_sizes(signature: Signature, specs: Sequence[TensorSpec], arrays: Mapping[str, Array], name: str) -> None:
     """Raise PackageError where a dimension has two sizes, and where there are no rows."""
     try:
         sizes = check_dims(specs, arrays)

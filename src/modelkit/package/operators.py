@@ -8,6 +8,7 @@ graph; tests compare the tables with the schemas of the `onnx` library, which wo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from modelkit.errors import GraphError
@@ -21,7 +22,7 @@ CONTRIB = frozenset(
     b"GatherBlockQuantized Gelu GemmFastGelu GridSample GroupNorm GroupQueryAttention MatMulIntegerToFloat MatMulNBits "
     b"MultiHeadAttention MurmurHash3 NhwcMaxPool QAttention QEmbedLayerNormalization QGemm QLinearAdd "
     b"QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid "
-    b"QLinearSoftmax QLinearWhere QuantizeLinear QuickGelu RotaryEmbedding SkipGroupNorm SkipLayerNormalization "
+    b"QLinearSoftmax QuantizeLinear QuickGelu RotaryEmbedding SkipGroupNorm SkipLayerNormalization "
     b"SkipSimplifiedLayerNormalization Tokenizer TransposeMatMul Trilu".split()
 )
 # Integers that say yes or no, in every operator that has them.
@@ -83,6 +84,11 @@ POSITIVE = 2.0**-149  # the smallest float32 above zero
 LARGEST = 3.4e38
 RANGES = {
     (b"FeatureVectorizer", b"inputdimensions"): (0, 1 << 24),
+    **{
+        (operator, heads): (0, 1 << 16)
+        for operator in (b"Attention", b"GroupQueryAttention", b"MultiHeadAttention", b"QAttention", b"RotaryEmbedding")
+        for heads in (b"num_heads", b"kv_num_heads", b"q_num_heads")
+    },
     (b"GatherND", b"batch_dims"): (0, 64),
     (b"LpNormalization", b"p"): (1, 2),
     (b"RandomNormal", b"scale"): (POSITIVE, LARGEST),
@@ -95,17 +101,20 @@ EQUATION = re.compile(rb"(?:[A-Za-z, ]|\.\.\.)*(?:->(?:[A-Za-z ]|\.\.\.)*)?")
 # Operators of any number of inputs, none of which may be left out.
 VARIADIC = frozenset(b"Concat Einsum FeatureVectorizer Max Mean Min QLinearConcat SequenceConstruct Sum".split())
 WHOLE = frozenset((b"DFT", b"LayerNormalization"))  # whose last input must not be an empty name: it may be absent
-LEAST = {b"QLinearLeakyRelu": 5, b"QLinearSigmoid": 5, b"QLinearWhere": 9}  # inputs, that the kernel takes for granted
+LEAST = {b"QLinearLeakyRelu": 5, b"QLinearSigmoid": 5}  # inputs, that the kernel takes for granted
+# The inputs that scale another, whose columns they must fit: one number, or one for each column.
+SCALES = {b"DynamicQuantizeMatMul": ((1, 2),), b"MatMulIntegerToFloat": ((0, 2), (1, 3))}
 
 
 class Setting(NamedTuple):
-    """An attribute: the numbers it holds, though not all of a long list, its text, and its size in bytes.
+    """An attribute: the numbers it holds, though not all of a long list, their data type, its text, its size in bytes.
 
     `borrowed` is whether it has the value of an argument of a function instead, `nests` whether it holds a graph.
     """
 
     name: bytes
     numbers: list[float]
+    kind: int
     text: bytes
     size: int
     borrowed: bool
@@ -148,6 +157,32 @@ def check(node: Node) -> None:
         low, high = (node.numbers(b"low") or [0.0])[0], (node.numbers(b"high") or [1.0])[0]
         if not -LARGEST / 2 <= low <= high <= LARGEST / 2:
             raise _refused(node, f"draws numbers between {low} and {high}")
+
+
+def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] | None]) -> None:
+    """Raise GraphError where a product of quantised matrices is scaled by something of another shape.
+
+    `shapes` are those of constants by name. What a DynamicQuantizeLinear gives is one number.
+    """
+    scales: set[bytes] = set()
+    others: set[bytes] = set()
+    asked: list[Node] = []
+    for node in nodes:
+        if node.name == b"DynamicQuantizeLinear" and not node.domain:
+            scales.update(node.outputs[1:])
+            others.update(node.outputs[:1])
+        else:
+            others.update(node.outputs)
+        if node.name in SCALES:
+            asked.append(node)
+    for node in asked:
+        for matrix, scale in SCALES[node.name]:
+            name = node.inputs[scale] if scale < len(node.inputs) else b""
+            shape = shapes.get(name)
+            columns = (shapes.get(node.inputs[matrix]) or (1,))[-1:]
+            given = name in scales if shape is None else shape in ((), (1,), columns)
+            if name in others or not given:
+                raise _refused(node, f"scales input {matrix} by {name!r:.40}, which is not one number for each column")
 
 
 def _check_setting(node: Node, setting: Setting) -> None:

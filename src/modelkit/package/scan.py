@@ -7,24 +7,22 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from math import inf, prod
-from struct import calcsize, unpack_from
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import GraphError
-from modelkit.package import operators, sizes, trees
-from modelkit.package.wire import RUN, amount, array, integers, read, signed, table, text_sizes
+from modelkit.package import integers, operators, sizes, trees
+from modelkit.package.walk import MAX_DEPTH, REFERENCE, Message, walk
+from modelkit.package.wire import amount, array, text_sizes
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 # These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
 BLOBS = frozenset({b"EPContext", b"Snpe"})
 LOOPS = frozenset({b"Loop", b"Scan"})
 MAX_GRAPH = (1 << 31) - 1  # what protobuf can parse
-MAX_DEPTH = 32  # of messages: eight subgraphs within each other
 MAX_NODES = 200_000  # with every call of a function counted as the nodes of its body
 MAIN_DEPTH = 1  # model > graph
 INITIALIZER_DEPTH = 2  # model > graph > tensor: runtimes resolve external data elsewhere by other rules
@@ -32,76 +30,45 @@ EXTERNAL = 1  # as a tensor's data_location
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 NUMBER = re.compile("[0-9]{1,18}")
 
-# onnx.proto, the release of IR version 13. What is called texts or text and is a message there holds no tensor,
-# no operator and no graph, so it is passed over.
-TABLES = {
-    name: table(fields)
-    for name, fields in {
-        "model": {1: "int", 2: "text", 3: "text", 4: "text", 5: "int", 6: "text", 7: "graph", 8: "opset*",
-                  14: "property*", 20: "training*", 25: "function*", 26: "texts"},
-        "training": {1: "graph", 2: "graph", 3: "texts", 4: "texts"},
-        "graph": {1: "node*", 2: "text", 5: "tensor*", 10: "text", 11: "input*", 12: "texts", 13: "texts", 14: "texts",
-                  15: "sparse*", 16: "texts"},
-        "function": {1: "text", 4: "texts", 5: "texts", 6: "texts", 7: "node*", 8: "text", 9: "opset*", 10: "text",
-                     11: "attribute*", 12: "texts", 13: "text", 14: "texts"},
-        "node": {1: "texts", 2: "texts", 3: "text", 4: "text", 5: "attribute*", 6: "text", 7: "text", 8: "text",
-                 9: "texts", 10: "texts"},
-        "attribute": {1: "text", 2: "float", 3: "int", 4: "text", 5: "tensor", 6: "graph", 7: "floats", 8: "ints",
-                      9: "texts", 10: "tensor*", 11: "graph*", 13: "text", 14: "text", 15: "texts", 20: "int",
-                      21: "text", 22: "sparse", 23: "sparse*"},
-        "tensor": {1: "ints", 2: "int", 3: "text", 4: "floats", 5: "ints", 6: "texts", 7: "ints", 8: "text",
-                   9: "blob", 10: "doubles", 11: "ints", 12: "text", 13: "external*", 14: "int", 16: "texts"},
-        "sparse": {1: "tensor", 2: "tensor", 3: "ints"},
-        "input": {1: "text", 2: "type", 3: "text", 4: "texts"},
-        "type": {1: "typed", 4: "text", 5: "text", 6: "text", 7: "text", 8: "text", 9: "text"},
-        "typed": {1: "int", 2: "shape"},
-        "shape": {1: "dim*"},
-        "dim": {1: "int", 2: "text", 3: "text"},
-        "opset": {1: "text", 2: "int"},
-        "property": {1: "text", 2: "text"},
-        "external": {1: "text", 2: "text"},
-    }.items()
-}  # fmt: skip
-REFERENCE = 21  # of an attribute of an operator in a function, which then has the value of an argument
-KEPT = {  # the fields that the checks below look at
-    "function": {1, 10, 13}, "node": {1, 2, 4, 7, 8}, "attribute": {1, 2, 3, 4, REFERENCE}, "tensor": {1, 2, 8, 14},
-    "sparse": {3}, "input": {1}, "dim": {1}, "opset": {1}, "property": {1}, "external": {1, 2},
-}  # fmt: skip
-LISTS = {"attribute": {7, 8}}  # those of any length: they stay where they lie
-VALUES = {"tensor": {4, 5, 7, 9, 10}}  # and those that are looked at where they are few numbers
-FEW = sizes.FEW
-FEW_BYTES = 10 * FEW
+INT64 = 7  # as a data type
 FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a tensor's data_type
 
 Call = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
 
 
 class Told(NamedTuple):
-    """What a tensor or an input told: its name, its size, and its numbers where they are few."""
+    """What a tensor or another value told: its name, its size, its numbers where they are few, and its data type."""
 
     name: bytes
     held: sizes.Held
     values: list[float]
-    open: bool | None = None  # of an input: whether its shape is open
+    kind: int
+    role: str
 
 
+CONSTANT, OPEN, CLOSED, INNER = "constant", "input of open shape", "input of fixed shape", "other"
 NOTHING = sizes.Held(0, 0)
-SUBGRAPH = Told(b"", NOTHING, [])  # what a graph tells the attribute that holds it
+SUBGRAPH = Told(b"", NOTHING, [], 0, INNER)  # what a graph tells the attribute that holds it
 
 
 @dataclass
 class Scan:
     """What a walk found.
 
-    `external` are (location, offset, length) of each tensor outside the graph, `constants` the numbers of small
-    tensors by name, `held` the sizes of all of them, and `sparse` the bytes of those that are sparse once they are dense.
-    `open` are the inputs of the model whose shape is not fixed, `closed` all others. `nodes` are all operators. `calls` are those of the graph, and `functions` those of the functions of the model.
+    `external` are (location, offset, length) of each tensor outside the graph. By name, `numbers` are those of small
+    tensors, `constants` the data types and numbers of initializers, and `held` their sizes; `sparse` is the bytes of
+    those that are sparse, once they are dense. `inputs` are those of all graphs, `open` the names of those of the model
+    whose shape is not fixed, `closed` of all others, and `declared` says of what type other values are. `nodes` are all
+    operators, `calls` those of the graph, and `functions` those of the functions of the model.
     """
 
     domains: set[str] = field(default_factory=set)
     external: list[tuple[str, int, int]] = field(default_factory=list)
     metadata: set[str] = field(default_factory=set)
-    constants: dict[bytes, list[list[float]]] = field(default_factory=dict)
+    numbers: dict[bytes, list[list[float]]] = field(default_factory=dict)
+    constants: dict[bytes, list[tuple[int, list[float]]]] = field(default_factory=dict)
+    inputs: list[Told] = field(default_factory=list)
+    declared: list[memoryview] = field(default_factory=list)
     held: dict[bytes, sizes.Held] = field(default_factory=dict)
     open: set[bytes] = field(default_factory=set)
     closed: set[bytes] = field(default_factory=set)
@@ -109,8 +76,7 @@ class Scan:
     nodes: list[operators.Node] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     functions: dict[Call, Counter[Call]] = field(default_factory=dict)
-
-    folding: sizes.Folding = sizes.Folding(0, costly=False)
+    folding: sizes.Folding = field(default_factory=lambda: sizes.Folding(0, costly=False))
 
     @property
     def endless(self) -> bool:
@@ -124,110 +90,84 @@ class Scan:
         return sorted((self.domains - DOMAINS) | rare)
 
 
-class _Message:
-    """A message that was read: its size, the fields that are kept, by number, and what its own messages told.
-
-    `first` is how many operators had been found before it.
-    """
-
-    __slots__ = ("depth", "first", "kept", "size", "told")
-
-    def __init__(self, size: int, depth: int, first: int) -> None:
-        self.size, self.depth, self.first = size, depth, first
-        self.kept: dict[int, list[Any]] = {}
-        self.told: list[Any] = []
-
-    def text(self, number: int) -> bytes:
-        """A text, empty where it is absent."""
-        found: bytes = self.kept[number][0] if number in self.kept else b""
-        return found
-
-    def integer(self, number: int) -> int:
-        """An int32 or an enum, 0 where it is absent; like every parser, without what is above 32 bits."""
-        found: int = self.kept[number][0] & 0xFFFFFFFF if number in self.kept else 0
-        return found
-
-    def integers(self, number: int) -> list[int]:
-        """A list of int64, packed or not; of a long one the beginning, which is more than FEW."""
-        values: list[int] = []
-        for value in self.kept.get(number, ()):
-            values += [signed(value)] if isinstance(value, int) else integers(value, 0, len(value), FEW + 1)
-            if len(values) > FEW:
-                break
-        return values
-
-    def numbers(self, number: int, code: str) -> tuple[float, ...]:
-        """A list of numbers of the size of `code` for struct, packed or not; of a long one the beginning."""
-        most = (FEW + 1) * calcsize(code)
-        raw = b"".join(piece[:most] for piece in islice(self.kept.get(number, ()), FEW + 1))[:most]
-        return unpack_from(f"<{len(raw) // calcsize(code)}{code}", raw)
-
-
 def scan(graph: bytes | memoryview) -> Scan:
     """Walk every graph, subgraph, function and tensor of a serialised ModelProto. Raises GraphError."""
     if len(graph) > MAX_GRAPH:
         raise GraphError(f"the graph has {len(graph)} bytes; at most {MAX_GRAPH} are read")
     found, data = Scan(), bytes(graph)
-    _walk(data, (0, len(data)), "model", found, 0)
+    walk(data, (0, len(data)), "model", 0, CHECKS, found)
     return found
 
 
-def _walk(data: bytes, span: tuple[int, int], kind: str, found: Scan, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise GraphError(f"the graph nests deeper than {MAX_DEPTH} levels")
-    message = _Message(span[1] - span[0], depth, len(found.calls))
-    keep, values, lists = KEPT.get(kind, ()), VALUES.get(kind, ()), LISTS.get(kind, ())
-    for number, part, start, stop in read(data, *span, TABLES[kind]):
-        if part in TABLES:
-            told = _walk(data, (start, stop), part, found, depth + 1)
-            if told is not None:
-                message.told.append(told)
-        elif number in keep or (number in values and stop - start <= FEW_BYTES):
-            message.kept.setdefault(number, []).append(start if stop < 0 else data[start:stop])
-        elif number in lists or part == RUN:
-            message.kept.setdefault(number, []).append(start if stop < 0 else memoryview(data)[start:stop])
-    check = CHECKS.get(kind)
-    return None if check is None else check(message, found)
-
-
-def _see_graph(message: _Message, found: Scan) -> Told:
+def _see_graph(message: Message, found: Scan) -> Told:
     """Note the constants of a graph, the largest of those of a name, and which inputs of the model are open."""
     for told in message.told:
-        if told.open is None:
+        if told.role == CONSTANT:
             found.held[told.name] = sizes.larger(told.held, found.held.get(told.name))
-        elif told.open and message.depth == MAIN_DEPTH:
+            found.constants.setdefault(told.name, []).append((told.kind, told.values))
+        elif told.role != INNER:
+            found.inputs.append(told)
+        if told.role == OPEN and message.depth == MAIN_DEPTH:
             found.open.add(told.name)
-        else:
+        elif told.role in (OPEN, CLOSED):
             found.closed.add(told.name)
+    found.declared += message.kept.get(13, ())
     return SUBGRAPH
 
 
-def _see_input(message: _Message, _: Scan) -> Told:
-    return Told(message.text(1), NOTHING, [], open=not message.told or not all(message.told))
+def _declare(found: Scan) -> dict[bytes, set[int]]:
+    """The data types that the graph declares for each name; few graphs need them, and reading all takes its time."""
+    types: dict[bytes, set[int]] = {}
+    for told in found.inputs:
+        types.setdefault(told.name, set()).add(told.kind)
+    for raw in found.declared:
+        told = walk(bytes(raw), (0, len(raw)), "value", MAIN_DEPTH, CHECKS, found)
+        types.setdefault(told.name, set()).add(told.kind)
+    return types
 
 
-def _see_shape(message: _Message, _: Scan) -> bool:
+def _see_input(message: Message, _: Scan) -> Told:
+    kind, whole = message.told[0] if message.told else (0, False)
+    return Told(message.text(1), NOTHING, [], kind, CLOSED if whole else OPEN)
+
+
+def _see_value(message: Message, _: Scan) -> Told:
+    kind, _whole = message.told[0] if message.told else (0, False)
+    return Told(message.text(1), NOTHING, [], kind, INNER)
+
+
+def _see_type(message: Message, _: Scan) -> tuple[int, bool]:
+    """The data type of a tensor, and whether its shape is fixed."""
+    found: tuple[int, bool] = message.told[0] if message.told else (0, False)
+    return found
+
+
+def _see_typed(message: Message, _: Scan) -> tuple[int, bool]:
+    return message.integer(1), bool(message.told) and message.told[0]
+
+
+def _see_shape(message: Message, _: Scan) -> bool:
     """Whether every dimension has a size."""
     return all(message.told)
 
 
-def _see_dim(message: _Message, _: Scan) -> bool:
+def _see_dim(message: Message, _: Scan) -> bool:
     return 1 in message.kept
 
 
-def _see_opset(message: _Message, found: Scan) -> None:
+def _see_opset(message: Message, found: Scan) -> None:
     found.domains.add(decoded(message.text(1)))
 
 
-def _see_property(message: _Message, found: Scan) -> None:
+def _see_property(message: Message, found: Scan) -> None:
     found.metadata.add(decoded(message.text(1)))
 
 
-def _see_external(message: _Message, _: Scan) -> tuple[str, str]:
+def _see_external(message: Message, _: Scan) -> tuple[str, str]:
     return decoded(message.text(1)), decoded(message.text(2))
 
 
-def _see_sparse(message: _Message, found: Scan) -> Told:
+def _see_sparse(message: Message, found: Scan) -> Told:
     shape = message.integers(3)
     sizes.bound("a sparse tensor", shape)
     elements = prod(max(size, 1) for size in shape)
@@ -237,33 +177,36 @@ def _see_sparse(message: _Message, found: Scan) -> Told:
             f"the sparse tensors of the graph have {found.sparse:.0f} bytes when they are dense, as they are at load; "
             f"at most {sizes.SPARSE_BYTES} are accepted"
         )
-    name = message.told[0].name if message.told else b""
-    return Told(name, sizes.Held(elements, sizes.ITEM), [])
+    name, kind = (message.told[0].name, message.told[0].kind) if message.told else (b"", 0)
+    return Told(name, sizes.Held(elements, sizes.ITEM), [inf], kind, CONSTANT)
 
 
-def _see_tensor(message: _Message, found: Scan) -> Told:
+def _see_tensor(message: Message, found: Scan) -> Told:
     """Check where its data is, and that it is not much less than its shape."""
     shape, where = message.integers(1), message.integer(14)
     name = decoded(message.text(8))
-    held = sizes.Held(prod(shape), sizes.WIDTHS.get(message.integer(2), sizes.ITEM), tuple(shape))
-    if len(shape) > FEW or any(size < 0 for size in shape):
-        raise GraphError(f"tensor {name!r} has the shape {shape[:FEW]}")
+    kind = message.integer(2)
+    held = sizes.Held(prod(shape), sizes.WIDTHS.get(kind, sizes.ITEM), tuple(shape))
+    if len(shape) > sizes.FEW or any(size < 0 for size in shape):
+        raise GraphError(f"tensor {name!r} has the shape {shape[: sizes.FEW]}")
     if message.told or where:
         if where != EXTERNAL or not message.told:
             raise GraphError(f"tensor {name!r} says that its data is at location {where}, by the keys {message.told}")
         if message.depth != INITIALIZER_DEPTH:
             raise GraphError(f"tensor {name!r} inside an operator reads {message.told}; only initializers may")
         found.external.append(_external(name, message.told))
-        return Told(message.text(8), held, [])
+        return Told(message.text(8), held, [inf], kind, CONSTANT)
     if prod(shape) > 4 * message.size:  # two bits are the smallest element
         raise GraphError(f"tensor {name!r} has the shape {shape}, and only {message.size} bytes")
-    values = _numbers(message) if prod(shape) <= FEW else [inf]  # more numbers than a shape has: as good as endless
+    values = (
+        _numbers(message) if prod(shape) <= sizes.FEW else [inf]
+    )  # more numbers than a shape has: as good as endless
     if values and message.text(8):
-        found.constants.setdefault(message.text(8), []).append(values)
-    return Told(message.text(8), held, values)
+        found.numbers.setdefault(message.text(8), []).append(values)
+    return Told(message.text(8), held, values, kind, CONSTANT)
 
 
-def _numbers(message: _Message) -> list[float]:
+def _numbers(message: Message) -> list[float]:
     """The numbers of a small tensor, of the types that shapes have."""
     code = FORMATS.get(message.integer(2))
     if code is None:
@@ -272,18 +215,20 @@ def _numbers(message: _Message) -> list[float]:
             *message.integers(5), *message.integers(7)]  # fmt: skip
 
 
-def _see_attribute(message: _Message, _: Scan) -> tuple[operators.Setting, _Message]:
+def _see_attribute(message: Message, _: Scan) -> tuple[operators.Setting, Message]:
     """What it holds, without the tail of a long list; a graph tells nothing."""
     values = [*message.integers(3), *message.integers(8), *message.numbers(2, "f"), *message.numbers(7, "f")]
     for told in message.told:
         values += told.values
     nests = any(told is SUBGRAPH for told in message.told)
     borrowed = REFERENCE in message.kept
-    setting = operators.Setting(message.text(1), values, message.text(4), message.size, borrowed, nests)
+    whole = INT64 if 3 in message.kept or 8 in message.kept else 0
+    kind = next((told.kind for told in message.told if told.kind), whole)
+    setting = operators.Setting(message.text(1), values, kind, message.text(4), message.size, borrowed, nests)
     return setting, message
 
 
-def _see_node(message: _Message, found: Scan) -> None:
+def _see_node(message: Message, found: Scan) -> None:
     domain, name = message.text(7), message.text(4)
     found.domains.add(decoded(domain))
     if name in BLOBS:
@@ -299,12 +244,12 @@ def _see_node(message: _Message, found: Scan) -> None:
     if name == b"Constant":
         for setting in settings:
             if setting.numbers:
-                found.constants.setdefault(message.text(2), []).append(setting.numbers)
+                found.numbers.setdefault(message.text(2), []).append(setting.numbers)
     if domain == b"ai.onnx.ml" and decoded(name) in trees.GROUPS:
         _check_trees(decoded(name), message)
 
 
-def _check_trees(operator: str, message: _Message) -> None:
+def _check_trees(operator: str, message: Message) -> None:
     """Check an ensemble of trees, whose lists must stand in its own attributes."""
     names = {name.encode(): name for group in trees.GROUPS[operator] for name in group}
     lists: dict[str, Array] = {}
@@ -320,7 +265,7 @@ def _check_trees(operator: str, message: _Message) -> None:
         raise GraphError(f"operator {operator} of {decoded(message.text(2))!r} is refused: {error}") from None
 
 
-def _list(name: str, attribute: _Message) -> Array:
+def _list(name: str, attribute: Message) -> Array:
     """A list of an ensemble of trees: of modes their sizes, and what belongs to leaves as zeros."""
     if name == "nodes_modes":
         return text_sizes(attribute.kept.get(9, ()))
@@ -329,7 +274,7 @@ def _list(name: str, attribute: _Message) -> Array:
     return array(attribute.kept.get(8, ()))
 
 
-def _see_function(message: _Message, found: Scan) -> None:
+def _see_function(message: Message, found: Scan) -> None:
     domain = message.text(10)
     found.domains.add(decoded(domain))
     call = (b"" if domain == b"ai.onnx" else domain, message.text(1), message.text(13))
@@ -339,11 +284,12 @@ def _see_function(message: _Message, found: Scan) -> None:
     del found.calls[message.first :]
 
 
-CHECKS: dict[str, Callable[[_Message, Scan], Any]] = {
+CHECKS: dict[str, Callable[[Message, Scan], Any]] = {
     "graph": _see_graph,
     "input": _see_input,
-    "type": _see_shape,
-    "typed": _see_shape,
+    "value": _see_value,
+    "type": _see_type,
+    "typed": _see_typed,
     "shape": _see_shape,
     "dim": _see_dim,
     "opset": _see_opset,
@@ -391,9 +337,12 @@ def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, 
     if strange:
         raise GraphError(_beyond(found, strange))
     _check_external(found.external, weights, weights_size)
-    stated = {name: sizes.state(several) for name, several in found.constants.items()}
+    stated = {name: sizes.state(several) for name, several in found.numbers.items()}
     sizes.check_stated(found.nodes, stated)
     _expanded(found)
+    operators.check_scales(found.nodes, {name: held.shape for name, held in found.held.items()})
+    named = {name for _, name, _ in found.functions}
+    integers.check(found.nodes, found.constants, lambda: _declare(found), named)
     size = len(graph) + (weights_size or 0)
     found.folding = sizes.choose(
         found.nodes, found.held, stated, size, unknown=found.open - found.closed, functions=bool(found.functions)

@@ -9,7 +9,8 @@ their sum is in proportion to the size of the package. What is not computed at l
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from math import inf, prod
 from typing import NamedTuple
@@ -33,8 +34,9 @@ SHAPED = {
     b"OneHot": 1, b"Pad": 1, b"Resize": 3, b"Tile": 1,
 }  # fmt: skip
 SHAPED_BY_ATTRIBUTE = {
-    b"MaxRoiPool": b"pooled_shape", b"Multinomial": b"sample_size", b"Pad": b"pads", b"RandomNormal": b"shape", b"RandomUniform": b"shape", b"Tile": b"repeats",
-    b"TreeEnsemble": b"n_targets", b"TreeEnsembleRegressor": b"n_targets",
+    b"MaxRoiPool": b"pooled_shape", b"Multinomial": b"sample_size", b"Pad": b"pads", b"RandomNormal": b"shape",
+    b"RandomUniform": b"shape", b"Tile": b"repeats", b"TreeEnsemble": b"n_targets",
+    b"TreeEnsembleRegressor": b"n_targets",
 }  # fmt: skip
 # Operators whose work is in proportion to what they read and make: the result has no more elements than the largest
 # of the inputs, than their product, than their sum, or than the shape states.
@@ -181,7 +183,7 @@ def choose(
     stated: Mapping[bytes, Stated],
     size: int,
     *,
-    unknown: Set[bytes],
+    unknown: AbstractSet[bytes],
     functions: bool,
 ) -> Folding:
     """What to compute at load of a package of `size` bytes.
@@ -218,7 +220,7 @@ def choose(
     return Folding(limit, costly or heavy)
 
 
-def _constant(nodes: Sequence[Node], held: Iterable[bytes], unknown: Set[bytes]) -> list[Node]:
+def _constant(nodes: Sequence[Node], held: Iterable[bytes], unknown: AbstractSet[bytes]) -> list[Node]:
     """The nodes that may depend on constants alone, each after those that it takes from.
 
     A name may stand for several tensors: it counts as a constant where any of them is one. So does a shape, other than
