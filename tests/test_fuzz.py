@@ -301,7 +301,7 @@ def test_graphs_of_one_operator_at_random():
     """What onnxruntime does not survive is refused before it sees it; `make fuzz` looks for what is not, for longer."""
     script = Path(__file__).with_name("fuzz_operators.py")
     environment = {**os.environ, "PYTHONPATH": str(Path(mk.__file__).parent.parent)}
-    command = [sys.executable, str(script), "--cases", str(500 * TIMES), "--seed", str(TIMES)]
+    command = [sys.executable, str(script), "--cases", str(500 * TIMES), "--seed", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.stdout.startswith(f"{500 * TIMES} cases"), done.stderr
     assert done.returncode == 0, done.stdout

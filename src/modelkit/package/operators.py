@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from modelkit.errors import GraphError
@@ -62,7 +63,7 @@ TEXTS = {
         "mode": {
             "DepthToSpace": "DCR CRD", "GridSample": "linear nearest cubic bilinear bicubic",
             "Pad": "constant reflect edge wrap", "Resize": "nearest linear cubic", "RoiAlign": "avg max",
-            "TfIdfVectorizer": "TF IDF TFIDF", "Upsample": "nearest linear bilinear cubic",
+            "SpaceToDepth": "DCR CRD", "TfIdfVectorizer": "TF IDF TFIDF", "Upsample": "nearest linear bilinear cubic",
         },
         "nearest_mode": {"Resize": "round_prefer_floor round_prefer_ceil floor ceil simple"},
         "norm": {"Normalizer": "MAX L1 L2"},
@@ -102,8 +103,18 @@ EQUATION = re.compile(rb"(?:[A-Za-z, ]|\.\.\.)*(?:->(?:[A-Za-z ]|\.\.\.)*)?")
 VARIADIC = frozenset(b"Concat Einsum FeatureVectorizer Max Mean Min QLinearConcat SequenceConstruct Sum".split())
 WHOLE = frozenset((b"DFT", b"LayerNormalization"))  # whose last input must not be an empty name: it may be absent
 LEAST = {b"QLinearLeakyRelu": 5, b"QLinearSigmoid": 5}  # inputs, that the kernel takes for granted
+PAST = 4  # and more inputs of ONNX's Attention: a past of another shape ends the process, and a Model has none
 # The inputs that scale another, whose columns they must fit: one number, or one for each column.
 SCALES = {b"DynamicQuantizeMatMul": ((1, 2),), b"MatMulIntegerToFloat": ((0, 2), (1, 3))}
+# The inputs of quantised operators of which the kernel reads a number without asking whether there is one.
+NUMBERS = dict.fromkeys(
+    b"QLinearAveragePool QLinearGlobalAveragePool QLinearLeakyRelu QLinearSigmoid QLinearSoftmax".split(), (1, 2, 3, 4)
+) | {
+    b"QGemm": (1, 2, 4, 5, 7, 8),
+    b"QLinearAdd": (1, 2, 4, 5, 6, 7),
+    b"QLinearConcat": (0, 1, *(at for at in range(3, 3000) if at % 3 != 2)),
+    b"QLinearMul": (1, 2, 4, 5, 6, 7),
+}
 
 
 class Setting(NamedTuple):
@@ -149,6 +160,8 @@ def check(node: Node) -> None:
         raise _refused(node, "has an input without a name")
     if node.name in WHOLE and node.inputs and not node.inputs[-1]:
         raise _refused(node, "has a last input without a name")
+    if node.name == b"Attention" and not node.domain and any(node.inputs[PAST:]):
+        raise _refused(node, "takes keys and values of a past")
     if len(node.inputs) < LEAST.get(node.name, 0) or not all(node.inputs[: LEAST.get(node.name, 0)]):
         raise _refused(node, f"has fewer than {LEAST[node.name]} inputs")
     for setting in node.settings:
@@ -160,29 +173,40 @@ def check(node: Node) -> None:
 
 
 def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] | None]) -> None:
-    """Raise GraphError where a product of quantised matrices is scaled by something of another shape.
+    """Raise GraphError where a quantised operator is scaled by something of another shape, or by nothing.
 
     `shapes` are those of constants by name. What a DynamicQuantizeLinear gives is one number.
     """
-    scales: set[bytes] = set()
+    asked = [node for node in nodes if node.name in SCALES or (node.name in NUMBERS and node.domain)]
+    if not asked:
+        return
+    numbers: set[bytes] = set()
     others: set[bytes] = set()
-    asked: list[Node] = []
     for node in nodes:
-        if node.name == b"DynamicQuantizeLinear" and not node.domain:
-            scales.update(node.outputs[1:])
-            others.update(node.outputs[:1])
-        else:
-            others.update(node.outputs)
-        if node.name in SCALES:
-            asked.append(node)
+        dynamic = node.name == b"DynamicQuantizeLinear" and not node.domain
+        numbers.update(node.outputs[1:] if dynamic else ())
+        others.update(node.outputs[:1] if dynamic else node.outputs)
+    constants = {name: shape for name, shape in shapes.items() if name not in others | numbers}
     for node in asked:
-        for matrix, scale in SCALES[node.name]:
-            name = node.inputs[scale] if scale < len(node.inputs) else b""
-            shape = shapes.get(name)
-            columns = (shapes.get(node.inputs[matrix]) or (1,))[-1:]
-            given = name in scales if shape is None else shape in ((), (1,), columns)
-            if name in others or not given:
-                raise _refused(node, f"scales input {matrix} by {name!r:.40}, which is not one number for each column")
+        _check_scales(node, constants, numbers - others)
+        _check_numbers(node, constants)
+
+
+def _check_scales(node: Node, constants: Mapping[bytes, tuple[int, ...] | None], numbers: AbstractSet[bytes]) -> None:
+    for matrix, scale in SCALES.get(node.name, ()):
+        name = node.inputs[scale] if scale < len(node.inputs) else b""
+        columns = (constants.get(node.inputs[matrix]) or (1,))[-1:]
+        if name not in numbers and constants.get(name) not in ((), (1,), columns):
+            raise _refused(node, f"scales input {matrix} by {name!r:.40}, which is not one number for each column")
+
+
+def _check_numbers(node: Node, constants: Mapping[bytes, tuple[int, ...] | None]) -> None:
+    for at in NUMBERS.get(node.name, ()):
+        if at >= len(node.inputs):
+            return
+        shape = constants.get(node.inputs[at])
+        if node.inputs[at] and (shape is None or 0 in shape):
+            raise _refused(node, f"has an input {at} that is no constant, or an empty one")
 
 
 def _check_setting(node: Node, setting: Setting) -> None:
