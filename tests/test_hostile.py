@@ -167,7 +167,19 @@ def test_sparse_tensors_are_bounded_by_their_sum(toy, warden):
 ONES = constant("ones", np.ones((1, 4)), np.float32)
 ORDER = constant("order", [0])
 FEW = constant("few", np.zeros((1, 1, 4)), np.float32)
+GRAMS = {"mode": "TF", "min_gram_length": 1, "max_gram_length": 2, "max_skip_count": 5, "ngram_counts": [0, 4]}
+POOL = [2, 3, 5, 4, 5, 6, 7, 8, 6, 7]
 ENDED = {
+    "n-grams without a column": (
+        node("TfIdfVectorizer", ["order"], ["made"], **GRAMS, ngram_indexes=[2, 1, 4, 4, 0], pool_int64s=POOL),
+        [ORDER],
+        18,
+    ),
+    "n-grams of words without a column": (
+        node("TfIdfVectorizer", ["order"], ["made"], **GRAMS, ngram_indexes=range(9), pool_strings=list("abcdefghij")),
+        [ORDER],
+        18,
+    ),
     "a cast to memory nobody wrote": (node("Cast", ["relu"], ["made"], to=TensorProto.INT64, saturate=3), [], 21),
     "batch_dims": (node("GatherND", ["few", "order"], ["made"], batch_dims=-2), [FEW, ORDER], 18),
     "scale": (node("RandomNormalLike", ["relu"], ["made"], scale=0.0), [], 18),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf, prod
@@ -14,7 +14,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import GraphError
-from modelkit.package import integers, operators, sizes, trees
+from modelkit.package import grams, integers, operators, sizes, trees
 from modelkit.package.walk import MAX_DEPTH, REFERENCE, Message, walk
 from modelkit.package.wire import amount, array, text_sizes
 
@@ -246,12 +246,14 @@ def _see_node(message: Message, found: Scan) -> None:
             if setting.numbers:
                 found.numbers.setdefault(message.text(2), []).append(setting.numbers)
     if domain == b"ai.onnx.ml" and decoded(name) in trees.GROUPS:
-        _check_trees(decoded(name), message)
+        _check_lists(decoded(name), message, [name for group in trees.GROUPS[decoded(name)] for name in group])
+    elif name == grams.OPERATOR.encode():
+        _check_lists(grams.OPERATOR, message, [*grams.LISTS, grams.STRINGS])
 
 
-def _check_trees(operator: str, message: Message) -> None:
-    """Check an ensemble of trees, whose lists must stand in its own attributes."""
-    names = {name.encode(): name for group in trees.GROUPS[operator] for name in group}
+def _check_lists(operator: str, message: Message, wanted: Iterable[str]) -> None:
+    """Check an ensemble of trees or a vectorizer, whose lists must stand in its own attributes."""
+    names = {name.encode(): name for name in wanted}
     lists: dict[str, Array] = {}
     try:
         for setting, held in message.told:
@@ -260,7 +262,7 @@ def _check_trees(operator: str, message: Message) -> None:
                 raise GraphError(f"it has {decoded(setting.name)!r} twice, or from the arguments of a function")
             if name is not None:
                 lists[name] = _list(name, held)
-        trees.check(operator, lists)
+        (grams if operator == grams.OPERATOR else trees).check(operator, lists)
     except GraphError as error:
         raise GraphError(f"operator {operator} of {decoded(message.text(2))!r} is refused: {error}") from None
 
@@ -269,6 +271,8 @@ def _list(name: str, attribute: Message) -> Array:
     """A list of an ensemble of trees: of modes their sizes, and what belongs to leaves as zeros."""
     if name == "nodes_modes":
         return text_sizes(attribute.kept.get(9, ()))
+    if name == grams.STRINGS:
+        return np.broadcast_to(0, attribute.counted)
     if name in trees.COUNTED:
         return np.broadcast_to(0, amount(attribute.kept.get(8, ())) + sum(map(len, attribute.kept.get(7, ()))) // 4)
     return array(attribute.kept.get(8, ()))

@@ -50,6 +50,7 @@ KEPT = {  # the fields that the checks below look at
     "external": {1, 2},
 }  # fmt: skip
 LISTS = {"attribute": {7, 8}, "graph": {13}}  # those of any length: they stay where they lie
+COUNTED = {"attribute": 9}  # that of which only the number is told
 VALUES = {"tensor": {4, 5, 7, 9, 10}}  # and those that are looked at where they are few numbers
 FEW_BYTES = 10 * FEW
 
@@ -57,15 +58,16 @@ FEW_BYTES = 10 * FEW
 class Message:
     """A message that was read: its size, the fields that are kept, by number, and what its own messages told.
 
-    `first` is how many operators had been found before it.
+    `first` is how many operators had been found before it, `counted` how many texts it has in its list of texts.
     """
 
-    __slots__ = ("depth", "first", "kept", "size", "told")
+    __slots__ = ("counted", "depth", "first", "kept", "size", "told")
 
     def __init__(self, size: int, depth: int, first: int) -> None:
         self.size, self.depth, self.first = size, depth, first
         self.kept: dict[int, list[Any]] = {}
         self.told: list[Any] = []
+        self.counted = 0
 
     def text(self, number: int) -> bytes:
         """A text, empty where it is absent."""
@@ -109,6 +111,7 @@ def walk(
     if depth > MAX_DEPTH:
         raise GraphError(f"the graph nests deeper than {MAX_DEPTH} levels")
     message = Message(span[1] - span[0], depth, len(found.calls))
+    counted = COUNTED.get(kind)
     keep, values, lists = KEPT.get(kind, ()), VALUES.get(kind, ()), LISTS.get(kind, ())
     for number, part, start, stop in read(data, *span, TABLES[kind]):
         if part in TABLES:
@@ -119,5 +122,7 @@ def walk(
             message.kept.setdefault(number, []).append(start if stop < 0 else data[start:stop])
         elif number in lists or part == RUN:
             message.kept.setdefault(number, []).append(start if stop < 0 else memoryview(data)[start:stop])
+        elif number == counted:
+            message.counted += 1
     check = checks.get(kind)
     return None if check is None else check(message, found)
