@@ -188,6 +188,7 @@ ENDED = {
     "low alone": (node("RandomUniformLike", ["relu"], ["made"], low=2.0), [], 18),
     "an equation": (node("Einsum", ["relu"], ["made"], equation="b'L2'"), [], 18),
     "the transform of nothing": (node("DFT", ["few", "", ""], ["made"]), [FEW], 20),
+    "unique along an axis": (node("Unique", ["none"], ["made"], axis=0), [constant("none", np.zeros((2, 0, 3)))], 18),
     "a past": (node("Attention", ["few", "few", "few", "", "few", "order"], ["made"]), [FEW, ORDER], 23),
     "a norm without bias": (node("LayerNormalization", ["few", "ones", ""], ["made"]), [FEW, ONES], 18),
 }

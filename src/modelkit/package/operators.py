@@ -218,6 +218,8 @@ def _check_setting(node: Node, setting: Setting) -> None:
     elif key in RANGES:
         least, most = RANGES[key]
         sound = all(least <= number <= most for number in setting.numbers or [0])
+    elif key == (b"Unique", b"axis"):
+        raise _refused(node, "looks along an axis, which ends the process where another one is empty")
     elif key == (b"Einsum", b"equation"):
         sound = EQUATION.fullmatch(setting.text) is not None
     else:

@@ -50,6 +50,7 @@ refuse_version(ort.__version__)
 
 WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
 UNBOUNDED = 1 << 62
+LIMITED = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 27)
 FOLDED_BYTES = 1 << 28  # of one result of constants, for graphs that nobody has looked at: those made here
 # A graph of one node, y = Relu(x), in opset 13: what a device must be able to run to be called usable.
 ONE_NODE = (
@@ -201,7 +202,8 @@ def _session_options(threads: int, folded: int, *, on_cpu: bool) -> Any:
     # What the graph computes from constants alone is not computed, and kept, at load where it is larger than this; nor
     # where its size is not known before.
     options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(folded))
-    if not folded:  # which onnxruntime takes for no limit
+    # No limit would be one that onnxruntime takes for none, or, before 1.27, does not know.
+    if not folded or (folded < FOLDED_BYTES and not LIMITED):
         options.add_session_config_entry("optimization.disable_specified_optimizers", "ConstantFolding")
     return options
 
