@@ -225,8 +225,10 @@ def _check_setting(node: Node, setting: Setting) -> None:
     else:
         return
     if setting.borrowed or not sound:
-        value = "an argument of a function" if setting.borrowed else setting.text or setting.numbers[:4]
-        raise _refused(node, f"has the attribute {setting.name!r:.40} of {value!r:.80}, which ONNX does not define")
+        text = setting.text.decode("utf-8", "backslashreplace")
+        value = "an argument of a function" if setting.borrowed else text or setting.numbers[:4]
+        name = setting.name.decode("utf-8", "backslashreplace")
+        raise _refused(node, f"has the attribute {name!r:.40} of {value!r:.80}, which ONNX does not define")
 
 
 def _refused(node: Node, what: str) -> GraphError:
