@@ -112,6 +112,24 @@ def _with_casts(estimator: Any) -> Any:
     return narrowed
 
 
+def text_columns(estimator: Any, columns: list[int]) -> set[int]:
+    """Those of the columns, as positions, that only vectorizers of texts read."""
+    if hasattr(estimator, "vocabulary_"):
+        return set(columns)
+    parts = [(step, columns) for _, step in getattr(estimator, "steps", [])[:1]]
+    parts += [(part, columns) for _, part, *_ in getattr(estimator, "transformer_list", [])]
+    for name, part, _ in getattr(estimator, "transformers_", []):
+        parts.append((part, [columns[at] for at in _places(estimator)[name]]))
+    inner = getattr(estimator, "estimators_", [])
+    whole = [*(inner.flat if isinstance(inner, np.ndarray) else inner)]
+    whole += [fold.estimator for fold in getattr(estimator, "calibrated_classifiers_", [])]
+    whole += [getattr(estimator, name, None) for name in ("best_estimator_", "estimator_")]
+    parts += [(part, columns) for part in whole if part is not None]
+    found = [(text_columns(part, its), its) for part, its in parts if not isinstance(part, str)]
+    read_otherwise = {at for texts, its in found for at in its if at not in texts}
+    return {at for texts, _ in found for at in texts} - read_otherwise
+
+
 def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:
     """The categories of encoders that refuse unknown ones, by column, where they can be told."""
     found: dict[str, tuple[Any, ...]] = {}

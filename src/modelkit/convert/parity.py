@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.compare import Differences, agree, compare, merge, scales_of, tolerance
-from modelkit.convert.probes import at_thresholds, between, enlarged, strange_codes, strange_texts, zeroed
+from modelkit.convert.probes import at_thresholds, between, enlarged, not_finite, strange_codes, zeroed
 from modelkit.convert.source import Source, count, take
+from modelkit.convert.strange import strange_texts, texts_of_terms, with_texts
 from modelkit.errors import ConversionError, ModelkitError, ParityError, SignatureError
 from modelkit.manifest import Parity
 from modelkit.model import Model
@@ -29,6 +30,7 @@ PROBE_ROWS = 64
 BATCH_SIZES = (1, 7, 64)
 NEARBY = (2.0, 4.0)
 LARGE = 1e4
+NOT_FINITE = (np.nan, np.inf, -np.inf)
 FEW = (1, 3, 17)  # rows at once for which source and graph are compared as well
 LARGEST = float(np.finfo(np.float64).max)  # stands for an infinite difference, which JSON cannot hold
 UNSEEN = "\ufdd1 unseen"  # a category that no training set holds
@@ -60,7 +62,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
     """
     signature = source.signature
     rtol, atol = tolerance(signature)
-    missing_rows, threshold_rows, differences = 0, 0, Differences()
+    missing_rows, threshold_rows, text_rows, differences = 0, 0, 0, Differences()
     large, large_rows = Differences(), 0
     with build(open_signature(signature)) as model:
         if source.truth is not None:
@@ -70,6 +72,8 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
                 _agree_on(source, model, take(rows, size), differences, f"{min(size, count(rows))} rows of the example")
             few = take(source.rows, PROBE_ROWS)
             signature, missing_rows = _probe(source, model, few, differences)
+            signature = _refusing_not_finite(source, signature, model, few)
+            text_rows = _agree_on_texts(source, model, few, differences)
             also = partial(_agree_beyond, source, model, total=differences)
             threshold_rows = also(
                 at_thresholds(source, few), where="rows with values equal to a threshold of its trees, or next to one"
@@ -86,7 +90,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
         sizes, batch_max_abs, invariant = _batch_invariance(model, feeds, rtol, atol)
     return signature, Parity(
         against=source.against,
-        rows=0 if feeds is None else count(feeds),
+        rows=0 if feeds is None else model.signature.count(feeds),
         missing_rows=missing_rows,
         batch_sizes=sizes,
         rtol=rtol,
@@ -101,6 +105,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
         large_rows=large_rows,
         large_max_rel=large.max_rel if np.isfinite(large.max_rel) else LARGEST,
         large_flips=large.flips,
+        text_rows=text_rows,
     )
 
 
@@ -131,6 +136,18 @@ def _agree_beyond(source: Source, model: Model, rows: Any, total: Differences, w
     _refuse(source, found, where)
     merge(total, found)
     return count(rows)
+
+
+def _agree_on_texts(source: Source, model: Model, rows: Any, total: Differences) -> int:
+    """Compare texts of the model's own terms with strange characters in them; returns how many. Raises ParityError."""
+    columns = [spec.name for spec in source.signature.inputs for _ in spec.columns]
+    asked = 0
+    for terms in source.terms:
+        column = terms.vectorizer.column
+        strange = with_texts(rows, columns.index(column), texts_of_terms(terms.vocabulary))
+        where = f"texts with unusual characters in column {column!r}"
+        asked += _agree_beyond(source, model, strange, total, where)
+    return asked
 
 
 def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
@@ -185,6 +202,29 @@ def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple
     )
     asked = count(rows) * sum(verdict == "agrees" for verdict in verdicts.values()) if trusted else 0
     return dataclasses.replace(source.signature, inputs=inputs), asked
+
+
+def _refusing_not_finite(source: Source, signature: Signature, model: Model, rows: Any) -> Signature:
+    """The signature, with each tensor of floats marked that source and graph do not agree on if it is not finite."""
+    if not isinstance(rows, dict):
+        return signature  # of columns, which say so themselves
+    inputs = []
+    for spec in signature.inputs:
+        floats = "float" in spec.dtype and not spec.columns and rows[spec.name].size > 0
+        finite = floats and not _agrees_if_not_finite(source, model, rows, spec.name)
+        inputs.append(dataclasses.replace(spec, finite=finite))
+    return dataclasses.replace(signature, inputs=tuple(inputs))
+
+
+def _agrees_if_not_finite(source: Source, model: Model, rows: Any, name: str) -> bool:
+    """Whether source and graph agree where an input holds NaN or an infinity, at several numbers of rows."""
+    for value in NOT_FINITE:
+        strange = not_finite(rows, name, value)
+        for size in (PROBE_ROWS, *FEW):
+            found = _ask(source, model, {key: array[:size] for key, array in strange.items()})
+            if found is None or not agree(found, *tolerance(source.signature)):
+                return False
+    return True
 
 
 def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
@@ -296,26 +336,35 @@ def _batch_invariance(
     model: Model, feeds: Feeds | None, rtol: float, atol: float
 ) -> tuple[tuple[int, ...], float, bool]:
     """The sizes tried, the largest difference of any number between them, and whether rows are independent."""
-    if feeds is None or model.signature.batch is None:
+    signature = model.signature
+    dim = signature.row_dim
+    axes = {spec.name: spec.shape.index(dim) for spec in signature.outputs if dim in spec.shape}
+    if feeds is None or len(axes) < len(signature.outputs):
         return (), 0.0, False
-    total = min(count(feeds), 4 * max(BATCH_SIZES))
-    feeds = {name: feed[:total] for name, feed in feeds.items()}
+    total = min(signature.count(feeds), 4 * max(BATCH_SIZES))
     sizes = (*(size for size in BATCH_SIZES if size < total), total)
-    whole = model.run(_named(model, feeds))
+    try:
+        *others, whole = [_in_parts(model, feeds, total, size, axes) for size in sizes]
+    except Exception:  # noqa: BLE001 - a graph that runs at one size alone, whatever the runtime calls that
+        return (), 0.0, False
     worst = Differences()
-    for size in sizes[:-1]:
-        parts = [
-            model.run(_named(model, {name: feed[at : at + size] for name, feed in feeds.items()}))
-            for at in range(0, total, size)
-        ]
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in whole}
-        if any(len(joined[name]) != len(whole[name]) for name in whole):
+    for joined in others:
+        if any(joined[name].shape != whole[name].shape for name in whole):
             return sizes, 0.0, False
         found = compare(whole, joined, rtol, atol)
         worst.flips += found.flips
         merge(worst, found)
     finite = worst.max_abs if np.isfinite(worst.max_abs) else 0.0
     return sizes, finite, len(sizes) > 1 and agree(worst, rtol, atol)
+
+
+def _in_parts(model: Model, feeds: Feeds, total: int, size: int, axes: Mapping[str, int]) -> dict[str, Array]:
+    """The answers to the first `total` rows, `size` rows a run, joined along the axis of each output."""
+    parts = []
+    for start in range(0, total, size):
+        places = np.arange(start, min(start + size, total))
+        parts.append(model.run(_named(model, model.signature.take(feeds, places))))
+    return {name: np.concatenate([part[name] for part in parts], axis) for name, axis in axes.items()}
 
 
 def _named(model: Model, feeds: Feeds) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Rows that an example does not hold and an application will: values at thresholds, far away, and strange texts."""
+"""Rows that an example does not hold and an application will: values at thresholds, between others, and far away."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 MOST = 256  # rows of a probe
 ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
 ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
-TEXTS = (
-    "", " ", "a b c", "I am a B", "CAPITALS and smalls", "Café À LA carte", "ГОРОД и мир", "naïve straße",
-    "foo_bar-baz 12 3x", "tabs\tand\nnewlines", "end.", "\u6771\u4eac tower", "can't won't", "1,000.50",
-)  # fmt: skip
 
 
 def at_thresholds(source: Source, rows: Any) -> Any:
@@ -154,11 +150,11 @@ def strange_codes(rows: Any, i: int, *, between: bool = True) -> Any:
     return out
 
 
-def strange_texts(rows: Array) -> Array:
-    """Texts that a training set may lack, and its own in capitals and spaced out, in the shape of the one column."""
-    out = np.empty_like(rows)
-    known = rows[:, 0].tolist()
-    wide = [text.replace(" ", " \t ") for text in known]
-    choices = (TEXTS * (len(known) // len(TEXTS) + 1), [text.upper() for text in known], wide)
-    out[:, 0] = [choices[i % 3][i] for i in range(len(known))]
-    return out
+def not_finite(rows: dict[str, Array], name: str, value: float) -> dict[str, Array]:
+    """Rows of which all but each fourth hold this value somewhere in one input, each in another place."""
+    array = rows[name].copy()
+    flat = array.reshape(len(array), -1)
+    places = np.random.default_rng(0).integers(0, flat.shape[1], len(flat))
+    chosen = np.flatnonzero(np.arange(len(flat)) % 4 != 3)
+    flat[chosen, places[chosen]] = value
+    return {**rows, name: flat.reshape(array.shape)}

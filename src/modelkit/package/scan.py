@@ -55,6 +55,7 @@ SUBGRAPH = Told(b"", NOTHING, [], 0, INNER)  # what a graph tells the attribute 
 class Scan:
     """What a walk found.
 
+    `domains` are those of operators and functions; a set of operators that is declared and not used tells nothing.
     `external` are (location, offset, length) of each tensor outside the graph. By name, `numbers` are those of small
     tensors, `constants` the data types and numbers of initializers, and `held` their sizes; `sparse` is the bytes of
     those that are sparse, once they are dense. `inputs` are those of all graphs, `open` the names of those of the model
@@ -153,10 +154,6 @@ def _see_shape(message: Message, _: Scan) -> bool:
 
 def _see_dim(message: Message, _: Scan) -> bool:
     return 1 in message.kept
-
-
-def _see_opset(message: Message, found: Scan) -> None:
-    found.domains.add(decoded(message.text(1)))
 
 
 def _see_property(message: Message, found: Scan) -> None:
@@ -296,7 +293,6 @@ CHECKS: dict[str, Callable[[Message, Scan], Any]] = {
     "typed": _see_typed,
     "shape": _see_shape,
     "dim": _see_dim,
-    "opset": _see_opset,
     "property": _see_property,
     "external": _see_external,
     "sparse": _see_sparse,
@@ -358,10 +354,13 @@ def _beyond(found: Scan, strange: list[str]) -> str:
     rare = sorted({decoded(node.name) for node in found.nodes if operators.is_rare(node)})
     if strange == [operators.MICROSOFT]:
         return (
-            f"the graph uses operators of onnxruntime's own that nothing writes into graphs, {rare}; "
-            f"open it with allow={{{operators.MICROSOFT!r}}} if you trust it"
+            f"the graph uses operators of onnxruntime's own that nothing writes into graphs, {rare}; if you trust "
+            f"them, pass allow={{{operators.MICROSOFT!r}}} to save and to load"
         )
-    return f"the graph uses operators of {strange}; packages may use {sorted(DOMAINS)}"
+    return (
+        f"the graph uses operators of {strange}, and packages may use {sorted(DOMAINS - {''})}; if you trust "
+        f"these, pass allow={{{str(strange)[1:-1]}}} to save and to load"
+    )
 
 
 def _check_external(external: list[tuple[str, int, int]], weights: str, weights_size: int | None) -> None:

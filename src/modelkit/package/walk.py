@@ -46,7 +46,7 @@ TABLES = {
 REFERENCE = 21  # of an attribute of an operator in a function, which then has the value of an argument
 KEPT = {  # the fields that the checks below look at
     "function": {1, 10, 13}, "node": {1, 2, 4, 7, 8}, "attribute": {1, 2, 3, 4, REFERENCE}, "tensor": {1, 2, 8, 14},
-    "sparse": {3}, "input": {1}, "value": {1}, "typed": {1}, "dim": {1}, "opset": {1}, "property": {1},
+    "sparse": {3}, "input": {1}, "value": {1}, "typed": {1}, "dim": {1}, "property": {1},
     "external": {1, 2},
 }  # fmt: skip
 LISTS = {"attribute": {7, 8}, "graph": {13}}  # those of any length: they stay where they lie
