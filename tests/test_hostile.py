@@ -188,6 +188,16 @@ ENDED = {
     "low alone": (node("RandomUniformLike", ["relu"], ["made"], low=2.0), [], 18),
     "an equation": (node("Einsum", ["relu"], ["made"], equation="b'L2'"), [], 18),
     "the transform of nothing": (node("DFT", ["few", "", ""], ["made"]), [FEW], 20),
+    "a recurrent layer of no rows": (
+        node("GRU", ["none", "w", "w"], ["made"], hidden_size=2),
+        [constant("none", np.zeros((2, 0, 2)), np.float32), constant("w", np.zeros((1, 6, 2)), np.float32)],
+        18,
+    ),
+    "a transform along no axis": (
+        node("DFT", ["few", "", "none"], ["made"]),
+        [FEW, constant("none", np.zeros((2, 0)), np.int64)],
+        20,
+    ),
     "unique along an axis": (node("Unique", ["none"], ["made"], axis=0), [constant("none", np.zeros((2, 0, 3)))], 18),
     "a past": (node("Attention", ["few", "few", "few", "", "few", "order"], ["made"]), [FEW, ORDER], 23),
     "a norm without bias": (node("LayerNormalization", ["few", "ones", ""], ["made"]), [FEW, ONES], 18),

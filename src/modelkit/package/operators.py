@@ -97,6 +97,7 @@ RANGES = {
     (b"TreeEnsemble", b"aggregate_function"): (0, 3),
     (b"TreeEnsemble", b"post_transform"): (0, 4),
 }
+RECURRENT = frozenset((b"GRU", b"LSTM", b"RNN"))  # which an empty batch ends
 UNIFORM = frozenset((b"RandomUniform", b"RandomUniformLike"))
 EQUATION = re.compile(rb"(?:[A-Za-z, ]|\.\.\.)*(?:->(?:[A-Za-z ]|\.\.\.)*)?")
 # Operators of any number of inputs, none of which may be left out.
@@ -110,6 +111,7 @@ SCALES = {b"DynamicQuantizeMatMul": ((1, 2),), b"MatMulIntegerToFloat": ((0, 2),
 NUMBERS = dict.fromkeys(
     b"QLinearAveragePool QLinearGlobalAveragePool QLinearLeakyRelu QLinearSigmoid QLinearSoftmax".split(), (1, 2, 3, 4)
 ) | {
+    b"DFT": (1, 2),
     b"QGemm": (1, 2, 4, 5, 7, 8),
     b"QLinearAdd": (1, 2, 4, 5, 6, 7),
     b"QLinearConcat": (0, 1, *(at for at in range(3, 3000) if at % 3 != 2)),
@@ -177,7 +179,7 @@ def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] |
 
     `shapes` are those of constants by name. What a DynamicQuantizeLinear gives is one number.
     """
-    asked = [node for node in nodes if node.name in SCALES or (node.name in NUMBERS and node.domain)]
+    asked = [node for node in nodes if node.name in SCALES or node.name in NUMBERS or node.name in RECURRENT]
     if not asked:
         return
     numbers: set[bytes] = set()
@@ -190,6 +192,8 @@ def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] |
     for node in asked:
         _check_scales(node, constants, numbers - others)
         _check_numbers(node, constants)
+        if node.name in RECURRENT and any(0 in (constants.get(name) or ()) for name in node.inputs):
+            raise _refused(node, "has an input that is empty")
 
 
 def _check_scales(node: Node, constants: Mapping[bytes, tuple[int, ...] | None], numbers: AbstractSet[bytes]) -> None:
