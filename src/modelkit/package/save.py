@@ -31,7 +31,7 @@ from modelkit.package.encoders import proof
 from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TERMS, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
 from modelkit.proto import forget_ranks, opsets, read_proto, row_bytes, serialize, split_weights
 from modelkit.recipe import TEXT, Recipe
-from modelkit.runtimes.onnx import OnnxModel
+from modelkit.runtimes.onnx import FOLDED_BYTES, OnnxModel
 from modelkit.runtimes.texts import TextModel
 from modelkit.signature import Feeds, Signature
 from modelkit.texts.terms import Terms, encode
@@ -193,7 +193,7 @@ def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[st
     return _Proven(source, members, build, recipe.signature, parity, encoder=recipe, golden=rows)
 
 
-def _build(graph: bytes, weights: bytes, folded: int, signature: Signature) -> OnnxModel:
+def _build(graph: bytes, weights: bytes, signature: Signature, *, folded: int = FOLDED_BYTES) -> OnnxModel:
     return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None, folded=folded)
 
 
@@ -214,14 +214,14 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
             weights = split_weights(source.proto, WEIGHTS_NAME)
             graph = serialize(source.proto)
             found = scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
-            build: Callable[[Signature], Model] = partial(_build, graph, weights, found.folding.limit)
+            build: Callable[[Signature], Model] = partial(_build, graph, weights, folded=found.folding.limit)
             feeds: Feeds | None = None
             if source.texts is not None:
                 build = partial(_build_texts, graph, weights, source.texts, source.terms)
             if source.truth is None:
                 source, feeds = _asked(source, build)
                 graph = serialize(source.proto)
-                build = partial(_build, graph, weights, found.folding.limit)
+                build = partial(_build, graph, weights, folded=found.folding.limit)
         except (ConversionError, GraphError) as error:
             refusals.append(error)
             continue
