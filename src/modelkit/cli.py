@@ -19,6 +19,7 @@ from modelkit.drift.monitor import packaged
 from modelkit.drift.report import DriftReport
 from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import IntegrityError, ModelkitError, SignatureError
+from modelkit.html import printable
 from modelkit.manifest import Manifest
 from modelkit.package.review import Review, installed_here, review
 from modelkit.package.trust import installed
@@ -28,8 +29,8 @@ from modelkit.spec import Column, TensorSpec
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 Parse = Callable[[str], str | float | bool]
 LIBRARIES = (
-    "numpy", "onnx", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu", "lightgbm", "catboost",
-    "torch", "onnxscript", "pandas", "pyarrow", "tokenizers",
+    "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu", "lightgbm",
+    "catboost", "torch", "onnxscript", "pandas", "pyarrow", "tokenizers", "shap", "lime", "matplotlib",
 )  # fmt: skip
 
 
@@ -52,9 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     explain.add_argument("--input", required=True, help="CSV with a header; an empty cell is a missing value")
     explain.add_argument("--row", type=int, default=0, help="the row to explain, counted from 0")
     explain.add_argument("--background", help="CSV of typical rows; by default those stored in the package")
+    explain.add_argument("--output", default="auto", help="the output to explain, for a model of several")
     explain.add_argument("--html", help="write the explanation to this file, as a page of its own")
     explain.set_defaults(
-        run=lambda args: explain_csv(args.file, args.input, args.row, background=args.background, page=args.html)
+        run=lambda args: explain_csv(
+            args.file, args.input, args.row, background=args.background, output=args.output, page=args.html
+        )
     )
     drift = commands.add_parser("drift", help="say whether rows are no longer like a reference; then the status is 2")
     drift.add_argument("file", help="a package: it names the columns, and its profile is the reference by default")
@@ -103,11 +107,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(1, f"{self.prog}: error: {message}\n")
 
 
-def printable(text: str) -> str:
-    """Text with control characters escaped, so that what a file says cannot drive the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
 def describe(found: Review, *, as_json: bool) -> tuple[list[str], bool]:
     """What a package says about itself, and what it would take to open it."""
     if as_json:
@@ -136,9 +135,14 @@ def predict_csv(file: str, path: str) -> tuple[Iterable[str], bool]:
     if not columns:
         raise SignatureError(f"the outputs {signature.output_names} are not columns; use Model.run")
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
+    shown = _printable_cells if sys.stdout.isatty() else list  # a file gets what the model gave
+    writer.writerow(shown(columns))
+    writer.writerows(map(shown, zip(*(values.tolist() for values in columns.values()), strict=True)))
     return [], True
+
+
+def _printable_cells(row: Iterable[Any]) -> list[Any]:
+    return [printable(cell) if isinstance(cell, str) else cell for cell in row]
 
 
 def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
@@ -160,14 +164,16 @@ def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
     return [parse_record(header, row, parsers, number) for number, row in enumerate(cells)]
 
 
-def explain_csv(file: str, path: str, row: int, *, background: str | None, page: str | None) -> tuple[list[str], bool]:
+def explain_csv(
+    file: str, path: str, row: int, *, background: str | None, output: str, page: str | None
+) -> tuple[list[str], bool]:
     """What each column of one row adds to the answer, the largest first."""
     with mk.load(file) as model:
         records = read_csv(path, model.signature)
         if not 0 <= row < len(records):
             raise SignatureError(f"{path} has rows 0 to {len(records) - 1}, and no row {row}")
         typical = None if background is None else read_csv(background, model.signature)
-        explainer = mk.Explainer(model, background=typical)
+        explainer = mk.Explainer(model, background=typical, output=output)
         explanation = explainer.explain(records[row : row + 1])
         answer = model.run(records[row : row + 1])
     label = str(answer["label"][0]) if "label" in answer else ""
@@ -257,7 +263,7 @@ def examine() -> tuple[list[str], bool]:
         names = " ".join(runtimes)
         problems.append(
             f"{len(runtimes)} runtimes overwrite each other's files ({names}); keep one:\n"
-            f"    pip uninstall -y {names} && pip install 'modelkit-sdk[cpu]'"
+            f"    pip uninstall -y {names} && pip install onnxruntime"
         )
     try:
         from modelkit.runtimes import onnx

@@ -13,6 +13,7 @@ from modelkit.convert.source import DECISION
 from modelkit.errors import ParityError
 from modelkit.signature import Signature
 
+SHARES = ("probabilities", "probability")  # how the names of outputs that hold probabilities begin
 TOLERANCE = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}  # rtol, atol by the dtype the graph computes in
 
 Answers = dict[str, Array]
@@ -37,7 +38,7 @@ def tolerance(signature: Signature) -> tuple[float, float]:
 def scales_of(truth: Answers) -> dict[str, float]:
     """How large each output of numbers is at most, where that is below 1; probabilities have 1 for their scale."""
     sizes = {name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"}
-    return {name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith("probabilities")}
+    return {name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith(SHARES)}
 
 
 def compare(
