@@ -2,7 +2,9 @@
 
 There is no thread at rest. A batch is run by a thread that asked for one of its rows; when it is done it wakes the
 thread that has waited longest, which takes what has come in meanwhile. Calls that no thread waits for, those of event
-loops and of `submit`, are run by a runner: a thread that is started when it is needed and ends when it is idle.
+loops and of `submit`, are run by a runner: a thread that is started when it is needed and ends when it is idle. The
+main thread runs nobody's rows but its own, for what is raised there may come from a signal handler; where others wait
+as well, a runner takes them all.
 
 Every field is guarded by `lock`. A slot is the right to run a batch; `active` of them are held, by a thread that runs
 one, by a promoted thread that is waking up, or by a runner that is.
@@ -13,9 +15,14 @@ from __future__ import annotations
 import _thread
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent import futures
+from itertools import chain
+from math import inf
 
+from modelkit.batching.choice import GIVEN_UP, Offer, cannot_be_ready, choose
+from modelkit.batching.interrupts import in_main_thread, is_interrupt
 from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import PARALLEL, Plan, opens, share
@@ -40,13 +47,24 @@ class Lane:
         max_queue: the size that may wait.
         block: admit everything, for a call waits for its answer anyway; False to refuse what finds the queue full.
         declared: whether sizes are costs that the model declares.
+        loop: whether an event loop may run by itself what it had better.
     """
 
-    def __init__(self, run: Run, plan: Plan, max_rows: int, max_queue: int, *, block: bool, declared: bool) -> None:
+    def __init__(  # noqa: PLR0913 - made in one place
+        self,
+        run: Run,
+        plan: Plan,
+        max_rows: int,
+        max_queue: int,
+        *,
+        block: bool,
+        declared: bool,
+        loop: bool,
+    ) -> None:
         self.run = run
-        self.plan = plan
+        self._planner = Planner(plan, max_rows, declared=declared, loop=loop)
+        self.plan = self._planner.plan
         self.parallel = plan.mode == PARALLEL  # threads run their calls at once; False when closed
-        self._planner = Planner(plan, max_rows, declared=declared)
         self.max_queue = max_queue
         self.block = block
         self.closed = False
@@ -116,6 +134,7 @@ class Lane:
                     self._seal(turn, request, "idle")
                 else:
                     request.waiter = _locked()
+                    request.leads = not in_main_thread()
                     self.queue.put(request)
                     starts = self._dispatch()
             self._start(starts)
@@ -125,8 +144,8 @@ class Lane:
             raise
         return request.result()
 
-    def enqueue(self, requests: Sequence[Request], *, admitted: bool = False) -> None:
-        """Queue requests for runners. What is not admitted is answered with the reason."""
+    def enqueue(self, requests: Sequence[Request], *, admitted: bool = False) -> list[Request]:
+        """Queue requests for runners. Returns those that were not admitted; the reason is their error."""
         refused = []
         with self.lock:
             for request in requests:
@@ -139,14 +158,14 @@ class Lane:
                     self.queue.put(request)
             starts = self._dispatch()
         self._start(starts)
-        deliver(refused)
+        return refused
 
     def submit(self, request: Request, *, admitted: bool = False) -> None:
         """Queue a request whose caller holds a Future. Raises Overloaded and ClosedError; blocks if it is to."""
         # A Future runs the callbacks that its caller added, so it shares no batch with threads that could be held up.
         request.key = (*request.key, "submit")
         if self.block and not admitted:
-            self._wait_for_room(request.size, request.deadline)
+            self._wait_for_room(request)
         with self.lock:
             self._admit(request, admitted=admitted)
             self.queue.put(request)
@@ -165,23 +184,24 @@ class Lane:
             self.tally.expired += dropped
             return dropped
 
-    def _wait_for_room(self, size: int, deadline: float | None) -> None:
-        """Block until so much may be queued. Raises DeadlineExceeded."""
+    def _wait_for_room(self, request: Request) -> None:
+        """Block until a request may be queued. Raises DeadlineExceeded."""
         while True:
             with self.lock:
-                if self.closed or not self.queue.full(size):
+                if self.closed or not self.queue.full(request.size, low=request.low):
                     return
                 lock = _locked()
-                self.queue.blocked.append(lock)
-            if not lock.acquire(timeout=_left(deadline)):
-                raise DeadlineExceeded("the queue stayed full until the deadline", deadline=deadline)
+                self.queue.blocked[request.low].append(lock)
+            if not lock.acquire(timeout=_left(request.deadline)):
+                raise DeadlineExceeded("the queue stayed full until the deadline", deadline=request.deadline)
 
     def close(self) -> None:
         """Refuse new calls, and return when all that were admitted are answered."""
         with self.lock:
             self.closed, self.parallel = True, False
-            while self.queue.blocked:
-                self.queue.blocked.popleft().release()
+            for blocked in self.queue.blocked:
+                while blocked:
+                    blocked.popleft().release()
             if not self._active:
                 return
             done = _locked()
@@ -196,7 +216,7 @@ class Lane:
     def _admit(self, request: Request, *, admitted: bool) -> None:
         if self.closed:
             raise ClosedError("the batcher was closed")
-        if not admitted and not self.block and self.queue.full(request.size):
+        if not admitted and not self.block and self.queue.full(request.size, low=request.low):
             self.tally.shed += 1
             raise self.overloaded(self.queue.waiting)
         self.tally.calls += not admitted
@@ -212,47 +232,58 @@ class Lane:
         )
 
     def _seal(self, turn: Turn, own: Request | None, reason: str) -> None:
-        """Fill a turn with the next batch, which begins with `own`, and with what has expired in the queue."""
-        now, size = clock(), 0
-        if own is not None:
-            first, size = own, own.size
-            own.state = RUNNING
-            self._running += size
-            turn.batch.append(own)
-        else:
-            queue = self.queue.oldest()
-            if queue is None:
-                return
-            first = queue[0]
-        self._usual += ((self.queue.waiting + self._running) - self._usual) / 8
-        room = share(self.queue.waiting + size, self._running - size, self.plan)
-        for queue in self.queue.alike(first.key):
-            while queue and (not turn.batch or size + queue[0].size <= room):
-                if queue[0].state is DEAD:
-                    queue.popleft()
-                    continue
-                request = self.queue.take(queue, RUNNING)
-                if self._expired(request, now):
-                    turn.done.append(request)
-                else:
-                    turn.batch.append(request)
-                    self._running += request.size
-                    size += request.size
+        """Fill a turn with the next batch, which has `own` in it, and with those whose answer would come too late.
+
+        The batch stays empty where `own` had better not be run.
+        """
+        now = clock()
+        owned = [] if own is None else [own]
+        oldest = owned or self.queue.oldest()
+        if not oldest:
+            return
+        work = self.queue.waiting + sum(request.size for request in owned)
+        self._usual += (work + self._running - self._usual) / 8
+        room = share(work, self._running, self.plan)
+        seen: list[Request] = []
+
+        def offers() -> Iterator[Offer]:
+            others = self.queue.alike(oldest[0].key) if own is None or own.leads else ()
+            for request in chain(owned, others):
+                seen.append(request)
+                yield _offer(request)
+
+        places, late = choose(offers(), room, now, self.plan.curve, self._planner.caution)
+        if own is not None and 0 not in places:
+            return
+        self.queue.take_all(oldest[0].key, [seen[place] for place in places + late if seen[place] is not own])
+        for place in late:
+            if self._give_up(seen[place]):
+                turn.done.append(seen[place])
+        for place in places:
+            if self._begin(seen[place]):
+                turn.batch.append(seen[place])
+        size = sum(request.size for request in turn.batch)
+        self._running += size
         self.queue.admit_blocked()
         if turn.batch:
             self.tally.batch(size, "cap" if size >= self.plan.cap else reason)
 
-    def _expired(self, request: Request, now: float) -> bool:
-        """Whether nobody needs the answer any more: the deadline has passed, or the Future was cancelled."""
+    def _begin(self, request: Request) -> bool:
+        """Whether a request is to be run: not if its Future was cancelled."""
         future = request.waiter
         if isinstance(future, futures.Future) and not (future.running() or future.set_running_or_notify_cancel()):
             request.state = DEAD
             self.tally.abandoned += 1
-            return True
-        if request.deadline is None or now < request.deadline:
+            return False
+        request.state = RUNNING
+        return True
+
+    def _give_up(self, request: Request) -> bool:
+        """Answer a request that cannot be ready in time; whether there is anybody to tell."""
+        if request.state is DEAD or not self._begin(request):
             return False
         request.state = DONE
-        request.error = DeadlineExceeded("the deadline passed before the rows were run", deadline=request.deadline)
+        request.error = DeadlineExceeded("the answer could not be ready by the deadline", deadline=request.deadline)
         self.tally.expired += 1
         return True
 
@@ -263,12 +294,12 @@ class Lane:
             queue = self.queue.oldest()
             if queue is None:
                 break
-            waiter = queue[0].waiter
-            if isinstance(waiter, _thread.LockType):
-                heir = self.queue.take(queue, PROMOTED)
+            heir = self._heir(queue)
+            if isinstance(heir.waiter, _thread.LockType) and (heir.leads or heir.size == self.queue.waiting):
+                self.queue.take(heir, PROMOTED)
                 self._active += 1
                 self._running += heir.size
-                waiter.release()
+                heir.waiter.release()
                 continue
             self._active += 1
             # A runner takes its part when it wakes, and sees then whether there is work for another.
@@ -283,6 +314,14 @@ class Lane:
             while self._closers:
                 self._closers.pop().release()
         return starts
+
+    def _heir(self, queue: deque[Request]) -> Request:
+        """The oldest request of a queue that can be ready in time; where none can, the one that will be late last."""
+        now = clock()
+        for request in queue:
+            if not cannot_be_ready(_offer(request), now, self.plan.curve):
+                return request
+        return max(queue, key=_deadline)
 
     def _settle(self, request: Request, outcome: Outcome, now: float) -> bool:
         """Give a request its outcome; whether there is anybody to tell."""
@@ -313,9 +352,9 @@ class Lane:
 
     # Running.
 
-    def attempt(self, calls: list[Feeds], size: int, outputs: tuple[str, ...]) -> list[Outcome]:
+    def attempt(self, calls: list[Feeds], size: int, outputs: tuple[str, ...], *, mine: bool = False) -> list[Outcome]:
         """Run calls of such a size as a batch; an outcome for each. What is too large for memory is remembered."""
-        outcomes, too_large = attempt(self.run, calls, [rows_of(feeds) for feeds in calls], outputs)
+        outcomes, too_large = attempt(self.run, calls, [rows_of(feeds) for feeds in calls], outputs, mine=mine)
         if too_large:
             with self.lock:
                 self.tally.out_of_memory += 1
@@ -331,7 +370,11 @@ class Lane:
             except RuntimeError:  # no thread can be started, or the interpreter is shutting down
                 turn = Turn()
                 turn.holds = True
-                self._work(turn)
+                try:
+                    self._work(turn)
+                except BaseException:
+                    self._give_back(turn, None)
+                    raise
 
     def _runner(self) -> None:
         """A thread that runs batches, and ends when there have been none for a while. It is started with a slot."""
@@ -381,7 +424,9 @@ class Lane:
                     if self._settle(request, outcome, now):
                         turn.done.append(request)
                 if turn.batch and not any(isinstance(outcome, BaseException) for outcome in outcomes):
-                    self.time(sum(request.size for request in turn.batch), now - start)
+                    size = sum(request.size for request in turn.batch)
+                    self._planner.compare(size, now - start)
+                    self.time(size, now - start)
                 turn.batch = []
                 done = turn.done
                 following = Turn()
@@ -407,16 +452,17 @@ class Lane:
             return []
         try:
             size = sum(request.size for request in turn.batch)
-            return self.attempt([request.feeds for request in turn.batch], size, turn.batch[0].outputs)
+            calls = [request.feeds for request in turn.batch]
+            return self.attempt(calls, size, turn.batch[0].outputs, mine=turn.batch == [own])
         except BaseException as error:
-            if own is not None:  # meant for this thread: others' rows are run again by others
+            if own is not None or is_interrupt(error):  # meant for this thread: others' rows are run again by others
                 raise
             return [BatchError(f"the batch could not be run: {error!r}") for _ in turn.batch]
 
-    def _give_back(self, turn: Turn, own: Request) -> None:
+    def _give_back(self, turn: Turn, own: Request | None) -> None:
         """The calling thread fails: queue again, in front, what it was running for others, and return its slot."""
         with self.lock:
-            if own.state is PROMOTED:
+            if own is not None and own.state is PROMOTED:
                 self._running -= own.size
                 self._active -= 1
             for request in reversed(turn.batch):
@@ -426,7 +472,8 @@ class Lane:
             if turn.holds:
                 self._active -= 1
             turn.holds, turn.batch = False, []
-            self.tally.abandoned += self.queue.drop(own) if own.arrived else False
+            if own is not None and own.arrived:
+                self.tally.abandoned += self.queue.drop(own)
             starts = self._dispatch()
         deliver(request for request in turn.done if request is not own)
         self._start(starts)
@@ -434,6 +481,8 @@ class Lane:
     def _wait(self, request: Request, turn: Turn) -> None:
         """Until the request is done, leading when it holds a slot or is given one. Raises DeadlineExceeded."""
         while True:
+            if turn.holds and not turn.batch:
+                self._raise_late(request)
             self._lead(turn, request)
             if request.state is DONE:
                 return
@@ -446,22 +495,26 @@ class Lane:
             with self.lock:
                 if request.state is not PROMOTED:
                     continue
-                late = request.deadline is not None and request.deadline <= clock()
-                if not late:
-                    self._running -= request.size  # it was counted when it was woken
-                    request.state = RUNNING
-                    turn.holds = True
-                    self._seal(turn, request, "slot")
-                    starts = self._dispatch()
-            if late:
-                self._raise_late(request)
+                self._running -= request.size  # it was counted when it was woken
+                request.state = RUNNING
+                turn.holds = True
+                self._seal(turn, request, "slot")
+                starts = self._dispatch()
             self._start(starts)
 
     def _raise_late(self, request: Request) -> None:
         with self.lock:
             self.tally.expired += 1
             self.tally.abandoned -= 1  # as which it is counted when the error passes `call`
-        raise DeadlineExceeded("the deadline passed before the answer came", deadline=request.deadline)
+        raise DeadlineExceeded("the answer could not be ready by the deadline", deadline=request.deadline)
+
+
+def _offer(request: Request) -> Offer:
+    return request.size, GIVEN_UP if request.state is DEAD else _deadline(request)
+
+
+def _deadline(request: Request) -> float:
+    return inf if request.deadline is None else request.deadline
 
 
 def _locked() -> _thread.LockType:

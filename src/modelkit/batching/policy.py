@@ -6,7 +6,7 @@ the model declares.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Curve = tuple[tuple[int, float], ...]
 
@@ -149,6 +149,11 @@ def _on_loop(curve: Curve, slots: int, cap: int, enough: int) -> tuple[int, int]
             break
         fits = size
     return fits, fits
+
+
+def off_loops(plan: Plan) -> Plan:
+    """The plan, but an event loop leaves everything to threads."""
+    return replace(plan, loop_rows=0, loop_batch=0, lone=0)
 
 
 def share(waiting: int, running: int, plan: Plan) -> int:

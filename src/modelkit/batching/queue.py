@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from modelkit.batching.requests import DEAD, DONE, WAITING, Key, Request
 
@@ -13,21 +13,26 @@ class Queue:
     """Requests in the order in which they came.
 
     `waiting` is the size of all, `deepest` the largest that was. `most` may wait. `blocked` are locks of threads that
-    wait for room.
+    wait for room, of high and of low priority.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.waiting = self.deepest = 0
-        self.blocked: deque[_thread.LockType] = deque()
+        self._waiting_low = 0
+        self.blocked: tuple[deque[_thread.LockType], deque[_thread.LockType]] = (deque(), deque())
         self._by_priority: tuple[dict[Key, deque[Request]], dict[Key, deque[Request]]] = ({}, {})
 
     def __len__(self) -> int:
         return sum(len(queue) for queues in self._by_priority for queue in queues.values())
 
-    def full(self, size: int) -> bool:
-        """Whether there is no room for so much; one request finds room in an empty queue, however large it is."""
-        return self.waiting > 0 and self.waiting + size > self.most
+    def full(self, size: int, *, low: bool) -> bool:
+        """Whether there is no room for so much; one request finds room in an empty queue, however large it is.
+
+        What is of low priority takes no room from the rest.
+        """
+        ahead = self.waiting if low else self.waiting - self._waiting_low
+        return ahead > 0 and ahead + size > self.most
 
     def put(self, request: Request, *, in_front: bool = False) -> None:
         """Queue a request, behind all others or before them."""
@@ -37,30 +42,52 @@ class Queue:
         else:
             queue.append(request)
         request.state = WAITING
-        self.waiting += request.size
+        self._count(request, request.size)
         self.deepest = max(self.deepest, self.waiting)
 
-    def take(self, queue: deque[Request], state: str) -> Request:
-        """Remove the first request of one of the queues."""
-        request = queue.popleft()
+    def _count(self, request: Request, size: int) -> None:
+        self.waiting += size
+        if request.low:
+            self._waiting_low += size
+
+    def take(self, request: Request, state: str) -> None:
+        """Remove one request that waits."""
+        self._by_priority[request.low][request.key].remove(request)
         request.state = state
-        self.waiting -= request.size
-        return request
+        self._count(request, -request.size)
+
+    def take_all(self, key: Key, requests: Iterable[Request]) -> None:
+        """Remove requests with that key, which are among the first; those that wait count as no longer waiting."""
+        taken = set(requests)
+        for queues in self._by_priority:
+            queue = queues.get(key)
+            kept = []
+            while queue and taken:
+                request = queue.popleft()
+                if request not in taken:
+                    kept.append(request)
+                    continue
+                taken.remove(request)
+                if request.state is WAITING:
+                    self._count(request, -request.size)
+            if queue is not None:
+                queue.extendleft(reversed(kept))
 
     def drop(self, request: Request) -> bool:
         """Mark a request that nobody waits for; false where it was answered or dropped before."""
         if request.state in (DONE, DEAD):
             return False
         if request.state is WAITING:
-            self.waiting -= request.size
+            self._count(request, -request.size)
             self.admit_blocked()
         request.state = DEAD
         return True
 
     def admit_blocked(self) -> None:
         """Wake threads that wait for room, if there is some."""
-        while self.blocked and not self.full(1):
-            self.blocked.popleft().release()
+        for low, blocked in enumerate(self.blocked):
+            while blocked and not self.full(1, low=bool(low)):
+                blocked.popleft().release()
 
     def oldest(self) -> deque[Request] | None:
         """The queue whose first request is the oldest of the highest priority; the dead are buried on the way."""
@@ -75,8 +102,7 @@ class Queue:
                 return min(queues.values(), key=lambda queue: queue[0].arrived)
         return None
 
-    def alike(self, key: Key) -> Iterator[deque[Request]]:
-        """The queues of requests that can share a batch, the high priority first."""
+    def alike(self, key: Key) -> Iterator[Request]:
+        """The requests that can share a batch, the high priority first."""
         for queues in self._by_priority:
-            if key in queues:
-                yield queues[key]
+            yield from queues.get(key, ())

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.batching.isolation import Outcome, is_interrupt, rows_of, split
+from modelkit.batching.interrupts import is_interrupt
+from modelkit.batching.isolation import Outcome, rows_of, split
 from modelkit.batching.lane import Lane, clock
 from modelkit.batching.policy import EVERYTHING, LOOP
 from modelkit.batching.requests import Key, Request, Turn
@@ -219,7 +220,7 @@ class Tick:
         try:
             if (
                 calls
-                and size <= lane.plan.loop_batch
+                and max(1, size) <= lane.plan.loop_batch
                 and (lane.parallel or (not self._queued and lane.hold(turn, max(1, size))))
             ):
                 batch.outcomes.update(zip(places, lane.attempt(calls, size, batch.outputs), strict=True))
@@ -247,7 +248,11 @@ class Tick:
             request = self.request(batch.calls[i], batch.outputs, batch.special.get(i) or PLAIN)
             if request.size <= piece or rows_of(request.feeds) == 1:
                 batch.requests[i] = request
-        self._lane.enqueue([*batch.requests.values()])
+        refused = self._lane.enqueue([*batch.requests.values()])
+        for place, request in [*batch.requests.items()]:
+            if request in refused and request.error is not None:
+                batch.outcomes[place] = request.error  # and not by its Future, for which nobody may wait any more
+                del batch.requests[place]
 
     def request(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Request:
         """A request that a task of this loop can wait for."""
@@ -278,6 +283,8 @@ class Tick:
         request = batch.requests.get(place)
         if request is not None:
             self._lane.abandon(request)
+            future: Any = request.waiter
+            future.cancel()  # or asyncio would log an error that was on its way, and for which nobody waits
             return
         if not batch.flushed and place < len(batch.calls) and type(batch.calls[place]) is dict:
             batch.special[place] = None
