@@ -2,6 +2,7 @@
 
 import random
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -9,12 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelkit.batching import lane as lanes
-from modelkit.batching.choice import GIVEN_UP, choose
+from modelkit.batching.choice import choose
 from modelkit.batching.lane import Lane
 from modelkit.batching.policy import make_plan, seconds_of
 from modelkit.batching.requests import Request, Turn
 
 CURVE = ((1, 6.0), (8, 13.0))  # five seconds and one more for each row
+
+
+class Offer(NamedTuple):
+    size: int
+    due: float
+    place: int
+
+
+def chosen(offers, *, room=8, curve=CURVE, caution=1.0):
+    """The places of the calls to run and of those to give up, of (size, deadline) at the time 0."""
+    offers = [Offer(*offer, place) for place, offer in enumerate(offers)]
+    run, late = choose(offers, room, 0.0, curve, caution)
+    return [offer.place for offer in run], [offer.place for offer in late]
 
 
 # Which calls are run: (size, deadline) at the time 0, in batches of at most 8.
@@ -36,7 +50,7 @@ CURVE = ((1, 6.0), (8, 13.0))  # five seconds and one more for each row
         ([(1, 6.5), (1, 20.0)], [0], []),
         ([(1, 12.5)] * 8, range(7), []),
         # Whoever has left is buried on the way.
-        ([(1, GIVEN_UP), (1, inf)], [1], [0]),
+        ([(1, -inf), (1, inf)], [1], [0]),
         # The curve may be wrong: where it says that nobody is in time, the last to be late is tried, and none given up.
         ([(1, 1.0), (1, 3.0), (1, 2.0)], [1], []),
         ([(1, -1.0), (1, 3.0)], [1], [0]),
@@ -50,18 +64,18 @@ CURVE = ((1, 6.0), (8, 13.0))  # five seconds and one more for each row
     ],
 )
 def test_the_next_batch_is_the_oldest_calls_that_can_be_ready_in_time(offers, run, given_up):
-    assert choose(offers, 8, 0.0, CURVE, 1.0) == ([*run], given_up)
+    assert chosen(offers) == ([*run], given_up)
 
 
 def test_calls_that_may_be_late_give_way_to_those_that_will_not():
     tight, easy = (1, 14.0), (1, 30.0)
-    assert choose([tight] * 8 + [easy] * 8, 8, 0.0, CURVE, 1.5) == ([*range(8, 16)], [])
-    assert choose([tight] * 8, 8, 0.0, CURVE, 1.5) == ([*range(8)], [])  # but not to an idle model
-    assert choose([tight] * 6 + [easy] * 2, 8, 0.0, CURVE, 1.5) == ([*range(8)], [])
+    assert chosen([tight] * 8 + [easy] * 8, caution=1.5) == ([*range(8, 16)], [])
+    assert chosen([tight] * 8, caution=1.5) == ([*range(8)], [])  # but not to an idle model
+    assert chosen([tight] * 6 + [easy] * 2, caution=1.5) == ([*range(8)], [])
 
 
 def test_without_measurements_only_what_is_late_is_given_up():
-    assert choose([(1, -1.0), (1, 1e-9), (1, inf)], 8, 0.0, (), 1.0) == ([1, 2], [0])
+    assert chosen([(1, -1.0), (1, 1e-9), (1, inf)], curve=()) == ([1, 2], [0])
 
 
 @given(
@@ -70,7 +84,7 @@ def test_without_measurements_only_what_is_late_is_given_up():
     st.floats(1, 2),
 )
 def test_whatever_waits_the_batch_fits_is_in_time_and_leaves_no_slot_idle(offers, room, caution):
-    run, given_up = choose(offers, room, 0.0, CURVE, caution)
+    run, given_up = chosen(offers, room=room, caution=caution)
     assert run == sorted(set(run))
     assert not set(run) & set(given_up)
     assert bool(run) == any(deadline > 0 for _, deadline in offers)

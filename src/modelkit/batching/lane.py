@@ -16,12 +16,12 @@ import _thread
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from itertools import chain
-from math import inf
+from operator import attrgetter
 
-from modelkit.batching.choice import GIVEN_UP, Offer, cannot_be_ready, choose
+from modelkit.batching.choice import cannot_be_ready, choose
 from modelkit.batching.interrupts import in_main_thread, is_interrupt
 from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
 from modelkit.batching.planner import Planner
@@ -237,31 +237,26 @@ class Lane:
         The batch stays empty where `own` had better not be run.
         """
         now = clock()
-        owned = [] if own is None else [own]
-        oldest = owned or self.queue.oldest()
-        if not oldest:
-            return
-        work = self.queue.waiting + sum(request.size for request in owned)
+        work = self.queue.waiting
+        if own is not None:
+            key = own.key
+            work += own.size
+        else:
+            oldest = self.queue.oldest()
+            if oldest is None:
+                return
+            key = oldest[0].key
         self._usual += (work + self._running - self._usual) / 8
+        offers = self.queue.alike(key)
+        if own is not None:
+            offers = chain([own], offers if own.leads else ())
         room = share(work, self._running, self.plan)
-        seen: list[Request] = []
-
-        def offers() -> Iterator[Offer]:
-            others = self.queue.alike(oldest[0].key) if own is None or own.leads else ()
-            for request in chain(owned, others):
-                seen.append(request)
-                yield _offer(request)
-
-        places, late = choose(offers(), room, now, self.plan.curve, self._planner.caution)
-        if own is not None and 0 not in places:
+        run, late = choose(offers, room, now, self.plan.curve, self._planner.caution)
+        if own is not None and own not in run:
             return
-        self.queue.take_all(oldest[0].key, [seen[place] for place in places + late if seen[place] is not own])
-        for place in late:
-            if self._give_up(seen[place]):
-                turn.done.append(seen[place])
-        for place in places:
-            if self._begin(seen[place]):
-                turn.batch.append(seen[place])
+        self.queue.take_all(key, run + late)
+        turn.done += [request for request in late if self._give_up(request)]
+        turn.batch += [request for request in run if self._begin(request)]
         size = sum(request.size for request in turn.batch)
         self._running += size
         self.queue.admit_blocked()
@@ -319,9 +314,9 @@ class Lane:
         """The oldest request of a queue that can be ready in time; where none can, the one that will be late last."""
         now = clock()
         for request in queue:
-            if not cannot_be_ready(_offer(request), now, self.plan.curve):
+            if not cannot_be_ready(request, now, self.plan.curve):
                 return request
-        return max(queue, key=_deadline)
+        return max(queue, key=attrgetter("due"))
 
     def _settle(self, request: Request, outcome: Outcome, now: float) -> bool:
         """Give a request its outcome; whether there is anybody to tell."""
@@ -507,14 +502,6 @@ class Lane:
             self.tally.expired += 1
             self.tally.abandoned -= 1  # as which it is counted when the error passes `call`
         raise DeadlineExceeded("the answer could not be ready by the deadline", deadline=request.deadline)
-
-
-def _offer(request: Request) -> Offer:
-    return request.size, GIVEN_UP if request.state is DEAD else _deadline(request)
-
-
-def _deadline(request: Request) -> float:
-    return inf if request.deadline is None else request.deadline
 
 
 def _locked() -> _thread.LockType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 from collections import deque
 from collections.abc import Iterable, Iterator
+from math import inf
 
 from modelkit.batching.requests import DEAD, DONE, WAITING, Key, Request
 
@@ -57,8 +58,8 @@ class Queue:
         self._count(request, -request.size)
 
     def take_all(self, key: Key, requests: Iterable[Request]) -> None:
-        """Remove requests with that key, which are among the first; those that wait count as no longer waiting."""
-        taken = set(requests)
+        """Remove requests with that key, those of them that wait, which are among the first."""
+        taken = {request for request in requests if request.state in (WAITING, DEAD)}
         for queues in self._by_priority:
             queue = queues.get(key)
             kept = []
@@ -81,6 +82,7 @@ class Queue:
             self._count(request, -request.size)
             self.admit_blocked()
         request.state = DEAD
+        request.due = -inf
         return True
 
     def admit_blocked(self) -> None:

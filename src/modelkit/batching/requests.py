@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from concurrent import futures
+from math import inf
 from typing import Any
 
 from modelkit.model import Outputs
@@ -24,7 +25,8 @@ class Request:
     """The rows of one call; `state` and what follows it are guarded by the lock of the lane.
 
     `key` is what requests of one batch have in common. `waiter` is what the caller waits on, a locked lock or a Future,
-    and None while the calling thread runs the request itself. `leads` is whether that thread may run others' along with
+    and None while the calling thread runs the request itself. `due` is the deadline as a number, infinity for none and
+    minus infinity when the caller has left. `leads` is whether that thread may run others' along with
     its own.
     """
 
@@ -32,6 +34,7 @@ class Request:
         "answer",
         "arrived",
         "deadline",
+        "due",
         "error",
         "feeds",
         "key",
@@ -50,6 +53,7 @@ class Request:
         self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))
         self.size = max(1, size)  # a call without rows takes its turn as well
         self.deadline = deadline
+        self.due = inf if deadline is None else deadline
         self.low = low
         self.leads = False
         self.arrived = 0.0

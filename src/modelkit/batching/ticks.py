@@ -249,8 +249,10 @@ class Tick:
             if request.size <= piece or rows_of(request.feeds) == 1:
                 batch.requests[i] = request
         refused = self._lane.enqueue([*batch.requests.values()])
+        if not refused:
+            return
         for place, request in [*batch.requests.items()]:
-            if request in refused and request.error is not None:
+            if request.error is not None and request in refused:
                 batch.outcomes[place] = request.error  # and not by its Future, for which nobody may wait any more
                 del batch.requests[place]
 
