@@ -108,17 +108,15 @@ class Simulation:
     CAPACITY = 8 / 0.013
     SECONDS = 10.0
 
-    def __init__(self, monkeypatch, load, deadline, *, spread=0.0):
+    def __init__(self, monkeypatch, load, deadline, *, spread=0.0, curve=((1, 6e-3), (8, 13e-3))):
         self.now = self.next = 0.0
         self.load, self.deadline, self.spread = load, deadline, spread
         self.random = random.Random(0)
         self.asked = self.in_time = self.starts = 0
         monkeypatch.setattr(lanes, "clock", lambda: self.now)
         monkeypatch.setattr(lanes, "deliver", self.deliver)
-        self.lane = Lane(
-            self.run, make_plan(((1, 6e-3), (8, 13e-3)), 1, 8), 8, 8192, block=False, declared=False, loop=True
-        )
-        self.lane._planner.observe = lambda *_: False
+        plan = make_plan(curve, 1, 8)
+        self.lane = Lane(self.run, plan, 8, 8192, block=False, declared=False, loop=True)
         self.lane._start = self.start
 
     def start(self, runners):
@@ -165,3 +163,12 @@ def test_under_overload_nearly_all_that_can_be_answered_in_time_is(monkeypatch, 
 @pytest.mark.parametrize(("load", "least"), [(0.8, 0.97), (1.2, 0.9), (1.5, 0.9), (3.0, 0.9)])
 def test_runs_that_take_longer_now_and_then_make_few_calls_late(monkeypatch, load, least):
     assert Simulation(monkeypatch, load, 0.05, spread=0.2).goodput() >= least
+
+
+@pytest.mark.parametrize("load", [0.8, 1.2, 3.0])
+def test_what_was_learned_in_a_bad_moment_is_found_out(monkeypatch, load):
+    """That two rows take twice as long as one: then one row at a time would be best, for ever."""
+    simulation = Simulation(monkeypatch, load, 0.05, curve=((1, 6e-3), (2, 12e-3)))
+    assert simulation.lane.plan.cap == 1
+    assert simulation.goodput() >= 0.85
+    assert simulation.lane.plan.cap == 8

@@ -6,7 +6,7 @@ from modelkit.batching.policy import Plan, learn, make_plan, off_loops, seconds_
 
 SLOW = 2e-4  # seconds of a run beside which learning from it is cheap
 OBSERVE = 7  # of other runs one in eight is learned from, those whose number ends in three zero bits
-CAUTION = 2.0  # times as long as the curve says is the most that a run is expected to take
+CAUTION = 4.0  # times as long as the curve says is the most that a run is expected to take
 LEARN, RELEARN = 4, 32  # runs of about one size after which the fastest of them is believed: of a new size, and a known
 
 
