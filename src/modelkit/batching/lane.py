@@ -261,11 +261,12 @@ class Lane:
             return
         self.queue.take_all(key, run + late)
         turn.done += [request for request in late if self._give_up(request)]
-        turn.batch += [request for request in run if self._begin(request)]
-        size = sum(request.size for request in turn.batch)
-        self._running += size
+        batch = [request for request in run if self._begin(request)]
+        size = sum(request.size for request in batch)
+        self._running += size  # a signal handler may raise at any call, and not between these two
+        turn.batch = batch
         self.queue.admit_blocked()
-        if turn.batch:
+        if batch:
             self.tally.batch(size, "cap" if size >= self.plan.cap else reason)
 
     def _begin(self, request: Request) -> bool:
