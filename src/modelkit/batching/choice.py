@@ -46,7 +46,7 @@ def choose(
             total += size
             if total >= room:
                 return safe, late
-        elif cannot_be_ready(offer, now, curve):
+        elif due <= now + _seconds(curve, size):
             late.append(offer)
         else:
             possible.append(offer)
@@ -74,11 +74,6 @@ def _most_in_time(offers: list[Offered], room: int, now: float, curve: Curve) ->
             chosen.append(offer)
             most -= offer.size
     return chosen
-
-
-def cannot_be_ready(offer: Offer, now: float, curve: Curve) -> bool:
-    """Whether a call would be late even if it were run at once and alone."""
-    return offer.due <= now + _seconds(curve, offer.size)
 
 
 def _seconds(curve: Curve, size: int) -> float:

@@ -21,11 +21,11 @@ from concurrent import futures
 from itertools import chain
 from operator import attrgetter
 
-from modelkit.batching.choice import cannot_be_ready, choose
+from modelkit.batching.choice import choose
 from modelkit.batching.interrupts import in_main_thread, is_interrupt
 from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
 from modelkit.batching.planner import Planner
-from modelkit.batching.policy import PARALLEL, Plan, opens, share
+from modelkit.batching.policy import PARALLEL, Plan, opens, seconds_of, share
 from modelkit.batching.queue import Queue
 from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, Request, Turn, deliver
 from modelkit.batching.stats import Tally
@@ -34,7 +34,7 @@ from modelkit.model import Outputs
 from modelkit.signature import Feeds
 
 IDLE = 0.05  # seconds after which a runner without work ends
-# One batch in 64, those whose number ends in six zero bits, may be twice as large as is thought best: what larger ones
+# One batch in 64, those whose number ends in six ones, may be twice as large as is thought best: what larger ones
 # take was perhaps learned in a bad moment, and only a run can tell.
 EXPLORE = 63
 clock = time.monotonic
@@ -254,7 +254,7 @@ class Lane:
         if own is not None:
             offers = chain([own], offers if own.leads else ())
         room = share(work, self._running, self.plan)
-        if self.tally.batches & EXPLORE == 0:
+        if self.tally.batches & EXPLORE == EXPLORE:
             room = min(2 * room, self._planner.max_rows)
         run, late = choose(offers, room, now, self.plan.curve, self._planner.caution)
         if own is not None and own not in run:
@@ -317,10 +317,13 @@ class Lane:
         return starts
 
     def _heir(self, queue: deque[Request]) -> Request:
-        """The oldest request of a queue that can be ready in time; where none can, the one that will be late last."""
-        now = clock()
+        """The oldest request of a queue that is surely ready in time; where none is, the one that is due last."""
+        room = share(self.queue.waiting, self._running, self.plan)
+        ready = clock()
+        if self.plan.curve:
+            ready += self._planner.caution * seconds_of(self.plan.curve, room)
         for request in queue:
-            if not cannot_be_ready(request, now, self.plan.curve):
+            if request.due > ready:
                 return request
         return max(queue, key=attrgetter("due"))
 
