@@ -1335,8 +1335,9 @@ def test_a_deadline_may_be_very_far(deadline):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signals")
 @pytest.mark.parametrize("threads", [0, 3])
-def test_ctrl_c_at_any_moment_leaks_no_slot_and_loses_nobody(threads):
-    class Interrupt(KeyboardInterrupt):
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Exception])
+def test_an_interrupt_at_any_moment_leaks_no_slot_and_loses_nobody(threads, kind):
+    class Interrupt(kind):
         pass
 
     def interrupt(*_):

@@ -234,9 +234,10 @@ class Batcher(Model):
             if not lane.hold(turn, size):
                 return None
             (outcome,) = lane.attempt([feeds], size, outputs, mine=mine)
-        finally:
-            if turn.holds:
-                lane.let_go(turn, clock() - start, 1, "idle")
+            lane.let_go(turn, clock() - start, 1, "idle")
+        except BaseException:
+            lane.give_back(turn)
+            raise
         if isinstance(outcome, BaseException):
             with lane.lock:
                 lane.tally.failed += 1

@@ -10,7 +10,7 @@ from modelkit.batching.policy import Curve, seconds_of
 
 
 class Offer(Protocol):
-    """A call that waits: its size, and when its answer is due; infinity for any time, minus infinity for never more."""
+    """A call that waits: its size, and when its answer is due, infinity for any time."""
 
     size: int
     due: float

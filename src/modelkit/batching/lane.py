@@ -27,7 +27,7 @@ from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import PARALLEL, Plan, opens, seconds_of, share
 from modelkit.batching.queue import Queue
-from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, Request, Turn, deliver
+from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, WAITING, Request, Turn, deliver
 from modelkit.batching.stats import Tally
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model import Outputs
@@ -81,6 +81,7 @@ class Lane:
         self._running = 0  # the size of what is run
         self._usual = 1.0  # the mean of both together
         self._active = 0
+        self._starting = 0  # slots of runners that are to be started
         self._parked: list[_thread.LockType] = []  # runners without work
         self._returning = 0  # runners that are about to look for work
         self._closers: list[_thread.LockType] = []  # threads in `close`
@@ -102,11 +103,12 @@ class Lane:
         with self.lock:
             if not turn.holds:
                 return
-            turn.holds = False
+            size = turn.size
+            turn.size, turn.holds = 0, False
             self._active -= 1
-            self._running -= turn.size
+            self._running -= size
             starts = self._dispatch() if self.queue.waiting or self._closers else 0
-            self.count(turn.size, seconds, calls, reason)
+            self.count(size, seconds, calls, reason)
         if starts:
             self._start(starts)
 
@@ -143,24 +145,28 @@ class Lane:
             self._start(starts)
             self._wait(request, turn)
         except BaseException:
-            self._give_back(turn, request)
+            self.give_back(turn, request)
             raise
         return request.result()
 
     def enqueue(self, requests: Sequence[Request], *, admitted: bool = False) -> list[Request]:
         """Queue requests for runners. Returns those that were not admitted; the reason is their error."""
         refused = []
-        with self.lock:
-            for request in requests:
-                try:
-                    self._admit(request, admitted=admitted)
-                except BatchError as error:
-                    request.error, request.state = error, DONE
-                    refused.append(request)
-                else:
-                    self.queue.put(request)
-            starts = self._dispatch()
-        self._start(starts)
+        try:
+            with self.lock:
+                for request in requests:
+                    try:
+                        self._admit(request, admitted=admitted)
+                    except BatchError as error:
+                        request.error, request.state = error, DONE
+                        refused.append(request)
+                    else:
+                        self.queue.put(request)
+                starts = self._dispatch()
+            self._start(starts)
+        except BaseException:
+            self.give_back(Turn())
+            raise
         return refused
 
     def submit(self, request: Request, *, admitted: bool = False) -> None:
@@ -169,11 +175,15 @@ class Lane:
         request.key = (*request.key, "submit")
         if self.block and not admitted:
             self._wait_for_room(request)
-        with self.lock:
-            self._admit(request, admitted=admitted)
-            self.queue.put(request)
-            starts = self._dispatch()
-        self._start(starts)
+        try:
+            with self.lock:
+                self._admit(request, admitted=admitted)
+                self.queue.put(request)
+                starts = self._dispatch()
+            self._start(starts)
+        except BaseException:
+            self.give_back(Turn())
+            raise
 
     def abandon(self, request: Request) -> None:
         """The caller waits no more: what becomes of the request is nobody's."""
@@ -259,7 +269,7 @@ class Lane:
         run, late = choose(offers, room, now, self.plan.curve, self._planner.caution)
         if own is not None and own not in run:
             return
-        self.queue.take_all(key, run + late)
+        self.queue.take_all(key, run + late, RUNNING)
         turn.done += [request for request in late if self._give_up(request)]
         batch = [request for request in run if self._begin(request)]
         size = sum(request.size for request in batch)
@@ -281,7 +291,7 @@ class Lane:
 
     def _give_up(self, request: Request) -> bool:
         """Answer a request that cannot be ready in time; whether there is anybody to tell."""
-        if request.state is DEAD or not self._begin(request):
+        if not self._begin(request):
             return False
         request.state = DONE
         request.error = DeadlineExceeded("the answer could not be ready by the deadline", deadline=request.deadline)
@@ -290,6 +300,7 @@ class Lane:
 
     def _dispatch(self) -> int:
         """Give free slots to those who have waited longest, while there is work; returns how many runners to start."""
+        # A signal handler may raise at any call, so each slot is given in one step, and told of last.
         starts = 0
         while self.queue.waiting > 0 and self._opens(self.queue.waiting):
             queue = self.queue.oldest()
@@ -302,13 +313,13 @@ class Lane:
                 self._running += heir.size
                 heir.waiter.release()
                 continue
-            self._active += 1
             # A runner takes its part when it wakes, and sees then whether there is work for another.
             if self._parked:
+                self._active += 1
                 self._parked.pop().release()
-            elif self._returning:
-                self._active -= 1
-            else:
+            elif not self._returning:
+                self._active += 1
+                self._starting += 1
                 starts += 1
             break
         if not self._active:
@@ -322,10 +333,11 @@ class Lane:
         ready = clock()
         if self.plan.curve:
             ready += self._planner.caution * seconds_of(self.plan.curve, room)
-        for request in queue:
+        waiting = [request for request in queue if request.state is WAITING]
+        for request in waiting:
             if request.due > ready:
                 return request
-        return max(queue, key=attrgetter("due"))
+        return max(waiting, key=attrgetter("due"))
 
     def _settle(self, request: Request, outcome: Outcome, now: float) -> bool:
         """Give a request its outcome; whether there is anybody to tell."""
@@ -373,18 +385,18 @@ class Lane:
                 threading.Thread(target=self._runner, name="modelkit-batcher").start()
             except RuntimeError:  # no thread can be started, or the interpreter is shutting down
                 turn = Turn()
-                turn.holds = True
                 try:
-                    self._work(turn)
+                    if self._begins(turn):
+                        self._work(turn)
                 except BaseException:
-                    self._give_back(turn, None)
+                    self.give_back(turn)
                     raise
 
     def _runner(self) -> None:
-        """A thread that runs batches, and ends when there have been none for a while. It is started with a slot."""
+        """A thread that runs batches, and ends when there have been none for a while. It is started for a slot."""
         turn = Turn()
-        turn.runner = turn.holds = True
-        while True:
+        turn.runner = True
+        while turn.holds or self._begins(turn):
             try:
                 self._work(turn)
             except BaseException:  # nothing is known to come here, but nobody must wait for this thread in vain
@@ -408,6 +420,15 @@ class Lane:
                         self._parked.remove(lock)
                         return
 
+    def _begins(self, turn: Turn) -> bool:
+        """Take one of the slots for which runners are started; false where there is none left."""
+        with self.lock:
+            if not self._starting:
+                return False
+            self._starting -= 1
+            turn.holds = True
+            return True
+
     def _work(self, turn: Turn) -> None:
         """Run batches until there are none, with a slot that was given to this thread."""
         with self.lock:
@@ -424,17 +445,17 @@ class Lane:
             now = clock()
             with self.lock:
                 for request, outcome in zip(turn.batch, outcomes, strict=True):
-                    self._running -= request.size
                     if self._settle(request, outcome, now):
                         turn.done.append(request)
+                size = sum(request.size for request in turn.batch)
                 if turn.batch and not any(isinstance(outcome, BaseException) for outcome in outcomes):
-                    size = sum(request.size for request in turn.batch)
                     self._planner.compare(size, now - start)
                     self.time(size, now - start)
-                turn.batch = []
                 done = turn.done
                 following = Turn()
+                turn.batch = []
                 turn.holds = False
+                self._running -= size
                 self._active -= 1
                 # A runner goes on itself, or will look for work soon; but not one with Futures, whose callbacks may
                 # take long.
@@ -463,7 +484,7 @@ class Lane:
                 raise
             return [BatchError(f"the batch could not be run: {error!r}") for _ in turn.batch]
 
-    def _give_back(self, turn: Turn, own: Request | None) -> None:
+    def give_back(self, turn: Turn, own: Request | None = None) -> None:
         """The calling thread fails: queue again, in front, what it was running for others, and return its slot."""
         with self.lock:
             if own is not None and own.state is PROMOTED:
@@ -473,12 +494,14 @@ class Lane:
                 self._running -= request.size
                 if request is not own and request.state is RUNNING:
                     self.queue.put(request, in_front=True)
-            if turn.holds:
-                self._active -= 1
-            turn.holds, turn.batch = False, []
+            self._running -= turn.size
+            self._active -= turn.holds
+            turn.holds, turn.batch, turn.size = False, [], 0
             if own is not None and own.arrived:
                 self.tally.abandoned += self.queue.drop(own)
             starts = self._dispatch()
+            if in_main_thread():
+                starts = self._starting  # those as well that it was about to start when a signal handler raised
         deliver(request for request in turn.done if request is not own)
         self._start(starts)
 

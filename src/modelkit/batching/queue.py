@@ -5,7 +5,6 @@ from __future__ import annotations
 import _thread
 from collections import deque
 from collections.abc import Iterable, Iterator
-from math import inf
 
 from modelkit.batching.requests import DEAD, DONE, WAITING, Key, Request
 
@@ -15,6 +14,9 @@ class Queue:
 
     `waiting` is the size of all, `deepest` the largest that was. `most` may wait. `blocked` are locks of threads that
     wait for room, of high and of low priority.
+
+    What no longer waits is counted out at once, and buried when it is passed by: a signal handler may raise in the main
+    thread at any call, so what belongs together is changed without one in between.
     """
 
     def __init__(self, most: int) -> None:
@@ -43,46 +45,39 @@ class Queue:
         else:
             queue.append(request)
         request.state = WAITING
-        self._count(request, request.size)
+        self.waiting += request.size
+        self._waiting_low += request.size * request.low
         self.deepest = max(self.deepest, self.waiting)
 
-    def _count(self, request: Request, size: int) -> None:
-        self.waiting += size
-        if request.low:
-            self._waiting_low += size
-
     def take(self, request: Request, state: str) -> None:
-        """Remove one request that waits."""
-        self._by_priority[request.low][request.key].remove(request)
+        """Count out one request that waits."""
         request.state = state
-        self._count(request, -request.size)
+        self.waiting -= request.size
+        self._waiting_low -= request.size * request.low
 
-    def take_all(self, key: Key, requests: Iterable[Request]) -> None:
-        """Remove requests with that key, those of them that wait, which are among the first."""
-        taken = {request for request in requests if request.state in (WAITING, DEAD)}
+    def take_all(self, key: Key, requests: Iterable[Request], state: str) -> None:
+        """Remove those of the requests with that key that wait, which are among the first."""
+        taken = {request for request in requests if request.state is WAITING}
         for queues in self._by_priority:
-            queue = queues.get(key)
+            queue = queues.get(key, deque())
             kept = []
-            while queue and taken:
+            while queue and (taken or queue[0].state is not WAITING):
                 request = queue.popleft()
-                if request not in taken:
+                if request in taken:
+                    taken.remove(request)
+                    self.take(request, state)
+                elif request.state is WAITING:
                     kept.append(request)
-                    continue
-                taken.remove(request)
-                if request.state is WAITING:
-                    self._count(request, -request.size)
-            if queue is not None:
-                queue.extendleft(reversed(kept))
+            queue.extendleft(reversed(kept))
 
     def drop(self, request: Request) -> bool:
         """Mark a request that nobody waits for; false where it was answered or dropped before."""
         if request.state in (DONE, DEAD):
             return False
         if request.state is WAITING:
-            self._count(request, -request.size)
+            self.take(request, DEAD)
             self.admit_blocked()
         request.state = DEAD
-        request.due = -inf
         return True
 
     def admit_blocked(self) -> None:
@@ -92,11 +87,11 @@ class Queue:
                 blocked.popleft().release()
 
     def oldest(self) -> deque[Request] | None:
-        """The queue whose first request is the oldest of the highest priority; the dead are buried on the way."""
+        """The queue whose first request is the oldest of the highest priority; who no longer waits is buried."""
         for queues in self._by_priority:
             for key in [*queues]:
                 queue = queues[key]
-                while queue and queue[0].state is DEAD:
+                while queue and queue[0].state is not WAITING:
                     queue.popleft()
                 if not queue:
                     del queues[key]
@@ -107,4 +102,6 @@ class Queue:
     def alike(self, key: Key) -> Iterator[Request]:
         """The requests that can share a batch, the high priority first."""
         for queues in self._by_priority:
-            yield from queues.get(key, ())
+            for request in queues.get(key, ()):
+                if request.state is WAITING:
+                    yield request

@@ -25,9 +25,8 @@ class Request:
     """The rows of one call; `state` and what follows it are guarded by the lock of the lane.
 
     `key` is what requests of one batch have in common. `waiter` is what the caller waits on, a locked lock or a Future,
-    and None while the calling thread runs the request itself. `due` is the deadline as a number, infinity for none and
-    minus infinity when the caller has left. `leads` is whether that thread may run others' along with
-    its own.
+    and None while the calling thread runs the request itself. `due` is the deadline as a number, infinity for none.
+    `leads` is whether that thread may run others' along with its own.
     """
 
     __slots__ = (

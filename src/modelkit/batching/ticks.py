@@ -177,14 +177,15 @@ class Tick:
             name, _, rule = self._block
             block = np.concatenate(rows)
             if quick_cast(block, rule) is None:
+                lane.give_back(turn)
                 return False
             batch.answers += split(lane.run({name: block}, batch.outputs), [1] * len(rows))
+            self._count(turn, len(batch.answers) - done, len(rows), clock() - start)
         except BaseException as error:
+            lane.give_back(turn)
             if is_interrupt(error):
                 raise
             return False  # it is found out whose it is when they are run one by one
-        finally:
-            self._count(turn, len(batch.answers) - done, len(rows), clock() - start)
         return True
 
     def _look_into(self, batch: TickBatch) -> None:
@@ -224,11 +225,12 @@ class Tick:
                 and (lane.parallel or (not self._queued and lane.hold(turn, max(1, size))))
             ):
                 batch.outcomes.update(zip(places, lane.attempt(calls, size, batch.outputs), strict=True))
+                self._count(turn, len(calls), size, clock() - start)
             else:
-                calls = []
                 self._queue(batch, places)
-        finally:
-            self._count(turn, len(calls), size, clock() - start)
+        except BaseException:
+            lane.give_back(turn)
+            raise
 
     def _leave_out_late(self, batch: TickBatch) -> None:
         now = clock()
