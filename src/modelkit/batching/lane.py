@@ -333,11 +333,10 @@ class Lane:
         ready = clock()
         if self.plan.curve:
             ready += self._planner.caution * seconds_of(self.plan.curve, room)
-        waiting = [request for request in queue if request.state is WAITING]
-        for request in waiting:
-            if request.due > ready:
+        for request in queue:
+            if request.state is WAITING and request.due > ready:
                 return request
-        return max(waiting, key=attrgetter("due"))
+        return max((request for request in queue if request.state is WAITING), key=attrgetter("due"))
 
     def _settle(self, request: Request, outcome: Outcome, now: float) -> bool:
         """Give a request its outcome; whether there is anybody to tell."""
@@ -402,9 +401,7 @@ class Lane:
             except BaseException:  # nothing is known to come here, but nobody must wait for this thread in vain
                 with self.lock:
                     self._returning -= turn.returning
-                    self._active -= turn.holds
-                    starts = self._dispatch()
-                self._start(starts)
+                self.give_back(turn)
                 raise
             lock = _locked()
             with self.lock:
