@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.cast import Array
+from modelkit.errors import importing
 from modelkit.explain.ensemble import Leaves, NotDecodableError, decode
 from modelkit.signature import Signature
+
+with importing("onnx", "explaining a model"):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
 
 TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
 ELEMENTWISE = frozenset((

@@ -31,7 +31,16 @@ from modelkit.device import (
     split_runs,
     worker_count,
 )
-from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError, SignatureError
+from modelkit.errors import (
+    BatchError,
+    ClosedError,
+    DeviceError,
+    ForkedModelError,
+    GraphError,
+    ModelkitError,
+    SignatureError,
+    importing,
+)
 from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
@@ -44,10 +53,8 @@ from modelkit.signature import Feeds, Signature
 # onnxruntime's wheels report usage unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-try:
+with importing("onnxruntime", "running an ONNX model", "cpu", {"gpu": "onnxruntime-gpu"}):
     import onnxruntime as ort
-except ImportError:
-    raise MissingExtraError("running an ONNX model", "onnxruntime", "cpu]' or 'modelkit-sdk[gpu") from None
 refuse_version(ort.__version__)
 
 WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
@@ -58,6 +65,9 @@ ONE_NODE = (
     b'\x08\x08:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04B\x04\n\x00\x10\r"
 )
+# What onnxruntime prints on standard error, in red. On the CPU every error comes as an exception too; that another
+# device was not started is only printed.
+ERRORS, SILENT = 3, 4
 BAD_GRAPH = ("InvalidGraph", "InvalidProtobuf", "NoSuchFile")  # onnxruntime's exceptions that no other device mends
 
 
@@ -136,7 +146,7 @@ def _start(
         missing = missing_libraries(_preload())
     if obstacle is not None:
         raise DeviceError(obstacle if missing is None else f"{obstacle}; {missing}", device=target.name)
-    options = _session_options(threads)
+    options = _session_options(threads, on_cpu=target.provider == CPU)
     if weights is not None:
         options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [weights.nbytes])
     if target.provider != CPU:  # on the CPU it would cost 4 % of loading a linear model, to say what is known
@@ -183,14 +193,14 @@ def _preload() -> str:
     return printed.getvalue()
 
 
-def _session_options(threads: int) -> Any:
+def _session_options(threads: int, *, on_cpu: bool) -> Any:
     if os.environ.get("ORT_LOAD_CONFIG_FROM_MODEL", "0") != "0":
         # It would forget the weights it is given, and read a file of their name in the working directory.
         raise DeviceError("unset ORT_LOAD_CONFIG_FROM_MODEL, which makes onnxruntime take its options from the graph")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = SILENT if on_cpu else ERRORS
     # Spinning workers burn the application's CPU for a while after every run.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Use the caller's weights in place instead of copying them; prepacked ones are then released.
@@ -259,7 +269,7 @@ class OnnxModel(Model):
         self._signature = signature
         self._manifest = manifest
         self._attachments = attachments
-        self._first = signature.inputs[0].name
+        self._first = signature.inputs[0].name if signature.batch is not None else None  # whose length is the rows
         self._chunk = chunk if chunk and signature.batch is not None else UNBOUNDED
         self._endless = endless
         self._most = 0 if endless else self._chunk  # so that other graphs pay nothing for the question
@@ -297,19 +307,32 @@ class OnnxModel(Model):
         return self._attachments
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        rows = len(feeds[self._first])
+        rows = 1 if self._first is None else len(feeds[self._first])
         if 0 < rows <= self._most:
             try:
                 answers = self._run_graph(outputs, feeds, None)
-            except UnicodeEncodeError as error:
-                raise SignatureError(f"a text is no valid Unicode: {error.reason} in {error.object!r:.60}") from error
+            except (ModelkitError, MemoryError):
+                raise
+            except Exception as error:
+                raise _refusal(error) from error
             # For one output, which is what predict asks for, a display is a third of a microsecond cheaper.
             return {outputs[0]: answers[0]} if len(outputs) == 1 else dict(zip(outputs, answers, strict=True))
-        if rows == 0 and self._signature.batch is not None:
+        if rows == 0:
             return self._signature.empty(outputs)
+        try:
+            return self._run_apart(feeds, outputs, rows, call)
+        except (ModelkitError, MemoryError):
+            raise
+        except Exception as error:
+            raise _refusal(error) from error
+
+    def _run_apart(self, feeds: Feeds, outputs: tuple[str, ...], rows: int, call: Call) -> Outputs:
+        """Run what takes more than one plain run: a graph that may never end, and a bulk."""
         if self._endless and call.deadline is not None:
             answers = run_until(partial(self._run_graph, outputs, feeds), ort.RunOptions(), call.deadline)
             return dict(zip(outputs, answers, strict=True))
+        if self._first is None:
+            return dict(zip(outputs, self._run_graph(outputs, feeds, None), strict=True))
         return self._run_chunks(feeds, outputs, rows)
 
     def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
@@ -361,6 +384,13 @@ class OnnxModel(Model):
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
+
+
+def _refusal(error: Exception) -> ModelkitError:
+    """What a run that failed raises; onnxruntime has a dozen exception classes and no public base."""
+    if isinstance(error, UnicodeEncodeError):
+        return SignatureError(f"a text is no valid Unicode: {error.reason} in {error.object!r:.60}")
+    return BatchError(f"onnxruntime cannot run the graph on these rows: {' '.join(str(error).split())}")
 
 
 def _abandon(session: Any) -> None:
