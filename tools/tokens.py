@@ -1,7 +1,7 @@
 """Report how dense the source is, by folder, and fail where it is packed.
 
 Tokens are counted and not lines, because a limit of lines is met by packing them. Comments and strings do not count.
-A folder passes with at most 8 tokens a line, and functions of at most 170 tokens at the 90th percentile and 400 at most.
+A folder passes with at most 8 tokens a line, and functions of at most 170 tokens at the 90th percentile, 400 at most.
 One statement assigns one value, and no comprehension holds another. A line that measurement needs packed says so:
 `# packed: reason`.
 """
