@@ -17,7 +17,6 @@ from onnx import TensorProto, helper
 
 from modelkit.cast import is_a
 from modelkit.convert.operators import Container
-from modelkit.convert.source import Splits
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.spec import TensorSpec
 
@@ -72,7 +71,7 @@ def register() -> None:
 
     Raises MissingExtraError if a library is in use and onnxmltools is not installed.
     """
-    used = [library for library in LIBRARIES if library in sys.modules]
+    used = [library for library in ("xgboost",) if library in sys.modules]  # LightGBM has a converter of its own
     if not used:
         return
     try:
@@ -140,11 +139,6 @@ def encode(proto: onnx.ModelProto, inputs: list[TensorSpec], known: dict[str, tu
 
 def _kinds(used: list[str]) -> list[tuple[Any, Any]]:
     kinds: list[tuple[Any, Any]] = []
-    if "lightgbm" in used:
-        from lightgbm import LGBMClassifier, LGBMRegressor
-        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
-
-        kinds += [(kind, _of_lightgbm(convert_lightgbm)) for kind in (LGBMClassifier, LGBMRegressor)]
     if "xgboost" in used:
         from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
         from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor
@@ -154,42 +148,6 @@ def _kinds(used: list[str]) -> list[tuple[Any, Any]]:
             for kind in (XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor)
         ]
     return kinds
-
-
-def _of_lightgbm(converter: Any) -> Any:
-    """A LightGBM converter whose averages are right: for "rf" the original divides by 100, however many the trees."""
-
-    def convert(scope: Any, operator: Any, container: Any) -> None:
-        summed = copy.copy(operator)
-        summed.raw_operator = copy.copy(operator.raw_operator)
-        trees = operator.raw_operator.booster_.current_iteration()
-        share = trees if operator.raw_operator.boosting_type == "rf" else 1
-        summed.raw_operator.boosting_type = "gbdt"
-
-        def mend(attributes: dict[str, Any]) -> None:
-            for name in ("class_weights", "target_weights"):
-                if name in attributes:
-                    attributes[name] = [weight / share for weight in attributes[name]]
-
-        converter(scope, summed, Container(container, mend))
-
-    return convert
-
-
-def lightgbm_thresholds(model: Any) -> Splits | None:
-    """The splits of a LightGBM model, whose thresholds are doubles; None for any other model."""
-    if not type(model).__module__.startswith("lightgbm"):
-        return None
-    found: list[tuple[int, float]] = []
-    todo = [tree["tree_structure"] for tree in model.booster_.dump_model()["tree_info"]]
-    while todo:
-        node = todo.pop()
-        if "split_feature" in node:
-            todo += [node["left_child"], node["right_child"]]
-            if node["decision_type"] == "<=":
-                found.append((node["split_feature"], node["threshold"]))
-    columns, values = zip(*found, strict=True) if found else ((), ())
-    return np.array(columns, np.int64), np.array(values, np.float64)
 
 
 def _of_xgboost(converter: Any) -> Any:

@@ -59,7 +59,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
         ConversionError: if a column's categories cannot be told.
     """
     signature = source.signature
-    rtol, atol = tolerance(signature)
+    rtol, atol = tolerance(source)
     missing_rows, threshold_rows, differences = 0, 0, Differences()
     large, large_rows = Differences(), 0
     with build(open_signature(signature)) as model:
@@ -77,10 +77,8 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
             for scale in NEARBY:  # not far: there, probabilities that come to 1.0 may hide a label
                 also(enlarged(few, scale), where=f"rows {scale:g} times those of the example")
             also(zeroed(few), where="rows of zeros")  # they have no direction, and nothing to be divided by
-            # There trees split, behind a scaler too. Where the graph rounds the thresholds of its source, neighbours
-            # change sides, and only values that are equal to one are asked.
-            halfway = None if source.rounded else between(rows)
-            also(halfway, where="rows with values halfway between those of the example")
+            # There trees split, behind a scaler too.
+            also(between(rows), where="rows with values halfway between those of the example")
             large, large_rows = _large(source, model, few)
             feeds = model.signature.coerce(rows)
         sizes, batch_max_abs, invariant = _batch_invariance(model, feeds, rtol, atol)
@@ -115,7 +113,7 @@ def _agree_on(source: Source, model: Model, rows: Any, total: Differences, where
         raise
     except Exception as error:
         raise ParityError(f"the converted graph does not run on {where}: {error}") from error
-    found = compare(truth, got, *tolerance(source.signature), source.scales)
+    found = compare(truth, got, *tolerance(source), source.scales)
     _refuse(source, found, where)
     merge(total, found)
 
@@ -141,7 +139,7 @@ def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
 
 
 def _refuse(source: Source, found: Differences, where: str) -> None:
-    rtol, atol = tolerance(source.signature)
+    rtol, atol = tolerance(source)
     if agree(found, rtol, atol):
         return
     columns = sum(len(spec.columns) for spec in source.signature.inputs)
@@ -201,7 +199,7 @@ def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
         return None
     except Exception:  # noqa: BLE001 - the graph fails where its source answers, whatever the runtime calls that
         return Differences(max_abs=np.inf, max_rel=np.inf)
-    return compare(truth, got, *tolerance(source.signature), source.scales)
+    return compare(truth, got, *tolerance(source), source.scales)
 
 
 def _missing(source: Source, model: Model, rows: Any, which: list[int], total: Differences) -> str:
@@ -212,7 +210,7 @@ def _missing(source: Source, model: Model, rows: Any, which: list[int], total: D
     found = None if blanked is None else _ask(source, model, blanked)
     if found is None:
         return "refused"
-    rtol, atol = tolerance(source.signature)
+    rtol, atol = tolerance(source)
     if agree(found, rtol, atol):
         merge(total, found)
         return "agrees"
@@ -233,7 +231,7 @@ def _categories(source: Source, model: Model, rows: Any, i: int, total: Differen
         strange = rows.copy()
         strange.isetitem(i, _like([UNSEEN] * len(rows), rows.index, source.rows, i))
     found = _ask(source, model, strange)
-    if found is not None and dtype != "string" and not agree(found, *tolerance(source.signature)):
+    if found is not None and dtype != "string" and not agree(found, *tolerance(source)):
         # LightGBM cuts its codes off, and the graph does not: what lies between two of them is told in the docs.
         found = _ask(source, model, strange_codes(rows, i, between=False))
     if found is not None:

@@ -16,14 +16,16 @@ from modelkit.convert import boosting
 from modelkit.convert.estimators import (
     THRESHOLDED,
     closed_categories,
+    holds_trees,
+    is_composed,
     is_narrow,
     last_step,
     prepared,
     unthresholded,
     walk,
 )
-from modelkit.convert.operators import converters, histogram_thresholds
-from modelkit.convert.outputs import finish, read_roles, truth
+from modelkit.convert.operators import converters
+from modelkit.convert.outputs import Role, finish, read_roles, truth
 from modelkit.convert.source import Source, take
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import Signature
@@ -34,7 +36,6 @@ from modelkit.spec import Column, TensorSpec
 OPSETS = {"": 19, "ai.onnx.ml": 3}
 LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
 RANKERS = ("LGBMRanker", "XGBRanker")
-ROUNDED = ("HistGradientBoosting", "LGBM")  # whose thresholds are doubles, and float32 in the graph
 # Runs of what Python calls word characters, in RE2's words: of two or more, as is the default, and of one or more.
 WORDS = {r"(?u)\b\w\w+\b": r"[\pL\pN_][\pL\pN_]+", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
 LOCALE = b"C.UTF-8"  # to turn text into lower case; the converter's en_US.UTF-8 is absent from most containers
@@ -47,9 +48,14 @@ def is_estimator(source: object) -> bool:
     return is_a(source, "sklearn.base", "BaseEstimator") or boosting.is_catboost(source)
 
 
-def number_dtypes(estimator: Any) -> tuple[str, str]:
-    """The dtypes to try for numeric inputs: the family's own, then the other, since some operators have just one."""
-    return ("float32", "float64") if is_narrow(estimator) else ("float64", "float32")
+def number_dtypes(estimator: Any) -> tuple[str, ...]:
+    """The dtypes to try for numeric inputs: the family's own, then the other, since some operators have just one.
+
+    Rows that are compared with thresholds of float64 are never rounded.
+    """
+    if is_narrow(estimator):
+        return ("float32", "float64")
+    return ("float64",) if holds_trees(estimator) else ("float64", "float32")
 
 
 def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
@@ -72,18 +78,7 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
     roles, classes = answer(read_roles, take(rows, 2))
-    if boosting.is_catboost(estimator):
-        proto = boosting.catboost_proto(estimator, inputs[0].name)
-    elif coded:
-        proto = _convert(estimator, [TensorSpec(boosting.CODES, numbers, ("batch", len(columns)))])
-        boosting.encode(proto, inputs, coded)
-    else:
-        proto = _convert(unthresholded(estimator), inputs)
-    if type(last_step(estimator)).__name__ in THRESHOLDED:
-        _threshold(proto, last_step(estimator))
-    elif classes is not None:
-        _label_by_scores(proto, last_step(estimator))
-    outputs = finish(proto, roles)
+    proto, outputs, rounds = _converted(estimator, inputs, roles, coded)
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
@@ -91,9 +86,35 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
         categories=closed_categories(estimator, [column.name for column in columns]) | coded,
-        splits=histogram_thresholds(estimator) or boosting.lightgbm_thresholds(estimator),
-        rounded=any(type(part).__name__.startswith(ROUNDED) for part in (estimator, *estimator.get_params().values())),
+        rounds=rounds,
     )
+
+
+def _converted(
+    estimator: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], coded: dict[str, tuple[str, ...]]
+) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None]:
+    """A graph, its outputs, and whether it rounds to float32 what its source does not, where that is known."""
+    if is_composed(estimator):
+        from modelkit.convert.compose import composed
+
+        try:
+            return composed(estimator, inputs, roles, _convert)
+        except ConversionError:
+            if holds_trees(estimator):
+                raise  # no converter but ours is exact for trees
+    if boosting.is_catboost(estimator):
+        proto = boosting.catboost_proto(estimator, inputs[0].name)
+    elif coded:
+        width = sum(len(spec.columns) for spec in inputs)
+        proto = _convert(estimator, [TensorSpec(boosting.CODES, "float32", ("batch", width))])
+        boosting.encode(proto, inputs, coded)
+    else:
+        proto = _convert(unthresholded(estimator), inputs)
+    if type(last_step(estimator)).__name__ in THRESHOLDED:
+        _threshold(proto, last_step(estimator))
+    elif hasattr(estimator, "classes_"):
+        _label_by_scores(proto, last_step(estimator))
+    return proto, finish(proto, roles), None
 
 
 def library_of(estimator: Any) -> str:

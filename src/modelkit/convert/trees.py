@@ -1,0 +1,145 @@
+"""Ensembles of trees as one operator, TreeEnsemble of ai.onnx.ml 5, in the precision of their source.
+
+A branch compares `x <= threshold` in the dtype of the rows. What is not compared so (categories) is turned into a
+column of zeros and ones first.
+
+A leaf of the operator adds to one output. Leaves that add a vector are written in one of two ways. Where each adds to
+one place of the vector (a tree whose leaves hold one class each), that place is the output. Elsewhere each tree has an
+output of its own, the number of a row in a table, and the rows are added up in the order of the trees: an operator for
+sums of a whole axis would add them in another order, and the last bit decides ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.tensors import Var, cast, constant, doubles, dtype_of, ml, op
+
+LEQ = 0
+SUM = 1
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A binary tree by node, its root first: `left` is where `x[column] <= threshold` leads, -1 in both for a leaf.
+
+    `missing` is whether a missing value goes left.
+    """
+
+    column: Array
+    threshold: Array
+    missing: Array
+    left: Array
+    right: Array
+
+    @property
+    def leaf(self) -> Array:
+        """Whether each node is a leaf."""
+        return self.left < 0
+
+
+def stump() -> Tree:
+    """A tree of one leaf."""
+    none = np.array([-1])
+    return Tree(np.zeros(1, np.int64), np.zeros(1), np.zeros(1, bool), none, none)
+
+
+def rounded_down(thresholds: Array) -> Array:
+    """The largest float32 up to each threshold: for rows of float32, `x <= t` is true for the same rows."""
+    with np.errstate(over="ignore"):
+        near = np.asarray(thresholds, np.float64).astype(np.float32)
+    return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
+
+
+def ensemble(rows: Var, trees: Sequence[Tree], targets: Sequence[Array], weights: Sequence[Array], outputs: int) -> Var:
+    """(n, outputs) sums over the trees, added in their order, in the dtype of `rows`.
+
+    Args:
+        rows: (n, columns) of float32 or float64.
+        trees: at least one.
+        targets: for each tree the output that each of its nodes adds to; those of branches do not count.
+        weights: what it adds.
+        outputs: how many there are.
+    """
+    dtype = dtype_of(rows).type
+    branches, leaves, roots, ends = 0, 0, [], []
+    lists: dict[str, list[Array]] = {name: [] for name in ("column", "split", "missing", "true", "false")}
+    marks: dict[str, list[Array]] = {"true": [], "false": []}
+    for tree in trees:
+        inner = np.flatnonzero(~tree.leaf)
+        ends.append(np.flatnonzero(tree.leaf))
+        number = np.empty(len(tree.left), np.int64)
+        number[inner] = branches + np.arange(len(inner))
+        number[ends[-1]] = leaves + np.arange(len(ends[-1]))
+        roots.append(branches)
+        lists["column"].append(tree.column[inner] if len(inner) else np.zeros(1, np.int64))
+        lists["split"].append(tree.threshold[inner] if len(inner) else np.zeros(1))
+        lists["missing"].append(tree.missing[inner] if len(inner) else np.zeros(1, bool))
+        for side, child in (("true", tree.left), ("false", tree.right)):
+            to = child[inner] if len(inner) else np.zeros(1, np.int64)  # the one leaf, on both sides of a branch
+            lists[side].append(number[to])
+            marks[side].append(tree.leaf[to])
+        branches += max(len(inner), 1)
+        leaves += len(ends[-1])
+    joined = {name: np.concatenate(parts) for name, parts in lists.items()}
+    ending = {side: np.concatenate(parts).astype(np.int64).tolist() for side, parts in marks.items()}
+    return ml.tree_ensemble(
+        rows,
+        aggregate_function=SUM,
+        n_targets=outputs,
+        tree_roots=roots,
+        nodes_featureids=joined["column"].astype(np.int64).tolist(),
+        nodes_splits=joined["split"].astype(dtype),
+        nodes_modes=np.full(branches, LEQ, np.uint8),
+        nodes_missing_value_tracks_true=joined["missing"].astype(np.int64).tolist(),
+        nodes_truenodeids=joined["true"].tolist(),
+        nodes_trueleafs=ending["true"],
+        nodes_falsenodeids=joined["false"].tolist(),
+        nodes_falseleafs=ending["false"],
+        leaf_targetids=np.concatenate([t[at] for t, at in zip(targets, ends, strict=True)]).astype(np.int64).tolist(),
+        leaf_weights=np.concatenate([w[at] for w, at in zip(weights, ends, strict=True)]).astype(dtype),
+    )
+
+
+def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> Var:
+    """(n, m) of float64: the sum of what each tree's leaf holds, added in the order of the trees.
+
+    Args:
+        rows: (n, columns) of float32 or float64; thresholds are those of its dtype.
+        trees: at least one.
+        values: for each tree (nodes, m), of which those of leaves count.
+    """
+    wide = values[0].shape[1]
+    held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
+    if ((held != 0).sum(axis=1) > 1).any():
+        return _sum_from_table(rows, trees, values, held)
+    exact = rows if _small_whole(held) else cast(rows, np.float64)  # sums of small whole numbers are exact in float32
+    targets = [value.astype(bool).argmax(axis=1) for value in values]
+    weights = [value[np.arange(len(value)), at] for value, at in zip(values, targets, strict=True)]
+    return cast(ensemble(exact, trees, targets, weights, wide), np.float64)
+
+
+def _small_whole(held: Array) -> bool:
+    return bool((held == np.rint(held)).all() and np.abs(held).max(initial=0) <= 1)
+
+
+def _sum_from_table(rows: Var, trees: Sequence[Tree], values: Sequence[Array], held: Array) -> Var:
+    table, place = np.unique(held, axis=0, return_inverse=True)
+    weights, start = [], 0
+    for tree in trees:
+        numbers = np.zeros(len(tree.left))
+        count = int(tree.leaf.sum())
+        numbers[tree.leaf] = place[start : start + count]
+        weights.append(numbers)
+        start += count
+    exact = rows if len(table) <= 1 << 24 else cast(rows, np.float64)
+    targets = [np.full(len(tree.left), number) for number, tree in enumerate(trees)]
+    found = op.cast(ensemble(exact, trees, targets, weights, len(trees)), to=np.int32)
+    parts = op.gather(doubles(table), found)  # (n, trees, m)
+    if len(trees) > 1:
+        parts = op.cumsum(parts, constant(1, np.int64))
+    return op.gather(parts, constant(-1, np.int64), axis=1)
