@@ -24,11 +24,12 @@ WIDE, NARROW = np.float64, np.float32
 
 def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
-    given = columns if type(estimator).__name__ in BY_COLUMN else columns.merged()
+    apart = type(estimator).__name__ in BY_COLUMN
     single = type(estimator).__module__.partition(".")[0] in SINGLE
     refusal: ConversionError | GraphError | None = None
     for dtype in (NARROW,) if single else (WIDE, NARROW):
-        inputs = [part if dtype_of(part) == STRING else cast(part, dtype) for part in given.parts]
+        given = Columns(tuple(part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts))
+        inputs = list((given if apart else given.merged()).parts)
         try:
             proto = _runnable(estimator, inputs, at)
         except (ConversionError, GraphError) as error:

@@ -113,7 +113,35 @@ def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto
     """The graph from inputs to outputs."""
     proto = spox.build(inputs, outputs)
     proto.ir_version = IR_VERSION
+    _name_outputs(proto.graph)
+    nodes = []
+    for node in proto.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            tensor = proto.graph.initializer.add()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+        else:
+            nodes.append(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
     return proto
+
+
+def _name_outputs(graph: onnx.GraphProto) -> None:
+    """Call tensors as the outputs that they are, without a node in between for each."""
+    makers = {name: node for node in graph.node for name in node.output}
+    given = {value.name for value in graph.output}
+    renamed: dict[str, str] = {}
+    for node in list(graph.node):
+        if node.op_type != "Identity" or node.output[0] not in given:
+            continue
+        made = node.input[0]
+        if made in makers and made not in renamed and made not in given and makers[made].op_type != "Constant":
+            renamed[made] = node.output[0]
+            graph.node.remove(node)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
 
 
 def inline(proto: onnx.ModelProto, inputs: list[Var]) -> list[Var]:

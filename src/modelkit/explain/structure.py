@@ -9,7 +9,7 @@ Two things are looked for, each a proof by the operators on the way and no guess
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.cast import Array
-from modelkit.explain.ensemble import Leaves, NotDecodableError, decode
+from modelkit.explain.ensemble import Leaves, NotDecodableError, decode, dtype_of
 from modelkit.signature import Signature
 
 TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
@@ -112,13 +112,18 @@ def read(proto: onnx.ModelProto, signature: Signature, output: str) -> Exact:
     maker = {name: node for node in graph.node for name in node.output}
     known = _trace(proto, signature, constants)
     name, link, scale, shift = _before_link(output, maker, constants)
+    table = _summed_rows(maker.get(name), maker, constants)
+    if table is not None:
+        name = table[0]
+    name, factor = _before_factor(name, maker, constants) if link != "identity" and table is None else (name, 1.0)
     node = maker.get(name)
     if node is None:
         raise NoStructureError("the output is an input or a constant")
     if node.op_type in (*TREES, "LinearClassifier") and name != node.output[-1]:
         raise NoStructureError("the output is a label")
     if node.op_type in TREES:
-        return _trees(proto, node, known, link, scale, shift)
+        leaves = _leaves(proto, node, None if table is None else table[1], factor)
+        return _trees(proto, node, known, leaves, (link, scale, shift))
     if node.op_type == "LinearClassifier":
         return _linear_classifier(proto, node, known, link, scale, shift)
     value = known.get(name)
@@ -127,21 +132,84 @@ def read(proto: onnx.ModelProto, signature: Signature, output: str) -> Exact:
     return Exact("additive", name, proto, link, scale=scale, shift=shift)
 
 
+def _leaves(proto: onnx.ModelProto, node: onnx.NodeProto, table: Array | None, factor: float) -> Leaves:
+    """The leaves of an ensemble, or the rows of a table that they are the numbers of, times a factor."""
+    kind = node.input[0] if node.op_type != "TreeEnsemble" else ""
+    dtype = dtype_of(node, _number_type(proto, kind) if kind else np.float32)
+    try:
+        leaves = decode(node, dtype, table)
+    except NotDecodableError as error:
+        raise NoStructureError(str(error)) from None
+    if factor == 1.0:
+        return leaves
+    return replace(leaves, values=leaves.values * factor, base=leaves.base * factor)
+
+
 def _trees(
-    proto: onnx.ModelProto, node: onnx.NodeProto, known: dict[str, Depends], link: str, scale: float, shift: float
+    proto: onnx.ModelProto,
+    node: onnx.NodeProto,
+    known: dict[str, Depends],
+    leaves: Leaves,
+    after: tuple[str, float, float],
 ) -> Exact:
+    link, scale, shift = after
     inputs = known.get(node.input[0])
     if inputs is None or not inputs.single or inputs.block is not None:
         raise NoStructureError("the trees read columns that depend on several raw columns each")
-    try:
-        leaves = decode(node, _number_type(proto, node.input[0]))
-    except NotDecodableError as error:
-        raise NoStructureError(str(error)) from None
     if leaves.link != "identity" and link != "identity":
         raise NoStructureError(f"a {leaves.link} is followed by {link}")
     groups = np.array([next(iter(columns), 0) for columns in inputs.columns], np.intp)
     joined = leaves.link if link == "identity" else link
     return Exact("trees", node.input[0], proto, joined, leaves, groups, scale, shift)
+
+
+def _summed_rows(
+    node: onnx.NodeProto | None, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]
+) -> tuple[str, Array] | None:
+    """The output of an ensemble whose trees number rows of a table, and the table, where a node is the sum of these.
+
+    The sum is the last of the running sums over the trees, or the one row of the one tree.
+    """
+    if node is None or not _is_gather(node, 1) or constants.get(node.input[1], np.zeros(1)).ndim:
+        return None
+    above = maker.get(node.input[0])
+    last = int(constants[node.input[1]]) == -1
+    if above is not None and above.op_type == "CumSum" and not any(a.i for a in above.attribute):
+        axis = constants.get(above.input[1])
+        last = last and axis is not None and int(axis.reshape(-1)[0]) == 1
+        above = maker.get(above.input[0])
+    elif above is not None:
+        last = last and _trees_of(maker.get(above.input[-1]), maker) == 1
+    if above is None or not last or not _is_gather(above, 0) or constants.get(above.input[0], np.zeros(1)).ndim != 2:
+        return None
+    number = maker.get(above.input[1])
+    if number is None or number.op_type != "Cast" or not _trees_of(number, maker):
+        return None
+    return number.input[0], constants[above.input[0]]
+
+
+def _is_gather(node: onnx.NodeProto, axis: int) -> bool:
+    return node.op_type == "Gather" and next((a.i for a in node.attribute if a.name == "axis"), 0) == axis
+
+
+def _trees_of(cast: onnx.NodeProto | None, maker: dict[str, onnx.NodeProto]) -> int:
+    """How many trees an ensemble has whose output is cast; 0 where it is none."""
+    made = None if cast is None or not cast.input else maker.get(cast.input[0])
+    if made is None or made.op_type != "TreeEnsemble":
+        return 0
+    return next((len(a.ints) for a in made.attribute if a.name == "tree_roots"), 0)
+
+
+def _before_factor(name: str, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]) -> tuple[str, float]:
+    """Walk back from a value before its link over one product with a number, where trees are behind it."""
+    node = maker.get(name)
+    if node is None or node.op_type not in ("Mul", "Div") or len(node.input) != 2:
+        return name, 1.0
+    number, made = constants.get(node.input[1]), maker.get(node.input[0])
+    if number is None or number.size != 1 or made is None or made.op_type not in TREES:
+        return name, 1.0
+    factor = float(number.reshape(-1)[0])
+    return node.input[0], factor if node.op_type == "Mul" else 1 / factor
 
 
 def _number_type(proto: onnx.ModelProto, name: str) -> Any:
@@ -272,6 +340,9 @@ def _step(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
         return _concat(tensors, options.get("axis"))
     if op in ("Gather", "ArrayFeatureExtractor") and numbers and given[0] is first and first.block is None:
         return _pick(op, first, numbers, options)
+    if op == "Gather" and numbers and given[1] is first and len(first.columns) == 1 and np.ndim(given[0]) == 2:
+        wide = given[0].shape[1] if options.get("axis", 0) == 0 else 0  # a row of a table for each code
+        return Depends(first.columns * wide, additive=first.single) if wide else None
     if op == "OneHotEncoder" and first.block is None:
         block = len(options.get("cats_int64s", ())) or len(options.get("cats_strings", ()))
         columns = tuple(column for column in first.columns for _ in range(block))
