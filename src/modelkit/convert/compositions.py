@@ -15,9 +15,9 @@ from modelkit.convert.tensors import (
     complement,
     constant,
     doubles,
-    flat,
     joined,
     largest,
+    one_column,
     op,
     total,
     upright,
@@ -141,8 +141,10 @@ def _calibrated(each: Any, columns: Columns, at: Converting) -> Var:
     if len(each.calibrators) == 1 and two:
         return complement(_mapped(each.calibrators[0], scores))
     if not np.array_equal(each.estimator.classes_, each.classes):
-        raise ConversionError("a calibrated classifier lacks a class in one of its folds", step="CalibratedClassifierCV")
-    found = [_mapped(mapping, upright(column(scores, k))) for k, mapping in enumerate(each.calibrators)]
+        raise ConversionError(
+            "a calibrated classifier lacks a class in one of its folds", step="CalibratedClassifierCV"
+        )
+    found = [_mapped(mapping, one_column(scores, k)) for k, mapping in enumerate(each.calibrators)]
     each_alone = joined(found)
     whole = op.reduce_sum(each_alone, constant([1], np.int64), keepdims=1)
     share = op.div(each_alone, whole)
@@ -156,7 +158,7 @@ def _response(estimator: Any, inner: Answer) -> Var:
         one = len(decision.unwrap_tensor().shape or ()) == 1
         return upright(decision) if one else decision
     likely: Var = inner.asked("probabilities")
-    return upright(column(likely, 1)) if len(estimator.classes_) == 2 else likely
+    return one_column(likely, 1) if len(estimator.classes_) == 2 else likely
 
 
 def _mapped(mapping: Any, score: Var) -> Var:

@@ -9,9 +9,9 @@ import numpy as np
 
 from modelkit.cast import is_missing
 
-# Estimators that compare their rows in float32: trees because those libraries' do, networks because it costs no
-# accuracy that parity would see and is twice as fast.
-NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "sklearn.neural_network.", "xgboost.")
+# Estimators that compare their rows in float32. Networks compute in it too, since that costs no accuracy that parity
+# would see and is twice as fast.
+NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.")
 WIDE_MODULES = ("sklearn.ensemble._hist_gradient_boosting.",)
 # Estimators made of others that read the same rows, and where these are.
 PARTS = {
@@ -57,10 +57,16 @@ def inner_parts(estimator: Any) -> list[Any]:
 
 
 def is_narrow(estimator: Any) -> bool:
-    """Whether an estimator reads its rows as float32."""
+    """Whether an estimator reads its rows as float32; a network does so where it stands alone."""
+    if f"{type(estimator).__module__}.".startswith("sklearn.neural_network."):
+        return True
+    return _reads_float32(estimator)
+
+
+def _reads_float32(estimator: Any) -> bool:
     parts = inner_parts(estimator)
     if parts and not getattr(estimator, "passthrough", False):
-        return all(is_narrow(part) for part in parts)
+        return all(_reads_float32(part) for part in parts)
     module = f"{type(estimator).__module__}."
     return module.startswith(NARROW_MODULES) and not module.startswith(WIDE_MODULES)
 

@@ -6,7 +6,7 @@ last bit, and so are the ties that labels depend on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,9 +89,7 @@ def _voted(estimator: Any, values: Var) -> Answer:
     if outputs == 1:
         return Answer(place=largest(values), probabilities=values)
     starts = np.cumsum([0, *estimator.n_classes_])
-    parts = [
-        op.gather(values, constant(np.arange(starts[k], starts[k + 1]), np.int64), axis=1) for k in range(outputs)
-    ]
+    parts = [op.gather(values, constant(np.arange(starts[k], starts[k + 1]), np.int64), axis=1) for k in range(outputs)]
     return Answer(several=tuple(Answer(place=largest(part), probabilities=part) for part in parts))
 
 
@@ -217,5 +215,3 @@ def median(estimator: Any, columns: Columns, at: Converting) -> Answer:
     half = op.mul(op.gather(share, constant([-1], np.int64), axis=1), doubles(0.5))
     first = op.arg_max(op.cast(op.greater_or_equal(share, half), to=np.int32), axis=1, keepdims=1)
     return Answer(prediction=flat(op.gather_elements(ordered, first, axis=1)))
-
-

@@ -26,7 +26,9 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
         numeric = np.flatnonzero(~estimator.is_categorical_).tolist()
     stages = []
     for stage in estimator._predictors:  # noqa: SLF001
-        stages += [(k, _tree(each, [sets for _, sets in coded.values()]), each.nodes["value"]) for k, each in enumerate(stage)]
+        stages += [
+            (k, _tree(each, [sets for _, sets in coded.values()]), each.nodes["value"]) for k, each in enumerate(stage)
+        ]
     stages = [(k, _placed(tree, len(numeric), coded), values) for k, tree, values in stages]
     rows = with_sets(columns, coded, numeric) if coded else columns.matrix(np.float64)
     if not hasattr(estimator, "classes_"):

@@ -5,6 +5,7 @@ The library itself is not imported.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +19,9 @@ from modelkit.convert.tensors import (
     Var,
     cast,
     column,
-    constant,
     doubles,
     dtype_of,
     flat,
-    joined,
     largest,
     ml,
     op,
@@ -49,12 +48,13 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     targets = [np.full(len(tree.left), number % outputs + pair) for number, tree in enumerate(placed)]
     weights = [np.array([node.get("leaf_value", 0.0) for node in each]) for each in nodes]
     raw = ensemble(rows, placed, targets, weights, outputs + pair)
-    raw = mean(raw, len(trees) // outputs) if said.get("average_output") else raw
-    return _linked(said.get("objective", "custom").split(), raw, estimator)
+    averaged = mean(raw, len(trees) // outputs) if said.get("average_output") else raw
+    answer = _linked(said.get("objective", "custom").split(), averaged, estimator)
+    return replace(answer, decision=column(raw, 1) if pair else raw)  # which is not averaged in the source
 
 
 def _linked(objective: list[str], raw: Var, estimator: Any) -> Answer:
-    """What the objective makes of the raw scores; those of two classes stand beside zeros."""
+    """What the objective makes of the scores; those of two classes stand beside zeros."""
     kind, options = objective[0], dict(word.partition(":")[::2] for word in objective[1:])
     slope = float(options.get("sigmoid", 1.0))
     steep = raw if slope == 1.0 else op.mul(raw, doubles(slope))
@@ -118,7 +118,14 @@ def _rows(columns: Columns, nodes: list[list[dict[str, Any]]], estimator: Any) -
     starts = dict(zip(coded, (len(numeric) + np.cumsum([0, *sizes])).tolist(), strict=False))
     home = {feature: place for place, feature in enumerate(numeric)}
     placed = [_tree(tree, home, starts) for tree in nodes]
-    rows = _without_zeros(with_sets(columns, coded, numeric) if coded or numeric != list(range(sum(columns.widths))) else columns.matrix(np.float64), splits, home, estimator)
+    rows = _without_zeros(
+        with_sets(columns, coded, numeric)
+        if coded or numeric != list(range(sum(columns.widths)))
+        else columns.matrix(np.float64),
+        splits,
+        home,
+        estimator,
+    )
     return rows, placed
 
 
@@ -139,7 +146,9 @@ def _coded(
         if dtype_of(part) == STRING:
             names = [str(name) for name in known[strings.index(feature)]][: sets.codes]
             keys, places = np.array(names, np.str_), np.arange(len(names), dtype=np.int64)
-            codes = ml.label_encoder(part, keys_tensor=keys, values_tensor=places, default_tensor=np.array([sets.codes]))
+            codes = ml.label_encoder(
+                part, keys_tensor=keys, values_tensor=places, default_tensor=np.array([sets.codes])
+            )
         else:
             codes = _whole(cast(part, np.float64), sets.codes)
         found[feature] = (codes, sets)

@@ -1,4 +1,8 @@
-"""Converters of linear models, in float64: a product with the coefficients, and what a label or probability makes of it."""
+"""Converters of linear models, in float64: a product with the coefficients, and what a label or probability makes of it.
+
+The score of two classes stands beside zeros: their softmax is the sigmoid of the score, in one operator less, and
+smaller probabilities than a sigmoid keeps; the larger of both is the label.
+"""
 
 from __future__ import annotations
 
@@ -6,51 +10,46 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.tensors import Answer, Columns, Var, complement, constant, doubles, flat, largest, op
+from modelkit.cast import Array
+from modelkit.convert.tensors import Answer, Columns, Var, column, constant, doubles, flat, largest, op
 
 if TYPE_CHECKING:
     from modelkit.convert.table import Converting
 
 
-def _scores(estimator: Any, columns: Columns) -> Var:
-    weights = np.atleast_2d(estimator.coef_).T
-    products = op.matmul(columns.matrix(np.float64), doubles(weights))
-    return op.add(products, doubles(np.atleast_1d(estimator.intercept_)))
-
-
 def regressor(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Linear regression of any kind whose prediction is the score itself."""
-    scores = _scores(estimator, columns)
+    scores = _scores(columns, np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_))
     return Answer(prediction=flat(scores) if np.ndim(estimator.coef_) == 1 else scores)
 
 
 def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Linear classification: of two classes the second where the score is above 0, of more the largest score."""
-    scores = _scores(estimator, columns)
-    if len(estimator.classes_) > 2:
-        return Answer(place=largest(scores), probabilities=_several(estimator, scores), decision=scores)
-    decision = flat(scores)
-    place = op.cast(op.greater(decision, constant(0.0)), to=np.int64)
-    return Answer(place=place, probabilities=_pair(estimator, scores), decision=decision)
+    weights, shift = np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_)
+    two = len(estimator.classes_) == 2
+    if two:
+        weights, shift = np.concatenate([0 * weights, weights]), np.append(0.0, shift)
+    scores = _scores(columns, weights, np.broadcast_to(shift, len(weights)))
+    decision = column(scores, 1) if two else scores
+    return Answer(place=largest(scores), probabilities=_likely(estimator, scores, two=two), decision=decision)
 
 
-def _pair(estimator: Any, scores: Var) -> Var | None:
-    """Probabilities of two classes; a multinomial regression of two is the logistic one of twice the score."""
+def _scores(columns: Columns, weights: Array, shift: Array) -> Var:
+    return op.gemm(columns.matrix(np.float64), doubles(weights.T), doubles(shift))
+
+
+def _likely(estimator: Any, scores: Var, *, two: bool) -> Var | None:
     if not hasattr(estimator, "predict_proba"):
         return None
-    if type(estimator).__name__ == "SGDClassifier":
-        return complement(op.sigmoid(scores)) if estimator.loss == "log_loss" else None
-    return complement(op.sigmoid(scores))
-
-
-def _several(estimator: Any, scores: Var) -> Var | None:
-    """Probabilities of several classes: a softmax, or the share of each sigmoid where classes stood against the rest."""
-    if not hasattr(estimator, "predict_proba"):
+    stochastic = type(estimator).__name__ == "SGDClassifier"
+    if stochastic and estimator.loss != "log_loss":
         return None
-    name = type(estimator).__name__
-    if name == "SGDClassifier" or getattr(estimator, "solver", "") == "liblinear" or getattr(estimator, "multi_class", "") == "ovr":
-        if name == "SGDClassifier" and estimator.loss != "log_loss":
-            return None
-        single = op.sigmoid(scores)
-        return op.div(single, op.reduce_sum(single, constant([1], np.int64), keepdims=1))
-    return op.softmax(scores, axis=1)
+    against_rest = stochastic or "ovr" in (getattr(estimator, "multi_class", ""), _rule_of(estimator))
+    if two or not against_rest:
+        return op.softmax(scores, axis=1)
+    single = op.sigmoid(scores)
+    return op.div(single, op.reduce_sum(single, constant([1], np.int64), keepdims=1))
+
+
+def _rule_of(estimator: Any) -> str:
+    return "ovr" if getattr(estimator, "solver", "") == "liblinear" else ""

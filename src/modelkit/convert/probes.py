@@ -46,7 +46,8 @@ class Splits:
                 found.append(values)
                 continue
             near = values.astype(dtype)
-            moved = np.nextafter(near, np.where(side > 0, dtype(np.inf), dtype(-np.inf)))
+            with np.errstate(over="ignore"):  # an infinity is written as the largest number
+                moved = np.nextafter(near, np.where(side > 0, dtype(np.inf), dtype(-np.inf)))
             found.append(np.where(side == 0, values, moved.astype(np.float64)))
         return np.concatenate(self.columns), np.concatenate(found)
 

@@ -16,7 +16,6 @@ import onnx
 from modelkit.convert import compositions, forests, histogram, lightgbm, linear, votes
 from modelkit.convert.leaf import converted_alone
 from modelkit.convert.tensors import Answer, Columns, Var, constant, op
-from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
 Converter = Callable[[Any, Columns, "Converting"], Answer]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.errors import ConversionError, MissingExtraError
 
 try:
@@ -196,6 +195,11 @@ def total(tensors: Sequence[Var]) -> Var:
 def column(matrix: Var, at: int) -> Var:
     """One column, as (n,)."""
     return op.gather(matrix, constant(at, np.int64), axis=1)
+
+
+def one_column(matrix: Var, at: int) -> Var:
+    """One column, as (n, 1)."""
+    return op.gather(matrix, constant([at], np.int64), axis=1)
 
 
 def upright(vector: Var) -> Var:

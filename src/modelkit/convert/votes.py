@@ -25,6 +25,7 @@ from modelkit.convert.tensors import (
     flat,
     joined,
     largest,
+    one_column,
     op,
     total,
     upright,
@@ -71,7 +72,7 @@ def stacking(estimator: Any, columns: Columns, at: Converting) -> Answer:
     for each, method in zip(estimator.estimators_, estimator.stack_method_, strict=True):
         said = _said(each, method, at.answer(each, columns))
         two = method == "predict_proba" and len(estimator.classes_) == 2
-        parts.append(upright(column(said, 1)) if two else said)
+        parts.append(one_column(said, 1) if two else said)
     if estimator.passthrough:
         parts += columns.parts
     return at.answer(estimator.final_estimator_, Columns(tuple(parts)))
@@ -172,7 +173,7 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 
 def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
-    likely = joined([upright(column(answer.asked("probabilities"), 1)) for answer in answers])
+    likely = joined([one_column(answer.asked("probabilities"), 1) for answer in answers])
     if len(answers) == 1:
         likely = complement(likely)
     if estimator.multilabel_:
@@ -189,7 +190,9 @@ def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
         raise ConversionError("OneVsOneClassifier over a precomputed kernel cannot be converted")
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
-    sure = joined([upright(cast(_binary(each, answer), np.float64)) for each, answer in zip(parts, answers, strict=True)])
+    sure = joined(
+        [upright(cast(_binary(each, answer), np.float64)) for each, answer in zip(parts, answers, strict=True)]
+    )
     second = cast(joined([upright(answer.asked("place")) for answer in answers]), np.float64)
     pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
     toward, first = np.zeros((len(pairs), classes)), np.zeros((1, classes))
