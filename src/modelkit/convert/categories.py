@@ -31,6 +31,9 @@ class Sets:
         key = (np.packbits(left).tobytes(), other_left)
         return self._found.setdefault(key, len(self._found))
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def table(self) -> Array:
         """(codes + 1, sets), 0 where a code goes left; the last row is for all that is no code."""
         rows = []
@@ -46,7 +49,7 @@ class Sets:
 
 
 def with_sets(columns: Columns, coded: dict[int, tuple[Var, Sets]], numeric: list[int]) -> Var:
-    """(n, numbers + sets) of float64: some columns of numbers, and behind them those of the sets, column after column."""
+    """(n, numbers + sets) of float64: some columns of numbers, and behind them those of the sets by column."""
     parts = [columns.take(numeric).matrix(np.float64)] if numeric else []
-    parts += [sets.columns(codes) for codes, sets in coded.values() if sets.table().size]
+    parts += [sets.columns(codes) for codes, sets in coded.values() if len(sets)]
     return joined(parts)

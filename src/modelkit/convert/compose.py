@@ -58,7 +58,7 @@ def _dtype(tensor: Var) -> str:
 def _output(answer: Answer, role: Role, estimator: Any) -> Var:
     """The tensor of one output, in its final rank."""
     if role.verb == "predict":
-        found = _label(answer, role, estimator)
+        found = _label(answer, estimator)
     elif role.part is not None:
         found = answer.several[role.part].asked("probabilities")
     elif role.verb == "transform":
@@ -71,7 +71,7 @@ def _output(answer: Answer, role: Role, estimator: Any) -> Var:
     return found
 
 
-def _label(answer: Answer, role: Role, estimator: Any) -> Var:
+def _label(answer: Answer, estimator: Any) -> Var:
     if answer.prediction is not None:
         return answer.prediction
     if answer.label is not None:

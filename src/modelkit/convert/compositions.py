@@ -141,9 +141,7 @@ def _calibrated(each: Any, columns: Columns, at: Converting) -> Var:
     if len(each.calibrators) == 1 and two:
         return complement(_mapped(each.calibrators[0], scores))
     if not np.array_equal(each.estimator.classes_, each.classes):
-        raise ConversionError(
-            "a calibrated classifier lacks a class in one of its folds", step="CalibratedClassifierCV"
-        )
+        raise ConversionError("a fold of a calibrated classifier lacks a class", step="CalibratedClassifierCV")
     found = [_mapped(mapping, one_column(scores, k)) for k, mapping in enumerate(each.calibrators)]
     each_alone = joined(found)
     whole = op.reduce_sum(each_alone, constant([1], np.int64), keepdims=1)

@@ -129,7 +129,7 @@ def _first_values(estimator: Any) -> Array:
     first = estimator.init_
     if not isinstance(first, str) and not type(first).__name__.startswith("Dummy"):
         raise ConversionError(
-            f"{type(estimator).__name__}(init={type(first).__name__}) cannot be converted; leave init out, or use 'zero'",
+            f"{type(estimator).__name__}(init={type(first).__name__}) cannot be converted; leave init out",
             step=type(estimator).__name__,
         )
     row = np.zeros((1, estimator.n_features_in_), np.float32)
@@ -162,7 +162,7 @@ def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 
 def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """AdaBoostClassifier: each estimator adds its weight to the class it says, and takes a share of it off the others."""
+    """AdaBoostClassifier: each estimator adds its weight to the class it says, and takes shares off the others."""
     classes = len(estimator.classes_)
     weights = estimator.estimator_weights_[: len(estimator.estimators_)]
     others = [-1 / (classes - 1) * weight for weight in weights]

@@ -24,12 +24,11 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if estimator.is_categorical_ is not None:
         coded = _coded(estimator, columns)
         numeric = np.flatnonzero(~estimator.is_categorical_).tolist()
-    stages = []
+    sets = [found for _, found in coded.values()]
+    seen: list[tuple[int, Tree, Array]] = []
     for stage in estimator._predictors:  # noqa: SLF001
-        stages += [
-            (k, _tree(each, [sets for _, sets in coded.values()]), each.nodes["value"]) for k, each in enumerate(stage)
-        ]
-    stages = [(k, _placed(tree, len(numeric), coded), values) for k, tree, values in stages]
+        seen += [(k, _tree(each, sets), each.nodes["value"]) for k, each in enumerate(stage)]
+    stages = [(k, _placed(tree, len(numeric), sets), values) for k, tree, values in seen]
     rows = with_sets(columns, coded, numeric) if coded else columns.matrix(np.float64)
     if not hasattr(estimator, "classes_"):
         raw = flat(from_start(rows, start, stages, 1))
@@ -81,15 +80,15 @@ def _tree(predictor: Any, sets: list[Sets]) -> Tree:
     return Tree(place, split, missing, left, right)
 
 
-def _placed(tree: Tree, numbers: int, coded: dict[int, tuple[Var, Sets]]) -> Tree:
+def _placed(tree: Tree, numbers: int, sets: list[Sets]) -> Tree:
     """The same tree over the columns of numbers, and behind them those of the sets."""
-    if not coded:
+    if not sets:
         return tree
-    sizes = [sets.table().shape[1] if sets.table().size else 0 for _, sets in coded.values()]
+    sizes = [len(each) for each in sets]
     starts = numbers + np.cumsum([0, *sizes])
     of_set = tree.column < 0
     key = -1 - tree.column[of_set]
-    column: Array = tree.column - len(coded)
+    column: Array = tree.column - len(sets)
     column[of_set] = starts[key >> 32] + (key & 0xFFFFFFFF)
     column[tree.leaf] = 0
     return Tree(column, tree.threshold, tree.missing, tree.left, tree.right)

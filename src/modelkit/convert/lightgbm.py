@@ -5,7 +5,6 @@ The library itself is not imported.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,9 @@ from modelkit.convert.tensors import (
     flat,
     largest,
     ml,
+    one_column,
     op,
+    width,
 )
 from modelkit.convert.trees import Tree, ensemble
 from modelkit.errors import ConversionError
@@ -35,52 +36,57 @@ if TYPE_CHECKING:
 ZERO = float(np.float32(1e-35))  # up to here a number counts as zero, and zero as missing where a column says so
 IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "custom", "lambdarank", "rank_xendcg")
 EXPONENTIAL = ("poisson", "gamma", "tweedie")
+PROBABLE = ("binary", "cross_entropy", "multiclass", "multiclassova")
 
 
 def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """LGBMClassifier and LGBMRegressor."""
     said = estimator.booster_.dump_model()
-    trees = said["tree_info"]
-    outputs = said["num_tree_per_iteration"]
-    nodes = [_nodes(tree["tree_structure"], estimator) for tree in trees]
-    rows, placed = _rows(columns, nodes, estimator)
-    pair = hasattr(estimator, "classes_") and outputs == 1
-    targets = [np.full(len(tree.left), number % outputs + pair) for number, tree in enumerate(placed)]
+    count, outputs = len(said["tree_info"]), said["num_tree_per_iteration"]
+    nodes = [_nodes(tree["tree_structure"], estimator) for tree in said["tree_info"]]
+    rows, trees = _rows(columns, nodes, estimator)
+    link = Link(said.get("objective", "custom").split(), outputs)
+    targets = [np.full(len(tree.left), number % outputs + link.pair) for number, tree in enumerate(trees)]
     weights = [np.array([node.get("leaf_value", 0.0) for node in each]) for each in nodes]
-    raw = ensemble(rows, placed, targets, weights, outputs + pair)
-    averaged = mean(raw, len(trees) // outputs) if said.get("average_output") else raw
-    answer = _linked(said.get("objective", "custom").split(), averaged, estimator)
-    return replace(answer, decision=column(raw, 1) if pair else raw)  # which is not averaged in the source
-
-
-def _linked(objective: list[str], raw: Var, estimator: Any) -> Answer:
-    """What the objective makes of the scores; those of two classes stand beside zeros."""
-    kind, options = objective[0], dict(word.partition(":")[::2] for word in objective[1:])
-    slope = float(options.get("sigmoid", 1.0))
-    steep = raw if slope == 1.0 else op.mul(raw, doubles(slope))
+    added = ensemble(rows, trees, targets, weights, outputs + link.pair)
+    answer = link.after(mean(added, count // outputs) if said.get("average_output") else added, estimator)
     if not hasattr(estimator, "classes_"):
-        return Answer(prediction=flat(_predicted(kind, options, raw, estimator)))
-    if kind in ("binary", "cross_entropy"):
-        likely = op.softmax(steep, axis=1)
-    elif kind == "multiclass":
-        likely = op.softmax(raw, axis=1)
-    elif kind == "multiclassova":
-        likely = op.sigmoid(steep)
-    else:
-        raise _refused(f"objective={kind!r} of a classifier", estimator)
-    return Answer(place=largest(likely), probabilities=likely)
+        return Answer(prediction=answer if outputs > 1 else flat(answer))
+    if link.kind not in PROBABLE:
+        raise _refused(f"objective={link.kind!r} of a classifier", estimator)
+    # Raw scores of a forest are not averaged in the source.
+    return Answer(place=largest(answer), probabilities=answer, decision=column(added, 1) if link.pair else added)
 
 
-def _predicted(kind: str, options: dict[str, str], raw: Var, estimator: Any) -> Var:
-    if kind == "regression" and "sqrt" in options:
-        return op.mul(op.mul(raw, raw), op.sign(raw))
-    if kind in IDENTITY:
+class Link:
+    """What an objective makes of the scores.
+
+    Where two classes have one score, it stands beside zeros (`pair`): the softmax of both is its sigmoid.
+    """
+
+    def __init__(self, objective: list[str], outputs: int) -> None:
+        self.kind = objective[0]
+        self.options = dict(word.partition(":")[::2] for word in objective[1:])
+        self.pair = outputs == 1 and self.kind in ("binary", "cross_entropy")
+
+    def after(self, raw: Var, estimator: Any) -> Var:
+        """(n, outputs) of what is predicted; for a classifier of two classes, (n, 2)."""
+        slope = float(self.options.get("sigmoid", 1.0))
+        steep = raw if slope == 1.0 else op.mul(raw, doubles(slope))
+        if self.pair:
+            likely = op.softmax(steep, axis=1)
+            return likely if hasattr(estimator, "classes_") else one_column(likely, 1)
+        if self.kind == "multiclass":
+            return op.softmax(raw, axis=1)
+        if self.kind == "multiclassova":
+            return op.sigmoid(steep)
+        if self.kind == "regression" and "sqrt" in self.options:
+            return op.mul(op.mul(raw, raw), op.sign(raw))
+        if self.kind in EXPONENTIAL:
+            return op.exp(raw)
+        if self.kind not in IDENTITY:
+            raise _refused(f"objective={self.kind!r}", estimator)
         return raw
-    if kind in EXPONENTIAL:
-        return op.exp(raw)
-    if kind == "cross_entropy":
-        return op.sigmoid(raw)
-    raise _refused(f"objective={kind!r}", estimator)
 
 
 def _refused(what: str, estimator: Any) -> ConversionError:
@@ -114,19 +120,13 @@ def _rows(columns: Columns, nodes: list[list[dict[str, Any]]], estimator: Any) -
             sets = coded[node["split_feature"]][1]
             left = np.isin(np.arange(sets.codes), _codes_of(node))
             node["set"] = sets.number(left, other_left=False)
-    sizes = [sets.table().shape[1] for _, sets in coded.values()]
+    sizes = [len(sets) for _, sets in coded.values()]
     starts = dict(zip(coded, (len(numeric) + np.cumsum([0, *sizes])).tolist(), strict=False))
     home = {feature: place for place, feature in enumerate(numeric)}
     placed = [_tree(tree, home, starts) for tree in nodes]
-    rows = _without_zeros(
-        with_sets(columns, coded, numeric)
-        if coded or numeric != list(range(sum(columns.widths)))
-        else columns.matrix(np.float64),
-        splits,
-        home,
-        estimator,
-    )
-    return rows, placed
+    plain = not coded and len(numeric) == sum(columns.widths)
+    read = columns.matrix(np.float64) if plain else with_sets(columns, coded, numeric)
+    return _without_zeros(read, splits, home, estimator), placed
 
 
 def _codes_of(node: dict[str, Any]) -> list[int]:
@@ -145,10 +145,9 @@ def _coded(
         sets = Sets(max(asked) + 1)
         if dtype_of(part) == STRING:
             names = [str(name) for name in known[strings.index(feature)]][: sets.codes]
+            other = np.array([sets.codes])
             keys, places = np.array(names, np.str_), np.arange(len(names), dtype=np.int64)
-            codes = ml.label_encoder(
-                part, keys_tensor=keys, values_tensor=places, default_tensor=np.array([sets.codes])
-            )
+            codes = ml.label_encoder(part, keys_tensor=keys, values_tensor=places, default_tensor=other)
         else:
             codes = _whole(cast(part, np.float64), sets.codes)
         found[feature] = (codes, sets)
@@ -176,8 +175,7 @@ def _without_zeros(rows: Var, splits: list[dict[str, Any]], home: dict[int, int]
         raise _refused("zero_as_missing in some of its trees", estimator)
     if not zeros:
         return rows
-    wide = rows.unwrap_tensor().shape
-    bound = np.full((1, wide[1] if wide else len(home)), -1.0)
+    bound = np.full((1, width(rows)), -1.0)
     bound[0, [home[feature] for feature in zeros]] = ZERO
     return op.where(op.less_or_equal(op.abs(rows), doubles(bound)), doubles(np.nan), rows)
 

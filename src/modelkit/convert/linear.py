@@ -1,4 +1,4 @@
-"""Converters of linear models, in float64: a product with the coefficients, and what a label or probability makes of it.
+"""Converters of linear models, in float64: a product with the coefficients, and what labels and probabilities are.
 
 The score of two classes stands beside zeros: their softmax is the sigmoid of the score, in one operator less, and
 smaller probabilities than a sigmoid keeps; the larger of both is the label.
@@ -27,6 +27,8 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Linear classification: of two classes the second where the score is above 0, of more the largest score."""
     weights, shift = np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_)
     two = len(estimator.classes_) == 2
+    if two and getattr(estimator, "multi_class", "") == "multinomial":  # whose scores are those of both classes
+        weights, shift = 2 * weights, 2 * shift
     if two:
         weights, shift = np.concatenate([0 * weights, weights]), np.append(0.0, shift)
     scores = _scores(columns, weights, np.broadcast_to(shift, len(weights)))

@@ -25,9 +25,9 @@ class Source:
     `truth` answers for rows in the form the source was trained on, by output name, and for classifiers with the
     scores they decide by, under `DECISION`; it and `against`, the name of the source, are None for a graph that came
     without one. `rows` are example rows in that form, None if there are none. `categories` are the values that encoders
-    refuse to go beyond, by column. `rounds` is whether the graph computes in float32 what its source computes in float64; where that is None, it does
-    if an input or output is float32. `scales` are the sizes of outputs of numbers that are below 1, by which differences
-    are judged. `proto` is empty for an estimator that is packaged as it is.
+    refuse to go beyond, by column. `rounds` is whether the graph computes in float32 what its source computes in
+    float64; where that is None, it does if an input or output is float32. `scales` are the sizes of outputs of numbers
+    that are below 1, by which differences are judged. `proto` is empty for an estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto

@@ -116,7 +116,7 @@ def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> 
     wide = values[0].shape[1]
     held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
     if ((held != 0).sum(axis=1) > 1).any():
-        return _sum_from_table(rows, trees, values, held)
+        return _sum_from_table(rows, trees, held)
     exact = rows if _small_whole(held) else cast(rows, np.float64)  # sums of small whole numbers are exact in float32
     targets = [value.astype(bool).argmax(axis=1) for value in values]
     weights = [value[np.arange(len(value)), at] for value, at in zip(values, targets, strict=True)]
@@ -127,7 +127,7 @@ def _small_whole(held: Array) -> bool:
     return bool((held == np.rint(held)).all() and np.abs(held).max(initial=0) <= 1)
 
 
-def _sum_from_table(rows: Var, trees: Sequence[Tree], values: Sequence[Array], held: Array) -> Var:
+def _sum_from_table(rows: Var, trees: Sequence[Tree], held: Array) -> Var:
     table, place = np.unique(held, axis=0, return_inverse=True)
     weights, start = [], 0
     for tree in trees:

@@ -190,9 +190,8 @@ def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
         raise ConversionError("OneVsOneClassifier over a precomputed kernel cannot be converted")
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
-    sure = joined(
-        [upright(cast(_binary(each, answer), np.float64)) for each, answer in zip(parts, answers, strict=True)]
-    )
+    scores = [cast(_binary(each, answer), np.float64) for each, answer in zip(parts, answers, strict=True)]
+    sure = joined([upright(score) for score in scores])
     second = cast(joined([upright(answer.asked("place")) for answer in answers]), np.float64)
     pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
     toward, first = np.zeros((len(pairs), classes)), np.zeros((1, classes))
