@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from modelkit.convert.table import Converting
 
 ZERO = float(np.float32(1e-35))  # up to here a number counts as zero, and zero as missing where a column says so
+ENDLESS = 1e300
 IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "custom", "lambdarank", "rank_xendcg")
 EXPONENTIAL = ("poisson", "gamma", "tweedie")
 PROBABLE = ("binary", "cross_entropy", "multiclass", "multiclassova")
@@ -190,6 +191,8 @@ def _tree(nodes: list[dict[str, Any]], home: dict[int, int], starts: dict[int, i
             place[i], split[i] = starts[node["split_feature"]] + node["set"], HALF
             continue
         place[i], split[i] = home[node["split_feature"]], node["threshold"]
+        if abs(split[i]) >= ENDLESS:  # as an infinity is told
+            split[i] = np.copysign(np.inf, split[i])
         # A missing value is zero where the column had none in training.
         missing[i] = node["default_left"] if node["missing_type"] != "None" else split[i] >= 0
     left, right = (np.array([node.get(side, -1) for node in nodes]) for side in ("left", "right"))
