@@ -105,8 +105,10 @@ def compare_kind(kind: Kind) -> list[str] | str:
     X = to_single(X) if kind.numbers == "float32" else X
     rng = np.random.default_rng(0)
     rows, background = (take(X, rng.choice(len(X), size, replace=False)) for size in (8, 20))
+    of_many = "probabilities_0"  # of a model of several labels, the probabilities of the first
+    output = of_many if of_many in model.signature.output_names else "auto"
     try:
-        explainer = mk.Explainer(model, background=background, seed=0)
+        explainer = mk.Explainer(model, background=background, output=output, seed=0)
     except mk.errors.ExplainError:
         return "gives labels alone"
     if explainer.plan().method not in ("trees", "additive"):

@@ -309,7 +309,7 @@ def _boosting() -> list[Kind]:
     ]  # fmt: skip
 
 
-KINDS = [*_sklearn(), *(_boosting() if all(map(find_spec, ("xgboost", "lightgbm", "catboost", "onnxmltools"))) else [])]
+KINDS = [*_sklearn(), *(_boosting() if all(map(find_spec, ("xgboost", "lightgbm", "catboost"))) else [])]
 
 
 def table() -> str:

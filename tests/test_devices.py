@@ -208,7 +208,7 @@ def test_cuda_is_refused_with_the_real_reason(devices, dense_mk):
         assert "driver" in cuda.reason or "librar" in cuda.reason or "CUDA device" in cuda.reason
     else:
         assert "not compiled into" in cuda.reason
-        assert "modelkit-sdk[gpu]" in cuda.reason
+        assert "onnxruntime-gpu" in cuda.reason
 
 
 def test_a_list_takes_the_first_that_is_usable(devices, dense_mk):

@@ -678,6 +678,9 @@ def test_a_package_carries_its_profile(boosting, breast_cancer, tmp_path):
         with pytest.raises(DriftError, match="differ in the columns") as caught:
             mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1", profile=odd)
         assert "mean radius" in caught.value.columns or len(caught.value.columns) == 25
+    bare = Profile.fit(X.to_numpy())
+    with pytest.raises(DriftError, match=r"lacks \['mean radius'.*and 24 more.*has \['x0'.*and 24 more.*not take"):
+        mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1", profile=bare)
     with pytest.raises(DriftError, match="scores"):
         mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1",
                 profile=Profile.fit(X, reference=X, scores=np.ones(len(X))))  # fmt: skip

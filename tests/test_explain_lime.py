@@ -283,6 +283,11 @@ def test_a_text_gets_what_the_library_says(texts):
     assert expected.score == pytest.approx(found.fidelity["r2"][0][1])
 
 
+def test_of_a_model_of_texts_the_fitting_method_is_named(texts):
+    with pytest.raises(mk.errors.ExplainError, match="method='lime'; it needs no background"):
+        mk.Explainer(texts)
+
+
 def test_texts_come_one_at_a_time_and_have_words(texts):
     made = mk.Explainer(texts, method="lime", budget=200)
     assert made.plan(one("a")).rows_per_row == 201
@@ -389,9 +394,9 @@ def test_a_missing_library_is_named_with_its_extra(small, texts, background, mon
     for name in ("shap", "lime"):
         monkeypatch.setitem(sys.modules, name, None)
     for method in SHAP:
-        with pytest.raises(mk.errors.MissingExtraError, match=r"shap.*modelkit-sdk\[explain\]"):
+        with pytest.raises(mk.errors.MissingExtraError, match=r"pip install shap.*\[explain\]"):
             mk.Explainer(small, background=background, method=method)
-    with pytest.raises(mk.errors.MissingExtraError, match=r"lime.*modelkit-sdk\[explain\]"):
+    with pytest.raises(mk.errors.MissingExtraError, match=r"pip install lime.*\[explain\]"):
         mk.Explainer(texts, method="lime")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

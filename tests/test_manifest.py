@@ -40,7 +40,7 @@ def edited(raw, **changes):
         ({"loader": "os.system"}, "unknown fields"),
         ({"format": "1"}, "format must be int"),
         ({"format": True}, "format must be int"),
-        ({"format": 99}, "upgrade modelkit-sdk"),
+        ({"format": 99}, "use a newer one"),
         ({"name": "../../etc"}, "name"),
         ({"version": "a b"}, "version"),
         ({"parity__rows": 1.5}, "rows must be int"),

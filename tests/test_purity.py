@@ -85,7 +85,9 @@ def test_without_a_runtime_both_install_lines_are_shown(boosting_mk):
         try:
             mk.load(sys.argv[1])
         except mk.errors.MissingExtraError as error:
-            assert "modelkit-sdk[cpu]" in str(error) and "modelkit-sdk[gpu]" in str(error), error
+            assert "pip install onnxruntime or pip install onnxruntime-gpu" in str(error), error
+            assert (error.library, error.extra) == ("onnxruntime", "cpu"), error.__dict__
+            assert error.alternatives == {"gpu": "onnxruntime-gpu"}, error.__dict__
             assert isinstance(error, ImportError)
         else:
             raise SystemExit("loaded without a runtime")
@@ -110,3 +112,48 @@ def test_an_idle_model_has_no_thread_of_ours(boosting_mk):
         """,
         boosting_mk,
     )
+
+
+def test_what_fails_in_a_graph_is_an_exception_and_prints_nothing(tmp_path):
+    """onnxruntime would print each of these in red, from C++, where no handler of the application sees it."""
+    code = """
+        import sys
+        import numpy as np, modelkit as mk
+        from onnx import TensorProto, helper, numpy_helper
+
+        def graph(nodes, outputs, **constants):
+            ends = [helper.make_tensor_value_info(*end) for end in [("x", TensorProto.FLOAT, ["batch", 4]), outputs]]
+            held = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+            made = helper.make_graph(nodes, "g", ends[:1], ends[1:], held)
+            return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+        def refused(proto):
+            try:
+                mk.save(proto, sys.argv[1] + "/no.mk", name="m", version="1")
+            except mk.errors.ModelkitError:
+                return
+            raise SystemExit("it was saved")
+
+        node, eight = helper.make_node, np.array([8, 4])
+        fails_when_run = [node("Reshape", ["x", "s"], ["r"]), node("ReduceSum", ["r"], ["y"], keepdims=0)]
+        refused(graph(fails_when_run, ("y", TensorProto.FLOAT, []), s=eight))
+        fails_when_built = [
+            node("Div", ["a", "b"], ["c"]), node("Cast", ["c"], ["d"], to=1), node("Add", ["x", "d"], ["y"])
+        ]
+        refused(graph(fails_when_built, ("y", TensorProto.FLOAT, ["batch", 4]), a=[4], b=[0]))
+
+        picks = [node("Cast", ["x"], ["i"], to=TensorProto.INT64), node("Gather", ["t", "i"], ["y"])]
+        proto = graph(picks, ("y", TensorProto.FLOAT, ["batch", 4]), t=np.ones(5, np.float32))
+        few = np.zeros((4, 4), np.float32)
+        mk.save(proto, sys.argv[1] + "/m.mk", example=few, name="m", version="1")
+        model = mk.load(sys.argv[1] + "/m.mk")
+        try:
+            model.predict(few + 99)
+        except Exception as error:
+            assert "out of data bounds" in str(error), error
+        else:
+            raise SystemExit("there was an item 99")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")

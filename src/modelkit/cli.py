@@ -27,8 +27,8 @@ from modelkit.spec import Column, TensorSpec
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 Parse = Callable[[str], str | float | bool]
 LIBRARIES = (
-    "numpy", "onnx", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu", "lightgbm", "catboost",
-    "torch", "onnxscript", "pandas", "pyarrow", "tokenizers",
+    "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "spox", "xgboost", "xgboost-cpu", "lightgbm",
+    "catboost", "torch", "onnxscript", "pandas", "pyarrow", "tokenizers", "shap", "lime", "matplotlib",
 )  # fmt: skip
 
 
@@ -51,9 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     explain.add_argument("--input", required=True, help="CSV with a header; an empty cell is a missing value")
     explain.add_argument("--row", type=int, default=0, help="the row to explain, counted from 0")
     explain.add_argument("--background", help="CSV of typical rows; by default those stored in the package")
+    explain.add_argument("--output", default="auto", help="the output to explain, for a model of several")
     explain.add_argument("--html", help="write the explanation to this file, as a page of its own")
     explain.set_defaults(
-        run=lambda args: explain_csv(args.file, args.input, args.row, background=args.background, page=args.html)
+        run=lambda args: explain_csv(
+            args.file, args.input, args.row, background=args.background, output=args.output, page=args.html
+        )
     )
     drift = commands.add_parser("drift", help="say whether rows are no longer like a reference; then the status is 2")
     drift.add_argument("file", help="a package: it names the columns, and its profile is the reference by default")
@@ -159,14 +162,16 @@ def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
     return [parse_record(header, row, parsers, number) for number, row in enumerate(cells)]
 
 
-def explain_csv(file: str, path: str, row: int, *, background: str | None, page: str | None) -> tuple[list[str], bool]:
+def explain_csv(
+    file: str, path: str, row: int, *, background: str | None, output: str, page: str | None
+) -> tuple[list[str], bool]:
     """What each column of one row adds to the answer, the largest first."""
     with mk.load(file) as model:
         records = read_csv(path, model.signature)
         if not 0 <= row < len(records):
             raise SignatureError(f"{path} has rows 0 to {len(records) - 1}, and no row {row}")
         typical = None if background is None else read_csv(background, model.signature)
-        explainer = mk.Explainer(model, background=typical)
+        explainer = mk.Explainer(model, background=typical, output=output)
         explanation = explainer.explain(records[row : row + 1])
         answer = model.run(records[row : row + 1])
     label = str(answer["label"][0]) if "label" in answer else ""
@@ -256,7 +261,7 @@ def examine() -> tuple[list[str], bool]:
         names = " ".join(runtimes)
         problems.append(
             f"{len(runtimes)} runtimes overwrite each other's files ({names}); keep one:\n"
-            f"    pip uninstall -y {names} && pip install 'modelkit-sdk[cpu]'"
+            f"    pip uninstall -y {names} && pip install onnxruntime"
         )
     try:
         from modelkit.runtimes import onnx

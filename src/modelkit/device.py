@@ -35,13 +35,13 @@ PROVIDERS = {
 # What brings each provider; all of these install files of the same names, so one replaces the other.
 REPLACE = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install"
 WHEELS = {
-    "cuda": "'modelkit-sdk[gpu]'",
-    "tensorrt": "'modelkit-sdk[gpu]' tensorrt",
+    "cuda": "onnxruntime-gpu  # on Linux x86-64 and Windows",
+    "tensorrt": "onnxruntime-gpu tensorrt  # on Linux x86-64 and Windows",
     "rocm": "onnxruntime-rocm  # from AMD's package index",
     "migraphx": "onnxruntime-migraphx  # from AMD's package index",
     "directml": "onnxruntime-directml  # on Windows",
     "openvino": "onnxruntime-openvino",
-    "coreml": "'modelkit-sdk[cpu]'  # on macOS",
+    "coreml": "onnxruntime  # on macOS",
     "qnn": "onnxruntime-qnn",
     "webgpu": "onnxruntime-webgpu",
 }

@@ -26,6 +26,13 @@ Each error carries the objects it is about as attributes; its message says what 
 value, and what to do.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any
+
 
 class ModelkitError(Exception):
     """Base of every modelkit error; keyword arguments become attributes of the error."""
@@ -115,12 +122,45 @@ class DriftError(ModelkitError):
 
 
 class MissingExtraError(ModelkitError, ImportError):
-    """An optional library that is not installed; `extra` names the extra that brings it."""
+    """An optional library that cannot be imported.
 
-    def __init__(self, feature: str, library: str, extra: str) -> None:
+    `feature` says what needs the `library`, and `extra` names the extra of modelkit that brings it; it is None for a
+    library that modelkit always brings. `alternatives` has the libraries that would do instead, by extra.
+    """
+
+    def __init__(
+        self,
+        feature: str,
+        library: str,
+        extra: str | None = None,
+        alternatives: Mapping[str, str] = MappingProxyType({}),
+        problem: str = "is not installed",
+    ) -> None:
+        installs = [f"pip install {name}" for name in (library, *alternatives.values())]
+        message = f"{feature} needs {library}, which {problem}: {' or '.join(installs)}"
+        if extra is not None:
+            extras = [f'pip install -e ".[{name}]"' for name in (extra, *alternatives)]
+            message += f"; or in a checkout of modelkit: {' or '.join(extras)}"
         super().__init__(
-            f"{feature} needs {library}, which is not installed: pip install 'modelkit-sdk[{extra}]'",
-            feature=feature,
-            library=library,
-            extra=extra,
+            message, feature=feature, library=library, extra=extra, alternatives=dict(alternatives), problem=problem
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        about = self.__dict__
+        made_of = ("feature", "library", "extra", "alternatives", "problem")
+        return type(self), tuple(about[name] for name in made_of), about
+
+
+@contextmanager
+def importing(
+    library: str, feature: str, extra: str | None = None, alternatives: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[None]:
+    """A block that imports an optional library; where that fails, it raises MissingExtraError."""
+    try:
+        yield
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == library
+        if absent:
+            raise MissingExtraError(feature, library, extra, alternatives) from None
+        problem = f"cannot be imported ({error})"
+        raise MissingExtraError(feature, library, extra, alternatives, problem) from error

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array, is_a
-from modelkit.errors import MissingExtraError, SignatureError
+from modelkit.errors import SignatureError, importing
 
 # The names as the container holds them (a pandas Index, a list), and one sequence of values for each.
 Columns = tuple[Any, list[Any]]
@@ -161,10 +161,8 @@ def _read_polars(series: Any) -> Array:
 
 
 def _read_arrow(X: Any) -> Columns:
-    try:
+    with importing("pyarrow", "reading an Arrow stream", "frames"):
         import pyarrow as pa
-    except ImportError:
-        raise MissingExtraError("reading an Arrow stream", "pyarrow", "frames") from None
     try:
         table = pa.table(X)
     except (TypeError, ValueError):

@@ -1,15 +1,30 @@
-"""Cards for notebooks: small tables of escaped text, without scripts or outside resources."""
+"""Cards for notebooks: small tables of escaped text, without scripts or outside resources.
+
+Cards take the colours of the notebook they are in, whatever its theme: text is inherited, softer text is the same seen
+through, lines are a half-transparent grey, and bars have colours that stand out from white and from black.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape as _escape
 
-_STYLE = (
-    "border:1px solid #d0d7de;border-radius:6px;padding:10px 14px;display:inline-block;"
-    "font:13px/1.5 system-ui,sans-serif;max-width:60em"
+MOST_NAMES = 30  # of classes and the like
+MOST_WHOLE = 1e9  # from which a number is shown with an exponent
+BLUE, RED = "#3b82c4", "#d1493b"  # with a contrast of 3.7 or more to white, to #111 and to the dark grey of editors
+_LINE = "rgba(128,128,128,.45)"
+_CARD = (
+    f"border:1px solid {_LINE};border-radius:6px;padding:10px 14px;display:inline-block;box-sizing:border-box;"
+    "font:13px/1.5 system-ui,sans-serif;color:inherit;max-width:min(100%,72em);max-height:44em;overflow:auto;"
+    f"scrollbar-color:{_LINE} transparent"
 )
-_CELL = "text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;background:none;font-size:13px"
+_TITLE = "font-weight:600;margin-bottom:4px;overflow-wrap:anywhere"
+# Notebooks have rules of their own for tables, which these override.
+_TABLE = "border-collapse:collapse;table-layout:auto;border:0;margin:0;color:inherit;font-size:13px"
+_CELL = "text-align:left;vertical-align:top;padding:1px 14px 1px 0;border:0;background:none;line-height:1.5"
+_SOFT = "opacity:.7;font-weight:normal"
+_NAME = "font-family:ui-monospace,monospace"
+_SHORT = 28  # characters that stay on one line
 
 
 def escape(text: str) -> str:
@@ -21,54 +36,19 @@ def card(
     title: str, facts: Iterable[tuple[str, str]], header: Sequence[str] = (), rows: Iterable[Sequence[str]] = ()
 ) -> str:
     """A card: a title, facts as name and value, and a table with a header."""
-    lines = "".join(_row([name, value], first="color:#57606a") for name, value in facts)
-    body = "".join(_row(row) for row in rows)
-    head = "".join(f'<th style="{_CELL};color:#57606a;font-weight:normal">{escape(cell)}</th>' for cell in header)
-    table = f'<table style="border-collapse:collapse;margin:6px 0 0"><tr>{head}</tr>{body}</table>' if body else ""
-    return (
-        f'<div style="{_STYLE}"><div style="font-weight:600;margin-bottom:4px">{escape(title)}</div>'
-        f'<table style="border-collapse:collapse;margin:0">{lines}</table>{table}</div>'
-    )
-
-
-def _row(cells: Sequence[str], first: str = "font-family:ui-monospace,monospace") -> str:
-    styles = [first] + [""] * (len(cells) - 1)
-    return (
-        "<tr>"
-        + "".join(f'<td style="{_CELL};{s}">{escape(c)}</td>' for c, s in zip(cells, styles, strict=True))
-        + "</tr>"
-    )
-
-
-def short(value: object) -> str:
-    """A value of a row in a few characters."""
-    if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
-        return "missing"
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 24 else text[:21] + "..."
+    body = "".join(_row(cells, first=_NAME) for cells in rows)
+    tables = _table(_facts(facts))
+    if body:
+        head = "".join(_cell("th", _text(name), _SOFT) for name in header)
+        tables += _table(_line(head) + body, above=6)
+    return _frame(title, tables)
 
 
 def bars(title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tuple[str, str]]) -> str:
     """A card with one bar a row: (name, what it holds, length); blue to the left of a line, red to its right."""
     widest = max((abs(length) for _, _, length in rows), default=0) or 1
-    lines = []
-    for name, held, length in rows:
-        share = 50 * abs(length) / widest
-        left, color = (50 - share, "#2f6fb0") if length < 0 else (50, "#c0392b")
-        bar = (
-            f'<div style="position:relative;width:16em;height:1em;background:linear-gradient(90deg,transparent '
-            f'calc(50% - .5px),#8c959f 50%,transparent calc(50% + .5px))">'
-            f'<div style="position:absolute;left:{left:.1f}%;'
-            f'width:{share:.1f}%;height:100%;background:{color}"></div></div>'
-        )
-        cells = [escape(name), escape(held), bar, f"{length:+.3g}"]
-        lines.append("<tr>" + "".join(f'<td style="{_CELL};vertical-align:middle">{c}</td>' for c in cells) + "</tr>")
-    about = "".join(_row([name, value], first="color:#57606a") for name, value in facts)
-    return (
-        f'<div style="{_STYLE}"><div style="font-weight:600;margin-bottom:4px">{escape(title)}</div>'
-        f'<table style="border-collapse:collapse;margin:0">{"".join(lines)}</table>'
-        f'<table style="border-collapse:collapse;margin:6px 0 0">{about}</table></div>'
-    )
+    lines = "".join(_bar_row(name, held, length, length / widest) for name, held, length in rows)
+    return _frame(title, _table(lines) + _table(_facts(facts), above=6))
 
 
 def page(title: str, body: str, style: str = "") -> str:
@@ -76,7 +56,74 @@ def page(title: str, body: str, style: str = "") -> str:
     sheet = f"<style>{style}</style>" if style else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)}</title>{sheet}"
         f'<body style="margin:2em;font:14px/1.5 system-ui,sans-serif"><h1 style="font-size:16px">{escape(title)}</h1>'
         f"{body}</body></html>\n"
     )
+
+
+def short(value: object) -> str:
+    """A value of a row in a few characters."""
+    if value is None or value != value:  # noqa: PLR0124 - only NaN differs from itself
+        return "missing"
+    text = number(value) if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else text[:21] + "..."
+
+
+def number(value: float, digits: int = 4, sign: str = "-") -> str:
+    """A number in so many digits, or in all of its whole part: 857619 and not 8.576e+05; `sign` as `format` has it."""
+    if 10 ** (digits - 1) <= abs(value) < MOST_WHOLE:
+        return f"{value:{sign}.0f}"
+    return f"{value:{sign}.{digits}g}"
+
+
+def some(names: Sequence[object]) -> str:
+    """The first of many names, and how many more there are."""
+    more = len(names) - MOST_NAMES
+    return ", ".join(map(str, names[:MOST_NAMES])) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _frame(title: str, tables: str) -> str:
+    return f'<div style="{_CARD}"><div style="{_TITLE}">{escape(title)}</div>{tables}</div>'
+
+
+def _table(lines: str, above: int = 0) -> str:
+    return f'<table style="{_TABLE};margin-top:{above}px">{lines}</table>'
+
+
+def _facts(facts: Iterable[tuple[str, str]]) -> str:
+    return "".join(_row(fact, first=_SOFT) for fact in facts)
+
+
+def _row(cells: Sequence[str], first: str) -> str:
+    styles = [first] + [""] * (len(cells) - 1)
+    return _line("".join(_cell("td", _text(text), style) for text, style in zip(cells, styles, strict=True)))
+
+
+def _line(cells: str) -> str:
+    return f'<tr style="background:none">{cells}</tr>'
+
+
+def _cell(tag: str, content: str, style: str = "") -> str:
+    return f'<{tag} style="{_CELL};{style}">{content}</{tag}>'
+
+
+def _text(text: str) -> str:
+    """Text in a cell: short text stays on one line, and a long word is broken rather than wider than the card."""
+    fit = "white-space:nowrap" if len(text) <= _SHORT else "min-width:16em;overflow-wrap:anywhere"
+    return f'<div style="{fit}">{escape(text)}</div>'
+
+
+def _bar_row(name: str, held: str, length: float, share: float) -> str:
+    """A row of a card of bars; `share` is the length relative to the longest, -1 to 1."""
+    width = 50 * abs(share)
+    left = 50 - width if share < 0 else 50.0
+    color = BLUE if share < 0 else RED
+    line = f'<div style="position:absolute;left:50%;width:1px;height:100%;background:{_LINE}"></div>'
+    bar = (
+        f'<div style="position:relative;width:16em;height:1.5em">{line}<div style="position:absolute;top:.25em;'
+        f'left:{left:.1f}%;width:{width:.1f}%;height:1em;background:{color}"></div></div>'
+    )
+    cells = [_text(name), _text(held), bar, _text(number(length, 3, "+"))]
+    return _line("".join(_cell("td", content, "vertical-align:middle") for content in cells))

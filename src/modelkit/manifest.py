@@ -140,7 +140,7 @@ class Manifest:
             raise ManifestError(f"modelkit.json is not strict JSON: {error}") from None
         if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
             raise ManifestError(
-                f"the package has format {plain['format']}, this modelkit reads up to {FORMAT}: upgrade modelkit-sdk"
+                f"the package has format {plain['format']}, this modelkit reads up to {FORMAT}: use a newer one"
             )
         manifest: Manifest = _build(Manifest, plain, "modelkit.json")
         check_name(manifest.name, manifest.version)
@@ -158,7 +158,7 @@ class Manifest:
             "encoder": str(self.encoder or ""),
             "opsets": ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in sorted(self.opsets.items())),
             "made with": ", ".join(f"{library} {version}" for library, version in self.versions.items()),
-            "classes": ", ".join(map(str, self.signature.classes or ())),
+            "classes": html.some(self.signature.classes or ()),
             "metadata": json.dumps(self.metadata, ensure_ascii=False, sort_keys=True) if self.metadata else "",
         }
         named = {a.path: f", attachment {a.name!r} ({a.media_type})" for a in self.attachments}

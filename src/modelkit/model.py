@@ -343,7 +343,7 @@ class Model(ABC):
             title = f"{self.manifest.name} {self.manifest.version}"
             facts += [("parity", str(self.manifest.parity)), ("digest", f"sha256:{self.manifest.digest}")]
         if self.signature.classes is not None:
-            facts.append(("classes", ", ".join(map(str, self.signature.classes))))
+            facts.append(("classes", html.some(self.signature.classes)))
         return html.card(title, facts, ("", "tensor", "dtype", "shape", "columns"), self.signature.table())
 
 

@@ -6,12 +6,14 @@ import os
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, numpy_helper, shape_inference
 
-from modelkit.errors import ConversionError
+from modelkit.errors import ConversionError, importing
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec, numpy_dtype
+
+with importing("onnx", "reading an ONNX graph"):
+    import onnx
+    from onnx import TensorProto, numpy_helper, shape_inference
 
 # Smaller tensors stay inside the graph: those that a runtime does not repack (biases, scales) would otherwise sit
 # between the large ones and keep their pages in memory.

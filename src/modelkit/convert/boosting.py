@@ -1,25 +1,25 @@
-"""Convert XGBoost and LightGBM models, alone or inside a scikit-learn pipeline, and CatBoost models.
+"""Convert LightGBM models, alone or inside a scikit-learn pipeline, and tell skl2onnx of those of other libraries.
 
-The only module that imports onnxmltools, xgboost, lightgbm and catboost.
+The only module that imports lightgbm.
 """
 
 from __future__ import annotations
 
 import copy
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
 from modelkit.cast import is_a
-from modelkit.convert.operators import Container
-from modelkit.errors import ConversionError, MissingExtraError
+from modelkit.convert import catboost, xgboost
+from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
 LIBRARIES = ("xgboost", "lightgbm")
+CLASSIFYING = ("binary", "multiclass", "multiclassova")  # objectives of LightGBM whose answers are probabilities
 CODES = "X"  # the tensor of one number a column that a graph of these libraries starts from
 
 
@@ -29,67 +29,88 @@ def is_catboost(source: object) -> bool:
 
 
 def as_estimator(source: Any) -> Any:
-    """A Booster of XGBoost or LightGBM inside the estimator of its objective; anything else as it is."""
+    """A Booster of XGBoost or LightGBM inside a regressor that answers as it does; anything else as it is."""
     if is_a(source, "xgboost", "Booster"):
-        return _xgboost_estimator(source)
-    return _lightgbm_estimator(source) if is_a(source, "lightgbm", "Booster") else source
+        return xgboost.estimator_of(source)
+    return _lightgbm_regressor(source) if is_a(source, "lightgbm", "Booster") else source
 
 
-def _xgboost_estimator(booster: Any) -> Any:
-    import json
-
-    from xgboost import XGBClassifier, XGBRegressor
-
-    objective = json.loads(booster.save_config())["learner"]["objective"]["name"]
-    estimator = XGBClassifier() if objective.startswith(("binary:logistic", "multi:")) else XGBRegressor()
-    estimator.load_model(bytearray(booster.save_raw("ubj")))
-    return estimator
+def gives_probabilities(regressor: Any) -> bool:
+    """Whether a regressor answers with probabilities, for that is what its trees were trained for."""
+    if is_a(regressor, "xgboost", "XGBRegressor"):
+        return xgboost.objective_of(regressor) in xgboost.SHARES
+    return is_a(regressor, "lightgbm", "LGBMRegressor") and _objective(regressor.booster_) in CLASSIFYING
 
 
-def _lightgbm_estimator(booster: Any) -> Any:
+def _objective(booster: Any) -> str:
+    """The objective of a Booster of LightGBM; "custom" for one of its user's."""
+    said = booster.dump_model(num_iteration=1).get("objective", "")
+    return str((said.split() or ["custom"])[0])
+
+
+def _lightgbm_regressor(booster: Any) -> Any:
+    """The regressor whose `predict` answers as that of a Booster: up to the best iteration, if there is one."""
+    from lightgbm import Booster, LGBMRegressor
+
+    if 0 < booster.best_iteration < booster.current_iteration():
+        booster = Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
+    return _lightgbm_estimator(LGBMRegressor, booster)
+
+
+def _lightgbm_estimator(kind: Any, booster: Any) -> Any:
     """What fitting an estimator would have set; LightGBM has no public way. The gate shows whether it holds."""
-    from lightgbm import LGBMClassifier, LGBMRegressor
-    from sklearn.preprocessing import LabelEncoder
-
     said = booster.dump_model(num_iteration=1)
-    objective = said["objective"].split()[0]
-    classifier = objective in ("binary", "multiclass", "multiclassova")
-    averages = said.get("average_output", False)
-    estimator = (LGBMClassifier if classifier else LGBMRegressor)(boosting_type="rf" if averages else "gbdt")
-    fitted = {"_Booster": booster, "_objective": objective, "fitted_": True}
+    kind_of_boosting = "rf" if said.get("average_output", False) else "gbdt"
+    options = {"boosting_type": kind_of_boosting, "n_jobs": 0}  # as many threads as a Booster takes
+    if said["num_class"] > 1:
+        options["num_class"] = said["num_class"]
+    estimator = kind(**options)
+    fitted = {"_Booster": booster, "_objective": _objective(booster), "fitted_": True}
     fitted |= dict.fromkeys(("_n_features", "_n_features_in"), booster.num_feature())
-    if classifier:
-        encoder = LabelEncoder().fit(range(max(2, said["num_class"])))
-        fitted |= {"_le": encoder, "_classes": encoder.classes_, "_n_classes": len(encoder.classes_)}
     estimator.__dict__.update(fitted)
     return estimator
 
 
-def register() -> None:
-    """Tell skl2onnx about the estimators of XGBoost and LightGBM, where they are in use.
+def with_absent_zeros(pipeline: Any, rows: Any, answer: Callable[[Any, Any], Any]) -> Any:
+    """A pipeline in which XGBoost takes zeros for missing values, where it does since it is given sparse rows.
 
-    Raises MissingExtraError if a library is in use and onnxmltools is not installed.
+    Args:
+        pipeline: the fitted estimator; one without steps before XGBoost is returned as it is.
+        rows: a few example rows.
+        answer: how to ask about such rows: it takes a function of an estimator and rows, and the rows.
     """
-    used = [library for library in ("xgboost",) if library in sys.modules]  # LightGBM has a converter of its own
-    if not used:
-        return
-    try:
-        import onnxmltools  # noqa: F401
-    except ImportError:
-        raise MissingExtraError(f"saving a model of {used[0]}", "onnxmltools", "boosting") from None
+    *before, (name, last) = getattr(pipeline, "steps", [("", None)])
+    if not before or not is_a(last, "xgboost", "XGBModel"):
+        return pipeline
+    made = answer(lambda _, given: pipeline[:-1].transform(given), rows)
+    if not hasattr(made, "toarray"):
+        return pipeline
+    reading = copy.copy(last)
+    reading.missing = 0.0
+    opened = copy.copy(pipeline)
+    opened.steps = [*before, (name, reading)]
+    return opened
+
+
+def register() -> None:
+    """Tell skl2onnx about the estimators of XGBoost, LightGBM and CatBoost, where these libraries are in use.
+
+    What a converter needs beyond skl2onnx it asks for when it converts, and so of nobody else.
+    """
     from skl2onnx import update_registered_converter
     from skl2onnx.common.shape_calculator import (
         calculate_linear_classifier_output_shapes,
         calculate_linear_regressor_output_shapes,
     )
 
-    for kind, convert in _kinds(used):
+    for kind, convert in _kinds():
         classifier = "Classifier" in kind.__name__
         update_registered_converter(
             kind,
             f"Modelkit{kind.__name__}",
             calculate_linear_classifier_output_shapes if classifier else calculate_linear_regressor_output_shapes,
             convert,
+            parser=catboost.parse_classifier if kind.__name__ == "CatBoostClassifier" else None,
             options={"nocl": [True, False], "zipmap": [True, False, "columns"]} if classifier else None,
         )
 
@@ -136,74 +157,11 @@ def encode(proto: onnx.ModelProto, inputs: list[TensorSpec], known: dict[str, tu
     graph.node.extend([*nodes[-encoders:], *nodes[:-encoders]])
 
 
-def _kinds(used: list[str]) -> list[tuple[Any, Any]]:
-    kinds: list[tuple[Any, Any]] = []
-    if "xgboost" in used:
-        from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
-        from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor
-
-        kinds += [
-            (kind, _of_xgboost(convert_xgboost))
-            for kind in (XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor)
-        ]
-    return kinds
-
-
-def _of_xgboost(converter: Any) -> Any:
-    """An XGBoost converter for boosters that know the names of their columns, and for forests of several classes.
-
-    The original takes no names but such as f3, and counts the classes of parallel trees one by one.
-    """
-
-    def convert(scope: Any, operator: Any, container: Any) -> None:
-        kind = operator.raw_operator.booster or "gbtree"
-        if kind != "gbtree":
-            raise ConversionError(f"XGBoost with booster={kind!r} cannot be converted; train with booster='gbtree'")
-        unnamed = copy.copy(operator)
-        unnamed.raw_operator = copy.copy(operator.raw_operator)
-        booster = operator.raw_operator.get_booster().copy()
-        booster.feature_names = None
-        unnamed.raw_operator._Booster = booster  # noqa: SLF001 - what get_booster returns
-        parallel = int(operator.raw_operator.get_xgb_params().get("num_parallel_tree") or 1)
-        classes = getattr(operator.raw_operator, "n_classes_", 0)
-
-        def mend(attributes: dict[str, Any]) -> None:
-            if parallel > 1 and classes > 2:
-                attributes["class_ids"] = [tree // parallel % classes for tree in attributes["class_treeids"]]
-
-        converter(scope, unnamed, Container(container, mend))
-
-    return convert
-
-
-def catboost_proto(model: Any, name: str) -> onnx.ModelProto:
-    """The graph that CatBoost exports, its input called `name`, without the dictionaries it packs probabilities into.
-
-    Raises ConversionError for models it cannot export.
-    """
-    if model.get_cat_feature_indices() or model.get_text_feature_indices():
-        raise ConversionError(
-            "CatBoost cannot export a model with categorical or text features; encode them before the model",
-            step=type(model).__name__,
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        try:
-            model.save_model(str(path), format="onnx")
-        except Exception as error:
-            raise ConversionError(f"CatBoost cannot export this model: {error}", step=type(model).__name__) from error
-        proto: onnx.ModelProto = onnx.load(path)
-    nodes = [node for node in proto.graph.node if node.op_type != "ZipMap"]
-    zipped = {node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == "ZipMap"}
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    for value in proto.graph.output:
-        if value.name in zipped:
-            value.CopyFrom(helper.make_tensor_value_info(zipped[value.name], TensorProto.FLOAT, ["batch", None]))
-    before = proto.graph.input[0].name
-    proto.graph.input[0].name = name
-    for node in proto.graph.node:
-        node.input[:] = [name if used == before else used for used in node.input]
-    proto.ir_version = max(proto.ir_version, 8)
-    proto.opset_import.append(helper.make_opsetid("", 19))
-    return proto
+def _kinds() -> list[tuple[Any, Any]]:
+    """The estimators of the libraries in use, each with its converter."""
+    found: list[tuple[Any, Any]] = []
+    if sys.modules.get("xgboost") is not None:
+        found += [(kind, xgboost.convert) for kind in xgboost.kinds()]
+    if sys.modules.get("catboost") is not None:
+        found += [(kind, catboost.convert) for kind in catboost.kinds()]
+    return found

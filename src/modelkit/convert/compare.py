@@ -12,6 +12,7 @@ from modelkit.cast import Array
 from modelkit.convert.source import DECISION, Source
 from modelkit.errors import ParityError
 
+SHARES = ("probabilities", "probability")  # how the names of outputs that hold probabilities begin
 TOLERANCE = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}  # rtol, atol by the dtype the graph computes in
 ULPS = 4  # units in the last place by which the scores of a tie may be apart
 
@@ -40,7 +41,7 @@ def tolerance(source: Source) -> tuple[float, float]:
 def scales_of(truth: Answers) -> dict[str, float]:
     """How large each output of numbers is at most, where that is below 1; probabilities have 1 for their scale."""
     sizes = {name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"}
-    return {name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith("probabilities")}
+    return {name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith(SHARES)}
 
 
 def compare(

@@ -11,7 +11,7 @@ from modelkit.cast import is_missing
 
 # Estimators that compare their rows in float32. Networks compute in it too, since that costs no accuracy that parity
 # would see and is twice as fast.
-NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.")
+NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
 WIDE_MODULES = ("sklearn.ensemble._hist_gradient_boosting.",)
 # Estimators made of others that read the same rows, and where these are.
 PARTS = {
@@ -183,11 +183,23 @@ def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, 
         for part in [*(parts.flat if isinstance(parts, np.ndarray) else parts), getattr(step, "best_estimator_", None)]:
             if part is not None:
                 look(part, columns)
-        categories = getattr(step, "categories_", [])
-        if len(categories) == len(columns) and getattr(step, "handle_unknown", "") == "error":
-            for name, values in zip(columns, categories, strict=True):
-                known = [int(value) if isinstance(value, bool) else value for value in values.tolist()]
-                found.setdefault(name, tuple(value for value in known if not is_missing(value)))
+        known = _known(step)
+        if len(known) == len(columns):
+            for name, values in zip(columns, known, strict=True):
+                found.setdefault(name, values)
 
     look(estimator, names)
+    return found
+
+
+def _known(step: Any) -> list[tuple[Any, ...]]:
+    """For each column that an estimator reads, the values beyond which it refuses; none where it takes any."""
+    if hasattr(step, "n_categories_"):  # of CategoricalNB, whose codes are the numbers from 0 on
+        return [tuple(range(int(size))) for size in step.n_categories_]
+    if getattr(step, "handle_unknown", "") != "error":
+        return []
+    found = []
+    for values in getattr(step, "categories_", []):
+        plain = [int(value) if isinstance(value, bool) else value for value in values.tolist()]
+        found.append(tuple(value for value in plain if not is_missing(value)))
     return found

@@ -10,6 +10,7 @@ import numpy as np
 from onnx import TensorProto
 
 from modelkit.cast import MISSING, is_missing
+from modelkit.convert.svc import breaks_ties, convert_labels
 from modelkit.errors import ConversionError
 
 Converter = Callable[[Any, Any, Any], None]
@@ -55,6 +56,7 @@ def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None
     from sklearn.impute import SimpleImputer
     from sklearn.mixture import GaussianMixture
     from sklearn.preprocessing import Binarizer, Normalizer, OneHotEncoder, OrdinalEncoder
+    from sklearn.svm import SVC, NuSVC
 
     return (
         {
@@ -63,6 +65,7 @@ def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None
             Binarizer: _binarize,
             OneHotEncoder: _encode,
             OrdinalEncoder: _encode_ordinal,
+            **dict.fromkeys((SVC, NuSVC), _convert_svc),
             GaussianMixture: _convert_plainly,
         },
         {SimpleImputer: _imputer_shape},
@@ -78,6 +81,17 @@ def _registered(operator: Any) -> Converter:
 
 def _convert_plainly(scope: Any, operator: Any, container: Any) -> None:
     _registered(operator)(scope, operator, Container(container))
+
+
+def _convert_svc(scope: Any, operator: Any, container: Any) -> None:
+    name = type(operator.raw_operator).__name__
+    if callable(operator.raw_operator.kernel):
+        raise ConversionError(f"{name} with a kernel of your own cannot be converted; use format='joblib'", step=name)
+    whole = operator.type == "SklearnSVC"  # and not a part of its graph, for which this converter is asked as well
+    if whole and breaks_ties(operator.raw_operator):
+        convert_labels(scope, operator, container, _registered(operator))
+    else:
+        _registered(operator)(scope, operator, container)
 
 
 class WholeNumbers(Container):

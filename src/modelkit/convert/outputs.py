@@ -11,6 +11,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from modelkit.cast import Array
+from modelkit.convert.boosting import gives_probabilities
+from modelkit.convert.estimators import last_step
 from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError
 from modelkit.proto import DTYPES
@@ -39,7 +41,8 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, 
     if is_classifier(estimator):
         return _classifier(estimator, rows)
     if is_regressor(estimator):
-        return (Role("prediction", "predict", 0, _tail(estimator, "predict", rows)),), None
+        name = "probability" if gives_probabilities(last_step(estimator)) else "prediction"
+        return (Role(name, "predict", 0, _tail(estimator, "predict", rows)),), None
     if is_outlier_detector(estimator):
         return (Role("label", "predict", 0, ()), Role("scores", "decision_function", 1, ())), None
     if hasattr(estimator, "predict"):  # clusters, mixtures

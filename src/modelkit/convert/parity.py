@@ -223,8 +223,9 @@ def _missing(source: Source, model: Model, rows: Any, which: list[int], total: D
 def _categories(source: Source, model: Model, rows: Any, i: int, total: Differences) -> tuple[Any, ...] | None:
     """The closed set of values of a column of strings or codes; None where source and graph agree on unknown ones."""
     name, dtype = [(c.name, c.dtype) for spec in source.signature.inputs for c in spec.columns][i]
+    known = (source.categories or {}).get(name)
     if dtype != "string":
-        strange = strange_codes(rows, i)
+        strange = strange_codes(rows, i, known or ())
     elif isinstance(rows, np.ndarray):
         strange = strange_texts(rows)
     else:
@@ -233,12 +234,11 @@ def _categories(source: Source, model: Model, rows: Any, i: int, total: Differen
     found = _ask(source, model, strange)
     if found is not None and dtype != "string" and not agree(found, *tolerance(source)):
         # LightGBM cuts its codes off, and the graph does not: what lies between two of them is told in the docs.
-        found = _ask(source, model, strange_codes(rows, i, between=False))
+        found = _ask(source, model, strange_codes(rows, i, known or (), between=False))
     if found is not None:
         _refuse(source, found, f"rows with unknown or unusual values of column {name!r}")
         merge(total, found)
         return None
-    known = (source.categories or {}).get(name)
     if known is None and dtype != "string":
         return None  # numbers may be refused for what they are: zero by a logarithm
     if known is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -182,11 +183,15 @@ def between(rows: Any) -> Any:
     return out if chosen else None
 
 
-def strange_codes(rows: Any, i: int, *, between: bool = True) -> Any:
-    """Rows whose column i of whole numbers holds others: one beyond the largest, one between two, and one below."""
+def strange_codes(rows: Any, i: int, known: Iterable[Any] = (), *, between: bool = True) -> Any:
+    """Rows whose column i of whole numbers holds others: one beyond the largest, one between two, and one below.
+
+    The largest and the smallest are those of the rows and of `known`, the codes that an encoder knows.
+    """
     frame = not isinstance(rows, np.ndarray)
     held = (rows.iloc[:, i].to_numpy(np.float64, na_value=np.nan) if frame else rows[:, i]).astype(np.float64)
-    others = np.array([np.nanmax(held) + 1, np.nan, np.nanmin(held) - 1])[np.arange(len(held)) % 3]
+    codes = np.append(held, np.fromiter(known, np.float64))
+    others = np.array([np.nanmax(codes) + 1, np.nan, np.nanmin(codes) - 1])[np.arange(len(held)) % 3]
     values = np.where(np.isnan(others), held + (0.5 if between else 0), others)
     out = rows.copy() if frame else rows.astype(np.float64)
     if frame:

@@ -35,7 +35,6 @@ from modelkit.spec import Column, TensorSpec
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
 LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
-RANKERS = ("LGBMRanker", "XGBRanker")
 # Runs of what Python calls word characters, in RE2's words: of two or more, as is the default, and of one or more.
 WORDS = {r"(?u)\b\w\w+\b": r"[\pL\pN_][\pL\pN_]+", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
 LOCALE = b"C.UTF-8"  # to turn text into lower case; the converter's en_US.UTF-8 is absent from most containers
@@ -65,20 +64,16 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     """
     from sklearn.utils.validation import check_is_fitted
 
-    if type(last_step(estimator)).__name__ in RANKERS:
-        raise ConversionError(
-            f"{type(last_step(estimator)).__name__} cannot be converted; pass its ONNX export, or format='joblib'",
-            step=type(last_step(estimator)).__name__,
-        )
-    if boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
-        numbers = "float32"
-    else:
+    if not boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
         check_is_fitted(estimator)
+    estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
     rows, columns, answer = read_example(estimator, example)
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
     roles, classes = answer(read_roles, take(rows, 2))
-    proto, outputs, rounds = _converted(estimator, inputs, roles, coded)
+    few = take(rows, 2)
+    plain = boosting.with_absent_zeros(unthresholded(estimator), few, answer)
+    proto, outputs, rounds = _converted(estimator, plain, inputs, roles, coded)
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
@@ -91,7 +86,7 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
 
 
 def _converted(
-    estimator: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], coded: dict[str, tuple[str, ...]]
+    estimator: Any, plain: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], coded: dict[str, tuple[str, ...]]
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None]:
     """A graph, its outputs, and whether it rounds to float32 what its source does not, where that is known."""
     if is_composed(estimator):
@@ -102,14 +97,12 @@ def _converted(
         except ConversionError:
             if holds_trees(estimator):
                 raise  # no converter but ours is exact for trees
-    if boosting.is_catboost(estimator):
-        proto = boosting.catboost_proto(estimator, inputs[0].name)
-    elif coded:
+    if coded:
         width = sum(len(spec.columns) for spec in inputs)
         proto = _convert(estimator, [TensorSpec(boosting.CODES, "float32", ("batch", width))])
         boosting.encode(proto, inputs, coded)
     else:
-        proto = _convert(unthresholded(estimator), inputs)
+        proto = _convert(plain, inputs)
     if type(last_step(estimator)).__name__ in THRESHOLDED:
         _threshold(proto, last_step(estimator))
     elif hasattr(estimator, "classes_"):
@@ -309,7 +302,7 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
                 proto: onnx.ModelProto = convert(options=options | flat)
             except NameError:  # ... which is no option of a classifier without probabilities
                 proto = convert(options=options | {id(last_step(model)): {}})
-    except ConversionError:
+    except (ConversionError, MissingExtraError):
         raise
     except Exception as error:
         step = _step_of(error, estimator)

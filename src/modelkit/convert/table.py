@@ -59,7 +59,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
         votes.several: ("MultiOutputClassifier", "MultiOutputRegressor"),
     }.items()
     for name in names
-} | {("lightgbm", name): lightgbm.boosted for name in ("LGBMClassifier", "LGBMRegressor")}  # fmt: skip
+} | {("lightgbm", name): lightgbm.boosted for name in ("LGBMClassifier", "LGBMRegressor", "LGBMRanker")}  # fmt: skip
 
 
 class Converting:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.errors import ConversionError, MissingExtraError
+from modelkit.errors import ConversionError, importing
 
-try:
+with importing("spox", "saving a scikit-learn or LightGBM model of trees or votes", "sklearn"):
     import spox
     import spox.opset.ai.onnx.ml.v5 as ml
     import spox.opset.ai.onnx.v19 as op
-except ImportError:
-    raise MissingExtraError("converting trees and votes", "spox", "sklearn") from None
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

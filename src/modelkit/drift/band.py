@@ -15,6 +15,7 @@ from math import log, sqrt
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.errors import importing
 
 GROUPS = 16
 TRIED = 7 / 6  # bounds for each score: the six polynomials have two, of which the smaller one counts
@@ -50,7 +51,8 @@ def band(counts: Array, tolerance: float, delta: float, noise: Array | None = No
         delta: each bound is wrong with a probability of at most delta / 36; there are 7/6 of them for each score.
         noise: for privacy, `privacy.most_noise` of the cells up to each of the K; None without.
     """
-    from scipy.special import betaincinv
+    with importing("scipy", "watching for drift"):
+        from scipy.special import betaincinv
 
     n = int(counts.sum())
     shares = counts / n

@@ -17,16 +17,21 @@ TOP, BASE = 16, 116
 NAMES = 130  # where the bars of categories begin
 MOST_BARS = 10
 AXIS = "cells of about equal mass in training, in order; height: share of rows"
+ARROW = 44  # the width of a share with an arrow
 TALLEST = 8  # times the usual cell of the reference; one value that most rows have would hide all others
 
 
 def chart(feature: FeatureDrift) -> str:
-    """An SVG of its shares: outlines over ordered cells, or a pair of bars for each category."""
+    """An SVG of its shares: outlines over ordered cells, or a pair of bars for each category.
+
+    Of a feature that no recent row has, the reference is drawn alone: shares of 0 would look as if it had vanished.
+    """
+    seen = feature.rows > 0
     cells = [(label, _finite(old), _finite(new)) for label, old, new in feature.cells]
     if feature.kind in ("category", "flag"):
-        return _bars(feature.feature, [cell for cell in cells if cell[1] or cell[2]])
+        return _bars(feature.feature, [cell for cell in cells if cell[1] or cell[2]], seen=seen)
     ordered = [cell for cell in cells if cell[0] != "(missing)" and (cell[1] or cell[2] or cell[0] not in _ENDS)]
-    return _outlines(feature.feature, ordered)
+    return _outlines(feature.feature, ordered, seen=seen)
 
 
 _ENDS = ("", "-inf", "+inf")
@@ -54,12 +59,13 @@ def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
     return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{html.escape(text)}</text>'
 
 
-def _tooltip(cell: Cell) -> str:
+def _tooltip(cell: Cell, *, seen: bool) -> str:
     label, old, new = cell
-    return f"<title>{html.escape(f'{label[:60]}: {percent(old)}, recent {percent(new)}')}</title>"
+    recent = percent(new) if seen else "unknown"
+    return f"<title>{html.escape(f'{label[:60]}: {percent(old)}, recent {recent}')}</title>"
 
 
-def _outlines(name: str, cells: Sequence[Cell]) -> str:
+def _outlines(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
     """Cells of one width side by side: the reference as an area, the recent rows as an outline over it."""
     if not cells:
         return _svg(name, 40, _text(WIDTH / 2, 24, "no values"))
@@ -69,16 +75,15 @@ def _outlines(name: str, cells: Sequence[Cell]) -> str:
     top = min(most, TALLEST * median(usual)) or 1.0
     scale = (BASE - TOP) / top
     pointers = "".join(
-        f'<rect x="{LEFT + i * step:.1f}" y="{TOP}" width="{step:.1f}" height="{BASE - TOP}">{_tooltip(cell)}</rect>'
+        f'<rect x="{LEFT + i * step:.1f}" y="{TOP}" width="{step:.1f}" height="{BASE - TOP}">'
+        f"{_tooltip(cell, seen=seen)}</rect>"
         for i, cell in enumerate(cells)
     )
-    cut = [(i, max(old, new)) for i, (_, old, new) in enumerate(cells) if max(old, new) > top * 1.001]
-    above = "".join(
-        _text(LEFT + (i + 0.5) * step, TOP - 4, f"{percent(share)} \N{UPWARDS ARROW}") for i, share in cut[:3]
-    )
+    cut = [(LEFT + (i + 0.5) * step, max(old, new)) for i, (_, old, new) in enumerate(cells)]
+    above = _above([(x, share) for x, share in cut if share > top * 1.001])
+    outline = f'<path class="new" d="{_steps([new for _, _, new in cells], step, top, scale)}"/>' if seen else ""
     body = (
-        f'<path class="old" d="{_steps([old for _, old, _ in cells], step, top, scale)}"/>'
-        f'<path class="new" d="{_steps([new for _, _, new in cells], step, top, scale)}"/>'
+        f'<path class="old" d="{_steps([old for _, old, _ in cells], step, top, scale)}"/>{outline}'
         f'<path class="axis" d="M{LEFT} {TOP}V{BASE}H{RIGHT}"/>{above}'
         f"{_text(LEFT - 5, TOP + 4, percent(top), 'end')}{_text(LEFT - 5, BASE, '0', 'end')}"
         f"{_edge_labels([label for label, _, _ in cells], step)}"
@@ -86,6 +91,20 @@ def _outlines(name: str, cells: Sequence[Cell]) -> str:
         f'<g class="hit">{pointers}</g>'
     )
     return _svg(name, BASE + 36, body)
+
+
+def _above(cut: Sequence[tuple[float, float]]) -> str:
+    """The shares of some cells that are taller than the chart, over them, where these do not touch one another."""
+    texts: list[str] = []
+    half = ARROW / 2
+    free = float(LEFT)
+    for x, share in cut:
+        place = min(max(x, LEFT + half), WIDTH - half)
+        if place - half < free:
+            continue
+        texts.append(_text(place, TOP - 4, f"{percent(share)} \N{UPWARDS ARROW}"))
+        free = place + half
+    return "".join(texts)
 
 
 def _steps(shares: Sequence[float], step: float, top: float, scale: float) -> str:
@@ -116,7 +135,7 @@ def _lower_edge(label: str) -> str | None:
     return low[:20] if to and low != "up" else None
 
 
-def _bars(name: str, cells: Sequence[Cell]) -> str:
+def _bars(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
     """Two bars for each of the categories that have the largest shares."""
     if not cells:
         return _svg(name, 40, _text(WIDTH / 2, 24, "no values"))
@@ -127,17 +146,18 @@ def _bars(name: str, cells: Sequence[Cell]) -> str:
         kept.append((f"{len(rest)} more cells", sum(cell[1] for cell in rest), sum(cell[2] for cell in rest)))
     widest = max(max(old, new) for _, old, new in kept)
     scale = (RIGHT - 84 - NAMES) / widest
-    body = "".join(_pair(cell, 4 + 24 * i, scale) for i, cell in enumerate(kept))
+    body = "".join(_pair(cell, 4 + 24 * i, scale, seen=seen) for i, cell in enumerate(kept))
     return _svg(name, 24 * len(kept) + 8, body)
 
 
-def _pair(cell: Cell, y: int, scale: float) -> str:
+def _pair(cell: Cell, y: int, scale: float, *, seen: bool) -> str:
     label, old, new = cell
     short = html.short(label) if len(label) <= 20 else label[:18] + "..."
+    recent = f'<rect class="new" x="{NAMES}" y="{y + 10}" width="{new * scale:.1f}" height="9"/>' if seen else ""
+    shares = f"{percent(old)}, {percent(new)}" if seen else percent(old)
     return (
-        f'<g><rect class="old" x="{NAMES}" y="{y}" width="{old * scale:.1f}" height="9"/>'
-        f'<rect class="new" x="{NAMES}" y="{y + 10}" width="{new * scale:.1f}" height="9"/>'
+        f'<g><rect class="old" x="{NAMES}" y="{y}" width="{old * scale:.1f}" height="9"/>{recent}'
         f"{_text(NAMES - 6, y + 14, short, 'end')}"
-        f"{_text(NAMES + max(old, new) * scale + 6, y + 14, f'{percent(old)}, {percent(new)}', 'start')}"
-        f"{_tooltip(cell)}</g>"
+        f"{_text(NAMES + max(old, new) * scale + 6, y + 14, shares, 'start')}"
+        f"{_tooltip(cell, seen=seen)}</g>"
     )

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.errors import importing
 
 BLOCKS = 32  # of an isotonic fit that are kept: at most 64 knots
 POINTS = 32  # where the bootstrapped fits are stored
@@ -255,7 +256,8 @@ class Estimate:
 
     def interval(self, calibration: Calibration, level: float = 0.95) -> tuple[float, float]:
         """Where the realised accuracy lies with a probability of about `level`, if P(label | score) has not changed."""
-        from scipy.special import ndtri
+        with importing("scipy", "the interval of an estimated accuracy"):
+            from scipy.special import ndtri
 
         reach = float(ndtri((1 + level) / 2)) * calibration.deviation(self)
         return max(self.accuracy - reach, 0.0), min(self.accuracy + reach, 1.0)

@@ -25,6 +25,7 @@ from modelkit.signature import Signature
 NAME = "profile"  # of the attachment
 MEDIA_TYPE = "application/x-npz"
 SCHEMA = "modelkit.profile/1"
+SHOWN = 6  # names of columns in a message
 
 
 @final
@@ -210,12 +211,19 @@ class Profile:
     def check(self, signature: Signature) -> None:
         """Raise DriftError unless the columns are those of a model, and the outputs among its own."""
         known = [name for spec in signature.inputs for name in [c.name for c in spec.columns] or [spec.name]]
-        odd = sorted(set(self.sources()) ^ set(known))
-        if odd:
+        own = self.sources()
+        lacking = [name for name in known if name not in own]
+        others = [name for name in own if name not in known]
+        if lacking or others:
+            differences = []
+            if lacking:
+                differences.append(f"it lacks {_some(lacking)}")
+            if others:
+                differences.append(f"it has {_some(others)}, which the model does not take")
             raise DriftError(
-                f"the profile and the model's signature differ in the columns {odd}; the model takes {known}: fit the "
-                f"profile on these, or with model=",
-                columns=odd,
+                f"the profile and the model's signature differ in the columns: {', and '.join(differences)}; fit the "
+                f"profile on rows as the model takes them, or with model=",
+                columns=sorted(lacking + others),
             )
         given = {"confidence": "probabilities"}
         heads = {source_of(f.name, self.bases).partition("[")[0] for f in self.features if f.output}
@@ -315,6 +323,12 @@ def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> Profile:
         calibration=None if about["classes"] is None else Calibration.read(about["classes"], arrays),
         **{name: about[name] for name in ("stratum", "rows", "train_rows", "ordered", "duplicates", "epsilon")},
     )
+
+
+def _some(names: list[str]) -> str:
+    """The first of many names."""
+    more = len(names) - SHOWN
+    return f"{names[:SHOWN]}" + (f" and {more:,} more" if more > 0 else "")
 
 
 def _absent(absent: list[str], found: list[str]) -> str:

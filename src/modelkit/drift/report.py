@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
-from math import isnan, log10
+from math import isnan, log10, nan
 from typing import Any, Literal, final
 
 from modelkit import html, record
 from modelkit.drift import sections
 from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
-from modelkit.errors import DriftError, MissingExtraError
+from modelkit.errors import DriftError, importing
 
 SCHEMA = "modelkit.drift/1"
 MOST_CHARTS = 20
@@ -41,7 +41,7 @@ class DriftReport:
 
     def ranked(self) -> tuple[FeatureDrift, ...]:
         """The features by evidence times importance, -log10(p) * weight with the smaller p; ties by effect size."""
-        return tuple(sorted(self.features, key=lambda drift: (-_evidence(drift), -_size(drift))))
+        return tuple(sorted(self.features, key=lambda drift: (-round(_evidence(drift), 6), -_size(drift))))
 
     def __str__(self) -> str:
         lines = [f"{self._title()}: {self._compared()}"]
@@ -96,10 +96,8 @@ class DriftReport:
 
     def to_dataframe(self) -> Any:
         """A pandas frame with a row for each feature, as `ranked`, and three columns for each kind of effect size."""
-        try:
+        with importing("pandas", "DriftReport.to_dataframe", "frames"):
             import pandas as pd
-        except ImportError:
-            raise MissingExtraError("DriftReport.to_dataframe", "pandas", "frames") from None
         names = [f.name for f in fields(FeatureDrift) if f.name not in ("effects", "missing", "cells")]
         columns = [*names, "missing_reference", "missing_recent"]
         rows = [_flat(drift, names) for drift in self.ranked()]
@@ -173,7 +171,8 @@ def _performance(found: Performance) -> str:
 
 def _flat(drift: FeatureDrift, names: list[str]) -> dict[str, Any]:
     row = {name: getattr(drift, name) for name in names}
-    row |= {"missing_reference": drift.missing[0], "missing_recent": drift.missing[1]}
+    before, now = drift.missing
+    row |= {"missing_reference": before, "missing_recent": now if drift.rows else nan}
     for size in drift.effects:
         row |= {size.name: size.value, f"{size.name} low": size.low, f"{size.name} high": size.high}
     return row

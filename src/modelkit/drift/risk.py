@@ -14,6 +14,7 @@ from typing import final
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.errors import importing
 
 GROWTH = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])
 WEIGHTS = np.full(len(GROWTH), 1 / len(GROWTH))
@@ -27,7 +28,8 @@ def risk_bound(n: int, total: float, squares: float, delta: float, *, binary: bo
     `total` is the sum of the losses and `squares` of their squares. Clopper-Pearson where all are 0 or 1 (`binary`);
     otherwise the empirical Bernstein bound (Maurer and Pontil 2009, theorem 4).
     """
-    from scipy.special import betainccinv
+    with importing("scipy", "a bound on the loss"):
+        from scipy.special import betainccinv
 
     if n < 2 or total >= n:
         return 1.0

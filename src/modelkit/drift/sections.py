@@ -139,10 +139,14 @@ def checks_part(checks: Sequence[Check]) -> str:
 
 
 def tests(drift: FeatureDrift, kind: str) -> str:
-    """The p-values of a feature in words."""
+    """The p-values of a feature in words, and whether no recent row has it, as an output that nobody asked for."""
     if kind == "batch":
-        return f"exact p, adjusted by Holm: {p_value(drift.p_changed)}"
-    return f"anytime p: {p_value(drift.p_changed)} (any change), {p_value(drift.p_material)} (beyond the tolerance)"
+        found = f"exact p, adjusted by Holm: {p_value(drift.p_changed)}"
+    else:
+        found = (
+            f"anytime p: {p_value(drift.p_changed)} (any change), {p_value(drift.p_material)} (beyond the tolerance)"
+        )
+    return found if drift.rows else f"{found}; no recent row has it"
 
 
 def feature_part(drift: FeatureDrift, kind: str, *, alarmed: bool) -> str:
@@ -152,7 +156,8 @@ def feature_part(drift: FeatureDrift, kind: str, *, alarmed: bool) -> str:
     if drift.effects:
         facts.append("; ".join(map(effect, drift.effects)))
     if any(drift.missing):
-        facts.append(f"missing {percent(drift.missing[0])}, recent {percent(drift.missing[1])}")
+        recent = percent(drift.missing[1]) if drift.rows else "unknown"
+        facts.append(f"missing {percent(drift.missing[0])}, recent {recent}")
     if drift.began is not None:
         facts.append(f"a change began after about {drift.began:,} rows")
     about = f"{drift.kind}, {count(drift.rows, 'recent row')}, weight {drift.weight:.3g}"

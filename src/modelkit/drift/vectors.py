@@ -13,7 +13,7 @@ from typing import final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.errors import DriftError
+from modelkit.errors import DriftError, importing
 
 COMPONENTS = 16
 CENTROIDS = 32
@@ -63,7 +63,8 @@ class Basis:
 
 def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
     """A basis from training vectors (n, d). Raises DriftError for fewer than 64 whole ones."""
-    from scipy.cluster.vq import kmeans2
+    with importing("scipy", "a profile of embeddings"):
+        from scipy.cluster.vq import kmeans2
 
     with np.errstate(over="ignore"):
         vectors = _floats(vectors, name)

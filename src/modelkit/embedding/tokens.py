@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.errors import MissingExtraError, ModelkitError, SignatureError
+from modelkit.errors import ModelkitError, SignatureError, importing
 
 # Of a long text only the beginning is read, so many letters for each token, if that has SPARE tokens too many already:
 # the last ones may be parts of a word that was cut through.
 MOST_LETTERS, SPARE = 32, 128
-EXTRA = ("embedding texts", "tokenizers", "text")
 WINDOW, WINDOW_LETTERS = 512, 1 << 20  # texts that are tokenized together, and the letters of them
 
 
@@ -163,10 +162,8 @@ def _read(source: Any) -> bytes:
 
 
 def _parse(data: bytes) -> Any:
-    try:
+    with importing("tokenizers", "embedding texts", "text"):
         from tokenizers import Tokenizer
-    except ImportError:
-        raise MissingExtraError(*EXTRA) from None
     try:
         return Tokenizer.from_buffer(data)
     except BaseException as error:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
 from modelkit.cast import Array
+from modelkit.errors import importing
+
+with importing("onnx", "explaining a model"):
+    import onnx
+    from onnx import numpy_helper
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(len(MODES))

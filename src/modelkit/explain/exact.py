@@ -11,13 +11,12 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import AdditivityError, GraphError
 from modelkit.explain.structure import Exact, NoStructureError, Player, cut, read, whole_proto
-from modelkit.explain.subject import CHUNK, LATER, Subject
+from modelkit.explain.subject import CHUNK, CONTRIBUTIONS, LATER, Subject
 from modelkit.explain.table import LeafTable, TooDeepError
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec
 
 TOLERANCE = 1e-5
-CONTRIBUTIONS = "contributions"  # an output of this name, (n, columns) or (n, columns, outputs), is an explanation
 
 
 def check_gap(gap: Array, served: Array) -> None:

@@ -15,7 +15,7 @@ from modelkit.explain import hooks, lime, sampling
 from modelkit.explain.exact import ExactMethod, check_gap
 from modelkit.explain.explanation import Explanation, kind_of
 from modelkit.explain.sampler import Sampler
-from modelkit.explain.subject import Subject, make_subject
+from modelkit.explain.subject import BACKGROUND, Subject, make_subject
 from modelkit.model import Model
 from modelkit.signature import Feeds
 
@@ -56,7 +56,9 @@ class Explainer:
         method: "auto" for the first of "contributions" (an output of the model's own), "additive", "trees",
             "enumeration" and "sampling" that fits, or one of them; or "lime", "shap:kernel" or "shap:permutation".
         output: "auto"; "margin" for what comes before a sigmoid, softmax or exponential; "probability" or "value" for
-            what is served. With "auto", margins where an exact method explains them.
+            what is served. With "auto", margins where an exact method explains them. Or the name of one of the model's
+            outputs of numbers: a model of several, such as the `probabilities_0`, `probabilities_1` and so on of a
+            multi-label one, has none that is meant where none is named.
         budget: model rows for each explained row that sampling or shap use. By default, sampling passes over the
             background once to 32 times, until the standard errors of a row are 3 % of its values, both as root mean
             squares; and shap takes its own default. For "lime", how many rows it draws: by default 5,000.
@@ -64,7 +66,8 @@ class Explainer:
         seed: of sampling. The same row, seed, background and package give the same values from any thread.
 
     Raises:
-        ExplainError: if there is no background, or the model's inputs or outputs cannot be explained.
+        ExplainError: if there is no background, the model's inputs or outputs cannot be explained, or it has several
+            outputs and none is named.
         SignatureError: if the background does not fit the model.
     """
 
@@ -79,24 +82,23 @@ class Explainer:
         group: str = "raw",
         seed: int | None = None,
     ) -> None:
-        for what, value, known in (("method", method, METHODS), ("output", output, SPACES), ("group", group, ("raw",))):
-            if value not in known:
-                raise ExplainError(f"{what} {value!r} is unknown; use one of {list(known)}")
-        for what, number, least in (("budget", budget, 1), ("seed", seed, 0)):
-            if number is not None and (not isinstance(number, Integral) or isinstance(number, bool) or number < least):
-                raise ExplainError(f"{what} is an integer of at least {least}, not {number!r}")
+        _check_names(method, output, group, model.signature.output_names)
+        _check_numbers(budget=budget, seed=seed)
         self._seed = 0 if seed is None else int(seed)
         if method == "lime" and lime.is_text(model.signature):
             background = lime.NO_TEXT  # a text is compared with itself less some words
-        self._subject = make_subject(model, background)
-        if output in ("probability", "value") and output != self._subject.space:
-            raise ExplainError(f"this model serves a {self._subject.space}, not a {output}")
+        elif background is None and BACKGROUND not in model.attachments and lime.is_text(model.signature):
+            raise ExplainError("the words of a text are explained by method='lime'; it needs no background")
+        space, served = (output, None) if output in SPACES else ("auto", output)
+        self._subject = make_subject(model, background, served)
+        if space in ("probability", "value") and space != self._subject.space:
+            raise ExplainError(f"this model serves a {self._subject.space}, not a {space}")
         self._background_id = self._subject.background_id()
         self._reasons: list[str] = []
         self._hook = _make_hook(self._subject, method, budget, self._seed)
         hooked = self._hook is not None
-        self._exact = None if hooked else ExactMethod.build(self._subject, method, output, self._reasons)
-        self._method = self._choose(method, output, budget)
+        self._exact = None if hooked else ExactMethod.build(self._subject, method, space, self._reasons)
+        self._method = self._choose(method, space, budget)
         self._sampler = Sampler(self._subject, budget, self._seed) if self._method == "sampling" else None
         if self._sampler is not None:
             self._reasons.append(self._sampler.reason)
@@ -237,6 +239,20 @@ class Explainer:
 
     def _ask(self, row: dict[str, Array], masks: Array, rows: Array) -> Array:
         return self._subject.ask_mixed(self._subject.beside(row), self._subject.places(masks, rows))
+
+
+def _check_names(method: str, output: str, group: str, outputs: tuple[str, ...]) -> None:
+    given = {"method": method, "output": output, "group": group}
+    known = {"method": METHODS, "output": (*SPACES, *outputs), "group": ("raw",)}
+    for what, value in given.items():
+        if value not in known[what]:
+            raise ExplainError(f"{what} {value!r} is unknown; use one of {list(known[what])}")
+
+
+def _check_numbers(*, budget: int | None, seed: int | None) -> None:
+    for what, number, least in (("budget", budget, 1), ("seed", seed, 0)):
+        if number is not None and (not isinstance(number, Integral) or isinstance(number, bool) or number < least):
+            raise ExplainError(f"{what} is an integer of at least {least}, not {number!r}")
 
 
 def _make_hook(subject: Subject, method: str, budget: int | None, seed: int) -> hooks.Hook | None:

@@ -10,9 +10,11 @@ import numpy as np
 
 from modelkit import html, record
 from modelkit.cast import Array
-from modelkit.errors import ExplainError, MissingExtraError
+from modelkit.errors import ExplainError, importing
+from modelkit.explain import drawing
 
 SCHEMA = "modelkit.explanation/1"
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +82,8 @@ class Explanation:
 
     def to_dataframe(self, output: int | str = -1) -> Any:
         """A pandas frame of one output: a row for each explained row, a column for each feature, and `base`."""
-        try:
+        with importing("pandas", "Explanation.to_dataframe", "frames"):
             import pandas as pd
-        except ImportError:
-            raise MissingExtraError("Explanation.to_dataframe", "pandas", "frames") from None
         at = self._at(output)
         frame = pd.DataFrame(self.values[:, :, at], columns=list(self.feature_names))
         frame.insert(0, "base", self.base_values[:, at])
@@ -91,10 +91,8 @@ class Explanation:
 
     def to_shap(self, output: int | str | None = None) -> Any:
         """A `shap.Explanation`, which every plot of shap takes; of one output, or of all where there are several."""
-        try:
+        with importing("shap", "Explanation.to_shap", "explain"):
             import shap
-        except ImportError:
-            raise MissingExtraError("Explanation.to_shap", "shap", "explain") from None
         names = list(self.feature_names)
         if output is None and len(self.output_names) > 1:
             return shap.Explanation(
@@ -131,39 +129,30 @@ class Explanation:
 
     def plot(self, *, row: int = 0, output: int | str = -1, most: int = 10, ax: Any = None) -> Any:
         """Draw what the columns of one row add, the largest first; returns the matplotlib Axes."""
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError:
-            raise MissingExtraError("Explanation.plot", "matplotlib", "plot") from None
         at = self._at(output)
         bars = self._bars(row, output, most)
-        labels = [f"{name} = {held}" if held else name for name, held, _ in bars]
-        heights = [added for _, _, added in bars]
-        errors = [0.0] * len(bars)
-        if self.std_error is not None:
-            known = dict(zip(self.feature_names, 1.96 * self.std_error[row, :, at], strict=True))
-            errors = [float(known.get(name, 0.0)) for name, _, _ in bars]
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7, 0.9 + 0.36 * len(labels)), layout="constrained")
-        ax.barh(
-            range(len(labels)), heights[::-1], xerr=None if self.std_error is None else errors[::-1],
-            color=["#c0392b" if height > 0 else "#2f6fb0" for height in heights[::-1]],
-        )  # fmt: skip
-        ax.set_yticks(range(len(labels)), labels[::-1], parse_math=False)  # a dollar sign is a dollar sign
-        ax.axvline(0, color="#444", linewidth=0.8)
-        ax.margins(x=0.15)
-        digits = _digits(heights)
-        for place, height in enumerate(heights[::-1]):
-            ax.annotate(
-                f"{height:+.{digits}f}", (height, place), (4 if height >= 0 else -4, 0), textcoords="offset points",
-                ha="left" if height >= 0 else "right", va="center", fontsize=8,
-            )  # fmt: skip
-        ax.spines[["top", "right"]].set_visible(False)
-        base = self.base_values[row, at]
-        total = base + self.values[row, :, at].sum()
-        said = f"added to {self.output_names[at]} ({self.output_space}); base {base:.3g}, sum {total:.3g}"
-        ax.set_xlabel(said, parse_math=False)
-        return ax
+        base, total = self._ends(row, at)
+        axis = f"added to {self._what(at)}", f"base {html.number(base)}, sum {html.number(total)}"
+        return drawing.draw(bars, self._errors(bars, row, at), axis, ax)
+
+    def _what(self, output: int) -> str:
+        """What is explained: "the probability of churn", say."""
+        name = self.output_names[output]
+        return name if self.output_space == "value" else f"the {self.output_space} of {name}"
+
+    def _ends(self, row: int, output: int) -> tuple[float, float]:
+        """The base of a row, and its sum with the values; a sum that is nothing but rounding is 0."""
+        base, values = self.base_values[row, output], self.values[row, :, output]
+        total = base + values.sum()
+        rounding = ROUNDING * (abs(base) + np.abs(values).sum())
+        return float(base), float(total) if abs(total) > rounding else 0.0
+
+    def _errors(self, bars: list[tuple[str, str, float]], row: int, output: int) -> list[float] | None:
+        """Half the width of a 95 % interval for each bar of sampled values, 0 for that of the other columns."""
+        if self.std_error is None:
+            return None
+        known = dict(zip(self.feature_names, 1.96 * self.std_error[row, :, output], strict=True))
+        return [float(known.get(name, 0.0)) for name, _, _ in bars]
 
     def _repr_html_(self) -> str:
         return self.card()
@@ -177,16 +166,17 @@ class Explanation:
         facts = []
         bars = self._bars(row, output, most) if len(self) else []
         if len(self):
-            base = self.base_values[row, at]
-            facts.append(("base, sum", f"{base:.4g}, {base + self.values[row, :, at].sum():.4g}"))
+            base, total = self._ends(row, at)
+            facts.append(("base, sum", f"{html.number(base)}, {html.number(total)}"))
         where = f", row {row} of {len(self)}" if len(self) != 1 else ""
+        rows = "1 row" if self.background_rows == 1 else f"{self.background_rows:,} rows"
         return html.bars(
-            f"{self.output_names[at]} ({self.output_space}){where}",
+            f"{self._what(at)}{where}",
             bars,
             [
                 *facts,
                 ("method", f"{self.method}, {kind_of(self.method, exact=self.exact)}"),
-                ("background", f"{self.background_rows} rows, {self.background_id[:12]}"),
+                ("background", f"{rows}, {self.background_id[:12]}"),
                 ("additivity gap", f"{np.max(self.additivity_gap, initial=0):.2g}"),
                 *_fidelity(self.fidelity, row, at),
                 *(("warning", text) for text in self.warnings),
@@ -201,12 +191,6 @@ class Explanation:
             others = float(self.values[row, :, self._at(output)].sum()) - sum(added for _, _, added in bars)
             bars.append((f"{rest} other column{'s' if rest > 1 else ''}", "", others))
         return bars
-
-
-def _digits(heights: list[float]) -> int:
-    """Decimals that show three digits of the largest bar."""
-    largest = max((abs(height) for height in heights), default=0.0)
-    return 2 if largest == 0 or not np.isfinite(largest) else int(np.clip(2 - np.floor(np.log10(largest)), 0, 8))
 
 
 def _fidelity(found: dict[str, Any] | None, row: int, output: int) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.errors import ExplainError, MissingExtraError
+from modelkit.errors import ExplainError, importing
 from modelkit.explain.subject import CHUNK, Subject
 from modelkit.signature import Feeds
 from modelkit.spec import numpy_dtype
@@ -94,10 +94,8 @@ class ShapHook:
         strings = [spec.name for spec in subject.signature.inputs if numpy_dtype(spec.dtype).kind not in "fiub"]
         if strings:
             raise ExplainError(f"{method} reads numbers alone, and {strings} hold strings; use method='sampling'")
-        try:
+        with importing("shap", f"method={method!r}", "explain"):
             import shap
-        except ImportError:
-            raise MissingExtraError(f"method={method!r}", "shap", "explain") from None
         self._shap, self._subject, self._method = shap, subject, method
         self._seed = seed % 2**32  # what the legacy generator takes
         self._columns, codes = [], []

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array, rows_of
-from modelkit.errors import ExplainError, MissingExtraError
+from modelkit.errors import ExplainError, importing
 from modelkit.explain.hooks import Answer, ask_in_chunks, kept_random_state
 from modelkit.explain.subject import Subject
 from modelkit.signature import Feeds, Signature
@@ -96,7 +96,8 @@ class _Numbers:
         Phi^-1(Phi(a) + u (Phi(b) - Phi(a))). A mean lies within its bounds, so the tails do not matter. Where a bin is
         one value, the library draws 0 in its place (it forgets to scale back); here it is that value.
         """
-        from scipy.special import ndtr, ndtri
+        with importing("scipy", "method='lime'"):
+            from scipy.special import ndtr, ndtri
 
         gone = bins == len(self.low)
         at = np.where(gone, 0, bins)
@@ -262,10 +263,8 @@ class TextHook:
     """
 
     def __init__(self, subject: Subject, budget: int | None, seed: int) -> None:
-        try:
+        with importing("lime", "method='lime' for texts", "explain"):
             from lime import lime_text
-        except ImportError:
-            raise MissingExtraError("method='lime' for texts", "lime", "explain") from None
         self._lime, self._subject, self._seed = lime_text, subject, seed % 2**32
         self._samples = _samples(budget, 0)
         self.rows_per_row = self._samples + 1

@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.cast import Array
+from modelkit.errors import importing
 from modelkit.explain.ensemble import Leaves, NotDecodableError, decode, dtype_of
 from modelkit.signature import Signature
+
+with importing("onnx", "explaining a model"):
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
 
 TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
 ELEMENTWISE = frozenset((
@@ -258,8 +261,10 @@ def _before_link(
     while name in maker:
         node = maker[name]
         numbers = [constants[i] for i in node.input if i in constants]
-        if node.op_type in TAIL:
+        if node.op_type in TAIL or _is_second(node, maker, constants):
             name = node.input[0]
+        elif _is_complement(node, maker, constants):
+            name = node.input[1]
         elif (
             node.op_type in ("Softmax", "Sigmoid", "Exp")
             and link == "identity"
@@ -280,6 +285,26 @@ def _before_link(
         else:
             break
     return name, link, scale, shift
+
+
+def _is_complement(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]) -> bool:
+    """Whether a node puts 1 - p beside p, the probabilities of two classes."""
+    if node.op_type != "Concat" or len(node.input) != 2 or node.input[0] not in maker:
+        return False
+    rest = maker[node.input[0]]
+    if rest.op_type != "Sub" or rest.input[1] != node.input[1]:
+        return False
+    one = constants.get(rest.input[0])
+    return one is not None and one.size == 1 and float(one.reshape(-1)[0]) == 1.0
+
+
+def _is_second(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]) -> bool:
+    """Whether a node takes the second of two probabilities; the additivity check sees where there were others."""
+    column = constants.get(node.input[1]) if node.op_type == "Gather" else None
+    above = maker.get(node.input[0])
+    if column is None or above is None or above.op_type not in (*TREES, "Softmax", "Concat"):
+        return False
+    return bool(column.reshape(-1).tolist() == [1])
 
 
 def _is_softmax(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto]) -> bool:

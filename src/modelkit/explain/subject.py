@@ -16,6 +16,7 @@ from modelkit.model import Call, Model
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import numpy_dtype
 
+CONTRIBUTIONS = "contributions"  # an output of this name, (n, columns) or (n, columns, outputs), is an explanation
 BACKGROUND = "background"  # the attachment of a package that holds background rows
 LATER = Call(priority=-1)  # explanations wait for predictions
 CHUNK = 4096  # model rows at once
@@ -94,22 +95,26 @@ def ask(model: Model, served: str, feeds: Feeds) -> Array:
     return got.reshape(len(got), got.shape[1] if got.ndim == 2 else int(np.prod(got.shape[1:]))).astype(np.float64)
 
 
-def make_subject(model: Model, background: Any) -> Subject:
-    """What an Explainer explains. Raises ExplainError where a model has nothing that can be, or no background."""
+def make_subject(model: Model, background: Any, served: str | None = None) -> Subject:
+    """What an Explainer explains: of the output that is named, or of the one that the model has for it.
+
+    Raises ExplainError where a model has nothing that can be explained, or several outputs of which none is named, and
+    where there is no background.
+    """
     model = model.unobserved  # an explanation's rows are nobody's
     signature = model.signature
     players = players_of(signature)
     if players is None or signature.batch is None:
         raise ExplainError(f"only inputs of rows by columns can be explained, not {signature}")
+    served = _served_output(signature, served)
     rows = _read_background(model, background)
-    served = _served_output(signature)
     at_background = ask(model, served, rows)
     count = at_background.shape[1]
     if served == "probabilities" and signature.classes is not None:
         names = tuple(map(str, signature.classes))
     else:
         names = (served,) if count == 1 else tuple(f"{served}[{i}]" for i in range(count))
-    space = "probability" if served == "probabilities" else "value"
+    space = "probability" if served in ("probabilities", "probability") else "value"
     return Subject(model, players, rows, served, names, space, at_background)
 
 
@@ -132,14 +137,23 @@ def _read_background(model: Model, rows: Any) -> Feeds:
     return feeds
 
 
-def _served_output(signature: Signature) -> str:
+def _served_output(signature: Signature, named: str | None = None) -> str:
+    """The output that is named, else the probabilities, the primary output, or the only one of numbers."""
+    numbers = [spec.name for spec in signature.outputs if numpy_dtype(spec.dtype).kind == "f"]
+    if named is not None:
+        if named not in numbers:
+            raise ExplainError(f"there is no output {named!r} of numbers to explain; there are {numbers}")
+        return named
     if signature.has_probabilities:
         return "probabilities"
-    name = signature.primary
-    spec = next((spec for spec in signature.outputs if spec.name == name), None)
-    if spec is None or numpy_dtype(spec.dtype).kind != "f":
-        numeric = [spec.name for spec in signature.outputs if numpy_dtype(spec.dtype).kind == "f"]
-        if not numeric:
-            raise ExplainError("the model gives labels alone, and a label is no number to explain")
-        return numeric[0]
-    return spec.name
+    if signature.primary in numbers:
+        return signature.primary
+    apart = [name for name in numbers if name != CONTRIBUTIONS]
+    if not apart:
+        raise ExplainError("the model gives labels alone, and a label is no number to explain")
+    if len(apart) > 1:
+        raise ExplainError(
+            f"the model has several outputs, and one is explained at a time: pass one of {apart} as output=, or on the "
+            f"command line as --output"
+        )
+    return apart[0]

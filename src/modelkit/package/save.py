@@ -32,10 +32,10 @@ from modelkit.signature import Feeds, Signature
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that every package is made with
 TRAINED_WITH = {  # and those of its source, by the name that parity has for it
-    "scikit-learn": ("scikit-learn", "skl2onnx"),
-    "XGBoost": ("scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu"),
-    "LightGBM": ("scikit-learn", "skl2onnx", "onnxmltools", "lightgbm"),
-    "CatBoost": ("catboost",),
+    "scikit-learn": ("scikit-learn", "skl2onnx", "spox"),
+    "XGBoost": ("scikit-learn", "skl2onnx", "xgboost", "xgboost-cpu"),
+    "LightGBM": ("scikit-learn", "skl2onnx", "spox", "lightgbm"),
+    "CatBoost": ("scikit-learn", "skl2onnx", "catboost"),
     "torch": ("torch", "onnxscript"),
 }
 

@@ -14,21 +14,24 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Self, final
 
-import joblib
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.device import DeviceName, Placement, device_chain, refusal
-from modelkit.errors import ClosedError, ConversionError, DeviceError, ManifestError, PackageError
+from modelkit.errors import ClosedError, ConversionError, DeviceError, ManifestError, PackageError, importing
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, check_output, reopening
 from modelkit.runtimes.machine import usable_cpus
 from modelkit.signature import Feeds, Signature
 
+with importing("joblib", "a joblib package"):
+    import joblib
+
 # The verb of the estimator that answers with each output; probabilities_0, _1, ... are the parts of one answer.
 VERBS = {
     "label": "predict",
     "prediction": "predict",
+    "probability": "predict",
     "probabilities": "predict_proba",
     "scores": "decision_function",
     "transformed": "transform",

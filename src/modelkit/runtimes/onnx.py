@@ -31,7 +31,7 @@ from modelkit.device import (
     split_runs,
     worker_count,
 )
-from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, MissingExtraError, SignatureError
+from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, SignatureError, importing
 from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
@@ -44,10 +44,8 @@ from modelkit.signature import Feeds, Signature
 # onnxruntime's wheels report usage unless this is set before the import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-try:
+with importing("onnxruntime", "running an ONNX model", "cpu", {"gpu": "onnxruntime-gpu"}):
     import onnxruntime as ort
-except ImportError:
-    raise MissingExtraError("running an ONNX model", "onnxruntime", "cpu]' or 'modelkit-sdk[gpu") from None
 refuse_version(ort.__version__)
 
 WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
@@ -58,6 +56,9 @@ ONE_NODE = (
     b'\x08\x08:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04B\x04\n\x00\x10\r"
 )
+# What onnxruntime prints on standard error, in red. On the CPU every error comes as an exception too; that another
+# device was not started is only printed.
+ERRORS, SILENT = 3, 4
 BAD_GRAPH = ("InvalidGraph", "InvalidProtobuf", "NoSuchFile")  # onnxruntime's exceptions that no other device mends
 
 
@@ -136,7 +137,7 @@ def _start(
         missing = missing_libraries(_preload())
     if obstacle is not None:
         raise DeviceError(obstacle if missing is None else f"{obstacle}; {missing}", device=target.name)
-    options = _session_options(threads)
+    options = _session_options(threads, on_cpu=target.provider == CPU)
     if weights is not None:
         options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [weights.nbytes])
     if target.provider != CPU:  # on the CPU it would cost 4 % of loading a linear model, to say what is known
@@ -183,14 +184,14 @@ def _preload() -> str:
     return printed.getvalue()
 
 
-def _session_options(threads: int) -> Any:
+def _session_options(threads: int, *, on_cpu: bool) -> Any:
     if os.environ.get("ORT_LOAD_CONFIG_FROM_MODEL", "0") != "0":
         # It would forget the weights it is given, and read a file of their name in the working directory.
         raise DeviceError("unset ORT_LOAD_CONFIG_FROM_MODEL, which makes onnxruntime take its options from the graph")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = SILENT if on_cpu else ERRORS
     # Spinning workers burn the application's CPU for a while after every run.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Use the caller's weights in place instead of copying them; prepacked ones are then released.

@@ -1,0 +1,361 @@
+"""XGBoost models of every objective, and Boosters: a package answers what `predict` of the very object answers."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from kinds import cancer, diabetes, wine, wine_holes
+from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+import modelkit as mk
+from modelkit.errors import ConversionError, SignatureError
+
+xgboost = pytest.importorskip("xgboost")
+lightgbm = pytest.importorskip("lightgbm")
+FEW = {"n_estimators": 8, "max_depth": 3, "n_jobs": 1}
+QUIET = {"verbose": -1, "num_threads": 1}
+
+
+def saved(model, X, tmp_path, **more):
+    path = tmp_path / "m.mk"
+    manifest = mk.save(model, path, example=X, name="m", version="1", **more)
+    if more.get("format") == "joblib":
+        return mk.load(path, digest=manifest.digest, allow={"joblib"})
+    return mk.load(path)
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    """Numbers with one decimal, a target, and every other row for training."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 5)).round(1)
+    X[:, 3] = rng.integers(0, 6, 600)
+    return X, X[:, 0] + X[:, 1] * X[:, 3] / 3 + 0.3 * rng.normal(size=600)
+
+
+def strange(X):
+    """Rows as they are, with one column after the other missing, whole, negative and large."""
+    changed = [X]
+    for i in range(X.shape[1]):
+        for value in (np.nan, 0.0, -0.5, 3.5, -999.0, 1e6):
+            rows = X[::7].astype(float)
+            rows[:, i] = value
+            changed.append(rows)
+    return np.concatenate(changed)
+
+
+OBJECTIVES = {
+    "reg:squarederror": lambda y: y,
+    "reg:squaredlogerror": np.abs,
+    "reg:pseudohubererror": lambda y: y,
+    "reg:absoluteerror": lambda y: y,
+    "reg:logistic": lambda y: 1 / (1 + np.exp(-y)),
+    "reg:gamma": lambda y: np.abs(y) + 0.1,
+    "reg:tweedie": np.abs,
+    "count:poisson": lambda y: np.rint(np.abs(y)),
+    "survival:cox": lambda y: np.abs(y) + 0.1,
+    "binary:logistic": lambda y: y > 0,
+    "binary:logitraw": lambda y: y > 0,
+    "binary:hinge": lambda y: y > 0,
+    "multi:softprob": lambda y: np.digitize(y, [-0.8, 0.8]),
+    "multi:softmax": lambda y: np.digitize(y, [-0.8, 0.8]),
+    "rank:pairwise": lambda y: np.digitize(y, [-0.8, 0.8]),
+    "rank:ndcg": lambda y: np.digitize(y, [-0.8, 0.8]),
+}
+PROBABILITIES = ("binary:logistic", "multi:softprob")
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_booster_of_xgboost_answers_as_its_predict(objective, numbers, tmp_path):
+    X, y = numbers
+    data = xgboost.DMatrix(X[::2], OBJECTIVES[objective](y)[::2])
+    if objective.startswith("rank"):
+        data.set_group([30] * 10)
+    classes = {"num_class": 3} if objective.startswith("multi") else {}
+    booster = xgboost.train({"objective": objective, "max_depth": 3, "nthread": 1} | classes, data, 8)
+    model = saved(booster, X[::2], tmp_path)
+    (output,) = model.signature.outputs
+    assert output.name == ("probability" if objective in PROBABILITIES else "prediction")
+    assert model.signature.classes is None
+    rows = strange(X[1::2])
+    expected = booster.predict(xgboost.DMatrix(rows))
+    got = model.predict(rows)
+    assert (got.shape, got.dtype) == (expected.shape, expected.dtype)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+LIGHT = {
+    "regression": lambda y: y,
+    "poisson": lambda y: np.rint(np.abs(y)),
+    "binary": lambda y: y > 0,
+    "multiclass": lambda y: np.digitize(y, [-0.8, 0.8]),
+    "lambdarank": lambda y: np.digitize(y, [-0.8, 0.8]),
+}
+
+
+@pytest.mark.parametrize("objective", LIGHT)
+def test_a_booster_of_lightgbm_answers_as_its_predict(objective, numbers, tmp_path):
+    X, y = numbers
+    group = [30] * 10 if objective == "lambdarank" else None
+    data = lightgbm.Dataset(X[::2], LIGHT[objective](y)[::2], group=group)
+    classes = {"num_class": 3} if objective == "multiclass" else {}
+    booster = lightgbm.train(QUIET | classes | {"objective": objective}, data, 8)
+    model = saved(booster, X[::2], tmp_path)
+    (output,) = model.signature.outputs
+    assert output.name == ("probability" if objective in ("binary", "multiclass") else "prediction")
+    assert model.signature.classes is None
+    got, expected = model.predict(X[1::2]), booster.predict(X[1::2])
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def boosters(classes):
+    X, y = wine() if classes == 3 else cancer()
+    X = X[:200, :4]
+    y = y[:200]
+    multi = {"num_class": 3} if classes == 3 else {}
+    heavy = {"objective": "multi:softprob" if multi else "binary:logistic", "nthread": 1}
+    light = QUIET | {"objective": "multiclass" if multi else "binary"}
+    first = xgboost.train(heavy | multi, xgboost.DMatrix(X, y), 5)
+    second = lightgbm.train(light | multi, lightgbm.Dataset(X, y), 5)
+    return X, {"xgboost": (first, first.predict(xgboost.DMatrix(X))), "lightgbm": (second, second.predict(X))}
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_probabilities_of_a_booster_are_explained(library, classes, tmp_path):
+    X, found = boosters(classes)
+    booster, expected = found[library]
+    model = saved(booster, X, tmp_path)
+    explanation = mk.Explainer(model, background=X[:50]).explain(X[:5])
+    assert explanation.method == "trees"
+    assert explanation.output_space == "margin"
+    margin = explanation.base_values + explanation.values.sum(axis=1)
+    shares = np.exp(margin) / np.exp(margin).sum(axis=1, keepdims=True) if classes == 3 else 1 / (1 + np.exp(-margin))
+    np.testing.assert_allclose(np.squeeze(shares), expected[:5], atol=1e-5)
+    sampled = mk.Explainer(model, background=X[:20], method="sampling", output="probability", budget=500)
+    assert sampled.explain(X[:2]).output_space == "probability"
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_booster_is_the_same_in_a_joblib_package(library, classes, tmp_path):
+    X, found = boosters(classes)
+    booster, expected = found[library]
+    model = saved(booster, X, tmp_path, format="joblib")
+    assert model.signature.output_names == ("probability",)
+    np.testing.assert_array_equal(model.predict(X), expected)
+
+
+def early(X, y, trees=200):
+    held = [(X[1::2], y[1::2])]
+    estimator = xgboost.XGBClassifier(n_estimators=trees, num_parallel_tree=2, subsample=0.7, early_stopping_rounds=2)
+    return estimator.fit(X[::2], y[::2], eval_set=held, verbose=False)
+
+
+def test_an_estimator_stops_at_its_best_iteration_and_a_booster_does_not(tmp_path):
+    X, y = wine()
+    estimator = early(X, y)
+    booster = estimator.get_booster()
+    assert estimator.best_iteration + 1 < booster.num_boosted_rounds()
+    np.testing.assert_allclose(saved(estimator, X, tmp_path).predict_proba(X), estimator.predict_proba(X), atol=1e-6)
+    whole = booster.predict(xgboost.DMatrix(X))
+    assert np.abs(whole - estimator.predict_proba(X)).max() > 1e-3
+    np.testing.assert_allclose(saved(booster, X, tmp_path).predict(X), whole, atol=1e-6)
+    assert booster.best_iteration == estimator.best_iteration
+
+
+def test_a_booster_of_lightgbm_stops_at_its_best_iteration(tmp_path):
+    X, y = cancer()
+    train, held = lightgbm.Dataset(X[::2], y[::2]), lightgbm.Dataset(X[1::2], y[1::2])
+    stop = lightgbm.early_stopping(3, verbose=False)
+    options = QUIET | {"objective": "binary"}
+    booster = lightgbm.train(options, train, 200, valid_sets=[held], callbacks=[stop], keep_training_booster=True)
+    assert 0 < booster.best_iteration < booster.current_iteration()
+    np.testing.assert_allclose(saved(booster, X, tmp_path).predict(X), booster.predict(X), atol=1e-6)
+
+
+def booleans(form):
+    rng = np.random.default_rng(0)
+    frame = pd.get_dummies(pd.DataFrame({"fare": rng.gamma(2, 10, 400).round(1), "sex": rng.choice(["m", "f"], 400)}))
+    y = ((frame["sex_m"] & (frame["fare"] > 15)) ^ (rng.random(400) < 0.1)).astype(int)
+    return (frame if form == "frame" else frame[["sex_m", "sex_f"]].to_numpy()), y
+
+
+@pytest.mark.parametrize("form", ["frame", "array"])
+def test_xgboost_on_booleans(form, tmp_path):
+    X, y = booleans(form)
+    estimator = xgboost.XGBClassifier(**FEW).fit(X, y)
+    model = saved(estimator, X, tmp_path)
+    assert {column.dtype for column in model.signature.inputs[0].columns} <= {"bool", "float64"}
+    np.testing.assert_allclose(model.predict_proba(X), estimator.predict_proba(X), atol=1e-6)
+    assert mk.Explainer(model, background=X[:50]).explain(X[:3]).method == "trees"
+
+
+@pytest.mark.parametrize("types", ["i", "int", "q", "c"])
+def test_a_booster_whose_columns_have_types(types, tmp_path):
+    """The library writes the condition of an indicator nowhere but in its own model."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 2 if types == "i" else 12, (400, 3)).astype(float)
+    y = (X[:, 0] % 3 + X[:, 1] > 1).astype(int)
+    data = {"feature_types": [types] * 3, "enable_categorical": True}
+    options = {"objective": "binary:logistic", "max_cat_to_onehot": 1, "nthread": 1}
+    booster = xgboost.train(options, xgboost.DMatrix(X, y, **data), 8)
+    rows = strange(X)
+    got = saved(booster, X, tmp_path).predict(rows)
+    np.testing.assert_allclose(got, booster.predict(xgboost.DMatrix(rows, **data)), atol=1e-6)
+
+
+@pytest.mark.parametrize("missing", [-999.0, 0.0, 2.5])
+def test_a_number_that_stands_for_a_missing_value(missing, numbers, tmp_path):
+    """NaN is missing as well, whatever else is."""
+    X, y = numbers
+    holed = np.where(np.random.default_rng(0).random(X.shape) < 0.2, missing, X)
+    estimator = xgboost.XGBRegressor(**FEW, missing=missing).fit(holed[::2], y[::2])
+    rows = strange(holed[1::2])
+    model = saved(estimator, holed[::2], tmp_path)
+    np.testing.assert_allclose(model.predict(rows), estimator.predict(rows), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "target"),
+    [
+        ("XGBRegressor", {}, "two numbers"),
+        ("XGBRegressor", {"multi_strategy": "multi_output_tree"}, "two numbers"),
+        ("XGBRegressor", {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.9]}, "number"),
+        ("XGBRegressor", {"base_score": 7.5}, "number"),
+        ("XGBRegressor", {"booster": "dart", "rate_drop": 0.5}, "number"),
+        ("XGBRegressor", {"booster": "gblinear"}, "number"),
+        ("XGBClassifier", {}, "two labels"),
+        ("XGBClassifier", {"base_score": 0.05}, "label"),
+        ("XGBClassifier", {"objective": "binary:hinge"}, "label"),
+        ("XGBClassifier", {"booster": "dart", "rate_drop": 0.5}, "class"),
+        ("XGBClassifier", {"booster": "gblinear"}, "class"),
+        ("XGBClassifier", {"objective": "multi:softmax"}, "class"),
+        ("XGBClassifier", {"num_parallel_tree": 3, "subsample": 0.7}, "class"),
+        ("XGBRFRegressor", {}, "number"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # two kinds of booster are deprecated
+def test_every_kind_of_xgboost(kind, options, target, numbers, tmp_path):
+    X, y = numbers
+    targets = {
+        "number": y,
+        "two numbers": np.c_[y, 2 * X[:, 2] - y],
+        "label": (y > 0).astype(int),
+        "two labels": np.c_[y > 0, X[:, 2] > 0].astype(int),
+        "class": np.digitize(y, [-0.8, 0.8]),
+    }
+    estimator = getattr(xgboost, kind)(**FEW, **options).fit(X[::2], targets[target][::2])
+    model = saved(estimator, X[::2], tmp_path)
+    rows = strange(X[1::2])
+    if target in ("number", "two numbers"):
+        np.testing.assert_allclose(model.predict(rows), estimator.predict(rows), rtol=1e-5, atol=1e-5)
+        return
+    np.testing.assert_array_equal(model.predict(rows), estimator.predict(rows))
+    np.testing.assert_allclose(model.run(rows)["probabilities"], estimator.predict_proba(rows), atol=1e-5)
+
+
+def test_a_ranker_of_xgboost_gives_its_scores(numbers, tmp_path):
+    X, y = numbers
+    ranker = xgboost.XGBRanker(**FEW).fit(X, np.digitize(y, [0]), qid=np.arange(600) // 20)
+    np.testing.assert_allclose(saved(ranker, X, tmp_path).predict(X), ranker.predict(X), rtol=1e-5, atol=1e-6)
+
+
+def test_many_categories_of_xgboost(tmp_path):
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 90, 900)
+    X = pd.DataFrame({"shop": pd.Categorical([f"s{code:02}" for code in codes]), "x": rng.normal(size=900)})
+    y = (codes % 7 > 3) ^ (X["x"] > 1)
+    estimator = xgboost.XGBClassifier(**FEW, enable_categorical=True, max_cat_to_onehot=1).fit(X, y)
+    model = saved(estimator, X, tmp_path)
+    np.testing.assert_allclose(model.predict_proba(X), estimator.predict_proba(X), atol=1e-6)
+    gone = X.assign(shop=pd.Categorical([None] * 900, X["shop"].cat.categories))
+    np.testing.assert_allclose(model.predict_proba(gone), estimator.predict_proba(gone), atol=1e-6)
+
+
+def test_an_objective_that_is_not_known_is_refused(monkeypatch, tmp_path):
+    from modelkit.convert import xgboost as converter
+
+    monkeypatch.delitem(converter.LINKS, "reg:gamma")
+    X, y = diabetes()
+    estimator = xgboost.XGBRegressor(**FEW, objective="reg:gamma").fit(X, y)
+    with pytest.raises(ConversionError, match="objective='reg:gamma' cannot be converted; known are reg:squarederror"):
+        saved(estimator, X, tmp_path)
+
+
+def test_other_libraries_are_not_asked_for(tmp_path):
+    """Of both libraries, neither needs another one to be converted."""
+    code = """
+import sys
+sys.modules["onnxmltools"] = None
+import lightgbm, numpy as np, xgboost, modelkit as mk
+from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import VotingClassifier
+X = np.random.default_rng(0).normal(size=(60, 3))
+y = (X[:, 0] > 0).astype(int)
+trees = xgboost.XGBClassifier(n_estimators=3, n_jobs=1)
+both = VotingClassifier([("a", LogisticRegression()), ("b", trees)], voting="soft")
+for model in (LogisticRegression(), trees, both):
+    mk.save(model.fit(X, y), sys.argv[1], example=X, name="m", version="1")
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.mk")], check=True)
+
+
+def test_a_ranker_is_converted_with_its_scores(tmp_path):
+    X, y = wine_holes()
+    ranker = lightgbm.LGBMRanker(n_estimators=3, **QUIET).fit(X, y, group=[len(X)])
+    np.testing.assert_allclose(saved(ranker, X, tmp_path).predict(X), ranker.predict(X), rtol=1e-13)
+
+
+def test_an_xgboost_model_of_no_round_is_refused(tmp_path):
+    booster = xgboost.train({}, xgboost.DMatrix(*diabetes()), 0)
+    with pytest.raises(ConversionError, match="no tree; train it for at least one round"):
+        saved(booster, diabetes()[0], tmp_path)
+
+
+def test_a_booster_takes_its_columns_by_name(tmp_path):
+    X, y = booleans("frame")
+    booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, xgboost.DMatrix(X, y), 5)
+    model = saved(booster, X, tmp_path)
+    np.testing.assert_allclose(model.predict(X[X.columns[::-1]]), booster.predict(xgboost.DMatrix(X)), atol=1e-6)
+    with pytest.raises(SignatureError, match="missing column 'fare'"):
+        model.predict(X.drop(columns="fare"))
+
+
+def shops(n=400):
+    """Numbers with zeros among them, and so many shops that their one-hot columns are sparse."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"x": rng.integers(-2, 3, n), "shop": rng.choice([f"s{i}" for i in range(30)], n)})
+    return X, (X["shop"].str[1:].astype(int) % 3 + X["x"] > 1).astype(int)
+
+
+def one_hot(last):
+    columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["shop"]), remainder="passthrough")
+    return make_pipeline(columns, last)
+
+
+@pytest.mark.parametrize("wrap", [one_hot, lambda last: GridSearchCV(one_hot(last), {}, cv=2)], ids=["alone", "grid"])
+def test_xgboost_takes_zeros_of_sparse_rows_for_missing_values(wrap, tmp_path):
+    X, y = shops()
+    pipeline = wrap(xgboost.XGBClassifier(**FEW)).fit(X, y)
+    model = saved(pipeline, X, tmp_path)
+    for rows in (X, X.assign(x=0), X.assign(shop="unseen")):
+        np.testing.assert_allclose(model.predict_proba(rows), pipeline.predict_proba(rows), atol=1e-6)
+    assert mk.Explainer(model, background=X[:50]).explain(X[:3]).method == "trees"
+
+
+def test_xgboost_over_words(tmp_path):
+    rng = np.random.default_rng(0)
+    words = ["good", "bad", "film", "plot", "actor", "music"]
+    texts = [" ".join(rng.choice(words, rng.integers(2, 6))) for _ in range(300)]
+    y = np.array(["good" in text and "bad" not in text for text in texts]).astype(int)
+    pipeline = make_pipeline(TfidfVectorizer(), xgboost.XGBClassifier(**FEW)).fit(texts, y)
+    model = saved(pipeline, texts, tmp_path)
+    np.testing.assert_allclose(model.predict_proba({"text": texts}), pipeline.predict_proba(texts), atol=1e-6)

@@ -1,0 +1,118 @@
+"""CatBoost models of every loss and form of tree: a package answers as the model does."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from kinds import cancer, coded, diabetes, wine, wine_holes
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import modelkit as mk
+from modelkit.errors import ConversionError
+
+catboost = pytest.importorskip("catboost")
+FEW = {"iterations": 8, "depth": 3, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
+
+
+def saved(model, X, tmp_path):
+    mk.save(model, tmp_path / "m.mk", example=X, name="m", version="1")
+    return mk.load(tmp_path / "m.mk")
+
+
+def agree(model, estimator, rows):
+    expected, got = estimator.predict(rows), model.predict(rows)
+    if got.dtype.kind == "f":
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(got, expected.reshape(got.shape))
+        np.testing.assert_allclose(model.run(rows)["probabilities"], estimator.predict_proba(rows), atol=1e-6)
+
+
+LABELS = {
+    "booleans": lambda y: y == 1,
+    "strings": lambda y: np.array(["no", "yes", "maybe"])[y],
+    "integers": lambda y: y + 7,
+}
+
+
+@pytest.mark.parametrize("labels", LABELS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_labels_of_every_kind(labels, classes, tmp_path):
+    X, y = wine_holes() if classes == 3 else cancer()
+    estimator = catboost.CatBoostClassifier(**FEW).fit(X, LABELS[labels](y))
+    model = saved(estimator, X, tmp_path)
+    assert model.classes_.tolist() == estimator.classes_.tolist()
+    assert model.predict(X).dtype.kind == {"booleans": "b", "strings": "O", "integers": "i"}[labels]
+    agree(model, estimator, X)
+    agree(model, estimator, np.where(np.arange(X.size).reshape(X.shape) % 5, X * 1.5, np.nan))
+
+
+@pytest.mark.parametrize("policy", ["SymmetricTree", "Depthwise", "Lossguide"])
+@pytest.mark.parametrize("loss", ["Logloss", "MultiClass", "MultiClassOneVsAll", "MultiLogloss", "CrossEntropy"])
+@pytest.mark.parametrize("gaps", ["Min", "Max"])
+def test_every_loss_of_a_classifier(loss, policy, gaps, tmp_path):
+    X, y = wine_holes()
+    y = {"MultiLogloss": np.c_[y > 0, y > 1].astype(int), "Logloss": y > 0, "CrossEntropy": y > 0}.get(loss, y)
+    estimator = catboost.CatBoostClassifier(**FEW, loss_function=loss, grow_policy=policy, nan_mode=gaps).fit(X, y)
+    model = saved(estimator, X, tmp_path)
+    agree(model, estimator, X)
+    agree(model, estimator, wine()[0])
+
+
+@pytest.mark.parametrize(
+    "loss", ["RMSE", "MAE", "Quantile:alpha=0.8", "Poisson", "Tweedie:variance_power=1.5", "MultiRMSE", "Huber:delta=1"]
+)
+def test_every_loss_of_a_regressor(loss, tmp_path):
+    X, y = diabetes()
+    y = np.c_[y, -y] if loss == "MultiRMSE" else y / 100
+    estimator = catboost.CatBoostRegressor(**FEW, loss_function=loss).fit(X, y)
+    model = saved(estimator, X, tmp_path)
+    agree(model, estimator, np.concatenate([X, -X, 3 * X]))
+    assert mk.Explainer(model, background=X[:40]).explain(X[:3]).method == "trees"
+
+
+def test_a_threshold_of_ones_own(tmp_path):
+    X, y = cancer()
+    estimator = catboost.CatBoostClassifier(**FEW).fit(X, y)
+    before = estimator.predict(X)
+    estimator.set_probability_threshold(0.8)
+    assert (estimator.predict(X) != before).any()
+    agree(saved(estimator, X, tmp_path), estimator, X)
+
+
+def scaled(last):
+    return make_pipeline(StandardScaler(), last)
+
+
+def voting(last):
+    parts = [("trees", scaled(last)), ("linear", scaled(LogisticRegression()))]
+    return VotingClassifier(parts, voting="soft")
+
+
+@pytest.mark.parametrize("build", [scaled, voting])
+def test_in_a_pipeline(build, tmp_path):
+    X, y = wine()
+    pipeline = build(catboost.CatBoostClassifier(**FEW)).fit(X[:, :4], y)
+    agree(saved(pipeline, X[:, :4], tmp_path), pipeline, X[:, :4] * 1.1)
+
+
+def test_booleans_among_the_columns(tmp_path):
+    X, y = coded()
+    frame = pd.DataFrame({"even": X[:, 0] % 2 == 0, "x": X[:, 1], "k": X[:, 0].astype(int)})
+    estimator = catboost.CatBoostClassifier(**FEW).fit(frame, y)
+    agree(saved(estimator, frame, tmp_path), estimator, frame)
+
+
+def test_what_is_not_known_is_refused(tmp_path):
+    X, y = coded()
+    frame = pd.DataFrame({"code": X[:, 0].astype(int), "x": X[:, 1]})
+    of_categories = catboost.CatBoostClassifier(**FEW, cat_features=[0]).fit(frame, y)
+    with pytest.raises(ConversionError, match="CatBoostClassifier with categorical or text features"):
+        saved(of_categories, frame, tmp_path)
+    uncertain = catboost.CatBoostRegressor(**FEW, loss_function="RMSEWithUncertainty").fit(X, y)
+    with pytest.raises(ConversionError, match=r"CatBoostRegressor\(loss_function='RMSEWithUncertainty'\)"):
+        saved(uncertain, X, tmp_path)
+    with pytest.raises(ConversionError, match="a CatBoost model that says no task"):
+        saved(catboost.CatBoost(FEW | {"loss_function": "Logloss"}).fit(X, y), X, tmp_path)
