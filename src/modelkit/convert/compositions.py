@@ -11,6 +11,7 @@ from modelkit.convert.tensors import (
     Answer,
     Columns,
     Var,
+    cast,
     column,
     complement,
     constant,
@@ -162,8 +163,10 @@ def _response(estimator: Any, inner: Answer) -> Var:
 def _mapped(mapping: Any, score: Var) -> Var:
     """One column of scores, (n, 1), as a calibrator maps it."""
     if hasattr(mapping, "a_"):
-        return op.sigmoid(op.neg(op.add(op.mul(score, doubles(mapping.a_)), doubles(mapping.b_))))
-    return interpolated(score, mapping.X_thresholds_, mapping.y_thresholds_)
+        return op.sigmoid(op.neg(op.add(op.mul(cast(score, np.float64), doubles(mapping.a_)), doubles(mapping.b_))))
+    dtype = mapping.X_thresholds_.dtype  # in which the source takes scores, and gives what it makes of them
+    found = interpolated(cast(cast(score, dtype), np.float64), mapping.X_thresholds_, mapping.y_thresholds_)
+    return cast(cast(found, dtype), np.float64)
 
 
 def interpolated(score: Var, places: Array, heights: Array) -> Var:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx
 
+from modelkit.convert.older import renewed
 from modelkit.convert.tensors import STRING, Answer, Columns, Var, cast, dtype_of, flat, inline, width
 from modelkit.errors import ConversionError, GraphError
 from modelkit.proto import signature_of
 from modelkit.spec import TensorSpec
 
 if TYPE_CHECKING:
-    import onnx
-
     from modelkit.convert.table import Converting
 
 SINGLE = ("xgboost", "catboost")  # libraries whose models compute in float32 themselves
@@ -52,8 +52,11 @@ def _runnable(estimator: Any, inputs: list[Var], at: Converting) -> onnx.ModelPr
     from modelkit.runtimes.onnx import OnnxModel
 
     specs = [TensorSpec(f"a{i}", _named(dtype_of(each)), ("batch", width(each))) for i, each in enumerate(inputs)]
-    proto = at.leaf(estimator, specs)
-    OnnxModel(proto.SerializeToString(), signature_of(proto)).close()
+    proto = renewed(at.leaf(estimator, specs))
+    alone = onnx.ModelProto()
+    alone.CopyFrom(proto)
+    del alone.graph.output[:-1]  # labels have another shape than converters say, at times
+    OnnxModel(alone.SerializeToString(), signature_of(alone)).close()
     return proto
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ SUM = 1
 class Tree:
     """A binary tree by node, its root first: `left` is where `x[column] <= threshold` leads, -1 in both for a leaf.
 
-    `missing` is whether a missing value goes left.
+    `missing` is whether a missing value goes left. `mode` is how each branch compares, where not all do so.
     """
 
     column: Array
@@ -35,6 +36,12 @@ class Tree:
     missing: Array
     left: Array
     right: Array
+    mode: Array | None = None
+
+    @property
+    def modes(self) -> Array:
+        """How each branch compares, as the operator numbers it."""
+        return np.full(len(self.left), LEQ, np.uint8) if self.mode is None else self.mode
 
     @property
     def leaf(self) -> Array:
@@ -66,43 +73,48 @@ def ensemble(rows: Var, trees: Sequence[Tree], targets: Sequence[Array], weights
         outputs: how many there are.
     """
     dtype = dtype_of(rows).type
-    branches, leaves, roots, ends = 0, 0, [], []
-    lists: dict[str, list[Array]] = {name: [] for name in ("column", "split", "missing", "true", "false")}
-    marks: dict[str, list[Array]] = {"true": [], "false": []}
-    for tree in trees:
-        inner = np.flatnonzero(~tree.leaf)
-        ends.append(np.flatnonzero(tree.leaf))
-        number = np.empty(len(tree.left), np.int64)
-        number[inner] = branches + np.arange(len(inner))
-        number[ends[-1]] = leaves + np.arange(len(ends[-1]))
-        roots.append(branches)
-        lists["column"].append(tree.column[inner] if len(inner) else np.zeros(1, np.int64))
-        lists["split"].append(tree.threshold[inner] if len(inner) else np.zeros(1))
-        lists["missing"].append(tree.missing[inner] if len(inner) else np.zeros(1, bool))
-        for side, child in (("true", tree.left), ("false", tree.right)):
-            to = child[inner] if len(inner) else np.zeros(1, np.int64)  # the one leaf, on both sides of a branch
-            lists[side].append(number[to])
-            marks[side].append(tree.leaf[to])
-        branches += max(len(inner), 1)
-        leaves += len(ends[-1])
-    joined = {name: np.concatenate(parts) for name, parts in lists.items()}
-    ending = {side: np.concatenate(parts).astype(np.int64).tolist() for side, parts in marks.items()}
+    lists: dict[str, Any] = dict(lists_of(trees, targets))
+    ending = [weight[tree.leaf] for tree, weight in zip(trees, weights, strict=True)]
     return ml.tree_ensemble(
         rows,
         aggregate_function=SUM,
         n_targets=outputs,
-        tree_roots=roots,
-        nodes_featureids=joined["column"].astype(np.int64).tolist(),
-        nodes_splits=joined["split"].astype(dtype),
-        nodes_modes=np.full(branches, LEQ, np.uint8),
-        nodes_missing_value_tracks_true=joined["missing"].astype(np.int64).tolist(),
-        nodes_truenodeids=joined["true"].tolist(),
-        nodes_trueleafs=ending["true"],
-        nodes_falsenodeids=joined["false"].tolist(),
-        nodes_falseleafs=ending["false"],
-        leaf_targetids=np.concatenate([t[at] for t, at in zip(targets, ends, strict=True)]).astype(np.int64).tolist(),
-        leaf_weights=np.concatenate([w[at] for w, at in zip(weights, ends, strict=True)]).astype(dtype),
+        nodes_splits=np.concatenate([at_branches(tree, tree.threshold) for tree in trees]).astype(dtype),
+        nodes_modes=np.concatenate([at_branches(tree, tree.modes) for tree in trees]).astype(np.uint8),
+        leaf_weights=np.concatenate(ending).astype(dtype),
+        **lists,
     )
+
+
+def at_branches(tree: Tree, values: Array) -> Array:
+    """The values of the branches of a tree; of one that is a leaf, that of a branch with this leaf on both sides."""
+    return values[~tree.leaf] if len(values) > 1 else np.zeros(1, values.dtype)
+
+
+def lists_of(trees: Sequence[Tree], targets: Sequence[Array]) -> dict[str, list[int]]:
+    """The attributes of the operator that are lists of whole numbers."""
+    branches, leaves = 0, 0
+    roots: list[int] = []
+    parts: dict[str, list[Array]] = {}
+    for tree, target in zip(trees, targets, strict=True):
+        inner, ends = np.flatnonzero(~tree.leaf), np.flatnonzero(tree.leaf)
+        number = np.empty(len(tree.left), np.int64)
+        number[inner] = branches + np.arange(len(inner))
+        number[ends] = leaves + np.arange(len(ends))
+        roots.append(branches)
+        found = {"nodes_featureids": at_branches(tree, tree.column), "leaf_targetids": target[ends]}
+        found["nodes_missing_value_tracks_true"] = at_branches(tree, tree.missing)
+        for side, child in (("true", tree.left), ("false", tree.right)):
+            to = child[inner] if len(inner) else np.zeros(1, np.int64)
+            found[f"nodes_{side}nodeids"], found[f"nodes_{side}leafs"] = number[to], tree.leaf[to]
+        for name, values in found.items():
+            parts.setdefault(name, []).append(values)
+        branches += max(len(inner), 1)
+        leaves += len(ends)
+    lists: dict[str, list[int]] = {"tree_roots": roots}
+    for name, arrays in parts.items():
+        lists[name] = np.concatenate(arrays).astype(np.int64).tolist()
+    return lists
 
 
 def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> Var:
