@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, 
 from sklearn.feature_selection import RFE
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
+from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain
 from sklearn.naive_bayes import CategoricalNB
@@ -534,7 +534,6 @@ def test_words_are_those_of_python_in_any_script(pairs, tmp_path):
         (make_pipeline(HashingVectorizer(n_features=8), LogisticRegression()), docstrings, ConversionError, "HashingVectorizer cannot"),
         (CalibratedClassifierCV(RandomForestClassifier(10, random_state=0), method="temperature"), cancer, ConversionError, "method='temperature'"),
         (ClassifierChain(LogisticRegression(max_iter=50)), two_labels, ConversionError, "ClassifierChain cannot"),
-        (FixedThresholdClassifier(LogisticRegression(max_iter=50), response_method="decision_function"), cancer, ConversionError, "threshold on decision_function"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_converted_is_named_and_nothing_is_written(model, data, error, message, tmp_path):

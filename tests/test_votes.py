@@ -231,3 +231,42 @@ def test_only_scores_that_are_equal_to_the_last_bits_forgive_a_label():
     found = compare(scores, other, 1e-6, 1e-9)
     assert (found.ties, found.flips) == (1, 1)
     assert compare(scores, other, 1e-4, 1e-6).ties == 2  # in float32 the scores themselves differ by more
+
+
+def others():
+    catboost, xgboost = pytest.importorskip("catboost"), pytest.importorskip("xgboost")
+    lightgbm = pytest.importorskip("lightgbm")
+    return [
+        ("a", xgboost.XGBClassifier(n_estimators=5, n_jobs=1)),
+        ("b", catboost.CatBoostClassifier(5, verbose=0, allow_writing_files=False, thread_count=1)),
+        ("c", lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1)),
+        ("d", RandomForestClassifier(5, **SEED)),
+    ]
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("kind", ["soft", "stacking", "calibrated"])
+def test_models_of_all_libraries_vote_together(kind, classes):
+    """The trees of XGBoost and CatBoost are of an older operator, which a graph with the newer one has not any more."""
+    X, y = coarse(classes)
+    if kind == "calibrated":
+        estimator = CalibratedClassifierCV(VotingClassifier(others()[:1], voting="soft"), cv=2)
+    elif kind == "soft":
+        estimator = VotingClassifier(others(), voting="soft", weights=[1, 2, 3, 4])
+    else:
+        estimator = StackingClassifier(others(), LogisticRegression(), cv=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(X[:200], y[:200])
+    got, expected = run(estimator, X)
+    np.testing.assert_array_equal(got["label"], expected["label"])
+    np.testing.assert_allclose(got["probabilities"], expected["probabilities"], atol=1e-6)
+
+
+def test_forests_of_several_outputs_may_have_gaps():
+    X, y = coarse(3)
+    X[::7, 0] = np.nan
+    forest = RandomForestClassifier(10, **DEEP).fit(X, np.c_[y > 0, y])
+    got, expected = run(forest, X)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(got[name], array.astype(got[name].dtype))

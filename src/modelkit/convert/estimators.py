@@ -27,7 +27,8 @@ PARTS = {
 }  # fmt: skip
 # What votes, or splits by thresholds: converted here, and not by a library.
 OWN = (
-    "sklearn.tree.", "sklearn.ensemble.", "sklearn.multiclass.", "sklearn.calibration.", "lightgbm.",
+    "sklearn.tree.", "sklearn.ensemble.", "sklearn.multiclass.", "sklearn.multioutput.", "sklearn.calibration.",
+    "sklearn.model_selection._classification_threshold.", "lightgbm.",
 )  # fmt: skip
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
