@@ -143,7 +143,7 @@ def paraphrase():
     from encoders import bert_tokenizer
     from encoders import paraphrase as graph
 
-    with mk.TextEncoder(graph(), bert_tokenizer()) as encoder:
+    with mk.TextEncoder(graph(), bert_tokenizer(), max_tokens=128) as encoder:
         yield encoder
 
 
@@ -164,5 +164,7 @@ def dynamic_mk(tmp_path_factory):
     finally:
         logging.disable(logging.NOTSET)
     path = folder / "dynamic.mk"
-    mk.save(mk.TextEncoder(folder / "dynamic.onnx", bert_tokenizer()), path, name="dynamic", version="1")
+    mk.save(
+        mk.TextEncoder(folder / "dynamic.onnx", bert_tokenizer(), max_tokens=128), path, name="dynamic", version="1"
+    )
     return path

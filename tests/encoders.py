@@ -72,8 +72,11 @@ INPUTS = tuple((name, TensorProto.INT64, TOKENS) for name in ("input_ids", "atte
 OUTPUT = ("last_hidden_state", TensorProto.FLOAT, (*TOKENS, WIDTH))
 
 
-def tiny_graph(inputs=INPUTS, outputs=(OUTPUT,), *, dynamic=False, most=None):
-    """As `tiny_hidden`; `dynamic` scales to int8 by all values of a run, `most` is how many tokens it can run."""
+def tiny_graph(inputs=INPUTS, outputs=(OUTPUT,), *, dynamic=False, most=None, positions="positions", first=0):
+    """As `tiny_hidden`; `dynamic` scales to int8 by all values of a run, `most` is how many tokens it can run.
+
+    `positions` is the name of the table that makes that so, of which the `first` places are left out.
+    """
     nodes = [
         helper.make_node("Gather", ["values", "input_ids"], ["tokens"]),
         helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
@@ -89,12 +92,18 @@ def tiny_graph(inputs=INPUTS, outputs=(OUTPUT,), *, dynamic=False, most=None):
     weights = {"values": VALUES, "mix": MIX, "last": np.array([2]), "middle": np.array([1])}
     held = "hidden"
     if most is not None:  # positions beyond the table are an error of the runtime
-        weights |= {"positions": np.zeros((most, WIDTH), np.float32), "one": np.array(1), "zero": np.array(0)}
+        weights |= {
+            positions: np.zeros((most, WIDTH), np.float32),
+            "first": np.array(first),
+            "one": np.array(1),
+            "zero": np.array(0),
+        }
         nodes += [
             helper.make_node("Shape", ["input_ids"], ["shape"]),
             helper.make_node("Gather", ["shape", "one"], ["length"]),
-            helper.make_node("Range", ["zero", "length", "one"], ["places"]),
-            helper.make_node("Gather", ["positions", "places"], ["nothing"]),
+            helper.make_node("Range", ["zero", "length", "one"], ["counted"]),
+            helper.make_node("Add", ["counted", "first"], ["places"]),
+            helper.make_node("Gather", [positions, "places"], ["nothing"]),
             helper.make_node("Add", ["hidden", "nothing"], ["placed"]),
         ]
         held = "placed"

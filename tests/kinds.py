@@ -203,7 +203,7 @@ def _sklearn() -> list[Kind]:
     return [
         Kind("linear", "LogisticRegression", lambda: scaled(logistic()), named),
         Kind("linear", "LogisticRegressionCV", linear_model.LogisticRegressionCV, blobs),
-        Kind("linear", "RidgeClassifier", linear_model.RidgeClassifier, wine, **narrow),
+        Kind("linear", "RidgeClassifier", linear_model.RidgeClassifier, wine),
         Kind("linear", "SGDClassifier", lambda: scaled(linear_model.SGDClassifier(loss="log_loss", **SEED)), blobs),
         Kind("linear", "Perceptron", lambda: linear_model.Perceptron(**SEED), yes_no),
         Kind("linear", "LinearRegression", linear_model.LinearRegression, two_targets),
@@ -217,7 +217,7 @@ def _sklearn() -> list[Kind]:
         Kind("linear", "GammaRegressor", linear_model.GammaRegressor, diabetes),
         Kind("support vectors", "SVC", lambda: scaled(svm.SVC()), wine),
         Kind("support vectors", "NuSVC", lambda: scaled(svm.NuSVC()), wine),
-        Kind("support vectors", "LinearSVC", lambda: scaled(svm.LinearSVC(**SEED)), wine, **narrow),
+        Kind("support vectors", "LinearSVC", lambda: scaled(svm.LinearSVC(**SEED)), wine),
         Kind("support vectors", "SVR", svm.SVR, diabetes, **narrow),
         Kind("support vectors", "LinearSVR", lambda: svm.LinearSVR(**SEED), diabetes),
         Kind("support vectors", "OneClassSVM", svm.OneClassSVM, blobs, **narrow),

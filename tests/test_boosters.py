@@ -110,6 +110,9 @@ def test_a_booster_of_lightgbm_answers_as_its_predict(objective, numbers, tmp_pa
     (output,) = model.signature.outputs
     assert output.name == ("probability" if objective in ("binary", "multiclass") else "prediction")
     assert model.signature.classes is None
+    if output.name == "probability":
+        with pytest.raises(SignatureError, match=r"this model gives probabilities: call sklearn\.metrics\.log_loss"):
+            model.score(X, y)
     got, expected = model.predict(X[1::2]), booster.predict(X[1::2])
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
@@ -280,6 +283,14 @@ def test_many_categories_of_xgboost(tmp_path):
     np.testing.assert_allclose(model.predict_proba(gone), estimator.predict_proba(gone), atol=1e-6)
 
 
+def test_a_column_may_have_the_name_of_the_output(tmp_path):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"probability": rng.normal(size=300), "shop": pd.Categorical(rng.choice(["a", "b", "c"], 300))})
+    data = xgboost.DMatrix(X, X["probability"] > 0, enable_categorical=True)
+    booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, data, 4)
+    np.testing.assert_allclose(saved(booster, X, tmp_path).predict(X), booster.predict(data), atol=1e-6)
+
+
 def test_an_objective_that_is_not_known_is_refused(monkeypatch, tmp_path):
     from modelkit.convert import xgboost as converter
 
@@ -349,6 +360,7 @@ def test_xgboost_takes_zeros_of_sparse_rows_for_missing_values(wrap, tmp_path):
     for rows in (X, X.assign(x=0), X.assign(shop="unseen")):
         np.testing.assert_allclose(model.predict_proba(rows), pipeline.predict_proba(rows), atol=1e-6)
     assert mk.Explainer(model, background=X[:50]).explain(X[:3]).method == "trees"
+    assert model.manifest.parity.against.split()[1] == type(getattr(pipeline, "steps", [(0, pipeline)])[-1][1]).__name__
 
 
 def test_xgboost_over_words(tmp_path):

@@ -527,7 +527,7 @@ MASK = np.ones((2, 3), int)
         pytest.param(TOKENS, {"ids": [[1, 2], [3]], "mask": [[1, 1], [1]]}, "'ids'", id="ragged"),
         pytest.param(TOKENS, {"ids": [[1, 2.0]], "mask": [[1, 1]]}, "integer", id="one float among integers"),
         pytest.param(TEXTS, {"text": ["a", 1]}, "1 in row 1 is a", id="a number among strings"),
-        pytest.param(TEXTS, {"text": "a"}, "pass a list of records", id="one text"),
+        pytest.param(TEXTS, {"text": "a"}, "must have shape (batch), got ()", id="one text"),
         pytest.param(TEXTS, ["a", "b"], "or np.asarray(X) for a tensor without columns", id="a list of texts"),
         pytest.param(PAIRS, {"X": [["a", 1]]}, "1 in row 0 is a", id="a number among strings in a tensor with columns"),
         pytest.param(

@@ -780,9 +780,8 @@ def test_of_several_outputs_one_must_be_named():
 def test_the_vectors_of_tokens_are_found_among_outputs_without_telling_names(paraphrase):
     assert paraphrase.recipe.output == "onnx::Shape_422"
     assert len(paraphrase.inner.signature.outputs) == 4
-    assert paraphrase.recipe.max_tokens == 128  # as its tokenizer says
     with pytest.raises(SignatureError, match=r"output 461: .* is not a vector of 1 numbers for each token"):
-        mk.TextEncoder(encoders.paraphrase(), bert_tokenizer(), output="461")
+        mk.TextEncoder(encoders.paraphrase(), bert_tokenizer(), max_tokens=128, output="461")
 
 
 def test_a_graph_and_a_tokenizer_come_as_path_bytes_or_object(encoder, tmp_path):
@@ -800,21 +799,76 @@ def test_the_tokenizer_that_was_passed_may_be_changed_later(encoder):
     tokenizer = tiny_tokenizer()
     tokenizer.enable_truncation(5, direction="left")
     tokenizer.enable_padding(length=64)
-    with tiny(tokenizer=tokenizer, max_tokens=None) as other:
-        assert other.recipe.max_tokens == 5
+    with tiny(tokenizer=tokenizer, max_tokens=5) as other:
         tokenizer.enable_truncation(3)
         vectors = other.embed(["the river of music and winter"])  # its end, as the tokenizer says
         np.testing.assert_allclose(vectors, encoder.embed(["music and winter"]), atol=1e-6)
 
 
-def test_a_graph_that_runs_so_many_tokens_says_so_when_it_is_saved(tmp_path):
-    with tiny(tiny_graph(most=8)) as encoder:
-        assert encoder.embed(["the river"]).shape == (1, WIDTH)
-        with pytest.raises(ConversionError, match="does not run on a text of 16 tokens"):
-            mk.save(encoder, tmp_path / "e.mk", name="e", version="1")
-    assert list(tmp_path.iterdir()) == []
-    with tiny(tiny_graph(most=8), max_tokens=8) as encoder:
-        mk.save(encoder, tmp_path / "e.mk", name="e", version="1")
+@pytest.mark.parametrize("told", [False, True])
+def test_a_graph_that_takes_fewer_tokens_is_refused_when_the_encoder_is_made(told):
+    """The table of its positions has a usual name, or a run of that length shows it."""
+    name = "encoder.position_embeddings.weight" if told else "positions"
+    graph = tiny_graph(most=8, positions=name)
+    with pytest.raises(SignatureError, match="has 8 positions, fewer" if told else "does not run on a text of 16"):
+        tiny(graph)
+    with pytest.raises(SignatureError, match="max_tokens="):
+        tiny(graph, max_tokens=9)
+    with tiny(graph, max_tokens=8) as encoder:
+        assert encoder.embed(["the river " * 9]).shape == (1, WIDTH)
+
+
+def test_a_graph_that_leaves_out_its_first_positions_is_found_out():
+    """As RoBERTa does, which begins to count behind the number of its padding token."""
+    graph = tiny_graph(most=8, positions="position_embeddings.weight", first=2)
+    with pytest.raises(SignatureError, match="does not run on a text of 7 tokens"):
+        tiny(graph, max_tokens=7)
+    with tiny(graph, max_tokens=6) as encoder:
+        assert encoder.embed(["the river " * 9]).shape == (1, WIDTH)
+    with pytest.raises(SignatureError, match="has 8 positions, fewer than max_tokens=16"):
+        tiny(graph)
+
+
+# How long a text may be.
+
+
+def test_what_a_tokenizer_was_last_cut_to_is_not_taken_for_the_limit_of_a_model(tmp_path):
+    """Nothing but a number from the caller, or from files beside paths, says it."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.enable_truncation(5)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    path = tmp_path / "tokenizer.json"
+    for source in (tokenizer, path, path.read_bytes()):
+        with pytest.raises(SignatureError, match=r"\(it cuts them to 5, .*\).* pass max_tokens="):
+            tiny(tokenizer=source, max_tokens=None)
+    write(tmp_path / "config.json", {"max_position_embeddings": 12})
+    for source in (tokenizer, path.read_bytes()):
+        with pytest.raises(SignatureError, match="pass max_tokens="):
+            tiny(tokenizer=source, max_tokens=None)
+    with tiny(tokenizer=path, max_tokens=None) as encoder:
+        assert encoder.recipe.max_tokens == 12
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [
+        ({"config.json": {"max_position_embeddings": 12}}, 12),
+        ({"config.json": {"max_position_embeddings": 12}, "tokenizer_config.json": {"model_max_length": 10}}, 10),
+        ({"config.json": {"max_position_embeddings": 12}, "tokenizer_config.json": {"model_max_length": 10**30}}, 12),
+        ({"config.json": {"max_position_embeddings": 12}, "sentence_bert_config.json": {"max_seq_length": 9}}, 9),
+        ({"config.json": {"max_position_embeddings": 12}, "sentence_bert_config.json": {}}, 12),
+    ],
+)
+def test_the_files_beside_a_tokenizer_say_how_long_a_text_may_be(layout, files, most):
+    (layout / "tokenizer_config.json").unlink()
+    for name, value in files.items():
+        write(layout / name, value)
+    with mk.TextEncoder(layout / "onnx" / "model.onnx", str(layout / "tokenizer.json")) as found:
+        assert found.recipe.max_tokens == most
+    with mk.TextEncoder(layout / "onnx" / "model.onnx", tiny_tokenizer()) as found:  # those around the graph
+        assert found.recipe.max_tokens == most
+    with mk.TextEncoder.from_directory(layout) as found:
+        assert found.recipe.max_tokens == most
 
 
 def model_over_tokens(batchable=True):
@@ -865,8 +919,9 @@ def layout(tmp_path):
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "model.onnx").write_bytes(tiny_graph().SerializeToString())
     tokenizer = tiny_tokenizer()
-    tokenizer.enable_truncation(MOST)
+    tokenizer.enable_truncation(5)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
+    write(tmp_path / "tokenizer_config.json", {"model_max_length": MOST})
     write(tmp_path / "1_Pooling" / "config.json", {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True})
     modules(tmp_path, "Transformer", "Pooling")
     return tmp_path
@@ -970,6 +1025,24 @@ def test_what_stands_with_the_transformer_goes_before_what_stands_at_the_root(la
 def test_a_file_of_a_folder_that_cannot_be_read_is_named(layout, name, text, message):
     (layout / name).write_text(text)
     with pytest.raises(SignatureError, match=message):
+        mk.TextEncoder.from_directory(layout)
+
+
+def test_a_folder_of_transformers_is_read_where_the_pooling_is_said(layout, encoder):
+    """As exporters write it: no modules.json, which would say how vectors are pooled."""
+    (layout / "modules.json").unlink()
+    with pytest.raises(SignatureError, match=r"has no modules\.json, .* pass pooling= .*TextEncoder\(onnx, tokenizer"):
+        mk.TextEncoder.from_directory(layout)
+    with mk.TextEncoder.from_directory(layout, pooling="mean") as found:
+        assert found.recipe.max_tokens == MOST
+        np.testing.assert_array_equal(found.embed(["the river"]), encoder.embed(["the river"]))
+
+
+def test_what_a_folder_lacks_is_named(layout):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
+        mk.TextEncoder.from_directory(layout / "nowhere")
+    (layout / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no tokenizer\.json; transformers writes one by"):
         mk.TextEncoder.from_directory(layout)
 
 

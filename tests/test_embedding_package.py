@@ -13,7 +13,6 @@ from forge import forge, members_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from test_embedding import model_over_tokens, sentences
 from test_processes import forks, passes_in_a_child
 from test_purity import run
@@ -313,7 +312,7 @@ def test_a_tokenizer_that_was_forged_is_refused_or_gives_vectors(tiny_mk, data):
         return
     try:
         vectors = encoder.embed(["the river", "snow", "", "of " * 40])
-    except (ModelkitError, InvalidArgument):  # onnxruntime's own where a token is beyond the table
+    except ModelkitError:
         return
     assert vectors.shape == (4, WIDTH)
 
@@ -415,7 +414,7 @@ def test_stable_vectors_have_the_same_bits_beside_any_others(kind, dynamic_mk, t
     if kind == "real":
         unstable = mk.load(dynamic_mk)
         graph, tokenizer = dynamic_mk.with_name("dynamic.onnx"), bert_tokenizer()
-        encoder = mk.TextEncoder(graph, tokenizer, stable=True)
+        encoder = mk.TextEncoder(graph, tokenizer, max_tokens=128, stable=True)
     else:
         unstable, encoder = tiny(tiny_graph(dynamic=True)), tiny(tiny_graph(dynamic=True), stable=True)
     found = [text or "a" for text in sentences(24, seed=5)]

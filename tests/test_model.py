@@ -520,3 +520,29 @@ def test_permutation_importance_asks_the_model(model):
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["a", "b"])
     flat = permutation_importance(model, X, model.predict(X), scoring="accuracy", n_repeats=2, random_state=0)
     assert (flat.importances_mean > 0).all()
+
+
+def test_a_function_cannot_change_the_rows_of_its_caller():
+    def double(feeds):
+        feeds["X"] *= 2
+        return {"y": feeds["X"]}
+
+    spec = TensorSpec("X", "float64", ("batch", 2))
+    signature = Signature((spec,), (TensorSpec("y", "float64", ("batch", 2)),))
+    rows = np.ones((3, 2))
+    with pytest.raises(ValueError, match="read-only"):
+        FunctionModel(double, signature).predict(rows)
+    assert rows.tolist() == np.ones((3, 2)).tolist()
+    assert rows.flags.writeable
+    texts = Signature((TensorSpec("t", "string", ("batch", 1)),), (TensorSpec("y", "float64", ("batch",)),))
+    words = np.array([["a"], ["b"]], object)
+
+    def upper(feeds):
+        feeds["t"][:] = "A"
+        return {"y": np.ones(2)}
+
+    with pytest.raises(ValueError, match="read-only"):
+        FunctionModel(upper, texts).predict(words)
+    assert words.tolist() == [["a"], ["b"]]
+    scalar = Signature((TensorSpec("r", "int64", ()),), (TensorSpec("y", "int64", ()),))
+    assert FunctionModel(lambda feeds: {"y": feeds["r"] + 1}, scalar).run({"r": np.array(3)})["y"] == 4

@@ -162,6 +162,23 @@ def test_a_target_that_is_a_folder_is_left_alone(folder):
     assert [path.name for path in folder.iterdir()] == ["toy.mk"]
 
 
+def test_a_symbolic_link_stays_and_its_target_is_replaced(pair, folder):
+    _, new = pair
+    target = folder / "versions" / "toy-1.mk"
+    target.parent.mkdir()
+    for existing in (False, True):
+        if existing:
+            target.write_bytes(b"old")
+        link = folder / f"current-{existing}.mk"
+        link.symlink_to(Path("versions") / "toy-1.mk")  # relative to the folder of the link
+        save_toy(link, version="2")
+        assert link.is_symlink()
+        assert not target.is_symlink()
+        assert target.read_bytes() == new.read_bytes()
+        assert mk.inspect(link).version == "2"
+    assert [path.name for path in target.parent.iterdir()] == ["toy-1.mk"]
+
+
 def test_a_file_that_is_replaced_stays_what_was_loaded(wide_mk, tmp_path):
     path = tmp_path / "wide.mk"
     path.write_bytes(wide_mk.read_bytes())

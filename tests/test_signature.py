@@ -558,3 +558,26 @@ def test_rows_are_read_while_another_thread_imports_a_library(library, monkeypat
     )
     for rows in ([{"age": 1.0}], {"age": [1.0]}):
         np.testing.assert_array_equal(signature.coerce(rows)["age"], [[1.0]])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_finite_tensor_takes_no_other_numbers(value, dtype):
+    spec = TensorSpec("x", dtype, ("batch", 3, 2), finite=True)
+    finite = Signature((spec,), (Y,))
+    rows = np.arange(24, dtype=dtype).reshape(4, 3, 2)
+    assert finite.coerce(rows)["x"].tolist() == rows.tolist()
+    rows[2, 1, 1] = value
+    for given_rows in (rows, rows.astype(np.float64), {"x": rows}, {"x": rows.tolist()}, rows[2:3]):
+        row = 0 if len(given_rows) == 1 and not isinstance(given_rows, dict) else 2
+        with pytest.raises(SignatureError, match=f"row {row}"):
+            finite.coerce(given_rows)
+    loose = Signature((TensorSpec("x", dtype, ("batch", 3, 2)),), (Y,))
+    np.testing.assert_array_equal(loose.coerce(rows)["x"], rows)
+    assert "refused" in str(finite.table())
+
+
+@pytest.mark.parametrize("spec", [{"dtype": "int64"}, {"dtype": "float32", "columns": (Column("a"), Column("b"))}])
+def test_only_floats_without_columns_are_said_to_be_finite(spec):
+    with pytest.raises(SignatureError, match="is finite"):
+        TensorSpec("x", shape=("batch", 2), finite=True, **spec)

@@ -1,10 +1,12 @@
 """Torch modules become packages whose batch dimension is open, or are refused with the reason."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import modelkit as mk
-from modelkit.errors import ConversionError
+from modelkit.errors import ConversionError, SignatureError
 from modelkit.testing import check_model
 
 torch = pytest.importorskip("torch")
@@ -101,7 +103,7 @@ class Choosing(nn.Module):
     [
         (Fixed(), X, "fixed the batch dimension of .'output'"),
         (Choosing(), X, "cannot export Choosing with an open batch dimension"),
-        (nn.Linear(4, 2), X.astype(np.float64), "forward refuses the example .input float64"),
+        (nn.Linear(4, 2), X.astype(np.float64), "forward refuses 20 rows .input float64"),
         (nn.Linear(4, 2), None, "pass example="),
         (nn.Linear(4, 2), X[:1], "at least two rows"),
         (nn.Linear(4, 2), {"z": X}, "no arguments of forward"),
@@ -110,4 +112,77 @@ class Choosing(nn.Module):
 def test_what_cannot_be_exported_is_refused(module, example, message, tmp_path):
     with pytest.raises(ConversionError, match=message):
         save(module, tmp_path / "m.mk", example)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Sequences(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells, self.linear = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 2)
+
+    def forward(self, x):
+        states, _ = self.cells(x)
+        return self.linear(states[:, -1])
+
+
+def test_what_is_not_finite_is_refused_where_the_graph_would_answer_otherwise(tmp_path):
+    """torch answers NaN for a row with NaN in it, and the graph's LSTM a number."""
+    rows = np.stack([X, 2 * X, X + 1], axis=1)
+    manifest = save(Sequences(), tmp_path / "m.mk", rows)
+    assert manifest.signature.inputs[0].finite
+    assert mk.inspect(tmp_path / "m.mk").signature == manifest.signature
+    model = mk.load(tmp_path / "m.mk")
+    for value in (np.nan, np.inf, -np.inf):
+        strange = rows.copy()
+        strange[3, 1, 2] = value
+        for given in (strange, strange.astype(np.float64), {"x": strange.tolist()}):
+            with pytest.raises(SignatureError, match="row 3"):
+                model.predict(given)
+    assert model.verify() == 0
+    assert model.predict(rows).shape == (20, 2)
+    assert "refused" in model._repr_html_()
+
+
+def test_what_is_not_finite_is_answered_where_the_graph_agrees(tmp_path):
+    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    manifest = save(module, tmp_path / "m.mk")
+    assert not manifest.signature.inputs[0].finite
+    strange = X.copy()
+    strange[::2, 1], strange[1::2, 3] = np.nan, np.inf
+    expected = module(torch.from_numpy(strange)).detach().numpy()
+    np.testing.assert_allclose(mk.load(tmp_path / "m.mk").predict(strange), expected, atol=1e-5)
+
+
+def test_each_input_is_asked_by_itself(tmp_path):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells, self.linear = nn.GRU(4, 3, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, series, fixed, ids):
+            return self.cells(series)[0][:, -1] + self.linear(fixed) + ids
+
+    rows = {"series": np.stack([X, X], axis=1), "fixed": X, "ids": np.arange(20)[:, None]}
+    inputs = {spec.name: spec.finite for spec in save(Both(), tmp_path / "m.mk", rows).signature.inputs}
+    assert inputs == {"series": True, "fixed": False, "ids": False}
+
+
+def test_a_compiled_module_is_the_one_that_was_compiled(tmp_path):
+    module = Two()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about itself
+        compiled = torch.compile(module)
+    example = {"x": X, "ids": np.arange(60).reshape(20, 3) % 10}
+    manifest = save(compiled, tmp_path / "m.mk", example)
+    assert manifest.parity.against == "torch Two"
+    assert [spec.name for spec in manifest.signature.inputs] == ["x", "ids"]
+    with mk.load(tmp_path / "m.mk") as model:
+        answers = module(**{name: torch.from_numpy(array) for name, array in example.items()})
+        np.testing.assert_allclose(model.run(example)["scores"], answers["scores"].detach().numpy(), atol=1e-5)
+
+
+def test_a_module_that_refuses_one_row_is_refused(tmp_path):
+    module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, track_running_stats=False))
+    with pytest.raises(ConversionError, match=r"forward refuses 1 row .*Expected more than 1 value"):
+        save(module, tmp_path / "m.mk")
     assert list(tmp_path.iterdir()) == []

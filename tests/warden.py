@@ -40,7 +40,7 @@ def serve(path, then=None, digest=None, allow=(), deadline=None):
         if then == "verify":
             return {"answer": model.verify()}
         if then == "predict":
-            feeds = golden.draw(model.signature, None)
+            feeds = next(golden.draws(model.signature, None))
             answer = model.run(feeds, deadline=deadline)
             return {"answer": {name: np.asarray(part, object).tolist() for name, part in answer.items()}}
         return {"answer": None}

@@ -45,6 +45,8 @@ class ModelkitError(Exception):
 class SignatureError(ModelkitError, ValueError):
     """Rows that do not fit a signature; `problems` lists every one of them."""
 
+    problems: tuple[str, ...]
+
     def __init__(self, message: str, *, problems: tuple[str, ...] = (), **about: object) -> None:
         super().__init__(message, problems=problems or (message,), **about)
 

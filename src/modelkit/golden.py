@@ -1,50 +1,96 @@
 """Golden rows: inputs and the outputs they gave at save time, kept in the package and replayed by `Model.verify`.
 
-They are drawn at random within the range of each column, never copied from the example.
+They are drawn at random within the range of each column, never copied from the example, but for what is no row: a
+tensor without a dimension of rows that holds one value throughout, such as a sampling rate.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import Any
 
 import numpy as np
 
 from modelkit.cast import MISSING, Array
 from modelkit.errors import PackageError
 from modelkit.signature import Feeds, Signature
-from modelkit.spec import TensorSpec, numpy_dtype
+from modelkit.spec import TensorSpec, check_dims, numpy_dtype
 
 NAME = "golden"
 MEDIA_TYPE = "application/x-npz"
 ROWS = 16
-FREE_SIZE = 4  # of named dimensions other than the batch
-MAX_BYTES = 1 << 20
+FREE_SIZE = 4  # of named dimensions other than that of the rows
+MAX_BYTES = 1 << 20  # of an input, unless one row has more
+# Rows, and the size of other open dimensions, that are tried where no example tells them. Images halve their sizes five
+# times on their way through a graph; where nothing is named, what must be equal is so when all sizes are.
+SIZES = ((ROWS, FREE_SIZE), (1, FREE_SIZE), (64, 64), (1, 64), (320, 320), (1, 320), (1, 640))
+LONGEST_TERM = 64  # letters of a term that texts are drawn from
 
 
-def draw(signature: Signature, example: Feeds | None) -> Feeds:
-    """Up to 16 random rows that the signature accepts; a fixed seed, so that equal packages have equal bytes."""
+def draws(signature: Signature, example: Feeds | None, most: int = MAX_BYTES) -> Iterator[Feeds]:
+    """Random rows that the signature accepts, in one size after another until one suits the graph.
+
+    The seed is fixed, so that equal packages have equal bytes. With an example, open dimensions have its sizes, and
+    there are 16 rows, or as many as it has. There are fewer where an input would have more than `most` bytes.
+    """
+    if example is None:
+        for rows, size in SIZES:
+            yield _draw_all(signature, None, _limited(signature, rows, {}, size, most), size)
+        return
+    sizes = check_dims(signature.inputs, example)
+    for rows in dict.fromkeys((ROWS, signature.count(example))):
+        yield _draw_all(signature, example, _limited(signature, rows, sizes, FREE_SIZE, most), FREE_SIZE)
+
+
+def _limited(signature: Signature, rows: int, sizes: Mapping[str, int], free: int, most: int) -> dict[str, int]:
+    """The sizes with a number of rows that is at most `rows`."""
+    row_dim = signature.row_dim or ""  # which no dimension is called
+    one = {**sizes, row_dim: 1}
+    largest = max((_bytes(spec, one, free) for spec in signature.inputs if row_dim in spec.shape), default=1)
+    return {**sizes, row_dim: max(1, min(rows, most // max(largest, 1)))}
+
+
+def _draw_all(signature: Signature, example: Feeds | None, sizes: dict[str, int], free: int) -> Feeds:
+    """One draw; open dimensions of no size in `sizes` have the size `free`."""
     rng = np.random.default_rng(0)
-    return {spec.name: _draw(spec, None if example is None else example[spec.name], rng) for spec in signature.inputs}
+    feeds: Feeds = {}
+    for spec in signature.inputs:
+        held = None if example is None else example[spec.name]
+        axis = spec.shape.index(signature.row_dim) if signature.row_dim in spec.shape else None
+        feeds[spec.name] = _draw(spec, _shape(spec, sizes, free), held, axis, rng)
+    return feeds
 
 
-def _draw(spec: TensorSpec, example: Array | None, rng: np.random.Generator) -> Array:
+def draw_texts(vocabulary: Sequence[str], rows: int) -> Array:
+    """A column of texts, (rows, 1), each of up to 12 terms that a model knows, drawn at random."""
+    rng = np.random.default_rng(0)
+    short = [term for term in vocabulary if len(term) <= LONGEST_TERM] or [""]
+    texts = np.empty((rows, 1), object)
+    for row, size in enumerate(rng.integers(0, 13, rows)):
+        chosen = [short[at] for at in rng.integers(0, len(short), size)]
+        texts[row, 0] = " ".join(chosen).rstrip("\0")  # which numpy takes for the end of a string
+    return texts
+
+
+def _shape(spec: TensorSpec, sizes: Mapping[str, int], free: int) -> tuple[int, ...]:
+    return tuple(sizes.get(dim, free) if isinstance(dim, str) else dim for dim in spec.shape)
+
+
+def _bytes(spec: TensorSpec, sizes: Mapping[str, int], free: int) -> int:
+    return numpy_dtype(spec.dtype).itemsize * prod(_shape(spec, sizes, free))
+
+
+def _draw(
+    spec: TensorSpec, shape: tuple[int, ...], example: Array | None, axis: int | None, rng: np.random.Generator
+) -> Array:
     dtype = numpy_dtype(spec.dtype)
-    named = [ROWS if axis == 0 else FREE_SIZE for axis in range(len(spec.shape))]
-    shape = tuple(named[axis] if isinstance(dim, str) else dim for axis, dim in enumerate(spec.shape))
-    if dtype.kind != "O" and spec.shape and spec.shape[0] != shape[0]:
-        row = dtype.itemsize * int(np.prod(shape[1:], initial=1))
-        shape = (max(1, min(shape[0], MAX_BYTES // max(row, 1))), *shape[1:])
     if dtype.kind == "O":
         known = spec.columns[0].categories if spec.columns else None
         values = list(known or ("a", "b")) + ([MISSING] if spec.columns and spec.columns[0].nullable else [])
         return np.array(values, dtype=object)[rng.integers(0, len(values), shape)]
-    if example is not None and example.ndim == len(shape) and example.shape[1:] == shape[1:]:
-        with np.errstate(all="ignore"):
-            finite = np.where(np.isfinite(example), example, 0)
-        low, high = finite.min(axis=0), finite.max(axis=0)
-    else:
-        low, high = np.asarray(-1 if dtype.kind == "f" else 0), np.asarray(1)
+    low, high = (-1.0 if dtype.kind == "f" else 0.0, 1.0) if example is None else _range(example, axis)
     drawn = low + (np.asarray(high, np.float64) - low) * rng.random(shape)
     for at, column in enumerate(spec.columns):
         if column.categories:
@@ -52,6 +98,18 @@ def _draw(spec: TensorSpec, example: Array | None, rng: np.random.Generator) -> 
                 rng.integers(0, len(column.categories), len(drawn))
             ]
     return np.asarray(drawn if dtype.kind == "f" else np.rint(drawn)).astype(dtype)
+
+
+def _range(example: Array, axis: int | None) -> tuple[Any, Any]:
+    """Between which values an example lies: at each place of its rows; anywhere, where these are all the same."""
+    with np.errstate(all="ignore"):
+        finite = np.where(np.isfinite(example), example, 0)
+    if not example.size:
+        return 0.0, 1.0
+    low, high = finite.min(axis=axis, keepdims=True), finite.max(axis=axis, keepdims=True)
+    if axis is None or np.array_equal(low, high):
+        return finite.min(), finite.max()
+    return low, high
 
 
 def encode(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:

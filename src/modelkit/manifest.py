@@ -19,8 +19,9 @@ from modelkit.errors import ManifestError, SignatureError
 from modelkit.recipe import Recipe
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
+from modelkit.texts.vectorizer import Texts, Vectorizer
 
-FORMAT = 4  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
+FORMAT = 5  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
 MAX_BYTES = 1 << 20
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
@@ -40,7 +41,8 @@ class Parity:
     largest difference of a row between batch sizes, and `batch_invariant` whether it stayed within tolerance.
     `threshold_rows` were compared with values equal to a threshold of the graph's trees, or next to one.
     `large_rows` were compared with numbers 10,000 times those of the example; their differences, `large_max_rel`
-    and `large_flips`, are recorded and not refused.
+    and `large_flips`, are recorded and not refused. `text_rows` held texts of the model's own terms with unusual
+    characters in them.
     """
 
     against: str | None
@@ -59,18 +61,26 @@ class Parity:
     large_rows: int = 0
     large_max_rel: float = 0.0
     large_flips: int = 0
+    text_rows: int = 0
+
+    @property
+    def batch_measured(self) -> bool:
+        """Whether rows were run in several batch sizes: not so where there was one row, or where batches are fixed."""
+        return len(self.batch_sizes) > 1
 
     def __str__(self) -> str:
-        invariant = f"rows {'agree' if self.batch_invariant else 'DIFFER'} in {len(self.batch_sizes)} batch sizes"
         if self.against is None:
-            return f"no source to compare with; {invariant} (diff {self.batch_max_abs:.2g})"
-        asked = {"with gaps": self.missing_rows, "at thresholds": self.threshold_rows}
+            return f"no source to compare with; {self._invariance()}"
+        asked = {
+            "with gaps": self.missing_rows,
+            "at thresholds": self.threshold_rows,
+            "of strange texts": self.text_rows,
+        }
         more = ", ".join(f"{rows} {what}" for what, rows in asked.items() if rows)
         text = (
             f"{self.rows} rows{' and ' + more if more else ''} against {self.against}: max rel diff "
             f"{self.max_rel:.2g} (allowed {self.rtol:g}), {self.label_flips} labels flipped"
-            f"{f', {self.ties} others at ties' if self.ties else ''}; "
-            f"{invariant} (diff {self.batch_max_abs:.2g})"
+            f"{f', {self.ties} others at ties' if self.ties else ''}; {self._invariance()}"
         )
         if self.large_rows and (self.large_flips or self.large_max_rel > self.rtol + self.atol):
             text += (
@@ -78,6 +88,19 @@ class Parity:
                 f"{self.large_flips} of {self.large_rows} labels flipped"
             )
         return text
+
+    def _invariance(self) -> str:
+        tried = len(self.batch_sizes)
+        if not self.batch_measured:
+            return (
+                "whether rows depend on their batch was not measured, which takes an example of two rows or more and a "
+                "graph for any number of rows"
+            )
+        if self.batch_invariant:
+            return f"rows agree in {tried} batch sizes (diff {self.batch_max_abs:.2g})"
+        within = self.batch_max_abs <= self.rtol + self.atol
+        how = "labels" if within else f"diff {self.batch_max_abs:.2g}"
+        return f"rows DIFFER in {tried} batch sizes ({how})"
 
 
 @dataclass(frozen=True)
@@ -106,7 +129,7 @@ class Manifest:
     inside the graph (0 if unknown), `versions` the libraries that trained the model and made the package.
     `metadata` is whatever JSON the author added; nothing here reads it. `runtime` is "onnx" for a graph, "joblib" for a
     pickled estimator, and `requires` the exact version of each library that the latter needs. `encoder` is what a text
-    encoder does around its graph.
+    encoder does around its graph, `texts` what is done to texts before a graph that takes counts of their terms.
     """
 
     format: int
@@ -123,6 +146,7 @@ class Manifest:
     runtime: str = "onnx"
     requires: dict[str, str] = dataclasses.field(default_factory=dict)
     encoder: Recipe | None = None
+    texts: Texts | None = None
     digest: str = dataclasses.field(default="", compare=False)
 
     def to_json(self) -> bytes:
@@ -146,6 +170,7 @@ class Manifest:
         check_name(manifest.name, manifest.version)
         _check_runtime(manifest.runtime, manifest.requires)
         _check_encoder(manifest.encoder, manifest)
+        _check_texts(manifest.texts, manifest)
         return dataclasses.replace(manifest, digest=hashlib.sha256(raw).hexdigest())
 
     def facts(self) -> list[tuple[str, str]]:
@@ -156,6 +181,7 @@ class Manifest:
             "requires": ", ".join(f"{library} {version}" for library, version in sorted(self.requires.items())),
             "parity": str(self.parity),
             "encoder": str(self.encoder or ""),
+            "texts": str(self.texts or ""),
             "opsets": ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in sorted(self.opsets.items())),
             "made with": ", ".join(f"{library} {version}" for library, version in self.versions.items()),
             "classes": html.some(self.signature.classes or ()),
@@ -201,6 +227,17 @@ def _check_runtime(runtime: str, requires: dict[str, str]) -> None:
 def _check_encoder(recipe: Recipe | None, manifest: Manifest) -> None:
     if recipe is not None and (manifest.runtime != "onnx" or manifest.signature != recipe.signature):
         raise ManifestError(f"a text encoder runs a graph and has the signature {recipe.signature}")
+
+
+def _check_texts(texts: Texts | None, manifest: Manifest) -> None:
+    if texts is None:
+        return
+    if manifest.runtime != "onnx" or manifest.encoder is not None:
+        raise ManifestError("terms of texts are counted for a graph, and for none that encodes texts itself")
+    try:
+        texts.graph(manifest.signature)
+    except SignatureError as error:
+        raise ManifestError(f"modelkit.json: texts: {error}") from None
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -315,6 +352,9 @@ _READ: dict[str, _Reader] = {
     "tuple[Attachment, ...]": _tuple(_object(Attachment)),
     "Signature": _object(Signature),
     "Recipe | None": _optional(_object(Recipe)),
+    "Texts | None": _optional(_object(Texts)),
+    "tuple[Vectorizer, ...]": _tuple(_object(Vectorizer)),
+    "tuple[str, ...]": _tuple(_of(str)),
     "float | None": _optional(_of(float, int)),
     "Parity": _object(Parity),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ with importing("onnx", "reading an ONNX graph"):
 EXTERNAL_BYTES = 16 << 10
 ALIGNMENT = 64
 PACKED_ITEMS = 64
+# What exporters write for a dimension without a name; TensorFlow's and PaddlePaddle's count them.
+MADE_UP = re.compile(r"|\?|-1|None|unk__\d+|p2o\.DynamicDimension\.\d+")
 
 DTYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64",
@@ -63,18 +66,29 @@ def _is_shaped(value: onnx.ValueInfoProto) -> bool:
 
 def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     """The TensorSpec of a graph input or output. An unnamed leading dimension is called batch."""
-    if not value.type.HasField("tensor_type"):
-        raise ConversionError(f"{value.name!r} is not a tensor; convert with options={{'zipmap': False}}")
+    kind = value.type.WhichOneof("value") or "value of no declared type"
+    if kind != "tensor_type":
+        raise ConversionError(
+            f"{value.name!r} is a {kind.removesuffix('_type').replace('_', ' ')}, and a package takes and gives "
+            f"tensors; a classifier gives one with skl2onnx's options={{'zipmap': False}}"
+        )
     tensor = value.type.tensor_type
     if tensor.elem_type not in DTYPES:
-        raise ConversionError(f"{value.name!r} has the element type {TensorProto.DataType.Name(tensor.elem_type)}")
+        kind = TensorProto.DataType.Name(tensor.elem_type)
+        raise ConversionError(f"{value.name!r} holds elements of type {kind}; cast them in the graph to one of numpy's")
     if not tensor.HasField("shape"):
         raise ConversionError(f"{value.name!r} has no declared rank, and none can be inferred; declare its shape")
     shape: list[int | str] = []
     for axis, dim in enumerate(tensor.shape.dim):
         unnamed = "batch" if axis == 0 else f"{value.name}.{axis}"
-        shape.append(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or unnamed)
+        named = unnamed if MADE_UP.fullmatch(dim.dim_param) else dim.dim_param
+        shape.append(dim.dim_value if _is_fixed(dim) else named)
     return TensorSpec(value.name, DTYPES[tensor.elem_type], tuple(shape))
+
+
+def _is_fixed(dim: Any) -> bool:
+    """Whether a dimension has a size; some exporters write one that is open as -1."""
+    return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
 
 
 def row_bytes(proto: onnx.ModelProto) -> int:
@@ -87,10 +101,17 @@ def row_bytes(proto: onnx.ModelProto) -> int:
     for value in [*graph.value_info, *graph.input, *graph.output]:
         tensor = value.type.tensor_type
         dims = tensor.shape.dim[1:]
-        if tensor.elem_type in DTYPES and all(dim.HasField("dim_value") for dim in dims):
+        if tensor.elem_type in DTYPES and all(_is_fixed(dim) for dim in dims):
             item = numpy_dtype(DTYPES[tensor.elem_type]).itemsize
             sizes[value.name] = item * int(np.prod([dim.dim_value for dim in dims], initial=1))
     return max((sum(sizes.get(name, 0) for name in [*n.input, *n.output]) for n in graph.node), default=0)
+
+
+def forget_ranks(proto: onnx.ModelProto, signature: Signature) -> None:
+    """Take from outputs that state another rank than the signature what they state of their shape."""
+    for value, spec in zip(proto.graph.output, signature.outputs, strict=True):
+        if len(value.type.tensor_type.shape.dim) != len(spec.shape):
+            value.type.tensor_type.ClearField("shape")
 
 
 def opsets(proto: onnx.ModelProto) -> dict[str, int]:

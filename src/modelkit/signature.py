@@ -34,7 +34,9 @@ class Signature:
     the output that `predict` returns; it is found by itself where an output is called label, prediction or
     embedding, or is the only one. `classes` are the labels of a classifier, in the order of the columns of
     its output `probabilities`. `batch` is the named dimension that leads every input and output, or None:
-    then rows cannot be split or joined.
+    then rows cannot be split or joined. `row_dim` is the named dimension that counts rows: `batch`, or else the one
+    that every tensor has on some axis, as a recurrent network with state, or else the one that leads the first input
+    that any leads. A dimension that one tensor has twice counts no rows.
 
     Raises SignatureError for duplicate names and for a primary output that does not exist.
     """
@@ -48,6 +50,7 @@ class Signature:
     output_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     has_probabilities: bool = field(init=False, repr=False, compare=False)
     batch: str | None = field(init=False, repr=False, compare=False)
+    row_dim: str | None = field(init=False, repr=False, compare=False)
     block: Block | None = field(init=False, repr=False, compare=False)
     _closed: tuple[Block, list[tuple[int, frozenset[Any]]]] | None = field(init=False, repr=False, compare=False)
     _plan: list[tuple[str, list[Rule]]] = field(init=False, repr=False, compare=False)
@@ -75,7 +78,9 @@ class Signature:
             raise SignatureError(f"primary output {self.primary!r} is not one of {list(self.output_names)}")
         derive("has_probabilities", self.classes is not None and "probabilities" in self.output_names)
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
-        derive("batch", next((dim for dim in leading if len(leading) == 1 and isinstance(dim, str)), None))
+        row_dim = _row_dim(self.inputs, self.outputs)
+        derive("row_dim", row_dim)
+        derive("batch", row_dim if leading == {row_dim} else None)
         rules = _rules(self.inputs[0])
         codes = [(j, rule.known) for j, rule in enumerate(rules) if rule.closed]
         block = _block_rule(self.inputs)
@@ -122,9 +127,13 @@ class Signature:
                 quick = self._quick_columns(columns) if self._singles else None
                 if quick is not None:
                     return quick
-                frames.refuse_single(X)
-                return self._cast_columns(columns)
+                return self._from_dict(X, columns)
         return self._from_anything(X)
+
+    def _from_dict(self, X: dict[str, Any], columns: list[Any]) -> Feeds:
+        if any(spec.columns for spec in self.inputs):  # a tensor without columns may be a scalar
+            frames.refuse_single(X)
+        return self._cast_columns(columns)
 
     def _from_anything(self, X: Any) -> Feeds:
         if isinstance(X, np.ndarray):  # a memory map, a masked array
@@ -235,6 +244,22 @@ class Signature:
         check_dims(self.inputs, feeds)
         return feeds
 
+    def count(self, feeds: Mapping[str, Array]) -> int:
+        """The number of rows of `feeds`: the size of `row_dim`, and 1 where there is none."""
+        for spec in self.inputs:
+            if self.row_dim in spec.shape:
+                size: int = feeds[spec.name].shape[spec.shape.index(self.row_dim)]
+                return size
+        return 1
+
+    def take(self, feeds: Mapping[str, Array], places: Array) -> Feeds:
+        """The rows at `places`, from each tensor along the axis of its rows; a tensor without one stays as it is."""
+        taken = dict(feeds)
+        for spec in self.inputs:
+            if self.row_dim in spec.shape:
+                taken[spec.name] = feeds[spec.name].take(places, axis=spec.shape.index(self.row_dim))
+        return taken
+
     def columns(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The inverse of `coerce`: columns by name, missing strings as None; a tensor without columns stays whole."""
         out: dict[str, Array] = {}
@@ -272,10 +297,21 @@ class Signature:
         return f"({'; '.join(map(str, self.inputs))}) -> ({'; '.join(map(str, self.outputs))})"
 
 
+def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> str | None:
+    """The dimension that counts rows: one that leads an input before others, and one that all share before those."""
+    tensors = [spec for spec in inputs + outputs if spec.shape]  # a scalar has no rows
+    square = {dim for spec in tensors for dim in spec.shape if spec.shape.count(dim) > 1}
+    leading = [spec.shape[0] for spec in inputs if spec.shape]
+    named = [dim for dim in leading if isinstance(dim, str) and dim not in square]
+    others = [dim for spec in inputs for dim in spec.shape[1:] if isinstance(dim, str) and dim not in square]
+    shared = [dim for dim in named + others if all(dim in spec.shape for spec in tensors)]
+    return next(iter(shared + named), None)
+
+
 def _summary(spec: TensorSpec) -> str:
     columns = spec.columns
     if not columns:
-        return ""
+        return "NaN and infinities are refused" if spec.finite else ""
     shown = ", ".join(column.name for column in columns[:4]) + (", ..." if len(columns) > 4 else "")
     traits = {column.dtype + (", may be missing" if column.nullable else "") for column in columns}
     closed = [f"one of {list(column.categories)}" for column in columns if column.categories]
@@ -287,7 +323,7 @@ def _rules(spec: TensorSpec) -> list[Rule]:
     """How to cast each column of a tensor; one nameless rule for a tensor without columns."""
     target = numpy_dtype(spec.dtype)
     if not spec.columns:
-        return [Rule(spec.name, target, target, nullable=True)]
+        return [Rule(spec.name, target, target, nullable=not spec.finite)]
     return [Rule(c.name, target, numpy_dtype(c.dtype), c.nullable, c.categories) for c in spec.columns]
 
 
@@ -345,7 +381,7 @@ def cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
         try:
             return cast_column(array.reshape(-1), rules[0]).reshape(array.shape)
         except CastError as error:
-            problems = [f"input {spec.name!r}: {error.in_rows_of(max(1, array.size // max(1, len(array))))}"]
+            problems = [f"input {spec.name!r}: {error.in_rows_of(max(1, array.size // max((1, *array.shape[:1]))))}"]
     if spec.columns:
         block, problems = np.empty(array.shape, rules[0].target), []
         for j, rule in enumerate(rules):

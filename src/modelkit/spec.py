@@ -52,13 +52,15 @@ class Column:
 class TensorSpec:
     """One named tensor: `shape` mixes sizes and dimension names, such as `("batch", 30)`.
 
-    `columns`, where given, name the last of exactly two dimensions.
+    `columns`, where given, name the last of exactly two dimensions. `finite` says of a tensor without columns that NaN
+    and infinities are refused, as a column says that is not nullable.
     """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
     columns: tuple[Column, ...] = ()
+    finite: bool = False
 
     def __post_init__(self) -> None:
         numpy_dtype(self.dtype)
@@ -69,6 +71,8 @@ class TensorSpec:
             raise SignatureError(f"tensor {self.name!r} is {self.dtype}; strings and numbers do not mix: {odd}")
         if self.columns and self.shape[1:] != (len(self.columns),):
             raise SignatureError(f"tensor {self.name!r} has shape {self.shape}, but {len(self.columns)} columns")
+        if self.finite and (self.columns or "float" not in self.dtype):
+            raise SignatureError(f"tensor {self.name!r} is finite, which is said of floats without columns alone")
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of this shape has the rank and the fixed sizes of the tensor."""

@@ -20,9 +20,12 @@ from modelkit.convert.tensors import (
     joined,
     model_of,
     op,
+    read_inputs,
     upright,
 )
+from modelkit.convert.texts import TextConverters
 from modelkit.spec import TensorSpec
+from modelkit.texts.vectorizer import Texts
 
 if TYPE_CHECKING:
     import onnx
@@ -32,23 +35,37 @@ FIELDS = {"predict_proba": "probabilities", "decision_function": "decision"}
 
 def composed(
     estimator: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], leaf: Leaf
-) -> tuple[onnx.ModelProto, list[TensorSpec], bool]:
-    """The graph of an estimator, its outputs, and whether a part of it rounds to float32 what its source does not.
+) -> tuple[onnx.ModelProto, list[TensorSpec], bool, TextConverters]:
+    """The graph of an estimator, its outputs, whether it rounds to float32 what its source does not, and vectorizers.
 
     Raises ConversionError.
     """
-    at = Converting(leaf)
-    arguments = {spec.name: argument(spec) for spec in inputs}
-    answer = at.answer(estimator, Columns(tuple(arguments.values())))
+    at = Converting(leaf, {spec.name: argument(spec) for spec in inputs})
+    answer = at.answer(estimator, Columns(tuple(at.arguments.values())))
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
-    proto = model_of(arguments, outputs)
+    vectorizers = _vectorizers(at, outputs)
+    passed = at.arguments if vectorizers.texts is None else {n: at.arguments[n] for n in vectorizers.texts.passed}
+    proto = model_of(passed | at.filled, outputs)
     specs = [TensorSpec(role.name, _dtype(outputs[role.name]), ("batch", *role.tail)) for role in roles]
     for value, spec in zip(proto.graph.output, specs, strict=True):
         del value.type.tensor_type.shape.dim[:]
         for size in spec.shape:
             dim = value.type.tensor_type.shape.dim.add()
             setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
-    return proto, specs, at.narrow
+    return proto, specs, at.narrow, vectorizers
+
+
+def _vectorizers(at: Converting, outputs: dict[str, Var]) -> TextConverters:
+    """The vectorizers that were met; a column of texts that only they read is no input of the graph."""
+    found = TextConverters()
+    if not at.terms:
+        return found
+    read = read_inputs(at.arguments | at.filled, outputs)
+    texts = {each.vectorizer.column for each in at.terms}
+    passed = [name for name in at.arguments if name not in texts or name in read]
+    found.terms = tuple(at.terms)
+    found.texts = Texts(tuple(each.vectorizer for each in at.terms), tuple(passed))
+    return found
 
 
 def _dtype(tensor: Var) -> str:

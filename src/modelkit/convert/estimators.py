@@ -167,30 +167,49 @@ def _with_casts(estimator: Any) -> Any:
     return narrowed
 
 
+def text_columns(estimator: Any, columns: list[int]) -> set[int]:
+    """Those of the columns, as positions, that only vectorizers of texts read."""
+    if hasattr(estimator, "vocabulary_"):
+        return set(columns)
+    parts = [(step, columns) for _, step in getattr(estimator, "steps", [])[:1]]
+    parts += [(part, columns) for _, part, *_ in getattr(estimator, "transformer_list", [])]
+    for name, part, _ in getattr(estimator, "transformers_", []):
+        parts.append((part, [columns[at] for at in _places(estimator)[name]]))
+    inner = getattr(estimator, "estimators_", [])
+    whole = [*(inner.flat if isinstance(inner, np.ndarray) else inner)]
+    whole += [fold.estimator for fold in getattr(estimator, "calibrated_classifiers_", [])]
+    whole += [getattr(estimator, name, None) for name in ("best_estimator_", "estimator_")]
+    parts += [(part, columns) for part in whole if part is not None]
+    found = [(text_columns(part, its), its) for part, its in parts if not isinstance(part, str)]
+    read_otherwise = {at for texts, its in found for at in its if at not in texts}
+    return {at for texts, _ in found for at in texts} - read_otherwise
+
+
 def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:
-    """The categories of encoders that refuse unknown ones, by column, where they can be told."""
+    """The categories of encoders that refuse unknown ones, by column, where they are those of the column itself."""
     found: dict[str, tuple[Any, ...]] = {}
-
-    def look(step: Any, columns: list[str]) -> None:
-        for _, inner in getattr(step, "steps", []):
-            look(inner, columns)
-            if hasattr(inner, "transformers_") or hasattr(inner, "transformer_list"):
-                break  # what follows sees other columns
-        for _, part, *_ in getattr(step, "transformer_list", []):
-            look(part, columns)
-        for name, part, _ in getattr(step, "transformers_", []):
-            look(part, [columns[at] for at in _places(step)[name]])
-        parts = getattr(step, "estimators_", [])  # in an array where they are trees; np.ravel would open pipelines
-        for part in [*(parts.flat if isinstance(parts, np.ndarray) else parts), getattr(step, "best_estimator_", None)]:
-            if part is not None:
-                look(part, columns)
-        known = _known(step)
-        if len(known) == len(columns):
-            for name, values in zip(columns, known, strict=True):
-                found.setdefault(name, values)
-
-    look(estimator, names)
+    _find_categories(estimator, names, found)
     return found
+
+
+def _find_categories(step: Any, columns: list[str], found: dict[str, tuple[Any, ...]]) -> None:
+    """Add the categories of an encoder, or of the encoders inside a step that reads these columns."""
+    for _, inner in getattr(step, "steps", []):
+        _find_categories(inner, columns, found)
+        if not _leaves_values(inner):
+            break  # what follows sees other columns, or others values in them
+    for _, part, *_ in getattr(step, "transformer_list", []):
+        _find_categories(part, columns, found)
+    for name, part, _ in getattr(step, "transformers_", []):
+        _find_categories(part, [columns[at] for at in _places(step)[name]], found)
+    parts = getattr(step, "estimators_", [])  # in an array where they are trees; np.ravel would open pipelines
+    for part in [*(parts.flat if isinstance(parts, np.ndarray) else parts), getattr(step, "best_estimator_", None)]:
+        if part is not None:
+            _find_categories(part, columns, found)
+    known = _known(step)
+    if len(known) == len(columns):
+        for name, values in zip(columns, known, strict=True):
+            found.setdefault(name, values)
 
 
 def _known(step: Any) -> list[tuple[Any, ...]]:
@@ -204,3 +223,21 @@ def _known(step: Any) -> list[tuple[Any, ...]]:
         plain = [int(value) if isinstance(value, bool) else value for value in values.tolist()]
         found.append(tuple(value for value in plain if not is_missing(value)))
     return found
+
+
+def _leaves_values(step: Any) -> bool:
+    """Whether a step of a pipeline gives on the columns that it takes, and the values in them but for missing ones.
+
+    Of a transformer of somebody's own nothing is known.
+    """
+    if step is None or step == "passthrough":
+        return True
+    kind = f"{type(step).__module__.partition('.')[0]}.{type(step).__name__}"
+    if kind == "sklearn.Pipeline":
+        return all(_leaves_values(inner) for _, inner in step.steps)
+    if kind == "sklearn.FunctionTransformer":
+        return step.func is None
+    if kind == "sklearn.SimpleImputer":
+        dropped = any(is_missing(value) for value in step.statistics_.tolist())
+        return not step.add_indicator and not dropped
+    return False

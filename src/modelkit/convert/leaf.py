@@ -31,7 +31,7 @@ def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
         given = Columns(tuple(part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts))
         inputs = list((given if apart else given.merged()).parts)
         try:
-            proto = _runnable(estimator, inputs, at)
+            proto, inputs = _runnable(estimator, inputs, at)
         except (ConversionError, GraphError) as error:
             refusal = refusal or error
             continue
@@ -47,17 +47,24 @@ def _is_single(outputs: list[Var]) -> bool:
     return any(dtype_of(output) == NARROW for output in outputs)
 
 
-def _runnable(estimator: Any, inputs: list[Var], at: Converting) -> onnx.ModelProto:
-    """The graph, after the runtime has taken it. Raises ConversionError and GraphError."""
+def _runnable(estimator: Any, inputs: list[Var], at: Converting) -> tuple[onnx.ModelProto, list[Var]]:
+    """The graph, after the runtime has taken it, and what it reads: of texts, the counts of their terms.
+
+    Raises ConversionError and GraphError.
+    """
     from modelkit.runtimes.onnx import OnnxModel
 
-    specs = [TensorSpec(f"a{i}", _named(dtype_of(each)), ("batch", width(each))) for i, each in enumerate(inputs)]
-    proto = renewed(at.leaf(estimator, specs))
+    specs = [
+        TensorSpec(at.name_of(each) or f"a{i}", _named(dtype_of(each)), ("batch", width(each)))
+        for i, each in enumerate(inputs)
+    ]
+    proto, vectorizers = at.leaf(estimator, specs)
+    proto = renewed(proto)
     alone = onnx.ModelProto()
     alone.CopyFrom(proto)
     del alone.graph.output[:-1]  # labels have another shape than converters say, at times
     OnnxModel(alone.SerializeToString(), signature_of(alone)).close()
-    return proto
+    return proto, at.counted(vectorizers.terms) if vectorizers.terms else inputs
 
 
 def _named(dtype: np.dtype[Any]) -> str:

@@ -7,32 +7,33 @@ where it is missing, whatever the example happened to hold.
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.compare import Differences, agree, compare, merge, scales_of, tolerance
-from modelkit.convert.probes import at_thresholds, between, enlarged, strange_codes, strange_texts, zeroed
+from modelkit.convert.columns import Questions, learn, missing_columns
+from modelkit.convert.compare import Answers, Differences, agree, compare, merge, scales_of, tolerance
+from modelkit.convert.probes import at_thresholds, between, enlarged, not_finite, zeroed
 from modelkit.convert.source import Source, count, take
+from modelkit.convert.strange import texts_of_terms, with_texts
 from modelkit.errors import ConversionError, ModelkitError, ParityError, SignatureError
 from modelkit.manifest import Parity
 from modelkit.model import Model
 from modelkit.signature import Feeds, Signature
-from modelkit.spec import Column
 
 MAX_ROWS = 2048
 PROBE_ROWS = 64
 BATCH_SIZES = (1, 7, 64)
+GRAPH_RUNS = 256  # at most, of one batch size
+ESTIMATOR_RUNS = 8  # of which each one takes about as long as a hundred runs of a graph
 NEARBY = (2.0, 4.0)
 LARGE = 1e4
+NOT_FINITE = (np.nan, np.inf, -np.inf)
 FEW = (1, 3, 17)  # rows at once for which source and graph are compared as well
 LARGEST = float(np.finfo(np.float64).max)  # stands for an infinite difference, which JSON cannot hold
-UNSEEN = "\ufdd1 unseen"  # a category that no training set holds
-MAX_PROBED = 64  # columns that are probed one by one
 
 
 def open_signature(signature: Signature) -> Signature:
@@ -56,20 +57,24 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
 
     Raises:
         ParityError: if the graph disagrees with its source.
-        ConversionError: if a column's categories cannot be told.
+        ConversionError: if a column's categories cannot be told, or the signature refuses a row of the example.
     """
     signature = source.signature
     rtol, atol = tolerance(source)
-    missing_rows, threshold_rows, differences = 0, 0, Differences()
+    missing_rows, threshold_rows, text_rows, differences = 0, 0, 0, Differences()
     large, large_rows = Differences(), 0
     with build(open_signature(signature)) as model:
         if source.truth is not None:
+            check_takes_example(source, model.signature)
             rows = take(source.rows, MAX_ROWS)
             source = dataclasses.replace(source, scales=scales_of(source.truth(rows)))
             for size in (MAX_ROWS, *FEW):
                 _agree_on(source, model, take(rows, size), differences, f"{min(size, count(rows))} rows of the example")
             few = take(source.rows, PROBE_ROWS)
-            signature, missing_rows = _probe(source, model, few, differences)
+            ask, refuse = partial(_ask, source, model), partial(_refuse, source)
+            signature, missing_rows = learn(Questions(source, ask, refuse, differences, few))
+            signature = _refusing_not_finite(source, signature, model, few)
+            text_rows = _agree_on_texts(source, model, few, differences)
             also = partial(_agree_beyond, source, model, total=differences)
             threshold_rows = also(
                 at_thresholds(source, few), where="rows with values equal to a threshold of its trees, or next to one"
@@ -81,10 +86,11 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
             also(between(rows), where="rows with values halfway between those of the example")
             large, large_rows = _large(source, model, few)
             feeds = model.signature.coerce(rows)
-        sizes, batch_max_abs, invariant = _batch_invariance(model, feeds, rtol, atol)
+            check_takes_example(source, signature)
+        sizes, batch_max_abs, invariant = _batch_invariance(source, model, feeds)
     return signature, Parity(
         against=source.against,
-        rows=0 if feeds is None else count(feeds),
+        rows=0 if feeds is None else model.signature.count(feeds),
         missing_rows=missing_rows,
         batch_sizes=sizes,
         rtol=rtol,
@@ -99,7 +105,22 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
         large_rows=large_rows,
         large_max_rel=large.max_rel if np.isfinite(large.max_rel) else LARGEST,
         large_flips=large.flips,
+        text_rows=text_rows,
     )
+
+
+def check_takes_example(source: Source, signature: Signature) -> None:
+    """Raise ConversionError where a package with this signature would refuse rows of its own example."""
+    try:
+        signature.coerce(source.rows)
+    except SignatureError as error:
+        said = "\n  ".join(error.problems[:5])
+        raise ConversionError(
+            f"nothing was saved, for the package would refuse rows of its own example:\n  {said}\nThe source takes "
+            f"them, but it was not shown to answer other rows like them, or the graph answers those otherwise; leave "
+            f"such rows out of the example, or change the step that reads this column",
+            problems=error.problems,
+        ) from error
 
 
 def _agree_on(source: Source, model: Model, rows: Any, total: Differences, where: str) -> None:
@@ -131,6 +152,18 @@ def _agree_beyond(source: Source, model: Model, rows: Any, total: Differences, w
     return count(rows)
 
 
+def _agree_on_texts(source: Source, model: Model, rows: Any, total: Differences) -> int:
+    """Compare texts of the model's own terms with strange characters in them; returns how many. Raises ParityError."""
+    columns = [spec.name for spec in source.signature.inputs for _ in spec.columns]
+    asked = 0
+    for terms in source.terms:
+        column = terms.vectorizer.column
+        strange = with_texts(rows, columns.index(column), texts_of_terms(terms.vocabulary))
+        where = f"texts with unusual characters in column {column!r}"
+        asked += _agree_beyond(source, model, strange, total, where)
+    return asked
+
+
 def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
     """Differences on rows far beyond the example. They are recorded, not refused: few models mean anything there."""
     beyond = enlarged(rows, LARGE)
@@ -142,8 +175,7 @@ def _refuse(source: Source, found: Differences, where: str) -> None:
     rtol, atol = tolerance(source)
     if agree(found, rtol, atol):
         return
-    columns = sum(len(spec.columns) for spec in source.signature.inputs)
-    held = any(_is_missing_in(source.rows, i) for i in range(columns))
+    held = missing_columns(source.rows)
     hint = "; the example has missing values: if it agrees without them, impute them first" if held else ""
     raise ParityError(
         f"the converted graph disagrees with {source.against} on {where}: largest relative difference "
@@ -152,37 +184,27 @@ def _refuse(source: Source, found: Differences, where: str) -> None:
     )
 
 
-def _probe(source: Source, model: Model, rows: Any, total: Differences) -> tuple[Signature, int]:
-    """Find out which columns may be missing and which categories are closed, by asking source and graph."""
-    columns = [column for spec in source.signature.inputs for column in spec.columns]
-    # A tensor of integers, which an estimator has that is packaged as it is, takes no others to ask about.
-    narrow = {c.name for spec in source.signature.inputs if "int" in spec.dtype for c in spec.columns}
-    groups = [[i] for i in range(len(columns))] if len(columns) <= MAX_PROBED else [list(range(len(columns)))]
-    verdicts = {i: _missing(source, model, rows, group, total) for group in groups for i in group}
-    # Where the two route missing values differently in one column, agreement in the others is luck.
-    trusted = "disagrees" not in verdicts.values()
+def _refusing_not_finite(source: Source, signature: Signature, model: Model, rows: Any) -> Signature:
+    """The signature, with each tensor of floats marked that source and graph do not agree on if it is not finite."""
+    if not isinstance(rows, dict):
+        return signature  # of columns, which say so themselves
+    inputs = []
+    for spec in signature.inputs:
+        floats = "float" in spec.dtype and not spec.columns and rows[spec.name].size > 0
+        finite = floats and not _agrees_if_not_finite(source, model, rows, spec.name)
+        inputs.append(dataclasses.replace(spec, finite=finite))
+    return dataclasses.replace(signature, inputs=tuple(inputs))
 
-    def codes(column: Column) -> bool:
-        if column.name in narrow:
-            return False
-        if column.dtype == "string" or column.name in (source.categories or {}):
-            return True
-        return "int" in column.dtype and len(columns) <= MAX_PROBED
 
-    learned = {
-        column.name: dataclasses.replace(
-            column,
-            nullable=trusted and verdicts[i] == "agrees",
-            categories=_categories(source, model, rows, i, total) if codes(column) else None,
-        )
-        for i, column in enumerate(columns)
-    }
-    inputs = tuple(
-        dataclasses.replace(spec, columns=tuple(learned[c.name] for c in spec.columns))
-        for spec in source.signature.inputs
-    )
-    asked = count(rows) * sum(verdict == "agrees" for verdict in verdicts.values()) if trusted else 0
-    return dataclasses.replace(source.signature, inputs=inputs), asked
+def _agrees_if_not_finite(source: Source, model: Model, rows: Any, name: str) -> bool:
+    """Whether source and graph agree where an input holds NaN or an infinity, at several numbers of rows."""
+    for value in NOT_FINITE:
+        strange = not_finite(rows, name, value)
+        for size in (PROBE_ROWS, *FEW):
+            found = _ask(source, model, {key: array[:size] for key, array in strange.items()})
+            if found is None or not agree(found, *tolerance(source)):
+                return False
+    return True
 
 
 def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
@@ -202,118 +224,45 @@ def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
     return compare(truth, got, *tolerance(source), source.scales)
 
 
-def _missing(source: Source, model: Model, rows: Any, which: list[int], total: Differences) -> str:
-    """What source and graph say to rows where some columns are missing: "refused", "agrees" or "disagrees"."""
-    blanked = rows
-    for i in which:
-        blanked = None if blanked is None else _blank(blanked, i, source.rows)
-    found = None if blanked is None else _ask(source, model, blanked)
-    if found is None:
-        return "refused"
-    rtol, atol = tolerance(source)
-    if agree(found, rtol, atol):
-        merge(total, found)
-        return "agrees"
-    if any(_is_missing_in(source.rows, i) for i in which):
-        names = [column.name for spec in source.signature.inputs for column in spec.columns]
-        _refuse(source, found, f"rows where {[names[i] for i in which]} is missing, as it is in the example")
-    return "disagrees"
+def _batch_invariance(source: Source, model: Model, feeds: Feeds | None) -> tuple[tuple[int, ...], float, bool]:
+    """The sizes tried, the largest difference of any number between them, and whether rows are independent.
 
-
-def _categories(source: Source, model: Model, rows: Any, i: int, total: Differences) -> tuple[Any, ...] | None:
-    """The closed set of values of a column of strings or codes; None where source and graph agree on unknown ones."""
-    name, dtype = [(c.name, c.dtype) for spec in source.signature.inputs for c in spec.columns][i]
-    known = (source.categories or {}).get(name)
-    if dtype != "string":
-        strange = strange_codes(rows, i, known or ())
-    elif isinstance(rows, np.ndarray):
-        strange = strange_texts(rows)
-    else:
-        strange = rows.copy()
-        strange.isetitem(i, _like([UNSEEN] * len(rows), rows.index, source.rows, i))
-    found = _ask(source, model, strange)
-    if found is not None and dtype != "string" and not agree(found, *tolerance(source)):
-        # LightGBM cuts its codes off, and the graph does not: what lies between two of them is told in the docs.
-        found = _ask(source, model, strange_codes(rows, i, known or (), between=False))
-    if found is not None:
-        _refuse(source, found, f"rows with unknown or unusual values of column {name!r}")
-        merge(total, found)
-        return None
-    if known is None and dtype != "string":
-        return None  # numbers may be refused for what they are: zero by a logarithm
-    if known is None:
-        raise ConversionError(
-            f"the source refuses unknown values of column {name!r}, and no encoder tells the known ones; use "
-            f"OneHotEncoder(handle_unknown='ignore'), or name the column in a ColumnTransformer",
-            column=name,
-        )
-    return known
-
-
-def _is_missing_in(rows: Any, i: int) -> bool:
-    if isinstance(rows, np.ndarray):
-        return bool(rows.dtype.kind == "f" and np.isnan(rows[:, i]).any())
-    return bool(rows.iloc[:, i].isna().any())
-
-
-def _blank(rows: Any, i: int, example: Any) -> Any:
-    """A copy of `rows` with every second value of column i missing; None where its dtype has no missing value."""
-    if isinstance(rows, np.ndarray) and rows.dtype == object:
-        return None  # texts: there is no missing one
-    if isinstance(rows, np.ndarray):
-        blanked = rows.astype(rows.dtype if rows.dtype.kind == "f" else np.float64)
-        blanked[::2, i] = np.nan
-        return blanked
-    kind = getattr(rows.dtypes.iloc[i], "kind", "O")
-    if kind == "b":
-        return None
-    blanked = rows.copy()
-    if kind in "iu" and isinstance(rows.dtypes.iloc[i], np.dtype):
-        values: Any = rows.iloc[:, i].astype(float)
-        values.iloc[::2] = np.nan
-    else:
-        values = _like([None if row % 2 == 0 else v for row, v in enumerate(rows.iloc[:, i])], rows.index, example, i)
-    blanked.isetitem(i, values)
-    return blanked
-
-
-def _like(values: list[Any], index: Any, example: Any, i: int) -> Any:
-    """Values as a column of the example's dtype; in object columns, None or NaN as the example marks missing."""
-    pd = sys.modules["pandas"]  # the example is one of its frames
-
-    column = example.iloc[:, i]
-    if column.dtype == object:
-        gone = column[column.isna()]
-        marker = gone.iloc[0] if len(gone) else np.nan
-        return pd.Series([marker if v is None else v for v in values], index, dtype=object)
-    unknown = isinstance(column.dtype, pd.CategoricalDtype) and UNSEEN in values
-    return pd.Series(values, index, dtype=object if unknown else column.dtype)
-
-
-def _batch_invariance(
-    model: Model, feeds: Feeds | None, rtol: float, atol: float
-) -> tuple[tuple[int, ...], float, bool]:
-    """The sizes tried, the largest difference of any number between them, and whether rows are independent."""
-    if feeds is None or model.signature.batch is None:
+    One row alone cannot be tried in several sizes: then there is one size, and nothing was measured.
+    """
+    signature = model.signature
+    dim = signature.row_dim
+    axes = {spec.name: spec.shape.index(dim) for spec in signature.outputs if dim in spec.shape}
+    if feeds is None or len(axes) < len(signature.outputs):
         return (), 0.0, False
-    total = min(count(feeds), 4 * max(BATCH_SIZES))
-    feeds = {name: feed[:total] for name, feed in feeds.items()}
+    rtol, atol = tolerance(source)
+    total = min(signature.count(feeds), 4 * max(BATCH_SIZES))
     sizes = (*(size for size in BATCH_SIZES if size < total), total)
-    whole = model.run(_named(model, feeds))
+    runs = GRAPH_RUNS if source.proto.graph.node else ESTIMATOR_RUNS
     worst = Differences()
-    for size in sizes[:-1]:
-        parts = [
-            model.run(_named(model, {name: feed[at : at + size] for name, feed in feeds.items()}))
-            for at in range(0, total, size)
-        ]
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in whole}
-        if any(len(joined[name]) != len(whole[name]) for name in whole):
-            return sizes, 0.0, False
-        found = compare(whole, joined, rtol, atol)
-        worst.flips += found.flips
-        merge(worst, found)
-    finite = worst.max_abs if np.isfinite(worst.max_abs) else 0.0
-    return sizes, finite, len(sizes) > 1 and agree(worst, rtol, atol)
+    try:
+        whole = _in_parts(model, feeds, total, total, axes)
+        for size in sizes[:-1]:
+            first = min(total, size * runs)
+            joined = _in_parts(model, feeds, first, size, axes)
+            expected = {name: whole[name].take(np.arange(first), axis) for name, axis in axes.items()}
+            if any(joined[name].shape != expected[name].shape for name in axes):
+                return sizes, LARGEST, False
+            found = compare(expected, joined, rtol, atol)
+            worst.flips += found.flips
+            merge(worst, found)
+    except Exception:  # noqa: BLE001 - of what runs at one size alone, whatever it is called
+        return (), 0.0, False
+    largest = worst.max_abs if np.isfinite(worst.max_abs) else LARGEST
+    return sizes, largest, len(sizes) > 1 and agree(worst, rtol, atol)
+
+
+def _in_parts(model: Model, feeds: Feeds, total: int, size: int, axes: Mapping[str, int]) -> Answers:
+    """The answers to the first `total` rows, `size` rows a run, joined along the axis of each output."""
+    parts = []
+    for start in range(0, total, size):
+        places = np.arange(start, min(start + size, total))
+        parts.append(model.run(_named(model, model.signature.take(feeds, places))))
+    return {name: np.concatenate([part[name] for part in parts], axis) for name, axis in axes.items()}
 
 
 def _named(model: Model, feeds: Feeds) -> dict[str, Array]:

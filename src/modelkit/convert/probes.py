@@ -1,8 +1,7 @@
-"""Rows that an example does not hold and an application will: values at thresholds, far away, and strange texts."""
+"""Rows that an example does not hold and an application will: values at thresholds, between others, and far away."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,6 @@ ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
 ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
 FLOAT = 1  # the element type of float32
 EQUAL = 4  # modes of TreeEnsemble from here on compare by equality
-TEXTS = (
-    "", " ", "a b c", "I am a B", "CAPITALS and smalls", "Café À LA carte", "ГОРОД и мир", "naïve straße",
-    "foo_bar-baz 12 3x", "tabs\tand\nnewlines", "end.", "\u6771\u4eac tower", "can't won't", "1,000.50",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,29 +178,11 @@ def between(rows: Any) -> Any:
     return out if chosen else None
 
 
-def strange_codes(rows: Any, i: int, known: Iterable[Any] = (), *, between: bool = True) -> Any:
-    """Rows whose column i of whole numbers holds others: one beyond the largest, one between two, and one below.
-
-    The largest and the smallest are those of the rows and of `known`, the codes that an encoder knows.
-    """
-    frame = not isinstance(rows, np.ndarray)
-    held = (rows.iloc[:, i].to_numpy(np.float64, na_value=np.nan) if frame else rows[:, i]).astype(np.float64)
-    codes = np.append(held, np.fromiter(known, np.float64))
-    others = np.array([np.nanmax(codes) + 1, np.nan, np.nanmin(codes) - 1])[np.arange(len(held)) % 3]
-    values = np.where(np.isnan(others), held + (0.5 if between else 0), others)
-    out = rows.copy() if frame else rows.astype(np.float64)
-    if frame:
-        out.isetitem(i, values)
-    else:
-        out[:, i] = values
-    return out
-
-
-def strange_texts(rows: Array) -> Array:
-    """Texts that a training set may lack, and its own in capitals and spaced out, in the shape of the one column."""
-    out = np.empty_like(rows)
-    known = rows[:, 0].tolist()
-    wide = [text.replace(" ", " \t ") for text in known]
-    choices = (TEXTS * (len(known) // len(TEXTS) + 1), [text.upper() for text in known], wide)
-    out[:, 0] = [choices[i % 3][i] for i in range(len(known))]
-    return out
+def not_finite(rows: dict[str, Array], name: str, value: float) -> dict[str, Array]:
+    """Rows of which all but each fourth hold this value somewhere in one input, each in another place."""
+    array = rows[name].copy()
+    flat = array.reshape(len(array), -1)
+    places = np.random.default_rng(0).integers(0, flat.shape[1], len(flat))
+    chosen = np.flatnonzero(np.arange(len(flat)) % 4 != 3)
+    flat[chosen, places[chosen]] = value
+    return {**rows, name: flat.reshape(array.shape)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from modelkit.cast import Array, is_a
+from modelkit.cast import Array, is_a, is_missing
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
     THRESHOLDED,
@@ -21,12 +22,15 @@ from modelkit.convert.estimators import (
     is_narrow,
     last_step,
     prepared,
+    text_columns,
     unthresholded,
     walk,
 )
 from modelkit.convert.operators import converters
 from modelkit.convert.outputs import Role, finish, read_roles, truth
+from modelkit.convert.scores import score_converters
 from modelkit.convert.source import Source, take
+from modelkit.convert.texts import TextConverters, multiply_few, prepared_for_terms
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import Signature
 from modelkit.spec import DTYPES as SIGNATURE_DTYPES
@@ -35,10 +39,9 @@ from modelkit.spec import Column, TensorSpec
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
 LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
-# Runs of what Python calls word characters, in RE2's words: of two or more, as is the default, and of one or more.
-WORDS = {r"(?u)\b\w\w+\b": r"[\pL\pN_][\pL\pN_]+", r"(?u)\b\w+\b": r"[\pL\pN_]+"}
-LOCALE = b"C.UTF-8"  # to turn text into lower case; the converter's en_US.UTF-8 is absent from most containers
-TAKEN = ("label", "prediction", "probabilities", "scores", "transformed")  # names of outputs, which no input can have
+# Names of outputs, which no input can have.
+TAKEN = ("label", "prediction", "probability", "probabilities", "scores", "transformed")
+TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
 TEXT = "text"  # the column of a model over strings whose example has no name
 
 
@@ -66,48 +69,59 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
 
     if not boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
         check_is_fitted(estimator)
+    against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
     rows, columns, answer = read_example(estimator, example)
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
     roles, classes = answer(read_roles, take(rows, 2))
-    few = take(rows, 2)
-    plain = boosting.with_absent_zeros(unthresholded(estimator), few, answer)
-    proto, outputs, rounds = _converted(estimator, plain, inputs, roles, coded)
+    opened = boosting.with_absent_zeros(unthresholded(estimator), take(rows, 2), answer)
+    proto, outputs, rounds, vectorizers = _converted(estimator, opened, inputs, roles, coded)
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
         rows=rows,
-        against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
+        against=against,
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
         categories=closed_categories(estimator, [column.name for column in columns]) | coded,
         rounds=rounds,
+        texts=vectorizers.texts,
+        terms=vectorizers.terms,
     )
 
 
 def _converted(
-    estimator: Any, plain: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], coded: dict[str, tuple[str, ...]]
-) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None]:
-    """A graph, its outputs, and whether it rounds to float32 what its source does not, where that is known."""
+    estimator: Any, opened: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], coded: dict[str, tuple[str, ...]]
+) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None, TextConverters]:
+    """A graph, its outputs, whether it rounds to float32 what its source does not (if known), and its vectorizers."""
     if is_composed(estimator):
         from modelkit.convert.compose import composed
 
         try:
-            return composed(estimator, inputs, roles, _convert)
+            return composed(estimator, inputs, roles, _alone)
         except ConversionError:
             if holds_trees(estimator):
                 raise  # no converter but ours is exact for trees
+    vectorizers = TextConverters()
     if coded:
         width = sum(len(spec.columns) for spec in inputs)
-        proto = _convert(estimator, [TensorSpec(boosting.CODES, "float32", ("batch", width))])
+        proto = _convert(estimator, [TensorSpec(boosting.CODES, "float32", ("batch", width))], vectorizers)
         boosting.encode(proto, inputs, coded)
     else:
-        proto = _convert(plain, inputs)
+        proto = _convert(opened, inputs, vectorizers)
     if type(last_step(estimator)).__name__ in THRESHOLDED:
         _threshold(proto, last_step(estimator))
     elif hasattr(estimator, "classes_"):
         _label_by_scores(proto, last_step(estimator))
-    return proto, finish(proto, roles), None
+    outputs = finish(proto, roles)
+    multiply_few(proto.graph)
+    return proto, outputs, None, vectorizers
+
+
+def _alone(estimator: Any, inputs: list[TensorSpec]) -> tuple[onnx.ModelProto, TextConverters]:
+    """The graph of one estimator by itself, and the vectorizers that it holds."""
+    vectorizers = TextConverters()
+    return _convert(estimator, inputs, vectorizers), vectorizers
 
 
 def library_of(estimator: Any) -> str:
@@ -167,7 +181,7 @@ def _label_by_scores(proto: onnx.ModelProto, classifier: Any) -> None:
     reads = [
         n.input[0] for n in graph.node if n.op_type == "MatMul" and wide.get(n.input[1], [0])[0] == weights.shape[1]
     ]
-    if not reads or graph.input[0].type.tensor_type.elem_type != TensorProto.DOUBLE:
+    if not reads or any(value.type.tensor_type.elem_type == TensorProto.FLOAT for value in graph.input):
         return
     label = graph.output[0]
     text = label.type.tensor_type.elem_type == TensorProto.STRING
@@ -242,17 +256,56 @@ def _threshold(proto: onnx.ModelProto, classifier: Any) -> None:
 def _columns(example: Any) -> list[Column]:
     if isinstance(example, np.ndarray):
         return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
-    return [Column(str(name), _column_dtype(name, dtype)) for name, dtype in example.dtypes.items()]
+    names = [str(name) for name in example.columns]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ConversionError(
+            f"example has several columns of one name, {twice[:5]}, and rows are told by the names of their columns; "
+            f"rename them before fit"
+        )
+    return [Column(name, _column_dtype(name, column)) for name, (_, column) in zip(names, example.items(), strict=True)]
 
 
-def _column_dtype(name: str, dtype: Any) -> str:
-    text = str(dtype).lower()
-    if text.removesuffix("[pyarrow]") in ("str", "string", "object", "category"):
+def _column_dtype(name: str, column: Any) -> str:
+    """The dtype of a column of a frame, as a signature has it. Raises ConversionError."""
+    dtype = column.dtype
+    values = column
+    if hasattr(dtype, "categories"):
+        values = dtype.categories
+        dtype = values.dtype
+    text = str(dtype).lower().removesuffix("[pyarrow]")
+    if dtype == np.dtype(object):
+        _check_texts(name, values)
         return "string"
-    text = {"boolean": "bool", "double": "float64", "float": "float32"}.get(text.removesuffix("[pyarrow]"), text)
+    if text.startswith(TEXT_DTYPES):
+        return "string"
+    text = {"boolean": "bool", "double": "float64", "float": "float32"}.get(text, text)
     if text not in SIGNATURE_DTYPES:
-        raise ConversionError(f"column {name!r} has dtype {dtype}, which a graph cannot take; turn it into numbers")
+        fix = "astype(str)" if text.startswith("interval") else "turn it into numbers"
+        raise ConversionError(
+            f"column {name!r} has dtype {dtype}, which a graph cannot take; {fix} before fit, or leave it out"
+        )
     return text
+
+
+def _check_texts(name: str, column: Any) -> None:
+    """Raise ConversionError for a column of objects unless they are texts, or missing."""
+    held = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
+    if held in ("string", "empty"):
+        return
+    other = next(value for value in column if not isinstance(value, str) and not is_missing(value))
+    advice = {
+        "boolean": "make it one of booleans before fit: astype('boolean')",
+        "integer": "make it one of numbers before fit: astype('Int64'), or float where there are gaps",
+        "floating": "make it one of numbers before fit: astype(float)",
+        "mixed-integer-float": "make it one of numbers before fit: astype(float)",
+        "decimal": "make it one of numbers before fit: astype(float)",
+    }
+    fix = advice.get(held, "give all of its values one type before fit, such as astype(str), or leave the column out")
+    raise ConversionError(
+        f"column {name!r} is one of Python objects, and holds {other!r:.60}, a {type(other).__name__}; {fix}",
+        column=name,
+    )
 
 
 def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
@@ -272,7 +325,7 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
     return specs
 
 
-def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
+def _convert(estimator: Any, inputs: list[TensorSpec], vectorizers: TextConverters) -> onnx.ModelProto:
     try:
         import skl2onnx
         from skl2onnx.common import data_types as types
@@ -281,27 +334,34 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
 
     boosting.register()
     own, shapes = converters()
+    counting, counted = vectorizers.table()
     kinds = {"float32": types.FloatTensorType, "float64": types.DoubleTensorType, "string": types.StringTensorType}
-    model = prepared(estimator)
+    model = prepared(prepared_for_terms(estimator))
+    strings = any(spec.dtype == "string" for spec in inputs)
+    texts = text_columns(estimator, list(range(len(inputs)))) if strings else set()
+    # The converter derives the types of all that follows from its inputs: what becomes of a text are doubles.
+    given = ["float64" if at in texts else spec.dtype for at, spec in enumerate(inputs)]
     convert = partial(
         skl2onnx.convert_sklearn,
         model,
         name="model",
-        initial_types=[(spec.name, kinds[spec.dtype]([None, spec.shape[1]])) for spec in inputs],
+        initial_types=[
+            (spec.name, kinds[kind]([None, spec.shape[1]])) for spec, kind in zip(inputs, given, strict=True)
+        ],
         target_opset=OPSETS,
-        custom_conversion_functions=own,
-        custom_shape_calculators=shapes,
+        custom_conversion_functions=own | counting | score_converters(),
+        custom_shape_calculators=shapes | counted,
     )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            options = _text_options(estimator)
             try:
                 # Probabilities as a tensor rather than a list of dicts ...
                 flat = {id(model): {"zipmap": False}} if is_classifier(estimator) else {}
-                proto: onnx.ModelProto = convert(options=options | flat)
+                proto: onnx.ModelProto = convert(options=flat)
             except NameError:  # ... which is no option of a classifier without probabilities
-                proto = convert(options=options | {id(last_step(model)): {}})
+                vectorizers.restart()
+                proto = convert(options={id(last_step(model)): {}})
     except (ConversionError, MissingExtraError):
         raise
     except Exception as error:
@@ -311,13 +371,14 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
             f"before the model and save the rest",
             step=step,
         ) from error
+    vectorizers.connect(proto, inputs)
     _mend(proto)
     onnx.checker.check_model(proto)
     return proto
 
 
 def _mend(proto: onnx.ModelProto) -> None:
-    """Name a locale that is there, and make columns of vectors: a product with a vector takes 40 times as long.
+    """Make columns of vectors: a product with a vector takes 40 times as long.
 
     The converter lists domains in the order of a set, which differs from process to process.
     """
@@ -327,21 +388,8 @@ def _mend(proto: onnx.ModelProto) -> None:
     used = [name for node in proto.graph.node for name in node.input]
     vectors = {t.name: t for t in proto.graph.initializer if len(t.dims) == 1 and used.count(t.name) == 1}
     for node in proto.graph.node:
-        if node.op_type == "StringNormalizer":
-            kept = [attribute for attribute in node.attribute if attribute.name != "locale"]
-            del node.attribute[:]
-            node.attribute.extend([*kept, helper.make_attribute("locale", LOCALE)])
         if node.op_type == "MatMul" and node.input[1] in vectors:
             vectors[node.input[1]].dims[:] = [*vectors[node.input[1]].dims[:1], 1]
-
-
-def _text_options(estimator: Any) -> dict[Any, Any]:
-    """How to find words: the converter's own expression knows no letters beyond ASCII and takes single ones."""
-    return {
-        id(step): {"tokenexp": WORDS[step.token_pattern]}
-        for step in walk(estimator)
-        if getattr(step, "token_pattern", None) in WORDS and getattr(step, "analyzer", "") == "word"
-    }
 
 
 def is_classifier(estimator: Any) -> bool:

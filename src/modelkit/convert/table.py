@@ -15,11 +15,15 @@ import onnx
 
 from modelkit.convert import compositions, forests, histogram, lightgbm, linear, votes
 from modelkit.convert.leaf import converted_alone
-from modelkit.convert.tensors import Answer, Columns, Var, constant, op
+from modelkit.convert.tensors import Answer, Columns, Var, argument, constant, op
+from modelkit.convert.texts import TextConverters
+from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
+from modelkit.texts.terms import Terms
+from modelkit.texts.vectorizer import counts_of
 
 Converter = Callable[[Any, Columns, "Converting"], Answer]
-Leaf = Callable[[Any, list[TensorSpec]], onnx.ModelProto]
+Leaf = Callable[[Any, list[TensorSpec]], tuple[onnx.ModelProto, TextConverters]]
 
 CONVERTERS: dict[tuple[str, str], Converter] = {
     ("sklearn", name): converter
@@ -65,13 +69,37 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
 class Converting:
     """A conversion under way: what it was told, and what it found out.
 
+    `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are what vectorizers of
+    texts count, and `filled` the inputs of the graph that are filled with these counts.
+
     Args:
         leaf: converts one estimator alone, over inputs of these names and dtypes.
+        arguments: the inputs of the graph, by name.
     """
 
-    def __init__(self, leaf: Leaf) -> None:
+    def __init__(self, leaf: Leaf, arguments: dict[str, Var]) -> None:
         self.leaf = leaf
-        self.narrow = False  # whether a part computes in float32 what its source computes in float64
+        self.arguments = arguments
+        self.narrow = False
+        self.terms: list[Terms] = []
+        self.filled: dict[str, Var] = {}
+
+    def name_of(self, tensor: Var) -> str | None:
+        """The name of the input that a tensor is; None for a tensor that was made."""
+        return next((name for name, given in self.arguments.items() if given is tensor), None)
+
+    def counted(self, terms: tuple[Terms, ...]) -> list[Var]:
+        """The inputs that are filled with the counts of some vectorizers, in their order. Raises ConversionError."""
+        made = {}
+        for each in terms:
+            column = each.vectorizer.column
+            if column not in self.arguments:
+                raise ConversionError("a vectorizer must read a column as it is; apply the step before it to the texts")
+            for spec in counts_of(len(self.terms)):
+                made[spec.name] = argument(spec)
+            self.terms.append(each)
+        self.filled |= made
+        return list(made.values())
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""

@@ -40,14 +40,12 @@ def from_torch(module: Any, example: Any) -> Source:
         ConversionError: if it cannot be exported, or not for every batch size.
         MissingExtraError: if onnxscript, which the exporter needs, is not installed.
     """
+    if is_a(module, "torch._dynamo", "OptimizedModule"):
+        module = module._orig_mod  # noqa: SLF001 - torch.compile wraps it, and keeps it under this name alone
     rows = _rows(module, example)
     names = list(rows)
     truth = _truth(module, names)
-    try:
-        outputs = list(truth(rows))
-    except RuntimeError as error:  # as torch calls nearly everything
-        said = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in rows.items())
-        raise ConversionError(f"forward refuses the example ({said}): {error}", step=type(module).__name__) from error
+    outputs = list(truth(rows))
     proto = _export(module, rows, outputs)
     inputs = tuple(tensor_spec(value) for value in proto.graph.input)
     given = tuple(tensor_spec(value) for value in proto.graph.output)
@@ -107,8 +105,9 @@ def _truth(module: Any, names: list[str]) -> Any:
         import torch
 
         device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+        given = {name: torch.from_numpy(np.ascontiguousarray(rows[name])).to(device) for name in names}
         with _evaluating(module):
-            got = module(**{name: torch.from_numpy(np.ascontiguousarray(rows[name])).to(device) for name in names})
+            got = _answer(module, given)
         if isinstance(got, Mapping):
             answers = dict(got)
         elif isinstance(got, tuple | list):
@@ -121,6 +120,26 @@ def _truth(module: Any, names: list[str]) -> Any:
         return {str(name): tensor.cpu().numpy() for name, tensor in answers.items()}
 
     return truth
+
+
+def _answer(module: Any, given: dict[str, Any]) -> Any:
+    """What forward answers in evaluation mode. Raises ConversionError for rows that it refuses."""
+    try:
+        return module(**given)
+    except Exception as error:
+        kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in given.items()}
+        said = ", ".join(f"{name} {kinds[name]} {tuple(tensor.shape)}" for name, tensor in given.items())
+        count = len(next(iter(given.values())))
+        hint = ""
+        if count == 1:
+            hint = (
+                ". A package answers any number of rows, each as it is alone: a normalisation over the batch needs "
+                "running statistics"
+            )
+        raise ConversionError(
+            f"forward refuses {count} row{'' if count == 1 else 's'} ({said}): {error}{hint}",
+            step=type(module).__name__,
+        ) from error
 
 
 def _export(module: Any, rows: Mapping[str, Array], outputs: list[str]) -> onnx.ModelProto:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from modelkit.errors import SignatureError
+from modelkit.recipe import MOST
 
 FILES = ("onnx/model.onnx", "model.onnx")
 POOLINGS = {  # as files say it by a flag, and by one word
@@ -15,17 +17,50 @@ POOLINGS = {  # as files say it by a flag, and by one word
     "pooling_mode_lasttoken": "last", "lasttoken": "last",
     "pooling_mode_max_tokens": "max", "max": "max",
 }  # fmt: skip
-OPTIONAL = ("sentence_bert_config.json", "config_sentence_transformers.json")
+BERT = "sentence_bert_config.json"
+PROMPTS = "config_sentence_transformers.json"
+LIMITS = {"tokenizer_config.json": "model_max_length", "config.json": "max_position_embeddings"}
 MODULES = ("Transformer", "Pooling", "Normalize")
 PACKAGE = "sentence_transformers."
 
 
-def read(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
+def read(folder: Any, file: str | None, pooling: object) -> tuple[Path, Path, dict[str, Any]]:
     """The paths of the graph and the tokenizer, and what `TextEncoder` must be given.
 
-    Raises SignatureError for modules or poolings that are not known, and FileNotFoundError.
+    `pooling` is what the caller says of it, None for what the folder says. Raises SignatureError for modules or
+    poolings that are not known, and FileNotFoundError.
     """
     root = Path(folder)
+    if (root / "modules.json").exists():
+        within, found = _read_modules(root)
+    elif pooling is None:
+        _refuse_plain(root)
+    else:
+        within, found = root, {}
+    most = limit_beside(within / BERT, root / BERT)
+    if most is not None:
+        found["max_tokens"] = most
+    beside = [place / "tokenizer.json" for place in (within, root)]
+    tokenizer = next((path for path in beside if path.exists()), None)
+    if tokenizer is None:
+        raise FileNotFoundError(
+            f"{root} holds no tokenizer.json; transformers writes one by "
+            f"AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
+        )
+    return root / (file or _only(root)), tokenizer, found
+
+
+def _refuse_plain(root: Path) -> NoReturn:
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    raise SignatureError(
+        f"{root} has no modules.json, which would say how the vectors of tokens become one: pass pooling= as the "
+        f"model's card says it, and normalize=; or make TextEncoder(onnx, tokenizer, pooling=...) from its files"
+    )
+
+
+def _read_modules(root: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder of the transformer, and what the modules say of pooling, normalisation and roles."""
     entries = _json(root / "modules.json", list)
     try:
         modules = [(str(entry["type"]), root / entry["path"]) for entry in entries]
@@ -40,18 +75,36 @@ def read(folder: Any, file: str | None) -> tuple[Path, Path, dict[str, Any]]:
     within = places.get("Transformer", root)
     config = _json(places["Pooling"] / "config.json")
     found = {"pooling": _pooling(config, root), "normalize": "Normalize" in places}
-    bert, prompts = _json(within / OPTIONAL[0]), _json(root / OPTIONAL[1])
-    if bert.get("do_lower_case"):
+    if _optional(within / BERT).get("do_lower_case"):
         raise SignatureError(f"{root} wants texts in lower case, which an encoder leaves to its tokenizer")
-    if bert.get("max_seq_length"):
-        found["max_tokens"] = bert["max_seq_length"]
-    if prompts.get("prompts"):
+    prompts = _optional(root / PROMPTS).get("prompts")
+    if prompts:
         if config.get("include_prompt") is False:
             raise SignatureError(f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does")
-        found["roles"] = prompts["prompts"]
-    beside = [place / "tokenizer.json" for place in (within, root)]
-    tokenizer = next((path for path in beside if path.exists()), beside[-1])
-    return root / (file or _only(root)), tokenizer, found
+        found["roles"] = prompts
+    return within, found
+
+
+def limit_beside(*files: Any) -> Any:
+    """How many tokens a text may have, as files beside the first of these say that has such; None where none does.
+
+    Of what is no path, nothing is known. An exporter's folder `onnx` belongs to the folder around it.
+    """
+    paths = [Path(file) for file in files if isinstance(file, str | os.PathLike)]
+    folders = [folder for path in paths for folder in (path.parent, path.parent.parent)[: 1 + _is_within(path)]]
+    for folder in folders:
+        told = _optional(folder / BERT).get("max_seq_length")
+        if told:
+            return told
+        sizes = [_optional(folder / name).get(key) for name, key in LIMITS.items()]
+        known = [size for size in sizes if type(size) is int and 0 < size <= MOST]  # tokenizers without one say 1e30
+        if known:
+            return min(known)
+    return None
+
+
+def _is_within(path: Path) -> bool:
+    return path.parent.name == "onnx"
 
 
 def _pooling(config: dict[str, Any], root: Path) -> str:
@@ -70,10 +123,14 @@ def _only(root: Path) -> str:
     return (usual or found)[0]
 
 
+def _optional(path: Path) -> dict[str, Any]:
+    """What a file says that may be absent."""
+    found: dict[str, Any] = _json(path) if path.exists() else {}
+    return found
+
+
 def _json(path: Path, kind: type = dict) -> Any:
-    """What a file says; nothing, where it is one of those that may be absent. Raises SignatureError."""
-    if path.name in OPTIONAL and not path.exists():
-        return {}
+    """What a file says. Raises SignatureError."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

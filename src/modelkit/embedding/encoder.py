@@ -14,6 +14,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.embedding.chunks import Costs
+from modelkit.embedding.directory import limit_beside, read
 from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.pooling import unit
 from modelkit.embedding.tokens import Tokens
@@ -46,14 +47,17 @@ class TextEncoder(Model):
         roles: what stands before a text in each role, such as {"query": "query: ", "passage": "passage: "}.
         dims: the lengths that vectors may be cut to, of a model that was trained for it, the largest first; by default
             the whole length alone.
-        max_tokens: of a text, with the special ones; by default what the tokenizer's own truncation says.
+        max_tokens: of a text, with the special ones. By default what files beside the tokenizer or the graph say, where
+            these are paths: sentence_bert_config.json, or the less of tokenizer_config.json and config.json. Never the
+            truncation of a tokenizer.json, which is left over from its last use.
         on_long: "truncate" texts of more tokens, which `truncated` counts, or "error".
         stable: run every text alone, so that its vector has the same bits whatever is embedded beside it: for graphs
             that scale their activations by the batch, as some int8 ones do. Costs what batches gain.
         output: the output with a vector for each token, where the graph has several.
 
     Raises:
-        SignatureError: if the graph takes no tokens, or an argument does not fit it, with the values that would.
+        SignatureError: if the graph takes no tokens or not as many as `max_tokens`, if nothing says how many, or if
+            an argument does not fit the graph, with the values that would.
         ConversionError: if the ONNX model cannot be read.
         MissingExtraError: if tokenizers is not installed.
     """
@@ -80,8 +84,9 @@ class TextEncoder(Model):
     ) -> None:
         from modelkit.embedding.graph import open_graph, token_output  # which imports onnx, a tenth of a second
 
-        tokens = Tokens(tokenizer, max_tokens, on_long)
-        inner = onnx if isinstance(onnx, Model) else open_graph(onnx)
+        most = limit_beside(tokenizer, onnx) if max_tokens is None else max_tokens
+        tokens = Tokens(tokenizer, most, on_long)
+        inner, positions = (onnx, None) if isinstance(onnx, Model) else open_graph(onnx)
         recipe = Recipe(
             graph=inner.signature,
             output=token_output(inner.signature) if output is None else output,
@@ -93,7 +98,9 @@ class TextEncoder(Model):
             stable=stable,
             roles=_checked(roles),
         )
-        size = Pipeline(inner, tokens, recipe).probe()
+        probed = Pipeline(inner, tokens, recipe)
+        size = probed.probe()
+        probed.check_longest(positions)
         recipe = replace(recipe, dims=(size,) if dims is None else tuple(dims))
         if recipe.dims[0] > size:  # a graph may leave open how many there are
             raise SignatureError(f"dims={recipe.dims} go beyond the {size} numbers of the graph's vectors")
@@ -104,16 +111,15 @@ class TextEncoder(Model):
         """An encoder from a folder in the layout of sentence-transformers that holds an ONNX file.
 
         Args:
-            folder: with modules.json, the pooling's config.json and tokenizer.json.
+            folder: with modules.json, the pooling's config.json and tokenizer.json. A folder without modules.json, as
+                exporters write it for transformers, does not say how vectors are pooled: pass pooling=.
             file: the ONNX file, relative to it; by default onnx/model.onnx, model.onnx, or the only one there is.
             options: as for `TextEncoder`, in place of what the folder says. Its prompts are the roles, and none stands
                 before a text unless its role is asked for.
 
-        Raises SignatureError for modules or a pooling that are not known, and FileNotFoundError.
+        Raises SignatureError for modules or a pooling that are not known, and FileNotFoundError for what is missing.
         """
-        from modelkit.embedding.directory import read
-
-        onnx, tokenizer, found = read(folder, file)
+        onnx, tokenizer, found = read(folder, file, options.get("pooling"))
         return cls(onnx, tokenizer, **found | options)
 
     @classmethod

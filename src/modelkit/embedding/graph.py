@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from modelkit.errors import SignatureError
@@ -9,20 +10,27 @@ from modelkit.proto import read_proto, serialize, signature_of, split_weights
 from modelkit.runtimes.onnx import WEIGHTS, OnnxModel
 from modelkit.signature import Signature
 
+# What exporters call the vectors that a graph adds to tokens by their places.
+POSITIONS = re.compile(r"(.*[./])?position_embeddings?\.weight(_quantized)?")
 USUAL = ("last_hidden_state", "token_embeddings")  # what exporters call the vectors of tokens
 
 
-def open_graph(onnx: Any) -> OnnxModel:
-    """A Model over tokens, from an ONNX model. Raises SignatureError and ConversionError."""
+def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
+    """A Model over tokens from an ONNX model, and how many places it has a vector for, None where that is not told.
+
+    Raises SignatureError and ConversionError.
+    """
     proto = read_proto(onnx)
     if proto is None:
         raise SignatureError(
             f"an encoder is made from an ONNX model as path, bytes or ModelProto, or from a Model over tokens; got a "
             f"{type(onnx).__name__}"
         )
+    tables = [tensor for tensor in proto.graph.initializer if POSITIONS.fullmatch(tensor.name)]
+    positions = min((tensor.dims[0] for tensor in tables if len(tensor.dims) == 2), default=None)
     signature, weights = signature_of(proto), split_weights(proto, WEIGHTS)
     held = memoryview(weights) if weights else None
-    return OnnxModel(serialize(proto), signature, weights=held, side_by_side=True)
+    return OnnxModel(serialize(proto), signature, weights=held, side_by_side=True), positions
 
 
 def token_output(signature: Signature) -> str:

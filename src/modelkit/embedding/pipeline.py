@@ -181,6 +181,26 @@ class Pipeline:
             raise SignatureError(f"output {output!r} has shape {shape} for {len(ids)} tokens, not a vector for each")
         return int(shape[2])
 
+    def check_longest(self, positions: int | None) -> None:
+        """Raise SignatureError where the graph does not take a text of `max_tokens` tokens.
+
+        Args:
+            positions: the places for which the graph has a vector, None where that cannot be told: then a text of that
+                length is run. One is run too where it comes close to them, for some models leave out the first few.
+        """
+        most = self.recipe.max_tokens
+        if positions is not None and most > positions:
+            raise SignatureError(f"the graph has {positions:,} positions, fewer than max_tokens={most:,}")
+        if positions is not None and most < positions - max(1, self.tokens.padding):
+            return
+        try:
+            self.longest()
+        except Exception as error:
+            said = " ".join(str(error).split())
+            raise SignatureError(
+                f"the graph does not run on a text of {most:,} tokens: {said}; pass max_tokens=, the most it takes"
+            ) from error
+
     def longest(self) -> Array:
         """The vector of a text of `max_tokens` tokens; raises what the graph raises where these are too many."""
         return self.pooled([np.resize(self.tokens.ids(["a text"])[0], self.recipe.max_tokens)])

@@ -32,10 +32,11 @@ class Tokens:
 
     Args:
         source: a tokenizer.json as a path or bytes, or a `tokenizers.Tokenizer`, which is copied.
-        max_tokens: of a text, with the special ones; None for what the tokenizer's own truncation says.
+        max_tokens: of a text, with the special ones. None is refused: where a tokenizer cuts texts off need not be
+            what the model was made for, since that is kept from whatever it was last used for.
         on_long: "truncate", or "error" for a text of more.
 
-    Raises SignatureError for what is no tokenizer, or does not say how long a text may be.
+    Raises SignatureError for what is no tokenizer, and for a number of tokens that it cannot keep to.
     """
 
     __slots__ = ("_lock", "_most", "_specials", "_tokenizer", "data", "max_tokens", "on_long", "padding", "truncated")
@@ -47,9 +48,12 @@ class Tokens:
         if self.padding >= 1 << 31:
             raise SignatureError(f"the tokenizer pads with the token {self.padding}, beyond what a graph takes")
         if max_tokens is None:
-            if tokenizer.truncation is None:
-                raise SignatureError("the tokenizer does not say how many tokens a text may have; pass max_tokens=")
-            max_tokens = int(tokenizer.truncation["max_length"])
+            held = tokenizer.truncation
+            left = f" (it cuts them to {held['max_length']}, which may be left over from another use)" if held else ""
+            raise SignatureError(
+                f"the tokenizer does not say how many tokens a text of this model may have{left}, and no "
+                f"sentence_bert_config.json, tokenizer_config.json or config.json beside it does; pass max_tokens="
+            )
         self._specials = int(tokenizer.num_special_tokens_to_add(is_pair=False))
         if type(max_tokens) is not int or max_tokens <= self._specials:
             raise SignatureError(

@@ -18,6 +18,9 @@ from modelkit.manifest import Manifest, Member
 from modelkit.model import Model
 from modelkit.package import container, scan, trust
 from modelkit.recipe import Recipe
+from modelkit.signature import Signature
+from modelkit.texts.terms import decode
+from modelkit.texts.vectorizer import Texts
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
@@ -27,6 +30,7 @@ WEIGHTS = "model/model.onnx.data"
 WEIGHTS_NAME = "model.onnx.data"
 NATIVE = "native/model.joblib"
 TOKENIZER = "model/tokenizer.json"
+TERMS = "model/terms.json"
 L2_BYTES = 2 << 20
 HELD_BYTES = 4 << 20
 
@@ -105,6 +109,8 @@ def _load_graph(
         known["endless"] = scan.check(members[GRAPH], WEIGHTS_NAME, size, domains=domains).endless
         if manifest.encoder is not None:
             model = open_encoder(members, manifest.encoder, **known)
+        elif manifest.texts is not None:
+            model = open_texts(members, manifest.signature, manifest.texts, **known)
         else:
             model = OnnxModel(members[GRAPH], manifest.signature, weights=weights, chunk=chunk_rows(manifest), **known)
     finally:
@@ -124,6 +130,18 @@ def open_encoder(members: container.Members, recipe: Recipe, *, origin: partial[
         return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, origin)
     except SignatureError as error:
         raise PackageError(f"the tokenizer cannot be used: {error}", member=TOKENIZER) from error
+
+
+def open_texts(members: container.Members, signature: Signature, texts: Texts, **known: Any) -> Model:
+    """A Model over texts, around that of its graph. Raises PackageError for vocabularies that cannot be read."""
+    from modelkit.runtimes.texts import TextModel
+
+    try:
+        terms = decode(bytes(members[TERMS]), texts)
+    except SignatureError as error:
+        raise PackageError(f"the terms cannot be used: {error}", member=TERMS) from error
+    weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
+    return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
 
 
 def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
@@ -216,7 +234,11 @@ def read_manifest(members: Mapping[str, memoryview]) -> Manifest:
         odd = sorted(set(listed) ^ set(list(members)[1:])) or listed
         raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
     strays = {a.path for a in manifest.attachments} - set(listed)
-    needed = [NATIVE] if manifest.runtime == "joblib" else [GRAPH] if manifest.encoder is None else [GRAPH, TOKENIZER]
+    needed = [NATIVE if manifest.runtime == "joblib" else GRAPH]
+    if manifest.encoder is not None:
+        needed.append(TOKENIZER)
+    if manifest.texts is not None:
+        needed.append(TERMS)
     lacking = sorted(strays.union(needed).difference(listed))
     if lacking:
         raise IntegrityError(f"the package lacks {lacking}", members=lacking)

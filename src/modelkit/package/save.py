@@ -6,31 +6,40 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from modelkit import golden as golden_rows
 from modelkit.convert.boosting import as_estimator
-from modelkit.convert.parity import gate, open_signature
+from modelkit.convert.classes import read_classes
+from modelkit.convert.parity import MAX_ROWS, check_takes_example, gate, open_signature
 from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
-from modelkit.convert.source import Source, from_onnx, take
+from modelkit.convert.source import Source, from_onnx, settled, take
 from modelkit.convert.torch import from_torch, is_module
 from modelkit.embedding.encoder import TextEncoder, made_up
-from modelkit.errors import ConversionError, GraphError, ModelkitError
+from modelkit.errors import ConversionError, GraphError
 from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, check_metadata, check_name
-from modelkit.model import Model
+from modelkit.model import Model, Outputs
 from modelkit.package import container, scan, trust
 from modelkit.package.encoders import proof
-from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
-from modelkit.proto import opsets, read_proto, row_bytes, serialize, split_weights
+from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TERMS, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
+from modelkit.proto import forget_ranks, opsets, read_proto, row_bytes, serialize, split_weights
 from modelkit.recipe import TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
+from modelkit.runtimes.texts import TextModel
 from modelkit.signature import Feeds, Signature
+from modelkit.texts.terms import Terms, encode
+from modelkit.texts.vectorizer import Texts
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that every package is made with
+MEASURED_BYTES = 4 << 20  # of an input that rows of a graph without a source are drawn for
 TRAINED_WITH = {  # and those of its source, by the name that parity has for it
     "scikit-learn": ("scikit-learn", "skl2onnx", "spox"),
     "XGBoost": ("scikit-learn", "skl2onnx", "xgboost", "xgboost-cpu"),
@@ -62,7 +71,8 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     Args:
         model: a fitted scikit-learn estimator or pipeline; an XGBoost, LightGBM or CatBoost model; a torch module;
             an ONNX model as a path, bytes or ModelProto; or a TextEncoder.
-        path: where to write; an existing file is replaced.
+        path: where to write; an existing file is replaced. Where it is a symbolic link, the link stays, and the file
+            that it names is replaced, or made.
         example: rows as `fit` was given, or as a module's `forward` takes them, at most 2,048 of which are
             compared. Needed for everything but ONNX models and encoders. For an encoder, what its vectors are compared
             with: {"text": n strings, "embedding": (n, d) vectors of another implementation}.
@@ -88,7 +98,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     """
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
-    proven = _prove_as(format, model, example, trust.check_allow(allow) - {trust.JOBLIB})
+    proven = _prove_as(format, model, example, golden, trust.check_allow(allow) - {trust.JOBLIB})
     npz = golden_rows.MEDIA_TYPE
     attached = [(golden_rows.NAME, npz, _golden(proven, golden))]
     if background is not None:
@@ -112,6 +122,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         runtime=format,
         requires=proven.requires,
         encoder=proven.encoder,
+        texts=proven.source.texts,
     )
     raw = manifest.to_json()
     _write(Path(path), {MANIFEST: raw, **members})
@@ -130,13 +141,20 @@ class _Proven:
     requires: dict[str, str] = field(default_factory=dict)
     encoder: Recipe | None = None
     golden: Feeds | None = None
+    example: Feeds | None = None
 
 
-def _prove_as(format: str, model: object, example: object, domains: Collection[str]) -> _Proven:  # noqa: A002
+def _prove_as(
+    format: str,  # noqa: A002
+    model: object,
+    example: object,
+    golden: object,
+    domains: Collection[str],
+) -> _Proven:
     if format == "onnx" and isinstance(model, TextEncoder):
         return _prove_encoder(model, example, domains)
     if format == "onnx":
-        return _prove(model, example, domains)
+        return _prove(model, example, golden, domains)
     if format == "joblib":
         return _prove_joblib(model, example)
     raise ConversionError(f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted")
@@ -150,8 +168,26 @@ def _prove_joblib(model: object, example: object) -> _Proven:
     source, estimator = from_estimator(as_estimator(model), example)
     modules = estimator.modules()
     build = partial(JoblibModel, estimator.dump())
-    signature, parity = gate(source, build, None)
-    return _Proven(source, {NATIVE: build.args[0]}, build, signature, parity, trust.required(modules))
+    members: container.Members = {NATIVE: build.args[0]}
+    example = _example(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an estimator that is asked about rows unlike its own
+        signature, parity = gate(source, build, None)
+        rows = _known_rows(source, build(signature), example)
+    return _Proven(source, members, build, signature, parity, trust.required(modules), golden=rows, example=example)
+
+
+def _known_rows(source: Source, model: Model, example: Feeds | None) -> Feeds | None:
+    """Drawn rows with values of the example, where the source takes none but those it knows; else None."""
+    from modelkit.convert.native import shared_values
+
+    drawn = next(golden_rows.draws(model.signature, example))
+    with model:
+        try:
+            model.run(model.signature.columns(drawn))
+        except Exception:  # noqa: BLE001 - whatever a pickled estimator says to a value that it does not know
+            return next(golden_rows.draws(shared_values(source, model.signature), example))
+    return None
 
 
 def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[str]) -> _Proven:
@@ -180,21 +216,31 @@ def _build(graph: bytes, weights: bytes, signature: Signature) -> OnnxModel:
     return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None)
 
 
-def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
+def _build_texts(graph: bytes, weights: bytes, texts: Texts, terms: tuple[Terms, ...], signature: Signature) -> Model:
+    return TextModel(graph, signature, texts, terms, weights=memoryview(weights) if weights else None)
+
+
+def _prove(model: object, example: object, golden: object, domains: Collection[str]) -> _Proven:
     """The first of the ways to convert a model that the runtime takes and the gate passes.
 
     Raises what the gate said where one came that far, for that says most about the model.
     """
     refusals: list[Exception] = []
     said: list[Exception] = []
-    for convert in _ways(model, example):
+    for convert in _ways(model, example, golden):
         try:
             source = convert()
             weights = split_weights(source.proto, WEIGHTS_NAME)
             graph = serialize(source.proto)
             scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
-            build = partial(_build, graph, weights)
-            feeds = _example_feeds(source)
+            build: Callable[[Signature], Model] = partial(_build, graph, weights)
+            feeds: Feeds | None = None
+            if source.texts is not None:
+                build = partial(_build_texts, graph, weights, source.texts, source.terms)
+            if source.truth is None:
+                source, feeds = _asked(source, build)
+                graph = serialize(source.proto)
+                build = partial(_build, graph, weights)
         except (ConversionError, GraphError) as error:
             refusals.append(error)
             continue
@@ -206,11 +252,13 @@ def _prove(model: object, example: object, domains: Collection[str]) -> _Proven:
             said.append(error)
         else:
             members: container.Members = {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
-            return _Proven(source, members, build, signature, parity)
+            if source.terms:
+                members[TERMS] = encode(source.terms)
+            return _Proven(source, members, build, signature, parity, example=_example(source))
     raise (said or refusals)[0]
 
 
-def _ways(model: object, example: object) -> list[Callable[[], Source]]:
+def _ways(model: object, example: object, golden: object) -> list[Callable[[], Source]]:
     model = as_estimator(model)
     if is_module(model):
         return [partial(from_torch, model, example)]
@@ -223,35 +271,85 @@ def _ways(model: object, example: object) -> list[Callable[[], Source]]:
             f"CatBoost, a torch module, or an ONNX model as path, bytes or ModelProto",
             step=type(model).__name__,
         )
-    return [partial(from_onnx, proto, example)]
+    return [partial(from_onnx, proto, golden if example is None else example)]
 
 
-def _example_feeds(source: Source) -> Feeds | None:
-    """The example as tensors, for a graph that came without a source; random ones where there is no example."""
+def _example(source: Source) -> Feeds | None:
+    """The example as tensors, or None where there is none."""
     if source.truth is not None:
-        return open_signature(source.signature).coerce(take(source.rows, 512))
-    if source.rows is not None:
-        return source.signature.coerce(source.rows)
-    return golden_rows.draw(source.signature, None)
+        signature = open_signature(source.signature)
+        check_takes_example(source, signature)
+        return signature.coerce(take(source.rows, 512))
+    return None if source.rows is None else _few(source.signature, source.signature.coerce(source.rows))
+
+
+def _asked(source: Source, build: Callable[[Signature], Model]) -> tuple[Source, Feeds]:
+    """Rows that a graph without a source runs on, and the source with what they tell of its signature.
+
+    They are those of the example; drawn ones of its sizes where it has few, and of any where there is none.
+    """
+    signature = source.signature
+    with build(signature) as model:
+        if source.rows is None:
+            run = _run_first(model, golden_rows.draws(signature, None, MEASURED_BYTES), "rows drawn at random")
+        else:
+            given = _few(signature, signature.coerce(source.rows))
+            if not signature.count(given):
+                raise ConversionError("the example has no rows")
+            run = _run_first(model, [given], "the rows that were given")
+            if signature.count(run[0]) < golden_rows.ROWS:
+                with suppress(ConversionError):
+                    run = _run_first(model, golden_rows.draws(signature, run[0], MEASURED_BYTES), "rows like these")
+        runs, rows = [run], signature.count(run[0])
+        other = signature.take(run[0], np.arange(rows - 1 if rows > 1 else 2) % rows)
+        with suppress(ConversionError):  # a graph of one size, whatever it says; the gate measures that
+            runs.append(_run_first(model, [other], "another number of rows"))
+    known = settled(signature, runs)
+    forget_ranks(source.proto, known)
+    return replace(source, signature=replace(known, classes=read_classes(source.proto, run[1]))), run[0]
+
+
+def _few(signature: Signature, feeds: Feeds) -> Feeds:
+    rows = signature.count(feeds)
+    return feeds if rows <= MAX_ROWS else signature.take(feeds, np.linspace(0, rows - 1, MAX_ROWS).astype(int))
 
 
 def _golden(proven: _Proven, rows: object) -> bytes:
     signature = proven.signature
     if rows is not None:
-        feeds = signature.coerce(rows)
+        candidates, what = iter([signature.coerce(rows)]), "the golden rows"
+    elif proven.golden is not None:
+        candidates, what = iter([proven.golden]), "rows made up for it"
     else:
-        feeds = proven.golden or golden_rows.draw(signature, _example_feeds(proven.source))
+        candidates = _draws(signature, proven)
+        what = "rows drawn at random"
     with proven.build(signature) as model:
-        try:
-            outputs = model.run(signature.columns(feeds))
-        except ModelkitError:
-            raise
-        except Exception as error:
-            raise ConversionError(
-                f"the model does not run on rows drawn for its signature {signature}: {error}; "
-                f"pass example= or golden= with rows it accepts"
-            ) from error
+        feeds, outputs = _run_first(model, candidates, what)
     return golden_rows.encode(feeds, outputs)
+
+
+def _draws(signature: Signature, proven: _Proven) -> Iterator[Feeds]:
+    """Random rows like those of the example; texts are drawn from the terms that the model knows."""
+    for feeds in golden_rows.draws(signature, proven.example):
+        for terms in proven.source.terms:
+            column = terms.vectorizer.column
+            feeds[column] = golden_rows.draw_texts(terms.vocabulary, len(feeds[column]))
+        yield feeds
+
+
+def _run_first(model: Model, candidates: Iterable[Feeds], what: str) -> tuple[Feeds, Outputs]:
+    """The first of these rows that a model runs on, and what it answers. Raises ConversionError where there is none."""
+    for feeds in candidates:
+        try:
+            return feeds, model.run(model.signature.columns(feeds))
+        except Exception as error:  # noqa: BLE001 - whatever a pickled estimator calls it
+            refused = error
+    shapes = {name: feed.shape for name, feed in feeds.items()}
+    said = " ".join(str(refused).split())
+    raise ConversionError(
+        f"the model does not run on {what}, at last of the shapes {shapes}: {said}; pass rows that it takes as "
+        f"example=, or as golden= to store them as they are"
+    ) from refused
 
 
 def _versions(proven: _Proven) -> dict[str, str]:
@@ -261,7 +359,11 @@ def _versions(proven: _Proven) -> dict[str, str]:
 
 
 def _write(path: Path, members: Mapping[str, Any]) -> None:
-    """Write beside the target, flush to disk, rename over it: a reader sees the old file or the new one."""
+    """Write beside the target, flush to disk, rename over it: a reader sees the old file or the new one.
+
+    A symbolic link stays what it is, and the file that it names is the target.
+    """
+    path = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

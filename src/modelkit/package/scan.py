@@ -60,7 +60,7 @@ TABLES = {
 REFERENCE = 21  # of an attribute of an operator in a function, which then has the value of an argument
 KEPT = {  # the fields that the checks below look at
     "function": {1, 10, 13}, "node": {1, 2, 4, 7, 8}, "attribute": {1, 2, 3, REFERENCE}, "tensor": {1, 2, 8, 14},
-    "sparse": {3}, "opset": {1}, "property": {1}, "external": {1, 2},
+    "sparse": {3}, "property": {1}, "external": {1, 2},
 }  # fmt: skip
 LISTS = {"attribute": {7, 8}}  # those of any length: they stay where they lie
 VALUES = {"tensor": {4, 5, 7, 9, 10}}  # and those that are looked at where they are few numbers
@@ -87,6 +87,7 @@ Call = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
 class Scan:
     """What a walk found.
 
+    `domains` are those of operators and functions; a set of operators that is declared and not used tells nothing.
     `external` are (location, offset, length) of each tensor outside the graph, `constants` the numbers of small
     tensors by name, `shaped` the operators the size of whose output an input states, with their inputs. `calls` are the
     operators of the graph, and `functions` those of the functions of the model.
@@ -170,10 +171,6 @@ def _walk(data: bytes, span: tuple[int, int], kind: str, found: Scan, depth: int
             message.kept.setdefault(number, []).append(start if stop < 0 else memoryview(data)[start:stop])
     check = CHECKS.get(kind)
     return None if check is None else check(message, found)
-
-
-def _see_opset(message: _Message, found: Scan) -> None:
-    found.domains.add(decoded(message.text(1)))
 
 
 def _see_property(message: _Message, found: Scan) -> None:
@@ -291,7 +288,6 @@ def _see_function(message: _Message, found: Scan) -> None:
 
 
 CHECKS: dict[str, Callable[[_Message, Scan], Any]] = {
-    "opset": _see_opset,
     "property": _see_property,
     "external": _see_external,
     "sparse": _see_sparse,
@@ -334,7 +330,10 @@ def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, 
         raise GraphError("the graph carries session options (metadata ort_config), which a package may not")
     strange = sorted(found.domains - DOMAINS - set(domains))
     if strange:
-        raise GraphError(f"the graph uses operators of {strange}; packages may use {sorted(DOMAINS)}")
+        raise GraphError(
+            f"the graph uses operators of {strange}, and packages may use {sorted(DOMAINS - {''})}; if you trust "
+            f"these, pass allow={{{str(strange)[1:-1]}}} to save and to load"
+        )
     _check_external(found.external, weights, weights_size)
     _check_shapes(found)
     _expanded(found)

@@ -88,7 +88,9 @@ class Estimator:
             return self._frame(feeds, signature)
         spec = signature.inputs[0]
         block = feeds[spec.name].copy()
-        return block[:, 0] if spec.dtype == "string" else block
+        if spec.dtype == "string":
+            return block[:, 0]
+        return _as_fitted(block, np.dtype(spec.columns[0].dtype)) if spec.columns else block
 
     def _frame(self, feeds: Feeds, signature: Signature) -> Any:
         pd = sys.modules["pandas"]  # `like` is one of its frames
@@ -118,7 +120,25 @@ def _series(pd: Any, values: Array, dtype: Any, *, none: bool) -> Any:
         dtype = OBJECT
     if dtype == OBJECT and not none:
         values = np.where(missing, np.nan, values)
+    plain = getattr(dtype, "numpy_dtype", dtype)
+    if values.dtype != OBJECT and isinstance(plain, np.dtype) and plain.kind in "iub":
+        gaps = np.isnan(values) if values.dtype.kind == "f" else missing
+        whole = _as_fitted(values[~gaps], plain)
+        if whole.dtype != plain or (gaps.any() and plain is dtype):
+            dtype = values.dtype  # as pandas does
+        elif plain is dtype:
+            values = whole
     return pd.Series(values, dtype=dtype, copy=True)
+
+
+def _as_fitted(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Floats as the whole numbers that the estimator was fitted on, where all of them are; else as they are."""
+    if values.dtype == dtype or dtype.kind not in "iub" or not np.isfinite(values).all():
+        return values
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if (values < low).any() or (values > high).any() or (values != np.rint(values)).any():
+        return values
+    return values.astype(dtype)
 
 
 class _Nowhere:

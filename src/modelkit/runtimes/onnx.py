@@ -31,7 +31,16 @@ from modelkit.device import (
     split_runs,
     worker_count,
 )
-from modelkit.errors import ClosedError, DeviceError, ForkedModelError, GraphError, SignatureError, importing
+from modelkit.errors import (
+    BatchError,
+    ClosedError,
+    DeviceError,
+    ForkedModelError,
+    GraphError,
+    ModelkitError,
+    SignatureError,
+    importing,
+)
 from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
@@ -260,7 +269,7 @@ class OnnxModel(Model):
         self._signature = signature
         self._manifest = manifest
         self._attachments = attachments
-        self._first = signature.inputs[0].name
+        self._first = signature.inputs[0].name if signature.batch is not None else None  # whose length is the rows
         self._chunk = chunk if chunk and signature.batch is not None else UNBOUNDED
         self._endless = endless
         self._most = 0 if endless else self._chunk  # so that other graphs pay nothing for the question
@@ -298,19 +307,32 @@ class OnnxModel(Model):
         return self._attachments
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        rows = len(feeds[self._first])
+        rows = 1 if self._first is None else len(feeds[self._first])
         if 0 < rows <= self._most:
             try:
                 answers = self._run_graph(outputs, feeds, None)
-            except UnicodeEncodeError as error:
-                raise SignatureError(f"a text is no valid Unicode: {error.reason} in {error.object!r:.60}") from error
+            except (ModelkitError, MemoryError):
+                raise
+            except Exception as error:
+                raise _refusal(error) from error
             # For one output, which is what predict asks for, a display is a third of a microsecond cheaper.
             return {outputs[0]: answers[0]} if len(outputs) == 1 else dict(zip(outputs, answers, strict=True))
-        if rows == 0 and self._signature.batch is not None:
+        if rows == 0:
             return self._signature.empty(outputs)
+        try:
+            return self._run_apart(feeds, outputs, rows, call)
+        except (ModelkitError, MemoryError):
+            raise
+        except Exception as error:
+            raise _refusal(error) from error
+
+    def _run_apart(self, feeds: Feeds, outputs: tuple[str, ...], rows: int, call: Call) -> Outputs:
+        """Run what takes more than one plain run: a graph that may never end, and a bulk."""
         if self._endless and call.deadline is not None:
             answers = run_until(partial(self._run_graph, outputs, feeds), ort.RunOptions(), call.deadline)
             return dict(zip(outputs, answers, strict=True))
+        if self._first is None:
+            return dict(zip(outputs, self._run_graph(outputs, feeds, None), strict=True))
         return self._run_chunks(feeds, outputs, rows)
 
     def _run_chunks(self, feeds: Feeds, outputs: tuple[str, ...], rows: int) -> Outputs:
@@ -362,6 +384,13 @@ class OnnxModel(Model):
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
+
+
+def _refusal(error: Exception) -> ModelkitError:
+    """What a run that failed raises; onnxruntime has a dozen exception classes and no public base."""
+    if isinstance(error, UnicodeEncodeError):
+        return SignatureError(f"a text is no valid Unicode: {error.reason} in {error.object!r:.60}")
+    return BatchError(f"onnxruntime cannot run the graph on these rows: {' '.join(str(error).split())}")
 
 
 def _abandon(session: Any) -> None:

@@ -1,0 +1,139 @@
+"""Run a model over texts: terms are counted in Python, as its source counts them, and the graph computes the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Self, final
+
+import numpy as np
+
+from modelkit.device import Placement
+from modelkit.manifest import Manifest
+from modelkit.model import Call, Model, Outputs, reopening
+from modelkit.runtimes.bulk import run_all
+from modelkit.runtimes.onnx import OnnxModel
+from modelkit.signature import Feeds, Signature
+from modelkit.texts.terms import Terms
+from modelkit.texts.vectorizer import Texts, counts_of
+
+ROWS, LETTERS = 256, 1 << 22  # of one run: rows, and rows times the letters of the longest text
+DENSE_BYTES = 1 << 24  # of one run, where the graph makes a column of each term
+
+
+@final
+class TextModel(Model):
+    """A Model that counts the terms of texts and runs an ONNX graph on the counts.
+
+    Args:
+        graph: the serialised ModelProto.
+        signature: what the model takes and gives: texts, and whatever else is beside them.
+        texts: what is done to the texts.
+        terms: of each of its vectorizers, in their order.
+        origin: opens the same package again; without it the model cannot be pickled.
+        options: as for `OnnxModel`.
+    """
+
+    __slots__ = ("_closed", "_most", "_origin", "_signature", "_terms", "_texts", "inside")
+
+    inside: OnnxModel  # what runs the graph
+
+    def __init__(
+        self,
+        graph: bytes | memoryview,
+        signature: Signature,
+        texts: Texts,
+        terms: Sequence[Terms],
+        *,
+        origin: partial[Model] | None = None,
+        **options: Any,
+    ) -> None:
+        self.inside = OnnxModel(graph, texts.graph(signature), **options)
+        self._signature = signature
+        self._texts = texts
+        self._terms = tuple(terms)
+        self._origin = origin
+        self._closed = False
+        wide = 8 * sum(len(each) for each in terms)
+        self._most = max(1, min(ROWS, DENSE_BYTES // wide))
+
+    @property
+    def signature(self) -> Signature:
+        """The model's inputs, with texts, and its outputs."""
+        return self._signature
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the graph really runs."""
+        return self.inside.placement
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the package this model was loaded from, or None."""
+        return self.inside.manifest
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of the package, by name."""
+        return self.inside.attachments
+
+    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        rows = len(next(iter(feeds.values())))
+        if rows == 0:
+            return self._signature.empty(outputs)
+        if rows == 1:
+            return self.inside._run(self._counted(feeds, 0, 1), outputs, call)
+        answers: Outputs = {}
+
+        def run(start: int, stop: int, counted: Feeds) -> None:
+            for name, part in self.inside._run(counted, outputs, call).items():
+                if name not in answers:
+                    answers.setdefault(name, np.empty((rows, *part.shape[1:]), part.dtype))  # one thread's wins
+                answers[name][start:stop] = part
+
+        # Python counts the terms of one part while the graph runs on those before it.
+        parts = ((start, stop, self._counted(feeds, start, stop)) for start, stop in self._parts(feeds, rows))
+        helpers = 0 if rows <= self._most or self.inside.placement.threads == 1 else 1
+        run_all(run, parts, helpers)
+        return {name: answers[name] for name in outputs}
+
+    def _parts(self, feeds: Feeds, rows: int) -> Iterator[tuple[int, int]]:
+        """Where each run starts and stops: a long text is run with few others."""
+        columns = {vectorizer.column for vectorizer in self._texts.vectorizers}
+        lengths = np.ones(rows, np.int64)
+        for column in columns:
+            lengths = np.maximum(lengths, [len(text) for text in feeds[column][:, 0]])
+        start, longest = 0, 0
+        for row, length in enumerate(lengths.tolist()):
+            longest = max(longest, length)
+            size = row + 1 - start
+            if size > 1 and (size > self._most or size * longest > LETTERS):
+                yield start, row
+                start, longest = row, length
+        yield start, rows
+
+    def _counted(self, feeds: Feeds, start: int, stop: int) -> Feeds:
+        """What the graph takes for some of the rows."""
+        made = {name: feeds[name][start:stop] for name in self._texts.passed}
+        for at, terms in enumerate(self._terms):
+            texts = feeds[terms.vectorizer.column][start:stop, 0].tolist()
+            for spec, array in zip(counts_of(at), terms.count(texts), strict=True):
+                made[spec.name] = array
+        return made
+
+    def _facts(self) -> list[tuple[str, str]]:
+        return [*super()._facts(), ("texts", str(self._texts))]
+
+    def close(self) -> None:
+        """Release the graph; later calls raise ClosedError."""
+        self.inside.close()
+        self._closed = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopening(self._origin, closed=self._closed)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self

@@ -1,0 +1,1 @@
+"""Texts as counts of terms, by data alone: no code of a package has a part in it."""

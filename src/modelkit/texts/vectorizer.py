@@ -1,0 +1,93 @@
+"""What a vectorizer does to a text, as values that a manifest can hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelkit.errors import SignatureError
+from modelkit.signature import Signature
+from modelkit.spec import TensorSpec
+from modelkit.texts.patterns import compiled
+
+ANALYZERS = ("word", "char", "char_wb")
+ACCENTS = ("ascii", "unicode")
+LONGEST = 100  # words or characters of a term: what a file says is not believed beyond that
+
+
+@dataclass(frozen=True)
+class Vectorizer:
+    """How the texts of one column become terms, as scikit-learn's vectorizers of the same options do it.
+
+    `column` is the input of the model that holds the texts. `analyzer` says what terms are made of: "word", "char", or
+    "char_wb" for characters within words. `ngrams` are the least and the most of them in a term. `lowercase` turns
+    texts into lower case, `accents` takes accents off: "ascii", "unicode" or None. `token_pattern` is the expression
+    that finds words, None where terms are made of characters.
+
+    Raises SignatureError for what is not known, and for an expression that could take for ever.
+    """
+
+    column: str
+    analyzer: str
+    ngrams: tuple[int, ...]
+    lowercase: bool
+    accents: str | None
+    token_pattern: str | None
+
+    def __post_init__(self) -> None:
+        if self.analyzer not in ANALYZERS:
+            raise SignatureError(f"analyzer is one of {list(ANALYZERS)}, not {self.analyzer!r}")
+        if self.accents is not None and self.accents not in ACCENTS:
+            raise SignatureError(f"accents is None or one of {list(ACCENTS)}, not {self.accents!r}")
+        if len(self.ngrams) != 2 or not 1 <= self.ngrams[0] <= self.ngrams[1] <= LONGEST:
+            raise SignatureError(f"ngrams are the least and the most, from 1 to {LONGEST}; got {self.ngrams}")
+        if (self.token_pattern is None) != (self.analyzer != "word"):
+            raise SignatureError(f"a token_pattern finds words, and the analyzer is {self.analyzer!r}")
+        if self.token_pattern is not None:
+            compiled(self.token_pattern)
+
+    def __str__(self) -> str:
+        least, most = self.ngrams
+        parts = [f"{self.analyzer} {least} to {most} of {self.column!r}"]
+        if self.token_pattern is not None:
+            parts.append(f"words are {self.token_pattern}")
+        if self.lowercase:
+            parts.append("in lower case")
+        if self.accents is not None:
+            parts.append(f"accents taken off ({self.accents})")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is done to texts before a graph runs.
+
+    The vectorizer at position i gives the graph the inputs `i.terms` and `i.counts`: for each row, the places in the
+    vocabulary of the terms that its text holds, and how often; a term that occurs 0 times fills up shorter rows.
+    `passed` names the inputs of the model that the graph takes as they are.
+    """
+
+    vectorizers: tuple[Vectorizer, ...]
+    passed: tuple[str, ...]
+
+    def graph(self, signature: Signature) -> Signature:
+        """The signature of the graph inside a model of this `signature`. Raises SignatureError."""
+        inputs = {spec.name: spec for spec in signature.inputs}
+        unknown = [name for name in self.passed if name not in inputs]
+        for vectorizer in self.vectorizers:
+            spec = inputs.get(vectorizer.column)
+            if spec is None or spec.dtype != "string" or spec.shape[1:] != (1,):
+                unknown.append(vectorizer.column)
+        if unknown or not self.vectorizers or signature.batch is None:
+            raise SignatureError(f"texts are read from inputs of one column of strings, which {unknown} are not")
+        made = [spec for at in range(len(self.vectorizers)) for spec in counts_of(at)]
+        kept = [inputs[name] for name in self.passed]
+        return Signature((*kept, *made), signature.outputs, signature.primary, signature.classes)
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.vectorizers))
+
+
+def counts_of(at: int) -> tuple[TensorSpec, TensorSpec]:
+    """The inputs of a graph that the vectorizer at this position fills. Columns give inputs no name with a dot."""
+    shape = ("batch", f"terms of {at}")
+    return TensorSpec(f"{at}.terms", "int64", shape), TensorSpec(f"{at}.counts", "float64", shape)

@@ -1,0 +1,144 @@
+"""`Model.score` is scikit-learn's `score` of that kind of model, or says what to call."""
+
+import numpy as np
+import pytest
+from forge import forge
+from skl2onnx import to_onnx
+from sklearn.cluster import KMeans
+from sklearn.covariance import EllipticEnvelope
+from sklearn.datasets import load_iris, make_multilabel_classification, make_regression
+from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.linear_model import (
+    GammaRegressor,
+    LinearRegression,
+    LogisticRegression,
+    Perceptron,
+    PoissonRegressor,
+    Ridge,
+)
+from sklearn.metrics import d2_tweedie_score
+from sklearn.mixture import GaussianMixture
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+import modelkit as mk
+from modelkit.errors import SignatureError
+
+IRIS, KINDS = load_iris(return_X_y=True)
+IRIS = IRIS.astype(np.float32)
+WEIGHTS = np.random.default_rng(0).random(len(KINDS))
+NAMES = {"integers": KINDS, "strings": np.array(["a", "b", "c"])[KINDS], "booleans": KINDS > 0}
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Save a model and open it again."""
+
+    def keep(model, example=None, **more):
+        manifest = mk.save(model, tmp_path / "m.mk", example=example, name="m", version="1", **more)
+        allow = {"allow": {"joblib"}, "digest": manifest.digest} if more else {}
+        return mk.load(tmp_path / "m.mk", device="cpu", **allow)
+
+    return keep
+
+
+def exported(estimator):
+    """What skl2onnx makes of it, without a map of the probabilities."""
+    options = {id(estimator): {"zipmap": False}} if hasattr(estimator, "classes_") else None
+    return to_onnx(estimator, IRIS[:1], options=options, target_opset={"": 17, "ai.onnx.ml": 3})
+
+
+def test_of_several_labels_all_must_be_right(kept):
+    X, Y = make_multilabel_classification(300, 10, n_classes=4, random_state=0)
+    weights = np.random.default_rng(1).random(len(X))
+    for estimator in (
+        RandomForestClassifier(5, random_state=0).fit(X, Y),
+        MultiOutputClassifier(DecisionTreeClassifier(max_depth=2, random_state=0)).fit(X, Y),
+    ):
+        model = kept(estimator, X)
+        assert 0.3 < model.score(X, Y) < 1
+        assert model.score(X, Y) == pytest.approx(estimator.score(X, Y))
+        assert model.score(X, Y.tolist()) == model.score(X, Y)
+    forest = RandomForestClassifier(5, random_state=0).fit(X, Y)
+    assert kept(forest, X).score(X, Y, weights) == pytest.approx(forest.score(X, Y, weights))
+    with pytest.raises(ValueError, match=r"shape \(300,\)"):
+        model.score(X, Y[:, 0])
+
+
+def test_of_several_targets_it_is_the_mean_of_their_r2(kept):
+    X, Y = make_regression(200, 5, n_targets=3, noise=50, random_state=0)
+    estimator = Ridge().fit(X, Y)
+    assert kept(estimator, X).score(X, Y) == pytest.approx(estimator.score(X, Y))
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("estimator", [LogisticRegression(max_iter=500), GaussianNB(), KNeighborsClassifier(3)])
+def test_a_classifier_that_came_as_a_graph_has_classes(kept, estimator, kind):
+    estimator.fit(IRIS, NAMES[kind])
+    model = kept(exported(estimator))
+    assert model.score(IRIS, NAMES[kind], WEIGHTS) == pytest.approx(estimator.score(IRIS, NAMES[kind], WEIGHTS))
+    assert model.classes_.tolist() == [int(c) if kind == "booleans" else c for c in estimator.classes_.tolist()]
+    np.testing.assert_allclose(model.predict_proba(IRIS), estimator.predict_proba(IRIS), atol=1e-5)
+
+
+def test_scores_that_a_graph_calls_probabilities_make_no_classifier(kept):
+    model = kept(exported(Perceptron().fit(IRIS, KINDS)))
+    with pytest.raises(SignatureError, match="needs classes"):
+        model.predict_proba(IRIS)
+    with pytest.raises(SignatureError, match="nothing says whether this model's labels are classes"):
+        model.score(IRIS, KINDS)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [KMeans(3, n_init=1), GaussianMixture(3, random_state=0), IsolationForest(n_estimators=5, random_state=0)],
+)
+def test_labels_that_are_no_classes_have_no_score(kept, estimator):
+    estimator.fit(IRIS)
+    with pytest.raises(SignatureError, match="nothing says whether this model's labels are classes"):
+        kept(exported(estimator)).score(IRIS, KINDS)
+    model = kept(estimator, IRIS)
+    with pytest.raises(SignatureError, match=rf"{type(estimator).__name__} (is|are)") as caught:
+        model.score(IRIS, KINDS)
+    if isinstance(estimator, KMeans):
+        call = str(caught.value).partition("call ")[2]
+        scope = {"model": model, "X": IRIS}
+        assert eval(call, scope) == pytest.approx(estimator.score(IRIS), rel=1e-4)  # noqa: S307
+
+
+def test_an_elliptic_envelope_has_an_accuracy(kept):
+    estimator = EllipticEnvelope(random_state=0).fit(IRIS)
+    truth = np.where(KINDS > 0, 1, -1)
+    model = kept(estimator, IRIS, format="joblib")
+    assert model.score(IRIS, truth) == estimator.score(IRIS, truth)
+
+
+@pytest.mark.parametrize(("kind", "power"), [(PoissonRegressor, 1), (GammaRegressor, 2)])
+def test_a_score_that_is_no_r2_says_what_to_call(kept, kind, power):
+    y = 1.0 + KINDS
+    estimator = kind().fit(IRIS, y)
+    model = kept(estimator, IRIS, format="joblib")
+    with pytest.raises(SignatureError, match=rf"d2_tweedie_score\(y, model.predict\(X\), power={power}\)"):
+        model.score(IRIS, y)
+    found = d2_tweedie_score(y, model.predict(IRIS), power=power)
+    assert found == pytest.approx(estimator.score(IRIS, y), rel=1e-4)
+
+
+def test_an_output_of_no_known_meaning_has_no_score(kept):
+    model = kept(exported(LinearRegression().fit(IRIS, KINDS)))
+    with pytest.raises(SignatureError, match=r"gives 'variable'.*r2_score"):
+        model.score(IRIS, KINDS)
+
+
+def test_a_package_without_classes_is_not_taken_for_a_regressor(kept, tmp_path):
+    """As packages of graphs were before their classes were read."""
+    kept(exported(LogisticRegression(max_iter=500).fit(IRIS, KINDS)))
+
+    def without(manifest):
+        manifest["signature"]["classes"] = None
+
+    model = mk.load(forge((tmp_path / "m.mk").read_bytes(), edit=without))
+    with pytest.raises(SignatureError, match="nothing says whether this model's labels are classes"):
+        model.score(IRIS, KINDS)
