@@ -34,8 +34,10 @@ lint: $(VENV)/.test ## check style, format, types and the import floors
 stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes
 	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/test_batching.py -k two_loops --timeout 3600
 
-fuzz: $(VENV)/.test ## 200,000 changed packages, each refused or equal to the original; a quarter of an hour
+fuzz: $(VENV)/.test ## 200,000 changed packages and 100,000 odd operators, each refused or sound; half an hour
 	MODELKIT_FUZZ=45 $(VENV)/bin/python -m pytest -q tests/test_fuzz.py --timeout 7200
+	$(VENV)/bin/python tests/fuzz_operators.py --seconds 300 --seed 0
+	$(VENV)/bin/python tests/fuzz_operators.py --seconds 300 --seed 1
 
 bench-core: $(BENCH)/.bench-core ## compare with other libraries, in an environment of its own
 	$(BENCH)/bin/python benchmarks/core.py

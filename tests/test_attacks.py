@@ -814,11 +814,12 @@ def test_33_names_that_mean_something_else(toy, refused, name):
     refused(forge(toy, edit=lambda plain: plain.update(version=name + "/")), "ManifestError", "version")
 
 
-def test_35_markup_and_control_characters_in_names(toy, tmp_path, capsys):
-    evil = "<script>alert(1)</script>\x1b]0;owned\x07"
+def test_35_markup_and_control_characters_in_names(toy, refused, tmp_path, capsys):
+    markup = "<script>alert(1)</script>"
+    evil = f"{markup}\x1b]0;owned\x07"
 
-    def edit(plain):
-        plain["signature"]["inputs"][0]["shape"][0] = plain["signature"]["outputs"][0]["shape"][0] = evil
+    def edit(plain, name=markup):
+        plain["signature"]["inputs"][0]["shape"][0] = plain["signature"]["outputs"][0]["shape"][0] = name
         plain["metadata"] = {evil: evil}
         plain["versions"][evil] = evil
 
@@ -831,6 +832,22 @@ def test_35_markup_and_control_characters_in_names(toy, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "script" in out
     assert not {"\x1b", "\x07"} & {*out, *err}
+    refused(forge(toy, edit=lambda plain: edit(plain, evil)), "ManifestError", "dimension", "control characters")
+
+
+@pytest.mark.parametrize("place", ["tensor", "column", "class"])
+def test_35_control_characters_in_other_names(toy, refused, place):
+    def edit(plain):
+        signature = plain["signature"]
+        if place == "tensor":
+            signature["inputs"][0]["name"] = "x\x1b[2J"
+        elif place == "column":
+            columns = [{"name": f"{i}\x9b", "dtype": "float32"} for i in range(64)]
+            signature["inputs"][0]["columns"] = columns
+        else:
+            signature["classes"] = ["yes", "no\x07"]
+
+    refused(forge(toy, edit=edit), "ManifestError", place, "control characters")
 
 
 def test_39_a_graph_that_fails_beside_a_pickle_that_would_not(toy, canary, refused):

@@ -18,6 +18,7 @@ from modelkit.device import REPLACE, WHEELS
 from modelkit.drift.monitor import packaged
 from modelkit.drift.report import DriftReport
 from modelkit.errors import IntegrityError, ModelkitError, SignatureError
+from modelkit.html import printable
 from modelkit.manifest import Manifest
 from modelkit.package.review import Review, installed_here, review
 from modelkit.package.trust import installed
@@ -105,11 +106,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(1, f"{self.prog}: error: {message}\n")
 
 
-def printable(text: str) -> str:
-    """Text with control characters escaped, so that what a file says cannot drive the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
 def describe(found: Review, *, as_json: bool) -> tuple[list[str], bool]:
     """What a package says about itself, and what it would take to open it."""
     if as_json:
@@ -138,9 +134,14 @@ def predict_csv(file: str, path: str) -> tuple[Iterable[str], bool]:
     if not columns:
         raise SignatureError(f"the outputs {signature.output_names} are not columns; use Model.run")
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*(values.tolist() for values in columns.values()), strict=True))
+    shown = _printable_cells if sys.stdout.isatty() else list  # a file gets what the model gave
+    writer.writerow(shown(columns))
+    writer.writerows(map(shown, zip(*(values.tolist() for values in columns.values()), strict=True)))
     return [], True
+
+
+def _printable_cells(row: Iterable[Any]) -> list[Any]:
+    return [printable(cell) if isinstance(cell, str) else cell for cell in row]
 
 
 def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:

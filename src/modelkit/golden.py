@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import MISSING, Array
-from modelkit.errors import PackageError
+from modelkit.errors import PackageError, SignatureError
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec, check_dims, numpy_dtype
 
@@ -22,6 +22,7 @@ NAME = "golden"
 MEDIA_TYPE = "application/x-npz"
 ROWS = 16
 FREE_SIZE = 4  # of named dimensions other than that of the rows
+WARM_BYTES = 2 << 30  # of the inputs of one run that warms up
 MAX_BYTES = 1 << 20  # of an input, unless one row has more
 # Rows, and the size of other open dimensions, that are tried where no example tells them. Images halve their sizes five
 # times on their way through a graph; where nothing is named, what must be equal is so when all sizes are.
@@ -123,20 +124,53 @@ def encode(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
 
 
 def decode(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[str, Array]]:
-    """The inverse of `encode`. Raises PackageError for anything but plain arrays."""
+    """The inverse of `encode`. Raises PackageError for anything but plain arrays that the signature describes."""
     arrays = _read(data, NAME)
-    try:
-        return _feeds(arrays, signature), {s.name: arrays[f"out{i}"] for i, s in enumerate(signature.outputs)}
-    except KeyError as error:
-        raise PackageError(f"the golden rows lack the array {error}", member=NAME) from None
+    feeds = _named(arrays, "in", signature.inputs, NAME)
+    outputs = _named(arrays, "out", signature.outputs, NAME)
+    _check_sizes(signature, (*signature.inputs, *signature.outputs), feeds | outputs, NAME)
+    return feeds, outputs
 
 
 def decode_rows(data: bytes | memoryview, signature: Signature, name: str) -> Feeds:
     """Rows that were encoded without outputs, as feeds; `name` is the attachment they are from. Raises PackageError."""
+    feeds = _named(_read(data, name), "in", signature.inputs, name)
+    _check_sizes(signature, signature.inputs, feeds, name)
+    return feeds
+
+
+def _named(arrays: Mapping[str, Array], kind: str, specs: Sequence[TensorSpec], name: str) -> dict[str, Array]:
+    """Each tensor's array, which must have its dtype, its rank and its fixed sizes. Raises PackageError."""
+    found: dict[str, Array] = {}
+    for at, spec in enumerate(specs):
+        array = arrays.get(f"{kind}{at}")
+        if array is None:
+            raise PackageError(f"the attachment {name!r} lacks the array '{kind}{at}' of {spec}", member=name)
+        if array.dtype != numpy_dtype(spec.dtype) or not spec.fits(array.shape):
+            raise PackageError(
+                f"the attachment {name!r} has {array.dtype} of shape {array.shape} for {spec}", member=name
+            )
+        found[spec.name] = array
+    return found
+
+
+def _check_sizes(signature: Signature, specs: Sequence[TensorSpec], arrays: Mapping[str, Array], name: str) -> None:
+    """Raise PackageError where a dimension has two sizes, and where there are no rows."""
     try:
-        return _feeds(_read(data, name), signature)
-    except KeyError as error:
-        raise PackageError(f"the attachment {name!r} lacks the array {error}", member=name) from None
+        sizes = check_dims(specs, arrays)
+    except SignatureError as error:
+        raise PackageError(f"the attachment {name!r} is of several sizes: {error}", member=name) from error
+    if signature.batch is not None and not sizes[signature.batch]:
+        raise PackageError(f"the attachment {name!r} has no rows", member=name)
+
+
+def check_warmth(feeds: Feeds, rows: int, size: int) -> None:
+    """Raise PackageError where golden rows, repeated to that size, are more than a run is given to warm up."""
+    needed = sum(feed.nbytes for feed in feeds.values()) * size // max(rows, 1)
+    if needed > WARM_BYTES:
+        raise PackageError(
+            f"a batch of {size} golden rows has {needed} bytes; {WARM_BYTES} are run at most", member=NAME
+        )
 
 
 def _read(data: bytes | memoryview, name: str) -> dict[str, Array]:
@@ -153,7 +187,3 @@ def read_npz(data: bytes | memoryview) -> dict[str, Array]:
         if any(member.compress_type for member in members) or sum(m.file_size for m in members) > len(data):
             raise ValueError("its arrays are larger than the bytes they lie in")
         return dict(file)
-
-
-def _feeds(arrays: Mapping[str, Array], signature: Signature) -> Feeds:
-    return {spec.name: arrays[f"in{i}"] for i, spec in enumerate(signature.inputs)}

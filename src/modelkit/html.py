@@ -1,4 +1,4 @@
-"""Cards for notebooks: small tables of escaped text, without scripts or outside resources.
+"""Text that is safe to show on a terminal, and cards for notebooks: small tables of escaped text, without scripts.
 
 Cards take the colours of the notebook they are in, whatever its theme: text is inherited, softer text is the same seen
 through, lines are a half-transparent grey, and bars have colours that stand out from white and from black.
@@ -6,9 +6,11 @@ through, lines are a half-transparent grey, and bars have colours that stand out
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape as _escape
 
+CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # not tabs and ends of lines
 MOST_NAMES = 30  # of classes and the like
 MOST_WHOLE = 1e9  # from which a number is shown with an exponent
 BLUE, RED = "#3b82c4", "#d1493b"  # with a contrast of 3.7 or more to white, to #111 and to the dark grey of editors
@@ -25,6 +27,16 @@ _CELL = "text-align:left;vertical-align:top;padding:1px 14px 1px 0;border:0;back
 _SOFT = "opacity:.7;font-weight:normal"
 _NAME = "font-family:ui-monospace,monospace"
 _SHORT = 28  # characters that stay on one line
+
+
+def printable(text: str) -> str:
+    """Text with control characters escaped, so that what a file says cannot drive a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_controlling(text: str) -> bool:
+    """Whether a text holds characters that drive a terminal, other than tabs and ends of lines."""
+    return CONTROLS.search(text) is not None
 
 
 def escape(text: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from modelkit import html
+from modelkit import html, record
 from modelkit.errors import ManifestError, SignatureError
 from modelkit.recipe import Recipe
 from modelkit.signature import Signature
@@ -28,6 +28,7 @@ VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
 LIBRARY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it and RELEASE end up in a command line to copy
 RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
 RUNTIMES = ("onnx", "joblib")
+MAX_SIZES, MAX_ROWS = 16, 4096  # of the batches that a model is proven with, and that `warmup` runs
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,16 @@ class Parity:
     large_max_rel: float = 0.0
     large_flips: int = 0
     text_rows: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = self.batch_sizes
+        if len(sizes) > MAX_SIZES or not all(0 < size <= MAX_ROWS for size in sizes):
+            raise ManifestError(
+                f"batch_sizes are at most {MAX_SIZES} numbers of rows from 1 to {MAX_ROWS}, not {sizes[:MAX_SIZES]}"
+            )
+        tolerances = {"rtol": self.rtol, "atol": self.atol}
+        if not all(0 <= value <= 1 for value in tolerances.values()):
+            raise ManifestError(f"tolerances are from 0 to 1, not {tolerances}")
 
     @property
     def batch_measured(self) -> bool:
@@ -159,7 +170,7 @@ class Manifest:
         if len(raw) > MAX_BYTES:
             raise ManifestError(f"modelkit.json has {len(raw)} bytes; at most {MAX_BYTES} are read")
         try:
-            plain = json.loads(raw.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant)
+            plain = record.parse(raw.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"modelkit.json is not strict JSON: {error}") from None
         if isinstance(plain, dict) and isinstance(plain.get("format"), int) and plain["format"] > FORMAT:
@@ -167,6 +178,8 @@ class Manifest:
                 f"the package has format {plain['format']}, this modelkit reads up to {FORMAT}: use a newer one"
             )
         manifest: Manifest = _build(Manifest, plain, "modelkit.json")
+        if manifest.format < 1:
+            raise ManifestError(f"the package has format {manifest.format}; the first is 1")
         check_name(manifest.name, manifest.version)
         _check_runtime(manifest.runtime, manifest.requires)
         _check_encoder(manifest.encoder, manifest)
@@ -238,16 +251,6 @@ def _check_texts(texts: Texts | None, manifest: Manifest) -> None:
         texts.graph(manifest.signature)
     except SignatureError as error:
         raise ManifestError(f"modelkit.json: texts: {error}") from None
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({key for key, _ in pairs}) < len(pairs):
-        raise ValueError(f"a key appears twice among {[key for key, _ in pairs]}")
-    return dict(pairs)
-
-
-def _no_constant(text: str) -> None:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _build(cls: Any, plain: object, where: str) -> Any:

@@ -216,6 +216,7 @@ class Model(ABC):
         rows = self.signature.count(feeds)
         sizes = self.manifest.parity.batch_sizes if self.manifest is not None else ()
         for size in sizes or (rows,):
+            golden.check_warmth(feeds, rows, size)
             self._replay(self.signature.take(feeds, np.arange(size) % max(rows, 1)) if size != rows else feeds)
 
     @final
@@ -223,14 +224,17 @@ class Model(ABC):
         """Run the golden rows again and return the largest relative difference from what they gave at save time.
 
         Raises IntegrityError where it passes the tolerance in the manifest, or a label differs: then this machine,
-        runtime or device does not compute what was proven. Raises PackageError for a model without golden rows.
+        runtime or device does not compute what was proven. Raises PackageError for a model without golden rows, and
+        where it does not run them.
         """
         feeds, expected = self._golden()
         got = self._replay(feeds)
         parity = self.manifest.parity if self.manifest is not None else None
         worst = 0.0
         for name, array in expected.items():
-            if array.dtype.kind != "f":
+            if array.shape != got[name].shape:
+                gap = np.inf
+            elif array.dtype.kind != "f":
                 gap = 0.0 if np.array_equal(array, got[name]) else np.inf
             else:
                 with np.errstate(invalid="ignore"):

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from math import isfinite
 from typing import Any
 
 import numpy as np
+
+
+def parse(text: str) -> Any:
+    """What strict JSON holds. Raises ValueError for a key that stands twice, and for numbers that are none."""
+    return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant, parse_float=_finite)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError(f"a key appears twice among {[key for key, _ in pairs]}")
+    return dict(pairs)
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):  # Python takes 1e999 for infinity
+        raise ValueError(f"{text:.40} is beyond the largest number")
+    return number
 
 
 def plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ from numpy import ndarray, vdot
 from modelkit import frames
 from modelkit.cast import BLOCK, MISSING, Array, CastError, Rule, cast_column, quick_cast
 from modelkit.errors import SignatureError
-from modelkit.spec import TensorSpec, check_dims, check_shape, numpy_dtype
+from modelkit.spec import TensorSpec, check_dims, check_shape, check_text, numpy_dtype
 
 ROLES = ("label", "prediction", "embedding")  # outputs that `predict` answers with
 
@@ -76,6 +76,8 @@ class Signature:
             derive("primary", role or (self.output_names[0] if len(self.outputs) == 1 else None))
         elif self.primary not in self.output_names:
             raise SignatureError(f"primary output {self.primary!r} is not one of {list(self.output_names)}")
+        for label in self.classes or ():
+            check_text("class", label)
         derive("has_probabilities", self.classes is not None and "probabilities" in self.output_names)
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
         row_dim = _row_dim(self.inputs, self.outputs)

@@ -11,6 +11,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import SignatureError
+from modelkit.html import is_controlling, printable
 
 NUMERIC = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
 DTYPES = ("float16", "float32", "float64", *NUMERIC, "bool", "string")
@@ -21,6 +22,12 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
     if dtype not in DTYPES:
         raise SignatureError(f"unknown dtype {dtype!r}; use one of {', '.join(DTYPES)}")
     return np.dtype(object if dtype == "string" else dtype)
+
+
+def check_text(what: str, text: object) -> None:
+    """Raise SignatureError for a name that would drive the terminal it is shown on; a file may hold any."""
+    if isinstance(text, str) and is_controlling(text):
+        raise SignatureError(f"the {what} {text!r:.80} holds control characters; give it another name")
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Column:
 
     def __post_init__(self) -> None:
         numpy_dtype(self.dtype)
+        check_text("column", self.name)
         kinds = (str,) if self.dtype == "string" else (int, float)
         known = self.categories or ()
         odd = [value for value in known if not isinstance(value, kinds) or isinstance(value, bool)]
@@ -66,6 +74,9 @@ class TensorSpec:
         numpy_dtype(self.dtype)
         if not self.name or any(isinstance(size, int) and size < 0 for size in self.shape):
             raise SignatureError(f"tensor {self.name!r} of shape {self.shape} needs a name and sizes of 0 or more")
+        check_text("tensor", self.name)
+        for size in self.shape:
+            check_text("dimension", size)
         odd = [column.name for column in self.columns if (column.dtype == "string") != (self.dtype == "string")]
         if odd:
             raise SignatureError(f"tensor {self.name!r} is {self.dtype}; strings and numbers do not mix: {odd}")
@@ -81,7 +92,7 @@ class TensorSpec:
         )
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+        return printable(f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]").replace("\n", "\\n")
 
 
 def check_shape(array: Array, spec: TensorSpec) -> None:

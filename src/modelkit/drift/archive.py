@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit import record
 from modelkit.cast import Array
 from modelkit.errors import DriftError
 from modelkit.golden import read_npz
@@ -16,7 +17,7 @@ from modelkit.golden import read_npz
 
 def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
     """Bytes that `unpack` reads; equal contents give equal bytes."""
-    text = json.dumps({"schema": schema, **about}, sort_keys=True).encode()
+    text = json.dumps(record.plain({"schema": schema, **about}), sort_keys=True, allow_nan=False).encode()
     file = io.BytesIO()
     np.savez(file, about=np.frombuffer(text, np.uint8), **arrays)  # type: ignore[arg-type]
     return file.getvalue()
@@ -26,7 +27,7 @@ def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, 
     """What was packed. Raises DriftError for other bytes, and for those of another schema."""
     try:
         arrays = read_npz(data)
-        about: dict[str, Any] = json.loads(arrays.pop("about").tobytes())
+        about: dict[str, Any] = record.back(record.parse(arrays.pop("about").tobytes().decode()))
         found = about.pop("schema")
     except Exception as error:
         raise DriftError(f"this is no {what}: {error}") from error

@@ -106,7 +106,8 @@ def _load_graph(
 
         others_hashed()
         size = None if weights is None else len(weights)
-        known["endless"] = scan.check(members[GRAPH], WEIGHTS_NAME, size, domains=domains).endless
+        found = scan.check(members[GRAPH], WEIGHTS_NAME, size, domains=domains)
+        known |= {"endless": found.endless, "folded": found.folding.limit}
         if manifest.encoder is not None:
             model = open_encoder(members, manifest.encoder, **known)
         elif manifest.texts is not None:

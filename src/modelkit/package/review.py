@@ -63,12 +63,11 @@ def review(source: Source) -> Review:
     graph, weights = members[GRAPH], members.get(WEIGHTS)
     try:
         found = scan.scan(graph)
-        scan.check(graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=found.domains)
+        scan.check(graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=found.beyond)
         counts, refused = operators(found), None
     except GraphError as error:
         return Review(manifest, {}, here, {}, str(error))
-    beyond = sorted(found.domains - scan.DOMAINS)
-    return Review(manifest, counts, here, {"allow": beyond} if beyond else {}, refused)
+    return Review(manifest, counts, here, {"allow": found.beyond} if found.beyond else {}, refused)
 
 
 def installed_here(manifest: Manifest) -> dict[str, str]:

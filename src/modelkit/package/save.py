@@ -32,7 +32,7 @@ from modelkit.package.encoders import proof
 from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TERMS, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
 from modelkit.proto import forget_ranks, opsets, read_proto, row_bytes, serialize, split_weights
 from modelkit.recipe import TEXT, Recipe
-from modelkit.runtimes.onnx import OnnxModel
+from modelkit.runtimes.onnx import FOLDED_BYTES, OnnxModel
 from modelkit.runtimes.texts import TextModel
 from modelkit.signature import Feeds, Signature
 from modelkit.texts.terms import Terms, encode
@@ -212,12 +212,14 @@ def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[st
     return _Proven(source, members, build, recipe.signature, parity, encoder=recipe, golden=rows)
 
 
-def _build(graph: bytes, weights: bytes, signature: Signature) -> OnnxModel:
-    return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None)
+def _build(graph: bytes, weights: bytes, signature: Signature, *, folded: int = FOLDED_BYTES) -> OnnxModel:
+    return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None, folded=folded)
 
 
-def _build_texts(graph: bytes, weights: bytes, texts: Texts, terms: tuple[Terms, ...], signature: Signature) -> Model:
-    return TextModel(graph, signature, texts, terms, weights=memoryview(weights) if weights else None)
+def _build_texts(
+    graph: bytes, weights: bytes, texts: Texts, terms: tuple[Terms, ...], signature: Signature, *, folded: int
+) -> Model:
+    return TextModel(graph, signature, texts, terms, weights=memoryview(weights) if weights else None, folded=folded)
 
 
 def _prove(model: object, example: object, golden: object, domains: Collection[str]) -> _Proven:
@@ -232,15 +234,15 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
             source = convert()
             weights = split_weights(source.proto, WEIGHTS_NAME)
             graph = serialize(source.proto)
-            scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
-            build: Callable[[Signature], Model] = partial(_build, graph, weights)
+            found = scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
+            build: Callable[[Signature], Model] = partial(_build, graph, weights, folded=found.folding.limit)
             feeds: Feeds | None = None
             if source.texts is not None:
-                build = partial(_build_texts, graph, weights, source.texts, source.terms)
+                build = partial(_build_texts, graph, weights, source.texts, source.terms, folded=found.folding.limit)
             if source.truth is None:
                 source, feeds = _asked(source, build)
                 graph = serialize(source.proto)
-                build = partial(_build, graph, weights)
+                build = partial(_build, graph, weights, folded=found.folding.limit)
         except (ConversionError, GraphError) as error:
             refusals.append(error)
             continue

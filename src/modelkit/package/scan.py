@@ -4,83 +4,51 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import cached_property
 from math import inf, prod
-from struct import calcsize, unpack_from
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import GraphError
-from modelkit.package import trees
-from modelkit.package.wire import RUN, amount, array, integers, read, signed, table, text_sizes
+from modelkit.package import grams, integers, operators, sizes, trees
+from modelkit.package.walk import MAX_DEPTH, REFERENCE, Message, walk
+from modelkit.package.wire import amount, array, text_sizes
 
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 # These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
 BLOBS = frozenset({b"EPContext", b"Snpe"})
 LOOPS = frozenset({b"Loop", b"Scan"})
 MAX_GRAPH = (1 << 31) - 1  # what protobuf can parse
-MAX_DEPTH = 32  # of messages: eight subgraphs within each other
 MAX_NODES = 200_000  # with every call of a function counted as the nodes of its body
-MAX_BYTES = 1 << 30  # of a tensor whose shape the graph states
+MAIN_DEPTH = 1  # model > graph
 INITIALIZER_DEPTH = 2  # model > graph > tensor: runtimes resolve external data elsewhere by other rules
 EXTERNAL = 1  # as a tensor's data_location
-ITEM = 8  # bytes, the most that an element of a tensor takes, other than a complex number or a string
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 NUMBER = re.compile("[0-9]{1,18}")
 
-# onnx.proto, the release of IR version 13. What is called texts or text and is a message there holds no tensor,
-# no operator and no graph, so it is passed over.
-TABLES = {
-    name: table(fields)
-    for name, fields in {
-        "model": {1: "int", 2: "text", 3: "text", 4: "text", 5: "int", 6: "text", 7: "graph", 8: "opset*",
-                  14: "property*", 20: "training*", 25: "function*", 26: "texts"},
-        "training": {1: "graph", 2: "graph", 3: "texts", 4: "texts"},
-        "graph": {1: "node*", 2: "text", 5: "tensor*", 10: "text", 11: "texts", 12: "texts", 13: "texts", 14: "texts",
-                  15: "sparse*", 16: "texts"},
-        "function": {1: "text", 4: "texts", 5: "texts", 6: "texts", 7: "node*", 8: "text", 9: "opset*", 10: "text",
-                     11: "attribute*", 12: "texts", 13: "text", 14: "texts"},
-        "node": {1: "texts", 2: "texts", 3: "text", 4: "text", 5: "attribute*", 6: "text", 7: "text", 8: "text",
-                 9: "texts", 10: "texts"},
-        "attribute": {1: "text", 2: "float", 3: "int", 4: "text", 5: "tensor", 6: "graph", 7: "floats", 8: "ints",
-                      9: "texts", 10: "tensor*", 11: "graph*", 13: "text", 14: "text", 15: "texts", 20: "int",
-                      21: "text", 22: "sparse", 23: "sparse*"},
-        "tensor": {1: "ints", 2: "int", 3: "text", 4: "floats", 5: "ints", 6: "texts", 7: "ints", 8: "text",
-                   9: "blob", 10: "doubles", 11: "ints", 12: "text", 13: "external*", 14: "int", 16: "texts"},
-        "sparse": {1: "tensor", 2: "tensor", 3: "ints"},
-        "opset": {1: "text", 2: "int"},
-        "property": {1: "text", 2: "text"},
-        "external": {1: "text", 2: "text"},
-    }.items()
-}  # fmt: skip
-REFERENCE = 21  # of an attribute of an operator in a function, which then has the value of an argument
-KEPT = {  # the fields that the checks below look at
-    "function": {1, 10, 13}, "node": {1, 2, 4, 7, 8}, "attribute": {1, 2, 3, REFERENCE}, "tensor": {1, 2, 8, 14},
-    "sparse": {3}, "property": {1}, "external": {1, 2},
-}  # fmt: skip
-LISTS = {"attribute": {7, 8}}  # those of any length: they stay where they lie
-VALUES = {"tensor": {4, 5, 7, 9, 10}}  # and those that are looked at where they are few numbers
-FEW = 64  # numbers: more of them are no shape
-FEW_BYTES = 10 * FEW
+INT64 = 7  # as a data type
 FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a tensor's data_type
 
-# Operators that make a tensor of a shape which another tensor states, and which of their inputs that is.
-SHAPED = {
-    b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0,
-    b"CropAndResize": 3, b"DFT": 1, b"Expand": 1, b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2,
-    b"OneHot": 1, b"Pad": 1, b"Resize": 3, b"Tile": 1,
-}  # fmt: skip
-SHAPED_BY_ATTRIBUTE = {
-    b"MaxRoiPool": b"pooled_shape", b"Multinomial": b"sample_size", b"Pad": b"pads", b"RandomNormal": b"shape",
-    b"RandomUniform": b"shape", b"Tile": b"repeats", b"TreeEnsemble": b"n_targets",
-    b"TreeEnsembleRegressor": b"n_targets",
-}  # fmt: skip
-
 Call = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
+
+
+class Told(NamedTuple):
+    """What a tensor or another value told: its name, its size, its numbers where they are few, and its data type."""
+
+    name: bytes
+    held: sizes.Held
+    values: list[float]
+    kind: int
+    role: str
+
+
+CONSTANT, OPEN, CLOSED, INNER = "constant", "input of open shape", "input of fixed shape", "other"
+NOTHING = sizes.Held(0, 0)
+SUBGRAPH = Told(b"", NOTHING, [], 0, INNER)  # what a graph tells the attribute that holds it
 
 
 @dataclass
@@ -88,62 +56,39 @@ class Scan:
     """What a walk found.
 
     `domains` are those of operators and functions; a set of operators that is declared and not used tells nothing.
-    `external` are (location, offset, length) of each tensor outside the graph, `constants` the numbers of small
-    tensors by name, `shaped` the operators the size of whose output an input states, with their inputs. `calls` are the
-    operators of the graph, and `functions` those of the functions of the model.
+    `external` are (location, offset, length) of each tensor outside the graph. By name, `numbers` are those of small
+    tensors, `constants` the data types and numbers of initializers, and `held` their sizes; `sparse` is the bytes of
+    those that are sparse, once they are dense. `inputs` are those of all graphs, `open` the names of those of the model
+    whose shape is not fixed, `closed` of all others, and `declared` says of what type other values are. `nodes` are all
+    operators, `calls` those of the graph, and `functions` those of the functions of the model.
     """
 
     domains: set[str] = field(default_factory=set)
     external: list[tuple[str, int, int]] = field(default_factory=list)
     metadata: set[str] = field(default_factory=set)
-    constants: dict[bytes, list[list[float]]] = field(default_factory=dict)
-    shaped: set[tuple[bytes, tuple[bytes, ...]]] = field(default_factory=set)
+    numbers: dict[bytes, list[list[float]]] = field(default_factory=dict)
+    constants: dict[bytes, list[tuple[int, list[float]]]] = field(default_factory=dict)
+    inputs: list[Told] = field(default_factory=list)
+    declared: list[memoryview] = field(default_factory=list)
+    held: dict[bytes, sizes.Held] = field(default_factory=dict)
+    open: set[bytes] = field(default_factory=set)
+    closed: set[bytes] = field(default_factory=set)
+    sparse: float = 0.0
+    nodes: list[operators.Node] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     functions: dict[Call, Counter[Call]] = field(default_factory=dict)
+    folding: sizes.Folding = field(default_factory=lambda: sizes.Folding(0, costly=False))
 
     @property
     def endless(self) -> bool:
-        """Whether a run may never end."""
-        return any(name in LOOPS for calls in (self.calls, *self.functions.values()) for _, name, _ in calls)
+        """Whether a run may never end, or take long whatever its rows are."""
+        return self.folding.costly or any(node.name in LOOPS for node in self.nodes)
 
-
-class _Message:
-    """A message that was read: its size, the fields that are kept, by number, and what its own messages told.
-
-    `first` is how many operators had been found before it.
-    """
-
-    __slots__ = ("depth", "first", "kept", "size", "told")
-
-    def __init__(self, size: int, depth: int, first: int) -> None:
-        self.size, self.depth, self.first = size, depth, first
-        self.kept: dict[int, list[Any]] = {}
-        self.told: list[Any] = []
-
-    def text(self, number: int) -> bytes:
-        """A text, empty where it is absent."""
-        found: bytes = self.kept[number][0] if number in self.kept else b""
-        return found
-
-    def integer(self, number: int) -> int:
-        """An int32 or an enum, 0 where it is absent; like every parser, without what is above 32 bits."""
-        found: int = self.kept[number][0] & 0xFFFFFFFF if number in self.kept else 0
-        return found
-
-    def integers(self, number: int) -> list[int]:
-        """A list of int64, packed or not; of a long one the beginning, which is more than FEW."""
-        values: list[int] = []
-        for value in self.kept.get(number, ()):
-            values += [signed(value)] if isinstance(value, int) else integers(value, 0, len(value), FEW + 1)
-            if len(values) > FEW:
-                break
-        return values
-
-    def numbers(self, number: int, code: str) -> tuple[float, ...]:
-        """A list of numbers of the size of `code` for struct, packed or not; of a long one the beginning."""
-        most = (FEW + 1) * calcsize(code)
-        raw = b"".join(piece[:most] for piece in islice(self.kept.get(number, ()), FEW + 1))[:most]
-        return unpack_from(f"<{len(raw) // calcsize(code)}{code}", raw)
+    @cached_property
+    def beyond(self) -> list[str]:
+        """The domains of the operators that a caller has to allow."""
+        rare = {operators.MICROSOFT} if any(map(operators.is_rare, self.nodes)) else set()
+        return sorted((self.domains - DOMAINS) | rare)
 
 
 def scan(graph: bytes | memoryview) -> Scan:
@@ -151,62 +96,114 @@ def scan(graph: bytes | memoryview) -> Scan:
     if len(graph) > MAX_GRAPH:
         raise GraphError(f"the graph has {len(graph)} bytes; at most {MAX_GRAPH} are read")
     found, data = Scan(), bytes(graph)
-    _walk(data, (0, len(data)), "model", found, 0)
+    walk(data, (0, len(data)), "model", 0, CHECKS, found)
     return found
 
 
-def _walk(data: bytes, span: tuple[int, int], kind: str, found: Scan, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise GraphError(f"the graph nests deeper than {MAX_DEPTH} levels")
-    message = _Message(span[1] - span[0], depth, len(found.calls))
-    keep, values, lists = KEPT.get(kind, ()), VALUES.get(kind, ()), LISTS.get(kind, ())
-    for number, part, start, stop in read(data, *span, TABLES[kind]):
-        if part in TABLES:
-            told = _walk(data, (start, stop), part, found, depth + 1)
-            if told is not None:
-                message.told.append(told)
-        elif number in keep or (number in values and stop - start <= FEW_BYTES):
-            message.kept.setdefault(number, []).append(start if stop < 0 else data[start:stop])
-        elif number in lists or part == RUN:
-            message.kept.setdefault(number, []).append(start if stop < 0 else memoryview(data)[start:stop])
-    check = CHECKS.get(kind)
-    return None if check is None else check(message, found)
+def _see_graph(message: Message, found: Scan) -> Told:
+    """Note the constants of a graph, the largest of those of a name, and which inputs of the model are open."""
+    for told in message.told:
+        if told.role == CONSTANT:
+            found.held[told.name] = sizes.larger(told.held, found.held.get(told.name))
+            found.constants.setdefault(told.name, []).append((told.kind, told.values))
+        elif told.role != INNER:
+            found.inputs.append(told)
+        if told.role == OPEN and message.depth == MAIN_DEPTH:
+            found.open.add(told.name)
+        elif told.role in (OPEN, CLOSED):
+            found.closed.add(told.name)
+    found.declared += message.kept.get(13, ())
+    return SUBGRAPH
 
 
-def _see_property(message: _Message, found: Scan) -> None:
+def _declare(found: Scan) -> dict[bytes, set[int]]:
+    """The data types that the graph declares for each name; few graphs need them, and reading all takes its time."""
+    types: dict[bytes, set[int]] = {}
+    for told in found.inputs:
+        types.setdefault(told.name, set()).add(told.kind)
+    for raw in found.declared:
+        told = walk(bytes(raw), (0, len(raw)), "value", MAIN_DEPTH, CHECKS, found)
+        types.setdefault(told.name, set()).add(told.kind)
+    return types
+
+
+def _see_input(message: Message, _: Scan) -> Told:
+    kind, whole = message.told[0] if message.told else (0, False)
+    return Told(message.text(1), NOTHING, [], kind, CLOSED if whole else OPEN)
+
+
+def _see_value(message: Message, _: Scan) -> Told:
+    kind, _whole = message.told[0] if message.told else (0, False)
+    return Told(message.text(1), NOTHING, [], kind, INNER)
+
+
+def _see_type(message: Message, _: Scan) -> tuple[int, bool]:
+    """The data type of a tensor, and whether its shape is fixed."""
+    found: tuple[int, bool] = message.told[0] if message.told else (0, False)
+    return found
+
+
+def _see_typed(message: Message, _: Scan) -> tuple[int, bool]:
+    return message.integer(1), bool(message.told) and message.told[0]
+
+
+def _see_shape(message: Message, _: Scan) -> bool:
+    """Whether every dimension has a size."""
+    return all(message.told)
+
+
+def _see_dim(message: Message, _: Scan) -> bool:
+    return 1 in message.kept
+
+
+def _see_property(message: Message, found: Scan) -> None:
     found.metadata.add(decoded(message.text(1)))
 
 
-def _see_external(message: _Message, _: Scan) -> tuple[str, str]:
+def _see_external(message: Message, _: Scan) -> tuple[str, str]:
     return decoded(message.text(1)), decoded(message.text(2))
 
 
-def _see_sparse(message: _Message, _: Scan) -> None:
-    _bound(b"a sparse tensor", message.integers(3))
+def _see_sparse(message: Message, found: Scan) -> Told:
+    shape = message.integers(3)
+    sizes.bound("a sparse tensor", shape)
+    elements = prod(max(size, 1) for size in shape)
+    found.sparse += sizes.ITEM * elements
+    if found.sparse > sizes.SPARSE_BYTES:
+        raise GraphError(
+            f"the sparse tensors of the graph have {found.sparse:.0f} bytes when they are dense, as they are at load; "
+            f"at most {sizes.SPARSE_BYTES} are accepted"
+        )
+    name, kind = (message.told[0].name, message.told[0].kind) if message.told else (b"", 0)
+    return Told(name, sizes.Held(elements, sizes.ITEM), [inf], kind, CONSTANT)
 
 
-def _see_tensor(message: _Message, found: Scan) -> list[float] | None:
-    """Check where its data is, and that it is not much less than its shape. The numbers of a small one are told."""
+def _see_tensor(message: Message, found: Scan) -> Told:
+    """Check where its data is, and that it is not much less than its shape."""
     shape, where = message.integers(1), message.integer(14)
     name = decoded(message.text(8))
-    if len(shape) > FEW or any(size < 0 for size in shape):
-        raise GraphError(f"tensor {name!r} has the shape {shape[:FEW]}")
+    kind = message.integer(2)
+    held = sizes.Held(prod(shape), sizes.WIDTHS.get(kind, sizes.ITEM), tuple(shape))
+    if len(shape) > sizes.FEW or any(size < 0 for size in shape):
+        raise GraphError(f"tensor {name!r} has the shape {shape[: sizes.FEW]}")
     if message.told or where:
         if where != EXTERNAL or not message.told:
             raise GraphError(f"tensor {name!r} says that its data is at location {where}, by the keys {message.told}")
         if message.depth != INITIALIZER_DEPTH:
             raise GraphError(f"tensor {name!r} inside an operator reads {message.told}; only initializers may")
         found.external.append(_external(name, message.told))
-        return None
+        return Told(message.text(8), held, [inf], kind, CONSTANT)
     if prod(shape) > 4 * message.size:  # two bits are the smallest element
         raise GraphError(f"tensor {name!r} has the shape {shape}, and only {message.size} bytes")
-    values = _numbers(message) if prod(shape) <= FEW else [inf]  # more numbers than a shape has: as good as endless
+    values = (
+        _numbers(message) if prod(shape) <= sizes.FEW else [inf]
+    )  # more numbers than a shape has: as good as endless
     if values and message.text(8):
-        found.constants.setdefault(message.text(8), []).append(values)
-    return values
+        found.numbers.setdefault(message.text(8), []).append(values)
+    return Told(message.text(8), held, values, kind, CONSTANT)
 
 
-def _numbers(message: _Message) -> list[float]:
+def _numbers(message: Message) -> list[float]:
     """The numbers of a small tensor, of the types that shapes have."""
     code = FORMATS.get(message.integer(2))
     if code is None:
@@ -215,69 +212,70 @@ def _numbers(message: _Message) -> list[float]:
             *message.integers(5), *message.integers(7)]  # fmt: skip
 
 
-def _see_attribute(message: _Message, _: Scan) -> tuple[bytes, list[float], _Message]:
-    """Its name, and the numbers of a list or a small tensor, though not all of a long list; a graph tells nothing."""
+def _see_attribute(message: Message, _: Scan) -> tuple[operators.Setting, Message]:
+    """What it holds, without the tail of a long list; a graph tells nothing."""
     values = [*message.integers(3), *message.integers(8), *message.numbers(2, "f"), *message.numbers(7, "f")]
     for told in message.told:
-        values += told
-    return message.text(1), values, message
+        values += told.values
+    nests = any(told is SUBGRAPH for told in message.told)
+    borrowed = REFERENCE in message.kept
+    whole = INT64 if 3 in message.kept or 8 in message.kept else 0
+    kind = next((told.kind for told in message.told if told.kind), whole)
+    setting = operators.Setting(message.text(1), values, kind, message.text(4), message.size, borrowed, nests)
+    return setting, message
 
 
-def _see_node(message: _Message, found: Scan) -> None:
+def _see_node(message: Message, found: Scan) -> None:
     domain, name = message.text(7), message.text(4)
     found.domains.add(decoded(domain))
     if name in BLOBS:
         raise GraphError(f"the graph has an operator {name.decode()}, which hands what it holds to a vendor's compiler")
-    found.calls.append((b"" if domain == b"ai.onnx" else domain, name, message.text(8)))
-    if len(found.calls) > MAX_NODES:
+    domain = b"" if domain == b"ai.onnx" else domain
+    found.calls.append((domain, name, message.text(8)))
+    if len(found.nodes) >= MAX_NODES:
         raise GraphError(f"the graph has more than {MAX_NODES} nodes")
+    settings = [setting for setting, _ in message.told]
+    node = operators.Node(domain, name, tuple(message.kept.get(1, ())), tuple(message.kept.get(2, ())), settings)
+    operators.check(node)
+    found.nodes.append(node)
     if name == b"Constant":
-        for values in (values for _, values, _ in message.told if values):
-            found.constants.setdefault(message.text(2), []).append(values)
-    _see_shape(name, message, found)
+        for setting in settings:
+            if setting.numbers:
+                found.numbers.setdefault(message.text(2), []).append(setting.numbers)
     if domain == b"ai.onnx.ml" and decoded(name) in trees.GROUPS:
-        _check_trees(decoded(name), message)
+        _check_lists(decoded(name), message, [name for group in trees.GROUPS[decoded(name)] for name in group])
+    elif name == grams.OPERATOR.encode():
+        _check_lists(grams.OPERATOR, message, [*grams.LISTS, grams.STRINGS])
 
 
-def _see_shape(name: bytes, message: _Message, found: Scan) -> None:
-    """Note, or check, what states the size of what an operator makes."""
-    inputs = tuple(message.kept.get(1, ()))
-    if name == b"Range":
-        found.shaped.add((name, inputs[:3]))
-    elif len(inputs) > SHAPED.get(name, len(inputs)):
-        found.shaped.add((name, (inputs[SHAPED[name]],)))
-    if name in SHAPED_BY_ATTRIBUTE:
-        for attribute, values, _ in message.told:
-            if attribute == SHAPED_BY_ATTRIBUTE[name]:
-                _bound(name, values)
-
-
-def _check_trees(operator: str, message: _Message) -> None:
-    """Check an ensemble of trees, whose lists must stand in its own attributes."""
-    names = {name.encode(): name for group in trees.GROUPS[operator] for name in group}
+def _check_lists(operator: str, message: Message, wanted: Iterable[str]) -> None:
+    """Check an ensemble of trees or a vectorizer, whose lists must stand in its own attributes."""
+    names = {name.encode(): name for name in wanted}
     lists: dict[str, Array] = {}
     try:
-        for attribute, _, held in message.told:
-            name = names.get(attribute)
-            if name in lists or REFERENCE in held.kept:
-                raise GraphError(f"it has {decoded(attribute)!r} twice, or from the arguments of a function")
+        for setting, held in message.told:
+            name = names.get(setting.name)
+            if name in lists or setting.borrowed:
+                raise GraphError(f"it has {decoded(setting.name)!r} twice, or from the arguments of a function")
             if name is not None:
                 lists[name] = _list(name, held)
-        trees.check(operator, lists)
+        (grams if operator == grams.OPERATOR else trees).check(operator, lists)
     except GraphError as error:
         raise GraphError(f"operator {operator} of {decoded(message.text(2))!r} is refused: {error}") from None
 
 
-def _list(name: str, attribute: _Message) -> Array:
+def _list(name: str, attribute: Message) -> Array:
     """A list of an ensemble of trees: of modes their sizes, and what belongs to leaves as zeros."""
     if name == "nodes_modes":
         return text_sizes(attribute.kept.get(9, ()))
+    if name == grams.STRINGS:
+        return np.broadcast_to(0, attribute.counted)
     if name in trees.COUNTED:
         return np.broadcast_to(0, amount(attribute.kept.get(8, ())) + sum(map(len, attribute.kept.get(7, ()))) // 4)
     return array(attribute.kept.get(8, ()))
 
 
-def _see_function(message: _Message, found: Scan) -> None:
+def _see_function(message: Message, found: Scan) -> None:
     domain = message.text(10)
     found.domains.add(decoded(domain))
     call = (b"" if domain == b"ai.onnx" else domain, message.text(1), message.text(13))
@@ -287,7 +285,14 @@ def _see_function(message: _Message, found: Scan) -> None:
     del found.calls[message.first :]
 
 
-CHECKS: dict[str, Callable[[_Message, Scan], Any]] = {
+CHECKS: dict[str, Callable[[Message, Scan], Any]] = {
+    "graph": _see_graph,
+    "input": _see_input,
+    "value": _see_value,
+    "type": _see_type,
+    "typed": _see_typed,
+    "shape": _see_shape,
+    "dim": _see_dim,
     "property": _see_property,
     "external": _see_external,
     "sparse": _see_sparse,
@@ -328,16 +333,34 @@ def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, 
     found = scan(graph)
     if "ort_config" in found.metadata:
         raise GraphError("the graph carries session options (metadata ort_config), which a package may not")
-    strange = sorted(found.domains - DOMAINS - set(domains))
+    strange = sorted(set(found.beyond) - set(domains))
     if strange:
-        raise GraphError(
-            f"the graph uses operators of {strange}, and packages may use {sorted(DOMAINS - {''})}; if you trust "
-            f"these, pass allow={{{str(strange)[1:-1]}}} to save and to load"
-        )
+        raise GraphError(_beyond(found, strange))
     _check_external(found.external, weights, weights_size)
-    _check_shapes(found)
+    stated = {name: sizes.state(several) for name, several in found.numbers.items()}
+    sizes.check_stated(found.nodes, stated)
     _expanded(found)
+    operators.check_scales(found.nodes, {name: held.shape for name, held in found.held.items()})
+    named = {name for _, name, _ in found.functions}
+    integers.check(found.nodes, found.constants, lambda: _declare(found), named)
+    size = len(graph) + (weights_size or 0)
+    found.folding = sizes.choose(
+        found.nodes, found.held, stated, size, unknown=found.open - found.closed, functions=bool(found.functions)
+    )
     return found
+
+
+def _beyond(found: Scan, strange: list[str]) -> str:
+    rare = sorted({decoded(node.name) for node in found.nodes if operators.is_rare(node)})
+    if strange == [operators.MICROSOFT]:
+        return (
+            f"the graph uses operators of onnxruntime's own that nothing writes into graphs, {rare}; if you trust "
+            f"them, pass allow={{{operators.MICROSOFT!r}}} to save and to load"
+        )
+    return (
+        f"the graph uses operators of {strange}, and packages may use {sorted(DOMAINS - {''})}; if you trust "
+        f"these, pass allow={{{str(strange)[1:-1]}}} to save and to load"
+    )
 
 
 def _check_external(external: list[tuple[str, int, int]], weights: str, weights_size: int | None) -> None:
@@ -350,27 +373,6 @@ def _check_external(external: list[tuple[str, int, int]], weights: str, weights_
         if offset < last:
             raise GraphError(f"two tensors read the bytes at {offset} of {location!r}", location=location)
         last = offset + length
-
-
-def _check_shapes(found: Scan) -> None:
-    """A name may stand for several tensors, of one subgraph each: any of them may be the one that counts."""
-    spans = {name: (min(map(min, several)), max(map(max, several))) for name, several in found.constants.items()}
-    for operator, inputs in found.shaped:
-        if operator != b"Range":
-            for values in found.constants.get(inputs[0], ()):
-                _bound(operator, values)
-        elif all(name in spans for name in inputs):
-            (start, _), (_, limit), steps = (spans[name] for name in inputs)
-            far = max(limit - start, spans[inputs[0]][1] - spans[inputs[1]][0])
-            _bound(operator, [far / (min(map(abs, steps)) or max(map(abs, steps)) or 1)])
-
-
-def _bound(name: bytes, shape: Sequence[float]) -> None:
-    """Raise GraphError where a tensor of this shape, or one enlarged by it along each axis, is too large."""
-    if len(shape) > FEW or not prod(max(float(size), 1.0) for size in shape) * ITEM <= MAX_BYTES:
-        raise GraphError(
-            f"{decoded(name)} makes a tensor of the size {shape[:FEW]}, which is more than {MAX_BYTES >> 30} GiB"
-        )
 
 
 def _expanded(found: Scan) -> None:

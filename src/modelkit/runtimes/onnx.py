@@ -59,7 +59,8 @@ refuse_version(ort.__version__)
 
 WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
 UNBOUNDED = 1 << 62
-FOLDED_BYTES = 1 << 28
+LIMITED = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 27)
+FOLDED_BYTES = 1 << 28  # of one result of constants, for graphs that nobody has looked at: those made here
 # A graph of one node, y = Relu(x), in opset 13: what a device must be able to run to be called usable.
 ONE_NODE = (
     b'\x08\x08:3\n\x0c\n\x01x\x12\x01y"\x04Relu\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x04'
@@ -104,6 +105,7 @@ def _place(
     threads: int | str,
     *,
     side_by_side: bool,
+    folded: int,
 ) -> tuple[Any, Placement]:
     """A session on the first device of the chain that can be had. Raises DeviceError, and GraphError."""
     compiled, obstacles = providers(), dict[str, str]()
@@ -115,7 +117,7 @@ def _place(
         # Another device takes one run at a time, and the threads help with the nodes it leaves to the CPU.
         split = not side_by_side and split_runs(count, size) if on_cpu else count > 1
         try:
-            session, nodes = _start(graph, weights, target, compiled, count if split else 1)
+            session, nodes = _start(graph, weights, target, compiled, count if split else 1, folded)
         except DeviceError as error:
             obstacles[target.name] = str(error)
             continue
@@ -134,6 +136,7 @@ def _start(
     target: Target,
     compiled: list[str],
     threads: int = 1,
+    folded: int = FOLDED_BYTES,
 ) -> tuple[Any, dict[str, int]]:
     """A session on this device, and the nodes by provider where it is not the CPU.
 
@@ -146,7 +149,7 @@ def _start(
         missing = missing_libraries(_preload())
     if obstacle is not None:
         raise DeviceError(obstacle if missing is None else f"{obstacle}; {missing}", device=target.name)
-    options = _session_options(threads, on_cpu=target.provider == CPU)
+    options = _session_options(threads, folded, on_cpu=target.provider == CPU)
     if weights is not None:
         options.add_external_initializers_from_files_in_memory([WEIGHTS], [weights], [weights.nbytes])
     if target.provider != CPU:  # on the CPU it would cost 4 % of loading a linear model, to say what is known
@@ -193,7 +196,7 @@ def _preload() -> str:
     return printed.getvalue()
 
 
-def _session_options(threads: int, *, on_cpu: bool) -> Any:
+def _session_options(threads: int, folded: int, *, on_cpu: bool) -> Any:
     if os.environ.get("ORT_LOAD_CONFIG_FROM_MODEL", "0") != "0":
         # It would forget the weights it is given, and read a file of their name in the working directory.
         raise DeviceError("unset ORT_LOAD_CONFIG_FROM_MODEL, which makes onnxruntime take its options from the graph")
@@ -205,8 +208,12 @@ def _session_options(threads: int, *, on_cpu: bool) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Use the caller's weights in place instead of copying them; prepacked ones are then released.
     options.add_session_config_entry("session.use_external_initializer_file_buffers_directly", "1")
-    # What the graph computes from constants alone is not computed, and kept, at load where it is larger than this.
-    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(FOLDED_BYTES))
+    # What the graph computes from constants alone is not computed, and kept, at load where it is larger than this; nor
+    # where its size is not known before.
+    options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(folded))
+    # No limit would be one that onnxruntime takes for none, or, before 1.27, does not know.
+    if not folded or (folded < FOLDED_BYTES and not LIMITED):
+        options.add_session_config_entry("optimization.disable_specified_optimizers", "ConstantFolding")
     return options
 
 
@@ -221,6 +228,7 @@ class OnnxModel(Model):
         device, threads: as for `modelkit.load`; the CPU unless said otherwise, which is where a package is proven.
         chunk: the most rows of one run; larger batches are split. None for graphs whose rows depend on each other.
         endless: whether a run may never end, so that a deadline must stop it.
+        folded: the most bytes of a result that is computed at load because it depends on constants only; 0 for none.
         side_by_side: whether each thread of the CPU has a run of its own, however large the model.
         manifest, attachments: of the package this model was loaded from.
         origin: opens the same package again; without it the model cannot be pickled.
@@ -232,6 +240,7 @@ class OnnxModel(Model):
         "_chunk",
         "_endless",
         "_first",
+        "_folded",
         "_graph",
         "_lock",
         "_manifest",
@@ -254,15 +263,16 @@ class OnnxModel(Model):
         threads: int | str = "auto",
         chunk: int | None = None,
         endless: bool = False,
+        folded: int = FOLDED_BYTES,
         side_by_side: bool = False,
         manifest: Manifest | None = None,
         attachments: Mapping[str, memoryview] = MappingProxyType({}),
         origin: partial[Model] | None = None,
     ) -> None:
-        session, self._placement = _place(graph, weights, device, threads, side_by_side=side_by_side)
+        session, self._placement = _place(graph, weights, device, threads, side_by_side=side_by_side, folded=folded)
         check_ends(session, signature)
         release(weights)
-        self._graph, self._weights = graph, weights
+        self._graph, self._weights, self._folded = graph, weights, folded
         self._adopt(session)
         self._lock = _thread.allocate_lock()
         self._origin = origin
@@ -371,7 +381,7 @@ class OnnxModel(Model):
         with self._lock:
             if self._run_graph == self._revive:
                 threads = self._placement.threads if self._placement.split else 1
-                session, _ = _start(self._graph, self._weights, parse_device("cpu"), [CPU], threads)
+                session, _ = _start(self._graph, self._weights, parse_device("cpu"), [CPU], threads, self._folded)
                 release(self._weights)
                 self._adopt(session)
         return self._run_graph(*arguments)

@@ -1,0 +1,149 @@
+"""Refuse a division of integers that may trap: of the least integer by -1, which onnxruntime leaves to the processor.
+
+The types of a graph are not written in it. So each value is given the most it may be: no integer of 32 or 64 bits, one
+that is not negative, or any; and a division is refused only where both of its sides may be any. Division by a constant,
+of and by sizes, and of floating-point numbers pass, which is all that converters and exporters write.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from math import inf
+
+from modelkit.errors import GraphError
+from modelkit.package.operators import Node
+
+NO, NATURAL, ANY = 0, 1, 2  # no integer of 32 or 64 bits; one that is at least 0; any
+INTEGERS = frozenset((6, 7))  # as data types
+FLOATING = frozenset(
+    b"BatchNormalization Conv ConvTranspose DequantizeLinear Elu Erf Exp Gelu InstanceNormalization IsInf IsNaN "
+    b"LayerNormalization Log LogSoftmax LpNormalization QuantizeLinear RandomNormal RandomNormalLike "
+    b"RandomUniform RandomUniformLike Reciprocal Sigmoid Softmax Softplus Sqrt Tanh And Equal Greater "
+    b"GreaterOrEqual Less LessOrEqual Not Or Xor DynamicQuantizeLinear".split()
+)  # and others that give no such integers
+COUNTING = frozenset(b"ArgMax ArgMin EyeLike Multinomial NonMaxSuppression NonZero Shape Size".split())
+MOVING = frozenset(
+    b"ArrayFeatureExtractor Compress DepthToSpace Expand Flatten Gather GatherElements GatherND Identity ReduceMax "
+    b"ReduceMin Reshape ReverseSequence Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze".split()
+)  # the level of the first input
+MIXING = frozenset(b"Concat Div Min Pad Range ScatterElements ScatterND Where".split())  # the highest
+BESIDE = frozenset(b"MaxPool TopK Unique".split())  # the first is of the level of the first input, others count
+WHOLE = frozenset(
+    b"CastMap CategoryMapper ConvInteger Imputer LabelEncoder LinearClassifier MatMulInteger MurmurHash3 SVMClassifier "
+    b"TreeEnsembleClassifier".split()
+)  # those that give integers though their first input is none
+KNOWN = (b"", b"ai.onnx.ml", b"com.microsoft")
+
+
+def level_of(kind: int, numbers: Sequence[float]) -> int:
+    """The level of a constant of a data type; its numbers end with infinity where they are not all there."""
+    if kind not in INTEGERS:
+        return NO
+    return NATURAL if all(0 <= number < 2.0**63 for number in numbers) else ANY
+
+
+def is_safe(kind: int, numbers: Sequence[float]) -> bool:
+    """Whether one may divide by a constant of a data type."""
+    return kind not in INTEGERS or not any(number in (-1, inf) for number in numbers)
+
+
+def check(
+    nodes: Sequence[Node],
+    constants: Mapping[bytes, Sequence[tuple[int, Sequence[float]]]],
+    declare: Callable[[], Mapping[bytes, AbstractSet[int]]],
+    functions: AbstractSet[bytes],
+) -> None:
+    """Raise GraphError where a division may trap.
+
+    Args:
+        nodes: of the graph, its subgraphs and its functions, in any order.
+        constants: data type and numbers of the initializers of each name.
+        declare: gives the data types of inputs and other values, by name, as the graph declares them; onnxruntime
+            refuses one that declares another than it infers.
+        functions: the names of those of the graph.
+    """
+    divisions = [node for node in nodes if node.name == b"Div" and len(node.inputs) == 2]
+    if not divisions:
+        return
+    made = Counter(name for node in nodes for name in node.outputs)
+    known = {name: list(several) for name, several in constants.items() if name not in made}
+    for node in nodes:
+        if node.name == b"Constant" and all(made[name] == 1 for name in node.outputs):
+            told: list[tuple[int, Sequence[float]]] = [(setting.kind, setting.numbers) for setting in node.settings]
+            known |= dict.fromkeys(node.outputs, told)
+    doubtful = [node for node in divisions if not all(is_safe(*one) for one in known.get(node.inputs[1], [(7, [-1])]))]
+    if not doubtful:
+        return
+    fixed = {name: max(level_of(*one) for one in several) for name, several in known.items() if several}
+    for name, kinds in declare().items():
+        if made[name] <= 1 and name not in fixed and (INTEGERS.isdisjoint(kinds) and 0 not in kinds):
+            fixed[name] = NO
+    found = _spread(nodes, fixed, functions)
+    for node in doubtful:
+        if all(found.get(name, ANY) == ANY for name in node.inputs):
+            output = (node.outputs or (b"",))[0].decode("utf-8", "backslashreplace")
+            raise GraphError(
+                f"operator Div of {output!r} is refused: it divides integers by others that may be -1, which ends "
+                f"the process where the first is the least integer; divide by a constant, or by Max(divisor, 1)"
+            )
+
+
+def _spread(nodes: Sequence[Node], fixed: Mapping[bytes, int], functions: AbstractSet[bytes]) -> dict[bytes, int]:
+    """The highest level that each value may have; levels only rise, so that this ends."""
+    found = dict.fromkeys((name for node in nodes for name in node.outputs), NO) | dict(fixed)
+    users: dict[bytes, list[int]] = defaultdict(list)
+    for at, node in enumerate(nodes):
+        for name in node.inputs:
+            users[name].append(at)
+    waiting = list(reversed(range(len(nodes))))
+    while waiting:
+        node = nodes[waiting.pop()]
+        levels = [ANY] * len(node.outputs) if node.name in functions else _levels(node, found)
+        for name, level in zip(node.outputs, levels, strict=False):
+            if level > found[name] and name not in fixed:
+                found[name] = level
+                waiting += users[name]
+    return found
+
+
+def _levels(node: Node, found: Mapping[bytes, int]) -> Iterable[int]:
+    """The level of each output of an operator."""
+    inputs = [found.get(name, ANY) if name else NO for name in node.inputs]
+    first = inputs[0] if inputs else NO
+    count = len(node.outputs)
+    if node.domain not in KNOWN or any(setting.nests for setting in node.settings):
+        return [ANY] * count
+    if node.name in MOVING:
+        return [first] * count
+    if node.name in BESIDE:
+        return [first, *[NATURAL] * (count - 1)]
+    if node.name in COUNTING:
+        return [NATURAL] * count
+    if node.name in FLOATING:
+        return [NO] * count
+    if node.name in MIXING:
+        return [max(inputs, default=NO)] * count
+    return [_level(node, inputs, first)] * count
+
+
+def _level(node: Node, inputs: Sequence[int], first: int) -> int:
+    """The level of the outputs of an operator that has a rule of its own, or none."""
+    name = node.name
+    if name == b"Cast":
+        whole = any(number in INTEGERS for number in node.numbers(b"to"))
+        return NO if not whole else NATURAL if first == NATURAL else ANY
+    if name in (b"Constant", b"ConstantOfShape"):
+        return max((level_of(setting.kind, setting.numbers) for setting in node.settings), default=NO)
+    if name == b"Max" and NATURAL in inputs:
+        return NATURAL
+    if name == b"Clip" and first:
+        return NATURAL if inputs[1:2] == [NATURAL] else ANY
+    if name in (b"CastLike", b"OneHot"):
+        return ANY if inputs and inputs[-1] else NO
+    if name in WHOLE and (name != b"Imputer" or first):
+        return ANY
+    # Of others, an output has the type of the first input, but of onnxruntime's own. Sums and products of integers that
+    # are not negative may still pass the largest one, and begin at the least.
+    return ANY if first and not node.domain else NO

@@ -1,0 +1,241 @@
+"""What the operators of a graph may be told, where onnxruntime does not look, or looks too late.
+
+Each rule here stands for a graph of one operator that ended the process, or answered with memory that nobody wrote;
+`tests/fuzz_operators.py` finds them. Names and attributes are those of ONNX, as bytes, since that is how they lie in a
+graph; tests compare the tables with the schemas of the `onnx` library, which would take 100 ms to import.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from modelkit.errors import GraphError
+
+MICROSOFT = "com.microsoft"
+# onnxruntime's own operators that its optimizers and quantizers, and the converters of scikit-learn, write into graphs.
+# It has a hundred more, which nobody checks against strange input: two of the first five that were tried crashed.
+CONTRIB = frozenset(
+    b"Attention BiasAdd BiasGelu BiasSoftmax BiasSplitGelu CDist ConvTransposeWithDynamicPads DequantizeLinear "
+    b"DynamicQuantizeLSTM DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul "
+    b"GatherBlockQuantized Gelu GemmFastGelu GridSample GroupNorm GroupQueryAttention MatMulIntegerToFloat MatMulNBits "
+    b"MultiHeadAttention MurmurHash3 NhwcMaxPool QAttention QEmbedLayerNormalization QGemm QLinearAdd "
+    b"QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid "
+    b"QLinearSoftmax QuantizeLinear QuickGelu RotaryEmbedding SkipGroupNorm SkipLayerNormalization "
+    b"SkipSimplifiedLayerNormalization Tokenizer TransposeMatMul Trilu".split()
+)
+# Integers that say yes or no, in every operator that has them.
+FLAGS = frozenset(
+    b"align_corners allowzero antialias broadcast ceil_mode center_point_box count_include_pad detect_negative "
+    b"detect_positive exclude_outside exclusive fmod input_forget interleaved inverse is_case_sensitive is_causal "
+    b"is_test keepdims largest layout linear_before_reset new_axis noop_with_empty_axes one_class onesided "
+    b"output_sequence periodic reverse saturate select_last_index sorted spatial storage_order training_mode transA "
+    b"transB upper zeros".split()
+)
+PADS = "NOTSET SAME_UPPER SAME_LOWER VALID"
+TRANSFORMS = "NONE SOFTMAX LOGISTIC SOFTMAX_ZERO PROBIT"
+KERNELS = "LINEAR POLY RBF SIGMOID"
+DIRECTIONS = "forward reverse bidirectional"
+SCATTERS = "none add mul max min"
+LOSSES = "none mean sum"
+# What a text may be, by operator and attribute.
+TEXTS = {
+    (operator.encode(), attribute.encode()): frozenset(values.encode().split())
+    for attribute, operators in {
+        "aggregate_function": {"TreeEnsembleRegressor": "AVERAGE SUM MIN MAX"},
+        "approximate": {"Gelu": "none tanh"},
+        "auto_pad": dict.fromkeys(
+            ["AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv"], PADS
+        ),
+        "case_change_action": {"StringNormalizer": "NONE LOWER UPPER"},
+        "cast_to": {"CastMap": "TO_FLOAT TO_STRING TO_INT64"},
+        "coordinate_transformation_mode": {
+            "Resize": "half_pixel half_pixel_symmetric pytorch_half_pixel align_corners asymmetric "
+                      "tf_half_pixel_for_nn tf_crop_and_resize",
+            "RoiAlign": "half_pixel output_half_pixel",
+        },
+        "direction": {"BitShift": "LEFT RIGHT", "GRU": DIRECTIONS, "LSTM": DIRECTIONS, "RNN": DIRECTIONS},
+        "keep_aspect_ratio_policy": {"Resize": "stretch not_larger not_smaller"},
+        "kernel_type": {"SVMClassifier": KERNELS, "SVMRegressor": KERNELS},
+        "map_form": {"CastMap": "DENSE SPARSE"},
+        "mode": {
+            "DepthToSpace": "DCR CRD", "GridSample": "linear nearest cubic bilinear bicubic",
+            "Pad": "constant reflect edge wrap", "Resize": "nearest linear cubic", "RoiAlign": "avg max",
+            "SpaceToDepth": "DCR CRD", "TfIdfVectorizer": "TF IDF TFIDF", "Upsample": "nearest linear bilinear cubic",
+        },
+        "nearest_mode": {"Resize": "round_prefer_floor round_prefer_ceil floor ceil simple"},
+        "norm": {"Normalizer": "MAX L1 L2"},
+        "padding_mode": {"GridSample": "zeros border reflection"},
+        "post_transform": dict.fromkeys(
+            ["LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor", "TreeEnsembleClassifier",
+             "TreeEnsembleRegressor"], TRANSFORMS
+        ),
+        "reduction": {
+            "NegativeLogLikelihoodLoss": LOSSES, "SoftmaxCrossEntropyLoss": LOSSES,
+            "ScatterElements": SCATTERS, "ScatterND": SCATTERS,
+        },
+        "round_mode": {"Cast": "up down nearest", "CastLike": "up down nearest"},
+    }.items()
+    for operator, values in operators.items()
+}  # fmt: skip
+# The least and the most that a number may be, by operator and attribute.
+POSITIVE = 2.0**-149  # the smallest float32 above zero
+LARGEST = 3.4e38
+RANGES = {
+    (b"FeatureVectorizer", b"inputdimensions"): (0, 1 << 24),
+    **{
+        (operator, heads): (0, 1 << 16)
+        for operator in (b"Attention", b"GroupQueryAttention", b"MultiHeadAttention", b"QAttention", b"RotaryEmbedding")
+        for heads in (b"num_heads", b"kv_num_heads", b"q_num_heads")
+    },
+    (b"GatherND", b"batch_dims"): (0, 64),
+    (b"LpNormalization", b"p"): (1, 2),
+    (b"RandomNormal", b"scale"): (POSITIVE, LARGEST),
+    (b"RandomNormalLike", b"scale"): (POSITIVE, LARGEST),
+    (b"TreeEnsemble", b"aggregate_function"): (0, 3),
+    (b"TreeEnsemble", b"post_transform"): (0, 4),
+}
+RECURRENT = frozenset((b"GRU", b"LSTM", b"RNN"))  # which an empty batch ends
+UNIFORM = frozenset((b"RandomUniform", b"RandomUniformLike"))
+EQUATION = re.compile(rb"(?:[A-Za-z, ]|\.\.\.)*(?:->(?:[A-Za-z ]|\.\.\.)*)?")
+# Operators of any number of inputs, none of which may be left out.
+VARIADIC = frozenset(b"Concat Einsum FeatureVectorizer Max Mean Min QLinearConcat SequenceConstruct Sum".split())
+WHOLE = frozenset((b"DFT", b"LayerNormalization"))  # whose last input must not be an empty name: it may be absent
+LEAST = {b"QLinearLeakyRelu": 5, b"QLinearSigmoid": 5}  # inputs, that the kernel takes for granted
+PAST = 4  # and more inputs of ONNX's Attention: a past of another shape ends the process, and a Model has none
+# The inputs that scale another, whose columns they must fit: one number, or one for each column.
+SCALES = {b"DynamicQuantizeMatMul": ((1, 2),), b"MatMulIntegerToFloat": ((0, 2), (1, 3))}
+# The inputs of quantised operators of which the kernel reads a number without asking whether there is one.
+NUMBERS = dict.fromkeys(
+    b"QLinearAveragePool QLinearGlobalAveragePool QLinearLeakyRelu QLinearSigmoid QLinearSoftmax".split(), (1, 2, 3, 4)
+) | {
+    b"DFT": (1, 2),
+    b"QGemm": (1, 2, 4, 5, 7, 8),
+    b"QLinearAdd": (1, 2, 4, 5, 6, 7),
+    b"QLinearConcat": (0, 1, *(at for at in range(3, 3000) if at % 3 != 2)),
+    b"QLinearMul": (1, 2, 4, 5, 6, 7),
+}
+
+
+class Setting(NamedTuple):
+    """An attribute: the numbers it holds, though not all of a long list, their data type, its text, its size in bytes.
+
+    `borrowed` is whether it has the value of an argument of a function instead, `nests` whether it holds a graph.
+    """
+
+    name: bytes
+    numbers: list[float]
+    kind: int
+    text: bytes
+    size: int
+    borrowed: bool
+    nests: bool
+
+
+class Node(NamedTuple):
+    """A call of an operator; the domain of ONNX is the empty one."""
+
+    domain: bytes
+    name: bytes
+    inputs: tuple[bytes, ...]
+    outputs: tuple[bytes, ...]
+    settings: list[Setting]
+
+    def numbers(self, name: bytes) -> list[float]:
+        """What an attribute holds; where it stands twice, the last."""
+        for setting in reversed(self.settings):
+            if setting.name == name:
+                return setting.numbers
+        return []
+
+
+def is_rare(node: Node) -> bool:
+    """Whether it is one of onnxruntime's own operators that nothing writes."""
+    return node.domain == MICROSOFT.encode() and node.name not in CONTRIB
+
+
+def check(node: Node) -> None:
+    """Raise GraphError where onnxruntime would not survive what an operator is told."""
+    if node.name in VARIADIC and not all(node.inputs):
+        raise _refused(node, "has an input without a name")
+    if node.name in WHOLE and node.inputs and not node.inputs[-1]:
+        raise _refused(node, "has a last input without a name")
+    if node.name == b"Attention" and not node.domain and any(node.inputs[PAST:]):
+        raise _refused(node, "takes keys and values of a past")
+    if len(node.inputs) < LEAST.get(node.name, 0) or not all(node.inputs[: LEAST.get(node.name, 0)]):
+        raise _refused(node, f"has fewer than {LEAST[node.name]} inputs")
+    for setting in node.settings:
+        _check_setting(node, setting)
+    if node.name in UNIFORM:
+        low, high = (node.numbers(b"low") or [0.0])[0], (node.numbers(b"high") or [1.0])[0]
+        if not -LARGEST / 2 <= low <= high <= LARGEST / 2:
+            raise _refused(node, f"draws numbers between {low} and {high}")
+
+
+def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] | None]) -> None:
+    """Raise GraphError where a quantised operator is scaled by something of another shape, or by nothing.
+
+    `shapes` are those of constants by name. What a DynamicQuantizeLinear gives is one number.
+    """
+    asked = [node for node in nodes if node.name in SCALES or node.name in NUMBERS or node.name in RECURRENT]
+    if not asked:
+        return
+    numbers: set[bytes] = set()
+    others: set[bytes] = set()
+    for node in nodes:
+        dynamic = node.name == b"DynamicQuantizeLinear" and not node.domain
+        numbers.update(node.outputs[1:] if dynamic else ())
+        others.update(node.outputs[:1] if dynamic else node.outputs)
+    constants = {name: shape for name, shape in shapes.items() if name not in others | numbers}
+    for node in asked:
+        _check_scales(node, constants, numbers - others)
+        _check_numbers(node, constants)
+        if node.name in RECURRENT and any(0 in (constants.get(name) or ()) for name in node.inputs):
+            raise _refused(node, "has an input that is empty")
+
+
+def _check_scales(node: Node, constants: Mapping[bytes, tuple[int, ...] | None], numbers: AbstractSet[bytes]) -> None:
+    for matrix, scale in SCALES.get(node.name, ()):
+        name = node.inputs[scale] if scale < len(node.inputs) else b""
+        columns = (constants.get(node.inputs[matrix]) or (1,))[-1:]
+        if name not in numbers and constants.get(name) not in ((), (1,), columns):
+            raise _refused(node, f"scales input {matrix} by {name!r:.40}, which is not one number for each column")
+
+
+def _check_numbers(node: Node, constants: Mapping[bytes, tuple[int, ...] | None]) -> None:
+    for at in NUMBERS.get(node.name, ()):
+        if at >= len(node.inputs):
+            return
+        shape = constants.get(node.inputs[at])
+        if node.inputs[at] and (shape is None or 0 in shape):
+            raise _refused(node, f"has an input {at} that is no constant, or an empty one")
+
+
+def _check_setting(node: Node, setting: Setting) -> None:
+    key = (node.name, setting.name)
+    if setting.name in FLAGS:
+        sound = all(number in (0, 1) for number in setting.numbers)
+    elif key in TEXTS:
+        sound = setting.text in TEXTS[key]
+    elif key in RANGES:
+        least, most = RANGES[key]
+        sound = all(least <= number <= most for number in setting.numbers or [0])
+    elif key == (b"Unique", b"axis"):
+        raise _refused(node, "looks along an axis, which ends the process where another one is empty")
+    elif key == (b"Einsum", b"equation"):
+        sound = EQUATION.fullmatch(setting.text) is not None
+    else:
+        return
+    if setting.borrowed or not sound:
+        text = setting.text.decode("utf-8", "backslashreplace")
+        value = "an argument of a function" if setting.borrowed else text or setting.numbers[:4]
+        name = setting.name.decode("utf-8", "backslashreplace")
+        raise _refused(node, f"has the attribute {name!r:.40} of {value!r:.80}, which ONNX does not define")
+
+
+def _refused(node: Node, what: str) -> GraphError:
+    name = node.name.decode("utf-8", "backslashreplace")
+    first = (node.outputs or (b"",))[0].decode("utf-8", "backslashreplace")
+    return GraphError(f"operator {name} of {first!r} is refused: it {what}")

@@ -1,0 +1,328 @@
+"""How much a graph makes of constants alone: what it states is bounded, and what is computed at load is chosen by it.
+
+onnxruntime computes at load what depends on constants only, and keeps it, wherever one result has at most so many
+bytes. Forty results of 240 MiB, or a hundred products of large matrices, come from a file of 5 KB all the same. So the
+bytes of all such results, and the reading they take, are estimated from above, and the limit of one is lowered until
+their sum is in proportion to the size of the package. What is not computed at load is computed by each run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from math import inf, prod
+from typing import NamedTuple
+
+from modelkit.errors import GraphError
+from modelkit.package.operators import Node
+
+ITEM = 8  # bytes, the most that an element of a tensor takes, other than a complex number or a string
+STRING = 40  # bytes of the shortest string
+MAX_BYTES = 1 << 30  # of a tensor whose shape the graph states, and of all that it makes of constants so
+SPARSE_BYTES = 64 << 20  # of all sparse tensors, which are kept as dense ones
+FEW = 64  # numbers: more of them are no shape
+LIMITS = (1 << 28, 1 << 26, 1 << 24, 1 << 22, 1 << 20, 1 << 17, 1 << 14)  # bytes of one result, the first that fits
+MADE_BYTES = 64 << 20  # of all results, and sixteen times the size of the package
+READ_BYTES = 256 << 20  # that all results are made of, and sixty-four times the size of the package
+
+# Operators that make a tensor of a shape which another tensor states, and which of their inputs that is.
+SHAPED = {
+    b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0,
+    b"CropAndResize": 3, b"DFT": 1, b"Expand": 1, b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2,
+    b"OneHot": 1, b"Pad": 1, b"Resize": 3, b"Tile": 1,
+}  # fmt: skip
+SHAPED_BY_ATTRIBUTE = {
+    b"MaxRoiPool": b"pooled_shape", b"Multinomial": b"sample_size", b"Pad": b"pads", b"RandomNormal": b"shape",
+    b"RandomUniform": b"shape", b"Tile": b"repeats", b"TreeEnsemble": b"n_targets",
+    b"TreeEnsembleRegressor": b"n_targets",
+}  # fmt: skip
+# Operators whose work is in proportion to what they read and make: the result has no more elements than the largest
+# of the inputs, than their product, than their sum, or than the shape states.
+ALIKE = frozenset(
+    b"Abs Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Compress Cos Cosh "
+    b"CumSum DepthToSpace DequantizeLinear Elu Erf Exp Flatten Floor GatherElements Gelu HardSigmoid HardSwish "
+    b"Identity IsInf IsNaN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Mish Neg Not QuantizeLinear "
+    b"Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
+    b"ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Slice "
+    b"Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Tan Tanh ThresholdedRelu TopK Transpose Trilu Unique "
+    b"Unsqueeze".split()
+)
+CROSSED = frozenset(
+    b"Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Gather GatherND Greater GreaterOrEqual Less "
+    b"LessOrEqual Max Mean Min Mod Mul Or Pow PRelu Sub Sum Where Xor".split()
+)
+PICKED = frozenset((b"Gather", b"GatherND"))
+SHAPELY = frozenset(
+    b"Abs Cast Ceil Clip Erf Exp Floor Identity Log Neg Not Reciprocal Relu Round Sign Sqrt Tanh".split()
+)
+JOINED = frozenset((b"Concat",))
+STATED = frozenset((b"ConstantOfShape", b"Expand", b"OneHot", b"Pad", b"Range", b"Tile"))
+PRODUCTS = frozenset((b"Gemm", b"MatMul"))
+CHANCE = frozenset(
+    b"Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
+)
+RANK = 64  # numbers that a shape or a size has at most, whatever it is of
+WIDTHS = {1: 4, 6: 4, 8: STRING, 9: 1, 2: 1, 3: 1, 4: 2, 5: 2, 10: 2, 12: 4, 16: 2}  # by data type, ITEM for others
+
+
+class Held(NamedTuple):
+    """A constant: the most elements that it has, the bytes of one, and its shape where that is known."""
+
+    elements: float
+    width: int
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def size(self) -> float:
+        """The most bytes that it has."""
+        return self.elements * self.width
+
+
+def larger(one: Held, other: Held | None) -> Held:
+    """What two constants of one name have at most."""
+    if other is None or one == other:
+        return one
+    return Held(max(one.elements, other.elements), max(one.width, other.width))
+
+
+class Made(NamedTuple):
+    """A result of constants: the most bytes that it has, what it is made of, and the multiplications that takes."""
+
+    size: float
+    read: list[tuple[float, bool]]  # bytes of each input, and whether it is such a result itself
+    product: float
+
+
+@dataclass(frozen=True)
+class Folding:
+    """What of the constants is computed at load.
+
+    `limit` is the size in bytes that a result may have to be kept, 0 where none is computed. `costly` says that some
+    of what is left to the runs takes time out of proportion, whatever the rows are.
+    """
+
+    limit: int
+    costly: bool
+
+
+class Stated(NamedTuple):
+    """What the constants of one name would state, where several have it the most of each.
+
+    `shape` is that of the largest tensor, of `product` elements; `padded` is how many it is with one more along each
+    axis. `least` and `most` are of their numbers, and `step` the smallest that is not zero.
+    """
+
+    shape: list[float]
+    product: float
+    padded: float
+    least: float
+    most: float
+    step: float
+
+
+def state(several: Sequence[list[float]]) -> Stated:
+    """What constants of one name, each with its numbers, would state."""
+    numbers = [number for shape in several for number in shape]
+    steps = [abs(number) for number in numbers if number]
+    return Stated(
+        max(several, key=_product),
+        max(map(_product, several)),
+        max(_product([size + 1 for size in shape]) for shape in several),
+        min(numbers),
+        max(numbers),
+        min(steps, default=1.0),
+    )
+
+
+def bound(name: str, shape: Sequence[float]) -> None:
+    """Raise GraphError where a tensor of this shape, or one enlarged by it along each axis, is too large."""
+    if not _product(shape) * ITEM <= MAX_BYTES:
+        raise GraphError(
+            f"{name} makes a tensor of the size {list(shape[:FEW])}, which is more than {MAX_BYTES >> 30} GiB"
+        )
+
+
+def _product(shape: Sequence[float]) -> float:
+    return inf if len(shape) > FEW else prod(max(float(size), 1.0) for size in shape)
+
+
+def check_stated(nodes: Iterable[Node], stated: Mapping[bytes, Stated]) -> None:
+    """Raise GraphError where an operator makes a tensor of a shape that is too large."""
+    for node in nodes:
+        found = _stated(node, stated)
+        if found is not None:
+            bound(node.name.decode("utf-8", "backslashreplace"), found.shape)
+
+
+def _stated(node: Node, stated: Mapping[bytes, Stated]) -> Stated | None:
+    """What is stated of the shape of what an operator makes; None where nothing is."""
+    if node.name == b"Range":
+        length = _length([stated.get(name) for name in node.inputs[:3]])
+        return None if length is None else state([[length]])
+    if len(node.inputs) > SHAPED.get(node.name, len(node.inputs)):
+        return stated.get(node.inputs[SHAPED[node.name]])
+    shape = node.numbers(SHAPED_BY_ATTRIBUTE[node.name]) if node.name in SHAPED_BY_ATTRIBUTE else []
+    return state([shape]) if shape else None
+
+
+def _length(ends: Sequence[Stated | None]) -> float | None:
+    """The most elements of a Range between constants; None where one of its three inputs is none."""
+    if len(ends) < 3:
+        return None
+    start, stop, step = ends
+    if start is None or stop is None or step is None:
+        return None
+    return max(stop.most - start.least, start.most - stop.least) / step.step
+
+
+def choose(
+    nodes: Sequence[Node],
+    held: Mapping[bytes, Held],
+    stated: Mapping[bytes, Stated],
+    size: int,
+    *,
+    unknown: AbstractSet[bytes],
+    functions: bool,
+) -> Folding:
+    """What to compute at load of a package of `size` bytes.
+
+    Args:
+        nodes: of the graph and its subgraphs, in any order.
+        held: its constants by name.
+        stated: what small constants would state as a shape, by name.
+        size: of graph and weights in bytes.
+        unknown: the inputs of the model whose shape is not fixed.
+        functions: whether the graph has some, into whose calls nobody looks: then nothing is computed at load.
+
+    Raises GraphError where what the graph states of constants is too large in all.
+    """
+    known = dict(held)
+    made: list[Made] = []
+    results: set[bytes] = set()
+    total, costly = 0.0, False
+    for node in _constant(nodes, held, unknown):
+        told = _stated(node, stated)
+        total += 0 if told is None else told.product * ITEM
+        if total > 2 * MAX_BYTES:
+            raise GraphError(f"the graph makes more than {MAX_BYTES >> 29} GiB of constants alone")
+        read = [name for name in node.inputs if name in known]
+        result, product = _result(node, [known[name] for name in read], told)
+        costly = costly or product == inf
+        for name in node.outputs:
+            known[name] = larger(result, known.get(name))
+        if node.name != b"Constant":
+            made.append(Made(result.size, [(known[name].size, name in results) for name in read], product))
+            results.update(node.outputs)
+    limit = 0 if costly or functions else _limit(made, size)
+    heavy = any(one.product > READ_BYTES for one in made) and limit < LIMITS[0]
+    return Folding(limit, costly or heavy)
+
+
+def _constant(nodes: Sequence[Node], held: Iterable[bytes], unknown: AbstractSet[bytes]) -> list[Node]:
+    """The nodes that may depend on constants alone, each after those that it takes from.
+
+    A name may stand for several tensors: it counts as a constant where any of them is one. So does a shape, other than
+    that of an input whose shape is not fixed.
+    """
+    unknown = unknown - {name for node in nodes for name in node.outputs}
+    waiting: dict[bytes, list[int]] = defaultdict(list)
+    lacking: list[int] = []
+    ready: list[int] = []
+    for at, node in enumerate(nodes):
+        names = {name for name in node.inputs if name}
+        free = node.name in (b"Shape", b"Size") and unknown.isdisjoint(node.inputs)
+        lacking.append(0 if free else len(names))
+        if free or not names:
+            ready.append(at)
+        else:
+            for name in names:
+                waiting[name].append(at)
+    found: list[Node] = []
+    for name in held:
+        ready += _release(waiting.pop(name, ()), lacking)
+    while ready:
+        node = nodes[ready.pop()]
+        if node.name in CHANCE or any(setting.nests for setting in node.settings):
+            continue
+        found.append(node)
+        for name in node.outputs:
+            ready += _release(waiting.pop(name, ()), lacking)
+    return found
+
+
+def _release(waiting: Iterable[int], lacking: list[int]) -> list[int]:
+    """Those that lack nothing any more."""
+    free = []
+    for at in waiting:
+        lacking[at] -= 1
+        if not lacking[at]:
+            free.append(at)
+    return free
+
+
+def _result(node: Node, inputs: list[Held], told: Stated | None) -> tuple[Held, float]:
+    """The largest that a result can be, and the multiplications it takes: infinitely many where none is known."""
+    name, width = node.name, _width(node, inputs)
+    elements = [one.elements for one in inputs]
+    if node.domain:
+        return Held(inf, ITEM), inf
+    if name in (b"Shape", b"Size"):
+        return Held(RANK, ITEM), 0
+    if name == b"Constant":
+        return Held(sum(setting.size for setting in node.settings) / 4, ITEM), 0  # twice what numbers take, packed
+    if name in ALIKE:
+        shape = inputs[0].shape if name in SHAPELY and len(inputs) == 1 else None
+        return Held(max(elements, default=1), width, shape), 0
+    if name == b"NonZero":
+        return Held(RANK * max(elements, default=1), ITEM), 0
+    if name in JOINED:
+        return Held(sum(elements), width), 0
+    if name in CROSSED or name in PRODUCTS:
+        shape = None if name in PRODUCTS | PICKED else _broadcast([one.shape for one in inputs])
+        crossed = _crossed(elements if shape is None else shape)
+        return Held(crossed, width, shape), crossed if name in PRODUCTS else 0
+    if name in STATED:
+        enlarged = inf if told is None else told.padded if name == b"Pad" else told.product
+        of_one = name in (b"ConstantOfShape", b"Range")
+        return Held(enlarged if of_one else enlarged * _crossed(elements[:1]), width), 0
+    return Held(inf, ITEM), inf
+
+
+def _broadcast(shapes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
+    """The shape of what is as long as the longest of them along each axis, counted from the last."""
+    known = [shape for shape in shapes if shape is not None]
+    if len(known) < len(shapes):
+        return None
+    rank = max(map(len, known), default=0)
+    aligned = [(1,) * (rank - len(shape)) + shape for shape in known]
+    return tuple(max(sizes) for sizes in zip(*aligned, strict=True))
+
+
+def _crossed(elements: Sequence[float]) -> float:
+    return prod(max(size, 1.0) for size in elements)
+
+
+def _width(node: Node, inputs: list[Held]) -> int:
+    if node.name == b"Cast":
+        return WIDTHS.get(int((node.numbers(b"to") or [0])[0]), ITEM)
+    if node.name == b"DequantizeLinear":
+        return 4
+    if node.name in ALIKE | JOINED and inputs:
+        return max(inputs[0].width, ITEM if node.name in (b"ArgMax", b"ArgMin", b"CastLike", b"TopK") else 0)
+    return max((one.width for one in inputs), default=ITEM)
+
+
+def _limit(made: Sequence[Made], size: int) -> int:
+    """The largest limit with which all results together stay in proportion to the size of the package."""
+    for limit in LIMITS:
+        total, read = 0.0, 0.0
+        for one in made:
+            total += min(one.size, limit)
+            read += sum(min(part, limit) if result else part for part, result in one.read)
+            # A product of this many elements takes so many times the shorter side of what it is made of.
+            read += min(one.product, limit * min((part for part, _ in one.read), default=0) / 16) / ITEM
+        if total <= MADE_BYTES + 16 * size and read <= READ_BYTES + 64 * size:
+            return limit
+    return 0
