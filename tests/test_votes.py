@@ -4,8 +4,11 @@ import copy
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
+from kinds import docstrings
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, make_classification
 from sklearn.ensemble import (
     AdaBoostClassifier,
@@ -25,6 +28,7 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
@@ -270,3 +274,18 @@ def test_forests_of_several_outputs_may_have_gaps():
     got, expected = run(forest, X)
     for name, array in expected.items():
         np.testing.assert_array_equal(got[name], array.astype(got[name].dtype))
+
+
+def test_texts_are_read_by_votes_and_forests(tmp_path):
+    """Python counts the terms: a graph among others is given counts in place of texts."""
+    texts, y = docstrings()
+    frame = pd.DataFrame({"text": texts, "other": texts[::-1], "length": [float(len(text)) for text in texts]})
+    columns = make_column_transformer(
+        (TfidfVectorizer(), "text"), (CountVectorizer(max_features=20), "other"), remainder="passthrough"
+    )
+    pair = [("a", RandomForestClassifier(10, **SEED)), ("b", DecisionTreeClassifier(**DEEP))]
+    estimator = make_pipeline(columns, VotingClassifier(pair, voting="soft")).fit(frame, y)
+    mk.save(estimator, tmp_path / "m.mk", example=frame, name="m", version="1")
+    with mk.load(tmp_path / "m.mk") as model:
+        np.testing.assert_array_equal(model.predict(frame), estimator.predict(frame))
+        np.testing.assert_allclose(model.predict_proba(frame), estimator.predict_proba(frame), atol=1e-13)

@@ -5,6 +5,7 @@ Sums are made in the order and the precision of the source, and of equal votes t
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,11 +166,23 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     scores = joined([upright(_binary(each, answer)) for each, answer in zip(parts, answers, strict=True)])
     likely = _against_rest(estimator, answers) if hasattr(estimator, "predict_proba") else None
     if estimator.label_binarizer_.y_type_ == "multiclass":
-        return Answer(place=largest(scores), probabilities=likely, decision=scores)
+        last = int(_takes_last(estimator))
+        place = op.arg_max(scores, axis=1, keepdims=0, select_last_index=last)
+        return Answer(place=place, probabilities=likely, decision=scores)
     passed = cast(op.greater(scores, constant(_bound(parts[0]), dtype_of(scores))), np.int64)
     if not estimator.multilabel_:
         return Answer(place=flat(passed), probabilities=likely, decision=flat(scores))
     return Answer(label=passed, probabilities=likely, decision=scores)
+
+
+def _takes_last(estimator: Any) -> bool:
+    """Whether the last of equally sure classes wins, as in older releases of scikit-learn: it is asked."""
+    from sklearn.dummy import DummyClassifier
+
+    even = DummyClassifier(strategy="prior").fit([[0.0], [0.0]], [0, 1])
+    asked = copy.copy(estimator)
+    asked.estimators_ = [even] * len(estimator.estimators_)
+    return bool(asked.predict(np.zeros((1, 1)))[0] != estimator.classes_[0])
 
 
 def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
