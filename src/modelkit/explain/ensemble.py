@@ -20,6 +20,7 @@ with importing("onnx", "explaining a model"):
     import onnx
     from onnx import numpy_helper
 
+TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(len(MODES))
 LEAF = -1

@@ -16,21 +16,15 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import importing
-from modelkit.explain.ensemble import Leaves, NotDecodableError, decode, dtype_of
+from modelkit.explain.depends import Depends, trace
+from modelkit.explain.ensemble import TREES, Leaves, NotDecodableError, decode, dtype_of
+from modelkit.explain.summed import before_factor, summed_rows
 from modelkit.signature import Signature
 
 with importing("onnx", "explaining a model"):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
-ELEMENTWISE = frozenset((
-    "Abs", "Add", "And", "Binarizer", "Cast", "Ceil", "Clip", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Greater",
-    "GreaterOrEqual", "HardSigmoid", "Identity", "Imputer", "IsInf", "IsNaN", "LabelEncoder", "LeakyRelu", "Less",
-    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round",
-    "Scaler", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "StringNormalizer", "Sub", "Tanh",
-    "ThresholdedRelu", "Where", "Xor",
-))  # fmt: skip
 TAIL = frozenset(["Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"])
 
 
@@ -52,20 +46,6 @@ def players_of(signature: Signature) -> tuple[Player, ...] | None:
         names = [c.name for c in spec.columns] or [f"{spec.name}[{i}]" for i in range(spec.shape[1])]
         found += [Player(name, spec.name, i) for i, name in enumerate(names)]
     return tuple(found)
-
-
-@dataclass(frozen=True)
-class Depends:
-    """For each column of a matrix, the raw columns it depends on; whether all are sums of functions of one each."""
-
-    columns: tuple[frozenset[int], ...]  # in the order of memory
-    additive: bool
-    block: int | None = None  # the size of a third dimension, after a one-hot encoder; None for a matrix
-
-    @property
-    def single(self) -> bool:
-        """Whether every column depends on at most one raw column."""
-        return all(len(columns) <= 1 for columns in self.columns)
 
 
 @dataclass(frozen=True)
@@ -113,12 +93,12 @@ def read(proto: onnx.ModelProto, signature: Signature, output: str) -> Exact:
         if node.op_type == "Constant" and node.attribute[0].HasField("t"):
             constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
     maker = {name: node for node in graph.node for name in node.output}
-    known = _trace(proto, signature, constants)
+    known = trace(proto, signature, constants)
     name, link, scale, shift = _before_link(output, maker, constants)
-    table = _summed_rows(maker.get(name), maker, constants)
+    table = summed_rows(maker.get(name), maker, constants)
     if table is not None:
         name = table[0]
-    name, factor = _before_factor(name, maker, constants) if link != "identity" and table is None else (name, 1.0)
+    name, factor = before_factor(name, maker, constants) if link != "identity" and table is None else (name, 1.0)
     node = maker.get(name)
     if node is None:
         raise NoStructureError("the output is an input or a constant")
@@ -164,55 +144,6 @@ def _trees(
     groups = np.array([next(iter(columns), 0) for columns in inputs.columns], np.intp)
     joined = leaves.link if link == "identity" else link
     return Exact("trees", node.input[0], proto, joined, leaves, groups, scale, shift)
-
-
-def _summed_rows(
-    node: onnx.NodeProto | None, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]
-) -> tuple[str, Array] | None:
-    """The output of an ensemble whose trees number rows of a table, and the table, where a node is the sum of these.
-
-    The sum is the last of the running sums over the trees, or the one row of the one tree.
-    """
-    if node is None or not _is_gather(node, 1) or constants.get(node.input[1], np.zeros(1)).ndim:
-        return None
-    above = maker.get(node.input[0])
-    last = int(constants[node.input[1]]) == -1
-    if above is not None and above.op_type == "CumSum" and not any(a.i for a in above.attribute):
-        axis = constants.get(above.input[1])
-        last = last and axis is not None and int(axis.reshape(-1)[0]) == 1
-        above = maker.get(above.input[0])
-    elif above is not None:
-        last = last and _trees_of(maker.get(above.input[-1]), maker) == 1
-    if above is None or not last or not _is_gather(above, 0) or constants.get(above.input[0], np.zeros(1)).ndim != 2:
-        return None
-    number = maker.get(above.input[1])
-    if number is None or number.op_type != "Cast" or not _trees_of(number, maker):
-        return None
-    return number.input[0], constants[above.input[0]]
-
-
-def _is_gather(node: onnx.NodeProto, axis: int) -> bool:
-    return node.op_type == "Gather" and next((a.i for a in node.attribute if a.name == "axis"), 0) == axis
-
-
-def _trees_of(cast: onnx.NodeProto | None, maker: dict[str, onnx.NodeProto]) -> int:
-    """How many trees an ensemble has whose output is cast; 0 where it is none."""
-    made = None if cast is None or not cast.input else maker.get(cast.input[0])
-    if made is None or made.op_type != "TreeEnsemble":
-        return 0
-    return next((len(a.ints) for a in made.attribute if a.name == "tree_roots"), 0)
-
-
-def _before_factor(name: str, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]) -> tuple[str, float]:
-    """Walk back from a value before its link over one product with a number, where trees are behind it."""
-    node = maker.get(name)
-    if node is None or node.op_type not in ("Mul", "Div") or len(node.input) != 2:
-        return name, 1.0
-    number, made = constants.get(node.input[1]), maker.get(node.input[0])
-    if number is None or number.size != 1 or made is None or made.op_type not in TREES:
-        return name, 1.0
-    factor = float(number.reshape(-1)[0])
-    return node.input[0], factor if node.op_type == "Mul" else 1 / factor
 
 
 def _number_type(proto: onnx.ModelProto, name: str) -> Any:
@@ -324,132 +255,6 @@ def _is_share(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto]) -> bool:
         return False
     summed = maker[below.input[0]]
     return node.input[0] in (below.input[0], *(summed.input if summed.op_type == "Abs" else ()))
-
-
-def _trace(proto: onnx.ModelProto, signature: Signature, constants: dict[str, Array]) -> dict[str, Depends]:
-    """What each matrix of the graph depends on, for as far as the operators are understood."""
-    known: dict[str, Depends] = {}
-    at = 0
-    for spec in signature.inputs:
-        width = spec.shape[1] if len(spec.shape) == 2 else None
-        if not isinstance(width, int):
-            return {}
-        known[spec.name] = Depends(tuple(frozenset({at + i}) for i in range(width)), additive=True)
-        at += width
-    for node in proto.graph.node:
-        given = [known[i] if i in known else constants.get(i) for i in node.input if i]
-        if any(value is None for value in given) or not node.output or not given:
-            continue
-        if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):  # a function may have the name of an operator
-            continue
-        found = _step(node, given)
-        if found is not None:
-            known[node.output[0]] = found
-    return known
-
-
-def _step(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
-    """What the first output of a node depends on; None for what is not understood."""
-    tensors = [value for value in given if isinstance(value, Depends)]
-    numbers = [value for value in given if not isinstance(value, Depends)]
-    if not tensors:
-        return None
-    first = tensors[0]
-    op = node.op_type
-    if op in ELEMENTWISE:
-        return _elementwise(node, given)
-    if op in TREES:  # the lists in its attributes are long
-        return None
-    options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    if op == "Concat" and not numbers:
-        return _concat(tensors, options.get("axis"))
-    if op in ("Gather", "ArrayFeatureExtractor") and numbers and given[0] is first and first.block is None:
-        return _pick(op, first, numbers, options)
-    if op == "Gather" and numbers and given[1] is first and len(first.columns) == 1 and np.ndim(given[0]) == 2:
-        wide = given[0].shape[1] if options.get("axis", 0) == 0 else 0  # a row of a table for each code
-        return Depends(first.columns * wide, additive=first.single) if wide else None
-    if op == "OneHotEncoder" and first.block is None:
-        block = len(options.get("cats_int64s", ())) or len(options.get("cats_strings", ()))
-        columns = tuple(column for column in first.columns for _ in range(block))
-        return Depends(columns, additive=True, block=block) if first.single else None
-    if op == "Reshape" or (op == "Flatten" and options.get("axis", 1) == 1):
-        return _reshape(op, first, numbers) if given[0] is first else None
-    if op in ("MatMul", "Gemm", "LinearRegressor") and first.block is None:
-        return _product(op, given, first, options)
-    return None
-
-
-def _elementwise(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
-    tensors = [value for value in given if isinstance(value, Depends)]
-    numbers = [value for value in given if not isinstance(value, Depends)]
-    block = tensors[0].block
-    if len({t.block for t in tensors}) > 1 or any(n.ndim > 2 or (n.ndim == 2 and n.shape[0] != 1) for n in numbers):
-        return None
-    wide = [n.shape[-1] for n in numbers if n.ndim]
-    if block is not None:  # no broadcasting in three dimensions but of constants, over the last
-        if any(size not in (1, block) for size in wide) or len({len(t.columns) for t in tensors}) > 1:
-            return None
-        wide = []
-    width = max([*wide, *(len(t.columns) for t in tensors)])
-    if any(len(t.columns) not in (1, width) for t in tensors):
-        return None
-    columns = tuple(
-        frozenset().union(*(t.columns[i if len(t.columns) > 1 else 0] for t in tensors)) for i in range(width)
-    )
-    op = node.op_type
-    if op == "Cast":
-        to = next(a.i for a in node.attribute if a.name == "to")
-        adds = to in (TensorProto.FLOAT, TensorProto.DOUBLE)
-    else:
-        scales = op == "Mul" or (op == "Div" and isinstance(given[0], Depends))
-        adds = op in ("Add", "Sub", "Neg", "Identity", "Scaler") or (scales and len(tensors) == 1)
-    single = all(len(c) <= 1 for c in columns)
-    return Depends(columns, single or (adds and all(t.additive for t in tensors)), block)
-
-
-def _concat(tensors: list[Depends], axis: int | None) -> Depends | None:
-    additive = all(t.additive for t in tensors)
-    columns: tuple[frozenset[int], ...] = sum((t.columns for t in tensors), ())
-    if all(t.block is None for t in tensors) and axis in (1, -1):
-        return Depends(columns, additive)
-    if all(t.block == len(t.columns) for t in tensors) and axis in (2, -1):  # of one-hot encoders of one column
-        return Depends(columns, additive, len(columns))
-    return None
-
-
-def _pick(op: str, first: Depends, numbers: list[Array], options: dict[str, Any]) -> Depends | None:
-    if op == "Gather" and options.get("axis", 0) not in (1, -1):
-        return None
-    chosen = np.asarray(numbers[0]).reshape(-1)
-    if len(chosen) and not (-len(first.columns) <= chosen.min() and chosen.max() < len(first.columns)):
-        return None
-    return Depends(tuple(first.columns[int(i)] for i in chosen), first.additive)
-
-
-def _reshape(op: str, first: Depends, numbers: list[Array]) -> Depends | None:
-    width = len(first.columns)
-    if op == "Reshape":
-        target = [int(size) for size in numbers[0].reshape(-1)] if numbers else []
-        flat = len(target) == 2 and target[0] in (-1, 0) and target[1] in (width, -1) and target != [-1, -1]
-        if not flat and not (len(target) == 1 and width == 1):
-            return None
-    return Depends(first.columns, first.additive)
-
-
-def _product(op: str, given: list[Any], first: Depends, options: dict[str, Any]) -> Depends | None:
-    """A product with constants: a sum over all columns, additive where they are."""
-    if op == "LinearRegressor":
-        outputs = int(options.get("targets", 1))
-        if options.get("post_transform", b"NONE") != b"NONE":
-            return None
-    else:
-        if not isinstance(given[0], Depends) or isinstance(given[1], Depends) or np.ndim(given[1]) not in (1, 2):
-            return None
-        if options.get("transA", 0) or (len(given) > 2 and isinstance(given[2], Depends)):
-            return None
-        outputs = 1 if given[1].ndim == 1 else given[1].shape[0 if options.get("transB", 0) else 1]
-    union: frozenset[int] = frozenset().union(*first.columns)
-    return Depends((union,) * outputs, first.additive)
 
 
 def cut(proto: onnx.ModelProto, tensor: str, element: int) -> onnx.ModelProto:
