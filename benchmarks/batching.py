@@ -23,6 +23,7 @@ os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "True"}  # 
 import load
 import manners
 import numpy as np
+import overload
 from cases import FOLDER, classifiers, products
 from contenders import LOOP, THREADS, Contender, Make, Subject, contenders, subject_of
 from load import Sample, Stream, Turn, interleave
@@ -317,8 +318,13 @@ def rest() -> str:
     return table("at rest | wake-ups a second | of a core | target | reached", rows)
 
 
+def deadlines(_models: list[str]) -> str:
+    """Overload with deadlines"""
+    return overload.overload()
+
+
 SECTIONS: dict[str, Callable[[list[str]], str]] = {
-    section.__name__: section for section in (threads, event_loop, stream, victims)
+    section.__name__: section for section in (threads, event_loop, stream, deadlines, victims)
 }
 
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from functools import partial
 from itertools import count
-from typing import Any, Literal, Self, final
+from typing import Any, Literal, NoReturn, Self, final
 
 import numpy as np
 from numpy import ndarray
 
-from modelkit.batching.isolation import Outcome, out_of_memory
+from modelkit.batching.interrupts import is_interrupt
+from modelkit.batching.isolation import Outcome, out_of_memory, own
 from modelkit.batching.lane import Lane, clock
 from modelkit.batching.measure import check_stable, golden_feeds, measure
 from modelkit.batching.policy import Curve, Plan, make_plan, stable_size, straighten
@@ -21,7 +22,7 @@ from modelkit.batching.requests import Key, Request, Turn
 from modelkit.batching.stats import Stats
 from modelkit.batching.ticks import Tick
 from modelkit.cast import Array
-from modelkit.errors import BatchError, ClosedError, OutputCountError
+from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, OutputCountError
 from modelkit.forks import watch
 from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.signature import Feeds, Signature
@@ -43,10 +44,13 @@ class Batcher(Model):
             been shown not to depend on their batch.
         max_rows: the largest batch there may be, in rows, or in the cost that the model declares. A call that is larger
             runs in parts; but whole, on its caller's thread, where the plan says "parallel direct".
-        max_queue: how much may wait, in the same unit; by default 8,192 rows, or 65,536 of the declared cost.
+        max_queue: how much of priority 0 may wait, in the same unit; by default 8,192 rows, or 65,536 of the declared
+            cost. What is of priority -1 takes no room from it, and is admitted while all that waits is less than this.
         on_full: what becomes of a call that finds the queue full: "reject" raises Overloaded, "block" waits.
         stable_shapes: run every batch in one shape, so that a row's answer has the same bits whatever it is batched
             with. Costs as much as a full batch each time.
+        loop: whether an event loop runs by itself what is done sooner than a thread would be woken. That is a forecast:
+            False for a model that now and then takes long, so that no event loop ever waits for it.
         plan: "measure" to time the golden rows of the package first, for up to a second; "learn" to begin without and
             learn from the calls; or the `plan` of another Batcher.
 
@@ -74,7 +78,7 @@ class Batcher(Model):
 
     signature: Signature  # a slot, which is read faster than a property
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         model: Model,
         *,
@@ -82,6 +86,7 @@ class Batcher(Model):
         max_queue: int | None = None,
         on_full: Literal["reject", "block"] = "reject",
         stable_shapes: bool = False,
+        loop: bool = True,
         plan: Plan | Literal["measure", "learn"] = "measure",
     ) -> None:
         _check_batchable(model)
@@ -104,6 +109,7 @@ class Batcher(Model):
             max_queue=max_queue,
             on_full=on_full,
             stable_shapes=stable_shapes,
+            loop=loop,
             plan=plan,
         )
         self.signature = model.signature
@@ -135,6 +141,7 @@ class Batcher(Model):
             max_queue,
             block=on_full == "block",
             declared=self._costs is not None,
+            loop=loop,
         )
         watch(self)
 
@@ -176,10 +183,10 @@ class Batcher(Model):
         if self._lane.parallel:
             try:
                 future.set_result(self._run(feeds, (name,), call)[name])
-            except ClosedError:
-                raise
-            except Exception as error:  # noqa: BLE001 - the Future raises it
-                future.set_exception(error)
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                future.set_exception(own(error))
             return future
         return self._submit(feeds, name, call, future)
 
@@ -193,6 +200,8 @@ class Batcher(Model):
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         lane = self._lane
+        if call.deadline is not None and call.deadline <= clock():
+            self._raise_late(call)
         if lane.parallel:
             try:
                 if next(self._direct) & SAMPLE:
@@ -205,7 +214,7 @@ class Batcher(Model):
             return answer
         size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
         if size <= lane.plan.piece:
-            outcome = self._run_held(feeds, outputs, max(1, size))
+            outcome = self._run_held(feeds, outputs, max(1, size), mine=True)
             if outcome is not None:
                 return outcome
         answers: list[Outputs] = []
@@ -213,16 +222,22 @@ class Batcher(Model):
             answers.append(lane.call(self._request(piece, outputs, call), admitted=bool(answers)))
         return _joined(answers)
 
-    def _run_held(self, feeds: Feeds, outputs: tuple[str, ...], size: int) -> Outputs | None:
+    def _raise_late(self, call: Call) -> NoReturn:
+        with self._lane.lock:
+            self._lane.tally.expired += 1
+        raise DeadlineExceeded("the deadline passed before the rows were run", deadline=call.deadline)
+
+    def _run_held(self, feeds: Feeds, outputs: tuple[str, ...], size: int, *, mine: bool) -> Outputs | None:
         """Run one call if a slot is free and nobody waits for it; None otherwise."""
         lane, turn, start = self._lane, Turn(), clock()
         try:
             if not lane.hold(turn, size):
                 return None
-            (outcome,) = lane.attempt([feeds], size, outputs)
-        finally:
-            if turn.holds:
-                lane.let_go(turn, clock() - start, 1, "idle")
+            (outcome,) = lane.attempt([feeds], size, outputs, mine=mine)
+            lane.let_go(turn, clock() - start, 1, "idle")
+        except BaseException:
+            lane.give_back(turn)
+            raise
         if isinstance(outcome, BaseException):
             with lane.lock:
                 lane.tally.failed += 1
@@ -231,6 +246,8 @@ class Batcher(Model):
 
     def _run_again(self, feeds: Feeds, outputs: tuple[str, ...], failure: Exception) -> Outputs:
         """A call that failed alone, in parts if that may help; raises its failure if not."""
+        if is_interrupt(failure):
+            raise failure
         outcome: Outcome = failure
         rows = len(feeds[self._first])
         if out_of_memory(failure) and rows > 1:
@@ -362,7 +379,9 @@ class Batcher(Model):
         answers: list[Outputs] = []
         for piece in self._pieces(feeds):
             request = tick.request(piece, outputs, call)
-            self._lane.enqueue([request], admitted=bool(answers))
+            refused = self._lane.enqueue([request], admitted=bool(answers))
+            if refused:
+                raise refused[0].error or AssertionError("refused without a reason")
             answers.append((yield from tick.wait(request)))
         return _joined(answers)
 
@@ -374,7 +393,9 @@ class Batcher(Model):
             return None
         if lane.parallel:
             return self._run(feeds, outputs, call)
-        return self._run_held(feeds, outputs, max(1, size))
+        if call.deadline is not None and call.deadline <= clock():
+            self._raise_late(call)
+        return self._run_held(feeds, outputs, max(1, size), mine=False)
 
     def _open(self, loop: AbstractEventLoop) -> Tick:
         for other in [*self._ticks]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from itertools import accumulate, pairwise
 
 import numpy as np
 
+from modelkit.batching.interrupts import is_interrupt
 from modelkit.cast import Array
 from modelkit.device import chunk_bounds
 from modelkit.errors import BatchError
@@ -23,16 +23,19 @@ _GIVEN = "_modelkit_given"
 PINNED = 1 << 16
 
 
-def attempt(run: Run, calls: list[Feeds], sizes: list[int], outputs: tuple[str, ...]) -> tuple[list[Outcome], bool]:
+def attempt(
+    run: Run, calls: list[Feeds], sizes: list[int], outputs: tuple[str, ...], *, mine: bool = False
+) -> tuple[list[Outcome], bool]:
     """Run calls of so many rows as a batch; if it fails its halves, until each failure is that of one call.
 
     A call that alone is too large for memory is run in parts. Returns an outcome for each call, and whether the batch
-    was too large for memory: whether that was what failed, and smaller runs did not.
+    was too large for memory: whether that was what failed, and smaller runs did not. `mine` is whether the only call is
+    that of this thread, in which then everything is raised that is no Exception.
     """
     try:
         return [*split(run(join(calls), outputs), sizes)], False
     except BaseException as error:
-        if is_interrupt(error):
+        if is_interrupt(error) or (mine and not isinstance(error, Exception)):
             raise
         failure = error
     outcomes: list[Outcome]
@@ -44,7 +47,7 @@ def attempt(run: Run, calls: list[Feeds], sizes: list[int], outputs: tuple[str, 
     elif out_of_memory(failure) and sizes[0] > 1:
         outcomes = [_in_parts(run, calls[0], sizes[0], outputs)]
     else:
-        return [_own(failure)], False
+        return [own(failure)], False
     return outcomes, out_of_memory(failure) and not any(isinstance(outcome, BaseException) for outcome in outcomes)
 
 
@@ -63,12 +66,7 @@ def _in_parts(run: Run, feeds: Feeds, rows: int, outputs: tuple[str, ...]) -> Ou
         return error
 
 
-def is_interrupt(error: BaseException) -> bool:
-    """Whether an exception is meant for the thread it came up in, not for the rows it was running."""
-    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
-
-
-def _own(failure: BaseException) -> BaseException:
+def own(failure: BaseException) -> BaseException:
     """A failure that one call may have to itself, and that a Future can carry."""
     try:
         if isinstance(failure, Exception) and not isinstance(failure, StopIteration):

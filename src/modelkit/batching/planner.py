@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from modelkit.batching.policy import Plan, learn, make_plan, seconds_of, straighten
+from modelkit.batching.policy import Plan, learn, make_plan, off_loops, seconds_of, straighten
 
 SLOW = 2e-4  # seconds of a run beside which learning from it is cheap
 OBSERVE = 7  # of other runs one in eight is learned from, those whose number ends in three zero bits
+CAUTION = 4.0  # times as long as the curve says is the most that a run is expected to take
 LEARN, RELEARN = 4, 32  # runs of about one size after which the fastest of them is believed: of a new size, and a known
 
 
 class Planner:
     """Makes `plan` anew from what runs take; no batch is larger than `max_rows`.
 
+    The curve says what runs take at best; `caution` is how many times as long nearly all of them take. Without `loop`,
+    an event loop runs nothing by itself.
+
     `declared` is whether sizes are costs that the model declares. What these take lies on a straight line, whose form
     is known once it was measured: a text encoder borrows idle threads, so that later runs of one size take half as
     long as others, by what else runs.
     """
 
-    def __init__(self, plan: Plan, max_rows: int, *, declared: bool = False) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, max_rows: int, *, declared: bool = False, loop: bool = True) -> None:
+        self.plan = plan if loop else off_loops(plan)
         self.max_rows = max_rows
+        self.caution = 1.0
+        self._slowness = 1.0
+        self._spread = 0.0
         self._declared = declared
+        self._loop = loop
         self._curve = self._start = plan.curve
         self._timed = 0
         self._seen: dict[int, tuple[float, int, int]] = {}  # by bits of size: the fastest run, its size, how many
@@ -54,11 +62,21 @@ class Planner:
                 self._curve = straighten(self._curve)
         return self._replan()
 
+    def compare(self, size: int, seconds: float) -> None:
+        """Learn how much longer than the curve says runs take, from one that others may have had to wait for."""
+        if not self._curve:
+            return
+        error = seconds / seconds_of(self._curve, size) - self._slowness
+        self._slowness += error / 8
+        self._spread += (abs(error) - self._spread) / 4
+        self.caution = min(CAUTION, max(1.0, self._slowness + 3 * self._spread))
+
     def shrink(self, size: int) -> bool:
         """A run of that size was too large for memory."""
         self.max_rows = max(1, min(self.max_rows, size // 2))
         return self._replan()
 
     def _replan(self) -> bool:
-        self.plan = make_plan(self._curve, self.plan.slots, self.max_rows, bit_identical=self.plan.bit_identical)
+        plan = make_plan(self._curve, self.plan.slots, self.max_rows, bit_identical=self.plan.bit_identical)
+        self.plan = plan if self._loop else off_loops(plan)
         return True

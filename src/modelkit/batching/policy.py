@@ -6,7 +6,7 @@ the model declares.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Curve = tuple[tuple[int, float], ...]
 
@@ -42,7 +42,7 @@ class Plan:
         mode: "parallel direct": a call from a thread runs at once, for it is cheaper than waiting for company;
             "direct": calls run one by one on each slot, since larger batches are no faster a row;
             "batch": calls that find every slot taken are gathered.
-        cap: the largest batch.
+        cap: the largest batch, but for a trial now and then.
         enough: a batch that is run beside others, rather than waiting for one of them to end.
         slots: how many runs go on at a time.
         loop_rows: how much an event loop runs by itself; more goes to threads. 0 for nothing.
@@ -149,6 +149,11 @@ def _on_loop(curve: Curve, slots: int, cap: int, enough: int) -> tuple[int, int]
             break
         fits = size
     return fits, fits
+
+
+def off_loops(plan: Plan) -> Plan:
+    """The plan, but an event loop leaves everything to threads."""
+    return replace(plan, loop_rows=0, loop_batch=0, lone=0)
 
 
 def share(waiting: int, running: int, plan: Plan) -> int:

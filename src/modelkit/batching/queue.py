@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import _thread
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from modelkit.batching.requests import DEAD, DONE, WAITING, Key, Request
 
@@ -13,21 +13,29 @@ class Queue:
     """Requests in the order in which they came.
 
     `waiting` is the size of all, `deepest` the largest that was. `most` may wait. `blocked` are locks of threads that
-    wait for room.
+    wait for room, of high and of low priority.
+
+    What no longer waits is counted out at once, and buried when it is passed by: a signal handler may raise in the main
+    thread at any call, so what belongs together is changed without one in between.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.waiting = self.deepest = 0
-        self.blocked: deque[_thread.LockType] = deque()
+        self._waiting_low = 0
+        self.blocked: tuple[deque[_thread.LockType], deque[_thread.LockType]] = (deque(), deque())
         self._by_priority: tuple[dict[Key, deque[Request]], dict[Key, deque[Request]]] = ({}, {})
 
     def __len__(self) -> int:
         return sum(len(queue) for queues in self._by_priority for queue in queues.values())
 
-    def full(self, size: int) -> bool:
-        """Whether there is no room for so much; one request finds room in an empty queue, however large it is."""
-        return self.waiting > 0 and self.waiting + size > self.most
+    def full(self, size: int, *, low: bool) -> bool:
+        """Whether there is no room for so much; one request finds room in an empty queue, however large it is.
+
+        What is of low priority takes no room from the rest.
+        """
+        ahead = self.waiting if low else self.waiting - self._waiting_low
+        return ahead > 0 and ahead + size > self.most
 
     def put(self, request: Request, *, in_front: bool = False) -> None:
         """Queue a request, behind all others or before them."""
@@ -38,36 +46,52 @@ class Queue:
             queue.append(request)
         request.state = WAITING
         self.waiting += request.size
+        self._waiting_low += request.size * request.low
         self.deepest = max(self.deepest, self.waiting)
 
-    def take(self, queue: deque[Request], state: str) -> Request:
-        """Remove the first request of one of the queues."""
-        request = queue.popleft()
+    def take(self, request: Request, state: str) -> None:
+        """Count out one request that waits."""
         request.state = state
         self.waiting -= request.size
-        return request
+        self._waiting_low -= request.size * request.low
+
+    def take_all(self, key: Key, requests: Iterable[Request], state: str) -> None:
+        """Remove those of the requests with that key that wait, which are among the first."""
+        taken = {request for request in requests if request.state is WAITING}
+        for queues in self._by_priority:
+            queue = queues.get(key, deque())
+            kept = []
+            while queue and (taken or queue[0].state is not WAITING):
+                request = queue.popleft()
+                if request in taken:
+                    taken.remove(request)
+                    self.take(request, state)
+                elif request.state is WAITING:
+                    kept.append(request)
+            queue.extendleft(reversed(kept))
 
     def drop(self, request: Request) -> bool:
         """Mark a request that nobody waits for; false where it was answered or dropped before."""
         if request.state in (DONE, DEAD):
             return False
         if request.state is WAITING:
-            self.waiting -= request.size
+            self.take(request, DEAD)
             self.admit_blocked()
         request.state = DEAD
         return True
 
     def admit_blocked(self) -> None:
         """Wake threads that wait for room, if there is some."""
-        while self.blocked and not self.full(1):
-            self.blocked.popleft().release()
+        for low, blocked in enumerate(self.blocked):
+            while blocked and not self.full(1, low=bool(low)):
+                blocked.popleft().release()
 
     def oldest(self) -> deque[Request] | None:
-        """The queue whose first request is the oldest of the highest priority; the dead are buried on the way."""
+        """The queue whose first request is the oldest of the highest priority; who no longer waits is buried."""
         for queues in self._by_priority:
             for key in [*queues]:
                 queue = queues[key]
-                while queue and queue[0].state is DEAD:
+                while queue and queue[0].state is not WAITING:
                     queue.popleft()
                 if not queue:
                     del queues[key]
@@ -75,8 +99,9 @@ class Queue:
                 return min(queues.values(), key=lambda queue: queue[0].arrived)
         return None
 
-    def alike(self, key: Key) -> Iterator[deque[Request]]:
-        """The queues of requests that can share a batch, the high priority first."""
+    def alike(self, key: Key) -> Iterator[Request]:
+        """The requests that can share a batch, the high priority first."""
         for queues in self._by_priority:
-            if key in queues:
-                yield queues[key]
+            for request in queues.get(key, ()):
+                if request.state is WAITING:
+                    yield request

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from concurrent import futures
+from math import inf
 from typing import Any
 
 from modelkit.model import Outputs
@@ -24,16 +25,19 @@ class Request:
     """The rows of one call; `state` and what follows it are guarded by the lock of the lane.
 
     `key` is what requests of one batch have in common. `waiter` is what the caller waits on, a locked lock or a Future,
-    and None while the calling thread runs the request itself.
+    and None while the calling thread runs the request itself. `due` is the deadline as a number, infinity for none.
+    `leads` is whether that thread may run others' along with its own.
     """
 
     __slots__ = (
         "answer",
         "arrived",
         "deadline",
+        "due",
         "error",
         "feeds",
         "key",
+        "leads",
         "low",
         "outputs",
         "pick",
@@ -48,7 +52,9 @@ class Request:
         self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))
         self.size = max(1, size)  # a call without rows takes its turn as well
         self.deadline = deadline
+        self.due = inf if deadline is None else deadline
         self.low = low
+        self.leads = False
         self.arrived = 0.0
         self.pick: str | None = None  # the output that a Future of `submit` gives; None for all of them
         self.waiter: Waiter | None = None
@@ -90,26 +96,37 @@ def deliver(requests: Iterable[Request]) -> None:
             if waiter.locked():
                 waiter.release()
         elif isinstance(waiter, futures.Future):
-            _resolve([request])
+            _resolve(request, waiter)
         elif waiter is not None:
             loops.setdefault(waiter.get_loop(), []).append(request)
     for loop, theirs in loops.items():
         try:
-            loop.call_soon_threadsafe(_resolve, theirs)
+            loop.call_soon_threadsafe(_resolve_on_loop, loop, theirs)
         except RuntimeError:  # the loop was closed, and its tasks with it
             continue
 
 
-def _resolve(requests: list[Request]) -> None:
-    for request in requests:
-        future: Any = request.waiter
-        if future.done():
-            continue
-        try:
-            if request.error is not None:
-                future.set_exception(request.error)
-            else:
-                answer = request.result()
-                future.set_result(answer if request.pick is None else answer[request.pick])
-        except BaseException:  # a callback that was added to the Future; as there, an Exception does not even come here
-            logging.getLogger("modelkit").exception("a callback of a Future of submit failed")
+def _resolve_on_loop(loop: asyncio.AbstractEventLoop, requests: list[Request]) -> None:
+    try:
+        for request in requests:
+            _settle(request, request.waiter)
+    except BaseException:  # of a signal handler, for nothing here raises: the others are told all the same
+        loop.call_soon(_resolve_on_loop, loop, requests)
+        raise
+
+
+def _resolve(request: Request, future: futures.Future[Any]) -> None:
+    try:
+        _settle(request, future)
+    except BaseException:  # a callback that was added to the Future; as there, an Exception does not even come here
+        logging.getLogger("modelkit").exception("a callback of a Future of submit failed")
+
+
+def _settle(request: Request, future: Any) -> None:
+    if future.done():
+        return
+    if request.error is not None:
+        future.set_exception(request.error)
+    else:
+        answer = request.result()
+        future.set_result(answer if request.pick is None else answer[request.pick])

@@ -17,7 +17,7 @@ class Stats:
         direct: calls that ran at once on the calling thread, without a batch.
         failed: calls that got the model's error.
         shed: calls refused because the queue was full.
-        expired: calls whose deadline passed while they waited.
+        expired: calls that could not be ready by their deadline.
         abandoned: calls whose caller stopped waiting.
         released: how often a batch was run, by reason: "idle" (a slot was free), "slot" (one became free), "cap" (the
             largest batch was reached), "tick" (an event loop had taken all calls of one tick).

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.batching.isolation import Outcome, is_interrupt, rows_of, split
+from modelkit.batching.interrupts import is_interrupt
+from modelkit.batching.isolation import Outcome, rows_of, split
 from modelkit.batching.lane import Lane, clock
 from modelkit.batching.policy import EVERYTHING, LOOP
 from modelkit.batching.requests import Key, Request, Turn
@@ -176,14 +177,15 @@ class Tick:
             name, _, rule = self._block
             block = np.concatenate(rows)
             if quick_cast(block, rule) is None:
+                lane.give_back(turn)
                 return False
             batch.answers += split(lane.run({name: block}, batch.outputs), [1] * len(rows))
+            self._count(turn, len(batch.answers) - done, len(rows), clock() - start)
         except BaseException as error:
+            lane.give_back(turn)
             if is_interrupt(error):
                 raise
             return False  # it is found out whose it is when they are run one by one
-        finally:
-            self._count(turn, len(batch.answers) - done, len(rows), clock() - start)
         return True
 
     def _look_into(self, batch: TickBatch) -> None:
@@ -219,15 +221,16 @@ class Tick:
         try:
             if (
                 calls
-                and size <= lane.plan.loop_batch
+                and max(1, size) <= lane.plan.loop_batch
                 and (lane.parallel or (not self._queued and lane.hold(turn, max(1, size))))
             ):
                 batch.outcomes.update(zip(places, lane.attempt(calls, size, batch.outputs), strict=True))
+                self._count(turn, len(calls), size, clock() - start)
             else:
-                calls = []
                 self._queue(batch, places)
-        finally:
-            self._count(turn, len(calls), size, clock() - start)
+        except BaseException:
+            lane.give_back(turn)
+            raise
 
     def _leave_out_late(self, batch: TickBatch) -> None:
         now = clock()
@@ -247,7 +250,13 @@ class Tick:
             request = self.request(batch.calls[i], batch.outputs, batch.special.get(i) or PLAIN)
             if request.size <= piece or rows_of(request.feeds) == 1:
                 batch.requests[i] = request
-        self._lane.enqueue([*batch.requests.values()])
+        refused = self._lane.enqueue([*batch.requests.values()])
+        if not refused:
+            return
+        for place, request in [*batch.requests.items()]:
+            if request.error is not None and request in refused:
+                batch.outcomes[place] = request.error  # and not by its Future, for which nobody may wait any more
+                del batch.requests[place]
 
     def request(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Request:
         """A request that a task of this loop can wait for."""
@@ -278,6 +287,8 @@ class Tick:
         request = batch.requests.get(place)
         if request is not None:
             self._lane.abandon(request)
+            future: Any = request.waiter
+            future.cancel()  # or asyncio would log an error that was on its way, and for which nobody waits
             return
         if not batch.flushed and place < len(batch.calls) and type(batch.calls[place]) is dict:
             batch.special[place] = None

@@ -1,0 +1,77 @@
+"""Tell an exception of the application's signal handlers from a failure of the model.
+
+Python calls signal handlers in the main thread, between any two instructions of whatever that thread runs: a handler
+that raises (SystemExit on SIGTERM, the soft time limit of Celery) raises in the middle of a model's run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import threading
+from types import CodeType, FrameType, TracebackType
+
+
+def in_main_thread() -> bool:
+    """Whether the calling thread is the one in which signal handlers are called."""
+    return threading.get_ident() == threading.main_thread().ident
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an exception was raised by a signal handler in this thread, or instead of one that was.
+
+    The handler's frame is in the traceback. It is known by its arguments, one of which is the frame that it
+    interrupted; or by its code, where it has deleted that argument. KeyboardInterrupt has a handler without a frame.
+    """
+    if not in_main_thread():
+        return False
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    handlers = _handlers()
+    passed = _frames(error.__traceback__)
+    if any(_is_handler(frame, handlers) for frame in passed):
+        return True
+    # What the model raised while it handled the handler's exception. What was handled before the model was called does
+    # not count: its traceback begins in a frame that this one does not pass through.
+    seen = {id(error)}
+    cause = error.__cause__ or error.__context__
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        frames = _frames(cause.__traceback__)
+        if frames and frames[0] in passed and any(_is_handler(frame, handlers) for frame in frames):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def _frames(traceback: TracebackType | None) -> list[FrameType]:
+    frames = []
+    while traceback is not None:
+        frames.append(traceback.tb_frame)
+        traceback = traceback.tb_next
+    return frames
+
+
+def _is_handler(frame: FrameType, handlers: set[CodeType]) -> bool:
+    if frame.f_code in handlers:
+        return True
+    interrupted = frame.f_back
+    if interrupted is None:
+        return False
+    given = inspect.getargvalues(frame)
+    names = [*given.args, *([given.varargs] if given.varargs else [])]
+    for name in names:
+        value = given.locals.get(name)
+        if value is interrupted or (type(value) is tuple and any(item is interrupted for item in value)):
+            return True
+    return False
+
+
+def _handlers() -> set[CodeType]:
+    """The code of the signal handlers that are installed, as far as they are functions and methods."""
+    codes = set()
+    for number in signal.valid_signals():
+        code = getattr(signal.getsignal(number), "__code__", None)  # a method has that of its function
+        if isinstance(code, CodeType):
+            codes.add(code)
+    return codes

@@ -1,0 +1,172 @@
+"""What a Batcher does with more work than it can do: pure decisions, and the real queue on a simulated clock."""
+
+import random
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelkit.batching import lane as lanes
+from modelkit.batching.choice import choose
+from modelkit.batching.lane import Lane
+from modelkit.batching.policy import make_plan, seconds_of
+from modelkit.batching.requests import Request, Turn
+
+CURVE = ((1, 6.0), (8, 13.0))  # five seconds and one more for each row
+
+
+class Offer(NamedTuple):
+    size: int
+    due: float
+    place: int
+
+
+def chosen(offers, *, room=8, curve=CURVE, caution=1.0):
+    """The places of the calls to run and of those to give up, of (size, deadline) at the time 0."""
+    offers = [Offer(*offer, place) for place, offer in enumerate(offers)]
+    run, late = choose(offers, room, 0.0, curve, caution)
+    return [offer.place for offer in run], [offer.place for offer in late]
+
+
+# Which calls are run: (size, deadline) at the time 0, in batches of at most 8.
+
+
+@pytest.mark.parametrize(
+    ("offers", "run", "given_up"),
+    [
+        ([], [], []),
+        ([(1, inf)] * 9, range(8), []),
+        ([(1, 20.0)] * 3, range(3), []),
+        # What cannot be ready gives way to what can, however old it is.
+        ([(1, 5.0), (1, 5.5), (1, 20.0)], [2], [0, 1]),
+        ([(1, 5.0), (1, inf)], [1], [0]),
+        # What could be ready alone is left out of a batch that takes longer; another slot may be free for it.
+        ([(1, 7.0)] + [(1, 20.0)] * 8, range(1, 9), []),
+        # Where the batch is not full, it is made smaller if more are in time then.
+        ([(1, 7.5), (1, 20.0)], [0, 1], []),
+        ([(1, 6.5), (1, 20.0)], [0], []),
+        ([(1, 12.5)] * 8, range(7), []),
+        # The curve may be wrong: where it says that nobody is in time, the last to be late is tried, and none given up.
+        ([(1, 1.0), (1, 3.0), (1, 2.0)], [1], []),
+        ([(1, -1.0), (1, 3.0)], [1], [0]),
+        ([(1, -1.0)], [], [0]),
+        # Calls of several rows.
+        ([(5, inf), (4, inf), (3, inf)], [0], []),
+        ([(12, inf), (1, inf)], [0], []),
+        ([(3, 13.5), (5, 13.5)], [0, 1], []),
+        ([(3, 9.5), (5, 12.5)], [1], []),
+        ([(3, 10.5), (5, 12.5)], [0], []),
+    ],
+)
+def test_the_next_batch_is_the_oldest_calls_that_can_be_ready_in_time(offers, run, given_up):
+    assert chosen(offers) == ([*run], given_up)
+
+
+def test_calls_that_may_be_late_give_way_to_those_that_will_not():
+    tight, easy = (1, 14.0), (1, 30.0)
+    assert chosen([tight] * 8 + [easy] * 8, caution=1.5) == ([*range(8, 16)], [])
+    assert chosen([tight] * 8, caution=1.5) == ([*range(8)], [])  # but not to an idle model
+    assert chosen([tight] * 6 + [easy] * 2, caution=1.5) == ([*range(8)], [])
+
+
+def test_without_measurements_only_what_is_late_is_given_up():
+    assert chosen([(1, -1.0), (1, 1e-9), (1, inf)], curve=()) == ([1, 2], [0])
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.one_of(st.just(inf), st.floats(-5, 40))), max_size=30),
+    st.integers(1, 16),
+    st.floats(1, 2),
+)
+def test_whatever_waits_the_batch_fits_is_in_time_and_leaves_no_slot_idle(offers, room, caution):
+    run, given_up = chosen(offers, room=room, caution=caution)
+    assert run == sorted(set(run))
+    assert not set(run) & set(given_up)
+    assert bool(run) == any(deadline > 0 for _, deadline in offers)
+    size = sum(offers[place][0] for place in run)
+    assert size <= room or len(run) == 1
+    in_time = [deadline > seconds_of(CURVE, its) for its, deadline in offers]
+    assert not any(in_time[place] for place in given_up)
+    if any(in_time):
+        assert all(offers[place][1] > seconds_of(CURVE, size) for place in run)
+
+
+# The real queue, with calls that come at random and a clock that only the model moves.
+
+
+class Simulation:
+    """A lane whose model takes 5 ms and 1 ms a row, in batches of at most 8: 615 rows a second.
+
+    Single rows come at `load` times that, for ten seconds. `spread` is that of the logarithm of what runs take.
+    """
+
+    CAPACITY = 8 / 0.013
+    SECONDS = 10.0
+
+    def __init__(self, monkeypatch, load, deadline, *, spread=0.0, curve=((1, 6e-3), (8, 13e-3))):
+        self.now = self.next = 0.0
+        self.load, self.deadline, self.spread = load, deadline, spread
+        self.random = random.Random(0)
+        self.asked = self.in_time = self.starts = 0
+        monkeypatch.setattr(lanes, "clock", lambda: self.now)
+        monkeypatch.setattr(lanes, "deliver", self.deliver)
+        plan = make_plan(curve, 1, 8)
+        self.lane = Lane(self.run, plan, 8, 8192, block=False, declared=False, loop=True)
+        self.lane._start = self.start
+
+    def start(self, runners):
+        self.starts += runners
+
+    def run(self, feeds, outputs):
+        seconds = 5e-3 + 1e-3 * len(feeds["x"])
+        end = self.now + seconds * self.random.lognormvariate(0, self.spread)
+        while self.next < min(end, self.SECONDS):
+            self.arrive()
+        self.now = end
+        return {"y": feeds["x"]}
+
+    def arrive(self):
+        self.now = self.next
+        self.next += self.random.expovariate(self.load * self.CAPACITY)
+        self.asked += 1
+        request = Request({"x": np.zeros((1, 1))}, ("y",), 1, self.now + self.deadline, low=False)
+        self.lane.enqueue([request])
+
+    def deliver(self, requests):
+        for request in requests:
+            self.in_time += request.error is None and self.now <= request.deadline
+
+    def goodput(self):
+        """The part of what could be answered in time that was."""
+        while self.next < self.SECONDS:
+            self.arrive()
+            if self.starts:
+                self.starts -= 1
+                turn = Turn()
+                turn.holds = True
+                self.lane._work(turn)
+        assert (self.lane._active, self.lane._running, self.lane.queue.waiting) == (0, 0, 0)
+        return self.in_time / min(self.asked, (self.SECONDS + self.deadline) * self.CAPACITY)
+
+
+@pytest.mark.parametrize("deadline", [0.05, 0.1, 0.5])
+@pytest.mark.parametrize(("load", "least"), [(0.8, 0.99), (1.2, 0.97), (1.5, 0.99), (3.0, 0.99), (10.0, 0.99)])
+def test_under_overload_nearly_all_that_can_be_answered_in_time_is(monkeypatch, load, deadline, least):
+    assert Simulation(monkeypatch, load, deadline).goodput() >= least
+
+
+@pytest.mark.parametrize(("load", "least"), [(0.8, 0.97), (1.2, 0.9), (1.5, 0.9), (3.0, 0.9)])
+def test_runs_that_take_longer_now_and_then_make_few_calls_late(monkeypatch, load, least):
+    assert Simulation(monkeypatch, load, 0.05, spread=0.2).goodput() >= least
+
+
+@pytest.mark.parametrize("load", [0.8, 1.2, 3.0])
+def test_what_was_learned_in_a_bad_moment_is_found_out(monkeypatch, load):
+    """That two rows take twice as long as one: then one row at a time would be best, for ever."""
+    simulation = Simulation(monkeypatch, load, 0.05, curve=((1, 6e-3), (2, 12e-3)))
+    assert simulation.lane.plan.cap == 1
+    assert simulation.goodput() >= 0.85
+    assert simulation.lane.plan.cap == 8

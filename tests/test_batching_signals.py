@@ -1,0 +1,253 @@
+"""What an exception of the application's signal handlers does to a Batcher: it goes to whoever was interrupted."""
+
+import asyncio
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+
+import modelkit as mk
+from modelkit.batching.interrupts import is_interrupt
+from modelkit.batching.policy import make_plan
+from modelkit.errors import BatchError
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
+
+SIGNATURE = mk.Signature((mk.TensorSpec("x", "float32", ("n", 2)),), (mk.TensorSpec("y", "float32", ("n", 2)),))
+SLOW = make_plan(((1, 3e-3), (8, 4e-3)), 1, 8)  # threads wait for each other, and event loops for threads
+ON_LOOP = make_plan(((1, 1e-4), (16, 1.4e-4)), 2, 16)  # an event loop runs it by itself
+AT_ONCE = make_plan(((1, 5e-6), (64, 1e-5)), 2, 64)
+ROOM = 10  # seconds in which everything must be over
+
+
+class SoftTimeLimit(Exception):  # noqa: N818 - as Celery names its own
+    pass
+
+
+class HardStop(BaseException):
+    pass
+
+
+KINDS = (SoftTimeLimit, HardStop, SystemExit, KeyboardInterrupt)
+
+
+class Handler:
+    """Handlers in the forms that there are, all of which raise."""
+
+    def __init__(self, raised):
+        self.raised = raised
+
+    def method(self, signum, frame):
+        raise self.raised
+
+    __call__ = method
+
+    def helped(self, *_):
+        self.fail()
+
+    def fail(self):
+        raise self.raised
+
+    def without_its_frame(self, signum, frame):
+        del signum, frame
+        self.fail()
+
+    def only_once(self, signum, frame):
+        signal.signal(signum, signal.SIG_DFL)
+        raise self.raised
+
+
+FORMS = {
+    "function": lambda handler: lambda signum, frame: handler.fail(),
+    "any arguments": lambda handler: lambda *arguments: handler.fail(),
+    "method": lambda handler: handler.method,
+    "object": lambda handler: handler,
+    "partial": lambda handler: partial(handler.helped, 1),
+    "without its frame": lambda handler: handler.without_its_frame,
+    "only once": lambda handler: handler.only_once,
+}
+
+
+@pytest.fixture
+def install():
+    """Install a handler of SIGUSR1 until the test is over."""
+    before = signal.getsignal(signal.SIGUSR1)
+    yield partial(signal.signal, signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    threading.Event().wait(ROOM)  # until the signal comes
+
+
+def row(value):
+    return np.array([[value, -value]], np.float32)
+
+
+def batcher_of(fn, plan, **options):
+    batcher = mk.Batcher(mk.FunctionModel(fn, SIGNATURE, batchable=True), plan=plan, **options)
+    batcher._lane._planner.observe = lambda *_: False
+    return batcher
+
+
+# Telling them apart.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", FORMS)
+def test_an_exception_of_a_signal_handler_is_known(install, form, kind):
+    raised = kind()
+    install(FORMS[form](Handler(raised)))
+    with pytest.raises(kind) as caught:
+        interrupt()
+    assert caught.value is raised
+    assert is_interrupt(raised)
+
+
+@pytest.mark.parametrize("error", [SoftTimeLimit(), SystemExit(), asyncio.CancelledError()])
+def test_an_exception_of_the_model_is_none(error):
+    def model(x):
+        raise error
+
+    with pytest.raises(type(error)):
+        model(1)
+    assert not is_interrupt(error)
+
+
+def test_what_a_model_makes_of_the_exception_of_a_handler_counts_as_that(install):
+    def model():
+        try:
+            interrupt()
+        except SoftTimeLimit as error:
+            raise RuntimeError("the model was disturbed") from error
+
+    install(Handler(SoftTimeLimit()))
+    with pytest.raises(RuntimeError) as caught:
+        model()
+    assert is_interrupt(caught.value)
+
+
+def test_a_model_that_fails_for_a_caller_who_was_interrupted_before_just_fails(install):
+    def run():
+        try:
+            raise RuntimeError("the model failed")
+        except RuntimeError as error:
+            return is_interrupt(error)
+
+    install(Handler(SoftTimeLimit()))
+    try:
+        interrupt()
+    except SoftTimeLimit:
+        assert not run()
+
+
+def test_another_thread_is_never_interrupted():
+    def run():
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            return is_interrupt(error)
+
+    assert run()
+    with ThreadPoolExecutor(1) as pool:
+        assert not pool.submit(run).result(ROOM)
+
+
+# Who gets what.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("ask", "plan"), [("predict", SLOW), ("predict", AT_ONCE), ("submit", AT_ONCE)])
+def test_a_main_thread_that_is_interrupted_in_its_own_run_gets_the_exception_itself(install, ask, plan, kind):
+    def fn(feeds):
+        if threading.current_thread() is threading.main_thread() and not stopped:
+            stopped.append(True)
+            interrupt()
+        return {"y": feeds["x"]}
+
+    stopped = []
+    raised = kind()
+    install(Handler(raised))
+    with batcher_of(fn, plan) as batcher:
+        for _ in range(2):  # the same instance once more
+            stopped.clear()
+            with pytest.raises(kind) as caught:
+                getattr(batcher, ask)(row(1))
+            assert caught.value is raised
+        assert batcher.predict(row(1))[0, 0] == 1
+        assert batcher.stats().failed == 0
+        assert batcher._lane._active == batcher._lane._running == 0
+
+
+def test_the_main_thread_runs_no_rows_of_others():
+    """Whatever waits beside its own, and whoever came first."""
+
+    def fn(feeds):
+        if threading.current_thread() is threading.main_thread():
+            in_main.extend(feeds["x"][:, 0].tolist())
+        return {"y": feeds["x"]}
+
+    def others():
+        while not over.is_set():
+            assert batcher.predict(row(1))[0, 0] == 1
+
+    in_main, over = [], threading.Event()
+    with batcher_of(fn, SLOW) as batcher, ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(others) for _ in range(4)]
+        for _ in range(2000):
+            assert batcher.predict(row(7))[0, 0] == 7
+        over.set()
+        for future in running:
+            future.result(ROOM)
+    assert set(in_main) <= {7.0}
+
+
+@pytest.mark.parametrize("kind", [SoftTimeLimit, HardStop])
+@pytest.mark.parametrize("plan", [ON_LOOP, AT_ONCE])
+@pytest.mark.parametrize("deadline", [None, ROOM])
+def test_an_interrupted_event_loop_answers_everybody_and_reports_the_exception(install, deadline, plan, kind):
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        return await asyncio.gather(*(batcher.apredict(row(value), deadline=deadline) for value in range(5)))
+
+    def fn(feeds):
+        if threading.current_thread() is threading.main_thread() and not stopped:
+            stopped.append(True)
+            interrupt()
+        return {"y": feeds["x"]}
+
+    stopped, reported, raised = [], [], kind()
+    install(Handler(raised))
+    with batcher_of(fn, plan) as batcher:
+        got = asyncio.run(main())
+    assert [float(y[0, 0]) for y in got] == [0, 1, 2, 3, 4]
+    assert stopped
+    assert reported == [raised]
+
+
+# What a Future raises is not raised by `submit`.
+
+
+@pytest.mark.parametrize("plan", [SLOW, AT_ONCE])
+@pytest.mark.parametrize("raised", [ArithmeticError("odd"), asyncio.CancelledError("odd"), SystemExit("odd")])
+def test_submit_never_raises_what_its_future_does(plan, raised):
+    def fn(feeds):
+        raise raised
+
+    with batcher_of(fn, plan) as batcher:
+        errors = [batcher.submit(row(1)).exception(ROOM) for _ in range(2)]
+    assert all(isinstance(error, ArithmeticError | BatchError) for error in errors)
+    assert all("odd" in str(error) for error in errors)
+    assert errors[0] is not errors[1]
+
+
+def test_submit_passes_on_that_the_model_was_closed():
+    model = mk.FunctionModel(lambda feeds: {"y": feeds["x"]}, SIGNATURE, batchable=True)
+    with mk.Batcher(model, plan=AT_ONCE) as batcher:
+        model.close()
+        assert "the model was closed" in str(batcher.submit(row(1)).exception(ROOM))
