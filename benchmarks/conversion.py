@@ -35,7 +35,7 @@ from modelkit.manifest import Parity
 
 BEGIN, END = "<!-- begin: written by benchmarks/conversion.py -->", "<!-- end of conversion -->"
 LIBRARIES = (
-    "numpy", "onnxruntime", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost-cpu", "lightgbm", "catboost",
+    "numpy", "onnxruntime", "scikit-learn", "skl2onnx", "spox", "xgboost-cpu", "lightgbm", "catboost",
     "torch", "onnxscript",
 )  # fmt: skip
 SIZES = (1, 10_000)

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 import modelkit as mk
-from modelkit.errors import ConversionError, MissingExtraError, SignatureError
+from modelkit.errors import ConversionError, SignatureError
 
 xgboost = pytest.importorskip("xgboost")
 lightgbm = pytest.importorskip("lightgbm")
@@ -302,7 +302,7 @@ def test_an_objective_that_is_not_known_is_refused(monkeypatch, tmp_path):
 
 
 def test_other_libraries_are_not_asked_for(tmp_path):
-    """With both in use and onnxmltools absent, only a model of LightGBM lacks it."""
+    """Of both libraries, neither needs another one to be converted."""
     code = """
 import sys
 sys.modules["onnxmltools"] = None
@@ -319,14 +319,10 @@ for model in (LogisticRegression(), trees, both):
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.mk")], check=True)
 
 
-def test_a_model_of_lightgbm_says_what_it_lacks(monkeypatch, tmp_path):
+def test_a_ranker_is_converted_with_its_scores(tmp_path):
     X, y = wine_holes()
-    model = lightgbm.LGBMClassifier(n_estimators=3, **QUIET).fit(X, y)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "onnxmltools"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "onnxmltools", None)
-    with pytest.raises(MissingExtraError, match="saving a model of lightgbm"):
-        saved(model, X, tmp_path)
+    ranker = lightgbm.LGBMRanker(n_estimators=3, **QUIET).fit(X, y, group=[len(X)])
+    np.testing.assert_allclose(saved(ranker, X, tmp_path).predict(X), ranker.predict(X), rtol=1e-13)
 
 
 def test_an_xgboost_model_of_no_round_is_refused(tmp_path):

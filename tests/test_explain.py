@@ -463,7 +463,8 @@ def answers(proto, rows, name="y"):
 def by_leaves(leaves, rows):
     met = leaves.conditions.met(rows)
     out = np.repeat(leaves.base[None], len(rows), axis=0)
-    for path, value in zip(np.split(leaves.path, leaves.starts[1:-1]), leaves.values, strict=True):
+    parts = np.split(leaves.path, leaves.starts[1:-1])[: len(leaves.values)]  # one piece where there is no leaf
+    for path, value in zip(parts, leaves.values, strict=True):
         out += met[:, path].all(axis=1)[:, None] * value
     return out
 

@@ -196,8 +196,6 @@ def test_rankers_can_be_pickled(tmp_path):
 
     A = np.random.default_rng(0).normal(size=(60, 3))
     ranker = LGBMRanker(n_estimators=3, verbose=-1).fit(A, (A[:, 0] > 0).astype(int), group=[20, 20, 20])
-    with pytest.raises(ConversionError, match="format='joblib'"):
-        mk.save(ranker, tmp_path / "m.mk", example=A, name="m", version="1")
     mk.save(ranker, tmp_path / "m.mk", example=A, name="m", version="1", format="joblib")
     np.testing.assert_array_equal(opened(tmp_path / "m.mk").predict(A), ranker.predict(A))
 

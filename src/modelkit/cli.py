@@ -29,7 +29,7 @@ from modelkit.spec import Column, TensorSpec
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 Parse = Callable[[str], str | float | bool]
 LIBRARIES = (
-    "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "onnxmltools", "xgboost", "xgboost-cpu", "lightgbm",
+    "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "spox", "xgboost", "xgboost-cpu", "lightgbm",
     "catboost", "torch", "onnxscript", "pandas", "pyarrow", "tokenizers", "shap", "lime", "matplotlib",
 )  # fmt: skip
 

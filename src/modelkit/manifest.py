@@ -37,7 +37,8 @@ class Parity:
 
     `against` is the source, None for a graph that came without one. Differences are the largest over every
     compared output, `max_rel` relative to max(1, |source|). `label_flips` counts labels that differ although
-    the source was not within the tolerance of a tie; `ties` those that differ within it. `batch_max_abs` is the
+    the source's own scores are no tie; `ties` those that differ where they are: equal but for a few units in the last
+    place, or within the tolerance where both compute in float32. `batch_max_abs` is the
     largest difference of a row between batch sizes, and `batch_invariant` whether it stayed within tolerance.
     `threshold_rows` were compared with values equal to a threshold of the graph's trees, or next to one.
     `large_rows` were compared with numbers 10,000 times those of the example; their differences, `large_max_rel`
@@ -89,8 +90,8 @@ class Parity:
         more = ", ".join(f"{rows} {what}" for what, rows in asked.items() if rows)
         text = (
             f"{self.rows} rows{' and ' + more if more else ''} against {self.against}: max rel diff "
-            f"{self.max_rel:.2g} (allowed {self.rtol:g}), {self.label_flips} labels flipped; "
-            f"{self._invariance()}"
+            f"{self.max_rel:.2g} (allowed {self.rtol:g}), {self.label_flips} labels flipped"
+            f"{f', {self.ties} others at ties' if self.ties else ''}; {self._invariance()}"
         )
         if self.large_rows and (self.large_flips or self.large_max_rel > self.rtol + self.atol):
             text += (

@@ -1,6 +1,6 @@
 """Convert LightGBM models, alone or inside a scikit-learn pipeline, and tell skl2onnx of those of other libraries.
 
-The only module that imports onnxmltools and lightgbm.
+The only module that imports lightgbm.
 """
 
 from __future__ import annotations
@@ -10,16 +10,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from modelkit.cast import is_a
 from modelkit.convert import catboost, xgboost
-from modelkit.convert.operators import Container
-from modelkit.convert.source import Splits
-from modelkit.convert.writer import Writer
-from modelkit.errors import ConversionError, MissingExtraError
+from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
 LIBRARIES = ("xgboost", "lightgbm")
@@ -72,18 +68,6 @@ def _lightgbm_estimator(kind: Any, booster: Any) -> Any:
     fitted = {"_Booster": booster, "_objective": _objective(booster), "fitted_": True}
     fitted |= dict.fromkeys(("_n_features", "_n_features_in"), booster.num_feature())
     estimator.__dict__.update(fitted)
-    return estimator
-
-
-def _lightgbm_classifier(booster: Any) -> Any:
-    """The classifier of a Booster that answers with probabilities."""
-    from lightgbm import LGBMClassifier
-    from sklearn.preprocessing import LabelEncoder
-
-    estimator = _lightgbm_estimator(LGBMClassifier, booster)
-    classes = max(2, booster.dump_model(num_iteration=1)["num_class"])
-    encoder = LabelEncoder().fit(range(classes))
-    estimator.__dict__.update({"_le": encoder, "_classes": encoder.classes_, "_n_classes": classes})
     return estimator
 
 
@@ -176,70 +160,8 @@ def encode(proto: onnx.ModelProto, inputs: list[TensorSpec], known: dict[str, tu
 def _kinds() -> list[tuple[Any, Any]]:
     """The estimators of the libraries in use, each with its converter."""
     found: list[tuple[Any, Any]] = []
-    if sys.modules.get("lightgbm") is not None:
-        from lightgbm import LGBMClassifier, LGBMRegressor
-
-        found += [(LGBMClassifier, _convert_lightgbm), (LGBMRegressor, _convert_lightgbm_regressor)]
     if sys.modules.get("xgboost") is not None:
         found += [(kind, xgboost.convert) for kind in xgboost.kinds()]
     if sys.modules.get("catboost") is not None:
         found += [(kind, catboost.convert) for kind in catboost.kinds()]
     return found
-
-
-def _convert_lightgbm_regressor(scope: Any, operator: Any, container: Any) -> None:
-    """A regressor whose trees were trained for classes answers with probabilities: those of a classifier of them."""
-    regressor = operator.raw_operator
-    if not gives_probabilities(regressor):
-        _convert_lightgbm(scope, operator, container)
-        return
-    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
-
-    classifier = _lightgbm_classifier(regressor.booster_)
-    inner = scope.declare_local_operator(f"Modelkit{type(classifier).__name__}", classifier)
-    inner.inputs = operator.inputs
-    label = scope.declare_local_variable("label", Int64TensorType())
-    shares = scope.declare_local_variable("shares", FloatTensorType())
-    inner.outputs.extend([label, shares])
-    nodes = Writer(scope, container)
-    answer = str(shares.full_name)
-    if len(classifier.classes_) == 2:
-        second = nodes.constant(np.array([1], np.int64))
-        answer = nodes.add("Gather", answer, second, axis=1)
-    nodes.put(answer, operator.outputs[0])
-
-
-def _convert_lightgbm(scope: Any, operator: Any, container: Any) -> None:
-    """Convert by onnxmltools, and mend its averages: for "rf" it divides by 100, however many the trees."""
-    try:
-        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
-    except ImportError:
-        raise MissingExtraError("saving a model of lightgbm", "onnxmltools", "boosting") from None
-    summed = copy.copy(operator)
-    summed.raw_operator = copy.copy(operator.raw_operator)
-    trees = operator.raw_operator.booster_.current_iteration()
-    share = trees if operator.raw_operator.boosting_type == "rf" else 1
-    summed.raw_operator.boosting_type = "gbdt"
-
-    def mend(attributes: dict[str, Any]) -> None:
-        for name in ("class_weights", "target_weights"):
-            if name in attributes:
-                attributes[name] = [weight / share for weight in attributes[name]]
-
-    convert_lightgbm(scope, summed, Container(container, mend))
-
-
-def lightgbm_thresholds(model: Any) -> Splits | None:
-    """The splits of a LightGBM model, whose thresholds are doubles; None for any other model."""
-    if not type(model).__module__.startswith("lightgbm"):
-        return None
-    found: list[tuple[int, float]] = []
-    todo = [tree["tree_structure"] for tree in model.booster_.dump_model()["tree_info"]]
-    while todo:
-        node = todo.pop()
-        if "split_feature" in node:
-            todo += [node["left_child"], node["right_child"]]
-            if node["decision_type"] == "<=":
-                found.append((node["split_feature"], node["threshold"]))
-    columns, values = zip(*found, strict=True) if found else ((), ())
-    return np.array(columns, np.int64), np.array(values, np.float64)

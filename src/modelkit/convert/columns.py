@@ -57,7 +57,7 @@ class Questions:
         found = None if rows is None else self.ask(rows)
         if found is None:
             return REFUSED
-        if agree(found, *tolerance(self.source.signature)):
+        if agree(found, *tolerance(self.source)):
             merge(self.total, found)
             self.rows += count(rows)
             return AGREES

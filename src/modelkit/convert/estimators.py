@@ -9,9 +9,31 @@ import numpy as np
 
 from modelkit.cast import is_missing
 
-# Estimators that compute in float32: trees because those libraries' do, networks because it costs no accuracy
-# that parity would see and is twice as fast.
-NARROW_MODULES = ("sklearn.tree", "sklearn.ensemble", "sklearn.neural_network", "xgboost", "lightgbm", "catboost")
+# Estimators that compare their rows in float32. Networks compute in it too, since that costs no accuracy that parity
+# would see and is twice as fast.
+NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
+WIDE_MODULES = ("sklearn.ensemble._hist_gradient_boosting.",)
+# Estimators made of others that read the same rows, and where these are.
+PARTS = {
+    "estimators_": (
+        "VotingClassifier", "VotingRegressor", "StackingClassifier", "StackingRegressor", "BaggingClassifier",
+        "BaggingRegressor", "AdaBoostClassifier", "AdaBoostRegressor", "OneVsRestClassifier", "OneVsOneClassifier",
+        "MultiOutputClassifier", "MultiOutputRegressor",
+    ),
+    "calibrated_classifiers_": ("CalibratedClassifierCV",),
+    "best_estimator_": ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"),
+    "estimator_": ("FixedThresholdClassifier", "TunedThresholdClassifierCV"),
+    "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
+}  # fmt: skip
+# What votes, or splits by thresholds: converted here, and not by a library.
+OWN = (
+    "sklearn.tree.", "sklearn.ensemble.", "sklearn.multiclass.", "sklearn.multioutput.", "sklearn.calibration.",
+    "sklearn.model_selection._classification_threshold.", "lightgbm.",
+)  # fmt: skip
+TREES = (
+    "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
+    "sklearn.ensemble._hist_gradient_boosting.", "lightgbm.",
+)  # fmt: skip
 THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 
 
@@ -25,9 +47,39 @@ def last_step(estimator: Any) -> Any:
     return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 
+def inner_parts(estimator: Any) -> list[Any]:
+    """The fitted estimators that read the same rows inside one that is made of them; empty for any other."""
+    name = type(estimator).__name__
+    for attribute, names in PARTS.items():
+        if name in names:
+            found = getattr(estimator, attribute, [])
+            return list(found) if isinstance(found, list | tuple) else [found]
+    return []
+
+
 def is_narrow(estimator: Any) -> bool:
-    """Whether an estimator computes in float32 itself."""
-    return type(estimator).__module__.startswith(NARROW_MODULES)
+    """Whether an estimator reads its rows as float32; a network does so where it stands alone."""
+    if f"{type(estimator).__module__}.".startswith("sklearn.neural_network."):
+        return True
+    return _reads_float32(estimator)
+
+
+def _reads_float32(estimator: Any) -> bool:
+    parts = inner_parts(estimator)
+    if parts and not getattr(estimator, "passthrough", False):
+        return all(_reads_float32(part) for part in parts)
+    module = f"{type(estimator).__module__}."
+    return module.startswith(NARROW_MODULES) and not module.startswith(WIDE_MODULES)
+
+
+def is_composed(estimator: Any) -> bool:
+    """Whether anything in an estimator votes or is a tree, so that it is converted by converters of our own."""
+    return any(f"{type(step).__module__}.".startswith(OWN) for step in walk(estimator))
+
+
+def holds_trees(estimator: Any) -> bool:
+    """Whether anything in an estimator compares with thresholds of float64."""
+    return any(f"{type(step).__module__}.".startswith(TREES) for step in walk(estimator))
 
 
 def walk(estimator: Any) -> list[Any]:
@@ -35,7 +87,10 @@ def walk(estimator: Any) -> list[Any]:
     inner = [step for _, step in getattr(estimator, "steps", [])]
     inner += [entry[1] for entry in getattr(estimator, "transformers_", [])]
     inner += [entry[1] for entry in getattr(estimator, "transformer_list", [])]
-    return [estimator, *(deep for step in inner if hasattr(step, "get_params") for deep in walk(step))]
+    inner += inner_parts(estimator)
+    inner.append(getattr(estimator, "final_estimator_", None))
+    known = [step for step in inner if hasattr(step, "get_params") or type(step).__name__ == "_CalibratedClassifier"]
+    return [estimator, *(deep for step in known for deep in walk(step))]
 
 
 def unthresholded(estimator: Any) -> Any:

@@ -10,7 +10,6 @@ import numpy as np
 from onnx import TensorProto
 
 from modelkit.cast import MISSING, is_missing
-from modelkit.convert.source import Splits
 from modelkit.convert.svc import breaks_ties, convert_labels
 from modelkit.errors import ConversionError
 
@@ -54,18 +53,11 @@ def _plain_number(value: Any) -> Any:
 
 def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None]]]:
     """Converters and shape calculators by estimator class."""
-    from sklearn import ensemble, tree
     from sklearn.impute import SimpleImputer
     from sklearn.mixture import GaussianMixture
     from sklearn.preprocessing import Binarizer, Normalizer, OneHotEncoder, OrdinalEncoder
     from sklearn.svm import SVC, NuSVC
 
-    plain = (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor, GaussianMixture)
-    forests = (
-        tree.DecisionTreeClassifier, tree.DecisionTreeRegressor, tree.ExtraTreeClassifier, tree.ExtraTreeRegressor,
-        ensemble.RandomForestClassifier, ensemble.RandomForestRegressor,
-        ensemble.ExtraTreesClassifier, ensemble.ExtraTreesRegressor,
-    )  # fmt: skip
     return (
         {
             SimpleImputer: _impute,
@@ -74,8 +66,7 @@ def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None
             OneHotEncoder: _encode,
             OrdinalEncoder: _encode_ordinal,
             **dict.fromkeys((SVC, NuSVC), _convert_svc),
-            **dict.fromkeys(plain, _convert_plainly),
-            **dict.fromkeys(forests, _convert_forest),
+            GaussianMixture: _convert_plainly,
         },
         {SimpleImputer: _imputer_shape},
     )
@@ -101,39 +92,6 @@ def _convert_svc(scope: Any, operator: Any, container: Any) -> None:
         convert_labels(scope, operator, container, _registered(operator))
     else:
         _registered(operator)(scope, operator, container)
-
-
-def _convert_forest(scope: Any, operator: Any, container: Any) -> None:
-    """Say for each split where missing values go, which the converter leaves out."""
-    trees = getattr(operator.raw_operator, "estimators_", [operator.raw_operator])
-    routes = [np.asarray(tree.tree_.missing_go_to_left, bool) & (tree.tree_.children_left >= 0) for tree in trees]
-    features = [tree.tree_.feature for tree in trees]
-
-    def mend(attributes: dict[str, Any]) -> None:
-        # Rows are compared as float32 with thresholds that are doubles: x <= t is x <= the largest float32 up to t.
-        values = np.asarray(attributes["nodes_values"], np.float64)
-        near = values.astype(np.float32)
-        below = np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
-        attributes["nodes_values"] = below.tolist()
-        if not any(route.any() for route in routes):
-            return
-        places = list(zip(attributes["nodes_treeids"], attributes["nodes_nodeids"], strict=True))
-        splits = zip(places, attributes["nodes_modes"], attributes["nodes_featureids"], strict=True)
-        if any(mode != "LEAF" and features[t][n] != feature for (t, n), mode, feature in splits):
-            return  # several outputs: the converter numbers the nodes anew, and the gate finds out what follows
-        attributes["nodes_missing_value_tracks_true"] = [int(routes[t][n]) for t, n in places]
-
-    _registered(operator)(scope, operator, Container(container, mend))
-
-
-def histogram_thresholds(model: Any) -> Splits | None:
-    """The splits of a histogram gradient boosting model, whose thresholds are doubles; None for any other model."""
-    if not type(model).__name__.startswith("HistGradientBoosting"):
-        return None
-    trees = [tree.nodes for stage in model._predictors for tree in stage]  # noqa: SLF001 - no public way
-    nodes = np.concatenate(trees)
-    nodes = nodes[(nodes["is_leaf"] == 0) & (nodes["is_categorical"] == 0)]
-    return nodes["feature_idx"].astype(np.int64), nodes["num_threshold"].astype(np.float64)
 
 
 class WholeNumbers(Container):

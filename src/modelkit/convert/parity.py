@@ -60,7 +60,7 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
         ConversionError: if a column's categories cannot be told, or the signature refuses a row of the example.
     """
     signature = source.signature
-    rtol, atol = tolerance(signature)
+    rtol, atol = tolerance(source)
     missing_rows, threshold_rows, text_rows, differences = 0, 0, 0, Differences()
     large, large_rows = Differences(), 0
     with build(open_signature(signature)) as model:
@@ -82,10 +82,8 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
             for scale in NEARBY:  # not far: there, probabilities that come to 1.0 may hide a label
                 also(enlarged(few, scale), where=f"rows {scale:g} times those of the example")
             also(zeroed(few), where="rows of zeros")  # they have no direction, and nothing to be divided by
-            # There trees split, behind a scaler too. Where the graph rounds the thresholds of its source, neighbours
-            # change sides, and only values that are equal to one are asked.
-            halfway = None if source.rounded else between(rows)
-            also(halfway, where="rows with values halfway between those of the example")
+            # There trees split, behind a scaler too.
+            also(between(rows), where="rows with values halfway between those of the example")
             large, large_rows = _large(source, model, few)
             feeds = model.signature.coerce(rows)
             check_takes_example(source, signature)
@@ -136,7 +134,7 @@ def _agree_on(source: Source, model: Model, rows: Any, total: Differences, where
         raise
     except Exception as error:
         raise ParityError(f"the converted graph does not run on {where}: {error}") from error
-    found = compare(truth, got, *tolerance(source.signature), source.scales)
+    found = compare(truth, got, *tolerance(source), source.scales)
     _refuse(source, found, where)
     merge(total, found)
 
@@ -174,7 +172,7 @@ def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
 
 
 def _refuse(source: Source, found: Differences, where: str) -> None:
-    rtol, atol = tolerance(source.signature)
+    rtol, atol = tolerance(source)
     if agree(found, rtol, atol):
         return
     held = missing_columns(source.rows)
@@ -204,7 +202,7 @@ def _agrees_if_not_finite(source: Source, model: Model, rows: Any, name: str) ->
         strange = not_finite(rows, name, value)
         for size in (PROBE_ROWS, *FEW):
             found = _ask(source, model, {key: array[:size] for key, array in strange.items()})
-            if found is None or not agree(found, *tolerance(source.signature)):
+            if found is None or not agree(found, *tolerance(source)):
                 return False
     return True
 
@@ -223,7 +221,7 @@ def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
         return None
     except Exception:  # noqa: BLE001 - the graph fails where its source answers, whatever the runtime calls that
         return Differences(max_abs=np.inf, max_rel=np.inf)
-    return compare(truth, got, *tolerance(source.signature), source.scales)
+    return compare(truth, got, *tolerance(source), source.scales)
 
 
 def _batch_invariance(source: Source, model: Model, feeds: Feeds | None) -> tuple[tuple[int, ...], float, bool]:
@@ -236,7 +234,7 @@ def _batch_invariance(source: Source, model: Model, feeds: Feeds | None) -> tupl
     axes = {spec.name: spec.shape.index(dim) for spec in signature.outputs if dim in spec.shape}
     if feeds is None or len(axes) < len(signature.outputs):
         return (), 0.0, False
-    rtol, atol = tolerance(source.signature)
+    rtol, atol = tolerance(source)
     total = min(signature.count(feeds), 4 * max(BATCH_SIZES))
     sizes = (*(size for size in BATCH_SIZES if size < total), total)
     runs = GRAPH_RUNS if source.proto.graph.node else ESTIMATOR_RUNS

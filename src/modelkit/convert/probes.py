@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,27 +16,52 @@ if TYPE_CHECKING:
 MOST = 256  # rows of a probe
 ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
 ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
+FLOAT = 1  # the element type of float32
+EQUAL = 4  # modes of TreeEnsemble from here on compare by equality
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Column and threshold of splits, and the dtype in which each compares; None for one by equality.
+
+    A split by equality is of a category's code, and has no values next to it.
+    """
+
+    columns: list[Array]
+    values: list[Array]
+    dtypes: list[Any]
+
+    def beside(self, toward: Array) -> tuple[Array, Array]:
+        """Columns and values: each threshold, or the number next to it below (-1) or above (1), by place in turn."""
+        found = []
+        start = 0
+        for values, dtype in zip(self.values, self.dtypes, strict=True):
+            side = toward[np.arange(start, start + len(values)) % len(toward)]
+            start += len(values)
+            if dtype is None:
+                found.append(values)
+                continue
+            near = values.astype(dtype)
+            with np.errstate(over="ignore"):  # an infinity is written as the largest number
+                moved = np.nextafter(near, np.where(side > 0, dtype(np.inf), dtype(-np.inf)))
+            found.append(np.where(side == 0, values, moved.astype(np.float64)))
+        return np.concatenate(self.columns), np.concatenate(found)
 
 
 def at_thresholds(source: Source, rows: Any) -> Any:
-    """Rows in which one column equals a threshold of a tree, or the float32 next to one; None where there are none.
+    """Rows in which one column equals a threshold of a tree, or the number next to one; None where there are none.
 
     Only trees that read the graph's one input are looked at: behind a scaler a threshold is no value of a column.
-    Where the graph rounds the thresholds of its source, values equal them and none is next to them: both round alike.
     """
-    columns, values, step = _splits(source.proto)
-    if source.splits is not None and len(values):
-        columns, values = source.splits
-        step = np.zeros(len(values), np.float32)
+    splits = _splits(source.proto)
+    if not splits.values:
+        return None
+    columns, values = splits.beside(np.array([0, -1, 1]))
     usable = np.flatnonzero((np.abs(values) > ZERO) & (np.abs(values) < ENDLESS))
     if not len(usable):
         return None
     chosen = usable[np.linspace(0, len(usable) - 1, min(MOST, len(usable))).astype(int)]
-    columns, values, step = columns[chosen], values[chosen], step[chosen]
-    toward = np.array([0, -1, 1], np.float32)[np.arange(len(values)) % 3] * step
-    near = values.astype(np.float32)
-    beside = np.nextafter(near, np.where(toward > 0, np.float32(np.inf), np.float32(-np.inf)))
-    values = np.where(toward == 0, values, beside).astype(np.float64)
+    columns, values = columns[chosen], values[chosen]
     base = np.arange(len(values)) % len(rows)
     if isinstance(rows, np.ndarray):
         out = rows[base].astype(np.float64)
@@ -51,26 +77,42 @@ def at_thresholds(source: Source, rows: Any) -> Any:
     return wide
 
 
-def _splits(proto: onnx.ModelProto) -> tuple[Array, Array, Array]:
-    """Column and value of every split of the trees that read the graph's one input, and 1 where it compares by order.
-
-    A split by equality, 0, has no values next to it: it is of a category's code.
-    """
+def _splits(proto: onnx.ModelProto) -> Splits:
+    """The splits of the trees that read the graph's one input, by kind of comparison."""
     graph = proto.graph
-    same = {graph.input[0].name} if len(graph.input) == 1 else set()
-    found: list[tuple[Array, Array, Array]] = [(np.empty(0, np.int64), np.empty(0), np.empty(0, np.float32))]
+    single = len(graph.input) == 1 and graph.input[0].type.tensor_type.elem_type == FLOAT
+    same = {graph.input[0].name: np.float32 if single else np.float64} if len(graph.input) == 1 else {}
+    found = Splits([], [], [])
     for node in graph.node:
-        if node.op_type in ("Cast", "Identity") and node.input[0] in same:
-            same.add(node.output[0])
-        if node.op_type in ("TreeEnsembleClassifier", "TreeEnsembleRegressor") and node.input[0] in same:
-            given = {attribute.name: attribute for attribute in node.attribute}
-            modes = np.array(given["nodes_modes"].strings)
-            split = modes != b"LEAF"
-            ordered = ~np.isin(modes, (b"BRANCH_EQ", b"BRANCH_NEQ"))
-            columns, values = np.array(given["nodes_featureids"].ints), np.array(given["nodes_values"].floats)
-            found.append((columns[split], values[split], ordered[split].astype(np.float32)))
-    columns, values, step = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return columns, values, step
+        if not node.input or node.input[0] not in same:
+            continue
+        dtype = same[node.input[0]]
+        if node.op_type in ("Cast", "Identity"):
+            narrow = any(attribute.name == "to" and attribute.i == FLOAT for attribute in node.attribute)
+            same[node.output[0]] = np.float32 if narrow else dtype
+        if node.op_type.startswith("TreeEnsemble"):
+            columns, values, ordered = _of_node(node)
+            for kept, kind in ((ordered, dtype), (~ordered, None)):
+                if kept.any():
+                    found.columns.append(columns[kept])
+                    found.values.append(values[kept])
+                    found.dtypes.append(kind)
+    return found
+
+
+def _of_node(node: onnx.NodeProto) -> tuple[Array, Array, Array]:
+    """Column and threshold of the branches of an ensemble, and whether each compares by order."""
+    given = {attribute.name: attribute for attribute in node.attribute}
+    columns = np.array(given["nodes_featureids"].ints)
+    if node.op_type == "TreeEnsemble":
+        from onnx import numpy_helper
+
+        values = numpy_helper.to_array(given["nodes_splits"].t).astype(np.float64)
+        return columns, values, numpy_helper.to_array(given["nodes_modes"].t) < EQUAL
+    modes = np.array(given["nodes_modes"].strings)
+    split = modes != b"LEAF"
+    ordered = ~np.isin(modes, (b"BRANCH_EQ", b"BRANCH_NEQ"))
+    return columns[split], np.array(given["nodes_values"].floats)[split], ordered[split]
 
 
 def enlarged(rows: Any, by: float) -> Any:

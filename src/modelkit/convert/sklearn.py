@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.cast import Array, is_a, is_missing
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
     THRESHOLDED,
     closed_categories,
+    holds_trees,
+    is_composed,
     is_narrow,
     last_step,
     prepared,
@@ -24,8 +25,9 @@ from modelkit.convert.estimators import (
     unthresholded,
     walk,
 )
-from modelkit.convert.operators import converters, histogram_thresholds
-from modelkit.convert.outputs import finish, read_roles, truth
+from modelkit.convert.labels import label_by_scores, threshold
+from modelkit.convert.operators import converters
+from modelkit.convert.outputs import Role, finish, read_roles, truth
 from modelkit.convert.scores import score_converters
 from modelkit.convert.source import Source, take
 from modelkit.convert.texts import TextConverters, multiply_few, prepared_for_terms
@@ -37,8 +39,6 @@ from modelkit.spec import Column, TensorSpec
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
 LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
-RANKERS = ("LGBMRanker",)
-ROUNDED = ("HistGradientBoosting", "LGBM")  # whose thresholds are doubles, and float32 in the graph
 # Names of outputs, which no input can have.
 TAKEN = ("label", "prediction", "probability", "probabilities", "scores", "transformed")
 TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
@@ -50,9 +50,14 @@ def is_estimator(source: object) -> bool:
     return is_a(source, "sklearn.base", "BaseEstimator") or boosting.is_catboost(source)
 
 
-def number_dtypes(estimator: Any) -> tuple[str, str]:
-    """The dtypes to try for numeric inputs: the family's own, then the other, since some operators have just one."""
-    return ("float32", "float64") if is_narrow(estimator) else ("float64", "float32")
+def number_dtypes(estimator: Any) -> tuple[str, ...]:
+    """The dtypes to try for numeric inputs: the family's own, then the other, since some operators have just one.
+
+    Rows that are compared with thresholds of float64 are never rounded.
+    """
+    if is_narrow(estimator):
+        return ("float32", "float64")
+    return ("float64",) if holds_trees(estimator) else ("float64", "float32")
 
 
 def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
@@ -62,11 +67,6 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     """
     from sklearn.utils.validation import check_is_fitted
 
-    if type(last_step(estimator)).__name__ in RANKERS:
-        raise ConversionError(
-            f"{type(last_step(estimator)).__name__} cannot be converted; pass its ONNX export, or format='joblib'",
-            step=type(last_step(estimator)).__name__,
-        )
     if not boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
         check_is_fitted(estimator)
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
@@ -75,19 +75,8 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
     roles, classes = answer(read_roles, take(rows, 2))
-    vectorizers = TextConverters()
-    if coded:
-        proto = _convert(estimator, [TensorSpec(boosting.CODES, numbers, ("batch", len(columns)))], vectorizers)
-        boosting.encode(proto, inputs, coded)
-    else:
-        opened = boosting.with_absent_zeros(unthresholded(estimator), take(rows, 2), answer)
-        proto = _convert(opened, inputs, vectorizers)
-    if type(last_step(estimator)).__name__ in THRESHOLDED:
-        _threshold(proto, last_step(estimator))
-    elif classes is not None:
-        _label_by_scores(proto, last_step(estimator))
-    outputs = finish(proto, roles)
-    multiply_few(proto.graph)
+    opened = boosting.with_absent_zeros(unthresholded(estimator), take(rows, 2), answer)
+    proto, outputs, rounds, vectorizers = _converted(estimator, opened, inputs, roles, coded)
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
@@ -95,11 +84,44 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
         against=against,
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
         categories=closed_categories(estimator, [column.name for column in columns]) | coded,
-        splits=histogram_thresholds(estimator) or boosting.lightgbm_thresholds(estimator),
-        rounded=any(type(part).__name__.startswith(ROUNDED) for part in (estimator, *estimator.get_params().values())),
+        rounds=rounds,
         texts=vectorizers.texts,
         terms=vectorizers.terms,
     )
+
+
+def _converted(
+    estimator: Any, opened: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], coded: dict[str, tuple[str, ...]]
+) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None, TextConverters]:
+    """A graph, its outputs, whether it rounds to float32 what its source does not (if known), and its vectorizers."""
+    if is_composed(estimator):
+        from modelkit.convert.compose import composed
+
+        try:
+            return composed(estimator, inputs, roles, _alone)
+        except ConversionError:
+            if holds_trees(estimator):
+                raise  # no converter but ours is exact for trees
+    vectorizers = TextConverters()
+    if coded:
+        width = sum(len(spec.columns) for spec in inputs)
+        proto = _convert(estimator, [TensorSpec(boosting.CODES, "float32", ("batch", width))], vectorizers)
+        boosting.encode(proto, inputs, coded)
+    else:
+        proto = _convert(opened, inputs, vectorizers)
+    if type(last_step(estimator)).__name__ in THRESHOLDED:
+        threshold(proto, last_step(estimator))
+    elif hasattr(estimator, "classes_"):
+        label_by_scores(proto, last_step(estimator))
+    outputs = finish(proto, roles)
+    multiply_few(proto.graph)
+    return proto, outputs, None, vectorizers
+
+
+def _alone(estimator: Any, inputs: list[TensorSpec]) -> tuple[onnx.ModelProto, TextConverters]:
+    """The graph of one estimator by itself, and the vectorizers that it holds."""
+    vectorizers = TextConverters()
+    return _convert(estimator, inputs, vectorizers), vectorizers
 
 
 def library_of(estimator: Any) -> str:
@@ -143,92 +165,6 @@ def _texts(example: Any) -> Array | None:
     rows = np.empty((len(example), 1), object)
     rows[:, 0] = example
     return rows
-
-
-def _label_by_scores(proto: onnx.ModelProto, classifier: Any) -> None:
-    """Take the label from linear scores where the converter takes it from the probabilities made of them.
-
-    Sigmoids of several classes all come to 1.0, a little beyond the training rows; the estimator compares the scores.
-    """
-    linear = _linear_scores(classifier)
-    if linear is None:
-        return
-    weights, shift = linear
-    graph = proto.graph
-    wide = {tensor.name: tensor.dims for tensor in graph.initializer}
-    reads = [
-        n.input[0] for n in graph.node if n.op_type == "MatMul" and wide.get(n.input[1], [0])[0] == weights.shape[1]
-    ]
-    if not reads or any(value.type.tensor_type.elem_type == TensorProto.FLOAT for value in graph.input):
-        return
-    label = graph.output[0]
-    text = label.type.tensor_type.elem_type == TensorProto.STRING
-    classes = [c.encode() if text else int(c) for c in classifier.classes_.tolist()]
-    kind = label.type.tensor_type.elem_type
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.ascontiguousarray(weights.T, np.float64), "score_weights"),
-            numpy_helper.from_array(np.asarray(shift, np.float64), "score_shift"),
-            helper.make_tensor("score_classes", kind, [len(classes)], classes),
-        ]
-    )
-    graph.node.extend(
-        [
-            helper.make_node("MatMul", [reads[0], "score_weights"], ["score_products"]),
-            helper.make_node("Add", ["score_products", "score_shift"], ["scores_by_class"]),
-            helper.make_node("ArgMax", ["scores_by_class"], ["score_best"], axis=1, keepdims=0),
-            helper.make_node("Gather", ["score_classes", "score_best"], ["score_label"], axis=0),
-        ]
-    )
-    label.name = "score_label"
-
-
-def _linear_scores(classifier: Any) -> tuple[Array, Array] | None:
-    """Weights (classes, columns) and shifts of a classifier of several classes whose label is the largest score."""
-    name = type(classifier).__name__
-    if name == "SGDClassifier" and len(classifier.classes_) > 2:
-        return classifier.coef_, classifier.intercept_
-    if name == "OneVsRestClassifier" and len(classifier.classes_) > 2 and not classifier.multilabel_:
-        parts = classifier.estimators_
-        if all(np.shape(getattr(part, "coef_", ())) == (1, classifier.n_features_in_) for part in parts):
-            return np.concatenate([p.coef_ for p in parts]), np.concatenate([np.ravel(p.intercept_) for p in parts])
-    return None
-
-
-def _threshold(proto: onnx.ModelProto, classifier: Any) -> None:
-    """Decide the label by the classifier's threshold on the probability of its positive class."""
-    if not hasattr(classifier, "predict_proba") or classifier.response_method == "decision_function":
-        raise ConversionError(
-            "a threshold on decision_function cannot be converted; use response_method='predict_proba'",
-            step=type(classifier).__name__,
-        )
-    tuned = hasattr(classifier, "best_threshold_")
-    threshold = classifier.best_threshold_ if tuned else classifier.threshold
-    positive = classifier._curve_scorer._get_pos_label() if tuned else classifier.pos_label  # noqa: SLF001 - no other way
-    classes = classifier.classes_.tolist()
-    at = 1 if positive is None else classes.index(positive)
-    graph = proto.graph
-    label, probabilities = graph.output[0], graph.output[1]
-    wide = probabilities.type.tensor_type.elem_type
-    kind = label.type.tensor_type.elem_type
-    text = kind == TensorProto.STRING
-    yes, no = (c.encode() if text else int(c) for c in (classes[at], classes[1 - at]))
-    graph.initializer.extend(
-        [
-            helper.make_tensor("threshold_at", TensorProto.INT64, [], [at]),
-            helper.make_tensor("threshold", wide, [], [0.5 if threshold == "auto" else threshold]),
-            helper.make_tensor("threshold_yes", kind, [], [yes]),
-            helper.make_tensor("threshold_no", kind, [], [no]),
-        ]
-    )
-    graph.node.extend(
-        [
-            helper.make_node("Gather", [probabilities.name, "threshold_at"], ["threshold_score"], axis=1),
-            helper.make_node("GreaterOrEqual", ["threshold_score", "threshold"], ["threshold_passed"]),
-            helper.make_node("Where", ["threshold_passed", "threshold_yes", "threshold_no"], ["threshold_label"]),
-        ]
-    )
-    label.name = "threshold_label"
 
 
 def _columns(example: Any) -> list[Column]:

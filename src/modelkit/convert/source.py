@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 DECISION = "decision"  # what a source decides its labels by, where that is not an output: see Source.truth
 
 
-Splits = tuple[Array, Array]  # the column and the threshold of each split of a forest
-
-
 @dataclass(frozen=True)
 class Source:
     """A graph on its way into a package.
@@ -31,11 +28,11 @@ class Source:
     `truth` answers for rows in the form the source was trained on, by output name, and for classifiers with the
     scores they decide by, under `DECISION`; it and `against`, the name of the source, are None for a graph that came
     without one. `rows` are example rows in that form, None if there are none. `categories` are the values that encoders
-    refuse to go beyond, by column. `splits` are those of trees whose thresholds the graph holds rounded; None where the
-    graph's own are exact. `rounded` is whether there are such trees anywhere in the source. `scales` are the sizes of
-    outputs of numbers that are below 1, by which differences are judged. `texts` says what is done to texts before the
-    graph, and `terms` what each of its vectorizers counts; None and () for a graph that reads no texts. `proto` is
-    empty for an estimator that is packaged as it is.
+    refuse to go beyond, by column. `rounds` is whether the graph computes in float32 what its source computes in
+    float64; where that is None, it does if an input or output is float32. `scales` are the sizes of outputs of numbers
+    that are below 1, by which differences are judged. `texts` says what is done to texts before the graph, and `terms`
+    what each of its vectorizers counts; None and () for a graph that reads no texts. `proto` is empty for an estimator
+    that is packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -44,8 +41,7 @@ class Source:
     against: str | None = None
     truth: Callable[[Any], dict[str, Array]] | None = None
     categories: dict[str, tuple[str, ...]] | None = None
-    splits: Splits | None = None
-    rounded: bool = False
+    rounds: bool | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
     texts: Texts | None = None
     terms: tuple[Terms, ...] = ()

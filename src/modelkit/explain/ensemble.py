@@ -20,6 +20,7 @@ with importing("onnx", "explaining a model"):
     import onnx
     from onnx import numpy_helper
 
+TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(len(MODES))
 LEAF = -1
@@ -120,11 +121,16 @@ class _Nodes:
     roots: Array
 
 
-def decode(node: onnx.NodeProto, dtype: Any) -> Leaves:
-    """The leaves of a tree ensemble node whose input has the numpy type `dtype`. Raises NotDecodableError."""
+def decode(node: onnx.NodeProto, dtype: Any, table: Array | None = None) -> Leaves:
+    """The leaves of a tree ensemble node whose input has the numpy type `dtype`.
+
+    With a `table`, each tree has an output of its own, the number of a row of it, and the sum of these rows is decoded.
+
+    Raises NotDecodableError.
+    """
     given = {attribute.name.removesuffix("_as_tensor"): _value(attribute) for attribute in node.attribute}
     new = node.op_type == "TreeEnsemble"
-    nodes = (_read_new if new else _read_old)(given, node.op_type)
+    nodes = _read_new(given, table) if new else _read_old(given, node.op_type)
     aggregate = int(given.get("aggregate_function", SUM)) if new else _aggregate(given)
     if aggregate not in (AVERAGE, SUM):
         raise NotDecodableError("the trees are not summed but their least or largest is taken")
@@ -230,9 +236,16 @@ def _read_old(given: dict[str, Any], op: str) -> _Nodes:
     )
 
 
-def _read_new(given: dict[str, Any], op: str) -> _Nodes:
+def dtype_of(node: onnx.NodeProto, otherwise: Any) -> Any:
+    """The type in which an ensemble compares: TreeEnsemble (5) says so, the older operators go by what they read."""
+    for attribute in node.attribute:
+        if attribute.name == "nodes_splits":
+            return np.float64 if attribute.t.data_type == onnx.TensorProto.DOUBLE else np.float32
+    return otherwise
+
+
+def _read_new(given: dict[str, Any], table: Array | None) -> _Nodes:
     """Nodes of TreeEnsemble (5), which keeps leaves apart: they follow the inner nodes here."""
-    del op
     count, leaves = len(given["nodes_featureids"]), len(given["leaf_weights"])
     child = np.stack(
         [
@@ -241,8 +254,13 @@ def _read_new(given: dict[str, Any], op: str) -> _Nodes:
             for which in ("true", "false")
         ]
     )
-    values = np.zeros((leaves, int(given.get("n_targets", 1))))
+    outputs = int(given.get("n_targets", 1))
+    values = np.zeros((leaves, outputs))
     values[np.arange(leaves), given["leaf_targetids"]] = given["leaf_weights"]
+    if table is not None:
+        if outputs != len(given["tree_roots"]):
+            raise NotDecodableError("the trees have not an output each, which would be a row of the table")
+        values = np.asarray(table[np.asarray(given["leaf_weights"]).astype(np.intp)], np.float64)
     sets: list[tuple[float, ...]] = [()]
     for value in given.get("membership_values", ()):
         if np.isnan(value):

@@ -41,9 +41,9 @@ from modelkit.texts.vectorizer import Texts
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that every package is made with
 MEASURED_BYTES = 4 << 20  # of an input that rows of a graph without a source are drawn for
 TRAINED_WITH = {  # and those of its source, by the name that parity has for it
-    "scikit-learn": ("scikit-learn", "skl2onnx"),
+    "scikit-learn": ("scikit-learn", "skl2onnx", "spox"),
     "XGBoost": ("scikit-learn", "skl2onnx", "xgboost", "xgboost-cpu"),
-    "LightGBM": ("scikit-learn", "skl2onnx", "onnxmltools", "lightgbm"),
+    "LightGBM": ("scikit-learn", "skl2onnx", "spox", "lightgbm"),
     "CatBoost": ("scikit-learn", "skl2onnx", "catboost"),
     "torch": ("torch", "onnxscript"),
 }

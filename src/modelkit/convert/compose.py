@@ -1,0 +1,113 @@
+"""A whole graph from converters of our own, with its outputs by role."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.outputs import Role
+from modelkit.convert.table import Converting, Leaf
+from modelkit.convert.tensors import (
+    STRING,
+    Answer,
+    Columns,
+    Var,
+    argument,
+    cast,
+    constant,
+    dtype_of,
+    joined,
+    model_of,
+    op,
+    read_inputs,
+    upright,
+)
+from modelkit.convert.texts import TextConverters
+from modelkit.spec import TensorSpec
+from modelkit.texts.vectorizer import Texts
+
+if TYPE_CHECKING:
+    import onnx
+
+FIELDS = {"predict_proba": "probabilities", "decision_function": "decision"}
+
+
+def composed(
+    estimator: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], leaf: Leaf
+) -> tuple[onnx.ModelProto, list[TensorSpec], bool, TextConverters]:
+    """The graph of an estimator, its outputs, whether it rounds to float32 what its source does not, and vectorizers.
+
+    Raises ConversionError.
+    """
+    at = Converting(leaf, {spec.name: argument(spec) for spec in inputs})
+    answer = at.answer(estimator, Columns(tuple(at.arguments.values())))
+    outputs = {role.name: _output(answer, role, estimator) for role in roles}
+    vectorizers = _vectorizers(at, outputs)
+    passed = at.arguments if vectorizers.texts is None else {n: at.arguments[n] for n in vectorizers.texts.passed}
+    proto = model_of(passed | at.filled, outputs)
+    specs = [TensorSpec(role.name, _dtype(outputs[role.name]), ("batch", *role.tail)) for role in roles]
+    for value, spec in zip(proto.graph.output, specs, strict=True):
+        del value.type.tensor_type.shape.dim[:]
+        for size in spec.shape:
+            dim = value.type.tensor_type.shape.dim.add()
+            setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
+    return proto, specs, at.narrow, vectorizers
+
+
+def _vectorizers(at: Converting, outputs: dict[str, Var]) -> TextConverters:
+    """The vectorizers that were met; a column of texts that only they read is no input of the graph."""
+    found = TextConverters()
+    if not at.terms:
+        return found
+    read = read_inputs(at.arguments | at.filled, outputs)
+    texts = {each.vectorizer.column for each in at.terms}
+    passed = [name for name in at.arguments if name not in texts or name in read]
+    found.terms = tuple(at.terms)
+    found.texts = Texts(tuple(each.vectorizer for each in at.terms), tuple(passed))
+    return found
+
+
+def _dtype(tensor: Var) -> str:
+    return "string" if dtype_of(tensor) == STRING else str(dtype_of(tensor))
+
+
+def _output(answer: Answer, role: Role, estimator: Any) -> Var:
+    """The tensor of one output, in its final rank."""
+    if role.verb == "predict":
+        found = _label(answer, estimator)
+    elif role.part is not None:
+        found = answer.several[role.part].asked("probabilities")
+    elif role.verb == "transform":
+        found = answer.asked("table").matrix(np.float64)
+    else:
+        found = answer.asked(FIELDS[role.verb])
+    rank = len(found.unwrap_tensor().shape or ())
+    if rank != 1 + len(role.tail):
+        found = op.reshape(found, constant([-1, *role.tail], np.int64))
+    return found
+
+
+def _label(answer: Answer, estimator: Any) -> Var:
+    if answer.prediction is not None:
+        return answer.prediction
+    if answer.label is not None:
+        return answer.label
+    if answer.several:
+        lists = [np.asarray(classes) for classes in estimator.classes_]
+        labels = [_named(part, classes) for part, classes in zip(answer.several, lists, strict=True)]
+        return joined([upright(label) for label in labels])
+    return _named(answer, np.asarray(estimator.classes_))
+
+
+def _named(answer: Answer, classes: Any) -> Var:
+    """The class of each row, from its place."""
+    place: Var = answer.asked("place")
+    if classes.dtype.kind in "OU":
+        return op.gather(constant(classes.astype(np.str_)), place)
+    if classes.dtype.kind == "b":
+        both = classes.tolist() == [False, True]
+        return cast(place, np.bool_) if both else op.gather(constant(classes), place)
+    if np.array_equal(classes, np.arange(len(classes))):
+        return place
+    return op.gather(constant(classes, np.int64), place)

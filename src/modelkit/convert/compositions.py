@@ -1,0 +1,203 @@
+"""Converters of estimators that are made of others one after the other, or side by side, without a vote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.tensors import (
+    Answer,
+    Columns,
+    Var,
+    cast,
+    column,
+    complement,
+    constant,
+    doubles,
+    joined,
+    largest,
+    one_column,
+    op,
+    total,
+    upright,
+)
+from modelkit.convert.trees import Tree, ensemble
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.table import Converting
+
+DROPPED = ("drop", None)
+KEPT = ("passthrough",)
+
+
+def pipeline(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """Pipeline: each step gets what the one before it gives."""
+    *before, (_, last) = estimator.steps
+    for _, step in before:
+        columns = _transformed(step, columns, at)
+    if last in (*KEPT, None):
+        return Answer(table=columns)
+    return at.answer(last, columns)
+
+
+def _transformed(step: Any, columns: Columns, at: Converting) -> Columns:
+    if isinstance(step, str) or step is None:
+        return columns
+    table: Columns = at.answer(step, columns).asked("table")
+    return table
+
+
+def columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """ColumnTransformer: parts over columns of their own, side by side."""
+    places = estimator._transformer_to_input_indices  # noqa: SLF001 - no public way
+    parts: list[Var] = []
+    for name, step, _ in estimator.transformers_:
+        chosen = [int(place) for place in places.get(name, ())]
+        if (isinstance(step, str) and step in DROPPED) or not chosen:
+            continue
+        parts += _weighted(estimator, name, _transformed(step, columns.take(chosen), at))
+    return Answer(table=Columns(tuple(parts)))
+
+
+def union(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """FeatureUnion: parts over all columns, side by side."""
+    parts: list[Var] = []
+    for name, step in estimator.transformer_list:
+        if step in DROPPED:
+            continue
+        parts += _weighted(estimator, name, _transformed(step, columns, at))
+    return Answer(table=Columns(tuple(parts)))
+
+
+def _weighted(estimator: Any, name: str, table: Columns) -> tuple[Var, ...]:
+    weight = (estimator.transformer_weights or {}).get(name)
+    if weight is None:
+        return table.parts
+    return (op.mul(table.matrix(np.float64), doubles(weight)),)
+
+
+def unchanged(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """FunctionTransformer without a function, which is how a ColumnTransformer keeps columns that pass through."""
+    if estimator.func is not None:
+        raise ConversionError(
+            f"FunctionTransformer({getattr(estimator.func, '__name__', estimator.func)}) cannot be converted to ONNX; "
+            f"replace it, or apply it before the model and save the rest",
+            step="FunctionTransformer",
+        )
+    return Answer(table=columns)
+
+
+def best(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """A search: its best estimator, fitted on all rows."""
+    return at.answer(estimator.best_estimator_, columns)
+
+
+def wrapped(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """FrozenEstimator: the estimator inside."""
+    return at.answer(estimator.estimator, columns)
+
+
+def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """A classifier whose label is the positive class where its score reaches a threshold."""
+    inner = at.answer(getattr(estimator, "estimator_", estimator), columns)
+    tuned = hasattr(estimator, "best_threshold_")
+    positive = estimator._curve_scorer._get_pos_label() if tuned else estimator.pos_label  # noqa: SLF001 - no other way
+    classes = estimator.classes_.tolist()
+    yes = 1 if positive is None else classes.index(positive)
+    likely = estimator.response_method != "decision_function" and inner.probabilities is not None
+    if estimator.response_method == "predict_proba" or likely:
+        score, bound = column(inner.asked("probabilities"), yes), 0.5
+    else:
+        score, bound = inner.asked("decision"), 0.0
+        score = score if yes else op.neg(score)
+    if tuned:
+        bound = estimator.best_threshold_
+    elif estimator.threshold != "auto":
+        bound = estimator.threshold
+    reached = op.greater_or_equal(score, doubles(bound))
+    place = op.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
+    return Answer(place=place, probabilities=inner.probabilities, decision=inner.decision)
+
+
+def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
+    parts = [_calibrated(each, columns, at) for each in estimator.calibrated_classifiers_]
+    likely = total(parts)
+    likely = op.div(likely, doubles(len(parts))) if len(parts) > 1 else likely
+    return Answer(place=largest(likely), probabilities=likely)
+
+
+def _calibrated(each: Any, columns: Columns, at: Converting) -> Var:
+    if each.method not in ("sigmoid", "isotonic"):
+        raise ConversionError(
+            f"CalibratedClassifierCV(method={each.method!r}) cannot be converted; use 'sigmoid' or 'isotonic'",
+            step="CalibratedClassifierCV",
+        )
+    inner = at.answer(each.estimator, columns)
+    scores = _response(each.estimator, inner)
+    two = len(each.classes) == 2
+    if len(each.calibrators) == 1 and two:
+        return complement(_mapped(each.calibrators[0], scores))
+    if not np.array_equal(each.estimator.classes_, each.classes):
+        raise ConversionError("a fold of a calibrated classifier lacks a class", step="CalibratedClassifierCV")
+    found = [_mapped(mapping, one_column(scores, k)) for k, mapping in enumerate(each.calibrators)]
+    each_alone = joined(found)
+    whole = op.reduce_sum(each_alone, constant([1], np.int64), keepdims=1)
+    share = op.div(each_alone, whole)
+    return op.where(op.equal(whole, doubles(0.0)), doubles(1 / len(each.classes)), share)
+
+
+def _response(estimator: Any, inner: Answer) -> Var:
+    """The scores that are calibrated: decisions where there are any, as (n, 1) or (n, classes)."""
+    if hasattr(estimator, "decision_function"):
+        decision: Var = inner.asked("decision")
+        one = len(decision.unwrap_tensor().shape or ()) == 1
+        return upright(decision) if one else decision
+    likely: Var = inner.asked("probabilities")
+    return one_column(likely, 1) if len(estimator.classes_) == 2 else likely
+
+
+def _mapped(mapping: Any, score: Var) -> Var:
+    """One column of scores, (n, 1), as a calibrator maps it."""
+    if hasattr(mapping, "a_"):
+        return op.sigmoid(op.neg(op.add(op.mul(cast(score, np.float64), doubles(mapping.a_)), doubles(mapping.b_))))
+    dtype = mapping.X_thresholds_.dtype  # in which the source takes scores, and gives what it makes of them
+    found = interpolated(cast(cast(score, dtype), np.float64), mapping.X_thresholds_, mapping.y_thresholds_)
+    return cast(cast(found, dtype), np.float64)
+
+
+def interpolated(score: Var, places: Array, heights: Array) -> Var:
+    """The height at each place of (n, 1), linear between those that are known and flat beyond them, as numpy.interp."""
+    places, heights = np.asarray(places, np.float64), np.asarray(heights, np.float64)
+    if len(places) == 1:
+        return op.add(op.mul(score, doubles(0.0)), doubles(heights[0]))
+    inside = op.clip(score, constant(places[0]), constant(places[-1]))
+    slopes = np.diff(heights) / np.diff(places)
+    # The number of inner places up to the score, found by halves: x < place is x <= the number before it.
+    tree = _halves(np.nextafter(places[1:-1], -np.inf))
+    numbers = np.where(tree.leaf, tree.threshold, 0.0)
+    target = np.zeros(len(tree.left), np.int64)
+    at = op.cast(ensemble(inside, [tree], [target], [numbers], 1), to=np.int64)
+    rise = op.mul(op.gather(doubles(slopes), at), op.sub(inside, op.gather(doubles(places[:-1]), at)))
+    return op.add(rise, op.gather(doubles(heights[:-1]), at))
+
+
+def _halves(bounds: Array) -> Tree:
+    """A balanced tree whose leaves hold, as their thresholds, how many bounds are below a value."""
+    nodes: list[tuple[float, int, int]] = [(0.0, -1, -1)]
+    todo = [(0, 0, len(bounds))]
+    while todo:
+        node, low, high = todo.pop()
+        if low == high:
+            nodes[node] = (float(low), -1, -1)
+            continue
+        middle = (low + high) // 2
+        nodes[node] = (float(bounds[middle]), len(nodes), len(nodes) + 1)
+        todo += [(len(nodes), low, middle), (len(nodes) + 1, middle + 1, high)]
+        nodes += [(0.0, -1, -1), (0.0, -1, -1)]
+    threshold, left, right = (np.array(values) for values in zip(*nodes, strict=True))
+    none = np.zeros(len(nodes), np.int64)
+    return Tree(none, threshold, none.astype(bool), left, right)

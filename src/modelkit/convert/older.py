@@ -1,0 +1,118 @@
+"""Ensembles of trees of ai.onnx.ml 3 as those of 5, for a graph has one version of each set of operators.
+
+Converters of other libraries write the older operator, which 5 does not have any more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from modelkit.cast import Array
+from modelkit.convert.trees import Tree, at_branches, lists_of
+from modelkit.errors import ConversionError
+
+OLD = "TreeEnsembleRegressor"
+MODES = (b"BRANCH_LEQ", b"BRANCH_LT", b"BRANCH_GTE", b"BRANCH_GT", b"BRANCH_EQ", b"BRANCH_NEQ")
+AGGREGATES = (b"AVERAGE", b"SUM", b"MIN", b"MAX")
+
+
+def renewed(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with its older ensembles written anew. Raises ConversionError for what the newer cannot say."""
+    graph = proto.graph
+    if any(node.op_type == "TreeEnsembleClassifier" for node in graph.node):
+        raise ConversionError("an ensemble of trees that gives labels itself cannot stand among others")
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type == OLD:
+            graph.node.extend(_renewed(node, graph))
+        else:
+            graph.node.append(node)
+    for entry in proto.opset_import:
+        if entry.domain == "ai.onnx.ml":
+            entry.version = 5
+    return proto
+
+
+def _renewed(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    given = {a.name.removesuffix("_as_tensor"): _value(a) for a in node.attribute}
+    if given.get("post_transform", b"NONE") != b"NONE":
+        raise ConversionError("an ensemble of trees with a link of its own cannot stand among others")
+    trees, targets, weights = _trees(given)
+    base = np.asarray(given.get("base_values", ()), np.float32)
+    output = node.output[0]
+    added = f"{output}_sum" if len(base) else output
+    splits = np.concatenate([at_branches(tree, tree.threshold) for tree in trees])
+    modes = np.concatenate([at_branches(tree, tree.modes) for tree in trees])
+    attributes: dict[str, Any] = {
+        "n_targets": int(given.get("n_targets", 1)),
+        "aggregate_function": AGGREGATES.index(given.get("aggregate_function", b"SUM")),
+        "nodes_splits": numpy_helper.from_array(splits.astype(np.float32)),
+        "nodes_modes": numpy_helper.from_array(modes.astype(np.uint8)),
+        "leaf_weights": numpy_helper.from_array(np.concatenate(weights).astype(np.float32)),
+    }
+    lists: dict[str, Any] = dict(lists_of(trees, targets))
+    made = helper.make_node("TreeEnsemble", node.input, [added], domain="ai.onnx.ml", **attributes, **lists)
+    if not len(base):
+        return [made]
+    graph.initializer.append(numpy_helper.from_array(base[None], f"{output}_base"))
+    return [made, helper.make_node("Add", [added, f"{output}_base"], [output])]
+
+
+def _value(attribute: onnx.AttributeProto) -> Any:
+    value = helper.get_attribute_value(attribute)
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return np.array(value) if isinstance(value, list) else value
+
+
+def _trees(given: dict[str, Any]) -> tuple[list[Tree], list[Array], list[Array]]:
+    """The trees, the output that each node adds to, and the weights of the leaves; one tree for each output of several.
+
+    A leaf of the newer operator adds to one output.
+    """
+    trees, targets, weights = [], [], []
+    for number in np.unique(given["nodes_treeids"]):
+        tree, own = _tree(given, given["nodes_treeids"] == number)
+        chosen = given["target_treeids"] == number
+        place = np.searchsorted(own, given["target_nodeids"][chosen])
+        ids, held = given["target_ids"][chosen], np.asarray(given["target_weights"])[chosen]
+        every = np.unique(ids) if len(np.unique(place)) < len(place) else [None]
+        for output in every:
+            kept = np.ones(len(ids), bool) if output is None else ids == output
+            target, weight = np.zeros(len(own), np.int64), np.zeros(len(own), np.float64)
+            target[place[kept]], weight[place[kept]] = ids[kept], held[kept]
+            trees.append(tree)
+            targets.append(target)
+            weights.append(weight[tree.leaf])
+    return trees, targets, weights
+
+
+def _tree(given: dict[str, Any], chosen: Array) -> tuple[Tree, Array]:
+    """A tree whose nodes are in the order of their numbers, and these numbers."""
+    own = given["nodes_nodeids"][chosen]
+    order = np.argsort(own, kind="stable")
+    own = own[order]
+    modes = np.array(given["nodes_modes"])[chosen][order]
+    leaf = modes == b"LEAF"
+    sides = []
+    for side in ("true", "false"):
+        to = given[f"nodes_{side}nodeids"][chosen][order]
+        sides.append(np.where(leaf, -1, np.searchsorted(own, to)))
+    led_to = np.concatenate([side[~leaf] for side in sides])
+    if len(np.unique(led_to)) < len(led_to) or (led_to == 0).any():
+        raise ConversionError("an ensemble of trees that share branches cannot stand among others")
+    missing = given.get("nodes_missing_value_tracks_true", np.zeros(len(chosen)))
+    tree = Tree(
+        column=given["nodes_featureids"][chosen][order],
+        threshold=np.asarray(given["nodes_values"])[chosen][order],
+        missing=np.asarray(missing)[chosen][order].astype(bool),
+        left=sides[0],
+        right=sides[1],
+        mode=np.array([0 if mode == b"LEAF" else MODES.index(mode) for mode in modes.tolist()], np.uint8),
+    )
+    return tree, own

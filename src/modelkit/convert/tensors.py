@@ -1,0 +1,226 @@
+"""What a converter takes and gives: columns of a table as typed tensors, and what a model answers.
+
+The tensors are those of spox, which checks their types while a graph is written. The only module that imports it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.errors import ConversionError, importing
+
+with importing("spox", "saving a scikit-learn or LightGBM model of trees or votes", "sklearn"):
+    import spox
+    import spox.opset.ai.onnx.ml.v5 as ml
+    import spox.opset.ai.onnx.v19 as op
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import onnx
+
+    from modelkit.spec import TensorSpec
+
+Var = spox.Var
+IR_VERSION = 10  # the oldest that has TreeEnsemble
+STRING = np.dtype(np.str_)
+
+__all__ = ["Answer", "Columns", "Var", "ml", "op"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table: matrices side by side, each of one dtype."""
+
+    parts: tuple[Var, ...]
+
+    @property
+    def widths(self) -> list[int]:
+        """How many columns each part has."""
+        return [width(part) for part in self.parts]
+
+    def take(self, places: Sequence[int]) -> Columns:
+        """Some of the columns, in the order asked for; neighbours from one part stay one part."""
+        homes = [(part, at) for part, count in enumerate(self.widths) for at in range(count)]
+        runs: list[tuple[int, list[int]]] = []
+        for part, at in (homes[place] for place in places):
+            if not runs or runs[-1][0] != part:
+                runs.append((part, []))
+            runs[-1][1].append(at)
+        return Columns(tuple(self._picked(part, chosen) for part, chosen in runs))
+
+    def _picked(self, part: int, chosen: list[int]) -> Var:
+        whole = self.parts[part]
+        if chosen == list(range(width(whole))):
+            return whole
+        return op.gather(whole, constant(chosen, np.int64), axis=1)
+
+    def matrix(self, dtype: Any) -> Var:
+        """All columns as one matrix of numbers. Raises ConversionError where one holds strings."""
+        if any(dtype_of(part) == STRING for part in self.parts):
+            raise ConversionError("a model over numbers is given columns of strings; encode them before the model")
+        return joined([cast(part, dtype) for part in self.parts])
+
+    def merged(self) -> Columns:
+        """The columns with neighbours of one dtype in one matrix."""
+        found: list[list[Var]] = []
+        for part in self.parts:
+            if found and dtype_of(found[-1][0]) == dtype_of(part):
+                found[-1].append(part)
+            else:
+                found.append([part])
+        return Columns(tuple(joined(parts) for parts in found))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answers for n rows; None for what it has not.
+
+    `place` is the number of the class that is the label, (n,) of int64; a model without classes has its `label` as it
+    is. `probabilities` are (n, classes), `decision` (n,) or (n, classes), `prediction` (n,) or (n, targets). `several`
+    are the answers to each target of a classifier with several, and `table` is what a transformer gives.
+    """
+
+    place: Var | None = None
+    label: Var | None = None
+    probabilities: Var | None = None
+    decision: Var | None = None
+    prediction: Var | None = None
+    table: Columns | None = None
+    several: tuple[Answer, ...] = ()
+
+    def asked(self, what: str) -> Any:
+        """One of the fields. Raises ConversionError where the model has none."""
+        found = getattr(self, what)
+        if found is None:
+            raise ConversionError(f"a model that gives no {what} stands where one is needed")
+        return found
+
+
+def argument(spec: TensorSpec) -> Var:
+    """An input of the graph."""
+    dtype = STRING if spec.dtype == "string" else np.dtype(spec.dtype)
+    return spox.argument(spox.Tensor(dtype, spec.shape))
+
+
+def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto:
+    """The graph from inputs to outputs."""
+    proto = spox.build(inputs, outputs)
+    proto.ir_version = IR_VERSION
+    _name_outputs(proto.graph)
+    nodes = []
+    for node in proto.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+            tensor = proto.graph.initializer.add()
+            tensor.CopyFrom(node.attribute[0].t)
+            tensor.name = node.output[0]
+        else:
+            nodes.append(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    return proto
+
+
+def read_inputs(inputs: dict[str, Var], outputs: dict[str, Var]) -> set[str]:
+    """The names of the inputs that outputs depend on."""
+    proto = spox.build(inputs, outputs, drop_unused_inputs=True)
+    return {value.name for value in proto.graph.input}
+
+
+def _name_outputs(graph: onnx.GraphProto) -> None:
+    """Call tensors as the outputs that they are, without a node in between for each."""
+    makers = {name: node for node in graph.node for name in node.output}
+    given = {value.name for value in graph.output}
+    renamed: dict[str, str] = {}
+    for node in list(graph.node):
+        if node.op_type != "Identity" or node.output[0] not in given:
+            continue
+        made = node.input[0]
+        if made in makers and made not in renamed and made not in given and makers[made].op_type != "Constant":
+            renamed[made] = node.output[0]
+            graph.node.remove(node)
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+
+
+def inline(proto: onnx.ModelProto, inputs: list[Var]) -> list[Var]:
+    """The outputs of a whole graph over tensors of this one."""
+    return list(spox.inline(proto)(*inputs).values())
+
+
+def constant(value: Any, dtype: Any = None) -> Var:
+    """A tensor that is always the same."""
+    return op.const(np.asarray(value, dtype))
+
+
+def doubles(value: Any) -> Var:
+    """A tensor of float64 that is always the same."""
+    return constant(value, np.float64)
+
+
+def dtype_of(tensor: Var) -> np.dtype[Any]:
+    """The dtype of a tensor's elements."""
+    return tensor.unwrap_tensor().dtype
+
+
+def width(tensor: Var) -> int:
+    """How many columns a matrix has. Raises ConversionError where that is not known."""
+    shape = tensor.unwrap_tensor().shape
+    if shape is None or len(shape) != 2 or not isinstance(shape[1], int):
+        raise ConversionError(f"a step gives a tensor of the shape {shape}, and not a matrix of a known width")
+    return shape[1]
+
+
+def cast(tensor: Var, dtype: Any) -> Var:
+    """The same numbers in another dtype."""
+    return tensor if dtype_of(tensor) == dtype else op.cast(tensor, to=dtype)
+
+
+def joined(tensors: Sequence[Var], axis: int = 1) -> Var:
+    """Tensors side by side."""
+    return tensors[0] if len(tensors) == 1 else op.concat(tensors, axis=axis)
+
+
+def alike(tensors: Sequence[Var]) -> list[Var]:
+    """Tensors of numbers in the one dtype that holds them all, as numpy would put them into one array."""
+    wide = np.result_type(*(dtype_of(tensor) for tensor in tensors))
+    return [cast(tensor, wide) for tensor in tensors]
+
+
+def total(tensors: Sequence[Var]) -> Var:
+    """Their sum, added in their order."""
+    return tensors[0] if len(tensors) == 1 else op.sum(tensors)
+
+
+def column(matrix: Var, at: int) -> Var:
+    """One column, as (n,)."""
+    return op.gather(matrix, constant(at, np.int64), axis=1)
+
+
+def one_column(matrix: Var, at: int) -> Var:
+    """One column, as (n, 1)."""
+    return op.gather(matrix, constant([at], np.int64), axis=1)
+
+
+def upright(vector: Var) -> Var:
+    """A vector as a matrix of one column."""
+    return op.reshape(vector, constant([-1, 1], np.int64))
+
+
+def flat(matrix: Var) -> Var:
+    """A matrix of one column as a vector."""
+    return op.reshape(matrix, constant([-1], np.int64))
+
+
+def largest(scores: Var) -> Var:
+    """The place of the largest number of each row, of equals the first."""
+    return op.arg_max(scores, axis=1, keepdims=0)
+
+
+def complement(likely: Var) -> Var:
+    """(n, 2) from the probability of the second class, (n, 1)."""
+    return op.concat([op.sub(constant(1.0, dtype_of(likely)), likely), likely], axis=1)

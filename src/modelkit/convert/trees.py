@@ -1,0 +1,157 @@
+"""Ensembles of trees as one operator, TreeEnsemble of ai.onnx.ml 5, in the precision of their source.
+
+A branch compares `x <= threshold` in the dtype of the rows. What is not compared so (categories) is turned into a
+column of zeros and ones first.
+
+A leaf of the operator adds to one output. Leaves that add a vector are written in one of two ways. Where each adds to
+one place of the vector (a tree whose leaves hold one class each), that place is the output. Elsewhere each tree has an
+output of its own, the number of a row in a table, and the rows are added up in the order of the trees: an operator for
+sums of a whole axis would add them in another order, and the last bit decides ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.tensors import Var, cast, constant, doubles, dtype_of, ml, op
+
+LEQ = 0
+SUM = 1
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A binary tree by node, its root first: `left` is where `x[column] <= threshold` leads, -1 in both for a leaf.
+
+    `missing` is whether a missing value goes left. `mode` is how each branch compares, where not all do so.
+    """
+
+    column: Array
+    threshold: Array
+    missing: Array
+    left: Array
+    right: Array
+    mode: Array | None = None
+
+    @property
+    def modes(self) -> Array:
+        """How each branch compares, as the operator numbers it."""
+        return np.full(len(self.left), LEQ, np.uint8) if self.mode is None else self.mode
+
+    @property
+    def leaf(self) -> Array:
+        """Whether each node is a leaf."""
+        return self.left < 0
+
+
+def stump() -> Tree:
+    """A tree of one leaf."""
+    none = np.array([-1])
+    return Tree(np.zeros(1, np.int64), np.zeros(1), np.zeros(1, bool), none, none)
+
+
+def rounded_down(thresholds: Array) -> Array:
+    """The largest float32 up to each threshold: for rows of float32, `x <= t` is true for the same rows."""
+    with np.errstate(over="ignore"):
+        near = np.asarray(thresholds, np.float64).astype(np.float32)
+    return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
+
+
+def ensemble(rows: Var, trees: Sequence[Tree], targets: Sequence[Array], weights: Sequence[Array], outputs: int) -> Var:
+    """(n, outputs) sums over the trees, added in their order, in the dtype of `rows`.
+
+    Args:
+        rows: (n, columns) of float32 or float64.
+        trees: at least one.
+        targets: for each tree the output that each of its nodes adds to; those of branches do not count.
+        weights: what it adds.
+        outputs: how many there are.
+    """
+    dtype = dtype_of(rows).type
+    lists: dict[str, Any] = dict(lists_of(trees, targets))
+    ending = [weight[tree.leaf] for tree, weight in zip(trees, weights, strict=True)]
+    return ml.tree_ensemble(
+        rows,
+        aggregate_function=SUM,
+        n_targets=outputs,
+        nodes_splits=np.concatenate([at_branches(tree, tree.threshold) for tree in trees]).astype(dtype),
+        nodes_modes=np.concatenate([at_branches(tree, tree.modes) for tree in trees]).astype(np.uint8),
+        leaf_weights=np.concatenate(ending).astype(dtype),
+        **lists,
+    )
+
+
+def at_branches(tree: Tree, values: Array) -> Array:
+    """The values of the branches of a tree; of one that is a leaf, that of a branch with this leaf on both sides."""
+    return values[~tree.leaf] if len(values) > 1 else np.zeros(1, values.dtype)
+
+
+def lists_of(trees: Sequence[Tree], targets: Sequence[Array]) -> dict[str, list[int]]:
+    """The attributes of the operator that are lists of whole numbers."""
+    branches, leaves = 0, 0
+    roots: list[int] = []
+    parts: dict[str, list[Array]] = {}
+    for tree, target in zip(trees, targets, strict=True):
+        inner, ends = np.flatnonzero(~tree.leaf), np.flatnonzero(tree.leaf)
+        number = np.empty(len(tree.left), np.int64)
+        number[inner] = branches + np.arange(len(inner))
+        number[ends] = leaves + np.arange(len(ends))
+        roots.append(branches)
+        found = {"nodes_featureids": at_branches(tree, tree.column), "leaf_targetids": target[ends]}
+        found["nodes_missing_value_tracks_true"] = at_branches(tree, tree.missing)
+        for side, child in (("true", tree.left), ("false", tree.right)):
+            to = child[inner] if len(inner) else np.zeros(1, np.int64)
+            found[f"nodes_{side}nodeids"], found[f"nodes_{side}leafs"] = number[to], tree.leaf[to]
+        for name, values in found.items():
+            parts.setdefault(name, []).append(values)
+        branches += max(len(inner), 1)
+        leaves += len(ends)
+    lists: dict[str, list[int]] = {"tree_roots": roots}
+    for name, arrays in parts.items():
+        lists[name] = np.concatenate(arrays).astype(np.int64).tolist()
+    return lists
+
+
+def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> Var:
+    """(n, m) of float64: the sum of what each tree's leaf holds, added in the order of the trees.
+
+    Args:
+        rows: (n, columns) of float32 or float64; thresholds are those of its dtype.
+        trees: at least one.
+        values: for each tree (nodes, m), of which those of leaves count.
+    """
+    wide = values[0].shape[1]
+    held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
+    if ((held != 0).sum(axis=1) > 1).any():
+        return _sum_from_table(rows, trees, held)
+    exact = rows if _small_whole(held) else cast(rows, np.float64)  # sums of small whole numbers are exact in float32
+    targets = [value.astype(bool).argmax(axis=1) for value in values]
+    weights = [value[np.arange(len(value)), at] for value, at in zip(values, targets, strict=True)]
+    return cast(ensemble(exact, trees, targets, weights, wide), np.float64)
+
+
+def _small_whole(held: Array) -> bool:
+    return bool((held == np.rint(held)).all() and np.abs(held).max(initial=0) <= 1)
+
+
+def _sum_from_table(rows: Var, trees: Sequence[Tree], held: Array) -> Var:
+    table, place = np.unique(held, axis=0, return_inverse=True)
+    weights, start = [], 0
+    for tree in trees:
+        numbers = np.zeros(len(tree.left))
+        count = int(tree.leaf.sum())
+        numbers[tree.leaf] = place[start : start + count]
+        weights.append(numbers)
+        start += count
+    exact = rows if len(table) <= 1 << 24 else cast(rows, np.float64)
+    targets = [np.full(len(tree.left), number) for number, tree in enumerate(trees)]
+    found = op.cast(ensemble(exact, trees, targets, weights, len(trees)), to=np.int32)
+    parts = op.gather(doubles(table), found)  # (n, trees, m)
+    if len(trees) > 1:
+        parts = op.cumsum(parts, constant(1, np.int64))
+    return op.gather(parts, constant(-1, np.int64), axis=1)

@@ -1,0 +1,229 @@
+"""Converters of estimators that let several others vote, or that add up what they say.
+
+Sums are made in the order and the precision of the source, and of equal votes the winner is the one it takes.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.forests import is_tree, leaves_of, mean, tree_of
+from modelkit.convert.tensors import (
+    Answer,
+    Columns,
+    Var,
+    alike,
+    cast,
+    column,
+    complement,
+    constant,
+    doubles,
+    dtype_of,
+    flat,
+    joined,
+    largest,
+    one_column,
+    op,
+    total,
+    upright,
+)
+from modelkit.convert.trees import sum_of_leaves
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.table import Converting
+
+
+def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """VotingClassifier and VotingRegressor."""
+    weights = estimator._weights_not_none  # noqa: SLF001 - those of estimators that were not dropped
+    parts = estimator.estimators_
+    if not hasattr(estimator, "voting"):
+        return Answer(prediction=_average([at.answer(each, columns).asked("prediction") for each in parts], weights))
+    if estimator.voting == "soft":
+        likely = _average([at.answer(each, columns).asked("probabilities") for each in parts], weights)
+        return Answer(place=largest(likely), probabilities=likely)
+    numbers = constant([range(len(estimator.classes_))], np.int64)
+    votes = []
+    for number, each in enumerate(parts):
+        vote = cast(op.equal(upright(at.place(each, columns, np.asarray(each.classes_))), numbers), np.float64)
+        votes.append(vote if weights is None else op.mul(vote, doubles(float(weights[number]))))
+    return Answer(place=largest(total(votes)))
+
+
+def _average(parts: list[Var], weights: Any) -> Var:
+    """numpy.average over the parts: in float32 where all of them are and there are no weights."""
+    same = alike(parts)
+    if weights is None:
+        return op.div(total(same), constant(len(same), dtype_of(same[0])))
+    given = np.asarray(weights)
+    wide = [cast(part, np.result_type(dtype_of(part), given.dtype)) for part in same]
+    dtype = dtype_of(wide[0])
+    weighed = [op.mul(part, constant(weight, dtype)) for part, weight in zip(wide, given, strict=True)]
+    return op.div(total(weighed), constant(given.sum(dtype=dtype), dtype))
+
+
+def stacking(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """StackingClassifier and StackingRegressor: the last estimator reads what the others say."""
+    parts: list[Var] = []
+    for each, method in zip(estimator.estimators_, estimator.stack_method_, strict=True):
+        said = _said(each, method, at.answer(each, columns))
+        two = method == "predict_proba" and len(estimator.classes_) == 2
+        parts.append(one_column(said, 1) if two else said)
+    if estimator.passthrough:
+        parts += columns.parts
+    return at.answer(estimator.final_estimator_, Columns(tuple(parts)))
+
+
+def _said(each: Any, method: str, answer: Answer) -> Var:
+    """What one estimator says, as a matrix."""
+    if method == "predict_proba":
+        likely: Var = answer.asked("probabilities")
+        return likely
+    if method == "decision_function":
+        said: Var = answer.asked("decision")
+    elif answer.prediction is not None:
+        said = answer.prediction
+    else:
+        classes = np.asarray(each.classes_)
+        if classes.dtype.kind not in "biuf":
+            raise ConversionError("labels that are no numbers cannot be stacked; use stack_method='predict_proba'")
+        said = op.gather(doubles(classes), answer.asked("place"))
+    return said if len(said.unwrap_tensor().shape or ()) == 2 else upright(said)
+
+
+def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """BaggingClassifier and BaggingRegressor: the mean of estimators that may see some of the columns each."""
+    parts = estimator.estimators_
+    classes = len(estimator.classes_) if hasattr(estimator, "classes_") else 0
+    if all(map(is_tree, parts)) and parts[0].n_outputs_ == 1:
+        added = _bagged_trees(estimator, columns, classes)
+    else:
+        given = [columns.take([int(f) for f in chosen]) for chosen in estimator.estimators_features_]
+        added = total([_bagged(each, part, classes, at) for each, part in zip(parts, given, strict=True)])
+    middle = mean(cast(added, np.float64), len(parts))
+    if not classes:
+        return Answer(prediction=flat(middle) if len(middle.unwrap_tensor().shape or ()) == 2 else middle)
+    return Answer(place=largest(middle), probabilities=middle)
+
+
+def _bagged_trees(estimator: Any, columns: Columns, classes: int) -> Var:
+    trees, values = [], []
+    for each, chosen in zip(estimator.estimators_, estimator.estimators_features_, strict=True):
+        leaves = leaves_of(each)
+        trees.append(tree_of(each, chosen))
+        values.append(_spread(leaves, np.asarray(each.classes_, np.int64), classes) if classes else leaves)
+    return sum_of_leaves(columns.matrix(np.float32), trees, values)
+
+
+def _spread(leaves: Array, own: Array, classes: int) -> Array:
+    """Probabilities of the classes an estimator saw, among those of all."""
+    whole = np.zeros((len(leaves), classes))
+    whole[:, own] = leaves
+    return whole
+
+
+def _bagged(each: Any, columns: Columns, classes: int, at: Converting) -> Var:
+    answer = at.answer(each, columns)
+    if not classes:
+        prediction: Var = answer.asked("prediction")
+        return prediction
+    own = np.asarray(each.classes_, np.int64)
+    if not hasattr(each, "predict_proba"):
+        vote = op.gather(constant(own, np.int64), answer.asked("place"))
+        return cast(op.equal(upright(vote), constant([range(classes)], np.int64)), np.float64)
+    likely: Var = answer.asked("probabilities")
+    if len(own) == classes:
+        return likely
+    spread = np.zeros((len(own), classes))
+    spread[np.arange(len(own)), own] = 1.0
+    return op.matmul(cast(likely, np.float64), doubles(spread))
+
+
+def _binary(each: Any, answer: Answer) -> Var:
+    """The score of a classifier of two classes, (n,): its decision, or the probability of the second."""
+    if answer.prediction is not None:
+        return answer.prediction
+    if hasattr(each, "decision_function"):
+        decision: Var = answer.asked("decision")
+        return decision
+    return column(answer.asked("probabilities"), 1)
+
+
+def _bound(each: Any) -> float:
+    """Above which score a classifier of two classes says the second."""
+    return 0.0 if hasattr(each, "decision_function") else 0.5
+
+
+def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """OneVsRestClassifier: the class whose classifier is surest, or all classes that pass a bound each."""
+    parts = estimator.estimators_
+    answers = [at.answer(each, columns) for each in parts]
+    scores = joined([upright(_binary(each, answer)) for each, answer in zip(parts, answers, strict=True)])
+    likely = _against_rest(estimator, answers) if hasattr(estimator, "predict_proba") else None
+    if estimator.label_binarizer_.y_type_ == "multiclass":
+        last = int(_takes_last(estimator))
+        place = op.arg_max(scores, axis=1, keepdims=0, select_last_index=last)
+        return Answer(place=place, probabilities=likely, decision=scores)
+    passed = cast(op.greater(scores, constant(_bound(parts[0]), dtype_of(scores))), np.int64)
+    if not estimator.multilabel_:
+        return Answer(place=flat(passed), probabilities=likely, decision=flat(scores))
+    return Answer(label=passed, probabilities=likely, decision=scores)
+
+
+def _takes_last(estimator: Any) -> bool:
+    """Whether the last of equally sure classes wins, as in older releases of scikit-learn: it is asked."""
+    from sklearn.dummy import DummyClassifier
+
+    even = DummyClassifier(strategy="prior").fit([[0.0], [0.0]], [0, 1])
+    asked = copy.copy(estimator)
+    asked.estimators_ = [even] * len(estimator.estimators_)
+    return bool(asked.predict(np.zeros((1, 1)))[0] != estimator.classes_[0])
+
+
+def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
+    likely = joined([one_column(answer.asked("probabilities"), 1) for answer in answers])
+    if len(answers) == 1:
+        likely = complement(likely)
+    if estimator.multilabel_:
+        return likely
+    whole = op.reduce_sum(likely, constant([1], np.int64), keepdims=1)
+    zero = constant(0.0, dtype_of(likely))
+    return op.where(op.equal(whole, zero), likely, op.div(likely, whole))
+
+
+def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """OneVsOneClassifier: votes of each pair of classes, and less than a vote for how sure they were."""
+    classes = len(estimator.classes_)
+    if estimator.pairwise_indices_ is not None:
+        raise ConversionError("OneVsOneClassifier over a precomputed kernel cannot be converted")
+    parts = estimator.estimators_
+    answers = [at.answer(each, columns) for each in parts]
+    scores = [cast(_binary(each, answer), np.float64) for each, answer in zip(parts, answers, strict=True)]
+    sure = joined([upright(score) for score in scores])
+    second = cast(joined([upright(answer.asked("place")) for answer in answers]), np.float64)
+    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
+    toward, first = np.zeros((len(pairs), classes)), np.zeros((1, classes))
+    for k, (i, j) in enumerate(pairs):
+        toward[k, i], toward[k, j] = -1.0, 1.0
+        first[0, i] += 1.0  # a vote for the first class of each pair, which the second takes away
+    votes = op.add(op.matmul(second, doubles(toward)), doubles(first))
+    added = op.matmul(sure, doubles(toward))
+    below = op.mul(doubles(3.0), op.add(op.abs(added), doubles(1.0)))
+    decision = op.add(votes, op.div(added, below))
+    if classes > 2:
+        return Answer(place=largest(decision), decision=decision)
+    one = column(decision, 1)
+    return Answer(place=cast(op.greater(one, doubles(_bound(parts[0]))), np.int64), decision=one)
+
+
+def several(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """MultiOutputClassifier and MultiOutputRegressor: an estimator for each target."""
+    answers = [at.answer(each, columns) for each in estimator.estimators_]
+    if answers[0].prediction is None:
+        return Answer(several=tuple(answers))
+    return Answer(prediction=joined([upright(answer.asked("prediction")) for answer in answers]))
