@@ -16,14 +16,20 @@ from modelkit.errors import SignatureError
 from modelkit.testing import check_model
 
 SIGNATURE = mk.Signature(
-    inputs=(mk.TensorSpec("x", "float64", ("batch", 2), (mk.Column("x0", "float64"), mk.Column("x1", "float64"))),),
+    inputs=(
+        mk.TensorSpec(
+            "x", "float64", ("batch", 2), (mk.Column("x0", "float64"), mk.Column("x1", "float64"))
+        ),
+    ),
     outputs=(mk.TensorSpec("prediction", "float64", ("batch",)),),
 )
 ROWS = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
 
 
 def summed():
-    return mk.FunctionModel(lambda feeds: {"prediction": feeds["x"].sum(axis=1)}, SIGNATURE, batchable=True)
+    return mk.FunctionModel(
+        lambda feeds: {"prediction": feeds["x"].sum(axis=1)}, SIGNATURE, batchable=True
+    )
 
 
 class Counted(mk.Wrapper):
@@ -68,7 +74,13 @@ def models():
 
 def test_only_model_and_wrapper_are_meant_for_subclassing():
     kinds = models()
-    assert {kind.__name__ for kind in kinds} >= {"Batcher", "Monitor", "OnnxModel", "TextEncoder", "Wrapper"}
+    assert {kind.__name__ for kind in kinds} >= {
+        "Batcher",
+        "Monitor",
+        "OnnxModel",
+        "TextEncoder",
+        "Wrapper",
+    }
     open_kinds = [kind for kind in kinds if not getattr(kind, "__final__", False)]
     assert open_kinds == [mk.Wrapper]
 

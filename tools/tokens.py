@@ -1,9 +1,9 @@
 """Report how dense the source is, by folder, and fail where it is packed.
 
-Tokens are counted and not lines, because a limit of lines is met by packing them. Comments and strings do not count.
-A folder passes with at most 8 tokens a line, and functions of at most 170 tokens at the 90th percentile, 400 at most.
-One statement assigns one value, and no comprehension holds another. A line that measurement needs packed says so:
-`# packed: reason`.
+Tokens are counted and not lines, because a limit of lines is met by packing them. Comments and
+strings do not count. A folder passes with at most 8 tokens a line, and functions of at most 170
+tokens at the 90th percentile, 400 at most. One statement assigns one value, and no comprehension
+holds another. A line that measurement needs packed says so: `# packed: reason`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def packed_statements(tree: ast.Module) -> dict[int, str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign):
             target = node.targets[0]
-            if len(node.targets) > 1 or (isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)):
+            if len(node.targets) > 1 or (
+                isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
+            ):
                 found[node.lineno] = "assigns several values"
         if isinstance(node, COMPREHENSIONS):
             for inner in ast.walk(node):
@@ -81,12 +83,20 @@ def main(root: Path) -> int:
         ordered = sorted(sizes.values())
         ninetieth = ordered[int(0.9 * len(ordered))]
         density = total / lines
-        print(f"{folder.relative_to(root.parent)!s:24}{total:8}{density:8.2f}{ninetieth:14}{ordered[-1]:9}")
+        print(
+            f"{folder.relative_to(root.parent)!s:24}{total:8}{density:8.2f}{ninetieth:14}{ordered[-1]:9}"
+        )
         if density > LINE:
             problems.append(f"{folder}: {density:.2f} tokens a line, above {LINE}")
         if ninetieth > FUNCTION:
-            problems.append(f"{folder}: a tenth of the functions have more than {FUNCTION} tokens ({ninetieth})")
-        problems += [f"{name}: {size} tokens, above {LARGEST}" for name, size in sizes.items() if size > LARGEST]
+            problems.append(
+                f"{folder}: a tenth of the functions have more than {FUNCTION} tokens ({ninetieth})"
+            )
+        problems += [
+            f"{name}: {size} tokens, above {LARGEST}"
+            for name, size in sizes.items()
+            if size > LARGEST
+        ]
     print(*problems, sep="\n")
     return min(len(problems), 1)
 

@@ -1,10 +1,13 @@
 """modelkit: run machine-learning models inside your own process.
 
-A Model turns a batch into a batch. Everything else stores one, wraps one, explains one, watches one, or chooses one.
-Names are imported when they are first used, so `import modelkit` costs nothing.
+A Model turns a batch into a batch. Everything else stores one, wraps one, explains one, watches
+one, or chooses one. Names are imported when they are first used, so `import modelkit` costs
+nothing.
 """
 
-TYPE_CHECKING = False  # type checkers know the name; importing typing for it would cost more than all the rest
+TYPE_CHECKING = (
+    False  # type checkers know the name; importing typing for it would cost more than all the rest
+)
 if TYPE_CHECKING:
     from modelkit import errors as errors
     from modelkit.batching.batcher import Batcher as Batcher
@@ -73,7 +76,9 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'modelkit' has no attribute {name!r}")
     from importlib import import_module
 
-    value = import_module("modelkit.errors") if name == "errors" else getattr(import_module(home), name)
+    value = (
+        import_module("modelkit.errors") if name == "errors" else getattr(import_module(home), name)
+    )
     globals()[name] = value
     return value
 

@@ -1,8 +1,8 @@
 """What answers now: one Activation after another, each kept alive by its calls and drained by the last of them.
 
-Nothing is counted on the way of a call: it holds a reference to the Activation that it read, and what was replaced is
-drained when a weak reference to it dies. That is never early. It is late where a coroutine or generator that holds one
-is never finished.
+Nothing is counted on the way of a call: it holds a reference to the Activation that it read, and
+what was replaced is drained when a weak reference to it dies. That is never early. It is late where
+a coroutine or generator that holds one is never finished.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ T = TypeVar("T")
 class Activation(Generic[T]):
     """What answers from one replacement to the next; `generation` counts them from 0.
 
-    A call reads `Active.now` once, keeps it in a local name for as long as it runs, and lets go of it in a `finally`
-    (`activation = None`), since a traceback that is kept would keep the name as well.
+    A call reads `Active.now` once, keeps it in a local name for as long as it runs, and lets go of
+    it in a `finally` (`activation = None`), since a traceback that is kept would keep the name as
+    well.
     """
 
     __slots__ = ("__weakref__", "generation", "value")
@@ -37,7 +38,8 @@ class Draining:
 
     def __init__(self, activation: Activation[T]) -> None:
         self.generation = activation.generation
-        # A bare lock, since its release is all that may run when a reference dies in the middle of anything.
+        # A bare lock, since its release is all that may run when a reference dies in the middle of
+        # anything.
         left = _thread.allocate_lock()
         left.acquire()
         self._left = left

@@ -13,13 +13,16 @@ from modelkit.signature import Feeds, Signature
 class Wrapper(Model):
     """A Model around another one, `inner`; every hook and property is passed on to it.
 
-    With `Model`, this is the only class to subclass. A subclass says which of two forms of a call it wants:
+    With `Model`, this is the only class to subclass. A subclass says which of two forms of a call
+    it wants:
 
-    - Calls as they come, before their rows are checked: override `_call` and `_acall`. What the signature of `inner`
-      refuses passes through as a SignatureError.
-    - Coerced feeds: set `_call = Model._call` and `_acall = Model._acall`, and override `_run` and `_arun`.
+    - Calls as they come, before their rows are checked: override `_call` and `_acall`. What the
+      signature of `inner` refuses passes through as a SignatureError.
+    - Coerced feeds: set `_call = Model._call` and `_acall = Model._acall`, and override `_run` and
+      `_arun`.
 
-    Call the hooks of `inner`, never its `predict`, so that rows are coerced once. `close` does not close `inner`.
+    Call the hooks of `inner`, never its `predict`, so that rows are coerced once. `close` does not
+    close `inner`.
 
     Args:
         inner: the Model to wrap.

@@ -38,10 +38,10 @@ copy = np.ndarray.copy
 class Monitor(Wrapper):
     """A Model that answers as the one it wraps does, and shows what it served to its `detector`.
 
-    Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do: count them, and
-    where the budget allows, estimate, rank and bet. A call does one step at most, so that none waits long. A call of
-    more than 64 rows shows 64 of them, evenly spread. An error in the monitoring is counted in `failures`, and
-    reaches no caller.
+    Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do:
+    count them, and where the budget allows, estimate, rank and bet. A call does one step at most,
+    so that none waits long. A call of more than 64 rows shows 64 of them, evenly spread. An error
+    in the monitoring is counted in `failures`, and reaches no caller.
 
     Args:
         model: the Model to watch; a Batcher, or what it would wrap.
@@ -49,8 +49,9 @@ class Monitor(Wrapper):
         alpha: see `Detector`.
         tolerance: see `Detector`.
         guarantee: see `Detector`.
-        budget: rows a second that the detector may see, however many are served; the others are only counted. At 20
-            columns a row takes about 8 microseconds, so that the 2,000 of the default are under 2 % of a core.
+        budget: rows a second that the detector may see, however many are served; the others are
+            only counted. At 20 columns a row takes about 8 microseconds, so that the 2,000 of the
+            default are under 2 % of a core.
         seed: see `Detector`.
 
     Raises:
@@ -102,15 +103,27 @@ class Monitor(Wrapper):
         profile.check(model.signature)
         super().__init__(model)
         self.signature = model.signature
-        self._options = {"alpha": alpha, "tolerance": tolerance, "guarantee": guarantee, "budget": budget, "seed": seed}
-        self._detector = Detector(profile, alpha=alpha, tolerance=tolerance, guarantee=guarantee, seed=seed)
+        self._options = {
+            "alpha": alpha,
+            "tolerance": tolerance,
+            "guarantee": guarantee,
+            "budget": budget,
+            "seed": seed,
+        }
+        self._detector = Detector(
+            profile, alpha=alpha, tolerance=tolerance, guarantee=guarantee, seed=seed
+        )
         self._budget = budget
-        self._most = max(budget * BURST, BUFFER + SAMPLE) if budget else 0.0  # a buffer at least, or none is ever seen
+        self._most = (
+            max(budget * BURST, BUFFER + SAMPLE) if budget else 0.0
+        )  # a buffer at least, or none is ever seen
         self._saved, self._since = budget * BURST, time.monotonic()
         self._lock = threading.Lock()
         self._tensors = [spec.name for spec in model.signature.inputs]
         self._wanted = profile.wanted()
-        self._listens = profile.calibration is not None or any(feature.output for feature in profile.features)
+        self._listens = profile.calibration is not None or any(
+            feature.output for feature in profile.features
+        )
         block = model.signature.block
         self._row_shape = None if block is None else block[1]
         self._row_dtype = None if block is None else block[2].target
@@ -144,8 +157,8 @@ class Monitor(Wrapper):
     _call = Model._call  # it wants coerced feeds
 
     def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
-        # An array of the one tensor's form is its feeds already. It is passed on as it is, for a Batcher checks the
-        # rows of many callers in one pass.
+        # An array of the one tensor's form is its feeds already. It is passed on as it is, for a
+        # Batcher checks the rows of many callers in one pass.
         if type(X) is ndarray and X.shape[1:] == self._row_shape and X.dtype is self._row_dtype:
             return self._pass_on(X, outputs, call)
         return self._arun(self.signature.coerce(X), outputs, call)
@@ -210,7 +223,12 @@ class Monitor(Wrapper):
         detector, tensors = self._detector, self._tensors
         groups: dict[tuple[str, ...], list[tuple[Array, tuple[Any, ...]]]] = {}
         n = 0
-        for names, *arrays in buffer:  # calls that asked for the same outputs together, rows in their order of arrival
+        for (
+            names,
+            *arrays,
+        ) in (
+            buffer
+        ):  # calls that asked for the same outputs together, rows in their order of arrival
             size = len(arrays[0])
             groups.setdefault(names, []).append((np.arange(n, n + size), tuple(arrays)))
             n += size
@@ -231,13 +249,17 @@ class Monitor(Wrapper):
         if self._affordable(n) and len(self._waiting) < WAITING:
             self.shown += n
             if detector.profile.calibration is not None:
-                self._waiting += [partial(self._show, answers) for answers in shown if "probabilities" in answers]
+                self._waiting += [
+                    partial(self._show, answers) for answers in shown if "probabilities" in answers
+                ]
             for start in range(0, n, STEP):
                 part = slice(start, start + STEP)
                 own = None if strata is None else strata[part]
                 self._waiting += [partial(detector.rank, cells[part], own), detector.settle]
 
-    def _encoded(self, names: tuple[str, ...], whole: list[Array], tensors: list[str]) -> tuple[Array, Any, Outputs]:
+    def _encoded(
+        self, names: tuple[str, ...], whole: list[Array], tensors: list[str]
+    ) -> tuple[Array, Any, Outputs]:
         detector = self._detector
         feeds = dict(zip(tensors, map(self._laid_out, whole[: len(tensors)]), strict=True))
         answers = dict(zip(names, whole[len(tensors) :], strict=True))
@@ -294,7 +316,9 @@ def packaged(model: Model) -> Profile:
     data = model.attachments.get(NAME)
     if data is None:
         raise DriftError(
-            "the model's package has no profile: store one with mk.save(..., profile=mk.Profile.fit(X_train, "
-            "reference=X_holdout)), or pass Monitor(model, profile); on the command line, pass --reference"
+            "the model's package has no profile: store one with mk.save(..., "
+            "profile=mk.Profile.fit(X_train, "
+            "reference=X_holdout)), or pass Monitor(model, profile); on the command line, pass "
+            "--reference"
         )
     return Profile.from_bytes(data)
