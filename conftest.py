@@ -1,7 +1,8 @@
 """Run the code blocks of README.md and docs/*.md: those of a page share their names and a temporary folder.
 
-A `python` block is executed; a `text` block right below it is what it prints. In a `console` block each line that
-starts with `$ modelkit` is run, and the lines below it are its output. `...` stands for anything, as in doctest.
+A `python` block is executed; a `text` block right below it is what it prints. In a `console` block
+each line that starts with `$ modelkit` is run, and the lines below it are its output. `...` stands
+for anything, as in doctest.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from typing import Any
 
 from sybil import Document, Example, Region, Sybil
 
-# The training libraries' threads spin while they wait, which takes minutes where other processes hold the cores.
+# The training libraries' threads spin while they wait, which takes minutes where other processes
+# hold the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-PYTHON = re.compile(r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<printed>.*?)^```$)?", re.MULTILINE | re.DOTALL)
+PYTHON = re.compile(
+    r"^```python\n(?P<code>.*?)^```$(?:\n\n```text\n(?P<printed>.*?)^```$)?",
+    re.MULTILINE | re.DOTALL,
+)
 CONSOLE = re.compile(r"^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ modelkit (?P<arguments>.*)\n(?P<printed>(?:(?!\$ ).*\n)*)", re.MULTILINE)
 
@@ -53,7 +58,9 @@ def run_console(example: Example) -> None:
 
 def compare(shown: str, printed: str) -> None:
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    assert doctest.OutputChecker().check_output(shown, printed, options), f"shown:\n{shown}\nprinted:\n{printed}"
+    assert doctest.OutputChecker().check_output(shown, printed, options), (
+        f"shown:\n{shown}\nprinted:\n{printed}"
+    )
 
 
 def enter_folder(namespace: dict[str, Any]) -> None:

@@ -18,7 +18,10 @@ import warnings
 from collections.abc import Callable
 from functools import cache, partial
 
-os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "BENTOML_DO_NOT_TRACK": "True"}  # nothing is sent while it is measured
+os.environ |= {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "BENTOML_DO_NOT_TRACK": "True",
+}  # nothing is sent while it is measured
 
 import load
 import manners
@@ -42,7 +45,10 @@ ROUNDS = {"1 ms": 3, "10 ms": 3}  # of the other models 5
 # What else takes turns beside the contenders, to compare with.
 FIXED, TRIP, ROW = "best fixed batch", "asyncio alone", "model alone"
 OVERHEAD = {THREADS: 3e-6, LOOP: 5e-6}  # seconds that a call may cost over a bare one
-TIMES_BARE = {THREADS: {"GBT": 1.0, "MLP": 1.4}, LOOP: {"LR": 2.7, "GBT": 2.1, "MLP": 3.6}}  # for 64 callers
+TIMES_BARE = {
+    THREADS: {"GBT": 1.0, "MLP": 1.4},
+    LOOP: {"LR": 2.7, "GBT": 2.1, "MLP": 3.6},
+}  # for 64 callers
 OF_LIMIT = {"LR": 0.65, "GBT": 0.75, "MLP": 0.75}
 
 LOADS = (0.5, 0.8, 0.95, 1.2)
@@ -54,7 +60,11 @@ Results = dict[str, dict[int, dict[str, Sample]]]  # by model, callers and conte
 
 @cache
 def subject(model: str) -> Subject:
-    return subject_of((products() if model in LONG else dict(zip(MODELS, classifiers().values(), strict=False)))[model])
+    return subject_of(
+        (products() if model in LONG else dict(zip(MODELS, classifiers().values(), strict=False)))[
+            model
+        ]
+    )
 
 
 @cache
@@ -90,10 +100,13 @@ async def closed(mode: str, models: list[str]) -> Results:
             seconds = SECONDS.get(model, 0.2) * (2 if callers == 512 else 1)
             makes = contenders(mode, batcher(model), long=model in LONG, callers=callers)
             turns: dict[str, Turn] = {
-                name: partial(turn, make, mode, subject(model), callers, seconds) for name, make in makes.items()
+                name: partial(turn, make, mode, subject(model), callers, seconds)
+                for name, make in makes.items()
             }
             if model in LONG:
-                size, at_once = max((key for key in speeds if key[0] * key[1] <= callers), key=speeds.__getitem__)
+                size, at_once = max(
+                    (key for key in speeds if key[0] * key[1] <= callers), key=speeds.__getitem__
+                )
                 turns[FIXED] = partial(load.fixed, subject(model), size, at_once, seconds)
             elif mode == LOOP and callers == 64:
                 size, _ = max((key for key in speeds if key[1] == 1), key=speeds.__getitem__)
@@ -107,7 +120,10 @@ async def closed(mode: str, models: list[str]) -> Results:
 async def fixed_batches(model: str) -> dict[tuple[int, int], float]:
     """Rows a second in full batches, by their size and how many are run at once."""
     keys = [(1 << power, at_once) for at_once in (1, 2) for power in range(7)]
-    return {key: (await load.fixed(subject(model), *key, SECONDS.get(model, 0.2) / 4)).rate for key in keys}
+    return {
+        key: (await load.fixed(subject(model), *key, SECONDS.get(model, 0.2) / 4)).rate
+        for key in keys
+    }
 
 
 async def turn(make: Make, mode: str, subject: Subject, callers: int, seconds: float) -> Sample:
@@ -133,7 +149,9 @@ async def check(contender: Contender, mode: str, subject: Subject) -> None:
 
 def best_of(found: dict[str, Sample], *, peers: bool) -> str:
     """The fastest of the others; with `peers`, of the libraries that batch."""
-    out = {"modelkit", FIXED, TRIP, ROW} | ({name for name in found if name.startswith("bare")} if peers else set())
+    out = {"modelkit", FIXED, TRIP, ROW} | (
+        {name for name in found if name.startswith("bare")} if peers else set()
+    )
     return max(found.keys() - out, key=lambda name: found[name].rate)
 
 
@@ -158,7 +176,9 @@ def overview(mode: str, results: Results) -> str:
 
 
 def cells(results: Results):
-    return ((model, callers, found) for model, row in results.items() for callers, found in row.items())
+    return (
+        (model, callers, found) for model, row in results.items() for callers, found in row.items()
+    )
 
 
 def targets(mode: str, results: Results) -> str:
@@ -173,11 +193,19 @@ def targets(mode: str, results: Results) -> str:
         if model in LONG:
             other = best_of(found, peers=False)
             row(f"{where}of the best other", other, mine.rate / found[other].rate, "at least", 1)
-            row(f"{where}of the {FIXED}", shown_batch(found[FIXED]), mine.rate / found[FIXED].rate, "at least", 0.9)
+            row(
+                f"{where}of the {FIXED}",
+                shown_batch(found[FIXED]),
+                mine.rate / found[FIXED].rate,
+                "at least",
+                0.9,
+            )
             continue
         if callers != 64:
             continue
-        row(f"{where}times bare", "", mine.rate / bare.rate, "at least", TIMES_BARE[mode].get(model))
+        row(
+            f"{where}times bare", "", mine.rate / bare.rate, "at least", TIMES_BARE[mode].get(model)
+        )
         if mode == THREADS:
             limit = 3 if model in TIMES_BARE[mode] else None
             row(f"{where}bare's p99, times its own", "", bare.p99 / mine.p99, "at least", limit)
@@ -185,7 +213,13 @@ def targets(mode: str, results: Results) -> str:
         row(f"{where}times the best peer", "", mine.rate / peer.rate, "at least", 10)
         trip, alone = 1 / found[TRIP].rate, 1 / found[ROW].rate
         shown = f"{trip * 1e6:.2f} + {alone * 1e6:.2f} us"
-        row(f"{where}of 1 / ({TRIP} + {ROW})", shown, mine.rate * (trip + alone), "at least", OF_LIMIT[model])
+        row(
+            f"{where}of 1 / ({TRIP} + {ROW})",
+            shown,
+            mine.rate * (trip + alone),
+            "at least",
+            OF_LIMIT[model],
+        )
     return table("model, callers: what | with | value | target | reached", rows)
 
 
@@ -195,7 +229,9 @@ def shown_batch(sample: Sample) -> str:
 
 def details(results: Results) -> list[str]:
     """Everything that was measured, folded away, a table for each model."""
-    header = "callers, contender | requests a second | p50, ms | p99, ms | rows a run | CPU s for 1,000"
+    header = (
+        "callers, contender | requests a second | p50, ms | p99, ms | rows a run | CPU s for 1,000"
+    )
     parts = []
     for model, by_callers in results.items():
         rows = []
@@ -215,7 +251,9 @@ def details(results: Results) -> list[str]:
                     ]
                 )
         whole = table(f"{header} | times bare | times the best peer", rows)
-        parts.append(f"<details><summary>{model}: all contenders</summary>\n\n{whole}\n\n</details>")
+        parts.append(
+            f"<details><summary>{model}: all contenders</summary>\n\n{whole}\n\n</details>"
+        )
     return parts
 
 
@@ -232,7 +270,9 @@ def stream(models: list[str]) -> str:
 
 async def streams(model: str) -> list[list[str]]:
     kept = batcher(model)
-    capacities = await interleave({name: partial(capacity, model, make) for name, make in pair(kept).items()}, 3)
+    capacities = await interleave(
+        {name: partial(capacity, model, make) for name, make in pair(kept).items()}, 3
+    )
     queue = int(capacities["modelkit"].rate * WAIT)
     bounded = mk.Batcher(subject(model).model, max_queue=queue, on_full="reject", plan=kept.plan)
     log(f"  a queue of {queue} rows")
@@ -243,18 +283,31 @@ async def streams(model: str) -> list[list[str]]:
                 gc.collect()
                 with make(subject(model)) as contender:
                     rate = part * capacities[name].rate
-                    one = await load.poisson(contender, subject(model), rate, STREAM, spin=model not in LONG)
+                    one = await load.poisson(
+                        contender, subject(model), rate, STREAM, spin=model not in LONG
+                    )
                 found.setdefault((name, part), []).append(one)
     bounded.close()
     rows = []
     for (name, part), samples in found.items():
-        middle = Stream(*np.median(samples, axis=0).tolist())._replace(lost=sum(sample.lost for sample in samples))
-        rows.append([f"{model}, {name}, {part:.0%}", *stream_cells(name, part, capacities[name].rate, middle)])
+        middle = Stream(*np.median(samples, axis=0).tolist())._replace(
+            lost=sum(sample.lost for sample in samples)
+        )
+        rows.append(
+            [
+                f"{model}, {name}, {part:.0%}",
+                *stream_cells(name, part, capacities[name].rate, middle),
+            ]
+        )
     return rows
 
 
 def pair(batcher: mk.Batcher) -> dict[str, Make]:
-    return {name: make for name, make in contenders(LOOP, batcher).items() if name in ("bare", "modelkit")}
+    return {
+        name: make
+        for name, make in contenders(LOOP, batcher).items()
+        if name in ("bare", "modelkit")
+    }
 
 
 async def capacity(model: str, make: Make) -> Sample:
@@ -269,7 +322,11 @@ def stream_cells(name: str, part: float, capacity: float, one: Stream) -> list[s
         reached = [one.goodput >= 0.95 * capacity, one.p99 <= 2 * WAIT]
     if name == "modelkit":
         reached.append(one.lost == 0)
-    target = f"0.95 of capacity, p99 at most {2000 * WAIT:.0f} ms, none lost" if len(reached) > 1 else "none lost"
+    target = (
+        f"0.95 of capacity, p99 at most {2000 * WAIT:.0f} ms, none lost"
+        if len(reached) > 1
+        else "none lost"
+    )
     return [
         *[f"{rate:,.0f}" for rate in (part * capacity, one.goodput)],
         f"{one.goodput / capacity:.2f}",
@@ -297,12 +354,27 @@ def harm() -> str:
                 poison = [manners.victims_in_threads(make, 8, bad) for bad in range(8)]
                 cancelled = None
             else:
-                poison = [asyncio.run(manners.victims_on_loop(make, 8, bad, cancel=False)) for bad in range(8)]
-                cancelled = [asyncio.run(manners.victims_on_loop(make, 4, bad, cancel=True)) for bad in range(4)]
+                poison = [
+                    asyncio.run(manners.victims_on_loop(make, 8, bad, cancel=False))
+                    for bad in range(8)
+                ]
+                cancelled = [
+                    asyncio.run(manners.victims_on_loop(make, 4, bad, cancel=True))
+                    for bad in range(4)
+                ]
             limit = 0 if name == "modelkit" else None
             cells = [f"{sum(poison)} of 56", "" if cancelled is None else f"{sum(cancelled)} of 12"]
-            rows.append([f"{mode}, {name}", *cells, *judge(sum(poison) + sum(cancelled or []), "at most", limit)])
-    return table("with default settings | victims of a poison row | of a cancellation | target | reached", rows)
+            rows.append(
+                [
+                    f"{mode}, {name}",
+                    *cells,
+                    *judge(sum(poison) + sum(cancelled or []), "at most", limit),
+                ]
+            )
+    return table(
+        "with default settings | victims of a poison row | of a cancellation | target | reached",
+        rows,
+    )
 
 
 def rest() -> str:
@@ -314,7 +386,9 @@ def rest() -> str:
             log(f"  {mode}, {name}")
             often, busy = manners.at_rest(mode, name)
             limit = 0 if name == "modelkit" else None
-            rows.append([f"{mode}, {name}", f"{often:.1f}", f"{busy:.0%}", *judge(often, "at most", limit)])
+            rows.append(
+                [f"{mode}, {name}", f"{often:.1f}", f"{busy:.0%}", *judge(often, "at most", limit)]
+            )
     return table("at rest | wake-ups a second | of a core | target | reached", rows)
 
 
@@ -332,10 +406,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=SECTIONS, help="measure one section")
     parser.add_argument("--model", choices=MODELS, help="with one model")
-    parser.add_argument("--write", action="store_true", help="put the tables of all sections into docs/benchmarks.md")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="put the tables of all sections into docs/benchmarks.md",
+    )
     args = parser.parse_args()
     if args.write and (args.only or args.model):
-        parser.error("--write takes the tables of one whole run, so neither with --only nor with --model")
+        parser.error(
+            "--write takes the tables of one whole run, so neither with --only nor with --model"
+        )
     warnings.simplefilter("ignore")
     logging.disable()  # the other libraries log each failure
     gc.disable()

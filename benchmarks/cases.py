@@ -59,11 +59,18 @@ def classifiers() -> dict[str, Case]:
             (X, y),
             np.float32,
         ),
-        ("MLP 128-512-256-10", MLPClassifier((512, 256), max_iter=15, random_state=0), wide, np.float32),
+        (
+            "MLP 128-512-256-10",
+            MLPClassifier((512, 256), max_iter=15, random_state=0),
+            wide,
+            np.float32,
+        ),
     ):
         package = save(model.fit(rows, labels), type(model).__name__.lower(), rows)
         noise = rng.normal(1, 0.01, (BULK_ROWS, rows.shape[1]))
-        cases[name] = Case(*package, (rows[rng.integers(0, len(rows), BULK_ROWS)] * noise).astype(dtype))
+        cases[name] = Case(
+            *package, (rows[rng.integers(0, len(rows), BULK_ROWS)] * noise).astype(dtype)
+        )
     return cases
 
 
@@ -73,14 +80,20 @@ def dense(kind: str) -> tuple[Path, Path]:
     rng = np.random.default_rng(0)
     nodes, weights, last = [], [], "X"
     for i in range(192):
-        for name, deviation, shape in ((f"w{i}", (2 / 256) ** 0.5, (256, 256)), (f"b{i}", 0.01, (256,))):
+        for name, deviation, shape in (
+            (f"w{i}", (2 / 256) ** 0.5, (256, 256)),
+            (f"b{i}", 0.01, (256,)),
+        ):
             values, raw = rng.normal(0, deviation, shape).astype(np.float32), kind == "raw_data"
             data = values.tobytes() if raw else values.ravel()
             weights.append(helper.make_tensor(name, TensorProto.FLOAT, shape, data, raw=raw))
         nodes.append(helper.make_node("MatMul", [last, f"w{i}"], [f"m{i}"]))
         nodes.append(helper.make_node("Add", [f"m{i}", f"b{i}"], [f"a{i}"]))
         nodes.append(helper.make_node("Relu", [f"a{i}"], [last := f"r{i}"]))
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 256]) for name in ("X", last)]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 256])
+        for name in ("X", last)
+    ]
     graph = helper.make_graph(nodes, "dense", ends[:1], ends[1:], weights)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
     return written(proto, f"dense_{kind}"), save(proto, f"dense_{kind}", None)[0]
@@ -90,8 +103,9 @@ def dense(kind: str) -> tuple[Path, Path]:
 def products() -> dict[str, Case]:
     """Graphs that take about 1 and 10 ms for a row: a matrix of 4 MiB, by which it is multiplied again and again.
 
-    A row alone waits for the matrix to come from memory, and more rows share it. The matrix is orthogonal, so no row
-    grows or vanishes; with less than 8 MiB of weights, modelkit too runs the graph on one thread.
+    A row alone waits for the matrix to come from memory, and more rows share it. The matrix is
+    orthogonal, so no row grows or vanishes; with less than 8 MiB of weights, modelkit too runs the
+    graph on one thread.
     """
     log("  building two stacks of matrix products")
     rng = np.random.default_rng(0)
@@ -101,7 +115,9 @@ def products() -> dict[str, Case]:
     for name, times in (("1 ms", 25), ("10 ms", 250)):
         nodes = [helper.make_node("MatMul", [f"x{i}", "w"], [f"x{i + 1}"]) for i in range(times)]
         shape = ["batch", 1024]
-        ends = [helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape) for i in (0, times)]
+        ends = [
+            helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, shape) for i in (0, times)
+        ]
         graph = helper.make_graph(nodes, "products", ends[:1], ends[1:], weights)
         proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
         cases[name] = Case(*save(proto, f"products_{times}", None), rows)
@@ -115,7 +131,9 @@ def forest() -> tuple[Path, Path]:
     log("  training a forest")
     X, y = make_classification(10_000, 30, n_informative=15, flip_y=0.1, random_state=0)
     model = RandomForestClassifier(200, n_jobs=-1, random_state=0).fit(X, y)
-    original = written(to_onnx(model, X[:1].astype(np.float32), options={"zipmap": False}), "forest")
+    original = written(
+        to_onnx(model, X[:1].astype(np.float32), options={"zipmap": False}), "forest"
+    )
     return original, save(model, "forest", X[:500])[0]
 
 

@@ -1,7 +1,8 @@
 """What core.py runs in a process of its own: `child.py SCRIPT FILE WIDTH [CYCLES]`.
 
-Once: prints the seconds since the first line, and the MiB of memory after the first answer and at the peak.
-With CYCLES: loads, predicts and closes that often, and prints the MiB of memory of each cycle.
+Once: prints the seconds since the first line, and the MiB of memory after the first answer and at
+the peak. With CYCLES: loads, predicts and closes that often, and prints the MiB of memory of each
+cycle.
 """
 
 import time

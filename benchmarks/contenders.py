@@ -92,7 +92,9 @@ def bare_in_executor(subject: Subject) -> Iterator[Contender]:
 
 
 @contextmanager
-def modelkit(subject: Subject, prefix: str, batcher: mk.Batcher | None = None, **settings: Any) -> Iterator[Contender]:
+def modelkit(
+    subject: Subject, prefix: str, batcher: mk.Batcher | None = None, **settings: Any
+) -> Iterator[Contender]:
     """A new Batcher, or one that is kept; `prefix` is "a" for asyncio."""
     made = batcher or mk.Batcher(subject.model, **settings)
     method = "predict_proba" if subject.model.signature.has_probabilities else "predict"
@@ -117,7 +119,9 @@ def batched_in_thread(subject: Subject, **settings: Any) -> Iterator[Contender]:
 @contextmanager
 def batched_aio(subject: Subject, *, on_loop: bool = False, **settings: Any) -> Iterator[Contender]:
     counted = Counted(subject.run)
-    processor = AsyncBatchProcessor(counted.answer_on_loop if on_loop else counted.answer, **settings)
+    processor = AsyncBatchProcessor(
+        counted.answer_on_loop if on_loop else counted.answer, **settings
+    )
     yield Contender(processor, counted.seen)
     stop(processor._task)  # noqa: SLF001 - it polls for ever, and has no other way to end
 
@@ -127,7 +131,9 @@ class AsyncBatch(AsyncBatcher):
 
 
 @contextmanager
-def async_batcher(subject: Subject, *, on_loop: bool = False, **settings: Any) -> Iterator[Contender]:
+def async_batcher(
+    subject: Subject, *, on_loop: bool = False, **settings: Any
+) -> Iterator[Contender]:
     counted = Counted(subject.run)
     batcher = AsyncBatch(**settings)
     batcher.process_batch = counted.answer_on_loop if on_loop else counted.answer
@@ -137,12 +143,21 @@ def async_batcher(subject: Subject, *, on_loop: bool = False, **settings: Any) -
 
 @contextmanager
 def bentoml(
-    subject: Subject, *, on_loop: bool = False, size: int = 100, latency: int = 60_000, runs: int = 1
+    subject: Subject,
+    *,
+    on_loop: bool = False,
+    size: int = 100,
+    latency: int = 60_000,
+    runs: int = 1,
 ) -> Iterator[Contender]:
     """Defaults of `@bentoml.api(batchable=True)`."""
     counted = Counted(subject.run)
     dispatcher = CorkDispatcher(
-        latency, size, shared_sema=NonBlockSema(runs), fallback=lambda: None, get_batch_size=lambda _: 1
+        latency,
+        size,
+        shared_sema=NonBlockSema(runs),
+        fallback=lambda: None,
+        get_batch_size=lambda _: 1,
     )
     yield Contender(dispatcher(counted.answer_on_loop if on_loop else counted.answer), counted.seen)
     dispatcher.shutdown()
@@ -158,11 +173,12 @@ def contenders(
 ) -> dict[str, Make]:
     """Who takes part, by name. modelkit runs as `batcher`, or anew each time.
 
-    The best settings of the others were found by trying: batches of 4 to 512, waits of 0 to 10 ms, on the loop and in
-    threads, one and two at a time, latencies of 10 ms to a minute, for 1 to 512 callers of each model. No wait at all
-    was the best everywhere, and running on the loop itself. Only `long` runs for many callers were faster in threads,
-    two at a time, with half of the callers in each. (BentoML drops calls that took longer than its latency, and answers
-    them with its fallback; its default lets all of them live.)
+    The best settings of the others were found by trying: batches of 4 to 512, waits of 0 to 10 ms,
+    on the loop and in threads, one and two at a time, latencies of 10 ms to a minute, for 1 to 512
+    callers of each model. No wait at all was the best everywhere, and running on the loop itself.
+    Only `long` runs for many callers were faster in threads, two at a time, with half of the
+    callers in each. (BentoML drops calls that took longer than its latency, and answers them with
+    its fallback; its default lets all of them live.)
     """
     if mode == THREADS:
         return {
@@ -185,6 +201,8 @@ def contenders(
         makes["bare, executor"] = bare_in_executor
     if long and callers > 2:
         half = min(32, callers // 2)
-        makes["async-batcher, best"] = partial(async_batcher, max_queue_time=0, max_batch_size=half, concurrency=2)
+        makes["async-batcher, best"] = partial(
+            async_batcher, max_queue_time=0, max_batch_size=half, concurrency=2
+        )
         makes["BentoML, best"] = partial(bentoml, size=half, runs=2)
     return makes

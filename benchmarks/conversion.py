@@ -40,7 +40,10 @@ LIBRARIES = (
 )  # fmt: skip
 SIZES = (1, 10_000)
 ROUNDS = {1: 7, 10_000: 5}  # twice: see race
-SLOW = ((0.5, 2), (0.1, 3))  # seconds for both calls together, and how many rounds have to do from there on
+SLOW = (
+    (0.5, 2),
+    (0.1, 3),
+)  # seconds for both calls together, and how many rounds have to do from there on
 ENDLESS = 1e300  # what a manifest writes for an infinite difference
 
 
@@ -62,12 +65,26 @@ class Torch(NamedTuple):
 
 
 def perceptron() -> list[nn.Module]:
-    return [nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10), nn.Softmax(1)]
+    return [
+        nn.Linear(64, 128),
+        nn.ReLU(),
+        nn.Linear(128, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+        nn.Softmax(1),
+    ]
 
 
 def convolutions() -> list[nn.Module]:
     blocks = [nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)]
-    return [*blocks, nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)]
+    return [
+        *blocks,
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(128, 10),
+    ]
 
 
 MODULES = (
@@ -114,18 +131,22 @@ def measure(kind: object, package: Path) -> Result:
 def race(original: object, model: mk.Model, rows: object, rounds: int) -> tuple[float, float]:
     """Median seconds of both on the same rows, in the container that a user of the original has.
 
-    The original runs with its default threads, then with one, beside the package each time; the better median counts.
+    The original runs with its default threads, then with one, beside the package each time; the
+    better median counts.
     """
     texts = isinstance(rows, list)
     calls = {
         "original": partial(ask, original, rows),
-        "package": partial(model.predict, {model.signature.inputs[0].name: rows} if texts else rows),
+        "package": partial(
+            model.predict, {model.signature.inputs[0].name: rows} if texts else rows
+        ),
     }
     sizes = {name: np.asarray(call()).size for name, call in calls.items()}
     assert sizes["original"] == sizes["package"], sizes
     once = sum(seconds(call, 1) for call in calls.values())
     rounds = next((few for limit, few in SLOW if once > limit), rounds)
-    # Thread pools of the original may spin after a call, so the process rests after each of its turns.
+    # Thread pools of the original may spin after a call, so the process rests after each of its
+    # turns.
     default = interleave(calls, rounds, {"original"}, block=0.004)
     with single(original) as keywords:
         calls["original"] = partial(ask, original, rows, **keywords)
@@ -137,7 +158,9 @@ def ask(original: object, rows: object, **keywords: object) -> object:
     if isinstance(original, nn.Module):
         with torch.inference_mode():
             return original(torch.from_numpy(rows)).numpy()
-    return (original.predict if hasattr(original, "predict") else original.transform)(rows, **keywords)
+    return (original.predict if hasattr(original, "predict") else original.transform)(
+        rows, **keywords
+    )
 
 
 @contextmanager
@@ -219,8 +242,12 @@ def marked(ratio: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", metavar="TEXT", help="measure the kinds whose name holds this")
-    parser.add_argument("--write", action="store_true", help="put the tables of all kinds into docs/benchmarks.md")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="measure the kinds whose name holds this"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="put the tables of all kinds into docs/benchmarks.md"
+    )
     args = parser.parse_args()
     if args.write and args.only:
         parser.error("--write takes the tables of one whole run, so not with --only")

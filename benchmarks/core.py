@@ -16,9 +16,14 @@ import time
 from functools import partial
 from pathlib import Path
 
-# Nothing is sent while it is measured, here or in a child. Python may keep the bytecode of an editable install, as
-# pip does for an installed package; without it, every fresh process would compile modelkit.
-os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+# Nothing is sent while it is measured, here or in a child. Python may keep the bytecode of an
+# editable install, as pip does for an installed package; without it, every fresh process would
+# compile modelkit.
+os.environ |= {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+}
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import numpy as np
@@ -50,17 +55,30 @@ def one_row() -> str:
         default, single, model = bare(case.graph), bare(case.graph, 1), mk.load(case.package)
         feeds = {default.get_inputs()[0].name: row}
         assert np.allclose(model.predict_proba(row), default.run(None, feeds)[1], atol=1e-5)
-        calls: Calls = {dtype: partial(model.predict_proba, row.astype(dtype)) for dtype in {"float32", str(row.dtype)}}
-        sessions: Calls = {"single": partial(single.run, None, feeds), "default": partial(default.run, None, feeds)}
+        calls: Calls = {
+            dtype: partial(model.predict_proba, row.astype(dtype))
+            for dtype in {"float32", str(row.dtype)}
+        }
+        sessions: Calls = {
+            "single": partial(single.run, None, feeds),
+            "default": partial(default.run, None, feeds),
+        }
         times = interleave(calls | sessions, 31, spinning={"default"}, block=0.02)
         for dtype in sorted(calls):
             other, over = ((times[dtype] - times[key]) * 1e6 for key in ("default", "single"))
             cells = [us(times[key]) for key in ("default", "single", dtype)]
             results.append(
-                [f"{name}, {dtype} row", *cells, f"{other:+.2f}", f"{over:+.2f}", *judge(over, "at most", 1)]
+                [
+                    f"{name}, {dtype} row",
+                    *cells,
+                    f"{other:+.2f}",
+                    f"{over:+.2f}",
+                    *judge(over, "at most", 1),
+                ]
             )
     return table(
-        "| bare, default | bare, 1 thread | modelkit | over default | over 1 thread | target | reached", results
+        "| bare, default | bare, 1 thread | modelkit | over default | over 1 thread | target | reached",
+        results,
     )
 
 
@@ -69,7 +87,10 @@ def ten_columns() -> str:
     rng = np.random.default_rng(0)
     numbers = {f"float{i}": rng.normal(size=2000) for i in range(6)}
     numbers |= {f"int{i}": rng.integers(0, 100, 2000) for i in range(2)}
-    words = {"city": rng.choice(["Bern", "Oslo", "Rome"], 2000), "plan": rng.choice(["basic", "pro"], 2000)}
+    words = {
+        "city": rng.choice(["Bern", "Oslo", "Rome"], 2000),
+        "plan": rng.choice(["basic", "pro"], 2000),
+    }
     frame = pd.DataFrame(numbers | words)
     encoder = OneHotEncoder(handle_unknown="ignore")
     columns = make_column_transformer((StandardScaler(), list(numbers)), (encoder, list(words)))
@@ -80,7 +101,9 @@ def ten_columns() -> str:
     model, default, single, row = mk.load(package), bare(graph), bare(graph, 1), frame.iloc[[3]]
     feeds = model.signature.coerce(row)
     inputs = {
-        "dict of 1-D arrays": {name: row[name].to_numpy(object if name in words else None) for name in row},
+        "dict of 1-D arrays": {
+            name: row[name].to_numpy(object if name in words else None) for name in row
+        },
         "dict of (1, 1) tensors": feeds,
         "dict of lists": {name: row[name].tolist() for name in row},
         "list of one record": row.to_dict("records"),
@@ -89,23 +112,40 @@ def ten_columns() -> str:
     for form in inputs.values():
         assert np.allclose(model.predict_proba(form), pipeline.predict_proba(row))
     calls: Calls = {name: partial(model.predict_proba, form) for name, form in inputs.items()}
-    calls |= {"1 thread": partial(single.run, None, feeds), "default": partial(default.run, None, feeds)}
-    rivals = mlflow_rivals(pipeline, graph, frame, {name: inputs[name] for name in list(inputs)[::-3]})
-    times = interleave(calls | {rival: call for rival, call in rivals.items() if call}, 31, {"default"}, block=0.02)
+    calls |= {
+        "1 thread": partial(single.run, None, feeds),
+        "default": partial(default.run, None, feeds),
+    }
+    rivals = mlflow_rivals(
+        pipeline, graph, frame, {name: inputs[name] for name in list(inputs)[::-3]}
+    )
+    times = interleave(
+        calls | {rival: call for rival, call in rivals.items() if call}, 31, {"default"}, block=0.02
+    )
 
     best = min(times["default"], times["1 thread"])
-    ours = [[f"bare `session.run`, {options}", us(times[options]), "", "", ""] for options in ("default", "1 thread")]
+    ours = [
+        [f"bare `session.run`, {options}", us(times[options]), "", "", ""]
+        for options in ("default", "1 thread")
+    ]
     for name in inputs:
         over = (times[name] - best) * 1e6
         limit = 6 if name == "dict of 1-D arrays" else None
-        ours.append([f"modelkit, {name}", us(times[name]), f"{over:+.2f}", *judge(over, "at most", limit)])
+        ours.append(
+            [f"modelkit, {name}", us(times[name]), f"{over:+.2f}", *judge(over, "at most", limit)]
+        )
     theirs = []
     for (rival, form), call in rivals.items():
         cells = ["refuses it", us(times[form]), "", "", ""]
         if call:
             ratio = times[rival, form] / times[form]
             limit = 50 if form == "DataFrame" and "mlflow" in rival else None
-            cells = [us(times[rival, form]), us(times[form]), f"{ratio:.1f}", *judge(ratio, "at least", limit)]
+            cells = [
+                us(times[rival, form]),
+                us(times[form]),
+                f"{ratio:.1f}",
+                *judge(ratio, "at least", limit),
+            ]
         theirs.append([f"{rival}: {form}", *cells])
     return "\n\n".join(
         [
@@ -115,7 +155,9 @@ def ten_columns() -> str:
     )
 
 
-def mlflow_rivals(pipeline: object, graph: Path, frame: pd.DataFrame, inputs: dict[str, object]) -> Calls:
+def mlflow_rivals(
+    pipeline: object, graph: Path, frame: pd.DataFrame, inputs: dict[str, object]
+) -> Calls:
     """`mlflow.pyfunc` models of the pipeline and of its graph, from local folders; None for what they refuse."""
     import mlflow.onnx
     import mlflow.pyfunc
@@ -126,19 +168,32 @@ def mlflow_rivals(pipeline: object, graph: Path, frame: pd.DataFrame, inputs: di
     log("  saving with mlflow")
     feeds = inputs["dict of (1, 1) tensors"]
     columns = infer_signature(frame, pipeline.predict_proba(frame))
-    tensors = ModelSignature(Schema([TensorSpec(feed.dtype, (-1, 1), name) for name, feed in feeds.items()]))
-    calls: Calls = {("scikit-learn itself", "DataFrame"): partial(pipeline.predict_proba, inputs["DataFrame"])}
-    for kind, of_pipeline, of_graph in (("a signature", columns, tensors), ("no signature", None, None)):
+    tensors = ModelSignature(
+        Schema([TensorSpec(feed.dtype, (-1, 1), name) for name, feed in feeds.items()])
+    )
+    calls: Calls = {
+        ("scikit-learn itself", "DataFrame"): partial(pipeline.predict_proba, inputs["DataFrame"])
+    }
+    for kind, of_pipeline, of_graph in (
+        ("a signature", columns, tensors),
+        ("no signature", None, None),
+    ):
         folders = [str(FOLDER / f"mlflow {library}, {kind}") for library in ("sklearn", "onnx")]
         mlflow.sklearn.save_model(
-            pipeline, folders[0], signature=of_pipeline, pip_requirements=[], pyfunc_predict_fn="predict_proba"
+            pipeline,
+            folders[0],
+            signature=of_pipeline,
+            pip_requirements=[],
+            pyfunc_predict_fn="predict_proba",
         )
         mlflow.onnx.save_model(
             onnx.load(graph), folders[1], signature=of_graph, pip_requirements=[],
             onnx_execution_providers=["CPUExecutionProvider"],
         )  # fmt: skip
         estimator, session = map(mlflow.pyfunc.load_model, folders)
-        calls[f"mlflow.sklearn, {kind}", "DataFrame"] = partial(estimator.predict, inputs["DataFrame"])
+        calls[f"mlflow.sklearn, {kind}", "DataFrame"] = partial(
+            estimator.predict, inputs["DataFrame"]
+        )
         for form, rows in inputs.items():
             calls[f"mlflow.onnx, {kind}", form] = partial(session.predict, rows)
             try:
@@ -161,14 +216,26 @@ def cold_start() -> str:
             for script in runs:
                 runs[script] += child(script, package if script == "modelkit" else original, width)
         # The first round reads the files from disk.
-        medians = [[statistics.median(values) for values in zip(*found[1:], strict=True)] for found in runs.values()]
+        medians = [
+            [statistics.median(values) for values in zip(*found[1:], strict=True)]
+            for found in runs.values()
+        ]
         for what, unit, limit, shown in zip(
-            ("ms", "MiB afterwards", "MiB at the peak"), (1000, 1, 1), limits, zip(*medians, strict=True), strict=True
+            ("ms", "MiB afterwards", "MiB at the peak"),
+            (1000, 1, 1),
+            limits,
+            zip(*medians, strict=True),
+            strict=True,
         ):
             ratio = shown[2] / shown[0]
-            cells = [f"{value * unit:.0f}" for value in shown] + [f"{ratio:.2f}", f"{shown[2] / shown[1]:.2f}"]
+            cells = [f"{value * unit:.0f}" for value in shown] + [
+                f"{ratio:.2f}",
+                f"{shown[2] / shown[1]:.2f}",
+            ]
             results.append([f"{name}: {what}", *cells, *judge(ratio, "at most", limit)])
-    return table("| bare | bare, hashed | modelkit | over bare | over hashed | target | reached", results)
+    return table(
+        "| bare | bare, hashed | modelkit | over bare | over hashed | target | reached", results
+    )
 
 
 def importing() -> str:
@@ -180,8 +247,16 @@ def importing() -> str:
             subprocess.run([sys.executable, "-c", code], check=True)
             found.append((time.perf_counter() - start) * 1000)
     plain, ours = (statistics.median(found[1:]) for found in times.values())
-    cells = [f"{plain:.2f}", f"{ours:.2f}", f"{ours - plain:+.2f}", *judge(ours - plain, "at most", 3)]
-    return table("| bare interpreter | with the import | over | target | reached", [["fresh process", *cells]])
+    cells = [
+        f"{plain:.2f}",
+        f"{ours:.2f}",
+        f"{ours - plain:+.2f}",
+        *judge(ours - plain, "at most", 3),
+    ]
+    return table(
+        "| bare interpreter | with the import | over | target | reached",
+        [["fresh process", *cells]],
+    )
 
 
 def bulk() -> str:
@@ -197,14 +272,25 @@ def bulk() -> str:
         spinning = {key for key in calls if key[0] > 1}
         search = interleave(calls, 1, spinning, block=0.03)
         ranked = sorted(search, key=search.__getitem__)
-        finalists = {*ranked[:3], *[key for key in ranked if key[0] == 1][:2], (1, BULK_ROWS), (CORES, BULK_ROWS)}
+        finalists = {
+            *ranked[:3],
+            *[key for key in ranked if key[0] == 1][:2],
+            (1, BULK_ROWS),
+            (CORES, BULK_ROWS),
+        }
         ours: Calls = {
-            (dtype, threads): partial(mk.load(case.package, threads=threads).predict_proba, case.rows.astype(dtype))
+            (dtype, threads): partial(
+                mk.load(case.package, threads=threads).predict_proba, case.rows.astype(dtype)
+            )
             for dtype in {"float32", str(case.rows.dtype)}
             for threads in (1, CORES)
         }
-        assert np.allclose(mk.load(case.package).predict_proba(case.rows), calls[1, BULK_ROWS](), atol=1e-5)
-        times = interleave({**{key: calls[key] for key in finalists}, **ours}, 11, {*spinning, *ours}, block=0.03)
+        assert np.allclose(
+            mk.load(case.package).predict_proba(case.rows), calls[1, BULK_ROWS](), atol=1e-5
+        )
+        times = interleave(
+            {**{key: calls[key] for key in finalists}, **ours}, 11, {*spinning, *ours}, block=0.03
+        )
         for dtype, threads in sorted(ours):
             allowed = [key for key in finalists if key[0] <= threads]
             best = min(allowed, key=times.__getitem__)
@@ -235,7 +321,9 @@ def run_chunks(session: ort.InferenceSession, rows: np.ndarray, size: int) -> np
     answers = np.empty((len(rows), answer.shape[1]), answer.dtype)
     answers[:size] = answer
     for start in range(size, len(rows), size):
-        answers[start : start + size] = session.run(["probabilities"], {name: rows[start : start + size]})[0]
+        answers[start : start + size] = session.run(
+            ["probabilities"], {name: rows[start : start + size]}
+        )[0]
     return answers
 
 
@@ -246,11 +334,18 @@ def memory() -> str:
         used = [line[0] for line in child(script, path, 256, 50)]
         growth = max(used[25:]) / max(used[:25])
         cells = [f"{max(used[:25]):.0f}", f"{max(used[25:]):.0f}", f"{growth:.3f}"]
-        results.append([script, *cells, *judge(growth, "at most", 1.05 if script == "modelkit" else None)])
-    return table("dense 48 MiB | most in cycles 1 to 25 | in 26 to 50 | ratio | target | reached", results)
+        results.append(
+            [script, *cells, *judge(growth, "at most", 1.05 if script == "modelkit" else None)]
+        )
+    return table(
+        "dense 48 MiB | most in cycles 1 to 25 | in 26 to 50 | ratio | target | reached", results
+    )
 
 
-SECTIONS = {section.__name__: section for section in (one_row, ten_columns, cold_start, importing, bulk, memory)}
+SECTIONS = {
+    section.__name__: section
+    for section in (one_row, ten_columns, cold_start, importing, bulk, memory)
+}
 
 
 if __name__ == "__main__":

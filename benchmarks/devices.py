@@ -25,7 +25,12 @@ import modelkit as mk
 BEGIN, END = "<!-- begin: written by benchmarks/devices.py -->", "<!-- end of devices -->"
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "scikit-learn")
 PROCESSES, BATCH, ROUNDS, SECONDS = 4, 32, 7, 2.0
-DEFAULT, SINGLE, UNTOLD, TOLD = "bare, default", "bare, 1 thread", "modelkit, not told", "modelkit, told of 4"
+DEFAULT, SINGLE, UNTOLD, TOLD = (
+    "bare, default",
+    "bare, 1 thread",
+    "modelkit, not told",
+    "modelkit, told of 4",
+)
 CONTENDERS = (DEFAULT, SINGLE, UNTOLD, TOLD)
 
 
@@ -54,7 +59,9 @@ def work(contender: str, graph: str, package: str, rows: str, output: str, secon
 def together(contender: str, *arguments: object) -> tuple[float, float]:
     """Rows a second of all processes together, and the p99 of their calls in milliseconds."""
     told = {"WEB_CONCURRENCY": str(PROCESSES)} if contender == TOLD else {}
-    environment = {name: value for name, value in os.environ.items() if name != "WEB_CONCURRENCY"} | told
+    environment = {
+        name: value for name, value in os.environ.items() if name != "WEB_CONCURRENCY"
+    } | told
     command = [sys.executable, __file__, "worker", contender, *map(str, arguments), str(SECONDS)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     children = [subprocess.Popen(command, **pipes) for _ in range(PROCESSES)]
@@ -92,7 +99,9 @@ def processes() -> str:
         figures = {contender: [] for contender in CONTENDERS}
         for _ in range(ROUNDS):
             for contender in CONTENDERS:
-                figures[contender].append(together(contender, graph, package, FOLDER / "rows.npy", output))
+                figures[contender].append(
+                    together(contender, graph, package, FOLDER / "rows.npy", output)
+                )
         base = np.array(figures[DEFAULT])
         for contender, pairs in figures.items():
             rate, p99 = np.median(pairs, axis=0)
@@ -107,7 +116,9 @@ def processes() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the tables into docs/benchmarks.md"
+    )
     args = parser.parse_args()
     text = report([processes], LIBRARIES)
     print(text)

@@ -19,7 +19,18 @@ import numpy as np
 from drift_data import EMBEDDING, NULLS, Null, draw
 from drift_delays import delays, labels
 from drift_ours import ALPHA, collect, watch
-from drift_rivals import BATCH, ONLINE, Online, ask, fired, late, numbers, side_by_side, takes, version
+from drift_rivals import (
+    BATCH,
+    ONLINE,
+    Online,
+    ask,
+    fired,
+    late,
+    numbers,
+    side_by_side,
+    takes,
+    version,
+)
 from drift_speed import calls, counters, memory, sizes, tests
 from measure import command, judge, log, table
 
@@ -60,13 +71,21 @@ def of_ours(horizon: int, runs: int) -> str:
     lines = []
     for null in NULLS:
         for n_ref in REFERENCES:
-            found = collect(partial(kinds, null, n_ref, horizon), f"{null.name} {n_ref} {horizon}", runs)
+            found = collect(
+                partial(kinds, null, n_ref, horizon), f"{null.name} {n_ref} {horizon}", runs
+            )
             rate, low, high = share(sum(map(bool, found)), runs)
             of_kind = [sum(kind in run for run in found) / runs for kind in ("changed", "material")]
             often = sum(map(len, found)) / (runs * horizon) * 100_000
             cells = [f"{n_ref:,}", f"{runs:,}", f"{rate:.2%}", f"{low:.2%} to {high:.2%}"]
             lines.append(
-                [null.name, *cells, *(f"{kind:.2%}" for kind in of_kind), f"{often:.3f}", *judge(low, "at most", ALPHA)]
+                [
+                    null.name,
+                    *cells,
+                    *(f"{kind:.2%}" for kind in of_kind),
+                    f"{often:.3f}",
+                    *judge(low, "at most", ALPHA),
+                ]
             )
             log(f"  {' | '.join(lines[-1])}")
     header = "| reference rows | runs | with an alarm | 95 % interval | changed | material | alarms in 100,000 rows"
@@ -86,7 +105,11 @@ def rivals(args) -> str:
             continue
         parts.append(f"{library} {found}, batches of {BATCH} rows:")
         parts.append(of_batches(library, method, unit, args))
-        parts += [of_small_batches(args), of_embeddings(args)] if library == "evidently" else [of_labels(args)]
+        parts += (
+            [of_small_batches(args), of_embeddings(args)]
+            if library == "evidently"
+            else [of_labels(args)]
+        )
     return "\n\n".join(parts)
 
 
@@ -99,9 +122,17 @@ def of_river(args) -> str:
         runs = collect(partial(river_run, null, one), null.name, at_least(args), seconds, 2000)
         found[null.name, one.name] = rate_of(runs, slow=one.slow)
         log(f"  {null.name}, {one.name}: {found[null.name, one.name]}")
-    lines = [[null.name, *(found.get((null.name, one.name), "") for one in ONLINE)] for null in nulls]
+    lines = [
+        [null.name, *(found.get((null.name, one.name), "") for one in ONLINE)] for null in nulls
+    ]
     return table(
-        " | ".join(["", *(f"{one.name}, {SLOW_HORIZON:,} rows" if one.slow else one.name for one in ONLINE)]), lines
+        " | ".join(
+            [
+                "",
+                *(f"{one.name}, {SLOW_HORIZON:,} rows" if one.slow else one.name for one in ONLINE),
+            ]
+        ),
+        lines,
     )
 
 
@@ -111,7 +142,9 @@ def example(null: Null) -> list[np.ndarray]:
 
 def river_run(null: Null, one: Online, seed: np.random.SeedSequence) -> list[int]:
     live = draw(null, 1, SLOW_HORIZON if one.slow else HORIZON, seed).live
-    return fired(partial(one.make, one.default), numbers({"x": live["x"]}), until=0 if one.slow else None)
+    return fired(
+        partial(one.make, one.default), numbers({"x": live["x"]}), until=0 if one.slow else None
+    )
 
 
 def at_least(args) -> int:
@@ -133,25 +166,36 @@ def of_batches(library: str, method: str, unit: int, args) -> str:
     for n_ref in sizes:
         least, most = -(-at_least(args) // unit), 2000 // unit
         seconds = args.minutes * 60 / len(sizes)
-        parts = collect(partial(batch_run, library, method, n_ref, unit), f"{library} {n_ref}", least, seconds, most)
+        parts = collect(
+            partial(batch_run, library, method, n_ref, unit),
+            f"{library} {n_ref}",
+            least,
+            seconds,
+            most,
+        )
         runs = len(parts) * unit
         log(f"  {library}, {n_ref} reference rows: {runs} runs")
         columns.setdefault("runs", []).append(f"{runs:,}")
         for name in parts[0]:
-            columns.setdefault(name, []).append(rate_of([late(run) for part in parts for run in part[name]]))
+            columns.setdefault(name, []).append(
+                rate_of([late(run) for part in parts for run in part[name]])
+            )
     header = " | ".join(["", *(f"{n_ref:,} reference rows" for n_ref in sizes)])
     log(f"  {columns}")
     return table(header, [[name, *cells] for name, cells in columns.items()])
 
 
-def batch_run(library: str, method: str, n_ref: int, runs: int, seed: np.random.SeedSequence) -> dict:
+def batch_run(
+    library: str, method: str, n_ref: int, runs: int, seed: np.random.SeedSequence
+) -> dict:
     return ask(library, method, [frames(n_ref, HORIZON, one) for one in seed.spawn(runs)])
 
 
 def frames(n_ref: int, horizon: int, seed: np.random.SeedSequence) -> tuple[dict, dict]:
     scalar = [null for null in NULLS if not null.wide]
     drawn = {
-        null.name: draw(null, n_ref, horizon, one) for null, one in zip(scalar, seed.spawn(len(scalar)), strict=True)
+        null.name: draw(null, n_ref, horizon, one)
+        for null, one in zip(scalar, seed.spawn(len(scalar)), strict=True)
     }
     return side_by_side(drawn)
 
@@ -160,7 +204,9 @@ def of_small_batches(args) -> str:
     """Evidently's preset on single batches of 100 rows."""
     parts = collect(partial(small_batches, at_least(args)), "small", 2)
     verdicts = {name: [run[0] >= 1 for part in parts for run in part[name]] for name in parts[0]}
-    columns = np.array([found for name, found in verdicts.items() if name != "dataset"]).mean(axis=0)
+    columns = np.array([found for name, found in verdicts.items() if name != "dataset"]).mean(
+        axis=0
+    )
     lines = [
         [name, f"{sum(found):,} of {len(found):,}", f"{rate:.0%} ({low:.1%} to {high:.1%})"]
         for name, found in verdicts.items()
@@ -182,7 +228,9 @@ def of_embeddings(args) -> str:
         parts = collect(partial(embedding_batches, method, at_least(args) // 5), method, 2)
         found = [drifted for part in parts for drifted in part]
         rate, low, high = share(sum(found), len(found))
-        lines.append([f"embeddings, {method}", f"{len(found):,}", f"{rate:.0%} ({low:.1%} to {high:.1%})"])
+        lines.append(
+            [f"embeddings, {method}", f"{len(found):,}", f"{rate:.0%} ({low:.1%} to {high:.1%})"]
+        )
     return table(f"| batches | said to drift, {EMBEDDING_REFERENCE} reference rows", lines)
 
 
@@ -199,7 +247,11 @@ def of_labels(args) -> str:
         cells = []
         for n_ref in (500, 10_000):
             parts = collect(
-                partial(labelled_run, method, n_ref, 25), method, -(-at_least(args) // 25), args.minutes * 6, 80
+                partial(labelled_run, method, n_ref, 25),
+                method,
+                -(-at_least(args) // 25),
+                args.minutes * 6,
+                80,
             )
             cells.append(rate_of([late(run) for part in parts for run in part]))
         lines.append([f"{method}, accuracy", *cells])
@@ -208,7 +260,10 @@ def of_labels(args) -> str:
 
 def labelled_run(method: str, n_ref: int, runs: int, seed: np.random.SeedSequence) -> list:
     pairs = [
-        tuple(scored(np.random.default_rng(side), n) for side, n in zip(one.spawn(2), (n_ref, HORIZON), strict=True))
+        tuple(
+            scored(np.random.default_rng(side), n)
+            for side, n in zip(one.spawn(2), (n_ref, HORIZON), strict=True)
+        )
         for one in seed.spawn(runs)
     ]
     return ask("nannyml", method, pairs)["accuracy"]
@@ -216,7 +271,11 @@ def labelled_run(method: str, n_ref: int, runs: int, seed: np.random.SeedSequenc
 
 def scored(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
     score = 1 / (1 + np.exp(-2 * rng.normal(size=n)))
-    return {"score": score, "predicted": (score > 0.5).astype(int), "y": (rng.random(n) < score).astype(int)}
+    return {
+        "score": score,
+        "predicted": (score > 0.5).astype(int),
+        "y": (rng.random(n) < score).astype(int),
+    }
 
 
 SECTIONS = {

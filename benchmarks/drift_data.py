@@ -39,7 +39,10 @@ class Change(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What one run sees. The training rows set edges, the reference is held out, the rest arrives later."""
+    """What one run sees.
+
+    The training rows set edges, the reference is held out, the rest arrives later.
+    """
 
     train: Rows
     reference: Rows
@@ -56,10 +59,16 @@ def seeds(name: str) -> Iterator[np.random.SeedSequence]:
 def draw(null: Null, n_ref: int, horizon: int, seed: np.random.SeedSequence) -> Run:
     n_train = min(n_ref, TRAIN)
     rows = null.make(np.random.default_rng(seed), n_train + n_ref + horizon)
-    return Run(part(rows, 0, n_train), part(rows, n_train, n_train + n_ref), part(rows, n_train + n_ref, None))
+    return Run(
+        part(rows, 0, n_train),
+        part(rows, n_train, n_train + n_ref),
+        part(rows, n_train + n_ref, None),
+    )
 
 
-def draw_change(change: Change, n_ref: int, at: int, after: int, seed: np.random.SeedSequence) -> Run:
+def draw_change(
+    change: Change, n_ref: int, at: int, after: int, seed: np.random.SeedSequence
+) -> Run:
     """A run that changes after `at` live rows."""
     run = draw(change.null, n_ref, at + after, seed)
     changed = change.alter(np.random.default_rng(seed.spawn(1)[0]), part(run.live, at, None))
@@ -217,7 +226,10 @@ CHANGES = (
     Change("two categories swap", CATEGORIES, swap),
     Change("missing, 1 to 5 %", LOSSY, lose),
     Change("correlation only, 8 columns", TOGETHER, correlate),
-    *(Change(f"{share:.0%} a new topic", EMBEDDING, partial(topic, share=share)) for share in (0.1, 0.03)),
+    *(
+        Change(f"{share:.0%} a new topic", EMBEDDING, partial(topic, share=share))
+        for share in (0.1, 0.03)
+    ),
 )
 
 
@@ -255,8 +267,12 @@ def concepts() -> tuple[Concept, ...]:
 
     def fitted(load):
         X, y = load(return_X_y=True)
-        train, pool, y_train, y_pool = train_test_split(X, y, test_size=0.6, random_state=0, stratify=y)
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(train, y_train)
+        train, pool, y_train, y_pool = train_test_split(
+            X, y, test_size=0.6, random_state=0, stratify=y
+        )
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(
+            train, y_train
+        )
         return model, pool, y_pool
 
     def asked(model, X, y):
@@ -271,11 +287,15 @@ def concepts() -> tuple[Concept, ...]:
     model, X, y = fitted(load_breast_cancer)
     swapped = X.copy()
     swapped[:, [24, 28]] = X[:, [28, 24]]
-    columns = Concept("breast cancer: two columns change places", asked(model, X, y), asked(model, swapped, y))
+    columns = Concept(
+        "breast cancer: two columns change places", asked(model, X, y), asked(model, swapped, y)
+    )
     return labels, columns
 
 
-def draw_concept(concept: Concept, n_ref: int, at: int, after: int, seed: np.random.SeedSequence) -> list[Labelled]:
+def draw_concept(
+    concept: Concept, n_ref: int, at: int, after: int, seed: np.random.SeedSequence
+) -> list[Labelled]:
     """Reference and live rows, drawn from the pool with replacement."""
     rng = np.random.default_rng(seed)
 

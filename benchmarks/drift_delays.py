@@ -20,7 +20,19 @@ from drift_data import (
     seeds,
 )
 from drift_ours import collect, watch, watch_labels
-from drift_rivals import ONLINE, Online, any_alarm, ask, fired, late, numbers, side_by_side, takes, tuned, version
+from drift_rivals import (
+    ONLINE,
+    Online,
+    any_alarm,
+    ask,
+    fired,
+    late,
+    numbers,
+    side_by_side,
+    takes,
+    tuned,
+    version,
+)
 from measure import judge, log, table
 
 REFERENCE, AT, AFTER, QUIET = 10_000, 5_000, 20_000, 10_000
@@ -73,7 +85,9 @@ def shown(rows: float) -> str:
 def delay(runs: Iterable[list[int]]) -> Delay:
     runs = list(runs)
     rows = [min((row - AT for row in alarms if row > AT), default=np.inf) for alarms in runs]
-    return Delay(np.array(rows), float(np.mean([any(row <= AT for row in alarms) for alarms in runs])))
+    return Delay(
+        np.array(rows), float(np.mean([any(row <= AT for row in alarms) for alarms in runs]))
+    )
 
 
 def gathered(runs: Sequence[Alarms]) -> dict[str, Delay]:
@@ -94,7 +108,9 @@ def quiet_columns(source: Null | Concept, seed: np.random.SeedSequence) -> list[
     return numbers(draw(source, 1, QUIET, seed).live)
 
 
-def alarmed(source: Null | Concept, one: Online, value: float, seed: np.random.SeedSequence) -> bool:
+def alarmed(
+    source: Null | Concept, one: Online, value: float, seed: np.random.SeedSequence
+) -> bool:
     return any_alarm(one, value, quiet_columns(source, seed))
 
 
@@ -104,15 +120,21 @@ def tune(source: Null | Concept, args) -> dict[str, Tuned]:
     for one in ONLINE:
         if not takes(one, quiet_columns(source, next(seeds("tuning")))):
             continue
-        if one.slow and source is NORMAL:  # its alpha is that of one test, and there is one for each row
+        if (
+            one.slow and source is NORMAL
+        ):  # its alpha is that of one test, and there is one for each row
             found[one.name] = Tuned(RATE / QUIET, None)
         if not one.ladder:
             continue
         rates: dict[float, float] = {}
         runs = scaled(NULL_RUNS // 2 if one.binary else NULL_RUNS, args)
 
-        def rate(value: float, one: Online = one, rates: dict[float, float] = rates, runs: int = runs) -> float:
-            rates[value] = float(np.mean(collect(partial(alarmed, source, one, value), "tuning", runs)))
+        def rate(
+            value: float, one: Online = one, rates: dict[float, float] = rates, runs: int = runs
+        ) -> float:
+            rates[value] = float(
+                np.mean(collect(partial(alarmed, source, one, value), "tuning", runs))
+            )
             return rates[value]
 
         value = tuned(one, rate, RATE)
@@ -159,7 +181,9 @@ def slow(change: Change, values: dict[str, Tuned], seed: np.random.SeedSequence)
     start, stop = AT - SHORT[0], AT + SHORT[1]
     columns = numbers(part(draw_change(change, REFERENCE, AT, AFTER, seed).live, start, stop))
     found = {
-        one.name: fired(partial(one.make, values[one.name].value), columns, SHORT[0]) for one in ONLINE if one.slow
+        one.name: fired(partial(one.make, values[one.name].value), columns, SHORT[0])
+        for one in ONLINE
+        if one.slow
     }
     return {f"{name}, tuned": [row + start for row in rows] for name, rows in found.items()}
 
@@ -171,7 +195,9 @@ def river(values: dict[str, Tuned], columns: list[np.ndarray]) -> Alarms:
         if not one.slow and takes(one, columns):
             found[one.name] = fired(partial(one.make, one.default), columns, until=AT)
             if one.name in values:
-                found[f"{one.name}, tuned"] = fired(partial(one.make, values[one.name].value), columns, until=AT)
+                found[f"{one.name}, tuned"] = fired(
+                    partial(one.make, values[one.name].value), columns, until=AT
+                )
     return found
 
 
@@ -179,7 +205,9 @@ def in_batches(library: str, method: str, args) -> dict[str, dict[str, Delay]]:
     """By change, a library that is shown batches, at its default limits and at limits tuned on null runs."""
     changes = {change.name: change for change in CHANGES if not change.null.wide}
     nulls = {change.null.name: change.null for change in changes.values()}
-    quiet = collect(partial(null_scores, library, method, nulls), "tuning", scaled(BATCHED_RUNS // 25, args, 2))
+    quiet = collect(
+        partial(null_scores, library, method, nulls), "tuning", scaled(BATCHED_RUNS // 25, args, 2)
+    )
     moved = collect(partial(change_scores, library, method, changes), "delays", 2)
     found = {}
     for name in moved[0]:
@@ -194,7 +222,10 @@ def in_batches(library: str, method: str, args) -> dict[str, dict[str, Delay]]:
 
 
 def null_scores(library, method, nulls, seed, runs=25):
-    drawn = ({name: draw(null, REFERENCE, QUIET, s) for name, null in nulls.items()} for s in seed.spawn(runs))
+    drawn = (
+        {name: draw(null, REFERENCE, QUIET, s) for name, null in nulls.items()}
+        for s in seed.spawn(runs)
+    )
     return ask(library, method, [side_by_side(run) for run in drawn])
 
 
@@ -217,14 +248,26 @@ def measured(args) -> tuple[dict[str, dict[str, Delay]], str]:
     for null in dict.fromkeys(change.null for change in CHANGES):
         values = {} if null.wide else tune(null, args)
         if not null.wide:
-            tuning.append([null.name, *our_rates(null, args).values(), *(str(values.get(name, "")) for name in RIVER)])
+            tuning.append(
+                [
+                    null.name,
+                    *our_rates(null, args).values(),
+                    *(str(values.get(name, "")) for name in RIVER),
+                ]
+            )
             log(f"  {tuning[-1]}")
         for change in (one for one in CHANGES if one.null is null):
             runs = scaled(WIDE_RUNS if null.wide else RUNS, args)
-            found[change.name] = gathered(collect(partial(quick, change, values), change.name, runs))
+            found[change.name] = gathered(
+                collect(partial(quick, change, values), change.name, runs)
+            )
             if "KSWIN" in values:
-                found[change.name] |= gathered(collect(partial(slow, change, values), change.name, SLOW_RUNS))
-            log(f"  {change.name}: { {name: str(one) for name, one in found[change.name].items()} }")
+                found[change.name] |= gathered(
+                    collect(partial(slow, change, values), change.name, SLOW_RUNS)
+                )
+            log(
+                f"  {change.name}: { {name: str(one) for name, one in found[change.name].items()} }"
+            )
     for library, method in (("evidently", "preset"), ("nannyml", "univariate")):
         if version(library) is None:
             continue
@@ -239,9 +282,14 @@ def delays(args) -> str:
     found, tuning = measured(args)
     rivals = [f"{name}, tuned" for name in (*RIVER, "evidently", "nannyml")]
     names = [*OURS, "ADWIN", *rivals, *dummies()]
-    strict = [[change, *(cell(one, name) for name in names), *verdict(change, one)] for change, one in found.items()]
+    strict = [
+        [change, *(cell(one, name) for name in names), *verdict(change, one)]
+        for change, one in found.items()
+    ]
     loose = ["ADWIN", "PageHinkley", "evidently", "nannyml", f"every {EVERY}"]
-    plain = [[change, *(cell(one, name, early=True) for name in loose)] for change, one in found.items()]
+    plain = [
+        [change, *(cell(one, name, early=True) for name in loose)] for change, one in found.items()
+    ]
     return "\n\n".join(
         [
             table(" | ".join(["", *names, "arl / ADWIN, tuned", "target", "reached"]), strict),
@@ -281,7 +329,9 @@ def labelled(concept: Concept, values: dict[str, Tuned], seed: np.random.SeedSeq
     return ours | river(values, [live.errors]) | dummies()
 
 
-def labelled_batches(concept: Concept, method: str, runs: int, seed: np.random.SeedSequence) -> list[list[float]]:
+def labelled_batches(
+    concept: Concept, method: str, runs: int, seed: np.random.SeedSequence
+) -> list[list[float]]:
     """NannyML on a model of two classes."""
     pairs = []
     for one in seed.spawn(runs):
@@ -299,16 +349,27 @@ def labels(args) -> str:
     for concept in concepts():
         values = tune(concept, args)
         log(f"  {concept.name}: {values}")
-        found = gathered(collect(partial(labelled, concept, values), concept.name, scaled(RUNS, args)))
+        found = gathered(
+            collect(partial(labelled, concept, values), concept.name, scaled(RUNS, args))
+        )
         if len(np.unique(concept.before.y)) == 2 and version("nannyml"):
             for method, means in (("cbpe", "no labels"), ("performance", "with labels")):
-                parts = collect(partial(labelled_batches, concept, method, RUNS // 2), concept.name, 2)
-                found[f"nannyml, {method}, {means}"] = delay(late(run) for one in parts for run in one)
-        rates = (
-            f"{concept.name}: errors {concept.before.errors.mean():.1%} before, {concept.after.errors.mean():.1%} after"
-        )
-        lines += [[rates if name == OURS[0] else "", *labelled_line(name, one, values)] for name, one in found.items()]
-    return table("| | tuned to | median / p90 / missed | alarm before the change | target | reached", lines)
+                parts = collect(
+                    partial(labelled_batches, concept, method, RUNS // 2), concept.name, 2
+                )
+                found[f"nannyml, {method}, {means}"] = delay(
+                    late(run) for one in parts for run in one
+                )
+        before = concept.before.errors.mean()
+        after = concept.after.errors.mean()
+        rates = f"{concept.name}: errors {before:.1%} before, {after:.1%} after"
+        lines += [
+            [rates if name == OURS[0] else "", *labelled_line(name, one, values)]
+            for name, one in found.items()
+        ]
+    return table(
+        "| | tuned to | median / p90 / missed | alarm before the change | target | reached", lines
+    )
 
 
 def labelled_line(name: str, found: Delay, values: dict[str, Tuned]) -> list[str]:

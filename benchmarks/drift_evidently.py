@@ -1,8 +1,8 @@
 """Evidently's verdicts, in an environment of its own: `drift_evidently.py METHOD INPUT.npz OUTPUT.json`.
 
-INPUT has arrays "reference/COLUMN" and "live/COLUMN" of shape (runs, rows) or (runs, rows, width). METHOD is "preset",
-"speed", or the name of an embedding method. OUTPUT has, by column, a score for each run and batch of 500 rows; from 1
-on, Evidently says that there is drift.
+INPUT has arrays "reference/COLUMN" and "live/COLUMN" of shape (runs, rows) or (runs, rows, width).
+METHOD is "preset", "speed", or the name of an embedding method. OUTPUT has, by column, a score for
+each run and batch of 500 rows; from 1 on, Evidently says that there is drift.
 """
 
 import json
@@ -40,7 +40,9 @@ def preset(live, reference):
     for metric in Report([DataDriftPreset()]).run(live, reference).dict()["metrics"]:
         config, value = metric["config"], metric["value"]
         if "column" in config:
-            scores[config["column"]] = score(value, config["threshold"], "p_value" in config["method"])
+            scores[config["column"]] = score(
+                value, config["threshold"], "p_value" in config["method"]
+            )
         else:
             scores["dataset"] = float(value["share"]) / config["drift_share"]
     return scores
@@ -54,11 +56,15 @@ def tests(live, reference):
     """The same from the tests that the preset picks, without its plots, which take nearly all of its time."""
     scores, data = {}, Dataset.from_pandas(live)
     for name in live:
-        old, new = (frame[name].replace([-np.inf, np.inf], np.nan).dropna() for frame in (reference, live))
+        old, new = (
+            frame[name].replace([-np.inf, np.inf], np.nan).dropna() for frame in (reference, live)
+        )
         kind = data.column(name).type
         test = get_stattest(old, new, kind, None)
         found = test(old, new, kind, None)
-        scores[name] = score(found.drift_score, found.actual_threshold, "p_value" in test.display_name)
+        scores[name] = score(
+            found.drift_score, found.actual_threshold, "p_value" in test.display_name
+        )
     return scores | {"dataset": 2 * float(np.mean([value >= 1 for value in scores.values()]))}
 
 
@@ -78,7 +84,9 @@ def scores(method, data):
     """By column, runs of batches."""
     if method in EMBEDDINGS:
         pairs = zip(data["reference/x"], data["live/x"], strict=True)
-        return {"x": [[embedding(method, batch, old) for batch in batches(live)] for old, live in pairs]}
+        return {
+            "x": [[embedding(method, batch, old) for batch in batches(live)] for old, live in pairs]
+        }
     found = {}
     for run in range(len(next(iter(data.values())))):
         frames = {"reference": {}, "live": {}}
@@ -95,7 +103,9 @@ def scores(method, data):
 
 
 def check(mine, theirs):
-    if mine.keys() != theirs.keys() or not np.allclose([mine[name] for name in theirs], [*theirs.values()], rtol=1e-6):
+    if mine.keys() != theirs.keys() or not np.allclose(
+        [mine[name] for name in theirs], [*theirs.values()], rtol=1e-6
+    ):
         raise RuntimeError(f"the preset says {theirs}, its tests say {mine}")
 
 
@@ -122,4 +132,6 @@ if __name__ == "__main__":
     method, source, target = sys.argv[1:]
     arrays = dict(np.load(source))
     found = speed(arrays) if method == "speed" else scores(method, arrays)
-    Path(target).write_text(json.dumps({"version": evidently.__version__, "found": found}), encoding="utf-8")
+    Path(target).write_text(
+        json.dumps({"version": evidently.__version__, "found": found}), encoding="utf-8"
+    )

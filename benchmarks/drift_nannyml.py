@@ -1,8 +1,9 @@
 """NannyML's verdicts, in an environment of its own: `drift_nannyml.py METHOD INPUT.npz OUTPUT.json`.
 
-INPUT has arrays "reference/COLUMN" and "live/COLUMN" of shape (runs, rows) or (runs, rows, width). METHOD is
-"univariate", "cbpe" or "performance", for which the columns are "score", "predicted" and "y", or "speed". OUTPUT has,
-by column, a score for each run and chunk of 500 rows; above 1, NannyML alerts.
+INPUT has arrays "reference/COLUMN" and "live/COLUMN" of shape (runs, rows) or (runs, rows, width).
+METHOD is "univariate", "cbpe" or "performance", for which the columns are "score", "predicted" and
+"y", or "speed". OUTPUT has, by column, a score for each run and chunk of 500 rows; above 1, NannyML
+alerts.
 """
 
 import json
@@ -12,7 +13,11 @@ import time
 from functools import partial
 from pathlib import Path
 
-os.environ |= {"NML_DISABLE_USAGE_LOGGING": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+os.environ |= {
+    "NML_DISABLE_USAGE_LOGGING": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 import nannyml
 import numpy as np
@@ -38,7 +43,9 @@ def distance(value, lower, upper):
 
 
 def univariate(reference, live):
-    calculator = nannyml.UnivariateDriftCalculator(column_names=list(reference), chunk_size=CHUNK).fit(reference)
+    calculator = nannyml.UnivariateDriftCalculator(
+        column_names=list(reference), chunk_size=CHUNK
+    ).fit(reference)
     frame = calculator.calculate(live).filter(period="analysis").to_df()
     return {name: limits(frame[name]["jensen_shannon"]) for name in reference}
 
@@ -50,7 +57,9 @@ def labelled(calculator, reference, live):
 
 
 def limits(frame):
-    columns = (frame[name].astype(float) for name in ("value", "lower_threshold", "upper_threshold"))
+    columns = (
+        frame[name].astype(float) for name in ("value", "lower_threshold", "upper_threshold")
+    )
     return distance(*columns).tolist()
 
 
@@ -84,7 +93,9 @@ def speed(data):
     times = {"fit": [], "batch": []}
     for _ in range(5):
         start = time.perf_counter()
-        calculator = nannyml.UnivariateDriftCalculator(column_names=list(reference), chunk_number=10).fit(reference)
+        calculator = nannyml.UnivariateDriftCalculator(
+            column_names=list(reference), chunk_number=10
+        ).fit(reference)
         times["fit"].append(time.perf_counter() - start)
         start = time.perf_counter()
         calculator.calculate(live)
@@ -96,4 +107,6 @@ if __name__ == "__main__":
     method, source, target = sys.argv[1:]
     arrays = dict(np.load(source))
     found = speed(arrays) if method == "speed" else scores(method, arrays)
-    Path(target).write_text(json.dumps({"version": nannyml.__version__, "found": found}), encoding="utf-8")
+    Path(target).write_text(
+        json.dumps({"version": nannyml.__version__, "found": found}), encoding="utf-8"
+    )

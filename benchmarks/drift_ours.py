@@ -31,9 +31,13 @@ def watch(null: Null, run: Run, seed: np.random.SeedSequence, **options: Any) ->
     return alarms
 
 
-def watch_labels(reference: Labelled, live: Labelled, seed: np.random.SeedSequence, **options: Any) -> list[Any]:
+def watch_labels(
+    reference: Labelled, live: Labelled, seed: np.random.SeedSequence, **options: Any
+) -> list[Any]:
     """The same for labels; the score of the predicted class is the only feature."""
-    profile = mk.Profile.fit({"score": reference.score}, reference={"score": reference.score}, losses=reference.errors)
+    profile = mk.Profile.fit(
+        {"score": reference.score}, reference={"score": reference.score}, losses=reference.errors
+    )
     detector = mk.Detector(profile, alpha=ALPHA, seed=int(seed.generate_state(1)[0]), **options)
     alarms = []
     for start in range(0, len(live.y), BLOCK):
@@ -43,7 +47,11 @@ def watch_labels(reference: Labelled, live: Labelled, seed: np.random.SeedSequen
 
 
 def collect(
-    task: Callable[[np.random.SeedSequence], Any], name: str, runs: int, seconds: float = 0, most: float = inf
+    task: Callable[[np.random.SeedSequence], Any],
+    name: str,
+    runs: int,
+    seconds: float = 0,
+    most: float = inf,
 ) -> list[Any]:
     """Results of `task(seed)` on all cores: `runs` of them, and up to `most` while `seconds` have not passed."""
     supply, found, start = seeds(name), [], time.perf_counter()

@@ -43,10 +43,27 @@ def named(detector: Callable[..., Any], option: str, **options: int) -> Callable
 
 ONLINE = (
     Online("ADWIN", named(drift.ADWIN, "delta"), 0.002, tuple(0.9 * 0.8**k for k in range(32))),
-    Online("PageHinkley", named(drift.PageHinkley, "threshold"), 50, tuple(50 * 1.2**k for k in range(-15, 32))),
+    Online(
+        "PageHinkley",
+        named(drift.PageHinkley, "threshold"),
+        50,
+        tuple(50 * 1.2**k for k in range(-15, 32)),
+    ),
     Online("KSWIN", named(drift.KSWIN, "alpha", seed=0), 0.005, (), slow=True),
-    Online("DDM", named(binary.DDM, "drift_threshold"), 3, (2.5, 3, 3.5, 4, 4.5, 5, 6, 8, 10), binary=True),
-    Online("EDDM", named(binary.EDDM, "beta"), 0.9, (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3), binary=True),
+    Online(
+        "DDM",
+        named(binary.DDM, "drift_threshold"),
+        3,
+        (2.5, 3, 3.5, 4, 4.5, 5, 6, 8, 10),
+        binary=True,
+    ),
+    Online(
+        "EDDM",
+        named(binary.EDDM, "beta"),
+        0.9,
+        (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.3),
+        binary=True,
+    ),
     Online("HDDM_A", named(binary.HDDMA, "drift_confidence"), 0.001, (), binary=True),
     Online("HDDM_W", named(binary.HDDMW, "drift_confidence"), 0.001, (), binary=True),
 )
@@ -70,7 +87,9 @@ def takes(one: Online, columns: list[np.ndarray]) -> bool:
     return bits if one.binary else not (one.slow and len(columns) > 1)
 
 
-def fired(make: Callable[[], Any], columns: list[np.ndarray], until: int | None = None) -> list[int]:
+def fired(
+    make: Callable[[], Any], columns: list[np.ndarray], until: int | None = None
+) -> list[int]:
     """The alarms of a detector for each column; up to the first after `until` rows."""
     found: set[int] = set()
     for column in columns:
@@ -118,7 +137,9 @@ def ask(library: str, method: str, pairs: list[tuple[Rows, Rows]]) -> dict[str, 
         np.savez(source, **arrays)
         command = [python(library), HERE / f"drift_{library}.py", method, source, target]
         quiet = os.environ | {"PYTHONWARNINGS": "ignore"}
-        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd=folder, env=quiet)
+        done = subprocess.run(
+            [*map(str, command)], capture_output=True, text=True, check=False, cwd=folder, env=quiet
+        )
         if done.returncode:
             raise RuntimeError(f"{library} {method}: {done.stderr.strip().splitlines()[-1]}")
         return json.loads(target.read_text(encoding="utf-8"))["found"]
@@ -133,7 +154,9 @@ def version(library: str) -> str | None:
     """None where the library is not installed, or cannot be imported."""
     code = f"import {library}; print({library}.__version__)"
     try:
-        done = subprocess.run([str(python(library)), "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [str(python(library)), "-c", code], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip().splitlines()[-1]
@@ -141,7 +164,10 @@ def version(library: str) -> str | None:
 
 def side_by_side(runs: dict[str, Run]) -> tuple[Rows, Rows]:
     """One frame of reference rows and one of live rows, a column for each run."""
-    reference, live = ({name: getattr(run, part)["x"] for name, run in runs.items()} for part in ("reference", "live"))
+    reference, live = (
+        {name: getattr(run, part)["x"] for name, run in runs.items()}
+        for part in ("reference", "live")
+    )
     return reference, live
 
 

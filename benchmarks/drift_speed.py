@@ -20,7 +20,10 @@ WIDTH = 20
 REPEATS = 5
 CALLS, WARM, TURN, PASSES = 20_000, 2_000, 500, 11
 ALL_ROWS = 1e9  # a budget, in rows a second
-BUDGET, SERVED = 2_000, 6  # the default one, and for how many seconds rows are served as fast as they can be
+BUDGET, SERVED = (
+    2_000,
+    6,
+)  # the default one, and for how many seconds rows are served as fast as they can be
 
 
 def rows(n: int, seed: int = 0) -> np.ndarray:
@@ -88,7 +91,9 @@ def counters(_args) -> str:
         for block in (BLOCK, 10_000):
             name = f"{n:,} rows: a Detector counts, blocks of {block:,}"
             lines.append(judged(name, a_value(partial(counting, detector, X, block), n), 40))
-        lines.append(judged(f"{n:,} rows: a batch is counted", a_value(partial(counting_batch, X), n), 10))
+        lines.append(
+            judged(f"{n:,} rows: a batch is counted", a_value(partial(counting_batch, X), n), 10)
+        )
     X = rows(100_000)
     n, half = len(X), len(X) // 2
     fit = a_value(lambda: mk.Profile.fit(X[:half], reference=X[half:]), n)
@@ -141,9 +146,14 @@ def tests(_args) -> str:
         X = rows(n, 3)
         detector = mk.Detector(profile())
         ours = spent(partial(detector.test, X)) / WIDTH * 1e3
-        theirs = {library: asked(library, n).get("batch") for library in ("nannyml", "evidently") if n < 1_000_000}
+        theirs = {
+            library: asked(library, n).get("batch")
+            for library in ("nannyml", "evidently")
+            if n < 1_000_000
+        }
         shown = [
-            "" if t is None else f"{t / WIDTH * 1e3:.2f}" for t in (theirs.get("nannyml"), theirs.get("evidently"))
+            "" if t is None else f"{t / WIDTH * 1e3:.2f}"
+            for t in (theirs.get("nannyml"), theirs.get("evidently"))
         ]
         lines.append([f"{n:,} rows", f"{ours:.2f}", *judge(ours, "at most", 10), *shown])
     return table("| modelkit | target | reached | nannyml | evidently", lines)
@@ -174,7 +184,10 @@ def calls(_args) -> str:
     singles = [X[i : i + 1] for i in range(CALLS)]
     gc.collect()
     gc.disable()
-    passes = [in_turns({name: one.predict for name, one in contenders.items()}, singles) for _ in range(PASSES)]
+    passes = [
+        in_turns({name: one.predict for name, one in contenders.items()}, singles)
+        for _ in range(PASSES)
+    ]
     shown = shown_a_second(singles)
     gc.enable()
     means, longest = (
@@ -199,9 +212,19 @@ def calls(_args) -> str:
         )
     header = "| a call | more than unwatched | target | reached | longest call | more than unwatched | target | reached"
     share = shown * (more["all detectors"] - more["counters"]) / 1e6
-    bound = [[f"a budget of {BUDGET:,} rows a second", f"{shown:,.0f}", f"{share:.1%}", *judge(share, "at most", 0.02)]]
+    bound = [
+        [
+            f"a budget of {BUDGET:,} rows a second",
+            f"{shown:,.0f}",
+            f"{share:.1%}",
+            *judge(share, "at most", 0.02),
+        ]
+    ]
     return "\n\n".join(
-        [table(header, lines), table("| rows shown a second | share of a core | target | reached", bound)]
+        [
+            table(header, lines),
+            table("| rows shown a second | share of a core | target | reached", bound),
+        ]
     )
 
 
@@ -214,7 +237,9 @@ def in_turns(calls: dict[str, Callable], singles: list[np.ndarray]) -> dict[str,
     return times
 
 
-def timed(call: Callable[[np.ndarray], object], singles: list[np.ndarray], times: np.ndarray) -> None:
+def timed(
+    call: Callable[[np.ndarray], object], singles: list[np.ndarray], times: np.ndarray
+) -> None:
     clock = time.perf_counter_ns
     for i, single in enumerate(singles):
         start = clock()
@@ -244,9 +269,19 @@ def memory(_args) -> str:
             detector.update(rows(BLOCK, done))
             done += BLOCK
         resident.append(mebibytes())
-        lines.append([f"{until:,} rows", f"{resident[-1]:,.1f}", f"{len(detector.state()) / 1024 / WIDTH:.2f}", "", ""])
+        lines.append(
+            [
+                f"{until:,} rows",
+                f"{resident[-1]:,.1f}",
+                f"{len(detector.state()) / 1024 / WIDTH:.2f}",
+                "",
+                "",
+            ]
+        )
     growth = resident[-1] - resident[1]
-    lines.append(["from 100,000 rows to 1,000,000", f"{growth:+.1f}", "", *judge(growth, "at most", 1)])
+    lines.append(
+        ["from 100,000 rows to 1,000,000", f"{growth:+.1f}", "", *judge(growth, "at most", 1)]
+    )
     return table("| resident, MiB | state, KiB a feature | target | reached", lines)
 
 
@@ -267,8 +302,18 @@ def sizes(_args) -> str:
     page = len(mk.Detector(profile()).test(X[:10_000]).to_html().encode()) / 1024
     theirs = len(whylogs.log(pd.DataFrame(X, columns=names)).view().serialize()) / WIDTH / 1024
     lines = [
-        ["profile, KiB a feature", f"{per_feature:.2f}", *judge(per_feature, "at most", 2.5), f"whylogs {theirs:.1f}"],
-        ["report as a page, KiB", f"{page:,.0f}", *judge(page, "at most", 300), report_of_evidently()],
+        [
+            "profile, KiB a feature",
+            f"{per_feature:.2f}",
+            *judge(per_feature, "at most", 2.5),
+            f"whylogs {theirs:.1f}",
+        ],
+        [
+            "report as a page, KiB",
+            f"{page:,.0f}",
+            *judge(page, "at most", 300),
+            report_of_evidently(),
+        ],
     ]
     return table("| modelkit | target | reached | others", lines)
 

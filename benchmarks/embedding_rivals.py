@@ -2,7 +2,8 @@
 
     python embedding_rivals.py LIBRARY FOLDER OPTIONS < texts.json
 
-prints one line of JSON: seconds, MiB that the process grew by at most, and the vectors of the first 64 texts.
+prints one line of JSON: seconds, MiB that the process grew by at most, and the vectors of the first
+64 texts.
 """
 
 import json
@@ -20,7 +21,9 @@ import numpy as np
 NAME = "minilm"
 
 
-def fastembed(folder: str, threads: int | None = None, **options: Any) -> Callable[[list[str]], np.ndarray]:
+def fastembed(
+    folder: str, threads: int | None = None, **options: Any
+) -> Callable[[list[str]], np.ndarray]:
     """Vectors by fastembed; `options` are those of its `embed`."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
@@ -38,7 +41,9 @@ def fastembed(folder: str, threads: int | None = None, **options: Any) -> Callab
     return lambda texts: np.array(list(model.embed(texts, **options)))
 
 
-def sentence_transformers(folder: str, threads: int | None = None, **options: Any) -> Callable[[list[str]], np.ndarray]:
+def sentence_transformers(
+    folder: str, threads: int | None = None, **options: Any
+) -> Callable[[list[str]], np.ndarray]:
     """Vectors by sentence-transformers, from the original weights with torch; `options` are those of its `encode`."""
     import torch
     from sentence_transformers import SentenceTransformer
@@ -46,16 +51,22 @@ def sentence_transformers(folder: str, threads: int | None = None, **options: An
     if threads is not None:
         torch.set_num_threads(threads)
     model = SentenceTransformer(folder, device="cpu")
-    return lambda texts: model.encode(texts, normalize_embeddings=True, show_progress_bar=False, **options)
+    return lambda texts: model.encode(
+        texts, normalize_embeddings=True, show_progress_bar=False, **options
+    )
 
 
 LIBRARIES = {"fastembed": fastembed, "sentence_transformers": sentence_transformers}
 
 
-def ask(python: str | Path, library: str, folder: Path, texts: list[str], **options: Any) -> dict[str, Any]:
+def ask(
+    python: str | Path, library: str, folder: Path, texts: list[str], **options: Any
+) -> dict[str, Any]:
     """What a process of its own found; no end to it, where the system ended it for want of memory."""
     command = [str(python), __file__, library, str(folder), json.dumps(options)]
-    done = subprocess.run(command, input=json.dumps(texts), check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        command, input=json.dumps(texts), check=False, capture_output=True, text=True
+    )
     if done.returncode == -signal.SIGKILL:
         return {"seconds": math.inf, "grown": math.inf}
     done.check_returncode()
@@ -79,7 +90,11 @@ def main(library: str, folder: str, options: str) -> None:
     forget_peak()
     before, start = peak(), time.perf_counter()
     vectors = embed(texts)
-    found = {"seconds": time.perf_counter() - start, "grown": peak() - before, "vectors": vectors[:64].tolist()}
+    found = {
+        "seconds": time.perf_counter() - start,
+        "grown": peak() - before,
+        "vectors": vectors[:64].tolist(),
+    }
     print(json.dumps(found))
 
 

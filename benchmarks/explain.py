@@ -51,7 +51,16 @@ from sklearn.svm import SVR
 import modelkit as mk
 
 BEGIN, END = "<!-- begin: written by benchmarks/explain.py -->", "<!-- end of explain -->"
-LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "xgboost-cpu", "lightgbm", "catboost", "shap", "lime")
+LIBRARIES = (
+    "numpy",
+    "onnxruntime",
+    "scikit-learn",
+    "xgboost-cpu",
+    "lightgbm",
+    "catboost",
+    "shap",
+    "lime",
+)
 FOLDER = tempfile.TemporaryDirectory(prefix="modelkit-bench-")
 # Families of tests/kinds.py in which some kind has an exact method.
 FAMILIES = (
@@ -124,7 +133,9 @@ def compare_kind(kind: Kind) -> list[str] | str:
         log(f"  {kind.id}: no brute force: {type(error).__name__}: {error}")
     known = by_force if by_force is not None else by_shap
     shown = ["" if share is None else f"{share:.1g}" for share in (by_shap, by_force)]
-    cells = ["", ""] if known is None else [f"at most {SHARE:g}", "yes" if known <= SHARE else "**no**"]
+    cells = (
+        ["", ""] if known is None else [f"at most {SHARE:g}", "yes" if known <= SHARE else "**no**"]
+    )
     return [ours.method, ours.output_space, engine, *shown, *cells]
 
 
@@ -133,7 +144,9 @@ def of_shap(
 ) -> tuple[str, np.ndarray | None]:
     """shap's values on the original model in its own libraries, or why there are none."""
     try:
-        values = shap_worker().submit(run_shap, original, rows, background, method).result(timeout=120)
+        values = (
+            shap_worker().submit(run_shap, original, rows, background, method).result(timeout=120)
+        )
     except BrokenProcessPool:
         shap_worker.cache_clear()
         return "crashed", None
@@ -162,11 +175,14 @@ def run_shap(original: Any, rows: Any, background: Any, method: str) -> np.ndarr
     return np.asarray(engine.shap_values(rows, check_additivity=False), float)
 
 
-def brute_gaps(original: Any, model: mk.Model, ours: mk.Explanation, X: Any, background: Any) -> Iterator[float]:
+def brute_gaps(
+    original: Any, model: mk.Model, ours: mk.Explanation, X: Any, background: Any
+) -> Iterator[float]:
     """The worst difference from brute force on the original, for one row after the other.
 
-    The background is made equal to the row in all but a few columns; the others get exactly 0, then. A row is left out
-    where package and original answer one of its mixed rows differently: they are not the same function there.
+    The background is made equal to the row in all but a few columns; the others get exactly 0,
+    then. A row is left out where package and original answer one of its mixed rows differently:
+    they are not the same function there.
     """
     explainer = mk.Explainer(model, background=background)
     few, d = take(background, range(4)), ours.values.shape[1]
@@ -187,14 +203,23 @@ def brute_gaps(original: Any, model: mk.Model, ours: mk.Explanation, X: Any, bac
 
 def alike(original: Any, model: mk.Model, X: Any) -> bool:
     """Whether package and original give the same answers: trees compare with thresholds that a package rounds."""
-    verb = next(verb for verb in ("predict_proba", "predict", "transform") if hasattr(original, verb))
+    verb = next(
+        verb for verb in ("predict_proba", "predict", "transform") if hasattr(original, verb)
+    )
     if verb == "predict_proba" and not model.signature.has_probabilities:
         return True
-    one, other = getattr(original, verb)(X), getattr(model, verb if verb != "transform" else "predict")(X)
-    return np.asarray(one).dtype.kind != "f" or np.allclose(np.ravel(one), np.ravel(other), rtol=1e-4, atol=1e-5)
+    one, other = (
+        getattr(original, verb)(X),
+        getattr(model, verb if verb != "transform" else "predict")(X),
+    )
+    return np.asarray(one).dtype.kind != "f" or np.allclose(
+        np.ravel(one), np.ravel(other), rtol=1e-4, atol=1e-5
+    )
 
 
-def brute(f: Callable[[Any], np.ndarray], row: Any, background: Any, varied: np.ndarray, d: int) -> np.ndarray:
+def brute(
+    f: Callable[[Any], np.ndarray], row: Any, background: Any, varied: np.ndarray, d: int
+) -> np.ndarray:
     """Shapley values of some columns of one row, from every coalition of them on every background row."""
     m, count = len(varied), len(background)
     mixed = mix(row, background, coalitions_of(varied, count, d))
@@ -222,8 +247,12 @@ def mix(row: Any, background: Any, chosen: np.ndarray) -> Any:
     if isinstance(row, pd.DataFrame):
         stacked = pd.concat([background, row], ignore_index=True)
         at = np.where(chosen < 0, len(background), chosen)
-        return pd.DataFrame({name: stacked[name].take(at[:, j]).array for j, name in enumerate(stacked)})
-    return np.concatenate([background, row])[np.where(chosen < 0, len(background), chosen), np.arange(row.shape[1])]
+        return pd.DataFrame(
+            {name: stacked[name].take(at[:, j]).array for j, name in enumerate(stacked)}
+        )
+    return np.concatenate([background, row])[
+        np.where(chosen < 0, len(background), chosen), np.arange(row.shape[1])
+    ]
 
 
 def answer(original: Any, space: str, X: Any) -> np.ndarray:
@@ -238,7 +267,9 @@ def answer(original: Any, space: str, X: Any) -> np.ndarray:
         }  # fmt: skip
         found = original.predict(X, **(margin[library] if space == "margin" else {}))
         bagged = library == "lightgbm" and original.boosting_type == "rf" and space == "margin"
-        return found / original.n_estimators if bagged else found  # its raw scores are sums, its answers means
+        return (
+            found / original.n_estimators if bagged else found
+        )  # its raw scores are sums, its answers means
     if hasattr(original, "decision_function"):
         return original.decision_function(X)
     if not hasattr(original, "predict"):
@@ -249,13 +280,19 @@ def answer(original: Any, space: str, X: Any) -> np.ndarray:
 def to_single(X: Any) -> Any:
     """The numbers that a graph in single precision sees, in the dtype they had."""
     if isinstance(X, pd.DataFrame):
-        narrow = {name: X[name].astype(np.float32).astype(np.float64) for name in X.select_dtypes("float")}
+        narrow = {
+            name: X[name].astype(np.float32).astype(np.float64) for name in X.select_dtypes("float")
+        }
         return X.assign(**narrow)
     return X.astype(np.float32).astype(X.dtype)
 
 
 def take(X: Any, chosen: Any) -> Any:
-    return X.iloc[list(chosen)].reset_index(drop=True) if isinstance(X, pd.DataFrame) else X[list(chosen)]
+    return (
+        X.iloc[list(chosen)].reset_index(drop=True)
+        if isinstance(X, pd.DataFrame)
+        else X[list(chosen)]
+    )
 
 
 def worst(one: np.ndarray, other: np.ndarray) -> float:
@@ -287,21 +324,38 @@ def forests() -> list[Forest]:
     X, y = friedman()
     thirds = np.searchsorted(np.quantile(y, [1 / 3, 2 / 3]), y)
     seed = {"random_state": 0}
-    boosting, forest = partial(GradientBoostingRegressor, **seed), partial(RandomForestRegressor, n_jobs=-1, **seed)
+    boosting, forest = (
+        partial(GradientBoostingRegressor, **seed),
+        partial(RandomForestRegressor, n_jobs=-1, **seed),
+    )
     found = []
     for name, original, labels, rows, target in (
         ("GradientBoosting, depth 3 x 100", boosting(max_depth=3), y, ROWS, 30),
-        ("XGBoost, 3 classes, depth 3 x 100", xgboost.XGBClassifier(max_depth=3, n_estimators=100), thirds, ROWS, 50),
+        (
+            "XGBoost, 3 classes, depth 3 x 100",
+            xgboost.XGBClassifier(max_depth=3, n_estimators=100),
+            thirds,
+            ROWS,
+            50,
+        ),
         ("GradientBoosting, depth 6 x 200", boosting(max_depth=6, n_estimators=200), y, ROWS, 7),
         ("RandomForest, depth 6 x 100", forest(max_depth=6), y, ROWS, 0.9),
         ("RandomForest, depth 8 x 100", forest(max_depth=8), y, 60, 0.9),
         ("RandomForest, depth 10 x 100", forest(max_depth=10), y, 30, 0.9),
         ("RandomForest, no limit x 20", forest(20), y, 30, 0.9),
-        ("HistGradientBoosting, 31 leaves x 100", HistGradientBoostingRegressor(**seed), y, ROWS, 0.9),
+        (
+            "HistGradientBoosting, 31 leaves x 100",
+            HistGradientBoostingRegressor(**seed),
+            y,
+            ROWS,
+            0.9,
+        ),
         ("LightGBM, 31 leaves x 100", lightgbm.LGBMRegressor(verbose=-1), y, ROWS, 0.9),
     ):
         original.fit(X, labels)
-        found.append(Forest(name, original, save(original, f"forest{len(found)}", X[:500]), rows, target))
+        found.append(
+            Forest(name, original, save(original, f"forest{len(found)}", X[:500]), rows, target)
+        )
     return found
 
 
@@ -375,10 +429,26 @@ def more_background() -> str:
             calls[size] = partial(explainer.explain, X[:count])
         times = {size: value / count * 1e6 for size, value in race(calls, 2).items()}
         if 1000 not in times:
-            lines.append([name, number(times[100]), "refused", "", "at most 1.1", "**no**", number(builds[100]), ""])
+            lines.append(
+                [
+                    name,
+                    number(times[100]),
+                    "refused",
+                    "",
+                    "at most 1.1",
+                    "**no**",
+                    number(builds[100]),
+                    "",
+                ]
+            )
             continue
         ratio = times[1000] / times[100]
-        cells = [number(times[100]), number(times[1000]), f"{ratio:.2f}", *judge(ratio, "at most", 1.1)]
+        cells = [
+            number(times[100]),
+            number(times[1000]),
+            f"{ratio:.2f}",
+            *judge(ratio, "at most", 1.1),
+        ]
         lines.append([name, *cells, number(builds[100]), number(builds[1000])])
     return table(
         "| 100 | 1,000 | ratio | target | reached | to build, ms: 100 | 1,000",
@@ -446,9 +516,17 @@ def sampler() -> str:
                 if seed and contender.startswith("Kernel"):
                     continue  # it is slow, and takes no seed
                 few = 4 if contender.startswith("Kernel") else len(rows)
-                found.setdefault(contender, []).append(sampled(run, Counted(model), rows[:few], truth[:few]))
-        times = {contender: statistics.median(one.seconds for one in runs) for contender, runs in found.items()}
-        errors = {contender: statistics.mean(one.error for one in runs) for contender, runs in found.items()}
+                found.setdefault(contender, []).append(
+                    sampled(run, Counted(model), rows[:few], truth[:few])
+                )
+        times = {
+            contender: statistics.median(one.seconds for one in runs)
+            for contender, runs in found.items()
+        }
+        errors = {
+            contender: statistics.mean(one.error for one in runs)
+            for contender, runs in found.items()
+        }
         ours = [contender for contender in found if contender.startswith("modelkit")]
         as_exact = [contender for contender in ours if errors[contender] <= errors["Permutation"]]
         quickest = min(as_exact, key=times.__getitem__, default=None)
@@ -458,12 +536,26 @@ def sampler() -> str:
             if contender == ours[0]:
                 judged = ["error at most 4 %", "yes" if errors[contender] <= 0.04 else "**no**"]
             if contender == quickest:
-                also = [f"{judged[0]}; " * bool(judged[0]) + "8 times faster", "yes" if ratio >= 8 else "**no**"]
+                also = [
+                    f"{judged[0]}; " * bool(judged[0]) + "8 times faster",
+                    "yes" if ratio >= 8 else "**no**",
+                ]
                 judged = [also[0], f"{judged[1]}; " * bool(judged[1]) + also[1]]
-            cells = [f"{runs[0].asked:,}", f"{times[contender] * 1e3:.2f}", f"{errors[contender]:.2%}", f"{ratio:.1f}"]
-            inside = "" if runs[0].inside is None else f"{statistics.mean(one.inside for one in runs):.0%}"
+            cells = [
+                f"{runs[0].asked:,}",
+                f"{times[contender] * 1e3:.2f}",
+                f"{errors[contender]:.2%}",
+                f"{ratio:.1f}",
+            ]
+            inside = (
+                ""
+                if runs[0].inside is None
+                else f"{statistics.mean(one.inside for one in runs):.0%}"
+            )
             lines.append([f"{name}: {contender}", *cells, *judged, inside])
-    header = "| model rows a row | ms a row | error, of rms | faster than Permutation | target | reached"
+    header = (
+        "| model rows a row | ms a row | error, of rms | faster than Permutation | target | reached"
+    )
     return table(header + " | within 1.96 standard errors", lines)
 
 
@@ -476,7 +568,9 @@ class Sampled(NamedTuple):
     inside: float | None
 
 
-def sampled(run: Callable[..., Any], asked: "Counted", rows: np.ndarray, truth: np.ndarray) -> Sampled:
+def sampled(
+    run: Callable[..., Any], asked: "Counted", rows: np.ndarray, truth: np.ndarray
+) -> Sampled:
     start = time.perf_counter()
     values, spread, evaluations = run(asked, rows)
     spent = (time.perf_counter() - start) / len(rows)
@@ -496,20 +590,32 @@ class Counted:
         return self._model.predict(X).ravel()
 
 
-def contenders(model: mk.Model, background: np.ndarray, seed: int) -> Iterator[tuple[str, Callable[..., Any]]]:
+def contenders(
+    model: mk.Model, background: np.ndarray, seed: int
+) -> Iterator[tuple[str, Callable[..., Any]]]:
     def ours(asked: Counted, rows: np.ndarray, passes: int = 0) -> Any:
         del asked  # it is the model that is asked
         budget = passes * len(background) * 2 * (rows.shape[1] - 1) if passes else None
-        explainer = mk.Explainer(model, background=background, method="sampling", seed=seed, budget=budget)
+        explainer = mk.Explainer(
+            model, background=background, method="sampling", seed=seed, budget=budget
+        )
         found = explainer.explain(rows)
         return found.values[:, :, 0], found.std_error[:, :, 0], found.evaluations
 
     def permutation(asked: Counted, rows: np.ndarray) -> Any:
         masker = shap.maskers.Independent(background, max_samples=len(background))
-        return shap.PermutationExplainer(asked, masker, seed=seed)(rows, silent=True).values, None, None
+        return (
+            shap.PermutationExplainer(asked, masker, seed=seed)(rows, silent=True).values,
+            None,
+            None,
+        )
 
     def kernel(asked: Counted, rows: np.ndarray, **options: Any) -> Any:
-        return shap.KernelExplainer(asked, background).shap_values(rows, silent=True, **options), None, None
+        return (
+            shap.KernelExplainer(asked, background).shap_values(rows, silent=True, **options),
+            None,
+            None,
+        )
 
     yield "modelkit", ours
     for passes in (1, 2, 3, 4):
@@ -523,7 +629,9 @@ def black_boxes() -> Iterator[tuple[str, mk.Model, np.ndarray, np.ndarray, np.nd
     """A name, a model, rows, a background and the exact values."""
     X, y = friedman(10)
     wide = friedman()[0]
-    network = make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=300, random_state=0))
+    network = make_pipeline(
+        StandardScaler(), MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=300, random_state=0)
+    )
     boxes = (
         ("SVR, 10 columns", SVR(C=10).fit(X[:400], y[:400]), X),
         ("MLP 64-64, 10 columns", clone(network).fit(X, y), X),
@@ -533,10 +641,14 @@ def black_boxes() -> Iterator[tuple[str, mk.Model, np.ndarray, np.ndarray, np.nd
         model = save(original, "box", data[:500])
         rows, background, d = data[:10], data[-BACKGROUND:], data.shape[1]
         if d <= 10:
-            truth = [brute(model.predict, row[None], background, np.arange(d), d)[:, 0] for row in rows]
+            truth = [
+                brute(model.predict, row[None], background, np.arange(d), d)[:, 0] for row in rows
+            ]
         else:
             budget = LONG * BACKGROUND * 2 * (d - 1)
-            long = mk.Explainer(model, background=background, method="sampling", budget=budget, seed=1000)
+            long = mk.Explainer(
+                model, background=background, method="sampling", budget=budget, seed=1000
+            )
             truth = long.explain(rows).values[:, :, 0]
         yield name, model, rows, background, np.array(truth)
     forest = next(forest for forest in forests() if forest.name == "RandomForest, depth 6 x 100")
@@ -557,7 +669,10 @@ def lime() -> str:
     model = save(RandomForestClassifier(100, max_depth=6, random_state=0).fit(X, y), "lime", X)
     rows, samples, d = X[::60], 5000, X.shape[1]
     try:
-        explainers = [mk.Explainer(model, background=X, method="lime", budget=samples, seed=seed) for seed in (0, 0, 1)]
+        explainers = [
+            mk.Explainer(model, background=X, method="lime", budget=samples, seed=seed)
+            for seed in (0, 0, 1)
+        ]
     except (mk.errors.ExplainError, TypeError) as error:
         return f"not run: {error}"
 
@@ -565,7 +680,9 @@ def lime() -> str:
         made = LimeTabularExplainer(X, random_state=seed)
 
         def coefficients(row: np.ndarray) -> np.ndarray:
-            found = made.explain_instance(row, model.predict_proba, num_features=d, num_samples=samples)
+            found = made.explain_instance(
+                row, model.predict_proba, num_features=d, num_samples=samples
+            )
             return np.array([weight for _, weight in sorted(found.as_map()[1])])
 
         return coefficients
@@ -573,18 +690,27 @@ def lime() -> str:
     start = time.perf_counter()
     explainers[0].explain(rows[:1])
     first = time.perf_counter() - start
-    ours, again, other = (np.array([e.explain(row[None]).values[0, :, -1] for row in rows]) for e in explainers)
-    theirs, seeded = (np.array([coefficients(row) for row in rows]) for coefficients in map(library, (0, 1)))
+    ours, again, other = (
+        np.array([e.explain(row[None]).values[0, :, -1] for row in rows]) for e in explainers
+    )
+    theirs, seeded = (
+        np.array([coefficients(row) for row in rows]) for coefficients in map(library, (0, 1))
+    )
     fidelity = explainers[0].explain(rows).fidelity
     r2, error, ess = (float(np.mean(fidelity[name])) for name in ("r2", "local_error", "ess"))
     coefficients = library(0)
-    times = race({"ours": lambda: explainers[0].explain(rows[:1]), "lime": lambda: coefficients(rows[0])})
+    times = race(
+        {"ours": lambda: explainers[0].explain(rows[:1]), "lime": lambda: coefficients(rows[0])}
+    )
     bulk = race({"ours": partial(explainers[0].explain, rows)})["ours"] / len(rows)
     ratio = times["lime"] / times["ours"]
     rms = float(np.sqrt((theirs**2).mean()))
 
     def apart(one: np.ndarray, two: np.ndarray) -> str:
-        spearman = [pd.Series(a).corr(pd.Series(b), method="spearman") for a, b in zip(one, two, strict=True)]
+        spearman = [
+            pd.Series(a).corr(pd.Series(b), method="spearman")
+            for a, b in zip(one, two, strict=True)
+        ]
         return f"{np.sqrt(((one - two) ** 2).mean()) / rms:.0%} of rms, Spearman {np.mean(spearman):.2f}"
 
     facts = [
@@ -595,7 +721,11 @@ def lime() -> str:
         ["from the library, seed 0", apart(ours, theirs), apart(seeded, theirs)],
         ["from itself, another seed", apart(ours, other), apart(seeded, theirs)],
         ["the same seed twice", "equal" if np.array_equal(ours, again) else "**differs**", ""],
-        ["fidelity reported", f"R2 {r2:.2f}, local error {error:.2f}, effective samples {ess:,.0f}", "R2"],
+        [
+            "fidelity reported",
+            f"R2 {r2:.2f}, local error {error:.2f}, effective samples {ess:,.0f}",
+            "R2",
+        ],
     ]
     return table("| modelkit | lime", facts)
 
@@ -607,7 +737,13 @@ def importing() -> str:
     """What is loaded"""
     path = Path(FOLDER.name) / "import.mk"
     X, y = friedman(10)
-    mk.save(GradientBoostingRegressor(random_state=0).fit(X, y), path, example=X[:200], name="a", version="1")
+    mk.save(
+        GradientBoostingRegressor(random_state=0).fit(X, y),
+        path,
+        example=X[:200],
+        name="a",
+        version="1",
+    )
     np.save(path.with_suffix(".npy"), X[:100])
     explained = (
         f"import numpy as np, modelkit as mk; X = np.load({str(path.with_suffix('.npy'))!r});"
@@ -628,7 +764,9 @@ def importing() -> str:
         )
         found = []
         for _ in range(4):  # the first reads files
-            done = subprocess.run([sys.executable, "-c", show], check=True, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, "-c", show], check=True, capture_output=True, text=True
+            )
             numbers, modules = done.stdout.splitlines()
             found.append([float(value) for value in numbers.split()])
         spent, peak = (statistics.median(values) for values in zip(*found[1:], strict=True))
@@ -637,7 +775,10 @@ def importing() -> str:
             bad = {"shap", "lime"} & set(modules.split())
             judged = ["neither shap nor lime", "**no**" if bad else "yes"]
         lines.append([name, f"{spent * 1e3:.0f}", f"{peak:.0f}", modules or "none", *judged])
-    return table("| ms | MiB at the peak | of shap, lime, numba, sklearn, matplotlib | target | reached", lines)
+    return table(
+        "| ms | MiB at the peak | of shap, lime, numba, sklearn, matplotlib | target | reached",
+        lines,
+    )
 
 
 def number(value: float) -> str:
@@ -645,7 +786,8 @@ def number(value: float) -> str:
 
 
 SECTIONS = {
-    section.__name__: section for section in (exactness, speed, more_background, stalls, sampler, lime, importing)
+    section.__name__: section
+    for section in (exactness, speed, more_background, stalls, sampler, lime, importing)
 }
 
 

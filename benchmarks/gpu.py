@@ -36,7 +36,9 @@ def throughput(names: list[str]) -> str:
     for case, (package, x) in packages.items():
         models = {name: mk.load(package, device=name) for name in ("cpu", *names)}
         for size in SIZES:
-            times = interleave({name: partial(model.predict, x[:size]) for name, model in models.items()}, 11)
+            times = interleave(
+                {name: partial(model.predict, x[:size]) for name, model in models.items()}, 11
+            )
             for name, took in times.items():
                 cells = [f"{size / took / 1000:.1f}", f"{times['cpu'] / took:.2f}"]
                 rows.append([f"{case}, {size} rows: {name}", *cells])
@@ -45,7 +47,9 @@ def throughput(names: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the table into docs/benchmarks.md"
+    )
     args = parser.parse_args()
     devices = mk.devices()
     usable = [device.name for device in devices if device.usable and device.name != "cpu"]

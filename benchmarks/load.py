@@ -40,7 +40,10 @@ async def interleave(turns: dict[str, Turn], rounds: int) -> dict[str, Sample]:
             gc.collect()
             samples[name].append(await turn())
             await asyncio.sleep(0)  # what was stopped ends now
-    return {name: Sample(*map(statistics.median, zip(*found, strict=True))) for name, found in samples.items()}
+    return {
+        name: Sample(*map(statistics.median, zip(*found, strict=True)))
+        for name, found in samples.items()
+    }
 
 
 class Meter:
@@ -52,7 +55,9 @@ class Meter:
 
     def sample(self, times: list[list[float]], count: int, end: float) -> Sample:
         cpu, seconds = time.process_time() - self.cpu, end - self.start
-        rows, runs = (after - before for after, before in zip(self.contender.seen(), self.seen, strict=True))
+        rows, runs = (
+            after - before for after, before in zip(self.contender.seen(), self.seen, strict=True)
+        )
         p50, p99 = np.percentile(np.concatenate(times), (50, 99))
         return Sample(count / seconds, p50, p99, cpu / count, rows / runs if runs else 0)
 
@@ -62,8 +67,13 @@ def rows_of(subject: Subject, caller: int) -> Iterator[np.ndarray]:
     return islice(cycle(subject.rows), caller * 61 % len(subject.rows), None)
 
 
-async def in_threads(contender: Contender, subject: Subject, callers: int, seconds: float) -> Sample:
-    """So many threads call, wait for the answer and call again, for so long. The running loop waits for them."""
+async def in_threads(
+    contender: Contender, subject: Subject, callers: int, seconds: float
+) -> Sample:
+    """So many threads call, wait for the answer and call again, for so long.
+
+    The running loop waits for them.
+    """
     call, gate, times = contender.call, threading.Event(), [[] for _ in range(callers)]
     calls, ends = [0] * callers, [0.0] * callers
 
@@ -225,10 +235,13 @@ class Stream(NamedTuple):
     lost: int
 
 
-async def poisson(contender: Contender, subject: Subject, rate: float, seconds: float, *, spin: bool) -> Stream:
+async def poisson(
+    contender: Contender, subject: Subject, rate: float, seconds: float, *, spin: bool
+) -> Stream:
     """Send requests at random moments that were fixed before, whatever becomes of those before them.
 
-    The timers of asyncio are a millisecond coarse. With `spin` the loop turns around instead, which needs a core.
+    The timers of asyncio are a millisecond coarse. With `spin` the loop turns around instead, which
+    needs a core.
     """
     requests, count, begin = Requests(contender), int(rate * seconds), clock() + 0.01
     due = (begin + np.random.default_rng().exponential(1 / rate, count).cumsum()).tolist()

@@ -1,6 +1,7 @@
 """How contenders treat the other callers of a batch, and a machine at rest.
 
-`manners.py MODE CONTENDER` answers a few hundred calls, says so, and rests: its parent counts how often it wakes up.
+`manners.py MODE CONTENDER` answers a few hundred calls, says so, and rests: its parent counts how
+often it wakes up.
 """
 
 import asyncio
@@ -21,7 +22,9 @@ import modelkit as mk
 PAUSE = 0.03  # seconds that a run takes, so that calls gather meanwhile
 PATIENCE = 2.0  # seconds after which a call that is not answered counts as lost
 POISON = -1.0
-SIGNATURE = mk.Signature((mk.TensorSpec("x", "float32", ("n", 4)),), (mk.TensorSpec("y", "float32", ("n",)),))
+SIGNATURE = mk.Signature(
+    (mk.TensorSpec("x", "float32", ("n", 4)),), (mk.TensorSpec("y", "float32", ("n",)),)
+)
 
 
 def subject_of(run: Callable[[np.ndarray], np.ndarray], rows: int) -> Subject:
@@ -55,8 +58,13 @@ def victims_in_threads(make: Make, callers: int, bad: int) -> int:
             except Exception:  # noqa: BLE001 - whatever it is, there is no answer
                 answers[caller] = None
 
-        first = threading.Thread(target=contender.call, args=(np.zeros((1, 4), np.float32),), daemon=True)
-        threads = [threading.Thread(target=work_quietly, args=(caller,), daemon=True) for caller in range(callers)]
+        first = threading.Thread(
+            target=contender.call, args=(np.zeros((1, 4), np.float32),), daemon=True
+        )
+        threads = [
+            threading.Thread(target=work_quietly, args=(caller,), daemon=True)
+            for caller in range(callers)
+        ]
         first.start()
         time.sleep(PAUSE / 3)
         end = time.monotonic() + PATIENCE
@@ -109,7 +117,9 @@ def wakeups(pid: int) -> int:
     total = 0
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
         lines = status.read_text().splitlines()
-        total += next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+        total += next(
+            int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches")
+        )
     return total
 
 

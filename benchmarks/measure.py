@@ -32,7 +32,8 @@ def interleave(
 ) -> dict[Hashable, float]:
     """Median seconds of each call; in every round each has its turn: `block` seconds untimed, then as many timed.
 
-    After a call that leaves its workers spinning on the other cores, the process rests until they sleep.
+    After a call that leaves its workers spinning on the other cores, the process rests until they
+    sleep.
     """
     times: dict[Hashable, list[float]] = {name: [] for name in calls}
     counts = {}
@@ -90,7 +91,11 @@ def judge(value: float, target: str, limit: float | None) -> list[str]:
 
 def report(sections: Iterable[Callable[..., str]], libraries: Iterable[str], *args: object) -> str:
     """What the sections, called with `args`, have to say, under a line that says where and with what."""
-    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    cpu = next(
+        line
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    )
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in libraries)
     head = (
         f"{time.strftime('%Y-%m-%d')}, {cpu.partition(':')[2].strip()}, {CORES} cores, {platform.system()}, "
@@ -105,16 +110,25 @@ def report(sections: Iterable[Callable[..., str]], libraries: Iterable[str], *ar
     return "\n\n".join(parts)
 
 
-def command(about: str, sections: dict, libraries: tuple, begin: str, end: str, **numbers: float) -> None:
+def command(
+    about: str, sections: dict, libraries: tuple, begin: str, end: str, **numbers: float
+) -> None:
     """The command line of a benchmark whose tables stand in docs/benchmarks.md between two lines.
 
-    `numbers` are further options with their defaults; if there are any, each section is given the parsed options.
+    `numbers` are further options with their defaults; if there are any, each section is given the
+    parsed options.
     """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
-    parser.add_argument("--only", choices=sections, nargs="+", default=list(sections), help="measure these sections")
-    parser.add_argument("--write", action="store_true", help="put their tables into docs/benchmarks.md")
+    parser.add_argument(
+        "--only", choices=sections, nargs="+", default=list(sections), help="measure these sections"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="put their tables into docs/benchmarks.md"
+    )
     for name, default in numbers.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{default} unless told")
+        parser.add_argument(
+            f"--{name}", type=type(default), default=default, help=f"{default} unless told"
+        )
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     given = [args] if numbers else []

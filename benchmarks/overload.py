@@ -23,7 +23,9 @@ GRACE = 2e-3  # seconds in which a task goes on that was answered in time
 SECONDS = 4.0
 THREADS = 150
 LEAST = {0.8: 0.95, 1.2: 0.95, 1.5: 0.95, 3.0: 0.6}  # of what can be in time, by load
-SIGNATURE = mk.Signature((mk.TensorSpec("x", "float32", ("n", 2)),), (mk.TensorSpec("y", "float32", ("n", 2)),))
+SIGNATURE = mk.Signature(
+    (mk.TensorSpec("x", "float32", ("n", 2)),), (mk.TensorSpec("y", "float32", ("n", 2)),)
+)
 X = np.ones((1, 2), np.float32)
 
 
@@ -118,13 +120,27 @@ def overload() -> str:
             sleeper = Sleeper()
             model = mk.FunctionModel(sleeper, SIGNATURE, batchable=True)
             with mk.Batcher(model, max_rows=MOST) as batcher:
-                found = asyncio.run(on_loop(batcher, load)) if mode == "event loop" else in_threads(batcher, load)
+                found = (
+                    asyncio.run(on_loop(batcher, load))
+                    if mode == "event loop"
+                    else in_threads(batcher, load)
+                )
             could = min(found.total(), sleeper.capacity() * (SECONDS + DEADLINE))
             part = found["in time"] / could
             log(f"  {mode}, {load}: {dict(found)}, {part:.0%}")
             counts = [f"{found[what]:,}" for what in ("in time", "late", "refused")]
-            rows.append([f"{mode}, {load} times the capacity", *counts, f"{part:.0%}", *judge(part, "at least", least)])
-    return table(f"deadline of {DEADLINE} s | in time | late | refused | of what could be | target | reached", rows)
+            rows.append(
+                [
+                    f"{mode}, {load} times the capacity",
+                    *counts,
+                    f"{part:.0%}",
+                    *judge(part, "at least", least),
+                ]
+            )
+    return table(
+        f"deadline of {DEADLINE} s | in time | late | refused | of what could be | target | reached",
+        rows,
+    )
 
 
 if __name__ == "__main__":

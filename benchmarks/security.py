@@ -3,7 +3,8 @@
 make bench-security                                       every section
 .venv-bench-security/bin/python benchmarks/security.py --write  the same, and put the tables into docs/benchmarks.md
 
-`security.py rival LIBRARY CASE` attacks another library, in a process of its own, and prints what came of it.
+`security.py rival LIBRARY CASE` attacks another library, in a process of its own, and prints what
+came of it.
 """
 
 import contextlib
@@ -67,7 +68,12 @@ CASES = {
     39: "a failed load that falls back to a pickle",
     40: "requirements that would be installed",
 }
-MORE = {12: "refused", 20: "harmless", 30: "refused; a loop is stopped", 35: "escaped"}  # what else a pass means
+MORE = {
+    12: "refused",
+    20: "harmless",
+    30: "refused; a loop is stopped",
+    35: "escaped",
+}  # what else a pass means
 
 
 class Evil:
@@ -90,8 +96,12 @@ def fitted():
 
 def graph(change=None):
     w = numpy_helper.from_array(np.eye(3, dtype=np.float32), "w")
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("x", "y")]
-    made = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [w])
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("x", "y")
+    ]
+    made = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [w]
+    )
     proto = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     if change is not None:
         change(proto)
@@ -99,7 +109,9 @@ def graph(change=None):
 
 
 def external(name, location):
-    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[3, 3], data_location=TensorProto.EXTERNAL)
+    tensor = TensorProto(
+        name=name, data_type=TensorProto.FLOAT, dims=[3, 3], data_location=TensorProto.EXTERNAL
+    )
     for key, value in (("location", location), ("offset", "0"), ("length", "36")):
         tensor.external_data.add(key=key, value=value)
     return tensor
@@ -116,7 +128,9 @@ def in_branch(proto):
     )
     proto.graph.initializer.append(numpy_helper.from_array(np.ones((), bool), "true"))
     proto.graph.initializer.pop(0)
-    proto.graph.node.insert(0, helper.make_node("If", ["true"], ["w"], then_branch=branch, else_branch=branch))
+    proto.graph.node.insert(
+        0, helper.make_node("If", ["true"], ["w"], then_branch=branch, else_branch=branch)
+    )
 
 
 def huge(proto):
@@ -125,7 +139,9 @@ def huge(proto):
 
 
 def double(proto):
-    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(2 * np.eye(3, dtype=np.float32), "w"))
+    proto.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(2 * np.eye(3, dtype=np.float32), "w")
+    )
 
 
 def edit(path, pattern, text):
@@ -144,14 +160,18 @@ def mlflow_case(case):
     sklearn = {1, 2, 5, 6}
     if case in sklearn:
         serialized = "pickle" if case != 5 else "skops"
-        mlflow.sklearn.save_model(fitted(), path, serialization_format=serialized, pip_requirements=[])
+        mlflow.sklearn.save_model(
+            fitted(), path, serialization_format=serialized, pip_requirements=[]
+        )
     else:
         mlflow.onnx.save_model(graph(), path, pip_requirements=[])
     if case == 1:
         (path / "model.pkl").write_bytes(pickle.dumps(Evil()))
     elif case == 6:
         (path / "code").mkdir()
-        (path / "code" / "evil_loader.py").write_text("open('canary', 'w')\ndef _load_pyfunc(path): return path\n")
+        (path / "code" / "evil_loader.py").write_text(
+            "open('canary', 'w')\ndef _load_pyfunc(path): return path\n"
+        )
         edit(path, "loader_module: .*", "loader_module: evil_loader\n    code: code")
     elif case == 5:
         import skops.io
@@ -193,7 +213,9 @@ def skops_case(case):
         path.write_bytes(pickle.dumps(Evil()))
     elif case in (3, 16):
         arrays = io.BytesIO()
-        np.save(arrays, np.array([Evil()], object) if case == 3 else np.zeros((1, 3)), allow_pickle=True)
+        np.save(
+            arrays, np.array([Evil()], object) if case == 3 else np.zeros((1, 3)), allow_pickle=True
+        )
         rewrite(path, lambda old: arrays.getvalue() if b"(1, 3)" in old[:128] else old)
     elif case == 14:
         bomb = io.BytesIO()
@@ -214,7 +236,12 @@ def joblib_case(case):
     import joblib
 
     path = Path("model.onnx" if case == 2 else "model.joblib")
-    held = {1: Evil(), 2: Evil(), 3: np.array([Evil()], object), 4: {"x": np.array([Evil()], object)}}
+    held = {
+        1: Evil(),
+        2: Evil(),
+        3: np.array([Evil()], object),
+        4: {"x": np.array([Evil()], object)},
+    }
     if case in held:
         joblib.dump(held[case], path)
     elif case == 14:
@@ -283,16 +310,30 @@ def outcomes() -> tuple[dict[int, int], dict[int, int]]:
     """How many tests of each case of tests/test_attacks.py passed and failed."""
     text = pytest_output("test_attacks.py", "-rA")
     counts: tuple[dict[int, int], dict[int, int]] = {}, {}
-    for word, case in re.findall(r"^(PASSED|FAILED|ERROR) .*test_attacks\.py::test_(\d\d)_", text, re.MULTILINE):
+    for word, case in re.findall(
+        r"^(PASSED|FAILED|ERROR) .*test_attacks\.py::test_(\d\d)_", text, re.MULTILINE
+    ):
         found = counts[word != "PASSED"]
         found[int(case)] = found.get(int(case), 0) + 1
     return counts
 
 
 def pytest_output(file: str, *options: str, **environment: str) -> str:
-    # The suite forges more than one package a case, and asserts that nothing else was read, written or run.
-    arguments = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / file), *options]
-    done = subprocess.run(arguments, check=False, capture_output=True, text=True, env={**os.environ, **environment})
+    # The suite forges more than one package a case, and asserts that nothing else was read, written
+    # or run.
+    arguments = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(TESTS / file),
+        *options,
+    ]
+    done = subprocess.run(
+        arguments, check=False, capture_output=True, text=True, env={**os.environ, **environment}
+    )
     return done.stdout
 
 
@@ -300,15 +341,21 @@ def fuzz() -> str:
     """Changed packages: all refused, or equal to the original"""
     times = "4"
     start = time.perf_counter()
-    text = pytest_output("test_fuzz.py", "--hypothesis-show-statistics", "--timeout=3600", MODELKIT_FUZZ=times)
+    text = pytest_output(
+        "test_fuzz.py", "--hypothesis-show-statistics", "--timeout=3600", MODELKIT_FUZZ=times
+    )
     took = time.perf_counter() - start
     rows, total, findings = [], 0, 0
     for name, told in re.findall(r"::test_(\w+):\n(.*?)Stopped because", text, re.DOTALL):
-        cases = sum(sum(map(int, found)) for found in re.findall(r"(\d+) passing, (\d+) failing", told))
+        cases = sum(
+            sum(map(int, found)) for found in re.findall(r"(\d+) passing, (\d+) failing", told)
+        )
         failing = sum(map(int, re.findall(r"Found (\d+) distinct", told)))
         total, findings = total + cases, findings + failing
         rows.append([name.replace("_", " "), str(cases), str(failing)])
-    rows.append([f"all, {total / took:.0f} a second with the start of the tests", str(total), str(findings)])
+    rows.append(
+        [f"all, {total / took:.0f} a second with the start of the tests", str(total), str(findings)]
+    )
     return table("| cases | findings", rows)
 
 
@@ -320,9 +367,14 @@ def embeddings(path: Path, size: int) -> Path:
     rows = numpy_helper.from_array(rng.random((size // 1024, 256), np.float32), "w")
     ends = [helper.make_tensor_value_info("x", TensorProto.INT64, ["batch"]),
             helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 256])]  # fmt: skip
-    made = helper.make_graph([helper.make_node("Gather", ["w", "x"], ["y"])], "g", ends[:1], ends[1:], [rows])
+    made = helper.make_graph(
+        [helper.make_node("Gather", ["w", "x"], ["y"])], "g", ends[:1], ends[1:], [rows]
+    )
     mk.save(
-        helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path, name="m", version="1"
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9),
+        path,
+        name="m",
+        version="1",
     )
     return path
 
@@ -352,7 +404,12 @@ def opening() -> str:
     rows = [
         ["500 MB: `sha256sum`", f"{tool * 1e3:.0f}", "1.00", "", ""],
         ["500 MB: `hashlib.sha256`", f"{digest * 1e3:.0f}", f"{digest / tool:.2f}", "", ""],
-        ["500 MB: `mk.load`", f"{ours * 1e3:.0f}", f"{ours / tool:.2f}", *judge(ours / tool, "at most", 1.3)],
+        [
+            "500 MB: `mk.load`",
+            f"{ours * 1e3:.0f}",
+            f"{ours / tool:.2f}",
+            *judge(ours / tool, "at most", 1.3),
+        ],
         ["500 MB: `mk.inspect`", f"{seen * 1e3:.2f} ms", "", *judge(seen * 1e3, "at most", 5)],
     ]
     from cases import dense
@@ -367,8 +424,12 @@ def opening() -> str:
             mk.load(package).close()
             taken.append(time.perf_counter() - start)
     load._hash = hashes["real"]  # noqa: SLF001
-    rows += against("48 MiB, 192 dense layers, onnxruntime imported", *map(statistics.median, times.values()))
-    rows += against("48 MiB, in a fresh process", fresh(package, skip=False), fresh(package, skip=True))
+    rows += against(
+        "48 MiB, 192 dense layers, onnxruntime imported", *map(statistics.median, times.values())
+    )
+    rows += against(
+        "48 MiB, in a fresh process", fresh(package, skip=False), fresh(package, skip=True)
+    )
     shutil.rmtree(folder)
     return table("| ms | ratio | target | reached", rows)
 
@@ -377,7 +438,12 @@ def against(what: str, checked: float, unchecked: float) -> list[list[str]]:
     ratio = checked / unchecked
     return [
         [f"{what}: without hashing", f"{unchecked * 1e3:.0f}", "1.00", "", ""],
-        [f"{what}: `mk.load`", f"{checked * 1e3:.0f}", f"{ratio:.2f}", *judge(ratio, "at most", 1.3)],
+        [
+            f"{what}: `mk.load`",
+            f"{checked * 1e3:.0f}",
+            f"{ratio:.2f}",
+            *judge(ratio, "at most", 1.3),
+        ],
     ]
 
 
@@ -388,7 +454,8 @@ def fresh(package: Path, *, skip: bool) -> float:
     code += "mk.load(sys.argv[1]); print(time.perf_counter() - start)"
     arguments = [sys.executable, "-c", code, str(package)]
     return statistics.median(
-        float(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout) for _ in range(7)
+        float(subprocess.run(arguments, check=True, capture_output=True, text=True).stdout)
+        for _ in range(7)
     )
 
 

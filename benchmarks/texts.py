@@ -22,7 +22,9 @@ def paragraphs(n: int, seed: int = 0) -> list[str]:
 
 def _paragraphs(source: str) -> list[str]:
     nodes = (
-        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
     )
     texts = [text for node in nodes if (text := ast.get_docstring(node))]
     parts = (" ".join(part.split()) for text in texts for part in text.split("\n\n"))

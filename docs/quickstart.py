@@ -34,7 +34,10 @@ def penguins():
     numbers = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g", "year"]
     columns = make_column_transformer(
         (make_pipeline(SimpleImputer(), StandardScaler()), numbers),
-        (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["island", "sex"]),
+        (
+            make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()),
+            ["island", "sex"],
+        ),
     )
     return make_pipeline(columns, LogisticRegression()).fit(X, y), X
 
@@ -43,12 +46,18 @@ def serve(path, X):
     """Answers to the rows of X from a process of its own, which gets them as JSON with null for what is missing."""
     rows = X.astype(object).where(X.notna(), None).to_dict("list")
     command = [sys.executable, SERVE, path]
-    done = subprocess.run(command, input=json.dumps(rows), stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        command, input=json.dumps(rows), stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
 def say(what, text):
-    print(textwrap.fill(f"  {what:<10}{text}", 100, subsequent_indent=" " * 12, break_on_hyphens=False))
+    print(
+        textwrap.fill(
+            f"  {what:<10}{text}", 100, subsequent_indent=" " * 12, break_on_hyphens=False
+        )
+    )
 
 
 def show(name, estimator, X, folder):
@@ -73,7 +82,10 @@ def show(name, estimator, X, folder):
         ),
         ("signature", answers["signature"]),
         ("placement", answers["placement"]),
-        ("answers", f"{same.sum()} of {len(X)} labels equal to scikit-learn's, probabilities within {gap:.1g}"),
+        (
+            "answers",
+            f"{same.sum()} of {len(X)} labels equal to scikit-learn's, probabilities within {gap:.1g}",
+        ),
         ("timings", timings(took, len(X))),
         ("explained", explain(path, X)),
     ):

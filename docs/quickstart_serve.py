@@ -44,21 +44,30 @@ def serve(path, columns):
 
     model, opened = milliseconds(lambda: open_package(path))
     probabilities, batch = milliseconds(lambda: model.predict_proba(columns))
-    records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    records = [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
     _, single = milliseconds(lambda: model.predict_proba(records[:1]), times=500)
     with mk.Batcher(model) as batcher:
         answers, concurrent = milliseconds(lambda: asyncio.run(ask(batcher, records)), times=5)
         assert [answer.item() for answer in answers] == model.predict(columns).tolist()
         batches = batcher.stats().batches // 5
     loaded = {name.partition(".")[0] for name in sys.modules}
-    assert not loaded & {"sklearn", "joblib", "onnx"}, "the application must not need the training libraries"
+    assert not loaded & {"sklearn", "joblib", "onnx"}, (
+        "the application must not need the training libraries"
+    )
     return {
         "signature": str(model.signature),
         "placement": str(model.placement),
         "labels": model.predict(columns).tolist(),
         "probabilities": probabilities.tolist(),
         "batches": batches,
-        "milliseconds": {"open": opened, "batch": batch, "single": single, "concurrent": concurrent},
+        "milliseconds": {
+            "open": opened,
+            "batch": batch,
+            "single": single,
+            "concurrent": concurrent,
+        },
     }
 
 

@@ -51,7 +51,9 @@ def pipeline(penguins):
     prepare = make_column_transformer(
         (make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), numbers),
         (
-            make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")),
+            make_pipeline(
+                SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")
+            ),
             ["island", "sex"],
         ),
     )
@@ -89,7 +91,9 @@ def save_dense(path, width):
         helper.make_node("Relu", ["h"], ["r"]),
         helper.make_node("MatMul", ["r", "w1"], ["y"]),
     ]
-    tensors = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", width]) for n in ("x", "y")]
+    tensors = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", width]) for n in ("x", "y")
+    ]
     graph = helper.make_graph(nodes, "dense", tensors[:1], tensors[1:], weights)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     mk.save(proto, path, name="dense", version="1")
@@ -102,7 +106,12 @@ def tiny_mk(tmp_path_factory):
     from encoders import tiny
 
     path = tmp_path_factory.mktemp("packages") / "tiny.mk"
-    mk.save(tiny(roles={"query": "query ", "text": "text "}, dims=(8, 4, 2)), path, name="tiny", version="1")
+    mk.save(
+        tiny(roles={"query": "query ", "text": "text "}, dims=(8, 4, 2)),
+        path,
+        name="tiny",
+        version="1",
+    )
     return path
 
 
@@ -112,7 +121,9 @@ def static_mk(tmp_path_factory):
     from encoders import static_parts
 
     path = tmp_path_factory.mktemp("packages") / "static.mk"
-    encoder = mk.TextEncoder(*static_parts(), dims=(256, 128, 64), max_tokens=512, roles={"query": "query: "})
+    encoder = mk.TextEncoder(
+        *static_parts(), dims=(256, 128, 64), max_tokens=512, roles={"query": "query: "}
+    )
     mk.save(encoder, path, name="static", version="1")
     return path
 
@@ -165,6 +176,9 @@ def dynamic_mk(tmp_path_factory):
         logging.disable(logging.NOTSET)
     path = folder / "dynamic.mk"
     mk.save(
-        mk.TextEncoder(folder / "dynamic.onnx", bert_tokenizer(), max_tokens=128), path, name="dynamic", version="1"
+        mk.TextEncoder(folder / "dynamic.onnx", bert_tokenizer(), max_tokens=128),
+        path,
+        name="dynamic",
+        version="1",
     )
     return path

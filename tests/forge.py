@@ -22,7 +22,9 @@ def save_toy(path, version="1"):
     """A package of 30 KB with weights outside the graph: y = relu(x @ w)."""
     w = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["y"])]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in ("x", "y")]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in ("x", "y")
+    ]
     graph = helper.make_graph(nodes, "toy", ends[:1], ends[1:], [numpy_helper.from_array(w, "w")])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     path.parent.mkdir(exist_ok=True)
@@ -41,16 +43,22 @@ def pack(members):
 def forge(data, changes=None, edit=None, **parts):
     """The package `data` with other members and another manifest, and with hashes that are right for them.
 
-    `changes` are members by path, None for one to leave out; `graph` and `golden` are short for two of them.
-    `edit` changes the manifest, as plain JSON, in place.
+    `changes` are members by path, None for one to leave out; `graph` and `golden` are short for two
+    of them. `edit` changes the manifest, as plain JSON, in place.
     """
     members = members_of(data)
     paths = {"graph": GRAPH, "golden": "golden.npz"}
-    for path, content in ((changes or {}) | {paths[name]: part for name, part in parts.items()}).items():
+    for path, content in (
+        (changes or {}) | {paths[name]: part for name, part in parts.items()}
+    ).items():
         members.pop(path) if content is None else members.__setitem__(path, content)
     manifest = json.loads(members.pop(MANIFEST))
-    listed = [(path, content, hashlib.sha256(content).hexdigest()) for path, content in members.items()]
-    manifest["files"] = [{"path": path, "size": len(content), "sha256": got} for path, content, got in listed]
+    listed = [
+        (path, content, hashlib.sha256(content).hexdigest()) for path, content in members.items()
+    ]
+    manifest["files"] = [
+        {"path": path, "size": len(content), "sha256": got} for path, content, got in listed
+    ]
     if edit is not None:
         edit(manifest)
     return pack({MANIFEST: json.dumps(manifest).encode(), **members})
@@ -63,14 +71,19 @@ def graph_of(data):
 class Warden:
     """A child process with limits of memory and time that opens packages and tells what happened.
 
-    It is told `path` and the keywords of `mk.load`, and `then`: "verify", "predict" or "inspect". It answers with the
-    classes and message of the error, if there was one, and whether the package had been loaded before it; the files it
-    opened and processes it started, as Python's audit events show them; and whether joblib was imported.
+    It is told `path` and the keywords of `mk.load`, and `then`: "verify", "predict" or "inspect".
+    It answers with the classes and message of the error, if there was one, and whether the package
+    had been loaded before it; the files it opened and processes it started, as Python's audit
+    events show them; and whether joblib was imported.
     """
 
     def __init__(self, folder, **environment):
         self.folder = folder
-        self.environment = {**os.environ, "PYTHONPATH": str(Path(mk.__file__).parent.parent), **environment}
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(Path(mk.__file__).parent.parent),
+            **environment,
+        }
         self.process = None
 
     def open(self, path, **asked):

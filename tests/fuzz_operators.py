@@ -1,8 +1,9 @@
 """Graphs of one operator with attributes, inputs and shapes at random: each is refused, or opens, and ends no process.
 
-`python tests/fuzz_operators.py --seconds 600 --seed 1 --keep FOLDER` counts what became of them and keeps what crashed;
-`make fuzz` runs it, and tests/test_fuzz.py a few hundred cases. Cases run in children, one after the other, within
-limits of memory and time; a child that dies says by the case it was at which graph was at fault.
+`python tests/fuzz_operators.py --seconds 600 --seed 1 --keep FOLDER` counts what became of them and
+keeps what crashed; `make fuzz` runs it, and tests/test_fuzz.py a few hundred cases. Cases run in
+children, one after the other, within limits of memory and time; a child that dies says by the case
+it was at which graph was at fault.
 """
 
 import argparse
@@ -35,8 +36,24 @@ NEWEST = {"": 24, "ai.onnx.ml": 5, "com.microsoft": 1}
 MEMORY, SECONDS = 6 << 30, 8  # of address space of a child; of one case
 LOADING = 2.0  # seconds, and more is a finding
 GROWTH = 1 << 20  # KiB of memory, and more is a finding
-SUBGRAPHS = {"Loop", "If", "Scan", "SequenceMap", "BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"}
-CHANCE = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+SUBGRAPHS = {
+    "Loop",
+    "If",
+    "Scan",
+    "SequenceMap",
+    "BeamSearch",
+    "GreedySearch",
+    "Sampling",
+    "WhisperBeamSearch",
+}
+CHANCE = {
+    "RandomNormal",
+    "RandomUniform",
+    "RandomNormalLike",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+}
 SMALL = (0, -1, 1, 2, 3, -2, 4, 7, -9)
 LARGE = (16, 1 << 31, (1 << 31) - 1, -(1 << 31), 1 << 40, -(1 << 63), (1 << 63) - 1)
 FLOATS = (0.0, 1.0, -1.0, 0.5, 1e-30, 1e30, math.inf, math.nan)
@@ -45,7 +62,16 @@ TEXTS = ("", "a", "linear", "constant", "SOFTMAX", "NONE", "SUM", "max", "edge",
          "Relu", "LOGISTIC", "L2", "tanh", "TF", "add", "zeros", "LOWER")  # fmt: skip
 SHAPES = ((), (1,), (4,), (1, 4), (4, 4), (1, 1, 4), (2, 3), (1, 4, 4, 4), (0,), (1, 2, 2, 2), (4, 1), (3, 4, 2),
           (1, 1, 1, 1), (2, 0, 3), (2, 2, 2, 2, 2))  # fmt: skip
-VIEWS = ((-1, 4), (-1, 1, 2, 2), (-1, 4, 1), (-1, 2, 2), (-1,), (-1, 1, 4), (1, -1, 1, 4), (0, 2, 2, 1, 1))
+VIEWS = (
+    (-1, 4),
+    (-1, 1, 2, 2),
+    (-1, 4, 1),
+    (-1, 2, 2),
+    (-1,),
+    (-1, 1, 4),
+    (1, -1, 1, 4),
+    (0, 2, 2, 1, 1),
+)
 TYPES = {
     "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16, "tensor(int64)": np.int64,
     "tensor(int32)": np.int32, "tensor(int16)": np.int16, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8,
@@ -71,7 +97,11 @@ class Report:
 @cache
 def operators():
     """The newest schema of each operator that has a kernel for the CPU."""
-    kernels = {(d.domain, d.op_name) for d in runtime.get_all_opkernel_def() if d.provider == "CPUExecutionProvider"}
+    kernels = {
+        (d.domain, d.op_name)
+        for d in runtime.get_all_opkernel_def()
+        if d.provider == "CPUExecutionProvider"
+    }
     newest = {}
     for schema in runtime.get_all_operator_schema():
         key = (schema.domain, schema.name)
@@ -95,14 +125,18 @@ def constant(draw, name, kind):
     values = [draw.choice(pool) for _ in range(count)]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        array = np.array(values, np.float64 if np.dtype(kind).kind == "f" else object).reshape(shape)
+        array = np.array(values, np.float64 if np.dtype(kind).kind == "f" else object).reshape(
+            shape
+        )
         if np.dtype(kind).kind == "f":
             array = (array * draw.choice([1.0, 0.5, 1e30])).astype(kind)
         else:
             bits = np.dtype(kind).itemsize * 8
             wrapped = [int(value) & ((1 << bits) - 1) for value in array.ravel()]
             array = (
-                np.array(wrapped, np.uint64).astype(f"u{bits // 8}").view(kind if kind is not np.bool_ else np.uint8)
+                np.array(wrapped, np.uint64)
+                .astype(f"u{bits // 8}")
+                .view(kind if kind is not np.bool_ else np.uint8)
             )
             array = (array != 0 if kind is np.bool_ else array).reshape(shape)
     return numpy_helper.from_array(array, name)
@@ -115,7 +149,9 @@ def attribute(draw, kind):
     if kind == "FLOAT":
         return draw.choice(FLOATS)
     if kind == "INTS":
-        return [draw.choice(SMALL if draw.random() < 0.9 else LARGE) for _ in range(draw.randint(1, 5))]
+        return [
+            draw.choice(SMALL if draw.random() < 0.9 else LARGE) for _ in range(draw.randint(1, 5))
+        ]
     if kind == "FLOATS":
         return [draw.choice(FLOATS) for _ in range(draw.randint(1, 6))]
     if kind == "STRING":
@@ -138,7 +174,11 @@ def one_node(draw, schema):
             names.append("")
             continue
         kinds = sorted(kind for kind in formal.types if kind in TYPES) or ["tensor(float)"]
-        liked = "tensor(float)" if "tensor(float)" in kinds and draw.random() < 0.7 else draw.choice(kinds)
+        liked = (
+            "tensor(float)"
+            if "tensor(float)" in kinds and draw.random() < 0.7
+            else draw.choice(kinds)
+        )
         kind = chosen.setdefault(formal.typeStr, liked)
         if draw.random() < 0.35 and TYPES.get(kind) not in (None, object):
             names.append(f"x{at}")
@@ -157,7 +197,9 @@ def one_node(draw, schema):
         if value is not None and (formal.required or draw.random() < 0.5):
             given[name] = value
     count = max(1, min(len(schema.outputs), schema.max_output))
-    outputs = [f"o{at}" for at in range(count if draw.random() < 0.5 else max(1, schema.min_output))]
+    outputs = [
+        f"o{at}" for at in range(count if draw.random() < 0.5 else max(1, schema.min_output))
+    ]
     nodes.append(helper.make_node(schema.name, names, outputs, domain=schema.domain, **given))
     return model([*nodes, *summed(draw, schema)], constants, schema)
 
@@ -182,7 +224,9 @@ def summed(draw, schema):
 
 
 def model(nodes, constants, schema):
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("x", "y")]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("x", "y")
+    ]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
     opset = max(schema.since_version, 18) if not schema.domain else 18
     opsets = [helper.make_opsetid("", min(opset, NEWEST[""]))]
@@ -246,7 +290,14 @@ def changed_example(draw):
     for at, (name, array) in enumerate(given.items()):
         constants.append(numpy_helper.from_array(np.asarray(array), f"c{at}"))
         names[name] = f"c{at}"
-        if draw.random() < 0.5 and array.dtype.name in ("float32", "float64", "int64", "int32", "uint8", "int8"):
+        if draw.random() < 0.5 and array.dtype.name in (
+            "float32",
+            "float64",
+            "int64",
+            "int32",
+            "uint8",
+            "int8",
+        ):
             nodes.append(helper.make_node("Where", ["flag", f"c{at}", f"c{at}"], [f"v{at}"]))
             names[name] = f"v{at}"
     for at, name in enumerate(made.input):
@@ -256,13 +307,17 @@ def changed_example(draw):
         helper.make_node("ReduceSum", ["numbers"], ["all"], keepdims=0),
         helper.make_node("Add", ["x", "all"], ["y"]),
     ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("x", "y")]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in ("x", "y")
+    ]
     graph = helper.make_graph([*nodes, made, *summing], "g", ends[:1], ends[1:], constants)
     imports = {"": 18} | opsets
     imports[""] = min(max(imports[""], 13), NEWEST[""])
     versions = [helper.make_opsetid(domain, version) for domain, version in imports.items()]
     label = f"{made.domain or 'onnx'}:{made.op_type}"
-    return label, helper.make_model(graph, opset_imports=versions, ir_version=10).SerializeToString()
+    return label, helper.make_model(
+        graph, opset_imports=versions, ir_version=10
+    ).SerializeToString()
 
 
 FLAG = (  # is true, but nobody knows before a run
@@ -275,7 +330,9 @@ FLAG = (  # is true, but nobody knows before a run
 
 def change(draw, made, given):
     """Change an attribute of a node, or one of its inputs, in place."""
-    kind = draw.choice(["attribute", "attribute", "array", "array", "array", "absent", "swap", "empty"])
+    kind = draw.choice(
+        ["attribute", "attribute", "array", "array", "array", "absent", "swap", "empty"]
+    )
     if kind == "attribute" and made.attribute:
         one = draw.choice(made.attribute)
         value = attribute(draw, onnx.AttributeProto.AttributeType.Name(one.type))
@@ -299,7 +356,9 @@ def changed_array(draw, array):
     """An array of another shape, of another type, or with an extreme number in it."""
     kind = draw.choice(["shape", "number", "type"])
     if kind == "type":
-        return array.astype(draw.choice([np.float32, np.float64, np.int64, np.int32, np.uint8, np.int8, np.bool_]))
+        return array.astype(
+            draw.choice([np.float32, np.float64, np.int64, np.int32, np.uint8, np.int8, np.bool_])
+        )
     if kind == "shape" or not array.size:
         shape = draw.choice(SHAPES)
         return np.resize(array, shape) if array.size else np.zeros(shape, array.dtype)
@@ -336,7 +395,10 @@ def judge(package, name, say):
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.monotonic()
     try:
-        first, second = mk.load(package, device="cpu", threads=1), mk.load(package, device="cpu", threads=1)
+        first, second = (
+            mk.load(package, device="cpu", threads=1),
+            mk.load(package, device="cpu", threads=1),
+        )
     except mk.errors.PackageError:
         return "refused"
     if time.monotonic() - start > 2 * LOADING:
@@ -419,8 +481,16 @@ def fuzz(count, seed=0, folder=None, until=math.inf):
                 note(report, told, name, (seed, number), folder)
                 number += 1
         if not done:
-            what = "SLOW" if ended == signal.SIGALRM else signal.Signals(ended).name if ended else "EXIT"
-            kind = "ran on" if what == "SLOW" and loaded else f"{'RUN' if loaded else 'LOAD'} {what}"
+            what = (
+                "SLOW"
+                if ended == signal.SIGALRM
+                else signal.Signals(ended).name
+                if ended
+                else "EXIT"
+            )
+            kind = (
+                "ran on" if what == "SLOW" and loaded else f"{'RUN' if loaded else 'LOAD'} {what}"
+            )
             note(report, kind, name, (seed, number), folder)
             number += 1
     return report
@@ -433,7 +503,9 @@ def note(report, kind, name, which, folder):
         report.findings[kind][name] += 1
         if folder is not None and report.findings[kind][name] == 1:
             _, package = case(*which)
-            path = Path(folder) / f"{kind} {name} {which[0]}-{which[1]}.mk".replace(" ", "_").replace(":", ".")
+            path = Path(folder) / f"{kind} {name} {which[0]}-{which[1]}.mk".replace(
+                " ", "_"
+            ).replace(":", ".")
             path.write_bytes(package)
 
 

@@ -178,7 +178,8 @@ def mixed_pipeline():
         (make_pipeline(impute.SimpleImputer(), preprocessing.StandardScaler()), numbers),
         (
             make_pipeline(
-                impute.SimpleImputer(strategy="most_frequent"), preprocessing.OneHotEncoder(handle_unknown="ignore")
+                impute.SimpleImputer(strategy="most_frequent"),
+                preprocessing.OneHotEncoder(handle_unknown="ignore"),
             ),
             ["island", "sex"],
         ),
@@ -188,7 +189,10 @@ def mixed_pipeline():
 
 def pair(kind: str) -> list[tuple[str, Any]]:
     if kind == "Classifier":
-        return [("a", linear_model.LogisticRegression()), ("b", ensemble.RandomForestClassifier(10, **SEED))]
+        return [
+            ("a", linear_model.LogisticRegression()),
+            ("b", ensemble.RandomForestClassifier(10, **SEED)),
+        ]
     return [("a", linear_model.Ridge()), ("b", ensemble.RandomForestRegressor(10, **SEED))]
 
 
@@ -287,7 +291,9 @@ def _boosting() -> list[Kind]:
     light = {"n_estimators": 20, "verbose": -1}
     forest = {"boosting_type": "rf", "bagging_freq": 1, "bagging_fraction": 0.7}
     cat = {"iterations": 20, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
-    of_xgboost, of_lightgbm, of_catboost = ({"library": name} for name in ("xgboost", "lightgbm", "catboost"))
+    of_xgboost, of_lightgbm, of_catboost = (
+        {"library": name} for name in ("xgboost", "lightgbm", "catboost")
+    )
     return [
         Kind("XGBoost", "XGBClassifier", lambda: xgboost.XGBClassifier(**TREES), cancer_frame, **gaps, **of_xgboost),
         Kind("XGBoost", "XGBClassifier, 3 classes", lambda: xgboost.XGBClassifier(**TREES), wine_holes, **gaps, **of_xgboost),
@@ -309,13 +315,21 @@ def _boosting() -> list[Kind]:
     ]  # fmt: skip
 
 
-KINDS = [*_sklearn(), *(_boosting() if all(map(find_spec, ("xgboost", "lightgbm", "catboost"))) else [])]
+KINDS = [
+    *_sklearn(),
+    *(_boosting() if all(map(find_spec, ("xgboost", "lightgbm", "catboost"))) else []),
+]
 
 
 def table() -> str:
     """The table of docs/converting.md."""
-    lines = ["| family | kind | numbers computed in | missing values |", "| --- | --- | --- | --- |"]
-    lines += [f"| {k.family} | {k.name} | {k.numbers} | {'yes' if k.missing else 'no'} |" for k in KINDS]
+    lines = [
+        "| family | kind | numbers computed in | missing values |",
+        "| --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {k.family} | {k.name} | {k.numbers} | {'yes' if k.missing else 'no'} |" for k in KINDS
+    ]
     return "\n".join(lines)
 
 

@@ -1,6 +1,7 @@
 """Every attack of the table in docs/security.md, with a file made here: refused by name, and nothing happens.
 
-A package is opened in a process that has limits of memory and time, and that listens to what Python opens and starts.
+A package is opened in a process that has limits of memory and time, and that listens to what Python
+opens and starts.
 """
 
 import contextlib
@@ -34,7 +35,14 @@ def native(tmp_path_factory):
 
     X = np.random.default_rng(0).normal(size=(40, 3))
     path = tmp_path_factory.mktemp("native") / "native.mk"
-    mk.save(LogisticRegression().fit(X, X[:, 0] > 0), path, example=X, name="native", version="1", format="joblib")
+    mk.save(
+        LogisticRegression().fit(X, X[:, 0] > 0),
+        path,
+        example=X,
+        name="native",
+        version="1",
+        format="joblib",
+    )
     return path.read_bytes()
 
 
@@ -121,11 +129,19 @@ def test_01_a_pickled_estimator(native, canary, refused):
 @pytest.mark.parametrize("member", [MANIFEST, GRAPH, "golden.npz"])
 def test_02_a_pickle_under_another_name(toy, canary, refused, member):
     if member == MANIFEST:
-        refused(pack({**members_of(toy), MANIFEST: evil(canary)}), "ManifestError", "not strict JSON")
+        refused(
+            pack({**members_of(toy), MANIFEST: evil(canary)}), "ManifestError", "not strict JSON"
+        )
     elif member == GRAPH:
         refused(forge(toy, graph=evil(canary)), "GraphError", "not a well-formed ONNX model")
     else:
-        refused(forge(toy, golden=evil(canary)), "PackageError", "golden", "cannot be read", then="verify")
+        refused(
+            forge(toy, golden=evil(canary)),
+            "PackageError",
+            "golden",
+            "cannot be read",
+            then="verify",
+        )
 
 
 def test_03_an_array_of_pickled_objects(toy, canary, refused):
@@ -143,15 +159,27 @@ def test_04_a_pickle_within_the_stream_of_joblib(native, canary, refused):
     refused(data, "UntrustedError", "joblib", digest=digest_of(data))
 
 
-@pytest.mark.parametrize("field", ["trust", "trusted", "trusted_types", "allow", "public_key", "signature_key"])
+@pytest.mark.parametrize(
+    "field", ["trust", "trusted", "trusted_types", "allow", "public_key", "signature_key"]
+)
 def test_05_a_package_that_says_it_is_trusted(toy, native, refused, field):
     for data in (toy, native):
-        refused(forge(data, edit=lambda plain: plain.update({field: True})), "ManifestError", "unknown fields", field)
+        refused(
+            forge(data, edit=lambda plain: plain.update({field: True})),
+            "ManifestError",
+            "unknown fields",
+            field,
+        )
 
 
 @pytest.mark.parametrize("field", ["loader", "module", "entry_point", "code", "python_env", "pip"])
 def test_06_a_manifest_that_names_code(toy, refused, field):
-    refused(forge(toy, edit=lambda plain: plain.update({field: "os:system"})), "ManifestError", "unknown fields", field)
+    refused(
+        forge(toy, edit=lambda plain: plain.update({field: "os:system"})),
+        "ManifestError",
+        "unknown fields",
+        field,
+    )
 
 
 # 7 to 12: paths and files
@@ -163,7 +191,8 @@ def test_07_zip_slip_paths(toy, refused, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["a/../b", "./x", "a//b", "x.", "x ", "nul:", "x:y", "x\0", "x\n", "\x1b[2j", "a/", "", "..."]
+    "path",
+    ["a/../b", "./x", "a//b", "x.", "x ", "nul:", "x:y", "x\0", "x\n", "\x1b[2j", "a/", "", "..."],
 )
 def test_08_paths_of_two_spellings(toy, refused, path):
     refused(pack({**members_of(toy), path: b"x"}), "ContainerError", "not a plain relative path")
@@ -175,8 +204,18 @@ def test_09_names_that_collide_on_some_systems(toy, refused, path):
 
 
 def test_10_a_member_that_is_a_link(toy, refused):
-    for mode in (0o120777, 0o40755, 0o20644, 0o10644):  # a symbolic link, a folder, a device, a pipe
-        refused(_directory(toy, 1, external=mode << 16), "ContainerError", GRAPH, "not a plain stored member")
+    for mode in (
+        0o120777,
+        0o40755,
+        0o20644,
+        0o10644,
+    ):  # a symbolic link, a folder, a device, a pipe
+        refused(
+            _directory(toy, 1, external=mode << 16),
+            "ContainerError",
+            GRAPH,
+            "not a plain stored member",
+        )
 
 
 def test_12_a_path_that_is_no_file(warden, folder):
@@ -217,10 +256,16 @@ def _directory(data, index, **changes):
 def test_13_two_entries_of_one_name(toy, refused):
     members = members_of(toy)
     data = pack({MANIFEST: members[MANIFEST], "model/one-onnx": b"", "model/two-onnx": b""})
-    refused(data.replace(b"model/two-onnx", b"model/one-onnx"), "ContainerError", "'model/one-onnx' appears twice")
+    refused(
+        data.replace(b"model/two-onnx", b"model/one-onnx"),
+        "ContainerError",
+        "'model/one-onnx' appears twice",
+    )
 
 
-@pytest.mark.parametrize("change", [{"crc": 1}, {"size": 1}, {"packed": 1}, {"flags": 0}, {"time": 9}])
+@pytest.mark.parametrize(
+    "change", [{"crc": 1}, {"size": 1}, {"packed": 1}, {"flags": 0}, {"time": 9}]
+)
 def test_13_headers_that_differ(toy, refused, change):
     refused(_directory(toy, 1, both=False, **change), "ContainerError", GRAPH)
 
@@ -249,7 +294,9 @@ def test_14_a_bomb_among_the_golden_rows(toy, refused, kind):
         np.savez_compressed(file, in0=np.zeros(1 << 29, np.uint8), out0=np.zeros(1))
     elif kind == "claimed":
         array = io.BytesIO()
-        np.lib.format.write_array_header_1_0(array, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)})
+        np.lib.format.write_array_header_1_0(
+            array, {"descr": "<f8", "fortran_order": False, "shape": (1 << 40,)}
+        )
         with zipfile.ZipFile(file, "w") as rows:
             rows.writestr("in0.npy", array.getvalue())
     else:
@@ -262,11 +309,23 @@ def test_14_a_bomb_among_the_golden_rows(toy, refused, kind):
         tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 900, 900, len(entries), start, 0)
         assert end > start
         file = io.BytesIO(raw[:start] + entries + tail)
-    refused(forge(toy, golden=file.getvalue()), "PackageError", "golden", "cannot be read", then="verify")
+    refused(
+        forge(toy, golden=file.getvalue()),
+        "PackageError",
+        "golden",
+        "cannot be read",
+        then="verify",
+    )
 
 
 def test_15_bytes_around_the_package(toy, refused):
-    for data in (b"#!/bin/sh\n" + toy, toy + b"x", b"\x89PNG" + toy, toy + toy, toy[:-22] + b"x" + toy[-22:]):
+    for data in (
+        b"#!/bin/sh\n" + toy,
+        toy + b"x",
+        b"\x89PNG" + toy,
+        toy + toy,
+        toy[:-22] + b"x" + toy[-22:],
+    ):
         refused(data, "ContainerError")
     comment = toy[:-2] + struct.pack("<H", 5) + b"hello"
     refused(comment, "ContainerError", "before, after or between")
@@ -275,9 +334,15 @@ def test_15_bytes_around_the_package(toy, refused):
 def test_16_members_that_are_missing_unlisted_or_changed(toy, refused):
     whole = members_of(toy)
     refused(pack({**whole, "more.bin": b""}), "IntegrityError", "more.bin")
-    refused(pack({path: data for path, data in whole.items() if path != WEIGHTS}), "IntegrityError", WEIGHTS)
+    refused(
+        pack({path: data for path, data in whole.items() if path != WEIGHTS}),
+        "IntegrityError",
+        WEIGHTS,
+    )
     refused(pack({**whole, WEIGHTS: whole[WEIGHTS] + b"\0"}), "IntegrityError", WEIGHTS, "bytes")
-    refused(pack({**whole, WEIGHTS: bytes(len(whole[WEIGHTS]))}), "IntegrityError", WEIGHTS, "sha256")
+    refused(
+        pack({**whole, WEIGHTS: bytes(len(whole[WEIGHTS]))}), "IntegrityError", WEIGHTS, "sha256"
+    )
 
 
 @pytest.mark.parametrize(
@@ -290,8 +355,17 @@ def test_17_json_that_parsers_disagree_on(toy, refused, text):
 
 
 def test_17_numbers_and_texts_that_json_may_hold(toy, refused):
-    refused(forge(toy, edit=lambda plain: plain.update(row_bytes=1 << 63)), "ManifestError", "row_bytes", "64 bits")
-    refused(forge(toy, edit=lambda plain: plain["versions"].update(x="\ud800")), "ManifestError", "surrogate")
+    refused(
+        forge(toy, edit=lambda plain: plain.update(row_bytes=1 << 63)),
+        "ManifestError",
+        "row_bytes",
+        "64 bits",
+    )
+    refused(
+        forge(toy, edit=lambda plain: plain["versions"].update(x="\ud800")),
+        "ManifestError",
+        "surrogate",
+    )
 
 
 # 20: what is hashed is what is run
@@ -299,7 +373,10 @@ def test_17_numbers_and_texts_that_json_may_hold(toy, refused):
 
 @pytest.mark.parametrize("how", ["replaced", "overwritten", "truncated"])
 def test_20_a_swap_between_the_hash_and_the_load(toy, tmp_path, monkeypatch, how):
-    path, rows = tmp_path / "toy.mk", np.random.default_rng(1).normal(size=(5, 64)).astype(np.float32)
+    path, rows = (
+        tmp_path / "toy.mk",
+        np.random.default_rng(1).normal(size=(5, 64)).astype(np.float32),
+    )
     path.write_bytes(toy)
     expected = mk.load(path).predict(rows)
     other = save_other(tmp_path / "other.mk", toy)
@@ -356,11 +433,17 @@ def secrets(folder):
                                       "model/model.onnx.data", "model.onnx.data\0", ""])  # fmt: skip
 def test_21_external_data_in_another_file(toy, refused, folder, location):
     for place in {location, str(folder / location.strip("\0/"))}:
-        refused(with_graph(toy, initializer(external(place))), "GraphError", "not a member of the package")
+        refused(
+            with_graph(toy, initializer(external(place))),
+            "GraphError",
+            "not a member of the package",
+        )
 
 
 def in_constant(proto):
-    proto.graph.node.insert(0, helper.make_node("Constant", [], ["c"], value=external("secret", "c")))
+    proto.graph.node.insert(
+        0, helper.make_node("Constant", [], ["c"], value=external("secret", "c"))
+    )
 
 
 def in_sparse(proto):
@@ -371,7 +454,9 @@ def in_sparse(proto):
 
 def in_function(proto):
     body = [helper.make_node("Constant", [], ["b"], value=external("secret", "c"))]
-    proto.functions.append(helper.make_function("", "F", [], ["b"], body, [helper.make_opsetid("", 18)]))
+    proto.functions.append(
+        helper.make_function("", "F", [], ["b"], body, [helper.make_opsetid("", 18)])
+    )
 
 
 def in_training(proto):
@@ -384,12 +469,18 @@ def in_attribute_list(proto):
 
 
 def in_branch(proto):
-    branch = helper.make_graph([helper.make_node("Identity", ["b"], ["o"])], "b", [], [], [external("secret", "b")])
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["b"], ["o"])], "b", [], [], [external("secret", "b")]
+    )
     branch.output.append(helper.make_tensor_value_info("o", TensorProto.FLOAT, [64, 64]))
-    proto.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch, else_branch=branch))
+    proto.graph.node.append(
+        helper.make_node("If", ["x"], ["z"], then_branch=branch, else_branch=branch)
+    )
 
 
-@pytest.mark.parametrize("place", [in_constant, in_sparse, in_function, in_training, in_attribute_list])
+@pytest.mark.parametrize(
+    "place", [in_constant, in_sparse, in_function, in_training, in_attribute_list]
+)
 def test_22_external_data_inside_an_operator(toy, refused, place):
     refused(with_graph(toy, place), "GraphError", "inside an operator", "secret")
 
@@ -416,7 +507,12 @@ def test_24_external_data_that_overlaps(toy, refused):
 
 @pytest.mark.parametrize("key", ["basepath", "__class__", "location ", "Offset"])
 def test_25_external_data_by_unknown_keys(toy, refused, key):
-    refused(with_graph(toy, initializer(external("model.onnx.data", **{key: "x"}))), "GraphError", "by the keys", key)
+    refused(
+        with_graph(toy, initializer(external("model.onnx.data", **{key: "x"}))),
+        "GraphError",
+        "by the keys",
+        key,
+    )
 
 
 def test_25_external_data_by_a_key_twice(toy, refused):
@@ -427,7 +523,11 @@ def test_25_external_data_by_a_key_twice(toy, refused):
 
 def test_26_external_data_at_an_address(toy, refused):
     for location in ("*/_ORT_MEM_ADDR_/*", "_ORT_MEM_ADDR_"):
-        refused(with_graph(toy, initializer(external(location))), "GraphError", "not a member of the package")
+        refused(
+            with_graph(toy, initializer(external(location))),
+            "GraphError",
+            "not a member of the package",
+        )
 
 
 # 27 to 31: what a graph may do
@@ -438,10 +538,14 @@ def test_27_operators_of_unknown_origin(toy, refused):
         proto.graph.node[1].domain = "evil.corp"
 
     def function(proto):
-        proto.functions.append(helper.make_function("evil.corp", "F", [], ["b"], [], [helper.make_opsetid("", 18)]))
+        proto.functions.append(
+            helper.make_function("evil.corp", "F", [], ["b"], [], [helper.make_opsetid("", 18)])
+        )
 
     def within(proto):
-        branch = helper.make_graph([helper.make_node("F", [], ["o"], domain="evil.corp")], "b", [], [])
+        branch = helper.make_graph(
+            [helper.make_node("F", [], ["o"], domain="evil.corp")], "b", [], []
+        )
         proto.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch))
 
     for change in (node, function, within):
@@ -450,7 +554,9 @@ def test_27_operators_of_unknown_origin(toy, refused):
 
 def test_27_blobs_for_the_compiler_of_a_vendor(toy, refused):
     def context(proto):
-        node = helper.make_node("EPContext", ["h"], ["y"], domain="com.microsoft", ep_cache_context="../secret")
+        node = helper.make_node(
+            "EPContext", ["h"], ["y"], domain="com.microsoft", ep_cache_context="../secret"
+        )
         proto.graph.node[1].CopyFrom(node)
         proto.opset_import.add(domain="com.microsoft", version=1)
 
@@ -462,12 +568,15 @@ def test_28_session_options_in_the_package(toy, refused, folder, canary):
     config = json.dumps({"version": 1, **options})
     data = with_graph(toy, lambda proto: helper.set_model_props(proto, {"ort_config": config}))
     refused(data, "GraphError", "session options")
-    refused(forge(toy, edit=lambda plain: plain.update(options)), "ManifestError", "session_options")
+    refused(
+        forge(toy, edit=lambda plain: plain.update(options)), "ManifestError", "session_options"
+    )
     told = Warden(folder, ORT_LOAD_CONFIG_FROM_MODEL="1")
     path = folder / "config.mk"
     path.write_bytes(data)
     assert "GraphError" in told.open(path)["error"]
-    # onnxruntime alone would then read the weights from the working directory, and would not say so.
+    # onnxruntime alone would then read the weights from the working directory, and would not say
+    # so.
     (folder / "model.onnx.data").write_bytes(bytes(16384))
     path.write_bytes(toy)
     assert "unset ORT_LOAD_CONFIG_FROM_MODEL" in told.open(path, then="verify")["message"]
@@ -518,7 +627,9 @@ def test_29_the_same_by_constants_of_other_kinds(toy, refused):
         proto.graph.node.append(helper.make_node("Range", ["start", "limit", "step"], ["big"]))
 
     def random(proto):
-        proto.graph.node.append(helper.make_node("RandomNormal", [], ["big"], shape=[1 << 17, 1 << 17]))
+        proto.graph.node.append(
+            helper.make_node("RandomNormal", [], ["big"], shape=[1 << 17, 1 << 17])
+        )
 
     def sparse(proto):
         tensor = proto.graph.sparse_initializer.add(dims=[1 << 34])
@@ -526,7 +637,9 @@ def test_29_the_same_by_constants_of_other_kinds(toy, refused):
         tensor.indices.CopyFrom(numpy_helper.from_array(np.zeros(1, np.int64), "i"))
 
     def multinomial(proto):
-        proto.graph.node.append(helper.make_node("Multinomial", ["x"], ["big"], sample_size=1 << 34))
+        proto.graph.node.append(
+            helper.make_node("Multinomial", ["x"], ["big"], sample_size=1 << 34)
+        )
 
     def targets(proto):
         proto.graph.node.append(forest(n_targets=1 << 34))
@@ -540,10 +653,14 @@ def test_29_the_same_by_constants_of_other_kinds(toy, refused):
 
 def test_29_a_tensor_that_claims_more_than_it_holds(toy, refused):
     def claim(proto):
-        proto.graph.initializer.append(TensorProto(name="v", data_type=TensorProto.FLOAT, dims=[1 << 34]))
+        proto.graph.initializer.append(
+            TensorProto(name="v", data_type=TensorProto.FLOAT, dims=[1 << 34])
+        )
 
     def negative(proto):
-        proto.graph.initializer.append(TensorProto(name="v", data_type=TensorProto.FLOAT, dims=[-1]))
+        proto.graph.initializer.append(
+            TensorProto(name="v", data_type=TensorProto.FLOAT, dims=[-1])
+        )
 
     refused(with_graph(toy, claim), "GraphError", "'v'", "only")
     refused(with_graph(toy, negative), "GraphError", "'v'", "shape [-1]")
@@ -555,7 +672,9 @@ def test_29_constants_that_grow_are_not_computed_at_load(toy, warden, folder):
     def double(proto):
         proto.graph.initializer.append(numpy_helper.from_array(np.ones(16, np.float32), "d0"))
         for i in range(30):
-            proto.graph.node.append(helper.make_node("Concat", [f"d{i}", f"d{i}"], [f"d{i + 1}"], axis=0))
+            proto.graph.node.append(
+                helper.make_node("Concat", [f"d{i}", f"d{i}"], [f"d{i + 1}"], axis=0)
+            )
         proto.graph.node.append(helper.make_node("ReduceSum", ["d30"], ["sum"], keepdims=0))
         proto.graph.node[1].output[0] = "relu"
         proto.graph.node.append(helper.make_node("Add", ["relu", "sum"], ["y"]))
@@ -569,12 +688,18 @@ def test_29_constants_that_grow_are_not_computed_at_load(toy, warden, folder):
 def nested(depth):
     graph = helper.make_graph([], "g", [], [])
     for _ in range(depth):
-        graph = helper.make_graph([helper.make_node("If", ["x"], ["z"], then_branch=graph)], "g", [], [])
+        graph = helper.make_graph(
+            [helper.make_node("If", ["x"], ["z"], then_branch=graph)], "g", [], []
+        )
     return graph
 
 
 def test_30_graphs_within_graphs(toy, refused):
-    refused(with_graph(toy, lambda proto: proto.graph.node.extend(nested(20).node)), "GraphError", "nests deeper")
+    refused(
+        with_graph(toy, lambda proto: proto.graph.node.extend(nested(20).node)),
+        "GraphError",
+        "nests deeper",
+    )
     deep = b""
     for _ in range(50_000):  # too deep for protobuf itself
         deep = b"\x32" + _length(deep) + deep if len(deep) < 1 << 17 else deep
@@ -593,7 +718,9 @@ def _length(data):
 def test_30_millions_of_nodes(toy, refused):
     node = b"\x0a\x06\x22\x04Relu"
     graph = node * (scan.MAX_NODES + 1)
-    refused(forge(toy, graph=b"\x3a" + _length(graph) + graph), "GraphError", "more than 200000 nodes")
+    refused(
+        forge(toy, graph=b"\x3a" + _length(graph) + graph), "GraphError", "more than 200000 nodes"
+    )
 
 
 def test_30_functions_that_double(toy, refused):
@@ -602,14 +729,20 @@ def test_30_functions_that_double(toy, refused):
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
         for i in range(25):
             name, domain = (f"F{i + 1}", "ai.onnx.ml") if i < 24 else ("Relu", "")
-            called = [helper.make_node(name, [a], [b], domain=domain) for a, b in (("a", "m"), ("m", "b"))]
-            proto.functions.append(helper.make_function("ai.onnx.ml", f"F{i}", ["a"], ["b"], called, opsets))
+            called = [
+                helper.make_node(name, [a], [b], domain=domain) for a, b in (("a", "m"), ("m", "b"))
+            ]
+            proto.functions.append(
+                helper.make_function("ai.onnx.ml", f"F{i}", ["a"], ["b"], called, opsets)
+            )
         proto.graph.node[1].CopyFrom(helper.make_node("F0", ["h"], ["y"], domain="ai.onnx.ml"))
 
     def forever(proto):
         called = [helper.make_node("F", ["a"], ["b"], domain="ai.onnx.ml")]
         proto.functions.append(
-            helper.make_function("ai.onnx.ml", "F", ["a"], ["b"], called, [helper.make_opsetid("ai.onnx.ml", 3)])
+            helper.make_function(
+                "ai.onnx.ml", "F", ["a"], ["b"], called, [helper.make_opsetid("ai.onnx.ml", 3)]
+            )
         )
 
     refused(with_graph(toy, double), "GraphError", "nodes when its functions are expanded")
@@ -620,13 +753,20 @@ def test_30_a_graph_of_2_gb():
     import mmap
 
     with pytest.raises(mk.errors.GraphError, match="at most 2147483647 are read"):
-        scan.check(memoryview(mmap.mmap(-1, 1 << 31, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)), "w", None)
+        scan.check(
+            memoryview(mmap.mmap(-1, 1 << 31, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)),
+            "w",
+            None,
+        )
 
 
 def loop(proto):
     """y is given by a Loop without a trip count, whose condition stays true."""
     flag = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("go", "on")]
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64]) for name in ("v", "w2")]
+    value = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64])
+        for name in ("v", "w2")
+    ]
     count = helper.make_tensor_value_info("i", TensorProto.INT64, [])
     nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Relu", ["v"], ["w2"])]
     body = helper.make_graph(nodes, "body", [count, flag[0], value[0]], [flag[1], value[1]])
@@ -651,7 +791,9 @@ def forest(operator="TreeEnsembleRegressor", **changes):
         "nodes_truenodeids": [6, 5, 4, 0, 0, 0, 0], "nodes_falsenodeids": [1, 2, 3, 0, 0, 0, 0],
     }  # fmt: skip
     weights = {"ids": [0] * 4, "treeids": [0] * 4, "nodeids": [3, 4, 5, 6], "weights": [1.0] * 4}
-    splits, leaves = (helper.make_tensor("t", 1, [n], values) for n, values in ((3, [-10, 0, 5]), (4, [1] * 4)))
+    splits, leaves = (
+        helper.make_tensor("t", 1, [n], values) for n, values in ((3, [-10, 0, 5]), (4, [1] * 4))
+    )
     attributes = {
         "TreeEnsembleRegressor": old
         | {f"target_{name}": values for name, values in weights.items()}
@@ -675,7 +817,9 @@ def beside(node):
     """A graph with one more operator, of whose answer nothing is made."""
 
     def change(proto):
-        proto.opset_import.add(domain="ai.onnx.ml", version=5 if node.op_type == "TreeEnsemble" else 3)
+        proto.opset_import.add(
+            domain="ai.onnx.ml", version=5 if node.op_type == "TreeEnsemble" else 3
+        )
         proto.ir_version = 10
         proto.graph.node.append(node)
 
@@ -698,7 +842,11 @@ def test_30_trees_that_are_sound(toy, warden, folder, operator):
     ("operators", "changes", "words"),
     [
         (OLD, {"nodes_truenodeids": CIRCLE}, "2 of its nodes run in circles"),
-        (OLD, {"nodes_truenodeids": CIRCLE, "nodes_modes": ["BRANCH_EQ"] * 3 + ["LEAF"] * 4}, "run in circles"),
+        (
+            OLD,
+            {"nodes_truenodeids": CIRCLE, "nodes_modes": ["BRANCH_EQ"] * 3 + ["LEAF"] * 4},
+            "run in circles",
+        ),
         (OLD, {"nodes_truenodeids": ITSELF}, "run in circles"),
         (OLD, {"nodes_truenodeids": ABSENT}, "branches has a number"),
         (OLD, {"nodes_falsenodeids": [-1, 2, 3, 0, 0, 0, 0]}, "negative"),
@@ -710,8 +858,16 @@ def test_30_trees_that_are_sound(toy, warden, folder, operator):
         (OLD, {"nodes_featureids": [0, -100_000_000, 0, 0, 0, 0, 0]}, "columns has a number"),
         (OLD[:1], {"target_ids": [0]}, "several lengths"),
         (OLD[1:], {"class_weights": [1.0]}, "several lengths"),
-        (NEW, {"nodes_truenodeids": [3, 2, 0], "nodes_trueleafs": [1, 1, 0], "tree_roots": [0]}, "lead to one node"),
-        (NEW, {"nodes_truenodeids": [3, 2, 2], "nodes_trueleafs": [1, 1, 0], "tree_roots": [0]}, "lead to one node"),
+        (
+            NEW,
+            {"nodes_truenodeids": [3, 2, 0], "nodes_trueleafs": [1, 1, 0], "tree_roots": [0]},
+            "lead to one node",
+        ),
+        (
+            NEW,
+            {"nodes_truenodeids": [3, 2, 2], "nodes_trueleafs": [1, 1, 0], "tree_roots": [0]},
+            "lead to one node",
+        ),
         (NEW, {"nodes_falsenodeids": [1, 1, 0]}, "lead to one node"),
         (NEW, {"nodes_falsenodeids": [1, 3, 0]}, "branches has a number"),
         (NEW, {"nodes_truenodeids": [4, 2, 1]}, "branches has a number"),
@@ -723,7 +879,13 @@ def test_30_trees_that_are_sound(toy, warden, folder, operator):
 )
 def test_30_trees_that_are_none(toy, refused, operators, changes, words):
     for operator in operators:
-        refused(with_graph(toy, beside(forest(operator, **changes))), "GraphError", words, operator, "'t'")
+        refused(
+            with_graph(toy, beside(forest(operator, **changes))),
+            "GraphError",
+            words,
+            operator,
+            "'t'",
+        )
 
 
 def test_30_trees_in_circles_in_a_subgraph_or_a_function(toy, refused):
@@ -731,12 +893,18 @@ def test_30_trees_in_circles_in_a_subgraph_or_a_function(toy, refused):
     ml = helper.make_opsetid("ai.onnx.ml", 3)
 
     def branch(proto):
-        taken = helper.make_graph([endless], "b", [], [helper.make_tensor_value_info("t", TensorProto.FLOAT, None)])
+        taken = helper.make_graph(
+            [endless], "b", [], [helper.make_tensor_value_info("t", TensorProto.FLOAT, None)]
+        )
         proto.opset_import.append(ml)
-        proto.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=taken, else_branch=taken))
+        proto.graph.node.append(
+            helper.make_node("If", ["x"], ["z"], then_branch=taken, else_branch=taken)
+        )
 
     def function(proto):
-        proto.functions.append(helper.make_function("ai.onnx.ml", "F", ["x"], ["t"], [endless], [ml]))
+        proto.functions.append(
+            helper.make_function("ai.onnx.ml", "F", ["x"], ["t"], [endless], [ml])
+        )
 
     def argument(proto):
         """The operator stands in a function, its lists at the call."""
@@ -744,7 +912,9 @@ def test_30_trees_in_circles_in_a_subgraph_or_a_function(toy, refused):
         for given in endless.attribute:
             body.attribute.add(name=given.name, type=given.type, ref_attr_name=given.name)
         names = [given.name for given in endless.attribute]
-        proto.functions.append(helper.make_function("ai.onnx.ml", "F", ["x"], ["t"], [body], [ml], attributes=names))
+        proto.functions.append(
+            helper.make_function("ai.onnx.ml", "F", ["x"], ["t"], [body], [ml], attributes=names)
+        )
         call = helper.make_node("F", ["x"], ["t"], domain="ai.onnx.ml")
         call.attribute.extend(endless.attribute)
         proto.graph.node.append(call)
@@ -795,7 +965,11 @@ def test_31_a_graph_that_takes_and_gives_something_else(toy, refused):
     refused(with_graph(toy, fix), "GraphError", "input 'x'", "(3, 64)")
     refused(forge(toy, edit=narrow), "GraphError", "input 'x'", "63")
     refused(forge(toy, edit=rank), "GraphError", "output 'y'")
-    refused(forge(toy, graph=members_of(toy)[GRAPH].replace(b"\x0a\x01x", b"\x0a\x01\xe1")), "GraphError", "no text")
+    refused(
+        forge(toy, graph=members_of(toy)[GRAPH].replace(b"\x0a\x01x", b"\x0a\x01\xe1")),
+        "GraphError",
+        "no text",
+    )
 
 
 def test_32_weights_that_were_swapped(toy, refused):
@@ -807,11 +981,14 @@ def test_32_weights_that_were_swapped(toy, refused):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../prod", "Latest", "p\u0430ypal", "a b", "", "-rf", "x" * 65, "a/b", "a\n", "$(id)"]
+    "name",
+    ["../../prod", "Latest", "p\u0430ypal", "a b", "", "-rf", "x" * 65, "a/b", "a\n", "$(id)"],
 )
 def test_33_names_that_mean_something_else(toy, refused, name):
     refused(forge(toy, edit=lambda plain: plain.update(name=name)), "ManifestError", "name")
-    refused(forge(toy, edit=lambda plain: plain.update(version=name + "/")), "ManifestError", "version")
+    refused(
+        forge(toy, edit=lambda plain: plain.update(version=name + "/")), "ManifestError", "version"
+    )
 
 
 def test_35_markup_and_control_characters_in_names(toy, refused, tmp_path, capsys):
@@ -819,7 +996,9 @@ def test_35_markup_and_control_characters_in_names(toy, refused, tmp_path, capsy
     evil = f"{markup}\x1b]0;owned\x07"
 
     def edit(plain, name=markup):
-        plain["signature"]["inputs"][0]["shape"][0] = plain["signature"]["outputs"][0]["shape"][0] = name
+        plain["signature"]["inputs"][0]["shape"][0] = plain["signature"]["outputs"][0]["shape"][
+            0
+        ] = name
         plain["metadata"] = {evil: evil}
         plain["versions"][evil] = evil
 
@@ -832,7 +1011,12 @@ def test_35_markup_and_control_characters_in_names(toy, refused, tmp_path, capsy
     out, err = capsys.readouterr()
     assert "script" in out
     assert not {"\x1b", "\x07"} & {*out, *err}
-    refused(forge(toy, edit=lambda plain: edit(plain, evil)), "ManifestError", "dimension", "control characters")
+    refused(
+        forge(toy, edit=lambda plain: edit(plain, evil)),
+        "ManifestError",
+        "dimension",
+        "control characters",
+    )
 
 
 @pytest.mark.parametrize("place", ["tensor", "column", "class"])
@@ -857,13 +1041,25 @@ def test_39_a_graph_that_fails_beside_a_pickle_that_would_not(toy, canary, refus
         assert not told["joblib"]
 
 
-@pytest.mark.parametrize("requirement", ["evil; rm -rf ~", "git+https://example.com/x", "--index-url", "$(id)"])
+@pytest.mark.parametrize(
+    "requirement", ["evil; rm -rf ~", "git+https://example.com/x", "--index-url", "$(id)"]
+)
 def test_40_requirements_that_would_be_installed(native, refused, canary, requirement):
     def ask(where):
-        return lambda plain: plain["requires"].update({requirement: "1"} if where else {"numpy": requirement})
+        return lambda plain: plain["requires"].update(
+            {requirement: "1"} if where else {"numpy": requirement}
+        )
 
     for where in (True, False):
         data = forge(native, edit=ask(where))
         refused(data, "ManifestError", "requires")
-    data = forge(native, edit=lambda plain: plain["requires"].update({"modelkit-no-such-library": "1.0"}))
-    refused(data, "PackageError", "modelkit-no-such-library 1.0", digest=digest_of(data), allow=["joblib"])
+    data = forge(
+        native, edit=lambda plain: plain["requires"].update({"modelkit-no-such-library": "1.0"})
+    )
+    refused(
+        data,
+        "PackageError",
+        "modelkit-no-such-library 1.0",
+        digest=digest_of(data),
+        allow=["joblib"],
+    )

@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.batching.policy import BATCH, DIRECT, PARALLEL, make_plan
-from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, OutputCountError, Overloaded, SignatureError
+from modelkit.errors import (
+    BatchError,
+    ClosedError,
+    DeadlineExceeded,
+    OutputCountError,
+    Overloaded,
+    SignatureError,
+)
 from modelkit.testing import check_model
 
 SIGNATURE = mk.Signature(
@@ -27,7 +34,9 @@ SIGNATURE = mk.Signature(
     (mk.TensorSpec("y", "float32", ("n", 1)), mk.TensorSpec("size", "int64", ("n",))),
     primary="y",
 )
-STRESS = int(os.environ.get("MODELKIT_STRESS", "200"))  # calls of each of ten callers; and the seconds they may take
+STRESS = int(
+    os.environ.get("MODELKIT_STRESS", "200")
+)  # calls of each of ten callers; and the seconds they may take
 ROOM = 10  # seconds in which everything must be over; nothing here takes one
 PLANS = {
     # A model that costs next to nothing: threads run at once, loops gather.
@@ -167,7 +176,9 @@ def test_a_function_that_was_not_said_to_be_batchable_is_refused():
 
 
 def test_tensors_without_a_common_leading_dimension_are_refused():
-    signature = mk.Signature((mk.TensorSpec("x", "float32", ("n", 2)),), (mk.TensorSpec("y", "float32", (1,)),))
+    signature = mk.Signature(
+        (mk.TensorSpec("x", "float32", ("n", 2)),), (mk.TensorSpec("y", "float32", (1,)),)
+    )
     with pytest.raises(BatchError, match="lead with one named dimension"):
         mk.Batcher(mk.FunctionModel(double, signature, batchable=True))
 
@@ -255,7 +266,8 @@ def test_outputs_and_shapes_that_differ_never_share_a_batch():
     gate = Gate(total)
     with (
         mk.Batcher(
-            mk.FunctionModel(gate, signature, batchable=True), plan=make_plan(((1, 3e-3), (64, 4e-3)), 1, 64)
+            mk.FunctionModel(gate, signature, batchable=True),
+            plan=make_plan(((1, 3e-3), (64, 4e-3)), 1, 64),
         ) as batcher,
         ThreadPoolExecutor(16) as pool,
     ):
@@ -385,7 +397,9 @@ def test_work_that_may_wait_takes_no_room_from_the_rest():
         with pytest.raises(Overloaded):
             batcher.predict(row(9))
         gate.open()
-        assert [float(future.result(ROOM)[0, 0]) for future in asked] == [2 * value for value in range(9)]
+        assert [float(future.result(ROOM)[0, 0]) for future in asked] == [
+            2 * value for value in range(9)
+        ]
 
 
 def test_work_that_may_wait_and_is_blocked_blocks_nothing_else():
@@ -475,7 +489,9 @@ def test_what_expires_before_the_flush_of_its_tick_is_never_run(on):
 
 def test_a_deadline_that_is_kept_changes_nothing(plan):
     async def main():
-        return await asyncio.gather(*(batcher.apredict(row(value), deadline=ROOM) for value in range(20)))
+        return await asyncio.gather(
+            *(batcher.apredict(row(value), deadline=ROOM) for value in range(20))
+        )
 
     with mk.Batcher(model_of(), plan=plan) as batcher:
         assert [float(y[0, 0]) for y in asyncio.run(main())] == [2 * value for value in range(20)]
@@ -516,7 +532,8 @@ def test_a_bad_row_fails_alone_wherever_it_is(k):
 def test_bad_rows_fail_alone_on_an_event_loop(plan):
     async def main():
         return await asyncio.gather(
-            *(batcher.apredict(row(666 if value % 7 == 3 else value)) for value in range(50)), return_exceptions=True
+            *(batcher.apredict(row(666 if value % 7 == 3 else value)) for value in range(50)),
+            return_exceptions=True,
         )
 
     with mk.Batcher(model_of(poisoned), plan=plan) as batcher:
@@ -524,16 +541,22 @@ def test_bad_rows_fail_alone_on_an_event_loop(plan):
     failed = [answer for answer in got if isinstance(answer, Exception)]
     assert all(isinstance(error, ArithmeticError) for error in failed)
     assert len({id(error) for error in failed}) == len(failed) == 7
-    assert [float(y[0, 0]) for y in got if not isinstance(y, Exception)] == [2 * v for v in range(50) if v % 7 != 3]
+    assert [float(y[0, 0]) for y in got if not isinstance(y, Exception)] == [
+        2 * v for v in range(50) if v % 7 != 3
+    ]
 
 
-def test_rows_that_do_not_fit_are_refused_alone_and_before_anything_runs(plan, boosting_mk, breast_cancer):
+def test_rows_that_do_not_fit_are_refused_alone_and_before_anything_runs(
+    plan, boosting_mk, breast_cancer
+):
     rows = breast_cancer[0].to_numpy(np.float32)[:6].copy()
     rows[2, 5] = np.nan
 
     async def main():
         return await asyncio.gather(
-            *(batcher.apredict(rows[i : i + 1]) for i in range(6)), batcher.apredict(rows[0]), return_exceptions=True
+            *(batcher.apredict(rows[i : i + 1]) for i in range(6)),
+            batcher.apredict(rows[0]),
+            return_exceptions=True,
         )
 
     model = mk.load(boosting_mk)
@@ -589,7 +612,8 @@ def test_a_wrong_number_of_rows_is_an_error_and_nobody_s_answer(change, plan):
             answer = double(feeds)
             if len(feeds["x"]) > 1:
                 answer = {
-                    name: np.resize(array, (len(array) + change, *array.shape[1:])) for name, array in answer.items()
+                    name: np.resize(array, (len(array) + change, *array.shape[1:]))
+                    for name, array in answer.items()
                 }
             return {name: answer[name] for name in outputs}
 
@@ -620,7 +644,9 @@ def test_a_batch_too_large_for_memory_is_halved_and_remembered():
             got = batcher.predict(np.arange(14, dtype=np.float32).reshape(7, 2))
             np.testing.assert_array_equal(got[:, 0], np.arange(0, 28, 4))
         futures = [pool.submit(batcher.predict, row(value)) for value in range(8)]
-        assert [float(future.result(ROOM)[0, 0]) for future in futures] == [2 * value for value in range(8)]
+        assert [float(future.result(ROOM)[0, 0]) for future in futures] == [
+            2 * value for value in range(8)
+        ]
         assert batcher.plan.cap <= 2
         assert batcher.stats().out_of_memory >= 1
         assert batcher.stats().failed == 0
@@ -656,7 +682,9 @@ def test_a_cancelled_task_leaves_the_others_alone(k, moment):
         got = asyncio.run(main())
         assert first.result(ROOM) == 0
     assert isinstance(got[k], asyncio.CancelledError)
-    assert [float(y[0, 0]) for i, y in enumerate(got) if i != k] == [2 * i for i in range(5) if i != k]
+    assert [float(y[0, 0]) for i, y in enumerate(got) if i != k] == [
+        2 * i for i in range(5) if i != k
+    ]
 
 
 @pytest.mark.parametrize("k", range(4))
@@ -670,7 +698,9 @@ def test_a_task_cancelled_in_an_inline_tick_leaves_the_others_alone(k):
     with mk.Batcher(model_of(), plan=PLANS[PARALLEL]) as batcher:
         got = asyncio.run(main())
     assert isinstance(got[k], asyncio.CancelledError)
-    assert [float(y[0, 0]) for i, y in enumerate(got) if i != k] == [2 * i for i in range(4) if i != k]
+    assert [float(y[0, 0]) for i, y in enumerate(got) if i != k] == [
+        2 * i for i in range(4) if i != k
+    ]
     assert batcher.stats().abandoned == 1
 
 
@@ -740,7 +770,12 @@ def test_an_interrupted_thread_leaves_the_others_alone(when):
         others = [pool.submit(batcher.predict, row(value)) for value in (2, 3)]
         waiting(batcher, 3)
         # Delivered when the thread next runs bytecode: after it was woken.
-        assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Stopped)) == 1
+        assert (
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident), ctypes.py_object(Stopped)
+            )
+            == 1
+        )
         gate.open()
         assert first.result(ROOM) == 0
         assert [float(other.result(ROOM)[0, 0]) for other in others] == [4, 6]
@@ -759,7 +794,8 @@ def test_ctrl_c_in_a_waiting_main_thread_leaves_the_others_alone():
         def interrupt():
             waiting(batcher, 1)
             os.kill(os.getpid(), signal.SIGINT)
-            # A signal that comes just before the interpreter begins to wait for a lock does not end that wait.
+            # A signal that comes just before the interpreter begins to wait for a lock does not end
+            # that wait.
             while not left.is_set():
                 signal.pthread_kill(main, signal.SIGUSR1)
                 time.sleep(0)
@@ -803,8 +839,12 @@ def test_nobody_is_told_of_a_refusal_that_a_cancelled_task_no_longer_waits_for()
     """In the very tick in which its call is refused: asyncio would log an error that was never retrieved."""
 
     async def main():
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-        tasks = [asyncio.create_task(batcher.apredict(row(value), deadline=ROOM)) for value in range(3)]
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context)
+        )
+        tasks = [
+            asyncio.create_task(batcher.apredict(row(value), deadline=ROOM)) for value in range(3)
+        ]
         await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
@@ -910,7 +950,9 @@ def test_nothing_is_left_running(plan):
         asyncio.run(main())
         batcher.submit(row(1)).result(ROOM)
     names = {thread.name for thread in threading.enumerate()}
-    wait_until(lambda: not any(thread.name == "modelkit-batcher" for thread in threading.enumerate()))
+    wait_until(
+        lambda: not any(thread.name == "modelkit-batcher" for thread in threading.enumerate())
+    )
     assert "modelkit-batcher" not in {thread.name for thread in threading.enumerate()}, names
 
 
@@ -931,7 +973,9 @@ def test_what_was_submitted_is_answered_at_the_end_of_the_interpreter(tmp_path):
         "    batcher.submit(np.full((1, 1), i, np.float32)).add_done_callback("
         "lambda f: print(f'{int(f.result()[0, 0])}\\n', end=''))\n"
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.split() == list("01234")
     assert done.stderr == ""
 
@@ -975,7 +1019,9 @@ def test_stable_shapes_make_every_answer_bit_identical(tmp_path):
             assert got.tobytes() == alone.tobytes()
         assert batcher.plan.bit_identical
         with ThreadPoolExecutor(8) as pool:
-            got = np.concatenate([*pool.map(batcher.predict_proba, [X[i : i + 3] for i in range(0, 300, 3)])])
+            got = np.concatenate(
+                [*pool.map(batcher.predict_proba, [X[i : i + 3] for i in range(0, 300, 3)])]
+            )
         assert got.tobytes() == alone.tobytes()
     np.testing.assert_allclose(alone, model.predict_proba(X[:300]), rtol=1e-5)
 
@@ -1029,7 +1075,13 @@ def test_the_largest_batch_is_one_of_cost_where_the_model_declares_it():
             others.append(pool.submit(batcher.predict, row(cost)))
             waiting(batcher, sum((60, 30, 50, 40)[: len(others)]))
         model.gate.open()
-        assert [float(future.result(ROOM)[0, 0]) for future in [first, *others]] == [2, 120, 60, 100, 80]
+        assert [float(future.result(ROOM)[0, 0]) for future in [first, *others]] == [
+            2,
+            120,
+            60,
+            100,
+            80,
+        ]
     assert model.costs == [1, 90, 90]
 
 
@@ -1050,7 +1102,10 @@ class Mixer:
         if bad:
             values[self.random.randrange(rows)] = 666
         x = np.stack([values, values], 1)
-        options = {"deadline": self.random.choice([None, None, ROOM]), "priority": self.random.choice([0, 0, -1])}
+        options = {
+            "deadline": self.random.choice([None, None, ROOM]),
+            "priority": self.random.choice([0, 0, -1]),
+        }
         return x, bad or bool((values == 666).any()), options
 
     def check(self, x, bad, get):
@@ -1127,11 +1182,16 @@ def test_two_loops_and_eight_threads_get_what_they_asked_for(plan, seed):
 def test_any_mixture_of_good_and_bad_calls_is_answered_call_by_call(calls, slots, cap):
     async def main():
         return await asyncio.gather(
-            *(batcher.apredict(np.full((rows, 2), 666 if bad else rows, np.float32)) for rows, bad in calls),
+            *(
+                batcher.apredict(np.full((rows, 2), 666 if bad else rows, np.float32))
+                for rows, bad in calls
+            ),
             return_exceptions=True,
         )
 
-    with mk.Batcher(model_of(poisoned), plan=make_plan(((1, 3e-3), (64, 4e-3)), slots, cap)) as batcher:
+    with mk.Batcher(
+        model_of(poisoned), plan=make_plan(((1, 3e-3), (64, 4e-3)), slots, cap)
+    ) as batcher:
         got = asyncio.run(main())
     for (rows, bad), answer in zip(calls, got, strict=True):
         if bad and rows:
@@ -1206,7 +1266,9 @@ def test_a_callback_of_a_future_may_do_what_it_likes(does):
         waiting(batcher, 4)
         gate.open()
         assert first.result(ROOM) == 0
-        assert other.result(ROOM) == 14  # a thread that only wants its answer runs nobody's callback
+        assert (
+            other.result(ROOM) == 14
+        )  # a thread that only wants its answer runs nobody's callback
         held.set()
         assert [float(future.result(ROOM)[0, 0]) for future in futures[:3]] == [0, 2, 4]
         assert does == "exit" or called.wait(ROOM)
@@ -1237,7 +1299,9 @@ def test_an_exception_that_cannot_even_be_shown_is_still_answered():
 
 def test_outputs_of_a_split_call_that_do_not_fit_together_are_an_error():
     signature = mk.Signature(
-        (mk.TensorSpec("x", "float32", ("n", 2)),), (mk.TensorSpec("y", "float32", ("n", "m")),), primary="y"
+        (mk.TensorSpec("x", "float32", ("n", 2)),),
+        (mk.TensorSpec("y", "float32", ("n", "m")),),
+        primary="y",
     )
 
     def ragged(feeds):
@@ -1249,7 +1313,9 @@ def test_outputs_of_a_split_call_that_do_not_fit_together_are_an_error():
     model = mk.FunctionModel(ragged, signature, batchable=True)
     x = np.arange(8, dtype=np.float32).reshape(4, 2)
     for cap in (2, 8):
-        with mk.Batcher(model, max_rows=cap, plan=make_plan(((1, 3e-3), (cap, 6e-3)), 1, cap)) as batcher:
+        with mk.Batcher(
+            model, max_rows=cap, plan=make_plan(((1, 3e-3), (cap, 6e-3)), 1, cap)
+        ) as batcher:
             for ask in (batcher.predict, lambda x, batcher=batcher: batcher.submit(x).result(ROOM)):
                 with pytest.raises(ValueError, match="dimensions"):
                     ask(x)
@@ -1265,7 +1331,10 @@ def test_large_calls_that_overlap_let_a_single_row_through():
 
     gate = Gate(record)
     with steady(mk.Batcher(model_of(gate), plan=plan)) as batcher, ThreadPoolExecutor(4) as pool:
-        large = [pool.submit(batcher.predict, np.full((400, 2), value, np.float32), priority=-1) for value in (1, 2)]
+        large = [
+            pool.submit(batcher.predict, np.full((400, 2), value, np.float32), priority=-1)
+            for value in (1, 2)
+        ]
         gate.began_one()
         gate.began_one()
         small = pool.submit(batcher.predict, row(7))
@@ -1327,7 +1396,10 @@ def test_a_deadline_may_be_very_far(deadline):
     with one_slot(gate) as batcher, ThreadPoolExecutor(4) as pool:
         first = pool.submit(batcher.predict, row(0))
         gate.began_one()
-        asked = [pool.submit(batcher.predict, row(1), deadline=deadline), pool.submit(asyncio.run, ask())]
+        asked = [
+            pool.submit(batcher.predict, row(1), deadline=deadline),
+            pool.submit(asyncio.run, ask()),
+        ]
         waiting(batcher, 2)
         gate.open()
         assert [float(future.result(ROOM)[0, 0]) for future in [first, *asked]] == [0, 2, 4]
@@ -1392,7 +1464,12 @@ def test_no_batch_is_larger_than_the_largest_one(how):
     plan = make_plan(((1, 1e-3), (64, 2e-3), (512, 3e-3)), 2, 512)
     small = make_plan(((1, 1e-3), (16, 1.1e-3)), 2, 4096)
     assert small.piece > 16
-    options = {"measured": "measure", "of another": plan, "of a smaller one": small, "learned": "learn"}
+    options = {
+        "measured": "measure",
+        "of another": plan,
+        "of a smaller one": small,
+        "learned": "learn",
+    }
     with mk.Batcher(model_of(fn), max_rows=16, plan=options[how]) as batcher:
         assert batcher.plan.cap <= batcher.plan.piece <= 16
         batcher._lane._planner.observe = lambda *_: False
@@ -1429,7 +1506,10 @@ def test_a_call_that_runs_at_once_is_counted_as_well(change):
             rows = np.zeros((len(feeds["x"]) + change, 1), np.float32)
             return {name: rows if name == "y" else rows[:, 0].astype(int) for name in outputs}
 
-    with mk.Batcher(Odd(), plan=PLANS[PARALLEL]) as batcher, pytest.raises(OutputCountError, match="for 3 rows"):
+    with (
+        mk.Batcher(Odd(), plan=PLANS[PARALLEL]) as batcher,
+        pytest.raises(OutputCountError, match="for 3 rows"),
+    ):
         batcher.predict(np.zeros((3, 2), np.float32))
 
 
@@ -1442,7 +1522,9 @@ def test_what_was_submitted_is_what_it_was_then():
             rows[:] = value
             futures.append(batcher.submit(rows))
         gate.open()
-        assert [future.result(ROOM)[0, 0] for future in futures] == [2 * value for value in range(9)]
+        assert [future.result(ROOM)[0, 0] for future in futures] == [
+            2 * value for value in range(9)
+        ]
 
 
 def test_a_large_call_ends_at_its_deadline():

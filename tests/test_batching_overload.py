@@ -43,13 +43,15 @@ def chosen(offers, *, room=8, curve=CURVE, caution=1.0):
         # What cannot be ready gives way to what can, however old it is.
         ([(1, 5.0), (1, 5.5), (1, 20.0)], [2], [0, 1]),
         ([(1, 5.0), (1, inf)], [1], [0]),
-        # What could be ready alone is left out of a batch that takes longer; another slot may be free for it.
+        # What could be ready alone is left out of a batch that takes longer; another slot may be
+        # free for it.
         ([(1, 7.0)] + [(1, 20.0)] * 8, range(1, 9), []),
         # Where the batch is not full, it is made smaller if more are in time then.
         ([(1, 7.5), (1, 20.0)], [0, 1], []),
         ([(1, 6.5), (1, 20.0)], [0], []),
         ([(1, 12.5)] * 8, range(7), []),
-        # The curve may be wrong: where it says that nobody is in time, the last to be late is tried, and none given up.
+        # The curve may be wrong: where it says that nobody is in time, the last to be late is
+        # tried, and none given up.
         ([(1, 1.0), (1, 3.0), (1, 2.0)], [1], []),
         ([(1, -1.0), (1, 3.0)], [1], [0]),
         ([(1, -1.0)], [], [0]),
@@ -77,7 +79,9 @@ def test_without_measurements_only_what_is_late_is_given_up():
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 12), st.one_of(st.just(inf), st.floats(-5, 40))), max_size=30),
+    st.lists(
+        st.tuples(st.integers(1, 12), st.one_of(st.just(inf), st.floats(-5, 40))), max_size=30
+    ),
     st.integers(1, 16),
     st.floats(1, 2),
 )
@@ -100,7 +104,8 @@ def test_whatever_waits_the_batch_fits_is_in_time_and_leaves_no_slot_idle(offers
 class Simulation:
     """A lane whose model takes 5 ms and 1 ms a row, in batches of at most 8: 615 rows a second.
 
-    Single rows come at `load` times that, for ten seconds. `spread` is that of the logarithm of what runs take.
+    Single rows come at `load` times that, for ten seconds. `spread` is that of the logarithm of
+    what runs take.
     """
 
     CAPACITY = 8 / 0.013
@@ -153,8 +158,12 @@ class Simulation:
 
 
 @pytest.mark.parametrize("deadline", [0.05, 0.1, 0.5])
-@pytest.mark.parametrize(("load", "least"), [(0.8, 0.99), (1.2, 0.97), (1.5, 0.99), (3.0, 0.99), (10.0, 0.99)])
-def test_under_overload_nearly_all_that_can_be_answered_in_time_is(monkeypatch, load, deadline, least):
+@pytest.mark.parametrize(
+    ("load", "least"), [(0.8, 0.99), (1.2, 0.97), (1.5, 0.99), (3.0, 0.99), (10.0, 0.99)]
+)
+def test_under_overload_nearly_all_that_can_be_answered_in_time_is(
+    monkeypatch, load, deadline, least
+):
     assert Simulation(monkeypatch, load, deadline).goodput() >= least
 
 

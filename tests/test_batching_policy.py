@@ -87,7 +87,9 @@ def test_threads_run_at_once_only_where_gathering_would_not_be_faster(curve, slo
 
 
 def test_a_loop_leaves_to_threads_what_they_do_better():
-    assert make_plan(straight(0, 2e-4), 2, 1024).loop_rows == 1  # one is not worth the way to a thread
+    assert (
+        make_plan(straight(0, 2e-4), 2, 1024).loop_rows == 1
+    )  # one is not worth the way to a thread
     assert make_plan(straight(1e-3, 1e-5), 2, 1024).loop_rows == 32
     assert make_plan(straight(3e-3, 1e-6), 2, 1024).loop_rows == 0
     assert make_plan(straight(5e-6, 1e-6), 2, 1024).loop_rows == EVERYTHING
@@ -120,7 +122,9 @@ def test_one_slot_takes_what_would_take_hardly_longer():
 
 
 @given(plans, st.integers(1, 10_000), st.integers(1, 10_000), st.integers(0, 9), st.floats(0, 1e4))
-def test_a_batch_is_run_at_once_where_nothing_runs_and_never_without_a_slot(plan, waiting, running, active, usual):
+def test_a_batch_is_run_at_once_where_nothing_runs_and_never_without_a_slot(
+    plan, waiting, running, active, usual
+):
     if active == 0:
         assert opens(waiting, 0, 0, usual, plan)
     elif active >= plan.slots:
@@ -192,7 +196,9 @@ def test_a_straight_curve_stays_as_it_is(curve):
 def test_a_straightened_curve_rises_and_is_no_further_from_the_points(curve, data):
     """Than the line they were scattered around."""
     noise = data.draw(st.lists(st.floats(0.5, 2), min_size=len(curve), max_size=len(curve)))
-    points = tuple((size, seconds * factor) for (size, seconds), factor in zip(curve, noise, strict=True))
+    points = tuple(
+        (size, seconds * factor) for (size, seconds), factor in zip(curve, noise, strict=True)
+    )
     found = straighten(points)
     assert [size for size, _ in found] == [size for size, _ in points]
     if found != points:  # a line that falls is no cost, and such points stay
@@ -201,7 +207,9 @@ def test_a_straightened_curve_rises_and_is_no_further_from_the_points(curve, dat
         assert sorted(seconds) == seconds
 
         def error(line):
-            return sum((its / seen - 1) ** 2 for (_, its), (_, seen) in zip(line, points, strict=True))
+            return sum(
+                (its / seen - 1) ** 2 for (_, its), (_, seen) in zip(line, points, strict=True)
+            )
 
         assert error(found) <= error(curve) * (1 + 1e-6) + 1e-9
 
@@ -226,7 +234,9 @@ def test_what_costs_take_is_learned_without_a_measurement_too():
     for size, seconds in curve * 8:
         planner.observe(size, seconds)
     for size in (16, 100, 1000):
-        assert seconds_of(planner.plan.curve, size) == pytest.approx(seconds_of(curve, size), rel=0.05)
+        assert seconds_of(planner.plan.curve, size) == pytest.approx(
+            seconds_of(curve, size), rel=0.05
+        )
 
 
 def test_runs_that_borrowed_a_thread_do_not_decide_the_cap():

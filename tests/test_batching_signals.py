@@ -17,8 +17,12 @@ from modelkit.errors import BatchError
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")
 
-SIGNATURE = mk.Signature((mk.TensorSpec("x", "float32", ("n", 2)),), (mk.TensorSpec("y", "float32", ("n", 2)),))
-SLOW = make_plan(((1, 3e-3), (8, 4e-3)), 1, 8)  # threads wait for each other, and event loops for threads
+SIGNATURE = mk.Signature(
+    (mk.TensorSpec("x", "float32", ("n", 2)),), (mk.TensorSpec("y", "float32", ("n", 2)),)
+)
+SLOW = make_plan(
+    ((1, 3e-3), (8, 4e-3)), 1, 8
+)  # threads wait for each other, and event loops for threads
 ON_LOOP = make_plan(((1, 1e-4), (16, 1.4e-4)), 2, 16)  # an event loop runs it by itself
 AT_ONCE = make_plan(((1, 5e-6), (64, 1e-5)), 2, 64)
 ROOM = 10  # seconds in which everything must be over
@@ -162,8 +166,12 @@ def test_another_thread_is_never_interrupted():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("ask", "plan"), [("predict", SLOW), ("predict", AT_ONCE), ("submit", AT_ONCE)])
-def test_a_main_thread_that_is_interrupted_in_its_own_run_gets_the_exception_itself(install, ask, plan, kind):
+@pytest.mark.parametrize(
+    ("ask", "plan"), [("predict", SLOW), ("predict", AT_ONCE), ("submit", AT_ONCE)]
+)
+def test_a_main_thread_that_is_interrupted_in_its_own_run_gets_the_exception_itself(
+    install, ask, plan, kind
+):
     def fn(feeds):
         if threading.current_thread() is threading.main_thread() and not stopped:
             stopped.append(True)
@@ -210,10 +218,16 @@ def test_the_main_thread_runs_no_rows_of_others():
 @pytest.mark.parametrize("kind", [SoftTimeLimit, HardStop])
 @pytest.mark.parametrize("plan", [ON_LOOP, AT_ONCE])
 @pytest.mark.parametrize("deadline", [None, ROOM])
-def test_an_interrupted_event_loop_answers_everybody_and_reports_the_exception(install, deadline, plan, kind):
+def test_an_interrupted_event_loop_answers_everybody_and_reports_the_exception(
+    install, deadline, plan, kind
+):
     async def main():
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
-        return await asyncio.gather(*(batcher.apredict(row(value), deadline=deadline) for value in range(5)))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context["exception"])
+        )
+        return await asyncio.gather(
+            *(batcher.apredict(row(value), deadline=deadline) for value in range(5))
+        )
 
     def fn(feeds):
         if threading.current_thread() is threading.main_thread() and not stopped:
@@ -234,7 +248,9 @@ def test_an_interrupted_event_loop_answers_everybody_and_reports_the_exception(i
 
 
 @pytest.mark.parametrize("plan", [SLOW, AT_ONCE])
-@pytest.mark.parametrize("raised", [ArithmeticError("odd"), asyncio.CancelledError("odd"), SystemExit("odd")])
+@pytest.mark.parametrize(
+    "raised", [ArithmeticError("odd"), asyncio.CancelledError("odd"), SystemExit("odd")]
+)
 def test_submit_never_raises_what_its_future_does(plan, raised):
     def fn(feeds):
         raise raised

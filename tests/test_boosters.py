@@ -78,7 +78,9 @@ def test_a_booster_of_xgboost_answers_as_its_predict(objective, numbers, tmp_pat
     if objective.startswith("rank"):
         data.set_group([30] * 10)
     classes = {"num_class": 3} if objective.startswith("multi") else {}
-    booster = xgboost.train({"objective": objective, "max_depth": 3, "nthread": 1} | classes, data, 8)
+    booster = xgboost.train(
+        {"objective": objective, "max_depth": 3, "nthread": 1} | classes, data, 8
+    )
     model = saved(booster, X[::2], tmp_path)
     (output,) = model.signature.outputs
     assert output.name == ("probability" if objective in PROBABILITIES else "prediction")
@@ -111,7 +113,9 @@ def test_a_booster_of_lightgbm_answers_as_its_predict(objective, numbers, tmp_pa
     assert output.name == ("probability" if objective in ("binary", "multiclass") else "prediction")
     assert model.signature.classes is None
     if output.name == "probability":
-        with pytest.raises(SignatureError, match=r"this model gives probabilities: call sklearn\.metrics\.log_loss"):
+        with pytest.raises(
+            SignatureError, match=r"this model gives probabilities: call sklearn\.metrics\.log_loss"
+        ):
             model.score(X, y)
     got, expected = model.predict(X[1::2]), booster.predict(X[1::2])
     assert got.shape == expected.shape
@@ -127,7 +131,10 @@ def boosters(classes):
     light = QUIET | {"objective": "multiclass" if multi else "binary"}
     first = xgboost.train(heavy | multi, xgboost.DMatrix(X, y), 5)
     second = lightgbm.train(light | multi, lightgbm.Dataset(X, y), 5)
-    return X, {"xgboost": (first, first.predict(xgboost.DMatrix(X))), "lightgbm": (second, second.predict(X))}
+    return X, {
+        "xgboost": (first, first.predict(xgboost.DMatrix(X))),
+        "lightgbm": (second, second.predict(X)),
+    }
 
 
 @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
@@ -140,9 +147,15 @@ def test_the_probabilities_of_a_booster_are_explained(library, classes, tmp_path
     assert explanation.method == "trees"
     assert explanation.output_space == "margin"
     margin = explanation.base_values + explanation.values.sum(axis=1)
-    shares = np.exp(margin) / np.exp(margin).sum(axis=1, keepdims=True) if classes == 3 else 1 / (1 + np.exp(-margin))
+    shares = (
+        np.exp(margin) / np.exp(margin).sum(axis=1, keepdims=True)
+        if classes == 3
+        else 1 / (1 + np.exp(-margin))
+    )
     np.testing.assert_allclose(np.squeeze(shares), expected[:5], atol=1e-5)
-    sampled = mk.Explainer(model, background=X[:20], method="sampling", output="probability", budget=500)
+    sampled = mk.Explainer(
+        model, background=X[:20], method="sampling", output="probability", budget=500
+    )
     assert sampled.explain(X[:2]).output_space == "probability"
 
 
@@ -158,7 +171,9 @@ def test_a_booster_is_the_same_in_a_joblib_package(library, classes, tmp_path):
 
 def early(X, y, trees=200):
     held = [(X[1::2], y[1::2])]
-    estimator = xgboost.XGBClassifier(n_estimators=trees, num_parallel_tree=2, subsample=0.7, early_stopping_rounds=2)
+    estimator = xgboost.XGBClassifier(
+        n_estimators=trees, num_parallel_tree=2, subsample=0.7, early_stopping_rounds=2
+    )
     return estimator.fit(X[::2], y[::2], eval_set=held, verbose=False)
 
 
@@ -167,7 +182,9 @@ def test_an_estimator_stops_at_its_best_iteration_and_a_booster_does_not(tmp_pat
     estimator = early(X, y)
     booster = estimator.get_booster()
     assert estimator.best_iteration + 1 < booster.num_boosted_rounds()
-    np.testing.assert_allclose(saved(estimator, X, tmp_path).predict_proba(X), estimator.predict_proba(X), atol=1e-6)
+    np.testing.assert_allclose(
+        saved(estimator, X, tmp_path).predict_proba(X), estimator.predict_proba(X), atol=1e-6
+    )
     whole = booster.predict(xgboost.DMatrix(X))
     assert np.abs(whole - estimator.predict_proba(X)).max() > 1e-3
     np.testing.assert_allclose(saved(booster, X, tmp_path).predict(X), whole, atol=1e-6)
@@ -179,14 +196,20 @@ def test_a_booster_of_lightgbm_stops_at_its_best_iteration(tmp_path):
     train, held = lightgbm.Dataset(X[::2], y[::2]), lightgbm.Dataset(X[1::2], y[1::2])
     stop = lightgbm.early_stopping(3, verbose=False)
     options = QUIET | {"objective": "binary"}
-    booster = lightgbm.train(options, train, 200, valid_sets=[held], callbacks=[stop], keep_training_booster=True)
+    booster = lightgbm.train(
+        options, train, 200, valid_sets=[held], callbacks=[stop], keep_training_booster=True
+    )
     assert 0 < booster.best_iteration < booster.current_iteration()
-    np.testing.assert_allclose(saved(booster, X, tmp_path).predict(X), booster.predict(X), atol=1e-6)
+    np.testing.assert_allclose(
+        saved(booster, X, tmp_path).predict(X), booster.predict(X), atol=1e-6
+    )
 
 
 def booleans(form):
     rng = np.random.default_rng(0)
-    frame = pd.get_dummies(pd.DataFrame({"fare": rng.gamma(2, 10, 400).round(1), "sex": rng.choice(["m", "f"], 400)}))
+    frame = pd.get_dummies(
+        pd.DataFrame({"fare": rng.gamma(2, 10, 400).round(1), "sex": rng.choice(["m", "f"], 400)})
+    )
     y = ((frame["sex_m"] & (frame["fare"] > 15)) ^ (rng.random(400) < 0.1)).astype(int)
     return (frame if form == "frame" else frame[["sex_m", "sex_f"]].to_numpy()), y
 
@@ -231,7 +254,11 @@ def test_a_number_that_stands_for_a_missing_value(missing, numbers, tmp_path):
     [
         ("XGBRegressor", {}, "two numbers"),
         ("XGBRegressor", {"multi_strategy": "multi_output_tree"}, "two numbers"),
-        ("XGBRegressor", {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.9]}, "number"),
+        (
+            "XGBRegressor",
+            {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.9]},
+            "number",
+        ),
         ("XGBRegressor", {"base_score": 7.5}, "number"),
         ("XGBRegressor", {"booster": "dart", "rate_drop": 0.5}, "number"),
         ("XGBRegressor", {"booster": "gblinear"}, "number"),
@@ -245,7 +272,9 @@ def test_a_number_that_stands_for_a_missing_value(missing, numbers, tmp_path):
         ("XGBRFRegressor", {}, "number"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # two kinds of booster are deprecated
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # two kinds of booster are deprecated
 def test_every_kind_of_xgboost(kind, options, target, numbers, tmp_path):
     X, y = numbers
     targets = {
@@ -259,22 +288,30 @@ def test_every_kind_of_xgboost(kind, options, target, numbers, tmp_path):
     model = saved(estimator, X[::2], tmp_path)
     rows = strange(X[1::2])
     if target in ("number", "two numbers"):
-        np.testing.assert_allclose(model.predict(rows), estimator.predict(rows), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            model.predict(rows), estimator.predict(rows), rtol=1e-5, atol=1e-5
+        )
         return
     np.testing.assert_array_equal(model.predict(rows), estimator.predict(rows))
-    np.testing.assert_allclose(model.run(rows)["probabilities"], estimator.predict_proba(rows), atol=1e-5)
+    np.testing.assert_allclose(
+        model.run(rows)["probabilities"], estimator.predict_proba(rows), atol=1e-5
+    )
 
 
 def test_a_ranker_of_xgboost_gives_its_scores(numbers, tmp_path):
     X, y = numbers
     ranker = xgboost.XGBRanker(**FEW).fit(X, np.digitize(y, [0]), qid=np.arange(600) // 20)
-    np.testing.assert_allclose(saved(ranker, X, tmp_path).predict(X), ranker.predict(X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        saved(ranker, X, tmp_path).predict(X), ranker.predict(X), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_many_categories_of_xgboost(tmp_path):
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 90, 900)
-    X = pd.DataFrame({"shop": pd.Categorical([f"s{code:02}" for code in codes]), "x": rng.normal(size=900)})
+    X = pd.DataFrame(
+        {"shop": pd.Categorical([f"s{code:02}" for code in codes]), "x": rng.normal(size=900)}
+    )
     y = (codes % 7 > 3) ^ (X["x"] > 1)
     estimator = xgboost.XGBClassifier(**FEW, enable_categorical=True, max_cat_to_onehot=1).fit(X, y)
     model = saved(estimator, X, tmp_path)
@@ -285,10 +322,17 @@ def test_many_categories_of_xgboost(tmp_path):
 
 def test_a_column_may_have_the_name_of_the_output(tmp_path):
     rng = np.random.default_rng(0)
-    X = pd.DataFrame({"probability": rng.normal(size=300), "shop": pd.Categorical(rng.choice(["a", "b", "c"], 300))})
+    X = pd.DataFrame(
+        {
+            "probability": rng.normal(size=300),
+            "shop": pd.Categorical(rng.choice(["a", "b", "c"], 300)),
+        }
+    )
     data = xgboost.DMatrix(X, X["probability"] > 0, enable_categorical=True)
     booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, data, 4)
-    np.testing.assert_allclose(saved(booster, X, tmp_path).predict(X), booster.predict(data), atol=1e-6)
+    np.testing.assert_allclose(
+        saved(booster, X, tmp_path).predict(X), booster.predict(data), atol=1e-6
+    )
 
 
 def test_an_objective_that_is_not_known_is_refused(monkeypatch, tmp_path):
@@ -297,7 +341,10 @@ def test_an_objective_that_is_not_known_is_refused(monkeypatch, tmp_path):
     monkeypatch.delitem(converter.LINKS, "reg:gamma")
     X, y = diabetes()
     estimator = xgboost.XGBRegressor(**FEW, objective="reg:gamma").fit(X, y)
-    with pytest.raises(ConversionError, match="objective='reg:gamma' cannot be converted; known are reg:squarederror"):
+    with pytest.raises(
+        ConversionError,
+        match="objective='reg:gamma' cannot be converted; known are reg:squarederror",
+    ):
         saved(estimator, X, tmp_path)
 
 
@@ -333,9 +380,13 @@ def test_an_xgboost_model_of_no_round_is_refused(tmp_path):
 
 def test_a_booster_takes_its_columns_by_name(tmp_path):
     X, y = booleans("frame")
-    booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, xgboost.DMatrix(X, y), 5)
+    booster = xgboost.train(
+        {"objective": "binary:logistic", "nthread": 1}, xgboost.DMatrix(X, y), 5
+    )
     model = saved(booster, X, tmp_path)
-    np.testing.assert_allclose(model.predict(X[X.columns[::-1]]), booster.predict(xgboost.DMatrix(X)), atol=1e-6)
+    np.testing.assert_allclose(
+        model.predict(X[X.columns[::-1]]), booster.predict(xgboost.DMatrix(X)), atol=1e-6
+    )
     with pytest.raises(SignatureError, match="missing column 'fare'"):
         model.predict(X.drop(columns="fare"))
 
@@ -343,24 +394,35 @@ def test_a_booster_takes_its_columns_by_name(tmp_path):
 def shops(n=400):
     """Numbers with zeros among them, and so many shops that their one-hot columns are sparse."""
     rng = np.random.default_rng(0)
-    X = pd.DataFrame({"x": rng.integers(-2, 3, n), "shop": rng.choice([f"s{i}" for i in range(30)], n)})
+    X = pd.DataFrame(
+        {"x": rng.integers(-2, 3, n), "shop": rng.choice([f"s{i}" for i in range(30)], n)}
+    )
     return X, (X["shop"].str[1:].astype(int) % 3 + X["x"] > 1).astype(int)
 
 
 def one_hot(last):
-    columns = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["shop"]), remainder="passthrough")
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["shop"]), remainder="passthrough"
+    )
     return make_pipeline(columns, last)
 
 
-@pytest.mark.parametrize("wrap", [one_hot, lambda last: GridSearchCV(one_hot(last), {}, cv=2)], ids=["alone", "grid"])
+@pytest.mark.parametrize(
+    "wrap", [one_hot, lambda last: GridSearchCV(one_hot(last), {}, cv=2)], ids=["alone", "grid"]
+)
 def test_xgboost_takes_zeros_of_sparse_rows_for_missing_values(wrap, tmp_path):
     X, y = shops()
     pipeline = wrap(xgboost.XGBClassifier(**FEW)).fit(X, y)
     model = saved(pipeline, X, tmp_path)
     for rows in (X, X.assign(x=0), X.assign(shop="unseen")):
-        np.testing.assert_allclose(model.predict_proba(rows), pipeline.predict_proba(rows), atol=1e-6)
+        np.testing.assert_allclose(
+            model.predict_proba(rows), pipeline.predict_proba(rows), atol=1e-6
+        )
     assert mk.Explainer(model, background=X[:50]).explain(X[:3]).method == "trees"
-    assert model.manifest.parity.against.split()[1] == type(getattr(pipeline, "steps", [(0, pipeline)])[-1][1]).__name__
+    assert (
+        model.manifest.parity.against.split()[1]
+        == type(getattr(pipeline, "steps", [(0, pipeline)])[-1][1]).__name__
+    )
 
 
 def test_xgboost_over_words(tmp_path):
@@ -370,4 +432,6 @@ def test_xgboost_over_words(tmp_path):
     y = np.array(["good" in text and "bad" not in text for text in texts]).astype(int)
     pipeline = make_pipeline(TfidfVectorizer(), xgboost.XGBClassifier(**FEW)).fit(texts, y)
     model = saved(pipeline, texts, tmp_path)
-    np.testing.assert_allclose(model.predict_proba({"text": texts}), pipeline.predict_proba(texts), atol=1e-6)
+    np.testing.assert_allclose(
+        model.predict_proba({"text": texts}), pipeline.predict_proba(texts), atol=1e-6
+    )

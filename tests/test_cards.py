@@ -23,7 +23,12 @@ def long_names(tmp_path_factory):
     """An explanation of columns with names that no plot has room for."""
     pytest.importorskip("matplotlib").use("Agg")
     rng = np.random.default_rng(0)
-    names = [LONG, "x" * 300, "a column with many short words in its name, all of them separated by spaces", "age"]
+    names = [
+        LONG,
+        "x" * 300,
+        "a column with many short words in its name, all of them separated by spaces",
+        "age",
+    ]
     X = pd.DataFrame(rng.normal(size=(50, 4)), columns=names)
     y = pd.Series(X.to_numpy() @ [3.0, -2.0, 1.0, 0.5], name="y" * 200)
     path = tmp_path_factory.mktemp("long") / "m.mk"
@@ -40,7 +45,9 @@ def test_a_plot_has_room_for_names_of_any_length(long_names, style, tmp_path):
     with context(style):
         axes = long_names.plot()
         figure = axes.figure
-        figure.savefig(tmp_path / "p.png")  # where matplotlib finds no room, it warns, and warnings are errors
+        figure.savefig(
+            tmp_path / "p.png"
+        )  # where matplotlib finds no room, it warns, and warnings are errors
         whole = figure.bbox
         for label in axes.get_yticklabels():
             assert label.get_window_extent().x0 >= whole.x0
@@ -48,14 +55,18 @@ def test_a_plot_has_room_for_names_of_any_length(long_names, style, tmp_path):
         assert axes.bbox.width > whole.width * 0.45
         texts = [label.get_text() for label in axes.get_yticklabels()]
         assert any(text.replace("\n", "").startswith(LONG) for text in texts)
-        assert any(text.endswith("x" * 30 + f" = {html.short(long_names.data[0, 1])}") for text in texts)
+        assert any(
+            text.endswith("x" * 30 + f" = {html.short(long_names.data[0, 1])}") for text in texts
+        )
         plt.close(figure)
 
 
 def contrast(color, luminance):
     """The ratio that WCAG 2 asks 3 of for graphics."""
     parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    linear = [
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    ]
     own = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
     return (max(own, luminance) + 0.05) / (min(own, luminance) + 0.05)
 
@@ -71,13 +82,17 @@ def test_cards_take_the_colours_of_their_notebook(long_names, penguins_mk):
 
 
 def test_a_page_of_its_own_follows_the_reader_into_the_dark(long_names):
-    assert '<meta name="color-scheme" content="light dark">' in html.page("title", long_names.card())
+    assert '<meta name="color-scheme" content="light dark">' in html.page(
+        "title", long_names.card()
+    )
 
 
 def test_of_many_classes_a_card_names_some(tmp_path):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(400, 2)), np.array([f"article {i:03d}" for i in np.arange(400) % 200])
-    manifest = mk.save(GaussianNB().fit(X, y), tmp_path / "m.mk", example=X[:50], name="m", version="1")
+    manifest = mk.save(
+        GaussianNB().fit(X, y), tmp_path / "m.mk", example=X[:50], name="m", version="1"
+    )
     with mk.load(tmp_path / "m.mk") as model:
         for card in (manifest._repr_html_(), model._repr_html_()):
             assert "article 029 and 170 more" in card
@@ -86,7 +101,9 @@ def test_of_many_classes_a_card_names_some(tmp_path):
 
 def test_long_words_do_not_widen_a_card(long_names):
     for name in long_names.feature_names:
-        fit = re.search(rf'<div style="([^"]*)">{re.escape(name)}</div>', long_names.card()).group(1)
+        fit = re.search(rf'<div style="([^"]*)">{re.escape(name)}</div>', long_names.card()).group(
+            1
+        )
         assert "overflow-wrap:anywhere" in fit if len(name) > 28 else "nowrap" in fit
 
 
@@ -119,11 +136,15 @@ def multi_label(tmp_path_factory):
 def test_of_several_outputs_the_explainer_asks_for_one(multi_label):
     model, _ = multi_label
     for output in ("auto", "probability", "margin"):
-        with pytest.raises(ExplainError, match=r"several outputs.*'probabilities_0', 'probabilities_1'.*output="):
+        with pytest.raises(
+            ExplainError, match=r"several outputs.*'probabilities_0', 'probabilities_1'.*output="
+        ):
             mk.Explainer(model, output=output)
     with pytest.raises(ExplainError, match="no output 'label' of numbers"):
         mk.Explainer(model, output="label")
-    with pytest.raises(ExplainError, match=r"output 'probabilities_9' is unknown.*'probabilities_2'"):
+    with pytest.raises(
+        ExplainError, match=r"output 'probabilities_9' is unknown.*'probabilities_2'"
+    ):
         mk.Explainer(model, output="probabilities_9")
 
 
@@ -135,8 +156,13 @@ def test_the_output_that_is_named_is_the_one_that_is_explained(multi_label, meth
         assert found.output_names == (f"{name}[0]", f"{name}[1]")
         served = model.run(X[:3])[name]
         if method != "lime":  # which explains the neighbourhood
-            np.testing.assert_allclose(found.base_values + found.values.sum(axis=1), served, atol=1e-6)
-        assert model.run(X[:3])["probabilities_0"].tolist() != model.run(X[:3])["probabilities_2"].tolist()
+            np.testing.assert_allclose(
+                found.base_values + found.values.sum(axis=1), served, atol=1e-6
+            )
+        assert (
+            model.run(X[:3])["probabilities_0"].tolist()
+            != model.run(X[:3])["probabilities_2"].tolist()
+        )
 
 
 def test_an_output_that_nobody_asked_for_is_not_drawn_as_vanished(penguins_mk, penguins):
@@ -183,7 +209,9 @@ def test_shares_above_a_chart_are_inside_it_and_do_not_touch():
     profile = mk.Profile.fit({"x": rng.normal(size=4000)})
     edges = np.quantile(rng.normal(size=4000), [0.001, 0.3, 0.31, 0.32, 0.8, 0.999])
     page = mk.Detector(profile).test({"x": rng.choice(edges, 600)}).to_html()
-    places = [float(x) for x in re.findall(r'<text x="(\d+)" y="12"[^>]*>\d+ % \N{UPWARDS ARROW}<', page)]
+    places = [
+        float(x) for x in re.findall(r'<text x="(\d+)" y="12"[^>]*>\d+ % \N{UPWARDS ARROW}<', page)
+    ]
     assert len(places) >= 3
     assert min(places) >= 44 + 22
     assert max(places) <= 480 - 22

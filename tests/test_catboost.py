@@ -27,7 +27,9 @@ def agree(model, estimator, rows):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
     else:
         np.testing.assert_array_equal(got, expected.reshape(got.shape))
-        np.testing.assert_allclose(model.run(rows)["probabilities"], estimator.predict_proba(rows), atol=1e-6)
+        np.testing.assert_allclose(
+            model.run(rows)["probabilities"], estimator.predict_proba(rows), atol=1e-6
+        )
 
 
 LABELS = {
@@ -50,19 +52,36 @@ def test_labels_of_every_kind(labels, classes, tmp_path):
 
 
 @pytest.mark.parametrize("policy", ["SymmetricTree", "Depthwise", "Lossguide"])
-@pytest.mark.parametrize("loss", ["Logloss", "MultiClass", "MultiClassOneVsAll", "MultiLogloss", "CrossEntropy"])
+@pytest.mark.parametrize(
+    "loss", ["Logloss", "MultiClass", "MultiClassOneVsAll", "MultiLogloss", "CrossEntropy"]
+)
 @pytest.mark.parametrize("gaps", ["Min", "Max"])
 def test_every_loss_of_a_classifier(loss, policy, gaps, tmp_path):
     X, y = wine_holes()
-    y = {"MultiLogloss": np.c_[y > 0, y > 1].astype(int), "Logloss": y > 0, "CrossEntropy": y > 0}.get(loss, y)
-    estimator = catboost.CatBoostClassifier(**FEW, loss_function=loss, grow_policy=policy, nan_mode=gaps).fit(X, y)
+    y = {
+        "MultiLogloss": np.c_[y > 0, y > 1].astype(int),
+        "Logloss": y > 0,
+        "CrossEntropy": y > 0,
+    }.get(loss, y)
+    estimator = catboost.CatBoostClassifier(
+        **FEW, loss_function=loss, grow_policy=policy, nan_mode=gaps
+    ).fit(X, y)
     model = saved(estimator, X, tmp_path)
     agree(model, estimator, X)
     agree(model, estimator, wine()[0])
 
 
 @pytest.mark.parametrize(
-    "loss", ["RMSE", "MAE", "Quantile:alpha=0.8", "Poisson", "Tweedie:variance_power=1.5", "MultiRMSE", "Huber:delta=1"]
+    "loss",
+    [
+        "RMSE",
+        "MAE",
+        "Quantile:alpha=0.8",
+        "Poisson",
+        "Tweedie:variance_power=1.5",
+        "MultiRMSE",
+        "Huber:delta=1",
+    ],
 )
 def test_every_loss_of_a_regressor(loss, tmp_path):
     X, y = diabetes()
@@ -109,10 +128,14 @@ def test_what_is_not_known_is_refused(tmp_path):
     X, y = coded()
     frame = pd.DataFrame({"code": X[:, 0].astype(int), "x": X[:, 1]})
     of_categories = catboost.CatBoostClassifier(**FEW, cat_features=[0]).fit(frame, y)
-    with pytest.raises(ConversionError, match="CatBoostClassifier with categorical or text features"):
+    with pytest.raises(
+        ConversionError, match="CatBoostClassifier with categorical or text features"
+    ):
         saved(of_categories, frame, tmp_path)
     uncertain = catboost.CatBoostRegressor(**FEW, loss_function="RMSEWithUncertainty").fit(X, y)
-    with pytest.raises(ConversionError, match=r"CatBoostRegressor\(loss_function='RMSEWithUncertainty'\)"):
+    with pytest.raises(
+        ConversionError, match=r"CatBoostRegressor\(loss_function='RMSEWithUncertainty'\)"
+    ):
         saved(uncertain, X, tmp_path)
     with pytest.raises(ConversionError, match="a CatBoost model that says no task"):
         saved(catboost.CatBoost(FEW | {"loss_function": "Logloss"}).fit(X, y), X, tmp_path)

@@ -53,7 +53,9 @@ def test_inspect_prints_all_of_it_as_json(capsys, penguins_mk):
     assert out.isascii()
     found = json.loads(out)
     manifest = mk.inspect(penguins_mk)
-    assert {name: found[name] for name in json.loads(manifest.to_json())} == json.loads(manifest.to_json())
+    assert {name: found[name] for name in json.loads(manifest.to_json())} == json.loads(
+        manifest.to_json()
+    )
     assert (found["digest"], found["needs"], found["refused"]) == (manifest.digest, {}, None)
     assert found["opens"] == "nothing: it opens with mk.load(path)"
     assert found["installed"]["numpy"] == np.__version__
@@ -86,15 +88,21 @@ def test_operators_are_counted_in_subgraphs_and_functions_too(capsys, tmp_path):
     }  # fmt: skip
 
 
-def test_inspect_says_what_a_package_would_need_and_why_it_is_refused(capsys, penguins_mk, tmp_path):
+def test_inspect_says_what_a_package_would_need_and_why_it_is_refused(
+    capsys, penguins_mk, tmp_path
+):
     graph = bytes(container.read(memoryview(penguins_mk.read_bytes()))["model/model.onnx"])
     path = tmp_path / "other.mk"
-    path.write_bytes(changed(penguins_mk, lambda _: None, graph=graph.replace(b"ai.onnx.ml", b"ai.evil.ml")))
+    path.write_bytes(
+        changed(penguins_mk, lambda _: None, graph=graph.replace(b"ai.onnx.ml", b"ai.evil.ml"))
+    )
     status, out, _ = run(capsys, "inspect", path)
     assert status == 0
     assert "allow={'ai.evil.ml'}" in out
     assert "ai.evil.ml: 1 ArrayFeatureExtractor" in out
-    assert json.loads(run(capsys, "inspect", path, "--json")[1])["needs"] == {"allow": ["ai.evil.ml"]}
+    assert json.loads(run(capsys, "inspect", path, "--json")[1])["needs"] == {
+        "allow": ["ai.evil.ml"]
+    }
     path.write_bytes(changed(penguins_mk, lambda _: None, graph=b"\x80\x04pickle"))
     status, out, _ = run(capsys, "inspect", path)
     assert status == 0
@@ -105,7 +113,9 @@ def test_inspect_says_what_a_package_would_need_and_why_it_is_refused(capsys, pe
 def test_what_inspect_prints_is_escaped(capsys, penguins_mk, tmp_path):
     path = tmp_path / "other.mk"
     hostile = "<script>\x1b[31m\u202e"
-    path.write_bytes(changed(penguins_mk, lambda manifest: manifest["metadata"].update({hostile: hostile})))
+    path.write_bytes(
+        changed(penguins_mk, lambda manifest: manifest["metadata"].update({hostile: hostile}))
+    )
     for options in ((), ("--json",)):
         _, out, _ = run(capsys, "inspect", path, *options)
         assert "script" in out
@@ -164,22 +174,33 @@ def test_predict_says_what_is_wrong_with_the_csv(capsys, penguins_mk, tmp_path, 
 def test_csv_takes_floats_where_the_graph_does(capsys, tmp_path):
     """As pandas writes a column of integers that once had a gap."""
     X = pd.DataFrame({"age": np.arange(20), "weight": np.arange(20) / 7})
-    mk.save(Ridge().fit(X, np.arange(20)), tmp_path / "ridge.mk", example=X, name="ridge", version="1")
+    mk.save(
+        Ridge().fit(X, np.arange(20)), tmp_path / "ridge.mk", example=X, name="ridge", version="1"
+    )
     X[:5].to_csv(tmp_path / "whole.csv", index=False)
     X[:5].astype(float).to_csv(tmp_path / "float.csv", index=False)
     answers = [
-        run(capsys, "predict", tmp_path / "ridge.mk", "--input", tmp_path / f"{n}.csv") for n in ("whole", "float")
+        run(capsys, "predict", tmp_path / "ridge.mk", "--input", tmp_path / f"{n}.csv")
+        for n in ("whole", "float")
     ]
     assert answers[0] == answers[1]
     assert answers[0][0] == 0
     (tmp_path / "large.csv").write_text(f"age,weight\n{2**53 + 1},1\n")
-    status, _, err = run(capsys, "predict", tmp_path / "ridge.mk", "--input", tmp_path / "large.csv")
+    status, _, err = run(
+        capsys, "predict", tmp_path / "ridge.mk", "--input", tmp_path / "large.csv"
+    )
     assert (status, "beyond 2**53" in err) == (1, True)
 
 
 def test_an_output_without_the_characters_is_an_error_that_says_so(tmp_path):
     X = pd.DataFrame({"x": [0.0, 1.0] * 10})
-    mk.save(LogisticRegression().fit(X, ["Größe", "b"] * 10), tmp_path / "g.mk", example=X, name="g", version="1")
+    mk.save(
+        LogisticRegression().fit(X, ["Größe", "b"] * 10),
+        tmp_path / "g.mk",
+        example=X,
+        name="g",
+        version="1",
+    )
     X.to_csv(tmp_path / "x.csv", index=False)
     command = [
         sys.executable,
@@ -190,14 +211,24 @@ def test_an_output_without_the_characters_is_an_error_that_says_so(tmp_path):
         "--input",
         str(tmp_path / "x.csv"),
     ]
-    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=False)
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=False
+    )
     assert done.returncode == 1
     assert done.stderr == b"modelkit: the output takes no '\\xf6'; set PYTHONIOENCODING=utf-8\n"
 
 
 def test_a_reader_that_goes_away_is_no_error(penguins_mk, penguins, tmp_path):
     pd.concat([penguins[0]] * 30).to_csv(tmp_path / "x.csv", index=False)  # more than a pipe holds
-    command = [sys.executable, "-m", "modelkit.cli", "predict", str(penguins_mk), "--input", str(tmp_path / "x.csv")]
+    command = [
+        sys.executable,
+        "-m",
+        "modelkit.cli",
+        "predict",
+        str(penguins_mk),
+        "--input",
+        str(tmp_path / "x.csv"),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.close()
@@ -217,7 +248,9 @@ def test_doctor_names_two_runtimes_and_the_line_that_mends_it(capsys, monkeypatc
     for name in ("onnxruntime", "onnxruntime_gpu"):
         folder = tmp_path / f"{name}-9.9.dist-info"
         folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 9.9\n")
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 9.9\n"
+        )
     monkeypatch.syspath_prepend(tmp_path)
     status, out, _ = run(capsys, "doctor")
     assert status == 1
@@ -250,7 +283,8 @@ def test_the_notebook_card_shows_the_model_escaped(penguins_mk):
             assert text in card
     hostile = Column("<script>alert(1)</script>", "float64")
     signature = Signature(
-        (TensorSpec("<b>", "float64", ("batch", 1), (hostile,)),), (TensorSpec("y", "float64", ("batch",)),)
+        (TensorSpec("<b>", "float64", ("batch", 1), (hostile,)),),
+        (TensorSpec("y", "float64", ("batch",)),),
     )
     card = mk.FunctionModel(lambda feeds: feeds, signature)._repr_html_()
     assert "<script" not in card
@@ -265,7 +299,9 @@ def test_doctor_verifies_a_package_and_names_other_versions(capsys, penguins_mk,
     assert "golden rows agree" in out
     assert "where the package was made" not in out
     other = tmp_path / "other.mk"
-    other.write_bytes(changed(penguins_mk, lambda manifest: manifest["versions"].update({"numpy": "0.1"})))
+    other.write_bytes(
+        changed(penguins_mk, lambda manifest: manifest["versions"].update({"numpy": "0.1"}))
+    )
     status, out, _ = run(capsys, "doctor", other)
     assert status == 0
     assert re.search(r"numpy \S+ here, 0.1 where the package was made", out)
@@ -286,7 +322,9 @@ def test_doctor_fails_where_golden_rows_no_longer_agree(capsys, penguins_mk, tmp
 
 def changed(path, edit, shift=None, graph=None):
     """A package with its manifest edited, and its golden outputs or graph, hashes set right again."""
-    members = {name: bytes(data) for name, data in container.read(memoryview(path.read_bytes())).items()}
+    members = {
+        name: bytes(data) for name, data in container.read(memoryview(path.read_bytes())).items()
+    }
     manifest = json.loads(members["modelkit.json"])
     edit(manifest)
     if shift is not None:
@@ -312,16 +350,26 @@ def drift_csvs(penguins, tmp_path):
     past, later = X[:220], X[220:]
     heavier = later.assign(body_mass_g=later["body_mass_g"] * 1.25)
     for name, rows in {"past": past, "later": later, "heavier": heavier}.items():
-        rows.assign(key=[f"{name}{i}" for i in range(len(rows))]).to_csv(tmp_path / f"{name}.csv", index=False)
+        rows.assign(key=[f"{name}{i}" for i in range(len(rows))]).to_csv(
+            tmp_path / f"{name}.csv", index=False
+        )
     return {name: tmp_path / f"{name}.csv" for name in ("past", "later", "heavier")}
 
 
 def test_drift_says_by_its_status_whether_rows_differ(capsys, penguins_mk, drift_csvs, tmp_path):
     status, out, err = run(
-        capsys, "drift", penguins_mk, "--reference", drift_csvs["past"], "--current", drift_csvs["later"]
+        capsys,
+        "drift",
+        penguins_mk,
+        "--reference",
+        drift_csvs["past"],
+        "--current",
+        drift_csvs["later"],
     )
     assert (status, err) == (0, "")
-    assert out.startswith("Drift of a batch, no alarm: 113 rows against 110 of the reference, alpha 0.01\n")
+    assert out.startswith(
+        "Drift of a batch, no alarm: 113 rows against 110 of the reference, alpha 0.01\n"
+    )
     status, out, err = run(
         capsys, "drift", penguins_mk, "--reference", drift_csvs["past"], "--current", drift_csvs["heavier"],
         "--html", tmp_path / "drift.html",
@@ -332,18 +380,24 @@ def test_drift_says_by_its_status_whether_rows_differ(capsys, penguins_mk, drift
     assert "body_mass_g" in (tmp_path / "drift.html").read_text(encoding="utf-8")
 
 
-def test_drift_goes_by_the_profile_in_the_package(capsys, pipeline, penguins, penguins_mk, drift_csvs, tmp_path):
+def test_drift_goes_by_the_profile_in_the_package(
+    capsys, pipeline, penguins, penguins_mk, drift_csvs, tmp_path
+):
     X = penguins[0].dropna()
     with mk.load(penguins_mk) as model:
         profile = mk.Profile.fit(X, model=model)
     path = tmp_path / "watched.mk"
     mk.save(pipeline, path, example=X, name="penguins", version="1.0.0", profile=profile)
-    status, out, _ = run(capsys, "drift", path, "--current", drift_csvs["heavier"], "--alpha", "0.05", "--json")
+    status, out, _ = run(
+        capsys, "drift", path, "--current", drift_csvs["heavier"], "--alpha", "0.05", "--json"
+    )
     assert status == 2
     report = mk.DriftReport.from_json(out)
     assert report.alpha == 0.05
     assert "body_mass_g" in {alarm.feature for alarm in report.alarms}
-    assert {drift.rows for drift in report.features} == {113}  # what the model answers is compared too
+    assert {drift.rows for drift in report.features} == {
+        113
+    }  # what the model answers is compared too
 
 
 def test_drift_has_another_status_for_errors(capsys, penguins_mk, drift_csvs):

@@ -82,14 +82,24 @@ SEED = {"random_state": 0}
         (MLPClassifier((32, 16), max_iter=1000, **SEED), NAMED),
         (MLPRegressor(hidden_layer_sizes=(32,), max_iter=5000, **SEED), DIABETES),
         (make_pipeline(StandardScaler(), MLPClassifier((32,), max_iter=1000, **SEED)), IRIS),
-        (make_pipeline(StandardScaler(), GradientBoostingClassifier(n_estimators=10, **SEED)), IRIS),
+        (
+            make_pipeline(StandardScaler(), GradientBoostingClassifier(n_estimators=10, **SEED)),
+            IRIS,
+        ),
         (make_pipeline(SimpleImputer(), RandomForestClassifier(20, **SEED)), HOLES),
         (make_pipeline(MinMaxScaler(), PCA(2), LogisticRegression()), NAMED),
-        (make_pipeline(PolynomialFeatures(2), StandardScaler(), LogisticRegression(max_iter=500)), IRIS),
+        (
+            make_pipeline(
+                PolynomialFeatures(2), StandardScaler(), LogisticRegression(max_iter=500)
+            ),
+            IRIS,
+        ),
         (StandardScaler(), IRIS),
         (PCA(2), IRIS),
     ],
-    ids=lambda value: "-".join(type(step).__name__ for _, step in getattr(value, "steps", [("", value)])),
+    ids=lambda value: "-".join(
+        type(step).__name__ for _, step in getattr(value, "steps", [("", value)])
+    ),
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_saved_estimator_answers_as_the_original(estimator, data, tmp_path):
@@ -112,9 +122,13 @@ def test_a_saved_estimator_answers_as_the_original(estimator, data, tmp_path):
                 np.testing.assert_array_equal(got, expected)
                 np.testing.assert_array_equal(model.classes_, estimator.classes_)
         else:
-            np.testing.assert_allclose(model.predict(X) if model.signature.primary else None, estimator.transform(X))
+            np.testing.assert_allclose(
+                model.predict(X) if model.signature.primary else None, estimator.transform(X)
+            )
         if hasattr(estimator, "predict_proba"):
-            np.testing.assert_allclose(model.predict_proba(X), estimator.predict_proba(X), atol=1e-5)
+            np.testing.assert_allclose(
+                model.predict_proba(X), estimator.predict_proba(X), atol=1e-5
+            )
 
 
 def test_the_input_dtype_follows_the_family(tmp_path):
@@ -124,7 +138,9 @@ def test_the_input_dtype_follows_the_family(tmp_path):
         (MLPClassifier((4,), max_iter=5000, random_state=0), "float32"),
         (make_pipeline(StandardScaler(), RandomForestClassifier(3)), "float64"),
     ):
-        manifest = mk.save(estimator.fit(*IRIS), tmp_path / "m.mk", example=IRIS[0], name="m", version="1")
+        manifest = mk.save(
+            estimator.fit(*IRIS), tmp_path / "m.mk", example=IRIS[0], name="m", version="1"
+        )
         assert manifest.signature.inputs[0].dtype == dtype
 
 
@@ -133,14 +149,20 @@ def test_missing_strings_and_numbers_are_imputed_as_in_training(pipeline, pengui
     holes = X.copy()
     for i, name in enumerate(X.columns):
         holes[name] = holes[name].astype(float) if X[name].dtype.kind == "i" else holes[name]
-        holes.loc[holes.index[i :: len(X.columns)], name] = np.nan if X[name].dtype.kind in "if" else None
+        holes.loc[holes.index[i :: len(X.columns)], name] = (
+            np.nan if X[name].dtype.kind in "if" else None
+        )
     with mk.load(penguins_mk) as model:
         check_model(model, holes[:20])
         assert all(column.nullable for spec in model.signature.inputs for column in spec.columns)
         np.testing.assert_array_equal(model.predict(holes), pipeline.predict(holes))
-        np.testing.assert_allclose(model.predict_proba(holes), pipeline.predict_proba(holes), atol=1e-12)
+        np.testing.assert_allclose(
+            model.predict_proba(holes), pipeline.predict_proba(holes), atol=1e-12
+        )
         unseen = X.assign(island="Atlantis")
-        np.testing.assert_allclose(model.predict_proba(unseen), pipeline.predict_proba(unseen), atol=1e-12)
+        np.testing.assert_allclose(
+            model.predict_proba(unseen), pipeline.predict_proba(unseen), atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("marker", [None, np.nan])
@@ -149,12 +171,16 @@ def test_object_columns_keep_their_own_marker_of_missing(penguins, tmp_path, mar
     X = X[["sex", "island"]].astype(object)
     X["sex"] = X["sex"].where(X["sex"].notna(), marker)
     estimator = make_pipeline(
-        SimpleImputer(strategy="most_frequent", missing_values=marker), OneHotEncoder(), LogisticRegression()
+        SimpleImputer(strategy="most_frequent", missing_values=marker),
+        OneHotEncoder(),
+        LogisticRegression(),
     ).fit(X, y)
     estimator = make_pipeline(
         make_column_transformer(
             (
-                make_pipeline(SimpleImputer(strategy="most_frequent", missing_values=marker), OneHotEncoder()),
+                make_pipeline(
+                    SimpleImputer(strategy="most_frequent", missing_values=marker), OneHotEncoder()
+                ),
                 ["sex", "island"],
             )
         ),
@@ -170,11 +196,15 @@ def test_object_columns_keep_their_own_marker_of_missing(penguins, tmp_path, mar
             model.predict([{"sex": "male", "island": "Dream"}, {"sex": "x", "island": "Dream"}])
 
 
-@pytest.mark.parametrize("kind", [RandomForestClassifier, ExtraTreesClassifier, DecisionTreeClassifier])
+@pytest.mark.parametrize(
+    "kind", [RandomForestClassifier, ExtraTreesClassifier, DecisionTreeClassifier]
+)
 def test_a_forest_routes_missing_values_as_it_was_trained_to(kind, tmp_path):
     X, y = HOLES
     forest = kind(random_state=0).fit(X, y)
-    mk.save(forest, tmp_path / "m.mk", example=IRIS[0], name="m", version="1")  # an example without missing values
+    mk.save(
+        forest, tmp_path / "m.mk", example=IRIS[0], name="m", version="1"
+    )  # an example without missing values
     with mk.load(tmp_path / "m.mk") as model:
         np.testing.assert_allclose(model.predict_proba(X), forest.predict_proba(X), atol=1e-6)
 
@@ -190,8 +220,12 @@ def test_a_model_that_refuses_missing_values_refuses_them_in_its_package(tmp_pat
 
 
 def test_a_disagreement_saves_nothing(tmp_path):
-    neighbours = KNeighborsClassifier().fit(*IRIS)  # duplicate rows: the two break distance ties differently
-    with pytest.raises(ParityError, match=r"disagrees with scikit-learn KNeighborsClassifier .* nothing was saved"):
+    neighbours = KNeighborsClassifier().fit(
+        *IRIS
+    )  # duplicate rows: the two break distance ties differently
+    with pytest.raises(
+        ParityError, match=r"disagrees with scikit-learn KNeighborsClassifier .* nothing was saved"
+    ):
         mk.save(neighbours, tmp_path / "m.mk", example=IRIS[0], name="m", version="1")
     assert list(tmp_path.iterdir()) == []
 
@@ -211,7 +245,9 @@ class Doubler(TransformerMixin, BaseEstimator):
         SGDClassifier(loss="log_loss", **SEED),
         make_pipeline(StandardScaler(), SGDClassifier(loss="log_loss", **SEED)),
         OneVsRestClassifier(LogisticRegression(max_iter=3000)),
-        make_pipeline(StandardScaler(), OneVsRestClassifier(LogisticRegression(C=1e6, max_iter=3000))),
+        make_pipeline(
+            StandardScaler(), OneVsRestClassifier(LogisticRegression(C=1e6, max_iter=3000))
+        ),
     ],
     ids=["sgd", "scaled sgd", "one against rest", "scaled one against rest"],
 )
@@ -229,7 +265,9 @@ def test_what_cannot_be_converted_is_named(tmp_path):
     with pytest.raises(ConversionError, match="Doubler cannot be converted") as caught:
         mk.save(pipeline, tmp_path / "m.mk", example=BINARY[0], name="m", version="1")
     assert caught.value.step == "Doubler"
-    imputed = make_pipeline(SimpleImputer(add_indicator=True), LogisticRegression(max_iter=5000)).fit(*HOLES)
+    imputed = make_pipeline(
+        SimpleImputer(add_indicator=True), LogisticRegression(max_iter=5000)
+    ).fit(*HOLES)
     with pytest.raises(ConversionError, match=r"SimpleImputer\(add_indicator=True\)"):
         mk.save(imputed, tmp_path / "m.mk", example=HOLES[0], name="m", version="1")
 
@@ -275,7 +313,9 @@ def test_any_onnx_model_can_be_saved(tmp_path):
         assert manifest.parity.batch_invariant
         with mk.load(tmp_path / "m.mk") as model:
             check_model(model, np.ones((5, 4), np.float32))
-            np.testing.assert_array_equal(model.predict(np.float32([[-1, 0, 1, 2]])), [[0, 0, 1, 2]])
+            np.testing.assert_array_equal(
+                model.predict(np.float32([[-1, 0, 1, 2]])), [[0, 0, 1, 2]]
+            )
             with pytest.raises(SignatureError, match="predict_proba needs classes"):
                 model.predict_proba(np.ones((1, 4), np.float32))
     assert proto.SerializeToString() == before
@@ -313,7 +353,9 @@ def test_two_inputs_that_disagree_on_the_batch_are_refused(tmp_path):
     s = helper.make_tensor_value_info("s", TensorProto.FLOAT, ["batch", 2])
     nodes = [helper.make_node("Abs", ["a"], ["y"]), helper.make_node("Abs", ["b"], ["s"])]
     proto = helper.make_model(
-        helper.make_graph(nodes, "g", [a, b], [y, s]), opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+        helper.make_graph(nodes, "g", [a, b], [y, s]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
     )
     mk.save(proto, tmp_path / "m.mk", name="m", version="1")
     ones = np.ones((3, 2), np.float32)
@@ -332,8 +374,12 @@ def test_weights_that_lie_beside_an_onnx_file_are_taken_in(tmp_path):
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 64]) for n in "xy")
     graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [w])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
+    onnx.save(
+        proto, tmp_path / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0
+    )
     mk.save(tmp_path / "m.onnx", tmp_path / "m.mk", name="m", version="1")
     (tmp_path / "m.bin").unlink()
     with mk.load(tmp_path / "m.mk") as model:
-        np.testing.assert_array_equal(model.predict(np.eye(64, dtype=np.float32)), np.arange(4096).reshape(64, 64))
+        np.testing.assert_array_equal(
+            model.predict(np.eye(64, dtype=np.float32)), np.arange(4096).reshape(64, 64)
+        )

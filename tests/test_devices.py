@@ -30,7 +30,11 @@ subsets = st.sets(st.sampled_from([*decide.PROVIDERS.values(), AZURE]))
         ("migraphx", "MIGraphXExecutionProvider", {}),
         ("directml", "DmlExecutionProvider", {}),
         ("openvino", "OpenVINOExecutionProvider", {}),
-        ("openvino:GPU", "OpenVINOExecutionProvider", {"device_type": "GPU", "precision": "ACCURACY"}),
+        (
+            "openvino:GPU",
+            "OpenVINOExecutionProvider",
+            {"device_type": "GPU", "precision": "ACCURACY"},
+        ),
         ("openvino:NPU", "OpenVINOExecutionProvider", {"device_type": "NPU"}),
         ("coreml", "CoreMLExecutionProvider", {"ModelFormat": "MLProgram"}),
         ("qnn", "QNNExecutionProvider", {}),
@@ -81,7 +85,9 @@ def test_any_text_is_a_device_or_an_error(text):
 def test_auto_tries_what_is_compiled_in_by_rank_and_ends_on_the_cpu(compiled):
     chain = decide.device_chain("auto", compiled)
     names = [target.name for target in chain]
-    assert names == [n for n in decide.AUTO if decide.parse_device(n).provider in compiled] + ["cpu"]
+    assert names == [n for n in decide.AUTO if decide.parse_device(n).provider in compiled] + [
+        "cpu"
+    ]
     assert not {"tensorrt", "qnn", "webgpu", "openvino:NPU"} & set(names)
     assert AZURE not in {target.provider for target in chain}
 
@@ -133,7 +139,8 @@ def test_missing_libraries_are_named():
     )
     said = decide.missing_libraries(printed)
     assert (
-        said == "missing shared libraries: libcublas.so.13, libcurand.so.10; pip install 'onnxruntime-gpu[cuda,cudnn]'"
+        said
+        == "missing shared libraries: libcublas.so.13, libcurand.so.10; pip install 'onnxruntime-gpu[cuda,cudnn]'"
     )
     assert decide.missing_libraries("") is None
 
@@ -159,9 +166,13 @@ def test_the_placement_says_why():
     assert decide.reason_for(cpu, "cpu", {}) == "as asked"
     assert "knows no GPU" in decide.reason_for(cpu, "auto", {})
     assert "cuda: broken" in decide.reason_for(cpu, "auto", {"cuda": "broken"})
-    assert "next in the list (cuda: broken)" in decide.reason_for(cpu, ["cuda", "cpu"], {"cuda": "broken"})
+    assert "next in the list (cuda: broken)" in decide.reason_for(
+        cpu, ["cuda", "cpu"], {"cuda": "broken"}
+    )
     assert "first usable" in decide.reason_for(cuda, "auto", {})
-    placement = mk.Placement(CUDA, "cuda", 1, split=False, nodes=((CPU, 1), (CUDA, 4)), reason="as asked")
+    placement = mk.Placement(
+        CUDA, "cuda", 1, split=False, nodes=((CPU, 1), (CUDA, 4)), reason="as asked"
+    )
     assert "nodes: 1 on CPUExecutionProvider, 4 on CUDAExecutionProvider" in str(placement)
 
 
@@ -190,7 +201,10 @@ def test_an_explicit_device_runs_there_or_raises_the_reason(devices, dense_mk):
     for device in devices:
         if device.usable:
             with mk.load(dense_mk, device=device.name) as model:
-                assert (model.placement.provider, model.placement.device) == (device.provider, device.name)
+                assert (model.placement.provider, model.placement.device) == (
+                    device.provider,
+                    device.name,
+                )
                 np.testing.assert_allclose(model.predict(x), expected, rtol=1e-3, atol=1e-3)
         else:
             with pytest.raises(DeviceError) as caught:
@@ -223,7 +237,11 @@ def test_a_list_takes_the_first_that_is_usable(devices, dense_mk):
 
 
 def test_auto_says_what_it_chose_and_logs_where_a_gpu_was_passed_by(devices, dense_mk, caplog):
-    usable = [name for name in decide.AUTO if any(device.name == name and device.usable for device in devices)]
+    usable = [
+        name
+        for name in decide.AUTO
+        if any(device.name == name and device.usable for device in devices)
+    ]
     compiled = len(decide.device_chain("auto", runtime.providers())) > 1
     with caplog.at_level(logging.DEBUG), mk.load(dense_mk) as model:
         placement = model.placement
@@ -233,18 +251,29 @@ def test_auto_says_what_it_chose_and_logs_where_a_gpu_was_passed_by(devices, den
         return
     assert (placement.provider, placement.device, placement.nodes) == (CPU, "cpu", ())
     assert placement.reason.startswith("auto took the CPU")
-    assert [(record.name, record.levelno) for record in caplog.records] == [("modelkit", logging.WARNING)] * compiled
+    assert [(record.name, record.levelno) for record in caplog.records] == [
+        ("modelkit", logging.WARNING)
+    ] * compiled
     assert [record.getMessage() for record in caplog.records] == [placement.reason] * compiled
 
 
 def test_an_explicit_cpu_logs_nothing(dense_mk, caplog):
-    with caplog.at_level(logging.DEBUG), mk.load(dense_mk, device="cpu"), mk.load(dense_mk, device=["cuda", "cpu"]):
+    with (
+        caplog.at_level(logging.DEBUG),
+        mk.load(dense_mk, device="cpu"),
+        mk.load(dense_mk, device=["cuda", "cpu"]),
+    ):
         assert not caplog.records
 
 
 def test_packages_are_proven_on_the_cpu(dense_mk):
     with mk.load(dense_mk, device="cpu") as model:
-        assert runtime.OnnxModel(model._graph, model.signature, weights=model._weights).placement.device == "cpu"
+        assert (
+            runtime.OnnxModel(
+                model._graph, model.signature, weights=model._weights
+            ).placement.device
+            == "cpu"
+        )
 
 
 # Threads.
@@ -269,14 +298,27 @@ def test_threads_and_how_they_came_about(threads, usable, workers, on_cpu, numbe
 
 @pytest.mark.parametrize(
     ("concurrency", "workers"),
-    [(None, 1), ("", 1), ("4", 4), (" 4\n", 4), ("1", 1), ("0", 1), ("-2", 1), ("2.5", 1), ("many", 1), ("\u0664", 1)],
+    [
+        (None, 1),
+        ("", 1),
+        ("4", 4),
+        (" 4\n", 4),
+        ("1", 1),
+        ("0", 1),
+        ("-2", 1),
+        ("2.5", 1),
+        ("many", 1),
+        ("\u0664", 1),
+    ],
 )
 def test_web_concurrency_is_a_positive_integer_or_ignored(concurrency, workers):
     assert decide.worker_count(concurrency) == workers
 
 
 @given(usable=st.integers(1, 512), concurrency=st.text() | st.integers(-5, 600).map(str))
-def test_every_process_has_a_thread_and_together_they_have_no_more_than_there_are(usable, concurrency):
+def test_every_process_has_a_thread_and_together_they_have_no_more_than_there_are(
+    usable, concurrency
+):
     workers = decide.worker_count(concurrency)
     count, _ = decide.choose_threads("auto", usable, workers)
     assert 1 <= count <= usable
@@ -331,14 +373,22 @@ def test_quotas_are_looked_for_in_the_group_and_those_above():
         ("/sys/fs/cgroup/cpu.max",),
     ]
     assert decide.quota_files("5:memory:/a\n4:cpu,cpuacct:/docker\n3:cpuset:/b\n") == [
-        ("/sys/fs/cgroup/cpu/docker/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/docker/cpu.cfs_period_us"),
+        (
+            "/sys/fs/cgroup/cpu/docker/cpu.cfs_quota_us",
+            "/sys/fs/cgroup/cpu/docker/cpu.cfs_period_us",
+        ),
         ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
     ]
-    assert decide.quota_files("0::/../../pod") == [("/sys/fs/cgroup/pod/cpu.max",), ("/sys/fs/cgroup/cpu.max",)]
+    assert decide.quota_files("0::/../../pod") == [
+        ("/sys/fs/cgroup/pod/cpu.max",),
+        ("/sys/fs/cgroup/cpu.max",),
+    ]
     assert decide.quota_files("") == []
 
 
 @given(st.text())
 def test_any_memberships_give_files_below_the_mount(text):
     for files in decide.quota_files(text):
-        assert all(file.startswith("/sys/fs/cgroup/") and ".." not in file.split("/") for file in files)
+        assert all(
+            file.startswith("/sys/fs/cgroup/") and ".." not in file.split("/") for file in files
+        )

@@ -30,7 +30,9 @@ SEED = {"random_state": 0}
 
 
 def saved(model, X, tmp_path):
-    return mk.save(model, tmp_path / "m.mk", example=X, name="m", version="1"), mk.load(tmp_path / "m.mk")
+    return mk.save(model, tmp_path / "m.mk", example=X, name="m", version="1"), mk.load(
+        tmp_path / "m.mk"
+    )
 
 
 def decimals(classes=0):
@@ -45,7 +47,9 @@ def decimals(classes=0):
 
 def light(kind="Regressor", **options):
     lightgbm = pytest.importorskip("lightgbm")
-    return getattr(lightgbm, f"LGBM{kind}")(**{"n_estimators": 20, "n_jobs": 1, "verbose": -1} | options)
+    return getattr(lightgbm, f"LGBM{kind}")(
+        **{"n_estimators": 20, "n_jobs": 1, "verbose": -1} | options
+    )
 
 
 def beyond(X):
@@ -75,9 +79,15 @@ def test_rows_of_one_decimal_go_where_the_source_sends_them(name, tmp_path):
     X, y, held_out = decimals()
     model = REGRESSORS[name]().fit(X, y)
     manifest, packed = saved(model, X, tmp_path)
-    assert {spec.dtype for spec in manifest.signature.inputs + manifest.signature.outputs} == {"float64"}
+    assert {spec.dtype for spec in manifest.signature.inputs + manifest.signature.outputs} == {
+        "float64"
+    }
     assert manifest.parity.rtol == 1e-6
-    for rows in (held_out, held_out.astype(np.float32), X):  # a float32 row is widened, as the source does
+    for rows in (
+        held_out,
+        held_out.astype(np.float32),
+        X,
+    ):  # a float32 row is widened, as the source does
         np.testing.assert_allclose(packed.predict(rows), model.predict(rows), rtol=1e-13)
 
 
@@ -101,10 +111,14 @@ def test_classes_of_rows_of_one_decimal(build, classes, tmp_path):
     _, packed = saved(model, X, tmp_path)
     np.testing.assert_array_equal(packed.predict(held_out), model.predict(held_out))
     if hasattr(model, "predict_proba"):
-        np.testing.assert_allclose(packed.predict_proba(held_out), model.predict_proba(held_out), rtol=0, atol=1e-14)
+        np.testing.assert_allclose(
+            packed.predict_proba(held_out), model.predict_proba(held_out), rtol=0, atol=1e-14
+        )
 
 
-@pytest.mark.parametrize("options", [{"zero_as_missing": True}, {"use_missing": False}, {}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"zero_as_missing": True}, {"use_missing": False}, {}], ids=str
+)
 def test_zeros_and_gaps_as_lightgbm_was_told(options, tmp_path):
     rng = np.random.default_rng(0)
     X = np.round(rng.normal(size=(400, 4)), 1)
@@ -113,20 +127,28 @@ def test_zeros_and_gaps_as_lightgbm_was_told(options, tmp_path):
     y = np.nan_to_num(X[:, 0]) * (X[:, 1] == 0) + np.isnan(X[:, 2])
     model = light(**options).fit(X, y)
     _, packed = saved(model, X, tmp_path)
-    edges = np.array([0.0, -0.0, 1e-35, -1e-35, 2e-35, -2e-35, 1e-300, np.nan, np.inf, -np.inf, 1.0, -1.0])
+    edges = np.array(
+        [0.0, -0.0, 1e-35, -1e-35, 2e-35, -2e-35, 1e-300, np.nan, np.inf, -np.inf, 1.0, -1.0]
+    )
     rows = rng.choice(edges, (400, 4))
     for asked in (X, rows):
-        np.testing.assert_allclose(packed.run(asked)["prediction"], model.predict(asked), rtol=1e-13)
+        np.testing.assert_allclose(
+            packed.run(asked)["prediction"], model.predict(asked), rtol=1e-13
+        )
 
 
 def test_codes_of_lightgbm_are_cut_off_as_it_does(tmp_path):
     """Sets of hundreds of codes; 3.5 is 3, -0.5 is 0, and below, missing or beyond is no code."""
     rng = np.random.default_rng(0)
-    X = np.c_[rng.integers(0, 200, 3000), rng.integers(0, 5, 3000), rng.normal(size=3000)].astype(float)
+    X = np.c_[rng.integers(0, 200, 3000), rng.integers(0, 5, 3000), rng.normal(size=3000)].astype(
+        float
+    )
     y = np.sin(X[:, 0]) + (X[:, 1] == 3) + X[:, 2]
     model = light(min_data_per_group=1, max_cat_threshold=64).fit(X, y, categorical_feature=[0, 1])
     _, packed = saved(model, X, tmp_path)
-    asked = rng.choice([-2.0, -1.0, -0.5, 0.0, 0.5, 3.0, 3.5, 4.999, 199.0, 200.0, 1e6, np.nan], (500, 3))
+    asked = rng.choice(
+        [-2.0, -1.0, -0.5, 0.0, 0.5, 3.0, 3.5, 4.999, 199.0, 200.0, 1e6, np.nan], (500, 3)
+    )
     for rows in (X, asked):
         np.testing.assert_allclose(packed.run(rows)["prediction"], model.predict(rows), rtol=1e-13)
     values = mk.Explainer(packed, background=X[:40]).explain(X[:3])
@@ -146,7 +168,9 @@ def test_categories_of_histograms(kinds, gaps, tmp_path):
         if kinds != "strings"
         else np.unique(column, return_inverse=True)[1]
     )
-    frame = pd.DataFrame({"x": np.round(rng.normal(size=1500), 1), "c": column, "z": rng.normal(size=1500)})
+    frame = pd.DataFrame(
+        {"x": np.round(rng.normal(size=1500), 1), "c": column, "z": rng.normal(size=1500)}
+    )
     if kinds == "strings":
         frame["c"] = frame["c"].astype("category")
     if gaps:
@@ -168,11 +192,13 @@ def test_an_encoder_in_front_of_histograms_whose_column_has_gaps(tmp_path):
         remainder="passthrough",
     )
     numbers = X.drop(columns="sex")
-    model = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=10, categorical_features=[0])).fit(
-        numbers, y
-    )
+    model = make_pipeline(
+        columns, HistGradientBoostingClassifier(max_iter=10, categorical_features=[0])
+    ).fit(numbers, y)
     _, packed = saved(model, numbers, tmp_path)
-    np.testing.assert_allclose(packed.predict_proba(numbers), model.predict_proba(numbers), atol=1e-14)
+    np.testing.assert_allclose(
+        packed.predict_proba(numbers), model.predict_proba(numbers), atol=1e-14
+    )
 
 
 def test_linear_trees_are_refused(tmp_path):
@@ -184,7 +210,9 @@ def test_linear_trees_are_refused(tmp_path):
 def test_large_numbers_keep_their_last_digits(tmp_path):
     """Seconds since 1970 have ten digits, and float32 holds every 128th of them."""
     seconds = 1_700_000_000 + np.random.default_rng(0).integers(0, 86_400, (2_000, 1))
-    model = HistGradientBoostingClassifier(max_iter=10).fit(seconds, seconds[:, 0] % 86_400 > 43_200)
+    model = HistGradientBoostingClassifier(max_iter=10).fit(
+        seconds, seconds[:, 0] % 86_400 > 43_200
+    )
     _, packed = saved(model, seconds, tmp_path)
     every = np.arange(seconds.min(), seconds.max())[:, None]
     np.testing.assert_array_equal(packed.predict(every), model.predict(every))
@@ -197,7 +225,9 @@ def test_thresholds_and_their_neighbours_are_asked_in_double(tmp_path, monkeypat
 
     def moved(predictor, sets):
         tree = right(predictor, sets)
-        return Tree(tree.column, np.nextafter(tree.threshold, np.inf), tree.missing, tree.left, tree.right)
+        return Tree(
+            tree.column, np.nextafter(tree.threshold, np.inf), tree.missing, tree.left, tree.right
+        )
 
     right = histogram._tree
     monkeypatch.setattr(histogram, "_tree", moved)
@@ -214,7 +244,9 @@ def test_several_targets(tmp_path):
     np.testing.assert_allclose(packed.predict(held_out), model.predict(held_out), rtol=1e-13)
 
 
-@pytest.mark.parametrize("build", [lambda: HistGradientBoostingClassifier(max_iter=10), lambda: light("Classifier")])
+@pytest.mark.parametrize(
+    "build", [lambda: HistGradientBoostingClassifier(max_iter=10), lambda: light("Classifier")]
+)
 def test_explanations_read_the_same_graph(build, tmp_path):
     X, y = load_wine(return_X_y=True)
     X = np.round(X[:, :5], 1)
@@ -225,13 +257,17 @@ def test_explanations_read_the_same_graph(build, tmp_path):
     explanation = mk.Explainer(packed, background=X[:50]).explain(X[1:40:2])
     assert explanation.method == "trees"
     margin = model.decision_function(X[1:40:2])
-    np.testing.assert_allclose(explanation.base_values + explanation.values.sum(axis=1), margin, atol=1e-9)
+    np.testing.assert_allclose(
+        explanation.base_values + explanation.values.sum(axis=1), margin, atol=1e-9
+    )
 
 
 def test_equal_models_give_equal_bytes(tmp_path):
     X, y, _ = decimals(2)
     digests = set()
     for _ in range(2):
-        model = StackingClassifier([("a", light("Classifier")), ("b", HistGradientBoostingClassifier(**SEED))], cv=2)
+        model = StackingClassifier(
+            [("a", light("Classifier")), ("b", HistGradientBoostingClassifier(**SEED))], cv=2
+        )
         digests.add(saved(model.fit(X, y), X, tmp_path)[0].digest)
     assert len(digests) == 1

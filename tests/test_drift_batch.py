@@ -29,14 +29,18 @@ counts = st.lists(st.integers(0, 300), min_size=1, max_size=50).map(np.array)
 pairs = st.integers(1, 50).flatmap(
     lambda k: st.tuples(*[st.lists(st.integers(0, 300), min_size=k, max_size=k).map(np.array)] * 2)
 )
-tables = st.tuples(*[st.tuples(st.integers(0, 80), st.integers(0, 80)).map(lambda t: (min(t), max(t)))] * 2)
+tables = st.tuples(
+    *[st.tuples(st.integers(0, 80), st.integers(0, 80)).map(lambda t: (min(t), max(t)))] * 2
+)
 
 
 def null_p(statistic, law, n, reference_n, runs, seed):
     rng = np.random.default_rng(seed)
     return np.array(
         [
-            exact_test(rng.multinomial(n, law), rng.multinomial(reference_n, law), statistic, rng, 199)
+            exact_test(
+                rng.multinomial(n, law), rng.multinomial(reference_n, law), statistic, rng, 199
+            )
             for _ in range(runs)
         ]
     )
@@ -45,7 +49,10 @@ def null_p(statistic, law, n, reference_n, runs, seed):
 def assert_superuniform(p):
     """No level is exceeded by more than chance allows: P(p <= a) <= a, at a binomial p-value of 1e-4."""
     for a in (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9):
-        assert stats.binomtest(int((p <= a + 1e-12).sum()), len(p), a, alternative="greater").pvalue > 1e-4, a
+        assert (
+            stats.binomtest(int((p <= a + 1e-12).sum()), len(p), a, alternative="greater").pvalue
+            > 1e-4
+        ), a
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
@@ -56,7 +63,9 @@ def test_p_values_are_uniform_where_nothing_changed(statistic):
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
-@pytest.mark.parametrize("law", [np.array([0.97, 0.02, 0.01]), 1 / np.arange(1, 51) / (1 / np.arange(1, 51)).sum()])
+@pytest.mark.parametrize(
+    "law", [np.array([0.97, 0.02, 0.01]), 1 / np.arange(1, 51) / (1 / np.arange(1, 51)).sum()]
+)
 def test_ties_and_rare_cells_never_make_p_values_too_small(statistic, law):
     assert_superuniform(null_p(statistic, law, 60, 80, 2000, 2))
 
@@ -65,7 +74,9 @@ def test_ties_and_rare_cells_never_make_p_values_too_small(statistic, law):
 def test_a_change_gives_the_smallest_p_value_there_is(statistic):
     rng = np.random.default_rng(3)
     law = np.linspace(1, 3, 60) / np.linspace(1, 3, 60).sum()
-    p = exact_test(rng.multinomial(2000, law), rng.multinomial(5000, law[::-1]), statistic, rng, 999)
+    p = exact_test(
+        rng.multinomial(2000, law), rng.multinomial(5000, law[::-1]), statistic, rng, 999
+    )
     assert p == 1 / 1000
 
 
@@ -90,9 +101,12 @@ def test_the_statistic_is_that_of_scipy():
         kept = batch + reference > 0
         score = _anderson_darling((batch + reference)[kept], 40)(batch[kept][None])[0]
         ours.append(score * 109 * (1 / 40 + 1 / 70))
-        method = stats.PermutationMethod(n_resamples=1, rng=rng)  # so that it does not warn about its table of p-values
+        method = stats.PermutationMethod(
+            n_resamples=1, rng=rng
+        )  # so that it does not warn about its table of p-values
         theirs.append(stats.anderson_ksamp([x, y], variant="midrank", method=method).statistic)
-    # scipy subtracts the mean, 1, and divides by a deviation that depends on the sizes of the samples alone.
+    # scipy subtracts the mean, 1, and divides by a deviation that depends on the sizes of the
+    # samples alone.
     deviation = (ours[0] - 1) / theirs[0]
     assert (np.array(ours) - 1) / deviation == pytest.approx(np.array(theirs))
 
@@ -113,7 +127,9 @@ def test_the_order_of_unordered_cells_and_the_direction_of_ordered_ones_do_not_m
     if len(batch) > 1 and batch.any():
         n, pooled = int(batch.sum()), batch + reference
         backwards = _anderson_darling(pooled[::-1], n)(batch[None, ::-1])
-        assert backwards == pytest.approx(_anderson_darling(pooled, n)(batch[None]), rel=1e-9, abs=1e-9)
+        assert backwards == pytest.approx(
+            _anderson_darling(pooled, n)(batch[None]), rel=1e-9, abs=1e-9
+        )
 
 
 @given(pair=pairs)
@@ -122,7 +138,10 @@ def test_merging_keeps_rows_and_what_is_merged_depends_on_the_pooled_counts_alon
     merged_batch, merged_reference = _merged(batch, reference)
     assert len(merged_batch) <= CELLS
     assert (merged_batch.sum(), merged_reference.sum()) == (batch.sum(), reference.sum())
-    assert (merged_batch + merged_reference == _merged(reference, batch)[0] + _merged(reference, batch)[1]).all()
+    assert (
+        merged_batch + merged_reference
+        == _merged(reference, batch)[0] + _merged(reference, batch)[1]
+    ).all()
     assert (_merged(batch + reference, 0 * batch)[0] == merged_batch + merged_reference).all()
 
 
@@ -158,7 +177,11 @@ def test_enough_permutations_let_holm_reject(features, alpha):
 
 
 def test_permutations_of_the_note():
-    assert (permutations_for(20, 0.05), permutations_for(100, 0.05), permutations_for(100, 0.01)) == (999, 2000, 9999)
+    assert (
+        permutations_for(20, 0.05),
+        permutations_for(100, 0.05),
+        permutations_for(100, 0.01),
+    ) == (999, 2000, 9999)
 
 
 @given(tables)
@@ -186,7 +209,10 @@ def test_ks_is_that_of_the_values_where_each_has_a_cell():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal(200), rng.standard_normal(150) + 0.3
     edges = np.sort(np.concatenate([x, y]))
-    p, q = (np.bincount(np.searchsorted(edges, values), minlength=350) / len(values) for values in (x, y))
+    p, q = (
+        np.bincount(np.searchsorted(edges, values), minlength=350) / len(values)
+        for values in (x, y)
+    )
     assert ks(p, q) == pytest.approx(stats.ks_2samp(x, y).statistic)
     assert ks(p, q) == pytest.approx(0.0833333, abs=1e-7)
 
@@ -207,7 +233,9 @@ def test_effects_are_symmetric_and_inside_their_intervals(pair, ordered):
 @settings(max_examples=30)
 def test_equal_counts_have_no_effect(same):
     same[0] += 1
-    assert all(e.value == e.low == 0 for e in effects(same, same, np.random.default_rng(0), ordered=True))
+    assert all(
+        e.value == e.low == 0 for e in effects(same, same, np.random.default_rng(0), ordered=True)
+    )
 
 
 @pytest.mark.parametrize("n", [200, 5000])
@@ -216,16 +244,30 @@ def test_intervals_hold_the_truth(n, slope):
     rng = np.random.default_rng(5)
     law = np.full(20, 1 / 20)
     changed = law * (1 + slope * np.linspace(-1.7, 1.7, 20))
-    truth = {"ks": ks(changed, law), "tv": tv(changed, law), "js": js(changed, law), "psi": root_psi(changed, law) ** 2}
+    truth = {
+        "ks": ks(changed, law),
+        "tv": tv(changed, law),
+        "js": js(changed, law),
+        "psi": root_psi(changed, law) ** 2,
+    }
     inside = dict.fromkeys(truth, 0)
     for _ in range(200):
-        for effect in effects(rng.multinomial(n, changed), rng.multinomial(5000, law), rng, ordered=True):
-            inside[effect.name] += effect.low <= truth[effect.name] + 1e-12 and truth[effect.name] <= effect.high
+        for effect in effects(
+            rng.multinomial(n, changed), rng.multinomial(5000, law), rng, ordered=True
+        ):
+            inside[effect.name] += (
+                effect.low <= truth[effect.name] + 1e-12 and truth[effect.name] <= effect.high
+            )
     assert all(held >= 180 for held in inside.values()), inside
 
 
 def test_psi_of_small_batches_is_not_large_where_nothing_changed():
     rng = np.random.default_rng(6)
     law = np.full(10, 0.1)
-    psi = [effects(rng.multinomial(50, law), 500 * np.ones(10, int), rng, ordered=False)[-1].value for _ in range(300)]
-    assert np.mean(psi) < 0.08  # the plain index has a mean of 0.18, "moderate change" by the rule of thumb
+    psi = [
+        effects(rng.multinomial(50, law), 500 * np.ones(10, int), rng, ordered=False)[-1].value
+        for _ in range(300)
+    ]
+    assert (
+        np.mean(psi) < 0.08
+    )  # the plain index has a mean of 0.18, "moderate change" by the rule of thumb

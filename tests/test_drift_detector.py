@@ -42,7 +42,9 @@ DRAWS = [[0.5, 0.25, 0.75, 0.1], [0.9, 0.3, 0.6, 0.8]]
 
 def slots_of(counts, cells, draws):
     """One feature, micro-batches of any length: the slots of `advance`."""
-    blocks, _ = martingale.advance(counts, np.array([cells], np.uint8)[:, :, None], np.array([draws])[:, :, None])
+    blocks, _ = martingale.advance(
+        counts, np.array([cells], np.uint8)[:, :, None], np.array([draws])[:, :, None]
+    )
     return blocks
 
 
@@ -58,7 +60,9 @@ def plain_p(counts, cells, draws):
 def test_the_conformal_martingale_has_its_reference_values(monkeypatch):
     start = [2, 3, 4, 1]
     p = list(plain_p(start, np.ravel(STREAM), np.ravel(DRAWS)))
-    assert p == pytest.approx([10 / 11, 13 / 16, 9 / 52, 13 / 28, 0.97333333, 0.78125, 0.31764706, 0.93333333])
+    assert p == pytest.approx(
+        [10 / 11, 13 / 16, 9 / 52, 13 / 28, 0.97333333, 0.78125, 0.31764706, 0.93333333]
+    )
     counts = np.zeros((1, CELLS), np.int64)
     counts[0, :4] = start
     ever, arl = (Evidence(1, martingale.bets()[1], mode) for mode in ("ever", "arl"))
@@ -96,7 +100,9 @@ def test_stakes_sum_to_less_than_one_and_bets_are_fair():
     assert stake(0) == pytest.approx(0.493215, abs=1e-6)
     assert stake(1) == pytest.approx(0.130890, abs=1e-6)
     steps = np.arange(2_000_000.0)
-    total = (1 / (2.11 * (steps + 2) * np.log(steps + 2) ** 2)).sum() + 1 / (2.11 * log(2e6))  # and the tail
+    total = (1 / (2.11 * (steps + 2) * np.log(steps + 2) ** 2)).sum() + 1 / (
+        2.11 * log(2e6)
+    )  # and the tail
     assert total == pytest.approx(2.10974 / 2.11, abs=1e-5)
     table, weights = martingale.bets()
     assert np.abs(np.exp(table).mean(axis=0) - 1).max() < 1e-12
@@ -105,8 +111,12 @@ def test_stakes_sum_to_less_than_one_and_bets_are_fair():
 
 
 @settings(max_examples=40)
-@given(st.lists(st.integers(0, 400), min_size=16, max_size=16), st.floats(0, 0.3), st.floats(1e-9, 0.5))
-def test_bets_of_the_band_gain_nothing_at_the_reference_and_never_lose_all(counts, tolerance, delta):
+@given(
+    st.lists(st.integers(0, 400), min_size=16, max_size=16), st.floats(0, 0.3), st.floats(1e-9, 0.5)
+)
+def test_bets_of_the_band_gain_nothing_at_the_reference_and_never_lose_all(
+    counts, tolerance, delta
+):
     counts = np.array(counts)
     pays, _ = band.bets(counts, tolerance, delta)
     assert np.isfinite(pays).all()
@@ -118,16 +128,27 @@ def test_bets_of_the_band_gain_nothing_at_the_reference_and_never_lose_all(count
 @given(st.lists(st.integers(0, 30), min_size=CELLS, max_size=CELLS), st.data())
 def test_ranks_in_blocks_are_those_of_the_definition(start, data):
     blocks = data.draw(st.integers(1, 3))
-    cells = data.draw(st.lists(st.sampled_from([0, 1, 5, 64, 66, ABSENT]), min_size=32 * blocks, max_size=32 * blocks))
+    cells = data.draw(
+        st.lists(
+            st.sampled_from([0, 1, 5, 64, 66, ABSENT]), min_size=32 * blocks, max_size=32 * blocks
+        )
+    )
     draws = rng(1).random(32 * blocks)
     counts = np.array([start, start])
     both = np.repeat(np.array(cells, np.uint8).reshape(blocks, 32, 1), 2, axis=2)
-    slots, added = martingale.advance(counts, both, np.repeat(draws.reshape(blocks, 32, 1), 2, axis=2))
+    slots, added = martingale.advance(
+        counts, both, np.repeat(draws.reshape(blocks, 32, 1), 2, axis=2)
+    )
     expected = np.floor(64 * np.array(list(plain_p(start, cells, draws))))
-    assert slots.sum(axis=0)[0].astype(int).tolist() == np.bincount(expected.astype(int), minlength=64).tolist()
+    assert (
+        slots.sum(axis=0)[0].astype(int).tolist()
+        == np.bincount(expected.astype(int), minlength=64).tolist()
+    )
     assert np.array_equal(slots[:, 0], slots[:, 1])
     assert np.array_equal(counts - start, added.sum(axis=0))
-    assert np.array_equal(counts[0] - start, np.bincount([c for c in cells if c != ABSENT], minlength=CELLS))
+    assert np.array_equal(
+        counts[0] - start, np.bincount([c for c in cells if c != ABSENT], minlength=CELLS)
+    )
 
 
 @pytest.mark.parametrize("law", [[1.0], [0.99, 0.01], np.full(67, 1 / 67), 1 / np.arange(1, 40)])
@@ -177,7 +198,9 @@ NULLS = {
     "rare": lambda n, r: r.random(n) < 0.01,
     "ties": lambda n, r: np.where(r.random(n) < 0.4, 0, np.round(r.normal(size=n) * 2)),
     "missing": lambda n, r: np.where(r.random(n) < 0.05, np.nan, r.standard_t(3, size=n)),
-    "zipf": lambda n, r: np.array([f"c{i}" for i in range(50)], object)[r.choice(50, n, p=ZIPF / ZIPF.sum())],
+    "zipf": lambda n, r: np.array([f"c{i}" for i in range(50)], object)[
+        r.choice(50, n, p=ZIPF / ZIPF.sum())
+    ],
     "wide": lambda n, r: np.exp(3 * r.normal(size=n)),
 }
 
@@ -187,7 +210,9 @@ def false_alarms(runs, rows, reference, **options):
     count, who = 0, Counter()
     for run in range(runs):
         r = rng(run, rows)
-        train, held, served = ({name: law(n, r) for name, law in NULLS.items()} for n in (400, reference, rows))
+        train, held, served = (
+            {name: law(n, r) for name, law in NULLS.items()} for n in (400, reference, rows)
+        )
         detector = mk.Detector(Profile.fit(train, reference=held), alpha=0.05, seed=run, **options)
         detector.update(served)
         count += bool(detector.alarms)
@@ -216,7 +241,8 @@ def test_one_column_that_has_all_of_alpha_keeps_to_it():
         cells = train.features[0].cells(r.normal(size=3600)).astype(np.uint8)
         counts[0, 0] = np.bincount(cells[:600], minlength=CELLS)  # a fresh reference
         profile = Profile(
-            **{f: getattr(train, f) for f in train.__dataclass_fields__} | {"counts": counts, "rows": 600}
+            **{f: getattr(train, f) for f in train.__dataclass_fields__}
+            | {"counts": counts, "rows": 600}
         )
         detector = mk.Detector(profile, alpha=0.1, seed=run)
         count += bool(detector.push(cells[600:, None], None))
@@ -234,7 +260,9 @@ def test_dependent_rows_and_seasons_raise_no_alarm_where_they_are_told():
     for run in range(runs):
         r = rng(run, 17)
         train, held, served = ({"x": ar(n, 0.8, r)} for n in (2000, 6000, 4000))
-        alarms += bool(mk.Detector(Profile.fit(train, reference=held, ordered=True), seed=run).update(served))
+        alarms += bool(
+            mk.Detector(Profile.fit(train, reference=held, ordered=True), seed=run).update(served)
+        )
         naive += bool(mk.Detector(Profile.fit(train, reference=held), seed=run).update(served))
     assert at_most(alarms, runs, 0.01), alarms
     assert naive > runs / 2  # what the stride is for
@@ -243,9 +271,15 @@ def test_dependent_rows_and_seasons_raise_no_alarm_where_they_are_told():
         r = rng(run, 18)
         days = [(np.arange(n) // 500 % 2, r) for n in (2000, 6000, 4000)]
         train, held, served = ({"night": night, "x": r.normal(night * 1.0)} for night, r in days)
-        alarms += bool(mk.Detector(Profile.fit(train, reference=held, stratum="night"), seed=run).update(served))
+        alarms += bool(
+            mk.Detector(Profile.fit(train, reference=held, stratum="night"), seed=run).update(
+                served
+            )
+        )
         rest = [{"x": side["x"]} for side in (train, held, served)]
-        unstratified += bool(mk.Detector(Profile.fit(rest[0], reference=rest[1]), seed=run).update(rest[2]))
+        unstratified += bool(
+            mk.Detector(Profile.fit(rest[0], reference=rest[1]), seed=run).update(rest[2])
+        )
     assert at_most(alarms, runs, 0.01), alarms
     assert unstratified > runs / 2  # what strata are for
 
@@ -292,11 +326,15 @@ def test_changes_are_found_soon_and_where_they_began(name):
 
 
 def test_material_changes_are_beyond_the_tolerance():
-    profile = Profile.fit({"x": rng(1).normal(size=8000)}, reference={"x": rng(2).normal(size=20_000)})
+    profile = Profile.fit(
+        {"x": rng(1).normal(size=8000)}, reference={"x": rng(2).normal(size=20_000)}
+    )
     kinds = {}
     for shift in (0.05, 0.6):
         detector = mk.Detector(profile, tolerance=0.05)
-        kinds[shift] = {alarm.kind for alarm in detector.update({"x": rng(3).normal(shift, 1, 20_000)})}
+        kinds[shift] = {
+            alarm.kind for alarm in detector.update({"x": rng(3).normal(shift, 1, 20_000)})
+        }
     assert "material" not in kinds[0.05]
     assert kinds[0.6] == {"changed", "material"}
 
@@ -320,9 +358,14 @@ def test_alarms_latch_for_ever_and_recur_for_arl():
 def test_importance_shares_alpha_and_none_means_no_alarms():
     rows = {name: rng(i).normal(size=4000) for i, name in enumerate("abc")}
     profile = Profile.fit(rows, importance={"a": 0, "b": 3})
-    new = mk.Detector(profile, alpha=0.04).update({name: values + 1 for name, values in rows.items()})
+    new = mk.Detector(profile, alpha=0.04).update(
+        {name: values + 1 for name, values in rows.items()}
+    )
     levels = {alarm.feature: alarm.level for alarm in new if alarm.kind == "changed"}
-    assert levels == {"b": pytest.approx(0.04 * 2 / 3 * 0.75), "c": pytest.approx(0.04 * 2 / 3 * 0.25)}
+    assert levels == {
+        "b": pytest.approx(0.04 * 2 / 3 * 0.75),
+        "c": pytest.approx(0.04 * 2 / 3 * 0.25),
+    }
 
 
 # However rows come in.
@@ -346,7 +389,12 @@ def scored(n, seed):
 def profile():
     labels = (rng(2, 33).random(2000) < scored(2000, 2)[:, 1]).astype(int)
     return Profile.fit(
-        mixed(600, 1), reference=mixed(2000, 2), scores=scored(2000, 2), labels=labels, stratum="s", ordered=True
+        mixed(600, 1),
+        reference=mixed(2000, 2),
+        scores=scored(2000, 2),
+        labels=labels,
+        stratum="s",
+        ordered=True,
     )
 
 
@@ -355,7 +403,11 @@ def cut(rows, start, stop):
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.lists(st.integers(0, 700), max_size=12), st.sampled_from(["ever", "arl"]), st.integers(0, 700))
+@given(
+    st.lists(st.integers(0, 700), max_size=12),
+    st.sampled_from(["ever", "arl"]),
+    st.integers(0, 700),
+)
 def test_any_chunks_and_a_pause_give_the_same_state(profile, cuts, guarantee, pause):
     rows, scores, losses = mixed(700, 3), scored(700, 3), (rng(5).random(700) < 0.4).astype(float)
     at_once = mk.Detector(profile, guarantee=guarantee)
@@ -375,7 +427,8 @@ def test_any_chunks_and_a_pause_give_the_same_state(profile, cuts, guarantee, pa
             continue  # sums of floats in another order
         assert np.array_equal(array, theirs[name], equal_nan=True), name
     mine, theirs = (
-        [replace(a, effect=None) if a.kind == "performance" else a for a in d.alarms] for d in (at_once, parts)
+        [replace(a, effect=None) if a.kind == "performance" else a for a in d.alarms]
+        for d in (at_once, parts)
     )
     assert sorted(mine, key=str) == sorted(theirs, key=str)
 
@@ -394,7 +447,9 @@ def test_a_detector_goes_on_from_its_state_bit_for_bit(profile):
         rows["x"] = rows["x"] + step
         for detector in (whole, resumed):
             detector.update(rows, scores=scores)
-            detector.update_labels((scores[:, 1] > 0.3).astype(int), (scores[:, 1] > 0.6).astype(int))
+            detector.update_labels(
+                (scores[:, 1] > 0.3).astype(int), (scores[:, 1] > 0.6).astype(int)
+            )
         state = resumed.state()
         assert state == whole.state()
         resumed = mk.Detector.resume(profile, state)
@@ -460,7 +515,10 @@ def test_workers_merge_into_one_report():
     workers = [mk.Detector(profile, seed=w) for w in range(3)]
     for w, worker in enumerate(workers):
         worker.update(
-            {"x": rng(w, 5).normal(0.4, 1, 3000), "c": rng(w, 6).choice(["a", "b", "z"], 3000, p=[0.5, 0.495, 0.005])}
+            {
+                "x": rng(w, 5).normal(0.4, 1, 3000),
+                "c": rng(w, 6).choice(["a", "b", "z"], 3000, p=[0.5, 0.495, 0.005]),
+            }
         )
     report = mk.Detector.merge(profile, [worker.state() for worker in workers])
     assert report.rows == 9000
@@ -497,7 +555,9 @@ def test_eight_threads_lose_no_row(profile):
             assert len(detector.alarms) < 1000
 
     failed = []
-    threads = [threading.Thread(target=guarded, args=(work, chunks[t::8], failed)) for t in range(8)]
+    threads = [
+        threading.Thread(target=guarded, args=(work, chunks[t::8], failed)) for t in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -507,7 +567,10 @@ def test_eight_threads_lose_no_row(profile):
     assert max(mk.Detector.resume(profile, state).rows for state in states[::10]) <= 40 * 53
     assert detector.labelled.rows == 200
     assert sum(stream.totals[0].sum() for _, stream in detector.streams()) == 40 * 53
-    ranked = sum(stream._counts.sum(axis=1)[1] for _, stream in detector.streams()) - profile.counts[:, 1].sum()
+    ranked = (
+        sum(stream._counts.sum(axis=1)[1] for _, stream in detector.streams())
+        - profile.counts[:, 1].sum()
+    )
     whole = sum(stream.rows // 32 * 32 for _, stream in detector.streams())
     assert ranked <= whole
 
@@ -575,7 +638,9 @@ def test_more_columns_are_ignored_and_order_does_not_matter():
 
 def test_no_rows_change_nothing_and_single_rows_may_be_missing():
     vectors = rng(1).normal(size=(400, 4))
-    profile = Profile.fit({"x": rng(2).normal(size=200)}, reference={"x": rng(3).normal(size=400)}, scores=vectors)
+    profile = Profile.fit(
+        {"x": rng(2).normal(size=200)}, reference={"x": rng(3).normal(size=400)}, scores=vectors
+    )
     detector = mk.Detector(profile)
     before = detector.state()
     assert detector.update({"x": []}, scores=np.empty((0, 4))) == []
@@ -584,7 +649,9 @@ def test_no_rows_change_nothing_and_single_rows_may_be_missing():
     detector.update([{"x": None}])
     detector.update([{"x": 1.0}], scores=vectors[:1])
     detector.update(None, scores=vectors[:2])
-    detector.update({"x": [1.0]}, scores=np.full((1, 4), 0.25))  # an embedding, though its sum is one
+    detector.update(
+        {"x": [1.0]}, scores=np.full((1, 4), 0.25)
+    )  # an embedding, though its sum is one
     assert detector.rows == 5
 
 
@@ -603,14 +670,18 @@ def test_rows_of_an_unknown_stratum_are_counted_apart(profile):
 
 def labelled_profile(n=5000, rate=0.1):
     rows = rng(1).normal(size=(n, 1))
-    return Profile.fit(rng(2).normal(size=(200, 1)), reference=rows, losses=(rng(3).random(n) < rate).astype(float))
+    return Profile.fit(
+        rng(2).normal(size=(200, 1)), reference=rows, losses=(rng(3).random(n) < rate).astype(float)
+    )
 
 
 def test_a_rise_of_the_loss_is_found_and_none_is_not():
     profile, alarms = labelled_profile(), 0
     for run in range(60):
         alarms += bool(
-            mk.Detector(profile, alpha=0.05).update_labels(losses=(rng(run, 41).random(3000) < 0.1).astype(float))
+            mk.Detector(profile, alpha=0.05).update_labels(
+                losses=(rng(run, 41).random(3000) < 0.1).astype(float)
+            )
         )
     assert at_most(alarms, 60, 0.05)
     for guarantee in ("ever", "arl"):
@@ -697,7 +768,10 @@ def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
     narrow = np.clip(p, 0.3, 0.7)
     odd = mk.Detector(
         Profile.fit(
-            X[:500], reference=X, scores=np.c_[1 - narrow, narrow], labels=(rng(3).random(1500) < narrow).astype(int)
+            X[:500],
+            reference=X,
+            scores=np.c_[1 - narrow, narrow],
+            labels=(rng(3).random(1500) < narrow).astype(int),
         )
     )
     assert "beyond those of the reference" in odd.test(X, scores=shares).performance.unsupported
@@ -728,7 +802,9 @@ def test_a_batch_test_finds_what_changed_and_adjusts_by_holm():
     report = detector.test(batch)
     assert [alarm.feature for alarm in report.alarms] == ["x3"]
     assert report.alarms[0].p <= 0.01
-    assert all(f.p_changed >= 6 / (5999 + 1) for f in report.features)  # six features, 999 draws at least
+    assert all(
+        f.p_changed >= 6 / (5999 + 1) for f in report.features
+    )  # six features, 999 draws at least
     assert DriftReport.from_json(report.to_json()) == report
 
 
@@ -736,7 +812,9 @@ def test_batch_false_alarms_are_as_rare_as_promised():
     count, runs = 0, 40
     for run in range(runs):
         r = rng(run, 51)
-        train, held, batch = ({name: law(n, r) for name, law in NULLS.items()} for n in (300, 600, 200))
+        train, held, batch = (
+            {name: law(n, r) for name, law in NULLS.items()} for n in (300, 600, 200)
+        )
         report = mk.Detector(Profile.fit(train, reference=held), alpha=0.1, seed=run).test(batch)
         count += bool(report.alarms)
     assert at_most(count, runs, 0.1), count
@@ -753,7 +831,12 @@ def test_columns_that_are_empty_constant_or_missing_have_a_report():
     detector = mk.Detector(Profile.fit(rows))
     assert detector.test(rows).alarms == ()
     assert detector.update(rows) == []
-    new = rows | {"k": np.full(400, 3.1), "gone": np.arange(400.0), "x": np.full(400, np.nan), "i": np.zeros(400)}
+    new = rows | {
+        "k": np.full(400, 3.1),
+        "gone": np.arange(400.0),
+        "x": np.full(400, np.nan),
+        "i": np.zeros(400),
+    }
     assert {alarm.feature for alarm in detector.test(new).alarms} == {"k", "gone", "x", "i"}
     assert {alarm.feature for alarm in detector.update(new)} == {"k", "gone", "x", "i"}
     json.loads(detector.report().to_json())
@@ -801,7 +884,11 @@ def test_alarms_and_reports_are_values(profile):
     detector.update(mixed(900, 1) | {"x": np.full(900, 9.0)}, scores=scored(900, 1))
     report = detector.report()
     assert report.alarms == detector.alarms != ()
-    assert report.to_json() == detector.report().to_json() == DriftReport.from_json(report.to_json()).to_json()
+    assert (
+        report.to_json()
+        == detector.report().to_json()
+        == DriftReport.from_json(report.to_json()).to_json()
+    )
     alarm = report.alarms[0]
     plain = json.loads(json.dumps(asdict(alarm)))
     assert plain["feature"] == alarm.feature in str(alarm)
@@ -820,7 +907,9 @@ def test_alarms_and_reports_are_values(profile):
 def test_what_a_loss_is_does_not_depend_on_the_type_of_predictions(form):
     truth, r = rng(0).normal(50, 20, 4000), rng(1)
     guess = truth + r.normal(0, 5, len(truth))
-    profile = Profile.fit({"x": guess[:500]}, reference={"x": guess[500:]}, scores=guess[500:], labels=truth[500:])
+    profile = Profile.fit(
+        {"x": guess[:500]}, reference={"x": guess[500:]}, scores=guess[500:], labels=truth[500:]
+    )
     detector = mk.Detector(profile)
     assert detector.update_labels(truth[:500], form(guess[:500])) == []
     assert detector.labelled.interval()[1] < 0.6
@@ -831,7 +920,9 @@ def test_strata_of_times_are_the_same_in_every_unit(unit):
     days = np.array(["2024-01-01", "2024-01-02"], "M8[D]")
     reference = {"x": rng(0).normal(size=600), "day": days[rng(1).integers(0, 2, 600)]}
     detector = mk.Detector(Profile.fit(reference, stratum="day"))
-    detector.update({"x": rng(2).normal(size=99), "day": days[rng(3).integers(0, 2, 99)].astype(f"M8[{unit}]")})
+    detector.update(
+        {"x": rng(2).normal(size=99), "day": days[rng(3).integers(0, 2, 99)].astype(f"M8[{unit}]")}
+    )
     assert detector.strangers == 0
 
 
@@ -846,7 +937,9 @@ def test_a_column_of_no_weight_is_not_tested():
 @pytest.mark.parametrize("values", [["u", "v"], np.array(["2024-01-01", "2024-02-01"], "M8[us]")])
 def test_a_column_that_became_empty_is_missing_and_not_of_another_kind(values):
     """A reader of CSV makes floats of it."""
-    column = np.asarray(values, object if isinstance(values, list) else None)[rng(0).integers(0, 2, 3000)]
+    column = np.asarray(values, object if isinstance(values, list) else None)[
+        rng(0).integers(0, 2, 3000)
+    ]
     detector = mk.Detector(Profile.fit({"x": rng(1).normal(size=3000), "s": column}))
     alarms = detector.update({"x": rng(2).normal(size=300), "s": np.full(300, np.nan)})
     assert {alarm.feature for alarm in alarms} == {"s"}

@@ -47,7 +47,9 @@ def test_rows_within_the_tolerance_are_no_material_change():
 def privately(epsilon, seed):
     rng = np.random.default_rng(seed)
     rows = {"flag": rng.random(3000) < 0.9, "x": rng.normal(size=3000)}
-    return mk.Profile.fit(rows, reference=rows, epsilon=epsilon), mk.Profile.fit(rows, reference=rows)
+    return mk.Profile.fit(rows, reference=rows, epsilon=epsilon), mk.Profile.fit(
+        rows, reference=rows
+    )
 
 
 def test_noise_for_privacy_is_within_its_bound():
@@ -55,13 +57,17 @@ def test_noise_for_privacy_is_within_its_bound():
     wrong = 0
     for seed in range(20):
         noisy, plain = privately(0.2, seed)
-        for feature, counts, true in zip(plain.features, noisy.counts[0], plain.counts[0], strict=True):
+        for feature, counts, true in zip(
+            plain.features, noisy.counts[0], plain.counts[0], strict=True
+        ):
             groups = np.frombuffer(feature.coarse, np.uint8)
             cells = np.cumsum(np.bincount(groups, minlength=16))
             bound = privacy.most_noise(0.2, 2, cells, 0.2)
             upto, there = (np.cumsum(np.bincount(groups, c, 16)) for c in (counts, true))
             moved = np.abs(upto / upto[-1] - there / there[-1])[:-1]
-            wrong += bool((moved > bound[:-1] / upto[-1]).any() or abs(upto[-1] - there[-1]) > bound[-1])
+            wrong += bool(
+                (moved > bound[:-1] / upto[-1]).any() or abs(upto[-1] - there[-1]) > bound[-1]
+            )
     assert wrong <= 8
 
 
@@ -139,7 +145,9 @@ def test_merged_evidence_of_recurring_alarms_is_measured_by_the_rows(two_workers
 
 def test_money_beyond_counting_makes_no_noise():
     rng = np.random.default_rng(0)
-    profile = mk.Profile.fit({"x": rng.normal(size=5000)}, reference={"x": rng.normal(size=200_000)})
+    profile = mk.Profile.fit(
+        {"x": rng.normal(size=5000)}, reference={"x": rng.normal(size=200_000)}
+    )
     detector = mk.Detector(profile, tolerance=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -156,7 +164,8 @@ def test_stakes_never_pass_one():
 
 
 @pytest.mark.parametrize(
-    ("fitted", "served"), [(np.int64, np.float32), (np.float64, object), (bool, np.float64), (np.str_, object)]
+    ("fitted", "served"),
+    [(np.int64, np.float32), (np.float64, object), (bool, np.float64), (np.str_, object)],
 )
 def test_a_stratum_has_one_name_whatever_type_its_number_comes_in(fitted, served):
     hour = np.arange(400) % 2

@@ -30,7 +30,9 @@ def multiclass_rows(rng, n):
     return scores, (rng.random((n, 1)) > np.cumsum(sharper, axis=1)[:, :-1]).sum(axis=1)
 
 
-labelled = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 1), st.integers(1, 3)), min_size=1, max_size=80)
+labelled = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 1), st.integers(1, 3)), min_size=1, max_size=80
+)
 
 
 @given(labelled)
@@ -38,7 +40,9 @@ def test_an_isotonic_fit_is_that_of_scikit_learn(rows):
     scores, labels, weights = (np.array(column, float) for column in zip(*rows, strict=True))
     expected = IsotonicRegression(out_of_bounds="clip").fit(scores, labels, weights)
     at = np.linspace(-1, 31, 97)
-    assert calibrate(at, fit_isotonic(scores, labels, weights)) == pytest.approx(expected.predict(at))
+    assert calibrate(at, fit_isotonic(scores, labels, weights)) == pytest.approx(
+        expected.predict(at)
+    )
     repeated = (np.repeat(column, weights.astype(int)) for column in (scores, labels))
     assert calibrate(at, fit_isotonic(*repeated)) == pytest.approx(expected.predict(at))
 
@@ -100,7 +104,9 @@ def test_an_estimate_agrees_with_the_expected_performance():
     estimate = calibration.estimate(scores, predicted)
     expected = binary_performance(calibrate(scores, calibration.knots[0]), predicted, scores)
     got = [estimate.accuracy, estimate.precision(), estimate.recall(), estimate.f1()]
-    assert got == pytest.approx([expected[name] for name in ("accuracy", "precision", "recall", "f1")])
+    assert got == pytest.approx(
+        [expected[name] for name in ("accuracy", "precision", "recall", "f1")]
+    )
     assert estimate.variance**0.5 / 500 == pytest.approx(expected["sd"])
 
 
@@ -116,7 +122,9 @@ def test_estimates_of_parts_add_up_to_that_of_the_whole(cut):
         )
         whole = calibration.estimate(scores, predicted)
         for name in whole.__dataclass_fields__:
-            assert np.asarray(getattr(parts, name)) == pytest.approx(np.asarray(getattr(whole, name)), abs=1e-9)
+            assert np.asarray(getattr(parts, name)) == pytest.approx(
+                np.asarray(getattr(whole, name)), abs=1e-9
+            )
         assert parts.interval(calibration) == pytest.approx(whole.interval(calibration))
 
 

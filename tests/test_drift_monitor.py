@@ -85,7 +85,10 @@ def test_a_monitor_of_strings_and_missing_values_keeps_the_contract(penguins_mk,
 
 
 @settings(max_examples=40)
-@given(st.lists(st.integers(0, 200), min_size=1, max_size=12), st.sampled_from(["predict", "run", "extra"]))
+@given(
+    st.lists(st.integers(0, 200), min_size=1, max_size=12),
+    st.sampled_from(["predict", "run", "extra"]),
+)
 def test_answers_are_bit_equal_and_every_row_is_counted(profile, sizes, verb):
     bare, watched = model(), mk.Monitor(model(), profile)
     for i, n in enumerate(sizes):
@@ -94,7 +97,9 @@ def test_answers_are_bit_equal_and_every_row_is_counted(profile, sizes, verb):
             assert watched.predict(X).tobytes() == bare.predict(X).tobytes()
         else:
             one, other = bare.run(X), watched.run(X)
-            assert {k: v.tobytes() for k, v in one.items()} == {k: v.tobytes() for k, v in other.items()}
+            assert {k: v.tobytes() for k, v in one.items()} == {
+                k: v.tobytes() for k, v in other.items()
+            }
     assert watched.served == sum(sizes)
     seen = sum(min(n, SAMPLE) for n in sizes)
     assert counted(watched) == (seen, seen)
@@ -181,7 +186,9 @@ def test_an_error_in_the_watching_reaches_no_caller_and_is_counted(profile, monk
         patch.setattr(Detector, where, fail)
         for i in range(20):
             assert np.array_equal(watched.predict(rows(60, i)), bare.predict(rows(60, i)))
-            assert np.array_equal(asyncio.run(watched.apredict(rows(1, i))), bare.predict(rows(1, i)))
+            assert np.array_equal(
+                asyncio.run(watched.apredict(rows(1, i))), bare.predict(rows(1, i))
+            )
         assert watched.detector is not None
         assert watched.failures > 0
         assert watched.last_failure == "RuntimeError: <broken>"
@@ -358,7 +365,9 @@ def test_monitors_are_not_kept_alive(profile):
 def test_the_card_escapes_names():
     hostile = "<script>alert(1)</script>"
     signature = mk.Signature(
-        inputs=[mk.TensorSpec("X", "float32", ("batch", 1), columns=(mk.Column(hostile, "float32"),))],
+        inputs=[
+            mk.TensorSpec("X", "float32", ("batch", 1), columns=(mk.Column(hostile, "float32"),))
+        ],
         outputs=[mk.TensorSpec("prediction", "float32", ("batch",))],
     )
     own = mk.FunctionModel(lambda feeds: {"prediction": feeds["X"][:, 0]}, signature)
@@ -389,7 +398,10 @@ def test_monitoring_imports_no_library_of_training(watched_mk):
         assert not unwanted & set(sys.modules), unwanted & set(sys.modules)
         """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(watched_mk)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", textwrap.dedent(code), str(watched_mk)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -406,7 +418,11 @@ def test_calls_that_ask_for_different_outputs_are_watched_as_those_that_do_not(p
                 watched.predict(row[None])
         assert counted(watched) == (2048, 2048)
         assert watched.failures == 0
-        seen[how] = [(alarm.feature, alarm.row) for alarm in watched.detector.alarms if alarm.feature.startswith("x")]
+        seen[how] = [
+            (alarm.feature, alarm.row)
+            for alarm in watched.detector.alarms
+            if alarm.feature.startswith("x")
+        ]
     assert seen["alike"] == seen["in turn"] != []
 
 

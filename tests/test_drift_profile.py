@@ -17,7 +17,17 @@ from scipy import stats
 import modelkit as mk
 from modelkit.cast import MISSING
 from modelkit.drift import privacy
-from modelkit.drift.cells import CELLS, EDGES, GONE, NEW, REST, Feature, choose_edges, fit_feature, kind_of
+from modelkit.drift.cells import (
+    CELLS,
+    EDGES,
+    GONE,
+    NEW,
+    REST,
+    Feature,
+    choose_edges,
+    fit_feature,
+    kind_of,
+)
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.profile import Profile
 from modelkit.errors import DriftError
@@ -27,7 +37,11 @@ numbers = st.one_of(
     st.floats(width=64), st.integers(-(10**400), 10**400), st.booleans(), st.none(),
     st.sampled_from([-0.0, 1e300, -1e300, np.inf, -np.inf, np.nan, 3.4e38, -3.4e38, 1e-45, np.float32(0.1)]),
 )  # fmt: skip
-words = st.none() | st.text(max_size=40) | st.sampled_from(["", MISSING, "\ud800", "a" * 100, "#", "\x00"])
+words = (
+    st.none()
+    | st.text(max_size=40)
+    | st.sampled_from(["", MISSING, "\ud800", "a" * 100, "#", "\x00"])
+)
 
 
 def rng(seed=0):
@@ -56,7 +70,9 @@ def test_every_number_has_one_cell_and_counts_are_those_of_cells(train, served):
     cells = feature.cells(values)
     assert cells.max() < CELLS
     many = np.resize(values, 2048)  # beyond which they are sorted
-    assert np.array_equal(feature.cells(many), np.resize(cells, 2048))  # however many are looked up at once
+    assert np.array_equal(
+        feature.cells(many), np.resize(cells, 2048)
+    )  # however many are looked up at once
     assert np.array_equal(feature.count(many), np.bincount(feature.cells(many), minlength=CELLS))
     assert np.array_equal(feature.count(values), np.bincount(cells, minlength=CELLS))
     for item, cell in zip(values.tolist(), cells.tolist(), strict=True):
@@ -68,7 +84,9 @@ def test_every_number_has_one_cell_and_counts_are_those_of_cells(train, served):
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("draw", ["normal", "lognormal", "standard_cauchy", "exponential"])
-@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1, 1e6), (1e30, 0), (1e-40, 0), (1e38, -1e38)])
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1, 0), (1, 1e6), (1e30, 0), (1e-40, 0), (1e38, -1e38)]
+)
 def test_a_number_at_an_edge_has_the_cell_of_a_search_among_all_edges(draw, seed, scale, offset):
     with np.errstate(over="ignore"):
         values = (getattr(rng(seed), draw)(size=3000) * scale + offset).astype(np.float32)
@@ -82,7 +100,10 @@ def test_a_number_at_an_edge_has_the_cell_of_a_search_among_all_edges(draw, seed
 
 
 @settings(max_examples=60)
-@given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=200), st.lists(st.floats(allow_nan=False), min_size=2))
+@given(
+    st.lists(st.floats(allow_nan=False), min_size=1, max_size=200),
+    st.lists(st.floats(allow_nan=False), min_size=2),
+)
 def test_cells_rise_with_the_values(train, served):
     feature = fit_feature("x", "number", np.array(train))
     assert (np.diff(feature.cells(np.sort(np.array(served))).astype(int)) >= 0).all()
@@ -117,7 +138,9 @@ def test_edges_separate_training_values_and_equal_none(values):
 
 def test_no_training_value_is_an_edge_in_the_bytes():
     values = np.round(rng().normal(size=3000) * 100, 4).astype(np.float32)
-    found = Profile.from_bytes(Profile.fit({"x": values[:1500]}, reference={"x": values[1500:]}).to_bytes())
+    found = Profile.from_bytes(
+        Profile.fit({"x": values[:1500]}, reference={"x": values[1500:]}).to_bytes()
+    )
     assert len(found.features[0].edges) > 50
     assert not set(found.features[0].edges) & set(values[:1500].tolist())
 
@@ -156,7 +179,9 @@ def test_containers_of_one_column_have_the_same_cells():
         pl.DataFrame({"x": [1, None, 3, 2, None, 8]}), pa.table({"x": values}),
         pa.table({"x": [1, None, 3, 2, None, 8]}),
     ):  # fmt: skip
-        assert np.array_equal(profile.features[0].cells(profile.columns(rows)["x"]), expected), type(rows)
+        assert np.array_equal(profile.features[0].cells(profile.columns(rows)["x"]), expected), (
+            type(rows)
+        )
 
 
 def test_strings_and_flags_of_all_containers_have_the_same_cells():
@@ -169,7 +194,10 @@ def test_strings_and_flags_of_all_containers_have_the_same_cells():
         pa.table({"c": pa.array(names).dictionary_encode(), "f": flags}),
     ):  # fmt: skip
         found = profile.columns(rows)
-        assert [f.cells(found[f.name]).tolist() for f in profile.features] == [[0, GONE, NEW], [2, GONE, 1]], type(rows)
+        assert [f.cells(found[f.name]).tolist() for f in profile.features] == [
+            [0, GONE, NEW],
+            [2, GONE, 1],
+        ], type(rows)
 
 
 def test_times_are_microseconds_in_utc_whatever_they_come_in():
@@ -275,7 +303,9 @@ def test_a_vector_that_is_no_place_is_counted_and_warns_of_nothing(odd):
     assert stream.totals[:, [0, 65, GONE]].sum() > 0
 
 
-@pytest.mark.parametrize("vectors", [np.zeros((300, 4)), np.eye(8)[np.arange(300) % 8], np.arange(300)[:, None] % 7])
+@pytest.mark.parametrize(
+    "vectors", [np.zeros((300, 4)), np.eye(8)[np.arange(300) % 8], np.arange(300)[:, None] % 7]
+)
 def test_few_distinct_vectors_make_a_basis(vectors):
     profile = Profile.fit({"e": vectors})
     assert len(profile.features) == 3 + vectors.shape[1]
@@ -299,13 +329,19 @@ def test_embeddings_of_another_form_are_refused():
 
 
 def test_two_embeddings_come_back_in_their_order():
-    rows = {"z": rng(1).normal(size=(200, 4)), "a": rng(2).normal(size=(200, 6)), "x": rng(3).normal(size=200)}
+    rows = {
+        "z": rng(1).normal(size=(200, 4)),
+        "a": rng(2).normal(size=(200, 6)),
+        "x": rng(3).normal(size=200),
+    }
     profile = Profile.fit(rows)
     back = Profile.from_bytes(profile.to_bytes())
     assert [basis.mean.shape for basis in (back.bases["z"], back.bases["a"])] == [(4,), (6,)]
     assert back.to_bytes() == profile.to_bytes()
     for name, values in profile.columns(rows).items():
-        assert np.array_equal(values, back.columns(rows)[name], equal_nan=values.dtype.kind == "f"), name
+        assert np.array_equal(
+            values, back.columns(rows)[name], equal_nan=values.dtype.kind == "f"
+        ), name
 
 
 # Bytes.
@@ -321,7 +357,14 @@ def rich():
     }  # fmt: skip
     p = rng(3).random(n)
     labels = (rng(4).random(n) < p).astype(int)
-    return Profile.fit(rows, reference=rows, scores=np.c_[1 - p, p], labels=labels, stratum="s", importance={"a": 3})
+    return Profile.fit(
+        rows,
+        reference=rows,
+        scores=np.c_[1 - p, p],
+        labels=labels,
+        stratum="s",
+        importance={"a": 3},
+    )
 
 
 def test_a_profile_comes_back_from_its_bytes_byte_for_byte():
@@ -494,7 +537,9 @@ def test_one_row_more_changes_the_odds_of_a_count_by_at_most_its_share_of_epsilo
     for a, b in zip(here, there, strict=True):
         if min(a, b) < 100:
             continue
-        error = 4 * (1 / a + 1 / b) ** 0.5  # of the logarithm of the ratio, four standard deviations
+        error = (
+            4 * (1 / a + 1 / b) ** 0.5
+        )  # of the logarithm of the ratio, four standard deviations
         assert abs(np.log(a / b)) <= epsilon / features + error
     law = np.exp(-epsilon / features * np.abs(np.arange(41) - 10.0))
     law /= (1 + np.exp(-1)) / (1 - np.exp(-1))
@@ -525,7 +570,12 @@ def ar(n, rho, seed=0):
 
 def test_strides_are_for_dependent_rows_only():
     n = 6000
-    rows = {"iid": rng(1).normal(size=n), "ar": ar(n, 0.9), "flag": rng(2).random(n) < 0.5, "k": np.ones(n)}
+    rows = {
+        "iid": rng(1).normal(size=n),
+        "ar": ar(n, 0.9),
+        "flag": rng(2).random(n) < 0.5,
+        "k": np.ones(n),
+    }
     profile = Profile.fit(rows, ordered=True)
     strides = {f.name: f.stride for f in profile.features}
     assert strides["ar"] > 20
@@ -543,13 +593,20 @@ def test_strata_have_counts_of_their_own():
     assert [f.name for f in profile.features] == ["x"]
     assert profile.counts.shape == (24, 1, CELLS)
     assert profile.counts.sum() == 1500
-    for served in (np.array([5.0], np.float32), np.array([5], np.uint8), column([5]), column([5.0])):
+    for served in (
+        np.array([5.0], np.float32),
+        np.array([5], np.uint8),
+        column([5]),
+        column([5.0]),
+    ):
         detector = mk.Detector(profile)
         detector.update({"h": served, "x": [0.0]})
         assert detector.strangers == 0
         assert dict(detector.streams())["5"].rows == 1
     flags = Profile.fit({"f": [True, False] * 100, "x": np.arange(200.0)}, stratum="f")
-    assert mk.Detector(flags).encode({"f": np.array([1, 0], np.float32), "x": np.zeros(2)})[1].tolist() == [1, 0]
+    assert mk.Detector(flags).encode({"f": np.array([1, 0], np.float32), "x": np.zeros(2)})[
+        1
+    ].tolist() == [1, 0]
 
 
 # Scores, labels, models.
@@ -582,7 +639,9 @@ def test_scores_become_features_and_labels_losses(scores, labels, feature):
     assert profile.counts[0, 0].sum() == N
     assert (profile.baseline is None) == (labels is None)
     if labels is not None:
-        assert profile.baseline.n == (N - N // 5 if feature == "prediction" else N)  # the others made the scale
+        assert profile.baseline.n == (
+            N - N // 5 if feature == "prediction" else N
+        )  # the others made the scale
     assert (profile.calibration is None) == (
         (feature != "confidence" and not isinstance(scores, dict)) or labels is None
     )
@@ -643,7 +702,10 @@ def classifier():
 
     def answer(feeds):
         p = 1 / (1 + np.exp(-feeds["X"][:, 0].astype(np.float64)))
-        return {"label": (p > 0.5).astype(np.int64), "probabilities": np.c_[1 - p, p].astype(np.float32)}
+        return {
+            "label": (p > 0.5).astype(np.int64),
+            "probabilities": np.c_[1 - p, p].astype(np.float32),
+        }
 
     return mk.FunctionModel(answer, signature, batchable=True)
 
@@ -674,12 +736,17 @@ def test_a_package_carries_its_profile(boosting, breast_cancer, tmp_path):
         assert Profile.from_bytes(model.attachments["profile"]).digest == profile.digest
         assert mk.Monitor(model).detector.profile.digest == profile.digest
     assert path.stat().st_size - plain.stat().st_size < 2500 * len(profile.features) + 10_000
-    for odd in (Profile.fit(X.rename(columns={"mean radius": "radius"})), Profile.fit(X.iloc[:, :5])):
+    for odd in (
+        Profile.fit(X.rename(columns={"mean radius": "radius"})),
+        Profile.fit(X.iloc[:, :5]),
+    ):
         with pytest.raises(DriftError, match="differ in the columns") as caught:
             mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1", profile=odd)
         assert "mean radius" in caught.value.columns or len(caught.value.columns) == 25
     bare = Profile.fit(X.to_numpy())
-    with pytest.raises(DriftError, match=r"lacks \['mean radius'.*and 24 more.*has \['x0'.*and 24 more.*not take"):
+    with pytest.raises(
+        DriftError, match=r"lacks \['mean radius'.*and 24 more.*has \['x0'.*and 24 more.*not take"
+    ):
         mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1", profile=bare)
     with pytest.raises(DriftError, match="scores"):
         mk.save(boosting, tmp_path / "odd.mk", example=X, name="b", version="1",

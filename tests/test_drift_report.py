@@ -29,30 +29,59 @@ LABELS = [
 def feature(name="amount", **changes):
     cells = tuple((label, 1 / 67, (i + 1) / 2278) for i, label in enumerate(LABELS))
     given = FeatureDrift(
-        name, "number", None, 1024, 1e-9, 0.25, (Effect("KS", 0.25, 0.2, 0.3),), (0.01, 0.05), 0.05, 812, cells
+        name,
+        "number",
+        None,
+        1024,
+        1e-9,
+        0.25,
+        (Effect("KS", 0.25, 0.2, 0.3),),
+        (0.01, 0.05),
+        0.05,
+        812,
+        cells,
     )
     return replace(given, **changes)
 
 
 def alarm(name="amount", **changes):
     given = Alarm(
-        "changed", name, None, "martingale", 1e-9, 1e-4, 900, 812, Effect("KS", 0.25, 0.2, 0.3), "own words", ("a",)
+        "changed",
+        name,
+        None,
+        "martingale",
+        1e-9,
+        1e-4,
+        900,
+        812,
+        Effect("KS", 0.25, 0.2, 0.3),
+        "own words",
+        ("a",),
     )
     return replace(given, **changes)
 
 
 def report(**changes):
-    given = DriftReport("stream", 1024, 5000, 0.01, "at most 0.01, ever", ("no strata",), (), (), (), None, 0)
+    given = DriftReport(
+        "stream", 1024, 5000, 0.01, "at most 0.01, ever", ("no strata",), (), (), (), None, 0
+    )
     return replace(given, **changes)
 
 
 PERFORMANCE = Performance(
-    200, (0.2, 0.15, 0.25), (0.1, 0.09, 0.11), {"accuracy": (0.8, 0.7, 0.9), "f1": (0.6, math.nan, math.nan)}, "outside"
+    200,
+    (0.2, 0.15, 0.25),
+    (0.1, 0.09, 0.11),
+    {"accuracy": (0.8, 0.7, 0.9), "f1": (0.6, math.nan, math.nan)},
+    "outside",
 )
 FULL = report(
     alarms=(alarm(),),
     features=(feature(), feature("x", kind="category", cells=(("a", 0.5, 0.1), ("b", 0.5, 0.9)))),
-    checks=(Check("missing rate", "amount", "5 %", "1 %", 1e-4), Check("constant", "x", "all", "some")),
+    checks=(
+        Check("missing rate", "amount", "5 %", "1 %", 1e-4),
+        Check("constant", "x", "all", "some"),
+    ),
     performance=PERFORMANCE,
     skipped=7,
 )
@@ -100,14 +129,19 @@ def test_json_gives_the_report_back(found):
 
 def test_json_keeps_numbers_that_json_lacks_and_names_that_look_like_them():
     odd = report(
-        features=(feature(weight=math.nan, effects=(Effect("W1", math.inf, -math.inf, math.nan),)),),
+        features=(
+            feature(weight=math.nan, effects=(Effect("W1", math.inf, -math.inf, math.nan),)),
+        ),
         performance=replace(PERFORMANCE, estimated={"number": (math.nan, 0.0, 1.0)}),
     )
     text = odd.to_json()
     back = DriftReport.from_json(text)
     assert back.to_json() == text
     assert math.isnan(back.features[0].weight)
-    assert (back.features[0].effects[0].value, back.features[0].effects[0].low) == (math.inf, -math.inf)
+    assert (back.features[0].effects[0].value, back.features[0].effects[0].low) == (
+        math.inf,
+        -math.inf,
+    )
     assert math.isnan(back.performance.estimated["number"][0])
     assert list(json.loads(text)) == sorted(json.loads(text))
     assert json.loads(text)["schema"] == "modelkit.drift/1"
@@ -156,7 +190,12 @@ def check_page(page):
         ET.fromstring(svg)  # noqa: S314 - our own
     names = {tag for tag, _ in tags.seen}
     assert not names & {"script", "img", "link", "iframe", "object", "image", "use", "a"}
-    assert not [name for _, attrs in tags.seen for name, _ in attrs if name.startswith("on") or name in ("src", "href")]
+    assert not [
+        name
+        for _, attrs in tags.seen
+        for name, _ in attrs
+        if name.startswith("on") or name in ("src", "href")
+    ]
     assert "url(" not in page
     assert "@import" not in page
     return tags
@@ -189,7 +228,9 @@ def test_the_page_says_what_was_found():
 
 
 def test_a_batch_speaks_of_one_exact_test():
-    batch = replace(FULL, kind="batch", features=(feature(p_material=None, p_changed=0.004, began=None),))
+    batch = replace(
+        FULL, kind="batch", features=(feature(p_material=None, p_changed=0.004, began=None),)
+    )
     page = batch.to_html()
     assert "exact p, adjusted by Holm: 0.004" in page
     assert "Raised at row" not in page
@@ -201,11 +242,24 @@ def test_hostile_names_are_text():
         guarantee=HOSTILE,
         assumptions=(HOSTILE,),
         alarms=(
-            alarm(HOSTILE, stratum=HOSTILE, statistic=HOSTILE, effect=Effect(HOSTILE, 1, 0, 2), guarantee="other"),
+            alarm(
+                HOSTILE,
+                stratum=HOSTILE,
+                statistic=HOSTILE,
+                effect=Effect(HOSTILE, 1, 0, 2),
+                guarantee="other",
+            ),
         ),
         features=(
-            feature(HOSTILE, stratum=HOSTILE, cells=((HOSTILE, 0.5, 0.5), (f"{HOSTILE} to 1", 0.5, 0.5))),
-            feature(HOSTILE, kind="category", cells=((HOSTILE, 1.0, 1.0),), effects=(Effect(HOSTILE, 1, 0, 2),)),
+            feature(
+                HOSTILE, stratum=HOSTILE, cells=((HOSTILE, 0.5, 0.5), (f"{HOSTILE} to 1", 0.5, 0.5))
+            ),
+            feature(
+                HOSTILE,
+                kind="category",
+                cells=((HOSTILE, 1.0, 1.0),),
+                effects=(Effect(HOSTILE, 1, 0, 2),),
+            ),
             *[feature(HOSTILE, weight=0.0) for _ in range(20)],
         ),
         checks=(Check(HOSTILE, HOSTILE, HOSTILE, HOSTILE),),
@@ -226,7 +280,10 @@ def test_twenty_features_of_67_cells_stay_under_300_kilobytes(kind):
     long = [f"2026-01-{i:02d}T00:00 to 2026-01-{i:02d}T12:00" for i in range(67)]
     cells = tuple((label, 0.0149253 + i / 1e5, 0.0149253 - i / 1e5) for i, label in enumerate(long))
     many = replace(
-        FULL, features=tuple(feature(f"a feature with a long name {i}", kind=kind, cells=cells) for i in range(20))
+        FULL,
+        features=tuple(
+            feature(f"a feature with a long name {i}", kind=kind, cells=cells) for i in range(20)
+        ),
     )
     assert many.to_html().count("<svg") == 20
     assert len(many.to_html().encode()) < 300_000
@@ -246,12 +303,24 @@ def test_evidence_times_importance_ranks_and_effect_size_breaks_ties():
     material = feature("material", p_changed=None, p_material=1e-3, weight=0.5)
     small = feature("small", p_changed=1.0, p_material=None, effects=(Effect("KS", 0.1, 0, 1),))
     large = feature(
-        "large", p_changed=1.0, p_material=None, effects=(Effect("KS", -0.2, -1, 0), Effect("W", 0.0, 0, 0))
+        "large",
+        p_changed=1.0,
+        p_material=None,
+        effects=(Effect("KS", -0.2, -1, 0), Effect("W", 0.0, 0, 0)),
     )
     unknown = feature("unknown", p_changed=math.nan, p_material=None, effects=())
     found = report(features=(unknown, small, large, strong, material, heavy)).ranked()
-    assert [drift.feature for drift in found] == ["heavy", "material", "strong", "large", "small", "unknown"]
-    certain = report(features=(feature("b", p_changed=1e-200), feature("a", p_changed=0.0))).ranked()
+    assert [drift.feature for drift in found] == [
+        "heavy",
+        "material",
+        "strong",
+        "large",
+        "small",
+        "unknown",
+    ]
+    certain = report(
+        features=(feature("b", p_changed=1e-200), feature("a", p_changed=0.0))
+    ).ranked()
     assert [drift.feature for drift in certain] == ["a", "b"]
 
 
@@ -277,7 +346,11 @@ def test_a_frame_has_a_row_for_each_feature():
     found = report(
         features=(
             feature("a", p_changed=None, p_material=None, effects=(), began=None),
-            feature("b", stratum="night", effects=(Effect("KS", 0.25, 0.2, 0.3), Effect("W1", 1.0, 0.5, 1.5))),
+            feature(
+                "b",
+                stratum="night",
+                effects=(Effect("KS", 0.25, 0.2, 0.3), Effect("W1", 1.0, 0.5, 1.5)),
+            ),
         )
     )
     df = found.to_dataframe()
@@ -290,7 +363,11 @@ def test_a_frame_has_a_row_for_each_feature():
         1.5,
         812,
     )
-    assert (first["missing_reference"], first["missing_recent"], first["p_changed"]) == (0.01, 0.05, 1e-9)
+    assert (first["missing_reference"], first["missing_recent"], first["p_changed"]) == (
+        0.01,
+        0.05,
+        1e-9,
+    )
     assert df.iloc[1][["p_changed", "KS", "began"]].isna().all()
     assert report().to_dataframe().shape == (0, 10)
 
@@ -331,7 +408,13 @@ def test_an_outline_follows_the_shares_and_cuts_what_would_hide_the_rest():
 
 def test_missing_values_and_empty_ends_have_no_place_among_ordered_cells():
     drawn = charts.chart(
-        feature(cells=(("-inf", 0.0, 0.0), *((c, 0.1, 0.1) for c in LABELS[1:5]), ("(missing)", 0.6, 0.6)))
+        feature(
+            cells=(
+                ("-inf", 0.0, 0.0),
+                *((c, 0.1, 0.1) for c in LABELS[1:5]),
+                ("(missing)", 0.6, 0.6),
+            )
+        )
     )
     assert drawn.count("<rect") == 4
     assert charts.chart(feature(cells=(("-inf", 0.0, 0.1), ("any", 1.0, 0.9)))).count("<rect") == 2

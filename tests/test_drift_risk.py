@@ -9,14 +9,24 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from modelkit.drift.evidence import Evidence
-from modelkit.drift.risk import GRID, WEIGHTS, ConfidenceSequence, _grid, bets, increments, risk_bound
+from modelkit.drift.risk import (
+    GRID,
+    WEIGHTS,
+    ConfidenceSequence,
+    _grid,
+    bets,
+    increments,
+    risk_bound,
+)
 
 TEN = np.array([1, 0, 1, 1, 0, 1, 1, 0, 1, 1.0])
 
 
 def test_the_bound_has_its_reference_value():
     assert risk_bound(5000, 500, 500, 0.005, binary=True) == pytest.approx(0.1114129, abs=1e-7)
-    assert risk_bound(5000, 500, 500, 0.005, binary=True) == pytest.approx(stats.beta.isf(0.005, 501, 4500))
+    assert risk_bound(5000, 500, 500, 0.005, binary=True) == pytest.approx(
+        stats.beta.isf(0.005, 501, 4500)
+    )
 
 
 def test_the_bernstein_bound_by_hand():
@@ -41,7 +51,9 @@ def test_no_losses_and_nothing_but_losses_bound_nothing(binary):
 def test_the_bound_is_rarely_too_low(binary):
     rng = np.random.default_rng(0)
     losses = rng.random((2000, 100)) < 0.1 if binary else rng.beta(1, 9, (2000, 100))
-    bounds = [risk_bound(100, x.sum(), (x**2).sum(), 0.05, binary=binary) for x in losses.astype(float)]
+    bounds = [
+        risk_bound(100, x.sum(), (x**2).sum(), 0.05, binary=binary) for x in losses.astype(float)
+    ]
     below = int((np.array(bounds) < 0.1).sum())
     assert stats.binomtest(below, 2000, 0.05, alternative="greater").pvalue > 1e-3
     assert np.mean(bounds) < 0.25

@@ -43,7 +43,9 @@ from modelkit.errors import BatchError, ClosedError, ConversionError, SignatureE
 from modelkit.testing import check_model
 
 words = st.sampled_from([*WORDS, "unknown", "\N{SNOWMAN}"])
-texts = st.lists(st.lists(words, max_size=30).map(" ".join) | st.text(st.characters(exclude_categories=["Cs"])))
+texts = st.lists(
+    st.lists(words, max_size=30).map(" ".join) | st.text(st.characters(exclude_categories=["Cs"]))
+)
 texts = texts.map(lambda found: [text.replace("\ufdd0", "") for text in found])
 ODD = ["", " ", "\t\n ", "\N{GRINNING FACE}\N{GRINNING FACE} \N{WOMAN}\u200d\N{ROCKET}", "a\0b", "\0", "\ufeffthe",
        "e\u0301\u0301\u0301", "\u202eriver", "[CLS] [SEP] [PAD]", "x" * 3000, "\U0010ffff"]  # fmt: skip
@@ -55,7 +57,9 @@ def cosines(left, right):
 
 def sentences(count, seed, most=40):
     rng = random.Random(seed)
-    return [" ".join(rng.choices(WORDS, k=rng.randint(0, rng.choice((3, most))))) for _ in range(count)]
+    return [
+        " ".join(rng.choices(WORDS, k=rng.randint(0, rng.choice((3, most))))) for _ in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +86,12 @@ def test_each_pooling_is_that_of_the_texts_own_tokens(pooling):
         found = sentences(40, seed=1)
         for text, vector in zip(found, encoder.embed(found), strict=True):
             hidden = tiny_hidden(tiny_ids(text))
-            pooled = {"mean": hidden.mean(axis=0), "max": hidden.max(axis=0), "cls": hidden[0], "last": hidden[-1]}
+            pooled = {
+                "mean": hidden.mean(axis=0),
+                "max": hidden.max(axis=0),
+                "cls": hidden[0],
+                "last": hidden[-1],
+            }
             np.testing.assert_allclose(vector, pooled[pooling], atol=1e-5)
 
 
@@ -90,7 +99,9 @@ def test_each_pooling_is_that_of_the_texts_own_tokens(pooling):
 def test_vectors_of_real_graphs_are_those_of_one_text_at_a_time(name, request):
     encoder = request.getfixturevalue(name)
     rng = random.Random(0)
-    found = [" ".join(rng.choices(WORDS, k=rng.randint(1, rng.choice((4, 60))))) for _ in range(48)] + ODD
+    found = [
+        " ".join(rng.choices(WORDS, k=rng.randint(1, rng.choice((4, 60))))) for _ in range(48)
+    ] + ODD
     together = encoder.embed(found)
     alone = np.concatenate([encoder.embed([text]) for text in found])
     assert cosines(together, alone).min() >= 0.9999
@@ -102,12 +113,16 @@ def test_static_vectors_are_those_of_their_own_library(static):
     from wordllama.inference import WordLlamaInference
 
     proto, tokenizer = static_parts()
-    theirs = WordLlamaInference(numpy_helper.to_array(proto.graph.initializer[0]), Tokenizer.from_buffer(tokenizer))
+    theirs = WordLlamaInference(
+        numpy_helper.to_array(proto.graph.initializer[0]), Tokenizer.from_buffer(tokenizer)
+    )
     # Of nothing at all it makes NaN, and it cuts no text.
     found = [text for text in sentences(200, seed=2) + ODD if 0 < len(text) < 512]
     assert cosines(static.embed(found), theirs.embed(found)).min() > 0.99999
     for dims in (128, 64):
-        np.testing.assert_allclose(static.embed(found, dims=dims), unit(theirs.embed(found)[:, :dims]), atol=1e-5)
+        np.testing.assert_allclose(
+            static.embed(found, dims=dims), unit(theirs.embed(found)[:, :dims]), atol=1e-5
+        )
 
 
 def test_a_text_without_a_token_has_a_vector_of_zeros():
@@ -129,7 +144,9 @@ def test_every_input_that_a_graph_may_have_is_given(encoder):
 
 def test_half_precision_comes_out_as_float32(encoder):
     proto = tiny_graph()
-    proto.graph.node[-1].CopyFrom(helper.make_node("Cast", ["hidden"], ["last_hidden_state"], to=TensorProto.FLOAT16))
+    proto.graph.node[-1].CopyFrom(
+        helper.make_node("Cast", ["hidden"], ["last_hidden_state"], to=TensorProto.FLOAT16)
+    )
     proto.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
     with tiny(proto) as half:
         vectors = half.embed(sentences(9, seed=3))
@@ -187,7 +204,9 @@ def test_texts_come_in_any_collection_of_strings(encoder):
             np.testing.assert_allclose(mk.embed(batcher, found), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("bad", ["one text", b"bytes", None, 7, {"text": ["a"]}, {}, bytearray(b"a"), np.array("a")])
+@pytest.mark.parametrize(
+    "bad", ["one text", b"bytes", None, 7, {"text": ["a"]}, {}, bytearray(b"a"), np.array("a")]
+)
 def test_what_is_no_batch_of_texts_is_refused_with_the_fix(encoder, bad):
     for ask in (encoder.embed, encoder.token_count, lambda texts: list(encoder.stream(texts))):
         with pytest.raises(SignatureError, match="texts are always a batch"):
@@ -209,7 +228,9 @@ def test_what_is_no_string_is_named_by_its_row(encoder, bad):
 def test_a_lone_surrogate_is_named_by_its_row_and_place(encoder, bad):
     at = next(i for i, letter in enumerate(bad) if "\ud800" <= letter <= "\udfff")
     for ask in (encoder.embed, encoder.token_count, lambda texts: list(encoder.stream(texts))):
-        with pytest.raises(SignatureError, match=f"text 3 is no valid Unicode: .* at character {at} ") as caught:
+        with pytest.raises(
+            SignatureError, match=f"text 3 is no valid Unicode: .* at character {at} "
+        ) as caught:
             ask(["a", "b", "", bad, "c"])
         assert caught.value.rows == (3,)
 
@@ -246,7 +267,8 @@ def test_the_mark_of_a_missing_string_is_refused_as_in_every_model(encoder):
 @settings(max_examples=50, deadline=None)
 @given(
     parts=st.lists(
-        st.sampled_from(["the", "river", " ", "  ", "\n", " " * 400, "x" * 90, "x" * 300, "\0"]), max_size=99
+        st.sampled_from(["the", "river", " ", "  ", "\n", " " * 400, "x" * 90, "x" * 300, "\0"]),
+        max_size=99,
     )
 )
 def test_a_text_is_cut_at_max_tokens_and_nowhere_else(encoder, parts):
@@ -268,7 +290,9 @@ def test_of_a_megabyte_of_text_the_beginning_is_embedded(name, request):
     assert encoder.truncated == before + 2
     words = text.split()
     if name != "static":
-        assert encoder.token_count([text]).tolist() == [len(words) + 2]  # a word is a token, but for the last half
+        assert encoder.token_count([text]).tolist() == [
+            len(words) + 2
+        ]  # a word is a token, but for the last half
     assert encoder.token_count([text, "music", text])[1] == encoder.token_count(["music"])[0]
 
 
@@ -277,7 +301,9 @@ def test_where_a_long_text_is_cut_off_makes_no_difference():
     text = "river " + " " * 420 + "x" * 400 + " music"
     with mk.TextEncoder(encoders.paraphrase(), bert_tokenizer(), max_tokens=8) as encoder:
         assert encoder.token_count([text]).tolist() == [5]
-        np.testing.assert_allclose(encoder.embed([text]), encoder.embed(["river [UNK] music"]), atol=1e-6)
+        np.testing.assert_allclose(
+            encoder.embed([text]), encoder.embed(["river [UNK] music"]), atol=1e-6
+        )
         assert encoder.truncated == 0
 
 
@@ -292,12 +318,17 @@ def test_tokens_are_counted_beyond_what_is_embedded(encoder, counts):
 def test_texts_that_are_too_long_can_be_an_error_instead():
     with tiny(on_long="error") as encoder:
         found = ["the", " ".join(["music"] * MOST), "a" * 5000, " ".join(["of"] * 40)]
-        with pytest.raises(SignatureError, match=rf"text 1 has {MOST + 2} tokens, .* takes {MOST}") as caught:
+        with pytest.raises(
+            SignatureError, match=rf"text 1 has {MOST + 2} tokens, .* takes {MOST}"
+        ) as caught:
             encoder.embed(found)
         assert caught.value.rows == (1, 3)
         assert encoder.truncated == 0
         assert encoder.embed(["the", " ".join(["music"] * (MOST - 2))]).shape == (2, WIDTH)
-        with mk.Batcher(encoder, plan="learn") as batcher, pytest.raises(SignatureError, match="text 1 has"):
+        with (
+            mk.Batcher(encoder, plan="learn") as batcher,
+            pytest.raises(SignatureError, match="text 1 has"),
+        ):
             mk.embed(batcher, found)
 
 
@@ -353,7 +384,11 @@ def test_tokens_that_are_never_run_are_bounded(static):
     pipeline = static.pipeline
     for start in range(0, 3 * READY, 512):
         pipeline.count([f"the {i} " * 100 for i in range(start, start + 512)])
-        assert pipeline._held == sum(len(found.ids) for found in pipeline._ready.values()) <= READY_TOKENS
+        assert (
+            pipeline._held
+            == sum(len(found.ids) for found in pipeline._ready.values())
+            <= READY_TOKENS
+        )
         assert len(pipeline._ready) <= READY
         assert all(len(key) <= SHORT for key in pipeline._ready)
     pipeline._ready.clear()
@@ -417,7 +452,9 @@ def test_similarity_is_of_directions_and_of_numbers(static):
     vectors = np.random.default_rng(0).normal(size=(4, 7)).astype(np.float32)
     expected = static.similarity(vectors, vectors)
     for scale in (1e20, 1e-24, 3):
-        np.testing.assert_allclose(static.similarity(vectors * np.float32(scale), vectors), expected, atol=1e-6)
+        np.testing.assert_allclose(
+            static.similarity(vectors * np.float32(scale), vectors), expected, atol=1e-6
+        )
     for odd in (vectors.astype(str), vectors.astype(complex), vectors > 0):
         with pytest.raises(SignatureError, match="vectors of numbers"):
             static.similarity(odd, vectors)
@@ -515,14 +552,18 @@ def test_a_stream_takes_texts_as_they_are_needed(static):
     np.testing.assert_allclose(first, static.embed(taken[:3], role="query", dims=64), atol=1e-6)
     rest = list(stream)
     assert len(taken) == 10_000
-    np.testing.assert_allclose(rest[-3:], static.embed(taken[-3:], role="query", dims=64), atol=1e-6)
+    np.testing.assert_allclose(
+        rest[-3:], static.embed(taken[-3:], role="query", dims=64), atol=1e-6
+    )
 
 
 def test_a_stream_names_the_row_of_the_stream(encoder):
     stream = encoder.stream(["a"] * 3000 + ["\ud800"])
     for _ in range(2048):
         next(stream)
-    with pytest.raises(SignatureError, match="among the texts from 2048 on: text 952 is no valid") as caught:
+    with pytest.raises(
+        SignatureError, match="among the texts from 2048 on: text 952 is no valid"
+    ) as caught:
         list(stream)
     assert caught.value.rows == (3000,)
 
@@ -571,21 +612,30 @@ def test_threads_through_a_batcher_get_the_vectors_of_their_own_texts(static):
 def test_tasks_get_the_vectors_of_their_own_texts(static, wrap):
     found = sentences(200, seed=8)
     expected = {
-        (role, dims): static.embed(found, role=role, dims=dims) for role in (None, "query") for dims in (None, 64)
+        (role, dims): static.embed(found, role=role, dims=dims)
+        for role in (None, "query")
+        for dims in (None, 64)
     }
 
     async def main(model):
         asked = [*expected] * 50
         got = await asyncio.gather(
-            *[mk.aembed(model, [text], role=r, dims=d) for text, (r, d) in zip(found, asked, strict=True)]
+            *[
+                mk.aembed(model, [text], role=r, dims=d)
+                for text, (r, d) in zip(found, asked, strict=True)
+            ]
         )
         for i, (vector, key) in enumerate(zip(got, asked, strict=True)):
             np.testing.assert_allclose(vector[0], expected[key][i], atol=1e-5)
         np.testing.assert_allclose(await mk.aembed(model, found), expected[None, None], atol=1e-5)
-        np.testing.assert_allclose(await static.aembed(found[:3], dims=64), expected[None, 64][:3], atol=1e-5)
+        np.testing.assert_allclose(
+            await static.aembed(found[:3], dims=64), expected[None, 64][:3], atol=1e-5
+        )
 
     with mk.Batcher(static) as batcher:
-        watched = mk.Monitor(batcher, mk.Profile.fit({"text": np.array(found, object)}, text=("text",)))
+        watched = mk.Monitor(
+            batcher, mk.Profile.fit({"text": np.array(found, object)}, text=("text",))
+        )
         asyncio.run(main({"bare": static, "batched": batcher, "watched": watched}[wrap]))
 
 
@@ -616,14 +666,18 @@ def test_a_bad_text_fails_its_caller_alone(static, bad):
 
     def ask(i):
         if i % 4:
-            return np.testing.assert_allclose(mk.embed(batcher, [good[i]])[0], expected[i], atol=1e-5)
+            return np.testing.assert_allclose(
+                mk.embed(batcher, [good[i]])[0], expected[i], atol=1e-5
+            )
         with pytest.raises(SignatureError, match=r"text 1 is no valid Unicode"):
             mk.embed(batcher, ["fine", bad])
         return None
 
     async def ask_all():
         complaints = []
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: complaints.append(context)
+        )
         for _ in range(3):
             calls = [mk.aembed(batcher, [good[i]] if i % 4 else ["fine", bad]) for i in range(40)]
             got = await asyncio.gather(*calls, return_exceptions=True)
@@ -641,23 +695,19 @@ def test_a_bad_text_fails_its_caller_alone(static, bad):
         asyncio.run(ask_all())
 
 
-class Spy(mk.Model):
+class Spy(mk.Wrapper):
     """Wraps an encoder, and remembers the tokens of each text of each run."""
 
+    _call = mk.Model._call
+    _acall = mk.Model._acall
+
     def __init__(self, model):
-        self.model, self.runs = model, []
-
-    @property
-    def signature(self):
-        return self.model.signature
-
-    @property
-    def inner(self):
-        return self.model
+        super().__init__(model)
+        self.runs = []
 
     def _run(self, feeds, outputs, call):
-        self.runs.append(self.model.token_count(feeds["text"][:, 0]).tolist())
-        return self.model._run(feeds, outputs, call)
+        self.runs.append(self.inner.token_count(feeds["text"][:, 0]).tolist())
+        return self.inner._run(feeds, outputs, call)
 
 
 def test_the_card_of_a_wrapper_says_what_is_inside(static):
@@ -691,8 +741,16 @@ def test_embed_goes_through_whatever_wraps_an_encoder(static):
     expected = static.embed(found, role="query", dims=128)
     profile = mk.Profile.fit({"text": np.array(sentences(200, seed=13), object)}, text=("text",))
     with mk.Batcher(static) as batcher:
-        for model in (static, batcher, mk.Monitor(static, profile), mk.Monitor(batcher, profile), Spy(static)):
-            np.testing.assert_allclose(mk.embed(model, found, role="query", dims=128), expected, atol=1e-5)
+        for model in (
+            static,
+            batcher,
+            mk.Monitor(static, profile),
+            mk.Monitor(batcher, profile),
+            Spy(static),
+        ):
+            np.testing.assert_allclose(
+                mk.embed(model, found, role="query", dims=128), expected, atol=1e-5
+            )
     with pytest.raises(BatchError, match="put it outside"):
         mk.Batcher(mk.Monitor(static, profile))
 
@@ -741,8 +799,14 @@ def test_deadlines_and_priorities_go_with_a_call(static):
         ({"output": "nothing"}, r"no output 'nothing'; it has \['last_hidden_state'\]"),
         ({"tokenizer": b"not json"}, r"no tokenizer\.json"),
         ({"tokenizer": b"{}"}, r"no tokenizer\.json"),
-        ({"tokenizer": 7}, "the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got a int"),
-        ({"graph": 7}, "made from an ONNX model as path, bytes or ModelProto, or from a Model over tokens; got a int"),
+        (
+            {"tokenizer": 7},
+            "the path or bytes of a tokenizer.json, or a tokenizers.Tokenizer; got a int",
+        ),
+        (
+            {"graph": 7},
+            "made from an ONNX model as path, bytes or ModelProto, or from a Model over tokens; got a int",
+        ),
     ],
 )
 def test_an_argument_that_does_not_fit_says_which_would(options, message):
@@ -769,7 +833,9 @@ def test_a_graph_that_takes_no_tokens_is_refused():
 
 def test_of_several_outputs_one_must_be_named():
     several = [(name, TensorProto.FLOAT, (*TOKENS, WIDTH)) for name in ("first", "second")]
-    with pytest.raises(SignatureError, match=r"2 outputs .*\['first', 'second'\]; name one by output="):
+    with pytest.raises(
+        SignatureError, match=r"2 outputs .*\['first', 'second'\]; name one by output="
+    ):
         tiny(tiny_graph(outputs=several))
     with tiny(tiny_graph(outputs=several), output="second") as encoder:
         assert encoder.recipe.output == "second"
@@ -779,8 +845,10 @@ def test_of_several_outputs_one_must_be_named():
 
 def test_the_vectors_of_tokens_are_found_among_outputs_without_telling_names(paraphrase):
     assert paraphrase.recipe.output == "onnx::Shape_422"
-    assert len(paraphrase.inner.signature.outputs) == 4
-    with pytest.raises(SignatureError, match=r"output 461: .* is not a vector of 1 numbers for each token"):
+    assert len(paraphrase.token_model.signature.outputs) == 4
+    with pytest.raises(
+        SignatureError, match=r"output 461: .* is not a vector of 1 numbers for each token"
+    ):
         mk.TextEncoder(encoders.paraphrase(), bert_tokenizer(), max_tokens=128, output="461")
 
 
@@ -790,7 +858,12 @@ def test_a_graph_and_a_tokenizer_come_as_path_bytes_or_object(encoder, tmp_path)
     tokenizer.save(str(tmp_path / "t.json"))
     expected = encoder.embed(["the river"])
     for graph in (proto, proto.SerializeToString(), tmp_path / "g.onnx", str(tmp_path / "g.onnx")):
-        for parts in (tokenizer, tmp_path / "t.json", str(tmp_path / "t.json"), (tmp_path / "t.json").read_bytes()):
+        for parts in (
+            tokenizer,
+            tmp_path / "t.json",
+            str(tmp_path / "t.json"),
+            (tmp_path / "t.json").read_bytes(),
+        ):
             with tiny(graph, parts) as other:
                 np.testing.assert_array_equal(other.embed(["the river"]), expected)
 
@@ -810,7 +883,9 @@ def test_a_graph_that_takes_fewer_tokens_is_refused_when_the_encoder_is_made(tol
     """The table of its positions has a usual name, or a run of that length shows it."""
     name = "encoder.position_embeddings.weight" if told else "positions"
     graph = tiny_graph(most=8, positions=name)
-    with pytest.raises(SignatureError, match="has 8 positions, fewer" if told else "does not run on a text of 16"):
+    with pytest.raises(
+        SignatureError, match="has 8 positions, fewer" if told else "does not run on a text of 16"
+    ):
         tiny(graph)
     with pytest.raises(SignatureError, match="max_tokens="):
         tiny(graph, max_tokens=9)
@@ -853,9 +928,27 @@ def test_what_a_tokenizer_was_last_cut_to_is_not_taken_for_the_limit_of_a_model(
     ("files", "most"),
     [
         ({"config.json": {"max_position_embeddings": 12}}, 12),
-        ({"config.json": {"max_position_embeddings": 12}, "tokenizer_config.json": {"model_max_length": 10}}, 10),
-        ({"config.json": {"max_position_embeddings": 12}, "tokenizer_config.json": {"model_max_length": 10**30}}, 12),
-        ({"config.json": {"max_position_embeddings": 12}, "sentence_bert_config.json": {"max_seq_length": 9}}, 9),
+        (
+            {
+                "config.json": {"max_position_embeddings": 12},
+                "tokenizer_config.json": {"model_max_length": 10},
+            },
+            10,
+        ),
+        (
+            {
+                "config.json": {"max_position_embeddings": 12},
+                "tokenizer_config.json": {"model_max_length": 10**30},
+            },
+            12,
+        ),
+        (
+            {
+                "config.json": {"max_position_embeddings": 12},
+                "sentence_bert_config.json": {"max_seq_length": 9},
+            },
+            9,
+        ),
         ({"config.json": {"max_position_embeddings": 12}, "sentence_bert_config.json": {}}, 12),
     ],
 )
@@ -865,7 +958,9 @@ def test_the_files_beside_a_tokenizer_say_how_long_a_text_may_be(layout, files, 
         write(layout / name, value)
     with mk.TextEncoder(layout / "onnx" / "model.onnx", str(layout / "tokenizer.json")) as found:
         assert found.recipe.max_tokens == most
-    with mk.TextEncoder(layout / "onnx" / "model.onnx", tiny_tokenizer()) as found:  # those around the graph
+    with mk.TextEncoder(
+        layout / "onnx" / "model.onnx", tiny_tokenizer()
+    ) as found:  # those around the graph
         assert found.recipe.max_tokens == most
     with mk.TextEncoder.from_directory(layout) as found:
         assert found.recipe.max_tokens == most
@@ -873,7 +968,7 @@ def test_the_files_beside_a_tokenizer_say_how_long_a_text_may_be(layout, files, 
 
 def model_over_tokens(batchable=True):
     proto = tiny_graph()
-    signature = tiny(proto).inner.signature
+    signature = tiny(proto).token_model.signature
 
     def run(feeds):
         hidden = np.zeros((*feeds["input_ids"].shape, WIDTH), np.float32)
@@ -887,13 +982,17 @@ def model_over_tokens(batchable=True):
 def test_a_model_of_your_own_can_be_the_graph(encoder, tmp_path):
     inner = model_over_tokens()
     with tiny(inner) as own:
-        assert own.inner is own.base is inner
+        assert own.token_model is inner
+        assert own.base is own.unobserved is own
+        assert own.placement is inner.placement
         found = sentences(20, seed=14)
         np.testing.assert_allclose(own.embed(found), encoder.embed(found), atol=1e-5)
         assert own.batchable
         with mk.Batcher(own, plan="learn") as batcher:
             np.testing.assert_allclose(mk.embed(batcher, found), encoder.embed(found), atol=1e-5)
-        with pytest.raises(SignatureError, match="the identity of vectors is that of an ONNX graph"):
+        with pytest.raises(
+            SignatureError, match="the identity of vectors is that of an ONNX graph"
+        ):
             _ = own.identity
         with pytest.raises(ConversionError, match="only an encoder of an ONNX graph can be saved"):
             mk.save(own, tmp_path / "own.mk", name="own", version="1")
@@ -908,7 +1007,9 @@ def test_a_folder_is_read_as_its_files_say(minilm_folder, minilm):
     assert (recipe.pooling, recipe.normalize, recipe.max_tokens, recipe.dims, recipe.roles) == (
         "mean", True, 256, (384,), {},
     )  # fmt: skip
-    with mk.TextEncoder.from_directory(str(minilm_folder), max_tokens=32, roles={"q": "Q: "}) as other:
+    with mk.TextEncoder.from_directory(
+        str(minilm_folder), max_tokens=32, roles={"q": "Q: "}
+    ) as other:
         assert (other.recipe.max_tokens, other.recipe.roles) == (32, {"q": "Q: "})
 
 
@@ -922,7 +1023,10 @@ def layout(tmp_path):
     tokenizer.enable_truncation(5)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     write(tmp_path / "tokenizer_config.json", {"model_max_length": MOST})
-    write(tmp_path / "1_Pooling" / "config.json", {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True})
+    write(
+        tmp_path / "1_Pooling" / "config.json",
+        {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True},
+    )
     modules(tmp_path, "Transformer", "Pooling")
     return tmp_path
 
@@ -941,11 +1045,21 @@ def modules(folder, *names):
 
 
 def test_prompts_are_roles_and_the_pooling_is_the_configured_one(layout, encoder):
-    write(layout / "config_sentence_transformers.json", {"prompts": {"query": "query ", "document": ""}})
+    write(
+        layout / "config_sentence_transformers.json",
+        {"prompts": {"query": "query ", "document": ""}},
+    )
     write(layout / "sentence_bert_config.json", {"max_seq_length": 9, "do_lower_case": False})
-    write(layout / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True})
+    write(
+        layout / "1_Pooling" / "config.json",
+        {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True},
+    )
     with mk.TextEncoder.from_directory(layout) as found:
-        assert (found.recipe.pooling, found.recipe.normalize, found.recipe.max_tokens) == ("cls", False, 9)
+        assert (found.recipe.pooling, found.recipe.normalize, found.recipe.max_tokens) == (
+            "cls",
+            False,
+            9,
+        )
         assert found.recipe.roles == {"query": "query ", "document": ""}
         np.testing.assert_array_equal(found.embed(["a"], role="document"), found.embed(["a"]))
     modules(layout, "Transformer", "Pooling", "Normalize")
@@ -953,7 +1067,9 @@ def test_prompts_are_roles_and_the_pooling_is_the_configured_one(layout, encoder
         np.testing.assert_array_equal(found.embed(["the river"]), encoder.embed(["the river"]))
 
 
-@pytest.mark.parametrize(("mode", "pooling"), [("mean", "mean"), ("cls", "cls"), ("lasttoken", "last"), ("max", "max")])
+@pytest.mark.parametrize(
+    ("mode", "pooling"), [("mean", "mean"), ("cls", "cls"), ("lasttoken", "last"), ("max", "max")]
+)
 def test_the_pooling_may_be_named_by_one_word(layout, mode, pooling):
     write(layout / "1_Pooling" / "config.json", {"pooling_mode": mode, "embedding_dimension": 8})
     with mk.TextEncoder.from_directory(layout) as found:
@@ -977,7 +1093,9 @@ def test_a_pooling_that_is_not_known_is_refused(layout, config):
 
 def test_modules_that_are_not_known_are_refused(layout):
     modules(layout, "Transformer", "Pooling", "Dense")
-    with pytest.raises(SignatureError, match=r"the modules \['.*\.Pooling', 'sentence_transformers.models.Dense'\]"):
+    with pytest.raises(
+        SignatureError, match=r"the modules \['.*\.Pooling', 'sentence_transformers.models.Dense'\]"
+    ):
         mk.TextEncoder.from_directory(layout)
     modules(layout, "Transformer", "Normalize")
     with pytest.raises(SignatureError, match="an encoder has some of"):
@@ -993,7 +1111,9 @@ def test_modules_that_are_not_known_are_refused(layout):
 )
 def test_modules_of_others_and_two_of_a_kind_are_refused(layout, types):
     write(layout / "modules.json", [{"path": "1_Pooling", "type": name} for name in types])
-    with pytest.raises(SignatureError, match=r"an encoder has some of .*, of sentence_transformers"):
+    with pytest.raises(
+        SignatureError, match=r"an encoder has some of .*, of sentence_transformers"
+    ):
         mk.TextEncoder.from_directory(layout)
 
 
@@ -1031,7 +1151,10 @@ def test_a_file_of_a_folder_that_cannot_be_read_is_named(layout, name, text, mes
 def test_a_folder_of_transformers_is_read_where_the_pooling_is_said(layout, encoder):
     """As exporters write it: no modules.json, which would say how vectors are pooled."""
     (layout / "modules.json").unlink()
-    with pytest.raises(SignatureError, match=r"has no modules\.json, .* pass pooling= .*TextEncoder\(onnx, tokenizer"):
+    with pytest.raises(
+        SignatureError,
+        match=r"has no modules\.json, .* pass pooling= .*TextEncoder\(onnx, tokenizer",
+    ):
         mk.TextEncoder.from_directory(layout)
     with mk.TextEncoder.from_directory(layout, pooling="mean") as found:
         assert found.recipe.max_tokens == MOST
@@ -1042,7 +1165,9 @@ def test_what_a_folder_lacks_is_named(layout):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
         mk.TextEncoder.from_directory(layout / "nowhere")
     (layout / "tokenizer.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds no tokenizer\.json; transformers writes one by"):
+    with pytest.raises(
+        FileNotFoundError, match=r"holds no tokenizer\.json; transformers writes one by"
+    ):
         mk.TextEncoder.from_directory(layout)
 
 
@@ -1063,7 +1188,9 @@ def test_one_graph_of_several_must_be_named(layout):
     with mk.TextEncoder.from_directory(layout):  # the usual name goes before others
         pass
     usual.unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds 2 ONNX files .*model_O2\.onnx.*; name one by file="):
+    with pytest.raises(
+        FileNotFoundError, match=r"holds 2 ONNX files .*model_O2\.onnx.*; name one by file="
+    ):
         mk.TextEncoder.from_directory(layout)
     with mk.TextEncoder.from_directory(layout, file="onnx/model_O3.onnx") as found:
         assert found.embed(["a"]).shape == (1, WIDTH)
@@ -1094,7 +1221,9 @@ def test_a_closed_encoder_says_so(tiny_mk):
 
 def test_a_loaded_encoder_is_pickled_by_its_path(tiny_mk, encoder):
     again = pickle.loads(pickle.dumps(encoder))
-    np.testing.assert_array_equal(again.embed(["the river"], dims=4), encoder.embed(["the river"], dims=4))
+    np.testing.assert_array_equal(
+        again.embed(["the river"], dims=4), encoder.embed(["the river"], dims=4)
+    )
     assert again.identity == encoder.identity
     assert copy.copy(encoder) is copy.deepcopy(encoder) is encoder
     for other in (tiny(), mk.load(tiny_mk.read_bytes())):

@@ -49,7 +49,11 @@ def test_every_text_runs_once_and_no_run_is_beyond_the_budget(lengths, costs, sh
 
 
 @settings(max_examples=100, deadline=None)
-@given(lengths=st.lists(st.integers(0, 60), min_size=1, max_size=7), costs=costs, shares=st.integers(1, 4))
+@given(
+    lengths=st.lists(st.integers(0, 60), min_size=1, max_size=7),
+    costs=costs,
+    shares=st.integers(1, 4),
+)
 def test_no_other_way_to_share_texts_out_costs_less(lengths, costs, shares):
     most = limit(lengths, costs, shares)
     allowed = [
@@ -70,13 +74,16 @@ def test_no_other_way_to_share_texts_out_costs_less(lengths, costs, shares):
 )
 def test_costs_are_found_from_runs_that_follow_them(start, speed, knee, more):
     sizes = [32 << i for i in range(knee + 1 + more)]
-    # Beyond the knee a token costs so much more that runs are no faster, but the line through both ends is the same.
+    # Beyond the knee a token costs so much more that runs are no faster, but the line through both
+    # ends is the same.
     found = fit([(tokens, (tokens + start) / speed) for tokens in sizes])
     assert found.start == pytest.approx(start, rel=1e-3, abs=1e-3)
     rates = {tokens: tokens / (tokens + start) for tokens in sizes}
     good = [tokens for tokens in sizes if rates[tokens] >= 0.97 * max(rates.values())]
     knee = min([tokens for tokens in good if tokens >= Costs().budget], default=max(good))
-    assert found.budget == max(knee, int(16 * found.start))  # so that a start is a small part of every full run
+    assert found.budget == max(
+        knee, int(16 * found.start)
+    )  # so that a start is a small part of every full run
 
 
 def test_of_runs_that_are_as_fast_the_usual_one_is_taken():
@@ -88,7 +95,9 @@ def test_of_runs_that_are_as_fast_the_usual_one_is_taken():
 
 
 @settings(max_examples=100, deadline=None)
-@given(points=st.lists(st.tuples(st.integers(1, 1 << 14), st.floats(1e-7, 10)), min_size=2, max_size=9))
+@given(
+    points=st.lists(st.tuples(st.integers(1, 1 << 14), st.floats(1e-7, 10)), min_size=2, max_size=9)
+)
 def test_whatever_was_measured_gives_costs_that_can_be_used(points):
     points = sorted(dict(points).items())
     if len(points) > 1:
@@ -106,15 +115,26 @@ def test_whatever_was_measured_gives_costs_that_can_be_used(points):
     filling=st.sampled_from([0.0, 1e4, -1e4, np.inf, np.nan]),
     seed=st.integers(0, 99),
 )
-def test_pooling_is_what_a_plain_loop_gives_whatever_the_padding_holds(lengths, extra, pooling, dtype, filling, seed):
-    hidden = np.random.default_rng(seed).normal(size=(len(lengths), max(lengths) + extra, 5)).astype(dtype)
+def test_pooling_is_what_a_plain_loop_gives_whatever_the_padding_holds(
+    lengths, extra, pooling, dtype, filling, seed
+):
+    hidden = (
+        np.random.default_rng(seed)
+        .normal(size=(len(lengths), max(lengths) + extra, 5))
+        .astype(dtype)
+    )
     for row, length in zip(hidden, lengths, strict=True):
         row[length:] = filling
     got = pool(hidden, np.array(lengths), pooling)
     assert (got.dtype, got.shape) == (np.float32, (len(lengths), 5))
     for row, length, vector in zip(hidden.astype(np.float64), lengths, got, strict=True):
         held = row[:length]
-        expected = {"mean": held.mean(axis=0), "max": held.max(axis=0), "cls": held[0], "last": held[-1]}[pooling]
+        expected = {
+            "mean": held.mean(axis=0),
+            "max": held.max(axis=0),
+            "cls": held[0],
+            "last": held[-1],
+        }[pooling]
         np.testing.assert_allclose(vector, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -129,9 +149,13 @@ def test_padding_gives_every_tensor_of_a_run(rows, dtype, padding):
     feeds, lengths = pad(arrays, TOKEN_INPUTS, (dtype,) * 4, padding)
     width = max(map(len, rows))
     assert lengths.tolist() == [len(row) for row in rows]
-    assert {(feed.dtype, feed.shape) for feed in feeds.values()} == {(np.dtype(dtype), (len(rows), width))}
+    assert {(feed.dtype, feed.shape) for feed in feeds.values()} == {
+        (np.dtype(dtype), (len(rows), width))
+    }
     assert feeds["input_ids"].tolist() == [row + [padding] * (width - len(row)) for row in rows]
-    assert feeds["attention_mask"].tolist() == [[1] * len(row) + [0] * (width - len(row)) for row in rows]
+    assert feeds["attention_mask"].tolist() == [
+        [1] * len(row) + [0] * (width - len(row)) for row in rows
+    ]
     assert feeds["position_ids"].tolist() == [list(range(width))] * len(rows)
     assert not feeds["token_type_ids"].any()
 
@@ -144,7 +168,11 @@ def test_a_vector_of_zeros_stays_one():
 
 
 @settings(max_examples=100, deadline=None)
-@given(sizes=st.lists(st.sampled_from([0, 1, 1000, WINDOW_LETTERS // 2, WINDOW_LETTERS + 1]), max_size=2 * WINDOW))
+@given(
+    sizes=st.lists(
+        st.sampled_from([0, 1, 1000, WINDOW_LETTERS // 2, WINDOW_LETTERS + 1]), max_size=2 * WINDOW
+    )
+)
 def test_windows_share_texts_out_in_order_and_hold_at_most_one_text_too_many(sizes):
     letters = "x" * (WINDOW_LETTERS + 1)
     texts = [letters[:size] for size in sizes]

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoders import WIDTH, WORDS, bert_tokenizer, letter_tokenizer, tiny, tiny_graph, tiny_tokenizer, tiny_vector
+from encoders import (
+    WIDTH,
+    WORDS,
+    bert_tokenizer,
+    letter_tokenizer,
+    tiny,
+    tiny_graph,
+    tiny_tokenizer,
+    tiny_vector,
+)
 from forge import forge, members_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +59,10 @@ def test_a_saved_encoder_gives_the_same_bits(name, request, tmp_path):
     found = [*sentences(60, seed=1), "", "\N{GRINNING FACE}"]
     with mk.load(request.getfixturevalue(name)) as encoder:
         save(encoder, tmp_path / "again.mk")
-        with mk.load(tmp_path / "again.mk") as again, mk.load((tmp_path / "again.mk").read_bytes()) as third:
+        with (
+            mk.load(tmp_path / "again.mk") as again,
+            mk.load((tmp_path / "again.mk").read_bytes()) as third,
+        ):
             for role in (None, "query"):
                 expected = encoder.embed(found, role=role)
                 np.testing.assert_array_equal(again.embed(found, role=role), expected)
@@ -77,7 +89,13 @@ def test_vectors_that_count_as_the_same_pass_verification_in_any_company(tmp_pat
 
 
 def test_an_encoder_and_its_package_are_the_same(tmp_path):
-    options = {"roles": {"query": "query "}, "dims": (8, 4), "pooling": "max", "normalize": False, "max_tokens": 9}
+    options = {
+        "roles": {"query": "query "},
+        "dims": (8, 4),
+        "pooling": "max",
+        "normalize": False,
+        "max_tokens": 9,
+    }
     with tiny(**options) as encoder:
         manifest = save(encoder, tmp_path / "e.mk")
         assert save(encoder, tmp_path / "again.mk") == manifest
@@ -94,14 +112,20 @@ def test_an_encoder_and_its_package_are_the_same(tmp_path):
             loaded.warmup()
             assert loaded.truncated == 0
             check_model(loaded, {"text": sentences(9, seed=2)})
-        assert [member.path for member in manifest.files] == ["model/model.onnx", TOKENIZER, "golden.npz"]
+        assert [member.path for member in manifest.files] == [
+            "model/model.onnx",
+            TOKENIZER,
+            "golden.npz",
+        ]
         assert set(manifest.versions) >= {"tokenizers", "onnxruntime", "numpy"}
 
 
 def test_whatever_makes_another_vector_makes_another_identity(tmp_path):
     other = tiny_graph()
     table = next(tensor for tensor in other.graph.initializer if tensor.name == "values")
-    table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table) + np.float32(1e-6), "values"))
+    table.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(table) + np.float32(1e-6), "values")
+    )
     normalising = tiny_tokenizer()
     from tokenizers import normalizers
 
@@ -128,7 +152,10 @@ def test_whatever_makes_another_vector_makes_another_identity(tmp_path):
         with mk.load(tmp_path / f"{i}.mk") as loaded:
             assert loaded.identity == found[-1]
     assert len({*found}) == len(kinds)
-    with tiny(roles={"a": "1", "b": "2"}) as one, tiny(roles={"b": "2", "a": "1"}, on_long="error") as same:
+    with (
+        tiny(roles={"a": "1", "b": "2"}) as one,
+        tiny(roles={"b": "2", "a": "1"}, on_long="error") as same,
+    ):
         assert one.identity == same.identity  # neither makes a difference to a vector
 
 
@@ -137,7 +164,10 @@ def test_a_package_of_an_encoder_opens_for_ever():
         assert encoder.manifest.format == 4
         assert encoder.identity == IDENTITY
         assert encoder.verify() <= 1e-5
-        assert (encoder.recipe.roles, encoder.recipe.dims) == ({"query": "query ", "passage": "text "}, (8, 4))
+        assert (encoder.recipe.roles, encoder.recipe.dims) == (
+            {"query": "query ", "passage": "text "},
+            (8, 4),
+        )
         found = ["river", "", "green music " * 20]
         expected = [tiny_vector(f"query {text}") for text in found]
         np.testing.assert_allclose(encoder.embed(found, role="query"), expected, atol=1e-5)
@@ -225,7 +255,10 @@ def test_vectors_of_another_implementation_are_compared_with(tmp_path):
                 save(encoder, tmp_path / "e.mk", example={"text": found, "embedding": bad})
             assert caught.value.cosine < 0.95
         assert (tmp_path / "e.mk").read_bytes() == data
-    with tiny(pooling="cls") as other, pytest.raises(ParityError, match="compare pooling, tokenizer"):
+    with (
+        tiny(pooling="cls") as other,
+        pytest.raises(ParityError, match="compare pooling, tokenizer"),
+    ):
         save(other, tmp_path / "other.mk", example={"text": found, "embedding": vectors})
     assert not (tmp_path / "other.mk").exists()
 
@@ -251,14 +284,18 @@ def test_a_reference_that_is_none_is_refused(example, tmp_path):
 def test_two_vectors_of_zeros_are_the_same(tmp_path):
     found = ["", "the river", " "]
     with tiny(tokenizer=tiny_tokenizer(special=False)) as encoder:
-        manifest = save(encoder, tmp_path / "e.mk", example={"text": found, "embedding": encoder.embed(found)})
+        manifest = save(
+            encoder, tmp_path / "e.mk", example={"text": found, "embedding": encoder.embed(found)}
+        )
         assert manifest.encoder.reference == pytest.approx(1)
 
 
 def test_a_graph_that_gives_no_numbers_is_not_saved(tmp_path):
     proto = tiny_graph()
     table = next(tensor for tensor in proto.graph.initializer if tensor.name == "values")
-    table.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(table), np.nan), "values"))
+    table.CopyFrom(
+        numpy_helper.from_array(np.full_like(numpy_helper.to_array(table), np.nan), "values")
+    )
     with tiny(proto) as encoder, pytest.raises(ConversionError, match="not finite"):
         save(encoder, tmp_path / "e.mk")
     assert list(tmp_path.iterdir()) == []
@@ -284,7 +321,14 @@ def test_an_encoder_without_its_tokenizer_is_refused(tiny_mk):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"version": "1.0", "model": {"type": "Nothing"}}', b"\x80\x04pickle"],
+    [
+        b"",
+        b"{}",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"version": "1.0", "model": {"type": "Nothing"}}',
+        b"\x80\x04pickle",
+    ],
 )
 def test_a_tokenizer_that_is_none_is_refused(tiny_mk, content):
     with pytest.raises(PackageError, match="the tokenizer cannot be used") as caught:
@@ -296,13 +340,19 @@ def test_a_tokenizer_that_is_none_is_refused(tiny_mk, content):
 @given(data=st.data())
 def test_a_tokenizer_that_was_forged_is_refused_or_gives_vectors(tiny_mk, data):
     told = json.loads(members_of(tiny_mk.read_bytes())[TOKENIZER])
-    odd = st.sampled_from([None, -1, 0, 23, 24, 1 << 31, (1 << 32) - 1, 1 << 70, 0.5, True, "", "[SEP]", "\0", [], {}])
+    odd = st.sampled_from(
+        [None, -1, 0, 23, 24, 1 << 31, (1 << 32) - 1, 1 << 70, 0.5, True, "", "[SEP]", "\0", [], {}]
+    )
     for _ in range(data.draw(st.integers(1, 2))):
         inside = told
         while True:
             places = sorted(inside) if isinstance(inside, dict) else list(range(len(inside)))
             at = data.draw(st.sampled_from(places))
-            if not inside[at] or not isinstance(inside[at], dict | list) or data.draw(st.integers(0, 9)) == 0:
+            if (
+                not inside[at]
+                or not isinstance(inside[at], dict | list)
+                or data.draw(st.integers(0, 9)) == 0
+            ):
                 break
             inside = inside[at]
         inside[at] = data.draw(odd)
@@ -366,9 +416,13 @@ def test_a_recipe_that_cannot_be_is_refused(tiny_mk, changes, message):
 def test_a_recipe_of_another_model_is_refused(tiny_mk, boosting_mk):
     recipe = json.loads(members_of(tiny_mk.read_bytes())["modelkit.json"])["encoder"]
     with pytest.raises(ManifestError, match="has the signature"):
-        mk.load(forge(boosting_mk.read_bytes(), edit=lambda manifest: manifest.update(encoder=recipe)))
+        mk.load(
+            forge(boosting_mk.read_bytes(), edit=lambda manifest: manifest.update(encoder=recipe))
+        )
     with pytest.raises(ManifestError, match="a text encoder runs a graph"):
-        mk.load(forge(tiny_mk.read_bytes(), edit=lambda manifest: manifest.update(runtime="joblib")))
+        mk.load(
+            forge(tiny_mk.read_bytes(), edit=lambda manifest: manifest.update(runtime="joblib"))
+        )
     with pytest.raises(GraphError):  # the signature says text, and the graph takes tokens
         mk.load(forge(tiny_mk.read_bytes(), edit=lambda manifest: manifest.update(encoder=None)))
 
@@ -398,7 +452,9 @@ def test_a_graph_that_scales_by_the_batch_is_found_out(dynamic_mk):
     assert "DEPEND on the texts beside them" in str(manifest.encoder)
     with mk.load(dynamic_mk) as encoder:
         assert not encoder.batchable
-        with pytest.raises(BatchError, match=r"beside them, down to a cosine of 0\.99.*stable=True"):
+        with pytest.raises(
+            BatchError, match=r"beside them, down to a cosine of 0\.99.*stable=True"
+        ):
             mk.Batcher(encoder)
 
 
@@ -416,7 +472,10 @@ def test_stable_vectors_have_the_same_bits_beside_any_others(kind, dynamic_mk, t
         graph, tokenizer = dynamic_mk.with_name("dynamic.onnx"), bert_tokenizer()
         encoder = mk.TextEncoder(graph, tokenizer, max_tokens=128, stable=True)
     else:
-        unstable, encoder = tiny(tiny_graph(dynamic=True)), tiny(tiny_graph(dynamic=True), stable=True)
+        unstable, encoder = (
+            tiny(tiny_graph(dynamic=True)),
+            tiny(tiny_graph(dynamic=True), stable=True),
+        )
     found = [text or "a" for text in sentences(24, seed=5)]
     alone = np.concatenate([encoder.embed([text]) for text in found])
     assert not np.array_equal(unstable.embed(found), alone)
@@ -461,10 +520,15 @@ def test_a_child_embeds_as_its_parent(static_mk):
             assert encoder.token_count(found[:3]).shape == (3,)
 
         assert passes_in_a_child(work)
-        with encoder.pipeline._lock, encoder.pipeline.tokens._lock:  # as where another thread embeds meanwhile
+        with (
+            encoder.pipeline._lock,
+            encoder.pipeline.tokens._lock,
+        ):  # as where another thread embeds meanwhile
             assert passes_in_a_child(work)
         with mk.Batcher(encoder) as batcher:
-            assert passes_in_a_child(lambda: np.testing.assert_allclose(mk.embed(batcher, found), expected, atol=1e-5))
+            assert passes_in_a_child(
+                lambda: np.testing.assert_allclose(mk.embed(batcher, found), expected, atol=1e-5)
+            )
 
 
 # What it serves can be watched.
@@ -484,8 +548,13 @@ def on(topic, count, seed):
 
 @pytest.fixture(scope="module")
 def watched_mk(static, tmp_path_factory):
-    train, held = ({"text": np.array(on("rivers", count, seed), object)} for count, seed in ((300, 0), (3000, 1)))
-    profile = mk.Profile.fit(train, reference=held, scores=static.embed(held["text"]), text=("text",))
+    train, held = (
+        {"text": np.array(on("rivers", count, seed), object)}
+        for count, seed in ((300, 0), (3000, 1))
+    )
+    profile = mk.Profile.fit(
+        train, reference=held, scores=static.embed(held["text"]), text=("text",)
+    )
     path = tmp_path_factory.mktemp("watched") / "static.mk"
     save(static, path, profile=profile)
     return path
@@ -508,7 +577,9 @@ def test_a_monitor_says_when_a_new_topic_arrives(watched_mk, topic, found, batch
 
 def test_a_profile_of_vectors_alone_finds_a_new_topic(static):
     vectors = {topic: static.embed(on(topic, 3000, 2)) for topic in TOPICS}
-    profile = mk.Profile.fit({"v": vectors["rivers"][:1000]}, reference={"v": vectors["rivers"][1000:]})
+    profile = mk.Profile.fit(
+        {"v": vectors["rivers"][:1000]}, reference={"v": vectors["rivers"][1000:]}
+    )
     same, new = mk.Detector(profile), mk.Detector(profile)
     same.update({"v": static.embed(on("rivers", 1000, 3))})
     new.update({"v": vectors["kitchen"][:1000]})
@@ -522,12 +593,19 @@ def test_a_profile_of_vectors_alone_finds_a_new_topic(static):
 def pairs(count):
     """The first sentence of docstrings, and what they say after it."""
     found = {}
-    for package, part in (("numpy", "lib"), ("scipy", "stats"), ("scipy", "signal"), ("scipy", "spatial")):
+    for package, part in (
+        ("numpy", "lib"),
+        ("scipy", "stats"),
+        ("scipy", "signal"),
+        ("scipy", "spatial"),
+    ):
         folder = Path(find_spec(package).submodule_search_locations[0]) / part
         for file in sorted(folder.glob("*.py")):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                    first, _, rest = " ".join((ast.get_docstring(node) or "").split()).partition(". ")
+                    first, _, rest = " ".join((ast.get_docstring(node) or "").split()).partition(
+                        ". "
+                    )
                     if len(first.split()) >= 5 and len(rest.split()) >= 40:
                         found.setdefault(first, rest)
     return random.Random(0).sample(sorted(found.items()), count)

@@ -93,7 +93,9 @@ def test_a_library_that_is_there_and_fails_is_not_called_missing(tmp_path, monke
     (tmp_path / "brokenlib.py").write_text("import no_such_dependency\n")
     monkeypatch.syspath_prepend(tmp_path)
     with (
-        pytest.raises(MissingExtraError, match=r"cannot be imported .*no_such_dependency") as caught,
+        pytest.raises(
+            MissingExtraError, match=r"cannot be imported .*no_such_dependency"
+        ) as caught,
         importing("brokenlib", "testing"),
     ):
         import brokenlib  # noqa: F401

@@ -15,7 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kinds import KINDS, cancer, penguins
 from onnx import TensorProto, helper, numpy_helper
-from sklearn import compose, datasets, decomposition, ensemble, impute, linear_model, neural_network, preprocessing, svm
+from sklearn import (
+    compose,
+    datasets,
+    decomposition,
+    ensemble,
+    impute,
+    linear_model,
+    neural_network,
+    preprocessing,
+    svm,
+)
 from sklearn.datasets import make_classification, make_regression
 from sklearn.pipeline import make_pipeline
 from test_purity import run
@@ -54,9 +64,15 @@ def brute(f, rows, background):
             worth[coalition] = answers.reshape(n, len(background), -1).mean(axis=1)
     values = np.zeros((n, d, next(iter(worth.values())).shape[1]))
     for coalition, without in worth.items():
-        share = math.factorial(len(coalition)) * math.factorial(d - len(coalition) - 1) if len(coalition) < d else 0
+        share = (
+            math.factorial(len(coalition)) * math.factorial(d - len(coalition) - 1)
+            if len(coalition) < d
+            else 0
+        )
         for j in set(range(d)) - set(coalition):
-            values[:, j] += share / math.factorial(d) * (worth[tuple(sorted({*coalition, j}))] - without)
+            values[:, j] += (
+                share / math.factorial(d) * (worth[tuple(sorted({*coalition, j}))] - without)
+            )
     return values, worth[()][0]
 
 
@@ -100,7 +116,9 @@ def margin(estimator):
         return lambda rows: estimator.predict(rows, output_margin=True)
     if library == "lightgbm":
         trees = last.n_estimators if last.boosting_type == "rf" and kind == "LGBMClassifier" else 1
-        return lambda rows: estimator.predict(rows, raw_score=True) / trees  # of a forest, it is the sum of the trees
+        return lambda rows: (
+            estimator.predict(rows, raw_score=True) / trees
+        )  # of a forest, it is the sum of the trees
     if library == "catboost":
         return lambda rows: estimator.predict(rows, prediction_type="RawFormulaVal")
     if kind in ("PoissonRegressor", "GammaRegressor"):
@@ -160,14 +178,23 @@ def test_values_of_every_kind_are_those_of_all_coalitions(name, tmp_path):
         assert explanation.exact
         assert explanation.std_error is None
         assert np.abs(explanation.additivity_gap).max() <= 1e-4
-        method = next((m for m, names in STRUCTURED.items() if name in names), "trees" if name in BOOSTED else None)
+        method = next(
+            (m for m, names in STRUCTURED.items() if name in names),
+            "trees" if name in BOOSTED else None,
+        )
         if method is not None:
             assert explanation.method == method, explainer.plan()
         f = margin(estimator) if explanation.output_space == "margin" else served(model)
         if "categories" in name:
-            agree(explanation, *brute_by_codes(f, rows, background, explanation.output_space == "margin"))
+            agree(
+                explanation,
+                *brute_by_codes(f, rows, background, explanation.output_space == "margin"),
+            )
         else:
-            agree(explanation, *brute(lambda r: last(f(r), explanation), np.asarray(rows), np.asarray(background)))
+            agree(
+                explanation,
+                *brute(lambda r: last(f(r), explanation), np.asarray(rows), np.asarray(background)),
+            )
 
 
 def last(answers, explanation):
@@ -185,7 +212,9 @@ def brute_by_codes(f, rows, background, is_margin):
     places = np.arange(len(both))[:, None].repeat(both.shape[1], axis=1)
 
     def ask(chosen):
-        mixed = pd.DataFrame({name: both[name].array.take(chosen[:, j]) for j, name in enumerate(both.columns)})
+        mixed = pd.DataFrame(
+            {name: both[name].array.take(chosen[:, j]) for j, name in enumerate(both.columns)}
+        )
         answers = np.asarray(f(mixed))
         return answers if is_margin else answers.reshape(len(answers), -1)
 
@@ -198,7 +227,11 @@ def small(classes=2, columns=6, rows=400, whole=False, holes=False, seed=0):
     X = rng.normal(size=(rows, columns))
     X = np.rint(2 * X) if whole else X
     signal = X[:, 0] * X[:, 1] + np.abs(X[:, 2]) - X[:, 3 % columns] * (X[:, 0] > 0)
-    y = signal if classes == 0 else np.searchsorted(np.quantile(signal, np.linspace(0, 1, classes + 1)[1:-1]), signal)
+    y = (
+        signal
+        if classes == 0
+        else np.searchsorted(np.quantile(signal, np.linspace(0, 1, classes + 1)[1:-1]), signal)
+    )
     if holes:
         X[rng.random(X.shape) < 0.15] = np.nan
     return X.astype(np.float32), y
@@ -212,7 +245,9 @@ def test_whole_numbers_that_equal_thresholds_and_missing_values(library, classes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         estimator = boosted(library, classes).fit(X, y)
-        explanation = mk.Explainer(saved(estimator, tmp_path, X), background=X[:30]).explain(X[40:60])
+        explanation = mk.Explainer(saved(estimator, tmp_path, X), background=X[:30]).explain(
+            X[40:60]
+        )
         assert explanation.method == "trees"
         f = margin(estimator) if classes else estimator.predict
         agree(explanation, *brute(lambda r: f(r.astype(np.float32)), X[40:60], X[:30]))
@@ -223,7 +258,9 @@ def boosted(library, classes):
     if library == "xgboost":
         import xgboost
 
-        return (xgboost.XGBClassifier if classes else xgboost.XGBRegressor)(**trees, **deep, tree_method="exact")
+        return (xgboost.XGBClassifier if classes else xgboost.XGBRegressor)(
+            **trees, **deep, tree_method="exact"
+        )
     if library == "lightgbm":
         import lightgbm
 
@@ -233,7 +270,11 @@ def boosted(library, classes):
 
         options = {"iterations": 15, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
         return (catboost.CatBoostClassifier if classes else catboost.CatBoostRegressor)(**options)
-    kind = ensemble.HistGradientBoostingClassifier if classes else ensemble.HistGradientBoostingRegressor
+    kind = (
+        ensemble.HistGradientBoostingClassifier
+        if classes
+        else ensemble.HistGradientBoostingRegressor
+    )
     return kind(max_iter=15, **SEED)
 
 
@@ -244,13 +285,19 @@ def by_shap(estimator, rows, background):
     shap = pytest.importorskip("shap")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        masker = shap.maskers.Independent(background, max_samples=len(background))  # cuts to 100 rows by itself
+        masker = shap.maskers.Independent(
+            background, max_samples=len(background)
+        )  # cuts to 100 rows by itself
         explainer = shap.TreeExplainer(estimator, masker, feature_perturbation="interventional")
         values = np.asarray(explainer.shap_values(rows))
-    return (values if values.ndim == 3 else values[:, :, None]), np.atleast_1d(explainer.expected_value)
+    return (values if values.ndim == 3 else values[:, :, None]), np.atleast_1d(
+        explainer.expected_value
+    )
 
 
-@pytest.mark.parametrize("name", ["forest", "boosting", "regression", "hist", "deep forest", "lightgbm", "wide forest"])
+@pytest.mark.parametrize(
+    "name", ["forest", "boosting", "regression", "hist", "deep forest", "lightgbm", "wide forest"]
+)
 def test_values_are_those_of_shap(name, tmp_path):
     pytest.importorskip("shap")
     X, y = cancer()
@@ -258,7 +305,9 @@ def test_values_are_those_of_shap(name, tmp_path):
     if name == "lightgbm":
         X, y = make_classification(1000, 14, n_informative=10, **SEED)
         X = X.astype(np.float32)
-        estimator = pytest.importorskip("lightgbm").LGBMClassifier(n_estimators=15, n_jobs=1, verbose=-1)
+        estimator = pytest.importorskip("lightgbm").LGBMClassifier(
+            n_estimators=15, n_jobs=1, verbose=-1
+        )
     elif name == "deep forest":
         X, y = make_regression(600, 13, n_informative=13, noise=5, **SEED)
         X = X.astype(np.float32)
@@ -282,7 +331,11 @@ def test_values_are_those_of_shap(name, tmp_path):
     assert explanation.method == "trees"
     assert explanation.background_rows == 150
     truth, base = by_shap(estimator, rows, background)
-    agree(explanation, truth[:, :, -explanation.values.shape[2] :], base[-explanation.values.shape[2] :])
+    agree(
+        explanation,
+        truth[:, :, -explanation.values.shape[2] :],
+        base[-explanation.values.shape[2] :],
+    )
 
 
 @pytest.mark.parametrize("classes", [0, 2, 3])
@@ -297,13 +350,21 @@ def test_every_kind_of_table_agrees_with_all_coalitions(kind, classes, tmp_path,
         3: ensemble.GradientBoostingClassifier,
     }
     estimator = kinds[classes](n_estimators=6, max_depth=7, max_features=2, **SEED).fit(X, y)
-    background = np.concatenate([X[:12], X[:5], X[:5]])  # rows that are there several times weigh as much
+    background = np.concatenate(
+        [X[:12], X[:5], X[:5]]
+    )  # rows that are there several times weigh as much
     explainer = mk.Explainer(saved(estimator, tmp_path, X), background=background)
     groups = explainer_tables(explainer)
     assert {type(group) for group in groups} == {kind}
     explanation = explainer.explain(X[100:104])
     assert explanation.method == "trees"
-    f = estimator.predict if not classes else margin(estimator) if classes == 3 else estimator.predict_proba
+    f = (
+        estimator.predict
+        if not classes
+        else margin(estimator)
+        if classes == 3
+        else estimator.predict_proba
+    )
     agree(explanation, *brute(f, X[100:104], background))
 
 
@@ -316,15 +377,24 @@ def test_potentials_of_many_players_are_those_of_their_definition(monkeypatch, t
     """Leaves of up to sixteen players, beside the pairs, which follow the definition word by word."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(900, 16)).astype(np.float32)
-    estimator = ensemble.ExtraTreesRegressor(1, max_features=1, **SEED).fit(X, np.sin(3 * X).sum(axis=1))
+    estimator = ensemble.ExtraTreesRegressor(1, max_features=1, **SEED).fit(
+        X, np.sin(3 * X).sum(axis=1)
+    )
     model = saved(estimator, tmp_path, X)
     whole = mk.Explainer(model, background=X[:200])
-    assert max(group._d for group in explainer_tables(whole) if isinstance(group, table._Potential)) >= 12
+    assert (
+        max(group._d for group in explainer_tables(whole) if isinstance(group, table._Potential))
+        >= 12
+    )
     monkeypatch.setattr(table, "MOST_PLAYERS", -1)
     parts = mk.Explainer(model, background=X[:200])
     assert {type(group) for group in explainer_tables(parts)} == {table._Pairs}
-    np.testing.assert_allclose(whole.explain(X[:50]).values, parts.explain(X[:50]).values, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(whole.explain(X[:1]).base_values, parts.explain(X[:1]).base_values, rtol=1e-12)
+    np.testing.assert_allclose(
+        whole.explain(X[:50]).values, parts.explain(X[:50]).values, rtol=0, atol=2e-6
+    )
+    np.testing.assert_allclose(
+        whole.explain(X[:1]).base_values, parts.explain(X[:1]).base_values, rtol=1e-12
+    )
 
 
 def test_tables_that_do_not_fit_become_pairs(tmp_path, monkeypatch):
@@ -347,7 +417,15 @@ def test_tables_that_do_not_fit_become_pairs(tmp_path, monkeypatch):
 EDGES = np.array([-np.inf, -2, -1, -0.0, 0.0, 0.5, 1, 1.5, 2, 3, 29, 30, 30.5, 31, np.inf, np.nan])
 SPLITS = [-1.0, 0.0, 0.5, 1.0, 2.0, 3.0]
 MEMBERS = [1.0, 2.0, 3.0, 29.0, 30.0]
-MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
+MODES = (
+    "BRANCH_LEQ",
+    "BRANCH_LT",
+    "BRANCH_GTE",
+    "BRANCH_GT",
+    "BRANCH_EQ",
+    "BRANCH_NEQ",
+    "BRANCH_MEMBER",
+)
 
 
 def grow(rng, modes, columns, depth, splits):
@@ -400,7 +478,17 @@ def new_node(trees, targets, dtype, tracks, **options):
     return helper.make_node("TreeEnsemble", ["x"], ["y"], domain="ai.onnx.ml", **given)
 
 
-def old_node(trees, targets, dtype, tracks, *, op="TreeEnsembleRegressor", inputs="x", outputs=("y",), **options):
+def old_node(
+    trees,
+    targets,
+    dtype,
+    tracks,
+    *,
+    op="TreeEnsembleRegressor",
+    inputs="x",
+    outputs=("y",),
+    **options,
+):
     """A TreeEnsembleRegressor, or Classifier, of ai.onnx.ml 3, with attributes of doubles where asked for."""
     kind = "target" if op == "TreeEnsembleRegressor" else "class"
     nodes, weights = [], []
@@ -445,12 +533,20 @@ ELEMENTS = {np.float32: TensorProto.FLOAT, np.float64: TensorProto.DOUBLE, np.in
 def graph(nodes, *, inputs, outputs, constants=None):
     """A model of nodes: inputs and outputs are {name: (type, width)}."""
     infos = [
-        [helper.make_tensor_value_info(name, ELEMENTS[kind], ["batch", width]) for name, (kind, width) in side.items()]
+        [
+            helper.make_tensor_value_info(name, ELEMENTS[kind], ["batch", width])
+            for name, (kind, width) in side.items()
+        ]
         for side in (inputs, outputs)
     ]
-    stored = [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()]
+    stored = [
+        numpy_helper.from_array(np.asarray(value), name)
+        for name, value in (constants or {}).items()
+    ]
     made = helper.make_graph(nodes, "g", *infos, stored)
-    newest = any(node.op_type == "TreeEnsemble" for node in nodes)  # which drops the older operators
+    newest = any(
+        node.op_type == "TreeEnsemble" for node in nodes
+    )  # which drops the older operators
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 5 if newest else 3)]
     return helper.make_model(made, opset_imports=opsets, ir_version=10)
 
@@ -463,7 +559,9 @@ def answers(proto, rows, name="y"):
 def by_leaves(leaves, rows):
     met = leaves.conditions.met(rows)
     out = np.repeat(leaves.base[None], len(rows), axis=0)
-    parts = np.split(leaves.path, leaves.starts[1:-1])[: len(leaves.values)]  # one piece where there is no leaf
+    parts = np.split(leaves.path, leaves.starts[1:-1])[
+        : len(leaves.values)
+    ]  # one piece where there is no leaf
     for path, value in zip(parts, leaves.values, strict=True):
         out += met[:, path].all(axis=1)[:, None] * value
     return out
@@ -488,13 +586,25 @@ def test_leaves_say_what_onnxruntime_says(  # noqa: PLR0917 - hypothesis passes 
     rng = np.random.default_rng(seed)
     modes = sorted(modes if new else (modes - {"BRANCH_MEMBER"}) or {"BRANCH_EQ"})
     splits = SPLITS if edge is None else [*SPLITS, edge, edge]
-    trees = [grow(rng, modes, 3, 4, [float(dtype(s)) for s in splits]) for _ in range(rng.integers(targets, 5))]
+    trees = [
+        grow(rng, modes, 3, 4, [float(dtype(s)) for s in splits])
+        for _ in range(rng.integers(targets, 5))
+    ]
     if new:
         node = new_node(trees, targets, dtype, tracks, aggregate_function=0 if average else 1)
     else:
         more = {"base_values": np.arange(1, targets + 1)} if bases else {}
-        node = old_node(trees, targets, dtype, tracks, aggregate_function="AVERAGE" if average else "SUM", **more)
-    proto = graph([node], inputs={"x": (dtype, 3)}, outputs={"y": (dtype if new else np.float32, targets)})
+        node = old_node(
+            trees,
+            targets,
+            dtype,
+            tracks,
+            aggregate_function="AVERAGE" if average else "SUM",
+            **more,
+        )
+    proto = graph(
+        [node], inputs={"x": (dtype, 3)}, outputs={"y": (dtype if new else np.float32, targets)}
+    )
     rows = near(splits, dtype, 3, rng)
     leaves = decode(node, dtype)
     assert leaves.base.shape == (targets,)
@@ -502,7 +612,11 @@ def test_leaves_say_what_onnxruntime_says(  # noqa: PLR0917 - hypothesis passes 
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(seed=st.integers(0, 2**32 - 1), new=st.booleans(), dtype=st.sampled_from([np.float32, np.float64]))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    new=st.booleans(),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
 def test_values_of_random_ensembles_are_those_of_all_coalitions(seed, new, dtype, tmp_path_factory):
     rng = np.random.default_rng(seed)
     trees = [grow(rng, MODES if new else MODES[:-1], 4, 4, SPLITS) for _ in range(5)]
@@ -524,14 +638,32 @@ def tree_of(column=0, split=0.0, low=0.25, high=0.75, mode="BRANCH_LEQ"):
 @pytest.mark.parametrize("positive", [True, False])
 @pytest.mark.parametrize("classes", [[0, 0], [1, 1], [0, 1]])
 @pytest.mark.parametrize("bases", [None, [0.125], [0.125, 0.25]])
-def test_classifiers_of_two_classes_are_right_or_refused(transform, positive, classes, bases, tmp_path):
+def test_classifiers_of_two_classes_are_right_or_refused(
+    transform, positive, classes, bases, tmp_path
+):
     """onnxruntime writes the second column in several ways: whatever is claimed must be what it serves."""
     if bases == [0.125] and classes == [0, 1]:
         pytest.skip("onnxruntime reads past the end of such bases")
     sign = 1 if positive else -1
-    trees = [tree_of(0, 0.0, 0.125, 0.25), tree_of(1, 1.0, 0.25 * sign, 0.0625), tree_of(0, 2.0, 0.0625, 0.125)]
-    given = {"classlabels_int64s": [0, 1], "post_transform": transform, **({"base_values": bases} if bases else {})}
-    node = old_node(trees, 2, np.float32, tracks=False, op="TreeEnsembleClassifier", outputs=("label", "y"), **given)
+    trees = [
+        tree_of(0, 0.0, 0.125, 0.25),
+        tree_of(1, 1.0, 0.25 * sign, 0.0625),
+        tree_of(0, 2.0, 0.0625, 0.125),
+    ]
+    given = {
+        "classlabels_int64s": [0, 1],
+        "post_transform": transform,
+        **({"base_values": bases} if bases else {}),
+    }
+    node = old_node(
+        trees,
+        2,
+        np.float32,
+        tracks=False,
+        op="TreeEnsembleClassifier",
+        outputs=("label", "y"),
+        **given,
+    )
     ids = next(a for a in node.attribute if a.name == "class_ids")
     ids.ints[:] = [classes[i % 2] for i in range(len(ids.ints))]
     proto = graph([node], inputs={"x": (np.float32, 2)}, outputs={"y": (np.float32, 2)})
@@ -553,7 +685,11 @@ def test_classifiers_of_two_classes_are_right_or_refused(transform, positive, cl
 
         def f(r):
             got = answers(plain, r)
-            return got if total.shape[1] == 2 else got[:, 1:] - (got[:, :1] if transform == "SOFTMAX" else 0)
+            return (
+                got
+                if total.shape[1] == 2
+                else got[:, 1:] - (got[:, :1] if transform == "SOFTMAX" else 0)
+            )
 
         odds = 1 / (1 + np.exp(-total[:, -1])) if total.shape[1] == 1 else None
         if odds is not None:
@@ -568,13 +704,17 @@ def test_classifiers_of_two_classes_are_right_or_refused(transform, positive, cl
 
 @pytest.mark.parametrize("members", [(1.0, 31.0), (-1.0, 2.0), (0.0,), (40.0, 1.0), ()])
 def test_sets_that_onnxruntime_misreads_are_not_decoded(members):
-    node = new_node([("BRANCH_MEMBER", 0, 1.0, members, False, 1.0, 2.0)], 1, np.float32, tracks=True)
+    node = new_node(
+        [("BRANCH_MEMBER", 0, 1.0, members, False, 1.0, 2.0)], 1, np.float32, tracks=True
+    )
     with pytest.raises(NotDecodableError, match="set of a branch"):
         decode(node, np.float32)
 
 
 def test_a_base_that_no_leaf_adds_to_is_left_out_by_onnxruntime(tmp_path):
-    node = old_node([tree_of(0), tree_of(1)], 3, np.float32, tracks=False, base_values=[1.0, 2.0, 4.0])
+    node = old_node(
+        [tree_of(0), tree_of(1)], 3, np.float32, tracks=False, base_values=[1.0, 2.0, 4.0]
+    )
     proto = graph([node], inputs={"x": (np.float32, 2)}, outputs={"y": (np.float32, 3)})
     assert not answers(proto, np.zeros((1, 2), np.float32))[0, 2]
     with pytest.raises(NotDecodableError, match="base value"):
@@ -623,7 +763,8 @@ def test_forty_columns_on_one_path_are_exact(tmp_path):
     np.testing.assert_allclose(values, 0.2, rtol=1e-6)
 
 
-# Graphs that a careless reading of the structure gets wrong: whatever the method, the values must be right.
+# Graphs that a careless reading of the structure gets wrong: whatever the method, the values must
+# be right.
 
 
 def concat_of_encoders():
@@ -636,9 +777,22 @@ def odd_graphs():
     f32, x3 = np.float32, {"x": (np.float32, 3)}
     y = {"y": (np.float32, 1)}
     ab = {"a": (np.int64, 1), "b": (np.int64, 1)}
-    tree, node = [tree_of(0), tree_of(1, 0.5, -1.0, 2.0), tree_of(2, -0.5, 3.0, -1.0)], helper.make_node
-    pair = [("BRANCH_LEQ", 0, 0.5, (), False, tree_of(4, 0.5, 1.0, 5.0), tree_of(3, 0.5, -2.0, 0.0))]
-    product = ("BRANCH_LEQ", 0, 0.0, (), False, tree_of(1, 0.0, 1.0, 5.0), tree_of(2, 0.0, -2.0, 0.0))
+    tree, node = (
+        [tree_of(0), tree_of(1, 0.5, -1.0, 2.0), tree_of(2, -0.5, 3.0, -1.0)],
+        helper.make_node,
+    )
+    pair = [
+        ("BRANCH_LEQ", 0, 0.5, (), False, tree_of(4, 0.5, 1.0, 5.0), tree_of(3, 0.5, -2.0, 0.0))
+    ]
+    product = (
+        "BRANCH_LEQ",
+        0,
+        0.0,
+        (),
+        False,
+        tree_of(1, 0.0, 1.0, 5.0),
+        tree_of(2, 0.0, -2.0, 0.0),
+    )
     yield "gather in the second dimension", graph(
         [*concat_of_encoders(), node("Concat", ["a1", "b1"], ["c"], axis=-1), node("Gather", ["c", "i"], ["t"], axis=1),
          old_node(pair, 1, f32, tracks=False, inputs="t")],
@@ -733,7 +887,11 @@ def test_odd_graphs_are_never_explained_wrongly(name, proto, tmp_path):
               for i in proto.graph.input]  # fmt: skip
     whole = all(element == TensorProto.INT64 for _, element, _ in inputs)
     width = sum(w for _, _, w in inputs)
-    rows = rng.integers(0, 3, (80, width)) if whole else rng.choice(np.float32([-2, -1, -0.4, 0.3, 1, 2]), (80, width))
+    rows = (
+        rng.integers(0, 3, (80, width))
+        if whole
+        else rng.choice(np.float32([-2, -1, -0.4, 0.3, 1, 2]), (80, width))
+    )
 
     def feeds(r):
         ends = np.cumsum([w for _, _, w in inputs])[:-1]
@@ -760,8 +918,16 @@ def test_trees_that_read_doubles_made_on_the_way_compare_doubles(tmp_path):
     """Thresholds between two neighbouring floats: of single precision, the columns would be on the other side."""
     split = 1.0 + 1e-10
     tree = ("BRANCH_LEQ", 0, split, (), False, ("BRANCH_LT", 1, split, (), False, 1.0, 3.0), 7.0)
-    nodes = [helper.make_node("Add", ["x", "one"], ["t"]), old_node([tree], 1, np.float64, tracks=False, inputs="t")]
-    proto = graph(nodes, inputs={"x": (np.float64, 2)}, outputs={"y": (np.float32, 1)}, constants={"one": [1.0, 1.0]})
+    nodes = [
+        helper.make_node("Add", ["x", "one"], ["t"]),
+        old_node([tree], 1, np.float64, tracks=False, inputs="t"),
+    ]
+    proto = graph(
+        nodes,
+        inputs={"x": (np.float64, 2)},
+        outputs={"y": (np.float32, 1)},
+        constants={"one": [1.0, 1.0]},
+    )
     model = saved(proto, tmp_path)
     rows = np.random.default_rng(0).choice([-1.0, 0.0, 1e-10, 2e-10, 3.0], (60, 2))
     explainer = mk.Explainer(model, background=rows[:30])
@@ -774,7 +940,9 @@ def test_large_whole_numbers_are_compared_as_onnxruntime_does(tmp_path):
     node = old_node([tree, tree_of(1, 3.0)], 2, np.float32, tracks=False, op="TreeEnsembleClassifier",
                     outputs=("label", "y"), classlabels_int64s=[0, 1])  # fmt: skip
     proto = graph([node], inputs={"x": (np.int64, 2)}, outputs={"y": (np.float32, 2)})
-    rows = np.random.default_rng(0).choice([0, 5, 16777215, 16777216, 16777217, 16777218, 16777219], (50, 2))
+    rows = np.random.default_rng(0).choice(
+        [0, 5, 16777215, 16777216, 16777217, 16777218, 16777219], (50, 2)
+    )
     explanation = mk.Explainer(saved(proto, tmp_path), background=rows[:20]).explain(rows)
     agree(explanation, *brute(lambda r: answers(proto, r), rows, rows[:20]))
 
@@ -786,7 +954,8 @@ def penguin_pipeline(last):
     numbers = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]
     imputed = make_pipeline(impute.SimpleImputer(), preprocessing.StandardScaler())
     encoded = make_pipeline(
-        impute.SimpleImputer(strategy="most_frequent"), preprocessing.OneHotEncoder(handle_unknown="ignore")
+        impute.SimpleImputer(strategy="most_frequent"),
+        preprocessing.OneHotEncoder(handle_unknown="ignore"),
     )
     columns = compose.make_column_transformer((imputed, numbers), (encoded, ["island", "sex"]))
     return make_pipeline(columns, last)
@@ -800,7 +969,8 @@ def raw_models():
         "rotated",
         "enumeration",
         lambda: make_pipeline(
-            decomposition.PCA(4, **SEED), ensemble.GradientBoostingClassifier(n_estimators=10, **SEED)
+            decomposition.PCA(4, **SEED),
+            ensemble.GradientBoostingClassifier(n_estimators=10, **SEED),
         ),
     )
     if LIBRARIES:
@@ -808,13 +978,21 @@ def raw_models():
         import xgboost
 
         yield "xgboost", "trees", lambda: xgboost.XGBClassifier(n_estimators=15, n_jobs=1)
-        yield "lightgbm", "trees", lambda: lightgbm.LGBMClassifier(n_estimators=15, n_jobs=1, verbose=-1)
+        yield (
+            "lightgbm",
+            "trees",
+            lambda: lightgbm.LGBMClassifier(n_estimators=15, n_jobs=1, verbose=-1),
+        )
 
 
 @pytest.mark.parametrize(("name", "method", "make"), list(raw_models()), ids=by_name)
 def test_values_are_of_raw_columns_whatever_encodes_them(name, method, make, tmp_path):
     X, y = penguins()
-    y = (y == "Adelie").astype(int) if name in ("rotated", "lightgbm") else y.astype("category").cat.codes.to_numpy()
+    y = (
+        (y == "Adelie").astype(int)
+        if name in ("rotated", "lightgbm")
+        else y.astype("category").cat.codes.to_numpy()
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         estimator = penguin_pipeline(make()).fit(X, y)
@@ -825,7 +1003,9 @@ def test_values_are_of_raw_columns_whatever_encodes_them(name, method, make, tmp
         assert explanation.method == method, explainer.plan()
         assert explanation.exact
         assert explanation.feature_names == tuple(X.columns)
-        assert explanation.data[1, 1] is None or np.isnan(explanation.data[1, 1])  # the row with gaps
+        assert explanation.data[1, 1] is None or np.isnan(
+            explanation.data[1, 1]
+        )  # the row with gaps
         if name == "rotated":
             assert "depend on several raw columns" in str(explainer.plan())
         in_margins = explanation.output_space == "margin"
@@ -852,7 +1032,9 @@ def models(tmp_path_factory):
         warnings.simplefilter("ignore")
         tree = ensemble.GradientBoostingClassifier(n_estimators=20, **SEED).fit(X, y)
         deep = ensemble.RandomForestClassifier(5, **SEED).fit(many, labels)
-        line = make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression()).fit(many, labels)
+        line = make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression()).fit(
+            many, labels
+        )
         network = neural_network.MLPClassifier((16, 8), max_iter=300, **SEED)
         return {
             "trees": (saved(tree, folder, X), X),
@@ -880,7 +1062,11 @@ def test_values_add_up_to_what_is_served(method, models):
     np.testing.assert_allclose(total, expected[:, -total.shape[1] :], rtol=0, atol=within)
     assert explanation.additivity_gap.max() <= within
     most = 20 * explainer.plan().rows_per_row
-    assert explanation.evaluations <= most if method == "sampling" else explanation.evaluations == pytest.approx(most)
+    assert (
+        explanation.evaluations <= most
+        if method == "sampling"
+        else explanation.evaluations == pytest.approx(most)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -895,7 +1081,9 @@ def test_a_row_has_the_same_values_alone_in_any_batch_and_from_any_thread(method
     order = np.random.default_rng(0).permutation(len(rows))
     np.testing.assert_array_equal(explainer.explain(rows[order]).values, whole.values[order])
     with ThreadPoolExecutor(8) as pool:
-        for i, e in enumerate(pool.map(lambda i: explainer.explain(rows[i : i + 1]), range(len(rows)))):
+        for i, e in enumerate(
+            pool.map(lambda i: explainer.explain(rows[i : i + 1]), range(len(rows)))
+        ):
             np.testing.assert_array_equal(e.values, whole.values[i : i + 1])
     again = mk.Explainer(model, background=X[:20])
     np.testing.assert_array_equal(again.explain(rows).values, whole.values)
@@ -932,7 +1120,10 @@ def test_a_column_that_is_not_read_gets_nothing_and_twins_get_the_same(tmp_path)
     X = rng.normal(size=(200, 4)).astype(np.float32)
     X[:, 1] = X[:, 0]
     both = [(0, 1), (1, 0)]
-    trees = [("BRANCH_LEQ", a, 0.3, (), False, tree_of(b, -0.2, 1.0, 5.0), tree_of(2, 0.1)) for a, b in both]
+    trees = [
+        ("BRANCH_LEQ", a, 0.3, (), False, tree_of(b, -0.2, 1.0, 5.0), tree_of(2, 0.1))
+        for a, b in both
+    ]
     proto = graph([old_node(trees, 1, np.float32, tracks=False)], inputs={"x": (np.float32, 4)},
                   outputs={"y": (np.float32, 1)})  # fmt: skip
     model = saved(proto, tmp_path)
@@ -952,17 +1143,23 @@ def test_a_background_of_the_row_itself_explains_nothing(models):
 
 def test_samples_converge_within_their_errors_and_telescope(tmp_path):
     X, y = small(0, columns=8)
-    model = saved(ensemble.GradientBoostingRegressor(n_estimators=40, **SEED).fit(X, y), tmp_path, X)
+    model = saved(
+        ensemble.GradientBoostingRegressor(n_estimators=40, **SEED).fit(X, y), tmp_path, X
+    )
     rows, background = X[100:140], X[:64]
     truth = mk.Explainer(model, background=background).explain(rows).values
     errors = {}
     for passes in (1, 16):
-        sampled = mk.Explainer(model, background=background, method="sampling", budget=14 * 64 * passes).explain(rows)
+        sampled = mk.Explainer(
+            model, background=background, method="sampling", budget=14 * 64 * passes
+        ).explain(rows)
         assert not sampled.exact
         assert sampled.additivity_gap.max() <= 1e-9
         off = np.abs(sampled.values - truth)
         inside = off <= 4 * sampled.std_error + 1e-6
-        assert inside.mean() >= (0.99 if passes > 1 else 0.97)  # of 64 orders, some see a rare effect never
+        assert inside.mean() >= (
+            0.99 if passes > 1 else 0.97
+        )  # of 64 orders, some see a rare effect never
         errors[passes] = np.sqrt((off**2).mean())
     assert errors[16] < 0.5 * errors[1]
 
@@ -1023,7 +1220,9 @@ def test_a_pass_draws_each_background_row_once_and_orders_of_its_own():
 def test_without_a_budget_passes_are_made_until_the_error_is_small(tmp_path):
     X, y = small(0, columns=8)
     easy = saved(svm.SVR().fit(X, y), tmp_path, X)
-    rough = mk.FunctionModel(lambda feeds: {"y": np.sin(40 * feeds["x"]).prod(axis=1, keepdims=True)}, eight_columns())
+    rough = mk.FunctionModel(
+        lambda feeds: {"y": np.sin(40 * feeds["x"]).prod(axis=1, keepdims=True)}, eight_columns()
+    )
     found = {}
     for name, model in (("easy", easy), ("rough", rough)):
         explainer = mk.Explainer(model, background=X[:40], method="sampling")
@@ -1050,7 +1249,11 @@ def eight_columns():
 
 def test_standard_errors_of_several_passes_cover_what_they_should(tmp_path):
     X, y = small(0, columns=8)
-    model = saved(ensemble.GradientBoostingRegressor(n_estimators=40, max_depth=5, **SEED).fit(X, y), tmp_path, X)
+    model = saved(
+        ensemble.GradientBoostingRegressor(n_estimators=40, max_depth=5, **SEED).fit(X, y),
+        tmp_path,
+        X,
+    )
     truth = mk.Explainer(model, background=X[:64]).explain(X[100:130]).values
     inside = []
     for seed in range(5):
@@ -1068,7 +1271,9 @@ def mixed(tmp_path_factory):
     X, y = penguins()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        estimator = penguin_pipeline(ensemble.GradientBoostingClassifier(n_estimators=5, **SEED)).fit(X, y)
+        estimator = penguin_pipeline(
+            ensemble.GradientBoostingClassifier(n_estimators=5, **SEED)
+        ).fit(X, y)
         model = saved(estimator, tmp_path_factory.mktemp("mixed"), X, background=X.iloc[::7])
         return model, X, mk.Explainer(model, background=X.iloc[::7]).explain(X.iloc[:9])
 
@@ -1077,7 +1282,11 @@ def test_json_and_back(mixed, models):
     model, X = models["sampling"]
     sampled = mk.Explainer(model, background=X[:30], budget=26 * 12).explain(X[:3])
     assert sampled.warnings
-    for explanation in (mixed[2], sampled, mixed[2].__class__(**{**vars(mixed[2]), "fidelity": {"r2": math.nan}})):
+    for explanation in (
+        mixed[2],
+        sampled,
+        mixed[2].__class__(**{**vars(mixed[2]), "fidelity": {"r2": math.nan}}),
+    ):
         text = explanation.to_json()
         assert "\n" not in text
         json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -1112,7 +1321,9 @@ def test_frames_tops_and_unknown_outputs(mixed):
     assert list(frame.columns) == ["base", *explanation.feature_names]
     np.testing.assert_array_equal(frame.to_numpy()[:, 1:], explanation.values[:, :, 2])
     np.testing.assert_array_equal(frame["base"], explanation.base_values[:, 2])
-    np.testing.assert_array_equal(explanation.to_dataframe(0)["base"], explanation.base_values[:, 0])
+    np.testing.assert_array_equal(
+        explanation.to_dataframe(0)["base"], explanation.base_values[:, 0]
+    )
     top = explanation.top(3, row=2, output="Adelie")
     sizes = [abs(added) for _, _, added in top]
     assert len(top) == 3
@@ -1153,7 +1364,9 @@ def test_no_rows(method, models):
     model, X = models[method]
     nothing = mk.Explainer(model, background=X[:20]).explain(X[:0])
     assert nothing.values.shape == (0, X.shape[1], len(nothing.output_names))
-    assert nothing.base_values.shape == nothing.additivity_gap.shape == (0, len(nothing.output_names))
+    assert (
+        nothing.base_values.shape == nothing.additivity_gap.shape == (0, len(nothing.output_names))
+    )
 
 
 def test_one_column(tmp_path):
@@ -1251,7 +1464,9 @@ def test_values_that_do_not_add_up_are_not_given(models, monkeypatch):
     model, X = models["trees"]
     explainer = mk.Explainer(model, background=X[:20])
     run_exact = explainer._exact._run
-    monkeypatch.setattr(explainer._exact, "_run", lambda feeds: (run_exact(feeds)[0] * 1.01, run_exact(feeds)[1]))
+    monkeypatch.setattr(
+        explainer._exact, "_run", lambda feeds: (run_exact(feeds)[0] * 1.01, run_exact(feeds)[1])
+    )
     with pytest.raises(AdditivityError) as caught:
         explainer.explain(X[50:60])
     assert caught.value.gap > 1e-5
@@ -1281,7 +1496,9 @@ def test_explaining_a_linear_package_loads_no_shap_and_no_lime(penguins_mk, tmp_
 
 def test_a_column_that_moves_what_is_said_to_be_anothers_is_noticed(tmp_path):
     X, y = small(0)
-    scaled = make_pipeline(preprocessing.MinMaxScaler(), ensemble.GradientBoostingRegressor(n_estimators=5))
+    scaled = make_pipeline(
+        preprocessing.MinMaxScaler(), ensemble.GradientBoostingRegressor(n_estimators=5)
+    )
     packed = saved(scaled.fit(X, y), tmp_path, X)
     about = subject.make_subject(packed, X[:30])
     found = structure.read(structure.whole_proto(*packed.graph), packed.signature, "prediction")
@@ -1297,13 +1514,19 @@ def test_what_a_model_does_not_serve_is_refused(tmp_path):
     regressor = saved(ensemble.GradientBoostingRegressor(n_estimators=3).fit(X, y), tmp_path, X)
     with pytest.raises(ExplainError, match="serves a value, not a probability"):
         mk.Explainer(regressor, background=X[:20], output="probability")
-    nothing = mk.FunctionModel(lambda feeds: {"y": feeds["x"][:, :1] / 0}, two_columns(), batchable=True)
+    nothing = mk.FunctionModel(
+        lambda feeds: {"y": feeds["x"][:, :1] / 0}, two_columns(), batchable=True
+    )
     with np.errstate(all="ignore"), pytest.raises(ExplainError, match=r"row 0 with .* no number"):
-        mk.Explainer(nothing, background=np.ones((5, 2)), method="sampling", budget=40).explain(np.ones((1, 2)))
+        mk.Explainer(nothing, background=np.ones((5, 2)), method="sampling", budget=40).explain(
+            np.ones((1, 2))
+        )
 
 
 def two_columns():
-    return mk.Signature((mk.TensorSpec("x", "float64", ("n", 2)),), (mk.TensorSpec("y", "float64", ("n", 1)),))
+    return mk.Signature(
+        (mk.TensorSpec("x", "float64", ("n", 2)),), (mk.TensorSpec("y", "float64", ("n", 1)),)
+    )
 
 
 @pytest.mark.parametrize("link", ["identity", "logistic"])
@@ -1311,7 +1534,10 @@ def test_contributions_that_a_model_gives_itself_are_taken_where_they_add_up(lin
     weights = np.array([1.0, -2.0, 0.5])
     classes = ("no", "yes") if link == "logistic" else None
     name, shape = ("probabilities", ("n", 2)) if classes else ("prediction", ("n",))
-    outputs = (mk.TensorSpec(name, "float64", shape), mk.TensorSpec("contributions", "float64", ("n", 3)))
+    outputs = (
+        mk.TensorSpec(name, "float64", shape),
+        mk.TensorSpec("contributions", "float64", ("n", 3)),
+    )
     signature = mk.Signature((mk.TensorSpec("x", "float64", ("n", 3)),), outputs, name, classes)
 
     def answer(feeds, off=0.0):
@@ -1322,7 +1548,9 @@ def test_contributions_that_a_model_gives_itself_are_taken_where_they_add_up(lin
         return {name: served, "contributions": parts}
 
     X = np.random.default_rng(0).normal(size=(60, 3))
-    explanation = mk.Explainer(mk.FunctionModel(answer, signature, batchable=True), background=X[:40]).explain(X[40:])
+    explanation = mk.Explainer(
+        mk.FunctionModel(answer, signature, batchable=True), background=X[:40]
+    ).explain(X[40:])
     assert (explanation.method, explanation.exact) == ("contributions", False)
     assert "contributions, the model's own" in repr(explanation)
     np.testing.assert_allclose(explanation.values[:, :, 0], X[40:] ** 2 * weights, atol=1e-9)
@@ -1338,8 +1566,16 @@ def test_contributions_that_a_model_gives_itself_are_taken_where_they_add_up(lin
 def test_names_are_drawn_as_they_are(tmp_path):
     """matplotlib would read what stands between two dollars as mathematics."""
     pytest.importorskip("matplotlib").use("Agg")
-    X = pd.DataFrame({"a$b_$": np.arange(9.0), "a": np.arange(9.0) % 2, "a = 1": np.arange(9.0) % 3})
-    mk.save(linear_model.LinearRegression().fit(X, X["a"]), tmp_path / "m.mk", example=X, name="m", version="1")
+    X = pd.DataFrame(
+        {"a$b_$": np.arange(9.0), "a": np.arange(9.0) % 2, "a = 1": np.arange(9.0) % 3}
+    )
+    mk.save(
+        linear_model.LinearRegression().fit(X, X["a"]),
+        tmp_path / "m.mk",
+        example=X,
+        name="m",
+        version="1",
+    )
     axes = mk.Explainer(mk.load(tmp_path / "m.mk"), background=X).explain(X[:2]).plot()
     axes.figure.savefig(tmp_path / "p.png")
     assert len(axes.patches) == 3
@@ -1364,10 +1600,14 @@ def test_softmax_that_is_divided_by_its_sum_is_additive(tmp_path):
     assert (explanation.method, explanation.exact) == ("additive", True)
     margin = explanation.base_values + explanation.values.sum(axis=1)
     shares = np.exp(margin - margin.max(axis=1, keepdims=True))
-    np.testing.assert_allclose(shares / shares.sum(axis=1, keepdims=True), model.predict_proba(X[50:60]), atol=1e-5)
+    np.testing.assert_allclose(
+        shares / shares.sum(axis=1, keepdims=True), model.predict_proba(X[50:60]), atol=1e-5
+    )
 
 
-@pytest.mark.parametrize("wrong", [{"budget": 1e4}, {"budget": np.nan}, {"budget": 0}, {"seed": -1}, {"seed": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"budget": 1e4}, {"budget": np.nan}, {"budget": 0}, {"seed": -1}, {"seed": 1.5}]
+)
 def test_a_budget_and_a_seed_are_whole_numbers(mixed, wrong):
     with pytest.raises(ExplainError, match="is an integer of at least"):
         mk.Explainer(mixed[0], background=mixed[1][:50], **wrong)

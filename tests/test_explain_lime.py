@@ -67,7 +67,9 @@ def texts(tmp_path_factory):
     words = ["good", "fine", "bad", "poor", "the", "film", "was"]
     rng = np.random.default_rng(0)
     rows = [" ".join(rng.choice(words, 6)) for _ in range(300)]
-    labels = [int(t.count("good") + t.count("fine") > t.count("bad") + t.count("poor")) for t in rows]
+    labels = [
+        int(t.count("good") + t.count("fine") > t.count("bad") + t.count("poor")) for t in rows
+    ]
     path = tmp_path_factory.mktemp("packages") / "texts.mk"
     fitted = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(rows, labels)
     mk.save(fitted, path, example=rows, name="texts", version="1")
@@ -85,7 +87,8 @@ def small():
         return {"prediction": np.stack([first, x[:, 1] ** 2], axis=1)}
 
     signature = mk.Signature(
-        (mk.TensorSpec("X", "float64", ("batch", 3)),), (mk.TensorSpec("prediction", "float64", ("batch", 2)),)
+        (mk.TensorSpec("X", "float64", ("batch", 3)),),
+        (mk.TensorSpec("prediction", "float64", ("batch", 2)),),
     )
     return mk.FunctionModel(run, signature)
 
@@ -107,12 +110,15 @@ def test_values_are_those_of_the_library_within_sampling_noise(model, cancer, br
     assert max(rms(values - one), rms(values - two)) < 1.5 * noise
     assert spearmanr(values.ravel(), one.ravel())[0] > spearmanr(one.ravel(), two.ravel())[0] - 0.05
     assert np.abs(ours.base_values[:, 1] - base).max() < 4 * np.abs(base - base_two).max()
-    assert np.abs(np.array(ours.fidelity["r2"])[:, 1] - r2).max() < max(0.02, 4 * np.abs(r2 - r2_two).max())
+    assert np.abs(np.array(ours.fidelity["r2"])[:, 1] - r2).max() < max(
+        0.02, 4 * np.abs(r2 - r2_two).max()
+    )
 
 
 def test_columns_of_strings_are_kinds_as_in_the_library(penguins_mk, penguins):
     frame = penguins[0].dropna().reset_index(drop=True)
-    # A third of the rows are of the first year: a bin of one value, which the library fills with the year 0.
+    # A third of the rows are of the first year: a bin of one value, which the library fills with
+    # the year 0.
     frame["year"] = 1990 + np.arange(len(frame)) % 40
     strings = {name: sorted(frame[name].unique()) for name in ("island", "sex")}
     coded = frame.copy()
@@ -129,14 +135,18 @@ def test_columns_of_strings_are_kinds_as_in_the_library(penguins_mk, penguins):
             return loaded.predict_proba(columns)
 
         options = {"categorical_features": at, "samples": 15_000}
-        one, two = (of_lime(data, predict, data[:150:50], seed=seed, **options)[0] for seed in (1, 2))
+        one, two = (
+            of_lime(data, predict, data[:150:50], seed=seed, **options)[0] for seed in (1, 2)
+        )
         made = mk.Explainer(loaded, background=frame, method="lime", budget=15_000, seed=3)
         ours = made.explain(frame[:150:50]).values[:, :, 1]
     assert rms(ours - one) < 1.5 * rms(one - two)
     assert spearmanr(ours.ravel(), one.ravel())[0] > 0.95
 
 
-def test_a_row_has_the_same_values_alone_in_a_batch_and_from_any_thread(model, explainer, breast_cancer):
+def test_a_row_has_the_same_values_alone_in_a_batch_and_from_any_thread(
+    model, explainer, breast_cancer
+):
     X = breast_cancer[0]
     batch = explainer.explain(X[:24])
     again = mk.Explainer(model, background=X, method="lime", seed=1)
@@ -194,7 +204,8 @@ def test_low_fidelity_is_said_where_it_is_and_nowhere_else(explainer, breast_can
         return {"prediction": steps.sum(axis=1, keepdims=True).astype(np.float64)}
 
     signature = mk.Signature(
-        (mk.TensorSpec("X", "float64", ("batch", 2)),), (mk.TensorSpec("prediction", "float64", ("batch", 1)),)
+        (mk.TensorSpec("X", "float64", ("batch", 2)),),
+        (mk.TensorSpec("prediction", "float64", ("batch", 1)),),
     )
     cut = np.repeat(np.array([-1.0, -0.5, 0.5, 1.0]), 25)
     rows = np.stack([cut, np.random.default_rng(0).permutation(cut)], axis=1)
@@ -204,7 +215,9 @@ def test_low_fidelity_is_said_where_it_is_and_nowhere_else(explainer, breast_can
     assert constant.fidelity["r2"] == [[1.0]] * 3
     assert not constant.values.any()
     steps = mk.Explainer(mk.FunctionModel(stairs, signature), background=rows, method="lime")
-    ends = steps.explain(np.array([[-1.0, -1.0], [-1.0, 1.0]]))  # a step from the mean of the others to the end
+    ends = steps.explain(
+        np.array([[-1.0, -1.0], [-1.0, 1.0]])
+    )  # a step from the mean of the others to the end
     assert ends.values[:, :, 0] == pytest.approx(np.array([[-2, -2], [-2, 2]]), abs=0.1)
     assert ends.fidelity["r2"] == pytest.approx(np.full((2, 1), 0.65), abs=0.1)
     assert ends.warnings == ()
@@ -235,7 +248,9 @@ def test_bins_are_quartiles_with_one_for_missing_values():
     assert np.isnan(_Numbers.of(np.full(3, np.nan)).fill(np.ones(2, np.int32), rng)).all()
     fives = _Numbers.of(np.full(4, 5.0))
     assert np.array_equal(fives.fill(np.zeros(2, np.int32), rng), [5, 5])
-    assert list(_Kinds.of(np.array(["a", "b", "a"], object)).bins(np.array(["b", "c", "a"], object))) == [1, -1, 0]
+    assert list(
+        _Kinds.of(np.array(["a", "b", "a"], object)).bins(np.array(["b", "c", "a"], object))
+    ) == [1, -1, 0]
 
 
 def test_missing_values_and_unseen_strings_are_explained(penguins_mk, penguins):
@@ -263,7 +278,8 @@ def test_words_of_a_text_are_its_features(texts):
     assert found.fidelity["samples"] == 2000
     assert found.evaluations == 2001
     assert np.array_equal(
-        found.values, mk.Explainer(texts, method="lime", seed=1, budget=2000).explain(one(text)).values
+        found.values,
+        mk.Explainer(texts, method="lime", seed=1, budget=2000).explain(one(text)).values,
     )
     assert np.array_equal(Explanation.from_json(found.to_json()).values, found.values)
 
@@ -318,7 +334,8 @@ def test_shap_sees_small_and_missing_values(small, background, method):
 
     columns = tuple(mk.Column(name, nullable=True) for name in "abc")
     signature = mk.Signature(
-        (mk.TensorSpec("X", "float64", ("batch", 3), columns),), (mk.TensorSpec("prediction", "float64", ("batch", 1)),)
+        (mk.TensorSpec("X", "float64", ("batch", 3), columns),),
+        (mk.TensorSpec("prediction", "float64", ("batch", 1)),),
     )
     rows = background[:40] * [1e-10, 1, 1]  # shap takes two numbers below 1e-8 for equal
     rows[::3, 1] = np.nan
@@ -361,7 +378,10 @@ def test_shap_budget_is_in_model_rows_and_has_a_least(small, background, method)
     least = {"shap:kernel": 6, "shap:permutation": 7}[method] * 150
     with pytest.raises(mk.errors.ExplainError, match=f"budget={least}"):
         mk.Explainer(small, background=background, method=method, budget=least - 1)
-    assert mk.Explainer(small, background=background, method=method, budget=least).plan().rows_per_row == least + 1
+    assert (
+        mk.Explainer(small, background=background, method=method, budget=least).plan().rows_per_row
+        == least + 1
+    )
 
 
 @pytest.mark.parametrize("method", SHAP)
@@ -383,7 +403,9 @@ def test_lime_needs_a_budget_and_finite_answers(small, background):
     def run(feeds):
         return {"prediction": np.log(np.maximum(feeds["X"][:, :1] - feeds["X"].min(), 0)) + 0.0}
 
-    signature = mk.Signature(small.signature.inputs, (mk.TensorSpec("prediction", "float64", ("batch", 1)),))
+    signature = mk.Signature(
+        small.signature.inputs, (mk.TensorSpec("prediction", "float64", ("batch", 1)),)
+    )
     with np.errstate(divide="ignore"):
         made = mk.Explainer(mk.FunctionModel(run, signature), background=background, method="lime")
         with pytest.raises(mk.errors.ExplainError, match="no finite number"):
@@ -400,4 +422,6 @@ def test_a_missing_library_is_named_with_its_extra(small, texts, background, mon
         mk.Explainer(texts, method="lime")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        mk.Explainer(small, background=background, method="lime", budget=200).explain(background[:1])  # needs neither
+        mk.Explainer(small, background=background, method="lime", budget=200).explain(
+            background[:1]
+        )  # needs neither

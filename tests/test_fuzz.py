@@ -1,7 +1,7 @@
 """Whatever is done to a package, it opens as what it was, or is refused with a PackageError.
 
-Where the hashes are made to fit, it may also open as another package, but not crash, hang or raise anything else.
-`make fuzz` runs many more cases.
+Where the hashes are made to fit, it may also open as another package, but not crash, hang or raise
+anything else. `make fuzz` runs many more cases.
 """
 
 import copy
@@ -30,7 +30,9 @@ def examples(count):
     """Cases for CI, or that many times more; failures are made small, and no case is looked for by its coverage."""
     phases = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(max_examples=count * TIMES, deadline=None, phases=phases, suppress_health_check=slow)
+    return settings(
+        max_examples=count * TIMES, deadline=None, phases=phases, suppress_health_check=slow
+    )
 
 
 class Package(bytes):
@@ -79,7 +81,10 @@ def check_same(data, original):
 
 KINDS = ["flip", "byte", "zero", "junk", "drop", "double", "move", "cut"]
 EDIT = st.tuples(
-    st.sampled_from(KINDS), st.integers(0, 1 << 24), st.integers(1, 64), st.binary(min_size=1, max_size=16)
+    st.sampled_from(KINDS),
+    st.integers(0, 1 << 24),
+    st.integers(1, 64),
+    st.binary(min_size=1, max_size=16),
 )
 EDITS = st.lists(EDIT, min_size=1, max_size=4)
 
@@ -122,10 +127,15 @@ def test_bytes_of_the_directory_that_are_changed(toy, original, edits):
 
 
 @examples(500)
-@given(chosen=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=8), whole=st.booleans())
+@given(
+    chosen=st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=8),
+    whole=st.booleans(),
+)
 def test_members_of_several_packages(packages, original, chosen, whole):
     """Members under their own names or those of others, in any order."""
-    pool = [(path, content) for package in packages for path, content in members_of(package).items()]
+    pool = [
+        (path, content) for package in packages for path, content in members_of(package).items()
+    ]
     members = members_of(packages[0]) if whole else {}
     for at, name in chosen:
         path, content = pool[at % len(pool)]
@@ -139,7 +149,9 @@ def test_members_of_several_packages(packages, original, chosen, whole):
 @given(order=st.lists(st.integers(0, 3), min_size=4, max_size=4))
 def test_a_directory_in_another_order(toy, original, order):
     start = container.END.unpack(toy[-container.END.size :])[6]
-    entries = [b"PK\x01\x02" + entry for entry in toy[start : -container.END.size].split(b"PK\x01\x02")[1:]]
+    entries = [
+        b"PK\x01\x02" + entry for entry in toy[start : -container.END.size].split(b"PK\x01\x02")[1:]
+    ]
     directory = b"".join(entries[at] for at in order)
     end = container.END.pack(b"PK\x05\x06", 0, 0, len(order), len(order), len(directory), start, 0)
     check_same(toy[:start] + directory + end, original)
@@ -149,17 +161,23 @@ LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(-(1 << 65), 1 << 65), st.floats(), st.text(max_size=8),
     st.sampled_from(["batch", "x", "y", "float32", "string", "onnx", "joblib", GRAPH, WEIGHTS, 64, 1 << 40]),
 )  # fmt: skip
-VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner))
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner)
+)
 
 
 def places(plain, path=()):
     """Every place of a JSON value."""
-    keys = range(len(plain)) if isinstance(plain, list) else plain if isinstance(plain, dict) else ()
+    keys = (
+        range(len(plain)) if isinstance(plain, list) else plain if isinstance(plain, dict) else ()
+    )
     return [path, *(place for key in keys for place in places(plain[key], (*path, key)))]
 
 
 CHANGES = st.lists(
-    st.tuples(st.sampled_from(["set", "set", "drop", "copy"]), st.integers(0, 999), VALUES), min_size=1, max_size=3
+    st.tuples(st.sampled_from(["set", "set", "drop", "copy"]), st.integers(0, 999), VALUES),
+    min_size=1,
+    max_size=3,
 )
 
 
@@ -221,7 +239,9 @@ NAMES = ("", "x", "y", "h", "w", "label", "probabilities", "X")
 INTEGERS = (0, 1, 2, -1, -3, 64, 1 << 31, -(1 << 31), 1 << 40, (1 << 63) - 1, -(1 << 63))
 FLOATS = (0.0, -1.0, 3.5, 1e30, float("inf"), float("nan"))
 PATHS = st.lists(
-    st.tuples(st.lists(st.integers(0, 63), min_size=1, max_size=9), st.integers(0, 4)), min_size=1, max_size=3
+    st.tuples(st.lists(st.integers(0, 63), min_size=1, max_size=9), st.integers(0, 4)),
+    min_size=1,
+    max_size=3,
 )
 
 
@@ -269,7 +289,9 @@ def another(field, old, seed):
         if field.enum_type is not None:
             values = field.enum_type.values
             return values[seed % len(values)].number
-        return INTEGERS[seed % len(INTEGERS)] if field.cpp_type == field.CPPTYPE_INT64 else seed % 30
+        return (
+            INTEGERS[seed % len(INTEGERS)] if field.cpp_type == field.CPPTYPE_INT64 else seed % 30
+        )
     text = OPERATORS[seed % len(OPERATORS)] if field.name == "op_type" else NAMES[seed % len(NAMES)]
     return text if isinstance(old, str) else text.encode() + old[seed % 4 :]
 

@@ -28,7 +28,13 @@ def columns_of(manifest):
 
 def trips(n=120):
     rng = np.random.default_rng(0)
-    X = pd.DataFrame({"fare": rng.gamma(2, 10, n), "sex": rng.choice(["M", "F"], n), "age": rng.integers(1, 90, n)})
+    X = pd.DataFrame(
+        {
+            "fare": rng.gamma(2, 10, n),
+            "sex": rng.choice(["M", "F"], n),
+            "age": rng.integers(1, 90, n),
+        }
+    )
     return X, (X["fare"] > 20).astype(int)
 
 
@@ -74,7 +80,10 @@ def test_where_every_group_is_at_fault_the_questions_end():
 
 
 def test_columns_that_disagree_only_together_disagree():
-    assert sort_out([0, 1], lambda group: DISAGREES if len(group) > 1 else AGREES) == {0: DISAGREES, 1: DISAGREES}
+    assert sort_out([0, 1], lambda group: DISAGREES if len(group) > 1 else AGREES) == {
+        0: DISAGREES,
+        1: DISAGREES,
+    }
 
 
 class Counting(LogisticRegression):
@@ -93,7 +102,10 @@ def test_saving_asks_as_often_for_many_columns_as_for_few(width, tmp_path):
     X = pd.DataFrame(rng.normal(size=(49, width))).add_prefix("c")
     words = pd.DataFrame(rng.choice(["a", "b"], (49, width // 8))).add_prefix("w")
     X = pd.concat([X, words], axis=1)
-    parts = (SimpleImputer(), list(X.columns[:width])), (OneHotEncoder(handle_unknown="ignore"), list(words.columns))
+    parts = (
+        (SimpleImputer(), list(X.columns[:width])),
+        (OneHotEncoder(handle_unknown="ignore"), list(words.columns)),
+    )
     pipeline = make_pipeline(make_column_transformer(*parts), Counting()).fit(X, X["c0"] > 0)
     Counting.asked.clear()
     manifest, model = saved(pipeline, X, tmp_path, "joblib")
@@ -108,7 +120,8 @@ def test_one_column_that_may_not_be_missing_among_many(tmp_path):
     X = pd.DataFrame(rng.normal(size=(99, 200))).add_prefix("c")
     rest = [name for name in X if name != "c77"]
     pipeline = make_pipeline(
-        make_column_transformer((SimpleImputer(), rest), (StandardScaler(), ["c77"])), LogisticRegression()
+        make_column_transformer((SimpleImputer(), rest), (StandardScaler(), ["c77"])),
+        LogisticRegression(),
     ).fit(X, X["c0"] > 0)
     manifest, model = saved(pipeline, X, tmp_path)
     assert [column.name for column in columns_of(manifest) if not column.nullable] == ["c77"]
@@ -139,7 +152,9 @@ class AddColumn(TransformerMixin, BaseEstimator):
         return X
 
 
-@pytest.mark.parametrize("first", [Lower(), AddColumn(), make_pipeline(Lower(), AddColumn())], ids=str)
+@pytest.mark.parametrize(
+    "first", [Lower(), AddColumn(), make_pipeline(Lower(), AddColumn())], ids=str
+)
 def test_a_transformer_in_front_changes_values_and_columns(first, tmp_path):
     X, y = trips()
     rest = make_column_transformer((StandardScaler(), ["fare"]), (OneHotEncoder(), ["sex"]))
@@ -192,7 +207,9 @@ class LoweringPipeline(Pipeline):
 
 def test_categories_that_the_example_goes_beyond_are_those_of_something_else(tmp_path):
     X, y = trips()
-    steps = make_pipeline(make_column_transformer((OneHotEncoder(), ["sex"])), LogisticRegression()).steps
+    steps = make_pipeline(
+        make_column_transformer((OneHotEncoder(), ["sex"])), LogisticRegression()
+    ).steps
     pipeline = LoweringPipeline(steps).fit(X.assign(sex=X["sex"].str.lower()), y)
     manifest, model = saved(pipeline, X, tmp_path, "joblib")
     assert all(column.categories is None for column in columns_of(manifest))
@@ -236,7 +253,9 @@ def test_a_package_that_refuses_a_row_of_its_example_is_not_saved(place, tmp_pat
 def test_a_number_that_the_graph_cannot_hold_is_no_fault_of_the_caller(tmp_path):
     X, y = trips()
     X = X[["fare"]].assign(id=np.arange(len(X)) + 2**60)
-    pipeline = make_pipeline(make_column_transformer((StandardScaler(), ["fare"])), LogisticRegression()).fit(X, y)
+    pipeline = make_pipeline(
+        make_column_transformer((StandardScaler(), ["fare"])), LogisticRegression()
+    ).fit(X, y)
     with pytest.raises(ConversionError, match=r"column 'id': integer beyond 2\*\*53"):
         mk.save(pipeline, tmp_path / "m.mk", example=X, name="m", version="1")
     _, model = saved(pipeline, X, tmp_path, "joblib")
@@ -265,7 +284,8 @@ def test_an_example_of_one_row_measures_no_batches(kind, tmp_path):
         assert "whether rows depend on their batch was not measured" in text
         assert "DIFFER" not in text
     with pytest.raises(
-        BatchError, match=r"may depend on their batch: .*was not measured, which takes an example of two"
+        BatchError,
+        match=r"may depend on their batch: .*was not measured, which takes an example of two",
     ):
         mk.Batcher(model)
     manifest, model = saved(LogisticRegression().fit(X, y), X[:2], tmp_path, kind)
@@ -303,7 +323,11 @@ def test_columns_of_any_dtype_and_with_gaps(dtype, name, kind, tmp_path):
     X = X.astype(dtype)
     if not dtype.endswith("string[pyarrow]"):  # which scikit-learn takes no gaps in
         X.iloc[::5, 0] = None
-    step = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()) if texts else SimpleImputer()
+    step = (
+        make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())
+        if texts
+        else SimpleImputer()
+    )
     pipeline = make_pipeline(make_column_transformer((step, [0])), LogisticRegression()).fit(X, y)
     manifest, model = saved(pipeline, X, tmp_path, kind)
     assert columns_of(manifest)[0].dtype == name
@@ -316,7 +340,11 @@ def test_columns_of_any_dtype_and_with_gaps(dtype, name, kind, tmp_path):
 @pytest.mark.parametrize("form", ["frame", "array", "Int64", "int64[pyarrow]"])
 def test_whole_numbers_of_a_pickled_estimator_take_gaps_and_fractions(form, tmp_path):
     X, y = trips()
-    X = X[["age"]].to_numpy() if form == "array" else X[["age"]].astype("int64" if form == "frame" else form)
+    X = (
+        X[["age"]].to_numpy()
+        if form == "array"
+        else X[["age"]].astype("int64" if form == "frame" else form)
+    )
     pipeline = make_pipeline(SimpleImputer(), LogisticRegression()).fit(X, y)
     _, model = saved(pipeline, X, tmp_path, "joblib")
     for odd in (np.nan, 7.5, -3.0, 2.0**40):
@@ -329,16 +357,24 @@ def test_whole_numbers_of_a_pickled_estimator_take_gaps_and_fractions(form, tmp_
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([1, "a", None], r"column 'odd' is one of Python objects, and holds 1, a int; give all of its values one type"),
+        (
+            [1, "a", None],
+            r"column 'odd' is one of Python objects, and holds 1, a int; give all of its values one type",
+        ),
         ([[1], [2], [3]], r"column 'odd' is one of Python objects, and holds \[1\], a list"),
-        ([True, None, False], r"holds True, a bool; make it one of booleans before fit: astype\('boolean'\)"),
+        (
+            [True, None, False],
+            r"holds True, a bool; make it one of booleans before fit: astype\('boolean'\)",
+        ),
         ([1, None, 2], r"holds 1, a int; make it one of numbers before fit"),
     ],
 )
 def test_objects_that_are_no_texts_are_named(values, said, kind, tmp_path):
     X, y = trips()
     X = X.assign(odd=pd.Series(values * 40, dtype=object))
-    pipeline = make_pipeline(make_column_transformer((StandardScaler(), ["fare"])), LogisticRegression()).fit(X, y)
+    pipeline = make_pipeline(
+        make_column_transformer((StandardScaler(), ["fare"])), LogisticRegression()
+    ).fit(X, y)
     with pytest.raises(ConversionError, match=said):
         mk.save(pipeline, tmp_path / "m.mk", example=X, name="m", version="1", format=kind)
 
@@ -352,6 +388,8 @@ def test_categories_that_are_numbers(kind, tmp_path):
     assert columns_of(manifest)[0].dtype == "int64"
     assert columns_of(manifest)[0].categories == (0, 1, 2)
     np.testing.assert_allclose(model.predict_proba(X), pipeline.predict_proba(X), atol=1e-9)
-    np.testing.assert_allclose(model.predict_proba(X.astype(int)), pipeline.predict_proba(X), atol=1e-9)
+    np.testing.assert_allclose(
+        model.predict_proba(X.astype(int)), pipeline.predict_proba(X), atol=1e-9
+    )
     with pytest.raises(SignatureError, match="unknown category"):
         model.predict([{"age": 7}])

@@ -20,8 +20,13 @@ def value(name, *shape, kind=TensorProto.FLOAT):
 
 
 def graph(nodes, inputs, outputs, constants=None, opsets=()):
-    held = [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()]
-    made = helper.make_graph([helper.make_node(*node, **more) for *node, more in nodes], "g", inputs, outputs, held)
+    held = [
+        numpy_helper.from_array(np.asarray(array), name)
+        for name, array in (constants or {}).items()
+    ]
+    made = helper.make_graph(
+        [helper.make_node(*node, **more) for *node, more in nodes], "g", inputs, outputs, held
+    )
     sets = [helper.make_opsetid(domain, version) for domain, version in (("", 17), *opsets)]
     return helper.make_model(made, opset_imports=sets, ir_version=8)
 
@@ -92,12 +97,16 @@ def test_sizes_of_minus_one_and_question_marks_are_open_each_for_itself(kept):
     assert replays(model)
 
 
-@pytest.mark.parametrize("names", [("unk__7", "unk__8"), ("p2o.DynamicDimension.0", "p2o.DynamicDimension.3")])
+@pytest.mark.parametrize(
+    "names", [("unk__7", "unk__8"), ("p2o.DynamicDimension.0", "p2o.DynamicDimension.3")]
+)
 def test_names_that_exporters_count_are_no_names(kept, names):
     model = kept(linear(value("x", names[0], 3), value("y", names[1], 2)))
     assert model.signature.batch == "batch"
     with mk.Batcher(model) as batcher:
-        np.testing.assert_array_equal(batcher.predict(np.ones((1, 3), np.float32)), [WEIGHTS.sum(axis=0)])
+        np.testing.assert_array_equal(
+            batcher.predict(np.ones((1, 3), np.float32)), [WEIGHTS.sum(axis=0)]
+        )
 
 
 def test_an_output_that_does_not_follow_the_rows_gets_a_size_of_its_own(kept):
@@ -108,7 +117,10 @@ def test_an_output_that_does_not_follow_the_rows_gets_a_size_of_its_own(kept):
         [value("y", None, 3), value("turned", None, None)],
     )
     model = kept(proto)
-    assert [spec.shape for spec in model.signature.outputs] == [("batch", 3), ("turned.0", "turned.1")]
+    assert [spec.shape for spec in model.signature.outputs] == [
+        ("batch", 3),
+        ("turned.0", "turned.1"),
+    ]
     assert model.signature.batch is None
     assert not model.batchable
     assert replays(model)
@@ -178,7 +190,10 @@ def test_golden_rows_keep_a_setting_and_no_row(kept, times):
 
 def test_a_state_of_one_fixed_row_is_warmed_up_as_it_is(kept):
     proto = graph(
-        [("ReduceSum", ["state"], ["sum"], {"keepdims": 0}), ("Add", ["input", "sum"], ["output"], {})],
+        [
+            ("ReduceSum", ["state"], ["sum"], {"keepdims": 0}),
+            ("Add", ["input", "sum"], ["output"], {}),
+        ],
         [value("input", 1, 3), value("state", 2, 1, 4)],
         [value("output", 1, 3)],
     )
@@ -196,7 +211,9 @@ def test_sizes_are_those_of_the_example_or_found_by_trying(kept, given):
 
 
 def test_a_scalar_that_is_the_first_input(kept):
-    proto = graph([("Mul", ["a", "x"], ["y"], {})], [value("a"), value("x", "N", 3)], [value("y", "N", 3)])
+    proto = graph(
+        [("Mul", ["a", "x"], ["y"], {})], [value("a"), value("x", "N", 3)], [value("y", "N", 3)]
+    )
     model = kept(proto)
     x = np.ones((2, 3), np.float32)
     np.testing.assert_array_equal(model.run({"a": np.float32(2), "x": x})["y"], 2 * x)
@@ -216,7 +233,10 @@ def test_scalars_alone(kept):
 def test_rows_that_are_the_second_axis_everywhere_but_in_the_answer(kept):
     """Time comes first, and one dimension is in every tensor."""
     proto = graph(
-        [("ReduceMean", ["x"], ["mean"], {"axes": [0], "keepdims": 0}), ("Add", ["mean", "h"], ["y"], {})],
+        [
+            ("ReduceMean", ["x"], ["mean"], {"axes": [0], "keepdims": 0}),
+            ("Add", ["mean", "h"], ["y"], {}),
+        ],
         [value("x", "time", "n", 3), value("h", 1, "n", 3)],
         [value("y", 1, "n", 3)],
     )
@@ -227,7 +247,9 @@ def test_rows_that_are_the_second_axis_everywhere_but_in_the_answer(kept):
 
 
 def test_a_dimension_that_a_tensor_has_twice_counts_no_rows(kept):
-    proto = graph([("MatMul", ["x", "x"], ["y"], {})], [value("x", "n", "n")], [value("y", "n", "n")])
+    proto = graph(
+        [("MatMul", ["x", "x"], ["y"], {})], [value("x", "n", "n")], [value("y", "n", "n")]
+    )
     for given in ({}, {"example": {"x": np.ones((5, 5), np.float32)}}):
         model = kept(proto, **given)
         assert model.signature.batch is None
@@ -240,7 +262,9 @@ def test_rows_that_a_graph_cannot_run_are_told_in_our_words(kept, capfd):
     """A Batcher gives the error to the call whose rows they are."""
     model = kept(convolution())
     small, large = np.ones((1, 3, 4, 4), np.float32), np.ones((1, 3, 9, 9), np.float32)
-    with pytest.raises(BatchError, match=r"cannot run the graph on these rows: .*Invalid input shape"):
+    with pytest.raises(
+        BatchError, match=r"cannot run the graph on these rows: .*Invalid input shape"
+    ):
         model.predict(small)
     with mk.Batcher(model) as batcher:
         answers = [batcher.submit(rows) for rows in (small, large)]
@@ -289,12 +313,25 @@ def test_a_graph_that_runs_on_nothing_is_refused_in_our_words(tmp_path, capfd):
         {"shape": np.array([-1, 3001])},
     )
     with pytest.raises(
-        ConversionError, match=r"does not run on rows drawn at random.*pass rows that it takes as example="
+        ConversionError,
+        match=r"does not run on rows drawn at random.*pass rows that it takes as example=",
     ):
         mk.save(proto, tmp_path / "g.mk", name="g", version="1")
     with pytest.raises(ConversionError, match="does not run on the rows that were given"):
-        mk.save(proto, tmp_path / "g.mk", name="g", version="1", example={"x": np.ones((2, 3), np.float32)})
-    mk.save(proto, tmp_path / "g.mk", name="g", version="1", example={"x": np.ones((2, 3001), np.float32)})
+        mk.save(
+            proto,
+            tmp_path / "g.mk",
+            name="g",
+            version="1",
+            example={"x": np.ones((2, 3), np.float32)},
+        )
+    mk.save(
+        proto,
+        tmp_path / "g.mk",
+        name="g",
+        version="1",
+        example={"x": np.ones((2, 3001), np.float32)},
+    )
     assert capfd.readouterr().err == ""
 
 
@@ -310,6 +347,8 @@ def test_golden_rows_that_do_not_run_here_are_told_in_our_words(tmp_path):
 
 def test_a_sequence_is_named_for_what_it_is(tmp_path):
     proto = graph([("SplitToSequence", ["x"], ["y"], {})], [value("x", "n", 3)], [])
-    proto.graph.output.append(helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, ["n", 3]))
+    proto.graph.output.append(
+        helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, ["n", 3])
+    )
     with pytest.raises(ConversionError, match="'y' is a sequence"):
         mk.save(proto, tmp_path / "g.mk", name="g", version="1")

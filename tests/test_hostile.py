@@ -104,7 +104,10 @@ def test_shapes_that_a_graph_does_not_state(toy, hidden):
     else:
         first = [node("Identity", ["side"], ["shape"])]
     many = [node("ConstantOfShape", ["shape"], [f"c{i}"]) for i in range(100)]
-    change = beside([*first, *many, node("Sum", [f"c{i}" for i in range(100)], ["sum"])], [constant("side", [1, 64])])
+    change = beside(
+        [*first, *many, node("Sum", [f"c{i}" for i in range(100)], ["sum"])],
+        [constant("side", [1, 64])],
+    )
     assert 0 < folding(with_graph(toy, change)).limit <= sizes.MADE_BYTES // 50
 
 
@@ -167,20 +170,44 @@ def test_sparse_tensors_are_bounded_by_their_sum(toy, warden):
 ONES = constant("ones", np.ones((1, 4)), np.float32)
 ORDER = constant("order", [0])
 FEW = constant("few", np.zeros((1, 1, 4)), np.float32)
-GRAMS = {"mode": "TF", "min_gram_length": 1, "max_gram_length": 2, "max_skip_count": 5, "ngram_counts": [0, 4]}
+GRAMS = {
+    "mode": "TF",
+    "min_gram_length": 1,
+    "max_gram_length": 2,
+    "max_skip_count": 5,
+    "ngram_counts": [0, 4],
+}
 POOL = [2, 3, 5, 4, 5, 6, 7, 8, 6, 7]
 ENDED = {
     "n-grams without a column": (
-        node("TfIdfVectorizer", ["order"], ["made"], **GRAMS, ngram_indexes=[2, 1, 4, 4, 0], pool_int64s=POOL),
+        node(
+            "TfIdfVectorizer",
+            ["order"],
+            ["made"],
+            **GRAMS,
+            ngram_indexes=[2, 1, 4, 4, 0],
+            pool_int64s=POOL,
+        ),
         [ORDER],
         18,
     ),
     "n-grams of words without a column": (
-        node("TfIdfVectorizer", ["order"], ["made"], **GRAMS, ngram_indexes=range(9), pool_strings=list("abcdefghij")),
+        node(
+            "TfIdfVectorizer",
+            ["order"],
+            ["made"],
+            **GRAMS,
+            ngram_indexes=range(9),
+            pool_strings=list("abcdefghij"),
+        ),
         [ORDER],
         18,
     ),
-    "a cast to memory nobody wrote": (node("Cast", ["relu"], ["made"], to=TensorProto.INT64, saturate=3), [], 21),
+    "a cast to memory nobody wrote": (
+        node("Cast", ["relu"], ["made"], to=TensorProto.INT64, saturate=3),
+        [],
+        21,
+    ),
     "batch_dims": (node("GatherND", ["few", "order"], ["made"], batch_dims=-2), [FEW, ORDER], 18),
     "scale": (node("RandomNormalLike", ["relu"], ["made"], scale=0.0), [], 18),
     "no scale": (node("RandomNormal", [], ["made"], shape=[2], scale=float("nan")), [], 18),
@@ -190,7 +217,10 @@ ENDED = {
     "the transform of nothing": (node("DFT", ["few", "", ""], ["made"]), [FEW], 20),
     "a recurrent layer of no rows": (
         node("GRU", ["none", "w", "w"], ["made"], hidden_size=2),
-        [constant("none", np.zeros((2, 0, 2)), np.float32), constant("w", np.zeros((1, 6, 2)), np.float32)],
+        [
+            constant("none", np.zeros((2, 0, 2)), np.float32),
+            constant("w", np.zeros((1, 6, 2)), np.float32),
+        ],
         18,
     ),
     "a transform along no axis": (
@@ -198,9 +228,21 @@ ENDED = {
         [FEW, constant("none", np.zeros((2, 0)), np.int64)],
         20,
     ),
-    "unique along an axis": (node("Unique", ["none"], ["made"], axis=0), [constant("none", np.zeros((2, 0, 3)))], 18),
-    "a past": (node("Attention", ["few", "few", "few", "", "few", "order"], ["made"]), [FEW, ORDER], 23),
-    "a norm without bias": (node("LayerNormalization", ["few", "ones", ""], ["made"]), [FEW, ONES], 18),
+    "unique along an axis": (
+        node("Unique", ["none"], ["made"], axis=0),
+        [constant("none", np.zeros((2, 0, 3)))],
+        18,
+    ),
+    "a past": (
+        node("Attention", ["few", "few", "few", "", "few", "order"], ["made"]),
+        [FEW, ORDER],
+        23,
+    ),
+    "a norm without bias": (
+        node("LayerNormalization", ["few", "ones", ""], ["made"]),
+        [FEW, ONES],
+        18,
+    ),
 }
 
 
@@ -220,7 +262,9 @@ def test_inputs_without_a_name_among_many(toy, warden, operator):
     assert "an input without a name" in answer["message"], answer
 
 
-@pytest.mark.parametrize("operator", ["Inverse", "AttnLSTM", "WordConvEmbedding", "QLinearWhere", "Range"])
+@pytest.mark.parametrize(
+    "operator", ["Inverse", "AttnLSTM", "WordConvEmbedding", "QLinearWhere", "Range"]
+)
 def test_operators_that_nothing_writes(toy, warden, operator):
     made = node(operator, ["ones"], ["made"], domain="com.microsoft")
     data = with_graph(toy, beside([made], [ONES], "com.microsoft"))
@@ -232,7 +276,9 @@ def test_operators_that_nothing_writes(toy, warden, operator):
 
 def test_operators_that_nothing_writes_open_where_the_caller_says_so(toy, warden):
     made = node("Inverse", ["square"], ["made"], domain="com.microsoft")
-    data = with_graph(toy, beside([made], [constant("square", np.eye(4), np.float32)], "com.microsoft"))
+    data = with_graph(
+        toy, beside([made], [constant("square", np.eye(4), np.float32)], "com.microsoft")
+    )
     assert "GraphError" in told(warden, data)["error"]
     assert told(warden, data, allow=["com.microsoft"], then="predict")["error"] is None
 
@@ -240,8 +286,12 @@ def test_operators_that_nothing_writes_open_where_the_caller_says_so(toy, warden
 def test_a_quantised_product_that_is_scaled_by_another_shape(toy, warden):
     def product(scale):
         weights = constant("w8", np.ones((64, 3)), np.uint8)
-        made = node("DynamicQuantizeMatMul", ["relu", "w8", "scale"], ["made"], domain="com.microsoft")
-        return with_graph(toy, beside([made], [weights, constant("scale", scale, np.float32)], "com.microsoft"))
+        made = node(
+            "DynamicQuantizeMatMul", ["relu", "w8", "scale"], ["made"], domain="com.microsoft"
+        )
+        return with_graph(
+            toy, beside([made], [weights, constant("scale", scale, np.float32)], "com.microsoft")
+        )
 
     for sound in (0.5, [0.5], [0.5, 1, 2]):
         assert told(warden, product(sound), then="predict")["error"] is None
@@ -255,7 +305,9 @@ def test_a_setting_from_the_arguments_of_a_function(toy, warden):
     opsets = [helper.make_opsetid("", 21)]
 
     def change(proto):
-        proto.functions.append(helper.make_function("ai.onnx.ml", "F", ["a"], ["b"], [cast], opsets, ["s"]))
+        proto.functions.append(
+            helper.make_function("ai.onnx.ml", "F", ["a"], ["b"], [cast], opsets, ["s"])
+        )
         beside([node("F", ["relu"], ["made"], domain="ai.onnx.ml", s=3)])(proto)
         proto.opset_import.add(domain="ai.onnx.ml", version=3)
 
@@ -322,7 +374,9 @@ def test_declared_types_clear_a_division_behind_a_branch(toy):
 
     def declared(proto):
         change(proto)
-        proto.graph.value_info.append(helper.make_tensor_value_info("branched", TensorProto.FLOAT, None))
+        proto.graph.value_info.append(
+            helper.make_tensor_value_info("branched", TensorProto.FLOAT, None)
+        )
 
     assert folding(with_graph(toy, declared)).limit
 
@@ -338,7 +392,11 @@ def attributes(kinds):
         for name, attribute in schema.attributes.items():
             if schema.domain in ("", "ai.onnx.ml") and attribute.type in kinds:
                 default = attribute.default_value
-                yield schema.name, name, helper.get_attribute_value(default) if default.type else None
+                yield (
+                    schema.name,
+                    name,
+                    helper.get_attribute_value(default) if default.type else None,
+                )
 
 
 def test_flags_are_flags_in_every_operator():
@@ -354,7 +412,10 @@ def test_flags_are_flags_in_every_operator():
 def test_every_text_that_is_chosen_from_a_list_is_known():
     free = {"default_string", "delimiter", "locale", "pattern", "pixel_format", "value_string", "equation",
             "activation", "update_rule", "to"}  # fmt: skip
-    known = {(operator.decode(), name.decode()): values for (operator, name), values in operators.TEXTS.items()}
+    known = {
+        (operator.decode(), name.decode()): values
+        for (operator, name), values in operators.TEXTS.items()
+    }
     seen = set()
     for operator, name, default in attributes([onnx.defs.OpSchema.AttrType.STRING]):
         key = (operator, name)
@@ -363,7 +424,11 @@ def test_every_text_that_is_chosen_from_a_list_is_known():
         assert key in known, f"{key} is new: add what it may be"
         assert default in known[key] | {None, b"foward"}, (key, default)  # as onnx 1.0 has it
         seen.add(key)
-    late = {("SpaceToDepth", "mode"), ("Cast", "round_mode"), ("CastLike", "round_mode")}  # which older releases lack
+    late = {
+        ("SpaceToDepth", "mode"),
+        ("Cast", "round_mode"),
+        ("CastLike", "round_mode"),
+    }  # which older releases lack
     assert set(known) - seen <= late
 
 
@@ -374,7 +439,10 @@ def test_operators_of_any_number_of_inputs_are_known():
         schema.name.encode()
         for schema in defs.get_all_schemas()
         if schema.domain in ("", "ai.onnx.ml")
-        and any(formal.option == defs.OpSchema.FormalParameterOption.Variadic for formal in schema.inputs)
+        and any(
+            formal.option == defs.OpSchema.FormalParameterOption.Variadic
+            for formal in schema.inputs
+        )
     }
     assert variadic - {b"Loop", b"Scan", b"SequenceMap"} <= operators.VARIADIC
 
@@ -465,7 +533,9 @@ def test_golden_rows_that_the_model_does_not_run(toy):
         plain["signature"]["inputs"][0]["dtype"] = "int64"
 
     rows = npz(in0=np.full((2, 64), 7), out0=Y)
-    with mk.load(forge(toy, graph=proto.SerializeToString(), golden=rows, edit=edit), threads=1) as model:
+    with mk.load(
+        forge(toy, graph=proto.SerializeToString(), golden=rows, edit=edit), threads=1
+    ) as model:
         for call in (model.verify, model.warmup):
             with pytest.raises(PackageError, match="do not run here"):
                 call()
@@ -485,12 +555,17 @@ def test_a_background_of_another_kind(boosting_mk):
 
     def background(array):
         def edit(plain):
-            plain["attachments"].append({"name": "background", "path": "background.npz", "media_type": "x"})
+            plain["attachments"].append(
+                {"name": "background", "path": "background.npz", "media_type": "x"}
+            )
 
         return forge(data, {"background.npz": npz(in0=array)}, edit=edit)
 
     for array in (np.zeros((5, 30)), np.zeros((5, 3), np.float32), np.zeros(30, np.float32)):
-        with mk.load(background(array)) as model, pytest.raises(mk.errors.ExplainError, match="background"):
+        with (
+            mk.load(background(array)) as model,
+            pytest.raises(mk.errors.ExplainError, match="background"),
+        ):
             mk.Explainer(model).explain(np.zeros((1, 30), np.float32))
 
 

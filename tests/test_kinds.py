@@ -40,11 +40,15 @@ def test_a_package_answers_as_the_estimator(kind, tmp_path):
         else:
             np.testing.assert_array_equal(got, expected.reshape(got.shape))
         if model.signature.has_probabilities:
-            np.testing.assert_allclose(model.predict_proba(rows), estimator.predict_proba(X), atol=1e-4)
+            np.testing.assert_allclose(
+                model.predict_proba(rows), estimator.predict_proba(X), atol=1e-4
+            )
             np.testing.assert_array_equal(model.classes_, estimator.classes_)
 
 
 @pytest.mark.skipif(KINDS[-1].library == "sklearn", reason="needs the boosting libraries")
 def test_the_docs_list_what_is_tested():
     assert len({kind.name for kind in KINDS}) >= 30
-    assert table() in DOCS.read_text(), "put the output of `python tests/kinds.py` into docs/converting.md"
+    assert table() in DOCS.read_text(), (
+        "put the output of `python tests/kinds.py` into docs/converting.md"
+    )

@@ -97,8 +97,20 @@ def test_a_missing_field_is_named(raw):
 
 
 def test_metadata_is_kept_as_it_is(boosting, breast_cancer, tmp_path):
-    metadata = {"data": {"rows": 569, "source": "wdbc"}, "auc": 0.99, "tags": ["a", None, True], "été": "ok"}
-    manifest = mk.save(boosting, tmp_path / "m.mk", example=breast_cancer[0], name="m", version="1", metadata=metadata)
+    metadata = {
+        "data": {"rows": 569, "source": "wdbc"},
+        "auc": 0.99,
+        "tags": ["a", None, True],
+        "été": "ok",
+    }
+    manifest = mk.save(
+        boosting,
+        tmp_path / "m.mk",
+        example=breast_cancer[0],
+        name="m",
+        version="1",
+        metadata=metadata,
+    )
     assert manifest.metadata == metadata
     assert mk.inspect(tmp_path / "m.mk").metadata == metadata
     assert {"scikit-learn", "skl2onnx", "onnxruntime", "numpy", "python"} <= set(manifest.versions)
@@ -115,9 +127,18 @@ def test_metadata_is_kept_as_it_is(boosting, breast_cancer, tmp_path):
         ({"a": (1, 2)}, "metadata.a must be"),
     ],
 )
-def test_metadata_that_json_would_change_is_refused(boosting, breast_cancer, tmp_path, metadata, message):
+def test_metadata_that_json_would_change_is_refused(
+    boosting, breast_cancer, tmp_path, metadata, message
+):
     with pytest.raises(ManifestError, match=message):
-        mk.save(boosting, tmp_path / "m.mk", example=breast_cancer[0], name="m", version="1", metadata=metadata)
+        mk.save(
+            boosting,
+            tmp_path / "m.mk",
+            example=breast_cancer[0],
+            name="m",
+            version="1",
+            metadata=metadata,
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,14 +10,23 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from modelkit import Column, FunctionModel, Model, Signature, TensorSpec
-from modelkit.errors import ClosedError, ModelkitError, OutputCountError, PackageError, SignatureError
+from modelkit import Column, FunctionModel, Model, Signature, TensorSpec, Wrapper
+from modelkit.errors import (
+    ClosedError,
+    ModelkitError,
+    OutputCountError,
+    PackageError,
+    SignatureError,
+)
 from modelkit.testing import check_model
 
 COLUMNS = (Column("a", "float32"), Column("b", "float32"))
 FLOWER = Signature(
     (TensorSpec("X", "float32", ("batch", 2), COLUMNS),),
-    (TensorSpec("label", "string", ("batch",)), TensorSpec("probabilities", "float32", ("batch", 2))),
+    (
+        TensorSpec("label", "string", ("batch",)),
+        TensorSpec("probabilities", "float32", ("batch", 2)),
+    ),
     classes=("iris", "rose"),
 )
 ROWS = pd.DataFrame({"b": [3.0, -4.0, 0.5, 2.0], "a": [1.0, 2.0, -1.0, 0.0]})
@@ -35,7 +44,9 @@ def flower(feeds):
 
 def regression(fn=lambda feeds: {"prediction": feeds["X"].sum(axis=1)}, width=None):
     shape = ("batch",) if width is None else ("batch", width)
-    return FunctionModel(fn, Signature(FLOWER.inputs, (TensorSpec("prediction", "float32", shape),)))
+    return FunctionModel(
+        fn, Signature(FLOWER.inputs, (TensorSpec("prediction", "float32", shape),))
+    )
 
 
 @pytest.fixture
@@ -86,7 +97,9 @@ def test_run_gives_every_output_in_the_order_of_the_signature(model):
 
 def test_the_async_verbs_answer_as_the_others(model):
     async def all_at_once():
-        return await asyncio.gather(model.arun(ROWS), model.apredict(ROWS), model.apredict_proba(ROWS))
+        return await asyncio.gather(
+            model.arun(ROWS), model.apredict(ROWS), model.apredict_proba(ROWS)
+        )
 
     outputs, labels, probabilities = asyncio.run(all_at_once())
     assert list(outputs) == ["label", "probabilities"]
@@ -98,9 +111,13 @@ def test_many_async_calls_each_get_their_own_answer():
     sums = regression()
 
     async def all_at_once():
-        return await asyncio.gather(*(sums.apredict(np.full((2, 2), i, np.float32)) for i in range(50)))
+        return await asyncio.gather(
+            *(sums.apredict(np.full((2, 2), i, np.float32)) for i in range(50))
+        )
 
-    assert [answer.tolist() for answer in asyncio.run(all_at_once())] == [[2 * i, 2 * i] for i in range(50)]
+    assert [answer.tolist() for answer in asyncio.run(all_at_once())] == [
+        [2 * i, 2 * i] for i in range(50)
+    ]
 
 
 def test_an_async_verb_runs_a_model_that_only_has_run_in_another_thread():
@@ -121,7 +138,11 @@ def test_the_verbs_are_final_and_async_where_they_say_so():
         for name in (verb, f"a{verb}"):
             assert getattr(Model, name).__final__
             assert inspect.iscoroutinefunction(getattr(Model, name)) == name.startswith("a")
-            assert list(inspect.signature(getattr(Model, name)).parameters)[2:] == ["deadline", "priority", "key"]
+            assert list(inspect.signature(getattr(Model, name)).parameters)[2:] == [
+                "deadline",
+                "priority",
+                "key",
+            ]
     assert FunctionModel.__final__
 
 
@@ -134,7 +155,8 @@ def test_a_model_has_a_signature_and_a_hook_that_runs():
 def test_predict_needs_a_primary_output(ask_or_await):
     outputs = tuple(TensorSpec(name, "float32", ("batch",)) for name in ("mean", "spread"))
     model = FunctionModel(
-        lambda feeds: dict.fromkeys(("mean", "spread"), feeds["X"][:, 0]), Signature(FLOWER.inputs, outputs)
+        lambda feeds: dict.fromkeys(("mean", "spread"), feeds["X"][:, 0]),
+        Signature(FLOWER.inputs, outputs),
     )
     assert list(model.run(ROWS)) == ["mean", "spread"]
     for refused in (model.predict, lambda X: asyncio.run(model.apredict(X))):
@@ -183,20 +205,15 @@ def test_an_error_of_the_function_is_the_callers(ask_or_await):
 # Deadline, priority and key.
 
 
-class Recorder(Model):
-    """Wraps a model and keeps what passes through its hooks."""
+class Recorder(Wrapper):
+    """Keeps the coerced feeds that pass through it."""
+
+    _call = Model._call
+    _acall = Model._acall
 
     def __init__(self, inner):
-        self._inner = inner
+        super().__init__(inner)
         self.hooks = []
-
-    @property
-    def signature(self):
-        return self._inner.signature
-
-    @property
-    def inner(self):
-        return self._inner
 
     def _run(self, feeds, outputs, call):
         self.hooks.append(("_run", feeds, outputs, call))
@@ -232,14 +249,18 @@ def test_a_deadline_is_turned_from_seconds_into_a_point_in_time(recorder, ask_or
 
 @pytest.mark.parametrize("deadline", [0, -1, -0.5, float("nan")])
 def test_a_deadline_is_positive(recorder, ask_or_await, deadline):
-    with pytest.raises(ValueError, match="deadline is in seconds from now and must be positive; got"):
+    with pytest.raises(
+        ValueError, match="deadline is in seconds from now and must be positive; got"
+    ):
         ask_or_await(recorder, ROWS, deadline=deadline)
     assert recorder.hooks == []
 
 
 @pytest.mark.parametrize("priority", [1, -2, 0.5, None, "high"])
 def test_a_priority_is_zero_or_minus_one(recorder, ask_or_await, priority):
-    with pytest.raises(ValueError, match=f"priority is 0, or -1 for work that may wait; got {priority!r}"):
+    with pytest.raises(
+        ValueError, match=f"priority is 0, or -1 for work that may wait; got {priority!r}"
+    ):
         ask_or_await(recorder, ROWS, priority=priority)
     assert recorder.hooks == []
 
@@ -267,16 +288,23 @@ def test_numpy_strings_become_objects(model):
 def test_outputs_that_were_not_asked_for_may_be_left_out():
     only_labels = FunctionModel(lambda feeds: {"label": np.array(LABELS)}, FLOWER)
     assert only_labels.predict(ROWS).tolist() == LABELS
-    with pytest.raises(ModelkitError, match=r"gave \['label'\], without the outputs \['probabilities'\]"):
+    with pytest.raises(
+        ModelkitError, match=r"gave \['label'\], without the outputs \['probabilities'\]"
+    ):
         only_labels.run(ROWS)
 
 
 @pytest.mark.parametrize("rows", [0, 3, 5])
 def test_another_number_of_rows_is_refused(ask_or_await, rows):
     def fn(feeds):
-        return {"label": np.array(LABELS[:1] * rows, object), "probabilities": np.ones((rows, 2), np.float32)}
+        return {
+            "label": np.array(LABELS[:1] * rows, object),
+            "probabilities": np.ones((rows, 2), np.float32),
+        }
 
-    with pytest.raises(OutputCountError, match=f"gave {rows} rows of '.*' for 4 rows of input") as error:
+    with pytest.raises(
+        OutputCountError, match=f"gave {rows} rows of '.*' for 4 rows of input"
+    ) as error:
         ask_or_await(FunctionModel(fn, FLOWER), ROWS)
     assert (error.value.expected, error.value.got) == (4, rows)
 
@@ -294,10 +322,22 @@ def test_another_number_of_rows_is_refused(ask_or_await, rows):
         (np.ones(4, np.float32), 1),
         (np.ones((4, 3), np.float32), 2),
     ],
-    ids=["float64", "integers", "booleans", "strings", "a list of floats", "rank 2", "rank 0", "rank 1", "too wide"],
+    ids=[
+        "float64",
+        "integers",
+        "booleans",
+        "strings",
+        "a list of floats",
+        "rank 2",
+        "rank 0",
+        "rank 1",
+        "too wide",
+    ],
 )
 def test_an_output_of_another_dtype_or_shape_is_refused(answer, width):
-    with pytest.raises(ModelkitError, match=r"the function gave .* for the output prediction: float32\[batch"):
+    with pytest.raises(
+        ModelkitError, match=r"the function gave .* for the output prediction: float32\[batch"
+    ):
         regression(lambda feeds: {"prediction": answer}, width).predict(ROWS)
 
 
@@ -309,18 +349,23 @@ def test_an_answer_without_names_is_refused(answer):
 
 def test_inputs_and_outputs_share_their_named_dimensions():
     signature = Signature(
-        (TensorSpec("ids", "int64", ("batch", "seq")),), (TensorSpec("per_token", "float32", ("batch", "seq")),)
+        (TensorSpec("ids", "int64", ("batch", "seq")),),
+        (TensorSpec("per_token", "float32", ("batch", "seq")),),
     )
     ids = np.ones((2, 3), np.int64)
     same = FunctionModel(lambda feeds: {"per_token": feeds["ids"].astype(np.float32)}, signature)
     assert same.predict(ids).shape == (2, 3)
-    shorter = FunctionModel(lambda feeds: {"per_token": feeds["ids"][:, 1:].astype(np.float32)}, signature)
+    shorter = FunctionModel(
+        lambda feeds: {"per_token": feeds["ids"][:, 1:].astype(np.float32)}, signature
+    )
     with pytest.raises(ModelkitError, match=r"dimension 'seq' is 3 in .*, but 2 in 'per_token'"):
         shorter.predict(ids)
 
 
 def test_a_model_without_a_batch_dimension_may_answer_in_any_number():
-    total = Signature((TensorSpec("X", "float32", ("n", 2)),), (TensorSpec("total", "float32", ()),))
+    total = Signature(
+        (TensorSpec("X", "float32", ("n", 2)),), (TensorSpec("total", "float32", ()),)
+    )
     model = FunctionModel(lambda feeds: {"total": feeds["X"].sum()}, total)
     assert model.predict(np.ones((3, 2), np.float32)) == 6
     assert model.predict(np.ones((0, 2), np.float32)) == 0
@@ -420,7 +465,11 @@ def test_a_wrapper_passes_on_placement_manifest_and_attachments(model):
         placement, manifest, attachments = "cpu", "a manifest", {"profile": b""}
 
     outer = Recorder(Stored(model))
-    assert (outer.placement, outer.manifest, outer.attachments) == ("cpu", "a manifest", {"profile": b""})
+    assert (outer.placement, outer.manifest, outer.attachments) == (
+        "cpu",
+        "a manifest",
+        {"profile": b""},
+    )
 
 
 def test_without_golden_rows_there_is_nothing_to_warm_up_or_verify(recorder):
@@ -453,7 +502,8 @@ def test_features_are_counted_where_their_number_is_fixed(model, shape):
 
 def test_fit_is_refused_with_the_way_out(model):
     with pytest.raises(
-        TypeError, match=r"FunctionModel is already trained and cannot be fitted.*FrozenEstimator\(model\)"
+        TypeError,
+        match=r"FunctionModel is already trained and cannot be fitted.*FrozenEstimator\(model\)",
     ):
         model.fit(ROWS, LABELS)
 
@@ -472,7 +522,9 @@ def test_scikit_learn_is_told_of_strings_and_missing_values():
     from sklearn.utils import get_tags
 
     def tags(column):
-        signature = Signature((TensorSpec("c", column.dtype, ("batch", 1), (column,)),), FLOWER.outputs)
+        signature = Signature(
+            (TensorSpec("c", column.dtype, ("batch", 1), (column,)),), FLOWER.outputs
+        )
         given = get_tags(FunctionModel(flower, signature)).input_tags
         return given.string, given.allow_nan
 
@@ -481,7 +533,9 @@ def test_scikit_learn_is_told_of_strings_and_missing_values():
     assert tags(Column("c", "string")) == (True, False)
 
 
-@pytest.mark.parametrize("scoring", ["accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "neg_log_loss"])
+@pytest.mark.parametrize(
+    "scoring", ["accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "neg_log_loss"]
+)
 def test_a_scorer_scores_a_model_as_it_scores_an_estimator(model, recorder, scoring):
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import get_scorer
@@ -508,7 +562,11 @@ def test_a_frozen_model_is_cross_validated_and_calibrated(model):
 
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["b", "a"])
     y = model.predict(X)
-    assert cross_val_score(FrozenEstimator(model), X, y, scoring="accuracy", cv=3).tolist() == [1, 1, 1]
+    assert cross_val_score(FrozenEstimator(model), X, y, scoring="accuracy", cv=3).tolist() == [
+        1,
+        1,
+        1,
+    ]
     calibrated = CalibratedClassifierCV(FrozenEstimator(model)).fit(X, y)
     assert calibrated.predict_proba(X).shape == (60, 2)
     assert (calibrated.predict(X) == y).mean() > 0.9
@@ -518,7 +576,9 @@ def test_permutation_importance_asks_the_model(model):
     from sklearn.inspection import permutation_importance
 
     X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["a", "b"])
-    flat = permutation_importance(model, X, model.predict(X), scoring="accuracy", n_repeats=2, random_state=0)
+    flat = permutation_importance(
+        model, X, model.predict(X), scoring="accuracy", n_repeats=2, random_state=0
+    )
     assert (flat.importances_mean > 0).all()
 
 
@@ -534,7 +594,9 @@ def test_a_function_cannot_change_the_rows_of_its_caller():
         FunctionModel(double, signature).predict(rows)
     assert rows.tolist() == np.ones((3, 2)).tolist()
     assert rows.flags.writeable
-    texts = Signature((TensorSpec("t", "string", ("batch", 1)),), (TensorSpec("y", "float64", ("batch",)),))
+    texts = Signature(
+        (TensorSpec("t", "string", ("batch", 1)),), (TensorSpec("y", "float64", ("batch",)),)
+    )
     words = np.array([["a"], ["b"]], object)
 
     def upper(feeds):
@@ -545,4 +607,6 @@ def test_a_function_cannot_change_the_rows_of_its_caller():
         FunctionModel(upper, texts).predict(words)
     assert words.tolist() == [["a"], ["b"]]
     scalar = Signature((TensorSpec("r", "int64", ()),), (TensorSpec("y", "int64", ()),))
-    assert FunctionModel(lambda feeds: {"y": feeds["r"] + 1}, scalar).run({"r": np.array(3)})["y"] == 4
+    assert (
+        FunctionModel(lambda feeds: {"y": feeds["r"] + 1}, scalar).run({"r": np.array(3)})["y"] == 4
+    )

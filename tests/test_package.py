@@ -38,14 +38,25 @@ def test_a_package_opens_from_a_path_bytes_and_a_file_object(boosting_mk, breast
 
 
 def test_equal_models_give_equal_bytes(boosting, breast_cancer, boosting_mk, tmp_path):
-    mk.save(boosting, tmp_path / "again.mk", example=breast_cancer[0], name="breast-cancer", version="1.0.0")
+    mk.save(
+        boosting,
+        tmp_path / "again.mk",
+        example=breast_cancer[0],
+        name="breast-cancer",
+        version="1.0.0",
+    )
     assert (tmp_path / "again.mk").read_bytes() == boosting_mk.read_bytes()
 
 
 def test_any_zip_tool_can_read_a_package(dense_mk):
     with zipfile.ZipFile(dense_mk) as file:
         assert file.testzip() is None
-        assert file.namelist() == ["modelkit.json", "model/model.onnx", "model/model.onnx.data", "golden.npz"]
+        assert file.namelist() == [
+            "modelkit.json",
+            "model/model.onnx",
+            "model/model.onnx.data",
+            "golden.npz",
+        ]
         assert {info.compress_type for info in file.infolist()} == {zipfile.ZIP_STORED}
 
 
@@ -95,7 +106,24 @@ def test_members_and_manifest_must_agree(boosting_mk):
 
 
 @pytest.mark.parametrize(
-    "path", ["../x", "/abs", "a//b", "./a", "a/../b", "A", "a\\b", "c:x", "a ", "nul\0", "é", "", "a/", "a/.", "..."]
+    "path",
+    [
+        "../x",
+        "/abs",
+        "a//b",
+        "./a",
+        "a/../b",
+        "A",
+        "a\\b",
+        "c:x",
+        "a ",
+        "nul\0",
+        "é",
+        "",
+        "a/",
+        "a/.",
+        "...",
+    ],
 )
 def test_strange_member_paths_are_refused(boosting_mk, path):
     with pytest.raises(ContainerError):
@@ -104,7 +132,16 @@ def test_strange_member_paths_are_refused(boosting_mk, path):
 
 def test_truncation_prefix_suffix_and_other_files_are_refused(boosting_mk, tmp_path):
     data = boosting_mk.read_bytes()
-    for bad in (b"", b"PK", data[:-1], data[: len(data) // 2], data[1:], b"x" + data, data + b"x", data + data):
+    for bad in (
+        b"",
+        b"PK",
+        data[:-1],
+        data[: len(data) // 2],
+        data[1:],
+        b"x" + data,
+        data + b"x",
+        data + data,
+    ):
         with pytest.raises(PackageError):
             mk.load(bad)
     (tmp_path / "empty.mk").touch()
@@ -145,11 +182,15 @@ def test_a_flipped_bit_is_always_noticed(boosting_mk, data):
 def test_what_the_container_writes_it_reads(members, aligned):
     data = pack(members, frozenset(members) if aligned else frozenset())
     if members:
-        assert {name: bytes(view) for name, view in container.read(memoryview(data)).items()} == members
+        assert {
+            name: bytes(view) for name, view in container.read(memoryview(data)).items()
+        } == members
         assert list(container.read(memoryview(data))) == list(members)
 
 
-def test_a_failed_save_leaves_the_old_file(boosting, breast_cancer, boosting_mk, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_old_file(
+    boosting, breast_cancer, boosting_mk, tmp_path, monkeypatch
+):
     target = tmp_path / "model.mk"
     target.write_bytes(boosting_mk.read_bytes())
 
@@ -165,7 +206,9 @@ def test_a_failed_save_leaves_the_old_file(boosting, breast_cancer, boosting_mk,
 
 
 @pytest.mark.parametrize("name", ["", "Upper", "a b", "../x", "-x", "é", "x" * 65])
-def test_names_that_would_not_be_safe_in_a_path_are_refused(boosting, breast_cancer, tmp_path, name):
+def test_names_that_would_not_be_safe_in_a_path_are_refused(
+    boosting, breast_cancer, tmp_path, name
+):
     with pytest.raises(ManifestError, match="name"):
         mk.save(boosting, tmp_path / "m.mk", example=breast_cancer[0], name=name, version="1")
 

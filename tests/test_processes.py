@@ -61,7 +61,9 @@ def rows_for(model, count=64):
 
 @pytest.fixture(params=["split over threads", "one thread a run"])
 def model(request, wide_mk, boosting_mk):
-    with mk.load(wide_mk if "split" in request.param else boosting_mk, device="cpu", threads=2) as loaded:
+    with mk.load(
+        wide_mk if "split" in request.param else boosting_mk, device="cpu", threads=2
+    ) as loaded:
         assert loaded.placement.split == ("split" in request.param)
         yield loaded
 
@@ -81,7 +83,9 @@ def test_a_child_answers_as_its_parent(model):
         model.close()
 
     assert passes_in_a_child(work)
-    np.testing.assert_array_equal(model.run(x)[model.signature.primary], expected[model.signature.primary])
+    np.testing.assert_array_equal(
+        model.run(x)[model.signature.primary], expected[model.signature.primary]
+    )
 
 
 @forks
@@ -116,7 +120,9 @@ def test_a_fork_while_others_run(model):
         thread.start()
     try:
         for _ in range(5):
-            assert passes_in_a_child(lambda: np.testing.assert_array_equal(model.predict(x), expected))
+            assert passes_in_a_child(
+                lambda: np.testing.assert_array_equal(model.predict(x), expected)
+            )
     finally:
         stop.set()
         for thread in threads:
@@ -187,12 +193,16 @@ def test_a_closed_model_is_closed_in_a_child(model):
 @forks
 def test_a_model_on_a_device_says_that_it_cannot_be_used_in_a_child(boosting_mk):
     with mk.load(boosting_mk, device="cpu") as model:
-        # Stands in for a GPU, which a test cannot count on: what the child does follows from the placement alone.
-        model._placement = replace(model.placement, provider="CUDAExecutionProvider", device="cuda:0")
+        # Stands in for a GPU, which a test cannot count on: what the child does follows from the
+        # placement alone.
+        model._placement = replace(
+            model.placement, provider="CUDAExecutionProvider", device="cuda:0"
+        )
 
         def work():
             with pytest.raises(
-                ForkedModelError, match=r"'cuda:0' before this process was forked.*load the model after"
+                ForkedModelError,
+                match=r"'cuda:0' before this process was forked.*load the model after",
             ):
                 model.predict(rows_for(model))
             model.close()
@@ -233,7 +243,9 @@ def answer(model, x, path):
 def test_multiprocessing(model, method, tmp_path):
     x = rows_for(model)
     expected = model.predict(x)
-    process = multiprocessing.get_context(method).Process(target=answer, args=(model, x, tmp_path / "answer.npy"))
+    process = multiprocessing.get_context(method).Process(
+        target=answer, args=(model, x, tmp_path / "answer.npy")
+    )
     process.start()
     process.join(PATIENCE)
     if process.is_alive():
@@ -285,7 +297,9 @@ def test_gunicorn_preloads_a_model(wide_mk, tmp_path):
         start_new_session=True,
     )
     with bounded(server.pid, os.killpg), server, stopped(server):
-        said = next(found for line in server.stderr if (found := re.search(r"http://127.0.0.1:(\d+)", line)))
+        said = next(
+            found for line in server.stderr if (found := re.search(r"http://127.0.0.1:(\d+)", line))
+        )
         port = int(said[1])
         # While one worker waits for the rest of a request, the other one answers.
         with socket.create_connection(("127.0.0.1", port), PATIENCE) as held:
@@ -357,7 +371,10 @@ def test_what_has_no_path_is_not_pickled(boosting_mk):
     with boosting_mk.open("rb") as file:
         sources = [boosting_mk.read_bytes(), memoryview(boosting_mk.read_bytes()), file]
         for source in sources:
-            with mk.load(source) as model, pytest.raises(TypeError, match="write the package to a file"):
+            with (
+                mk.load(source) as model,
+                pytest.raises(TypeError, match="write the package to a file"),
+            ):
                 pickle.dumps(model)
 
 
@@ -377,7 +394,9 @@ def test_copies_are_the_same_model(boosting_mk):
             assert copy.deepcopy([shared])[0] is shared
 
 
-SIGNATURE = mk.Signature((mk.TensorSpec("x", "float32", ("n", 2)),), (mk.TensorSpec("y", "float32", ("n", 2)),))
+SIGNATURE = mk.Signature(
+    (mk.TensorSpec("x", "float32", ("n", 2)),), (mk.TensorSpec("y", "float32", ("n", 2)),)
+)
 
 
 def double(feeds):
@@ -396,7 +415,13 @@ def test_a_function_model_is_pickled_if_its_function_is():
 def test_a_batcher_is_pickled_with_its_options(boosting_mk):
     with mk.load(boosting_mk, device="cpu") as model:
         plan = mk.Batcher(model, plan="learn").plan
-        options = {"max_rows": 32, "max_queue": 77, "on_full": "block", "stable_shapes": True, "plan": plan}
+        options = {
+            "max_rows": 32,
+            "max_queue": 77,
+            "on_full": "block",
+            "stable_shapes": True,
+            "plan": plan,
+        }
         with mk.Batcher(model, **options) as batcher:
             x = rows_for(model)
             expected = batcher.predict(x)

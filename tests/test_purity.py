@@ -71,7 +71,8 @@ def test_onnxruntime_is_told_not_to_report_usage(boosting_mk):
     code = "import os, sys, modelkit as mk; mk.load(sys.argv[1]); print(os.environ['ORT_DISABLE_TELEMETRY'])"
     assert run(code, boosting_mk, ORT_DISABLE_TELEMETRY="").strip() == ""
     run(
-        "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None)\n" + code.replace("print(", "assert '1' == ("),
+        "import os; os.environ.pop('ORT_DISABLE_TELEMETRY', None)\n"
+        + code.replace("print(", "assert '1' == ("),
         boosting_mk,
     )
 

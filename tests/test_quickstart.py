@@ -12,7 +12,9 @@ SCRIPT = Path(__file__).parents[1] / "docs" / "quickstart.py"
 
 @pytest.fixture(scope="module")
 def screen():
-    done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, check=False, timeout=110)
+    done = subprocess.run(
+        [sys.executable, SCRIPT], capture_output=True, text=True, check=False, timeout=110
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -26,7 +28,16 @@ def test_it_fits_a_screen(screen):
 def test_it_says_what_happened_to_both_models(screen):
     for model in ("breast-cancer: a GradientBoostingClassifier", "penguins: a Pipeline"):
         assert model in screen
-    for what in ("saved", "parity", "opened", "signature", "placement", "answers", "timings", "explained"):
+    for what in (
+        "saved",
+        "parity",
+        "opened",
+        "signature",
+        "placement",
+        "answers",
+        "timings",
+        "explained",
+    ):
         assert len(re.findall(rf"^  {what} ", screen, re.MULTILINE)) == 2, what
 
 
@@ -39,9 +50,13 @@ def test_the_second_process_answers_as_the_first(screen):
 @pytest.mark.parametrize("use", ["load(None)", "loads(b'')", "Unpickler(None)"])
 def test_the_second_process_refuses_to_unpickle(use):
     code = f"import pickle, quickstart_serve; quickstart_serve.forbid_pickle(); pickle.{use}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=SCRIPT.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=SCRIPT.parent
+    )
     assert "RuntimeError: something was about to be unpickled" in done.stderr
 
 
 def test_a_monitor_raises_no_alarm_on_the_same_rows_and_a_batch_of_others_does(screen):
-    assert re.search(r"0 alarms on 344 rows, [1-8] on the 60 heaviest: body mass ks 0\.[5-9]", screen)
+    assert re.search(
+        r"0 alarms on 344 rows, [1-8] on the 60 heaviest: body mass ks 0\.[5-9]", screen
+    )

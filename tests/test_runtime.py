@@ -15,7 +15,9 @@ from modelkit.runtimes import onnx as runtime
 from modelkit.testing import check_model
 
 
-def test_a_loaded_model_keeps_the_contract(boosting_mk, breast_cancer, penguins_mk, penguins, dense_mk):
+def test_a_loaded_model_keeps_the_contract(
+    boosting_mk, breast_cancer, penguins_mk, penguins, dense_mk
+):
     with mk.load(boosting_mk) as model:
         check_model(model, breast_cancer[0][:30])
         check_model(model, breast_cancer[0][:30].to_numpy())
@@ -28,7 +30,12 @@ def test_a_loaded_model_keeps_the_contract(boosting_mk, breast_cancer, penguins_
 def test_placement_says_where_and_how(boosting_mk):
     with mk.load(boosting_mk, device="cpu", threads=3) as model:
         assert model.placement == mk.Placement(
-            "CPUExecutionProvider", "cpu", 3, split=False, reason="as asked", threads_reason="as asked"
+            "CPUExecutionProvider",
+            "cpu",
+            3,
+            split=False,
+            reason="as asked",
+            threads_reason="as asked",
         )
         assert "3 threads" in str(model.placement)
 
@@ -170,4 +177,6 @@ def test_async_verbs_answer_while_the_loop_runs(boosting_mk, breast_cancer):
         return await asyncio.gather(*(model.apredict_proba(X[i : i + 1]) for i in range(50)))
 
     with mk.load(boosting_mk) as model:
-        np.testing.assert_array_equal(np.concatenate(asyncio.run(many(model))), model.predict_proba(X[:50]))
+        np.testing.assert_array_equal(
+            np.concatenate(asyncio.run(many(model))), model.predict_proba(X[:50])
+        )

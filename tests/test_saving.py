@@ -49,7 +49,9 @@ def start(code, *arguments):
         "PYTHONPATH": str(Path(mk.__file__).parent.parent),
     }
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(code), *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def run(code, *arguments):

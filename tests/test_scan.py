@@ -73,11 +73,18 @@ def test_external_data_inside_operators_is_refused():
 
 def test_unknown_domains_are_refused():
     with pytest.raises(GraphError, match=r"evil\.corp"):
-        check(model(domain="evil.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")]))
+        check(
+            model(
+                domain="evil.corp",
+                initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")],
+            )
+        )
 
 
 def test_domains_that_the_caller_accepts():
-    proto = model(domain="good.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")])
+    proto = model(
+        domain="good.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")]
+    )
     scan.check(proto.SerializeToString(), "model.onnx.data", None, domains={"good.corp"})
     with pytest.raises(GraphError, match=r"\['good\.corp'\]"):
         scan.check(proto.SerializeToString(), "model.onnx.data", None, domains={"other.corp"})
@@ -106,7 +113,10 @@ NODE = helper.make_node("Relu", ["x"], ["y"]).SerializeToString()
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (within_graph(field(1, NODE)) + within_graph(field(5, TENSOR)), "field 7 stands there twice"),
+        (
+            within_graph(field(1, NODE)) + within_graph(field(5, TENSOR)),
+            "field 7 stands there twice",
+        ),
         (within_graph(field(1, NODE + field(4, b"EPContext"))), "field 4 stands there twice"),
         (within_graph(field(5, TENSOR + b"\x70\x00")), "field 14 stands there twice"),
         (b"\x3b" + field(5, TENSOR) + b"\x3c", "field 7 has wire type 3"),
@@ -139,7 +149,11 @@ def test_a_location_without_external_data_and_the_reverse_are_refused():
     tensor.ClearField("data_location")
     with pytest.raises(GraphError, match="at location 0, by the keys"):
         check(model(initializers=[tensor]), 16)
-    wide = external("model.onnx.data").SerializeToString().replace(b"\x70\x01", b"\x70\x81\x80\x80\x80\x10")
+    wide = (
+        external("model.onnx.data")
+        .SerializeToString()
+        .replace(b"\x70\x01", b"\x70\x81\x80\x80\x80\x10")
+    )
     assert b"\x81\x80\x80\x80\x10" in wide  # an enum has 32 bits: every parser reads a 1
     scan.check(within_graph(field(5, wide)), "model.onnx.data", 16)
 
@@ -175,7 +189,11 @@ def test_numbers_of_several_kinds_and_names_of_many_tensors():
     node = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
     with pytest.raises(GraphError, match="more than 1 GiB"):
         scan.check(within_graph(field(1, constant) + field(1, node)), "model.onnx.data", 16)
-    ends = [helper.make_node("Constant", [], [name], value_int=i) for name in "sle" for i in range(1, 2000)]
+    ends = [
+        helper.make_node("Constant", [], [name], value_int=i)
+        for name in "sle"
+        for i in range(1, 2000)
+    ]
     ranges = [helper.make_node("Range", ["s", "l", "e"], [f"r{i}"]) for i in range(2000)]
     check(model([*ends, *ranges]))
 
@@ -187,14 +205,23 @@ def test_numbers_of_several_kinds_and_names_of_many_tensors():
 )  # fmt: skip
 def test_how_long_a_range_is(start, limit, step, fits):
     ends = zip("sle", (start, limit, step), strict=True)
-    constants = [numpy_helper.from_array(np.array(value, type(limit)), name) for name, value in ends]
-    with contextlib.nullcontext() if fits else pytest.raises(GraphError, match="Range makes a tensor"):
+    constants = [
+        numpy_helper.from_array(np.array(value, type(limit)), name) for name, value in ends
+    ]
+    with (
+        contextlib.nullcontext()
+        if fits
+        else pytest.raises(GraphError, match="Range makes a tensor")
+    ):
         check(model([helper.make_node("Range", ["s", "l", "e"], ["y"])], constants))
 
 
 @pytest.mark.parametrize("operator", ["ConstantOfShape", "Range", "Tile"])
 def test_shapes_within_bounds_are_accepted(operator):
-    small = [numpy_helper.from_array(np.array(v), n) for n, v in (("s", [1000, 1000]), ("i", 0), ("n", 9), ("z", 0))]
+    small = [
+        numpy_helper.from_array(np.array(v), n)
+        for n, v in (("s", [1000, 1000]), ("i", 0), ("n", 9), ("z", 0))
+    ]
     inputs = {"ConstantOfShape": ["s"], "Range": ["i", "n", "z"], "Tile": ["x", "s"]}[operator]
     check(model([helper.make_node(operator, inputs, ["y"])], small))
 
@@ -207,7 +234,9 @@ def test_session_options_in_the_graph_are_refused():
 
 
 def test_save_refuses_what_load_would_refuse(tmp_path):
-    proto = model(domain="evil.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")])
+    proto = model(
+        domain="evil.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")]
+    )
     with pytest.raises(GraphError, match="evil"):
         mk.save(proto, tmp_path / "m.mk", name="m", version="1")
     assert list(tmp_path.iterdir()) == []

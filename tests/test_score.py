@@ -74,12 +74,18 @@ def test_of_several_targets_it_is_the_mean_of_their_r2(kept):
 
 
 @pytest.mark.parametrize("kind", NAMES)
-@pytest.mark.parametrize("estimator", [LogisticRegression(max_iter=500), GaussianNB(), KNeighborsClassifier(3)])
+@pytest.mark.parametrize(
+    "estimator", [LogisticRegression(max_iter=500), GaussianNB(), KNeighborsClassifier(3)]
+)
 def test_a_classifier_that_came_as_a_graph_has_classes(kept, estimator, kind):
     estimator.fit(IRIS, NAMES[kind])
     model = kept(exported(estimator))
-    assert model.score(IRIS, NAMES[kind], WEIGHTS) == pytest.approx(estimator.score(IRIS, NAMES[kind], WEIGHTS))
-    assert model.classes_.tolist() == [int(c) if kind == "booleans" else c for c in estimator.classes_.tolist()]
+    assert model.score(IRIS, NAMES[kind], WEIGHTS) == pytest.approx(
+        estimator.score(IRIS, NAMES[kind], WEIGHTS)
+    )
+    assert model.classes_.tolist() == [
+        int(c) if kind == "booleans" else c for c in estimator.classes_.tolist()
+    ]
     np.testing.assert_allclose(model.predict_proba(IRIS), estimator.predict_proba(IRIS), atol=1e-5)
 
 
@@ -87,17 +93,25 @@ def test_scores_that_a_graph_calls_probabilities_make_no_classifier(kept):
     model = kept(exported(Perceptron().fit(IRIS, KINDS)))
     with pytest.raises(SignatureError, match="needs classes"):
         model.predict_proba(IRIS)
-    with pytest.raises(SignatureError, match="nothing says whether this model's labels are classes"):
+    with pytest.raises(
+        SignatureError, match="nothing says whether this model's labels are classes"
+    ):
         model.score(IRIS, KINDS)
 
 
 @pytest.mark.parametrize(
     "estimator",
-    [KMeans(3, n_init=1), GaussianMixture(3, random_state=0), IsolationForest(n_estimators=5, random_state=0)],
+    [
+        KMeans(3, n_init=1),
+        GaussianMixture(3, random_state=0),
+        IsolationForest(n_estimators=5, random_state=0),
+    ],
 )
 def test_labels_that_are_no_classes_have_no_score(kept, estimator):
     estimator.fit(IRIS)
-    with pytest.raises(SignatureError, match="nothing says whether this model's labels are classes"):
+    with pytest.raises(
+        SignatureError, match="nothing says whether this model's labels are classes"
+    ):
         kept(exported(estimator)).score(IRIS, KINDS)
     model = kept(estimator, IRIS)
     with pytest.raises(SignatureError, match=rf"{type(estimator).__name__} (is|are)") as caught:
@@ -120,7 +134,9 @@ def test_a_score_that_is_no_r2_says_what_to_call(kept, kind, power):
     y = 1.0 + KINDS
     estimator = kind().fit(IRIS, y)
     model = kept(estimator, IRIS, format="joblib")
-    with pytest.raises(SignatureError, match=rf"d2_tweedie_score\(y, model.predict\(X\), power={power}\)"):
+    with pytest.raises(
+        SignatureError, match=rf"d2_tweedie_score\(y, model.predict\(X\), power={power}\)"
+    ):
         model.score(IRIS, y)
     found = d2_tweedie_score(y, model.predict(IRIS), power=power)
     assert found == pytest.approx(estimator.score(IRIS, y), rel=1e-4)
@@ -140,5 +156,7 @@ def test_a_package_without_classes_is_not_taken_for_a_regressor(kept, tmp_path):
         manifest["signature"]["classes"] = None
 
     model = mk.load(forge((tmp_path / "m.mk").read_bytes(), edit=without))
-    with pytest.raises(SignatureError, match="nothing says whether this model's labels are classes"):
+    with pytest.raises(
+        SignatureError, match="nothing says whether this model's labels are classes"
+    ):
         model.score(IRIS, KINDS)

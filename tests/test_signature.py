@@ -23,7 +23,10 @@ from modelkit.spec import DTYPES, numpy_dtype
 Y = TensorSpec("y", "float32", ("batch",))
 TOKENS = Signature(
     (TensorSpec("ids", "int64", ("batch", "seq")), TensorSpec("mask", "int64", ("batch", "seq"))),
-    (TensorSpec("embedding", "float32", ("batch", 8)), TensorSpec("per_token", "float32", ("batch", "seq", 8))),
+    (
+        TensorSpec("embedding", "float32", ("batch", 8)),
+        TensorSpec("per_token", "float32", ("batch", "seq", 8)),
+    ),
 )
 
 
@@ -53,10 +56,16 @@ def test_every_dtype_has_a_numpy_dtype(dtype):
     assert numpy_dtype(dtype) == np.dtype(object if dtype == "string" else dtype)
 
 
-@pytest.mark.parametrize("make", [lambda d: Column("c", d), lambda d: TensorSpec("t", d, ("batch",))])
-@pytest.mark.parametrize("dtype", ["float", "object", "str", "<f4", "complex64", "datetime64[ns]", ""])
+@pytest.mark.parametrize(
+    "make", [lambda d: Column("c", d), lambda d: TensorSpec("t", d, ("batch",))]
+)
+@pytest.mark.parametrize(
+    "dtype", ["float", "object", "str", "<f4", "complex64", "datetime64[ns]", ""]
+)
 def test_an_unknown_dtype_is_refused_with_the_known_ones(make, dtype):
-    with pytest.raises(SignatureError, match=re.escape(f"unknown dtype {dtype!r}; use one of float16, float32")):
+    with pytest.raises(
+        SignatureError, match=re.escape(f"unknown dtype {dtype!r}; use one of float16, float32")
+    ):
         make(dtype)
 
 
@@ -66,23 +75,34 @@ def test_categories_are_of_the_kind_of_their_column():
     for dtype, value in (
         ("int64", "1"), ("string", 1), ("float64", True), ("bool", True), ("float64", np.inf), ("float64", np.nan),
     ):  # fmt: skip
-        with pytest.raises(SignatureError, match=f"column 'age' is {dtype}, and its categories are"):
+        with pytest.raises(
+            SignatureError, match=f"column 'age' is {dtype}, and its categories are"
+        ):
             Column("age", dtype, categories=(value,))
 
 
 CODES = st.sampled_from([10, 20, 30, 10.0, 20.0])
 
 
-@given(st.lists(CODES, min_size=1, max_size=9), st.sampled_from(["float32", "float64"]), st.booleans())
+@given(
+    st.lists(CODES, min_size=1, max_size=9), st.sampled_from(["float32", "float64"]), st.booleans()
+)
 def test_a_closed_set_of_numbers_is_checked_in_every_form(values, dtype, nullable):
     column = Column("shop", "int64", nullable, categories=(10, 20, 30))
-    alone = Signature((TensorSpec("shop", dtype, ("batch", 1), (column,)),), (TensorSpec("y", dtype, ("batch",)),))
+    alone = Signature(
+        (TensorSpec("shop", dtype, ("batch", 1), (column,)),), (TensorSpec("y", dtype, ("batch",)),)
+    )
     beside = Signature(
-        (TensorSpec("X", dtype, ("batch", 2), (column, Column("x"))),), (TensorSpec("y", dtype, ("batch",)),)
+        (TensorSpec("X", dtype, ("batch", 2), (column, Column("x"))),),
+        (TensorSpec("y", dtype, ("batch",)),),
     )
     block = np.array([values, values], np.float64).T
     for signature, rows in ((alone, block[:, :1]), (beside, block)):
-        forms = (rows, rows.astype(np.float32), pd.DataFrame(rows, columns=["shop", "x"][: rows.shape[1]]))
+        forms = (
+            rows,
+            rows.astype(np.float32),
+            pd.DataFrame(rows, columns=["shop", "x"][: rows.shape[1]]),
+        )
         for form in (*forms, forms[2].to_dict("records"), forms[2].astype(int)):
             (feed,) = signature.coerce(form).values()
             np.testing.assert_array_equal(feed, rows)
@@ -91,7 +111,8 @@ def test_a_closed_set_of_numbers_is_checked_in_every_form(values, dtype, nullabl
             odd[-1, 0] = strange
             for form in (odd, pd.DataFrame(odd, columns=forms[2].columns)):
                 with pytest.raises(
-                    SignatureError, match=rf"unknown category {float(strange)} in row {len(odd) - 1}; known"
+                    SignatureError,
+                    match=rf"unknown category {float(strange)} in row {len(odd) - 1}; known",
                 ):
                     signature.coerce(form)
         gone = rows.copy()
@@ -103,7 +124,9 @@ def test_a_closed_set_of_numbers_is_checked_in_every_form(values, dtype, nullabl
                 signature.coerce(gone)
 
 
-@pytest.mark.parametrize("shape", [(), ("batch",), ("batch", 1), ("batch", 3), ("batch", "width"), ("batch", 2, 1)])
+@pytest.mark.parametrize(
+    "shape", [(), ("batch",), ("batch", 1), ("batch", 3), ("batch", "width"), ("batch", 2, 1)]
+)
 def test_columns_name_the_last_of_two_dimensions(shape):
     with pytest.raises(SignatureError, match=r"tensor 'X' has shape .*, but 2 columns"):
         TensorSpec("X", "float32", shape, (Column("a"), Column("b")))
@@ -118,7 +141,10 @@ def test_columns_name_the_last_of_two_dimensions(shape):
         ((TensorSpec("x", "float32", ("batch",)),), (Y, Y), "output"),
         ((TensorSpec("x", "float32", ("batch", 2), (Column("a"), Column("a"))),), (Y,), "column"),
         (
-            tuple(TensorSpec(name, "float32", ("batch", 1), (Column("a"),)) for name in ("left", "right")),
+            tuple(
+                TensorSpec(name, "float32", ("batch", 1), (Column("a"),))
+                for name in ("left", "right")
+            ),
             (Y,),
             "column",
         ),
@@ -147,7 +173,9 @@ def test_the_primary_output_is_named_or_found_by_its_role(names, named, primary)
 
 
 def test_a_primary_output_that_does_not_exist_is_refused():
-    with pytest.raises(SignatureError, match=r"primary output 'scroe' is not one of \['score', 'label'\]"):
+    with pytest.raises(
+        SignatureError, match=r"primary output 'scroe' is not one of \['score', 'label'\]"
+    ):
         giving("score", "label", primary="scroe")
 
 
@@ -185,9 +213,13 @@ def test_a_signature_is_a_value():
         signature.primary = "x"
 
 
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda signature: pickle.loads(pickle.dumps(signature))])
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda signature: pickle.loads(pickle.dumps(signature))]
+)
 def test_a_copied_signature_coerces_alike(duplicate):
-    signature = tensor_per_column(Column("a", "float32"), Column("n", "int64"), Column("city", "string"))
+    signature = tensor_per_column(
+        Column("a", "float32"), Column("n", "int64"), Column("city", "string")
+    )
     rows = pd.DataFrame({"city": ["Rome", "Oslo"], "n": [1, 2], "a": [0.5, 1.5]})
     feeds = signature.coerce(rows)
     twin = duplicate(signature)
@@ -259,7 +291,9 @@ def test_a_fixed_number_of_rows_holds_in_every_form(X):
 
 
 def test_a_fixed_number_of_rows_holds_with_a_tensor_a_column():
-    signature = Signature(tuple(TensorSpec(n, "float64", (2, 1), (Column(n),)) for n in ("a", "b")), (Y,))
+    signature = Signature(
+        tuple(TensorSpec(n, "float64", (2, 1), (Column(n),)) for n in ("a", "b")), (Y,)
+    )
     assert signature.coerce({"a": [1.0, 2.0], "b": [3.0, 4.0]})["b"].tolist() == [[3], [4]]
     with pytest.raises(SignatureError, match=re.escape("must have shape (2, 1), got (3, 1)")):
         signature.coerce({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0, 6.0]})
@@ -277,7 +311,9 @@ def test_a_tensor_with_columns_and_one_without_are_fed_together():
     same_feeds(signature.coerce(signature.columns(feeds)), feeds)
 
 
-@pytest.mark.parametrize("X", [{"a": [1.0], "b": [2.0]}, pd.DataFrame({"a": [1.0], "b": [2.0]}), np.ones((1, 2))])
+@pytest.mark.parametrize(
+    "X", [{"a": [1.0], "b": [2.0]}, pd.DataFrame({"a": [1.0], "b": [2.0]}), np.ones((1, 2))]
+)
 def test_columns_alone_do_not_feed_a_tensor_without_columns(X):
     signature = Signature(
         (
@@ -352,7 +388,9 @@ class Table:
 def values_of(column, target):
     """Values that a column of a tensor of dtype `target` accepts without doubt."""
     if column.dtype == "string":
-        return st.text(st.characters(exclude_categories=["Cs"], exclude_characters=[MISSING, "\0"]), max_size=4)
+        return st.text(
+            st.characters(exclude_categories=["Cs"], exclude_characters=[MISSING, "\0"]), max_size=4
+        )
     if column.dtype == "bool":
         return st.booleans()
     if column.dtype == "int64":
@@ -369,11 +407,18 @@ NAMES = st.text(st.characters(categories=["L", "Nd", "Pd", "Zs"]), min_size=1, m
 @st.composite
 def tables(draw):
     names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
-    family = draw(st.sampled_from(["numbers in one", "int64 in one", "bool in one", "string in one", "one a column"]))
+    family = draw(
+        st.sampled_from(
+            ["numbers in one", "int64 in one", "bool in one", "string in one", "one a column"]
+        )
+    )
     if family == "one a column":
-        dtypes = [draw(st.sampled_from(["float32", "float64", "int64", "bool", "string"])) for _ in names]
+        dtypes = [
+            draw(st.sampled_from(["float32", "float64", "int64", "bool", "string"])) for _ in names
+        ]
         targets = [
-            dtype if dtype == "string" else draw(st.sampled_from([dtype, "float32", "float64"])) for dtype in dtypes
+            dtype if dtype == "string" else draw(st.sampled_from([dtype, "float32", "float64"]))
+            for dtype in dtypes
         ]
     elif family == "numbers in one":
         dtypes = [draw(st.sampled_from(["float32", "float64", "int64", "bool"])) for _ in names]
@@ -381,11 +426,15 @@ def tables(draw):
     else:
         dtypes = targets = [family.split()[0]] * len(names)
     columns = tuple(
-        Column(name, dtype, nullable=target in ("float32", "float64", "string") and draw(st.booleans()))
+        Column(
+            name, dtype, nullable=target in ("float32", "float64", "string") and draw(st.booleans())
+        )
         for name, dtype, target in zip(names, dtypes, targets, strict=True)
     )
     if family == "one a column":
-        inputs = tuple(TensorSpec(c.name, t, ("batch", 1), (c,)) for c, t in zip(columns, targets, strict=True))
+        inputs = tuple(
+            TensorSpec(c.name, t, ("batch", 1), (c,)) for c, t in zip(columns, targets, strict=True)
+        )
     else:
         inputs = (TensorSpec("all of them", targets[0], ("batch", len(columns)), columns),)
     row = st.fixed_dictionaries(
@@ -407,7 +456,13 @@ def as_array_of(column, values):
 
 def as_pandas_of(column, values):
     """A pandas column in the dtype a user would have: nullable ones where a value is missing."""
-    nullable = {"int64": "Int64", "bool": "boolean", "float32": "Float32", "float64": "Float64", "string": "string"}
+    nullable = {
+        "int64": "Int64",
+        "bool": "boolean",
+        "float32": "Float32",
+        "float64": "Float64",
+        "string": "string",
+    }
     if None in values or column.dtype == "string":
         return pd.array(values, nullable[column.dtype])
     return pd.Series(values, dtype=column.dtype)
@@ -431,12 +486,20 @@ def as_typed_array(table, columns):
     return np.column_stack([as_array_of(column, table.values(column)) for column in table.columns])
 
 
-POLARS = {"int64": pl.Int64, "bool": pl.Boolean, "float32": pl.Float32, "float64": pl.Float64, "string": pl.String}
+POLARS = {
+    "int64": pl.Int64,
+    "bool": pl.Boolean,
+    "float32": pl.Float32,
+    "float64": pl.Float64,
+    "string": pl.String,
+}
 ARROW = {"int64": pa.int64(), "bool": pa.bool_(), "float32": pa.float32(), "float64": pa.float64()}
 
 
 def as_arrow(table, columns):
-    return pa.table({c.name: pa.array(table.values(c), ARROW.get(c.dtype, pa.string())) for c in columns})
+    return pa.table(
+        {c.name: pa.array(table.values(c), ARROW.get(c.dtype, pa.string())) for c in columns}
+    )
 
 
 CONTAINERS = {
@@ -444,9 +507,13 @@ CONTAINERS = {
     "dict of lists": lambda t, cs: {c.name: t.values(c) for c in cs},
     "records": as_records,
     "pandas": lambda t, cs: pd.DataFrame({c.name: as_pandas_of(c, t.values(c)) for c in cs}),
-    "pandas of numpy": lambda t, cs: pd.DataFrame({c.name: as_array_of(c, t.values(c)) for c in cs}),
+    "pandas of numpy": lambda t, cs: pd.DataFrame(
+        {c.name: as_array_of(c, t.values(c)) for c in cs}
+    ),
     "pandas of arrow": lambda t, cs: as_arrow(t, cs).to_pandas(types_mapper=pd.ArrowDtype),
-    "polars": lambda t, cs: pl.DataFrame([pl.Series(c.name, t.values(c), POLARS[c.dtype]) for c in cs]),
+    "polars": lambda t, cs: pl.DataFrame(
+        [pl.Series(c.name, t.values(c), POLARS[c.dtype]) for c in cs]
+    ),
     "arrow": as_arrow,
     "object array": as_object_array,
     "typed array": as_typed_array,
@@ -458,8 +525,13 @@ def expected_feeds(table):
     feeds = {}
     for spec in table.signature.inputs:
         gone = MISSING if spec.dtype == "string" else np.nan
-        cells = [[gone if row[c.name] is None else row[c.name] for c in spec.columns] for row in table.rows]
-        feeds[spec.name] = np.array(cells, numpy_dtype(spec.dtype)).reshape(len(cells), len(spec.columns))
+        cells = [
+            [gone if row[c.name] is None else row[c.name] for c in spec.columns]
+            for row in table.rows
+        ]
+        feeds[spec.name] = np.array(cells, numpy_dtype(spec.dtype)).reshape(
+            len(cells), len(spec.columns)
+        )
     return feeds
 
 
@@ -472,7 +544,9 @@ def same_feeds(got, expected):
         if array.dtype == object:
             assert got[name].tolist() == array.tolist(), name
         else:
-            assert got[name].tobytes() == array.tobytes(), f"{name}: {got[name].tolist()} for {array.tolist()}"
+            assert got[name].tobytes() == array.tobytes(), (
+                f"{name}: {got[name].tolist()} for {array.tolist()}"
+            )
 
 
 every_container = pytest.mark.parametrize("container", CONTAINERS)
@@ -487,7 +561,9 @@ def test_the_same_rows_give_the_same_bits_in_every_container_and_column_order(co
     shuffled = data.draw(st.permutations(table.columns))
     if container == "records" and not table.rows:
         return  # no records have no names
-    same_feeds(table.signature.coerce(CONTAINERS[container](table, shuffled)), expected_feeds(table))
+    same_feeds(
+        table.signature.coerce(CONTAINERS[container](table, shuffled)), expected_feeds(table)
+    )
 
 
 @every_container
@@ -523,7 +599,9 @@ def test_columns_is_the_inverse_of_coerce(table):
 @given(tables())
 def test_feeds_are_coerced_to_themselves(table):
     feeds = table.signature.coerce(CONTAINERS["dict of lists"](table, table.columns))
-    if all(column.dtype != "string" or None not in table.values(column) for column in table.columns):
+    if all(
+        column.dtype != "string" or None not in table.values(column) for column in table.columns
+    ):
         same_feeds(table.signature.coerce(feeds), feeds)
 
 
@@ -554,7 +632,8 @@ def test_rows_are_read_while_another_thread_imports_a_library(library, monkeypat
     monkeypatch.setitem(sys.modules, library, types.ModuleType(library))
     column = Column("age", "float64")
     signature = Signature(
-        (TensorSpec("age", "float64", ("batch", 1), (column,)),), (TensorSpec("y", "float64", ("b",)),)
+        (TensorSpec("age", "float64", ("batch", 1), (column,)),),
+        (TensorSpec("y", "float64", ("b",)),),
     )
     for rows in ([{"age": 1.0}], {"age": [1.0]}):
         np.testing.assert_array_equal(signature.coerce(rows)["age"], [[1.0]])
@@ -577,7 +656,9 @@ def test_a_finite_tensor_takes_no_other_numbers(value, dtype):
     assert "refused" in str(finite.table())
 
 
-@pytest.mark.parametrize("spec", [{"dtype": "int64"}, {"dtype": "float32", "columns": (Column("a"), Column("b"))}])
+@pytest.mark.parametrize(
+    "spec", [{"dtype": "int64"}, {"dtype": "float32", "columns": (Column("a"), Column("b"))}]
+)
 def test_only_floats_without_columns_are_said_to_be_finite(spec):
     with pytest.raises(SignatureError, match="is finite"):
         TensorSpec("x", shape=("batch", 2), finite=True, **spec)

@@ -20,11 +20,22 @@ def model(boosting_mk):
 
 
 @pytest.mark.parametrize(
-    "name", ["accuracy", "balanced_accuracy", "f1", "roc_auc", "average_precision", "neg_log_loss", "neg_brier_score"]
+    "name",
+    [
+        "accuracy",
+        "balanced_accuracy",
+        "f1",
+        "roc_auc",
+        "average_precision",
+        "neg_log_loss",
+        "neg_brier_score",
+    ],
 )
 def test_scorers_score_a_model_as_its_source(model, boosting, breast_cancer, name):
     scorer = get_scorer(name)
-    assert scorer(model, *breast_cancer) == pytest.approx(scorer(boosting, *breast_cancer), abs=1e-5)
+    assert scorer(model, *breast_cancer) == pytest.approx(
+        scorer(boosting, *breast_cancer), abs=1e-5
+    )
 
 
 def test_scorers_score_a_regressor(tmp_path):
@@ -60,12 +71,16 @@ def test_cross_validation_scores_a_frozen_model(model, breast_cancer):
     scores = cross_val_score(FrozenEstimator(model), X, y, cv=4)
     assert scores.shape == (4,)
     assert scores.min() > 0.9
-    assert set(cross_validate(FrozenEstimator(model), X, y, cv=3, scoring=["roc_auc", "accuracy"])) >= {"test_roc_auc"}
+    assert set(
+        cross_validate(FrozenEstimator(model), X, y, cv=3, scoring=["roc_auc", "accuracy"])
+    ) >= {"test_roc_auc"}
 
 
 def test_tools_that_only_predict_take_a_model(model, breast_cancer):
     X, y = breast_cancer
-    importances = permutation_importance(model, X[:200], y[:200], n_repeats=2, random_state=0).importances_mean
+    importances = permutation_importance(
+        model, X[:200], y[:200], n_repeats=2, random_state=0
+    ).importances_mean
     assert importances.shape == (30,)
 
 

@@ -42,10 +42,23 @@ from modelkit.texts.patterns import KNOWN, compiled
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Vectorizer
 
-TEXTS = ["a fine film", "not good at all", "straße und İzmir", "istanbul is good", "bad, bad ΠΟΛΙΣ", "ﬁne café 12"] * 10
+TEXTS = [
+    "a fine film",
+    "not good at all",
+    "straße und İzmir",
+    "istanbul is good",
+    "bad, bad ΠΟΛΙΣ",
+    "ﬁne café 12",
+] * 10
 LABELS = [1, 0, 1, 1, 0, 0] * 10
 THREE = [1, 0, 2, 1, 0, 2] * 10
-STRANGE = [*texts_of_terms(CountVectorizer().fit(TEXTS).vocabulary_), "", " ", "\ud83d lone", "x" * 5000]
+STRANGE = [
+    *texts_of_terms(CountVectorizer().fit(TEXTS).vocabulary_),
+    "",
+    " ",
+    "\ud83d lone",
+    "x" * 5000,
+]
 
 
 def saved(model, example, tmp_path, labels=LABELS):
@@ -63,22 +76,40 @@ def check_same(model, loaded, texts):
     got = loaded.run({"text": texts})
     np.testing.assert_array_equal(got["label"], model.predict(texts))
     if hasattr(model, "predict_proba"):
-        np.testing.assert_allclose(got["probabilities"], model.predict_proba(texts), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            got["probabilities"], model.predict_proba(texts), rtol=0, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize(
     ("vectorizer", "texts", "rows"),
     [
-        (TfidfVectorizer(), ["istanbul bir", "ankara ve", "izmir deniz"] * 20, ["İSTANBUL", "İzmir DENİZ"]),
+        (
+            TfidfVectorizer(),
+            ["istanbul bir", "ankara ve", "izmir deniz"] * 20,
+            ["İSTANBUL", "İzmir DENİZ"],
+        ),
         (TfidfVectorizer(), ["ο δρόμος", "ο λόγος", "καλός"] * 20, ["Ο ΔΡΌΜΟΣ", "ΛΌΓΟΣ.ΚΑΛΌΣ"]),  # noqa: RUF001
-        (CountVectorizer(token_pattern=r"\S+"), ["buy now", "see you", "the sum"] * 20, ["buy\xa0now", "see\u3000you"]),
+        (
+            CountVectorizer(token_pattern=r"\S+"),
+            ["buy now", "see you", "the sum"] * 20,
+            ["buy\xa0now", "see\u3000you"],
+        ),
         (
             CountVectorizer(token_pattern=r"[^\s]+"),
             ["buy now", "see you", "the sum"] * 20,
             ["buy\x85now", "the\x1csum"],
         ),
-        (CountVectorizer(token_pattern=r"\w+"), ["buy now", "see you", "the sum"] * 20, ["résumé buy", "buyé", "sumé"]),
-        (CountVectorizer(token_pattern=r"\b\w+\b"), ["buy now", "see you", "the sum"] * 20, ["résumé buy", "buyé"]),
+        (
+            CountVectorizer(token_pattern=r"\w+"),
+            ["buy now", "see you", "the sum"] * 20,
+            ["résumé buy", "buyé", "sumé"],
+        ),
+        (
+            CountVectorizer(token_pattern=r"\b\w+\b"),
+            ["buy now", "see you", "the sum"] * 20,
+            ["résumé buy", "buyé"],
+        ),
     ],
 )
 def test_texts_that_were_answered_wrongly(vectorizer, texts, rows, tmp_path):
@@ -123,7 +154,9 @@ def test_every_option_comes_along(vectorizer, tmp_path):
         make_pipeline(TfidfVectorizer(), RidgeClassifier()),
         make_pipeline(TfidfVectorizer(), SGDClassifier(random_state=0)),
         make_pipeline(CountVectorizer(), TfidfTransformer(), MultinomialNB()),
-        GridSearchCV(make_pipeline(CountVectorizer(), TfidfTransformer(), LogisticRegression()), {}, cv=2),
+        GridSearchCV(
+            make_pipeline(CountVectorizer(), TfidfTransformer(), LogisticRegression()), {}, cv=2
+        ),
     ],
 )
 @pytest.mark.parametrize("labels", [LABELS, THREE, [str(label) for label in THREE]])
@@ -144,7 +177,9 @@ def test_texts_beside_other_columns(tmp_path):
     texts = [text for text in STRANGE if text.isprintable()]
     rows = pd.DataFrame({"age": 2.5, "title": texts, "kind": "other"})
     loaded = mk.load(tmp_path / "m.mk")
-    np.testing.assert_allclose(loaded.predict_proba(rows), model.predict_proba(rows), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        loaded.predict_proba(rows), model.predict_proba(rows), rtol=0, atol=1e-12
+    )
     with pytest.raises(SignatureError, match="missing value"):
         loaded.predict(rows.assign(title=None))
 
@@ -155,7 +190,9 @@ def test_trees_and_numbers_of_texts(tmp_path):
         make_pipeline(TfidfVectorizer(), RandomForestClassifier(9)),
     ):
         _, loaded = saved(model, TEXTS, tmp_path)
-        np.testing.assert_allclose(loaded.predict({"text": STRANGE}), model.predict(STRANGE), atol=1e-12)
+        np.testing.assert_allclose(
+            loaded.predict({"text": STRANGE}), model.predict(STRANGE), atol=1e-12
+        )
 
 
 WORDS = sorted(CountVectorizer().fit(TEXTS).vocabulary_)
@@ -177,7 +214,9 @@ def pairs(tmp_path_factory):
         TfidfVectorizer(),
         CountVectorizer(token_pattern=r"\S+", lowercase=False),
         TfidfVectorizer(analyzer="char", ngram_range=(1, 2), strip_accents="ascii"),
-        TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), strip_accents="unicode", sublinear_tf=True),
+        TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(1, 3), strip_accents="unicode", sublinear_tf=True
+        ),
         TfidfVectorizer(ngram_range=(1, 3), token_pattern=r"\w+"),
     ]
     models = [logistic(way) for way in ways]
@@ -194,12 +233,21 @@ def test_any_text_is_answered_as_the_source_does(pairs, texts):
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
-        ("_cleaner", lambda vectorizer: lambda text: "".join(char.lower()[0] for char in text)),  # as towlower does
+        (
+            "_cleaner",
+            lambda vectorizer: lambda text: "".join(char.lower()[0] for char in text),
+        ),  # as towlower does
         ("_cleaner", lambda vectorizer: str.casefold),
         ("_cleaner", lambda vectorizer: lambda text: unicodedata.normalize("NFC", text.lower())),
         ("_cleaner", lambda vectorizer: lambda text: unicodedata.normalize("NFKC", text.lower())),
-        ("_cleaner", lambda vectorizer: lambda text: text.lower().replace("\xa0", " ").replace("\u0307", "")),
-        ("compiled", lambda pattern: compiled("(?a)" + pattern.removeprefix("(?u)"))),  # as RE2 reads it
+        (
+            "_cleaner",
+            lambda vectorizer: lambda text: text.lower().replace("\xa0", " ").replace("\u0307", ""),
+        ),
+        (
+            "compiled",
+            lambda pattern: compiled("(?a)" + pattern.removeprefix("(?u)")),
+        ),  # as RE2 reads it
         ("compiled", lambda pattern: compiled(r"[^\s]+")),
         ("compiled", lambda pattern: compiled(r"[^\W\d][^\W\d]+")),
     ],
@@ -237,7 +285,9 @@ def test_counts_of_few_bits_are_refused(tmp_path):
 def test_a_vectorizer_behind_another_step_is_refused(tmp_path):
     X = pd.DataFrame({"title": TEXTS})
     filled = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value=""), FunctionTransformer(np.ravel), TfidfVectorizer()
+        SimpleImputer(strategy="constant", fill_value=""),
+        FunctionTransformer(np.ravel),
+        TfidfVectorizer(),
     )
     model = make_pipeline(filled, LogisticRegression()).fit(X, LABELS)
     with pytest.raises(ConversionError):
@@ -258,7 +308,15 @@ ENDLESS = (
 @pytest.mark.parametrize("pattern", USUAL)
 def test_usual_expressions_are_taken_and_come_to_an_end(pattern):
     find = compiled(pattern).findall
-    for text in ("a" * 3000, "a1" * 1500, "a-" * 1500, " " * 3000, "é " * 1500, "." * 3000, "a" * 3000 + "!"):
+    for text in (
+        "a" * 3000,
+        "a1" * 1500,
+        "a-" * 1500,
+        " " * 3000,
+        "é " * 1500,
+        "." * 3000,
+        "a" * 3000 + "!",
+    ):
         assert len(find(text)) <= len(text)
 
 
@@ -284,7 +342,9 @@ def test_an_expression_that_could_run_away_is_neither_saved_nor_opened(tmp_path)
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
     path = tmp_path_factory.mktemp("package") / "m.mk"
-    mk.save(logistic(TfidfVectorizer()).fit(TEXTS, LABELS), path, example=TEXTS, name="m", version="1")
+    mk.save(
+        logistic(TfidfVectorizer()).fit(TEXTS, LABELS), path, example=TEXTS, name="m", version="1"
+    )
     return path.read_bytes()
 
 
@@ -312,7 +372,10 @@ def test_terms_that_are_none_are_refused(package, terms, error):
 
 def test_a_vocabulary_larger_than_the_graphs_is_an_error_and_no_crash(package):
     many = json.dumps([{"vocabulary": [*WORDS, "more"], "stop_words": []}]).encode()
-    with mk.load(forge(package, changes={TERMS: many})) as model, pytest.raises(Exception, match=r"(?i)ind(ex|ices)"):
+    with (
+        mk.load(forge(package, changes={TERMS: many})) as model,
+        pytest.raises(Exception, match=r"(?i)ind(ex|ices)"),
+    ):
         model.predict({"text": ["more"]})
 
 
@@ -341,7 +404,12 @@ def test_vectorizers_that_are_none_are_refused(package, field, value):
 def test_what_is_passed_to_the_graph_is_checked(package):
     for passed in (["text"], ["other"]):
         with pytest.raises(PackageError):
-            mk.load(forge(package, edit=lambda manifest, passed=passed: manifest["texts"].update(passed=passed)))
+            mk.load(
+                forge(
+                    package,
+                    edit=lambda manifest, passed=passed: manifest["texts"].update(passed=passed),
+                )
+            )
     with pytest.raises(PackageError):
         mk.load(forge(package, edit=lambda manifest: manifest["texts"].update(vectorizers=[])))
 
@@ -360,7 +428,9 @@ def test_a_loaded_model_of_texts_is_a_model_like_others(package, tmp_path):
     assert model.predict({"text": np.array([], object)}).shape == (0,)
     with mk.Batcher(model) as batcher:
         futures = [batcher.submit({"text": [text]}) for text in TEXTS]
-        assert [future.result().tolist()[0] for future in futures] == model.predict({"text": TEXTS}).tolist()
+        assert [future.result().tolist()[0] for future in futures] == model.predict(
+            {"text": TEXTS}
+        ).tolist()
     model.close()
     with pytest.raises(ClosedError):
         model.predict({"text": ["a"]})
@@ -383,8 +453,12 @@ def test_many_and_long_texts_are_run_in_parts(package):
 @pytest.mark.parametrize("accents", [None, "ascii", "unicode"])
 def test_terms_are_those_of_scikit_learn(analyzer, accents, text):
     pattern = r"(?u)\b\w+\b"
-    theirs = CountVectorizer(analyzer=analyzer, ngram_range=(1, 3), strip_accents=accents, token_pattern=pattern)
-    described = Vectorizer("text", analyzer, (1, 3), True, accents, pattern if analyzer == "word" else None)
+    theirs = CountVectorizer(
+        analyzer=analyzer, ngram_range=(1, 3), strip_accents=accents, token_pattern=pattern
+    )
+    described = Vectorizer(
+        "text", analyzer, (1, 3), True, accents, pattern if analyzer == "word" else None
+    )
     assert Terms(described, ["a"], []).of(text) == theirs.build_analyzer()(text)
 
 

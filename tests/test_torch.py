@@ -65,7 +65,9 @@ def test_a_module_answers_alike_at_every_batch_size(make, example, tmp_path):
     module.eval()
     arrays = {
         k: np.asarray(v)
-        for k, v in (example if isinstance(example, dict) else {manifest.signature.inputs[0].name: example}).items()
+        for k, v in (
+            example if isinstance(example, dict) else {manifest.signature.inputs[0].name: example}
+        ).items()
     }
     with mk.load(tmp_path / "m.mk") as model:
         check_model(model, arrays, rtol=1e-3, atol=1e-5)
@@ -75,7 +77,9 @@ def test_a_module_answers_alike_at_every_batch_size(make, example, tmp_path):
                 expected = module(**{name: torch.from_numpy(array) for name, array in rows.items()})
             expected = expected if isinstance(expected, dict | tuple) else (expected,)
             for got, array in zip(
-                model.run(rows).values(), expected.values() if isinstance(expected, dict) else expected, strict=True
+                model.run(rows).values(),
+                expected.values() if isinstance(expected, dict) else expected,
+                strict=True,
             ):
                 np.testing.assert_allclose(got, array.numpy(), rtol=1e-4, atol=1e-5)
 
@@ -163,7 +167,9 @@ def test_each_input_is_asked_by_itself(tmp_path):
             return self.cells(series)[0][:, -1] + self.linear(fixed) + ids
 
     rows = {"series": np.stack([X, X], axis=1), "fixed": X, "ids": np.arange(20)[:, None]}
-    inputs = {spec.name: spec.finite for spec in save(Both(), tmp_path / "m.mk", rows).signature.inputs}
+    inputs = {
+        spec.name: spec.finite for spec in save(Both(), tmp_path / "m.mk", rows).signature.inputs
+    }
     assert inputs == {"series": True, "fixed": False, "ids": False}
 
 
@@ -178,11 +184,15 @@ def test_a_compiled_module_is_the_one_that_was_compiled(tmp_path):
     assert [spec.name for spec in manifest.signature.inputs] == ["x", "ids"]
     with mk.load(tmp_path / "m.mk") as model:
         answers = module(**{name: torch.from_numpy(array) for name, array in example.items()})
-        np.testing.assert_allclose(model.run(example)["scores"], answers["scores"].detach().numpy(), atol=1e-5)
+        np.testing.assert_allclose(
+            model.run(example)["scores"], answers["scores"].detach().numpy(), atol=1e-5
+        )
 
 
 def test_a_module_that_refuses_one_row_is_refused(tmp_path):
     module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, track_running_stats=False))
-    with pytest.raises(ConversionError, match=r"forward refuses 1 row .*Expected more than 1 value"):
+    with pytest.raises(
+        ConversionError, match=r"forward refuses 1 row .*Expected more than 1 value"
+    ):
         save(module, tmp_path / "m.mk")
     assert list(tmp_path.iterdir()) == []

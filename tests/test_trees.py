@@ -36,7 +36,9 @@ def addressed(seeds):
     for tree, seed in enumerate(seeds):
         children, branches = grown(seed)
         ends = iter(range(branches, 2 * branches + 1))
-        pairs = [[next(ends) if to is None else to for to in pair] for pair in children] + [[0, 0]] * (branches + 1)
+        pairs = [[next(ends) if to is None else to for to in pair] for pair in children] + [
+            [0, 0]
+        ] * (branches + 1)
         count = len(pairs)
         lists["nodes_treeids"] += [tree] * count
         lists["nodes_nodeids"] += range(count)
@@ -58,7 +60,9 @@ def indexed(seeds):
         lists["tree_roots"].append(start)
         lists["nodes_featureids"] += [0] * branches
         for side, name in enumerate(("true", "false")):
-            lists[f"nodes_{name}nodeids"] += [0 if pair[side] is None else start + pair[side] for pair in children]
+            lists[f"nodes_{name}nodeids"] += [
+                0 if pair[side] is None else start + pair[side] for pair in children
+            ]
             lists[f"nodes_{name}leafs"] += [int(pair[side] is None) for pair in children]
     return {name: np.array(values) for name, values in (lists | {"leaf_targetids": [0]}).items()}
 
@@ -84,7 +88,9 @@ def ancestor(lists, node, rng):
     while lists["nodes_nodeids"][way[-1]] > 0:
         number = lists["nodes_nodeids"][way[-1]]
         leads = (lists["nodes_truenodeids"] == number) | (lists["nodes_falsenodeids"] == number)
-        leads &= (lists["nodes_treeids"] == lists["nodes_treeids"][node]) & (lists["nodes_modes"] != LEAF)
+        leads &= (lists["nodes_treeids"] == lists["nodes_treeids"][node]) & (
+            lists["nodes_modes"] != LEAF
+        )
         way.append(int(np.flatnonzero(leads)[0]))
     return int(rng.choice(way)) - start
 
@@ -116,7 +122,9 @@ def test_a_branch_that_leads_back_is_refused(seeds, seed, shuffled):
     """In whatever tree, from whatever node to itself or one above it."""
     lists, rng = addressed(seeds), np.random.default_rng(seed)
     node = int(rng.choice(np.flatnonzero(lists["nodes_modes"] != LEAF)))
-    lists[str(rng.choice(["nodes_truenodeids", "nodes_falsenodeids"]))][node] = ancestor(lists, node, rng)
+    lists[str(rng.choice(["nodes_truenodeids", "nodes_falsenodeids"]))][node] = ancestor(
+        lists, node, rng
+    )
     with pytest.raises(GraphError, match="run in circles"):
         trees.check("TreeEnsembleRegressor", renumbered(lists, seed) if shuffled else lists)
 
@@ -127,10 +135,22 @@ def test_a_node_of_tree_ensemble_that_two_branches_lead_to_is_refused(seeds, see
     lists, rng = indexed(seeds), np.random.default_rng(seed)
     count = len(lists["nodes_featureids"])
     side, node = str(rng.choice(["true", "false"])), int(rng.integers(count))
-    lists[f"nodes_{side}nodeids"][node], lists[f"nodes_{side}leafs"][node] = old = (int(rng.integers(count)), 0)
-    trees_of = [np.where(lists[f"nodes_{name}leafs"], -1, lists[f"nodes_{name}nodeids"]) for name in ("true", "false")]
-    leads = np.bincount(np.concatenate([*(to[to >= 0] for to in trees_of), lists["tree_roots"]]), minlength=count)
-    with pytest.raises(GraphError, match="lead to one node") if leads[old[0]] > 1 else contextlib.nullcontext():
+    lists[f"nodes_{side}nodeids"][node], lists[f"nodes_{side}leafs"][node] = old = (
+        int(rng.integers(count)),
+        0,
+    )
+    trees_of = [
+        np.where(lists[f"nodes_{name}leafs"], -1, lists[f"nodes_{name}nodeids"])
+        for name in ("true", "false")
+    ]
+    leads = np.bincount(
+        np.concatenate([*(to[to >= 0] for to in trees_of), lists["tree_roots"]]), minlength=count
+    )
+    with (
+        pytest.raises(GraphError, match="lead to one node")
+        if leads[old[0]] > 1
+        else contextlib.nullcontext()
+    ):
         trees.check("TreeEnsemble", lists)
 
 
@@ -149,7 +169,9 @@ def chain(levels, share=False):
     ids = np.arange(2 * levels + 1)
     modes = np.where(ids % 2 | (ids == 2 * levels), LEAF, BRANCH)
     ends = np.full(len(ids), 2 * levels) if share else ids + 1
-    lists = dict.fromkeys((*trees.ADDRESSED, *trees.GROUPS["TreeEnsembleRegressor"][1]), np.zeros(len(ids), int))
+    lists = dict.fromkeys(
+        (*trees.ADDRESSED, *trees.GROUPS["TreeEnsembleRegressor"][1]), np.zeros(len(ids), int)
+    )
     branches = {"nodes_truenodeids": ends, "nodes_falsenodeids": ids + 2}
     return lists | branches | {"nodes_nodeids": ids, "nodes_modes": modes}
 
@@ -164,12 +186,17 @@ def test_branches_may_share_a_node():
     """As converters of LightGBM write a set of categories: a branch for each, all to the same node."""
     trees.check("TreeEnsembleRegressor", chain(30, share=True))
     lists = chain(30)
-    lists["nodes_truenodeids"] = lists["nodes_falsenodeids"]  # a billion ways, and none is longer than 30
+    lists["nodes_truenodeids"] = lists[
+        "nodes_falsenodeids"
+    ]  # a billion ways, and none is longer than 30
     trees.check("TreeEnsembleRegressor", lists)
 
 
 def test_a_forest_of_leaves():
-    lists = {name: np.array([0, 0]) for name in (*trees.ADDRESSED, *trees.GROUPS["TreeEnsembleRegressor"][1])}
+    lists = {
+        name: np.array([0, 0])
+        for name in (*trees.ADDRESSED, *trees.GROUPS["TreeEnsembleRegressor"][1])
+    }
     lists |= {"nodes_treeids": np.array([0, 1]), "nodes_modes": np.array([LEAF, LEAF])}
     trees.check("TreeEnsembleRegressor", lists)
 
@@ -203,7 +230,10 @@ def test_long_lists_are_read_as_they_were_written(numbers):
 @given(raw=st.lists(st.sampled_from([0, 1, 2, 127, 128, 129, 255]), max_size=14).map(bytes))
 def test_long_lists_are_read_as_strictly_as_short_ones(raw):
     read = []
-    for way in (lambda: wire.array([memoryview(raw)]).tolist(), lambda: wire.integers(raw, 0, len(raw), len(raw))):
+    for way in (
+        lambda: wire.array([memoryview(raw)]).tolist(),
+        lambda: wire.integers(raw, 0, len(raw), len(raw)),
+    ):
         try:
             read.append(way())
         except GraphError:

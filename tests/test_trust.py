@@ -32,12 +32,16 @@ ALLOW = {"joblib"}
 
 
 def members_of(path):
-    return {name: bytes(view) for name, view in container.read(memoryview(path.read_bytes())).items()}
+    return {
+        name: bytes(view) for name, view in container.read(memoryview(path.read_bytes())).items()
+    }
 
 
 def repack(path, *, rehash=True, plain=(), **changed):
     """A package with members and fields of the manifest replaced; the hashes are made to fit unless said otherwise."""
-    members = members_of(path) | {name.replace("__", "/").replace("_DOT_", "."): data for name, data in changed.items()}
+    members = members_of(path) | {
+        name.replace("__", "/").replace("_DOT_", "."): data for name, data in changed.items()
+    }
     manifest = json.loads(members["modelkit.json"]) | dict(plain)
     if rehash:
         manifest["files"] = [
@@ -84,7 +88,9 @@ def categorical(penguins):
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     X = penguins[0].astype({"island": "category", "sex": "category"})
-    return HistGradientBoostingClassifier(max_iter=10, categorical_features="from_dtype").fit(X, penguins[1]), X
+    return HistGradientBoostingClassifier(max_iter=10, categorical_features="from_dtype").fit(
+        X, penguins[1]
+    ), X
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +98,16 @@ def joblib_mk(categorical, tmp_path_factory):
     estimator, X = categorical
     path = tmp_path_factory.mktemp("packages") / "forest.mk"
     profile = mk.Profile.fit(X[::2], reference=X[1::2])
-    mk.save(estimator, path, example=X, name="forest", version="1", format="joblib", background=X[:20], profile=profile)
+    mk.save(
+        estimator,
+        path,
+        example=X,
+        name="forest",
+        version="1",
+        format="joblib",
+        background=X[:20],
+        profile=profile,
+    )
     return path
 
 
@@ -110,30 +125,61 @@ def make(kind):
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.multioutput import MultiOutputClassifier
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer, StandardScaler
+    from sklearn.preprocessing import (
+        FunctionTransformer,
+        OneHotEncoder,
+        SplineTransformer,
+        StandardScaler,
+    )
 
     rng = np.random.default_rng(0)
     A = rng.normal(size=(200, 4))
     y = (A[:, 0] > 0).astype(int)
     logs = FunctionTransformer(np.log1p)
-    encode = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
-    texts = [f"{a} {b}" for a, b in zip(rng.choice(["red", "blue"], 60), rng.choice(["fish", "bird"], 60), strict=True)]
-    frame = make_column_transformer((encode, ["sex", "island"]), (logs, ["body_mass_g"]), ("drop", ["year"]))
+    encode = make_pipeline(
+        SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")
+    )
+    texts = [
+        f"{a} {b}"
+        for a, b in zip(
+            rng.choice(["red", "blue"], 60), rng.choice(["fish", "bird"], 60), strict=True
+        )
+    ]
+    frame = make_column_transformer(
+        (encode, ["sex", "island"]), (logs, ["body_mass_g"]), ("drop", ["year"])
+    )
     made = {
         "array": lambda: (make_pipeline(logs, LogisticRegression()).fit(np.abs(A), y), np.abs(A)),
         "regressor": lambda: (make_pipeline(SplineTransformer(), Ridge()).fit(A, A[:, 0] ** 2), A),
-        "float32": lambda: (KMeans(3, random_state=0).fit(A.astype(np.float32)), A.astype(np.float32)),
+        "float32": lambda: (
+            KMeans(3, random_state=0).fit(A.astype(np.float32)),
+            A.astype(np.float32),
+        ),
         "outliers": lambda: (IsolationForest(n_estimators=10, random_state=0).fit(A), A),
         "transform": lambda: (SplineTransformer(sparse_output=True).fit(A), A),
-        "outputs": lambda: (MultiOutputClassifier(LogisticRegression()).fit(A, np.stack([y, 1 - y], 1)), A),
+        "outputs": lambda: (
+            MultiOutputClassifier(LogisticRegression()).fit(A, np.stack([y, 1 - y], 1)),
+            A,
+        ),
         "texts": lambda: (
-            make_pipeline(HashingVectorizer(n_features=64), LogisticRegression()).fit(texts, y[:60]),
+            make_pipeline(HashingVectorizer(n_features=64), LogisticRegression()).fit(
+                texts, y[:60]
+            ),
             texts,
         ),
         "booleans": lambda: (ExtraTreesClassifier(5, random_state=0).fit(A, y == 1), A),
-        "in place": lambda: (make_pipeline(StandardScaler(copy=False), Ridge()).fit(A.copy(), y), A),
-        "integers": lambda: (LogisticRegression().fit((10 * A).astype(int), y.astype(str)), (10 * A).astype(int)),
-        "frame": lambda: (make_pipeline(frame, SimpleImputer(), LogisticRegression(max_iter=2000)), None),
+        "in place": lambda: (
+            make_pipeline(StandardScaler(copy=False), Ridge()).fit(A.copy(), y),
+            A,
+        ),
+        "integers": lambda: (
+            LogisticRegression().fit((10 * A).astype(int), y.astype(str)),
+            (10 * A).astype(int),
+        ),
+        "frame": lambda: (
+            make_pipeline(frame, SimpleImputer(), LogisticRegression(max_iter=2000)),
+            None,
+        ),
     }
     return made[kind]()
 
@@ -145,7 +191,9 @@ def test_a_pickled_estimator_answers_as_the_one_in_memory(kind, penguins, tmp_pa
         X = penguins[0].astype({"sex": object, "island": object, "year": "Int64"})
         X["sex"] = X["sex"].where(X["sex"].notna(), np.nan)
         estimator.fit(X, penguins[1])
-    manifest = mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib")
+    manifest = mk.save(
+        estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib"
+    )
     assert manifest.runtime == "joblib"
     assert manifest.opsets == {}
     assert (manifest.parity.max_abs, manifest.parity.label_flips) == (0.0, 0)
@@ -182,9 +230,15 @@ def test_estimators_of_other_libraries_name_the_library_they_need(library, pengu
 
         X["island"] = X["island"].astype(object)
         estimator = Classifier(
-            iterations=5, verbose=False, cat_features=["island"], allow_writing_files=False, thread_count=1
+            iterations=5,
+            verbose=False,
+            cat_features=["island"],
+            allow_writing_files=False,
+            thread_count=1,
         ).fit(X, codes)
-    manifest = mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib")
+    manifest = mk.save(
+        estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib"
+    )
     assert any(needed.startswith(library) for needed in manifest.requires), manifest.requires
     with opened(tmp_path / "m.mk") as model:
         check_model(model, X[:30])
@@ -195,7 +249,9 @@ def test_rankers_can_be_pickled(tmp_path):
     from lightgbm import LGBMRanker
 
     A = np.random.default_rng(0).normal(size=(60, 3))
-    ranker = LGBMRanker(n_estimators=3, verbose=-1).fit(A, (A[:, 0] > 0).astype(int), group=[20, 20, 20])
+    ranker = LGBMRanker(n_estimators=3, verbose=-1).fit(
+        A, (A[:, 0] > 0).astype(int), group=[20, 20, 20]
+    )
     mk.save(ranker, tmp_path / "m.mk", example=A, name="m", version="1", format="joblib")
     np.testing.assert_array_equal(opened(tmp_path / "m.mk").predict(A), ranker.predict(A))
 
@@ -208,7 +264,9 @@ def test_none_stays_none_where_it_marked_what_is_missing(tmp_path):
 
     X = pd.DataFrame({"a": ["x", None, "y", "x"], "b": ["u", "v", "v", "v"]}, dtype=object)
     encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    estimator = make_pipeline(SimpleImputer(missing_values=None, strategy="most_frequent"), encoder).fit(X)
+    estimator = make_pipeline(
+        SimpleImputer(missing_values=None, strategy="most_frequent"), encoder
+    ).fit(X)
     mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1", format="joblib")
     with opened(tmp_path / "m.mk") as model:
         np.testing.assert_array_equal(model.run(X)["transformed"], estimator.transform(X))
@@ -221,12 +279,19 @@ def test_missing_values_and_categories_arrive_as_they_were(joblib_mk, categorica
     with opened(joblib_mk) as model:
         records = X.astype(object).where(X.notna(), None).to_dict("records")
         np.testing.assert_array_equal(model.predict_proba(records), estimator.predict_proba(X))
-        np.testing.assert_array_equal(model.predict_proba(records[3:4]), estimator.predict_proba(X[3:4]))
-        for year in (2007.5, None):  # a column of whole numbers becomes one of floats, as it does in pandas
+        np.testing.assert_array_equal(
+            model.predict_proba(records[3:4]), estimator.predict_proba(X[3:4])
+        )
+        for year in (
+            2007.5,
+            None,
+        ):  # a column of whole numbers becomes one of floats, as it does in pandas
             changed = [{**records[0], "year": year}, *records[1:9]]
             frame = X[:9].assign(year=X["year"][:9].astype(float))
             frame.loc[0, "year"] = np.nan if year is None else year
-            np.testing.assert_array_equal(model.predict_proba(changed), estimator.predict_proba(frame))
+            np.testing.assert_array_equal(
+                model.predict_proba(changed), estimator.predict_proba(frame)
+            )
 
 
 # --- What opens, and what does not.
@@ -293,7 +358,12 @@ def test_a_file_that_is_written_to_while_it_opens_does_not_change_what_is_unpick
 
 
 @pytest.mark.parametrize(
-    "requires", [{"scikit-learn": "0.1"}, {"no-such-library": "1.0", "numpy": "1.0"}, {"scikit-learn": "1.6.post1"}]
+    "requires",
+    [
+        {"scikit-learn": "0.1"},
+        {"no-such-library": "1.0", "numpy": "1.0"},
+        {"scikit-learn": "1.6.post1"},
+    ],
 )
 def test_versions_are_checked_before_a_byte_is_unpickled(joblib_mk, bomb, requires):
     pickled, mark = bomb
@@ -308,7 +378,9 @@ def test_versions_are_checked_before_a_byte_is_unpickled(joblib_mk, bomb, requir
 
 
 def test_nothing_of_a_package_that_is_not_trusted_is_copied(joblib_mk, monkeypatch):
-    monkeypatch.setattr("modelkit.package.load._hold", lambda views: pytest.fail("its members were copied"))
+    monkeypatch.setattr(
+        "modelkit.package.load._hold", lambda views: pytest.fail("its members were copied")
+    )
     with pytest.raises(UntrustedError):
         mk.load(joblib_mk, digest=mk.inspect(joblib_mk).digest)
     with pytest.raises(UntrustedError):
@@ -354,9 +426,12 @@ def test_a_pickle_in_an_onnx_package_is_never_loaded(penguins_mk, bomb):
     pickled, mark = bomb
     whole = members_of(penguins_mk)
     attached = [
-        {"name": name, "path": f"{name}.npz", "media_type": "x"} for name in ("golden", "profile", "background")
+        {"name": name, "path": f"{name}.npz", "media_type": "x"}
+        for name in ("golden", "profile", "background")
     ]
-    planted = {f"{name}_DOT_npz": pickled for name in ("golden", "profile", "background")} | native(pickled)
+    planted = {f"{name}_DOT_npz": pickled for name in ("golden", "profile", "background")} | native(
+        pickled
+    )
     package = repack(penguins_mk, plain={"attachments": attached}, **planted)
     options = {"digest": digest_of(package), "allow": ALLOW}
     with mk.load(package, **options) as model:
@@ -405,7 +480,10 @@ def test_a_refused_package_imports_neither_joblib_nor_the_library(joblib_mk):
         assert not (unwanted - {"pickle"}) & set(sys.modules), unwanted & set(sys.modules)
         """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(joblib_mk)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", textwrap.dedent(code), str(joblib_mk)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -441,7 +519,9 @@ def test_domains_of_operators_are_allowed_by_name(tmp_path):
         [helper.make_opsetid("", 18)],
     )
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Twice", ["x"], ["y"], domain="com.example")], "g", [x], [y])
+    graph = helper.make_graph(
+        [helper.make_node("Twice", ["x"], ["y"], domain="com.example")], "g", [x], [y]
+    )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.example", 1)]
     proto = helper.make_model(graph, opset_imports=opsets, functions=[twice], ir_version=9)
     path = tmp_path / "m.mk"
@@ -452,7 +532,9 @@ def test_domains_of_operators_are_allowed_by_name(tmp_path):
         with pytest.raises(GraphError, match=r"com\.example"):
             mk.load(path, allow=allow)
     with mk.load(path, allow={"com.example"}) as model:
-        np.testing.assert_array_equal(model.predict(np.ones((2, 2), np.float32)), 2 * np.ones((2, 2)))
+        np.testing.assert_array_equal(
+            model.predict(np.ones((2, 2), np.float32)), 2 * np.ones((2, 2))
+        )
         again = pickle.loads(pickle.dumps(model))
         assert again.manifest == model.manifest
 
@@ -491,7 +573,13 @@ def test_it_runs_on_the_cpu_and_says_so(joblib_mk):
             assert "joblib" in str(model.placement)
             assert "the estimator" in model.placement.threads_reason
             assert "the library that trained it" in model._repr_html_()
-    for options in ({"device": "cuda"}, {"device": ["cuda"]}, {"device": "gpu"}, {"threads": 1}, {"threads": 0}):
+    for options in (
+        {"device": "cuda"},
+        {"device": ["cuda"]},
+        {"device": "gpu"},
+        {"threads": 1},
+        {"threads": 0},
+    ):
         with pytest.raises(DeviceError):
             opened_on(joblib_mk, **options)
 
@@ -504,7 +592,9 @@ def test_the_rest_of_the_library_takes_it(joblib_mk, categorical):
         with mk.Batcher(model) as batcher:
             np.testing.assert_array_equal(batcher.predict_proba(X[:50]), expected[:50])
             check_model(batcher, X[:20])
-            np.testing.assert_array_equal(mk.Monitor(batcher, alpha=0.01).predict_proba(X), expected)
+            np.testing.assert_array_equal(
+                mk.Monitor(batcher, alpha=0.01).predict_proba(X), expected
+            )
         watched = mk.Monitor(model, alpha=0.01)
         np.testing.assert_array_equal(watched.predict_proba(X), expected)
         assert watched.failures == 0
@@ -514,7 +604,10 @@ def test_the_rest_of_the_library_takes_it(joblib_mk, categorical):
         assert "the model has no graph to read" in explainer.plan().reasons
         explanation = explainer.explain(X[:2])
         np.testing.assert_allclose(
-            explanation.base_values + explanation.values.sum(axis=1), expected[:2], rtol=0, atol=1e-6
+            explanation.base_values + explanation.values.sum(axis=1),
+            expected[:2],
+            rtol=0,
+            atol=1e-6,
         )
         with pytest.raises(mk.errors.ExplainError, match="no graph"):
             mk.Explainer(model, method="trees")
@@ -534,7 +627,10 @@ class Odd:
 
 def test_an_answer_of_another_form_is_an_error():
     spec = mk.TensorSpec("X", "float64", ("batch", 2))
-    outputs = mk.TensorSpec("prediction", "float64", ("batch",)), mk.TensorSpec("transformed", "float64", ("batch", 2))
+    outputs = (
+        mk.TensorSpec("prediction", "float64", ("batch",)),
+        mk.TensorSpec("transformed", "float64", ("batch", 2)),
+    )
     A = np.ones((4, 2))
     data = Estimator(Odd()).dump()
     with JoblibModel(data, mk.Signature((spec,), outputs[:1])) as model:
@@ -561,7 +657,14 @@ def test_what_cannot_be_pickled_or_read_elsewhere_is_refused(tmp_path, penguins)
 
     def refused(model, message, *, example=A, error=ConversionError, **options):
         with pytest.raises(error, match=message):
-            mk.save(model, tmp_path / "m.mk", example=example, name="m", version="1", **{"format": "joblib"} | options)
+            mk.save(
+                model,
+                tmp_path / "m.mk",
+                example=example,
+                name="m",
+                version="1",
+                **{"format": "joblib"} | options,
+            )
 
     fitted = LinearRegression().fit(A, A[:, 0])
     refused(make_pipeline(FunctionTransformer(lambda x: x), fitted), "cannot be pickled")
@@ -575,7 +678,11 @@ def test_what_cannot_be_pickled_or_read_elsewhere_is_refused(tmp_path, penguins)
     refused(fitted, "pass example=", example=None)
     refused(b"graph", "interface, not a bytes")
     refused(fitted, "'pickle' is unknown", format="pickle")
-    refused(fitted, "of the form that fit was given", example=penguins[0][["year", "body_mass_g"]].fillna(0))
+    refused(
+        fitted,
+        "of the form that fit was given",
+        example=penguins[0][["year", "body_mass_g"]].fillna(0),
+    )
     refused(fitted, "collection of strings", error=TypeError, allow="joblib")
     assert list(tmp_path.iterdir()) == []
 
@@ -605,4 +712,8 @@ def test_what_a_pickle_refers_to_is_required_wherever_it_is_held():
 
 def test_pip_takes_the_line_it_is_shown():
     assert trust.pins({"numpy": "2.0", "x": "1!2.0+cpu"}) == "numpy==2.0 'x==1!2.0+cpu'"
-    assert trust.required({"json", "numpy.random", "sklearn"}).keys() == {"joblib", "numpy", "scikit-learn"}
+    assert trust.required({"json", "numpy.random", "sklearn"}).keys() == {
+        "joblib",
+        "numpy",
+        "scikit-learn",
+    }

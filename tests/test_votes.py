@@ -58,7 +58,14 @@ DEEP = {"max_depth": 4, **SEED}
 def coarse(classes, rows=300, seed=0):
     """Rows of one decimal and noisy labels: many votes are ties."""
     X, y = make_classification(
-        rows, 6, n_informative=4, n_redundant=0, n_classes=classes, flip_y=0.3, class_sep=0.5, random_state=seed
+        rows,
+        6,
+        n_informative=4,
+        n_redundant=0,
+        n_classes=classes,
+        flip_y=0.3,
+        class_sep=0.5,
+        random_state=seed,
     )
     return np.round(X, 1), y
 
@@ -68,7 +75,9 @@ def run(estimator, X):
     roles, classes = read_roles(estimator, X[:2])
     spec = TensorSpec("X", "float64", ("batch", X.shape[1]))
     proto, outputs, _, _ = composed(estimator, [spec], roles, _alone)
-    with OnnxModel(proto.SerializeToString(), Signature((spec,), tuple(outputs), classes=classes)) as model:
+    with OnnxModel(
+        proto.SerializeToString(), Signature((spec,), tuple(outputs), classes=classes)
+    ) as model:
         got = model.run(X)
     expected = truth(estimator, X, roles)
     expected.pop(DECISION, None)
@@ -105,7 +114,11 @@ def test_forests_of_any_size_break_ties_as_their_source(options, classes, tmp_pa
         tied += int((top[:, -1] == top[:, -2]).sum())
     assert tied > 0  # or nothing would have been tried
     manifest = mk.save(first_trees(forest, 20), tmp_path / "m.mk", example=X, name="m", version="1")
-    assert (manifest.parity.ties, manifest.parity.label_flips, manifest.parity.max_abs) == (0, 0, 0.0)
+    assert (manifest.parity.ties, manifest.parity.label_flips, manifest.parity.max_abs) == (
+        0,
+        0,
+        0.0,
+    )
     assert manifest.parity.rtol == 1e-6
 
 
@@ -157,7 +170,9 @@ def test_every_vote_is_that_of_the_source(name, classes):
     got, expected = run(estimator, X)
     np.testing.assert_array_equal(got["label"], expected["label"])
     if "probabilities" in expected:
-        np.testing.assert_allclose(got["probabilities"], expected["probabilities"], rtol=0, atol=1e-14)
+        np.testing.assert_allclose(
+            got["probabilities"], expected["probabilities"], rtol=0, atol=1e-14
+        )
 
 
 @pytest.mark.parametrize(
@@ -165,7 +180,9 @@ def test_every_vote_is_that_of_the_source(name, classes):
     [
         FixedThresholdClassifier(RandomForestClassifier(10, **SEED), threshold=0.5),
         FixedThresholdClassifier(RandomForestClassifier(10, **SEED), threshold=0.3, pos_label=0),
-        FixedThresholdClassifier(GradientBoostingClassifier(n_estimators=5), response_method="decision_function"),
+        FixedThresholdClassifier(
+            GradientBoostingClassifier(n_estimators=5), response_method="decision_function"
+        ),
         GradientBoostingClassifier(n_estimators=5, loss="exponential"),
     ],
 )
@@ -179,7 +196,9 @@ def test_two_classes_alone(estimator):
 def test_estimators_that_were_fitted_before_vote_as_they_do():
     X, y = coarse(2)
     fitted = FrozenEstimator(RandomForestClassifier(10, **SEED).fit(X[:100], y[:100]))
-    voting = VotingClassifier([("a", fitted), ("b", LogisticRegression())], voting="soft").fit(X[:200], y[:200])
+    voting = VotingClassifier([("a", fitted), ("b", LogisticRegression())], voting="soft").fit(
+        X[:200], y[:200]
+    )
     got, expected = run(voting, X)
     np.testing.assert_array_equal(got["label"], expected["label"])
 
@@ -197,7 +216,9 @@ def test_estimators_that_were_fitted_before_vote_as_they_do():
         BaggingRegressor(n_estimators=5, max_features=0.5, **SEED),
         BaggingRegressor(HistGradientBoostingRegressor(max_iter=3), 3, **SEED),
         VotingRegressor([("a", RandomForestRegressor(5, **SEED)), ("b", Ridge())], weights=[1, 2]),
-        StackingRegressor([("a", RandomForestRegressor(5, **SEED)), ("b", Ridge())], cv=2, passthrough=True),
+        StackingRegressor(
+            [("a", RandomForestRegressor(5, **SEED)), ("b", Ridge())], cv=2, passthrough=True
+        ),
     ],
     ids=lambda estimator: str(estimator).partition("(")[0],
 )
@@ -218,7 +239,9 @@ def test_outliers_and_several_outputs():
     ):
         got, expected = run(estimator, X)
         for name, array in expected.items():
-            np.testing.assert_allclose(got[name], array.astype(got[name].dtype), rtol=1e-13, atol=1e-15)
+            np.testing.assert_allclose(
+                got[name], array.astype(got[name].dtype), rtol=1e-13, atol=1e-15
+            )
 
 
 def test_a_first_model_of_ones_own_is_refused():
@@ -230,11 +253,16 @@ def test_a_first_model_of_ones_own_is_refused():
 
 def test_only_scores_that_are_equal_to_the_last_bits_forgive_a_label():
     near, far = 0.5 + 2e-16, 0.5 + 1e-9
-    scores = {"label": np.array([0, 0]), "probabilities": np.array([[near, 1 - near], [far, 1 - far]])}
+    scores = {
+        "label": np.array([0, 0]),
+        "probabilities": np.array([[near, 1 - near], [far, 1 - far]]),
+    }
     other = scores | {"label": np.array([1, 1])}
     found = compare(scores, other, 1e-6, 1e-9)
     assert (found.ties, found.flips) == (1, 1)
-    assert compare(scores, other, 1e-4, 1e-6).ties == 2  # in float32 the scores themselves differ by more
+    assert (
+        compare(scores, other, 1e-4, 1e-6).ties == 2
+    )  # in float32 the scores themselves differ by more
 
 
 def others():
@@ -279,13 +307,19 @@ def test_forests_of_several_outputs_may_have_gaps():
 def test_texts_are_read_by_votes_and_forests(tmp_path):
     """Python counts the terms: a graph among others is given counts in place of texts."""
     texts, y = docstrings()
-    frame = pd.DataFrame({"text": texts, "other": texts[::-1], "length": [float(len(text)) for text in texts]})
+    frame = pd.DataFrame(
+        {"text": texts, "other": texts[::-1], "length": [float(len(text)) for text in texts]}
+    )
     columns = make_column_transformer(
-        (TfidfVectorizer(), "text"), (CountVectorizer(max_features=20), "other"), remainder="passthrough"
+        (TfidfVectorizer(), "text"),
+        (CountVectorizer(max_features=20), "other"),
+        remainder="passthrough",
     )
     pair = [("a", RandomForestClassifier(10, **SEED)), ("b", DecisionTreeClassifier(**DEEP))]
     estimator = make_pipeline(columns, VotingClassifier(pair, voting="soft")).fit(frame, y)
     mk.save(estimator, tmp_path / "m.mk", example=frame, name="m", version="1")
     with mk.load(tmp_path / "m.mk") as model:
         np.testing.assert_array_equal(model.predict(frame), estimator.predict(frame))
-        np.testing.assert_allclose(model.predict_proba(frame), estimator.predict_proba(frame), atol=1e-13)
+        np.testing.assert_allclose(
+            model.predict_proba(frame), estimator.predict_proba(frame), atol=1e-13
+        )

@@ -15,7 +15,13 @@ from modelkit.package import load, scan
 from modelkit.runtimes import onnx
 
 MEMORY, SECONDS = 2 << 30, 30  # beyond what is there after the imports; of one package
-HOME = (sys.prefix, sys.base_prefix, str(Path(mk.__file__).parent), "/proc/self/cgroup", "/sys/fs/cgroup/")
+HOME = (
+    sys.prefix,
+    sys.base_prefix,
+    str(Path(mk.__file__).parent),
+    "/proc/self/cgroup",
+    "/sys/fs/cgroup/",
+)
 KINDS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class", "socket.connect",
          "os.mkdir", "os.remove", "os.rename", "os.chmod", "os.symlink", "os.link", "os.truncate")  # fmt: skip
 events = []
@@ -42,7 +48,9 @@ def serve(path, then=None, digest=None, allow=(), deadline=None):
         if then == "predict":
             feeds = next(golden.draws(model.signature, None))
             answer = model.run(feeds, deadline=deadline)
-            return {"answer": {name: np.asarray(part, object).tolist() for name, part in answer.items()}}
+            return {
+                "answer": {name: np.asarray(part, object).tolist() for name, part in answer.items()}
+            }
         return {"answer": None}
 
 
@@ -58,7 +66,9 @@ def answer(asked):
 
 
 def main():
-    assert {load, scan, onnx} <= set(sys.modules.values())  # imported before anything is listened to
+    assert {load, scan, onnx} <= set(
+        sys.modules.values()
+    )  # imported before anything is listened to
     warnings.simplefilter("ignore")
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)

@@ -1,10 +1,13 @@
 """modelkit: run machine-learning models inside your own process.
 
-A Model turns a batch into a batch. Everything else stores one, wraps one, explains one, watches one, or chooses one.
-Names are imported when they are first used, so `import modelkit` costs nothing.
+A Model turns a batch into a batch. Everything else stores one, wraps one, explains one, watches
+one, or chooses one. Names are imported when they are first used, so `import modelkit` costs
+nothing.
 """
 
-TYPE_CHECKING = False  # type checkers know the name; importing typing for it would cost more than all the rest
+TYPE_CHECKING = (
+    False  # type checkers know the name; importing typing for it would cost more than all the rest
+)
 if TYPE_CHECKING:
     from modelkit import errors as errors
     from modelkit.batching.batcher import Batcher as Batcher
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
     from modelkit.spec import TensorSpec as TensorSpec
+    from modelkit.wrapper import Wrapper as Wrapper
 
 __version__ = "0.1.0"
 
@@ -53,6 +57,7 @@ _HOMES = {
     "Signature": "modelkit.signature",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
+    "Wrapper": "modelkit.wrapper",
     "aembed": "modelkit.embedding.verbs",
     "devices": "modelkit.runtimes.onnx",
     "embed": "modelkit.embedding.verbs",
@@ -71,7 +76,9 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'modelkit' has no attribute {name!r}")
     from importlib import import_module
 
-    value = import_module("modelkit.errors") if name == "errors" else getattr(import_module(home), name)
+    value = (
+        import_module("modelkit.errors") if name == "errors" else getattr(import_module(home), name)
+    )
     globals()[name] = value
     return value
 

@@ -5,8 +5,8 @@
     into a boolean   booleans
     into a string    strings, and missing values where nullable
 
-Anything else is refused. A column of Python objects is judged element by element, by the same rules.
-A missing string travels through a graph as `MISSING`, because ONNX has no null.
+Anything else is refused. A column of Python objects is judged element by element, by the same
+rules. A missing string travels through a graph as `MISSING`, because ONNX has no null.
 """
 
 from __future__ import annotations
@@ -48,11 +48,16 @@ class CastError(Exception):
         """The message, where every row holds `width` of the values that were cast."""
         if self.bad is None:
             return self.what
-        return self.what.replace("{rows}", rows_of(np.asarray(self.bad.reshape(-1, width).any(axis=1))))
+        return self.what.replace(
+            "{rows}", rows_of(np.asarray(self.bad.reshape(-1, width).any(axis=1)))
+        )
 
 
 def rows_of(bad: Array) -> str:
-    """Name the first rows at which a boolean mask is true: 'row 3', 'rows 0, 4, 7, ... (12 in all)'."""
+    """Name the first rows at which a boolean mask is true: 'row 3', 'rows 0, 4, 7, ...
+
+    (12 in all)'.
+    """
     rows = np.flatnonzero(bad)
     shown = ", ".join(str(row) for row in rows[:5])
     if len(rows) == 1:
@@ -72,10 +77,11 @@ def is_missing(value: object) -> bool:
 class Rule:
     """How one column becomes part of a tensor.
 
-    `declared` is the dtype the source was trained on and bounds which integers are exact; `target` is the
-    tensor's, and may be narrower (a tree compares in float32), which is then part of the signature.
-    `bounds` holds, by the dtype of an array, the norm below which each of its values is cast exactly or by
-    mere rounding: see `quick_cast`. `as_is` is the dtype that needs no look at all, if there is one.
+    `declared` is the dtype the source was trained on and bounds which integers are exact; `target`
+    is the tensor's, and may be narrower (a tree compares in float32), which is then part of the
+    signature. `bounds` holds, by the dtype of an array, the norm below which each of its values is
+    cast exactly or by mere rounding: see `quick_cast`. `as_is` is the dtype that needs no look at
+    all, if there is one.
     """
 
     __slots__ = (
@@ -109,7 +115,9 @@ class Rule:
         self.kind = (target, declared, nullable, categories)
         self.text = target.kind == "O"
         self.closed = categories is not None
-        self.quick: Any = None if self.closed else target  # no array has the dtype None: each value is looked at
+        self.quick: Any = (
+            None if self.closed else target
+        )  # no array has the dtype None: each value is looked at
         self.known = frozenset(categories or ())
         self.as_is = None
         if not self.closed and (target.kind in "iub" or (target.kind == "f" and nullable)):
@@ -124,7 +132,10 @@ class Rule:
 
 
 def _largest(target: np.dtype[Any]) -> float:
-    return min(float(np.finfo(target).max) ** 2 if target != F8 else np.inf, np.finfo(np.float64).max) / 4
+    return (
+        min(float(np.finfo(target).max) ** 2 if target != F8 else np.inf, np.finfo(np.float64).max)
+        / 4
+    )
 
 
 def _exact_bits(declared: np.dtype[Any]) -> int:
@@ -135,8 +146,9 @@ def _exact_bits(declared: np.dtype[Any]) -> int:
 def quick_cast(values: Array, rule: Rule) -> Array | None:
     """Cast an array in the usual case, where it plainly fits; None where `cast_column` must look closer.
 
-    The dot product of an array with itself is finite only if every element is, and bounds the largest: one pass
-    at memory speed, without a temporary. On small arrays this is what a call costs over the bare runtime.
+    The dot product of an array with itself is finite only if every element is, and bounds the
+    largest: one pass at memory speed, without a temporary. On small arrays this is what a call
+    costs over the bare runtime.
     """
     target, dtype = rule.quick, values.dtype
     if values.size == 1:  # one row: looking at its value is four times cheaper than a reduction
@@ -149,10 +161,15 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
         return values.astype(target) if bound is not None and item * item < bound else None
     if dtype is target:
         if rule.text:
-            return values if {*map(type, values.flat)} <= STRINGS and not (values == MISSING).any() else None
+            return (
+                values
+                if {*map(type, values.flat)} <= STRINGS and not (values == MISSING).any()
+                else None
+            )
         return values if rule.as_is is target or isfinite(_square_norm(values)) else None
     if dtype is F4 and target is F8 and (rule.nullable or values.size <= BLOCK):
-        # Exact. Of a few values the wider sum is looked at, for Python reads it faster; of many, half the bytes are.
+        # Exact. Of a few values the wider sum is looked at, for Python reads it faster; of many,
+        # half the bytes are.
         values = values.astype(F8)
         return values if rule.nullable or isfinite(_square_norm(values)) else None
     bound = rule.bounds.get(dtype)
@@ -166,8 +183,9 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
 def _square_norm(values: Array) -> Any:
     """The dot product of an array with itself.
 
-    OpenBLAS calls its worker threads for more than 10,000 elements, and they spin for milliseconds afterwards, on
-    the cores that the model's own threads are about to use. `einsum` has a loop of its own, which is as fast.
+    OpenBLAS calls its worker threads for more than 10,000 elements, and they spin for milliseconds
+    afterwards, on the cores that the model's own threads are about to use. `einsum` has a loop of
+    its own, which is as fast.
     """
     if values.size <= BLOCK:
         return np.vdot(values, values)
@@ -179,15 +197,25 @@ def cast_column(values: Array, rule: Rule) -> Array:
     """Cast a 1-D array, masked where values are missing. Raises CastError."""
     out = to_dtype(values, rule.declared, rule.target, nullable=rule.nullable)
     if rule.closed:  # as they are, and not as a narrower float rounds them
-        _check_categories(out if rule.text else to_dtype(values, rule.declared, F8, nullable=rule.nullable), rule)
+        _check_categories(
+            out if rule.text else to_dtype(values, rule.declared, F8, nullable=rule.nullable), rule
+        )
     return out
 
 
 def _check_categories(values: Array, rule: Rule) -> None:
-    items, known = values.tolist(), rule.known
+    items = values.tolist()
+    known = rule.known
     if known.issuperset(items):
         return
-    strange = [not (item in known or (rule.nullable and (item == MISSING or item != item))) for item in items]  # noqa: PLR0124 - NaN
+
+    def is_strange(item: Any) -> bool:
+        if item in known:
+            return False
+        missing = item == MISSING or item != item  # noqa: PLR0124 - NaN
+        return not (rule.nullable and missing)
+
+    strange = [is_strange(item) for item in items]
     if any(strange):
         unknown = items[strange.index(True)]
         bad = np.fromiter((item == unknown for item in items), bool, len(items))
@@ -195,8 +223,13 @@ def _check_categories(values: Array, rule: Rule) -> None:
         raise CastError(f"unknown category {unknown!r} in {{rows}}; known are {shown}", bad)
 
 
-def to_dtype(values: Array, declared: np.dtype[Any], target: np.dtype[Any], *, nullable: bool) -> Array:
-    """Cast a 1-D array, masked where values are missing, of a `declared` column to `target`. Raises CastError."""
+def to_dtype(
+    values: Array, declared: np.dtype[Any], target: np.dtype[Any], *, nullable: bool
+) -> Array:
+    """Cast a 1-D array, masked where values are missing, of a `declared` column to `target`.
+
+    Raises CastError.
+    """
     if target.kind == "O" and values.dtype.kind in "UT":  # fixed and variable width strings
         values = values.astype(object)
     if values.dtype == object and not isinstance(values, np.ma.MaskedArray):
@@ -236,7 +269,9 @@ def _to_float(values: Array, target: np.dtype[Any], *, nullable: bool) -> Array:
     return out
 
 
-def _check_kind(data: Array, declared: np.dtype[Any], target: np.dtype[Any], mask: Array | None) -> None:
+def _check_kind(
+    data: Array, declared: np.dtype[Any], target: np.dtype[Any], mask: Array | None
+) -> None:
     kind = data.dtype.kind
     if kind == "b" and target.kind in "biuf":
         return
@@ -250,7 +285,10 @@ def _check_kind(data: Array, declared: np.dtype[Any], target: np.dtype[Any], mas
         return
     if kind == "f" and target.kind == "f":
         return
-    raise CastError(f"{_describe(data.dtype)} where {_describe(target)} are expected{_advice(data.dtype, target)}")
+    raise CastError(
+        f"{_describe(data.dtype)} where {_describe(target)} are "
+        f"expected{_advice(data.dtype, target)}"
+    )
 
 
 def _describe(dtype: np.dtype[Any]) -> str:
@@ -278,11 +316,19 @@ def _advice(found: np.dtype[Any], target: np.dtype[Any]) -> str:
 
 def _to_string(values: Array, *, nullable: bool) -> Array:
     if values.dtype.kind != "O":
-        raise CastError(f"{_describe(values.dtype)} where strings are expected; a number is not turned into text")
+        raise CastError(
+            f"{_describe(values.dtype)} where strings are expected; a number is not turned into "
+            "text"
+        )
     items = np.ma.getdata(values).tolist()
-    reserved = np.fromiter((isinstance(item, str) and item == MISSING for item in items), bool, len(items))
+    reserved = np.fromiter(
+        (isinstance(item, str) and item == MISSING for item in items), bool, len(items)
+    )
     if reserved.any():
-        raise CastError("U+FDD0 in {rows}, which stands for a missing string inside a graph; pass None", reserved)
+        raise CastError(
+            "U+FDD0 in {rows}, which stands for a missing string inside a graph; pass None",
+            reserved,
+        )
     mask = np.ma.getmaskarray(values)
     if mask.any():
         if not nullable:
@@ -310,13 +356,19 @@ def _from_objects(values: Array, declared: np.dtype[Any], target: np.dtype[Any])
         if not isinstance(item, accepted):
             text = repr(item) if len(repr(item)) <= 40 else repr(item)[:37] + "..."
             advice = "" if isinstance(item, bytes) else _advice(_kind_of(item), target)
-            raise CastError(f"{text} in {{rows}} is a {type(item).__name__}, {kind} is expected{advice}", at(row))
+            raise CastError(
+                f"{text} in {{rows}} is a {type(item).__name__}, {kind} is expected{advice}",
+                at(row),
+            )
         if isinstance(item, int | np.integer) and not low <= item <= high:
             raise CastError(f"integer {why} in {{rows}}", at(row))
     if target.kind == "O":
         data: Array = values
     else:
-        data = np.array([0 if gone else item for gone, item in zip(missing, items, strict=True)], _widest(target))
+        data = np.array(
+            [0 if gone else item for gone, item in zip(missing, items, strict=True)],
+            _widest(target),
+        )
     return np.ma.MaskedArray(data, mask=missing) if missing.any() else data
 
 
@@ -335,7 +387,9 @@ def _bounds(declared: np.dtype[Any], target: np.dtype[Any]) -> tuple[int, int, s
 
 def _kind_of(item: object) -> np.dtype[Any]:
     """A dtype that stands for a Python value, to say what to do about it."""
-    return np.dtype("M8[ns]" if hasattr(item, "isoformat") else object if isinstance(item, str) else type(item))
+    return np.dtype(
+        "M8[ns]" if hasattr(item, "isoformat") else object if isinstance(item, str) else type(item)
+    )
 
 
 def _accepted(target: np.dtype[Any]) -> tuple[tuple[type, ...], str]:
@@ -350,5 +404,7 @@ def _accepted(target: np.dtype[Any]) -> tuple[tuple[type, ...], str]:
 
 def is_a(value: object, library: str, name: str) -> bool:
     """Whether `value` is an instance of a library's class, without importing the library."""
-    kind = getattr(sys.modules.get(library), name, None)  # None too while another thread imports the library
+    kind = getattr(
+        sys.modules.get(library), name, None
+    )  # None too while another thread imports the library
     return kind is not None and isinstance(value, kind)

@@ -17,6 +17,7 @@ from modelkit import html
 from modelkit.device import REPLACE, WHEELS
 from modelkit.drift.monitor import packaged
 from modelkit.drift.report import DriftReport
+from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import IntegrityError, ModelkitError, SignatureError
 from modelkit.html import printable
 from modelkit.manifest import Manifest
@@ -25,7 +26,13 @@ from modelkit.package.trust import installed
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
-RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
+RUNTIMES = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+)
 Parse = Callable[[str], str | float | bool]
 LIBRARIES = (
     "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "spox", "xgboost", "xgboost-cpu", "lightgbm",
@@ -39,30 +46,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"modelkit {mk.__version__}")
     parser.set_defaults(unsound=1)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    inspect = commands.add_parser("inspect", help="show what a package says about itself, without running it")
+    inspect = commands.add_parser(
+        "inspect", help="show what a package says about itself, without running it"
+    )
     inspect.add_argument("file")
     inspect.add_argument("--json", action="store_true", help="print one JSON document")
     inspect.set_defaults(run=lambda args: describe(review(args.file), as_json=args.json))
     predict = commands.add_parser("predict", help="predict the rows of a CSV file and print CSV")
     predict.add_argument("file")
-    predict.add_argument("--input", required=True, help="CSV with a header; an empty cell is a missing value")
+    predict.add_argument(
+        "--input", required=True, help="CSV with a header; an empty cell is a missing value"
+    )
     predict.set_defaults(run=lambda args: predict_csv(args.file, args.input))
-    explain = commands.add_parser("explain", help="say what each column of one row of a CSV file adds to the answer")
+    explain = commands.add_parser(
+        "explain", help="say what each column of one row of a CSV file adds to the answer"
+    )
     explain.add_argument("file")
-    explain.add_argument("--input", required=True, help="CSV with a header; an empty cell is a missing value")
+    explain.add_argument(
+        "--input", required=True, help="CSV with a header; an empty cell is a missing value"
+    )
     explain.add_argument("--row", type=int, default=0, help="the row to explain, counted from 0")
-    explain.add_argument("--background", help="CSV of typical rows; by default those stored in the package")
-    explain.add_argument("--output", default="auto", help="the output to explain, for a model of several")
+    explain.add_argument(
+        "--background", help="CSV of typical rows; by default those stored in the package"
+    )
+    explain.add_argument(
+        "--output", default="auto", help="the output to explain, for a model of several"
+    )
     explain.add_argument("--html", help="write the explanation to this file, as a page of its own")
     explain.set_defaults(
         run=lambda args: explain_csv(
-            args.file, args.input, args.row, background=args.background, output=args.output, page=args.html
+            args.file,
+            args.input,
+            args.row,
+            background=args.background,
+            output=args.output,
+            page=args.html,
         )
     )
-    drift = commands.add_parser("drift", help="say whether rows are no longer like a reference; then the status is 2")
-    drift.add_argument("file", help="a package: it names the columns, and its profile is the reference by default")
+    drift = commands.add_parser(
+        "drift", help="say whether rows are no longer like a reference; then the status is 2"
+    )
+    drift.add_argument(
+        "file", help="a package: it names the columns, and its profile is the reference by default"
+    )
     drift.add_argument("--current", required=True, help="CSV with a header: the rows in question")
-    drift.add_argument("--reference", help="CSV of rows of the past; half of them make the cells, half are counted")
+    drift.add_argument(
+        "--reference", help="CSV of rows of the past; half of them make the cells, half are counted"
+    )
     drift.add_argument("--alpha", type=float, default=0.01, help="the probability of a false alarm")
     drift.add_argument("--html", help="write the report to this file, as a page of its own")
     drift.add_argument("--json", action="store_true", help="print the report as one line of JSON")
@@ -74,9 +104,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ),
         unsound=2,
     )
-    doctor = commands.add_parser("doctor", help="show versions and devices, and how to mend what is wrong")
-    doctor.add_argument("file", nargs="?", help="a package, to see whether this machine computes what was proven")
-    doctor.set_defaults(run=lambda args: examine() if args.file is None else examine_package(args.file))
+    doctor = commands.add_parser(
+        "doctor", help="show versions and devices, and how to mend what is wrong"
+    )
+    doctor.add_argument(
+        "file", nargs="?", help="a package, to see whether this machine computes what was proven"
+    )
+    doctor.set_defaults(
+        run=lambda args: examine() if args.file is None else examine_package(args.file)
+    )
     args = parser.parse_args(arguments)
     try:
         lines, sound = args.run(args)
@@ -84,11 +120,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(line)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the interpreter complains at its end
         return 1
     except UnicodeEncodeError as error:
         print(
-            f"modelkit: the output takes no {error.object[error.start]!a}; set PYTHONIOENCODING=utf-8", file=sys.stderr
+            f"modelkit: the output takes no {error.object[error.start]!a}; set "
+            "PYTHONIOENCODING=utf-8",
+            file=sys.stderr,
         )
         return 1
     except (ModelkitError, OSError) as error:
@@ -113,12 +153,22 @@ def describe(found: Review, *, as_json: bool) -> tuple[list[str], bool]:
     manifest = found.manifest
     facts = [("to open", found.opens), *manifest.facts()]
     for domain, counts in found.operators.items():
-        facts.append(("operators", f"{domain}: {', '.join(f'{count} {name}' for name, count in counts.items())}"))
+        facts.append(
+            (
+                "operators",
+                f"{domain}: {', '.join(f'{count} {name}' for name, count in counts.items())}",
+            )
+        )
     here = other_versions(manifest, found.installed)
     if here:
-        facts.append(("here", ", ".join(f"{library} {version}" for library, version in here.items())))
+        facts.append(
+            ("here", ", ".join(f"{library} {version}" for library, version in here.items()))
+        )
     rows = [(kind, " ".join(row)) for kind, *row in manifest.signature.table()]
-    lines = [f"{manifest.name} {manifest.version}", *(f"  {name:<10} {value}" for name, value in [*facts, *rows])]
+    lines = [
+        f"{manifest.name} {manifest.version}",
+        *(f"  {name:<10} {value}" for name, value in [*facts, *rows]),
+    ]
     return [printable(line) for line in lines], True
 
 
@@ -130,13 +180,18 @@ def predict_csv(file: str, path: str) -> tuple[Iterable[str], bool]:
     names = [signature.primary] if signature.primary is not None else list(signature.output_names)
     columns = {str(name): outputs[str(name)] for name in names if outputs[str(name)].ndim == 1}
     if signature.has_probabilities and signature.classes is not None:
-        columns |= {f"p({label})": outputs["probabilities"][:, i] for i, label in enumerate(signature.classes)}
+        columns |= {
+            f"p({label})": outputs["probabilities"][:, i]
+            for i, label in enumerate(signature.classes)
+        }
     if not columns:
         raise SignatureError(f"the outputs {signature.output_names} are not columns; use Model.run")
     writer = csv.writer(sys.stdout, lineterminator="\n")
     shown = _printable_cells if sys.stdout.isatty() else list  # a file gets what the model gave
     writer.writerow(shown(columns))
-    writer.writerows(map(shown, zip(*(values.tolist() for values in columns.values()), strict=True)))
+    writer.writerows(
+        map(shown, zip(*(values.tolist() for values in columns.values()), strict=True))
+    )
     return [], True
 
 
@@ -145,7 +200,10 @@ def _printable_cells(row: Iterable[Any]) -> list[Any]:
 
 
 def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
-    """The rows of a CSV file as records; blank lines are none. Raises SignatureError for what does not parse."""
+    """The rows of a CSV file as records; blank lines are none.
+
+    Raises SignatureError for what does not parse.
+    """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as text:
             rows = csv.reader(text)
@@ -158,8 +216,12 @@ def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
         raise SignatureError(f"{path} is not CSV in UTF-8: {error}") from error
     if not cells:
         raise SignatureError(f"{path} has no rows")
-    known = {column.name: parser_of(column, spec) for spec in signature.inputs for column in spec.columns}
-    parsers = [known.get(name, ("string", str)) for name in header]  # columns that are not known stay text
+    known = {
+        column.name: parser_of(column, spec) for spec in signature.inputs for column in spec.columns
+    }
+    parsers = [
+        known.get(name, ("string", str)) for name in header
+    ]  # columns that are not known stay text
     return [parse_record(header, row, parsers, number) for number, row in enumerate(cells)]
 
 
@@ -178,7 +240,9 @@ def explain_csv(
     label = str(answer["label"][0]) if "label" in answer else ""
     at = explanation.output_names.index(label) if label in explanation.output_names else -1
     if page is not None:
-        Path(page).write_text(html.page(f"{file}, row {row} of {path}", explanation.card(output=at)), encoding="utf-8")
+        Path(page).write_text(
+            html.page(f"{file}, row {row} of {path}", explanation.card(output=at)), encoding="utf-8"
+        )
     lines = [f"{explanation.output_names[at]} ({explanation.output_space}), {explanation.method}"]
     top = explanation.top(len(explanation.feature_names), output=at)
     wide = max(len(name) for name, _, _ in top)
@@ -197,15 +261,21 @@ def drift_csv(file: str, current: str, *, reference: str | None, alpha: float) -
         else:
             past = known_columns(read_csv(reference, model.signature), model.signature)
             # Texts differ all the time; their vectors tell whether that matters.
-            profile = mk.Profile.fit(past, model=None if model.recipe is None else model)
+            profile = mk.Profile.fit(past, model=model if is_encoder(model) else None)
         watched = any(feature.output for feature in profile.features)
-        return mk.Detector(profile, alpha=alpha).test(rows, scores=model.run(rows) if watched else None)
+        return mk.Detector(profile, alpha=alpha).test(
+            rows, scores=model.run(rows) if watched else None
+        )
 
 
 def known_columns(records: list[dict[str, Any]], signature: Signature) -> list[dict[str, Any]]:
     """Records without the columns that the model does not take, such as keys of rows, which differ in any two files."""
     known = {column.name for spec in signature.inputs for column in spec.columns}
-    return [{name: record[name] for name in record if name in known} for record in records] if known else records
+    return (
+        [{name: record[name] for name in record if name in known} for record in records]
+        if known
+        else records
+    )
 
 
 def show_drift(report: DriftReport, *, page: str | None, as_json: bool) -> tuple[list[str], bool]:
@@ -215,7 +285,9 @@ def show_drift(report: DriftReport, *, page: str | None, as_json: bool) -> tuple
     return [report.to_json() if as_json else printable(str(report))], not report.alarms
 
 
-def parse_record(header: list[str], cells: list[str], parsers: list[tuple[str, Parse]], row: int) -> dict[str, Any]:
+def parse_record(
+    header: list[str], cells: list[str], parsers: list[tuple[str, Parse]], row: int
+) -> dict[str, Any]:
     """One CSV record with its cells parsed; an empty cell is a missing value."""
     if len(cells) != len(header):
         raise SignatureError(f"row {row} has {len(cells)} cells, and the header {len(header)}")
@@ -233,7 +305,9 @@ def parse_record(header: list[str], cells: list[str], parsers: list[tuple[str, P
 def parser_of(column: Column, spec: TensorSpec) -> tuple[str, Parse]:
     """The dtype of a column, and what turns a cell into a value of it."""
     kind = column.dtype.rstrip("0123456789")
-    return column.dtype, PARSERS["number" if "int" in kind and spec.dtype.startswith("float") else kind]
+    return column.dtype, PARSERS[
+        "number" if "int" in kind and spec.dtype.startswith("float") else kind
+    ]
 
 
 def number(cell: str) -> float:
@@ -249,14 +323,25 @@ def truth(cell: str) -> bool:
     return {"true": True, "false": False, "1": True, "0": False}[cell.strip().lower()]
 
 
-PARSERS: dict[str, Parse] = {"float": float, "number": number, "int": int, "uint": int, "bool": truth, "string": str}
+PARSERS: dict[str, Parse] = {
+    "float": float,
+    "number": number,
+    "int": int,
+    "uint": int,
+    "bool": truth,
+    "string": str,
+}
 
 
 def examine() -> tuple[list[str], bool]:
     """Versions, the installed runtimes and their devices, and a line that mends each problem."""
-    lines = [f"modelkit {mk.__version__}, Python {platform.python_version()}, {platform.platform()}"]
+    lines = [
+        f"modelkit {mk.__version__}, Python {platform.python_version()}, {platform.platform()}"
+    ]
     runtimes = installed(RUNTIMES)
-    lines += [f"  {library} {version}" for library, version in (installed(LIBRARIES) | runtimes).items()]
+    lines += [
+        f"  {library} {version}" for library, version in (installed(LIBRARIES) | runtimes).items()
+    ]
     problems = []
     if len(runtimes) > 1:
         names = " ".join(runtimes)
@@ -281,8 +366,13 @@ def examine() -> tuple[list[str], bool]:
 def other_versions(manifest: Manifest, here: dict[str, str]) -> dict[str, str]:
     """The libraries of a manifest that are installed here in another version, with that version, or not at all."""
     made = manifest.versions | manifest.requires
-    found = {library: here.get(library, "none" if library in manifest.requires else None) for library in made}
-    return {library: v for library, v in sorted(found.items()) if v is not None and v != made[library]}
+    found = {
+        library: here.get(library, "none" if library in manifest.requires else None)
+        for library in made
+    }
+    return {
+        library: v for library, v in sorted(found.items()) if v is not None and v != made[library]
+    }
 
 
 def examine_package(file: str) -> tuple[list[str], bool]:

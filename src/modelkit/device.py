@@ -9,16 +9,17 @@ from itertools import pairwise
 
 from modelkit.errors import DeviceError
 
-# Below this many bytes of weights a run is too short to be worth splitting over threads: waking a second
-# thread cost 5 to 15 microseconds on models that take 6 to 20. Bulk runs use all threads either way.
+# Below this many bytes of weights a run is too short to be worth splitting over threads: waking a
+# second thread cost 5 to 15 microseconds on models that take 6 to 20. Bulk runs use all threads
+# either way.
 SPLIT_BYTES = 8 << 20
 
 DeviceName = str | list[str] | tuple[str, ...]
 
 CPU = "CPUExecutionProvider"
 
-# Short names, in the order in which `devices()` lists them. AzureExecutionProvider has none: it sends rows to a
-# server, so it is never used, although every wheel brings it.
+# Short names, in the order in which `devices()` lists them. AzureExecutionProvider has none: it
+# sends rows to a server, so it is never used, although every wheel brings it.
 PROVIDERS = {
     "cpu": CPU,
     "cuda": "CUDAExecutionProvider",
@@ -32,7 +33,8 @@ PROVIDERS = {
     "webgpu": "WebGpuExecutionProvider",
 }
 
-# What brings each provider; all of these install files of the same names, so one replaces the other.
+# What brings each provider; all of these install files of the same names, so one replaces the
+# other.
 REPLACE = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install"
 WHEELS = {
     "cuda": "onnxruntime-gpu  # on Linux x86-64 and Windows",
@@ -46,8 +48,8 @@ WHEELS = {
     "webgpu": "onnxruntime-webgpu",
 }
 
-# Answers must not get less exact without being asked: CUDA would round float32 to TF32 in matrix products, OpenVINO
-# computes in float16 on a GPU, and so does Core ML with its older format.
+# Answers must not get less exact without being asked: CUDA would round float32 to TF32 in matrix
+# products, OpenVINO computes in float16 on a GPU, and so does Core ML with its older format.
 OPTIONS = {
     "cuda": {"use_tf32": "0"},
     "openvino:GPU": {"device_type": "GPU", "precision": "ACCURACY"},
@@ -55,10 +57,15 @@ OPTIONS = {
     "coreml": {"ModelFormat": "MLProgram"},
 }
 
-# What "auto" tries before the CPU. TensorRT compiles for minutes, an NPU rounds, WebGPU is young: by name only.
+# What "auto" tries before the CPU. TensorRT compiles for minutes, an NPU rounds, WebGPU is young:
+# by name only.
 AUTO = ("cuda", "rocm", "migraphx", "directml", "openvino:GPU", "coreml")
 
-NAMES = tuple(sorted({*PROVIDERS, *OPTIONS}, key=lambda name: ([*PROVIDERS].index(name.partition(":")[0]), name)))
+NAMES = tuple(
+    sorted(
+        {*PROVIDERS, *OPTIONS}, key=lambda name: ([*PROVIDERS].index(name.partition(":")[0]), name)
+    )
+)
 
 CUDA_ERRORS = {
     3: "CUDA was in use when this process was forked; load the model after the fork, or start processes by spawn",
@@ -102,20 +109,22 @@ class Device:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.provider}): {'' if self.usable else 'not '}usable, {self.reason}"
+        return (
+            f"{self.name} ({self.provider}): {'' if self.usable else 'not '}usable, {self.reason}"
+        )
 
 
 @dataclass(frozen=True)
 class Placement:
     """Where a Model really runs.
 
-    `threads` is the number of CPU threads in force; `split` says how they are used: each run split over all of
-    them (True), or each run on one thread and the chunks of a bulk run spread over them (False), which keeps
-    every row's answer independent of the number of threads.
+    `threads` is the number of CPU threads in force; `split` says how they are used: each run split
+    over all of them (True), or each run on one thread and the chunks of a bulk run spread over them
+    (False), which keeps every row's answer independent of the number of threads.
 
-    `nodes` counts the nodes of the graph by provider, where a device other than the CPU is used and the runtime
-    tells; it is empty on the CPU, where all of them run. `reason` says why this device, `threads_reason` why so many
-    threads.
+    `nodes` counts the nodes of the graph by provider, where a device other than the CPU is used and
+    the runtime tells; it is empty on the CPU, where all of them run. `reason` says why this device,
+    `threads_reason` why so many threads.
     """
 
     provider: str
@@ -127,10 +136,16 @@ class Placement:
     threads_reason: str = ""
 
     def __str__(self) -> str:
-        how = "each run split over them" if self.split else "one per run, chunks of a bulk run in parallel"
+        how = (
+            "each run split over them"
+            if self.split
+            else "one per run, chunks of a bulk run in parallel"
+        )
         text = f"{self.device} ({self.provider}), {self.threads} thread{'s' if self.threads != 1 else ''}, {how}"
         if self.nodes:
-            text += ", nodes: " + ", ".join(f"{count} on {provider}" for provider, count in self.nodes)
+            text += ", nodes: " + ", ".join(
+                f"{count} on {provider}" for provider, count in self.nodes
+            )
         return text
 
 
@@ -141,8 +156,10 @@ def parse_device(name: object) -> Target:
         return Target(str(name), PROVIDERS[short], (*OPTIONS[short].items(), ("device_id", which)))
     if name not in NAMES:
         raise DeviceError(
-            f"{name!r} is not a device; there are 'auto', {', '.join(map(repr, NAMES))} and 'cuda:1' and so on, "
-            f"or a list of them, of which the first that is usable is taken; mk.devices() shows which are",
+            f"{name!r} is not a device; there are 'auto', {', '.join(map(repr, NAMES))} and "
+            "'cuda:1' and so on, "
+            "or a list of them, of which the first that is usable is taken; mk.devices() shows "
+            "which are",
             device=name,
         )
     return Target(str(name), PROVIDERS[short], tuple(OPTIONS.get(str(name), {}).items()))
@@ -152,12 +169,17 @@ AUTO_TARGETS = tuple(map(parse_device, (*AUTO, "cpu")))
 
 
 def device_chain(device: DeviceName, compiled: Collection[str]) -> tuple[Target, ...]:
-    """What to try, in this order. `compiled` are the providers in the installed onnxruntime. Raises DeviceError."""
+    """What to try, in this order.
+
+    `compiled` are the providers in the installed onnxruntime. Raises DeviceError.
+    """
     if device == "auto":
         return tuple(t for t in AUTO_TARGETS if t.provider in compiled or t.provider == CPU)
     if isinstance(device, list | tuple):
         if not device:
-            raise DeviceError("the list of devices is empty; name one, or use 'auto'", device=device)
+            raise DeviceError(
+                "the list of devices is empty; name one, or use 'auto'", device=device
+            )
         return tuple(map(parse_device, device))
     return (parse_device(device),)
 
@@ -172,7 +194,9 @@ def not_compiled(target: Target, compiled: Collection[str], version: str) -> str
     )
 
 
-def cuda_obstacle(answer: int | None, driver: int, built: str, count: int, index: int) -> str | None:
+def cuda_obstacle(
+    answer: int | None, driver: int, built: str, count: int, index: int
+) -> str | None:
     """Why there is no such CUDA device, or None if there is.
 
     Args:
@@ -185,11 +209,14 @@ def cuda_obstacle(answer: int | None, driver: int, built: str, count: int, index
     if answer is None:
         return "the NVIDIA driver is not installed (no libcuda); install it, or give the container access to the GPU"
     if answer != 0:
-        return CUDA_ERRORS.get(answer, f"the NVIDIA driver answers with error {answer}; see what nvidia-smi says")
+        return CUDA_ERRORS.get(
+            answer, f"the NVIDIA driver answers with error {answer}; see what nvidia-smi says"
+        )
     major = built.partition(".")[0]
     if major.isdigit() and 0 < driver < 1000 * int(major):
         return (
-            f"the NVIDIA driver is too old: it supports CUDA {driver // 1000}.{driver % 1000 // 10}, and onnxruntime "
+            "the NVIDIA driver is too old: it supports CUDA "
+            f"{driver // 1000}.{driver % 1000 // 10}, and onnxruntime "
             f"was built with CUDA {built}; update the driver"
         )
     if count == 0:
@@ -209,7 +236,10 @@ def missing_libraries(printed: str) -> str | None:
 
 
 def dishonest(target: Target, first: str, nodes: Mapping[str, int]) -> str | None:
-    """Why a session is not what was asked for; None if it is. `nodes` is empty where the runtime does not tell."""
+    """Why a session is not what was asked for; None if it is.
+
+    `nodes` is empty where the runtime does not tell.
+    """
     if first != target.provider:
         return f"onnxruntime could not start {target.provider} and took {first}; its message is on standard error"
     if nodes and not nodes.get(target.provider):
@@ -242,17 +272,21 @@ def worker_count(concurrency: str | None) -> int:
 def refuse_version(version: str) -> None:
     """Raise DeviceError for a release of onnxruntime that answers wrongly, whatever the device.
 
-    1.26.0 gave binary classifiers of tree ensembles other probabilities by up to 1.0 (measured on forests).
+    1.26.0 gave binary classifiers of tree ensembles other probabilities by up to 1.0 (measured on
+    forests).
     """
     if version.split("+", maxsplit=1)[0] == "1.26.0":
         raise DeviceError(
-            "onnxruntime 1.26.0 computes wrong probabilities for binary tree ensembles; install another release: "
+            "onnxruntime 1.26.0 computes wrong probabilities for binary tree ensembles; install "
+            "another release: "
             "pip install 'onnxruntime!=1.26.0' (or 'onnxruntime-gpu!=1.26.0')",
             device="cpu",
         )
 
 
-def choose_threads(threads: int | str, usable: int, workers: int = 1, *, on_cpu: bool = True) -> tuple[int, str]:
+def choose_threads(
+    threads: int | str, usable: int, workers: int = 1, *, on_cpu: bool = True
+) -> tuple[int, str]:
     """The number of threads and how it came about: as asked, or for "auto" this process's share of the usable CPUs.
 
     One thread on another device, which does the work. Raises DeviceError.
@@ -266,7 +300,9 @@ def choose_threads(threads: int | str, usable: int, workers: int = 1, *, on_cpu:
         return max(1, usable // workers), f"{cpus} for {workers} workers (WEB_CONCURRENCY)"
     if isinstance(threads, int) and not isinstance(threads, bool) and threads > 0:
         return threads, "as asked"
-    raise DeviceError(f"threads must be a positive integer or 'auto', got {threads!r}", device=threads)
+    raise DeviceError(
+        f"threads must be a positive integer or 'auto', got {threads!r}", device=threads
+    )
 
 
 def split_runs(threads: int, weight_bytes: int) -> bool:
@@ -288,8 +324,8 @@ def quota_cpus(cpu_max: str) -> int | None:
 def quota_files(memberships: str) -> list[tuple[str, ...]]:
     """The files whose quotas bind a process, from its /proc/self/cgroup: those of its own group, and of those above.
 
-    Joined by a space, each group's are what `quota_cpus` reads. Inside a container the path may be the host's, and not
-    exist; the root of the mount is the container's group then.
+    Joined by a space, each group's are what `quota_cpus` reads. Inside a container the path may be
+    the host's, and not exist; the root of the mount is the container's group then.
     """
     files: list[tuple[str, ...]] = []
     for line in memberships.splitlines():

@@ -126,8 +126,9 @@ class DriftError(ModelkitError):
 class MissingExtraError(ModelkitError, ImportError):
     """An optional library that cannot be imported.
 
-    `feature` says what needs the `library`, and `extra` names the extra of modelkit that brings it; it is None for a
-    library that modelkit always brings. `alternatives` has the libraries that would do instead, by extra.
+    `feature` says what needs the `library`, and `extra` names the extra of modelkit that brings it;
+    it is None for a library that modelkit always brings. `alternatives` has the libraries that
+    would do instead, by extra.
     """
 
     def __init__(
@@ -144,7 +145,12 @@ class MissingExtraError(ModelkitError, ImportError):
             extras = [f'pip install -e ".[{name}]"' for name in (extra, *alternatives)]
             message += f"; or in a checkout of modelkit: {' or '.join(extras)}"
         super().__init__(
-            message, feature=feature, library=library, extra=extra, alternatives=dict(alternatives), problem=problem
+            message,
+            feature=feature,
+            library=library,
+            extra=extra,
+            alternatives=dict(alternatives),
+            problem=problem,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -155,13 +161,19 @@ class MissingExtraError(ModelkitError, ImportError):
 
 @contextmanager
 def importing(
-    library: str, feature: str, extra: str | None = None, alternatives: Mapping[str, str] = MappingProxyType({})
+    library: str,
+    feature: str,
+    extra: str | None = None,
+    alternatives: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[None]:
     """A block that imports an optional library; where that fails, it raises MissingExtraError."""
     try:
         yield
     except ImportError as error:
-        absent = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == library
+        absent = (
+            isinstance(error, ModuleNotFoundError)
+            and (error.name or "").partition(".")[0] == library
+        )
         if absent:
             raise MissingExtraError(feature, library, extra, alternatives) from None
         problem = f"cannot be imported ({error})"

@@ -1,6 +1,7 @@
 """Read the columns out of whatever the caller holds: dicts, records, pandas, polars, Arrow.
 
-No frame library is imported to find out what an object is: if it is one of theirs, they are in `sys.modules`.
+No frame library is imported to find out what an object is: if it is one of theirs, they are in
+`sys.modules`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 from modelkit.cast import Array, is_a
 from modelkit.errors import SignatureError, importing
 
-# The names as the container holds them (a pandas Index, a list), and one sequence of values for each.
+# The names as the container holds them (a pandas Index, a list), and one sequence of values for
+# each.
 Columns = tuple[Any, list[Any]]
 
 
@@ -22,7 +24,9 @@ def refuse_single(X: object) -> None:
     """Raise SignatureError where `X` is one row or one column, with the line that makes it a batch."""
     fix = None
     if is_a(X, "pandas", "Series"):
-        fix = "a pandas Series; pass a frame: df[['column']] for one column, df.iloc[[i]] for one row"
+        fix = (
+            "a pandas Series; pass a frame: df[['column']] for one column, df.iloc[[i]] for one row"
+        )
     elif is_a(X, "polars", "Series"):
         fix = "a polars Series; pass a frame: series.to_frame() for one column, df[i : i + 1] for one row"
     elif isinstance(X, np.ndarray) and X.ndim < 2:
@@ -30,11 +34,15 @@ def refuse_single(X: object) -> None:
     elif isinstance(X, Mapping) and X and all(_is_scalar(value) for value in X.values()):
         fix = "a single record; pass a list of records: [record]"
     if fix is not None:
-        raise SignatureError(f"the input is always a batch of rows, but this is {fix}", problems=(fix,))
+        raise SignatureError(
+            f"the input is always a batch of rows, but this is {fix}", problems=(fix,)
+        )
 
 
 def _is_scalar(value: object) -> bool:
-    return isinstance(value, str | bytes | None) or not (hasattr(value, "__len__") or hasattr(value, "__array__"))
+    return isinstance(value, str | bytes | None) or not (
+        hasattr(value, "__len__") or hasattr(value, "__array__")
+    )
 
 
 def read(X: object) -> Columns:
@@ -71,14 +79,17 @@ def _what_to_pass(X: Any) -> str:
     if isinstance(X, list | tuple) and isinstance(X[0], str):
         return f"a {what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a tensor without columns"
     if isinstance(X, list | tuple):
-        return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
+        return (
+            f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
+        )
     return f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow table, or records"
 
 
 def as_column(values: object) -> Array:
     """One column in any form -> a 1-D array, masked where a value of a type without NaN is missing.
 
-    Lists keep their Python values, so that types are judged one by one. Raises SignatureError for other shapes.
+    Lists keep their Python values, so that types are judged one by one. Raises SignatureError for
+    other shapes.
     """
     array: Array
     if isinstance(values, np.ndarray):
@@ -98,7 +109,11 @@ def as_column(values: object) -> Array:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        fix = "; a batch has one value a row: pass a list of records, [record]" if array.ndim == 0 else ""
+        fix = (
+            "; a batch has one value a row: pass a list of records, [record]"
+            if array.ndim == 0
+            else ""
+        )
         raise SignatureError(f"a column has shape {array.shape} where (n,) is expected{fix}")
     return array
 
@@ -106,7 +121,9 @@ def as_column(values: object) -> Array:
 def _from_list(values: list[Any] | tuple[Any, ...]) -> Array:
     types = {*map(type, values)}
     if types == {bool} or (types == {float} and not any(map(isnan, values))):
-        return np.array(values)  # NaN may stand for a missing string, so it is judged beside its neighbours
+        return np.array(
+            values
+        )  # NaN may stand for a missing string, so it is judged beside its neighbours
     if types == {int} and max(values) < 1 << 63 and min(values) >= -(1 << 63):
         return np.array(values, np.int64)
     array = np.empty(len(values), dtype=object)
@@ -120,7 +137,8 @@ def _read_records(records: list[Any] | tuple[Any, ...]) -> Columns:
         if len(record) != len(names) or any(name not in record for name in names):
             odd = sorted({str(name) for name in set(record) ^ set(names)})
             raise SignatureError(
-                f"record {row} and record 0 differ in the fields {odd}; every record needs the same fields "
+                f"record {row} and record 0 differ in the fields {odd}; every record needs the "
+                "same fields "
                 f"(write a missing value as None)",
                 problems=tuple(odd),
             )
@@ -131,15 +149,20 @@ def pandas_arrays(df: Any) -> list[Any]:
     """The arrays behind a frame's columns.
 
     `_iter_column_arrays` skips building a Series per column, which is what makes small frames slow
-    (7 microseconds for ten columns against 60); the public way is the fallback where pandas drops it.
+    (7 microseconds for ten columns against 60); the public way is the fallback where pandas drops
+    it.
     """
     arrays = getattr(df, "_iter_column_arrays", None)
-    return list(arrays()) if arrays is not None else [df.iloc[:, i].array for i in range(df.shape[1])]
+    return (
+        list(arrays()) if arrays is not None else [df.iloc[:, i].array for i in range(df.shape[1])]
+    )
 
 
 def _from_extension(values: Any) -> Array:
     dtype = values.dtype
-    if dtype.kind in "biuf" and hasattr(dtype, "numpy_dtype"):  # Int64, boolean, Float32 and their Arrow twins
+    if dtype.kind in "biuf" and hasattr(
+        dtype, "numpy_dtype"
+    ):  # Int64, boolean, Float32 and their Arrow twins
         gone = np.asarray(values.isna())
         data = values.to_numpy(dtype=dtype.numpy_dtype, na_value=False if dtype.kind == "b" else 0)
         return np.ma.MaskedArray(data, mask=gone) if gone.any() else data
@@ -174,7 +197,9 @@ def _from_arrow(column: Any) -> Array:
     import pyarrow as pa
 
     if not isinstance(column, pa.Array | pa.ChunkedArray):
-        column = pa.chunked_array(column) if hasattr(column, "__arrow_c_stream__") else pa.array(column)
+        column = (
+            pa.chunked_array(column) if hasattr(column, "__arrow_c_stream__") else pa.array(column)
+        )
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)

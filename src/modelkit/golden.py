@@ -1,7 +1,8 @@
 """Golden rows: inputs and the outputs they gave at save time, kept in the package and replayed by `Model.verify`.
 
-They are drawn at random within the range of each column, never copied from the example, but for what is no row: a
-tensor without a dimension of rows that holds one value throughout, such as a sampling rate.
+They are drawn at random within the range of each column, never copied from the example, but for
+what is no row: a tensor without a dimension of rows that holds one value throughout, such as a
+sampling rate.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ ROWS = 16
 FREE_SIZE = 4  # of named dimensions other than that of the rows
 WARM_BYTES = 2 << 30  # of the inputs of one run that warms up
 MAX_BYTES = 1 << 20  # of an input, unless one row has more
-# Rows, and the size of other open dimensions, that are tried where no example tells them. Images halve their sizes five
-# times on their way through a graph; where nothing is named, what must be equal is so when all sizes are.
+# Rows, and the size of other open dimensions, that are tried where no example tells them. Images
+# halve their sizes five times on their way through a graph; where nothing is named, what must be
+# equal is so when all sizes are.
 SIZES = ((ROWS, FREE_SIZE), (1, FREE_SIZE), (64, 64), (1, 64), (320, 320), (1, 320), (1, 640))
 LONGEST_TERM = 64  # letters of a term that texts are drawn from
 
@@ -33,8 +35,9 @@ LONGEST_TERM = 64  # letters of a term that texts are drawn from
 def draws(signature: Signature, example: Feeds | None, most: int = MAX_BYTES) -> Iterator[Feeds]:
     """Random rows that the signature accepts, in one size after another until one suits the graph.
 
-    The seed is fixed, so that equal packages have equal bytes. With an example, open dimensions have its sizes, and
-    there are 16 rows, or as many as it has. There are fewer where an input would have more than `most` bytes.
+    The seed is fixed, so that equal packages have equal bytes. With an example, open dimensions
+    have its sizes, and there are 16 rows, or as many as it has. There are fewer where an input
+    would have more than `most` bytes.
     """
     if example is None:
         for rows, size in SIZES:
@@ -42,18 +45,26 @@ def draws(signature: Signature, example: Feeds | None, most: int = MAX_BYTES) ->
         return
     sizes = check_dims(signature.inputs, example)
     for rows in dict.fromkeys((ROWS, signature.count(example))):
-        yield _draw_all(signature, example, _limited(signature, rows, sizes, FREE_SIZE, most), FREE_SIZE)
+        yield _draw_all(
+            signature, example, _limited(signature, rows, sizes, FREE_SIZE, most), FREE_SIZE
+        )
 
 
-def _limited(signature: Signature, rows: int, sizes: Mapping[str, int], free: int, most: int) -> dict[str, int]:
+def _limited(
+    signature: Signature, rows: int, sizes: Mapping[str, int], free: int, most: int
+) -> dict[str, int]:
     """The sizes with a number of rows that is at most `rows`."""
     row_dim = signature.row_dim or ""  # which no dimension is called
     one = {**sizes, row_dim: 1}
-    largest = max((_bytes(spec, one, free) for spec in signature.inputs if row_dim in spec.shape), default=1)
+    largest = max(
+        (_bytes(spec, one, free) for spec in signature.inputs if row_dim in spec.shape), default=1
+    )
     return {**sizes, row_dim: max(1, min(rows, most // max(largest, 1)))}
 
 
-def _draw_all(signature: Signature, example: Feeds | None, sizes: dict[str, int], free: int) -> Feeds:
+def _draw_all(
+    signature: Signature, example: Feeds | None, sizes: dict[str, int], free: int
+) -> Feeds:
     """One draw; open dimensions of no size in `sizes` have the size `free`."""
     rng = np.random.default_rng(0)
     feeds: Feeds = {}
@@ -84,14 +95,22 @@ def _bytes(spec: TensorSpec, sizes: Mapping[str, int], free: int) -> int:
 
 
 def _draw(
-    spec: TensorSpec, shape: tuple[int, ...], example: Array | None, axis: int | None, rng: np.random.Generator
+    spec: TensorSpec,
+    shape: tuple[int, ...],
+    example: Array | None,
+    axis: int | None,
+    rng: np.random.Generator,
 ) -> Array:
     dtype = numpy_dtype(spec.dtype)
     if dtype.kind == "O":
         known = spec.columns[0].categories if spec.columns else None
-        values = list(known or ("a", "b")) + ([MISSING] if spec.columns and spec.columns[0].nullable else [])
+        values = list(known or ("a", "b")) + (
+            [MISSING] if spec.columns and spec.columns[0].nullable else []
+        )
         return np.array(values, dtype=object)[rng.integers(0, len(values), shape)]
-    low, high = (-1.0 if dtype.kind == "f" else 0.0, 1.0) if example is None else _range(example, axis)
+    low, high = (
+        (-1.0 if dtype.kind == "f" else 0.0, 1.0) if example is None else _range(example, axis)
+    )
     drawn = low + (np.asarray(high, np.float64) - low) * rng.random(shape)
     for at, column in enumerate(spec.columns):
         if column.categories:
@@ -119,12 +138,16 @@ def encode(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
         f"out{i}": a for i, a in enumerate(outputs.values())
     }
     file = io.BytesIO()
-    np.savez(file, **{name: a.astype(str) if a.dtype == object else a for name, a in arrays.items()})  # type: ignore[arg-type]
+    plain = {name: a.astype(str) if a.dtype == object else a for name, a in arrays.items()}
+    np.savez(file, **plain)  # type: ignore[arg-type]
     return file.getvalue()
 
 
 def decode(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[str, Array]]:
-    """The inverse of `encode`. Raises PackageError for anything but plain arrays that the signature describes."""
+    """The inverse of `encode`.
+
+    Raises PackageError for anything but plain arrays that the signature describes.
+    """
     arrays = _read(data, NAME)
     feeds = _named(arrays, "in", signature.inputs, NAME)
     outputs = _named(arrays, "out", signature.outputs, NAME)
@@ -133,33 +156,48 @@ def decode(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[
 
 
 def decode_rows(data: bytes | memoryview, signature: Signature, name: str) -> Feeds:
-    """Rows that were encoded without outputs, as feeds; `name` is the attachment they are from. Raises PackageError."""
+    """Rows that were encoded without outputs, as feeds; `name` is the attachment they are from.
+
+    Raises PackageError.
+    """
     feeds = _named(_read(data, name), "in", signature.inputs, name)
     _check_sizes(signature, signature.inputs, feeds, name)
     return feeds
 
 
-def _named(arrays: Mapping[str, Array], kind: str, specs: Sequence[TensorSpec], name: str) -> dict[str, Array]:
-    """Each tensor's array, which must have its dtype, its rank and its fixed sizes. Raises PackageError."""
+def _named(
+    arrays: Mapping[str, Array], kind: str, specs: Sequence[TensorSpec], name: str
+) -> dict[str, Array]:
+    """Each tensor's array, which must have its dtype, its rank and its fixed sizes.
+
+    Raises PackageError.
+    """
     found: dict[str, Array] = {}
     for at, spec in enumerate(specs):
         array = arrays.get(f"{kind}{at}")
         if array is None:
-            raise PackageError(f"the attachment {name!r} lacks the array '{kind}{at}' of {spec}", member=name)
+            raise PackageError(
+                f"the attachment {name!r} lacks the array '{kind}{at}' of {spec}", member=name
+            )
         if array.dtype != numpy_dtype(spec.dtype) or not spec.fits(array.shape):
             raise PackageError(
-                f"the attachment {name!r} has {array.dtype} of shape {array.shape} for {spec}", member=name
+                f"the attachment {name!r} has {array.dtype} of shape {array.shape} for {spec}",
+                member=name,
             )
         found[spec.name] = array
     return found
 
 
-def _check_sizes(signature: Signature, specs: Sequence[TensorSpec], arrays: Mapping[str, Array], name: str) -> None:
+def _check_sizes(
+    signature: Signature, specs: Sequence[TensorSpec], arrays: Mapping[str, Array], name: str
+) -> None:
     """Raise PackageError where a dimension has two sizes, and where there are no rows."""
     try:
         sizes = check_dims(specs, arrays)
     except SignatureError as error:
-        raise PackageError(f"the attachment {name!r} is of several sizes: {error}", member=name) from error
+        raise PackageError(
+            f"the attachment {name!r} is of several sizes: {error}", member=name
+        ) from error
     if signature.batch is not None and not sizes[signature.batch]:
         raise PackageError(f"the attachment {name!r} has no rows", member=name)
 
@@ -169,21 +207,31 @@ def check_warmth(feeds: Feeds, rows: int, size: int) -> None:
     needed = sum(feed.nbytes for feed in feeds.values()) * size // max(rows, 1)
     if needed > WARM_BYTES:
         raise PackageError(
-            f"a batch of {size} golden rows has {needed} bytes; {WARM_BYTES} are run at most", member=NAME
+            f"a batch of {size} golden rows has {needed} bytes; {WARM_BYTES} are run at most",
+            member=NAME,
         )
 
 
 def _read(data: bytes | memoryview, name: str) -> dict[str, Array]:
     try:
-        return {key: a.astype(object) if a.dtype.kind == "U" else a for key, a in read_npz(data).items()}
+        return {
+            key: a.astype(object) if a.dtype.kind == "U" else a for key, a in read_npz(data).items()
+        }
     except Exception as error:
-        raise PackageError(f"the attachment {name!r} cannot be read: {error}", member=name) from error
+        raise PackageError(
+            f"the attachment {name!r} cannot be read: {error}", member=name
+        ) from error
 
 
 def read_npz(data: bytes | memoryview) -> dict[str, Array]:
-    """The arrays of an npz as `numpy.savez` writes it. Raises whatever is wrong with it; ValueError for a bomb."""
+    """The arrays of an npz as `numpy.savez` writes it.
+
+    Raises whatever is wrong with it; ValueError for a bomb.
+    """
     with np.load(io.BytesIO(data), allow_pickle=False) as file:
         members = file.zip.infolist()
-        if any(member.compress_type for member in members) or sum(m.file_size for m in members) > len(data):
+        if any(member.compress_type for member in members) or sum(
+            m.file_size for m in members
+        ) > len(data):
             raise ValueError("its arrays are larger than the bytes they lie in")
         return dict(file)

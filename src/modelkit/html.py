@@ -1,7 +1,8 @@
 """Text that is safe to show on a terminal, and cards for notebooks: small tables of escaped text, without scripts.
 
-Cards take the colours of the notebook they are in, whatever its theme: text is inherited, softer text is the same seen
-through, lines are a half-transparent grey, and bars have colours that stand out from white and from black.
+Cards take the colours of the notebook they are in, whatever its theme: text is inherited, softer
+text is the same seen through, lines are a half-transparent grey, and bars have colours that stand
+out from white and from black.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ from html import escape as _escape
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # not tabs and ends of lines
 MOST_NAMES = 30  # of classes and the like
 MOST_WHOLE = 1e9  # from which a number is shown with an exponent
-BLUE, RED = "#3b82c4", "#d1493b"  # with a contrast of 3.7 or more to white, to #111 and to the dark grey of editors
+BLUE, RED = (
+    "#3b82c4",
+    "#d1493b",
+)  # with a contrast of 3.7 or more to white, to #111 and to the dark grey of editors
 _LINE = "rgba(128,128,128,.45)"
 _CARD = (
-    f"border:1px solid {_LINE};border-radius:6px;padding:10px 14px;display:inline-block;box-sizing:border-box;"
-    "font:13px/1.5 system-ui,sans-serif;color:inherit;max-width:min(100%,72em);max-height:44em;overflow:auto;"
+    f"border:1px solid {_LINE};border-radius:6px;padding:10px "
+    "14px;display:inline-block;box-sizing:border-box;"
+    "font:13px/1.5 "
+    "system-ui,sans-serif;color:inherit;max-width:min(100%,72em);max-height:44em;overflow:auto;"
     f"scrollbar-color:{_LINE} transparent"
 )
 _TITLE = "font-weight:600;margin-bottom:4px;overflow-wrap:anywhere"
@@ -31,7 +37,9 @@ _SHORT = 28  # characters that stay on one line
 
 def printable(text: str) -> str:
     """Text with control characters escaped, so that what a file says cannot drive a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def is_controlling(text: str) -> bool:
@@ -41,11 +49,16 @@ def is_controlling(text: str) -> bool:
 
 def escape(text: str) -> str:
     """Text for HTML and SVG: what is no character of either becomes a replacement character."""
-    return _escape("".join(c if c.isprintable() or c in " \n" else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return _escape(
+        "".join(c if c.isprintable() or c in " \n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    )
 
 
 def card(
-    title: str, facts: Iterable[tuple[str, str]], header: Sequence[str] = (), rows: Iterable[Sequence[str]] = ()
+    title: str,
+    facts: Iterable[tuple[str, str]],
+    header: Sequence[str] = (),
+    rows: Iterable[Sequence[str]] = (),
 ) -> str:
     """A card: a title, facts as name and value, and a table with a header."""
     body = "".join(_row(cells, first=_NAME) for cells in rows)
@@ -56,7 +69,9 @@ def card(
     return _frame(title, tables)
 
 
-def bars(title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tuple[str, str]]) -> str:
+def bars(
+    title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tuple[str, str]]
+) -> str:
     """A card with one bar a row: (name, what it holds, length); blue to the left of a line, red to its right."""
     widest = max((abs(length) for _, _, length in rows), default=0) or 1
     lines = "".join(_bar_row(name, held, length, length / widest) for name, held, length in rows)
@@ -110,7 +125,9 @@ def _facts(facts: Iterable[tuple[str, str]]) -> str:
 
 def _row(cells: Sequence[str], first: str) -> str:
     styles = [first] + [""] * (len(cells) - 1)
-    return _line("".join(_cell("td", _text(text), style) for text, style in zip(cells, styles, strict=True)))
+    return _line(
+        "".join(_cell("td", _text(text), style) for text, style in zip(cells, styles, strict=True))
+    )
 
 
 def _line(cells: str) -> str:
@@ -132,7 +149,9 @@ def _bar_row(name: str, held: str, length: float, share: float) -> str:
     width = 50 * abs(share)
     left = 50 - width if share < 0 else 50.0
     color = BLUE if share < 0 else RED
-    line = f'<div style="position:absolute;left:50%;width:1px;height:100%;background:{_LINE}"></div>'
+    line = (
+        f'<div style="position:absolute;left:50%;width:1px;height:100%;background:{_LINE}"></div>'
+    )
     bar = (
         f'<div style="position:relative;width:16em;height:1.5em">{line}<div style="position:absolute;top:.25em;'
         f'left:{left:.1f}%;width:{width:.1f}%;height:1em;background:{color}"></div></div>'

@@ -1,7 +1,8 @@
 """The one rule: a Model turns a batch into a batch.
 
-`Model` has two hooks, `signature` and `_run`; everything a user calls is written once on top of them.
-A wrapper overrides `_run` and `_arun` and calls the inner hooks, so rows are coerced once, in the caller's thread.
+`Model` has two hooks that every Model implements, `signature` and `_run`; everything a user calls
+is written once on top of them. The verbs call `_call` and `_acall`, which coerce the rows in the
+caller's thread and run. A Wrapper, see `modelkit.wrapper`, passes both on to the Model it wraps.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.manifest import Manifest
-from modelkit.recipe import Recipe
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec, check_dims, numpy_dtype
 
@@ -39,8 +39,9 @@ Outputs = dict[str, Array]
 class Call:
     """How one call wants to be served.
 
-    `deadline` is a point on `time.monotonic()`, `priority` is 0, or -1 for work that may wait, and `key` is
-    what a rollout routes by. A bare model runs at once whatever they say; wrappers act on them.
+    `deadline` is a point on `time.monotonic()`, `priority` is 0, or -1 for work that may wait, and
+    `key` is what a rollout routes by. A bare model runs at once whatever they say; wrappers act on
+    them.
     """
 
     deadline: float | None = None
@@ -67,11 +68,12 @@ def make_call(deadline: float | None, priority: int, key: str | None) -> Call:
 
 
 class Model(ABC):
-    """Has a `signature` and runs batches. Subclasses implement `signature` and `_run`; the rest is final.
+    """Has a `signature` and runs batches. Subclasses implement `signature` and `_run`; the verbs are final.
 
-    A loaded Model is pickled by the absolute path and the digest of its package, and opened again from there with the
-    device and threads that were asked for: a file that changed in between raises IntegrityError. A Model from bytes or
-    a file object has no path and raises TypeError, a closed one ClosedError. Copies, deep ones too, are the same Model.
+    A loaded Model is pickled by the absolute path and the digest of its package, and opened again
+    from there with the device and threads that were asked for: a file that changed in between
+    raises IntegrityError. A Model from bytes or a file object has no path and raises TypeError, a
+    closed one ClosedError. Copies, deep ones too, are the same Model.
     """
 
     __slots__ = ()
@@ -87,52 +89,71 @@ class Model(ABC):
 
     def _cost(self, feeds: Feeds) -> int | None:
         """What these rows cost to run, in a unit of the model's own (a text encoder: tokens); None where rows count."""
-        return None if self.inner is None else self.inner._cost(feeds)
+        return None
 
     async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         import asyncio
 
         return await asyncio.to_thread(self._run, feeds, outputs, call)
 
+    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+        """Coerce the rows and run them. All verbs come through here."""
+        return self._run(self.signature.coerce(X), outputs, call)
+
     def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
-        """Coerce and run. A Batcher checks the rows of many callers in one pass instead; nothing else overrides it."""
+        """As `_call`, for the async verbs."""
         return self._arun(self.signature.coerce(X), outputs, call)
 
     @final
-    def run(self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None) -> Outputs:
+    def run(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Outputs:
         """Every output by name, as arrays, for a batch of n rows.
 
         Args:
             X: n rows, in any form that `Signature.coerce` accepts.
-            deadline: seconds from now after which the answer is worthless (a Batcher then drops the request).
+            deadline: seconds from now after which the answer is worthless (a Batcher then drops the
+                request).
             priority: 0, or -1 for work that may wait.
             key: what a rollout routes by.
 
         Raises:
             SignatureError: if the rows do not fit the signature.
-            BatchError: if the graph cannot be run on them, such as images of a size it does not take.
+            BatchError: if the graph cannot be run on them, such as images of a size it does not
+                take.
             ClosedError: if the model was closed.
-            ForkedModelError: if the model is on a GPU or the like, and this process was forked after it was loaded.
+            ForkedModelError: if the model is on a GPU or the like, and this process was forked
+                after it was loaded.
         """
         signature = self.signature
-        return self._run(signature.coerce(X), signature.output_names, make_call(deadline, priority, key))
+        return self._call(X, signature.output_names, make_call(deadline, priority, key))
 
     @final
-    def predict(self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None) -> Array:
-        """The primary output as an array of n rows: labels, predictions or embeddings. See `run`."""
+    def predict(
+        self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
+    ) -> Array:
+        """The primary output as an array of n rows: labels, predictions or embeddings.
+
+        See `run`.
+        """
         signature = self.signature
         name = signature.primary or primary_of(signature)
-        return self._run(signature.coerce(X), (name,), make_call(deadline, priority, key))[name]
+        return self._call(X, (name,), make_call(deadline, priority, key))[name]
 
     @final
     def predict_proba(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Array:
-        """Class probabilities, shape (n, len(classes)), columns in the order of `classes_`. See `run`."""
+        """Class probabilities, shape (n, len(classes)), columns in the order of `classes_`.
+
+        See `run`.
+        """
         signature = self.signature
         if not signature.has_probabilities:
             _no_probabilities(signature)
-        return self._run(signature.coerce(X), ("probabilities",), make_call(deadline, priority, key))["probabilities"]
+        return self._call(X, ("probabilities",), make_call(deadline, priority, key))[
+            "probabilities"
+        ]
 
     @final
     async def arun(
@@ -159,73 +180,91 @@ class Model(ABC):
         signature = self.signature
         if not signature.has_probabilities:
             _no_probabilities(signature)
-        return (await self._acall(X, ("probabilities",), make_call(deadline, priority, key)))["probabilities"]
+        return (await self._acall(X, ("probabilities",), make_call(deadline, priority, key)))[
+            "probabilities"
+        ]
 
-    # What a wrapper passes on from the model it wraps.
+    # What a Wrapper passes on from the Model it wraps.
 
     @property
     def inner(self) -> Model | None:
-        """The wrapped model, or None for a model that wraps nothing."""
+        """The wrapped Model; None for a Model that wraps nothing."""
         return None
 
     @property
     def base(self) -> Model:
-        """The innermost model."""
-        return self if self.inner is None else self.inner.base
+        """The innermost Model."""
+        return self
 
     @property
     def unobserved(self) -> Model:
-        """What answers the same without showing a Monitor what it serves; the model itself where there is none."""
-        inner = self.inner
-        return self if inner is None or inner.unobserved is inner else inner.unobserved
+        """What answers the same without showing a Monitor what it serves; the Model itself where there is none."""
+        return self
 
     @property
     def placement(self) -> Placement | None:
         """Where the model really runs; None where that is up to a function of yours."""
-        return None if self.inner is None else self.inner.placement
+        return None
 
     @property
     def manifest(self) -> Manifest | None:
         """The manifest of the package this model was loaded from, or None."""
-        return None if self.inner is None else self.inner.manifest
+        return None
 
     @property
     def attachments(self) -> Mapping[str, memoryview]:
         """The attachments of the package, by name."""
-        return MappingProxyType({}) if self.inner is None else self.inner.attachments
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """What a text encoder does around its graph; None for every other model."""
-        return None if self.inner is None else self.inner.recipe
+        return MappingProxyType({})
 
     @property
     def batchable(self) -> bool:
         """Whether a row's answer was shown not to depend on the rows it is batched with."""
-        if self.inner is not None:
-            return self.inner.batchable
         return self.manifest is not None and self.manifest.parity.batch_invariant
+
+    def _why_not_batchable(self) -> str:
+        """Why a Batcher refuses a model that is not `batchable`, and what to do, as the end of a sentence."""
+        manifest = self.manifest
+        if manifest is not None:
+            return f"its package says: {manifest.parity}"
+        return (
+            "nothing shows that a row's answer is independent of its batch; if you know that it "
+            "is, pass "
+            "FunctionModel(..., batchable=True)"
+        )
+
+    @property
+    def runs_at_once(self) -> int:
+        """How many runs the model does side by side without one of them waiting for another."""
+        where = self.placement
+        if where is None or where.split:
+            return 1
+        return where.threads
 
     @final
     def warmup(self) -> None:
         """Run the golden rows at every batch size that was proven at save time, so that no request pays for it.
 
-        Raises PackageError for a model that came without golden rows, or on whose machine they do not run.
+        Raises PackageError for a model that came without golden rows, or on whose machine they do
+        not run.
         """
         feeds, _ = self._golden()
         rows = self.signature.count(feeds)
         sizes = self.manifest.parity.batch_sizes if self.manifest is not None else ()
         for size in sizes or (rows,):
             golden.check_warmth(feeds, rows, size)
-            self._replay(self.signature.take(feeds, np.arange(size) % max(rows, 1)) if size != rows else feeds)
+            self._replay(
+                self.signature.take(feeds, np.arange(size) % max(rows, 1))
+                if size != rows
+                else feeds
+            )
 
     @final
     def verify(self) -> float:
         """Run the golden rows again and return the largest relative difference from what they gave at save time.
 
-        Raises IntegrityError where it passes the tolerance in the manifest, or a label differs: then this machine,
-        runtime or device does not compute what was proven. Raises PackageError for a model without golden rows, and
-        where it does not run them.
+        Raises IntegrityError where it passes the tolerance in the manifest, or a label differs:
+        then this machine, runtime or device does not compute what was proven. Raises PackageError
+        for a model without golden rows, and where it does not run them.
         """
         feeds, expected = self._golden()
         got = self._replay(feeds)
@@ -240,11 +279,14 @@ class Model(ABC):
                 with np.errstate(invalid="ignore"):
                     differs = np.abs(got[name] - array) / np.maximum(1.0, np.abs(array))
                 gap = float(
-                    np.where(np.isnan(array) & np.isnan(got[name]) | (array == got[name]), 0, differs).max(initial=0)
+                    np.where(
+                        np.isnan(array) & np.isnan(got[name]) | (array == got[name]), 0, differs
+                    ).max(initial=0)
                 )
             if not gap <= (parity.rtol + parity.atol if parity is not None else 0.0):
                 raise IntegrityError(
-                    f"output {name!r} of the golden rows differs by {gap:.2g} from what it was at save time; "
+                    f"output {name!r} of the golden rows differs by {gap:.2g} from what it was at "
+                    "save time; "
                     f"compare the versions in the manifest with `modelkit doctor`",
                     output=name,
                     difference=gap,
@@ -258,24 +300,64 @@ class Model(ABC):
         except Exception as error:
             if isinstance(error, ModelkitError) and type(error) is not BatchError:
                 raise
-            raise PackageError(f"the golden rows, which ran at save time, do not run here: {error}") from error
+            raise PackageError(
+                f"the golden rows, which ran at save time, do not run here: {error}"
+            ) from error
 
     def _golden(self) -> tuple[Feeds, Outputs]:
         data = self.attachments.get(golden.NAME)
         if data is None:
-            raise PackageError(f"{type(self.base).__name__} holds no golden rows; they come with a saved package")
+            raise PackageError(
+                f"{type(self.base).__name__} holds no golden rows; they come with a saved package"
+            )
         return golden.decode(data, self.signature)
 
     def close(self) -> None:  # noqa: B027 - most wrappers hold nothing
-        """Release what this model itself holds; a wrapper does not close what it wraps. Closing twice is fine."""
+        """Release what this model itself holds; a wrapper does not close what it wraps.
+
+        Closing twice is fine.
+        """
+
+    @final
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        import asyncio
+
+        await asyncio.to_thread(self.close)
 
     @final
     def __enter__(self) -> Self:
         return self
 
     @final
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
         self.close()
+
+    @final
+    async def __aenter__(self) -> Self:
+        return self
+
+    @final
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    @final
+    def __copy__(self) -> Self:
+        return self
+
+    @final
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
 
     # What scikit-learn's scorers and displays ask of an estimator.
 
@@ -300,11 +382,13 @@ class Model(ABC):
 
         Args:
             X: n rows, as `run` takes them.
-            y: their n true labels or values, or (n, k) where a row has k of them; of k labels all must be right.
+            y: their n true labels or values, or (n, k) where a row has k of them; of k labels all
+                must be right.
             sample_weight: n weights of the rows; None for equal ones.
 
         Raises:
-            SignatureError: if scikit-learn has no score for this kind of model, or another one: it says what to call.
+            SignatureError: if scikit-learn has no score for this kind of model, or another one: it
+                says what to call.
             ValueError: if y does not fit what the model gives.
         """
         from sklearn.metrics import accuracy_score, r2_score
@@ -318,14 +402,17 @@ class Model(ABC):
             return float(accuracy_score(y, got, sample_weight=sample_weight))
         truth = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
         if truth.shape != got.shape:
-            raise ValueError(f"y has the shape {truth.shape}, and the labels of these rows {got.shape}")
+            raise ValueError(
+                f"y has the shape {truth.shape}, and the labels of these rows {got.shape}"
+            )
         return float(np.average((truth == got).all(axis=1), weights=sample_weight))
 
     @final
     def fit(self, X: object = None, y: object = None, **_: object) -> Self:
         """Refused: a model is a finished thing. Raises TypeError."""
         raise TypeError(
-            f"{type(self).__name__} is already trained and cannot be fitted; to evaluate it with tools that "
+            f"{type(self).__name__} is already trained and cannot be fitted; to evaluate it with "
+            "tools that "
             f"clone and fit, wrap it: sklearn.frozen.FrozenEstimator(model)"
         )
 
@@ -343,7 +430,9 @@ class Model(ABC):
             classifier_tags=ClassifierTags() if classifier else None,
             regressor_tags=RegressorTags() if regressor else None,
             input_tags=InputTags(
-                allow_nan=any(column.nullable for spec in signature.inputs for column in spec.columns),
+                allow_nan=any(
+                    column.nullable for spec in signature.inputs for column in spec.columns
+                ),
                 string=any(spec.dtype == "string" for spec in signature.inputs),
             ),
         )
@@ -356,12 +445,14 @@ class Model(ABC):
 
     def _facts(self) -> list[tuple[str, str]]:
         """What the notebook card says first; a wrapper adds what it does."""
-        if self.inner is not None:
-            return self.inner._facts()  # noqa: SLF001 - a Model of ours
         where = self.placement
         if where is None:
             return []
-        return [("placement", str(where)), ("device", where.reason), ("threads", where.threads_reason)]
+        return [
+            ("placement", str(where)),
+            ("device", where.reason),
+            ("threads", where.threads_reason),
+        ]
 
     def _repr_html_(self) -> str:
         from modelkit import html
@@ -370,10 +461,15 @@ class Model(ABC):
         title = type(self).__name__
         if self.manifest is not None:
             title = f"{self.manifest.name} {self.manifest.version}"
-            facts += [("parity", str(self.manifest.parity)), ("digest", f"sha256:{self.manifest.digest}")]
+            facts += [
+                ("parity", str(self.manifest.parity)),
+                ("digest", f"sha256:{self.manifest.digest}"),
+            ]
         if self.signature.classes is not None:
             facts.append(("classes", html.some(self.signature.classes)))
-        return html.card(title, facts, ("", "tensor", "dtype", "shape", "columns"), self.signature.table())
+        return html.card(
+            title, facts, ("", "tensor", "dtype", "shape", "columns"), self.signature.table()
+        )
 
 
 def primary_of(signature: Signature) -> str:
@@ -381,7 +477,8 @@ def primary_of(signature: Signature) -> str:
     if signature.primary is not None:
         return signature.primary
     raise SignatureError(
-        f"predict needs a primary output, and none of {list(signature.output_names)} is named label, prediction "
+        f"predict needs a primary output, and none of {list(signature.output_names)} is named "
+        "label, prediction "
         f"or embedding; use run(X)[name], or name it: Signature(..., primary=name)",
         signature=signature,
     )
@@ -400,9 +497,10 @@ class FunctionModel(Model):
     """A Model from `fn(feeds) -> outputs`, for tests and for whoever brings their own runtime; it is not saved.
 
     Args:
-        fn: takes coerced tensors by name and returns every output by name. The tensors may be the caller's own arrays,
-            so they are read-only, and writing into one raises ValueError: copy what you change, with `feed.copy()`, or
-            `torch.tensor(feed)` in place of `torch.from_numpy(feed)`.
+        fn: takes coerced tensors by name and returns every output by name. The tensors may be the
+            caller's own arrays, so they are read-only, and writing into one raises ValueError: copy
+            what you change, with `feed.copy()`, or `torch.tensor(feed)` in place of
+            `torch.from_numpy(feed)`.
         signature: what `fn` takes and gives.
         batchable: whether each row's answer is the same whatever rows it is batched with.
     """
@@ -418,11 +516,6 @@ class FunctionModel(Model):
         self._fn: Callable[[Feeds], Mapping[str, Any]] | None = fn
         self._signature = signature
         self._batchable = batchable
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """What a text encoder does around its graph; None for every other model."""
-        return None if self.inner is None else self.inner.recipe
 
     @property
     def batchable(self) -> bool:
@@ -444,13 +537,20 @@ class FunctionModel(Model):
             return self.signature.empty(outputs)
         answer = fn(_read_only(feeds))
         if not isinstance(answer, Mapping):
-            raise ModelkitError(f"the function gave a {type(answer).__name__}; it must give a dict of outputs by name")
+            raise ModelkitError(
+                f"the function gave a {type(answer).__name__}; it must give a dict of outputs by "
+                "name"
+            )
         specs = [spec for spec in self.signature.outputs if spec.name in outputs]
         absent = [spec.name for spec in specs if spec.name not in answer]
         if absent:
-            raise ModelkitError(f"the function gave {list(answer)}, without the outputs {absent} of its signature")
+            raise ModelkitError(
+                f"the function gave {list(answer)}, without the outputs {absent} of its signature"
+            )
         arrays = {
-            spec.name: check_output(answer[spec.name], spec, None if batch is None else sizes[batch], "function")
+            spec.name: check_output(
+                answer[spec.name], spec, None if batch is None else sizes[batch], "function"
+            )
             for spec in specs
         }
         check_dims(specs, arrays, sizes)
@@ -477,12 +577,16 @@ def _read_only(feeds: Feeds) -> Feeds:
 
 
 def reopening(origin: partial[Model] | None, *, closed: bool) -> tuple[Any, ...]:
-    """What a loaded Model is pickled as: the call that opens its package again. Raises ClosedError and TypeError."""
+    """What a loaded Model is pickled as: the call that opens its package again.
+
+    Raises ClosedError and TypeError.
+    """
     if closed:
         raise ClosedError("the model was closed and cannot be pickled; load it again")
     if origin is None:
         raise TypeError(
-            "a model is pickled by the path and digest of its package, and this one was loaded from memory: "
+            "a model is pickled by the path and digest of its package, and this one was loaded "
+            "from memory: "
             "write the package to a file, load it by path, and pickle that model"
         )
     return origin, ()

@@ -16,8 +16,8 @@ with importing("onnx", "reading an ONNX graph"):
     import onnx
     from onnx import TensorProto, numpy_helper, shape_inference
 
-# Smaller tensors stay inside the graph: those that a runtime does not repack (biases, scales) would otherwise sit
-# between the large ones and keep their pages in memory.
+# Smaller tensors stay inside the graph: those that a runtime does not repack (biases, scales) would
+# otherwise sit between the large ones and keep their pages in memory.
 EXTERNAL_BYTES = 16 << 10
 ALIGNMENT = 64
 PACKED_ITEMS = 64
@@ -69,15 +69,21 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     kind = value.type.WhichOneof("value") or "value of no declared type"
     if kind != "tensor_type":
         raise ConversionError(
-            f"{value.name!r} is a {kind.removesuffix('_type').replace('_', ' ')}, and a package takes and gives "
+            f"{value.name!r} is a {kind.removesuffix('_type').replace('_', ' ')}, and a package "
+            "takes and gives "
             f"tensors; a classifier gives one with skl2onnx's options={{'zipmap': False}}"
         )
     tensor = value.type.tensor_type
     if tensor.elem_type not in DTYPES:
         kind = TensorProto.DataType.Name(tensor.elem_type)
-        raise ConversionError(f"{value.name!r} holds elements of type {kind}; cast them in the graph to one of numpy's")
+        raise ConversionError(
+            f"{value.name!r} holds elements of type {kind}; cast them in the graph to one of "
+            "numpy's"
+        )
     if not tensor.HasField("shape"):
-        raise ConversionError(f"{value.name!r} has no declared rank, and none can be inferred; declare its shape")
+        raise ConversionError(
+            f"{value.name!r} has no declared rank, and none can be inferred; declare its shape"
+        )
     shape: list[int | str] = []
     for axis, dim in enumerate(tensor.shape.dim):
         unnamed = "batch" if axis == 0 else f"{value.name}.{axis}"
@@ -104,7 +110,9 @@ def row_bytes(proto: onnx.ModelProto) -> int:
         if tensor.elem_type in DTYPES and all(_is_fixed(dim) for dim in dims):
             item = numpy_dtype(DTYPES[tensor.elem_type]).itemsize
             sizes[value.name] = item * int(np.prod([dim.dim_value for dim in dims], initial=1))
-    return max((sum(sizes.get(name, 0) for name in [*n.input, *n.output]) for n in graph.node), default=0)
+    return max(
+        (sum(sizes.get(name, 0) for name in [*n.input, *n.output]) for n in graph.node), default=0
+    )
 
 
 def forget_ranks(proto: onnx.ModelProto, signature: Signature) -> None:
@@ -142,8 +150,9 @@ def split_weights(proto: onnx.ModelProto, location: str) -> bytes:
 def serialize(proto: onnx.ModelProto) -> bytes:
     """Serialise a model with its long numeric attributes packed.
 
-    onnx.proto declares the lists of AttributeProto unpacked, a tag before every number, though every protobuf
-    parser reads both forms. Packed, the attributes of a forest are a quarter smaller and can be skipped at once.
+    onnx.proto declares the lists of AttributeProto unpacked, a tag before every number, though
+    every protobuf parser reads both forms. Packed, the attributes of a forest are a quarter smaller
+    and can be skipped at once.
     """
     nodes = b"".join(_field(1, _pack_node(node)) for node in proto.graph.node)
     rest = onnx.ModelProto()
@@ -166,7 +175,8 @@ def _pack_node(node: onnx.NodeProto) -> bytes:
 def _is_idle(attribute: onnx.AttributeProto) -> bool:
     """Whether a tree attribute has no effect: how often nodes were hit, and missing values that all go the default way.
 
-    They are two of the thirteen lists of a forest, one number a node each, which a runtime would parse and copy.
+    They are two of the thirteen lists of a forest, one number a node each, which a runtime would
+    parse and copy.
     """
     if attribute.name == "nodes_missing_value_tracks_true":
         return not any(attribute.ints)
@@ -180,9 +190,17 @@ def _pack(attribute: onnx.AttributeProto) -> bytes:
     slim.CopyFrom(attribute)
     slim.ClearField("floats")
     slim.ClearField("ints")
-    # TensorProto declares the same lists packed; only the tag, one byte, is another: floats are 7, ints are 8.
-    floats, ints = _bytes(TensorProto(float_data=attribute.floats)), _bytes(TensorProto(int64_data=attribute.ints))
-    return _bytes(slim) + (b"\x3a" + floats[1:] if floats else b"") + (b"\x42" + ints[1:] if ints else b"")
+    # TensorProto declares the same lists packed; only the tag, one byte, is another: floats are 7,
+    # ints are 8.
+    floats, ints = (
+        _bytes(TensorProto(float_data=attribute.floats)),
+        _bytes(TensorProto(int64_data=attribute.ints)),
+    )
+    return (
+        _bytes(slim)
+        + (b"\x3a" + floats[1:] if floats else b"")
+        + (b"\x42" + ints[1:] if ints else b"")
+    )
 
 
 def _field(number: int, payload: bytes) -> bytes:

@@ -13,18 +13,23 @@ from modelkit.spec import Column, TensorSpec
 POOLINGS = ("mean", "cls", "last", "max")
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 TEXT, EMBEDDING = "text", "embedding"
-MOST = 1 << 17  # tokens of a text, and numbers of a vector: what a file says is not believed beyond that
-INDEPENDENT = 0.9999  # the least cosine of a vector alone and in a batch that counts as the same vector
+MOST = (
+    1 << 17
+)  # tokens of a text, and numbers of a vector: what a file says is not believed beyond that
+INDEPENDENT = (
+    0.9999  # the least cosine of a vector alone and in a batch that counts as the same vector
+)
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a TextEncoder makes vectors.
 
-    `graph` is the signature of the graph over tokens, and `output` its output with a vector for each token. `dims` are
-    the lengths a vector may be cut to, the whole one first. `on_long` says what becomes of a text of more than
-    `max_tokens`. `stable` runs every text alone. `alone` is the least cosine that was measured between the vector of a
-    text alone and in a batch, None before it was measured; `reference` that to the reference vectors, None without any.
+    `graph` is the signature of the graph over tokens, and `output` its output with a vector for
+    each token. `dims` are the lengths a vector may be cut to, the whole one first. `on_long` says
+    what becomes of a text of more than `max_tokens`. `stable` runs every text alone. `alone` is the
+    least cosine that was measured between the vector of a text alone and in a batch, None before it
+    was measured; `reference` that to the reference vectors, None without any.
 
     Raises SignatureError for what fits no graph or is not known.
     """
@@ -54,20 +59,32 @@ class Recipe:
         odd = [spec for spec in self.graph.inputs if not _is_token_input(spec)]
         if odd or not {"input_ids", "attention_mask"} <= {spec.name for spec in self.graph.inputs}:
             raise SignatureError(
-                f"a graph over tokens takes input_ids and attention_mask, and may take token_type_ids and "
-                f"position_ids, each int64 or int32 of two named dimensions; this one takes {self.graph}"
+                "a graph over tokens takes input_ids and attention_mask, and may take "
+                "token_type_ids and "
+                "position_ids, each int64 or int32 of two named dimensions; this one takes "
+                f"{self.graph}"
             )
         if self.output not in self.graph.output_names:
-            raise SignatureError(f"the graph has no output {self.output!r}; it has {list(self.graph.output_names)}")
+            raise SignatureError(
+                f"the graph has no output {self.output!r}; it has {list(self.graph.output_names)}"
+            )
         if type(self.max_tokens) is not int or not 1 <= self.max_tokens <= MOST:
-            raise SignatureError(f"max_tokens is an integer from 1 to {MOST:,}, not {self.max_tokens!r}")
+            raise SignatureError(
+                f"max_tokens is an integer from 1 to {MOST:,}, not {self.max_tokens!r}"
+            )
         whole = all(type(size) is int and 1 <= size <= MOST for size in self.dims)
         if not self.dims or not whole or list(self.dims) != sorted({*self.dims}, reverse=True):
-            raise SignatureError(f"dims are integers from 1 to {MOST:,}, the largest first; got {self.dims}")
+            raise SignatureError(
+                f"dims are integers from 1 to {MOST:,}, the largest first; got {self.dims}"
+            )
         (spec,) = [spec for spec in self.graph.outputs if spec.name == self.output]
         width = spec.shape[-1] if len(spec.shape) == 3 else 0
-        if spec.dtype not in ("float32", "float16") or (isinstance(width, int) and width < self.dims[0]):
-            raise SignatureError(f"output {spec} is not a vector of {self.dims[0]} numbers for each token")
+        if spec.dtype not in ("float32", "float16") or (
+            isinstance(width, int) and width < self.dims[0]
+        ):
+            raise SignatureError(
+                f"output {spec} is not a vector of {self.dims[0]} numbers for each token"
+            )
 
     @property
     def signature(self) -> Signature:
@@ -83,15 +100,23 @@ class Recipe:
         return True if self.stable else None if self.alone is None else self.alone >= INDEPENDENT
 
     def cut(self, dims: int | None) -> int:
-        """The length of the vectors that are asked for. Raises SignatureError for one that is not declared."""
+        """The length of the vectors that are asked for.
+
+        Raises SignatureError for one that is not declared.
+        """
         if dims is None:
             return self.dims[0]
         if isinstance(dims, bool) or not isinstance(dims, Integral) or dims not in self.dims:
-            raise SignatureError(f"dims={dims!r} is not one of the lengths {list(self.dims)} of this encoder")
+            raise SignatureError(
+                f"dims={dims!r} is not one of the lengths {list(self.dims)} of this encoder"
+            )
         return int(dims)
 
     def prefix(self, role: str | None) -> str:
-        """What stands before a text in a role. Raises SignatureError for one that is not declared."""
+        """What stands before a text in a role.
+
+        Raises SignatureError for one that is not declared.
+        """
         if role is None:
             return ""
         if not isinstance(role, str) or role not in self.roles:
@@ -101,7 +126,15 @@ class Recipe:
 
     def said(self) -> bytes:
         """What of it makes a difference to vectors, in bytes that are the same wherever it is."""
-        told = (self.output, self.pooling, self.normalize, self.dims, self.max_tokens, self.stable, self.roles)
+        told = (
+            self.output,
+            self.pooling,
+            self.normalize,
+            self.dims,
+            self.max_tokens,
+            self.stable,
+            self.roles,
+        )
         return json.dumps(told, sort_keys=True).encode()
 
     def __str__(self) -> str:
@@ -109,10 +142,13 @@ class Recipe:
             f"{self.pooling} of {self.output!r}",
             "normalised" if self.normalize else "not normalised",
             f"{' or '.join(map(str, self.dims))} dimensions",
-            f"at most {self.max_tokens} tokens" + (", longer texts are an error" if self.on_long == "error" else ""),
+            f"at most {self.max_tokens} tokens"
+            + (", longer texts are an error" if self.on_long == "error" else ""),
         ]
         if self.roles:
-            parts.append(f"roles {', '.join(f'{name} {prefix!r}' for name, prefix in self.roles.items())}")
+            parts.append(
+                f"roles {', '.join(f'{name} {prefix!r}' for name, prefix in self.roles.items())}"
+            )
         if self.stable:
             parts.append("every text is run alone")
         if self.alone is not None:

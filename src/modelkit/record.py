@@ -10,8 +10,13 @@ import numpy as np
 
 
 def parse(text: str) -> Any:
-    """What strict JSON holds. Raises ValueError for a key that stands twice, and for numbers that are none."""
-    return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant, parse_float=_finite)
+    """What strict JSON holds.
+
+    Raises ValueError for a key that stands twice, and for numbers that are none.
+    """
+    return json.loads(
+        text, object_pairs_hook=_distinct, parse_constant=_no_constant, parse_float=_finite
+    )
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

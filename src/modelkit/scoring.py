@@ -6,24 +6,34 @@ from modelkit.errors import SignatureError
 from modelkit.signature import Signature
 
 ACCURACY, R2 = "accuracy", "r2"
-# What the score of a kind is instead, of which labels and predictions do not tell, and what to call.
+# What the score of a kind is instead, of which labels and predictions do not tell, and what to
+# call.
 OTHERWISE = {
     "PoissonRegressor": "the share of the deviance that it explains: call "
     "sklearn.metrics.d2_tweedie_score(y, model.predict(X), power=1)",
     "GammaRegressor": "the share of the deviance that it explains: call "
     "sklearn.metrics.d2_tweedie_score(y, model.predict(X), power=2)",
     "TweedieRegressor": "the share of the deviance that it explains: call "
-    "sklearn.metrics.d2_tweedie_score(y, model.predict(X), power=...) with the power it was trained with",
+    "sklearn.metrics.d2_tweedie_score(y, model.predict(X), power=...) with the power it was "
+    "trained with",
     "GaussianMixture": "the mean log-likelihood of the rows, which the package does not give",
     "BayesianGaussianMixture": "the mean log-likelihood of the rows, which the package does not give",
 }
 OTHERWISE |= dict.fromkeys(
     ("KMeans", "MiniBatchKMeans", "BisectingKMeans"),
-    "the inertia with its sign turned, and needs no y: call -(model.run(X)['transformed'].min(axis=1) ** 2).sum()",
+    "the inertia with its sign turned, and needs no y: call "
+    "-(model.run(X)['transformed'].min(axis=1) ** 2).sum()",
 )
 OTHERWISE |= dict.fromkeys(
-    ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV", "LogisticRegressionCV"),
-    "what its scoring= says, which the package does not know: call a metric of sklearn.metrics with y and "
+    (
+        "GridSearchCV",
+        "RandomizedSearchCV",
+        "HalvingGridSearchCV",
+        "HalvingRandomSearchCV",
+        "LogisticRegressionCV",
+    ),
+    "what its scoring= says, which the package does not know: call a metric of sklearn.metrics "
+    "with y and "
     "model.predict(X), or save its best_estimator_",
 )
 OTHERWISE |= dict.fromkeys(
@@ -37,11 +47,12 @@ def metric_for(signature: Signature, source: str | None) -> str:
 
     Args:
         signature: of the model.
-        source: what its package was made from, such as "scikit-learn KMeans"; None where that is not known.
+        source: what its package was made from, such as "scikit-learn KMeans"; None where that is
+            not known.
 
     Raises:
-        SignatureError: if scikit-learn's score of that kind is another or does not exist, or if nothing says of what
-            kind the model is.
+        SignatureError: if scikit-learn's score of that kind is another or does not exist, or if
+            nothing says of what kind the model is.
     """
     kind = (source or "").rpartition(" ")[2]
     if kind in OTHERWISE:
@@ -64,12 +75,14 @@ def _has_several(signature: Signature) -> bool:
 def _reason(signature: Signature, source: str | None) -> str:
     if signature.primary == "label" and source is not None:
         return (
-            f"the labels of {source} are no classes, and scikit-learn has no score for them; if y holds such labels, "
+            f"the labels of {source} are no classes, and scikit-learn has no score for them; if y "
+            "holds such labels, "
             f"call sklearn.metrics.accuracy_score(y, model.predict(X))"
         )
     if signature.primary == "label":
         return (
-            "nothing says whether this model's labels are classes or clusters, so it has no score; if they are "
+            "nothing says whether this model's labels are classes or clusters, so it has no score; "
+            "if they are "
             "classes, call sklearn.metrics.accuracy_score(y, model.predict(X))"
         )
     if signature.primary is None:
@@ -81,6 +94,7 @@ def _reason(signature: Signature, source: str | None) -> str:
             "sklearn.metrics.log_loss(y, model.predict(X)), or roc_auc_score"
         )
     return (
-        f"a score is for classes and predictions, and this model gives {signature.primary!r}; if these are "
+        f"a score is for classes and predictions, and this model gives {signature.primary!r}; if "
+        "these are "
         f"predictions, call sklearn.metrics.r2_score(y, model.predict(X))"
     )

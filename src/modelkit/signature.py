@@ -1,6 +1,7 @@
 """What a model takes and gives: named tensors with named dimensions, and named, typed columns.
 
-`Signature.coerce` turns the caller's rows into tensors and refuses what does not fit, always for the same
+`Signature.coerce` turns the caller's rows into tensors and refuses what does not fit, always for
+the same
 reasons: it looks at names, types and shapes, never at whether the values happen to convert.
 """
 
@@ -30,13 +31,14 @@ Block = tuple[str, tuple[int, ...], Rule]
 class Signature:
     """The inputs and outputs of a model.
 
-    A dimension name stands for one size wherever it appears, in inputs and outputs alike. `primary` names
-    the output that `predict` returns; it is found by itself where an output is called label, prediction or
-    embedding, or is the only one. `classes` are the labels of a classifier, in the order of the columns of
-    its output `probabilities`. `batch` is the named dimension that leads every input and output, or None:
-    then rows cannot be split or joined. `row_dim` is the named dimension that counts rows: `batch`, or else the one
-    that every tensor has on some axis, as a recurrent network with state, or else the one that leads the first input
-    that any leads. A dimension that one tensor has twice counts no rows.
+    A dimension name stands for one size wherever it appears, in inputs and outputs alike. `primary`
+    names the output that `predict` returns; it is found by itself where an output is called label,
+    prediction or embedding, or is the only one. `classes` are the labels of a classifier, in the
+    order of the columns of its output `probabilities`. `batch` is the named dimension that leads
+    every input and output, or None: then rows cannot be split or joined. `row_dim` is the named
+    dimension that counts rows: `batch`, or else the one that every tensor has on some axis, as a
+    recurrent network with state, or else the one that leads the first input that any leads. A
+    dimension that one tensor has twice counts no rows.
 
     Raises SignatureError for duplicate names and for a primary output that does not exist.
     """
@@ -52,9 +54,13 @@ class Signature:
     batch: str | None = field(init=False, repr=False, compare=False)
     row_dim: str | None = field(init=False, repr=False, compare=False)
     block: Block | None = field(init=False, repr=False, compare=False)
-    _closed: tuple[Block, list[tuple[int, frozenset[Any]]]] | None = field(init=False, repr=False, compare=False)
+    _closed: tuple[Block, list[tuple[int, frozenset[Any]]]] | None = field(
+        init=False, repr=False, compare=False
+    )
     _plan: list[tuple[str, list[Rule]]] = field(init=False, repr=False, compare=False)
-    _singles: list[tuple[str, np.dtype[Any] | None, Rule]] = field(init=False, repr=False, compare=False)
+    _singles: list[tuple[str, np.dtype[Any] | None, Rule]] = field(
+        init=False, repr=False, compare=False
+    )
     _names: list[str] = field(init=False, repr=False, compare=False)
     _seen: tuple[object, list[int]] = field(init=False, repr=False, compare=False)
 
@@ -62,23 +68,35 @@ class Signature:
         derive = partial(object.__setattr__, self)
         derive("output_names", tuple(spec.name for spec in self.outputs))
         columns = [column.name for spec in self.inputs for column in spec.columns]
-        names = [name for spec in self.inputs for name in [c.name for c in spec.columns] or [spec.name]]
+        names = [
+            name for spec in self.inputs for name in [c.name for c in spec.columns] or [spec.name]
+        ]
         for kind, seen in (
             ("input", [s.name for s in self.inputs]),
             ("output", list(self.output_names)),
             ("column", columns),
         ):
-            twice = sorted({name for name in seen if seen.count(name) > 1}) if len(set(seen)) < len(seen) else []
+            twice = (
+                sorted({name for name in seen if seen.count(name) > 1})
+                if len(set(seen)) < len(seen)
+                else []
+            )
             if twice or (not seen and kind != "column"):
-                raise SignatureError(f"a signature needs distinct {kind} names, at least one; got {seen}")
+                raise SignatureError(
+                    f"a signature needs distinct {kind} names, at least one; got {seen}"
+                )
         if self.primary is None:
             role = next((role for role in ROLES if role in self.output_names), None)
             derive("primary", role or (self.output_names[0] if len(self.outputs) == 1 else None))
         elif self.primary not in self.output_names:
-            raise SignatureError(f"primary output {self.primary!r} is not one of {list(self.output_names)}")
+            raise SignatureError(
+                f"primary output {self.primary!r} is not one of {list(self.output_names)}"
+            )
         for label in self.classes or ():
             check_text("class", label)
-        derive("has_probabilities", self.classes is not None and "probabilities" in self.output_names)
+        derive(
+            "has_probabilities", self.classes is not None and "probabilities" in self.output_names
+        )
         leading = {spec.shape[0] if spec.shape else 1 for spec in self.inputs + self.outputs}
         row_dim = _row_dim(self.inputs, self.outputs)
         derive("row_dim", row_dim)
@@ -90,8 +108,12 @@ class Signature:
         derive("_closed", (block, codes) if codes and block is not None else None)
         plan = [(spec.name, _rules(spec)) for spec in self.inputs]
         derive("_plan", plan)
-        single = all(len(spec.columns) == 1 and isinstance(spec.shape[0], str) for spec in self.inputs)
-        derive("_singles", [(name, rules[0].as_is, rules[0]) for name, rules in plan] if single else [])
+        single = all(
+            len(spec.columns) == 1 and isinstance(spec.shape[0], str) for spec in self.inputs
+        )
+        derive(
+            "_singles", [(name, rules[0].as_is, rules[0]) for name, rules in plan] if single else []
+        )
         derive("_names", names)
         derive("_seen", (None, []))
 
@@ -102,8 +124,8 @@ class Signature:
         """Turn the caller's rows into tensors by name.
 
         Args:
-            X: a (n, width) array; a dict, frame, Arrow table or list of records whose names are the columns,
-                in any order; or a dict of arrays whose names are the tensors.
+            X: a (n, width) array; a dict, frame, Arrow table or list of records whose names are the
+                columns, in any order; or a dict of arrays whose names are the tensors.
 
         Raises:
             SignatureError: listing everything that does not fit.
@@ -113,7 +135,8 @@ class Signature:
             if self.block is not None:
                 name, trailing, rule = self.block
                 if X.shape[1:] == trailing:
-                    # The usual case of quick_cast, without the price of a call: threads hold the interpreter lock here.
+                    # The usual case of quick_cast, without the price of a call: threads hold the
+                    # interpreter lock here.
                     if X.dtype is rule.target and 1 < X.size <= BLOCK and isfinite(vdot(X, X)):
                         return {name: X}
                     out = quick_cast(X, rule)
@@ -146,7 +169,8 @@ class Signature:
         if not any(spec.columns for spec in self.inputs):
             expected = "; ".join(map(str, self.inputs))
             raise SignatureError(
-                f"the inputs have no named columns; pass an array, or a dict of arrays by input name ({expected})"
+                "the inputs have no named columns; pass an array, or a dict of arrays by input "
+                f"name ({expected})"
             )
         order = self._order(key)
         return self._from_columns([columns[at] for at in order] if order else columns)
@@ -176,10 +200,14 @@ class Signature:
         values = iter(columns)
         problems: list[str] = []
         cast = {
-            name: [_cast(next(values), rule, problems) for rule in rules] if spec.columns else [next(values)]
+            name: [_cast(next(values), rule, problems) for rule in rules]
+            if spec.columns
+            else [next(values)]
             for spec, (name, rules) in zip(self.inputs, self._plan, strict=True)
         }
-        lengths = {len(column) for spec in self.inputs if spec.columns for column in cast[spec.name]}
+        lengths = {
+            len(column) for spec in self.inputs if spec.columns for column in cast[spec.name]
+        }
         if len(lengths) > 1 and not problems:
             problems.append(f"the columns have different lengths: {sorted(lengths)}")
         if problems:
@@ -224,7 +252,9 @@ class Signature:
     def _from_array(self, X: Array) -> Feeds:
         if self._closed is not None and type(X) is ndarray:
             (name, trailing, rule), known = self._closed
-            if X.shape[1:] == trailing and all(codes.issuperset(X[:, j].tolist()) for j, codes in known):
+            if X.shape[1:] == trailing and all(
+                codes.issuperset(X[:, j].tolist()) for j, codes in known
+            ):
                 out = quick_cast(X, rule)
                 if out is not None:
                     return {name: out}
@@ -233,9 +263,13 @@ class Signature:
         if len(self.inputs) == 1:
             return self._from_tensors({self.inputs[0].name: X})
         if not all(len(spec.columns) == 1 for spec in self.inputs):
-            raise SignatureError(f"one array cannot feed {len(self.inputs)} inputs; pass a dict of arrays by name")
+            raise SignatureError(
+                f"one array cannot feed {len(self.inputs)} inputs; pass a dict of arrays by name"
+            )
         if X.ndim != 2 or X.shape[1] != len(self._names):
-            raise SignatureError(f"an array of shape {X.shape} cannot feed {len(self._names)} columns: {self._names}")
+            raise SignatureError(
+                f"an array of shape {X.shape} cannot feed {len(self._names)} columns: {self._names}"
+            )
         return self._from_columns(list(X.T))
 
     def _from_tensors(self, X: Mapping[str, Any]) -> Feeds:
@@ -259,7 +293,9 @@ class Signature:
         taken = dict(feeds)
         for spec in self.inputs:
             if self.row_dim in spec.shape:
-                taken[spec.name] = feeds[spec.name].take(places, axis=spec.shape.index(self.row_dim))
+                taken[spec.name] = feeds[spec.name].take(
+                    places, axis=spec.shape.index(self.row_dim)
+                )
         return taken
 
     def columns(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -305,7 +341,12 @@ def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) ->
     square = {dim for spec in tensors for dim in spec.shape if spec.shape.count(dim) > 1}
     leading = [spec.shape[0] for spec in inputs if spec.shape]
     named = [dim for dim in leading if isinstance(dim, str) and dim not in square]
-    others = [dim for spec in inputs for dim in spec.shape[1:] if isinstance(dim, str) and dim not in square]
+    others = [
+        dim
+        for spec in inputs
+        for dim in spec.shape[1:]
+        if isinstance(dim, str) and dim not in square
+    ]
     shared = [dim for dim in named + others if all(dim in spec.shape for spec in tensors)]
     return next(iter(shared + named), None)
 
@@ -326,7 +367,9 @@ def _rules(spec: TensorSpec) -> list[Rule]:
     target = numpy_dtype(spec.dtype)
     if not spec.columns:
         return [Rule(spec.name, target, target, nullable=not spec.finite)]
-    return [Rule(c.name, target, numpy_dtype(c.dtype), c.nullable, c.categories) for c in spec.columns]
+    return [
+        Rule(c.name, target, numpy_dtype(c.dtype), c.nullable, c.categories) for c in spec.columns
+    ]
 
 
 def _block_rule(inputs: tuple[TensorSpec, ...]) -> tuple[str, tuple[int, ...], Rule] | None:
@@ -339,7 +382,11 @@ def _block_rule(inputs: tuple[TensorSpec, ...]) -> tuple[str, tuple[int, ...], R
     sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))
     alike = all(rule.kind == rules[0].kind for rule in rules)
     plain = len(spec.shape) > 1 and sizes == spec.shape[1:] and isinstance(spec.shape[0], str)
-    return (spec.name, sizes, rules[0]) if len(inputs) == 1 and plain and alike and spec.dtype != "string" else None
+    return (
+        (spec.name, sizes, rules[0])
+        if len(inputs) == 1 and plain and alike and spec.dtype != "string"
+        else None
+    )
 
 
 def _cast(values: Any, rule: Rule, problems: list[str]) -> Array:
@@ -359,7 +406,9 @@ def _whole(values: Any, spec: TensorSpec) -> Array:
         if isinstance(values, np.ma.MaskedArray):
             return values
         # Left to itself, numpy turns the numbers of a mixed list into strings.
-        return np.asarray(values, object if spec.dtype == "string" and not hasattr(values, "dtype") else None)
+        return np.asarray(
+            values, object if spec.dtype == "string" and not hasattr(values, "dtype") else None
+        )
     except ValueError as error:
         raise SignatureError(f"input {spec.name!r} is not an array: {error}", spec=spec) from None
 
@@ -374,7 +423,10 @@ def _block(columns: list[Array], target: np.dtype[Any]) -> Array:
 
 
 def cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
-    """Cast a whole tensor, as one block where its columns share their rules. Raises SignatureError."""
+    """Cast a whole tensor, as one block where its columns share their rules.
+
+    Raises SignatureError.
+    """
     if array.ndim == 1 and len(rules) == 1 and spec.columns:
         array = array.reshape(-1, 1)
     check_shape(array, spec)
@@ -383,7 +435,12 @@ def cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
         try:
             return cast_column(array.reshape(-1), rules[0]).reshape(array.shape)
         except CastError as error:
-            problems = [f"input {spec.name!r}: {error.in_rows_of(max(1, array.size // max((1, *array.shape[:1]))))}"]
+            problems = [
+                (
+                    f"input {spec.name!r}: "
+                    f"{error.in_rows_of(max(1, array.size // max((1, *array.shape[:1]))))}"
+                )
+            ]
     if spec.columns:
         block, problems = np.empty(array.shape, rules[0].target), []
         for j, rule in enumerate(rules):
@@ -397,8 +454,12 @@ def cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
 
 
 def _refused(problems: list[str]) -> SignatureError:
-    shown = "\n  ".join(problems[:20]) + (f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else "")
-    return SignatureError(f"the rows do not fit the signature:\n  {shown}", problems=tuple(problems))
+    shown = "\n  ".join(problems[:20]) + (
+        f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else ""
+    )
+    return SignatureError(
+        f"the rows do not fit the signature:\n  {shown}", problems=tuple(problems)
+    )
 
 
 def _check_names(expected: list[str], found: list[str]) -> None:
@@ -413,6 +474,9 @@ def _check_names(expected: list[str], found: list[str]) -> None:
         hint = next(iter(folded or near), None)
         problems.append(f"missing column {name!r}" + (f" (is it {hint!r}?)" if hint else ""))
     problems += [f"unexpected column {name!r}" for name in extra]
-    problems += [f"column {name!r} appears twice" for name in sorted({n for n in found if found.count(n) > 1})]
+    problems += [
+        f"column {name!r} appears twice"
+        for name in sorted({n for n in found if found.count(n) > 1})
+    ]
     if problems:
         raise _refused(problems)

@@ -27,17 +27,20 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
 def check_text(what: str, text: object) -> None:
     """Raise SignatureError for a name that would drive the terminal it is shown on; a file may hold any."""
     if isinstance(text, str) and is_controlling(text):
-        raise SignatureError(f"the {what} {text!r:.80} holds control characters; give it another name")
+        raise SignatureError(
+            f"the {what} {text!r:.80} holds control characters; give it another name"
+        )
 
 
 @dataclass(frozen=True)
 class Column:
     """One named column of a tensor.
 
-    `dtype` is the type the source was trained on; what a column accepts is decided by the dtype of its tensor, which
-    is what the graph computes in. `nullable` says whether missing values (None, NaN, NA)
-    are accepted; where it is false, infinities are refused too, as scikit-learn does. `categories`, where
-    given, is the closed set of values the column may hold: strings, or numbers of a column of numbers.
+    `dtype` is the type the source was trained on; what a column accepts is decided by the dtype of
+    its tensor, which is what the graph computes in. `nullable` says whether missing values (None,
+    NaN, NA) are accepted; where it is false, infinities are refused too, as scikit-learn does.
+    `categories`, where given, is the closed set of values the column may hold: strings, or numbers
+    of a column of numbers.
     """
 
     name: str
@@ -53,15 +56,17 @@ class Column:
         odd = [value for value in known if not isinstance(value, kinds) or isinstance(value, bool)]
         odd += [value for value in known if isinstance(value, float) and not isfinite(value)]
         if odd:
-            raise SignatureError(f"column {self.name!r} is {self.dtype}, and its categories are {self.categories}")
+            raise SignatureError(
+                f"column {self.name!r} is {self.dtype}, and its categories are {self.categories}"
+            )
 
 
 @dataclass(frozen=True)
 class TensorSpec:
     """One named tensor: `shape` mixes sizes and dimension names, such as `("batch", 30)`.
 
-    `columns`, where given, name the last of exactly two dimensions. `finite` says of a tensor without columns that NaN
-    and infinities are refused, as a column says that is not nullable.
+    `columns`, where given, name the last of exactly two dimensions. `finite` says of a tensor
+    without columns that NaN and infinities are refused, as a column says that is not nullable.
     """
 
     name: str
@@ -73,17 +78,29 @@ class TensorSpec:
     def __post_init__(self) -> None:
         numpy_dtype(self.dtype)
         if not self.name or any(isinstance(size, int) and size < 0 for size in self.shape):
-            raise SignatureError(f"tensor {self.name!r} of shape {self.shape} needs a name and sizes of 0 or more")
+            raise SignatureError(
+                f"tensor {self.name!r} of shape {self.shape} needs a name and sizes of 0 or more"
+            )
         check_text("tensor", self.name)
         for size in self.shape:
             check_text("dimension", size)
-        odd = [column.name for column in self.columns if (column.dtype == "string") != (self.dtype == "string")]
+        odd = [
+            column.name
+            for column in self.columns
+            if (column.dtype == "string") != (self.dtype == "string")
+        ]
         if odd:
-            raise SignatureError(f"tensor {self.name!r} is {self.dtype}; strings and numbers do not mix: {odd}")
+            raise SignatureError(
+                f"tensor {self.name!r} is {self.dtype}; strings and numbers do not mix: {odd}"
+            )
         if self.columns and self.shape[1:] != (len(self.columns),):
-            raise SignatureError(f"tensor {self.name!r} has shape {self.shape}, but {len(self.columns)} columns")
+            raise SignatureError(
+                f"tensor {self.name!r} has shape {self.shape}, but {len(self.columns)} columns"
+            )
         if self.finite and (self.columns or "float" not in self.dtype):
-            raise SignatureError(f"tensor {self.name!r} is finite, which is said of floats without columns alone")
+            raise SignatureError(
+                f"tensor {self.name!r} is finite, which is said of floats without columns alone"
+            )
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of this shape has the rank and the fixed sizes of the tensor."""
@@ -92,7 +109,9 @@ class TensorSpec:
         )
 
     def __str__(self) -> str:
-        return printable(f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]").replace("\n", "\\n")
+        return printable(f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]").replace(
+            "\n", "\\n"
+        )
 
 
 def check_shape(array: Array, spec: TensorSpec) -> None:
@@ -100,7 +119,8 @@ def check_shape(array: Array, spec: TensorSpec) -> None:
     if not spec.fits(array.shape):
         names = f" (columns {', '.join(c.name for c in spec.columns)})" if spec.columns else ""
         raise SignatureError(
-            f"input {spec.name!r} must have shape ({', '.join(map(str, spec.shape))}), got {array.shape}{names}",
+            f"input {spec.name!r} must have shape ({', '.join(map(str, spec.shape))}), got "
+            f"{array.shape}{names}",
             spec=spec,
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from functools import partial
 from itertools import count
-from typing import Any, Literal, NoReturn, Self, final
+from typing import Any, Literal, NoReturn, final
 
 import numpy as np
 from numpy import ndarray
@@ -26,33 +26,40 @@ from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, OutputCou
 from modelkit.forks import watch
 from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.signature import Feeds, Signature
+from modelkit.wrapper import Wrapper
 
 QUEUE = 8192
-LETTERS = 1 << 13  # of the texts of a call; what more of them cost is found out beside the event loop
+LETTERS = (
+    1 << 13
+)  # of the texts of a call; what more of them cost is found out beside the event loop
 SAMPLE = 63  # of the calls that run at once on their thread, those are timed whose number ends in six zero bits
 
 
 @final
-class Batcher(Model):
+class Batcher(Wrapper):
     """Gathers concurrent calls to a Model into batches; safe to call from any thread and any event loop.
 
-    Batches form from what waits while a run is under way; nothing waits for a timer, and a lone call runs at once.
-    How much is gathered follows from what runs take, see `plan`.
+    Batches form from what waits while a run is under way; nothing waits for a timer, and a lone
+    call runs at once. How much is gathered follows from what runs take, see `plan`.
 
     Args:
-        model: the Model to run. Its inputs and outputs must all lead with one named dimension, and its rows must have
-            been shown not to depend on their batch.
-        max_rows: the largest batch there may be, in rows, or in the cost that the model declares. A call that is larger
-            runs in parts; but whole, on its caller's thread, where the plan says "parallel direct".
-        max_queue: how much of priority 0 may wait, in the same unit; by default 8,192 rows, or 65,536 of the declared
-            cost. What is of priority -1 takes no room from it, and is admitted while all that waits is less than this.
-        on_full: what becomes of a call that finds the queue full: "reject" raises Overloaded, "block" waits.
-        stable_shapes: run every batch in one shape, so that a row's answer has the same bits whatever it is batched
-            with. Costs as much as a full batch each time.
-        loop: whether an event loop runs by itself what is done sooner than a thread would be woken. That is a forecast:
-            False for a model that now and then takes long, so that no event loop ever waits for it.
-        plan: "measure" to time the golden rows of the package first, for up to a second; "learn" to begin without and
-            learn from the calls; or the `plan` of another Batcher.
+        model: the Model to run. Its inputs and outputs must all lead with one named dimension, and
+            its rows must have been shown not to depend on their batch.
+        max_rows: the largest batch there may be, in rows, or in the cost that the model declares. A
+            call that is larger runs in parts; but whole, on its caller's thread, where the plan
+            says "parallel direct".
+        max_queue: how much of priority 0 may wait, in the same unit; by default 8,192 rows, or
+            65,536 of the declared cost. What is of priority -1 takes no room from it, and is
+            admitted while all that waits is less than this.
+        on_full: what becomes of a call that finds the queue full: "reject" raises Overloaded,
+            "block" waits.
+        stable_shapes: run every batch in one shape, so that a row's answer has the same bits
+            whatever it is batched with. Costs as much as a full batch each time.
+        loop: whether an event loop runs by itself what is done sooner than a thread would be woken.
+            That is a forecast: False for a model that now and then takes long, so that no event
+            loop ever waits for it.
+        plan: "measure" to time the golden rows of the package first, for up to a second; "learn" to
+            begin without and learn from the calls; or the `plan` of another Batcher.
 
     Raises:
         BatchError: if the model's rows cannot be batched, with the reason.
@@ -64,7 +71,6 @@ class Batcher(Model):
         "_direct",
         "_direct_seen",
         "_first",
-        "_inner",
         "_lane",
         "_origin",
         "_row_dtype",
@@ -101,7 +107,7 @@ class Batcher(Model):
         if not isinstance(plan, Plan) and plan not in ("measure", "learn"):
             raise ValueError(f'plan is "measure", "learn" or a Plan, got {plan!r}')
         rows = golden_feeds(model)
-        self._inner = model
+        super().__init__(model)
         self._origin = partial(
             Batcher,
             model,
@@ -114,7 +120,9 @@ class Batcher(Model):
         )
         self.signature = model.signature
         self._first = self.signature.inputs[0].name
-        self._static = all(isinstance(size, int) for spec in self.signature.inputs for size in spec.shape[1:])
+        self._static = all(
+            isinstance(size, int) for spec in self.signature.inputs for size in spec.shape[1:]
+        )
         block = None if self._costs is not None else self.signature.block
         self._row_shape = None if block is None else (1, *block[1])
         self._row_dtype = None if block is None else block[2].target
@@ -122,12 +130,11 @@ class Batcher(Model):
         self._ticks: dict[AbstractEventLoop, Tick] = {}
         self._direct, self._direct_seen = count(1), 0
         if not isinstance(plan, Plan):
-            slots = 1 if model.placement is None or model.placement.split else model.placement.threads
             measured: tuple[Curve, bool | None] = ((), None)
             if plan == "measure" and rows is not None:
                 measured = measure(self._execute, self.signature, rows, max_rows, self._costs)
             curve = measured[0] if self._costs is None else straighten(measured[0])
-            plan = make_plan(curve, slots, max_rows, bit_identical=measured[1])
+            plan = make_plan(curve, model.runs_at_once, max_rows, bit_identical=measured[1])
         elif max(plan.cap, plan.piece) > max_rows:
             plan = make_plan(plan.curve, plan.slots, max_rows, bit_identical=plan.bit_identical)
         if stable_shapes:
@@ -144,11 +151,6 @@ class Batcher(Model):
             loop=loop,
         )
         watch(self)
-
-    @property
-    def inner(self) -> Model:
-        """The wrapped model."""
-        return self._inner
 
     @property
     def plan(self) -> Plan:
@@ -178,7 +180,9 @@ class Batcher(Model):
         """
         signature, call = self.signature, make_call(deadline, priority, key)
         name = primary_of(signature)
-        feeds = {name: feed.copy() for name, feed in signature.coerce(X).items()}  # the caller may write into X by then
+        feeds = {
+            name: feed.copy() for name, feed in signature.coerce(X).items()
+        }  # the caller may write into X by then
         future: Future[Array] = Future()
         if self._lane.parallel:
             try:
@@ -193,8 +197,8 @@ class Batcher(Model):
     def close(self) -> None:
         """Refuse new calls, and return when all that were queued are answered.
 
-        A large call under way raises ClosedError after the piece that is run. Calls that run at once, on the threads of
-        their callers, are not waited for.
+        A large call under way raises ClosedError after the piece that is run. Calls that run at
+        once, on the threads of their callers, are not waited for.
         """
         self._lane.close()
 
@@ -225,9 +229,13 @@ class Batcher(Model):
     def _raise_late(self, call: Call) -> NoReturn:
         with self._lane.lock:
             self._lane.tally.expired += 1
-        raise DeadlineExceeded("the deadline passed before the rows were run", deadline=call.deadline)
+        raise DeadlineExceeded(
+            "the deadline passed before the rows were run", deadline=call.deadline
+        )
 
-    def _run_held(self, feeds: Feeds, outputs: tuple[str, ...], size: int, *, mine: bool) -> Outputs | None:
+    def _run_held(
+        self, feeds: Feeds, outputs: tuple[str, ...], size: int, *, mine: bool
+    ) -> Outputs | None:
         """Run one call if a slot is free and nobody waits for it; None otherwise."""
         lane, turn, start = self._lane, Turn(), clock()
         try:
@@ -279,7 +287,11 @@ class Batcher(Model):
         while True:
             lane = self._lane
             limit = lane.plan.cap if lane.queue.waiting else lane.plan.piece
-            stop = rows if size * (rows - start) <= limit * rows else start + max(1, limit * rows // size)
+            stop = (
+                rows
+                if size * (rows - start) <= limit * rows
+                else start + max(1, limit * rows // size)
+            )
             if stop - start == rows:
                 yield feeds
             else:
@@ -315,11 +327,19 @@ class Batcher(Model):
             return future
         return submit(feeds)
 
+    _call = Model._call  # it wants coerced feeds
+
     @types.coroutine
     def _acall(self, X: Any, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
-        if type(X) is not ndarray or X.shape != self._row_shape or X.dtype is not self._row_dtype or call is not PLAIN:
+        if (
+            type(X) is not ndarray
+            or X.shape != self._row_shape
+            or X.dtype is not self._row_dtype
+            or call is not PLAIN
+        ):
             return (yield from self._arun(self.signature.coerce(X), outputs, call))
-        # One row, of which everything is known but its values: those are checked with the whole batch's.
+        # One row, of which everything is known but its values: those are checked with the whole
+        # batch's.
         tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
         batch = tick.rows.get(outputs)
         if batch is None:
@@ -347,14 +367,20 @@ class Batcher(Model):
         return answer
 
     @types.coroutine
-    def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
-        if self._costs is not None:  # what is wrong with these rows is this caller's to know, before others join
+    def _arun(
+        self, feeds: Feeds, outputs: tuple[str, ...], call: Call
+    ) -> Generator[Any, None, Outputs]:
+        if (
+            self._costs is not None
+        ):  # what is wrong with these rows is this caller's to know, before others join
             if _letters(feeds) > LETTERS:
                 yield from to_thread(self._costs, feeds)
             else:
                 self._costs(feeds)
         tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
-        key: Key = outputs if self._static else (outputs, *[feed.shape[1:] for feed in feeds.values()])
+        key: Key = (
+            outputs if self._static else (outputs, *[feed.shape[1:] for feed in feeds.values()])
+        )
         batch = tick.calls.get(key)
         if batch is None:
             if tick.quiet():
@@ -374,7 +400,9 @@ class Batcher(Model):
         answer = yield from tick.collect(batch, place)
         return (yield from self._aqueue(tick, feeds, outputs, call)) if answer is None else answer
 
-    def _aqueue(self, tick: Tick, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
+    def _aqueue(
+        self, tick: Tick, feeds: Feeds, outputs: tuple[str, ...], call: Call
+    ) -> Generator[Any, None, Outputs]:
         """As `_queue`, from an event loop."""
         answers: list[Outputs] = []
         for piece in self._pieces(feeds):
@@ -427,7 +455,9 @@ class Batcher(Model):
             return self._inner._run(feeds, outputs, PLAIN)
         for start in range(0, rows, self._shape):
             take = np.minimum(np.arange(start, start + self._shape), rows - 1)
-            part = self._inner._run({name: feed[take] for name, feed in feeds.items()}, outputs, PLAIN)
+            part = self._inner._run(
+                {name: feed[take] for name, feed in feeds.items()}, outputs, PLAIN
+            )
             for name, array in part.items():
                 if len(array) != self._shape:
                     raise _miscounted(name, len(array), self._shape)
@@ -438,12 +468,6 @@ class Batcher(Model):
         if self._lane.closed:
             raise ClosedError("the batcher was closed and cannot be pickled")
         return self._origin, ()
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
     def after_fork(self) -> None:
         """Begin anew in the child of a fork, where no other thread lives on."""
@@ -456,13 +480,10 @@ def _letters(feeds: Feeds) -> int:
 
 
 def _costs_of(model: Model) -> Callable[[Feeds], int] | None:
-    """What tells the cost of rows, if the model or one that it wraps declares it."""
-    inner: Model | None = model
-    while inner is not None and type(inner)._cost is Model._cost:
-        inner = inner.inner
-    if inner is None:
+    """What tells the cost of rows; None where the innermost model declares none."""
+    if type(model.base)._cost is Model._cost:
         return None
-    declared = inner._cost
+    declared = model._cost
     return lambda feeds: declared(feeds) or 0
 
 
@@ -474,7 +495,9 @@ def _joined(answers: list[Outputs]) -> Outputs:
 
 def _miscounted(name: str, got: int, expected: int) -> OutputCountError:
     return OutputCountError(
-        f"the model gave {got} rows of {name!r} for {expected} rows of input", expected=expected, got=got
+        f"the model gave {got} rows of {name!r} for {expected} rows of input",
+        expected=expected,
+        got=got,
     )
 
 
@@ -483,26 +506,19 @@ def _check_batchable(model: Model) -> None:
     signature = model.signature
     if signature.batch is None:
         raise BatchError(
-            f"only tensors that all lead with one named dimension can be batched, and this model's do not: {signature}",
+            "only tensors that all lead with one named dimension can be batched, and this "
+            f"model's do not: {signature}",
             model=model,
         )
     if model.unobserved is not model:
         raise BatchError(
-            "a Monitor inside a Batcher would see padding and retries; put it outside: Monitor(Batcher(model))",
+            "a Monitor inside a Batcher would see padding and retries; put it outside: "
+            "Monitor(Batcher(model))",
             model=model,
         )
     if not model.batchable:
-        recipe = model.recipe
-        if recipe is not None:
-            raise BatchError(
-                f"the vectors of {model!r} depend on the texts beside them, down to a cosine of {recipe.alone}: make "
-                f"the encoder with stable=True, which runs every text alone",
-                model=model,
-            )
-        manifest = model.manifest
-        shown = "nothing says that they do not" if manifest is None else f"its package says: {manifest.parity}"
         raise BatchError(
-            f"the rows of {model!r} may depend on their batch: {shown}; of your own function, say so with "
-            f"FunctionModel(..., batchable=True) if you know that they do not",
+            f"cannot batch {model!r}, whose rows may depend on their batch: "
+            f"{model._why_not_batchable()}",
             model=model,
         )

@@ -24,12 +24,13 @@ def choose(
 ) -> tuple[list[Offered], list[Offered]]:
     """The calls to run as one batch of at most `room`, and the calls to give up, of those that wait, the oldest first.
 
-    A call that is answered after its deadline took the room of one that would have been in time. So the batch is made
-    of the oldest calls that will be ready even if the run takes `caution` times as long as the curve says. Where these
-    do not fill it, nobody is displaced, and it is made of all that can be ready at all.
+    A call that is answered after its deadline took the room of one that would have been in time. So
+    the batch is made of the oldest calls that will be ready even if the run takes `caution` times
+    as long as the curve says. Where these do not fill it, nobody is displaced, and it is made of
+    all that can be ready at all.
 
-    What cannot be ready, even alone, is given up while there is something better to run. Otherwise the call that is due
-    last is tried: the curve may be wrong, and only a run can tell.
+    What cannot be ready, even alone, is given up while there is something better to run. Otherwise
+    the call that is due last is tried: the curve may be wrong, and only a run can tell.
     """
     safe: list[Offered] = []
     possible: list[Offered] = []  # those that are safe as well
@@ -59,7 +60,10 @@ def choose(
 
 
 def _most_in_time(offers: list[Offered], room: int, now: float, curve: Curve) -> list[Offered]:
-    """The oldest calls of the largest batch that is ready before the first is due. Each call could be run alone."""
+    """The oldest calls of the largest batch that is ready before the first is due.
+
+    Each call could be run alone.
+    """
     most = size = 0
     for offer in sorted(offers, key=attrgetter("due"), reverse=True):
         size += offer.size

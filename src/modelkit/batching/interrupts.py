@@ -1,7 +1,8 @@
 """Tell an exception of the application's signal handlers from a failure of the model.
 
-Python calls signal handlers in the main thread, between any two instructions of whatever that thread runs: a handler
-that raises (SystemExit on SIGTERM, the soft time limit of Celery) raises in the middle of a model's run.
+Python calls signal handlers in the main thread, between any two instructions of whatever that
+thread runs: a handler that raises (SystemExit on SIGTERM, the soft time limit of Celery) raises in
+the middle of a model's run.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ def in_main_thread() -> bool:
 def is_interrupt(error: BaseException) -> bool:
     """Whether an exception was raised by a signal handler in this thread, or instead of one that was.
 
-    The handler's frame is in the traceback. It is known by its arguments, one of which is the frame that it
-    interrupted; or by its code, where it has deleted that argument. KeyboardInterrupt has a handler without a frame.
+    The handler's frame is in the traceback. It is known by its arguments, one of which is the frame
+    that it interrupted; or by its code, where it has deleted that argument. KeyboardInterrupt has a
+    handler without a frame.
     """
     if not in_main_thread():
         return False
@@ -31,8 +33,9 @@ def is_interrupt(error: BaseException) -> bool:
     passed = _frames(error.__traceback__)
     if any(_is_handler(frame, handlers) for frame in passed):
         return True
-    # What the model raised while it handled the handler's exception. What was handled before the model was called does
-    # not count: its traceback begins in a frame that this one does not pass through.
+    # What the model raised while it handled the handler's exception. What was handled before the
+    # model was called does not count: its traceback begins in a frame that this one does not pass
+    # through.
     seen = {id(error)}
     cause = error.__cause__ or error.__context__
     while cause is not None and id(cause) not in seen:
@@ -62,7 +65,9 @@ def _is_handler(frame: FrameType, handlers: set[CodeType]) -> bool:
     names = [*given.args, *([given.varargs] if given.varargs else [])]
     for name in names:
         value = given.locals.get(name)
-        if value is interrupted or (type(value) is tuple and any(item is interrupted for item in value)):
+        if value is interrupted or (
+            type(value) is tuple and any(item is interrupted for item in value)
+        ):
             return True
     return False
 
@@ -71,7 +76,9 @@ def _handlers() -> set[CodeType]:
     """The code of the signal handlers that are installed, as far as they are functions and methods."""
     codes = set()
     for number in signal.valid_signals():
-        code = getattr(signal.getsignal(number), "__code__", None)  # a method has that of its function
+        code = getattr(
+            signal.getsignal(number), "__code__", None
+        )  # a method has that of its function
         if isinstance(code, CodeType):
             codes.add(code)
     return codes

@@ -19,7 +19,8 @@ Outcome = Outputs | BaseException
 
 _GIVEN = "_modelkit_given"
 
-# A row that is kept keeps the output of its whole batch alive, up to this size in bytes; beyond it, rows are copied.
+# A row that is kept keeps the output of its whole batch alive, up to this size in bytes; beyond it,
+# rows are copied.
 PINNED = 1 << 16
 
 
@@ -28,9 +29,10 @@ def attempt(
 ) -> tuple[list[Outcome], bool]:
     """Run calls of so many rows as a batch; if it fails its halves, until each failure is that of one call.
 
-    A call that alone is too large for memory is run in parts. Returns an outcome for each call, and whether the batch
-    was too large for memory: whether that was what failed, and smaller runs did not. `mine` is whether the only call is
-    that of this thread, in which then everything is raised that is no Exception.
+    A call that alone is too large for memory is run in parts. Returns an outcome for each call, and
+    whether the batch was too large for memory: whether that was what failed, and smaller runs did
+    not. `mine` is whether the only call is that of this thread, in which then everything is raised
+    that is no Exception.
     """
     try:
         return [*split(run(join(calls), outputs), sizes)], False
@@ -48,7 +50,9 @@ def attempt(
         outcomes = [_in_parts(run, calls[0], sizes[0], outputs)]
     else:
         return [own(failure)], False
-    return outcomes, out_of_memory(failure) and not any(isinstance(outcome, BaseException) for outcome in outcomes)
+    return outcomes, out_of_memory(failure) and not any(
+        isinstance(outcome, BaseException) for outcome in outcomes
+    )
 
 
 def _in_parts(run: Run, feeds: Feeds, rows: int, outputs: tuple[str, ...]) -> Outcome:
@@ -70,7 +74,9 @@ def own(failure: BaseException) -> BaseException:
     """A failure that one call may have to itself, and that a Future can carry."""
     try:
         if isinstance(failure, Exception) and not isinstance(failure, StopIteration):
-            given = failure.__dict__.setdefault(_GIVEN, False)  # a model may raise the same instance again
+            given = failure.__dict__.setdefault(
+                _GIVEN, False
+            )  # a model may raise the same instance again
             failure.__dict__[_GIVEN] = True
             if not given:
                 return failure
@@ -88,7 +94,8 @@ def out_of_memory(error: BaseException) -> bool:
     except Exception:  # noqa: BLE001 - it is the model's code
         text = ""
     return isinstance(error, MemoryError) or any(
-        words in text for words in ("out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
+        words in text
+        for words in ("out of memory", "failed to allocate memory", "bad_alloc", "bad allocation")
     )
 
 
@@ -117,7 +124,9 @@ def split(answers: Outputs, sizes: list[int]) -> list[Outputs]:
 
 def _split(array: Array, sizes: list[int]) -> list[Array]:
     if sizes.count(1) == len(sizes):
-        arrays = list(array.reshape(len(array), 1, *array.shape[1:]))  # iterating slices without bytecode
+        arrays = list(
+            array.reshape(len(array), 1, *array.shape[1:])
+        )  # iterating slices without bytecode
     else:
         arrays = [array[start:stop] for start, stop in pairwise(accumulate(sizes, initial=0))]
     return arrays if array.nbytes <= PINNED else [part.copy() for part in arrays]

@@ -1,13 +1,14 @@
 """The queue of one model: who waits, who runs the next batch, and how a failure stays with the call that caused it.
 
-There is no thread at rest. A batch is run by a thread that asked for one of its rows; when it is done it wakes the
-thread that has waited longest, which takes what has come in meanwhile. Calls that no thread waits for, those of event
-loops and of `submit`, are run by a runner: a thread that is started when it is needed and ends when it is idle. The
-main thread runs nobody's rows but its own, for what is raised there may come from a signal handler; where others wait
-as well, a runner takes them all.
+There is no thread at rest. A batch is run by a thread that asked for one of its rows; when it is
+done it wakes the thread that has waited longest, which takes what has come in meanwhile. Calls that
+no thread waits for, those of event loops and of `submit`, are run by a runner: a thread that is
+started when it is needed and ends when it is idle. The main thread runs nobody's rows but its own,
+for what is raised there may come from a signal handler; where others wait as well, a runner takes
+them all.
 
-Every field is guarded by `lock`. A slot is the right to run a batch; `active` of them are held, by a thread that runs
-one, by a promoted thread that is waking up, or by a runner that is.
+Every field is guarded by `lock`. A slot is the right to run a batch; `active` of them are held, by
+a thread that runs one, by a promoted thread that is waking up, or by a runner that is.
 """
 
 from __future__ import annotations
@@ -27,15 +28,24 @@ from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import PARALLEL, Plan, opens, seconds_of, share
 from modelkit.batching.queue import Queue
-from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, WAITING, Request, Turn, deliver
+from modelkit.batching.requests import (
+    DEAD,
+    DONE,
+    PROMOTED,
+    RUNNING,
+    WAITING,
+    Request,
+    Turn,
+    deliver,
+)
 from modelkit.batching.stats import Tally
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model import Outputs
 from modelkit.signature import Feeds
 
 IDLE = 0.05  # seconds after which a runner without work ends
-# One batch in 64, those whose number ends in six ones, may be twice as large as is thought best: what larger ones
-# take was perhaps learned in a bad moment, and only a run can tell.
+# One batch in 64, those whose number ends in six ones, may be twice as large as is thought best:
+# what larger ones take was perhaps learned in a bad moment, and only a run can tell.
 EXPLORE = 63
 clock = time.monotonic
 
@@ -48,7 +58,8 @@ class Lane:
         plan: what batches are like; made anew as runs are timed.
         max_rows: the largest batch there may be.
         max_queue: the size that may wait.
-        block: admit everything, for a call waits for its answer anyway; False to refuse what finds the queue full.
+        block: admit everything, for a call waits for its answer anyway; False to refuse what finds
+            the queue full.
         declared: whether sizes are costs that the model declares.
         loop: whether an event loop may run by itself what it had better.
     """
@@ -123,14 +134,19 @@ class Lane:
     def call(self, request: Request, *, admitted: bool = False) -> Outputs:
         """Answer in the calling thread, which may run others' rows along with its own, or wait for a thread that does.
 
-        `admitted` is for the later pieces of a large call, which find room in the queue however full it is.
+        `admitted` is for the later pieces of a large call, which find room in the queue however
+        full it is.
         """
         turn = Turn()
         try:
             with self.lock:
-                if request.deadline is not None and request.deadline <= clock():  # of a later piece of a large call
+                if (
+                    request.deadline is not None and request.deadline <= clock()
+                ):  # of a later piece of a large call
                     self.tally.expired += 1
-                    raise DeadlineExceeded("the deadline passed before the rows were run", deadline=request.deadline)
+                    raise DeadlineExceeded(
+                        "the deadline passed before the rows were run", deadline=request.deadline
+                    )
                 self._admit(request, admitted=admitted)
                 starts = 0
                 if not self.queue.waiting and self._opens(request.size):
@@ -150,7 +166,10 @@ class Lane:
         return request.result()
 
     def enqueue(self, requests: Sequence[Request], *, admitted: bool = False) -> list[Request]:
-        """Queue requests for runners. Returns those that were not admitted; the reason is their error."""
+        """Queue requests for runners.
+
+        Returns those that were not admitted; the reason is their error.
+        """
         refused = []
         try:
             with self.lock:
@@ -170,8 +189,12 @@ class Lane:
         return refused
 
     def submit(self, request: Request, *, admitted: bool = False) -> None:
-        """Queue a request whose caller holds a Future. Raises Overloaded and ClosedError; blocks if it is to."""
-        # A Future runs the callbacks that its caller added, so it shares no batch with threads that could be held up.
+        """Queue a request whose caller holds a Future.
+
+        Raises Overloaded and ClosedError; blocks if it is to.
+        """
+        # A Future runs the callbacks that its caller added, so it shares no batch with threads that
+        # could be held up.
         request.key = (*request.key, "submit")
         if self.block and not admitted:
             self._wait_for_room(request)
@@ -206,7 +229,9 @@ class Lane:
                 lock = _locked()
                 self.queue.blocked[request.low].append(lock)
             if not lock.acquire(timeout=_left(request.deadline)):
-                raise DeadlineExceeded("the queue stayed full until the deadline", deadline=request.deadline)
+                raise DeadlineExceeded(
+                    "the queue stayed full until the deadline", deadline=request.deadline
+                )
 
     def close(self) -> None:
         """Refuse new calls, and return when all that were admitted are answered."""
@@ -238,7 +263,8 @@ class Lane:
     def overloaded(self, waiting: int) -> Overloaded:
         """The error for a call that finds so much waiting."""
         return Overloaded(
-            f"{waiting} wait already, and at most {self.max_queue} may: try again later, raise max_queue, or wait with "
+            f"{waiting} wait already, and at most {self.max_queue} may: try again later, raise "
+            "max_queue, or wait with "
             f'on_full="block"',
             queued=waiting,
             max_queue=self.max_queue,
@@ -282,7 +308,9 @@ class Lane:
     def _begin(self, request: Request) -> bool:
         """Whether a request is to be run: not if its Future was cancelled."""
         future = request.waiter
-        if isinstance(future, futures.Future) and not (future.running() or future.set_running_or_notify_cancel()):
+        if isinstance(future, futures.Future) and not (
+            future.running() or future.set_running_or_notify_cancel()
+        ):
             request.state = DEAD
             self.tally.abandoned += 1
             return False
@@ -294,26 +322,32 @@ class Lane:
         if not self._begin(request):
             return False
         request.state = DONE
-        request.error = DeadlineExceeded("the answer could not be ready by the deadline", deadline=request.deadline)
+        request.error = DeadlineExceeded(
+            "the answer could not be ready by the deadline", deadline=request.deadline
+        )
         self.tally.expired += 1
         return True
 
     def _dispatch(self) -> int:
         """Give free slots to those who have waited longest, while there is work; returns how many runners to start."""
-        # A signal handler may raise at any call, so each slot is given in one step, and told of last.
+        # A signal handler may raise at any call, so each slot is given in one step, and told of
+        # last.
         starts = 0
         while self.queue.waiting > 0 and self._opens(self.queue.waiting):
             queue = self.queue.oldest()
             if queue is None:
                 break
             heir = self._heir(queue)
-            if isinstance(heir.waiter, _thread.LockType) and (heir.leads or heir.size == self.queue.waiting):
+            if isinstance(heir.waiter, _thread.LockType) and (
+                heir.leads or heir.size == self.queue.waiting
+            ):
                 self.queue.take(heir, PROMOTED)
                 self._active += 1
                 self._running += heir.size
                 heir.waiter.release()
                 continue
-            # A runner takes its part when it wakes, and sees then whether there is work for another.
+            # A runner takes its part when it wakes, and sees then whether there is work for
+            # another.
             if self._parked:
                 self._active += 1
                 self._parked.pop().release()
@@ -336,7 +370,9 @@ class Lane:
         for request in queue:
             if request.state is WAITING and request.due > ready:
                 return request
-        return max((request for request in queue if request.state is WAITING), key=attrgetter("due"))
+        return max(
+            (request for request in queue if request.state is WAITING), key=attrgetter("due")
+        )
 
     def _settle(self, request: Request, outcome: Outcome, now: float) -> bool:
         """Give a request its outcome; whether there is anybody to tell."""
@@ -367,9 +403,16 @@ class Lane:
 
     # Running.
 
-    def attempt(self, calls: list[Feeds], size: int, outputs: tuple[str, ...], *, mine: bool = False) -> list[Outcome]:
-        """Run calls of such a size as a batch; an outcome for each. What is too large for memory is remembered."""
-        outcomes, too_large = attempt(self.run, calls, [rows_of(feeds) for feeds in calls], outputs, mine=mine)
+    def attempt(
+        self, calls: list[Feeds], size: int, outputs: tuple[str, ...], *, mine: bool = False
+    ) -> list[Outcome]:
+        """Run calls of such a size as a batch; an outcome for each.
+
+        What is too large for memory is remembered.
+        """
+        outcomes, too_large = attempt(
+            self.run, calls, [rows_of(feeds) for feeds in calls], outputs, mine=mine
+        )
         if too_large:
             with self.lock:
                 self.tally.out_of_memory += 1
@@ -380,7 +423,8 @@ class Lane:
     def _start(self, runners: int) -> None:
         for _ in range(runners):
             try:
-                # Not a daemon: the interpreter waits for it at exit, and so for all that was admitted.
+                # Not a daemon: the interpreter waits for it at exit, and so for all that was
+                # admitted.
                 threading.Thread(target=self._runner, name="modelkit-batcher").start()
             except RuntimeError:  # no thread can be started, or the interpreter is shutting down
                 turn = Turn()
@@ -392,13 +436,18 @@ class Lane:
                     raise
 
     def _runner(self) -> None:
-        """A thread that runs batches, and ends when there have been none for a while. It is started for a slot."""
+        """A thread that runs batches, and ends when there have been none for a while.
+
+        It is started for a slot.
+        """
         turn = Turn()
         turn.runner = True
         while turn.holds or self._begins(turn):
             try:
                 self._work(turn)
-            except BaseException:  # nothing is known to come here, but nobody must wait for this thread in vain
+            except (
+                BaseException
+            ):  # nothing is known to come here, but nobody must wait for this thread in vain
                 with self.lock:
                     self._returning -= turn.returning
                 self.give_back(turn)
@@ -445,7 +494,9 @@ class Lane:
                     if self._settle(request, outcome, now):
                         turn.done.append(request)
                 size = sum(request.size for request in turn.batch)
-                if turn.batch and not any(isinstance(outcome, BaseException) for outcome in outcomes):
+                if turn.batch and not any(
+                    isinstance(outcome, BaseException) for outcome in outcomes
+                ):
                     self._planner.compare(size, now - start)
                     self.time(size, now - start)
                 done = turn.done
@@ -454,9 +505,11 @@ class Lane:
                 turn.holds = False
                 self._running -= size
                 self._active -= 1
-                # A runner goes on itself, or will look for work soon; but not one with Futures, whose callbacks may
-                # take long.
-                if own is None and not any(isinstance(request.waiter, futures.Future) for request in done):
+                # A runner goes on itself, or will look for work soon; but not one with Futures,
+                # whose callbacks may take long.
+                if own is None and not any(
+                    isinstance(request.waiter, futures.Future) for request in done
+                ):
                     if self.queue.waiting and self._opens(self.queue.waiting):
                         self._active += 1
                         turn.holds = True
@@ -477,7 +530,9 @@ class Lane:
             calls = [request.feeds for request in turn.batch]
             return self.attempt(calls, size, turn.batch[0].outputs, mine=turn.batch == [own])
         except BaseException as error:
-            if own is not None or is_interrupt(error):  # meant for this thread: others' rows are run again by others
+            if own is not None or is_interrupt(
+                error
+            ):  # meant for this thread: others' rows are run again by others
                 raise
             return [BatchError(f"the batch could not be run: {error!r}") for _ in turn.batch]
 
@@ -498,12 +553,17 @@ class Lane:
                 self.tally.abandoned += self.queue.drop(own)
             starts = self._dispatch()
             if in_main_thread():
-                starts = self._starting  # those as well that it was about to start when a signal handler raised
+                starts = (
+                    self._starting
+                )  # those as well that it was about to start when a signal handler raised
         deliver(request for request in turn.done if request is not own)
         self._start(starts)
 
     def _wait(self, request: Request, turn: Turn) -> None:
-        """Until the request is done, leading when it holds a slot or is given one. Raises DeadlineExceeded."""
+        """Until the request is done, leading when it holds a slot or is given one.
+
+        Raises DeadlineExceeded.
+        """
         while True:
             if turn.holds and not turn.batch:
                 self._raise_late(request)
@@ -530,7 +590,9 @@ class Lane:
         with self.lock:
             self.tally.expired += 1
             self.tally.abandoned -= 1  # as which it is counted when the error passes `call`
-        raise DeadlineExceeded("the answer could not be ready by the deadline", deadline=request.deadline)
+        raise DeadlineExceeded(
+            "the answer could not be ready by the deadline", deadline=request.deadline
+        )
 
 
 def _locked() -> _thread.LockType:

@@ -37,13 +37,18 @@ def resized(feeds: Feeds, rows: int) -> Feeds:
 def sizes_up_to(most: int, *, steps: bool = True) -> list[int]:
     """1, 2, 4, 5, 8, 9, 16, 17, ...: the powers of two, and what one row more costs, up to where steps matter."""
     sizes = [1 << power for power in range(most.bit_length())]
-    return sorted({*sizes, *(size + 1 for size in sizes if steps and 4 <= size <= 32 and size < most)})
+    return sorted(
+        {*sizes, *(size + 1 for size in sizes if steps and 4 <= size <= 32 and size < most)}
+    )
 
 
 def measure(
     run: Run, signature: Signature, rows: Feeds, max_rows: int, costs: Callable[[Feeds], int] | None
 ) -> tuple[Curve, bool]:
-    """What runs of 1, 2, 4, ... rows take at best, and whether a row gave the same bits in all of them."""
+    """What runs of 1, 2, 4, ...
+
+    rows take at best, and whether a row gave the same bits in all of them.
+    """
     clock, outputs = time.perf_counter, signature.output_names
     end = clock() + BUDGET
     few = resized(rows, min(max_rows, len(next(iter(rows.values())))))
@@ -52,7 +57,8 @@ def measure(
         for i in range(len(next(iter(few.values()))))
     ]
     points, identical, best, dull = list[tuple[int, float]](), True, 0.0, 0
-    # One row more is a step of kernels that work on 4 or 8 at a time; of a declared cost it is some amount or other.
+    # One row more is a step of kernels that work on 4 or 8 at a time; of a declared cost it is some
+    # amount or other.
     for size in sizes_up_to(max_rows, steps=costs is None):
         feeds = resized(rows, size)
         fastest, spent, times = np.inf, 0.0, 0
@@ -64,7 +70,9 @@ def measure(
             if clock() + seconds > end:
                 break
         identical &= all(
-            _same_bits(answers[name][i : i + 1], one[name]) for i, one in enumerate(alone[:size]) for name in outputs
+            _same_bits(answers[name][i : i + 1], one[name])
+            for i, one in enumerate(alone[:size])
+            for name in outputs
         )
         points.append((size if costs is None else max(1, costs(feeds)), fastest))
         speed = points[-1][0] / fastest
@@ -88,7 +96,8 @@ def check_stable(run: Run, signature: Signature, rows: Feeds | None, shape: int)
         for name in outputs:
             if not _same_bits(answers[name][place : place + 1], alone[name]):
                 raise BatchError(
-                    f"stable_shapes=True cannot be had: at place {place} of a batch of {shape} rows, {name!r} of the "
+                    f"stable_shapes=True cannot be had: at place {place} of a batch of {shape} "
+                    f"rows, {name!r} of the "
                     f"first golden row has other bits than at place 0",
                     output=name,
                     place=place,

@@ -5,23 +5,30 @@ from __future__ import annotations
 from modelkit.batching.policy import Plan, learn, make_plan, off_loops, seconds_of, straighten
 
 SLOW = 2e-4  # seconds of a run beside which learning from it is cheap
-OBSERVE = 7  # of other runs one in eight is learned from, those whose number ends in three zero bits
+OBSERVE = (
+    7  # of other runs one in eight is learned from, those whose number ends in three zero bits
+)
 CAUTION = 4.0  # times as long as the curve says is the most that a run is expected to take
-LEARN, RELEARN = 4, 32  # runs of about one size after which the fastest of them is believed: of a new size, and a known
+LEARN, RELEARN = (
+    4,
+    32,
+)  # runs of about one size after which the fastest of them is believed: of a new size, and a known
 
 
 class Planner:
     """Makes `plan` anew from what runs take; no batch is larger than `max_rows`.
 
-    The curve says what runs take at best; `caution` is how many times as long nearly all of them take. Without `loop`,
-    an event loop runs nothing by itself.
+    The curve says what runs take at best; `caution` is how many times as long nearly all of them
+    take. Without `loop`, an event loop runs nothing by itself.
 
-    `declared` is whether sizes are costs that the model declares. What these take lies on a straight line, whose form
-    is known once it was measured: a text encoder borrows idle threads, so that later runs of one size take half as
-    long as others, by what else runs.
+    `declared` is whether sizes are costs that the model declares. What these take lies on a
+    straight line, whose form is known once it was measured: a text encoder borrows idle threads, so
+    that later runs of one size take half as long as others, by what else runs.
     """
 
-    def __init__(self, plan: Plan, max_rows: int, *, declared: bool = False, loop: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, max_rows: int, *, declared: bool = False, loop: bool = True
+    ) -> None:
         self.plan = plan if loop else off_loops(plan)
         self.max_rows = max_rows
         self.caution = 1.0
@@ -31,7 +38,9 @@ class Planner:
         self._loop = loop
         self._curve = self._start = plan.curve
         self._timed = 0
-        self._seen: dict[int, tuple[float, int, int]] = {}  # by bits of size: the fastest run, its size, how many
+        self._seen: dict[
+            int, tuple[float, int, int]
+        ] = {}  # by bits of size: the fastest run, its size, how many
 
     def time(self, size: int, seconds: float) -> bool:
         """Learn from one run in eight, or each where that is cheap or little is known; whether the plan changed."""
@@ -54,7 +63,9 @@ class Planner:
             return False
         del self._seen[bits]
         if self._declared and self._start:
-            level = fastest / seconds_of(self._start, of_size)  # one size tells how fast this machine is, for all
+            level = fastest / seconds_of(
+                self._start, of_size
+            )  # one size tells how fast this machine is, for all
             self._curve = tuple((at, its * level) for at, its in self._start)
         else:
             self._curve = learn(self._curve, of_size, fastest)
@@ -77,6 +88,8 @@ class Planner:
         return self._replan()
 
     def _replan(self) -> bool:
-        plan = make_plan(self._curve, self.plan.slots, self.max_rows, bit_identical=self.plan.bit_identical)
+        plan = make_plan(
+            self._curve, self.plan.slots, self.max_rows, bit_identical=self.plan.bit_identical
+        )
         self.plan = plan if self._loop else off_loops(plan)
         return True

@@ -1,7 +1,7 @@
 """How to batch, decided from what one run costs. No clock, no thread, no I/O.
 
-A curve is what runs were measured to take: ((size, seconds), ...), sizes ascending. Size is rows, or the cost that
-the model declares.
+A curve is what runs were measured to take: ((size, seconds), ...), sizes ascending. Size is rows,
+or the cost that the model declares.
 """
 
 from __future__ import annotations
@@ -10,20 +10,24 @@ from dataclasses import dataclass, replace
 
 Curve = tuple[tuple[int, float], ...]
 
-# Seconds that pass between the end of a batch and a waiting thread at work again, per thread: a wake-up by the
-# kernel and a turn at the interpreter lock. Measured 9 to 15 microseconds on two cores.
+# Seconds that pass between the end of a batch and a waiting thread at work again, per thread: a
+# wake-up by the kernel and a turn at the interpreter lock. Measured 9 to 15 microseconds on two
+# cores.
 HANDOFF = 12e-6
-# Seconds from an event loop to a thread and back: two wake-ups of a sleeping core, and so much for each call.
+# Seconds from an event loop to a thread and back: two wake-ups of a sleeping core, and so much for
+# each call.
 HOP, HOP_CALL = 2.5e-4, 4e-6
-# An event loop whose last tick had a single call runs calls one by one, so many of them or for so long, before it looks
-# again whether there are others to run with them.
+# An event loop whose last tick had a single call runs calls one by one, so many of them or for so
+# long, before it looks again whether there are others to run with them.
 LONE, LONE_CALLS = 2e-4, 31
-# An event loop runs by itself what takes no longer than this; then others of its tasks get their turn.
+# An event loop runs by itself what takes no longer than this; then others of its tasks get their
+# turn.
 LOOP = 2e-3
 # A large call is run in pieces of about so many seconds, between which others get their turn.
 PIECE = 5e-3
-# The batch need not grow further once it gives this part of the best throughput; and so much is good enough for a
-# batch beside one that runs, and on an event loop, where large batches push the loop's own data out of the cache.
+# The batch need not grow further once it gives this part of the best throughput; and so much is
+# good enough for a batch beside one that runs, and on an event loop, where large batches push the
+# loop's own data out of the cache.
 KNEE, ENOUGH = 0.95, 0.9
 # A call of a thread that takes longer is worth the order of a queue, whatever the model.
 AT_ONCE = 5e-4
@@ -38,10 +42,11 @@ class Plan:
     """What a Batcher does with a model, and why.
 
     Args:
-        curve: what runs took: ((size, seconds), ...); size is rows, or the cost that the model declares.
-        mode: "parallel direct": a call from a thread runs at once, for it is cheaper than waiting for company;
-            "direct": calls run one by one on each slot, since larger batches are no faster a row;
-            "batch": calls that find every slot taken are gathered.
+        curve: what runs took: ((size, seconds), ...); size is rows, or the cost that the model
+            declares.
+        mode: "parallel direct": a call from a thread runs at once, for it is cheaper than waiting
+            for company; "direct": calls run one by one on each slot, since larger batches are no
+            faster a row; "batch": calls that find every slot taken are gathered.
         cap: the largest batch, but for a trial now and then.
         enough: a batch that is run beside others, rather than waiting for one of them to end.
         slots: how many runs go on at a time.
@@ -49,7 +54,8 @@ class Plan:
         loop_batch: its largest batch; between these its other tasks have their turns.
         lone: calls that an event loop runs one by one while it seems to have one caller.
         piece: the most of one large call that is run at once.
-        bit_identical: whether a row gave the same bits in every batch size that was tried; None if none was.
+        bit_identical: whether a row gave the same bits in every batch size that was tried; None if
+            none was.
     """
 
     curve: Curve
@@ -68,16 +74,22 @@ class Plan:
         """The plan in a sentence."""
         if not self.curve:
             return "nothing was measured yet: batches are as large as they come, until runs have been timed"
-        first, (size, seconds) = self.curve[0][1], max(self.curve, key=lambda point: point[0] / point[1])
-        speed = (
-            f"a run takes {first * 1e6:,.0f} us alone and {seconds / size * 1e6:,.2f} us each in a batch of {size:,}"
+        first, (size, seconds) = (
+            self.curve[0][1],
+            max(self.curve, key=lambda point: point[0] / point[1]),
         )
+        alone = f"{first * 1e6:,.0f} us alone"
+        together = f"{seconds / size * 1e6:,.2f} us each in a batch of {size:,}"
+        speed = f"a run takes {alone} and {together}"
         return f"{speed}; {_REASONS[self.mode]}"
 
     def __str__(self) -> str:
-        bits = {None: "bits not compared", True: "bit-identical", False: "equal within tolerance"}[self.bit_identical]
+        bits = {None: "bits not compared", True: "bit-identical", False: "equal within tolerance"}[
+            self.bit_identical
+        ]
         return (
-            f"{self.mode}: batches of at most {self.cap:,}, {self.slots} at a time, {self._on_loops}; across batch "
+            f"{self.mode}: batches of at most {self.cap:,}, {self.slots} at a time, "
+            f"{self._on_loops}; across batch "
             f"sizes {bits}; {self.why}"
         )
 
@@ -108,18 +120,22 @@ def seconds_of(curve: Curve, size: int) -> float:
     return before * size / low
 
 
-def make_plan(curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | None = None) -> Plan:
+def make_plan(
+    curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | None = None
+) -> Plan:
     """Choose how to batch a model that takes as long as `curve` says, on `slots` runs at a time."""
     if not curve:
         return Plan((), BATCH, max_rows, 1, slots, 0, 0, 0, max_rows, bit_identical)
     best = max(size / seconds for size, seconds in curve)
     cap, enough = (
-        min(max_rows, next(size for size, seconds in curve if size / seconds >= part * best)) for part in (KNEE, ENOUGH)
+        min(max_rows, next(size for size, seconds in curve if size / seconds >= part * best))
+        for part in (KNEE, ENOUGH)
     )
     if _grows(curve, cap):
         cap = min(max_rows, 2 * cap)
     alone, row = seconds_of(curve, 1), seconds_of(curve, cap) / cap
-    # By themselves threads serve slots / alone calls a second; gathered, 1 / (HANDOFF + row / slots).
+    # By themselves threads serve slots / alone calls a second; gathered, 1 / (HANDOFF + row /
+    # slots).
     at_once = alone <= min(AT_ONCE, slots * HANDOFF + row)
     mode = PARALLEL if at_once else BATCH if cap > 1 else DIRECT
     piece = max(cap, min(max_rows, cap * max(1, int(PIECE / seconds_of(curve, cap)))))
@@ -139,7 +155,9 @@ def _grows(curve: Curve, cap: int) -> bool:
 def _on_loop(curve: Curve, slots: int, cap: int, enough: int) -> tuple[int, int]:
     """How much an event loop had better run by itself than share out over threads, and how much of it at a time."""
     sizes = sorted({1, cap, *(size for size, _ in curve if size < cap)})
-    batch = max((size for size in sizes if size <= enough and seconds_of(curve, size) <= LOOP), default=0)
+    batch = max(
+        (size for size in sizes if size <= enough and seconds_of(curve, size) <= LOOP), default=0
+    )
     threads = max(2, slots)  # one more than the loop's own, if only to keep the loop free
     if batch and seconds_of(curve, batch) / batch * (1 - 1 / threads) <= HOP_CALL:
         return EVERYTHING, batch
@@ -159,8 +177,9 @@ def off_loops(plan: Plan) -> Plan:
 def share(waiting: int, running: int, plan: Plan) -> int:
     """How much of what waits a free slot should take.
 
-    Its equal part of all the work there is, and no more than fits: otherwise the first slot takes everything, and the
-    others run the crumbs that come in meanwhile. But all of it where that takes hardly longer than the part.
+    Its equal part of all the work there is, and no more than fits: otherwise the first slot takes
+    everything, and the others run the crumbs that come in meanwhile. But all of it where that takes
+    hardly longer than the part.
     """
     part = max(1, min(plan.cap, -(-(waiting + running) // plan.slots)))
     whole = max(1, min(plan.cap, waiting))
@@ -184,29 +203,42 @@ def opens(waiting: int, running: int, active: int, usual: float, plan: Plan) -> 
 
     `usual` is the size of what waits and runs, in the mean.
 
-    On a model whose rows are cheaper in company, small batches side by side take the processor from each other and from
-    the callers that would make the next one larger; so a batch beside another must be as large as that one and as its
-    usual share, or large enough. The end of a run is always followed by the next one, so nothing waits for a timer.
+    On a model whose rows are cheaper in company, small batches side by side take the processor from
+    each other and from the callers that would make the next one larger; so a batch beside another
+    must be as large as that one and as its usual share, or large enough. The end of a run is always
+    followed by the next one, so nothing waits for a timer.
     """
     if active == 0:
         return True
-    return active < plan.slots and waiting >= min(plan.enough, max(-(-running // active), int(usual / plan.slots)))
+    return active < plan.slots and waiting >= min(
+        plan.enough, max(-(-running // active), int(usual / plan.slots))
+    )
 
 
 def learn(curve: Curve, size: int, fastest: float) -> Curve:
     """The curve after several runs of about that size, of which the fastest took so long.
 
-    A run is slower than the model whenever something else has the processor or the interpreter lock, and never faster.
-    So a fast run bounds the others: a smaller batch takes no longer, and a larger one no longer than several of these.
+    A run is slower than the model whenever something else has the processor or the interpreter
+    lock, and never faster. So a fast run bounds the others: a smaller batch takes no longer, and a
+    larger one no longer than several of these.
     """
-    if curve and fastest < seconds_of(curve, size) / 2:  # the curve is that of another machine, or of a busy one
+    if (
+        curve and fastest < seconds_of(curve, size) / 2
+    ):  # the curve is that of another machine, or of a busy one
         return ((size, fastest),)
     if all(not near / 2 < size < near * 2 for near, _ in curve):
         curve = tuple(sorted((*curve, (size, fastest))))
     at, seconds = min(curve, key=lambda point: abs(point[0] - size))
     seconds *= fastest / max(seconds_of(curve, size), 1e-9)
     return tuple(
-        (near, seconds if near == at else min(its, seconds) if near < at else min(its, seconds * -(-near // at)))
+        (
+            near,
+            seconds
+            if near == at
+            else min(its, seconds)
+            if near < at
+            else min(its, seconds * -(-near // at)),
+        )
         for near, its in curve
     )
 
@@ -214,7 +246,8 @@ def learn(curve: Curve, size: int, fastest: float) -> Curve:
 def straighten(curve: Curve) -> Curve:
     """A curve at the same sizes on the straight line that misses its points by the least squares of relative errors.
 
-    For a declared cost, which is meant to be in proportion to what a run takes beyond its start; one point says little.
+    For a declared cost, which is meant to be in proportion to what a run takes beyond its start;
+    one point says little.
     """
     if len({size for size, _ in curve}) < 2:
         return curve

@@ -1,4 +1,7 @@
-"""The requests that wait, by priority and by what they can share a batch with. Used under the lock of the lane."""
+"""The requests that wait, by priority and by what they can share a batch with.
+
+Used under the lock of the lane.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ from modelkit.batching.requests import DEAD, DONE, WAITING, Key, Request
 class Queue:
     """Requests in the order in which they came.
 
-    `waiting` is the size of all, `deepest` the largest that was. `most` may wait. `blocked` are locks of threads that
-    wait for room, of high and of low priority.
+    `waiting` is the size of all, `deepest` the largest that was. `most` may wait. `blocked` are
+    locks of threads that wait for room, of high and of low priority.
 
-    What no longer waits is counted out at once, and buried when it is passed by: a signal handler may raise in the main
-    thread at any call, so what belongs together is changed without one in between.
+    What no longer waits is counted out at once, and buried when it is passed by: a signal handler
+    may raise in the main thread at any call, so what belongs together is changed without one in
+    between.
     """
 
     def __init__(self, most: int) -> None:

@@ -13,9 +13,16 @@ from typing import Any
 from modelkit.model import Outputs
 from modelkit.signature import Feeds
 
-# Not queued; queued; its thread woken to lead, with a slot for it; in a batch that is run; answered; given up by its
-# caller.
-NEW, WAITING, PROMOTED, RUNNING, DONE, DEAD = "new", "waiting", "promoted", "running", "done", "dead"
+# Not queued; queued; its thread woken to lead, with a slot for it; in a batch that is run;
+# answered; given up by its caller.
+NEW, WAITING, PROMOTED, RUNNING, DONE, DEAD = (
+    "new",
+    "waiting",
+    "promoted",
+    "running",
+    "done",
+    "dead",
+)
 
 Waiter = _thread.LockType | futures.Future[Any] | asyncio.Future[Outputs]
 Key = tuple[object, ...]
@@ -24,9 +31,10 @@ Key = tuple[object, ...]
 class Request:
     """The rows of one call; `state` and what follows it are guarded by the lock of the lane.
 
-    `key` is what requests of one batch have in common. `waiter` is what the caller waits on, a locked lock or a Future,
-    and None while the calling thread runs the request itself. `due` is the deadline as a number, infinity for none.
-    `leads` is whether that thread may run others' along with its own.
+    `key` is what requests of one batch have in common. `waiter` is what the caller waits on, a
+    locked lock or a Future, and None while the calling thread runs the request itself. `due` is the
+    deadline as a number, infinity for none. `leads` is whether that thread may run others' along
+    with its own.
     """
 
     __slots__ = (
@@ -46,7 +54,15 @@ class Request:
         "waiter",
     )
 
-    def __init__(self, feeds: Feeds, outputs: tuple[str, ...], size: int, deadline: float | None, *, low: bool) -> None:
+    def __init__(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        size: int,
+        deadline: float | None,
+        *,
+        low: bool,
+    ) -> None:
         self.feeds = feeds
         self.outputs = outputs
         self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))
@@ -56,7 +72,9 @@ class Request:
         self.low = low
         self.leads = False
         self.arrived = 0.0
-        self.pick: str | None = None  # the output that a Future of `submit` gives; None for all of them
+        self.pick: str | None = (
+            None  # the output that a Future of `submit` gives; None for all of them
+        )
         self.waiter: Waiter | None = None
         self.state = NEW
         self.answer: Outputs | None = None
@@ -110,7 +128,9 @@ def _resolve_on_loop(loop: asyncio.AbstractEventLoop, requests: list[Request]) -
     try:
         for request in requests:
             _settle(request, request.waiter)
-    except BaseException:  # of a signal handler, for nothing here raises: the others are told all the same
+    except (
+        BaseException
+    ):  # of a signal handler, for nothing here raises: the others are told all the same
         loop.call_soon(_resolve_on_loop, loop, requests)
         raise
 
@@ -118,7 +138,9 @@ def _resolve_on_loop(loop: asyncio.AbstractEventLoop, requests: list[Request]) -
 def _resolve(request: Request, future: futures.Future[Any]) -> None:
     try:
         _settle(request, future)
-    except BaseException:  # a callback that was added to the Future; as there, an Exception does not even come here
+    except (
+        BaseException
+    ):  # a callback that was added to the Future; as there, an Exception does not even come here
         logging.getLogger("modelkit").exception("a callback of a Future of submit failed")
 
 

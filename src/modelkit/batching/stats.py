@@ -19,11 +19,12 @@ class Stats:
         shed: calls refused because the queue was full.
         expired: calls that could not be ready by their deadline.
         abandoned: calls whose caller stopped waiting.
-        released: how often a batch was run, by reason: "idle" (a slot was free), "slot" (one became free), "cap" (the
-            largest batch was reached), "tick" (an event loop had taken all calls of one tick).
+        released: how often a batch was run, by reason: "idle" (a slot was free), "slot" (one became
+            free), "cap" (the largest batch was reached), "tick" (an event loop had taken all calls
+            of one tick).
         batch_sizes: batches by size; the key is the largest size of the bin: 1, 3, 7, 15, ...
-        latency: calls by microseconds from call to answer; the key is the most of the bin: 1, 3, 7, 15, ... Of direct
-            calls, one in 64 is timed.
+        latency: calls by microseconds from call to answer; the key is the most of the bin: 1, 3, 7,
+            15, ... Of direct calls, one in 64 is timed.
         queued: the size that waits now.
         deepest: the largest size that ever waited.
         out_of_memory: runs that did not fit into memory, each of which halved the largest batch.
@@ -64,7 +65,9 @@ class Tally:
     expired: int = 0
     abandoned: int = 0
     out_of_memory: int = 0
-    released: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("idle", "slot", "cap", "tick"), 0))
+    released: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("idle", "slot", "cap", "tick"), 0)
+    )
     sizes: list[int] = field(default_factory=lambda: [0] * 64)  # by the number of bits
     latency: list[int] = field(default_factory=lambda: [0] * 64)
 

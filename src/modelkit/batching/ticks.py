@@ -1,8 +1,9 @@
 """The calls that one event loop makes in one of its ticks, answered together.
 
-A task that calls is resumed in the loop's next iteration, by a bare `yield`; the flush of the tick was put before it,
-so in most cases the answer is there when the task goes on, and no Future was needed. A task that is cancelled between
-the two is thrown its CancelledError at the yield, which concerns nobody else.
+A task that calls is resumed in the loop's next iteration, by a bare `yield`; the flush of the tick
+was put before it, so in most cases the answer is there when the task goes on, and no Future was
+needed. A task that is cancelled between the two is thrown its CancelledError at the yield, which
+concerns nobody else.
 """
 
 from __future__ import annotations
@@ -28,26 +29,45 @@ Costs = Callable[[Feeds], int]
 
 
 class TickBatch:
-    """Calls of one tick that can share a batch. After the flush, each has its place in one of the last three."""
+    """Calls of one tick that can share a batch.
 
-    __slots__ = ("answers", "calls", "flushed", "outcomes", "outputs", "requests", "special", "waiters")
+    After the flush, each has its place in one of the last three.
+    """
+
+    __slots__ = (
+        "answers",
+        "calls",
+        "flushed",
+        "outcomes",
+        "outputs",
+        "requests",
+        "special",
+        "waiters",
+    )
 
     def __init__(self, outputs: tuple[str, ...]) -> None:
         self.outputs = outputs
-        self.calls: list[Any] = []  # feeds; in a batch of rows, arrays of one row that are checked at the flush
-        self.special: dict[int, Call | None] = {}  # calls with a deadline or a priority; None for one to leave out
+        self.calls: list[
+            Any
+        ] = []  # feeds; in a batch of rows, arrays of one row that are checked at the flush
+        self.special: dict[
+            int, Call | None
+        ] = {}  # calls with a deadline or a priority; None for one to leave out
         self.answers: list[Outputs] = []  # to the first rows of a batch of rows, in order
         self.outcomes: dict[int, Outcome] = {}  # of the other calls, by place
         self.requests: dict[int, Request] = {}  # where calls were queued instead
         self.flushed = False
-        self.waiters: deque[tuple[int, Future[None]]] = deque()  # tasks that came back before their rows were run
+        self.waiters: deque[tuple[int, Future[None]]] = (
+            deque()
+        )  # tasks that came back before their rows were run
 
 
 class Tick:
     """What gathers on one event loop. Only that loop's thread uses it.
 
-    `calls` holds batches of coerced feeds, `rows` batches of single rows that nobody has looked into yet. `lone` is how
-    many calls are still run at once, without looking for company: the last tick had only one.
+    `calls` holds batches of coerced feeds, `rows` batches of single rows that nobody has looked
+    into yet. `lone` is how many calls are still run at once, without looking for company: the last
+    tick had only one.
     """
 
     __slots__ = (
@@ -68,13 +88,17 @@ class Tick:
         "rows",
     )
 
-    def __init__(self, loop: AbstractEventLoop, lane: Lane, signature: Signature, costs: Costs | None) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, lane: Lane, signature: Signature, costs: Costs | None
+    ) -> None:
         self.loop = loop
         self.lone = 0
         self.calls: dict[Key, TickBatch] = {}
         self.rows: dict[tuple[str, ...], TickBatch] = {}
         self._open = False  # whether a flush is to come
-        self._queued = 0  # calls that wait for threads, whose answers a run on the loop would hold up
+        self._queued = (
+            0  # calls that wait for threads, whose answers a run on the loop would hold up
+        )
         self._todo: deque[TickBatch] = deque()  # batches of rows that are not all run
         self._going = False  # whether `_go_on` is to come
         self._lane = lane
@@ -105,7 +129,9 @@ class Tick:
     def _flush(self) -> None:
         rows, calls = self.rows, self.calls
         self.rows, self.calls, self._open = {}, {}, False
-        alone = sum(len(batch.calls) for batches in (rows, calls) for batch in batches.values()) == 1
+        alone = (
+            sum(len(batch.calls) for batches in (rows, calls) for batch in batches.values()) == 1
+        )
         self.lone = self._lane.plan.lone if alone else 0
         self._todo.extend(rows.values())
         try:
@@ -120,10 +146,13 @@ class Tick:
     def refuse(self) -> Overloaded:
         """The error for a row that finds no room behind those that wait on this loop.
 
-        What is refused should cost less than what is answered, so nothing is locked or formatted here.
+        What is refused should cost less than what is answered, so nothing is locked or formatted
+        here.
         """
         self.refused += 1
-        return Overloaded(self._message, queued=self._lane.max_queue, max_queue=self._lane.max_queue)
+        return Overloaded(
+            self._message, queued=self._lane.max_queue, max_queue=self._lane.max_queue
+        )
 
     def _make_room(self) -> None:
         """Admit the next tick, however much it asks for, unless what waits from those before fills the queue."""
@@ -169,7 +198,11 @@ class Tick:
         lane, plan, done, count = self._lane, self._lane.plan, len(batch.answers), len(batch.calls)
         if batch.special or count > plan.loop_rows:
             return False
-        rows = batch.calls if count <= plan.loop_batch and not done else batch.calls[done : done + plan.loop_batch]
+        rows = (
+            batch.calls
+            if count <= plan.loop_batch and not done
+            else batch.calls[done : done + plan.loop_batch]
+        )
         turn, start = Turn(), clock()
         try:
             if not (lane.parallel or (not self._queued and lane.hold(turn, len(rows)))):
@@ -224,7 +257,9 @@ class Tick:
                 and max(1, size) <= lane.plan.loop_batch
                 and (lane.parallel or (not self._queued and lane.hold(turn, max(1, size))))
             ):
-                batch.outcomes.update(zip(places, lane.attempt(calls, size, batch.outputs), strict=True))
+                batch.outcomes.update(
+                    zip(places, lane.attempt(calls, size, batch.outputs), strict=True)
+                )
                 self._count(turn, len(calls), size, clock() - start)
             else:
                 self._queue(batch, places)
@@ -255,7 +290,9 @@ class Tick:
             return
         for place, request in [*batch.requests.items()]:
             if request.error is not None and request in refused:
-                batch.outcomes[place] = request.error  # and not by its Future, for which nobody may wait any more
+                batch.outcomes[place] = (
+                    request.error
+                )  # and not by its Future, for which nobody may wait any more
                 del batch.requests[place]
 
     def request(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Request:
@@ -268,7 +305,8 @@ class Tick:
     def collect(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs | None]:
         """The answer to a call that was not answered by a plain flush; None for a call too large to be queued whole."""
         if not batch.flushed and place >= len(batch.answers) and place not in batch.outcomes:
-            # The rest of a large batch of rows; or a loop that does not keep the order of call_soon.
+            # The rest of a large batch of rows; or a loop that does not keep the order of
+            # call_soon.
             future = self.loop.create_future()
             batch.waiters.append((place, future))
             yield from future
@@ -300,7 +338,9 @@ class Tick:
         future: Any = request.waiter
         timer = None
         if request.deadline is not None:
-            timer = self.loop.call_later(max(0.0, request.deadline - clock()), self._expire, request)
+            timer = self.loop.call_later(
+                max(0.0, request.deadline - clock()), self._expire, request
+            )
         self._queued += 1
         try:
             answer: Outputs = yield from future
@@ -316,5 +356,7 @@ class Tick:
     def _expire(self, request: Request) -> None:
         future: Any = request.waiter
         if self._lane.expire(request) and not future.done():
-            error = DeadlineExceeded("the deadline passed before the answer came", deadline=request.deadline)
+            error = DeadlineExceeded(
+                "the deadline passed before the answer came", deadline=request.deadline
+            )
             future.set_exception(error)

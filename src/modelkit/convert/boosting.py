@@ -19,7 +19,11 @@ from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
 LIBRARIES = ("xgboost", "lightgbm")
-CLASSIFYING = ("binary", "multiclass", "multiclassova")  # objectives of LightGBM whose answers are probabilities
+CLASSIFYING = (
+    "binary",
+    "multiclass",
+    "multiclassova",
+)  # objectives of LightGBM whose answers are probabilities
 CODES = "X"  # the tensor of one number a column that a graph of these libraries starts from
 
 
@@ -39,7 +43,10 @@ def gives_probabilities(regressor: Any) -> bool:
     """Whether a regressor answers with probabilities, for that is what its trees were trained for."""
     if is_a(regressor, "xgboost", "XGBRegressor"):
         return xgboost.objective_of(regressor) in xgboost.SHARES
-    return is_a(regressor, "lightgbm", "LGBMRegressor") and _objective(regressor.booster_) in CLASSIFYING
+    return (
+        is_a(regressor, "lightgbm", "LGBMRegressor")
+        and _objective(regressor.booster_) in CLASSIFYING
+    )
 
 
 def _objective(booster: Any) -> str:
@@ -58,7 +65,10 @@ def _lightgbm_regressor(booster: Any) -> Any:
 
 
 def _lightgbm_estimator(kind: Any, booster: Any) -> Any:
-    """What fitting an estimator would have set; LightGBM has no public way. The gate shows whether it holds."""
+    """What fitting an estimator would have set; LightGBM has no public way.
+
+    The gate shows whether it holds.
+    """
     said = booster.dump_model(num_iteration=1)
     kind_of_boosting = "rf" if said.get("average_output", False) else "gbdt"
     options = {"boosting_type": kind_of_boosting, "n_jobs": 0}  # as many threads as a Booster takes
@@ -77,7 +87,8 @@ def with_absent_zeros(pipeline: Any, rows: Any, answer: Callable[[Any, Any], Any
     Args:
         pipeline: the fitted estimator; one without steps before XGBoost is returned as it is.
         rows: a few example rows.
-        answer: how to ask about such rows: it takes a function of an estimator and rows, and the rows.
+        answer: how to ask about such rows: it takes a function of an estimator and rows, and the
+            rows.
     """
     *before, (name, last) = getattr(pipeline, "steps", [("", None)])
     if not before or not is_a(last, "xgboost", "XGBModel"):
@@ -108,16 +119,22 @@ def register() -> None:
         update_registered_converter(
             kind,
             f"Modelkit{kind.__name__}",
-            calculate_linear_classifier_output_shapes if classifier else calculate_linear_regressor_output_shapes,
+            calculate_linear_classifier_output_shapes
+            if classifier
+            else calculate_linear_regressor_output_shapes,
             convert,
             parser=catboost.parse_classifier if kind.__name__ == "CatBoostClassifier" else None,
-            options={"nocl": [True, False], "zipmap": [True, False, "columns"]} if classifier else None,
+            options={"nocl": [True, False], "zipmap": [True, False, "columns"]}
+            if classifier
+            else None,
         )
 
 
 def categories(model: Any, rows: Any) -> dict[str, tuple[str, ...]]:
     """The categories of the columns that a model of these libraries takes as pandas categories, by column."""
-    if type(model).__module__.partition(".")[0] not in LIBRARIES or not is_a(rows, "pandas", "DataFrame"):
+    if type(model).__module__.partition(".")[0] not in LIBRARIES or not is_a(
+        rows, "pandas", "DataFrame"
+    ):
         return {}
     found = {}
     for name, dtype in rows.dtypes.items():
@@ -125,12 +142,16 @@ def categories(model: Any, rows: Any) -> dict[str, tuple[str, ...]]:
         if known is None:
             continue
         if not all(isinstance(value, str) for value in known):
-            raise ConversionError(f"the categories of column {name!r} must be strings, got {list(known)[:5]}")
+            raise ConversionError(
+                f"the categories of column {name!r} must be strings, got {list(known)[:5]}"
+            )
         found[str(name)] = tuple(known)
     return found
 
 
-def encode(proto: onnx.ModelProto, inputs: list[TensorSpec], known: dict[str, tuple[str, ...]]) -> None:
+def encode(
+    proto: onnx.ModelProto, inputs: list[TensorSpec], known: dict[str, tuple[str, ...]]
+) -> None:
     """Put in front of a graph over codes what makes them of one tensor a column: the place of a category, or NaN."""
     graph = proto.graph
     element = graph.input[0].type.tensor_type.elem_type
@@ -139,7 +160,9 @@ def encode(proto: onnx.ModelProto, inputs: list[TensorSpec], known: dict[str, tu
     for spec in inputs:
         text = spec.name in known
         graph.input.append(
-            helper.make_tensor_value_info(spec.name, TensorProto.STRING if text else element, ["batch", 1])
+            helper.make_tensor_value_info(
+                spec.name, TensorProto.STRING if text else element, ["batch", 1]
+            )
         )
         codes.append(f"{spec.name}_code" if text else spec.name)
         if text:

@@ -18,8 +18,13 @@ from modelkit.errors import ConversionError
 
 ONE_OF_SEVERAL = ("MultiClass", "MultiClassOneVsAll")
 SEVERAL_AT_ONCE = ("MultiLogloss", "MultiCrossEntropy")
-EXPONENTIAL = ("Poisson", "Tweedie")  # losses whose regressors answer with exp of the sum of their leaves
-GAPS_RIGHT = "AsTrue"  # what the library writes where a missing value counts as larger than any border
+EXPONENTIAL = (
+    "Poisson",
+    "Tweedie",
+)  # losses whose regressors answer with exp of the sum of their leaves
+GAPS_RIGHT = (
+    "AsTrue"  # what the library writes where a missing value counts as larger than any border
+)
 Lists = dict[str, list[Any]]
 
 
@@ -39,7 +44,9 @@ def parse_classifier(scope: Any, model: Any, inputs: list[Any], custom_parsers: 
     text = labels_of(model.classes_).dtype == object
     operator = scope.declare_local_operator("ModelkitCatBoostClassifier", model)
     operator.inputs.extend(inputs)
-    operator.outputs.append(scope.declare_local_variable("label", StringTensorType() if text else Int64TensorType()))
+    operator.outputs.append(
+        scope.declare_local_variable("label", StringTensorType() if text else Int64TensorType())
+    )
     operator.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
     return operator.outputs
 
@@ -52,9 +59,13 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     said = _saved(model)
     loss = said["model_info"]["params"]["loss_function"]["type"]
     if loss == "RMSEWithUncertainty":
-        raise ConversionError(f"{name}(loss_function={loss!r}) cannot be converted; use format='joblib'", step=name)
+        raise ConversionError(
+            f"{name}(loss_function={loss!r}) cannot be converted; use format='joblib'", step=name
+        )
     if not said.get("oblivious_trees", said.get("trees")):
-        raise ConversionError("the CatBoost model has no tree; train it for at least one iteration", step=name)
+        raise ConversionError(
+            "the CatBoost model has no tree; train it for at least one iteration", step=name
+        )
     nodes = Writer(scope, container)
     scale, bias = said["scale_and_bias"]
     rows = nodes.as_float(operator.inputs[0])
@@ -79,13 +90,20 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
 def _check(model: Any) -> None:
     """Raise ConversionError for a model of other columns than numeric ones, and for one that says no task."""
     name = type(model).__name__
-    if model.get_cat_feature_indices() or model.get_text_feature_indices() or model.get_embedding_feature_indices():
+    if (
+        model.get_cat_feature_indices()
+        or model.get_text_feature_indices()
+        or model.get_embedding_feature_indices()
+    ):
         raise ConversionError(
-            f"a {name} with categorical or text features cannot be converted; encode them before the model", step=name
+            f"a {name} with categorical or text features cannot be converted; encode them before "
+            "the model",
+            step=name,
         )
     if name == "CatBoost":
         raise ConversionError(
-            "a CatBoost model that says no task cannot be converted; make it a CatBoostClassifier or a "
+            "a CatBoost model that says no task cannot be converted; make it a CatBoostClassifier "
+            "or a "
             "CatBoostRegressor, whose load_model reads its file",
             step=name,
         )
@@ -103,7 +121,8 @@ def _saved(model: Any) -> dict[str, Any]:
 class _Tree:
     """The splits of a tree, and what its leaves add; the leaves are numbered after the splits.
 
-    A row goes to the node `left` of a split where its value of `features` is at most the one of `borders`.
+    A row goes to the node `left` of a split where its value of `features` is at most the one of
+    `borders`.
     """
 
     features: list[int]
@@ -161,7 +180,8 @@ def _add_leaves(lists: Lists, number: int, tree: _Tree, scale: float) -> None:
 def _symmetric(tree: dict[str, Any], outputs: int) -> _Tree:
     """A tree that asks the same in each node of a level: a heap, whose root asks for the last split.
 
-    The first split decides the lowest bit of a leaf's number, so that the leaves stand in their order.
+    The first split decides the lowest bit of a leaf's number, so that the leaves stand in their
+    order.
     """
     features: list[int] = []
     borders: list[float] = []
@@ -170,7 +190,13 @@ def _symmetric(tree: dict[str, Any], outputs: int) -> _Tree:
         borders += [split["border"]] * 2**level
     left = [2 * at + 1 for at in range(len(features))]
     right = [2 * at + 2 for at in range(len(features))]
-    return _Tree(features, borders, left, right, np.array(tree["leaf_values"], np.float64).reshape(-1, outputs))
+    return _Tree(
+        features,
+        borders,
+        left,
+        right,
+        np.array(tree["leaf_values"], np.float64).reshape(-1, outputs),
+    )
 
 
 def _any_tree(tree: dict[str, Any], outputs: int) -> _Tree:
@@ -203,7 +229,11 @@ def _classify(nodes: Writer, operator: Any, value: str, loss: str, threshold: fl
     if loss in ONE_OF_SEVERAL:
         best = nodes.add("ArgMax", value, axis=1, keepdims=0)
         nodes.put(nodes.add("Gather", classes, best, axis=0), label)
-        shares = nodes.add("Softmax", value, axis=1) if loss == "MultiClass" else nodes.add("Sigmoid", value)
+        shares = (
+            nodes.add("Softmax", value, axis=1)
+            if loss == "MultiClass"
+            else nodes.add("Sigmoid", value)
+        )
         nodes.put(shares, probabilities)
         return
     shares = nodes.add("Sigmoid", value)

@@ -1,8 +1,9 @@
 """Splits by sets of categories, as columns of zeros and ones in front of the trees.
 
-The operator knows sets of at most 30 whole numbers from 1 on, or long chains of equalities. A table has a row for each
-code, and one for all else; a column of it belongs to one set, and is 0 where the split goes left. So a row looks up one
-row of the table for each column of categories, and a tree asks `<= 0.5`.
+The operator knows sets of at most 30 whole numbers from 1 on, or long chains of equalities. A table
+has a row for each code, and one for all else; a column of it belongs to one set, and is 0 where the
+split goes left. So a row looks up one row of the table for each column of categories, and a tree
+asks `<= 0.5`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Sets:
     def columns(self, codes: Var) -> Var:
         """(n, sets) for (n, 1) codes of int64, whose last one stands for all that is none."""
         table = self.table()
-        return op.reshape(op.gather(doubles(table), codes), constant([-1, table.shape[1]], np.int64))
+        return op.reshape(
+            op.gather(doubles(table), codes), constant([-1, table.shape[1]], np.int64)
+        )
 
 
 def with_sets(columns: Columns, coded: dict[int, tuple[Var, Sets]], numeric: list[int]) -> Var:

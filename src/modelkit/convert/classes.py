@@ -16,16 +16,22 @@ if TYPE_CHECKING:
 LABEL, PROBABILITIES = "label", "probabilities"
 CLASSIFIERS = ("LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier")
 CLASS_LISTS = ("classlabels_ints", "classlabels_int64s", "classlabels_strings")
-SAME_VALUES = ("Cast", "Identity", "Reshape", "Squeeze", "Flatten")  # what stands between the classes and the label
+SAME_VALUES = (
+    "Cast",
+    "Identity",
+    "Reshape",
+    "Squeeze",
+    "Flatten",
+)  # what stands between the classes and the label
 SUM_OFF = 1e-3  # how far the sum of probabilities may be from one
 
 
 def read_classes(proto: onnx.ModelProto, answers: Mapping[str, Array]) -> tuple[Any, ...] | None:
     """The classes in the order of the probabilities; None where the graph or its answers do not say.
 
-    A label is a class if an operator of ONNX-ML for classifiers gives it, or if it is picked from a list of classes:
-    a label that is counted, as clusters are, may mean anything. What is called probabilities are scores in some
-    graphs, which `answers` show.
+    A label is a class if an operator of ONNX-ML for classifiers gives it, or if it is picked from a
+    list of classes: a label that is counted, as clusters are, may mean anything. What is called
+    probabilities are scores in some graphs, which `answers` show.
     """
     if LABEL not in answers or answers[LABEL].ndim != 1:
         return None
@@ -52,10 +58,16 @@ def _listed(graph: onnx.GraphProto) -> list[Any]:
         return []
     node = makers[name]
     if node.op_type in CLASSIFIERS:
-        lists = [helper.get_attribute_value(given) for given in node.attribute if given.name in CLASS_LISTS]
+        lists = [
+            helper.get_attribute_value(given)
+            for given in node.attribute
+            if given.name in CLASS_LISTS
+        ]
         found = [value for values in lists for value in values]
     elif node.op_type in ("ArrayFeatureExtractor", "Gather"):
-        inside = [tensor for tensor in graph.initializer if tensor.data_location != TensorProto.EXTERNAL]
+        inside = [
+            tensor for tensor in graph.initializer if tensor.data_location != TensorProto.EXTERNAL
+        ]
         held = [numpy_helper.to_array(tensor) for tensor in inside if tensor.name == node.input[0]]
         found = [value for array in held for value in array.reshape(-1).tolist()]
     else:

@@ -1,7 +1,8 @@
 """What the gate learns of each column: whether it may be missing, and which values it is bound to.
 
-Columns are asked about together, a few of them in each row, so that the number of questions does not grow with the
-number of columns. A group that does not agree is halved until the columns at fault are found.
+Columns are asked about together, a few of them in each row, so that the number of questions does
+not grow with the number of columns. A group that does not agree is halved until the columns at
+fault are found.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ Refuse = Callable[[Differences, str], None]
 class Questions:
     """Rows that were altered in some of their columns, put to source and graph.
 
-    `ask` gives the differences of the two on rows, or None where the source refuses them; `refuse` raises ParityError
-    for differences beyond the tolerance. What agreed is merged into `total`; `found` holds, by column, the differences
-    of the smallest group that did not agree. `rows` counts those that agreed.
+    `ask` gives the differences of the two on rows, or None where the source refuses them; `refuse`
+    raises ParityError for differences beyond the tolerance. What agreed is merged into `total`;
+    `found` holds, by column, the differences of the smallest group that did not agree. `rows`
+    counts those that agreed.
     """
 
     source: Source
@@ -69,7 +71,8 @@ def learn(questions: Questions) -> tuple[Signature, int]:
     """The signature with each column as source and graph take it, and how many rows with gaps were compared.
 
     Raises:
-        ParityError: if they disagree on gaps where the example has some, or on values that it does not hold.
+        ParityError: if they disagree on gaps where the example has some, or on values that it does
+            not hold.
         ConversionError: if a column is bound to values that cannot be told.
     """
     signature = questions.source.signature
@@ -93,8 +96,8 @@ def learn(questions: Questions) -> tuple[Signature, int]:
 def sort_out(columns: list[int], judge: Callable[[list[int]], str]) -> dict[int, str]:
     """The verdict on each column, from one on all of them, and from those on the halves of groups that do not agree.
 
-    One column at fault among n is found with about 2 log2(n) questions. Where many groups are all at fault, they are
-    not halved further: their columns get their verdict.
+    One column at fault among n is found with about 2 log2(n) questions. Where many groups are all
+    at fault, they are not halved further: their columns get their verdict.
     """
     verdicts: dict[int, str] = {}
     failed: list[tuple[list[int], str]] = []
@@ -105,14 +108,18 @@ def sort_out(columns: list[int], judge: Callable[[list[int]], str]) -> dict[int,
         asked += len(groups)
         for group, verdict in judged:
             verdicts |= dict.fromkeys(group, verdict)
-        wrong = [(group, verdict) for group, verdict in judged if verdict != AGREES and len(group) > 1]
+        wrong = [
+            (group, verdict) for group, verdict in judged if verdict != AGREES and len(group) > 1
+        ]
         failed += wrong
         hopeless = len(columns) > PATTERNS and len(groups) >= MANY and len(wrong) == len(groups)
         if hopeless or asked > MOST:
             break
         groups = [part for group, _ in wrong for part in _parts(group)]
     for group, verdict in reversed(failed):
-        if all(verdicts[i] == AGREES for i in group):  # what they do together is not what each of them does
+        if all(
+            verdicts[i] == AGREES for i in group
+        ):  # what they do together is not what each of them does
             verdicts |= dict.fromkeys(group, verdict)
     return verdicts
 
@@ -125,7 +132,10 @@ def _parts(group: list[int]) -> list[list[int]]:
 
 
 def _nullable(questions: Questions, columns: list[Column]) -> set[int]:
-    """The columns that may be missing. Raises ParityError for a disagreement on what the example has."""
+    """The columns that may be missing.
+
+    Raises ParityError for a disagreement on what the example has.
+    """
     source = questions.source
     gone = missing_columns(source.rows)
 
@@ -140,7 +150,9 @@ def _nullable(questions: Questions, columns: list[Column]) -> set[int]:
             where = f"rows where {columns[i].name!r} is missing, as it is in the example"
             questions.refuse(questions.found[i], where)
         if verdict == REFUSED and i in gone and _is_native(source):
-            verdicts[i] = AGREES  # on the gaps of the example; others the estimator refuses by itself
+            verdicts[i] = (
+                AGREES  # on the gaps of the example; others the estimator refuses by itself
+            )
     agreeing = [i for i, verdict in verdicts.items() if verdict == AGREES]
     if DISAGREES not in verdicts.values() or not agreeing:
         return set(agreeing)
@@ -153,23 +165,34 @@ def _agree_on_many_gaps(questions: Questions, columns: list[int]) -> bool:
     rows = take(questions.source.rows, FURTHER_ROWS)
     chosen = np.random.default_rng(0).random((len(rows), len(columns))) < 1 / 4
     masks = {i: chosen[:, at] for at, i in enumerate(columns)}
-    return questions.verdict([], _altered(rows, masks, partial(_gap, questions.source.rows))) == AGREES
+    return (
+        questions.verdict([], _altered(rows, masks, partial(_gap, questions.source.rows))) == AGREES
+    )
 
 
 def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any, ...]]:
     """The columns that are bound to a set of values, and these.
 
-    Raises ParityError where source and graph answer others differently, ConversionError where the set cannot be told.
+    Raises ParityError where source and graph answer others differently, ConversionError where the
+    set cannot be told.
     """
     source = questions.source
     known = _known(source, columns)
-    # A tensor of integers, which an estimator has that is packaged as it is, takes no others to ask about.
-    narrow = {column.name for spec in source.signature.inputs if "int" in spec.dtype for column in spec.columns}
+    # A tensor of integers, which an estimator has that is packaged as it is, takes no others to ask
+    # about.
+    narrow = {
+        column.name
+        for spec in source.signature.inputs
+        if "int" in spec.dtype
+        for column in spec.columns
+    }
     texts = [i for i, column in enumerate(columns) if column.dtype == "string"]
     codes = [
         i
         for i, column in enumerate(columns)
-        if column.dtype != "string" and column.name not in narrow and ("int" in column.dtype or column.name in known)
+        if column.dtype != "string"
+        and column.name not in narrow
+        and ("int" in column.dtype or column.name in known)
     ]
     told_codes = {i: known[columns[i].name] for i in codes if columns[i].name in known}
 
@@ -177,11 +200,16 @@ def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any,
         return questions.verdict(group, _with_strange_texts(questions.few, group))
 
     def judge_codes(group: list[int]) -> str:
-        verdict = questions.verdict(group, _with_strange_codes(questions.few, group, told_codes, between=True))
+        verdict = questions.verdict(
+            group, _with_strange_codes(questions.few, group, told_codes, between=True)
+        )
         if verdict != DISAGREES:
             return verdict
-        # LightGBM cuts its codes off, and the graph does not: what lies between two of them is told in the docs.
-        return questions.verdict(group, _with_strange_codes(questions.few, group, told_codes, between=False))
+        # LightGBM cuts its codes off, and the graph does not: what lies between two of them is told
+        # in the docs.
+        return questions.verdict(
+            group, _with_strange_codes(questions.few, group, told_codes, between=False)
+        )
 
     closed: dict[int, tuple[Any, ...]] = {}
     for chosen, judge in ((texts, judge_texts), (codes, judge_codes)):
@@ -190,7 +218,9 @@ def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any,
         for i, verdict in (sort_out(told, judge) | sort_out(others, judge)).items():
             name = columns[i].name
             if verdict == DISAGREES:
-                questions.refuse(questions.found[i], f"rows with unknown or unusual values of column {name!r}")
+                questions.refuse(
+                    questions.found[i], f"rows with unknown or unusual values of column {name!r}"
+                )
             if verdict == REFUSED and name in known:
                 closed[i] = known[name]
             if verdict == REFUSED and name not in known:
@@ -210,7 +240,11 @@ def _known(source: Source, columns: list[Column]) -> dict[str, tuple[Any, ...]]:
         told = (source.categories or {}).get(column.name)
         if told is None:
             continue
-        held = source.rows[:, i] if isinstance(source.rows, np.ndarray) else source.rows.iloc[:, i].dropna()
+        held = (
+            source.rows[:, i]
+            if isinstance(source.rows, np.ndarray)
+            else source.rows.iloc[:, i].dropna()
+        )
         if all(is_missing(value) for value in set(held.tolist()).difference(told)):
             known[column.name] = told
     return known
@@ -219,12 +253,13 @@ def _known(source: Source, columns: list[Column]) -> dict[str, tuple[Any, ...]]:
 def _check_open(source: Source, column: Column) -> None:
     """Raise ConversionError for a column of strings that the source is bound to, where nothing tells which.
 
-    Numbers may be refused for what they are: zero by a logarithm. And an estimator that is packaged as it is refuses
-    by itself what it does not know.
+    Numbers may be refused for what they are: zero by a logarithm. And an estimator that is packaged
+    as it is refuses by itself what it does not know.
     """
     if column.dtype == "string" and not _is_native(source):
         raise ConversionError(
-            f"the source refuses unknown values of column {column.name!r}, and no encoder tells the known ones; use "
+            f"the source refuses unknown values of column {column.name!r}, and no encoder tells "
+            "the known ones; use "
             f"OneHotEncoder(handle_unknown='ignore'), or name the column in a ColumnTransformer",
             column=column.name,
         )
@@ -235,7 +270,9 @@ def missing_columns(rows: Any) -> set[int]:
     if isinstance(rows, dict):
         return set()
     if isinstance(rows, np.ndarray):
-        gone = np.isnan(rows).any(axis=0) if rows.dtype.kind == "f" else np.zeros(rows.shape[1], bool)
+        gone = (
+            np.isnan(rows).any(axis=0) if rows.dtype.kind == "f" else np.zeros(rows.shape[1], bool)
+        )
     else:
         gone = rows.isna().to_numpy().any(axis=0)
     return set(np.flatnonzero(gone).tolist())
@@ -257,7 +294,9 @@ def _pattern(rows: Any, group: list[int]) -> tuple[Any, dict[int, Array]]:
     """
     patterns = min(max(len(group), 2), PATTERNS)
     at = np.arange(patterns * ROWS)
-    rows = _repeated(rows, at + at // patterns)  # so that a column is altered in one row after the other
+    rows = _repeated(
+        rows, at + at // patterns
+    )  # so that a column is altered in one row after the other
     return rows, {i: at % patterns == place % patterns for place, i in enumerate(group)}
 
 
@@ -266,7 +305,9 @@ def _repeated(rows: Any, at: Array) -> Any:
     return rows[at] if isinstance(rows, np.ndarray) else rows.iloc[at].reset_index(drop=True)
 
 
-def _altered(rows: Any, masks: Mapping[int, Array], change: Callable[[int, Any, Array], Any]) -> Any:
+def _altered(
+    rows: Any, masks: Mapping[int, Array], change: Callable[[int, Any, Array], Any]
+) -> Any:
     """A copy of rows in which columns are changed where their masks are true.
 
     `change` takes the position of a column, the column as an array or Series, and its mask.
@@ -301,7 +342,9 @@ def _gap(example: Any, i: int, column: Any, mask: Array) -> Any:
     if not isinstance(column.dtype, np.dtype):
         return column.mask(mask)
     if column.dtype != object:
-        values = column.to_numpy(column.dtype if column.dtype.kind == "f" else np.float64, copy=True)
+        values = column.to_numpy(
+            column.dtype if column.dtype.kind == "f" else np.float64, copy=True
+        )
         values[mask] = np.nan
         return values
     held = example.iloc[:, i]
@@ -325,7 +368,9 @@ def _strange_text(_: int, column: Any, mask: Array) -> Any:
     return sys.modules["pandas"].Series(values, column.index, dtype=dtype)
 
 
-def _with_strange_codes(rows: Any, group: list[int], known: Mapping[int, tuple[Any, ...]], *, between: bool) -> Any:
+def _with_strange_codes(
+    rows: Any, group: list[int], known: Mapping[int, tuple[Any, ...]], *, between: bool
+) -> Any:
     return _altered(*_pattern(rows, group), partial(_strange_codes, known, between))
 
 
@@ -340,7 +385,11 @@ def _strange_codes(
 
     The largest and the smallest are those of the column and of the codes that an encoder knows.
     """
-    codes = column if isinstance(column, np.ndarray) else column.to_numpy(np.float64, na_value=np.nan, copy=True)
+    codes = (
+        column
+        if isinstance(column, np.ndarray)
+        else column.to_numpy(np.float64, na_value=np.nan, copy=True)
+    )
     held = np.append(codes[np.isfinite(codes)], np.array(known.get(i, ()), np.float64))
     if not len(held):
         return codes

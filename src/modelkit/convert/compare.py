@@ -13,7 +13,10 @@ from modelkit.convert.source import DECISION, Source
 from modelkit.errors import ParityError
 
 SHARES = ("probabilities", "probability")  # how the names of outputs that hold probabilities begin
-TOLERANCE = {"float64": (1e-6, 1e-9), "float32": (1e-4, 1e-6)}  # rtol, atol by the dtype the graph computes in
+TOLERANCE = {
+    "float64": (1e-6, 1e-9),
+    "float32": (1e-4, 1e-6),
+}  # rtol, atol by the dtype the graph computes in
 ULPS = 4  # units in the last place by which the scores of a tie may be apart
 
 Answers = dict[str, Array]
@@ -40,12 +43,20 @@ def tolerance(source: Source) -> tuple[float, float]:
 
 def scales_of(truth: Answers) -> dict[str, float]:
     """How large each output of numbers is at most, where that is below 1; probabilities have 1 for their scale."""
-    sizes = {name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"}
-    return {name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith(SHARES)}
+    sizes = {
+        name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"
+    }
+    return {
+        name: size for name, size in sizes.items() if 0 < size < 1 and not name.startswith(SHARES)
+    }
 
 
 def compare(
-    truth: Answers, got: Answers, rtol: float, atol: float, scales: Mapping[str, float] = MappingProxyType({})
+    truth: Answers,
+    got: Answers,
+    rtol: float,
+    atol: float,
+    scales: Mapping[str, float] = MappingProxyType({}),
 ) -> Differences:
     """Differences between two answers to the same rows, relative to a row's or to the output's scale, or to 1.
 
@@ -55,7 +66,9 @@ def compare(
     outputs = {name: array for name, array in truth.items() if name != DECISION}
     for name, expected in outputs.items():
         if expected.shape != got[name].shape:
-            raise ParityError(f"output {name!r} has shape {got[name].shape}, the source gives {expected.shape}")
+            raise ParityError(
+                f"output {name!r} has shape {got[name].shape}, the source gives {expected.shape}"
+            )
         if expected.dtype.kind != "f":
             continue
         gap = _gap(expected, got[name])
@@ -68,7 +81,9 @@ def compare(
             continue
         differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
         rows = np.flatnonzero(differs.any(axis=1))
-        ties = int(_is_tied(scores[rows], rtol, atol).sum()) if scores is not None and len(rows) else 0
+        ties = (
+            int(_is_tied(scores[rows], rtol, atol).sum()) if scores is not None and len(rows) else 0
+        )
         found.ties += ties
         found.flips += len(rows) - ties
     return found
@@ -77,8 +92,9 @@ def compare(
 def _is_tied(scores: Array, rtol: float, atol: float) -> Array:
     """Whether the two best classes of each row are as good as equal; one score decides by its sign.
 
-    In float64 that is a few units in the last place of the scores: source and graph add up the same numbers, at most in
-    another order. In float32 it is the tolerance, since the scores themselves differ by so much.
+    In float64 that is a few units in the last place of the scores: source and graph add up the same
+    numbers, at most in another order. In float32 it is the tolerance, since the scores themselves
+    differ by so much.
     """
     if scores.ndim == 1:
         scores = np.stack([scores / 2, -scores / 2], axis=1)
@@ -105,5 +121,8 @@ def agree(found: Differences, rtol: float, atol: float) -> bool:
 
 def merge(total: Differences, found: Differences) -> None:
     """Add what was found to the running maxima."""
-    total.max_abs, total.max_rel = max(total.max_abs, found.max_abs), max(total.max_rel, found.max_rel)
+    total.max_abs, total.max_rel = (
+        max(total.max_abs, found.max_abs),
+        max(total.max_rel, found.max_rel),
+    )
     total.ties += found.ties

@@ -44,9 +44,15 @@ def composed(
     answer = at.answer(estimator, Columns(tuple(at.arguments.values())))
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
     vectorizers = _vectorizers(at, outputs)
-    passed = at.arguments if vectorizers.texts is None else {n: at.arguments[n] for n in vectorizers.texts.passed}
+    passed = (
+        at.arguments
+        if vectorizers.texts is None
+        else {n: at.arguments[n] for n in vectorizers.texts.passed}
+    )
     proto = model_of(passed | at.filled, outputs)
-    specs = [TensorSpec(role.name, _dtype(outputs[role.name]), ("batch", *role.tail)) for role in roles]
+    specs = [
+        TensorSpec(role.name, _dtype(outputs[role.name]), ("batch", *role.tail)) for role in roles
+    ]
     for value, spec in zip(proto.graph.output, specs, strict=True):
         del value.type.tensor_type.shape.dim[:]
         for size in spec.shape:
@@ -95,7 +101,9 @@ def _label(answer: Answer, estimator: Any) -> Var:
         return answer.label
     if answer.several:
         lists = [np.asarray(classes) for classes in estimator.classes_]
-        labels = [_named(part, classes) for part, classes in zip(answer.several, lists, strict=True)]
+        labels = [
+            _named(part, classes) for part, classes in zip(answer.several, lists, strict=True)
+        ]
         return joined([upright(label) for label in labels])
     return _named(answer, np.asarray(estimator.classes_))
 

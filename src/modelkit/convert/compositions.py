@@ -83,7 +83,8 @@ def unchanged(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """FunctionTransformer without a function, which is how a ColumnTransformer keeps columns that pass through."""
     if estimator.func is not None:
         raise ConversionError(
-            f"FunctionTransformer({getattr(estimator.func, '__name__', estimator.func)}) cannot be converted to ONNX; "
+            f"FunctionTransformer({getattr(estimator.func, '__name__', estimator.func)}) cannot be "
+            "converted to ONNX; "
             f"replace it, or apply it before the model and save the rest",
             step="FunctionTransformer",
         )
@@ -133,7 +134,8 @@ def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
 def _calibrated(each: Any, columns: Columns, at: Converting) -> Var:
     if each.method not in ("sigmoid", "isotonic"):
         raise ConversionError(
-            f"CalibratedClassifierCV(method={each.method!r}) cannot be converted; use 'sigmoid' or 'isotonic'",
+            f"CalibratedClassifierCV(method={each.method!r}) cannot be converted; use 'sigmoid' "
+            "or 'isotonic'",
             step="CalibratedClassifierCV",
         )
     inner = at.answer(each.estimator, columns)
@@ -142,7 +144,9 @@ def _calibrated(each: Any, columns: Columns, at: Converting) -> Var:
     if len(each.calibrators) == 1 and two:
         return complement(_mapped(each.calibrators[0], scores))
     if not np.array_equal(each.estimator.classes_, each.classes):
-        raise ConversionError("a fold of a calibrated classifier lacks a class", step="CalibratedClassifierCV")
+        raise ConversionError(
+            "a fold of a calibrated classifier lacks a class", step="CalibratedClassifierCV"
+        )
     found = [_mapped(mapping, one_column(scores, k)) for k, mapping in enumerate(each.calibrators)]
     each_alone = joined(found)
     whole = op.reduce_sum(each_alone, constant([1], np.int64), keepdims=1)
@@ -163,9 +167,17 @@ def _response(estimator: Any, inner: Answer) -> Var:
 def _mapped(mapping: Any, score: Var) -> Var:
     """One column of scores, (n, 1), as a calibrator maps it."""
     if hasattr(mapping, "a_"):
-        return op.sigmoid(op.neg(op.add(op.mul(cast(score, np.float64), doubles(mapping.a_)), doubles(mapping.b_))))
-    dtype = mapping.X_thresholds_.dtype  # in which the source takes scores, and gives what it makes of them
-    found = interpolated(cast(cast(score, dtype), np.float64), mapping.X_thresholds_, mapping.y_thresholds_)
+        return op.sigmoid(
+            op.neg(
+                op.add(op.mul(cast(score, np.float64), doubles(mapping.a_)), doubles(mapping.b_))
+            )
+        )
+    dtype = (
+        mapping.X_thresholds_.dtype
+    )  # in which the source takes scores, and gives what it makes of them
+    found = interpolated(
+        cast(cast(score, dtype), np.float64), mapping.X_thresholds_, mapping.y_thresholds_
+    )
     return cast(cast(found, dtype), np.float64)
 
 
@@ -176,12 +188,15 @@ def interpolated(score: Var, places: Array, heights: Array) -> Var:
         return op.add(op.mul(score, doubles(0.0)), doubles(heights[0]))
     inside = op.clip(score, constant(places[0]), constant(places[-1]))
     slopes = np.diff(heights) / np.diff(places)
-    # The number of inner places up to the score, found by halves: x < place is x <= the number before it.
+    # The number of inner places up to the score, found by halves: x < place is x <= the number
+    # before it.
     tree = _halves(np.nextafter(places[1:-1], -np.inf))
     numbers = np.where(tree.leaf, tree.threshold, 0.0)
     target = np.zeros(len(tree.left), np.int64)
     at = op.cast(ensemble(inside, [tree], [target], [numbers], 1), to=np.int64)
-    rise = op.mul(op.gather(doubles(slopes), at), op.sub(inside, op.gather(doubles(places[:-1]), at)))
+    rise = op.mul(
+        op.gather(doubles(slopes), at), op.sub(inside, op.gather(doubles(places[:-1]), at))
+    )
     return op.add(rise, op.gather(doubles(heights[:-1]), at))
 
 

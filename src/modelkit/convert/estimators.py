@@ -9,8 +9,8 @@ import numpy as np
 
 from modelkit.cast import is_missing
 
-# Estimators that compare their rows in float32. Networks compute in it too, since that costs no accuracy that parity
-# would see and is twice as fast.
+# Estimators that compare their rows in float32. Networks compute in it too, since that costs no
+# accuracy that parity would see and is twice as fast.
 NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
 WIDE_MODULES = ("sklearn.ensemble._hist_gradient_boosting.",)
 # Estimators made of others that read the same rows, and where these are.
@@ -89,7 +89,11 @@ def walk(estimator: Any) -> list[Any]:
     inner += [entry[1] for entry in getattr(estimator, "transformer_list", [])]
     inner += inner_parts(estimator)
     inner.append(getattr(estimator, "final_estimator_", None))
-    known = [step for step in inner if hasattr(step, "get_params") or type(step).__name__ == "_CalibratedClassifier"]
+    known = [
+        step
+        for step in inner
+        if hasattr(step, "get_params") or type(step).__name__ == "_CalibratedClassifier"
+    ]
     return [estimator, *(deep for step in known for deep in walk(step))]
 
 
@@ -111,13 +115,18 @@ def _by_position(estimator: Any) -> Any:
     for name in ("steps", "transformer_list"):
         if hasattr(estimator, name):
             opened = copy.copy(estimator)
-            used = [part for part in getattr(estimator, name) if part[1] not in ("passthrough", "drop", None)]
+            used = [
+                part
+                for part in getattr(estimator, name)
+                if part[1] not in ("passthrough", "drop", None)
+            ]
             setattr(opened, name, [(key, _by_position(step), *more) for key, step, *more in used])
     if hasattr(estimator, "transformers_"):
         opened = copy.copy(estimator)
         places = _places(estimator)
         opened.transformers_ = [
-            (name, _by_position(step), places.get(name, chosen)) for name, step, chosen in estimator.transformers_
+            (name, _by_position(step), places.get(name, chosen))
+            for name, step, chosen in estimator.transformers_
         ]
     return opened
 
@@ -131,7 +140,9 @@ def _places(transformer: Any) -> dict[str, list[int]]:
 def _unflattened(estimator: Any) -> Any:
     """A voting estimator that the converter accepts: `flatten_transform` bears on `transform` alone."""
     last = last_step(estimator)
-    if not getattr(last, "flatten_transform", False) and not isinstance(getattr(last, "weights", None), list | tuple):
+    if not getattr(last, "flatten_transform", False) and not isinstance(
+        getattr(last, "weights", None), list | tuple
+    ):
         return estimator
     opened = copy.copy(estimator)
     if hasattr(estimator, "steps"):
@@ -202,8 +213,13 @@ def _find_categories(step: Any, columns: list[str], found: dict[str, tuple[Any, 
         _find_categories(part, columns, found)
     for name, part, _ in getattr(step, "transformers_", []):
         _find_categories(part, [columns[at] for at in _places(step)[name]], found)
-    parts = getattr(step, "estimators_", [])  # in an array where they are trees; np.ravel would open pipelines
-    for part in [*(parts.flat if isinstance(parts, np.ndarray) else parts), getattr(step, "best_estimator_", None)]:
+    parts = getattr(
+        step, "estimators_", []
+    )  # in an array where they are trees; np.ravel would open pipelines
+    for part in [
+        *(parts.flat if isinstance(parts, np.ndarray) else parts),
+        getattr(step, "best_estimator_", None),
+    ]:
         if part is not None:
             _find_categories(part, columns, found)
     known = _known(step)

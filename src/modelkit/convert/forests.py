@@ -1,7 +1,7 @@
 """Converters of scikit-learn's trees, forests and boosting: float32 rows, thresholds and leaves of float64.
 
-Leaves are added in the order in which scikit-learn adds them, from the same first value, so that sums are equal to the
-last bit, and so are the ties that labels depend on.
+Leaves are added in the order in which scikit-learn adds them, from the same first value, so that
+sums are equal to the last bit, and so are the ties that labels depend on.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def forest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """RandomForest and ExtraTrees: the mean of what the trees say."""
     trees = estimator.estimators_
     rows = columns.matrix(np.float32)
-    added = sum_of_leaves(rows, [tree_of(each) for each in trees], [leaves_of(each) for each in trees])
+    added = sum_of_leaves(
+        rows, [tree_of(each) for each in trees], [leaves_of(each) for each in trees]
+    )
     return _voted(estimator, mean(added, len(trees)))
 
 
@@ -89,11 +91,16 @@ def _voted(estimator: Any, values: Var) -> Answer:
     if outputs == 1:
         return Answer(place=largest(values), probabilities=values)
     starts = np.cumsum([0, *estimator.n_classes_])
-    parts = [op.gather(values, constant(np.arange(starts[k], starts[k + 1]), np.int64), axis=1) for k in range(outputs)]
+    parts = [
+        op.gather(values, constant(np.arange(starts[k], starts[k + 1]), np.int64), axis=1)
+        for k in range(outputs)
+    ]
     return Answer(several=tuple(Answer(place=largest(part), probabilities=part) for part in parts))
 
 
-def from_start(rows: Var, start: Array, stages: Sequence[tuple[int, Tree, Array]], outputs: int, skip: int = 0) -> Var:
+def from_start(
+    rows: Var, start: Array, stages: Sequence[tuple[int, Tree, Array]], outputs: int, skip: int = 0
+) -> Var:
     """(n, skip + outputs): the first value of each output, and on it the trees of each, in their order.
 
     The first value is a tree of one leaf: it comes first in the sum, as it does in the source.
@@ -101,7 +108,9 @@ def from_start(rows: Var, start: Array, stages: Sequence[tuple[int, Tree, Array]
     first = [(k, stump(), np.full(1, start[k])) for k in range(outputs) if start[k]]
     whole = [*first, *stages] or [(0, stump(), np.zeros(1))]
     targets = [np.full(len(tree.left), skip + k) for k, tree, _ in whole]
-    return ensemble(rows, [tree for _, tree, _ in whole], targets, [w for _, _, w in whole], skip + outputs)
+    return ensemble(
+        rows, [tree for _, tree, _ in whole], targets, [w for _, _, w in whole], skip + outputs
+    )
 
 
 def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -119,8 +128,12 @@ def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if outputs > 1:
         raw = from_start(rows, start, stages, outputs)
         return Answer(place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=raw)
-    raw = from_start(rows, start, stages, 1, skip=1)  # beside zeros: the softmax of both is the sigmoid of one
-    place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)  # a score of 0 is the second class
+    raw = from_start(
+        rows, start, stages, 1, skip=1
+    )  # beside zeros: the softmax of both is the sigmoid of one
+    place = op.arg_max(
+        raw, axis=1, keepdims=0, select_last_index=1
+    )  # a score of 0 is the second class
     twice = op.mul(raw, doubles(2.0)) if estimator.loss == "exponential" else raw
     return Answer(place=place, probabilities=op.softmax(twice, axis=1), decision=column(raw, 1))
 
@@ -129,7 +142,8 @@ def _first_values(estimator: Any) -> Array:
     first = estimator.init_
     if not isinstance(first, str) and not type(first).__name__.startswith("Dummy"):
         raise ConversionError(
-            f"{type(estimator).__name__}(init={type(first).__name__}) cannot be converted; leave init out",
+            f"{type(estimator).__name__}(init={type(first).__name__}) cannot be converted; leave "
+            "init out",
             step=type(estimator).__name__,
         )
     row = np.zeros((1, estimator.n_features_in_), np.float32)
@@ -140,7 +154,9 @@ def _first_values(estimator: Any) -> Array:
 def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """IsolationForest: a power of the sum of how deep the trees isolate a row."""
     trees = estimator.estimators_
-    features = estimator.estimators_features_ if estimator.max_features != 1.0 else [None] * len(trees)
+    features = (
+        estimator.estimators_features_ if estimator.max_features != 1.0 else [None] * len(trees)
+    )
     depths = [
         (own + average - 1.0)[:, None]
         for own, average in zip(
@@ -154,7 +170,11 @@ def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
     every = len(trees) * float(_average_path_length([estimator._max_samples])[0])  # noqa: SLF001
     found = [tree_of(each, chosen) for each, chosen in zip(trees, features, strict=True)]
     added = flat(sum_of_leaves(columns.matrix(np.float32), found, depths))
-    share = op.div(added, doubles(every)) if every else op.add(op.mul(added, doubles(0.0)), doubles(1.0))
+    share = (
+        op.div(added, doubles(every))
+        if every
+        else op.add(op.mul(added, doubles(0.0)), doubles(1.0))
+    )
     score = op.neg(op.pow(doubles(2.0), op.neg(share)))
     decision = op.sub(score, doubles(float(estimator.offset_)))
     label = op.where(op.less(decision, doubles(0.0)), constant(-1, np.int64), constant(1, np.int64))
@@ -167,9 +187,14 @@ def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
     weights = estimator.estimator_weights_[: len(estimator.estimators_)]
     others = [-1 / (classes - 1) * weight for weight in weights]
     if classes == 1:
-        raise ConversionError("an AdaBoostClassifier of one class cannot be converted", step="AdaBoostClassifier")
+        raise ConversionError(
+            "an AdaBoostClassifier of one class cannot be converted", step="AdaBoostClassifier"
+        )
     said = _said_by_trees if all(map(is_tree, estimator.estimators_)) else _said_by_any
-    added = op.div(said(estimator, columns, at, weights, others), doubles(float(estimator.estimator_weights_.sum())))
+    added = op.div(
+        said(estimator, columns, at, weights, others),
+        doubles(float(estimator.estimator_weights_.sum())),
+    )
     if classes == 2:
         decision = op.add(op.neg(column(added, 0)), column(added, 1))
         pair = op.mul(op.mul(upright(decision), doubles([[-1.0, 1.0]])), doubles(0.5))
@@ -180,22 +205,35 @@ def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 
 def _said_by_trees(
-    estimator: Any, columns: Columns, at: Converting, weights: Sequence[float], others: Sequence[float]
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+    weights: Sequence[float],
+    others: Sequence[float],
 ) -> Var:
     values = []
     for each, weight, other in zip(estimator.estimators_, weights, others, strict=True):
         said = each.classes_[leaves_of(each).argmax(axis=1)]
         values.append(np.where(said[:, None] == estimator.classes_, weight, other))
-    return sum_of_leaves(columns.matrix(np.float32), [tree_of(each) for each in estimator.estimators_], values)
+    return sum_of_leaves(
+        columns.matrix(np.float32), [tree_of(each) for each in estimator.estimators_], values
+    )
 
 
 def _said_by_any(
-    estimator: Any, columns: Columns, at: Converting, weights: Sequence[float], others: Sequence[float]
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+    weights: Sequence[float],
+    others: Sequence[float],
 ) -> Var:
     terms = []
     for each, weight, other in zip(estimator.estimators_, weights, others, strict=True):
         known = np.searchsorted(estimator.classes_, each.classes_)
-        said = op.equal(upright(at.place(each, columns, known)), constant([range(len(estimator.classes_))], np.int64))
+        said = op.equal(
+            upright(at.place(each, columns, known)),
+            constant([range(len(estimator.classes_))], np.int64),
+        )
         terms.append(op.where(said, doubles(weight), doubles(other)))
     return op.sum(terms)
 
@@ -207,11 +245,20 @@ def median(estimator: Any, columns: Columns, at: Converting) -> Answer:
         trees = [tree_of(each) for each in estimator.estimators_]
         targets = [np.full(len(each.left), number) for number, each in enumerate(trees)]
         weights = [leaves_of(each)[:, 0] for each in estimator.estimators_]
-        said = ensemble(cast(columns.matrix(np.float32), np.float64), trees, targets, weights, count)
+        said = ensemble(
+            cast(columns.matrix(np.float32), np.float64), trees, targets, weights, count
+        )
     else:
-        said = joined([upright(at.answer(each, columns).asked("prediction")) for each in estimator.estimators_])
+        said = joined(
+            [
+                upright(at.answer(each, columns).asked("prediction"))
+                for each in estimator.estimators_
+            ]
+        )
     ordered, order = op.top_k(said, constant([count], np.int64), axis=1, largest=0)
-    share = op.cumsum(op.gather(doubles(estimator.estimator_weights_[:count]), order), constant(1, np.int64))
+    share = op.cumsum(
+        op.gather(doubles(estimator.estimator_weights_[:count]), order), constant(1, np.int64)
+    )
     half = op.mul(op.gather(share, constant([-1], np.int64), axis=1), doubles(0.5))
     first = op.arg_max(op.cast(op.greater_or_equal(share, half), to=np.int32), axis=1, keepdims=1)
     return Answer(prediction=flat(op.gather_elements(ordered, first, axis=1)))

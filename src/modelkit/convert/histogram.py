@@ -9,7 +9,18 @@ import numpy as np
 from modelkit.cast import Array, is_missing
 from modelkit.convert.categories import HALF, Sets, with_sets
 from modelkit.convert.forests import from_start
-from modelkit.convert.tensors import STRING, Answer, Columns, Var, column, dtype_of, flat, largest, ml, op
+from modelkit.convert.tensors import (
+    STRING,
+    Answer,
+    Columns,
+    Var,
+    column,
+    dtype_of,
+    flat,
+    largest,
+    ml,
+    op,
+)
 from modelkit.convert.trees import Tree
 
 if TYPE_CHECKING:
@@ -36,15 +47,21 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if len(start) > 1:
         raw = from_start(rows, start, stages, len(start))
         return Answer(place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=raw)
-    raw = from_start(rows, start, stages, 1, skip=1)  # beside zeros: the softmax of both is the sigmoid of one
-    return Answer(place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=column(raw, 1))
+    raw = from_start(
+        rows, start, stages, 1, skip=1
+    )  # beside zeros: the softmax of both is the sigmoid of one
+    return Answer(
+        place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=column(raw, 1)
+    )
 
 
 def _coded(estimator: Any, columns: Columns) -> dict[int, tuple[Var, Sets]]:
     """For each column of categories, in the order in which trees see them, its codes and the sets of its splits."""
     encoder = estimator._preprocessor.named_transformers_["encoder"]  # noqa: SLF001
     found = {}
-    for place, values in zip(np.flatnonzero(estimator.is_categorical_).tolist(), encoder.categories_, strict=True):
+    for place, values in zip(
+        np.flatnonzero(estimator.is_categorical_).tolist(), encoder.categories_, strict=True
+    ):
         known = [value for value in values.tolist() if not is_missing(value)]
         (part,) = columns.take([place]).parts
         found[place] = (_codes(part, known), Sets(len(known)))
@@ -56,11 +73,15 @@ def _codes(part: Var, known: list[Any]) -> Var:
     places = np.arange(len(known), dtype=np.int64)
     if dtype_of(part) == STRING:
         keys = np.array([str(value) for value in known], np.str_)
-        return ml.label_encoder(part, keys_tensor=keys, values_tensor=places, default_tensor=np.array([len(known)]))
+        return ml.label_encoder(
+            part, keys_tensor=keys, values_tensor=places, default_tensor=np.array([len(known)])
+        )
     keys = np.array(known, np.float64)
     wide = op.cast(part, to=np.float64)
     other = np.array([float(len(known))])
-    codes = ml.label_encoder(wide, keys_tensor=keys, values_tensor=places.astype(np.float64), default_tensor=other)
+    codes = ml.label_encoder(
+        wide, keys_tensor=keys, values_tensor=places.astype(np.float64), default_tensor=other
+    )
     return op.cast(codes, to=np.int64)
 
 

@@ -15,7 +15,8 @@ from modelkit.errors import ConversionError
 def label_by_scores(proto: onnx.ModelProto, classifier: Any) -> None:
     """Take the label from linear scores where the converter takes it from the probabilities made of them.
 
-    Sigmoids of several classes all come to 1.0, a little beyond the training rows; the estimator compares the scores.
+    Sigmoids of several classes all come to 1.0, a little beyond the training rows; the estimator
+    compares the scores.
     """
     linear = _linear_scores(classifier)
     if linear is None:
@@ -24,9 +25,13 @@ def label_by_scores(proto: onnx.ModelProto, classifier: Any) -> None:
     graph = proto.graph
     wide = {tensor.name: tensor.dims for tensor in graph.initializer}
     reads = [
-        n.input[0] for n in graph.node if n.op_type == "MatMul" and wide.get(n.input[1], [0])[0] == weights.shape[1]
+        n.input[0]
+        for n in graph.node
+        if n.op_type == "MatMul" and wide.get(n.input[1], [0])[0] == weights.shape[1]
     ]
-    if not reads or any(value.type.tensor_type.elem_type == TensorProto.FLOAT for value in graph.input):
+    if not reads or any(
+        value.type.tensor_type.elem_type == TensorProto.FLOAT for value in graph.input
+    ):
         return
     label = graph.output[0]
     text = label.type.tensor_type.elem_type == TensorProto.STRING
@@ -55,18 +60,30 @@ def _linear_scores(classifier: Any) -> tuple[Array, Array] | None:
     name = type(classifier).__name__
     if name == "SGDClassifier" and len(classifier.classes_) > 2:
         return classifier.coef_, classifier.intercept_
-    if name == "OneVsRestClassifier" and len(classifier.classes_) > 2 and not classifier.multilabel_:
+    if (
+        name == "OneVsRestClassifier"
+        and len(classifier.classes_) > 2
+        and not classifier.multilabel_
+    ):
         parts = classifier.estimators_
-        if all(np.shape(getattr(part, "coef_", ())) == (1, classifier.n_features_in_) for part in parts):
-            return np.concatenate([p.coef_ for p in parts]), np.concatenate([np.ravel(p.intercept_) for p in parts])
+        if all(
+            np.shape(getattr(part, "coef_", ())) == (1, classifier.n_features_in_) for part in parts
+        ):
+            return np.concatenate([p.coef_ for p in parts]), np.concatenate(
+                [np.ravel(p.intercept_) for p in parts]
+            )
     return None
 
 
 def threshold(proto: onnx.ModelProto, classifier: Any) -> None:
     """Decide the label by the classifier's threshold on the probability of its positive class."""
-    if not hasattr(classifier, "predict_proba") or classifier.response_method == "decision_function":
+    if (
+        not hasattr(classifier, "predict_proba")
+        or classifier.response_method == "decision_function"
+    ):
         raise ConversionError(
-            "a threshold on decision_function cannot be converted; use response_method='predict_proba'",
+            "a threshold on decision_function cannot be converted; use "
+            "response_method='predict_proba'",
             step=type(classifier).__name__,
         )
     tuned = hasattr(classifier, "best_threshold_")
@@ -90,9 +107,15 @@ def threshold(proto: onnx.ModelProto, classifier: Any) -> None:
     )
     graph.node.extend(
         [
-            helper.make_node("Gather", [probabilities.name, "threshold_at"], ["threshold_score"], axis=1),
-            helper.make_node("GreaterOrEqual", ["threshold_score", "threshold"], ["threshold_passed"]),
-            helper.make_node("Where", ["threshold_passed", "threshold_yes", "threshold_no"], ["threshold_label"]),
+            helper.make_node(
+                "Gather", [probabilities.name, "threshold_at"], ["threshold_score"], axis=1
+            ),
+            helper.make_node(
+                "GreaterOrEqual", ["threshold_score", "threshold"], ["threshold_passed"]
+            ),
+            helper.make_node(
+                "Where", ["threshold_passed", "threshold_yes", "threshold_no"], ["threshold_label"]
+            ),
         ]
     )
     label.name = "threshold_label"

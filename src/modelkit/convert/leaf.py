@@ -8,7 +8,17 @@ import numpy as np
 import onnx
 
 from modelkit.convert.older import renewed
-from modelkit.convert.tensors import STRING, Answer, Columns, Var, cast, dtype_of, flat, inline, width
+from modelkit.convert.tensors import (
+    STRING,
+    Answer,
+    Columns,
+    Var,
+    cast,
+    dtype_of,
+    flat,
+    inline,
+    width,
+)
 from modelkit.errors import ConversionError, GraphError
 from modelkit.proto import signature_of
 from modelkit.spec import TensorSpec
@@ -17,8 +27,17 @@ if TYPE_CHECKING:
     from modelkit.convert.table import Converting
 
 SINGLE = ("xgboost", "catboost")  # libraries whose models compute in float32 themselves
-BY_COLUMN = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")  # whose graphs take the columns apart anyway
-EXACT = ("OneHotEncoder", "OrdinalEncoder", "Binarizer", "CountVectorizer")  # whose results float32 holds as they are
+BY_COLUMN = (
+    "OneHotEncoder",
+    "OrdinalEncoder",
+    "TargetEncoder",
+)  # whose graphs take the columns apart anyway
+EXACT = (
+    "OneHotEncoder",
+    "OrdinalEncoder",
+    "Binarizer",
+    "CountVectorizer",
+)  # whose results float32 holds as they are
 WIDE, NARROW = np.float64, np.float32
 
 
@@ -28,7 +47,9 @@ def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
     single = type(estimator).__module__.partition(".")[0] in SINGLE
     refusal: ConversionError | GraphError | None = None
     for dtype in (NARROW,) if single else (WIDE, NARROW):
-        given = Columns(tuple(part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts))
+        given = Columns(
+            tuple(part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts)
+        )
         inputs = list((given if apart else given.merged()).parts)
         try:
             proto, inputs = _runnable(estimator, inputs, at)
@@ -37,17 +58,25 @@ def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
             continue
         outputs = inline(proto, inputs)
         strings = all(dtype_of(part) == STRING for part in inputs)
-        if type(estimator).__name__ not in EXACT and (dtype == NARROW or _is_single(outputs)) and not strings:
+        if (
+            type(estimator).__name__ not in EXACT
+            and (dtype == NARROW or _is_single(outputs))
+            and not strings
+        ):
             at.narrow = True
         return _answer(estimator, outputs, at)
-    raise refusal or ConversionError(f"{type(estimator).__name__} cannot be converted", step=type(estimator).__name__)
+    raise refusal or ConversionError(
+        f"{type(estimator).__name__} cannot be converted", step=type(estimator).__name__
+    )
 
 
 def _is_single(outputs: list[Var]) -> bool:
     return any(dtype_of(output) == NARROW for output in outputs)
 
 
-def _runnable(estimator: Any, inputs: list[Var], at: Converting) -> tuple[onnx.ModelProto, list[Var]]:
+def _runnable(
+    estimator: Any, inputs: list[Var], at: Converting
+) -> tuple[onnx.ModelProto, list[Var]]:
     """The graph, after the runtime has taken it, and what it reads: of texts, the counts of their terms.
 
     Raises ConversionError and GraphError.
@@ -83,5 +112,9 @@ def _answer(estimator: Any, outputs: list[Var], at: Converting) -> Answer:
         one = width(outputs[0]) == 1 if len(outputs[0].unwrap_tensor().shape or ()) == 2 else True
         return Answer(prediction=flat(outputs[0]) if one else outputs[0])
     if hasattr(estimator, "transform"):
-        return Answer(table=Columns((outputs[-1] if hasattr(estimator, "predict") else outputs[0],)))
-    raise ConversionError(f"{name} is neither a transformer, a classifier nor a regressor", step=name)
+        return Answer(
+            table=Columns((outputs[-1] if hasattr(estimator, "predict") else outputs[0],))
+        )
+    raise ConversionError(
+        f"{name} is neither a transformer, a classifier nor a regressor", step=name
+    )

@@ -33,9 +33,21 @@ from modelkit.errors import ConversionError
 if TYPE_CHECKING:
     from modelkit.convert.table import Converting
 
-ZERO = float(np.float32(1e-35))  # up to here a number counts as zero, and zero as missing where a column says so
+ZERO = float(
+    np.float32(1e-35)
+)  # up to here a number counts as zero, and zero as missing where a column says so
 ENDLESS = 1e300
-IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "custom", "lambdarank", "rank_xendcg")
+IDENTITY = (
+    "regression",
+    "regression_l1",
+    "huber",
+    "fair",
+    "quantile",
+    "mape",
+    "custom",
+    "lambdarank",
+    "rank_xendcg",
+)
 EXPONENTIAL = ("poisson", "gamma", "tweedie")
 PROBABLE = ("binary", "cross_entropy", "multiclass", "multiclassova")
 
@@ -47,22 +59,31 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
     nodes = [_nodes(tree["tree_structure"], estimator) for tree in said["tree_info"]]
     rows, trees = _rows(columns, nodes, estimator)
     link = Link(said.get("objective", "custom").split(), outputs)
-    targets = [np.full(len(tree.left), number % outputs + link.pair) for number, tree in enumerate(trees)]
+    targets = [
+        np.full(len(tree.left), number % outputs + link.pair) for number, tree in enumerate(trees)
+    ]
     weights = [np.array([node.get("leaf_value", 0.0) for node in each]) for each in nodes]
     added = ensemble(rows, trees, targets, weights, outputs + link.pair)
-    answer = link.after(mean(added, count // outputs) if said.get("average_output") else added, estimator)
+    answer = link.after(
+        mean(added, count // outputs) if said.get("average_output") else added, estimator
+    )
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=answer if outputs > 1 else flat(answer))
     if link.kind not in PROBABLE:
         raise _refused(f"objective={link.kind!r} of a classifier", estimator)
     # Raw scores of a forest are not averaged in the source.
-    return Answer(place=largest(answer), probabilities=answer, decision=column(added, 1) if link.pair else added)
+    return Answer(
+        place=largest(answer),
+        probabilities=answer,
+        decision=column(added, 1) if link.pair else added,
+    )
 
 
 class Link:
     """What an objective makes of the scores.
 
-    Where two classes have one score, it stands beside zeros (`pair`): the softmax of both is its sigmoid.
+    Where two classes have one score, it stands beside zeros (`pair`): the softmax of both is its
+    sigmoid.
     """
 
     def __init__(self, objective: list[str], outputs: int) -> None:
@@ -92,7 +113,9 @@ class Link:
 
 def _refused(what: str, estimator: Any) -> ConversionError:
     name = type(estimator).__name__
-    return ConversionError(f"{name} with {what} cannot be converted; use format='joblib'", step=name)
+    return ConversionError(
+        f"{name} with {what} cannot be converted; use format='joblib'", step=name
+    )
 
 
 def _nodes(root: dict[str, Any], estimator: Any) -> list[dict[str, Any]]:
@@ -107,7 +130,9 @@ def _nodes(root: dict[str, Any], estimator: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _rows(columns: Columns, nodes: list[list[dict[str, Any]]], estimator: Any) -> tuple[Var, list[Tree]]:
+def _rows(
+    columns: Columns, nodes: list[list[dict[str, Any]]], estimator: Any
+) -> tuple[Var, list[Tree]]:
     """What the trees read, and the trees over it."""
     splits = [node for tree in nodes for node in tree if "split_feature" in node]
     by_set = sorted({node["split_feature"] for node in splits if node["decision_type"] == "=="})
@@ -142,13 +167,17 @@ def _coded(
     found = {}
     for feature in by_set:
         (part,) = columns.take([feature]).parts
-        asked = [code for node in splits if node["split_feature"] == feature for code in _codes_of(node)]
+        asked = [
+            code for node in splits if node["split_feature"] == feature for code in _codes_of(node)
+        ]
         sets = Sets(max(asked) + 1)
         if dtype_of(part) == STRING:
             names = [str(name) for name in known[strings.index(feature)]][: sets.codes]
             other = np.array([sets.codes])
             keys, places = np.array(names, np.str_), np.arange(len(names), dtype=np.int64)
-            codes = ml.label_encoder(part, keys_tensor=keys, values_tensor=places, default_tensor=other)
+            codes = ml.label_encoder(
+                part, keys_tensor=keys, values_tensor=places, default_tensor=other
+            )
         else:
             codes = _whole(cast(part, np.float64), sets.codes)
         found[feature] = (codes, sets)
@@ -156,7 +185,11 @@ def _coded(
 
 
 def _each(columns: Columns) -> list[Var]:
-    return [part for part, count in zip(columns.parts, columns.widths, strict=True) for _ in range(count)]
+    return [
+        part
+        for part, count in zip(columns.parts, columns.widths, strict=True)
+        for _ in range(count)
+    ]
 
 
 def _whole(part: Var, codes: int) -> Var:
@@ -165,7 +198,9 @@ def _whole(part: Var, codes: int) -> Var:
     return op.cast(op.where(op.less(held, doubles(codes)), held, doubles(codes)), to=np.int64)
 
 
-def _without_zeros(rows: Var, splits: list[dict[str, Any]], home: dict[int, int], estimator: Any) -> Var:
+def _without_zeros(
+    rows: Var, splits: list[dict[str, Any]], home: dict[int, int], estimator: Any
+) -> Var:
     """Rows whose zeros are missing in the columns for which LightGBM was told so."""
     kinds: dict[int, set[str]] = {}
     for node in splits:

@@ -1,7 +1,7 @@
 """Converters of linear models, in float64: a product with the coefficients, and what labels and probabilities are.
 
-The score of two classes stands beside zeros: their softmax is the sigmoid of the score, in one operator less, and
-smaller probabilities than a sigmoid keeps; the larger of both is the label.
+The score of two classes stands beside zeros: their softmax is the sigmoid of the score, in one
+operator less, and smaller probabilities than a sigmoid keeps; the larger of both is the label.
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.tensors import Answer, Columns, Var, column, constant, doubles, flat, largest, op
+from modelkit.convert.tensors import (
+    Answer,
+    Columns,
+    Var,
+    column,
+    constant,
+    doubles,
+    flat,
+    largest,
+    op,
+)
 
 if TYPE_CHECKING:
     from modelkit.convert.table import Converting
@@ -27,13 +37,17 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Linear classification: of two classes the second where the score is above 0, of more the largest score."""
     weights, shift = np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_)
     two = len(estimator.classes_) == 2
-    if two and getattr(estimator, "multi_class", "") == "multinomial":  # whose scores are those of both classes
+    if (
+        two and getattr(estimator, "multi_class", "") == "multinomial"
+    ):  # whose scores are those of both classes
         weights, shift = 2 * weights, 2 * shift
     if two:
         weights, shift = np.concatenate([0 * weights, weights]), np.append(0.0, shift)
     scores = _scores(columns, weights, np.broadcast_to(shift, len(weights)))
     decision = column(scores, 1) if two else scores
-    return Answer(place=largest(scores), probabilities=_likely(estimator, scores, two=two), decision=decision)
+    return Answer(
+        place=largest(scores), probabilities=_likely(estimator, scores, two=two), decision=decision
+    )
 
 
 def _scores(columns: Columns, weights: Array, shift: Array) -> Var:
@@ -46,7 +60,10 @@ def _likely(estimator: Any, scores: Var, *, two: bool) -> Var | None:
     stochastic = type(estimator).__name__ == "SGDClassifier"
     if stochastic and estimator.loss != "log_loss":
         return None
-    against_rest = stochastic or "ovr" in (getattr(estimator, "multi_class", ""), _rule_of(estimator))
+    against_rest = stochastic or "ovr" in (
+        getattr(estimator, "multi_class", ""),
+        _rule_of(estimator),
+    )
     if two or not against_rest:
         return op.softmax(scores, axis=1)
     single = op.sigmoid(scores)

@@ -29,7 +29,8 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
     """A source whose truth is the estimator itself, and what is pickled. Raises ConversionError."""
     if not is_estimator(estimator):
         raise ConversionError(
-            f"format='joblib' takes a fitted estimator with scikit-learn's interface, not a {type(estimator).__name__}",
+            "format='joblib' takes a fitted estimator with scikit-learn's interface, not a "
+            f"{type(estimator).__name__}",
             step=type(estimator).__name__,
         )
     rows, columns, answer = read_example(estimator, example)
@@ -46,7 +47,8 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
         rows=rows,
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
-        categories=closed_categories(estimator, [column.name for column in columns]) | _categories(held.like),
+        categories=closed_categories(estimator, [column.name for column in columns])
+        | _categories(held.like),
     )
     return source, held
 
@@ -69,25 +71,36 @@ def _check_form(estimator: Any, rows: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         getattr(estimator, verb)(take(rows, 2).copy())
-    said = next((str(warning.message) for warning in caught if "feature names" in str(warning.message)), None)
+    said = next(
+        (str(warning.message) for warning in caught if "feature names" in str(warning.message)),
+        None,
+    )
     if said is not None:
-        raise ConversionError(f"example must be of the form that fit was given, a frame or an array: {said}")
+        raise ConversionError(
+            f"example must be of the form that fit was given, a frame or an array: {said}"
+        )
 
 
 def _inputs(columns: list[Column], rows: Any) -> tuple[TensorSpec, ...]:
     """One tensor for numbers of one dtype, else one a column."""
     dtypes = [_tensor_dtype(column, rows, at) for at, column in enumerate(columns)]
-    if len(set(dtypes)) == 1 and "string" not in dtypes and len({column.dtype for column in columns}) == 1:
+    if (
+        len(set(dtypes)) == 1
+        and "string" not in dtypes
+        and len({column.dtype for column in columns}) == 1
+    ):
         return (TensorSpec("X", dtypes[0], ("batch", len(columns)), tuple(columns)),)
     return tuple(
-        TensorSpec(column.name, dtype, ("batch", 1), (column,)) for column, dtype in zip(columns, dtypes, strict=True)
+        TensorSpec(column.name, dtype, ("batch", 1), (column,))
+        for column, dtype in zip(columns, dtypes, strict=True)
     )
 
 
 def _tensor_dtype(column: Column, rows: Any, at: int) -> str:
     """The dtype that a column travels in: its own, and for whole numbers, which have no gaps and fractions, a float.
 
-    `Estimator.rows` turns them back where they are whole. Numbers that a float does not hold stay what they are.
+    `Estimator.rows` turns them back where they are whole. Numbers that a float does not hold stay
+    what they are.
     """
     nullable = not isinstance(rows, np.ndarray) and not isinstance(rows.dtypes.iloc[at], np.dtype)
     if "int" not in column.dtype and not (column.dtype == "bool" and nullable):
@@ -101,18 +114,28 @@ def _tensor_dtype(column: Column, rows: Any, at: int) -> str:
 
 
 def _output(name: str, array: Array) -> TensorSpec:
-    text = array.dtype.kind == "U" or (array.dtype == object and all(isinstance(item, str) for item in array.flat))
+    text = array.dtype.kind == "U" or (
+        array.dtype == object and all(isinstance(item, str) for item in array.flat)
+    )
     dtype = "string" if text else str(array.dtype)
     if dtype not in DTYPES:
-        raise ConversionError(f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings")
+        raise ConversionError(
+            f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings"
+        )
     return TensorSpec(name, dtype, ("batch", *array.shape[1:]))
 
 
 def _categories(like: Any) -> dict[str, tuple[Any, ...]]:
     """The categories of the columns of a frame that have some."""
-    known = {} if like is None else {n: d.categories for n, d in like.dtypes.items() if hasattr(d, "categories")}
+    known = (
+        {}
+        if like is None
+        else {n: d.categories for n, d in like.dtypes.items() if hasattr(d, "categories")}
+    )
     return {
-        str(name): tuple(int(value) if isinstance(value, bool) else value for value in values.tolist())
+        str(name): tuple(
+            int(value) if isinstance(value, bool) else value for value in values.tolist()
+        )
         for name, values in known.items()
     }
 
@@ -124,12 +147,21 @@ def shared_values(source: Source, signature: Signature) -> Signature:
     for at, column in enumerate(columns):
         if column.categories is not None or not (column.dtype == "string" or "int" in column.dtype):
             continue
-        held = source.rows[:, at] if isinstance(source.rows, np.ndarray) else source.rows.iloc[:, at].dropna()
+        held = (
+            source.rows[:, at]
+            if isinstance(source.rows, np.ndarray)
+            else source.rows.iloc[:, at].dropna()
+        )
         values = [value for value, rows in Counter(held.tolist()).items() if rows >= SHARED]
         if values:
             shared[column.name] = tuple(sorted(values))
     inputs = tuple(
-        replace(spec, columns=tuple(replace(c, categories=shared.get(c.name, c.categories)) for c in spec.columns))
+        replace(
+            spec,
+            columns=tuple(
+                replace(c, categories=shared.get(c.name, c.categories)) for c in spec.columns
+            ),
+        )
         for spec in signature.inputs
     )
     return replace(signature, inputs=inputs)

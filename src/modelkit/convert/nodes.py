@@ -20,10 +20,14 @@ class Nodes:
         self.name(operator, output, *inputs, version=version, **attributes)
         return output
 
-    def name(self, operator: str, output: str, *inputs: str, version: int, **attributes: Any) -> None:
+    def name(
+        self, operator: str, output: str, *inputs: str, version: int, **attributes: Any
+    ) -> None:
         """Add a node whose output has a name already."""
         called = self._scope.get_unique_operator_name(operator)
-        self._container.add_node(operator, list(inputs), [output], name=called, op_version=version, **attributes)
+        self._container.add_node(
+            operator, list(inputs), [output], name=called, op_version=version, **attributes
+        )
 
     def number(self, value: float) -> str:
         """A number as a constant."""
@@ -35,7 +39,9 @@ class Nodes:
 
     def matrix(self, values: Any) -> str:
         """A matrix of doubles as a constant."""
-        return self._held(TensorProto.DOUBLE, list(values.shape), np.asarray(values, np.float64).ravel())
+        return self._held(
+            TensorProto.DOUBLE, list(values.shape), np.asarray(values, np.float64).ravel()
+        )
 
     def constant(self, kind: int, values: list[Any]) -> str:
         """A vector of any element type as a constant."""

@@ -21,10 +21,15 @@ AGGREGATES = (b"AVERAGE", b"SUM", b"MIN", b"MAX")
 
 
 def renewed(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with its older ensembles written anew. Raises ConversionError for what the newer cannot say."""
+    """The same graph with its older ensembles written anew.
+
+    Raises ConversionError for what the newer cannot say.
+    """
     graph = proto.graph
     if any(node.op_type == "TreeEnsembleClassifier" for node in graph.node):
-        raise ConversionError("an ensemble of trees that gives labels itself cannot stand among others")
+        raise ConversionError(
+            "an ensemble of trees that gives labels itself cannot stand among others"
+        )
     nodes = list(graph.node)
     del graph.node[:]
     for node in nodes:
@@ -41,7 +46,9 @@ def renewed(proto: onnx.ModelProto) -> onnx.ModelProto:
 def _renewed(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     given = {a.name.removesuffix("_as_tensor"): _value(a) for a in node.attribute}
     if given.get("post_transform", b"NONE") != b"NONE":
-        raise ConversionError("an ensemble of trees with a link of its own cannot stand among others")
+        raise ConversionError(
+            "an ensemble of trees with a link of its own cannot stand among others"
+        )
     trees, targets, weights = _trees(given)
     base = np.asarray(given.get("base_values", ()), np.float32)
     output = node.output[0]
@@ -56,7 +63,9 @@ def _renewed(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodeProt
         "leaf_weights": numpy_helper.from_array(np.concatenate(weights).astype(np.float32)),
     }
     lists: dict[str, Any] = dict(lists_of(trees, targets))
-    made = helper.make_node("TreeEnsemble", node.input, [added], domain="ai.onnx.ml", **attributes, **lists)
+    made = helper.make_node(
+        "TreeEnsemble", node.input, [added], domain="ai.onnx.ml", **attributes, **lists
+    )
     if not len(base):
         return [made]
     graph.initializer.append(numpy_helper.from_array(base[None], f"{output}_base"))
@@ -113,6 +122,8 @@ def _tree(given: dict[str, Any], chosen: Array) -> tuple[Tree, Array]:
         missing=np.asarray(missing)[chosen][order].astype(bool),
         left=sides[0],
         right=sides[1],
-        mode=np.array([0 if mode == b"LEAF" else MODES.index(mode) for mode in modes.tolist()], np.uint8),
+        mode=np.array(
+            [0 if mode == b"LEAF" else MODES.index(mode) for mode in modes.tolist()], np.uint8
+        ),
     )
     return tree, own

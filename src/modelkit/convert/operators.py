@@ -19,10 +19,13 @@ Converter = Callable[[Any, Any, Any], None]
 class Container:
     """A converter's container that mends what converters put into it.
 
-    Numpy scalars in attributes become Python numbers, as onnx demands; `mend` may change the attributes of tree nodes.
+    Numpy scalars in attributes become Python numbers, as onnx demands; `mend` may change the
+    attributes of tree nodes.
     """
 
-    def __init__(self, container: Any, mend: Callable[[dict[str, Any]], None] | None = None) -> None:
+    def __init__(
+        self, container: Any, mend: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
         self._container = container
         self._mend = mend
 
@@ -86,8 +89,12 @@ def _convert_plainly(scope: Any, operator: Any, container: Any) -> None:
 def _convert_svc(scope: Any, operator: Any, container: Any) -> None:
     name = type(operator.raw_operator).__name__
     if callable(operator.raw_operator.kernel):
-        raise ConversionError(f"{name} with a kernel of your own cannot be converted; use format='joblib'", step=name)
-    whole = operator.type == "SklearnSVC"  # and not a part of its graph, for which this converter is asked as well
+        raise ConversionError(
+            f"{name} with a kernel of your own cannot be converted; use format='joblib'", step=name
+        )
+    whole = (
+        operator.type == "SklearnSVC"
+    )  # and not a part of its graph, for which this converter is asked as well
     if whole and breaks_ties(operator.raw_operator):
         convert_labels(scope, operator, container, _registered(operator))
     else:
@@ -103,7 +110,9 @@ class WholeNumbers(Container):
         held = [value for values in operator.raw_operator.categories_ for value in values.tolist()]
         known = [value for value in held if isinstance(value, int | float) and value == value]  # noqa: PLR0124 - NaN
         self._unknown = float(min(known, default=0)) - 1
-        self._left = sum(variable.type.shape[1] for variable in numbers)  # casts; a last one may be of the result
+        self._left = sum(
+            variable.type.shape[1] for variable in numbers
+        )  # casts; a last one may be of the result
         self._element = _element(numbers[0].type)
 
     def add_node(self, op_type: str, *args: Any, **attributes: Any) -> None:
@@ -112,12 +121,16 @@ class WholeNumbers(Container):
             self._left -= 1
             read, *rest = args
             (source,) = [read] if isinstance(read, str) else read
-            whole, same, kept, unknown = (self._scope.get_unique_variable_name(f"{source}_whole") for _ in range(4))
+            whole, same, kept, unknown = (
+                self._scope.get_unique_variable_name(f"{source}_whole") for _ in range(4)
+            )
             self.add_initializer(unknown, self._element, [1], [self._unknown])
             name = self._scope.get_unique_operator_name
             super().add_node("Floor", [source], [whole], name=name("Floor"), op_version=13)
             super().add_node("Equal", [source, whole], [same], name=name("Equal"), op_version=13)
-            super().add_node("Where", [same, source, unknown], [kept], name=name("Where"), op_version=9)
+            super().add_node(
+                "Where", [same, source, unknown], [kept], name=name("Where"), op_version=9
+            )
             args = (kept, *rest)
         super().add_node(op_type, *args, **attributes)
 
@@ -143,7 +156,9 @@ def _with_missing(encoder: Any) -> Any:
         return encoder
     opened = copy.copy(encoder)
     opened.categories_ = [
-        np.array([MISSING if is_missing(value) else value for value in values], object) if text else values
+        np.array([MISSING if is_missing(value) else value for value in values], object)
+        if text
+        else values
         for values, text in zip(encoder.categories_, strings, strict=True)
     ]
     return opened
@@ -153,7 +168,11 @@ def _element(kind: Any) -> int:
     """The element type of a tensor of floats; 0 for any other."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
-    return int({FloatTensorType: TensorProto.FLOAT, DoubleTensorType: TensorProto.DOUBLE}.get(type(kind), 0))
+    return int(
+        {FloatTensorType: TensorProto.FLOAT, DoubleTensorType: TensorProto.DOUBLE}.get(
+            type(kind), 0
+        )
+    )
 
 
 def _normalize(scope: Any, operator: Any, container: Any) -> None:
@@ -162,9 +181,16 @@ def _normalize(scope: Any, operator: Any, container: Any) -> None:
     if _element(operator.inputs[0].type) != element:
         read, name = name, scope.get_unique_variable_name("floats")
         container.add_node(
-            "Cast", [read], [name], name=scope.get_unique_operator_name("Cast"), op_version=13, to=element
+            "Cast",
+            [read],
+            [name],
+            name=scope.get_unique_operator_name("Cast"),
+            op_version=13,
+            to=element,
         )
-    norm, small, axes, one, few, divisor = (scope.get_unique_variable_name(f"norm_{i}") for i in range(6))
+    norm, small, axes, one, few, divisor = (
+        scope.get_unique_variable_name(f"norm_{i}") for i in range(6)
+    )
     absolute = scope.get_unique_variable_name("norm_of")
     container.add_initializer(axes, TensorProto.INT64, [1], [1])
     container.add_initializer(one, element, [1], [1.0])
@@ -172,7 +198,9 @@ def _normalize(scope: Any, operator: Any, container: Any) -> None:
     reduce = {"l1": "ReduceL1", "l2": "ReduceL2", "max": "ReduceMax"}[operator.raw_operator.norm]
     called = scope.get_unique_operator_name
     container.add_node("Abs", [name], [absolute], name=called("Abs"), op_version=13)
-    container.add_node(reduce, [absolute, axes], [norm], name=called(reduce), op_version=18, keepdims=1)
+    container.add_node(
+        reduce, [absolute, axes], [norm], name=called(reduce), op_version=18, keepdims=1
+    )
     container.add_node("Less", [norm, few], [small], name=called("Less"), op_version=13)
     container.add_node("Where", [small, one, norm], [divisor], name=called("Where"), op_version=9)
     container.add_node(
@@ -183,13 +211,18 @@ def _normalize(scope: Any, operator: Any, container: Any) -> None:
 def _binarize(scope: Any, operator: Any, container: Any) -> None:
     """1 above the threshold, and 0 where a value equals it."""
     name, element = _joined(scope, operator, container), _element(operator.outputs[0].type)
-    threshold, above = scope.get_unique_variable_name("threshold"), scope.get_unique_variable_name("above")
+    threshold, above = (
+        scope.get_unique_variable_name("threshold"),
+        scope.get_unique_variable_name("above"),
+    )
     kind = _element(operator.inputs[0].type) or TensorProto.INT64
     container.add_initializer(threshold, kind, [1], [operator.raw_operator.threshold])
     called = scope.get_unique_operator_name
     container.add_node("Greater", [name, threshold], [above], name=called("Greater"), op_version=13)
     out = operator.outputs[0].full_name
-    container.add_node("Cast", [above], [out], name=called("Cast"), op_version=13, to=element or TensorProto.INT64)
+    container.add_node(
+        "Cast", [above], [out], name=called("Cast"), op_version=13, to=element or TensorProto.INT64
+    )
 
 
 def _joined(scope: Any, operator: Any, container: Any) -> str:
@@ -209,14 +242,19 @@ def _imputer_shape(operator: Any) -> None:
     imputer = operator.raw_operator
     if imputer.add_indicator:
         raise ConversionError(
-            "SimpleImputer(add_indicator=True) cannot be converted; add the indicators before the model"
+            "SimpleImputer(add_indicator=True) cannot be converted; add the indicators before the "
+            "model"
         )
     kind = operator.inputs[0].type
     if isinstance(kind, Int64TensorType):
-        raise ConversionError("SimpleImputer on integers cannot be converted; integers have no missing value")
+        raise ConversionError(
+            "SimpleImputer on integers cannot be converted; integers have no missing value"
+        )
     statistics = imputer.statistics_
     if not isinstance(kind, StringTensorType) and np.isnan(statistics.astype(float)).any():
-        raise ConversionError("SimpleImputer drops a column that held no value in training; drop it before")
+        raise ConversionError(
+            "SimpleImputer drops a column that held no value in training; drop it before"
+        )
     operator.outputs[0].type = type(kind)([kind.shape[0], len(statistics)])
 
 
@@ -231,18 +269,34 @@ def _impute(scope: Any, operator: Any, container: Any) -> None:
     missing = imputer.missing_values
     marker = MISSING if strings and not isinstance(missing, str) else missing
     element = (
-        TensorProto.STRING if strings else TensorProto.FLOAT if type(kind) is FloatTensorType else TensorProto.DOUBLE
+        TensorProto.STRING
+        if strings
+        else TensorProto.FLOAT
+        if type(kind) is FloatTensorType
+        else TensorProto.DOUBLE
     )
-    values = [str(v).encode() for v in imputer.statistics_] if strings else imputer.statistics_.astype(float).tolist()
+    values = (
+        [str(v).encode() for v in imputer.statistics_]
+        if strings
+        else imputer.statistics_.astype(float).tolist()
+    )
     fill, gone = scope.get_unique_variable_name("fill"), scope.get_unique_variable_name("missing")
     container.add_initializer(fill, element, [1, len(values)], values)
     if isinstance(marker, float) and np.isnan(marker):
-        container.add_node("IsNaN", [name], [gone], name=scope.get_unique_operator_name("IsNaN"), op_version=13)
+        container.add_node(
+            "IsNaN", [name], [gone], name=scope.get_unique_operator_name("IsNaN"), op_version=13
+        )
     else:
         against = scope.get_unique_variable_name("marker")
-        container.add_initializer(against, element, [1], [marker.encode() if strings else float(marker)])
+        container.add_initializer(
+            against, element, [1], [marker.encode() if strings else float(marker)]
+        )
         container.add_node(
-            "Equal", [name, against], [gone], name=scope.get_unique_operator_name("Equal"), op_version=19
+            "Equal",
+            [name, against],
+            [gone],
+            name=scope.get_unique_operator_name("Equal"),
+            op_version=19,
         )
     container.add_node(
         "Where", [gone, fill, name], [operator.outputs[0].full_name],

@@ -23,7 +23,8 @@ from modelkit.spec import TensorSpec
 class Role:
     """One output: its name, the estimator's verb that answers with it, and the graph's output that holds it.
 
-    `part` picks one of the arrays of a verb that answers with a list of them. `tail` are the sizes after the rows.
+    `part` picks one of the arrays of a verb that answers with a list of them. `tail` are the sizes
+    after the rows.
     """
 
     name: str
@@ -35,7 +36,10 @@ class Role:
 
 
 def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, ...] | None]:
-    """The outputs of an estimator and its classes, found by asking it for `rows`. Raises ConversionError."""
+    """The outputs of an estimator and its classes, found by asking it for `rows`.
+
+    Raises ConversionError.
+    """
     from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
     if is_classifier(estimator):
@@ -49,25 +53,38 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, 
         more = {"transform": "transformed", "predict_proba": "probabilities"}
         verb = next((verb for verb in more if hasattr(estimator, verb)), None)
         if verb is not None:
-            return (Role("label", "predict", 0, ()), Role(more[verb], verb, 1, _tail(estimator, verb, rows))), None
+            return (
+                Role("label", "predict", 0, ()),
+                Role(more[verb], verb, 1, _tail(estimator, verb, rows)),
+            ), None
         floats = np.asarray(ask(estimator, "predict", rows)).dtype.kind == "f"
         name = "prediction" if floats else "label"
         return (Role(name, "predict", 0, _tail(estimator, "predict", rows)),), None
     if hasattr(estimator, "transform"):
         return (Role("transformed", "transform", 0, _tail(estimator, "transform", rows)),), None
     raise ConversionError(
-        f"{type(estimator).__name__} has neither predict nor transform for new rows, so there is nothing to serve",
+        f"{type(estimator).__name__} has neither predict nor transform for new rows, so there is "
+        "nothing to serve",
         step=type(estimator).__name__,
     )
 
 
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, ...] | None]:
-    probabilities = ask(estimator, "predict_proba", rows) if hasattr(estimator, "predict_proba") else None
+    probabilities = (
+        ask(estimator, "predict_proba", rows) if hasattr(estimator, "predict_proba") else None
+    )
     width = _tail(estimator, "predict", rows)
-    if width not in ((), (1,)):  # several labels a row: no one list of classes, and probabilities of each apart
+    if width not in (
+        (),
+        (1,),
+    ):  # several labels a row: no one list of classes, and probabilities of each apart
         label = Role("label", "predict", 0, width)
         if not isinstance(probabilities, list):
-            more = [] if probabilities is None else [Role("probabilities", "predict_proba", 1, probabilities.shape[1:])]
+            more = (
+                []
+                if probabilities is None
+                else [Role("probabilities", "predict_proba", 1, probabilities.shape[1:])]
+            )
         else:
             more = [
                 Role(f"probabilities_{i}", "predict_proba", 1, np.shape(part)[1:], part=i)
@@ -75,7 +92,9 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any,
             ]
         return (label, *more), None
     if np.asarray(estimator.classes_).dtype.kind not in "biuUO":
-        raise ConversionError("a classifier's labels must be one column of integers, booleans or strings")
+        raise ConversionError(
+            "a classifier's labels must be one column of integers, booleans or strings"
+        )
     labels = tuple(np.asarray(estimator.classes_).tolist())
     if not all(type(label) in (int, bool, str) for label in labels):
         raise ConversionError(f"labels must be integers, booleans or strings, got {labels[:5]}")
@@ -99,10 +118,19 @@ def _tail(estimator: Any, verb: str, rows: Any) -> tuple[int, ...]:
 
 def truth(estimator: Any, rows: Any, roles: tuple[Role, ...]) -> dict[str, Array]:
     """What the estimator answers, by output name, with the scores that a classifier decides by."""
-    answers = {verb: ask(estimator, verb, rows) for verb in dict.fromkeys(role.verb for role in roles)}
-    found = {r.name: np.asarray(answers[r.verb] if r.part is None else answers[r.verb][r.part]) for r in roles}
+    answers = {
+        verb: ask(estimator, verb, rows) for verb in dict.fromkeys(role.verb for role in roles)
+    }
+    found = {
+        r.name: np.asarray(answers[r.verb] if r.part is None else answers[r.verb][r.part])
+        for r in roles
+    }
     for name, array in found.items():
-        if array.ndim == 2 and array.shape[1] == 1 and next(r for r in roles if r.name == name).tail == ():
+        if (
+            array.ndim == 2
+            and array.shape[1] == 1
+            and next(r for r in roles if r.name == name).tail == ()
+        ):
             found[name] = array[:, 0]
     if "label" in found and hasattr(estimator, "decision_function"):
         found[DECISION] = np.asarray(ask(estimator, "decision_function", rows))
@@ -116,7 +144,10 @@ def finish(proto: onnx.ModelProto, roles: tuple[Role, ...]) -> list[TensorSpec]:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     raw = list(graph.output)
     if any(role.at >= len(raw) for role in roles):
-        raise ConversionError(f"the converter gives {[value.name for value in raw]}, and not {[r.name for r in roles]}")
+        raise ConversionError(
+            f"the converter gives {[value.name for value in raw]}, and not "
+            f"{[r.name for r in roles]}"
+        )
     del graph.output[:]
     taken = {role.name for role in roles}
     for node in graph.node:  # a name may be taken, for the converter calls its own outputs so
@@ -125,16 +156,24 @@ def finish(proto: onnx.ModelProto, roles: tuple[Role, ...]) -> list[TensorSpec]:
     return [_output(graph, raw[role.at], role, taken) for role in roles]
 
 
-def _output(graph: onnx.GraphProto, value: onnx.ValueInfoProto, role: Role, taken: set[str]) -> TensorSpec:
+def _output(
+    graph: onnx.GraphProto, value: onnx.ValueInfoProto, role: Role, taken: set[str]
+) -> TensorSpec:
     name = f"{value.name}_raw" if value.name in taken else value.name
-    element = value.type.tensor_type.elem_type or value.type.sequence_type.elem_type.tensor_type.elem_type
+    element = (
+        value.type.tensor_type.elem_type or value.type.sequence_type.elem_type.tensor_type.elem_type
+    )
     if role.part is not None:
         name = _part(graph, name, role, is_sequence=value.type.HasField("sequence_type"))
     if role.boolean:
-        graph.node.append(helper.make_node("Cast", [name], [f"{role.name}_bool"], to=TensorProto.BOOL))
+        graph.node.append(
+            helper.make_node("Cast", [name], [f"{role.name}_bool"], to=TensorProto.BOOL)
+        )
         name, element = f"{role.name}_bool", TensorProto.BOOL
     size = f"{role.name}_shape"
-    graph.initializer.append(helper.make_tensor(size, TensorProto.INT64, [1 + len(role.tail)], [-1, *role.tail]))
+    graph.initializer.append(
+        helper.make_tensor(size, TensorProto.INT64, [1 + len(role.tail)], [-1, *role.tail])
+    )
     graph.node.append(helper.make_node("Reshape", [name, size], [role.name]))
     shape: tuple[int | str, ...] = ("batch", *role.tail)
     graph.output.append(helper.make_tensor_value_info(role.name, element, shape))
@@ -150,6 +189,8 @@ def _part(graph: onnx.GraphProto, name: str, role: Role, *, is_sequence: bool) -
         return out
     graph.node.append(helper.make_node("Gather", [name, at], [out], axis=0))
     columns, narrow = f"{role.name}_columns", f"{role.name}_narrow"
-    graph.initializer.append(helper.make_tensor(columns, TensorProto.INT64, [role.tail[0]], range(role.tail[0])))
+    graph.initializer.append(
+        helper.make_tensor(columns, TensorProto.INT64, [role.tail[0]], range(role.tail[0]))
+    )
     graph.node.append(helper.make_node("Gather", [out, columns], [narrow], axis=1))
     return narrow

@@ -1,7 +1,7 @@
 """The gate: no package is written before its graph has been compared with its source.
 
-What the gate learns becomes part of the signature: a column is nullable only if source and graph agree on rows
-where it is missing, whatever the example happened to hold.
+What the gate learns becomes part of the signature: a column is nullable only if source and graph
+agree on rows where it is missing, whatever the example happened to hold.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.columns import Questions, learn, missing_columns
-from modelkit.convert.compare import Answers, Differences, agree, compare, merge, scales_of, tolerance
+from modelkit.convert.compare import (
+    Answers,
+    Differences,
+    agree,
+    compare,
+    merge,
+    scales_of,
+    tolerance,
+)
 from modelkit.convert.probes import at_thresholds, between, enlarged, not_finite, zeroed
 from modelkit.convert.source import Source, count, take
 from modelkit.convert.strange import texts_of_terms, with_texts
@@ -33,21 +41,28 @@ NEARBY = (2.0, 4.0)
 LARGE = 1e4
 NOT_FINITE = (np.nan, np.inf, -np.inf)
 FEW = (1, 3, 17)  # rows at once for which source and graph are compared as well
-LARGEST = float(np.finfo(np.float64).max)  # stands for an infinite difference, which JSON cannot hold
+LARGEST = float(
+    np.finfo(np.float64).max
+)  # stands for an infinite difference, which JSON cannot hold
 
 
 def open_signature(signature: Signature) -> Signature:
     """The signature with every column nullable and any category allowed, to feed the graph what the gate wants."""
     inputs = tuple(
         dataclasses.replace(
-            spec, columns=tuple(dataclasses.replace(c, nullable=True, categories=None) for c in spec.columns)
+            spec,
+            columns=tuple(
+                dataclasses.replace(c, nullable=True, categories=None) for c in spec.columns
+            ),
         )
         for spec in signature.inputs
     )
     return dataclasses.replace(signature, inputs=inputs)
 
 
-def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | None) -> tuple[Signature, Parity]:
+def gate(
+    source: Source, build: Callable[[Signature], Model], feeds: Feeds | None
+) -> tuple[Signature, Parity]:
     """Compare a graph with its source and return the signature that holds, with the figures.
 
     Args:
@@ -57,7 +72,8 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
 
     Raises:
         ParityError: if the graph disagrees with its source.
-        ConversionError: if a column's categories cannot be told, or the signature refuses a row of the example.
+        ConversionError: if a column's categories cannot be told, or the signature refuses a row of
+            the example.
     """
     signature = source.signature
     rtol, atol = tolerance(source)
@@ -69,7 +85,13 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
             rows = take(source.rows, MAX_ROWS)
             source = dataclasses.replace(source, scales=scales_of(source.truth(rows)))
             for size in (MAX_ROWS, *FEW):
-                _agree_on(source, model, take(rows, size), differences, f"{min(size, count(rows))} rows of the example")
+                _agree_on(
+                    source,
+                    model,
+                    take(rows, size),
+                    differences,
+                    f"{min(size, count(rows))} rows of the example",
+                )
             few = take(source.rows, PROBE_ROWS)
             ask, refuse = partial(_ask, source, model), partial(_refuse, source)
             signature, missing_rows = learn(Questions(source, ask, refuse, differences, few))
@@ -77,11 +99,14 @@ def gate(source: Source, build: Callable[[Signature], Model], feeds: Feeds | Non
             text_rows = _agree_on_texts(source, model, few, differences)
             also = partial(_agree_beyond, source, model, total=differences)
             threshold_rows = also(
-                at_thresholds(source, few), where="rows with values equal to a threshold of its trees, or next to one"
+                at_thresholds(source, few),
+                where="rows with values equal to a threshold of its trees, or next to one",
             )
             for scale in NEARBY:  # not far: there, probabilities that come to 1.0 may hide a label
                 also(enlarged(few, scale), where=f"rows {scale:g} times those of the example")
-            also(zeroed(few), where="rows of zeros")  # they have no direction, and nothing to be divided by
+            also(
+                zeroed(few), where="rows of zeros"
+            )  # they have no direction, and nothing to be divided by
             # There trees split, behind a scaler too.
             also(between(rows), where="rows with values halfway between those of the example")
             large, large_rows = _large(source, model, few)
@@ -116,15 +141,20 @@ def check_takes_example(source: Source, signature: Signature) -> None:
     except SignatureError as error:
         said = "\n  ".join(error.problems[:5])
         raise ConversionError(
-            f"nothing was saved, for the package would refuse rows of its own example:\n  {said}\nThe source takes "
-            f"them, but it was not shown to answer other rows like them, or the graph answers those otherwise; leave "
+            "nothing was saved, for the package would refuse rows of its own example:\n  "
+            f"{said}\nThe source takes "
+            "them, but it was not shown to answer other rows like them, or the graph answers "
+            "those otherwise; leave "
             f"such rows out of the example, or change the step that reads this column",
             problems=error.problems,
         ) from error
 
 
 def _agree_on(source: Source, model: Model, rows: Any, total: Differences, where: str) -> None:
-    """Add the differences on `rows` to the total. Raises ParityError where they pass the tolerance."""
+    """Add the differences on `rows` to the total.
+
+    Raises ParityError where they pass the tolerance.
+    """
     if source.truth is None:
         return
     truth = source.truth(rows)
@@ -153,7 +183,10 @@ def _agree_beyond(source: Source, model: Model, rows: Any, total: Differences, w
 
 
 def _agree_on_texts(source: Source, model: Model, rows: Any, total: Differences) -> int:
-    """Compare texts of the model's own terms with strange characters in them; returns how many. Raises ParityError."""
+    """Compare texts of the model's own terms with strange characters in them; returns how many.
+
+    Raises ParityError.
+    """
     columns = [spec.name for spec in source.signature.inputs for _ in spec.columns]
     asked = 0
     for terms in source.terms:
@@ -165,7 +198,10 @@ def _agree_on_texts(source: Source, model: Model, rows: Any, total: Differences)
 
 
 def _large(source: Source, model: Model, rows: Any) -> tuple[Differences, int]:
-    """Differences on rows far beyond the example. They are recorded, not refused: few models mean anything there."""
+    """Differences on rows far beyond the example.
+
+    They are recorded, not refused: few models mean anything there.
+    """
     beyond = enlarged(rows, LARGE)
     found = None if beyond is None else _ask(source, model, beyond)
     return (Differences(), 0) if found is None else (found, count(beyond))
@@ -176,15 +212,23 @@ def _refuse(source: Source, found: Differences, where: str) -> None:
     if agree(found, rtol, atol):
         return
     held = missing_columns(source.rows)
-    hint = "; the example has missing values: if it agrees without them, impute them first" if held else ""
+    hint = (
+        "; the example has missing values: if it agrees without them, impute them first"
+        if held
+        else ""
+    )
     raise ParityError(
-        f"the converted graph disagrees with {source.against} on {where}: largest relative difference "
-        f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was saved{hint}",
+        f"the converted graph disagrees with {source.against} on {where}: largest relative "
+        "difference "
+        f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was "
+        f"saved{hint}",
         parity=found,
     )
 
 
-def _refusing_not_finite(source: Source, signature: Signature, model: Model, rows: Any) -> Signature:
+def _refusing_not_finite(
+    source: Source, signature: Signature, model: Model, rows: Any
+) -> Signature:
     """The signature, with each tensor of floats marked that source and graph do not agree on if it is not finite."""
     if not isinstance(rows, dict):
         return signature  # of columns, which say so themselves
@@ -217,17 +261,22 @@ def _ask(source: Source, model: Model, rows: Any) -> Differences | None:
         return None
     try:
         got = model.run(rows)
-    except SignatureError:  # of an estimator that is packaged as it is: its integers have no missing value
+    except (
+        SignatureError
+    ):  # of an estimator that is packaged as it is: its integers have no missing value
         return None
     except Exception:  # noqa: BLE001 - the graph fails where its source answers, whatever the runtime calls that
         return Differences(max_abs=np.inf, max_rel=np.inf)
     return compare(truth, got, *tolerance(source), source.scales)
 
 
-def _batch_invariance(source: Source, model: Model, feeds: Feeds | None) -> tuple[tuple[int, ...], float, bool]:
+def _batch_invariance(
+    source: Source, model: Model, feeds: Feeds | None
+) -> tuple[tuple[int, ...], float, bool]:
     """The sizes tried, the largest difference of any number between them, and whether rows are independent.
 
-    One row alone cannot be tried in several sizes: then there is one size, and nothing was measured.
+    One row alone cannot be tried in several sizes: then there is one size, and nothing was
+    measured.
     """
     signature = model.signature
     dim = signature.row_dim
@@ -244,7 +293,9 @@ def _batch_invariance(source: Source, model: Model, feeds: Feeds | None) -> tupl
         for size in sizes[:-1]:
             first = min(total, size * runs)
             joined = _in_parts(model, feeds, first, size, axes)
-            expected = {name: whole[name].take(np.arange(first), axis) for name, axis in axes.items()}
+            expected = {
+                name: whole[name].take(np.arange(first), axis) for name, axis in axes.items()
+            }
             if any(joined[name].shape != expected[name].shape for name in axes):
                 return sizes, LARGEST, False
             found = compare(expected, joined, rtol, atol)
@@ -256,13 +307,17 @@ def _batch_invariance(source: Source, model: Model, feeds: Feeds | None) -> tupl
     return sizes, largest, len(sizes) > 1 and agree(worst, rtol, atol)
 
 
-def _in_parts(model: Model, feeds: Feeds, total: int, size: int, axes: Mapping[str, int]) -> Answers:
+def _in_parts(
+    model: Model, feeds: Feeds, total: int, size: int, axes: Mapping[str, int]
+) -> Answers:
     """The answers to the first `total` rows, `size` rows a run, joined along the axis of each output."""
     parts = []
     for start in range(0, total, size):
         places = np.arange(start, min(start + size, total))
         parts.append(model.run(_named(model, model.signature.take(feeds, places))))
-    return {name: np.concatenate([part[name] for part in parts], axis) for name, axis in axes.items()}
+    return {
+        name: np.concatenate([part[name] for part in parts], axis) for name, axis in axes.items()
+    }
 
 
 def _named(model: Model, feeds: Feeds) -> dict[str, Array]:

@@ -51,7 +51,8 @@ class Splits:
 def at_thresholds(source: Source, rows: Any) -> Any:
     """Rows in which one column equals a threshold of a tree, or the number next to one; None where there are none.
 
-    Only trees that read the graph's one input are looked at: behind a scaler a threshold is no value of a column.
+    Only trees that read the graph's one input are looked at: behind a scaler a threshold is no
+    value of a column.
     """
     splits = _splits(source.proto)
     if not splits.values:
@@ -81,14 +82,18 @@ def _splits(proto: onnx.ModelProto) -> Splits:
     """The splits of the trees that read the graph's one input, by kind of comparison."""
     graph = proto.graph
     single = len(graph.input) == 1 and graph.input[0].type.tensor_type.elem_type == FLOAT
-    same = {graph.input[0].name: np.float32 if single else np.float64} if len(graph.input) == 1 else {}
+    same = (
+        {graph.input[0].name: np.float32 if single else np.float64} if len(graph.input) == 1 else {}
+    )
     found = Splits([], [], [])
     for node in graph.node:
         if not node.input or node.input[0] not in same:
             continue
         dtype = same[node.input[0]]
         if node.op_type in ("Cast", "Identity"):
-            narrow = any(attribute.name == "to" and attribute.i == FLOAT for attribute in node.attribute)
+            narrow = any(
+                attribute.name == "to" and attribute.i == FLOAT for attribute in node.attribute
+            )
             same[node.output[0]] = np.float32 if narrow else dtype
         if node.op_type.startswith("TreeEnsemble"):
             columns, values, ordered = _of_node(node)
@@ -118,7 +123,8 @@ def _of_node(node: onnx.NodeProto) -> tuple[Array, Array, Array]:
 def enlarged(rows: Any, by: float) -> Any:
     """Rows whose numbers are `by` times as large, every second one with its sign turned.
 
-    Columns of whole numbers stay as they are, for they may be codes of categories. None where nothing changes.
+    Columns of whole numbers stay as they are, for they may be codes of categories. None where
+    nothing changes.
     """
     if isinstance(rows, dict):
         if not all(array.dtype.kind == "f" for array in rows.values()):
@@ -129,9 +135,17 @@ def enlarged(rows: Any, by: float) -> Any:
         if rows.dtype.kind != "f":
             return None
         broken = [not _is_whole(column) for column in rows.T]
-        return np.where(broken, rows * scale[:, None], rows).astype(rows.dtype) if any(broken) else None
+        return (
+            np.where(broken, rows * scale[:, None], rows).astype(rows.dtype)
+            if any(broken)
+            else None
+        )
     kinds = [getattr(dtype, "kind", "O") for dtype in rows.dtypes]
-    chosen = [i for i, kind in enumerate(kinds) if kind == "f" and not _is_whole(rows.iloc[:, i].to_numpy(np.float64))]
+    chosen = [
+        i
+        for i, kind in enumerate(kinds)
+        if kind == "f" and not _is_whole(rows.iloc[:, i].to_numpy(np.float64))
+    ]
     out = rows.copy()
     for i in chosen:
         out.isetitem(i, rows.iloc[:, i].to_numpy() * scale)
@@ -163,7 +177,9 @@ def between(rows: Any) -> Any:
     frame = not isinstance(rows, np.ndarray)
     out = rows.iloc[:MOST].copy() if frame else rows[:MOST].copy()
     kinds = list(rows.dtypes) if frame else [rows.dtype] * rows.shape[1]
-    chosen = [i for i, dtype in enumerate(kinds) if isinstance(dtype, np.dtype) and dtype.kind == "f"]
+    chosen = [
+        i for i, dtype in enumerate(kinds) if isinstance(dtype, np.dtype) and dtype.kind == "f"
+    ]
     rng = np.random.default_rng(0)
     for i in chosen:
         values = np.unique(rows.iloc[:, i].to_numpy() if frame else rows[:, i])

@@ -26,7 +26,9 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
 
     classifier = operator.raw_operator
     scores_alone = container.get_options(classifier, {"raw_scores": False})["raw_scores"]
-    kind = getattr(getattr(classifier, "_label_binarizer", None), "y_type_", "")  # which its own predict asks for
+    kind = getattr(
+        getattr(classifier, "_label_binarizer", None), "y_type_", ""
+    )  # which its own predict asks for
     several = kind.startswith("multilabel")
     if scores_alone or several or not isinstance(operator.inputs[0].type, DoubleTensorType):
         get_converter(operator.type)(scope, operator, container)
@@ -36,10 +38,14 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     products = nodes.add("MatMul", operator.inputs[0].full_name, weights, version=13)
     scores = nodes.add("Add", products, nodes.numbers(np.ravel(classifier.intercept_)), version=14)
     if len(classifier.classes_) == 2:
-        scores = nodes.add("Concat", nodes.add("Neg", scores, version=13), scores, version=13, axis=1)
+        scores = nodes.add(
+            "Concat", nodes.add("Neg", scores, version=13), scores, version=13, axis=1
+        )
     best = nodes.add("ArgMax", scores, version=13, axis=1, keepdims=0)
     if isinstance(operator.outputs[0].type, StringTensorType):
-        classes = nodes.constant(TensorProto.STRING, [str(name).encode() for name in classifier.classes_])
+        classes = nodes.constant(
+            TensorProto.STRING, [str(name).encode() for name in classifier.classes_]
+        )
     else:
         classes = nodes.constant(TensorProto.INT64, [int(label) for label in classifier.classes_])
     nodes.name("Gather", operator.outputs[0].full_name, classes, best, version=13, axis=0)

@@ -38,7 +38,12 @@ from modelkit.spec import Column, TensorSpec
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
-LIBRARIES = {"sklearn": "scikit-learn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "CatBoost"}
+LIBRARIES = {
+    "sklearn": "scikit-learn",
+    "xgboost": "XGBoost",
+    "lightgbm": "LightGBM",
+    "catboost": "CatBoost",
+}
 # Names of outputs, which no input can have.
 TAKEN = ("label", "prediction", "probability", "probabilities", "scores", "transformed")
 TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
@@ -67,7 +72,9 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     """
     from sklearn.utils.validation import check_is_fitted
 
-    if not boosting.is_catboost(estimator):  # which has the interface, but not the attributes by which fitting shows
+    if not boosting.is_catboost(
+        estimator
+    ):  # which has the interface, but not the attributes by which fitting shows
         check_is_fitted(estimator)
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
@@ -91,7 +98,11 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
 
 
 def _converted(
-    estimator: Any, opened: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], coded: dict[str, tuple[str, ...]]
+    estimator: Any,
+    opened: Any,
+    inputs: list[TensorSpec],
+    roles: tuple[Role, ...],
+    coded: dict[str, tuple[str, ...]],
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None, TextConverters]:
     """A graph, its outputs, whether it rounds to float32 what its source does not (if known), and its vectorizers."""
     if is_composed(estimator):
@@ -105,7 +116,9 @@ def _converted(
     vectorizers = TextConverters()
     if coded:
         width = sum(len(spec.columns) for spec in inputs)
-        proto = _convert(estimator, [TensorSpec(boosting.CODES, "float32", ("batch", width))], vectorizers)
+        proto = _convert(
+            estimator, [TensorSpec(boosting.CODES, "float32", ("batch", width))], vectorizers
+        )
         boosting.encode(proto, inputs, coded)
     else:
         proto = _convert(opened, inputs, vectorizers)
@@ -130,25 +143,38 @@ def library_of(estimator: Any) -> str:
     return LIBRARIES.get(package, package)
 
 
-def read_example(estimator: Any, example: Any) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
+def read_example(
+    estimator: Any, example: Any
+) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
     """Example rows as a frame or a 2-D array, their columns, and how to ask the estimator about such rows."""
     if example is None:
-        raise ConversionError("an estimator is proven against rows: pass example=X_train[:500], as fit was given")
+        raise ConversionError(
+            "an estimator is proven against rows: pass example=X_train[:500], as fit was given"
+        )
     texts = _texts(example)
     if texts is not None:
         name = str(getattr(example, "name", None) or TEXT)
         return texts, [Column(name, "string")], lambda ask, rows: ask(estimator, rows[:, 0])
     frame = is_a(example, "pandas", "DataFrame")
-    if not frame and not (isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "biuf"):
-        what = f"array of {example.dtype}" if isinstance(example, np.ndarray) else type(example).__name__
+    if not frame and not (
+        isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "biuf"
+    ):
+        what = (
+            f"array of {example.dtype}"
+            if isinstance(example, np.ndarray)
+            else type(example).__name__
+        )
         raise ConversionError(
-            f"example is what fit was given: a 2-D numeric array, a pandas frame, or a list of texts; not {what}"
+            "example is what fit was given: a 2-D numeric array, a pandas frame, or a list of "
+            f"texts; not {what}"
         )
     trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
     given = [str(name) for name in example.columns] if frame else []
     # LightGBM writes underscores for the spaces of a name.
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
-        raise ConversionError(f"example must have the columns that fit was given, in their order: {trained_on}")
+        raise ConversionError(
+            f"example must have the columns that fit was given, in their order: {trained_on}"
+        )
     if not len(example):
         raise ConversionError("example has no rows")
     return example, _columns(example), lambda ask, rows: ask(estimator, rows)
@@ -160,7 +186,11 @@ def _texts(example: Any) -> Array | None:
         example = example.to_numpy(object)
     if isinstance(example, np.ndarray) and example.ndim == 1 and example.dtype.kind in "UO":
         example = example.tolist()
-    if not (isinstance(example, list | tuple) and example and all(isinstance(text, str) for text in example)):
+    if not (
+        isinstance(example, list | tuple)
+        and example
+        and all(isinstance(text, str) for text in example)
+    ):
         return None
     rows = np.empty((len(example), 1), object)
     rows[:, 0] = example
@@ -174,10 +204,14 @@ def _columns(example: Any) -> list[Column]:
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ConversionError(
-            f"example has several columns of one name, {twice[:5]}, and rows are told by the names of their columns; "
+            f"example has several columns of one name, {twice[:5]}, and rows are told by the names "
+            "of their columns; "
             f"rename them before fit"
         )
-    return [Column(name, _column_dtype(name, column)) for name, (_, column) in zip(names, example.items(), strict=True)]
+    return [
+        Column(name, _column_dtype(name, column))
+        for name, (_, column) in zip(names, example.items(), strict=True)
+    ]
 
 
 def _column_dtype(name: str, column: Any) -> str:
@@ -197,7 +231,8 @@ def _column_dtype(name: str, column: Any) -> str:
     if text not in SIGNATURE_DTYPES:
         fix = "astype(str)" if text.startswith("interval") else "turn it into numbers"
         raise ConversionError(
-            f"column {name!r} has dtype {dtype}, which a graph cannot take; {fix} before fit, or leave it out"
+            f"column {name!r} has dtype {dtype}, which a graph cannot take; {fix} before fit, or "
+            "leave it out"
         )
     return text
 
@@ -215,9 +250,13 @@ def _check_texts(name: str, column: Any) -> None:
         "mixed-integer-float": "make it one of numbers before fit: astype(float)",
         "decimal": "make it one of numbers before fit: astype(float)",
     }
-    fix = advice.get(held, "give all of its values one type before fit, such as astype(str), or leave the column out")
+    fix = advice.get(
+        held,
+        "give all of its values one type before fit, such as astype(str), or leave the column out",
+    )
     raise ConversionError(
-        f"column {name!r} is one of Python objects, and holds {other!r:.60}, a {type(other).__name__}; {fix}",
+        f"column {name!r} is one of Python objects, and holds {other!r:.60}, a "
+        f"{type(other).__name__}; {fix}",
         column=name,
     )
 
@@ -231,15 +270,24 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
     for column in columns:
-        name = column.name if column.name.isidentifier() and column.name not in TAKEN else f"x{len(specs)}"
-        while name in {*(spec.name for spec in specs), *(other.name for other in columns if other is not column)}:
+        name = (
+            column.name
+            if column.name.isidentifier() and column.name not in TAKEN
+            else f"x{len(specs)}"
+        )
+        while name in {
+            *(spec.name for spec in specs),
+            *(other.name for other in columns if other is not column),
+        }:
             name += "_"
         kind = "string" if column.dtype == "string" else numbers
         specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
     return specs
 
 
-def _convert(estimator: Any, inputs: list[TensorSpec], vectorizers: TextConverters) -> onnx.ModelProto:
+def _convert(
+    estimator: Any, inputs: list[TensorSpec], vectorizers: TextConverters
+) -> onnx.ModelProto:
     try:
         import skl2onnx
         from skl2onnx.common import data_types as types
@@ -249,18 +297,24 @@ def _convert(estimator: Any, inputs: list[TensorSpec], vectorizers: TextConverte
     boosting.register()
     own, shapes = converters()
     counting, counted = vectorizers.table()
-    kinds = {"float32": types.FloatTensorType, "float64": types.DoubleTensorType, "string": types.StringTensorType}
+    kinds = {
+        "float32": types.FloatTensorType,
+        "float64": types.DoubleTensorType,
+        "string": types.StringTensorType,
+    }
     model = prepared(prepared_for_terms(estimator))
     strings = any(spec.dtype == "string" for spec in inputs)
     texts = text_columns(estimator, list(range(len(inputs)))) if strings else set()
-    # The converter derives the types of all that follows from its inputs: what becomes of a text are doubles.
+    # The converter derives the types of all that follows from its inputs: what becomes of a text
+    # are doubles.
     given = ["float64" if at in texts else spec.dtype for at, spec in enumerate(inputs)]
     convert = partial(
         skl2onnx.convert_sklearn,
         model,
         name="model",
         initial_types=[
-            (spec.name, kinds[kind]([None, spec.shape[1]])) for spec, kind in zip(inputs, given, strict=True)
+            (spec.name, kinds[kind]([None, spec.shape[1]]))
+            for spec, kind in zip(inputs, given, strict=True)
         ],
         target_opset=OPSETS,
         custom_conversion_functions=own | counting | score_converters(),
@@ -281,7 +335,8 @@ def _convert(estimator: Any, inputs: list[TensorSpec], vectorizers: TextConverte
     except Exception as error:
         step = _step_of(error, estimator)
         raise ConversionError(
-            f"{step} cannot be converted to ONNX: {' '.join(str(error).split())[:300]}; replace it, or apply it "
+            f"{step} cannot be converted to ONNX: {' '.join(str(error).split())[:300]}; replace "
+            "it, or apply it "
             f"before the model and save the rest",
             step=step,
         ) from error
@@ -300,7 +355,9 @@ def _mend(proto: onnx.ModelProto) -> None:
     del proto.opset_import[:]
     proto.opset_import.extend(domains)
     used = [name for node in proto.graph.node for name in node.input]
-    vectors = {t.name: t for t in proto.graph.initializer if len(t.dims) == 1 and used.count(t.name) == 1}
+    vectors = {
+        t.name: t for t in proto.graph.initializer if len(t.dims) == 1 and used.count(t.name) == 1
+    }
     for node in proto.graph.node:
         if node.op_type == "MatMul" and node.input[1] in vectors:
             vectors[node.input[1]].dims[:] = [*vectors[node.input[1]].dims[:1], 1]

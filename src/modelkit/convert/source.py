@@ -18,21 +18,24 @@ from modelkit.texts.vectorizer import Texts
 if TYPE_CHECKING:
     import onnx
 
-DECISION = "decision"  # what a source decides its labels by, where that is not an output: see Source.truth
+DECISION = (
+    "decision"  # what a source decides its labels by, where that is not an output: see Source.truth
+)
 
 
 @dataclass(frozen=True)
 class Source:
     """A graph on its way into a package.
 
-    `truth` answers for rows in the form the source was trained on, by output name, and for classifiers with the
-    scores they decide by, under `DECISION`; it and `against`, the name of the source, are None for a graph that came
-    without one. `rows` are example rows in that form, None if there are none. `categories` are the values that encoders
-    refuse to go beyond, by column. `rounds` is whether the graph computes in float32 what its source computes in
-    float64; where that is None, it does if an input or output is float32. `scales` are the sizes of outputs of numbers
-    that are below 1, by which differences are judged. `texts` says what is done to texts before the graph, and `terms`
-    what each of its vectorizers counts; None and () for a graph that reads no texts. `proto` is empty for an estimator
-    that is packaged as it is.
+    `truth` answers for rows in the form the source was trained on, by output name, and for
+    classifiers with the scores they decide by, under `DECISION`; it and `against`, the name of the
+    source, are None for a graph that came without one. `rows` are example rows in that form, None
+    if there are none. `categories` are the values that encoders refuse to go beyond, by column.
+    `rounds` is whether the graph computes in float32 what its source computes in float64; where
+    that is None, it does if an input or output is float32. `scales` are the sizes of outputs of
+    numbers that are below 1, by which differences are judged. `texts` says what is done to texts
+    before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
+    reads no texts. `proto` is empty for an estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -71,7 +74,8 @@ def from_onnx(proto: onnx.ModelProto, rows: object) -> Source:
 def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array]]]) -> Signature:
     """The signature without what these runs contradict: an output's size that is another gets a name of its own.
 
-    A graph may state sizes that it does not give, and an unnamed leading dimension need not be that of the rows.
+    A graph may state sizes that it does not give, and an unnamed leading dimension need not be that
+    of the rows.
     """
     shapes = {spec.name: list(spec.shape) for spec in signature.outputs}
     for feeds, answers in runs:

@@ -15,7 +15,8 @@ TEXTS = (
     "", " ", "a b c", "I am a B", "CAPITALS and smalls", "Café À LA carte", "ГОРОД и мир", "naïve straße",
     "foo_bar-baz 12 3x", "tabs\tand\nnewlines", "end.", "\u6771\u4eac tower", "can't won't", "1,000.50",
 )  # fmt: skip
-# Characters that one library takes for a part of a word and another for none, or writes otherwise in lower case.
+# Characters that one library takes for a part of a word and another for none, or writes otherwise
+# in lower case.
 CHARACTERS = (
     "\t\n\x1c\x1f \x85\xa0\u1680\u2003\u2028\u202f\u3000"  # spaces
     "\u200b\ufeff\xad\u200d\x00"  # what looks like one, or like nothing
@@ -27,7 +28,8 @@ CHARACTERS = (
     "_\u203f-\u2010\u2011'\u2019.\xb7@\u20ac"  # what joins words, or parts them
     "\U0001f600\U0001d400\U00010400\U0001f1f9"  # beyond 16 bits
 )
-# What stands in place of letters of the model's own words, and is told from them by capitals, width or marks alone.
+# What stands in place of letters of the model's own words, and is told from them by capitals, width
+# or marks alone.
 INSTEAD = (
     ("i", "\u0130"), ("i", "\u0131"), ("i", "I"), ("s", "\u017f"), ("ss", "\xdf"), ("ss", "\u1e9e"),
     ("\xdf", "\u1e9e"), ("\xdf", "SS"), ("\u03c3", "\u03c2"), ("\u03c2", "\u03c3"), ("\u03c3", "\u03a3"),
@@ -54,7 +56,9 @@ def texts_of_terms(vocabulary: Sequence[str]) -> list[str]:
     What is made of unknown words proves nothing: it counts for neither the source nor the graph.
     """
     ordered = sorted(vocabulary)
-    words = [ordered[at] for at in np.linspace(0, len(ordered) - 1, min(WORDS, len(ordered))).astype(int)]
+    words = [
+        ordered[at] for at in np.linspace(0, len(ordered) - 1, min(WORDS, len(ordered))).astype(int)
+    ]
     texts = [" ".join(words)]
     for at, char in enumerate(CHARACTERS):
         word, other = words[at % len(words)], words[(at + 1) % len(words)]
@@ -68,7 +72,13 @@ def texts_of_terms(vocabulary: Sequence[str]) -> list[str]:
         texts += [f"{term.replace(letters, others)} {words[0]}" for term in having]
     for word in words:
         wide = "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in word)
-        texts += [word.upper(), word.title(), wide, normalize("NFD", word), f"{word.upper()} {word} {word.swapcase()}"]
+        texts += [
+            word.upper(),
+            word.title(),
+            wide,
+            normalize("NFD", word),
+            f"{word.upper()} {word} {word.swapcase()}",
+        ]
     return texts
 
 

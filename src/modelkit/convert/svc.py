@@ -21,12 +21,19 @@ def convert_labels(scope: Any, operator: Any, container: Any, convert: Any) -> N
     """Convert by `convert`, all but the label, which is made of scores in double precision."""
     classifier = operator.raw_operator
     label = str(operator.outputs[0].full_name)
-    convert(scope, operator, _Renaming(container, label, str(scope.get_unique_variable_name("votes"))))
+    convert(
+        scope, operator, _Renaming(container, label, str(scope.get_unique_variable_name("votes")))
+    )
     nodes = Writer(scope, container)
     rows = nodes.add("Cast", str(operator.inputs[0].full_name), to=TensorProto.DOUBLE)
     decisions = _decisions(nodes, rows, classifier)
-    best = nodes.add("ArgMax", _scores(nodes, decisions, len(classifier.classes_)), axis=1, keepdims=0)
-    nodes.put(nodes.add("Gather", nodes.constant(labels_of(classifier.classes_)), best, axis=0), operator.outputs[0])
+    best = nodes.add(
+        "ArgMax", _scores(nodes, decisions, len(classifier.classes_)), axis=1, keepdims=0
+    )
+    nodes.put(
+        nodes.add("Gather", nodes.constant(labels_of(classifier.classes_)), best, axis=0),
+        operator.outputs[0],
+    )
 
 
 class _Renaming:
@@ -83,9 +90,12 @@ def _kernel(nodes: Writer, rows: str, classifier: Any) -> str:
         return nodes.add("Exp", nodes.add("Neg", nodes.add("Mul", apart, gamma)))
     if classifier.kernel not in ("poly", "sigmoid"):
         raise ConversionError(
-            f"SVC with kernel={classifier.kernel!r} and break_ties=True cannot be converted", step="SVC"
+            f"SVC with kernel={classifier.kernel!r} and break_ties=True cannot be converted",
+            step="SVC",
         )
-    shifted = nodes.add("Add", nodes.add("Mul", product, gamma), nodes.constant(np.array(float(classifier.coef0))))
+    shifted = nodes.add(
+        "Add", nodes.add("Mul", product, gamma), nodes.constant(np.array(float(classifier.coef0)))
+    )
     if classifier.kernel == "sigmoid":
         return nodes.add("Tanh", shifted)
     return nodes.add("Pow", shifted, nodes.constant(np.array(float(classifier.degree))))

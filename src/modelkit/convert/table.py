@@ -1,8 +1,9 @@
 """Which converter turns which estimator into tensors, and what happens to those that have none.
 
-A converter takes a fitted estimator, the columns it is given and the `Converting` it is part of, and gives an Answer.
-Estimators are found by where their class is defined, so that no library is imported to find out. One without a
-converter is converted alone by skl2onnx, and its graph becomes part of ours: what is composed is composed here.
+A converter takes a fitted estimator, the columns it is given and the `Converting` it is part of,
+and gives an Answer. Estimators are found by where their class is defined, so that no library is
+imported to find out. One without a converter is converted alone by skl2onnx, and its graph becomes
+part of ours: what is composed is composed here.
 """
 
 from __future__ import annotations
@@ -69,8 +70,9 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
 class Converting:
     """A conversion under way: what it was told, and what it found out.
 
-    `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are what vectorizers of
-    texts count, and `filled` the inputs of the graph that are filled with these counts.
+    `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
+    what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these
+    counts.
 
     Args:
         leaf: converts one estimator alone, over inputs of these names and dtypes.
@@ -89,12 +91,18 @@ class Converting:
         return next((name for name, given in self.arguments.items() if given is tensor), None)
 
     def counted(self, terms: tuple[Terms, ...]) -> list[Var]:
-        """The inputs that are filled with the counts of some vectorizers, in their order. Raises ConversionError."""
+        """The inputs that are filled with the counts of some vectorizers, in their order.
+
+        Raises ConversionError.
+        """
         made = {}
         for each in terms:
             column = each.vectorizer.column
             if column not in self.arguments:
-                raise ConversionError("a vectorizer must read a column as it is; apply the step before it to the texts")
+                raise ConversionError(
+                    "a vectorizer must read a column as it is; apply the step before it to the "
+                    "texts"
+                )
             for spec in counts_of(len(self.terms)):
                 made[spec.name] = argument(spec)
             self.terms.append(each)

@@ -1,6 +1,7 @@
 """What a converter takes and gives: columns of a table as typed tensors, and what a model answers.
 
-The tensors are those of spox, which checks their types while a graph is written. The only module that imports it.
+The tensors are those of spox, which checks their types while a graph is written. The only module
+that imports it.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Columns:
     def matrix(self, dtype: Any) -> Var:
         """All columns as one matrix of numbers. Raises ConversionError where one holds strings."""
         if any(dtype_of(part) == STRING for part in self.parts):
-            raise ConversionError("a model over numbers is given columns of strings; encode them before the model")
+            raise ConversionError(
+                "a model over numbers is given columns of strings; encode them before the model"
+            )
         return joined([cast(part, dtype) for part in self.parts])
 
     def merged(self) -> Columns:
@@ -79,9 +82,10 @@ class Columns:
 class Answer:
     """What a model answers for n rows; None for what it has not.
 
-    `place` is the number of the class that is the label, (n,) of int64; a model without classes has its `label` as it
-    is. `probabilities` are (n, classes), `decision` (n,) or (n, classes), `prediction` (n,) or (n, targets). `several`
-    are the answers to each target of a classifier with several, and `table` is what a transformer gives.
+    `place` is the number of the class that is the label, (n,) of int64; a model without classes has
+    its `label` as it is. `probabilities` are (n, classes), `decision` (n,) or (n, classes),
+    `prediction` (n,) or (n, targets). `several` are the answers to each target of a classifier with
+    several, and `table` is what a transformer gives.
     """
 
     place: Var | None = None
@@ -139,7 +143,12 @@ def _name_outputs(graph: onnx.GraphProto) -> None:
         if node.op_type != "Identity" or node.output[0] not in given:
             continue
         made = node.input[0]
-        if made in makers and made not in renamed and made not in given and makers[made].op_type != "Constant":
+        if (
+            made in makers
+            and made not in renamed
+            and made not in given
+            and makers[made].op_type != "Constant"
+        ):
             renamed[made] = node.output[0]
             graph.node.remove(node)
     for node in graph.node:
@@ -171,7 +180,9 @@ def width(tensor: Var) -> int:
     """How many columns a matrix has. Raises ConversionError where that is not known."""
     shape = tensor.unwrap_tensor().shape
     if shape is None or len(shape) != 2 or not isinstance(shape[1], int):
-        raise ConversionError(f"a step gives a tensor of the shape {shape}, and not a matrix of a known width")
+        raise ConversionError(
+            f"a step gives a tensor of the shape {shape}, and not a matrix of a known width"
+        )
     return shape[1]
 
 

@@ -19,12 +19,24 @@ from modelkit.texts.vectorizer import Texts, Vectorizer, counts_of
 
 COUNTED = "ModelkitTerms"  # stands in the graph, while it is made, for what Python does
 DENSE = "texts_as_columns"  # how the nodes are named that make a column of each term
-SELECTS = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "ArrayFeatureExtractor", "Gather")
+SELECTS = (
+    "Identity",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Cast",
+    "ArrayFeatureExtractor",
+    "Gather",
+)
 FUNCTIONS = ("tokenizer", "preprocessor", "analyzer", "strip_accents")  # options that may be code
 
 
 class TextConverters:
-    """The converters of vectorizers. What they have met becomes `texts` and `terms`; None and () where that is none."""
+    """The converters of vectorizers.
+
+    What they have met becomes `texts` and `terms`; None and () where that is none.
+    """
 
     def __init__(self) -> None:
         self._found: list[Any] = []
@@ -33,7 +45,11 @@ class TextConverters:
 
     def table(self) -> tuple[dict[type, Converter], dict[type, Callable[[Any], None]]]:
         """Converters and shape calculators by estimator class."""
-        from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+        from sklearn.feature_extraction.text import (
+            CountVectorizer,
+            TfidfTransformer,
+            TfidfVectorizer,
+        )
 
         counting = (CountVectorizer, TfidfVectorizer)
         return (
@@ -53,7 +69,12 @@ class TextConverters:
         graph = Nodes(scope, container)
         terms, counts = (spec.name for spec in counts_of(at))
         container.add_node(
-            COUNTED, [operator.inputs[0].full_name], [terms, counts], name=f"{COUNTED}_{at}", op_version=1, at=at
+            COUNTED,
+            [operator.inputs[0].full_name],
+            [terms, counts],
+            name=f"{COUNTED}_{at}",
+            op_version=1,
+            at=at,
         )
         weights = counts
         if vectorizer.binary or np.dtype(vectorizer.dtype).kind == "b":
@@ -72,7 +93,10 @@ class TextConverters:
         )  # fmt: skip
 
     def connect(self, proto: onnx.ModelProto, inputs: list[TensorSpec]) -> None:
-        """Give the graph counts for inputs in place of the texts they are made from. Raises ConversionError."""
+        """Give the graph counts for inputs in place of the texts they are made from.
+
+        Raises ConversionError.
+        """
         graph = proto.graph
         columns = {}
         for node in [node for node in graph.node if node.op_type == COUNTED]:
@@ -98,21 +122,28 @@ class TextConverters:
 
 
 def terms_of(vectorizer: Any, column: str) -> Terms:
-    """What a fitted vectorizer counts in a column. Raises ConversionError for what is code, and no data."""
+    """What a fitted vectorizer counts in a column.
+
+    Raises ConversionError for what is code, and no data.
+    """
     name = type(vectorizer).__name__
     given = [option for option in FUNCTIONS if callable(getattr(vectorizer, option))]
     if given:
         raise ConversionError(
-            f"{name}({given[0]}=...) is a function of yours, and a package holds no code; apply it to the texts before "
+            f"{name}({given[0]}=...) is a function of yours, and a package holds no code; apply it "
+            "to the texts before "
             f"the model, or save with format='joblib'",
             step=name,
         )
     if vectorizer.input != "content":
-        raise ConversionError(f"{name}(input={vectorizer.input!r}) reads files; pass it texts", step=name)
+        raise ConversionError(
+            f"{name}(input={vectorizer.input!r}) reads files; pass it texts", step=name
+        )
     dtype = np.dtype(vectorizer.dtype)
     if dtype.kind != "b" and dtype.itemsize < 4:
         raise ConversionError(
-            f"{name}(dtype={dtype}) counts in few bits, which the graph does not; use float64", step=name
+            f"{name}(dtype={dtype}) counts in few bits, which the graph does not; use float64",
+            step=name,
         )
     words = vectorizer.analyzer == "word"
     places = vectorizer.vocabulary_
@@ -120,7 +151,11 @@ def terms_of(vectorizer: Any, column: str) -> Terms:
         places = places.vocabulary
     vocabulary = sorted(places, key=places.get)
     stop_words = sorted(vectorizer.get_stop_words() or ()) if words else []
-    odd = [term for term in [*vocabulary, *stop_words] if not isinstance(term, str) or not _is_unicode(term)]
+    odd = [
+        term
+        for term in [*vocabulary, *stop_words]
+        if not isinstance(term, str) or not _is_unicode(term)
+    ]
     if odd:
         raise ConversionError(f"{name} has the term {odd[0]!r}, which is no valid text", step=name)
     try:
@@ -164,7 +199,10 @@ def prepared_for_terms(estimator: Any) -> Any:
     for name in ("steps", "transformer_list", "transformers_"):
         if hasattr(estimator, name):
             opened = copy.copy(estimator) if opened is estimator else opened
-            parts = [(key, prepared_for_terms(part), *more) for key, part, *more in getattr(estimator, name)]
+            parts = [
+                (key, prepared_for_terms(part), *more)
+                for key, part, *more in getattr(estimator, name)
+            ]
             setattr(opened, name, parts)
     if not hasattr(estimator, "steps"):
         return opened
@@ -201,9 +239,16 @@ def _weigh(graph: Nodes, counts: str, transformer: Any, terms: str | None) -> st
         weights = graph.add("Mul", weights, idf, version=14)
     if transformer.norm is not None:
         reduce = {"l1": "ReduceL1", "l2": "ReduceL2"}[transformer.norm]
-        norm = graph.add(reduce, weights, graph.constant(TensorProto.INT64, [1]), version=18, keepdims=1)
+        norm = graph.add(
+            reduce, weights, graph.constant(TensorProto.INT64, [1]), version=18, keepdims=1
+        )
         empty = graph.add("Equal", norm, graph.number(0.0), version=13)
-        weights = graph.add("Div", weights, graph.add("Where", empty, graph.number(1.0), norm, version=9), version=14)
+        weights = graph.add(
+            "Div",
+            weights,
+            graph.add("Where", empty, graph.number(1.0), norm, version=9),
+            version=14,
+        )
     return weights
 
 
@@ -232,7 +277,10 @@ def _terms_shape(operator: Any) -> None:
 
 
 def _column_of(graph: onnx.GraphProto, name: str, vectorizer: Any) -> str:
-    """The input of the graph that a tensor of texts is, however it was selected and shaped. Raises ConversionError."""
+    """The input of the graph that a tensor of texts is, however it was selected and shaped.
+
+    Raises ConversionError.
+    """
     makers = {output: node for node in graph.node for output in node.output}
     while name in makers:
         node = makers[name]
@@ -242,7 +290,8 @@ def _column_of(graph: onnx.GraphProto, name: str, vectorizer: Any) -> str:
     if all(value.name != name for value in graph.input):
         what = type(vectorizer).__name__
         raise ConversionError(
-            f"{what} must read a column as it is, and something stands before it ({makers[name].op_type}); apply "
+            f"{what} must read a column as it is, and something stands before it "
+            f"({makers[name].op_type}); apply "
             f"that to the texts before the model",
             step=what,
         )
@@ -305,4 +354,9 @@ def multiply_few(graph: onnx.GraphProto) -> None:
 def _is_product(node: onnx.NodeProto, left: str, constants: dict[str, Any]) -> bool:
     """Whether a node is the product of `left` with a constant matrix."""
     factor = constants.get(node.input[1]) if len(node.input) == 2 else None
-    return node.op_type == "MatMul" and node.input[0] == left and factor is not None and len(factor.dims) == 2
+    return (
+        node.op_type == "MatMul"
+        and node.input[0] == left
+        and factor is not None
+        and len(factor.dims) == 2
+    )

@@ -33,8 +33,10 @@ def from_torch(module: Any, example: Any) -> Source:
     """Export a module in evaluation mode, with the leading dimension of every input and output left open.
 
     Args:
-        module: a torch.nn.Module whose forward takes tensors and gives a tensor, or a tuple or dict of them.
-        example: rows as forward takes them: one array or tensor, or a dict of them by the names of its arguments.
+        module: a torch.nn.Module whose forward takes tensors and gives a tensor, or a tuple or dict
+            of them.
+        example: rows as forward takes them: one array or tensor, or a dict of them by the names of
+            its arguments.
 
     Raises:
         ConversionError: if it cannot be exported, or not for every batch size.
@@ -52,7 +54,8 @@ def from_torch(module: Any, example: Any) -> Source:
     fixed = [spec.name for spec in inputs + given if spec.shape[:1] != ("batch",)]
     if fixed:
         raise ConversionError(
-            f"the exporter fixed the batch dimension of {fixed}: forward uses a size of the example as a constant; "
+            f"the exporter fixed the batch dimension of {fixed}: forward uses a size of the "
+            "example as a constant; "
             f"take sizes from the tensors, as in x.reshape(x.shape[0], -1)",
             step=type(module).__name__,
         )
@@ -70,17 +73,23 @@ def _rows(module: Any, example: Any) -> dict[str, Array]:
     import inspect
 
     if example is None:
-        raise ConversionError("a module is exported and proven with rows: pass example=X[:64], as forward takes them")
+        raise ConversionError(
+            "a module is exported and proven with rows: pass example=X[:64], as forward takes them"
+        )
     arguments = list(inspect.signature(module.forward).parameters)
     by_name = dict(example) if isinstance(example, Mapping) else {arguments[0]: example}
     strange = sorted(set(by_name) - set(arguments))
     if strange:
-        raise ConversionError(f"example has {strange}, which are no arguments of forward{tuple(arguments)}")
+        raise ConversionError(
+            f"example has {strange}, which are no arguments of forward{tuple(arguments)}"
+        )
     rows = {name: np.asarray(by_name[name]) for name in arguments if name in by_name}
     sizes = {len(array) if array.ndim else -1 for array in rows.values()}
     if len(sizes) != 1 or min(sizes) < 2:
         shapes = {name: array.shape for name, array in rows.items()}
-        raise ConversionError(f"example needs at least two rows in every input, as many in each; got {shapes}")
+        raise ConversionError(
+            f"example needs at least two rows in every input, as many in each; got {shapes}"
+        )
     return rows
 
 
@@ -105,7 +114,9 @@ def _truth(module: Any, names: list[str]) -> Any:
         import torch
 
         device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-        given = {name: torch.from_numpy(np.ascontiguousarray(rows[name])).to(device) for name in names}
+        given = {
+            name: torch.from_numpy(np.ascontiguousarray(rows[name])).to(device) for name in names
+        }
         with _evaluating(module):
             got = _answer(module, given)
         if isinstance(got, Mapping):
@@ -116,7 +127,9 @@ def _truth(module: Any, names: list[str]) -> Any:
             answers = {"output": got}
         if not all(isinstance(tensor, torch.Tensor) for tensor in answers.values()):
             kinds = {name: type(value).__name__ for name, value in answers.items()}
-            raise ConversionError(f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}")
+            raise ConversionError(
+                f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}"
+            )
         return {str(name): tensor.cpu().numpy() for name, tensor in answers.items()}
 
     return truth
@@ -128,12 +141,15 @@ def _answer(module: Any, given: dict[str, Any]) -> Any:
         return module(**given)
     except Exception as error:
         kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in given.items()}
-        said = ", ".join(f"{name} {kinds[name]} {tuple(tensor.shape)}" for name, tensor in given.items())
+        said = ", ".join(
+            f"{name} {kinds[name]} {tuple(tensor.shape)}" for name, tensor in given.items()
+        )
         count = len(next(iter(given.values())))
         hint = ""
         if count == 1:
             hint = (
-                ". A package answers any number of rows, each as it is alone: a normalisation over the batch needs "
+                ". A package answers any number of rows, each as it is alone: a normalisation over "
+                "the batch needs "
                 "running statistics"
             )
         raise ConversionError(
@@ -151,7 +167,10 @@ def _export(module: Any, rows: Mapping[str, Array], outputs: list[str]) -> onnx.
         raise MissingExtraError("saving a torch module", "onnxscript", "torch") from None
     batch = torch.export.Dim("batch")
     device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-    few = {name: torch.from_numpy(np.ascontiguousarray(array[:2])).to(device) for name, array in rows.items()}
+    few = {
+        name: torch.from_numpy(np.ascontiguousarray(array[:2])).to(device)
+        for name, array in rows.items()
+    }
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:

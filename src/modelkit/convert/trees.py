@@ -1,12 +1,13 @@
 """Ensembles of trees as one operator, TreeEnsemble of ai.onnx.ml 5, in the precision of their source.
 
-A branch compares `x <= threshold` in the dtype of the rows. What is not compared so (categories) is turned into a
-column of zeros and ones first.
+A branch compares `x <= threshold` in the dtype of the rows. What is not compared so (categories) is
+turned into a column of zeros and ones first.
 
-A leaf of the operator adds to one output. Leaves that add a vector are written in one of two ways. Where each adds to
-one place of the vector (a tree whose leaves hold one class each), that place is the output. Elsewhere each tree has an
-output of its own, the number of a row in a table, and the rows are added up in the order of the trees: an operator for
-sums of a whole axis would add them in another order, and the last bit decides ties.
+A leaf of the operator adds to one output. Leaves that add a vector are written in one of two ways.
+Where each adds to one place of the vector (a tree whose leaves hold one class each), that place is
+the output. Elsewhere each tree has an output of its own, the number of a row in a table, and the
+rows are added up in the order of the trees: an operator for sums of a whole axis would add them in
+another order, and the last bit decides ties.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ SUM = 1
 class Tree:
     """A binary tree by node, its root first: `left` is where `x[column] <= threshold` leads, -1 in both for a leaf.
 
-    `missing` is whether a missing value goes left. `mode` is how each branch compares, where not all do so.
+    `missing` is whether a missing value goes left. `mode` is how each branch compares, where not
+    all do so.
     """
 
     column: Array
@@ -62,13 +64,20 @@ def rounded_down(thresholds: Array) -> Array:
     return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
 
 
-def ensemble(rows: Var, trees: Sequence[Tree], targets: Sequence[Array], weights: Sequence[Array], outputs: int) -> Var:
+def ensemble(
+    rows: Var,
+    trees: Sequence[Tree],
+    targets: Sequence[Array],
+    weights: Sequence[Array],
+    outputs: int,
+) -> Var:
     """(n, outputs) sums over the trees, added in their order, in the dtype of `rows`.
 
     Args:
         rows: (n, columns) of float32 or float64.
         trees: at least one.
-        targets: for each tree the output that each of its nodes adds to; those of branches do not count.
+        targets: for each tree the output that each of its nodes adds to; those of branches do not
+            count.
         weights: what it adds.
         outputs: how many there are.
     """
@@ -79,8 +88,12 @@ def ensemble(rows: Var, trees: Sequence[Tree], targets: Sequence[Array], weights
         rows,
         aggregate_function=SUM,
         n_targets=outputs,
-        nodes_splits=np.concatenate([at_branches(tree, tree.threshold) for tree in trees]).astype(dtype),
-        nodes_modes=np.concatenate([at_branches(tree, tree.modes) for tree in trees]).astype(np.uint8),
+        nodes_splits=np.concatenate([at_branches(tree, tree.threshold) for tree in trees]).astype(
+            dtype
+        ),
+        nodes_modes=np.concatenate([at_branches(tree, tree.modes) for tree in trees]).astype(
+            np.uint8
+        ),
         leaf_weights=np.concatenate(ending).astype(dtype),
         **lists,
     )
@@ -129,7 +142,9 @@ def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> 
     held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
     if ((held != 0).sum(axis=1) > 1).any():
         return _sum_from_table(rows, trees, held)
-    exact = rows if _small_whole(held) else cast(rows, np.float64)  # sums of small whole numbers are exact in float32
+    exact = (
+        rows if _small_whole(held) else cast(rows, np.float64)
+    )  # sums of small whole numbers are exact in float32
     targets = [value.astype(bool).argmax(axis=1) for value in values]
     weights = [value[np.arange(len(value)), at] for value, at in zip(values, targets, strict=True)]
     return cast(ensemble(exact, trees, targets, weights, wide), np.float64)

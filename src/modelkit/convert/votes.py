@@ -1,6 +1,7 @@
 """Converters of estimators that let several others vote, or that add up what they say.
 
-Sums are made in the order and the precision of the source, and of equal votes the winner is the one it takes.
+Sums are made in the order and the precision of the source, and of equal votes the winner is the one
+it takes.
 """
 
 from __future__ import annotations
@@ -43,14 +44,23 @@ def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     weights = estimator._weights_not_none  # noqa: SLF001 - those of estimators that were not dropped
     parts = estimator.estimators_
     if not hasattr(estimator, "voting"):
-        return Answer(prediction=_average([at.answer(each, columns).asked("prediction") for each in parts], weights))
+        return Answer(
+            prediction=_average(
+                [at.answer(each, columns).asked("prediction") for each in parts], weights
+            )
+        )
     if estimator.voting == "soft":
-        likely = _average([at.answer(each, columns).asked("probabilities") for each in parts], weights)
+        likely = _average(
+            [at.answer(each, columns).asked("probabilities") for each in parts], weights
+        )
         return Answer(place=largest(likely), probabilities=likely)
     numbers = constant([range(len(estimator.classes_))], np.int64)
     votes = []
     for number, each in enumerate(parts):
-        vote = cast(op.equal(upright(at.place(each, columns, np.asarray(each.classes_))), numbers), np.float64)
+        vote = cast(
+            op.equal(upright(at.place(each, columns, np.asarray(each.classes_))), numbers),
+            np.float64,
+        )
         votes.append(vote if weights is None else op.mul(vote, doubles(float(weights[number]))))
     return Answer(place=largest(total(votes)))
 
@@ -63,7 +73,9 @@ def _average(parts: list[Var], weights: Any) -> Var:
     given = np.asarray(weights)
     wide = [cast(part, np.result_type(dtype_of(part), given.dtype)) for part in same]
     dtype = dtype_of(wide[0])
-    weighed = [op.mul(part, constant(weight, dtype)) for part, weight in zip(wide, given, strict=True)]
+    weighed = [
+        op.mul(part, constant(weight, dtype)) for part, weight in zip(wide, given, strict=True)
+    ]
     return op.div(total(weighed), constant(given.sum(dtype=dtype), dtype))
 
 
@@ -91,7 +103,9 @@ def _said(each: Any, method: str, answer: Answer) -> Var:
     else:
         classes = np.asarray(each.classes_)
         if classes.dtype.kind not in "biuf":
-            raise ConversionError("labels that are no numbers cannot be stacked; use stack_method='predict_proba'")
+            raise ConversionError(
+                "labels that are no numbers cannot be stacked; use stack_method='predict_proba'"
+            )
         said = op.gather(doubles(classes), answer.asked("place"))
     return said if len(said.unwrap_tensor().shape or ()) == 2 else upright(said)
 
@@ -103,11 +117,17 @@ def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if all(map(is_tree, parts)) and parts[0].n_outputs_ == 1:
         added = _bagged_trees(estimator, columns, classes)
     else:
-        given = [columns.take([int(f) for f in chosen]) for chosen in estimator.estimators_features_]
-        added = total([_bagged(each, part, classes, at) for each, part in zip(parts, given, strict=True)])
+        given = [
+            columns.take([int(f) for f in chosen]) for chosen in estimator.estimators_features_
+        ]
+        added = total(
+            [_bagged(each, part, classes, at) for each, part in zip(parts, given, strict=True)]
+        )
     middle = mean(cast(added, np.float64), len(parts))
     if not classes:
-        return Answer(prediction=flat(middle) if len(middle.unwrap_tensor().shape or ()) == 2 else middle)
+        return Answer(
+            prediction=flat(middle) if len(middle.unwrap_tensor().shape or ()) == 2 else middle
+        )
     return Answer(place=largest(middle), probabilities=middle)
 
 
@@ -116,7 +136,9 @@ def _bagged_trees(estimator: Any, columns: Columns, classes: int) -> Var:
     for each, chosen in zip(estimator.estimators_, estimator.estimators_features_, strict=True):
         leaves = leaves_of(each)
         trees.append(tree_of(each, chosen))
-        values.append(_spread(leaves, np.asarray(each.classes_, np.int64), classes) if classes else leaves)
+        values.append(
+            _spread(leaves, np.asarray(each.classes_, np.int64), classes) if classes else leaves
+        )
     return sum_of_leaves(columns.matrix(np.float32), trees, values)
 
 
@@ -163,7 +185,9 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneVsRestClassifier: the class whose classifier is surest, or all classes that pass a bound each."""
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
-    scores = joined([upright(_binary(each, answer)) for each, answer in zip(parts, answers, strict=True)])
+    scores = joined(
+        [upright(_binary(each, answer)) for each, answer in zip(parts, answers, strict=True)]
+    )
     likely = _against_rest(estimator, answers) if hasattr(estimator, "predict_proba") else None
     if estimator.label_binarizer_.y_type_ == "multiclass":
         last = int(_takes_last(estimator))
@@ -203,7 +227,9 @@ def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
         raise ConversionError("OneVsOneClassifier over a precomputed kernel cannot be converted")
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
-    scores = [cast(_binary(each, answer), np.float64) for each, answer in zip(parts, answers, strict=True)]
+    scores = [
+        cast(_binary(each, answer), np.float64) for each, answer in zip(parts, answers, strict=True)
+    ]
     sure = joined([upright(score) for score in scores])
     second = cast(joined([upright(answer.asked("place")) for answer in answers]), np.float64)
     pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]

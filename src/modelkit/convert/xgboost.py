@@ -1,7 +1,7 @@
 """Convert XGBoost models from the JSON that the library itself writes. The only module that imports xgboost.
 
-Trees are read with their own thresholds and sets of categories, the intercept and the link by the name of the
-objective. What no test compares with the library is refused.
+Trees are read with their own thresholds and sets of categories, the intercept and the link by the
+name of the objective. What no test compares with the library is refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ from modelkit.cast import Array
 from modelkit.convert.writer import Writer
 from modelkit.errors import ConversionError
 
-IDENTITY, SIGMOID, EXP, STEP, SOFTMAX, LARGEST = "identity", "Sigmoid", "Exp", "step", "Softmax", "largest"
+IDENTITY, SIGMOID, EXP, STEP, SOFTMAX, LARGEST = (
+    "identity",
+    "Sigmoid",
+    "Exp",
+    "step",
+    "Softmax",
+    "largest",
+)
 LINKS = {
     "reg:squarederror": IDENTITY,
     "reg:linear": IDENTITY,
@@ -40,7 +47,10 @@ LINKS = {
     "rank:ndcg": IDENTITY,
     "rank:map": IDENTITY,
 }
-SHARES = ("binary:logistic", "multi:softprob")  # objectives whose Booster answers with probabilities
+SHARES = (
+    "binary:logistic",
+    "multi:softprob",
+)  # objectives whose Booster answers with probabilities
 LOGITS = ("binary:logistic", "reg:logistic")  # whose intercept is written as a probability
 LEAF, LESS, EQUAL = "LEAF", "BRANCH_LT", "BRANCH_EQ"
 CATEGORICAL = 1  # the type of a split by a set of categories
@@ -77,7 +87,8 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     objective = learner["objective"]["name"]
     if objective not in LINKS:
         raise ConversionError(
-            f"XGBoost with objective={objective!r} cannot be converted; known are {', '.join(LINKS)}",
+            f"XGBoost with objective={objective!r} cannot be converted; known are "
+            f"{', '.join(LINKS)}",
             step=type(estimator).__name__,
         )
     nodes = Writer(scope, container)
@@ -119,7 +130,9 @@ def _intercept(learner: dict[str, Any]) -> Array:
 
 def _linear(nodes: Writer, rows: str, learner: dict[str, Any], base: Array) -> str:
     """The margin of a linear booster, for which a missing value adds nothing, and whose intercept is one for all."""
-    weights = np.array(learner["gradient_booster"]["model"]["weights"], np.float32).reshape(-1, len(base))
+    weights = np.array(learner["gradient_booster"]["model"]["weights"], np.float32).reshape(
+        -1, len(base)
+    )
     absent = nodes.add("IsNaN", rows)
     zero = nodes.constant(np.zeros(1, np.float32))
     filled = nodes.add("Where", absent, zero, rows)
@@ -134,7 +147,12 @@ def _trees(nodes: Writer, rows: str, learner: dict[str, Any], base: Array) -> st
         ensemble.add(tree, output, np.float32(weight))
     if not ensemble.lists["nodes_modes"]:
         raise ConversionError("the XGBoost model has no tree; train it for at least one round")
-    whole = _whole(nodes, rows, sorted(ensemble.categorical), int(learner["learner_model_param"]["num_feature"]))
+    whole = _whole(
+        nodes,
+        rows,
+        sorted(ensemble.categorical),
+        int(learner["learner_model_param"]["num_feature"]),
+    )
     return nodes.add(
         "TreeEnsembleRegressor",
         whole,
@@ -187,7 +205,9 @@ class _Ensemble:
 
     def __init__(self) -> None:
         self.categorical: set[int] = set()
-        self.lists: dict[str, list[Any]] = {f"nodes_{name}": [] for name in ("treeids", *_Node._fields)}
+        self.lists: dict[str, list[Any]] = {
+            f"nodes_{name}": [] for name in ("treeids", *_Node._fields)
+        }
         self.lists |= {f"target_{name}": [] for name in ("treeids", "nodeids", "ids", "weights")}
         self._count = 0
 
@@ -195,7 +215,9 @@ class _Ensemble:
         """Add a tree; a leaf of several numbers has one for each output."""
         size = int(tree["tree_param"]["size_leaf_vector"])
         if size > 1 and "leaf_weights" not in tree:
-            raise ConversionError("trees with several outputs each are converted from XGBoost 3.2 on")
+            raise ConversionError(
+                "trees with several outputs each are converted from XGBoost 3.2 on"
+            )
         for node in _nodes(tree):
             self.lists["nodes_treeids"].append(self._count)
             for name, value in node._asdict().items():
@@ -229,7 +251,9 @@ def _nodes(tree: dict[str, Any]) -> Iterator[_Node]:
         todo += [left[at], right[at]]
         column, missing_left = tree["split_indices"][at], int(tree["default_left"][at])
         if tree["split_type"][at] != CATEGORICAL:
-            yield _Node(at, column, LESS, tree["split_conditions"][at], left[at], right[at], missing_left)
+            yield _Node(
+                at, column, LESS, tree["split_conditions"][at], left[at], right[at], missing_left
+            )
             continue
         codes = sets[at]
         places = [at, *range(free, free + len(codes) - 1), left[at]]

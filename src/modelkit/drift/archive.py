@@ -17,13 +17,17 @@ from modelkit.golden import read_npz
 
 def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
     """Bytes that `unpack` reads; equal contents give equal bytes."""
-    text = json.dumps(record.plain({"schema": schema, **about}), sort_keys=True, allow_nan=False).encode()
+    text = json.dumps(
+        record.plain({"schema": schema, **about}), sort_keys=True, allow_nan=False
+    ).encode()
     file = io.BytesIO()
     np.savez(file, about=np.frombuffer(text, np.uint8), **arrays)  # type: ignore[arg-type]
     return file.getvalue()
 
 
-def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, Any], dict[str, Array]]:
+def unpack(
+    schema: str, data: bytes | memoryview, what: str
+) -> tuple[dict[str, Any], dict[str, Array]]:
     """What was packed. Raises DriftError for other bytes, and for those of another schema."""
     try:
         arrays = read_npz(data)
@@ -32,5 +36,7 @@ def unpack(schema: str, data: bytes | memoryview, what: str) -> tuple[dict[str, 
     except Exception as error:
         raise DriftError(f"this is no {what}: {error}") from error
     if found != schema:
-        raise DriftError(f"this is no {what} of {schema}, but of {found!r}; it was made by another version")
+        raise DriftError(
+            f"this is no {what} of {schema}, but of {found!r}; it was made by another version"
+        )
     return about, arrays

@@ -1,9 +1,10 @@
 """One batch against the reference, from the counts of their cells: exact tests, effect sizes, several features at once.
 
-`batch` and `reference` are int64 vectors of counts over the same K cells, of n and N rows. No function here sees a row.
+`batch` and `reference` are int64 vectors of counts over the same K cells, of n and N rows. No
+function here sees a row.
 
-Where both hold exchangeable rows, the batch is a draw without replacement from the pooled counts, so a p-value from
-such draws is exact for every n, N and K, ties included: P(p <= a) <= a for all a.
+Where both hold exchangeable rows, the batch is a draw without replacement from the pooled counts,
+so a p-value from such draws is exact for every n, N and K, ties included: P(p <= a) <= a for all a.
 """
 
 from __future__ import annotations
@@ -31,13 +32,18 @@ TINY = float(np.finfo(np.float64).tiny)
 
 
 def exact_test(
-    batch: Array, reference: Array, statistic: Statistic, rng: np.random.Generator, permutations: int
+    batch: Array,
+    reference: Array,
+    statistic: Statistic,
+    rng: np.random.Generator,
+    permutations: int,
 ) -> float:
     """The p-value of a permutation test from counts: (1 + draws at least as extreme) / (1 + draws).
 
-    "anderson_darling" is for ordered cells (Scholz and Stephens 1987, with midranks), "chi_square" for the rest. More
-    than 32 cells are merged first. Drawing ends early once 50 draws were as extreme as the batch; with the p-value
-    50 / draws the test stays exact (Besag and Clifford 1991), and p-values below 50 / `permutations` are not touched.
+    "anderson_darling" is for ordered cells (Scholz and Stephens 1987, with midranks), "chi_square"
+    for the rest. More than 32 cells are merged first. Drawing ends early once 50 draws were as
+    extreme as the batch; with the p-value 50 / draws the test stays exact (Besag and Clifford
+    1991), and p-values below 50 / `permutations` are not touched.
 
     Returns:
         A p-value in (0, 1], not below 1 / (permutations + 1); 1 where either side is empty.
@@ -71,9 +77,10 @@ def _thinned(batch: Array, reference: Array, rng: np.random.Generator) -> tuple[
 def _merged(batch: Array, reference: Array) -> tuple[Array, Array]:
     """Drop what is empty on both sides and merge neighbours into at most 32 cells.
 
-    Which cells are merged may depend on the pooled counts alone: a draw would have merged the same. Were it to depend
-    on the reference, the draws and the batch would be measured differently. The grid is even in arcsin(sqrt(CDF)) and
-    so finer at both ends, where missing and infinite values, rare and new categories have their cells.
+    Which cells are merged may depend on the pooled counts alone: a draw would have merged the same.
+    Were it to depend on the reference, the draws and the batch would be measured differently. The
+    grid is even in arcsin(sqrt(CDF)) and so finer at both ends, where missing and infinite values,
+    rare and new categories have their cells.
     """
     pooled = batch + reference
     kept = pooled > 0
@@ -118,8 +125,9 @@ def holm(p: Array) -> Array:
 def rate_test(count: int, n: int, reference_count: int, reference_n: int) -> float:
     """Fisher's exact two-sided p-value that two rates are the same: `count` of n rows, `reference_count` of N.
 
-    All tables that are no more likely than the one seen are counted, as scipy.stats.fisher_exact does. Of a table
-    beyond 40 standard deviations and 1,000 rows from the mean, the probability is below the smallest float.
+    All tables that are no more likely than the one seen are counted, as scipy.stats.fisher_exact
+    does. Of a table beyond 40 standard deviations and 1,000 rows from the mean, the probability is
+    below the smallest float.
     """
     total, marked = n + reference_n, count + reference_count
     low, high = max(0, marked - reference_n), min(n, marked)
@@ -138,31 +146,40 @@ def rate_test(count: int, n: int, reference_count: int, reference_n: int) -> flo
     return float(np.clip(p, TINY, 1))
 
 
-def effects(batch: Array, reference: Array, rng: np.random.Generator, *, ordered: bool) -> tuple[Effect, ...]:
+def effects(
+    batch: Array, reference: Array, rng: np.random.Generator, *, ordered: bool
+) -> tuple[Effect, ...]:
     """Effect sizes between the distributions behind two vectors of counts; neither may be empty.
 
-    More than 32 cells are merged first, as for the test: with more, noise is most of what is measured.
+    More than 32 cells are merged first, as for the test: with more, noise is most of what is
+    measured.
 
     * "ks": the largest distance of the two CDFs at the ends of cells; for ordered cells only.
     * "tv": total variation, the share of rows that would have to change.
     * "js": Jensen-Shannon distance, base 2.
-    * "psi": population stability index less its mean under no change, (K - 1)(1/n + 1/N), and not below 0. Half a
-      row is added to each cell. There is no rule of thumb: 0.1 and 0.25 mean nothing without n, N and K.
+    * "psi": population stability index less its mean under no change, (K - 1)(1/n + 1/N), and not
+      below 0. Half a row is added to each cell. There is no rule of thumb: 0.1 and 0.25 mean
+      nothing without n, N and K.
 
-    Intervals are from 300 draws of two multinomials. The upper end is the 97.5 % percentile of the bootstrap. Below,
-    a percentile would not do: each of these is positive between any two samples, so an interval of percentiles never
-    holds 0, even where nothing changed. Each behaves like a norm of the difference, so the lower end is the value less
-    the 95 % quantile of what it is between two samples of the pooled rows.
+    Intervals are from 300 draws of two multinomials. The upper end is the 97.5 % percentile of the
+    bootstrap. Below, a percentile would not do: each of these is positive between any two samples,
+    so an interval of percentiles never holds 0, even where nothing changed. Each behaves like a
+    norm of the difference, so the lower end is the value less the 95 % quantile of what it is
+    between two samples of the pooled rows.
     """
     counts = _merged(batch, reference)
     sizes = int(batch.sum()), int(reference.sum())
     pooled = (counts[0] + counts[1]) / sum(sizes)
-    samples = tuple(rng.multinomial(n, c / n, REPLICATES) for c, n in zip(counts, sizes, strict=True))
+    samples = tuple(
+        rng.multinomial(n, c / n, REPLICATES) for c, n in zip(counts, sizes, strict=True)
+    )
     unchanged = tuple(rng.multinomial(n, pooled, REPLICATES) for n in sizes)
 
     def measured(distance: Distance, extra: float = 0) -> tuple[float, float, float]:
         value, many, noise = (
-            distance(*((c + extra) / (n + extra * len(pooled)) for c, n in zip(pair, sizes, strict=True)))
+            distance(
+                *((c + extra) / (n + extra * len(pooled)) for c, n in zip(pair, sizes, strict=True))
+            )
             for pair in (counts, samples, unchanged)
         )
         low = max(float(value - np.quantile(noise, LEVEL)), 0.0)
@@ -193,7 +210,9 @@ def tv(p: Array, q: Array) -> Array:
 def js(p: Array, q: Array) -> Array:
     """The Jensen-Shannon distance, base 2, along the last axis."""
     middle = np.maximum((p + q) / 2, TINY)
-    divergence = sum((part * np.log(np.maximum(part, TINY) / middle)).sum(axis=-1) for part in (p, q))
+    divergence = sum(
+        (part * np.log(np.maximum(part, TINY) / middle)).sum(axis=-1) for part in (p, q)
+    )
     distance: Array = np.sqrt(np.maximum(divergence, 0) / (2 * np.log(2)))
     return distance
 

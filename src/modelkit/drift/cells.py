@@ -1,10 +1,11 @@
 """Values as cells: each value of a column falls into one of 67, missing and infinite ones included.
 
-Numbers, times and the lengths of texts lie between edges, which come from training rows and are rounded to the
-shortest decimal that separates the same values: -inf is cell 0, what lies between edges are cells 1 to 64, +inf is
-cell 65, a missing value cell 66. Categories have the cells 0 to 63 in order of their frequency, then the rest that
-training knew (64), what it did not know (65), and missing ones (66). The order of the cells is fixed, and is all that
-the detectors know of a value. Numbers are rounded to float32 first, and times to microseconds, whatever they come in.
+Numbers, times and the lengths of texts lie between edges, which come from training rows and are
+rounded to the shortest decimal that separates the same values: -inf is cell 0, what lies between
+edges are cells 1 to 64, +inf is cell 65, a missing value cell 66. Categories have the cells 0 to 63
+in order of their frequency, then the rest that training knew (64), what it did not know (65), and
+missing ones (66). The order of the cells is fixed, and is all that the detectors know of a value.
+Numbers are rounded to float32 first, and times to microseconds, whatever they come in.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ LONGEST = 32  # of a category's name; a longer one is known by its hash
 class Feature:
     """One column, or one number made of a model's output, and its cells.
 
-    `edges` are for every kind but "category", which has `categories` and the hashes of others that training `known`;
-    `open` says that there were too many to know. `stride` is how many rows apart values are taken as independent,
-    `weight` the share of alpha, `output` whether the model gives it, and `coarse` maps the cells to 16 of about equal
-    mass in training.
+    `edges` are for every kind but "category", which has `categories` and the hashes of others that
+    training `known`; `open` says that there were too many to know. `stride` is how many rows apart
+    values are taken as independent, `weight` the share of alpha, `output` whether the model gives
+    it, and `coarse` maps the cells to 16 of about equal mass in training.
     """
 
     name: str
@@ -67,8 +68,12 @@ class Feature:
     def __post_init__(self) -> None:
         top = np.finfo(np.float32).max if self.kind != "time" else np.finfo(np.float64).max
         grid = [-np.inf, *self.edges, *[top] * (EDGES + 1 - len(self.edges)), np.inf]
-        object.__setattr__(self, "_grid", np.array(grid, np.float64 if self.kind == "time" else np.float32))
-        object.__setattr__(self, "_lookup", {name: cell for cell, name in enumerate(self.categories)})
+        object.__setattr__(
+            self, "_grid", np.array(grid, np.float64 if self.kind == "time" else np.float32)
+        )
+        object.__setattr__(
+            self, "_lookup", {name: cell for cell, name in enumerate(self.categories)}
+        )
 
     def plain(self) -> dict[str, Any]:
         """What it is made from."""
@@ -82,9 +87,19 @@ class Feature:
     @property
     def whole(self) -> bool:
         """Whether the cells are what they must be, in a feature that was read from bytes."""
-        inside = len(self.edges) <= EDGES and len(self.categories) <= REST and max(self.coarse, default=0) < 16
+        inside = (
+            len(self.edges) <= EDGES
+            and len(self.categories) <= REST
+            and max(self.coarse, default=0) < 16
+        )
         rising = bool(np.isfinite(self.edges).all() and (np.diff(self._grid) >= 0).all())
-        return inside and rising and self.kind in get_args(Kind) and self.stride >= 1 and 0 <= self.weight <= 1
+        return (
+            inside
+            and rising
+            and self.kind in get_args(Kind)
+            and self.stride >= 1
+            and 0 <= self.weight <= 1
+        )
 
     def cells(self, values: Array) -> Array:
         """The cell of each value, integers (n,). Raises DriftError for values of another kind."""
@@ -104,7 +119,8 @@ class Feature:
         return cells
 
     def _search(self, numbers: Array) -> Array:
-        # One search does for every case: NaN sorts behind +inf, which is an edge like -inf and the largest float.
+        # One search does for every case: NaN sorts behind +inf, which is an edge like -inf and the
+        # largest float.
         return self._grid.searchsorted(numbers)
 
     def _slot(self, numbers: Array) -> Array:
@@ -149,7 +165,9 @@ class Feature:
             found = kind_of(self.name, values, "category")
             if found != "category":
                 raise DriftError(_other(self.name, "category", found), feature=self.name)
-        return np.array([lookup[i] if i in lookup else self._unusual(i) for i in as_texts(values)], np.uint8)
+        return np.array(
+            [lookup[i] if i in lookup else self._unusual(i) for i in as_texts(values)], np.uint8
+        )
 
     def _unusual(self, item: str | None) -> int:
         if item is None:
@@ -195,20 +213,25 @@ def _digest(item: str) -> bytes:
 def read_columns(X: Any) -> dict[str, Array]:
     """The columns of the caller's rows by name, (n,) each; an array is (n, width) and names them x0, x1, ...
 
-    A dict may also hold (n, d) arrays: embeddings. Raises DriftError for columns of different lengths or of one name,
-    SignatureError for what has no columns.
+    A dict may also hold (n, d) arrays: embeddings. Raises DriftError for columns of different
+    lengths or of one name, SignatureError for what has no columns.
     """
     if isinstance(X, np.ndarray) and X.ndim == 2:
         columns = {f"x{i}": column for i, column in enumerate(_transposed(X))}
     elif isinstance(X, Mapping) and any(getattr(value, "ndim", 1) == 2 for value in X.values()):
         columns = {
-            str(name): value if getattr(value, "ndim", 1) == 2 else frames.as_column(value) for name, value in X.items()
+            str(name): value if getattr(value, "ndim", 1) == 2 else frames.as_column(value)
+            for name, value in X.items()
         }
     else:
         names, values = frames.read(X)
-        columns = {str(name): frames.as_column(value) for name, value in zip(names, values, strict=True)}
+        columns = {
+            str(name): frames.as_column(value) for name, value in zip(names, values, strict=True)
+        }
         if len(columns) < len(values):
-            raise DriftError(f"two columns have one name in {[str(name) for name in names]}; rename one")
+            raise DriftError(
+                f"two columns have one name in {[str(name) for name in names]}; rename one"
+            )
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DriftError(f"the columns have different lengths: {lengths}")
@@ -245,14 +268,20 @@ def kind_of(name: str, values: Array, unknown: Kind = "category") -> Kind:
             return "flag"
         if all(issubclass(t, bool | int | float | np.number | np.bool_) for t in types):
             return "number"
-        if all(t is np.datetime64 or (hasattr(t, "isoformat") and hasattr(t, "year")) for t in types):
+        if all(
+            t is np.datetime64 or (hasattr(t, "isoformat") and hasattr(t, "year")) for t in types
+        ):
             return "time"
         raise DriftError(
-            f"column {name!r} mixes {sorted(t.__name__ for t in types)}; a column holds numbers, booleans, times or "
+            f"column {name!r} mixes {sorted(t.__name__ for t in types)}; a column holds numbers, "
+            "booleans, times or "
             f"strings",
             feature=name,
         )
-    raise DriftError(f"column {name!r} is {values.dtype}, and not numbers, booleans, times or strings", feature=name)
+    raise DriftError(
+        f"column {name!r} is {values.dtype}, and not numbers, booleans, times or strings",
+        feature=name,
+    )
 
 
 def _all_missing(values: Array) -> Array:
@@ -270,7 +299,9 @@ def as_numbers(values: Array, kind: Kind, name: str) -> Array:
     if kind == "text":
         if found != "category":
             raise DriftError(_other(name, "text", found), feature=name)
-        return np.array([np.nan if item is None else len(item) for item in as_texts(values)], np.float32)
+        return np.array(
+            [np.nan if item is None else len(item) for item in as_texts(values)], np.float32
+        )
     if kind == "time":
         if found != "time":
             raise DriftError(_other(name, kind, found), feature=name)
@@ -282,10 +313,14 @@ def as_numbers(values: Array, kind: Kind, name: str) -> Array:
         raise DriftError(_other(name, kind, found), feature=name)
     if values.dtype.kind == "O":
         items = np.ma.getdata(values).tolist()
-        values = np.array([np.nan if is_missing(item) else _number(item) for item in items], np.float64)
+        values = np.array(
+            [np.nan if is_missing(item) else _number(item) for item in items], np.float64
+        )
     elif np.ma.isMaskedArray(values):
         values = np.ma.filled(values.astype(np.float64), np.nan)
-    with np.errstate(over="ignore"):  # beyond the range of float32 is +inf, as the model would have it
+    with np.errstate(
+        over="ignore"
+    ):  # beyond the range of float32 is +inf, as the model would have it
         return values.astype(np.float32, copy=False)
 
 
@@ -306,7 +341,13 @@ def _moment(item: Any) -> np.datetime64:
 
 
 def _other(name: str, expected: Kind, found: Kind) -> str:
-    words = {"number": "numbers", "flag": "booleans", "time": "times", "text": "texts", "category": "strings"}
+    words = {
+        "number": "numbers",
+        "flag": "booleans",
+        "time": "times",
+        "text": "texts",
+        "category": "strings",
+    }
     return f"column {name!r} holds {words[found]} where the profile has {words[expected]}; convert it as in training"
 
 
@@ -319,7 +360,10 @@ def as_texts(values: Array) -> list[str | None]:
 
 
 def stratum_names(values: Array) -> list[str]:
-    """The stratum of each row. A number has one name, whether it comes as an integer, a boolean or a float."""
+    """The stratum of each row.
+
+    A number has one name, whether it comes as an integer, a boolean or a float.
+    """
     if values.dtype.kind == "M":  # in nanoseconds `tolist` gives integers, in days dates
         values = values.astype("M8[us]")
     return [_stratum(item) for item in values.tolist()]
@@ -336,7 +380,9 @@ def _stratum(item: Any) -> str:
 # Fitting: what a column of training rows makes of a feature.
 
 
-def fit_feature(name: str, kind: Kind, values: Array, *, output: bool = False, weight: float = 1.0) -> Feature:
+def fit_feature(
+    name: str, kind: Kind, values: Array, *, output: bool = False, weight: float = 1.0
+) -> Feature:
     """The cells of one column, from training rows (n,)."""
     if kind == "category":
         items = Counter(item for item in as_texts(values) if item is not None)
@@ -361,15 +407,22 @@ def fit_feature(name: str, kind: Kind, values: Array, *, output: bool = False, w
 def choose_edges(numbers: Array) -> tuple[float, ...]:
     """At most 63 numbers that separate sorted, finite ones into cells of about equal mass, and thin tails.
 
-    A value that many rows have is put between two edges. Where an edge may lie is a matter of rank; among ranks close
-    by, it goes where the gap is widest, and to the shortest decimal inside it, so that it tells no value of a row.
+    A value that many rows have is put between two edges. Where an edge may lie is a matter of rank;
+    among ranks close by, it goes where the gap is widest, and to the shortest decimal inside it, so
+    that it tells no value of a row.
     """
     starts = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]])[: len(numbers)])
     distinct = numbers[starts]
     if len(distinct) < 2:  # a constant: what is lower or higher by a thousandth is another value
-        edges = [value + sign * (abs(value) or 1) * 1e-3 for value in distinct.tolist() for sign in (-1, 1)]
+        edges = [
+            value + sign * (abs(value) or 1) * 1e-3
+            for value in distinct.tolist()
+            for sign in (-1, 1)
+        ]
         return tuple(edge for edge in edges if abs(edge) <= float(np.finfo(numbers.dtype).max))
-    below = starts[1:] / len(numbers)  # the mass under the gap between distinct[i] and distinct[i + 1]
+    below = starts[1:] / len(
+        numbers
+    )  # the mass under the gap between distinct[i] and distinct[i + 1]
     if len(distinct) <= EDGES + 1:
         gaps = np.arange(len(distinct) - 1)
     else:

@@ -18,19 +18,26 @@ NAMES = 130  # where the bars of categories begin
 MOST_BARS = 10
 AXIS = "cells of about equal mass in training, in order; height: share of rows"
 ARROW = 44  # the width of a share with an arrow
-TALLEST = 8  # times the usual cell of the reference; one value that most rows have would hide all others
+TALLEST = (
+    8  # times the usual cell of the reference; one value that most rows have would hide all others
+)
 
 
 def chart(feature: FeatureDrift) -> str:
     """An SVG of its shares: outlines over ordered cells, or a pair of bars for each category.
 
-    Of a feature that no recent row has, the reference is drawn alone: shares of 0 would look as if it had vanished.
+    Of a feature that no recent row has, the reference is drawn alone: shares of 0 would look as if
+    it had vanished.
     """
     seen = feature.rows > 0
     cells = [(label, _finite(old), _finite(new)) for label, old, new in feature.cells]
     if feature.kind in ("category", "flag"):
         return _bars(feature.feature, [cell for cell in cells if cell[1] or cell[2]], seen=seen)
-    ordered = [cell for cell in cells if cell[0] != "(missing)" and (cell[1] or cell[2] or cell[0] not in _ENDS)]
+    ordered = [
+        cell
+        for cell in cells
+        if cell[0] != "(missing)" and (cell[1] or cell[2] or cell[0] not in _ENDS)
+    ]
     return _outlines(feature.feature, ordered, seen=seen)
 
 
@@ -81,7 +88,11 @@ def _outlines(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
     )
     cut = [(LEFT + (i + 0.5) * step, max(old, new)) for i, (_, old, new) in enumerate(cells)]
     above = _above([(x, share) for x, share in cut if share > top * 1.001])
-    outline = f'<path class="new" d="{_steps([new for _, _, new in cells], step, top, scale)}"/>' if seen else ""
+    outline = (
+        f'<path class="new" d="{_steps([new for _, _, new in cells], step, top, scale)}"/>'
+        if seen
+        else ""
+    )
     body = (
         f'<path class="old" d="{_steps([old for _, old, _ in cells], step, top, scale)}"/>{outline}'
         f'<path class="axis" d="M{LEFT} {TOP}V{BASE}H{RIGHT}"/>{above}'
@@ -109,7 +120,8 @@ def _above(cut: Sequence[tuple[float, float]]) -> str:
 
 def _steps(shares: Sequence[float], step: float, top: float, scale: float) -> str:
     path = "".join(
-        f"V{BASE - min(share, top) * scale:.1f}H{LEFT + (i + 1) * step:.1f}" for i, share in enumerate(shares)
+        f"V{BASE - min(share, top) * scale:.1f}H{LEFT + (i + 1) * step:.1f}"
+        for i, share in enumerate(shares)
     )
     return f"M{LEFT} {BASE}{path}V{BASE}"
 
@@ -119,13 +131,17 @@ def _edge_labels(labels: Sequence[str], step: float) -> str:
     edges = [(i, low) for i, label in enumerate(labels) if (low := _lower_edge(label)) is not None]
     if not edges:
         return "".join(
-            _text(LEFT + (i + 0.5) * step, BASE + 13, html.short(label)) for i, label in enumerate(labels[:4])
+            _text(LEFT + (i + 0.5) * step, BASE + 13, html.short(label))
+            for i, label in enumerate(labels[:4])
         )
     longest = max(len(text) for _, text in edges)
     room = max(2, min(7, int((RIGHT - LEFT) / (6.5 * longest + 14))))
     chosen = {round(k * (len(edges) - 1) / max(room - 1, 1)) for k in range(room)}
     places = [(LEFT + i * step, text) for i, text in (edges[k] for k in sorted(chosen))]
-    return "".join(_text(max(3.3 * len(text), min(x, WIDTH - 3.3 * len(text))), BASE + 13, text) for x, text in places)
+    return "".join(
+        _text(max(3.3 * len(text), min(x, WIDTH - 3.3 * len(text))), BASE + 13, text)
+        for x, text in places
+    )
 
 
 def _lower_edge(label: str) -> str | None:
@@ -143,7 +159,13 @@ def _bars(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
     kept = [cell for i, cell in enumerate(cells) if i in shown]
     rest = [cell for i, cell in enumerate(cells) if i not in shown]
     if rest:
-        kept.append((f"{len(rest)} more cells", sum(cell[1] for cell in rest), sum(cell[2] for cell in rest)))
+        kept.append(
+            (
+                f"{len(rest)} more cells",
+                sum(cell[1] for cell in rest),
+                sum(cell[2] for cell in rest),
+            )
+        )
     widest = max(max(old, new) for _, old, new in kept)
     scale = (RIGHT - 84 - NAMES) / widest
     body = "".join(_pair(cell, 4 + 24 * i, scale, seen=seen) for i, cell in enumerate(kept))
@@ -153,7 +175,11 @@ def _bars(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
 def _pair(cell: Cell, y: int, scale: float, *, seen: bool) -> str:
     label, old, new = cell
     short = html.short(label) if len(label) <= 20 else label[:18] + "..."
-    recent = f'<rect class="new" x="{NAMES}" y="{y + 10}" width="{new * scale:.1f}" height="9"/>' if seen else ""
+    recent = (
+        f'<rect class="new" x="{NAMES}" y="{y + 10}" width="{new * scale:.1f}" height="9"/>'
+        if seen
+        else ""
+    )
     shares = f"{percent(old)}, {percent(new)}" if seen else percent(old)
     return (
         f'<g><rect class="old" x="{NAMES}" y="{y}" width="{old * scale:.1f}" height="9"/>{recent}'

@@ -15,9 +15,10 @@ FAINT = 0.05  # an autocorrelation below this passes for none
 def rows_apart(cells: Array) -> int:
     """The stride that the cells of a reference in order of time, ints (n,), call for: 1 to 200.
 
-    The first lag at which the autocorrelations of location and scale (the first two Legendre polynomials of the
-    mid-ranks of the cells) are both below 0.05; or, where that is more, the lag at which they would be if they fell
-    from one row to the next as they do at lag one, for the first lag below is found too soon in a short reference.
+    The first lag at which the autocorrelations of location and scale (the first two Legendre
+    polynomials of the mid-ranks of the cells) are both below 0.05; or, where that is more, the lag
+    at which they would be if they fell from one row to the next as they do at lag one, for the
+    first lag below is found too soon in a short reference.
     """
     n = len(cells)
     counts = np.bincount(cells)
@@ -37,6 +38,13 @@ def _stride(score: Array) -> int:
     first = float(centred[1:] @ centred[:-1]) / power
     if abs(first) <= max(FAINT, noise):
         return 1
-    lag = next((lag for lag in range(2, most) if abs(float(centred[lag:] @ centred[:-lag]) / power) < FAINT), most)
+    lag = next(
+        (
+            lag
+            for lag in range(2, most)
+            if abs(float(centred[lag:] @ centred[:-lag]) / power) < FAINT
+        ),
+        most,
+    )
     implied = ceil(log(FAINT) / log(min(abs(first), 0.999)))
     return min(max(lag, implied), MOST_APART)

@@ -15,7 +15,14 @@ from modelkit.drift.cells import ABSENT, as_texts, stratum_names
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
-from modelkit.drift.outputs import check_losses, doubles, losses_of, name_outputs, output_columns, scores_of
+from modelkit.drift.outputs import (
+    check_losses,
+    doubles,
+    losses_of,
+    name_outputs,
+    output_columns,
+    scores_of,
+)
 from modelkit.drift.privacy import most_noise
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -33,7 +40,11 @@ STATISTICS = {
 KEPT = 1000  # alarms
 LATELY = 1024  # rows after which a new label-free estimate begins
 HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
-SHARES = {"changed": 2, "material": 1, "performance": 1}  # of alpha, among those that are looked for
+SHARES = {
+    "changed": 2,
+    "material": 1,
+    "performance": 1,
+}  # of alpha, among those that are looked for
 FOR_THE_BAND = 1 / 3  # of the alpha of "material": for the error of the reference
 ROWS = 2048  # ranked at once, so that memory stays bounded
 
@@ -42,20 +53,22 @@ ROWS = 2048  # ranked at once, so that memory stays bounded
 class Detector:
     """Watches a stream of rows; every method may be called from any thread.
 
-    It raises three kinds of alarms: "changed" (the rows are no longer like the reference), "material" (and by more than
-    `tolerance`) and "performance" (the loss on labelled rows is above that of the reference by more than 0.02). The
-    probability that rows which are exchangeable with the reference ever raise any alarm is at most `alpha`, however
-    often and however long one looks; "material" and "performance" keep their parts of it for all rows within the
-    tolerance too. See docs/drift_guarantees.md.
+    It raises three kinds of alarms: "changed" (the rows are no longer like the reference),
+    "material" (and by more than `tolerance`) and "performance" (the loss on labelled rows is above
+    that of the reference by more than 0.02). The probability that rows which are exchangeable with
+    the reference ever raise any alarm is at most `alpha`, however often and however long one looks;
+    "material" and "performance" keep their parts of it for all rows within the tolerance too. See
+    docs/drift_guarantees.md.
 
     Args:
         profile: the past.
         alpha: the probability of a false alarm: ever, over all features and kinds.
-        tolerance: how far a distribution function may move before the change is material, anywhere, and, at half the
-            range, the means of three polynomials of the rank; 0.03 is about 0.05 standard deviations of a normal
-            variable.
-        guarantee: "ever", for one alarm of each feature and kind; or "arl" for alarms that recur: then alpha is the
-            probability of a false alarm in 10,000 rows, and the mean number of rows to one is at least 5,000 / alpha.
+        tolerance: how far a distribution function may move before the change is material, anywhere,
+            and, at half the range, the means of three polynomials of the rank; 0.03 is about 0.05
+            standard deviations of a normal variable.
+        guarantee: "ever", for one alarm of each feature and kind; or "arl" for alarms that recur:
+            then alpha is the probability of a false alarm in 10,000 rows, and the mean number of
+            rows to one is at least 5,000 / alpha.
         seed: of the random ranks of ties.
 
     Raises:
@@ -72,7 +85,10 @@ class Detector:
         seed: int = 0,
     ) -> None:
         if not 0 < alpha < 1 or not 0 <= tolerance < 1:
-            raise DriftError(f"alpha is between 0 and 1, and tolerance from 0 to 1; got {alpha!r} and {tolerance!r}")
+            raise DriftError(
+                f"alpha is between 0 and 1, and tolerance from 0 to 1; got {alpha!r} and "
+                f"{tolerance!r}"
+            )
         if guarantee not in ("ever", "arl"):
             raise DriftError(f'guarantee is "ever" or "arl", got {guarantee!r}')
         self.profile = profile
@@ -148,12 +164,13 @@ class Detector:
         """Take rows in their order of arrival, and what the model answered to them; returns the new alarms.
 
         Args:
-            X: rows (n, width) with the columns of the profile, in any form that `Profile.fit` takes; or None for
-                scores alone.
+            X: rows (n, width) with the columns of the profile, in any form that `Profile.fit`
+                takes; or None for scores alone.
             scores: what the model answered to these rows, as in `Profile.fit`.
 
         Raises:
-            DriftError: for columns that are missing or of another kind, or scores of another length. Nothing is taken.
+            DriftError: for columns that are missing or of another kind, or scores of another
+                length. Nothing is taken.
             SignatureError: for rows that cannot be read.
         """
         cells, strata = self.encode(self._columns(X, scores))
@@ -188,7 +205,8 @@ class Detector:
             return None
         if shares.shape[1:] != (len(calibration.classes),):
             raise DriftError(
-                f"probabilities have shape {shares.shape}; the profile has {len(calibration.classes)} classes"
+                f"probabilities have shape {shares.shape}; the profile has "
+                f"{len(calibration.classes)} classes"
             )
         whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN
         if not whole.all():
@@ -233,20 +251,30 @@ class Detector:
         """How many rows there are, and the number of each one's stratum: None without strata, -1 for an unknown one."""
         lengths = {*map(len, columns.values())}
         if len(lengths) > 1:
-            raise DriftError(f"rows and scores have different lengths: { ({n: len(c) for n, c in columns.items()}) }")
+            raise DriftError(
+                "rows and scores have different lengths: "
+                f"{ ({n: len(c) for n, c in columns.items()}) }"
+            )
         n, name = max(lengths, default=0), self.profile.stratum
         if name is None:
             return n, None
         if name not in columns:
-            raise DriftError(f"the rows lack the column {name!r}, which tells the stratum", feature=name)
-        return n, np.array([self._strata.get(own, -1) for own in stratum_names(columns[name])], np.int64)
+            raise DriftError(
+                f"the rows lack the column {name!r}, which tells the stratum", feature=name
+            )
+        return n, np.array(
+            [self._strata.get(own, -1) for own in stratum_names(columns[name])], np.int64
+        )
 
     def push(self, cells: Array, strata: Array | None) -> list[Alarm]:
         """Take encoded rows, in their order; returns the new alarms."""
         new: list[Alarm] = []
         for start in range(0, len(cells), ROWS):
             with self._lock:  # so that no state is taken between the two
-                self.rank(cells[start : start + ROWS], None if strata is None else strata[start : start + ROWS])
+                self.rank(
+                    cells[start : start + ROWS],
+                    None if strata is None else strata[start : start + ROWS],
+                )
                 new += self.settle()
         return new
 
@@ -261,7 +289,11 @@ class Detector:
     def settle(self) -> list[Alarm]:
         """The second half; returns the new alarms."""
         with self._lock:
-            new = [self.alarm(s, crossing) for s, stream in enumerate(self._streams) for crossing in stream.settle()]
+            new = [
+                self.alarm(s, crossing)
+                for s, stream in enumerate(self._streams)
+                for crossing in stream.settle()
+            ]
             self._keep(new)
         return new
 
@@ -290,12 +322,16 @@ class Detector:
             level=self._levels[crossing.kind] * feature.weight / len(profile.strata),
             row=crossing.row,
             began=crossing.began,
-            effect=findings.effect(crossing.recent, profile.counts[s, crossing.feature], ordered=feature.ordered),
+            effect=findings.effect(
+                crossing.recent, profile.counts[s, crossing.feature], ordered=feature.ordered
+            ),
             guarantee=self.promise,
             assumptions=self.profile.assumptions(),
         )
 
-    def update_labels(self, y: Any = None, predicted: Any = None, *, losses: Any = None) -> list[Alarm]:
+    def update_labels(
+        self, y: Any = None, predicted: Any = None, *, losses: Any = None
+    ) -> list[Alarm]:
         """Take labels in the order in which they come, however late; returns the new alarms.
 
         Args:
@@ -304,16 +340,23 @@ class Detector:
             losses: instead of both, the losses, (n,), from 0 to 1.
 
         Raises:
-            DriftError: where the profile has no losses to compare with, and for labels that do not fit.
+            DriftError: where the profile has no losses to compare with, and for labels that do not
+                fit.
         """
         labelled = self.labelled
         if labelled is None or self.profile.baseline is None:
-            raise DriftError("the profile has no losses to compare with: fit it with labels= or losses=")
+            raise DriftError(
+                "the profile has no losses to compare with: fit it with labels= or losses="
+            )
         if (losses is None) == (y is None) or (y is None) != (predicted is None):
             raise DriftError("pass labels and what was predicted, or losses")
         if predicted is not None and self._of_numbers():
             predicted = doubles(predicted, "predictions")
-        found = losses_of(y, predicted, self.profile.baseline.scale) if losses is None else check_losses(losses)
+        found = (
+            losses_of(y, predicted, self.profile.baseline.scale)
+            if losses is None
+            else check_losses(losses)
+        )
         with self._lock:
             new = [self._loss_alarm(labelled, *crossing) for crossing in labelled.push(found)]
             self._keep(new)
@@ -321,7 +364,10 @@ class Detector:
 
     def _of_numbers(self) -> bool:
         """Whether the losses of the reference are distances of numbers, whatever type predictions come in now."""
-        return any(f.output and f.name == "prediction" and f.kind == "number" for f in self.profile.features)
+        return any(
+            f.output and f.name == "prediction" and f.kind == "number"
+            for f in self.profile.features
+        )
 
     def _loss_alarm(self, labelled: Labelled, row: int, began: int, p: float) -> Alarm:
         interval = labelled.interval()
@@ -342,15 +388,17 @@ class Detector:
     def test(self, X: Any = None, scores: Any = None) -> DriftReport:
         """Compare one batch with the reference by exact tests; what `update` has seen plays no part, nor changes.
 
-        The probability that a batch exchangeable with the reference raises any alarm is at most `alpha`, for this one
-        batch. The order of its rows does not matter, but where the reference was in the order of time they must be too.
+        The probability that a batch exchangeable with the reference raises any alarm is at most
+        `alpha`, for this one batch. The order of its rows does not matter, but where the reference
+        was in the order of time they must be too.
 
         Args:
             X: rows, as in `update`.
             scores: as in `update`.
 
         Raises:
-            DriftError, SignatureError: as `update`; also for no rows, and for a profile with `epsilon`.
+            DriftError, SignatureError: as `update`; also for no rows, and for a profile with
+                `epsilon`.
         """
         answers = {} if scores is None else self._named(scores)
         return findings.of_batch(self, self._columns(X, scores), answers)
@@ -365,11 +413,13 @@ class Detector:
         """The guarantee in words."""
         if self.guarantee == "ever":
             return (
-                f"if rows are exchangeable with the reference, any alarm is ever raised with a probability of at most "
+                "if rows are exchangeable with the reference, any alarm is ever raised with a "
+                "probability of at most "
                 f"{self.alpha:g}, however often one looks"
             )
         return (
-            f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} rows with a "
+            f"if rows are exchangeable with the reference, any alarm is raised within {HORIZON:,} "
+            "rows with a "
             f"probability of at most {self.alpha:g}"
         )
 
@@ -395,7 +445,9 @@ class Detector:
             }
             for name, estimate in zip(("earlier", "lately"), self._estimates, strict=True):
                 if estimate is not None:
-                    arrays |= {f"{name} {field}": np.asarray(v) for field, v in vars(estimate).items()}
+                    arrays |= {
+                        f"{name} {field}": np.asarray(v) for field, v in vars(estimate).items()
+                    }
         return archive.pack(SCHEMA, about, arrays)
 
     def _parts(self) -> list[Stream | Labelled]:
@@ -403,10 +455,16 @@ class Detector:
 
     @staticmethod
     def resume(profile: Profile, state: bytes) -> Detector:
-        """Go on from the `state()` of a Detector of the same profile. Raises DriftError for any other."""
+        """Go on from the `state()` of a Detector of the same profile.
+
+        Raises DriftError for any other.
+        """
         about, arrays = archive.unpack(SCHEMA, state, "state of a Detector")
         if about.get("profile") != profile.digest:
-            raise DriftError("this is the state of a Detector of another profile; the counts would not mean the same")
+            raise DriftError(
+                "this is the state of a Detector of another profile; the counts would not mean the "
+                "same"
+            )
         try:
             return Detector._resumed(profile, about, arrays)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -414,7 +472,9 @@ class Detector:
 
     @staticmethod
     def _resumed(profile: Profile, about: dict[str, Any], arrays: dict[str, Array]) -> Detector:
-        detector = Detector(profile, **{name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")})
+        detector = Detector(
+            profile, **{name: about[name] for name in ("alpha", "tolerance", "guarantee", "seed")}
+        )
         detector.strangers = about["strangers"]
         for alarm in about["alarms"]:
             effect = None if alarm["effect"] is None else Effect(**alarm["effect"])
@@ -422,7 +482,9 @@ class Detector:
             detector._alarms.append(Alarm(**alarm | {"effect": effect, "assumptions": assumptions}))
         for i, (part, plain) in enumerate(zip(detector._parts(), about["parts"], strict=True)):
             mine = f"{i} "
-            part.restore({n.removeprefix(mine): a for n, a in arrays.items() if n.startswith(mine)}, plain)
+            part.restore(
+                {n.removeprefix(mine): a for n, a in arrays.items() if n.startswith(mine)}, plain
+            )
         detector._estimates = [_read_estimate(arrays, name) for name in ("earlier", "lately")]
         return detector
 
@@ -430,9 +492,10 @@ class Detector:
     def merge(profile: Profile, states: Sequence[bytes]) -> DriftReport:
         """One report from the states of several workers' Detectors of the same profile.
 
-        Counts add up, and the evidence of "material" is averaged: an average of e-processes is one, so an alarm of the
-        average has the level of an alarm of a single worker. "changed" and "performance" need their rows in one
-        sequence and have no value here; give each worker alpha / workers for those, and read them there.
+        Counts add up, and the evidence of "material" is averaged: an average of e-processes is one,
+        so an alarm of the average has the level of an alarm of a single worker. "changed" and
+        "performance" need their rows in one sequence and have no value here; give each worker alpha
+        / workers for those, and read them there.
 
         Raises:
             DriftError: for no states, or those of different profiles or arguments.
@@ -444,7 +507,10 @@ class Detector:
         for other in detectors[1:]:
             for name in ("alpha", "tolerance", "guarantee"):
                 if getattr(other, name) != getattr(first, name):
-                    raise DriftError(f"the states differ in {name}: {getattr(first, name)}, {getattr(other, name)}")
+                    raise DriftError(
+                        f"the states differ in {name}: {getattr(first, name)}, "
+                        f"{getattr(other, name)}"
+                    )
         return findings.of_workers(detectors)
 
 
@@ -452,9 +518,12 @@ def _read_estimate(arrays: dict[str, Array], name: str) -> Estimate | None:
     if f"{name} rows" not in arrays:
         return None
     found = {field: arrays[f"{name} {field}"] for field in Estimate.__dataclass_fields__}
-    return Estimate(**{field: array.item() if array.ndim == 0 else array for field, array in found.items()})  # type: ignore[arg-type]
+    plain = {field: array.item() if array.ndim == 0 else array for field, array in found.items()}
+    return Estimate(**plain)  # type: ignore[arg-type]
 
 
 def _cells_upto(coarse: bytes) -> Array:
     """How many cells lie in the first 1, 2, ... 16 of the 16 groups."""
-    return np.cumsum(np.bincount(np.frombuffer(coarse, np.uint8), minlength=band.GROUPS)).astype(np.float64)
+    return np.cumsum(np.bincount(np.frombuffer(coarse, np.uint8), minlength=band.GROUPS)).astype(
+        np.float64
+    )

@@ -1,15 +1,18 @@
 """Evidence that may be looked at after every step, for ever: the recursion that all monitors here share.
 
-Each monitor makes J bets against its hypothesis. A bet that has multiplied its stake by exp(I) in a step is restarted
-in every step with a little fresh money, so that a change is seen whenever it comes.
+Each monitor makes J bets against its hypothesis. A bet that has multiplied its stake by exp(I) in a
+step is restarted in every step with a little fresh money, so that a change is seen whenever it
+comes.
 
-* "ever": the stakes put in are g(0) + g(1) + ... = 1 in all. Where the hypothesis holds, the money is a non-negative
-  supermartingale from 1, and by Ville's inequality it ever reaches 1/alpha with a probability of at most alpha.
-* "arl": a stake of one for each row (Shiryaev-Roberts). Where the hypothesis holds, the mean number of rows until the
-  money reaches A is at least A, and it reaches A within t rows with a probability of at most t/A.
+* "ever": the stakes put in are g(0) + g(1) + ... = 1 in all. Where the hypothesis holds, the money
+  is a non-negative supermartingale from 1, and by Ville's inequality it ever reaches 1/alpha with a
+  probability of at most alpha.
+* "arl": a stake of one for each row (Shiryaev-Roberts). Where the hypothesis holds, the mean number
+  of rows until the money reaches A is at least A, and it reaches A within t rows with a probability
+  of at most t/A.
 
-docs/drift_guarantees.md has the proofs. Sources: Shafer and Vovk, Game-Theoretic Foundations for Probability and
-Finance; Shin, Ramdas and Rinaldo, E-detectors (arXiv:2203.03532).
+docs/drift_guarantees.md has the proofs. Sources: Shafer and Vovk, Game-Theoretic Foundations for
+Probability and Finance; Shin, Ramdas and Rinaldo, E-detectors (arXiv:2203.03532).
 """
 
 from __future__ import annotations
@@ -37,11 +40,23 @@ def stake(step: int) -> float:
 class Evidence:
     """The money of `monitors` monitors that make the same `len(weights)` bets.
 
-    `weights` sum to one. `value` is the money of each monitor now, `most` the largest of these, and `peak` the most
-    that each ever had, which is what an alarm goes by. `began()` estimates when the change came.
+    `weights` sum to one. `value` is the money of each monitor now, `most` the largest of these, and
+    `peak` the most that each ever had, which is what an alarm goes by. `began()` estimates when the
+    change came.
     """
 
-    __slots__ = ("_began", "_money", "_run", "guarantee", "most", "peak", "spent", "steps", "value", "weights")
+    __slots__ = (
+        "_began",
+        "_money",
+        "_run",
+        "guarantee",
+        "most",
+        "peak",
+        "spent",
+        "steps",
+        "value",
+        "weights",
+    )
 
     def __init__(self, monitors: int, weights: Array, guarantee: Guarantee = "ever") -> None:
         self.guarantee = guarantee
@@ -53,7 +68,9 @@ class Evidence:
         self.value = np.full(monitors, start)
         self.peak = np.full(monitors, start)
         self._money = np.zeros((monitors, len(weights)))
-        self._run = np.full((monitors, len(weights)), -np.inf)  # of the best single start, its logarithm
+        self._run = np.full(
+            (monitors, len(weights)), -np.inf
+        )  # of the best single start, its logarithm
         self._began = np.zeros((monitors, len(weights)), np.int64)
 
     def step(self, logs: Array, factors: Array, rows: Array) -> None:
@@ -116,6 +133,8 @@ class Evidence:
 
     def restore(self, state: dict[str, Array]) -> None:
         """Go on from `state()`, bit for bit."""
-        self._money, self._run, self._began = (state[name].copy() for name in ("money", "run", "began"))
+        self._money, self._run, self._began = (
+            state[name].copy() for name in ("money", "run", "began")
+        )
         self.value, self.peak = state["value"].copy(), state["peak"].copy()
         self.steps, self.spent = int(state["clock"][0]), float(state["clock"][1])

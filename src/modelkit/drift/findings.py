@@ -55,9 +55,15 @@ def of_stream(detector: Detector) -> DriftReport:
         began = stream.began("changed" if "changed" in ps else "material")
         for j, feature in enumerate(profile.features):
             changed = float(ps["changed"][j]) if "changed" in ps else None
-            since = int(began[j]) if stream.rows and min(changed or 1.0, float(ps["material"][j])) < SUSPECT else None
+            since = (
+                int(began[j])
+                if stream.rows and min(changed or 1.0, float(ps["material"][j])) < SUSPECT
+                else None
+            )
             args = (feature, name, profile.counts[s, j], recent[j])
-            found.append(_feature(*args, changed=changed, material=float(ps["material"][j]), began=since))
+            found.append(
+                _feature(*args, changed=changed, material=float(ps["material"][j]), began=since)
+            )
             checks += _unseen(feature, stream.totals[j])
     return DriftReport(
         kind="stream",
@@ -93,7 +99,17 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
             p = float(min(1.0, staked / max(money[j], 1e-300)))
             if enough[j]:
                 alarms.append(first.alarm(s, Crossing("material", j, p, rows, None, recent[j])))
-            found.append(_feature(feature, name, profile.counts[s, j], recent[j], changed=None, material=p, began=None))
+            found.append(
+                _feature(
+                    feature,
+                    name,
+                    profile.counts[s, j],
+                    recent[j],
+                    changed=None,
+                    material=p,
+                    began=None,
+                )
+            )
             checks += _unseen(feature, totals[j])
     return DriftReport(
         kind="stream",
@@ -101,7 +117,10 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
         reference_rows=profile.rows,
         alpha=first.alpha,
         guarantee=f"of the mean of {len(detectors)} workers' evidence, read once: {first.promise}",
-        assumptions=(*profile.assumptions(), "changed and performance need one sequence of rows, and are not merged"),
+        assumptions=(
+            *profile.assumptions(),
+            "changed and performance need one sequence of rows, and are not merged",
+        ),
         alarms=tuple(alarms),
         features=tuple(found),
         checks=(*checks, *_strangers(sum(d.strangers for d in detectors), rows, profile.stratum)),
@@ -109,7 +128,9 @@ def of_workers(detectors: Sequence[Detector]) -> DriftReport:
     )
 
 
-def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[str, Array]) -> DriftReport:
+def of_batch(
+    detector: Detector, columns: Mapping[str, Array], answers: Mapping[str, Array]
+) -> DriftReport:
     """Exact tests of one batch, adjusted by Holm over features and strata, and plain checks."""
     profile = detector.profile
     n, strata = detector.members(columns)
@@ -117,7 +138,8 @@ def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[
         raise DriftError("there are no rows to test")
     if profile.epsilon is not None:
         raise DriftError(
-            "the counts of this profile have noise for privacy, which an exact test would take for drift; show the "
+            "the counts of this profile have noise for privacy, which an exact test would take for "
+            "drift; show the "
             "rows to update(), which allows for it"
         )
     counts = np.array([_counted(profile, columns, strata, s) for s in range(len(profile.strata))])
@@ -127,7 +149,9 @@ def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[
         for s, (name, _) in enumerate(detector.streams())
         for j, feature in enumerate(profile.features)
     ]
-    statistics = {f.name: "Anderson-Darling" if f.ordered else "chi-square" for f in profile.features}
+    statistics = {
+        f.name: "Anderson-Darling" if f.ordered else "chi-square" for f in profile.features
+    }
     alarms = [_batch_alarm(detector, drift, statistics[drift.feature], n) for drift in found]
     strangers = 0 if strata is None else int((strata < 0).sum())
     return DriftReport(
@@ -137,16 +161,22 @@ def of_batch(detector: Detector, columns: Mapping[str, Array], answers: Mapping[
         alpha=detector.alpha,
         guarantee=_batch_promise(detector.alpha),
         assumptions=profile.assumptions(),
-        alarms=tuple(sorted((alarm for alarm in alarms if alarm is not None), key=lambda alarm: alarm.p)),
+        alarms=tuple(
+            sorted((alarm for alarm in alarms if alarm is not None), key=lambda alarm: alarm.p)
+        ),
         features=tuple(found),
-        checks=(*_checks(detector, columns, counts.sum(axis=0)), *_strangers(strangers, n, profile.stratum)),
+        checks=(
+            *_checks(detector, columns, counts.sum(axis=0)),
+            *_strangers(strangers, n, profile.stratum),
+        ),
         performance=_estimated(detector, detector.estimate(answers), answers),
     )
 
 
 def _batch_promise(alpha: float) -> str:
     return (
-        f"if this batch is exchangeable with the reference, any alarm is raised with a probability of at most "
+        "if this batch is exchangeable with the reference, any alarm is raised with a probability "
+        "of at most "
         f"{alpha:g}; exact, for this one batch"
     )
 
@@ -183,7 +213,9 @@ def _tested(detector: Detector, counts: Array) -> dict[tuple[int, int], float]:
     return dict(zip(tests, batch.holm(np.array(p)).tolist(), strict=True))
 
 
-def _batch_alarm(detector: Detector, drift: FeatureDrift, statistic: str, rows: int) -> Alarm | None:
+def _batch_alarm(
+    detector: Detector, drift: FeatureDrift, statistic: str, rows: int
+) -> Alarm | None:
     if drift.p_changed is None or drift.p_changed > detector.alpha:
         return None
     return Alarm(
@@ -224,7 +256,11 @@ def _feature(  # noqa: PLR0913 - all but four by keyword
         missing=(float(before[GONE]), float(now[GONE])),
         weight=feature.weight,
         began=began,
-        cells=tuple((label, old, new) for label, old, new in shown if old or new or (label and label[0] not in "-+(")),
+        cells=tuple(
+            (label, old, new)
+            for label, old, new in shown
+            if old or new or (label and label[0] not in "-+(")
+        ),
     )
 
 
@@ -258,18 +294,33 @@ def _checks(detector: Detector, columns: Mapping[str, Array], counts: Array) -> 
         rates += _rates(feature, counts[j], profile.counts[:, j].sum(axis=0))
     rates += _duplicated(detector, columns)
     adjusted = batch.holm(np.array([1.0 if check.p is None else check.p for check in rates]))
-    kept = [replace(check, p=float(p)) for check, p in zip(rates, adjusted, strict=True) if p <= detector.alpha]
+    kept = [
+        replace(check, p=float(p))
+        for check, p in zip(rates, adjusted, strict=True)
+        if p <= detector.alpha
+    ]
     return plain + kept
 
 
 def _unseen_named(feature: Feature, values: Array) -> list[Check]:
     if feature.ordered:
         return []
-    new = [item for item, cell in zip(as_texts(values), feature.cells(values), strict=True) if cell == NEW]
+    new = [
+        item
+        for item, cell in zip(as_texts(values), feature.cells(values), strict=True)
+        if cell == NEW
+    ]
     if not new:
         return []
     names = ", ".join(repr(name[:40]) for name in sorted({str(item) for item in new})[:SHOWN])
-    return [Check("unseen category", feature.name, f"{len(new):,} of {len(values):,} rows, such as {names}", "none")]
+    return [
+        Check(
+            "unseen category",
+            feature.name,
+            f"{len(new):,} of {len(values):,} rows, such as {names}",
+            "none",
+        )
+    ]
 
 
 def _constant(feature: Feature, counts: Array, reference: Array) -> list[Check]:
@@ -282,7 +333,13 @@ def _constant(feature: Feature, counts: Array, reference: Array) -> list[Check]:
         return []
     label = feature.labels()[cell]
     return [
-        Check("constant", feature.name, f"all {n:,} values are {label}", f"a share of {share:.2g}", float(share**n))
+        Check(
+            "constant",
+            feature.name,
+            f"all {n:,} values are {label}",
+            f"a share of {share:.2g}",
+            float(share**n),
+        )
     ]
 
 
@@ -291,7 +348,11 @@ def _rates(feature: Feature, counts: Array, reference: Array) -> list[Check]:
     asked = {"missing rate": [GONE]}
     if feature.kind in ("number", "text", "time") and feature.edges:
         last = len(feature.edges) + 1
-        asked |= {"below the usual range": [1], "above the usual range": [last], "infinite": [0, CELLS - 2]}
+        asked |= {
+            "below the usual range": [1],
+            "above the usual range": [last],
+            "infinite": [0, CELLS - 2],
+        }
     n, total = int(counts.sum()), int(reference.sum())
     if not n or not total:
         return []
@@ -300,7 +361,11 @@ def _rates(feature: Feature, counts: Array, reference: Array) -> list[Check]:
         here, there = int(counts[cells].sum()), int(reference[cells].sum())
         if here / n > there / total:
             p = batch.rate_test(here, n, there, total)
-            found.append(Check(name, feature.name, f"{here / n:.2%} of {n:,} rows", f"{there / total:.2%}", p))
+            found.append(
+                Check(
+                    name, feature.name, f"{here / n:.2%} of {n:,} rows", f"{there / total:.2%}", p
+                )
+            )
     return found
 
 
@@ -310,13 +375,18 @@ def _duplicated(detector: Detector, columns: Mapping[str, Array]) -> list[Check]
     inputs = [feature for feature in profile.features if not feature.output]
     if profile.epsilon is not None or any(feature.name not in columns for feature in inputs):
         return []
-    first = {feature.name: columns[feature.name][: min(profile.rows, MOST_COMPARED)] for feature in inputs}
+    first = {
+        feature.name: columns[feature.name][: min(profile.rows, MOST_COMPARED)]
+        for feature in inputs
+    }
     n, share = max(map(len, first.values()), default=0), profile.duplicates / profile.rows
     twice = duplicates(inputs, first)
     if twice <= share * n:
         return []
     p = batch.rate_test(twice, n, profile.duplicates, profile.rows)
-    return [Check("duplicate rows", "all columns", f"{twice / n:.2%} of {n:,} rows", f"{share:.2%}", p)]
+    return [
+        Check("duplicate rows", "all columns", f"{twice / n:.2%} of {n:,} rows", f"{share:.2%}", p)
+    ]
 
 
 # Performance, from labels and without.
@@ -337,14 +407,20 @@ def _performance(detector: Detector) -> Performance | None:
     )
 
 
-def _estimated(detector: Detector, estimate: Estimate | None, answers: Mapping[str, Array]) -> Performance | None:
+def _estimated(
+    detector: Detector, estimate: Estimate | None, answers: Mapping[str, Array]
+) -> Performance | None:
     calibration, baseline = detector.profile.calibration, detector.profile.baseline
     if calibration is None or estimate is None or not estimate.rows:
         return None
     low, high = estimate.interval(calibration)
     found = {"accuracy": (estimate.accuracy, low, high)}
     if len(calibration.classes) == 2:
-        shown = {"precision": estimate.precision(), "recall": estimate.recall(), "f1": estimate.f1()}
+        shown = {
+            "precision": estimate.precision(),
+            "recall": estimate.recall(),
+            "f1": estimate.f1(),
+        }
         if "probabilities" in answers:
             shown["auc"] = auc(calibration, answers["probabilities"])
         found |= {name: (value, float("nan"), float("nan")) for name, value in shown.items()}
@@ -366,8 +442,13 @@ def auc(calibration: Calibration, probabilities: Array) -> float:
 
 def _unsupported(detector: Detector, estimate: Estimate) -> str | None:
     """Why a label-free estimate is not to be relied on."""
-    of_vectors = [alarm for alarm in detector.alarms if alarm.feature.endswith((": distance", ": residual"))]
+    of_vectors = [
+        alarm for alarm in detector.alarms if alarm.feature.endswith((": distance", ": residual"))
+    ]
     reasons = [f"{alarm.feature} changed" for alarm in of_vectors if alarm.kind == "changed"]
     if estimate.outside > OUTSIDE * estimate.rows:
-        reasons.append(f"{estimate.outside / estimate.rows:.0%} of the probabilities are beyond those of the reference")
+        reasons.append(
+            f"{estimate.outside / estimate.rows:.0%} of the probabilities are beyond those of the "
+            "reference"
+        )
     return f"outside reference support: {'; '.join(reasons)}" if reasons else None

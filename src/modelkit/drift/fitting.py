@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.cells import CELLS, Feature, as_numbers, fit_feature, kind_of, read_columns, stratum_names
+from modelkit.drift.cells import (
+    CELLS,
+    Feature,
+    as_numbers,
+    fit_feature,
+    kind_of,
+    read_columns,
+    stratum_names,
+)
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
@@ -37,14 +45,20 @@ def check_arguments(
 ) -> None:
     """Raise DriftError for arguments of `Profile.fit` that do not go together."""
     if reference is None and (scores is not None or labelled):
-        raise DriftError("scores, labels and losses are those of the reference rows: pass reference= as well")
+        raise DriftError(
+            "scores, labels and losses are those of the reference rows: pass reference= as well"
+        )
     if model is not None and scores is not None:
         raise DriftError("pass the model or its scores, not both")
     if epsilon is not None and (labelled or not epsilon > 0):
-        raise DriftError("epsilon is positive, and labels and losses cannot be kept private: leave one of them out")
+        raise DriftError(
+            "epsilon is positive, and labels and losses cannot be kept private: leave one of them "
+            "out"
+        )
     if epsilon is not None and (ordered or reference is None or scores is not None):
         raise DriftError(
-            "with epsilon each row must be counted whatever the others are: pass reference=, model= instead of "
+            "with epsilon each row must be counted whatever the others are: pass reference=, "
+            "model= instead of "
             "scores=, and not ordered=True, which takes rows some way apart"
         )
 
@@ -58,7 +72,11 @@ def read(
         if reference is not None:
             return train, read_columns(reference), None
         first, second = _halves(length(train), ordered=ordered, seed=seed)
-        return {n: c[first] for n, c in train.items()}, {n: c[second] for n, c in train.items()}, None
+        return (
+            {n: c[first] for n, c in train.items()},
+            {n: c[second] for n, c in train.items()},
+            None,
+        )
     signature = model.signature
     feeds = signature.coerce(X)
     if reference is not None:
@@ -92,7 +110,9 @@ def check_length(columns: Columns, rows: int, what: str) -> None:
     """Raise DriftError unless every column has so many rows."""
     odd = {name: len(column) for name, column in columns.items() if len(column) != rows}
     if odd:
-        raise DriftError(f"{what} must have one entry for each of the {rows} reference rows; got {odd}")
+        raise DriftError(
+            f"{what} must have one entry for each of the {rows} reference rows; got {odd}"
+        )
 
 
 def check_columns(train: Columns, held: Columns, stratum: str | None) -> None:
@@ -104,7 +124,9 @@ def check_columns(train: Columns, held: Columns, stratum: str | None) -> None:
     if absent or more:
         raise DriftError(f"the reference lacks the columns {absent} and has others, {more}")
     if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
-        raise DriftError(f"there is no column {stratum!r} to tell strata by; there are {list(train)}")
+        raise DriftError(
+            f"there is no column {stratum!r} to tell strata by; there are {list(train)}"
+        )
     for what, side in (("X", train), ("reference", held)):
         if length(side) < FEWEST:
             raise DriftError(
@@ -119,16 +141,23 @@ def check_names(made: list[Feature], *asked: Mapping[str, Any]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DriftError(f"columns and outputs share the names {twice}; rename the columns")
-    unknown = sorted({name for names_of in asked for name in names_of} - {*names, *(n.split(": ")[0] for n in names)})
+    unknown = sorted(
+        {name for names_of in asked for name in names_of}
+        - {*names, *(n.split(": ")[0] for n in names)}
+    )
     if unknown:
-        raise DriftError(f"text or importance names {unknown}, which is no feature; there are {names}")
+        raise DriftError(
+            f"text or importance names {unknown}, which is no feature; there are {names}"
+        )
 
 
 class Weights:
     """How alpha is shared: by column, evenly among the numbers that an embedding is made of."""
 
     def __init__(self, importance: Mapping[str, float]) -> None:
-        odd = {name: weight for name, weight in importance.items() if not 0 <= weight < float("inf")}
+        odd = {
+            name: weight for name, weight in importance.items() if not 0 <= weight < float("inf")
+        }
         if odd:
             raise DriftError(f"an importance is a number from 0; got {odd}")
         self._importance = importance
@@ -165,7 +194,10 @@ def fit_columns(  # noqa: PLR0913 - one pass over columns, with what it adds to
             bases[name] = fit_basis(column, name, seed)
             parts = bases[name].numbers(column, name)
             weight = weights.of(name, len(parts))
-            made += [fit_feature(part, "number", v, output=output, weight=weight) for part, v in parts.items()]
+            made += [
+                fit_feature(part, "number", v, output=output, weight=weight)
+                for part, v in parts.items()
+            ]
         else:
             kind: Any = kinds.get(name) or kind_of(name, column)
             made.append(fit_feature(name, kind, column, output=output, weight=weights.of(name)))
@@ -178,17 +210,27 @@ def strata_of(held: Columns, stratum: str | None) -> tuple[tuple[str, ...], Arra
     names = stratum_names(held[stratum])
     known = sorted(set(names))
     if len(known) > MOST_STRATA:
-        raise DriftError(f"column {stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are kept apart")
+        raise DriftError(
+            f"column {stratum!r} has {len(known)} values; at most {MOST_STRATA} strata are kept "
+            "apart"
+        )
     at = {name: i for i, name in enumerate(known)}
     return tuple(known), np.array([at[name] for name in names], np.int64)
 
 
 def count(
-    made: list[Feature], columns: Columns, member: Array, observed: Mapping[str, Array], strata: int, *, ordered: bool
+    made: list[Feature],
+    columns: Columns,
+    member: Array,
+    observed: Mapping[str, Array],
+    strata: int,
+    *,
+    ordered: bool,
 ) -> tuple[list[Feature], Array]:
     """Features with their strides, and the counts (strata, features, 67) of rows that far apart.
 
-    `member` is the stratum of each row, and `observed` the rows of a feature where those are not all.
+    `member` is the stratum of each row, and `observed` the rows of a feature where those are not
+    all.
     """
     counts = np.zeros((strata, len(made), CELLS), np.int64)
     features = []
@@ -204,7 +246,14 @@ def count(
 
 
 def labelled(  # noqa: PLR0913 - called once
-    served: Columns, labels: Any, losses: Any, model: Model | None, rows: int, seed: int, *, ordered: bool
+    served: Columns,
+    labels: Any,
+    losses: Any,
+    model: Model | None,
+    rows: int,
+    seed: int,
+    *,
+    ordered: bool,
 ) -> tuple[Baseline, Calibration | None]:
     """The losses of the reference, and what its labels say of the probabilities."""
     truth = check_losses(losses) if labels is None else np.asarray(labels)
@@ -214,7 +263,9 @@ def labelled(  # noqa: PLR0913 - called once
         return Baseline.of(truth), None
     classes = classes_of(served, labels, None if model is None else model.signature.classes)
     predicted = predicted_of(served, classes)
-    if predicted.dtype.kind == "f":  # the scale is part of the loss: what bounds the mean of it are other rows
+    if (
+        predicted.dtype.kind == "f"
+    ):  # the scale is part of the loss: what bounds the mean of it are other rows
         mine, others = fifth(rows, ordered=ordered)
         scale = error_scale(truth[mine], predicted[mine])
         return Baseline.of(losses_of(truth[others], predicted[others], scale), scale), None
@@ -224,7 +275,9 @@ def labelled(  # noqa: PLR0913 - called once
     numbers = {str(name): i for i, name in enumerate(classes)}
     strange = sorted({str(label) for label in truth.tolist()} - set(numbers))
     if strange:
-        raise DriftError(f"the labels {strange[:5]} are no classes of the model; it has {list(numbers)}")
+        raise DriftError(
+            f"the labels {strange[:5]} are no classes of the model; it has {list(numbers)}"
+        )
     member = np.array([numbers[str(label)] for label in truth.tolist()], np.int64)
     shares = scores_of(served["probabilities"])
     return baseline, Calibration.fit(tuple(numbers), shares, member, np.random.default_rng(seed))
@@ -236,7 +289,11 @@ def duplicates(features: Sequence[Feature], columns: Columns) -> int:
     total = np.zeros(len(columns[inputs[0].name]) if inputs else 0, np.uint64)
     for j, feature in enumerate(inputs):
         values = columns[feature.name]
-        plain = feature.cells(values) if feature.kind == "category" else as_numbers(values, feature.kind, feature.name)
+        plain = (
+            feature.cells(values)
+            if feature.kind == "category"
+            else as_numbers(values, feature.kind, feature.name)
+        )
         bits = plain.view(f"u{plain.itemsize}").astype(np.uint64) + np.uint64(2 * j + 1)
         bits = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
         total = (total ^ bits ^ (bits >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)

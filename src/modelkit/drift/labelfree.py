@@ -1,14 +1,15 @@
 """How good a classifier is now, without labels: confidence-based performance estimation (CBPE).
 
-Scores are calibrated on held-out rows with labels: p is the share of positives at a score. Then a prediction is right
-with probability p or 1 - p, and sums of these are the expected confusion counts of rows whose labels are not known.
+Scores are calibrated on held-out rows with labels: p is the share of positives at a score. Then a
+prediction is right with probability p or 1 - p, and sums of these are the expected confusion counts
+of rows whose labels are not known.
 
-This is no guarantee. It holds where P(label | score) has stayed as it was: it sees that the rows have moved to where
-the model is less sure, and is blind to a change in what the labels mean. Scores that the reference never saw are
-counted as `outside`, since there is nothing to calibrate them by.
+This is no guarantee. It holds where P(label | score) has stayed as it was: it sees that the rows
+have moved to where the model is less sure, and is blind to a change in what the labels mean. Scores
+that the reference never saw are counted as `outside`, since there is nothing to calibrate them by.
 
-Nothing here estimates a regression. A number predicted says nothing about its own error; that takes a second model,
-of the loss, trained where the first was.
+Nothing here estimates a regression. A number predicted says nothing about its own error; that takes
+a second model, of the loss, trained where the first was.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> 
         weights: (n,) of non-negative numbers, not all 0; rows of weight 0 are left out.
 
     Returns:
-        Knots (2, k), k <= 64: scores ascending and values, between which `calibrate` interpolates. Where there are
-        more than 32 steps, neighbours that differ least are joined, which keeps the mean of the labels.
+        Knots (2, k), k <= 64: scores ascending and values, between which `calibrate` interpolates.
+        Where there are more than 32 steps, neighbours that differ least are joined, which keeps the
+        mean of the labels.
     """
     if weights is not None:
         scores, labels, weights = scores[weights > 0], labels[weights > 0], weights[weights > 0]
@@ -71,8 +73,9 @@ def calibrate(scores: Array, knots: Array) -> Array:
 def binary_performance(p: Array, predicted: Array, scores: Array) -> dict[str, float]:
     """The expected performance on rows that are positive with probability p; all arrays (n,), n > 0.
 
-    `predicted` is 0 or 1. `scores` are the raw ones and only order the rows, for the area under the ROC curve. A
-    quotient of 0 by 0 is NaN. "sd" is the deviation of the accuracy, were p exact: that of a Poisson-binomial count.
+    `predicted` is 0 or 1. `scores` are the raw ones and only order the rows, for the area under the
+    ROC curve. A quotient of 0 by 0 is NaN. "sd" is the deviation of the accuracy, were p exact:
+    that of a Poisson-binomial count.
     """
     positive = np.asarray(predicted, bool)
     tp, fp = float(p[positive].sum()), float((1 - p)[positive].sum())
@@ -106,14 +109,15 @@ def _auc(p: Array, scores: Array) -> float:
 class Calibration:
     """What turns the scores of a classifier into probabilities, and how well that is known.
 
-    A binary classifier has one score, that of the positive class, and C = 1; others have a score for each of C
-    classes, which are calibrated one against the rest and scaled to sum to 1.
+    A binary classifier has one score, that of the positive class, and C = 1; others have a score
+    for each of C classes, which are calibrated one against the rest and scaled to sum to 1.
 
     Args:
         classes: their names, two for a binary classifier.
         knots: C arrays (2, k), of `fit_isotonic`.
         points: (C, 32), scores at even shares of the reference.
-        deviations: float32 (C, 32 fits, 32 points), how far fits to bootstrapped rows are from the fit at the points.
+        deviations: float32 (C, 32 fits, 32 points), how far fits to bootstrapped rows are from the
+            fit at the points.
     """
 
     classes: tuple[str, ...]
@@ -138,7 +142,9 @@ class Calibration:
         return cls(tuple(classes), tuple(knots), arrays["points"], arrays["deviations"])
 
     @classmethod
-    def fit(cls, classes: tuple[str, ...], scores: Array, labels: Array, rng: np.random.Generator) -> Calibration:
+    def fit(
+        cls, classes: tuple[str, ...], scores: Array, labels: Array, rng: np.random.Generator
+    ) -> Calibration:
         """Calibrate on held-out rows: scores (n,) or (n, C) and labels (n,) of class numbers from 0."""
         columns = _columns(scores)
         targets = labels[:, None] == (np.arange(columns.shape[1]) if columns.shape[1] > 1 else [1])
@@ -191,7 +197,9 @@ class Calibration:
             total = self._raw(columns).sum(axis=1, keepdims=True)
             own = np.arange(len(self.knots)) == predicted[:, None]
             slopes = (own - right[:, None]) / np.where(total > 0, total, np.inf)
-        return np.stack([_spread(*triple) for triple in zip(columns.T, self.points, slopes.T, strict=True)])
+        return np.stack(
+            [_spread(*triple) for triple in zip(columns.T, self.points, slopes.T, strict=True)]
+        )
 
     def deviation(self, estimate: Estimate) -> float:
         """The standard deviation of the realised accuracy about the estimate: labels are random, the fits uncertain."""
@@ -208,7 +216,9 @@ def _spread(scores: Array, points: Array, amounts: Array) -> Array:
     at = np.clip(np.searchsorted(points, scores, side="right") - 1, 0, len(points) - 2)
     width = points[at + 1] - points[at]
     upper = np.clip((scores - points[at]) / np.where(width > 0, width, 1), 0, 1) * amounts
-    shared: Array = np.bincount(at, amounts - upper, len(points)) + np.bincount(at + 1, upper, len(points))
+    shared: Array = np.bincount(at, amounts - upper, len(points)) + np.bincount(
+        at + 1, upper, len(points)
+    )
     return shared
 
 
@@ -235,7 +245,9 @@ class Estimate:
     outside: int
 
     def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+        return Estimate(
+            *(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__)
+        )
 
     @property
     def accuracy(self) -> float:

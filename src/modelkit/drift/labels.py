@@ -20,7 +20,9 @@ SHOWN = 0.05  # one less the confidence of the intervals that are shown
 class Labelled:
     """The losses of labelled rows, against those of the reference."""
 
-    def __init__(self, baseline: Baseline, level: float, delta: float, guarantee: Guarantee, horizon: int) -> None:
+    def __init__(
+        self, baseline: Baseline, level: float, delta: float, guarantee: Guarantee, horizon: int
+    ) -> None:
         self.rows = 0
         self.total = 0.0
         self.bound = min(bound(baseline, delta) + TOLERANCE, 1.0)
@@ -43,7 +45,9 @@ class Labelled:
             logs = risk.increments(block, self.bound)[None]
             self.evidence.step(logs, np.exp(logs), np.array([BLOCK]))
             if self._quiet and self.evidence.value[0] >= self._limit:
-                crossed.append((self.evidence.steps * BLOCK, int(self.evidence.began()[0]) * BLOCK, self.p))
+                crossed.append(
+                    (self.evidence.steps * BLOCK, int(self.evidence.began()[0]) * BLOCK, self.p)
+                )
                 if self.evidence.guarantee == "arl":
                     self.evidence.restart(np.array([True]))
                 else:
@@ -65,19 +69,31 @@ class Labelled:
         """Everything that changes: arrays, and what JSON can hold."""
         arrays = {f"evidence {name}": array for name, array in self.evidence.state().items()}
         arrays |= {f"sequence {name}": array for name, array in self.sequence.state().items()}
-        return arrays | {"pending": self._pending}, {"rows": self.rows, "total": self.total, "quiet": self._quiet}
+        return arrays | {"pending": self._pending}, {
+            "rows": self.rows,
+            "total": self.total,
+            "quiet": self._quiet,
+        }
 
     def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
         """Go on from `state()`, bit for bit."""
         self.rows, self.total, self._quiet = plain["rows"], plain["total"], plain["quiet"]
         self._pending = arrays["pending"].copy()
         for name, part in (("evidence", self.evidence), ("sequence", self.sequence)):
-            part.restore({k.removeprefix(name + " "): a for k, a in arrays.items() if k.startswith(name + " ")})
+            part.restore(
+                {
+                    k.removeprefix(name + " "): a
+                    for k, a in arrays.items()
+                    if k.startswith(name + " ")
+                }
+            )
 
 
 def bound(baseline: Baseline, delta: float) -> float:
     """An upper bound on the mean loss of the reference, which is too low with a probability of at most delta."""
-    return risk.risk_bound(baseline.n, baseline.total, baseline.squares, delta, binary=baseline.binary)
+    return risk.risk_bound(
+        baseline.n, baseline.total, baseline.squares, delta, binary=baseline.binary
+    )
 
 
 def reference_interval(baseline: Baseline) -> tuple[float, float, float]:

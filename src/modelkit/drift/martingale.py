@@ -1,12 +1,13 @@
 """D1, "changed": a conformal test martingale on cells, exact for a reference of any size.
 
-A row's p-value is its rank among the reference and all rows before it, with ties broken at random. If all of them are
-exchangeable, these p-values are independent and uniform, whatever the law of the rows and however small the reference.
-Bets against uniformity multiply their stake by a function of the p-value whose mean is one, so the money is a
-martingale. Bets look at earlier p-values only, never at counts.
+A row's p-value is its rank among the reference and all rows before it, with ties broken at random.
+If all of them are exchangeable, these p-values are independent and uniform, whatever the law of the
+rows and however small the reference. Bets against uniformity multiply their stake by a function of
+the p-value whose mean is one, so the money is a martingale. Bets look at earlier p-values only,
+never at counts.
 
-Sources: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World; Vovk, Testing randomness online
-(arXiv:1906.09256). The proof for this form is in docs/drift_guarantees.md.
+Sources: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World; Vovk, Testing
+randomness online (arXiv:1906.09256). The proof for this form is in docs/drift_guarantees.md.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ PRODUCTS = 32  # rows of a matrix product at once: larger ones wake the threads 
 def bets() -> tuple[Array, Array]:
     """The logarithms of what each bet pays in each of the 64 slots of a p-value, (64, 110), and their weights (110,).
 
-    Thirty follow polynomials (location, scale, skewness, each way), eighty the sixteen groups of four slots.
+    Thirty follow polynomials (location, scale, skewness, each way), eighty the sixteen groups of
+    four slots.
     """
     x = (np.arange(SLOTS) + 0.5) / SLOTS
     shapes = (2 * x - 1, 6 * x * x - 6 * x + 1, 20 * x**3 - 30 * x * x + 12 * x - 1)
@@ -36,10 +38,15 @@ def bets() -> tuple[Array, Array]:
     for shape in shapes:
         centred = shape - shape.mean()
         for tilt in (centred, -centred):
-            pays += [1 + fraction * tilt / -tilt.min() for fraction in (0.6, 0.3, 0.15, 0.075, 0.0375)]
+            pays += [
+                1 + fraction * tilt / -tilt.min() for fraction in (0.6, 0.3, 0.15, 0.075, 0.0375)
+            ]
     for group in range(16):
         inside = np.arange(SLOTS) // 4 == group
-        pays += [np.where(inside, rate, (1 - rate / 16) / (1 - 1 / 16)) for rate in (1.15, 1.5, 3, 0.7, 0.3)]
+        pays += [
+            np.where(inside, rate, (1 - rate / 16) / (1 - 1 / 16))
+            for rate in (1.15, 1.5, 3, 0.7, 0.3)
+        ]
     table = np.array(pays).T
     return np.log(table / table.mean(axis=0)), np.array([1 / 60] * 30 + [1 / 160] * 80)
 
@@ -49,12 +56,13 @@ def advance(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
 
     Args:
         counts: int64 (d, 67), the reference and what came so far; changed in place.
-        cells: uint8 (blocks, 32, d), in order of arrival; 255 where a row has no value to be counted.
+        cells: uint8 (blocks, 32, d), in order of arrival; 255 where a row has no value to be
+            counted.
         draws: uniform random numbers of the same shape.
 
     Returns:
-        How many p-values fell into each of the 64 slots, float64 (blocks, d, 64), and how many values each block
-        added to each cell, int64 (blocks, d, 67).
+        How many p-values fell into each of the 64 slots, float64 (blocks, d, 64), and how many
+        values each block added to each cell, int64 (blocks, d, 67).
     """
     blocks, rows, d = cells.shape
     lanes = blocks * d
@@ -102,12 +110,16 @@ def _tally(at: Array, lanes: int, width: int) -> Array:
 def _earlier(values: Array) -> tuple[Array, Array]:
     """How many values before each but the first of a block are less, and how many equal: uint8 (rows - 1, lanes).
 
-    Every pair is compared; gathering the pairs first lets each comparison run over all lanes at once.
+    Every pair is compared; gathering the pairs first lets each comparison run over all lanes at
+    once.
     """
     early, late, starts = _pairs(len(values))
     first, second = values.take(early, axis=0), values.take(late, axis=0)
     less, equal = first < second, first == second
-    counted = [np.add.reduceat(pairs.view(np.uint8), starts, axis=0, dtype=np.uint8) for pairs in (less, equal)]
+    counted = [
+        np.add.reduceat(pairs.view(np.uint8), starts, axis=0, dtype=np.uint8)
+        for pairs in (less, equal)
+    ]
     return counted[0], counted[1]
 
 
@@ -122,7 +134,9 @@ def increments(slots: Array) -> Array:
     """The logarithm of what each bet made of each block: (blocks, d, 64) slots to (blocks, d, 110)."""
     table, weights = bets()
     out = np.empty((*slots.shape[:2], len(weights)))
-    for start in range(0, slots.shape[1], PRODUCTS):  # block by block: how a product is rounded depends on its shape
+    for start in range(
+        0, slots.shape[1], PRODUCTS
+    ):  # block by block: how a product is rounded depends on its shape
         part = slice(start, start + PRODUCTS)
         np.matmul(slots[:, part], table, out=out[:, part])
     return out

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, final
 
 import numpy as np
+from numpy import ndarray
 
 from modelkit.cast import F4, F8, Array
 from modelkit.drift.cells import ABSENT
@@ -22,6 +23,7 @@ from modelkit.errors import DriftError
 from modelkit.forks import watch
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
+from modelkit.wrapper import Wrapper
 
 BUFFER = 256  # rows that are made into cells at once
 STEP = 128  # rows that are ranked at once
@@ -33,13 +35,13 @@ copy = np.ndarray.copy
 
 
 @final
-class Monitor(Model):
+class Monitor(Wrapper):
     """A Model that answers as the one it wraps does, and shows what it served to its `detector`.
 
-    Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do: count them, and
-    where the budget allows, estimate, rank and bet. A call does one step at most, so that none waits long. A call of
-    more than 64 rows shows 64 of them, evenly spread. An error in the monitoring is counted in `failures`, and
-    reaches no caller.
+    Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do:
+    count them, and where the budget allows, estimate, rank and bet. A call does one step at most,
+    so that none waits long. A call of more than 64 rows shows 64 of them, evenly spread. An error
+    in the monitoring is counted in `failures`, and reaches no caller.
 
     Args:
         model: the Model to watch; a Batcher, or what it would wrap.
@@ -47,8 +49,9 @@ class Monitor(Model):
         alpha: see `Detector`.
         tolerance: see `Detector`.
         guarantee: see `Detector`.
-        budget: rows a second that the detector may see, however many are served; the others are only counted. At 20
-            columns a row takes about 8 microseconds, so that the 2,000 of the default are under 2 % of a core.
+        budget: rows a second that the detector may see, however many are served; the others are
+            only counted. At 20 columns a row takes about 8 microseconds, so that the 2,000 of the
+            default are under 2 % of a core.
         seed: see `Detector`.
 
     Raises:
@@ -61,12 +64,13 @@ class Monitor(Model):
         "_buffer",
         "_detector",
         "_filled",
-        "_inner",
         "_listens",
         "_lock",
         "_most",
         "_only",
         "_options",
+        "_row_dtype",
+        "_row_shape",
         "_saved",
         "_since",
         "_tensors",
@@ -97,17 +101,32 @@ class Monitor(Model):
         if profile is None:
             profile = packaged(model)
         profile.check(model.signature)
-        self._inner = model
+        super().__init__(model)
         self.signature = model.signature
-        self._options = {"alpha": alpha, "tolerance": tolerance, "guarantee": guarantee, "budget": budget, "seed": seed}
-        self._detector = Detector(profile, alpha=alpha, tolerance=tolerance, guarantee=guarantee, seed=seed)
+        self._options = {
+            "alpha": alpha,
+            "tolerance": tolerance,
+            "guarantee": guarantee,
+            "budget": budget,
+            "seed": seed,
+        }
+        self._detector = Detector(
+            profile, alpha=alpha, tolerance=tolerance, guarantee=guarantee, seed=seed
+        )
         self._budget = budget
-        self._most = max(budget * BURST, BUFFER + SAMPLE) if budget else 0.0  # a buffer at least, or none is ever seen
+        self._most = (
+            max(budget * BURST, BUFFER + SAMPLE) if budget else 0.0
+        )  # a buffer at least, or none is ever seen
         self._saved, self._since = budget * BURST, time.monotonic()
         self._lock = threading.Lock()
         self._tensors = [spec.name for spec in model.signature.inputs]
         self._wanted = profile.wanted()
-        self._listens = profile.calibration is not None or any(feature.output for feature in profile.features)
+        self._listens = profile.calibration is not None or any(
+            feature.output for feature in profile.features
+        )
+        block = model.signature.block
+        self._row_shape = None if block is None else block[1]
+        self._row_dtype = None if block is None else block[2].target
         self._only = self._tensors[0] if len(self._tensors) == 1 and not self._listens else None
         self._buffer: list[tuple[Any, ...]] = []
         self._filled = 0
@@ -117,11 +136,6 @@ class Monitor(Model):
         self.failures = 0
         self.last_failure: str | None = None
         watch(self)
-
-    @property
-    def inner(self) -> Model:
-        """The wrapped model."""
-        return self._inner
 
     @property
     def unobserved(self) -> Model:
@@ -139,6 +153,20 @@ class Monitor(Model):
         except Exception as error:  # noqa: BLE001 - as in _watch
             self._failed(error)
         return self._detector
+
+    _call = Model._call  # it wants coerced feeds
+
+    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
+        # An array of the one tensor's form is its feeds already. It is passed on as it is, for a
+        # Batcher checks the rows of many callers in one pass.
+        if type(X) is ndarray and X.shape[1:] == self._row_shape and X.dtype is self._row_dtype:
+            return self._pass_on(X, outputs, call)
+        return self._arun(self.signature.coerce(X), outputs, call)
+
+    async def _pass_on(self, block: Array, outputs: tuple[str, ...], call: Call) -> Outputs:
+        answers = await self._inner._acall(block, outputs, call)
+        self._watch({self._tensors[0]: block}, answers)
+        return answers
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         answers = self._inner._run(feeds, outputs, call)
@@ -195,7 +223,12 @@ class Monitor(Model):
         detector, tensors = self._detector, self._tensors
         groups: dict[tuple[str, ...], list[tuple[Array, tuple[Any, ...]]]] = {}
         n = 0
-        for names, *arrays in buffer:  # calls that asked for the same outputs together, rows in their order of arrival
+        for (
+            names,
+            *arrays,
+        ) in (
+            buffer
+        ):  # calls that asked for the same outputs together, rows in their order of arrival
             size = len(arrays[0])
             groups.setdefault(names, []).append((np.arange(n, n + size), tuple(arrays)))
             n += size
@@ -216,13 +249,17 @@ class Monitor(Model):
         if self._affordable(n) and len(self._waiting) < WAITING:
             self.shown += n
             if detector.profile.calibration is not None:
-                self._waiting += [partial(self._show, answers) for answers in shown if "probabilities" in answers]
+                self._waiting += [
+                    partial(self._show, answers) for answers in shown if "probabilities" in answers
+                ]
             for start in range(0, n, STEP):
                 part = slice(start, start + STEP)
                 own = None if strata is None else strata[part]
                 self._waiting += [partial(detector.rank, cells[part], own), detector.settle]
 
-    def _encoded(self, names: tuple[str, ...], whole: list[Array], tensors: list[str]) -> tuple[Array, Any, Outputs]:
+    def _encoded(
+        self, names: tuple[str, ...], whole: list[Array], tensors: list[str]
+    ) -> tuple[Array, Any, Outputs]:
         detector = self._detector
         feeds = dict(zip(tensors, map(self._laid_out, whole[: len(tensors)]), strict=True))
         answers = dict(zip(names, whole[len(tensors) :], strict=True))
@@ -279,7 +316,9 @@ def packaged(model: Model) -> Profile:
     data = model.attachments.get(NAME)
     if data is None:
         raise DriftError(
-            "the model's package has no profile: store one with mk.save(..., profile=mk.Profile.fit(X_train, "
-            "reference=X_holdout)), or pass Monitor(model, profile); on the command line, pass --reference"
+            "the model's package has no profile: store one with mk.save(..., "
+            "profile=mk.Profile.fit(X_train, "
+            "reference=X_holdout)), or pass Monitor(model, profile); on the command line, pass "
+            "--reference"
         )
     return Profile.from_bytes(data)

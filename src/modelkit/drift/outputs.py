@@ -25,8 +25,8 @@ def watched_outputs(signature: Signature) -> tuple[str, ...]:
 def name_outputs(scores: Any, known: Collection[str] = ()) -> dict[str, Array]:
     """Outputs by name, as `Model.run` would name them. Raises DriftError for what is none.
 
-    Whether (n, k) numbers are probabilities or an embedding is told by the outputs that are `known`, and where these do
-    not tell, by their sums.
+    Whether (n, k) numbers are probabilities or an embedding is told by the outputs that are
+    `known`, and where these do not tell, by their sums.
     """
     if isinstance(scores, Mapping):
         return {str(name): np.asarray(values) for name, values in scores.items()}
@@ -35,19 +35,25 @@ def name_outputs(scores: Any, known: Collection[str] = ()) -> dict[str, Array]:
         return {"prediction" if array.dtype.kind == "f" else "label": array}
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise DriftError(
-            f"scores are predictions or labels (n,), probabilities (n, classes), embeddings (n, d), or a dict of "
+            "scores are predictions or labels (n,), probabilities (n, classes), embeddings (n, "
+            "d), or a dict of "
             f"outputs by name; got {array.dtype} {array.shape}"
         )
     if len({"confidence", "embedding"} & set(known)) == 1:
         return {"probabilities" if "confidence" in known else "embedding": array}
-    shares = array.shape[1] > 1 and array.min(initial=0) >= 0 and np.allclose(array.sum(axis=1), 1, atol=1e-3)
+    shares = (
+        array.shape[1] > 1
+        and array.min(initial=0) >= 0
+        and np.allclose(array.sum(axis=1), 1, atol=1e-3)
+    )
     return {"probabilities" if shares else "embedding": array}
 
 
 def output_columns(answers: Answers) -> dict[str, Array]:
     """The columns that outputs are monitored by: (n,) each, or (n, d) for an embedding.
 
-    Of probabilities it is the confidence, the largest of a row. Outputs of more dimensions are left out.
+    Of probabilities it is the confidence, the largest of a row. Outputs of more dimensions are left
+    out.
     """
     columns: dict[str, Array] = {}
     for name, array in answers.items():
@@ -80,12 +86,16 @@ class Baseline:
     def of(losses: Array, scale: float = 1.0) -> Baseline:
         """From losses between 0 and 1, (n,)."""
         binary = bool(np.isin(losses, (0, 1)).all())
-        return Baseline(len(losses), float(losses.sum()), float((losses * losses).sum()), binary, scale)
+        return Baseline(
+            len(losses), float(losses.sum()), float((losses * losses).sum()), binary, scale
+        )
 
     def joined(self, other: Baseline | None) -> Baseline:
         """That of both references."""
         if other is None or self.scale != other.scale:
-            raise DriftError("the profiles scale their losses differently; pass losses= instead of labels=")
+            raise DriftError(
+                "the profiles scale their losses differently; pass losses= instead of labels="
+            )
         sums = (self.n + other.n, self.total + other.total, self.squares + other.squares)
         return Baseline(*sums, self.binary and other.binary, self.scale)
 
@@ -105,7 +115,11 @@ def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
             raise DriftError("a label or a prediction is missing; leave such rows out")
         found: Array = np.minimum(error, 1.0)
         return found
-    if truth.dtype.kind in "biuf" and guess.dtype.kind in "biuf" and not np.isnan(truth.astype(np.float64)).any():
+    if (
+        truth.dtype.kind in "biuf"
+        and guess.dtype.kind in "biuf"
+        and not np.isnan(truth.astype(np.float64)).any()
+    ):
         return np.asarray(truth != guess, np.float64)
     left, right = as_texts(truth), as_texts(guess)
     if None in left or None in right:
@@ -117,7 +131,9 @@ def check_losses(losses: Any) -> Array:
     """Losses as doubles (n,). Raises DriftError for any that is not between 0 and 1."""
     array = doubles(losses, "losses")
     if array.ndim != 1 or not ((array >= 0) & (array <= 1)).all():
-        raise DriftError("losses are (n,) numbers from 0 to 1: divide them by the largest that may occur")
+        raise DriftError(
+            "losses are (n,) numbers from 0 to 1: divide them by the largest that may occur"
+        )
     return array
 
 
@@ -135,12 +151,16 @@ def predicted_of(answers: Answers, classes: tuple[Any, ...] | None) -> Array:
         if name in answers and answers[name].ndim == 1:
             return answers[name]
     if "probabilities" not in answers or classes is None:
-        raise DriftError(f"labels need the model's label, prediction or probabilities; there are {list(answers)}")
+        raise DriftError(
+            f"labels need the model's label, prediction or probabilities; there are {list(answers)}"
+        )
     names: Array = np.array([str(name) for name in classes], object)
     return np.asarray(names[answers["probabilities"].argmax(axis=1)])
 
 
-def classes_of(answers: Answers, labels: Any, classes: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+def classes_of(
+    answers: Answers, labels: Any, classes: tuple[Any, ...] | None
+) -> tuple[Any, ...] | None:
     """The classes that the columns of the probabilities stand for, or None without probabilities.
 
     Raises DriftError where only the labels can tell, and do not have as many.
@@ -153,7 +173,8 @@ def classes_of(answers: Answers, labels: Any, classes: tuple[Any, ...] | None) -
     found = tuple(np.unique(np.asarray(labels)).tolist()) if classes is None else classes
     if len(found) != width:
         raise DriftError(
-            f"the labels have {len(found)} classes and the probabilities {width} columns; pass model=, or labels with "
+            f"the labels have {len(found)} classes and the probabilities {width} columns; pass "
+            "model=, or labels with "
             f"every class"
         )
     return found
@@ -161,7 +182,9 @@ def classes_of(answers: Answers, labels: Any, classes: tuple[Any, ...] | None) -
 
 def scores_of(probabilities: Array) -> Array:
     """What is calibrated: the probability of the second of two classes (n,), or those of all, (n, classes)."""
-    return (probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities).astype(np.float64)
+    return (probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities).astype(
+        np.float64
+    )
 
 
 def error_scale(labels: Any, predicted: Array) -> float:

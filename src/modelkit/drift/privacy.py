@@ -1,8 +1,9 @@
 """Differential privacy of counts: two-sided geometric noise from the system's randomness.
 
-Adding or removing one row changes one count of each feature by one, so each of d features gets epsilon / d and all of
-them together are epsilon-differentially private (Dwork and Roth, The Algorithmic Foundations of Differential Privacy;
-Ghosh, Roughgarden and Sundararajan, Universally utility-maximizing privacy mechanisms).
+Adding or removing one row changes one count of each feature by one, so each of d features gets
+epsilon / d and all of them together are epsilon-differentially private (Dwork and Roth, The
+Algorithmic Foundations of Differential Privacy; Ghosh, Roughgarden and Sundararajan, Universally
+utility-maximizing privacy mechanisms).
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ def noisy(counts: Array, epsilon: float) -> Array:
 def most_noise(epsilon: float, features: int, cells: Array, delta: float) -> Array:
     """How far noise may have moved the counts up to each cell: how far their share, in rows; the last, how far the sum.
 
-    `cells` says of how many counts each sum is, the last of all of them. Where the count up to a cell has moved by a,
-    and that of the rest by b, a share C moves by (1 - C) a - C b, so by the larger of the two at most. `delta` is the
-    probability that any of these bounds is wrong: Bernstein's, for sums of Laplace variables, whose moments bound those
-    of the geometric ones. That counts are not let below zero adds to a sum at most half the scale for each of them.
+    `cells` says of how many counts each sum is, the last of all of them. Where the count up to a
+    cell has moved by a, and that of the rest by b, a share C moves by (1 - C) a - C b, so by the
+    larger of the two at most. `delta` is the probability that any of these bounds is wrong:
+    Bernstein's, for sums of Laplace variables, whose moments bound those of the geometric ones.
+    That counts are not let below zero adds to a sum at most half the scale for each of them.
     """
     asked = log(4 * len(cells) / delta)
     sums = np.stack([cells, cells[-1] - cells])
-    moved: Array = features / epsilon * (sums / 2 + np.maximum(np.sqrt(8 * sums * asked), 2 * sqrt(2) * asked))
+    moved: Array = (
+        features / epsilon * (sums / 2 + np.maximum(np.sqrt(8 * sums * asked), 2 * sqrt(2) * asked))
+    )
     return np.append(moved.max(axis=0)[:-1], moved[0, -1])

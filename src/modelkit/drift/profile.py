@@ -17,6 +17,7 @@ from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import Baseline, name_outputs, output_columns
 from modelkit.drift.privacy import noisy
 from modelkit.drift.vectors import Basis, expand, source_of
+from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import DriftError
 from modelkit.model import Model
 from modelkit.recipe import TEXT
@@ -33,11 +34,12 @@ SHOWN = 6  # names of columns in a message
 class Profile:
     """What rows were like: for each feature its cells, and how many held-out rows fell into each.
 
-    `counts` is int64 (strata, features, 67); there is one stratum, "", where none were asked for. `bases` belong to
-    the embeddings among the columns. `rows` and `train_rows` are how many rows the counts and the cells are from.
-    `ordered` says that the reference was given in the order of time, so that dependence between rows was looked for;
-    `duplicates` is how many rows of the reference equal an earlier one; `epsilon` is that of differential privacy;
-    `baseline` has the losses of the reference and `calibration` what they say of probabilities. Make one with
+    `counts` is int64 (strata, features, 67); there is one stratum, "", where none were asked for.
+    `bases` belong to the embeddings among the columns. `rows` and `train_rows` are how many rows
+    the counts and the cells are from. `ordered` says that the reference was given in the order of
+    time, so that dependence between rows was looked for; `duplicates` is how many rows of the
+    reference equal an earlier one; `epsilon` is that of differential privacy; `baseline` has the
+    losses of the reference and `calibration` what they say of probabilities. Make one with
     `Profile.fit`.
     """
 
@@ -72,50 +74,62 @@ class Profile:
     ) -> Profile:
         """Describe training rows and held-out rows.
 
-        The cells come from X and the counts from `reference`. The two must not share rows: the false-alarm rate of a
-        Detector rests on it.
+        The cells come from X and the counts from `reference`. The two must not share rows: the
+        false-alarm rate of a Detector rests on it.
 
         Args:
-            X: training rows (n, width): an array, a dict of columns, a pandas or polars frame, an Arrow table or
-                records. A column of a dict may be (n, d): an embedding.
-            reference: held-out rows of the same columns, 5,000 or more where possible. Without it half of X is held
-                out: the second half where rows are `ordered`, a random half elsewhere.
-            model: a Model; what it answers to both is described too, and its signature names the columns.
-            scores: instead of a model, what it answered to `reference`: predictions or labels (n,), probabilities
-                (n, classes), embeddings (n, d), or a dict of outputs by name, as `Model.run` gives it. A fifth of
-                them makes their cells, the others are counted.
-            labels: the true labels of `reference`, (n,). With the model's answers they give the loss that later
-                losses are compared with, and calibrate label-free estimation.
+            X: training rows (n, width): an array, a dict of columns, a pandas or polars frame, an
+                Arrow table or records. A column of a dict may be (n, d): an embedding.
+            reference: held-out rows of the same columns, 5,000 or more where possible. Without it
+                half of X is held out: the second half where rows are `ordered`, a random half
+                elsewhere.
+            model: a Model; what it answers to both is described too, and its signature names the
+                columns.
+            scores: instead of a model, what it answered to `reference`: predictions or labels (n,),
+                probabilities (n, classes), embeddings (n, d), or a dict of outputs by name, as
+                `Model.run` gives it. A fifth of them makes their cells, the others are counted.
+            labels: the true labels of `reference`, (n,). With the model's answers they give the
+                loss that later losses are compared with, and calibrate label-free estimation.
             losses: instead of labels, the losses themselves, (n,), from 0 to 1.
-            ordered: whether `reference` is in the order of time. Dependence between neighbouring rows is then
-                estimated, and rows are taken so far apart that they may pass as independent.
-            stratum: a column whose values are each compared with themselves: an hour, a weekday, a tenant. At most 64.
-            text: columns of strings of which the length counts, and not the words; that of a text encoder is one.
-            importance: how much of alpha a column or an output gets, relative to others; 1 where it is not named.
-            epsilon: for differential privacy of the counts: noise is added to them, for all features together within
-                this budget. The cells, which X makes, are not private, nor are the names of strata. It needs
-                `reference`, and does not go with `scores`, `labels`, `losses` or `ordered`.
+            ordered: whether `reference` is in the order of time. Dependence between neighbouring
+                rows is then estimated, and rows are taken so far apart that they may pass as
+                independent.
+            stratum: a column whose values are each compared with themselves: an hour, a weekday, a
+                tenant. At most 64.
+            text: columns of strings of which the length counts, and not the words; that of a text
+                encoder is one.
+            importance: how much of alpha a column or an output gets, relative to others; 1 where it
+                is not named.
+            epsilon: for differential privacy of the counts: noise is added to them, for all
+                features together within this budget. The cells, which X makes, are not private, nor
+                are the names of strata. It needs `reference`, and does not go with `scores`,
+                `labels`, `losses` or `ordered`.
             seed: of the random half, and of the centroids of embeddings.
 
         Raises:
-            DriftError: for columns that differ, fewer than 50 rows on a side, or arguments that do not go together.
+            DriftError: for columns that differ, fewer than 50 rows on a side, or arguments that do
+                not go together.
             SignatureError: for rows that cannot be read.
         """
         labelled = labels is not None or losses is not None
-        fitting.check_arguments(reference, model, scores, epsilon, labelled=labelled, ordered=ordered)
+        fitting.check_arguments(
+            reference, model, scores, epsilon, labelled=labelled, ordered=ordered
+        )
         train, held, answers = fitting.read(X, reference, model, ordered=ordered, seed=seed)
         fitting.check_columns(train, held, stratum)
         weights = fitting.Weights(importance or {})
         made: list[Feature] = []
         bases: dict[str, Basis] = {}
-        of_encoder = () if model is None or model.recipe is None else (TEXT,)
+        of_encoder = (TEXT,) if model is not None and is_encoder(model) else ()
         kinds = dict.fromkeys([*text, *of_encoder], "text")
         fitting.fit_columns(train, kinds, weights, seed, made, bases, without=stratum)
         observed: dict[str, Array] = {}
         columns = expand(held, bases)
         served: Mapping[str, Array] = {}
         if answers is not None:
-            fitting.fit_columns(output_columns(answers[0]), {}, weights, seed, made, bases, output=True)
+            fitting.fit_columns(
+                output_columns(answers[0]), {}, weights, seed, made, bases, output=True
+            )
             served = answers[1]
             columns |= expand(output_columns(served), bases)
         elif scores is not None:
@@ -125,16 +139,31 @@ class Profile:
             of_outputs = output_columns(served)
             before = len(made)
             fitting.fit_columns(
-                {n: c[mine] for n, c in of_outputs.items()}, {}, weights, seed, made, bases, output=True
+                {n: c[mine] for n, c in of_outputs.items()},
+                {},
+                weights,
+                seed,
+                made,
+                bases,
+                output=True,
             )
             observed = {f.name: others for f in made[before:]}
             columns |= expand({n: c[others] for n, c in of_outputs.items()}, bases)
         fitting.check_names(made, kinds, importance or {})
         strata, member = fitting.strata_of(held, stratum)
-        features, counts = fitting.count(made, columns, member, observed, len(strata), ordered=ordered)
+        features, counts = fitting.count(
+            made, columns, member, observed, len(strata), ordered=ordered
+        )
         rows = fitting.length(held)
         profile = Profile(
-            weights.shared(features), counts, strata, stratum, bases, rows, fitting.length(train), ordered
+            weights.shared(features),
+            counts,
+            strata,
+            stratum,
+            bases,
+            rows,
+            fitting.length(train),
+            ordered,
         )
         if epsilon is not None:
             counts = noisy(counts, epsilon)
@@ -142,7 +171,9 @@ class Profile:
         profile = replace(profile, duplicates=fitting.duplicates(features, columns))
         if not labelled:
             return profile
-        baseline, calibration = fitting.labelled(served, labels, losses, model, rows, seed, ordered=ordered)
+        baseline, calibration = fitting.labelled(
+            served, labels, losses, model, rows, seed, ordered=ordered
+        )
         return replace(profile, baseline=baseline, calibration=calibration)
 
     @property
@@ -153,27 +184,43 @@ class Profile:
     def merge(self, other: Profile) -> Profile:
         """The profile of both references together, for one fitted with the same X and another reference.
 
-        Raises DriftError where cells, strata or strides differ, for then the counts are not of the same things.
+        Raises DriftError where cells, strata or strides differ, for then the counts are not of the
+        same things.
         """
         if self.epsilon is not None:
-            raise DriftError("private counts do not merge: their noise would add up; fit one profile on all rows")
+            raise DriftError(
+                "private counts do not merge: their noise would add up; fit one profile on all rows"
+            )
         for what in ("features", "strata", "stratum", "epsilon", "ordered"):
             if getattr(self, what) != getattr(other, what):
-                raise DriftError(f"the profiles differ in their {what}; fit both with the same X, seed and arguments")
+                raise DriftError(
+                    f"the profiles differ in their {what}; fit both with the same X, seed and "
+                    "arguments"
+                )
         same = all(basis.same(other.bases[name]) for name, basis in self.bases.items())
         if not same or (self.baseline is None) != (other.baseline is None):
-            raise DriftError("the profiles differ in their embeddings or labels; fit both with the same X and seed")
+            raise DriftError(
+                "the profiles differ in their embeddings or labels; fit both with the same X and "
+                "seed"
+            )
         baseline = None if self.baseline is None else self.baseline.joined(other.baseline)
         if self.calibration is not None or other.calibration is not None:
-            raise DriftError("calibrations do not merge: fit the profile once on all labelled rows, or pass losses=")
-        sums = {name: getattr(self, name) + getattr(other, name) for name in ("counts", "rows", "duplicates")}
+            raise DriftError(
+                "calibrations do not merge: fit the profile once on all labelled rows, or pass "
+                "losses="
+            )
+        sums = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in ("counts", "rows", "duplicates")
+        }
         return replace(self, baseline=baseline, **sums)
 
     def assumptions(self) -> tuple[str, ...]:
         """What a guarantee rests on, and what was found of it."""
         apart = max(feature.stride for feature in self.features)
         said = [
-            f"reference in the order of time: values up to {apart} rows apart are dependent, and only those further "
+            f"reference in the order of time: values up to {apart} rows apart are dependent, and "
+            "only those further "
             f"apart are used"
             if apart > 1
             else "reference in the order of time: no dependence between neighbouring rows was found"
@@ -182,9 +229,15 @@ class Profile:
         ]
         fewest = int(self.counts.sum(axis=2).min())
         if fewest < 5000:
-            said.append(f"reference of {fewest:,} rows where it is smallest: small changes take 5,000 to be noticed")
+            said.append(
+                f"reference of {fewest:,} rows where it is smallest: small changes take 5,000 to "
+                "be noticed"
+            )
         if self.epsilon is not None:
-            said.append(f"counts are differentially private (epsilon {self.epsilon:g}): only material changes show")
+            said.append(
+                f"counts are differentially private (epsilon {self.epsilon:g}): only material "
+                "changes show"
+            )
         return tuple(said)
 
     def columns(self, X: Any) -> dict[str, Array]:
@@ -210,7 +263,11 @@ class Profile:
 
     def check(self, signature: Signature) -> None:
         """Raise DriftError unless the columns are those of a model, and the outputs among its own."""
-        known = [name for spec in signature.inputs for name in [c.name for c in spec.columns] or [spec.name]]
+        known = [
+            name
+            for spec in signature.inputs
+            for name in [c.name for c in spec.columns] or [spec.name]
+        ]
         own = self.sources()
         lacking = [name for name in known if name not in own]
         others = [name for name in own if name not in known]
@@ -221,26 +278,36 @@ class Profile:
             if others:
                 differences.append(f"it has {_some(others)}, which the model does not take")
             raise DriftError(
-                f"the profile and the model's signature differ in the columns: {', and '.join(differences)}; fit the "
+                "the profile and the model's signature differ in the columns: "
+                f"{', and '.join(differences)}; fit the "
                 f"profile on rows as the model takes them, or with model=",
                 columns=sorted(lacking + others),
             )
         given = {"confidence": "probabilities"}
         heads = {source_of(f.name, self.bases).partition("[")[0] for f in self.features if f.output}
-        strange = sorted(head for head in heads if given.get(head, head) not in signature.output_names)
+        strange = sorted(
+            head for head in heads if given.get(head, head) not in signature.output_names
+        )
         if strange:
-            raise DriftError(f"the profile has the scores {strange}; the model gives {list(signature.output_names)}")
+            raise DriftError(
+                f"the profile has the scores {strange}; the model gives "
+                f"{list(signature.output_names)}"
+            )
         for spec in signature.inputs + signature.outputs:
             basis, width = self.bases.get(spec.name), spec.shape[-1] if spec.shape else None
             if basis is not None and isinstance(width, int) and width != len(basis.mean):
                 raise DriftError(
-                    f"the profile knows {spec.name!r} as vectors of {len(basis.mean)}, and the model's have {width}: "
+                    f"the profile knows {spec.name!r} as vectors of {len(basis.mean)}, and the "
+                    f"model's have {width}: "
                     f"fit it on whole ones",
                     feature=spec.name,
                 )
 
     def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
-        """Name, media type and bytes, as a package keeps them. Raises DriftError where `signature` differs."""
+        """Name, media type and bytes, as a package keeps them.
+
+        Raises DriftError where `signature` differs.
+        """
         if signature is not None:
             self.check(signature)
         return NAME, MEDIA_TYPE, self.to_bytes()
@@ -248,10 +315,14 @@ class Profile:
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""
         about = {
-            "features": [f.plain() | {"coarse": None, "edges": len(f.edges)} for f in self.features],
+            "features": [
+                f.plain() | {"coarse": None, "edges": len(f.edges)} for f in self.features
+            ],
             "strata": self.strata,
             "stratum": self.stratum,
-            "bases": {name: basis.scale for name, basis in self.bases.items()},  # sorted, as all of these are
+            "bases": {
+                name: basis.scale for name, basis in self.bases.items()
+            },  # sorted, as all of these are
             "rows": self.rows,
             "train_rows": self.train_rows,
             "ordered": self.ordered,
@@ -266,7 +337,11 @@ class Profile:
             "counts": _narrow(self.counts),
         }
         for i, (_, basis) in enumerate(sorted(self.bases.items())):
-            arrays |= {f"mean{i}": basis.mean, f"axes{i}": basis.components, f"centroids{i}": basis.centroids}
+            arrays |= {
+                f"mean{i}": basis.mean,
+                f"axes{i}": basis.components,
+                f"centroids{i}": basis.centroids,
+            }
         if self.calibration is not None:
             arrays |= self.calibration.arrays()
         return pack(SCHEMA, about, arrays)
@@ -286,9 +361,15 @@ class Profile:
         return Profile.from_bytes, (self.to_bytes(),)
 
     def __repr__(self) -> str:
-        names = ", ".join(f.name for f in self.features[:4]) + (", ..." if len(self.features) > 4 else "")
-        strata = f", {len(self.strata)} strata by {self.stratum}" if self.stratum is not None else ""
-        return f"<Profile of {len(self.features)} features ({names}) from {self.rows:,} rows{strata}>"
+        names = ", ".join(f.name for f in self.features[:4]) + (
+            ", ..." if len(self.features) > 4 else ""
+        )
+        strata = (
+            f", {len(self.strata)} strata by {self.stratum}" if self.stratum is not None else ""
+        )
+        return (
+            f"<Profile of {len(self.features)} features ({names}) from {self.rows:,} rows{strata}>"
+        )
 
 
 def _narrow(counts: Array) -> Array:
@@ -302,15 +383,23 @@ def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> Profile:
         mine = edges[at : at + fields["edges"]]
         at += fields["edges"]
         lists = {name: tuple(fields[name]) for name in ("categories", "known")}
-        features.append(Feature(**fields | lists | {"edges": tuple(mine), "coarse": groups.tobytes()}))
+        features.append(
+            Feature(**fields | lists | {"edges": tuple(mine), "coarse": groups.tobytes()})
+        )
     bases = {
         name: Basis(arrays[f"mean{i}"], arrays[f"axes{i}"], arrays[f"centroids{i}"], scale)
         for i, (name, scale) in enumerate(about["bases"].items())
     }
     baseline = None if about["baseline"] is None else Baseline(**about["baseline"])
     counts = arrays["counts"].astype(np.int64)
-    if counts.shape != (len(about["strata"]), len(features), CELLS) or counts.min() < 0 or at != len(edges):
-        raise DriftError(f"this is no profile: counts have the shape {counts.shape}, or edges are left over")
+    if (
+        counts.shape != (len(about["strata"]), len(features), CELLS)
+        or counts.min() < 0
+        or at != len(edges)
+    ):
+        raise DriftError(
+            f"this is no profile: counts have the shape {counts.shape}, or edges are left over"
+        )
     odd = [feature.name for feature in features if not feature.whole]
     if odd:
         raise DriftError(f"this is no profile: the cells of {odd} are none")
@@ -320,8 +409,13 @@ def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> Profile:
         strata=tuple(about["strata"]),
         bases=bases,
         baseline=baseline,
-        calibration=None if about["classes"] is None else Calibration.read(about["classes"], arrays),
-        **{name: about[name] for name in ("stratum", "rows", "train_rows", "ordered", "duplicates", "epsilon")},
+        calibration=None
+        if about["classes"] is None
+        else Calibration.read(about["classes"], arrays),
+        **{
+            name: about[name]
+            for name in ("stratum", "rows", "train_rows", "ordered", "duplicates", "epsilon")
+        },
     )
 
 
@@ -335,5 +429,7 @@ def _absent(absent: list[str], found: list[str]) -> str:
     from difflib import get_close_matches
 
     near = {name: get_close_matches(name, found, 1) for name in absent}
-    hints = [f"{name!r}" + (f" (is it {close[0]!r}?)" if close else "") for name, close in near.items()]
+    hints = [
+        f"{name!r}" + (f" (is it {close[0]!r}?)" if close else "") for name, close in near.items()
+    ]
     return f"the rows lack the columns {', '.join(hints)}; there are {found}"

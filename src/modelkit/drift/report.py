@@ -21,10 +21,11 @@ MOST_CHARTS = 20
 class DriftReport:
     """How recent rows compare with a reference.
 
-    `kind` is "stream" (all that a Detector saw so far; the p-values hold whenever they are read) or "batch" (one set
-    of rows; exact p-values). `rows` were compared with `reference_rows`; `skipped` were left out by a row budget.
-    `alpha` is the false-alarm rate, `guarantee` says in words of what, and each of `assumptions` what was checked for
-    it and found. `alarms` is empty where nothing was found. `features` has one entry for each feature and stratum.
+    `kind` is "stream" (all that a Detector saw so far; the p-values hold whenever they are read) or
+    "batch" (one set of rows; exact p-values). `rows` were compared with `reference_rows`; `skipped`
+    were left out by a row budget. `alpha` is the false-alarm rate, `guarantee` says in words of
+    what, and each of `assumptions` what was checked for it and found. `alarms` is empty where
+    nothing was found. `features` has one entry for each feature and stratum.
     """
 
     kind: Literal["stream", "batch"]
@@ -41,14 +42,18 @@ class DriftReport:
 
     def ranked(self) -> tuple[FeatureDrift, ...]:
         """The features by evidence times importance, -log10(p) * weight with the smaller p; ties by effect size."""
-        return tuple(sorted(self.features, key=lambda drift: (-round(_evidence(drift), 6), -_size(drift))))
+        return tuple(
+            sorted(self.features, key=lambda drift: (-round(_evidence(drift), 6), -_size(drift)))
+        )
 
     def __str__(self) -> str:
         lines = [f"{self._title()}: {self._compared()}"]
         lines += _some(self.alarms, [f"ALARM {alarm}" for alarm in self.alarms[:3]], "alarm")
         top = self.ranked()[:4]
         lines += _some(
-            self.features, [f"{sections.where(d.feature, d.stratum)}: {self._found(d)}" for d in top], "feature"
+            self.features,
+            [f"{sections.where(d.feature, d.stratum)}: {self._found(d)}" for d in top],
+            "feature",
         )
         lines += _some(self.checks, [str(check) for check in self.checks[:2]], "check")
         if self.performance is not None:
@@ -67,11 +72,15 @@ class DriftReport:
         return f"{rows} against {self.reference_rows:,} of the reference, alpha {self.alpha:g}"
 
     def _found(self, drift: FeatureDrift) -> str:
-        return "; ".join([sections.tests(drift, self.kind), *(str(size) for size in drift.effects[:1])])
+        return "; ".join(
+            [sections.tests(drift, self.kind), *(str(size) for size in drift.effects[:1])]
+        )
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
-        return json.dumps({"schema": SCHEMA} | record.plain(asdict(self)), allow_nan=False, sort_keys=True)
+        return json.dumps(
+            {"schema": SCHEMA} | record.plain(asdict(self)), allow_nan=False, sort_keys=True
+        )
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
@@ -98,7 +107,9 @@ class DriftReport:
         """A pandas frame with a row for each feature, as `ranked`, and three columns for each kind of effect size."""
         with importing("pandas", "DriftReport.to_dataframe", "frames"):
             import pandas as pd
-        names = [f.name for f in fields(FeatureDrift) if f.name not in ("effects", "missing", "cells")]
+        names = [
+            f.name for f in fields(FeatureDrift) if f.name not in ("effects", "missing", "cells")
+        ]
         columns = [*names, "missing_reference", "missing_recent"]
         rows = [_flat(drift, names) for drift in self.ranked()]
         sizes = dict.fromkeys(name for row in rows for name in row if name not in columns)
@@ -110,7 +121,9 @@ class DriftReport:
         alarmed = {(alarm.feature, alarm.stratum) for alarm in self.alarms}
         ranked = self.ranked()
         charts = [
-            sections.feature_part(drift, self.kind, alarmed=(drift.feature, drift.stratum) in alarmed)
+            sections.feature_part(
+                drift, self.kind, alarmed=(drift.feature, drift.stratum) in alarmed
+            )
             for drift in ranked[:MOST_CHARTS]
         ]
         legend = (
@@ -129,7 +142,10 @@ class DriftReport:
         return html.page(self._title(), "".join(body), sections.STYLE)
 
     def _repr_html_(self) -> str:
-        facts = [("compared", self._compared()), *(("alarm", str(alarm)) for alarm in self.alarms[:5])]
+        facts = [
+            ("compared", self._compared()),
+            *(("alarm", str(alarm)) for alarm in self.alarms[:5]),
+        ]
         if self.performance is not None:
             facts.append(("performance", _performance(self.performance)))
         rows = [
@@ -140,16 +156,23 @@ class DriftReport:
             )
             for drift in self.ranked()[:5]
         ]
-        return html.card(self._title(), [*facts, ("guarantee", self.guarantee)], ("feature", "", "size"), rows)
+        return html.card(
+            self._title(), [*facts, ("guarantee", self.guarantee)], ("feature", "", "size"), rows
+        )
 
 
 def _evidence(drift: FeatureDrift) -> float:
-    p = min((p for p in (drift.p_changed, drift.p_material) if p is not None and not isnan(p)), default=1.0)
+    p = min(
+        (p for p in (drift.p_changed, drift.p_material) if p is not None and not isnan(p)),
+        default=1.0,
+    )
     return -log10(max(p, 1e-300)) * drift.weight
 
 
 def _size(drift: FeatureDrift) -> float:
-    return max((abs(size.value) for size in drift.effects[:1] if not isnan(size.value)), default=0.0)
+    return max(
+        (abs(size.value) for size in drift.effects[:1] if not isnan(size.value)), default=0.0
+    )
 
 
 def _some(all_of_them: tuple[Any, ...], lines: list[str], noun: str) -> list[str]:
@@ -160,10 +183,15 @@ def _some(all_of_them: tuple[Any, ...], lines: list[str], noun: str) -> list[str
 def _performance(found: Performance) -> str:
     parts = []
     if found.loss is not None:
-        parts.append(f"loss {sections.interval(found.loss)} of {sections.count(found.labelled, 'labelled row')}")
+        parts.append(
+            f"loss {sections.interval(found.loss)} of "
+            f"{sections.count(found.labelled, 'labelled row')}"
+        )
     if found.baseline is not None:
         parts.append(f"reference {sections.interval(found.baseline)}")
-    parts += [f"estimated {name} {sections.interval(values)}" for name, values in found.estimated.items()]
+    parts += [
+        f"estimated {name} {sections.interval(values)}" for name, values in found.estimated.items()
+    ]
     if found.unsupported is not None:
         parts.append(f"estimates not to be relied on: {found.unsupported}")
     return "; ".join(parts) or "nothing known of the performance"
@@ -191,5 +219,9 @@ def _feature(plain: dict[str, Any]) -> FeatureDrift:
 
 
 def _performance_of(plain: dict[str, Any]) -> Performance:
-    three = {name: None if plain[name] is None else tuple(plain[name]) for name in ("loss", "baseline")}
-    return Performance(**plain | three | {"estimated": {name: tuple(v) for name, v in plain["estimated"].items()}})
+    three = {
+        name: None if plain[name] is None else tuple(plain[name]) for name in ("loss", "baseline")
+    }
+    return Performance(
+        **plain | three | {"estimated": {name: tuple(v) for name, v in plain["estimated"].items()}}
+    )

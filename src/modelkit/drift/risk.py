@@ -1,9 +1,10 @@
 """Labels have come: is the model worse than it was, and how good is it now?
 
-Losses lie in [0, 1] and are taken in the order in which their labels arrive. `u` is the most that the model's risk was,
-as far as held-out rows tell, plus a tolerance. The hypothesis is that each loss, given what came before, has a mean of
-at most u. A bet multiplies its stake by 1 + lambda (loss - u), which then gains nothing on average: an e-process
-(Podkopaev and Ramdas, arXiv:2110.06177). With a probability of at most delta, u itself is too low.
+Losses lie in [0, 1] and are taken in the order in which their labels arrive. `u` is the most that
+the model's risk was, as far as held-out rows tell, plus a tolerance. The hypothesis is that each
+loss, given what came before, has a mean of at most u. A bet multiplies its stake by 1 + lambda
+(loss - u), which then gains nothing on average: an e-process (Podkopaev and Ramdas,
+arXiv:2110.06177). With a probability of at most delta, u itself is too low.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ BLOCK = 64  # losses that are taken at once
 def risk_bound(n: int, total: float, squares: float, delta: float, *, binary: bool) -> float:
     """An upper bound on the mean of n losses in [0, 1], which is too low with a probability of at most delta.
 
-    `total` is the sum of the losses and `squares` of their squares. Clopper-Pearson where all are 0 or 1 (`binary`);
-    otherwise the empirical Bernstein bound (Maurer and Pontil 2009, theorem 4).
+    `total` is the sum of the losses and `squares` of their squares. Clopper-Pearson where all are 0
+    or 1 (`binary`); otherwise the empirical Bernstein bound (Maurer and Pontil 2009, theorem 4).
     """
     with importing("scipy", "a bound on the loss"):
         from scipy.special import betainccinv
@@ -55,23 +56,30 @@ def increments(losses: Array, u: float) -> Array:
 class ConfidenceSequence:
     """An interval for the mean of losses in [0, 1] that may be looked at after every loss (betting; hedged capital).
 
-    Where every loss has the same mean given the past, all the intervals ever shown hold it together with a probability
-    of at least 1 - alpha. Once the mean changes, they come to exclude every value there is.
+    Where every loss has the same mean given the past, all the intervals ever shown hold it together
+    with a probability of at least 1 - alpha. Once the mean changes, they come to exclude every
+    value there is.
 
-    A mean m is rejected once either of two bettors against it, one on each side, has multiplied its money by 2 / alpha.
-    The money of the first falls in m and that of the second rises, so what is kept is an interval. It is followed on a
-    grid of 1,025 means, finer near 0 and 1, and its ends are rounded outward. Means once rejected are not followed.
+    A mean m is rejected once either of two bettors against it, one on each side, has multiplied its
+    money by 2 / alpha. The money of the first falls in m and that of the second rises, so what is
+    kept is an interval. It is followed on a grid of 1,025 means, finer near 0 and 1, and its ends
+    are rounded outward. Means once rejected are not followed.
 
-    Source: Waudby-Smith and Ramdas, Estimating means of bounded random variables by betting, theorem 3.
+    Source: Waudby-Smith and Ramdas, Estimating means of bounded random variables by betting,
+        theorem 3.
     """
 
     __slots__ = ("_alive", "_capital", "_sums", "alpha")
 
     def __init__(self, alpha: float) -> None:
         self.alpha = alpha
-        self._alive = np.array([0, GRID + 1])  # points of the grid from the first to before the second
+        self._alive = np.array(
+            [0, GRID + 1]
+        )  # points of the grid from the first to before the second
         self._capital = np.zeros((2, GRID + 1))  # logarithms of the money of the two
-        self._sums = np.array([0.0, 0.5, 0.25])  # losses; 1/2 + their sum; 1/4 + squares about the mean at the time
+        self._sums = np.array(
+            [0.0, 0.5, 0.25]
+        )  # losses; 1/2 + their sum; 1/4 + squares about the mean at the time
 
     def update(self, losses: Array) -> None:
         """Take losses, shape (n,), in the order in which they came."""
@@ -117,7 +125,9 @@ class ConfidenceSequence:
 
     def restore(self, state: dict[str, Array]) -> None:
         """Go on from `state()`, bit for bit."""
-        self._alive, self._capital, self._sums = (state[name].copy() for name in ("alive", "capital", "sums"))
+        self._alive, self._capital, self._sums = (
+            state[name].copy() for name in ("alive", "capital", "sums")
+        )
 
 
 def _grid() -> Array:

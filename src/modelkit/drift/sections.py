@@ -13,7 +13,8 @@ MOST_ALARMS = 30
 MOST_CHECKS = 60
 MOST_REST = 400  # rows of the table of features that have no chart
 
-# Blue grey and orange are told apart by all common kinds of colour vision, and by their lightness in print.
+# Blue grey and orange are told apart by all common kinds of colour vision, and by their lightness
+# in print.
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1f2328;--soft:#57606a;--line:#d0d7de;--old:#8aa0b8;--new:#c2570c;
 --bad:#b42318;--badbg:#fff1ef;--good:#1a7f37;--goodbg:#eefbf1}
@@ -64,7 +65,9 @@ def where(feature: str, stratum: str | None) -> str:
 def alarm_box(alarms: Sequence[Alarm], kind: str, guarantee: str) -> str:
     """All alarms in words, or that there is none."""
     if not alarms:
-        return '<div class="box good"><b>No alarm.</b> That does not prove that nothing changed.</div>'
+        return (
+            '<div class="box good"><b>No alarm.</b> That does not prove that nothing changed.</div>'
+        )
     items = "".join(f"<li>{_alarm(alarm, kind, guarantee)}</li>" for alarm in alarms[:MOST_ALARMS])
     more = f"<li>and {len(alarms) - MOST_ALARMS:,} more</li>" if len(alarms) > MOST_ALARMS else ""
     return f'<div class="box bad"><b>{count(len(alarms), "alarm")}</b><ul>{items}{more}</ul></div>'
@@ -93,7 +96,9 @@ def effect(size: Effect) -> str:
 def interval(values: tuple[float, float, float]) -> str:
     """A number and its interval, where it has one."""
     value, low, high = values
-    return f"{value:.3g}" + (f" [{low:.3g}, {high:.3g}]" if isfinite(low) and isfinite(high) else "")
+    return f"{value:.3g}" + (
+        f" [{low:.3g}, {high:.3g}]" if isfinite(low) and isfinite(high) else ""
+    )
 
 
 def promise(guarantee: str, assumptions: Iterable[str]) -> str:
@@ -105,7 +110,9 @@ def promise(guarantee: str, assumptions: Iterable[str]) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of text."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
@@ -115,13 +122,22 @@ def performance_part(found: Performance | None) -> str:
         return ""
     rows = []
     if found.loss is not None:
-        rows.append((f"mean loss of {count(found.labelled, 'labelled row')}", *_columns(found.loss)))
+        rows.append(
+            (f"mean loss of {count(found.labelled, 'labelled row')}", *_columns(found.loss))
+        )
     if found.baseline is not None:
         rows.append(("mean loss of the reference", *_columns(found.baseline)))
-    rows += [(f"{name}, estimated without labels", *_columns(values)) for name, values in found.estimated.items()]
+    rows += [
+        (f"{name}, estimated without labels", *_columns(values))
+        for name, values in found.estimated.items()
+    ]
     why = found.unsupported
-    warning = "" if why is None else f"<p><b>The estimates are not to be relied on:</b> {escape(why)}</p>"
-    return "<h2>Performance</h2>" + (table(("", "value", "interval"), rows) if rows else "") + warning
+    warning = (
+        "" if why is None else f"<p><b>The estimates are not to be relied on:</b> {escape(why)}</p>"
+    )
+    return (
+        "<h2>Performance</h2>" + (table(("", "value", "interval"), rows) if rows else "") + warning
+    )
 
 
 def _columns(values: tuple[float, float, float]) -> tuple[str, str]:
@@ -135,7 +151,9 @@ def checks_part(checks: Sequence[Check]) -> str:
         return ""
     rows = [(c.feature, c.name, c.found, c.expected, p_value(c.p)) for c in checks[:MOST_CHECKS]]
     more = f"<p>and {len(checks) - MOST_CHECKS:,} more</p>" if len(checks) > MOST_CHECKS else ""
-    return "<h2>Data checks</h2>" + table(("feature", "check", "found", "expected", "p"), rows) + more
+    return (
+        "<h2>Data checks</h2>" + table(("feature", "check", "found", "expected", "p"), rows) + more
+    )
 
 
 def tests(drift: FeatureDrift, kind: str) -> str:
@@ -143,9 +161,9 @@ def tests(drift: FeatureDrift, kind: str) -> str:
     if kind == "batch":
         found = f"exact p, adjusted by Holm: {p_value(drift.p_changed)}"
     else:
-        found = (
-            f"anytime p: {p_value(drift.p_changed)} (any change), {p_value(drift.p_material)} (beyond the tolerance)"
-        )
+        changed = f"{p_value(drift.p_changed)} (any change)"
+        material = f"{p_value(drift.p_material)} (beyond the tolerance)"
+        found = f"anytime p: {changed}, {material}"
     return found if drift.rows else f"{found}; no recent row has it"
 
 
@@ -183,5 +201,7 @@ def rest_part(features: Sequence[FeatureDrift]) -> str:
     ]
     more = f"<p>and {len(features) - MOST_REST:,} more</p>" if len(features) > MOST_REST else ""
     return (
-        "<h2>Other features</h2>" + table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows) + more
+        "<h2>Other features</h2>"
+        + table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
+        + more
     )

@@ -42,7 +42,8 @@ class Stream:
     Args:
         features: d of them.
         reference: int64 (d, 67), their counts in this stratum.
-        levels: for "changed" and "material" the share of alpha of each feature, (d,); None where it is not looked for.
+        levels: for "changed" and "material" the share of alpha of each feature, (d,); None where it
+            is not looked for.
         tolerance: see `band.band`.
         deltas: for each feature, the share of alpha for the error of the reference.
         noise: see `band.band`, for each feature; None without.
@@ -78,12 +79,16 @@ class Stream:
         scale = 1 if guarantee == "ever" else horizon
         self._limits = {kind: scale / np.maximum(level, 1e-300) for kind, level in levels.items()}
         self._least = {kind: float(limits.min()) for kind, limits in self._limits.items()}
-        self._quiet = {kind: level > 0 for kind, level in levels.items()}  # what may still raise an alarm
+        self._quiet = {
+            kind: level > 0 for kind, level in levels.items()
+        }  # what may still raise an alarm
         self.evidence: dict[str, Evidence] = {}
         if "changed" in levels:
             self.evidence["changed"] = Evidence(d, martingale.bets()[1], guarantee)
         coarse = [np.frombuffer(feature.coarse, np.uint8) for feature in features]
-        self._coarse = np.array([groups[:, None] == np.arange(band.GROUPS) for groups in coarse]).astype(np.float64)
+        self._coarse = np.array(
+            [groups[:, None] == np.arange(band.GROUPS) for groups in coarse]
+        ).astype(np.float64)
         self._banded = np.zeros((d, band.GROUPS))
         grouped = (reference[:, None, :] @ self._coarse)[:, 0]
         tables = [
@@ -160,7 +165,14 @@ class Stream:
             return []
         began, p = evidence.began() * rows, self.p(kind)
         crossed = [
-            Crossing(kind, int(j), float(p[j]), self._blocks * BLOCK, int(began[j]), self.recent(int(began[j]))[j])
+            Crossing(
+                kind,
+                int(j),
+                float(p[j]),
+                self._blocks * BLOCK,
+                int(began[j]),
+                self.recent(int(began[j]))[j],
+            )
             for j in np.flatnonzero(above)
         ]
         if evidence.guarantee == "arl":
@@ -172,7 +184,9 @@ class Stream:
     def p(self, kind: str) -> Array:
         """For each feature the p-value: for "ever" valid at all times together, for "arl" at each one of them."""
         evidence = self.evidence[kind]
-        p: Array = np.minimum(1.0, self.staked(evidence.guarantee) / np.maximum(evidence.peak, 1e-300))
+        p: Array = np.minimum(
+            1.0, self.staked(evidence.guarantee) / np.maximum(evidence.peak, 1e-300)
+        )
         return p
 
     def staked(self, guarantee: Guarantee) -> int:
@@ -186,7 +200,9 @@ class Stream:
 
     def began(self, kind: str) -> Array:
         """For each feature, after how many rows the best bet last began."""
-        return self.evidence[kind].began() * (BLOCK if kind == "changed" else BLOCK * BLOCKS_OF_BAND)
+        return self.evidence[kind].began() * (
+            BLOCK if kind == "changed" else BLOCK * BLOCKS_OF_BAND
+        )
 
     def recent(self, since: int = 0) -> Array:
         """Counts (d, 67) of the last 1,024 rows, or of those of them that came after `since` rows."""
@@ -207,7 +223,11 @@ class Stream:
         arrays |= {f"quiet {kind}": quiet for kind, quiet in self._quiet.items()}
         for kind, evidence in self.evidence.items():
             arrays |= {f"{kind} {name}": array for name, array in evidence.state().items()}
-        return arrays, {"rows": self.rows, "blocks": self._blocks, "generator": self._rng.bit_generator.state}
+        return arrays, {
+            "rows": self.rows,
+            "blocks": self._blocks,
+            "generator": self._rng.bit_generator.state,
+        }
 
     def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
         """Go on from `state()`, bit for bit."""

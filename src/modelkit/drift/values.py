@@ -25,12 +25,14 @@ class Effect:
 class Alarm:
     """One alarm, with what it rests on.
 
-    `kind` is "changed" (the rows are no longer like the reference), "material" (and by more than the tolerance) or
-    "performance" (the mean loss is above the bound for that of the reference, and 0.02 more). `p` is that of the
-    evidence: under the hypothesis it is ever at most p with a probability of at most p (of a Detector with "arl": at
-    any one time). `level` is the share of alpha that this monitor has; for "material" and "performance" a third of it
-    is for the error of the reference, which p does not count. `row` is how many rows had been seen, `began` after how
-    many the change is estimated to have begun. `stratum` is None where there are no strata.
+    `kind` is "changed" (the rows are no longer like the reference), "material" (and by more than
+    the tolerance) or "performance" (the mean loss is above the bound for that of the reference, and
+    0.02 more). `p` is that of the
+    evidence: under the hypothesis it is ever at most p with a probability of at most p (of a
+    Detector with "arl": at any one time). `level` is the share of alpha that this monitor has; for
+    "material" and "performance" a third of it is for the error of the reference, which p does not
+    count. `row` is how many rows had been seen, `began` after how many the change is estimated to
+    have begun. `stratum` is None where there are no strata.
     """
 
     kind: Kind
@@ -49,7 +51,9 @@ class Alarm:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"
         since = "" if self.began is None else f", since about row {self.began:,}"
         size = "" if self.effect is None else f", {self.effect}"
-        return f"{self.feature}{where}: {self.kind} at row {self.row:,}{since}: p {self.p:.2g}{size}"
+        return (
+            f"{self.feature}{where}: {self.kind} at row {self.row:,}{since}: p {self.p:.2g}{size}"
+        )
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,10 @@ class Check:
 class FeatureDrift:
     """What was found of one feature.
 
-    `p_changed` and `p_material` are anytime p-values of a stream, or for a batch the exact p-value, adjusted by Holm,
-    and None. `cells` are (label, share of the reference, share of the recent rows), in order, for drawing; `missing`
-    the two shares of missing values; `weight` the importance, of a sum of one.
+    `p_changed` and `p_material` are anytime p-values of a stream, or for a batch the exact p-value,
+    adjusted by Holm, and None. `cells` are (label, share of the reference, share of the recent
+    rows), in order, for drawing; `missing` the two shares of missing values; `weight` the
+    importance, of a sum of one.
     """
 
     feature: str
@@ -93,9 +98,9 @@ class FeatureDrift:
 class Performance:
     """What is known of the performance: from labels, and estimated without.
 
-    `loss` and `baseline` are (mean, low, high) of the labelled rows and of the reference; `labelled` counts the rows.
-    `estimated` is what label-free estimation gives, by name: (value, low, high); `unsupported` says why it is not to be
-    relied on, where it is not.
+    `loss` and `baseline` are (mean, low, high) of the labelled rows and of the reference;
+    `labelled` counts the rows. `estimated` is what label-free estimation gives, by name: (value,
+    low, high); `unsupported` says why it is not to be relied on, where it is not.
     """
 
     labelled: int

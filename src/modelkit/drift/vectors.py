@@ -1,6 +1,7 @@
 """Embeddings as 19 numbers: the nearest of 32 centroids, the distance to it, 16 principal components, what they leave.
 
-A shift, a new topic or another spread of the vectors shows in one of these, and each is monitored like a column.
+A shift, a new topic or another spread of the vectors shows in one of these, and each is monitored
+like a column.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ SAMPLE = 4096  # rows that centroids and components are found from
 class Basis:
     """What vectors of one embedding are compared with.
 
-    `mean` (d,), `components` (up to 16, d) and `centroids` (up to 32, d) are float16, of vectors divided by `scale`.
+    `mean` (d,), `components` (up to 16, d) and `centroids` (up to 32, d) are float16, of vectors
+    divided by `scale`.
     """
 
     mean: Array
@@ -35,19 +37,33 @@ class Basis:
 
     def same(self, other: Basis) -> bool:
         """Whether vectors are made into the same numbers."""
-        pairs = ((self.mean, other.mean), (self.components, other.components), (self.centroids, other.centroids))
+        pairs = (
+            (self.mean, other.mean),
+            (self.components, other.components),
+            (self.centroids, other.centroids),
+        )
         return self.scale == other.scale and all(np.array_equal(mine, its) for mine, its in pairs)
 
     def numbers(self, vectors: Array, name: str) -> dict[str, Array]:
-        """Columns made of vectors (n, d), each (n,). Raises DriftError for another d. A vector with NaN is missing."""
+        """Columns made of vectors (n, d), each (n,).
+
+        Raises DriftError for another d. A vector with NaN is missing.
+        """
         if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
-            raise DriftError(f"embedding {name!r} has shape {vectors.shape}; the profile knows (n, {len(self.mean)})")
-        with np.errstate(over="ignore", invalid="ignore"):  # what is too large for a distance is missing or infinite
+            raise DriftError(
+                f"embedding {name!r} has shape {vectors.shape}; the profile knows (n, "
+                f"{len(self.mean)})"
+            )
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # what is too large for a distance is missing or infinite
             return self._numbers(_floats(vectors, name) / np.float32(self.scale), name)
 
     def _numbers(self, x: Array, name: str) -> dict[str, Array]:
         centroids = self.centroids.astype(np.float32)
-        away = (x * x).sum(axis=1)[:, None] - 2 * x @ centroids.T + (centroids * centroids).sum(axis=1)
+        away = (
+            (x * x).sum(axis=1)[:, None] - 2 * x @ centroids.T + (centroids * centroids).sum(axis=1)
+        )
         nearest = np.argmin(away, axis=1)
         gone = np.isnan(away).any(axis=1)
         centred = x - self.mean.astype(np.float32)
@@ -58,7 +74,9 @@ class Basis:
             f"{name}: distance": np.sqrt(np.maximum(away[np.arange(len(x)), nearest], 0)),
             f"{name}: residual": np.sqrt(np.maximum(left, 0)),
         }
-        return columns | {f"{name}: component {i + 1}": scores[:, i] for i in range(scores.shape[1])}
+        return columns | {
+            f"{name}: component {i + 1}": scores[:, i] for i in range(scores.shape[1])
+        }
 
 
 def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
@@ -70,7 +88,10 @@ def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
         vectors = _floats(vectors, name)
     whole = vectors[np.isfinite(vectors).all(axis=1)]
     if len(whole) < 2 * CENTROIDS:
-        raise DriftError(f"embedding {name!r} has {len(whole)} whole vectors; {2 * CENTROIDS} are needed", feature=name)
+        raise DriftError(
+            f"embedding {name!r} has {len(whole)} whole vectors; {2 * CENTROIDS} are needed",
+            feature=name,
+        )
     rng = np.random.default_rng(seed)
     if len(whole) > SAMPLE:
         whole = whole[np.sort(rng.choice(len(whole), SAMPLE, replace=False))]
@@ -112,5 +133,8 @@ def expand(columns: Mapping[str, Array], bases: Mapping[str, Basis]) -> dict[str
         elif column.ndim == 1:
             out[name] = column
         else:
-            raise DriftError(f"column {name!r} has shape {column.shape}; the profile has it as (n,)", feature=name)
+            raise DriftError(
+                f"column {name!r} has shape {column.shape}; the profile has it as (n,)",
+                feature=name,
+            )
     return out

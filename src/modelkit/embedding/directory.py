@@ -27,8 +27,8 @@ PACKAGE = "sentence_transformers."
 def read(folder: Any, file: str | None, pooling: object) -> tuple[Path, Path, dict[str, Any]]:
     """The paths of the graph and the tokenizer, and what `TextEncoder` must be given.
 
-    `pooling` is what the caller says of it, None for what the folder says. Raises SignatureError for modules or
-    poolings that are not known, and FileNotFoundError.
+    `pooling` is what the caller says of it, None for what the folder says. Raises SignatureError
+    for modules or poolings that are not known, and FileNotFoundError.
     """
     root = Path(folder)
     if (root / "modules.json").exists():
@@ -54,8 +54,10 @@ def _refuse_plain(root: Path) -> NoReturn:
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
     raise SignatureError(
-        f"{root} has no modules.json, which would say how the vectors of tokens become one: pass pooling= as the "
-        f"model's card says it, and normalize=; or make TextEncoder(onnx, tokenizer, pooling=...) from its files"
+        f"{root} has no modules.json, which would say how the vectors of tokens become one: pass "
+        "pooling= as the "
+        "model's card says it, and normalize=; or make TextEncoder(onnx, tokenizer, pooling=...) "
+        "from its files"
     )
 
 
@@ -70,17 +72,22 @@ def _read_modules(root: Path) -> tuple[Path, dict[str, Any]]:
     if len(places) < len(modules) or not {"Pooling"} <= places.keys() <= {*MODULES}:
         names = [name for name, _ in modules]
         raise SignatureError(
-            f"{root} has the modules {names}; an encoder has some of {list(MODULES)}, of {PACKAGE[:-1]}"
+            f"{root} has the modules {names}; an encoder has some of {list(MODULES)}, of "
+            f"{PACKAGE[:-1]}"
         )
     within = places.get("Transformer", root)
     config = _json(places["Pooling"] / "config.json")
     found = {"pooling": _pooling(config, root), "normalize": "Normalize" in places}
     if _optional(within / BERT).get("do_lower_case"):
-        raise SignatureError(f"{root} wants texts in lower case, which an encoder leaves to its tokenizer")
+        raise SignatureError(
+            f"{root} wants texts in lower case, which an encoder leaves to its tokenizer"
+        )
     prompts = _optional(root / PROMPTS).get("prompts")
     if prompts:
         if config.get("include_prompt") is False:
-            raise SignatureError(f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does")
+            raise SignatureError(
+                f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does"
+            )
         found["roles"] = prompts
     return within, found
 
@@ -88,16 +95,23 @@ def _read_modules(root: Path) -> tuple[Path, dict[str, Any]]:
 def limit_beside(*files: Any) -> Any:
     """How many tokens a text may have, as files beside the first of these say that has such; None where none does.
 
-    Of what is no path, nothing is known. An exporter's folder `onnx` belongs to the folder around it.
+    Of what is no path, nothing is known. An exporter's folder `onnx` belongs to the folder around
+    it.
     """
     paths = [Path(file) for file in files if isinstance(file, str | os.PathLike)]
-    folders = [folder for path in paths for folder in (path.parent, path.parent.parent)[: 1 + _is_within(path)]]
+    folders = [
+        folder
+        for path in paths
+        for folder in (path.parent, path.parent.parent)[: 1 + _is_within(path)]
+    ]
     for folder in folders:
         told = _optional(folder / BERT).get("max_seq_length")
         if told:
             return told
         sizes = [_optional(folder / name).get(key) for name, key in LIMITS.items()]
-        known = [size for size in sizes if type(size) is int and 0 < size <= MOST]  # tokenizers without one say 1e30
+        known = [
+            size for size in sizes if type(size) is int and 0 < size <= MOST
+        ]  # tokenizers without one say 1e30
         if known:
             return min(known)
     return None
@@ -108,7 +122,9 @@ def _is_within(path: Path) -> bool:
 
 
 def _pooling(config: dict[str, Any], root: Path) -> str:
-    on = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+    on = [
+        name for name, value in config.items() if name.startswith("pooling_mode_") and value is True
+    ]
     on = on or [str(config.get("pooling_mode"))]
     if len(on) != 1 or on[0] not in POOLINGS:
         raise SignatureError(f"{root} pools by {on}; an encoder pools by one of {list(POOLINGS)}")
@@ -136,5 +152,7 @@ def _json(path: Path, kind: type = dict) -> Any:
     except ValueError as error:
         raise SignatureError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, kind):
-        raise SignatureError(f"{path} holds a {type(found).__name__} where a {kind.__name__} is expected")
+        raise SignatureError(
+            f"{path} holds a {type(found).__name__} where a {kind.__name__} is expected"
+        )
     return found

@@ -1,4 +1,4 @@
-"""TextEncoder: a Model over strings that wraps the Model over token tensors."""
+"""TextEncoder: a Model over strings, made of a tokenizer, a Model over token tensors, and pooling."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.device import Placement
 from modelkit.embedding.chunks import Costs
 from modelkit.embedding.directory import limit_beside, read
 from modelkit.embedding.pipeline import Pipeline
@@ -40,33 +41,50 @@ class TextEncoder(Model):
     """A Model from texts to vectors: tokenizer, graph, pooling. Safe to call from any thread.
 
     Args:
-        onnx: a graph over tokens, as a path, bytes or ModelProto; or a Model over input_ids and attention_mask.
+        onnx: a graph over tokens, as a path, bytes or ModelProto; or a Model over input_ids and
+            attention_mask.
         tokenizer: a tokenizer.json as a path or bytes, or a `tokenizers.Tokenizer`.
-        pooling: how the vectors of the tokens become one: "mean", "max", or the "cls" (first) or "last" token.
+        pooling: how the vectors of the tokens become one: "mean", "max", or the "cls" (first) or
+            "last" token.
         normalize: whether vectors have length 1.
-        roles: what stands before a text in each role, such as {"query": "query: ", "passage": "passage: "}.
-        dims: the lengths that vectors may be cut to, of a model that was trained for it, the largest first; by default
-            the whole length alone.
-        max_tokens: of a text, with the special ones. By default what files beside the tokenizer or the graph say, where
-            these are paths: sentence_bert_config.json, or the less of tokenizer_config.json and config.json. Never the
-            truncation of a tokenizer.json, which is left over from its last use.
+        roles: what stands before a text in each role, such as {"query": "query: ", "passage":
+            "passage: "}.
+        dims: the lengths that vectors may be cut to, of a model that was trained for it, the
+            largest first; by default the whole length alone.
+        max_tokens: of a text, with the special ones. By default what files beside the tokenizer or
+            the graph say, where these are paths: sentence_bert_config.json, or the less of
+            tokenizer_config.json and config.json. Never the truncation of a tokenizer.json, which
+            is left over from its last use.
         on_long: "truncate" texts of more tokens, which `truncated` counts, or "error".
-        stable: run every text alone, so that its vector has the same bits whatever is embedded beside it: for graphs
-            that scale their activations by the batch, as some int8 ones do. Costs what batches gain.
+        stable: run every text alone, so that its vector has the same bits whatever is embedded
+            beside it: for graphs that scale their activations by the batch, as some int8 ones do.
+            Costs what batches gain.
         output: the output with a vector for each token, where the graph has several.
 
     Raises:
-        SignatureError: if the graph takes no tokens or not as many as `max_tokens`, if nothing says how many, or if
-            an argument does not fit the graph, with the values that would.
+        SignatureError: if the graph takes no tokens or not as many as `max_tokens`, if nothing says
+            how many, or if an argument does not fit the graph, with the values that would.
         ConversionError: if the ONNX model cannot be read.
         MissingExtraError: if tokenizers is not installed.
     """
 
-    __slots__ = ("__weakref__", "_closed", "_identity", "_inner", "_origin", "_owned", "pipeline", "signature")
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_identity",
+        "_origin",
+        "_owned",
+        "pipeline",
+        "signature",
+        "token_model",
+    )
 
     signature: Signature
     _identity: str | None
     pipeline: Pipeline  # what makes the vectors
+    token_model: (
+        Model  # over token tensors: its rows are tokens, so an encoder is no Wrapper around it
+    )
 
     def __init__(  # noqa: PLR0913 - what the design names, all but two by keyword
         self,
@@ -82,7 +100,10 @@ class TextEncoder(Model):
         stable: bool = False,
         output: str | None = None,
     ) -> None:
-        from modelkit.embedding.graph import open_graph, token_output  # which imports onnx, a tenth of a second
+        from modelkit.embedding.graph import (
+            open_graph,
+            token_output,
+        )  # which imports onnx, a tenth of a second
 
         most = limit_beside(tokenizer, onnx) if max_tokens is None else max_tokens
         tokens = Tokens(tokenizer, most, on_long)
@@ -103,7 +124,9 @@ class TextEncoder(Model):
         probed.check_longest(positions)
         recipe = replace(recipe, dims=(size,) if dims is None else tuple(dims))
         if recipe.dims[0] > size:  # a graph may leave open how many there are
-            raise SignatureError(f"dims={recipe.dims} go beyond the {size} numbers of the graph's vectors")
+            raise SignatureError(
+                f"dims={recipe.dims} go beyond the {size} numbers of the graph's vectors"
+            )
         self._assemble(inner, Pipeline(inner, tokens, recipe), owned=inner is not onnx)
 
     @classmethod
@@ -111,13 +134,16 @@ class TextEncoder(Model):
         """An encoder from a folder in the layout of sentence-transformers that holds an ONNX file.
 
         Args:
-            folder: with modules.json, the pooling's config.json and tokenizer.json. A folder without modules.json, as
-                exporters write it for transformers, does not say how vectors are pooled: pass pooling=.
-            file: the ONNX file, relative to it; by default onnx/model.onnx, model.onnx, or the only one there is.
-            options: as for `TextEncoder`, in place of what the folder says. Its prompts are the roles, and none stands
-                before a text unless its role is asked for.
+            folder: with modules.json, the pooling's config.json and tokenizer.json. A folder
+                without modules.json, as exporters write it for transformers, does not say how
+                vectors are pooled: pass pooling=.
+            file: the ONNX file, relative to it; by default onnx/model.onnx, model.onnx, or the only
+                one there is.
+            options: as for `TextEncoder`, in place of what the folder says. Its prompts are the
+                roles, and none stands before a text unless its role is asked for.
 
-        Raises SignatureError for modules or a pooling that are not known, and FileNotFoundError for what is missing.
+        Raises SignatureError for modules or a pooling that are not known, and FileNotFoundError for
+        what is missing.
         """
         onnx, tokenizer, found = read(folder, file, options.get("pooling"))
         return cls(onnx, tokenizer, **found | options)
@@ -132,14 +158,16 @@ class TextEncoder(Model):
         encoder._assemble(inner, Pipeline(inner, tokens, recipe), owned=True, origin=origin)  # noqa: SLF001 - its own
         return encoder
 
-    def _assemble(self, inner: Model, pipeline: Pipeline, *, owned: bool, origin: partial[Model] | None = None) -> None:
-        self._inner, self.pipeline, self._owned, self._origin = inner, pipeline, owned, origin
-        self.signature, self._identity, self._closed = pipeline.recipe.signature, None, False
-
-    @property
-    def inner(self) -> Model:
-        """The Model over token tensors."""
-        return self._inner
+    def _assemble(
+        self, inner: Model, pipeline: Pipeline, *, owned: bool, origin: partial[Model] | None = None
+    ) -> None:
+        self.token_model = inner
+        self.pipeline = pipeline
+        self.signature = pipeline.recipe.signature
+        self._owned = owned
+        self._origin = origin
+        self._identity = None
+        self._closed = False
 
     @property
     def recipe(self) -> Recipe:
@@ -147,14 +175,31 @@ class TextEncoder(Model):
         return self.pipeline.recipe
 
     @property
+    def placement(self) -> Placement | None:
+        """Where the Model over token tensors really runs."""
+        return self.token_model.placement
+
+    @property
+    def runs_at_once(self) -> int:
+        """How many runs the Model over token tensors does side by side."""
+        return self.token_model.runs_at_once
+
+    def _why_not_batchable(self) -> str:
+        return (
+            "its vectors depend on the texts beside them, down to a cosine of "
+            f"{self.recipe.alone}; make the encoder "
+            f"with stable=True, which runs every text alone"
+        )
+
+    @property
     def manifest(self) -> Manifest | None:
         """The manifest of the package this encoder was loaded from; None around a Model of yours, which has its own."""
-        return self._inner.manifest if self._owned else None
+        return self.token_model.manifest if self._owned else None
 
     @property
     def attachments(self) -> Mapping[str, memoryview]:
         """The attachments of that package, by name."""
-        return self._inner.attachments if self._owned else MappingProxyType({})
+        return self.token_model.attachments if self._owned else MappingProxyType({})
 
     @property
     def tokenizer(self) -> bytes:
@@ -179,27 +224,37 @@ class TextEncoder(Model):
     def identity(self) -> str:
         """A digest of graph, weights, tokenizer and recipe: only vectors of one identity can be compared.
 
-        That of an encoder and of the package it is saved as are the same. Raises SignatureError for an encoder around
-        a Model of your own, the content of which is not known.
+        That of an encoder and of the package it is saved as are the same. Raises SignatureError for
+        an encoder around a Model of your own, the content of which is not known.
         """
-        if not isinstance(self._inner, OnnxModel):
-            raise SignatureError(f"the identity of vectors is that of an ONNX graph, and this is {self._inner!r}")
+        if not isinstance(self.token_model, OnnxModel):
+            raise SignatureError(
+                "the identity of vectors is that of an ONNX graph, and this is "
+                f"{self.token_model!r}"
+            )
         if self._identity is not None:
             return self._identity
-        parts = [self.recipe.said(), self.tokenizer, *(b"" if part is None else part for part in self._inner.graph)]
+        graph, weights = self.token_model.graph
+        parts = [self.recipe.said(), self.tokenizer, graph, b"" if weights is None else weights]
         digests = [hashlib.sha256(part).digest() for part in parts]
         self._identity = f"sha256:{hashlib.sha256(b''.join(digests)).hexdigest()}"
         return self._identity
 
-    def embed(self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None) -> Array:
+    def embed(
+        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
+    ) -> Array:
         """The vectors of texts, float32 (n, dims), in their order. See `modelkit.embed`."""
         return embed(self, texts, role=role, dims=dims)
 
-    async def aembed(self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None) -> Array:
+    async def aembed(
+        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
+    ) -> Array:
         """As `embed`, without blocking the event loop."""
         return await aembed(self, texts, role=role, dims=dims)
 
-    def stream(self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None) -> Iterator[Array]:
+    def stream(
+        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
+    ) -> Iterator[Array]:
         """The vector of each text, float32 (dims,), one after another: for texts that do not fit in memory."""
         rest, start = one_by_one(texts), 0
         while block := list(islice(rest, STREAM)):
@@ -207,7 +262,9 @@ class TextEncoder(Model):
                 vectors = self.embed(block, role=role, dims=dims)
             except SignatureError as error:
                 rows = tuple(start + row for row in getattr(error, "rows", ()))
-                raise SignatureError(f"among the texts from {start} on: {error}", rows=rows) from error
+                raise SignatureError(
+                    f"among the texts from {start} on: {error}", rows=rows
+                ) from error
             yield from vectors
             start += len(block)
 
@@ -217,15 +274,23 @@ class TextEncoder(Model):
         return self.pipeline.tokens.counts([prefix + text for text in check_texts(texts)])
 
     def similarity(self, left: Array, right: Array) -> Array:
-        """The cosine of each pair of vectors, float32 (n, m), from (n, d) and (m, d). Raises SignatureError."""
+        """The cosine of each pair of vectors, float32 (n, m), from (n, d) and (m, d).
+
+        Raises SignatureError.
+        """
         ours, theirs = np.asarray(left), np.asarray(right)
         if ours.ndim != 2 or theirs.ndim != 2 or ours.shape[1] != theirs.shape[1]:
             raise SignatureError(
-                f"vectors of shapes (n, d) and (m, d) are compared; got {ours.shape} and {theirs.shape}"
+                f"vectors of shapes (n, d) and (m, d) are compared; got {ours.shape} and "
+                f"{theirs.shape}"
             )
         if ours.dtype.kind not in "fiu" or theirs.dtype.kind not in "fiu":
-            raise SignatureError(f"vectors of numbers are compared; got {ours.dtype} and {theirs.dtype}")
-        left, right = (unit(vectors.astype(np.float64)).astype(np.float32) for vectors in (ours, theirs))
+            raise SignatureError(
+                f"vectors of numbers are compared; got {ours.dtype} and {theirs.dtype}"
+            )
+        left, right = (
+            unit(vectors.astype(np.float64)).astype(np.float32) for vectors in (ours, theirs)
+        )
         return np.asarray(left @ right.T)
 
     def _cost(self, feeds: Feeds) -> int:
@@ -243,17 +308,11 @@ class TextEncoder(Model):
     def close(self) -> None:
         """Release the graph, unless it was passed as a Model; later calls raise ClosedError."""
         if self._owned:
-            self._inner.close()
+            self.token_model.close()
             self._closed = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopening(self._origin, closed=self._closed)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
 
 
 def made_up(count: int, tokens: int) -> list[str]:
@@ -266,9 +325,13 @@ def made_up(count: int, tokens: int) -> list[str]:
 def _checked(roles: Mapping[str, str] | None) -> dict[str, str]:
     for name, prefix in (roles or {}).items():
         if not isinstance(name, str) or not isinstance(prefix, str):
-            raise SignatureError(f"roles are prefixes by name, both strings; got {name!r}: {prefix!r}")
+            raise SignatureError(
+                f"roles are prefixes by name, both strings; got {name!r}: {prefix!r}"
+            )
         try:
             (name + prefix).encode()
         except UnicodeEncodeError as error:
-            raise SignatureError(f"the role {name!r} with the prefix {prefix!r} is no valid Unicode") from error
+            raise SignatureError(
+                f"the role {name!r} with the prefix {prefix!r} is no valid Unicode"
+            ) from error
     return dict(roles or {})

@@ -23,7 +23,8 @@ def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
     proto = read_proto(onnx)
     if proto is None:
         raise SignatureError(
-            f"an encoder is made from an ONNX model as path, bytes or ModelProto, or from a Model over tokens; got a "
+            "an encoder is made from an ONNX model as path, bytes or ModelProto, or from a Model "
+            "over tokens; got a "
             f"{type(onnx).__name__}"
         )
     tables = [tensor for tensor in proto.graph.initializer if POSITIONS.fullmatch(tensor.name)]
@@ -34,12 +35,20 @@ def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
 
 
 def token_output(signature: Signature) -> str:
-    """The output with a vector for each token: one of a usual name, or the only one there is. Raises SignatureError."""
-    found = [spec.name for spec in signature.outputs if spec.dtype in ("float32", "float16") and len(spec.shape) == 3]
+    """The output with a vector for each token: one of a usual name, or the only one there is.
+
+    Raises SignatureError.
+    """
+    found = [
+        spec.name
+        for spec in signature.outputs
+        if spec.dtype in ("float32", "float16") and len(spec.shape) == 3
+    ]
     usual = [name for name in USUAL if name in found]
     if not usual and len(found) != 1:
         raise SignatureError(
-            f"the graph has {len(found)} outputs that may be a vector for each token, {found}; name one by output=: "
+            f"the graph has {len(found)} outputs that may be a vector for each token, {found}; "
+            "name one by output=: "
             f"{signature}"
         )
     return (usual or found)[0]

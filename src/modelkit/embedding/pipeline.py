@@ -19,7 +19,10 @@ from modelkit.model import PLAIN, Model
 from modelkit.recipe import Recipe
 from modelkit.runtimes.bulk import run_all
 
-READY, READY_TOKENS = 4096, 1 << 20  # texts whose tokens are kept between being counted and being run, and all tokens
+READY, READY_TOKENS = (
+    4096,
+    1 << 20,
+)  # texts whose tokens are kept between being counted and being run, and all tokens
 SHORT = 256  # letters of a text that is kept with them
 LARGE = 256  # texts of a call that is worth measuring first what runs cost here
 MEASURED, WIDTH, MOST = 0.25, 32, 16384  # seconds for that, tokens of a row, and of the largest run
@@ -50,8 +53,7 @@ class Pipeline:
         self._model, self.tokens, self.recipe = model, tokens, recipe
         self._names = tuple(spec.name for spec in recipe.graph.inputs)
         self._dtypes = tuple(spec.dtype for spec in recipe.graph.inputs)
-        placement = model.placement
-        self._threads = 1 if placement is None or placement.split else placement.threads
+        self._threads = model.runs_at_once
         self._lock, self._running = threading.Lock(), 0
         self._ready: dict[str | bytes, Tokenized] = {}
         self._held = 0  # tokens of these
@@ -61,7 +63,9 @@ class Pipeline:
     def count(self, texts: list[str]) -> int:
         """The tokens of these texts, which are kept for the run that follows where they are few enough."""
         if len(texts) > READY:
-            parts = (self.tokens.read([texts[row] for row in rows], rows) for rows in windows(texts))
+            parts = (
+                self.tokens.read([texts[row] for row in rows], rows) for rows in windows(texts)
+            )
             return sum(len(found.ids) for part in parts for found in part)
         return sum(len(found.ids) for rows in windows(texts) for found in self._known(texts, rows))
 
@@ -70,11 +74,17 @@ class Pipeline:
         keys = [_key(texts[row]) for row in rows]
         with self._lock:
             known = {key: self._ready[key] for key in keys if key in self._ready}
-        unknown = {key: row for key, row in zip(reversed(keys), reversed(rows), strict=True) if key not in known}
+        unknown = {
+            key: row
+            for key, row in zip(reversed(keys), reversed(rows), strict=True)
+            if key not in known
+        }
         try:
             found = self.tokens.read([texts[row] for row in unknown.values()], [*unknown.values()])
         except SignatureError:
-            self.tokens.read([texts[row] for row in rows], rows)  # names every row, those that occur twice as well
+            self.tokens.read(
+                [texts[row] for row in rows], rows
+            )  # names every row, those that occur twice as well
             raise
         new = dict(zip(unknown, found, strict=True))
         with self._lock:
@@ -82,7 +92,9 @@ class Pipeline:
                 if key not in self._ready:
                     self._ready[key] = its
                     self._held += len(its.ids)
-            while len(self._ready) > READY or self._held > READY_TOKENS:  # never run: they expired, or were cancelled
+            while (
+                len(self._ready) > READY or self._held > READY_TOKENS
+            ):  # never run: they expired, or were cancelled
                 self._held -= len(self._ready.pop(next(iter(self._ready))).ids)
         known |= new
         return [known[key] for key in keys]
@@ -113,7 +125,9 @@ class Pipeline:
                 chunks = [[i] for i in range(len(held))]
             else:
                 costs = self._costs_for(len(texts), ids)
-                chunks = choose([len(ids[i]) for i in held], costs, shares if self.recipe.independent else 1)
+                chunks = choose(
+                    [len(ids[i]) for i in held], costs, shares if self.recipe.independent else 1
+                )
             for chunk in chunks:
                 places = [held[i] for i in chunk]
                 yield [window[i] for i in places], [ids[i] for i in places]
@@ -150,7 +164,12 @@ class Pipeline:
         Not while others run, which would be measured with it.
         """
         free = self._running <= self._threads and texts >= LARGE
-        if self.costs is None and free and self.recipe.alone is not None and self.recipe.independent:
+        if (
+            self.costs is None
+            and free
+            and self.recipe.alone is not None
+            and self.recipe.independent
+        ):
             self.costs = self._measure(np.concatenate(ids))
         return self.costs or Costs()
 
@@ -170,27 +189,37 @@ class Pipeline:
         return fit(points) if len(points) > 1 else Costs()
 
     def probe(self) -> int:
-        """The length of the graph's vectors. Raises SignatureError for a graph that does not give one a token."""
+        """The length of the graph's vectors.
+
+        Raises SignatureError for a graph that does not give one a token.
+        """
         (ids,), output = self.tokens.ids(["a text"]), self.recipe.output
         feeds, _ = pad([ids], self._names, self._dtypes, self.tokens.padding)
         try:
             shape = self._model._run(feeds, (output,), PLAIN)[output].shape
         except Exception as error:
-            raise SignatureError(f"the graph does not run on the tokens of a text: {error}") from error
+            raise SignatureError(
+                f"the graph does not run on the tokens of a text: {error}"
+            ) from error
         if len(shape) != 3 or shape[:2] != (1, len(ids)):
-            raise SignatureError(f"output {output!r} has shape {shape} for {len(ids)} tokens, not a vector for each")
+            raise SignatureError(
+                f"output {output!r} has shape {shape} for {len(ids)} tokens, not a vector for each"
+            )
         return int(shape[2])
 
     def check_longest(self, positions: int | None) -> None:
         """Raise SignatureError where the graph does not take a text of `max_tokens` tokens.
 
         Args:
-            positions: the places for which the graph has a vector, None where that cannot be told: then a text of that
-                length is run. One is run too where it comes close to them, for some models leave out the first few.
+            positions: the places for which the graph has a vector, None where that cannot be told:
+                then a text of that length is run. One is run too where it comes close to them, for
+                some models leave out the first few.
         """
         most = self.recipe.max_tokens
         if positions is not None and most > positions:
-            raise SignatureError(f"the graph has {positions:,} positions, fewer than max_tokens={most:,}")
+            raise SignatureError(
+                f"the graph has {positions:,} positions, fewer than max_tokens={most:,}"
+            )
         if positions is not None and most < positions - max(1, self.tokens.padding):
             return
         try:
@@ -198,7 +227,8 @@ class Pipeline:
         except Exception as error:
             said = " ".join(str(error).split())
             raise SignatureError(
-                f"the graph does not run on a text of {most:,} tokens: {said}; pass max_tokens=, the most it takes"
+                f"the graph does not run on a text of {most:,} tokens: {said}; pass max_tokens=, "
+                "the most it takes"
             ) from error
 
     def longest(self) -> Array:

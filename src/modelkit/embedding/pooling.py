@@ -13,7 +13,8 @@ def pool(hidden: Array, lengths: Array, pooling: str) -> Array:
     """One float32 vector for each text.
 
     Args:
-        hidden: a vector for each token, (texts, tokens, d); what is beyond the length of a text is padding.
+        hidden: a vector for each token, (texts, tokens, d); what is beyond the length of a text is
+            padding.
         lengths: the tokens of each text, (texts,), at least 1.
         pooling: "mean" or "max" over the tokens, or the "cls" (first) or "last" token.
     """
@@ -27,7 +28,9 @@ def pool(hidden: Array, lengths: Array, pooling: str) -> Array:
         return np.asarray(np.where(held[:, :, None], hidden, -np.inf).max(axis=1))
     with np.errstate(invalid="ignore"):
         total = np.matmul(held[:, None, :].astype(np.float32), hidden)[:, 0]
-    if not np.isfinite(total).all():  # some graphs give NaN where nothing is attended to, and 0 times that is NaN
+    if not np.isfinite(
+        total
+    ).all():  # some graphs give NaN where nothing is attended to, and 0 times that is NaN
         total = np.where(held[:, :, None], hidden, 0).sum(axis=1)
     return np.asarray(total / lengths[:, None].astype(np.float32))
 

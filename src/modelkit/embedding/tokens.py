@@ -14,8 +14,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import ModelkitError, SignatureError, importing
 
-# Of a long text only the beginning is read, so many letters for each token, if that has SPARE tokens too many already:
-# the last ones may be parts of a word that was cut through.
+# Of a long text only the beginning is read, so many letters for each token, if that has SPARE
+# tokens too many already: the last ones may be parts of a word that was cut through.
 MOST_LETTERS, SPARE = 32, 128
 WINDOW, WINDOW_LETTERS = 512, 1 << 20  # texts that are tokenized together, and the letters of them
 
@@ -32,34 +32,59 @@ class Tokens:
 
     Args:
         source: a tokenizer.json as a path or bytes, or a `tokenizers.Tokenizer`, which is copied.
-        max_tokens: of a text, with the special ones. None is refused: where a tokenizer cuts texts off need not be
-            what the model was made for, since that is kept from whatever it was last used for.
+        max_tokens: of a text, with the special ones. None is refused: where a tokenizer cuts texts
+            off need not be what the model was made for, since that is kept from whatever it was
+            last used for.
         on_long: "truncate", or "error" for a text of more.
 
-    Raises SignatureError for what is no tokenizer, and for a number of tokens that it cannot keep to.
+    Raises SignatureError for what is no tokenizer, and for a number of tokens that it cannot keep
+    to.
     """
 
-    __slots__ = ("_lock", "_most", "_specials", "_tokenizer", "data", "max_tokens", "on_long", "padding", "truncated")
+    __slots__ = (
+        "_lock",
+        "_most",
+        "_specials",
+        "_tokenizer",
+        "data",
+        "max_tokens",
+        "on_long",
+        "padding",
+        "truncated",
+    )
 
     def __init__(self, source: Any, max_tokens: int | None, on_long: str) -> None:
         self.data = _read(source)
         tokenizer = _parse(self.data)
         self.padding = int((tokenizer.padding or {}).get("pad_id", 0))
         if self.padding >= 1 << 31:
-            raise SignatureError(f"the tokenizer pads with the token {self.padding}, beyond what a graph takes")
+            raise SignatureError(
+                f"the tokenizer pads with the token {self.padding}, beyond what a graph takes"
+            )
         if max_tokens is None:
             held = tokenizer.truncation
-            left = f" (it cuts them to {held['max_length']}, which may be left over from another use)" if held else ""
+            left = (
+                f" (it cuts them to {held['max_length']}, which may be left over from another use)"
+                if held
+                else ""
+            )
             raise SignatureError(
-                f"the tokenizer does not say how many tokens a text of this model may have{left}, and no "
-                f"sentence_bert_config.json, tokenizer_config.json or config.json beside it does; pass max_tokens="
+                f"the tokenizer does not say how many tokens a text of this model may have{left}, "
+                "and no "
+                "sentence_bert_config.json, tokenizer_config.json or config.json beside it does; "
+                "pass max_tokens="
             )
         self._specials = int(tokenizer.num_special_tokens_to_add(is_pair=False))
         if type(max_tokens) is not int or max_tokens <= self._specials:
             raise SignatureError(
-                f"max_tokens is an integer that leaves room beside {self._specials} special tokens, not {max_tokens!r}"
+                f"max_tokens is an integer that leaves room beside {self._specials} special "
+                f"tokens, not {max_tokens!r}"
             )
-        side = "right" if tokenizer.truncation is None else str(tokenizer.truncation["direction"]).lower()
+        side = (
+            "right"
+            if tokenizer.truncation is None
+            else str(tokenizer.truncation["direction"]).lower()
+        )
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens, direction=side)
         self._tokenizer, self.max_tokens, self.on_long = tokenizer, max_tokens, on_long
@@ -71,29 +96,36 @@ class Tokens:
         """The token ids of each text, cut to `max_tokens` whatever `on_long` says."""
         return [found.ids for found in self.read(texts, quiet=True)]
 
-    def read(self, texts: Sequence[str], rows: Sequence[int] | None = None, *, quiet: bool = False) -> list[Tokenized]:
+    def read(
+        self, texts: Sequence[str], rows: Sequence[int] | None = None, *, quiet: bool = False
+    ) -> list[Tokenized]:
         """The token ids of each text, cut to `max_tokens`.
 
-        Raises SignatureError for a text that is longer where `on_long` says so, unless `quiet`, and for one that is no
-        valid Unicode, by the caller's number for it in `rows`.
+        Raises SignatureError for a text that is longer where `on_long` says so, unless `quiet`, and
+        for one that is no valid Unicode, by the caller's number for it in `rows`.
         """
         rows = range(len(texts)) if rows is None else rows
         encodings = self._encode([text[: self._most] for text in texts], rows)
         for i, text in enumerate(texts):
             if len(text) > self._most and self._count(encodings[i]) < self.max_tokens + SPARE:
                 (encodings[i],) = self._encode([text], rows[i : i + 1])
-        # Few texts are longer, and only those may have an overflow, which is built when it is asked for.
+        # Few texts are longer, and only those may have an overflow, which is built when it is asked
+        # for.
         cut = [len(found) == self.max_tokens and bool(found.overflowing) for found in encodings]
         if self.on_long == "error" and any(cut) and not quiet:
             self._refuse([i for i, its in enumerate(cut) if its], encodings, rows)
         try:
-            return [Tokenized(np.array(found.ids, np.int32), its) for found, its in zip(encodings, cut, strict=True)]
+            return [
+                Tokenized(np.array(found.ids, np.int32), its)
+                for found, its in zip(encodings, cut, strict=True)
+            ]
         except OverflowError as error:
             raise ModelkitError(f"the tokenizer gives a token that is no int32: {error}") from error
 
     def _refuse(self, long: list[int], encodings: list[Any], rows: Sequence[int]) -> None:
         raise SignatureError(
-            f"text {rows[long[0]]} has {self._count(encodings[long[0]]):,} tokens, and this encoder takes "
+            f"text {rows[long[0]]} has {self._count(encodings[long[0]]):,} tokens, and this "
+            "encoder takes "
             f"{self.max_tokens:,}: split it, or make the encoder with on_long='truncate'",
             rows=tuple(rows[i] for i in long),
         )
@@ -122,7 +154,9 @@ class Tokens:
 
     def _encode(self, texts: Sequence[str], rows: Sequence[int]) -> list[Any]:
         try:
-            found: list[Any] = self._tokenizer.encode_batch_fast(texts)  # which, unlike encode, releases the GIL
+            found: list[Any] = self._tokenizer.encode_batch_fast(
+                texts
+            )  # which, unlike encode, releases the GIL
         except BaseException as error:
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":
                 raise _refusal(texts, rows, error) from error
@@ -148,7 +182,9 @@ def _refusal(texts: Sequence[str], rows: Sequence[int], error: BaseException) ->
             text.encode()
         except UnicodeEncodeError as bad:
             what = f"text {row} is no valid Unicode: {bad.reason} at character {bad.start} ({text[bad.start]!r})"
-            return SignatureError(f"{what}; use text.encode(errors='replace').decode()", rows=(row,))
+            return SignatureError(
+                f"{what}; use text.encode(errors='replace').decode()", rows=(row,)
+            )
     return ModelkitError(f"the tokenizer failed: {error}")
 
 
@@ -172,5 +208,7 @@ def _parse(data: bytes) -> Any:
         return Tokenizer.from_buffer(data)
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise SignatureError(f"this is no tokenizer.json that tokenizers can read: {error}") from error
+            raise SignatureError(
+                f"this is no tokenizer.json that tokenizers can read: {error}"
+            ) from error
         raise

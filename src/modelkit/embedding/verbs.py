@@ -29,14 +29,15 @@ def embed(  # noqa: PLR0913 - those of every verb
         model: a TextEncoder, or a Batcher or Monitor around one.
         texts: any number of strings.
         role: one of the encoder's roles, whose prefix is put before each text.
-        dims: one of the encoder's lengths; vectors are cut to it and, where they are normalised, made unit again.
+        dims: one of the encoder's lengths; vectors are cut to it and, where they are normalised,
+            made unit again.
         deadline: as for `Model.predict`, like the next two.
         priority: 0, or -1 for work that may wait.
         key: what a rollout routes by.
 
     Raises:
-        SignatureError: for an unknown role or length, naming the known ones; for a text that is no string or no valid
-            Unicode; for one that is too long, if the encoder was made so.
+        SignatureError: for an unknown role or length, naming the known ones; for a text that is no
+            string or no valid Unicode; for one that is too long, if the encoder was made so.
         TypeError: for a model that holds no encoder.
         ClosedError: if it was closed.
     """
@@ -58,14 +59,22 @@ async def aembed(  # noqa: PLR0913 - as above
     """As `embed`, without blocking the event loop."""
     recipe = recipe_of(model)
     feeds, size = _prefixed(texts, recipe.prefix(role)), recipe.cut(dims)
-    return _cut(await model.apredict(feeds, deadline=deadline, priority=priority, key=key), size, recipe)
+    return _cut(
+        await model.apredict(feeds, deadline=deadline, priority=priority, key=key), size, recipe
+    )
 
 
 def recipe_of(model: Model) -> Recipe:
     """The recipe of the encoder inside whatever wraps it. Raises TypeError."""
-    if model.recipe is None:
+    recipe = getattr(model.base, "recipe", None)
+    if not isinstance(recipe, Recipe):
         raise TypeError(f"texts are embedded by a TextEncoder or what wraps one; got {model!r}")
-    return model.recipe
+    return recipe
+
+
+def is_encoder(model: Model) -> bool:
+    """Whether a Model is a TextEncoder, or wraps one."""
+    return isinstance(getattr(model.base, "recipe", None), Recipe)
 
 
 def check_texts(texts: Iterable[str]) -> list[str]:
@@ -73,20 +82,28 @@ def check_texts(texts: Iterable[str]) -> list[str]:
     found = list(one_by_one(texts))
     for row, text in enumerate(found):
         if not isinstance(text, str):
-            raise SignatureError(f"text {row} is {text!r:.60}, a {type(text).__name__} and no string", rows=(row,))
+            raise SignatureError(
+                f"text {row} is {text!r:.60}, a {type(text).__name__} and no string", rows=(row,)
+            )
     return found
 
 
 def one_by_one(texts: Iterable[str]) -> Iterator[str]:
     """Whatever a batch of texts holds. Raises SignatureError for what is none."""
-    table = hasattr(texts, "columns")  # a frame, which gives the names of its columns when it is gone through
+    table = hasattr(
+        texts, "columns"
+    )  # a frame, which gives the names of its columns when it is gone through
     if not table and not isinstance(texts, str | bytes | bytearray | Mapping | set | frozenset):
         try:
             return iter(texts)
         except TypeError:
             pass
     fix = (
-        f"[{texts!r:.40}]" if isinstance(texts, str) else "the column with the texts" if table else "a list of strings"
+        f"[{texts!r:.40}]"
+        if isinstance(texts, str)
+        else "the column with the texts"
+        if table
+        else "a list of strings"
     )
     raise SignatureError(f"texts are always a batch: pass {fix}, not a {type(texts).__name__}")
 

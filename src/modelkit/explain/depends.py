@@ -31,7 +31,9 @@ class Depends:
 
     columns: tuple[frozenset[int], ...]  # in the order of memory
     additive: bool
-    block: int | None = None  # the size of a third dimension, after a one-hot encoder; None for a matrix
+    block: int | None = (
+        None  # the size of a third dimension, after a one-hot encoder; None for a matrix
+    )
 
     @property
     def single(self) -> bool:
@@ -39,7 +41,9 @@ class Depends:
         return all(len(columns) <= 1 for columns in self.columns)
 
 
-def trace(proto: onnx.ModelProto, signature: Signature, constants: dict[str, Array]) -> dict[str, Depends]:
+def trace(
+    proto: onnx.ModelProto, signature: Signature, constants: dict[str, Array]
+) -> dict[str, Depends]:
     """What each matrix of the graph depends on, for as far as the operators are understood."""
     known: dict[str, Depends] = {}
     at = 0
@@ -53,7 +57,11 @@ def trace(proto: onnx.ModelProto, signature: Signature, constants: dict[str, Arr
         given = [known[i] if i in known else constants.get(i) for i in node.input if i]
         if any(value is None for value in given) or not node.output or not given:
             continue
-        if node.domain not in ("", "ai.onnx", "ai.onnx.ml"):  # a function may have the name of an operator
+        if node.domain not in (
+            "",
+            "ai.onnx",
+            "ai.onnx.ml",
+        ):  # a function may have the name of an operator
             continue
         found = _step(node, given)
         if found is not None:
@@ -73,13 +81,28 @@ def _step(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
         return _elementwise(node, given)
     if op in TREES:  # the lists in its attributes are long
         return None
-    options = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    options = {
+        attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
     if op == "Concat" and not numbers:
         return _concat(tensors, options.get("axis"))
-    if op in ("Gather", "ArrayFeatureExtractor") and numbers and given[0] is first and first.block is None:
+    if (
+        op in ("Gather", "ArrayFeatureExtractor")
+        and numbers
+        and given[0] is first
+        and first.block is None
+    ):
         return _pick(op, first, numbers, options)
-    if op == "Gather" and numbers and given[1] is first and len(first.columns) == 1 and np.ndim(given[0]) == 2:
-        wide = given[0].shape[1] if options.get("axis", 0) == 0 else 0  # a row of a table for each code
+    if (
+        op == "Gather"
+        and numbers
+        and given[1] is first
+        and len(first.columns) == 1
+        and np.ndim(given[0]) == 2
+    ):
+        wide = (
+            given[0].shape[1] if options.get("axis", 0) == 0 else 0
+        )  # a row of a table for each code
         return Depends(first.columns * wide, additive=first.single) if wide else None
     if op == "OneHotEncoder" and first.block is None:
         block = len(options.get("cats_int64s", ())) or len(options.get("cats_strings", ()))
@@ -96,18 +119,24 @@ def _elementwise(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
     tensors = [value for value in given if isinstance(value, Depends)]
     numbers = [value for value in given if not isinstance(value, Depends)]
     block = tensors[0].block
-    if len({t.block for t in tensors}) > 1 or any(n.ndim > 2 or (n.ndim == 2 and n.shape[0] != 1) for n in numbers):
+    if len({t.block for t in tensors}) > 1 or any(
+        n.ndim > 2 or (n.ndim == 2 and n.shape[0] != 1) for n in numbers
+    ):
         return None
     wide = [n.shape[-1] for n in numbers if n.ndim]
     if block is not None:  # no broadcasting in three dimensions but of constants, over the last
-        if any(size not in (1, block) for size in wide) or len({len(t.columns) for t in tensors}) > 1:
+        if (
+            any(size not in (1, block) for size in wide)
+            or len({len(t.columns) for t in tensors}) > 1
+        ):
             return None
         wide = []
     width = max([*wide, *(len(t.columns) for t in tensors)])
     if any(len(t.columns) not in (1, width) for t in tensors):
         return None
     columns = tuple(
-        frozenset().union(*(t.columns[i if len(t.columns) > 1 else 0] for t in tensors)) for i in range(width)
+        frozenset().union(*(t.columns[i if len(t.columns) > 1 else 0] for t in tensors))
+        for i in range(width)
     )
     op = node.op_type
     if op == "Cast":
@@ -125,7 +154,10 @@ def _concat(tensors: list[Depends], axis: int | None) -> Depends | None:
     columns: tuple[frozenset[int], ...] = sum((t.columns for t in tensors), ())
     if all(t.block is None for t in tensors) and axis in (1, -1):
         return Depends(columns, additive)
-    if all(t.block == len(t.columns) for t in tensors) and axis in (2, -1):  # of one-hot encoders of one column
+    if all(t.block == len(t.columns) for t in tensors) and axis in (
+        2,
+        -1,
+    ):  # of one-hot encoders of one column
         return Depends(columns, additive, len(columns))
     return None
 
@@ -134,7 +166,9 @@ def _pick(op: str, first: Depends, numbers: list[Array], options: dict[str, Any]
     if op == "Gather" and options.get("axis", 0) not in (1, -1):
         return None
     chosen = np.asarray(numbers[0]).reshape(-1)
-    if len(chosen) and not (-len(first.columns) <= chosen.min() and chosen.max() < len(first.columns)):
+    if len(chosen) and not (
+        -len(first.columns) <= chosen.min() and chosen.max() < len(first.columns)
+    ):
         return None
     return Depends(tuple(first.columns[int(i)] for i in chosen), first.additive)
 
@@ -143,7 +177,12 @@ def _reshape(op: str, first: Depends, numbers: list[Array]) -> Depends | None:
     width = len(first.columns)
     if op == "Reshape":
         target = [int(size) for size in numbers[0].reshape(-1)] if numbers else []
-        flat = len(target) == 2 and target[0] in (-1, 0) and target[1] in (width, -1) and target != [-1, -1]
+        flat = (
+            len(target) == 2
+            and target[0] in (-1, 0)
+            and target[1] in (width, -1)
+            and target != [-1, -1]
+        )
         if not flat and not (len(target) == 1 and width == 1):
             return None
     return Depends(first.columns, first.additive)
@@ -156,7 +195,11 @@ def _product(op: str, given: list[Any], first: Depends, options: dict[str, Any])
         if options.get("post_transform", b"NONE") != b"NONE":
             return None
     else:
-        if not isinstance(given[0], Depends) or isinstance(given[1], Depends) or np.ndim(given[1]) not in (1, 2):
+        if (
+            not isinstance(given[0], Depends)
+            or isinstance(given[1], Depends)
+            or np.ndim(given[1]) not in (1, 2)
+        ):
             return None
         if options.get("transA", 0) or (len(given) > 2 and isinstance(given[2], Depends)):
             return None

@@ -16,7 +16,9 @@ AXIS_LINE = 60  # of the text below the axis
 Bar = tuple[str, str, float]  # the name of a column, what it holds, what it adds
 
 
-def draw(bars: Sequence[Bar], errors: Sequence[float] | None, axis: tuple[str, str], ax: Any) -> Any:
+def draw(
+    bars: Sequence[Bar], errors: Sequence[float] | None, axis: tuple[str, str], ax: Any
+) -> Any:
     """Draw the first bar at the top; returns the Axes.
 
     Args:
@@ -65,7 +67,11 @@ def _write(ax: Any, heights: Sequence[float], errors: Sequence[float] | None) ->
 def _digits(heights: Sequence[float]) -> int:
     """Decimals that show three digits of the largest bar."""
     largest = max((abs(height) for height in heights), default=0.0)
-    return 2 if largest == 0 or not np.isfinite(largest) else int(np.clip(2 - np.floor(np.log10(largest)), 0, 8))
+    return (
+        2
+        if largest == 0 or not np.isfinite(largest)
+        else int(np.clip(2 - np.floor(np.log10(largest)), 0, 8))
+    )
 
 
 def _below(what: str, sums: str) -> str:

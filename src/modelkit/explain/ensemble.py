@@ -1,9 +1,10 @@
 """Decode a tree ensemble of an ONNX graph into leaves: a value, and the conditions on the way to it.
 
-Operators: TreeEnsembleRegressor and TreeEnsembleClassifier (ai.onnx.ml 1 to 3) and TreeEnsemble (5).
+Operators: TreeEnsembleRegressor and TreeEnsembleClassifier (ai.onnx.ml 1 to 3) and TreeEnsemble
+    (5).
 
-All is done in arrays. With an object for each condition of each leaf, the garbage collector alone kept other threads
-waiting for a tenth of a second.
+All is done in arrays. With an object for each condition of each leaf, the garbage collector alone
+kept other threads waiting for a tenth of a second.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ with importing("onnx", "explaining a model"):
     from onnx import numpy_helper
 
 TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemble")
-MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
+MODES = (
+    "BRANCH_LEQ",
+    "BRANCH_LT",
+    "BRANCH_GTE",
+    "BRANCH_GT",
+    "BRANCH_EQ",
+    "BRANCH_NEQ",
+    "BRANCH_MEMBER",
+)
 LEQ, LT, GTE, GT, EQ, NEQ, MEMBER = range(len(MODES))
 LEAF = -1
 AVERAGE, SUM = 0, 1
@@ -30,7 +39,9 @@ LINKS = {"NONE": "identity", "LOGISTIC": "logistic", "SOFTMAX": "softmax"}
 READ = 1 << 14  # numbers of an attribute at once
 WALKED = 1 << 18  # cells of leaves by columns at once
 
-Sets = tuple[tuple[float, ...] | None, tuple[float, ...]]  # one of the first (None: any number), none of the second
+Sets = tuple[
+    tuple[float, ...] | None, tuple[float, ...]
+]  # one of the first (None: any number), none of the second
 FREE: Sets = (None, ())
 
 
@@ -40,7 +51,10 @@ class NotDecodableError(Exception):
 
 @dataclass(frozen=True)
 class Conditions:
-    """By number: `low < x <= high` on a column, or a missing x where `missing`. Of some, `sets` asks for more."""
+    """By number: `low < x <= high` on a column, or a missing x where `missing`.
+
+    Of some, `sets` asks for more.
+    """
 
     column: Array
     low: Array
@@ -53,7 +67,9 @@ class Conditions:
         values = rows.take(self.column, axis=1)
         met: Array = values <= self.high
         met &= values > self.low
-        if not np.isfinite(rows).all():  # an infinity is above an open bound, though not by "low < x"
+        if not np.isfinite(
+            rows
+        ).all():  # an infinity is above an open bound, though not by "low < x"
             met |= np.isneginf(values) & np.isneginf(self.low)
         for i, (among, apart) in self.sets.items():
             if among is not None:
@@ -65,12 +81,21 @@ class Conditions:
 
     def take(self, chosen: Array) -> Conditions:
         """Those of some numbers, which are numbered anew."""
-        sets = {i: self.sets[n] for i, n in enumerate(chosen.tolist()) if n in self.sets} if self.sets else {}
-        return Conditions(self.column[chosen], self.low[chosen], self.high[chosen], self.missing[chosen], sets)
+        sets = (
+            {i: self.sets[n] for i, n in enumerate(chosen.tolist()) if n in self.sets}
+            if self.sets
+            else {}
+        )
+        return Conditions(
+            self.column[chosen], self.low[chosen], self.high[chosen], self.missing[chosen], sets
+        )
 
     def both(self, other: Conditions) -> Conditions:
         """For each number, the condition that holds where those of both do; the columns are those of `other`."""
-        sets = {i: _both(self.sets.get(i, FREE), other.sets.get(i, FREE)) for i in self.sets.keys() | other.sets.keys()}
+        sets = {
+            i: _both(self.sets.get(i, FREE), other.sets.get(i, FREE))
+            for i in self.sets.keys() | other.sets.keys()
+        }
         low, high = np.maximum(self.low, other.low), np.minimum(self.high, other.high)
         return Conditions(other.column, low, high, self.missing & other.missing, sets)
 
@@ -93,8 +118,9 @@ class Conditions:
 class Leaves:
     """All leaves of an ensemble: the sum of `values` of those whose conditions hold, plus `base`, is its output.
 
-    `values` is (leaves, outputs). A leaf asks for the conditions `path[starts[i] : starts[i + 1]]`, at most one for
-    each column and in the order of the columns. `dtype` is the type in which a column is compared.
+    `values` is (leaves, outputs). A leaf asks for the conditions `path[starts[i] : starts[i + 1]]`,
+    at most one for each column and in the order of the columns. `dtype` is the type in which a
+    column is compared.
     """
 
     values: Array
@@ -124,11 +150,14 @@ class _Nodes:
 def decode(node: onnx.NodeProto, dtype: Any, table: Array | None = None) -> Leaves:
     """The leaves of a tree ensemble node whose input has the numpy type `dtype`.
 
-    With a `table`, each tree has an output of its own, the number of a row of it, and the sum of these rows is decoded.
+    With a `table`, each tree has an output of its own, the number of a row of it, and the sum of
+    these rows is decoded.
 
     Raises NotDecodableError.
     """
-    given = {attribute.name.removesuffix("_as_tensor"): _value(attribute) for attribute in node.attribute}
+    given = {
+        attribute.name.removesuffix("_as_tensor"): _value(attribute) for attribute in node.attribute
+    }
     new = node.op_type == "TreeEnsemble"
     nodes = _read_new(given, table) if new else _read_old(given, node.op_type)
     aggregate = int(given.get("aggregate_function", SUM)) if new else _aggregate(given)
@@ -139,7 +168,9 @@ def decode(node: onnx.NodeProto, dtype: Any, table: Array | None = None) -> Leav
     base = np.zeros(outputs)
     if "base_values" in given and len(given["base_values"]):
         if len(given["base_values"]) != outputs:
-            raise NotDecodableError(f"the trees have {outputs} outputs and {len(given['base_values'])} base values")
+            raise NotDecodableError(
+                f"the trees have {outputs} outputs and {len(given['base_values'])} base values"
+            )
         base = np.asarray(given["base_values"], np.float64)
         if outputs > 1 and any(base[i] and not _always(given, i) for i in range(outputs)):
             raise NotDecodableError("onnxruntime leaves a base value out where no leaf adds to it")
@@ -160,10 +191,13 @@ def _always(given: dict[str, Any], output: int) -> bool:
 def _value(attribute: onnx.AttributeProto) -> Any:
     if attribute.HasField("t"):
         return numpy_helper.to_array(attribute.t)
-    # In slices: a list of a hundred thousand at once would keep other threads waiting for 5 ms and more.
+    # In slices: a list of a hundred thousand at once would keep other threads waiting for 5 ms and
+    # more.
     for many in (attribute.ints, attribute.floats, attribute.strings):
         if len(many):
-            return np.concatenate([np.array(many[start : start + READ]) for start in range(0, len(many), READ)])
+            return np.concatenate(
+                [np.array(many[start : start + READ]) for start in range(0, len(many), READ)]
+            )
     return onnx.helper.get_attribute_value(attribute)
 
 
@@ -183,7 +217,9 @@ def _link(given: dict[str, Any], *, new: bool) -> str:
 
 def _keys(given: dict[str, Any], kind: str, nodes: str = "nodeids") -> Array:
     """One number for each pair of a tree and a node, by which the older operators address a node."""
-    keys: Array = given[f"{kind}_treeids"] * (given["nodes_nodeids"].max() + 1) + given[f"{kind}_{nodes}"]
+    keys: Array = (
+        given[f"{kind}_treeids"] * (given["nodes_nodeids"].max() + 1) + given[f"{kind}_{nodes}"]
+    )
     return keys
 
 
@@ -205,7 +241,9 @@ def _read_old(given: dict[str, Any], op: str) -> _Nodes:
     if kind == "target":
         outputs = int(given.get("n_targets", 1))
     else:
-        outputs = len(given.get("classlabels_int64s", ())) or len(given.get("classlabels_strings", ()))
+        outputs = len(given.get("classlabels_int64s", ())) or len(
+            given.get("classlabels_strings", ())
+        )
         if outputs == 2 and (ids == ids[0]).all():  # one column of margins for two classes
             outputs, ids = 1, np.zeros_like(ids)
     inside = mode != LEAF
@@ -259,7 +297,9 @@ def _read_new(given: dict[str, Any], table: Array | None) -> _Nodes:
     values[np.arange(leaves), given["leaf_targetids"]] = given["leaf_weights"]
     if table is not None:
         if outputs != len(given["tree_roots"]):
-            raise NotDecodableError("the trees have not an output each, which would be a row of the table")
+            raise NotDecodableError(
+                "the trees have not an output each, which would be a row of the table"
+            )
         values = np.asarray(table[np.asarray(given["leaf_weights"]).astype(np.intp)], np.float64)
     sets: list[tuple[float, ...]] = [()]
     for value in given.get("membership_values", ()):
@@ -271,13 +311,19 @@ def _read_new(given: dict[str, Any], table: Array | None) -> _Nodes:
     order = iter(sets)
     members = {i: next(order, ()) for i in np.flatnonzero(mode == MEMBER).tolist()}
     if any(
-        not (0 < value <= MOST_MEMBERS and value == int(value)) for among in members.values() for value in among or (0,)
+        not (0 < value <= MOST_MEMBERS and value == int(value))
+        for among in members.values()
+        for value in among or (0,)
     ):
-        raise NotDecodableError(f"a set of a branch holds other than 1 to {MOST_MEMBERS}, which onnxruntime misreads")
+        raise NotDecodableError(
+            f"a set of a branch holds other than 1 to {MOST_MEMBERS}, which onnxruntime misreads"
+        )
     missing = np.asarray(given.get("nodes_missing_value_tracks_true", np.zeros(count)), bool)
     leaf = np.concatenate([np.full(count, -1), np.arange(leaves)])
     column, splits = given["nodes_featureids"], given["nodes_splits"]
-    return _Nodes(mode, column, splits, child, missing, members, leaf, values, np.asarray(given["tree_roots"]))
+    return _Nodes(
+        mode, column, splits, child, missing, members, leaf, values, np.asarray(given["tree_roots"])
+    )
 
 
 def _walk(nodes: _Nodes, dtype: Any) -> tuple[Array, Conditions, Array, Array]:
@@ -299,7 +345,12 @@ def _walk(nodes: _Nodes, dtype: Any) -> tuple[Array, Conditions, Array, Array]:
     used = np.zeros(count, bool)
     used[path] = True
     path = (np.cumsum(used) - 1)[path]
-    return values, conditions.take(np.flatnonzero(used)), path, np.concatenate([[0], np.cumsum(sizes)])
+    return (
+        values,
+        conditions.take(np.flatnonzero(used)),
+        path,
+        np.concatenate([[0], np.cumsum(sizes)]),
+    )
 
 
 def _descend(
@@ -307,11 +358,17 @@ def _descend(
 ) -> tuple[list[tuple[Array, Array, Array]], Conditions]:
     """Values, number of conditions and path of all leaves under some roots, level by level, and the conditions.
 
-    `last` has for each way down and each column the condition on it, which is what the last node that reads the column
-    asks, with all that was asked before; the condition 0 is none.
+    `last` has for each way down and each column the condition on it, which is what the last node
+    that reads the column asks, with all that was asked before; the condition 0 is none.
     """
     kind = edges.low.dtype
-    known = Conditions(np.zeros(1, np.intp), np.array([-np.inf], kind), np.array([np.inf], kind), np.ones(1, bool), {})
+    known = Conditions(
+        np.zeros(1, np.intp),
+        np.array([-np.inf], kind),
+        np.array([np.inf], kind),
+        np.ones(1, bool),
+        {},
+    )
     leaves = []
     at, last = roots, np.zeros((len(roots), columns), np.intp)
     while len(at):
@@ -336,7 +393,11 @@ def _descend(
 def _joined(parts: list[Conditions]) -> Conditions:
     """The conditions of several, numbered on."""
     starts = np.cumsum([0, *(len(part.column) for part in parts)]).tolist()
-    sets = {start + i: asked for start, part in zip(starts, parts, strict=False) for i, asked in part.sets.items()}
+    sets = {
+        start + i: asked
+        for start, part in zip(starts, parts, strict=False)
+        for i, asked in part.sets.items()
+    }
     return Conditions(
         np.concatenate([part.column for part in parts]),
         np.concatenate([part.low for part in parts]),
@@ -365,15 +426,22 @@ def _edges(nodes: _Nodes, dtype: Any) -> Conditions:
     high = np.where(np.concatenate([below, above]), np.tile(bound, 2), dtype(np.inf))
     low = np.where(np.concatenate([above, below]), np.tile(bound, 2), dtype(-np.inf))
     missing = np.stack([nodes.missing, ~nodes.missing])
-    missing[:, mode == NEQ] = [[True], [False]]  # a missing value differs from every number, whatever the graph says
+    missing[:, mode == NEQ] = [
+        [True],
+        [False],
+    ]  # a missing value differs from every number, whatever the graph says
     sets: dict[int, Sets] = {}
     for i in np.flatnonzero((mode != LEAF) & (~(below | above) | np.isneginf(bound))).tolist():
-        one, other = _sets(int(mode[i]), float(bound[i]), nodes.members.get(i, ()), bottom=bool(bottom[i]))
+        one, other = _sets(
+            int(mode[i]), float(bound[i]), nodes.members.get(i, ()), bottom=bool(bottom[i])
+        )
         sets |= {number: asked for number, asked in ((i, one), (count + i, other)) if asked != FREE}
     return Conditions(np.tile(nodes.column, 2), low, high, missing.reshape(-1), sets)
 
 
-def _sets(mode: int, value: float, members: tuple[float, ...], *, bottom: bool) -> tuple[Sets, Sets]:
+def _sets(
+    mode: int, value: float, members: tuple[float, ...], *, bottom: bool
+) -> tuple[Sets, Sets]:
     """What the true and the false branch ask beyond bounds; whatever is above an open bound is apart from it."""
     equal, apart = (members or (value,), ()), (None, members or (value,))
     first: Sets = ((), ()) if bottom else FREE if mode in (LEQ, LT, GTE, GT) else equal

@@ -25,7 +25,8 @@ def check_gap(gap: Array, served: Array) -> None:
     worst = float(np.max(gap, initial=0))
     if not worst <= allowed:
         raise AdditivityError(
-            f"the values add up to {worst:.3g} beside what the model served, where at most {allowed:.3g} is rounding; "
+            f"the values add up to {worst:.3g} beside what the model served, where at most "
+            f"{allowed:.3g} is rounding; "
             f"use method='sampling', and report this model",
             gap=worst,
         )
@@ -42,8 +43,17 @@ class ExactMethod:
         names: tuple[str, ...],
         run: Callable[[Feeds], tuple[Array, Array]],
     ) -> None:
-        self.kind, self.space, self.names, self._found, self._run = found.kind, space, names, found, run
-        self._row = {name: feed[:1] for name, feed in subject.background.items()}, subject.at_background[:1]
+        self.kind, self.space, self.names, self._found, self._run = (
+            found.kind,
+            space,
+            names,
+            found,
+            run,
+        )
+        self._row = (
+            {name: feed[:1] for name, feed in subject.background.items()},
+            subject.at_background[:1],
+        )
 
     @staticmethod
     def build(subject: Subject, method: str, output: str, reasons: list[str]) -> ExactMethod | None:
@@ -51,7 +61,9 @@ class ExactMethod:
         if method in ("enumeration", "sampling"):
             reasons.append(f"method={method!r} was asked for")
             return None
-        declared = _declared(subject, output, reasons) if method in ("auto", CONTRIBUTIONS) else None
+        declared = (
+            _declared(subject, output, reasons) if method in ("auto", CONTRIBUTIONS) else None
+        )
         if declared is not None or method == CONTRIBUTIONS:
             return declared
         graph = getattr(subject.model.base, "graph", None)
@@ -63,15 +75,27 @@ class ExactMethod:
             if method not in ("auto", found.kind):
                 raise NoStructureError(f"the graph has the structure for {found.kind!r}")
             if found.link == "exp" and (found.scale <= 0 or found.shift):
-                raise NoStructureError("an exponential is followed by a factor that is not positive")
+                raise NoStructureError(
+                    "an exponential is followed by a factor that is not positive"
+                )
             if found.link != "identity" and output in ("probability", "value"):
-                raise NoStructureError(f"the {output} comes after a {found.link}, and values are exact before it alone")
-            run = _run_trees(subject, found) if found.kind == "trees" else _run_additive(subject, found)
+                raise NoStructureError(
+                    f"the {output} comes after a {found.link}, and values are exact before it alone"
+                )
+            run = (
+                _run_trees(subject, found)
+                if found.kind == "trees"
+                else _run_additive(subject, found)
+            )
         except (NoStructureError, TooDeepError, GraphError) as error:
             reasons.append(str(error))
             return None
         space, names = _space(subject, found)
-        reasons.append("the graph is a sum of trees" if found.kind == "trees" else "the graph is a sum over columns")
+        reasons.append(
+            "the graph is a sum of trees"
+            if found.kind == "trees"
+            else "the graph is a sum over columns"
+        )
         exact = ExactMethod(subject, found, space, names, run)
         few = {name: feed[:64] for name, feed in subject.background.items()}
         try:
@@ -87,10 +111,18 @@ class ExactMethod:
             values, base, gap = self.explain(*self._row)
             return values[:0], base[:0], gap[:0]
         values, base = self._run(feeds)
-        scale, shift = (1.0, 0.0) if self._found.link != "identity" else (self._found.scale, self._found.shift)
+        scale, shift = (
+            (1.0, 0.0) if self._found.link != "identity" else (self._found.scale, self._found.shift)
+        )
         values, base = values * scale, base * scale + shift
-        if self._found.link == "identity" and (values.shape[2], served.shape[1]) == (1, 2):  # of two probabilities
-            values, base = np.concatenate([-values, values], axis=2), np.concatenate([1 - base, base])
+        if self._found.link == "identity" and (values.shape[2], served.shape[1]) == (
+            1,
+            2,
+        ):  # of two probabilities
+            values, base = (
+                np.concatenate([-values, values], axis=2),
+                np.concatenate([1 - base, base]),
+            )
         margin = base + values.sum(axis=1)
         after = _after_link(margin, self._found, served.shape[1])
         gap = np.abs(after - served)
@@ -98,7 +130,9 @@ class ExactMethod:
             gap = np.full(margin.shape, np.inf)  # another output than the one that is served
         if margin.shape[1] == 1:
             gap = gap.max(axis=1, keepdims=True, initial=0)
-        if self._found.link == "exp":  # what is served is the exponential, and its factor is a term before it
+        if (
+            self._found.link == "exp"
+        ):  # what is served is the exponential, and its factor is a term before it
             base = base + np.log(self._found.scale)
         return values, np.broadcast_to(base, margin.shape).copy(), gap
 
@@ -106,7 +140,8 @@ class ExactMethod:
 def _declared(subject: Subject, output: str, reasons: list[str]) -> ExactMethod | None:
     """The contributions that a model gives as an output of its own, where they and one base add up to what it serves.
 
-    Additive models of other libraries write them: they are relative to a base of the model's, not to the background.
+    Additive models of other libraries write them: they are relative to a base of the model's, not
+    to the background.
     """
     spec = next((spec for spec in subject.signature.outputs if spec.name == CONTRIBUTIONS), None)
     if spec is None:
@@ -135,7 +170,9 @@ def _declared(subject: Subject, output: str, reasons: list[str]) -> ExactMethod 
             continue
         base = np.median(margin - parts.sum(axis=1), axis=0)
         found = Exact(CONTRIBUTIONS, CONTRIBUTIONS, ModelProto(), link)
-        exact = ExactMethod(subject, found, *_space(subject, found), partial(_with_base, values, base))
+        exact = ExactMethod(
+            subject, found, *_space(subject, found), partial(_with_base, values, base)
+        )
         try:
             check_gap(exact.explain(subject.background, served)[2], served)
         except AdditivityError:
@@ -170,7 +207,9 @@ def _after_link(margin: Array, found: Exact, columns: int) -> Array:
         return np.concatenate([1 - likely, likely], axis=1) if columns == 2 else likely
     if found.link in ("logistic", "share"):
         likely = 1 / (1 + np.exp(-margin))
-        return np.asarray(likely if found.link == "logistic" else likely / likely.sum(axis=1, keepdims=True))
+        return np.asarray(
+            likely if found.link == "logistic" else likely / likely.sum(axis=1, keepdims=True)
+        )
     odds = np.exp(margin - margin.max(axis=1, keepdims=True))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
@@ -217,10 +256,18 @@ def _run_additive(subject: Subject, found: Exact) -> Callable[[Feeds], tuple[Arr
     ask = _encoder(subject, found, np.float64)
     reference = {name: feed[:1] for name, feed in subject.background.items()}
     at_reference = ask(reference)[0]
-    means = np.stack([_alone(ask, reference, subject.background, player).mean(axis=0) for player in subject.players])
+    means = np.stack(
+        [
+            _alone(ask, reference, subject.background, player).mean(axis=0)
+            for player in subject.players
+        ]
+    )
 
     def run(feeds: Feeds) -> tuple[Array, Array]:
-        values = np.stack([_alone(ask, reference, feeds, player) for player in subject.players], axis=1) - means
+        values = (
+            np.stack([_alone(ask, reference, feeds, player) for player in subject.players], axis=1)
+            - means
+        )
         return _two_classes(values, at_reference + (means - at_reference).sum(axis=0), found.link)
 
     return run
@@ -238,7 +285,9 @@ def _two_classes(values: Array, base: Array, link: str) -> tuple[Array, Array]:
     """The log-odds of the second class where there are two."""
     if link == "softmax" and values.shape[2] == 2:
         return values[:, :, 1:] - values[:, :, :1], base[1:] - base[:1]
-    if link in ("share", "logistic") and values.shape[2] == 2:  # one column is the other with its sign turned
+    if (
+        link in ("share", "logistic") and values.shape[2] == 2
+    ):  # one column is the other with its sign turned
         return values[:, :, 1:], base[1:]
     return values, base
 
@@ -251,13 +300,18 @@ def _encoder(subject: Subject, found: Exact, dtype: Any) -> Callable[[Feeds], Ar
 
     from modelkit.runtimes.onnx import OnnxModel
 
-    kinds = {np.float32: (TensorProto.FLOAT, "float32"), np.float64: (TensorProto.DOUBLE, "float64")}
+    kinds = {
+        np.float32: (TensorProto.FLOAT, "float32"),
+        np.float64: (TensorProto.DOUBLE, "float64"),
+    }
     failure: GraphError | None = None
     for element, name in (kinds[dtype], *kinds.values()):
         spec = TensorSpec(found.tensor, name, ("batch", "width"))
         graph = cut(found.proto, found.tensor, element).SerializeToString()
         try:
-            part = OnnxModel(graph, Signature(subject.signature.inputs, (spec,)), threads=1, chunk=CHUNK)
+            part = OnnxModel(
+                graph, Signature(subject.signature.inputs, (spec,)), threads=1, chunk=CHUNK
+            )
         except GraphError as error:
             failure = error
             continue

@@ -19,8 +19,21 @@ from modelkit.explain.subject import BACKGROUND, Subject, make_subject
 from modelkit.model import Model
 from modelkit.signature import Feeds
 
-METHODS = ("auto", "contributions", "additive", "trees", "enumeration", "sampling", "lime", *hooks.SHAP)
-EXACT = ("additive", "trees", "enumeration")  # not "contributions": how these are defined is up to the model
+METHODS = (
+    "auto",
+    "contributions",
+    "additive",
+    "trees",
+    "enumeration",
+    "sampling",
+    "lime",
+    *hooks.SHAP,
+)
+EXACT = (
+    "additive",
+    "trees",
+    "enumeration",
+)  # not "contributions": how these are defined is up to the model
 INEXACT = ("sampling", "lime", *hooks.SHAP)
 SPACES = ("auto", "margin", "probability", "value")
 ENUMERATED_ROWS = 20_000  # of the model for one explained row, where that makes the answer exact
@@ -40,9 +53,8 @@ class Plan:
         how = kind_of(self.method, exact=self.exact)
         why = "".join(f"\n  {reason}" for reason in self.reasons)
         most = "up to " if self.method == "sampling" else ""
-        return (
-            f"{self.method} ({how}) of the {self.output_space}, {most}{self.rows_per_row} model rows for each row{why}"
-        )
+        cost = f"{most}{self.rows_per_row} model rows for each row"
+        return f"{self.method} ({how}) of the {self.output_space}, {cost}{why}"
 
 
 @final
@@ -50,24 +62,29 @@ class Explainer:
     """Says why a Model gave an output: Shapley values of its raw columns over a background.
 
     Args:
-        model: any Model. The graph is read from `model.base`; the model itself is asked where a graph does not do.
-        background: rows that stand for "a column is not known": a few hundred typical ones. By default those that
-            were stored in the package.
-        method: "auto" for the first of "contributions" (an output of the model's own), "additive", "trees",
-            "enumeration" and "sampling" that fits, or one of them; or "lime", "shap:kernel" or "shap:permutation".
-        output: "auto"; "margin" for what comes before a sigmoid, softmax or exponential; "probability" or "value" for
-            what is served. With "auto", margins where an exact method explains them. Or the name of one of the model's
-            outputs of numbers: a model of several, such as the `probabilities_0`, `probabilities_1` and so on of a
-            multi-label one, has none that is meant where none is named.
-        budget: model rows for each explained row that sampling or shap use. By default, sampling passes over the
-            background once to 32 times, until the standard errors of a row are 3 % of its values, both as root mean
-            squares; and shap takes its own default. For "lime", how many rows it draws: by default 5,000.
+        model: any Model. The graph is read from `model.base`; the model itself is asked where a
+            graph does not do.
+        background: rows that stand for "a column is not known": a few hundred typical ones. By
+            default those that were stored in the package.
+        method: "auto" for the first of "contributions" (an output of the model's own), "additive",
+            "trees", "enumeration" and "sampling" that fits, or one of them; or "lime",
+            "shap:kernel" or "shap:permutation".
+        output: "auto"; "margin" for what comes before a sigmoid, softmax or exponential;
+            "probability" or "value" for what is served. With "auto", margins where an exact method
+            explains them. Or the name of one of the model's outputs of numbers: a model of several,
+            such as the `probabilities_0`, `probabilities_1` and so on of a multi-label one, has
+            none that is meant where none is named.
+        budget: model rows for each explained row that sampling or shap use. By default, sampling
+            passes over the background once to 32 times, until the standard errors of a row are 3 %
+            of its values, both as root mean squares; and shap takes its own default. For "lime",
+            how many rows it draws: by default 5,000.
         group: "raw": values are of the columns a caller passes, whatever encodes them.
-        seed: of sampling. The same row, seed, background and package give the same values from any thread.
+        seed: of sampling. The same row, seed, background and package give the same values from any
+            thread.
 
     Raises:
-        ExplainError: if there is no background, the model's inputs or outputs cannot be explained, or it has several
-            outputs and none is named.
+        ExplainError: if there is no background, the model's inputs or outputs cannot be explained,
+            or it has several outputs and none is named.
         SignatureError: if the background does not fit the model.
     """
 
@@ -87,8 +104,14 @@ class Explainer:
         self._seed = 0 if seed is None else int(seed)
         if method == "lime" and lime.is_text(model.signature):
             background = lime.NO_TEXT  # a text is compared with itself less some words
-        elif background is None and BACKGROUND not in model.attachments and lime.is_text(model.signature):
-            raise ExplainError("the words of a text are explained by method='lime'; it needs no background")
+        elif (
+            background is None
+            and BACKGROUND not in model.attachments
+            and lime.is_text(model.signature)
+        ):
+            raise ExplainError(
+                "the words of a text are explained by method='lime'; it needs no background"
+            )
         space, served = (output, None) if output in SPACES else ("auto", output)
         self._subject = make_subject(model, background, served)
         if space in ("probability", "value") and space != self._subject.space:
@@ -97,9 +120,13 @@ class Explainer:
         self._reasons: list[str] = []
         self._hook = _make_hook(self._subject, method, budget, self._seed)
         hooked = self._hook is not None
-        self._exact = None if hooked else ExactMethod.build(self._subject, method, space, self._reasons)
+        self._exact = (
+            None if hooked else ExactMethod.build(self._subject, method, space, self._reasons)
+        )
         self._method = self._choose(method, space, budget)
-        self._sampler = Sampler(self._subject, budget, self._seed) if self._method == "sampling" else None
+        self._sampler = (
+            Sampler(self._subject, budget, self._seed) if self._method == "sampling" else None
+        )
         if self._sampler is not None:
             self._reasons.append(self._sampler.reason)
 
@@ -108,19 +135,26 @@ class Explainer:
             return self._exact.kind
         if self._hook is not None:
             if output == "margin":
-                raise ExplainError(f"{method} explains what is served, not the margin; leave output='auto'")
+                raise ExplainError(
+                    f"{method} explains what is served, not the margin; leave output='auto'"
+                )
             self._reasons += [f"method={method!r} was asked for", self._hook.reason]
             return method
         if method in ("contributions", "additive", "trees"):
-            raise ExplainError(f"method {method!r} does not fit this model: {'; '.join(self._reasons)}")
+            raise ExplainError(
+                f"method {method!r} does not fit this model: {'; '.join(self._reasons)}"
+            )
         if output == "margin":
-            raise ExplainError(f"no exact method reaches the margin of this model: {'; '.join(self._reasons)}")
+            raise ExplainError(
+                f"no exact method reaches the margin of this model: {'; '.join(self._reasons)}"
+            )
         d, count = len(self._subject.players), self._subject.count
         rows = count << d
         fits = d <= sampling.MOST_ENUMERATED and rows <= max(budget or 0, ENUMERATED_ROWS)
         if method == "enumeration" and not fits:
             raise ExplainError(
-                f"enumeration takes 2^{d} times {count} model rows for each row; pass a smaller background, "
+                f"enumeration takes 2^{d} times {count} model rows for each row; pass a smaller "
+                "background, "
                 f"budget={rows}, or method='sampling'"
             )
         if method == "enumeration" or (method == "auto" and fits):
@@ -129,11 +163,19 @@ class Explainer:
         return "sampling"
 
     def plan(self, X: Any = None) -> Plan:
-        """What `explain` would do, why, and what it would cost. Runs nothing; `X` is checked where it is given."""
+        """What `explain` would do, why, and what it would cost.
+
+        Runs nothing; `X` is checked where it is given.
+        """
         if X is not None:
             self._subject.signature.coerce(X)
         d = len(self._subject.players)
-        costs = {"contributions": 1, "additive": d + 1, "trees": 1, "enumeration": (self._subject.count << d) + 1}
+        costs = {
+            "contributions": 1,
+            "additive": d + 1,
+            "trees": 1,
+            "enumeration": (self._subject.count << d) + 1,
+        }
         cost = costs.get(self._method)
         if self._hook is not None:
             cost = self._hook.rows_per_row
@@ -157,7 +199,10 @@ class Explainer:
         served = self._subject.ask(feeds)
         if not np.isfinite(served).all():
             row = int(np.flatnonzero(~np.isfinite(served).all(axis=1))[0])
-            raise ExplainError(f"the model answers row {row} with {served[row]}, and what is no number has no parts")
+            raise ExplainError(
+                f"the model answers row {row} with {served[row]}, and what is no number has no "
+                "parts"
+            )
         if self._hook is not None:
             return self._hooked(feeds, served, progress=progress)
         warnings: tuple[str, ...] = ()
@@ -165,7 +210,9 @@ class Explainer:
             values, base, gap = self._exact.explain(feeds, served)
             errors, evaluations = None, self.plan().rows_per_row * len(served)
         else:
-            values, base, errors, evaluations, warnings = self._black_box(feeds, served, progress=progress)
+            values, base, errors, evaluations, warnings = self._black_box(
+                feeds, served, progress=progress
+            )
             gap = np.abs(base + values.sum(axis=1) - served)
         if self._method not in INEXACT:
             check_gap(gap, served)
@@ -229,13 +276,21 @@ class Explainer:
                 base[i] = self._subject.at_background.mean(axis=0)
                 values[i, 0] = served[i] - base[i]
             elif self._sampler is None:
-                values[i], base[i] = sampling.enumerate_all(partial(self._ask, row), d, self._subject.count)
+                values[i], base[i] = sampling.enumerate_all(
+                    partial(self._ask, row), d, self._subject.count
+                )
                 evaluations += self._subject.count << d
             else:
                 assert errors is not None  # noqa: S101 - for the type checker
                 values[i], errors[i], base[i], asked, share = self._sampler.explain(row, served[i])
                 evaluations, worst = evaluations + asked, max(worst, share)
-        return values, base, errors, evaluations, () if self._sampler is None else self._sampler.warnings(worst)
+        return (
+            values,
+            base,
+            errors,
+            evaluations,
+            () if self._sampler is None else self._sampler.warnings(worst),
+        )
 
     def _ask(self, row: dict[str, Array], masks: Array, rows: Array) -> Array:
         return self._subject.ask_mixed(self._subject.beside(row), self._subject.places(masks, rows))
@@ -251,7 +306,9 @@ def _check_names(method: str, output: str, group: str, outputs: tuple[str, ...])
 
 def _check_numbers(*, budget: int | None, seed: int | None) -> None:
     for what, number, least in (("budget", budget, 1), ("seed", seed, 0)):
-        if number is not None and (not isinstance(number, Integral) or isinstance(number, bool) or number < least):
+        if number is not None and (
+            not isinstance(number, Integral) or isinstance(number, bool) or number < least
+        ):
             raise ExplainError(f"{what} is an integer of at least {least}, not {number!r}")
 
 
@@ -260,7 +317,9 @@ def _make_hook(subject: Subject, method: str, budget: int | None, seed: int) -> 
         return hooks.ShapHook(subject, method, budget, seed)
     if method != "lime":
         return None
-    return (lime.TextHook if lime.is_text(subject.signature) else lime.TableHook)(subject, budget, seed)
+    return (lime.TextHook if lime.is_text(subject.signature) else lime.TableHook)(
+        subject, budget, seed
+    )
 
 
 def _progress(n: int, *, show: bool) -> Any:

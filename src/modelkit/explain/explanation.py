@@ -21,15 +21,17 @@ ROUNDING = 1e-12
 class Explanation:
     """What each column adds to each output of each row, relative to the mean over the background.
 
-    `values` is always (n, d, k) for n rows, d columns and k outputs, and `base_values` (n, k): a row's values and its
-    base add up to the output in `output_space`, which is "margin" (before a sigmoid, softmax or exponential),
-    "probability" or "value"; those of LIME add up to its surrogate. `data` is (n, d), the rows as they were explained.
+    `values` is always (n, d, k) for n rows, d columns and k outputs, and `base_values` (n, k): a
+    row's values and its base add up to the output in `output_space`, which is "margin" (before a
+    sigmoid, softmax or exponential), "probability" or "value"; those of LIME add up to its
+    surrogate. `data` is (n, d), the rows as they were explained.
 
-    `exact` says whether the values are those of the definition (interventional Shapley values over the background)
-    up to rounding; sampled ones have `std_error`, (n, d, k), else None. `additivity_gap` is (n, k), the distance
-    between what the values add up to and what the model served, both as served: after the sigmoid, softmax or
-    exponential. `fidelity`, of LIME alone, has `r2` and `local_error` by row and output, `ess` (the effective sample
-    size) by row, `samples` and `kernel_width`. `evaluations` counts the rows the model ran for this explanation.
+    `exact` says whether the values are those of the definition (interventional Shapley values over
+    the background) up to rounding; sampled ones have `std_error`, (n, d, k), else None.
+    `additivity_gap` is (n, k), the distance between what the values add up to and what the model
+    served, both as served: after the sigmoid, softmax or exponential. `fidelity`, of LIME alone,
+    has `r2` and `local_error` by row and output, `ess` (the effective sample size) by row,
+    `samples` and `kernel_width`. `evaluations` counts the rows the model ran for this explanation.
     """
 
     values: Array
@@ -61,20 +63,26 @@ class Explanation:
     def _at(self, output: int | str) -> int:
         if isinstance(output, str):
             if output not in self.output_names:
-                raise ExplainError(f"there is no output {output!r}; there are {list(self.output_names)}")
+                raise ExplainError(
+                    f"there is no output {output!r}; there are {list(self.output_names)}"
+                )
             return self.output_names.index(output)
         if not -len(self.output_names) <= output < len(self.output_names):
             raise ExplainError(f"there is no output {output}; there are {len(self.output_names)}")
         return output
 
-    def top(self, k: int = 5, *, row: int = 0, output: int | str = -1) -> list[tuple[str, Any, float]]:
+    def top(
+        self, k: int = 5, *, row: int = 0, output: int | str = -1
+    ) -> list[tuple[str, Any, float]]:
         """The k columns of one row that add most, in size: (name, what the row holds, what it adds).
 
         Raises ExplainError for a row or an output that there is not, and for a k below 0.
         """
         if not -len(self) <= row < len(self) or k < 0:
             raise ExplainError(
-                f"there are {len(self)} rows and no row {row}" if k >= 0 else f"k is at least 0, not {k}"
+                f"there are {len(self)} rows and no row {row}"
+                if k >= 0
+                else f"k is at least 0, not {k}"
             )
         values = self.values[row, :, self._at(output)]
         order = np.argsort(-np.abs(values), kind="stable")[:k]
@@ -96,15 +104,23 @@ class Explanation:
         names = list(self.feature_names)
         if output is None and len(self.output_names) > 1:
             return shap.Explanation(
-                self.values, self.base_values, self.data, feature_names=names, output_names=list(self.output_names)
+                self.values,
+                self.base_values,
+                self.data,
+                feature_names=names,
+                output_names=list(self.output_names),
             )
         at = self._at(0 if output is None else output)
-        return shap.Explanation(self.values[:, :, at], self.base_values[:, at], self.data, feature_names=names)
+        return shap.Explanation(
+            self.values[:, :, at], self.base_values[:, at], self.data, feature_names=names
+        )
 
     def to_json(self) -> str:
         """Everything, as one line of JSON: the record to keep where decisions must be explained later."""
         plain = {f.name: record.plain(getattr(self, f.name)) for f in fields(self)}
-        return json.dumps({"schema": SCHEMA} | plain, allow_nan=False, ensure_ascii=False, sort_keys=True)
+        return json.dumps(
+            {"schema": SCHEMA} | plain, allow_nan=False, ensure_ascii=False, sort_keys=True
+        )
 
     @staticmethod
     def from_json(text: str) -> Explanation:
@@ -114,7 +130,12 @@ class Explanation:
             if plain.pop("schema") != SCHEMA:
                 raise ExplainError(f"this is no record of {SCHEMA}")
             n, d, k = len(plain["values"]), len(plain["feature_names"]), len(plain["output_names"])
-            shapes = {"values": (n, d, k), "base_values": (n, k), "additivity_gap": (n, k), "std_error": (n, d, k)}
+            shapes = {
+                "values": (n, d, k),
+                "base_values": (n, k),
+                "additivity_gap": (n, k),
+                "std_error": (n, d, k),
+            }
             for name, shape in shapes.items():
                 if plain[name] is not None:
                     plain[name] = np.array(record.back(plain[name]), np.float64).reshape(shape)
@@ -147,7 +168,9 @@ class Explanation:
         rounding = ROUNDING * (abs(base) + np.abs(values).sum())
         return float(base), float(total) if abs(total) > rounding else 0.0
 
-    def _errors(self, bars: list[tuple[str, str, float]], row: int, output: int) -> list[float] | None:
+    def _errors(
+        self, bars: list[tuple[str, str, float]], row: int, output: int
+    ) -> list[float] | None:
         """Half the width of a 95 % interval for each bar of sampled values, 0 for that of the other columns."""
         if self.std_error is None:
             return None
@@ -185,10 +208,15 @@ class Explanation:
 
     def _bars(self, row: int, output: int | str, most: int) -> list[tuple[str, str, float]]:
         """What the columns that add most hold and add, and what all others add together."""
-        bars = [(name, html.short(held) or "''", added) for name, held, added in self.top(most, row=row, output=output)]
+        bars = [
+            (name, html.short(held) or "''", added)
+            for name, held, added in self.top(most, row=row, output=output)
+        ]
         rest = len(self.feature_names) - len(bars)
         if rest:
-            others = float(self.values[row, :, self._at(output)].sum()) - sum(added for _, _, added in bars)
+            others = float(self.values[row, :, self._at(output)].sum()) - sum(
+                added for _, _, added in bars
+            )
             bars.append((f"{rest} other column{'s' if rest > 1 else ''}", "", others))
         return bars
 
@@ -197,7 +225,15 @@ def _fidelity(found: dict[str, Any] | None, row: int, output: int) -> list[tuple
     if found is None or not found["r2"]:
         return []
     fit, error = found["r2"][row][output], found["local_error"][row][output]
-    return [("fidelity", f"R2 {fit:.2f}, off by {error:.2g} at the row, {found['ess'][row]:.0f} effective samples")]
+    return [
+        (
+            "fidelity",
+            (
+                f"R2 {fit:.2f}, off by {error:.2g} at the row, {found['ess'][row]:.0f} effective "
+                "samples"
+            ),
+        )
+    ]
 
 
 def kind_of(method: str, *, exact: bool) -> str:

@@ -1,9 +1,10 @@
 """Explainers of other libraries, run on a Model: shap's own kernel and permutation methods, made safe.
 
-What is unsafe about them, and what is done here: the background is not cut to 100 rows; no column is dropped by an L1
-penalty; each call has an explainer of its own, as they keep the row they explain in themselves; numpy's global random
-state, which they seed and draw from, is given back as it was; and they see the number of a value among those of its
-column in place of the value, as they take values that differ by less than 1e-8 for equal, and then leave a column out.
+What is unsafe about them, and what is done here: the background is not cut to 100 rows; no column
+is dropped by an L1 penalty; each call has an explainer of its own, as they keep the row they
+explain in themselves; numpy's global random state, which they seed and draw from, is given back as
+it was; and they see the number of a value among those of its column in place of the value, as they
+take values that differ by less than 1e-8 for equal, and then leave a column out.
 """
 
 from __future__ import annotations
@@ -81,8 +82,8 @@ class ShapHook:
     Args:
         subject: what is explained; all its columns must be numbers.
         method: "shap:kernel" or "shap:permutation".
-        budget: model rows for each explained row. A coalition takes one for each background row; by default shap's own
-            number of coalitions, 2 d + 2048 or 500.
+        budget: model rows for each explained row. A coalition takes one for each background row; by
+            default shap's own number of coalitions, 2 d + 2048 or 500.
         seed: of each row, so that its values depend on nothing else.
 
     Raises:
@@ -91,22 +92,32 @@ class ShapHook:
     """
 
     def __init__(self, subject: Subject, method: str, budget: int | None, seed: int) -> None:
-        strings = [spec.name for spec in subject.signature.inputs if numpy_dtype(spec.dtype).kind not in "fiub"]
+        strings = [
+            spec.name
+            for spec in subject.signature.inputs
+            if numpy_dtype(spec.dtype).kind not in "fiub"
+        ]
         if strings:
-            raise ExplainError(f"{method} reads numbers alone, and {strings} hold strings; use method='sampling'")
+            raise ExplainError(
+                f"{method} reads numbers alone, and {strings} hold strings; use method='sampling'"
+            )
         with importing("shap", f"method={method!r}", "explain"):
             import shap
         self._shap, self._subject, self._method = shap, subject, method
         self._seed = seed % 2**32  # what the legacy generator takes
         self._columns, codes = [], []
         for player in subject.players:
-            kinds, numbers = np.unique(subject.background[player.tensor][:, player.column], return_inverse=True)
+            kinds, numbers = np.unique(
+                subject.background[player.tensor][:, player.column], return_inverse=True
+            )
             self._columns.append((player.tensor, player.column, kinds))
             codes.append(numbers.astype(np.float64))
         self._codes = np.stack(codes, axis=1)
         self._coalitions = _coalitions(method, len(subject.players), subject.count, budget)
         self.rows_per_row = self._coalitions * subject.count + 1
-        self.reason = f"{method} asks for {self._coalitions} coalitions of {subject.count} background rows"
+        self.reason = (
+            f"{method} asks for {self._coalitions} coalitions of {subject.count} background rows"
+        )
 
     def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Answer:
         """Shapley values as shap estimates them; calls run one after the other."""
@@ -151,14 +162,17 @@ class ShapHook:
         for i, (tensor, column, kinds) in enumerate(self._columns):
             value = feeds[tensor][row, column]
             at = int(np.searchsorted(kinds, value))  # a missing value is the last
-            same = at < len(kinds) and (kinds[at] == value or (kinds[at] != kinds[at] and value != value))  # noqa: PLR0124
-            found[i] = at if same else len(kinds)
+            found[i] = at if at < len(kinds) and _is_same(kinds[at], value) else len(kinds)
         return found
 
     def _decode(self, codes: Array, feeds: Feeds, row: int) -> Feeds:
         """The rows (m, d) that shap asks about: each value is of the background or of the explained row."""
-        found = {name: np.empty((len(codes), feed.shape[1]), feed.dtype) for name, feed in feeds.items()}
-        for (tensor, column, kinds), numbers in zip(self._columns, codes.T.astype(np.intp), strict=True):
+        found = {
+            name: np.empty((len(codes), feed.shape[1]), feed.dtype) for name, feed in feeds.items()
+        }
+        for (tensor, column, kinds), numbers in zip(
+            self._columns, codes.T.astype(np.intp), strict=True
+        ):
             found[tensor][:, column] = np.append(kinds, feeds[tensor][row, column])[numbers]
         return found
 
@@ -166,7 +180,9 @@ class ShapHook:
 def _coalitions(method: str, players: int, background: int, budget: int | None) -> int:
     """How many coalitions of `players` columns a budget buys; raises ExplainError where shap needs more."""
     most = max(2**players - 2, 1)
-    if method == KERNEL:  # each column alone, and all but each: fewer leave its regression undetermined
+    if (
+        method == KERNEL
+    ):  # each column alone, and all but each: fewer leave its regression undetermined
         least, usual = min(2 * players, most), 2 * players + 2048
     else:  # one random order, forwards and backwards
         least = 2 * players + 1
@@ -174,7 +190,15 @@ def _coalitions(method: str, players: int, background: int, budget: int | None) 
     found = usual if budget is None else budget // background
     if found < least:
         raise ExplainError(
-            f"a budget of {budget} model rows gives {found} coalitions of {background} background rows, and {method} "
-            f"needs {least} for {players} columns: budget={least * background}, or a smaller background"
+            f"a budget of {budget} model rows gives {found} coalitions of {background} background "
+            f"rows, and {method} "
+            f"needs {least} for {players} columns: budget={least * background}, or a smaller "
+            "background"
         )
     return min(found, most) if method == KERNEL else found
+
+
+def _is_same(left: Any, right: Any) -> bool:
+    """Whether two values are equal, or both missing."""
+    both_missing = left != left and right != right  # noqa: PLR0124 - NaN
+    return bool(left == right or both_missing)

@@ -53,14 +53,16 @@ class Sampler:
                 what = f"one pass over a background of {subject.count} rows gives as many"
             raise ExplainError(
                 f"{what} random orders of {self._players} columns; at "
-                f"least {LEAST_PAIRS} are needed: budget={LEAST_PAIRS * self._steps}, or a larger background"
+                f"least {LEAST_PAIRS} are needed: budget={LEAST_PAIRS * self._steps}, or a larger "
+                "background"
             )
         self._kept: dict[tuple[int, int], list[Walks]] = {}
         self.most_rows = self._steps * self._pairs + 1
         self.reason = f"the budget is {self._pairs} random orders"
         if self._adaptive:
             self.reason = (
-                f"a pass over the background takes {self._steps * subject.count:,} model rows; up to {MOST_PASSES} are "
+                f"a pass over the background takes {self._steps * subject.count:,} model rows; up "
+                f"to {MOST_PASSES} are "
                 f"made, until the standard errors are {SMALL:.0%} of the values"
             )
 
@@ -68,7 +70,8 @@ class Sampler:
         """Sample the values of one row, whose answer is `served`."""
         subject = self._subject
         source = subject.beside(row)
-        # An answer may differ in its last digit from that in a batch; whether to go on must not depend on the batch.
+        # An answer may differ in its last digit from that in a batch; whether to go on must not
+        # depend on the batch.
         alone = subject.ask({name: cells[None] for name, cells in row.items()})[0]
         tally = sampling.Tally(subject.count, self._players, len(served))
         number, left = 0, self._pairs
@@ -90,7 +93,12 @@ class Sampler:
         if self._pairs < self._subject.count:
             return (f"the budget reaches {self._pairs} of {self._subject.count} background rows",)
         if self._adaptive and worst > SMALL:
-            return (f"after {MOST_PASSES} passes, the standard errors are still up to {worst:.1%} of a row's values",)
+            return (
+                (
+                    f"after {MOST_PASSES} passes, the standard errors are still up to {worst:.1%} of "
+                    "a row's values"
+                ),
+            )
         return ()
 
     def _walks(self, number: int, pairs: int) -> Iterable[Walks]:
@@ -108,7 +116,11 @@ class Sampler:
         for start in range(0, pairs, step):
             some = slice(start, min(start + step, pairs))
             masks = sampling.coalitions(ranks[some])
-            yield Walks(ranks[some], rows[some], self._subject.places(masks, np.repeat(rows[some], self._steps)))
+            yield Walks(
+                ranks[some],
+                rows[some],
+                self._subject.places(masks, np.repeat(rows[some], self._steps)),
+            )
 
 
 def _share(errors: Array, values: Array) -> float:

@@ -1,7 +1,7 @@
 """Shapley values of any function of rows: exact by enumeration, or sampled along antithetic permutations.
 
-Everything here is a function of arrays: `ask(masks, rows)` answers for coalitions, where a mask says which players
-come from the explained row and `rows` which background row the others come from.
+Everything here is a function of arrays: `ask(masks, rows)` answers for coalitions, where a mask
+says which players come from the explained row and `rows` which background row the others come from.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 
 from modelkit.cast import Array
 
-Ask = Callable[[Array, Array], Array]  # ((m, players) of bool, (m,) background rows) -> (m, outputs)
+Ask = Callable[
+    [Array, Array], Array
+]  # ((m, players) of bool, (m,) background rows) -> (m, outputs)
 MOST_ENUMERATED = 12
 
 
@@ -88,9 +90,9 @@ class Tally:
     def result(self) -> tuple[Array, Array]:
         """The mean, and its standard error.
 
-        After several whole passes only the orders are random, for every background row counts equally. The error is
-        that of a stratified mean then, from the variances within rows. Else it comes from the variance between all
-        estimates, which is larger, since rows differ.
+        After several whole passes only the orders are random, for every background row counts
+        equally. The error is that of a stratified mean then, from the variances within rows. Else
+        it comes from the variance between all estimates, which is larger, since rows differ.
         """
         pairs, times = int(self.times.sum()), int(self.times.max())
         mean = self._sums.sum(axis=0) / pairs

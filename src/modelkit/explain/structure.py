@@ -3,8 +3,8 @@
 Two things are looked for, each a proof by the operators on the way and no guess from data:
 
 - a tree ensemble whose every input column depends on one raw column, and which only a link follows;
-- a value that is a sum of functions of one raw column each (an additive model: linear models behind imputers,
-  scalers and encoders are such), which only a link follows.
+- a value that is a sum of functions of one raw column each (an additive model: linear models behind
+  imputers, scalers and encoders are such), which only a link follows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def players_of(signature: Signature) -> tuple[Player, ...] | None:
     for spec in signature.inputs:
         if len(spec.shape) != 2 or not isinstance(spec.shape[1], int):
             return None
-        names = [c.name for c in spec.columns] or [f"{spec.name}[{i}]" for i in range(spec.shape[1])]
+        names = [c.name for c in spec.columns] or [
+            f"{spec.name}[{i}]" for i in range(spec.shape[1])
+        ]
         found += [Player(name, spec.name, i) for i, name in enumerate(names)]
     return tuple(found)
 
@@ -52,10 +54,11 @@ def players_of(signature: Signature) -> tuple[Player, ...] | None:
 class Exact:
     """What an exact method explains.
 
-    `tensor` is the tensor that the graph is cut at: for trees the matrix they read, else the additive value. `link`
-    is what turns that value, or the sum of leaves, into the served output: identity, logistic, softmax, exp, or share
-    for a sigmoid's share of the sum of all classes; `scale`
-    and `shift` come after it, and after a softmax of two classes or a logistic there are two columns.
+    `tensor` is the tensor that the graph is cut at: for trees the matrix they read, else the
+    additive value. `link` is what turns that value, or the sum of leaves, into the served output:
+    identity, logistic, softmax, exp, or share for a sigmoid's share of the sum of all classes;
+    `scale` and `shift` come after it, and after a softmax of two classes or a logistic there are
+    two columns.
     """
 
     kind: str
@@ -98,7 +101,11 @@ def read(proto: onnx.ModelProto, signature: Signature, output: str) -> Exact:
     table = summed_rows(maker.get(name), maker, constants)
     if table is not None:
         name = table[0]
-    name, factor = before_factor(name, maker, constants) if link != "identity" and table is None else (name, 1.0)
+    name, factor = (
+        before_factor(name, maker, constants)
+        if link != "identity" and table is None
+        else (name, 1.0)
+    )
     node = maker.get(name)
     if node is None:
         raise NoStructureError("the output is an input or a constant")
@@ -111,11 +118,15 @@ def read(proto: onnx.ModelProto, signature: Signature, output: str) -> Exact:
         return _linear_classifier(proto, node, known, link, scale, shift)
     value = known.get(name)
     if value is None or not value.additive:
-        raise NoStructureError(f"its value before the link, made by {node.op_type}, is no sum over single columns")
+        raise NoStructureError(
+            f"its value before the link, made by {node.op_type}, is no sum over single columns"
+        )
     return Exact("additive", name, proto, link, scale=scale, shift=shift)
 
 
-def _leaves(proto: onnx.ModelProto, node: onnx.NodeProto, table: Array | None, factor: float) -> Leaves:
+def _leaves(
+    proto: onnx.ModelProto, node: onnx.NodeProto, table: Array | None, factor: float
+) -> Leaves:
     """The leaves of an ensemble, or the rows of a table that they are the numbers of, times a factor."""
     kind = node.input[0] if node.op_type != "TreeEnsemble" else ""
     dtype = dtype_of(node, _number_type(proto, kind) if kind else np.float32)
@@ -148,14 +159,23 @@ def _trees(
 
 def _number_type(proto: onnx.ModelProto, name: str) -> Any:
     """float32 unless the trees read doubles, which come from an input of the graph, a cast, or a table of labels."""
-    kinds = {value.name: value.type.tensor_type.elem_type for value in [*proto.graph.input, *proto.graph.value_info]}
+    kinds = {
+        value.name: value.type.tensor_type.elem_type
+        for value in [*proto.graph.input, *proto.graph.value_info]
+    }
     kinds |= {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
     for node in proto.graph.node:
         if not node.output or node.output[0] in kinds:
             continue
         if node.op_type == "Cast":
             kinds[node.output[0]] = next(a.i for a in node.attribute if a.name == "to")
-        elif node.op_type in ("Scaler", "OneHotEncoder", "LinearRegressor", "LabelEncoder", "Constant"):
+        elif node.op_type in (
+            "Scaler",
+            "OneHotEncoder",
+            "LinearRegressor",
+            "LabelEncoder",
+            "Constant",
+        ):
             continue  # of single precision, but for a constant, beside which there is a tensor of the same type
         elif any(kinds.get(given) == TensorProto.DOUBLE for given in node.input):
             kinds[node.output[0]] = TensorProto.DOUBLE
@@ -163,12 +183,19 @@ def _number_type(proto: onnx.ModelProto, name: str) -> Any:
 
 
 def _linear_classifier(
-    proto: onnx.ModelProto, node: onnx.NodeProto, known: dict[str, Depends], link: str, scale: float, shift: float
+    proto: onnx.ModelProto,
+    node: onnx.NodeProto,
+    known: dict[str, Depends],
+    link: str,
+    scale: float,
+    shift: float,
 ) -> Exact:
     """A LinearClassifier ends in a link of its own: it is taken off, and the scores before it are additive."""
     inputs = known.get(node.input[0])
     if inputs is None or not inputs.additive:
-        raise NoStructureError("the linear classifier reads columns that are no sums over single columns")
+        raise NoStructureError(
+            "the linear classifier reads columns that are no sums over single columns"
+        )
     own = next((a.s.decode() for a in node.attribute if a.name == "post_transform"), "NONE")
     links = {"NONE": "identity", "LOGISTIC": "logistic", "SOFTMAX": "softmax"}
     if own not in links or (own != "NONE" and link != "identity"):
@@ -202,8 +229,16 @@ def _before_link(
             and shift == 0.0
             and (scale == 1.0 or node.op_type == "Exp")
         ):
-            name, link = node.input[0], {"Softmax": "softmax", "Sigmoid": "logistic", "Exp": "exp"}[node.op_type]
-        elif node.op_type in ("Mul", "Div") and len(numbers) == 1 and numbers[0].size == 1 and link == "identity":
+            name, link = (
+                node.input[0],
+                {"Softmax": "softmax", "Sigmoid": "logistic", "Exp": "exp"}[node.op_type],
+            )
+        elif (
+            node.op_type in ("Mul", "Div")
+            and len(numbers) == 1
+            and numbers[0].size == 1
+            and link == "identity"
+        ):
             factor = float(numbers[0].reshape(-1)[0])
             if node.op_type == "Div" and node.input[0] in constants:
                 break
@@ -218,7 +253,9 @@ def _before_link(
     return name, link, scale, shift
 
 
-def _is_complement(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]) -> bool:
+def _is_complement(
+    node: onnx.NodeProto, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]
+) -> bool:
     """Whether a node puts 1 - p beside p, the probabilities of two classes."""
     if node.op_type != "Concat" or len(node.input) != 2 or node.input[0] not in maker:
         return False
@@ -229,7 +266,9 @@ def _is_complement(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto], const
     return one is not None and one.size == 1 and float(one.reshape(-1)[0]) == 1.0
 
 
-def _is_second(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]) -> bool:
+def _is_second(
+    node: onnx.NodeProto, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]
+) -> bool:
     """Whether a node takes the second of two probabilities; the additivity check sees where there were others."""
     column = constants.get(node.input[1]) if node.op_type == "Gather" else None
     above = maker.get(node.input[0])
@@ -242,8 +281,17 @@ def _is_softmax(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto]) -> bool:
     """Whether a node divides the probabilities of a softmax by their sum."""
     norm = next((a.s for a in node.attribute if a.name == "norm"), b"MAX")
     above = maker.get(node.input[0])
-    own = b"NONE" if above is None else next((a.s for a in above.attribute if a.name == "post_transform"), b"NONE")
-    return norm == b"L1" and above is not None and above.op_type == "LinearClassifier" and own == b"SOFTMAX"
+    own = (
+        b"NONE"
+        if above is None
+        else next((a.s for a in above.attribute if a.name == "post_transform"), b"NONE")
+    )
+    return (
+        norm == b"L1"
+        and above is not None
+        and above.op_type == "LinearClassifier"
+        and own == b"SOFTMAX"
+    )
 
 
 def _is_share(node: onnx.NodeProto, maker: dict[str, onnx.NodeProto]) -> bool:
@@ -267,7 +315,9 @@ def cut(proto: onnx.ModelProto, tensor: str, element: int) -> onnx.ModelProto:
             needed.add(id(node))
             todo += list(node.input)
     # Put together anew, since a copy of the whole would take the ensemble along.
-    part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    part = onnx.ModelProto(
+        ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions
+    )
     whole = proto.graph
     part.graph.MergeFrom(
         onnx.GraphProto(

@@ -50,7 +50,10 @@ class Subject:
 
     def beside(self, row: dict[str, Array]) -> dict[str, Array]:
         """The background and one row after it, flat: what `places` are places in."""
-        return {name: np.concatenate([feed.reshape(-1), row[name]]) for name, feed in self.background.items()}
+        return {
+            name: np.concatenate([feed.reshape(-1), row[name]])
+            for name, feed in self.background.items()
+        }
 
     def places(self, masks: Array, rows: Array) -> dict[str, Array]:
         """Where each cell of mixed rows comes from: the row where its mask says so, else a row of the background."""
@@ -58,7 +61,9 @@ class Subject:
         for name, feed in self.background.items():
             width = feed.shape[1]
             column = np.arange(width)
-            found[name] = np.where(masks[:, at : at + width], feed.size + column, rows[:, None] * width + column)
+            found[name] = np.where(
+                masks[:, at : at + width], feed.size + column, rows[:, None] * width + column
+            )
             at += width
         return found
 
@@ -68,7 +73,11 @@ class Subject:
         parts = []
         for start in range(0, size, CHUNK):
             some = slice(start, start + CHUNK)
-            parts.append(self.ask({name: source[name].take(at[some], mode="clip") for name, at in places.items()}))
+            parts.append(
+                self.ask(
+                    {name: source[name].take(at[some], mode="clip") for name, at in places.items()}
+                )
+            )
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def table(self, feeds: Feeds) -> Array:
@@ -85,21 +94,27 @@ class Subject:
         digest = hashlib.sha256()
         for name, feed in self.background.items():
             digest.update(f"{name} {feed.dtype} {feed.shape}".encode())
-            digest.update("\0".join(map(str, feed.ravel())).encode() if feed.dtype == object else feed.tobytes())
+            digest.update(
+                "\0".join(map(str, feed.ravel())).encode()
+                if feed.dtype == object
+                else feed.tobytes()
+            )
         return digest.hexdigest()
 
 
 def ask(model: Model, served: str, feeds: Feeds) -> Array:
     """One output of a model as (n, k) doubles."""
     got = model._run(feeds, (served,), LATER)[served]
-    return got.reshape(len(got), got.shape[1] if got.ndim == 2 else int(np.prod(got.shape[1:]))).astype(np.float64)
+    return got.reshape(
+        len(got), got.shape[1] if got.ndim == 2 else int(np.prod(got.shape[1:]))
+    ).astype(np.float64)
 
 
 def make_subject(model: Model, background: Any, served: str | None = None) -> Subject:
     """What an Explainer explains: of the output that is named, or of the one that the model has for it.
 
-    Raises ExplainError where a model has nothing that can be explained, or several outputs of which none is named, and
-    where there is no background.
+    Raises ExplainError where a model has nothing that can be explained, or several outputs of which
+    none is named, and where there is no background.
     """
     model = model.unobserved  # an explanation's rows are nobody's
     signature = model.signature
@@ -125,7 +140,8 @@ def _read_background(model: Model, rows: Any) -> Feeds:
         data = model.attachments.get(BACKGROUND)
         if data is None:
             raise ExplainError(
-                "an explanation is relative to a background: pass background=X_train[:200] (--background on "
+                "an explanation is relative to a background: pass background=X_train[:200] "
+                "(--background on "
                 "the command line), or store one in the package with mk.save(..., background=...)"
             )
         try:
@@ -142,7 +158,9 @@ def _served_output(signature: Signature, named: str | None = None) -> str:
     numbers = [spec.name for spec in signature.outputs if numpy_dtype(spec.dtype).kind == "f"]
     if named is not None:
         if named not in numbers:
-            raise ExplainError(f"there is no output {named!r} of numbers to explain; there are {numbers}")
+            raise ExplainError(
+                f"there is no output {named!r} of numbers to explain; there are {numbers}"
+            )
         return named
     if signature.has_probabilities:
         return "probabilities"
@@ -153,7 +171,8 @@ def _served_output(signature: Signature, named: str | None = None) -> str:
         raise ExplainError("the model gives labels alone, and a label is no number to explain")
     if len(apart) > 1:
         raise ExplainError(
-            f"the model has several outputs, and one is explained at a time: pass one of {apart} as output=, or on the "
+            f"the model has several outputs, and one is explained at a time: pass one of {apart} "
+            "as output=, or on the "
             f"command line as --output"
         )
     return apart[0]

@@ -30,7 +30,12 @@ def summed_rows(
         above = maker.get(above.input[0])
     elif above is not None:
         last = last and _trees_of(maker.get(above.input[-1]), maker) == 1
-    if above is None or not last or not _is_gather(above, 0) or constants.get(above.input[0], np.zeros(1)).ndim != 2:
+    if (
+        above is None
+        or not last
+        or not _is_gather(above, 0)
+        or constants.get(above.input[0], np.zeros(1)).ndim != 2
+    ):
         return None
     number = maker.get(above.input[1])
     if number is None or number.op_type != "Cast" or not _trees_of(number, maker):
@@ -39,7 +44,10 @@ def summed_rows(
 
 
 def _is_gather(node: onnx.NodeProto, axis: int) -> bool:
-    return node.op_type == "Gather" and next((a.i for a in node.attribute if a.name == "axis"), 0) == axis
+    return (
+        node.op_type == "Gather"
+        and next((a.i for a in node.attribute if a.name == "axis"), 0) == axis
+    )
 
 
 def _trees_of(cast: onnx.NodeProto | None, maker: dict[str, onnx.NodeProto]) -> int:
@@ -50,7 +58,9 @@ def _trees_of(cast: onnx.NodeProto | None, maker: dict[str, onnx.NodeProto]) -> 
     return next((len(a.ints) for a in made.attribute if a.name == "tree_roots"), 0)
 
 
-def before_factor(name: str, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]) -> tuple[str, float]:
+def before_factor(
+    name: str, maker: dict[str, onnx.NodeProto], constants: dict[str, Array]
+) -> tuple[str, float]:
     """Walk back from a value before its link over one product with a number, where trees are behind it."""
     node = maker.get(name)
     if node is None or node.op_type not in ("Mul", "Div") or len(node.input) != 2:

@@ -1,18 +1,21 @@
 r"""Exact interventional Shapley values of a sum of leaves, from one table a leaf.
 
-For a row x and a background row z, let p and q be the sets of players whose conditions x and z meet on the way to a
-leaf of d players, A = p \ q and B = q \ p. Where p and q together are not all players, the leaf contributes nothing;
-else a player of A gets v (|A|-1)! |B|! / (|A|+|B|)!, one of B gets -v |A|! (|B|-1)! / (|A|+|B|)!, all others nothing.
-That is the Shapley value of the game "the leaf is reached by x on a coalition and z elsewhere".
+For a row x and a background row z, let p and q be the sets of players whose conditions x and z meet
+on the way to a leaf of d players, A = p \ q and B = q \ p. Where p and q together are not all
+players, the leaf contributes nothing; else a player of A gets v (|A|-1)! |B|! / (|A|+|B|)!, one of
+B gets -v |A|! (|B|-1)! / (|A|+|B|)!, all others nothing. That is the Shapley value of the game "the
+leaf is reached by x on a coalition and z elsewhere".
 
-Let r be the players that q lacks. Then p and q are all players where r is within p, and A = r, |B| = d - |p|. Summed
-over the background, there is a number for each p, of which the gain of a player j of p is a difference:
+Let r be the players that q lacks. Then p and q are all players where r is within p, and A = r, |B|
+= d - |p|. Summed over the background, there is a number for each p, of which the gain of a player j
+of p is a difference:
 
     u(p) = share(0) (1/(d-1) + ... + 1/(d-|p|)) + sum of share(r) (|r|-1)! c! / (|r|+c)! over the other r within p
     phi_j = v (u(p) - u(p \ j) + l)    with c = d - |p| - 1; where p is all players, c = 0 and 1/0 is left out
 
-l, which every player gets, makes the sum right: v, if p is all players, less v times the share of the background that
-reaches the leaf. So a row looks up d + 1 numbers, whatever the size of the background.
+l, which every player gets, makes the sum right: v, if p is all players, less v times the share of
+the background that reaches the leaf. So a row looks up d + 1 numbers, whatever the size of the
+background.
 """
 
 from __future__ import annotations
@@ -27,12 +30,16 @@ from modelkit.explain.ensemble import Leaves
 from modelkit.explain.patterns import Background, Members, Sum, Tests, patterns
 
 SINGLE = 7  # players from which tables are of single precision, which graphs compute in as well
-MOST_SPREAD = 7  # players up to which phi itself is kept, d numbers for each p: faster, while it is small
+MOST_SPREAD = (
+    7  # players up to which phi itself is kept, d numbers for each p: faster, while it is small
+)
 MOST_PLAYERS = 16
 MOST_BITS = 62
 MOST_PAIRS = 20_000_000
 MOST_BYTES = 256 << 20
-BLOCK_BYTES = 2 << 20  # of a gather at once: it stays in the cache, and other threads get the interpreter in between
+BLOCK_BYTES = (
+    2 << 20
+)  # of a gather at once: it stays in the cache, and other threads get the interpreter in between
 
 
 class TooDeepError(Exception):
@@ -47,8 +54,8 @@ class LeafTable:
         players: the player of each column that the ensemble reads.
         background: (m, columns) rows as the ensemble reads them.
 
-    Leaves of up to 16 players get tables, of at most 256 MB in all; deeper ones are compared with the distinct patterns
-    of the background.
+    Leaves of up to 16 players get tables, of at most 256 MB in all; deeper ones are compared with
+    the distinct patterns of the background.
 
     Raises TooDeepError where that would be too many.
     """
@@ -162,7 +169,8 @@ def _potentials(members: Members) -> Iterator[tuple[slice, Array, Array]]:
     d, size = members.d, 1 << members.d
     held = np.bitwise_count(np.arange(size)).astype(int)
     harmonic = np.cumsum([0, *(1 / i for i in range(d - 1, 0, -1)), 0])[held]
-    # The factor of share(r) is the integral of t^(|r|-1) (1-t)^c from 0 to 1: so many points give it exactly.
+    # The factor of share(r) is the integral of t^(|r|-1) (1-t)^c from 0 to 1: so many points give
+    # it exactly.
     points, weights = np.polynomial.legendre.leggauss(d // 2 + 1)
     for start, found in members.background.patterns(members.slots, size):
         count = found.shape[1]
@@ -200,7 +208,8 @@ class _Pairs:
             self.pairs = sum(map(len, pattern))
             if self.pairs > most:
                 raise TooDeepError(
-                    f"its leaves meet more than {MOST_PAIRS:,} background patterns, in {members.d} columns"
+                    f"its leaves meet more than {MOST_PAIRS:,} background patterns, in {members.d} "
+                    "columns"
                 )
         self._leaf = np.repeat(np.arange(len(pattern)), [len(found) for found in pattern])
         self._pattern, self._share = np.concatenate(pattern), np.concatenate(share)
@@ -213,19 +222,23 @@ class _Pairs:
         full, count = (1 << self._d) - 1, self._slots.shape[1]
         held = patterns(bits, self._slots)
         for i in range(len(bits)):
-            # Where one condition of a leaf holds for neither, nobody gets anything: nearly everywhere.
+            # Where one condition of a leaf holds for neither, nobody gets anything: nearly
+            # everywhere.
             p = held[i].take(self._leaf)
             met = np.flatnonzero((p | self._pattern) == full)
             leaf = self._leaf.take(met)
             gained = p.take(met) & ~self._pattern.take(met)
-            # Together p and q are all players, so B is what p lacks, whatever the q: one sum for each leaf.
+            # Together p and q are all players, so B is what p lacks, whatever the q: one sum for
+            # each leaf.
             lacked = ~held[i] & full
             a, b = np.bitwise_count(gained), np.bitwise_count(lacked).take(leaf)
             share = self._share.take(met)
             up, down = self._gain[a, b] * share, np.bincount(leaf, self._loss[a, b] * share, count)
             given = np.empty((self._d, count))
             for j in range(self._d):
-                given[j] = np.bincount(leaf, ((gained >> j) & 1) * up, count) + ((lacked >> j) & 1) * down
+                given[j] = (
+                    np.bincount(leaf, ((gained >> j) & 1) * up, count) + ((lacked >> j) & 1) * down
+                )
             given *= self._factor
             self._sum.add(given.reshape(1, -1), out[i : i + 1])
 

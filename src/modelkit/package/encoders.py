@@ -22,8 +22,8 @@ LEAST = 0.95  # the cosine to a reference below which the pooling, the tokenizer
 def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
     """The recipe with what was measured, and the same as figures.
 
-    Raises ConversionError where the graph does not run on texts that the recipe allows, ParityError where the vectors
-    are not those of the reference.
+    Raises ConversionError where the graph does not run on texts that the recipe allows, ParityError
+    where the vectors are not those of the reference.
     """
     texts = made_up(TEXTS, encoder.recipe.max_tokens)
     try:
@@ -31,7 +31,8 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
         alone, gap = encoder.pipeline.prove(texts)
     except Exception as error:
         raise ConversionError(
-            f"the graph does not run on a text of {encoder.recipe.max_tokens:,} tokens, or on {TEXTS} texts at once: "
+            f"the graph does not run on a text of {encoder.recipe.max_tokens:,} tokens, or on "
+            f"{TEXTS} texts at once: "
             f"{error}; max_tokens= is the most it takes"
         ) from error
     if not np.isfinite(gap):
@@ -43,7 +44,9 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
         missing_rows=0,
         batch_sizes=(1, TEXTS),
         rtol=RTOL,
-        atol=max(ATOL, 2 * gap) if recipe.independent else ATOL,  # golden texts may be run in other company
+        atol=max(ATOL, 2 * gap)
+        if recipe.independent
+        else ATOL,  # golden texts may be run in other company
         max_abs=0.0,
         max_rel=0.0,
         label_flips=0,
@@ -60,7 +63,8 @@ def _reference(encoder: TextEncoder, example: Any) -> float | None:
         return None
     if not isinstance(example, Mapping) or example.keys() != {TEXT, EMBEDDING}:
         raise ConversionError(
-            f"the example of an encoder is {{{TEXT!r}: n strings, {EMBEDDING!r}: their n vectors by another "
+            "the example of an encoder is "
+            f"{{{TEXT!r}: n strings, {EMBEDDING!r}: their n vectors by another "
             f"implementation}}; got {example!r:.80}"
         )
     try:
@@ -69,11 +73,14 @@ def _reference(encoder: TextEncoder, example: Any) -> float | None:
         raise ConversionError(f"the reference vectors are no numbers: {error}") from error
     shape = (len(texts), encoder.recipe.dims[0])
     if vectors.shape != shape or not texts:
-        raise ConversionError(f"the reference vectors have shape {vectors.shape}; {len(texts)} texts make {shape}")
+        raise ConversionError(
+            f"the reference vectors have shape {vectors.shape}; {len(texts)} texts make {shape}"
+        )
     least = least_cosine(encoder.embed(texts), vectors)
     if not least >= LEAST:  # nor NaN
         raise ParityError(
-            f"a vector has the cosine {least:.3f} to its reference, less than {LEAST}: compare pooling, tokenizer, "
+            f"a vector has the cosine {least:.3f} to its reference, less than {LEAST}: compare "
+            "pooling, tokenizer, "
             f"max_tokens and roles with how the reference was made; nothing was saved",
             cosine=least,
         )

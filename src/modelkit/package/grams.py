@@ -18,8 +18,8 @@ MOST = 1 << 24  # numbers of a row of the answer
 def check(_: str, lists: Mapping[str, Array]) -> None:
     """Raise GraphError unless each n-gram of its pool of words or numbers has a column of the answer.
 
-    `ngram_counts` says where the pairs begin behind the single words, the triples behind the pairs, and so on;
-    `ngram_indexes` the column of each n-gram.
+    `ngram_counts` says where the pairs begin behind the single words, the triples behind the pairs,
+    and so on; `ngram_indexes` the column of each n-gram.
     """
     empty = np.zeros(0, np.int64)
     starts, columns = (lists.get(name, empty).astype(np.int64) for name in LISTS[:2])
@@ -29,6 +29,8 @@ def check(_: str, lists: Mapping[str, Array]) -> None:
     if not len(starts) or starts[0] or (sizes < 0).any() or (sizes % lengths).any():
         raise GraphError(f"its ngram_counts {starts[:8].tolist()} do not divide a pool of {pool}")
     if (sizes // lengths).sum() != len(columns):
-        raise GraphError(f"it has {(sizes // lengths).sum()} n-grams, and ngram_indexes for {len(columns)}")
+        raise GraphError(
+            f"it has {(sizes // lengths).sum()} n-grams, and ngram_indexes for {len(columns)}"
+        )
     if columns.size and (columns.min() < 0 or columns.max() >= MOST):
         raise GraphError("one of its ngram_indexes is negative, or beyond what a row may have")

@@ -1,8 +1,9 @@
 """Refuse a division of integers that may trap: of the least integer by -1, which onnxruntime leaves to the processor.
 
-The types of a graph are not written in it. So each value is given the most it may be: no integer of 32 or 64 bits, one
-that is not negative, or any; and a division is refused only where both of its sides may be any. Division by a constant,
-of and by sizes, and of floating-point numbers pass, which is all that converters and exporters write.
+The types of a graph are not written in it. So each value is given the most it may be: no integer of
+32 or 64 bits, one that is not negative, or any; and a division is refused only where both of its
+sides may be any. Division by a constant, of and by sizes, and of floating-point numbers pass, which
+is all that converters and exporters write.
 """
 
 from __future__ import annotations
@@ -23,13 +24,19 @@ FLOATING = frozenset(
     b"RandomUniform RandomUniformLike Reciprocal Sigmoid Softmax Softplus Sqrt Tanh And Equal Greater "
     b"GreaterOrEqual Less LessOrEqual Not Or Xor DynamicQuantizeLinear".split()
 )  # and others that give no such integers
-COUNTING = frozenset(b"ArgMax ArgMin EyeLike Multinomial NonMaxSuppression NonZero Shape Size".split())
+COUNTING = frozenset(
+    b"ArgMax ArgMin EyeLike Multinomial NonMaxSuppression NonZero Shape Size".split()
+)
 MOVING = frozenset(
     b"ArrayFeatureExtractor Compress DepthToSpace Expand Flatten Gather GatherElements GatherND Identity ReduceMax "
     b"ReduceMin Reshape ReverseSequence Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze".split()
 )  # the level of the first input
-MIXING = frozenset(b"Concat Div Min Pad Range ScatterElements ScatterND Where".split())  # the highest
-BESIDE = frozenset(b"MaxPool TopK Unique".split())  # the first is of the level of the first input, others count
+MIXING = frozenset(
+    b"Concat Div Min Pad Range ScatterElements ScatterND Where".split()
+)  # the highest
+BESIDE = frozenset(
+    b"MaxPool TopK Unique".split()
+)  # the first is of the level of the first input, others count
 WHOLE = frozenset(
     b"CastMap CategoryMapper ConvInteger Imputer LabelEncoder LinearClassifier MatMulInteger MurmurHash3 SVMClassifier "
     b"TreeEnsembleClassifier".split()
@@ -60,8 +67,8 @@ def check(
     Args:
         nodes: of the graph, its subgraphs and its functions, in any order.
         constants: data type and numbers of the initializers of each name.
-        declare: gives the data types of inputs and other values, by name, as the graph declares them; onnxruntime
-            refuses one that declares another than it infers.
+        declare: gives the data types of inputs and other values, by name, as the graph declares
+            them; onnxruntime refuses one that declares another than it infers.
         functions: the names of those of the graph.
     """
     divisions = [node for node in nodes if node.name == b"Div" and len(node.inputs) == 2]
@@ -71,26 +78,42 @@ def check(
     known = {name: list(several) for name, several in constants.items() if name not in made}
     for node in nodes:
         if node.name == b"Constant" and all(made[name] == 1 for name in node.outputs):
-            told: list[tuple[int, Sequence[float]]] = [(setting.kind, setting.numbers) for setting in node.settings]
+            told: list[tuple[int, Sequence[float]]] = [
+                (setting.kind, setting.numbers) for setting in node.settings
+            ]
             known |= dict.fromkeys(node.outputs, told)
-    doubtful = [node for node in divisions if not all(is_safe(*one) for one in known.get(node.inputs[1], [(7, [-1])]))]
+    doubtful = [
+        node
+        for node in divisions
+        if not all(is_safe(*one) for one in known.get(node.inputs[1], [(7, [-1])]))
+    ]
     if not doubtful:
         return
-    fixed = {name: max(level_of(*one) for one in several) for name, several in known.items() if several}
+    fixed = {
+        name: max(level_of(*one) for one in several) for name, several in known.items() if several
+    }
     for name, kinds in declare().items():
-        if made[name] <= 1 and name not in fixed and (INTEGERS.isdisjoint(kinds) and 0 not in kinds):
+        if (
+            made[name] <= 1
+            and name not in fixed
+            and (INTEGERS.isdisjoint(kinds) and 0 not in kinds)
+        ):
             fixed[name] = NO
     found = _spread(nodes, fixed, functions)
     for node in doubtful:
         if all(found.get(name, ANY) == ANY for name in node.inputs):
             output = (node.outputs or (b"",))[0].decode("utf-8", "backslashreplace")
             raise GraphError(
-                f"operator Div of {output!r} is refused: it divides integers by others that may be -1, which ends "
-                f"the process where the first is the least integer; divide by a constant, or by Max(divisor, 1)"
+                f"operator Div of {output!r} is refused: it divides integers by others that may be "
+                "-1, which ends "
+                "the process where the first is the least integer; divide by a constant, or by "
+                "Max(divisor, 1)"
             )
 
 
-def _spread(nodes: Sequence[Node], fixed: Mapping[bytes, int], functions: AbstractSet[bytes]) -> dict[bytes, int]:
+def _spread(
+    nodes: Sequence[Node], fixed: Mapping[bytes, int], functions: AbstractSet[bytes]
+) -> dict[bytes, int]:
     """The highest level that each value may have; levels only rise, so that this ends."""
     found = dict.fromkeys((name for node in nodes for name in node.outputs), NO) | dict(fixed)
     users: dict[bytes, list[int]] = defaultdict(list)
@@ -135,7 +158,9 @@ def _level(node: Node, inputs: Sequence[int], first: int) -> int:
         whole = any(number in INTEGERS for number in node.numbers(b"to"))
         return NO if not whole else NATURAL if first == NATURAL else ANY
     if name in (b"Constant", b"ConstantOfShape"):
-        return max((level_of(setting.kind, setting.numbers) for setting in node.settings), default=NO)
+        return max(
+            (level_of(setting.kind, setting.numbers) for setting in node.settings), default=NO
+        )
     if name == b"Max" and NATURAL in inputs:
         return NATURAL
     if name == b"Clip" and first:
@@ -144,6 +169,7 @@ def _level(node: Node, inputs: Sequence[int], first: int) -> int:
         return ANY if inputs and inputs[-1] else NO
     if name in WHOLE and (name != b"Imputer" or first):
         return ANY
-    # Of others, an output has the type of the first input, but of onnxruntime's own. Sums and products of integers that
-    # are not negative may still pass the largest one, and begin at the least.
+    # Of others, an output has the type of the first input, but of onnxruntime's own. Sums and
+    # products of integers that are not negative may still pass the largest one, and begin at the
+    # least.
     return ANY if first and not node.domain else NO

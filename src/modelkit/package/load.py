@@ -45,22 +45,27 @@ def load(
 ) -> Model:
     """Open a package and return its Model. Nothing is written to disk.
 
-    No code from a package runs, but for one whose estimator is pickled (`save(..., format="joblib")`): that opens only
-    where you pass both `digest` and `allow={"joblib"}`.
+    No code from a package runs, but for one whose estimator is pickled (`save(...,
+    format="joblib")`): that opens only where you pass both `digest` and `allow={"joblib"}`.
 
     Args:
         source: a path, the bytes of a package, or a binary file object (read to its end).
-        device: "auto" for the first usable of GPU and CPU, which `Model.placement` then names; a name such as "cpu",
-            "cuda" or "cuda:1", as `modelkit.devices()` lists them; or a list of names to try in this order.
-        threads: how many CPU threads the model may use; "auto" is every CPU this process may use, shared by the
-            worker processes that the environment variable WEB_CONCURRENCY tells of.
-        digest: the sha256 of the manifest, as `inspect(source).digest` shows it; anything else is refused.
-        allow: what you accept beyond the default: "joblib", and domains of ONNX operators such as "com.example".
+        device: "auto" for the first usable of GPU and CPU, which `Model.placement` then names; a
+            name such as "cpu", "cuda" or "cuda:1", as `modelkit.devices()` lists them; or a list of
+            names to try in this order.
+        threads: how many CPU threads the model may use; "auto" is every CPU this process may use,
+            shared by the worker processes that the environment variable WEB_CONCURRENCY tells of.
+        digest: the sha256 of the manifest, as `inspect(source).digest` shows it; anything else is
+            refused.
+        allow: what you accept beyond the default: "joblib", and domains of ONNX operators such as
+            "com.example".
 
     Raises:
-        PackageError: what is wrong with the file; its subclasses tell container, manifest, integrity, graph, and
-            UntrustedError what you would have to pass. Of a joblib package also: which versions it needs.
-        DeviceError: if the device or number of threads cannot be had, with the reasons and what to install.
+        PackageError: what is wrong with the file; its subclasses tell container, manifest,
+            integrity, graph, and UntrustedError what you would have to pass. Of a joblib package
+            also: which versions it needs.
+        DeviceError: if the device or number of threads cannot be had, with the reasons and what to
+            install.
         TypeError, ValueError: if `allow` is a bare string, or holds something else.
         MissingExtraError: if onnxruntime is not installed.
     """
@@ -81,7 +86,9 @@ def load(
         "threads": threads,
         "manifest": manifest,
         "attachments": attachments(members, manifest),
-        "origin": _origin(source, device=device, threads=threads, digest=manifest.digest, allow=allowed),
+        "origin": _origin(
+            source, device=device, threads=threads, digest=manifest.digest, allow=allowed
+        ),
     }
     if manifest.runtime == "joblib":
         return _load_joblib(members, manifest, known)
@@ -93,12 +100,17 @@ def _load_graph(
 ) -> Model:
     """Open a package of a graph, which is read once its hash was found right.
 
-    Hashing releases the GIL, so it runs beside the import of the runtime. Weights are numbers, whatever they are: the
-    session is built beside the hash of theirs, and nobody gets to see it unless that is right too.
+    Hashing releases the GIL, so it runs beside the import of the runtime. Weights are numbers,
+    whatever they are: the session is built beside the hash of theirs, and nobody gets to see it
+    unless that is right too.
     """
     weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
-    weights_hashed = _start_hash(members, [member for member in manifest.files if member.path == WEIGHTS])
-    others_hashed = _start_hash(members, [member for member in manifest.files if member.path != WEIGHTS])
+    weights_hashed = _start_hash(
+        members, [member for member in manifest.files if member.path == WEIGHTS]
+    )
+    others_hashed = _start_hash(
+        members, [member for member in manifest.files if member.path != WEIGHTS]
+    )
     model: Model
     try:
         from modelkit.runtimes.machine import release
@@ -113,15 +125,26 @@ def _load_graph(
         elif manifest.texts is not None:
             model = open_texts(members, manifest.signature, manifest.texts, **known)
         else:
-            model = OnnxModel(members[GRAPH], manifest.signature, weights=weights, chunk=chunk_rows(manifest), **known)
+            model = OnnxModel(
+                members[GRAPH],
+                manifest.signature,
+                weights=weights,
+                chunk=chunk_rows(manifest),
+                **known,
+            )
     finally:
         weights_hashed()
     release(weights)
     return model
 
 
-def open_encoder(members: container.Members, recipe: Recipe, *, origin: partial[Model] | None, **known: Any) -> Model:
-    """A text encoder, around the Model of its graph. Raises PackageError for a tokenizer that cannot be read."""
+def open_encoder(
+    members: container.Members, recipe: Recipe, *, origin: partial[Model] | None, **known: Any
+) -> Model:
+    """A text encoder, around the Model of its graph.
+
+    Raises PackageError for a tokenizer that cannot be read.
+    """
     from modelkit.embedding.encoder import TextEncoder
     from modelkit.runtimes.onnx import OnnxModel
 
@@ -133,8 +156,13 @@ def open_encoder(members: container.Members, recipe: Recipe, *, origin: partial[
         raise PackageError(f"the tokenizer cannot be used: {error}", member=TOKENIZER) from error
 
 
-def open_texts(members: container.Members, signature: Signature, texts: Texts, **known: Any) -> Model:
-    """A Model over texts, around that of its graph. Raises PackageError for vocabularies that cannot be read."""
+def open_texts(
+    members: container.Members, signature: Signature, texts: Texts, **known: Any
+) -> Model:
+    """A Model over texts, around that of its graph.
+
+    Raises PackageError for vocabularies that cannot be read.
+    """
     from modelkit.runtimes.texts import TextModel
 
     try:
@@ -203,11 +231,15 @@ def open_bytes(source: Source) -> memoryview:
     if not isinstance(source, str | os.PathLike):
         return memoryview(_read_all(source))
     # A pipe would be waited for, and a device could be set off by opening it.
-    handle = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    handle = os.open(
+        source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise ContainerError(f"{os.fspath(source)!r} is not a regular file; read a pipe and pass its file object")
+            raise ContainerError(
+                f"{os.fspath(source)!r} is not a regular file; read a pipe and pass its file object"
+            )
         if status.st_size == 0:
             raise ContainerError(f"{os.fspath(source)!r} is empty, not a modelkit package")
         return memoryview(mmap.mmap(handle, 0, access=mmap.ACCESS_READ))
@@ -220,7 +252,10 @@ def _read_all(file: Any) -> bytes:
     parts: list[bytes] = []
     while part := file.read():
         if not isinstance(part, bytes):
-            raise TypeError(f"a package is read from a path, bytes or a binary file object, not {type(file).__name__}")
+            raise TypeError(
+                "a package is read from a path, bytes or a binary file object, not "
+                f"{type(file).__name__}"
+            )
         parts.append(part)
     return b"".join(parts)
 
@@ -228,7 +263,9 @@ def _read_all(file: Any) -> bytes:
 def read_manifest(members: Mapping[str, memoryview]) -> Manifest:
     """The manifest of a package, which lists the members that are there. Raises PackageError."""
     if next(iter(members), None) != MANIFEST:
-        raise ContainerError(f"the first member must be {MANIFEST}; this is another kind of zip file")
+        raise ContainerError(
+            f"the first member must be {MANIFEST}; this is another kind of zip file"
+        )
     manifest = Manifest.from_json(bytes(members[MANIFEST]))
     listed = [member.path for member in manifest.files]
     if listed != list(members)[1:]:

@@ -1,8 +1,9 @@
 """What the operators of a graph may be told, where onnxruntime does not look, or looks too late.
 
-Each rule here stands for a graph of one operator that ended the process, or answered with memory that nobody wrote;
-`tests/fuzz_operators.py` finds them. Names and attributes are those of ONNX, as bytes, since that is how they lie in a
-graph; tests compare the tables with the schemas of the `onnx` library, which would take 100 ms to import.
+Each rule here stands for a graph of one operator that ended the process, or answered with memory
+that nobody wrote; `tests/fuzz_operators.py` finds them. Names and attributes are those of ONNX, as
+bytes, since that is how they lie in a graph; tests compare the tables with the schemas of the
+`onnx` library, which would take 100 ms to import.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import NamedTuple
 from modelkit.errors import GraphError
 
 MICROSOFT = "com.microsoft"
-# onnxruntime's own operators that its optimizers and quantizers, and the converters of scikit-learn, write into graphs.
-# It has a hundred more, which nobody checks against strange input: two of the first five that were tried crashed.
+# onnxruntime's own operators that its optimizers and quantizers, and the converters of
+# scikit-learn, write into graphs. It has a hundred more, which nobody checks against strange input:
+# two of the first five that were tried crashed.
 CONTRIB = frozenset(
     b"Attention BiasAdd BiasGelu BiasSoftmax BiasSplitGelu CDist ConvTransposeWithDynamicPads DequantizeLinear "
     b"DynamicQuantizeLSTM DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul "
@@ -87,7 +89,13 @@ RANGES = {
     (b"FeatureVectorizer", b"inputdimensions"): (0, 1 << 24),
     **{
         (operator, heads): (0, 1 << 16)
-        for operator in (b"Attention", b"GroupQueryAttention", b"MultiHeadAttention", b"QAttention", b"RotaryEmbedding")
+        for operator in (
+            b"Attention",
+            b"GroupQueryAttention",
+            b"MultiHeadAttention",
+            b"QAttention",
+            b"RotaryEmbedding",
+        )
         for heads in (b"num_heads", b"kv_num_heads", b"q_num_heads")
     },
     (b"GatherND", b"batch_dims"): (0, 64),
@@ -101,15 +109,21 @@ RECURRENT = frozenset((b"GRU", b"LSTM", b"RNN"))  # which an empty batch ends
 UNIFORM = frozenset((b"RandomUniform", b"RandomUniformLike"))
 EQUATION = re.compile(rb"(?:[A-Za-z, ]|\.\.\.)*(?:->(?:[A-Za-z ]|\.\.\.)*)?")
 # Operators of any number of inputs, none of which may be left out.
-VARIADIC = frozenset(b"Concat Einsum FeatureVectorizer Max Mean Min QLinearConcat SequenceConstruct Sum".split())
-WHOLE = frozenset((b"DFT", b"LayerNormalization"))  # whose last input must not be an empty name: it may be absent
+VARIADIC = frozenset(
+    b"Concat Einsum FeatureVectorizer Max Mean Min QLinearConcat SequenceConstruct Sum".split()
+)
+WHOLE = frozenset(
+    (b"DFT", b"LayerNormalization")
+)  # whose last input must not be an empty name: it may be absent
 LEAST = {b"QLinearLeakyRelu": 5, b"QLinearSigmoid": 5}  # inputs, that the kernel takes for granted
 PAST = 4  # and more inputs of ONNX's Attention: a past of another shape ends the process, and a Model has none
 # The inputs that scale another, whose columns they must fit: one number, or one for each column.
 SCALES = {b"DynamicQuantizeMatMul": ((1, 2),), b"MatMulIntegerToFloat": ((0, 2), (1, 3))}
-# The inputs of quantised operators of which the kernel reads a number without asking whether there is one.
+# The inputs of quantised operators of which the kernel reads a number without asking whether there
+# is one.
 NUMBERS = dict.fromkeys(
-    b"QLinearAveragePool QLinearGlobalAveragePool QLinearLeakyRelu QLinearSigmoid QLinearSoftmax".split(), (1, 2, 3, 4)
+    b"QLinearAveragePool QLinearGlobalAveragePool QLinearLeakyRelu QLinearSigmoid QLinearSoftmax".split(),
+    (1, 2, 3, 4),
 ) | {
     b"DFT": (1, 2),
     b"QGemm": (1, 2, 4, 5, 7, 8),
@@ -122,7 +136,8 @@ NUMBERS = dict.fromkeys(
 class Setting(NamedTuple):
     """An attribute: the numbers it holds, though not all of a long list, their data type, its text, its size in bytes.
 
-    `borrowed` is whether it has the value of an argument of a function instead, `nests` whether it holds a graph.
+    `borrowed` is whether it has the value of an argument of a function instead, `nests` whether it
+    holds a graph.
     """
 
     name: bytes
@@ -164,7 +179,9 @@ def check(node: Node) -> None:
         raise _refused(node, "has a last input without a name")
     if node.name == b"Attention" and not node.domain and any(node.inputs[PAST:]):
         raise _refused(node, "takes keys and values of a past")
-    if len(node.inputs) < LEAST.get(node.name, 0) or not all(node.inputs[: LEAST.get(node.name, 0)]):
+    if len(node.inputs) < LEAST.get(node.name, 0) or not all(
+        node.inputs[: LEAST.get(node.name, 0)]
+    ):
         raise _refused(node, f"has fewer than {LEAST[node.name]} inputs")
     for setting in node.settings:
         _check_setting(node, setting)
@@ -179,7 +196,11 @@ def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] |
 
     `shapes` are those of constants by name. What a DynamicQuantizeLinear gives is one number.
     """
-    asked = [node for node in nodes if node.name in SCALES or node.name in NUMBERS or node.name in RECURRENT]
+    asked = [
+        node
+        for node in nodes
+        if node.name in SCALES or node.name in NUMBERS or node.name in RECURRENT
+    ]
     if not asked:
         return
     numbers: set[bytes] = set()
@@ -196,12 +217,17 @@ def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] |
             raise _refused(node, "has an input that is empty")
 
 
-def _check_scales(node: Node, constants: Mapping[bytes, tuple[int, ...] | None], numbers: AbstractSet[bytes]) -> None:
+def _check_scales(
+    node: Node, constants: Mapping[bytes, tuple[int, ...] | None], numbers: AbstractSet[bytes]
+) -> None:
     for matrix, scale in SCALES.get(node.name, ()):
         name = node.inputs[scale] if scale < len(node.inputs) else b""
         columns = (constants.get(node.inputs[matrix]) or (1,))[-1:]
         if name not in numbers and constants.get(name) not in ((), (1,), columns):
-            raise _refused(node, f"scales input {matrix} by {name!r:.40}, which is not one number for each column")
+            raise _refused(
+                node,
+                f"scales input {matrix} by {name!r:.40}, which is not one number for each column",
+            )
 
 
 def _check_numbers(node: Node, constants: Mapping[bytes, tuple[int, ...] | None]) -> None:
@@ -223,7 +249,9 @@ def _check_setting(node: Node, setting: Setting) -> None:
         least, most = RANGES[key]
         sound = all(least <= number <= most for number in setting.numbers or [0])
     elif key == (b"Unique", b"axis"):
-        raise _refused(node, "looks along an axis, which ends the process where another one is empty")
+        raise _refused(
+            node, "looks along an axis, which ends the process where another one is empty"
+        )
     elif key == (b"Einsum", b"equation"):
         sound = EQUATION.fullmatch(setting.text) is not None
     else:
@@ -232,7 +260,9 @@ def _check_setting(node: Node, setting: Setting) -> None:
         text = setting.text.decode("utf-8", "backslashreplace")
         value = "an argument of a function" if setting.borrowed else text or setting.numbers[:4]
         name = setting.name.decode("utf-8", "backslashreplace")
-        raise _refused(node, f"has the attribute {name!r:.40} of {value!r:.80}, which ONNX does not define")
+        raise _refused(
+            node, f"has the attribute {name!r:.40} of {value!r:.80}, which ONNX does not define"
+        )
 
 
 def _refused(node: Node, what: str) -> GraphError:

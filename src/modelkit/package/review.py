@@ -18,9 +18,10 @@ from modelkit.package.load import GRAPH, WEIGHTS, WEIGHTS_NAME, Source, open_byt
 class Review:
     """A package as it stands.
 
-    `operators` are the ONNX operators by domain, with how often each occurs; `installed` the versions here of the
-    libraries that the package was made with or needs; `needs` what `load` must be given, and `refused` why it would
-    refuse the graph all the same. Members are not hashed: `load` does that.
+    `operators` are the ONNX operators by domain, with how often each occurs; `installed` the
+    versions here of the libraries that the package was made with or needs; `needs` what `load` must
+    be given, and `refused` why it would refuse the graph all the same. Members are not hashed:
+    `load` does that.
     """
 
     manifest: Manifest
@@ -37,7 +38,9 @@ class Review:
         if not self.needs:
             return "nothing: it opens with mk.load(path)"
         if self.manifest.runtime == "joblib":
-            return "digest= and allow={'joblib'}: opening it runs whatever code its author put into it"
+            return (
+                "digest= and allow={'joblib'}: opening it runs whatever code its author put into it"
+            )
         return f"allow={set(self.needs['allow'])}: it uses operators of these domains"
 
     def to_json(self) -> str:
@@ -54,16 +57,23 @@ class Review:
 
 
 def review(source: Source) -> Review:
-    """Read a package for a reviewer. Raises PackageError where it has no sound container or manifest."""
+    """Read a package for a reviewer.
+
+    Raises PackageError where it has no sound container or manifest.
+    """
     members = container.read(open_bytes(source))
     manifest = read_manifest(members)
     here = installed_here(manifest)
     if manifest.runtime == "joblib":
-        return Review(manifest, {}, here, {"digest": manifest.digest, "allow": [trust.JOBLIB]}, None)
+        return Review(
+            manifest, {}, here, {"digest": manifest.digest, "allow": [trust.JOBLIB]}, None
+        )
     graph, weights = members[GRAPH], members.get(WEIGHTS)
     try:
         found = scan.scan(graph)
-        scan.check(graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=found.beyond)
+        scan.check(
+            graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=found.beyond
+        )
         counts, refused = operators(found), None
     except GraphError as error:
         return Review(manifest, {}, here, {}, str(error))

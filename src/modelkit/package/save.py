@@ -25,11 +25,28 @@ from modelkit.convert.source import Source, from_onnx, settled, take
 from modelkit.convert.torch import from_torch, is_module
 from modelkit.embedding.encoder import TextEncoder, made_up
 from modelkit.errors import ConversionError, GraphError
-from modelkit.manifest import FORMAT, Attachment, Manifest, Member, Parity, check_metadata, check_name
+from modelkit.manifest import (
+    FORMAT,
+    Attachment,
+    Manifest,
+    Member,
+    Parity,
+    check_metadata,
+    check_name,
+)
 from modelkit.model import Model, Outputs
 from modelkit.package import container, scan, trust
 from modelkit.package.encoders import proof
-from modelkit.package.load import GRAPH, MANIFEST, NATIVE, TERMS, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
+from modelkit.package.load import (
+    GRAPH,
+    MANIFEST,
+    NATIVE,
+    TERMS,
+    TOKENIZER,
+    WEIGHTS,
+    WEIGHTS_NAME,
+    open_encoder,
+)
 from modelkit.proto import forget_ranks, opsets, read_proto, row_bytes, serialize, split_weights
 from modelkit.recipe import TEXT, Recipe
 from modelkit.runtimes.onnx import FOLDED_BYTES, OnnxModel
@@ -38,7 +55,12 @@ from modelkit.signature import Feeds, Signature
 from modelkit.texts.terms import Terms, encode
 from modelkit.texts.vectorizer import Texts
 
-LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu")  # those that every package is made with
+LIBRARIES = (
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+)  # those that every package is made with
 MEASURED_BYTES = 4 << 20  # of an input that rows of a graph without a source are drawn for
 TRAINED_WITH = {  # and those of its source, by the name that parity has for it
     "scikit-learn": ("scikit-learn", "skl2onnx", "spox"),
@@ -65,33 +87,39 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
 ) -> Manifest:
     """Convert a trained model, prove that the result agrees with it, and write one package file.
 
-    The file appears whole or not at all: it is written beside `path` and renamed over it. Equal inputs and
-    library versions give equal bytes. No row of `example` is stored.
+    The file appears whole or not at all: it is written beside `path` and renamed over it. Equal
+    inputs and library versions give equal bytes. No row of `example` is stored.
 
     Args:
-        model: a fitted scikit-learn estimator or pipeline; an XGBoost, LightGBM or CatBoost model; a torch module;
-            an ONNX model as a path, bytes or ModelProto; or a TextEncoder.
-        path: where to write; an existing file is replaced. Where it is a symbolic link, the link stays, and the file
-            that it names is replaced, or made.
-        example: rows as `fit` was given, or as a module's `forward` takes them, at most 2,048 of which are
-            compared. Needed for everything but ONNX models and encoders. For an encoder, what its vectors are compared
-            with: {"text": n strings, "embedding": (n, d) vectors of another implementation}.
+        model: a fitted scikit-learn estimator or pipeline; an XGBoost, LightGBM or CatBoost model;
+            a torch module; an ONNX model as a path, bytes or ModelProto; or a TextEncoder.
+        path: where to write; an existing file is replaced. Where it is a symbolic link, the link
+            stays, and the file that it names is replaced, or made.
+        example: rows as `fit` was given, or as a module's `forward` takes them, at most 2,048 of
+            which are compared. Needed for everything but ONNX models and encoders. For an encoder,
+            what its vectors are compared with: {"text": n strings, "embedding": (n, d) vectors of
+            another implementation}.
         name: lower-case letters, digits and '._-', at most 64.
         version: letters, digits and '.+_-', at most 64.
-        format: "onnx"; or "joblib" to pickle a fitted estimator as it is, where it cannot be converted. Such a package
-            needs the same libraries in the same versions, and runs code when it is opened: see `load`.
+        format: "onnx"; or "joblib" to pickle a fitted estimator as it is, where it cannot be
+            converted. Such a package needs the same libraries in the same versions, and runs code
+            when it is opened: see `load`.
         golden: rows to store and replay in `Model.verify`; drawn at random by default.
-        profile: a `Profile` of the rows the model was trained on, which `Monitor` then compares served rows with.
-        background: rows that explanations are relative to, a few hundred typical ones. They are stored as they are:
-            whoever can read the package can read these rows.
-        metadata: a dict of JSON values to keep in the manifest: where the data came from, a metric, an owner.
-        allow: domains of operators that an ONNX model may use beyond the default ones; `load` must then be given them.
+        profile: a `Profile` of the rows the model was trained on, which `Monitor` then compares
+            served rows with.
+        background: rows that explanations are relative to, a few hundred typical ones. They are
+            stored as they are: whoever can read the package can read these rows.
+        metadata: a dict of JSON values to keep in the manifest: where the data came from, a metric,
+            an owner.
+        allow: domains of operators that an ONNX model may use beyond the default ones; `load` must
+            then be given them.
 
     Returns:
         The manifest that was written; `manifest.digest` identifies the package.
 
     Raises:
-        ConversionError: if the model cannot be converted; its subclass ParityError if the graph disagrees.
+        ConversionError: if the model cannot be converted; its subclass ParityError if the graph
+            disagrees.
         ManifestError: if name, version or metadata is not allowed.
         GraphError: if an ONNX model uses what a package may not contain.
         DriftError: if the profile has other columns than the model takes.
@@ -102,7 +130,9 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     npz = golden_rows.MEDIA_TYPE
     attached = [(golden_rows.NAME, npz, _golden(proven, golden))]
     if background is not None:
-        attached.append(("background", npz, golden_rows.encode(proven.signature.coerce(background), {})))
+        attached.append(
+            ("background", npz, golden_rows.encode(proven.signature.coerce(background), {}))
+        )
     if profile is not None:
         attached.append(profile.to_attachment(proven.signature))
     members = proven.members | {f"{key}.npz": data for key, _, data in attached}
@@ -116,7 +146,9 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         row_bytes=row_bytes(proto),
         parity=proven.parity,
         versions=_versions(proven),
-        files=tuple(Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()),
+        files=tuple(
+            Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()
+        ),
         attachments=tuple(Attachment(key, f"{key}.npz", media) for key, media, _ in attached),
         metadata=kept,
         runtime=format,
@@ -157,7 +189,9 @@ def _prove_as(
         return _prove(model, example, golden, domains)
     if format == "joblib":
         return _prove_joblib(model, example)
-    raise ConversionError(f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted")
+    raise ConversionError(
+        f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted"
+    )
 
 
 def _prove_joblib(model: object, example: object) -> _Proven:
@@ -174,7 +208,16 @@ def _prove_joblib(model: object, example: object) -> _Proven:
         warnings.simplefilter("ignore")  # of an estimator that is asked about rows unlike its own
         signature, parity = gate(source, build, None)
         rows = _known_rows(source, build(signature), example)
-    return _Proven(source, members, build, signature, parity, trust.required(modules), golden=rows, example=example)
+    return _Proven(
+        source,
+        members,
+        build,
+        signature,
+        parity,
+        trust.required(modules),
+        golden=rows,
+        example=example,
+    )
 
 
 def _known_rows(source: Source, model: Model, example: Feeds | None) -> Feeds | None:
@@ -192,9 +235,12 @@ def _known_rows(source: Source, model: Model, example: Feeds | None) -> Feeds | 
 
 def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[str]) -> _Proven:
     """A text encoder, whose vectors were made alone and in a batch, and compared with the reference if there is one."""
-    if not isinstance(encoder.inner, OnnxModel):
-        raise ConversionError(f"only an encoder of an ONNX graph can be saved, and this one runs {encoder.inner!r}")
-    graph, weights = encoder.inner.graph
+    inner = encoder.token_model
+    if not isinstance(inner, OnnxModel):
+        raise ConversionError(
+            f"only an encoder of an ONNX graph can be saved, and this one runs {inner!r}"
+        )
+    graph, weights = inner.graph
     scan.check(graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=domains)
     recipe, parity = proof(encoder, example)
     large: container.Members = {} if weights is None else {WEIGHTS: weights}
@@ -208,18 +254,37 @@ def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[st
 
     texts = made_up(golden_rows.ROWS, recipe.max_tokens)
     fitting = encoder.token_count(texts) <= recipe.max_tokens
-    rows = recipe.signature.coerce({TEXT: [text for text, fits in zip(texts, fitting, strict=True) if fits] or ["a"]})
+    rows = recipe.signature.coerce(
+        {TEXT: [text for text, fits in zip(texts, fitting, strict=True) if fits] or ["a"]}
+    )
     return _Proven(source, members, build, recipe.signature, parity, encoder=recipe, golden=rows)
 
 
-def _build(graph: bytes, weights: bytes, signature: Signature, *, folded: int = FOLDED_BYTES) -> OnnxModel:
-    return OnnxModel(graph, signature, weights=memoryview(weights) if weights else None, folded=folded)
+def _build(
+    graph: bytes, weights: bytes, signature: Signature, *, folded: int = FOLDED_BYTES
+) -> OnnxModel:
+    return OnnxModel(
+        graph, signature, weights=memoryview(weights) if weights else None, folded=folded
+    )
 
 
 def _build_texts(
-    graph: bytes, weights: bytes, texts: Texts, terms: tuple[Terms, ...], signature: Signature, *, folded: int
+    graph: bytes,
+    weights: bytes,
+    texts: Texts,
+    terms: tuple[Terms, ...],
+    signature: Signature,
+    *,
+    folded: int,
 ) -> Model:
-    return TextModel(graph, signature, texts, terms, weights=memoryview(weights) if weights else None, folded=folded)
+    return TextModel(
+        graph,
+        signature,
+        texts,
+        terms,
+        weights=memoryview(weights) if weights else None,
+        folded=folded,
+    )
 
 
 def _prove(model: object, example: object, golden: object, domains: Collection[str]) -> _Proven:
@@ -234,11 +299,22 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
             source = convert()
             weights = split_weights(source.proto, WEIGHTS_NAME)
             graph = serialize(source.proto)
-            found = scan.check(graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains)
-            build: Callable[[Signature], Model] = partial(_build, graph, weights, folded=found.folding.limit)
+            found = scan.check(
+                graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains
+            )
+            build: Callable[[Signature], Model] = partial(
+                _build, graph, weights, folded=found.folding.limit
+            )
             feeds: Feeds | None = None
             if source.texts is not None:
-                build = partial(_build_texts, graph, weights, source.texts, source.terms, folded=found.folding.limit)
+                build = partial(
+                    _build_texts,
+                    graph,
+                    weights,
+                    source.texts,
+                    source.terms,
+                    folded=found.folding.limit,
+                )
             if source.truth is None:
                 source, feeds = _asked(source, build)
                 graph = serialize(source.proto)
@@ -253,7 +329,9 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
         except ConversionError as error:
             said.append(error)
         else:
-            members: container.Members = {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
+            members: container.Members = (
+                {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
+            )
             if source.terms:
                 members[TERMS] = encode(source.terms)
             return _Proven(source, members, build, signature, parity, example=_example(source))
@@ -269,7 +347,8 @@ def _ways(model: object, example: object, golden: object) -> list[Callable[[], S
     proto = read_proto(model)
     if proto is None:
         raise ConversionError(
-            f"cannot save a {type(model).__name__}; pass an estimator of scikit-learn, XGBoost, LightGBM or "
+            f"cannot save a {type(model).__name__}; pass an estimator of scikit-learn, XGBoost, "
+            "LightGBM or "
             f"CatBoost, a torch module, or an ONNX model as path, bytes or ModelProto",
             step=type(model).__name__,
         )
@@ -282,18 +361,25 @@ def _example(source: Source) -> Feeds | None:
         signature = open_signature(source.signature)
         check_takes_example(source, signature)
         return signature.coerce(take(source.rows, 512))
-    return None if source.rows is None else _few(source.signature, source.signature.coerce(source.rows))
+    return (
+        None
+        if source.rows is None
+        else _few(source.signature, source.signature.coerce(source.rows))
+    )
 
 
 def _asked(source: Source, build: Callable[[Signature], Model]) -> tuple[Source, Feeds]:
     """Rows that a graph without a source runs on, and the source with what they tell of its signature.
 
-    They are those of the example; drawn ones of its sizes where it has few, and of any where there is none.
+    They are those of the example; drawn ones of its sizes where it has few, and of any where there
+    is none.
     """
     signature = source.signature
     with build(signature) as model:
         if source.rows is None:
-            run = _run_first(model, golden_rows.draws(signature, None, MEASURED_BYTES), "rows drawn at random")
+            run = _run_first(
+                model, golden_rows.draws(signature, None, MEASURED_BYTES), "rows drawn at random"
+            )
         else:
             given = _few(signature, signature.coerce(source.rows))
             if not signature.count(given):
@@ -301,19 +387,31 @@ def _asked(source: Source, build: Callable[[Signature], Model]) -> tuple[Source,
             run = _run_first(model, [given], "the rows that were given")
             if signature.count(run[0]) < golden_rows.ROWS:
                 with suppress(ConversionError):
-                    run = _run_first(model, golden_rows.draws(signature, run[0], MEASURED_BYTES), "rows like these")
+                    run = _run_first(
+                        model,
+                        golden_rows.draws(signature, run[0], MEASURED_BYTES),
+                        "rows like these",
+                    )
         runs, rows = [run], signature.count(run[0])
         other = signature.take(run[0], np.arange(rows - 1 if rows > 1 else 2) % rows)
-        with suppress(ConversionError):  # a graph of one size, whatever it says; the gate measures that
+        with suppress(
+            ConversionError
+        ):  # a graph of one size, whatever it says; the gate measures that
             runs.append(_run_first(model, [other], "another number of rows"))
     known = settled(signature, runs)
     forget_ranks(source.proto, known)
-    return replace(source, signature=replace(known, classes=read_classes(source.proto, run[1]))), run[0]
+    return replace(
+        source, signature=replace(known, classes=read_classes(source.proto, run[1]))
+    ), run[0]
 
 
 def _few(signature: Signature, feeds: Feeds) -> Feeds:
     rows = signature.count(feeds)
-    return feeds if rows <= MAX_ROWS else signature.take(feeds, np.linspace(0, rows - 1, MAX_ROWS).astype(int))
+    return (
+        feeds
+        if rows <= MAX_ROWS
+        else signature.take(feeds, np.linspace(0, rows - 1, MAX_ROWS).astype(int))
+    )
 
 
 def _golden(proven: _Proven, rows: object) -> bytes:
@@ -340,7 +438,10 @@ def _draws(signature: Signature, proven: _Proven) -> Iterator[Feeds]:
 
 
 def _run_first(model: Model, candidates: Iterable[Feeds], what: str) -> tuple[Feeds, Outputs]:
-    """The first of these rows that a model runs on, and what it answers. Raises ConversionError where there is none."""
+    """The first of these rows that a model runs on, and what it answers.
+
+    Raises ConversionError where there is none.
+    """
     for feeds in candidates:
         try:
             return feeds, model.run(model.signature.columns(feeds))
@@ -349,14 +450,19 @@ def _run_first(model: Model, candidates: Iterable[Feeds], what: str) -> tuple[Fe
     shapes = {name: feed.shape for name, feed in feeds.items()}
     said = " ".join(str(refused).split())
     raise ConversionError(
-        f"the model does not run on {what}, at last of the shapes {shapes}: {said}; pass rows that it takes as "
+        f"the model does not run on {what}, at last of the shapes {shapes}: {said}; pass rows that "
+        "it takes as "
         f"example=, or as golden= to store them as they are"
     ) from refused
 
 
 def _versions(proven: _Proven) -> dict[str, str]:
     trained = TRAINED_WITH.get((proven.parity.against or "").partition(" ")[0], ())
-    libraries = proven.requires or (*LIBRARIES, *trained, *(("tokenizers",) if proven.encoder else ()))
+    libraries = proven.requires or (
+        *LIBRARIES,
+        *trained,
+        *(("tokenizers",) if proven.encoder else ()),
+    )
     return {"python": platform.python_version(), **trust.installed(libraries)}
 
 

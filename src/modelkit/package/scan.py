@@ -25,7 +25,9 @@ LOOPS = frozenset({b"Loop", b"Scan"})
 MAX_GRAPH = (1 << 31) - 1  # what protobuf can parse
 MAX_NODES = 200_000  # with every call of a function counted as the nodes of its body
 MAIN_DEPTH = 1  # model > graph
-INITIALIZER_DEPTH = 2  # model > graph > tensor: runtimes resolve external data elsewhere by other rules
+INITIALIZER_DEPTH = (
+    2  # model > graph > tensor: runtimes resolve external data elsewhere by other rules
+)
 EXTERNAL = 1  # as a tensor's data_location
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 NUMBER = re.compile("[0-9]{1,18}")
@@ -55,12 +57,14 @@ SUBGRAPH = Told(b"", NOTHING, [], 0, INNER)  # what a graph tells the attribute 
 class Scan:
     """What a walk found.
 
-    `domains` are those of operators and functions; a set of operators that is declared and not used tells nothing.
-    `external` are (location, offset, length) of each tensor outside the graph. By name, `numbers` are those of small
-    tensors, `constants` the data types and numbers of initializers, and `held` their sizes; `sparse` is the bytes of
-    those that are sparse, once they are dense. `inputs` are those of all graphs, `open` the names of those of the model
-    whose shape is not fixed, `closed` of all others, and `declared` says of what type other values are. `nodes` are all
-    operators, `calls` those of the graph, and `functions` those of the functions of the model.
+    `domains` are those of operators and functions; a set of operators that is declared and not used
+    tells nothing. `external` are (location, offset, length) of each tensor outside the graph. By
+    name, `numbers` are those of small tensors, `constants` the data types and numbers of
+    initializers, and `held` their sizes; `sparse` is the bytes of those that are sparse, once they
+    are dense. `inputs` are those of all graphs, `open` the names of those of the model whose shape
+    is not fixed, `closed` of all others, and `declared` says of what type other values are. `nodes`
+    are all operators, `calls` those of the graph, and `functions` those of the functions of the
+    model.
     """
 
     domains: set[str] = field(default_factory=set)
@@ -92,7 +96,10 @@ class Scan:
 
 
 def scan(graph: bytes | memoryview) -> Scan:
-    """Walk every graph, subgraph, function and tensor of a serialised ModelProto. Raises GraphError."""
+    """Walk every graph, subgraph, function and tensor of a serialised ModelProto.
+
+    Raises GraphError.
+    """
     if len(graph) > MAX_GRAPH:
         raise GraphError(f"the graph has {len(graph)} bytes; at most {MAX_GRAPH} are read")
     found, data = Scan(), bytes(graph)
@@ -171,7 +178,8 @@ def _see_sparse(message: Message, found: Scan) -> Told:
     found.sparse += sizes.ITEM * elements
     if found.sparse > sizes.SPARSE_BYTES:
         raise GraphError(
-            f"the sparse tensors of the graph have {found.sparse:.0f} bytes when they are dense, as they are at load; "
+            f"the sparse tensors of the graph have {found.sparse:.0f} bytes when they are dense, "
+            "as they are at load; "
             f"at most {sizes.SPARSE_BYTES} are accepted"
         )
     name, kind = (message.told[0].name, message.told[0].kind) if message.told else (b"", 0)
@@ -188,9 +196,14 @@ def _see_tensor(message: Message, found: Scan) -> Told:
         raise GraphError(f"tensor {name!r} has the shape {shape[: sizes.FEW]}")
     if message.told or where:
         if where != EXTERNAL or not message.told:
-            raise GraphError(f"tensor {name!r} says that its data is at location {where}, by the keys {message.told}")
+            raise GraphError(
+                f"tensor {name!r} says that its data is at location {where}, by the keys "
+                f"{message.told}"
+            )
         if message.depth != INITIALIZER_DEPTH:
-            raise GraphError(f"tensor {name!r} inside an operator reads {message.told}; only initializers may")
+            raise GraphError(
+                f"tensor {name!r} inside an operator reads {message.told}; only initializers may"
+            )
         found.external.append(_external(name, message.told))
         return Told(message.text(8), held, [inf], kind, CONSTANT)
     if prod(shape) > 4 * message.size:  # two bits are the smallest element
@@ -214,14 +227,21 @@ def _numbers(message: Message) -> list[float]:
 
 def _see_attribute(message: Message, _: Scan) -> tuple[operators.Setting, Message]:
     """What it holds, without the tail of a long list; a graph tells nothing."""
-    values = [*message.integers(3), *message.integers(8), *message.numbers(2, "f"), *message.numbers(7, "f")]
+    values = [
+        *message.integers(3),
+        *message.integers(8),
+        *message.numbers(2, "f"),
+        *message.numbers(7, "f"),
+    ]
     for told in message.told:
         values += told.values
     nests = any(told is SUBGRAPH for told in message.told)
     borrowed = REFERENCE in message.kept
     whole = INT64 if 3 in message.kept or 8 in message.kept else 0
     kind = next((told.kind for told in message.told if told.kind), whole)
-    setting = operators.Setting(message.text(1), values, kind, message.text(4), message.size, borrowed, nests)
+    setting = operators.Setting(
+        message.text(1), values, kind, message.text(4), message.size, borrowed, nests
+    )
     return setting, message
 
 
@@ -229,13 +249,18 @@ def _see_node(message: Message, found: Scan) -> None:
     domain, name = message.text(7), message.text(4)
     found.domains.add(decoded(domain))
     if name in BLOBS:
-        raise GraphError(f"the graph has an operator {name.decode()}, which hands what it holds to a vendor's compiler")
+        raise GraphError(
+            f"the graph has an operator {name.decode()}, which hands what it holds to a vendor's "
+            "compiler"
+        )
     domain = b"" if domain == b"ai.onnx" else domain
     found.calls.append((domain, name, message.text(8)))
     if len(found.nodes) >= MAX_NODES:
         raise GraphError(f"the graph has more than {MAX_NODES} nodes")
     settings = [setting for setting, _ in message.told]
-    node = operators.Node(domain, name, tuple(message.kept.get(1, ())), tuple(message.kept.get(2, ())), settings)
+    node = operators.Node(
+        domain, name, tuple(message.kept.get(1, ())), tuple(message.kept.get(2, ())), settings
+    )
     operators.check(node)
     found.nodes.append(node)
     if name == b"Constant":
@@ -243,7 +268,11 @@ def _see_node(message: Message, found: Scan) -> None:
             if setting.numbers:
                 found.numbers.setdefault(message.text(2), []).append(setting.numbers)
     if domain == b"ai.onnx.ml" and decoded(name) in trees.GROUPS:
-        _check_lists(decoded(name), message, [name for group in trees.GROUPS[decoded(name)] for name in group])
+        _check_lists(
+            decoded(name),
+            message,
+            [name for group in trees.GROUPS[decoded(name)] for name in group],
+        )
     elif name == grams.OPERATOR.encode():
         _check_lists(grams.OPERATOR, message, [*grams.LISTS, grams.STRINGS])
 
@@ -256,12 +285,16 @@ def _check_lists(operator: str, message: Message, wanted: Iterable[str]) -> None
         for setting, held in message.told:
             name = names.get(setting.name)
             if name in lists or setting.borrowed:
-                raise GraphError(f"it has {decoded(setting.name)!r} twice, or from the arguments of a function")
+                raise GraphError(
+                    f"it has {decoded(setting.name)!r} twice, or from the arguments of a function"
+                )
             if name is not None:
                 lists[name] = _list(name, held)
         (grams if operator == grams.OPERATOR else trees).check(operator, lists)
     except GraphError as error:
-        raise GraphError(f"operator {operator} of {decoded(message.text(2))!r} is refused: {error}") from None
+        raise GraphError(
+            f"operator {operator} of {decoded(message.text(2))!r} is refused: {error}"
+        ) from None
 
 
 def _list(name: str, attribute: Message) -> Array:
@@ -271,7 +304,9 @@ def _list(name: str, attribute: Message) -> Array:
     if name == grams.STRINGS:
         return np.broadcast_to(0, attribute.counted)
     if name in trees.COUNTED:
-        return np.broadcast_to(0, amount(attribute.kept.get(8, ())) + sum(map(len, attribute.kept.get(7, ()))) // 4)
+        return np.broadcast_to(
+            0, amount(attribute.kept.get(8, ())) + sum(map(len, attribute.kept.get(7, ()))) // 4
+        )
     return array(attribute.kept.get(8, ()))
 
 
@@ -319,7 +354,13 @@ def _external(name: str, entries: list[tuple[str, str]]) -> tuple[str, int, int]
     return entry["location"], int(entry["offset"]), int(entry["length"])
 
 
-def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, domains: Collection[str] = ()) -> Scan:
+def check(
+    graph: bytes | memoryview,
+    weights: str,
+    weights_size: int | None,
+    *,
+    domains: Collection[str] = (),
+) -> Scan:
     """What is in the graph, if it stays within its operators, the weights member `weights`, and its bounds.
 
     Args:
@@ -332,7 +373,9 @@ def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, 
     """
     found = scan(graph)
     if "ort_config" in found.metadata:
-        raise GraphError("the graph carries session options (metadata ort_config), which a package may not")
+        raise GraphError(
+            "the graph carries session options (metadata ort_config), which a package may not"
+        )
     strange = sorted(set(found.beyond) - set(domains))
     if strange:
         raise GraphError(_beyond(found, strange))
@@ -345,7 +388,12 @@ def check(graph: bytes | memoryview, weights: str, weights_size: int | None, *, 
     integers.check(found.nodes, found.constants, lambda: _declare(found), named)
     size = len(graph) + (weights_size or 0)
     found.folding = sizes.choose(
-        found.nodes, found.held, stated, size, unknown=found.open - found.closed, functions=bool(found.functions)
+        found.nodes,
+        found.held,
+        stated,
+        size,
+        unknown=found.open - found.closed,
+        functions=bool(found.functions),
     )
     return found
 
@@ -354,24 +402,36 @@ def _beyond(found: Scan, strange: list[str]) -> str:
     rare = sorted({decoded(node.name) for node in found.nodes if operators.is_rare(node)})
     if strange == [operators.MICROSOFT]:
         return (
-            f"the graph uses operators of onnxruntime's own that nothing writes into graphs, {rare}; if you trust "
+            "the graph uses operators of onnxruntime's own that nothing writes into graphs, "
+            f"{rare}; if you trust "
             f"them, pass allow={{{operators.MICROSOFT!r}}} to save and to load"
         )
     return (
-        f"the graph uses operators of {strange}, and packages may use {sorted(DOMAINS - {''})}; if you trust "
+        f"the graph uses operators of {strange}, and packages may use {sorted(DOMAINS - {''})}; if "
+        "you trust "
         f"these, pass allow={{{str(strange)[1:-1]}}} to save and to load"
     )
 
 
-def _check_external(external: list[tuple[str, int, int]], weights: str, weights_size: int | None) -> None:
+def _check_external(
+    external: list[tuple[str, int, int]], weights: str, weights_size: int | None
+) -> None:
     last = 0
     for location, offset, length in sorted(external, key=lambda entry: entry[1:]):
         if location != weights or weights_size is None:
-            raise GraphError(f"a tensor reads {location!r}, which is not a member of the package", location=location)
+            raise GraphError(
+                f"a tensor reads {location!r}, which is not a member of the package",
+                location=location,
+            )
         if offset + length > weights_size:
-            raise GraphError(f"a tensor reads bytes {offset} to {offset + length} of {weights_size}", location=location)
+            raise GraphError(
+                f"a tensor reads bytes {offset} to {offset + length} of {weights_size}",
+                location=location,
+            )
         if offset < last:
-            raise GraphError(f"two tensors read the bytes at {offset} of {location!r}", location=location)
+            raise GraphError(
+                f"two tensors read the bytes at {offset} of {location!r}", location=location
+            )
         last = offset + length
 
 
@@ -381,7 +441,9 @@ def _expanded(found: Scan) -> None:
 
     def size(calls: Counter[Call], depth: int) -> int:
         if depth > MAX_DEPTH:
-            raise GraphError(f"the functions of the graph call each other more than {MAX_DEPTH} deep")
+            raise GraphError(
+                f"the functions of the graph call each other more than {MAX_DEPTH} deep"
+            )
         total = 0
         for call, count in calls.items():
             if call in found.functions and call not in sizes:
@@ -391,4 +453,6 @@ def _expanded(found: Scan) -> None:
 
     for calls in (Counter(found.calls), *found.functions.values()) if found.functions else ():
         if size(calls, 0) > MAX_NODES:
-            raise GraphError(f"the graph has more than {MAX_NODES} nodes when its functions are expanded")
+            raise GraphError(
+                f"the graph has more than {MAX_NODES} nodes when its functions are expanded"
+            )

@@ -1,9 +1,10 @@
 """How much a graph makes of constants alone: what it states is bounded, and what is computed at load is chosen by it.
 
-onnxruntime computes at load what depends on constants only, and keeps it, wherever one result has at most so many
-bytes. Forty results of 240 MiB, or a hundred products of large matrices, come from a file of 5 KB all the same. So the
-bytes of all such results, and the reading they take, are estimated from above, and the limit of one is lowered until
-their sum is in proportion to the size of the package. What is not computed at load is computed by each run.
+onnxruntime computes at load what depends on constants only, and keeps it, wherever one result has
+at most so many bytes. Forty results of 240 MiB, or a hundred products of large matrices, come from
+a file of 5 KB all the same. So the bytes of all such results, and the reading they take, are
+estimated from above, and the limit of one is lowered until their sum is in proportion to the size
+of the package. What is not computed at load is computed by each run.
 """
 
 from __future__ import annotations
@@ -18,16 +19,29 @@ from typing import NamedTuple
 from modelkit.errors import GraphError
 from modelkit.package.operators import Node
 
-ITEM = 8  # bytes, the most that an element of a tensor takes, other than a complex number or a string
+ITEM = (
+    8  # bytes, the most that an element of a tensor takes, other than a complex number or a string
+)
 STRING = 40  # bytes of the shortest string
-MAX_BYTES = 1 << 30  # of a tensor whose shape the graph states, and of all that it makes of constants so
+MAX_BYTES = (
+    1 << 30
+)  # of a tensor whose shape the graph states, and of all that it makes of constants so
 SPARSE_BYTES = 64 << 20  # of all sparse tensors, which are kept as dense ones
 FEW = 64  # numbers: more of them are no shape
-LIMITS = (1 << 28, 1 << 26, 1 << 24, 1 << 22, 1 << 20, 1 << 17, 1 << 14)  # bytes of one result, the first that fits
+LIMITS = (
+    1 << 28,
+    1 << 26,
+    1 << 24,
+    1 << 22,
+    1 << 20,
+    1 << 17,
+    1 << 14,
+)  # bytes of one result, the first that fits
 MADE_BYTES = 64 << 20  # of all results, and sixteen times the size of the package
 READ_BYTES = 256 << 20  # that all results are made of, and sixty-four times the size of the package
 
-# Operators that make a tensor of a shape which another tensor states, and which of their inputs that is.
+# Operators that make a tensor of a shape which another tensor states, and which of their inputs
+# that is.
 SHAPED = {
     b"AffineGrid": 1, b"BlackmanWindow": 0, b"CenterCropPad": 1, b"Col2Im": 1, b"ConstantOfShape": 0,
     b"CropAndResize": 3, b"DFT": 1, b"Expand": 1, b"HammingWindow": 0, b"HannWindow": 0, b"MaxUnpool": 2,
@@ -38,8 +52,8 @@ SHAPED_BY_ATTRIBUTE = {
     b"RandomUniform": b"shape", b"Tile": b"repeats", b"TreeEnsemble": b"n_targets",
     b"TreeEnsembleRegressor": b"n_targets",
 }  # fmt: skip
-# Operators whose work is in proportion to what they read and make: the result has no more elements than the largest
-# of the inputs, than their product, than their sum, or than the shape states.
+# Operators whose work is in proportion to what they read and make: the result has no more elements
+# than the largest of the inputs, than their product, than their sum, or than the shape states.
 ALIKE = frozenset(
     b"Abs Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Compress Cos Cosh "
     b"CumSum DepthToSpace DequantizeLinear Elu Erf Exp Flatten Floor GatherElements Gelu HardSigmoid HardSwish "
@@ -64,7 +78,19 @@ CHANCE = frozenset(
     b"Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
 )
 RANK = 64  # numbers that a shape or a size has at most, whatever it is of
-WIDTHS = {1: 4, 6: 4, 8: STRING, 9: 1, 2: 1, 3: 1, 4: 2, 5: 2, 10: 2, 12: 4, 16: 2}  # by data type, ITEM for others
+WIDTHS = {
+    1: 4,
+    6: 4,
+    8: STRING,
+    9: 1,
+    2: 1,
+    3: 1,
+    4: 2,
+    5: 2,
+    10: 2,
+    12: 4,
+    16: 2,
+}  # by data type, ITEM for others
 
 
 class Held(NamedTuple):
@@ -99,8 +125,9 @@ class Made(NamedTuple):
 class Folding:
     """What of the constants is computed at load.
 
-    `limit` is the size in bytes that a result may have to be kept, 0 where none is computed. `costly` says that some
-    of what is left to the runs takes time out of proportion, whatever the rows are.
+    `limit` is the size in bytes that a result may have to be kept, 0 where none is computed.
+    `costly` says that some of what is left to the runs takes time out of proportion, whatever the
+    rows are.
     """
 
     limit: int
@@ -110,8 +137,9 @@ class Folding:
 class Stated(NamedTuple):
     """What the constants of one name would state, where several have it the most of each.
 
-    `shape` is that of the largest tensor, of `product` elements; `padded` is how many it is with one more along each
-    axis. `least` and `most` are of their numbers, and `step` the smallest that is not zero.
+    `shape` is that of the largest tensor, of `product` elements; `padded` is how many it is with
+    one more along each axis. `least` and `most` are of their numbers, and `step` the smallest that
+    is not zero.
     """
 
     shape: list[float]
@@ -140,7 +168,8 @@ def bound(name: str, shape: Sequence[float]) -> None:
     """Raise GraphError where a tensor of this shape, or one enlarged by it along each axis, is too large."""
     if not _product(shape) * ITEM <= MAX_BYTES:
         raise GraphError(
-            f"{name} makes a tensor of the size {list(shape[:FEW])}, which is more than {MAX_BYTES >> 30} GiB"
+            f"{name} makes a tensor of the size {list(shape[:FEW])}, which is more than "
+            f"{MAX_BYTES >> 30} GiB"
         )
 
 
@@ -194,7 +223,8 @@ def choose(
         stated: what small constants would state as a shape, by name.
         size: of graph and weights in bytes.
         unknown: the inputs of the model whose shape is not fixed.
-        functions: whether the graph has some, into whose calls nobody looks: then nothing is computed at load.
+        functions: whether the graph has some, into whose calls nobody looks: then nothing is
+            computed at load.
 
     Raises GraphError where what the graph states of constants is too large in all.
     """
@@ -213,18 +243,22 @@ def choose(
         for name in node.outputs:
             known[name] = larger(result, known.get(name))
         if node.name != b"Constant":
-            made.append(Made(result.size, [(known[name].size, name in results) for name in read], product))
+            made.append(
+                Made(result.size, [(known[name].size, name in results) for name in read], product)
+            )
             results.update(node.outputs)
     limit = 0 if costly or functions else _limit(made, size)
     heavy = any(one.product > READ_BYTES for one in made) and limit < LIMITS[0]
     return Folding(limit, costly or heavy)
 
 
-def _constant(nodes: Sequence[Node], held: Iterable[bytes], unknown: AbstractSet[bytes]) -> list[Node]:
+def _constant(
+    nodes: Sequence[Node], held: Iterable[bytes], unknown: AbstractSet[bytes]
+) -> list[Node]:
     """The nodes that may depend on constants alone, each after those that it takes from.
 
-    A name may stand for several tensors: it counts as a constant where any of them is one. So does a shape, other than
-    that of an input whose shape is not fixed.
+    A name may stand for several tensors: it counts as a constant where any of them is one. So does
+    a shape, other than that of an input whose shape is not fixed.
     """
     unknown = unknown - {name for node in nodes for name in node.outputs}
     waiting: dict[bytes, list[int]] = defaultdict(list)
@@ -271,7 +305,9 @@ def _result(node: Node, inputs: list[Held], told: Stated | None) -> tuple[Held, 
     if name in (b"Shape", b"Size"):
         return Held(RANK, ITEM), 0
     if name == b"Constant":
-        return Held(sum(setting.size for setting in node.settings) / 4, ITEM), 0  # twice what numbers take, packed
+        return Held(
+            sum(setting.size for setting in node.settings) / 4, ITEM
+        ), 0  # twice what numbers take, packed
     if name in ALIKE:
         shape = inputs[0].shape if name in SHAPELY and len(inputs) == 1 else None
         return Held(max(elements, default=1), width, shape), 0
@@ -310,7 +346,10 @@ def _width(node: Node, inputs: list[Held]) -> int:
     if node.name == b"DequantizeLinear":
         return 4
     if node.name in ALIKE | JOINED and inputs:
-        return max(inputs[0].width, ITEM if node.name in (b"ArgMax", b"ArgMin", b"CastLike", b"TopK") else 0)
+        return max(
+            inputs[0].width,
+            ITEM if node.name in (b"ArgMax", b"ArgMin", b"CastLike", b"TopK") else 0,
+        )
     return max((one.width for one in inputs), default=ITEM)
 
 
@@ -321,8 +360,11 @@ def _limit(made: Sequence[Made], size: int) -> int:
         for one in made:
             total += min(one.size, limit)
             read += sum(min(part, limit) if result else part for part, result in one.read)
-            # A product of this many elements takes so many times the shorter side of what it is made of.
-            read += min(one.product, limit * min((part for part, _ in one.read), default=0) / 16) / ITEM
+            # A product of this many elements takes so many times the shorter side of what it is
+            # made of.
+            read += (
+                min(one.product, limit * min((part for part, _ in one.read), default=0) / 16) / ITEM
+            )
         if total <= MADE_BYTES + 16 * size and read <= READ_BYTES + 64 * size:
             return limit
     return 0

@@ -1,10 +1,11 @@
 """Refuse an ensemble whose nodes form no trees, before onnxruntime follows them.
 
-What its releases 1.24 and 1.32 do with such nodes was tried. A branch that leads back is followed for ever, within one
-operator, where no deadline stops it. A tree is read by a function that calls itself once a level and takes 780 bytes of
-stack: with 8 MiB, level 10,700 ends the process. Release 1.24 also ends where a branch of a TreeEnsemble leads nowhere
-or lists have other lengths, copies a node once for every way that leads to it, and reads what lies in front of a row
-where a column is negative.
+What its releases 1.24 and 1.32 do with such nodes was tried. A branch that leads back is followed
+for ever, within one operator, where no deadline stops it. A tree is read by a function that calls
+itself once a level and takes 780 bytes of
+stack: with 8 MiB, level 10,700 ends the process. Release 1.24 also ends where a branch of a
+TreeEnsemble leads nowhere or lists have other lengths, copies a node once for every way that leads
+to it, and reads what lies in front of a row where a column is negative.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import GraphError
 
-# Of branches: 1.6 MB of stack, which every thread has but those of macOS, with 512 KiB. LightGBM over a column of a
-# thousand categories makes 950 levels, as a set of categories is written as one branch for each.
+# Of branches: 1.6 MB of stack, which every thread has but those of macOS, with 512 KiB. LightGBM
+# over a column of a thousand categories makes 950 levels, as a set of categories is written as one
+# branch for each.
 MAX_LEVELS = 2000
 MOST = (1 << 31) - 1  # onnxruntime keeps 32 bits of a number
 LEAF = 4  # letters; every other mode has more
@@ -28,11 +30,19 @@ BRANCHES = ("nodes_truenodeids", "nodes_falsenodeids", "nodes_featureids")
 ADDRESSED = ("nodes_treeids", "nodes_nodeids", "nodes_modes", *BRANCHES)
 INDEXED = ("nodes_trueleafs", "nodes_falseleafs", *BRANCHES)
 GROUPS = {
-    "TreeEnsembleRegressor": (ADDRESSED, ("target_ids", "target_treeids", "target_nodeids", "target_weights")),
-    "TreeEnsembleClassifier": (ADDRESSED, ("class_ids", "class_treeids", "class_nodeids", "class_weights")),
+    "TreeEnsembleRegressor": (
+        ADDRESSED,
+        ("target_ids", "target_treeids", "target_nodeids", "target_weights"),
+    ),
+    "TreeEnsembleClassifier": (
+        ADDRESSED,
+        ("class_ids", "class_treeids", "class_nodeids", "class_weights"),
+    ),
     "TreeEnsemble": (INDEXED, ("tree_roots",), ("leaf_targetids",)),
 }
-COUNTED = {name for groups in GROUPS.values() for name in groups[-1]}  # for no more than their length
+COUNTED = {
+    name for groups in GROUPS.values() for name in groups[-1]
+}  # for no more than their length
 OPTIONAL = {"target_weights", "class_weights"}  # these may be a tensor instead
 
 
@@ -41,7 +51,8 @@ def check(operator: str, lists: Mapping[str, Array]) -> None:
 
     Args:
         operator: a key of GROUPS.
-        lists: those of its attributes that GROUPS names. `nodes_modes` has the number of letters of each mode.
+        lists: those of its attributes that GROUPS names. `nodes_modes` has the number of letters of
+            each mode.
     """
     for group in GROUPS[operator]:
         sizes = {name: len(lists.get(name, ())) for name in group}
@@ -58,11 +69,18 @@ def check(operator: str, lists: Mapping[str, Array]) -> None:
 def _in_order(lists: Mapping[str, Array]) -> bool:
     """Whether each tree numbers its nodes from 0, parents before children, and has few branches.
 
-    This is how converters write, and can be told without following a branch, in a third of the time.
+    This is how converters write, and can be told without following a branch, in a third of the
+    time.
     """
     tree, node = lists["nodes_treeids"], lists["nodes_nodeids"]
     first = np.flatnonzero(node == 0)
-    if not len(first) or first[0] or tree[0] < 0 or tree[-1] >= MOST or (tree[first[1:]] <= tree[first[:-1]]).any():
+    if (
+        not len(first)
+        or first[0]
+        or tree[0] < 0
+        or tree[-1] >= MOST
+        or (tree[first[1:]] <= tree[first[:-1]]).any()
+    ):
         return False
     sizes = np.diff(first, append=len(node)).astype(np.int32)
     number = np.arange(len(node), dtype=np.int32) - np.repeat(first.astype(np.int32), sizes)
@@ -73,7 +91,9 @@ def _in_order(lists: Mapping[str, Array]) -> bool:
     sound = leaf | ((columns >= 0) & (columns < MOST))
     for child in (lists["nodes_truenodeids"], lists["nodes_falsenodeids"]):
         sound &= leaf | ((child > number) & (child < limit))
-    branches = np.add.reduceat(~leaf, first, dtype=np.int32)  # of each tree, which has no more levels than these
+    branches = np.add.reduceat(
+        ~leaf, first, dtype=np.int32
+    )  # of each tree, which has no more levels than these
     return bool(sound.all() and branches.max() <= MAX_LEVELS)
 
 
@@ -88,7 +108,9 @@ def _indexed(lists: Mapping[str, Array]) -> Array:
     _check_range("roots", lists["tree_roots"], count)
     children = np.where(ends, NONE, child)
     if np.bincount(np.append(_nodes(children), lists["tree_roots"])).max() > 1:
-        raise GraphError("two of its branches or roots lead to one node, which is then in two trees")
+        raise GraphError(
+            "two of its branches or roots lead to one node, which is then in two trees"
+        )
     return children
 
 
@@ -114,7 +136,9 @@ def _addressed(lists: Mapping[str, Array]) -> Array:
     children = np.empty((2, len(at)), np.int32)
     for start in range(0, len(at), BLOCK):
         part = at[start : start + BLOCK]
-        child = np.stack([lists["nodes_truenodeids"][part], lists["nodes_falsenodeids"][part]]).astype(np.int64)
+        child = np.stack(
+            [lists["nodes_truenodeids"][part], lists["nodes_falsenodeids"][part]]
+        ).astype(np.int64)
         _check_range("branches", child, count)
         children[:, start : start + BLOCK] = number[_find(keys, part, child - node[part])]
     return children
@@ -141,7 +165,10 @@ def _check_range(what: str, numbers: Array, limit: Array | int = MOST) -> None:
 
 
 def _nodes(children: Array) -> Array:
-    """Those children that are no leaves. A mask that no processor foresees would take five times as long."""
+    """Those children that are no leaves.
+
+    A mask that no processor foresees would take five times as long.
+    """
     flat = children.ravel()
     nodes: Array = flat[np.flatnonzero(flat >= 0)]
     return nodes
@@ -161,6 +188,11 @@ def _check_levels(children: Array) -> None:
         if not len(level):
             break
     if len(level):
-        raise GraphError(f"one of its trees has more than {MAX_LEVELS} levels, which the stack may not hold")
+        raise GraphError(
+            f"one of its trees has more than {MAX_LEVELS} levels, which the stack may not hold"
+        )
     if left:
-        raise GraphError(f"{left} of its nodes run in circles or follow on such, and a row might never leave them")
+        raise GraphError(
+            f"{left} of its nodes run in circles or follow on such, and a row might never leave "
+            "them"
+        )

@@ -14,7 +14,10 @@ ALWAYS = ("joblib", "numpy", "scikit-learn")  # what every pickled estimator nee
 
 
 def check_allow(allow: object) -> frozenset[str]:
-    """What a caller allows, as a set. Raises TypeError and ValueError for anything but "joblib" and domains."""
+    """What a caller allows, as a set.
+
+    Raises TypeError and ValueError for anything but "joblib" and domains.
+    """
     if isinstance(allow, str) or not isinstance(allow, Collection):
         raise TypeError(f"allow is a collection of strings, such as {{'joblib'}}; got {allow!r}")
     for entry in allow:
@@ -22,7 +25,8 @@ def check_allow(allow: object) -> frozenset[str]:
             raise TypeError(f"allow holds strings, and {entry!r} is none")
         if entry != JOBLIB and not DOMAIN.fullmatch(entry):
             raise ValueError(
-                f"allow holds {entry!r}, which is neither 'joblib' nor a domain of ONNX operators such as 'com.example'"
+                f"allow holds {entry!r}, which is neither 'joblib' nor a domain of ONNX operators "
+                "such as 'com.example'"
             )
     return frozenset(allow)
 
@@ -36,8 +40,10 @@ def check_trusted(digest: str | None, allowed: Collection[str]) -> None:
         missing.append("allow={'joblib'}")
     if missing:
         raise UntrustedError(
-            f"this is a joblib package: opening it runs whatever code its author put into it, with all that this "
-            f"process may do. It opens only with digest= and allow= from you; missing: {' and '.join(missing)}",
+            "this is a joblib package: opening it runs whatever code its author put into it, with "
+            "all that this "
+            "process may do. It opens only with digest= and allow= from you; missing: "
+            f"{' and '.join(missing)}",
             missing=tuple(missing),
         )
 
@@ -46,11 +52,17 @@ def check_requires(requires: Mapping[str, str]) -> None:
     """Raise PackageError unless each library is installed in exactly the version that a package needs."""
     here = installed(requires)
     wrong = {library: (version, here.get(library)) for library, version in requires.items()}
-    wrong = {library: (needed, found) for library, (needed, found) in wrong.items() if needed != found}
+    wrong = {
+        library: (needed, found) for library, (needed, found) in wrong.items() if needed != found
+    }
     if wrong:
-        lines = "".join(f"\n  {lib} {needed}, {found or 'none'} is installed" for lib, (needed, found) in wrong.items())
+        lines = "".join(
+            f"\n  {lib} {needed}, {found or 'none'} is installed"
+            for lib, (needed, found) in wrong.items()
+        )
         raise PackageError(
-            f"a pickled estimator is read by the versions that wrote it, and this one needs:{lines}\n"
+            "a pickled estimator is read by the versions that wrote it, and this one "
+            f"needs:{lines}\n"
             f"pip install {pins({library: needed for library, (needed, _) in wrong.items()})}",
             requires=wrong,
         )
@@ -63,7 +75,9 @@ def pins(requires: Mapping[str, str]) -> str:
 
 def installed(libraries: Iterable[str]) -> dict[str, str]:
     """The versions of those libraries that are installed here, without importing one."""
-    from importlib import metadata  # which brings the reading of mail: 10 ms and 4 MiB that loading does not need
+    from importlib import (
+        metadata,
+    )  # which brings the reading of mail: 10 ms and 4 MiB that loading does not need
 
     found = {}
     for library in libraries:
@@ -80,4 +94,10 @@ def required(modules: Iterable[str]) -> dict[str, str]:
 
     owners = metadata.packages_distributions()
     tops = {module.partition(".")[0] for module in modules}
-    return dict(sorted(installed({*ALWAYS, *(library for top in tops for library in owners.get(top, ()))}).items()))
+    return dict(
+        sorted(
+            installed(
+                {*ALWAYS, *(library for top in tops for library in owners.get(top, ()))}
+            ).items()
+        )
+    )

@@ -12,8 +12,8 @@ from modelkit.package.sizes import FEW
 from modelkit.package.wire import RUN, integers, read, signed, table
 
 MAX_DEPTH = 32  # of messages: eight subgraphs within each other
-# onnx.proto, the release of IR version 13. What is called texts or text and is a message there holds no tensor,
-# no operator and no graph, so it is passed over.
+# onnx.proto, the release of IR version 13. What is called texts or text and is a message there
+# holds no tensor, no operator and no graph, so it is passed over.
 TABLES = {
     name: table(fields)
     for name, fields in {
@@ -43,7 +43,9 @@ TABLES = {
         "external": {1: "text", 2: "text"},
     }.items()
 }  # fmt: skip
-REFERENCE = 21  # of an attribute of an operator in a function, which then has the value of an argument
+REFERENCE = (
+    21  # of an attribute of an operator in a function, which then has the value of an argument
+)
 KEPT = {  # the fields that the checks below look at
     "function": {1, 10, 13}, "node": {1, 2, 4, 7, 8}, "attribute": {1, 2, 3, 4, REFERENCE}, "tensor": {1, 2, 8, 14},
     "sparse": {3}, "input": {1}, "value": {1}, "typed": {1}, "dim": {1}, "property": {1},
@@ -58,7 +60,8 @@ FEW_BYTES = 10 * FEW
 class Message:
     """A message that was read: its size, the fields that are kept, by number, and what its own messages told.
 
-    `first` is how many operators had been found before it, `counted` how many texts it has in its list of texts.
+    `first` is how many operators had been found before it, `counted` how many texts it has in its
+    list of texts.
     """
 
     __slots__ = ("counted", "depth", "first", "kept", "size", "told")
@@ -83,7 +86,11 @@ class Message:
         """A list of int64, packed or not; of a long one the beginning, which is more than FEW."""
         values: list[int] = []
         for value in self.kept.get(number, ()):
-            values += [signed(value)] if isinstance(value, int) else integers(value, 0, len(value), FEW + 1)
+            values += (
+                [signed(value)]
+                if isinstance(value, int)
+                else integers(value, 0, len(value), FEW + 1)
+            )
             if len(values) > FEW:
                 break
         return values
@@ -105,8 +112,8 @@ def walk(
 ) -> Any:
     """Read a message in data[start:stop], those within it first, and give what its check tells.
 
-    `checks` are by kind of message, and are given the message and `found`, whose `calls` count the operators so far.
-    Raises GraphError.
+    `checks` are by kind of message, and are given the message and `found`, whose `calls` count the
+    operators so far. Raises GraphError.
     """
     if depth > MAX_DEPTH:
         raise GraphError(f"the graph nests deeper than {MAX_DEPTH} levels")
@@ -121,7 +128,9 @@ def walk(
         elif number in keep or (number in values and stop - start <= FEW_BYTES):
             message.kept.setdefault(number, []).append(start if stop < 0 else data[start:stop])
         elif number in lists or part == RUN:
-            message.kept.setdefault(number, []).append(start if stop < 0 else memoryview(data)[start:stop])
+            message.kept.setdefault(number, []).append(
+                start if stop < 0 else memoryview(data)[start:stop]
+            )
         elif number == counted:
             message.counted += 1
     check = checks.get(kind)

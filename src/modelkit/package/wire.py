@@ -1,9 +1,10 @@
 """Read serialised protobuf messages strictly: every field is one that the schema has, in the form it has there.
 
-A protobuf message is a sequence of (field, wire type, value); see protobuf.dev/programming-guides/encoding. Parsers
-are lenient in ways of their own: they merge a message that stands twice, skip fields they do not know, and take a
-number in more bytes than it needs. What two parsers could read as two things is refused here. The `onnx` library would
-take 100 ms to import.
+A protobuf message is a sequence of (field, wire type, value); see
+protobuf.dev/programming-guides/encoding. Parsers are lenient in ways of their own: they merge a
+message that stands twice, skip fields they do not know, and take a number in more bytes than it
+needs. What two parsers could read as two things is refused here. The `onnx` library would take 100
+ms to import.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from modelkit.cast import Array
 from modelkit.errors import GraphError
 
 MAX_FIELDS = 10_000_000  # of one message: some seconds of reading; packed numbers count as one
-# The wire types a field may have. A list of numbers may come packed, as bytes, or with a tag before each number.
+# The wire types a field may have. A list of numbers may come packed, as bytes, or with a tag before
+# each number.
 WIRES = {
     "int": (0,),
     "ints": (0, 2),
@@ -28,29 +30,41 @@ WIRES = {
     "texts": (2,),
     "blob": (2,),
 }
-# The branch modes of a forest are its one long list that protobuf cannot pack: 270,000 strings in 200 deep trees.
-# Read one by one they take 130 ms; as one run of well-formed texts, 8 ms (45 without the possessive ++, which keeps no
-# way back).
+# The branch modes of a forest are its one long list that protobuf cannot pack: 270,000 strings in
+# 200 deep trees. Read one by one they take 130 ms; as one run of well-formed texts, 8 ms (45
+# without the possessive ++, which keeps no way back).
 MODES_TAG = 9 << 3 | 2
 RUN = "modes"  # the kind that such a run is told as, in place of each of its texts
 MODES = re.compile(
     b"(?:"
     + b"|".join(
         b"J" + bytes([len(mode)]) + mode
-        for mode in (b"LEAF", *(b"BRANCH_" + test for test in (b"LEQ", b"LT", b"GTE", b"GT", b"EQ", b"NEQ")))
+        for mode in (
+            b"LEAF",
+            *(b"BRANCH_" + test for test in (b"LEQ", b"LT", b"GTE", b"GT", b"EQ", b"NEQ")),
+        )
     )
     + b")++"
 )
 
 
-Field = tuple[int, str, int]  # number, kind, and a bit of its own unless it may stand more than once
+Field = tuple[
+    int, str, int
+]  # number, kind, and a bit of its own unless it may stand more than once
 Tags = dict[int, Field]
 
 
 def table(fields: dict[int, str]) -> Tags:
-    """The fields of a message by tag. A kind that is not in WIRES is a message, several of them with a * behind."""
+    """The fields of a message by tag.
+
+    A kind that is not in WIRES is a message, several of them with a * behind.
+    """
     return {
-        number << 3 | wire: (number, kind.rstrip("*"), 0 if kind.endswith(("s", "*")) else 1 << number)
+        number << 3 | wire: (
+            number,
+            kind.rstrip("*"),
+            0 if kind.endswith(("s", "*")) else 1 << number,
+        )
         for number, kind in fields.items()
         for wire in WIRES.get(kind, (2,))
     }
@@ -134,10 +148,14 @@ def _varints(raw: Array) -> Array:
         longest, longer = longest + 1, longer[1:] & (raw[:-longest] > 127)
     if longest > 10:
         raise _malformed("a number of more than ten bytes")
-    values = raw[ends].astype(np.uint16 if longest < 3 else np.uint32 if longest < 5 else np.uint64)  # the highest bits
+    values = raw[ends].astype(
+        np.uint16 if longest < 3 else np.uint32 if longest < 5 else np.uint64
+    )  # the highest bits
     more = np.ones(len(ends), np.uint8)
     for behind in range(1, longest):
-        byte = raw[ends - behind]  # before the first number that is the end of the list, which is below 128
+        byte = raw[
+            ends - behind
+        ]  # before the first number that is the end of the list, which is below 128
         more &= byte >> 7
         if behind == 9 and ((raw[ends] > 1) & (more == 1)).any():
             raise _malformed("a number of more than 64 bits")
@@ -179,7 +197,9 @@ def _strange(tag: int, tags: Tags) -> GraphError:
     known = any(number == tag >> 3 for number, _, _ in tags.values())
     if known:
         return _malformed(f"field {tag >> 3} has wire type {tag & 7}")
-    return _malformed(f"it has a field {tag >> 3} of wire type {tag & 7}, which ONNX does not define there")
+    return _malformed(
+        f"it has a field {tag >> 3} of wire type {tag & 7}, which ONNX does not define there"
+    )
 
 
 def _malformed(what: str) -> GraphError:

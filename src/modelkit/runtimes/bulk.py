@@ -10,7 +10,8 @@ from typing import Any
 def run_all(run: Callable[..., None], todo: Iterable[tuple[Any, ...]], helpers: int) -> None:
     """Call `run` with all that is to do, in this thread and `helpers` more; raises the first failure.
 
-    What is to do may be made as it is asked for: one thread at a time does that, while the others run.
+    What is to do may be made as it is asked for: one thread at a time does that, while the others
+    run.
     """
     failures: list[BaseException] = []
     rest, turn = iter(todo), _thread.allocate_lock()
@@ -32,8 +33,9 @@ def run_all(run: Callable[..., None], todo: Iterable[tuple[Any, ...]], helpers: 
         finally:
             done.release()
 
-    # threading.Thread.start waits for the new thread to begin, which puts it on the caller's core: on two cores both
-    # then shared one for several milliseconds, a whole bulk run of a linear model.
+    # threading.Thread.start waits for the new thread to begin, which puts it on the caller's core:
+    # on two cores both then shared one for several milliseconds, a whole bulk run of a linear
+    # model.
     locks = [_thread.allocate_lock() for _ in range(helpers)]
     for lock in locks:
         lock.acquire()

@@ -15,14 +15,18 @@ def run_until(run: Callable[[Any], list[Any]], options: Any, deadline: float) ->
 
     Raises DeadlineExceeded.
     """
-    timer = threading.Timer(max(0, deadline - time.monotonic()), setattr, (options, "terminate", True))
+    timer = threading.Timer(
+        max(0, deadline - time.monotonic()), setattr, (options, "terminate", True)
+    )
     timer.daemon = True
     timer.start()
     try:
         return run(options)
     except Exception as error:
         if options.terminate:
-            raise DeadlineExceeded("the deadline passed while the graph ran; the run was stopped") from error
+            raise DeadlineExceeded(
+                "the deadline passed while the graph ran; the run was stopped"
+            ) from error
         raise
     finally:
         timer.cancel()

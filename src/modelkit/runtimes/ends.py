@@ -16,7 +16,9 @@ def check_ends(session: Any, signature: Signature) -> None:
     try:
         _compare(session, signature)
     except UnicodeDecodeError as error:
-        raise GraphError(f"an input or output of the graph has a name that is no text: {error}") from error
+        raise GraphError(
+            f"an input or output of the graph has a name that is no text: {error}"
+        ) from error
 
 
 def _compare(session: Any, signature: Signature) -> None:
@@ -31,15 +33,22 @@ def _compare(session: Any, signature: Signature) -> None:
         for spec in specs:
             end = found[spec.name]
             shape = end.shape or spec.shape  # an unknown rank is shown as no dimension
-            if end.type != f"tensor({NAMES.get(spec.dtype, spec.dtype)})" or not _agree(shape, spec, kind):
+            if end.type != f"tensor({NAMES.get(spec.dtype, spec.dtype)})" or not _agree(
+                shape, spec, kind
+            ):
                 what = f"a {end.type} of shape {tuple(shape)}"
-                raise GraphError(f"{kind} {spec.name!r} of the graph is {what}, its signature says {spec}", spec=spec)
+                raise GraphError(
+                    f"{kind} {spec.name!r} of the graph is {what}, its signature says {spec}",
+                    spec=spec,
+                )
 
 
 def _agree(shape: Any, spec: TensorSpec, kind: str) -> bool:
     """A size that the graph fixes must be fixed in the signature of an input; that of an output is often inferred."""
     loose = (str, type(None)) if kind == "input" else (str, type(None), int)
     return len(shape) == len(spec.shape) and all(
-        size == dim or (isinstance(dim, str) and isinstance(size, loose)) or not isinstance(size, int)
+        size == dim
+        or (isinstance(dim, str) and isinstance(size, loose))
+        or not isinstance(size, int)
         for size, dim in zip(shape, spec.shape, strict=True)
     )

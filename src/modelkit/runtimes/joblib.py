@@ -1,6 +1,7 @@
 """Run a pickled estimator with the library that trained it. The only module that imports joblib and pickle.
 
-Unpickling runs whatever code its author put there: `package.load` comes here only with the caller's word and digest.
+Unpickling runs whatever code its author put there: `package.load` comes here only with the caller's
+word and digest.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.device import DeviceName, Placement, device_chain, refusal
-from modelkit.errors import ClosedError, ConversionError, DeviceError, ManifestError, PackageError, importing
+from modelkit.errors import (
+    ClosedError,
+    ConversionError,
+    DeviceError,
+    ManifestError,
+    PackageError,
+    importing,
+)
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, check_output, reopening
 from modelkit.runtimes.machine import usable_cpus
@@ -27,7 +35,8 @@ from modelkit.signature import Feeds, Signature
 with importing("joblib", "a joblib package"):
     import joblib
 
-# The verb of the estimator that answers with each output; probabilities_0, _1, ... are the parts of one answer.
+# The verb of the estimator that answers with each output; probabilities_0, _1, ... are the parts of
+# one answer.
 VERBS = {
     "label": "predict",
     "prediction": "predict",
@@ -44,8 +53,9 @@ WHY = "a joblib package runs on the CPU, by the library that trained it"
 class Estimator:
     """A fitted estimator and the form of the rows it was fitted on.
 
-    `like` is its pandas frame without rows, which knows the dtypes, and `nones` are those columns of objects whose
-    missing values are None rather than NaN. `like` is None for arrays; one of strings is passed as texts.
+    `like` is its pandas frame without rows, which knows the dtypes, and `nones` are those columns
+    of objects whose missing values are None rather than NaN. `like` is None for arrays; one of
+    strings is passed as texts.
     """
 
     fitted: Any
@@ -55,20 +65,30 @@ class Estimator:
     def dump(self) -> bytes:
         """The bytes of the member that `load` reads back; not compressed, which would cost time and save little."""
         file = io.BytesIO()
-        joblib.dump({"estimator": self.fitted, "like": self.like, "nones": self.nones}, file, compress=0)
+        joblib.dump(
+            {"estimator": self.fitted, "like": self.like, "nones": self.nones}, file, compress=0
+        )
         return file.getvalue()
 
     @staticmethod
     def load(data: bytes | memoryview) -> Estimator:
-        """Unpickle what `dump` gave: this runs code from `data`. Raises PackageError where it fails."""
+        """Unpickle what `dump` gave: this runs code from `data`.
+
+        Raises PackageError where it fails.
+        """
         try:
             held = joblib.load(io.BytesIO(data))
             return Estimator(held["estimator"], held["like"], held["nones"])
         except Exception as error:
-            raise PackageError(f"the estimator cannot be unpickled: {type(error).__name__}: {error}") from error
+            raise PackageError(
+                f"the estimator cannot be unpickled: {type(error).__name__}: {error}"
+            ) from error
 
     def modules(self) -> set[str]:
-        """The modules that unpickling imports. Raises ConversionError where it would fail in another process."""
+        """The modules that unpickling imports.
+
+        Raises ConversionError where it would fail in another process.
+        """
         recorder = _Recorder(_Nowhere())
         try:
             recorder.dump((self.fitted, self.like))
@@ -76,7 +96,8 @@ class Estimator:
             raise ConversionError(f"the estimator cannot be pickled: {error}") from error
         if "__main__" in recorder.found:
             raise ConversionError(
-                f"the estimator uses {recorder.found['__main__']!r} of the script itself, which no other process has "
+                f"the estimator uses {recorder.found['__main__']!r} of the script itself, which no "
+                "other process has "
                 f"under that name; move it into a module that the application can import",
                 step=recorder.found["__main__"],
             )
@@ -116,7 +137,9 @@ class Estimator:
 def _series(pd: Any, values: Array, dtype: Any, *, none: bool) -> Any:
     """One column in the dtype it had; a category that is not known makes it one of objects, as pandas does."""
     missing = values == None if values.dtype == object else np.zeros(len(values), bool)  # noqa: E711 - for each element
-    if isinstance(dtype, pd.CategoricalDtype) and not set(values[~missing]) <= set(dtype.categories):
+    if isinstance(dtype, pd.CategoricalDtype) and not set(values[~missing]) <= set(
+        dtype.categories
+    ):
         dtype = OBJECT
     if dtype == OBJECT and not none:
         values = np.where(missing, np.nan, values)
@@ -176,7 +199,15 @@ class JoblibModel(Model):
         origin: opens the same package again; without it the model cannot be pickled.
     """
 
-    __slots__ = ("_attachments", "_estimator", "_manifest", "_origin", "_placement", "_signature", "_verbs")
+    __slots__ = (
+        "_attachments",
+        "_estimator",
+        "_manifest",
+        "_origin",
+        "_placement",
+        "_signature",
+        "_verbs",
+    )
 
     def __init__(  # noqa: PLR0913 - one call in load, all by keyword
         self,
@@ -225,7 +256,10 @@ class JoblibModel(Model):
         if count == 0:
             return signature.empty(outputs)
         rows = estimator.rows(feeds, signature)
-        answers = {verb: estimator.answer(verb, rows) for verb in _distinct(self._verbs[name][0] for name in outputs)}
+        answers = {
+            verb: estimator.answer(verb, rows)
+            for verb in _distinct(self._verbs[name][0] for name in outputs)
+        }
         found: Outputs = {}
         for spec in signature.outputs:
             if spec.name in outputs:
@@ -242,12 +276,6 @@ class JoblibModel(Model):
     def __reduce__(self) -> tuple[Any, ...]:
         return reopening(self._origin, closed=self._estimator is None)
 
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
 
 def _distinct(verbs: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(verbs))
@@ -259,12 +287,17 @@ def _verb(output: str) -> tuple[str, int | None]:
     if name == "probabilities" and part.isdecimal():
         return VERBS[name], int(part)
     if output not in VERBS:
-        raise ManifestError(f"no estimator has an output {output!r}; a joblib package has some of {list(VERBS)}")
+        raise ManifestError(
+            f"no estimator has an output {output!r}; a joblib package has some of {list(VERBS)}"
+        )
     return VERBS[output], None
 
 
 def _place(device: DeviceName, threads: int | str) -> Placement:
-    """Where an estimator runs. Raises DeviceError for another device, and for a number of threads."""
+    """Where an estimator runs.
+
+    Raises DeviceError for another device, and for a number of threads.
+    """
     obstacles = {}
     for target in device_chain(device, ()):
         if target.short == "cpu":
@@ -274,7 +307,8 @@ def _place(device: DeviceName, threads: int | str) -> Placement:
         raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
     if threads != "auto":
         raise DeviceError(
-            f"threads={threads!r} cannot be had: the estimator of a joblib package decides by itself (n_jobs, "
+            f"threads={threads!r} cannot be had: the estimator of a joblib package decides by "
+            "itself (n_jobs, "
             f"OMP_NUM_THREADS); leave threads='auto'",
             device=threads,
         )

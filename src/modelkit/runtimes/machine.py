@@ -1,4 +1,7 @@
-"""What this machine has to run on: CPUs, memory and an NVIDIA driver. Asks the system, decides nothing."""
+"""What this machine has to run on: CPUs, memory and an NVIDIA driver.
+
+Asks the system, decides nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,17 @@ from modelkit.device import cuda_obstacle, quota_cpus, quota_files
 
 def usable_cpus() -> int:
     """The CPUs this process may use: its affinity, or less under a cgroup quota."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    affinity = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return min(affinity, _quota() or affinity)
 
 
 @cache  # containers keep the quota they were started with, and reading it took 3 % of loading a small model
 def _quota() -> int | None:
-    limits = [quota_cpus(" ".join(map(_read, files))) for files in quota_files(_read("/proc/self/cgroup"))]
+    limits = [
+        quota_cpus(" ".join(map(_read, files))) for files in quota_files(_read("/proc/self/cgroup"))
+    ]
     return min((limit for limit in limits if limit is not None), default=None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Self, final
+from typing import Any, final
 
 import numpy as np
 
@@ -88,11 +88,16 @@ class TextModel(Model):
         def run(start: int, stop: int, counted: Feeds) -> None:
             for name, part in self.inside._run(counted, outputs, call).items():
                 if name not in answers:
-                    answers.setdefault(name, np.empty((rows, *part.shape[1:]), part.dtype))  # one thread's wins
+                    answers.setdefault(
+                        name, np.empty((rows, *part.shape[1:]), part.dtype)
+                    )  # one thread's wins
                 answers[name][start:stop] = part
 
         # Python counts the terms of one part while the graph runs on those before it.
-        parts = ((start, stop, self._counted(feeds, start, stop)) for start, stop in self._parts(feeds, rows))
+        parts = (
+            (start, stop, self._counted(feeds, start, stop))
+            for start, stop in self._parts(feeds, rows)
+        )
         helpers = 0 if rows <= self._most or self.inside.placement.threads == 1 else 1
         run_all(run, parts, helpers)
         return {name: answers[name] for name in outputs}
@@ -131,9 +136,3 @@ class TextModel(Model):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopening(self._origin, closed=self._closed)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self

@@ -1,4 +1,7 @@
-"""The contract every Model keeps, as named checks. Run it on your own Models: `check_model(model, X)`."""
+"""The contract every Model keeps, as named checks.
+
+Run it on your own Models: `check_model(model, X)`.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +50,14 @@ def outputs_match_the_signature(model: Model, X: Any, rtol: float, atol: float) 
     signature = model.signature
     feeds = signature.coerce(X)
     got = model.run(X)
-    assert tuple(got) == signature.output_names, f"outputs {list(got)}, declared {list(signature.output_names)}"
+    assert tuple(got) == signature.output_names, (
+        f"outputs {list(got)}, declared {list(signature.output_names)}"
+    )
     for spec in signature.outputs:
         array = got[spec.name]
-        assert array.dtype == numpy_dtype(spec.dtype), f"{spec.name} is {array.dtype}, declared {spec.dtype}"
+        assert array.dtype == numpy_dtype(spec.dtype), (
+            f"{spec.name} is {array.dtype}, declared {spec.dtype}"
+        )
         assert spec.fits(array.shape), f"{spec.name} has shape {array.shape}, declared {spec.shape}"
     check_dims(signature.outputs, got, check_dims(signature.inputs, feeds))
 
@@ -63,11 +70,17 @@ def verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
 def async_verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
     """The async verbs answer as the others do."""
     _compare_verbs(
-        model, asyncio.run(model.arun(X)), lambda verb: asyncio.run(getattr(model, f"a{verb}")(X)), rtol, atol
+        model,
+        asyncio.run(model.arun(X)),
+        lambda verb: asyncio.run(getattr(model, f"a{verb}")(X)),
+        rtol,
+        atol,
     )
 
 
-def _compare_verbs(model: Model, outputs: Outputs, ask: Callable[[str], Any], rtol: float, atol: float) -> None:
+def _compare_verbs(
+    model: Model, outputs: Outputs, ask: Callable[[str], Any], rtol: float, atol: float
+) -> None:
     named = {"predict": model.signature.primary}
     named["predict_proba"] = "probabilities" if model.signature.has_probabilities else None
     for verb, name in named.items():
@@ -127,7 +140,13 @@ def rows_do_not_depend_on_their_batch(model: Model, X: Any, rtol: float, atol: f
         return
     whole = model.run(X)
     for i, row in enumerate(_single_rows(model, X)):
-        _same(model.run(row), {name: array[i : i + 1] for name, array in whole.items()}, rtol, atol, f"row {i}")
+        _same(
+            model.run(row),
+            {name: array[i : i + 1] for name, array in whole.items()},
+            rtol,
+            atol,
+            f"row {i}",
+        )
 
 
 def _single_rows(model: Model, X: Any) -> list[Any]:
@@ -136,12 +155,17 @@ def _single_rows(model: Model, X: Any) -> list[Any]:
         return [X]
     feeds = model.signature.coerce(X)
     count = min(len(next(iter(feeds.values()))), 16)
-    return [model.signature.columns({name: feed[i : i + 1] for name, feed in feeds.items()}) for i in range(count)]
+    return [
+        model.signature.columns({name: feed[i : i + 1] for name, feed in feeds.items()})
+        for i in range(count)
+    ]
 
 
 def _same(got: Outputs, expected: Outputs, rtol: float, atol: float, what: str) -> None:
     for name, array in got.items():
         if array.dtype.kind == "f":
-            np.testing.assert_allclose(array, expected[name], rtol, atol, err_msg=f"{what}, output {name}")
+            np.testing.assert_allclose(
+                array, expected[name], rtol, atol, err_msg=f"{what}, output {name}"
+            )
         else:
             np.testing.assert_array_equal(array, expected[name], err_msg=f"{what}, output {name}")

@@ -1,8 +1,9 @@
 """Which regular expressions a package may bring: those that cannot run away on any text.
 
-Python's engine goes back and tries every way in which parts that repeat can share the characters. An expression is
-taken where there is just one way: where what follows such a part never begins with a character that the part matches.
-What a text costs then grows at most with the square of its length, and with the usual expressions as its length does.
+Python's engine goes back and tries every way in which parts that repeat can share the characters.
+An expression is taken where there is just one way: where what follows such a part never begins with
+a character that the part matches. What a text costs then grows at most with the square of its
+length, and with the usual expressions as its length does.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from modelkit.errors import SignatureError
 
 MOST = 1000  # characters of an expression
 SMALL = 4096  # characters of a range that are looked at one by one
-# Those that people use and whose parts overlap. After `\b` they are tried at the start of a word alone, and what
-# follows a letter never fails.
+# Those that people use and whose parts overlap. After `\b` they are tried at the start of a word
+# alone, and what follows a letter never fails.
 KNOWN = frozenset(
     {
         r"(?u)\b\w*[a-zA-Z]\w*\b",
@@ -41,7 +42,9 @@ def compiled(pattern: str) -> re.Pattern[str]:
     Raises SignatureError for one that is invalid, has more than one group, or may run away.
     """
     if len(pattern) > MOST:
-        raise SignatureError(f"a token_pattern has at most {MOST:,} characters, and this one has {len(pattern):,}")
+        raise SignatureError(
+            f"a token_pattern has at most {MOST:,} characters, and this one has {len(pattern):,}"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -49,9 +52,13 @@ def compiled(pattern: str) -> re.Pattern[str]:
             if pattern not in KNOWN:
                 _check(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise SignatureError(f"token_pattern {pattern!r} is no regular expression: {error}") from error
+        raise SignatureError(
+            f"token_pattern {pattern!r} is no regular expression: {error}"
+        ) from error
     if found.groups > 1:
-        raise SignatureError(f"token_pattern {pattern!r} has {found.groups} groups; at most one is taken")
+        raise SignatureError(
+            f"token_pattern {pattern!r} has {found.groups} groups; at most one is taken"
+        )
     return found
 
 
@@ -71,7 +78,10 @@ class _Walk:
         self._caseless = caseless
 
     def sequence(self, items: Items, after: list[Items]) -> None:
-        """Look at every item of a sequence; `after` are the items that may follow it. Raises SignatureError."""
+        """Look at every item of a sequence; `after` are the items that may follow it.
+
+        Raises SignatureError.
+        """
         for at, item in enumerate(items):
             self._item(item, [items[at + 1 :], *after])
 
@@ -80,15 +90,20 @@ class _Walk:
         name = str(operation)
         if name in SINGLE or name == "AT":
             return
-        if name == "SUBPATTERN" and not (about[1] or about[2]):  # flags for a part alone are not followed
+        if name == "SUBPATTERN" and not (
+            about[1] or about[2]
+        ):  # flags for a part alone are not followed
             self.sequence(list(about[3]), rest)
         elif name == "BRANCH":
             self._branch([list(choice) for choice in about[1]], rest)
         elif name in REPEATS:
             self._repeat(about, rest)
-        elif name not in ("ASSERT", "ASSERT_NOT") or any(str(inner) not in SINGLE for inner, _ in about[1]):
+        elif name not in ("ASSERT", "ASSERT_NOT") or any(
+            str(inner) not in SINGLE for inner, _ in about[1]
+        ):
             raise SignatureError(
-                f"token_pattern {self._pattern!r} has a part ({name.lower()}) of which it cannot be told how long it "
+                f"token_pattern {self._pattern!r} has a part ({name.lower()}) of which it cannot "
+                "be told how long it "
                 f"takes; use classes, repetitions, alternatives and word boundaries"
             )
 
@@ -115,8 +130,10 @@ class _Walk:
         if not any(_meet(one, other) for one in ours for other in theirs):
             return
         raise SignatureError(
-            f"token_pattern {self._pattern!r} could take for ever on some text: parts of it that repeat can share "
-            f"characters in many ways. Let each be followed by what it does not match itself, as in "
+            f"token_pattern {self._pattern!r} could take for ever on some text: parts of it that "
+            "repeat can share "
+            "characters in many ways. Let each be followed by what it does not match itself, as "
+            "in "
             r"\w+(?:-\w+)*"
         )
 
@@ -179,7 +196,10 @@ def _parts(item: tuple[Any, Any], *, caseless: bool) -> list[range | str] | None
         else:
             return None
     if caseless:  # letters stand for others, which are word characters as well
-        found = [r"\w" if isinstance(part, range) and _parts_meet(part, r"\w") else part for part in found]
+        found = [
+            r"\w" if isinstance(part, range) and _parts_meet(part, r"\w") else part
+            for part in found
+        ]
     return found
 
 
@@ -187,7 +207,9 @@ def _parts_meet(left: range | str, right: range | str) -> bool:
     if isinstance(left, range) and isinstance(right, range):
         return left.start < right.stop and right.start < left.stop
     if isinstance(left, str) and isinstance(right, str):
-        return r"\s" not in (left, right) or left == right  # digits are word characters, and no space is one
+        return (
+            r"\s" not in (left, right) or left == right
+        )  # digits are word characters, and no space is one
     class_, span = (left, right) if isinstance(right, range) else (right, left)
     if len(span) > SMALL:
         return True

@@ -25,7 +25,9 @@ SPACES = re.compile(r"\s\s+")
 class Terms:
     """The terms of one vectorizer: what it was trained on, and the words it leaves out."""
 
-    def __init__(self, vectorizer: Vectorizer, vocabulary: Sequence[str], stop_words: Sequence[str]) -> None:
+    def __init__(
+        self, vectorizer: Vectorizer, vocabulary: Sequence[str], stop_words: Sequence[str]
+    ) -> None:
         self.vectorizer = vectorizer
         self.vocabulary = tuple(vocabulary)
         self.stop_words = tuple(stop_words)
@@ -45,7 +47,8 @@ class Terms:
     def count(self, texts: Sequence[str]) -> tuple[Array, Array]:
         """For each text the places of its terms in the vocabulary, int64 (n, m), and how often each occurs, float64.
 
-        m is the most known terms of any text, at least 1; a text of fewer ends in the term 0, which occurs 0 times.
+        m is the most known terms of any text, at least 1; a text of fewer ends in the term 0, which
+        occurs 0 times.
         """
         split, clean = self._split, self._clean
         terms: list[str] = []
@@ -88,7 +91,9 @@ def _to_ascii(text: str) -> str:
 def _without_accents(text: str) -> str:
     if text.isascii():
         return text
-    return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    return "".join(
+        char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)
+    )
 
 
 def _splitter(vectorizer: Vectorizer, stop_words: frozenset[str]) -> Callable[[str], list[str]]:
@@ -146,17 +151,28 @@ def encode(terms: Sequence[Terms]) -> bytes:
 
 
 def decode(data: bytes, texts: Texts) -> list[Terms]:
-    """The inverse of `encode`. Raises SignatureError for anything but two lists of strings for each vectorizer."""
+    """The inverse of `encode`.
+
+    Raises SignatureError for anything but two lists of strings for each vectorizer.
+    """
     try:
         plain = json.loads(data)
         lists = [(entry["vocabulary"], entry["stop_words"]) for entry in plain]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SignatureError(f"they are no vocabularies: {error}") from error
     strings = all(
-        isinstance(found, list) and all(type(term) is str for term in found) for pair in lists for found in pair
+        isinstance(found, list) and all(type(term) is str for term in found)
+        for pair in lists
+        for found in pair
     )
-    if not strings or len(lists) != len(texts.vectorizers) or not all(vocabulary for vocabulary, _ in lists):
-        raise SignatureError(f"{len(texts.vectorizers)} vectorizers need a list of terms and one of stop words each")
+    if (
+        not strings
+        or len(lists) != len(texts.vectorizers)
+        or not all(vocabulary for vocabulary, _ in lists)
+    ):
+        raise SignatureError(
+            f"{len(texts.vectorizers)} vectorizers need a list of terms and one of stop words each"
+        )
     return [
         Terms(vectorizer, vocabulary, stop_words)
         for vectorizer, (vocabulary, stop_words) in zip(texts.vectorizers, lists, strict=True)

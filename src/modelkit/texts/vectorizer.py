@@ -18,10 +18,11 @@ LONGEST = 100  # words or characters of a term: what a file says is not believed
 class Vectorizer:
     """How the texts of one column become terms, as scikit-learn's vectorizers of the same options do it.
 
-    `column` is the input of the model that holds the texts. `analyzer` says what terms are made of: "word", "char", or
-    "char_wb" for characters within words. `ngrams` are the least and the most of them in a term. `lowercase` turns
-    texts into lower case, `accents` takes accents off: "ascii", "unicode" or None. `token_pattern` is the expression
-    that finds words, None where terms are made of characters.
+    `column` is the input of the model that holds the texts. `analyzer` says what terms are made of:
+    "word", "char", or "char_wb" for characters within words. `ngrams` are the least and the most of
+    them in a term. `lowercase` turns texts into lower case, `accents` takes accents off: "ascii",
+    "unicode" or None. `token_pattern` is the expression that finds words, None where terms are made
+    of characters.
 
     Raises SignatureError for what is not known, and for an expression that could take for ever.
     """
@@ -39,9 +40,13 @@ class Vectorizer:
         if self.accents is not None and self.accents not in ACCENTS:
             raise SignatureError(f"accents is None or one of {list(ACCENTS)}, not {self.accents!r}")
         if len(self.ngrams) != 2 or not 1 <= self.ngrams[0] <= self.ngrams[1] <= LONGEST:
-            raise SignatureError(f"ngrams are the least and the most, from 1 to {LONGEST}; got {self.ngrams}")
+            raise SignatureError(
+                f"ngrams are the least and the most, from 1 to {LONGEST}; got {self.ngrams}"
+            )
         if (self.token_pattern is None) != (self.analyzer != "word"):
-            raise SignatureError(f"a token_pattern finds words, and the analyzer is {self.analyzer!r}")
+            raise SignatureError(
+                f"a token_pattern finds words, and the analyzer is {self.analyzer!r}"
+            )
         if self.token_pattern is not None:
             compiled(self.token_pattern)
 
@@ -61,9 +66,10 @@ class Vectorizer:
 class Texts:
     """What is done to texts before a graph runs.
 
-    The vectorizer at position i gives the graph the inputs `i.terms` and `i.counts`: for each row, the places in the
-    vocabulary of the terms that its text holds, and how often; a term that occurs 0 times fills up shorter rows.
-    `passed` names the inputs of the model that the graph takes as they are.
+    The vectorizer at position i gives the graph the inputs `i.terms` and `i.counts`: for each row,
+    the places in the vocabulary of the terms that its text holds, and how often; a term that occurs
+    0 times fills up shorter rows. `passed` names the inputs of the model that the graph takes as
+    they are.
     """
 
     vectorizers: tuple[Vectorizer, ...]
@@ -78,7 +84,9 @@ class Texts:
             if spec is None or spec.dtype != "string" or spec.shape[1:] != (1,):
                 unknown.append(vectorizer.column)
         if unknown or not self.vectorizers or signature.batch is None:
-            raise SignatureError(f"texts are read from inputs of one column of strings, which {unknown} are not")
+            raise SignatureError(
+                f"texts are read from inputs of one column of strings, which {unknown} are not"
+            )
         made = [spec for at in range(len(self.vectorizers)) for spec in counts_of(at)]
         kept = [inputs[name] for name in self.passed]
         return Signature((*kept, *made), signature.outputs, signature.primary, signature.classes)
@@ -88,6 +96,9 @@ class Texts:
 
 
 def counts_of(at: int) -> tuple[TensorSpec, TensorSpec]:
-    """The inputs of a graph that the vectorizer at this position fills. Columns give inputs no name with a dot."""
+    """The inputs of a graph that the vectorizer at this position fills.
+
+    Columns give inputs no name with a dot.
+    """
     shape = ("batch", f"terms of {at}")
     return TensorSpec(f"{at}.terms", "int64", shape), TensorSpec(f"{at}.counts", "float64", shape)
