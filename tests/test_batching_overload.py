@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.batching import lane as lanes
+from modelkit.batching import dispatcher, lane, workers
 from modelkit.batching.choice import choose
-from modelkit.batching.lane import Lane
+from modelkit.batching.planner import Planner
 from modelkit.batching.policy import make_plan, seconds_of
 from modelkit.batching.requests import Request, Turn
+from modelkit.model import Call
 
 CURVE = ((1, 6.0), (8, 13.0))  # five seconds and one more for each row
 
@@ -116,11 +117,14 @@ class Simulation:
         self.load, self.deadline, self.spread = load, deadline, spread
         self.random = random.Random(0)
         self.asked = self.in_time = self.starts = 0
-        monkeypatch.setattr(lanes, "clock", lambda: self.now)
-        monkeypatch.setattr(lanes, "deliver", self.deliver)
-        plan = make_plan(curve, 1, 8)
-        self.lane = Lane(self.run, plan, 8, 8192, block=False, declared=False, loop=True)
-        self.lane._start = self.start
+        for module in (dispatcher, lane, workers):
+            monkeypatch.setattr(module, "clock", lambda: self.now)
+        monkeypatch.setattr(workers, "deliver", self.deliver)
+        planner = Planner(make_plan(curve, 1, 8), 8)
+        self.workers = workers.Workers(self.run, planner, 8192, block=False)
+        self.workers.start = self.start
+        self.lane = self.workers.lane
+        self.lane.start = self.start
 
     def start(self, runners):
         self.starts += runners
@@ -137,7 +141,7 @@ class Simulation:
         self.now = self.next
         self.next += self.random.expovariate(self.load * self.CAPACITY)
         self.asked += 1
-        request = Request({"x": np.zeros((1, 1))}, ("y",), 1, self.now + self.deadline, low=False)
+        request = Request({"x": np.zeros((1, 1))}, ("y",), 1, Call(self.now + self.deadline))
         self.lane.enqueue([request])
 
     def deliver(self, requests):
@@ -152,8 +156,12 @@ class Simulation:
                 self.starts -= 1
                 turn = Turn()
                 turn.holds = True
-                self.lane._work(turn)
-        assert (self.lane._active, self.lane._running, self.lane.queue.waiting) == (0, 0, 0)
+                self.workers.work(turn)
+        assert (self.lane.slots.active, self.lane.slots.running, self.lane.queue.waiting) == (
+            0,
+            0,
+            0,
+        )
         return self.in_time / min(self.asked, (self.SECONDS + self.deadline) * self.CAPACITY)
 
 
@@ -176,6 +184,6 @@ def test_runs_that_take_longer_now_and_then_make_few_calls_late(monkeypatch, loa
 def test_what_was_learned_in_a_bad_moment_is_found_out(monkeypatch, load):
     """That two rows take twice as long as one: then one row at a time would be best, for ever."""
     simulation = Simulation(monkeypatch, load, 0.05, curve=((1, 6e-3), (2, 12e-3)))
-    assert simulation.lane.plan.cap == 1
+    assert simulation.lane.planner.plan.cap == 1
     assert simulation.goodput() >= 0.85
-    assert simulation.lane.plan.cap == 8
+    assert simulation.lane.planner.plan.cap == 8

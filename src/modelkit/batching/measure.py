@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from modelkit import golden
-from modelkit.batching.policy import Curve
+from modelkit.batching.policy import Curve, Plan, make_plan, straighten
 from modelkit.cast import Array
 from modelkit.errors import BatchError
 from modelkit.model import Model, Outputs
@@ -40,6 +40,28 @@ def sizes_up_to(most: int, *, steps: bool = True) -> list[int]:
     return sorted(
         {*sizes, *(size + 1 for size in sizes if steps and 4 <= size <= 32 and size < most)}
     )
+
+
+def first_plan(
+    model: Model,
+    run: Run,
+    rows: Feeds | None,
+    max_rows: int,
+    plan: Plan | str,
+    costs: Callable[[Feeds], int] | None,
+) -> Plan:
+    """The plan to begin with: measured on the golden rows, unknown, or that of another Batcher."""
+    if isinstance(plan, Plan):
+        if max(plan.cap, plan.piece) <= max_rows:
+            return plan
+        return make_plan(plan.curve, plan.slots, max_rows, bit_identical=plan.bit_identical)
+    slots = model.runs_at_once
+    if plan == "learn" or rows is None:
+        return make_plan((), slots, max_rows)
+    curve, identical = measure(run, model.signature, rows, max_rows, costs)
+    if costs is not None:
+        curve = straighten(curve)
+    return make_plan(curve, slots, max_rows, bit_identical=identical)
 
 
 def measure(

@@ -30,11 +30,20 @@ PIECE = 5e-3
 # loop's own data out of the cache.
 KNEE, ENOUGH = 0.95, 0.9
 # A call of a thread that takes longer is worth the order of a queue, whatever the model.
-AT_ONCE = 5e-4
+LONGEST_AT_ONCE = 5e-4
 EVERYTHING = 1 << 62
 HARDLY = 1.25
 
-DIRECT, PARALLEL, BATCH = "direct", "parallel direct", "batch"
+DIRECT = "direct"
+PARALLEL = "parallel direct"
+BATCH = "batch"
+
+# The ways a call takes, see `way_of`.
+AT_ONCE = "at once"
+IN_SLOT = "in a slot"
+ON_LOOP = "on the loop"
+QUEUED = "queued"
+IN_PIECES = "in pieces"
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ def make_plan(
     alone, row = seconds_of(curve, 1), seconds_of(curve, cap) / cap
     # By themselves threads serve slots / alone calls a second; gathered, 1 / (HANDOFF + row /
     # slots).
-    at_once = alone <= min(AT_ONCE, slots * HANDOFF + row)
+    at_once = alone <= min(LONGEST_AT_ONCE, slots * HANDOFF + row)
     mode = PARALLEL if at_once else BATCH if cap > 1 else DIRECT
     piece = max(cap, min(max_rows, cap * max(1, int(PIECE / seconds_of(curve, cap)))))
     loop_rows, loop_batch = _on_loop(curve, slots, cap, enough)
@@ -167,6 +176,21 @@ def _on_loop(curve: Curve, slots: int, cap: int, enough: int) -> tuple[int, int]
             break
         fits = size
     return fits, fits
+
+
+def way_of(plan: Plan, size: int, *, on_loop: bool) -> str:
+    """Which way a call of `size` takes, from a thread or from an event loop.
+
+    See the table in `modelkit.batching.batcher`.
+    """
+    if on_loop:
+        if size <= plan.loop_batch:
+            return ON_LOOP
+    elif plan.mode == PARALLEL:
+        return AT_ONCE
+    if size > plan.piece:
+        return IN_PIECES
+    return QUEUED if on_loop else IN_SLOT
 
 
 def off_loops(plan: Plan) -> Plan:

@@ -1,0 +1,66 @@
+"""Runs of the model inside a Batcher: each row is answered, in batches of one size if so wished."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modelkit.batching.isolation import rows_of
+from modelkit.errors import OutputCountError
+from modelkit.model import PLAIN, Call, Model, Outputs
+from modelkit.signature import Feeds
+
+
+class Execution:
+    """Runs a model and checks that it answers as many rows as it was given.
+
+    Args:
+        model: the Model.
+        first: the name of one of its inputs.
+    """
+
+    __slots__ = ("_first", "_model", "shape")
+
+    def __init__(self, model: Model, first: str) -> None:
+        self._model = model
+        self._first = first
+        self.shape = 0  # the rows of every batch of `run_padded`
+
+    def run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call = PLAIN) -> Outputs:
+        """Run the rows. Raises OutputCountError."""
+        rows = len(feeds[self._first])
+        answers = self._model._run(feeds, outputs, call)
+        for name, array in answers.items():
+            if len(array) != rows:
+                raise _miscounted(name, len(array), rows)
+        return answers
+
+    def run_padded(self, feeds: Feeds, outputs: tuple[str, ...], call: Call = PLAIN) -> Outputs:
+        """Run the rows in batches of one size, filled up with a row of the caller's own.
+
+        Raises OutputCountError.
+        """
+        rows = rows_of(feeds)
+        if rows == 0:
+            return self._model._run(feeds, outputs, call)
+        answers = []
+        for start in range(0, rows, self.shape):
+            take = np.minimum(np.arange(start, start + self.shape), rows - 1)
+            part = {name: feed[take] for name, feed in feeds.items()}
+            answer = self.run(part, outputs, call)
+            answers.append({name: array[: rows - start] for name, array in answer.items()})
+        return joined(answers)
+
+
+def joined(answers: list[Outputs]) -> Outputs:
+    """The answers to the pieces of one call, as one."""
+    if len(answers) == 1:
+        return answers[0]
+    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _miscounted(name: str, got: int, expected: int) -> OutputCountError:
+    return OutputCountError(
+        f"the model gave {got} rows of {name!r} for {expected} rows of input",
+        expected=expected,
+        got=got,
+    )
