@@ -39,9 +39,9 @@ Outputs = dict[str, Array]
 class Call:
     """How one call wants to be served.
 
-    `deadline` is a point on `time.monotonic()`, `priority` is 0, or -1 for work that may wait, and
-    `key` is what a rollout routes by. A bare model runs at once whatever they say; wrappers act on
-    them.
+    `deadline` is a point on the monotonic clock of this machine, `time.monotonic()`: another one is
+    told the seconds that are left. `priority` is 0, or -1 for work that may wait, and `key` is what
+    a rollout routes by. A bare model runs at once whatever they say; wrappers act on them.
     """
 
     deadline: float | None = None

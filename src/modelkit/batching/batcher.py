@@ -21,27 +21,28 @@ from __future__ import annotations
 
 import types
 from asyncio import AbstractEventLoop, get_running_loop, to_thread
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Literal, final
 
 from numpy import ndarray
 
+from modelkit.batching.checks import check_batchable, check_options, costs_of, letters_of
 from modelkit.batching.execution import Execution, joined
 from modelkit.batching.interrupts import is_interrupt
 from modelkit.batching.isolation import out_of_memory, own, rows_of
 from modelkit.batching.lane import clock, too_late
 from modelkit.batching.measure import check_stable, first_plan, golden_feeds
+from modelkit.batching.pieces import Submission, in_pieces
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import IN_PIECES, ON_LOOP, Plan, stable_size, way_of
 from modelkit.batching.requests import Key, Request, Turn
 from modelkit.batching.stats import Stats
-from modelkit.batching.submission import Submission
 from modelkit.batching.ticks import Asked, Tick
 from modelkit.batching.workers import Workers
 from modelkit.cast import Array
-from modelkit.errors import BatchError, ClosedError
+from modelkit.errors import ClosedError
 from modelkit.forks import watch
 from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.signature import Feeds, Signature
@@ -112,11 +113,11 @@ class Batcher(Wrapper):
         loop: bool = True,
         plan: Plan | Literal["measure", "learn"] = "measure",
     ) -> None:
-        _check_batchable(model)
-        self._costs = _costs_of(model)
+        check_batchable(model)
+        self._costs = costs_of(model)
         if max_queue is None:
             max_queue = QUEUE if self._costs is None else 8 * QUEUE
-        _check_options(max_rows, max_queue, on_full, plan)
+        check_options(max_rows, max_queue, on_full, plan)
         super().__init__(model)
         self._origin = partial(
             Batcher,
@@ -186,7 +187,7 @@ class Batcher(Wrapper):
             self._answer(future, feeds, name, call)
             return future
         requests = []
-        for piece in self._pieces(feeds, self._size(feeds)):
+        for piece in in_pieces(self._lane, feeds, self._size(feeds)):
             request = Request(piece, (name,), self._size(piece), call)
             request.pick = name
             requests.append(request)
@@ -227,22 +228,22 @@ class Batcher(Wrapper):
                 start = clock()
                 answer = self._execute(feeds, outputs, call)
             except Exception as error:  # noqa: BLE001 - raised again where it cannot be helped
-                return self._run_again(feeds, outputs, error)
+                return self._run_again(feeds, outputs, call, error)
             self._sample(feeds, clock() - start)
             return answer
         size = self._size(feeds)
         if way_of(lane.planner.plan, size, on_loop=False) != IN_PIECES:
-            answer_now = self._run_held(feeds, outputs, max(1, size), mine=True)
+            answer_now = self._run_held(feeds, max(1, size), outputs, call, mine=True)
             if answer_now is not None:
                 return answer_now
         answers: list[Outputs] = []
-        for piece in self._pieces(feeds, size):
+        for piece in in_pieces(self._lane, feeds, size):
             request = Request(piece, outputs, self._size(piece), call)
             answers.append(self._workers.call(request, admitted=bool(answers)))
         return joined(answers)
 
     def _run_held(
-        self, feeds: Feeds, outputs: tuple[str, ...], size: int, *, mine: bool
+        self, feeds: Feeds, size: int, outputs: tuple[str, ...], call: Call, *, mine: bool
     ) -> Outputs | None:
         """Run one call if a slot is free and nobody waits for it; None otherwise."""
         lane = self._lane
@@ -251,7 +252,7 @@ class Batcher(Wrapper):
         try:
             if not lane.hold(turn, size):
                 return None
-            (outcome,) = self._workers.attempt([feeds], size, outputs, mine=mine)
+            (outcome,) = self._workers.attempt([feeds], size, outputs, call, mine=mine)
             lane.let_go(turn, clock() - start, 1, "idle")
         except BaseException:
             lane.give_back(turn)
@@ -261,7 +262,9 @@ class Batcher(Wrapper):
             raise outcome
         return outcome
 
-    def _run_again(self, feeds: Feeds, outputs: tuple[str, ...], failure: Exception) -> Outputs:
+    def _run_again(
+        self, feeds: Feeds, outputs: tuple[str, ...], call: Call, failure: Exception
+    ) -> Outputs:
         """Run a call that failed alone in parts if that may help; raise its failure if not."""
         if is_interrupt(failure):
             raise failure
@@ -269,7 +272,7 @@ class Batcher(Wrapper):
         if not out_of_memory(failure) or rows == 1:
             self._lane.failed()
             raise failure
-        (outcome,) = self._workers.attempt([feeds], rows, outputs)
+        (outcome,) = self._workers.attempt([feeds], rows, outputs, call)
         if isinstance(outcome, BaseException):
             self._lane.failed()
             raise outcome
@@ -278,25 +281,6 @@ class Batcher(Wrapper):
     def _sample(self, feeds: Feeds, seconds: float) -> None:
         alone = rows_of(feeds) == 1
         self._lane.sample(self._size(feeds) if alone else 0, seconds, learn=alone)
-
-    def _pieces(self, feeds: Feeds, size: int) -> Iterator[Feeds]:
-        """The rows of a call in pieces of one batch at most, or larger ones while nobody else waits."""
-        lane = self._lane
-        rows = rows_of(feeds)
-        start = 0
-        while True:
-            plan = lane.planner.plan
-            limit = plan.cap if lane.queue.waiting else plan.piece
-            stop = rows
-            if size * (rows - start) > limit * rows:
-                stop = start + max(1, limit * rows // size)
-            if stop - start == rows:
-                yield feeds
-            else:
-                yield {name: feed[start:stop] for name, feed in feeds.items()}
-            start = stop
-            if start >= rows:
-                return
 
     # Calls of event loops.
 
@@ -344,7 +328,7 @@ class Batcher(Wrapper):
         self, feeds: Feeds, outputs: tuple[str, ...], call: Call
     ) -> Generator[Any, None, Outputs]:
         # What is wrong with these rows is this caller's to know, before others join.
-        if self._costs is not None and _letters(feeds) > LETTERS:
+        if self._costs is not None and letters_of(feeds) > LETTERS:
             size = yield from to_thread(self._costs, feeds)
         else:
             size = self._size(feeds)
@@ -376,7 +360,7 @@ class Batcher(Wrapper):
     ) -> Generator[Any, None, Outputs]:
         """Queue a call in pieces and wait for them, from an event loop."""
         answers: list[Outputs] = []
-        for piece in self._pieces(feeds, size):
+        for piece in in_pieces(self._lane, feeds, size):
             request = tick.request(piece, outputs, self._size(piece), call)
             self._lane.put(request, admitted=bool(answers))
             answers.append((yield from tick.wait(request)))
@@ -395,7 +379,7 @@ class Batcher(Wrapper):
         if call.deadline is not None and call.deadline <= clock():
             lane.expired()
             raise too_late(call.deadline)
-        return self._run_held(feeds, outputs, held, mine=False)
+        return self._run_held(feeds, held, outputs, call, mine=False)
 
     def _open(self, loop: AbstractEventLoop) -> Tick:
         """Make the Tick of a loop, and forget those of closed ones."""
@@ -416,49 +400,3 @@ class Batcher(Wrapper):
         """Begin anew in the child of a fork, where no other thread lives on."""
         self._lane.reset()
         self._ticks.clear()
-
-
-def _letters(feeds: Feeds) -> int:
-    columns = [feed for feed in feeds.values() if feed.dtype == object]
-    return sum(len(text) for column in columns for text in column.flat)
-
-
-def _costs_of(model: Model) -> Callable[[Feeds], int] | None:
-    """What tells the cost of rows; None where the innermost model declares none."""
-    if type(model.base)._cost is Model._cost:
-        return None
-    declared = model._cost
-    return lambda feeds: declared(feeds) or 0
-
-
-def _check_options(max_rows: int, max_queue: int, on_full: str, plan: Plan | str) -> None:
-    for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    if on_full not in ("reject", "block"):
-        raise ValueError(f'on_full is "reject" or "block", got {on_full!r}')
-    if not isinstance(plan, Plan) and plan not in ("measure", "learn"):
-        raise ValueError(f'plan is "measure", "learn" or a Plan, got {plan!r}')
-
-
-def _check_batchable(model: Model) -> None:
-    """Raise BatchError where rows of one batch could disturb each other, or cannot be told apart."""
-    signature = model.signature
-    if signature.batch is None:
-        raise BatchError(
-            "only tensors that all lead with one named dimension can be batched, and this "
-            f"model's do not: {signature}",
-            model=model,
-        )
-    if model.unobserved is not model:
-        raise BatchError(
-            "a Monitor inside a Batcher would see padding and retries; put it outside: "
-            "Monitor(Batcher(model))",
-            model=model,
-        )
-    if not model.batchable:
-        raise BatchError(
-            f"cannot batch {model!r}, whose rows may depend on their batch: "
-            f"{model._why_not_batchable()}",
-            model=model,
-        )

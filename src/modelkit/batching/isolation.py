@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import accumulate, pairwise
+from typing import Protocol
 
 import numpy as np
 
@@ -11,11 +12,19 @@ from modelkit.batching.interrupts import is_interrupt
 from modelkit.cast import Array
 from modelkit.device import chunk_bounds
 from modelkit.errors import BatchError
-from modelkit.model import Outputs
+from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Feeds
 
 Run = Callable[[Feeds, tuple[str, ...]], Outputs]
 Outcome = Outputs | BaseException
+
+
+class RunAs(Protocol):
+    """Runs a batch, served as a Call says."""
+
+    def __call__(self, feeds: Feeds, outputs: tuple[str, ...], call: Call = PLAIN) -> Outputs:
+        """Answer with the named outputs."""
+
 
 _GIVEN = "_modelkit_given"
 

@@ -14,7 +14,6 @@ it: they are as good as the moment before.
 from __future__ import annotations
 
 import _thread
-import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -25,7 +24,16 @@ from modelkit.batching.isolation import Outcome
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import PARALLEL
 from modelkit.batching.queue import Queue
-from modelkit.batching.requests import DONE, PROMOTED, RUNNING, Request, Turn, deliver
+from modelkit.batching.requests import (
+    DONE,
+    PROMOTED,
+    RUNNING,
+    Request,
+    Turn,
+    deliver,
+    locked,
+    seconds_left,
+)
 from modelkit.batching.slots import Slots
 from modelkit.batching.stats import Stats, Tally
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded
@@ -397,17 +405,3 @@ class Lane:
 def too_late(deadline: float | None) -> DeadlineExceeded:
     """The error for rows that were not run in time."""
     return DeadlineExceeded("the deadline passed before the rows were run", deadline=deadline)
-
-
-def locked() -> _thread.LockType:
-    """A lock that is held, for a thread to wait on."""
-    lock = _thread.allocate_lock()
-    lock.acquire()
-    return lock
-
-
-def seconds_left(deadline: float | None) -> float:
-    """The seconds until a deadline, as `acquire` takes them: -1 for no limit."""
-    if deadline is None:
-        return -1
-    return min(threading.TIMEOUT_MAX, max(0.0, deadline - clock()))

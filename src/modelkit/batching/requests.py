@@ -5,6 +5,8 @@ from __future__ import annotations
 import _thread
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Iterable
 from concurrent import futures
 from math import inf
@@ -107,6 +109,35 @@ class Turn:
         self.runner = False
         self.returning = False
         self.size = 0  # the size of rows that are run without a Request
+
+
+def joint_call(calls: list[Call]) -> Call:
+    """How to run a batch of calls: with their latest deadline and their highest priority.
+
+    There is no deadline where one call has none, and a key only where all have the same.
+    """
+    first = calls[0]
+    if calls.count(first) == len(calls):  # by identity first, so plain calls cost next to nothing
+        return first
+    deadlines = [call.deadline for call in calls if call.deadline is not None]
+    latest = max(deadlines) if len(deadlines) == len(calls) else None
+    priority = max(call.priority for call in calls)
+    same_key = all(call.key == first.key for call in calls)
+    return Call(latest, priority, first.key if same_key else None)
+
+
+def locked() -> _thread.LockType:
+    """A lock that is held, for a thread to wait on."""
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    return lock
+
+
+def seconds_left(deadline: float | None) -> float:
+    """The seconds until a deadline, as `acquire` takes them: -1 for no limit."""
+    if deadline is None:
+        return -1
+    return min(threading.TIMEOUT_MAX, max(0.0, deadline - time.monotonic()))
 
 
 def deliver(requests: Iterable[Request]) -> None:

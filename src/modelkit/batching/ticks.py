@@ -19,7 +19,7 @@ from modelkit.batching.interrupts import is_interrupt
 from modelkit.batching.isolation import Outcome, rows_of, split
 from modelkit.batching.lane import clock, too_late
 from modelkit.batching.policy import EVERYTHING, LOOP, ON_LOOP, way_of
-from modelkit.batching.requests import Key, Request, Turn
+from modelkit.batching.requests import Key, Request, Turn, joint_call
 from modelkit.batching.workers import Workers
 from modelkit.cast import Array, quick_cast
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded
@@ -274,7 +274,8 @@ class Tick:
                 self._queue(waiting, batch.outputs)
                 return
             calls = [asked.feeds for asked in waiting]
-            outcomes = self._workers.attempt(calls, size, batch.outputs)
+            call = joint_call([asked.call for asked in waiting])
+            outcomes = self._workers.attempt(calls, size, batch.outputs, call)
             for asked, outcome in zip(waiting, outcomes, strict=True):
                 asked.outcome = outcome
             self._count(turn, len(calls), size, clock() - start)

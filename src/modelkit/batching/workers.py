@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from modelkit.batching.dispatcher import size_of
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import Outcome, Run, attempt, rows_of
-from modelkit.batching.lane import Lane, clock, locked, seconds_left
+from modelkit.batching.isolation import Outcome, Run, RunAs, attempt, rows_of
+from modelkit.batching.lane import Lane, clock
 from modelkit.batching.planner import Planner
-from modelkit.batching.requests import DONE, Request, Turn, deliver
+from modelkit.batching.requests import (
+    DONE,
+    Request,
+    Turn,
+    deliver,
+    joint_call,
+    locked,
+    seconds_left,
+)
 from modelkit.errors import BatchError, DeadlineExceeded
-from modelkit.model import Outputs
+from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Feeds
 
 IDLE = 0.05  # seconds after which a runner without work ends
@@ -21,13 +30,13 @@ class Workers:
     """Runs batches with the threads that ask for them, and with runners for what no thread waits for.
 
     Args:
-        run: runs a batch: (feeds, outputs) -> answers.
+        run: runs a batch: (feeds, outputs, call) -> answers.
         planner: holds the plan.
         max_queue: the size that may wait.
         block: whether a call waits where the queue is full.
     """
 
-    def __init__(self, run: Run, planner: Planner, max_queue: int, *, block: bool) -> None:
+    def __init__(self, run: RunAs, planner: Planner, max_queue: int, *, block: bool) -> None:
         self.run = run
         self.lane = Lane(planner, max_queue, block=block, start=self.start)
 
@@ -48,15 +57,22 @@ class Workers:
         return request.result()
 
     def attempt(
-        self, calls: list[Feeds], size: int, outputs: tuple[str, ...], *, mine: bool = False
+        self,
+        calls: list[Feeds],
+        size: int,
+        outputs: tuple[str, ...],
+        call: Call = PLAIN,
+        *,
+        mine: bool = False,
     ) -> list[Outcome]:
-        """Run calls of `size` in all as a batch. Returns an outcome for each.
+        """Run calls of `size` in all as a batch, served as `call` says. Returns an outcome for each.
 
         A batch that is too large for memory is remembered. `mine` is whether the only call is that
         of this thread, in which then everything is raised that is no Exception.
         """
         rows = [rows_of(feeds) for feeds in calls]
-        outcomes, too_large = attempt(self.run, calls, rows, outputs, mine=mine)
+        run: Run = self.run if call is PLAIN else partial(self.run, call=call)
+        outcomes, too_large = attempt(run, calls, rows, outputs, mine=mine)
         if too_large:
             self.lane.shrink(size)
         return outcomes
@@ -122,7 +138,9 @@ class Workers:
             return []
         try:
             calls = [request.feeds for request in batch]
-            return self.attempt(calls, size_of(batch), batch[0].outputs, mine=batch == [own])
+            call = joint_call([request.call for request in batch])
+            outputs = batch[0].outputs
+            return self.attempt(calls, size_of(batch), outputs, call, mine=batch == [own])
         except BaseException as error:
             if own is not None or is_interrupt(error):
                 raise  # it is meant for this thread: others' rows are run again by others

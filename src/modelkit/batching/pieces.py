@@ -1,19 +1,44 @@
-"""One call of `submit`: its pieces are queued one after another, and the Future gets all answers."""
+"""Large calls, which are run in pieces, between which others get their turn."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 
+from modelkit.batching.isolation import rows_of
 from modelkit.batching.lane import Lane
 from modelkit.batching.requests import Request
 from modelkit.cast import Array
+from modelkit.signature import Feeds
+
+
+def in_pieces(lane: Lane, feeds: Feeds, size: int) -> Iterator[Feeds]:
+    """The rows of a call of this size, in pieces of at most one batch.
+
+    While nobody else waits, a piece may be as large as the plan says.
+    """
+    rows = rows_of(feeds)
+    start = 0
+    while True:
+        plan = lane.planner.plan
+        limit = plan.cap if lane.queue.waiting else plan.piece
+        stop = rows
+        if size * (rows - start) > limit * rows:
+            stop = start + max(1, limit * rows // size)
+        if stop - start == rows:
+            yield feeds
+        else:
+            yield {name: feed[start:stop] for name, feed in feeds.items()}
+        start = stop
+        if start >= rows:
+            return
 
 
 class Submission:
-    """Queues requests one after another.
+    """One call of `submit`: its pieces are queued one after another.
 
     Args:
         lane: where to queue them.
