@@ -29,14 +29,14 @@ from typing import Any, Literal, final
 from numpy import ndarray
 
 from modelkit.batching.checks import check_batchable, check_options, costs_of, letters_of
-from modelkit.batching.execution import Execution, joined
+from modelkit.batching.execution import Execution
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import out_of_memory, own, rows_of
+from modelkit.batching.isolation import joined, out_of_memory, own, row_count
 from modelkit.batching.lane import clock, too_late
 from modelkit.batching.measure import check_stable, first_plan, golden_feeds
 from modelkit.batching.pieces import Submission, in_pieces
 from modelkit.batching.planner import Planner
-from modelkit.batching.policy import IN_PIECES, ON_LOOP, Plan, stable_size, way_of
+from modelkit.batching.policy import IN_PIECES, ON_LOOP, BatchPlan, stable_size, way_of
 from modelkit.batching.requests import Key, Request, Turn
 from modelkit.batching.stats import Stats
 from modelkit.batching.ticks import Asked, Tick
@@ -52,12 +52,12 @@ QUEUE = 8192
 # Letters of the texts of a call; what more of them cost is found out beside the event loop.
 LETTERS = 1 << 13
 # Of the calls that run at once on their thread, those are timed whose number ends in six zero bits.
-SAMPLE = 63
+SAMPLED = 63
 
 
 @final
 class Batcher(Wrapper):
-    """Gathers concurrent calls to a Model into batches; safe to call from any thread and any event loop.
+    """Gathers concurrent calls to a Model into batches. Safe from any thread and any event loop.
 
     Batches form from what waits while a run is under way; nothing waits for a timer, and a lone
     call runs at once. How much is gathered follows from what runs take, see `plan`.
@@ -111,7 +111,7 @@ class Batcher(Wrapper):
         on_full: Literal["reject", "block"] = "reject",
         stable_shapes: bool = False,
         loop: bool = True,
-        plan: Plan | Literal["measure", "learn"] = "measure",
+        plan: BatchPlan | Literal["measure", "learn"] = "measure",
     ) -> None:
         check_batchable(model)
         self._costs = costs_of(model)
@@ -156,7 +156,7 @@ class Batcher(Wrapper):
         self._row_dtype = None if block is None else block[2].target
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> BatchPlan:
         """How calls are batched at present, and why; it changes as runs are timed."""
         return self._lane.planner.plan
 
@@ -170,7 +170,7 @@ class Batcher(Wrapper):
     def submit(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Future[Array]:
-        """As `predict`, but returns a Future of the answer at once; a Future that has not begun can be cancelled.
+        """As `predict`, but returns a Future at once, which can be cancelled until it begins.
 
         Raises:
             SignatureError: if the rows do not fit the signature.
@@ -223,7 +223,7 @@ class Batcher(Wrapper):
             raise too_late(call.deadline)
         if lane.parallel:  # AT_ONCE, here: a function more would cost a tenth of a microsecond
             try:
-                if next(lane.direct) & SAMPLE:
+                if next(lane.direct) & SAMPLED:
                     return self._execute(feeds, outputs, call)
                 start = clock()
                 answer = self._execute(feeds, outputs, call)
@@ -268,7 +268,7 @@ class Batcher(Wrapper):
         """Run a call that failed alone in parts if that may help; raise its failure if not."""
         if is_interrupt(failure):
             raise failure
-        rows = rows_of(feeds)
+        rows = row_count(feeds)
         if not out_of_memory(failure) or rows == 1:
             self._lane.failed()
             raise failure
@@ -279,7 +279,7 @@ class Batcher(Wrapper):
         return outcome
 
     def _sample(self, feeds: Feeds, seconds: float) -> None:
-        alone = rows_of(feeds) == 1
+        alone = row_count(feeds) == 1
         self._lane.sample(self._size(feeds) if alone else 0, seconds, learn=alone)
 
     # Calls of event loops.
@@ -369,7 +369,7 @@ class Batcher(Wrapper):
     def _alone(
         self, feeds: Feeds, size: int, outputs: tuple[str, ...], call: Call
     ) -> Outputs | None:
-        """Run the only call of an event loop in its thread; None where that would hold the loop up."""
+        """Run the only call of a loop in its thread; None where that would hold the loop up."""
         lane = self._lane
         held = max(1, size)
         if way_of(lane.planner.plan, held, on_loop=True) != ON_LOOP:

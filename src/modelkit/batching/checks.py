@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modelkit.batching.policy import Plan
+from modelkit.batching.policy import BatchPlan
 from modelkit.errors import BatchError
 from modelkit.model import Model
 from modelkit.signature import Feeds
@@ -24,14 +24,14 @@ def costs_of(model: Model) -> Callable[[Feeds], int] | None:
     return lambda feeds: declared(feeds) or 0
 
 
-def check_options(max_rows: int, max_queue: int, on_full: str, plan: Plan | str) -> None:
+def check_options(max_rows: int, max_queue: int, on_full: str, plan: BatchPlan | str) -> None:
     """Raise ValueError for an argument of Batcher that is out of its range."""
     for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a positive integer, got {value!r}")
     if on_full not in ("reject", "block"):
         raise ValueError(f'on_full is "reject" or "block", got {on_full!r}')
-    if not isinstance(plan, Plan) and plan not in ("measure", "learn"):
+    if not isinstance(plan, BatchPlan) and plan not in ("measure", "learn"):
         raise ValueError(f'plan is "measure", "learn" or a Plan, got {plan!r}')
 
 

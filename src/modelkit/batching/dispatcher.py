@@ -54,7 +54,7 @@ class Dispatcher:
         return waiting > 0 and self._slots.opens(waiting, self._planner.plan)
 
     def dispatch(self) -> int:
-        """Give free slots to the threads that have waited longest. Returns how many runners to start."""
+        """Give free slots to those who have waited longest. Returns how many runners to start."""
         starts = 0
         while self.opens():
             requests = self._queue.oldest()
@@ -72,7 +72,7 @@ class Dispatcher:
         return starts
 
     def _heir(self, requests: deque[Request]) -> Request:
-        """The oldest request that is surely ready in time; if there is none, the one that is due last."""
+        """The oldest request that is surely ready in time; if there is none, the last due."""
         plan = self._planner.plan
         ready = clock()
         if plan.curve:
@@ -85,7 +85,7 @@ class Dispatcher:
         return max(waiting, key=attrgetter("due"))
 
     def _leads(self, request: Request) -> bool:
-        """Whether the thread that asked may run the batch: the main thread does so for itself alone."""
+        """Whether the thread that asked may run it: the main thread does for itself alone."""
         if not isinstance(request.waiter, _thread.LockType):
             return False
         return request.leads or request.size == self._queue.waiting
@@ -170,7 +170,7 @@ class Dispatcher:
         return True
 
     def _give_up(self, request: Request) -> bool:
-        """Answer a request that cannot be ready in time. Returns whether there is anybody to tell."""
+        """Answer a request that cannot be ready in time. False if there is nobody to tell."""
         if not self._begin(request):
             return False
         request.state = DONE
@@ -181,7 +181,7 @@ class Dispatcher:
         return True
 
     def settle(self, turn: Turn, outcomes: list[Outcome], now: float) -> None:
-        """Give the requests of a batch their outcomes; `turn.done` gets those with somebody to tell."""
+        """Give the requests of a batch their outcomes; those with somebody to tell are `done`."""
         for request, outcome in zip(turn.batch, outcomes, strict=True):
             if request.state is DEAD:
                 continue

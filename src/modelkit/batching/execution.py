@@ -1,10 +1,10 @@
-"""Runs of the model inside a Batcher: each row is answered, in batches of one size if so wished."""
+"""Runs of the model inside a Batcher: each row is answered, in batches of one size if wished."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from modelkit.batching.isolation import rows_of
+from modelkit.batching.isolation import joined, row_count
 from modelkit.errors import OutputCountError
 from modelkit.model import PLAIN, Call, Model, Outputs
 from modelkit.signature import Feeds
@@ -39,7 +39,7 @@ class Execution:
 
         Raises OutputCountError.
         """
-        rows = rows_of(feeds)
+        rows = row_count(feeds)
         if rows == 0:
             return self._model._run(feeds, outputs, call)
         answers = []
@@ -47,15 +47,9 @@ class Execution:
             take = np.minimum(np.arange(start, start + self.shape), rows - 1)
             part = {name: feed[take] for name, feed in feeds.items()}
             answer = self.run(part, outputs, call)
-            answers.append({name: array[: rows - start] for name, array in answer.items()})
+            left = rows - start
+            answers.append({name: array[:left] for name, array in answer.items()})
         return joined(answers)
-
-
-def joined(answers: list[Outputs]) -> Outputs:
-    """The answers to the pieces of one call, as one."""
-    if len(answers) == 1:
-        return answers[0]
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
 
 
 def _miscounted(name: str, got: int, expected: int) -> OutputCountError:

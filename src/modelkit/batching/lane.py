@@ -89,7 +89,7 @@ class Lane:
             return True
 
     def let_go(self, turn: Turn, seconds: float, calls: int, reason: str) -> None:
-        """Release a slot that `hold` took, after `calls` were answered; doing it twice does nothing."""
+        """Release a slot that `hold` took, after `calls` were answered. Twice is fine."""
         with self._lock:
             if not turn.holds:
                 return
@@ -116,7 +116,7 @@ class Lane:
         self._time(size, seconds)
 
     def sample(self, size: int, seconds: float, *, learn: bool) -> None:
-        """Note one of many calls that ran at once; learn what a run of its size takes if told to."""
+        """Note one of many calls that ran at once, and `learn` what a run of its size takes."""
         if self._lock.locked():  # threads that queue for it would cost what they came to save
             return
         with self._lock:
@@ -127,7 +127,7 @@ class Lane:
     # Calls that wait.
 
     def enter(self, request: Request, turn: Turn, *, admitted: bool) -> int:
-        """Admit a request of this thread: into its turn if a slot is free, and into the queue if not.
+        """Admit a request of this thread: to its turn if a slot is free, to the queue if not.
 
         `admitted` is for the later pieces of a large call, which find room in the queue however
         full it is. Returns how many runners to start. Raises DeadlineExceeded, ClosedError and
@@ -255,7 +255,7 @@ class Lane:
             return request.state in (DONE, PROMOTED)
 
     def begin(self, turn: Turn) -> int:
-        """Fill the turn of a runner with its first batch. Returns how many other runners to start."""
+        """Fill the turn of a runner with its first batch. Returns how many others to start."""
         with self._lock:
             self._dispatcher.seal(turn, None, "slot")
             return self._dispatcher.dispatch()
@@ -284,7 +284,7 @@ class Lane:
             return following, self._dispatcher.dispatch()
 
     def give_back(self, turn: Turn, own: Request | None = None) -> None:
-        """The calling thread fails: put what it ran for others back in front, and release its slot."""
+        """The calling thread fails: put back what it ran for others, and release its slot."""
         with self._lock:
             slots = self.slots
             if own is not None and own.state is PROMOTED:
@@ -317,7 +317,7 @@ class Lane:
             return True
 
     def park(self, turn: Turn, lock: _thread.LockType) -> bool:
-        """Let a runner sleep until `lock` is released. False if there is work, with a slot for it."""
+        """Let a runner sleep until `lock` is released. False if there is work for it."""
         with self._lock:
             self.slots.returning -= turn.returning
             turn.returning = False
@@ -377,7 +377,7 @@ class Lane:
             self.tally.abandoned += 1
 
     def expired(self, *, counted: bool = False) -> None:
-        """Count a call that came too late; `counted` if it will be counted as abandoned otherwise."""
+        """Count a call that came too late; `counted` if it will count as abandoned as well."""
         with self._lock:
             self.tally.expired += 1
             self.tally.abandoned -= counted

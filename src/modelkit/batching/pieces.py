@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.batching.isolation import rows_of
+from modelkit.batching.isolation import row_count
 from modelkit.batching.lane import Lane
 from modelkit.batching.requests import Request
 from modelkit.cast import Array
@@ -20,7 +20,7 @@ def in_pieces(lane: Lane, feeds: Feeds, size: int) -> Iterator[Feeds]:
 
     While nobody else waits, a piece may be as large as the plan says.
     """
-    rows = rows_of(feeds)
+    rows = row_count(feeds)
     start = 0
     while True:
         plan = lane.planner.plan

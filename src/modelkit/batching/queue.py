@@ -25,7 +25,8 @@ class Queue:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.waiting = self.deepest = 0
+        self.waiting = 0
+        self.deepest = 0
         self._waiting_low = 0
         self.blocked: tuple[deque[_thread.LockType], deque[_thread.LockType]] = (deque(), deque())
         self._by_priority: tuple[dict[Key, deque[Request]], dict[Key, deque[Request]]] = ({}, {})
@@ -34,9 +35,10 @@ class Queue:
         return sum(len(queue) for queues in self._by_priority for queue in queues.values())
 
     def full(self, size: int, *, low: bool) -> bool:
-        """Whether there is no room for so much; one request finds room in an empty queue, however large it is.
+        """Whether there is no room for a request of this size.
 
-        What is of low priority takes no room from the rest.
+        An empty queue has room for one, however large. Those of low priority take no room from the
+        rest.
         """
         ahead = self.waiting if low else self.waiting - self._waiting_low
         return ahead > 0 and ahead + size > self.most
@@ -91,7 +93,7 @@ class Queue:
                 blocked.popleft().release()
 
     def oldest(self) -> deque[Request] | None:
-        """The queue whose first request is the oldest of the highest priority; who no longer waits is buried."""
+        """The queue with the oldest request of the highest priority; the dead are buried."""
         for queues in self._by_priority:
             for key in [*queues]:
                 queue = queues[key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelkit.batching.policy import Plan, opens
+from modelkit.batching.policy import BatchPlan, opens
 
 
 class Slots:
@@ -28,7 +28,7 @@ class Slots:
         self.returning = 0
         self.usual = 1.0
 
-    def opens(self, size: int, plan: Plan) -> bool:
+    def opens(self, size: int, plan: BatchPlan) -> bool:
         """Whether a batch of `size` should be run now, beside those that are run."""
         if not self.active:
             return True

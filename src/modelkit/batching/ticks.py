@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import Outcome, rows_of, split
+from modelkit.batching.isolation import Outcome, row_count, split
 from modelkit.batching.lane import clock, too_late
 from modelkit.batching.policy import EVERYTHING, LOOP, ON_LOOP, way_of
 from modelkit.batching.requests import Key, Request, Turn, joint_call
@@ -210,12 +210,12 @@ class Tick:
     # Runs.
 
     def _may_run(self, turn: Turn, size: int) -> bool:
-        """Whether the loop may run rows itself now; the turn has a slot then, where it takes one."""
+        """Whether the loop may run rows itself now; the turn has a slot then if it takes one."""
         lane = self._lane
         return lane.parallel or (not self._queued and lane.hold(turn, size))
 
     def _serve_slice(self, batch: TickBatch) -> bool:
-        """Answer the next rows of a batch in one run. False if that cannot be done here, or failed."""
+        """Answer the next rows of a batch in one run. False if that cannot be, or failed."""
         plan = self._lane.planner.plan
         rows = batch.rows
         done = len(batch.answers)
@@ -260,7 +260,7 @@ class Tick:
             self._lane.count(size, seconds, calls, "tick")
 
     def _serve(self, batch: TickBatch) -> None:
-        """Run the calls of a batch here, if that is quick enough; queue them for threads otherwise."""
+        """Run the calls of a batch here if that is quick enough; queue them otherwise."""
         waiting = self._waiting(batch)
         if not waiting:
             return
@@ -303,7 +303,7 @@ class Tick:
         piece = self._lane.planner.plan.piece
         requests = []
         for asked in waiting:
-            if asked.size <= piece or rows_of(asked.feeds) == 1:  # others go IN_PIECES
+            if asked.size <= piece or row_count(asked.feeds) == 1:  # others go IN_PIECES
                 asked.request = self.request(asked.feeds, outputs, asked.size, asked.call)
                 requests.append(asked.request)
         refused = {*self._lane.enqueue(requests)}
@@ -324,7 +324,7 @@ class Tick:
 
     def collect(self, batch: TickBatch, asked: Asked) -> Generator[Any, None, Outputs | None]:
         """The answer to a call; None for one that is to be queued in pieces. Raises its error."""
-        if not batch.flushed and asked.outcome is None:  # the loop does not keep the order of calls
+        if not batch.flushed and asked.outcome is None:  # a loop that keeps no order
             yield from self._come(batch, EVERYTHING)
         outcome = asked.outcome
         if isinstance(outcome, BaseException):

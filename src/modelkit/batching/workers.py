@@ -7,7 +7,7 @@ from functools import partial
 
 from modelkit.batching.dispatcher import size_of
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import Outcome, Run, RunAs, attempt, rows_of
+from modelkit.batching.isolation import Outcome, Run, RunAs, attempt, row_count
 from modelkit.batching.lane import Lane, clock
 from modelkit.batching.planner import Planner
 from modelkit.batching.requests import (
@@ -27,7 +27,7 @@ IDLE = 0.05  # seconds after which a runner without work ends
 
 
 class Workers:
-    """Runs batches with the threads that ask for them, and with runners for what no thread waits for.
+    """Runs batches with the threads that ask for them, and with runners for what none waits for.
 
     Args:
         run: runs a batch: (feeds, outputs, call) -> answers.
@@ -41,7 +41,7 @@ class Workers:
         self.lane = Lane(planner, max_queue, block=block, start=self.start)
 
     def call(self, request: Request, *, admitted: bool = False) -> Outputs:
-        """Answer in the calling thread, which runs others' rows along with its own, or waits for a thread that does.
+        """Answer in the calling thread: it runs a batch with its rows, or waits for one that does.
 
         `admitted` is for the later pieces of a large call.
         """
@@ -65,12 +65,12 @@ class Workers:
         *,
         mine: bool = False,
     ) -> list[Outcome]:
-        """Run calls of `size` in all as a batch, served as `call` says. Returns an outcome for each.
+        """Run calls of `size` in all as a batch, as `call` says. Returns an outcome for each.
 
         A batch that is too large for memory is remembered. `mine` is whether the only call is that
         of this thread, in which then everything is raised that is no Exception.
         """
-        rows = [rows_of(feeds) for feeds in calls]
+        rows = [row_count(feeds) for feeds in calls]
         run: Run = self.run if call is PLAIN else partial(self.run, call=call)
         outcomes, too_large = attempt(run, calls, rows, outputs, mine=mine)
         if too_large:
@@ -158,8 +158,8 @@ class Workers:
             self._lead(turn, request)
             if request.state is DONE:
                 return
-            waiter = request.waiter
-            if not waiter.acquire(timeout=seconds_left(request.deadline)):  # type: ignore[union-attr]
+            left = seconds_left(request.deadline)
+            if not request.waiter.acquire(timeout=left):  # type: ignore[union-attr]
                 if lane.is_served(request):
                     continue
                 self._raise_late(request)
