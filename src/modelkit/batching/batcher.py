@@ -28,7 +28,7 @@ from typing import Any, Literal, final
 
 from numpy import ndarray
 
-from modelkit.batching.checks import check_batchable, check_options, costs_of, letters_of
+from modelkit.batching.checks import check_batchable, check_options, letters_of, preparation_of
 from modelkit.batching.execution import Execution
 from modelkit.batching.interrupts import is_interrupt
 from modelkit.batching.isolation import joined, out_of_memory, own, row_count
@@ -87,11 +87,11 @@ class Batcher(Wrapper):
 
     __slots__ = (
         "__weakref__",
-        "_costs",
         "_execute",
         "_first",
         "_lane",
         "_origin",
+        "_preparation",
         "_row_dtype",
         "_row_shape",
         "_static",
@@ -114,9 +114,9 @@ class Batcher(Wrapper):
         plan: BatchPlan | Literal["measure", "learn"] = "measure",
     ) -> None:
         check_batchable(model)
-        self._costs = costs_of(model)
+        self._preparation = preparation_of(model)
         if max_queue is None:
-            max_queue = QUEUE if self._costs is None else 8 * QUEUE
+            max_queue = QUEUE if self._preparation is None else 8 * QUEUE
         check_options(max_rows, max_queue, on_full, plan)
         super().__init__(model)
         self._origin = partial(
@@ -133,13 +133,13 @@ class Batcher(Wrapper):
         execution = Execution(model, self._first)
         self._execute = execution.run
         rows = golden_feeds(model)
-        chosen = first_plan(model, execution.run, rows, max_rows, plan, self._costs)
+        chosen = first_plan(model, execution.run, rows, max_rows, plan, self._preparation)
         if stable_shapes:
             chosen, execution.shape = stable_size(chosen, max_rows)
             self._execute = execution.run_padded
             check_stable(self._execute, self.signature, rows, execution.shape)
             max_rows = execution.shape
-        planner = Planner(chosen, max_rows, declared=self._costs is not None, loop=loop)
+        planner = Planner(chosen, max_rows, declared=self._preparation is not None, loop=loop)
         self._workers = Workers(self._execute, planner, max_queue, block=on_full == "block")
         self._lane = self._workers.lane
         self._ticks: dict[AbstractEventLoop, Tick] = {}
@@ -151,7 +151,7 @@ class Batcher(Wrapper):
         self._first = signature.inputs[0].name
         sizes = [size for spec in signature.inputs for size in spec.shape[1:]]
         self._static = all(isinstance(size, int) for size in sizes)
-        block = None if self._costs is not None else signature.block
+        block = None if self._preparation is not None else signature.block
         self._row_shape = None if block is None else (1, *block[1])
         self._row_dtype = None if block is None else block[2].target
 
@@ -187,8 +187,9 @@ class Batcher(Wrapper):
             self._answer(future, feeds, name, call)
             return future
         requests = []
-        for piece in in_pieces(self._lane, feeds, self._size(feeds)):
-            request = Request(piece, (name,), self._size(piece), call)
+        feeds, size = self._prepared(feeds)
+        for piece, its_size in in_pieces(self._lane, feeds, size, self._size):
+            request = Request(piece, (name,), its_size, call)
             request.pick = name
             requests.append(request)
         Submission(self._lane, requests, future).begin()
@@ -211,8 +212,14 @@ class Batcher(Wrapper):
         """
         self._lane.close()
 
+    def _prepared(self, feeds: Feeds) -> tuple[Feeds, int]:
+        """The feeds as they are run, and their size."""
+        if self._preparation is None:
+            return feeds, len(feeds[self._first])
+        return self._preparation(feeds)
+
     def _size(self, feeds: Feeds) -> int:
-        return len(feeds[self._first]) if self._costs is None else self._costs(feeds)
+        return self._prepared(feeds)[1]
 
     # Calls of threads.
 
@@ -225,20 +232,21 @@ class Batcher(Wrapper):
             try:
                 if next(lane.direct) & SAMPLED:
                     return self._execute(feeds, outputs, call)
+                feeds, size = self._prepared(feeds)
                 start = clock()
                 answer = self._execute(feeds, outputs, call)
             except Exception as error:  # noqa: BLE001 - raised again where it cannot be helped
                 return self._run_again(feeds, outputs, call, error)
-            self._sample(feeds, clock() - start)
+            lane.sample(size, clock() - start, learn=row_count(feeds) == 1)
             return answer
-        size = self._size(feeds)
+        feeds, size = self._prepared(feeds)
         if way_of(lane.planner.plan, size, on_loop=False) != IN_PIECES:
             answer_now = self._run_held(feeds, max(1, size), outputs, call, mine=True)
             if answer_now is not None:
                 return answer_now
         answers: list[Outputs] = []
-        for piece in in_pieces(self._lane, feeds, size):
-            request = Request(piece, outputs, self._size(piece), call)
+        for piece, its_size in in_pieces(lane, feeds, size, self._size):
+            request = Request(piece, outputs, its_size, call)
             answers.append(self._workers.call(request, admitted=bool(answers)))
         return joined(answers)
 
@@ -277,10 +285,6 @@ class Batcher(Wrapper):
             self._lane.failed()
             raise outcome
         return outcome
-
-    def _sample(self, feeds: Feeds, seconds: float) -> None:
-        alone = row_count(feeds) == 1
-        self._lane.sample(self._size(feeds) if alone else 0, seconds, learn=alone)
 
     # Calls of event loops.
 
@@ -328,10 +332,10 @@ class Batcher(Wrapper):
         self, feeds: Feeds, outputs: tuple[str, ...], call: Call
     ) -> Generator[Any, None, Outputs]:
         # What is wrong with these rows is this caller's to know, before others join.
-        if self._costs is not None and letters_of(feeds) > LETTERS:
-            size = yield from to_thread(self._costs, feeds)
+        if self._preparation is not None and letters_of(feeds) > LETTERS:
+            feeds, size = yield from to_thread(self._prepared, feeds)
         else:
-            size = self._size(feeds)
+            feeds, size = self._prepared(feeds)
         tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
         key: Key = outputs
         if not self._static:
@@ -360,8 +364,8 @@ class Batcher(Wrapper):
     ) -> Generator[Any, None, Outputs]:
         """Queue a call in pieces and wait for them, from an event loop."""
         answers: list[Outputs] = []
-        for piece in in_pieces(self._lane, feeds, size):
-            request = tick.request(piece, outputs, self._size(piece), call)
+        for piece, its_size in in_pieces(self._lane, feeds, size, self._size):
+            request = tick.request(piece, outputs, its_size, call)
             self._lane.put(request, admitted=bool(answers))
             answers.append((yield from tick.wait(request)))
         return joined(answers)

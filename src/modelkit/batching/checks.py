@@ -16,12 +16,11 @@ def letters_of(feeds: Feeds) -> int:
     return sum(len(text) for column in columns for text in column.flat)
 
 
-def costs_of(model: Model) -> Callable[[Feeds], int] | None:
-    """The function that gives the cost of rows; None where the innermost model declares none."""
-    if type(model.base)._cost is Model._cost:
+def preparation_of(model: Model) -> Callable[[Feeds], tuple[Feeds, int]] | None:
+    """What prepares rows and gives their cost; None where the innermost model declares none."""
+    if type(model.base)._prepare is Model._prepare:
         return None
-    declared = model._cost
-    return lambda feeds: declared(feeds) or 0
+    return model._prepare
 
 
 def check_options(max_rows: int, max_queue: int, on_full: str, plan: BatchPlan | str) -> None:

@@ -15,7 +15,7 @@ class Execution:
 
     Args:
         model: the Model.
-        first: the name of one of its inputs.
+        first: the name of one of its inputs; rows that the model prepared may have others.
     """
 
     __slots__ = ("_first", "_model", "shape")
@@ -27,7 +27,8 @@ class Execution:
 
     def run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call = PLAIN) -> Outputs:
         """Run the rows. Raises OutputCountError."""
-        rows = len(feeds[self._first])
+        first = self._first
+        rows = len(feeds[first]) if first in feeds else row_count(feeds)
         answers = self._model._run(feeds, outputs, call)
         for name, array in answers.items():
             if len(array) != rows:

@@ -23,6 +23,7 @@ MOST_TIMES = 20
 GAIN = 1.03  # a size counts as faster if a row takes this much less than in all sizes before it
 DULL = 4  # sizes in a row that are not faster, after which no larger ones are tried
 
+Prepare = Callable[[Feeds], tuple[Feeds, int]]
 clock = time.perf_counter
 
 
@@ -52,7 +53,7 @@ def first_plan(
     rows: Feeds | None,
     max_rows: int,
     plan: BatchPlan | str,
-    costs: Callable[[Feeds], int] | None,
+    prepare: Prepare | None,
 ) -> BatchPlan:
     """The plan to begin with: measured on the golden rows, unknown, or that of another Batcher."""
     if isinstance(plan, BatchPlan):
@@ -62,18 +63,20 @@ def first_plan(
     slots = model.runs_at_once
     if plan == "learn" or rows is None:
         return make_plan((), slots, max_rows)
-    curve, identical = measure(run, model.signature, rows, max_rows, costs)
-    if costs is not None:
+    curve, identical = measure(run, model.signature, rows, max_rows, prepare)
+    if prepare is not None:
         curve = straighten(curve)
     return make_plan(curve, slots, max_rows, bit_identical=identical)
 
 
 def measure(
-    run: Run, signature: Signature, rows: Feeds, max_rows: int, costs: Callable[[Feeds], int] | None
+    run: Run, signature: Signature, rows: Feeds, max_rows: int, prepare: Prepare | None
 ) -> tuple[Curve, bool]:
     """What runs of 1, 2, 4, ... rows take at best, and whether a row has the same bits in all."""
     end = clock() + BUDGET
     outputs = signature.output_names
+    if prepare is not None:
+        rows, _ = prepare(rows)
     few = resized(rows, min(max_rows, row_count(rows)))
     alone = [run(_row(few, place), outputs) for place in range(row_count(few))]
     points: list[tuple[int, float]] = []
@@ -82,11 +85,11 @@ def measure(
     dull = 0
     # One row more is a step of kernels that work on 4 or 8 at a time; of a declared cost it is some
     # amount or other.
-    for rows_of_run in sizes_up_to(max_rows, steps=costs is None):
+    for rows_of_run in sizes_up_to(max_rows, steps=prepare is None):
         feeds = resized(rows, rows_of_run)
         fastest, answers = _fastest(run, feeds, outputs, end)
         identical &= _are_same(answers, alone[:rows_of_run])
-        size = rows_of_run if costs is None else max(1, costs(feeds))
+        size = rows_of_run if prepare is None else max(1, prepare(feeds)[1])
         points.append((size, fastest))
         speed = size / fastest
         dull = 0 if speed > GAIN * best else dull + 1

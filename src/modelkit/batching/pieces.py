@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -15,8 +15,10 @@ from modelkit.cast import Array
 from modelkit.signature import Feeds
 
 
-def in_pieces(lane: Lane, feeds: Feeds, size: int) -> Iterator[Feeds]:
-    """The rows of a call of this size, in pieces of at most one batch.
+def in_pieces(
+    lane: Lane, feeds: Feeds, size: int, size_of: Callable[[Feeds], int]
+) -> Iterator[tuple[Feeds, int]]:
+    """The rows of a call of this size in pieces of at most one batch, each with its size.
 
     While nobody else waits, a piece may be as large as the plan says.
     """
@@ -29,9 +31,10 @@ def in_pieces(lane: Lane, feeds: Feeds, size: int) -> Iterator[Feeds]:
         if size * (rows - start) > limit * rows:
             stop = start + max(1, limit * rows // size)
         if stop - start == rows:
-            yield feeds
+            yield feeds, size
         else:
-            yield {name: feed[start:stop] for name, feed in feeds.items()}
+            piece = {name: feed[start:stop] for name, feed in feeds.items()}
+            yield piece, size_of(piece)
         start = stop
         if start >= rows:
             return
