@@ -28,18 +28,19 @@ from typing import Any, Literal, final
 
 from numpy import ndarray
 
+from modelkit.batching.asked import Asked
 from modelkit.batching.checks import check_batchable, check_options, letters_of, preparation_of
 from modelkit.batching.execution import Execution
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import joined, out_of_memory, own, row_count
-from modelkit.batching.lane import clock, too_late
+from modelkit.batching.isolation import Names, joined, out_of_memory, row_count
+from modelkit.batching.lane import clock
 from modelkit.batching.measure import check_stable, first_plan, golden_feeds
-from modelkit.batching.pieces import Submission, in_pieces
+from modelkit.batching.pieces import Submission, in_pieces, run_into
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import IN_PIECES, ON_LOOP, BatchPlan, stable_size, way_of
-from modelkit.batching.requests import Key, Request, Turn
+from modelkit.batching.requests import Key, Request, Turn, too_late
 from modelkit.batching.stats import Stats
-from modelkit.batching.ticks import Asked, Tick
+from modelkit.batching.ticks import Tick
 from modelkit.batching.workers import Workers
 from modelkit.cast import Array
 from modelkit.errors import ClosedError
@@ -184,7 +185,7 @@ class Batcher(Wrapper):
         feeds = {input_name: feed.copy() for input_name, feed in coerced.items()}
         future: Future[Array] = Future()
         if self._lane.parallel:
-            self._answer(future, feeds, name, call)
+            run_into(future, lambda: self._run(feeds, (name,), call)[name])
             return future
         requests = []
         feeds, size = self._prepared(feeds)
@@ -194,15 +195,6 @@ class Batcher(Wrapper):
             requests.append(request)
         Submission(self._lane, requests, future).begin()
         return future
-
-    def _answer(self, future: Future[Array], feeds: Feeds, name: str, call: Call) -> None:
-        """Run the rows of `submit` here; what the model raises, the Future does."""
-        try:
-            future.set_result(self._run(feeds, (name,), call)[name])
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            future.set_exception(own(error))
 
     def close(self) -> None:
         """Refuse new calls, and return when all that were queued are answered.
@@ -223,7 +215,7 @@ class Batcher(Wrapper):
 
     # Calls of threads.
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _run(self, feeds: Feeds, outputs: Names, call: Call) -> Outputs:
         lane = self._lane
         if call.deadline is not None and call.deadline <= clock():
             lane.expired()
@@ -251,7 +243,7 @@ class Batcher(Wrapper):
         return joined(answers)
 
     def _run_held(
-        self, feeds: Feeds, size: int, outputs: tuple[str, ...], call: Call, *, mine: bool
+        self, feeds: Feeds, size: int, outputs: Names, call: Call, *, mine: bool
     ) -> Outputs | None:
         """Run one call if a slot is free and nobody waits for it; None otherwise."""
         lane = self._lane
@@ -270,9 +262,7 @@ class Batcher(Wrapper):
             raise outcome
         return outcome
 
-    def _run_again(
-        self, feeds: Feeds, outputs: tuple[str, ...], call: Call, failure: Exception
-    ) -> Outputs:
+    def _run_again(self, feeds: Feeds, outputs: Names, call: Call, failure: Exception) -> Outputs:
         """Run a call that failed alone in parts if that may help; raise its failure if not."""
         if is_interrupt(failure):
             raise failure
@@ -291,7 +281,7 @@ class Batcher(Wrapper):
     _call = Model._call  # it wants coerced feeds
 
     @types.coroutine
-    def _acall(self, X: Any, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
+    def _acall(self, X: Any, outputs: Names, call: Call) -> Generator[Any, None, Outputs]:
         if (
             type(X) is not ndarray
             or X.shape != self._row_shape
@@ -328,9 +318,7 @@ class Batcher(Wrapper):
         return answer
 
     @types.coroutine
-    def _arun(
-        self, feeds: Feeds, outputs: tuple[str, ...], call: Call
-    ) -> Generator[Any, None, Outputs]:
+    def _arun(self, feeds: Feeds, outputs: Names, call: Call) -> Generator[Any, None, Outputs]:
         # What is wrong with these rows is this caller's to know, before others join.
         if self._preparation is not None and letters_of(feeds) > LETTERS:
             feeds, size = yield from to_thread(self._prepared, feeds)
@@ -360,7 +348,7 @@ class Batcher(Wrapper):
         return answer
 
     def _aqueue(
-        self, tick: Tick, feeds: Feeds, size: int, outputs: tuple[str, ...], call: Call
+        self, tick: Tick, feeds: Feeds, size: int, outputs: Names, call: Call
     ) -> Generator[Any, None, Outputs]:
         """Queue a call in pieces and wait for them, from an event loop."""
         answers: list[Outputs] = []
@@ -370,9 +358,7 @@ class Batcher(Wrapper):
             answers.append((yield from tick.wait(request)))
         return joined(answers)
 
-    def _alone(
-        self, feeds: Feeds, size: int, outputs: tuple[str, ...], call: Call
-    ) -> Outputs | None:
+    def _alone(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs | None:
         """Run the only call of a loop in its thread; None where that would hold the loop up."""
         lane = self._lane
         held = max(1, size)

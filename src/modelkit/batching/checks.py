@@ -23,7 +23,12 @@ def preparation_of(model: Model) -> Callable[[Feeds], tuple[Feeds, int]] | None:
     return model._prepare
 
 
-def check_options(max_rows: int, max_queue: int, on_full: str, plan: BatchPlan | str) -> None:
+def check_options(
+    max_rows: int,
+    max_queue: int,
+    on_full: str,
+    plan: BatchPlan | str,
+) -> None:
     """Raise ValueError for an argument of Batcher that is out of its range."""
     for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

@@ -40,7 +40,13 @@ class Dispatcher:
         tally: counts what happens.
     """
 
-    def __init__(self, queue: Queue, slots: Slots, planner: Planner, tally: Tally) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        slots: Slots,
+        planner: Planner,
+        tally: Tally,
+    ) -> None:
         self._queue = queue
         self._slots = slots
         self._planner = planner
@@ -124,13 +130,16 @@ class Dispatcher:
         key = self._next_key(own)
         if key is None:
             return
-        work = queue.waiting + (0 if own is None else own.size)
+        work = queue.waiting
+        if own is not None:
+            work += own.size
         self._slots.note(work)
         offers: Iterable[Request] = queue.alike(key)
         if own is not None:
             offers = chain([own], offers if own.leads else ())
         planner = self._planner
-        run, late = choose(offers, self._room(work), now, planner.plan.curve, planner.caution)
+        room = self._room(work)
+        run, late = choose(offers, room, now, planner.plan.curve, planner.caution)
         if own is not None and own not in run:
             return
         queue.take_all(key, run + late, RUNNING)

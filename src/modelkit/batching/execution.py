@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelkit.batching.isolation import joined, row_count
+from modelkit.batching.isolation import Names, joined, row_count
 from modelkit.errors import OutputCountError
 from modelkit.model import PLAIN, Call, Model, Outputs
 from modelkit.signature import Feeds
@@ -25,7 +25,7 @@ class Execution:
         self._first = first
         self.shape = 0  # the rows of every batch of `run_padded`
 
-    def run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call = PLAIN) -> Outputs:
+    def run(self, feeds: Feeds, outputs: Names, call: Call = PLAIN) -> Outputs:
         """Run the rows. Raises OutputCountError."""
         first = self._first
         rows = len(feeds[first]) if first in feeds else row_count(feeds)
@@ -35,7 +35,7 @@ class Execution:
                 raise _miscounted(name, len(array), rows)
         return answers
 
-    def run_padded(self, feeds: Feeds, outputs: tuple[str, ...], call: Call = PLAIN) -> Outputs:
+    def run_padded(self, feeds: Feeds, outputs: Names, call: Call = PLAIN) -> Outputs:
         """Run the rows in batches of one size, filled up with a row of the caller's own.
 
         Raises OutputCountError.
@@ -45,11 +45,13 @@ class Execution:
             return self._model._run(feeds, outputs, call)
         answers = []
         for start in range(0, rows, self.shape):
-            take = np.minimum(np.arange(start, start + self.shape), rows - 1)
+            places = np.arange(start, start + self.shape)
+            take = np.minimum(places, rows - 1)
             part = {name: feed[take] for name, feed in feeds.items()}
             answer = self.run(part, outputs, call)
             left = rows - start
-            answers.append({name: array[:left] for name, array in answer.items()})
+            kept = {name: array[:left] for name, array in answer.items()}
+            answers.append(kept)
         return joined(answers)
 
 

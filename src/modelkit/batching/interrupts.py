@@ -62,7 +62,9 @@ def _is_handler(frame: FrameType, handlers: set[CodeType]) -> bool:
     if interrupted is None:
         return False
     given = inspect.getargvalues(frame)
-    names = [*given.args, *([given.varargs] if given.varargs else [])]
+    names = list(given.args)
+    if given.varargs:
+        names.append(given.varargs)
     for name in names:
         value = given.locals.get(name)
         if value is interrupted or (

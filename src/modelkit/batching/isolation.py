@@ -15,14 +15,15 @@ from modelkit.errors import BatchError
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Feeds
 
-Run = Callable[[Feeds, tuple[str, ...]], Outputs]
+Names = tuple[str, ...]  # of outputs
+Run = Callable[[Feeds, Names], Outputs]
 Outcome = Outputs | BaseException
 
 
 class RunAs(Protocol):
     """Runs a batch, served as a Call says."""
 
-    def __call__(self, feeds: Feeds, outputs: tuple[str, ...], call: Call = PLAIN) -> Outputs:
+    def __call__(self, feeds: Feeds, outputs: Names, call: Call = PLAIN) -> Outputs:
         """Answer with the named outputs."""
 
 
@@ -41,7 +42,12 @@ PINNED = 1 << 16
 
 
 def attempt(
-    run: Run, calls: list[Feeds], sizes: list[int], outputs: tuple[str, ...], *, mine: bool = False
+    run: Run,
+    calls: list[Feeds],
+    sizes: list[int],
+    outputs: Names,
+    *,
+    mine: bool = False,
 ) -> tuple[list[Outcome], bool]:
     """Run calls as a batch; if it fails, its halves, until each failure is that of one call.
 
@@ -72,7 +78,12 @@ def attempt(
     return outcomes, out_of_memory(failure) and not failed
 
 
-def _in_parts(run: Run, feeds: Feeds, rows: int, outputs: tuple[str, ...]) -> Outcome:
+def _in_parts(
+    run: Run,
+    feeds: Feeds,
+    rows: int,
+    outputs: Names,
+) -> Outcome:
     """One call's answer from two runs, each of which may be split further."""
     answers: list[Outputs] = []
     for start, stop in chunk_bounds(rows, (rows + 1) // 2):
@@ -136,13 +147,15 @@ def split(answers: Outputs, sizes: list[int]) -> list[Outputs]:
     if len(parts) == 1:
         (name,) = answers
         return [{name: array} for array in parts[0]]
-    return [dict(zip(answers, arrays, strict=True)) for arrays in zip(*parts, strict=True)]
+    by_call = zip(*parts, strict=True)
+    return [dict(zip(answers, arrays, strict=True)) for arrays in by_call]
 
 
 def _split(array: Array, sizes: list[int]) -> list[Array]:
     if sizes.count(1) == len(sizes):
         # Iterating slices without bytecode.
-        arrays = list(array.reshape(len(array), 1, *array.shape[1:]))
+        shape = (len(array), 1, *array.shape[1:])
+        arrays = list(array.reshape(shape))
     else:
         bounds = accumulate(sizes, initial=0)
         arrays = [array[start:stop] for start, stop in pairwise(bounds)]

@@ -23,7 +23,7 @@ from modelkit.batching.interrupts import in_main_thread
 from modelkit.batching.isolation import Outcome
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import PARALLEL
-from modelkit.batching.queue import Queue
+from modelkit.batching.queue import Queue, overloaded
 from modelkit.batching.requests import (
     DONE,
     PROMOTED,
@@ -33,10 +33,11 @@ from modelkit.batching.requests import (
     deliver,
     locked,
     seconds_left,
+    too_late,
 )
 from modelkit.batching.slots import Slots
 from modelkit.batching.stats import Stats, Tally
-from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded
+from modelkit.errors import BatchError, ClosedError, DeadlineExceeded
 
 clock = time.monotonic
 
@@ -208,18 +209,9 @@ class Lane:
             raise ClosedError("the batcher was closed")
         if not admitted and not self.block and self.queue.full(request.size, low=request.low):
             self.tally.shed += 1
-            raise self.overloaded(self.queue.waiting)
+            raise overloaded(self.queue.waiting, self.max_queue)
         self.tally.calls += not admitted
         request.arrived = clock()
-
-    def overloaded(self, waiting: int) -> Overloaded:
-        """The error for a call that finds `waiting` rows in the queue."""
-        return Overloaded(
-            f"{waiting} wait already, and at most {self.max_queue} may: try again later, raise "
-            'max_queue, or wait with on_full="block"',
-            queued=waiting,
-            max_queue=self.max_queue,
-        )
 
     def abandon(self, request: Request) -> None:
         """Leave out a request whose caller waits no longer."""
@@ -400,8 +392,3 @@ class Lane:
 
     def _follow_plan(self) -> None:
         self.parallel = self.planner.plan.mode == PARALLEL and not self.closed
-
-
-def too_late(deadline: float | None) -> DeadlineExceeded:
-    """The error for rows that were not run in time."""
-    return DeadlineExceeded("the deadline passed before the rows were run", deadline=deadline)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from modelkit import golden
-from modelkit.batching.isolation import Run, row_count
+from modelkit.batching.isolation import Names, Run, row_count
 from modelkit.batching.policy import BatchPlan, Curve, make_plan, straighten
 from modelkit.cast import Array
 from modelkit.errors import BatchError
@@ -35,7 +35,7 @@ def golden_feeds(model: Model) -> Feeds | None:
 
 def resized(feeds: Feeds, rows: int) -> Feeds:
     """A batch of this many rows, repeated from the top as often as needed."""
-    at = np.arange(rows) % len(next(iter(feeds.values())))
+    at = np.arange(rows) % row_count(feeds)
     return {name: feed[at] for name, feed in feeds.items()}
 
 
@@ -70,15 +70,20 @@ def first_plan(
 
 
 def measure(
-    run: Run, signature: Signature, rows: Feeds, max_rows: int, prepare: Prepare | None
+    run: Run,
+    signature: Signature,
+    rows: Feeds,
+    max_rows: int,
+    prepare: Prepare | None,
 ) -> tuple[Curve, bool]:
     """What runs of 1, 2, 4, ... rows take at best, and whether a row has the same bits in all."""
     end = clock() + BUDGET
     outputs = signature.output_names
     if prepare is not None:
         rows, _ = prepare(rows)
-    few = resized(rows, min(max_rows, row_count(rows)))
-    alone = [run(_row(few, place), outputs) for place in range(row_count(few))]
+    count = min(max_rows, row_count(rows))
+    few = resized(rows, count)
+    alone = [run(_row(few, place), outputs) for place in range(count)]
     points: list[tuple[int, float]] = []
     identical = True
     best = 0.0
@@ -99,7 +104,12 @@ def measure(
     return tuple(points), identical
 
 
-def _fastest(run: Run, feeds: Feeds, outputs: tuple[str, ...], end: float) -> tuple[float, Outputs]:
+def _fastest(
+    run: Run,
+    feeds: Feeds,
+    outputs: Names,
+    end: float,
+) -> tuple[float, Outputs]:
     """The seconds of the fastest of several runs, until `end` at most, and the answers."""
     fastest = np.inf
     spent = 0.0
@@ -129,7 +139,12 @@ def _are_same(answers: Outputs, alone: list[Outputs]) -> bool:
     return True
 
 
-def check_stable(run: Run, signature: Signature, rows: Feeds | None, shape: int) -> None:
+def check_stable(
+    run: Run,
+    signature: Signature,
+    rows: Feeds | None,
+    shape: int,
+) -> None:
     """Raise BatchError unless a row gives the same bits at every place of a batch of this shape."""
     if rows is None:
         return
@@ -138,9 +153,11 @@ def check_stable(run: Run, signature: Signature, rows: Feeds | None, shape: int)
     others = resized(rows, shape)
     for place in range(shape):
         at = np.roll(np.arange(shape), place)
-        answers = run({name: feed[at] for name, feed in others.items()}, outputs)
+        batch = {name: feed[at] for name, feed in others.items()}
+        answers = run(batch, outputs)
         for name in outputs:
-            if not _same_bits(answers[name][place : place + 1], alone[name]):
+            there = answers[name][place : place + 1]
+            if not _same_bits(there, alone[name]):
                 raise BatchError(
                     f"stable_shapes=True cannot be had: at place {place} of a batch of {shape} "
                     f"rows, {name!r} of the first golden row has other bits than at place 0",

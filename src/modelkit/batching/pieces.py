@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.batching.isolation import row_count
+from modelkit.batching.interrupts import is_interrupt
+from modelkit.batching.isolation import own, row_count
 from modelkit.batching.lane import Lane
 from modelkit.batching.requests import Request
 from modelkit.cast import Array
@@ -16,7 +17,10 @@ from modelkit.signature import Feeds
 
 
 def in_pieces(
-    lane: Lane, feeds: Feeds, size: int, size_of: Callable[[Feeds], int]
+    lane: Lane,
+    feeds: Feeds,
+    size: int,
+    size_of: Callable[[Feeds], int],
 ) -> Iterator[tuple[Feeds, int]]:
     """The rows of a call of this size in pieces of at most one batch, each with its size.
 
@@ -38,6 +42,16 @@ def in_pieces(
         start = stop
         if start >= rows:
             return
+
+
+def run_into(future: Future[Array], run: Callable[[], Array]) -> None:
+    """Answer a Future here; what the model raises, the Future does."""
+    try:
+        future.set_result(run())
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        future.set_exception(own(error))
 
 
 class Submission:

@@ -33,7 +33,12 @@ class Planner:
     """
 
     def __init__(
-        self, plan: BatchPlan, max_rows: int, *, declared: bool = False, loop: bool = True
+        self,
+        plan: BatchPlan,
+        max_rows: int,
+        *,
+        declared: bool = False,
+        loop: bool = True,
     ) -> None:
         self.plan = plan if loop else off_loops(plan)
         self.max_rows = max_rows
@@ -51,7 +56,9 @@ class Planner:
     def time(self, size: int, seconds: float) -> bool:
         """Learn from one run in eight, or each where little is known. True if the plan changed."""
         self._timed += 1
-        if self._timed & OBSERVE == 0 or seconds > SLOW or len(self._curve) < LEARN:
+        cheap = seconds > SLOW
+        little_known = len(self._curve) < LEARN
+        if cheap or little_known or self._timed & OBSERVE == 0:
             return self.observe(size, seconds)
         return False
 
@@ -89,7 +96,8 @@ class Planner:
         error = seconds / seconds_of(self._curve, size) - self._slowness
         self._slowness += error / 8
         self._spread += (abs(error) - self._spread) / 4
-        self.caution = min(CAUTION, max(1.0, self._slowness + 3 * self._spread))
+        longest = self._slowness + 3 * self._spread
+        self.caution = min(CAUTION, max(1.0, longest))
 
     def shrink(self, size: int) -> bool:
         """A run of that size was too large for memory."""
@@ -97,8 +105,12 @@ class Planner:
         return self._replan()
 
     def _replan(self) -> bool:
+        before = self.plan
         plan = make_plan(
-            self._curve, self.plan.slots, self.max_rows, bit_identical=self.plan.bit_identical
+            self._curve,
+            before.slots,
+            self.max_rows,
+            bit_identical=before.bit_identical,
         )
         self.plan = plan if self._loop else off_loops(plan)
         return True

@@ -143,11 +143,26 @@ def seconds_of(curve: Curve, size: int) -> float:
 
 
 def make_plan(
-    curve: Curve, slots: int, max_rows: int, *, bit_identical: bool | None = None
+    curve: Curve,
+    slots: int,
+    max_rows: int,
+    *,
+    bit_identical: bool | None = None,
 ) -> BatchPlan:
     """Choose how to batch a model that takes what `curve` says, with `slots` runs at a time."""
     if not curve:
-        return BatchPlan((), BATCH, max_rows, 1, slots, 0, 0, 0, max_rows, bit_identical)
+        return BatchPlan(
+            curve=(),
+            mode=BATCH,
+            cap=max_rows,
+            enough=1,
+            slots=slots,
+            loop_rows=0,
+            loop_batch=0,
+            lone=0,
+            piece=max_rows,
+            bit_identical=bit_identical,
+        )
     best = max(size / seconds for size, seconds in curve)
     cap = min(max_rows, _first_size(curve, KNEE * best))
     enough = min(max_rows, _first_size(curve, GOOD_ENOUGH * best))
@@ -159,9 +174,19 @@ def make_plan(
     loop_rows, loop_batch = _on_loop(curve, slots, cap, enough)
     lone = 0
     if loop_batch:
-        lone = min(LONE_CALLS, max(1, int(LONE / seconds_of(curve, 1))))
+        calls = int(LONE / seconds_of(curve, 1))
+        lone = min(LONE_CALLS, max(1, calls))
     return BatchPlan(
-        curve, mode, cap, enough, slots, loop_rows, loop_batch, lone, piece, bit_identical
+        curve=curve,
+        mode=mode,
+        cap=cap,
+        enough=enough,
+        slots=slots,
+        loop_rows=loop_rows,
+        loop_batch=loop_batch,
+        lone=lone,
+        piece=piece,
+        bit_identical=bit_identical,
     )
 
 
@@ -191,12 +216,19 @@ def _grows(curve: Curve, cap: int) -> bool:
     return last / seconds > 1.1 * before / its
 
 
-def _on_loop(curve: Curve, slots: int, cap: int, enough: int) -> tuple[int, int]:
+def _on_loop(
+    curve: Curve,
+    slots: int,
+    cap: int,
+    enough: int,
+) -> tuple[int, int]:
     """The rows that an event loop had better run by itself, and its largest batch."""
     smaller = [size for size, _ in curve if size < cap]
     sizes = sorted({1, cap, *smaller})
-    quick = [size for size in sizes if size <= enough and seconds_of(curve, size) <= LOOP]
-    batch = max(quick, default=0)
+    batch = 0
+    for size in sizes:
+        if size <= enough and seconds_of(curve, size) <= LOOP:
+            batch = size
     threads = max(2, slots)  # one more than the loop's own, if only to keep the loop free
     if batch:
         saved = seconds_of(curve, batch) / batch * (1 - 1 / threads)
@@ -238,13 +270,17 @@ def share(waiting: int, running: int, plan: BatchPlan) -> int:
     everything, and the others run the crumbs that come in meanwhile. But all of it where that takes
     hardly longer than the part.
     """
-    part = max(1, min(plan.cap, -(-(waiting + running) // plan.slots)))
+    curve = plan.curve
+    equal = -(-(waiting + running) // plan.slots)
+    part = max(1, min(plan.cap, equal))
     whole = max(1, min(plan.cap, waiting))
-    if not plan.curve:
+    if not curve:
         return part
-    if part < whole and seconds_of(plan.curve, whole) <= HARDLY * seconds_of(plan.curve, part):
-        part = whole
-    return _even(plan.curve, min(part, whole))
+    if part < whole:
+        hardly_longer = HARDLY * seconds_of(curve, part)
+        if seconds_of(curve, whole) <= hardly_longer:
+            part = whole
+    return _even(curve, min(part, whole))
 
 
 def _even(curve: Curve, size: int) -> int:
@@ -258,7 +294,13 @@ def _even(curve: Curve, size: int) -> int:
     return at if fastest > HARDLY * speed else size
 
 
-def opens(waiting: int, running: int, active: int, usual: float, plan: BatchPlan) -> bool:
+def opens(
+    waiting: int,
+    running: int,
+    active: int,
+    usual: float,
+    plan: BatchPlan,
+) -> bool:
     """Whether a batch of what waits should be run now, beside `active` others.
 
     These are of size `running` in all.
@@ -295,7 +337,12 @@ def learn(curve: Curve, size: int, fastest: float) -> Curve:
     return tuple((near, _bounded(near, its, at, seconds)) for near, its in curve)
 
 
-def _bounded(size: int, before: float, at: int, seconds: float) -> float:
+def _bounded(
+    size: int,
+    before: float,
+    at: int,
+    seconds: float,
+) -> float:
     """What a run of a size takes, which took `before`, now that one of `at` takes `seconds`."""
     if size == at:
         return seconds
@@ -335,8 +382,13 @@ def _product(one: list[float], other: list[float]) -> float:
 
 def stable_size(plan: BatchPlan, max_rows: int) -> tuple[BatchPlan, int]:
     """The plan for batches of one shape, and that shape: it should cost a lone call little."""
-    fits = [size for size, seconds in plan.curve if seconds <= 2 * plan.curve[0][1]]
-    size = min(max_rows, max(fits, default=32))
-    seconds = seconds_of(plan.curve, size) if plan.curve else 0.0
-    curve = ((1, seconds), (size, seconds)) if size > 1 and seconds else plan.curve
+    curve = plan.curve
+    size = min(max_rows, 32)
+    if curve:
+        dearest = 2 * curve[0][1]
+        fits = [at for at, seconds in curve if seconds <= dearest]
+        size = min(max_rows, max(fits))
+        if size > 1:
+            always = seconds_of(curve, size)
+            curve = ((1, always), (size, always))
     return make_plan(curve, plan.slots, size, bit_identical=True), size

@@ -10,6 +10,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from modelkit.batching.requests import DEAD, DONE, WAITING, Key, Request
+from modelkit.errors import Overloaded
+
+Locks = deque[_thread.LockType]
+Requests = dict[Key, deque[Request]]
 
 
 class Queue:
@@ -28,11 +32,13 @@ class Queue:
         self.waiting = 0
         self.deepest = 0
         self._waiting_low = 0
-        self.blocked: tuple[deque[_thread.LockType], deque[_thread.LockType]] = (deque(), deque())
-        self._by_priority: tuple[dict[Key, deque[Request]], dict[Key, deque[Request]]] = ({}, {})
+        self.blocked: tuple[Locks, Locks] = (deque(), deque())
+        self._by_priority: tuple[Requests, Requests] = ({}, {})
 
     def __len__(self) -> int:
-        return sum(len(queue) for queues in self._by_priority for queue in queues.values())
+        high, low = self._by_priority
+        queues = [*high.values(), *low.values()]
+        return sum(map(len, queues))
 
     def full(self, size: int, *, low: bool) -> bool:
         """Whether there is no room for a request of this size.
@@ -66,7 +72,7 @@ class Queue:
         taken = {request for request in requests if request.state is WAITING}
         for queues in self._by_priority:
             queue = queues.get(key, deque())
-            kept = []
+            kept: list[Request] = []
             while queue and (taken or queue[0].state is not WAITING):
                 request = queue.popleft()
                 if request in taken:
@@ -111,3 +117,13 @@ class Queue:
             for request in queues.get(key, ()):
                 if request.state is WAITING:
                     yield request
+
+
+def overloaded(waiting: int, most: int) -> Overloaded:
+    """The error for a call that finds no room in a queue."""
+    return Overloaded(
+        f"{waiting} wait already, and at most {most} may: try again later, raise max_queue, or "
+        'wait with on_full="block"',
+        queued=waiting,
+        max_queue=most,
+    )

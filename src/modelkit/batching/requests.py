@@ -12,6 +12,8 @@ from concurrent import futures
 from math import inf
 from typing import Any
 
+from modelkit.batching.isolation import Names
+from modelkit.errors import DeadlineExceeded
 from modelkit.model import Call, Outputs
 from modelkit.signature import Feeds
 
@@ -64,7 +66,13 @@ class Request:
         "waiter",
     )
 
-    def __init__(self, feeds: Feeds, outputs: tuple[str, ...], size: int, call: Call) -> None:
+    def __init__(
+        self,
+        feeds: Feeds,
+        outputs: Names,
+        size: int,
+        call: Call,
+    ) -> None:
         self.feeds = feeds
         self.outputs = outputs
         self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))
@@ -124,6 +132,11 @@ def joint_call(calls: list[Call]) -> Call:
     priority = max(call.priority for call in calls)
     same_key = all(call.key == first.key for call in calls)
     return Call(latest, priority, first.key if same_key else None)
+
+
+def too_late(deadline: float | None) -> DeadlineExceeded:
+    """The error for rows that were not run in time."""
+    return DeadlineExceeded("the deadline passed before the rows were run", deadline=deadline)
 
 
 def locked() -> _thread.LockType:

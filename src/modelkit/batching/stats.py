@@ -101,4 +101,8 @@ class Tally:
 
 
 def _histogram(counts: list[int]) -> dict[int, int]:
-    return {(1 << bits) - 1: count for bits, count in enumerate(counts) if count}
+    bins = {}
+    for bits, count in enumerate(counts):
+        if count:
+            bins[(1 << bits) - 1] = count
+    return bins

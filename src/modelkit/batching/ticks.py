@@ -8,66 +8,25 @@ concerns nobody else.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 
+from modelkit.batching.asked import Asked, TickBatch
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import Outcome, row_count, split
-from modelkit.batching.lane import clock, too_late
+from modelkit.batching.isolation import Names, row_count, split
+from modelkit.batching.lane import clock
 from modelkit.batching.policy import EVERYTHING, LOOP, ON_LOOP, way_of
-from modelkit.batching.requests import Key, Request, Turn, joint_call
+from modelkit.batching.queue import overloaded
+from modelkit.batching.requests import Key, Request, Turn, joint_call, too_late
 from modelkit.batching.workers import Workers
-from modelkit.cast import Array, quick_cast
+from modelkit.cast import quick_cast
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Feeds, Signature
-
-
-class Asked:
-    """One call of a tick, from when it is made until its task goes on.
-
-    It ends with an `outcome`, or with a `request` that waits for threads, or with neither if it is
-    too large to be queued whole. `dropped` is whether its task was cancelled before that.
-    """
-
-    __slots__ = ("call", "dropped", "feeds", "outcome", "request", "size")
-
-    def __init__(self, feeds: Feeds, size: int, call: Call) -> None:
-        self.feeds = feeds
-        self.size = size
-        self.call = call
-        self.dropped = False
-        self.outcome: Outcome | None = None
-        self.request: Request | None = None
-
-
-class TickBatch:
-    """Calls of one tick that can share a batch.
-
-    Either coerced calls, all in `asked`; or single rows that nobody has looked into yet, in `rows`.
-    Of these the first have their `answers`, in order. The others are in `asked` once they had to be
-    looked into.
-    """
-
-    __slots__ = ("answers", "asked", "flushed", "outputs", "rows", "waiters")
-
-    def __init__(self, outputs: tuple[str, ...]) -> None:
-        self.outputs = outputs
-        self.asked: list[Asked] = []
-        self.rows: list[Array] = []
-        self.answers: list[Outputs] = []
-        self.flushed = False
-        # Tasks that came back before their rows were run, by the place of the row.
-        self.waiters: deque[tuple[int, Future[None]]] = deque()
-
-    @property
-    def waiting(self) -> int:
-        """How many rows have no answer yet."""
-        return len(self.rows) - len(self.answers)
 
 
 class Tick:
@@ -97,7 +56,7 @@ class Tick:
 
     def __init__(self, loop: AbstractEventLoop, workers: Workers, signature: Signature) -> None:
         self.calls: dict[Key, TickBatch] = {}
-        self.rows: dict[tuple[str, ...], TickBatch] = {}
+        self.rows: dict[Names, TickBatch] = {}
         self.room = EVERYTHING
         self.refused = 0
         self._loop = loop
@@ -105,7 +64,8 @@ class Tick:
         self._lane = workers.lane
         self._signature = signature
         self._block: Any = signature.block  # there are rows only where there is one
-        self._message = str(self._lane.overloaded(self._lane.max_queue))
+        most = self._lane.max_queue
+        self._message = str(overloaded(most, most))
         self._open = False  # whether a flush is to come
         self._going = False  # whether `_go_on` is to come
         # Batches of rows that are not all run.
@@ -115,7 +75,7 @@ class Tick:
         # Calls that are still run at once, without looking for company: the last tick had only one.
         self._lone = 0
 
-    def begin(self, batches: dict[Any, TickBatch], key: Key, outputs: tuple[str, ...]) -> TickBatch:
+    def begin(self, batches: dict[Any, TickBatch], key: Key, outputs: Names) -> TickBatch:
         """Make the batch for the first call of its kind in this tick. Raises ClosedError."""
         if self._lane.closed:
             raise ClosedError("the batcher was closed")
@@ -253,7 +213,13 @@ class Tick:
                 asked.outcome = error
             batch.asked.append(asked)
 
-    def _count(self, turn: Turn, calls: int, size: int, seconds: float) -> None:
+    def _count(
+        self,
+        turn: Turn,
+        calls: int,
+        size: int,
+        seconds: float,
+    ) -> None:
         if turn.holds:
             self._lane.let_go(turn, seconds, calls, "tick")
         elif calls:
@@ -298,7 +264,7 @@ class Tick:
                 self._lane.expired()
         return waiting
 
-    def _queue(self, waiting: list[Asked], outputs: tuple[str, ...]) -> None:
+    def _queue(self, waiting: list[Asked], outputs: Names) -> None:
         """Queue calls, but for those too large to be queued whole."""
         piece = self._lane.planner.plan.piece
         requests = []
@@ -316,7 +282,13 @@ class Tick:
 
     # What tasks do.
 
-    def request(self, feeds: Feeds, outputs: tuple[str, ...], size: int, call: Call) -> Request:
+    def request(
+        self,
+        feeds: Feeds,
+        outputs: Names,
+        size: int,
+        call: Call,
+    ) -> Request:
         """A request that a task of this loop can wait for."""
         request = Request(feeds, outputs, size, call)
         request.waiter = self._loop.create_future()

@@ -7,7 +7,7 @@ from functools import partial
 
 from modelkit.batching.dispatcher import size_of
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import Outcome, Run, RunAs, attempt, row_count
+from modelkit.batching.isolation import Names, Outcome, Run, RunAs, attempt, row_count
 from modelkit.batching.lane import Lane, clock
 from modelkit.batching.planner import Planner
 from modelkit.batching.requests import (
@@ -36,7 +36,14 @@ class Workers:
         block: whether a call waits where the queue is full.
     """
 
-    def __init__(self, run: RunAs, planner: Planner, max_queue: int, *, block: bool) -> None:
+    def __init__(
+        self,
+        run: RunAs,
+        planner: Planner,
+        max_queue: int,
+        *,
+        block: bool,
+    ) -> None:
         self.run = run
         self.lane = Lane(planner, max_queue, block=block, start=self.start)
 
@@ -60,7 +67,7 @@ class Workers:
         self,
         calls: list[Feeds],
         size: int,
-        outputs: tuple[str, ...],
+        outputs: Names,
         call: Call = PLAIN,
         *,
         mine: bool = False,
