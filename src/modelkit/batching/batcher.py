@@ -266,7 +266,7 @@ class Batcher(Wrapper):
         if is_interrupt(failure):
             raise failure
         rows = row_count(feeds)
-        if not out_of_memory(failure) or rows == 1:
+        if rows <= 1 or not out_of_memory(failure):
             self._lane.failed()
             raise failure
         (outcome,) = self._workers.attempt([feeds], rows, outputs, call)
