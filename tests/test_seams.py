@@ -10,6 +10,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import (
     BaggingClassifier,
+    HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     StackingClassifier,
     StackingRegressor,
@@ -19,7 +20,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import (
+    KBinsDiscretizer,
+    OneHotEncoder,
+    PolynomialFeatures,
+    StandardScaler,
+)
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import modelkit as mk
@@ -51,6 +57,16 @@ def test_bins_are_told_apart_in_double(encode, tmp_path):
         with _saved(fitted, X, tmp_path) as model:
             assert (model.predict(rows) == fitted.predict(rows)).all()
             np.testing.assert_allclose(model.predict_proba(rows), fitted.predict_proba(rows), 1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"degree": 3, "include_bias": False}, {"degree": (2, 3)}])
+def test_products_are_those_of_the_source_in_double(options, tmp_path):
+    X, y = _tenths(300, 3)
+    rows = np.round(np.random.default_rng(1).normal(0, 3, (5000, 3)), 1)
+    steps = PolynomialFeatures(**options), HistGradientBoostingClassifier(max_iter=10)
+    fitted = make_pipeline(*steps).fit(X, y)
+    with _saved(fitted, X, tmp_path) as model:
+        np.testing.assert_allclose(model.predict_proba(rows), fitted.predict_proba(rows), 1e-6)
 
 
 def test_columns_of_a_bagging_may_be_one(tmp_path):
