@@ -485,9 +485,15 @@ def primary_of(signature: Signature) -> str:
 
 
 def _no_probabilities(signature: Signature) -> None:
+    given = list(signature.output_names)
+    fix = f"this model gives {given}: use predict or run"
+    if signature.classes is None and "probabilities" in given:
+        fix = (
+            "this model has no list of classes, as one of several labels or of clusters has none: "
+            "use run(X)['probabilities']"
+        )
     raise SignatureError(
-        f"predict_proba needs classes and an output named probabilities; this model gives "
-        f"{list(signature.output_names)}: use predict or run",
+        f"predict_proba needs classes and an output named probabilities; {fix}",
         signature=signature,
     )
 
