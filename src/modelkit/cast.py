@@ -26,8 +26,8 @@ MISSING = "\ufdd0"
 Array = np.ndarray[Any, np.dtype[Any]]
 
 F4, F8, I8 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
-STRINGS = {str}
-BLOCK = 8192
+ONLY_STRINGS = {str}
+VDOT_ITEMS = 8192
 
 
 class CastError(Exception):
@@ -49,11 +49,11 @@ class CastError(Exception):
         if self.bad is None:
             return self.what
         return self.what.replace(
-            "{rows}", rows_of(np.asarray(self.bad.reshape(-1, width).any(axis=1)))
+            "{rows}", name_rows(np.asarray(self.bad.reshape(-1, width).any(axis=1)))
         )
 
 
-def rows_of(bad: Array) -> str:
+def name_rows(bad: Array) -> str:
     """Name the first rows at which a boolean mask is true: 'row 3', 'rows 0, 4, 7, ...
 
     (12 in all)'.
@@ -163,11 +163,11 @@ def quick_cast(values: Array, rule: Rule) -> Array | None:
         if rule.text:
             return (
                 values
-                if {*map(type, values.flat)} <= STRINGS and not (values == MISSING).any()
+                if {*map(type, values.flat)} <= ONLY_STRINGS and not (values == MISSING).any()
                 else None
             )
         return values if rule.as_is is target or isfinite(_square_norm(values)) else None
-    if dtype is F4 and target is F8 and (rule.nullable or values.size <= BLOCK):
+    if dtype is F4 and target is F8 and (rule.nullable or values.size <= VDOT_ITEMS):
         # Exact. Of a few values the wider sum is looked at, for Python reads it faster; of many,
         # half the bytes are.
         values = values.astype(F8)
@@ -187,7 +187,7 @@ def _square_norm(values: Array) -> Any:
     afterwards, on the cores that the model's own threads are about to use. `einsum` has a loop of
     its own, which is as fast.
     """
-    if values.size <= BLOCK:
+    if values.size <= VDOT_ITEMS:
         return np.vdot(values, values)
     flat = values.reshape(-1)
     return np.einsum("i,i->", flat, flat)
@@ -367,12 +367,12 @@ def _from_objects(values: Array, declared: np.dtype[Any], target: np.dtype[Any])
     else:
         data = np.array(
             [0 if gone else item for gone, item in zip(missing, items, strict=True)],
-            _widest(target),
+            _working_dtype(target),
         )
     return np.ma.MaskedArray(data, mask=missing) if missing.any() else data
 
 
-def _widest(target: np.dtype[Any]) -> np.dtype[Any]:
+def _working_dtype(target: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if target.kind == "f" else target
 
 

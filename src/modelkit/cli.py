@@ -26,7 +26,7 @@ from modelkit.package.trust import installed
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
-RUNTIMES = (
+RUNTIME_WHEELS = (
     "onnxruntime",
     "onnxruntime-gpu",
     "onnxruntime-directml",
@@ -34,7 +34,7 @@ RUNTIMES = (
     "onnxruntime-qnn",
 )
 Parse = Callable[[str], str | float | bool]
-LIBRARIES = (
+SHOWN_LIBRARIES = (
     "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "spox", "xgboost", "xgboost-cpu", "lightgbm",
     "catboost", "torch", "onnxscript", "pandas", "pyarrow", "tokenizers", "shap", "lime", "matplotlib",
 )  # fmt: skip
@@ -310,7 +310,7 @@ def parser_of(column: Column, spec: TensorSpec) -> tuple[str, Parse]:
     ]
 
 
-def number(cell: str) -> float:
+def parse_number(cell: str) -> float:
     """For integers that a graph takes as floats: either will do, and pandas writes 100.0 where a column has gaps."""
     try:
         return int(cell)
@@ -318,17 +318,17 @@ def number(cell: str) -> float:
         return float(cell)
 
 
-def truth(cell: str) -> bool:
+def parse_truth(cell: str) -> bool:
     """A boolean in the usual spellings. Raises KeyError for others."""
     return {"true": True, "false": False, "1": True, "0": False}[cell.strip().lower()]
 
 
 PARSERS: dict[str, Parse] = {
     "float": float,
-    "number": number,
+    "number": parse_number,
     "int": int,
     "uint": int,
-    "bool": truth,
+    "bool": parse_truth,
     "string": str,
 }
 
@@ -338,9 +338,10 @@ def examine() -> tuple[list[str], bool]:
     lines = [
         f"modelkit {mk.__version__}, Python {platform.python_version()}, {platform.platform()}"
     ]
-    runtimes = installed(RUNTIMES)
+    runtimes = installed(RUNTIME_WHEELS)
     lines += [
-        f"  {library} {version}" for library, version in (installed(LIBRARIES) | runtimes).items()
+        f"  {library} {version}"
+        for library, version in (installed(SHOWN_LIBRARIES) | runtimes).items()
     ]
     problems = []
     if len(runtimes) > 1:

@@ -17,7 +17,7 @@ from modelkit.errors import SignatureError, importing
 
 # The names as the container holds them (a pandas Index, a list), and one sequence of values for
 # each.
-Columns = tuple[Any, list[Any]]
+NamedColumns = tuple[Any, list[Any]]
 
 
 def refuse_single(X: object) -> None:
@@ -45,7 +45,7 @@ def _is_scalar(value: object) -> bool:
     )
 
 
-def read(X: object) -> Columns:
+def read_frame(X: object) -> NamedColumns:
     """The column names of `X`, and its columns in a form that `as_column` takes.
 
     Raises SignatureError for an object that has no named columns.
@@ -131,7 +131,7 @@ def _from_list(values: list[Any] | tuple[Any, ...]) -> Array:
     return array
 
 
-def _read_records(records: list[Any] | tuple[Any, ...]) -> Columns:
+def _read_records(records: list[Any] | tuple[Any, ...]) -> NamedColumns:
     names = list(records[0])
     for row, record in enumerate(records):
         if len(record) != len(names) or any(name not in record for name in names):
@@ -183,7 +183,7 @@ def _read_polars(series: Any) -> Array:
     return np.ma.MaskedArray(series.fill_null(strategy="zero").to_numpy(), mask=gone)
 
 
-def _read_arrow(X: Any) -> Columns:
+def _read_arrow(X: Any) -> NamedColumns:
     with importing("pyarrow", "reading an Arrow stream", "frames"):
         import pyarrow as pa
     try:

@@ -24,7 +24,7 @@ PACKED_ITEMS = 64
 # What exporters write for a dimension without a name; TensorFlow's and PaddlePaddle's count them.
 MADE_UP = re.compile(r"|\?|-1|None|unk__\d+|p2o\.DynamicDimension\.\d+")
 
-DTYPES: dict[int, str] = {
+ELEMENT_DTYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64",
     TensorProto.INT8: "int8", TensorProto.INT16: "int16", TensorProto.INT32: "int32", TensorProto.INT64: "int64",
     TensorProto.UINT8: "uint8", TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32",
@@ -74,7 +74,7 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
             f"tensors; a classifier gives one with skl2onnx's options={{'zipmap': False}}"
         )
     tensor = value.type.tensor_type
-    if tensor.elem_type not in DTYPES:
+    if tensor.elem_type not in ELEMENT_DTYPES:
         kind = TensorProto.DataType.Name(tensor.elem_type)
         raise ConversionError(
             f"{value.name!r} holds elements of type {kind}; cast them in the graph to one of "
@@ -89,7 +89,7 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
         unnamed = "batch" if axis == 0 else f"{value.name}.{axis}"
         named = unnamed if MADE_UP.fullmatch(dim.dim_param) else dim.dim_param
         shape.append(dim.dim_value if _is_fixed(dim) else named)
-    return TensorSpec(value.name, DTYPES[tensor.elem_type], tuple(shape))
+    return TensorSpec(value.name, ELEMENT_DTYPES[tensor.elem_type], tuple(shape))
 
 
 def _is_fixed(dim: Any) -> bool:
@@ -107,8 +107,8 @@ def row_bytes(proto: onnx.ModelProto) -> int:
     for value in [*graph.value_info, *graph.input, *graph.output]:
         tensor = value.type.tensor_type
         dims = tensor.shape.dim[1:]
-        if tensor.elem_type in DTYPES and all(_is_fixed(dim) for dim in dims):
-            item = numpy_dtype(DTYPES[tensor.elem_type]).itemsize
+        if tensor.elem_type in ELEMENT_DTYPES and all(_is_fixed(dim) for dim in dims):
+            item = numpy_dtype(ELEMENT_DTYPES[tensor.elem_type]).itemsize
             sizes[value.name] = item * int(np.prod([dim.dim_value for dim in dims], initial=1))
     return max(
         (sum(sizes.get(name, 0) for name in [*n.input, *n.output]) for n in graph.node), default=0

@@ -13,7 +13,7 @@ from modelkit.spec import Column, TensorSpec
 POOLINGS = ("mean", "cls", "last", "max")
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 TEXT, EMBEDDING = "text", "embedding"
-MOST = (
+MOST_NUMBERS = (
     1 << 17
 )  # tokens of a text, and numbers of a vector: what a file says is not believed beyond that
 INDEPENDENT = (
@@ -68,14 +68,14 @@ class Recipe:
             raise SignatureError(
                 f"the graph has no output {self.output!r}; it has {list(self.graph.output_names)}"
             )
-        if type(self.max_tokens) is not int or not 1 <= self.max_tokens <= MOST:
+        if type(self.max_tokens) is not int or not 1 <= self.max_tokens <= MOST_NUMBERS:
             raise SignatureError(
-                f"max_tokens is an integer from 1 to {MOST:,}, not {self.max_tokens!r}"
+                f"max_tokens is an integer from 1 to {MOST_NUMBERS:,}, not {self.max_tokens!r}"
             )
-        whole = all(type(size) is int and 1 <= size <= MOST for size in self.dims)
+        whole = all(type(size) is int and 1 <= size <= MOST_NUMBERS for size in self.dims)
         if not self.dims or not whole or list(self.dims) != sorted({*self.dims}, reverse=True):
             raise SignatureError(
-                f"dims are integers from 1 to {MOST:,}, the largest first; got {self.dims}"
+                f"dims are integers from 1 to {MOST_NUMBERS:,}, the largest first; got {self.dims}"
             )
         (spec,) = [spec for spec in self.graph.outputs if spec.name == self.output]
         width = spec.shape[-1] if len(spec.shape) == 3 else 0

@@ -17,7 +17,7 @@ import numpy as np
 from numpy import ndarray, vdot
 
 from modelkit import frames
-from modelkit.cast import BLOCK, MISSING, Array, CastError, Rule, cast_column, quick_cast
+from modelkit.cast import MISSING, VDOT_ITEMS, Array, CastError, Rule, cast_column, quick_cast
 from modelkit.errors import SignatureError
 from modelkit.spec import TensorSpec, check_dims, check_shape, check_text, numpy_dtype
 
@@ -137,7 +137,7 @@ class Signature:
                 if X.shape[1:] == trailing:
                     # The usual case of quick_cast, without the price of a call: threads hold the
                     # interpreter lock here.
-                    if X.dtype is rule.target and 1 < X.size <= BLOCK and isfinite(vdot(X, X)):
+                    if X.dtype is rule.target and 1 < X.size <= VDOT_ITEMS and isfinite(vdot(X, X)):
                         return {name: X}
                     out = quick_cast(X, rule)
                     if out is not None:
@@ -165,7 +165,7 @@ class Signature:
             return self._from_array(X)
         if isinstance(X, dict) and X.keys() == {spec.name for spec in self.inputs}:
             return self._from_tensors(X)
-        key, columns = frames.read(X)
+        key, columns = frames.read_frame(X)
         if not any(spec.columns for spec in self.inputs):
             expected = "; ".join(map(str, self.inputs))
             raise SignatureError(

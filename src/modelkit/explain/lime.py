@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array, rows_of
+from modelkit.cast import Array, name_rows
 from modelkit.errors import ExplainError, importing
 from modelkit.explain.hooks import Answer, ask_in_chunks, kept_random_state
 from modelkit.explain.subject import Subject
@@ -397,7 +397,7 @@ def _low_fidelity(r2: Array, error: Array, spread: Array) -> tuple[str, ...]:
     low = (r2 < LEAST_R2) | (error > MOST_ERROR * spread)
     if not low.any():
         return ()
-    where = rows_of(np.asarray(low.any(axis=1)))
+    where = name_rows(np.asarray(low.any(axis=1)))
     text = (
         f"low fidelity in {where}: the linear model explains less than {LEAST_R2:.0%} of the "
         "variance, or misses what "

@@ -1,10 +1,18 @@
-"""Run the chunks of a bulk side by side, on threads that live no longer than the call."""
+"""Split a large batch into chunks, and run them side by side on threads that end with the call."""
 
 from __future__ import annotations
 
 import _thread
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
+
+
+def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:
+    """Split `rows` into the fewest chunks of at most `size` rows, as equal as they can be."""
+    count = max(1, -(-rows // size))
+    edges = [rows * i // count for i in range(count + 1)]
+    return list(pairwise(edges))
 
 
 def run_all(run: Callable[..., None], todo: Iterable[tuple[Any, ...]], helpers: int) -> None:

@@ -8,7 +8,7 @@ from modelkit.errors import GraphError
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
 
-NAMES = {"float32": "float", "float64": "double"}  # as onnxruntime has them
+ORT_TYPES = {"float32": "float", "float64": "double"}  # as onnxruntime has them
 
 
 def check_ends(session: Any, signature: Signature) -> None:
@@ -33,7 +33,7 @@ def _compare(session: Any, signature: Signature) -> None:
         for spec in specs:
             end = found[spec.name]
             shape = end.shape or spec.shape  # an unknown rank is shown as no dimension
-            if end.type != f"tensor({NAMES.get(spec.dtype, spec.dtype)})" or not _agree(
+            if end.type != f"tensor({ORT_TYPES.get(spec.dtype, spec.dtype)})" or not _agree(
                 shape, spec, kind
             ):
                 what = f"a {end.type} of shape {tuple(shape)}"

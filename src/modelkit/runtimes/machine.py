@@ -9,7 +9,8 @@ import mmap
 import os
 from functools import cache
 
-from modelkit.device import cuda_obstacle, quota_cpus, quota_files
+from modelkit.device import cuda_obstacle
+from modelkit.runtimes.threads import quota_cpus, quota_files
 
 
 def usable_cpus() -> int:

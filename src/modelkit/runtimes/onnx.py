@@ -13,13 +13,11 @@ import numpy as np
 
 from modelkit.device import (
     CPU,
-    NAMES,
+    DEVICE_NAMES,
     Device,
     DeviceName,
     Placement,
     Target,
-    choose_threads,
-    chunk_bounds,
     device_chain,
     dishonest,
     missing_libraries,
@@ -28,8 +26,6 @@ from modelkit.device import (
     reason_for,
     refusal,
     refuse_version,
-    split_runs,
-    worker_count,
 )
 from modelkit.errors import (
     BatchError,
@@ -44,10 +40,11 @@ from modelkit.errors import (
 from modelkit.forks import watch
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
-from modelkit.runtimes.bulk import run_all
+from modelkit.runtimes.bulk import chunk_bounds, run_all
 from modelkit.runtimes.deadline import run_until
 from modelkit.runtimes.ends import check_ends
 from modelkit.runtimes.machine import nvidia_obstacle, release, usable_cpus
+from modelkit.runtimes.threads import choose_threads, split_runs, worker_count
 from modelkit.signature import Feeds, Signature
 
 # onnxruntime's wheels report usage unless this is set before the import.
@@ -57,7 +54,7 @@ with importing("onnxruntime", "running an ONNX model", "cpu", {"gpu": "onnxrunti
     import onnxruntime as ort
 refuse_version(ort.__version__)
 
-WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
+WEIGHTS_REF = "model.onnx.data"  # the name by which a graph refers to its external weights
 UNBOUNDED = 1 << 62
 LIMITED = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 27)
 FOLDED_BYTES = (
@@ -89,7 +86,7 @@ def devices() -> tuple[Device, ...]:
 
     This starts each device that is there; call it where nothing is forked later.
     """
-    return tuple(_examine(parse_device(name), providers()) for name in NAMES)
+    return tuple(_examine(parse_device(name), providers()) for name in DEVICE_NAMES)
 
 
 def _examine(target: Target, compiled: list[str]) -> Device:
@@ -172,7 +169,7 @@ def _start(
     options = _session_options(threads, folded, on_cpu=target.provider == CPU)
     if weights is not None:
         options.add_external_initializers_from_files_in_memory(
-            [WEIGHTS], [weights], [weights.nbytes]
+            [WEIGHTS_REF], [weights], [weights.nbytes]
         )
     if (
         target.provider != CPU

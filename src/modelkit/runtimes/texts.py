@@ -17,7 +17,10 @@ from modelkit.signature import Feeds, Signature
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts, counts_of
 
-ROWS, LETTERS = 256, 1 << 22  # of one run: rows, and rows times the letters of the longest text
+RUN_ROWS, RUN_LETTERS = (
+    256,
+    1 << 22,
+)  # of one run: rows, and rows times the letters of the longest text
 DENSE_BYTES = 1 << 24  # of one run, where the graph makes a column of each term
 
 
@@ -55,7 +58,7 @@ class TextModel(Model):
         self._origin = origin
         self._closed = False
         wide = 8 * sum(len(each) for each in terms)
-        self._most = max(1, min(ROWS, DENSE_BYTES // wide))
+        self._most = max(1, min(RUN_ROWS, DENSE_BYTES // wide))
 
     @property
     def signature(self) -> Signature:
@@ -112,7 +115,7 @@ class TextModel(Model):
         for row, length in enumerate(lengths.tolist()):
             longest = max(longest, length)
             size = row + 1 - start
-            if size > 1 and (size > self._most or size * longest > LETTERS):
+            if size > 1 and (size > self._most or size * longest > RUN_LETTERS):
                 yield start, row
                 start, longest = row, length
         yield start, rows
