@@ -158,6 +158,18 @@ def pandas_arrays(df: Any) -> list[Any]:
     )
 
 
+def one_block(df: Any) -> Array | None:
+    """The values of a pandas frame that holds them all in one array, (width, n); None for others.
+
+    `_mgr` is as private to pandas as `_iter_column_arrays`: where it is gone, this gives None.
+    """
+    blocks: Any = getattr(getattr(df, "_mgr", None), "blocks", ())
+    if len(blocks) != 1:
+        return None
+    values = blocks[0].values
+    return values if type(values) is np.ndarray and values.ndim == 2 else None
+
+
 def _from_extension(values: Any) -> Array:
     dtype = values.dtype
     if dtype.kind in "biuf" and hasattr(
