@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from modelkit.coercion import Block, Coercion, Feeds
 from modelkit.errors import SignatureError
 from modelkit.spec import TensorSpec, check_text, numpy_dtype
 
-__all__ = ["ROLES", "Feeds", "Signature"]
+__all__ = ["ROLES", "Feeds", "Signature", "primary_of", "refuse_probabilities"]
 
 ROLES = ("label", "prediction", "embedding")  # outputs that `predict` answers with
 MOST_SHOWN = 4  # columns of one tensor, where a signature is shown
@@ -157,6 +157,27 @@ def _primary(asked: str | None, names: tuple[str, ...]) -> str | None:
         if role in names:
             return role
     return names[0] if len(names) == 1 else None
+
+
+def primary_of(signature: Signature) -> str:
+    """The name of the primary output. Raises SignatureError where there is none."""
+    if signature.primary is not None:
+        return signature.primary
+    raise SignatureError(
+        f"predict needs a primary output, and none of {list(signature.output_names)} is named "
+        "label, prediction or embedding; use run(X)[name], or name it: "
+        "Signature(..., primary=name)",
+        signature=signature,
+    )
+
+
+def refuse_probabilities(signature: Signature) -> NoReturn:
+    """Raise the SignatureError of a model without class probabilities."""
+    raise SignatureError(
+        "predict_proba needs classes and an output named probabilities; this model gives "
+        f"{list(signature.output_names)}: use predict or run",
+        signature=signature,
+    )
 
 
 def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> str | None:

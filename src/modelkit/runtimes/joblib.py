@@ -28,7 +28,8 @@ from modelkit.errors import (
     importing,
 )
 from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs, check_output, reopening
+from modelkit.function_model import check_output
+from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.runtimes.machine import usable_cpus
 from modelkit.signature import Feeds, Signature
 
