@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit import device as decide
 from modelkit.errors import DeviceError
-from modelkit.runtimes import onnx as runtime
+from modelkit.runtimes import machine, sessions
+from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.threads import choose_threads, quota_cpus, quota_files, worker_count
 
 CPU = "CPUExecutionProvider"
@@ -193,7 +194,7 @@ def test_every_device_is_listed_with_a_reason(devices):
         assert device.provider == decide.parse_device(device.name).provider != AZURE
         assert device.reason
         assert device.usable or device.name != "cpu"
-    assert AZURE not in runtime.providers()
+    assert AZURE not in sessions.providers()
 
 
 def test_an_explicit_device_runs_there_or_raises_the_reason(devices, dense_mk):
@@ -219,7 +220,7 @@ def test_cuda_is_refused_with_the_real_reason(devices, dense_mk):
     if cuda.usable:
         with pytest.raises(DeviceError, match=r"the last one is cuda:\d"):
             mk.load(dense_mk, device="cuda:99")
-    elif CUDA in runtime.providers():
+    elif CUDA in sessions.providers():
         assert "driver" in cuda.reason or "librar" in cuda.reason or "CUDA device" in cuda.reason
     else:
         assert "not compiled into" in cuda.reason
@@ -243,7 +244,7 @@ def test_auto_says_what_it_chose_and_logs_where_a_gpu_was_passed_by(devices, den
         for name in decide.AUTO
         if any(device.name == name and device.usable for device in devices)
     ]
-    compiled = len(decide.device_chain("auto", runtime.providers())) > 1
+    compiled = len(decide.device_chain("auto", sessions.providers())) > 1
     with caplog.at_level(logging.DEBUG), mk.load(dense_mk) as model:
         placement = model.placement
     if usable:
@@ -270,9 +271,7 @@ def test_an_explicit_cpu_logs_nothing(dense_mk, caplog):
 def test_packages_are_proven_on_the_cpu(dense_mk):
     with mk.load(dense_mk, device="cpu") as model:
         assert (
-            runtime.OnnxModel(
-                model._graph, model.signature, weights=model._weights
-            ).placement.device
+            OnnxModel(model.graph[0], model.signature, weights=model.graph[1]).placement.device
             == "cpu"
         )
 
@@ -327,7 +326,7 @@ def test_every_process_has_a_thread_and_together_they_have_no_more_than_there_ar
 
 
 def test_the_placement_tells_the_threads_in_force(dense_mk, monkeypatch):
-    usable = runtime.usable_cpus()
+    usable = machine.usable_cpus()
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     with mk.load(dense_mk, device="cpu") as model:
         assert model.placement.threads == usable
@@ -344,7 +343,7 @@ def test_affinity_is_respected():
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert runtime.usable_cpus() == 1
+        assert machine.usable_cpus() == 1
     finally:
         os.sched_setaffinity(0, before)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from modelkit.package.load import inspect as inspect
     from modelkit.package.load import load as load
     from modelkit.package.save import save as save
-    from modelkit.runtimes.onnx import devices as devices
+    from modelkit.runtimes.sessions import devices as devices
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
     from modelkit.spec import TensorSpec as TensorSpec
@@ -59,7 +59,7 @@ _HOMES = {
     "TextEncoder": "modelkit.embedding.encoder",
     "Wrapper": "modelkit.wrapper",
     "aembed": "modelkit.embedding.verbs",
-    "devices": "modelkit.runtimes.onnx",
+    "devices": "modelkit.runtimes.sessions",
     "embed": "modelkit.embedding.verbs",
     "errors": "modelkit",
     "inspect": "modelkit.package.load",

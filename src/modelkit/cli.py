@@ -35,8 +35,9 @@ RUNTIME_WHEELS = (
     "onnxruntime-qnn",
 )
 SHOWN_LIBRARIES = (
-    "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "spox", "xgboost", "xgboost-cpu", "lightgbm",
-    "catboost", "torch", "onnxscript", "pandas", "pyarrow", "tokenizers", "shap", "lime", "matplotlib",
+    "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "spox", "xgboost",
+    "xgboost-cpu", "lightgbm", "catboost", "torch", "onnxscript", "pandas", "pyarrow", "tokenizers",
+    "shap", "lime", "matplotlib",
 )  # fmt: skip
 ROWS_HELP = "CSV with a header; an empty cell is a missing value"
 Answer = tuple[Iterable[str], bool]
@@ -280,10 +281,10 @@ def _examine_machine() -> Answer:
 
 
 def _examine_devices() -> list[str]:
-    from modelkit.runtimes import onnx
+    from modelkit.runtimes import sessions
 
-    compiled = onnx.providers()
-    devices = onnx.devices()
+    compiled = sessions.providers()
+    devices = sessions.devices()
     lines = [f"  {device}" for device in devices if device.provider in compiled]
     lines.append(f"not in this onnxruntime, and how to have it instead: {REPLACE} ...")
     for device in devices:
@@ -294,7 +295,7 @@ def _examine_devices() -> list[str]:
 
 
 def _examine_package(file: str) -> Answer:
-    """Whether this machine computes what a package was proven to give, and which versions differ."""
+    """Whether this machine computes what was proven, and which versions differ."""
     with mk.load(file) as model:
         manifest = model.manifest
         assert manifest is not None  # noqa: S101 - for the type checker: a loaded model has one

@@ -28,7 +28,7 @@ MOST_PROBLEMS = 20  # that one message lists
 
 
 class Block(NamedTuple):
-    """The only input, where one Rule fits all of it: its name, its sizes after the first, the Rule."""
+    """An only input that one Rule casts: its name, its sizes after the first, the Rule."""
 
     name: str
     trailing: tuple[int, ...]
@@ -163,7 +163,7 @@ class Coercion:
         return self._from_columns([columns[at] for at in order] if order else columns)
 
     def _order(self, names: Iterable[object]) -> list[int]:
-        """For each of our columns, its position among `names`; empty where they are in our order."""
+        """For each of our columns its position among `names`; empty if they are in our order."""
         last_names, last_order = self._last_order
         if names is last_names:
             return last_order
@@ -229,7 +229,7 @@ class Coercion:
         return feeds
 
     def _cast(self, columns: list[Any]) -> list[list[Any]]:
-        """The columns of each tensor, cast; what is passed for a tensor without columns, as it is."""
+        """The columns of each tensor, cast; a tensor without columns stays as it is."""
         values = iter(columns)
         problems: list[str] = []
         lengths: set[int] = set()
@@ -249,7 +249,7 @@ class Coercion:
 
 
 def column_rules(spec: TensorSpec) -> list[Rule]:
-    """How to cast each column of a tensor; one Rule of its own name for a tensor without columns."""
+    """How to cast each column of a tensor; one Rule with its name for a tensor without columns."""
     target = numpy_dtype(spec.dtype)
     if not spec.columns:
         return [Rule(spec.name, target, target, nullable=not spec.finite)]
@@ -275,7 +275,7 @@ def _shared_block(inputs: tuple[TensorSpec, ...], rules: list[Rule]) -> Block | 
 def _single_rules(
     inputs: tuple[TensorSpec, ...], rules: list[list[Rule]]
 ) -> list[tuple[str, np.dtype[Any] | None, Rule]]:
-    """Name, dtype that needs no cast and Rule of each tensor, where each has one column; else none."""
+    """Name, dtype that needs no cast, and Rule of each tensor; empty unless each has one column."""
     if not all(len(spec.columns) == 1 and isinstance(spec.shape[0], str) for spec in inputs):
         return []
     firsts = [each[0] for each in rules]
@@ -291,7 +291,11 @@ def _plain_array(values: object) -> Array | None:
     return array if type(array) is ndarray else None
 
 
-def _cast_or_note(values: Any, rule: Rule, problems: list[str]) -> Array:
+def _cast_or_note(
+    values: Any,
+    rule: Rule,
+    problems: list[str],
+) -> Array:
     """One column as an array; what does not fit is added to `problems`."""
     try:
         array = frames.as_column(values)
@@ -323,7 +327,11 @@ def _side_by_side(columns: list[Array], target: np.dtype[Any]) -> Array:
     return block
 
 
-def _cast_tensor(array: Array, spec: TensorSpec, rules: list[Rule]) -> Array:
+def _cast_tensor(
+    array: Array,
+    spec: TensorSpec,
+    rules: list[Rule],
+) -> Array:
     """Cast a whole tensor, as one block where its columns share their rules.
 
     Raises SignatureError.
@@ -379,7 +387,7 @@ def _check_names(expected: list[str], found: list[str]) -> None:
 
 
 def _likely_name(name: str, others: list[str]) -> str | None:
-    """Which of `others` was probably meant: one that differs in case or blanks, or a close match."""
+    """The likely one of `others`: it differs in case or blanks only, or is a close match."""
     import difflib
 
     for other in others:

@@ -44,7 +44,11 @@ def known_columns(records: list[dict[str, Any]], signature: Signature) -> list[d
     if not known:
         return records
     kept = [name for name in records[0] if name in known]
-    return [{name: record[name] for name in kept} for record in records]
+    return [_keep(record, kept) for record in records]
+
+
+def _keep(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    return {name: record[name] for name in names}
 
 
 def _read_cells(path: str) -> tuple[list[str], list[list[str]]]:
@@ -59,7 +63,10 @@ def _read_cells(path: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _parse_record(
-    header: list[str], cells: list[str], parsers: list[tuple[str, Parse]], row: int
+    header: list[str],
+    cells: list[str],
+    parsers: list[tuple[str, Parse]],
+    row: int,
 ) -> dict[str, Any]:
     """One line with its cells parsed; an empty cell is a missing value."""
     if len(cells) != len(header):

@@ -62,10 +62,12 @@ DEVICE_NAMES = tuple(
 )
 
 CUDA_ERRORS = {
-    3: "CUDA was in use when this process was forked; load the model after the fork, or start processes by spawn",
+    3: "CUDA was in use when this process was forked; load the model after the fork, or start "
+    "processes by spawn",
     35: "the NVIDIA driver is too old; update the driver",
     100: "there is no CUDA device, or CUDA_VISIBLE_DEVICES hides it",
-    803: "the NVIDIA driver and its library differ in version; restart the machine or reinstall the driver",
+    803: "the NVIDIA driver and its library differ in version; restart the machine or reinstall "
+    "the driver",
 }
 
 
@@ -135,7 +137,8 @@ class Placement:
             if self.split
             else "one per run, chunks of a bulk run in parallel"
         )
-        text = f"{self.device} ({self.provider}), {self.threads} thread{'s' if self.threads != 1 else ''}, {how}"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        text = f"{self.device} ({self.provider}), {threads}, {how}"
         if self.nodes:
             text += ", nodes: " + ", ".join(
                 f"{count} on {provider}" for provider, count in self.nodes
@@ -151,9 +154,8 @@ def parse_device(name: object) -> Target:
     if name not in DEVICE_NAMES:
         raise DeviceError(
             f"{name!r} is not a device; there are 'auto', {', '.join(map(repr, DEVICE_NAMES))} and "
-            "'cuda:1' and so on, "
-            "or a list of them, of which the first that is usable is taken; mk.devices() shows "
-            "which are",
+            "'cuda:1' and so on, or a list of them, of which the first that is usable is taken; "
+            "mk.devices() shows which are",
             device=name,
         )
     return Target(str(name), PROVIDERS[short], tuple(OPTIONS.get(str(name), {}).items()))
@@ -178,8 +180,12 @@ def device_chain(device: DeviceName, compiled: Collection[str]) -> tuple[Target,
     return (parse_device(device),)
 
 
-def not_compiled(target: Target, compiled: Collection[str], version: str) -> str | None:
-    """Why the installed onnxruntime cannot know the device, and what to install; None if it knows it."""
+def not_compiled(
+    target: Target,
+    compiled: Collection[str],
+    version: str,
+) -> str | None:
+    """Why the installed onnxruntime lacks the device, and what to install; None if it has it."""
     if target.provider in compiled:
         return None
     return (
@@ -189,7 +195,11 @@ def not_compiled(target: Target, compiled: Collection[str], version: str) -> str
 
 
 def cuda_obstacle(
-    answer: int | None, driver: int, built: str, count: int, index: int
+    answer: int | None,
+    driver: int,
+    built: str,
+    count: int,
+    index: int,
 ) -> str | None:
     """Why there is no such CUDA device, or None if there is.
 
@@ -201,17 +211,20 @@ def cuda_obstacle(
         index: the one that was asked for.
     """
     if answer is None:
-        return "the NVIDIA driver is not installed (no libcuda); install it, or give the container access to the GPU"
+        return (
+            "the NVIDIA driver is not installed (no libcuda); install it, or give the container "
+            "access to the GPU"
+        )
     if answer != 0:
         return CUDA_ERRORS.get(
             answer, f"the NVIDIA driver answers with error {answer}; see what nvidia-smi says"
         )
     major = built.partition(".")[0]
     if major.isdigit() and 0 < driver < 1000 * int(major):
+        supported = f"{driver // 1000}.{driver % 1000 // 10}"
         return (
-            "the NVIDIA driver is too old: it supports CUDA "
-            f"{driver // 1000}.{driver % 1000 // 10}, and onnxruntime "
-            f"was built with CUDA {built}; update the driver"
+            f"the NVIDIA driver is too old: it supports CUDA {supported}, "
+            f"and onnxruntime was built with CUDA {built}; update the driver"
         )
     if count == 0:
         return CUDA_ERRORS[100]
@@ -221,7 +234,10 @@ def cuda_obstacle(
 
 
 def missing_libraries(printed: str) -> str | None:
-    """The libraries that `onnxruntime.preload_dlls` says it could not load, and what installs them; None if none."""
+    """The shared libraries that were not found, and what installs them; None if all were.
+
+    `printed` is what `onnxruntime.preload_dlls` printed.
+    """
     missing = re.findall(r"^Failed to load (.+?): ", printed, re.MULTILINE)
     if not missing:
         return None
@@ -229,19 +245,33 @@ def missing_libraries(printed: str) -> str | None:
     return f"missing shared libraries: {names}; pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 
-def dishonest(target: Target, first: str, nodes: Mapping[str, int]) -> str | None:
+def dishonest(
+    target: Target,
+    first: str,
+    nodes: Mapping[str, int],
+) -> str | None:
     """Why a session is not what was asked for; None if it is.
 
     `nodes` is empty where the runtime does not tell.
     """
     if first != target.provider:
-        return f"onnxruntime could not start {target.provider} and took {first}; its message is on standard error"
+        return (
+            f"onnxruntime could not start {target.provider} and took {first}; its message is on "
+            "standard error"
+        )
     if nodes and not nodes.get(target.provider):
-        return f"no node of this graph runs on {target.provider}: it has no kernels for them (usual for tree models)"
+        return (
+            f"no node of this graph runs on {target.provider}: it has no kernels for them (usual "
+            "for tree models)"
+        )
     return None
 
 
-def reason_for(target: Target, device: DeviceName, obstacles: Mapping[str, str]) -> str:
+def reason_for(
+    target: Target,
+    device: DeviceName,
+    obstacles: Mapping[str, str],
+) -> str:
     """Why this device was taken, given what stood in the way of those tried before."""
     before = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
     if device == "auto":
@@ -266,7 +296,6 @@ def refuse_version(version: str) -> None:
     if version.split("+", maxsplit=1)[0] == "1.26.0":
         raise DeviceError(
             "onnxruntime 1.26.0 computes wrong probabilities for binary tree ensembles; install "
-            "another release: "
-            "pip install 'onnxruntime!=1.26.0' (or 'onnxruntime-gpu!=1.26.0')",
+            "another release: pip install 'onnxruntime!=1.26.0' (or 'onnxruntime-gpu!=1.26.0')",
             device="cpu",
         )

@@ -51,7 +51,12 @@ class FunctionModel(Model):
         """What the function takes and gives."""
         return self._signature
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         fn = self._fn
         if fn is None:
             raise ClosedError("the model was closed")
@@ -101,7 +106,12 @@ def _read_only(feeds: Feeds) -> Feeds:
     return views
 
 
-def check_output(value: Any, spec: TensorSpec, rows: int | None, source: str) -> Array:
+def check_output(
+    value: Any,
+    spec: TensorSpec,
+    rows: int | None,
+    source: str,
+) -> Array:
     """The answer of a function or estimator as an array; `source` is what it is called in errors.
 
     Raises ModelkitError for another dtype or shape than the signature declares.

@@ -11,7 +11,9 @@ from modelkit.errors import IntegrityError
 
 
 def largest_difference(
-    expected: Mapping[str, Array], got: Mapping[str, Array], tolerance: float
+    expected: Mapping[str, Array],
+    got: Mapping[str, Array],
+    tolerance: float,
 ) -> float:
     """The largest relative difference between two answers to the same rows.
 

@@ -140,7 +140,11 @@ class Signature:
         return f"({'; '.join(map(str, self.inputs))}) -> ({'; '.join(map(str, self.outputs))})"
 
 
-def _check_distinct(kind: str, names: Sequence[str], least: int) -> None:
+def _check_distinct(
+    kind: str,
+    names: Sequence[str],
+    least: int,
+) -> None:
     if len(set(names)) < len(names) or len(names) < least:
         raise SignatureError(
             f"a signature needs distinct {kind} names, at least one; got {list(names)}"

@@ -22,7 +22,8 @@ OTHER_SCORES = {
     "sklearn.metrics.d2_tweedie_score(y, model.predict(X), power=...) with the power it was "
     "trained with",
     "GaussianMixture": "the mean log-likelihood of the rows, which the package does not give",
-    "BayesianGaussianMixture": "the mean log-likelihood of the rows, which the package does not give",
+    "BayesianGaussianMixture": "the mean log-likelihood of the rows, which the package does not "
+    "give",
 }
 OTHER_SCORES |= dict.fromkeys(
     ("KMeans", "MiniBatchKMeans", "BisectingKMeans"),
@@ -38,8 +39,7 @@ OTHER_SCORES |= dict.fromkeys(
         "LogisticRegressionCV",
     ),
     "what its scoring= says, which the package does not know: call a metric of sklearn.metrics "
-    "with y and "
-    "model.predict(X), or save its best_estimator_",
+    "with y and model.predict(X), or save its best_estimator_",
 )
 OTHER_SCORES |= dict.fromkeys(
     ("XGBRanker", "LGBMRanker", "CatBoostRanker"),
@@ -82,7 +82,12 @@ def tags(signature: Signature) -> Any:
     return made
 
 
-def score(metric: str, y: Any, predicted: Array, sample_weight: Any) -> float:
+def score(
+    metric: str,
+    y: Any,
+    predicted: Array,
+    sample_weight: Any,
+) -> float:
     """The metric that `metric_for` names. Raises ValueError where y does not fit."""
     from sklearn.metrics import accuracy_score, r2_score
 
@@ -132,18 +137,19 @@ def _reason(signature: Signature, source: str | None) -> str:
     if signature.primary == "label" and source is not None:
         return (
             f"the labels of {source} are no classes, and scikit-learn has no score for them; if y "
-            "holds such labels, "
-            f"call sklearn.metrics.accuracy_score(y, model.predict(X))"
+            "holds such labels, call sklearn.metrics.accuracy_score(y, model.predict(X))"
         )
     if signature.primary == "label":
         return (
             "nothing says whether this model's labels are classes or clusters, so it has no score; "
-            "if they are "
-            "classes, call sklearn.metrics.accuracy_score(y, model.predict(X))"
+            "if they are classes, call sklearn.metrics.accuracy_score(y, model.predict(X))"
         )
     if signature.primary is None:
         names = list(signature.output_names)
-        return f"a score compares y with one output, and this model has {names}: call a metric with run(X)[name]"
+        return (
+            f"a score compares y with one output, and this model has {names}: call a metric with "
+            "run(X)[name]"
+        )
     if signature.primary == "probability":
         return (
             "a score is for classes and predictions, and this model gives probabilities: call "
@@ -151,6 +157,5 @@ def _reason(signature: Signature, source: str | None) -> str:
         )
     return (
         f"a score is for classes and predictions, and this model gives {signature.primary!r}; if "
-        "these are "
-        f"predictions, call sklearn.metrics.r2_score(y, model.predict(X))"
+        "these are predictions, call sklearn.metrics.r2_score(y, model.predict(X))"
     )

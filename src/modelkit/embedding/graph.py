@@ -7,7 +7,8 @@ from typing import Any
 
 from modelkit.errors import SignatureError
 from modelkit.proto import read_proto, serialize, signature_of, split_weights
-from modelkit.runtimes.onnx import WEIGHTS_REF, OnnxModel
+from modelkit.runtimes.onnx import OnnxModel
+from modelkit.runtimes.sessions import WEIGHTS_REF
 from modelkit.signature import Signature
 
 # What exporters call the vectors that a graph adds to tokens by their places.

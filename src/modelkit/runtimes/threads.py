@@ -13,11 +13,16 @@ SPLIT_BYTES = 8 << 20
 
 
 def choose_threads(
-    threads: int | str, usable: int, workers: int = 1, *, on_cpu: bool = True
+    threads: int | str,
+    usable: int,
+    workers: int = 1,
+    *,
+    on_cpu: bool = True,
 ) -> tuple[int, str]:
-    """The number of threads and how it came about: as asked, or for "auto" this process's share of the usable CPUs.
+    """The number of threads, and the reason for it.
 
-    One thread on another device, which does the work. Raises DeviceError.
+    For "auto" it is this process's share of the usable CPUs, and one on another device, which does
+    the work. Raises DeviceError.
     """
     if threads == "auto":
         if not on_cpu:
@@ -39,7 +44,7 @@ def split_runs(threads: int, weight_bytes: int) -> bool:
 
 
 def worker_count(concurrency: str | None) -> int:
-    """The worker processes that WEB_CONCURRENCY tells of; 1 where it is not set or not a positive integer."""
+    """The number of worker processes in WEB_CONCURRENCY; 1 unless it is a positive integer."""
     text = (concurrency or "").strip()
     return max(1, int(text)) if re.fullmatch("[0-9]{1,6}", text) else 1
 
@@ -56,10 +61,11 @@ def quota_cpus(cpu_max: str) -> int | None:
 
 
 def quota_files(memberships: str) -> list[tuple[str, ...]]:
-    """The files whose quotas bind a process, from its /proc/self/cgroup: those of its own group, and of those above.
+    """The quota files of the group of a process and of all groups above, from /proc/self/cgroup.
 
-    Joined by a space, each group's are what `quota_cpus` reads. Inside a container the path may be
-    the host's, and not exist; the root of the mount is the container's group then.
+    The contents of one group's files, joined by a space, are what `quota_cpus` reads. Inside a
+    container the path may be the host's, and not exist; then the root of the mount is the
+    container's group.
     """
     files: list[tuple[str, ...]] = []
     for line in memberships.splitlines():
