@@ -135,9 +135,8 @@ class DriftError(ModelkitError):
 class MissingExtraError(ModelkitError, ImportError):
     """An optional library that cannot be imported.
 
-    `feature` says what needs the `library`, and `extra` names the extra of modelkit that brings it;
-    it is None for a library that modelkit always brings. `alternatives` has the libraries that
-    would do instead, by extra.
+    `feature` says what needs the `library`, and `extra` names the extra of modelkit that brings it,
+    or is None. `alternatives` has the libraries that would do instead, by extra.
     """
 
     def __init__(

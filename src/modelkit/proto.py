@@ -12,7 +12,7 @@ from modelkit.errors import ConversionError, importing
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec, numpy_dtype
 
-with importing("onnx", "reading an ONNX graph"):
+with importing("onnx", "reading an ONNX graph", "save"):
     import onnx
     from onnx import TensorProto, numpy_helper, shape_inference
 

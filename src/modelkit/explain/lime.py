@@ -107,7 +107,7 @@ class _Numbers:
         do not matter. Where a bin is one value, the library draws 0 in its place (it forgets to
         scale back); here it is that value.
         """
-        with importing("scipy", "method='lime'"):
+        with importing("scipy", "method='lime'", "explain"):
             from scipy.special import ndtr, ndtri
 
         gone = bins == len(self.low)
@@ -299,7 +299,7 @@ class TextHook:
     """
 
     def __init__(self, subject: Subject, budget: int | None, seed: int) -> None:
-        with importing("lime", "method='lime' for texts", "explain"):
+        with importing("lime", "method='lime' for texts", "explain-extra"):
             from lime import lime_text
         self._lime, self._subject, self._seed = lime_text, subject, seed % 2**32
         self._samples = _samples(budget, 0)

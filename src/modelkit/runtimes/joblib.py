@@ -33,7 +33,7 @@ from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.runtimes.machine import usable_cpus
 from modelkit.signature import Feeds, Signature
 
-with importing("joblib", "a joblib package"):
+with importing("joblib", "a joblib package", "joblib"):
     import joblib
 
 # The verb of the estimator that answers with each output; probabilities_0, _1, ... are the parts of
