@@ -158,14 +158,9 @@ def read_example(
     if not frame and not (
         isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "biuf"
     ):
-        what = (
-            f"array of {example.dtype}"
-            if isinstance(example, np.ndarray)
-            else type(example).__name__
-        )
         raise ConversionError(
             "example is what fit was given: a 2-D numeric array, a pandas frame, or a list of "
-            f"texts; not {what}"
+            f"texts; not {_kind_of(example)}"
         )
     trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
     given = [str(name) for name in example.columns] if frame else []
@@ -177,6 +172,15 @@ def read_example(
     if not len(example):
         raise ConversionError("example has no rows")
     return example, _columns(example), lambda ask, rows: ask(estimator, rows)
+
+
+def _kind_of(example: Any) -> str:
+    """What an example is that cannot be read, with the line that makes another of it."""
+    if is_a(example, "polars", "DataFrame"):
+        return "a polars frame: pass example.to_pandas()"
+    if isinstance(example, np.ndarray):
+        return f"an array of {example.dtype} of {example.ndim} dimensions"
+    return f"a {type(example).__name__}"
 
 
 def _texts(example: Any) -> Array | None:
