@@ -232,7 +232,7 @@ def to_dtype(
     """
     if target.kind == "O" and values.dtype.kind in "UT":  # fixed and variable width strings
         values = values.astype(object)
-    if values.dtype.kind not in (target.kind, "O") and _is_blank(values):
+    if values.dtype.kind not in (target.kind, "O") and is_blank(values):
         values = np.full(len(values), None, object)  # its dtype is what a reader gave it
     if values.dtype == object and not isinstance(values, np.ma.MaskedArray):
         values = _from_objects(values, declared, target)
@@ -258,7 +258,7 @@ def to_dtype(
     return _to_float(out, target, nullable=nullable)
 
 
-def _is_blank(values: Array) -> bool:
+def is_blank(values: Array) -> bool:
     """Whether a column has rows, and each of them is missing."""
     if not len(values):
         return False
