@@ -82,8 +82,8 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
     roles, classes = answer(read_roles, take(rows, 2))
-    opened = boosting.with_absent_zeros(unthresholded(estimator), take(rows, 2), answer)
-    proto, outputs, rounds, vectorizers = _converted(estimator, opened, inputs, roles, coded)
+    reading = boosting.with_absent_zeros(estimator, take(rows, 2), answer)
+    proto, outputs, rounds, vectorizers = _converted(reading, inputs, roles, coded)
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
@@ -99,7 +99,6 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
 
 def _converted(
     estimator: Any,
-    opened: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     coded: dict[str, tuple[str, ...]],
@@ -121,7 +120,7 @@ def _converted(
         )
         boosting.encode(proto, inputs, coded)
     else:
-        proto = _convert(opened, inputs, vectorizers)
+        proto = _convert(unthresholded(estimator), inputs, vectorizers)
     if type(last_step(estimator)).__name__ in THRESHOLDED:
         threshold(proto, last_step(estimator))
     elif hasattr(estimator, "classes_"):
