@@ -79,16 +79,36 @@ class Wrapper(Model):
         """How many runs the wrapped Model does side by side."""
         return self._inner.runs_at_once
 
-    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _call(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         return self._inner._call(X, outputs, call)
 
-    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
+    def _acall(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Awaitable[Outputs]:
         return self._inner._acall(X, outputs, call)
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         return self._inner._run(feeds, outputs, call)
 
-    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    async def _arun(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         return await self._inner._arun(feeds, outputs, call)
 
     def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:

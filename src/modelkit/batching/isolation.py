@@ -10,9 +10,9 @@ import numpy as np
 
 from modelkit.batching.interrupts import is_interrupt
 from modelkit.cast import Array
-from modelkit.device import chunk_bounds
 from modelkit.errors import BatchError
 from modelkit.model import PLAIN, Call, Outputs
+from modelkit.runtimes.bulk import chunk_bounds
 from modelkit.signature import Feeds
 
 Names = tuple[str, ...]  # of outputs

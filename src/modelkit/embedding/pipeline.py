@@ -173,10 +173,9 @@ class Pipeline:
         try:
             self.longest()
         except Exception as error:
-            said = " ".join(str(error).split())
             raise SignatureError(
-                f"the graph does not run on a text of {most:,} tokens: {said}; pass max_tokens=, "
-                "the most it takes"
+                f"the graph does not run on a text of {most:,} tokens; pass max_tokens=, the most "
+                "that it takes"
             ) from error
 
     def longest(self) -> Array:
