@@ -41,7 +41,7 @@ __all__ = [
 
 ONLY_STRINGS = {str}
 VDOT_ITEMS = 8192  # below the 10,000 from which OpenBLAS uses threads
-MOST_LETTERS = 40  # of a value that a message shows
+SHOWN_LETTERS = 40  # of a value that a message shows
 
 
 def is_missing(value: object) -> bool:
@@ -292,8 +292,8 @@ def _wrong_type(
     target: np.dtype[Any],
 ) -> str:
     text = repr(item)
-    if len(text) > MOST_LETTERS:
-        text = text[: MOST_LETTERS - 3] + "..."
+    if len(text) > SHOWN_LETTERS:
+        text = text[: SHOWN_LETTERS - 3] + "..."
     advice = "" if isinstance(item, bytes) else _advice(_kind_of(item), target)
     return f"{text} in {{rows}} is a {type(item).__name__}, {expected} is expected{advice}"
 
