@@ -55,9 +55,14 @@ class Model(ABC):
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         """The named outputs for coerced `feeds`; must be safe to call from any thread."""
 
-    def _cost(self, feeds: Feeds) -> int | None:
-        """What these rows cost to run, in a unit of the model (tokens); None if it counts rows."""
-        return None
+    def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
+        """Coerced feeds in the form in which they are cheapest to run, and their size.
+
+        Only what gathers calls asks, once a call. The size is the number of rows, or a cost in a
+        unit of the model's own, such as the tokens of texts. The tensors it gives join on axis 0,
+        one row a place; `_run` and `_prepare` take them in place of coerced feeds.
+        """
+        return feeds, self.signature.count(feeds)
 
     async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
         import asyncio

@@ -177,9 +177,15 @@ def primary_of(signature: Signature) -> str:
 
 def refuse_probabilities(signature: Signature) -> NoReturn:
     """Raise the SignatureError of a model without class probabilities."""
+    given = list(signature.output_names)
+    fix = f"this model gives {given}: use predict or run"
+    if signature.classes is None and "probabilities" in given:
+        fix = (
+            "this model has no list of classes, as one of several labels or of clusters has none: "
+            "use run(X)['probabilities']"
+        )
     raise SignatureError(
-        "predict_proba needs classes and an output named probabilities; this model gives "
-        f"{list(signature.output_names)}: use predict or run",
+        f"predict_proba needs classes and an output named probabilities; {fix}",
         signature=signature,
     )
 
