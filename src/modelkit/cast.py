@@ -308,7 +308,7 @@ def _working_dtype(target: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _bounds(declared: np.dtype[Any], target: np.dtype[Any]) -> tuple[int, int, str]:
-    """The least and the largest integer that a column takes, and what to say of others."""
+    """The least and the largest integer that a column takes, and the message for others."""
     if target.kind in "iu":
         info = np.iinfo(target)
         return int(info.min), int(info.max), f"beyond the range of {target}"
@@ -317,7 +317,7 @@ def _bounds(declared: np.dtype[Any], target: np.dtype[Any]) -> tuple[int, int, s
 
 
 def _kind_of(item: object) -> np.dtype[Any]:
-    """A dtype that stands for a Python value, to say what to do about it."""
+    """The dtype that a Python value resembles, for the advice in a message."""
     if hasattr(item, "isoformat"):
         return np.dtype("M8[ns]")
     return np.dtype(object if isinstance(item, str) else type(item))

@@ -283,7 +283,7 @@ def _single_rules(
 
 
 def _plain_array(values: object) -> Array | None:
-    """One column as an array; None for what is no column, and where values are masked."""
+    """One column as an array; None where it is not a column, and where values are masked."""
     try:
         array = frames.as_column(values)
     except SignatureError:

@@ -52,7 +52,7 @@ def is_controlling(text: str) -> bool:
 
 
 def escape(text: str) -> str:
-    """Text for HTML and SVG: what is no character of either becomes a replacement character."""
+    """Text for HTML and SVG; a character that neither has becomes a replacement character."""
     return _escape(
         "".join(c if c.isprintable() or c in " \n" else "\N{REPLACEMENT CHARACTER}" for c in text)
     )

@@ -52,7 +52,7 @@ def read_proto(source: object) -> onnx.ModelProto | None:
 
 
 def signature_of(proto: onnx.ModelProto) -> Signature:
-    """What a graph takes and gives, as it says. Raises ConversionError."""
+    """The signature that a graph declares. Raises ConversionError."""
     initialised = {tensor.name for tensor in proto.graph.initializer}
     graph = proto.graph
     if any(not _is_shaped(value) for value in graph.output):
@@ -94,7 +94,7 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
 
 
 def _is_fixed(dim: Any) -> bool:
-    """Whether a dimension has a size; some exporters write one that is open as -1."""
+    """Whether a dimension has a size; some exporters write -1 for one without."""
     return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
 
 

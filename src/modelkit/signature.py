@@ -88,7 +88,7 @@ class Signature:
         return Coercion(self.inputs).coerce(X)
 
     def count(self, feeds: Mapping[str, Array]) -> int:
-        """The number of rows of `feeds`: the size of `row_dim`, and 1 where there is none."""
+        """The number of rows of `feeds`: the size of `row_dim`, or 1 if there is none."""
         for spec in self.inputs:
             if self.row_dim in spec.shape:
                 size: int = feeds[spec.name].shape[spec.shape.index(self.row_dim)]
@@ -191,9 +191,10 @@ def refuse_probabilities(signature: Signature) -> NoReturn:
 
 
 def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> str | None:
-    """The dimension that counts rows, one that leads an input before others.
+    """The dimension that counts rows: the first candidate that all tensors share.
 
-    A dimension that all tensors share comes before one that only some have.
+    Candidates are the dimensions that lead an input, then the others. If none is shared, the first
+    that leads an input counts the rows.
     """
     tensors = [spec for spec in inputs + outputs if spec.shape]  # a scalar has no rows
     leading = []

@@ -161,7 +161,7 @@ class OnnxModel(Model):
         rows: int,
         call: Call,
     ) -> Outputs:
-        """Run what takes more than one plain run: a graph that may never end, and a bulk."""
+        """Run a graph that may never end, one whose rows depend on each other, or a bulk."""
         if self._endless and call.deadline is not None:
             run = partial(self._run_graph, outputs, feeds)
             answers = run_until(run, run_options(), call.deadline)
