@@ -276,9 +276,9 @@ def _from_objects(
         if missing[row]:
             continue
         if not isinstance(item, accepted):
-            raise CastError(_wrong_type(item, expected, target), _only(row, len(items)))
+            raise CastError(_wrong_type(item, expected, target), _mask_at(row, len(items)))
         if isinstance(item, int | np.integer) and not low <= item <= high:
-            raise CastError(f"integer {why} in {{rows}}", _only(row, len(items)))
+            raise CastError(f"integer {why} in {{rows}}", _mask_at(row, len(items)))
     data = values
     if target.kind != "O":
         filled = [0 if gone else item for gone, item in zip(missing, items, strict=True)]
@@ -294,11 +294,11 @@ def _wrong_type(
     text = repr(item)
     if len(text) > SHOWN_LETTERS:
         text = text[: SHOWN_LETTERS - 3] + "..."
-    advice = "" if isinstance(item, bytes) else _advice(_kind_of(item), target)
+    advice = "" if isinstance(item, bytes) else _advice(_dtype_like(item), target)
     return f"{text} in {{rows}} is a {type(item).__name__}, {expected} is expected{advice}"
 
 
-def _only(row: int, rows: int) -> Array:
+def _mask_at(row: int, rows: int) -> Array:
     """A mask of `rows` values that is true at one."""
     return np.asarray(np.arange(rows) == row)
 
@@ -316,7 +316,7 @@ def _bounds(declared: np.dtype[Any], target: np.dtype[Any]) -> tuple[int, int, s
     return -(2**bits), 2**bits, f"beyond 2**{bits}, which a float cannot hold exactly,"
 
 
-def _kind_of(item: object) -> np.dtype[Any]:
+def _dtype_like(item: object) -> np.dtype[Any]:
     """The dtype that a Python value resembles, for the advice in a message."""
     if hasattr(item, "isoformat"):
         return np.dtype("M8[ns]")

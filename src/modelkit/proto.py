@@ -160,16 +160,16 @@ def serialize(proto: onnx.ModelProto) -> bytes:
     rest = onnx.ModelProto()
     rest.CopyFrom(proto)
     rest.graph.ClearField("node")
-    graph = _bytes(rest.graph)
+    graph = _serialized(rest.graph)
     rest.ClearField("graph")
-    return _bytes(rest) + _field(7, graph + nodes)
+    return _serialized(rest) + _field(7, graph + nodes)
 
 
 def _pack_node(node: onnx.NodeProto) -> bytes:
     slim = onnx.NodeProto()
     slim.CopyFrom(node)
     slim.ClearField("attribute")
-    return _bytes(slim) + b"".join(
+    return _serialized(slim) + b"".join(
         _field(5, _pack(attribute)) for attribute in node.attribute if not _is_idle(attribute)
     )
 
@@ -188,18 +188,18 @@ def _is_idle(attribute: onnx.AttributeProto) -> bool:
 
 def _pack(attribute: onnx.AttributeProto) -> bytes:
     if len(attribute.floats) + len(attribute.ints) < PACKED_ITEMS:
-        return _bytes(attribute)
+        return _serialized(attribute)
     slim = onnx.AttributeProto()
     slim.CopyFrom(attribute)
     slim.ClearField("floats")
     slim.ClearField("ints")
-    packed = _bytes(slim)
+    packed = _serialized(slim)
     # TensorProto declares the same lists packed; only the tag, one byte, is another: floats are 7,
     # ints are 8.
     if attribute.floats:
-        packed += b"\x3a" + _bytes(TensorProto(float_data=attribute.floats))[1:]
+        packed += b"\x3a" + _serialized(TensorProto(float_data=attribute.floats))[1:]
     if attribute.ints:
-        packed += b"\x42" + _bytes(TensorProto(int64_data=attribute.ints))[1:]
+        packed += b"\x42" + _serialized(TensorProto(int64_data=attribute.ints))[1:]
     return packed
 
 
@@ -213,5 +213,5 @@ def _field(number: int, payload: bytes) -> bytes:
     return bytes([number << 3 | 2, *size, rest]) + payload
 
 
-def _bytes(message: Any) -> bytes:
+def _serialized(message: Any) -> bytes:
     return bytes(message.SerializeToString(deterministic=True))

@@ -200,8 +200,8 @@ def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) ->
     leading = []
     others = []
     for spec in inputs:
-        leading += _named(spec.shape[:1])
-        others += _named(spec.shape[1:])
+        leading += _named_dims(spec.shape[:1])
+        others += _named_dims(spec.shape[1:])
     square = {dim for spec in tensors for dim in spec.shape if spec.shape.count(dim) > 1}
     leading = [dim for dim in leading if dim not in square]
     others = [dim for dim in others if dim not in square]
@@ -211,7 +211,7 @@ def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) ->
     return leading[0] if leading else None
 
 
-def _named(shape: tuple[int | str, ...]) -> list[str]:
+def _named_dims(shape: tuple[int | str, ...]) -> list[str]:
     return [size for size in shape if isinstance(size, str)]
 
 
