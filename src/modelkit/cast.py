@@ -145,6 +145,8 @@ def to_dtype(
     """
     if target.kind == "O" and values.dtype.kind in "UT":  # fixed and variable width strings
         values = values.astype(object)
+    if values.dtype.kind not in (target.kind, "O") and is_blank(values):
+        values = np.full(len(values), None, object)  # its dtype is what a reader gave it
     if values.dtype == object and not isinstance(values, np.ma.MaskedArray):
         values = _from_objects(values, declared, target)
     if target.kind == "O":
@@ -172,6 +174,17 @@ def _to_number(
     if missing is not None:
         data[missing] = np.nan
     return _to_float(data, target, nullable=nullable)
+
+
+def is_blank(values: Array) -> bool:
+    """Whether a column has rows, and each of them is missing."""
+    if not len(values):
+        return False
+    if isinstance(values, np.ma.MaskedArray):
+        return bool(np.ma.getmaskarray(values).all())
+    if values.dtype.kind == "f":
+        return bool(np.isnan(values).all())
+    return values.dtype.kind in "mM" and bool(np.isnat(values).all())
 
 
 def _to_float(
