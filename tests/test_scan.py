@@ -32,7 +32,7 @@ def model(nodes=None, initializers=(), domain=""):
 
 
 def check(proto, size=None):
-    scan.check(proto.SerializeToString(), "model.onnx.data", size)
+    scan.check_graph(proto.SerializeToString(), "model.onnx.data", size)
 
 
 def test_external_data_within_the_listed_member_is_accepted():
@@ -85,9 +85,9 @@ def test_domains_that_the_caller_accepts():
     proto = model(
         domain="good.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")]
     )
-    scan.check(proto.SerializeToString(), "model.onnx.data", None, domains={"good.corp"})
+    scan.check_graph(proto.SerializeToString(), "model.onnx.data", None, domains={"good.corp"})
     with pytest.raises(GraphError, match=r"\['good\.corp'\]"):
-        scan.check(proto.SerializeToString(), "model.onnx.data", None, domains={"other.corp"})
+        scan.check_graph(proto.SerializeToString(), "model.onnx.data", None, domains={"other.corp"})
 
 
 def varint(size):
@@ -137,7 +137,7 @@ NODE = helper.make_node("Relu", ["x"], ["y"]).SerializeToString()
 )
 def test_what_parsers_read_in_several_ways_is_refused(graph, message):
     with pytest.raises(GraphError, match=message):
-        scan.check(graph, "model.onnx.data", 16)
+        scan.check_graph(graph, "model.onnx.data", 16)
 
 
 def test_a_location_without_external_data_and_the_reverse_are_refused():
@@ -155,7 +155,7 @@ def test_a_location_without_external_data_and_the_reverse_are_refused():
         .replace(b"\x70\x01", b"\x70\x81\x80\x80\x80\x10")
     )
     assert b"\x81\x80\x80\x80\x10" in wide  # an enum has 32 bits: every parser reads a 1
-    scan.check(within_graph(field(5, wide)), "model.onnx.data", 16)
+    scan.check_graph(within_graph(field(5, wide)), "model.onnx.data", 16)
 
 
 def test_numbers_may_come_packed_or_not():
@@ -166,7 +166,7 @@ def test_numbers_may_come_packed_or_not():
     node = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
     for tensor in (packed, loose):
         with pytest.raises(GraphError, match="more than 1 GiB"):
-            scan.check(within_graph(field(5, tensor) + field(1, node)), "model.onnx.data", 16)
+            scan.check_graph(within_graph(field(5, tensor) + field(1, node)), "model.onnx.data", 16)
 
 
 def test_shapes_of_more_numbers_than_a_shape_has():
@@ -179,7 +179,7 @@ def test_shapes_of_more_numbers_than_a_shape_has():
     two = field(1, constant + field(5, field(1, b"value_ints") + sizes)) + field(1, shaped)
     for nodes in (one, two):
         with pytest.raises(GraphError, match="more than 1 GiB"):
-            scan.check(within_graph(nodes), "model.onnx.data", 16)
+            scan.check_graph(within_graph(nodes), "model.onnx.data", 16)
 
 
 def test_numbers_of_several_kinds_and_names_of_many_tensors():
@@ -188,7 +188,7 @@ def test_numbers_of_several_kinds_and_names_of_many_tensors():
     constant = NodeProto(op_type="Constant", output=["s"]).SerializeToString() + field(5, attribute)
     node = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
     with pytest.raises(GraphError, match="more than 1 GiB"):
-        scan.check(within_graph(field(1, constant) + field(1, node)), "model.onnx.data", 16)
+        scan.check_graph(within_graph(field(1, constant) + field(1, node)), "model.onnx.data", 16)
     ends = [
         helper.make_node("Constant", [], [name], value_int=i)
         for name in "sle"
@@ -246,7 +246,7 @@ def test_save_refuses_what_load_would_refuse(tmp_path):
 @given(junk=st.binary(max_size=200))
 def test_bytes_that_are_no_graph_raise_nothing_but_graph_errors(junk):
     with contextlib.suppress(GraphError):
-        scan.check(junk, "model.onnx.data", 16)
+        scan.check_graph(junk, "model.onnx.data", 16)
 
 
 @settings(max_examples=200, deadline=None)
@@ -255,4 +255,4 @@ def test_a_damaged_graph_raises_nothing_but_graph_errors(data):
     raw = bytearray(model(initializers=[external("model.onnx.data")]).SerializeToString())
     raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(GraphError):
-        scan.check(bytes(raw), "model.onnx.data", 16)
+        scan.check_graph(bytes(raw), "model.onnx.data", 16)

@@ -7,7 +7,6 @@ sampling rate.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
@@ -16,19 +15,27 @@ import numpy as np
 
 from modelkit.cast import MISSING, Array
 from modelkit.errors import PackageError, SignatureError
+from modelkit.npz import pack_arrays, unpack_arrays
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec, check_dims, numpy_dtype
 
-NAME = "golden"
-MEDIA_TYPE = "application/x-npz"
-ROWS = 16
+GOLDEN = "golden"
+GOLDEN_ROWS = 16
 FREE_SIZE = 4  # of named dimensions other than that of the rows
 WARM_BYTES = 2 << 30  # of the inputs of one run that warms up
 MAX_BYTES = 1 << 20  # of an input, unless one row has more
 # Rows, and the size of other open dimensions, that are tried where no example tells them. Images
 # halve their sizes five times on their way through a graph; where nothing is named, what must be
 # equal is so when all sizes are.
-SIZES = ((ROWS, FREE_SIZE), (1, FREE_SIZE), (64, 64), (1, 64), (320, 320), (1, 320), (1, 640))
+SIZES = (
+    (GOLDEN_ROWS, FREE_SIZE),
+    (1, FREE_SIZE),
+    (64, 64),
+    (1, 64),
+    (320, 320),
+    (1, 320),
+    (1, 640),
+)
 LONGEST_TERM = 64  # letters of a term that texts are drawn from
 
 
@@ -44,7 +51,7 @@ def draws(signature: Signature, example: Feeds | None, most: int = MAX_BYTES) ->
             yield _draw_all(signature, None, _limited(signature, rows, {}, size, most), size)
         return
     sizes = check_dims(signature.inputs, example)
-    for rows in dict.fromkeys((ROWS, signature.count(example))):
+    for rows in dict.fromkeys((GOLDEN_ROWS, signature.count(example))):
         yield _draw_all(
             signature, example, _limited(signature, rows, sizes, FREE_SIZE, most), FREE_SIZE
         )
@@ -132,26 +139,22 @@ def _range(example: Array, axis: int | None) -> tuple[Any, Any]:
     return low, high
 
 
-def encode(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
+def encode_rows(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
     """An npz without pickled objects: strings become fixed-width unicode."""
-    arrays = {f"in{i}": a for i, a in enumerate(feeds.values())} | {
-        f"out{i}": a for i, a in enumerate(outputs.values())
-    }
-    file = io.BytesIO()
-    plain = {name: a.astype(str) if a.dtype == object else a for name, a in arrays.items()}
-    np.savez(file, **plain)  # type: ignore[arg-type]
-    return file.getvalue()
+    arrays = {f"in{at}": array for at, array in enumerate(feeds.values())}
+    arrays |= {f"out{at}": array for at, array in enumerate(outputs.values())}
+    return pack_arrays(arrays)
 
 
-def decode(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[str, Array]]:
-    """The inverse of `encode`.
+def decode_golden(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[str, Array]]:
+    """The inverse of `encode_rows`.
 
     Raises PackageError for anything but plain arrays that the signature describes.
     """
-    arrays = _read(data, NAME)
-    feeds = _named(arrays, "in", signature.inputs, NAME)
-    outputs = _named(arrays, "out", signature.outputs, NAME)
-    _check_sizes(signature, (*signature.inputs, *signature.outputs), feeds | outputs, NAME)
+    arrays = _read(data, GOLDEN)
+    feeds = _named(arrays, "in", signature.inputs, GOLDEN)
+    outputs = _named(arrays, "out", signature.outputs, GOLDEN)
+    _check_sizes(signature, (*signature.inputs, *signature.outputs), feeds | outputs, GOLDEN)
     return feeds, outputs
 
 
@@ -208,30 +211,15 @@ def check_warmth(feeds: Feeds, rows: int, size: int) -> None:
     if needed > WARM_BYTES:
         raise PackageError(
             f"a batch of {size} golden rows has {needed} bytes; {WARM_BYTES} are run at most",
-            member=NAME,
+            member=GOLDEN,
         )
 
 
 def _read(data: bytes | memoryview, name: str) -> dict[str, Array]:
     try:
-        return {
-            key: a.astype(object) if a.dtype.kind == "U" else a for key, a in read_npz(data).items()
-        }
+        arrays = unpack_arrays(data)
     except Exception as error:
         raise PackageError(
             f"the attachment {name!r} cannot be read: {error}", member=name
         ) from error
-
-
-def read_npz(data: bytes | memoryview) -> dict[str, Array]:
-    """The arrays of an npz as `numpy.savez` writes it.
-
-    Raises whatever is wrong with it; ValueError for a bomb.
-    """
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        members = file.zip.infolist()
-        if any(member.compress_type for member in members) or sum(
-            m.file_size for m in members
-        ) > len(data):
-            raise ValueError("its arrays are larger than the bytes they lie in")
-        return dict(file)
+    return {key: a.astype(object) if a.dtype.kind == "U" else a for key, a in arrays.items()}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from modelkit import html, record
+from modelkit import html, jsonable
 from modelkit.errors import ManifestError, SignatureError
 from modelkit.recipe import Recipe
 from modelkit.signature import Signature
@@ -22,15 +22,19 @@ from modelkit.spec import Column, TensorSpec
 from modelkit.texts.vectorizer import Texts, Vectorizer
 
 FORMAT = 5  # raise it with every new field, for readers refuse fields they do not know; see docs/packaging.md
-MAX_BYTES = 1 << 20
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
-LIBRARY = re.compile(
+MAX_MANIFEST_BYTES = 1 << 20
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+VERSION_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}")
+LIBRARY_PATTERN = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
-)  # it and RELEASE end up in a command line to copy
-RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
+)  # it and RELEASE_PATTERN end up in a command line to copy
+RELEASE_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,63}")
+WEIGHTS_REF = "model.onnx.data"  # the name by which a graph refers to its external weights
 RUNTIMES = ("onnx", "joblib")
-MAX_SIZES, MAX_ROWS = 16, 4096  # of the batches that a model is proven with, and that `warmup` runs
+MAX_SIZES, MAX_BATCH_ROWS = (
+    16,
+    4096,
+)  # of the batches that a model is proven with, and that `warmup` runs
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,9 @@ class Parity:
 
     def __post_init__(self) -> None:
         sizes = self.batch_sizes
-        if len(sizes) > MAX_SIZES or not all(0 < size <= MAX_ROWS for size in sizes):
+        if len(sizes) > MAX_SIZES or not all(0 < size <= MAX_BATCH_ROWS for size in sizes):
             raise ManifestError(
-                f"batch_sizes are at most {MAX_SIZES} numbers of rows from 1 to {MAX_ROWS}, not "
+                f"batch_sizes are at most {MAX_SIZES} numbers of rows from 1 to {MAX_BATCH_ROWS}, not "
                 f"{sizes[:MAX_SIZES]}"
             )
         tolerances = {"rtol": self.rtol, "atol": self.atol}
@@ -180,10 +184,12 @@ class Manifest:
     @staticmethod
     def from_json(raw: bytes) -> Manifest:
         """Parse and check a manifest. Raises ManifestError, naming the field."""
-        if len(raw) > MAX_BYTES:
-            raise ManifestError(f"modelkit.json has {len(raw)} bytes; at most {MAX_BYTES} are read")
+        if len(raw) > MAX_MANIFEST_BYTES:
+            raise ManifestError(
+                f"modelkit.json has {len(raw)} bytes; at most {MAX_MANIFEST_BYTES} are read"
+            )
         try:
-            plain = record.parse(raw.decode("utf-8"))
+            plain = jsonable.parse_json(raw.decode("utf-8"))
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"modelkit.json is not strict JSON: {error}") from None
         if (
@@ -256,7 +262,10 @@ def _plain(value: Any) -> Any:
 
 def check_name(name: str, version: str) -> None:
     """Raise ManifestError unless a package may be called so."""
-    for what, value, pattern in (("name", name, NAME), ("version", version, VERSION)):
+    for what, value, pattern in (
+        ("name", name, NAME_PATTERN),
+        ("version", version, VERSION_PATTERN),
+    ):
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise ManifestError(f"{what} {value!r} must match {pattern.pattern}")
 
@@ -269,7 +278,7 @@ def _check_runtime(runtime: str, requires: dict[str, str]) -> None:
             f"requires is for joblib packages, and this one has the runtime {runtime!r}"
         )
     for library, version in requires.items():
-        if not LIBRARY.fullmatch(library) or not RELEASE.fullmatch(version):
+        if not LIBRARY_PATTERN.fullmatch(library) or not RELEASE_PATTERN.fullmatch(version):
             raise ManifestError(
                 f"requires names {library!r} {version!r}, which is no library and version"
             )

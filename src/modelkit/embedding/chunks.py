@@ -13,7 +13,7 @@ MOST_START = 16  # a run has at least so many times the tokens that its start co
 
 
 @dataclass(frozen=True)
-class Costs:
+class RunCosts:
     """What a run costs: one for each token, padding included, and `start` whatever it holds, in the same unit.
 
     `budget` is how many tokens, padding included, a run of more than one text has at most: beyond
@@ -24,7 +24,7 @@ class Costs:
     budget: int = 256
 
 
-def choose(lengths: Sequence[int], costs: Costs, shares: int = 1) -> list[list[int]]:
+def choose_runs(lengths: Sequence[int], costs: RunCosts, shares: int = 1) -> list[list[int]]:
     """The texts of each run, as places in `lengths`, so that all runs together cost the least; the longest first.
 
     A run is as wide as its longest text. With `shares`, no run is larger than that part of all
@@ -49,14 +49,14 @@ def choose(lengths: Sequence[int], costs: Costs, shares: int = 1) -> list[list[i
     return runs
 
 
-def fit(points: Sequence[tuple[int, float]]) -> Costs:
+def fit_costs(points: Sequence[tuple[int, float]]) -> RunCosts:
     """The costs here, from runs of so many tokens, ascending, that took so many seconds each."""
     fastest = max(tokens / seconds for tokens, seconds in points)
     good = [tokens for tokens, seconds in points if tokens / seconds >= LEAST_GAIN * fastest]
     budget = next(
-        (tokens for tokens in good if tokens >= Costs.budget), good[-1]
+        (tokens for tokens in good if tokens >= RunCosts.budget), good[-1]
     )  # small ones leave more padding
     (few, soonest), (many, latest) = points[0], points[-1]
     token = max(latest - soonest, 1e-9) / (many - few)
     start = min(max(soonest / token - few, 0.0), few)
-    return Costs(start, max(budget, int(MOST_START * start)))
+    return RunCosts(start, max(budget, int(MOST_START * start)))

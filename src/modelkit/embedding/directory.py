@@ -24,7 +24,9 @@ MODULES = ("Transformer", "Pooling", "Normalize")
 PACKAGE = "sentence_transformers."
 
 
-def read(folder: Any, file: str | None, pooling: object) -> tuple[Path, Path, dict[str, Any]]:
+def read_folder(
+    folder: Any, file: str | None, pooling: object
+) -> tuple[Path, Path, dict[str, Any]]:
     """The paths of the graph and the tokenizer, and what `TextEncoder` must be given.
 
     `pooling` is what the caller says of it, None for what the folder says. Raises SignatureError

@@ -14,8 +14,8 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.device import Placement
-from modelkit.embedding.chunks import Costs
-from modelkit.embedding.directory import limit_beside, read
+from modelkit.embedding.chunks import RunCosts
+from modelkit.embedding.directory import limit_beside, read_folder
 from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.pooling import unit
 from modelkit.embedding.tokens import Tokens
@@ -58,7 +58,7 @@ class TextEncoder(Model):
         on_long: "truncate" texts of more tokens, which `truncated` counts, or "error".
         stable: run every text alone, so that its vector has the same bits whatever is embedded
             beside it: for graphs that scale their activations by the batch, as some int8 ones do.
-            Costs what batches gain.
+            RunCosts what batches gain.
         output: the output with a vector for each token, where the graph has several.
 
     Raises:
@@ -145,7 +145,7 @@ class TextEncoder(Model):
         Raises SignatureError for modules or a pooling that are not known, and FileNotFoundError for
         what is missing.
         """
-        onnx, tokenizer, found = read(folder, file, options.get("pooling"))
+        onnx, tokenizer, found = read_folder(folder, file, options.get("pooling"))
         return cls(onnx, tokenizer, **found | options)
 
     @classmethod
@@ -300,7 +300,7 @@ class TextEncoder(Model):
         return {EMBEDDING: self.pipeline.vectors(feeds[TEXT][:, 0].tolist())}
 
     def _facts(self) -> list[tuple[str, str]]:
-        costs, measured = self.pipeline.costs or Costs(), self.pipeline.costs is not None
+        costs, measured = self.pipeline.costs or RunCosts(), self.pipeline.costs is not None
         runs = f"of up to {costs.budget:,} tokens; to start one costs {costs.start:.0f}"
         how = "measured here" if measured else "to be measured by the first large call"
         return [*super()._facts(), ("encoder", str(self.recipe)), ("runs", f"{runs} ({how})")]

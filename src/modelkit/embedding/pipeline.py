@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.embedding.chunks import Costs, choose, fit
+from modelkit.embedding.chunks import RunCosts, choose_runs, fit_costs
 from modelkit.embedding.pooling import pad, pool, unit
 from modelkit.embedding.tokens import Tokenized, Tokens, windows
 from modelkit.errors import SignatureError
@@ -57,7 +57,7 @@ class Pipeline:
         self._lock, self._running = threading.Lock(), 0
         self._ready: dict[str | bytes, Tokenized] = {}
         self._held = 0  # tokens of these
-        self.costs: Costs | None = None
+        self.costs: RunCosts | None = None
         watch(self)
 
     def count(self, texts: list[str]) -> int:
@@ -125,7 +125,7 @@ class Pipeline:
                 chunks = [[i] for i in range(len(held))]
             else:
                 costs = self._costs_for(len(texts), ids)
-                chunks = choose(
+                chunks = choose_runs(
                     [len(ids[i]) for i in held], costs, shares if self.recipe.independent else 1
                 )
             for chunk in chunks:
@@ -158,7 +158,7 @@ class Pipeline:
         vectors = pool(hidden, lengths, recipe.pooling)[:, : recipe.dims[0]]
         return unit(vectors) if recipe.normalize else vectors
 
-    def _costs_for(self, texts: int, ids: list[Array]) -> Costs:
+    def _costs_for(self, texts: int, ids: list[Array]) -> RunCosts:
         """What runs cost here, measured before the first large call if that can change no vector.
 
         Not while others run, which would be measured with it.
@@ -171,9 +171,9 @@ class Pipeline:
             and self.recipe.independent
         ):
             self.costs = self._measure(np.concatenate(ids))
-        return self.costs or Costs()
+        return self.costs or RunCosts()
 
-    def _measure(self, ids: Array) -> Costs:
+    def _measure(self, ids: Array) -> RunCosts:
         points: list[tuple[int, float]] = []
         clock, best, dull, size = time.perf_counter, 0.0, 0, WIDTH
         end = clock() + MEASURED
@@ -186,7 +186,7 @@ class Pipeline:
             points.append((size, fastest))
             dull = dull + 1 if size / fastest < 1.05 * best else 0
             best, size = max(best, size / fastest), 2 * size
-        return fit(points) if len(points) > 1 else Costs()
+        return fit_costs(points) if len(points) > 1 else RunCosts()
 
     def probe(self) -> int:
         """The length of the graph's vectors.

@@ -36,7 +36,9 @@ def _common(name: bytes, data: bytes | memoryview) -> tuple[int, ...]:
     return (20, UTF8, 0, 0, DATE, zlib.crc32(data), len(data), len(data), len(name))
 
 
-def write(members: Members, aligned: frozenset[str] = frozenset()) -> Iterator[bytes | memoryview]:
+def write_zip(
+    members: Members, aligned: frozenset[str] = frozenset()
+) -> Iterator[bytes | memoryview]:
     """The bytes of a package, piece by piece. Members named in `aligned` start on a page boundary.
 
     Raises ContainerError where a package would pass 4 GiB.
@@ -63,10 +65,10 @@ def write(members: Members, aligned: frozenset[str] = frozenset()) -> Iterator[b
     yield END.pack(b"PK\x05\x06", 0, 0, len(directory), len(directory), len(central), offset, 0)
 
 
-def read(data: memoryview) -> dict[str, memoryview]:
+def read_zip(data: memoryview) -> dict[str, memoryview]:
     """The members of a package by path, as views of `data`, in file order.
 
-    Raises ContainerError, naming the member, for anything that `write` would not have written.
+    Raises ContainerError, naming the member, for anything that `write_zip` would not have written.
     """
     if len(data) < END.size or bytes(data[:4]) != b"PK\x03\x04":
         raise ContainerError("this is not a modelkit package: a .mk file starts with a zip member")

@@ -15,7 +15,7 @@ STRINGS = "pool_strings"
 MOST = 1 << 24  # numbers of a row of the answer
 
 
-def check(_: str, lists: Mapping[str, Array]) -> None:
+def check_grams(lists: Mapping[str, Array]) -> None:
     """Raise GraphError unless each n-gram of its pool of words or numbers has a column of the answer.
 
     `ngram_counts` says where the pairs begin behind the single words, the triples behind the pairs,

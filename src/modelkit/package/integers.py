@@ -56,7 +56,7 @@ def is_safe(kind: int, numbers: Sequence[float]) -> bool:
     return kind not in INTEGERS or not any(number in (-1, inf) for number in numbers)
 
 
-def check(
+def check_divisions(
     nodes: Sequence[Node],
     constants: Mapping[bytes, Sequence[tuple[int, Sequence[float]]]],
     declare: Callable[[], Mapping[bytes, AbstractSet[int]]],

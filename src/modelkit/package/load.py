@@ -14,20 +14,19 @@ from typing import IO, Any
 
 from modelkit.device import DeviceName
 from modelkit.errors import ContainerError, IntegrityError, PackageError, SignatureError
-from modelkit.manifest import Manifest, Member
+from modelkit.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model import Model
 from modelkit.package import container, scan, trust
 from modelkit.recipe import Recipe
 from modelkit.signature import Signature
-from modelkit.texts.terms import decode
+from modelkit.texts.terms import decode_terms
 from modelkit.texts.vectorizer import Texts
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+Openable = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
 MANIFEST = "modelkit.json"
 GRAPH = "model/model.onnx"
-WEIGHTS = "model/model.onnx.data"
-WEIGHTS_NAME = "model.onnx.data"
+WEIGHTS_MEMBER = "model/model.onnx.data"
 NATIVE = "native/model.joblib"
 TOKENIZER = "model/tokenizer.json"
 TERMS = "model/terms.json"
@@ -36,7 +35,7 @@ HELD_BYTES = 4 << 20
 
 
 def load(
-    source: Source,
+    source: Openable,
     *,
     device: DeviceName = "auto",
     threads: int | str = "auto",
@@ -70,7 +69,7 @@ def load(
         MissingExtraError: if onnxruntime is not installed.
     """
     allowed = trust.check_allow(allow)
-    views = container.read(open_bytes(source))
+    views = container.read_zip(open_bytes(source))
     manifest = read_manifest(views)
     if digest is not None and digest.removeprefix("sha256:") != manifest.digest:
         raise IntegrityError(
@@ -104,12 +103,12 @@ def _load_graph(
     whatever they are: the session is built beside the hash of theirs, and nobody gets to see it
     unless that is right too.
     """
-    weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
+    weights = memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
     weights_hashed = _start_hash(
-        members, [member for member in manifest.files if member.path == WEIGHTS]
+        members, [member for member in manifest.files if member.path == WEIGHTS_MEMBER]
     )
     others_hashed = _start_hash(
-        members, [member for member in manifest.files if member.path != WEIGHTS]
+        members, [member for member in manifest.files if member.path != WEIGHTS_MEMBER]
     )
     model: Model
     try:
@@ -118,7 +117,7 @@ def _load_graph(
 
         others_hashed()
         size = None if weights is None else len(weights)
-        found = scan.check(members[GRAPH], WEIGHTS_NAME, size, domains=domains)
+        found = scan.check_graph(members[GRAPH], WEIGHTS_REF, size, domains=domains)
         known |= {"endless": found.endless, "folded": found.folding.limit}
         if manifest.encoder is not None:
             model = open_encoder(members, manifest.encoder, **known)
@@ -148,7 +147,7 @@ def open_encoder(
     from modelkit.embedding.encoder import TextEncoder
     from modelkit.runtimes.onnx import OnnxModel
 
-    weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
+    weights = memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
     inner = OnnxModel(members[GRAPH], recipe.graph, weights=weights, side_by_side=True, **known)
     try:
         return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, origin)
@@ -166,10 +165,10 @@ def open_texts(
     from modelkit.runtimes.texts import TextModel
 
     try:
-        terms = decode(bytes(members[TERMS]), texts)
+        terms = decode_terms(bytes(members[TERMS]), texts)
     except SignatureError as error:
         raise PackageError(f"the terms cannot be used: {error}", member=TERMS) from error
-    weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
+    weights = memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
     return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
 
 
@@ -182,19 +181,19 @@ def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str
     return JoblibModel(members[NATIVE], manifest.signature, **known)
 
 
-def _origin(source: Source, **options: Any) -> partial[Model] | None:
+def _origin(source: Openable, **options: Any) -> partial[Model] | None:
     """What opens the same package again, in another process as well; None for what has no path."""
     if not isinstance(source, str | os.PathLike):
         return None
     return partial(load, os.path.abspath(source), **options)  # noqa: PTH100 - as in open_bytes
 
 
-def inspect(source: Source) -> Manifest:
+def inspect(source: Openable) -> Manifest:
     """Read what a package says about itself, without hashing its content or running anything.
 
     Raises PackageError, as `load` does.
     """
-    return read_manifest(container.read(open_bytes(source)))
+    return read_manifest(container.read_zip(open_bytes(source)))
 
 
 def _hold(views: Mapping[str, memoryview]) -> container.Members:
@@ -203,7 +202,7 @@ def _hold(views: Mapping[str, memoryview]) -> container.Members:
     Large weights alone stay where they lie, so that processes share them.
     """
     return {
-        path: view if path == WEIGHTS and len(view) > HELD_BYTES else bytes(view)
+        path: view if path == WEIGHTS_MEMBER and len(view) > HELD_BYTES else bytes(view)
         for path, view in views.items()
         if path != MANIFEST
     }
@@ -224,7 +223,7 @@ def chunk_rows(manifest: Manifest) -> int | None:
     return min(max(L2_BYTES // max(manifest.row_bytes, 1), 256), 16384)
 
 
-def open_bytes(source: Source) -> memoryview:
+def open_bytes(source: Openable) -> memoryview:
     """A package as bytes; a file is mapped."""
     if isinstance(source, bytes | bytearray | memoryview):
         return memoryview(source).toreadonly().cast("B")

@@ -171,7 +171,7 @@ def is_rare(node: Node) -> bool:
     return node.domain == MICROSOFT.encode() and node.name not in CONTRIB
 
 
-def check(node: Node) -> None:
+def check_operator(node: Node) -> None:
     """Raise GraphError where onnxruntime would not survive what an operator is told."""
     if node.name in VARIADIC and not all(node.inputs):
         raise _refused(node, "has an input without a name")

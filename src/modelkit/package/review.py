@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelkit.errors import GraphError
-from modelkit.manifest import Manifest
+from modelkit.manifest import WEIGHTS_REF, Manifest
 from modelkit.package import container, scan, trust
-from modelkit.package.load import GRAPH, WEIGHTS, WEIGHTS_NAME, Source, open_bytes, read_manifest
+from modelkit.package.load import GRAPH, WEIGHTS_MEMBER, Openable, open_bytes, read_manifest
 
 
 @dataclass(frozen=True)
@@ -56,23 +56,23 @@ class Review:
         return json.dumps(json.loads(self.manifest.to_json()) | more, indent=1, sort_keys=True)
 
 
-def review(source: Source) -> Review:
+def review(source: Openable) -> Review:
     """Read a package for a reviewer.
 
     Raises PackageError where it has no sound container or manifest.
     """
-    members = container.read(open_bytes(source))
+    members = container.read_zip(open_bytes(source))
     manifest = read_manifest(members)
     here = installed_here(manifest)
     if manifest.runtime == "joblib":
         return Review(
             manifest, {}, here, {"digest": manifest.digest, "allow": [trust.JOBLIB]}, None
         )
-    graph, weights = members[GRAPH], members.get(WEIGHTS)
+    graph, weights = members[GRAPH], members.get(WEIGHTS_MEMBER)
     try:
         found = scan.scan(graph)
-        scan.check(
-            graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=found.beyond
+        scan.check_graph(
+            graph, WEIGHTS_REF, None if weights is None else len(weights), domains=found.beyond
         )
         counts, refused = operators(found), None
     except GraphError as error:

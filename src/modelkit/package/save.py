@@ -27,6 +27,7 @@ from modelkit.embedding.encoder import TextEncoder, made_up
 from modelkit.errors import ConversionError, GraphError
 from modelkit.manifest import (
     FORMAT,
+    WEIGHTS_REF,
     Attachment,
     Manifest,
     Member,
@@ -35,6 +36,7 @@ from modelkit.manifest import (
     check_name,
 )
 from modelkit.model import Model, Outputs
+from modelkit.npz import MEDIA_TYPE
 from modelkit.package import container, scan, trust
 from modelkit.package.encoders import proof
 from modelkit.package.load import (
@@ -43,8 +45,7 @@ from modelkit.package.load import (
     NATIVE,
     TERMS,
     TOKENIZER,
-    WEIGHTS,
-    WEIGHTS_NAME,
+    WEIGHTS_MEMBER,
     open_encoder,
 )
 from modelkit.proto import forget_ranks, opsets, read_proto, row_bytes, serialize, split_weights
@@ -52,7 +53,7 @@ from modelkit.recipe import TEXT, Recipe
 from modelkit.runtimes.onnx import FOLDED_BYTES, OnnxModel
 from modelkit.runtimes.texts import TextModel
 from modelkit.signature import Feeds, Signature
-from modelkit.texts.terms import Terms, encode
+from modelkit.texts.terms import Terms, encode_terms
 from modelkit.texts.vectorizer import Texts
 
 LIBRARIES = (
@@ -127,11 +128,11 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
     proven = _prove_as(format, model, example, golden, trust.check_allow(allow) - {trust.JOBLIB})
-    npz = golden_rows.MEDIA_TYPE
-    attached = [(golden_rows.NAME, npz, _golden(proven, golden))]
+    npz = MEDIA_TYPE
+    attached = [(golden_rows.GOLDEN, npz, _golden(proven, golden))]
     if background is not None:
         attached.append(
-            ("background", npz, golden_rows.encode(proven.signature.coerce(background), {}))
+            ("background", npz, golden_rows.encode_rows(proven.signature.coerce(background), {}))
         )
     if profile is not None:
         attached.append(profile.to_attachment(proven.signature))
@@ -241,9 +242,9 @@ def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[st
             f"only an encoder of an ONNX graph can be saved, and this one runs {inner!r}"
         )
     graph, weights = inner.graph
-    scan.check(graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=domains)
+    scan.check_graph(graph, WEIGHTS_REF, None if weights is None else len(weights), domains=domains)
     recipe, parity = proof(encoder, example)
-    large: container.Members = {} if weights is None else {WEIGHTS: weights}
+    large: container.Members = {} if weights is None else {WEIGHTS_MEMBER: weights}
     members = {GRAPH: bytes(graph), **large, TOKENIZER: encoder.tokenizer}
     proto = read_proto(graph)
     assert proto is not None  # noqa: S101 - for the type checker: bytes are read or raise
@@ -252,7 +253,7 @@ def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[st
     def build(_: Signature) -> Model:
         return open_encoder(members, recipe, origin=None)
 
-    texts = made_up(golden_rows.ROWS, recipe.max_tokens)
+    texts = made_up(golden_rows.GOLDEN_ROWS, recipe.max_tokens)
     fitting = encoder.token_count(texts) <= recipe.max_tokens
     rows = recipe.signature.coerce(
         {TEXT: [text for text, fits in zip(texts, fitting, strict=True) if fits] or ["a"]}
@@ -297,10 +298,10 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
     for convert in _ways(model, example, golden):
         try:
             source = convert()
-            weights = split_weights(source.proto, WEIGHTS_NAME)
+            weights = split_weights(source.proto, WEIGHTS_REF)
             graph = serialize(source.proto)
-            found = scan.check(
-                graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains
+            found = scan.check_graph(
+                graph, WEIGHTS_REF, len(weights) if weights else None, domains=domains
             )
             build: Callable[[Signature], Model] = partial(
                 _build, graph, weights, folded=found.folding.limit
@@ -330,10 +331,10 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
             said.append(error)
         else:
             members: container.Members = (
-                {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
+                {GRAPH: graph, WEIGHTS_MEMBER: weights} if weights else {GRAPH: graph}
             )
             if source.terms:
-                members[TERMS] = encode(source.terms)
+                members[TERMS] = encode_terms(source.terms)
             return _Proven(source, members, build, signature, parity, example=_example(source))
     raise (said or refusals)[0]
 
@@ -385,7 +386,7 @@ def _asked(source: Source, build: Callable[[Signature], Model]) -> tuple[Source,
             if not signature.count(given):
                 raise ConversionError("the example has no rows")
             run = _run_first(model, [given], "the rows that were given")
-            if signature.count(run[0]) < golden_rows.ROWS:
+            if signature.count(run[0]) < golden_rows.GOLDEN_ROWS:
                 with suppress(ConversionError):
                     run = _run_first(
                         model,
@@ -425,7 +426,7 @@ def _golden(proven: _Proven, rows: object) -> bytes:
         what = "rows drawn at random"
     with proven.build(signature) as model:
         feeds, outputs = _run_first(model, candidates, what)
-    return golden_rows.encode(feeds, outputs)
+    return golden_rows.encode_rows(feeds, outputs)
 
 
 def _draws(signature: Signature, proven: _Proven) -> Iterator[Feeds]:
@@ -475,7 +476,7 @@ def _write(path: Path, members: Mapping[str, Any]) -> None:
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            for piece in container.write(dict(members), aligned=frozenset({WEIGHTS})):
+            for piece in container.write_zip(dict(members), aligned=frozenset({WEIGHTS_MEMBER})):
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())

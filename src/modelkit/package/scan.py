@@ -35,7 +35,7 @@ NUMBER = re.compile("[0-9]{1,18}")
 INT64 = 7  # as a data type
 FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a tensor's data_type
 
-Call = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
+OpCall = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
 
 
 class Told(NamedTuple):
@@ -79,8 +79,8 @@ class Scan:
     closed: set[bytes] = field(default_factory=set)
     sparse: float = 0.0
     nodes: list[operators.Node] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
-    functions: dict[Call, Counter[Call]] = field(default_factory=dict)
+    calls: list[OpCall] = field(default_factory=list)
+    functions: dict[OpCall, Counter[OpCall]] = field(default_factory=dict)
     folding: sizes.Folding = field(default_factory=lambda: sizes.Folding(0, costly=False))
 
     @property
@@ -261,7 +261,7 @@ def _see_node(message: Message, found: Scan) -> None:
     node = operators.Node(
         domain, name, tuple(message.kept.get(1, ())), tuple(message.kept.get(2, ())), settings
     )
-    operators.check(node)
+    operators.check_operator(node)
     found.nodes.append(node)
     if name == b"Constant":
         for setting in settings:
@@ -290,7 +290,10 @@ def _check_lists(operator: str, message: Message, wanted: Iterable[str]) -> None
                 )
             if name is not None:
                 lists[name] = _list(name, held)
-        (grams if operator == grams.OPERATOR else trees).check(operator, lists)
+        if operator == grams.OPERATOR:
+            grams.check_grams(lists)
+        else:
+            trees.check_trees(operator, lists)
     except GraphError as error:
         raise GraphError(
             f"operator {operator} of {decoded(message.text(2))!r} is refused: {error}"
@@ -354,7 +357,7 @@ def _external(name: str, entries: list[tuple[str, str]]) -> tuple[str, int, int]
     return entry["location"], int(entry["offset"]), int(entry["length"])
 
 
-def check(
+def check_graph(
     graph: bytes | memoryview,
     weights: str,
     weights_size: int | None,
@@ -385,9 +388,9 @@ def check(
     _expanded(found)
     operators.check_scales(found.nodes, {name: held.shape for name, held in found.held.items()})
     named = {name for _, name, _ in found.functions}
-    integers.check(found.nodes, found.constants, lambda: _declare(found), named)
+    integers.check_divisions(found.nodes, found.constants, lambda: _declare(found), named)
     size = len(graph) + (weights_size or 0)
-    found.folding = sizes.choose(
+    found.folding = sizes.choose_folding(
         found.nodes,
         found.held,
         stated,
@@ -437,9 +440,9 @@ def _check_external(
 
 def _expanded(found: Scan) -> None:
     """Raise GraphError where the calls of functions by functions come to too many nodes, or never end."""
-    sizes: dict[Call, int] = {}
+    sizes: dict[OpCall, int] = {}
 
-    def size(calls: Counter[Call], depth: int) -> int:
+    def size(calls: Counter[OpCall], depth: int) -> int:
         if depth > MAX_DEPTH:
             raise GraphError(
                 f"the functions of the graph call each other more than {MAX_DEPTH} deep"

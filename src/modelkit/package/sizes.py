@@ -206,7 +206,7 @@ def _length(ends: Sequence[Stated | None]) -> float | None:
     return max(stop.most - start.least, start.most - stop.least) / step.step
 
 
-def choose(
+def choose_folding(
     nodes: Sequence[Node],
     held: Mapping[bytes, Held],
     stated: Mapping[bytes, Stated],

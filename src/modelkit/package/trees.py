@@ -46,7 +46,7 @@ COUNTED = {
 OPTIONAL = {"target_weights", "class_weights"}  # these may be a tensor instead
 
 
-def check(operator: str, lists: Mapping[str, Array]) -> None:
+def check_trees(operator: str, lists: Mapping[str, Array]) -> None:
     """Raise GraphError unless the nodes of an ensemble form trees, or share branches and lead to an end all the same.
 
     Args:

@@ -9,13 +9,13 @@ from typing import Any
 
 from modelkit.errors import GraphError
 from modelkit.package.sizes import FEW
-from modelkit.package.wire import RUN, integers, read, signed, table
+from modelkit.package.wire import RUN, integers, read_message, signed, tags_of
 
 MAX_DEPTH = 32  # of messages: eight subgraphs within each other
 # onnx.proto, the release of IR version 13. What is called texts or text and is a message there
 # holds no tensor, no operator and no graph, so it is passed over.
 TABLES = {
-    name: table(fields)
+    name: tags_of(fields)
     for name, fields in {
         "model": {1: "int", 2: "text", 3: "text", 4: "text", 5: "int", 6: "text", 7: "graph", 8: "opset*",
                   14: "property*", 20: "training*", 25: "function*", 26: "texts"},
@@ -120,7 +120,7 @@ def walk(
     message = Message(span[1] - span[0], depth, len(found.calls))
     counted = COUNTED.get(kind)
     keep, values, lists = KEPT.get(kind, ()), VALUES.get(kind, ()), LISTS.get(kind, ())
-    for number, part, start, stop in read(data, *span, TABLES[kind]):
+    for number, part, start, stop in read_message(data, *span, TABLES[kind]):
         if part in TABLES:
             told = walk(data, (start, stop), part, depth + 1, checks, found)
             if told is not None:

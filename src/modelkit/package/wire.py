@@ -54,7 +54,7 @@ Field = tuple[
 Tags = dict[int, Field]
 
 
-def table(fields: dict[int, str]) -> Tags:
+def tags_of(fields: dict[int, str]) -> Tags:
     """The fields of a message by tag.
 
     A kind that is not in WIRES is a message, several of them with a * behind.
@@ -70,7 +70,7 @@ def table(fields: dict[int, str]) -> Tags:
     }
 
 
-def read(data: bytes, at: int, end: int, tags: Tags) -> Iterator[tuple[int, str, int, int]]:
+def read_message(data: bytes, at: int, end: int, tags: Tags) -> Iterator[tuple[int, str, int, int]]:
     """The fields of the message in data[at:end]: (number, kind, start, stop), or (number, kind, value, -1) of a varint.
 
     A run of branch modes comes as one field of the kind RUN, with its tags. Raises GraphError.

@@ -42,7 +42,7 @@ from modelkit.errors import (
     importing,
 )
 from modelkit.forks import watch
-from modelkit.manifest import Manifest
+from modelkit.manifest import WEIGHTS_REF, Manifest
 from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.runtimes.bulk import run_all
 from modelkit.runtimes.deadline import run_until
@@ -57,7 +57,6 @@ with importing("onnxruntime", "running an ONNX model", "cpu", {"gpu": "onnxrunti
     import onnxruntime as ort
 refuse_version(ort.__version__)
 
-WEIGHTS = "model.onnx.data"  # the name by which a graph refers to its external weights
 UNBOUNDED = 1 << 62
 LIMITED = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 27)
 FOLDED_BYTES = (
@@ -172,7 +171,7 @@ def _start(
     options = _session_options(threads, folded, on_cpu=target.provider == CPU)
     if weights is not None:
         options.add_external_initializers_from_files_in_memory(
-            [WEIGHTS], [weights], [weights.nbytes]
+            [WEIGHTS_REF], [weights], [weights.nbytes]
         )
     if (
         target.provider != CPU

@@ -144,14 +144,14 @@ def _chars_in_words(least: int, most: int, text: str) -> list[str]:
     return found
 
 
-def encode(terms: Sequence[Terms]) -> bytes:
+def encode_terms(terms: Sequence[Terms]) -> bytes:
     """Vocabularies and stop words as JSON."""
     plain = [{"vocabulary": each.vocabulary, "stop_words": each.stop_words} for each in terms]
     return json.dumps(plain, separators=(",", ":")).encode()
 
 
-def decode(data: bytes, texts: Texts) -> list[Terms]:
-    """The inverse of `encode`.
+def decode_terms(data: bytes, texts: Texts) -> list[Terms]:
+    """The inverse of `encode_terms`.
 
     Raises SignatureError for anything but two lists of strings for each vectorizer.
     """

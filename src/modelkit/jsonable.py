@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 
-def parse(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """What strict JSON holds.
 
     Raises ValueError for a key that stands twice, and for numbers that are none.
@@ -36,25 +36,25 @@ def _finite(text: str) -> float:
     return number
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """Arrays, tuples and numbers as what JSON has."""
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return to_plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
+        return {name: to_plain(item) for name, item in value.items()}
     if isinstance(value, np.generic) and not isinstance(value, str):
         value = value.item()
     return {"number": str(value)} if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def back(value: Any) -> Any:
-    """The inverse of `plain`, with lists for arrays and tuples."""
+def from_plain(value: Any) -> Any:
+    """The inverse of `to_plain`, with lists for arrays and tuples."""
     if isinstance(value, list):
-        return [back(item) for item in value]
+        return [from_plain(item) for item in value]
     if isinstance(value, dict):
         if value.keys() == {"number"} and isinstance(value["number"], str):
             return float(value["number"])
-        return {name: back(item) for name, item in value.items()}
+        return {name: from_plain(item) for name, item in value.items()}
     return value
