@@ -60,7 +60,7 @@ def test_inspect_prints_all_of_it_as_json(capsys, penguins_mk):
     assert found["opens"] == "nothing: it opens with mk.load(path)"
     assert found["installed"]["numpy"] == np.__version__
     assert set(found) - set(json.loads(manifest.to_json())) == {
-        "digest", "installed", "needs", "opens", "operators", "refused",
+        "digest", "installed", "model_digest", "needs", "opens", "operators", "refused",
     }  # fmt: skip
 
 

@@ -59,9 +59,9 @@ def edited(raw, **changes):
         ({"runtime": None}, "runtime must be str"),
         ({"requires": {"numpy": "2.0"}}, "requires is for joblib"),
         ({"runtime": "joblib", "requires": {"numpy": 2}}, "requires"),
-        ({"runtime": "joblib", "requires": {"a b": "2"}}, "no library and version"),
-        ({"runtime": "joblib", "requires": {"numpy": "2; id"}}, "no library and version"),
-        ({"runtime": "joblib", "requires": {"numpy": ""}}, "no library and version"),
+        ({"runtime": "joblib", "requires": {"a b": "2"}}, "not a library and a version"),
+        ({"runtime": "joblib", "requires": {"numpy": "2; id"}}, "not a library and a version"),
+        ({"runtime": "joblib", "requires": {"numpy": ""}}, "not a library and a version"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(raw, changes, message):

@@ -15,7 +15,6 @@ from modelkit import golden
 from modelkit.errors import ContainerError, IntegrityError, ManifestError, PackageError
 from modelkit.manifest import FORMAT
 from modelkit.package import container
-from modelkit.package import save as saving
 
 
 def members_of(path):
@@ -198,7 +197,7 @@ def test_a_failed_save_leaves_the_old_file(
         yield b"half"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(saving.container, "write_zip", full)
+    monkeypatch.setattr(container, "write_zip", full)
     with pytest.raises(OSError, match="No space left"):
         mk.save(boosting, target, example=breast_cancer[0], name="breast-cancer", version="2")
     assert target.read_bytes() == boosting_mk.read_bytes()

@@ -19,7 +19,8 @@ from modelkit.npz import pack_arrays, unpack_arrays
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec, check_dims, numpy_dtype
 
-GOLDEN = "golden"
+GOLDEN = "golden"  # of attachments, the names
+BACKGROUND = "background"
 GOLDEN_ROWS = 16
 FREE_SIZE = 4  # of named dimensions other than that of the rows
 WARM_BYTES = 2 << 30  # of the inputs of one run that warms up

@@ -71,12 +71,7 @@ def load(
     allowed = trust.check_allow(allow)
     views = container.read_zip(open_bytes(source))
     manifest = read_manifest(views)
-    if digest is not None and digest.removeprefix("sha256:") != manifest.digest:
-        raise IntegrityError(
-            f"the package has digest {manifest.digest}, not the {digest} that was asked for",
-            expected=digest,
-            got=manifest.digest,
-        )
+    check_digest(manifest, digest)
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
     members = _hold(views)
@@ -92,6 +87,16 @@ def load(
     if manifest.runtime == "joblib":
         return _load_joblib(members, manifest, known)
     return _load_graph(members, manifest, allowed - {trust.JOBLIB}, known)
+
+
+def check_digest(manifest: Manifest, digest: str | None) -> None:
+    """Raise IntegrityError if the package has another digest than the one that was asked for."""
+    if digest is not None and digest.removeprefix("sha256:") != manifest.digest:
+        raise IntegrityError(
+            f"the package has digest {manifest.digest}, not the {digest} that was asked for",
+            expected=digest,
+            got=manifest.digest,
+        )
 
 
 def _load_graph(
@@ -174,7 +179,7 @@ def open_texts(
 
 def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
     """Open a package whose digest the caller has pinned, and whose code the caller has allowed."""
-    _hash(members, manifest.files)
+    check_hashes(members, manifest.files)
     trust.check_requires(manifest.requires)
     from modelkit.runtimes.joblib import JoblibModel
 
@@ -259,7 +264,7 @@ def _read_all(file: Any) -> bytes:
     return b"".join(parts)
 
 
-def read_manifest(members: Mapping[str, memoryview]) -> Manifest:
+def read_manifest(members: Mapping[str, bytes | memoryview]) -> Manifest:
     """The manifest of a package, which lists the members that are there. Raises PackageError."""
     if next(iter(members), None) != MANIFEST:
         raise ContainerError(
@@ -288,7 +293,7 @@ def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable
 
     def run() -> None:
         try:
-            _hash(members, files)
+            check_hashes(members, files)
         except IntegrityError as error:
             failures.append(error)
 
@@ -304,7 +309,7 @@ def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable
     return finish
 
 
-def _hash(members: container.Members, files: Sequence[Member]) -> None:
+def check_hashes(members: Mapping[str, bytes | memoryview], files: Sequence[Member]) -> None:
     """Raise IntegrityError unless each member has the size and the hash that the manifest says."""
     for member in files:
         data = members[member.path]

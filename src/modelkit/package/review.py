@@ -47,6 +47,7 @@ class Review:
         """One JSON document, in ASCII; its keys are those of the manifest, and those of this class."""
         more = {
             "digest": self.manifest.digest,
+            "model_digest": self.manifest.model_digest,
             "operators": self.operators,
             "installed": self.installed,
             "needs": self.needs,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +25,7 @@ from modelkit.errors import ConversionError, GraphError
 from modelkit.manifest import (
     FORMAT,
     WEIGHTS_REF,
-    Attachment,
     Manifest,
-    Member,
     Parity,
     check_metadata,
     check_name,
@@ -38,16 +33,17 @@ from modelkit.manifest import (
 from modelkit.model import Model, Outputs
 from modelkit.npz import MEDIA_TYPE
 from modelkit.package import container, scan, trust
+from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
 from modelkit.package.encoders import proof
 from modelkit.package.load import (
     GRAPH,
-    MANIFEST,
     NATIVE,
     TERMS,
     TOKENIZER,
     WEIGHTS_MEMBER,
     open_encoder,
 )
+from modelkit.package.write import member_of, write_package
 from modelkit.proto import forget_ranks, opsets, read_proto, row_bytes, serialize, split_weights
 from modelkit.recipe import TEXT, Recipe
 from modelkit.runtimes.onnx import FOLDED_BYTES, OnnxModel
@@ -128,15 +124,9 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
     proven = _prove_as(format, model, example, golden, trust.check_allow(allow) - {trust.JOBLIB})
-    npz = MEDIA_TYPE
-    attached = [(golden_rows.GOLDEN, npz, _golden(proven, golden))]
-    if background is not None:
-        attached.append(
-            ("background", npz, golden_rows.encode_rows(proven.signature.coerce(background), {}))
-        )
-    if profile is not None:
-        attached.append(profile.to_attachment(proven.signature))
-    members = proven.members | {f"{key}.npz": data for key, _, data in attached}
+    added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, _golden(proven, golden))]
+    added += new_attachments(proven.signature, profile=profile, background=background)
+    members = dict(proven.members)
     proto = proven.source.proto
     manifest = Manifest(
         format=FORMAT,
@@ -147,19 +137,14 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         row_bytes=row_bytes(proto),
         parity=proven.parity,
         versions=_versions(proven),
-        files=tuple(
-            Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()
-        ),
-        attachments=tuple(Attachment(key, f"{key}.npz", media) for key, media, _ in attached),
+        files=tuple(member_of(file, data) for file, data in members.items()),
         metadata=kept,
         runtime=format,
         requires=proven.requires,
         encoder=proven.encoder,
         texts=proven.source.texts,
     )
-    raw = manifest.to_json()
-    _write(Path(path), {MANIFEST: raw, **members})
-    return Manifest.from_json(raw)
+    return write_package(path, with_attachments(manifest, members, added), members)
 
 
 @dataclass(frozen=True)
@@ -465,29 +450,3 @@ def _versions(proven: _Proven) -> dict[str, str]:
         *(("tokenizers",) if proven.encoder else ()),
     )
     return {"python": platform.python_version(), **trust.installed(libraries)}
-
-
-def _write(path: Path, members: Mapping[str, Any]) -> None:
-    """Write beside the target, flush to disk, rename over it: a reader sees the old file or the new one.
-
-    A symbolic link stays what it is, and the file that it names is the target.
-    """
-    path = Path(os.path.realpath(path))
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for piece in container.write_zip(dict(members), aligned=frozenset({WEIGHTS_MEMBER})):
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp gives 0600; a package is for others to read
-        os.replace(temporary, path)  # noqa: PTH105
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
