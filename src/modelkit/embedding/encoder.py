@@ -27,13 +27,53 @@ from modelkit.recipe import EMBEDDING, TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 
-STREAM = 2048  # texts of a stream that are taken at a time
-# Words for texts of any length, to prove an encoder on, and for `verify` to replay.
-WORDS = (
-    "the", "of", "and", "river", "to", "model", "in", "a", "street", "number", "error", "is", "for", "that", "music",
-    "with", "as", "on", "green", "was", "by", "table", "are", "engine", "from", "kitchen", "be", "this", "winter",
-    "or", "an", "window", "at", "which", "request", "not", "were", "coffee", "return", "have", "has", "museum",
-)  # fmt: skip
+STREAM_TEXTS = 2048  # of a stream that are taken at a time
+PROVEN_TEXTS = 16  # that show whether vectors depend on the texts beside them
+# For texts of any length, to prove an encoder on, and for `verify` to replay.
+EXAMPLE_WORDS = (
+    "the",
+    "of",
+    "and",
+    "river",
+    "to",
+    "model",
+    "in",
+    "a",
+    "street",
+    "number",
+    "error",
+    "is",
+    "for",
+    "that",
+    "music",
+    "with",
+    "as",
+    "on",
+    "green",
+    "was",
+    "by",
+    "table",
+    "are",
+    "engine",
+    "from",
+    "kitchen",
+    "be",
+    "this",
+    "winter",
+    "or",
+    "an",
+    "window",
+    "at",
+    "which",
+    "request",
+    "not",
+    "were",
+    "coffee",
+    "return",
+    "have",
+    "has",
+    "museum",
+)
 
 
 @final
@@ -51,7 +91,7 @@ class TextEncoder(Model):
             "passage: "}.
         dims: the lengths that vectors may be cut to, of a model that was trained for it, the
             largest first; by default the whole length alone.
-        max_tokens: of a text, with the special ones. By default what files beside the tokenizer or
+        max_tokens: the most tokens of a text, with the special ones. By default what files beside the tokenizer or
             the graph say, where these are paths: sentence_bert_config.json, or the less of
             tokenizer_config.json and config.json. Never the truncation of a tokenizer.json, which
             is left over from its last use.
@@ -62,8 +102,8 @@ class TextEncoder(Model):
         output: the output with a vector for each token, where the graph has several.
 
     Raises:
-        SignatureError: if the graph takes no tokens or not as many as `max_tokens`, if nothing says
-            how many, or if an argument does not fit the graph, with the values that would.
+        SignatureError: if the graph takes no tokens or fewer than `max_tokens`, if no file says how
+            many it takes, or if an argument does not fit the graph.
         ConversionError: if the ONNX model cannot be read.
         MissingExtraError: if tokenizers is not installed.
     """
@@ -82,9 +122,8 @@ class TextEncoder(Model):
     signature: Signature
     _identity: str | None
     pipeline: Pipeline  # what makes the vectors
-    token_model: (
-        Model  # over token tensors: its rows are tokens, so an encoder is no Wrapper around it
-    )
+    # Over token tensors: its rows are tokens, so an encoder is no Wrapper around it.
+    token_model: Model
 
     def __init__(  # noqa: PLR0913 - what the design names, all but two by keyword
         self,
@@ -100,13 +139,12 @@ class TextEncoder(Model):
         stable: bool = False,
         output: str | None = None,
     ) -> None:
-        from modelkit.embedding.graph import (
-            open_graph,
-            token_output,
-        )  # which imports onnx, a tenth of a second
+        # This imports onnx, which takes a tenth of a second.
+        from modelkit.embedding.graph import open_graph, token_output
 
-        most = limit_beside(tokenizer, onnx) if max_tokens is None else max_tokens
-        tokens = Tokens(tokenizer, most, on_long)
+        if max_tokens is None:
+            max_tokens = limit_beside(tokenizer, onnx)
+        tokens = Tokens(tokenizer, max_tokens, on_long)
         inner, positions = (onnx, None) if isinstance(onnx, Model) else open_graph(onnx)
         recipe = Recipe(
             graph=inner.signature,
@@ -117,7 +155,7 @@ class TextEncoder(Model):
             max_tokens=tokens.max_tokens,
             on_long=on_long,
             stable=stable,
-            roles=_checked(roles),
+            roles=_checked_roles(roles),
         )
         probed = Pipeline(inner, tokens, recipe)
         size = probed.probe()
@@ -187,13 +225,12 @@ class TextEncoder(Model):
     def _why_not_batchable(self) -> str:
         return (
             "its vectors depend on the texts beside them, down to a cosine of "
-            f"{self.recipe.alone}; make the encoder "
-            f"with stable=True, which runs every text alone"
+            f"{self.recipe.alone}; make the encoder with stable=True, which runs every text alone"
         )
 
     @property
     def manifest(self) -> Manifest | None:
-        """The manifest of the package this encoder was loaded from; None around a Model of yours, which has its own."""
+        """The manifest of the package this encoder was loaded from; None around your own Model."""
         return self.token_model.manifest if self._owned else None
 
     @property
@@ -208,15 +245,18 @@ class TextEncoder(Model):
 
     @property
     def truncated(self) -> int:
-        """How many texts were cut to `max_tokens` so far."""
+        """The number of texts that were cut to `max_tokens` so far."""
         return self.pipeline.tokens.truncated
 
     @property
     def batchable(self) -> bool:
-        """Whether a vector does not depend on the texts beside it; measured now where no package says so."""
+        """Whether a vector does not depend on the texts beside it.
+
+        This is measured now, on 16 texts, unless the package says it.
+        """
         pipeline = self.pipeline
         if pipeline.recipe.independent is None:
-            alone, _ = pipeline.prove(made_up(16, pipeline.recipe.max_tokens))
+            alone, _ = pipeline.prove(made_up(PROVEN_TEXTS, pipeline.recipe.max_tokens))
             pipeline.recipe = replace(pipeline.recipe, alone=alone)
         return bool(pipeline.recipe.independent)
 
@@ -255,9 +295,10 @@ class TextEncoder(Model):
     def stream(
         self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
     ) -> Iterator[Array]:
-        """The vector of each text, float32 (dims,), one after another: for texts that do not fit in memory."""
-        rest, start = one_by_one(texts), 0
-        while block := list(islice(rest, STREAM)):
+        """The vector of each text, float32 (dims,), for more texts than fit in memory."""
+        rest = one_by_one(texts)
+        start = 0
+        while block := list(islice(rest, STREAM_TEXTS)):
             try:
                 vectors = self.embed(block, role=role, dims=dims)
             except SignatureError as error:
@@ -269,7 +310,7 @@ class TextEncoder(Model):
             start += len(block)
 
     def token_count(self, texts: Iterable[str], *, role: str | None = None) -> Array:
-        """How many tokens each text has, int64 (n,): with the special ones, and before any are cut off."""
+        """The number of tokens of each whole text, with the special ones, int64 (n,)."""
         prefix = self.recipe.prefix(role)
         return self.pipeline.tokens.counts([prefix + text for text in check_texts(texts)])
 
@@ -278,7 +319,8 @@ class TextEncoder(Model):
 
         Raises SignatureError.
         """
-        ours, theirs = np.asarray(left), np.asarray(right)
+        ours = np.asarray(left)
+        theirs = np.asarray(right)
         if ours.ndim != 2 or theirs.ndim != 2 or ours.shape[1] != theirs.shape[1]:
             raise SignatureError(
                 f"vectors of shapes (n, d) and (m, d) are compared; got {ours.shape} and "
@@ -288,10 +330,9 @@ class TextEncoder(Model):
             raise SignatureError(
                 f"vectors of numbers are compared; got {ours.dtype} and {theirs.dtype}"
             )
-        left, right = (
-            unit(vectors.astype(np.float64)).astype(np.float32) for vectors in (ours, theirs)
-        )
-        return np.asarray(left @ right.T)
+        left_units = unit(ours.astype(np.float64)).astype(np.float32)
+        right_units = unit(theirs.astype(np.float64)).astype(np.float32)
+        return np.asarray(left_units @ right_units.T)
 
     def _cost(self, feeds: Feeds) -> int:
         return self.pipeline.count(feeds[TEXT][:, 0].tolist())
@@ -300,10 +341,12 @@ class TextEncoder(Model):
         return {EMBEDDING: self.pipeline.vectors(feeds[TEXT][:, 0].tolist())}
 
     def _facts(self) -> list[tuple[str, str]]:
-        costs, measured = self.pipeline.costs or RunCosts(), self.pipeline.costs is not None
-        runs = f"of up to {costs.budget:,} tokens; to start one costs {costs.start:.0f}"
-        how = "measured here" if measured else "to be measured by the first large call"
-        return [*super()._facts(), ("encoder", str(self.recipe)), ("runs", f"{runs} ({how})")]
+        costs = self.pipeline.costs or RunCosts()
+        how = "to be measured by the first large call"
+        if self.pipeline.costs is not None:
+            how = "measured here"
+        runs = f"of up to {costs.budget:,} tokens; to start one costs {costs.start:.0f} ({how})"
+        return [*super()._facts(), ("encoder", str(self.recipe)), ("runs", runs)]
 
     def close(self) -> None:
         """Release the graph, unless it was passed as a Model; later calls raise ClosedError."""
@@ -316,13 +359,14 @@ class TextEncoder(Model):
 
 
 def made_up(count: int, tokens: int) -> list[str]:
-    """Texts of one word to about half as many as `tokens`, and at most 64, in no order; always the same."""
+    """Texts of one word to `tokens` / 2 words, at most 64, in no order; always the same."""
     rng = np.random.default_rng(0)
-    sizes = rng.permutation(np.geomspace(1, max(1, min(tokens // 2, 64)), count).astype(int))
-    return [" ".join(rng.choice(WORDS, size)) for size in sizes]
+    longest = max(1, min(tokens // 2, 64))
+    sizes = rng.permutation(np.geomspace(1, longest, count).astype(int))
+    return [" ".join(rng.choice(EXAMPLE_WORDS, size)) for size in sizes]
 
 
-def _checked(roles: Mapping[str, str] | None) -> dict[str, str]:
+def _checked_roles(roles: Mapping[str, str] | None) -> dict[str, str]:
     for name, prefix in (roles or {}).items():
         if not isinstance(name, str) or not isinstance(prefix, str):
             raise SignatureError(

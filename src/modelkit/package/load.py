@@ -1,4 +1,7 @@
-"""Open a package: map the file, check it, and hand the graph and its weights to the runtime where they lie."""
+"""Open a package: map the file, check it, and hand graph and weights to the runtime.
+
+Large weights are used where they lie in the file.
+"""
 
 from __future__ import annotations
 
@@ -75,14 +78,13 @@ def load(
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
     members = _hold(views)
+    origin = _origin(source, device=device, threads=threads, digest=manifest.digest, allow=allowed)
     known: dict[str, Any] = {
         "device": device,
         "threads": threads,
         "manifest": manifest,
         "attachments": attachments(members, manifest),
-        "origin": _origin(
-            source, device=device, threads=threads, digest=manifest.digest, allow=allowed
-        ),
+        "origin": origin,
     }
     if manifest.runtime == "joblib":
         return _load_joblib(members, manifest, known)
@@ -108,38 +110,46 @@ def _load_graph(
     whatever they are: the session is built beside the hash of theirs, and nobody gets to see it
     unless that is right too.
     """
-    weights = memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
-    weights_hashed = _start_hash(
-        members, [member for member in manifest.files if member.path == WEIGHTS_MEMBER]
-    )
-    others_hashed = _start_hash(
-        members, [member for member in manifest.files if member.path != WEIGHTS_MEMBER]
-    )
-    model: Model
+    weights = _weights(members)
+    large = [member for member in manifest.files if member.path == WEIGHTS_MEMBER]
+    others = [member for member in manifest.files if member.path != WEIGHTS_MEMBER]
+    wait_for_weights = _start_hash(members, large)
+    wait_for_others = _start_hash(members, others)
     try:
+        # Imported beside the hashes: the runtime takes a tenth of a second.
+        from modelkit.runtimes import onnx  # noqa: F401
         from modelkit.runtimes.machine import release
-        from modelkit.runtimes.onnx import OnnxModel
 
-        others_hashed()
+        wait_for_others()
         size = None if weights is None else len(weights)
         found = scan.check_graph(members[GRAPH], WEIGHTS_REF, size, domains=domains)
         known |= {"endless": found.endless, "folded": found.folding.limit}
-        if manifest.encoder is not None:
-            model = open_encoder(members, manifest.encoder, **known)
-        elif manifest.texts is not None:
-            model = open_texts(members, manifest.signature, manifest.texts, **known)
-        else:
-            model = OnnxModel(
-                members[GRAPH],
-                manifest.signature,
-                weights=weights,
-                chunk=chunk_rows(manifest),
-                **known,
-            )
+        model = _build(members, manifest, known)
     finally:
-        weights_hashed()
+        wait_for_weights()
     release(weights)
     return model
+
+
+def _build(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
+    """The Model of a graph that was checked."""
+    from modelkit.runtimes.onnx import OnnxModel
+
+    if manifest.encoder is not None:
+        return open_encoder(members, manifest.encoder, **known)
+    if manifest.texts is not None:
+        return open_texts(members, manifest.signature, manifest.texts, **known)
+    return OnnxModel(
+        members[GRAPH],
+        manifest.signature,
+        weights=_weights(members),
+        chunk=chunk_rows(manifest),
+        **known,
+    )
+
+
+def _weights(members: container.Members) -> memoryview | None:
+    return memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
 
 
 def open_encoder(
@@ -152,8 +162,9 @@ def open_encoder(
     from modelkit.embedding.encoder import TextEncoder
     from modelkit.runtimes.onnx import OnnxModel
 
-    weights = memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
-    inner = OnnxModel(members[GRAPH], recipe.graph, weights=weights, side_by_side=True, **known)
+    graph = members[GRAPH]
+    weights = _weights(members)
+    inner = OnnxModel(graph, recipe.graph, weights=weights, side_by_side=True, **known)
     try:
         return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, origin)
     except SignatureError as error:
@@ -173,7 +184,7 @@ def open_texts(
         terms = decode_terms(bytes(members[TERMS]), texts)
     except SignatureError as error:
         raise PackageError(f"the terms cannot be used: {error}", member=TERMS) from error
-    weights = memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
+    weights = _weights(members)
     return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
 
 
@@ -187,7 +198,7 @@ def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str
 
 
 def _origin(source: Openable, **options: Any) -> partial[Model] | None:
-    """What opens the same package again, in another process as well; None for what has no path."""
+    """What opens the same package again, in another process too; None for a source without path."""
     if not isinstance(source, str | os.PathLike):
         return None
     return partial(load, os.path.abspath(source), **options)  # noqa: PTH100 - as in open_bytes
@@ -219,7 +230,7 @@ def attachments(members: container.Members, manifest: Manifest) -> Mapping[str, 
 
 
 def chunk_rows(manifest: Manifest) -> int | None:
-    """How many rows to run at once: what keeps the tensors of one run in the second-level cache.
+    """The rows of one run whose tensors fit the second-level cache.
 
     None for a graph whose rows were not shown to be independent of each other.
     """
@@ -235,9 +246,8 @@ def open_bytes(source: Openable) -> memoryview:
     if not isinstance(source, str | os.PathLike):
         return memoryview(_read_all(source))
     # A pipe would be waited for, and a device could be set off by opening it.
-    handle = os.open(
-        source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    )
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(source, flags)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -252,7 +262,7 @@ def open_bytes(source: Openable) -> memoryview:
 
 
 def _read_all(file: Any) -> bytes:
-    """Everything that is left in a file object; one that gives less than all at once is asked again."""
+    """The rest of a file object, which may give it in several parts."""
     parts: list[bytes] = []
     while part := file.read():
         if not isinstance(part, bytes):
@@ -266,29 +276,38 @@ def _read_all(file: Any) -> bytes:
 
 def read_manifest(members: Mapping[str, bytes | memoryview]) -> Manifest:
     """The manifest of a package, which lists the members that are there. Raises PackageError."""
-    if next(iter(members), None) != MANIFEST:
+    paths = list(members)
+    if not paths or paths[0] != MANIFEST:
         raise ContainerError(
             f"the first member must be {MANIFEST}; this is another kind of zip file"
         )
     manifest = Manifest.from_json(bytes(members[MANIFEST]))
     listed = [member.path for member in manifest.files]
-    if listed != list(members)[1:]:
-        odd = sorted(set(listed) ^ set(list(members)[1:])) or listed
+    if listed != paths[1:]:
+        odd = sorted(set(listed) ^ set(paths[1:])) or listed
         raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
-    strays = {a.path for a in manifest.attachments} - set(listed)
-    needed = [NATIVE if manifest.runtime == "joblib" else GRAPH]
-    if manifest.encoder is not None:
-        needed.append(TOKENIZER)
-    if manifest.texts is not None:
-        needed.append(TERMS)
-    lacking = sorted(strays.union(needed).difference(listed))
+    lacking = sorted(_needed_paths(manifest).difference(listed))
     if lacking:
         raise IntegrityError(f"the package lacks {lacking}", members=lacking)
     return manifest
 
 
+def _needed_paths(manifest: Manifest) -> set[str]:
+    """The members without which a package cannot be opened."""
+    needed = {attachment.path for attachment in manifest.attachments}
+    needed.add(NATIVE if manifest.runtime == "joblib" else GRAPH)
+    if manifest.encoder is not None:
+        needed.add(TOKENIZER)
+    if manifest.texts is not None:
+        needed.add(TERMS)
+    return needed
+
+
 def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable[[], None]:
-    """Hash members in a thread; what is returned waits for it, and raises IntegrityError where one differs."""
+    """Hash members in a thread.
+
+    The function that is returned waits for it, and raises IntegrityError where a hash differs.
+    """
     failures: list[Exception] = []
 
     def run() -> None:
@@ -310,7 +329,7 @@ def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable
 
 
 def check_hashes(members: Mapping[str, bytes | memoryview], files: Sequence[Member]) -> None:
-    """Raise IntegrityError unless each member has the size and the hash that the manifest says."""
+    """Raise IntegrityError unless each member has the size and the hash of the manifest."""
     for member in files:
         data = members[member.path]
         got = hashlib.sha256(data).hexdigest()
