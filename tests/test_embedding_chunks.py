@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from modelkit.embedding.chunks import RunCosts, choose_runs, fit_costs
 from modelkit.embedding.pooling import pad, pool, unit
-from modelkit.embedding.tokens import WINDOW, WINDOW_LETTERS, windows
+from modelkit.embedding.tokens import WINDOW_LETTERS, WINDOW_TEXTS, windows
 from modelkit.recipe import POOLINGS, TOKEN_INPUTS
 
 costs = st.builds(RunCosts, start=st.floats(0, 200), budget=st.integers(1, 600))
@@ -170,7 +170,8 @@ def test_a_vector_of_zeros_stays_one():
 @settings(max_examples=100, deadline=None)
 @given(
     sizes=st.lists(
-        st.sampled_from([0, 1, 1000, WINDOW_LETTERS // 2, WINDOW_LETTERS + 1]), max_size=2 * WINDOW
+        st.sampled_from([0, 1, 1000, WINDOW_LETTERS // 2, WINDOW_LETTERS + 1]),
+        max_size=2 * WINDOW_TEXTS,
     )
 )
 def test_windows_share_texts_out_in_order_and_hold_at_most_one_text_too_many(sizes):
@@ -179,5 +180,5 @@ def test_windows_share_texts_out_in_order_and_hold_at_most_one_text_too_many(siz
     found = [*windows(texts)]
     assert [place for rows in found for place in rows] == [*range(len(texts))]
     for rows in found:
-        assert 0 < len(rows) <= WINDOW
+        assert 0 < len(rows) <= WINDOW_TEXTS
         assert sum(len(texts[place]) for place in rows[:-1]) <= WINDOW_LETTERS

@@ -3,7 +3,9 @@
 import contextlib
 
 import numpy as np
+import onnx
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
@@ -11,6 +13,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 import modelkit as mk
 from modelkit.errors import GraphError
 from modelkit.package import scan
+from modelkit.package.walk import FIELDS
 
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
 Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])
@@ -256,3 +259,53 @@ def test_a_damaged_graph_raises_nothing_but_graph_errors(data):
     raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(GraphError):
         scan.check_graph(bytes(raw), "model.onnx.data", 16)
+
+
+MESSAGES = {
+    "model": onnx.ModelProto,
+    "training": onnx.TrainingInfoProto,
+    "graph": onnx.GraphProto,
+    "function": onnx.FunctionProto,
+    "node": onnx.NodeProto,
+    "attribute": onnx.AttributeProto,
+    "tensor": onnx.TensorProto,
+    "sparse": onnx.SparseTensorProto,
+    "input": onnx.ValueInfoProto,
+    "value": onnx.ValueInfoProto,
+    "type": onnx.TypeProto,
+    "typed": onnx.TypeProto.Tensor,
+    "shape": onnx.TensorShapeProto,
+    "dim": onnx.TensorShapeProto.Dimension,
+    "opset": onnx.OperatorSetIdProto,
+    "property": onnx.StringStringEntryProto,
+    "external": onnx.StringStringEntryProto,
+}
+# How the tables call the types of a descriptor.
+KINDS = {
+    FieldDescriptor.TYPE_BYTES: "text",
+    FieldDescriptor.TYPE_DOUBLE: "double",
+    FieldDescriptor.TYPE_ENUM: "int",
+    FieldDescriptor.TYPE_FLOAT: "float",
+    FieldDescriptor.TYPE_INT32: "int",
+    FieldDescriptor.TYPE_INT64: "int",
+    FieldDescriptor.TYPE_MESSAGE: "text",  # that is passed over
+    FieldDescriptor.TYPE_STRING: "text",
+    FieldDescriptor.TYPE_UINT64: "int",
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_fields_of_a_message_are_those_of_onnx(name):
+    empty = MESSAGES[name]()
+    fields = {field.number: field for field in empty.DESCRIPTOR.fields}
+    assert FIELDS.keys() == MESSAGES.keys()
+    assert FIELDS[name].keys() == fields.keys()
+    for number, told in FIELDS[name].items():
+        field = fields[number]
+        kind = told.rstrip("*")
+        repeated = hasattr(getattr(empty, field.name), "extend")
+        assert told.endswith(("s", "*")) == repeated
+        if kind in MESSAGES:
+            assert field.message_type.full_name == MESSAGES[kind].DESCRIPTOR.full_name
+        else:
+            assert {"blob": "text"}.get(kind, kind.rstrip("s")) == KINDS[field.type]

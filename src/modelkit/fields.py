@@ -20,7 +20,11 @@ T = TypeVar("T")
 Reader = Callable[[object, str], Any]
 
 
-def read_object(cls: type[T], plain: object, where: str) -> T:
+def read_object(
+    cls: type[T],
+    plain: object,
+    where: str,
+) -> T:
     """A dataclass from a JSON object.
 
     Fields may be annotated as str, int, float, bool, tuples of one kind of item, dicts by string,
@@ -65,7 +69,11 @@ def write_object(value: Any, *, defaults: bool = True) -> Any:
     return plain
 
 
-def read_json(value: object, where: str, depth: int = 0) -> object:
+def read_json(
+    value: object,
+    where: str,
+    depth: int = 0,
+) -> object:
     """Any JSON value whose strings are valid text and whose integers fit 64 bits.
 
     Raises ValueError.
@@ -133,7 +141,11 @@ def _scalar(kinds: tuple[type, ...]) -> Reader:
     return partial(_read_scalar, (*kinds, int) if float in kinds else kinds)
 
 
-def _read_scalar(kinds: tuple[type, ...], value: object, where: str) -> Any:
+def _read_scalar(
+    kinds: tuple[type, ...],
+    value: object,
+    where: str,
+) -> Any:
     if type(value) not in kinds:
         names = " or ".join(dict.fromkeys(kind.__name__ for kind in kinds))
         raise _other_type(where, names, value)
@@ -144,21 +156,37 @@ def _read_scalar(kinds: tuple[type, ...], value: object, where: str) -> Any:
     return value
 
 
-def _read_tuple(item: Reader, value: object, where: str) -> tuple[Any, ...]:
+def _read_tuple(
+    item: Reader,
+    value: object,
+    where: str,
+) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise _other_type(where, "a list", value)
     return tuple(item(entry, f"{where}[{at}]") for at, entry in enumerate(value))
 
 
-def _read_dict(item: Reader, value: object, where: str) -> dict[str, Any]:
+def _read_dict(
+    item: Reader,
+    value: object,
+    where: str,
+) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _other_type(where, "an object", value)
     return {key: item(entry, f"{where}.{key}") for key, entry in value.items()}
 
 
-def _other_type(where: str, wanted: str, value: object) -> ValueError:
+def _other_type(
+    where: str,
+    wanted: str,
+    value: object,
+) -> ValueError:
     return ValueError(f"{where} must be {wanted}, got {value!r:.80}")
 
 
-def _read_optional(item: Reader, value: object, where: str) -> Any:
+def _read_optional(
+    item: Reader,
+    value: object,
+    where: str,
+) -> Any:
     return None if value is None else item(value, where)

@@ -16,6 +16,7 @@ from modelkit.cast import Array
 from modelkit.device import Placement
 from modelkit.embedding.chunks import RunCosts
 from modelkit.embedding.directory import limit_beside, read_folder
+from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.pooling import unit
 from modelkit.embedding.tokens import Tokens
@@ -29,51 +30,6 @@ from modelkit.signature import Feeds, Signature
 
 STREAM_TEXTS = 2048  # of a stream that are taken at a time
 PROVEN_TEXTS = 16  # that show whether vectors depend on the texts beside them
-# For texts of any length, to prove an encoder on, and for `verify` to replay.
-EXAMPLE_WORDS = (
-    "the",
-    "of",
-    "and",
-    "river",
-    "to",
-    "model",
-    "in",
-    "a",
-    "street",
-    "number",
-    "error",
-    "is",
-    "for",
-    "that",
-    "music",
-    "with",
-    "as",
-    "on",
-    "green",
-    "was",
-    "by",
-    "table",
-    "are",
-    "engine",
-    "from",
-    "kitchen",
-    "be",
-    "this",
-    "winter",
-    "or",
-    "an",
-    "window",
-    "at",
-    "which",
-    "request",
-    "not",
-    "were",
-    "coffee",
-    "return",
-    "have",
-    "has",
-    "museum",
-)
 
 
 @final
@@ -168,7 +124,13 @@ class TextEncoder(Model):
         self._assemble(inner, Pipeline(inner, tokens, recipe), owned=inner is not onnx)
 
     @classmethod
-    def from_directory(cls, folder: Any, *, file: str | None = None, **options: Any) -> TextEncoder:
+    def from_directory(
+        cls,
+        folder: Any,
+        *,
+        file: str | None = None,
+        **options: Any,
+    ) -> TextEncoder:
         """An encoder from a folder in the layout of sentence-transformers that holds an ONNX file.
 
         Args:
@@ -188,16 +150,26 @@ class TextEncoder(Model):
 
     @classmethod
     def from_parts(
-        cls, inner: Model, tokenizer: bytes, recipe: Recipe, origin: partial[Model] | None = None
+        cls,
+        inner: Model,
+        tokenizer: bytes,
+        recipe: Recipe,
+        origin: partial[Model] | None = None,
     ) -> TextEncoder:
         """The encoder of a package, which closes `inner`."""
         encoder = cls.__new__(cls)
         tokens = Tokens(tokenizer, recipe.max_tokens, recipe.on_long)
-        encoder._assemble(inner, Pipeline(inner, tokens, recipe), owned=True, origin=origin)  # noqa: SLF001 - its own
+        pipeline = Pipeline(inner, tokens, recipe)
+        encoder._assemble(inner, pipeline, owned=True, origin=origin)  # noqa: SLF001 - its own
         return encoder
 
     def _assemble(
-        self, inner: Model, pipeline: Pipeline, *, owned: bool, origin: partial[Model] | None = None
+        self,
+        inner: Model,
+        pipeline: Pipeline,
+        *,
+        owned: bool,
+        origin: partial[Model] | None = None,
     ) -> None:
         self.token_model = inner
         self.pipeline = pipeline
@@ -281,19 +253,31 @@ class TextEncoder(Model):
         return self._identity
 
     def embed(
-        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        role: str | None = None,
+        dims: int | None = None,
     ) -> Array:
         """The vectors of texts, float32 (n, dims), in their order. See `modelkit.embed`."""
         return embed(self, texts, role=role, dims=dims)
 
     async def aembed(
-        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        role: str | None = None,
+        dims: int | None = None,
     ) -> Array:
         """As `embed`, without blocking the event loop."""
         return await aembed(self, texts, role=role, dims=dims)
 
     def stream(
-        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        role: str | None = None,
+        dims: int | None = None,
     ) -> Iterator[Array]:
         """The vector of each text, float32 (dims,), for more texts than fit in memory."""
         rest = one_by_one(texts)
@@ -309,7 +293,12 @@ class TextEncoder(Model):
             yield from vectors
             start += len(block)
 
-    def token_count(self, texts: Iterable[str], *, role: str | None = None) -> Array:
+    def token_count(
+        self,
+        texts: Iterable[str],
+        *,
+        role: str | None = None,
+    ) -> Array:
         """The number of tokens of each whole text, with the special ones, int64 (n,)."""
         prefix = self.recipe.prefix(role)
         return self.pipeline.tokens.counts([prefix + text for text in check_texts(texts)])
@@ -337,7 +326,12 @@ class TextEncoder(Model):
     def _cost(self, feeds: Feeds) -> int:
         return self.pipeline.count(feeds[TEXT][:, 0].tolist())
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         return {EMBEDDING: self.pipeline.vectors(feeds[TEXT][:, 0].tolist())}
 
     def _facts(self) -> list[tuple[str, str]]:
@@ -356,14 +350,6 @@ class TextEncoder(Model):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return reopening(self._origin, closed=self._closed)
-
-
-def made_up(count: int, tokens: int) -> list[str]:
-    """Texts of one word to `tokens` / 2 words, at most 64, in no order; always the same."""
-    rng = np.random.default_rng(0)
-    longest = max(1, min(tokens // 2, 64))
-    sizes = rng.permutation(np.geomspace(1, longest, count).astype(int))
-    return [" ".join(rng.choice(EXAMPLE_WORDS, size)) for size in sizes]
 
 
 def _checked_roles(roles: Mapping[str, str] | None) -> dict[str, str]:

@@ -76,7 +76,11 @@ class Pipeline:
             total += sum(len(its.ids) for its in found)
         return total
 
-    def _known(self, texts: list[str], rows: range) -> list[Tokenized]:
+    def _known(
+        self,
+        texts: list[str],
+        rows: range,
+    ) -> list[Tokenized]:
         """The tokens of some of the texts, from now on kept."""
         keys = [_key(texts[row]) for row in rows]
         with self._lock:
@@ -125,7 +129,11 @@ class Pipeline:
                 self._running -= 1 + helpers
         return vectors
 
-    def _runs(self, texts: list[str], shares: int) -> Iterator[tuple[list[int], list[Array]]]:
+    def _runs(
+        self,
+        texts: list[str],
+        shares: int,
+    ) -> Iterator[tuple[list[int], list[Array]]]:
         """Each run, as places in `texts` and the tokens there."""
         for window in windows(texts):
             ids = self._take(texts, window)
@@ -134,7 +142,12 @@ class Pipeline:
                 places = [held[i] for i in chunk]
                 yield [window[i] for i in places], [ids[i] for i in places]
 
-    def _chunks(self, ids: list[Array], texts: int, shares: int) -> list[list[int]]:
+    def _chunks(
+        self,
+        ids: list[Array],
+        texts: int,
+        shares: int,
+    ) -> list[list[int]]:
         """The texts of each run, as places in `ids`; `texts` is the size of the whole call."""
         if self.recipe.stable:
             return [[i] for i in range(len(ids))]
@@ -142,7 +155,11 @@ class Pipeline:
         lengths = [len(row) for row in ids]
         return choose_runs(lengths, costs, shares if self.recipe.independent else 1)
 
-    def _take(self, texts: list[str], rows: range) -> list[Array]:
+    def _take(
+        self,
+        texts: list[str],
+        rows: range,
+    ) -> list[Array]:
         """The tokens of texts that are about to run, no longer kept."""
         keys = [_key(texts[row]) for row in rows] if self._ready else []
         known = self._forget(keys)
@@ -168,7 +185,12 @@ class Pipeline:
     def pooled(self, rows: Sequence[Array]) -> Array:
         """The vectors of texts that are run together, from their tokens."""
         recipe = self.recipe
-        feeds, lengths = pad(rows, self._names, self._dtypes, self.tokens.padding)
+        feeds, lengths = pad(
+            rows,
+            self._names,
+            self._dtypes,
+            self.tokens.padding,
+        )
         hidden = self._model._run(feeds, (recipe.output,), PLAIN)[recipe.output]
         vectors = pool(hidden, lengths, recipe.pooling)[:, : recipe.dims[0]]
         return unit(vectors) if recipe.normalize else vectors
@@ -213,7 +235,12 @@ class Pipeline:
         """
         output = self.recipe.output
         (ids,) = self.tokens.ids(["a text"])
-        feeds, _ = pad([ids], self._names, self._dtypes, self.tokens.padding)
+        feeds, _ = pad(
+            [ids],
+            self._names,
+            self._dtypes,
+            self.tokens.padding,
+        )
         try:
             shape = self._model._run(feeds, (output,), PLAIN)[output].shape
         except Exception as error:

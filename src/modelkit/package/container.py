@@ -59,7 +59,17 @@ class _Common(NamedTuple):
 
 def _common(name: bytes, data: bytes | memoryview) -> _Common:
     size = len(data)
-    return _Common(VERSION, UTF8, 0, 0, DATE, zlib.crc32(data), size, size, len(name))
+    return _Common(
+        VERSION,
+        UTF8,
+        0,
+        0,
+        DATE,
+        zlib.crc32(data),
+        size,
+        size,
+        len(name),
+    )
 
 
 def write_zip(
@@ -75,7 +85,17 @@ def write_zip(
         name = path.encode()
         common = _common(name, data)
         extra = _padding(offset, name) if path in aligned else b""
-        entry = CENTRAL.pack(CENTRAL_MAGIC, VERSION, *common, 0, 0, 0, 0, 0, offset)
+        entry = CENTRAL.pack(
+            CENTRAL_MAGIC,
+            VERSION,
+            *common,
+            0,
+            0,
+            0,
+            0,
+            0,
+            offset,
+        )
         directory.append(entry + name)
         header = LOCAL.pack(LOCAL_MAGIC, *common, len(extra)) + name + extra
         offset += len(header) + len(data)
@@ -88,7 +108,16 @@ def write_zip(
     central = b"".join(directory)
     count = len(directory)
     yield central
-    yield END.pack(END_MAGIC, 0, 0, count, count, len(central), offset, 0)
+    yield END.pack(
+        END_MAGIC,
+        0,
+        0,
+        count,
+        count,
+        len(central),
+        offset,
+        0,
+    )
 
 
 def _padding(offset: int, name: bytes) -> bytes:
@@ -123,7 +152,11 @@ def read_zip(data: memoryview) -> dict[str, memoryview]:
 
 
 def _read_member(
-    data: memoryview, at: int, body: int, start: int, members: dict[str, memoryview]
+    data: memoryview,
+    at: int,
+    body: int,
+    start: int,
+    members: dict[str, memoryview],
 ) -> tuple[int, int]:
     """Add the member whose directory entry is at `at` and whose local header is at `body`.
 

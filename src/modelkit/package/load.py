@@ -78,7 +78,13 @@ def load(
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
     members = _hold(views)
-    origin = _origin(source, device=device, threads=threads, digest=manifest.digest, allow=allowed)
+    origin = _origin(
+        source,
+        device=device,
+        threads=threads,
+        digest=manifest.digest,
+        allow=allowed,
+    )
     known: dict[str, Any] = {
         "device": device,
         "threads": threads,
@@ -102,7 +108,10 @@ def check_digest(manifest: Manifest, digest: str | None) -> None:
 
 
 def _load_graph(
-    members: container.Members, manifest: Manifest, domains: Collection[str], known: dict[str, Any]
+    members: container.Members,
+    manifest: Manifest,
+    domains: Collection[str],
+    known: dict[str, Any],
 ) -> Model:
     """Open a package of a graph, which is read once its hash was found right.
 
@@ -131,7 +140,11 @@ def _load_graph(
     return model
 
 
-def _build(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
+def _build(
+    members: container.Members,
+    manifest: Manifest,
+    known: dict[str, Any],
+) -> Model:
     """The Model of a graph that was checked."""
     from modelkit.runtimes.onnx import OnnxModel
 
@@ -153,7 +166,11 @@ def _weights(members: container.Members) -> memoryview | None:
 
 
 def open_encoder(
-    members: container.Members, recipe: Recipe, *, origin: partial[Model] | None, **known: Any
+    members: container.Members,
+    recipe: Recipe,
+    *,
+    origin: partial[Model] | None,
+    **known: Any,
 ) -> Model:
     """A text encoder, around the Model of its graph.
 
@@ -188,7 +205,11 @@ def open_texts(
     return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
 
 
-def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
+def _load_joblib(
+    members: container.Members,
+    manifest: Manifest,
+    known: dict[str, Any],
+) -> Model:
     """Open a package whose digest the caller has pinned, and whose code the caller has allowed."""
     check_hashes(members, manifest.files)
     trust.check_requires(manifest.requires)

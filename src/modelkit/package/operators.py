@@ -230,7 +230,9 @@ def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] |
 
 
 def _check_scales(
-    node: Node, constants: Mapping[bytes, tuple[int, ...] | None], numbers: AbstractSet[bytes]
+    node: Node,
+    constants: Mapping[bytes, tuple[int, ...] | None],
+    numbers: AbstractSet[bytes],
 ) -> None:
     for matrix, scale in SCALES.get(node.name, ()):
         name = node.inputs[scale] if scale < len(node.inputs) else b""

@@ -20,7 +20,8 @@ from modelkit.convert.parity import MAX_ROWS, check_takes_example, gate, open_si
 from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
 from modelkit.convert.source import Source, from_onnx, settled, take
 from modelkit.convert.torch import from_torch, is_module
-from modelkit.embedding.encoder import TextEncoder, made_up
+from modelkit.embedding.encoder import TextEncoder
+from modelkit.embedding.examples import made_up
 from modelkit.errors import ConversionError, GraphError
 from modelkit.manifest import (
     FORMAT,

@@ -266,7 +266,14 @@ def walk(
     lists = LIST_FIELDS.get(kind, ())
     for number, part, start, stop in read_message(data, *span, TABLES[kind]):
         if part in TABLES:
-            told = walk(data, (start, stop), part, depth + 1, checks, found)
+            told = walk(
+                data,
+                (start, stop),
+                part,
+                depth + 1,
+                checks,
+                found,
+            )
             if told is not None:
                 message.told.append(told)
         elif number in checked or (number in numbers and stop - start <= FEW_BYTES):
