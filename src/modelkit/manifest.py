@@ -308,7 +308,9 @@ def check_name(name: str, version: str) -> None:
         ("name", name, NAME_PATTERN),
         ("version", version, VERSION_PATTERN),
     ):
-        if not isinstance(value, str) or not pattern.fullmatch(value):
+        if not isinstance(value, str):
+            raise ManifestError(f"{what} must be a string, such as {str(value)!r}; got {value!r}")
+        if not pattern.fullmatch(value):
             raise ManifestError(f"{what} {value!r} must match {pattern.pattern}")
 
 

@@ -224,7 +224,7 @@ def read_columns(X: Any) -> dict[str, Array]:
             for name, value in X.items()
         }
     else:
-        names, values = frames.read(X)
+        names, values = frames.read_frame(X)
         columns = {
             str(name): frames.as_column(value) for name, value in zip(names, values, strict=True)
         }

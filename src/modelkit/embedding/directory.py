@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from modelkit.errors import SignatureError
-from modelkit.recipe import MOST
+from modelkit.recipe import MOST_NUMBERS
 
 FILES = ("onnx/model.onnx", "model.onnx")
 POOLING_NAMES = {  # as files say it by a flag, and by one word
@@ -123,7 +123,7 @@ def _limit_in(folder: Path) -> Any:
         return told
     sizes = [_read_if_there(folder / name).get(key) for name, key in LIMIT_KEYS.items()]
     # Tokenizers without a limit say 1e30.
-    known = [size for size in sizes if type(size) is int and 0 < size <= MOST]
+    known = [size for size in sizes if type(size) is int and 0 < size <= MOST_NUMBERS]
     return min(known, default=None)
 
 

@@ -29,6 +29,7 @@ from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 
 STREAM_TEXTS = 2048  # of a stream that are taken at a time
+TOKENS = "tokens"  # the tensor of texts that were prepared
 PROVEN_TEXTS = 16  # that show whether vectors depend on the texts beside them
 
 
@@ -323,8 +324,16 @@ class TextEncoder(Model):
         right_units = unit(theirs.astype(np.float64)).astype(np.float32)
         return np.asarray(left_units @ right_units.T)
 
-    def _cost(self, feeds: Feeds) -> int:
-        return self.pipeline.count(feeds[TEXT][:, 0].tolist())
+    def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
+        """The token ids of each text, as an object array (n,) of arrays; and their number in all."""
+        tokens = feeds.get(TOKENS)
+        if tokens is None:
+            texts = feeds[TEXT][:, 0].tolist()
+            tokens = np.empty(len(texts), object)
+            for rows, ids in self.pipeline.tokenized(texts):
+                for row, its in zip(rows, ids, strict=True):
+                    tokens[row] = its
+        return {TOKENS: tokens}, sum(map(len, tokens))
 
     def _run(
         self,
@@ -332,7 +341,11 @@ class TextEncoder(Model):
         outputs: tuple[str, ...],
         call: Call,
     ) -> Outputs:
-        return {EMBEDDING: self.pipeline.vectors(feeds[TEXT][:, 0].tolist())}
+        tokens = feeds.get(TOKENS)
+        if tokens is not None:
+            return {EMBEDDING: self.pipeline.vectors_of(tokens.tolist())}
+        texts = feeds[TEXT][:, 0]
+        return {EMBEDDING: self.pipeline.vectors(texts.tolist())}
 
     def _facts(self) -> list[tuple[str, str]]:
         costs = self.pipeline.costs or RunCosts()

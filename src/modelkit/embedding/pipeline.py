@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.embedding.chunks import RunCosts, choose_runs, fit_costs
 from modelkit.embedding.pooling import pad, pool, unit
-from modelkit.embedding.tokens import Tokenized, Tokens, windows
+from modelkit.embedding.tokens import Tokens, windows
 from modelkit.errors import SignatureError
 from modelkit.forks import watch
 from modelkit.model import PLAIN, Model
 from modelkit.recipe import Recipe
 from modelkit.runtimes.bulk import run_all
 
-# Texts whose tokens are kept between being counted and being run, and the tokens of all of them.
-READY_TEXTS = 4096
-READY_TOKENS = 1 << 20
-SHORT = 256  # letters of a text that is kept with them
 # What runs cost is measured before the first call of this many texts.
 MEASURED_TEXTS = 256
 MEASURING_SECONDS = 0.25
 MEASURED_WIDTH = 32  # tokens of a row
 LARGEST_RUN = 16384  # tokens
+
+Part = tuple[range, list[Array]]  # the places of some texts, and their tokens
 
 
 class Pipeline:
@@ -39,11 +36,9 @@ class Pipeline:
     __slots__ = (
         "__weakref__",
         "_dtypes",
-        "_held",
         "_lock",
         "_model",
         "_names",
-        "_ready",
         "_running",
         "_threads",
         "costs",
@@ -60,70 +55,37 @@ class Pipeline:
         self._threads = model.runs_at_once
         self._lock = threading.Lock()
         self._running = 0
-        self._ready: dict[str | bytes, Tokenized] = {}
-        self._held = 0  # tokens of these
         self.costs: RunCosts | None = None
         watch(self)
 
-    def count(self, texts: list[str]) -> int:
-        """The tokens of these texts, which are kept for the run that follows if they are few."""
-        total = 0
+    def tokenized(self, texts: list[str]) -> Iterator[Part]:
+        """The tokens of texts that are about to run, some at a time, and their places."""
         for rows in windows(texts):
-            if len(texts) > READY_TEXTS:
-                found = self.tokens.read([texts[row] for row in rows], rows)
-            else:
-                found = self._known(texts, rows)
-            total += sum(len(its.ids) for its in found)
-        return total
-
-    def _known(
-        self,
-        texts: list[str],
-        rows: range,
-    ) -> list[Tokenized]:
-        """The tokens of some of the texts, from now on kept."""
-        keys = [_key(texts[row]) for row in rows]
-        with self._lock:
-            known = {key: self._ready[key] for key in keys if key in self._ready}
-        unknown: dict[str | bytes, int] = {}
-        for key, row in zip(keys, rows, strict=True):
-            if key not in known:
-                unknown.setdefault(key, row)
-        places = list(unknown.values())
-        try:
-            found = self.tokens.read([texts[row] for row in places], places)
-        except SignatureError:
-            # This names every row, those that occur twice as well.
-            self.tokens.read([texts[row] for row in rows], rows)
-            raise
-        new = dict(zip(unknown, found, strict=True))
-        self._keep(new)
-        known |= new
-        return [known[key] for key in keys]
-
-    def _keep(self, new: dict[str | bytes, Tokenized]) -> None:
-        """Keep tokens, and forget the oldest: calls that expired or were cancelled never run."""
-        with self._lock:
-            for key, its in new.items():
-                if key not in self._ready:
-                    self._ready[key] = its
-                    self._held += len(its.ids)
-            while len(self._ready) > READY_TEXTS or self._held > READY_TOKENS:
-                oldest = next(iter(self._ready))
-                self._held -= len(self._ready.pop(oldest).ids)
+            found = self.tokens.read([texts[row] for row in rows], rows)
+            self.tokens.tally(found)
+            yield rows, [its.ids for its in found]
 
     def vectors(self, texts: list[str]) -> Array:
         """The vectors of texts, float32 (n, d). A text without a single token has one of zeros."""
-        vectors = np.zeros((len(texts), self.recipe.dims[0]), np.float32)
+        return self._vectors(len(texts), self.tokenized(texts))
+
+    def vectors_of(self, tokens: list[Array]) -> Array:
+        """As `vectors`, for texts that were tokenized already."""
+        parts = ((rows, [tokens[row] for row in rows]) for rows in windows(tokens))
+        return self._vectors(len(tokens), parts)
+
+    def _vectors(self, texts: int, parts: Iterable[Part]) -> Array:
+        vectors = np.zeros((texts, self.recipe.dims[0]), np.float32)
 
         def run(places: list[int], rows: list[Array]) -> None:
             vectors[places] = self.pooled(rows)
 
         with self._lock:  # all who call share the threads of the model
-            helpers = max(0, min(self._threads - 1 - self._running, len(texts) - 1))
+            free = self._threads - 1 - self._running
+            helpers = max(0, min(free, texts - 1))
             self._running += 1 + helpers
         try:
-            run_all(run, self._runs(texts, 1 + helpers), helpers)
+            run_all(run, self._runs(texts, parts, 1 + helpers), helpers)
         finally:
             with self._lock:
                 self._running -= 1 + helpers
@@ -131,14 +93,14 @@ class Pipeline:
 
     def _runs(
         self,
-        texts: list[str],
+        texts: int,
+        parts: Iterable[Part],
         shares: int,
     ) -> Iterator[tuple[list[int], list[Array]]]:
-        """Each run, as places in `texts` and the tokens there."""
-        for window in windows(texts):
-            ids = self._take(texts, window)
+        """Each run, as the places of its texts and their tokens."""
+        for window, ids in parts:
             held = [i for i, row in enumerate(ids) if len(row)]
-            for chunk in self._chunks([ids[i] for i in held], len(texts), shares):
+            for chunk in self._chunks([ids[i] for i in held], texts, shares):
                 places = [held[i] for i in chunk]
                 yield [window[i] for i in places], [ids[i] for i in places]
 
@@ -154,33 +116,6 @@ class Pipeline:
         costs = self._costs_for(texts, ids)
         lengths = [len(row) for row in ids]
         return choose_runs(lengths, costs, shares if self.recipe.independent else 1)
-
-    def _take(
-        self,
-        texts: list[str],
-        rows: range,
-    ) -> list[Array]:
-        """The tokens of texts that are about to run, no longer kept."""
-        keys = [_key(texts[row]) for row in rows] if self._ready else []
-        known = self._forget(keys)
-        if known:
-            unknown = [row for key, row in zip(keys, rows, strict=True) if key not in known]
-            rest = iter(self.tokens.read([texts[row] for row in unknown], unknown))
-            found = [known.get(key) or next(rest) for key in keys]
-        else:
-            found = self.tokens.read([texts[row] for row in rows], rows)
-        self.tokens.tally(found)
-        return [its.ids for its in found]
-
-    def _forget(self, keys: list[str | bytes]) -> dict[str | bytes, Tokenized]:
-        """Take those of the texts that are kept."""
-        known: dict[str | bytes, Tokenized] = {}
-        with self._lock:
-            for key in keys:
-                if key in self._ready:
-                    known[key] = self._ready.pop(key)
-                    self._held -= len(known[key].ids)
-        return known
 
     def pooled(self, rows: Sequence[Array]) -> Array:
         """The vectors of texts that are run together, from their tokens."""
@@ -271,10 +206,9 @@ class Pipeline:
         try:
             self.longest()
         except Exception as error:
-            said = " ".join(str(error).split())
             raise SignatureError(
-                f"the graph does not run on a text of {most:,} tokens: {said}; pass max_tokens=, "
-                "the most it takes"
+                f"the graph does not run on a text of {most:,} tokens; pass max_tokens=, the most "
+                "that it takes"
             ) from error
 
     def longest(self) -> Array:
@@ -304,10 +238,3 @@ def least_cosine(left: Array, right: Array) -> float:
     zeros = ~left.any(axis=1) & ~right.any(axis=1)
     cosines[zeros] = 1  # two vectors of zeros are the same
     return float(cosines.min())
-
-
-def _key(text: str) -> str | bytes:
-    """The key of a text whose tokens are kept: a digest for a long one, which is not kept itself."""
-    if len(text) <= SHORT:
-        return text
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()

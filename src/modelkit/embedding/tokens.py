@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -197,8 +197,8 @@ def _no_limit(truncation: dict[str, Any] | None) -> SignatureError:
     )
 
 
-def windows(texts: Sequence[str]) -> Iterator[range]:
-    """The texts that are tokenized together, as places, so that the memory for it is bounded."""
+def windows(texts: Sequence[Sized]) -> Iterator[range]:
+    """The texts that are tokenized or run together, as places, so that their memory is bounded."""
     start = 0
     letters = 0
     for place, text in enumerate(texts):

@@ -89,10 +89,13 @@ def check_divisions(
         functions: the names of those of the graph.
     """
     divisions = [node for node in nodes if node.name == b"Div" and len(node.inputs) == 2]
-    if not divisions:
+    transforms = [node for node in nodes if node.name == b"STFT"]
+    if not divisions and not transforms:
         return
     made = Counter(name for node in nodes for name in node.outputs)
     known = _known_constants(nodes, constants, made)
+    for node in transforms:
+        _check_frames(node, known)
     doubtful = [node for node in divisions if not _divides_safely(node, known)]
     if not doubtful:
         return
@@ -126,6 +129,27 @@ def _divides_safely(node: Node, known: Mapping[bytes, Constants]) -> bool:
     """Whether all constants that a division may divide by are safe."""
     several = known.get(node.inputs[1], [(INT64, [-1])])
     return all(is_safe(kind, numbers) for kind, numbers in several)
+
+
+def _check_frames(node: Node, known: Mapping[bytes, Constants]) -> None:
+    """Raise GraphError unless a constant says how long the frames of a transform are, at least 1.
+
+    A frame is as long as its window, or as `frame_length` says, and a window of another length is
+    an error.
+    """
+    window = b"".join(node.inputs[2:3])
+    length = b"".join(node.inputs[3:4])
+    told = [numbers for _, numbers in known.get(length or window, ())]
+    sound = all(len(numbers) > 0 for numbers in told)
+    if length:
+        sound = sound and all(min(numbers) >= 1 for numbers in told)
+    if told and sound:
+        return
+    output = (node.outputs or (b"",))[0].decode("utf-8", "backslashreplace")
+    raise GraphError(
+        f"operator STFT of {output!r} is refused: frames of length 0 end the process; make its "
+        "frame_length a constant of at least 1"
+    )
 
 
 def _fixed_levels(
