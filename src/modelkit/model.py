@@ -248,12 +248,12 @@ class Model(ABC):
             ) from error
 
     def _golden(self) -> tuple[Feeds, Outputs]:
-        data = self.attachments.get(golden.NAME)
+        data = self.attachments.get(golden.GOLDEN)
         if data is None:
             raise PackageError(
                 f"{type(self.base).__name__} holds no golden rows; they come with a saved package"
             )
-        return golden.decode(data, self.signature)
+        return golden.decode_golden(data, self.signature)
 
     def close(self) -> None:  # noqa: B027 - most wrappers hold nothing
         """Release what this model itself holds; a wrapper does not close what it wraps.

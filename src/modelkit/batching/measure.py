@@ -29,8 +29,8 @@ timer = time.perf_counter
 
 def golden_feeds(model: Model) -> Feeds | None:
     """The golden rows of the package that the model came from, or None."""
-    data = model.attachments.get(golden.NAME)
-    return None if data is None else golden.decode(data, model.signature)[0]
+    data = model.attachments.get(golden.GOLDEN)
+    return None if data is None else golden.decode_golden(data, model.signature)[0]
 
 
 def resized(feeds: Feeds, rows: int) -> Feeds:

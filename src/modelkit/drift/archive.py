@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from modelkit import record
+from modelkit import jsonable
 from modelkit.cast import Array
 from modelkit.errors import DriftError
-from modelkit.golden import read_npz
+from modelkit.npz import pack_arrays, unpack_arrays
 
 
 def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
     """Bytes that `unpack` reads; equal contents give equal bytes."""
     text = json.dumps(
-        record.plain({"schema": schema, **about}), sort_keys=True, allow_nan=False
+        jsonable.to_plain({"schema": schema, **about}), sort_keys=True, allow_nan=False
     ).encode()
-    file = io.BytesIO()
-    np.savez(file, about=np.frombuffer(text, np.uint8), **arrays)  # type: ignore[arg-type]
-    return file.getvalue()
+    return pack_arrays({"about": np.frombuffer(text, np.uint8), **arrays})
 
 
 def unpack(
@@ -30,8 +27,10 @@ def unpack(
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """What was packed. Raises DriftError for other bytes, and for those of another schema."""
     try:
-        arrays = read_npz(data)
-        about: dict[str, Any] = record.back(record.parse(arrays.pop("about").tobytes().decode()))
+        arrays = unpack_arrays(data)
+        about: dict[str, Any] = jsonable.from_plain(
+            jsonable.parse_json(arrays.pop("about").tobytes().decode())
+        )
         found = about.pop("schema")
     except Exception as error:
         raise DriftError(f"this is no {what}: {error}") from error

@@ -17,7 +17,7 @@ from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.outputs import output_columns
-from modelkit.drift.profile import NAME, Profile
+from modelkit.drift.profile import PROFILE, Profile
 from modelkit.drift.vectors import expand
 from modelkit.errors import DriftError
 from modelkit.forks import watch
@@ -313,7 +313,7 @@ def _again(model: Model, profile: Profile, options: dict[str, Any]) -> Monitor:
 
 def packaged(model: Model) -> Profile:
     """The profile in a model's package. Raises DriftError where there is none."""
-    data = model.attachments.get(NAME)
+    data = model.attachments.get(PROFILE)
     if data is None:
         raise DriftError(
             "the model's package has no profile: store one with mk.save(..., "

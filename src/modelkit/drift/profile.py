@@ -20,11 +20,11 @@ from modelkit.drift.vectors import Basis, expand, source_of
 from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import DriftError
 from modelkit.model import Model
+from modelkit.npz import MEDIA_TYPE
 from modelkit.recipe import TEXT
 from modelkit.signature import Signature
 
-NAME = "profile"  # of the attachment
-MEDIA_TYPE = "application/x-npz"
+PROFILE = "profile"  # of the attachment
 SCHEMA = "modelkit.profile/1"
 SHOWN = 6  # names of columns in a message
 
@@ -310,7 +310,7 @@ class Profile:
         """
         if signature is not None:
             self.check(signature)
-        return NAME, MEDIA_TYPE, self.to_bytes()
+        return PROFILE, MEDIA_TYPE, self.to_bytes()
 
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""

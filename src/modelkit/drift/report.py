@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from math import isnan, log10, nan
 from typing import Any, Literal, final
 
-from modelkit import html, record
+from modelkit import html, jsonable
 from modelkit.drift import sections
 from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
 from modelkit.errors import DriftError, importing
@@ -79,14 +79,14 @@ class DriftReport:
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
         return json.dumps(
-            {"schema": SCHEMA} | record.plain(asdict(self)), allow_nan=False, sort_keys=True
+            {"schema": SCHEMA} | jsonable.to_plain(asdict(self)), allow_nan=False, sort_keys=True
         )
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
         """The inverse of `to_json`. Raises DriftError for text that is no such record."""
         try:
-            plain = record.back(json.loads(text))
+            plain = jsonable.from_plain(json.loads(text))
             if plain.pop("schema") != SCHEMA:
                 raise DriftError(f"this is no record of {SCHEMA}")
             performance = plain["performance"]

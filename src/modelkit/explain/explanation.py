@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit import html, record
+from modelkit import html, jsonable
 from modelkit.cast import Array
 from modelkit.errors import ExplainError, importing
 from modelkit.explain import drawing
@@ -117,7 +117,7 @@ class Explanation:
 
     def to_json(self) -> str:
         """Everything, as one line of JSON: the record to keep where decisions must be explained later."""
-        plain = {f.name: record.plain(getattr(self, f.name)) for f in fields(self)}
+        plain = {f.name: jsonable.to_plain(getattr(self, f.name)) for f in fields(self)}
         return json.dumps(
             {"schema": SCHEMA} | plain, allow_nan=False, ensure_ascii=False, sort_keys=True
         )
@@ -138,9 +138,11 @@ class Explanation:
             }
             for name, shape in shapes.items():
                 if plain[name] is not None:
-                    plain[name] = np.array(record.back(plain[name]), np.float64).reshape(shape)
+                    plain[name] = np.array(jsonable.from_plain(plain[name]), np.float64).reshape(
+                        shape
+                    )
             data = np.empty((n, d), object)
-            data[:] = np.array(record.back(plain["data"]), object).reshape(n, d)
+            data[:] = np.array(jsonable.from_plain(plain["data"]), object).reshape(n, d)
             plain["data"] = data
             for name in ("feature_names", "output_names", "warnings"):
                 plain[name] = tuple(plain[name])

@@ -32,6 +32,7 @@ from modelkit.errors import (
     SignatureError,
     importing,
 )
+from modelkit.manifest import WEIGHTS_REF
 from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
 from modelkit.runtimes.threads import choose_threads, split_runs, worker_count
 
@@ -42,7 +43,6 @@ with importing("onnxruntime", "running an ONNX model", "cpu", {"gpu": "onnxrunti
     import onnxruntime as ort
 refuse_version(ort.__version__)
 
-WEIGHTS_REF = "model.onnx.data"  # the name by which a graph refers to its external weights
 LIMITED = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 27)
 # The most bytes of one folded result, for graphs that nobody has looked at: those made here.
 FOLDED_BYTES = 1 << 28
