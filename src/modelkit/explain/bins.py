@@ -30,7 +30,11 @@ class ValueBins:
         at = {value: i for i, value in enumerate(self.kinds.tolist())}
         return np.array([at.get(value, -1) for value in values.tolist()], np.int32)
 
-    def fill(self, bins: Array, rng: np.random.Generator) -> Array:
+    def fill(
+        self,
+        bins: Array,
+        rng: np.random.Generator,
+    ) -> Array:
         """A value in each bin."""
         return np.asarray(self.kinds[bins])
 
@@ -58,31 +62,35 @@ class QuartileBins:
         whole = values.dtype.kind != "f"
         values = values.astype(np.float64)
         known = values[np.isfinite(values)]
-        if len(known):
-            cuts = np.unique(np.percentile(known, (25, 50, 75)))
-            least = known.min()
-            most = known.max()
-        else:
-            cuts = np.empty(0)
-            least = 0.0
-            most = 0.0
+        cuts, least, most = _quartiles(known)
         low = np.array([least, *cuts])
         high = np.array([*cuts, most])
         mean = low.copy()
-        spread = np.zeros(len(low))
-        at = np.searchsorted(cuts, known)
+        spread = np.full(len(low), SMALLEST_SPREAD)
+        at = _quartile(cuts, known)
         for i in np.unique(at):
             mean[i] = np.mean(known[at == i])
-            spread[i] = np.std(known[at == i])
-        spread += SMALLEST_SPREAD
+            spread[i] += np.std(known[at == i])
         counts = np.bincount(_quartile(cuts, values), minlength=len(low) + 1)
-        return QuartileBins(cuts, low, high, mean, spread, counts / len(values), whole)
+        return QuartileBins(
+            cuts,
+            low,
+            high,
+            mean,
+            spread,
+            counts / len(values),
+            whole,
+        )
 
     def find(self, values: Array) -> Array:
         """The bin of each value, (n,)."""
         return _quartile(self.cuts, values.astype(np.float64))
 
-    def fill(self, bins: Array, rng: np.random.Generator) -> Array:
+    def fill(
+        self,
+        bins: Array,
+        rng: np.random.Generator,
+    ) -> Array:
         """A value in each bin, from the normal distribution of its mean and spread, cut at its bounds.
 
         By inversion: with Phi the normal distribution, a and b the standardised bounds and u
@@ -108,6 +116,14 @@ class QuartileBins:
             found = np.rint(found)
         found = np.clip(found, low, high)
         return np.where(gone, np.nan, found) if gone.any() else found
+
+
+def _quartiles(known: Array) -> tuple[Array, float, float]:
+    """The different quartiles of finite values, the least and the largest; 0 if there is none."""
+    if not len(known):
+        return np.empty(0), 0.0, 0.0
+    cuts = np.unique(np.percentile(known, (25, 50, 75)))
+    return cuts, known.min(), known.max()
 
 
 def _quartile(cuts: Array, values: Array) -> Array:

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelkit.errors import ExplainError
-from modelkit.explain import declared, enumeration, exact, lime, sampler, shap
+from modelkit.explain import (
+    declared,
+    enumeration,
+    exact,
+    lime,
+    sampler,
+    shap,
+)
 from modelkit.explain.method import Method, NoFitError, Request
 
 Maker = Callable[[Request], Method]  # raises NoFitError if the method does not fit

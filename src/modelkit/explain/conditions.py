@@ -37,7 +37,13 @@ class Conditions:
         """One condition that always holds, on numbers of the dtype `kind`."""
         low = np.array([-np.inf], kind)
         high = np.array([np.inf], kind)
-        return Conditions(np.zeros(1, np.intp), low, high, np.ones(1, bool), {})
+        return Conditions(
+            np.zeros(1, np.intp),
+            low,
+            high,
+            np.ones(1, bool),
+            {},
+        )
 
     @staticmethod
     def joined(parts: Sequence[Conditions]) -> Conditions:
@@ -96,7 +102,13 @@ class Conditions:
             sets[i] = _both_sets(self.sets.get(i, ANYTHING), other.sets.get(i, ANYTHING))
         low = np.maximum(self.low, other.low)
         high = np.minimum(self.high, other.high)
-        return Conditions(other.column, low, high, self.missing & other.missing, sets)
+        return Conditions(
+            other.column,
+            low,
+            high,
+            self.missing & other.missing,
+            sets,
+        )
 
     def first_equal(self) -> Array:
         """For each condition, the number of the first that asks for the same."""

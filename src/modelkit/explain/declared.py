@@ -54,7 +54,11 @@ def _margins(subject: Subject) -> dict[str, Array]:
     return margins
 
 
-def _with_link(subject: Subject, link: Link, margin: Array) -> SumMethod | None:
+def _with_link(
+    subject: Subject,
+    link: Link,
+    margin: Array,
+) -> SumMethod | None:
     """The method if the contributions add up to this margin (m, k) of the background."""
     parts = _contributions(subject, subject.background)
     if parts.shape[2] != margin.shape[1] or not np.isfinite(margin).all():
@@ -65,7 +69,13 @@ def _with_link(subject: Subject, link: Link, margin: Array) -> SumMethod | None:
         return _contributions(subject, feeds), base
 
     reason = f"the model has an output {CONTRIBUTIONS!r} that adds up to what it serves"
-    found = Sum(CONTRIBUTIONS, run, link, rows_per_row=1, reason=reason)
+    found = Sum(
+        CONTRIBUTIONS,
+        run,
+        link,
+        rows_per_row=1,
+        reason=reason,
+    )
     method = SumMethod(subject, found, exact=False)
     return None if method.misses(subject.count) else method
 

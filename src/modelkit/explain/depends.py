@@ -62,7 +62,11 @@ class _Operation:
     def constants(self) -> list[Array]:
         return [value for value in self.given if not isinstance(value, Depends)]
 
-    def option(self, name: str, otherwise: Any = None) -> Any:
+    def option(
+        self,
+        name: str,
+        otherwise: Any = None,
+    ) -> Any:
         return option(self.node, name, otherwise)
 
 
@@ -119,7 +123,11 @@ def _elementwise(operation: _Operation) -> Depends | None:
     return Depends(columns, single or additive, block)
 
 
-def _common_width(matrices: list[Depends], constants: list[Array], block: int | None) -> int | None:
+def _common_width(
+    matrices: list[Depends],
+    constants: list[Array],
+    block: int | None,
+) -> int | None:
     """The width to which all are broadcast; None if they do not go together column by column."""
     if any(value.ndim > 2 or (value.ndim == 2 and value.shape[0] != 1) for value in constants):
         return None

@@ -34,20 +34,38 @@ def draw_bars(
     if ax is None:
         _, ax = plt.subplots(figsize=_inches(labels), layout="constrained")
     ink = ax.spines["left"].get_edgecolor()  # of the style in force, which may be a dark one
-    places = range(len(bars))
     colors = [html.RED if height > 0 else html.BLUE for height in heights]
-    ax.barh(places, heights, xerr=errors, color=colors, ecolor=ink)
-    ax.set_yticks(places, labels, parse_math=False)  # a dollar sign is a dollar sign
-    ax.yaxis.set_inverted(True)
-    ax.axvline(0, color=ink, linewidth=0.8)
-    ax.margins(x=0.18)
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.barh(
+        range(len(bars)),
+        heights,
+        xerr=errors,
+        color=colors,
+        ecolor=ink,
+    )
+    _lay_out(ax, labels, ink)
     _write_lengths(ax, heights, errors)
     ax.set_xlabel(_below(*axis), parse_math=False)
     return ax
 
 
-def _write_lengths(ax: Any, heights: Sequence[float], errors: Sequence[float] | None) -> None:
+def _lay_out(
+    ax: Any,
+    labels: Sequence[str],
+    ink: Any,
+) -> None:
+    """Name the bars from the top, and draw a line at zero with room on both sides."""
+    ax.set_yticks(range(len(labels)), labels, parse_math=False)  # a dollar sign is a dollar sign
+    ax.yaxis.set_inverted(True)
+    ax.axvline(0, color=ink, linewidth=0.8)
+    ax.margins(x=0.18)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _write_lengths(
+    ax: Any,
+    heights: Sequence[float],
+    errors: Sequence[float] | None,
+) -> None:
     """Write at the end of each bar, or of its whisker, how long it is."""
     digits = _digits(heights)
     for place, height in enumerate(heights):

@@ -31,7 +31,11 @@ def before_link(graph: GraphIndex, output: str) -> tuple[str, Link]:
         name, link = step
 
 
-def _step_back(graph: GraphIndex, name: str, link: Link) -> tuple[str, Link] | None:
+def _step_back(
+    graph: GraphIndex,
+    name: str,
+    link: Link,
+) -> tuple[str, Link] | None:
     """The tensor before the node that makes `name`, and the link so far; None at the end."""
     node = graph.maker(name)
     if node is None:
@@ -54,7 +58,11 @@ def _step_back(graph: GraphIndex, name: str, link: Link) -> tuple[str, Link] | N
     return _before_scaling(graph, node, link)
 
 
-def _before_scaling(graph: GraphIndex, node: onnx.NodeProto, link: Link) -> tuple[str, Link] | None:
+def _before_scaling(
+    graph: GraphIndex,
+    node: onnx.NodeProto,
+    link: Link,
+) -> tuple[str, Link] | None:
     """The tensor before a product with one number, and the link with this factor."""
     constants = [name for name in node.input if name in graph.constants]
     if node.op_type not in ("Mul", "Div") or len(constants) != 1:

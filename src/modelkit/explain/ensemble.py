@@ -45,7 +45,11 @@ class _Ends:
     path: Array
 
 
-def decode_ensemble(node: onnx.NodeProto, dtype: Any, table: Array | None = None) -> Leaves:
+def decode_ensemble(
+    node: onnx.NodeProto,
+    dtype: Any,
+    table: Array | None = None,
+) -> Leaves:
     """The leaves of a tree ensemble node that compares in the numpy type `dtype`.
 
     With a `table`, each tree gives the number of a row of it, and the sum of these rows is decoded.
@@ -57,7 +61,15 @@ def decode_ensemble(node: onnx.NodeProto, dtype: Any, table: Array | None = None
     scale = 1 / len(found.nodes.roots) if found.is_average else 1.0
     starts = np.concatenate([[0], np.cumsum(ends.sizes)])
     values = ends.values * scale
-    return Leaves(values, conditions, ends.path, starts, found.base, found.link, dtype)
+    return Leaves(
+        values,
+        conditions,
+        ends.path,
+        starts,
+        found.base,
+        found.link,
+        dtype,
+    )
 
 
 def _walk_trees(nodes: Nodes, dtype: Any) -> tuple[_Ends, Conditions]:
@@ -69,20 +81,30 @@ def _walk_trees(nodes: Nodes, dtype: Any) -> tuple[_Ends, Conditions]:
     found: list[Conditions] = []
     count = 0
     for start in range(0, len(nodes.roots), step):
-        leaves, conditions = _descend(nodes, edges, nodes.roots[start : start + step], columns)
+        leaves, conditions = _descend(
+            nodes,
+            edges,
+            nodes.roots[start : start + step],
+            columns,
+        )
         parts += [_Ends(part.values, part.sizes, part.path + count) for part in leaves]
         found.append(conditions)
         count += len(conditions.column)
-    conditions = Conditions.joined(found)
-    path = conditions.first_equal()[np.concatenate([part.path for part in parts])]
-    used = np.zeros(count, bool)
-    used[path] = True
     ends = _Ends(
         np.concatenate([part.values for part in parts]),
         np.concatenate([part.sizes for part in parts]),
-        (np.cumsum(used) - 1)[path],
+        np.concatenate([part.path for part in parts]),
     )
-    return ends, conditions.take(np.flatnonzero(used))
+    return _with_distinct(ends, Conditions.joined(found))
+
+
+def _with_distinct(ends: _Ends, conditions: Conditions) -> tuple[_Ends, Conditions]:
+    """The same leaves, with each different condition once and none that no leaf asks for."""
+    path = conditions.first_equal()[ends.path]
+    used = np.zeros(len(conditions.column), bool)
+    used[path] = True
+    renumbered = (np.cumsum(used) - 1)[path]
+    return _Ends(ends.values, ends.sizes, renumbered), conditions.take(np.flatnonzero(used))
 
 
 def _descend(
@@ -113,7 +135,11 @@ def _descend(
     return found, known
 
 
-def _ended(nodes: Nodes, at: Array, last: Array) -> _Ends:
+def _ended(
+    nodes: Nodes,
+    at: Array,
+    last: Array,
+) -> _Ends:
     """The leaves among the nodes `at`, but for those that are zero."""
     ends = np.flatnonzero(nodes.leaf[at] >= 0)
     values = nodes.values[nodes.leaf[at[ends]]]
@@ -122,33 +148,71 @@ def _ended(nodes: Nodes, at: Array, last: Array) -> _Ends:
     return _Ends(values[kept], (asked > 0).sum(axis=1), asked[asked > 0])
 
 
-def _edges(nodes: Nodes, dtype: Any) -> Conditions:
-    """What the true branches of all nodes ask, and then what the false ones do."""
-    count = len(nodes.column)
-    mode = nodes.mode[:count]
+@dataclass(frozen=True)
+class _Splits:
+    """What each node compares with, (nodes,).
+
+    Its true branch is `x <= bound` where `below`, and its false branch where `above`. `bottom` says
+    that the bound would be below minus infinity.
+    """
+
+    mode: Array
+    bound: Array
+    bottom: Array
+    below: Array
+    above: Array
+
+
+def _splits(nodes: Nodes, dtype: Any) -> _Splits:
+    mode = nodes.mode[: len(nodes.column)]
     value = nodes.value.astype(dtype)
     # x < v is x <= the number before v, but before minus infinity there is none.
     strict = (mode == Branch.LT) | (mode == Branch.GTE)
     bottom = strict & np.isneginf(value)
-    bound = np.where(strict & ~bottom, np.nextafter(value, dtype(-np.inf)), value)
+    before = np.nextafter(value, dtype(-np.inf))
+    bound = np.where(strict & ~bottom, before, value)
     below = ((mode == Branch.LEQ) | (mode == Branch.LT)) & ~bottom
     above = ((mode == Branch.GT) | (mode == Branch.GTE)) & ~bottom
-    high = np.where(np.concatenate([below, above]), np.tile(bound, 2), dtype(np.inf))
-    low = np.where(np.concatenate([above, below]), np.tile(bound, 2), dtype(-np.inf))
-    missing = np.concatenate([nodes.missing, ~nodes.missing])
+    return _Splits(mode, bound, bottom, below, above)
+
+
+def _edges(nodes: Nodes, dtype: Any) -> Conditions:
+    """What the true branches of all nodes ask, and then what the false ones do."""
+    splits = _splits(nodes, dtype)
+    bounds = np.tile(splits.bound, 2)
+    has_high = np.concatenate([splits.below, splits.above])
+    has_low = np.concatenate([splits.above, splits.below])
+    return Conditions(
+        np.tile(nodes.column, 2),
+        np.where(has_low, bounds, dtype(-np.inf)),
+        np.where(has_high, bounds, dtype(np.inf)),
+        _missing_edges(nodes, splits.mode),
+        _edge_sets(nodes, splits),
+    )
+
+
+def _missing_edges(nodes: Nodes, mode: Array) -> Array:
+    """Whether a missing value takes each edge, (2 * nodes,)."""
+    missing = np.stack([nodes.missing, ~nodes.missing])
     # A missing value differs from every number, whatever the graph says.
-    unequal = np.flatnonzero(mode == Branch.NEQ)
-    missing[unequal] = True
-    missing[count + unequal] = False
-    asks_sets = (mode != NO_BRANCH) & (~(below | above) | np.isneginf(bound))
-    sets: dict[int, AskedSets] = {}
-    for i in np.flatnonzero(asks_sets).tolist():
-        members = nodes.members.get(i) or (float(bound[i]),)
-        true, false = _asked_sets(int(mode[i]), members, bottom=bool(bottom[i]))
+    unequal = mode == Branch.NEQ
+    missing[0, unequal] = True
+    missing[1, unequal] = False
+    return missing.reshape(-1)
+
+
+def _edge_sets(nodes: Nodes, splits: _Splits) -> dict[int, AskedSets]:
+    """What edges ask beyond bounds, by their number."""
+    count = len(nodes.column)
+    bounded = (splits.below | splits.above) & ~np.isneginf(splits.bound)
+    sets = {}
+    for i in np.flatnonzero((splits.mode != NO_BRANCH) & ~bounded).tolist():
+        members = nodes.members.get(i) or (float(splits.bound[i]),)
+        bottom = bool(splits.bottom[i])
+        true, false = _asked_sets(int(splits.mode[i]), members, bottom=bottom)
         sets[i] = true
         sets[count + i] = false
-    asked = {i: each for i, each in sets.items() if each != ANYTHING}
-    return Conditions(np.tile(nodes.column, 2), low, high, missing, asked)
+    return {i: asked for i, asked in sets.items() if asked != ANYTHING}
 
 
 def _asked_sets(

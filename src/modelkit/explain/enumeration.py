@@ -9,7 +9,13 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import ExplainError
 from modelkit.explain import sampling
-from modelkit.explain.method import Attribution, NoFitError, Request, check_gap, gap_between
+from modelkit.explain.method import (
+    Attribution,
+    NoFitError,
+    Request,
+    check_gap,
+    gap_between,
+)
 from modelkit.explain.subject import Subject, row_of
 from modelkit.signature import Feeds
 
@@ -49,7 +55,12 @@ class Enumeration:
             f"all {1 << self._players} coalitions of {self._players} columns fit the budget"
         )
 
-    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
+    def explain(
+        self,
+        feeds: Feeds,
+        served: Array,
+        rows: Iterable[int],
+    ) -> Attribution:
         """Explain one row after the other."""
         n, k = served.shape
         values = np.zeros((n, self._players, k))

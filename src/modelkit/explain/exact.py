@@ -85,7 +85,11 @@ def _run_trees(subject: Subject, found: Structure) -> Run:
     return run
 
 
-def _check_groups(subject: Subject, found: Structure, encode: Encode) -> None:
+def _check_groups(
+    subject: Subject,
+    found: Structure,
+    encode: Encode,
+) -> None:
     """Move each raw column by itself, and see that only the columns that depend on it move.
 
     Leaf tables add up under any grouping, so the additivity check would not notice a wrong one.
@@ -124,7 +128,11 @@ def _run_additive(subject: Subject, found: Structure) -> Run:
     return run
 
 
-def _with_one_column(reference: Feeds, feeds: Feeds, player: Player) -> Feeds:
+def _with_one_column(
+    reference: Feeds,
+    feeds: Feeds,
+    player: Player,
+) -> Feeds:
     """Copies of the reference row, with one column of `feeds`."""
     column = feeds[player.tensor][:, player.column]
     mixed = {name: np.repeat(feed, len(column), axis=0) for name, feed in reference.items()}
@@ -132,7 +140,11 @@ def _with_one_column(reference: Feeds, feeds: Feeds, player: Player) -> Feeds:
     return mixed
 
 
-def _encoder(subject: Subject, found: Structure, dtype: Any) -> Encode:
+def _encoder(
+    subject: Subject,
+    found: Structure,
+    dtype: Any,
+) -> Encode:
     """What turns feeds into the tensor that an exact method starts from: the graph, cut there."""
     if found.tensor in subject.background:
         return lambda feeds: feeds[found.tensor].astype(dtype, copy=False)
@@ -146,7 +158,11 @@ def _encoder(subject: Subject, found: Structure, dtype: Any) -> Encode:
     return encode
 
 
-def _cut_model(subject: Subject, found: Structure, dtype: Any) -> OnnxModel:
+def _cut_model(
+    subject: Subject,
+    found: Structure,
+    dtype: Any,
+) -> OnnxModel:
     """The part of the graph before a tensor, whose type may not be `dtype`: both are tried.
 
     Raises GraphError if neither runs.
@@ -158,7 +174,12 @@ def _cut_model(subject: Subject, found: Structure, dtype: Any) -> OnnxModel:
         signature = Signature(subject.signature.inputs, (spec,))
         graph = cut(found.proto, found.tensor, kind).SerializeToString()
         try:
-            return OnnxModel(graph, signature, threads=1, chunk=ROWS_AT_ONCE)
+            return OnnxModel(
+                graph,
+                signature,
+                threads=1,
+                chunk=ROWS_AT_ONCE,
+            )
         except GraphError as error:
             failure = error
     assert failure is not None  # noqa: S101 - for the type checker

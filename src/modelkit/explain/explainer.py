@@ -87,14 +87,21 @@ class Explainer:
         _check_integer("seed", seed, 0)
         if is_text(model.signature):
             background = _text_background(model, method, background)
-        is_space = output in OUTPUT_SPACES
-        space = output if is_space else "auto"
-        self._subject = make_subject(model, background, None if is_space else output)
-        if space in ("probability", "value") and space != self._subject.space:
-            raise ExplainError(f"this model serves a {self._subject.space}, not a {space}")
+        space = output if output in OUTPUT_SPACES else "auto"
+        named = None if output in OUTPUT_SPACES else output
+        self._subject = make_subject(model, background, named)
+        served = self._subject.space
+        if space in ("probability", "value") and space != served:
+            raise ExplainError(f"this model serves a {served}, not a {space}")
         self._seed = 0 if seed is None else int(seed)
         self._background_id = self._subject.background_id()
-        request = Request(self._subject, method, space, budget, self._seed)
+        request = Request(
+            self._subject,
+            method,
+            space,
+            budget,
+            self._seed,
+        )
         self._method, self._reasons = choose(request)
 
     def plan(self, X: Any = None) -> ExplainPlan:
@@ -109,7 +116,12 @@ class Explainer:
             method.kind, method.exact, method.space, method.rows_per_row, self._reasons
         )
 
-    def explain(self, X: Any, *, progress: bool = False) -> Explanation:
+    def explain(
+        self,
+        X: Any,
+        *,
+        progress: bool = False,
+    ) -> Explanation:
         """Explain each row of a batch.
 
         Args:
@@ -133,7 +145,11 @@ class Explainer:
         rows = _progress_bar(len(served)) if progress else range(len(served))
         return self._explanation(feeds, self._method.explain(feeds, served, rows))
 
-    def _explanation(self, feeds: Feeds, found: Attribution) -> Explanation:
+    def _explanation(
+        self,
+        feeds: Feeds,
+        found: Attribution,
+    ) -> Explanation:
         """What the method found, with what this Explainer knows."""
         subject = self._subject
         manifest = subject.model.manifest
@@ -159,19 +175,31 @@ class Explainer:
         )
 
 
-def _check_known(what: str, value: str, known: Iterable[str]) -> None:
+def _check_known(
+    what: str,
+    value: str,
+    known: Iterable[str],
+) -> None:
     if value not in known:
         raise ExplainError(f"{what} {value!r} is unknown; use one of {list(known)}")
 
 
-def _check_integer(what: str, number: Any, least: int) -> None:
+def _check_integer(
+    what: str,
+    number: Any,
+    least: int,
+) -> None:
     if number is None:
         return
     if not isinstance(number, Integral) or isinstance(number, bool) or int(number) < least:
         raise ExplainError(f"{what} is an integer of at least {least}, not {number!r}")
 
 
-def _text_background(model: Model, method: str, background: Any) -> Any:
+def _text_background(
+    model: Model,
+    method: str,
+    background: Any,
+) -> Any:
     """The background of a model of texts: LIME compares a text with itself without some words."""
     if method == "lime":
         return NO_TEXT

@@ -147,7 +147,12 @@ class Explanation:
         """Everything, as one line of JSON to keep where decisions must be explained later."""
         plain = {f.name: record.plain(getattr(self, f.name)) for f in fields(self)}
         plain["schema"] = EXPLANATION_SCHEMA
-        return json.dumps(plain, allow_nan=False, ensure_ascii=False, sort_keys=True)
+        return json.dumps(
+            plain,
+            allow_nan=False,
+            ensure_ascii=False,
+            sort_keys=True,
+        )
 
     @staticmethod
     def from_json(text: str) -> Explanation:
@@ -160,7 +165,14 @@ class Explanation:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ExplainError(f"this is no explanation in JSON: {error}") from error
 
-    def plot(self, *, row: int = 0, output: int | str = -1, most: int = 10, ax: Any = None) -> Any:
+    def plot(
+        self,
+        *,
+        row: int = 0,
+        output: int | str = -1,
+        most: int = 10,
+        ax: Any = None,
+    ) -> Any:
         """Draw what the columns of one row add, the largest first; returns the matplotlib Axes.
 
         Args:
@@ -178,14 +190,23 @@ class Explanation:
         base, total = self._ends(row, at)
         added = f"added to {self._explained(at)}"
         ends = f"base {html.number(base)}, sum {html.number(total)}"
-        return draw_bars(bars, self._errors(bars, row, at), (added, ends), ax)
+        return draw_bars(
+            bars,
+            self._errors(bars, row, at),
+            (added, ends),
+            ax,
+        )
 
     def _explained(self, output: int) -> str:
         """What is explained: "the probability of churn", for example."""
         name = self.output_names[output]
         return name if self.output_space == "value" else f"the {self.output_space} of {name}"
 
-    def _ends(self, row: int, output: int) -> tuple[float, float]:
+    def _ends(
+        self,
+        row: int,
+        output: int,
+    ) -> tuple[float, float]:
         """The base of a row, and its sum with the values; a sum that is only rounding is 0."""
         base = self.base_values[row, output]
         values = self.values[row, :, output]
@@ -193,7 +214,12 @@ class Explanation:
         rounding = ROUNDING * (abs(base) + np.abs(values).sum())
         return float(base), float(total) if abs(total) > rounding else 0.0
 
-    def _errors(self, bars: list[Bar], row: int, output: int) -> list[float] | None:
+    def _errors(
+        self,
+        bars: list[Bar],
+        row: int,
+        output: int,
+    ) -> list[float] | None:
         """Half the width of a 95 % interval for each bar of sampled values.
 
         It is 0 for the bar of the other columns.
@@ -207,7 +233,13 @@ class Explanation:
     def _repr_html_(self) -> str:
         return self.card()
 
-    def card(self, *, row: int = 0, output: int | str = -1, most: int = 10) -> str:
+    def card(
+        self,
+        *,
+        row: int = 0,
+        output: int | str = -1,
+        most: int = 10,
+    ) -> str:
         """HTML of one row: a bar for each of the columns that add most, red upwards, blue downwards.
 
         It refers to nothing outside itself.
@@ -221,7 +253,11 @@ class Explanation:
         bars = self._bars(row, output, most) if len(self) else []
         return html.bars(title, bars, self._facts(row, at))
 
-    def _facts(self, row: int, output: int) -> list[tuple[str, str]]:
+    def _facts(
+        self,
+        row: int,
+        output: int,
+    ) -> list[tuple[str, str]]:
         """What a card says below its bars."""
         facts = []
         if len(self):
@@ -237,7 +273,12 @@ class Explanation:
             facts.append(("fidelity", _fit_in_words(self.fidelity, row, output)))
         return facts + [("warning", text) for text in self.warnings]
 
-    def _bars(self, row: int, output: int | str, most: int) -> list[Bar]:
+    def _bars(
+        self,
+        row: int,
+        output: int | str,
+        most: int,
+    ) -> list[Bar]:
         """What the columns that add most hold and add, and what all others add together."""
         bars = []
         shown = 0.0
@@ -275,7 +316,11 @@ def _read_fields(plain: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _fit_in_words(fidelity: dict[str, Any], row: int, output: int) -> str:
+def _fit_in_words(
+    fidelity: dict[str, Any],
+    row: int,
+    output: int,
+) -> str:
     fit = fidelity["r2"][row][output]
     error = fidelity["local_error"][row][output]
     ess = fidelity["ess"][row]

@@ -82,7 +82,12 @@ class TableLime:
     kind = "lime"
     exact = False
 
-    def __init__(self, subject: Subject, budget: int | None, seed: int) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        budget: int | None,
+        seed: int,
+    ) -> None:
         players = len(subject.players)
         self.space = subject.space
         self.output_names = subject.names
@@ -101,11 +106,15 @@ class TableLime:
             f"one pool of {self._samples} model rows, drawn at the first call, serves every row"
         )
 
-    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
+    def explain(
+        self,
+        feeds: Feeds,
+        served: Array,
+        rows: Iterable[int],
+    ) -> Attribution:
         """The linear model around each row. The model itself is asked for the pool alone."""
         pool = self._pool()
-        found = [bins.find(feeds[tensor][:, at]) for tensor, at, bins in self._columns]
-        bins = np.stack(found, axis=1)
+        bins = self._bins_of(feeds)
         n, k = served.shape
         values = np.zeros((n, bins.shape[1], k))
         base = np.zeros((n, k))
@@ -114,7 +123,13 @@ class TableLime:
         for i in rows:
             values[i], base[i], r2[i], ess[i] = self._fit(pool, bins[i], served[i])
         gap = np.abs(base + values.sum(axis=1) - served)
-        fidelity = Fidelity(r2, gap, ess, self._samples, self._width)
+        fidelity = Fidelity(
+            r2,
+            gap,
+            ess,
+            self._samples,
+            self._width,
+        )
         return Attribution(
             values,
             base,
@@ -124,6 +139,11 @@ class TableLime:
             warnings=fidelity.warnings(pool.spread),
         )
 
+    def _bins_of(self, feeds: Feeds) -> Array:
+        """The bins (n, d) of rows."""
+        found = [bins.find(feeds[tensor][:, at]) for tensor, at, bins in self._columns]
+        return np.stack(found, axis=1)
+
     def _pool(self) -> _Pool:
         with self._lock:
             if self._made is None:
@@ -131,6 +151,24 @@ class TableLime:
             return self._made
 
     def _draw(self) -> _Pool:
+        drawn, feeds = self._drawn_rows()
+        answers = self._subject.ask_in_chunks(feeds)
+        finite = np.isfinite(answers).all(axis=1)
+        if not finite.all():
+            raise ExplainError(
+                f"the model answers {np.count_nonzero(~finite)} of {self._samples} drawn rows with "
+                "no finite number"
+            )
+        mean = answers.mean(axis=0)
+        return _Pool(
+            drawn,
+            answers - mean,
+            mean,
+            np.ptp(answers, axis=0),
+        )
+
+    def _drawn_rows(self) -> tuple[Array, Feeds]:
+        """The bins (d, samples) of drawn rows, and the rows."""
         rng = np.random.default_rng(self._seed)
         drawn = np.empty((len(self._columns), self._samples), np.int32)
         feeds = {}
@@ -139,16 +177,14 @@ class TableLime:
         for i, (tensor, at, bins) in enumerate(self._columns):
             drawn[i] = rng.choice(len(bins.share), self._samples, p=bins.share)
             feeds[tensor][:, at] = bins.fill(drawn[i], rng)
-        answers = self._subject.ask_in_chunks(feeds)
-        if not np.isfinite(answers).all():
-            count = int((~np.isfinite(answers)).any(axis=1).sum())
-            raise ExplainError(
-                f"the model answers {count} of {self._samples} drawn rows with no finite number"
-            )
-        mean = answers.mean(axis=0)
-        return _Pool(drawn, answers - mean, mean, np.ptp(answers, axis=0))
+        return drawn, feeds
 
-    def _fit(self, pool: _Pool, bins: Array, served: Array) -> _Fit:
+    def _fit(
+        self,
+        pool: _Pool,
+        bins: Array,
+        served: Array,
+    ) -> _Fit:
         """Fit the linear model around one row with the given bins (d,) and answer (k,).
 
         A is 1 where a pool row is in the bin of the explained one, w its weight; the explained row
@@ -157,7 +193,6 @@ class TableLime:
         A'wy.
         """
         d = len(bins)
-        k = len(served)
         same = pool.bins == bins[:, None]
         weights = self._weights[d - np.count_nonzero(same, axis=0)]
         own = np.concatenate([np.ones(d + 1), served - pool.mean])
@@ -167,14 +202,37 @@ class TableLime:
         centred = gram - total * np.outer(means, means)
         inner = centred[:d, :d]
         cross = centred[:d, d + 1 :]
-        spread = np.diagonal(centred)[d + 1 :]
         values = np.linalg.solve(inner + RIDGE * np.eye(d), cross)
         base = pool.mean + means[d + 1 :] - means[:d] @ values
-        left = spread - 2 * (values * cross).sum(axis=0) + (values * (inner @ values)).sum(axis=0)
-        unexplained = np.zeros(k)  # nothing is left to explain of a constant
-        np.divide(left, spread, out=unexplained, where=spread > 0)
+        spread = np.diagonal(centred)[d + 1 :]
         ess = float(total**2 / (1 + (weights**2).sum()))
-        return _Fit(values, base, 1 - unexplained, ess)
+        return _Fit(
+            values,
+            base,
+            _explained_share(values, inner, cross, spread),
+            ess,
+        )
+
+
+def _explained_share(
+    values: Array,
+    inner: Array,
+    cross: Array,
+    spread: Array,
+) -> Array:
+    """R2 (k,) of coefficients (d, k), from the sums of products about the means.
+
+    They are (d, d) of columns, (d, k) of columns and answers, and (k,) of answers.
+    """
+    left = spread - 2 * (values * cross).sum(axis=0) + (values * (inner @ values)).sum(axis=0)
+    unexplained = np.zeros(len(spread))  # nothing is left to explain of a constant
+    np.divide(
+        left,
+        spread,
+        out=unexplained,
+        where=spread > 0,
+    )
+    return np.asarray(1 - unexplained)
 
 
 def _columns(subject: Subject) -> list[tuple[str, int, ValueBins | QuartileBins]]:
@@ -194,7 +252,11 @@ def _columns(subject: Subject) -> list[tuple[str, int, ValueBins | QuartileBins]
     return columns
 
 
-def _weighted(same: Array, answers: Array, weights: Array) -> Array:
+def _weighted(
+    same: Array,
+    answers: Array,
+    weights: Array,
+) -> Array:
     """The rows A, 1 and y (d + 1 + k, samples), each times the roots of the weights."""
     d = len(same)
     root = np.sqrt(weights)

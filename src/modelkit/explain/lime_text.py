@@ -52,7 +52,12 @@ class TextLime:
     kind = "lime"
     exact = False
 
-    def __init__(self, subject: Subject, budget: int | None, seed: int) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        budget: int | None,
+        seed: int,
+    ) -> None:
         with importing("lime", "method='lime' for texts", "explain"):
             from lime import lime_text
         self.space = subject.space
@@ -67,7 +72,12 @@ class TextLime:
             f"{self._samples} times"
         )
 
-    def explain(self, feeds: Feeds, served: Array, rows: Iterable[int]) -> Attribution:
+    def explain(
+        self,
+        feeds: Feeds,
+        served: Array,
+        rows: Iterable[int],
+    ) -> Attribution:
         """What each word of one text adds.
 
         Raises ExplainError for several texts, and for one without words.
@@ -81,10 +91,8 @@ class TextLime:
             fits = self._fit(text, len(words), served.shape[1])
         values = _coefficients(fits.outputs, len(words))
         base = np.array([[fit[0] for fit in fits.outputs]])
-        r2 = np.array([[fit[2] for fit in fits.outputs]])
         gap = gap_between(values, base, served)
-        ess = np.array([fits.weights.sum() ** 2 / (fits.weights**2).sum()])
-        fidelity = Fidelity(r2, gap, ess, self._samples, TEXT_WIDTH)
+        fidelity = self._fidelity(fits, gap)
         counts = [float(len(places)) for places in indexed.positions]
         return Attribution(
             values,
@@ -95,6 +103,21 @@ class TextLime:
             warnings=fidelity.warnings(fits.spread),
             feature_names=words,
             data=np.array([counts]),
+        )
+
+    def _fidelity(
+        self,
+        fits: _TextFits,
+        gap: Array,
+    ) -> Fidelity:
+        r2 = np.array([[fit[2] for fit in fits.outputs]])
+        ess = fits.weights.sum() ** 2 / (fits.weights**2).sum()
+        return Fidelity(
+            r2,
+            gap,
+            np.array([ess]),
+            self._samples,
+            TEXT_WIDTH,
         )
 
     def _only_text(self, feeds: Feeds) -> Any:
@@ -110,7 +133,12 @@ class TextLime:
         feeds = {self._subject.players[0].tensor: column}
         return self._subject.ask_in_chunks(feeds, TEXTS_AT_ONCE)
 
-    def _fit(self, text: str, words: int, outputs: int) -> _TextFits:
+    def _fit(
+        self,
+        text: str,
+        words: int,
+        outputs: int,
+    ) -> _TextFits:
         """Fit one linear model for each output.
 
         The library's own answer has the R2 of the last output alone, so every fit is noted when the

@@ -20,7 +20,11 @@ class Link:
     name: str = "identity"
     scale: float = 1.0
 
-    def serve(self, margin: Array, outputs: int) -> Array:
+    def serve(
+        self,
+        margin: Array,
+        outputs: int,
+    ) -> Array:
         """What a model of `outputs` outputs serves for margins (n, k)."""
         if self.name == "identity":
             return margin
@@ -36,7 +40,11 @@ class Link:
             likely /= likely.sum(axis=1, keepdims=True)
         return np.asarray(likely)
 
-    def log_odds(self, values: Array, base: Array) -> tuple[Array, Array]:
+    def log_odds(
+        self,
+        values: Array,
+        base: Array,
+    ) -> tuple[Array, Array]:
         """Of two classes, the log-odds of the second; values (n, d, k) and base (k,)."""
         if values.shape[2] != 2 or self.name not in ("softmax", "share", "logistic"):
             return values, base

@@ -110,7 +110,12 @@ def read_ensemble(node: onnx.NodeProto, table: Array | None) -> Ensemble:
         raise NotDecodableError("the trees are not summed but their least or largest is taken")
     link = _link_name(given, new=new)
     base = _bases(given, nodes.values.shape[1])
-    return Ensemble(nodes, base, link, aggregate == Aggregate.AVERAGE)
+    return Ensemble(
+        nodes,
+        base,
+        link,
+        aggregate == Aggregate.AVERAGE,
+    )
 
 
 def _attribute_value(attribute: onnx.AttributeProto) -> Any:
@@ -166,7 +171,11 @@ def _always_added(given: Given, output: int) -> bool:
     return len(np.setdiff1d(trees, without)) > 0
 
 
-def _keys(given: Given, kind: str, nodes: str = "nodeids") -> Array:
+def _keys(
+    given: Given,
+    kind: str,
+    nodes: str = "nodeids",
+) -> Array:
     """One number for each pair of a tree and a node, by which the older operators name a node."""
     most = given["nodes_nodeids"].max() + 1
     return np.asarray(given[f"{kind}_treeids"] * most + given[f"{kind}_{nodes}"])
@@ -183,21 +192,15 @@ def _modes(given: Given) -> Array:
 
 def _read_old(given: Given, op: str) -> Nodes:
     """Nodes of the operators that name them by (tree, node)."""
-    keys = _keys(given, "nodes")
     mode = _modes(given)
     inside = mode != NO_BRANCH
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
     leaf = np.where(inside, -1, np.cumsum(~inside) - 1)
-    child = np.full((2, len(keys)), -1)
-    for branch, which in enumerate(("true", "false")):
-        to = _keys(given, "nodes", f"{which}nodeids")[inside]
-        child[branch, inside] = order[np.searchsorted(ordered, to)]
-    is_root = np.ones(len(keys), bool)
-    is_root[child[:, inside]] = False
     kind = "target" if op == "TreeEnsembleRegressor" else "class"
-    weighed = leaf[order[np.searchsorted(ordered, _keys(given, kind))]]
-    missing = given.get("nodes_missing_value_tracks_true", np.zeros(len(keys)))
+    weighed = leaf[_numbers_of(given, _keys(given, kind))]
+    child = _old_children(given, inside)
+    is_root = np.ones(len(mode), bool)
+    is_root[child[:, inside]] = False
+    missing = given.get("nodes_missing_value_tracks_true", np.zeros(len(mode)))
     return Nodes(
         mode,
         given["nodes_featureids"],
@@ -206,12 +209,33 @@ def _read_old(given: Given, op: str) -> Nodes:
         np.asarray(missing, bool),
         {},
         leaf,
-        _old_values(given, kind, weighed, len(keys) - int(inside.sum())),
+        _old_values(given, kind, weighed, int((~inside).sum())),
         np.flatnonzero(is_root),
     )
 
 
-def _old_values(given: Given, kind: str, weighed: Array, leaves: int) -> Array:
+def _numbers_of(given: Given, keys: Array) -> Array:
+    """The numbers of the nodes that have these keys."""
+    own = _keys(given, "nodes")
+    order = np.argsort(own, kind="stable")
+    return np.asarray(order[np.searchsorted(own[order], keys)])
+
+
+def _old_children(given: Given, inside: Array) -> Array:
+    """Where the true and the false branch of each node go, (2, nodes); -1 for leaves."""
+    child = np.full((2, len(inside)), -1)
+    for branch, which in enumerate(("true", "false")):
+        keys = _keys(given, "nodes", f"{which}nodeids")
+        child[branch, inside] = _numbers_of(given, keys[inside])
+    return child
+
+
+def _old_values(
+    given: Given,
+    kind: str,
+    weighed: Array,
+    leaves: int,
+) -> Array:
     """The values (leaves, outputs), from weights that each belong to a leaf in `weighed`."""
     if (weighed < 0).any():
         raise NotDecodableError("a node that is no leaf has a weight")

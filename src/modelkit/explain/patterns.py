@@ -23,15 +23,13 @@ CELLS_AT_ONCE = 1 << 17
 class Tests:
     """The tests of all leaves. `players` (leaves,) is the number of players of each leaf."""
 
-    def __init__(self, leaves: Leaves, players: Array) -> None:
+    def __init__(
+        self,
+        leaves: Leaves,
+        players: Array,
+    ) -> None:
         self._conditions = leaves.conditions
-        # Not by `repeat`, which does not let other threads run.
-        leaf = np.searchsorted(leaves.starts, np.arange(len(leaves.path)), side="right") - 1
-        player = players[leaves.conditions.column[leaves.path]]
-        order = np.lexsort((player, leaf))
-        leaf = leaf[order]
-        player = player[order]
-        path = leaves.path[order]
+        leaf, player, path = _by_player(leaves, players)
         new = np.ones(len(path), bool)
         new[1:] = (np.diff(leaf) != 0) | (np.diff(player) != 0)
         starts = np.flatnonzero(new)
@@ -53,11 +51,24 @@ class Tests:
         joined = np.logical_and.reduceat(several, self._starts, axis=1)
         return np.concatenate([met, joined], 1)
 
-    def of(self, leaves: Array, d: int) -> tuple[Array, Array]:
+    def of(
+        self,
+        leaves: Array,
+        d: int,
+    ) -> tuple[Array, Array]:
         """The tests and the players, each (leaves, d), of leaves that have d players each."""
         first = np.cumsum(self.players) - self.players
         at = first[leaves][:, None] + np.arange(d)
         return self._test[at], self._player[at]
+
+
+def _by_player(leaves: Leaves, players: Array) -> tuple[Array, Array, Array]:
+    """The leaf, player and condition of each step of all paths, in the order of the players."""
+    # Not by `repeat`, which does not let other threads run.
+    leaf = np.searchsorted(leaves.starts, np.arange(len(leaves.path)), side="right") - 1
+    player = players[leaves.conditions.column[leaves.path]]
+    order = np.lexsort((player, leaf))
+    return leaf[order], player[order], leaves.path[order]
 
 
 class Background:
@@ -66,14 +77,22 @@ class Background:
     `often` (tests,) is the number of rows that meet each test.
     """
 
-    def __init__(self, tests: Tests, rows: Array) -> None:
+    def __init__(
+        self,
+        tests: Tests,
+        rows: Array,
+    ) -> None:
         self._count = len(rows)
         starts = range(0, len(rows), 8)
         packed = [np.packbits(tests.run(rows[start : start + 8]), axis=0) for start in starts]
         self._packed = np.concatenate(packed)
         self.often = np.bitwise_count(self._packed).sum(axis=0, dtype=np.intp)
 
-    def patterns(self, slots: Array, cells: int) -> Iterator[tuple[int, Array]]:
+    def patterns(
+        self,
+        slots: Array,
+        cells: int,
+    ) -> Iterator[tuple[int, Array]]:
         """The patterns of some leaves after the other.
 
         Args:
@@ -104,7 +123,13 @@ class LeafGroup:
     in a flat (players, outputs) array a leaf adds.
     """
 
-    def __init__(self, tests: Tests, d: int, values: Array, background: Background) -> None:
+    def __init__(
+        self,
+        tests: Tests,
+        d: int,
+        values: Array,
+        background: Background,
+    ) -> None:
         chosen = np.flatnonzero(tests.players == d)
         slots, players = tests.of(chosen, d)
         order = np.argsort(-background.often[slots], axis=1, kind="stable")
@@ -114,12 +139,14 @@ class LeafGroup:
         self.slots = np.ascontiguousarray(np.take_along_axis(slots, order, 1).T)
         self.players = np.ascontiguousarray(np.take_along_axis(players, order, 1).T)
         self.single = bool((np.count_nonzero(self.values, axis=1) == 1).all())
-        self.factor = np.ones(len(chosen))
-        self.place = self.players * values.shape[1]
-        if self.single:
-            output = np.abs(self.values).argmax(axis=1)
-            self.factor = self.values[np.arange(len(chosen)), output]
-            self.place = self.place + output
+        self.factor, self.place = self._factor_and_place()
+
+    def _factor_and_place(self) -> tuple[Array, Array]:
+        place = self.players * self.values.shape[1]
+        if not self.single:
+            return np.ones(len(self)), place
+        output = np.abs(self.values).argmax(axis=1)
+        return self.values[np.arange(len(self)), output], place + output
 
     def __len__(self) -> int:
         return len(self.values)
@@ -131,7 +158,12 @@ class PlayerSums:
     What is given is (n, d * leaves) numbers, or (n, leaves * d) unless `by_player`.
     """
 
-    def __init__(self, group: LeafGroup, *, by_player: bool = True) -> None:
+    def __init__(
+        self,
+        group: LeafGroup,
+        *,
+        by_player: bool = True,
+    ) -> None:
         place = group.place
         leaf = np.broadcast_to(np.arange(len(group)), place.shape)
         if not by_player:
@@ -145,13 +177,22 @@ class PlayerSums:
             leaf = leaf.ravel()[self._order]
             self._values = list(np.ascontiguousarray(group.values[leaf].T))
 
-    def add(self, given: Array, out: Array) -> None:
+    def add(
+        self,
+        given: Array,
+        out: Array,
+    ) -> None:
         """Add to `out`, (n, players, outputs)."""
         given = given.take(self._order, axis=1, mode="clip")
         flat = out.reshape(len(out), -1)
         for k, values in enumerate(self._values):
             found = given if values is None else given * values
-            sums = np.add.reduceat(found, self._starts, axis=1, dtype=np.float64)
+            sums = np.add.reduceat(
+                found,
+                self._starts,
+                axis=1,
+                dtype=np.float64,
+            )
             flat[:, self._places + k] += sums
 
 

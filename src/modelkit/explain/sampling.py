@@ -24,22 +24,39 @@ def only_player(at_background: Array, served: Array) -> tuple[Array, Array]:
     return (served - base)[None], base
 
 
-def enumerate_all(ask: AskCoalitions, players: int, background: int) -> tuple[Array, Array]:
+def enumerate_all(
+    ask: AskCoalitions,
+    players: int,
+    background: int,
+) -> tuple[Array, Array]:
     """Exact values (players, k) and base (k,), from all coalitions on all background rows."""
     coalitions = (np.arange(1 << players)[:, None] >> np.arange(players)) & 1 == 1
     masks = np.repeat(coalitions, background, axis=0)
     rows = np.tile(np.arange(background), len(coalitions))
     worth = ask(masks, rows).reshape(len(coalitions), background, -1).mean(axis=1)
-    sizes = coalitions.sum(axis=1)
-    values = []
-    for j in range(players):
-        without = np.flatnonzero(~coalitions[:, j])
-        weight = 1 / (players * np.array([comb(players - 1, s) for s in sizes[without]]))
-        values.append(weight @ (worth[without | (1 << j)] - worth[without]))
+    values = [_share_of(j, coalitions, worth) for j in range(players)]
     return np.array(values), worth[0]
 
 
-def draw_orders(players: int, background: int, number: int, seed: int) -> tuple[Array, Array]:
+def _share_of(
+    player: int,
+    coalitions: Array,
+    worth: Array,
+) -> Array:
+    """The Shapley value (k,) of one player, from the worth (2^players, k) of all coalitions."""
+    players = coalitions.shape[1]
+    without = np.flatnonzero(~coalitions[:, player])
+    sizes = coalitions[without].sum(axis=1)
+    weight = 1 / (players * np.array([comb(players - 1, size) for size in sizes]))
+    return np.asarray(weight @ (worth[without | (1 << player)] - worth[without]))
+
+
+def draw_orders(
+    players: int,
+    background: int,
+    number: int,
+    seed: int,
+) -> tuple[Array, Array]:
     """Draw one pass over the background.
 
     Returns the ranks (background, players) of the players in a random order for each row, and the
@@ -66,7 +83,12 @@ def coalitions(ranks: Array) -> Array:
     return np.stack([ranks < steps, ranks >= players - steps], axis=1).reshape(-1, players)
 
 
-def gains(inner: Array, ranks: Array, starts: Array, end: Array) -> Array:
+def gains(
+    inner: Array,
+    ranks: Array,
+    starts: Array,
+    end: Array,
+) -> Array:
     """What each player changes, as the mean of its step forwards and its step backwards.
 
     Args:
@@ -84,7 +106,12 @@ def gains(inner: Array, ranks: Array, starts: Array, end: Array) -> Array:
     path = np.empty((pairs, 2, players + 1, len(end)))
     path[:, :, 0] = starts[:, None]
     path[:, :, -1] = end
-    path[:, :, 1:-1] = inner.reshape(pairs, 2, players - 1, -1)
+    path[:, :, 1:-1] = inner.reshape(
+        pairs,
+        2,
+        players - 1,
+        -1,
+    )
     steps = np.diff(path, axis=2).reshape(-1, len(end))
     # Forwards, the player of rank t makes step t; backwards, the one of rank players - 1 - t does.
     at = (np.arange(pairs) * 2 * players)[:, None] + ranks
@@ -96,11 +123,20 @@ def gains(inner: Array, ranks: Array, starts: Array, end: Array) -> Array:
 class Estimates:
     """Sums of estimates (players, k), by the background row that each comes from."""
 
-    def __init__(self, background: int, players: int, outputs: int) -> None:
+    def __init__(
+        self,
+        background: int,
+        players: int,
+        outputs: int,
+    ) -> None:
         self._sums, self._squares = np.zeros((2, background, players, outputs))
         self.times = np.zeros(background, np.intp)
 
-    def add(self, rows: Array, estimates: Array) -> None:
+    def add(
+        self,
+        rows: Array,
+        estimates: Array,
+    ) -> None:
         """Add estimates (m, players, k) from m different background rows."""
         self._sums[rows] += estimates
         self._squares[rows] += estimates**2

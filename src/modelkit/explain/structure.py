@@ -76,18 +76,16 @@ class NoStructureError(Exception):
     """A graph that is neither a sum of trees nor additive; its text says why, for the plan."""
 
 
-def read_structure(proto: onnx.ModelProto, signature: Signature, output: str) -> Structure:
+def read_structure(
+    proto: onnx.ModelProto,
+    signature: Signature,
+    output: str,
+) -> Structure:
     """The structure of one output of a graph. Raises NoStructureError if it has none."""
     graph = GraphIndex(proto)
     known = trace(proto, signature, graph.constants)
     name, link = before_link(graph, output)
-    summed = summed_rows(graph, name)
-    factor = 1.0
-    table = None
-    if summed is not None:
-        name, table = summed
-    elif link.name != "identity":
-        name, factor = before_factor(graph, name)
+    name, table, factor = _before_table(graph, name, link)
     node = graph.maker(name)
     if node is None:
         raise NoStructureError("the output is an input or a constant")
@@ -104,6 +102,21 @@ def read_structure(proto: onnx.ModelProto, signature: Signature, output: str) ->
             f"its value before the link, made by {node.op_type}, is no sum over single columns"
         )
     return Structure("additive", name, proto, link)
+
+
+def _before_table(
+    graph: GraphIndex,
+    name: str,
+    link: Link,
+) -> tuple[str, Array | None, float]:
+    """The tensor before a table of leaves, or before a factor of trees in a link, and these two."""
+    summed = summed_rows(graph, name)
+    if summed is not None:
+        return *summed, 1.0
+    if link.name == "identity":
+        return name, None, 1.0
+    before, factor = before_factor(graph, name)
+    return before, None, factor
 
 
 def _leaves(
@@ -134,10 +147,21 @@ def _tree_structure(
         raise NoStructureError("the trees read columns that depend on several raw columns each")
     joined = _joined_link(leaves.link, link, f"a {leaves.link}")
     groups = np.array([next(iter(columns), 0) for columns in inputs.columns], np.intp)
-    return Structure("trees", node.input[0], proto, joined, leaves, groups)
+    return Structure(
+        "trees",
+        node.input[0],
+        proto,
+        joined,
+        leaves,
+        groups,
+    )
 
 
-def _joined_link(own: str, link: Link, what: str) -> Link:
+def _joined_link(
+    own: str,
+    link: Link,
+    what: str,
+) -> Link:
     """The link of an operator, or the one after it; both at once are not understood."""
     if own == "identity":
         return link
@@ -160,7 +184,12 @@ def _linear_classifier(
     if own not in links:
         raise NoStructureError(f"a linear classifier with {own} is followed by {link.name}")
     joined = _joined_link(links[own], link, f"a linear classifier with {own}")
-    return Structure("additive", node.output[1], _without_link(proto, node), joined)
+    return Structure(
+        "additive",
+        node.output[1],
+        _without_link(proto, node),
+        joined,
+    )
 
 
 def _without_link(proto: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:

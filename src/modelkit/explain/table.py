@@ -31,7 +31,13 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.explain.ensemble import Leaves
-from modelkit.explain.patterns import Background, LeafGroup, PlayerSums, Tests, patterns
+from modelkit.explain.patterns import (
+    Background,
+    LeafGroup,
+    PlayerSums,
+    Tests,
+    patterns,
+)
 
 # Players from which tables are of single precision, which graphs compute in as well.
 SINGLE_PRECISION = 7
@@ -61,7 +67,11 @@ class _Table(Protocol):
     bytes: int
     pairs: int
 
-    def add(self, bits: Array, out: Array) -> None:
+    def add(
+        self,
+        bits: Array,
+        out: Array,
+    ) -> None:
         """Add what these leaves give to each player to `out`, (n, players, outputs)."""
 
 
@@ -80,7 +90,12 @@ class LeafTable:
         TooDeepError: if there are too many patterns.
     """
 
-    def __init__(self, leaves: Leaves, players: Array, background: Array) -> None:
+    def __init__(
+        self,
+        leaves: Leaves,
+        players: Array,
+        background: Array,
+    ) -> None:
         self._players = int(players.max(initial=-1)) + 1
         self._outputs = leaves.values.shape[1]
         self._tests = Tests(leaves, players)
@@ -93,9 +108,15 @@ class LeafTable:
         room = MOST_BYTES
         pairs = MOST_PAIRS
         for d in np.unique(self._tests.players).tolist():
-            table = _table_of(LeafGroup(self._tests, d, leaves.values, met), room, pairs)
+            group = LeafGroup(
+                self._tests,
+                d,
+                leaves.values,
+                met,
+            )
+            table = _table_of(group, room, pairs)
             self._groups.append(table)
-            self.base += table.reached @ leaves.values[self._tests.players == d]
+            self.base += table.reached @ group.values
             room -= table.bytes
             pairs -= table.pairs
 
@@ -111,7 +132,11 @@ class LeafTable:
         return out
 
 
-def _table_of(group: LeafGroup, room: int, pairs: int) -> _Table:
+def _table_of(
+    group: LeafGroup,
+    room: int,
+    pairs: int,
+) -> _Table:
     """The table of a group within `room` bytes, or of at most `pairs` patterns."""
     kind = _Spread if group.d <= MOST_SPREAD else _Potential
     fits = group.d <= MOST_PLAYERS and len(group) * kind.bytes_for(group.d) <= room
@@ -133,11 +158,8 @@ class _Spread:
         kind = np.float64 if d < SINGLE_PRECISION else np.float32
         table = np.empty((len(group), 1 << d, d), kind)
         for part, u, reached in _potentials(group):
-            gains = _gains(u, d)
-            rest = -reached - gains.sum(axis=0)
-            rest[-1] += 1
             self.reached[part] = reached
-            given = (gains + rest / max(d, 1)) * group.factor[part]
+            given = _spread_gains(u, reached, d) * group.factor[part]
             table[part] = given.transpose(2, 1, 0)
         self._table = table.reshape(len(group) << d, d)
         self.bytes = table.nbytes
@@ -147,12 +169,28 @@ class _Spread:
         """The size of the table of a leaf."""
         return d * (8 if d < SINGLE_PRECISION else 4) << d
 
-    def add(self, bits: Array, out: Array) -> None:
+    def add(
+        self,
+        bits: Array,
+        out: Array,
+    ) -> None:
         """Add what these leaves give to each player."""
         if self._table.size:
             at = patterns(bits, self._slots) + self._offset
             given = self._table.take(at, axis=0, mode="clip")
             self._sums.add(given.reshape(len(bits), -1), out)
+
+
+def _spread_gains(
+    u: Array,
+    reached: Array,
+    d: int,
+) -> Array:
+    """What each player gets of a leaf of value 1, (d, 2^d, leaves); all together what is right."""
+    gains = _gains(u, d)
+    rest = -reached - gains.sum(axis=0)
+    rest[-1] += 1
+    return np.asarray(gains + rest / max(d, 1))
 
 
 def _gains(u: Array, d: int) -> Array:
@@ -189,7 +227,11 @@ class _Potential:
         """The size of the table of a leaf."""
         return 4 << d
 
-    def add(self, bits: Array, out: Array) -> None:
+    def add(
+        self,
+        bits: Array,
+        out: Array,
+    ) -> None:
         """Add what these leaves give to each player."""
         p = patterns(bits, self._slots)
         at = p + self._offset
@@ -219,11 +261,22 @@ def _potentials(group: LeafGroup) -> Iterator[tuple[slice, Array, Array]]:
         share[0] = 0
         u = harmonic[:, None] * reached
         for t, weight in zip((points + 1) / 2, weights / 2, strict=True):
-            within = share * (t**held)[:, None]
-            _add_subsets(within, d)
-            within *= (weight / t * (1 - t) ** np.maximum(d - 1 - held, 0))[:, None]
-            u += within
+            u += _at_point(share, held, t, weight)
         yield slice(start, start + found.shape[1]), u, reached
+
+
+def _at_point(
+    share: Array,
+    held: Array,
+    t: float,
+    weight: float,
+) -> Array:
+    """The weighed integrand at one point, summed over the subsets of each set of `held` players."""
+    d = int(held[-1])
+    within = np.asarray(share * (t**held)[:, None])
+    _add_subsets(within, d)
+    within *= (weight / t * (1 - t) ** np.maximum(d - 1 - held, 0))[:, None]
+    return within
 
 
 def _shares(found: Array, size: int) -> Array:
@@ -237,7 +290,12 @@ def _shares(found: Array, size: int) -> Array:
 def _add_subsets(values: Array, d: int) -> None:
     """Add to the value (2^d, leaves) of each set those of all its subsets, in place."""
     for j in range(d):
-        halves = values.reshape(-1, 2, 1 << j, values.shape[1])
+        halves = values.reshape(
+            -1,
+            2,
+            1 << j,
+            values.shape[1],
+        )
         halves[:, 1] += halves[:, 0]
 
 
@@ -249,7 +307,11 @@ class _Pairs:
 
     bytes = 0
 
-    def __init__(self, group: LeafGroup, most: int) -> None:
+    def __init__(
+        self,
+        group: LeafGroup,
+        most: int,
+    ) -> None:
         self._d = group.d
         self._slots = group.slots
         self._factor = group.factor
@@ -264,7 +326,11 @@ class _Pairs:
         self.reached = np.bincount(self._leaf, self._share * all_met, len(pattern))
         self.row_bytes = self.pairs * 8
 
-    def add(self, bits: Array, out: Array) -> None:
+    def add(
+        self,
+        bits: Array,
+        out: Array,
+    ) -> None:
         """Add what these leaves give to each player."""
         held = patterns(bits, self._slots)
         for i in range(len(bits)):
