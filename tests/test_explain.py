@@ -342,10 +342,10 @@ def test_values_are_those_of_shap(name, tmp_path):
 
 
 @pytest.mark.parametrize("classes", [0, 2, 3])
-@pytest.mark.parametrize("kind", [table._Spread, table._Potential, table._Pairs])
+@pytest.mark.parametrize("kind", [table._Spread, table._Potential, table.PatternPairs])
 def test_every_kind_of_table_agrees_with_all_coalitions(kind, classes, tmp_path, monkeypatch):
     monkeypatch.setattr(table, "MOST_SPREAD", 16 if kind is table._Spread else -1)
-    monkeypatch.setattr(table, "MOST_PLAYERS", -1 if kind is table._Pairs else 16)
+    monkeypatch.setattr(table, "MOST_PLAYERS", -1 if kind is table.PatternPairs else 16)
     X, y = small(classes, columns=8)
     kinds = {
         0: ensemble.ExtraTreesRegressor,
@@ -391,7 +391,7 @@ def test_potentials_of_many_players_are_those_of_their_definition(monkeypatch, t
     )
     monkeypatch.setattr(table, "MOST_PLAYERS", -1)
     parts = mk.Explainer(model, background=X[:200])
-    assert {type(group) for group in explainer_tables(parts)} == {table._Pairs}
+    assert {type(group) for group in explainer_tables(parts)} == {table.PatternPairs}
     np.testing.assert_allclose(
         whole.explain(X[:50]).values, parts.explain(X[:50]).values, rtol=0, atol=2e-6
     )
@@ -407,7 +407,7 @@ def test_tables_that_do_not_fit_become_pairs(tmp_path, monkeypatch):
     whole = mk.Explainer(model, background=X[:40])
     monkeypatch.setattr(table, "MOST_BYTES", 2000)
     parts = mk.Explainer(model, background=X[:40])
-    assert {type(group) for group in explainer_tables(parts)} == {table._Spread, table._Pairs}
+    assert {type(group) for group in explainer_tables(parts)} == {table._Spread, table.PatternPairs}
     np.testing.assert_allclose(parts.explain(X).values, whole.explain(X).values, rtol=0, atol=1e-6)
     monkeypatch.setattr(table, "MOST_PAIRS", 10)
     refused = mk.Explainer(model, background=X[:40])

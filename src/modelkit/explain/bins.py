@@ -27,8 +27,10 @@ class ValueBins:
 
     def find(self, values: Array) -> Array:
         """The bin of each value, (n,); -1 for one that the background lacks."""
-        at = {value: i for i, value in enumerate(self.kinds.tolist())}
-        return np.array([at.get(value, -1) for value in values.tolist()], np.int32)
+        kinds = self.kinds.tolist()
+        at = dict(zip(kinds, range(len(kinds)), strict=True))
+        found = [at.get(value, -1) for value in values.tolist()]
+        return np.array(found, np.int32)
 
     def fill(
         self,
@@ -41,7 +43,7 @@ class ValueBins:
 
 @dataclass(frozen=True)
 class QuartileBins:
-    """A column of numbers: bins between the quartiles of the background, and one for missing values.
+    """A column of numbers: bins between quartiles of the background, and one for missing values.
 
     Bins are closed above. Each has its bounds, mean and standard deviation. Those of a bin without
     finite values are never used, but for bins of infinities alone, which are drawn as their bound.
@@ -69,9 +71,11 @@ class QuartileBins:
         spread = np.full(len(low), SMALLEST_SPREAD)
         at = _quartile(cuts, known)
         for i in np.unique(at):
-            mean[i] = np.mean(known[at == i])
-            spread[i] += np.std(known[at == i])
-        counts = np.bincount(_quartile(cuts, values), minlength=len(low) + 1)
+            inside = known[at == i]
+            mean[i] = np.mean(inside)
+            spread[i] += np.std(inside)
+        bins = _quartile(cuts, values)
+        counts = np.bincount(bins, minlength=len(low) + 1)
         return QuartileBins(
             cuts,
             low,
@@ -91,7 +95,7 @@ class QuartileBins:
         bins: Array,
         rng: np.random.Generator,
     ) -> Array:
-        """A value in each bin, from the normal distribution of its mean and spread, cut at its bounds.
+        """A value in each bin, from a normal distribution with its mean and spread, within bounds.
 
         By inversion: with Phi the normal distribution, a and b the standardised bounds and u
         uniform, Phi^-1(Phi(a) + u (Phi(b) - Phi(a))). A mean lies within its bounds, so the tails
@@ -109,24 +113,31 @@ class QuartileBins:
         spread = self.spread[at]
         below = ndtr((low - mean) / spread)
         above = ndtr((high - mean) / spread)
-        found = mean + spread * ndtri(below + rng.random(len(bins)) * (above - below))
+        drawn = below + rng.random(len(bins)) * (above - below)
+        found: Array = mean + spread * ndtri(drawn)
         if self.whole:
-            low = np.where(at > 0, np.floor(low) + 1, low)  # only the first bin is closed below
+            above_low = np.floor(low) + 1
+            low = np.where(at > 0, above_low, low)  # only the first bin is closed below
             high = np.floor(high)
             found = np.rint(found)
         found = np.clip(found, low, high)
-        return np.where(gone, np.nan, found) if gone.any() else found
+        if gone.any():
+            found[gone] = np.nan
+        return found
 
 
 def _quartiles(known: Array) -> tuple[Array, float, float]:
     """The different quartiles of finite values, the least and the largest; 0 if there is none."""
     if not len(known):
         return np.empty(0), 0.0, 0.0
-    cuts = np.unique(np.percentile(known, (25, 50, 75)))
+    quartiles = np.percentile(known, (25, 50, 75))
+    cuts = np.unique(quartiles)
     return cuts, known.min(), known.max()
 
 
 def _quartile(cuts: Array, values: Array) -> Array:
     """The bin (n,) of each value; the last one is that of missing values."""
     missing = len(cuts) + 1
-    return np.where(np.isnan(values), missing, np.searchsorted(cuts, values)).astype(np.int32)
+    found: Array = np.searchsorted(cuts, values).astype(np.int32)
+    found[np.isnan(values)] = missing
+    return found

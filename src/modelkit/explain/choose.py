@@ -1,7 +1,7 @@
 """The table of explanation methods, and the choice among them.
 
-To add a method, write a file with a class that keeps to `Method` and a function `make`, and name it
-in METHODS.
+To add a method, write a file with a class that keeps to `Method` and a function that makes it, and
+add a line to METHODS.
 """
 
 from __future__ import annotations
@@ -9,33 +9,31 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from modelkit.errors import ExplainError
-from modelkit.explain import (
-    declared,
-    enumeration,
-    exact,
-    lime,
-    sampler,
-    shap,
-)
-from modelkit.explain.method import Method, NoFitError, Request
+from modelkit.explain.declared import make_declared
+from modelkit.explain.enumeration import make_enumeration
+from modelkit.explain.exact import make_exact
+from modelkit.explain.lime import make_lime
+from modelkit.explain.method import ExplainRequest, Method, NoFitError
+from modelkit.explain.sampler import make_sampler
+from modelkit.explain.shap import KERNEL, PERMUTATION, make_shap
 
-Maker = Callable[[Request], Method]  # raises NoFitError if the method does not fit
+Maker = Callable[[ExplainRequest], Method]  # raises NoFitError if the method does not fit
 
 METHODS: dict[str, Maker] = {
-    "contributions": declared.make,
-    "additive": exact.make,
-    "trees": exact.make,
-    "enumeration": enumeration.make,
-    "sampling": sampler.make,
-    "lime": lime.make,
-    shap.KERNEL: shap.make,
-    shap.PERMUTATION: shap.make,
+    "contributions": make_declared,
+    "additive": make_exact,
+    "trees": make_exact,
+    "enumeration": make_enumeration,
+    "sampling": make_sampler,
+    "lime": make_lime,
+    KERNEL: make_shap,
+    PERMUTATION: make_shap,
 }
-BEFORE_LINK: tuple[Maker, ...] = (declared.make, exact.make)  # those that can explain a margin
-AUTOMATIC: tuple[Maker, ...] = (*BEFORE_LINK, enumeration.make, sampler.make)
+BEFORE_LINK: tuple[Maker, ...] = (make_declared, make_exact)  # those that can explain a margin
+AUTOMATIC: tuple[Maker, ...] = (*BEFORE_LINK, make_enumeration, make_sampler)
 
 
-def choose(request: Request) -> tuple[Method, tuple[str, ...]]:
+def choose_method(request: ExplainRequest) -> tuple[Method, tuple[str, ...]]:
     """The method that was named, or the first that fits, and the reasons for the choice.
 
     Raises ExplainError if the named method does not fit, or none reaches the margin.
@@ -51,13 +49,14 @@ def choose(request: Request) -> tuple[Method, tuple[str, ...]]:
         try:
             method = make(request)
         except NoFitError as error:
-            reasons += filter(None, [str(error)])
+            if str(error):
+                reasons.append(str(error))
         else:
             return method, (*reasons, method.reason)
     raise AssertionError("sampling fits every model")
 
 
-def _named(request: Request) -> tuple[Method, tuple[str, ...]]:
+def _named(request: ExplainRequest) -> tuple[Method, tuple[str, ...]]:
     name = request.method
     make = METHODS[name]
     if make not in BEFORE_LINK and request.space == "margin":

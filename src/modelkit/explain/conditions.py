@@ -73,10 +73,8 @@ class Conditions:
         if not np.isfinite(rows).all():
             # Minus infinity is above an open bound, though not by "low < x".
             met |= np.isneginf(values) & np.isneginf(self.low)
-        for i, (among, apart) in self.sets.items():
-            if among is not None:
-                met[:, i] &= np.isin(values[:, i], among)
-            met[:, i] &= ~np.isin(values[:, i], apart)
+        for i, asked in self.sets.items():
+            met[:, i] &= _in_sets(values[:, i], asked)
         if np.isnan(rows).any():
             met = np.where(np.isnan(values), self.missing, met)
         return met
@@ -89,7 +87,11 @@ class Conditions:
                 if number in self.sets:
                     sets[i] = self.sets[number]
         return Conditions(
-            self.column[chosen], self.low[chosen], self.high[chosen], self.missing[chosen], sets
+            self.column[chosen],
+            self.low[chosen],
+            self.high[chosen],
+            self.missing[chosen],
+            sets,
         )
 
     def both(self, other: Conditions) -> Conditions:
@@ -99,7 +101,9 @@ class Conditions:
         """
         sets = {}
         for i in self.sets.keys() | other.sets.keys():
-            sets[i] = _both_sets(self.sets.get(i, ANYTHING), other.sets.get(i, ANYTHING))
+            own = self.sets.get(i, ANYTHING)
+            others = other.sets.get(i, ANYTHING)
+            sets[i] = _both_sets(own, others)
         low = np.maximum(self.low, other.low)
         high = np.minimum(self.high, other.high)
         return Conditions(
@@ -112,12 +116,17 @@ class Conditions:
 
     def first_equal(self) -> Array:
         """For each condition, the number of the first that asks for the same."""
-        fields = (self._numbered_sets(), self.missing, self.high, self.low, self.column)
+        sets = self._numbered_sets()
+        fields = (sets, self.missing, self.high, self.low, self.column)
         order = np.lexsort(fields)
-        new = np.ones(len(order), bool)
-        new[1:] = np.logical_or.reduce([field[order[1:]] != field[order[:-1]] for field in fields])
+        new = np.zeros(len(order), bool)
+        new[:1] = True
+        for field in fields:
+            ordered = field[order]
+            new[1:] |= ordered[1:] != ordered[:-1]
+        starts = np.where(new, np.arange(len(order)), 0)
         first = np.empty(len(order), np.intp)
-        first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
+        first[order] = order[np.maximum.accumulate(starts)]
         return first
 
     def _numbered_sets(self) -> Array:
@@ -129,8 +138,22 @@ class Conditions:
         return found
 
 
+def _in_sets(values: Array, asked: AskedSets) -> Array:
+    """Whether each value (n,) is what is asked of sets."""
+    among, apart = asked
+    found = ~np.isin(values, apart)
+    if among is not None:
+        found &= np.isin(values, among)
+    return found
+
+
 def _both_sets(one: AskedSets, other: AskedSets) -> AskedSets:
-    among = one[0] if other[0] is None else other[0]
-    if one[0] is not None and other[0] is not None:
-        among = tuple(sorted(set(one[0]) & set(other[0])))
-    return among, tuple(sorted({*one[1], *other[1]}))
+    one_among, one_apart = one
+    other_among, other_apart = other
+    apart = tuple(sorted({*one_apart, *other_apart}))
+    if one_among is None:
+        return other_among, apart
+    if other_among is None:
+        return one_among, apart
+    common = set(one_among) & set(other_among)
+    return tuple(sorted(common)), apart

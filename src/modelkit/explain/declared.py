@@ -9,15 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.explain.links import Link
-from modelkit.explain.method import NoFitError, Request
+from modelkit.explain.links import OutputLink
+from modelkit.explain.method import ExplainRequest, NoFitError
 from modelkit.explain.subject import CONTRIBUTIONS, LATER, Subject
 from modelkit.explain.sums import Sum, SumMethod
 from modelkit.signature import Feeds
 from modelkit.spec import TensorSpec
 
 
-def make(request: Request) -> SumMethod:
+def make_declared(request: ExplainRequest) -> SumMethod:
     """The method, if the contributions and one base add up to what is served.
 
     Raises NoFitError if they do not, or the model has no such output.
@@ -32,7 +32,7 @@ def make(request: Request) -> SumMethod:
         for link, margin in _margins(subject).items():
             if link != "identity" and request.space in ("probability", "value"):
                 continue
-            method = _with_link(subject, Link(link), margin)
+            method = _with_link(subject, OutputLink(link), margin)
             if method is not None:
                 return method
     raise NoFitError(f"the output {CONTRIBUTIONS!r} and no one base add up to what is served")
@@ -48,7 +48,8 @@ def _margins(subject: Subject) -> dict[str, Array]:
     margins = {"identity": served}
     with np.errstate(all="ignore"):
         if subject.space == "probability" and served.shape[1] == 2:
-            margins["logistic"] = np.log(served[:, 1:] / served[:, :1])
+            odds = served[:, 1:] / served[:, :1]
+            margins["logistic"] = np.log(odds)
         elif subject.space == "value":
             margins["exp"] = np.log(served)
     return margins
@@ -56,14 +57,17 @@ def _margins(subject: Subject) -> dict[str, Array]:
 
 def _with_link(
     subject: Subject,
-    link: Link,
+    link: OutputLink,
     margin: Array,
 ) -> SumMethod | None:
     """The method if the contributions add up to this margin (m, k) of the background."""
     parts = _contributions(subject, subject.background)
-    if parts.shape[2] != margin.shape[1] or not np.isfinite(margin).all():
+    if parts.shape[2] != margin.shape[1]:
         return None
-    base = np.median(margin - parts.sum(axis=1), axis=0)
+    if not np.isfinite(margin).all():
+        return None
+    rest = margin - parts.sum(axis=1)
+    base = np.median(rest, axis=0)
 
     def run(feeds: Feeds) -> tuple[Array, Array]:
         return _contributions(subject, feeds), base
@@ -83,4 +87,5 @@ def _with_link(
 def _contributions(subject: Subject, feeds: Feeds) -> Array:
     """The contributions (n, players, k) that the model gives for rows."""
     got = subject.model._run(feeds, (CONTRIBUTIONS,), LATER)[CONTRIBUTIONS]
-    return got.reshape(len(got), len(subject.players), -1).astype(np.float64)
+    by_player = got.reshape(len(got), len(subject.players), -1)
+    return by_player.astype(np.float64)

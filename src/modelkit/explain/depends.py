@@ -19,14 +19,19 @@ with importing("onnx", "explaining a model"):
     from onnx import TensorProto
 
 ELEMENTWISE = frozenset((
-    "Abs", "Add", "And", "Binarizer", "Cast", "Ceil", "Clip", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Greater",
-    "GreaterOrEqual", "HardSigmoid", "Identity", "Imputer", "IsInf", "IsNaN", "LabelEncoder", "LeakyRelu", "Less",
-    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round",
-    "Scaler", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "StringNormalizer", "Sub", "Tanh",
+    "Abs", "Add", "And", "Binarizer", "Cast", "Ceil", "Clip", "Div", "Elu", "Equal", "Erf",
+    "Exp", "Floor", "Greater", "GreaterOrEqual", "HardSigmoid", "Identity", "Imputer", "IsInf",
+    "IsNaN", "LabelEncoder", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod",
+    "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round", "Scaler", "Selu",
+    "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "StringNormalizer", "Sub", "Tanh",
     "ThresholdedRelu", "Where", "Xor",
 ))  # fmt: skip
 SUMS = ("Add", "Sub", "Neg", "Identity", "Scaler")  # they keep a sum a sum
-DOMAINS = ("", "ai.onnx", "ai.onnx.ml")  # elsewhere a function may have the name of an operator
+OPERATOR_DOMAINS = (
+    "",
+    "ai.onnx",
+    "ai.onnx.ml",
+)  # elsewhere a function may have the name of an operator
 
 
 @dataclass(frozen=True)
@@ -79,17 +84,28 @@ def trace(
         return {}
     for node in proto.graph.node:
         rule = RULES.get(node.op_type)
-        if rule is None or node.domain not in DOMAINS or not node.output:
+        if rule is None or node.domain not in OPERATOR_DOMAINS or not node.output:
             continue
-        names = [name for name in node.input if name]
-        given = [known[name] if name in known else constants.get(name) for name in names]
-        operation = _Operation(node, tuple(value for value in given if value is not None))
-        if len(operation.given) < len(names) or not operation.matrices:
-            continue
-        found = rule(operation)
+        operation = _operation(node, known, constants)
+        found = None if operation is None else rule(operation)
         if found is not None:
             known[node.output[0]] = found
     return known
+
+
+def _operation(
+    node: onnx.NodeProto, known: dict[str, Depends], constants: dict[str, Array]
+) -> _Operation | None:
+    """A node with what its inputs are; None if one is not known or none is a matrix."""
+    names = [name for name in node.input if name]
+    given = [known.get(name, constants.get(name)) for name in names]
+    operation = _Operation(
+        node,
+        tuple(value for value in given if value is not None),
+    )
+    if len(operation.given) < len(names) or not operation.matrices:
+        return None
+    return operation
 
 
 def _inputs(signature: Signature) -> dict[str, Depends]:
@@ -129,24 +145,30 @@ def _common_width(
     block: int | None,
 ) -> int | None:
     """The width to which all are broadcast; None if they do not go together column by column."""
-    if any(value.ndim > 2 or (value.ndim == 2 and value.shape[0] != 1) for value in constants):
+    if not all(_is_row(value) for value in constants):
         return None
-    widths = [len(matrix.columns) for matrix in matrices]
-    constant_widths = [value.shape[-1] for value in constants if value.ndim]
+    widths = {len(matrix.columns) for matrix in matrices}
+    constant_widths = {value.shape[-1] for value in constants if value.ndim}
     if block is None:
-        width = max(widths + constant_widths)
-    else:  # in three dimensions only constants are broadcast, over the last
-        width = widths[0]
-        if any(size not in (1, block) for size in constant_widths) or len(set(widths)) > 1:
-            return None
-    return width if all(size in (1, width) for size in widths) else None
+        width = max(widths | constant_widths)
+        return width if widths <= {1, width} else None
+    # In three dimensions only constants are broadcast, over the last.
+    if len(widths) > 1 or not constant_widths <= {1, block}:
+        return None
+    return max(widths)
+
+
+def _is_row(value: Array) -> bool:
+    """Whether a constant is the same for all rows."""
+    return value.ndim < 2 or (value.ndim == 2 and value.shape[0] == 1)
 
 
 def _union(matrices: list[Depends], i: int) -> frozenset[int]:
     """The raw columns that column i of an elementwise result depends on."""
     found: frozenset[int] = frozenset()
     for matrix in matrices:
-        found |= matrix.columns[i if len(matrix.columns) > 1 else 0]
+        at = i if len(matrix.columns) > 1 else 0
+        found |= matrix.columns[at]
     return found
 
 
@@ -182,32 +204,39 @@ def _concat(operation: _Operation) -> Depends | None:
 def _gather(operation: _Operation) -> Depends | None:
     source = operation.given[0]
     if isinstance(source, Depends):
-        return _pick(operation) if operation.option("axis", 0) in (1, -1) else None
+        of_columns = operation.option("axis", 0) in (1, -1)
+        return _pick(operation) if of_columns else None
     # A row of a table for each code.
     (codes,) = operation.matrices
-    if len(codes.columns) != 1 or source.ndim != 2 or operation.option("axis", 0) != 0:
+    if len(codes.columns) != 1 or source.ndim != 2:
         return None
     width = source.shape[1]
-    return Depends(codes.columns * width, additive=codes.single) if width else None
+    if operation.option("axis", 0) != 0 or not width:
+        return None
+    return Depends(codes.columns * width, additive=codes.single)
 
 
 def _pick(operation: _Operation) -> Depends | None:
     """Some columns of a matrix, by number."""
     source = operation.given[0]
-    if not isinstance(source, Depends) or source.block is not None or not operation.constants:
+    if not isinstance(source, Depends) or source.block is not None:
         return None
-    chosen = operation.constants[0].reshape(-1)
+    if not operation.constants:
+        return None
     width = len(source.columns)
-    if len(chosen) and not (-width <= chosen.min() and chosen.max() < width):
+    chosen = operation.constants[0].reshape(-1).tolist()
+    if not all(-width <= i < width for i in chosen):
         return None
-    return Depends(tuple(source.columns[int(i)] for i in chosen), source.additive)
+    columns = tuple(source.columns[int(i)] for i in chosen)
+    return Depends(columns, source.additive)
 
 
 def _one_hot(operation: _Operation) -> Depends | None:
     source = operation.matrices[0]
     if source.block is not None or not source.single:
         return None
-    block = len(operation.option("cats_int64s", ())) or len(operation.option("cats_strings", ()))
+    numbers = operation.option("cats_int64s", ())
+    block = len(numbers or operation.option("cats_strings", ()))
     columns = tuple(column for column in source.columns for _ in range(block))
     return Depends(columns, additive=True, block=block)
 
@@ -226,10 +255,9 @@ def _reshape(operation: _Operation) -> Depends | None:
     width = len(source.columns)
     target: list[int] = []
     if operation.constants:
-        target = [int(size) for size in operation.constants[0].reshape(-1)]
+        target = operation.constants[0].reshape(-1).tolist()
     one_column = len(target) == 1 and width == 1
-    flat = len(target) == 2 and target[0] in (-1, 0) and target[1] in (width, -1)
-    if not one_column and (not flat or target == [-1, -1]):
+    if not one_column and target not in ([-1, width], [0, width], [0, -1]):
         return None
     return Depends(source.columns, source.additive)
 
@@ -247,23 +275,27 @@ def _product(operation: _Operation) -> Depends | None:
 def _product_width(operation: _Operation) -> int | None:
     """The columns of a product of a matrix with a constant one; None for other products."""
     given = operation.given
-    if not isinstance(given[0], Depends) or any(isinstance(value, Depends) for value in given[1:]):
+    if not isinstance(given[0], Depends) or len(operation.matrices) > 1:
         return None
-    weights = given[1]
-    assert not isinstance(weights, Depends)  # noqa: S101 - for the type checker
-    if weights.ndim not in (1, 2) or operation.option("transA", 0):
+    if operation.option("transA", 0):
         return None
+    weights = operation.constants[0]
     if weights.ndim == 1:
         return 1
-    return int(weights.shape[0 if operation.option("transB", 0) else 1])
+    if weights.ndim != 2:
+        return None
+    axis = 0 if operation.option("transB", 0) else 1
+    return int(weights.shape[axis])
 
 
 def _linear(operation: _Operation) -> Depends | None:
     source = operation.matrices[0]
-    if source.block is not None or operation.option("post_transform", b"NONE") != b"NONE":
+    has_link = operation.option("post_transform", b"NONE") != b"NONE"
+    if source.block is not None or has_link:
         return None
+    outputs = int(operation.option("targets", 1))
     union: frozenset[int] = frozenset().union(*source.columns)
-    return Depends((union,) * int(operation.option("targets", 1)), source.additive)
+    return Depends((union,) * outputs, source.additive)
 
 
 RULES: dict[str, Callable[[_Operation], Depends | None]] = {

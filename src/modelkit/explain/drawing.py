@@ -17,7 +17,10 @@ Bar = tuple[str, str, float]  # the name of a column, what it holds, what it add
 
 
 def draw_bars(
-    bars: Sequence[Bar], errors: Sequence[float] | None, axis: tuple[str, str], ax: Any
+    bars: Sequence[Bar],
+    errors: Sequence[float] | None,
+    axis: tuple[str, str],
+    ax: Any,
 ) -> Any:
     """Draw the first bar at the top; returns the Axes.
 
@@ -29,7 +32,10 @@ def draw_bars(
     """
     with importing("matplotlib", "Explanation.plot", "plot"):
         import matplotlib.pyplot as plt
-    labels = [_fold(f"{name} = {held}" if held else name) for name, held, _ in bars]
+    labels = []
+    for name, held, _ in bars:
+        label = f"{name} = {held}" if held else name
+        labels.append(_fold(label))
     heights = [added for _, _, added in bars]
     if ax is None:
         _, ax = plt.subplots(figsize=_inches(labels), layout="constrained")
@@ -87,7 +93,8 @@ def _digits(heights: Sequence[float]) -> int:
     largest = max((abs(height) for height in heights), default=0.0)
     if largest == 0 or not np.isfinite(largest):
         return 2
-    return int(np.clip(2 - np.floor(np.log10(largest)), 0, 8))
+    before_point = np.floor(np.log10(largest))
+    return int(np.clip(2 - before_point, 0, 8))
 
 
 def _below(what: str, sums: str) -> str:

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 from modelkit.cast import Array
 from modelkit.explain.graph import GraphIndex, option
-from modelkit.explain.links import Link
+from modelkit.explain.links import OutputLink
 from modelkit.explain.nodes import TREE_OPERATORS
 
 if TYPE_CHECKING:
     import onnx
 
 RESHAPING = frozenset(["Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"])
-FUNCTIONS = {"Exp": "exp", "Sigmoid": "logistic", "Softmax": "softmax"}
+LINK_FUNCTIONS = {"Exp": "exp", "Sigmoid": "logistic", "Softmax": "softmax"}
 
 
-def before_link(graph: GraphIndex, output: str) -> tuple[str, Link]:
+def before_link(graph: GraphIndex, output: str) -> tuple[str, OutputLink]:
     """Walk back from an output through reshapes, one link and factors.
 
     Returns the name of the tensor before them, and the link.
     """
     name = output
-    link = Link()
+    link = OutputLink()
     while True:
         step = _step_back(graph, name, link)
         if step is None:
@@ -34,8 +34,8 @@ def before_link(graph: GraphIndex, output: str) -> tuple[str, Link]:
 def _step_back(
     graph: GraphIndex,
     name: str,
-    link: Link,
-) -> tuple[str, Link] | None:
+    link: OutputLink,
+) -> tuple[str, OutputLink] | None:
     """The tensor before the node that makes `name`, and the link so far; None at the end."""
     node = graph.maker(name)
     if node is None:
@@ -48,27 +48,29 @@ def _step_back(
         return node.input[0], link
     if link.name != "identity":
         return None
-    if node.op_type in FUNCTIONS:
+    if node.op_type in LINK_FUNCTIONS:
         if link.scale != 1.0 and node.op_type != "Exp":
             return None
-        return node.input[0], replace(link, name=FUNCTIONS[node.op_type])
+        function = LINK_FUNCTIONS[node.op_type]
+        return node.input[0], replace(link, name=function)
     if _is_share(graph, node) and link.scale == 1.0:
         sigmoid = graph.maker(node.input[0])
-        return (sigmoid or node).input[0], Link("share")
+        return (sigmoid or node).input[0], OutputLink("share")
     return _before_scaling(graph, node, link)
 
 
 def _before_scaling(
     graph: GraphIndex,
     node: onnx.NodeProto,
-    link: Link,
-) -> tuple[str, Link] | None:
+    link: OutputLink,
+) -> tuple[str, OutputLink] | None:
     """The tensor before a product with one number, and the link with this factor."""
     constants = [name for name in node.input if name in graph.constants]
     if node.op_type not in ("Mul", "Div") or len(constants) != 1:
         return None
     number = graph.number(constants[0])
-    if number is None or (node.op_type == "Div" and node.input[0] == constants[0]):
+    is_inverse = node.op_type == "Div" and node.input[0] == constants[0]
+    if number is None or is_inverse:
         return None
     factor = number if node.op_type == "Mul" else 1 / number
     others = [name for name in node.input if name not in graph.constants]
@@ -80,7 +82,9 @@ def _is_complement(graph: GraphIndex, node: onnx.NodeProto) -> bool:
     if node.op_type != "Concat" or len(node.input) != 2:
         return False
     rest = graph.maker(node.input[0])
-    if rest is None or rest.op_type != "Sub" or rest.input[1] != node.input[1]:
+    if rest is None or rest.op_type != "Sub":
+        return False
+    if rest.input[1] != node.input[1]:
         return False
     return graph.number(rest.input[0]) == 1.0
 
@@ -142,8 +146,10 @@ def summed_rows(graph: GraphIndex, name: str) -> tuple[str, Array] | None:
     if node is None or not _is_gather(node, axis=1):
         return None
     chosen = graph.constant(node.input[1])
+    if chosen is None or chosen.ndim or int(chosen) != -1:
+        return None
     rows = graph.maker(node.input[0])
-    if chosen is None or chosen.ndim or int(chosen) != -1 or rows is None:
+    if rows is None:
         return None
     if rows.op_type == "CumSum":
         if not _is_running_sum(graph, rows):
@@ -168,9 +174,11 @@ def _numbered_rows(graph: GraphIndex, node: onnx.NodeProto) -> tuple[str, Array]
         return None
     table = graph.constant(node.input[0])
     number = graph.maker(node.input[1])
-    if table is None or table.ndim != 2 or number is None or number.op_type != "Cast":
+    if table is None or table.ndim != 2:
         return None
-    return (number.input[0], table) if _trees_of(graph, number) else None
+    if number is None or number.op_type != "Cast" or not _trees_of(graph, number):
+        return None
+    return number.input[0], table
 
 
 def _is_gather(node: onnx.NodeProto, axis: int) -> bool:
@@ -190,7 +198,7 @@ def _trees_of(graph: GraphIndex, cast: onnx.NodeProto | None) -> int:
 def before_factor(graph: GraphIndex, name: str) -> tuple[str, float]:
     """Walk back from a value before its link over one product of trees with a number."""
     node = graph.maker(name)
-    if node is None or node.op_type not in ("Mul", "Div") or len(node.input) != 2:
+    if node is None or node.op_type not in ("Mul", "Div"):
         return name, 1.0
     number = graph.number(node.input[1])
     made = graph.maker(node.input[0])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.explain.conditions import ANYTHING, AskedSets, Conditions
-from modelkit.explain.nodes import NO_BRANCH, Branch, Nodes, read_ensemble
+from modelkit.explain.nodes import NO_BRANCH, Branch, TreeNodes, read_ensemble
 
 if TYPE_CHECKING:
     import onnx
@@ -59,7 +59,8 @@ def decode_ensemble(
     found = read_ensemble(node, table)
     ends, conditions = _walk_trees(found.nodes, dtype)
     scale = 1 / len(found.nodes.roots) if found.is_average else 1.0
-    starts = np.concatenate([[0], np.cumsum(ends.sizes)])
+    stops = np.cumsum(ends.sizes)
+    starts = np.concatenate([[0], stops])
     values = ends.values * scale
     return Leaves(
         values,
@@ -72,11 +73,12 @@ def decode_ensemble(
     )
 
 
-def _walk_trees(nodes: Nodes, dtype: Any) -> tuple[_Ends, Conditions]:
+def _walk_trees(nodes: TreeNodes, dtype: Any) -> tuple[_Ends, Conditions]:
     """All leaves that are not zero, and each different condition once."""
     edges = _edges(nodes, dtype)
     columns = int(nodes.column.max(initial=0)) + 1
-    step = max(1, PATH_CELLS * len(nodes.roots) // (columns * len(nodes.leaf)))
+    cells = columns * len(nodes.leaf)
+    step = max(1, PATH_CELLS * len(nodes.roots) // cells)
     parts: list[_Ends] = []
     found: list[Conditions] = []
     count = 0
@@ -87,7 +89,7 @@ def _walk_trees(nodes: Nodes, dtype: Any) -> tuple[_Ends, Conditions]:
             nodes.roots[start : start + step],
             columns,
         )
-        parts += [_Ends(part.values, part.sizes, part.path + count) for part in leaves]
+        parts += [replace(part, path=part.path + count) for part in leaves]
         found.append(conditions)
         count += len(conditions.column)
     ends = _Ends(
@@ -103,12 +105,13 @@ def _with_distinct(ends: _Ends, conditions: Conditions) -> tuple[_Ends, Conditio
     path = conditions.first_equal()[ends.path]
     used = np.zeros(len(conditions.column), bool)
     used[path] = True
-    renumbered = (np.cumsum(used) - 1)[path]
-    return _Ends(ends.values, ends.sizes, renumbered), conditions.take(np.flatnonzero(used))
+    number = np.cumsum(used) - 1
+    distinct = conditions.take(np.flatnonzero(used))
+    return replace(ends, path=number[path]), distinct
 
 
 def _descend(
-    nodes: Nodes, edges: Conditions, roots: Array, columns: int
+    nodes: TreeNodes, edges: Conditions, roots: Array, columns: int
 ) -> tuple[list[_Ends], Conditions]:
     """The leaves under some roots, level by level, and the conditions on the way to them.
 
@@ -128,7 +131,8 @@ def _descend(
         last = last[twice]
         edge = row % 2 * len(nodes.column) + at  # the true branch, then the false one
         column = nodes.column[at]
-        more = known.take(last[row, column]).both(edges.take(edge))
+        before = known.take(last[row, column])
+        more = before.both(edges.take(edge))
         last[row, column] = len(known.column) + row
         known = Conditions.joined([known, more])
         at = nodes.child.reshape(-1)[edge]
@@ -136,7 +140,7 @@ def _descend(
 
 
 def _ended(
-    nodes: Nodes,
+    nodes: TreeNodes,
     at: Array,
     last: Array,
 ) -> _Ends:
@@ -145,7 +149,9 @@ def _ended(
     values = nodes.values[nodes.leaf[at[ends]]]
     kept = values.any(axis=1)
     asked = last[ends[kept]]
-    return _Ends(values[kept], (asked > 0).sum(axis=1), asked[asked > 0])
+    asks = asked > 0
+    sizes = asks.sum(axis=1)
+    return _Ends(values[kept], sizes, asked[asks])
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ class _Splits:
     above: Array
 
 
-def _splits(nodes: Nodes, dtype: Any) -> _Splits:
+def _splits(nodes: TreeNodes, dtype: Any) -> _Splits:
     mode = nodes.mode[: len(nodes.column)]
     value = nodes.value.astype(dtype)
     # x < v is x <= the number before v, but before minus infinity there is none.
@@ -171,12 +177,18 @@ def _splits(nodes: Nodes, dtype: Any) -> _Splits:
     bottom = strict & np.isneginf(value)
     before = np.nextafter(value, dtype(-np.inf))
     bound = np.where(strict & ~bottom, before, value)
-    below = ((mode == Branch.LEQ) | (mode == Branch.LT)) & ~bottom
-    above = ((mode == Branch.GT) | (mode == Branch.GTE)) & ~bottom
-    return _Splits(mode, bound, bottom, below, above)
+    below = (mode == Branch.LEQ) | (mode == Branch.LT)
+    above = (mode == Branch.GT) | (mode == Branch.GTE)
+    return _Splits(
+        mode,
+        bound,
+        bottom,
+        below & ~bottom,
+        above & ~bottom,
+    )
 
 
-def _edges(nodes: Nodes, dtype: Any) -> Conditions:
+def _edges(nodes: TreeNodes, dtype: Any) -> Conditions:
     """What the true branches of all nodes ask, and then what the false ones do."""
     splits = _splits(nodes, dtype)
     bounds = np.tile(splits.bound, 2)
@@ -191,7 +203,7 @@ def _edges(nodes: Nodes, dtype: Any) -> Conditions:
     )
 
 
-def _missing_edges(nodes: Nodes, mode: Array) -> Array:
+def _missing_edges(nodes: TreeNodes, mode: Array) -> Array:
     """Whether a missing value takes each edge, (2 * nodes,)."""
     missing = np.stack([nodes.missing, ~nodes.missing])
     # A missing value differs from every number, whatever the graph says.
@@ -201,15 +213,18 @@ def _missing_edges(nodes: Nodes, mode: Array) -> Array:
     return missing.reshape(-1)
 
 
-def _edge_sets(nodes: Nodes, splits: _Splits) -> dict[int, AskedSets]:
+def _edge_sets(nodes: TreeNodes, splits: _Splits) -> dict[int, AskedSets]:
     """What edges ask beyond bounds, by their number."""
     count = len(nodes.column)
-    bounded = (splits.below | splits.above) & ~np.isneginf(splits.bound)
+    bounded = splits.below | splits.above
+    bounded &= ~np.isneginf(splits.bound)
+    asking = np.flatnonzero((splits.mode != NO_BRANCH) & ~bounded)
     sets = {}
-    for i in np.flatnonzero((splits.mode != NO_BRANCH) & ~bounded).tolist():
+    for i in asking.tolist():
         members = nodes.members.get(i) or (float(splits.bound[i]),)
         bottom = bool(splits.bottom[i])
-        true, false = _asked_sets(int(splits.mode[i]), members, bottom=bottom)
+        mode = int(splits.mode[i])
+        true, false = _asked_sets(mode, members, bottom=bottom)
         sets[i] = true
         sets[count + i] = false
     return {i: asked for i, asked in sets.items() if asked != ANYTHING}

@@ -11,8 +11,8 @@ from modelkit.errors import ExplainError
 from modelkit.explain import sampling
 from modelkit.explain.method import (
     Attribution,
+    ExplainRequest,
     NoFitError,
-    Request,
     check_gap,
     gap_between,
 )
@@ -23,7 +23,7 @@ MOST_COLUMNS = 12
 ENUMERATED_ROWS = 20_000  # model rows for an explained row that are spent without being asked
 
 
-def make(request: Request) -> Enumeration:
+def make_enumeration(request: ExplainRequest) -> Enumeration:
     """The method, if its cost is within the budget. Raises NoFitError, or ExplainError if named."""
     d = len(request.subject.players)
     count = request.subject.count
@@ -68,10 +68,11 @@ class Enumeration:
         evaluations = n
         for i in rows:
             if self._players == 1:
-                values[i], base[i] = sampling.only_player(self._subject.at_background, served[i])
+                found = sampling.only_player(self._subject.at_background, served[i])
             else:
-                values[i], base[i] = self._enumerate(row_of(feeds, i))
+                found = self._enumerate(row_of(feeds, i))
                 evaluations += self._rows
+            values[i], base[i] = found
         gap = gap_between(values, base, served)
         check_gap(gap, served)
         return Attribution(values, base, gap, evaluations)

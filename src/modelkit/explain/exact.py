@@ -14,11 +14,12 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import GraphError
 from modelkit.explain.graph import cut, whole_proto
-from modelkit.explain.method import NoFitError, Request
+from modelkit.explain.method import ExplainRequest, NoFitError
+from modelkit.explain.pairs import TooDeepError
 from modelkit.explain.structure import NoStructureError, Player, Structure, read_structure
 from modelkit.explain.subject import LATER, ROWS_AT_ONCE, Subject
-from modelkit.explain.sums import Run, Sum, SumMethod
-from modelkit.explain.table import LeafTable, TooDeepError
+from modelkit.explain.sums import RunParts, Sum, SumMethod
+from modelkit.explain.table import LeafTable
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec
@@ -28,7 +29,7 @@ CHECKED_ROWS = 64  # background rows that an exact method is tried on when it is
 Encode = Callable[[Feeds], Array]  # rows to the tensor that an exact method starts from
 
 
-def make(request: Request) -> SumMethod:
+def make_exact(request: ExplainRequest) -> SumMethod:
     """The exact method for the graph of a model. Raises NoFitError if its structure has none."""
     subject = request.subject
     graph = getattr(subject.model.base, "graph", None)
@@ -46,7 +47,7 @@ def make(request: Request) -> SumMethod:
     return method
 
 
-def _check_wanted(found: Structure, request: Request) -> None:
+def _check_wanted(found: Structure, request: ExplainRequest) -> None:
     """Raise NoStructureError if a structure is not the one that was asked for."""
     link = found.link
     if request.method not in ("auto", found.kind):
@@ -68,18 +69,20 @@ def _sum(subject: Subject, found: Structure) -> Sum:
     return Sum("additive", run, found.link, cost, "the graph is a sum over columns")
 
 
-def _run_trees(subject: Subject, found: Structure) -> Run:
+def _run_trees(subject: Subject, found: Structure) -> RunParts:
     assert found.leaves is not None  # noqa: S101 - for the type checker
     assert found.groups is not None  # noqa: S101
     encode = _encoder(subject, found, found.leaves.dtype)
     _check_groups(subject, found, encode)
-    table = LeafTable(found.leaves, found.groups, encode(subject.background))
+    background = encode(subject.background)
+    table = LeafTable(found.leaves, found.groups, background)
     d = len(subject.players)
 
     def run(feeds: Feeds) -> tuple[Array, Array]:
         values = table.explain(encode(feeds))
         if values.shape[1] < d:
-            values = np.pad(values, ((0, 0), (0, d - values.shape[1]), (0, 0)))
+            missing = d - values.shape[1]
+            values = np.pad(values, ((0, 0), (0, missing), (0, 0)))
         return found.link.log_odds(values, table.base)
 
     return run
@@ -97,32 +100,46 @@ def _check_groups(
     """
     if found.tensor in subject.background or found.groups is None:
         return
-    few = {name: feed[:CHECKED_ROWS] for name, feed in subject.background.items()}
+    few = subject.head(CHECKED_ROWS)
     before = encode(few)
     for number, player in enumerate(subject.players):
-        moved = {name: feed.copy() for name, feed in few.items()}
-        column = moved[player.tensor][:, player.column]
-        moved[player.tensor][:, player.column] = np.roll(column, 1)
-        after = encode(moved)
+        after = encode(_moved(few, player))
         others = found.groups != number
-        if not np.array_equal(before[:, others], after[:, others], equal_nan=True):
+        if not np.array_equal(
+            before[:, others],
+            after[:, others],
+            equal_nan=True,
+        ):
             raise NoStructureError(f"column {player.name!r} moves what should not depend on it")
 
 
-def _run_additive(subject: Subject, found: Structure) -> Run:
+def _moved(feeds: Feeds, player: Player) -> Feeds:
+    """Copies of rows, in which each has one column of the row before it."""
+    moved = {name: feed.copy() for name, feed in feeds.items()}
+    tensor = moved[player.tensor]
+    tensor[:, player.column] = np.roll(tensor[:, player.column], 1)
+    return moved
+
+
+def _run_additive(subject: Subject, found: Structure) -> RunParts:
     """A sum of functions of one column each: a column adds what changes where it alone does."""
     encode = _encoder(subject, found, np.float64)
-    reference = {name: feed[:1] for name, feed in subject.background.items()}
+    reference = subject.head(1)
     at_reference = encode(reference)[0]
 
     def alone(feeds: Feeds, player: Player) -> Array:
         return encode(_with_one_column(reference, feeds, player))
 
-    means = np.stack([alone(subject.background, player).mean(axis=0) for player in subject.players])
-    base = at_reference + (means - at_reference).sum(axis=0)
+    means = []
+    for player in subject.players:
+        at_background = alone(subject.background, player)
+        means.append(at_background.mean(axis=0))
+    mean = np.stack(means)
+    base = at_reference + (mean - at_reference).sum(axis=0)
 
     def run(feeds: Feeds) -> tuple[Array, Array]:
-        values = np.stack([alone(feeds, player) for player in subject.players], axis=1) - means
+        columns = [alone(feeds, player) for player in subject.players]
+        values = np.stack(columns, axis=1) - mean
         return found.link.log_odds(values, base)
 
     return run
@@ -135,7 +152,9 @@ def _with_one_column(
 ) -> Feeds:
     """Copies of the reference row, with one column of `feeds`."""
     column = feeds[player.tensor][:, player.column]
-    mixed = {name: np.repeat(feed, len(column), axis=0) for name, feed in reference.items()}
+    mixed = {}
+    for name, feed in reference.items():
+        mixed[name] = np.repeat(feed, len(column), axis=0)
     mixed[player.tensor][:, player.column] = column
     return mixed
 

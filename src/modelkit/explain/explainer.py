@@ -10,10 +10,10 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.errors import ExplainError
-from modelkit.explain.choose import METHODS, choose
+from modelkit.explain.choose import METHODS, choose_method
 from modelkit.explain.explanation import Explanation, kind_in_words
 from modelkit.explain.lime_text import NO_TEXT
-from modelkit.explain.method import Attribution, Request
+from modelkit.explain.method import Attribution, ExplainRequest
 from modelkit.explain.subject import BACKGROUND, is_text, make_subject
 from modelkit.model import Model
 from modelkit.signature import Feeds
@@ -95,14 +95,14 @@ class Explainer:
             raise ExplainError(f"this model serves a {served}, not a {space}")
         self._seed = 0 if seed is None else int(seed)
         self._background_id = self._subject.background_id()
-        request = Request(
+        request = ExplainRequest(
             self._subject,
             method,
             space,
             budget,
             self._seed,
         )
-        self._method, self._reasons = choose(request)
+        self._method, self._reasons = choose_method(request)
 
     def plan(self, X: Any = None) -> ExplainPlan:
         """What `explain` would do, why, and what it would cost, without running anything.
@@ -113,7 +113,11 @@ class Explainer:
             self._subject.signature.coerce(X)
         method = self._method
         return ExplainPlan(
-            method.kind, method.exact, method.space, method.rows_per_row, self._reasons
+            method.kind,
+            method.exact,
+            method.space,
+            method.rows_per_row,
+            self._reasons,
         )
 
     def explain(
@@ -142,8 +146,10 @@ class Explainer:
                 f"row {row}: the model's output is {served[row]}; only finite outputs can be "
                 "explained"
             )
-        rows = _progress_bar(len(served)) if progress else range(len(served))
-        return self._explanation(feeds, self._method.explain(feeds, served, rows))
+        n = len(served)
+        rows = _progress_bar(n) if progress else range(n)
+        found = self._method.explain(feeds, served, rows)
+        return self._explanation(feeds, found)
 
     def _explanation(
         self,
@@ -191,7 +197,8 @@ def _check_integer(
 ) -> None:
     if number is None:
         return
-    if not isinstance(number, Integral) or isinstance(number, bool) or int(number) < least:
+    is_integer = isinstance(number, Integral) and not isinstance(number, bool)
+    if not is_integer or number < least:
         raise ExplainError(f"{what} is an integer of at least {least}, not {number!r}")
 
 

@@ -91,7 +91,7 @@ class Explanation:
     def top(
         self, k: int = 5, *, row: int = 0, output: int | str = -1
     ) -> list[tuple[str, Any, float]]:
-        """The k columns of one row that add most, in size: (name, what the row holds, what it adds).
+        """The k columns of one row that add most, as (name, what the row holds, what it adds).
 
         Raises ExplainError if there is no such row or output, or k is below 0.
         """
@@ -100,9 +100,12 @@ class Explanation:
         if not -len(self) <= row < len(self):
             raise ExplainError(f"there are {len(self)} rows and no row {row}")
         values = self.values[row, :, self._place_of(output)]
-        order = np.argsort(-np.abs(values), kind="stable")[:k]
-        names = self.feature_names
-        return [(names[i], _python_value(self.data[row, i]), float(values[i])) for i in order]
+        order = np.argsort(-np.abs(values), kind="stable")
+        found = []
+        for i in order[:k]:
+            held = _python_value(self.data[row, i])
+            found.append((self.feature_names[i], held, float(values[i])))
+        return found
 
     def to_dataframe(self, output: int | str = -1) -> Any:
         """A pandas DataFrame of one output: a row for each explained row.
@@ -116,7 +119,8 @@ class Explanation:
         with importing("pandas", "Explanation.to_dataframe", "frames"):
             import pandas as pd
         at = self._place_of(output)
-        frame = pd.DataFrame(self.values[:, :, at], columns=list(self.feature_names))
+        names = list(self.feature_names)
+        frame = pd.DataFrame(self.values[:, :, at], columns=names)
         frame.insert(0, "base", self.base_values[:, at])
         return frame
 
@@ -140,12 +144,18 @@ class Explanation:
             )
         at = self._place_of(0 if output is None else output)
         return shap.Explanation(
-            self.values[:, :, at], self.base_values[:, at], self.data, feature_names=names
+            self.values[:, :, at],
+            self.base_values[:, at],
+            self.data,
+            feature_names=names,
         )
 
     def to_json(self) -> str:
         """Everything, as one line of JSON to keep where decisions must be explained later."""
-        plain = {f.name: record.plain(getattr(self, f.name)) for f in fields(self)}
+        plain = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            plain[field.name] = record.plain(value)
         plain["schema"] = EXPLANATION_SCHEMA
         return json.dumps(
             plain,
@@ -211,8 +221,9 @@ class Explanation:
         base = self.base_values[row, output]
         values = self.values[row, :, output]
         total = base + values.sum()
-        rounding = ROUNDING * (abs(base) + np.abs(values).sum())
-        return float(base), float(total) if abs(total) > rounding else 0.0
+        size = abs(base) + np.abs(values).sum()
+        is_rounding = abs(total) <= ROUNDING * size
+        return float(base), 0.0 if is_rounding else float(total)
 
     def _errors(
         self,
@@ -240,7 +251,7 @@ class Explanation:
         output: int | str = -1,
         most: int = 10,
     ) -> str:
-        """HTML of one row: a bar for each of the columns that add most, red upwards, blue downwards.
+        """HTML of one row: a bar for each column that adds most, red upwards and blue downwards.
 
         It refers to nothing outside itself.
 
@@ -287,7 +298,8 @@ class Explanation:
             shown += added
         rest = len(self.feature_names) - len(bars)
         if rest:
-            total = float(self.values[row, :, self._place_of(output)].sum())
+            values = self.values[row, :, self._place_of(output)]
+            total = float(values.sum())
             name = "1 other column" if rest == 1 else f"{rest} other columns"
             bars.append((name, "", total - shown))
         return bars
@@ -307,10 +319,10 @@ def _read_fields(plain: dict[str, Any]) -> dict[str, Any]:
     found = dict(plain)
     for name, shape in shapes.items():
         if plain[name] is not None:
-            found[name] = np.array(record.back(plain[name]), np.float64).reshape(shape)
-    data = np.empty((n, d), object)
-    data[:] = np.array(record.back(plain["data"]), object).reshape(n, d)
-    found["data"] = data
+            numbers = np.array(record.back(plain[name]), np.float64)
+            found[name] = numbers.reshape(shape)
+    cells = np.array(record.back(plain["data"]), object)
+    found["data"] = cells.reshape(n, d)
     for name in ("feature_names", "output_names", "warnings"):
         found[name] = tuple(plain[name])
     return found

@@ -24,7 +24,8 @@ class GraphIndex:
         }
         for node in graph.node:
             if node.op_type == "Constant" and node.attribute[0].HasField("t"):
-                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+                value = numpy_helper.to_array(node.attribute[0].t)
+                self.constants[node.output[0]] = value
         self._makers = {name: node for node in graph.node for name in node.output}
 
     def maker(self, name: str) -> onnx.NodeProto | None:
@@ -62,7 +63,8 @@ def whole_proto(graph: bytes | memoryview, weights: memoryview | None) -> onnx.M
         if tensor.data_location == TensorProto.EXTERNAL and weights is not None:
             at = {entry.key: entry.value for entry in tensor.external_data}
             start = int(at["offset"])
-            tensor.raw_data = bytes(weights[start : start + int(at["length"])])
+            stop = start + int(at["length"])
+            tensor.raw_data = bytes(weights[start:stop])
             del tensor.external_data[:]
             tensor.data_location = TensorProto.DEFAULT
     return proto
@@ -88,9 +90,11 @@ def cut(
             value_info=whole.value_info,
         )
     )
-    part.graph.node.extend(whole.node[number] for number in _needed_for(tensor, whole.node))
+    for number in _needed_for(tensor, whole.node):
+        part.graph.node.append(whole.node[number])
     element = TensorProto.DOUBLE if dtype == "float64" else TensorProto.FLOAT
-    part.graph.output.append(helper.make_tensor_value_info(tensor, element, ["batch", None]))
+    output = helper.make_tensor_value_info(tensor, element, ["batch", None])
+    part.graph.output.append(output)
     return part
 
 

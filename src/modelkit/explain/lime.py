@@ -21,7 +21,7 @@ from modelkit.errors import ExplainError
 from modelkit.explain.bins import QuartileBins, ValueBins
 from modelkit.explain.fidelity import Fidelity, samples_of
 from modelkit.explain.lime_text import TextLime
-from modelkit.explain.method import Attribution, Method, Request
+from modelkit.explain.method import Attribution, ExplainRequest, Method, gap_between
 from modelkit.explain.subject import Subject, is_text
 from modelkit.signature import Feeds
 
@@ -32,7 +32,7 @@ SERIAL = 1 << 18
 TILE = 64
 
 
-def make(request: Request) -> Method:
+def make_lime(request: ExplainRequest) -> Method:
     """LIME for tables or for texts. Raises ExplainError or MissingExtraError."""
     make_lime = TextLime if is_text(request.subject.signature) else TableLime
     return make_lime(request.subject, request.budget, request.seed)
@@ -98,7 +98,8 @@ class TableLime:
         self._width = ROOT_WIDTH * float(np.sqrt(players))
         # A pool row differs from the explained one in m columns, so m is their squared distance.
         mismatches = np.arange(players + 1)
-        self._weights = np.sqrt(np.exp(-mismatches / self._width**2))
+        kernel = np.exp(-mismatches / self._width**2)
+        self._weights = np.sqrt(kernel)
         self._lock = Lock()
         self._made: _Pool | None = None
         self.rows_per_row = 1
@@ -121,8 +122,12 @@ class TableLime:
         r2 = np.zeros((n, k))
         ess = np.zeros(n)
         for i in rows:
-            values[i], base[i], r2[i], ess[i] = self._fit(pool, bins[i], served[i])
-        gap = np.abs(base + values.sum(axis=1) - served)
+            fit = self._fit(pool, bins[i], served[i])
+            values[i] = fit.values
+            base[i] = fit.base
+            r2[i] = fit.r2
+            ess[i] = fit.ess
+        gap = gap_between(values, base, served)
         fidelity = Fidelity(
             r2,
             gap,
@@ -141,7 +146,10 @@ class TableLime:
 
     def _bins_of(self, feeds: Feeds) -> Array:
         """The bins (n, d) of rows."""
-        found = [bins.find(feeds[tensor][:, at]) for tensor, at, bins in self._columns]
+        found = []
+        for tensor, at, bins in self._columns:
+            values = feeds[tensor][:, at]
+            found.append(bins.find(values))
         return np.stack(found, axis=1)
 
     def _pool(self) -> _Pool:
@@ -173,7 +181,8 @@ class TableLime:
         drawn = np.empty((len(self._columns), self._samples), np.int32)
         feeds = {}
         for name, feed in self._subject.background.items():
-            feeds[name] = np.empty((self._samples, feed.shape[1]), feed.dtype)
+            shape = (self._samples, feed.shape[1])
+            feeds[name] = np.empty(shape, feed.dtype)
         for i, (tensor, at, bins) in enumerate(self._columns):
             drawn[i] = rng.choice(len(bins.share), self._samples, p=bins.share)
             feeds[tensor][:, at] = bins.fill(drawn[i], rng)
@@ -195,8 +204,10 @@ class TableLime:
         d = len(bins)
         same = pool.bins == bins[:, None]
         weights = self._weights[d - np.count_nonzero(same, axis=0)]
-        own = np.concatenate([np.ones(d + 1), served - pool.mean])
-        gram = _gram(_weighted(same, pool.answers, weights)) + np.outer(own, own)
+        own = np.ones(d + 1 + len(served))
+        own[d + 1 :] = served - pool.mean
+        drawn = _weighted(same, pool.answers, weights)
+        gram = _gram(drawn) + np.outer(own, own)
         total = gram[d, d]
         means = gram[d] / total
         centred = gram - total * np.outer(means, means)
@@ -205,7 +216,8 @@ class TableLime:
         values = np.linalg.solve(inner + RIDGE * np.eye(d), cross)
         base = pool.mean + means[d + 1 :] - means[:d] @ values
         spread = np.diagonal(centred)[d + 1 :]
-        ess = float(total**2 / (1 + (weights**2).sum()))
+        squares = 1 + (weights**2).sum()
+        ess = float(total**2 / squares)
         return _Fit(
             values,
             base,
@@ -224,7 +236,9 @@ def _explained_share(
 
     They are (d, d) of columns, (d, k) of columns and answers, and (k,) of answers.
     """
-    left = spread - 2 * (values * cross).sum(axis=0) + (values * (inner @ values)).sum(axis=0)
+    common = (values * cross).sum(axis=0)
+    own = (values * (inner @ values)).sum(axis=0)
+    left = spread - 2 * common + own
     unexplained = np.zeros(len(spread))  # nothing is left to explain of a constant
     np.divide(
         left,
@@ -260,7 +274,8 @@ def _weighted(
     """The rows A, 1 and y (d + 1 + k, samples), each times the roots of the weights."""
     d = len(same)
     root = np.sqrt(weights)
-    stacked = np.empty((d + 1 + answers.shape[1], len(root)))
+    height = d + 1 + answers.shape[1]
+    stacked = np.empty((height, len(root)))
     np.multiply(same, root, out=stacked[:d])
     stacked[d] = root
     np.multiply(answers.T, root, out=stacked[d + 1 :])
@@ -276,9 +291,11 @@ def _gram(rows: Array) -> Array:
     out = np.empty((len(rows), len(rows)))
     for i in range(0, len(rows), TILE):
         for j in range(i, len(rows), TILE):
-            part = _tile(rows[i : i + TILE], rows[j : j + TILE])
-            out[i : i + TILE, j : j + TILE] = part
-            out[j : j + TILE, i : i + TILE] = part.T
+            some = slice(i, i + TILE)
+            others = slice(j, j + TILE)
+            part = _tile(rows[some], rows[others])
+            out[some, others] = part
+            out[others, some] = part.T
     return out
 
 
@@ -286,7 +303,8 @@ def _tile(left: Array, right: Array) -> Array:
     """`left @ right.T`, summed over blocks of columns."""
     size = SERIAL // (len(left) * len(right))
     whole = left.shape[1] // size * size
-    left_blocks = left[:, :whole].reshape(len(left), -1, size).transpose(1, 0, 2)
-    right_blocks = right[:, :whole].reshape(len(right), -1, size).transpose(1, 2, 0)
-    found = (left_blocks @ right_blocks).sum(axis=0)
-    return np.asarray(found + left[:, whole:] @ right[:, whole:].T)
+    left_blocks = left[:, :whole].reshape(len(left), -1, size)
+    right_blocks = right[:, :whole].reshape(len(right), -1, size)
+    products = left_blocks.transpose(1, 0, 2) @ right_blocks.transpose(1, 2, 0)
+    rest = left[:, whole:] @ right[:, whole:].T
+    return np.asarray(products.sum(axis=0) + rest)

@@ -88,7 +88,8 @@ class TextLime:
         if not words:
             raise ExplainError(f"there are no words in the text {text!r}")
         with kept_random_state():
-            fits = self._fit(text, len(words), served.shape[1])
+            outputs = served.shape[1]
+            fits = self._fit(text, len(words), outputs)
         values = _coefficients(fits.outputs, len(words))
         base = np.array([[fit[0] for fit in fits.outputs]])
         gap = gap_between(values, base, served)
@@ -111,7 +112,8 @@ class TextLime:
         gap: Array,
     ) -> Fidelity:
         r2 = np.array([[fit[2] for fit in fits.outputs]])
-        ess = fits.weights.sum() ** 2 / (fits.weights**2).sum()
+        squares = (fits.weights**2).sum()
+        ess = fits.weights.sum() ** 2 / squares
         return Fidelity(
             r2,
             gap,
@@ -121,7 +123,8 @@ class TextLime:
         )
 
     def _only_text(self, feeds: Feeds) -> Any:
-        texts = feeds[self._subject.players[0].tensor][:, 0].tolist()
+        (column,) = feeds.values()
+        texts = column[:, 0].tolist()
         if len(texts) != 1:
             raise ExplainError(
                 f"texts are explained one at a time, as each has words of its own; got {len(texts)}"
@@ -164,10 +167,18 @@ def _noting(base: Any) -> Callable[[], _TextFits]:
     found: list[Any] = []
     seen: list[Array] = []
 
-    def note(data: Array, answers: Array, distances: Array, *args: Any, **options: Any) -> Any:
-        seen[:] = [base.kernel_fn(distances), np.ptp(answers, axis=0)]
-        found.append(fit(data, answers, distances, *args, **options))
-        return found[-1]
+    def note(
+        data: Array,
+        answers: Array,
+        distances: Array,
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        spread = np.ptp(answers, axis=0)
+        seen[:] = [base.kernel_fn(distances), spread]
+        made = fit(data, answers, distances, *args, **options)
+        found.append(made)
+        return made
 
     base.explain_instance_with_data = note
     return lambda: _TextFits(found, *seen)

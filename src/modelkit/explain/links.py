@@ -10,7 +10,7 @@ from modelkit.cast import Array
 
 
 @dataclass(frozen=True)
-class Link:
+class OutputLink:
     """A function by name, and the factor that comes after it.
 
     The names are "identity", "logistic", "softmax", "exp", and "share" for a sigmoid's share of the
@@ -33,7 +33,8 @@ class Link:
         if margin.shape[1] == 1:
             return _two_probabilities(margin, outputs)
         if self.name == "softmax":
-            odds = np.exp(margin - margin.max(axis=1, keepdims=True))
+            largest = margin.max(axis=1, keepdims=True)
+            odds = np.exp(margin - largest)
             return np.asarray(odds / odds.sum(axis=1, keepdims=True))
         likely = 1 / (1 + np.exp(-margin))
         if self.name == "share":
@@ -46,10 +47,12 @@ class Link:
         base: Array,
     ) -> tuple[Array, Array]:
         """Of two classes, the log-odds of the second; values (n, d, k) and base (k,)."""
-        if values.shape[2] != 2 or self.name not in ("softmax", "share", "logistic"):
+        of_classes = self.name in ("softmax", "share", "logistic")
+        if values.shape[2] != 2 or not of_classes:
             return values, base
         if self.name == "softmax":
-            return values[:, :, 1:] - values[:, :, :1], base[1:] - base[:1]
+            difference = values[:, :, 1:] - values[:, :, :1]
+            return difference, base[1:] - base[:1]
         # One column is the other with its sign turned.
         return values[:, :, 1:], base[1:]
 
@@ -58,4 +61,6 @@ def _two_probabilities(margin: Array, outputs: int) -> Array:
     """Probabilities from the log-odds (n, 1) of the second class, of both classes if served."""
     with np.errstate(over="ignore"):
         likely = 1 / (1 + np.exp(-margin))
-    return np.concatenate([1 - likely, likely], axis=1) if outputs == 2 else likely
+    if outputs != 2:
+        return likely
+    return np.concatenate([1 - likely, likely], axis=1)

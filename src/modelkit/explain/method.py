@@ -70,7 +70,7 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True)
-class Request:
+class ExplainRequest:
     """What an Explainer was asked for: a maker of methods builds one from it."""
 
     subject: Subject
@@ -90,12 +90,14 @@ def gap_between(
     served: Array,
 ) -> Array:
     """The distance (n, k) between the sum of values and base, and what was served."""
-    return np.asarray(np.abs(base + values.sum(axis=1) - served))
+    total = base + values.sum(axis=1)
+    return np.asarray(np.abs(total - served))
 
 
 def check_gap(gap: Array, served: Array) -> None:
     """Raise AdditivityError if values do not add up to what was served."""
-    allowed = GAP_TOLERANCE * max(1.0, float(np.max(np.abs(served), initial=0)))
+    largest = float(np.max(np.abs(served), initial=0))
+    allowed = GAP_TOLERANCE * max(1.0, largest)
     worst = float(np.max(gap, initial=0))
     if not worst <= allowed:
         raise AdditivityError(

@@ -23,7 +23,7 @@ TREE_OPERATORS = ("TreeEnsembleRegressor", "TreeEnsembleClassifier", "TreeEnsemb
 NO_BRANCH = -1  # the mode of a leaf
 MOST_SET_MEMBERS = 30  # beyond, onnxruntime refuses a set or takes fractions for its members
 NUMBERS_AT_ONCE = 1 << 14  # of an attribute
-TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+POST_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 LINK_OF = {"NONE": "identity", "LOGISTIC": "logistic", "SOFTMAX": "softmax"}
 
 Given = dict[str, Any]  # the attributes of an ensemble by name, long ones as arrays
@@ -54,7 +54,7 @@ class NotDecodableError(Exception):
 
 
 @dataclass(frozen=True)
-class Nodes:
+class TreeNodes:
     """All nodes of an ensemble; nodes that branch come before leaves, or among them.
 
     `child` is (2, nodes): where the true and the false branch go. `leaf` is the row of a leaf in
@@ -78,7 +78,7 @@ class Nodes:
 class Ensemble:
     """The nodes of an ensemble, the bases (outputs,), the link, and whether trees are averaged."""
 
-    nodes: Nodes
+    nodes: TreeNodes
     base: Array
     link: str
     is_average: bool
@@ -125,8 +125,11 @@ def _attribute_value(attribute: onnx.AttributeProto) -> Any:
     # more.
     for many in (attribute.ints, attribute.floats, attribute.strings):
         if len(many):
-            starts = range(0, len(many), NUMBERS_AT_ONCE)
-            return np.concatenate([np.array(many[i : i + NUMBERS_AT_ONCE]) for i in starts])
+            parts = []
+            for start in range(0, len(many), NUMBERS_AT_ONCE):
+                some = many[start : start + NUMBERS_AT_ONCE]
+                parts.append(np.array(some))
+            return np.concatenate(parts)
     return onnx.helper.get_attribute_value(attribute)
 
 
@@ -140,7 +143,7 @@ def _aggregate(given: Given, *, new: bool) -> Aggregate:
 
 def _link_name(given: Given, *, new: bool) -> str:
     transform = given.get("post_transform", 0 if new else b"NONE")
-    name = TRANSFORMS[int(transform)] if new else transform.decode()
+    name = POST_TRANSFORMS[int(transform)] if new else transform.decode()
     if name not in LINK_OF:
         raise NotDecodableError(f"the ensemble ends in {name}")
     return LINK_OF[name]
@@ -156,8 +159,11 @@ def _bases(given: Given, outputs: int) -> Array:
             f"the trees have {outputs} outputs and {len(given_bases)} base values"
         )
     base = np.asarray(given_bases, np.float64)
-    if outputs > 1 and any(base[i] and not _always_added(given, i) for i in range(outputs)):
-        raise NotDecodableError("onnxruntime leaves a base value out where no leaf adds to it")
+    if outputs == 1:
+        return base
+    for i in np.flatnonzero(base).tolist():
+        if not _always_added(given, i):
+            raise NotDecodableError("onnxruntime leaves a base value out where no leaf adds to it")
     return base
 
 
@@ -167,7 +173,8 @@ def _always_added(given: Given, output: int) -> bool:
     trees = given["nodes_treeids"]
     is_leaf = _modes(given) == NO_BRANCH
     weighed = _keys(given, kind)[given[f"{kind}_ids"] == output]
-    without = trees[is_leaf & ~np.isin(_keys(given, "nodes"), weighed)]
+    has_weight = np.isin(_keys(given, "nodes"), weighed)
+    without = trees[is_leaf & ~has_weight]
     return len(np.setdiff1d(trees, without)) > 0
 
 
@@ -190,18 +197,17 @@ def _modes(given: Given) -> Array:
     return found
 
 
-def _read_old(given: Given, op: str) -> Nodes:
+def _read_old(given: Given, op: str) -> TreeNodes:
     """Nodes of the operators that name them by (tree, node)."""
     mode = _modes(given)
     inside = mode != NO_BRANCH
-    leaf = np.where(inside, -1, np.cumsum(~inside) - 1)
+    number = np.cumsum(~inside) - 1
+    leaf = np.where(inside, -1, number)
     kind = "target" if op == "TreeEnsembleRegressor" else "class"
     weighed = leaf[_numbers_of(given, _keys(given, kind))]
     child = _old_children(given, inside)
-    is_root = np.ones(len(mode), bool)
-    is_root[child[:, inside]] = False
     missing = given.get("nodes_missing_value_tracks_true", np.zeros(len(mode)))
-    return Nodes(
+    return TreeNodes(
         mode,
         given["nodes_featureids"],
         given["nodes_values"],
@@ -210,8 +216,15 @@ def _read_old(given: Given, op: str) -> Nodes:
         {},
         leaf,
         _old_values(given, kind, weighed, int((~inside).sum())),
-        np.flatnonzero(is_root),
+        _roots(child[:, inside], len(mode)),
     )
+
+
+def _roots(children: Array, count: int) -> Array:
+    """The numbers of the nodes that are no children, of `count` in all."""
+    is_root = np.ones(count, bool)
+    is_root[children] = False
+    return np.flatnonzero(is_root)
 
 
 def _numbers_of(given: Given, keys: Array) -> Array:
@@ -252,13 +265,13 @@ def _old_values(
     return np.asarray(values.reshape(leaves, outputs))
 
 
-def _read_new(given: Given, table: Array | None) -> Nodes:
+def _read_new(given: Given, table: Array | None) -> TreeNodes:
     """Nodes of TreeEnsemble (5), which keeps leaves apart: they follow the others here."""
     count = len(given["nodes_featureids"])
     leaves = len(given["leaf_weights"])
     mode = np.asarray(given["nodes_modes"], np.int8)
     missing = given.get("nodes_missing_value_tracks_true", np.zeros(count))
-    return Nodes(
+    return TreeNodes(
         mode,
         given["nodes_featureids"],
         given["nodes_splits"],
@@ -289,7 +302,8 @@ def _new_values(given: Given, table: Array | None) -> Array:
         return values
     if outputs != len(given["tree_roots"]):
         raise NotDecodableError("not every tree has an output of its own, a row of the table")
-    return np.asarray(table[np.asarray(weights).astype(np.intp)], np.float64)
+    rows = np.asarray(weights).astype(np.intp)
+    return np.asarray(table[rows], np.float64)
 
 
 def _set_members(given: Given, mode: Array) -> dict[int, tuple[float, ...]]:

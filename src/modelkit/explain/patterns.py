@@ -31,7 +31,8 @@ class Tests:
         self._conditions = leaves.conditions
         leaf, player, path = _by_player(leaves, players)
         new = np.ones(len(path), bool)
-        new[1:] = (np.diff(leaf) != 0) | (np.diff(player) != 0)
+        new[1:] = np.diff(leaf) != 0
+        new[1:] |= np.diff(player) != 0
         starts = np.flatnonzero(new)
         sizes = np.diff(starts, append=len(path))
         several = sizes > 1
@@ -65,7 +66,8 @@ class Tests:
 def _by_player(leaves: Leaves, players: Array) -> tuple[Array, Array, Array]:
     """The leaf, player and condition of each step of all paths, in the order of the players."""
     # Not by `repeat`, which does not let other threads run.
-    leaf = np.searchsorted(leaves.starts, np.arange(len(leaves.path)), side="right") - 1
+    steps = np.arange(len(leaves.path))
+    leaf = np.searchsorted(leaves.starts, steps, side="right") - 1
     player = players[leaves.conditions.column[leaves.path]]
     order = np.lexsort((player, leaf))
     return leaf[order], player[order], leaves.path[order]
@@ -83,10 +85,13 @@ class Background:
         rows: Array,
     ) -> None:
         self._count = len(rows)
-        starts = range(0, len(rows), 8)
-        packed = [np.packbits(tests.run(rows[start : start + 8]), axis=0) for start in starts]
+        packed = []
+        for start in range(0, len(rows), 8):
+            met = tests.run(rows[start : start + 8])
+            packed.append(np.packbits(met, axis=0))
         self._packed = np.concatenate(packed)
-        self.often = np.bitwise_count(self._packed).sum(axis=0, dtype=np.intp)
+        counts = np.bitwise_count(self._packed)
+        self.often = counts.sum(axis=0, dtype=np.intp)
 
     def patterns(
         self,
@@ -107,7 +112,8 @@ class Background:
             part = slots[:, start : start + step]
             packed = self._packed.take(part.ravel(), axis=1)
             bits = np.unpackbits(packed, axis=0, count=self._count)
-            yield start, patterns(bits, np.arange(part.size).reshape(part.shape))
+            own_slots = np.arange(part.size).reshape(part.shape)
+            yield start, patterns(bits, own_slots)
 
 
 class LeafGroup:
@@ -136,9 +142,12 @@ class LeafGroup:
         self.d = d
         self.values = values[chosen]
         self.background = background
-        self.slots = np.ascontiguousarray(np.take_along_axis(slots, order, 1).T)
-        self.players = np.ascontiguousarray(np.take_along_axis(players, order, 1).T)
-        self.single = bool((np.count_nonzero(self.values, axis=1) == 1).all())
+        slots = np.take_along_axis(slots, order, 1)
+        players = np.take_along_axis(players, order, 1)
+        self.slots = np.ascontiguousarray(slots.T)
+        self.players = np.ascontiguousarray(players.T)
+        added = np.count_nonzero(self.values, axis=1)
+        self.single = bool((added == 1).all())
         self.factor, self.place = self._factor_and_place()
 
     def _factor_and_place(self) -> tuple[Array, Array]:
@@ -146,7 +155,8 @@ class LeafGroup:
         if not self.single:
             return np.ones(len(self)), place
         output = np.abs(self.values).argmax(axis=1)
-        return self.values[np.arange(len(self)), output], place + output
+        factor = self.values[np.arange(len(self)), output]
+        return factor, place + output
 
     def __len__(self) -> int:
         return len(self.values)
@@ -171,11 +181,12 @@ class PlayerSums:
             leaf = leaf.T
         # In the order of their players, so that a player's share is one contiguous sum.
         self._order = np.argsort(place, axis=None, kind="stable")
-        self._places, self._starts = np.unique(place.ravel()[self._order], return_index=True)
+        ordered = place.ravel()[self._order]
+        self._places, self._starts = np.unique(ordered, return_index=True)
         self._values: list[Array | None] = [None]
         if not group.single:
-            leaf = leaf.ravel()[self._order]
-            self._values = list(np.ascontiguousarray(group.values[leaf].T))
+            values = group.values[leaf.ravel()[self._order]]
+            self._values = list(np.ascontiguousarray(values.T))
 
     def add(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import ExplainError
 from modelkit.explain import sampling
-from modelkit.explain.method import Attribution, Request, gap_between
+from modelkit.explain.method import Attribution, ExplainRequest, gap_between
 from modelkit.explain.subject import ROWS_AT_ONCE, Subject, row_of
 from modelkit.signature import Feeds
 
@@ -46,7 +46,7 @@ class Walks(NamedTuple):
     places: dict[str, Array]
 
 
-def make(request: Request) -> Sampler:
+def make_sampler(request: ExplainRequest) -> Sampler:
     """The method. Raises ExplainError if the budget is too small."""
     return Sampler(request.subject, request.budget, request.seed)
 
@@ -80,7 +80,9 @@ class Sampler:
         self.reason = self._why()
 
     def _check_budget(self, budget: int | None) -> None:
-        enough = min(self._pairs, self._subject.count) if self._adaptive else self._pairs
+        enough = self._pairs
+        if self._adaptive:
+            enough = self._subject.count
         if enough >= LEAST_PAIRS:
             return
         given = f"a budget of {budget} model rows"
@@ -150,7 +152,8 @@ class Sampler:
         source = subject.beside(row)
         # An answer may differ in its last digit from that in a batch; whether to go on must not
         # depend on the batch.
-        alone = subject.ask({name: cells[None] for name, cells in row.items()})[0]
+        only = {name: cells[None] for name, cells in row.items()}
+        (alone,) = subject.ask(only)
         estimates = sampling.Estimates(subject.count, self._players, len(served))
         number = 0
         left = self._pairs
@@ -209,7 +212,8 @@ class Sampler:
         if kept is not None:
             return kept
         walks = self._make_walks(number, pairs)
-        if (number + 1) * pairs * self._steps * self._players * 8 > KEPT_BYTES:
+        cells = pairs * self._steps * self._players
+        if (number + 1) * cells * 8 > KEPT_BYTES:
             return walks
         return self._kept.setdefault((number, pairs), list(walks))
 
@@ -228,7 +232,8 @@ class Sampler:
         for start in range(0, pairs, step):
             some = slice(start, min(start + step, pairs))
             masks = sampling.coalitions(ranks[some])
-            places = self._subject.places(masks, np.repeat(rows[some], self._steps))
+            starts = np.repeat(rows[some], self._steps)
+            places = self._subject.places(masks, starts)
             yield Walks(ranks[some], rows[some], places)
 
 

@@ -30,10 +30,12 @@ def enumerate_all(
     background: int,
 ) -> tuple[Array, Array]:
     """Exact values (players, k) and base (k,), from all coalitions on all background rows."""
-    coalitions = (np.arange(1 << players)[:, None] >> np.arange(players)) & 1 == 1
+    numbers = np.arange(1 << players)[:, None]
+    coalitions = (numbers >> np.arange(players)) & 1 == 1
     masks = np.repeat(coalitions, background, axis=0)
     rows = np.tile(np.arange(background), len(coalitions))
-    worth = ask(masks, rows).reshape(len(coalitions), background, -1).mean(axis=1)
+    answers = ask(masks, rows).reshape(len(coalitions), background, -1)
+    worth = answers.mean(axis=1)
     values = [_share_of(j, coalitions, worth) for j in range(players)]
     return np.array(values), worth[0]
 
@@ -47,8 +49,10 @@ def _share_of(
     players = coalitions.shape[1]
     without = np.flatnonzero(~coalitions[:, player])
     sizes = coalitions[without].sum(axis=1)
-    weight = 1 / (players * np.array([comb(players - 1, size) for size in sizes]))
-    return np.asarray(weight @ (worth[without | (1 << player)] - worth[without]))
+    ways = np.array([comb(players - 1, size) for size in sizes])
+    weight = 1 / (players * ways)
+    gain = worth[without | (1 << player)] - worth[without]
+    return np.asarray(weight @ gain)
 
 
 def draw_orders(
@@ -64,7 +68,8 @@ def draw_orders(
     run begins with a shorter one.
     """
     rng = np.random.default_rng((seed, number))
-    order = rng.permuted(np.tile(np.arange(players), (background, 1)), axis=1)
+    players_by_row = np.tile(np.arange(players), (background, 1))
+    order = rng.permuted(players_by_row, axis=1)
     return np.argsort(order, axis=1), rng.permutation(background)
 
 
@@ -80,7 +85,10 @@ def coalitions(ranks: Array) -> Array:
     players = ranks.shape[1]
     ranks = ranks.astype(np.int32)[:, None, :]
     steps = np.arange(1, players, dtype=np.int32)[None, :, None]
-    return np.stack([ranks < steps, ranks >= players - steps], axis=1).reshape(-1, players)
+    forwards = ranks < steps
+    backwards = ranks >= players - steps
+    both = np.stack([forwards, backwards], axis=1)
+    return both.reshape(-1, players)
 
 
 def gains(
@@ -114,9 +122,11 @@ def gains(
     )
     steps = np.diff(path, axis=2).reshape(-1, len(end))
     # Forwards, the player of rank t makes step t; backwards, the one of rank players - 1 - t does.
-    at = (np.arange(pairs) * 2 * players)[:, None] + ranks
+    starts_at = np.arange(pairs) * 2 * players
+    at = starts_at[:, None] + ranks
     forwards = steps.take(at, axis=0)
-    backwards = steps.take(at + 2 * (players - ranks) - 1, axis=0)
+    at_backwards = at + 2 * (players - ranks) - 1
+    backwards = steps.take(at_backwards, axis=0)
     return np.asarray((forwards + backwards) / 2)
 
 
@@ -154,8 +164,10 @@ class Estimates:
         times = int(self.times.max())
         mean = self._sums.sum(axis=0) / pairs
         if times > 1 and times == self.times.min():
-            within = (self._squares - self._sums**2 / times).sum(axis=0) / (times - 1)
+            squares = (self._squares - self._sums**2 / times).sum(axis=0)
+            within = squares / (times - 1)
             spread = within / (pairs * len(self.times))
         else:
-            spread = (self._squares.sum(axis=0) - pairs * mean**2) / ((pairs - 1) * pairs)
+            squares = self._squares.sum(axis=0) - pairs * mean**2
+            spread = squares / ((pairs - 1) * pairs)
         return mean, np.sqrt(np.maximum(spread, 0))

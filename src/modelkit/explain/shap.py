@@ -21,7 +21,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import ExplainError, importing
-from modelkit.explain.method import Attribution, Request, gap_between
+from modelkit.explain.method import Attribution, ExplainRequest, gap_between
 from modelkit.explain.subject import Subject
 from modelkit.signature import Feeds
 from modelkit.spec import numpy_dtype
@@ -67,7 +67,7 @@ def _is_same(left: Any, right: Any) -> bool:
 Explain = Callable[[Array], tuple[Any, Any]]  # codes (d,) of a row to values (d, k) and base (k,)
 
 
-def make(request: Request) -> ShapMethod:
+def make_shap(request: ExplainRequest) -> ShapMethod:
     """The method. Raises ExplainError or MissingExtraError where shap cannot do it."""
     return ShapMethod(
         request.subject,
@@ -181,7 +181,8 @@ class ShapMethod:
         """The codes (d,) of one row."""
         found = np.empty(len(self._columns))
         for i, column in enumerate(self._columns):
-            found[i] = column.code(feeds[column.tensor][row, column.place])
+            value = feeds[column.tensor][row, column.place]
+            found[i] = column.code(value)
         return found
 
     def _decode(
@@ -193,10 +194,13 @@ class ShapMethod:
         """The rows that shap asks about, from codes (m, d) of the background and one row."""
         found = {}
         for name, feed in feeds.items():
-            found[name] = np.empty((len(codes), feed.shape[1]), feed.dtype)
-        for column, numbers in zip(self._columns, codes.T.astype(np.intp), strict=True):
+            shape = (len(codes), feed.shape[1])
+            found[name] = np.empty(shape, feed.dtype)
+        by_column = codes.T.astype(np.intp)
+        for column, numbers in zip(self._columns, by_column, strict=True):
             own = feeds[column.tensor][row, column.place]
-            found[column.tensor][:, column.place] = np.append(column.kinds, own)[numbers]
+            values = np.append(column.kinds, own)
+            found[column.tensor][:, column.place] = values[numbers]
         return found
 
 

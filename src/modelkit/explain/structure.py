@@ -20,7 +20,7 @@ from modelkit.explain.depends import Depends, trace
 from modelkit.explain.ending import before_factor, before_link, summed_rows
 from modelkit.explain.ensemble import Leaves, decode_ensemble
 from modelkit.explain.graph import GraphIndex, option
-from modelkit.explain.links import Link
+from modelkit.explain.links import OutputLink
 from modelkit.explain.nodes import TREE_OPERATORS, NotDecodableError, compared_dtype
 from modelkit.signature import Signature
 
@@ -50,7 +50,8 @@ def players_of(signature: Signature) -> tuple[Player, ...] | None:
         names = [column.name for column in spec.columns]
         if not names:
             names = [f"{spec.name}[{i}]" for i in range(spec.shape[1])]
-        found += [Player(name, spec.name, i) for i, name in enumerate(names)]
+        for i, name in enumerate(names):
+            found.append(Player(name, spec.name, i))
     return tuple(found)
 
 
@@ -67,7 +68,7 @@ class Structure:
     kind: str
     tensor: str
     proto: onnx.ModelProto
-    link: Link
+    link: OutputLink
     leaves: Leaves | None = None
     groups: Array | None = None
 
@@ -89,12 +90,14 @@ def read_structure(
     node = graph.maker(name)
     if node is None:
         raise NoStructureError("the output is an input or a constant")
-    if node.op_type in (*TREE_OPERATORS, "LinearClassifier") and name != node.output[-1]:
+    is_trees = node.op_type in TREE_OPERATORS
+    is_classifier = node.op_type == "LinearClassifier"
+    if (is_trees or is_classifier) and name != node.output[-1]:
         raise NoStructureError("the output is a label")
-    if node.op_type in TREE_OPERATORS:
+    if is_trees:
         leaves = _leaves(proto, node, table, factor)
         return _tree_structure(proto, node, known, leaves, link)
-    if node.op_type == "LinearClassifier":
+    if is_classifier:
         return _linear_classifier(proto, node, known, link)
     value = known.get(name)
     if value is None or not value.additive:
@@ -107,7 +110,7 @@ def read_structure(
 def _before_table(
     graph: GraphIndex,
     name: str,
-    link: Link,
+    link: OutputLink,
 ) -> tuple[str, Array | None, float]:
     """The tensor before a table of leaves, or before a factor of trees in a link, and these two."""
     summed = summed_rows(graph, name)
@@ -132,7 +135,11 @@ def _leaves(
         raise NoStructureError(str(error)) from None
     if factor == 1.0:
         return leaves
-    return replace(leaves, values=leaves.values * factor, base=leaves.base * factor)
+    return replace(
+        leaves,
+        values=leaves.values * factor,
+        base=leaves.base * factor,
+    )
 
 
 def _tree_structure(
@@ -140,13 +147,14 @@ def _tree_structure(
     node: onnx.NodeProto,
     known: dict[str, Depends],
     leaves: Leaves,
-    link: Link,
+    link: OutputLink,
 ) -> Structure:
     inputs = known.get(node.input[0])
     if inputs is None or not inputs.single or inputs.block is not None:
         raise NoStructureError("the trees read columns that depend on several raw columns each")
     joined = _joined_link(leaves.link, link, f"a {leaves.link}")
-    groups = np.array([next(iter(columns), 0) for columns in inputs.columns], np.intp)
+    players = [next(iter(columns), 0) for columns in inputs.columns]
+    groups = np.array(players, np.intp)
     return Structure(
         "trees",
         node.input[0],
@@ -159,9 +167,9 @@ def _tree_structure(
 
 def _joined_link(
     own: str,
-    link: Link,
+    link: OutputLink,
     what: str,
-) -> Link:
+) -> OutputLink:
     """The link of an operator, or the one after it; both at once are not understood."""
     if own == "identity":
         return link
@@ -171,7 +179,7 @@ def _joined_link(
 
 
 def _linear_classifier(
-    proto: onnx.ModelProto, node: onnx.NodeProto, known: dict[str, Depends], link: Link
+    proto: onnx.ModelProto, node: onnx.NodeProto, known: dict[str, Depends], link: OutputLink
 ) -> Structure:
     """A LinearClassifier without its own link: the scores before it are additive."""
     inputs = known.get(node.input[0])
@@ -205,15 +213,23 @@ def _without_link(proto: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelPro
     return bare
 
 
-def _number_type(proto: onnx.ModelProto, name: str) -> Any:
-    """float64 if a tensor holds doubles, from an input of the graph, a cast or a table, else float32."""
-    graph = proto.graph
+def _declared_types(graph: onnx.GraphProto) -> dict[str, int]:
+    """The types of tensors that a graph says, as numbers of ONNX."""
     kinds = {}
     for value in [*graph.input, *graph.value_info]:
         kinds[value.name] = value.type.tensor_type.elem_type
     for tensor in graph.initializer:
         kinds[tensor.name] = tensor.data_type
-    for node in graph.node:
+    return kinds
+
+
+def _number_type(proto: onnx.ModelProto, name: str) -> Any:
+    """The numpy type of a tensor: float64 or float32.
+
+    Doubles come from an input of the graph, a cast, or a table of labels.
+    """
+    kinds = _declared_types(proto.graph)
+    for node in proto.graph.node:
         if not node.output or node.output[0] in kinds:
             continue
         if node.op_type == "Cast":

@@ -49,6 +49,10 @@ class Subject:
         """The number of background rows."""
         return len(self.at_background)
 
+    def head(self, most: int) -> Feeds:
+        """The first `most` rows of the background."""
+        return rows_at(self.background, slice(most))
+
     def ask(self, feeds: Feeds) -> Array:
         """The served output (n, k) as doubles."""
         return ask_model(self.model, self.served, feeds)
@@ -62,8 +66,8 @@ class Subject:
         count = len(next(iter(feeds.values())))
         parts = []
         for start in range(0, count, size):
-            some = slice(start, start + size)
-            parts.append(self.ask({name: feed[some] for name, feed in feeds.items()}))
+            some = rows_at(feeds, slice(start, start + size))
+            parts.append(self.ask(some))
         return np.concatenate(parts)
 
     def beside(self, row: dict[str, Array]) -> dict[str, Array]:
@@ -71,10 +75,11 @@ class Subject:
 
         `places` gives positions in these arrays.
         """
-        return {
-            name: np.concatenate([feed.reshape(-1), row[name]])
-            for name, feed in self.background.items()
-        }
+        found = {}
+        for name, feed in self.background.items():
+            cells = feed.reshape(-1)
+            found[name] = np.concatenate([cells, row[name]])
+        return found
 
     def places(
         self,
@@ -94,7 +99,8 @@ class Subject:
             column = np.arange(width)
             own = feed.size + column
             others = rows[:, None] * width + column
-            found[name] = np.where(masks[:, at : at + width], own, others)
+            mask = masks[:, at : at + width]
+            found[name] = np.where(mask, own, others)
             at += width
         return found
 
@@ -111,16 +117,20 @@ class Subject:
         parts = []
         for start in range(0, size, ROWS_AT_ONCE):
             some = slice(start, start + ROWS_AT_ONCE)
-            feeds = {name: source[name].take(at[some], mode="clip") for name, at in places.items()}
+            feeds = {}
+            for name, at in places.items():
+                feeds[name] = source[name].take(at[some], mode="clip")
             parts.append(self.ask(feeds))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def table(self, feeds: Feeds) -> Array:
         """The rows (n, d) as doubles, or as objects with None for missing strings if any are."""
         blocks = [feeds[spec.name] for spec in self.signature.inputs]
-        if all(block.dtype != object for block in blocks):
-            return np.concatenate([block.astype(np.float64) for block in blocks], axis=1)
-        out = np.concatenate([block.astype(object) for block in blocks], axis=1)
+        is_numeric = all(block.dtype != object for block in blocks)
+        if is_numeric:
+            return np.concatenate(blocks, axis=1, dtype=np.float64)
+        objects = [block.astype(object) for block in blocks]
+        out = np.concatenate(objects, axis=1)
         out[out == MISSING] = None
         return out
 
@@ -135,8 +145,14 @@ class Subject:
 
 def _cell_bytes(feed: Array) -> bytes:
     if feed.dtype == object:
-        return "\0".join(map(str, feed.ravel())).encode()
+        cells = map(str, feed.ravel())
+        return "\0".join(cells).encode()
     return feed.tobytes()
+
+
+def rows_at(feeds: Feeds, some: slice) -> Feeds:
+    """Some rows of a batch."""
+    return {name: feed[some] for name, feed in feeds.items()}
 
 
 def row_of(feeds: Feeds, i: int) -> dict[str, Array]:
@@ -151,14 +167,17 @@ def ask_model(
 ) -> Array:
     """One output of a model as (n, k) doubles."""
     got = model._run(feeds, (served,), LATER)[served]
-    width = got.shape[1] if got.ndim == 2 else int(np.prod(got.shape[1:]))
-    return got.reshape(len(got), width).astype(np.float64)
+    width = int(np.prod(got.shape[1:]))
+    matrix = got.reshape(len(got), width)
+    return matrix.astype(np.float64)
 
 
 def is_text(signature: Signature) -> bool:
     """Whether the only input is one column of strings without declared categories."""
     spec = signature.inputs[0]
-    if len(signature.inputs) > 1 or spec.dtype != "string" or spec.shape[1:] != (1,):
+    if len(signature.inputs) > 1 or spec.dtype != "string":
+        return False
+    if spec.shape[1:] != (1,):
         return False
     return not any(column.categories for column in spec.columns)
 

@@ -9,12 +9,14 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import AdditivityError
-from modelkit.explain.links import Link
+from modelkit.explain.links import OutputLink
 from modelkit.explain.method import Attribution, check_gap
 from modelkit.explain.subject import Subject
 from modelkit.signature import Feeds
 
-Run = Callable[[Feeds], tuple[Array, Array]]  # values (n, players, k) and base (k,) of all rows
+RunParts = Callable[
+    [Feeds], tuple[Array, Array]
+]  # values (n, players, k) and base (k,) of all rows
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Sum:
     """How a method comes to its parts: its name, its run, the link after it, and its cost."""
 
     kind: str
-    run: Run
-    link: Link
+    run: RunParts
+    link: OutputLink
     rows_per_row: int
     reason: str
 
@@ -66,10 +68,10 @@ class SumMethod:
 
     def misses(self, most: int) -> AdditivityError | None:
         """The error of the first `most` background rows, if their values do not add up."""
-        few = {name: feed[:most] for name, feed in self._subject.background.items()}
         served = self._subject.at_background
+        found = self._parts(self._subject.head(most), served[:most])
         try:
-            check_gap(self._parts(few, served[:most]).gap, served)
+            check_gap(found.gap, served)
         except AdditivityError as error:
             return error
         return None
@@ -81,11 +83,13 @@ class SumMethod:
     ) -> Attribution:
         if not len(served):
             return self._no_rows()
+        outputs = served.shape[1]
         values, base = self._run(feeds)
         if self._link.name == "identity":
-            values, base = self._scaled(values, base, served.shape[1])
+            values, base = self._scaled(values, base, outputs)
         margin = base + values.sum(axis=1)
-        gap = _gap(margin, self._link.serve(margin, served.shape[1]), served)
+        after = self._link.serve(margin, outputs)
+        gap = _gap(margin, after, served)
         if self._link.name == "exp":  # its factor is a term before it
             base = base + np.log(self._link.scale)
         base = np.broadcast_to(base, margin.shape).copy()
@@ -98,7 +102,7 @@ class SumMethod:
 
     def _no_rows(self) -> Attribution:
         """The answer for a batch without rows: its shapes are those of one row."""
-        row = {name: feed[:1] for name, feed in self._subject.background.items()}
+        row = self._subject.head(1)
         found = self._parts(row, self._subject.at_background[:1])
         return Attribution(
             found.values[:0],
@@ -128,7 +132,8 @@ def _gap(
     served: Array,
 ) -> Array:
     """The distance of a margin (n, k) from what was served, measured after the link."""
-    if after.shape != served.shape or margin.shape[1] not in (1, served.shape[1]):
+    widths = (1, served.shape[1])
+    if after.shape != served.shape or margin.shape[1] not in widths:
         return np.full(margin.shape, np.inf)  # another output than the one that is served
     gap = np.abs(after - served)
     if margin.shape[1] == 1:
@@ -136,10 +141,11 @@ def _gap(
     return np.asarray(gap)
 
 
-def _explained(subject: Subject, link: Link) -> tuple[str, tuple[str, ...]]:
+def _explained(subject: Subject, link: OutputLink) -> tuple[str, tuple[str, ...]]:
     """The output space and the names of the outputs that are explained."""
     if link.name == "identity":
         return subject.space, subject.names
-    if link.name in ("logistic", "softmax", "share") and len(subject.names) == 2:
+    of_classes = link.name in ("logistic", "softmax", "share")
+    if of_classes and len(subject.names) == 2:
         return "margin", subject.names[1:]
     return "margin", subject.names

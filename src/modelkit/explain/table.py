@@ -24,13 +24,13 @@ numbers, whatever the size of the background.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import factorial
 from typing import Protocol
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.explain.ensemble import Leaves
+from modelkit.explain.pairs import PatternPairs, TooDeepError
 from modelkit.explain.patterns import (
     Background,
     LeafGroup,
@@ -49,10 +49,6 @@ MOST_PAIRS = 20_000_000
 MOST_BYTES = 256 << 20
 # Of a gather at once: it stays in the cache, and other threads get the interpreter in between.
 BLOCK_BYTES = 2 << 20
-
-
-class TooDeepError(Exception):
-    """Tables that would be too large; its text says how large."""
 
 
 class _Table(Protocol):
@@ -126,9 +122,10 @@ class LeafTable:
         widest = max((group.row_bytes for group in self._groups), default=1)
         step = max(1, BLOCK_BYTES // max(widest, 1))
         for start in range(0, len(rows), step):
-            bits = self._tests.run(rows[start : start + step]).astype(np.int16)
+            some = slice(start, start + step)
+            bits = self._tests.run(rows[some]).astype(np.int16)
             for group in self._groups:
-                group.add(bits, out[start : start + step])
+                group.add(bits, out[some])
         return out
 
 
@@ -139,8 +136,10 @@ def _table_of(
 ) -> _Table:
     """The table of a group within `room` bytes, or of at most `pairs` patterns."""
     kind = _Spread if group.d <= MOST_SPREAD else _Potential
-    fits = group.d <= MOST_PLAYERS and len(group) * kind.bytes_for(group.d) <= room
-    return kind(group) if fits else _Pairs(group, pairs)
+    size = len(group) * kind.bytes_for(group.d)
+    if group.d <= MOST_PLAYERS and size <= room:
+        return kind(group)
+    return PatternPairs(group, pairs)
 
 
 class _Spread:
@@ -178,7 +177,8 @@ class _Spread:
         if self._table.size:
             at = patterns(bits, self._slots) + self._offset
             given = self._table.take(at, axis=0, mode="clip")
-            self._sums.add(given.reshape(len(bits), -1), out)
+            flat = given.reshape(len(bits), -1)
+            self._sums.add(flat, out)
 
 
 def _spread_gains(
@@ -198,7 +198,11 @@ def _gains(u: Array, d: int) -> Array:
     if not d:
         return u[None][:0]
     p = np.arange(1 << d)
-    return np.stack([u - u[p & ~(1 << j)] for j in range(d)])
+    gains = []
+    for j in range(d):
+        without = p & ~(1 << j)
+        gains.append(u - u[without])
+    return np.stack(gains)
 
 
 class _Potential:
@@ -214,7 +218,8 @@ class _Potential:
         self._offset = np.arange(len(group)) << group.d
         self._sums = PlayerSums(group)
         self._factor = group.factor
-        self._others = ~(1 << np.arange(group.d))[:, None]
+        player = 1 << np.arange(group.d)
+        self._others = ~player[:, None]
         table = np.empty((len(group), 1 << group.d), np.float32)
         for part, u, reached in _potentials(group):
             table[part] = (u * group.factor[part]).T
@@ -234,24 +239,33 @@ class _Potential:
     ) -> None:
         """Add what these leaves give to each player."""
         p = patterns(bits, self._slots)
-        at = p + self._offset
-        given = self._table.take(at[:, None] & self._others, mode="clip")
-        np.subtract(self._table.take(at, mode="clip")[:, None], given, out=given)
+        given = self._gains(p + self._offset)
         all_met = p == (1 << self._d) - 1
-        rest = (all_met - self.reached) * self._factor - given.sum(axis=1)
-        given += (rest / self._d).astype(np.float32)[:, None]
+        total = (all_met - self.reached) * self._factor
+        rest = total - given.sum(axis=1)
+        each = (rest / self._d).astype(np.float32)
+        given += each[:, None]
         self._sums.add(given.reshape(len(bits), -1), out)
+
+    def _gains(self, at: Array) -> Array:
+        """The gains u(p) - u(p without j), (n, d, leaves), from where u(p) is, (n, leaves)."""
+        without = at[:, None] & self._others
+        gains: Array = self._table.take(without, mode="clip")
+        whole = self._table.take(at, mode="clip")
+        np.subtract(whole[:, None], gains, out=gains)
+        return gains
 
 
 def _potentials(group: LeafGroup) -> Iterator[tuple[slice, Array, Array]]:
     """For some leaves after the other, which these are, and what the background says of them.
 
-    Yields their slice, u (2^d, leaves), and the share (leaves,) of the background that reaches each.
+    Yields their slice, u (2^d, leaves), and the share (leaves,) of the background that meets all.
     """
     d = group.d
     size = 1 << d
     held = np.bitwise_count(np.arange(size)).astype(int)
-    harmonic = np.cumsum([0, *(1 / i for i in range(d - 1, 0, -1)), 0])[held]
+    parts = [1 / i for i in range(d - 1, 0, -1)]
+    harmonic = np.cumsum([0, *parts, 0])[held]
     # The factor of share(r) is the integral of t^(|r|-1) (1-t)^c from 0 to 1: so many points give
     # it exactly.
     points, weights = np.polynomial.legendre.leggauss(d // 2 + 1)
@@ -273,16 +287,20 @@ def _at_point(
 ) -> Array:
     """The weighed integrand at one point, summed over the subsets of each set of `held` players."""
     d = int(held[-1])
-    within = np.asarray(share * (t**held)[:, None])
+    powers = t**held
+    within = np.asarray(share * powers[:, None])
     _add_subsets(within, d)
-    within *= (weight / t * (1 - t) ** np.maximum(d - 1 - held, 0))[:, None]
+    missing = np.maximum(d - 1 - held, 0)
+    factor = weight / t * (1 - t) ** missing
+    within *= factor[:, None]
     return within
 
 
 def _shares(found: Array, size: int) -> Array:
     """The share of the rows (size, leaves) that lacks each set of players, from patterns."""
     count = found.shape[1]
-    at = (found ^ (size - 1)).astype(np.intp) * count + np.arange(count)
+    lacked = (found ^ (size - 1)).astype(np.intp)
+    at = lacked * count + np.arange(count)
     rows = np.bincount(at.ravel(), minlength=count * size)
     return np.asarray(rows.reshape(size, count) / len(found))
 
@@ -297,99 +315,3 @@ def _add_subsets(values: Array, d: int) -> None:
             values.shape[1],
         )
         halves[:, 1] += halves[:, 0]
-
-
-class _Pairs:
-    """Leaves too deep for tables: the distinct background patterns of each, with their shares.
-
-    Raises TooDeepError if there are more than `most`.
-    """
-
-    bytes = 0
-
-    def __init__(
-        self,
-        group: LeafGroup,
-        most: int,
-    ) -> None:
-        self._d = group.d
-        self._slots = group.slots
-        self._factor = group.factor
-        self._sums = PlayerSums(group)
-        self._gain, self._loss = _pair_weights(group.d)
-        pattern, share = _distinct(group, most)
-        self.pairs = sum(map(len, pattern))
-        self._leaf = np.repeat(np.arange(len(pattern)), [len(found) for found in pattern])
-        self._pattern = np.concatenate(pattern)
-        self._share = np.concatenate(share)
-        all_met = self._pattern == (1 << group.d) - 1
-        self.reached = np.bincount(self._leaf, self._share * all_met, len(pattern))
-        self.row_bytes = self.pairs * 8
-
-    def add(
-        self,
-        bits: Array,
-        out: Array,
-    ) -> None:
-        """Add what these leaves give to each player."""
-        held = patterns(bits, self._slots)
-        for i in range(len(bits)):
-            given = self._given(held[i]) * self._factor
-            self._sums.add(given.reshape(1, -1), out[i : i + 1])
-
-    def _given(self, held: Array) -> Array:
-        """What the leaves give to their players, (d, leaves), for one row with patterns `held`."""
-        full = (1 << self._d) - 1
-        count = len(held)
-        # Where one condition of a leaf holds for neither, nobody gets anything: nearly everywhere.
-        p = held.take(self._leaf)
-        met = np.flatnonzero((p | self._pattern) == full)
-        leaf = self._leaf.take(met)
-        gained = p.take(met) & ~self._pattern.take(met)
-        # Together p and q are all players, so B is what p lacks, whatever the q: one sum for each
-        # leaf.
-        lacked = ~held & full
-        a = np.bitwise_count(gained)
-        b = np.bitwise_count(lacked).take(leaf)
-        share = self._share.take(met)
-        up = self._gain[a, b] * share
-        down = np.bincount(leaf, self._loss[a, b] * share, count)
-        given = np.empty((self._d, count))
-        for j in range(self._d):
-            ups = np.bincount(leaf, ((gained >> j) & 1) * up, count)
-            given[j] = ups + ((lacked >> j) & 1) * down
-        return given
-
-
-def _distinct(group: LeafGroup, most: int) -> tuple[list[Array], list[Array]]:
-    """For each leaf the distinct patterns of the background, and the share of each.
-
-    Raises TooDeepError if there are more than `most` in all.
-    """
-    pattern = []
-    share = []
-    pairs = 0
-    for _, found in group.background.patterns(group.slots, 1):
-        for column in found.T:
-            distinct, counts = np.unique(column, return_counts=True)
-            pattern.append(distinct)
-            share.append(counts / len(found))
-            pairs += len(distinct)
-        if pairs > most:
-            raise TooDeepError(
-                f"its leaves meet more than {MOST_PAIRS:,} background patterns, in {group.d} "
-                "columns"
-            )
-    return pattern, share
-
-
-def _pair_weights(d: int) -> tuple[Array, Array]:
-    """What a player of A, and one of B, gets of a leaf's value, by the sizes of A and B."""
-    gain, loss = np.zeros((2, d + 1, d + 1))
-    for i in range(d + 1):
-        for j in range(d + 1 - i):
-            if i:
-                gain[i, j] = factorial(i - 1) * factorial(j) / factorial(i + j)
-            if j:
-                loss[i, j] = -factorial(i) * factorial(j - 1) / factorial(i + j)
-    return gain, loss
