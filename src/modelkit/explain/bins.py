@@ -102,7 +102,7 @@ class QuartileBins:
         do not matter. Where a bin is one value, the library draws 0 in its place (it forgets to
         scale back); here it is that value.
         """
-        with importing("scipy", "method='lime'"):
+        with importing("scipy", "method='lime'", "explain"):
             from scipy.special import ndtr, ndtri
 
         gone = bins == len(self.low)

@@ -14,7 +14,7 @@ from modelkit.errors import importing
 from modelkit.explain.graph import option
 from modelkit.signature import Signature
 
-with importing("onnx", "explaining a model"):
+with importing("onnx", "explaining a model", "explain"):
     import onnx
     from onnx import TensorProto
 

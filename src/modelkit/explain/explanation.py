@@ -131,7 +131,7 @@ class Explanation:
             ExplainError: if there is no such output.
             MissingExtraError: if shap is not installed.
         """
-        with importing("shap", "Explanation.to_shap", "explain"):
+        with importing("shap", "Explanation.to_shap", "explain-extra"):
             import shap
         names = list(self.feature_names)
         if output is None and len(self.output_names) > 1:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array, rows_of
+from modelkit.cast import Array, name_rows
 from modelkit.errors import ExplainError
 
 SAMPLES = 5000
@@ -48,7 +48,7 @@ class Fidelity:
         low = (self.r2 < LEAST_R2) | (self.error > MOST_ERROR * spread)
         if not low.any():
             return ()
-        where = rows_of(np.asarray(low.any(axis=1)))
+        where = name_rows(np.asarray(low.any(axis=1)))
         warning = (
             f"low fidelity in {where}: the linear model explains less than {LEAST_R2:.0%} of the "
             f"variance, or misses what was served by more than {MOST_ERROR:.0%} of its range (R2 "

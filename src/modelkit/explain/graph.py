@@ -8,7 +8,7 @@ from typing import Any
 from modelkit.cast import Array
 from modelkit.errors import importing
 
-with importing("onnx", "explaining a model"):
+with importing("onnx", "explaining a model", "explain"):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

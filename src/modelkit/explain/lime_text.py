@@ -58,7 +58,7 @@ class TextLime:
         budget: int | None,
         seed: int,
     ) -> None:
-        with importing("lime", "method='lime' for texts", "explain"):
+        with importing("lime", "method='lime' for texts", "explain-extra"):
             from lime import lime_text
         self.space = subject.space
         self.output_names = subject.names

@@ -102,7 +102,7 @@ class ShapMethod:
         seed: int,
     ) -> None:
         _check_numeric(subject, method)
-        with importing("shap", f"method={method!r}", "explain"):
+        with importing("shap", f"method={method!r}", "explain-extra"):
             import shap
         self.kind = method
         self.space = subject.space

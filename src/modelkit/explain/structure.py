@@ -24,7 +24,7 @@ from modelkit.explain.links import OutputLink
 from modelkit.explain.nodes import TREE_OPERATORS, NotDecodableError, compared_dtype
 from modelkit.signature import Signature
 
-with importing("onnx", "explaining a model"):
+with importing("onnx", "explaining a model", "explain"):
     import onnx
     from onnx import TensorProto, helper
 

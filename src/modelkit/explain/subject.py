@@ -196,13 +196,14 @@ def make_subject(
 
     Raises:
         ExplainError: if the model has nothing that can be explained, several outputs of which none
-            is named, or there is no background.
+            is named, a row's answer depends on the rows beside it, or there is no background.
     """
     model = model.unobserved  # the rows of an explanation belong to nobody
     signature = model.signature
     players = players_of(signature)
     if players is None or signature.batch is None:
         raise ExplainError(f"only inputs of rows by columns can be explained, not {signature}")
+    _check_independent(model)
     output = _served_output(signature, served)
     rows = _read_background(model, background)
     at_background = ask_model(model, output, rows)
@@ -217,6 +218,21 @@ def make_subject(
         space,
         at_background,
     )
+
+
+def _check_independent(model: Model) -> None:
+    """Raise ExplainError if `save` found that a row's answer depends on its batch.
+
+    Mixed rows are asked beside thousands of others, which would then be part of the answer.
+    """
+    parity = None if model.manifest is None else model.manifest.parity
+    if parity is None or parity.batch_invariant or not parity.batch_measured:
+        return
+    if parity.batch_max_abs > parity.rtol + parity.atol:
+        raise ExplainError(
+            "a row's answer depends on the rows beside it, so no column of one row has a value of "
+            f"its own: the package says: {parity}"
+        )
 
 
 def _names_of(
