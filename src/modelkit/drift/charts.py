@@ -11,10 +11,10 @@ from modelkit.drift.values import FeatureDrift
 
 Cell = tuple[str, float, float]
 
-WIDTH = 480
+CHART_WIDTH = 480
 LEFT, RIGHT = 44, 472  # of the plot
 TOP, BASE = 16, 116
-NAMES = 130  # where the bars of categories begin
+NAMES_END = 130  # where the bars of categories begin
 MOST_BARS = 10
 AXIS = "cells of about equal mass in training, in order; height: share of rows"
 ARROW = 44  # the width of a share with an arrow
@@ -30,7 +30,7 @@ def chart(feature: FeatureDrift) -> str:
     it had vanished.
     """
     seen = feature.rows > 0
-    cells = [(label, _finite(old), _finite(new)) for label, old, new in feature.cells]
+    cells = [(label, _finite_share(old), _finite_share(new)) for label, old, new in feature.cells]
     if feature.kind in ("category", "flag"):
         return _bars(feature.feature, [cell for cell in cells if cell[1] or cell[2]], seen=seen)
     ordered = [
@@ -53,16 +53,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
-def _finite(share: float) -> float:
+def _finite_share(share: float) -> float:
     return share if isfinite(share) else 0.0
 
 
 def _svg(name: str, height: int, body: str) -> str:
     label = html.escape(f"{name}: shares of the reference and of the recent rows")
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{body}</svg>'
+    return f'<svg viewBox="0 0 {CHART_WIDTH} {height}" role="img" aria-label="{label}">{body}</svg>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
+def _svg_text(x: float, y: float, text: str, anchor: str = "middle") -> str:
     return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{html.escape(text)}</text>'
 
 
@@ -75,7 +75,7 @@ def _tooltip(cell: Cell, *, seen: bool) -> str:
 def _outlines(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
     """Cells of one width side by side: the reference as an area, the recent rows as an outline over it."""
     if not cells:
-        return _svg(name, 40, _text(WIDTH / 2, 24, "no values"))
+        return _svg(name, 40, _svg_text(CHART_WIDTH / 2, 24, "no values"))
     step = (RIGHT - LEFT) / len(cells)
     most = max(max(old, new) for _, old, new in cells)
     usual = [old for _, old, _ in cells if old] or [most]
@@ -96,9 +96,9 @@ def _outlines(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
     body = (
         f'<path class="old" d="{_steps([old for _, old, _ in cells], step, top, scale)}"/>{outline}'
         f'<path class="axis" d="M{LEFT} {TOP}V{BASE}H{RIGHT}"/>{above}'
-        f"{_text(LEFT - 5, TOP + 4, percent(top), 'end')}{_text(LEFT - 5, BASE, '0', 'end')}"
+        f"{_svg_text(LEFT - 5, TOP + 4, percent(top), 'end')}{_svg_text(LEFT - 5, BASE, '0', 'end')}"
         f"{_edge_labels([label for label, _, _ in cells], step)}"
-        f"{_text((LEFT + RIGHT) / 2, BASE + 30, AXIS)}"
+        f"{_svg_text((LEFT + RIGHT) / 2, BASE + 30, AXIS)}"
         f'<g class="hit">{pointers}</g>'
     )
     return _svg(name, BASE + 36, body)
@@ -110,10 +110,10 @@ def _above(cut: Sequence[tuple[float, float]]) -> str:
     half = ARROW / 2
     free = float(LEFT)
     for x, share in cut:
-        place = min(max(x, LEFT + half), WIDTH - half)
+        place = min(max(x, LEFT + half), CHART_WIDTH - half)
         if place - half < free:
             continue
-        texts.append(_text(place, TOP - 4, f"{percent(share)} \N{UPWARDS ARROW}"))
+        texts.append(_svg_text(place, TOP - 4, f"{percent(share)} \N{UPWARDS ARROW}"))
         free = place + half
     return "".join(texts)
 
@@ -131,7 +131,7 @@ def _edge_labels(labels: Sequence[str], step: float) -> str:
     edges = [(i, low) for i, label in enumerate(labels) if (low := _lower_edge(label)) is not None]
     if not edges:
         return "".join(
-            _text(LEFT + (i + 0.5) * step, BASE + 13, html.short(label))
+            _svg_text(LEFT + (i + 0.5) * step, BASE + 13, html.short(label))
             for i, label in enumerate(labels[:4])
         )
     longest = max(len(text) for _, text in edges)
@@ -139,7 +139,7 @@ def _edge_labels(labels: Sequence[str], step: float) -> str:
     chosen = {round(k * (len(edges) - 1) / max(room - 1, 1)) for k in range(room)}
     places = [(LEFT + i * step, text) for i, text in (edges[k] for k in sorted(chosen))]
     return "".join(
-        _text(max(3.3 * len(text), min(x, WIDTH - 3.3 * len(text))), BASE + 13, text)
+        _svg_text(max(3.3 * len(text), min(x, CHART_WIDTH - 3.3 * len(text))), BASE + 13, text)
         for x, text in places
     )
 
@@ -154,7 +154,7 @@ def _lower_edge(label: str) -> str | None:
 def _bars(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
     """Two bars for each of the categories that have the largest shares."""
     if not cells:
-        return _svg(name, 40, _text(WIDTH / 2, 24, "no values"))
+        return _svg(name, 40, _svg_text(CHART_WIDTH / 2, 24, "no values"))
     shown = set(sorted(range(len(cells)), key=lambda i: -max(cells[i][1], cells[i][2]))[:MOST_BARS])
     kept = [cell for i, cell in enumerate(cells) if i in shown]
     rest = [cell for i, cell in enumerate(cells) if i not in shown]
@@ -167,7 +167,7 @@ def _bars(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
             )
         )
     widest = max(max(old, new) for _, old, new in kept)
-    scale = (RIGHT - 84 - NAMES) / widest
+    scale = (RIGHT - 84 - NAMES_END) / widest
     body = "".join(_pair(cell, 4 + 24 * i, scale, seen=seen) for i, cell in enumerate(kept))
     return _svg(name, 24 * len(kept) + 8, body)
 
@@ -176,14 +176,14 @@ def _pair(cell: Cell, y: int, scale: float, *, seen: bool) -> str:
     label, old, new = cell
     short = html.short(label) if len(label) <= 20 else label[:18] + "..."
     recent = (
-        f'<rect class="new" x="{NAMES}" y="{y + 10}" width="{new * scale:.1f}" height="9"/>'
+        f'<rect class="new" x="{NAMES_END}" y="{y + 10}" width="{new * scale:.1f}" height="9"/>'
         if seen
         else ""
     )
     shares = f"{percent(old)}, {percent(new)}" if seen else percent(old)
     return (
-        f'<g><rect class="old" x="{NAMES}" y="{y}" width="{old * scale:.1f}" height="9"/>{recent}'
-        f"{_text(NAMES - 6, y + 14, short, 'end')}"
-        f"{_text(NAMES + max(old, new) * scale + 6, y + 14, shares, 'start')}"
+        f'<g><rect class="old" x="{NAMES_END}" y="{y}" width="{old * scale:.1f}" height="9"/>{recent}'
+        f"{_svg_text(NAMES_END - 6, y + 14, short, 'end')}"
+        f"{_svg_text(NAMES_END + max(old, new) * scale + 6, y + 14, shares, 'start')}"
         f"{_tooltip(cell, seen=seen)}</g>"
     )

@@ -12,7 +12,7 @@ from modelkit.drift import sections
 from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance
 from modelkit.errors import DriftError, importing
 
-SCHEMA = "modelkit.drift/1"
+REPORT_SCHEMA = "modelkit.drift/1"
 MOST_CHARTS = 20
 
 
@@ -48,38 +48,38 @@ class DriftReport:
 
     def __str__(self) -> str:
         lines = [f"{self._title()}: {self._compared()}"]
-        lines += _some(self.alarms, [f"ALARM {alarm}" for alarm in self.alarms[:3]], "alarm")
+        lines += _with_rest(self.alarms, [f"ALARM {alarm}" for alarm in self.alarms[:3]], "alarm")
         top = self.ranked()[:4]
-        lines += _some(
+        lines += _with_rest(
             self.features,
             [f"{sections.where(d.feature, d.stratum)}: {self._found(d)}" for d in top],
             "feature",
         )
-        lines += _some(self.checks, [str(check) for check in self.checks[:2]], "check")
+        lines += _with_rest(self.checks, [str(check) for check in self.checks[:2]], "check")
         if self.performance is not None:
-            lines.append(_performance(self.performance))
+            lines.append(_performance_text(self.performance))
         return "\n  ".join([*lines, f"guarantee: {self.guarantee}"])
 
     def __repr__(self) -> str:
         return str(self)
 
     def _title(self) -> str:
-        return f"Drift of a {self.kind}, {sections.count(len(self.alarms), 'alarm') if self.alarms else 'no alarm'}"
+        return f"Drift of a {self.kind}, {sections.counted(len(self.alarms), 'alarm') if self.alarms else 'no alarm'}"
 
     def _compared(self) -> str:
         skipped = f" ({self.skipped:,} more left out by the row budget)" if self.skipped else ""
-        rows = f"{sections.count(self.rows, 'row')}{skipped}"
+        rows = f"{sections.counted(self.rows, 'row')}{skipped}"
         return f"{rows} against {self.reference_rows:,} of the reference, alpha {self.alpha:g}"
 
     def _found(self, drift: FeatureDrift) -> str:
         return "; ".join(
-            [sections.tests(drift, self.kind), *(str(size) for size in drift.effects[:1])]
+            [sections.tests_text(drift, self.kind), *(str(size) for size in drift.effects[:1])]
         )
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
         return json.dumps(
-            {"schema": SCHEMA} | record.plain(asdict(self)), allow_nan=False, sort_keys=True
+            {"schema": REPORT_SCHEMA} | record.plain(asdict(self)), allow_nan=False, sort_keys=True
         )
 
     @staticmethod
@@ -87,17 +87,17 @@ class DriftReport:
         """The inverse of `to_json`. Raises DriftError for text that is no such record."""
         try:
             plain = record.back(json.loads(text))
-            if plain.pop("schema") != SCHEMA:
-                raise DriftError(f"this is no record of {SCHEMA}")
+            if plain.pop("schema") != REPORT_SCHEMA:
+                raise DriftError(f"this is no record of {REPORT_SCHEMA}")
             performance = plain["performance"]
             return DriftReport(
                 **plain
                 | {
                     "assumptions": tuple(plain["assumptions"]),
-                    "alarms": tuple(map(_alarm, plain["alarms"])),
-                    "features": tuple(map(_feature, plain["features"])),
+                    "alarms": tuple(map(_read_alarm, plain["alarms"])),
+                    "features": tuple(map(_read_feature, plain["features"])),
                     "checks": tuple(Check(**check) for check in plain["checks"]),
-                    "performance": None if performance is None else _performance_of(performance),
+                    "performance": None if performance is None else _read_performance(performance),
                 }
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -147,12 +147,12 @@ class DriftReport:
             *(("alarm", str(alarm)) for alarm in self.alarms[:5]),
         ]
         if self.performance is not None:
-            facts.append(("performance", _performance(self.performance)))
+            facts.append(("performance", _performance_text(self.performance)))
         rows = [
             (
                 sections.where(drift.feature, drift.stratum),
-                sections.tests(drift, self.kind),
-                "; ".join(map(sections.effect, drift.effects[:1])),
+                sections.tests_text(drift, self.kind),
+                "; ".join(map(sections.effect_text, drift.effects[:1])),
             )
             for drift in self.ranked()[:5]
         ]
@@ -175,22 +175,23 @@ def _size(drift: FeatureDrift) -> float:
     )
 
 
-def _some(all_of_them: tuple[Any, ...], lines: list[str], noun: str) -> list[str]:
+def _with_rest(all_of_them: tuple[Any, ...], lines: list[str], noun: str) -> list[str]:
     left = len(all_of_them) - len(lines)
-    return [*lines, f"and {sections.count(left, f'more {noun}')}"] if left else lines
+    return [*lines, f"and {sections.counted(left, f'more {noun}')}"] if left else lines
 
 
-def _performance(found: Performance) -> str:
+def _performance_text(found: Performance) -> str:
     parts = []
     if found.loss is not None:
         parts.append(
-            f"loss {sections.interval(found.loss)} of "
-            f"{sections.count(found.labelled, 'labelled row')}"
+            f"loss {sections.interval_text(found.loss)} of "
+            f"{sections.counted(found.labelled, 'labelled row')}"
         )
     if found.baseline is not None:
-        parts.append(f"reference {sections.interval(found.baseline)}")
+        parts.append(f"reference {sections.interval_text(found.baseline)}")
     parts += [
-        f"estimated {name} {sections.interval(values)}" for name, values in found.estimated.items()
+        f"estimated {name} {sections.interval_text(values)}"
+        for name, values in found.estimated.items()
     ]
     if found.unsupported is not None:
         parts.append(f"estimates not to be relied on: {found.unsupported}")
@@ -206,19 +207,19 @@ def _flat(drift: FeatureDrift, names: list[str]) -> dict[str, Any]:
     return row
 
 
-def _alarm(plain: dict[str, Any]) -> Alarm:
+def _read_alarm(plain: dict[str, Any]) -> Alarm:
     size = None if plain["effect"] is None else Effect(**plain["effect"])
     return Alarm(**plain | {"effect": size, "assumptions": tuple(plain["assumptions"])})
 
 
-def _feature(plain: dict[str, Any]) -> FeatureDrift:
+def _read_feature(plain: dict[str, Any]) -> FeatureDrift:
     effects = tuple(Effect(**size) for size in plain["effects"])
     before, now = plain["missing"]
     cells = tuple((label, old, new) for label, old, new in plain["cells"])
     return FeatureDrift(**plain | {"effects": effects, "missing": (before, now), "cells": cells})
 
 
-def _performance_of(plain: dict[str, Any]) -> Performance:
+def _read_performance(plain: dict[str, Any]) -> Performance:
     three = {
         name: None if plain[name] is None else tuple(plain[name]) for name in ("loss", "baseline")
     }

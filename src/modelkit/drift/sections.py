@@ -68,19 +68,23 @@ def alarm_box(alarms: Sequence[Alarm], kind: str, guarantee: str) -> str:
         return (
             '<div class="box good"><b>No alarm.</b> That does not prove that nothing changed.</div>'
         )
-    items = "".join(f"<li>{_alarm(alarm, kind, guarantee)}</li>" for alarm in alarms[:MOST_ALARMS])
+    items = "".join(
+        f"<li>{_alarm_item(alarm, kind, guarantee)}</li>" for alarm in alarms[:MOST_ALARMS]
+    )
     more = f"<li>and {len(alarms) - MOST_ALARMS:,} more</li>" if len(alarms) > MOST_ALARMS else ""
-    return f'<div class="box bad"><b>{count(len(alarms), "alarm")}</b><ul>{items}{more}</ul></div>'
+    return (
+        f'<div class="box bad"><b>{counted(len(alarms), "alarm")}</b><ul>{items}{more}</ul></div>'
+    )
 
 
-def count(n: int, noun: str) -> str:
+def counted(n: int, noun: str) -> str:
     """A number of things."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def _alarm(alarm: Alarm, kind: str, guarantee: str) -> str:
+def _alarm_item(alarm: Alarm, kind: str, guarantee: str) -> str:
     says = f"<b>{escape(where(alarm.feature, alarm.stratum))}</b> {escape(_SAYS.get(alarm.kind, alarm.kind))}"
-    size = "" if alarm.effect is None else f": {escape(effect(alarm.effect))}"
+    size = "" if alarm.effect is None else f": {escape(effect_text(alarm.effect))}"
     when = f" Raised at row {alarm.row:,}" if kind == "stream" else ""
     since = "" if alarm.began is None else f"; it began after about {alarm.began:,} rows"
     rests = f"{alarm.statistic}: p {p_value(alarm.p)}, alarm at {alarm.level:.2g}"
@@ -88,12 +92,12 @@ def _alarm(alarm: Alarm, kind: str, guarantee: str) -> str:
     return f'{says}{size}.{when}{since}{"." if when else ""} <span class="soft">{escape(rests)}.{own}</span>'
 
 
-def effect(size: Effect) -> str:
+def effect_text(size: Effect) -> str:
     """An effect size and its interval, in a few words."""
-    return f"{size.name} {interval((size.value, size.low, size.high))}"
+    return f"{size.name} {interval_text((size.value, size.low, size.high))}"
 
 
-def interval(values: tuple[float, float, float]) -> str:
+def interval_text(values: tuple[float, float, float]) -> str:
     """A number and its interval, where it has one."""
     value, low, high = values
     return f"{value:.3g}" + (
@@ -107,7 +111,7 @@ def promise(guarantee: str, assumptions: Iterable[str]) -> str:
     return f"<h2>Guarantee</h2><p>{escape(guarantee)}</p>" + (f"<ul>{items}</ul>" if items else "")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def html_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table of text."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(
@@ -123,12 +127,12 @@ def performance_part(found: Performance | None) -> str:
     rows = []
     if found.loss is not None:
         rows.append(
-            (f"mean loss of {count(found.labelled, 'labelled row')}", *_columns(found.loss))
+            (f"mean loss of {counted(found.labelled, 'labelled row')}", *_value_columns(found.loss))
         )
     if found.baseline is not None:
-        rows.append(("mean loss of the reference", *_columns(found.baseline)))
+        rows.append(("mean loss of the reference", *_value_columns(found.baseline)))
     rows += [
-        (f"{name}, estimated without labels", *_columns(values))
+        (f"{name}, estimated without labels", *_value_columns(values))
         for name, values in found.estimated.items()
     ]
     why = found.unsupported
@@ -136,11 +140,13 @@ def performance_part(found: Performance | None) -> str:
         "" if why is None else f"<p><b>The estimates are not to be relied on:</b> {escape(why)}</p>"
     )
     return (
-        "<h2>Performance</h2>" + (table(("", "value", "interval"), rows) if rows else "") + warning
+        "<h2>Performance</h2>"
+        + (html_table(("", "value", "interval"), rows) if rows else "")
+        + warning
     )
 
 
-def _columns(values: tuple[float, float, float]) -> tuple[str, str]:
+def _value_columns(values: tuple[float, float, float]) -> tuple[str, str]:
     value, low, high = values
     return f"{value:.3g}", f"{low:.3g} to {high:.3g}" if isfinite(low) and isfinite(high) else "-"
 
@@ -152,11 +158,13 @@ def checks_part(checks: Sequence[Check]) -> str:
     rows = [(c.feature, c.name, c.found, c.expected, p_value(c.p)) for c in checks[:MOST_CHECKS]]
     more = f"<p>and {len(checks) - MOST_CHECKS:,} more</p>" if len(checks) > MOST_CHECKS else ""
     return (
-        "<h2>Data checks</h2>" + table(("feature", "check", "found", "expected", "p"), rows) + more
+        "<h2>Data checks</h2>"
+        + html_table(("feature", "check", "found", "expected", "p"), rows)
+        + more
     )
 
 
-def tests(drift: FeatureDrift, kind: str) -> str:
+def tests_text(drift: FeatureDrift, kind: str) -> str:
     """The p-values of a feature in words, and whether no recent row has it, as an output that nobody asked for."""
     if kind == "batch":
         found = f"exact p, adjusted by Holm: {p_value(drift.p_changed)}"
@@ -170,15 +178,15 @@ def tests(drift: FeatureDrift, kind: str) -> str:
 def feature_part(drift: FeatureDrift, kind: str, *, alarmed: bool) -> str:
     """A feature with its chart."""
     tag = ' <span class="tag">alarm</span>' if alarmed else ""
-    facts = [tests(drift, kind)]
+    facts = [tests_text(drift, kind)]
     if drift.effects:
-        facts.append("; ".join(map(effect, drift.effects)))
+        facts.append("; ".join(map(effect_text, drift.effects)))
     if any(drift.missing):
         recent = percent(drift.missing[1]) if drift.rows else "unknown"
         facts.append(f"missing {percent(drift.missing[0])}, recent {recent}")
     if drift.began is not None:
         facts.append(f"a change began after about {drift.began:,} rows")
-    about = f"{drift.kind}, {count(drift.rows, 'recent row')}, weight {drift.weight:.3g}"
+    about = f"{drift.kind}, {counted(drift.rows, 'recent row')}, weight {drift.weight:.3g}"
     lines = "<br>".join(map(escape, facts))
     return (
         f"<section><h3>{escape(where(drift.feature, drift.stratum))}{tag}</h3>"
@@ -195,13 +203,13 @@ def rest_part(features: Sequence[FeatureDrift]) -> str:
             where(drift.feature, drift.stratum),
             p_value(drift.p_changed),
             p_value(drift.p_material),
-            "; ".join(map(effect, drift.effects)),
+            "; ".join(map(effect_text, drift.effects)),
         )
         for drift in features[:MOST_REST]
     ]
     more = f"<p>and {len(features) - MOST_REST:,} more</p>" if len(features) > MOST_REST else ""
     return (
         "<h2>Other features</h2>"
-        + table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
+        + html_table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
         + more
     )
