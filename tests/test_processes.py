@@ -421,6 +421,7 @@ def test_a_batcher_is_pickled_with_its_options(boosting_mk):
             "on_full": "block",
             "stable_shapes": True,
             "plan": plan,
+            "loop": False,
         }
         with mk.Batcher(model, **options) as batcher:
             x = rows_for(model)

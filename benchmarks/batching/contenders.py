@@ -13,9 +13,9 @@ import batched
 import numpy as np
 from async_batcher.batcher import AsyncBatcher
 from batched.aio import AsyncBatchProcessor
+from benchmarks.common.cases import Case
+from benchmarks.common.measure import bare
 from bentoml._internal.marshal.dispatcher import CorkDispatcher, NonBlockSema
-from cases import Case
-from measure import bare
 
 import modelkit as mk
 

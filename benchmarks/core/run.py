@@ -1,10 +1,10 @@
 """Measure modelkit beside bare onnxruntime and mlflow, each ratio within one run, and print Markdown tables.
 
 make bench-core                                              every section
-.venv-bench-core/bin/python benchmarks/core.py --only bulk   one of them
-.venv-bench-core/bin/python benchmarks/core.py --write       every section, and put the tables into docs/benchmarks.md
+.venv-bench-core/bin/python -m benchmarks.core.run --only bulk   one of them
+.venv-bench-core/bin/python -m benchmarks.core.run --write       every section, and write benchmarks/results/core.md
 
-docs/benchmarks.md says what each table means.
+README.md beside this file says what each table means.
 """
 
 import os
@@ -30,8 +30,18 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pandas as pd
-from cases import BULK_ROWS, FOLDER, classifiers, dense, forest, save
-from measure import CORES, Calls, bare, child, command, interleave, judge, log, table
+from benchmarks.common.cases import BULK_ROWS, FOLDER, classifiers, dense, forest, save
+from benchmarks.common.measure import (
+    CORES,
+    Calls,
+    bare,
+    child,
+    command,
+    interleave,
+    judge,
+    log,
+    table,
+)
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -39,7 +49,6 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import modelkit as mk
 
-BEGIN, END = "<!-- begin: written by benchmarks/core.py -->", "<!-- end -->"
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "scikit-learn", "skl2onnx", "pandas", "mlflow")
 
 
@@ -350,6 +359,6 @@ SECTIONS = {
 
 if __name__ == "__main__":
     try:
-        command(__doc__, SECTIONS, LIBRARIES, BEGIN, END)
+        command(__doc__, SECTIONS, LIBRARIES, "core")
     finally:
         shutil.rmtree(FOLDER)

@@ -1,10 +1,10 @@
 """Text embedding: modelkit beside bare loops, fastembed and sentence-transformers, on the same graph and texts.
 
-.venv-bench-embedding/bin/python benchmarks/embedding.py                all sections, a quarter of an hour
-.venv-bench-embedding/bin/python benchmarks/embedding.py --only bulk    one of them
-.venv-bench-embedding/bin/python benchmarks/embedding.py --write        all, and put the tables into docs/benchmarks.md
+.venv-bench-embedding/bin/python -m benchmarks.embedding.run                all sections, a quarter of an hour
+.venv-bench-embedding/bin/python -m benchmarks.embedding.run --only bulk    one of them
+.venv-bench-embedding/bin/python -m benchmarks.embedding.run --write   all, and keep them
 
-docs/benchmarks.md says what each table means.
+README.md beside this file says what each table means.
 """
 
 import asyncio
@@ -25,15 +25,14 @@ from pathlib import Path
 os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
 import numpy as np
-from cases import FOLDER
-from embedding_rivals import ask, fastembed, forget_peak, peak
-from measure import CORES, bare, command, judge, log, table
-from texts import paragraphs
+from benchmarks.common.cases import FOLDER
+from benchmarks.common.measure import CORES, bare, command, judge, log, table
+from benchmarks.embedding.rivals import ask, fastembed, forget_peak, peak
+from benchmarks.embedding.texts import paragraphs
 from tokenizers import Tokenizer
 
 import modelkit as mk
 
-BEGIN, END = "<!-- begin: written by benchmarks/embedding.py -->", "<!-- end of embedding -->"
 LIBRARIES = ("numpy", "onnxruntime", "tokenizers", "fastembed")
 TEXTS, MOST_TOKENS, ROUNDS = 1024, 512, 5
 SEARCHED = 128  # texts by which the best setting of a rival is found
@@ -232,7 +231,10 @@ def memory() -> str:
     lines = []
     for name in mixtures():
         done = subprocess.run(
-            [sys.executable, __file__, "memory", name], check=True, capture_output=True, text=True
+            [sys.executable, "-m", "benchmarks.embedding.run", "memory", name],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         grown = float(done.stdout)
         lines.append([name, f"{grown:.0f}", *judge(grown, "at most", 200)])
@@ -353,4 +355,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["memory"]:
         print(grown(sys.argv[2]))
     else:
-        command(__doc__, SECTIONS, LIBRARIES, BEGIN, END)
+        command(__doc__, SECTIONS, LIBRARIES, "embedding")

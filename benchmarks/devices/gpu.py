@@ -1,7 +1,7 @@
 """Measure every usable device against the CPU by size of batch, and print a Markdown table.
 
 make bench-gpu                              where no device but the CPU is usable it says so, and why
-.venv/bin/python benchmarks/gpu.py --write  the same, and put the table into docs/benchmarks.md
+.venv/bin/python -m benchmarks.devices.gpu --write  the same, and write benchmarks/results/gpu.md
 """
 
 import argparse
@@ -11,12 +11,11 @@ from functools import partial
 os.environ |= {"ORT_DISABLE_TELEMETRY": "1"}
 
 import numpy as np
-from cases import classifiers, dense
-from measure import interleave, report, table, write
+from benchmarks.common.cases import classifiers, dense
+from benchmarks.common.measure import interleave, report, table, write
 
 import modelkit as mk
 
-BEGIN, END = "<!-- begin: written by benchmarks/gpu.py -->", "<!-- end of gpu -->"
 LIBRARIES = ("numpy", "onnx", "scikit-learn")
 SIZES = (1, 32, 256, 1024, 8192)
 
@@ -47,9 +46,7 @@ def throughput(names: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--write", action="store_true", help="put the table into docs/benchmarks.md"
-    )
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/gpu.md")
     args = parser.parse_args()
     devices = mk.devices()
     usable = [device.name for device in devices if device.usable and device.name != "cpu"]
@@ -60,7 +57,7 @@ def main() -> None:
         text = f"not run: no device but the CPU is usable here\n\n{reasons}"
     print(text)
     if args.write:
-        write(text if usable else "not run: no GPU", BEGIN, END)
+        write(text if usable else "not run: no GPU", "gpu")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from drift_data import NAMES, Rows, Run
+from benchmarks.drift.data import NAMES, Rows, Run
 from river import drift
 from river.drift import binary
 
@@ -135,7 +135,7 @@ def ask(library: str, method: str, pairs: list[tuple[Rows, Rows]]) -> dict[str, 
     with tempfile.TemporaryDirectory(prefix="modelkit-bench-") as folder:
         source, target = Path(folder) / "rows.npz", Path(folder) / "verdicts.json"
         np.savez(source, **arrays)
-        command = [python(library), HERE / f"drift_{library}.py", method, source, target]
+        command = [python(library), HERE / f"child_{library}.py", method, source, target]
         quiet = os.environ | {"PYTHONWARNINGS": "ignore"}
         done = subprocess.run(
             [*map(str, command)], capture_output=True, text=True, check=False, cwd=folder, env=quiet

@@ -1,7 +1,7 @@
 """Measure several processes that share the cores, each with a session of its own, and print Markdown tables.
 
 make bench-devices                              every section
-.venv/bin/python benchmarks/devices.py --write  the same, and put the tables into docs/benchmarks.md
+.venv/bin/python -m benchmarks.devices.run --write  the same, and write benchmarks/results/devices.md
 
 `devices.py worker CONTENDER GRAPH PACKAGE ROWS OUTPUT SECONDS` is one of the processes.
 """
@@ -18,11 +18,10 @@ os.environ |= {"ORT_DISABLE_TELEMETRY": "1"}
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import numpy as np
-from measure import bare, judge, log, report, table, write
+from benchmarks.common.measure import bare, judge, log, report, table, write
 
 import modelkit as mk
 
-BEGIN, END = "<!-- begin: written by benchmarks/devices.py -->", "<!-- end of devices -->"
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "scikit-learn")
 PROCESSES, BATCH, ROUNDS, SECONDS = 4, 32, 7, 2.0
 DEFAULT, SINGLE, UNTOLD, TOLD = (
@@ -62,7 +61,9 @@ def together(contender: str, *arguments: object) -> tuple[float, float]:
     environment = {
         name: value for name, value in os.environ.items() if name != "WEB_CONCURRENCY"
     } | told
-    command = [sys.executable, __file__, "worker", contender, *map(str, arguments), str(SECONDS)]
+    module = "benchmarks.devices.run"
+    told_to = ["worker", contender, *map(str, arguments), str(SECONDS)]
+    command = [sys.executable, "-m", module, *told_to]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     children = [subprocess.Popen(command, **pipes) for _ in range(PROCESSES)]
     for child in children:
@@ -77,7 +78,7 @@ def together(contender: str, *arguments: object) -> tuple[float, float]:
 
 def cases() -> dict[str, tuple[Path, Path, np.ndarray, str]]:
     """Graph, package, rows and output of each model."""
-    from cases import classifiers, dense
+    from benchmarks.common.cases import classifiers, dense
 
     trained = classifiers()
     found = {
@@ -91,7 +92,7 @@ def cases() -> dict[str, tuple[Path, Path, np.ndarray, str]]:
 
 def processes() -> str:
     """Four processes, each with a model of its own; batches of 32"""
-    from cases import FOLDER
+    from benchmarks.common.cases import FOLDER
 
     rows = []
     for name, (graph, package, x, output) in cases().items():
@@ -116,14 +117,12 @@ def processes() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--write", action="store_true", help="put the tables into docs/benchmarks.md"
-    )
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/devices.md")
     args = parser.parse_args()
     text = report([processes], LIBRARIES)
     print(text)
     if args.write:
-        write(text, BEGIN, END)
+        write(text, "devices")
 
 
 if __name__ == "__main__":

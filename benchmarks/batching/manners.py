@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from contenders import LOOP, THREADS, Make, Subject, contenders
+from benchmarks.batching.contenders import LOOP, THREADS, Make, Subject, contenders
 
 import modelkit as mk
 
@@ -101,7 +101,7 @@ async def victims_on_loop(make: Make, callers: int, bad: int, *, cancel: bool) -
 
 def at_rest(mode: str, name: str, seconds: float = 2.0) -> tuple[float, float]:
     """How often a process wakes up in a second and what part of a core it uses, when it has nothing to do any more."""
-    command = [sys.executable, __file__, mode, name]
+    command = [sys.executable, "-m", "benchmarks.batching.manners", mode, name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         child.stdout.readline()
         time.sleep(0.5)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from measure import log
+from benchmarks.common.measure import log
 from onnx import TensorProto, helper
 from sklearn.datasets import load_breast_cancer, make_classification
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier

@@ -1,7 +1,7 @@
 """Attack packages, and measure what checking them costs, beside mlflow, skops and joblib; print Markdown tables.
 
 make bench-security                                       every section
-.venv-bench-security/bin/python benchmarks/security.py --write  the same, and put the tables into docs/benchmarks.md
+.venv-bench-security/bin/python -m benchmarks.security.run --write  the same, and write benchmarks/results/security.md
 
 `security.py rival LIBRARY CASE` attacks another library, in a process of its own, and prints what
 came of it.
@@ -26,12 +26,11 @@ from pathlib import Path
 os.environ |= {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 import numpy as np
-from measure import command, judge, log, table
+from benchmarks.common.measure import command, judge, log, table
 from onnx import TensorProto, helper, numpy_helper
 
-BEGIN, END = "<!-- begin: written by benchmarks/security.py -->", "<!-- end of security -->"
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "mlflow", "skops", "joblib", "hypothesis")
-TESTS = Path(__file__).parent.parent / "tests"
+TESTS = Path(__file__).parents[2] / "tests"
 MIB = 1 << 20
 CASES = {
     1: "a pickled estimator that runs code",
@@ -295,8 +294,15 @@ def attacks() -> str:
         cells = []
         for library, (_, cases) in ATTACKS.items():
             if case in cases:
-                done = subprocess.run([sys.executable, __file__, "rival", library, str(case)], check=True,
-                                      stdout=subprocess.PIPE, text=True)  # fmt: skip
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.security.run",
+                    "rival",
+                    library,
+                    str(case),
+                ]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 cells.append(done.stdout.split("\n")[-2])
             else:
                 cells.append("")
@@ -412,7 +418,7 @@ def opening() -> str:
         ],
         ["500 MB: `mk.inspect`", f"{seen * 1e3:.2f} ms", "", *judge(seen * 1e3, "at most", 5)],
     ]
-    from cases import dense
+    from benchmarks.common.cases import dense
 
     _, package = dense("raw_data")
     times: dict[str, list[float]] = {"real": [], "none": []}
@@ -465,4 +471,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["rival"]:
         rival(sys.argv[2], int(sys.argv[3]))
     else:
-        command(__doc__, SECTIONS, LIBRARIES, BEGIN, END)
+        command(__doc__, SECTIONS, LIBRARIES, "security")

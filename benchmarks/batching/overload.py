@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-from measure import judge, log, table
+from benchmarks.common.measure import judge, log, table
 
 import modelkit as mk
 from modelkit.errors import BatchError

@@ -5,7 +5,8 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from drift_data import (
+from benchmarks.common.measure import judge, log, table
+from benchmarks.drift.data import (
     CHANGES,
     NORMAL,
     Change,
@@ -19,8 +20,8 @@ from drift_data import (
     part,
     seeds,
 )
-from drift_ours import collect, watch, watch_labels
-from drift_rivals import (
+from benchmarks.drift.ours import collect, watch, watch_labels
+from benchmarks.drift.rivals import (
     ONLINE,
     Online,
     any_alarm,
@@ -33,7 +34,6 @@ from drift_rivals import (
     tuned,
     version,
 )
-from measure import judge, log, table
 
 REFERENCE, AT, AFTER, QUIET = 10_000, 5_000, 20_000, 10_000
 RUNS, WIDE_RUNS, SLOW_RUNS, NULL_RUNS, BATCHED_RUNS = 40, 10, 5, 300, 100

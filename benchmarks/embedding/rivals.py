@@ -63,7 +63,14 @@ def ask(
     python: str | Path, library: str, folder: Path, texts: list[str], **options: Any
 ) -> dict[str, Any]:
     """What a process of its own found; no end to it, where the system ended it for want of memory."""
-    command = [str(python), __file__, library, str(folder), json.dumps(options)]
+    command = [
+        str(python),
+        "-m",
+        "benchmarks.embedding.rivals",
+        library,
+        str(folder),
+        json.dumps(options),
+    ]
     done = subprocess.run(
         command, input=json.dumps(texts), check=False, capture_output=True, text=True
     )

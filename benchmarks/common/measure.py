@@ -20,7 +20,7 @@ import onnxruntime as ort
 import modelkit as mk
 
 CHILD = Path(__file__).with_name("child.py")
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+RESULTS = Path(__file__).parents[1] / "results"
 CORES = len(os.sched_getaffinity(0))
 SPIN = 0.06  # seconds; the workers of a session with default options spin for 0.04 after a run
 
@@ -110,10 +110,8 @@ def report(sections: Iterable[Callable[..., str]], libraries: Iterable[str], *ar
     return "\n\n".join(parts)
 
 
-def command(
-    about: str, sections: dict, libraries: tuple, begin: str, end: str, **numbers: float
-) -> None:
-    """The command line of a benchmark whose tables stand in docs/benchmarks.md between two lines.
+def command(about: str, sections: dict, libraries: tuple, name: str, **numbers: float) -> None:
+    """The command line of a benchmark whose tables are kept in benchmarks/results/NAME.md.
 
     `numbers` are further options with their defaults; if there are any, each section is given the
     parsed options.
@@ -122,22 +120,21 @@ def command(
     parser.add_argument(
         "--only", choices=sections, nargs="+", default=list(sections), help="measure these sections"
     )
-    parser.add_argument(
-        "--write", action="store_true", help="put their tables into docs/benchmarks.md"
-    )
-    for name, default in numbers.items():
+    parser.add_argument("--write", action="store_true", help=f"write benchmarks/results/{name}.md")
+    for option, default in numbers.items():
         parser.add_argument(
-            f"--{name}", type=type(default), default=default, help=f"{default} unless told"
+            f"--{option}", type=type(default), default=default, help=f"{default} unless told"
         )
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     given = [args] if numbers else []
-    text = report([sections[name] for name in args.only], libraries, *given)
+    text = report([sections[section] for section in args.only], libraries, *given)
     print(text)
     if args.write:
         titles = [f"### {section.__doc__}" for section in sections.values()]
-        _, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
-        write(updated(rest.partition(end)[0], text, titles), begin, end)
+        page = RESULTS / f"{name}.md"
+        before = page.read_text(encoding="utf-8") if page.exists() else ""
+        write(updated(before, text, titles), name)
 
 
 def updated(old: str, new: str, titles: Iterable[str]) -> str:
@@ -153,10 +150,10 @@ def apart(text: str) -> tuple[str, dict[str, str]]:
     return head.strip(), {section.partition("\n")[0]: section.strip() for section in sections}
 
 
-def write(text: str, begin: str, end: str) -> None:
-    """Put a report into docs/benchmarks.md, in place of what stands between two lines."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
-    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+def write(text: str, name: str) -> None:
+    """Put a report into benchmarks/results/NAME.md, which is of one machine and is not committed."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(f"{text}\n", encoding="utf-8")
 
 
 def log(text: str) -> None:

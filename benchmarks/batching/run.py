@@ -1,11 +1,11 @@
 """Measure a Batcher beside bare onnxruntime and three batching libraries, and print Markdown tables.
 
 make bench-batching                                                    every section
-.venv-bench-batching/bin/python benchmarks/batching.py --only victims  one of them
-.venv-bench-batching/bin/python benchmarks/batching.py --model MLP     with one model
-.venv-bench-batching/bin/python benchmarks/batching.py --write         all, and put the tables into docs/benchmarks.md
+.venv-bench-batching/bin/python -m benchmarks.batching.run --only victims  one of them
+.venv-bench-batching/bin/python -m benchmarks.batching.run --model MLP     with one model
+.venv-bench-batching/bin/python -m benchmarks.batching.run --write         all, and write benchmarks/results/batching.md
 
-docs/benchmarks.md says what each table means.
+README.md beside this file says what each table means.
 """
 
 import argparse
@@ -23,18 +23,23 @@ os.environ |= {
     "BENTOML_DO_NOT_TRACK": "True",
 }  # nothing is sent while it is measured
 
-import load
-import manners
 import numpy as np
-import overload
-from cases import FOLDER, classifiers, products
-from contenders import LOOP, THREADS, Contender, Make, Subject, contenders, subject_of
-from load import Sample, Stream, Turn, interleave
-from measure import judge, log, report, table, write
+from benchmarks.batching import load, manners, overload
+from benchmarks.batching.contenders import (
+    LOOP,
+    THREADS,
+    Contender,
+    Make,
+    Subject,
+    contenders,
+    subject_of,
+)
+from benchmarks.batching.load import Sample, Stream, Turn, interleave
+from benchmarks.common.cases import FOLDER, classifiers, products
+from benchmarks.common.measure import judge, log, report, table, write
 
 import modelkit as mk
 
-BEGIN, END = "<!-- begin: written by benchmarks/batching.py -->", "<!-- end of batching -->"
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "batched", "async-batcher", "bentoml")
 MODELS = ("LR", "GBT", "MLP", "1 ms", "10 ms")
 LONG = MODELS[3:]
@@ -409,7 +414,7 @@ def main() -> None:
     parser.add_argument(
         "--write",
         action="store_true",
-        help="put the tables of all sections into docs/benchmarks.md",
+        help="write benchmarks/results/batching.md",
     )
     args = parser.parse_args()
     if args.write and (args.only or args.model):
@@ -423,7 +428,7 @@ def main() -> None:
     text = report([SECTIONS[args.only]] if args.only else SECTIONS.values(), LIBRARIES, models)
     print(text)
     if args.write:
-        write(text, BEGIN, END)
+        write(text, "batching")
 
 
 if __name__ == "__main__":

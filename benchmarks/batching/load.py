@@ -11,7 +11,7 @@ from itertools import cycle, islice
 from typing import NamedTuple
 
 import numpy as np
-from contenders import Contender, Subject
+from benchmarks.batching.contenders import Contender, Subject
 
 from modelkit.errors import Overloaded
 

@@ -10,9 +10,9 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
-from drift_ours import BLOCK
-from drift_rivals import ONLINE, ask, fired, version
-from measure import judge, log, table
+from benchmarks.common.measure import judge, log, table
+from benchmarks.drift.ours import BLOCK
+from benchmarks.drift.rivals import ONLINE, ask, fired, version
 
 import modelkit as mk
 

@@ -1,11 +1,11 @@
 """Measure drift alarms beside other libraries: false ones, delays and costs, and print Markdown tables.
 
 make bench-drift                                                    every section; an hour and more
-.venv-bench-drift/bin/python benchmarks/drift.py --only rivals      one of them
-.venv-bench-drift/bin/python benchmarks/drift.py --minutes .5       with less time for the others; likewise --runs
-.venv-bench-drift/bin/python benchmarks/drift.py --write            all, and put the tables into docs/benchmarks.md
+.venv-bench-drift/bin/python -m benchmarks.drift.run --only rivals      one of them
+.venv-bench-drift/bin/python -m benchmarks.drift.run --minutes .5       with less time for the others; likewise --runs
+.venv-bench-drift/bin/python -m benchmarks.drift.run --write            all, and write benchmarks/results/drift.md
 
-docs/benchmarks.md says what each table means.
+README.md beside this file says what each table means.
 """
 
 import os
@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from drift_data import EMBEDDING, NULLS, Null, draw
-from drift_delays import delays, labels
-from drift_ours import ALPHA, collect, watch
-from drift_rivals import (
+from benchmarks.common.measure import command, judge, log, table
+from benchmarks.drift.data import EMBEDDING, NULLS, Null, draw
+from benchmarks.drift.delays import delays, labels
+from benchmarks.drift.ours import ALPHA, collect, watch
+from benchmarks.drift.rivals import (
     BATCH,
     ONLINE,
     Online,
@@ -31,10 +32,8 @@ from drift_rivals import (
     takes,
     version,
 )
-from drift_speed import calls, counters, memory, sizes, tests
-from measure import command, judge, log, table
+from benchmarks.drift.speed import calls, counters, memory, sizes, tests
 
-BEGIN, END = "<!-- begin: written by benchmarks/drift.py -->", "<!-- end of drift -->"
 LIBRARIES = ("numpy", "scipy", "onnxruntime", "scikit-learn", "pandas", "river", "whylogs")
 REFERENCES = (500, 2_000, 10_000, 100_000)
 HORIZON, LONG, SLOW_HORIZON = 10_000, 100_000, 2_000
@@ -287,4 +286,4 @@ SECTIONS = {
 
 
 if __name__ == "__main__":
-    command(__doc__, SECTIONS, LIBRARIES, BEGIN, END, minutes=5.0, runs=2000)
+    command(__doc__, SECTIONS, LIBRARIES, "drift", minutes=5.0, runs=2000)

@@ -1,10 +1,10 @@
 """Measure explanations beside shap and lime, each ratio within one run, and print Markdown tables.
 
 make bench-explain                                                 every section
-.venv-bench-explain/bin/python benchmarks/explain.py --only speed  one of them
-.venv-bench-explain/bin/python benchmarks/explain.py --write       all, and put the tables into docs/benchmarks.md
+.venv-bench-explain/bin/python -m benchmarks.explain.run --only speed  one of them
+.venv-bench-explain/bin/python -m benchmarks.explain.run --write       all, and write benchmarks/results/explain.md
 
-docs/benchmarks.md says what each table means.
+README.md beside this file says what each table means.
 """
 
 import os
@@ -26,15 +26,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # nothing is sent while it is measured
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import lightgbm
 import numpy as np
 import pandas as pd
 import shap
 import xgboost
-from kinds import KINDS, Kind
-from measure import command, interleave, judge, log, seconds, table
+from benchmarks.common.measure import command, interleave, judge, log, seconds, table
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, make_friedman1
 from sklearn.ensemble import (
@@ -47,10 +45,10 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
+from tests.kinds import KINDS, Kind
 
 import modelkit as mk
 
-BEGIN, END = "<!-- begin: written by benchmarks/explain.py -->", "<!-- end of explain -->"
 LIBRARIES = (
     "numpy",
     "onnxruntime",
@@ -792,4 +790,4 @@ SECTIONS = {
 
 
 if __name__ == "__main__":
-    command(__doc__, SECTIONS, LIBRARIES, BEGIN, END)
+    command(__doc__, SECTIONS, LIBRARIES, "explain")

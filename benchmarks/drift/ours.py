@@ -9,8 +9,8 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-from drift_data import Labelled, Null, Run, part, seeds, size
-from measure import CORES
+from benchmarks.common.measure import CORES
+from benchmarks.drift.data import Labelled, Null, Run, part, seeds, size
 
 import modelkit as mk
 

@@ -1,10 +1,10 @@
 """Measure packages beside the models they came from, for every kind that can be saved, and print Markdown tables.
 
 make bench-conversion                                                         every kind
-.venv-bench-conversion/bin/python benchmarks/conversion.py --only LightGBM    those whose name holds a text
-.venv-bench-conversion/bin/python benchmarks/conversion.py --write            all, and put them into docs/benchmarks.md
+.venv-bench-conversion/bin/python -m benchmarks.conversion.run --only LightGBM    those whose name holds a text
+.venv-bench-conversion/bin/python -m benchmarks.conversion.run --write   all, and keep them
 
-docs/benchmarks.md says what each table means.
+README.md beside this file says what each table means.
 """
 
 import argparse
@@ -21,19 +21,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # nothing is sent while it is measured
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import numpy as np
 import torch
-from kinds import KINDS
-from measure import interleave, log, report, seconds, table, write
+from benchmarks.common.measure import interleave, log, report, seconds, table, write
+from tests.kinds import KINDS
 from threadpoolctl import threadpool_limits
 from torch import nn
 
 import modelkit as mk
 from modelkit.manifest import Parity
 
-BEGIN, END = "<!-- begin: written by benchmarks/conversion.py -->", "<!-- end of conversion -->"
 LIBRARIES = (
     "numpy", "onnxruntime", "scikit-learn", "skl2onnx", "spox", "xgboost-cpu", "lightgbm", "catboost",
     "torch", "onnxscript",
@@ -246,7 +244,7 @@ def main() -> None:
         "--only", default="", metavar="TEXT", help="measure the kinds whose name holds this"
     )
     parser.add_argument(
-        "--write", action="store_true", help="put the tables of all kinds into docs/benchmarks.md"
+        "--write", action="store_true", help="write benchmarks/results/conversion.md"
     )
     args = parser.parse_args()
     if args.write and args.only:
@@ -255,7 +253,7 @@ def main() -> None:
     text = report((speed, parity), LIBRARIES, args.only)
     print(text)
     if args.write:
-        write(text, BEGIN, END)
+        write(text, "conversion")
 
 
 if __name__ == "__main__":
