@@ -22,7 +22,7 @@ from modelkit.drift.cells import (
     EDGES,
     GONE,
     REST,
-    UNSEEN,
+    UNKNOWN_CATEGORY,
     Feature,
 )
 from modelkit.drift.columns import feature_kind
@@ -114,10 +114,10 @@ def test_cells_rise_with_the_values(train, served):
 def test_every_string_has_one_cell(train, served):
     feature = fit_feature("x", "category", column(train))
     cells = feature.cells(column([*train, *served]))
-    assert all(cell != UNSEEN for cell in cells[: len(train)])
+    assert all(cell != UNKNOWN_CATEGORY for cell in cells[: len(train)])
     for item, cell in zip([*train, *served], cells.tolist(), strict=True):
         assert (cell == GONE) == (item is None or item == MISSING)
-        assert cell != UNSEEN or item not in train
+        assert cell != UNKNOWN_CATEGORY or item not in train
     text = fit_feature("x", "text", column(train))
     assert text.cells(column(served)).max(initial=0) < CELLS
 
@@ -194,7 +194,7 @@ def test_strings_and_flags_of_all_containers_have_the_same_cells():
     ):  # fmt: skip
         found = profile.columns(rows)
         assert [f.cells(found[f.name]).tolist() for f in profile.features] == [
-            [0, GONE, UNSEEN],
+            [0, GONE, UNKNOWN_CATEGORY],
             [2, GONE, 1],
         ], type(rows)
 
@@ -255,7 +255,7 @@ def test_categories_beyond_the_top_are_known_by_hash_and_too_many_are_open():
     feature = fit_feature("x", "category", train)
     assert feature.categories == tuple(ranked[:64])
     assert feature.cells(column(["name 000", "name 063", "name 064", "name 099", "name 100", ""])).tolist() == [
-        0, 63, REST, REST, UNSEEN, UNSEEN,
+        0, 63, REST, REST, UNKNOWN_CATEGORY, UNKNOWN_CATEGORY,
     ]  # fmt: skip
     many = fit_feature("x", "category", column([f"{i}" for i in range(1000)]))
     assert many.open
@@ -269,7 +269,11 @@ def test_long_names_are_hashed_and_text_columns_hold_no_words():
     assert story.encode() not in profile.to_bytes()
     assert profile.columns(rows)
     category, text = profile.features
-    assert sorted(category.cells(column([story, "short", "else"])).tolist()) == [0, 1, UNSEEN]
+    assert sorted(category.cells(column([story, "short", "else"])).tolist()) == [
+        0,
+        1,
+        UNKNOWN_CATEGORY,
+    ]
     assert text.kind == "text"
     assert text.cells(column([story, "b", "", None])).tolist()[-1] == GONE
 

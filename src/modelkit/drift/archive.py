@@ -15,7 +15,11 @@ from modelkit.errors import DriftError
 from modelkit.golden import read_npz
 
 
-def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+def pack(
+    schema: str,
+    about: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+) -> bytes:
     """Bytes that `unpack` reads; equal contents give equal bytes."""
     values = record.plain({"schema": schema, **about})
     text = json.dumps(values, sort_keys=True, allow_nan=False)
@@ -45,7 +49,10 @@ def unpack(
     return about, arrays
 
 
-def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+def under(
+    prefix: str,
+    arrays: Mapping[str, Array],
+) -> dict[str, Array]:
     """The arrays whose name begins with a prefix, named without it."""
     return {
         name.removeprefix(prefix): array

@@ -25,7 +25,7 @@ LEGENDRE = 3
 
 
 def scores(shares: Array) -> tuple[Array, Array]:
-    """The scores of each cell, (36, K), and their weights, (36,), of K = 16 cells with these shares.
+    """The scores of K = 16 cells with these shares, (36, K), and the scores' weights, (36,).
 
     Three Legendre polynomials of the cell's place among the K, and the indicators of the cells up
     to each but the last; each with both signs, and centred at the reference. Apart from that centre
@@ -51,7 +51,12 @@ def scores(shares: Array) -> tuple[Array, Array]:
     return both_sides, np.concatenate([weights, weights])
 
 
-def band(counts: Array, tolerance: float, delta: float, noise: Array | None = None) -> Array:
+def band(
+    counts: Array,
+    tolerance: float,
+    delta: float,
+    noise: Array | None = None,
+) -> Array:
     """How far the mean of each score may be from the reference, (36,), for reference counts (K,).
 
     Args:
@@ -85,7 +90,11 @@ def band(counts: Array, tolerance: float, delta: float, noise: Array | None = No
     )
 
 
-def _bernstein(smooth: Array, counts: Array, asked: float) -> Array:
+def _bernstein(
+    smooth: Array,
+    counts: Array,
+    asked: float,
+) -> Array:
     """Empirical Bernstein bounds on how far the means of the polynomials are from the reference.
 
     `asked` is the logarithm of 2 over the probability that one of them is wrong.
@@ -98,7 +107,10 @@ def _bernstein(smooth: Array, counts: Array, asked: float) -> Array:
 
 
 def _clopper_pearson(
-    counts: Array, hidden: Array, rows: float, level: float
+    counts: Array,
+    hidden: Array,
+    rows: float,
+    level: float,
 ) -> tuple[Array, Array]:
     """How far below and above the reference each distribution function may be, (K - 1,) each."""
     with importing("scipy", "watching for drift"):
@@ -118,7 +130,10 @@ def _clopper_pearson(
 
 
 def band_bets(
-    counts: Array, tolerance: float, delta: float, noise: Array | None = None
+    counts: Array,
+    tolerance: float,
+    delta: float,
+    noise: Array | None = None,
 ) -> tuple[Array, Array]:
     """The logarithm of what each bet pays in each cell, (K, 216), and their weights (216,)."""
     table, weights = scores(counts / max(counts.sum(), 1))

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, final, get_args
 
 import numpy as np
@@ -33,7 +33,7 @@ from modelkit.errors import DriftError
 CELLS = 67
 ABSENT = 255  # the code of a value that was not observed
 REST = 64  # the cell of categories beyond the first 64
-UNSEEN = 65  # the cell of categories that training did not know
+UNKNOWN_CATEGORY = 65  # the cell of categories that training did not know
 GONE = 66  # the cell of missing values
 EDGES = 63
 COARSE_CELLS = 16
@@ -176,7 +176,7 @@ class Feature:
         named = short_name(item)
         if named in self._lookup:
             return self._lookup[named]
-        return REST if self.open or name_hash(item) in self.known else UNSEEN
+        return REST if self.open or name_hash(item) in self.known else UNKNOWN_CATEGORY
 
     def labels(self) -> list[str]:
         """The contents of each of the 67 cells, in words."""
@@ -220,6 +220,16 @@ def plain_features(features: Sequence[Feature]) -> list[dict[str, Any]]:
     return [f.plain() | {"coarse": None, "edges": len(f.edges)} for f in features]
 
 
+def feature_arrays(features: Sequence[Feature]) -> dict[str, Array]:
+    """The edges and the coarse cells of all features, one after the other."""
+    edges = chain.from_iterable(feature.edges for feature in features)
+    coarse = b"".join(feature.coarse for feature in features)
+    return {
+        "edges": np.array(list(edges), np.float64),
+        "coarse": np.frombuffer(coarse, np.uint8),
+    }
+
+
 def read_features(
     plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]
 ) -> tuple[Feature, ...]:
@@ -230,12 +240,7 @@ def read_features(
     features = []
     for given, groups in zip(plain, coarse, strict=True):
         end = at + given["edges"]
-        own = dict(given)
-        own["edges"] = tuple(edges[at:end])
-        own["categories"] = tuple(given["categories"])
-        own["known"] = tuple(given["known"])
-        own["coarse"] = groups.tobytes()
-        features.append(Feature(**own))
+        features.append(_read_feature(given, edges[at:end], groups))
         at = end
     if at != len(edges):
         raise DriftError(f"this is no profile: it has {len(edges)} edges and needs {at}")
@@ -243,3 +248,12 @@ def read_features(
     if odd:
         raise DriftError(f"this is no profile: the cells of {odd} are not whole")
     return tuple(features)
+
+
+def _read_feature(given: Mapping[str, Any], edges: Sequence[float], groups: Array) -> Feature:
+    own = dict(given)
+    own["edges"] = tuple(edges)
+    own["categories"] = tuple(given["categories"])
+    own["known"] = tuple(given["known"])
+    own["coarse"] = groups.tobytes()
+    return Feature(**own)

@@ -9,7 +9,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import exact
-from modelkit.drift.cells import CELLS, GONE, UNSEEN, Feature
+from modelkit.drift.cells import CELLS, GONE, UNKNOWN_CATEGORY, Feature
 from modelkit.drift.columns import as_texts
 from modelkit.drift.fitting import duplicates
 from modelkit.drift.profile import Profile
@@ -22,17 +22,24 @@ UNLIKELY = 1e-6  # that a column is constant by chance
 FEWEST_ALIKE = 20  # rows of one value that are worth a word
 
 
-def unseen(feature: Feature, counts: Array) -> list[Check]:
+def unseen(
+    feature: Feature,
+    counts: Array,
+) -> list[Check]:
     """A category that training did not know, from counts (67,)."""
-    if feature.ordered or not counts[UNSEEN]:
+    if feature.ordered or not counts[UNKNOWN_CATEGORY]:
         return []
-    new = int(counts[UNSEEN])
+    new = int(counts[UNKNOWN_CATEGORY])
     total = int(counts.sum())
     found = f"{new:,} of {total:,} rows have a category that training did not know"
     return [Check("unseen category", feature.name, found, "none")]
 
 
-def strangers(unknown: int, rows: int, stratum: str | None) -> tuple[Check, ...]:
+def strangers(
+    unknown: int,
+    rows: int,
+    stratum: str | None,
+) -> tuple[Check, ...]:
     """Rows of a stratum that the reference does not have."""
     if not unknown or stratum is None:
         return ()
@@ -43,8 +50,12 @@ def strangers(unknown: int, rows: int, stratum: str | None) -> tuple[Check, ...]
     return (Check("unseen stratum", stratum, found, "none"),)
 
 
-def of_batch(
-    profile: Profile, columns: Mapping[str, Array], counts: Array, *, alpha: float
+def batch_checks(
+    profile: Profile,
+    columns: Mapping[str, Array],
+    counts: Array,
+    *,
+    alpha: float,
 ) -> list[Check]:
     """The checks of one batch with counts (d, 67).
 
@@ -68,11 +79,14 @@ def of_batch(
     return plain
 
 
-def _unseen_names(feature: Feature, values: Array) -> list[Check]:
+def _unseen_names(
+    feature: Feature,
+    values: Array,
+) -> list[Check]:
     if feature.ordered:
         return []
     items = zip(as_texts(values), feature.cells(values), strict=True)
-    new = [str(item) for item, cell in items if cell == UNSEEN]
+    new = [str(item) for item, cell in items if cell == UNKNOWN_CATEGORY]
     if not new:
         return []
     examples = sorted(set(new))[:EXAMPLES_SHOWN]
@@ -81,7 +95,11 @@ def _unseen_names(feature: Feature, values: Array) -> list[Check]:
     return [Check("unseen category", feature.name, found, "none")]
 
 
-def _constant_column(feature: Feature, counts: Array, reference: Array) -> list[Check]:
+def _constant_column(
+    feature: Feature,
+    counts: Array,
+    reference: Array,
+) -> list[Check]:
     n = int(counts.sum())
     if n < FEWEST_ALIKE or np.count_nonzero(counts) > 1 or not reference.sum():
         return []
@@ -94,7 +112,11 @@ def _constant_column(feature: Feature, counts: Array, reference: Array) -> list[
     return [Check("constant", feature.name, found, f"a share of {share:.2g}", p)]
 
 
-def _rates(feature: Feature, counts: Array, reference: Array) -> list[Check]:
+def _rates(
+    feature: Feature,
+    counts: Array,
+    reference: Array,
+) -> list[Check]:
     """Rates of missing, infinite and outlying values, with p-values that are not adjusted yet."""
     asked = {"missing rate": [GONE]}
     if feature.kind in ("number", "text", "time") and feature.edges:
@@ -117,7 +139,10 @@ def _rates(feature: Feature, counts: Array, reference: Array) -> list[Check]:
     return found
 
 
-def _duplicated(profile: Profile, columns: Mapping[str, Array]) -> list[Check]:
+def _duplicated(
+    profile: Profile,
+    columns: Mapping[str, Array],
+) -> list[Check]:
     """Rows that equal an earlier one, among as many rows as the reference has.
 
     More rows would have more duplicates.

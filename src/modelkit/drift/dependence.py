@@ -10,7 +10,7 @@ from modelkit.cast import Array
 
 MOST_APART = 200
 FAINT = 0.05  # an autocorrelation below this passes for none
-FEWEST_ROWS = 8  # from which an autocorrelation is estimated
+FEWEST_SCORES = 8  # from which an autocorrelation is estimated
 
 
 def rows_apart(cells: Array) -> int:
@@ -33,7 +33,7 @@ def _stride(score: Array) -> int:
     n = len(score)
     centred = score - score.sum() / max(n, 1)
     power = float(centred @ centred)
-    if n < FEWEST_ROWS or power < 1e-9:
+    if n < FEWEST_SCORES or power < 1e-9:
         return 1
     noise = 2 / n**0.5  # of an autocorrelation that is 0
     first = float(centred[1:] @ centred[:-1]) / power
@@ -52,3 +52,18 @@ def _first_faint(centred: Array, power: float) -> int:
         if abs(correlation) < FAINT:
             return lag
     return most
+
+
+def dependence_text(apart: int, *, ordered: bool) -> str:
+    """The finding about the dependence between rows, in words."""
+    if apart > 1:
+        return (
+            f"reference in the order of time: values up to {apart} rows apart are dependent, and "
+            "only those further apart are used"
+        )
+    if ordered:
+        return "reference in the order of time: no dependence between neighbouring rows was found"
+    return (
+        "reference in no known order: dependence between rows was not looked for (ordered=True "
+        "does)"
+    )

@@ -8,13 +8,8 @@ from typing import Any, final
 from modelkit.cast import Array
 from modelkit.drift import findings
 from modelkit.drift.evidence import Guarantee
-from modelkit.drift.outputs import (
-    as_doubles,
-    check_losses,
-    losses_of,
-    name_outputs,
-    output_columns,
-)
+from modelkit.drift.losses import as_doubles, check_losses, losses_of
+from modelkit.drift.outputs import name_outputs, output_columns
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.values import Alarm
@@ -103,7 +98,11 @@ class Detector:
         """The number of rows taken."""
         return self._watch.rows
 
-    def update(self, X: Any = None, scores: Any = None) -> list[Alarm]:
+    def update(
+        self,
+        X: Any = None,
+        scores: Any = None,
+    ) -> list[Alarm]:
         """Take rows in their order of arrival, and the model's answers; returns the new alarms.
 
         Args:
@@ -122,7 +121,11 @@ class Detector:
         watch.count(cells, strata)
         return watch.push(cells, strata)
 
-    def _columns(self, X: Any, scores: Any) -> dict[str, Array]:
+    def _columns(
+        self,
+        X: Any,
+        scores: Any,
+    ) -> dict[str, Array]:
         """Columns by feature name, (n,) each."""
         if X is None and scores is None:
             raise DriftError("there are neither rows nor scores")
@@ -137,13 +140,20 @@ class Detector:
             columns |= expand(found, profile.bases)
         return columns
 
-    def _named(self, scores: Any) -> dict[str, Array]:
+    def _named(
+        self,
+        scores: Any,
+    ) -> dict[str, Array]:
         if scores is None:
             return {}
         return name_outputs(scores, self.profile.outputs())
 
     def update_labels(
-        self, y: Any = None, predicted: Any = None, *, losses: Any = None
+        self,
+        y: Any = None,
+        predicted: Any = None,
+        *,
+        losses: Any = None,
     ) -> list[Alarm]:
         """Take labels in the order in which they come, however late; returns the new alarms.
 
@@ -176,7 +186,11 @@ class Detector:
             for feature in self.profile.features
         )
 
-    def test(self, X: Any = None, scores: Any = None) -> DriftReport:
+    def test(
+        self,
+        X: Any = None,
+        scores: Any = None,
+    ) -> DriftReport:
         """Compare one batch with the reference by exact tests, apart from what `update` has seen.
 
         The probability that a batch exchangeable with the reference raises any alarm is at most
@@ -212,7 +226,10 @@ class Detector:
         return detector_of(Watch.resume(profile, state))
 
     @staticmethod
-    def merge(profile: Profile, states: Sequence[bytes]) -> DriftReport:
+    def merge(
+        profile: Profile,
+        states: Sequence[bytes],
+    ) -> DriftReport:
         """Make one report from the states of several workers' Detectors of the same profile.
 
         Counts add up, and the evidence of "material" is averaged: an average of e-processes is one,

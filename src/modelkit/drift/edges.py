@@ -89,7 +89,11 @@ def _about_constant(distinct: Array) -> tuple[float, ...]:
     return tuple(edge for edge in edges if abs(edge) <= most)
 
 
-def _chosen_gaps(distinct: Array, below: Array, rows: int) -> Array:
+def _chosen_gaps(
+    distinct: Array,
+    below: Array,
+    rows: int,
+) -> Array:
     """The numbers of at most 63 gaps between distinct values: even in rank, and about atoms."""
     tail = max(TAIL_SHARE, 10 / rows)
     inner = np.linspace(0, 1, EDGES)[1:-1]
@@ -107,7 +111,11 @@ def _chosen_gaps(distinct: Array, below: Array, rows: int) -> Array:
     return gaps
 
 
-def _widest_gap(below: Array, width: Array, rank: float) -> int:
+def _widest_gap(
+    below: Array,
+    width: Array,
+    rank: float,
+) -> int:
     slack = min(1 / 512, rank / 4, (1 - rank) / 4)
     low, high = np.searchsorted(below, [rank - slack, rank + slack])
     first = min(int(low), len(below) - 1)
@@ -128,7 +136,10 @@ def _between(low: Any, high: Any) -> float:
     return float(low)
 
 
-def coarsen(counts: Array, groups: int = COARSE_CELLS) -> bytes:
+def coarsen(
+    counts: Array,
+    groups: int = COARSE_CELLS,
+) -> bytes:
     """For each of the 67 cells one of 16 of about equal mass, in order.
 
     Missing values have the last to themselves.

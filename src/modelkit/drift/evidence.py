@@ -26,6 +26,7 @@ from modelkit.cast import Array
 
 Guarantee = Literal["ever", "arl"]
 UNSPENT = 1e-12  # of the stake, where rounding has eaten the rest
+LEAST_WEALTH = 1e-300  # that a p-value is computed from
 CAP = 1e150  # the wealth of a bet is held below it; an alarm came long before
 # From this wealth of a monitor on its bets are held to the cap: none has more than this over its
 # weight, far below 1e150.
@@ -36,7 +37,10 @@ MOST_LOG_GAIN = 345.0
 
 
 def stake(step: int) -> float:
-    """The share of the stake that is put in at a step; over all steps they sum to 2.10974 / 2.11."""
+    """The share of the stake that is put in at a step.
+
+    Over all steps they sum to 2.10974 / 2.11.
+    """
     return 1 / (2.11 * (step + 2) * log(step + 2) ** 2)
 
 
@@ -84,7 +88,12 @@ class Evidence:
     def _start(self) -> float:
         return 1.0 if self.guarantee == "ever" else 0.0
 
-    def step(self, logs: Array, factors: Array, rows: Array) -> None:
+    def step(
+        self,
+        logs: Array,
+        factors: Array,
+        rows: Array,
+    ) -> None:
         """Take one micro-batch.
 
         Args:
@@ -102,14 +111,17 @@ class Evidence:
         self.value = wealth @ self.weights
         self.most = float(self.value.max(initial=0))
         if self.most > NEAR_CAP:
-            np.minimum(wealth, CAP, out=wealth)
-            self.value = wealth @ self.weights
+            self._hold_to_cap()
         if self.guarantee == "ever":
             rest = max(1 - self.spent, UNSPENT)
             self.value += rest
             self.most += rest
         np.maximum(self.peak, self.value, out=self.peak)
         self.steps += 1
+
+    def _hold_to_cap(self) -> None:
+        np.minimum(self._wealth, CAP, out=self._wealth)
+        self.value = self._wealth @ self.weights
 
     def _put_in(self, rows: Array) -> float:
         """Add the fresh stakes of a step; returns the logarithm of the stake of a bet."""
@@ -147,7 +159,10 @@ class Evidence:
             "clock": np.array([self.steps, self.spent]),
         }
 
-    def restore(self, state: dict[str, Array]) -> None:
+    def restore(
+        self,
+        state: dict[str, Array],
+    ) -> None:
         """Go on from `state()`, bit for bit."""
         self._wealth = state["money"].copy()
         self._run = state["run"].copy()

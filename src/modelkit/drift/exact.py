@@ -75,7 +75,11 @@ def exact_test(
     return (1 + extreme) / (1 + drawn)
 
 
-def _thinned(batch: Array, reference: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+def _thinned(
+    batch: Array,
+    reference: Array,
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
     """Both counts with few enough rows to draw from.
 
     Each row is kept with the same probability, so rows that were exchangeable stay so.
@@ -87,7 +91,10 @@ def _thinned(batch: Array, reference: Array, rng: np.random.Generator) -> tuple[
     return rng.binomial(batch, share), rng.binomial(reference, share)
 
 
-def _merged(batch: Array, reference: Array) -> tuple[Array, Array]:
+def _merged(
+    batch: Array,
+    reference: Array,
+) -> tuple[Array, Array]:
     """Drop the cells that are empty on both sides and merge neighbours into at most 32 cells.
 
     Which cells are merged may depend on the pooled counts alone: a draw would have merged the same.
@@ -151,8 +158,13 @@ def holm(p: Array) -> Array:
     return adjusted
 
 
-def rate_test(count: int, n: int, reference_count: int, reference_n: int) -> float:
-    """Fisher's exact two-sided p-value that the rates `count` of n and `reference_count` of N agree.
+def rate_test(
+    count: int,
+    n: int,
+    reference_count: int,
+    reference_n: int,
+) -> float:
+    """Fisher's exact two-sided p-value that two rates agree: count / n, reference_count / N.
 
     All tables that are no more likely than the one seen are counted, as scipy.stats.fisher_exact
     does. Of a table beyond 40 standard deviations and 1,000 rows from the mean, the probability is
@@ -181,7 +193,11 @@ def rate_test(count: int, n: int, reference_count: int, reference_n: int) -> flo
 
 
 def effects(
-    batch: Array, reference: Array, rng: np.random.Generator, *, ordered: bool
+    batch: Array,
+    reference: Array,
+    rng: np.random.Generator,
+    *,
+    ordered: bool,
 ) -> tuple[Effect, ...]:
     """Effect sizes between the distributions behind two vectors of counts; neither may be empty.
 
@@ -201,30 +217,40 @@ def effects(
     norm of the difference, so the lower end is the value less the 95 % quantile of the distance
     between two samples of the pooled rows.
     """
-    pairs = _Pairs(batch, reference, rng)
+    pairs = _Samples(batch, reference, rng)
     distances = {"tv": tv, "js": js}
     if ordered:
         distances = {"ks": ks} | distances
-    index, low, high = np.square(pairs.measured(root_psi, 0.5))
+    index = pairs.measured(root_psi, 0.5)
+    found = [Effect(name, *pairs.measured(distance)) for name, distance in distances.items()]
+    return (*found, _psi(pairs, index))
+
+
+def _psi(pairs: _Samples, roots: tuple[float, float, float]) -> Effect:
+    """The stability index from its root, less its mean under no change."""
+    index, low, high = np.square(roots).tolist()
     bias = (pairs.cells - 1) * sum(1 / n for n in pairs.sizes)
-    psi = max(float(index) - bias, 0.0)
-    plain = [Effect(name, *pairs.measured(distance)) for name, distance in distances.items()]
-    index_effect = Effect(
-        "psi",
-        psi,
-        min(float(low), psi),
-        max(float(high) - bias, psi),
-    )
-    return (*plain, index_effect)
+    psi = max(index - bias, 0.0)
+    return Effect("psi", psi, min(low, psi), max(high - bias, psi))
 
 
-def main_effect(recent: Array, reference: Array, *, ordered: bool) -> Effect | None:
+def main_effect(
+    recent: Array,
+    reference: Array,
+    *,
+    ordered: bool,
+) -> Effect | None:
     """The first of the effect sizes between counts (67,); None where either side is empty."""
     found = all_effects(recent, reference, ordered=ordered)
     return found[0] if found else None
 
 
-def all_effects(recent: Array, reference: Array, *, ordered: bool) -> tuple[Effect, ...]:
+def all_effects(
+    recent: Array,
+    reference: Array,
+    *,
+    ordered: bool,
+) -> tuple[Effect, ...]:
     """The effect sizes between counts (67,); none where either side is empty.
 
     The generator has a seed of its own, so that a report is the same whenever it is asked for.
@@ -234,10 +260,15 @@ def all_effects(recent: Array, reference: Array, *, ordered: bool) -> tuple[Effe
     return effects(recent, reference, np.random.default_rng(0), ordered=ordered)
 
 
-class _Pairs:
+class _Samples:
     """Two vectors of counts, 300 samples of each, and 300 pairs of samples that do not differ."""
 
-    def __init__(self, batch: Array, reference: Array, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        batch: Array,
+        reference: Array,
+        rng: np.random.Generator,
+    ) -> None:
         self.sizes = (int(batch.sum()), int(reference.sum()))
         self._counts = _merged(batch, reference)
         self.cells = len(self._counts[0])
@@ -246,11 +277,19 @@ class _Pairs:
         self._samples = self._drawn(shares, rng)
         self._unchanged = self._drawn([pooled, pooled], rng)
 
-    def _drawn(self, shares: list[Array], rng: np.random.Generator) -> tuple[Array, ...]:
+    def _drawn(
+        self,
+        shares: list[Array],
+        rng: np.random.Generator,
+    ) -> tuple[Array, ...]:
         sides = zip(self.sizes, shares, strict=True)
         return tuple(rng.multinomial(n, share, REPLICATES) for n, share in sides)
 
-    def measured(self, distance: Distance, extra: float = 0) -> tuple[float, float, float]:
+    def measured(
+        self,
+        distance: Distance,
+        extra: float = 0,
+    ) -> tuple[float, float, float]:
         """A distance and its interval; `extra` rows are added to each cell."""
         value = float(self._between(self._counts, distance, extra))
         samples = self._between(self._samples, distance, extra)
@@ -259,7 +298,12 @@ class _Pairs:
         high = max(value, float(np.quantile(samples, (1 + LEVEL) / 2)))
         return value, low, high
 
-    def _between(self, pair: tuple[Array, ...], distance: Distance, extra: float) -> Array:
+    def _between(
+        self,
+        pair: tuple[Array, ...],
+        distance: Distance,
+        extra: float,
+    ) -> Array:
         shares = []
         for counts, n in zip(pair, self.sizes, strict=True):
             shares.append((counts + extra) / (n + extra * self.cells))

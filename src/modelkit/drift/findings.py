@@ -9,20 +9,16 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import checks, exact
 from modelkit.drift.cells import CELLS, GONE, Feature
-from modelkit.drift.labelfree import Calibration, Estimate, expected_auc
-from modelkit.drift.labels import reference_interval
-from modelkit.drift.outputs import scores_of
+from modelkit.drift.evidence import LEAST_WEALTH
+from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.values import Alarm, Check, FeatureDrift, Performance
+from modelkit.drift.values import Alarm, Check, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
 
-OUTSIDE = 0.05  # of the recent rows, beyond which label-free estimates are not to be relied on
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
-LEAST_WEALTH = 1e-300
-OF_VECTORS = (": distance", ": residual")  # features of embeddings far from all that was known
 
 
 # A stream.
@@ -47,13 +43,16 @@ def of_stream(watch: Watch) -> DriftReport:
         alarms=watch.alarms,
         features=tuple(features),
         checks=(*found, *checks.strangers(watch.strangers, watch.rows, profile.stratum)),
-        performance=_stream_performance(watch),
+        performance=stream_performance(watch),
         skipped=sum(stream.left_out for _, stream in watch.streams()),
     )
 
 
 def _stream_features(
-    profile: Profile, s: int, name: str | None, stream: Stream
+    profile: Profile,
+    s: int,
+    name: str | None,
+    stream: Stream,
 ) -> list[FeatureDrift]:
     recent = stream.recent()
     material = stream.p("material")
@@ -123,7 +122,11 @@ def of_workers(watches: Sequence[Watch]) -> DriftReport:
 class _Merged:
     """The streams of one stratum at several workers."""
 
-    def __init__(self, first: Watch, streams: Sequence[Stream]) -> None:
+    def __init__(
+        self,
+        first: Watch,
+        streams: Sequence[Stream],
+    ) -> None:
         self.recent = np.sum([stream.recent() for stream in streams], axis=0)
         self.totals = np.sum([stream.totals for stream in streams], axis=0)
         values = [stream.evidence["material"].value for stream in streams]
@@ -138,7 +141,14 @@ class _Merged:
     def crossings(self, rows: int) -> list[Crossing]:
         """The features whose mean evidence is enough for an alarm, after all workers' rows."""
         return [
-            Crossing("material", j, self.p(j), rows, None, self.recent[j])
+            Crossing(
+                "material",
+                j,
+                self.p(j),
+                rows,
+                None,
+                self.recent[j],
+            )
             for j in np.flatnonzero(self._enough).tolist()
         ]
 
@@ -164,7 +174,7 @@ def of_batch(
         )
     counts = _batch_counts(profile, columns, strata)
     features = _batch_features(watch, counts)
-    found = checks.of_batch(
+    found = checks.batch_checks(
         profile,
         columns,
         counts.sum(axis=0),
@@ -181,7 +191,7 @@ def of_batch(
         alarms=_batch_alarms(watch, features, n),
         features=tuple(features),
         checks=(*found, *checks.strangers(strangers, n, profile.stratum)),
-        performance=_label_free(watch, watch.estimate(answers), answers),
+        performance=label_free(watch, watch.estimate(answers), answers),
     )
 
 
@@ -192,7 +202,11 @@ def _batch_promise(alpha: float) -> str:
     )
 
 
-def _batch_counts(profile: Profile, columns: Mapping[str, Array], strata: Array | None) -> Array:
+def _batch_counts(
+    profile: Profile,
+    columns: Mapping[str, Array],
+    strata: Array | None,
+) -> Array:
     """Counts (strata, d, 67) of rows as far apart as the reference's; 0 for an absent feature."""
     counts = np.zeros((len(profile.strata), len(profile.features), CELLS), np.int64)
     for s in range(len(profile.strata)):
@@ -204,7 +218,10 @@ def _batch_counts(profile: Profile, columns: Mapping[str, Array], strata: Array 
     return counts
 
 
-def _batch_features(watch: Watch, counts: Array) -> list[FeatureDrift]:
+def _batch_features(
+    watch: Watch,
+    counts: Array,
+) -> list[FeatureDrift]:
     profile = watch.profile
     adjusted = _adjusted(watch, counts)
     found = []
@@ -221,7 +238,10 @@ def _batch_features(watch: Watch, counts: Array) -> list[FeatureDrift]:
     return found
 
 
-def _adjusted(watch: Watch, counts: Array) -> dict[tuple[int, int], float]:
+def _adjusted(
+    watch: Watch,
+    counts: Array,
+) -> dict[tuple[int, int], float]:
     """Adjusted p-values by stratum and feature, of those that have rows on both sides."""
     profile = watch.profile
     tests = []
@@ -246,7 +266,11 @@ def _adjusted(watch: Watch, counts: Array) -> dict[tuple[int, int], float]:
     return dict(zip(tests, adjusted, strict=True))
 
 
-def _batch_alarms(watch: Watch, features: Sequence[FeatureDrift], rows: int) -> tuple[Alarm, ...]:
+def _batch_alarms(
+    watch: Watch,
+    features: Sequence[FeatureDrift],
+    rows: int,
+) -> tuple[Alarm, ...]:
     """The alarms of features with an adjusted p-value of at most alpha, the smallest first."""
     alarms = []
     for drift in features:
@@ -304,76 +328,14 @@ def _shown_cells(
 ) -> tuple[tuple[str, float, float], ...]:
     """The cells with rows on either side, and empty ones between edges."""
     shown = []
-    cells = zip(feature.labels(), before.tolist(), now.tolist(), strict=True)
+    cells = zip(
+        feature.labels(),
+        before.tolist(),
+        now.tolist(),
+        strict=True,
+    )
     for label, old, new in cells:
         between = label and label[0] not in "-+("
         if old or new or between:
             shown.append((label, old, new))
     return tuple(shown)
-
-
-# Performance, from labels and without.
-
-
-def _stream_performance(watch: Watch) -> Performance | None:
-    labelled = watch.labelled
-    baseline = watch.profile.baseline
-    found = _label_free(watch, watch.estimated(), {})
-    if labelled is None or baseline is None:
-        return found
-    return Performance(
-        labelled=labelled.rows,
-        loss=labelled.interval(),
-        baseline=reference_interval(baseline),
-        estimated={} if found is None else found.estimated,
-        unsupported=None if found is None else found.unsupported,
-    )
-
-
-def _label_free(
-    watch: Watch, estimate: Estimate | None, answers: Mapping[str, Array]
-) -> Performance | None:
-    calibration = watch.profile.calibration
-    baseline = watch.profile.baseline
-    if calibration is None or estimate is None or not estimate.rows:
-        return None
-    return Performance(
-        labelled=0,
-        loss=None,
-        baseline=None if baseline is None else reference_interval(baseline),
-        estimated=_estimated(calibration, estimate, answers),
-        unsupported=_unsupported(watch, estimate),
-    )
-
-
-def _estimated(
-    calibration: Calibration, estimate: Estimate, answers: Mapping[str, Array]
-) -> dict[str, tuple[float, float, float]]:
-    low, high = estimate.interval(calibration)
-    found = {"accuracy": (estimate.accuracy, low, high)}
-    if len(calibration.classes) != 2:
-        return found
-    values = {
-        "precision": estimate.precision(),
-        "recall": estimate.recall(),
-        "f1": estimate.f1(),
-    }
-    if "probabilities" in answers:
-        scores = scores_of(answers["probabilities"])
-        positive = calibration.probabilities(scores)[:, 1]
-        values["auc"] = expected_auc(positive, scores)
-    unknown = float("nan")
-    return found | {name: (value, unknown, unknown) for name, value in values.items()}
-
-
-def _unsupported(watch: Watch, estimate: Estimate) -> str | None:
-    """The reasons for which a label-free estimate is not to be relied on."""
-    reasons = [
-        f"{alarm.feature} changed"
-        for alarm in watch.alarms
-        if alarm.kind == "changed" and alarm.feature.endswith(OF_VECTORS)
-    ]
-    if estimate.outside > OUTSIDE * estimate.rows:
-        share = estimate.outside / estimate.rows
-        reasons.append(f"{share:.0%} of the probabilities are beyond those of the reference")
-    return f"outside reference support: {'; '.join(reasons)}" if reasons else None

@@ -15,6 +15,7 @@ from modelkit.drift.columns import (
     NamedColumns,
     as_numbers,
     feature_kind,
+    fifth,
     length,
     read_columns,
     rows_at,
@@ -24,21 +25,17 @@ from modelkit.drift.dependence import rows_apart
 from modelkit.drift.edges import fit_feature
 from modelkit.drift.labelfree import Calibration
 from modelkit.drift.outputs import (
-    Baseline,
-    check_losses,
-    classes_of,
-    error_scale,
-    losses_of,
     name_outputs,
     output_columns,
-    predicted_of,
     scores_of,
     watched_outputs,
 )
 from modelkit.drift.refusals import check_length
 from modelkit.drift.vectors import Basis, expand, fit_basis
+from modelkit.embedding.verbs import is_encoder
 from modelkit.errors import DriftError
 from modelkit.model import PLAIN, Model
+from modelkit.recipe import TEXT
 
 MOST_STRATA = 64
 
@@ -55,7 +52,14 @@ class Sides:
     held_answers: NamedColumns | None = None
 
 
-def read_sides(X: Any, reference: Any, model: Model | None, *, ordered: bool, seed: int) -> Sides:
+def read_sides(
+    X: Any,
+    reference: Any,
+    model: Model | None,
+    *,
+    ordered: bool,
+    seed: int,
+) -> Sides:
     """The columns of both sides; without a reference, half of X is held out."""
     if model is not None:
         return _served_sides(X, reference, model, ordered=ordered, seed=seed)
@@ -65,7 +69,14 @@ def read_sides(X: Any, reference: Any, model: Model | None, *, ordered: bool, se
     return Sides(*_halves_of(train, ordered=ordered, seed=seed))
 
 
-def _served_sides(X: Any, reference: Any, model: Model, *, ordered: bool, seed: int) -> Sides:
+def _served_sides(
+    X: Any,
+    reference: Any,
+    model: Model,
+    *,
+    ordered: bool,
+    seed: int,
+) -> Sides:
     signature = model.signature
     train = signature.coerce(X)
     if reference is not None:
@@ -93,20 +104,16 @@ def _halves_of(
     return rows_at(columns, first), rows_at(columns, second)
 
 
-def fifth(n: int, *, ordered: bool) -> tuple[Array, Array]:
-    """The numbers of the rows for the cells of scores, and of the others for their counts."""
-    rows = np.arange(n)
-    mine = rows < n // 5 if ordered else rows % 5 == 0
-    return rows[mine], rows[~mine]
-
-
 # Features.
 
 
 class AlphaWeights:
     """The weights by which alpha is shared: those of columns, and evenly among their numbers."""
 
-    def __init__(self, importance: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        importance: Mapping[str, float],
+    ) -> None:
         odd = {
             name: weight for name, weight in importance.items() if not 0 <= weight < float("inf")
         }
@@ -114,7 +121,11 @@ class AlphaWeights:
             raise DriftError(f"an importance is a number from 0; got {odd}")
         self._importance = importance
 
-    def of(self, name: str, parts: int = 1) -> float:
+    def of(
+        self,
+        name: str,
+        parts: int = 1,
+    ) -> float:
         """The weight of a column, or of each of the numbers it is made into."""
         return float(self._importance.get(name, 1.0)) / parts
 
@@ -125,6 +136,17 @@ class AlphaWeights:
         if not total > 0:
             raise DriftError("no feature has an importance above zero")
         return tuple(replace(feature, weight=feature.weight / total) for feature in features)
+
+
+def length_columns(
+    text: Sequence[str],
+    model: Model | None,
+) -> dict[str, FeatureKind]:
+    """The columns of which the length counts, and not the words."""
+    names = list(text)
+    if model is not None and is_encoder(model):
+        names.append(TEXT)
+    return dict.fromkeys(names, "text")
 
 
 class Fitting:
@@ -148,7 +170,11 @@ class Fitting:
         self._weights = weights
         self._seed = seed
 
-    def inputs(self, train: NamedColumns, stratum: str | None) -> None:
+    def inputs(
+        self,
+        train: NamedColumns,
+        stratum: str | None,
+    ) -> None:
         """Add the features of the training columns; that of the strata is none."""
         for name, column in train.items():
             if name != stratum:
@@ -160,7 +186,14 @@ class Fitting:
         for name, column in output_columns(answers).items():
             self._add(name, column, None, output=True)
 
-    def _add(self, name: str, column: Array, kind: FeatureKind | None, *, output: bool) -> None:
+    def _add(
+        self,
+        name: str,
+        column: Array,
+        kind: FeatureKind | None,
+        *,
+        output: bool,
+    ) -> None:
         if column.ndim == 2:
             self._add_embedding(name, column, output=output)
             return
@@ -173,7 +206,13 @@ class Fitting:
         )
         self.features.append(feature)
 
-    def _add_embedding(self, name: str, vectors: Array, *, output: bool) -> None:
+    def _add_embedding(
+        self,
+        name: str,
+        vectors: Array,
+        *,
+        output: bool,
+    ) -> None:
         basis = fit_basis(vectors, name, self._seed)
         self.bases[name] = basis
         numbers = basis.numbers(vectors, name)
@@ -190,7 +229,7 @@ class Fitting:
 
 
 @dataclass(frozen=True)
-class Answers:
+class ServedAnswers:
     """The model's answers to the reference.
 
     Args:
@@ -204,14 +243,20 @@ class Answers:
     rows: Mapping[str, Array]
 
 
-def fit_answers(fitting: Fitting, sides: Sides, scores: Any, *, ordered: bool) -> Answers:
+def fit_answers(
+    fitting: Fitting,
+    sides: Sides,
+    scores: Any,
+    *,
+    ordered: bool,
+) -> ServedAnswers:
     """Add the features of a model's answers, if there are any, and give those of the reference."""
     if sides.train_answers is not None and sides.held_answers is not None:
         fitting.outputs(sides.train_answers)
         columns = expand(output_columns(sides.held_answers), fitting.bases)
-        return Answers(sides.held_answers, columns, {})
+        return ServedAnswers(sides.held_answers, columns, {})
     if scores is None:
-        return Answers({}, {}, {})
+        return ServedAnswers({}, {}, {})
     served = name_outputs(scores)
     rows = length(sides.held)
     check_length(served, rows, "scores")
@@ -220,13 +265,16 @@ def fit_answers(fitting: Fitting, sides: Sides, scores: Any, *, ordered: bool) -
     fitting.outputs(rows_at(served, mine))
     counted = {feature.name: others for feature in fitting.features[before:]}
     columns = expand(output_columns(rows_at(served, others)), fitting.bases)
-    return Answers(served, columns, counted)
+    return ServedAnswers(served, columns, counted)
 
 
 # Counts of the reference.
 
 
-def strata_of(held: NamedColumns, stratum: str | None) -> tuple[tuple[str, ...], Array]:
+def strata_of(
+    held: NamedColumns,
+    stratum: str | None,
+) -> tuple[tuple[str, ...], Array]:
     """The names of the strata, and the number of each reference row's stratum, int64 (n,)."""
     if stratum is None:
         return ("",), np.zeros(length(held), np.int64)
@@ -269,18 +317,26 @@ def count_cells(
     return features, counts
 
 
-def duplicates(features: Sequence[Feature], columns: NamedColumns) -> int:
+def duplicates(
+    features: Sequence[Feature],
+    columns: NamedColumns,
+) -> int:
     """The number of rows that equal an earlier one in every input column, (n,) each."""
     inputs = [feature for feature in features if not feature.output]
     rows = len(columns[inputs[0].name]) if inputs else 0
     total = np.zeros(rows, np.uint64)
     for j, feature in enumerate(inputs):
         plain = _compared(feature, columns[feature.name])
-        bits = plain.view(f"u{plain.itemsize}").astype(np.uint64) + np.uint64(2 * j + 1)
-        bits = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
-        mixed = total ^ bits ^ (bits >> np.uint64(29))
-        total = mixed * np.uint64(0xBF58476D1CE4E5B9)
+        bits = plain.view(f"u{plain.itemsize}").astype(np.uint64)
+        total = _mixed(total, bits + np.uint64(2 * j + 1))
     return len(total) - len(np.unique(total))
+
+
+def _mixed(total: Array, bits: Array) -> Array:
+    """Hashes of rows, with one more number of each row mixed in; all uint64 (n,)."""
+    bits = (bits ^ (bits >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = total ^ bits ^ (bits >> np.uint64(29))
+    return mixed * np.uint64(0xBF58476D1CE4E5B9)
 
 
 def _compared(feature: Feature, values: Array) -> Array:
@@ -293,42 +349,11 @@ def _compared(feature: Feature, values: Array) -> Array:
 # Losses of the reference.
 
 
-def baseline_of_losses(losses: Any, rows: int) -> Baseline:
-    """The losses of the reference, (rows,)."""
-    found = check_losses(losses)
-    _check_labels(found, rows)
-    return Baseline.of(found)
-
-
-def baseline_of_labels(
+def fit_calibration(
     served: NamedColumns,
     labels: Any,
-    classes: tuple[Any, ...] | None,
-    rows: int,
-    *,
-    ordered: bool,
-) -> tuple[Baseline, tuple[Any, ...] | None]:
-    """The losses of the reference by its labels (rows,), and the classes of the probabilities."""
-    truth = np.asarray(labels)
-    _check_labels(truth, rows)
-    classes = classes_of(served, labels, classes)
-    predicted = predicted_of(served, classes)
-    if predicted.dtype.kind != "f":
-        return Baseline.of(losses_of(truth, predicted)), classes
-    # The scale is part of the loss: other rows bound the mean of it.
-    mine, others = fifth(rows, ordered=ordered)
-    scale = error_scale(truth[mine], predicted[mine])
-    losses = losses_of(truth[others], predicted[others], scale)
-    return Baseline.of(losses, scale), None
-
-
-def _check_labels(found: Array, rows: int) -> None:
-    if found.shape != (rows,):
-        raise DriftError(f"there are {rows} reference rows and {len(found)} labels or losses")
-
-
-def calibrated(
-    served: NamedColumns, labels: Any, classes: tuple[Any, ...], seed: int
+    classes: tuple[Any, ...],
+    seed: int,
 ) -> Calibration:
     """The calibration of the probabilities by the reference's labels."""
     numbers = {str(name): i for i, name in enumerate(classes)}
@@ -340,4 +365,9 @@ def calibrated(
         )
     member = np.array([numbers[name] for name in names], np.int64)
     scores = scores_of(served["probabilities"])
-    return Calibration.fit(tuple(numbers), scores, member, np.random.default_rng(seed))
+    return Calibration.fit(
+        tuple(numbers),
+        scores,
+        member,
+        np.random.default_rng(seed),
+    )

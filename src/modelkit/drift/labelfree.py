@@ -27,7 +27,11 @@ POINTS = 32  # where the bootstrapped fits are stored
 FITS = 32
 
 
-def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> Array:
+def fit_isotonic(
+    scores: Array,
+    labels: Array,
+    weights: Array | None = None,
+) -> Array:
     """The rising step function closest to the labels in weighted squares, as the ends of its steps.
 
     Args:
@@ -40,22 +44,34 @@ def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> 
         Where there are more than 32 steps, neighbours that differ least are joined, which keeps the
         mean of the labels.
     """
-    if weights is not None:
-        kept = weights > 0
-        scores = scores[kept]
-        labels = labels[kept]
-        weights = weights[kept]
-    points, which = np.unique(scores, return_inverse=True)
-    weight = np.bincount(which, weights)
-    total = np.bincount(which, labels if weights is None else labels * weights)
-    starts, value = _joined(*_pooled(total, weight))
+    points, total, weight = _sums_by_score(scores, labels, weights)
+    starts, value = _few_steps(*_pooled(total, weight))
     ends = np.append(starts[1:], len(points)) - 1
     at = np.unique(np.concatenate([starts, ends]))
     step = np.searchsorted(starts, at, side="right") - 1
     return np.stack([points[at], value[step]])
 
 
-def _pooled(total: Array, weight: Array) -> tuple[Array, Array, Array]:
+def _sums_by_score(
+    scores: Array,
+    labels: Array,
+    weights: Array | None,
+) -> tuple[Array, Array, Array]:
+    """The distinct scores, ascending, with the sum of the labels and of the weights of each."""
+    if weights is None:
+        points, which = np.unique(scores, return_inverse=True)
+        return points, np.bincount(which, labels), np.bincount(which)
+    kept = weights > 0
+    weights = weights[kept]
+    points, which = np.unique(scores[kept], return_inverse=True)
+    total = np.bincount(which, labels[kept] * weights)
+    return points, total, np.bincount(which, weights)
+
+
+def _pooled(
+    total: Array,
+    weight: Array,
+) -> tuple[Array, Array, Array]:
     """Pool adjacent violators, every falling run at once: where steps start, sums and weights."""
     starts = np.arange(len(total))
     while True:
@@ -69,7 +85,11 @@ def _pooled(total: Array, weight: Array) -> tuple[Array, Array, Array]:
         starts = starts[first]
 
 
-def _joined(starts: Array, total: Array, weight: Array) -> tuple[Array, Array]:
+def _few_steps(
+    starts: Array,
+    total: Array,
+    weight: Array,
+) -> tuple[Array, Array]:
     """Join the neighbours that differ least until 32 steps are left: their starts and values."""
     value = total / weight
     while len(starts) > MOST_STEPS:
@@ -140,7 +160,11 @@ class Calibration:
         }
 
     @classmethod
-    def of_arrays(cls, classes: Sequence[str], arrays: Mapping[str, Array]) -> Calibration:
+    def of_arrays(
+        cls,
+        classes: Sequence[str],
+        arrays: Mapping[str, Array],
+    ) -> Calibration:
         """The inverse of `arrays`."""
         cuts = np.cumsum(arrays["sizes"])[:-1]
         knots = np.split(arrays["knots"], cuts, axis=1)
@@ -153,7 +177,11 @@ class Calibration:
 
     @classmethod
     def fit(
-        cls, classes: tuple[str, ...], scores: Array, labels: Array, rng: np.random.Generator
+        cls,
+        classes: tuple[str, ...],
+        scores: Array,
+        labels: Array,
+        rng: np.random.Generator,
     ) -> Calibration:
         """Calibrate on held-out rows.
 
@@ -196,7 +224,11 @@ class Calibration:
         shares = [calibrate(columns[:, k], knots) for k, knots in enumerate(self.knots)]
         return np.stack(shares, axis=1)
 
-    def estimate(self, scores: Array, predicted: Array) -> Estimate:
+    def estimate(
+        self,
+        scores: Array,
+        predicted: Array,
+    ) -> Estimate:
         """The performance to be expected of rows with these scores and predicted class numbers."""
         columns = _score_columns(scores)
         p = self.probabilities(scores)
@@ -215,7 +247,12 @@ class Calibration:
             outside=int(outside.sum()),
         )
 
-    def _pull(self, columns: Array, predicted: Array, right: Array) -> Array:
+    def _pull(
+        self,
+        columns: Array,
+        predicted: Array,
+        right: Array,
+    ) -> Array:
         """The derivative of the expected number of hits by the fits at the points, (C, points)."""
         if len(self.knots) == 1:
             slopes = np.where(predicted == 1, 1.0, -1.0)[:, None]
@@ -242,7 +279,11 @@ def _score_columns(scores: Array) -> Array:
     return scores[:, None] if scores.ndim == 1 else scores
 
 
-def _shared_out(scores: Array, points: Array, amounts: Array) -> Array:
+def _shared_out(
+    scores: Array,
+    points: Array,
+    amounts: Array,
+) -> Array:
     """Share each amount between the two points about its score, as interpolation weighs them."""
     last = len(points) - 2
     at = np.clip(np.searchsorted(points, scores, side="right") - 1, 0, last)
@@ -298,10 +339,14 @@ class Estimate:
         both = float(self.predicted[k] + self.actual[k])
         return _ratio(2 * float(self.hits[k]), both)
 
-    def interval(self, calibration: Calibration, level: float = 0.95) -> tuple[float, float]:
-        """Ends of the interval that holds the realised accuracy with a probability of about `level`.
+    def interval(
+        self,
+        calibration: Calibration,
+        level: float = 0.95,
+    ) -> tuple[float, float]:
+        """Low and high end of an interval for the realised accuracy.
 
-        It holds where P(label | score) has not changed.
+        It holds it with a probability of about `level` where P(label | score) has not changed.
         """
         with importing("scipy", "the interval of an estimated accuracy"):
             from scipy.special import ndtri

@@ -8,13 +8,12 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import archive, risk
-from modelkit.drift.evidence import Evidence, Guarantee
-from modelkit.drift.outputs import Baseline
+from modelkit.drift.evidence import LEAST_WEALTH, Evidence, Guarantee
+from modelkit.drift.losses import Baseline
 
 BLOCK_LOSSES = 10  # losses of a micro-batch
 LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
 SHOWN_ERROR = 0.05  # one less the confidence of the intervals that are shown
-LEAST_WEALTH = 1e-300
 
 
 @final
@@ -38,7 +37,10 @@ class Labelled:
         self._pending = np.empty(0)
         self._quiet = True
 
-    def push(self, losses: Array) -> list[tuple[int, int, float]]:
+    def push(
+        self,
+        losses: Array,
+    ) -> list[tuple[int, int, float]]:
         """Take losses (n,) in their order.
 
         Returns:
@@ -53,12 +55,16 @@ class Labelled:
         self._pending = whole[cut:]
         crossed = []
         for block in whole[:cut].reshape(-1, BLOCK_LOSSES):
-            logs = risk.loss_increments(block, self.bound)[None]
-            self.evidence.step(logs, np.exp(logs), np.array([BLOCK_LOSSES]))
+            self._bet(block)
             if self._quiet and self.evidence.value[0] >= self._limit:
                 crossed.append(self._crossing())
                 self._after_alarm()
         return crossed
+
+    def _bet(self, block: Array) -> None:
+        logs = risk.loss_increments(block, self.bound)[None]
+        rows = np.array([BLOCK_LOSSES])
+        self.evidence.step(logs, np.exp(logs), rows)
 
     def _crossing(self) -> tuple[int, int, float]:
         seen = self.evidence.steps * BLOCK_LOSSES
@@ -104,7 +110,11 @@ class Labelled:
         }
         return arrays, plain
 
-    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
+    def restore(
+        self,
+        arrays: dict[str, Array],
+        plain: dict[str, Any],
+    ) -> None:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
         self.total = plain["total"]

@@ -67,7 +67,11 @@ def _group_bets() -> list[Array]:
     return pays
 
 
-def advance(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
+def advance(
+    counts: Array,
+    cells: Array,
+    draws: Array,
+) -> tuple[Array, Array]:
     """Rank rows among the reference and the rows before them; `counts` takes them in.
 
     Args:
@@ -110,7 +114,10 @@ def advance(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
     return slots.reshape(blocks, d, P_SLOTS).astype(np.float64), added
 
 
-def _before_blocks(counts: Array, added: Array) -> tuple[Array, Array, Array]:
+def _before_blocks(
+    counts: Array,
+    added: Array,
+) -> tuple[Array, Array, Array]:
     """The counts that each block meets, int64 (blocks, d, 68), and their running sums over cells.
 
     The third is the counts (d, 67) after all blocks. The last place is for absent values, and 0.
@@ -132,7 +139,11 @@ def tally(cells: Array) -> Array:
     return _tally(at, lanes, LANE_WIDTH)
 
 
-def _tally(at: Array, lanes: int, width: int) -> Array:
+def _tally(
+    at: Array,
+    lanes: int,
+    width: int,
+) -> Array:
     """Counts (lanes, width - 1) of places in lanes; the last place is for absent values."""
     counts = np.bincount(at.ravel(), minlength=lanes * width)
     return counts.reshape(lanes, width)[:, :-1]
@@ -152,7 +163,12 @@ def _earlier(values: Array) -> tuple[Array, Array]:
 
 
 def _summed(pairs: Array, starts: Array) -> Array:
-    found: Array = np.add.reduceat(pairs.view(np.uint8), starts, axis=0, dtype=np.uint8)
+    found: Array = np.add.reduceat(
+        pairs.view(np.uint8),
+        starts,
+        axis=0,
+        dtype=np.uint8,
+    )
     return found
 
 

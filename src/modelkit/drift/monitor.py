@@ -17,7 +17,7 @@ from modelkit.cast import F4, F8, Array
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.evidence import Guarantee
-from modelkit.drift.outputs import output_columns
+from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
 from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
@@ -32,7 +32,6 @@ SAMPLE_ROWS = 64  # rows that one call shows at most, evenly spread
 MOST_WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
-Kept = tuple[tuple[str, ...], tuple[Array, ...]]  # outputs by name, and arrays: inputs, outputs
 copy = np.ndarray.copy
 
 
@@ -116,7 +115,7 @@ class Monitor(Wrapper):
         self._set_budget(budget)
         self._set_rows(profile)
         self._lock = threading.Lock()
-        self._buffer: list[Kept] = []
+        self._buffer: list[ServedCall] = []
         self._filled = 0
         self._waiting: deque[Callable[[], object]] = deque()
         self.served = 0
@@ -168,31 +167,55 @@ class Monitor(Wrapper):
 
     _call = Model._call  # it wants coerced feeds
 
-    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
+    def _acall(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Awaitable[Outputs]:
         # An array of the one tensor's form is its feeds already. It is passed on as it is, for a
         # Batcher checks the rows of many callers in one pass.
         if type(X) is ndarray and X.shape[1:] == self._row_shape and X.dtype is self._row_dtype:
             return self._pass_on(X, outputs, call)
         return self._arun(self.signature.coerce(X), outputs, call)
 
-    async def _pass_on(self, block: Array, outputs: tuple[str, ...], call: Call) -> Outputs:
+    async def _pass_on(
+        self,
+        block: Array,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         answers = await self._inner._acall(block, outputs, call)
         self._observe({self._tensors[0]: block}, answers)
         return answers
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         answers = self._inner._run(feeds, outputs, call)
         self._observe(feeds, answers)
         return answers
 
-    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    async def _arun(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         answers = await self._inner._arun(feeds, outputs, call)
         self._observe(feeds, answers)
         return answers
 
     # What was served: copied into the buffer by the call, made into cells for 256 rows at a time.
 
-    def _observe(self, feeds: Feeds, answers: Outputs) -> None:
+    def _observe(
+        self,
+        feeds: Feeds,
+        answers: Outputs,
+    ) -> None:
         """Copy the rows, for the caller may change its arrays, and do one of the waiting steps."""
         try:
             names: tuple[str, ...] = ()
@@ -246,7 +269,7 @@ class Monitor(Wrapper):
         cells = np.full((n, len(watch.profile.features)), ABSENT, np.uint8)
         strata = None if watch.profile.stratum is None else np.empty(n, np.int64)
         shown = []
-        for names, (at, whole) in _by_outputs(buffer).items():
+        for names, (at, whole) in joined_calls(buffer).items():
             columns, answers = self._columns(names, whole)
             own_cells, own_strata = watch.encode(columns)
             cells[at] = own_cells
@@ -258,7 +281,11 @@ class Monitor(Wrapper):
             self.shown += n
             self._queue(cells, strata, shown)
 
-    def _columns(self, names: tuple[str, ...], whole: list[Array]) -> tuple[Outputs, Outputs]:
+    def _columns(
+        self,
+        names: tuple[str, ...],
+        whole: list[Array],
+    ) -> tuple[Outputs, Outputs]:
         """The columns of buffered rows by feature name, and the model's answers by name."""
         inputs = map(self._laid_out, whole[: len(self._tensors)])
         feeds = dict(zip(self._tensors, inputs, strict=True))
@@ -290,7 +317,12 @@ class Monitor(Wrapper):
         self._saved -= rows
         return True
 
-    def _queue(self, cells: Array, strata: Array | None, shown: list[Outputs]) -> None:
+    def _queue(
+        self,
+        cells: Array,
+        strata: Array | None,
+        shown: list[Outputs],
+    ) -> None:
         """Let the steps that show rows to the detector wait for calls to do them."""
         watch = self._watch
         if watch.profile.calibration is not None:
@@ -331,28 +363,12 @@ class Monitor(Wrapper):
         return _again, (self._inner, watch.profile, options)
 
 
-def _again(model: Model, profile: Profile, options: dict[str, Any]) -> Monitor:
+def _again(
+    model: Model,
+    profile: Profile,
+    options: dict[str, Any],
+) -> Monitor:
     return Monitor(model, profile, **options)
-
-
-def _by_outputs(buffer: list[Kept]) -> dict[tuple[str, ...], tuple[Array, list[Array]]]:
-    """The arrays of calls that asked for the same outputs, joined, with the places of their rows.
-
-    Rows stay in their order of arrival.
-    """
-    places: dict[tuple[str, ...], list[Array]] = {}
-    calls: dict[tuple[str, ...], list[tuple[Array, ...]]] = {}
-    n = 0
-    for names, arrays in buffer:
-        size = len(arrays[0])
-        places.setdefault(names, []).append(np.arange(n, n + size))
-        calls.setdefault(names, []).append(arrays)
-        n += size
-    joined = {}
-    for names, of_calls in calls.items():
-        whole = [np.concatenate(parts) for parts in zip(*of_calls, strict=True)]
-        joined[names] = (np.concatenate(places[names]), whole)
-    return joined
 
 
 def packaged(model: Model) -> Profile:

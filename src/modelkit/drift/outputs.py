@@ -1,10 +1,9 @@
-"""A model's answers as columns to monitor, and its loss on labelled rows."""
+"""A model's answers: as columns to monitor, as decisions, and as scores to calibrate."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,8 @@ from modelkit.errors import DriftError
 from modelkit.signature import ROLES, Signature
 
 NamedOutputs = Mapping[str, Array]
+# The names of the outputs that a call asked for, and its arrays: inputs, then outputs.
+ServedCall = tuple[tuple[str, ...], tuple[Array, ...]]
 
 
 def watched_outputs(signature: Signature) -> tuple[str, ...]:
@@ -27,7 +28,10 @@ def watched_outputs(signature: Signature) -> tuple[str, ...]:
     return tuple(names)
 
 
-def name_outputs(scores: Any, known: Collection[str] = ()) -> dict[str, Array]:
+def name_outputs(
+    scores: Any,
+    known: Collection[str] = (),
+) -> dict[str, Array]:
     """Outputs by name, as `Model.run` would name them.
 
     Whether (n, k) numbers are probabilities or an embedding is told by the outputs that are
@@ -49,7 +53,10 @@ def name_outputs(scores: Any, known: Collection[str] = ()) -> dict[str, Array]:
     return {name: array}
 
 
-def _matrix_name(array: Array, known: Collection[str]) -> str:
+def _matrix_name(
+    array: Array,
+    known: Collection[str],
+) -> str:
     of_known = {"confidence", "embedding"} & set(known)
     if len(of_known) == 1:
         return "probabilities" if "confidence" in of_known else "embedding"
@@ -80,101 +87,10 @@ def output_columns(answers: NamedOutputs) -> dict[str, Array]:
     return columns
 
 
-@final
-@dataclass(frozen=True)
-class Baseline:
-    """The losses of the reference: their number, sum and sum of squares.
-
-    `binary` is whether each is 0 or 1. For predictions of numbers a loss is the absolute error over
-    `scale`, at most 1.
-    """
-
-    n: int
-    total: float
-    squares: float
-    binary: bool
-    scale: float = 1.0
-
-    @staticmethod
-    def of(losses: Array, scale: float = 1.0) -> Baseline:
-        """The sums of losses between 0 and 1, (n,)."""
-        return Baseline(
-            n=len(losses),
-            total=float(losses.sum()),
-            squares=float((losses * losses).sum()),
-            binary=bool(np.isin(losses, (0, 1)).all()),
-            scale=scale,
-        )
-
-    def joined(self, other: Baseline | None) -> Baseline:
-        """The sums of both references. Raises DriftError where their scales differ."""
-        if other is None or self.scale != other.scale:
-            raise DriftError(
-                "the profiles scale their losses differently; pass losses= instead of labels="
-            )
-        return Baseline(
-            n=self.n + other.n,
-            total=self.total + other.total,
-            squares=self.squares + other.squares,
-            binary=self.binary and other.binary,
-            scale=self.scale,
-        )
-
-
-def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
-    """The loss of each row, (n,): 0 or 1 for classes, for numbers the absolute error over `scale`.
-
-    It is at most 1. Raises DriftError for arrays of different lengths, and for missing values.
-    """
-    truth = np.asarray(labels)
-    guess = np.asarray(predicted)
-    if truth.shape != guess.shape or truth.ndim != 1:
-        raise DriftError(f"labels {truth.shape} and predictions {guess.shape} must both be (n,)")
-    if guess.dtype.kind == "f":
-        return _distances(truth, guess, scale)
-    if _whole_numbers(truth) and _whole_numbers(guess):
-        return np.asarray(truth != guess, np.float64)
-    left = as_texts(truth)
-    right = as_texts(guess)
-    if None in left or None in right:
-        raise DriftError("a label or a prediction is missing; leave such rows out")
-    differ = [a != b for a, b in zip(left, right, strict=True)]
-    return np.array(differ, np.float64)
-
-
-def _distances(truth: Array, guess: Array, scale: float) -> Array:
-    with np.errstate(invalid="ignore"):
-        error = np.abs(as_doubles(truth, "labels") - guess.astype(np.float64)) / scale
-    if np.isnan(error).any():
-        raise DriftError("a label or a prediction is missing; leave such rows out")
-    found: Array = np.minimum(error, 1.0)
-    return found
-
-
-def _whole_numbers(labels: Array) -> bool:
-    """Whether labels are numbers, and none is missing."""
-    return labels.dtype.kind in "biuf" and not np.isnan(labels.astype(np.float64)).any()
-
-
-def check_losses(losses: Any) -> Array:
-    """Losses as doubles (n,). Raises DriftError for any that is not between 0 and 1."""
-    array = as_doubles(losses, "losses")
-    if array.ndim != 1 or not ((array >= 0) & (array <= 1)).all():
-        raise DriftError(
-            "losses are (n,) numbers from 0 to 1: divide them by the largest that may occur"
-        )
-    return array
-
-
-def as_doubles(values: Any, what: str) -> Array:
-    """Numbers of any kind as doubles. Raises DriftError for values that are not numbers."""
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DriftError(f"{what} are not all numbers: {error}") from error
-
-
-def predicted_of(answers: NamedOutputs, classes: tuple[Any, ...] | None) -> Array:
+def predicted_of(
+    answers: NamedOutputs,
+    classes: tuple[Any, ...] | None,
+) -> Array:
     """The model's decisions (n,): labels, predictions, or classes of the largest probability."""
     for name in ("label", "prediction"):
         if name in answers and answers[name].ndim == 1:
@@ -221,8 +137,33 @@ def scores_of(probabilities: Array) -> Array:
     return scores.astype(np.float64)
 
 
-def error_scale(labels: Any, predicted: Array) -> float:
-    """The divisor of absolute errors: twice their 99th percentile."""
-    errors = np.abs(as_doubles(labels, "labels") - predicted.astype(np.float64))
-    scale = 2 * np.quantile(errors, 0.99)
-    return float(f"{scale:.3g}") or 1.0
+def class_numbers(
+    label: Array | None,
+    classes: tuple[str, ...],
+) -> Array | None:
+    """The number of each row's label among the classes; None where one is not among them."""
+    if label is None:
+        return None
+    at = {name: i for i, name in enumerate(classes)}
+    known = [at.get(str(name), -1) for name in as_texts(label)]
+    return None if min(known) < 0 else np.array(known)
+
+
+def joined_calls(buffer: list[ServedCall]) -> dict[tuple[str, ...], tuple[Array, list[Array]]]:
+    """The arrays of calls that asked for the same outputs, joined, with the places of their rows.
+
+    Rows stay in their order of arrival.
+    """
+    places: dict[tuple[str, ...], list[Array]] = {}
+    calls: dict[tuple[str, ...], list[tuple[Array, ...]]] = {}
+    n = 0
+    for names, arrays in buffer:
+        size = len(arrays[0])
+        places.setdefault(names, []).append(np.arange(n, n + size))
+        calls.setdefault(names, []).append(arrays)
+        n += size
+    joined = {}
+    for names, of_calls in calls.items():
+        whole = [np.concatenate(parts) for parts in zip(*of_calls, strict=True)]
+        joined[names] = (np.concatenate(places[names]), whole)
+    return joined

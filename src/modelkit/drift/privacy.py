@@ -33,14 +33,20 @@ def noisy(counts: Array, epsilon: float) -> Array:
     return np.maximum(counts + noise, 0)
 
 
-def most_noise(epsilon: float, features: int, cells: Array, delta: float) -> Array:
-    """Bounds, in rows, on what noise does to the share of the cells up to each; the last, to the sum.
+def most_noise(
+    epsilon: float,
+    features: int,
+    cells: Array,
+    delta: float,
+) -> Array:
+    """Bounds, in rows, on the effect of noise on the share of the cells up to each, (K,).
 
-    `cells` are the numbers of counts in each sum, the last the number of all counts. Where the
-    count up to a cell has moved by a, and that of the rest by b, a share C moves by (1 - C) a - C
-    b, so by the larger of the two at most. `delta` is the probability that any of these bounds is
-    wrong: Bernstein's, for sums of Laplace variables, whose moments bound those of the geometric
-    ones. That counts are not let below zero adds to a sum at most half the scale for each of them.
+    The last is that on the sum of all counts. `cells` are the numbers of counts in each sum, the
+    last the number of all counts. Where the count up to a cell has moved by a, and that of the rest
+    by b, a share C moves by (1 - C) a - C b, so by the larger of the two at most. `delta` is the
+    probability that any of these bounds is wrong: Bernstein's, for sums of Laplace variables, whose
+    moments bound those of the geometric ones. That counts are not let below zero adds to a sum at
+    most half the scale for each of them.
     """
     asked = log(4 * len(cells) / delta)
     sums = np.stack([cells, cells[-1] - cells])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import chain
 from typing import Any, final
 
 import numpy as np
@@ -13,16 +12,15 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import fitting, refusals
 from modelkit.drift.archive import pack, unpack
-from modelkit.drift.cells import CELLS, Feature, plain_features, read_features
-from modelkit.drift.columns import FeatureKind, length, read_columns
+from modelkit.drift.cells import CELLS, Feature, feature_arrays, plain_features, read_features
+from modelkit.drift.columns import length, read_columns
+from modelkit.drift.dependence import dependence_text
 from modelkit.drift.labelfree import Calibration
-from modelkit.drift.outputs import Baseline
+from modelkit.drift.losses import Baseline, baseline_of_labels, baseline_of_losses
 from modelkit.drift.privacy import noisy
-from modelkit.drift.vectors import Basis, expand, source_of
-from modelkit.embedding.verbs import is_encoder
+from modelkit.drift.vectors import Basis, basis_arrays, expand, read_bases, source_of
 from modelkit.errors import DriftError
 from modelkit.model import Model
-from modelkit.recipe import TEXT
 from modelkit.signature import Signature
 
 PROFILE_NAME = "profile"  # of the attachment
@@ -112,71 +110,31 @@ class Profile:
                 not go together.
             SignatureError: for rows that cannot be read.
         """
-        labelled = labels is not None or losses is not None
         refusals.check_arguments(
             reference,
             model,
             scores,
             epsilon,
-            labelled=labelled,
+            labelled=labels is not None or losses is not None,
             ordered=ordered,
         )
         weights = fitting.AlphaWeights(importance or {})
         sides = fitting.read_sides(X, reference, model, ordered=ordered, seed=seed)
         refusals.check_columns(sides.train, sides.held, stratum)
-        kinds = _text_columns(text, model)
+        kinds = fitting.length_columns(text, model)
         fitted = fitting.Fitting(kinds, weights, seed)
         fitted.inputs(sides.train, stratum)
-        columns = expand(sides.held, fitted.bases)
         answers = fitting.fit_answers(fitted, sides, scores, ordered=ordered)
         refusals.check_names(fitted.features, kinds, importance or {})
-        strata, member = fitting.strata_of(sides.held, stratum)
-        features, counts = fitting.count_cells(
-            fitted.features,
-            columns | dict(answers.columns),
-            member,
-            answers.rows,
-            ordered=ordered,
-        )
-        profile = Profile(
-            features=weights.shared(features),
-            counts=counts,
-            strata=strata,
-            stratum=stratum,
-            bases=fitted.bases,
-            rows=length(sides.held),
-            train_rows=length(sides.train),
-            ordered=ordered,
-            duplicates=0 if epsilon else fitting.duplicates(features, columns),
-        )
+        profile = _counted(fitted, sides, answers, stratum, ordered=ordered)
         if epsilon is not None:
-            return profile._private(epsilon)
-        if losses is not None and labels is None:
-            return replace(profile, baseline=fitting.baseline_of_losses(losses, profile.rows))
-        if labels is None:
-            return profile
-        return profile._labelled(answers.served, labels, model, seed)
-
-    def _private(self, epsilon: float) -> Profile:
-        counts = noisy(self.counts, epsilon)
-        rows = int(counts[:, 0].sum())  # of the first feature, as all others
-        return replace(self, counts=counts, rows=rows, epsilon=epsilon)
-
-    def _labelled(
-        self, served: Mapping[str, Array], labels: Any, model: Model | None, seed: int
-    ) -> Profile:
-        """This profile with the losses of the reference, and the calibration of probabilities."""
-        baseline, classes = fitting.baseline_of_labels(
-            served,
-            labels,
-            None if model is None else model.signature.classes,
-            self.rows,
-            ordered=self.ordered,
-        )
-        calibration = None
-        if classes is not None:
-            calibration = fitting.calibrated(served, labels, classes, seed)
-        return replace(self, baseline=baseline, calibration=calibration)
+            return _private(profile, epsilon)
+        if labels is not None:
+            classes = None if model is None else model.signature.classes
+            return _labelled(profile, answers, labels, classes, seed)
+        if losses is not None:
+            return replace(profile, baseline=baseline_of_losses(losses, profile.rows))
+        return profile
 
     @property
     def digest(self) -> str:
@@ -184,10 +142,10 @@ class Profile:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def merge(self, other: Profile) -> Profile:
-        """The profile of both references together, for one fitted with the same X and another reference.
+        """The profile of both references together.
 
-        Raises DriftError where cells, strata or strides differ, for then the counts are not of the
-        same things.
+        The other is fitted with the same X and another reference. Raises DriftError where cells,
+        strata or strides differ, for then the counts are not of the same things.
         """
         if self.epsilon is not None:
             raise DriftError(
@@ -221,7 +179,8 @@ class Profile:
 
     def assumptions(self) -> tuple[str, ...]:
         """The assumptions of a guarantee, and the findings about each, in words."""
-        said = [self._dependence()]
+        apart = max(feature.stride for feature in self.features)
+        said = [dependence_text(apart, ordered=self.ordered)]
         fewest = int(self.counts.sum(axis=2).min())
         if fewest < 5000:
             said.append(
@@ -235,23 +194,10 @@ class Profile:
             )
         return tuple(said)
 
-    def _dependence(self) -> str:
-        apart = max(feature.stride for feature in self.features)
-        if apart > 1:
-            return (
-                f"reference in the order of time: values up to {apart} rows apart are dependent, "
-                "and only those further apart are used"
-            )
-        if self.ordered:
-            return (
-                "reference in the order of time: no dependence between neighbouring rows was found"
-            )
-        return (
-            "reference in no known order: dependence between rows was not looked for (ordered=True "
-            "does)"
-        )
-
-    def columns(self, X: Any) -> dict[str, Array]:
+    def columns(
+        self,
+        X: Any,
+    ) -> dict[str, Array]:
         """The columns of the caller's rows that this profile knows, by name; embeddings as numbers.
 
         Raises DriftError where one is missing, with the nearest name.
@@ -264,7 +210,7 @@ class Profile:
         return expand({name: found[name] for name in wanted}, self.bases)
 
     def sources(self) -> list[str]:
-        """The names of the columns that rows must have: of inputs, and the one that tells strata."""
+        """The names of the columns that rows must have: inputs, and the one that tells strata."""
         inputs = [feature.name for feature in self.features if not feature.output]
         names = list(dict.fromkeys(source_of(name, self.bases) for name in inputs))
         if self.stratum is not None:
@@ -281,10 +227,18 @@ class Profile:
         return frozenset(self.sources()) | self.outputs()
 
     def check(self, signature: Signature) -> None:
-        """Raise DriftError unless the columns are those of a model, and the outputs among its own."""
-        refusals.check_signature(self.sources(), self.outputs(), self.bases, signature)
+        """Raise DriftError unless the columns are a model's, and the outputs among its own."""
+        refusals.check_signature(
+            self.sources(),
+            self.outputs(),
+            self.bases,
+            signature,
+        )
 
-    def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
+    def to_attachment(
+        self,
+        signature: Signature | None = None,
+    ) -> tuple[str, str, bytes]:
         """Name, media type and bytes, as a package keeps them.
 
         Raises DriftError where `signature` differs.
@@ -308,18 +262,9 @@ class Profile:
             "baseline": None if self.baseline is None else asdict(self.baseline),
             "classes": None if self.calibration is None else self.calibration.classes,
         }
-        edges = [feature.edges for feature in self.features]
-        coarse = b"".join(feature.coarse for feature in self.features)
-        arrays: dict[str, Array] = {
-            "edges": np.array([*chain.from_iterable(edges)], np.float64),
-            "coarse": np.frombuffer(coarse, np.uint8),
-            "counts": _narrow(self.counts),
-        }
-        # By name, in the order in which JSON has the bases.
-        for i, (_, basis) in enumerate(sorted(self.bases.items())):
-            arrays[f"mean{i}"] = basis.mean
-            arrays[f"axes{i}"] = basis.components
-            arrays[f"centroids{i}"] = basis.centroids
+        arrays = feature_arrays(self.features)
+        arrays["counts"] = _narrow(self.counts)
+        arrays |= basis_arrays(self.bases)
         if self.calibration is not None:
             arrays |= self.calibration.arrays()
         return pack(PROFILE_SCHEMA, about, arrays)
@@ -350,12 +295,66 @@ class Profile:
         )
 
 
-def _text_columns(text: Sequence[str], model: Model | None) -> dict[str, FeatureKind]:
-    """The columns of which the length counts, and not the words."""
-    names = list(text)
-    if model is not None and is_encoder(model):
-        names.append(TEXT)
-    return dict.fromkeys(names, "text")
+# Fitting.
+
+
+def _counted(
+    fitted: fitting.Fitting,
+    sides: fitting.Sides,
+    answers: fitting.ServedAnswers,
+    stratum: str | None,
+    *,
+    ordered: bool,
+) -> Profile:
+    """The profile with the counts of the reference."""
+    columns = expand(sides.held, fitted.bases)
+    strata, member = fitting.strata_of(sides.held, stratum)
+    features, counts = fitting.count_cells(
+        fitted.features,
+        columns | dict(answers.columns),
+        member,
+        answers.rows,
+        ordered=ordered,
+    )
+    return Profile(
+        features=fitting.AlphaWeights.shared(features),
+        counts=counts,
+        strata=strata,
+        stratum=stratum,
+        bases=fitted.bases,
+        rows=length(sides.held),
+        train_rows=length(sides.train),
+        ordered=ordered,
+        duplicates=fitting.duplicates(features, columns),
+    )
+
+
+def _private(profile: Profile, epsilon: float) -> Profile:
+    """A profile with noise in its counts, and without the number of duplicates, which is exact."""
+    counts = noisy(profile.counts, epsilon)
+    rows = int(counts[:, 0].sum())  # of the first feature, as all others
+    return replace(profile, counts=counts, rows=rows, epsilon=epsilon, duplicates=0)
+
+
+def _labelled(
+    profile: Profile,
+    answers: fitting.ServedAnswers,
+    labels: Any,
+    classes: tuple[Any, ...] | None,
+    seed: int,
+) -> Profile:
+    """A profile with the losses of the reference, and the calibration of probabilities."""
+    baseline, classes = baseline_of_labels(
+        answers.served,
+        labels,
+        classes,
+        profile.rows,
+        ordered=profile.ordered,
+    )
+    calibration = None
+    if classes is not None:
+        calibration = fitting.fit_calibration(answers.served, labels, classes, seed)
+    return replace(profile, baseline=baseline, calibration=calibration)
 
 
 # Bytes.
@@ -365,21 +364,16 @@ def _narrow(counts: Array) -> Array:
     return counts.astype(np.uint32) if counts.max(initial=0) < 1 << 32 else counts
 
 
-def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> Profile:
+def _decode(
+    about: dict[str, Any],
+    arrays: dict[str, Array],
+) -> Profile:
     features = read_features(about["features"], arrays)
     counts = arrays["counts"].astype(np.int64)
     shape = (len(about["strata"]), len(features), CELLS)
     if counts.shape != shape or counts.min() < 0:
         raise DriftError(
             f"this is no profile: counts have the shape {counts.shape}, or are below 0"
-        )
-    bases = {}
-    for i, (name, scale) in enumerate(about["bases"].items()):
-        bases[name] = Basis(
-            mean=arrays[f"mean{i}"],
-            components=arrays[f"axes{i}"],
-            centroids=arrays[f"centroids{i}"],
-            scale=scale,
         )
     calibration = None
     if about["classes"] is not None:
@@ -389,7 +383,7 @@ def _decode(about: dict[str, Any], arrays: dict[str, Array]) -> Profile:
         counts=counts,
         strata=tuple(about["strata"]),
         stratum=about["stratum"],
-        bases=bases,
+        bases=read_bases(about["bases"], arrays),
         rows=about["rows"],
         train_rows=about["train_rows"],
         ordered=about["ordered"],

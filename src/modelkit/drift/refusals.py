@@ -44,7 +44,11 @@ def check_arguments(
         )
 
 
-def check_columns(train: NamedColumns, held: NamedColumns, stratum: str | None) -> None:
+def check_columns(
+    train: NamedColumns,
+    held: NamedColumns,
+    stratum: str | None,
+) -> None:
     """Raise DriftError unless both sides have the same columns, the stratum's, and enough rows."""
     if not train:
         raise DriftError("the rows have no columns")
@@ -78,7 +82,11 @@ def check_names(made: Sequence[Feature], *asked: Mapping[str, Any]) -> None:
         )
 
 
-def check_length(columns: NamedColumns, rows: int, what: str) -> None:
+def check_length(
+    columns: NamedColumns,
+    rows: int,
+    what: str,
+) -> None:
     """Raise DriftError unless every column has this number of rows."""
     odd = {name: len(column) for name, column in columns.items() if len(column) != rows}
     if odd:
@@ -112,7 +120,10 @@ def check_signature(
             _check_width(bases[spec.name], spec)
 
 
-def _check_sources(sources: Sequence[str], signature: Signature) -> None:
+def _check_sources(
+    sources: Sequence[str],
+    signature: Signature,
+) -> None:
     known: list[str] = []
     for spec in signature.inputs:
         known += [column.name for column in spec.columns] or [spec.name]
@@ -150,7 +161,10 @@ def _first_names(names: list[str]) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def lacking(absent: Sequence[str], found: Sequence[str]) -> DriftError:
+def lacking(
+    absent: Sequence[str],
+    found: Sequence[str],
+) -> DriftError:
     """The error for rows that lack columns, with the nearest name of each."""
     from difflib import get_close_matches
 

@@ -23,7 +23,14 @@ GRID = 1024
 LOSSES_AT_ONCE = 64  # losses that are taken at once
 
 
-def risk_bound(n: int, total: float, squares: float, delta: float, *, binary: bool) -> float:
+def risk_bound(
+    n: int,
+    total: float,
+    squares: float,
+    delta: float,
+    *,
+    binary: bool,
+) -> float:
     """An upper bound on the mean of n losses in [0, 1].
 
     It is too low with a probability of at most delta. `total` is the sum of the losses and
@@ -100,12 +107,8 @@ class ConfidenceSequence:
         if first >= last:
             return
         means = _grid()[first:last]
-        with np.errstate(divide="ignore"):
-            up = np.minimum(stakes, 0.5 / means)
-            down = np.minimum(stakes, 0.5 / (1 - means))
-        gaps = losses[:, None] - means
         capital = self._capital[:, first:last]
-        capital += np.log1p(np.stack([up, -down]) * gaps).sum(axis=1)
+        capital += _log_gains(losses, stakes, means)
         rejected = capital >= log(2 / self.alpha)
         self._alive[0] = first + np.count_nonzero(rejected[0])
         self._alive[1] = last - np.count_nonzero(rejected[1])
@@ -137,11 +140,25 @@ class ConfidenceSequence:
         """Everything that changes, as arrays."""
         return {"alive": self._alive, "capital": self._capital, "sums": self._sums}
 
-    def restore(self, state: dict[str, Array]) -> None:
+    def restore(
+        self,
+        state: dict[str, Array],
+    ) -> None:
         """Go on from `state()`, bit for bit."""
         self._alive = state["alive"].copy()
         self._capital = state["capital"].copy()
         self._sums = state["sums"].copy()
+
+
+def _log_gains(losses: Array, stakes: Array, means: Array) -> Array:
+    """The logarithms of the gains of both bettors against each mean, (2, means)."""
+    with np.errstate(divide="ignore"):
+        up = np.minimum(stakes, 0.5 / means)
+        down = np.minimum(stakes, 0.5 / (1 - means))
+    gaps = losses[:, None] - means
+    both = np.stack([up, -down]) * gaps
+    gains: Array = np.log1p(both).sum(axis=1)
+    return gains
 
 
 def _grid() -> Array:

@@ -13,14 +13,13 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import archive, band, martingale
 from modelkit.drift.cells import ABSENT, CELLS, Feature
-from modelkit.drift.evidence import MOST_LOG_GAIN, Evidence, Guarantee
+from modelkit.drift.evidence import LEAST_WEALTH, MOST_LOG_GAIN, Evidence, Guarantee
 from modelkit.drift.martingale import BLOCK_ROWS
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
 BLOCKS_OF_BAND = 4  # of 32 rows each, for one step of the band
-STEP_ROWS = {"changed": BLOCK_ROWS, "material": BLOCK_ROWS * BLOCKS_OF_BAND}
+BET_ROWS = {"changed": BLOCK_ROWS, "material": BLOCK_ROWS * BLOCKS_OF_BAND}
 TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite
-LEAST_WEALTH = 1e-300
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,10 @@ class Stream:
         at = np.arange(self.rows, self.rows + len(cells))[:, None]
         return np.where(at % self._strides, np.uint8(ABSENT), cells)
 
-    def _ranks(self, blocks: Array) -> tuple[Array | None, Array]:
+    def _ranks(
+        self,
+        blocks: Array,
+    ) -> tuple[Array | None, Array]:
         """The slots of the p-values, where "changed" is looked for, and the counts of blocks."""
         if "changed" not in self.evidence:
             return None, np.array([martingale.tally(block) for block in blocks])
@@ -161,7 +163,11 @@ class Stream:
         self._ranked.clear()
         return crossed
 
-    def _bet(self, slots: Array | None, added: Array) -> list[Crossing]:
+    def _bet(
+        self,
+        slots: Array | None,
+        added: Array,
+    ) -> list[Crossing]:
         crossed: list[Crossing] = []
         grouped = (added.transpose(1, 0, 2) @ self._coarse).transpose(1, 0, 2)
         if slots is not None:
@@ -195,25 +201,23 @@ class Stream:
         above = (evidence.value >= self._limits[kind]) & self._quiet[kind]
         if not above.any():
             return []
-        began = self.began(kind)
-        p = self.p(kind)
-        crossed = []
-        for j in np.flatnonzero(above).tolist():
-            since = int(began[j])
-            crossing = Crossing(
-                kind,
-                feature=j,
-                p=float(p[j]),
-                row=self._blocks * BLOCK_ROWS,
-                began=since,
-                recent=self.recent(since)[j],
-            )
-            crossed.append(crossing)
+        crossed = [self._crossing(kind, j) for j in np.flatnonzero(above).tolist()]
         if evidence.guarantee == "arl":
             evidence.restart(above)
         else:
             self._quiet[kind] &= ~above
         return crossed
+
+    def _crossing(self, kind: str, j: int) -> Crossing:
+        began = int(self.began(kind)[j])
+        return Crossing(
+            kind,
+            feature=j,
+            p=float(self.p(kind)[j]),
+            row=self._blocks * BLOCK_ROWS,
+            began=began,
+            recent=self.recent(began)[j],
+        )
 
     def p(self, kind: str) -> Array:
         """The p-value of each feature, (d,).
@@ -229,14 +233,18 @@ class Stream:
         """The largest mean that the wealth can have by now where nothing has changed."""
         return 1 if guarantee == "ever" else max(self._blocks * BLOCK_ROWS, 1)
 
-    def enough(self, kind: str, wealth: Array) -> Array:
+    def enough(
+        self,
+        kind: str,
+        wealth: Array,
+    ) -> Array:
         """Mask (d,): features whose wealth (d,) is above the alarm threshold."""
         above: Array = (wealth >= self._limits[kind]) & (self._levels[kind] > 0)
         return above
 
     def began(self, kind: str) -> Array:
         """For each feature, (d,), the number of rows before the start of its best bet."""
-        return self.evidence[kind].began() * STEP_ROWS[kind]
+        return self.evidence[kind].began() * BET_ROWS[kind]
 
     def recent(self, since: int = 0) -> Array:
         """Counts (d, 67) of the last 1,024 rows that came after the first `since`."""
@@ -269,7 +277,11 @@ class Stream:
         }
         return arrays, plain
 
-    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
+    def restore(
+        self,
+        arrays: dict[str, Array],
+        plain: dict[str, Any],
+    ) -> None:
         """Go on from `state()`, bit for bit."""
         self.rows = plain["rows"]
         self._blocks = plain["blocks"]
@@ -295,7 +307,10 @@ def _group_table(features: tuple[Feature, ...]) -> Array:
 
 
 def _band_tables(
-    grouped: Array, tolerance: float, deltas: Array, noise: list[Array] | None
+    grouped: Array,
+    tolerance: float,
+    deltas: Array,
+    noise: list[Array] | None,
 ) -> tuple[Array, Array]:
     """For each feature what each bet pays in each group, (d, 16, 216), and the bets' weights."""
     tables = []

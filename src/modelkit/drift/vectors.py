@@ -44,7 +44,11 @@ class Basis:
             and np.array_equal(self.centroids, other.centroids)
         )
 
-    def numbers(self, vectors: Array, name: str) -> dict[str, Array]:
+    def numbers(
+        self,
+        vectors: Array,
+        name: str,
+    ) -> dict[str, Array]:
         """The columns made of vectors (n, d), each (n,), by name.
 
         A vector with NaN is missing. Raises DriftError for another d.
@@ -59,7 +63,11 @@ class Basis:
             scaled = _floats(vectors, name) / np.float32(self.scale)
             return self._numbers(scaled, name)
 
-    def _numbers(self, x: Array, name: str) -> dict[str, Array]:
+    def _numbers(
+        self,
+        x: Array,
+        name: str,
+    ) -> dict[str, Array]:
         away = self._squared_distances(x)
         gone = np.isnan(away).any(axis=1)
         nearest = np.argmin(away, axis=1)
@@ -85,7 +93,11 @@ class Basis:
         return squared
 
 
-def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
+def fit_basis(
+    vectors: Array,
+    name: str,
+    seed: int,
+) -> Basis:
     """A basis from training vectors (n, d). Raises DriftError for fewer than 64 whole ones."""
     with np.errstate(over="ignore"):
         vectors = _floats(vectors, name)
@@ -112,7 +124,10 @@ def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
     )
 
 
-def _centroids(whole: Array, rng: np.random.Generator) -> Array:
+def _centroids(
+    whole: Array,
+    rng: np.random.Generator,
+) -> Array:
     """Up to 32 centroids of vectors (n, d), those of most vectors first."""
     with importing("scipy", "a profile of embeddings"):
         from scipy.cluster.vq import kmeans2
@@ -139,13 +154,42 @@ def _floats(vectors: Array, name: str) -> Array:
     return vectors.astype(np.float32)
 
 
-def source_of(name: str, bases: Mapping[str, Basis]) -> str:
+def basis_arrays(bases: Mapping[str, Basis]) -> dict[str, Array]:
+    """The arrays of bases, numbered in the order of the embeddings' names."""
+    arrays = {}
+    for i, (_, basis) in enumerate(sorted(bases.items())):
+        arrays[f"mean{i}"] = basis.mean
+        arrays[f"axes{i}"] = basis.components
+        arrays[f"centroids{i}"] = basis.centroids
+    return arrays
+
+
+def read_bases(scales: Mapping[str, float], arrays: Mapping[str, Array]) -> dict[str, Basis]:
+    """The inverse of `basis_arrays`; `scales` are in the order of the embeddings' names."""
+    bases = {}
+    for i, (name, scale) in enumerate(scales.items()):
+        bases[name] = Basis(
+            mean=arrays[f"mean{i}"],
+            components=arrays[f"axes{i}"],
+            centroids=arrays[f"centroids{i}"],
+            scale=scale,
+        )
+    return bases
+
+
+def source_of(
+    name: str,
+    bases: Mapping[str, Basis],
+) -> str:
     """The column that a feature is made from."""
     head = name.rpartition(": ")[0]
     return head if head in bases else name
 
 
-def expand(columns: Mapping[str, Array], bases: Mapping[str, Basis]) -> dict[str, Array]:
+def expand(
+    columns: Mapping[str, Array],
+    bases: Mapping[str, Basis],
+) -> dict[str, Array]:
     """Columns (n,) by name, with each embedding as its numbers.
 
     Raises DriftError for a column of another form than the profile has.

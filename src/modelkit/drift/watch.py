@@ -11,15 +11,15 @@ import numpy as np
 
 from modelkit import forks
 from modelkit.cast import Array
-from modelkit.drift import archive, band, exact
-from modelkit.drift.cells import ABSENT, Feature
-from modelkit.drift.columns import as_texts, stratum_names
+from modelkit.drift import archive, exact
+from modelkit.drift.cells import ABSENT
+from modelkit.drift.columns import stratum_names
 from modelkit.drift.evidence import Guarantee
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
-from modelkit.drift.outputs import scores_of
-from modelkit.drift.privacy import most_noise
+from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.drift.profile import Profile
+from modelkit.drift.shares import HORIZON, alpha_by_kind, labelled_of, stream_of
 from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.values import Alarm, Effect, read_alarm
 from modelkit.errors import DriftError
@@ -32,10 +32,6 @@ STATISTICS = {
 }
 MOST_ALARMS_KEPT = 1000
 RECENT_ESTIMATED = 1024  # rows after which a new label-free estimate begins
-HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
-ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kinds looked for
-FOR_THE_REFERENCE = 1 / 3  # of the alpha of "material" and "performance": for its sampling error
-LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
 RANKED_AT_ONCE = 2048  # rows, so that memory stays bounded
 
 
@@ -73,7 +69,7 @@ class Watch:
         self.alarms: tuple[Alarm, ...] = ()
         self.strangers = 0  # rows of a stratum that the reference does not have
         self._number = {name: s for s, name in enumerate(profile.strata)}
-        self._levels = _alpha_by_kind(profile, alpha)
+        self._levels = alpha_by_kind(profile, alpha)
         seeds = np.random.SeedSequence(seed).spawn(len(profile.strata))
         self._streams = [self._stream(s, own) for s, own in enumerate(seeds)]
         self._estimates: list[Estimate | None] = [None, None]
@@ -81,27 +77,12 @@ class Watch:
         forks.watch(self)
 
     def _stream(self, s: int, seed: np.random.SeedSequence) -> Stream:
-        profile = self.profile
-        weights = np.array([feature.weight for feature in profile.features])
-        weights = weights / len(profile.strata)
-        material = self._levels["material"] * weights
-        levels = {"material": material * (1 - FOR_THE_REFERENCE)}
-        if "changed" in self._levels:
-            levels["changed"] = self._levels["changed"] * weights
-        deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
-        noise = None
-        if profile.epsilon is not None:
-            deltas = deltas / 2
-            noise = _noise(profile.features, profile.epsilon, deltas)
-        return Stream(
-            profile.features,
-            profile.counts[s],
-            levels,
+        return stream_of(
+            self.profile,
+            s,
+            self._levels,
             tolerance=self.tolerance,
-            deltas=deltas,
-            noise=noise,
             guarantee=self.guarantee,
-            horizon=HORIZON,
             seed=seed,
         )
 
@@ -109,9 +90,7 @@ class Watch:
         baseline = self.profile.baseline
         if baseline is None:
             return None
-        level = self._levels["performance"]
-        delta = level * FOR_THE_REFERENCE
-        return Labelled(baseline, level - delta, delta, self.guarantee, HORIZON)
+        return labelled_of(baseline, self._levels["performance"], self.guarantee)
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""
@@ -152,7 +131,10 @@ class Watch:
 
     # Rows, as cells.
 
-    def encode(self, columns: Mapping[str, Array]) -> tuple[Array, Array | None]:
+    def encode(
+        self,
+        columns: Mapping[str, Array],
+    ) -> tuple[Array, Array | None]:
         """The cells of rows, uint8 (n, d), and the number of each row's stratum, int64 (n,)."""
         n, strata = self.members(columns)
         cells = np.full((n, len(self.profile.features)), ABSENT, np.uint8)
@@ -162,7 +144,10 @@ class Watch:
                 cells[:, j] = feature.cells(values)
         return cells, strata
 
-    def members(self, columns: Mapping[str, Array]) -> tuple[int, Array | None]:
+    def members(
+        self,
+        columns: Mapping[str, Array],
+    ) -> tuple[int, Array | None]:
         """The number of rows, and the number of each one's stratum, int64 (n,).
 
         A stratum that the reference does not have is -1. Without strata there is None.
@@ -182,13 +167,21 @@ class Watch:
         numbers = [self._number.get(own, -1) for own in stratum_names(columns[name])]
         return n, np.array(numbers, np.int64)
 
-    def count(self, cells: Array, strata: Array | None) -> None:
+    def count(
+        self,
+        cells: Array,
+        strata: Array | None,
+    ) -> None:
         """Count encoded rows, whether or not they are ranked later."""
         with self.lock:
             for s, stream in enumerate(self._streams):
                 stream.count(cells if strata is None else cells[strata == s])
 
-    def push(self, cells: Array, strata: Array | None) -> list[Alarm]:
+    def push(
+        self,
+        cells: Array,
+        strata: Array | None,
+    ) -> list[Alarm]:
         """Rank and bet on encoded rows, in their order; returns the new alarms."""
         new: list[Alarm] = []
         for start in range(0, len(cells), RANKED_AT_ONCE):
@@ -199,7 +192,11 @@ class Watch:
                 new += self.settle()
         return new
 
-    def rank(self, cells: Array, strata: Array | None) -> None:
+    def rank(
+        self,
+        cells: Array,
+        strata: Array | None,
+    ) -> None:
         """Rank encoded rows: the first half of `push`, for a few rows."""
         with self.lock:
             for s, stream in enumerate(self._streams):
@@ -216,7 +213,11 @@ class Watch:
             self._keep(new)
         return new
 
-    def alarm(self, s: int, crossing: Crossing) -> Alarm:
+    def alarm(
+        self,
+        s: int,
+        crossing: Crossing,
+    ) -> Alarm:
         """The alarm that a crossing in stratum number `s` raises."""
         profile = self.profile
         feature = profile.features[crossing.feature]
@@ -251,7 +252,13 @@ class Watch:
             self._keep(new)
         return new
 
-    def _loss_alarm(self, labelled: Labelled, row: int, began: int, p: float) -> Alarm:
+    def _loss_alarm(
+        self,
+        labelled: Labelled,
+        row: int,
+        began: int,
+        p: float,
+    ) -> Alarm:
         interval = labelled.interval()
         return Alarm(
             kind="performance",
@@ -267,7 +274,10 @@ class Watch:
             assumptions=self.profile.assumptions(),
         )
 
-    def estimate(self, answers: Mapping[str, Array]) -> Estimate | None:
+    def estimate(
+        self,
+        answers: Mapping[str, Array],
+    ) -> Estimate | None:
         """The performance that probabilities let one expect, if the profile can calibrate them.
 
         Raises DriftError for another number of classes. Rows with NaN are left out.
@@ -284,7 +294,7 @@ class Watch:
         whole = np.isfinite(shares).all(axis=1)  # one NaN would make every later estimate NaN
         if not whole.all():
             return self.estimate({name: array[whole] for name, array in answers.items()})
-        predicted = _class_numbers(answers.get("label"), classes)
+        predicted = class_numbers(answers.get("label"), classes)
         if predicted is None:
             predicted = shares.argmax(axis=1)
         return calibration.estimate(scores_of(shares), predicted)
@@ -350,7 +360,11 @@ class Watch:
             raise DriftError(f"this is no state of a Detector: {error!r}") from error
         return watch
 
-    def _restore(self, about: dict[str, Any], arrays: dict[str, Array]) -> None:
+    def _restore(
+        self,
+        about: dict[str, Any],
+        arrays: dict[str, Array],
+    ) -> None:
         """Go on from what `state` packed."""
         self.strangers = about["strangers"]
         self.alarms = tuple(read_alarm(alarm) for alarm in about["alarms"])
@@ -360,44 +374,19 @@ class Watch:
         self._estimates = [_read_estimate(arrays, name) for name in ("earlier", "lately")]
 
 
-def _alpha_by_kind(profile: Profile, alpha: float) -> dict[str, float]:
-    """The part of alpha of each kind of alarm that is looked for."""
-    shares = dict(ALPHA_SHARES)
-    if profile.epsilon is not None:
-        del shares["changed"]  # noise breaks the exchangeability it rests on
-    if profile.baseline is None:
-        del shares["performance"]
-    total = sum(shares.values())
-    return {kind: alpha * share / total for kind, share in shares.items()}
-
-
-def _noise(features: tuple[Feature, ...], epsilon: float, deltas: Array) -> list[Array]:
-    """For each feature, how far noise may have moved the counts up to each group of cells."""
-    found = []
-    for feature, delta in zip(features, deltas, strict=True):
-        groups = np.frombuffer(feature.coarse, np.uint8)
-        sizes = np.bincount(groups, minlength=band.BAND_GROUPS)
-        upto = np.cumsum(sizes).astype(np.float64)
-        found.append(most_noise(epsilon, len(features), upto, delta))
-    return found
-
-
-def _class_numbers(label: Array | None, classes: tuple[str, ...]) -> Array | None:
-    """The number of each row's label among the classes; None where one is not among them."""
-    if label is None:
-        return None
-    at = {name: i for i, name in enumerate(classes)}
-    known = [at.get(str(name), -1) for name in as_texts(label)]
-    return None if min(known) < 0 else np.array(known)
-
-
-def _estimate_arrays(name: str, estimate: Estimate | None) -> dict[str, Array]:
+def _estimate_arrays(
+    name: str,
+    estimate: Estimate | None,
+) -> dict[str, Array]:
     if estimate is None:
         return {}
     return {f"{name} {field}": np.asarray(value) for field, value in vars(estimate).items()}
 
 
-def _read_estimate(arrays: dict[str, Array], name: str) -> Estimate | None:
+def _read_estimate(
+    arrays: dict[str, Array],
+    name: str,
+) -> Estimate | None:
     if f"{name} rows" not in arrays:
         return None
     found: dict[str, Any] = {}
