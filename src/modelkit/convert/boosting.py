@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from modelkit.cast import is_a
 from modelkit.convert import catboost, xgboost
+from modelkit.convert.estimators import walk, where_parts
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -81,26 +82,59 @@ def _lightgbm_estimator(kind: Any, booster: Any) -> Any:
     return estimator
 
 
-def with_absent_zeros(pipeline: Any, rows: Any, answer: Callable[[Any, Any], Any]) -> Any:
-    """A pipeline in which XGBoost takes zeros for missing values, where it does since it is given sparse rows.
+def with_absent_zeros(estimator: Any, rows: Any, answer: Callable[[Any, Any], Any]) -> Any:
+    """An estimator in which XGBoost takes zeros for missing values, where it does since it is given sparse rows.
 
     Args:
-        pipeline: the fitted estimator; one without steps before XGBoost is returned as it is.
+        estimator: fitted; one without XGBoost in it is returned as it is.
         rows: a few example rows.
         answer: how to ask about such rows: it takes a function of an estimator and rows, and the
             rows.
     """
-    *before, (name, last) = getattr(pipeline, "steps", [("", None)])
-    if not before or not is_a(last, "xgboost", "XGBModel"):
-        return pipeline
-    made = answer(lambda _, given: pipeline[:-1].transform(given), rows)
-    if not hasattr(made, "toarray"):
-        return pipeline
-    reading = copy.copy(last)
-    reading.missing = 0.0
-    opened = copy.copy(pipeline)
-    opened.steps = [*before, (name, reading)]
+    if not any(map(_is_xgboost, walk(estimator))):
+        return estimator
+    return answer(lambda _, given: _reading(estimator, given), rows)
+
+
+def _is_xgboost(estimator: Any) -> bool:
+    return is_a(estimator, "xgboost", "XGBModel")
+
+
+def _reading(estimator: Any, rows: Any) -> Any:
+    """A copy of an estimator that reads these rows, with each XGBoost that gets sparse ones told so."""
+    opened = copy.copy(estimator)
+    if _is_xgboost(estimator):
+        if hasattr(rows, "toarray"):
+            opened.missing = 0.0
+        return opened
+    if hasattr(estimator, "steps"):
+        *before, (name, last) = estimator.steps
+        given = estimator[:-1].transform(rows) if before else rows
+        opened.steps = [*before, (name, _reading(last, given))]
+        return opened
+    attribute = where_parts(estimator)
+    if attribute is not None:
+        setattr(opened, attribute, _parts_reading(estimator, attribute, rows))
+    if hasattr(estimator, "final_estimator_"):
+        given = estimator.transform(rows)
+        opened.final_estimator_ = _reading(estimator.final_estimator_, given)
     return opened
+
+
+def _parts_reading(estimator: Any, attribute: str, rows: Any) -> Any:
+    """The parts of an estimator, as its attribute holds them; those of a bagging may read some columns each."""
+    from sklearn.utils import _safe_indexing
+
+    parts = getattr(estimator, attribute)
+    if not isinstance(parts, list | tuple):
+        return _reading(parts, rows)
+    if not hasattr(estimator, "estimators_features_"):
+        return [_reading(part, rows) for part in parts]
+    found = []
+    for part, columns in zip(parts, estimator.estimators_features_, strict=True):
+        given = _safe_indexing(rows, columns, axis=1)
+        found.append(_reading(part, given))
+    return found
 
 
 def register() -> None:

@@ -16,6 +16,7 @@ from modelkit.convert.tensors import (
     complement,
     constant,
     doubles,
+    dtype_of,
     joined,
     largest,
     one_column,
@@ -118,7 +119,8 @@ def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
         bound = estimator.best_threshold_
     elif estimator.threshold != "auto":
         bound = estimator.threshold
-    reached = op.greater_or_equal(score, doubles(bound))
+    dtype = np.result_type(dtype_of(score), bound)  # a number of Python takes that of the scores
+    reached = op.greater_or_equal(cast(score, dtype), constant(bound, dtype))
     place = op.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
     return Answer(place=place, probabilities=inner.probabilities, decision=inner.decision)
 

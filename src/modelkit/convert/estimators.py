@@ -28,11 +28,11 @@ PARTS = {
 # What votes, or splits by thresholds: converted here, and not by a library.
 OWN = (
     "sklearn.tree.", "sklearn.ensemble.", "sklearn.multiclass.", "sklearn.multioutput.", "sklearn.calibration.",
-    "sklearn.model_selection._classification_threshold.", "lightgbm.",
+    "sklearn.model_selection._classification_threshold.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
-    "sklearn.ensemble._hist_gradient_boosting.", "lightgbm.",
+    "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
 THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 
@@ -47,14 +47,22 @@ def last_step(estimator: Any) -> Any:
     return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 
-def inner_parts(estimator: Any) -> list[Any]:
-    """The fitted estimators that read the same rows inside one that is made of them; empty for any other."""
+def where_parts(estimator: Any) -> str | None:
+    """The attribute that holds the fitted estimators which an estimator is made of; None for any other."""
     name = type(estimator).__name__
     for attribute, names in PARTS.items():
-        if name in names:
-            found = getattr(estimator, attribute, [])
-            return list(found) if isinstance(found, list | tuple) else [found]
-    return []
+        if name in names and hasattr(estimator, attribute):
+            return attribute
+    return None
+
+
+def inner_parts(estimator: Any) -> list[Any]:
+    """The fitted estimators that read the same rows inside one that is made of them; empty for any other."""
+    attribute = where_parts(estimator)
+    if attribute is None:
+        return []
+    found = getattr(estimator, attribute)
+    return list(found) if isinstance(found, list | tuple) else [found]
 
 
 def is_narrow(estimator: Any) -> bool:
@@ -66,7 +74,9 @@ def is_narrow(estimator: Any) -> bool:
 
 def _reads_float32(estimator: Any) -> bool:
     parts = inner_parts(estimator)
-    if parts and not getattr(estimator, "passthrough", False):
+    if getattr(estimator, "passthrough", False):  # the last estimator of a stacking reads the rows
+        parts = [*parts, estimator.final_estimator_]
+    if parts:
         return all(_reads_float32(part) for part in parts)
     module = f"{type(estimator).__module__}."
     return module.startswith(NARROW_MODULES) and not module.startswith(WIDE_MODULES)

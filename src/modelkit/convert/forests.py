@@ -38,7 +38,8 @@ def tree_of(fitted: Any, features: Array | None = None) -> Tree:
     nodes = fitted.tree_
     chosen = np.asarray(nodes.feature, np.int64)
     if features is not None:
-        chosen = np.where(nodes.children_left < 0, 0, np.asarray(features)[chosen])
+        read = np.where(nodes.children_left < 0, 0, chosen)  # a leaf reads column -2
+        chosen = np.asarray(features)[read]
     return Tree(
         column=chosen,
         threshold=rounded_down(nodes.threshold),

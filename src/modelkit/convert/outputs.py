@@ -15,7 +15,7 @@ from modelkit.convert.boosting import gives_probabilities
 from modelkit.convert.estimators import last_step
 from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError
-from modelkit.proto import DTYPES
+from modelkit.proto import ELEMENT_DTYPES
 from modelkit.spec import TensorSpec
 
 
@@ -177,7 +177,7 @@ def _output(
     graph.node.append(helper.make_node("Reshape", [name, size], [role.name]))
     shape: tuple[int | str, ...] = ("batch", *role.tail)
     graph.output.append(helper.make_tensor_value_info(role.name, element, shape))
-    return TensorSpec(role.name, DTYPES[element], shape)
+    return TensorSpec(role.name, ELEMENT_DTYPES[element], shape)
 
 
 def _part(graph: onnx.GraphProto, name: str, role: Role, *, is_sequence: bool) -> str:

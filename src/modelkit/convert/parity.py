@@ -27,7 +27,13 @@ from modelkit.convert.compare import (
 from modelkit.convert.probes import at_thresholds, between, enlarged, not_finite, zeroed
 from modelkit.convert.source import Source, count, take
 from modelkit.convert.strange import texts_of_terms, with_texts
-from modelkit.errors import ConversionError, ModelkitError, ParityError, SignatureError
+from modelkit.errors import (
+    BatchError,
+    ConversionError,
+    ModelkitError,
+    ParityError,
+    SignatureError,
+)
 from modelkit.manifest import Parity
 from modelkit.model import Model
 from modelkit.signature import Feeds, Signature
@@ -160,6 +166,11 @@ def _agree_on(source: Source, model: Model, rows: Any, total: Differences, where
     truth = source.truth(rows)
     try:
         got = model.run(rows)
+    except BatchError as error:
+        raise ParityError(
+            f"the converted graph fails on {where}, which {source.against} answers; nothing was "
+            f"saved{_hint(source.rows)}"
+        ) from error
     except ModelkitError:
         raise
     except Exception as error:
@@ -211,19 +222,29 @@ def _refuse(source: Source, found: Differences, where: str) -> None:
     rtol, atol = tolerance(source)
     if agree(found, rtol, atol):
         return
-    held = missing_columns(source.rows)
-    hint = (
-        "; the example has missing values: if it agrees without them, impute them first"
-        if held
-        else ""
-    )
     raise ParityError(
         f"the converted graph disagrees with {source.against} on {where}: largest relative "
         "difference "
         f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was "
-        f"saved{hint}",
+        f"saved{_hint(source.rows)}",
         parity=found,
     )
+
+
+def _hint(rows: Any) -> str:
+    """What to try where graph and source part, if the example has missing values."""
+    gone = missing_columns(rows)
+    if not gone:
+        return ""
+    if not isinstance(rows, np.ndarray):
+        for position in sorted(gone):
+            name = rows.columns[position]
+            if any(value is None for value in rows[name].array):
+                return (
+                    f"; column {str(name)!r} holds None, which scikit-learn takes for a value like "
+                    "others, and imputes NaN only: give fit and example X.fillna(np.nan)"
+                )
+    return "; the example has missing values: if it agrees without them, impute them first"
 
 
 def _refusing_not_finite(

@@ -82,8 +82,8 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
     roles, classes = answer(read_roles, take(rows, 2))
-    opened = boosting.with_absent_zeros(unthresholded(estimator), take(rows, 2), answer)
-    proto, outputs, rounds, vectorizers = _converted(estimator, opened, inputs, roles, coded)
+    reading = boosting.with_absent_zeros(estimator, take(rows, 2), answer)
+    proto, outputs, rounds, vectorizers = _converted(reading, inputs, roles, coded)
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
@@ -99,7 +99,6 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
 
 def _converted(
     estimator: Any,
-    opened: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     coded: dict[str, tuple[str, ...]],
@@ -121,7 +120,7 @@ def _converted(
         )
         boosting.encode(proto, inputs, coded)
     else:
-        proto = _convert(opened, inputs, vectorizers)
+        proto = _convert(unthresholded(estimator), inputs, vectorizers)
     if type(last_step(estimator)).__name__ in THRESHOLDED:
         threshold(proto, last_step(estimator))
     elif hasattr(estimator, "classes_"):
@@ -159,14 +158,9 @@ def read_example(
     if not frame and not (
         isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "biuf"
     ):
-        what = (
-            f"array of {example.dtype}"
-            if isinstance(example, np.ndarray)
-            else type(example).__name__
-        )
         raise ConversionError(
             "example is what fit was given: a 2-D numeric array, a pandas frame, or a list of "
-            f"texts; not {what}"
+            f"texts; not {_kind_of(example)}"
         )
     trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
     given = [str(name) for name in example.columns] if frame else []
@@ -178,6 +172,15 @@ def read_example(
     if not len(example):
         raise ConversionError("example has no rows")
     return example, _columns(example), lambda ask, rows: ask(estimator, rows)
+
+
+def _kind_of(example: Any) -> str:
+    """What an example is that cannot be read, with the line that makes another of it."""
+    if is_a(example, "polars", "DataFrame"):
+        return "a polars frame: pass example.to_pandas()"
+    if isinstance(example, np.ndarray):
+        return f"an array of {example.dtype} of {example.ndim} dimensions"
+    return f"a {type(example).__name__}"
 
 
 def _texts(example: Any) -> Array | None:

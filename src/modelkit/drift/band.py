@@ -113,7 +113,7 @@ def _clopper_pearson(
     level: float,
 ) -> tuple[Array, Array]:
     """How far below and above the reference each distribution function may be, (K - 1,) each."""
-    with importing("scipy", "watching for drift"):
+    with importing("scipy", "watching for drift", "drift"):
         from scipy.special import betaincinv
 
     n = int(counts.sum())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from modelkit import frames
-from modelkit.cast import MISSING, Array, is_missing
+from modelkit.cast import MISSING, Array, is_blank, is_missing
 from modelkit.errors import DriftError
 
 FeatureKind = Literal["number", "flag", "time", "text", "category"]
@@ -80,7 +80,7 @@ def _is_matrix(value: Any) -> bool:
 
 
 def _frame_columns(X: Any) -> dict[str, Array]:
-    found, values = frames.read(X)
+    found, values = frames.read_frame(X)
     names = [str(name) for name in found]
     columns = {}
     for name, value in zip(names, values, strict=True):
@@ -150,11 +150,11 @@ def _is_time(t: type) -> bool:
 
 
 def all_missing(values: Array) -> Array:
-    """Values as they are; where all are NaN, objects without a kind.
+    """Values as they are; where all are missing, objects without a kind.
 
-    A reader of CSV makes floating-point NaN of an empty column.
+    The dtype that a reader gives an empty column tells nothing of its kind.
     """
-    if values.dtype.kind == "f" and np.isnan(values).all():
+    if values.dtype.kind != "O" and (not len(values) or is_blank(values)):
         return np.full(len(values), None, object)
     return values
 

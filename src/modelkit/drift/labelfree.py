@@ -348,7 +348,7 @@ class Estimate:
 
         It holds it with a probability of about `level` where P(label | score) has not changed.
         """
-        with importing("scipy", "the interval of an estimated accuracy"):
+        with importing("scipy", "the interval of an estimated accuracy", "drift"):
             from scipy.special import ndtri
 
         reach = float(ndtri((1 + level) / 2)) * calibration.deviation(self)

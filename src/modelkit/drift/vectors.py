@@ -129,7 +129,7 @@ def _centroids(
     rng: np.random.Generator,
 ) -> Array:
     """Up to 32 centroids of vectors (n, d), those of most vectors first."""
-    with importing("scipy", "a profile of embeddings"):
+    with importing("scipy", "a profile of embeddings", "drift"):
         from scipy.cluster.vq import kmeans2
 
     with warnings.catch_warnings():

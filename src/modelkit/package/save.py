@@ -325,7 +325,7 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
         try:
             signature, parity = gate(source, build, feeds)
         except GraphError as error:
-            refusals.append(error)
+            refusals.append(_unloadable(source, error))
         except ConversionError as error:
             said.append(error)
         else:
@@ -336,6 +336,18 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
                 members[TERMS] = encode(source.terms)
             return _Proven(source, members, build, signature, parity, example=_example(source))
     raise (said or refusals)[0]
+
+
+def _unloadable(source: Source, error: GraphError) -> Exception:
+    """What to say of a graph that onnxruntime refuses: one that was converted is not the caller's."""
+    if source.truth is None:
+        return error
+    refusal = ConversionError(
+        f"{source.against} cannot be converted: onnxruntime refuses the graph that the converter "
+        "made; an estimator can be saved with format='joblib'"
+    )
+    refusal.__cause__ = error
+    return refusal
 
 
 def _ways(model: object, example: object, golden: object) -> list[Callable[[], Source]]:
