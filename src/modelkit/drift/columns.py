@@ -13,7 +13,7 @@ from modelkit.cast import MISSING, Array, is_blank, is_missing
 from modelkit.errors import DriftError
 
 FeatureKind = Literal["number", "flag", "time", "text", "category"]
-NamedColumns = Mapping[str, Array]
+ColumnsByName = Mapping[str, Array]
 
 LARGE_ARRAY = 1 << 20  # values of an array that does not fit the cache
 CHUNK_ROWS = 1 << 11  # of a large array that are taken apart at once
@@ -42,13 +42,13 @@ def fifth(n: int, *, ordered: bool) -> tuple[Array, Array]:
     return rows[own], rows[~own]
 
 
-def length(columns: NamedColumns) -> int:
+def length(columns: ColumnsByName) -> int:
     """The number of rows of columns."""
     return len(next(iter(columns.values()))) if columns else 0
 
 
 def rows_at(
-    columns: NamedColumns,
+    columns: ColumnsByName,
     rows: Array,
 ) -> dict[str, Array]:
     """The columns with the rows of these numbers."""

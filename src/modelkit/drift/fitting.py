@@ -11,8 +11,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift.cells import CELLS, Feature
 from modelkit.drift.columns import (
+    ColumnsByName,
     FeatureKind,
-    NamedColumns,
     as_numbers,
     feature_kind,
     fifth,
@@ -46,10 +46,10 @@ MOST_STRATA = 64
 class Sides:
     """The columns of the training rows and of the reference, and the model's answers to both."""
 
-    train: NamedColumns
-    held: NamedColumns
-    train_answers: NamedColumns | None = None
-    held_answers: NamedColumns | None = None
+    train: ColumnsByName
+    held: ColumnsByName
+    train_answers: ColumnsByName | None = None
+    held_answers: ColumnsByName | None = None
 
 
 def read_sides(
@@ -95,7 +95,7 @@ def _served_sides(
 
 
 def _halves_of(
-    columns: NamedColumns, *, ordered: bool, seed: int
+    columns: ColumnsByName, *, ordered: bool, seed: int
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     n = length(columns)
     order = np.arange(n) if ordered else np.random.default_rng(seed).permutation(n)
@@ -172,7 +172,7 @@ class Fitting:
 
     def inputs(
         self,
-        train: NamedColumns,
+        train: ColumnsByName,
         stratum: str | None,
     ) -> None:
         """Add the features of the training columns; that of the strata is none."""
@@ -181,7 +181,7 @@ class Fitting:
                 kind = self._kinds.get(name)
                 self._add(name, column, kind, output=False)
 
-    def outputs(self, answers: NamedColumns) -> None:
+    def outputs(self, answers: ColumnsByName) -> None:
         """Add the features of a model's answers."""
         for name, column in output_columns(answers).items():
             self._add(name, column, None, output=True)
@@ -238,8 +238,8 @@ class ServedAnswers:
         rows: for each feature that only some rows are counted of, the numbers of these.
     """
 
-    served: NamedColumns
-    columns: NamedColumns
+    served: ColumnsByName
+    columns: ColumnsByName
     rows: Mapping[str, Array]
 
 
@@ -272,7 +272,7 @@ def fit_answers(
 
 
 def strata_of(
-    held: NamedColumns,
+    held: ColumnsByName,
     stratum: str | None,
 ) -> tuple[tuple[str, ...], Array]:
     """The names of the strata, and the number of each reference row's stratum, int64 (n,)."""
@@ -292,7 +292,7 @@ def strata_of(
 
 def count_cells(
     made: Sequence[Feature],
-    columns: NamedColumns,
+    columns: ColumnsByName,
     member: Array,
     rows: Mapping[str, Array],
     *,
@@ -319,7 +319,7 @@ def count_cells(
 
 def duplicates(
     features: Sequence[Feature],
-    columns: NamedColumns,
+    columns: ColumnsByName,
 ) -> int:
     """The number of rows that equal an earlier one in every input column, (n,) each."""
     inputs = [feature for feature in features if not feature.output]
@@ -350,7 +350,7 @@ def _compared(feature: Feature, values: Array) -> Array:
 
 
 def fit_calibration(
-    served: NamedColumns,
+    served: ColumnsByName,
     labels: Any,
     classes: tuple[Any, ...],
     seed: int,

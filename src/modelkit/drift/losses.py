@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.columns import NamedColumns, as_texts, fifth
+from modelkit.drift.columns import ColumnsByName, as_texts, fifth
 from modelkit.drift.outputs import classes_of, predicted_of
 from modelkit.errors import DriftError
 
@@ -133,7 +133,7 @@ def baseline_of_losses(losses: Any, rows: int) -> Baseline:
 
 
 def baseline_of_labels(
-    served: NamedColumns,
+    served: ColumnsByName,
     labels: Any,
     classes: tuple[Any, ...] | None,
     rows: int,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelkit.drift.cells import Feature
-from modelkit.drift.columns import NamedColumns, length
+from modelkit.drift.columns import ColumnsByName, length
 from modelkit.drift.vectors import Basis
 from modelkit.errors import DriftError
 from modelkit.signature import Signature
@@ -45,8 +45,8 @@ def check_arguments(
 
 
 def check_columns(
-    train: NamedColumns,
-    held: NamedColumns,
+    train: ColumnsByName,
+    held: ColumnsByName,
     stratum: str | None,
 ) -> None:
     """Raise DriftError unless both sides have the same columns, the stratum's, and enough rows."""
@@ -83,7 +83,7 @@ def check_names(made: Sequence[Feature], *asked: Mapping[str, Any]) -> None:
 
 
 def check_length(
-    columns: NamedColumns,
+    columns: ColumnsByName,
     rows: int,
     what: str,
 ) -> None:
