@@ -32,6 +32,11 @@ def is_catboost(source: object) -> bool:
     return is_a(source, "catboost", "CatBoost")
 
 
+def is_booster(source: object) -> bool:
+    """Whether `source` is a Booster of XGBoost or LightGBM, without importing them."""
+    return is_a(source, "xgboost", "Booster") or is_a(source, "lightgbm", "Booster")
+
+
 def as_estimator(source: Any) -> Any:
     """A Booster of XGBoost or LightGBM inside a regressor that answers as it does; anything else as it is."""
     if is_a(source, "xgboost", "Booster"):

@@ -34,12 +34,11 @@ TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.", "lightgbm.",
 )  # fmt: skip
-THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 
 
 def prepared(estimator: Any) -> Any:
     """An estimator that answers the same, in a form that the converter takes."""
-    return _with_casts(_unflattened(_by_position(estimator)))
+    return _with_cast(_by_position(estimator))
 
 
 def last_step(estimator: Any) -> Any:
@@ -97,18 +96,6 @@ def walk(estimator: Any) -> list[Any]:
     return [estimator, *(deep for step in known for deep in walk(step))]
 
 
-def unthresholded(estimator: Any) -> Any:
-    """The estimator with a classifier that moves the threshold replaced by the one whose threshold it moves."""
-    last = last_step(estimator)
-    if type(last).__name__ not in THRESHOLDED:
-        return estimator
-    if not hasattr(estimator, "steps"):
-        return last.estimator_
-    opened = copy.copy(estimator)
-    opened.steps = [*estimator.steps[:-1], (estimator.steps[-1][0], last.estimator_)]
-    return opened
-
-
 def _by_position(estimator: Any) -> Any:
     """An estimator whose column transformers choose columns by position, and not by names that a graph may lack."""
     opened = estimator
@@ -137,37 +124,8 @@ def _places(transformer: Any) -> dict[str, list[int]]:
     return {name: [int(at) for at in found] for name, found in indices.items()}
 
 
-def _unflattened(estimator: Any) -> Any:
-    """A voting estimator that the converter accepts: `flatten_transform` bears on `transform` alone."""
-    last = last_step(estimator)
-    if not getattr(last, "flatten_transform", False) and not isinstance(
-        getattr(last, "weights", None), list | tuple
-    ):
-        return estimator
-    opened = copy.copy(estimator)
-    if hasattr(estimator, "steps"):
-        name, last = estimator.steps[-1]
-        opened.steps = [*estimator.steps[:-1], (name, _unflattened(last))]
-    else:
-        if hasattr(opened, "flatten_transform"):
-            opened.flatten_transform = False
-        if opened.weights is not None:
-            opened.weights = np.asarray(opened.weights)
-    return opened
-
-
-def _with_casts(estimator: Any) -> Any:
-    """A pipeline that ends in a float32 estimator gets a cast before it, since its preprocessing runs in float64.
-
-    So does each one inside a search or an ensemble.
-    """
-    if hasattr(estimator, "best_estimator_"):
-        return _with_casts(estimator.best_estimator_)
-    inner = getattr(estimator, "estimators_", [])
-    if isinstance(inner, list) and any(hasattr(part, "steps") for part in inner):
-        opened = copy.copy(estimator)
-        opened.estimators_ = [_with_casts(part) for part in inner]
-        return opened
+def _with_cast(estimator: Any) -> Any:
+    """A pipeline with a cast before a last step that reads float32: the steps before run in float64."""
     if not hasattr(estimator, "steps") or not is_narrow(last_step(estimator)):
         return estimator
     from skl2onnx.sklapi import CastTransformer

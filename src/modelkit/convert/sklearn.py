@@ -14,7 +14,6 @@ import onnx
 from modelkit.cast import Array, is_a, is_missing
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
-    THRESHOLDED,
     closed_categories,
     holds_trees,
     is_composed,
@@ -22,14 +21,14 @@ from modelkit.convert.estimators import (
     last_step,
     prepared,
     text_columns,
-    unthresholded,
     walk,
 )
-from modelkit.convert.labels import label_by_scores, threshold
+from modelkit.convert.labels import label_by_scores
 from modelkit.convert.operators import converters
 from modelkit.convert.outputs import Role, finish, read_roles, truth
+from modelkit.convert.rows import rows_of
 from modelkit.convert.scores import score_converters
-from modelkit.convert.source import Source, take
+from modelkit.convert.source import Converter, Source
 from modelkit.convert.texts import TextConverters, multiply_few, prepared_for_terms
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import Signature
@@ -81,8 +80,9 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     rows, columns, answer = read_example(estimator, example)
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
-    roles, classes = answer(read_roles, take(rows, 2))
-    opened = boosting.with_absent_zeros(unthresholded(estimator), take(rows, 2), answer)
+    few = rows_of(rows).spread(2).raw
+    roles, classes = answer(read_roles, few)
+    opened = boosting.with_absent_zeros(estimator, few, answer)
     proto, outputs, rounds, vectorizers = _converted(estimator, opened, inputs, roles, coded)
     return Source(
         proto,
@@ -97,6 +97,43 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     )
 
 
+def _ways(model: Any, example: Any) -> list[Callable[[], Source]]:
+    estimator = boosting.as_estimator(model)
+    return [
+        partial(from_sklearn, estimator, example, numbers) for numbers in number_dtypes(estimator)
+    ]
+
+
+def _owned(library: str, model: object) -> bool:
+    """Whether a model has scikit-learn's interface and its last step is a library's."""
+    known = is_estimator(model) or boosting.is_booster(model)
+    return known and package_of(model) == library
+
+
+CONVERTERS = (
+    Converter(
+        owns=partial(_owned, "xgboost"),
+        ways=_ways,
+        trained_with=("scikit-learn", "skl2onnx", "xgboost", "xgboost-cpu"),
+    ),
+    Converter(
+        owns=partial(_owned, "lightgbm"),
+        ways=_ways,
+        trained_with=("scikit-learn", "skl2onnx", "spox", "lightgbm"),
+    ),
+    Converter(
+        owns=partial(_owned, "catboost"),
+        ways=_ways,
+        trained_with=("scikit-learn", "skl2onnx", "catboost"),
+    ),
+    Converter(
+        owns=is_estimator,
+        ways=_ways,
+        trained_with=("scikit-learn", "skl2onnx", "spox"),
+    ),
+)
+
+
 def _converted(
     estimator: Any,
     opened: Any,
@@ -108,11 +145,7 @@ def _converted(
     if is_composed(estimator):
         from modelkit.convert.compose import composed
 
-        try:
-            return composed(estimator, inputs, roles, _alone)
-        except ConversionError:
-            if holds_trees(estimator):
-                raise  # no converter but ours is exact for trees
+        return composed(estimator, inputs, roles, _alone)
     vectorizers = TextConverters()
     if coded:
         width = sum(len(spec.columns) for spec in inputs)
@@ -122,9 +155,7 @@ def _converted(
         boosting.encode(proto, inputs, coded)
     else:
         proto = _convert(opened, inputs, vectorizers)
-    if type(last_step(estimator)).__name__ in THRESHOLDED:
-        threshold(proto, last_step(estimator))
-    elif hasattr(estimator, "classes_"):
+    if hasattr(estimator, "classes_"):
         label_by_scores(proto, last_step(estimator))
     outputs = finish(proto, roles)
     multiply_few(proto.graph)
@@ -139,8 +170,13 @@ def _alone(estimator: Any, inputs: list[TensorSpec]) -> tuple[onnx.ModelProto, T
 
 def library_of(estimator: Any) -> str:
     """The library that trained an estimator, as people write it."""
-    package = type(last_step(estimator)).__module__.partition(".")[0]
+    package = package_of(estimator)
     return LIBRARIES.get(package, package)
+
+
+def package_of(estimator: Any) -> str:
+    """The package that the class of an estimator, or of its last step, is defined in."""
+    return type(last_step(estimator)).__module__.partition(".")[0]
 
 
 def read_example(

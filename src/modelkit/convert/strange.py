@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 from unicodedata import normalize
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.rows import Table
 
 TEXTS = (
     "", " ", "a b c", "I am a B", "CAPITALS and smalls", "Café À LA carte", "ГОРОД и мир", "naïve straße",
@@ -82,13 +82,7 @@ def texts_of_terms(vocabulary: Sequence[str]) -> list[str]:
     return texts
 
 
-def with_texts(rows: Any, i: int, texts: list[str]) -> Any:
-    """Rows whose column i holds these texts, one a row; the rows are repeated as often as that takes."""
+def with_texts(rows: Table, column: int, texts: list[str]) -> Table:
+    """Rows with these texts in a column, one a row; rows are repeated as often as that takes."""
     places = np.arange(len(texts)) % len(rows)
-    if isinstance(rows, np.ndarray):
-        out = rows[places]
-        out[:, i] = texts
-        return out
-    out = rows.iloc[places].reset_index(drop=True)
-    out.isetitem(i, np.array(texts, object))
-    return out
+    return rows.repeated(places).with_columns({column: np.array(texts, object)})

@@ -6,12 +6,13 @@ import logging
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import Array, is_a
-from modelkit.convert.source import Source
+from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.proto import tensor_spec
 from modelkit.signature import Signature
@@ -66,6 +67,13 @@ def from_torch(module: Any, example: Any) -> Source:
         against=f"torch {type(module).__name__}",
         truth=truth,
     )
+
+
+CONVERTER = Converter(
+    owns=is_module,
+    ways=lambda module, example: [partial(from_torch, module, example)],
+    trained_with=("torch", "onnxscript"),
+)
 
 
 def _rows(module: Any, example: Any) -> dict[str, Array]:
