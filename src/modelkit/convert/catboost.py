@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from modelkit.cast import Array
-from modelkit.convert.writer import Writer, labels_of
+from modelkit.convert.nodes import Nodes, labels_of
 from modelkit.errors import ConversionError
 
 ONE_OF_SEVERAL = ("MultiClass", "MultiClassOneVsAll")
@@ -66,7 +66,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         raise ConversionError(
             "the CatBoost model has no tree; train it for at least one iteration", step=name
         )
-    nodes = Writer(scope, container)
+    nodes = Nodes(scope, container)
     scale, bias = said["scale_and_bias"]
     rows = nodes.as_float(operator.inputs[0])
     value = nodes.add(
@@ -222,7 +222,7 @@ def _walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
             todo += [node["left"], node["right"]]
 
 
-def _classify(nodes: Writer, operator: Any, value: str, loss: str, threshold: float) -> None:
+def _classify(nodes: Nodes, operator: Any, value: str, loss: str, threshold: float) -> None:
     """Label and probabilities as CatBoostClassifier makes them from the sum of its leaves."""
     label, probabilities = operator.outputs
     classes = nodes.constant(labels_of(operator.raw_operator.classes_))

@@ -20,6 +20,7 @@ from modelkit.convert.tensors import (
     joined,
     model_of,
     op,
+    rank,
     read_inputs,
     upright,
 )
@@ -88,8 +89,7 @@ def _output(answer: Answer, role: Role, estimator: Any) -> Var:
         found = answer.asked("table").matrix(np.float64)
     else:
         found = answer.asked(FIELDS[role.verb])
-    rank = len(found.unwrap_tensor().shape or ())
-    if rank != 1 + len(role.tail):
+    if rank(found) != 1 + len(role.tail):
         found = op.reshape(found, constant([-1, *role.tail], np.int64))
     return found
 

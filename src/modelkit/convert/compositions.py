@@ -20,6 +20,7 @@ from modelkit.convert.tensors import (
     largest,
     one_column,
     op,
+    rank,
     total,
     upright,
 )
@@ -158,8 +159,7 @@ def _response(estimator: Any, inner: Answer) -> Var:
     """The scores that are calibrated: decisions where there are any, as (n, 1) or (n, classes)."""
     if hasattr(estimator, "decision_function"):
         decision: Var = inner.asked("decision")
-        one = len(decision.unwrap_tensor().shape or ()) == 1
-        return upright(decision) if one else decision
+        return upright(decision) if rank(decision) == 1 else decision
     likely: Var = inner.asked("probabilities")
     return one_column(likely, 1) if len(estimator.classes_) == 2 else likely
 

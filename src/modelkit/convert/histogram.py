@@ -35,11 +35,7 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if estimator.is_categorical_ is not None:
         coded = _coded(estimator, columns)
         numeric = np.flatnonzero(~estimator.is_categorical_).tolist()
-    sets = [found for _, found in coded.values()]
-    seen: list[tuple[int, Tree, Array]] = []
-    for stage in estimator._predictors:  # noqa: SLF001
-        seen += [(k, _tree(each, sets), each.nodes["value"]) for k, each in enumerate(stage)]
-    stages = [(k, _placed(tree, len(numeric), sets), values) for k, tree, values in seen]
+    stages = _stages(estimator, len(numeric), [sets for _, sets in coded.values()])
     rows = with_sets(columns, coded, numeric) if coded else columns.matrix(np.float64)
     if not hasattr(estimator, "classes_"):
         raw = flat(from_start(rows, start, stages, 1))
@@ -47,12 +43,18 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if len(start) > 1:
         raw = from_start(rows, start, stages, len(start))
         return Answer(place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=raw)
-    raw = from_start(
-        rows, start, stages, 1, skip=1
-    )  # beside zeros: the softmax of both is the sigmoid of one
-    return Answer(
-        place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=column(raw, 1)
-    )
+    # Beside zeros: the softmax of both is the sigmoid of one.
+    raw = from_start(rows, start, stages, 1, skip=1)
+    likely = op.softmax(raw, axis=1)
+    return Answer(place=largest(raw), probabilities=likely, decision=column(raw, 1))
+
+
+def _stages(estimator: Any, numbers: int, sets: list[Sets]) -> list[tuple[int, Tree, Array]]:
+    """Output, tree and leaves of each stage; trees are placed after all have told their sets."""
+    seen: list[tuple[int, Tree, Array]] = []
+    for stage in estimator._predictors:  # noqa: SLF001 - no public way
+        seen += [(k, _tree(each, sets), each.nodes["value"]) for k, each in enumerate(stage)]
+    return [(k, _placed(tree, numbers, sets), values) for k, tree, values in seen]
 
 
 def _coded(estimator: Any, columns: Columns) -> dict[int, tuple[Var, Sets]]:
@@ -73,14 +75,13 @@ def _codes(part: Var, known: list[Any]) -> Var:
     places = np.arange(len(known), dtype=np.int64)
     if dtype_of(part) == STRING:
         keys = np.array([str(value) for value in known], np.str_)
-        return ml.label_encoder(
-            part, keys_tensor=keys, values_tensor=places, default_tensor=np.array([len(known)])
-        )
-    keys = np.array(known, np.float64)
-    wide = op.cast(part, to=np.float64)
-    other = np.array([float(len(known))])
+        other = np.array([len(known)])
+        return ml.label_encoder(part, keys_tensor=keys, values_tensor=places, default_tensor=other)
     codes = ml.label_encoder(
-        wide, keys_tensor=keys, values_tensor=places.astype(np.float64), default_tensor=other
+        op.cast(part, to=np.float64),
+        keys_tensor=np.array(known, np.float64),
+        values_tensor=places.astype(np.float64),
+        default_tensor=np.array([float(len(known))]),
     )
     return op.cast(codes, to=np.int64)
 
@@ -89,14 +90,17 @@ def _tree(predictor: Any, sets: list[Sets]) -> Tree:
     """A tree over the columns as it sees them: a split by a set is HALF, on the column -1 - (number of the set)."""
     nodes = predictor.nodes
     leaf = nodes["is_leaf"].astype(bool)
-    split, place = nodes["num_threshold"].astype(np.float64), nodes["feature_idx"].astype(np.int64)
+    split = nodes["num_threshold"].astype(np.float64)
+    place = nodes["feature_idx"].astype(np.int64)
     missing = nodes["missing_go_to_left"].astype(bool)
-    for i in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~leaf).tolist():
+    by_set = nodes["is_categorical"].astype(bool) & ~leaf
+    for i in np.flatnonzero(by_set).tolist():
         among = sets[place[i]]
         bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][i]]
         left = np.array([bits[code // 32] >> (code % 32) & 1 for code in range(among.codes)], bool)
+        number = among.number(left, other_left=bool(missing[i]))
         split[i] = HALF
-        place[i] = -1 - (place[i] << 32 | among.number(left, other_left=bool(missing[i])))
+        place[i] = -1 - (place[i] << 32 | number)
     left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
     return Tree(place, split, missing, left, right)
 

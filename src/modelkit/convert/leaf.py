@@ -17,6 +17,7 @@ from modelkit.convert.tensors import (
     dtype_of,
     flat,
     inline,
+    rank,
     width,
 )
 from modelkit.errors import ConversionError, GraphError
@@ -109,7 +110,7 @@ def _answer(estimator: Any, outputs: list[Var], at: Converting) -> Answer:
         likely = outputs[1] if len(outputs) > 1 and hasattr(estimator, "predict_proba") else None
         return Answer(place=place, probabilities=likely)
     if is_regressor(estimator):
-        one = width(outputs[0]) == 1 if len(outputs[0].unwrap_tensor().shape or ()) == 2 else True
+        one = rank(outputs[0]) != 2 or width(outputs[0]) == 1
         return Answer(prediction=flat(outputs[0]) if one else outputs[0])
     if hasattr(estimator, "transform"):
         return Answer(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from modelkit.convert.writer import Writer, labels_of
+from modelkit.convert.nodes import Nodes, labels_of
 from modelkit.errors import ConversionError
 
 
@@ -24,7 +24,7 @@ def convert_labels(scope: Any, operator: Any, container: Any, convert: Any) -> N
     convert(
         scope, operator, _Renaming(container, label, str(scope.get_unique_variable_name("votes")))
     )
-    nodes = Writer(scope, container)
+    nodes = Nodes(scope, container)
     rows = nodes.add("Cast", str(operator.inputs[0].full_name), to=TensorProto.DOUBLE)
     decisions = _decisions(nodes, rows, classifier)
     best = nodes.add(
@@ -54,7 +54,7 @@ class _Renaming:
         self._container.add_node(op_type, inputs, renamed, **attributes)
 
 
-def _decisions(nodes: Writer, rows: str, classifier: Any) -> str:
+def _decisions(nodes: Nodes, rows: str, classifier: Any) -> str:
     """What each pair of classes decides, (n, pairs): a sum of kernels by the support vectors of the two."""
     bounds = np.cumsum([0, *classifier.n_support_])
     coefficients = classifier.dual_coef_
@@ -74,7 +74,7 @@ def _pairs(classes: int) -> list[tuple[int, int]]:
     return [(first, second) for first in range(classes) for second in range(first + 1, classes)]
 
 
-def _kernel(nodes: Writer, rows: str, classifier: Any) -> str:
+def _kernel(nodes: Nodes, rows: str, classifier: Any) -> str:
     """The kernel of each row and each support vector."""
     vectors = classifier.support_vectors_
     vectors = vectors.toarray() if hasattr(vectors, "toarray") else vectors
@@ -101,7 +101,7 @@ def _kernel(nodes: Writer, rows: str, classifier: Any) -> str:
     return nodes.add("Pow", shifted, nodes.constant(np.array(float(classifier.degree))))
 
 
-def _scores(nodes: Writer, decisions: str, classes: int) -> str:
+def _scores(nodes: Nodes, decisions: str, classes: int) -> str:
     """The votes for each class, and less than half a vote for what was decided in its favour, as in scikit-learn."""
     pairs = _pairs(classes)
     winners, losers = np.zeros((len(pairs), classes)), np.zeros((len(pairs), classes))

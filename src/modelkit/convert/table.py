@@ -23,10 +23,10 @@ from modelkit.spec import TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import counts_of
 
-Converter = Callable[[Any, Columns, "Converting"], Answer]
+TensorConverter = Callable[[Any, Columns, "Converting"], Answer]
 Leaf = Callable[[Any, list[TensorSpec]], tuple[onnx.ModelProto, TextConverters]]
 
-CONVERTERS: dict[tuple[str, str], Converter] = {
+TENSOR_CONVERTERS: dict[tuple[str, str], TensorConverter] = {
     ("sklearn", name): converter
     for converter, names in {
         forests.tree: ("DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor"),
@@ -111,7 +111,7 @@ class Converting:
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
-        convert = converter_of(estimator) or converted_alone
+        convert = tensor_converter_of(estimator) or converted_alone
         return convert(estimator, columns, self)
 
     def place(self, estimator: Any, columns: Columns, places: Any) -> Var:
@@ -132,7 +132,7 @@ class Converting:
         return op.arg_max(op.cast(same, to=np.int32), axis=1, keepdims=0)
 
 
-def converter_of(estimator: Any) -> Converter | None:
+def tensor_converter_of(estimator: Any) -> TensorConverter | None:
     """The converter of an estimator's very class: a class derived from it may answer otherwise."""
     kind = type(estimator)
-    return CONVERTERS.get((kind.__module__.partition(".")[0], kind.__name__))
+    return TENSOR_CONVERTERS.get((kind.__module__.partition(".")[0], kind.__name__))

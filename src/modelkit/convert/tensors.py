@@ -143,12 +143,8 @@ def _name_outputs(graph: onnx.GraphProto) -> None:
         if node.op_type != "Identity" or node.output[0] not in given:
             continue
         made = node.input[0]
-        if (
-            made in makers
-            and made not in renamed
-            and made not in given
-            and makers[made].op_type != "Constant"
-        ):
+        free = made not in renamed and made not in given
+        if free and made in makers and makers[made].op_type != "Constant":
             renamed[made] = node.output[0]
             graph.node.remove(node)
     for node in graph.node:
@@ -174,6 +170,11 @@ def doubles(value: Any) -> Var:
 def dtype_of(tensor: Var) -> np.dtype[Any]:
     """The dtype of a tensor's elements."""
     return tensor.unwrap_tensor().dtype
+
+
+def rank(tensor: Var) -> int:
+    """The number of axes of a tensor."""
+    return len(tensor.unwrap_tensor().shape or ())
 
 
 def width(tensor: Var) -> int:

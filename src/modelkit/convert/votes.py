@@ -29,6 +29,7 @@ from modelkit.convert.tensors import (
     largest,
     one_column,
     op,
+    rank,
     total,
     upright,
 )
@@ -44,23 +45,17 @@ def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     weights = estimator._weights_not_none  # noqa: SLF001 - those of estimators that were not dropped
     parts = estimator.estimators_
     if not hasattr(estimator, "voting"):
-        return Answer(
-            prediction=_average(
-                [at.answer(each, columns).asked("prediction") for each in parts], weights
-            )
-        )
+        said = [at.answer(each, columns).asked("prediction") for each in parts]
+        return Answer(prediction=_average(said, weights))
     if estimator.voting == "soft":
-        likely = _average(
-            [at.answer(each, columns).asked("probabilities") for each in parts], weights
-        )
+        said = [at.answer(each, columns).asked("probabilities") for each in parts]
+        likely = _average(said, weights)
         return Answer(place=largest(likely), probabilities=likely)
     numbers = constant([range(len(estimator.classes_))], np.int64)
     votes = []
     for number, each in enumerate(parts):
-        vote = cast(
-            op.equal(upright(at.place(each, columns, np.asarray(each.classes_))), numbers),
-            np.float64,
-        )
+        place = at.place(each, columns, np.asarray(each.classes_))
+        vote = cast(op.equal(upright(place), numbers), np.float64)
         votes.append(vote if weights is None else op.mul(vote, doubles(float(weights[number]))))
     return Answer(place=largest(total(votes)))
 
@@ -107,7 +102,7 @@ def _said(each: Any, method: str, answer: Answer) -> Var:
                 "labels that are no numbers cannot be stacked; use stack_method='predict_proba'"
             )
         said = op.gather(doubles(classes), answer.asked("place"))
-    return said if len(said.unwrap_tensor().shape or ()) == 2 else upright(said)
+    return said if rank(said) == 2 else upright(said)
 
 
 def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -117,28 +112,27 @@ def bagging(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if all(map(is_tree, parts)) and parts[0].n_outputs_ == 1:
         added = _bagged_trees(estimator, columns, classes)
     else:
-        given = [
-            columns.take([int(f) for f in chosen]) for chosen in estimator.estimators_features_
-        ]
-        added = total(
-            [_bagged(each, part, classes, at) for each, part in zip(parts, given, strict=True)]
-        )
+        said = []
+        for each, chosen in zip(parts, estimator.estimators_features_, strict=True):
+            given = columns.take([int(place) for place in chosen])
+            said.append(_bagged(each, given, classes, at))
+        added = total(said)
     middle = mean(cast(added, np.float64), len(parts))
-    if not classes:
-        return Answer(
-            prediction=flat(middle) if len(middle.unwrap_tensor().shape or ()) == 2 else middle
-        )
-    return Answer(place=largest(middle), probabilities=middle)
+    if classes:
+        return Answer(place=largest(middle), probabilities=middle)
+    return Answer(prediction=flat(middle) if rank(middle) == 2 else middle)
 
 
 def _bagged_trees(estimator: Any, columns: Columns, classes: int) -> Var:
-    trees, values = [], []
+    """The sum of what trees say, each of which may see some of the columns."""
+    trees = []
+    values = []
     for each, chosen in zip(estimator.estimators_, estimator.estimators_features_, strict=True):
         leaves = leaves_of(each)
+        if classes:
+            leaves = _spread(leaves, np.asarray(each.classes_, np.int64), classes)
         trees.append(tree_of(each, chosen))
-        values.append(
-            _spread(leaves, np.asarray(each.classes_, np.int64), classes) if classes else leaves
-        )
+        values.append(leaves)
     return sum_of_leaves(columns.matrix(np.float32), trees, values)
 
 
@@ -150,6 +144,7 @@ def _spread(leaves: Array, own: Array, classes: int) -> Array:
 
 
 def _bagged(each: Any, columns: Columns, classes: int, at: Converting) -> Var:
+    """What one estimator adds: its prediction, probabilities, or a vote where it has none."""
     answer = at.answer(each, columns)
     if not classes:
         prediction: Var = answer.asked("prediction")
@@ -157,12 +152,12 @@ def _bagged(each: Any, columns: Columns, classes: int, at: Converting) -> Var:
     own = np.asarray(each.classes_, np.int64)
     if not hasattr(each, "predict_proba"):
         vote = op.gather(constant(own, np.int64), answer.asked("place"))
-        return cast(op.equal(upright(vote), constant([range(classes)], np.int64)), np.float64)
+        same = op.equal(upright(vote), constant([range(classes)], np.int64))
+        return cast(same, np.float64)
     likely: Var = answer.asked("probabilities")
     if len(own) == classes:
         return likely
-    spread = np.zeros((len(own), classes))
-    spread[np.arange(len(own)), own] = 1.0
+    spread = _spread(np.eye(len(own)), own, classes)
     return op.matmul(cast(likely, np.float64), doubles(spread))
 
 
@@ -185,15 +180,15 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneVsRestClassifier: the class whose classifier is surest, or all classes that pass a bound each."""
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
-    scores = joined(
-        [upright(_binary(each, answer)) for each, answer in zip(parts, answers, strict=True)]
-    )
+    pairs = zip(parts, answers, strict=True)
+    scores = joined([upright(_binary(each, answer)) for each, answer in pairs])
     likely = _against_rest(estimator, answers) if hasattr(estimator, "predict_proba") else None
     if estimator.label_binarizer_.y_type_ == "multiclass":
         last = int(_takes_last(estimator))
         place = op.arg_max(scores, axis=1, keepdims=0, select_last_index=last)
         return Answer(place=place, probabilities=likely, decision=scores)
-    passed = cast(op.greater(scores, constant(_bound(parts[0]), dtype_of(scores))), np.int64)
+    bound = constant(_bound(parts[0]), dtype_of(scores))
+    passed = cast(op.greater(scores, bound), np.int64)
     if not estimator.multilabel_:
         return Answer(place=flat(passed), probabilities=likely, decision=flat(scores))
     return Answer(label=passed, probabilities=likely, decision=scores)
@@ -222,29 +217,39 @@ def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
 
 def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneVsOneClassifier: votes of each pair of classes, and less than a vote for how sure they were."""
-    classes = len(estimator.classes_)
     if estimator.pairwise_indices_ is not None:
         raise ConversionError("OneVsOneClassifier over a precomputed kernel cannot be converted")
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
-    scores = [
-        cast(_binary(each, answer), np.float64) for each, answer in zip(parts, answers, strict=True)
-    ]
+    pairs = zip(parts, answers, strict=True)
+    scores = [cast(_binary(each, answer), np.float64) for each, answer in pairs]
     sure = joined([upright(score) for score in scores])
-    second = cast(joined([upright(answer.asked("place")) for answer in answers]), np.float64)
-    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
-    toward, first = np.zeros((len(pairs), classes)), np.zeros((1, classes))
-    for k, (i, j) in enumerate(pairs):
-        toward[k, i], toward[k, j] = -1.0, 1.0
-        first[0, i] += 1.0  # a vote for the first class of each pair, which the second takes away
-    votes = op.add(op.matmul(second, doubles(toward)), doubles(first))
+    second = joined([upright(answer.asked("place")) for answer in answers])
+    toward, first = _pairs_of_classes(len(estimator.classes_))
+    votes = op.add(op.matmul(cast(second, np.float64), doubles(toward)), doubles(first))
     added = op.matmul(sure, doubles(toward))
     below = op.mul(doubles(3.0), op.add(op.abs(added), doubles(1.0)))
     decision = op.add(votes, op.div(added, below))
-    if classes > 2:
+    if len(estimator.classes_) > 2:
         return Answer(place=largest(decision), decision=decision)
     one = column(decision, 1)
-    return Answer(place=cast(op.greater(one, doubles(_bound(parts[0]))), np.int64), decision=one)
+    above = op.greater(one, doubles(_bound(parts[0])))
+    return Answer(place=cast(above, np.int64), decision=one)
+
+
+def _pairs_of_classes(classes: int) -> tuple[Array, Array]:
+    """What a vote for the second class of each pair changes, (pairs, classes), and the votes before.
+
+    Before, each pair votes for its first class.
+    """
+    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
+    toward = np.zeros((len(pairs), classes))
+    first = np.zeros((1, classes))
+    for k, (i, j) in enumerate(pairs):
+        toward[k, i] = -1.0
+        toward[k, j] = 1.0
+        first[0, i] += 1.0
+    return toward, first
 
 
 def several(estimator: Any, columns: Columns, at: Converting) -> Answer:

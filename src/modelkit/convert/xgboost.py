@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto
 
 from modelkit.cast import Array
-from modelkit.convert.writer import Writer
+from modelkit.convert.nodes import Nodes
 from modelkit.errors import ConversionError
 
 IDENTITY, SIGMOID, EXP, STEP, SOFTMAX, LARGEST = (
@@ -91,7 +91,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
             f"{', '.join(LINKS)}",
             step=type(estimator).__name__,
         )
-    nodes = Writer(scope, container)
+    nodes = Nodes(scope, container)
     rows = _without(nodes, nodes.as_float(operator.inputs[0]), estimator.missing)
     base = _intercept(learner)
     if learner["gradient_booster"]["name"] == "gblinear":
@@ -104,7 +104,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         nodes.put(_linked(nodes, margin, LINKS[objective]), operator.outputs[0])
 
 
-def _without(nodes: Writer, rows: str, missing: float) -> str:
+def _without(nodes: Nodes, rows: str, missing: float) -> str:
     """The rows with NaN for the number that stands for a missing value; NaN itself stays one."""
     if missing is None or np.isnan(missing):
         return rows
@@ -128,7 +128,7 @@ def _intercept(learner: dict[str, Any]) -> Array:
         return np.asarray(np.log(base) if LINKS[objective] == EXP else base)
 
 
-def _linear(nodes: Writer, rows: str, learner: dict[str, Any], base: Array) -> str:
+def _linear(nodes: Nodes, rows: str, learner: dict[str, Any], base: Array) -> str:
     """The margin of a linear booster, for which a missing value adds nothing, and whose intercept is one for all."""
     weights = np.array(learner["gradient_booster"]["model"]["weights"], np.float32).reshape(
         -1, len(base)
@@ -140,7 +140,7 @@ def _linear(nodes: Writer, rows: str, learner: dict[str, Any], base: Array) -> s
     return nodes.add("Add", product, nodes.constant(weights[-1] + base[0]))
 
 
-def _trees(nodes: Writer, rows: str, learner: dict[str, Any], base: Array) -> str:
+def _trees(nodes: Nodes, rows: str, learner: dict[str, Any], base: Array) -> str:
     """The margin of a sum of trees, in single precision as the library sums."""
     ensemble = _Ensemble()
     for tree, output, weight in _used(learner):
@@ -178,7 +178,7 @@ def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
     return list(found)[:last]
 
 
-def _whole(nodes: Writer, rows: str, categorical: list[int], columns: int) -> str:
+def _whole(nodes: Nodes, rows: str, categorical: list[int], columns: int) -> str:
     """The rows with codes of categories cut down to whole numbers, as the library does; negative ones stay negative."""
     if not categorical:
         return rows
@@ -279,7 +279,7 @@ def _weights(tree: dict[str, Any], leaf: int, size: int) -> Array:
     return np.array(tree["leaf_weights"][place : place + size], np.float32)
 
 
-def _linked(nodes: Writer, margin: str, link: str) -> str:
+def _linked(nodes: Nodes, margin: str, link: str) -> str:
     """What the library answers for a margin."""
     if link == IDENTITY:
         return margin
@@ -294,7 +294,7 @@ def _linked(nodes: Writer, margin: str, link: str) -> str:
     return nodes.add(link, margin)
 
 
-def _classify(nodes: Writer, operator: Any, margin: str, link: str, outputs: int) -> None:
+def _classify(nodes: Nodes, operator: Any, margin: str, link: str, outputs: int) -> None:
     """Label and probabilities as XGBClassifier makes them from the margin."""
     label, probabilities = operator.outputs
     several = operator.raw_operator.n_classes_ > 2
