@@ -162,27 +162,31 @@ def encode(
     element = graph.input[0].type.tensor_type.elem_type
     del graph.input[:]
     codes = []
+    made = []
     for spec in inputs:
         text = spec.name in known
-        graph.input.append(
-            helper.make_tensor_value_info(
-                spec.name, TensorProto.STRING if text else element, ["batch", 1]
-            )
-        )
+        kind = TensorProto.STRING if text else element
+        graph.input.append(helper.make_tensor_value_info(spec.name, kind, ["batch", 1]))
         codes.append(f"{spec.name}_code" if text else spec.name)
         if text:
-            values = known[spec.name]
-            graph.node.append(
-                helper.make_node(
-                    "LabelEncoder", [spec.name], [codes[-1]], domain="ai.onnx.ml", keys_strings=values,
-                    values_floats=[float(i) for i in range(len(values))], default_float=float("nan"),
-                )
-            )  # fmt: skip
-    graph.node.append(helper.make_node("Concat", codes, [CODES], axis=1))
-    encoders = len(known) + 1
+            made.append(_encoder(spec.name, codes[-1], known[spec.name]))
+    made.append(helper.make_node("Concat", codes, [CODES], axis=1))
     nodes = list(graph.node)
     del graph.node[:]
-    graph.node.extend([*nodes[-encoders:], *nodes[:-encoders]])
+    graph.node.extend([*made, *nodes])
+
+
+def _encoder(name: str, code: str, values: tuple[str, ...]) -> onnx.NodeProto:
+    """The place of each text among the values, as a float; NaN for any other text."""
+    return helper.make_node(
+        "LabelEncoder",
+        [name],
+        [code],
+        domain="ai.onnx.ml",
+        keys_strings=values,
+        values_floats=[float(i) for i in range(len(values))],
+        default_float=float("nan"),
+    )
 
 
 def _kinds() -> list[tuple[Any, Any]]:

@@ -57,7 +57,8 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     name = type(model).__name__
     _check(model)
     said = _saved(model)
-    loss = said["model_info"]["params"]["loss_function"]["type"]
+    info = said["model_info"]
+    loss = info["params"]["loss_function"]["type"]
     if loss == "RMSEWithUncertainty":
         raise ConversionError(
             f"{name}(loss_function={loss!r}) cannot be converted; use format='joblib'", step=name
@@ -67,9 +68,19 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
             "the CatBoost model has no tree; train it for at least one iteration", step=name
         )
     nodes = Nodes(scope, container)
+    value = _sum_of_trees(nodes, nodes.as_float(operator.inputs[0]), said)
+    if name == "CatBoostClassifier":
+        threshold = float(info.get("binclass_probability_threshold", 0.5))
+        _classify(nodes, operator, value, loss, threshold)
+        return
+    if name == "CatBoostRegressor" and loss.startswith(EXPONENTIAL):
+        value = nodes.add("Exp", value)
+    nodes.put(value, operator.outputs[0])
+
+
+def _sum_of_trees(nodes: Nodes, rows: str, said: dict[str, Any]) -> str:
     scale, bias = said["scale_and_bias"]
-    rows = nodes.as_float(operator.inputs[0])
-    value = nodes.add(
+    return nodes.add(
         "TreeEnsembleRegressor",
         rows,
         op_domain="ai.onnx.ml",
@@ -78,13 +89,6 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         base_values=[float(number) for number in bias],
         **_ensemble(said, scale, len(bias)),
     )
-    if name == "CatBoostClassifier":
-        threshold = float(said["model_info"].get("binclass_probability_threshold", 0.5))
-        _classify(nodes, operator, value, loss, threshold)
-    elif name == "CatBoostRegressor" and loss.startswith(EXPONENTIAL):
-        nodes.put(nodes.add("Exp", value), operator.outputs[0])
-    else:
-        nodes.put(value, operator.outputs[0])
 
 
 def _check(model: Any) -> None:
@@ -201,15 +205,17 @@ def _symmetric(tree: dict[str, Any], outputs: int) -> _Tree:
 
 def _any_tree(tree: dict[str, Any], outputs: int) -> _Tree:
     """A tree of nested nodes."""
-    splits = [node for node in _walk(tree) if "split" in node]
-    leaves = [node for node in _walk(tree) if "split" not in node]
+    nodes = list(_walk(tree))
+    splits = [node for node in nodes if "split" in node]
+    leaves = [node for node in nodes if "split" not in node]
     number = {id(node): at for at, node in enumerate([*splits, *leaves])}
+    values = np.array([node["value"] for node in leaves], np.float64)
     return _Tree(
         features=[node["split"]["float_feature_index"] for node in splits],
         borders=[node["split"]["border"] for node in splits],
         left=[number[id(node["left"])] for node in splits],
         right=[number[id(node["right"])] for node in splits],
-        values=np.array([node["value"] for node in leaves], np.float64).reshape(-1, outputs),
+        values=values.reshape(-1, outputs),
     )
 
 
@@ -229,12 +235,7 @@ def _classify(nodes: Nodes, operator: Any, value: str, loss: str, threshold: flo
     if loss in ONE_OF_SEVERAL:
         best = nodes.add("ArgMax", value, axis=1, keepdims=0)
         nodes.put(nodes.add("Gather", classes, best, axis=0), label)
-        shares = (
-            nodes.add("Softmax", value, axis=1)
-            if loss == "MultiClass"
-            else nodes.add("Sigmoid", value)
-        )
-        nodes.put(shares, probabilities)
+        nodes.put(_shares(nodes, value, loss), probabilities)
         return
     shares = nodes.add("Sigmoid", value)
     limit = np.float32(np.log(threshold) - np.log1p(-threshold))
@@ -245,5 +246,11 @@ def _classify(nodes: Nodes, operator: Any, value: str, loss: str, threshold: flo
         return
     chosen = nodes.add("Cast", above, to=TensorProto.INT64)
     nodes.put(nodes.add("Gather", classes, chosen, axis=0), label)
-    rest = nodes.add("Sub", nodes.constant(np.ones(1, np.float32)), shares)
-    nodes.put(nodes.add("Concat", rest, shares, axis=1), probabilities)
+    nodes.put(nodes.with_complement(shares), probabilities)
+
+
+def _shares(nodes: Nodes, value: str, loss: str) -> str:
+    """Probabilities of one class of several."""
+    if loss == "MultiClass":
+        return nodes.add("Softmax", value, axis=1)
+    return nodes.add("Sigmoid", value)

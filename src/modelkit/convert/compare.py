@@ -60,33 +60,37 @@ def compare(
 ) -> Differences:
     """Differences between two answers to the same rows, relative to a row's or to the output's scale, or to 1.
 
-    A label may differ only where the source's own scores are a tie, and is then counted.
+    A label may differ only where the source's own scores are a tie, and is then counted. Raises
+    ParityError for an output of another shape.
     """
     found = Differences()
-    outputs = {name: array for name, array in truth.items() if name != DECISION}
-    for name, expected in outputs.items():
+    scores = truth.get(DECISION, truth.get("probabilities"))
+    for name, expected in truth.items():
+        if name == DECISION:
+            continue
         if expected.shape != got[name].shape:
             raise ParityError(
                 f"output {name!r} has shape {got[name].shape}, the source gives {expected.shape}"
             )
-        if expected.dtype.kind != "f":
-            continue
-        gap = _gap(expected, got[name])
-        relative = gap / np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
-        found.max_abs = max(found.max_abs, float(np.max(gap, initial=0.0)))
-        found.max_rel = max(found.max_rel, float(np.max(relative, initial=0.0)))
-    scores = truth.get(DECISION, truth.get("probabilities"))
-    for name, expected in outputs.items():
         if expected.dtype.kind == "f":
-            continue
-        differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
-        rows = np.flatnonzero(differs.any(axis=1))
-        ties = (
-            int(_is_tied(scores[rows], rtol, atol).sum()) if scores is not None and len(rows) else 0
-        )
-        found.ties += ties
-        found.flips += len(rows) - ties
+            gap = _gap(expected, got[name])
+            size = np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
+            found.max_abs = max(found.max_abs, float(np.max(gap, initial=0.0)))
+            found.max_rel = max(found.max_rel, float(np.max(gap / size, initial=0.0)))
+        else:
+            rows = _differing(expected, got[name])
+            ties = 0
+            if scores is not None and len(rows):
+                ties = int(_is_tied(scores[rows], rtol, atol).sum())
+            found.ties += ties
+            found.flips += len(rows) - ties
     return found
+
+
+def _differing(expected: Array, got: Array) -> Array:
+    """The rows whose labels differ."""
+    differs = expected.reshape(len(expected), -1) != got.reshape(len(expected), -1)
+    return np.flatnonzero(differs.any(axis=1))
 
 
 def _is_tied(scores: Array, rtol: float, atol: float) -> Array:
@@ -121,8 +125,6 @@ def agree(found: Differences, rtol: float, atol: float) -> bool:
 
 def merge(total: Differences, found: Differences) -> None:
     """Add what was found to the running maxima."""
-    total.max_abs, total.max_rel = (
-        max(total.max_abs, found.max_abs),
-        max(total.max_rel, found.max_rel),
-    )
+    total.max_abs = max(total.max_abs, found.max_abs)
+    total.max_rel = max(total.max_rel, found.max_rel)
     total.ties += found.ties

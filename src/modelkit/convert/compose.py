@@ -45,21 +45,25 @@ def composed(
     answer = at.answer(estimator, Columns(tuple(at.arguments.values())))
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
     vectorizers = _vectorizers(at, outputs)
-    passed = (
-        at.arguments
-        if vectorizers.texts is None
-        else {n: at.arguments[n] for n in vectorizers.texts.passed}
-    )
+    passed = at.arguments
+    if vectorizers.texts is not None:
+        passed = {name: passed[name] for name in vectorizers.texts.passed}
     proto = model_of(passed | at.filled, outputs)
-    specs = [
-        TensorSpec(role.name, _dtype(outputs[role.name]), ("batch", *role.tail)) for role in roles
-    ]
-    for value, spec in zip(proto.graph.output, specs, strict=True):
-        del value.type.tensor_type.shape.dim[:]
-        for size in spec.shape:
-            dim = value.type.tensor_type.shape.dim.add()
-            setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
+    specs = []
+    for value, role in zip(proto.graph.output, roles, strict=True):
+        spec = TensorSpec(role.name, _dtype(outputs[role.name]), ("batch", *role.tail))
+        _set_shape(value, spec)
+        specs.append(spec)
     return proto, specs, at.narrow, vectorizers
+
+
+def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
+    """Give an output of the graph the shape that is declared."""
+    shape = value.type.tensor_type.shape
+    del shape.dim[:]
+    for size in spec.shape:
+        dim = shape.dim.add()
+        setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
 
 
 def _vectorizers(at: Converting, outputs: dict[str, Var]) -> TextConverters:
@@ -95,17 +99,17 @@ def _output(answer: Answer, role: Role, estimator: Any) -> Var:
 
 
 def _label(answer: Answer, estimator: Any) -> Var:
+    """What `predict` gives."""
     if answer.prediction is not None:
         return answer.prediction
     if answer.label is not None:
         return answer.label
-    if answer.several:
-        lists = [np.asarray(classes) for classes in estimator.classes_]
-        labels = [
-            _named(part, classes) for part, classes in zip(answer.several, lists, strict=True)
-        ]
-        return joined([upright(label) for label in labels])
-    return _named(answer, np.asarray(estimator.classes_))
+    if not answer.several:
+        return _named(answer, np.asarray(estimator.classes_))
+    labels = []
+    for part, classes in zip(answer.several, estimator.classes_, strict=True):
+        labels.append(upright(_named(part, np.asarray(classes))))
+    return joined(labels)
 
 
 def _named(answer: Answer, classes: Any) -> Var:

@@ -93,7 +93,10 @@ def walk(estimator: Any) -> list[Any]:
         for step in inner
         if hasattr(step, "get_params") or type(step).__name__ == "_CalibratedClassifier"
     ]
-    return [estimator, *(deep for step in known for deep in walk(step))]
+    found = [estimator]
+    for step in known:
+        found += walk(step)
+    return found
 
 
 def _by_position(estimator: Any) -> Any:
@@ -140,18 +143,25 @@ def text_columns(estimator: Any, columns: list[int]) -> set[int]:
     """Those of the columns, as positions, that only vectorizers of texts read."""
     if hasattr(estimator, "vocabulary_"):
         return set(columns)
+    texts: set[int] = set()
+    others: set[int] = set()
+    for part, its in _readers(estimator, columns):
+        if not isinstance(part, str):
+            found = text_columns(part, its)
+            texts |= found
+            others |= set(its) - found
+    return texts - others
+
+
+def _readers(estimator: Any, columns: list[int]) -> list[tuple[Any, list[int]]]:
+    """The parts of an estimator that read its columns, each with those that it reads."""
     parts = [(step, columns) for _, step in getattr(estimator, "steps", [])[:1]]
     parts += [(part, columns) for _, part, *_ in getattr(estimator, "transformer_list", [])]
     for name, part, _ in getattr(estimator, "transformers_", []):
         parts.append((part, [columns[at] for at in _places(estimator)[name]]))
-    inner = getattr(estimator, "estimators_", [])
-    whole = [*(inner.flat if isinstance(inner, np.ndarray) else inner)]
-    whole += [fold.estimator for fold in getattr(estimator, "calibrated_classifiers_", [])]
-    whole += [getattr(estimator, name, None) for name in ("best_estimator_", "estimator_")]
-    parts += [(part, columns) for part in whole if part is not None]
-    found = [(text_columns(part, its), its) for part, its in parts if not isinstance(part, str)]
-    read_otherwise = {at for texts, its in found for at in its if at not in texts}
-    return {at for texts, _ in found for at in texts} - read_otherwise
+    if hasattr(estimator, "best_estimator_"):
+        parts.append((estimator.best_estimator_, columns))
+    return parts
 
 
 def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:
@@ -171,19 +181,20 @@ def _find_categories(step: Any, columns: list[str], found: dict[str, tuple[Any, 
         _find_categories(part, columns, found)
     for name, part, _ in getattr(step, "transformers_", []):
         _find_categories(part, [columns[at] for at in _places(step)[name]], found)
-    parts = getattr(
-        step, "estimators_", []
-    )  # in an array where they are trees; np.ravel would open pipelines
-    for part in [
-        *(parts.flat if isinstance(parts, np.ndarray) else parts),
-        getattr(step, "best_estimator_", None),
-    ]:
-        if part is not None:
-            _find_categories(part, columns, found)
+    for part in _fitted_parts(step):
+        _find_categories(part, columns, found)
     known = _known(step)
     if len(known) == len(columns):
         for name, values in zip(columns, known, strict=True):
             found.setdefault(name, values)
+
+
+def _fitted_parts(step: Any) -> list[Any]:
+    """The estimators that a step fitted: in a list, in an array where they are trees, or one."""
+    parts = getattr(step, "estimators_", [])
+    every = list(parts.flat if isinstance(parts, np.ndarray) else parts)
+    every.append(getattr(step, "best_estimator_", None))
+    return [part for part in every if part is not None]
 
 
 def _known(step: Any) -> list[tuple[Any, ...]]:

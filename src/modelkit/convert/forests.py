@@ -117,23 +117,20 @@ def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """GradientBoosting: a first value, and on it each tree times the learning rate."""
     outputs = estimator.n_trees_per_iteration_
     start = _first_values(estimator)
-    stages = [
-        (k, tree_of(each), estimator.learning_rate * each.tree_.value[:, 0, 0])
-        for row in estimator.estimators_
-        for k, each in enumerate(row)
-    ]
+    stages: list[tuple[int, Tree, Array]] = []
+    for row in estimator.estimators_:
+        for k, each in enumerate(row):
+            leaves = estimator.learning_rate * each.tree_.value[:, 0, 0]
+            stages.append((k, tree_of(each), leaves))
     rows = cast(columns.matrix(np.float32), np.float64)
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(from_start(rows, start, stages, 1)))
     if outputs > 1:
         raw = from_start(rows, start, stages, outputs)
         return Answer(place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=raw)
-    raw = from_start(
-        rows, start, stages, 1, skip=1
-    )  # beside zeros: the softmax of both is the sigmoid of one
-    place = op.arg_max(
-        raw, axis=1, keepdims=0, select_last_index=1
-    )  # a score of 0 is the second class
+    # Beside zeros: the softmax of both is the sigmoid of one. A score of 0 is the second class.
+    raw = from_start(rows, start, stages, 1, skip=1)
+    place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)
     twice = op.mul(raw, doubles(2.0)) if estimator.loss == "exponential" else raw
     return Answer(place=place, probabilities=op.softmax(twice, axis=1), decision=column(raw, 1))
 
@@ -154,54 +151,65 @@ def _first_values(estimator: Any) -> Array:
 def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """IsolationForest: a power of the sum of how deep the trees isolate a row."""
     trees = estimator.estimators_
-    features = (
-        estimator.estimators_features_ if estimator.max_features != 1.0 else [None] * len(trees)
-    )
-    depths = [
-        (own + average - 1.0)[:, None]
-        for own, average in zip(
-            estimator._decision_path_lengths,  # noqa: SLF001 - no public way
-            estimator._average_path_length_per_tree,  # noqa: SLF001
-            strict=True,
-        )
-    ]
-    from sklearn.ensemble._iforest import _average_path_length
-
-    every = len(trees) * float(_average_path_length([estimator._max_samples])[0])  # noqa: SLF001
+    features = [None] * len(trees)
+    if estimator.max_features != 1.0:
+        features = estimator.estimators_features_
     found = [tree_of(each, chosen) for each, chosen in zip(trees, features, strict=True)]
-    added = flat(sum_of_leaves(columns.matrix(np.float32), found, depths))
-    share = (
-        op.div(added, doubles(every))
-        if every
-        else op.add(op.mul(added, doubles(0.0)), doubles(1.0))
-    )
+    added = flat(sum_of_leaves(columns.matrix(np.float32), found, _depths(estimator)))
+    every = _depth_of_all(estimator)
+    share = op.div(added, doubles(every)) if every else _ones(added)
     score = op.neg(op.pow(doubles(2.0), op.neg(share)))
     decision = op.sub(score, doubles(float(estimator.offset_)))
-    label = op.where(op.less(decision, doubles(0.0)), constant(-1, np.int64), constant(1, np.int64))
+    outside = op.less(decision, doubles(0.0))
+    label = op.where(outside, constant(-1, np.int64), constant(1, np.int64))
     return Answer(label=label, decision=decision)
+
+
+def _ones(like: Var) -> Var:
+    """Ones in the shape of a tensor."""
+    return op.add(op.mul(like, doubles(0.0)), doubles(1.0))
+
+
+def _depths(estimator: Any) -> list[Array]:
+    """(nodes, 1) for each tree: how deep each node is, and a row that ends there on average."""
+    paths = estimator._decision_path_lengths  # noqa: SLF001 - no public way
+    averages = estimator._average_path_length_per_tree  # noqa: SLF001
+    return [(own + average - 1.0)[:, None] for own, average in zip(paths, averages, strict=True)]
+
+
+def _depth_of_all(estimator: Any) -> float:
+    """The depth of a row in all trees together, on average."""
+    from sklearn.ensemble._iforest import _average_path_length
+
+    one = _average_path_length([estimator._max_samples])[0]  # noqa: SLF001 - no public way
+    return len(estimator.estimators_) * float(one)
 
 
 def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """AdaBoostClassifier: each estimator adds its weight to the class it says, and takes shares off the others."""
     classes = len(estimator.classes_)
-    weights = estimator.estimator_weights_[: len(estimator.estimators_)]
-    others = [-1 / (classes - 1) * weight for weight in weights]
     if classes == 1:
         raise ConversionError(
             "an AdaBoostClassifier of one class cannot be converted", step="AdaBoostClassifier"
         )
-    said = _said_by_trees if all(map(is_tree, estimator.estimators_)) else _said_by_any
-    added = op.div(
-        said(estimator, columns, at, weights, others),
-        doubles(float(estimator.estimator_weights_.sum())),
-    )
+    weights = estimator.estimator_weights_[: len(estimator.estimators_)]
+    others = [-1 / (classes - 1) * weight for weight in weights]
+    of_trees = all(map(is_tree, estimator.estimators_))
+    said = _said_by_trees if of_trees else _said_by_any
+    whole = doubles(float(estimator.estimator_weights_.sum()))
+    added = op.div(said(estimator, columns, at, weights, others), whole)
     if classes == 2:
-        decision = op.add(op.neg(column(added, 0)), column(added, 1))
-        pair = op.mul(op.mul(upright(decision), doubles([[-1.0, 1.0]])), doubles(0.5))
-        place = op.cast(op.greater(decision, doubles(0.0)), to=np.int64)
-        return Answer(place=place, probabilities=op.softmax(pair, axis=1), decision=decision)
+        return _decided_by_two(added)
     scores = op.softmax(op.div(added, doubles(classes - 1)), axis=1)
     return Answer(place=largest(added), probabilities=scores, decision=added)
+
+
+def _decided_by_two(added: Var) -> Answer:
+    """What an AdaBoostClassifier of two classes answers, from what was added to each, (n, 2)."""
+    decision = op.add(op.neg(column(added, 0)), column(added, 1))
+    pair = op.mul(op.mul(upright(decision), doubles([[-1.0, 1.0]])), doubles(0.5))
+    place = op.cast(op.greater(decision, doubles(0.0)), to=np.int64)
+    return Answer(place=place, probabilities=op.softmax(pair, axis=1), decision=decision)
 
 
 def _said_by_trees(
@@ -241,24 +249,23 @@ def _said_by_any(
 def median(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """AdaBoostRegressor: the weighted median of what its estimators say."""
     count = len(estimator.estimators_)
-    if all(map(is_tree, estimator.estimators_)):
-        trees = [tree_of(each) for each in estimator.estimators_]
-        targets = [np.full(len(each.left), number) for number, each in enumerate(trees)]
-        weights = [leaves_of(each)[:, 0] for each in estimator.estimators_]
-        said = ensemble(
-            cast(columns.matrix(np.float32), np.float64), trees, targets, weights, count
-        )
-    else:
-        said = joined(
-            [
-                upright(at.answer(each, columns).asked("prediction"))
-                for each in estimator.estimators_
-            ]
-        )
+    said = _each_prediction(estimator.estimators_, columns, at)
     ordered, order = op.top_k(said, constant([count], np.int64), axis=1, largest=0)
-    share = op.cumsum(
-        op.gather(doubles(estimator.estimator_weights_[:count]), order), constant(1, np.int64)
-    )
+    weights = op.gather(doubles(estimator.estimator_weights_[:count]), order)
+    share = op.cumsum(weights, constant(1, np.int64))
     half = op.mul(op.gather(share, constant([-1], np.int64), axis=1), doubles(0.5))
-    first = op.arg_max(op.cast(op.greater_or_equal(share, half), to=np.int32), axis=1, keepdims=1)
+    reached = op.cast(op.greater_or_equal(share, half), to=np.int32)
+    first = op.arg_max(reached, axis=1, keepdims=1)
     return Answer(prediction=flat(op.gather_elements(ordered, first, axis=1)))
+
+
+def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> Var:
+    """(n, estimators): what each of the estimators predicts."""
+    if not all(map(is_tree, parts)):
+        said = [at.answer(each, columns).asked("prediction") for each in parts]
+        return joined([upright(prediction) for prediction in said])
+    trees = [tree_of(each) for each in parts]
+    targets = [np.full(len(each.left), number) for number, each in enumerate(trees)]
+    weights = [leaves_of(each)[:, 0] for each in parts]
+    rows = cast(columns.matrix(np.float32), np.float64)
+    return ensemble(rows, trees, targets, weights, len(parts))

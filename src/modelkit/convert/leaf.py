@@ -44,35 +44,31 @@ WIDE, NARROW = np.float64, np.float32
 
 def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
-    apart = type(estimator).__name__ in BY_COLUMN
+    name = type(estimator).__name__
     single = type(estimator).__module__.partition(".")[0] in SINGLE
     refusal: ConversionError | GraphError | None = None
     for dtype in (NARROW,) if single else (WIDE, NARROW):
-        given = Columns(
-            tuple(part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts)
-        )
-        inputs = list((given if apart else given.merged()).parts)
+        given = _in_dtype(columns, dtype)
+        if name not in BY_COLUMN:
+            given = given.merged()
         try:
-            proto, inputs = _runnable(estimator, inputs, at)
+            proto, inputs = _runnable(estimator, list(given.parts), at)
         except (ConversionError, GraphError) as error:
             refusal = refusal or error
             continue
         outputs = inline(proto, inputs)
-        strings = all(dtype_of(part) == STRING for part in inputs)
-        if (
-            type(estimator).__name__ not in EXACT
-            and (dtype == NARROW or _is_single(outputs))
-            and not strings
-        ):
+        numbers = any(dtype_of(part) != STRING for part in inputs)
+        rounds = dtype == NARROW or any(dtype_of(output) == NARROW for output in outputs)
+        if name not in EXACT and rounds and numbers:
             at.narrow = True
         return _answer(estimator, outputs, at)
-    raise refusal or ConversionError(
-        f"{type(estimator).__name__} cannot be converted", step=type(estimator).__name__
-    )
+    raise refusal or ConversionError(f"{name} cannot be converted", step=name)
 
 
-def _is_single(outputs: list[Var]) -> bool:
-    return any(dtype_of(output) == NARROW for output in outputs)
+def _in_dtype(columns: Columns, dtype: Any) -> Columns:
+    """The columns with all numbers in one dtype; texts stay what they are."""
+    parts = (part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts)
+    return Columns(tuple(parts))
 
 
 def _runnable(
@@ -102,20 +98,21 @@ def _named(dtype: np.dtype[Any]) -> str:
 
 
 def _answer(estimator: Any, outputs: list[Var], at: Converting) -> Answer:
+    """What the outputs of an estimator's graph mean."""
     from sklearn.base import is_classifier, is_regressor
 
     name = type(estimator).__name__
+    first = outputs[0]
     if is_classifier(estimator):
-        place = at.place_of(flat(outputs[0]), np.asarray(estimator.classes_))
+        place = at.place_of(flat(first), np.asarray(estimator.classes_))
         likely = outputs[1] if len(outputs) > 1 and hasattr(estimator, "predict_proba") else None
         return Answer(place=place, probabilities=likely)
     if is_regressor(estimator):
-        one = rank(outputs[0]) != 2 or width(outputs[0]) == 1
-        return Answer(prediction=flat(outputs[0]) if one else outputs[0])
+        several = rank(first) == 2 and width(first) > 1
+        return Answer(prediction=first if several else flat(first))
     if hasattr(estimator, "transform"):
-        return Answer(
-            table=Columns((outputs[-1] if hasattr(estimator, "predict") else outputs[0],))
-        )
+        # Clusters give their labels first.
+        return Answer(table=Columns((outputs[-1] if hasattr(estimator, "predict") else first,)))
     raise ConversionError(
         f"{name} is neither a transformer, a classifier nor a regressor", step=name
     )

@@ -35,19 +35,20 @@ def regressor(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Linear classification: of two classes the second where the score is above 0, of more the largest score."""
-    weights, shift = np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_)
+    weights = np.atleast_2d(estimator.coef_)
+    shift = np.atleast_1d(estimator.intercept_)
     two = len(estimator.classes_) == 2
-    if (
-        two and getattr(estimator, "multi_class", "") == "multinomial"
-    ):  # whose scores are those of both classes
-        weights, shift = 2 * weights, 2 * shift
+    if two and getattr(estimator, "multi_class", "") == "multinomial":
+        # The scores are those of both classes.
+        weights = 2 * weights
+        shift = 2 * shift
     if two:
-        weights, shift = np.concatenate([0 * weights, weights]), np.append(0.0, shift)
+        weights = np.concatenate([0 * weights, weights])
+        shift = np.append(0.0, shift)
     scores = _scores(columns, weights, np.broadcast_to(shift, len(weights)))
+    likely = _likely(estimator, scores, two=two)
     decision = column(scores, 1) if two else scores
-    return Answer(
-        place=largest(scores), probabilities=_likely(estimator, scores, two=two), decision=decision
-    )
+    return Answer(place=largest(scores), probabilities=likely, decision=decision)
 
 
 def _scores(columns: Columns, weights: Array, shift: Array) -> Var:

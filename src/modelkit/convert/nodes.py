@@ -38,6 +38,11 @@ class Nodes:
         called = self._scope.get_unique_operator_name(kind)
         self._container.add_node(kind, list(inputs), [output], name=called, **attributes)
 
+    def with_complement(self, likely: str) -> str:
+        """(n, 2) from the probability of the second class, (n, 1) of float32."""
+        rest = self.add("Sub", self.constant(np.ones(1, np.float32)), likely)
+        return self.add("Concat", rest, likely, axis=1)
+
     def new_name(self, like: str) -> str:
         """A name for a tensor that no other has."""
         return str(self._scope.get_unique_variable_name(like))

@@ -71,9 +71,8 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     """
     from sklearn.utils.validation import check_is_fitted
 
-    if not boosting.is_catboost(
-        estimator
-    ):  # which has the interface, but not the attributes by which fitting shows
+    # CatBoost has the interface, but not the attributes by which fitting shows.
+    if not boosting.is_catboost(estimator):
         check_is_fitted(estimator)
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
@@ -84,13 +83,14 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     roles, classes = answer(read_roles, few)
     opened = boosting.with_absent_zeros(estimator, few, answer)
     proto, outputs, rounds, vectorizers = _converted(estimator, opened, inputs, roles, coded)
+    told = closed_categories(estimator, [column.name for column in columns])
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
         rows=rows,
         against=against,
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
-        categories=closed_categories(estimator, [column.name for column in columns]) | coded,
+        categories=told | coded,
         rounds=rounds,
         texts=vectorizers.texts,
         terms=vectorizers.terms,
@@ -141,7 +141,11 @@ def _converted(
     roles: tuple[Role, ...],
     coded: dict[str, tuple[str, ...]],
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None, TextConverters]:
-    """A graph, its outputs, whether it rounds to float32 what its source does not (if known), and its vectorizers."""
+    """A graph, its outputs, whether it rounds to float32 where its source does not, its vectorizers.
+
+    None stands for rounding that is not known. `opened` is the estimator as its graph has to read
+    rows.
+    """
     if is_composed(estimator):
         from modelkit.convert.compose import composed
 
@@ -149,9 +153,8 @@ def _converted(
     vectorizers = TextConverters()
     if coded:
         width = sum(len(spec.columns) for spec in inputs)
-        proto = _convert(
-            estimator, [TensorSpec(boosting.CODES, "float32", ("batch", width))], vectorizers
-        )
+        codes = TensorSpec(boosting.CODES, "float32", ("batch", width))
+        proto = _convert(estimator, [codes], vectorizers)
         boosting.encode(proto, inputs, coded)
     else:
         proto = _convert(opened, inputs, vectorizers)
@@ -191,21 +194,9 @@ def read_example(
     if texts is not None:
         name = str(getattr(example, "name", None) or TEXT)
         return texts, [Column(name, "string")], lambda ask, rows: ask(estimator, rows[:, 0])
-    frame = is_a(example, "pandas", "DataFrame")
-    if not frame and not (
-        isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "biuf"
-    ):
-        what = (
-            f"array of {example.dtype}"
-            if isinstance(example, np.ndarray)
-            else type(example).__name__
-        )
-        raise ConversionError(
-            "example is what fit was given: a 2-D numeric array, a pandas frame, or a list of "
-            f"texts; not {what}"
-        )
+    _check_form(example)
     trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
-    given = [str(name) for name in example.columns] if frame else []
+    given = [str(name) for name in getattr(example, "columns", [])]
     # LightGBM writes underscores for the spaces of a name.
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
         raise ConversionError(
@@ -214,6 +205,21 @@ def read_example(
     if not len(example):
         raise ConversionError("example has no rows")
     return example, _columns(example), lambda ask, rows: ask(estimator, rows)
+
+
+def _check_form(example: Any) -> None:
+    """Raise ConversionError unless an example is a frame or a 2-D array of numbers."""
+    if is_a(example, "pandas", "DataFrame"):
+        return
+    what = type(example).__name__
+    if isinstance(example, np.ndarray):
+        if example.ndim == 2 and example.dtype.kind in "biuf":
+            return
+        what = f"array of {example.dtype}"
+    raise ConversionError(
+        "example is what fit was given: a 2-D numeric array, a pandas frame, or a list of "
+        f"texts; not {what}"
+    )
 
 
 def _texts(example: Any) -> Array | None:
@@ -306,15 +312,11 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
     for column in columns:
-        name = (
-            column.name
-            if column.name.isidentifier() and column.name not in TAKEN
-            else f"x{len(specs)}"
-        )
-        while name in {
-            *(spec.name for spec in specs),
-            *(other.name for other in columns if other is not column),
-        }:
+        usual = column.name.isidentifier() and column.name not in TAKEN
+        name = column.name if usual else f"x{len(specs)}"
+        taken = {spec.name for spec in specs}
+        taken |= {other.name for other in columns if other is not column}
+        while name in taken:
             name += "_"
         kind = "string" if column.dtype == "string" else numbers
         specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
@@ -324,34 +326,21 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
 def _convert(
     estimator: Any, inputs: list[TensorSpec], vectorizers: TextConverters
 ) -> onnx.ModelProto:
+    """The graph that skl2onnx makes of an estimator, with converters of our own in it."""
     try:
         import skl2onnx
-        from skl2onnx.common import data_types as types
     except ImportError:
         raise MissingExtraError("saving a scikit-learn model", "skl2onnx", "sklearn") from None
 
     boosting.register()
     own, shapes = converters()
     counting, counted = vectorizers.table()
-    kinds = {
-        "float32": types.FloatTensorType,
-        "float64": types.DoubleTensorType,
-        "string": types.StringTensorType,
-    }
     model = prepared(prepared_for_terms(estimator))
-    strings = any(spec.dtype == "string" for spec in inputs)
-    texts = text_columns(estimator, list(range(len(inputs)))) if strings else set()
-    # The converter derives the types of all that follows from its inputs: what becomes of a text
-    # are doubles.
-    given = ["float64" if at in texts else spec.dtype for at, spec in enumerate(inputs)]
     convert = partial(
         skl2onnx.convert_sklearn,
         model,
         name="model",
-        initial_types=[
-            (spec.name, kinds[kind]([None, spec.shape[1]]))
-            for spec, kind in zip(inputs, given, strict=True)
-        ],
+        initial_types=_initial_types(estimator, inputs),
         target_opset=OPSETS,
         custom_conversion_functions=own | counting | score_converters(),
         custom_shape_calculators=shapes | counted,
@@ -359,27 +348,62 @@ def _convert(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            try:
-                # Probabilities as a tensor rather than a list of dicts ...
-                flat = {id(model): {"zipmap": False}} if is_classifier(estimator) else {}
-                proto: onnx.ModelProto = convert(options=flat)
-            except NameError:  # ... which is no option of a classifier without probabilities
-                vectorizers.restart()
-                proto = convert(options={id(last_step(model)): {}})
+            proto = _with_flat_probabilities(convert, model, estimator, vectorizers)
     except (ConversionError, MissingExtraError):
         raise
     except Exception as error:
         step = _step_of(error, estimator)
+        said = " ".join(str(error).split())[:300]
         raise ConversionError(
-            f"{step} cannot be converted to ONNX: {' '.join(str(error).split())[:300]}; replace "
-            "it, or apply it "
-            f"before the model and save the rest",
+            f"{step} cannot be converted to ONNX: {said}; replace it, or apply it before the model "
+            "and save the rest",
             step=step,
         ) from error
     vectorizers.connect(proto, inputs)
     _mend(proto)
     onnx.checker.check_model(proto)
     return proto
+
+
+def _with_flat_probabilities(
+    convert: Callable[..., onnx.ModelProto],
+    model: Any,
+    estimator: Any,
+    vectorizers: TextConverters,
+) -> onnx.ModelProto:
+    """Convert with probabilities as a tensor rather than a list of dicts.
+
+    That is no option of a classifier without probabilities, which raises NameError.
+    """
+    options: dict[int, Any] = {id(model): {"zipmap": False}} if is_classifier(estimator) else {}
+    try:
+        return convert(options=options)
+    except NameError:
+        vectorizers.restart()
+        return convert(options={id(last_step(model)): {}})
+
+
+def _initial_types(estimator: Any, inputs: list[TensorSpec]) -> list[tuple[str, Any]]:
+    """The inputs as skl2onnx is told of them.
+
+    It derives the types of all that follows from them, and what becomes of a text are doubles: so
+    texts that only vectorizers read are told as doubles.
+    """
+    from skl2onnx.common import data_types as types
+
+    kinds = {
+        "float32": types.FloatTensorType,
+        "float64": types.DoubleTensorType,
+        "string": types.StringTensorType,
+    }
+    texts: set[int] = set()
+    if any(spec.dtype == "string" for spec in inputs):
+        texts = text_columns(estimator, list(range(len(inputs))))
+    found = []
+    for at, spec in enumerate(inputs):
+        kind = kinds["float64" if at in texts else spec.dtype]
+        found.append((spec.name, kind([None, spec.shape[1]])))
+    return found
 
 
 def _mend(proto: onnx.ModelProto) -> None:

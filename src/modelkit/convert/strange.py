@@ -56,30 +56,34 @@ def texts_of_terms(vocabulary: Sequence[str]) -> list[str]:
     What is made of unknown words proves nothing: it counts for neither the source nor the graph.
     """
     ordered = sorted(vocabulary)
-    words = [
-        ordered[at] for at in np.linspace(0, len(ordered) - 1, min(WORDS, len(ordered))).astype(int)
-    ]
+    places = np.linspace(0, len(ordered) - 1, min(WORDS, len(ordered)))
+    words = [ordered[at] for at in places.astype(int)]
     texts = [" ".join(words)]
     for at, char in enumerate(CHARACTERS):
-        word, other = words[at % len(words)], words[(at + 1) % len(words)]
+        word = words[at % len(words)]
+        other = words[(at + 1) % len(words)]
         half = max(1, len(word) // 2)
-        texts += [
-            f"{word}{char}{other}",
-            f"{other} {word[:half]}{char}{word[half:]} {char}{word} {word}{char}",
-        ]
+        parted = f"{word[:half]}{char}{word[half:]}"
+        texts.append(f"{word}{char}{other}")
+        texts.append(f"{other} {parted} {char}{word} {word}{char}")
     for letters, others in INSTEAD:
         having = islice((term for term in ordered if letters in term), 3)
         texts += [f"{term.replace(letters, others)} {words[0]}" for term in having]
     for word in words:
-        wide = "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in word)
-        texts += [
-            word.upper(),
-            word.title(),
-            wide,
-            normalize("NFD", word),
-            f"{word.upper()} {word} {word.swapcase()}",
-        ]
+        texts += _other_forms(word)
     return texts
+
+
+def _other_forms(word: str) -> list[str]:
+    """A word in capitals, in letters of full width, and with its accents apart."""
+    wide = [chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in word]
+    return [
+        word.upper(),
+        word.title(),
+        "".join(wide),
+        normalize("NFD", word),
+        f"{word.upper()} {word} {word.swapcase()}",
+    ]
 
 
 def with_texts(rows: Table, column: int, texts: list[str]) -> Table:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
+from modelkit.cast import Array
 from modelkit.convert.nodes import Nodes, labels_of
 from modelkit.errors import ConversionError
 
@@ -21,19 +22,14 @@ def convert_labels(scope: Any, operator: Any, container: Any, convert: Any) -> N
     """Convert by `convert`, all but the label, which is made of scores in double precision."""
     classifier = operator.raw_operator
     label = str(operator.outputs[0].full_name)
-    convert(
-        scope, operator, _Renaming(container, label, str(scope.get_unique_variable_name("votes")))
-    )
     nodes = Nodes(scope, container)
+    convert(scope, operator, _Renaming(container, label, nodes.new_name("votes")))
     rows = nodes.add("Cast", str(operator.inputs[0].full_name), to=TensorProto.DOUBLE)
     decisions = _decisions(nodes, rows, classifier)
-    best = nodes.add(
-        "ArgMax", _scores(nodes, decisions, len(classifier.classes_)), axis=1, keepdims=0
-    )
-    nodes.put(
-        nodes.add("Gather", nodes.constant(labels_of(classifier.classes_)), best, axis=0),
-        operator.outputs[0],
-    )
+    scores = _scores(nodes, decisions, len(classifier.classes_))
+    best = nodes.add("ArgMax", scores, axis=1, keepdims=0)
+    classes = nodes.constant(labels_of(classifier.classes_))
+    nodes.put(nodes.add("Gather", classes, best, axis=0), operator.outputs[0])
 
 
 class _Renaming:
@@ -57,8 +53,7 @@ class _Renaming:
 def _decisions(nodes: Nodes, rows: str, classifier: Any) -> str:
     """What each pair of classes decides, (n, pairs): a sum of kernels by the support vectors of the two."""
     bounds = np.cumsum([0, *classifier.n_support_])
-    coefficients = classifier.dual_coef_
-    coefficients = coefficients.toarray() if hasattr(coefficients, "toarray") else coefficients
+    coefficients = _dense(classifier.dual_coef_)
     pairs = _pairs(len(classifier.classes_))
     weights = np.zeros((bounds[-1], len(pairs)))
     for number, (first, second) in enumerate(pairs):
@@ -66,8 +61,8 @@ def _decisions(nodes: Nodes, rows: str, classifier: Any) -> str:
         of_second = slice(bounds[second], bounds[second + 1])
         weights[of_first, number] = coefficients[second - 1, of_first]
         weights[of_second, number] = coefficients[first, of_second]
-    summed = nodes.add("MatMul", _kernel(nodes, rows, classifier), nodes.constant(weights))
-    return nodes.add("Add", summed, nodes.constant(classifier.intercept_.astype(np.float64)))
+    summed = nodes.add("MatMul", _kernel(nodes, rows, classifier), nodes.doubles(weights))
+    return nodes.add("Add", summed, nodes.doubles(classifier.intercept_))
 
 
 def _pairs(classes: int) -> list[tuple[int, int]]:
@@ -76,42 +71,52 @@ def _pairs(classes: int) -> list[tuple[int, int]]:
 
 def _kernel(nodes: Nodes, rows: str, classifier: Any) -> str:
     """The kernel of each row and each support vector."""
-    vectors = classifier.support_vectors_
-    vectors = vectors.toarray() if hasattr(vectors, "toarray") else vectors
-    gamma = nodes.constant(np.array(classifier._gamma))  # noqa: SLF001 - "scale" as a number, no public way
-    product = nodes.add("MatMul", rows, nodes.constant(np.ascontiguousarray(vectors.T, np.float64)))
+    vectors = _dense(classifier.support_vectors_)
+    gamma = nodes.doubles(classifier._gamma)  # noqa: SLF001 - "scale" as a number, no public way
+    product = nodes.add("MatMul", rows, nodes.doubles(np.ascontiguousarray(vectors.T)))
     if classifier.kernel == "linear":
         return product
     if classifier.kernel == "rbf":
-        two = nodes.constant(np.array(2.0))
-        lengths = nodes.constant((vectors**2).sum(axis=1))
-        squares = nodes.add("ReduceSumSquare", rows, nodes.constant(np.array([1])), keepdims=1)
-        apart = nodes.add("Sub", nodes.add("Add", squares, lengths), nodes.add("Mul", product, two))
-        return nodes.add("Exp", nodes.add("Neg", nodes.add("Mul", apart, gamma)))
+        return nodes.add("Exp", _negative_distances(nodes, rows, product, vectors, gamma))
     if classifier.kernel not in ("poly", "sigmoid"):
         raise ConversionError(
             f"SVC with kernel={classifier.kernel!r} and break_ties=True cannot be converted",
             step="SVC",
         )
-    shifted = nodes.add(
-        "Add", nodes.add("Mul", product, gamma), nodes.constant(np.array(float(classifier.coef0)))
-    )
+    scaled = nodes.add("Mul", product, gamma)
+    shifted = nodes.add("Add", scaled, nodes.doubles(classifier.coef0))
     if classifier.kernel == "sigmoid":
         return nodes.add("Tanh", shifted)
-    return nodes.add("Pow", shifted, nodes.constant(np.array(float(classifier.degree))))
+    return nodes.add("Pow", shifted, nodes.doubles(classifier.degree))
+
+
+def _negative_distances(nodes: Nodes, rows: str, product: str, vectors: Array, gamma: str) -> str:
+    """-gamma times the squared distance of each row from each vector."""
+    lengths = nodes.doubles((vectors**2).sum(axis=1))
+    squares = nodes.add("ReduceSumSquare", rows, nodes.whole([1]), keepdims=1)
+    both = nodes.add("Add", squares, lengths)
+    twice = nodes.add("Mul", product, nodes.doubles(2.0))
+    apart = nodes.add("Sub", both, twice)
+    return nodes.add("Neg", nodes.add("Mul", apart, gamma))
+
+
+def _dense(matrix: Any) -> Array:
+    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix)
 
 
 def _scores(nodes: Nodes, decisions: str, classes: int) -> str:
     """The votes for each class, and less than half a vote for what was decided in its favour, as in scikit-learn."""
     pairs = _pairs(classes)
-    winners, losers = np.zeros((len(pairs), classes)), np.zeros((len(pairs), classes))
+    winners = np.zeros((len(pairs), classes))
+    losers = np.zeros((len(pairs), classes))
     for number, (first, second) in enumerate(pairs):
         winners[number, first] = 1
         losers[number, second] = 1
-    zero, one, three = (nodes.constant(np.array(value)) for value in (0.0, 1.0, 3.0))
-    against = nodes.add("Cast", nodes.add("Less", decisions, zero), to=TensorProto.DOUBLE)
-    moved = nodes.add("MatMul", against, nodes.constant(losers - winners))
-    votes = nodes.add("Add", moved, nodes.constant(winners.sum(axis=0)))
-    confidence = nodes.add("MatMul", decisions, nodes.constant(winners - losers))
-    size = nodes.add("Add", nodes.add("Abs", confidence), one)
-    return nodes.add("Add", votes, nodes.add("Div", confidence, nodes.add("Mul", size, three)))
+    below = nodes.add("Less", decisions, nodes.doubles(0.0))
+    against = nodes.add("Cast", below, to=TensorProto.DOUBLE)
+    moved = nodes.add("MatMul", against, nodes.doubles(losers - winners))
+    votes = nodes.add("Add", moved, nodes.doubles(winners.sum(axis=0)))
+    confidence = nodes.add("MatMul", decisions, nodes.doubles(winners - losers))
+    size = nodes.add("Add", nodes.add("Abs", confidence), nodes.doubles(1.0))
+    bound = nodes.add("Mul", size, nodes.doubles(3.0))
+    return nodes.add("Add", votes, nodes.add("Div", confidence, bound))

@@ -118,29 +118,44 @@ def _evaluating(module: Any) -> Iterator[None]:
 
 
 def _truth(module: Any, names: list[str]) -> Any:
-    def truth(rows: Mapping[str, Array]) -> dict[str, Array]:
-        import torch
+    """A function that asks a module about rows by argument, and gives its answers by output name."""
 
-        device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-        given = {
-            name: torch.from_numpy(np.ascontiguousarray(rows[name])).to(device) for name in names
-        }
+    def truth(rows: Mapping[str, Array]) -> dict[str, Array]:
+        given = _tensors(module, {name: rows[name] for name in names})
         with _evaluating(module):
-            got = _answer(module, given)
-        if isinstance(got, Mapping):
-            answers = dict(got)
-        elif isinstance(got, tuple | list):
-            answers = {f"output_{i}": tensor for i, tensor in enumerate(got)}
-        else:
-            answers = {"output": got}
-        if not all(isinstance(tensor, torch.Tensor) for tensor in answers.values()):
-            kinds = {name: type(value).__name__ for name, value in answers.items()}
-            raise ConversionError(
-                f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}"
-            )
-        return {str(name): tensor.cpu().numpy() for name, tensor in answers.items()}
+            answers = _by_name(_answer(module, given))
+        return {name: tensor.cpu().numpy() for name, tensor in answers.items()}
 
     return truth
+
+
+def _tensors(module: Any, rows: Mapping[str, Array]) -> dict[str, Any]:
+    """Arrays as tensors on the device of a module."""
+    import torch
+
+    device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+    found = {}
+    for name, array in rows.items():
+        found[name] = torch.from_numpy(np.ascontiguousarray(array)).to(device)
+    return found
+
+
+def _by_name(answer: Any) -> dict[str, Any]:
+    """What forward answered, by output name. Raises ConversionError for anything but tensors."""
+    import torch
+
+    if isinstance(answer, Mapping):
+        answers = {str(name): tensor for name, tensor in answer.items()}
+    elif isinstance(answer, tuple | list):
+        answers = {f"output_{i}": tensor for i, tensor in enumerate(answer)}
+    else:
+        answers = {"output": answer}
+    if not all(isinstance(tensor, torch.Tensor) for tensor in answers.values()):
+        kinds = {name: type(value).__name__ for name, value in answers.items()}
+        raise ConversionError(
+            f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}"
+        )
+    return answers
 
 
 def _answer(module: Any, given: dict[str, Any]) -> Any:
@@ -167,6 +182,7 @@ def _answer(module: Any, given: dict[str, Any]) -> Any:
 
 
 def _export(module: Any, rows: Mapping[str, Array], outputs: list[str]) -> onnx.ModelProto:
+    """The graph of a module. Raises ConversionError, or MissingExtraError without onnxscript."""
     import torch
 
     try:
@@ -174,26 +190,35 @@ def _export(module: Any, rows: Mapping[str, Array], outputs: list[str]) -> onnx.
     except ImportError:
         raise MissingExtraError("saving a torch module", "onnxscript", "torch") from None
     batch = torch.export.Dim("batch")
-    device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-    few = {
-        name: torch.from_numpy(np.ascontiguousarray(array[:2])).to(device)
-        for name, array in rows.items()
-    }
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    few = _tensors(module, {name: array[:2] for name, array in rows.items()})
     try:
-        with _evaluating(module):
+        with _evaluating(module), _quiet(logging.getLogger("torch.onnx")):
             program = torch.onnx.export(
-                module, kwargs=few, dynamo=True, input_names=list(rows), output_names=outputs, opset_version=OPSET,
-                dynamic_shapes={name: {0: batch} for name in rows}, verbose=False,
-            )  # fmt: skip
+                module,
+                kwargs=few,
+                dynamo=True,
+                input_names=list(rows),
+                output_names=outputs,
+                opset_version=OPSET,
+                dynamic_shapes={name: {0: batch} for name in rows},
+                verbose=False,
+            )
     except Exception as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ConversionError(
             f"torch cannot export {type(module).__name__} with an open batch dimension: {reason}",
             step=type(module).__name__,
         ) from error
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
     proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only where it writes a file
     return proto
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Errors alone are logged, and the level is restored afterwards."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -17,14 +17,12 @@ from modelkit.cast import Array
 from modelkit.convert.nodes import Nodes
 from modelkit.errors import ConversionError
 
-IDENTITY, SIGMOID, EXP, STEP, SOFTMAX, LARGEST = (
-    "identity",
-    "Sigmoid",
-    "Exp",
-    "step",
-    "Softmax",
-    "largest",
-)
+IDENTITY = "identity"
+SIGMOID = "Sigmoid"
+EXP = "Exp"
+STEP = "step"
+SOFTMAX = "Softmax"
+LARGEST = "largest"
 LINKS = {
     "reg:squarederror": IDENTITY,
     "reg:linear": IDENTITY,
@@ -52,7 +50,9 @@ SHARES = (
     "multi:softprob",
 )  # objectives whose Booster answers with probabilities
 LOGITS = ("binary:logistic", "reg:logistic")  # whose intercept is written as a probability
-LEAF, LESS, EQUAL = "LEAF", "BRANCH_LT", "BRANCH_EQ"
+LEAF = "LEAF"
+LESS = "BRANCH_LT"
+EQUAL = "BRANCH_EQ"
 CATEGORICAL = 1  # the type of a split by a set of categories
 
 
@@ -239,9 +239,10 @@ class _Ensemble:
 
 def _nodes(tree: dict[str, Any]) -> Iterator[_Node]:
     """The nodes of a tree from its root on: what was pruned is still in its lists, and nothing leads there."""
-    left, right = tree["left_children"], tree["right_children"]
+    left = tree["left_children"]
+    right = tree["right_children"]
     sets = _categories(tree)
-    free = len(left)
+    free = len(left)  # the next number that no node has
     todo = [0]
     while todo:
         at = todo.pop()
@@ -249,17 +250,28 @@ def _nodes(tree: dict[str, Any]) -> Iterator[_Node]:
             yield _Node(at, 0, LEAF, 0.0, 0, 0, 0)
             continue
         todo += [left[at], right[at]]
-        column, missing_left = tree["split_indices"][at], int(tree["default_left"][at])
-        if tree["split_type"][at] != CATEGORICAL:
-            yield _Node(
-                at, column, LESS, tree["split_conditions"][at], left[at], right[at], missing_left
-            )
+        if tree["split_type"][at] == CATEGORICAL:
+            codes = sets[at]
+            yield from _equalities(tree, at, codes, free)
+            free += len(codes) - 1
             continue
-        codes = sets[at]
-        places = [at, *range(free, free + len(codes) - 1), left[at]]
-        free += len(codes) - 1
-        for code, place, otherwise in zip(codes, places[:-1], places[1:], strict=True):
-            yield _Node(place, column, EQUAL, float(code), right[at], otherwise, 1 - missing_left)
+        column = tree["split_indices"][at]
+        threshold = tree["split_conditions"][at]
+        missing_left = int(tree["default_left"][at])
+        yield _Node(at, column, LESS, threshold, left[at], right[at], missing_left)
+
+
+def _equalities(tree: dict[str, Any], at: int, codes: list[int], free: int) -> Iterator[_Node]:
+    """A split by a set of categories, which go right, as a chain of equalities.
+
+    All but the first get numbers from `free` on.
+    """
+    right = tree["right_children"][at]
+    column = tree["split_indices"][at]
+    missing_right = 1 - int(tree["default_left"][at])
+    places = [at, *range(free, free + len(codes) - 1), tree["left_children"][at]]
+    for code, place, otherwise in zip(codes, places[:-1], places[1:], strict=True):
+        yield _Node(place, column, EQUAL, float(code), right, otherwise, missing_right)
 
 
 def _categories(tree: dict[str, Any]) -> dict[int, list[int]]:
@@ -297,22 +309,16 @@ def _linked(nodes: Nodes, margin: str, link: str) -> str:
 def _classify(nodes: Nodes, operator: Any, margin: str, link: str, outputs: int) -> None:
     """Label and probabilities as XGBClassifier makes them from the margin."""
     label, probabilities = operator.outputs
-    several = operator.raw_operator.n_classes_ > 2
     if link == LARGEST:
-        best = nodes.add("ArgMax", margin, axis=1, keepdims=0)
-        nodes.put(best, label)
+        nodes.put(nodes.add("ArgMax", margin, axis=1, keepdims=0), label)
         nodes.put(nodes.add("Softmax", margin, axis=1), probabilities)
         return
     answer = _linked(nodes, margin, link)
-    if several:
-        best = nodes.add("ArgMax", answer, axis=1, keepdims=0)
-        nodes.put(best, label)
+    if operator.raw_operator.n_classes_ > 2:
+        nodes.put(nodes.add("ArgMax", answer, axis=1, keepdims=0), label)
         nodes.put(answer, probabilities)
         return
-    above = nodes.add("Greater", answer, nodes.constant(np.array([0.5], np.float32)))
-    nodes.put(above, label)
-    if outputs > 1:  # several labels a row
-        nodes.put(answer, probabilities)
-        return
-    rest = nodes.add("Sub", nodes.constant(np.ones(1, np.float32)), answer)
-    nodes.put(nodes.add("Concat", rest, answer, axis=1), probabilities)
+    half = nodes.constant(np.array([0.5], np.float32))
+    nodes.put(nodes.add("Greater", answer, half), label)
+    several = outputs > 1  # labels a row
+    nodes.put(answer if several else nodes.with_complement(answer), probabilities)
