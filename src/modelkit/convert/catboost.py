@@ -25,7 +25,21 @@ EXPONENTIAL = (
 GAPS_RIGHT = (
     "AsTrue"  # what the library writes where a missing value counts as larger than any border
 )
-Lists = dict[str, list[Any]]
+ATTRIBUTES = (
+    "nodes_treeids",
+    "nodes_nodeids",
+    "nodes_featureids",
+    "nodes_modes",
+    "nodes_values",
+    "nodes_truenodeids",
+    "nodes_falsenodeids",
+    "nodes_missing_value_tracks_true",
+    "target_treeids",
+    "target_nodeids",
+    "target_ids",
+    "target_weights",
+)
+Lists = dict[str, list[Any]]  # by attribute
 
 
 def kinds() -> list[Any]:
@@ -141,9 +155,7 @@ def _ensemble(said: dict[str, Any], scale: float, outputs: int) -> Lists:
     columns = said["features_info"]["float_features"]
     places = [column["flat_feature_index"] for column in columns]
     gaps = [int(column["nan_value_treatment"] != GAPS_RIGHT) for column in columns]
-    names = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
-    lists: Lists = {f"nodes_{name}": [] for name in (*names, "missing_value_tracks_true")}
-    lists |= {f"target_{name}": [] for name in ("treeids", "nodeids", "ids", "weights")}
+    lists: Lists = {name: [] for name in ATTRIBUTES}
     if "oblivious_trees" in said:
         trees = [_symmetric(tree, outputs) for tree in said["oblivious_trees"]]
     else:
@@ -206,13 +218,14 @@ def _symmetric(tree: dict[str, Any], outputs: int) -> _Tree:
 def _any_tree(tree: dict[str, Any], outputs: int) -> _Tree:
     """A tree of nested nodes."""
     nodes = list(_walk(tree))
-    splits = [node for node in nodes if "split" in node]
     leaves = [node for node in nodes if "split" not in node]
+    splits = [node for node in nodes if "split" in node]
     number = {id(node): at for at, node in enumerate([*splits, *leaves])}
     values = np.array([node["value"] for node in leaves], np.float64)
+    asked = [node["split"] for node in splits]
     return _Tree(
-        features=[node["split"]["float_feature_index"] for node in splits],
-        borders=[node["split"]["border"] for node in splits],
+        features=[split["float_feature_index"] for split in asked],
+        borders=[split["border"] for split in asked],
         left=[number[id(node["left"])] for node in splits],
         right=[number[id(node["right"])] for node in splits],
         values=values.reshape(-1, outputs),
@@ -238,8 +251,7 @@ def _classify(nodes: Nodes, operator: Any, value: str, loss: str, threshold: flo
         nodes.put(_shares(nodes, value, loss), probabilities)
         return
     shares = nodes.add("Sigmoid", value)
-    limit = np.float32(np.log(threshold) - np.log1p(-threshold))
-    above = nodes.add("Greater", value, nodes.constant(np.array([limit])))
+    above = _above(nodes, value, threshold)
     if loss in SEVERAL_AT_ONCE:
         nodes.put(above, label)
         nodes.put(shares, probabilities)
@@ -247,6 +259,12 @@ def _classify(nodes: Nodes, operator: Any, value: str, loss: str, threshold: flo
     chosen = nodes.add("Cast", above, to=TensorProto.INT64)
     nodes.put(nodes.add("Gather", classes, chosen, axis=0), label)
     nodes.put(nodes.with_complement(shares), probabilities)
+
+
+def _above(nodes: Nodes, value: str, threshold: float) -> str:
+    """Whether the sigmoid of each value is above a threshold."""
+    limit = np.float32(np.log(threshold) - np.log1p(-threshold))
+    return nodes.add("Greater", value, nodes.constant(np.array([limit])))
 
 
 def _shares(nodes: Nodes, value: str, loss: str) -> str:

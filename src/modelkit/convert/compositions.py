@@ -109,18 +109,21 @@ def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
     likely = estimator.response_method != "decision_function" and inner.probabilities is not None
     if estimator.response_method == "predict_proba" or likely:
         score = column(inner.asked("probabilities"), yes)
-        bound = 0.5
+        bound = _threshold_of(estimator, 0.5)
     else:
         decision = inner.asked("decision")
         score = decision if yes else op.neg(decision)
-        bound = 0.0
-    if hasattr(estimator, "best_threshold_"):
-        bound = estimator.best_threshold_
-    elif estimator.threshold != "auto":
-        bound = estimator.threshold
+        bound = _threshold_of(estimator, 0.0)
     reached = op.greater_or_equal(score, doubles(bound))
     place = op.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
     return Answer(place=place, probabilities=inner.probabilities, decision=inner.decision)
+
+
+def _threshold_of(estimator: Any, automatic: float) -> float:
+    """The threshold that was tuned or given."""
+    if hasattr(estimator, "best_threshold_"):
+        return float(estimator.best_threshold_)
+    return automatic if estimator.threshold == "auto" else float(estimator.threshold)
 
 
 def _positive_place(estimator: Any) -> int:

@@ -185,8 +185,7 @@ def _find_categories(step: Any, columns: list[str], found: dict[str, tuple[Any, 
         _find_categories(part, columns, found)
     known = _known(step)
     if len(known) == len(columns):
-        for name, values in zip(columns, known, strict=True):
-            found.setdefault(name, values)
+        found |= dict(zip(columns, known, strict=True)) | found
 
 
 def _fitted_parts(step: Any) -> list[Any]:

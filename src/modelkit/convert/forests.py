@@ -117,11 +117,7 @@ def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """GradientBoosting: a first value, and on it each tree times the learning rate."""
     outputs = estimator.n_trees_per_iteration_
     start = _first_values(estimator)
-    stages: list[tuple[int, Tree, Array]] = []
-    for row in estimator.estimators_:
-        for k, each in enumerate(row):
-            leaves = estimator.learning_rate * each.tree_.value[:, 0, 0]
-            stages.append((k, tree_of(each), leaves))
+    stages = _boosting_stages(estimator)
     rows = cast(columns.matrix(np.float32), np.float64)
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(from_start(rows, start, stages, 1)))
@@ -133,6 +129,16 @@ def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)
     twice = op.mul(raw, doubles(2.0)) if estimator.loss == "exponential" else raw
     return Answer(place=place, probabilities=op.softmax(twice, axis=1), decision=column(raw, 1))
+
+
+def _boosting_stages(estimator: Any) -> list[tuple[int, Tree, Array]]:
+    """Output, tree and leaves of each stage."""
+    stages: list[tuple[int, Tree, Array]] = []
+    for row in estimator.estimators_:
+        for k, each in enumerate(row):
+            leaves = estimator.learning_rate * each.tree_.value[:, 0, 0]
+            stages.append((k, tree_of(each), leaves))
+    return stages
 
 
 def _first_values(estimator: Any) -> Array:
@@ -150,19 +156,28 @@ def _first_values(estimator: Any) -> Array:
 
 def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """IsolationForest: a power of the sum of how deep the trees isolate a row."""
-    trees = estimator.estimators_
-    features = [None] * len(trees)
-    if estimator.max_features != 1.0:
-        features = estimator.estimators_features_
-    found = [tree_of(each, chosen) for each, chosen in zip(trees, features, strict=True)]
-    added = flat(sum_of_leaves(columns.matrix(np.float32), found, _depths(estimator)))
+    trees = _isolating(estimator)
+    added = flat(sum_of_leaves(columns.matrix(np.float32), trees, _depths(estimator)))
     every = _depth_of_all(estimator)
     share = op.div(added, doubles(every)) if every else _ones(added)
     score = op.neg(op.pow(doubles(2.0), op.neg(share)))
     decision = op.sub(score, doubles(float(estimator.offset_)))
+    return Answer(label=_side(decision), decision=decision)
+
+
+def _side(decision: Var) -> Var:
+    """-1 for rows outside, which have a negative decision, and 1 for those inside."""
     outside = op.less(decision, doubles(0.0))
-    label = op.where(outside, constant(-1, np.int64), constant(1, np.int64))
-    return Answer(label=label, decision=decision)
+    return op.where(outside, constant(-1, np.int64), constant(1, np.int64))
+
+
+def _isolating(estimator: Any) -> list[Tree]:
+    """The trees of an IsolationForest, each over the columns that it was trained on."""
+    trees = estimator.estimators_
+    if estimator.max_features == 1.0:
+        return [tree_of(each) for each in trees]
+    features = estimator.estimators_features_
+    return [tree_of(each, chosen) for each, chosen in zip(trees, features, strict=True)]
 
 
 def _ones(like: Var) -> Var:
@@ -192,16 +207,21 @@ def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
         raise ConversionError(
             "an AdaBoostClassifier of one class cannot be converted", step="AdaBoostClassifier"
         )
-    weights = estimator.estimator_weights_[: len(estimator.estimators_)]
-    others = [-1 / (classes - 1) * weight for weight in weights]
+    weights, others = _shares_of_weights(estimator)
     of_trees = all(map(is_tree, estimator.estimators_))
-    said = _said_by_trees if of_trees else _said_by_any
-    whole = doubles(float(estimator.estimator_weights_.sum()))
-    added = op.div(said(estimator, columns, at, weights, others), whole)
+    said = (_said_by_trees if of_trees else _said_by_any)(estimator, columns, at, weights, others)
+    added = op.div(said, doubles(float(estimator.estimator_weights_.sum())))
     if classes == 2:
         return _decided_by_two(added)
     scores = op.softmax(op.div(added, doubles(classes - 1)), axis=1)
     return Answer(place=largest(added), probabilities=scores, decision=added)
+
+
+def _shares_of_weights(estimator: Any) -> tuple[Sequence[float], Sequence[float]]:
+    """The weight of each estimator, and what it takes off each other class."""
+    weights = estimator.estimator_weights_[: len(estimator.estimators_)]
+    share = -1 / (len(estimator.classes_) - 1)
+    return weights, [share * weight for weight in weights]
 
 
 def _decided_by_two(added: Var) -> Answer:
@@ -252,11 +272,16 @@ def median(estimator: Any, columns: Columns, at: Converting) -> Answer:
     said = _each_prediction(estimator.estimators_, columns, at)
     ordered, order = op.top_k(said, constant([count], np.int64), axis=1, largest=0)
     weights = op.gather(doubles(estimator.estimator_weights_[:count]), order)
+    first = _middle(weights)
+    return Answer(prediction=flat(op.gather_elements(ordered, first, axis=1)))
+
+
+def _middle(weights: Var) -> Var:
+    """(n, 1): the first place at which the weights of a row, added up, come to half of their sum."""
     share = op.cumsum(weights, constant(1, np.int64))
     half = op.mul(op.gather(share, constant([-1], np.int64), axis=1), doubles(0.5))
     reached = op.cast(op.greater_or_equal(share, half), to=np.int32)
-    first = op.arg_max(reached, axis=1, keepdims=1)
-    return Answer(prediction=flat(op.gather_elements(ordered, first, axis=1)))
+    return op.arg_max(reached, axis=1, keepdims=1)
 
 
 def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> Var:

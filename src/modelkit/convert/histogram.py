@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from modelkit.convert.table import Converting
 
 
+EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
+
+
 def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
     start = np.ravel(estimator._baseline_prediction)  # noqa: SLF001 - no public way to the trees
@@ -37,9 +40,16 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
         numeric = np.flatnonzero(~estimator.is_categorical_).tolist()
     stages = _stages(estimator, len(numeric), [sets for _, sets in coded.values()])
     rows = with_sets(columns, coded, numeric) if coded else columns.matrix(np.float64)
+    return _linked(estimator, rows, start, stages)
+
+
+def _linked(
+    estimator: Any, rows: Var, start: Array, stages: list[tuple[int, Tree, Array]]
+) -> Answer:
+    """What the estimator answers, from its trees over some rows."""
     if not hasattr(estimator, "classes_"):
         raw = flat(from_start(rows, start, stages, 1))
-        return Answer(prediction=op.exp(raw) if estimator.loss in ("poisson", "gamma") else raw)
+        return Answer(prediction=op.exp(raw) if estimator.loss in EXPONENTIAL else raw)
     if len(start) > 1:
         raw = from_start(rows, start, stages, len(start))
         return Answer(place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=raw)
@@ -97,12 +107,17 @@ def _tree(predictor: Any, sets: list[Sets]) -> Tree:
     for i in np.flatnonzero(by_set).tolist():
         among = sets[place[i]]
         bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][i]]
-        left = np.array([bits[code // 32] >> (code % 32) & 1 for code in range(among.codes)], bool)
+        left = _members(bits, among.codes)
         number = among.number(left, other_left=bool(missing[i]))
         split[i] = HALF
         place[i] = -1 - (place[i] << 32 | number)
     left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
     return Tree(place, split, missing, left, right)
+
+
+def _members(bits: Array, codes: int) -> Array:
+    """(codes,) whether each code is in a set, which is written as bits of words of 32."""
+    return np.array([bits[code // 32] >> (code % 32) & 1 for code in range(codes)], bool)
 
 
 def _placed(tree: Tree, numbers: int, sets: list[Sets]) -> Tree:

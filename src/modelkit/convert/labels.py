@@ -31,15 +31,18 @@ def label_by_scores(proto: onnx.ModelProto, classifier: Any) -> None:
             _class_list(classifier, _element(label)),
         ]
     )
-    graph.node.extend(
-        [
-            helper.make_node("MatMul", [rows, "score_weights"], ["score_products"]),
-            helper.make_node("Add", ["score_products", "score_shift"], ["scores_by_class"]),
-            helper.make_node("ArgMax", ["scores_by_class"], ["score_best"], axis=1, keepdims=0),
-            helper.make_node("Gather", ["score_classes", "score_best"], ["score_label"], axis=0),
-        ]
-    )
+    graph.node.extend(_label_nodes(rows))
     label.name = "score_label"
+
+
+def _label_nodes(rows: str) -> list[onnx.NodeProto]:
+    """Nodes from rows to the label of the largest score."""
+    return [
+        helper.make_node("MatMul", [rows, "score_weights"], ["score_products"]),
+        helper.make_node("Add", ["score_products", "score_shift"], ["scores_by_class"]),
+        helper.make_node("ArgMax", ["scores_by_class"], ["score_best"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["score_classes", "score_best"], ["score_label"], axis=0),
+    ]
 
 
 def _multiplied(graph: onnx.GraphProto, columns: int) -> str | None:

@@ -101,18 +101,19 @@ def _answer(estimator: Any, outputs: list[Var], at: Converting) -> Answer:
     """What the outputs of an estimator's graph mean."""
     from sklearn.base import is_classifier, is_regressor
 
-    name = type(estimator).__name__
     first = outputs[0]
     if is_classifier(estimator):
         place = at.place_of(flat(first), np.asarray(estimator.classes_))
-        likely = outputs[1] if len(outputs) > 1 and hasattr(estimator, "predict_proba") else None
-        return Answer(place=place, probabilities=likely)
+        probable = len(outputs) > 1 and hasattr(estimator, "predict_proba")
+        return Answer(place=place, probabilities=outputs[1] if probable else None)
     if is_regressor(estimator):
         several = rank(first) == 2 and width(first) > 1
         return Answer(prediction=first if several else flat(first))
     if hasattr(estimator, "transform"):
         # Clusters give their labels first.
-        return Answer(table=Columns((outputs[-1] if hasattr(estimator, "predict") else first,)))
+        table = outputs[-1] if hasattr(estimator, "predict") else first
+        return Answer(table=Columns((table,)))
     raise ConversionError(
-        f"{name} is neither a transformer, a classifier nor a regressor", step=name
+        f"{type(estimator).__name__} is neither a transformer, a classifier nor a regressor",
+        step=type(estimator).__name__,
     )

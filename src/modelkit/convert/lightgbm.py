@@ -102,15 +102,13 @@ class Link:
 
     def after(self, raw: Var, estimator: Any) -> Var:
         """(n, outputs) of what is predicted; for a classifier of two classes, (n, 2)."""
-        slope = float(self.options.get("sigmoid", 1.0))
-        steep = raw if slope == 1.0 else op.mul(raw, doubles(slope))
         if self.pair:
-            likely = op.softmax(steep, axis=1)
+            likely = op.softmax(self._steep(raw), axis=1)
             return likely if hasattr(estimator, "classes_") else one_column(likely, 1)
         if self.kind == "multiclass":
             return op.softmax(raw, axis=1)
         if self.kind == "multiclassova":
-            return op.sigmoid(steep)
+            return op.sigmoid(self._steep(raw))
         if self.kind == "regression" and "sqrt" in self.options:
             return op.mul(op.mul(raw, raw), op.sign(raw))
         if self.kind in EXPONENTIAL:
@@ -118,6 +116,11 @@ class Link:
         if self.kind not in IDENTITY:
             raise _refused(f"objective={self.kind!r}", estimator)
         return raw
+
+    def _steep(self, raw: Var) -> Var:
+        """The scores times the slope of the sigmoid."""
+        slope = float(self.options.get("sigmoid", 1.0))
+        return raw if slope == 1.0 else op.mul(raw, doubles(slope))
 
 
 def _refused(what: str, estimator: Any) -> ConversionError:
@@ -152,21 +155,31 @@ def _rows(
     if by_set or any(dtype_of(part) == STRING for part in columns.parts):
         numeric = sorted({node["split_feature"] for node in splits} - set(by_set))
         coded = _coded(columns, by_set, splits, estimator)
+    _number_sets(splits, coded)
+    home = {feature: place for place, feature in enumerate(numeric)}
+    starts = _starts(len(numeric), coded)
+    placed = [_tree(tree, home, starts) for tree in nodes]
+    plain = not coded and len(numeric) == len(every)
+    read = columns.matrix(np.float64) if plain else with_sets(columns, coded, numeric)
+    return _without_zeros(read, splits, home, estimator), placed
+
+
+def _number_sets(splits: list[dict[str, Any]], coded: dict[int, tuple[Var, Sets]]) -> None:
+    """Give each split by a set of categories the number of this set."""
     for node in splits:
         if _is_by_set(node):
             _, sets = coded[node["split_feature"]]
             left = np.isin(np.arange(sets.codes), _codes_of(node))
             node["set"] = sets.number(left, other_left=False)
-    home = {feature: place for place, feature in enumerate(numeric)}
-    starts = {}
-    behind = len(numeric)
+
+
+def _starts(numbers: int, coded: dict[int, tuple[Var, Sets]]) -> dict[int, int]:
+    """The place of the first set of each column, behind the columns of numbers."""
+    found = {}
     for feature, (_, sets) in coded.items():
-        starts[feature] = behind
-        behind += len(sets)
-    placed = [_tree(tree, home, starts) for tree in nodes]
-    plain = not coded and len(numeric) == len(every)
-    read = columns.matrix(np.float64) if plain else with_sets(columns, coded, numeric)
-    return _without_zeros(read, splits, home, estimator), placed
+        found[feature] = numbers
+        numbers += len(sets)
+    return found
 
 
 def _splits(nodes: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -226,14 +239,20 @@ def _whole(part: Var, codes: int) -> Var:
     return op.cast(op.where(op.less(held, doubles(codes)), held, doubles(codes)), to=np.int64)
 
 
-def _without_zeros(
-    rows: Var, splits: list[dict[str, Any]], home: dict[int, int], estimator: Any
-) -> Var:
-    """Rows whose zeros are missing in the columns for which LightGBM was told so."""
+def _missing_types(splits: list[dict[str, Any]]) -> dict[int, set[str]]:
+    """What counts as missing in each column of numbers, by split."""
     kinds: dict[int, set[str]] = {}
     for node in splits:
         if not _is_by_set(node):
             kinds.setdefault(node["split_feature"], set()).add(node["missing_type"])
+    return kinds
+
+
+def _without_zeros(
+    rows: Var, splits: list[dict[str, Any]], home: dict[int, int], estimator: Any
+) -> Var:
+    """Rows whose zeros are missing in the columns for which LightGBM was told so."""
+    kinds = _missing_types(splits)
     zeros = [feature for feature, kind in kinds.items() if "Zero" in kind]
     if any(len(kinds[feature]) > 1 for feature in zeros):
         raise _refused("zero_as_missing in some of its trees", estimator)
@@ -243,6 +262,12 @@ def _without_zeros(
     bound[0, [home[feature] for feature in zeros]] = ZERO
     small = op.less_or_equal(op.abs(rows), doubles(bound))
     return op.where(small, doubles(np.nan), rows)
+
+
+def _threshold(node: dict[str, Any]) -> float:
+    """The threshold of a split; an infinity is told as a very large number."""
+    said = float(node["threshold"])
+    return said if abs(said) < ENDLESS else float(np.copysign(np.inf, said))
 
 
 def _tree(nodes: list[dict[str, Any]], home: dict[int, int], starts: dict[int, int]) -> Tree:
@@ -260,9 +285,7 @@ def _tree(nodes: list[dict[str, Any]], home: dict[int, int], starts: dict[int, i
             split[i] = HALF
             continue
         place[i] = home[feature]
-        split[i] = node["threshold"]
-        if abs(split[i]) >= ENDLESS:  # as an infinity is told
-            split[i] = np.copysign(np.inf, split[i])
+        split[i] = _threshold(node)
         # A missing value is zero where the column had none in training.
         missing[i] = node["default_left"] if node["missing_type"] != "None" else split[i] >= 0
     left, right = (np.array([node.get(side, -1) for node in nodes]) for side in ("left", "right"))

@@ -181,11 +181,15 @@ def _normalize(scope: Any, operator: Any, container: Any) -> None:
     reduce = {"l1": "ReduceL1", "l2": "ReduceL2", "max": "ReduceMax"}[operator.raw_operator.norm]
     sizes = nodes.add("Abs", rows, op_version=13)
     norm = nodes.add(reduce, sizes, nodes.whole([1]), op_version=18, keepdims=1)
-    limit = nodes.constant(np.array([SMALL], dtype))
-    small = nodes.add("Less", norm, limit, op_version=13)
-    one = nodes.constant(np.ones(1, dtype))
-    divisor = nodes.add("Where", small, one, norm, op_version=9)
+    divisor = _one_if_small(nodes, norm, dtype)
     nodes.give("Div", operator.outputs[0].full_name, rows, divisor, op_version=14)
+
+
+def _one_if_small(nodes: Nodes, norm: str, dtype: Any) -> str:
+    limit = nodes.constant(np.array([SMALL], dtype))
+    one = nodes.constant(np.ones(1, dtype))
+    small = nodes.add("Less", norm, limit, op_version=13)
+    return nodes.add("Where", small, one, norm, op_version=9)
 
 
 def _binarize(scope: Any, operator: Any, container: Any) -> None:

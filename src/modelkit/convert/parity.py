@@ -35,6 +35,7 @@ from modelkit.signature import Feeds, Signature
 MAX_ROWS = 2048
 FEW_ROWS = 64  # of the example, that probes are made of
 BATCH_SIZES = (1, 7, 64)
+INVARIANCE_ROWS = 256  # at most, that are answered in batches of several sizes
 GRAPH_RUNS = 256  # at most, of one batch size
 ESTIMATOR_RUNS = 8  # each takes about as long as a hundred runs of a graph
 NEARBY = (2.0, 4.0)
@@ -294,11 +295,10 @@ def _batch_invariance(
     measured.
     """
     signature = model.signature
-    dim = signature.row_dim
-    axes = {spec.name: spec.shape.index(dim) for spec in signature.outputs if dim in spec.shape}
+    axes = _row_axes(signature)
     if feeds is None or len(axes) < len(signature.outputs):
         return (), 0.0, False
-    total = min(signature.count(feeds), 4 * max(BATCH_SIZES))
+    total = min(signature.count(feeds), INVARIANCE_ROWS)
     sizes = (*(size for size in BATCH_SIZES if size < total), total)
     try:
         worst = _worst_of_sizes(source, model, feeds, sizes, axes)
@@ -306,8 +306,14 @@ def _batch_invariance(
         return (), 0.0, False
     if worst is None:
         return sizes, LARGEST, False
-    same = len(sizes) > 1 and agree(worst, *tolerance(source))
-    return sizes, min(worst.max_abs, LARGEST), same
+    same = agree(worst, *tolerance(source))
+    return sizes, min(worst.max_abs, LARGEST), same and len(sizes) > 1
+
+
+def _row_axes(signature: Signature) -> dict[str, int]:
+    """The axis of the rows, by output; outputs without one are left out."""
+    dim = signature.row_dim
+    return {spec.name: spec.shape.index(dim) for spec in signature.outputs if dim in spec.shape}
 
 
 def _worst_of_sizes(
@@ -324,14 +330,19 @@ def _worst_of_sizes(
     for size in smaller:
         first = min(total, size * runs)
         joined = _in_parts(model, feeds, first, size, axes)
-        places = np.arange(first)
-        expected = {name: whole[name].take(places, axis) for name, axis in axes.items()}
+        expected = _first(whole, first, axes)
         if any(joined[name].shape != expected[name].shape for name in axes):
             return None
         found = compare(expected, joined, *tolerance(source))
         worst.flips += found.flips
         merge(worst, found)
     return worst
+
+
+def _first(answers: Answers, count: int, axes: Mapping[str, int]) -> Answers:
+    """The answers to the first rows."""
+    places = np.arange(count)
+    return {name: answers[name].take(places, axis) for name, axis in axes.items()}
 
 
 def _in_parts(

@@ -170,10 +170,14 @@ def between(rows: Rows) -> Rows | None:
         values = np.unique(rows.values(i))
         values = values[np.isfinite(values)]
         if len(values) > 1:
-            at = rng.integers(0, len(values) - 1, len(first))
-            gap = values[at + 1] - values[at]
-            columns[i] = (values[at] + gap / 2).astype(values.dtype)
+            columns[i] = _halfway(values, rng.integers(0, len(values) - 1, len(first)))
     return first.with_columns(columns)
+
+
+def _halfway(values: Array, at: Array) -> Array:
+    """The middle between values at some places and the next ones."""
+    gap = values[at + 1] - values[at]
+    return (values[at] + gap / 2).astype(values.dtype)
 
 
 def not_finite(rows: Tensors, name: str, value: float) -> Tensors:

@@ -27,18 +27,24 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         get_converter(operator.type)(scope, operator, container)
         return
     nodes = Nodes(scope, container)
-    weights = nodes.doubles(np.atleast_2d(classifier.coef_).T)
-    shift = nodes.doubles(np.ravel(classifier.intercept_))
-    products = nodes.add("MatMul", operator.inputs[0].full_name, weights, op_version=13)
-    scores = nodes.add("Add", products, shift, op_version=14)
-    if len(classifier.classes_) == 2:
-        opposite = nodes.add("Neg", scores, op_version=13)
-        scores = nodes.add("Concat", opposite, scores, op_version=13, axis=1)
+    scores = _scores(nodes, operator.inputs[0].full_name, classifier)
     best = nodes.add("ArgMax", scores, op_version=13, axis=1, keepdims=0)
     label, decision = (variable.full_name for variable in operator.outputs)
     classes = nodes.constant(labels_of(classifier.classes_))
     nodes.give("Gather", label, classes, best, op_version=13, axis=0)
     nodes.give("Identity", decision, scores, op_version=16)
+
+
+def _scores(nodes: Nodes, rows: str, classifier: Any) -> str:
+    """(n, classes): the scores of all classes; of two, the score and its opposite."""
+    weights = nodes.doubles(np.atleast_2d(classifier.coef_).T)
+    shift = nodes.doubles(np.ravel(classifier.intercept_))
+    products = nodes.add("MatMul", rows, weights, op_version=13)
+    scores = nodes.add("Add", products, shift, op_version=14)
+    if len(classifier.classes_) > 2:
+        return scores
+    opposite = nodes.add("Neg", scores, op_version=13)
+    return nodes.add("Concat", opposite, scores, op_version=13, axis=1)
 
 
 def _is_other(operator: Any, container: Any) -> bool:

@@ -60,18 +60,20 @@ def texts_of_terms(vocabulary: Sequence[str]) -> list[str]:
     words = [ordered[at] for at in places.astype(int)]
     texts = [" ".join(words)]
     for at, char in enumerate(CHARACTERS):
-        word = words[at % len(words)]
-        other = words[(at + 1) % len(words)]
-        half = max(1, len(word) // 2)
-        parted = f"{word[:half]}{char}{word[half:]}"
-        texts.append(f"{word}{char}{other}")
-        texts.append(f"{other} {parted} {char}{word} {word}{char}")
+        texts += _with_character(char, words[at % len(words)], words[(at + 1) % len(words)])
     for letters, others in INSTEAD:
         having = islice((term for term in ordered if letters in term), 3)
         texts += [f"{term.replace(letters, others)} {words[0]}" for term in having]
     for word in words:
         texts += _other_forms(word)
     return texts
+
+
+def _with_character(char: str, word: str, other: str) -> list[str]:
+    """Texts of two words with a character between, inside, before and behind them."""
+    half = max(1, len(word) // 2)
+    parted = f"{word[:half]}{char}{word[half:]}"
+    return [f"{word}{char}{other}", f"{other} {parted} {char}{word} {word}{char}"]
 
 
 def _other_forms(word: str) -> list[str]:

@@ -24,12 +24,17 @@ def convert_labels(scope: Any, operator: Any, container: Any, convert: Any) -> N
     label = str(operator.outputs[0].full_name)
     nodes = Nodes(scope, container)
     convert(scope, operator, _Renaming(container, label, nodes.new_name("votes")))
-    rows = nodes.add("Cast", str(operator.inputs[0].full_name), to=TensorProto.DOUBLE)
-    decisions = _decisions(nodes, rows, classifier)
-    scores = _scores(nodes, decisions, len(classifier.classes_))
-    best = nodes.add("ArgMax", scores, axis=1, keepdims=0)
+    best = _best_class(nodes, str(operator.inputs[0].full_name), classifier)
     classes = nodes.constant(labels_of(classifier.classes_))
     nodes.put(nodes.add("Gather", classes, best, axis=0), operator.outputs[0])
+
+
+def _best_class(nodes: Nodes, given: str, classifier: Any) -> str:
+    """The place of the class with the largest score."""
+    rows = nodes.add("Cast", given, to=TensorProto.DOUBLE)
+    decisions = _decisions(nodes, rows, classifier)
+    scores = _scores(nodes, decisions, len(classifier.classes_))
+    return nodes.add("ArgMax", scores, axis=1, keepdims=0)
 
 
 class _Renaming:
@@ -106,12 +111,8 @@ def _dense(matrix: Any) -> Array:
 
 def _scores(nodes: Nodes, decisions: str, classes: int) -> str:
     """The votes for each class, and less than half a vote for what was decided in its favour, as in scikit-learn."""
-    pairs = _pairs(classes)
-    winners = np.zeros((len(pairs), classes))
-    losers = np.zeros((len(pairs), classes))
-    for number, (first, second) in enumerate(pairs):
-        winners[number, first] = 1
-        losers[number, second] = 1
+    winners = np.eye(classes)[[first for first, _ in _pairs(classes)]]
+    losers = np.eye(classes)[[second for _, second in _pairs(classes)]]
     below = nodes.add("Less", decisions, nodes.doubles(0.0))
     against = nodes.add("Cast", below, to=TensorProto.DOUBLE)
     moved = nodes.add("MatMul", against, nodes.doubles(losers - winners))

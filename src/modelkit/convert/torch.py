@@ -92,13 +92,18 @@ def _rows(module: Any, example: Any) -> dict[str, Array]:
             f"example has {strange}, which are no arguments of forward{tuple(arguments)}"
         )
     rows = {name: np.asarray(by_name[name]) for name in arguments if name in by_name}
+    _check_sizes(rows)
+    return rows
+
+
+def _check_sizes(rows: Mapping[str, Array]) -> None:
+    """Raise ConversionError unless all inputs have the same number of rows, at least two."""
     sizes = {len(array) if array.ndim else -1 for array in rows.values()}
     if len(sizes) != 1 or min(sizes) < 2:
         shapes = {name: array.shape for name, array in rows.items()}
         raise ConversionError(
             f"example needs at least two rows in every input, as many in each; got {shapes}"
         )
-    return rows
 
 
 @contextmanager

@@ -116,22 +116,22 @@ def lists_of(trees: Sequence[Tree], targets: Sequence[Array]) -> dict[str, list[
         ends = int(tree.leaf.sum())
         branches += max(len(tree.left) - ends, 1)
         leaves += ends
-    lists: dict[str, list[int]] = {"tree_roots": roots}
-    for name, arrays in parts.items():
-        lists[name] = np.concatenate(arrays).astype(np.int64).tolist()
-    return lists
+    lists = {name: _whole_numbers(arrays) for name, arrays in parts.items()}
+    return {"tree_roots": roots} | lists
+
+
+def _whole_numbers(arrays: list[Array]) -> list[int]:
+    found: list[int] = np.concatenate(arrays).astype(np.int64).tolist()
+    return found
 
 
 def _attributes(tree: Tree, target: Array, branches: int, leaves: int) -> dict[str, Array]:
     """The attributes of one tree, after trees that have `branches` and `leaves` in all."""
     inner = np.flatnonzero(~tree.leaf)
-    ends = np.flatnonzero(tree.leaf)
-    number = np.empty(len(tree.left), np.int64)
-    number[inner] = branches + np.arange(len(inner))
-    number[ends] = leaves + np.arange(len(ends))
+    number = _numbers(tree, branches, leaves)
     found = {
         "nodes_featureids": at_branches(tree, tree.column),
-        "leaf_targetids": target[ends],
+        "leaf_targetids": target[tree.leaf],
         "nodes_missing_value_tracks_true": at_branches(tree, tree.missing),
     }
     for side, child in (("true", tree.left), ("false", tree.right)):
@@ -139,6 +139,14 @@ def _attributes(tree: Tree, target: Array, branches: int, leaves: int) -> dict[s
         found[f"nodes_{side}nodeids"] = number[to]
         found[f"nodes_{side}leafs"] = tree.leaf[to]
     return found
+
+
+def _numbers(tree: Tree, branches: int, leaves: int) -> Array:
+    """The number of each node among all branches, or among all leaves."""
+    number = np.empty(len(tree.left), np.int64)
+    for chosen, first in ((~tree.leaf, branches), (tree.leaf, leaves)):
+        number[chosen] = first + np.arange(int(chosen.sum()))
+    return number
 
 
 def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> Var:
@@ -167,14 +175,9 @@ def _small_whole(held: Array) -> bool:
 def _sum_from_table(rows: Var, trees: Sequence[Tree], held: Array) -> Var:
     """The sum of leaves that hold vectors: each tree gives the number of a row in a table of these."""
     table, place = np.unique(held, axis=0, return_inverse=True)
-    weights = []
-    start = 0
-    for tree in trees:
-        count = int(tree.leaf.sum())
-        numbers = np.zeros(len(tree.left))
-        numbers[tree.leaf] = place[start : start + count]
-        weights.append(numbers)
-        start += count
+    ends = np.cumsum([int(tree.leaf.sum()) for tree in trees])
+    numbers = np.split(place, ends[:-1])
+    weights = [_at_leaves(tree, values) for tree, values in zip(trees, numbers, strict=True)]
     exact = rows if len(table) <= LARGEST_EXACT else cast(rows, np.float64)
     targets = [np.full(len(tree.left), number) for number, tree in enumerate(trees)]
     found = ensemble(exact, trees, targets, weights, len(trees))
@@ -182,3 +185,10 @@ def _sum_from_table(rows: Var, trees: Sequence[Tree], held: Array) -> Var:
     if len(trees) > 1:
         parts = op.cumsum(parts, constant(1, np.int64))
     return op.gather(parts, constant(-1, np.int64), axis=1)
+
+
+def _at_leaves(tree: Tree, values: Array) -> Array:
+    """Values of the leaves by node; those of branches are 0."""
+    found = np.zeros(len(tree.left))
+    found[tree.leaf] = values
+    return found

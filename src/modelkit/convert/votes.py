@@ -51,13 +51,19 @@ def voting(estimator: Any, columns: Columns, at: Converting) -> Answer:
         said = [at.answer(each, columns).asked("probabilities") for each in parts]
         likely = _average(said, weights)
         return Answer(place=largest(likely), probabilities=likely)
+    return Answer(place=largest(_votes(estimator, columns, at)))
+
+
+def _votes(estimator: Any, columns: Columns, at: Converting) -> Var:
+    """(n, classes): the weights of the estimators that say each class."""
+    weights = estimator._weights_not_none  # noqa: SLF001 - as above
     numbers = constant([range(len(estimator.classes_))], np.int64)
     votes = []
-    for number, each in enumerate(parts):
+    for number, each in enumerate(estimator.estimators_):
         place = at.place(each, columns, np.asarray(each.classes_))
         vote = cast(op.equal(upright(place), numbers), np.float64)
         votes.append(vote if weights is None else op.mul(vote, doubles(float(weights[number]))))
-    return Answer(place=largest(total(votes)))
+    return total(votes)
 
 
 def _average(parts: list[Var], weights: Any) -> Var:
@@ -151,14 +157,19 @@ def _bagged(each: Any, columns: Columns, classes: int, at: Converting) -> Var:
         return prediction
     own = np.asarray(each.classes_, np.int64)
     if not hasattr(each, "predict_proba"):
-        vote = op.gather(constant(own, np.int64), answer.asked("place"))
-        same = op.equal(upright(vote), constant([range(classes)], np.int64))
-        return cast(same, np.float64)
+        return _vote(answer, own, classes)
     likely: Var = answer.asked("probabilities")
     if len(own) == classes:
         return likely
     spread = _spread(np.eye(len(own)), own, classes)
     return op.matmul(cast(likely, np.float64), doubles(spread))
+
+
+def _vote(answer: Answer, own: Array, classes: int) -> Var:
+    """(n, classes): 1 for the class that an estimator of its own classes says."""
+    vote = op.gather(constant(own, np.int64), answer.asked("place"))
+    same = op.equal(upright(vote), constant([range(classes)], np.int64))
+    return cast(same, np.float64)
 
 
 def _binary(each: Any, answer: Answer) -> Var:
@@ -187,11 +198,16 @@ def against_rest(estimator: Any, columns: Columns, at: Converting) -> Answer:
         last = int(_takes_last(estimator))
         place = op.arg_max(scores, axis=1, keepdims=0, select_last_index=last)
         return Answer(place=place, probabilities=likely, decision=scores)
-    bound = constant(_bound(parts[0]), dtype_of(scores))
-    passed = cast(op.greater(scores, bound), np.int64)
+    passed = _passed(scores, parts[0])
     if not estimator.multilabel_:
         return Answer(place=flat(passed), probabilities=likely, decision=flat(scores))
     return Answer(label=passed, probabilities=likely, decision=scores)
+
+
+def _passed(scores: Var, like: Any) -> Var:
+    """1 where a score passes the bound of classifiers like one of them."""
+    bound = constant(_bound(like), dtype_of(scores))
+    return cast(op.greater(scores, bound), np.int64)
 
 
 def _takes_last(estimator: Any) -> bool:
@@ -225,16 +241,24 @@ def against_one(estimator: Any, columns: Columns, at: Converting) -> Answer:
     scores = [cast(_binary(each, answer), np.float64) for each, answer in pairs]
     sure = joined([upright(score) for score in scores])
     second = joined([upright(answer.asked("place")) for answer in answers])
-    toward, first = _pairs_of_classes(len(estimator.classes_))
-    votes = op.add(op.matmul(cast(second, np.float64), doubles(toward)), doubles(first))
-    added = op.matmul(sure, doubles(toward))
-    below = op.mul(doubles(3.0), op.add(op.abs(added), doubles(1.0)))
-    decision = op.add(votes, op.div(added, below))
+    decision = _votes_of_pairs(cast(second, np.float64), sure, len(estimator.classes_))
     if len(estimator.classes_) > 2:
         return Answer(place=largest(decision), decision=decision)
     one = column(decision, 1)
     above = op.greater(one, doubles(_bound(parts[0])))
     return Answer(place=cast(above, np.int64), decision=one)
+
+
+def _votes_of_pairs(second: Var, sure: Var, classes: int) -> Var:
+    """(n, classes): votes, and less than half a vote for how sure the classifiers were.
+
+    `second` is 1 where a pair says its second class.
+    """
+    toward, first = _pairs_of_classes(classes)
+    votes = op.add(op.matmul(second, doubles(toward)), doubles(first))
+    added = op.matmul(sure, doubles(toward))
+    below = op.mul(doubles(3.0), op.add(op.abs(added), doubles(1.0)))
+    return op.add(votes, op.div(added, below))
 
 
 def _pairs_of_classes(classes: int) -> tuple[Array, Array]:

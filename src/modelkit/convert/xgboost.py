@@ -53,6 +53,7 @@ LOGITS = ("binary:logistic", "reg:logistic")  # whose intercept is written as a 
 LEAF = "LEAF"
 LESS = "BRANCH_LT"
 EQUAL = "BRANCH_EQ"
+BEST = {"axis": 1, "keepdims": 0}  # of ArgMax
 CATEGORICAL = 1  # the type of a split by a set of categories
 
 
@@ -84,24 +85,28 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of an estimator. Raises ConversionError for an objective that is not known."""
     estimator = operator.raw_operator
     learner = json.loads(estimator.get_booster().save_raw("json"))["learner"]
+    link = _link_of(learner, type(estimator).__name__)
+    nodes = Nodes(scope, container)
+    rows = _without(nodes, nodes.as_float(operator.inputs[0]), estimator.missing)
+    base = _intercept(learner)
+    linear = learner["gradient_booster"]["name"] == "gblinear"
+    margin = (_linear if linear else _trees)(nodes, rows, learner, base)
+    if hasattr(estimator, "n_classes_"):
+        _classify(nodes, operator, margin, link, len(base))
+    else:
+        nodes.put(_linked(nodes, margin, link), operator.outputs[0])
+
+
+def _link_of(learner: dict[str, Any], step: str) -> str:
+    """The link of an objective. Raises ConversionError for one that is not known."""
     objective = learner["objective"]["name"]
     if objective not in LINKS:
         raise ConversionError(
             f"XGBoost with objective={objective!r} cannot be converted; known are "
             f"{', '.join(LINKS)}",
-            step=type(estimator).__name__,
+            step=step,
         )
-    nodes = Nodes(scope, container)
-    rows = _without(nodes, nodes.as_float(operator.inputs[0]), estimator.missing)
-    base = _intercept(learner)
-    if learner["gradient_booster"]["name"] == "gblinear":
-        margin = _linear(nodes, rows, learner, base)
-    else:
-        margin = _trees(nodes, rows, learner, base)
-    if hasattr(estimator, "n_classes_"):
-        _classify(nodes, operator, margin, LINKS[objective], len(base))
-    else:
-        nodes.put(_linked(nodes, margin, LINKS[objective]), operator.outputs[0])
+    return LINKS[objective]
 
 
 def _without(nodes: Nodes, rows: str, missing: float) -> str:
@@ -255,10 +260,20 @@ def _nodes(tree: dict[str, Any]) -> Iterator[_Node]:
             yield from _equalities(tree, at, codes, free)
             free += len(codes) - 1
             continue
-        column = tree["split_indices"][at]
-        threshold = tree["split_conditions"][at]
-        missing_left = int(tree["default_left"][at])
-        yield _Node(at, column, LESS, threshold, left[at], right[at], missing_left)
+        yield _comparison(tree, at)
+
+
+def _comparison(tree: dict[str, Any], at: int) -> _Node:
+    """A split of numbers, of which smaller ones go left."""
+    return _Node(
+        nodeids=at,
+        featureids=tree["split_indices"][at],
+        modes=LESS,
+        values=tree["split_conditions"][at],
+        truenodeids=tree["left_children"][at],
+        falsenodeids=tree["right_children"][at],
+        missing_value_tracks_true=int(tree["default_left"][at]),
+    )
 
 
 def _equalities(tree: dict[str, Any], at: int, codes: list[int], free: int) -> Iterator[_Node]:
@@ -309,16 +324,13 @@ def _linked(nodes: Nodes, margin: str, link: str) -> str:
 def _classify(nodes: Nodes, operator: Any, margin: str, link: str, outputs: int) -> None:
     """Label and probabilities as XGBClassifier makes them from the margin."""
     label, probabilities = operator.outputs
-    if link == LARGEST:
-        nodes.put(nodes.add("ArgMax", margin, axis=1, keepdims=0), label)
-        nodes.put(nodes.add("Softmax", margin, axis=1), probabilities)
-        return
-    answer = _linked(nodes, margin, link)
-    if operator.raw_operator.n_classes_ > 2:
-        nodes.put(nodes.add("ArgMax", answer, axis=1, keepdims=0), label)
+    several = operator.raw_operator.n_classes_ > 2
+    answer = _linked(nodes, margin, SOFTMAX if link == LARGEST else link)
+    if link == LARGEST or several:
+        nodes.put(nodes.add("ArgMax", margin if link == LARGEST else answer, **BEST), label)
         nodes.put(answer, probabilities)
         return
     half = nodes.constant(np.array([0.5], np.float32))
     nodes.put(nodes.add("Greater", answer, half), label)
-    several = outputs > 1  # labels a row
-    nodes.put(answer if several else nodes.with_complement(answer), probabilities)
+    labels_a_row = outputs > 1
+    nodes.put(answer if labels_a_row else nodes.with_complement(answer), probabilities)
