@@ -56,7 +56,10 @@ def gives_probabilities(regressor: Any) -> bool:
 
 def _objective(booster: Any) -> str:
     """The objective of a Booster of LightGBM; "custom" for one of its user's."""
-    said = booster.dump_model(num_iteration=1).get("objective", "")
+    said = booster.dump_model(num_iteration=1).get(
+        "objective",
+        "",
+    )
     return str((said.split() or ["custom"])[0])
 
 
@@ -86,7 +89,11 @@ def _lightgbm_estimator(kind: Any, booster: Any) -> Any:
     return estimator
 
 
-def with_absent_zeros(pipeline: Any, rows: Any, answer: Callable[[Any, Any], Any]) -> Any:
+def with_absent_zeros(
+    pipeline: Any,
+    rows: Any,
+    answer: Callable[[Any, Any], Any],
+) -> Any:
     """A pipeline in which XGBoost takes zeros for missing values, where it does since it is given sparse rows.
 
     Args:
@@ -95,10 +102,17 @@ def with_absent_zeros(pipeline: Any, rows: Any, answer: Callable[[Any, Any], Any
         answer: how to ask about such rows: it takes a function of an estimator and rows, and the
             rows.
     """
-    *before, (name, last) = getattr(pipeline, "steps", [("", None)])
+    *before, (name, last) = getattr(
+        pipeline,
+        "steps",
+        [("", None)],
+    )
     if not before or not is_a(last, "xgboost", "XGBModel"):
         return pipeline
-    made = answer(lambda _, given: pipeline[:-1].transform(given), rows)
+    made = answer(
+        lambda _, given: pipeline[:-1].transform(given),
+        rows,
+    )
     if not hasattr(made, "toarray"):
         return pipeline
     reading = copy.copy(last)
@@ -155,7 +169,9 @@ def categories(model: Any, rows: Any) -> dict[str, tuple[str, ...]]:
 
 
 def encode(
-    proto: onnx.ModelProto, inputs: list[TensorSpec], known: dict[str, tuple[str, ...]]
+    proto: onnx.ModelProto,
+    inputs: list[TensorSpec],
+    known: dict[str, tuple[str, ...]],
 ) -> None:
     """Put in front of a graph over codes what makes them of one tensor a column: the place of a category, or NaN."""
     graph = proto.graph
@@ -176,7 +192,11 @@ def encode(
     graph.node.extend([*made, *nodes])
 
 
-def _encoder(name: str, code: str, values: tuple[str, ...]) -> onnx.NodeProto:
+def _encoder(
+    name: str,
+    code: str,
+    values: tuple[str, ...],
+) -> onnx.NodeProto:
     """The place of each text among the values, as a float; NaN for any other text."""
     return helper.make_node(
         "LabelEncoder",

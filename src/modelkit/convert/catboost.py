@@ -49,7 +49,12 @@ def kinds() -> list[Any]:
     return [CatBoostClassifier, CatBoostRegressor, CatBoostRanker, CatBoost]
 
 
-def parse_classifier(scope: Any, model: Any, inputs: list[Any], custom_parsers: Any = None) -> Any:
+def parse_classifier(
+    scope: Any,
+    model: Any,
+    inputs: list[Any],
+    custom_parsers: Any = None,
+) -> Any:
     """Tell skl2onnx of a classifier's two outputs, for CatBoost's does not descend from scikit-learn's."""
     del custom_parsers  # that of a step would be for steps in it
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
@@ -65,7 +70,11 @@ def parse_classifier(scope: Any, model: Any, inputs: list[Any], custom_parsers: 
     return operator.outputs
 
 
-def convert(scope: Any, operator: Any, container: Any) -> None:
+def convert(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """Add the nodes of a model. Raises ConversionError for what is not known here."""
     model = operator.raw_operator
     name = type(model).__name__
@@ -82,7 +91,11 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
             "the CatBoost model has no tree; train it for at least one iteration", step=name
         )
     nodes = Nodes(scope, container)
-    value = _sum_of_trees(nodes, nodes.as_float(operator.inputs[0]), said)
+    value = _sum_of_trees(
+        nodes,
+        nodes.as_float(operator.inputs[0]),
+        said,
+    )
     if name == "CatBoostClassifier":
         threshold = float(info.get("binclass_probability_threshold", 0.5))
         _classify(nodes, operator, value, loss, threshold)
@@ -92,7 +105,11 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     nodes.put(value, operator.outputs[0])
 
 
-def _sum_of_trees(nodes: Nodes, rows: str, said: dict[str, Any]) -> str:
+def _sum_of_trees(
+    nodes: Nodes,
+    rows: str,
+    said: dict[str, Any],
+) -> str:
     scale, bias = said["scale_and_bias"]
     return nodes.add(
         "TreeEnsembleRegressor",
@@ -150,7 +167,11 @@ class _Tree:
     values: Array  # (leaves, outputs)
 
 
-def _ensemble(said: dict[str, Any], scale: float, outputs: int) -> Lists:
+def _ensemble(
+    said: dict[str, Any],
+    scale: float,
+    outputs: int,
+) -> Lists:
     """The attributes of all trees in ONNX."""
     columns = said["features_info"]["float_features"]
     places = [column["flat_feature_index"] for column in columns]
@@ -166,7 +187,13 @@ def _ensemble(said: dict[str, Any], scale: float, outputs: int) -> Lists:
     return lists
 
 
-def _add_splits(lists: Lists, number: int, tree: _Tree, places: list[int], gaps: list[int]) -> None:
+def _add_splits(
+    lists: Lists,
+    number: int,
+    tree: _Tree,
+    places: list[int],
+    gaps: list[int],
+) -> None:
     count = len(tree.features)
     lists["nodes_treeids"] += [number] * count
     lists["nodes_nodeids"] += range(count)
@@ -178,7 +205,12 @@ def _add_splits(lists: Lists, number: int, tree: _Tree, places: list[int], gaps:
     lists["nodes_missing_value_tracks_true"] += [gaps[feature] for feature in tree.features]
 
 
-def _add_leaves(lists: Lists, number: int, tree: _Tree, scale: float) -> None:
+def _add_leaves(
+    lists: Lists,
+    number: int,
+    tree: _Tree,
+    scale: float,
+) -> None:
     leaves, outputs = tree.values.shape
     places = np.arange(leaves) + len(tree.features)
     lists["nodes_treeids"] += [number] * leaves
@@ -221,7 +253,10 @@ def _any_tree(tree: dict[str, Any], outputs: int) -> _Tree:
     leaves = [node for node in nodes if "split" not in node]
     splits = [node for node in nodes if "split" in node]
     number = {id(node): at for at, node in enumerate([*splits, *leaves])}
-    values = np.array([node["value"] for node in leaves], np.float64)
+    values = np.array(
+        [node["value"] for node in leaves],
+        np.float64,
+    )
     asked = [node["split"] for node in splits]
     return _Tree(
         features=[split["float_feature_index"] for split in asked],
@@ -241,7 +276,13 @@ def _walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
             todo += [node["left"], node["right"]]
 
 
-def _classify(nodes: Nodes, operator: Any, value: str, loss: str, threshold: float) -> None:
+def _classify(
+    nodes: Nodes,
+    operator: Any,
+    value: str,
+    loss: str,
+    threshold: float,
+) -> None:
     """Label and probabilities as CatBoostClassifier makes them from the sum of its leaves."""
     label, probabilities = operator.outputs
     classes = nodes.constant(labels_of(operator.raw_operator.classes_))
@@ -261,13 +302,21 @@ def _classify(nodes: Nodes, operator: Any, value: str, loss: str, threshold: flo
     nodes.put(nodes.with_complement(shares), probabilities)
 
 
-def _above(nodes: Nodes, value: str, threshold: float) -> str:
+def _above(
+    nodes: Nodes,
+    value: str,
+    threshold: float,
+) -> str:
     """Whether the sigmoid of each value is above a threshold."""
     limit = np.float32(np.log(threshold) - np.log1p(-threshold))
     return nodes.add("Greater", value, nodes.constant(np.array([limit])))
 
 
-def _shares(nodes: Nodes, value: str, loss: str) -> str:
+def _shares(
+    nodes: Nodes,
+    value: str,
+    loss: str,
+) -> str:
     """Probabilities of one class of several."""
     if loss == "MultiClass":
         return nodes.add("Softmax", value, axis=1)

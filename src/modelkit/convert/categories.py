@@ -30,7 +30,10 @@ class Sets:
     def number(self, left: Array, *, other_left: bool) -> int:
         """The number of a set: (codes,) whether each goes left, and whether all that is no code does."""
         key = (np.packbits(left).tobytes(), other_left)
-        return self._found.setdefault(key, len(self._found))
+        return self._found.setdefault(
+            key,
+            len(self._found),
+        )
 
     def __len__(self) -> int:
         return len(self._found)
@@ -51,7 +54,11 @@ class Sets:
         )
 
 
-def with_sets(columns: Columns, coded: dict[int, tuple[Var, Sets]], numeric: list[int]) -> Var:
+def with_sets(
+    columns: Columns,
+    coded: dict[int, tuple[Var, Sets]],
+    numeric: list[int],
+) -> Var:
     """(n, numbers + sets) of float64: some columns of numbers, and behind them those of the sets by column."""
     parts = [columns.take(numeric).matrix(np.float64)] if numeric else []
     parts += [sets.columns(codes) for codes, sets in coded.values() if len(sets)]

@@ -89,5 +89,8 @@ def _in_constant(graph: onnx.GraphProto, name: str) -> list[Any]:
 def _are_probabilities(array: Array, classes: int) -> bool:
     if array.ndim != 2 or array.shape[1] != classes or array.dtype.kind != "f":
         return False
-    sums = array.sum(axis=1, dtype=np.float64)
+    sums = array.sum(
+        axis=1,
+        dtype=np.float64,
+    )
     return bool((array >= 0).all() and (np.abs(sums - 1) <= SUM_OFF).all())

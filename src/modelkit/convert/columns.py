@@ -8,34 +8,38 @@ fault are found.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array, is_missing
+from modelkit.cast import is_missing
+from modelkit.convert.altered import (
+    PATTERNS,
+    Known,
+    altered,
+    gaps_like,
+    strange_codes,
+    unseen_texts,
+)
 from modelkit.convert.compare import Differences, agree, merge, tolerance
-from modelkit.convert.rows import ArrayRows, FrameRows, Rows, Table
+from modelkit.convert.rows import ArrayRows, Rows, Table
 from modelkit.convert.source import Source
 from modelkit.convert.strange import strange_texts
 from modelkit.errors import ConversionError
 from modelkit.signature import Signature
 from modelkit.spec import Column
 
-PATTERNS = 64  # of the rows of one question; columns beyond that many share one
-PATTERN_ROWS = 32  # rows of a question in which one column is altered
 FEW_COLUMNS = 8  # of a group that is not halved any more: each one is asked about alone
 MANY_GROUPS = 8  # that all have a column at fault: most likely, so have the parts of them
 MOST_QUESTIONS = 160  # after which columns get the verdict of their group; 64 columns need 127
 FURTHER_ROWS = 2048
-UNSEEN = "\ufdd1 unseen"  # a category that no training set holds
 REFUSED = "refused"
 AGREES = "agrees"
 DISAGREES = "disagrees"
 
 Ask = Callable[[Rows], Differences | None]
 Refuse = Callable[[Differences, str], None]
-Known = Mapping[int, tuple[Any, ...]]
 
 
 @dataclasses.dataclass
@@ -104,7 +108,10 @@ def with_columns(signature: Signature, change: Callable[[Column], Column]) -> Si
     for spec in signature.inputs:
         columns = tuple(change(column) for column in spec.columns)
         inputs.append(dataclasses.replace(spec, columns=columns))
-    return dataclasses.replace(signature, inputs=tuple(inputs))
+    return dataclasses.replace(
+        signature,
+        inputs=tuple(inputs),
+    )
 
 
 def sort_out(columns: list[int], judge: Callable[[list[int]], str]) -> dict[int, str]:
@@ -171,7 +178,11 @@ def _verdicts_on_gaps(questions: Questions, gone: set[int]) -> dict[int, str]:
     def judge(group: list[int]) -> str:
         rows = None
         if questions.few.takes_gaps(group[0]):
-            rows = _altered(questions.few, group, _gap(questions.example))
+            rows = altered(
+                questions.few,
+                group,
+                gaps_like(questions.example),
+            )
         return questions.verdict(group, rows)
 
     verdicts: dict[int, str] = {}
@@ -223,7 +234,9 @@ def _closed(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any,
 
 
 def _sort_out_known(
-    columns: list[int], known: Known, judge: Callable[[list[int]], str]
+    columns: list[int],
+    known: Known,
+    judge: Callable[[list[int]], str],
 ) -> dict[int, str]:
     """The verdict on each column; those whose values are known are asked apart from the others."""
     told = [i for i in columns if i in known]
@@ -231,7 +244,11 @@ def _sort_out_known(
     return sort_out(told, judge) | sort_out(others, judge)
 
 
-def _codes(source: Source, columns: list[Column], known: Known) -> list[int]:
+def _codes(
+    source: Source,
+    columns: list[Column],
+    known: Known,
+) -> list[int]:
     """The columns of numbers that may be codes of categories.
 
     A tensor of integers, which an estimator has that is packaged as it is, takes no others to ask
@@ -254,8 +271,14 @@ def _judge_of_texts(questions: Questions) -> Callable[[list[int]], str]:
     def judge(group: list[int]) -> str:
         few = questions.few
         if isinstance(few, ArrayRows):
-            return questions.verdict(group, ArrayRows(strange_texts(few.raw)))
-        return questions.verdict(group, _altered(few, group, _unseen))
+            return questions.verdict(
+                group,
+                ArrayRows(strange_texts(few.raw)),
+            )
+        return questions.verdict(
+            group,
+            altered(few, group, unseen_texts),
+        )
 
     return judge
 
@@ -264,12 +287,20 @@ def _judge_of_codes(questions: Questions, known: Known) -> Callable[[list[int]],
     """Puts unknown codes in the columns of a group."""
 
     def judge(group: list[int]) -> str:
-        rows = _altered(questions.few, group, _strange_codes(known, 0.5))
+        rows = altered(
+            questions.few,
+            group,
+            strange_codes(known, 0.5),
+        )
         verdict = questions.verdict(group, rows)
         if verdict != DISAGREES:
             return verdict
         # LightGBM cuts its codes off, and the graph does not: the docs say what lies between two.
-        rows = _altered(questions.few, group, _strange_codes(known, 0.0))
+        rows = altered(
+            questions.few,
+            group,
+            strange_codes(known, 0.0),
+        )
         return questions.verdict(group, rows)
 
     return judge
@@ -310,54 +341,3 @@ def _check_open(source: Source, column: Column) -> None:
             f"OneHotEncoder(handle_unknown='ignore'), or name the column in a ColumnTransformer",
             column=column.name,
         )
-
-
-Change = Callable[[Table, int, Array], Any]  # rows, a column, where it is altered: the new column
-
-
-def _altered(rows: Table, group: list[int], change: Change) -> Table:
-    """Rows for a question: each column of a group is altered in some, in one after the other.
-
-    There is always a row in which a column is left as it is.
-    """
-    patterns = min(max(len(group), 2), PATTERNS)
-    at = np.arange(patterns * PATTERN_ROWS)
-    places = at + at // patterns  # so that a column is not altered in the same rows each time
-    repeated = rows.repeated(places % len(rows))
-    columns = {}
-    for place, i in enumerate(group):
-        mask = at % patterns == place % patterns
-        columns[i] = change(repeated, i, mask)
-    return repeated.with_columns(columns)
-
-
-def _gap(example: Table) -> Change:
-    """Missing values, in the way of the example."""
-    return lambda rows, i, mask: rows.blank(i, mask, example)
-
-
-def _unseen(rows: Table, i: int, mask: Array) -> Any:
-    """Unknown texts in a column of a frame."""
-    assert isinstance(rows, FrameRows)  # noqa: S101 - for the type checker: arrays of texts have a question of their own
-    return rows.with_text(i, mask, UNSEEN)
-
-
-def _strange_codes(known: Known, step: float) -> Change:
-    """Whole numbers that are no codes: one beyond the largest, one below, and one between two.
-
-    The largest and the smallest are those of the column and of the codes that an encoder knows;
-    `step` is how far the number between lies from a code.
-    """
-
-    def change(rows: Table, i: int, mask: Array) -> Array:
-        codes = rows.numbers(i)
-        told = np.array(known.get(i, ()), np.float64)
-        held = np.append(codes[np.isfinite(codes)], told)
-        if not len(held):
-            return codes
-        turn = np.cumsum(mask) % 3
-        beyond = np.where(turn == 0, held.max() + 1, held.min() - 1)
-        strange = np.where(turn == 1, codes + step, beyond)
-        return np.where(mask, strange, codes)
-
-    return change

@@ -35,14 +35,23 @@ FIELDS = {"predict_proba": "probabilities", "decision_function": "decision"}
 
 
 def composed(
-    estimator: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], leaf: Leaf
+    estimator: Any,
+    inputs: list[TensorSpec],
+    roles: tuple[Role, ...],
+    leaf: Leaf,
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool, TextConverters]:
     """The graph of an estimator, its outputs, whether it rounds to float32 what its source does not, and vectorizers.
 
     Raises ConversionError.
     """
-    at = Converting(leaf, {spec.name: argument(spec) for spec in inputs})
-    answer = at.answer(estimator, Columns(tuple(at.arguments.values())))
+    at = Converting(
+        leaf,
+        {spec.name: argument(spec) for spec in inputs},
+    )
+    answer = at.answer(
+        estimator,
+        Columns(tuple(at.arguments.values())),
+    )
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
     vectorizers = _vectorizers(at, outputs)
     passed = at.arguments
@@ -51,7 +60,11 @@ def composed(
     proto = model_of(passed | at.filled, outputs)
     specs = []
     for value, role in zip(proto.graph.output, roles, strict=True):
-        spec = TensorSpec(role.name, _dtype(outputs[role.name]), ("batch", *role.tail))
+        spec = TensorSpec(
+            role.name,
+            _dtype(outputs[role.name]),
+            ("batch", *role.tail),
+        )
         _set_shape(value, spec)
         specs.append(spec)
     return proto, specs, at.narrow, vectorizers
@@ -63,7 +76,11 @@ def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
     del shape.dim[:]
     for size in spec.shape:
         dim = shape.dim.add()
-        setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
+        setattr(
+            dim,
+            "dim_param" if isinstance(size, str) else "dim_value",
+            size,
+        )
 
 
 def _vectorizers(at: Converting, outputs: dict[str, Var]) -> TextConverters:
@@ -71,11 +88,17 @@ def _vectorizers(at: Converting, outputs: dict[str, Var]) -> TextConverters:
     found = TextConverters()
     if not at.terms:
         return found
-    read = read_inputs(at.arguments | at.filled, outputs)
+    read = read_inputs(
+        at.arguments | at.filled,
+        outputs,
+    )
     texts = {each.vectorizer.column for each in at.terms}
     passed = [name for name in at.arguments if name not in texts or name in read]
     found.terms = tuple(at.terms)
-    found.texts = Texts(tuple(each.vectorizer for each in at.terms), tuple(passed))
+    found.texts = Texts(
+        tuple(each.vectorizer for each in at.terms),
+        tuple(passed),
+    )
     return found
 
 
@@ -83,7 +106,11 @@ def _dtype(tensor: Var) -> str:
     return "string" if dtype_of(tensor) == STRING else str(dtype_of(tensor))
 
 
-def _output(answer: Answer, role: Role, estimator: Any) -> Var:
+def _output(
+    answer: Answer,
+    role: Role,
+    estimator: Any,
+) -> Var:
     """The tensor of one output, in its final rank."""
     if role.verb == "predict":
         found = _label(answer, estimator)
@@ -105,7 +132,10 @@ def _label(answer: Answer, estimator: Any) -> Var:
     if answer.label is not None:
         return answer.label
     if not answer.several:
-        return _named(answer, np.asarray(estimator.classes_))
+        return _named(
+            answer,
+            np.asarray(estimator.classes_),
+        )
     labels = []
     for part, classes in zip(answer.several, estimator.classes_, strict=True):
         labels.append(upright(_named(part, np.asarray(classes))))

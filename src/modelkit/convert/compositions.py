@@ -34,7 +34,11 @@ DROPPED = ("drop", None)
 KEPT = ("passthrough",)
 
 
-def pipeline(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def pipeline(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """Pipeline: each step gets what the one before it gives."""
     *before, (_, last) = estimator.steps
     for _, step in before:
@@ -44,14 +48,22 @@ def pipeline(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return at.answer(last, columns)
 
 
-def _transformed(step: Any, columns: Columns, at: Converting) -> Columns:
+def _transformed(
+    step: Any,
+    columns: Columns,
+    at: Converting,
+) -> Columns:
     if isinstance(step, str) or step is None:
         return columns
     table: Columns = at.answer(step, columns).asked("table")
     return table
 
 
-def columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def columns(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """ColumnTransformer: parts over columns of their own, side by side."""
     places = estimator._transformer_to_input_indices  # noqa: SLF001 - no public way
     parts: list[Var] = []
@@ -63,7 +75,11 @@ def columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=Columns(tuple(parts)))
 
 
-def union(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def union(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """FeatureUnion: parts over all columns, side by side."""
     parts: list[Var] = []
     for name, step in estimator.transformer_list:
@@ -73,14 +89,22 @@ def union(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=Columns(tuple(parts)))
 
 
-def _weighted(estimator: Any, name: str, table: Columns) -> tuple[Var, ...]:
+def _weighted(
+    estimator: Any,
+    name: str,
+    table: Columns,
+) -> tuple[Var, ...]:
     weight = (estimator.transformer_weights or {}).get(name)
     if weight is None:
         return table.parts
     return (op.mul(table.matrix(np.float64), doubles(weight)),)
 
 
-def unchanged(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def unchanged(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """FunctionTransformer without a function, which is how a ColumnTransformer keeps columns that pass through."""
     if estimator.func is not None:
         raise ConversionError(
@@ -92,22 +116,36 @@ def unchanged(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=columns)
 
 
-def best(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def best(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """A search: its best estimator, fitted on all rows."""
     return at.answer(estimator.best_estimator_, columns)
 
 
-def wrapped(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def wrapped(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """FrozenEstimator: the estimator inside."""
     return at.answer(estimator.estimator, columns)
 
 
-def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def threshold(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """A classifier whose label is the positive class where its score reaches a threshold."""
-    inner = at.answer(getattr(estimator, "estimator_", estimator), columns)
+    inner = at.answer(
+        getattr(estimator, "estimator_", estimator),
+        columns,
+    )
     yes = _positive_place(estimator)
-    likely = estimator.response_method != "decision_function" and inner.probabilities is not None
-    if estimator.response_method == "predict_proba" or likely:
+    if _is_of_probabilities(estimator, inner):
         score = column(inner.asked("probabilities"), yes)
         bound = _threshold_of(estimator, 0.5)
     else:
@@ -116,7 +154,19 @@ def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
         bound = _threshold_of(estimator, 0.0)
     reached = op.greater_or_equal(score, doubles(bound))
     place = op.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
-    return Answer(place=place, probabilities=inner.probabilities, decision=inner.decision)
+    return Answer(
+        place=place,
+        probabilities=inner.probabilities,
+        decision=inner.decision,
+    )
+
+
+def _is_of_probabilities(estimator: Any, inner: Answer) -> bool:
+    """Whether the threshold is one of probabilities, and not of decisions."""
+    method = estimator.response_method
+    return method == "predict_proba" or (
+        method != "decision_function" and inner.probabilities is not None
+    )
 
 
 def _threshold_of(estimator: Any, automatic: float) -> float:
@@ -135,15 +185,26 @@ def _positive_place(estimator: Any) -> int:
     return 1 if positive is None else int(estimator.classes_.tolist().index(positive))
 
 
-def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def calibrated(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
     parts = [_calibrated(each, columns, at) for each in estimator.calibrated_classifiers_]
     likely = total(parts)
     likely = op.div(likely, doubles(len(parts))) if len(parts) > 1 else likely
-    return Answer(place=largest(likely), probabilities=likely)
+    return Answer(
+        place=largest(likely),
+        probabilities=likely,
+    )
 
 
-def _calibrated(each: Any, columns: Columns, at: Converting) -> Var:
+def _calibrated(
+    each: Any,
+    columns: Columns,
+    at: Converting,
+) -> Var:
     if each.method not in ("sigmoid", "isotonic"):
         raise ConversionError(
             f"CalibratedClassifierCV(method={each.method!r}) cannot be converted; use 'sigmoid' "
@@ -159,7 +220,10 @@ def _calibrated(each: Any, columns: Columns, at: Converting) -> Var:
             "a fold of a calibrated classifier lacks a class", step="CalibratedClassifierCV"
         )
     mapped = [_mapped(mapping, one_column(scores, k)) for k, mapping in enumerate(each.calibrators)]
-    return _shares(joined(mapped), len(each.classes))
+    return _shares(
+        joined(mapped),
+        len(each.classes),
+    )
 
 
 def _shares(scores: Var, classes: int) -> Var:
@@ -185,12 +249,22 @@ def _mapped(mapping: Any, score: Var) -> Var:
         return op.sigmoid(op.neg(op.add(steep, doubles(mapping.b_))))
     places = mapping.X_thresholds_
     dtype = places.dtype  # in which the source takes scores, and gives what it makes of them
-    given = cast(cast(score, dtype), np.float64)
+    given = cast(
+        cast(score, dtype),
+        np.float64,
+    )
     found = interpolated(given, places, mapping.y_thresholds_)
-    return cast(cast(found, dtype), np.float64)
+    return cast(
+        cast(found, dtype),
+        np.float64,
+    )
 
 
-def interpolated(score: Var, places: Array, heights: Array) -> Var:
+def interpolated(
+    score: Var,
+    places: Array,
+    heights: Array,
+) -> Var:
     """The height at each place of (n, 1), linear between those that are known and flat beyond them, as numpy.interp."""
     places = np.asarray(places, np.float64)
     heights = np.asarray(heights, np.float64)
@@ -198,7 +272,10 @@ def interpolated(score: Var, places: Array, heights: Array) -> Var:
         return op.add(op.mul(score, doubles(0.0)), doubles(heights[0]))
     inside = op.clip(score, constant(places[0]), constant(places[-1]))
     slopes = doubles(np.diff(heights) / np.diff(places))
-    at = _piece(inside, places[1:-1])
+    at = _piece(
+        inside,
+        places[1:-1],
+    )
     along = op.sub(inside, op.gather(doubles(places[:-1]), at))
     rise = op.mul(op.gather(slopes, at), along)
     return op.add(rise, op.gather(doubles(heights[:-1]), at))
@@ -210,9 +287,22 @@ def _piece(score: Var, bounds: Array) -> Var:
     x < bound is x <= the number before it.
     """
     tree = _halves(np.nextafter(bounds, -np.inf))
-    numbers = np.where(tree.leaf, tree.threshold, 0.0)
-    target = np.zeros(len(tree.left), np.int64)
-    found = ensemble(score, [tree], [target], [numbers], 1)
+    numbers = np.where(
+        tree.leaf,
+        tree.threshold,
+        0.0,
+    )
+    target = np.zeros(
+        len(tree.left),
+        np.int64,
+    )
+    found = ensemble(
+        score,
+        [tree],
+        [target],
+        [numbers],
+        1,
+    )
     return op.cast(found, to=np.int64)
 
 
@@ -233,5 +323,14 @@ def _halves(bounds: Array) -> Tree:
         todo += [(left, low, middle), (right, middle + 1, high)]
         nodes += [leaf, leaf]
     threshold, left_of, right_of = (np.array(values) for values in zip(*nodes, strict=True))
-    none = np.zeros(len(nodes), np.int64)
-    return Tree(none, threshold, none.astype(bool), left_of, right_of)
+    none = np.zeros(
+        len(nodes),
+        np.int64,
+    )
+    return Tree(
+        none,
+        threshold,
+        none.astype(bool),
+        left_of,
+        right_of,
+    )

@@ -110,7 +110,11 @@ def _by_position(estimator: Any) -> Any:
                 for part in getattr(estimator, name)
                 if part[1] not in ("passthrough", "drop", None)
             ]
-            setattr(opened, name, [(key, _by_position(step), *more) for key, step, *more in used])
+            setattr(
+                opened,
+                name,
+                [(key, _by_position(step), *more) for key, step, *more in used],
+            )
     if hasattr(estimator, "transformers_"):
         opened = copy.copy(estimator)
         places = _places(estimator)
@@ -171,7 +175,11 @@ def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, 
     return found
 
 
-def _find_categories(step: Any, columns: list[str], found: dict[str, tuple[Any, ...]]) -> None:
+def _find_categories(
+    step: Any,
+    columns: list[str],
+    found: dict[str, tuple[Any, ...]],
+) -> None:
     """Add the categories of an encoder, or of the encoders inside a step that reads these columns."""
     for _, inner in getattr(step, "steps", []):
         _find_categories(inner, columns, found)
@@ -180,7 +188,11 @@ def _find_categories(step: Any, columns: list[str], found: dict[str, tuple[Any, 
     for _, part, *_ in getattr(step, "transformer_list", []):
         _find_categories(part, columns, found)
     for name, part, _ in getattr(step, "transformers_", []):
-        _find_categories(part, [columns[at] for at in _places(step)[name]], found)
+        _find_categories(
+            part,
+            [columns[at] for at in _places(step)[name]],
+            found,
+        )
     for part in _fitted_parts(step):
         _find_categories(part, columns, found)
     known = _known(step)

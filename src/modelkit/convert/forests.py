@@ -36,9 +36,16 @@ if TYPE_CHECKING:
 def tree_of(fitted: Any, features: Array | None = None) -> Tree:
     """The nodes of a fitted tree; `features` are the columns it was trained on, where those are not all."""
     nodes = fitted.tree_
-    chosen = np.asarray(nodes.feature, np.int64)
+    chosen = np.asarray(
+        nodes.feature,
+        np.int64,
+    )
     if features is not None:
-        chosen = np.where(nodes.children_left < 0, 0, np.asarray(features)[chosen])
+        chosen = np.where(
+            nodes.children_left < 0,
+            0,
+            np.asarray(features)[chosen],
+        )
     return Tree(
         column=chosen,
         threshold=rounded_down(nodes.threshold),
@@ -54,7 +61,10 @@ def leaves_of(fitted: Any) -> Array:
     counts = fitted.tree_.n_classes
     if not hasattr(fitted, "classes_"):
         return np.asarray(values[:, :, 0])
-    return np.concatenate([values[:, at, :count] for at, count in enumerate(counts)], axis=1)
+    return np.concatenate(
+        [values[:, at, :count] for at, count in enumerate(counts)],
+        axis=1,
+    )
 
 
 def is_tree(estimator: Any) -> bool:
@@ -62,20 +72,34 @@ def is_tree(estimator: Any) -> bool:
     return type(estimator).__module__.startswith("sklearn.tree.") and hasattr(estimator, "tree_")
 
 
-def tree(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def tree(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """DecisionTree and ExtraTree."""
     rows = columns.matrix(np.float32)
-    return _voted(estimator, sum_of_leaves(rows, [tree_of(estimator)], [leaves_of(estimator)]))
+    return _voted(
+        estimator,
+        sum_of_leaves(rows, [tree_of(estimator)], [leaves_of(estimator)]),
+    )
 
 
-def forest(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def forest(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """RandomForest and ExtraTrees: the mean of what the trees say."""
     trees = estimator.estimators_
     rows = columns.matrix(np.float32)
     added = sum_of_leaves(
         rows, [tree_of(each) for each in trees], [leaves_of(each) for each in trees]
     )
-    return _voted(estimator, mean(added, len(trees)))
+    return _voted(
+        estimator,
+        mean(added, len(trees)),
+    )
 
 
 def mean(added: Var, count: int) -> Var:
@@ -89,7 +113,10 @@ def _voted(estimator: Any, values: Var) -> Answer:
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(values) if outputs == 1 else values)
     if outputs == 1:
-        return Answer(place=largest(values), probabilities=values)
+        return Answer(
+            place=largest(values),
+            probabilities=values,
+        )
     starts = np.cumsum([0, *estimator.n_classes_])
     parts = [
         op.gather(values, constant(np.arange(starts[k], starts[k + 1]), np.int64), axis=1)
@@ -99,7 +126,11 @@ def _voted(estimator: Any, values: Var) -> Answer:
 
 
 def from_start(
-    rows: Var, start: Array, stages: Sequence[tuple[int, Tree, Array]], outputs: int, skip: int = 0
+    rows: Var,
+    start: Array,
+    stages: Sequence[tuple[int, Tree, Array]],
+    outputs: int,
+    skip: int = 0,
 ) -> Var:
     """(n, skip + outputs): the first value of each output, and on it the trees of each, in their order.
 
@@ -113,22 +144,43 @@ def from_start(
     )
 
 
-def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def boosting(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """GradientBoosting: a first value, and on it each tree times the learning rate."""
     outputs = estimator.n_trees_per_iteration_
     start = _first_values(estimator)
     stages = _boosting_stages(estimator)
-    rows = cast(columns.matrix(np.float32), np.float64)
+    rows = cast(
+        columns.matrix(np.float32),
+        np.float64,
+    )
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(from_start(rows, start, stages, 1)))
     if outputs > 1:
         raw = from_start(rows, start, stages, outputs)
-        return Answer(place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=raw)
+        return Answer(
+            place=largest(raw),
+            probabilities=op.softmax(raw, axis=1),
+            decision=raw,
+        )
     # Beside zeros: the softmax of both is the sigmoid of one. A score of 0 is the second class.
-    raw = from_start(rows, start, stages, 1, skip=1)
+    raw = from_start(
+        rows,
+        start,
+        stages,
+        1,
+        skip=1,
+    )
     place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)
     twice = op.mul(raw, doubles(2.0)) if estimator.loss == "exponential" else raw
-    return Answer(place=place, probabilities=op.softmax(twice, axis=1), decision=column(raw, 1))
+    return Answer(
+        place=place,
+        probabilities=op.softmax(twice, axis=1),
+        decision=column(raw, 1),
+    )
 
 
 def _boosting_stages(estimator: Any) -> list[tuple[int, Tree, Array]]:
@@ -149,12 +201,19 @@ def _first_values(estimator: Any) -> Array:
             "init out",
             step=type(estimator).__name__,
         )
-    row = np.zeros((1, estimator.n_features_in_), np.float32)
+    row = np.zeros(
+        (1, estimator.n_features_in_),
+        np.float32,
+    )
     values: Array = estimator._raw_predict_init(row)[0]  # noqa: SLF001 - no public way
     return values
 
 
-def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def isolation(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """IsolationForest: a power of the sum of how deep the trees isolate a row."""
     trees = _isolating(estimator)
     added = flat(sum_of_leaves(columns.matrix(np.float32), trees, _depths(estimator)))
@@ -162,7 +221,10 @@ def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
     share = op.div(added, doubles(every)) if every else _ones(added)
     score = op.neg(op.pow(doubles(2.0), op.neg(share)))
     decision = op.sub(score, doubles(float(estimator.offset_)))
-    return Answer(label=_side(decision), decision=decision)
+    return Answer(
+        label=_side(decision),
+        decision=decision,
+    )
 
 
 def _side(decision: Var) -> Var:
@@ -200,7 +262,11 @@ def _depth_of_all(estimator: Any) -> float:
     return len(estimator.estimators_) * float(one)
 
 
-def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def adaptive(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """AdaBoostClassifier: each estimator adds its weight to the class it says, and takes shares off the others."""
     classes = len(estimator.classes_)
     if classes == 1:
@@ -209,12 +275,22 @@ def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
         )
     weights, others = _shares_of_weights(estimator)
     of_trees = all(map(is_tree, estimator.estimators_))
-    said = (_said_by_trees if of_trees else _said_by_any)(estimator, columns, at, weights, others)
+    said = (_said_by_trees if of_trees else _said_by_any)(
+        estimator,
+        columns,
+        at,
+        weights,
+        others,
+    )
     added = op.div(said, doubles(float(estimator.estimator_weights_.sum())))
     if classes == 2:
         return _decided_by_two(added)
     scores = op.softmax(op.div(added, doubles(classes - 1)), axis=1)
-    return Answer(place=largest(added), probabilities=scores, decision=added)
+    return Answer(
+        place=largest(added),
+        probabilities=scores,
+        decision=added,
+    )
 
 
 def _shares_of_weights(estimator: Any) -> tuple[Sequence[float], Sequence[float]]:
@@ -229,7 +305,11 @@ def _decided_by_two(added: Var) -> Answer:
     decision = op.add(op.neg(column(added, 0)), column(added, 1))
     pair = op.mul(op.mul(upright(decision), doubles([[-1.0, 1.0]])), doubles(0.5))
     place = op.cast(op.greater(decision, doubles(0.0)), to=np.int64)
-    return Answer(place=place, probabilities=op.softmax(pair, axis=1), decision=decision)
+    return Answer(
+        place=place,
+        probabilities=op.softmax(pair, axis=1),
+        decision=decision,
+    )
 
 
 def _said_by_trees(
@@ -257,7 +337,10 @@ def _said_by_any(
 ) -> Var:
     terms = []
     for each, weight, other in zip(estimator.estimators_, weights, others, strict=True):
-        known = np.searchsorted(estimator.classes_, each.classes_)
+        known = np.searchsorted(
+            estimator.classes_,
+            each.classes_,
+        )
         said = op.equal(
             upright(at.place(each, columns, known)),
             constant([range(len(estimator.classes_))], np.int64),
@@ -266,7 +349,11 @@ def _said_by_any(
     return op.sum(terms)
 
 
-def median(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def median(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """AdaBoostRegressor: the weighted median of what its estimators say."""
     count = len(estimator.estimators_)
     said = _each_prediction(estimator.estimators_, columns, at)
@@ -284,7 +371,11 @@ def _middle(weights: Var) -> Var:
     return op.arg_max(reached, axis=1, keepdims=1)
 
 
-def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> Var:
+def _each_prediction(
+    parts: Sequence[Any],
+    columns: Columns,
+    at: Converting,
+) -> Var:
     """(n, estimators): what each of the estimators predicts."""
     if not all(map(is_tree, parts)):
         said = [at.answer(each, columns).asked("prediction") for each in parts]
@@ -292,5 +383,14 @@ def _each_prediction(parts: Sequence[Any], columns: Columns, at: Converting) -> 
     trees = [tree_of(each) for each in parts]
     targets = [np.full(len(each.left), number) for number, each in enumerate(trees)]
     weights = [leaves_of(each)[:, 0] for each in parts]
-    rows = cast(columns.matrix(np.float32), np.float64)
-    return ensemble(rows, trees, targets, weights, len(parts))
+    rows = cast(
+        columns.matrix(np.float32),
+        np.float64,
+    )
+    return ensemble(
+        rows,
+        trees,
+        targets,
+        weights,
+        len(parts),
+    )

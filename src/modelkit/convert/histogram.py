@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
 
 
-def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def histogram(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
     start = np.ravel(estimator._baseline_prediction)  # noqa: SLF001 - no public way to the trees
     coded: dict[int, tuple[Var, Sets]] = {}
@@ -38,28 +42,58 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if estimator.is_categorical_ is not None:
         coded = _coded(estimator, columns)
         numeric = np.flatnonzero(~estimator.is_categorical_).tolist()
-    stages = _stages(estimator, len(numeric), [sets for _, sets in coded.values()])
+    stages = _stages(
+        estimator,
+        len(numeric),
+        [sets for _, sets in coded.values()],
+    )
     rows = with_sets(columns, coded, numeric) if coded else columns.matrix(np.float64)
     return _linked(estimator, rows, start, stages)
 
 
 def _linked(
-    estimator: Any, rows: Var, start: Array, stages: list[tuple[int, Tree, Array]]
+    estimator: Any,
+    rows: Var,
+    start: Array,
+    stages: list[tuple[int, Tree, Array]],
 ) -> Answer:
     """What the estimator answers, from its trees over some rows."""
     if not hasattr(estimator, "classes_"):
         raw = flat(from_start(rows, start, stages, 1))
         return Answer(prediction=op.exp(raw) if estimator.loss in EXPONENTIAL else raw)
     if len(start) > 1:
-        raw = from_start(rows, start, stages, len(start))
-        return Answer(place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=raw)
+        raw = from_start(
+            rows,
+            start,
+            stages,
+            len(start),
+        )
+        return Answer(
+            place=largest(raw),
+            probabilities=op.softmax(raw, axis=1),
+            decision=raw,
+        )
     # Beside zeros: the softmax of both is the sigmoid of one.
-    raw = from_start(rows, start, stages, 1, skip=1)
+    raw = from_start(
+        rows,
+        start,
+        stages,
+        1,
+        skip=1,
+    )
     likely = op.softmax(raw, axis=1)
-    return Answer(place=largest(raw), probabilities=likely, decision=column(raw, 1))
+    return Answer(
+        place=largest(raw),
+        probabilities=likely,
+        decision=column(raw, 1),
+    )
 
 
-def _stages(estimator: Any, numbers: int, sets: list[Sets]) -> list[tuple[int, Tree, Array]]:
+def _stages(
+    estimator: Any,
+    numbers: int,
+    sets: list[Sets],
+) -> list[tuple[int, Tree, Array]]:
     """Output, tree and leaves of each stage; trees are placed after all have told their sets."""
     seen: list[tuple[int, Tree, Array]] = []
     for stage in estimator._predictors:  # noqa: SLF001 - no public way
@@ -83,15 +117,15 @@ def _coded(estimator: Any, columns: Columns) -> dict[int, tuple[Var, Sets]]:
 def _codes(part: Var, known: list[Any]) -> Var:
     """The place of each value among the known ones, and their number for all others."""
     places = np.arange(len(known), dtype=np.int64)
+    other = np.array([len(known)])
     if dtype_of(part) == STRING:
         keys = np.array([str(value) for value in known], np.str_)
-        other = np.array([len(known)])
         return ml.label_encoder(part, keys_tensor=keys, values_tensor=places, default_tensor=other)
     codes = ml.label_encoder(
         op.cast(part, to=np.float64),
         keys_tensor=np.array(known, np.float64),
         values_tensor=places.astype(np.float64),
-        default_tensor=np.array([float(len(known))]),
+        default_tensor=other.astype(np.float64),
     )
     return op.cast(codes, to=np.int64)
 
@@ -108,7 +142,10 @@ def _tree(predictor: Any, sets: list[Sets]) -> Tree:
         among = sets[place[i]]
         bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][i]]
         left = _members(bits, among.codes)
-        number = among.number(left, other_left=bool(missing[i]))
+        number = among.number(
+            left,
+            other_left=bool(missing[i]),
+        )
         split[i] = HALF
         place[i] = -1 - (place[i] << 32 | number)
     left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
@@ -117,10 +154,17 @@ def _tree(predictor: Any, sets: list[Sets]) -> Tree:
 
 def _members(bits: Array, codes: int) -> Array:
     """(codes,) whether each code is in a set, which is written as bits of words of 32."""
-    return np.array([bits[code // 32] >> (code % 32) & 1 for code in range(codes)], bool)
+    return np.array(
+        [bits[code // 32] >> (code % 32) & 1 for code in range(codes)],
+        bool,
+    )
 
 
-def _placed(tree: Tree, numbers: int, sets: list[Sets]) -> Tree:
+def _placed(
+    tree: Tree,
+    numbers: int,
+    sets: list[Sets],
+) -> Tree:
     """The same tree over the columns of numbers, and behind them those of the sets."""
     if not sets:
         return tree
@@ -131,4 +175,10 @@ def _placed(tree: Tree, numbers: int, sets: list[Sets]) -> Tree:
     column: Array = tree.column - len(sets)
     column[of_set] = starts[key >> 32] + (key & 0xFFFFFFFF)
     column[tree.leaf] = 0
-    return Tree(column, tree.threshold, tree.missing, tree.left, tree.right)
+    return Tree(
+        column,
+        tree.threshold,
+        tree.missing,
+        tree.left,
+        tree.right,
+    )

@@ -18,12 +18,18 @@ def label_by_scores(proto: onnx.ModelProto, classifier: Any) -> None:
     if type(classifier).__name__ != "SGDClassifier" or len(classifier.classes_) <= 2:
         return
     graph = proto.graph
-    weights = np.ascontiguousarray(classifier.coef_.T, np.float64)
+    weights = np.ascontiguousarray(
+        classifier.coef_.T,
+        np.float64,
+    )
     rows = _multiplied(graph, len(weights))
     if rows is None or any(_element(value) == TensorProto.FLOAT for value in graph.input):
         return
     label = graph.output[0]
-    shift = np.asarray(classifier.intercept_, np.float64)
+    shift = np.asarray(
+        classifier.intercept_,
+        np.float64,
+    )
     graph.initializer.extend(
         [
             numpy_helper.from_array(weights, "score_weights"),
@@ -51,7 +57,10 @@ def _multiplied(graph: onnx.GraphProto, columns: int) -> str | None:
     for node in graph.node:
         if node.op_type != "MatMul":
             continue
-        size = sizes.get(node.input[1], [0])
+        size = sizes.get(
+            node.input[1],
+            [0],
+        )
         if size[0] == columns:
             return str(node.input[0])
     return None

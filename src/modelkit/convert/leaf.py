@@ -42,7 +42,11 @@ EXACT = (
 WIDE, NARROW = np.float64, np.float32
 
 
-def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def converted_alone(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
     name = type(estimator).__name__
     single = type(estimator).__module__.partition(".")[0] in SINGLE
@@ -52,7 +56,11 @@ def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
         if name not in BY_COLUMN:
             given = given.merged()
         try:
-            proto, inputs = _runnable(estimator, list(given.parts), at)
+            proto, inputs = _runnable(
+                estimator,
+                list(given.parts),
+                at,
+            )
         except (ConversionError, GraphError) as error:
             refusal = refusal or error
             continue
@@ -72,7 +80,9 @@ def _in_dtype(columns: Columns, dtype: Any) -> Columns:
 
 
 def _runnable(
-    estimator: Any, inputs: list[Var], at: Converting
+    estimator: Any,
+    inputs: list[Var],
+    at: Converting,
 ) -> tuple[onnx.ModelProto, list[Var]]:
     """The graph, after the runtime has taken it, and what it reads: of texts, the counts of their terms.
 
@@ -97,15 +107,25 @@ def _named(dtype: np.dtype[Any]) -> str:
     return "string" if dtype == STRING else str(dtype)
 
 
-def _answer(estimator: Any, outputs: list[Var], at: Converting) -> Answer:
+def _answer(
+    estimator: Any,
+    outputs: list[Var],
+    at: Converting,
+) -> Answer:
     """What the outputs of an estimator's graph mean."""
     from sklearn.base import is_classifier, is_regressor
 
     first = outputs[0]
     if is_classifier(estimator):
-        place = at.place_of(flat(first), np.asarray(estimator.classes_))
+        place = at.place_of(
+            flat(first),
+            np.asarray(estimator.classes_),
+        )
         probable = len(outputs) > 1 and hasattr(estimator, "predict_proba")
-        return Answer(place=place, probabilities=outputs[1] if probable else None)
+        return Answer(
+            place=place,
+            probabilities=outputs[1] if probable else None,
+        )
     if is_regressor(estimator):
         several = rank(first) == 2 and width(first) > 1
         return Answer(prediction=first if several else flat(first))

@@ -51,14 +51,27 @@ EXPONENTIAL = ("poisson", "gamma", "tweedie")
 PROBABLE = ("binary", "cross_entropy", "multiclass", "multiclassova")
 
 
-def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def boosted(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """LGBMClassifier and LGBMRegressor."""
     said = estimator.booster_.dump_model()
     outputs = said["num_tree_per_iteration"]
     nodes = [_nodes(tree["tree_structure"], estimator) for tree in said["tree_info"]]
     rows, trees = _rows(columns, nodes, estimator)
-    link = Link(said.get("objective", "custom").split(), outputs)
-    added = _sum(rows, trees, nodes, outputs, link)
+    link = Link(
+        said.get("objective", "custom").split(),
+        outputs,
+    )
+    added = _sum(
+        rows,
+        trees,
+        nodes,
+        outputs,
+        link,
+    )
     averaged = added
     if said.get("average_output"):
         averaged = mean(added, len(trees) // outputs)
@@ -69,7 +82,11 @@ def boosted(estimator: Any, columns: Columns, at: Converting) -> Answer:
         raise _refused(f"objective={link.kind!r} of a classifier", estimator)
     # Raw scores of a forest are not averaged in the source.
     decision = column(added, 1) if link.pair else added
-    return Answer(place=largest(answer), probabilities=answer, decision=decision)
+    return Answer(
+        place=largest(answer),
+        probabilities=answer,
+        decision=decision,
+    )
 
 
 def _sum(
@@ -85,7 +102,13 @@ def _sum(
     for number, each in enumerate(nodes):
         targets.append(np.full(len(each), number % outputs + link.pair))
         weights.append(np.array([node.get("leaf_value", 0.0) for node in each]))
-    return ensemble(rows, trees, targets, weights, outputs + link.pair)
+    return ensemble(
+        rows,
+        trees,
+        targets,
+        weights,
+        outputs + link.pair,
+    )
 
 
 class Link:
@@ -144,7 +167,9 @@ def _nodes(root: dict[str, Any], estimator: Any) -> list[dict[str, Any]]:
 
 
 def _rows(
-    columns: Columns, nodes: list[list[dict[str, Any]]], estimator: Any
+    columns: Columns,
+    nodes: list[list[dict[str, Any]]],
+    estimator: Any,
 ) -> tuple[Var, list[Tree]]:
     """What the trees read, and the trees over it."""
     splits = _splits(nodes)
@@ -169,8 +194,14 @@ def _number_sets(splits: list[dict[str, Any]], coded: dict[int, tuple[Var, Sets]
     for node in splits:
         if _is_by_set(node):
             _, sets = coded[node["split_feature"]]
-            left = np.isin(np.arange(sets.codes), _codes_of(node))
-            node["set"] = sets.number(left, other_left=False)
+            left = np.isin(
+                np.arange(sets.codes),
+                _codes_of(node),
+            )
+            node["set"] = sets.number(
+                left,
+                other_left=False,
+            )
 
 
 def _starts(numbers: int, coded: dict[int, tuple[Var, Sets]]) -> dict[int, int]:
@@ -196,7 +227,10 @@ def _codes_of(node: dict[str, Any]) -> list[int]:
 
 
 def _coded(
-    columns: Columns, by_set: list[int], splits: list[dict[str, Any]], estimator: Any
+    columns: Columns,
+    by_set: list[int],
+    splits: list[dict[str, Any]],
+    estimator: Any,
 ) -> dict[int, tuple[Var, Sets]]:
     """For each column of categories its codes, and the sets of its splits."""
     strings = [place for place, part in enumerate(_each(columns)) if dtype_of(part) == STRING]
@@ -208,14 +242,25 @@ def _coded(
         sets = Sets(1 + max(max(_codes_of(node)) for node in asked))
         if dtype_of(part) == STRING:
             names = known[strings.index(feature)][: sets.codes]
-            codes = _named_codes(part, [str(name) for name in names], sets.codes)
+            codes = _named_codes(
+                part,
+                [str(name) for name in names],
+                sets.codes,
+            )
         else:
-            codes = _whole(cast(part, np.float64), sets.codes)
+            codes = _whole(
+                cast(part, np.float64),
+                sets.codes,
+            )
         found[feature] = (codes, sets)
     return found
 
 
-def _named_codes(part: Var, names: list[str], other: int) -> Var:
+def _named_codes(
+    part: Var,
+    names: list[str],
+    other: int,
+) -> Var:
     """The place of each text among the names, and another number for all others."""
     return ml.label_encoder(
         part,
@@ -249,7 +294,10 @@ def _missing_types(splits: list[dict[str, Any]]) -> dict[int, set[str]]:
 
 
 def _without_zeros(
-    rows: Var, splits: list[dict[str, Any]], home: dict[int, int], estimator: Any
+    rows: Var,
+    splits: list[dict[str, Any]],
+    home: dict[int, int],
+    estimator: Any,
 ) -> Var:
     """Rows whose zeros are missing in the columns for which LightGBM was told so."""
     kinds = _missing_types(splits)
@@ -258,7 +306,10 @@ def _without_zeros(
         raise _refused("zero_as_missing in some of its trees", estimator)
     if not zeros:
         return rows
-    bound = np.full((1, width(rows)), -1.0)
+    bound = np.full(
+        (1, width(rows)),
+        -1.0,
+    )
     bound[0, [home[feature] for feature in zeros]] = ZERO
     small = op.less_or_equal(op.abs(rows), doubles(bound))
     return op.where(small, doubles(np.nan), rows)
@@ -270,7 +321,11 @@ def _threshold(node: dict[str, Any]) -> float:
     return said if abs(said) < ENDLESS else float(np.copysign(np.inf, said))
 
 
-def _tree(nodes: list[dict[str, Any]], home: dict[int, int], starts: dict[int, int]) -> Tree:
+def _tree(
+    nodes: list[dict[str, Any]],
+    home: dict[int, int],
+    starts: dict[int, int],
+) -> Tree:
     """A tree over the columns of numbers, by `home`, and those of the sets, from `starts` on."""
     count = len(nodes)
     place = np.zeros(count, np.int64)

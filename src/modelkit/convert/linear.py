@@ -27,13 +27,25 @@ if TYPE_CHECKING:
     from modelkit.convert.table import Converting
 
 
-def regressor(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def regressor(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """Linear regression of any kind whose prediction is the score itself."""
-    scores = _scores(columns, np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_))
+    scores = _scores(
+        columns,
+        np.atleast_2d(estimator.coef_),
+        np.atleast_1d(estimator.intercept_),
+    )
     return Answer(prediction=flat(scores) if np.ndim(estimator.coef_) == 1 else scores)
 
 
-def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def classifier(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """Linear classification: of two classes the second where the score is above 0, of more the largest score."""
     weights = np.atleast_2d(estimator.coef_)
     shift = np.atleast_1d(estimator.intercept_)
@@ -45,17 +57,34 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if two:
         weights = np.concatenate([0 * weights, weights])
         shift = np.append(0.0, shift)
-    scores = _scores(columns, weights, np.broadcast_to(shift, len(weights)))
+    scores = _scores(
+        columns,
+        weights,
+        np.broadcast_to(shift, len(weights)),
+    )
     likely = _likely(estimator, scores, two=two)
     decision = column(scores, 1) if two else scores
-    return Answer(place=largest(scores), probabilities=likely, decision=decision)
+    return Answer(
+        place=largest(scores),
+        probabilities=likely,
+        decision=decision,
+    )
 
 
-def _scores(columns: Columns, weights: Array, shift: Array) -> Var:
+def _scores(
+    columns: Columns,
+    weights: Array,
+    shift: Array,
+) -> Var:
     return op.gemm(columns.matrix(np.float64), doubles(weights.T), doubles(shift))
 
 
-def _likely(estimator: Any, scores: Var, *, two: bool) -> Var | None:
+def _likely(
+    estimator: Any,
+    scores: Var,
+    *,
+    two: bool,
+) -> Var | None:
     if not hasattr(estimator, "predict_proba"):
         return None
     stochastic = type(estimator).__name__ == "SGDClassifier"

@@ -15,9 +15,10 @@ from modelkit.cast import Array
 from modelkit.convert.boosting import as_estimator
 from modelkit.convert.columns import signature_columns, with_columns
 from modelkit.convert.estimators import closed_categories, last_step
+from modelkit.convert.example import read_example
 from modelkit.convert.outputs import read_roles, truth
 from modelkit.convert.rows import FrameRows, Table, rows_of
-from modelkit.convert.sklearn import is_estimator, library_of, read_example
+from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
 from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import OBJECT, Estimator
@@ -44,10 +45,16 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
     few = rows.spread(2).raw
     _check_form(estimator, few)
     roles, classes = answer(read_roles, few)
-    found = answer(partial(truth, roles=roles), few)
+    found = answer(
+        partial(truth, roles=roles),
+        few,
+    )
     found.pop(DECISION, None)
     outputs = tuple(_output(name, array) for name, array in found.items())
-    told = closed_categories(estimator, [column.name for column in columns])
+    told = closed_categories(
+        estimator,
+        [column.name for column in columns],
+    )
     source = Source(
         onnx.ModelProto(),
         Signature(_inputs(columns, rows), outputs, classes=classes),
@@ -79,7 +86,10 @@ def _check_form(estimator: Any, few: Any) -> None:
         warnings.simplefilter("always")
         getattr(estimator, verb)(few.copy())
     messages = [str(warning.message) for warning in caught]
-    said = next((message for message in messages if "feature names" in message), None)
+    said = next(
+        (message for message in messages if "feature names" in message),
+        None,
+    )
     if said is not None:
         raise ConversionError(
             f"example must be of the form that fit was given, a frame or an array: {said}"
@@ -98,7 +108,11 @@ def _inputs(columns: list[Column], rows: Table) -> tuple[TensorSpec, ...]:
     )
 
 
-def _tensor_dtype(column: Column, rows: Table, at: int) -> str:
+def _tensor_dtype(
+    column: Column,
+    rows: Table,
+    at: int,
+) -> str:
     """The dtype that a column travels in: its own, but float64 for whole numbers.
 
     These have no gaps and fractions, and `Estimator.rows` turns them back where they are whole.
@@ -107,7 +121,10 @@ def _tensor_dtype(column: Column, rows: Table, at: int) -> str:
     nullable = not isinstance(rows.dtypes[at], np.dtype)
     if "int" not in column.dtype and not (column.dtype == "bool" and nullable):
         return column.dtype
-    largest = max((abs(int(value)) for value in set(rows.held(at))), default=0)
+    largest = max(
+        (abs(int(value)) for value in set(rows.held(at))),
+        default=0,
+    )
     return column.dtype if largest > LARGEST_EXACT else "float64"
 
 
@@ -119,7 +136,11 @@ def _output(name: str, array: Array) -> TensorSpec:
         raise ConversionError(
             f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings"
         )
-    return TensorSpec(name, dtype, ("batch", *array.shape[1:]))
+    return TensorSpec(
+        name,
+        dtype,
+        ("batch", *array.shape[1:]),
+    )
 
 
 def _categories(like: Any) -> dict[str, tuple[Any, ...]]:
@@ -150,7 +171,10 @@ def shared_values(source: Source, signature: Signature) -> Signature:
         values = [value for value, count in counts.items() if count >= SHARED_ROWS]
         if values:
             shared[column.name] = tuple(sorted(values))
-    return with_columns(signature, lambda column: _bound(column, shared.get(column.name)))
+    return with_columns(
+        signature,
+        lambda column: _bound(column, shared.get(column.name)),
+    )
 
 
 def _bound(column: Column, values: tuple[Any, ...] | None) -> Column:

@@ -27,21 +27,52 @@ class Nodes:
         self._scope = scope
         self._container = container
 
-    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+    def add(
+        self,
+        kind: str,
+        *inputs: str,
+        **attributes: Any,
+    ) -> str:
         """Add a node with one output, and return the output's name."""
         name = self.new_name(kind.lower())
-        self.give(kind, name, *inputs, **attributes)
+        self.give(
+            kind,
+            name,
+            *inputs,
+            **attributes,
+        )
         return name
 
-    def give(self, kind: str, output: str, *inputs: str, **attributes: Any) -> None:
+    def give(
+        self,
+        kind: str,
+        output: str,
+        *inputs: str,
+        **attributes: Any,
+    ) -> None:
         """Add a node whose output has a name already."""
         called = self._scope.get_unique_operator_name(kind)
-        self._container.add_node(kind, list(inputs), [output], name=called, **attributes)
+        self._container.add_node(
+            kind,
+            list(inputs),
+            [output],
+            name=called,
+            **attributes,
+        )
 
     def with_complement(self, likely: str) -> str:
         """(n, 2) from the probability of the second class, (n, 1) of float32."""
-        rest = self.add("Sub", self.constant(np.ones(1, np.float32)), likely)
-        return self.add("Concat", rest, likely, axis=1)
+        rest = self.add(
+            "Sub",
+            self.constant(np.ones(1, np.float32)),
+            likely,
+        )
+        return self.add(
+            "Concat",
+            rest,
+            likely,
+            axis=1,
+        )
 
     def new_name(self, like: str) -> str:
         """A name for a tensor that no other has."""
@@ -54,7 +85,12 @@ class Nodes:
         flat = values.ravel().tolist()
         if element == TensorProto.STRING:
             flat = [text.encode() for text in flat]
-        self._container.add_initializer(name, element, list(values.shape), flat)
+        self._container.add_initializer(
+            name,
+            element,
+            list(values.shape),
+            flat,
+        )
         return name
 
     def doubles(self, values: Any) -> str:
@@ -70,11 +106,20 @@ class Nodes:
         name = str(variable.full_name)
         if element_of(variable.type) == TensorProto.FLOAT:
             return name
-        return self.add("Cast", name, to=TensorProto.FLOAT)
+        return self.add(
+            "Cast",
+            name,
+            to=TensorProto.FLOAT,
+        )
 
     def put(self, name: str, variable: Any) -> None:
         """Make a tensor an output of the operator, in the type that it was declared with."""
-        self.give("Cast", str(variable.full_name), name, to=element_of(variable.type))
+        self.give(
+            "Cast",
+            str(variable.full_name),
+            name,
+            to=element_of(variable.type),
+        )
 
 
 def element_of(kind: Any) -> int:

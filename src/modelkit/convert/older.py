@@ -49,7 +49,10 @@ def _renewed(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodeProt
         raise ConversionError(
             "an ensemble of trees with a link of its own cannot stand among others"
         )
-    base = np.asarray(given.get("base_values", ()), np.float32)
+    base = np.asarray(
+        given.get("base_values", ()),
+        np.float32,
+    )
     output = node.output[0]
     added = f"{output}_sum" if len(base) else output
     attributes = _attributes(given)
@@ -92,14 +95,26 @@ def _trees(given: dict[str, Any]) -> tuple[list[Tree], list[Array], list[Array]]
     targets = []
     weights = []
     for number in np.unique(given["nodes_treeids"]):
-        tree, own = _tree(given, given["nodes_treeids"] == number)
+        tree, own = _tree(
+            given,
+            given["nodes_treeids"] == number,
+        )
         chosen = given["target_treeids"] == number
-        place = np.searchsorted(own, given["target_nodeids"][chosen])
+        place = np.searchsorted(
+            own,
+            given["target_nodeids"][chosen],
+        )
         ids = given["target_ids"][chosen]
         held = np.asarray(given["target_weights"])[chosen]
         for kept in _by_output(ids, place):
-            target = np.zeros(len(own), np.int64)
-            weight = np.zeros(len(own), np.float64)
+            target = np.zeros(
+                len(own),
+                np.int64,
+            )
+            weight = np.zeros(
+                len(own),
+                np.float64,
+            )
             target[place[kept]] = ids[kept]
             weight[place[kept]] = held[kept]
             trees.append(tree)
@@ -134,7 +149,10 @@ def _tree(given: dict[str, Any], chosen: Array) -> tuple[Tree, Array]:
     led_to = np.concatenate([left[~leaf], right[~leaf]])
     if len(np.unique(led_to)) < len(led_to) or (led_to == 0).any():
         raise ConversionError("an ensemble of trees that share branches cannot stand among others")
-    missing = given.get("nodes_missing_value_tracks_true", np.zeros(len(chosen)))
+    missing = given.get(
+        "nodes_missing_value_tracks_true",
+        np.zeros(len(chosen)),
+    )
     numbers = [0 if mode == b"LEAF" else MODES.index(mode) for mode in modes.tolist()]
     tree = Tree(
         column=ordered(given["nodes_featureids"]),

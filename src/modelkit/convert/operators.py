@@ -54,10 +54,19 @@ class Container:
         """The version of the main operators: a dictionary where several domains are targeted."""
         return int(self._container.target_opset_any_domain(""))
 
-    def add_node(self, op_type: str, *args: Any, **attributes: Any) -> None:
+    def add_node(
+        self,
+        op_type: str,
+        *args: Any,
+        **attributes: Any,
+    ) -> None:
         """Add a node with plain attributes."""
         plain = {name: _plain(value) for name, value in attributes.items()}
-        self._container.add_node(op_type, *args, **plain)
+        self._container.add_node(
+            op_type,
+            *args,
+            **plain,
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -79,11 +88,23 @@ def _registered(operator: Any) -> OperatorConverter:
     return converter
 
 
-def _convert_plainly(scope: Any, operator: Any, container: Any) -> None:
-    _registered(operator)(scope, operator, Container(container))
+def _convert_plainly(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
+    _registered(operator)(
+        scope,
+        operator,
+        Container(container),
+    )
 
 
-def _convert_svc(scope: Any, operator: Any, container: Any) -> None:
+def _convert_svc(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     name = type(operator.raw_operator).__name__
     if callable(operator.raw_operator.kernel):
         raise ConversionError(
@@ -103,7 +124,13 @@ class WholeNumbers(Container):
     Here what is not whole becomes unknown instead.
     """
 
-    def __init__(self, container: Any, scope: Any, operator: Any, numbers: list[Any]) -> None:
+    def __init__(
+        self,
+        container: Any,
+        scope: Any,
+        operator: Any,
+        numbers: list[Any],
+    ) -> None:
         super().__init__(container)
         self._nodes = Nodes(scope, container)
         self._unknown = _smallest_number(operator.raw_operator.categories_) - 1
@@ -112,14 +139,23 @@ class WholeNumbers(Container):
         wide = element_of(numbers[0].type) == TensorProto.DOUBLE
         self._dtype = np.float64 if wide else np.float32
 
-    def add_node(self, op_type: str, *args: Any, **attributes: Any) -> None:
+    def add_node(
+        self,
+        op_type: str,
+        *args: Any,
+        **attributes: Any,
+    ) -> None:
         """Add a node, and before a cast to integers those that find what it would cut off."""
         if op_type == "Cast" and attributes["to"] == TensorProto.INT64 and self._left:
             self._left -= 1
             given, *rest = args
             source = given if isinstance(given, str) else given[0]
             args = (self._kept(source), *rest)
-        super().add_node(op_type, *args, **attributes)
+        super().add_node(
+            op_type,
+            *args,
+            **attributes,
+        )
 
     def _kept(self, source: str) -> str:
         """A tensor with an unknown number in place of those that are not whole."""
@@ -137,7 +173,11 @@ def _smallest_number(categories: list[Any]) -> float:
     return float(min((value for value in numbers if not np.isnan(value)), default=0))
 
 
-def _encode(scope: Any, operator: Any, container: Any) -> None:
+def _encode(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """Columns of an OneHotEncoder: missing strings as they arrive, and numbers not cut off."""
     operator.raw_operator = _with_missing(operator.raw_operator)
     floats = (TensorProto.FLOAT, TensorProto.DOUBLE)
@@ -147,7 +187,11 @@ def _encode(scope: Any, operator: Any, container: Any) -> None:
     _registered(operator)(scope, operator, container)
 
 
-def _encode_ordinal(scope: Any, operator: Any, container: Any) -> None:
+def _encode_ordinal(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     operator.raw_operator = _with_missing(operator.raw_operator)
     _registered(operator)(scope, operator, container)
 
@@ -167,10 +211,17 @@ def _arriving(values: Any) -> Any:
     """The categories of a column as they arrive at the graph."""
     if not any(isinstance(value, str) for value in values):
         return values
-    return np.array([MISSING if is_missing(value) else value for value in values], object)
+    return np.array(
+        [MISSING if is_missing(value) else value for value in values],
+        object,
+    )
 
 
-def _normalize(scope: Any, operator: Any, container: Any) -> None:
+def _normalize(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """Rows over their norms; a norm of next to nothing counts as 1, as it does for scikit-learn."""
     nodes = Nodes(scope, container)
     rows = _joined(scope, operator, container)
@@ -185,26 +236,43 @@ def _normalize(scope: Any, operator: Any, container: Any) -> None:
     nodes.give("Div", operator.outputs[0].full_name, rows, divisor, op_version=14)
 
 
-def _one_if_small(nodes: Nodes, norm: str, dtype: Any) -> str:
+def _one_if_small(
+    nodes: Nodes,
+    norm: str,
+    dtype: Any,
+) -> str:
     limit = nodes.constant(np.array([SMALL], dtype))
     one = nodes.constant(np.ones(1, dtype))
     small = nodes.add("Less", norm, limit, op_version=13)
     return nodes.add("Where", small, one, norm, op_version=9)
 
 
-def _binarize(scope: Any, operator: Any, container: Any) -> None:
+def _binarize(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """1 above the threshold, and 0 where a value equals it."""
     nodes = Nodes(scope, container)
     rows = _joined(scope, operator, container)
     output = operator.outputs[0]
     threshold = nodes.new_name("threshold")
     kind = element_of(operator.inputs[0].type)
-    container.add_initializer(threshold, kind, [1], [operator.raw_operator.threshold])
+    container.add_initializer(
+        threshold,
+        kind,
+        [1],
+        [operator.raw_operator.threshold],
+    )
     above = nodes.add("Greater", rows, threshold, op_version=13)
     nodes.give("Cast", output.full_name, above, op_version=13, to=element_of(output.type))
 
 
-def _joined(scope: Any, operator: Any, container: Any) -> str:
+def _joined(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> str:
     """The name of all inputs of an operator as one tensor."""
     from skl2onnx.common._apply_operation import apply_concat
 
@@ -212,7 +280,13 @@ def _joined(scope: Any, operator: Any, container: Any) -> str:
         return str(operator.inputs[0].full_name)
     name = str(scope.get_unique_variable_name("columns"))
     parts = [variable.full_name for variable in operator.inputs]
-    apply_concat(scope, parts, name, container, axis=1)
+    apply_concat(
+        scope,
+        parts,
+        name,
+        container,
+        axis=1,
+    )
     return name
 
 
@@ -238,7 +312,11 @@ def _imputer_shape(operator: Any) -> None:
     operator.outputs[0].type = type(kind)([kind.shape[0], len(statistics)])
 
 
-def _impute(scope: Any, operator: Any, container: Any) -> None:
+def _impute(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """Where(missing, statistics, x), for strings as for numbers.
 
     A missing string arrives as `MISSING`.
@@ -250,7 +328,10 @@ def _impute(scope: Any, operator: Any, container: Any) -> None:
     element = element_of(operator.inputs[0].type)
     if element == TensorProto.STRING:
         marker = marker if isinstance(marker, str) else MISSING
-        values = np.array([str(value) for value in imputer.statistics_], object)
+        values = np.array(
+            [str(value) for value in imputer.statistics_],
+            object,
+        )
     else:
         values = imputer.statistics_.astype(
             np.float32 if element == TensorProto.FLOAT else np.float64

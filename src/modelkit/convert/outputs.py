@@ -90,7 +90,13 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
     labels = tuple(np.asarray(estimator.classes_).tolist())
     if not all(type(label) in (int, bool, str) for label in labels):
         raise ConversionError(f"labels must be integers, booleans or strings, got {labels[:5]}")
-    label = Role("label", "predict", 0, (), boolean=type(labels[0]) is bool)
+    label = Role(
+        "label",
+        "predict",
+        0,
+        (),
+        boolean=type(labels[0]) is bool,
+    )
     if probabilities is None:
         return (label,), labels
     return (label, Role("probabilities", "predict_proba", 1, (len(labels),))), labels
@@ -108,7 +114,11 @@ def _by_target(probabilities: Any) -> list[Role]:
     ]
 
 
-def ask(estimator: Any, verb: str, rows: Any) -> Any:
+def ask(
+    estimator: Any,
+    verb: str,
+    rows: Any,
+) -> Any:
     """The answer of one verb, dense; a list where the estimator answers with one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -116,20 +126,32 @@ def ask(estimator: Any, verb: str, rows: Any) -> Any:
     return answer.toarray() if hasattr(answer, "toarray") else answer
 
 
-def _tail(estimator: Any, verb: str, rows: Any) -> tuple[int, ...]:
+def _tail(
+    estimator: Any,
+    verb: str,
+    rows: Any,
+) -> tuple[int, ...]:
     return tuple(np.shape(ask(estimator, verb, rows))[1:])
 
 
-def truth(estimator: Any, rows: Any, roles: tuple[Role, ...]) -> dict[str, Array]:
+def truth(
+    estimator: Any,
+    rows: Any,
+    roles: tuple[Role, ...],
+) -> dict[str, Array]:
     """What the estimator answers, by output name, with the scores that a classifier decides by."""
     answers: dict[str, Any] = {}
     found = {}
     for role in roles:
         if role.verb not in answers:
-            answers[role.verb] = ask(estimator, role.verb, rows)
+            answers[role.verb] = ask(
+                estimator,
+                role.verb,
+                rows,
+            )
         answer = answers[role.verb]
         array = np.asarray(answer if role.part is None else answer[role.part])
-        if array.ndim == 2 and array.shape[1] == 1 and role.tail == ():
+        if array.shape[1:] == (1,) and role.tail == ():
             array = array[:, 0]
         found[role.name] = array
     if "label" in found and hasattr(estimator, "decision_function"):
@@ -157,36 +179,69 @@ def finish(proto: onnx.ModelProto, roles: tuple[Role, ...]) -> list[TensorSpec]:
 
 
 def _output(
-    graph: onnx.GraphProto, value: onnx.ValueInfoProto, role: Role, taken: set[str]
+    graph: onnx.GraphProto,
+    value: onnx.ValueInfoProto,
+    role: Role,
+    taken: set[str],
 ) -> TensorSpec:
     """Add an output to the graph, and say what it is."""
     name = f"{value.name}_raw" if value.name in taken else value.name
     kind = value.type
     element = kind.tensor_type.elem_type or kind.sequence_type.elem_type.tensor_type.elem_type
     if role.part is not None:
-        name = _part(graph, name, role, is_sequence=kind.HasField("sequence_type"))
+        name = _part(
+            graph,
+            name,
+            role,
+            is_sequence=kind.HasField("sequence_type"),
+        )
     if role.boolean:
         element = TensorProto.BOOL
         graph.node.append(helper.make_node("Cast", [name], [f"{role.name}_bool"], to=element))
         name = f"{role.name}_bool"
     size = f"{role.name}_shape"
-    _add_whole(graph, size, [1 + len(role.tail)], [-1, *role.tail])
+    _add_whole(
+        graph,
+        size,
+        [1 + len(role.tail)],
+        [-1, *role.tail],
+    )
     graph.node.append(helper.make_node("Reshape", [name, size], [role.name]))
     shape: tuple[int | str, ...] = ("batch", *role.tail)
     graph.output.append(helper.make_tensor_value_info(role.name, element, shape))
-    return TensorSpec(role.name, DTYPES[element], shape)
+    return TensorSpec(
+        role.name,
+        DTYPES[element],
+        shape,
+    )
 
 
-def _add_whole(graph: onnx.GraphProto, name: str, shape: list[int], values: Sequence[int]) -> None:
+def _add_whole(
+    graph: onnx.GraphProto,
+    name: str,
+    shape: list[int],
+    values: Sequence[int],
+) -> None:
     """Add a constant of whole numbers to the graph."""
     graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, shape, values))
 
 
-def _part(graph: onnx.GraphProto, name: str, role: Role, *, is_sequence: bool) -> str:
+def _part(
+    graph: onnx.GraphProto,
+    name: str,
+    role: Role,
+    *,
+    is_sequence: bool,
+) -> str:
     """One array of an output that holds several: a sequence, or a tensor that is as wide as its widest part."""
     at = f"{role.name}_at"
     out = f"{role.name}_part"
-    _add_whole(graph, at, [], [role.part or 0])
+    _add_whole(
+        graph,
+        at,
+        [],
+        [role.part or 0],
+    )
     if is_sequence:
         graph.node.append(helper.make_node("SequenceAt", [name, at], [out]))
         return out
@@ -194,6 +249,11 @@ def _part(graph: onnx.GraphProto, name: str, role: Role, *, is_sequence: bool) -
     narrow = f"{role.name}_narrow"
     width = role.tail[0]
     graph.node.append(helper.make_node("Gather", [name, at], [out], axis=0))
-    _add_whole(graph, columns, [width], range(width))
+    _add_whole(
+        graph,
+        columns,
+        [width],
+        range(width),
+    )
     graph.node.append(helper.make_node("Gather", [out, columns], [narrow], axis=1))
     return narrow

@@ -7,13 +7,12 @@ agree on rows where it is missing, whatever the example happened to hold.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array
-from modelkit.convert.columns import Questions, is_native, learn, with_columns
+from modelkit.convert.columns import Questions, learn, with_columns
 from modelkit.convert.compare import (
     Answers,
     Differences,
@@ -23,6 +22,7 @@ from modelkit.convert.compare import (
     scales_of,
     tolerance,
 )
+from modelkit.convert.invariance import LARGEST, batch_invariance
 from modelkit.convert.probes import at_thresholds, between, enlarged, not_finite
 from modelkit.convert.rows import Rows, Table, Tensors, rows_of
 from modelkit.convert.source import Source
@@ -34,15 +34,10 @@ from modelkit.signature import Feeds, Signature
 
 MAX_ROWS = 2048
 FEW_ROWS = 64  # of the example, that probes are made of
-BATCH_SIZES = (1, 7, 64)
-INVARIANCE_ROWS = 256  # at most, that are answered in batches of several sizes
-GRAPH_RUNS = 256  # at most, of one batch size
-ESTIMATOR_RUNS = 8  # each takes about as long as a hundred runs of a graph
 NEARBY = (2.0, 4.0)
 FAR = 1e4
 NOT_FINITE = (np.nan, np.inf, -np.inf)
 FURTHER_SIZES = (1, 3, 17)  # numbers of rows for which source and graph are compared as well
-LARGEST = float(np.finfo(np.float64).max)  # stands for infinity, which JSON cannot hold
 
 
 def open_signature(signature: Signature) -> Signature:
@@ -54,7 +49,9 @@ def open_signature(signature: Signature) -> Signature:
 
 
 def gate(
-    source: Source, build: Callable[[Signature], Model], feeds: Feeds | None
+    source: Source,
+    build: Callable[[Signature], Model],
+    feeds: Feeds | None,
 ) -> tuple[Signature, Parity]:
     """Compare a graph with its source and return the signature that holds, with the figures.
 
@@ -80,7 +77,11 @@ def gate(
             signature, figures = _Comparison(source, model, total).compare(rows)
             feeds = model.signature.coerce(rows.raw)
             check_takes_example(source, signature)
-        sizes, batch_max_abs, invariant = _batch_invariance(source, model, feeds)
+        sizes, batch_max_abs, invariant = batch_invariance(
+            source,
+            model,
+            feeds,
+        )
         count = 0 if feeds is None else model.signature.count(feeds)
     rtol, atol = tolerance(source)
     parity = Parity(
@@ -164,7 +165,12 @@ class _Comparison:
             raise
         except Exception as error:
             raise ParityError(f"the converted graph does not run on {where}: {error}") from error
-        found = compare(truth, got, *tolerance(self.source), self.source.scales)
+        found = compare(
+            truth,
+            got,
+            *tolerance(self.source),
+            self.source.scales,
+        )
         self._refuse(found, where)
         merge(self.total, found)
 
@@ -238,7 +244,10 @@ class _Comparison:
             floats = "float" in spec.dtype and few.raw[spec.name].size > 0
             finite = floats and not self._agrees_if_not_finite(few, spec.name)
             inputs.append(dataclasses.replace(spec, finite=finite))
-        return dataclasses.replace(signature, inputs=tuple(inputs))
+        return dataclasses.replace(
+            signature,
+            inputs=tuple(inputs),
+        )
 
     def _agrees_if_not_finite(self, few: Tensors, name: str) -> bool:
         """Whether the two agree where an input holds NaN or an infinity, at several numbers of rows."""
@@ -261,8 +270,16 @@ class _Comparison:
         except SignatureError:  # of an estimator as it is: its integers have no missing value
             return None
         except Exception:  # noqa: BLE001 - the graph fails where its source answers
-            return Differences(max_abs=np.inf, max_rel=np.inf)
-        return compare(truth, got, *tolerance(self.source), self.source.scales)
+            return Differences(
+                max_abs=np.inf,
+                max_rel=np.inf,
+            )
+        return compare(
+            truth,
+            got,
+            *tolerance(self.source),
+            self.source.scales,
+        )
 
     def _truth(self, rows: Rows) -> Answers:
         """The answers of the source."""
@@ -284,80 +301,3 @@ class _Comparison:
             f"flipped; nothing was saved{hint}",
             parity=found,
         )
-
-
-def _batch_invariance(
-    source: Source, model: Model, feeds: Feeds | None
-) -> tuple[tuple[int, ...], float, bool]:
-    """The sizes tried, the largest difference between them, and whether rows are independent.
-
-    One row alone cannot be tried in several sizes: then there is one size, and nothing was
-    measured.
-    """
-    signature = model.signature
-    axes = _row_axes(signature)
-    if feeds is None or len(axes) < len(signature.outputs):
-        return (), 0.0, False
-    total = min(signature.count(feeds), INVARIANCE_ROWS)
-    sizes = (*(size for size in BATCH_SIZES if size < total), total)
-    try:
-        worst = _worst_of_sizes(source, model, feeds, sizes, axes)
-    except Exception:  # noqa: BLE001 - of what runs at one size alone, whatever it is called
-        return (), 0.0, False
-    if worst is None:
-        return sizes, LARGEST, False
-    same = agree(worst, *tolerance(source))
-    return sizes, min(worst.max_abs, LARGEST), same and len(sizes) > 1
-
-
-def _row_axes(signature: Signature) -> dict[str, int]:
-    """The axis of the rows, by output; outputs without one are left out."""
-    dim = signature.row_dim
-    return {spec.name: spec.shape.index(dim) for spec in signature.outputs if dim in spec.shape}
-
-
-def _worst_of_sizes(
-    source: Source, model: Model, feeds: Feeds, sizes: tuple[int, ...], axes: Mapping[str, int]
-) -> Differences | None:
-    """The largest differences between answers in batches of these sizes; None for other shapes.
-
-    The last size is that of all rows at once.
-    """
-    *smaller, total = sizes
-    runs = ESTIMATOR_RUNS if is_native(source) else GRAPH_RUNS
-    worst = Differences()
-    whole = _in_parts(model, feeds, total, total, axes)
-    for size in smaller:
-        first = min(total, size * runs)
-        joined = _in_parts(model, feeds, first, size, axes)
-        expected = _first(whole, first, axes)
-        if any(joined[name].shape != expected[name].shape for name in axes):
-            return None
-        found = compare(expected, joined, *tolerance(source))
-        worst.flips += found.flips
-        merge(worst, found)
-    return worst
-
-
-def _first(answers: Answers, count: int, axes: Mapping[str, int]) -> Answers:
-    """The answers to the first rows."""
-    places = np.arange(count)
-    return {name: answers[name].take(places, axis) for name, axis in axes.items()}
-
-
-def _in_parts(
-    model: Model, feeds: Feeds, total: int, size: int, axes: Mapping[str, int]
-) -> Answers:
-    """The answers to the first `total` rows, `size` rows a run, joined along the axis of each output."""
-    parts = []
-    for start in range(0, total, size):
-        places = np.arange(start, min(start + size, total))
-        parts.append(model.run(_named(model, model.signature.take(feeds, places))))
-    return {
-        name: np.concatenate([part[name] for part in parts], axis) for name, axis in axes.items()
-    }
-
-
-def _named(model: Model, feeds: Feeds) -> dict[str, Array]:
-    """Feeds in a form that `run` coerces back to themselves."""
-    return model.signature.columns(feeds)

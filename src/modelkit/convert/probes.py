@@ -31,7 +31,12 @@ class Splits:
     values: list[Array] = field(default_factory=list)
     dtypes: list[Any] = field(default_factory=list)
 
-    def add(self, columns: Array, values: Array, dtype: Any) -> None:
+    def add(
+        self,
+        columns: Array,
+        values: Array,
+        dtype: Any,
+    ) -> None:
         """Add splits that compare in one dtype, if there are any."""
         if len(columns):
             self.columns.append(columns)
@@ -47,20 +52,35 @@ class Splits:
         found = []
         start = 0
         for values, dtype in zip(self.values, self.dtypes, strict=True):
-            places = np.arange(start, start + len(values))
+            places = np.arange(
+                start,
+                start + len(values),
+            )
             side = toward[places % len(toward)]
             start += len(values)
             found.append(values if dtype is None else _moved(values, side, dtype))
         return np.concatenate(self.columns), np.concatenate(found)
 
 
-def _moved(values: Array, side: Array, dtype: Any) -> Array:
+def _moved(
+    values: Array,
+    side: Array,
+    dtype: Any,
+) -> Array:
     """Each value, or its neighbour below or above among the numbers of a dtype."""
     near = values.astype(dtype)
-    far = np.where(side > 0, dtype(np.inf), dtype(-np.inf))
+    far = np.where(
+        side > 0,
+        dtype(np.inf),
+        dtype(-np.inf),
+    )
     with np.errstate(over="ignore"):  # an infinity is written as the largest number
         moved = np.nextafter(near, far)
-    return np.where(side == 0, values, moved.astype(np.float64))
+    return np.where(
+        side == 0,
+        values,
+        moved.astype(np.float64),
+    )
 
 
 def at_thresholds(proto: onnx.ModelProto, rows: Rows) -> Rows | None:
@@ -85,7 +105,11 @@ def at_thresholds(proto: onnx.ModelProto, rows: Rows) -> Rows | None:
     altered = {}
     for column in np.unique(columns[chosen]).tolist():
         mask = columns[chosen] == column
-        altered[column] = np.where(mask, values[chosen], base.values(column))
+        altered[column] = np.where(
+            mask,
+            values[chosen],
+            base.values(column),
+        )
     return base.with_columns(altered)
 
 
@@ -106,8 +130,16 @@ def _splits(proto: onnx.ModelProto) -> Splits:
             dtypes[node.output[0]] = np.float32 if _narrows(node) else dtype
         if node.op_type.startswith("TreeEnsemble"):
             columns, values, ordered = _of_node(node)
-            found.add(columns[ordered], values[ordered], dtype)
-            found.add(columns[~ordered], values[~ordered], None)
+            found.add(
+                columns[ordered],
+                values[ordered],
+                dtype,
+            )
+            found.add(
+                columns[~ordered],
+                values[~ordered],
+                None,
+            )
     return found
 
 
@@ -141,7 +173,11 @@ def enlarged(rows: Rows, by: float) -> Rows | None:
     if isinstance(rows, Tensors):
         return rows.times(by)
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: rows are one or the other
-    scale = np.where(np.arange(len(rows)) % 2, -by, by)
+    scale = np.where(
+        np.arange(len(rows)) % 2,
+        -by,
+        by,
+    )
     chosen = [i for i in rows.floats() if not _is_whole(rows.numbers(i))]
     if not chosen:
         return None
@@ -170,24 +206,42 @@ def between(rows: Rows) -> Rows | None:
         values = np.unique(rows.values(i))
         values = values[np.isfinite(values)]
         if len(values) > 1:
-            columns[i] = _halfway(values, rng.integers(0, len(values) - 1, len(first)))
+            columns[i] = _halfway(
+                values,
+                rng.integers(0, len(values) - 1, len(first)),
+            )
     return first.with_columns(columns)
 
 
 def _halfway(values: Array, at: Array) -> Array:
     """The middle between values at some places and the next ones."""
     gap = values[at + 1] - values[at]
-    return (values[at] + gap / 2).astype(values.dtype)
+    middle: Array = (values[at] + gap / 2).astype(values.dtype)
+    return middle
 
 
-def not_finite(rows: Tensors, name: str, value: float) -> Tensors:
+def not_finite(
+    rows: Tensors,
+    name: str,
+    value: float,
+) -> Tensors:
     """Rows with a value that is not finite in one input: at one place of most rows.
 
     Every fourth row stays as it is.
     """
     array = rows.raw[name].copy()
-    flat = array.reshape(len(array), -1)
-    places = np.random.default_rng(0).integers(0, flat.shape[1], len(flat))
+    flat = array.reshape(
+        len(array),
+        -1,
+    )
+    places = np.random.default_rng(0).integers(
+        0,
+        flat.shape[1],
+        len(flat),
+    )
     chosen = np.flatnonzero(np.arange(len(flat)) % 4 != 3)
     flat[chosen, places[chosen]] = value
-    return rows.with_tensor(name, flat.reshape(array.shape))
+    return rows.with_tensor(
+        name,
+        flat.reshape(array.shape),
+    )

@@ -107,7 +107,12 @@ class Table(Rows):
         """Whether the dtype of a column has a missing value."""
 
     @abstractmethod
-    def blank(self, column: int, mask: Array, example: Table) -> Any:
+    def blank(
+        self,
+        column: int,
+        mask: Array,
+        example: Table,
+    ) -> Any:
         """A column that is missing where the mask is true, in the way of the example."""
 
     def floats(self) -> list[int]:
@@ -157,7 +162,10 @@ class ArrayRows(Table):
 
     def numbers(self, column: int) -> Array:
         """A column in float64."""
-        return np.asarray(self.raw[:, column], np.float64)
+        return np.asarray(
+            self.raw[:, column],
+            np.float64,
+        )
 
     def held(self, column: int) -> list[Any]:
         """The values of a column, NaN for those that are missing."""
@@ -173,9 +181,18 @@ class ArrayRows(Table):
         """Whether the array holds numbers."""
         return bool(self.raw.dtype.kind != "O")
 
-    def blank(self, column: int, mask: Array, example: Table) -> Array:
+    def blank(
+        self,
+        column: int,
+        mask: Array,
+        example: Table,
+    ) -> Array:
         """A column with NaN where the mask is true."""
-        return np.where(mask, np.nan, self.raw[:, column])
+        return np.where(
+            mask,
+            np.nan,
+            self.raw[:, column],
+        )
 
 
 class FrameRows(Table):
@@ -201,7 +218,10 @@ class FrameRows(Table):
     def with_columns(self, columns: Mapping[int, Any]) -> FrameRows:
         """A copy with other values in some columns, in the dtype of these."""
         series = {i: column for i, (_, column) in enumerate(self.raw.items())}
-        frame = sys.modules["pandas"].DataFrame(series | dict(columns), index=self.raw.index)
+        frame = sys.modules["pandas"].DataFrame(
+            series | dict(columns),
+            index=self.raw.index,
+        )
         frame.columns = self.raw.columns
         return FrameRows(frame)
 
@@ -237,7 +257,12 @@ class FrameRows(Table):
         dtype = self.dtypes[column]
         return not (isinstance(dtype, np.dtype) and dtype.kind == "b")
 
-    def blank(self, column: int, mask: Array, example: Table) -> Any:
+    def blank(
+        self,
+        column: int,
+        mask: Array,
+        example: Table,
+    ) -> Any:
         """A column that is missing where the mask is true; in one of objects, by what the example has."""
         series = self.raw.iloc[:, column]
         dtype = series.dtype
@@ -252,15 +277,28 @@ class FrameRows(Table):
         gone = held[held.isna()]
         values = series.to_numpy(copy=True)
         values[mask] = gone.iloc[0] if len(gone) else np.nan
-        return sys.modules["pandas"].Series(values, series.index, dtype=object)
+        return sys.modules["pandas"].Series(
+            values,
+            series.index,
+            dtype=object,
+        )
 
-    def with_text(self, column: int, mask: Array, text: str) -> Any:
+    def with_text(
+        self,
+        column: int,
+        mask: Array,
+        text: str,
+    ) -> Any:
         """A column that holds a text where the mask is true: one of objects where it has categories."""
         series = self.raw.iloc[:, column]
         dtype = object if hasattr(series.dtype, "categories") else series.dtype
         values = series.to_numpy(object, copy=True)
         values[mask] = text
-        return sys.modules["pandas"].Series(values, series.index, dtype=dtype)
+        return sys.modules["pandas"].Series(
+            values,
+            series.index,
+            dtype=dtype,
+        )
 
 
 def rows_of(raw: Any) -> Rows:

@@ -15,10 +15,17 @@ def score_converters() -> dict[type, OperatorConverter]:
     from sklearn.linear_model import RidgeClassifier, RidgeClassifierCV
     from sklearn.svm import LinearSVC
 
-    return dict.fromkeys((LinearSVC, RidgeClassifier, RidgeClassifierCV), _convert)
+    return dict.fromkeys(
+        (LinearSVC, RidgeClassifier, RidgeClassifierCV),
+        _convert,
+    )
 
 
-def _convert(scope: Any, operator: Any, container: Any) -> None:
+def _convert(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """The class of the largest score; of two classes the second where the one score is above 0."""
     from skl2onnx.common._registration import get_converter
 
@@ -27,7 +34,11 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         get_converter(operator.type)(scope, operator, container)
         return
     nodes = Nodes(scope, container)
-    scores = _scores(nodes, operator.inputs[0].full_name, classifier)
+    scores = _scores(
+        nodes,
+        operator.inputs[0].full_name,
+        classifier,
+    )
     best = nodes.add("ArgMax", scores, op_version=13, axis=1, keepdims=0)
     label, decision = (variable.full_name for variable in operator.outputs)
     classes = nodes.constant(labels_of(classifier.classes_))
@@ -35,7 +46,11 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     nodes.give("Identity", decision, scores, op_version=16)
 
 
-def _scores(nodes: Nodes, rows: str, classifier: Any) -> str:
+def _scores(
+    nodes: Nodes,
+    rows: str,
+    classifier: Any,
+) -> str:
     """(n, classes): the scores of all classes; of two, the score and its opposite."""
     weights = nodes.doubles(np.atleast_2d(classifier.coef_).T)
     shift = nodes.doubles(np.ravel(classifier.intercept_))

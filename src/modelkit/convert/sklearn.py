@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import onnx
 
-from modelkit.cast import Array, is_a, is_missing
+from modelkit.cast import is_a
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
     closed_categories,
@@ -23,16 +21,17 @@ from modelkit.convert.estimators import (
     text_columns,
     walk,
 )
+from modelkit.convert.example import read_example
 from modelkit.convert.labels import label_by_scores
 from modelkit.convert.operators import converters
 from modelkit.convert.outputs import Role, finish, read_roles, truth
 from modelkit.convert.rows import rows_of
 from modelkit.convert.scores import score_converters
 from modelkit.convert.source import Converter, Source
-from modelkit.convert.texts import TextConverters, multiply_few, prepared_for_terms
+from modelkit.convert.texts import TextConverters, multiply_few
+from modelkit.convert.vectorizers import prepared_for_terms
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import Signature
-from modelkit.spec import DTYPES as SIGNATURE_DTYPES
 from modelkit.spec import Column, TensorSpec
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
@@ -45,8 +44,6 @@ LIBRARIES = {
 }
 # Names of outputs, which no input can have.
 TAKEN = ("label", "prediction", "probability", "probabilities", "scores", "transformed")
-TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
-TEXT = "text"  # the column of a model over strings whose example has no name
 
 
 def is_estimator(source: object) -> bool:
@@ -64,7 +61,11 @@ def number_dtypes(estimator: Any) -> tuple[str, ...]:
     return ("float64",) if holds_trees(estimator) else ("float64", "float32")
 
 
-def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
+def from_sklearn(
+    estimator: Any,
+    example: Any,
+    numbers: str,
+) -> Source:
     """Convert a fitted estimator to a graph whose numeric inputs have the dtype `numbers`.
 
     Raises ConversionError, naming the step that cannot be converted.
@@ -82,8 +83,17 @@ def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
     few = rows_of(rows).spread(2).raw
     roles, classes = answer(read_roles, few)
     opened = boosting.with_absent_zeros(estimator, few, answer)
-    proto, outputs, rounds, vectorizers = _converted(estimator, opened, inputs, roles, coded)
-    told = closed_categories(estimator, [column.name for column in columns])
+    proto, outputs, rounds, vectorizers = _converted(
+        estimator,
+        opened,
+        inputs,
+        roles,
+        coded,
+    )
+    told = closed_categories(
+        estimator,
+        [column.name for column in columns],
+    )
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
@@ -153,7 +163,11 @@ def _converted(
     vectorizers = TextConverters()
     if coded:
         width = sum(len(spec.columns) for spec in inputs)
-        codes = TensorSpec(boosting.CODES, "float32", ("batch", width))
+        codes = TensorSpec(
+            boosting.CODES,
+            "float32",
+            ("batch", width),
+        )
         proto = _convert(estimator, [codes], vectorizers)
         boosting.encode(proto, inputs, coded)
     else:
@@ -182,127 +196,6 @@ def package_of(estimator: Any) -> str:
     return type(last_step(estimator)).__module__.partition(".")[0]
 
 
-def read_example(
-    estimator: Any, example: Any
-) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
-    """Example rows as a frame or a 2-D array, their columns, and how to ask the estimator about such rows."""
-    if example is None:
-        raise ConversionError(
-            "an estimator is proven against rows: pass example=X_train[:500], as fit was given"
-        )
-    texts = _texts(example)
-    if texts is not None:
-        name = str(getattr(example, "name", None) or TEXT)
-        return texts, [Column(name, "string")], lambda ask, rows: ask(estimator, rows[:, 0])
-    _check_form(example)
-    trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
-    given = [str(name) for name in getattr(example, "columns", [])]
-    # LightGBM writes underscores for the spaces of a name.
-    if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
-        raise ConversionError(
-            f"example must have the columns that fit was given, in their order: {trained_on}"
-        )
-    if not len(example):
-        raise ConversionError("example has no rows")
-    return example, _columns(example), lambda ask, rows: ask(estimator, rows)
-
-
-def _check_form(example: Any) -> None:
-    """Raise ConversionError unless an example is a frame or a 2-D array of numbers."""
-    if is_a(example, "pandas", "DataFrame"):
-        return
-    what = type(example).__name__
-    if isinstance(example, np.ndarray):
-        if example.ndim == 2 and example.dtype.kind in "biuf":
-            return
-        what = f"array of {example.dtype}"
-    raise ConversionError(
-        "example is what fit was given: a 2-D numeric array, a pandas frame, or a list of "
-        f"texts; not {what}"
-    )
-
-
-def _texts(example: Any) -> Array | None:
-    """One column of texts as an (n, 1) array of objects; None for anything else."""
-    if is_a(example, "pandas", "Series"):
-        example = example.to_numpy(object)
-    if isinstance(example, np.ndarray) and example.ndim == 1 and example.dtype.kind in "UO":
-        example = example.tolist()
-    if not (
-        isinstance(example, list | tuple)
-        and example
-        and all(isinstance(text, str) for text in example)
-    ):
-        return None
-    rows = np.empty((len(example), 1), object)
-    rows[:, 0] = example
-    return rows
-
-
-def _columns(example: Any) -> list[Column]:
-    if isinstance(example, np.ndarray):
-        return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
-    names = [str(name) for name in example.columns]
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ConversionError(
-            f"example has several columns of one name, {twice[:5]}, and rows are told by the names "
-            "of their columns; "
-            f"rename them before fit"
-        )
-    return [
-        Column(name, _column_dtype(name, column))
-        for name, (_, column) in zip(names, example.items(), strict=True)
-    ]
-
-
-def _column_dtype(name: str, column: Any) -> str:
-    """The dtype of a column of a frame, as a signature has it. Raises ConversionError."""
-    dtype = column.dtype
-    values = column
-    if hasattr(dtype, "categories"):
-        values = dtype.categories
-        dtype = values.dtype
-    text = str(dtype).lower().removesuffix("[pyarrow]")
-    if dtype == np.dtype(object):
-        _check_texts(name, values)
-        return "string"
-    if text.startswith(TEXT_DTYPES):
-        return "string"
-    text = {"boolean": "bool", "double": "float64", "float": "float32"}.get(text, text)
-    if text not in SIGNATURE_DTYPES:
-        fix = "astype(str)" if text.startswith("interval") else "turn it into numbers"
-        raise ConversionError(
-            f"column {name!r} has dtype {dtype}, which a graph cannot take; {fix} before fit, or "
-            "leave it out"
-        )
-    return text
-
-
-def _check_texts(name: str, column: Any) -> None:
-    """Raise ConversionError for a column of objects unless they are texts, or missing."""
-    held = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
-    if held in ("string", "empty"):
-        return
-    other = next(value for value in column if not isinstance(value, str) and not is_missing(value))
-    advice = {
-        "boolean": "make it one of booleans before fit: astype('boolean')",
-        "integer": "make it one of numbers before fit: astype('Int64'), or float where there are gaps",
-        "floating": "make it one of numbers before fit: astype(float)",
-        "mixed-integer-float": "make it one of numbers before fit: astype(float)",
-        "decimal": "make it one of numbers before fit: astype(float)",
-    }
-    fix = advice.get(
-        held,
-        "give all of its values one type before fit, such as astype(str), or leave the column out",
-    )
-    raise ConversionError(
-        f"column {name!r} is one of Python objects, and holds {other!r:.60}, a "
-        f"{type(other).__name__}; {fix}",
-        column=name,
-    )
-
-
 def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
     """One tensor for columns of numbers alone; where there are strings among them, one tensor a column.
 
@@ -324,7 +217,9 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
 
 
 def _convert(
-    estimator: Any, inputs: list[TensorSpec], vectorizers: TextConverters
+    estimator: Any,
+    inputs: list[TensorSpec],
+    vectorizers: TextConverters,
 ) -> onnx.ModelProto:
     """The graph that skl2onnx makes of an estimator, with converters of our own in it."""
     try:
@@ -398,7 +293,10 @@ def _initial_types(estimator: Any, inputs: list[TensorSpec]) -> list[tuple[str, 
     }
     texts: set[int] = set()
     if any(spec.dtype == "string" for spec in inputs):
-        texts = text_columns(estimator, list(range(len(inputs))))
+        texts = text_columns(
+            estimator,
+            list(range(len(inputs))),
+        )
     found = []
     for at, spec in enumerate(inputs):
         kind = kinds["float64" if at in texts else spec.dtype]
@@ -411,7 +309,10 @@ def _mend(proto: onnx.ModelProto) -> None:
 
     The converter lists domains in the order of a set, which differs from process to process.
     """
-    domains = sorted(proto.opset_import, key=lambda entry: entry.domain)
+    domains = sorted(
+        proto.opset_import,
+        key=lambda entry: entry.domain,
+    )
     del proto.opset_import[:]
     proto.opset_import.extend(domains)
     used = [name for node in proto.graph.node for name in node.input]
@@ -433,4 +334,7 @@ def is_classifier(estimator: Any) -> bool:
 def _step_of(error: Exception, estimator: Any) -> str:
     """The innermost estimator whose class the converter's message names, else the whole."""
     names = [type(step).__name__ for step in walk(estimator)]
-    return next((name for name in reversed(names) if name in str(error)), type(estimator).__name__)
+    return next(
+        (name for name in reversed(names) if name in str(error)),
+        type(estimator).__name__,
+    )

@@ -88,7 +88,10 @@ class Converting:
 
     def name_of(self, tensor: Var) -> str | None:
         """The name of the input that a tensor is; None for a tensor that was made."""
-        return next((name for name, given in self.arguments.items() if given is tensor), None)
+        return next(
+            (name for name, given in self.arguments.items() if given is tensor),
+            None,
+        )
 
     def counted(self, terms: tuple[Terms, ...]) -> list[Var]:
         """The inputs that are filled with the counts of some vectorizers, in their order.
@@ -114,7 +117,12 @@ class Converting:
         convert = tensor_converter_of(estimator) or converted_alone
         return convert(estimator, columns, self)
 
-    def place(self, estimator: Any, columns: Columns, places: Any) -> Var:
+    def place(
+        self,
+        estimator: Any,
+        columns: Columns,
+        places: Any,
+    ) -> Var:
         """The label of each row, as the place of the class that it is in a list of places by class."""
         said: Var = self.answer(estimator, columns).asked("place")
         if np.array_equal(places, np.arange(len(places))):

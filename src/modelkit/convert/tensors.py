@@ -130,7 +130,11 @@ def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto
 
 def read_inputs(inputs: dict[str, Var], outputs: dict[str, Var]) -> set[str]:
     """The names of the inputs that outputs depend on."""
-    proto = spox.build(inputs, outputs, drop_unused_inputs=True)
+    proto = spox.build(
+        inputs,
+        outputs,
+        drop_unused_inputs=True,
+    )
     return {value.name for value in proto.graph.input}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.convert.nodes import Nodes
 from modelkit.convert.operators import OperatorConverter
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.convert.vectorizers import terms_of
+from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 from modelkit.texts.terms import Terms
-from modelkit.texts.vectorizer import Texts, Vectorizer, counts_of
+from modelkit.texts.vectorizer import Texts, counts_of
 
 COUNTED = "ModelkitTerms"  # stands in the graph, while it is made, for what Python does
 AXIS = "texts_axis"  # a constant of the graph
@@ -30,7 +30,6 @@ SELECTS = (
     "ArrayFeatureExtractor",
     "Gather",
 )
-FUNCTIONS = ("tokenizer", "preprocessor", "analyzer", "strip_accents")  # options that may be code
 
 
 class TextConverters:
@@ -62,7 +61,12 @@ class TextConverters:
         """Forget what was met: the conversion is tried again."""
         self._found.clear()
 
-    def _count(self, scope: Any, operator: Any, container: Any) -> None:
+    def _count(
+        self,
+        scope: Any,
+        operator: Any,
+        container: Any,
+    ) -> None:
         """Terms and counts from Python, their weights, and a column of each term."""
         vectorizer = operator.raw_operator
         at = len(self._found)
@@ -79,7 +83,11 @@ class TextConverters:
         transformer = getattr(vectorizer, "_tfidf", None)
         if transformer is not None:
             weights = _weigh(nodes, weights, transformer, terms)
-        zeros = _zeros(nodes, terms, len(vectorizer.vocabulary_))
+        zeros = _zeros(
+            nodes,
+            terms,
+            len(vectorizer.vocabulary_),
+        )
         container.add_node(
             "ScatterElements",
             [zeros, terms, weights],
@@ -99,25 +107,44 @@ class TextConverters:
         columns = {}
         for node in [node for node in graph.node if node.op_type == COUNTED]:
             at = node.attribute[0].i
-            columns[at] = _column_of(graph, node.input[0], self._found[at])
+            columns[at] = _column_of(
+                graph,
+                node.input[0],
+                self._found[at],
+            )
             graph.node.remove(node)
         if not columns:
             return
         drop_unused(graph)
-        passed = _passed(graph, inputs, set(columns.values()))
+        passed = _passed(
+            graph,
+            inputs,
+            set(columns.values()),
+        )
         _set_inputs(graph, passed, len(columns))
         self.terms = tuple(terms_of(self._found[at], columns[at]) for at in sorted(columns))
-        self.texts = Texts(tuple(each.vectorizer for each in self.terms), passed)
+        self.texts = Texts(
+            tuple(each.vectorizer for each in self.terms),
+            passed,
+        )
         _declare_outputs(proto)
 
 
-def _passed(graph: onnx.GraphProto, inputs: list[TensorSpec], texts: set[str]) -> tuple[str, ...]:
+def _passed(
+    graph: onnx.GraphProto,
+    inputs: list[TensorSpec],
+    texts: set[str],
+) -> tuple[str, ...]:
     """The inputs that the graph still takes: all but columns of texts that nothing reads."""
     read = {name for node in graph.node for name in node.input}
     return tuple(spec.name for spec in inputs if spec.name not in texts or spec.name in read)
 
 
-def _set_inputs(graph: onnx.GraphProto, passed: tuple[str, ...], vectorizers: int) -> None:
+def _set_inputs(
+    graph: onnx.GraphProto,
+    passed: tuple[str, ...],
+    vectorizers: int,
+) -> None:
     """Keep the inputs that are passed on, and add the counts of each vectorizer."""
     kept = [value for value in graph.input if value.name in passed]
     del graph.input[:]
@@ -128,119 +155,11 @@ def _set_inputs(graph: onnx.GraphProto, passed: tuple[str, ...], vectorizers: in
             graph.input.append(helper.make_tensor_value_info(spec.name, kind, list(spec.shape)))
 
 
-def terms_of(vectorizer: Any, column: str) -> Terms:
-    """What a fitted vectorizer counts in a column.
-
-    Raises ConversionError for what is code, and no data.
-    """
-    _check_vectorizer(vectorizer)
-    name = type(vectorizer).__name__
-    words = vectorizer.analyzer == "word"
-    places = vectorizer.vocabulary_
-    if isinstance(places, _Held):
-        places = places.vocabulary
-    vocabulary = sorted(places, key=places.get)
-    stop_words = sorted(vectorizer.get_stop_words() or ()) if words else []
-    for term in (*vocabulary, *stop_words):
-        if not isinstance(term, str) or not _is_unicode(term):
-            raise ConversionError(
-                f"{name} has the term {term!r}, which is no valid text", step=name
-            )
-    try:
-        described = Vectorizer(
-            column=column,
-            analyzer=vectorizer.analyzer,
-            ngrams=tuple(int(size) for size in vectorizer.ngram_range),
-            lowercase=bool(vectorizer.lowercase),
-            accents=vectorizer.strip_accents or None,
-            token_pattern=vectorizer.token_pattern if words else None,
-        )
-    except SignatureError as error:
-        raise ConversionError(f"{name} cannot be converted: {error}", step=name) from error
-    return Terms(described, [str(term) for term in vocabulary], [str(word) for word in stop_words])
-
-
-def _check_vectorizer(vectorizer: Any) -> None:
-    """Raise ConversionError for a vectorizer with functions, of files, or that counts in few bits."""
-    name = type(vectorizer).__name__
-    given = [option for option in FUNCTIONS if callable(getattr(vectorizer, option))]
-    if given:
-        raise ConversionError(
-            f"{name}({given[0]}=...) is a function of yours, and a package holds no code; apply it "
-            "to the texts before the model, or save with format='joblib'",
-            step=name,
-        )
-    if vectorizer.input != "content":
-        raise ConversionError(
-            f"{name}(input={vectorizer.input!r}) reads files; pass it texts", step=name
-        )
-    dtype = np.dtype(vectorizer.dtype)
-    if dtype.kind != "b" and dtype.itemsize < 4:
-        raise ConversionError(
-            f"{name}(dtype={dtype}) counts in few bits, which the graph does not; use float64",
-            step=name,
-        )
-
-
-class _Held:
-    """Keeps a vocabulary from the converter, which looks through every list and dict of an estimator several times."""
-
-    __slots__ = ("vocabulary",)
-
-    def __init__(self, vocabulary: dict[str, int]) -> None:
-        self.vocabulary = vocabulary
-
-    def __len__(self) -> int:
-        return len(self.vocabulary)
-
-
-def prepared_for_terms(estimator: Any) -> Any:
-    """An estimator that answers the same, in a form that the converters of this module take.
-
-    CountVectorizer and the TfidfTransformer after it become one TfidfVectorizer.
-    """
-    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-
-    if type(estimator) in (CountVectorizer, TfidfVectorizer):
-        opened = copy.copy(estimator)
-        opened.vocabulary_ = _Held(estimator.vocabulary_)
-        return opened
-    opened = estimator
-    for name in ("steps", "transformer_list", "transformers_"):
-        if hasattr(estimator, name):
-            opened = copy.copy(estimator) if opened is estimator else opened
-            setattr(opened, name, _prepared_parts(getattr(estimator, name)))
-    if hasattr(estimator, "steps"):
-        opened.steps = _joined_counting(opened.steps)
-    return opened
-
-
-def _prepared_parts(parts: list[Any]) -> list[Any]:
-    return [(key, prepared_for_terms(part), *more) for key, part, *more in parts]
-
-
-def _joined_counting(parts: list[Any]) -> list[Any]:
-    """Steps in which a CountVectorizer and the TfidfTransformer after it are one TfidfVectorizer."""
-    from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
-
-    steps: list[Any] = []
-    for key, step in parts:
-        if isinstance(step, TfidfTransformer) and steps and type(steps[-1][1]) is CountVectorizer:
-            first, counting = steps[-1]
-            joined = TfidfVectorizer(**counting.get_params())
-            joined.vocabulary_ = counting.vocabulary_
-            joined._tfidf = step  # noqa: SLF001 - where it keeps one itself
-            steps[-1] = (first, joined)
-        else:
-            steps.append((key, step))
-    return steps
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def _zeros(nodes: Nodes, terms: str, width: int) -> str:
+def _zeros(
+    nodes: Nodes,
+    terms: str,
+    width: int,
+) -> str:
     """A matrix of zeros, with a row for each text."""
     size = nodes.whole([width])
     rows = nodes.add("Shape", terms, op_version=15, end=1)
@@ -249,7 +168,12 @@ def _zeros(nodes: Nodes, terms: str, width: int) -> str:
     return nodes.add("ConstantOfShape", shape, op_version=9, value=zero)
 
 
-def _weigh(nodes: Nodes, counts: str, transformer: Any, terms: str | None) -> str:
+def _weigh(
+    nodes: Nodes,
+    counts: str,
+    transformer: Any,
+    terms: str | None,
+) -> str:
     """Counts as a TfidfTransformer weighs them.
 
     `terms` says of which terms they are; None stands for all terms in their order.
@@ -276,7 +200,11 @@ def _sublinear(nodes: Nodes, counts: str) -> str:
     return nodes.add("Where", none, nodes.doubles(0.0), more, op_version=9)
 
 
-def _over_norm(nodes: Nodes, weights: str, norm: str) -> str:
+def _over_norm(
+    nodes: Nodes,
+    weights: str,
+    norm: str,
+) -> str:
     """Weights over the norm of their row, which counts as 1 where it is 0."""
     reduce = {"l1": "ReduceL1", "l2": "ReduceL2"}[norm]
     size = nodes.add(reduce, weights, nodes.whole([1]), op_version=18, keepdims=1)
@@ -285,13 +213,22 @@ def _over_norm(nodes: Nodes, weights: str, norm: str) -> str:
     return nodes.add("Div", weights, divisor, op_version=14)
 
 
-def _weigh_columns(scope: Any, operator: Any, container: Any) -> None:
+def _weigh_columns(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """A TfidfTransformer on counts that come as columns."""
     nodes = Nodes(scope, container)
     given = operator.inputs[0].full_name
     output = operator.outputs[0]
     counts = nodes.add("Cast", given, op_version=13, to=TensorProto.DOUBLE)
-    weights = _weigh(nodes, counts, operator.raw_operator, None)
+    weights = _weigh(
+        nodes,
+        counts,
+        operator.raw_operator,
+        None,
+    )
     nodes.give("Cast", output.full_name, weights, op_version=13, to=_element(output.type))
 
 
@@ -307,7 +244,11 @@ def _terms_shape(operator: Any) -> None:
     operator.outputs[0].type = DoubleTensorType([None, len(operator.raw_operator.vocabulary_)])
 
 
-def _column_of(graph: onnx.GraphProto, name: str, vectorizer: Any) -> str:
+def _column_of(
+    graph: onnx.GraphProto,
+    name: str,
+    vectorizer: Any,
+) -> str:
     """The input of the graph that a tensor of texts is, however it was selected and shaped.
 
     Raises ConversionError.
@@ -370,7 +311,10 @@ def multiply_few(graph: onnx.GraphProto) -> None:
         for node in reversed(made):
             graph.node.insert(place, node)
         if AXIS not in constants:
-            constants[AXIS] = numpy_helper.from_array(np.array([1]), AXIS)
+            constants[AXIS] = numpy_helper.from_array(
+                np.array([1]),
+                AXIS,
+            )
             graph.initializer.append(constants[AXIS])
     drop_unused(graph)
 
@@ -389,7 +333,11 @@ def _products_of_few(dense: onnx.NodeProto, users: list[onnx.NodeProto]) -> list
     return made
 
 
-def _is_product(node: onnx.NodeProto, left: str, constants: dict[str, Any]) -> bool:
+def _is_product(
+    node: onnx.NodeProto,
+    left: str,
+    constants: dict[str, Any],
+) -> bool:
     """Whether a node is the product of `left` with a constant matrix."""
     factor = constants.get(node.input[1]) if len(node.input) == 2 else None
     return (

@@ -126,7 +126,10 @@ def _truth(module: Any, names: list[str]) -> Any:
     """A function that asks a module about rows by argument, and gives its answers by output name."""
 
     def truth(rows: Mapping[str, Array]) -> dict[str, Array]:
-        given = _tensors(module, {name: rows[name] for name in names})
+        given = _tensors(
+            module,
+            {name: rows[name] for name in names},
+        )
         with _evaluating(module):
             answers = _by_name(_answer(module, given))
         return {name: tensor.cpu().numpy() for name, tensor in answers.items()}
@@ -138,7 +141,10 @@ def _tensors(module: Any, rows: Mapping[str, Array]) -> dict[str, Any]:
     """Arrays as tensors on the device of a module."""
     import torch
 
-    device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
+    device = next(
+        (tensor.device for tensor in module.parameters()),
+        torch.device("cpu"),
+    )
     found = {}
     for name, array in rows.items():
         found[name] = torch.from_numpy(np.ascontiguousarray(array)).to(device)
@@ -186,7 +192,11 @@ def _answer(module: Any, given: dict[str, Any]) -> Any:
         ) from error
 
 
-def _export(module: Any, rows: Mapping[str, Array], outputs: list[str]) -> onnx.ModelProto:
+def _export(
+    module: Any,
+    rows: Mapping[str, Array],
+    outputs: list[str],
+) -> onnx.ModelProto:
     """The graph of a module. Raises ConversionError, or MissingExtraError without onnxscript."""
     import torch
 
@@ -195,7 +205,10 @@ def _export(module: Any, rows: Mapping[str, Array], outputs: list[str]) -> onnx.
     except ImportError:
         raise MissingExtraError("saving a torch module", "onnxscript", "torch") from None
     batch = torch.export.Dim("batch")
-    few = _tensors(module, {name: array[:2] for name, array in rows.items()})
+    few = _tensors(
+        module,
+        {name: array[:2] for name, array in rows.items()},
+    )
     try:
         with _evaluating(module), _quiet(logging.getLogger("torch.onnx")):
             program = torch.onnx.export(

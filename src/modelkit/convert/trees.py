@@ -55,14 +55,24 @@ class Tree:
 def stump() -> Tree:
     """A tree of one leaf."""
     none = np.array([-1])
-    return Tree(np.zeros(1, np.int64), np.zeros(1), np.zeros(1, bool), none, none)
+    return Tree(
+        np.zeros(1, np.int64),
+        np.zeros(1),
+        np.zeros(1, bool),
+        none,
+        none,
+    )
 
 
 def rounded_down(thresholds: Array) -> Array:
     """The largest float32 up to each threshold: for rows of float32, `x <= t` is true for the same rows."""
     with np.errstate(over="ignore"):
         near = np.asarray(thresholds, np.float64).astype(np.float32)
-    return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
+    return np.where(
+        near > thresholds,
+        np.nextafter(near, np.float32(-np.inf)),
+        near,
+    )
 
 
 def ensemble(
@@ -125,7 +135,12 @@ def _whole_numbers(arrays: list[Array]) -> list[int]:
     return found
 
 
-def _attributes(tree: Tree, target: Array, branches: int, leaves: int) -> dict[str, Array]:
+def _attributes(
+    tree: Tree,
+    target: Array,
+    branches: int,
+    leaves: int,
+) -> dict[str, Array]:
     """The attributes of one tree, after trees that have `branches` and `leaves` in all."""
     inner = np.flatnonzero(~tree.leaf)
     number = _numbers(tree, branches, leaves)
@@ -141,15 +156,26 @@ def _attributes(tree: Tree, target: Array, branches: int, leaves: int) -> dict[s
     return found
 
 
-def _numbers(tree: Tree, branches: int, leaves: int) -> Array:
+def _numbers(
+    tree: Tree,
+    branches: int,
+    leaves: int,
+) -> Array:
     """The number of each node among all branches, or among all leaves."""
-    number = np.empty(len(tree.left), np.int64)
+    number = np.empty(
+        len(tree.left),
+        np.int64,
+    )
     for chosen, first in ((~tree.leaf, branches), (tree.leaf, leaves)):
         number[chosen] = first + np.arange(int(chosen.sum()))
     return number
 
 
-def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> Var:
+def sum_of_leaves(
+    rows: Var,
+    trees: Sequence[Tree],
+    values: Sequence[Array],
+) -> Var:
     """(n, m) of float64: the sum of what each tree's leaf holds, added in the order of the trees.
 
     Args:
@@ -165,22 +191,42 @@ def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> 
     exact = rows if _small_whole(held) else cast(rows, np.float64)
     targets = [value.astype(bool).argmax(axis=1) for value in values]
     weights = [value[np.arange(len(value)), at] for value, at in zip(values, targets, strict=True)]
-    return cast(ensemble(exact, trees, targets, weights, wide), np.float64)
+    return cast(
+        ensemble(exact, trees, targets, weights, wide),
+        np.float64,
+    )
 
 
 def _small_whole(held: Array) -> bool:
     return bool((held == np.rint(held)).all() and np.abs(held).max(initial=0) <= 1)
 
 
-def _sum_from_table(rows: Var, trees: Sequence[Tree], held: Array) -> Var:
+def _sum_from_table(
+    rows: Var,
+    trees: Sequence[Tree],
+    held: Array,
+) -> Var:
     """The sum of leaves that hold vectors: each tree gives the number of a row in a table of these."""
-    table, place = np.unique(held, axis=0, return_inverse=True)
+    table, place = np.unique(
+        held,
+        axis=0,
+        return_inverse=True,
+    )
     ends = np.cumsum([int(tree.leaf.sum()) for tree in trees])
-    numbers = np.split(place, ends[:-1])
+    numbers = np.split(
+        place,
+        ends[:-1],
+    )
     weights = [_at_leaves(tree, values) for tree, values in zip(trees, numbers, strict=True)]
     exact = rows if len(table) <= LARGEST_EXACT else cast(rows, np.float64)
     targets = [np.full(len(tree.left), number) for number, tree in enumerate(trees)]
-    found = ensemble(exact, trees, targets, weights, len(trees))
+    found = ensemble(
+        exact,
+        trees,
+        targets,
+        weights,
+        len(trees),
+    )
     parts = op.gather(doubles(table), op.cast(found, to=np.int32))  # (n, trees, m)
     if len(trees) > 1:
         parts = op.cumsum(parts, constant(1, np.int64))
