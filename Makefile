@@ -40,31 +40,31 @@ fuzz: $(VENV)/.test ## 200,000 changed packages and 100,000 odd operators, each 
 	$(VENV)/bin/python tests/fuzz_operators.py --seconds 300 --seed 1
 
 bench-core: $(BENCH)/.bench-core ## compare with other libraries, in an environment of its own
-	$(BENCH)/bin/python benchmarks/core.py
+	$(BENCH)/bin/python -m benchmarks.core.run
 
 bench-batching: $(BENCH_BATCHING)/.bench-batching ## compare the Batcher with other batching libraries, likewise
-	$(BENCH_BATCHING)/bin/python benchmarks/batching.py
+	$(BENCH_BATCHING)/bin/python -m benchmarks.batching.run
 
 bench-conversion: $(BENCH_CONVERSION)/.bench-conversion ## compare packages with the models they came from, likewise
-	$(BENCH_CONVERSION)/bin/python benchmarks/conversion.py
+	$(BENCH_CONVERSION)/bin/python -m benchmarks.conversion.run
 
 bench-devices: $(VENV)/.test ## four processes on the cores of this machine, beside bare onnxruntime; five minutes
-	$(VENV)/bin/python benchmarks/devices.py
+	$(VENV)/bin/python -m benchmarks.devices.run
 
 bench-drift: $(BENCH_DRIFT)/.bench-drift $(BENCH_DRIFT)-evidently/.installed $(BENCH_DRIFT)-nannyml/.installed ## compare drift alarms with other libraries, likewise; hours
-	$(BENCH_DRIFT)/bin/python benchmarks/drift.py
+	$(BENCH_DRIFT)/bin/python -m benchmarks.drift.run
 
 bench-embedding: $(BENCH_EMBEDDING)/.bench-embedding $(BENCH_EMBEDDING)-torch/.installed ## compare text embedding with other libraries, likewise; a quarter of an hour
-	$(BENCH_EMBEDDING)/bin/python benchmarks/embedding.py
+	$(BENCH_EMBEDDING)/bin/python -m benchmarks.embedding.run
 
 bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap and lime, likewise; six minutes
-	$(BENCH_EXPLAIN)/bin/python benchmarks/explain.py
+	$(BENCH_EXPLAIN)/bin/python -m benchmarks.explain.run
 
 bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for the runtime that knows some
-	$(VENV)/bin/python benchmarks/gpu.py
+	$(VENV)/bin/python -m benchmarks.devices.gpu
 
 bench-security: $(BENCH_SECURITY)/.bench-security ## attack modelkit, mlflow, skops and joblib; what checking costs; five minutes
-	$(BENCH_SECURITY)/bin/python benchmarks/security.py
+	$(BENCH_SECURITY)/bin/python -m benchmarks.security.run
 
 clean: ## remove the environments, the caches and what a build leaves behind
 	rm -rf .venv .venv-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -75,7 +75,7 @@ help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
 
 # A stamp is newer than the files that name what is installed, so nothing is installed twice.
 $(VENV)/.quickstart: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
-	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,frames]" palmerpenguins
+	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,drift,explain,frames]" palmerpenguins
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
@@ -108,7 +108,7 @@ $(BENCH_SECURITY)/.bench-security: pyproject.toml | $(BENCH_SECURITY)/bin/pip
 	$(BENCH_SECURITY)/bin/python $(INSTALL) -e ".[$(RUNTIME),sklearn,frames]" "mlflow>=3" skops hypothesis palmerpenguins psutil pytest pytest-timeout pytest-xdist sybil
 	@touch $@
 
-# These two want other releases of pandas and numpy than modelkit does; benchmarks/drift.py runs them as children.
+# These two want other releases of pandas and numpy than modelkit does; benchmarks/drift/run.py runs them as children.
 $(BENCH_DRIFT)-evidently/.installed: | $(BENCH_DRIFT)-evidently/bin/pip
 	$(BENCH_DRIFT)-evidently/bin/python $(INSTALL) evidently "pandas<3" psutil
 	@touch $@

@@ -92,7 +92,7 @@ def one_slot(fn, **options):
 
 def steady(batcher):
     """A Batcher that keeps the plan it was given; the functions here take no time, which it would soon find out."""
-    batcher._lane._planner.observe = lambda *_: False
+    batcher._lane.planner.observe = lambda *_: False
     return batcher
 
 
@@ -1055,11 +1055,11 @@ class Tokens(mk.Model):
         self.costs = []
         self.gate = Gate()
 
-    def _cost(self, feeds):
-        return int(feeds["x"][:, 0].sum())
+    def _prepare(self, feeds):
+        return feeds, int(feeds["x"][:, 0].sum())
 
     def _run(self, feeds, outputs, call):
-        self.costs.append(self._cost(feeds))
+        self.costs.append(self._prepare(feeds)[1])
         answer = self.gate(feeds)
         return {name: answer[name] for name in outputs}
 
@@ -1165,7 +1165,7 @@ def stress(plan, seed, count, poison=0.01):
         assert stats.queued == 0
         # The last answers are out before the runner that gave them has retired.
         lane = batcher._lane
-        wait_until(lambda: (lane._active, lane._running, lane.queue.waiting) == (0, 0, 0))
+        wait_until(lambda: (lane.slots.active, lane.slots.running, lane.queue.waiting) == (0, 0, 0))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -1209,13 +1209,13 @@ def test_a_plan_that_changes_in_the_middle_of_a_tick_mixes_nothing_up():
         return await asyncio.gather(*tasks)
 
     def replan(feeds):
-        lanes[0].plan = large if lanes[0].plan is small else small
+        planners[0].plan = large if planners[0].plan is small else small
         return double(feeds)
 
     small, large = (make_plan(((1, 5e-6), (size, 6e-6)), 2, size) for size in (4, 16))
     x = np.arange(2000, dtype=np.float32).reshape(1000, 2)
     with mk.Batcher(model_of(replan), plan=small) as batcher:
-        lanes = [batcher._lane]
+        planners = [batcher._lane.planner]
         np.testing.assert_array_equal(np.concatenate(asyncio.run(main())), 2 * x[:, :1])
 
 
@@ -1441,8 +1441,8 @@ def test_an_interrupt_at_any_moment_leaks_no_slot_and_loses_nobody(threads, kind
                 for future in running:
                     future.result(ROOM)
             lane = batcher._lane
-            wait_until(lambda: lane._active == 0)
-            assert (lane._running, lane.queue.waiting) == (0, 0)
+            wait_until(lambda: lane.slots.active == 0)
+            assert (lane.slots.running, lane.queue.waiting) == (0, 0)
             assert lost == 0
     finally:
         gc.enable()
@@ -1472,7 +1472,7 @@ def test_no_batch_is_larger_than_the_largest_one(how):
     }
     with mk.Batcher(model_of(fn), max_rows=16, plan=options[how]) as batcher:
         assert batcher.plan.cap <= batcher.plan.piece <= 16
-        batcher._lane._planner.observe = lambda *_: False
+        batcher._lane.planner.observe = lambda *_: False
         rows = np.arange(400, dtype=np.float32).reshape(200, 2)
         np.testing.assert_array_equal(batcher.predict(rows)[:, 0], 2 * rows[:, 0])
         np.testing.assert_array_equal(batcher.submit(rows).result(ROOM)[:, 0], 2 * rows[:, 0])
@@ -1484,8 +1484,7 @@ def test_after_a_run_too_large_for_memory_no_part_is_as_large_again():
     plan = make_plan(((1, 1e-3), (64, 1.1e-3)), 1, 1024)
     with mk.Batcher(model_of(), plan=plan) as batcher:
         assert batcher.plan.piece > 64
-        batcher._lane._planner.shrink(16)
-        batcher._lane._plan_anew()
+        batcher._lane.shrink(16)
         assert batcher.plan.cap <= batcher.plan.piece <= 8
 
 

@@ -1,6 +1,8 @@
 """What a Batcher does with more work than it can do: pure decisions, and the real queue on a simulated clock."""
 
+import asyncio
 import random
+import time
 from math import inf
 from typing import NamedTuple
 
@@ -9,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelkit.batching import lane as lanes
+import modelkit as mk
+from modelkit.batching import dispatcher, lane, workers
 from modelkit.batching.choice import choose
-from modelkit.batching.lane import Lane
+from modelkit.batching.planner import Planner
 from modelkit.batching.policy import make_plan, seconds_of
-from modelkit.batching.requests import Request, Turn
+from modelkit.batching.requests import Request, Turn, joint_call
+from modelkit.model import PLAIN, Call
 
 CURVE = ((1, 6.0), (8, 13.0))  # five seconds and one more for each row
 
@@ -116,16 +120,19 @@ class Simulation:
         self.load, self.deadline, self.spread = load, deadline, spread
         self.random = random.Random(0)
         self.asked = self.in_time = self.starts = 0
-        monkeypatch.setattr(lanes, "clock", lambda: self.now)
-        monkeypatch.setattr(lanes, "deliver", self.deliver)
-        plan = make_plan(curve, 1, 8)
-        self.lane = Lane(self.run, plan, 8, 8192, block=False, declared=False, loop=True)
-        self.lane._start = self.start
+        for module in (dispatcher, lane, workers):
+            monkeypatch.setattr(module, "clock", lambda: self.now)
+        monkeypatch.setattr(workers, "deliver", self.deliver)
+        planner = Planner(make_plan(curve, 1, 8), 8)
+        self.workers = workers.Workers(self.run, planner, 8192, block=False)
+        self.workers.start = self.start
+        self.lane = self.workers.lane
+        self.lane.start = self.start
 
     def start(self, runners):
         self.starts += runners
 
-    def run(self, feeds, outputs):
+    def run(self, feeds, outputs, call=PLAIN):
         seconds = 5e-3 + 1e-3 * len(feeds["x"])
         end = self.now + seconds * self.random.lognormvariate(0, self.spread)
         while self.next < min(end, self.SECONDS):
@@ -137,7 +144,7 @@ class Simulation:
         self.now = self.next
         self.next += self.random.expovariate(self.load * self.CAPACITY)
         self.asked += 1
-        request = Request({"x": np.zeros((1, 1))}, ("y",), 1, self.now + self.deadline, low=False)
+        request = Request({"x": np.zeros((1, 1))}, ("y",), 1, Call(self.now + self.deadline))
         self.lane.enqueue([request])
 
     def deliver(self, requests):
@@ -152,8 +159,12 @@ class Simulation:
                 self.starts -= 1
                 turn = Turn()
                 turn.holds = True
-                self.lane._work(turn)
-        assert (self.lane._active, self.lane._running, self.lane.queue.waiting) == (0, 0, 0)
+                self.workers.work(turn)
+        assert (self.lane.slots.active, self.lane.slots.running, self.lane.queue.waiting) == (
+            0,
+            0,
+            0,
+        )
         return self.in_time / min(self.asked, (self.SECONDS + self.deadline) * self.CAPACITY)
 
 
@@ -176,6 +187,73 @@ def test_runs_that_take_longer_now_and_then_make_few_calls_late(monkeypatch, loa
 def test_what_was_learned_in_a_bad_moment_is_found_out(monkeypatch, load):
     """That two rows take twice as long as one: then one row at a time would be best, for ever."""
     simulation = Simulation(monkeypatch, load, 0.05, curve=((1, 6e-3), (2, 12e-3)))
-    assert simulation.lane.plan.cap == 1
+    assert simulation.lane.planner.plan.cap == 1
     assert simulation.goodput() >= 0.85
-    assert simulation.lane.plan.cap == 8
+    assert simulation.lane.planner.plan.cap == 8
+
+
+# How a batch is run: as the most urgent of its calls.
+
+
+PATIENT = Call(priority=-1)
+
+
+@pytest.mark.parametrize(
+    ("calls", "joint"),
+    [
+        ([PLAIN, PLAIN], PLAIN),
+        ([PATIENT], PATIENT),
+        ([PATIENT, PLAIN], PLAIN),
+        ([Call(3.0), Call(5.0), Call(4.0)], Call(5.0)),
+        ([Call(3.0), PLAIN], PLAIN),
+        ([Call(3.0, -1), Call(5.0, 0)], Call(5.0, 0)),
+        ([Call(key="a"), Call(3.0, key="a")], Call(key="a")),
+        ([Call(key="a"), Call(key="b")], PLAIN),
+    ],
+)
+def test_a_batch_runs_with_the_latest_deadline_and_the_highest_priority(calls, joint):
+    assert joint_call(calls) == joint
+
+
+def test_a_batch_of_plain_calls_is_plain():
+    assert joint_call([PLAIN] * 3) is PLAIN
+
+
+class Seen(mk.Model):
+    """A model that keeps the Call of each run."""
+
+    signature = mk.Signature(
+        (mk.TensorSpec("x", "float32", ("n", 2)),),
+        (mk.TensorSpec("y", "float32", ("n", 2)),),
+        primary="y",
+    )
+    batchable = True
+
+    def __init__(self):
+        self.calls = []
+
+    def _run(self, feeds, outputs, call):
+        self.calls.append((len(feeds["x"]), call))
+        return {"y": feeds["x"]}
+
+
+@pytest.mark.parametrize("curve", [((1, 5e-6), (64, 1e-5)), ((1, 3e-3), (64, 4e-3))])
+def test_the_model_is_told_the_deadline_of_the_batch(curve):
+    """On an event loop and on threads, whose batches are made in other places."""
+
+    async def main():
+        before = time.monotonic()
+        rows = np.zeros((1, 2), np.float32)
+        await asyncio.gather(
+            batcher.apredict(rows, deadline=50, priority=-1), batcher.apredict(rows, deadline=70)
+        )
+        return before
+
+    model = Seen()
+    with mk.Batcher(model, plan=make_plan(curve, 1, 64)) as batcher:
+        before = asyncio.run(main())
+        batcher.predict(np.zeros((1, 2), np.float32))
+    assert [rows for rows, _ in model.calls] == [2, 1]
+    assert before + 70 <= model.calls[0][1].deadline <= time.monotonic() + 70
+    assert model.calls[0][1].priority == 0
+    assert model.calls[1][1] is PLAIN

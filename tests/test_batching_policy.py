@@ -12,16 +12,23 @@ from modelkit.batching.policy import (
     DIRECT,
     EVERYTHING,
     HANDOFF,
+    IN_PIECES,
+    IN_SLOT,
     KNEE,
+    LONGEST_AT_ONCE,
     LOOP,
+    ON_LOOP,
     PARALLEL,
+    QUEUED,
     learn,
     make_plan,
+    off_loops,
     opens,
     seconds_of,
     share,
     stable_size,
     straighten,
+    way_of,
 )
 
 SIZES = tuple(2**i for i in range(11))
@@ -83,7 +90,7 @@ def test_threads_run_at_once_only_where_gathering_would_not_be_faster(curve, slo
     if plan.mode == PARALLEL:
         gathered = 1 / (HANDOFF + seconds_of(curve, plan.cap) / plan.cap / slots)
         assert slots / seconds_of(curve, 1) >= gathered * (1 - 1e-9)
-        assert seconds_of(curve, 1) <= AT_ONCE
+        assert seconds_of(curve, 1) <= LONGEST_AT_ONCE
 
 
 def test_a_loop_leaves_to_threads_what_they_do_better():
@@ -252,3 +259,42 @@ def test_runs_that_borrowed_a_thread_do_not_decide_the_cap():
         plain.observe(64, seconds_of(curve, 64) / 2)
         plain.observe(256, seconds_of(curve, 256))
     assert plain.plan.cap == 64
+
+
+# Which way a call takes: cheap models, such as gather, and such as are no cheaper in company.
+
+CHEAP = make_plan(((1, 5e-6), (64, 1e-5)), 2, 64)
+GATHERS = make_plan(((1, 3e-4), (8, 4e-4)), 1, 8)
+SLOW = make_plan(((1, 3e-3), (8, 4e-3)), 1, 8)
+NO_CHEAPER = make_plan(((1, 3e-3), (8, 24e-3)), 2, 8)
+
+
+@pytest.mark.parametrize(
+    ("plan", "mode", "size", "from_a_thread", "from_a_loop"),
+    [
+        (CHEAP, PARALLEL, 1, AT_ONCE, ON_LOOP),
+        (CHEAP, PARALLEL, 64, AT_ONCE, ON_LOOP),
+        (CHEAP, PARALLEL, 65, AT_ONCE, IN_PIECES),
+        (GATHERS, BATCH, 1, IN_SLOT, ON_LOOP),
+        (GATHERS, BATCH, 8, IN_SLOT, ON_LOOP),
+        (GATHERS, BATCH, 9, IN_PIECES, IN_PIECES),
+        (SLOW, BATCH, 1, IN_SLOT, QUEUED),
+        (SLOW, BATCH, 8, IN_SLOT, QUEUED),
+        (SLOW, BATCH, 9, IN_PIECES, IN_PIECES),
+        (NO_CHEAPER, DIRECT, 1, IN_SLOT, QUEUED),
+        (NO_CHEAPER, DIRECT, 2, IN_PIECES, IN_PIECES),
+        (make_plan((), 1, 8), BATCH, 1, IN_SLOT, QUEUED),
+        (make_plan((), 1, 8), BATCH, 9, IN_PIECES, IN_PIECES),
+    ],
+)
+def test_the_way_of_a_call_follows_from_plan_size_and_caller(
+    plan, mode, size, from_a_thread, from_a_loop
+):
+    assert plan.mode == mode
+    assert way_of(plan, size, on_loop=False) == from_a_thread
+    assert way_of(plan, size, on_loop=True) == from_a_loop
+
+
+@given(plans, st.integers(1, 4096))
+def test_an_event_loop_runs_nothing_where_that_is_switched_off(plan, size):
+    assert way_of(off_loops(plan), size, on_loop=True) in (QUEUED, IN_PIECES)

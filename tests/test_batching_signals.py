@@ -95,7 +95,7 @@ def row(value):
 
 def batcher_of(fn, plan, **options):
     batcher = mk.Batcher(mk.FunctionModel(fn, SIGNATURE, batchable=True), plan=plan, **options)
-    batcher._lane._planner.observe = lambda *_: False
+    batcher._lane.planner.observe = lambda *_: False
     return batcher
 
 
@@ -189,7 +189,7 @@ def test_a_main_thread_that_is_interrupted_in_its_own_run_gets_the_exception_its
             assert caught.value is raised
         assert batcher.predict(row(1))[0, 0] == 1
         assert batcher.stats().failed == 0
-        assert batcher._lane._active == batcher._lane._running == 0
+        assert batcher._lane.slots.active == batcher._lane.slots.running == 0
 
 
 def test_the_main_thread_runs_no_rows_of_others():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from sklearn import datasets
@@ -41,7 +42,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import modelkit as mk
-from modelkit.errors import ConversionError, ParityError, SignatureError
+from modelkit.errors import ConversionError, ManifestError, ParityError, SignatureError
 from modelkit.testing import check_model
 
 IRIS = datasets.load_iris(return_X_y=True)
@@ -279,8 +280,12 @@ def test_bad_calls_say_what_to_pass(tmp_path, penguins):
         save(fitted)
     with pytest.raises(ConversionError, match="no rows"):
         save(fitted, example=IRIS[0][:0])
-    with pytest.raises(ConversionError, match="not list"):
+    with pytest.raises(ConversionError, match="not a list"):
         save(fitted, example=IRIS[0].tolist())
+    with pytest.raises(ConversionError, match=r"not a polars frame: pass example.to_pandas"):
+        save(fitted, example=pl.DataFrame(IRIS[0]))
+    with pytest.raises(ManifestError, match=r"version must be a string, such as '1.0'; got 1.0"):
+        mk.save(fitted, tmp_path / "m.mk", name="m", version=1.0, example=IRIS[0])
     with pytest.raises(NotFittedError):
         save(LogisticRegression(), example=IRIS[0])
     with pytest.raises(ConversionError, match="cannot save a dict"):

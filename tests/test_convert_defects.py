@@ -27,6 +27,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import ClassifierChain
 from sklearn.naive_bayes import CategoricalNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import (
@@ -665,3 +666,32 @@ def test_nullability_does_not_depend_on_the_example(tmp_path):
     holed, _ = saved(forest, X, tmp_path)
     assert whole.signature == holed.signature
     assert all(column.nullable for column in whole.signature.inputs[0].columns)
+
+
+def _towns(gap):
+    towns = np.array(["Rome", "Oslo", gap, "Oslo"] * 25, object)
+    return pd.DataFrame({"town": pd.Series(towns, dtype=object), "age": np.arange(100.0)})
+
+
+@pytest.mark.parametrize(
+    "imputer",
+    [SimpleImputer(strategy="most_frequent"), SimpleImputer(strategy="constant", fill_value="?")],
+    ids=["most frequent", "constant"],
+)
+def test_none_in_a_column_that_is_imputed_is_named(imputer, tmp_path):
+    columns = make_column_transformer((make_pipeline(imputer, OneHotEncoder()), ["town"]))
+    model = make_pipeline(columns, LogisticRegression())
+    towns, labels = _towns(None), np.arange(100) % 2 == 0
+    with pytest.raises(ParityError, match=r"column 'town' holds None.*X\.fillna\(np\.nan\)"):
+        saved(model.fit(towns, labels), towns, tmp_path)
+    filled = towns.fillna(np.nan)
+    _, loaded = saved(model.fit(filled, labels), filled, tmp_path)
+    np.testing.assert_array_equal(loaded.predict(towns), model.predict(filled))
+
+
+def test_a_graph_of_a_converter_that_the_runtime_refuses_is_no_graph_of_the_caller(tmp_path):
+    rows, labels = two_labels()
+    named = np.where(labels > 0, "yes", "no")
+    neighbours = KNeighborsClassifier().fit(rows, named)
+    with pytest.raises(ConversionError, match="KNeighborsClassifier cannot be converted"):
+        saved(neighbours, rows, tmp_path)

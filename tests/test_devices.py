@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 import modelkit as mk
 from modelkit import device as decide
 from modelkit.errors import DeviceError
-from modelkit.runtimes import onnx as runtime
+from modelkit.runtimes import machine, sessions
+from modelkit.runtimes.onnx import OnnxModel
+from modelkit.runtimes.threads import choose_threads, quota_cpus, quota_files, worker_count
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -92,13 +94,13 @@ def test_auto_tries_what_is_compiled_in_by_rank_and_ends_on_the_cpu(compiled):
     assert AZURE not in {target.provider for target in chain}
 
 
-@given(st.lists(st.sampled_from(decide.NAMES), min_size=1))
+@given(st.lists(st.sampled_from(decide.DEVICE_NAMES), min_size=1))
 def test_a_list_is_tried_in_its_order(names):
     assert [target.name for target in decide.device_chain(names, [])] == names
     assert decide.device_chain(tuple(names), []) == decide.device_chain(names, [])
 
 
-@given(st.sampled_from(decide.NAMES), subsets)
+@given(st.sampled_from(decide.DEVICE_NAMES), subsets)
 def test_what_is_not_compiled_in_says_what_to_install(name, compiled):
     target = decide.parse_device(name)
     obstacle = decide.not_compiled(target, compiled, "1.99")
@@ -185,14 +187,14 @@ def devices():
 
 
 def test_every_device_is_listed_with_a_reason(devices):
-    assert tuple(device.name for device in devices) == decide.NAMES
+    assert tuple(device.name for device in devices) == decide.DEVICE_NAMES
     assert devices[0].usable
     for device in devices:
         assert isinstance(device, mk.Device)
         assert device.provider == decide.parse_device(device.name).provider != AZURE
         assert device.reason
         assert device.usable or device.name != "cpu"
-    assert AZURE not in runtime.providers()
+    assert AZURE not in sessions.providers()
 
 
 def test_an_explicit_device_runs_there_or_raises_the_reason(devices, dense_mk):
@@ -218,7 +220,7 @@ def test_cuda_is_refused_with_the_real_reason(devices, dense_mk):
     if cuda.usable:
         with pytest.raises(DeviceError, match=r"the last one is cuda:\d"):
             mk.load(dense_mk, device="cuda:99")
-    elif CUDA in runtime.providers():
+    elif CUDA in sessions.providers():
         assert "driver" in cuda.reason or "librar" in cuda.reason or "CUDA device" in cuda.reason
     else:
         assert "not compiled into" in cuda.reason
@@ -242,7 +244,7 @@ def test_auto_says_what_it_chose_and_logs_where_a_gpu_was_passed_by(devices, den
         for name in decide.AUTO
         if any(device.name == name and device.usable for device in devices)
     ]
-    compiled = len(decide.device_chain("auto", runtime.providers())) > 1
+    compiled = len(decide.device_chain("auto", sessions.providers())) > 1
     with caplog.at_level(logging.DEBUG), mk.load(dense_mk) as model:
         placement = model.placement
     if usable:
@@ -269,9 +271,7 @@ def test_an_explicit_cpu_logs_nothing(dense_mk, caplog):
 def test_packages_are_proven_on_the_cpu(dense_mk):
     with mk.load(dense_mk, device="cpu") as model:
         assert (
-            runtime.OnnxModel(
-                model._graph, model.signature, weights=model._weights
-            ).placement.device
+            OnnxModel(model.graph[0], model.signature, weights=model.graph[1]).placement.device
             == "cpu"
         )
 
@@ -293,7 +293,7 @@ def test_packages_are_proven_on_the_cpu(dense_mk):
     ],
 )
 def test_threads_and_how_they_came_about(threads, usable, workers, on_cpu, number, said):
-    assert decide.choose_threads(threads, usable, workers, on_cpu=on_cpu) == (number, said)
+    assert choose_threads(threads, usable, workers, on_cpu=on_cpu) == (number, said)
 
 
 @pytest.mark.parametrize(
@@ -312,21 +312,21 @@ def test_threads_and_how_they_came_about(threads, usable, workers, on_cpu, numbe
     ],
 )
 def test_web_concurrency_is_a_positive_integer_or_ignored(concurrency, workers):
-    assert decide.worker_count(concurrency) == workers
+    assert worker_count(concurrency) == workers
 
 
 @given(usable=st.integers(1, 512), concurrency=st.text() | st.integers(-5, 600).map(str))
 def test_every_process_has_a_thread_and_together_they_have_no_more_than_there_are(
     usable, concurrency
 ):
-    workers = decide.worker_count(concurrency)
-    count, _ = decide.choose_threads("auto", usable, workers)
+    workers = worker_count(concurrency)
+    count, _ = choose_threads("auto", usable, workers)
     assert 1 <= count <= usable
     assert count == 1 or count * workers <= usable
 
 
 def test_the_placement_tells_the_threads_in_force(dense_mk, monkeypatch):
-    usable = runtime.usable_cpus()
+    usable = machine.usable_cpus()
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     with mk.load(dense_mk, device="cpu") as model:
         assert model.placement.threads == usable
@@ -343,7 +343,7 @@ def test_affinity_is_respected():
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert runtime.usable_cpus() == 1
+        assert machine.usable_cpus() == 1
     finally:
         os.sched_setaffinity(0, before)
 
@@ -363,32 +363,32 @@ def test_affinity_is_respected():
     ],
 )
 def test_quotas(text, cpus):
-    assert decide.quota_cpus(text) == cpus
+    assert quota_cpus(text) == cpus
 
 
 def test_quotas_are_looked_for_in_the_group_and_those_above():
-    assert decide.quota_files("0::/system.slice/app.service\n") == [
+    assert quota_files("0::/system.slice/app.service\n") == [
         ("/sys/fs/cgroup/system.slice/app.service/cpu.max",),
         ("/sys/fs/cgroup/system.slice/cpu.max",),
         ("/sys/fs/cgroup/cpu.max",),
     ]
-    assert decide.quota_files("5:memory:/a\n4:cpu,cpuacct:/docker\n3:cpuset:/b\n") == [
+    assert quota_files("5:memory:/a\n4:cpu,cpuacct:/docker\n3:cpuset:/b\n") == [
         (
             "/sys/fs/cgroup/cpu/docker/cpu.cfs_quota_us",
             "/sys/fs/cgroup/cpu/docker/cpu.cfs_period_us",
         ),
         ("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"),
     ]
-    assert decide.quota_files("0::/../../pod") == [
+    assert quota_files("0::/../../pod") == [
         ("/sys/fs/cgroup/pod/cpu.max",),
         ("/sys/fs/cgroup/cpu.max",),
     ]
-    assert decide.quota_files("") == []
+    assert quota_files("") == []
 
 
 @given(st.text())
 def test_any_memberships_give_files_below_the_mount(text):
-    for files in decide.quota_files(text):
+    for files in quota_files(text):
         assert all(
             file.startswith("/sys/fs/cgroup/") and ".." not in file.split("/") for file in files
         )

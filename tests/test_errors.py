@@ -5,7 +5,10 @@ import importlib
 import multiprocessing
 import pickle
 import pkgutil
+import re
+import tomllib
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 from test_purity import run
@@ -103,6 +106,51 @@ def test_a_library_that_is_there_and_fails_is_not_called_missing(tmp_path, monke
     assert str(copy.copy(caught.value)) == str(caught.value)
 
 
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+
+
+def requirements(extra):
+    """What an extra brings, also through the extras that it includes."""
+    found = set()
+    for line in PROJECT["optional-dependencies"][extra]:
+        name, _, included = re.match(r"([\w-]+)(\[([\w,-]+)\])?", line).groups()
+        found |= set().union(*map(requirements, included.split(","))) if included else {name}
+    return found
+
+
+def extras_with(library):
+    return {extra for extra in PROJECT["optional-dependencies"] if library in requirements(extra)}
+
+
+def test_the_base_is_numpy_and_each_extra_brings_what_it_needs():
+    assert [re.match(r"[\w-]+", line)[0] for line in PROJECT["dependencies"]] == ["numpy"]
+    assert extras_with("onnx") == {
+        "save",
+        "explain",
+        "explain-extra",
+        "sklearn",
+        "boosting",
+        "torch",
+        "all",
+    }
+    assert extras_with("scipy") == {"drift", "explain", "explain-extra", "all"}
+    assert extras_with("joblib") == {"joblib", "all"}
+    runtimes = {"onnxruntime", "onnxruntime-gpu"}
+    assert {
+        extra for extra in PROJECT["optional-dependencies"] if runtimes & requirements(extra)
+    } == {"cpu", "gpu"}
+
+
+def test_every_extra_that_an_error_names_brings_its_library():
+    """The library of each `importing` in the source is in the extra that it names."""
+    source = "".join(path.read_text() for path in (Path(modelkit.__file__).parent).rglob("*.py"))
+    calls = re.findall(r'importing\(\s*"(\w+)",\s*f?"[^"]*",\s*"([\w-]+)"', source)
+    assert len(calls) > 15
+    assert len(calls) == len(re.findall(r"with importing\(", source))
+    for library, extra in calls:
+        assert library in requirements(extra), (library, extra)
+
+
 BLOCKED = """
     import sys
     import numpy as np
@@ -111,6 +159,8 @@ BLOCKED = """
     import modelkit as mk
     from modelkit.errors import MissingExtraError
 
+    EXTRAS = {extras!r}
+
     def missing(work):
         try:
             work()
@@ -118,6 +168,8 @@ BLOCKED = """
             assert error.library == {library!r}, error
             assert "pip install " + {library!r} in str(error), error
             assert "modelkit-sdk" not in str(error), error
+            assert error.extra in EXTRAS, error.extra
+            assert f".[{{error.extra}}]" in str(error), error
             return
         raise SystemExit("it needs no {library}")
 
@@ -129,7 +181,7 @@ BLOCKED = """
 
 def test_without_scipy_what_needs_it_says_so(boosting_mk):
     run(
-        BLOCKED.format(library="scipy")
+        BLOCKED.format(library="scipy", extras=extras_with("scipy"))
         + """
     profile = mk.Profile.fit(X, model=model)
     missing(lambda: mk.Detector(profile))
@@ -145,7 +197,7 @@ def test_without_scipy_what_needs_it_says_so(boosting_mk):
 
 def test_without_onnx_what_needs_it_says_so(boosting_mk):
     run(
-        BLOCKED.format(library="onnx")
+        BLOCKED.format(library="onnx", extras=extras_with("onnx"))
         + """
     missing(lambda: mk.Explainer(model, background=X))
     missing(lambda: mk.save(model, "never.mk", name="x", version="1"))
@@ -153,6 +205,18 @@ def test_without_onnx_what_needs_it_says_so(boosting_mk):
     assert len(model.predict(X)) == 256
     mk.Explanation
     mk.Monitor(model, mk.Profile.fit(X, model=model)).predict(X)
+    """,
+        boosting_mk,
+    )
+
+
+def test_without_joblib_a_package_of_it_says_so_and_others_are_served(boosting_mk):
+    run(
+        BLOCKED.format(library="joblib", extras=extras_with("joblib"))
+        + """
+    import importlib
+    missing(lambda: importlib.import_module("modelkit.runtimes.joblib"))
+    assert len(model.predict(X)) == 256
     """,
         boosting_mk,
     )

@@ -1620,3 +1620,17 @@ def test_rows_that_are_not_there_are_named(mixed):
             ask(row=9)
     with pytest.raises(ExplainError, match="k is at least 0"):
         explanation.top(-1)
+
+
+@pytest.mark.parametrize("method", ["auto", "sampling", "enumeration"])
+def test_a_model_whose_rows_depend_on_their_batch_is_not_explained(method, tmp_path):
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["m"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["x", "m"], ["y"]),
+    ]
+    proto = graph(nodes, inputs={"x": (np.float32, 5)}, outputs={"y": (np.float32, 5)})
+    mk.save(proto, tmp_path / "centred.mk", name="centred", version="1")
+    centred = mk.load(tmp_path / "centred.mk")
+    background = np.random.default_rng(0).normal(size=(20, 5)).astype(np.float32)
+    with pytest.raises(ExplainError, match="depends on the rows beside it"):
+        mk.Explainer(centred, background=background, method=method)

@@ -416,9 +416,11 @@ def test_a_missing_library_is_named_with_its_extra(small, texts, background, mon
     for name in ("shap", "lime"):
         monkeypatch.setitem(sys.modules, name, None)
     for method in SHAP:
-        with pytest.raises(mk.errors.MissingExtraError, match=r"pip install shap.*\[explain\]"):
+        with pytest.raises(
+            mk.errors.MissingExtraError, match=r"pip install shap.*\[explain-extra\]"
+        ):
             mk.Explainer(small, background=background, method=method)
-    with pytest.raises(mk.errors.MissingExtraError, match=r"pip install lime.*\[explain\]"):
+    with pytest.raises(mk.errors.MissingExtraError, match=r"pip install lime.*\[explain-extra\]"):
         mk.Explainer(texts, method="lime")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

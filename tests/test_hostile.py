@@ -343,6 +343,40 @@ DIVISIONS = {
 }
 
 
+FRAMES = {
+    "an empty window": (["signal", "one", "empty"], False),
+    "a window": (["signal", "one", "window"], True),
+    "a length of 0": (["signal", "one", "", "none"], False),
+    "a length": (["signal", "one", "", "length"], True),
+    "a computed length": (["signal", "one", "", "product"], False),
+    "a computed window of a length": (["signal", "one", "halves", "length"], True),
+    "a computed window": (["signal", "one", "halves"], False),
+}
+
+
+@pytest.mark.parametrize("what", FRAMES)
+def test_frames_that_hold_nothing(toy, warden, what):
+    inputs, sound = FRAMES[what]
+    nodes = [
+        node("Mul", ["none", "length"], ["product"]),
+        node("Mul", ["window", "window"], ["halves"]),
+        node("STFT", inputs, ["made"]),
+    ]
+    constants = [
+        constant("signal", np.ones((1, 32, 1)), np.float32),
+        constant("window", np.ones(8), np.float32),
+        constant("empty", np.ones(0), np.float32),
+        constant("one", 1),
+        constant("none", 0),
+        constant("length", 8),
+    ]
+    answer = told(warden, with_graph(toy, beside(nodes, constants)), then="predict")
+    if sound:
+        assert answer["error"] is None, answer
+    else:
+        assert "operator STFT of 'made' is refused" in answer["message"], answer
+
+
 @pytest.mark.parametrize("what", DIVISIONS)
 def test_divisions_that_may_trap(toy, warden, what):
     nodes, sound = DIVISIONS[what]

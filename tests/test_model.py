@@ -184,6 +184,8 @@ def test_predict_proba_needs_classes_and_probabilities(outputs, classes):
         ) as error:
             refused(ROWS)
         assert error.value.signature is model.signature
+        by_name = "use run(X)['probabilities']" in str(error.value)
+        assert by_name == ("probabilities" in model.signature.output_names)
 
 
 def test_rows_that_do_not_fit_never_reach_the_function(ask_or_await):

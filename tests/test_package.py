@@ -65,7 +65,7 @@ def test_weights_start_on_a_page_and_are_used_in_place(dense_mk):
     weights = container.read(memoryview(data))["model/model.onnx.data"]
     assert data.index(bytes(weights[:64])) % 4096 == 0
     with mk.load(dense_mk) as model:
-        assert model._weights.obj is not None
+        assert model.graph[1].obj is not None
         assert len(members_of(dense_mk)["model/model.onnx"]) < 2000
 
 

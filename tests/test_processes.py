@@ -421,12 +421,13 @@ def test_a_batcher_is_pickled_with_its_options(boosting_mk):
             "on_full": "block",
             "stable_shapes": True,
             "plan": plan,
+            "loop": False,
         }
         with mk.Batcher(model, **options) as batcher:
             x = rows_for(model)
             expected = batcher.predict(x)
             again = pickle.loads(pickle.dumps(batcher))
-        assert again._origin.keywords == options
+        assert again._origin.keywords.items() >= options.items()
         assert again.base is not model
         np.testing.assert_array_equal(again.predict(x), expected)
     with (

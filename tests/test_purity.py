@@ -158,3 +158,27 @@ def test_what_fails_in_a_graph_is_an_exception_and_prints_nothing(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+
+
+def test_serving_needs_numpy_and_a_runtime_alone(boosting_mk, penguins_mk):
+    run(
+        """
+        import sys
+        for library in ("scipy", "onnx", "joblib", "sklearn", "skl2onnx", "spox", "pandas", "pyarrow", "tokenizers"):
+            sys.modules[library] = None
+        import asyncio
+        import numpy as np, modelkit as mk
+        row = dict(island="Biscoe", bill_length_mm=50.0, bill_depth_mm=None, flipper_length_mm=230.0,
+                   body_mass_g=5500.0, sex=None, year=2008)
+        with mk.load(sys.argv[1]) as model, mk.Batcher(model) as batcher:
+            X = np.zeros((2, 30), np.float32)
+            assert batcher.predict(X).tolist() == model.predict(X).tolist()
+            assert asyncio.run(batcher.apredict(X)).tolist() == model.predict(X).tolist()
+            assert model.verify() == 0.0
+        with mk.load(sys.argv[2]) as model:
+            assert model.predict([row]).tolist() == ["Gentoo"]
+            assert mk.inspect(sys.argv[2]).digest == model.manifest.digest
+        """,
+        boosting_mk,
+        penguins_mk,
+    )

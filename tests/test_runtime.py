@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.device import chunk_bounds, refuse_version, split_runs
+from modelkit.device import refuse_version
 from modelkit.errors import ClosedError, DeviceError, GraphError
 from modelkit.package import container
 from modelkit.runtimes import onnx as runtime
+from modelkit.runtimes.bulk import chunk_bounds
+from modelkit.runtimes.threads import split_runs
 from modelkit.testing import check_model
 
 

@@ -11,6 +11,7 @@ TYPE_CHECKING = (
 if TYPE_CHECKING:
     from modelkit import errors as errors
     from modelkit.batching.batcher import Batcher as Batcher
+    from modelkit.call import Call as Call
     from modelkit.device import Device as Device
     from modelkit.device import Placement as Placement
     from modelkit.drift.detector import Detector as Detector
@@ -23,14 +24,13 @@ if TYPE_CHECKING:
     from modelkit.embedding.verbs import embed as embed
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
+    from modelkit.function_model import FunctionModel as FunctionModel
     from modelkit.manifest import Manifest as Manifest
-    from modelkit.model import Call as Call
-    from modelkit.model import FunctionModel as FunctionModel
     from modelkit.model import Model as Model
     from modelkit.package.load import inspect as inspect
     from modelkit.package.load import load as load
     from modelkit.package.save import save as save
-    from modelkit.runtimes.onnx import devices as devices
+    from modelkit.runtimes.sessions import devices as devices
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
     from modelkit.spec import TensorSpec as TensorSpec
@@ -41,14 +41,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Alarm": "modelkit.drift.values",
     "Batcher": "modelkit.batching.batcher",
-    "Call": "modelkit.model",
+    "Call": "modelkit.call",
     "Column": "modelkit.spec",
     "Detector": "modelkit.drift.detector",
     "Device": "modelkit.device",
     "DriftReport": "modelkit.drift.report",
     "Explainer": "modelkit.explain.explainer",
     "Explanation": "modelkit.explain.explanation",
-    "FunctionModel": "modelkit.model",
+    "FunctionModel": "modelkit.function_model",
     "Manifest": "modelkit.manifest",
     "Model": "modelkit.model",
     "Monitor": "modelkit.drift.monitor",
@@ -59,7 +59,7 @@ _HOMES = {
     "TextEncoder": "modelkit.embedding.encoder",
     "Wrapper": "modelkit.wrapper",
     "aembed": "modelkit.embedding.verbs",
-    "devices": "modelkit.runtimes.onnx",
+    "devices": "modelkit.runtimes.sessions",
     "embed": "modelkit.embedding.verbs",
     "errors": "modelkit",
     "inspect": "modelkit.package.load",

@@ -1,8 +1,8 @@
-"""What answers now: one Activation after another, each kept alive by its calls and drained by the last of them.
+"""What answers now: one Activation after another, each kept alive by its own calls.
 
-Nothing is counted on the way of a call: it holds a reference to the Activation that it read, and
-what was replaced is drained when a weak reference to it dies. That is never early. It is late where
-a coroutine or generator that holds one is never finished.
+A call counts nothing: it holds a reference to the Activation that it read. An Activation that was
+replaced is drained when a weak reference to it dies. That is never early. It is late where a
+coroutine or generator that holds one is never finished.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Draining:
         return self._gone() is None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the last call has ended, for at most `timeout` seconds; returns whether it has."""
+        """Wait for the last call, at most `timeout` seconds; returns whether it has ended."""
         if not self._left.acquire(timeout=-1 if timeout is None else timeout):
             return self.drained
         self._left.release()

@@ -1,18 +1,12 @@
-"""Where a model runs, and with how many threads: decisions without I/O."""
+"""Where a model runs: decisions about devices, without I/O."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 from modelkit.errors import DeviceError
-
-# Below this many bytes of weights a run is too short to be worth splitting over threads: waking a
-# second thread cost 5 to 15 microseconds on models that take 6 to 20. Bulk runs use all threads
-# either way.
-SPLIT_BYTES = 8 << 20
 
 DeviceName = str | list[str] | tuple[str, ...]
 
@@ -61,17 +55,19 @@ OPTIONS = {
 # by name only.
 AUTO = ("cuda", "rocm", "migraphx", "directml", "openvino:GPU", "coreml")
 
-NAMES = tuple(
+DEVICE_NAMES = tuple(
     sorted(
         {*PROVIDERS, *OPTIONS}, key=lambda name: ([*PROVIDERS].index(name.partition(":")[0]), name)
     )
 )
 
 CUDA_ERRORS = {
-    3: "CUDA was in use when this process was forked; load the model after the fork, or start processes by spawn",
+    3: "CUDA was in use when this process was forked; load the model after the fork, or start "
+    "processes by spawn",
     35: "the NVIDIA driver is too old; update the driver",
     100: "there is no CUDA device, or CUDA_VISIBLE_DEVICES hides it",
-    803: "the NVIDIA driver and its library differ in version; restart the machine or reinstall the driver",
+    803: "the NVIDIA driver and its library differ in version; restart the machine or reinstall "
+    "the driver",
 }
 
 
@@ -141,7 +137,8 @@ class Placement:
             if self.split
             else "one per run, chunks of a bulk run in parallel"
         )
-        text = f"{self.device} ({self.provider}), {self.threads} thread{'s' if self.threads != 1 else ''}, {how}"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        text = f"{self.device} ({self.provider}), {threads}, {how}"
         if self.nodes:
             text += ", nodes: " + ", ".join(
                 f"{count} on {provider}" for provider, count in self.nodes
@@ -154,12 +151,11 @@ def parse_device(name: object) -> Target:
     short, _, which = name.partition(":") if isinstance(name, str) else ("", "", "")
     if short == "cuda" and re.fullmatch("0|[1-9][0-9]{0,3}", which):
         return Target(str(name), PROVIDERS[short], (*OPTIONS[short].items(), ("device_id", which)))
-    if name not in NAMES:
+    if name not in DEVICE_NAMES:
         raise DeviceError(
-            f"{name!r} is not a device; there are 'auto', {', '.join(map(repr, NAMES))} and "
-            "'cuda:1' and so on, "
-            "or a list of them, of which the first that is usable is taken; mk.devices() shows "
-            "which are",
+            f"{name!r} is not a device; there are 'auto', {', '.join(map(repr, DEVICE_NAMES))} and "
+            "'cuda:1' and so on, or a list of them, of which the first that is usable is taken; "
+            "mk.devices() shows which are",
             device=name,
         )
     return Target(str(name), PROVIDERS[short], tuple(OPTIONS.get(str(name), {}).items()))
@@ -184,8 +180,12 @@ def device_chain(device: DeviceName, compiled: Collection[str]) -> tuple[Target,
     return (parse_device(device),)
 
 
-def not_compiled(target: Target, compiled: Collection[str], version: str) -> str | None:
-    """Why the installed onnxruntime cannot know the device, and what to install; None if it knows it."""
+def not_compiled(
+    target: Target,
+    compiled: Collection[str],
+    version: str,
+) -> str | None:
+    """Why the installed onnxruntime lacks the device, and what to install; None if it has it."""
     if target.provider in compiled:
         return None
     return (
@@ -195,7 +195,11 @@ def not_compiled(target: Target, compiled: Collection[str], version: str) -> str
 
 
 def cuda_obstacle(
-    answer: int | None, driver: int, built: str, count: int, index: int
+    answer: int | None,
+    driver: int,
+    built: str,
+    count: int,
+    index: int,
 ) -> str | None:
     """Why there is no such CUDA device, or None if there is.
 
@@ -207,17 +211,20 @@ def cuda_obstacle(
         index: the one that was asked for.
     """
     if answer is None:
-        return "the NVIDIA driver is not installed (no libcuda); install it, or give the container access to the GPU"
+        return (
+            "the NVIDIA driver is not installed (no libcuda); install it, or give the container "
+            "access to the GPU"
+        )
     if answer != 0:
         return CUDA_ERRORS.get(
             answer, f"the NVIDIA driver answers with error {answer}; see what nvidia-smi says"
         )
     major = built.partition(".")[0]
     if major.isdigit() and 0 < driver < 1000 * int(major):
+        supported = f"{driver // 1000}.{driver % 1000 // 10}"
         return (
-            "the NVIDIA driver is too old: it supports CUDA "
-            f"{driver // 1000}.{driver % 1000 // 10}, and onnxruntime "
-            f"was built with CUDA {built}; update the driver"
+            f"the NVIDIA driver is too old: it supports CUDA {supported}, "
+            f"and onnxruntime was built with CUDA {built}; update the driver"
         )
     if count == 0:
         return CUDA_ERRORS[100]
@@ -227,7 +234,10 @@ def cuda_obstacle(
 
 
 def missing_libraries(printed: str) -> str | None:
-    """The libraries that `onnxruntime.preload_dlls` says it could not load, and what installs them; None if none."""
+    """The shared libraries that were not found, and what installs them; None if all were.
+
+    `printed` is what `onnxruntime.preload_dlls` printed.
+    """
     missing = re.findall(r"^Failed to load (.+?): ", printed, re.MULTILINE)
     if not missing:
         return None
@@ -235,19 +245,33 @@ def missing_libraries(printed: str) -> str | None:
     return f"missing shared libraries: {names}; pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 
-def dishonest(target: Target, first: str, nodes: Mapping[str, int]) -> str | None:
+def dishonest(
+    target: Target,
+    first: str,
+    nodes: Mapping[str, int],
+) -> str | None:
     """Why a session is not what was asked for; None if it is.
 
     `nodes` is empty where the runtime does not tell.
     """
     if first != target.provider:
-        return f"onnxruntime could not start {target.provider} and took {first}; its message is on standard error"
+        return (
+            f"onnxruntime could not start {target.provider} and took {first}; its message is on "
+            "standard error"
+        )
     if nodes and not nodes.get(target.provider):
-        return f"no node of this graph runs on {target.provider}: it has no kernels for them (usual for tree models)"
+        return (
+            f"no node of this graph runs on {target.provider}: it has no kernels for them (usual "
+            "for tree models)"
+        )
     return None
 
 
-def reason_for(target: Target, device: DeviceName, obstacles: Mapping[str, str]) -> str:
+def reason_for(
+    target: Target,
+    device: DeviceName,
+    obstacles: Mapping[str, str],
+) -> str:
     """Why this device was taken, given what stood in the way of those tried before."""
     before = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
     if device == "auto":
@@ -263,12 +287,6 @@ def refusal(device: DeviceName, obstacles: Mapping[str, str]) -> str:
     return f"device {device!r} cannot be had:{reasons}\nuse device='auto' to run on what is usable"
 
 
-def worker_count(concurrency: str | None) -> int:
-    """The worker processes that WEB_CONCURRENCY tells of; 1 where it is not set or not a positive integer."""
-    text = (concurrency or "").strip()
-    return max(1, int(text)) if re.fullmatch("[0-9]{1,6}", text) else 1
-
-
 def refuse_version(version: str) -> None:
     """Raise DeviceError for a release of onnxruntime that answers wrongly, whatever the device.
 
@@ -278,72 +296,6 @@ def refuse_version(version: str) -> None:
     if version.split("+", maxsplit=1)[0] == "1.26.0":
         raise DeviceError(
             "onnxruntime 1.26.0 computes wrong probabilities for binary tree ensembles; install "
-            "another release: "
-            "pip install 'onnxruntime!=1.26.0' (or 'onnxruntime-gpu!=1.26.0')",
+            "another release: pip install 'onnxruntime!=1.26.0' (or 'onnxruntime-gpu!=1.26.0')",
             device="cpu",
         )
-
-
-def choose_threads(
-    threads: int | str, usable: int, workers: int = 1, *, on_cpu: bool = True
-) -> tuple[int, str]:
-    """The number of threads and how it came about: as asked, or for "auto" this process's share of the usable CPUs.
-
-    One thread on another device, which does the work. Raises DeviceError.
-    """
-    if threads == "auto":
-        if not on_cpu:
-            return 1, "the device does the work"
-        cpus = f"{usable} usable CPU{'s' if usable != 1 else ''}"
-        if workers == 1:
-            return usable, cpus
-        return max(1, usable // workers), f"{cpus} for {workers} workers (WEB_CONCURRENCY)"
-    if isinstance(threads, int) and not isinstance(threads, bool) and threads > 0:
-        return threads, "as asked"
-    raise DeviceError(
-        f"threads must be a positive integer or 'auto', got {threads!r}", device=threads
-    )
-
-
-def split_runs(threads: int, weight_bytes: int) -> bool:
-    """Whether one run is split over the threads (large dense models) or kept on one."""
-    return threads > 1 and weight_bytes >= SPLIT_BYTES
-
-
-def quota_cpus(cpu_max: str) -> int | None:
-    """The CPUs that a cgroup v2 `cpu.max` file grants, rounded up; None where there is no quota.
-
-    The two files of version 1, joined by a space, are of the same form.
-    """
-    quota, _, period = cpu_max.partition(" ")
-    if not quota.strip().isdigit() or not period.strip().isdigit() or int(period) == 0:
-        return None
-    return max(1, -(-int(quota) // int(period)))
-
-
-def quota_files(memberships: str) -> list[tuple[str, ...]]:
-    """The files whose quotas bind a process, from its /proc/self/cgroup: those of its own group, and of those above.
-
-    Joined by a space, each group's are what `quota_cpus` reads. Inside a container the path may be
-    the host's, and not exist; the root of the mount is the container's group then.
-    """
-    files: list[tuple[str, ...]] = []
-    for line in memberships.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        root = "/sys/fs/cgroup/cpu" if controllers else "/sys/fs/cgroup"
-        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-        parts = [part for part in path.split("/") if part not in ("", "..")]
-        for depth in range(len(parts), -1, -1):
-            folder = "/".join([root, *parts[:depth]])
-            files.append(tuple(f"{folder}/{name}" for name in names))
-    return files
-
-
-def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:
-    """Split `rows` into the fewest chunks of at most `size` rows, as equal as they can be."""
-    count = max(1, -(-rows // size))
-    edges = [rows * i // count for i in range(count + 1)]
-    return list(pairwise(edges))

@@ -6,20 +6,20 @@ ModelkitError
 │   ├── ContainerError              the zip container breaks the layout of a .mk file
 │   ├── ManifestError               modelkit.json is malformed, or of a newer format
 │   ├── IntegrityError              a member's size or hash, or the pinned digest, differs
-│   ├── UntrustedError              opening it could run code, and the caller has not allowed that
+│   ├── UntrustedError              opening it could run code, which the caller has not allowed
 │   └── GraphError                  the ONNX graph uses something a package may not
 ├── ConversionError                 the source cannot become an ONNX graph
 │   └── ParityError                 it became one, but the two disagree
 ├── DeviceError                     what was asked for cannot run here
-├── ForkedModelError                a model on a device was loaded before this process was forked
+├── ForkedModelError                a model on a device was loaded before this process forked
 ├── BatchError                      a run could not be answered, or a model cannot be batched
 │   ├── Overloaded                  the queue is full
 │   ├── DeadlineExceeded (TimeoutError) the deadline passed before the answer came
 │   ├── ClosedError                 the model was closed
 │   └── OutputCountError            the rows that came out are not the rows that went in
 ├── ExplainError                    an explanation that cannot be given as asked
-│   └── AdditivityError             an exact explanation that does not add up to what was served
-├── DriftError                      a profile or a detector that cannot be made, or rows it cannot take
+│   └── AdditivityError             an exact explanation does not add up to what was served
+├── DriftError                      a profile, a detector or rows do not fit each other
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -68,7 +68,7 @@ class IntegrityError(PackageError):
 
 
 class UntrustedError(PackageError):
-    """A package that could run code when it is opened; `missing` lists what the caller has not passed."""
+    """A package that could run code when opened; `missing` lists what the caller must pass."""
 
 
 class GraphError(PackageError):
@@ -84,11 +84,14 @@ class ParityError(ConversionError):
 
 
 class DeviceError(ModelkitError):
-    """A device or thread count that cannot be had; `device` is what was asked for, `obstacles` why, by device."""
+    """A device or number of threads that cannot be had.
+
+    `device` is what was asked for, and `obstacles` the reasons by device.
+    """
 
 
 class ForkedModelError(ModelkitError):
-    """A model on a GPU or the like that was loaded before the process was forked; `device` names it."""
+    """A model on another device than the CPU, loaded before a fork; `device` names the device."""
 
 
 class BatchError(ModelkitError):
@@ -100,7 +103,7 @@ class Overloaded(BatchError):  # noqa: N818 - the name the design fixes
 
 
 class DeadlineExceeded(BatchError, TimeoutError):  # noqa: N818 - the name the design fixes
-    """A request whose deadline passed before it was answered; it was dropped if it had not begun."""
+    """A request whose deadline passed before it was answered; if not begun, it was dropped."""
 
 
 class ClosedError(BatchError):
@@ -112,7 +115,10 @@ class OutputCountError(BatchError):
 
 
 class ExplainError(ModelkitError):
-    """An explanation that cannot be given: a method that does not fit, a missing background, an unknown output."""
+    """An explanation that cannot be given as asked.
+
+    The method does not fit, the background is missing, or the output is unknown.
+    """
 
 
 class AdditivityError(ExplainError):
@@ -120,15 +126,17 @@ class AdditivityError(ExplainError):
 
 
 class DriftError(ModelkitError):
-    """A profile, a detector or rows that do not fit each other; `feature` names the column at fault, if it is one."""
+    """A profile, a detector or rows that do not fit each other.
+
+    `feature` names the column at fault, if it is one.
+    """
 
 
 class MissingExtraError(ModelkitError, ImportError):
     """An optional library that cannot be imported.
 
-    `feature` says what needs the `library`, and `extra` names the extra of modelkit that brings it;
-    it is None for a library that modelkit always brings. `alternatives` has the libraries that
-    would do instead, by extra.
+    `feature` says what needs the `library`, and `extra` names the extra of modelkit that brings it,
+    or is None. `alternatives` has the libraries that would do instead, by extra.
     """
 
     def __init__(

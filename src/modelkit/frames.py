@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import isnan
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,27 @@ import numpy as np
 from modelkit.cast import Array, is_a
 from modelkit.errors import SignatureError, importing
 
-# The names as the container holds them (a pandas Index, a list), and one sequence of values for
-# each.
-Columns = tuple[Any, list[Any]]
+# The names as their container holds them (a pandas Index, a list), and the values of each.
+NamedColumns = tuple[Any, list[Any]]
 
 
 def refuse_single(X: object) -> None:
-    """Raise SignatureError where `X` is one row or one column, with the line that makes it a batch."""
+    """Raise SignatureError where `X` is one row or one column, and say what makes it a batch."""
     fix = None
     if is_a(X, "pandas", "Series"):
         fix = (
             "a pandas Series; pass a frame: df[['column']] for one column, df.iloc[[i]] for one row"
         )
     elif is_a(X, "polars", "Series"):
-        fix = "a polars Series; pass a frame: series.to_frame() for one column, df[i : i + 1] for one row"
+        fix = (
+            "a polars Series; pass a frame: series.to_frame() for one column, df[i : i + 1] for "
+            "one row"
+        )
     elif isinstance(X, np.ndarray) and X.ndim < 2:
-        fix = f"an array of shape {X.shape}; pass X.reshape(1, -1) for one row, X.reshape(-1, 1) for one column"
+        fix = (
+            f"an array of shape {X.shape}; pass X.reshape(1, -1) for one row, X.reshape(-1, 1) for "
+            "one column"
+        )
     elif isinstance(X, Mapping) and X and all(_is_scalar(value) for value in X.values()):
         fix = "a single record; pass a list of records: [record]"
     if fix is not None:
@@ -45,7 +51,7 @@ def _is_scalar(value: object) -> bool:
     )
 
 
-def read(X: object) -> Columns:
+def read_frame(X: object) -> NamedColumns:
     """The column names of `X`, and its columns in a form that `as_column` takes.
 
     Raises SignatureError for an object that has no named columns.
@@ -74,19 +80,26 @@ def _what_to_pass(X: Any) -> str:
         return f"a sparse {what}; pass X.toarray()"
     if is_a(X, "polars", "LazyFrame"):
         return "a polars LazyFrame; pass X.collect()"
-    if isinstance(X, list | tuple) and not X:
-        return f"an empty {what}, which tells neither columns nor dtypes; pass an array of shape (0, width)"
-    if isinstance(X, list | tuple) and isinstance(X[0], str):
-        return f"a {what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a tensor without columns"
-    if isinstance(X, list | tuple):
+    if not isinstance(X, list | tuple):
         return (
-            f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
+            f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow "
+            "table, or records"
         )
-    return f"a {what}; pass a numpy array, a dict of arrays, a pandas or polars frame, an Arrow table, or records"
+    if not X:
+        return (
+            f"an empty {what}, which tells neither columns nor dtypes; pass an array of shape "
+            "(0, width)"
+        )
+    if isinstance(X[0], str):
+        return (
+            f"a {what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a "
+            "tensor without columns"
+        )
+    return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
 
 
 def as_column(values: object) -> Array:
-    """One column in any form -> a 1-D array, masked where a value of a type without NaN is missing.
+    """One column in any form as a 1-D array, masked where a type without NaN has missing values.
 
     Lists keep their Python values, so that types are judged one by one. Raises SignatureError for
     other shapes.
@@ -120,10 +133,9 @@ def as_column(values: object) -> Array:
 
 def _from_list(values: list[Any] | tuple[Any, ...]) -> Array:
     types = {*map(type, values)}
+    # NaN may stand for a missing string, so it is judged beside its neighbours.
     if types == {bool} or (types == {float} and not any(map(isnan, values))):
-        return np.array(
-            values
-        )  # NaN may stand for a missing string, so it is judged beside its neighbours
+        return np.array(values)
     if types == {int} and max(values) < 1 << 63 and min(values) >= -(1 << 63):
         return np.array(values, np.int64)
     array = np.empty(len(values), dtype=object)
@@ -131,18 +143,17 @@ def _from_list(values: list[Any] | tuple[Any, ...]) -> Array:
     return array
 
 
-def _read_records(records: list[Any] | tuple[Any, ...]) -> Columns:
+def _read_records(records: list[Any] | tuple[Any, ...]) -> NamedColumns:
     names = list(records[0])
     for row, record in enumerate(records):
         if len(record) != len(names) or any(name not in record for name in names):
             odd = sorted({str(name) for name in set(record) ^ set(names)})
             raise SignatureError(
                 f"record {row} and record 0 differ in the fields {odd}; every record needs the "
-                "same fields "
-                f"(write a missing value as None)",
+                "same fields (write a missing value as None)",
                 problems=tuple(odd),
             )
-    return names, [[record[name] for record in records] for name in names]
+    return names, [list(map(itemgetter(name), records)) for name in names]
 
 
 def pandas_arrays(df: Any) -> list[Any]:
@@ -153,37 +164,49 @@ def pandas_arrays(df: Any) -> list[Any]:
     it.
     """
     arrays = getattr(df, "_iter_column_arrays", None)
-    return (
-        list(arrays()) if arrays is not None else [df.iloc[:, i].array for i in range(df.shape[1])]
-    )
+    if arrays is not None:
+        return list(arrays())
+    return [df.iloc[:, i].array for i in range(df.shape[1])]
+
+
+def one_block(df: Any) -> Array | None:
+    """The values of a pandas frame that holds them all in one array, (width, n); None for others.
+
+    `_mgr` is as private to pandas as `_iter_column_arrays`: where it is gone, this gives None.
+    """
+    blocks: Any = getattr(getattr(df, "_mgr", None), "blocks", ())
+    if len(blocks) != 1:
+        return None
+    values = blocks[0].values
+    return values if type(values) is np.ndarray and values.ndim == 2 else None
 
 
 def _from_extension(values: Any) -> Array:
     dtype = values.dtype
-    if dtype.kind in "biuf" and hasattr(
-        dtype, "numpy_dtype"
-    ):  # Int64, boolean, Float32 and their Arrow twins
-        gone = np.asarray(values.isna())
-        data = values.to_numpy(dtype=dtype.numpy_dtype, na_value=False if dtype.kind == "b" else 0)
-        return np.ma.MaskedArray(data, mask=gone) if gone.any() else data
+    plain = getattr(dtype, "numpy_dtype", None)  # of Int64, boolean, Float32 and their Arrow twins
+    if plain is not None and dtype.kind in "biuf":
+        missing = np.asarray(values.isna())
+        data = values.to_numpy(dtype=plain, na_value=False if dtype.kind == "b" else 0)
+        return np.ma.MaskedArray(data, mask=missing) if missing.any() else data
     if dtype.kind == "O":  # strings and categories; np.asarray takes twice as long
         return np.asarray(values.to_numpy(dtype=object))
     return np.asarray(values)
 
 
 def _read_polars(series: Any) -> Array:
-    gone = series.is_null().to_numpy() if series.null_count() else None
-    if series.dtype.is_temporal():
+    dtype = series.dtype
+    if dtype.is_temporal():
         return np.asarray(series.to_numpy())
-    plain = series.dtype.is_integer() or series.dtype.is_float() or str(series.dtype) == "Boolean"
-    if not plain or "128" in str(series.dtype):
+    plain = dtype.is_integer() or dtype.is_float() or str(dtype) == "Boolean"
+    if not plain or "128" in str(dtype):
         return as_column(series.to_list())
-    if gone is None:
+    if not series.null_count():
         return np.asarray(series.to_numpy())
-    return np.ma.MaskedArray(series.fill_null(strategy="zero").to_numpy(), mask=gone)
+    missing = series.is_null().to_numpy()
+    return np.ma.MaskedArray(series.fill_null(strategy="zero").to_numpy(), mask=missing)
 
 
-def _read_arrow(X: Any) -> Columns:
+def _read_arrow(X: Any) -> NamedColumns:
     with importing("pyarrow", "reading an Arrow stream", "frames"):
         import pyarrow as pa
     try:
@@ -197,18 +220,18 @@ def _from_arrow(column: Any) -> Array:
     import pyarrow as pa
 
     if not isinstance(column, pa.Array | pa.ChunkedArray):
-        column = (
-            pa.chunked_array(column) if hasattr(column, "__arrow_c_stream__") else pa.array(column)
-        )
+        streams = hasattr(column, "__arrow_c_stream__")
+        column = pa.chunked_array(column) if streams else pa.array(column)
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = column.cast(kind.value_type)
         kind = column.type
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    boolean = pa.types.is_boolean(kind)
+    numeric = boolean or pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if not numeric and not pa.types.is_temporal(kind):
+        return as_column(column.to_pylist())
     if numeric and column.null_count:
-        gone = column.is_null().to_numpy(zero_copy_only=False)
-        data = column.fill_null(False if pa.types.is_boolean(kind) else 0)
-        return np.ma.MaskedArray(data.to_numpy(zero_copy_only=False), mask=gone)
-    if numeric or pa.types.is_temporal(kind):
-        return np.asarray(column.to_numpy(zero_copy_only=False))
-    return as_column(column.to_pylist())
+        missing = column.is_null().to_numpy(zero_copy_only=False)
+        column = column.fill_null(False if boolean else 0)
+        return np.ma.MaskedArray(column.to_numpy(zero_copy_only=False), mask=missing)
+    return np.asarray(column.to_numpy(zero_copy_only=False))

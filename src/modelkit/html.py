@@ -1,4 +1,6 @@
-"""Text that is safe to show on a terminal, and cards for notebooks: small tables of escaped text, without scripts.
+"""Text that is safe to show on a terminal, and cards for notebooks.
+
+A card is a small table of escaped text, without scripts.
 
 Cards take the colours of the notebook they are in, whatever its theme: text is inherited, softer
 text is the same seen through, lines are a half-transparent grey, and bars have colours that stand
@@ -14,10 +16,9 @@ from html import escape as _escape
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # not tabs and ends of lines
 MOST_NAMES = 30  # of classes and the like
 MOST_WHOLE = 1e9  # from which a number is shown with an exponent
-BLUE, RED = (
-    "#3b82c4",
-    "#d1493b",
-)  # with a contrast of 3.7 or more to white, to #111 and to the dark grey of editors
+# Their contrast to white, to #111 and to the dark grey of editors is 3.7 or more.
+BLUE = "#3b82c4"
+RED = "#d1493b"
 _LINE = "rgba(128,128,128,.45)"
 _CARD = (
     f"border:1px solid {_LINE};border-radius:6px;padding:10px "
@@ -29,7 +30,10 @@ _CARD = (
 _TITLE = "font-weight:600;margin-bottom:4px;overflow-wrap:anywhere"
 # Notebooks have rules of their own for tables, which these override.
 _TABLE = "border-collapse:collapse;table-layout:auto;border:0;margin:0;color:inherit;font-size:13px"
-_CELL = "text-align:left;vertical-align:top;padding:1px 14px 1px 0;border:0;background:none;line-height:1.5"
+_CELL = (
+    "text-align:left;vertical-align:top;padding:1px 14px 1px 0;border:0;background:none;"
+    "line-height:1.5"
+)
 _SOFT = "opacity:.7;font-weight:normal"
 _NAME = "font-family:ui-monospace,monospace"
 _SHORT = 28  # characters that stay on one line
@@ -70,22 +74,33 @@ def card(
 
 
 def bars(
-    title: str, rows: Sequence[tuple[str, str, float]], facts: Iterable[tuple[str, str]]
+    title: str,
+    rows: Sequence[tuple[str, str, float]],
+    facts: Iterable[tuple[str, str]],
 ) -> str:
-    """A card with one bar a row: (name, what it holds, length); blue to the left of a line, red to its right."""
+    """A card with one bar a row: (name, what it holds, length).
+
+    A negative length is drawn in blue to the left of a line, a positive one in red to its right.
+    """
     widest = max((abs(length) for _, _, length in rows), default=0) or 1
     lines = "".join(_bar_row(name, held, length, length / widest) for name, held, length in rows)
     return _frame(title, _table(lines) + _table(_facts(facts), above=6))
 
 
-def page(title: str, body: str, style: str = "") -> str:
+def page(
+    title: str,
+    body: str,
+    style: str = "",
+) -> str:
     """A page of its own around a card, or around a body with a style sheet."""
     sheet = f"<style>{style}</style>" if style else ""
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
         f'<meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)}</title>{sheet}"
-        f'<body style="margin:2em;font:14px/1.5 system-ui,sans-serif"><h1 style="font-size:16px">{escape(title)}</h1>'
+        '<body style="margin:2em;font:14px/1.5 system-ui,sans-serif">'
+        f'<h1 style="font-size:16px">{escape(title)}</h1>'
         f"{body}</body></html>\n"
     )
 
@@ -98,8 +113,15 @@ def short(value: object) -> str:
     return text if len(text) <= 24 else text[:21] + "..."
 
 
-def number(value: float, digits: int = 4, sign: str = "-") -> str:
-    """A number in so many digits, or in all of its whole part: 857619 and not 8.576e+05; `sign` as `format` has it."""
+def number(
+    value: float,
+    digits: int = 4,
+    sign: str = "-",
+) -> str:
+    """A number in `digits` digits, or in all of its whole part: 857619 and not 8.576e+05.
+
+    `sign` is as `format` has it.
+    """
     if 10 ** (digits - 1) <= abs(value) < MOST_WHOLE:
         return f"{value:{sign}.0f}"
     return f"{value:{sign}.{digits}g}"
@@ -134,17 +156,26 @@ def _line(cells: str) -> str:
     return f'<tr style="background:none">{cells}</tr>'
 
 
-def _cell(tag: str, content: str, style: str = "") -> str:
+def _cell(
+    tag: str,
+    content: str,
+    style: str = "",
+) -> str:
     return f'<{tag} style="{_CELL};{style}">{content}</{tag}>'
 
 
 def _text(text: str) -> str:
-    """Text in a cell: short text stays on one line, and a long word is broken rather than wider than the card."""
+    """Text in a cell: short text stays on one line, and a word wider than the card is broken."""
     fit = "white-space:nowrap" if len(text) <= _SHORT else "min-width:16em;overflow-wrap:anywhere"
     return f'<div style="{fit}">{escape(text)}</div>'
 
 
-def _bar_row(name: str, held: str, length: float, share: float) -> str:
+def _bar_row(
+    name: str,
+    held: str,
+    length: float,
+    share: float,
+) -> str:
     """A row of a card of bars; `share` is the length relative to the longest, -1 to 1."""
     width = 50 * abs(share)
     left = 50 - width if share < 0 else 50.0
@@ -153,7 +184,8 @@ def _bar_row(name: str, held: str, length: float, share: float) -> str:
         f'<div style="position:absolute;left:50%;width:1px;height:100%;background:{_LINE}"></div>'
     )
     bar = (
-        f'<div style="position:relative;width:16em;height:1.5em">{line}<div style="position:absolute;top:.25em;'
+        f'<div style="position:relative;width:16em;height:1.5em">{line}'
+        '<div style="position:absolute;top:.25em;'
         f'left:{left:.1f}%;width:{width:.1f}%;height:1em;background:{color}"></div></div>'
     )
     cells = [_text(name), _text(held), bar, _text(number(length, 3, "+"))]

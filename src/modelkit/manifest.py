@@ -257,7 +257,9 @@ def _plain(value: Any) -> Any:
 def check_name(name: str, version: str) -> None:
     """Raise ManifestError unless a package may be called so."""
     for what, value, pattern in (("name", name, NAME), ("version", version, VERSION)):
-        if not isinstance(value, str) or not pattern.fullmatch(value):
+        if not isinstance(value, str):
+            raise ManifestError(f"{what} must be a string, such as {str(value)!r}; got {value!r}")
+        if not pattern.fullmatch(value):
             raise ManifestError(f"{what} {value!r} must match {pattern.pattern}")
 
 

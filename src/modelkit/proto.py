@@ -1,9 +1,10 @@
-"""ONNX protos: read them, say what their graph takes and gives, and write them so that they load fast."""
+"""ONNX protos: read them, derive their signature, and write them so that they load fast."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,23 @@ from modelkit.errors import ConversionError, importing
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec, numpy_dtype
 
-with importing("onnx", "reading an ONNX graph"):
+with importing("onnx", "reading an ONNX graph", "save"):
     import onnx
-    from onnx import TensorProto, numpy_helper, shape_inference
+    from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 # Smaller tensors stay inside the graph: those that a runtime does not repack (biases, scales) would
 # otherwise sit between the large ones and keep their pages in memory.
 EXTERNAL_BYTES = 16 << 10
 ALIGNMENT = 64
 PACKED_ITEMS = 64
+TREES = "TreeEnsemble"
 # What exporters write for a dimension without a name; TensorFlow's and PaddlePaddle's count them.
 MADE_UP = re.compile(r"|\?|-1|None|unk__\d+|p2o\.DynamicDimension\.\d+")
 
-DTYPES: dict[int, str] = {
+ELEMENT_DTYPES: dict[int, str] = {
     TensorProto.FLOAT16: "float16", TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64",
-    TensorProto.INT8: "int8", TensorProto.INT16: "int16", TensorProto.INT32: "int32", TensorProto.INT64: "int64",
+    TensorProto.INT8: "int8", TensorProto.INT16: "int16",
+    TensorProto.INT32: "int32", TensorProto.INT64: "int64",
     TensorProto.UINT8: "uint8", TensorProto.UINT16: "uint16", TensorProto.UINT32: "uint32",
     TensorProto.UINT64: "uint64", TensorProto.BOOL: "bool", TensorProto.STRING: "string",
 }  # fmt: skip
@@ -55,9 +58,54 @@ def signature_of(proto: onnx.ModelProto) -> Signature:
     initialised = {tensor.name for tensor in proto.graph.initializer}
     graph = proto.graph
     if any(not _is_shaped(value) for value in graph.output):
-        graph = shape_inference.infer_shapes(proto).graph
+        graph = inferred(proto)
     inputs = tuple(tensor_spec(value) for value in graph.input if value.name not in initialised)
     return Signature(inputs, tuple(tensor_spec(value) for value in graph.output))
+
+
+def inferred(proto: onnx.ModelProto) -> onnx.GraphProto:
+    """The graph with the types and shapes that onnx infers.
+
+    Its rule for TreeEnsemble ends the process where a step before one gives no shape. So the rule
+    is kept from it, and what it would say of the output is stated.
+    """
+    known = onnx.ModelProto()
+    known.CopyFrom(proto)
+    _state_ensembles(known.graph)
+    for function in known.functions:
+        _rename_ensembles(function.node)
+    return shape_inference.infer_shapes(known).graph
+
+
+def _state_ensembles(graph: onnx.GraphProto) -> None:
+    stated = {value.name for value in [*graph.value_info, *graph.output]}
+    for node in _rename_ensembles(graph.node):
+        output = _output_of_ensemble(node)
+        if output is not None and output.name not in stated:
+            graph.value_info.append(output)
+
+
+def _rename_ensembles(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Give the ensembles among these nodes, and in their subgraphs, a name without a rule; returns those among them."""
+    found = []
+    for node in nodes:
+        if node.op_type == TREES:
+            node.op_type = f"Modelkit{TREES}"
+            found.append(node)
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                _state_ensembles(inner)
+    return found
+
+
+def _output_of_ensemble(node: onnx.NodeProto) -> onnx.ValueInfoProto | None:
+    """The sums of an ensemble, (n, n_targets) in the dtype of its leaves; None where that is not told."""
+    told = {attribute.name: attribute for attribute in node.attribute}
+    if not node.output or not {"leaf_weights", "n_targets"} <= told.keys():
+        return None
+    element = told["leaf_weights"].t.data_type
+    shape = [None, told["n_targets"].i]
+    return helper.make_tensor_value_info(node.output[0], element, shape)
 
 
 def _is_shaped(value: onnx.ValueInfoProto) -> bool:
@@ -70,14 +118,14 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     if kind != "tensor_type":
         raise ConversionError(
             f"{value.name!r} is a {kind.removesuffix('_type').replace('_', ' ')}, and a package "
-            "takes and gives "
-            f"tensors; a classifier gives one with skl2onnx's options={{'zipmap': False}}"
+            "takes and gives tensors; a classifier gives one with skl2onnx's "
+            "options={'zipmap': False}"
         )
     tensor = value.type.tensor_type
-    if tensor.elem_type not in DTYPES:
+    if tensor.elem_type not in ELEMENT_DTYPES:
         kind = TensorProto.DataType.Name(tensor.elem_type)
         raise ConversionError(
-            f"{value.name!r} holds elements of type {kind}; cast them in the graph to one of "
+            f"{value.name!r} holds elements of type {kind}; cast them in the graph to a type of "
             "numpy's"
         )
     if not tensor.HasField("shape"):
@@ -89,7 +137,7 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
         unnamed = "batch" if axis == 0 else f"{value.name}.{axis}"
         named = unnamed if MADE_UP.fullmatch(dim.dim_param) else dim.dim_param
         shape.append(dim.dim_value if _is_fixed(dim) else named)
-    return TensorSpec(value.name, DTYPES[tensor.elem_type], tuple(shape))
+    return TensorSpec(value.name, ELEMENT_DTYPES[tensor.elem_type], tuple(shape))
 
 
 def _is_fixed(dim: Any) -> bool:
@@ -98,25 +146,26 @@ def _is_fixed(dim: Any) -> bool:
 
 
 def row_bytes(proto: onnx.ModelProto) -> int:
-    """The most bytes that one row occupies in the inputs and outputs of any one node; 0 if unknown."""
+    """The most bytes of one row in the inputs and outputs of any one node; 0 if unknown."""
     try:
-        graph = shape_inference.infer_shapes(proto).graph
+        graph = inferred(proto)
     except Exception:  # noqa: BLE001 - unknown operators, huge graphs: the size is a hint
         return 0
     sizes: dict[str, int] = {}
     for value in [*graph.value_info, *graph.input, *graph.output]:
         tensor = value.type.tensor_type
         dims = tensor.shape.dim[1:]
-        if tensor.elem_type in DTYPES and all(_is_fixed(dim) for dim in dims):
-            item = numpy_dtype(DTYPES[tensor.elem_type]).itemsize
+        if tensor.elem_type in ELEMENT_DTYPES and all(_is_fixed(dim) for dim in dims):
+            item = numpy_dtype(ELEMENT_DTYPES[tensor.elem_type]).itemsize
             sizes[value.name] = item * int(np.prod([dim.dim_value for dim in dims], initial=1))
-    return max(
-        (sum(sizes.get(name, 0) for name in [*n.input, *n.output]) for n in graph.node), default=0
-    )
+    most = 0
+    for node in graph.node:
+        most = max(most, sum(sizes.get(name, 0) for name in [*node.input, *node.output]))
+    return most
 
 
 def forget_ranks(proto: onnx.ModelProto, signature: Signature) -> None:
-    """Take from outputs that state another rank than the signature what they state of their shape."""
+    """Clear the shape of outputs that state another rank than the signature."""
     for value, spec in zip(proto.graph.output, signature.outputs, strict=True):
         if len(value.type.tensor_type.shape.dim) != len(spec.shape):
             value.type.tensor_type.ClearField("shape")
@@ -128,7 +177,7 @@ def opsets(proto: onnx.ModelProto) -> dict[str, int]:
 
 
 def split_weights(proto: onnx.ModelProto, location: str) -> bytes:
-    """Move the large initialisers of `proto` into external data at `location`, and return that data."""
+    """Move the large initialisers of `proto` into external data at `location`; returns the data."""
     weights = bytearray()
     for tensor in proto.graph.initializer:
         if tensor.data_type == TensorProto.STRING or tensor.data_location == TensorProto.EXTERNAL:
@@ -173,10 +222,11 @@ def _pack_node(node: onnx.NodeProto) -> bytes:
 
 
 def _is_idle(attribute: onnx.AttributeProto) -> bool:
-    """Whether a tree attribute has no effect: how often nodes were hit, and missing values that all go the default way.
+    """Whether an attribute of trees has no effect.
 
-    They are two of the thirteen lists of a forest, one number a node each, which a runtime would
-    parse and copy.
+    These are the hit counts of the nodes, and the branch of missing values where all of them take
+    the default one: two of the thirteen lists of a forest, with one number a node each, which a
+    runtime would parse and copy.
     """
     if attribute.name == "nodes_missing_value_tracks_true":
         return not any(attribute.ints)
@@ -190,17 +240,14 @@ def _pack(attribute: onnx.AttributeProto) -> bytes:
     slim.CopyFrom(attribute)
     slim.ClearField("floats")
     slim.ClearField("ints")
+    packed = _bytes(slim)
     # TensorProto declares the same lists packed; only the tag, one byte, is another: floats are 7,
     # ints are 8.
-    floats, ints = (
-        _bytes(TensorProto(float_data=attribute.floats)),
-        _bytes(TensorProto(int64_data=attribute.ints)),
-    )
-    return (
-        _bytes(slim)
-        + (b"\x3a" + floats[1:] if floats else b"")
-        + (b"\x42" + ints[1:] if ints else b"")
-    )
+    if attribute.floats:
+        packed += b"\x3a" + _bytes(TensorProto(float_data=attribute.floats))[1:]
+    if attribute.ints:
+        packed += b"\x42" + _bytes(TensorProto(int64_data=attribute.ints))[1:]
+    return packed
 
 
 def _field(number: int, payload: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""How a text becomes a vector: what a TextEncoder does around its graph, as a value that a manifest can hold."""
+"""How a text becomes a vector: what a TextEncoder does around its graph, as a value."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from modelkit.spec import Column, TensorSpec
 
 POOLINGS = ("mean", "cls", "last", "max")
 TOKEN_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
-TEXT, EMBEDDING = "text", "embedding"
-MOST = (
-    1 << 17
-)  # tokens of a text, and numbers of a vector: what a file says is not believed beyond that
-INDEPENDENT = (
-    0.9999  # the least cosine of a vector alone and in a batch that counts as the same vector
-)
+TEXT = "text"
+EMBEDDING = "embedding"
+# The most tokens of a text, and numbers of a vector, that a file may state.
+MOST_NUMBERS = 1 << 17
+# The least cosine, between a text's vector alone and in a batch, that counts as the same vector.
+INDEPENDENT = 0.9999
 
 
 @dataclass(frozen=True)
@@ -60,22 +59,21 @@ class Recipe:
         if odd or not {"input_ids", "attention_mask"} <= {spec.name for spec in self.graph.inputs}:
             raise SignatureError(
                 "a graph over tokens takes input_ids and attention_mask, and may take "
-                "token_type_ids and "
-                "position_ids, each int64 or int32 of two named dimensions; this one takes "
-                f"{self.graph}"
+                "token_type_ids and position_ids, each int64 or int32 of two named dimensions; "
+                f"this one takes {self.graph}"
             )
         if self.output not in self.graph.output_names:
             raise SignatureError(
                 f"the graph has no output {self.output!r}; it has {list(self.graph.output_names)}"
             )
-        if type(self.max_tokens) is not int or not 1 <= self.max_tokens <= MOST:
+        if type(self.max_tokens) is not int or not 1 <= self.max_tokens <= MOST_NUMBERS:
             raise SignatureError(
-                f"max_tokens is an integer from 1 to {MOST:,}, not {self.max_tokens!r}"
+                f"max_tokens is an integer from 1 to {MOST_NUMBERS:,}, not {self.max_tokens!r}"
             )
-        whole = all(type(size) is int and 1 <= size <= MOST for size in self.dims)
+        whole = all(type(size) is int and 1 <= size <= MOST_NUMBERS for size in self.dims)
         if not self.dims or not whole or list(self.dims) != sorted({*self.dims}, reverse=True):
             raise SignatureError(
-                f"dims are integers from 1 to {MOST:,}, the largest first; got {self.dims}"
+                f"dims are integers from 1 to {MOST_NUMBERS:,}, the largest first; got {self.dims}"
             )
         (spec,) = [spec for spec in self.graph.outputs if spec.name == self.output]
         width = spec.shape[-1] if len(spec.shape) == 3 else 0
@@ -96,8 +94,10 @@ class Recipe:
 
     @property
     def independent(self) -> bool | None:
-        """Whether a vector is the same whatever texts it is made with; None before that was measured."""
-        return True if self.stable else None if self.alone is None else self.alone >= INDEPENDENT
+        """Whether a vector does not depend on the texts it is made with; None if not measured."""
+        if self.stable:
+            return True
+        return None if self.alone is None else self.alone >= INDEPENDENT
 
     def cut(self, dims: int | None) -> int:
         """The length of the vectors that are asked for.
@@ -125,7 +125,7 @@ class Recipe:
         return self.roles[role]
 
     def said(self) -> bytes:
-        """What of it makes a difference to vectors, in bytes that are the same wherever it is."""
+        """The fields that make a difference to vectors, as bytes that are the same anywhere."""
         told = (
             self.output,
             self.pooling,
@@ -146,9 +146,8 @@ class Recipe:
             + (", longer texts are an error" if self.on_long == "error" else ""),
         ]
         if self.roles:
-            parts.append(
-                f"roles {', '.join(f'{name} {prefix!r}' for name, prefix in self.roles.items())}"
-            )
+            roles = ", ".join(f"{name} {prefix!r}" for name, prefix in self.roles.items())
+            parts.append(f"roles {roles}")
         if self.stable:
             parts.append("every text is run alone")
         if self.alone is not None:

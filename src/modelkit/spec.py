@@ -25,7 +25,7 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
 
 
 def check_text(what: str, text: object) -> None:
-    """Raise SignatureError for a name that would drive the terminal it is shown on; a file may hold any."""
+    """Raise SignatureError for a name with control characters, which would drive a terminal."""
     if isinstance(text, str) and is_controlling(text):
         raise SignatureError(
             f"the {what} {text!r:.80} holds control characters; give it another name"
@@ -126,9 +126,14 @@ def check_shape(array: Array, spec: TensorSpec) -> None:
 
 
 def check_dims(
-    specs: Iterable[TensorSpec], tensors: Mapping[str, Array], sizes: dict[str, int] | None = None
+    specs: Iterable[TensorSpec],
+    tensors: Mapping[str, Array],
+    sizes: dict[str, int] | None = None,
 ) -> dict[str, int]:
-    """The size of every named dimension; raises SignatureError where two tensors disagree on one."""
+    """The size of every named dimension.
+
+    `sizes` holds sizes that are known before. Raises SignatureError where two tensors disagree.
+    """
     sizes = {} if sizes is None else dict(sizes)
     where: dict[str, str] = {}
     for spec in specs:

@@ -21,8 +21,8 @@ class Wrapper(Model):
     - Coerced feeds: set `_call = Model._call` and `_acall = Model._acall`, and override `_run` and
       `_arun`.
 
-    Call the hooks of `inner`, never its `predict`, so that rows are coerced once. `close` does not
-    close `inner`.
+    Call the hooks of `inner`, never its `predict`, so that rows are coerced once. Inside a Batcher,
+    `_run` gets what `_prepare` gave, which for texts are tokens. `close` does not close `inner`.
 
     Args:
         inner: the Model to wrap.
@@ -79,20 +79,40 @@ class Wrapper(Model):
         """How many runs the wrapped Model does side by side."""
         return self._inner.runs_at_once
 
-    def _call(self, X: object, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _call(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         return self._inner._call(X, outputs, call)
 
-    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
+    def _acall(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Awaitable[Outputs]:
         return self._inner._acall(X, outputs, call)
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         return self._inner._run(feeds, outputs, call)
 
-    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    async def _arun(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         return await self._inner._arun(feeds, outputs, call)
 
-    def _cost(self, feeds: Feeds) -> int | None:
-        return self._inner._cost(feeds)
+    def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
+        return self._inner._prepare(feeds)
 
     def _why_not_batchable(self) -> str:
         return self._inner._why_not_batchable()

@@ -1,1 +1,1 @@
-"""Gather concurrent calls into batches: `policy` decides, `lane` queues and runs, `batcher` is the Model."""
+"""Gather concurrent calls into batches: `policy` decides, `lane` queues, `workers` run."""

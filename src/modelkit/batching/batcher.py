@@ -1,43 +1,64 @@
-"""The Batcher: a Model that gathers the concurrent calls of threads and event loops into batches."""
+"""The Batcher: a Model that gathers the concurrent calls of threads and event loops into batches.
+
+Which way a call takes follows from the plan, the size of the call and who calls; `policy.way_of`
+says it. Sizes are rows, or the cost that the model declares.
+
+    called from  mode             size                way
+    a thread     parallel direct  any                 AT_ONCE: on this thread, without a lock
+    a thread     batch, direct    up to `piece`       IN_SLOT: on this thread if a slot is free and
+                                                      nobody waits; from the queue otherwise
+    a thread     batch, direct    larger              IN_PIECES: one by one through the queue
+    a loop       any              up to `loop_batch`  ON_LOOP: by the loop at the end of its tick,
+                                                      or at once while it has only one caller
+    a loop       any              up to `piece`       QUEUED: by threads, from the queue
+    a loop       any              larger              IN_PIECES
+
+A batch of a tick is run by the loop if all its calls together are small enough, and the rest goes
+the next way down. Whoever finds the Batcher closed is refused by the queue.
+"""
 
 from __future__ import annotations
 
 import types
 from asyncio import AbstractEventLoop, get_running_loop, to_thread
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import Future
 from functools import partial
-from itertools import count
-from typing import Any, Literal, NoReturn, final
+from typing import Any, Literal, final
 
-import numpy as np
 from numpy import ndarray
 
+from modelkit.batching.asked import Asked
+from modelkit.batching.checks import check_batchable, check_options, letters_of, preparation_of
+from modelkit.batching.execution import Execution
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import Outcome, out_of_memory, own
-from modelkit.batching.lane import Lane, clock
-from modelkit.batching.measure import check_stable, golden_feeds, measure
-from modelkit.batching.policy import Curve, Plan, make_plan, stable_size, straighten
-from modelkit.batching.requests import Key, Request, Turn
+from modelkit.batching.isolation import Names, joined, out_of_memory, row_count
+from modelkit.batching.lane import clock
+from modelkit.batching.measure import check_stable, first_plan, golden_feeds
+from modelkit.batching.pieces import Submission, in_pieces, run_into
+from modelkit.batching.planner import Planner
+from modelkit.batching.policy import IN_PIECES, ON_LOOP, BatchPlan, stable_size, way_of
+from modelkit.batching.requests import Key, Request, Turn, too_late
 from modelkit.batching.stats import Stats
 from modelkit.batching.ticks import Tick
+from modelkit.batching.workers import Workers
 from modelkit.cast import Array
-from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, OutputCountError
+from modelkit.errors import ClosedError
 from modelkit.forks import watch
 from modelkit.model import PLAIN, Call, Model, Outputs, make_call, primary_of
 from modelkit.signature import Feeds, Signature
 from modelkit.wrapper import Wrapper
 
 QUEUE = 8192
-LETTERS = (
-    1 << 13
-)  # of the texts of a call; what more of them cost is found out beside the event loop
-SAMPLE = 63  # of the calls that run at once on their thread, those are timed whose number ends in six zero bits
+# Letters of the texts of a call; what more of them cost is found out beside the event loop.
+LETTERS = 1 << 13
+# Of the calls that run at once on their thread, those are timed whose number ends in six zero bits.
+SAMPLED = 63
 
 
 @final
 class Batcher(Wrapper):
-    """Gathers concurrent calls to a Model into batches; safe to call from any thread and any event loop.
+    """Gathers concurrent calls to a Model into batches. Safe from any thread and any event loop.
 
     Batches form from what waits while a run is under way; nothing waits for a timer, and a lone
     call runs at once. How much is gathered follows from what runs take, see `plan`.
@@ -67,18 +88,16 @@ class Batcher(Wrapper):
 
     __slots__ = (
         "__weakref__",
-        "_costs",
-        "_direct",
-        "_direct_seen",
+        "_execute",
         "_first",
         "_lane",
         "_origin",
+        "_preparation",
         "_row_dtype",
         "_row_shape",
-        "_run_direct",
-        "_shape",
         "_static",
         "_ticks",
+        "_workers",
         "signature",
     )
 
@@ -93,20 +112,13 @@ class Batcher(Wrapper):
         on_full: Literal["reject", "block"] = "reject",
         stable_shapes: bool = False,
         loop: bool = True,
-        plan: Plan | Literal["measure", "learn"] = "measure",
+        plan: BatchPlan | Literal["measure", "learn"] = "measure",
     ) -> None:
-        _check_batchable(model)
-        self._costs = _costs_of(model)
+        check_batchable(model)
+        self._preparation = preparation_of(model)
         if max_queue is None:
-            max_queue = QUEUE if self._costs is None else 8 * QUEUE
-        for name, value in (("max_rows", max_rows), ("max_queue", max_queue)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
-        if on_full not in ("reject", "block"):
-            raise ValueError(f'on_full is "reject" or "block", got {on_full!r}')
-        if not isinstance(plan, Plan) and plan not in ("measure", "learn"):
-            raise ValueError(f'plan is "measure", "learn" or a Plan, got {plan!r}')
-        rows = golden_feeds(model)
+            max_queue = QUEUE if self._preparation is None else 8 * QUEUE
+        check_options(max_rows, max_queue, on_full, plan)
         super().__init__(model)
         self._origin = partial(
             Batcher,
@@ -118,81 +130,71 @@ class Batcher(Wrapper):
             loop=loop,
             plan=plan,
         )
-        self.signature = model.signature
-        self._first = self.signature.inputs[0].name
-        self._static = all(
-            isinstance(size, int) for spec in self.signature.inputs for size in spec.shape[1:]
-        )
-        block = None if self._costs is not None else self.signature.block
-        self._row_shape = None if block is None else (1, *block[1])
-        self._row_dtype = None if block is None else block[2].target
-        self._shape = 0
-        self._ticks: dict[AbstractEventLoop, Tick] = {}
-        self._direct, self._direct_seen = count(1), 0
-        if not isinstance(plan, Plan):
-            measured: tuple[Curve, bool | None] = ((), None)
-            if plan == "measure" and rows is not None:
-                measured = measure(self._execute, self.signature, rows, max_rows, self._costs)
-            curve = measured[0] if self._costs is None else straighten(measured[0])
-            plan = make_plan(curve, model.runs_at_once, max_rows, bit_identical=measured[1])
-        elif max(plan.cap, plan.piece) > max_rows:
-            plan = make_plan(plan.curve, plan.slots, max_rows, bit_identical=plan.bit_identical)
+        self._look_at(model.signature)
+        execution = Execution(model, self._first)
+        self._execute = execution.run
+        rows = golden_feeds(model)
+        chosen = first_plan(model, execution.run, rows, max_rows, plan, self._preparation)
         if stable_shapes:
-            plan, self._shape = stable_size(plan, max_rows)
-            check_stable(self._execute, self.signature, rows, self._shape)
-        self._run_direct = self._run_padded if self._shape else self._counted
-        self._lane = Lane(
-            self._execute,
-            plan,
-            self._shape or max_rows,
-            max_queue,
-            block=on_full == "block",
-            declared=self._costs is not None,
-            loop=loop,
-        )
+            chosen, execution.shape = stable_size(chosen, max_rows)
+            self._execute = execution.run_padded
+            check_stable(self._execute, self.signature, rows, execution.shape)
+            max_rows = execution.shape
+        planner = Planner(chosen, max_rows, declared=self._preparation is not None, loop=loop)
+        self._workers = Workers(self._execute, planner, max_queue, block=on_full == "block")
+        self._lane = self._workers.lane
+        self._ticks: dict[AbstractEventLoop, Tick] = {}
         watch(self)
 
+    def _look_at(self, signature: Signature) -> None:
+        """Keep what calls need of the signature."""
+        self.signature = signature
+        self._first = signature.inputs[0].name
+        sizes = [size for spec in signature.inputs for size in spec.shape[1:]]
+        self._static = all(isinstance(size, int) for size in sizes)
+        block = None if self._preparation is not None else signature.block
+        self._row_shape = None if block is None else (1, *block[1])
+        self._row_dtype = None if block is None else block[2].target
+
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> BatchPlan:
         """How calls are batched at present, and why; it changes as runs are timed."""
-        return self._lane.plan
+        return self._lane.planner.plan
 
     def _facts(self) -> list[tuple[str, str]]:
         return [*super()._facts(), ("batching", str(self.plan))]
 
     def stats(self) -> Stats:
         """What was done so far, as a value."""
-        lane = self._lane
-        with lane.lock:
-            self._direct_seen += 1
-            refused = sum(tick.refused for tick in [*self._ticks.values()])
-            return lane.tally.stats(next(self._direct) - self._direct_seen, refused, lane.queue)
+        return self._lane.stats(sum(tick.refused for tick in [*self._ticks.values()]))
 
     def submit(
         self, X: object, *, deadline: float | None = None, priority: int = 0, key: str | None = None
     ) -> Future[Array]:
-        """As `predict`, but returns a Future of the answer at once; a Future that has not begun can be cancelled.
+        """As `predict`, but returns a Future at once, which can be cancelled until it begins.
 
         Raises:
             SignatureError: if the rows do not fit the signature.
             Overloaded: if the queue is full; with `on_full="block"` it waits for room instead.
             ClosedError: if the batcher was closed.
         """
-        signature, call = self.signature, make_call(deadline, priority, key)
-        name = primary_of(signature)
-        feeds = {
-            name: feed.copy() for name, feed in signature.coerce(X).items()
-        }  # the caller may write into X by then
+        call = make_call(deadline, priority, key)
+        name = primary_of(self.signature)
+        coerced = self.signature.coerce(X)
+        # The caller may write into X before the rows are run.
+        feeds = {input_name: feed.copy() for input_name, feed in coerced.items()}
         future: Future[Array] = Future()
         if self._lane.parallel:
-            try:
-                future.set_result(self._run(feeds, (name,), call)[name])
-            except BaseException as error:
-                if is_interrupt(error):
-                    raise
-                future.set_exception(own(error))
+            run_into(future, lambda: self._run(feeds, (name,), call)[name])
             return future
-        return self._submit(feeds, name, call, future)
+        requests = []
+        feeds, size = self._prepared(feeds)
+        for piece, its_size in in_pieces(self._lane, feeds, size, self._size):
+            request = Request(piece, (name,), its_size, call)
+            request.pick = name
+            requests.append(request)
+        Submission(self._lane, requests, future).begin()
+        return future
 
     def close(self) -> None:
         """Refuse new calls, and return when all that were queued are answered.
@@ -202,135 +204,84 @@ class Batcher(Wrapper):
         """
         self._lane.close()
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _prepared(self, feeds: Feeds) -> tuple[Feeds, int]:
+        """The feeds as they are run, and their size."""
+        if self._preparation is None:
+            return feeds, len(feeds[self._first])
+        return self._preparation(feeds)
+
+    def _size(self, feeds: Feeds) -> int:
+        return self._prepared(feeds)[1]
+
+    # Calls of threads.
+
+    def _run(self, feeds: Feeds, outputs: Names, call: Call) -> Outputs:
         lane = self._lane
         if call.deadline is not None and call.deadline <= clock():
-            self._raise_late(call)
-        if lane.parallel:
+            lane.expired()
+            raise too_late(call.deadline)
+        if lane.parallel:  # AT_ONCE, here: a function more would cost a tenth of a microsecond
             try:
-                if next(self._direct) & SAMPLE:
-                    return self._run_direct(feeds, outputs, call)
+                if next(lane.direct) & SAMPLED:
+                    return self._execute(feeds, outputs, call)
+                feeds, size = self._prepared(feeds)
                 start = clock()
-                answer = self._run_direct(feeds, outputs, call)
+                answer = self._execute(feeds, outputs, call)
             except Exception as error:  # noqa: BLE001 - raised again where it cannot be helped
-                return self._run_again(feeds, outputs, error)
-            self._sample(feeds, clock() - start)
+                return self._run_again(feeds, outputs, call, error)
+            lane.sample(size, clock() - start, learn=row_count(feeds) == 1)
             return answer
-        size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
-        if size <= lane.plan.piece:
-            outcome = self._run_held(feeds, outputs, max(1, size), mine=True)
-            if outcome is not None:
-                return outcome
+        feeds, size = self._prepared(feeds)
+        if way_of(lane.planner.plan, size, on_loop=False) != IN_PIECES:
+            answer_now = self._run_held(feeds, max(1, size), outputs, call, mine=True)
+            if answer_now is not None:
+                return answer_now
         answers: list[Outputs] = []
-        for piece in self._pieces(feeds):
-            answers.append(lane.call(self._request(piece, outputs, call), admitted=bool(answers)))
-        return _joined(answers)
-
-    def _raise_late(self, call: Call) -> NoReturn:
-        with self._lane.lock:
-            self._lane.tally.expired += 1
-        raise DeadlineExceeded(
-            "the deadline passed before the rows were run", deadline=call.deadline
-        )
+        for piece, its_size in in_pieces(lane, feeds, size, self._size):
+            request = Request(piece, outputs, its_size, call)
+            answers.append(self._workers.call(request, admitted=bool(answers)))
+        return joined(answers)
 
     def _run_held(
-        self, feeds: Feeds, outputs: tuple[str, ...], size: int, *, mine: bool
+        self, feeds: Feeds, size: int, outputs: Names, call: Call, *, mine: bool
     ) -> Outputs | None:
         """Run one call if a slot is free and nobody waits for it; None otherwise."""
-        lane, turn, start = self._lane, Turn(), clock()
+        lane = self._lane
+        turn = Turn()
+        start = clock()
         try:
             if not lane.hold(turn, size):
                 return None
-            (outcome,) = lane.attempt([feeds], size, outputs, mine=mine)
+            (outcome,) = self._workers.attempt([feeds], size, outputs, call, mine=mine)
             lane.let_go(turn, clock() - start, 1, "idle")
         except BaseException:
             lane.give_back(turn)
             raise
         if isinstance(outcome, BaseException):
-            with lane.lock:
-                lane.tally.failed += 1
+            lane.failed()
             raise outcome
         return outcome
 
-    def _run_again(self, feeds: Feeds, outputs: tuple[str, ...], failure: Exception) -> Outputs:
-        """A call that failed alone, in parts if that may help; raises its failure if not."""
+    def _run_again(self, feeds: Feeds, outputs: Names, call: Call, failure: Exception) -> Outputs:
+        """Run a call that failed alone in parts if that may help; raise its failure if not."""
         if is_interrupt(failure):
             raise failure
-        outcome: Outcome = failure
-        rows = len(feeds[self._first])
-        if out_of_memory(failure) and rows > 1:
-            (outcome,) = self._lane.attempt([feeds], rows, outputs)
+        rows = row_count(feeds)
+        if not out_of_memory(failure) or rows == 1:
+            self._lane.failed()
+            raise failure
+        (outcome,) = self._workers.attempt([feeds], rows, outputs, call)
         if isinstance(outcome, BaseException):
-            with self._lane.lock:
-                self._lane.tally.failed += 1
+            self._lane.failed()
             raise outcome
         return outcome
 
-    def _sample(self, feeds: Feeds, seconds: float) -> None:
-        lane = self._lane
-        if lane.lock.locked():  # many threads queueing for a lock would cost what they came to save
-            return
-        with lane.lock:
-            lane.tally.answered(seconds)
-            if len(feeds[self._first]) == 1:
-                lane.observe(1 if self._costs is None else self._costs(feeds), seconds)
-
-    def _request(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Request:
-        size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
-        return Request(feeds, outputs, size, call.deadline, low=call.priority < 0)
-
-    def _pieces(self, feeds: Feeds) -> Iterator[Feeds]:
-        """The rows of a call in pieces of at most one batch, or of many milliseconds while nobody else waits."""
-        rows = len(feeds[self._first])
-        size = rows if self._costs is None else self._costs(feeds)
-        start = 0
-        while True:
-            lane = self._lane
-            limit = lane.plan.cap if lane.queue.waiting else lane.plan.piece
-            stop = (
-                rows
-                if size * (rows - start) <= limit * rows
-                else start + max(1, limit * rows // size)
-            )
-            if stop - start == rows:
-                yield feeds
-            else:
-                yield {name: feed[start:stop] for name, feed in feeds.items()}
-            start = stop
-            if start >= rows:
-                return
-
-    def _submit(self, feeds: Feeds, name: str, call: Call, future: Future[Array]) -> Future[Array]:
-        pieces = [*self._pieces(feeds)]
-        answers: list[Array] = []
-
-        def submit(piece: Feeds) -> Future[Array]:
-            request = self._request(piece, (name,), call)
-            request.pick = name
-            request.waiter = waiter = future if len(pieces) == 1 else Future[Array]()
-            self._lane.submit(request, admitted=bool(answers))
-            return waiter
-
-        def go_on(done: Future[Array]) -> None:
-            try:
-                answers.append(done.result())
-                if len(answers) == len(pieces):
-                    future.set_result(np.concatenate(answers))
-                else:
-                    submit(pieces[len(answers)]).add_done_callback(go_on)
-            except BaseException as error:  # noqa: BLE001 - raised by the Future
-                future.set_exception(error)
-
-        if len(pieces) > 1:
-            future.set_running_or_notify_cancel()
-            submit(pieces[0]).add_done_callback(go_on)
-            return future
-        return submit(feeds)
+    # Calls of event loops.
 
     _call = Model._call  # it wants coerced feeds
 
     @types.coroutine
-    def _acall(self, X: Any, outputs: tuple[str, ...], call: Call) -> Generator[Any, None, Outputs]:
+    def _acall(self, X: Any, outputs: Names, call: Call) -> Generator[Any, None, Outputs]:
         if (
             type(X) is not ndarray
             or X.shape != self._row_shape
@@ -344,11 +295,11 @@ class Batcher(Wrapper):
         batch = tick.rows.get(outputs)
         if batch is None:
             if tick.quiet():
-                answer = self._alone(self.signature.coerce(X), outputs, call)
+                answer = self._alone(self.signature.coerce(X), 1, outputs, call)
                 if answer is not None:
                     return answer
             batch = tick.begin(tick.rows, outputs, outputs)
-        rows = batch.calls
+        rows = batch.rows
         place = len(rows)
         if place >= tick.room:
             raise tick.refuse()
@@ -356,113 +307,79 @@ class Batcher(Wrapper):
         try:
             yield
         except BaseException:
-            tick.drop(batch, place)
+            tick.drop_row(batch, place)
             raise
         answers = batch.answers
         if place < len(answers):
             return answers[place]
-        answer = yield from tick.collect(batch, place)
+        answer = yield from tick.collect_row(batch, place)
         if answer is None:
-            answer = yield from self._aqueue(tick, self.signature.coerce(X), outputs, call)
+            answer = yield from self._aqueue(tick, self.signature.coerce(X), 1, outputs, call)
         return answer
 
     @types.coroutine
-    def _arun(
-        self, feeds: Feeds, outputs: tuple[str, ...], call: Call
-    ) -> Generator[Any, None, Outputs]:
-        if (
-            self._costs is not None
-        ):  # what is wrong with these rows is this caller's to know, before others join
-            if _letters(feeds) > LETTERS:
-                yield from to_thread(self._costs, feeds)
-            else:
-                self._costs(feeds)
+    def _arun(self, feeds: Feeds, outputs: Names, call: Call) -> Generator[Any, None, Outputs]:
+        # What is wrong with these rows is this caller's to know, before others join.
+        if self._preparation is not None and letters_of(feeds) > LETTERS:
+            feeds, size = yield from to_thread(self._prepared, feeds)
+        else:
+            feeds, size = self._prepared(feeds)
         tick = self._ticks.get(get_running_loop()) or self._open(get_running_loop())
-        key: Key = (
-            outputs if self._static else (outputs, *[feed.shape[1:] for feed in feeds.values()])
-        )
+        key: Key = outputs
+        if not self._static:
+            key = (outputs, *[feed.shape[1:] for feed in feeds.values()])
         batch = tick.calls.get(key)
         if batch is None:
             if tick.quiet():
-                answer = self._alone(feeds, outputs, call)
+                answer = self._alone(feeds, size, outputs, call)
                 if answer is not None:
                     return answer
             batch = tick.begin(tick.calls, key, outputs)
-        place = len(batch.calls)
-        batch.calls.append(feeds)
-        if call is not PLAIN:
-            batch.special[place] = call
+        asked = Asked(feeds, size, call)
+        batch.asked.append(asked)
         try:
             yield
         except BaseException:
-            tick.drop(batch, place)
+            tick.drop(batch, asked)
             raise
-        answer = yield from tick.collect(batch, place)
-        return (yield from self._aqueue(tick, feeds, outputs, call)) if answer is None else answer
+        answer = yield from tick.collect(batch, asked)
+        if answer is None:
+            answer = yield from self._aqueue(tick, feeds, size, outputs, call)
+        return answer
 
     def _aqueue(
-        self, tick: Tick, feeds: Feeds, outputs: tuple[str, ...], call: Call
+        self, tick: Tick, feeds: Feeds, size: int, outputs: Names, call: Call
     ) -> Generator[Any, None, Outputs]:
-        """As `_queue`, from an event loop."""
+        """Queue a call in pieces and wait for them, from an event loop."""
         answers: list[Outputs] = []
-        for piece in self._pieces(feeds):
-            request = tick.request(piece, outputs, call)
-            refused = self._lane.enqueue([request], admitted=bool(answers))
-            if refused:
-                raise refused[0].error or AssertionError("refused without a reason")
+        for piece, its_size in in_pieces(self._lane, feeds, size, self._size):
+            request = tick.request(piece, outputs, its_size, call)
+            self._lane.put(request, admitted=bool(answers))
             answers.append((yield from tick.wait(request)))
-        return _joined(answers)
+        return joined(answers)
 
-    def _alone(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs | None:
-        """Run the only call of an event loop in its thread; None where that would hold the loop up."""
+    def _alone(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs | None:
+        """Run the only call of a loop in its thread; None where that would hold the loop up."""
         lane = self._lane
-        size = len(feeds[self._first]) if self._costs is None else self._costs(feeds)
-        if size > max(1, lane.plan.loop_batch):
+        held = max(1, size)
+        if way_of(lane.planner.plan, held, on_loop=True) != ON_LOOP:
             return None
         if lane.parallel:
             return self._run(feeds, outputs, call)
         if call.deadline is not None and call.deadline <= clock():
-            self._raise_late(call)
-        return self._run_held(feeds, outputs, max(1, size), mine=False)
+            lane.expired()
+            raise too_late(call.deadline)
+        return self._run_held(feeds, held, outputs, call, mine=False)
 
     def _open(self, loop: AbstractEventLoop) -> Tick:
+        """Make the Tick of a loop, and forget those of closed ones."""
         for other in [*self._ticks]:
             if other.is_closed():
                 gone = self._ticks.pop(other, None)
-                with self._lane.lock:
-                    self._lane.tally.shed += 0 if gone is None else gone.refused
-        tick = self._ticks[loop] = Tick(loop, self._lane, self.signature, self._costs)
+                self._lane.shed(0 if gone is None else gone.refused)
+        tick = Tick(loop, self._workers, self.signature)
+        self._ticks[loop] = tick
         return tick
-
-    def _execute(self, feeds: Feeds, outputs: tuple[str, ...]) -> Outputs:
-        """Run the model; what it answers is as many rows as it was given, or OutputCountError is raised."""
-        if self._shape:
-            return self._run_padded(feeds, outputs, PLAIN)
-        return self._counted(feeds, outputs, PLAIN)
-
-    def _counted(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        rows = len(feeds[self._first])
-        answers = self._inner._run(feeds, outputs, call)
-        for name, array in answers.items():
-            if len(array) != rows:
-                raise _miscounted(name, len(array), rows)
-        return answers
-
-    def _run_padded(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        """Run the model in batches of one size, filled up with a row of the caller's own."""
-        rows, answers = len(feeds[self._first]), []
-        if rows == 0:
-            return self._inner._run(feeds, outputs, PLAIN)
-        for start in range(0, rows, self._shape):
-            take = np.minimum(np.arange(start, start + self._shape), rows - 1)
-            part = self._inner._run(
-                {name: feed[take] for name, feed in feeds.items()}, outputs, PLAIN
-            )
-            for name, array in part.items():
-                if len(array) != self._shape:
-                    raise _miscounted(name, len(array), self._shape)
-            answers.append({name: array[: rows - start] for name, array in part.items()})
-        return _joined(answers)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._lane.closed:
@@ -473,52 +390,3 @@ class Batcher(Wrapper):
         """Begin anew in the child of a fork, where no other thread lives on."""
         self._lane.reset()
         self._ticks.clear()
-
-
-def _letters(feeds: Feeds) -> int:
-    return sum(len(text) for feed in feeds.values() if feed.dtype == object for text in feed.flat)
-
-
-def _costs_of(model: Model) -> Callable[[Feeds], int] | None:
-    """What tells the cost of rows; None where the innermost model declares none."""
-    if type(model.base)._cost is Model._cost:
-        return None
-    declared = model._cost
-    return lambda feeds: declared(feeds) or 0
-
-
-def _joined(answers: list[Outputs]) -> Outputs:
-    if len(answers) == 1:
-        return answers[0]
-    return {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
-
-
-def _miscounted(name: str, got: int, expected: int) -> OutputCountError:
-    return OutputCountError(
-        f"the model gave {got} rows of {name!r} for {expected} rows of input",
-        expected=expected,
-        got=got,
-    )
-
-
-def _check_batchable(model: Model) -> None:
-    """Raise BatchError where rows of one batch could disturb each other, or cannot be told apart."""
-    signature = model.signature
-    if signature.batch is None:
-        raise BatchError(
-            "only tensors that all lead with one named dimension can be batched, and this "
-            f"model's do not: {signature}",
-            model=model,
-        )
-    if model.unobserved is not model:
-        raise BatchError(
-            "a Monitor inside a Batcher would see padding and retries; put it outside: "
-            "Monitor(Batcher(model))",
-            model=model,
-        )
-    if not model.batchable:
-        raise BatchError(
-            f"cannot batch {model!r}, whose rows may depend on their batch: "
-            f"{model._why_not_batchable()}",
-            model=model,
-        )

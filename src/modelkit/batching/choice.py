@@ -20,9 +20,15 @@ Offered = TypeVar("Offered", bound=Offer)
 
 
 def choose(
-    offers: Iterable[Offered], room: int, now: float, curve: Curve, caution: float
+    offers: Iterable[Offered],
+    room: int,
+    now: float,
+    curve: Curve,
+    caution: float,
 ) -> tuple[list[Offered], list[Offered]]:
-    """The calls to run as one batch of at most `room`, and the calls to give up, of those that wait, the oldest first.
+    """Choose the calls to run as one batch of at most `room`, and the calls to give up.
+
+    `offers` are the calls that wait, the oldest first. `curve` says what runs take.
 
     A call that is answered after its deadline took the room of one that would have been in time. So
     the batch is made of the oldest calls that will be ready even if the run takes `caution` times
@@ -38,8 +44,10 @@ def choose(
     total = 0
     whole = now + caution * _seconds(curve, room)
     for offer in offers:
-        size, due = offer.size, offer.due
-        if due > (whole if size <= room else now + caution * _seconds(curve, size)):
+        size = offer.size
+        due = offer.due
+        surely = whole if size <= room else now + caution * _seconds(curve, size)
+        if due > surely:
             if safe and total + size > room:
                 return safe, late
             safe.append(offer)
@@ -59,12 +67,18 @@ def choose(
     return tried, [offer for offer in late if offer.due <= now]
 
 
-def _most_in_time(offers: list[Offered], room: int, now: float, curve: Curve) -> list[Offered]:
+def _most_in_time(
+    offers: list[Offered],
+    room: int,
+    now: float,
+    curve: Curve,
+) -> list[Offered]:
     """The oldest calls of the largest batch that is ready before the first is due.
 
     Each call could be run alone.
     """
-    most = size = 0
+    most = 0
+    size = 0
     for offer in sorted(offers, key=attrgetter("due"), reverse=True):
         size += offer.size
         too_large = size > room and most

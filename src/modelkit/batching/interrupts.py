@@ -19,7 +19,7 @@ def in_main_thread() -> bool:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether an exception was raised by a signal handler in this thread, or instead of one that was.
+    """Whether a signal handler in this thread raised an exception, or what came instead of it.
 
     The handler's frame is in the traceback. It is known by its arguments, one of which is the frame
     that it interrupted; or by its code, where it has deleted that argument. KeyboardInterrupt has a
@@ -62,7 +62,9 @@ def _is_handler(frame: FrameType, handlers: set[CodeType]) -> bool:
     if interrupted is None:
         return False
     given = inspect.getargvalues(frame)
-    names = [*given.args, *([given.varargs] if given.varargs else [])]
+    names = list(given.args)
+    if given.varargs:
+        names.append(given.varargs)
     for name in names:
         value = given.locals.get(name)
         if value is interrupted or (
@@ -73,12 +75,11 @@ def _is_handler(frame: FrameType, handlers: set[CodeType]) -> bool:
 
 
 def _handlers() -> set[CodeType]:
-    """The code of the signal handlers that are installed, as far as they are functions and methods."""
+    """The code of the signal handlers that are installed and are functions or methods."""
     codes = set()
     for number in signal.valid_signals():
-        code = getattr(
-            signal.getsignal(number), "__code__", None
-        )  # a method has that of its function
+        handler = signal.getsignal(number)
+        code = getattr(handler, "__code__", None)  # a method has that of its function
         if isinstance(code, CodeType):
             codes.add(code)
     return codes

@@ -8,18 +8,23 @@ from collections.abc import Callable
 import numpy as np
 
 from modelkit import golden
-from modelkit.batching.policy import Curve
+from modelkit.batching.isolation import Names, Run, row_count
+from modelkit.batching.policy import BatchPlan, Curve, make_plan, straighten
 from modelkit.cast import Array
 from modelkit.errors import BatchError
 from modelkit.model import Model, Outputs
 from modelkit.signature import Feeds, Signature
 
 BUDGET = 1.0  # seconds for everything
-ENOUGH = 2e-3  # seconds for one size, or TIMES runs, whichever comes later; at most 20 runs
-TIMES = 3
-GAIN = 1.03  # a size that is not this much faster a row than all before it is no reason to try larger ones
+# One size is run for these seconds, or this often, whichever takes longer; and at most MOST_TIMES.
+LEAST_SECONDS = 2e-3
+LEAST_TIMES = 3
+MOST_TIMES = 20
+GAIN = 1.03  # a size counts as faster if a row takes this much less than in all sizes before it
+DULL = 4  # sizes in a row that are not faster, after which no larger ones are tried
 
-Run = Callable[[Feeds, tuple[str, ...]], Outputs]
+Prepare = Callable[[Feeds], tuple[Feeds, int]]
+clock = time.perf_counter
 
 
 def golden_feeds(model: Model) -> Feeds | None:
@@ -29,61 +34,117 @@ def golden_feeds(model: Model) -> Feeds | None:
 
 
 def resized(feeds: Feeds, rows: int) -> Feeds:
-    """So many rows, repeated from the top as often as needed."""
-    at = np.arange(rows) % len(next(iter(feeds.values())))
+    """A batch of this many rows, repeated from the top as often as needed."""
+    at = np.arange(rows) % row_count(feeds)
     return {name: feed[at] for name, feed in feeds.items()}
 
 
 def sizes_up_to(most: int, *, steps: bool = True) -> list[int]:
-    """1, 2, 4, 5, 8, 9, 16, 17, ...: the powers of two, and what one row more costs, up to where steps matter."""
+    """1, 2, 4, 5, 8, 9, 16, 17, ...: the powers of two, and one row more where steps matter."""
     sizes = [1 << power for power in range(most.bit_length())]
-    return sorted(
-        {*sizes, *(size + 1 for size in sizes if steps and 4 <= size <= 32 and size < most)}
-    )
+    if steps:
+        sizes += [size + 1 for size in sizes if 4 <= size <= 32 and size < most]
+    return sorted(sizes)
+
+
+def first_plan(
+    model: Model,
+    run: Run,
+    rows: Feeds | None,
+    max_rows: int,
+    plan: BatchPlan | str,
+    prepare: Prepare | None,
+) -> BatchPlan:
+    """The plan to begin with: measured on the golden rows, unknown, or that of another Batcher."""
+    if isinstance(plan, BatchPlan):
+        if max(plan.cap, plan.piece) <= max_rows:
+            return plan
+        return make_plan(plan.curve, plan.slots, max_rows, bit_identical=plan.bit_identical)
+    slots = model.runs_at_once
+    if plan == "learn" or rows is None:
+        return make_plan((), slots, max_rows)
+    curve, identical = measure(run, model.signature, rows, max_rows, prepare)
+    if prepare is not None:
+        curve = straighten(curve)
+    return make_plan(curve, slots, max_rows, bit_identical=identical)
 
 
 def measure(
-    run: Run, signature: Signature, rows: Feeds, max_rows: int, costs: Callable[[Feeds], int] | None
+    run: Run,
+    signature: Signature,
+    rows: Feeds,
+    max_rows: int,
+    prepare: Prepare | None,
 ) -> tuple[Curve, bool]:
-    """What runs of 1, 2, 4, ...
-
-    rows take at best, and whether a row gave the same bits in all of them.
-    """
-    clock, outputs = time.perf_counter, signature.output_names
+    """What runs of 1, 2, 4, ... rows take at best, and whether a row has the same bits in all."""
     end = clock() + BUDGET
-    few = resized(rows, min(max_rows, len(next(iter(rows.values())))))
-    alone = [
-        run({name: feed[i : i + 1] for name, feed in few.items()}, outputs)
-        for i in range(len(next(iter(few.values()))))
-    ]
-    points, identical, best, dull = list[tuple[int, float]](), True, 0.0, 0
+    outputs = signature.output_names
+    if prepare is not None:
+        rows, _ = prepare(rows)
+    count = min(max_rows, row_count(rows))
+    few = resized(rows, count)
+    alone = [run(_row(few, place), outputs) for place in range(count)]
+    points: list[tuple[int, float]] = []
+    identical = True
+    best = 0.0
+    dull = 0
     # One row more is a step of kernels that work on 4 or 8 at a time; of a declared cost it is some
     # amount or other.
-    for size in sizes_up_to(max_rows, steps=costs is None):
-        feeds = resized(rows, size)
-        fastest, spent, times = np.inf, 0.0, 0
-        while times < TIMES or (spent < ENOUGH and times < 20):
-            start = clock()
-            answers = run(feeds, outputs)
-            seconds = clock() - start
-            fastest, spent, times = min(fastest, seconds), spent + seconds, times + 1
-            if clock() + seconds > end:
-                break
-        identical &= all(
-            _same_bits(answers[name][i : i + 1], one[name])
-            for i, one in enumerate(alone[:size])
-            for name in outputs
-        )
-        points.append((size if costs is None else max(1, costs(feeds)), fastest))
-        speed = points[-1][0] / fastest
+    for rows_of_run in sizes_up_to(max_rows, steps=prepare is None):
+        feeds = resized(rows, rows_of_run)
+        fastest, answers = _fastest(run, feeds, outputs, end)
+        identical &= _are_same(answers, alone[:rows_of_run])
+        size = rows_of_run if prepare is None else max(1, prepare(feeds)[1])
+        points.append((size, fastest))
+        speed = size / fastest
         dull = 0 if speed > GAIN * best else dull + 1
         best = max(best, speed)
-        if dull == 4 or clock() + 2 * TIMES * fastest > end:
+        if dull == DULL or clock() + 2 * LEAST_TIMES * fastest > end:
             break
     return tuple(points), identical
 
 
-def check_stable(run: Run, signature: Signature, rows: Feeds | None, shape: int) -> None:
+def _fastest(
+    run: Run,
+    feeds: Feeds,
+    outputs: Names,
+    end: float,
+) -> tuple[float, Outputs]:
+    """The seconds of the fastest of several runs, until `end` at most, and the answers."""
+    fastest = np.inf
+    spent = 0.0
+    times = 0
+    while True:
+        start = clock()
+        answers = run(feeds, outputs)
+        seconds = clock() - start
+        fastest = min(fastest, seconds)
+        spent += seconds
+        times += 1
+        enough = times >= LEAST_TIMES and spent >= LEAST_SECONDS
+        if enough or times == MOST_TIMES or clock() + seconds > end:
+            return fastest, answers
+
+
+def _row(feeds: Feeds, place: int) -> Feeds:
+    return {name: feed[place : place + 1] for name, feed in feeds.items()}
+
+
+def _are_same(answers: Outputs, alone: list[Outputs]) -> bool:
+    """Whether the first rows of a batch have the bits that they had alone."""
+    for place, one in enumerate(alone):
+        for name, array in one.items():
+            if not _same_bits(answers[name][place : place + 1], array):
+                return False
+    return True
+
+
+def check_stable(
+    run: Run,
+    signature: Signature,
+    rows: Feeds | None,
+    shape: int,
+) -> None:
     """Raise BatchError unless a row gives the same bits at every place of a batch of this shape."""
     if rows is None:
         return
@@ -92,13 +153,14 @@ def check_stable(run: Run, signature: Signature, rows: Feeds | None, shape: int)
     others = resized(rows, shape)
     for place in range(shape):
         at = np.roll(np.arange(shape), place)
-        answers = run({name: feed[at] for name, feed in others.items()}, outputs)
+        batch = {name: feed[at] for name, feed in others.items()}
+        answers = run(batch, outputs)
         for name in outputs:
-            if not _same_bits(answers[name][place : place + 1], alone[name]):
+            there = answers[name][place : place + 1]
+            if not _same_bits(there, alone[name]):
                 raise BatchError(
                     f"stable_shapes=True cannot be had: at place {place} of a batch of {shape} "
-                    f"rows, {name!r} of the "
-                    f"first golden row has other bits than at place 0",
+                    f"rows, {name!r} of the first golden row has other bits than at place 0",
                     output=name,
                     place=place,
                 )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from modelkit.batching.policy import Plan, learn, make_plan, off_loops, seconds_of, straighten
+from modelkit.batching.policy import (
+    BatchPlan,
+    Curve,
+    learn,
+    make_plan,
+    off_loops,
+    seconds_of,
+    straighten,
+)
 
 SLOW = 2e-4  # seconds of a run beside which learning from it is cheap
-OBSERVE = (
-    7  # of other runs one in eight is learned from, those whose number ends in three zero bits
-)
+# Of other runs one in eight is learned from, those whose number ends in three zero bits.
+OBSERVE = 7
 CAUTION = 4.0  # times as long as the curve says is the most that a run is expected to take
-LEARN, RELEARN = (
-    4,
-    32,
-)  # runs of about one size after which the fastest of them is believed: of a new size, and a known
+# Runs of about one size after which the fastest of them is believed: of a new size, and of a known.
+LEARN = 4
+RELEARN = 32
 
 
 class Planner:
@@ -27,7 +33,12 @@ class Planner:
     """
 
     def __init__(
-        self, plan: Plan, max_rows: int, *, declared: bool = False, loop: bool = True
+        self,
+        plan: BatchPlan,
+        max_rows: int,
+        *,
+        declared: bool = False,
+        loop: bool = True,
     ) -> None:
         self.plan = plan if loop else off_loops(plan)
         self.max_rows = max_rows
@@ -36,51 +47,57 @@ class Planner:
         self._spread = 0.0
         self._declared = declared
         self._loop = loop
-        self._curve = self._start = plan.curve
+        self._start = plan.curve
+        self._curve = plan.curve
         self._timed = 0
-        self._seen: dict[
-            int, tuple[float, int, int]
-        ] = {}  # by bits of size: the fastest run, its size, how many
+        # By the bits of the size: the fastest run, its size, and how many there were.
+        self._seen: dict[int, tuple[float, int, int]] = {}
 
     def time(self, size: int, seconds: float) -> bool:
-        """Learn from one run in eight, or each where that is cheap or little is known; whether the plan changed."""
+        """Learn from one run in eight, or each where little is known. True if the plan changed."""
         self._timed += 1
-        if self._timed & OBSERVE == 0 or seconds > SLOW or len(self._curve) < LEARN:
+        cheap = seconds > SLOW
+        little_known = len(self._curve) < LEARN
+        if cheap or little_known or self._timed & OBSERVE == 0:
             return self.observe(size, seconds)
         return False
 
     def observe(self, size: int, seconds: float) -> bool:
-        """Learn from a run that took so long, from the fastest of several of its size; whether the plan changed."""
+        """Learn from the fastest of several runs of about one size. True if the plan changed."""
         bits = size.bit_length()
         fastest, of_size, count = self._seen.get(bits, (seconds, size, 0))
         if seconds < fastest:
-            fastest, of_size = seconds, size
+            fastest = seconds
+            of_size = size
         self._seen[bits] = fastest, of_size, count + 1
         known = any(at.bit_length() == bits for at, _ in self._curve)
         # Nothing makes a run faster than the model is, so a faster one is believed at once.
         faster = known and seconds < 0.9 * seconds_of(self._curve, size)
-        if not (faster or count + 1 >= (RELEARN if known else LEARN) or not self._curve):
+        enough = count + 1 >= (RELEARN if known else LEARN)
+        if self._curve and not faster and not enough:
             return False
         del self._seen[bits]
-        if self._declared and self._start:
-            level = fastest / seconds_of(
-                self._start, of_size
-            )  # one size tells how fast this machine is, for all
-            self._curve = tuple((at, its * level) for at, its in self._start)
-        else:
-            self._curve = learn(self._curve, of_size, fastest)
-            if self._declared:
-                self._curve = straighten(self._curve)
+        self._curve = self._learned(of_size, fastest)
         return self._replan()
 
+    def _learned(self, size: int, fastest: float) -> Curve:
+        """The curve after the fastest of several runs of a size."""
+        if self._declared and self._start:
+            # One size tells how fast this machine is, for all.
+            level = fastest / seconds_of(self._start, size)
+            return tuple((at, its * level) for at, its in self._start)
+        curve = learn(self._curve, size, fastest)
+        return straighten(curve) if self._declared else curve
+
     def compare(self, size: int, seconds: float) -> None:
-        """Learn how much longer than the curve says runs take, from one that others may have had to wait for."""
+        """Learn from a run in a queue how much longer than the curve says runs take."""
         if not self._curve:
             return
         error = seconds / seconds_of(self._curve, size) - self._slowness
         self._slowness += error / 8
         self._spread += (abs(error) - self._spread) / 4
-        self.caution = min(CAUTION, max(1.0, self._slowness + 3 * self._spread))
+        longest = self._slowness + 3 * self._spread
+        self.caution = min(CAUTION, max(1.0, longest))
 
     def shrink(self, size: int) -> bool:
         """A run of that size was too large for memory."""
@@ -88,8 +105,12 @@ class Planner:
         return self._replan()
 
     def _replan(self) -> bool:
+        before = self.plan
         plan = make_plan(
-            self._curve, self.plan.slots, self.max_rows, bit_identical=self.plan.bit_identical
+            self._curve,
+            before.slots,
+            self.max_rows,
+            bit_identical=before.bit_identical,
         )
         self.plan = plan if self._loop else off_loops(plan)
         return True

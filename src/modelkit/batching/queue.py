@@ -10,6 +10,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from modelkit.batching.requests import DEAD, DONE, WAITING, Key, Request
+from modelkit.errors import Overloaded
+
+Locks = deque[_thread.LockType]
+Requests = dict[Key, deque[Request]]
 
 
 class Queue:
@@ -25,18 +29,22 @@ class Queue:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.waiting = self.deepest = 0
+        self.waiting = 0
+        self.deepest = 0
         self._waiting_low = 0
-        self.blocked: tuple[deque[_thread.LockType], deque[_thread.LockType]] = (deque(), deque())
-        self._by_priority: tuple[dict[Key, deque[Request]], dict[Key, deque[Request]]] = ({}, {})
+        self.blocked: tuple[Locks, Locks] = (deque(), deque())
+        self._by_priority: tuple[Requests, Requests] = ({}, {})
 
     def __len__(self) -> int:
-        return sum(len(queue) for queues in self._by_priority for queue in queues.values())
+        high, low = self._by_priority
+        queues = [*high.values(), *low.values()]
+        return sum(map(len, queues))
 
     def full(self, size: int, *, low: bool) -> bool:
-        """Whether there is no room for so much; one request finds room in an empty queue, however large it is.
+        """Whether there is no room for a request of this size.
 
-        What is of low priority takes no room from the rest.
+        An empty queue has room for one, however large. Those of low priority take no room from the
+        rest.
         """
         ahead = self.waiting if low else self.waiting - self._waiting_low
         return ahead > 0 and ahead + size > self.most
@@ -64,7 +72,7 @@ class Queue:
         taken = {request for request in requests if request.state is WAITING}
         for queues in self._by_priority:
             queue = queues.get(key, deque())
-            kept = []
+            kept: list[Request] = []
             while queue and (taken or queue[0].state is not WAITING):
                 request = queue.popleft()
                 if request in taken:
@@ -91,7 +99,7 @@ class Queue:
                 blocked.popleft().release()
 
     def oldest(self) -> deque[Request] | None:
-        """The queue whose first request is the oldest of the highest priority; who no longer waits is buried."""
+        """The queue with the oldest request of the highest priority; the dead are buried."""
         for queues in self._by_priority:
             for key in [*queues]:
                 queue = queues[key]
@@ -109,3 +117,13 @@ class Queue:
             for request in queues.get(key, ()):
                 if request.state is WAITING:
                     yield request
+
+
+def overloaded(waiting: int, most: int) -> Overloaded:
+    """The error for a call that finds no room in a queue."""
+    return Overloaded(
+        f"{waiting} wait already, and at most {most} may: try again later, raise max_queue, or "
+        'wait with on_full="block"',
+        queued=waiting,
+        max_queue=most,
+    )

@@ -5,24 +5,34 @@ from __future__ import annotations
 import _thread
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Iterable
 from concurrent import futures
 from math import inf
 from typing import Any
 
-from modelkit.model import Outputs
+from modelkit.batching.isolation import Names
+from modelkit.errors import DeadlineExceeded
+from modelkit.model import Call, Outputs
 from modelkit.signature import Feeds
 
-# Not queued; queued; its thread woken to lead, with a slot for it; in a batch that is run;
-# answered; given up by its caller.
-NEW, WAITING, PROMOTED, RUNNING, DONE, DEAD = (
-    "new",
-    "waiting",
-    "promoted",
-    "running",
-    "done",
-    "dead",
-)
+# The states of a request, and who moves it, under the lock of the lane:
+#
+#     NEW -> WAITING              Queue.put
+#     NEW -> RUNNING              Dispatcher.seal, for a thread that finds a free slot
+#     WAITING -> PROMOTED         Dispatcher.dispatch, which wakes its thread with a slot
+#     PROMOTED -> RUNNING         Lane.take_over, called by that thread
+#     WAITING -> RUNNING          Dispatcher.seal, into a batch
+#     RUNNING -> WAITING          Lane.give_back, if the thread that runs it is interrupted
+#     RUNNING -> DONE             Dispatcher.settle
+#     any but DONE -> DEAD        Queue.drop, if its caller waits no longer
+NEW = "new"
+WAITING = "waiting"
+PROMOTED = "promoted"
+RUNNING = "running"
+DONE = "done"
+DEAD = "dead"
 
 Waiter = _thread.LockType | futures.Future[Any] | asyncio.Future[Outputs]
 Key = tuple[object, ...]
@@ -32,14 +42,16 @@ class Request:
     """The rows of one call; `state` and what follows it are guarded by the lock of the lane.
 
     `key` is what requests of one batch have in common. `waiter` is what the caller waits on, a
-    locked lock or a Future, and None while the calling thread runs the request itself. `due` is the
-    deadline as a number, infinity for none. `leads` is whether that thread may run others' along
-    with its own.
+    locked lock or a Future, and None while the calling thread runs the request itself. `leads` is
+    whether that thread may run others' along with its own. `due` is the deadline as a number,
+    infinity for none, and `low` whether the priority is -1. `pick` is the output that a Future of
+    `submit` gives, None for all of them.
     """
 
     __slots__ = (
         "answer",
         "arrived",
+        "call",
         "deadline",
         "due",
         "error",
@@ -57,28 +69,30 @@ class Request:
     def __init__(
         self,
         feeds: Feeds,
-        outputs: tuple[str, ...],
+        outputs: Names,
         size: int,
-        deadline: float | None,
-        *,
-        low: bool,
+        call: Call,
     ) -> None:
         self.feeds = feeds
         self.outputs = outputs
         self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))
         self.size = max(1, size)  # a call without rows takes its turn as well
-        self.deadline = deadline
-        self.due = inf if deadline is None else deadline
-        self.low = low
+        self.call = call
+        self.deadline = call.deadline
+        self.due = inf if call.deadline is None else call.deadline
+        self.low = call.priority < 0
         self.leads = False
         self.arrived = 0.0
-        self.pick: str | None = (
-            None  # the output that a Future of `submit` gives; None for all of them
-        )
+        self.pick: str | None = None
         self.waiter: Waiter | None = None
         self.state = NEW
         self.answer: Outputs | None = None
         self.error: BaseException | None = None
+
+    @property
+    def has_future(self) -> bool:
+        """Whether the caller holds a Future of `submit`, whose callbacks may take long."""
+        return isinstance(self.waiter, futures.Future)
 
     def result(self) -> Outputs:
         """The answer, or its error raised."""
@@ -88,9 +102,10 @@ class Request:
 
 
 class Turn:
-    """What a thread that leads owes to others: its slot, the batch it runs, and those it has to tell.
+    """What a thread that runs a batch owes to others.
 
-    A `runner` that is `returning` has no slot and looks for work next.
+    `holds` is whether it has a slot, `batch` what it runs, and `done` the requests whose callers it
+    has to tell. A `runner` that is `returning` has no slot and looks for work next.
     """
 
     __slots__ = ("batch", "done", "holds", "returning", "runner", "size")
@@ -98,12 +113,48 @@ class Turn:
     def __init__(self) -> None:
         self.batch: list[Request] = []
         self.done: list[Request] = []
-        self.holds = self.runner = self.returning = False
-        self.size = 0  # of what is run without a Request
+        self.holds = False
+        self.runner = False
+        self.returning = False
+        self.size = 0  # the size of rows that are run without a Request
+
+
+def joint_call(calls: list[Call]) -> Call:
+    """How to run a batch of calls: with their latest deadline and their highest priority.
+
+    There is no deadline where one call has none, and a key only where all have the same.
+    """
+    first = calls[0]
+    if calls.count(first) == len(calls):  # by identity first, so plain calls cost next to nothing
+        return first
+    deadlines = [call.deadline for call in calls if call.deadline is not None]
+    latest = max(deadlines) if len(deadlines) == len(calls) else None
+    priority = max(call.priority for call in calls)
+    same_key = all(call.key == first.key for call in calls)
+    return Call(latest, priority, first.key if same_key else None)
+
+
+def too_late(deadline: float | None) -> DeadlineExceeded:
+    """The error for rows that were not run in time."""
+    return DeadlineExceeded("the deadline passed before the rows were run", deadline=deadline)
+
+
+def locked() -> _thread.LockType:
+    """A lock that is held, for a thread to wait on."""
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    return lock
+
+
+def seconds_left(deadline: float | None) -> float:
+    """The seconds until a deadline, as `acquire` takes them: -1 for no limit."""
+    if deadline is None:
+        return -1
+    return min(threading.TIMEOUT_MAX, max(0.0, deadline - time.monotonic()))
 
 
 def deliver(requests: Iterable[Request]) -> None:
-    """Wake the callers of requests that are done; event loops once each, however many of the requests are theirs.
+    """Wake the callers of requests that are done, each event loop once for all of its requests.
 
     May be done twice. The Futures of `submit` run their callbacks here.
     """
@@ -128,9 +179,8 @@ def _resolve_on_loop(loop: asyncio.AbstractEventLoop, requests: list[Request]) -
     try:
         for request in requests:
             _settle(request, request.waiter)
-    except (
-        BaseException
-    ):  # of a signal handler, for nothing here raises: the others are told all the same
+    except BaseException:
+        # From a signal handler, for nothing here raises: the others are told all the same.
         loop.call_soon(_resolve_on_loop, loop, requests)
         raise
 
@@ -138,9 +188,8 @@ def _resolve_on_loop(loop: asyncio.AbstractEventLoop, requests: list[Request]) -
 def _resolve(request: Request, future: futures.Future[Any]) -> None:
     try:
         _settle(request, future)
-    except (
-        BaseException
-    ):  # a callback that was added to the Future; as there, an Exception does not even come here
+    except BaseException:
+        # From a callback that was added to the Future; an Exception does not even come here.
         logging.getLogger("modelkit").exception("a callback of a Future of submit failed")
 
 

@@ -45,7 +45,7 @@ class Stats:
     out_of_memory: int
 
     def quantile(self, q: float) -> float:
-        """The latency below which the part `q` of the timed calls stayed, in seconds, to within its bin."""
+        """The latency in seconds that a part `q` of the timed calls stayed below, to its bin."""
         left = q * sum(self.latency.values())
         for most, count in sorted(self.latency.items()):
             left -= count
@@ -101,4 +101,8 @@ class Tally:
 
 
 def _histogram(counts: list[int]) -> dict[int, int]:
-    return {(1 << bits) - 1: count for bits, count in enumerate(counts) if count}
+    bins = {}
+    for bits, count in enumerate(counts):
+        if count:
+            bins[(1 << bits) - 1] = count
+    return bins

@@ -8,131 +8,112 @@ concerns nobody else.
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 
+from modelkit.batching.asked import Asked, TickBatch
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import Outcome, rows_of, split
-from modelkit.batching.lane import Lane, clock
-from modelkit.batching.policy import EVERYTHING, LOOP
-from modelkit.batching.requests import Key, Request, Turn
+from modelkit.batching.isolation import Names, row_count, split
+from modelkit.batching.lane import clock
+from modelkit.batching.policy import EVERYTHING, LOOP, ON_LOOP, way_of
+from modelkit.batching.queue import overloaded
+from modelkit.batching.requests import Key, Request, Turn, joint_call, too_late
+from modelkit.batching.workers import Workers
 from modelkit.cast import quick_cast
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Feeds, Signature
 
-Costs = Callable[[Feeds], int]
-
-
-class TickBatch:
-    """Calls of one tick that can share a batch.
-
-    After the flush, each has its place in one of the last three.
-    """
-
-    __slots__ = (
-        "answers",
-        "calls",
-        "flushed",
-        "outcomes",
-        "outputs",
-        "requests",
-        "special",
-        "waiters",
-    )
-
-    def __init__(self, outputs: tuple[str, ...]) -> None:
-        self.outputs = outputs
-        self.calls: list[
-            Any
-        ] = []  # feeds; in a batch of rows, arrays of one row that are checked at the flush
-        self.special: dict[
-            int, Call | None
-        ] = {}  # calls with a deadline or a priority; None for one to leave out
-        self.answers: list[Outputs] = []  # to the first rows of a batch of rows, in order
-        self.outcomes: dict[int, Outcome] = {}  # of the other calls, by place
-        self.requests: dict[int, Request] = {}  # where calls were queued instead
-        self.flushed = False
-        self.waiters: deque[tuple[int, Future[None]]] = (
-            deque()
-        )  # tasks that came back before their rows were run
-
 
 class Tick:
     """What gathers on one event loop. Only that loop's thread uses it.
 
-    `calls` holds batches of coerced feeds, `rows` batches of single rows that nobody has looked
-    into yet. `lone` is how many calls are still run at once, without looking for company: the last
-    tick had only one.
+    `calls` holds batches of coerced feeds, and `rows` batches of single rows. `room` is how many
+    rows the batches of this tick may have. `refused` counts the rows that found no room.
     """
 
     __slots__ = (
         "_block",
-        "_costs",
         "_going",
         "_lane",
+        "_lone",
+        "_loop",
         "_message",
         "_open",
         "_queued",
         "_signature",
         "_todo",
+        "_workers",
         "calls",
-        "lone",
-        "loop",
         "refused",
         "room",
         "rows",
     )
 
-    def __init__(
-        self, loop: AbstractEventLoop, lane: Lane, signature: Signature, costs: Costs | None
-    ) -> None:
-        self.loop = loop
-        self.lone = 0
+    def __init__(self, loop: AbstractEventLoop, workers: Workers, signature: Signature) -> None:
         self.calls: dict[Key, TickBatch] = {}
-        self.rows: dict[tuple[str, ...], TickBatch] = {}
-        self._open = False  # whether a flush is to come
-        self._queued = (
-            0  # calls that wait for threads, whose answers a run on the loop would hold up
-        )
-        self._todo: deque[TickBatch] = deque()  # batches of rows that are not all run
-        self._going = False  # whether `_go_on` is to come
-        self._lane = lane
-        self._signature = signature
-        self.room = EVERYTHING  # for rows in the batches of this tick
+        self.rows: dict[Names, TickBatch] = {}
+        self.room = EVERYTHING
         self.refused = 0
-        self._message = str(lane.overloaded(lane.max_queue))
+        self._loop = loop
+        self._workers = workers
+        self._lane = workers.lane
+        self._signature = signature
         self._block: Any = signature.block  # there are rows only where there is one
-        self._costs = costs
+        most = self._lane.max_queue
+        self._message = str(overloaded(most, most))
+        self._open = False  # whether a flush is to come
+        self._going = False  # whether `_go_on` is to come
+        # Batches of rows that are not all run.
+        self._todo: deque[TickBatch] = deque()
+        # Calls that wait for threads, whose answers a run on the loop would hold up.
+        self._queued = 0
+        # Calls that are still run at once, without looking for company: the last tick had only one.
+        self._lone = 0
 
-    def begin(self, batches: dict[Any, TickBatch], key: Key, outputs: tuple[str, ...]) -> TickBatch:
-        """The batch for the first call of its kind in this tick."""
+    def begin(self, batches: dict[Any, TickBatch], key: Key, outputs: Names) -> TickBatch:
+        """Make the batch for the first call of its kind in this tick. Raises ClosedError."""
         if self._lane.closed:
             raise ClosedError("the batcher was closed")
         if not self._open:
             self._open = True
-            self.loop.call_soon(self._flush)
-        batch = batches[key] = TickBatch(outputs)
+            self._loop.call_soon(self._flush)
+        batch = TickBatch(outputs)
+        batches[key] = batch
         return batch
 
     def quiet(self) -> bool:
         """Whether nothing else was asked for in this tick, nor lately."""
-        if self._open or self._queued or not self.lone:
+        if self._open or self._queued or not self._lone:
             return False
-        self.lone -= 1
+        self._lone -= 1
         return True
 
+    def refuse(self) -> Overloaded:
+        """The error for a row that finds no room behind those that wait on this loop.
+
+        What is refused should cost less than what is answered, so nothing is locked or formatted
+        here.
+        """
+        self.refused += 1
+        most = self._lane.max_queue
+        return Overloaded(self._message, queued=most, max_queue=most)
+
+    # The end of a tick.
+
     def _flush(self) -> None:
-        rows, calls = self.rows, self.calls
-        self.rows, self.calls, self._open = {}, {}, False
-        alone = (
-            sum(len(batch.calls) for batches in (rows, calls) for batch in batches.values()) == 1
-        )
-        self.lone = self._lane.plan.lone if alone else 0
+        rows = self.rows
+        calls = self.calls
+        self.rows = {}
+        self.calls = {}
+        self._open = False
+        asked = sum(len(batch.rows) for batch in rows.values())
+        asked += sum(len(batch.asked) for batch in calls.values())
+        self._lone = self._lane.planner.plan.lone if asked == 1 else 0
         self._todo.extend(rows.values())
         try:
             for batch in calls.values():
@@ -143,36 +124,21 @@ class Tick:
         if not self._going:
             self._go_on()
 
-    def refuse(self) -> Overloaded:
-        """The error for a row that finds no room behind those that wait on this loop.
-
-        What is refused should cost less than what is answered, so nothing is locked or formatted
-        here.
-        """
-        self.refused += 1
-        return Overloaded(
-            self._message, queued=self._lane.max_queue, max_queue=self._lane.max_queue
-        )
-
-    def _make_room(self) -> None:
-        """Admit the next tick, however much it asks for, unless what waits from those before fills the queue."""
-        waiting = sum(len(batch.calls) - len(batch.answers) for batch in self._todo)
-        self.room = EVERYTHING if self._lane.block or waiting < self._lane.max_queue else 0
-
     def _go_on(self) -> None:
-        """Serve batches of rows in the order in which they came, with turns for the loop's other tasks in between."""
-        begun, self._going = clock(), False
+        """Serve batches of rows in order, with turns for the loop's other tasks in between."""
+        begun = clock()
+        self._going = False
         try:
             while self._todo:
                 batch = self._todo[0]
                 if not self._serve_slice(batch):
                     self._look_into(batch)
                     self._serve(batch)
-                elif len(batch.answers) < len(batch.calls):
+                elif batch.waiting:
                     self._wake(batch)
                     if clock() - begun > LOOP:
                         self._going = True
-                        self.loop.call_soon(self._go_on)
+                        self._loop.call_soon(self._go_on)
                         break
                     continue
                 self._end(self._todo.popleft())
@@ -183,164 +149,207 @@ class Tick:
         finally:
             self._make_room()
 
+    def _make_room(self) -> None:
+        """Admit the next tick whole, unless what waits from those before fills the queue."""
+        waiting = sum(batch.waiting for batch in self._todo)
+        lane = self._lane
+        self.room = EVERYTHING if lane.block or waiting < lane.max_queue else 0
+
     def _end(self, batch: TickBatch) -> None:
         batch.flushed = True
         self._wake(batch)
 
     def _wake(self, batch: TickBatch) -> None:
-        while batch.waiters and (batch.flushed or batch.waiters[0][0] < len(batch.answers)):
-            _, future = batch.waiters.popleft()
+        """Wake the tasks that came back too early and have their answers now."""
+        waiters = batch.waiters
+        while waiters and (batch.flushed or waiters[0][0] < len(batch.answers)):
+            _, future = waiters.popleft()
             if not future.done():
                 future.set_result(None)
 
+    # Runs.
+
+    def _may_run(self, turn: Turn, size: int) -> bool:
+        """Whether the loop may run rows itself now; the turn has a slot then if it takes one."""
+        lane = self._lane
+        return lane.parallel or (not self._queued and lane.hold(turn, size))
+
     def _serve_slice(self, batch: TickBatch) -> bool:
-        """Answer the next rows of a batch in one run; false where that cannot be done here, or failed."""
-        lane, plan, done, count = self._lane, self._lane.plan, len(batch.answers), len(batch.calls)
-        if batch.special or count > plan.loop_rows:
+        """Answer the next rows of a batch in one run. False if that cannot be, or failed."""
+        plan = self._lane.planner.plan
+        rows = batch.rows
+        done = len(batch.answers)
+        if len(rows) > plan.loop_rows:
             return False
-        rows = (
-            batch.calls
-            if count <= plan.loop_batch and not done
-            else batch.calls[done : done + plan.loop_batch]
-        )
-        turn, start = Turn(), clock()
+        if done or len(rows) > plan.loop_batch:
+            rows = rows[done : done + plan.loop_batch]
+        turn = Turn()
+        start = clock()
         try:
-            if not (lane.parallel or (not self._queued and lane.hold(turn, len(rows)))):
+            if not self._may_run(turn, len(rows)):
                 return False
             name, _, rule = self._block
             block = np.concatenate(rows)
             if quick_cast(block, rule) is None:
-                lane.give_back(turn)
+                self._lane.give_back(turn)
                 return False
-            batch.answers += split(lane.run({name: block}, batch.outputs), [1] * len(rows))
+            answers = self._workers.run({name: block}, batch.outputs)
+            batch.answers += split(answers, [1] * len(rows))
             self._count(turn, len(batch.answers) - done, len(rows), clock() - start)
         except BaseException as error:
-            lane.give_back(turn)
+            self._lane.give_back(turn)
             if is_interrupt(error):
                 raise
             return False  # it is found out whose it is when they are run one by one
         return True
 
     def _look_into(self, batch: TickBatch) -> None:
-        """Coerce rows that are not answered one by one, and leave out those that do not fit."""
-        for place, row in enumerate(batch.calls):
-            if place < len(batch.answers):
-                batch.special[place] = None
-                continue
+        """Coerce the rows that have no answer yet; one that does not fit gets its error."""
+        for row in batch.rows[len(batch.answers) :]:
+            asked = Asked({}, 1, PLAIN)
             try:
-                batch.calls[place] = self._signature.coerce(row)
+                asked.feeds = self._signature.coerce(row)
             except Exception as error:  # noqa: BLE001 - it is raised by the task that sent the row
-                batch.outcomes[place] = error
-                batch.special[place] = None
+                asked.outcome = error
+            batch.asked.append(asked)
 
-    def _count(self, turn: Turn, calls: int, size: int, seconds: float) -> None:
-        lane = self._lane
+    def _count(
+        self,
+        turn: Turn,
+        calls: int,
+        size: int,
+        seconds: float,
+    ) -> None:
         if turn.holds:
-            lane.let_go(turn, seconds, calls, "tick")
+            self._lane.let_go(turn, seconds, calls, "tick")
         elif calls:
-            with lane.lock:
-                lane.count(size, seconds, calls, "tick")
+            self._lane.count(size, seconds, calls, "tick")
 
     def _serve(self, batch: TickBatch) -> None:
-        """Run the batch here, if that holds the loop up no longer than it may; queue it for threads otherwise."""
-        lane, calls = self._lane, batch.calls
-        places: Sequence[int] = range(len(calls))
-        if batch.special:
-            self._leave_out_late(batch)
-            places = [i for i in places if batch.special.get(i, PLAIN) is not None]
-            calls = [calls[i] for i in places]
-        size = sum(map(rows_of if self._costs is None else self._costs, calls))
-        turn, start = Turn(), clock()
+        """Run the calls of a batch here if that is quick enough; queue them otherwise."""
+        waiting = self._waiting(batch)
+        if not waiting:
+            return
+        size = sum(asked.size for asked in waiting)
+        held = max(1, size)
+        turn = Turn()
+        start = clock()
         try:
-            if (
-                calls
-                and max(1, size) <= lane.plan.loop_batch
-                and (lane.parallel or (not self._queued and lane.hold(turn, max(1, size))))
-            ):
-                batch.outcomes.update(
-                    zip(places, lane.attempt(calls, size, batch.outputs), strict=True)
-                )
-                self._count(turn, len(calls), size, clock() - start)
-            else:
-                self._queue(batch, places)
+            way = way_of(self._lane.planner.plan, held, on_loop=True)
+            if way != ON_LOOP or not self._may_run(turn, held):
+                self._queue(waiting, batch.outputs)
+                return
+            calls = [asked.feeds for asked in waiting]
+            call = joint_call([asked.call for asked in waiting])
+            outcomes = self._workers.attempt(calls, size, batch.outputs, call)
+            for asked, outcome in zip(waiting, outcomes, strict=True):
+                asked.outcome = outcome
+            self._count(turn, len(calls), size, clock() - start)
         except BaseException:
-            lane.give_back(turn)
+            self._lane.give_back(turn)
             raise
 
-    def _leave_out_late(self, batch: TickBatch) -> None:
+    def _waiting(self, batch: TickBatch) -> list[Asked]:
+        """The calls that are to be run; one whose deadline has passed gets its error."""
         now = clock()
-        for place, call in batch.special.items():
-            if call is not None and call.deadline is not None and call.deadline <= now:
-                batch.outcomes[place] = DeadlineExceeded(
-                    "the deadline passed before the rows were run", deadline=call.deadline
-                )
-                batch.special[place] = None
-                with self._lane.lock:
-                    self._lane.tally.expired += 1
+        waiting = []
+        for asked in batch.asked:
+            if asked.dropped or asked.outcome is not None:
+                continue
+            deadline = asked.call.deadline
+            if deadline is None or deadline > now:
+                waiting.append(asked)
+            else:
+                asked.outcome = too_late(deadline)
+                self._lane.expired()
+        return waiting
 
-    def _queue(self, batch: TickBatch, places: Sequence[int]) -> None:
+    def _queue(self, waiting: list[Asked], outputs: Names) -> None:
         """Queue calls, but for those too large to be queued whole."""
-        piece = self._lane.plan.piece
-        for i in places:
-            request = self.request(batch.calls[i], batch.outputs, batch.special.get(i) or PLAIN)
-            if request.size <= piece or rows_of(request.feeds) == 1:
-                batch.requests[i] = request
-        refused = self._lane.enqueue([*batch.requests.values()])
-        if not refused:
-            return
-        for place, request in [*batch.requests.items()]:
-            if request.error is not None and request in refused:
-                batch.outcomes[place] = (
-                    request.error
-                )  # and not by its Future, for which nobody may wait any more
-                del batch.requests[place]
+        piece = self._lane.planner.plan.piece
+        requests = []
+        for asked in waiting:
+            if asked.size <= piece or row_count(asked.feeds) == 1:  # others go IN_PIECES
+                asked.request = self.request(asked.feeds, outputs, asked.size, asked.call)
+                requests.append(asked.request)
+        refused = {*self._lane.enqueue(requests)}
+        for asked in waiting if refused else ():
+            request = asked.request
+            if request is not None and request in refused:
+                # Told by its outcome, and not by its Future, for which perhaps nobody waits.
+                asked.outcome = request.error
+                asked.request = None
 
-    def request(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Request:
+    # What tasks do.
+
+    def request(
+        self,
+        feeds: Feeds,
+        outputs: Names,
+        size: int,
+        call: Call,
+    ) -> Request:
         """A request that a task of this loop can wait for."""
-        size = rows_of(feeds) if self._costs is None else self._costs(feeds)
-        request = Request(feeds, outputs, size, call.deadline, low=call.priority < 0)
-        request.waiter = self.loop.create_future()
+        request = Request(feeds, outputs, size, call)
+        request.waiter = self._loop.create_future()
         return request
 
-    def collect(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs | None]:
-        """The answer to a call that was not answered by a plain flush; None for a call too large to be queued whole."""
-        if not batch.flushed and place >= len(batch.answers) and place not in batch.outcomes:
-            # The rest of a large batch of rows; or a loop that does not keep the order of
-            # call_soon.
-            future = self.loop.create_future()
-            batch.waiters.append((place, future))
-            yield from future
-        if place < len(batch.answers):
-            return batch.answers[place]
-        if place in batch.outcomes:
-            answer = batch.outcomes[place]
-            if isinstance(answer, BaseException):
-                raise answer
-            return answer
-        request = batch.requests.get(place)
+    def collect(self, batch: TickBatch, asked: Asked) -> Generator[Any, None, Outputs | None]:
+        """The answer to a call; None for one that is to be queued in pieces. Raises its error."""
+        if not batch.flushed and asked.outcome is None:  # a loop that keeps no order
+            yield from self._come(batch, EVERYTHING)
+        outcome = asked.outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if outcome is not None:
+            return outcome
+        request = asked.request
         return None if request is None else (yield from self.wait(request))
 
-    def drop(self, batch: TickBatch, place: int) -> None:
-        """The task that called was cancelled: leave its call out if it can be; one row among many is run anyway."""
-        request = batch.requests.get(place)
+    def collect_row(self, batch: TickBatch, place: int) -> Generator[Any, None, Outputs | None]:
+        """As `collect`, for a single row that was not answered by a plain flush."""
+        if not batch.flushed and place >= len(batch.answers):  # the rest of a large batch
+            yield from self._come(batch, place)
+        if place < len(batch.answers):
+            return batch.answers[place]
+        asked = self._asked_at(batch, place)
+        return None if asked is None else (yield from self.collect(batch, asked))
+
+    def _come(self, batch: TickBatch, place: int) -> Generator[Any, None, None]:
+        """Wait until the batch was flushed, or the row at a place was answered."""
+        future = self._loop.create_future()
+        batch.waiters.append((place, future))
+        yield from future
+
+    def _asked_at(self, batch: TickBatch, place: int) -> Asked | None:
+        """The call of a row, if it was looked into."""
+        at = place - len(batch.answers)
+        return batch.asked[at] if 0 <= at < len(batch.asked) else None
+
+    def drop(self, batch: TickBatch, asked: Asked | None) -> None:
+        """Leave out the call of a task that was cancelled, if that is still possible."""
+        request = None if asked is None else asked.request
         if request is not None:
             self._lane.abandon(request)
             future: Any = request.waiter
-            future.cancel()  # or asyncio would log an error that was on its way, and for which nobody waits
+            # Or asyncio would log an error that was on its way, and for which nobody waits.
+            future.cancel()
             return
-        if not batch.flushed and place < len(batch.calls) and type(batch.calls[place]) is dict:
-            batch.special[place] = None
-        with self._lane.lock:
-            self._lane.tally.abandoned += 1
+        if asked is not None and not batch.flushed:
+            asked.dropped = True
+        self._lane.abandoned()
+
+    def drop_row(self, batch: TickBatch, place: int) -> None:
+        """As `drop`, for a single row, which is run anyway until it was looked into."""
+        self.drop(batch, self._asked_at(batch, place))
 
     def wait(self, request: Request) -> Generator[Any, None, Outputs]:
-        """Until the request is answered. Raises its error, or DeadlineExceeded."""
+        """Wait until the request is answered. Raises its error, or DeadlineExceeded."""
         future: Any = request.waiter
         timer = None
         if request.deadline is not None:
-            timer = self.loop.call_later(
-                max(0.0, request.deadline - clock()), self._expire, request
-            )
+            left = max(0.0, request.deadline - clock())
+            timer = self._loop.call_later(left, self._expire, request)
         self._queued += 1
         try:
             answer: Outputs = yield from future

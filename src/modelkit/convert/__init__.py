@@ -2,5 +2,5 @@
 
 from modelkit.errors import importing
 
-with importing("onnx", "saving a model"):
+with importing("onnx", "saving a model", "save"):
     import onnx  # noqa: F401 - every module here needs it

@@ -1,4 +1,4 @@
-"""Rows of which some columns are altered, each in some of them: missing, unknown texts and codes."""
+"""Rows with some columns altered, each in some rows: gaps, unknown texts and codes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def unseen_texts(
     mask: Array,
 ) -> Any:
     """Unknown texts in a column of a frame."""
-    assert isinstance(rows, FrameRows)  # noqa: S101 - for the type checker: arrays of texts have a question of their own
+    assert isinstance(rows, FrameRows)  # noqa: S101 - arrays of texts have a question of their own
     return rows.with_text(i, mask, UNSEEN)
 
 

@@ -1,4 +1,4 @@
-"""Convert LightGBM models, alone or inside a scikit-learn pipeline, and tell skl2onnx of those of other libraries.
+"""Models of boosting libraries as estimators, and what skl2onnx has to know of them.
 
 The only module that imports lightgbm.
 """
@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from modelkit.cast import is_a
 from modelkit.convert import catboost, xgboost
+from modelkit.convert.estimators import walk, where_parts
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -38,14 +39,14 @@ def is_booster(source: object) -> bool:
 
 
 def as_estimator(source: Any) -> Any:
-    """A Booster of XGBoost or LightGBM inside a regressor that answers as it does; anything else as it is."""
+    """A Booster inside a regressor that answers as it does; anything else as it is."""
     if is_a(source, "xgboost", "Booster"):
         return xgboost.estimator_of(source)
     return _lightgbm_regressor(source) if is_a(source, "lightgbm", "Booster") else source
 
 
 def gives_probabilities(regressor: Any) -> bool:
-    """Whether a regressor answers with probabilities, for that is what its trees were trained for."""
+    """Whether a regressor answers with probabilities, which its trees were trained for."""
     if is_a(regressor, "xgboost", "XGBRegressor"):
         return xgboost.objective_of(regressor) in xgboost.SHARES
     return (
@@ -64,7 +65,7 @@ def _objective(booster: Any) -> str:
 
 
 def _lightgbm_regressor(booster: Any) -> Any:
-    """The regressor whose `predict` answers as that of a Booster: up to the best iteration, if there is one."""
+    """The regressor that answers as a Booster: up to the best iteration, if there is one."""
     from lightgbm import Booster, LGBMRegressor
 
     if 0 < booster.best_iteration < booster.current_iteration():
@@ -89,41 +90,63 @@ def _lightgbm_estimator(kind: Any, booster: Any) -> Any:
     return estimator
 
 
-def with_absent_zeros(
-    pipeline: Any,
-    rows: Any,
-    answer: Callable[[Any, Any], Any],
-) -> Any:
-    """A pipeline in which XGBoost takes zeros for missing values, where it does since it is given sparse rows.
+def with_absent_zeros(estimator: Any, rows: Any, answer: Callable[[Any, Any], Any]) -> Any:
+    """An estimator whose XGBoost takes zeros for missing values where it gets sparse rows.
 
     Args:
-        pipeline: the fitted estimator; one without steps before XGBoost is returned as it is.
+        estimator: fitted; one without XGBoost in it is returned as it is.
         rows: a few example rows.
         answer: how to ask about such rows: it takes a function of an estimator and rows, and the
             rows.
     """
-    *before, (name, last) = getattr(
-        pipeline,
-        "steps",
-        [("", None)],
-    )
-    if not before or not is_a(last, "xgboost", "XGBModel"):
-        return pipeline
-    made = answer(
-        lambda _, given: pipeline[:-1].transform(given),
-        rows,
-    )
-    if not hasattr(made, "toarray"):
-        return pipeline
-    reading = copy.copy(last)
-    reading.missing = 0.0
-    opened = copy.copy(pipeline)
-    opened.steps = [*before, (name, reading)]
+    if not any(map(_is_xgboost, walk(estimator))):
+        return estimator
+    return answer(lambda _, given: _reading(estimator, given), rows)
+
+
+def _is_xgboost(estimator: Any) -> bool:
+    return is_a(estimator, "xgboost", "XGBModel")
+
+
+def _reading(estimator: Any, rows: Any) -> Any:
+    """A copy of an estimator in which each XGBoost that gets sparse rows is told so."""
+    opened = copy.copy(estimator)
+    if _is_xgboost(estimator):
+        if hasattr(rows, "toarray"):
+            opened.missing = 0.0
+        return opened
+    if hasattr(estimator, "steps"):
+        *before, (name, last) = estimator.steps
+        given = estimator[:-1].transform(rows) if before else rows
+        opened.steps = [*before, (name, _reading(last, given))]
+        return opened
+    attribute = where_parts(estimator)
+    if attribute is not None:
+        setattr(opened, attribute, _parts_reading(estimator, attribute, rows))
+    if hasattr(estimator, "final_estimator_"):
+        given = estimator.transform(rows)
+        opened.final_estimator_ = _reading(estimator.final_estimator_, given)
     return opened
 
 
+def _parts_reading(estimator: Any, attribute: str, rows: Any) -> Any:
+    """The parts of an estimator, told so too; those of a bagging may read some columns each."""
+    from sklearn.utils import _safe_indexing
+
+    parts = getattr(estimator, attribute)
+    if not isinstance(parts, list | tuple):
+        return _reading(parts, rows)
+    if not hasattr(estimator, "estimators_features_"):
+        return [_reading(part, rows) for part in parts]
+    found = []
+    for part, columns in zip(parts, estimator.estimators_features_, strict=True):
+        given = _safe_indexing(rows, columns, axis=1)
+        found.append(_reading(part, given))
+    return found
+
+
 def register() -> None:
-    """Tell skl2onnx about the estimators of XGBoost, LightGBM and CatBoost, where these libraries are in use.
+    """Tell skl2onnx about the estimators of XGBoost and CatBoost, where these are in use.
 
     What a converter needs beyond skl2onnx it asks for when it converts, and so of nobody else.
     """
@@ -150,7 +173,7 @@ def register() -> None:
 
 
 def categories(model: Any, rows: Any) -> dict[str, tuple[str, ...]]:
-    """The categories of the columns that a model of these libraries takes as pandas categories, by column."""
+    """The categories of columns that a model takes as pandas categories, by column."""
     if type(model).__module__.partition(".")[0] not in LIBRARIES or not is_a(
         rows, "pandas", "DataFrame"
     ):
@@ -173,7 +196,7 @@ def encode(
     inputs: list[TensorSpec],
     known: dict[str, tuple[str, ...]],
 ) -> None:
-    """Put in front of a graph over codes what makes them of one tensor a column: the place of a category, or NaN."""
+    """Put encoders of categories, one tensor a column, in front of a graph over codes."""
     graph = proto.graph
     element = graph.input[0].type.tensor_type.elem_type
     del graph.input[:]

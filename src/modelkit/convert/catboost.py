@@ -55,7 +55,7 @@ def parse_classifier(
     inputs: list[Any],
     custom_parsers: Any = None,
 ) -> Any:
-    """Tell skl2onnx of a classifier's two outputs, for CatBoost's does not descend from scikit-learn's."""
+    """Tell skl2onnx of the two outputs of a classifier that is none of scikit-learn's."""
     del custom_parsers  # that of a step would be for steps in it
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 
@@ -123,7 +123,7 @@ def _sum_of_trees(
 
 
 def _check(model: Any) -> None:
-    """Raise ConversionError for a model of other columns than numeric ones, and for one that says no task."""
+    """Raise ConversionError for a model of other columns than numbers, or without a task."""
     name = type(model).__name__
     if (
         model.get_cat_feature_indices()
@@ -226,7 +226,7 @@ def _add_leaves(
 
 
 def _symmetric(tree: dict[str, Any], outputs: int) -> _Tree:
-    """A tree that asks the same in each node of a level: a heap, whose root asks for the last split.
+    """A tree with one split a level: a heap, whose root asks for the last split.
 
     The first split decides the lowest bit of a leaf's number, so that the leaves stand in their
     order.

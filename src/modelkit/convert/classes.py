@@ -29,7 +29,7 @@ SUM_OFF = 1e-3  # how far the sum of probabilities may be from one
 
 
 def read_classes(proto: onnx.ModelProto, answers: Mapping[str, Array]) -> tuple[Any, ...] | None:
-    """The classes in the order of the probabilities; None where the graph or its answers do not say.
+    """The classes in the order of the probabilities; None where the graph does not say.
 
     A label is a class if an operator of ONNX-ML for classifiers gives it, or if it is picked from a
     list of classes: a label that is counted, as clusters are, may mean anything. What is called

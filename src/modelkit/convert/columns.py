@@ -329,7 +329,7 @@ def _known(questions: Questions, columns: list[Column]) -> dict[int, tuple[Any, 
 
 
 def _check_open(source: Source, column: Column) -> None:
-    """Raise ConversionError for a column of strings that the source is bound to, where nothing tells which.
+    """Raise ConversionError for a column of strings whose known values nothing tells.
 
     Numbers may be refused for what they are: zero by a logarithm. And an estimator that is packaged
     as it is refuses by itself what it does not know.

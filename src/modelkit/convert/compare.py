@@ -33,7 +33,7 @@ class Differences:
 
 
 def tolerance(source: Source) -> tuple[float, float]:
-    """The rtol and atol for a graph: those of float64 unless it computes in float32 where its source does not."""
+    """The rtol and atol for a graph: those of float32 where it rounds and its source does not."""
     rounds = source.rounds
     if rounds is None:
         specs = source.signature.inputs + source.signature.outputs
@@ -42,7 +42,7 @@ def tolerance(source: Source) -> tuple[float, float]:
 
 
 def scales_of(truth: Answers) -> dict[str, float]:
-    """How large each output of numbers is at most, where that is below 1; probabilities have 1 for their scale."""
+    """The largest size of each output of numbers that stays below 1, but for probabilities."""
     sizes = {
         name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"
     }
@@ -58,7 +58,7 @@ def compare(
     atol: float,
     scales: Mapping[str, float] = MappingProxyType({}),
 ) -> Differences:
-    """Differences between two answers to the same rows, relative to a row's or to the output's scale, or to 1.
+    """Differences between two answers to the same rows, relative to each number, or to a scale.
 
     A label may differ only where the source's own scores are a tie, and is then counted. Raises
     ParityError for an output of another shape.

@@ -40,7 +40,7 @@ def composed(
     roles: tuple[Role, ...],
     leaf: Leaf,
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool, TextConverters]:
-    """The graph of an estimator, its outputs, whether it rounds to float32 what its source does not, and vectorizers.
+    """The graph of an estimator, its outputs, whether it rounds, and its vectorizers.
 
     Raises ConversionError.
     """
@@ -84,7 +84,7 @@ def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
 
 
 def _vectorizers(at: Converting, outputs: dict[str, Var]) -> TextConverters:
-    """The vectorizers that were met; a column of texts that only they read is no input of the graph."""
+    """The vectorizers that were met; columns that only they read are no inputs of the graph."""
     found = TextConverters()
     if not at.terms:
         return found

@@ -1,4 +1,4 @@
-"""Converters of estimators that are made of others one after the other, or side by side, without a vote."""
+"""Converters of estimators made of others, one after the other or side by side, without a vote."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from modelkit.convert.tensors import (
     complement,
     constant,
     doubles,
+    dtype_of,
     joined,
     largest,
     one_column,
@@ -105,7 +106,7 @@ def unchanged(
     columns: Columns,
     at: Converting,
 ) -> Answer:
-    """FunctionTransformer without a function, which is how a ColumnTransformer keeps columns that pass through."""
+    """FunctionTransformer without a function, as a ColumnTransformer keeps columns."""
     if estimator.func is not None:
         raise ConversionError(
             f"FunctionTransformer({getattr(estimator.func, '__name__', estimator.func)}) cannot be "
@@ -152,7 +153,8 @@ def threshold(
         decision = inner.asked("decision")
         score = decision if yes else op.neg(decision)
         bound = _threshold_of(estimator, 0.0)
-    reached = op.greater_or_equal(score, doubles(bound))
+    dtype = np.result_type(dtype_of(score), bound)  # a number of Python takes that of the scores
+    reached = op.greater_or_equal(cast(score, dtype), constant(bound, dtype))
     place = op.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
     return Answer(
         place=place,
@@ -169,11 +171,11 @@ def _is_of_probabilities(estimator: Any, inner: Answer) -> bool:
     )
 
 
-def _threshold_of(estimator: Any, automatic: float) -> float:
-    """The threshold that was tuned or given."""
+def _threshold_of(estimator: Any, automatic: float) -> Any:
+    """The threshold that was tuned or given, as a number of Python or numpy."""
     if hasattr(estimator, "best_threshold_"):
-        return float(estimator.best_threshold_)
-    return automatic if estimator.threshold == "auto" else float(estimator.threshold)
+        return estimator.best_threshold_
+    return automatic if estimator.threshold == "auto" else estimator.threshold
 
 
 def _positive_place(estimator: Any) -> int:
@@ -265,7 +267,7 @@ def interpolated(
     places: Array,
     heights: Array,
 ) -> Var:
-    """The height at each place of (n, 1), linear between those that are known and flat beyond them, as numpy.interp."""
+    """(n, 1): heights at some places, linear between known ones and flat beyond: numpy.interp."""
     places = np.asarray(places, np.float64)
     heights = np.asarray(heights, np.float64)
     if len(places) == 1:

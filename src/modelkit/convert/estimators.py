@@ -28,11 +28,11 @@ PARTS = {
 # What votes, or splits by thresholds: converted here, and not by a library.
 OWN = (
     "sklearn.tree.", "sklearn.ensemble.", "sklearn.multiclass.", "sklearn.multioutput.", "sklearn.calibration.",
-    "sklearn.model_selection._classification_threshold.", "lightgbm.",
+    "sklearn.model_selection._classification_threshold.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
-    "sklearn.ensemble._hist_gradient_boosting.", "lightgbm.",
+    "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
 
 
@@ -46,14 +46,22 @@ def last_step(estimator: Any) -> Any:
     return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 
-def inner_parts(estimator: Any) -> list[Any]:
-    """The fitted estimators that read the same rows inside one that is made of them; empty for any other."""
+def where_parts(estimator: Any) -> str | None:
+    """The attribute that holds the parts of an estimator; None for one that has none."""
     name = type(estimator).__name__
     for attribute, names in PARTS.items():
-        if name in names:
-            found = getattr(estimator, attribute, [])
-            return list(found) if isinstance(found, list | tuple) else [found]
-    return []
+        if name in names and hasattr(estimator, attribute):
+            return attribute
+    return None
+
+
+def inner_parts(estimator: Any) -> list[Any]:
+    """The fitted parts of an estimator, which read the same rows; empty for any other."""
+    attribute = where_parts(estimator)
+    if attribute is None:
+        return []
+    found = getattr(estimator, attribute)
+    return list(found) if isinstance(found, list | tuple) else [found]
 
 
 def is_narrow(estimator: Any) -> bool:
@@ -65,14 +73,16 @@ def is_narrow(estimator: Any) -> bool:
 
 def _reads_float32(estimator: Any) -> bool:
     parts = inner_parts(estimator)
-    if parts and not getattr(estimator, "passthrough", False):
+    if getattr(estimator, "passthrough", False):  # the last estimator of a stacking reads the rows
+        parts = [*parts, estimator.final_estimator_]
+    if parts:
         return all(_reads_float32(part) for part in parts)
     module = f"{type(estimator).__module__}."
     return module.startswith(NARROW_MODULES) and not module.startswith(WIDE_MODULES)
 
 
 def is_composed(estimator: Any) -> bool:
-    """Whether anything in an estimator votes or is a tree, so that it is converted by converters of our own."""
+    """Whether anything in an estimator votes or is a tree: converters of our own take it."""
     return any(f"{type(step).__module__}.".startswith(OWN) for step in walk(estimator))
 
 
@@ -100,7 +110,7 @@ def walk(estimator: Any) -> list[Any]:
 
 
 def _by_position(estimator: Any) -> Any:
-    """An estimator whose column transformers choose columns by position, and not by names that a graph may lack."""
+    """An estimator whose column transformers choose by position: a graph may lack names."""
     opened = estimator
     for name in ("steps", "transformer_list"):
         if hasattr(estimator, name):
@@ -126,13 +136,13 @@ def _by_position(estimator: Any) -> Any:
 
 
 def _places(transformer: Any) -> dict[str, list[int]]:
-    """The columns of each part of a column transformer, as positions, whether they were named, masked or sliced."""
+    """The positions of the columns of each part of a column transformer."""
     indices = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
-    return {name: [int(at) for at in found] for name, found in indices.items()}
+    return {name: list(map(int, found)) for name, found in indices.items()}
 
 
 def _with_cast(estimator: Any) -> Any:
-    """A pipeline with a cast before a last step that reads float32: the steps before run in float64."""
+    """A pipeline with a cast before a last step of float32: the steps before run in float64."""
     if not hasattr(estimator, "steps") or not is_narrow(last_step(estimator)):
         return estimator
     from skl2onnx.sklapi import CastTransformer
@@ -169,7 +179,7 @@ def _readers(estimator: Any, columns: list[int]) -> list[tuple[Any, list[int]]]:
 
 
 def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:
-    """The categories of encoders that refuse unknown ones, by column, where they are those of the column itself."""
+    """The categories of encoders that refuse unknown ones, by the column they belong to."""
     found: dict[str, tuple[Any, ...]] = {}
     _find_categories(estimator, names, found)
     return found
@@ -180,7 +190,7 @@ def _find_categories(
     columns: list[str],
     found: dict[str, tuple[Any, ...]],
 ) -> None:
-    """Add the categories of an encoder, or of the encoders inside a step that reads these columns."""
+    """Add the categories of the encoders in a step that reads these columns."""
     for _, inner in getattr(step, "steps", []):
         _find_categories(inner, columns, found)
         if not _leaves_values(inner):
@@ -209,7 +219,7 @@ def _fitted_parts(step: Any) -> list[Any]:
 
 
 def _known(step: Any) -> list[tuple[Any, ...]]:
-    """For each column that an estimator reads, the values beyond which it refuses; none where it takes any."""
+    """The values that an estimator takes, by column; empty where it takes any."""
     if hasattr(step, "n_categories_"):  # of CategoricalNB, whose codes are the numbers from 0 on
         return [tuple(range(int(size))) for size in step.n_categories_]
     if getattr(step, "handle_unknown", "") != "error":
@@ -222,7 +232,7 @@ def _known(step: Any) -> list[tuple[Any, ...]]:
 
 
 def _leaves_values(step: Any) -> bool:
-    """Whether a step of a pipeline gives on the columns that it takes, and the values in them but for missing ones.
+    """Whether a step of a pipeline passes on its columns, and all values but missing ones.
 
     Of a transformer of somebody's own nothing is known.
     """

@@ -1,4 +1,4 @@
-"""Example rows of an estimator: their form, their columns, and how the estimator is asked about them."""
+"""Example rows of an estimator: form, columns, and how the estimator is asked about them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXT = "text"  # the column of a model over strings whose example has no name
 def read_example(
     estimator: Any, example: Any
 ) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
-    """Example rows as a frame or a 2-D array, their columns, and how to ask the estimator about such rows."""
+    """Example rows as a frame or array, their columns, and how to ask about such rows."""
     if example is None:
         raise ConversionError(
             "an estimator is proven against rows: pass example=X_train[:500], as fit was given"
@@ -46,15 +46,22 @@ def _check_form(example: Any) -> None:
     """Raise ConversionError unless an example is a frame or a 2-D array of numbers."""
     if is_a(example, "pandas", "DataFrame"):
         return
-    what = type(example).__name__
-    if isinstance(example, np.ndarray):
-        if example.ndim == 2 and example.dtype.kind in "biuf":
-            return
-        what = f"array of {example.dtype}"
+    array = isinstance(example, np.ndarray)
+    if array and example.ndim == 2 and example.dtype.kind in "biuf":
+        return
     raise ConversionError(
         "example is what fit was given: a 2-D numeric array, a pandas frame, or a list of "
-        f"texts; not {what}"
+        f"texts; not {_kind_of(example)}"
     )
+
+
+def _kind_of(example: Any) -> str:
+    """What an example is that cannot be read, with the line that makes another of it."""
+    if is_a(example, "polars", "DataFrame"):
+        return "a polars frame: pass example.to_pandas()"
+    if isinstance(example, np.ndarray):
+        return f"an array of {example.dtype} of {example.ndim} dimensions"
+    return f"a {type(example).__name__}"
 
 
 def _texts(example: Any) -> Array | None:

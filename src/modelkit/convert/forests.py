@@ -1,4 +1,4 @@
-"""Converters of scikit-learn's trees, forests and boosting: float32 rows, thresholds and leaves of float64.
+"""Converters of scikit-learn's trees, forests and boosting: float32 rows, float64 leaves.
 
 Leaves are added in the order in which scikit-learn adds them, from the same first value, so that
 sums are equal to the last bit, and so are the ties that labels depend on.
@@ -34,18 +34,15 @@ if TYPE_CHECKING:
 
 
 def tree_of(fitted: Any, features: Array | None = None) -> Tree:
-    """The nodes of a fitted tree; `features` are the columns it was trained on, where those are not all."""
+    """The nodes of a fitted tree; `features` are the columns it was trained on, if not all."""
     nodes = fitted.tree_
     chosen = np.asarray(
         nodes.feature,
         np.int64,
     )
     if features is not None:
-        chosen = np.where(
-            nodes.children_left < 0,
-            0,
-            np.asarray(features)[chosen],
-        )
+        read = np.where(nodes.children_left < 0, 0, chosen)  # a leaf reads column -2
+        chosen = np.asarray(features)[read]
     return Tree(
         column=chosen,
         threshold=rounded_down(nodes.threshold),
@@ -56,7 +53,7 @@ def tree_of(fitted: Any, features: Array | None = None) -> Tree:
 
 
 def leaves_of(fitted: Any) -> Array:
-    """(nodes, m): what each node answers, of a classifier its probabilities, those of several outputs side by side."""
+    """(nodes, m): what each node answers; several outputs stand side by side."""
     values = fitted.tree_.value
     counts = fitted.tree_.n_classes
     if not hasattr(fitted, "classes_"):
@@ -132,7 +129,7 @@ def from_start(
     outputs: int,
     skip: int = 0,
 ) -> Var:
-    """(n, skip + outputs): the first value of each output, and on it the trees of each, in their order.
+    """(n, skip + outputs): the first value of each output, and its trees in their order.
 
     The first value is a tree of one leaf: it comes first in the sum, as it does in the source.
     """
@@ -267,7 +264,7 @@ def adaptive(
     columns: Columns,
     at: Converting,
 ) -> Answer:
-    """AdaBoostClassifier: each estimator adds its weight to the class it says, and takes shares off the others."""
+    """AdaBoostClassifier: each estimator adds its weight to its class, and takes from others."""
     classes = len(estimator.classes_)
     if classes == 1:
         raise ConversionError(
@@ -364,7 +361,7 @@ def median(
 
 
 def _middle(weights: Var) -> Var:
-    """(n, 1): the first place at which the weights of a row, added up, come to half of their sum."""
+    """(n, 1): the first place at which the weights of a row come to half of their sum."""
     share = op.cumsum(weights, constant(1, np.int64))
     half = op.mul(op.gather(share, constant([-1], np.int64), axis=1), doubles(0.5))
     reached = op.cast(op.greater_or_equal(share, half), to=np.int32)

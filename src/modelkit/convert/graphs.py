@@ -1,4 +1,4 @@
-"""ONNX models that come as they are: the signature that a graph states, and the one that it keeps."""
+"""ONNX models that come as they are: the signature a graph states, and the one it keeps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORMS = (onnx.ModelProto, bytes, bytearray, memoryview, str, os.PathLike)
 def from_onnx(model: object, rows: Any) -> Source:
     """A source from an ONNX model: its signature is the graph's own. Raises ConversionError."""
     proto = read_proto(model)
-    assert proto is not None  # noqa: S101 - for the type checker: what has one of these forms is read
+    assert proto is not None  # noqa: S101 - each of FORMS is read, or raises
     return Source(proto, signature_of(proto), rows)
 
 
@@ -33,7 +33,7 @@ CONVERTER = Converter(
 
 
 def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array]]]) -> Signature:
-    """The signature without what these runs contradict: an output's size that is another gets a name of its own.
+    """The signature without what runs contradict: an output's other size gets a name.
 
     A graph may state sizes that it does not give, and an unnamed leading dimension need not be that
     of the rows.

@@ -102,7 +102,7 @@ def _stages(
 
 
 def _coded(estimator: Any, columns: Columns) -> dict[int, tuple[Var, Sets]]:
-    """For each column of categories, in the order in which trees see them, its codes and the sets of its splits."""
+    """The codes of each column of categories, in the order of the trees, and its sets."""
     encoder = estimator._preprocessor.named_transformers_["encoder"]  # noqa: SLF001
     found = {}
     for place, values in zip(
@@ -131,7 +131,7 @@ def _codes(part: Var, known: list[Any]) -> Var:
 
 
 def _tree(predictor: Any, sets: list[Sets]) -> Tree:
-    """A tree over the columns as it sees them: a split by a set is HALF, on the column -1 - (number of the set)."""
+    """A tree over its own columns; a split by a set is HALF, on column -1 - its number."""
     nodes = predictor.nodes
     leaf = nodes["is_leaf"].astype(bool)
     split = nodes["num_threshold"].astype(np.float64)

@@ -118,17 +118,18 @@ def _in_parts(
     size: int,
     axes: Mapping[str, int],
 ) -> Answers:
-    """The answers to the first `total` rows, `size` rows a run, joined along the axis of each output."""
-    parts = []
+    """The answers to the first `total` rows, `size` rows a run, joined."""
+    parts: list[Answers] = []
     for start in range(0, total, size):
         places = np.arange(
             start,
             min(start + size, total),
         )
         parts.append(model.run(_named(model, model.signature.take(feeds, places))))
-    return {
-        name: np.concatenate([part[name] for part in parts], axis) for name, axis in axes.items()
-    }
+    joined = {}
+    for name, axis in axes.items():
+        joined[name] = np.concatenate([part[name] for part in parts], axis)
+    return joined
 
 
 def _named(model: Model, feeds: Feeds) -> dict[str, Array]:

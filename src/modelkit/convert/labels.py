@@ -1,4 +1,4 @@
-"""Nodes that take the label of a graph that skl2onnx made from something else than the converter does."""
+"""Nodes that take the label from something else than skl2onnx does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimators without a converter here: each is converted alone by skl2onnx, in the widest numbers that it takes."""
+"""Estimators that skl2onnx converts, each alone, in the widest numbers that it takes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ EXACT = (
     "Binarizer",
     "CountVectorizer",
 )  # whose results float32 holds as they are
-WIDE, NARROW = np.float64, np.float32
+WIDE = np.float64
+NARROW = np.float32
 
 
 def converted_alone(
@@ -84,7 +85,7 @@ def _runnable(
     inputs: list[Var],
     at: Converting,
 ) -> tuple[onnx.ModelProto, list[Var]]:
-    """The graph, after the runtime has taken it, and what it reads: of texts, the counts of their terms.
+    """A graph that the runtime has taken, and its inputs: of texts, the counts of terms.
 
     Raises ConversionError and GraphError.
     """

@@ -1,4 +1,4 @@
-"""Converter of LightGBM's estimators, read from the model that `dump_model` tells: all of it in float64.
+"""Converter of LightGBM's estimators in float64, from what `dump_model` tells.
 
 The library itself is not imported.
 """
@@ -154,7 +154,7 @@ def _refused(what: str, estimator: Any) -> ConversionError:
 
 
 def _nodes(root: dict[str, Any], estimator: Any) -> list[dict[str, Any]]:
-    """The nodes of a tree, the root first and each before its children, which get `left` and `right`: their numbers."""
+    """The nodes of a tree, parents first; `left` and `right` are the numbers of their children."""
     found = [root]
     for node in found:
         if "leaf_const" in node or "leaf_coeff" in node:
@@ -279,7 +279,7 @@ def _each(columns: Columns) -> list[Var]:
 
 
 def _whole(part: Var, codes: int) -> Var:
-    """Codes as LightGBM reads them: cut off towards zero, so that -0.5 is 0; below, missing and beyond is no code."""
+    """Codes as LightGBM reads them: cut off towards zero; below -1, missing and beyond is none."""
     held = op.where(op.greater(part, doubles(-1.0)), op.abs(part), doubles(codes))
     return op.cast(op.where(op.less(held, doubles(codes)), held, doubles(codes)), to=np.int64)
 
@@ -343,5 +343,6 @@ def _tree(
         split[i] = _threshold(node)
         # A missing value is zero where the column had none in training.
         missing[i] = node["default_left"] if node["missing_type"] != "None" else split[i] >= 0
-    left, right = (np.array([node.get(side, -1) for node in nodes]) for side in ("left", "right"))
+    left = np.array([node.get("left", -1) for node in nodes])
+    right = np.array([node.get("right", -1) for node in nodes])
     return Tree(place, split, missing, left, right)

@@ -1,4 +1,4 @@
-"""Converters of linear models, in float64: a product with the coefficients, and what labels and probabilities are.
+"""Converters of linear models in float64: products with coefficients, and what follows.
 
 The score of two classes stands beside zeros: their softmax is the sigmoid of the score, in one
 operator less, and smaller probabilities than a sigmoid keeps; the larger of both is the label.
@@ -46,7 +46,7 @@ def classifier(
     columns: Columns,
     at: Converting,
 ) -> Answer:
-    """Linear classification: of two classes the second where the score is above 0, of more the largest score."""
+    """Linear classification: the largest score; of two classes the second above 0."""
     weights = np.atleast_2d(estimator.coef_)
     shift = np.atleast_1d(estimator.intercept_)
     two = len(estimator.classes_) == 2

@@ -1,4 +1,4 @@
-"""Describe a fitted estimator that is packaged as it is: its signature, and the rows it was fitted on."""
+"""Describe a fitted estimator that is packaged as it is: its signature, and its form of rows."""
 
 from __future__ import annotations
 
@@ -73,8 +73,12 @@ def _form(rows: Table) -> tuple[Any, tuple[str, ...]]:
     like = rows.raw.iloc[:0].reset_index(drop=True)
     like.attrs.clear()
     objects = [name for name, dtype in like.dtypes.items() if dtype == OBJECT]
-    nones = [name for name in objects if any(value is None for value in rows.raw[name])]
-    return like, tuple(str(name) for name in nones)
+    nones = [str(name) for name in objects if _has_none(rows.raw[name])]
+    return like, tuple(nones)
+
+
+def _has_none(column: Any) -> bool:
+    return any(value is None for value in column)
 
 
 def _check_form(estimator: Any, few: Any) -> None:

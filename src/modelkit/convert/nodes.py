@@ -102,15 +102,12 @@ class Nodes:
         return self.constant(np.asarray(values, np.int64))
 
     def as_float(self, variable: Any) -> str:
-        """The name of an input of an operator as a tensor of float32."""
-        name = str(variable.full_name)
-        if element_of(variable.type) == TensorProto.FLOAT:
-            return name
-        return self.add(
-            "Cast",
-            name,
-            to=TensorProto.FLOAT,
-        )
+        """The name of an input of an operator as a tensor of float32.
+
+        It is cast whatever its declared type: behind an encoder of categories the converter calls
+        numbers float32 that are float64, and the runtime drops a cast that changes nothing.
+        """
+        return self.add("Cast", str(variable.full_name), to=TensorProto.FLOAT)
 
     def put(self, name: str, variable: Any) -> None:
         """Make a tensor an output of the operator, in the type that it was declared with."""

@@ -1,4 +1,4 @@
-"""Ensembles of trees of ai.onnx.ml 3 as those of 5, for a graph has one version of each set of operators.
+"""Ensembles of trees of ai.onnx.ml 3 as those of 5: a graph has one version of operators.
 
 Converters of other libraries write the older operator, which 5 does not have any more.
 """

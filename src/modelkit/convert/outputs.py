@@ -1,4 +1,4 @@
-"""Which outputs a fitted scikit-learn estimator gets, and the nodes that give them their names and shapes."""
+"""The outputs of a fitted scikit-learn estimator, and the nodes that name and shape them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from modelkit.convert.boosting import gives_probabilities
 from modelkit.convert.estimators import last_step
 from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError
-from modelkit.proto import DTYPES
+from modelkit.proto import ELEMENT_DTYPES
 from modelkit.spec import TensorSpec
 
 
 @dataclass(frozen=True)
 class Role:
-    """One output: its name, the estimator's verb that answers with it, and the graph's output that holds it.
+    """One output: its name, the estimator's verb for it, and the graph's output that holds it.
 
     `part` picks one of the arrays of a verb that answers with a list of them. `tail` are the sizes
     after the rows.
@@ -76,7 +76,7 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
 
 
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
-    """The outputs of a classifier and its classes; None for the classes of one with several labels."""
+    """The outputs of a classifier and its classes, which are None if it has several labels."""
     probabilities = None
     if hasattr(estimator, "predict_proba"):
         probabilities = ask(estimator, "predict_proba", rows)
@@ -103,7 +103,7 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
 
 
 def _by_target(probabilities: Any) -> list[Role]:
-    """The outputs of probabilities of a classifier with several labels a row: one a target, or one."""
+    """The probabilities of a classifier with several labels a row: one output a target, or one."""
     if probabilities is None:
         return []
     if not isinstance(probabilities, list):
@@ -211,7 +211,7 @@ def _output(
     graph.output.append(helper.make_tensor_value_info(role.name, element, shape))
     return TensorSpec(
         role.name,
-        DTYPES[element],
+        ELEMENT_DTYPES[element],
         shape,
     )
 
@@ -233,7 +233,7 @@ def _part(
     *,
     is_sequence: bool,
 ) -> str:
-    """One array of an output that holds several: a sequence, or a tensor that is as wide as its widest part."""
+    """One array of an output of several: a sequence, or a tensor as wide as its widest part."""
     at = f"{role.name}_at"
     out = f"{role.name}_part"
     _add_whole(

@@ -27,7 +27,13 @@ from modelkit.convert.probes import at_thresholds, between, enlarged, not_finite
 from modelkit.convert.rows import Rows, Table, Tensors, rows_of
 from modelkit.convert.source import Source
 from modelkit.convert.strange import texts_of_terms, with_texts
-from modelkit.errors import ConversionError, ModelkitError, ParityError, SignatureError
+from modelkit.errors import (
+    BatchError,
+    ConversionError,
+    ModelkitError,
+    ParityError,
+    SignatureError,
+)
 from modelkit.manifest import Parity
 from modelkit.model import Model
 from modelkit.signature import Feeds, Signature
@@ -102,7 +108,7 @@ def gate(
 
 
 def check_takes_example(source: Source, signature: Signature) -> None:
-    """Raise ConversionError if a package with this signature would refuse rows of its own example."""
+    """Raise ConversionError if a package with this signature would refuse its own example."""
     try:
         signature.coerce(source.rows)
     except SignatureError as error:
@@ -161,6 +167,11 @@ class _Comparison:
         truth = self._truth(rows)
         try:
             got = self.model.run(rows.raw)
+        except BatchError as error:
+            raise ParityError(
+                f"the converted graph fails on {where}, which {self.source.against} answers; "
+                f"nothing was saved{self._hint()}"
+            ) from error
         except ModelkitError:
             raise
         except Exception as error:
@@ -175,15 +186,15 @@ class _Comparison:
         merge(self.total, found)
 
     def _learn(self, few: Table) -> tuple[Signature, int]:
-        """The signature with each column as source and graph take it, and the number of rows with gaps."""
+        """The signature with each column as the two take it, and the number of rows with gaps."""
         example = rows_of(self.source.rows)
-        assert isinstance(example, Table)  # noqa: S101 - for the type checker: `few` are some of them
+        assert isinstance(example, Table)  # noqa: S101 - `few` are some of them
         return learn(
             Questions(self.source, self._ask, self._refuse, self.total, few, example),
         )
 
     def _agree_on_probes(self, rows: Rows, few: Rows) -> int:
-        """Compare rows that the example lacks; gives the number of those at a threshold of a tree."""
+        """Compare rows that the example lacks; gives the number of those at thresholds."""
         threshold_rows = self._agree_beyond(
             at_thresholds(self.source.proto, few),
             "rows with values equal to a threshold of its trees, or next to one",
@@ -250,7 +261,7 @@ class _Comparison:
         )
 
     def _agrees_if_not_finite(self, few: Tensors, name: str) -> bool:
-        """Whether the two agree where an input holds NaN or an infinity, at several numbers of rows."""
+        """Whether the two agree on NaN and infinities, at several numbers of rows."""
         for value in NOT_FINITE:
             strange = not_finite(few, name, value)
             for size in (FEW_ROWS, *FURTHER_SIZES):
@@ -260,7 +271,7 @@ class _Comparison:
         return True
 
     def _ask(self, rows: Rows) -> Differences | None:
-        """Differences on rows, or None where the source refuses them, or they are missing integers."""
+        """Differences on rows; None if the source refuses them, or they are missing integers."""
         try:
             truth = self._truth(rows)
         except Exception:  # noqa: BLE001 - any refusal of the source counts
@@ -291,13 +302,23 @@ class _Comparison:
         rtol, atol = tolerance(self.source)
         if agree(found, rtol, atol):
             return
-        rows = rows_of(self.source.rows)
-        hint = ""
-        if isinstance(rows, Table) and rows.gaps():
-            hint = "; the example has missing values: if it agrees without them, impute them first"
         raise ParityError(
             f"the converted graph disagrees with {self.source.against} on {where}: largest "
             f"relative difference {found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels "
-            f"flipped; nothing was saved{hint}",
+            f"flipped; nothing was saved{self._hint()}",
             parity=found,
         )
+
+    def _hint(self) -> str:
+        """What to try where source and graph part, if the example has missing values."""
+        rows = rows_of(self.source.rows)
+        if not isinstance(rows, Table) or not rows.gaps():
+            return ""
+        for position in sorted(rows.gaps()):
+            if rows.has_none(position):
+                name = str(rows.raw.columns[position])
+                return (
+                    f"; column {name!r} holds None, which scikit-learn takes for a value like "
+                    "others, and imputes NaN only: give fit and example X.fillna(np.nan)"
+                )
+        return "; the example has missing values: if it agrees without them, impute them first"

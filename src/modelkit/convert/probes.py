@@ -1,4 +1,4 @@
-"""Rows that an example lacks and an application will have: at thresholds, between values, far away."""
+"""Rows that an example lacks and an application will have: at thresholds, between, far away."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EQUAL = 4  # modes of TreeEnsemble from here on compare by equality
 
 @dataclass(frozen=True)
 class Splits:
-    """Column and threshold of splits, and the dtype in which each compares; None for one by equality.
+    """Column and threshold of splits, and the dtype that each compares in; None for equality.
 
     A split by equality is of a category's code, and has no values next to it.
     """

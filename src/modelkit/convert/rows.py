@@ -1,4 +1,4 @@
-"""Example rows in one form for the gate: an array, a frame of pandas, or a dict of tensors by name."""
+"""Example rows in one form: an array, a frame of pandas, or a dict of tensors by name."""
 
 from __future__ import annotations
 
@@ -102,6 +102,10 @@ class Table(Rows):
     def gaps(self) -> set[int]:
         """The columns in which a value is missing."""
 
+    def has_none(self, column: int) -> bool:
+        """Whether a missing value of a column is None."""
+        return False
+
     @abstractmethod
     def takes_gaps(self, column: int) -> bool:
         """Whether the dtype of a column has a missing value."""
@@ -141,7 +145,7 @@ class ArrayRows(Table):
         return ArrayRows(self.raw[places])
 
     def with_columns(self, columns: Mapping[int, Any]) -> ArrayRows:
-        """A copy with other values in some columns, in float64 where the array is one of integers."""
+        """A copy with other values in some columns; whole numbers become float64."""
         keeps = self.raw.dtype.kind in "fO"
         out = self.raw.astype(self.raw.dtype if keeps else np.float64)
         for i, values in columns.items():
@@ -252,6 +256,10 @@ class FrameRows(Table):
         """The columns in which pandas finds a missing value."""
         return set(np.flatnonzero(self.raw.isna().to_numpy().any(axis=0)).tolist())
 
+    def has_none(self, column: int) -> bool:
+        """Whether a column of objects holds None."""
+        return any(value is None for value in self.raw.iloc[:, column].array)
+
     def takes_gaps(self, column: int) -> bool:
         """Whether a column is of anything but numpy's booleans."""
         dtype = self.dtypes[column]
@@ -263,7 +271,7 @@ class FrameRows(Table):
         mask: Array,
         example: Table,
     ) -> Any:
-        """A column that is missing where the mask is true; in one of objects, by what the example has."""
+        """A column that is missing where the mask is true; objects as in the example."""
         series = self.raw.iloc[:, column]
         dtype = series.dtype
         if not isinstance(dtype, np.dtype):
@@ -289,7 +297,7 @@ class FrameRows(Table):
         mask: Array,
         text: str,
     ) -> Any:
-        """A column that holds a text where the mask is true: one of objects where it has categories."""
+        """A column with a text where the mask is true, as objects if it has categories."""
         series = self.raw.iloc[:, column]
         dtype = object if hasattr(series.dtype, "categories") else series.dtype
         values = series.to_numpy(object, copy=True)

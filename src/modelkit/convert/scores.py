@@ -1,4 +1,4 @@
-"""Linear classifiers without probabilities in float64: skl2onnx has an operator for float32 alone."""
+"""Linear classifiers without probabilities in float64; skl2onnx has float32 alone."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _scores(
 
 
 def _is_other(operator: Any, container: Any) -> bool:
-    """Whether skl2onnx converts an operator: one of scores alone, of several labels or in float32."""
+    """Whether skl2onnx converts it: for scores alone, several labels or float32."""
     from skl2onnx.common.data_types import DoubleTensorType
 
     classifier = operator.raw_operator

@@ -1,4 +1,4 @@
-"""Convert scikit-learn estimators and pipelines, and those of other libraries that follow its interface."""
+"""Convert scikit-learn estimators and pipelines, and those of libraries with its interface."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def is_estimator(source: object) -> bool:
 
 
 def number_dtypes(estimator: Any) -> tuple[str, ...]:
-    """The dtypes to try for numeric inputs: the family's own, then the other, since some operators have just one.
+    """The dtypes to try for numeric inputs: the family's own, then the other.
 
     Rows that are compared with thresholds of float64 are never rounded.
     """
@@ -82,14 +82,8 @@ def from_sklearn(
     coded = boosting.categories(estimator, rows)
     few = rows_of(rows).spread(2).raw
     roles, classes = answer(read_roles, few)
-    opened = boosting.with_absent_zeros(estimator, few, answer)
-    proto, outputs, rounds, vectorizers = _converted(
-        estimator,
-        opened,
-        inputs,
-        roles,
-        coded,
-    )
+    reading = boosting.with_absent_zeros(estimator, few, answer)
+    proto, outputs, rounds, vectorizers = _converted(reading, inputs, roles, coded)
     told = closed_categories(
         estimator,
         [column.name for column in columns],
@@ -146,15 +140,13 @@ CONVERTERS = (
 
 def _converted(
     estimator: Any,
-    opened: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     coded: dict[str, tuple[str, ...]],
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None, TextConverters]:
-    """A graph, its outputs, whether it rounds to float32 where its source does not, its vectorizers.
+    """A graph, its outputs, whether it rounds where its source does not, and its vectorizers.
 
-    None stands for rounding that is not known. `opened` is the estimator as its graph has to read
-    rows.
+    None stands for rounding that is not known.
     """
     if is_composed(estimator):
         from modelkit.convert.compose import composed
@@ -171,7 +163,7 @@ def _converted(
         proto = _convert(estimator, [codes], vectorizers)
         boosting.encode(proto, inputs, coded)
     else:
-        proto = _convert(opened, inputs, vectorizers)
+        proto = _convert(estimator, inputs, vectorizers)
     if hasattr(estimator, "classes_"):
         label_by_scores(proto, last_step(estimator))
     outputs = finish(proto, roles)
@@ -197,7 +189,7 @@ def package_of(estimator: Any) -> str:
 
 
 def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
-    """One tensor for columns of numbers alone; where there are strings among them, one tensor a column.
+    """One tensor for columns of numbers alone; one tensor a column if there are strings.
 
     Such a tensor is called as its column is, where a graph may call it so.
     """

@@ -1,4 +1,4 @@
-"""Texts that an example does not hold and an application will, made of words that the model knows."""
+"""Texts that an example lacks and an application will have, of words that the model knows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WORDS = 12  # of a vocabulary, that strange texts are made of
 
 
 def strange_texts(rows: Array) -> Array:
-    """Texts that a training set may lack, and its own in capitals and spaced out, in the shape of the one column."""
+    """Texts that a training set may lack, and its own in capitals and spaced out: (n, 1)."""
     out = np.empty_like(rows)
     known = rows[:, 0].tolist()
     wide = [text.replace(" ", " \t ") for text in known]
@@ -51,7 +51,7 @@ def strange_texts(rows: Array) -> Array:
 
 
 def texts_of_terms(vocabulary: Sequence[str]) -> list[str]:
-    """Texts of terms that the model knows, with each of the strange characters between and inside them.
+    """Texts of terms that the model knows, with strange characters between and inside them.
 
     What is made of unknown words proves nothing: it counts for neither the source nor the graph.
     """

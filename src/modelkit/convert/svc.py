@@ -1,4 +1,4 @@
-"""Labels of `SVC(break_ties=True)`: the class with the largest score, which the converter takes from the votes."""
+"""Labels of `SVC(break_ties=True)`: the class with the largest score, and not with most votes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _decisions(
     rows: str,
     classifier: Any,
 ) -> str:
-    """What each pair of classes decides, (n, pairs): a sum of kernels by the support vectors of the two."""
+    """(n, pairs): what each pair decides, a sum of kernels by the support vectors of the two."""
     bounds = np.cumsum([0, *classifier.n_support_])
     coefficients = _dense(classifier.dual_coef_)
     pairs = _pairs(len(classifier.classes_))
@@ -175,7 +175,7 @@ def _scores(
     decisions: str,
     classes: int,
 ) -> str:
-    """The votes for each class, and less than half a vote for what was decided in its favour, as in scikit-learn."""
+    """(n, classes): votes, and less than half a vote for how clear they were, as scikit-learn."""
     winners = np.eye(classes)[[first for first, _ in _pairs(classes)]]
     losers = np.eye(classes)[[second for _, second in _pairs(classes)]]
     below = nodes.add("Less", decisions, nodes.doubles(0.0))

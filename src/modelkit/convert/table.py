@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 import onnx
 
-from modelkit.convert import compositions, forests, histogram, lightgbm, linear, votes
+from modelkit.convert import (
+    bins,
+    compositions,
+    forests,
+    histogram,
+    lightgbm,
+    linear,
+    polynomial,
+    votes,
+)
 from modelkit.convert.leaf import converted_alone
 from modelkit.convert.tensors import Answer, Columns, Var, argument, constant, op
 from modelkit.convert.texts import TextConverters
@@ -46,6 +55,8 @@ TENSOR_CONVERTERS: dict[tuple[str, str], TensorConverter] = {
             "LinearRegression", "Ridge", "RidgeCV", "Lasso", "LassoCV", "ElasticNet", "ElasticNetCV", "BayesianRidge",
             "HuberRegressor", "LinearSVR", "SGDRegressor",
         ),
+        bins.binned: ("KBinsDiscretizer",),
+        polynomial.products: ("PolynomialFeatures",),
         compositions.pipeline: ("Pipeline",),
         compositions.columns: ("ColumnTransformer",),
         compositions.union: ("FeatureUnion",),
@@ -123,7 +134,7 @@ class Converting:
         columns: Columns,
         places: Any,
     ) -> Var:
-        """The label of each row, as the place of the class that it is in a list of places by class."""
+        """The label of each row, as a place in a list of places by class."""
         said: Var = self.answer(estimator, columns).asked("place")
         if np.array_equal(places, np.arange(len(places))):
             return said

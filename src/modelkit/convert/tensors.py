@@ -202,7 +202,7 @@ def joined(tensors: Sequence[Var], axis: int = 1) -> Var:
 
 
 def alike(tensors: Sequence[Var]) -> list[Var]:
-    """Tensors of numbers in the one dtype that holds them all, as numpy would put them into one array."""
+    """Tensors of numbers in the one dtype that holds them all, as numpy would choose it."""
     wide = np.result_type(*(dtype_of(tensor) for tensor in tensors))
     return [cast(tensor, wide) for tensor in tensors]
 

@@ -1,4 +1,4 @@
-"""Convert vectorizers of texts: Python counts the terms, and the graph weighs and uses the counts."""
+"""Convert vectorizers of texts: Python counts the terms, and the graph weighs the counts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from modelkit.convert.nodes import Nodes
 from modelkit.convert.operators import OperatorConverter
 from modelkit.convert.vectorizers import terms_of
 from modelkit.errors import ConversionError
+from modelkit.proto import inferred
 from modelkit.spec import TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts, counts_of
@@ -271,16 +272,15 @@ def _column_of(
 
 
 def _declare_outputs(proto: onnx.ModelProto) -> None:
-    """Give outputs the types they have: the converter guesses them from its inputs, and texts are no numbers."""
+    """Give outputs the types they have: skl2onnx guesses them from its inputs."""
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     for value in bare.graph.output:
         value.ClearField("type")
-    found = onnx.shape_inference.infer_shapes(bare).graph.output
-    inferred = {value.name: value.type.tensor_type for value in found}
+    found = {value.name: value.type.tensor_type for value in inferred(bare).output}
     for value in proto.graph.output:
-        if value.type.HasField("tensor_type") and inferred[value.name].elem_type:
-            value.type.tensor_type.elem_type = inferred[value.name].elem_type
+        if value.type.HasField("tensor_type") and found[value.name].elem_type:
+            value.type.tensor_type.elem_type = found[value.name].elem_type
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:

@@ -31,7 +31,7 @@ def is_module(source: object) -> bool:
 
 
 def from_torch(module: Any, example: Any) -> Source:
-    """Export a module in evaluation mode, with the leading dimension of every input and output left open.
+    """Export a module in evaluation mode, with the leading dimension of all tensors left open.
 
     Args:
         module: a torch.nn.Module whose forward takes tensors and gives a tensor, or a tuple or dict
@@ -44,7 +44,7 @@ def from_torch(module: Any, example: Any) -> Source:
         MissingExtraError: if onnxscript, which the exporter needs, is not installed.
     """
     if is_a(module, "torch._dynamo", "OptimizedModule"):
-        module = module._orig_mod  # noqa: SLF001 - torch.compile wraps it, and keeps it under this name alone
+        module = module._orig_mod  # noqa: SLF001 - where torch.compile keeps what it wraps
     rows = _rows(module, example)
     names = list(rows)
     truth = _truth(module, names)
@@ -123,7 +123,7 @@ def _evaluating(module: Any) -> Iterator[None]:
 
 
 def _truth(module: Any, names: list[str]) -> Any:
-    """A function that asks a module about rows by argument, and gives its answers by output name."""
+    """A function from rows by argument to the answers of a module by output name."""
 
     def truth(rows: Mapping[str, Array]) -> dict[str, Array]:
         given = _tensors(

@@ -1,4 +1,4 @@
-"""Ensembles of trees as one operator, TreeEnsemble of ai.onnx.ml 5, in the precision of their source.
+"""Ensembles of trees as TreeEnsemble of ai.onnx.ml 5, in the precision of their source.
 
 A branch compares `x <= threshold` in the dtype of the rows. What is not compared so (categories) is
 turned into a column of zeros and ones first.
@@ -28,7 +28,9 @@ LARGEST_EXACT = 1 << 24  # up to here a float32 holds every whole number
 
 @dataclass(frozen=True)
 class Tree:
-    """A binary tree by node, its root first: `left` is where `x[column] <= threshold` leads, -1 in both for a leaf.
+    """A binary tree by node, its root first.
+
+    `x[column] <= threshold` leads to `left`; a leaf has -1 in `left` and `right`.
 
     `missing` is whether a missing value goes left. `mode` is how each branch compares, where not
     all do so.
@@ -65,7 +67,7 @@ def stump() -> Tree:
 
 
 def rounded_down(thresholds: Array) -> Array:
-    """The largest float32 up to each threshold: for rows of float32, `x <= t` is true for the same rows."""
+    """The largest float32 up to each threshold: `x <= t` holds for the same rows of float32."""
     with np.errstate(over="ignore"):
         near = np.asarray(thresholds, np.float64).astype(np.float32)
     return np.where(
@@ -109,7 +111,7 @@ def ensemble(
 
 
 def at_branches(tree: Tree, values: Array) -> Array:
-    """The values of the branches of a tree; of one that is a leaf, that of a branch with this leaf on both sides."""
+    """The values of the branches of a tree; a single leaf counts as a branch with 0."""
     return values[~tree.leaf] if len(values) > 1 else np.zeros(1, values.dtype)
 
 
@@ -206,7 +208,7 @@ def _sum_from_table(
     trees: Sequence[Tree],
     held: Array,
 ) -> Var:
-    """The sum of leaves that hold vectors: each tree gives the number of a row in a table of these."""
+    """The sum of leaves that hold vectors: each tree gives the number of a row in a table."""
     table, place = np.unique(
         held,
         axis=0,

@@ -51,7 +51,7 @@ def terms_of(vectorizer: Any, column: str) -> Terms:
 
 
 def _check_vectorizer(vectorizer: Any) -> None:
-    """Raise ConversionError for a vectorizer with functions, of files, or that counts in few bits."""
+    """Raise ConversionError for a vectorizer with functions, of files, or of few bits."""
     name = type(vectorizer).__name__
     given = [option for option in FUNCTIONS if callable(getattr(vectorizer, option))]
     if given:
@@ -73,7 +73,7 @@ def _check_vectorizer(vectorizer: Any) -> None:
 
 
 class _Held:
-    """Keeps a vocabulary from the converter, which looks through every list and dict of an estimator several times."""
+    """Keeps a vocabulary from skl2onnx, which looks through all lists of an estimator."""
 
     __slots__ = ("vocabulary",)
 
@@ -114,7 +114,7 @@ def _prepared_parts(parts: list[Any]) -> list[Any]:
 
 
 def _joined_counting(parts: list[Any]) -> list[Any]:
-    """Steps in which a CountVectorizer and the TfidfTransformer after it are one TfidfVectorizer."""
+    """Steps with one TfidfVectorizer for a CountVectorizer and a TfidfTransformer."""
     from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
 
     steps: list[Any] = []

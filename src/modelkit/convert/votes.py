@@ -68,10 +68,7 @@ def _votes(
 ) -> Var:
     """(n, classes): the weights of the estimators that say each class."""
     weights = estimator._weights_not_none  # noqa: SLF001 - as above
-    numbers = constant(
-        [range(len(estimator.classes_))],
-        np.int64,
-    )
+    numbers = constant([range(len(estimator.classes_))], np.int64)
     votes = []
     for number, each in enumerate(estimator.estimators_):
         place = at.place(
@@ -118,10 +115,7 @@ def stacking(
         parts.append(one_column(said, 1) if two else said)
     if estimator.passthrough:
         parts += columns.parts
-    return at.answer(
-        estimator.final_estimator_,
-        Columns(tuple(parts)),
-    )
+    return at.answer(estimator.final_estimator_, Columns(tuple(parts)))
 
 
 def _said(
@@ -152,7 +146,7 @@ def bagging(
     columns: Columns,
     at: Converting,
 ) -> Answer:
-    """BaggingClassifier and BaggingRegressor: the mean of estimators that may see some of the columns each."""
+    """BaggingClassifier and BaggingRegressor: a mean of estimators over some columns each."""
     parts = estimator.estimators_
     classes = len(estimator.classes_) if hasattr(estimator, "classes_") else 0
     if all(map(is_tree, parts)) and parts[0].n_outputs_ == 1:
@@ -222,10 +216,7 @@ def _bagged(
     if not classes:
         prediction: Var = answer.asked("prediction")
         return prediction
-    own = np.asarray(
-        each.classes_,
-        np.int64,
-    )
+    own = np.asarray(each.classes_, np.int64)
     if not hasattr(each, "predict_proba"):
         return _vote(answer, own, classes)
     likely: Var = answer.asked("probabilities")
@@ -251,7 +242,7 @@ def _vote(
 
 
 def _binary(each: Any, answer: Answer) -> Var:
-    """The score of a classifier of two classes, (n,): its decision, or the probability of the second."""
+    """(n,): the decision of a classifier of two classes, or the probability of the second."""
     if answer.prediction is not None:
         return answer.prediction
     if hasattr(each, "decision_function"):
@@ -270,7 +261,7 @@ def against_rest(
     columns: Columns,
     at: Converting,
 ) -> Answer:
-    """OneVsRestClassifier: the class whose classifier is surest, or all classes that pass a bound each."""
+    """OneVsRestClassifier: the surest class, or all classes that pass a bound."""
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)
@@ -311,7 +302,7 @@ def _passed(scores: Var, like: Any) -> Var:
 
 
 def _takes_last(estimator: Any) -> bool:
-    """Whether the last of equally sure classes wins, as in older releases of scikit-learn: it is asked."""
+    """Whether the last of equally sure classes wins, as in older scikit-learn: it is asked."""
     from sklearn.dummy import DummyClassifier
 
     even = DummyClassifier(strategy="prior").fit(
@@ -339,7 +330,7 @@ def against_one(
     columns: Columns,
     at: Converting,
 ) -> Answer:
-    """OneVsOneClassifier: votes of each pair of classes, and less than a vote for how sure they were."""
+    """OneVsOneClassifier: votes of pairs of classes, and part of a vote for how sure they were."""
     if estimator.pairwise_indices_ is not None:
         raise ConversionError("OneVsOneClassifier over a precomputed kernel cannot be converted")
     parts = estimator.estimators_
@@ -383,7 +374,7 @@ def _votes_of_pairs(
 
 
 def _pairs_of_classes(classes: int) -> tuple[Array, Array]:
-    """What a vote for the second class of each pair changes, (pairs, classes), and the votes before.
+    """(pairs, classes): what a vote for a second class changes, and the votes before.
 
     Before, each pair votes for its first class.
     """

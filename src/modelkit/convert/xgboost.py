@@ -1,4 +1,4 @@
-"""Convert XGBoost models from the JSON that the library itself writes. The only module that imports xgboost.
+"""Convert XGBoost models from the JSON that it writes. The only module that imports xgboost.
 
 Trees are read with their own thresholds and sets of categories, the intercept and the link by the
 name of the objective. What no test compares with the library is refused.
@@ -54,7 +54,7 @@ BEST = {"axis": 1, "keepdims": 0}  # of ArgMax
 
 
 def estimator_of(booster: Any) -> Any:
-    """The regressor whose `predict` answers as that of a Booster: by all trees, whichever iteration was the best."""
+    """The regressor that answers as a Booster: by all trees, whichever iteration was the best."""
     from xgboost import XGBRegressor
 
     whole = booster.copy()
@@ -143,7 +143,7 @@ def _without(
 
 
 def _intercept(learner: dict[str, Any]) -> Array:
-    """The margin of each output before the first tree, in the arithmetic of the library: of single precision."""
+    """The margin of each output before the first tree, in float32 as the library computes it."""
     said = learner["learner_model_param"]
     written = np.atleast_1d(np.array(json.loads(said["base_score"]), np.float32))
     outputs = max(
@@ -166,7 +166,7 @@ def _linear(
     learner: dict[str, Any],
     base: Array,
 ) -> str:
-    """The margin of a linear booster, for which a missing value adds nothing, and whose intercept is one for all."""
+    """The margin of a linear booster: a missing value adds nothing; one intercept serves all."""
     weights = np.array(learner["gradient_booster"]["model"]["weights"], np.float32).reshape(
         -1, len(base)
     )
@@ -211,7 +211,7 @@ def _trees(
 
 
 def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
-    """Each tree that predicts, with its output and its weight: those up to the best iteration, where there is one."""
+    """Each tree that predicts, with output and weight: up to the best iteration if there is one."""
     booster = learner["gradient_booster"]
     dart = booster["name"] == "dart"
     model = booster["gbtree"]["model"] if dart else booster["model"]
@@ -235,7 +235,7 @@ def _whole(
     categorical: list[int],
     columns: int,
 ) -> str:
-    """The rows with codes of categories cut down to whole numbers, as the library does; negative ones stay negative."""
+    """Rows with codes of categories cut down to whole numbers, of which negative stay negative."""
     if not categorical:
         return rows
     chosen = np.zeros(

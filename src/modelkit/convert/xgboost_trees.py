@@ -1,4 +1,4 @@
-"""Trees of XGBoost, from the JSON that the library writes, as the attributes of an ensemble in ONNX."""
+"""Trees of XGBoost, from the JSON that it writes, as attributes of an ensemble in ONNX."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Node(NamedTuple):
 
 
 class Ensemble:
-    """The attributes of an ensemble of trees, filled tree by tree, and the columns that are split by categories."""
+    """The attributes of an ensemble, filled tree by tree, and the columns split by categories."""
 
     def __init__(self) -> None:
         self.categorical: set[int] = set()
@@ -80,7 +80,7 @@ class Ensemble:
 
 
 def _nodes(tree: dict[str, Any]) -> Iterator[_Node]:
-    """The nodes of a tree from its root on: what was pruned is still in its lists, and nothing leads there."""
+    """The nodes of a tree from its root on; nothing leads to those that were pruned."""
     left = tree["left_children"]
     right = tree["right_children"]
     sets = _categories(tree)
@@ -133,7 +133,8 @@ def _equalities(
 
 def _categories(tree: dict[str, Any]) -> dict[int, list[int]]:
     """The categories that go right at each node that asks for some; all else goes left there."""
-    starts, sizes = tree["categories_segments"], tree["categories_sizes"]
+    starts = tree["categories_segments"]
+    sizes = tree["categories_sizes"]
     return {
         node: tree["categories"][start : start + size]
         for node, start, size in zip(tree["categories_nodes"], starts, sizes, strict=True)

@@ -54,7 +54,7 @@ def band(counts: Array, tolerance: float, delta: float, noise: Array | None = No
             for each score.
         noise: for privacy, `privacy.most_noise` of the cells up to each of the K; None without.
     """
-    with importing("scipy", "watching for drift"):
+    with importing("scipy", "watching for drift", "drift"):
         from scipy.special import betaincinv
 
     n = int(counts.sum())

@@ -268,7 +268,7 @@ class Estimate:
 
     def interval(self, calibration: Calibration, level: float = 0.95) -> tuple[float, float]:
         """Where the realised accuracy lies with a probability of about `level`, if P(label | score) has not changed."""
-        with importing("scipy", "the interval of an estimated accuracy"):
+        with importing("scipy", "the interval of an estimated accuracy", "drift"):
             from scipy.special import ndtri
 
         reach = float(ndtri((1 + level) / 2)) * calibration.deviation(self)

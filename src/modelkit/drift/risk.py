@@ -29,7 +29,7 @@ def risk_bound(n: int, total: float, squares: float, delta: float, *, binary: bo
     `total` is the sum of the losses and `squares` of their squares. Clopper-Pearson where all are 0
     or 1 (`binary`); otherwise the empirical Bernstein bound (Maurer and Pontil 2009, theorem 4).
     """
-    with importing("scipy", "a bound on the loss"):
+    with importing("scipy", "a bound on the loss", "drift"):
         from scipy.special import betainccinv
 
     if n < 2 or total >= n:

@@ -81,7 +81,7 @@ class Basis:
 
 def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
     """A basis from training vectors (n, d). Raises DriftError for fewer than 64 whole ones."""
-    with importing("scipy", "a profile of embeddings"):
+    with importing("scipy", "a profile of embeddings", "drift"):
         from scipy.cluster.vq import kmeans2
 
     with np.errstate(over="ignore"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from modelkit.errors import SignatureError
-from modelkit.recipe import MOST
+from modelkit.recipe import MOST_NUMBERS
 
 FILES = ("onnx/model.onnx", "model.onnx")
 POOLINGS = {  # as files say it by a flag, and by one word
@@ -110,7 +110,7 @@ def limit_beside(*files: Any) -> Any:
             return told
         sizes = [_optional(folder / name).get(key) for name, key in LIMITS.items()]
         known = [
-            size for size in sizes if type(size) is int and 0 < size <= MOST
+            size for size in sizes if type(size) is int and 0 < size <= MOST_NUMBERS
         ]  # tokenizers without one say 1e30
         if known:
             return min(known)

@@ -28,6 +28,7 @@ from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 
 STREAM = 2048  # texts of a stream that are taken at a time
+TOKENS = "tokens"  # the tensor of texts that were prepared
 # Words for texts of any length, to prove an encoder on, and for `verify` to replay.
 WORDS = (
     "the", "of", "and", "river", "to", "model", "in", "a", "street", "number", "error", "is", "for", "that", "music",
@@ -293,10 +294,20 @@ class TextEncoder(Model):
         )
         return np.asarray(left @ right.T)
 
-    def _cost(self, feeds: Feeds) -> int:
-        return self.pipeline.count(feeds[TEXT][:, 0].tolist())
+    def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
+        """The token ids of each text, as an object array (n,) of arrays; and their number in all."""
+        tokens = feeds.get(TOKENS)
+        if tokens is None:
+            texts = feeds[TEXT][:, 0].tolist()
+            tokens = np.empty(len(texts), object)
+            for rows, ids in self.pipeline.tokenized(texts):
+                for row, its in zip(rows, ids, strict=True):
+                    tokens[row] = its
+        return {TOKENS: tokens}, sum(map(len, tokens))
 
     def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+        if TOKENS in feeds:
+            return {EMBEDDING: self.pipeline.vectors_of(feeds[TOKENS].tolist())}
         return {EMBEDDING: self.pipeline.vectors(feeds[TEXT][:, 0].tolist())}
 
     def _facts(self) -> list[tuple[str, str]]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from modelkit.errors import SignatureError
 from modelkit.proto import read_proto, serialize, signature_of, split_weights
-from modelkit.runtimes.onnx import WEIGHTS, OnnxModel
+from modelkit.runtimes.onnx import OnnxModel
+from modelkit.runtimes.sessions import WEIGHTS_REF
 from modelkit.signature import Signature
 
 # What exporters call the vectors that a graph adds to tokens by their places.
@@ -29,7 +30,7 @@ def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
         )
     tables = [tensor for tensor in proto.graph.initializer if POSITIONS.fullmatch(tensor.name)]
     positions = min((tensor.dims[0] for tensor in tables if len(tensor.dims) == 2), default=None)
-    signature, weights = signature_of(proto), split_weights(proto, WEIGHTS)
+    signature, weights = signature_of(proto), split_weights(proto, WEIGHTS_REF)
     held = memoryview(weights) if weights else None
     return OnnxModel(serialize(proto), signature, weights=held, side_by_side=True), positions
 

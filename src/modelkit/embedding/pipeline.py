@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.embedding.chunks import Costs, choose, fit
 from modelkit.embedding.pooling import pad, pool, unit
-from modelkit.embedding.tokens import Tokenized, Tokens, windows
+from modelkit.embedding.tokens import Tokens, windows
 from modelkit.errors import SignatureError
 from modelkit.forks import watch
 from modelkit.model import PLAIN, Model
 from modelkit.recipe import Recipe
 from modelkit.runtimes.bulk import run_all
 
-READY, READY_TOKENS = (
-    4096,
-    1 << 20,
-)  # texts whose tokens are kept between being counted and being run, and all tokens
-SHORT = 256  # letters of a text that is kept with them
 LARGE = 256  # texts of a call that is worth measuring first what runs cost here
 MEASURED, WIDTH, MOST = 0.25, 32, 16384  # seconds for that, tokens of a row, and of the largest run
 
@@ -37,11 +31,9 @@ class Pipeline:
     __slots__ = (
         "__weakref__",
         "_dtypes",
-        "_held",
         "_lock",
         "_model",
         "_names",
-        "_ready",
         "_running",
         "_threads",
         "costs",
@@ -55,100 +47,56 @@ class Pipeline:
         self._dtypes = tuple(spec.dtype for spec in recipe.graph.inputs)
         self._threads = model.runs_at_once
         self._lock, self._running = threading.Lock(), 0
-        self._ready: dict[str | bytes, Tokenized] = {}
-        self._held = 0  # tokens of these
         self.costs: Costs | None = None
         watch(self)
 
-    def count(self, texts: list[str]) -> int:
-        """The tokens of these texts, which are kept for the run that follows where they are few enough."""
-        if len(texts) > READY:
-            parts = (
-                self.tokens.read([texts[row] for row in rows], rows) for rows in windows(texts)
-            )
-            return sum(len(found.ids) for part in parts for found in part)
-        return sum(len(found.ids) for rows in windows(texts) for found in self._known(texts, rows))
-
-    def _known(self, texts: list[str], rows: range) -> list[Tokenized]:
-        """The tokens of some of the texts, from now on kept."""
-        keys = [_key(texts[row]) for row in rows]
-        with self._lock:
-            known = {key: self._ready[key] for key in keys if key in self._ready}
-        unknown = {
-            key: row
-            for key, row in zip(reversed(keys), reversed(rows), strict=True)
-            if key not in known
-        }
-        try:
-            found = self.tokens.read([texts[row] for row in unknown.values()], [*unknown.values()])
-        except SignatureError:
-            self.tokens.read(
-                [texts[row] for row in rows], rows
-            )  # names every row, those that occur twice as well
-            raise
-        new = dict(zip(unknown, found, strict=True))
-        with self._lock:
-            for key, its in new.items():
-                if key not in self._ready:
-                    self._ready[key] = its
-                    self._held += len(its.ids)
-            while (
-                len(self._ready) > READY or self._held > READY_TOKENS
-            ):  # never run: they expired, or were cancelled
-                self._held -= len(self._ready.pop(next(iter(self._ready))).ids)
-        known |= new
-        return [known[key] for key in keys]
+    def tokenized(self, texts: list[str]) -> Iterator[tuple[range, list[Array]]]:
+        """The tokens of texts that are about to run, some at a time, and their places in `texts`."""
+        for rows in windows(texts):
+            found = self.tokens.read([texts[row] for row in rows], rows)
+            self.tokens.tally(found)
+            yield rows, [its.ids for its in found]
 
     def vectors(self, texts: list[str]) -> Array:
         """The vectors of texts, float32 (n, d). A text without a single token has one of zeros."""
-        vectors = np.zeros((len(texts), self.recipe.dims[0]), np.float32)
+        return self._vectors(len(texts), self.tokenized(texts))
+
+    def vectors_of(self, tokens: list[Array]) -> Array:
+        """As `vectors`, for texts that were tokenized already."""
+        parts = ((rows, [tokens[row] for row in rows]) for rows in windows(tokens))
+        return self._vectors(len(tokens), parts)
+
+    def _vectors(self, texts: int, parts: Iterable[tuple[range, list[Array]]]) -> Array:
+        vectors = np.zeros((texts, self.recipe.dims[0]), np.float32)
 
         def run(places: list[int], rows: list[Array]) -> None:
             vectors[places] = self.pooled(rows)
 
         with self._lock:  # all who call share the threads of the model
-            helpers = max(0, min(self._threads - 1 - self._running, len(texts) - 1))
+            helpers = max(0, min(self._threads - 1 - self._running, texts - 1))
             self._running += 1 + helpers
         try:
-            run_all(run, self._runs(texts, 1 + helpers), helpers)
+            run_all(run, self._runs(texts, parts, 1 + helpers), helpers)
         finally:
             with self._lock:
                 self._running -= 1 + helpers
         return vectors
 
-    def _runs(self, texts: list[str], shares: int) -> Iterator[tuple[list[int], list[Array]]]:
-        """What to run, as places in `texts` and the tokens there."""
-        for window in windows(texts):
-            ids = self._take(texts, window)
+    def _runs(
+        self, texts: int, parts: Iterable[tuple[range, list[Array]]], shares: int
+    ) -> Iterator[tuple[list[int], list[Array]]]:
+        """What to run, as the places of texts and the tokens there."""
+        for window, ids in parts:
             held = [i for i, row in enumerate(ids) if len(row)]
             if self.recipe.stable:
                 chunks = [[i] for i in range(len(held))]
             else:
-                costs = self._costs_for(len(texts), ids)
-                chunks = choose(
-                    [len(ids[i]) for i in held], costs, shares if self.recipe.independent else 1
-                )
+                costs = self._costs_for(texts, ids)
+                lengths = [len(ids[i]) for i in held]
+                chunks = choose(lengths, costs, shares if self.recipe.independent else 1)
             for chunk in chunks:
                 places = [held[i] for i in chunk]
                 yield [window[i] for i in places], [ids[i] for i in places]
-
-    def _take(self, texts: list[str], rows: range) -> list[Array]:
-        """The tokens of texts that are about to run, no longer kept."""
-        known: dict[str | bytes, Tokenized] = {}
-        keys = [_key(texts[row]) for row in rows] if self._ready else []
-        with self._lock:
-            for key in keys:
-                if key in self._ready:
-                    known[key] = self._ready.pop(key)
-                    self._held -= len(known[key].ids)
-        if known:
-            unknown = [row for key, row in zip(keys, rows, strict=True) if key not in known]
-            rest = iter(self.tokens.read([texts[row] for row in unknown], unknown))
-            found = [known.get(key) or next(rest) for key in keys]
-        else:
-            found = self.tokens.read([texts[row] for row in rows], rows)
-        self.tokens.tally(found)
-        return [its.ids for its in found]
 
     def pooled(self, rows: Sequence[Array]) -> Array:
         """The vectors of texts that are run together, from their tokens."""
@@ -225,10 +173,9 @@ class Pipeline:
         try:
             self.longest()
         except Exception as error:
-            said = " ".join(str(error).split())
             raise SignatureError(
-                f"the graph does not run on a text of {most:,} tokens: {said}; pass max_tokens=, "
-                "the most it takes"
+                f"the graph does not run on a text of {most:,} tokens; pass max_tokens=, the most "
+                "that it takes"
             ) from error
 
     def longest(self) -> Array:
@@ -253,10 +200,3 @@ def least_cosine(left: Array, right: Array) -> float:
     cosines = (unit(left) * unit(right)).sum(axis=1)
     cosines[~left.any(axis=1) & ~right.any(axis=1)] = 1  # two vectors of zeros are the same
     return float(cosines.min())
-
-
-def _key(text: str) -> str | bytes:
-    """What stands for a text among those that are ready: of a long one a digest, so that it is not kept itself."""
-    if len(text) <= SHORT:
-        return text
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,8 +164,8 @@ class Tokens:
         return found
 
 
-def windows(texts: Sequence[str]) -> Iterator[range]:
-    """The texts that are tokenized together, as places: what that takes in memory is bounded, whatever they are."""
+def windows(texts: Sequence[Sized]) -> Iterator[range]:
+    """The places of texts that are tokenized together, or run: what that takes in memory is bounded."""
     start = letters = 0
     for place, text in enumerate(texts):
         letters += len(text)

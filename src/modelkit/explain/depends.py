@@ -12,7 +12,7 @@ from modelkit.errors import importing
 from modelkit.explain.ensemble import TREES
 from modelkit.signature import Signature
 
-with importing("onnx", "explaining a model"):
+with importing("onnx", "explaining a model", "explain"):
     import onnx
     from onnx import TensorProto, helper
 

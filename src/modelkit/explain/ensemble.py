@@ -17,7 +17,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import importing
 
-with importing("onnx", "explaining a model"):
+with importing("onnx", "explaining a model", "explain"):
     import onnx
     from onnx import numpy_helper
 

@@ -99,7 +99,7 @@ class Explanation:
 
     def to_shap(self, output: int | str | None = None) -> Any:
         """A `shap.Explanation`, which every plot of shap takes; of one output, or of all where there are several."""
-        with importing("shap", "Explanation.to_shap", "explain"):
+        with importing("shap", "Explanation.to_shap", "explain-extra"):
             import shap
         names = list(self.feature_names)
         if output is None and len(self.output_names) > 1:

@@ -101,7 +101,7 @@ class ShapHook:
             raise ExplainError(
                 f"{method} reads numbers alone, and {strings} hold strings; use method='sampling'"
             )
-        with importing("shap", f"method={method!r}", "explain"):
+        with importing("shap", f"method={method!r}", "explain-extra"):
             import shap
         self._shap, self._subject, self._method = shap, subject, method
         self._seed = seed % 2**32  # what the legacy generator takes

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array, rows_of
+from modelkit.cast import Array, name_rows
 from modelkit.errors import ExplainError, importing
 from modelkit.explain.hooks import Answer, ask_in_chunks, kept_random_state
 from modelkit.explain.subject import Subject
@@ -107,7 +107,7 @@ class _Numbers:
         do not matter. Where a bin is one value, the library draws 0 in its place (it forgets to
         scale back); here it is that value.
         """
-        with importing("scipy", "method='lime'"):
+        with importing("scipy", "method='lime'", "explain"):
             from scipy.special import ndtr, ndtri
 
         gone = bins == len(self.low)
@@ -299,7 +299,7 @@ class TextHook:
     """
 
     def __init__(self, subject: Subject, budget: int | None, seed: int) -> None:
-        with importing("lime", "method='lime' for texts", "explain"):
+        with importing("lime", "method='lime' for texts", "explain-extra"):
             from lime import lime_text
         self._lime, self._subject, self._seed = lime_text, subject, seed % 2**32
         self._samples = _samples(budget, 0)
@@ -397,7 +397,7 @@ def _low_fidelity(r2: Array, error: Array, spread: Array) -> tuple[str, ...]:
     low = (r2 < LEAST_R2) | (error > MOST_ERROR * spread)
     if not low.any():
         return ()
-    where = rows_of(np.asarray(low.any(axis=1)))
+    where = name_rows(np.asarray(low.any(axis=1)))
     text = (
         f"low fidelity in {where}: the linear model explains less than {LEAST_R2:.0%} of the "
         "variance, or misses what "

@@ -21,7 +21,7 @@ from modelkit.explain.ensemble import TREES, Leaves, NotDecodableError, decode, 
 from modelkit.explain.summed import before_factor, summed_rows
 from modelkit.signature import Signature
 
-with importing("onnx", "explaining a model"):
+with importing("onnx", "explaining a model", "explain"):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

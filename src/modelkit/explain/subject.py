@@ -114,13 +114,15 @@ def make_subject(model: Model, background: Any, served: str | None = None) -> Su
     """What an Explainer explains: of the output that is named, or of the one that the model has for it.
 
     Raises ExplainError where a model has nothing that can be explained, or several outputs of which
-    none is named, and where there is no background.
+    none is named, where a row's answer depends on the rows beside it, and where there is no
+    background.
     """
     model = model.unobserved  # an explanation's rows are nobody's
     signature = model.signature
     players = players_of(signature)
     if players is None or signature.batch is None:
         raise ExplainError(f"only inputs of rows by columns can be explained, not {signature}")
+    _check_independent(model)
     served = _served_output(signature, served)
     rows = _read_background(model, background)
     at_background = ask(model, served, rows)
@@ -131,6 +133,21 @@ def make_subject(model: Model, background: Any, served: str | None = None) -> Su
         names = (served,) if count == 1 else tuple(f"{served}[{i}]" for i in range(count))
     space = "probability" if served in ("probabilities", "probability") else "value"
     return Subject(model, players, rows, served, names, space, at_background)
+
+
+def _check_independent(model: Model) -> None:
+    """Raise ExplainError where `save` found that a row's answer depends on its batch.
+
+    Mixed rows are asked beside thousands of others, which would then be part of the answer.
+    """
+    parity = None if model.manifest is None else model.manifest.parity
+    if parity is None or parity.batch_invariant or not parity.batch_measured:
+        return
+    if parity.batch_max_abs > parity.rtol + parity.atol:
+        raise ExplainError(
+            "a row's answer depends on the rows beside it, so no column of one row has a value of "
+            f"its own: the package says: {parity}"
+        )
 
 
 def _read_background(model: Model, rows: Any) -> Feeds:

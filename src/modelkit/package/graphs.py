@@ -86,7 +86,7 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
         try:
             signature, parity = gate(graph.source, graph.build, graph.feeds)
         except GraphError as error:
-            refused.append(error)
+            refused.append(_unloadable(graph.source, error))
         except ConversionError as error:
             disagreed.append(error)
         else:
@@ -103,6 +103,18 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
 
 
 PROVER = Prover(lambda _: True, _prove)
+
+
+def _unloadable(source: Source, error: GraphError) -> Exception:
+    """What to say of a graph that onnxruntime refuses: one that was converted is not the caller's."""
+    if source.truth is None:
+        return error
+    refusal = ConversionError(
+        f"{source.against} cannot be converted: onnxruntime refuses the graph that the converter "
+        "made; an estimator can be saved with format='joblib'"
+    )
+    refusal.__cause__ = error
+    return refusal
 
 
 def _checked(source: Source, golden: object, domains: Collection[str]) -> Graph:

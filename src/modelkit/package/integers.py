@@ -62,7 +62,7 @@ def check(
     declare: Callable[[], Mapping[bytes, AbstractSet[int]]],
     functions: AbstractSet[bytes],
 ) -> None:
-    """Raise GraphError where a division may trap.
+    """Raise GraphError where a division may trap, or the frames of a transform may be empty, which traps as well.
 
     Args:
         nodes: of the graph, its subgraphs and its functions, in any order.
@@ -72,7 +72,8 @@ def check(
         functions: the names of those of the graph.
     """
     divisions = [node for node in nodes if node.name == b"Div" and len(node.inputs) == 2]
-    if not divisions:
+    transforms = [node for node in nodes if node.name == b"STFT"]
+    if not divisions and not transforms:
         return
     made = Counter(name for node in nodes for name in node.outputs)
     known = {name: list(several) for name, several in constants.items() if name not in made}
@@ -82,6 +83,8 @@ def check(
                 (setting.kind, setting.numbers) for setting in node.settings
             ]
             known |= dict.fromkeys(node.outputs, told)
+    for node in transforms:
+        _check_frames(node, known)
     doubtful = [
         node
         for node in divisions
@@ -109,6 +112,26 @@ def check(
                 "the process where the first is the least integer; divide by a constant, or by "
                 "Max(divisor, 1)"
             )
+
+
+def _check_frames(node: Node, known: Mapping[bytes, Sequence[tuple[int, Sequence[float]]]]) -> None:
+    """Raise GraphError unless the frames of a transform are told by a constant, and hold something.
+
+    A frame is as long as its window, or as `frame_length` says, and a window of another length is
+    an error.
+    """
+    window, length = (b"".join(node.inputs[at : at + 1]) for at in (2, 3))
+    told = [numbers for _, numbers in known.get(length or window, ())]
+    sound = all(len(numbers) > 0 for numbers in told)
+    if length:
+        sound = sound and all(min(numbers) >= 1 for numbers in told)
+    if told and sound:
+        return
+    output = (node.outputs or (b"",))[0].decode("utf-8", "backslashreplace")
+    raise GraphError(
+        f"operator STFT of {output!r} is refused: frames of length 0 end the process; make its "
+        "frame_length a constant of at least 1"
+    )
 
 
 def _spread(

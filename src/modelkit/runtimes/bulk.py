@@ -1,20 +1,62 @@
-"""Run the chunks of a bulk side by side, on threads that live no longer than the call."""
+"""Split a large batch into chunks, and run them side by side on threads that end with the call."""
 
 from __future__ import annotations
 
 import _thread
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 
-def run_all(run: Callable[..., None], todo: Iterable[tuple[Any, ...]], helpers: int) -> None:
-    """Call `run` with all that is to do, in this thread and `helpers` more; raises the first failure.
+from modelkit.cast import Array
 
-    What is to do may be made as it is asked for: one thread at a time does that, while the others
-    run.
+
+def chunk_bounds(rows: int, size: int) -> list[tuple[int, int]]:
+    """Start and stop of the fewest chunks of at most `size` rows, as equal as they can be."""
+    count = max(1, -(-rows // size))
+    edges = [rows * i // count for i in range(count + 1)]
+    return list(pairwise(edges))
+
+
+class Gathered:
+    """The answers to all rows of a bulk, written side by side as its parts are done."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._whole: dict[str, Array] = {}
+
+    def put(
+        self,
+        start: int,
+        stop: int,
+        parts: Iterable[tuple[str, Array]],
+    ) -> None:
+        """Write the answers to the rows from `start` to `stop`, by output; safe from any thread."""
+        for name, part in parts:
+            whole = self._whole.get(name)
+            if whole is None:
+                empty = np.empty((self._rows, *part.shape[1:]), part.dtype)
+                whole = self._whole.setdefault(name, empty)  # of several threads, one is first
+            whole[start:stop] = part
+
+    def answers(self, outputs: Iterable[str]) -> dict[str, Array]:
+        """The answers by output, once all parts are written."""
+        return {name: self._whole[name] for name in outputs}
+
+
+def run_all(
+    run: Callable[..., None],
+    todo: Iterable[tuple[Any, ...]],
+    helpers: int,
+) -> None:
+    """Call `run` with each of `todo`, in this thread and `helpers` more; raises the first failure.
+
+    `todo` may be a generator: one thread at a time advances it, while the others run.
     """
     failures: list[BaseException] = []
-    rest, turn = iter(todo), _thread.allocate_lock()
+    rest = iter(todo)
+    turn = _thread.allocate_lock()
 
     def work() -> None:
         try:

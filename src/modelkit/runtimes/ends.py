@@ -8,11 +8,11 @@ from modelkit.errors import GraphError
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
 
-NAMES = {"float32": "float", "float64": "double"}  # as onnxruntime has them
+ORT_TYPES = {"float32": "float", "float64": "double"}  # as onnxruntime has them
 
 
 def check_ends(session: Any, signature: Signature) -> None:
-    """Raise GraphError unless names, types, ranks and fixed sizes of the graph's inputs and outputs agree."""
+    """Raise GraphError unless the graph has the names, types, ranks and sizes of the signature."""
     try:
         _compare(session, signature)
     except UnicodeDecodeError as error:
@@ -33,7 +33,7 @@ def _compare(session: Any, signature: Signature) -> None:
         for spec in specs:
             end = found[spec.name]
             shape = end.shape or spec.shape  # an unknown rank is shown as no dimension
-            if end.type != f"tensor({NAMES.get(spec.dtype, spec.dtype)})" or not _agree(
+            if end.type != f"tensor({ORT_TYPES.get(spec.dtype, spec.dtype)})" or not _agree(
                 shape, spec, kind
             ):
                 what = f"a {end.type} of shape {tuple(shape)}"
@@ -43,8 +43,16 @@ def _compare(session: Any, signature: Signature) -> None:
                 )
 
 
-def _agree(shape: Any, spec: TensorSpec, kind: str) -> bool:
-    """A size that the graph fixes must be fixed in the signature of an input; that of an output is often inferred."""
+def _agree(
+    shape: Any,
+    spec: TensorSpec,
+    kind: str,
+) -> bool:
+    """Whether a shape of the graph fits the signature.
+
+    A size that the graph fixes must be fixed in the signature of an input; that of an output is
+    often inferred.
+    """
     loose = (str, type(None)) if kind == "input" else (str, type(None), int)
     return len(shape) == len(spec.shape) and all(
         size == dim

@@ -1,7 +1,7 @@
-"""Run a pickled estimator with the library that trained it. The only module that imports joblib and pickle.
+"""Run a pickled estimator with the library that trained it.
 
-Unpickling runs whatever code its author put there: `package.load` comes here only with the caller's
-word and digest.
+This is the only module that imports joblib and pickle. Unpickling runs whatever code its author put
+there: `package.load` comes here only with the caller's consent and digest.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -27,12 +27,13 @@ from modelkit.errors import (
     PackageError,
     importing,
 )
+from modelkit.function_model import check_output
 from modelkit.manifest import Manifest
-from modelkit.model import Call, Model, Outputs, check_output, reopening
+from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.runtimes.machine import usable_cpus
 from modelkit.signature import Feeds, Signature
 
-with importing("joblib", "a joblib package"):
+with importing("joblib", "a joblib package", "joblib"):
     import joblib
 
 # The verb of the estimator that answers with each output; probabilities_0, _1, ... are the parts of
@@ -63,7 +64,7 @@ class Estimator:
     nones: tuple[str, ...] = ()
 
     def dump(self) -> bytes:
-        """The bytes of the member that `load` reads back; not compressed, which would cost time and save little."""
+        """The bytes that `load` reads back; compressing them would cost time and save little."""
         file = io.BytesIO()
         joblib.dump(
             {"estimator": self.fitted, "like": self.like, "nones": self.nones}, file, compress=0
@@ -97,14 +98,14 @@ class Estimator:
         if "__main__" in recorder.found:
             raise ConversionError(
                 f"the estimator uses {recorder.found['__main__']!r} of the script itself, which no "
-                "other process has "
-                f"under that name; move it into a module that the application can import",
+                "other process has under that name; move it into a module that the application can "
+                "import",
                 step=recorder.found["__main__"],
             )
         return set(recorder.found)
 
     def rows(self, feeds: Feeds, signature: Signature) -> Any:
-        """Coerced rows as the estimator was fitted on; copies, for an estimator may write into its rows."""
+        """Coerced rows in the form of the rows of `fit`; copies, since an estimator may write."""
         if self.like is not None:
             return self._frame(feeds, signature)
         spec = signature.inputs[0]
@@ -134,13 +135,21 @@ class Estimator:
         return answer.toarray() if hasattr(answer, "toarray") else answer
 
 
-def _series(pd: Any, values: Array, dtype: Any, *, none: bool) -> Any:
-    """One column in the dtype it had; a category that is not known makes it one of objects, as pandas does."""
-    missing = values == None if values.dtype == object else np.zeros(len(values), bool)  # noqa: E711 - for each element
-    if isinstance(dtype, pd.CategoricalDtype) and not set(values[~missing]) <= set(
-        dtype.categories
-    ):
-        dtype = OBJECT
+def _series(
+    pd: Any,
+    values: Array,
+    dtype: Any,
+    *,
+    none: bool,
+) -> Any:
+    """One column in the dtype it had; with an unknown category one of objects, as in pandas."""
+    missing = np.zeros(len(values), bool)
+    if values.dtype == object:
+        missing = values == None  # noqa: E711 - for each element
+    if isinstance(dtype, pd.CategoricalDtype):
+        known = set(dtype.categories)
+        if not set(values[~missing]) <= known:
+            dtype = OBJECT
     if dtype == OBJECT and not none:
         values = np.where(missing, np.nan, values)
     plain = getattr(dtype, "numpy_dtype", dtype)
@@ -155,7 +164,7 @@ def _series(pd: Any, values: Array, dtype: Any, *, none: bool) -> Any:
 
 
 def _as_fitted(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Floats as the whole numbers that the estimator was fitted on, where all of them are; else as they are."""
+    """Floats as the whole numbers that the estimator was fitted on, if all of them are whole."""
     if values.dtype == dtype or dtype.kind not in "iub" or not np.isfinite(values).all():
         return values
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
@@ -180,7 +189,8 @@ class _Recorder(pickle.Pickler):
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, np.ufunc):  # which does not say where it is from
-            self.found[pickle.whichmodule(value, value.__name__)] = value.__name__  # type: ignore[attr-defined] # no stub
+            module = pickle.whichmodule(value, value.__name__)  # type: ignore[attr-defined]
+            self.found[module] = value.__name__
         named = value if hasattr(value, "__qualname__") else type(value)
         self.found[str(getattr(named, "__module__", None) or "builtins")] = named.__qualname__
         return NotImplemented
@@ -220,8 +230,8 @@ class JoblibModel(Model):
         attachments: Mapping[str, memoryview] = MappingProxyType({}),
         origin: partial[Model] | None = None,
     ) -> None:
-        self._placement = _place(device, threads)
-        self._verbs = {name: _verb(name) for name in signature.output_names}
+        self._placement = _place_estimator(device, threads)
+        self._verbs = {name: _verb_of(name) for name in signature.output_names}
         self._estimator: Estimator | None = Estimator.load(data)
         self._signature = signature
         self._manifest = manifest
@@ -248,18 +258,22 @@ class JoblibModel(Model):
         """The attachments of the package, by name."""
         return self._attachments
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        estimator, signature = self._estimator, self._signature
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        estimator = self._estimator
+        signature = self._signature
         if estimator is None:
             raise ClosedError("the model was closed; load it again to use it")
         count = len(feeds[signature.inputs[0].name])
         if count == 0:
             return signature.empty(outputs)
         rows = estimator.rows(feeds, signature)
-        answers = {
-            verb: estimator.answer(verb, rows)
-            for verb in _distinct(self._verbs[name][0] for name in outputs)
-        }
+        verbs = dict.fromkeys(self._verbs[name][0] for name in outputs)
+        answers = {verb: estimator.answer(verb, rows) for verb in verbs}
         found: Outputs = {}
         for spec in signature.outputs:
             if spec.name in outputs:
@@ -277,11 +291,7 @@ class JoblibModel(Model):
         return reopening(self._origin, closed=self._estimator is None)
 
 
-def _distinct(verbs: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(verbs))
-
-
-def _verb(output: str) -> tuple[str, int | None]:
+def _verb_of(output: str) -> tuple[str, int | None]:
     """The verb that answers with an output, and which part of its answer. Raises ManifestError."""
     name, _, part = output.partition("_")
     if name == "probabilities" and part.isdecimal():
@@ -293,7 +303,7 @@ def _verb(output: str) -> tuple[str, int | None]:
     return VERBS[output], None
 
 
-def _place(device: DeviceName, threads: int | str) -> Placement:
+def _place_estimator(device: DeviceName, threads: int | str) -> Placement:
     """Where an estimator runs.
 
     Raises DeviceError for another device, and for a number of threads.
@@ -308,8 +318,7 @@ def _place(device: DeviceName, threads: int | str) -> Placement:
     if threads != "auto":
         raise DeviceError(
             f"threads={threads!r} cannot be had: the estimator of a joblib package decides by "
-            "itself (n_jobs, "
-            f"OMP_NUM_THREADS); leave threads='auto'",
+            "itself (n_jobs, OMP_NUM_THREADS); leave threads='auto'",
             device=threads,
         )
     why = "at most, the usable CPUs; the estimator and its libraries decide"

@@ -9,7 +9,8 @@ import mmap
 import os
 from functools import cache
 
-from modelkit.device import cuda_obstacle, quota_cpus, quota_files
+from modelkit.device import cuda_obstacle
+from modelkit.runtimes.threads import quota_cpus, quota_files
 
 
 def usable_cpus() -> int:
@@ -20,15 +21,14 @@ def usable_cpus() -> int:
     return min(affinity, _quota() or affinity)
 
 
-@cache  # containers keep the quota they were started with, and reading it took 3 % of loading a small model
+@cache  # a container keeps its quota, and reading it took 3 % of loading a small model
 def _quota() -> int | None:
-    limits = [
-        quota_cpus(" ".join(map(_read, files))) for files in quota_files(_read("/proc/self/cgroup"))
-    ]
+    files = quota_files(_read_line("/proc/self/cgroup"))
+    limits = [quota_cpus(" ".join(map(_read_line, group))) for group in files]
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _read(path: str) -> str:
+def _read_line(path: str) -> str:
     try:
         with open(path, encoding="ascii") as file:  # noqa: PTH123 - pathlib takes 4 ms to import
             return file.read().strip()
@@ -37,14 +37,18 @@ def _read(path: str) -> str:
 
 
 def nvidia_obstacle(built: str, index: int) -> str | None:
-    """Why the NVIDIA driver has no such device for an onnxruntime `built` with this CUDA; None if it has."""
+    """Why the NVIDIA driver has no device `index`, or None if it has.
+
+    `built` is the CUDA version that onnxruntime was built with.
+    """
     import ctypes
 
     try:
         driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
         return cuda_obstacle(None, 0, built, 0, index)
-    version, count = ctypes.c_int(0), ctypes.c_int(0)
+    version = ctypes.c_int(0)
+    count = ctypes.c_int(0)
     answer = driver.cuInit(0)
     driver.cuDriverGetVersion(ctypes.byref(version))
     if answer == 0:
@@ -53,6 +57,7 @@ def nvidia_obstacle(built: str, index: int) -> str | None:
 
 
 def release(data: memoryview | None) -> None:
-    """Give the pages of a mapped file back: what a session has copied is not read again, the rest comes back."""
-    if data is not None and isinstance(data.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        data.obj.madvise(mmap.MADV_DONTNEED)
+    """Give the pages of a mapped file back to the system, which reads again those that are used."""
+    mapped = None if data is None else data.obj
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""Run a model over texts: terms are counted in Python, as its source counts them, and the graph computes the rest."""
+"""Run a model over texts: Python counts the terms, and the graph computes the rest."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import numpy as np
 from modelkit.device import Placement
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
-from modelkit.runtimes.bulk import run_all
+from modelkit.runtimes.bulk import Gathered, run_all
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts, counts_of
 
-ROWS, LETTERS = 256, 1 << 22  # of one run: rows, and rows times the letters of the longest text
+# Of one run: the most rows, and the most rows times the letters of the longest text.
+RUN_ROWS = 256
+RUN_LETTERS = 1 << 22
 DENSE_BYTES = 1 << 24  # of one run, where the graph makes a column of each term
 
 
@@ -55,7 +57,7 @@ class TextModel(Model):
         self._origin = origin
         self._closed = False
         wide = 8 * sum(len(each) for each in terms)
-        self._most = max(1, min(ROWS, DENSE_BYTES // wide))
+        self._most = max(1, min(RUN_ROWS, DENSE_BYTES // wide))
 
     @property
     def signature(self) -> Signature:
@@ -77,21 +79,25 @@ class TextModel(Model):
         """The attachments of the package, by name."""
         return self.inside.attachments
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         rows = len(next(iter(feeds.values())))
         if rows == 0:
             return self._signature.empty(outputs)
         if rows == 1:
             return self.inside._run(self._counted(feeds, 0, 1), outputs, call)
-        answers: Outputs = {}
+        gathered = Gathered(rows)
 
-        def run(start: int, stop: int, counted: Feeds) -> None:
-            for name, part in self.inside._run(counted, outputs, call).items():
-                if name not in answers:
-                    answers.setdefault(
-                        name, np.empty((rows, *part.shape[1:]), part.dtype)
-                    )  # one thread's wins
-                answers[name][start:stop] = part
+        def run(
+            start: int,
+            stop: int,
+            counted: Feeds,
+        ) -> None:
+            gathered.put(start, stop, self.inside._run(counted, outputs, call).items())
 
         # Python counts the terms of one part while the graph runs on those before it.
         parts = (
@@ -100,24 +106,30 @@ class TextModel(Model):
         )
         helpers = 0 if rows <= self._most or self.inside.placement.threads == 1 else 1
         run_all(run, parts, helpers)
-        return {name: answers[name] for name in outputs}
+        return gathered.answers(outputs)
 
     def _parts(self, feeds: Feeds, rows: int) -> Iterator[tuple[int, int]]:
-        """Where each run starts and stops: a long text is run with few others."""
-        columns = {vectorizer.column for vectorizer in self._texts.vectorizers}
+        """Start and stop of each run; a long text runs with few others."""
         lengths = np.ones(rows, np.int64)
-        for column in columns:
+        for column in {vectorizer.column for vectorizer in self._texts.vectorizers}:
             lengths = np.maximum(lengths, [len(text) for text in feeds[column][:, 0]])
-        start, longest = 0, 0
+        start = 0
+        longest = 0
         for row, length in enumerate(lengths.tolist()):
             longest = max(longest, length)
             size = row + 1 - start
-            if size > 1 and (size > self._most or size * longest > LETTERS):
+            if size > 1 and (size > self._most or size * longest > RUN_LETTERS):
                 yield start, row
-                start, longest = row, length
+                start = row
+                longest = length
         yield start, rows
 
-    def _counted(self, feeds: Feeds, start: int, stop: int) -> Feeds:
+    def _counted(
+        self,
+        feeds: Feeds,
+        start: int,
+        stop: int,
+    ) -> Feeds:
         """What the graph takes for some of the rows."""
         made = {name: feeds[name][start:stop] for name in self._texts.passed}
         for at, terms in enumerate(self._terms):

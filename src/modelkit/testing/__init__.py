@@ -16,9 +16,17 @@ from modelkit.errors import SignatureError
 from modelkit.model import Model, Outputs
 from modelkit.spec import check_dims, numpy_dtype
 
+MOST_ROWS_ALONE = 16  # that are compared with their batch
 
-def check_model(model: Model, X: Any, *, rtol: float = 1e-4, atol: float = 1e-6) -> None:
-    """Run every check on a model and rows it accepts, at least three of them; the model is used, not closed.
+
+def check_model(
+    model: Model,
+    X: Any,
+    *,
+    rtol: float = 1e-4,
+    atol: float = 1e-6,
+) -> None:
+    """Run every check on a model; it is used, and not closed.
 
     Args:
         model: the Model to check.
@@ -45,8 +53,13 @@ def check_model(model: Model, X: Any, *, rtol: float = 1e-4, atol: float = 1e-6)
             raise AssertionError(f"{check.__name__}: {error}") from error
 
 
-def outputs_match_the_signature(model: Model, X: Any, rtol: float, atol: float) -> None:
-    """Every output has the declared name, dtype and rank, and named dimensions agree with the inputs."""
+def outputs_match_the_signature(
+    model: Model,
+    X: Any,
+    rtol: float,
+    atol: float,
+) -> None:
+    """Every output has its declared name, dtype and rank; named dimensions agree."""
     signature = model.signature
     feeds = signature.coerce(X)
     got = model.run(X)
@@ -62,12 +75,22 @@ def outputs_match_the_signature(model: Model, X: Any, rtol: float, atol: float) 
     check_dims(signature.outputs, got, check_dims(signature.inputs, feeds))
 
 
-def verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
-    """`predict` is the primary output of `run`, `predict_proba` its probabilities, or both are refused."""
+def verbs_agree(
+    model: Model,
+    X: Any,
+    rtol: float,
+    atol: float,
+) -> None:
+    """`predict` and `predict_proba` give outputs of `run`, or are refused."""
     _compare_verbs(model, model.run(X), lambda verb: getattr(model, verb)(X), rtol, atol)
 
 
-def async_verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
+def async_verbs_agree(
+    model: Model,
+    X: Any,
+    rtol: float,
+    atol: float,
+) -> None:
     """The async verbs answer as the others do."""
     _compare_verbs(
         model,
@@ -79,7 +102,11 @@ def async_verbs_agree(model: Model, X: Any, rtol: float, atol: float) -> None:
 
 
 def _compare_verbs(
-    model: Model, outputs: Outputs, ask: Callable[[str], Any], rtol: float, atol: float
+    model: Model,
+    outputs: Outputs,
+    ask: Callable[[str], Any],
+    rtol: float,
+    atol: float,
 ) -> None:
     named = {"predict": model.signature.primary}
     named["predict_proba"] = "probabilities" if model.signature.has_probabilities else None
@@ -94,7 +121,12 @@ def _compare_verbs(
         raise AssertionError(f"{verb} answered, though the signature has nothing for it")
 
 
-def coerce_has_an_inverse(model: Model, X: Any, rtol: float, atol: float) -> None:
+def coerce_has_an_inverse(
+    model: Model,
+    X: Any,
+    rtol: float,
+    atol: float,
+) -> None:
     """Coercing the columns of coerced rows changes nothing."""
     feeds = model.signature.coerce(X)
     again = model.signature.coerce(model.signature.columns(feeds))
@@ -102,7 +134,12 @@ def coerce_has_an_inverse(model: Model, X: Any, rtol: float, atol: float) -> Non
         np.testing.assert_array_equal(again[name], array, err_msg=name)
 
 
-def zero_rows_give_zero_rows(model: Model, X: Any, rtol: float, atol: float) -> None:
+def zero_rows_give_zero_rows(
+    model: Model,
+    X: Any,
+    rtol: float,
+    atol: float,
+) -> None:
     """A batch of no rows is answered with the declared dtypes and no rows."""
     if model.signature.batch is None:
         return
@@ -114,7 +151,12 @@ def zero_rows_give_zero_rows(model: Model, X: Any, rtol: float, atol: float) -> 
         assert array.shape[0] == 0, f"{spec.name} has shape {array.shape}"
 
 
-def what_is_no_batch_is_refused(model: Model, X: Any, rtol: float, atol: float) -> None:
+def what_is_no_batch_is_refused(
+    model: Model,
+    X: Any,
+    rtol: float,
+    atol: float,
+) -> None:
     """What is not a batch raises SignatureError, before anything runs."""
     nothing: object
     for nothing in (None, 3.5, {}):
@@ -125,7 +167,12 @@ def what_is_no_batch_is_refused(model: Model, X: Any, rtol: float, atol: float) 
         raise AssertionError(f"{nothing!r} was accepted")
 
 
-def threads_do_not_disturb_each_other(model: Model, X: Any, rtol: float, atol: float) -> None:
+def threads_do_not_disturb_each_other(
+    model: Model,
+    X: Any,
+    rtol: float,
+    atol: float,
+) -> None:
     """Many threads that call at once each get the answer to their own rows."""
     rows = _single_rows(model, X)
     alone = [model.run(row) for row in rows]
@@ -134,7 +181,12 @@ def threads_do_not_disturb_each_other(model: Model, X: Any, rtol: float, atol: f
             _same(got, alone[i % len(rows)], rtol, atol, f"call {i}")
 
 
-def rows_do_not_depend_on_their_batch(model: Model, X: Any, rtol: float, atol: float) -> None:
+def rows_do_not_depend_on_their_batch(
+    model: Model,
+    X: Any,
+    rtol: float,
+    atol: float,
+) -> None:
     """Each row alone gives what it gives in the batch."""
     if model.signature.batch is None:
         return
@@ -150,18 +202,23 @@ def rows_do_not_depend_on_their_batch(model: Model, X: Any, rtol: float, atol: f
 
 
 def _single_rows(model: Model, X: Any) -> list[Any]:
-    """Up to 16 rows as batches of their own; the whole batch where rows cannot be split."""
+    """The first rows as batches of their own; the whole batch where rows cannot be split."""
     if model.signature.batch is None:
         return [X]
-    feeds = model.signature.coerce(X)
-    count = min(len(next(iter(feeds.values()))), 16)
-    return [
-        model.signature.columns({name: feed[i : i + 1] for name, feed in feeds.items()})
-        for i in range(count)
-    ]
+    signature = model.signature
+    feeds = signature.coerce(X)
+    count = min(len(next(iter(feeds.values()))), MOST_ROWS_ALONE)
+    rows = [signature.take(feeds, np.array([i])) for i in range(count)]
+    return [signature.columns(row) for row in rows]
 
 
-def _same(got: Outputs, expected: Outputs, rtol: float, atol: float, what: str) -> None:
+def _same(
+    got: Outputs,
+    expected: Outputs,
+    rtol: float,
+    atol: float,
+    what: str,
+) -> None:
     for name, array in got.items():
         if array.dtype.kind == "f":
             np.testing.assert_allclose(

@@ -1,0 +1,396 @@
+"""From the caller's rows to tensors: read the columns, cast each one, lay them out.
+
+    read      columns from whatever holds them, in the order of the signature   (frames.py)
+    cast      each column to the dtype of its tensor, by its Rule               (cast.py)
+    lay out   the columns side by side in their tensors                         (here)
+
+Rows in a usual form that plainly fit take a shortcut through all three. A shortcut gives None where
+something needs a closer look; the long way then casts the rows, or says everything that is wrong
+with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from typing import Any, NamedTuple, final
+
+import numpy as np
+from numpy import ndarray, vdot
+
+from modelkit import frames
+from modelkit.cast import VDOT_ITEMS, Array, CastError, Rule, cast_column, is_a, quick_cast
+from modelkit.errors import SignatureError
+from modelkit.spec import TensorSpec, check_dims, check_shape, numpy_dtype
+
+Feeds = dict[str, Array]
+MOST_PROBLEMS = 20  # that one message lists
+
+
+class Block(NamedTuple):
+    """An only input that one Rule casts: its name, its sizes after the first, the Rule."""
+
+    name: str
+    trailing: tuple[int, ...]
+    rule: Rule
+
+
+@final
+class Coercion:
+    """Turns rows into the tensors of `inputs`.
+
+    `names` are the columns of all inputs, in order; a tensor without columns counts as one of its
+    own name. `block` says how to take a whole array at once, or is None.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_has_columns",
+        "_inputs",
+        "_last_order",
+        "_name",
+        "_rule",
+        "_rules",
+        "_singles",
+        "_trailing",
+        "block",
+        "names",
+    )
+
+    def __init__(self, inputs: tuple[TensorSpec, ...]) -> None:
+        self._inputs = inputs
+        self._rules = [column_rules(spec) for spec in inputs]
+        self._has_columns = any(spec.columns for spec in inputs)
+        self.names = [rule.name for rules in self._rules for rule in rules]
+        # For each column with categories: its position, and the categories.
+        self._closed = [(j, rule.known) for j, rule in enumerate(self._rules[0]) if rule.closed]
+        shared = _shared_block(inputs, self._rules[0])
+        self.block = None if self._closed else shared
+        # What the shortcuts read; no shape ends with None.
+        self._name = inputs[0].name
+        self._trailing = None if shared is None else shared.trailing
+        self._rule = self._rules[0][0] if shared is None else shared.rule
+        self._singles = _single_rules(inputs, self._rules)
+        # The names of the last frame, and the positions of our columns among them.
+        self._last_order: tuple[object, list[int]] = (None, [])
+
+    def coerce(self, X: Any) -> Feeds:
+        """Turn rows into tensors by name. Raises SignatureError; see `Signature.coerce`."""
+        kind = type(X)
+        if kind is ndarray:
+            # `whole_array`, without the price of a call: threads hold the interpreter lock here.
+            if X.shape[1:] == self._trailing and not self._closed:
+                rule = self._rule
+                if X.dtype is rule.target and 1 < X.size <= VDOT_ITEMS and isfinite(vdot(X, X)):
+                    return {self._name: X}
+                out = quick_cast(X, rule)
+                if out is not None:
+                    return {self._name: out}
+            return self._from_array(X)
+        if kind is dict and len(X) == len(self.names):
+            try:
+                columns = [X[name] for name in self.names]
+            except KeyError:
+                return self._from_anything(X)  # which names the missing ones
+            return self.one_tensor_a_column(columns) or self._from_dict(X, columns)
+        return self._from_anything(X)
+
+    # Shortcuts.
+
+    def whole_array(self, X: Array) -> Feeds | None:
+        """The shortcut for one array of all columns, cast as one block."""
+        if X.shape[1:] != self._trailing:
+            return None
+        if not all(known.issuperset(X[:, j].tolist()) for j, known in self._closed):
+            return None
+        out = quick_cast(X, self._rule)
+        return None if out is None else {self._name: out}
+
+    def whole_frame(self, X: Any) -> Feeds | None:
+        """The shortcut for a pandas frame whose columns lie in one array, in our order."""
+        if self.block is None or not self._inputs[0].columns:
+            return None
+        values = frames.one_block(X)
+        if values is None or self._order(X.columns):
+            return None
+        out = quick_cast(values, self._rule)
+        return None if out is None else {self._name: np.ascontiguousarray(out.T)}
+
+    def one_tensor_a_column(self, columns: list[Any]) -> Feeds | None:
+        """The shortcut for tensors of one column each, from one sequence of values for each."""
+        if not self._singles:
+            return None
+        feeds: Feeds = {}
+        shape: tuple[int, ...] | None = None
+        flat = True
+        for (name, as_is, rule), column in zip(self._singles, columns, strict=True):
+            values = column if type(column) is ndarray else _plain_array(column)
+            if values is None:
+                return None
+            if values.shape != shape:
+                if shape is not None:
+                    return None
+                shape = values.shape
+                flat = len(shape) == 1
+                if not flat and shape[1:] != (1,):
+                    return None
+            if values.dtype is not as_is:
+                values = quick_cast(values, rule)
+                if values is None:
+                    return None
+            feeds[name] = values[:, None] if flat else values
+        return feeds
+
+    # The long way: read.
+
+    def _from_anything(self, X: Any) -> Feeds:
+        if isinstance(X, np.ndarray):  # a memory map, a masked array
+            return self._from_array(X)
+        if isinstance(X, dict) and X.keys() == {spec.name for spec in self._inputs}:
+            return self._from_tensors(X)
+        if is_a(X, "pandas", "DataFrame"):
+            feeds = self.whole_frame(X)
+            if feeds is not None:
+                return feeds
+        names, columns = frames.read_frame(X)
+        if not self._has_columns:
+            expected = "; ".join(map(str, self._inputs))
+            raise SignatureError(
+                "the inputs have no named columns; pass an array, or a dict of arrays by input "
+                f"name ({expected})"
+            )
+        order = self._order(names)
+        return self._from_columns([columns[at] for at in order] if order else columns)
+
+    def _order(self, names: Iterable[object]) -> list[int]:
+        """For each of our columns its position among `names`; empty if they are in our order."""
+        last_names, last_order = self._last_order
+        if names is last_names:
+            return last_order
+        found = [str(name) for name in names]
+        order = []
+        if found != self.names:
+            _check_names(self.names, found)
+            position = {name: i for i, name in enumerate(found)}
+            order = [position[name] for name in self.names]
+        if not isinstance(
+            names, list
+        ):  # a pandas Index: immutable, and shared by slices of a frame
+            self._last_order = (names, order)
+        return order
+
+    def _from_array(self, X: Array) -> Feeds:
+        if self._closed and type(X) is ndarray:
+            feeds = self.whole_array(X)
+            if feeds is not None:
+                return feeds
+        if X.ndim < min(2, len(self._inputs[0].shape)):
+            frames.refuse_single(X)
+        if len(self._inputs) == 1:
+            return self._from_tensors({self._name: X})
+        if not all(len(spec.columns) == 1 for spec in self._inputs):
+            raise SignatureError(
+                f"one array cannot feed {len(self._inputs)} inputs; pass a dict of arrays by name"
+            )
+        if X.ndim != 2 or X.shape[1] != len(self.names):
+            raise SignatureError(
+                f"an array of shape {X.shape} cannot feed {len(self.names)} columns: {self.names}"
+            )
+        return self._from_columns(list(X.T))
+
+    def _from_dict(self, X: dict[str, Any], columns: list[Any]) -> Feeds:
+        if self._has_columns:  # a tensor without columns may be a scalar
+            frames.refuse_single(X)
+        return self._cast_and_lay_out(columns)
+
+    def _from_columns(self, columns: list[Any]) -> Feeds:
+        return self.one_tensor_a_column(columns) or self._cast_and_lay_out(columns)
+
+    def _from_tensors(self, X: Mapping[str, Any]) -> Feeds:
+        feeds = {}
+        for spec, rules in zip(self._inputs, self._rules, strict=True):
+            feeds[spec.name] = _cast_tensor(_as_array(X[spec.name], spec), spec, rules)
+        check_dims(self._inputs, feeds)
+        return feeds
+
+    # The long way: cast, and lay out.
+
+    def _cast_and_lay_out(self, columns: list[Any]) -> Feeds:
+        """Tensors from one sequence of values for each column, in our order."""
+        cast = self._cast(columns)
+        feeds: Feeds = {}
+        for spec, rules, arrays in zip(self._inputs, self._rules, cast, strict=True):
+            if spec.columns:
+                feeds[spec.name] = _side_by_side(arrays, rules[0].target)
+                check_shape(feeds[spec.name], spec)
+            else:
+                feeds[spec.name] = _cast_tensor(_as_array(arrays[0], spec), spec, rules)
+        check_dims(self._inputs, feeds)
+        return feeds
+
+    def _cast(self, columns: list[Any]) -> list[list[Any]]:
+        """The columns of each tensor, cast; a tensor without columns stays as it is."""
+        values = iter(columns)
+        problems: list[str] = []
+        lengths: set[int] = set()
+        cast = []
+        for spec, rules in zip(self._inputs, self._rules, strict=True):
+            if not spec.columns:
+                cast.append([next(values)])
+                continue
+            arrays = [_cast_or_note(next(values), rule, problems) for rule in rules]
+            lengths.update(map(len, arrays))
+            cast.append(arrays)
+        if len(lengths) > 1 and not problems:
+            problems.append(f"the columns have different lengths: {sorted(lengths)}")
+        if problems:
+            raise refused_rows(problems)
+        return cast
+
+
+def column_rules(spec: TensorSpec) -> list[Rule]:
+    """How to cast each column of a tensor; one Rule with its name for a tensor without columns."""
+    target = numpy_dtype(spec.dtype)
+    if not spec.columns:
+        return [Rule(spec.name, target, target, nullable=not spec.finite)]
+    return [
+        Rule(c.name, target, numpy_dtype(c.dtype), c.nullable, c.categories) for c in spec.columns
+    ]
+
+
+def _shared_block(inputs: tuple[TensorSpec, ...], rules: list[Rule]) -> Block | None:
+    """How to take a whole array at once, apart from the categories that its columns may hold."""
+    spec = inputs[0]
+    if len(inputs) > 1 or spec.dtype == "string" or len(spec.shape) < 2:
+        return None
+    sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))
+    if sizes != spec.shape[1:] or not isinstance(spec.shape[0], str):
+        return None
+    opened = [Rule(rule.name, rule.target, rule.declared, rule.nullable) for rule in rules]
+    if any(rule.kind != opened[0].kind for rule in opened):
+        return None
+    return Block(spec.name, sizes, opened[0])
+
+
+def _single_rules(
+    inputs: tuple[TensorSpec, ...], rules: list[list[Rule]]
+) -> list[tuple[str, np.dtype[Any] | None, Rule]]:
+    """Name, dtype that needs no cast, and Rule of each tensor; empty unless each has one column."""
+    if not all(len(spec.columns) == 1 and isinstance(spec.shape[0], str) for spec in inputs):
+        return []
+    firsts = [each[0] for each in rules]
+    return [(spec.name, rule.as_is, rule) for spec, rule in zip(inputs, firsts, strict=True)]
+
+
+def _plain_array(values: object) -> Array | None:
+    """One column as an array; None for what is no column, and where values are masked."""
+    try:
+        array = frames.as_column(values)
+    except SignatureError:
+        return None
+    return array if type(array) is ndarray else None
+
+
+def _cast_or_note(
+    values: Any,
+    rule: Rule,
+    problems: list[str],
+) -> Array:
+    """One column as an array; what does not fit is added to `problems`."""
+    try:
+        array = frames.as_column(values)
+        quick = quick_cast(array, rule) if type(array) is ndarray else None  # not where masked
+        return cast_column(array, rule) if quick is None else quick
+    except (CastError, SignatureError) as error:
+        problems.append(f"column {rule.name!r}: {error}")
+        return np.empty(0, rule.target)
+
+
+def _as_array(values: Any, spec: TensorSpec) -> Array:
+    """A tensor as it was passed, as an array; a mask is kept."""
+    if isinstance(values, np.ma.MaskedArray):
+        return values
+    # Left to itself, numpy turns the numbers of a mixed list into strings.
+    mixed = spec.dtype == "string" and not hasattr(values, "dtype")
+    try:
+        return np.asarray(values, object if mixed else None)
+    except ValueError as error:
+        raise SignatureError(f"input {spec.name!r} is not an array: {error}", spec=spec) from None
+
+
+def _side_by_side(columns: list[Array], target: np.dtype[Any]) -> Array:
+    if len(columns) == 1:
+        return columns[0].reshape(-1, 1)
+    block = np.empty((len(columns[0]), len(columns)), target)
+    for j, values in enumerate(columns):
+        block[:, j] = values
+    return block
+
+
+def _cast_tensor(
+    array: Array,
+    spec: TensorSpec,
+    rules: list[Rule],
+) -> Array:
+    """Cast a whole tensor, as one block where its columns share their rules.
+
+    Raises SignatureError.
+    """
+    if array.ndim == 1 and len(rules) == 1 and spec.columns:
+        array = array.reshape(-1, 1)
+    check_shape(array, spec)
+    problems = []
+    if all(rule.kind == rules[0].kind for rule in rules):
+        try:
+            return cast_column(array.reshape(-1), rules[0]).reshape(array.shape)
+        except CastError as error:
+            rows = max((1, *array.shape[:1]))
+            width = max(1, array.size // rows)
+            problems = [f"input {spec.name!r}: {error.in_rows_of(width)}"]
+    if spec.columns:  # each by itself, which also names the columns at fault
+        block = np.empty(array.shape, rules[0].target)
+        problems = []
+        for j, rule in enumerate(rules):
+            try:
+                block[:, j] = cast_column(array[:, j], rule)
+            except CastError as error:
+                problems.append(f"column {rule.name!r}: {error}")
+        if not problems:
+            return block
+    raise refused_rows(problems)
+
+
+def refused_rows(problems: list[str]) -> SignatureError:
+    """The error for rows that do not fit; its message lists the first problems."""
+    lines = problems[:MOST_PROBLEMS]
+    if len(problems) > MOST_PROBLEMS:
+        lines = [*lines, f"... and {len(problems) - MOST_PROBLEMS} more"]
+    listed = "\n  ".join(lines)
+    return SignatureError(
+        f"the rows do not fit the signature:\n  {listed}", problems=tuple(problems)
+    )
+
+
+def _check_names(expected: list[str], found: list[str]) -> None:
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    twice = sorted({name for name in found if found.count(name) > 1})
+    problems = []
+    for name in missing:
+        hint = _likely_name(name, extra)
+        asked = "" if hint is None else f" (is it {hint!r}?)"
+        problems.append(f"missing column {name!r}{asked}")
+    problems += [f"unexpected column {name!r}" for name in extra]
+    problems += [f"column {name!r} appears twice" for name in twice]
+    if problems:
+        raise refused_rows(problems)
+
+
+def _likely_name(name: str, others: list[str]) -> str | None:
+    """The likely one of `others`: it differs in case or blanks only, or is a close match."""
+    import difflib
+
+    for other in others:
+        if other.strip().casefold() == name.strip().casefold():
+            return other
+    return next(iter(difflib.get_close_matches(name, others, n=1, cutoff=0.6)), None)

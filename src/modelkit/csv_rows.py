@@ -1,0 +1,112 @@
+"""Rows of a CSV file, each cell parsed to the type of its column."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from modelkit.errors import SignatureError
+from modelkit.signature import Signature
+from modelkit.spec import Column, TensorSpec
+
+Parse = Callable[[str], str | float | bool]
+
+
+def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
+    """The rows of a CSV file as records, without its blank lines.
+
+    Raises SignatureError for a file without rows, and for a cell that does not parse.
+    """
+    header, rows = _read_cells(path)
+    twice = next((name for name, times in Counter(header).items() if times > 1), None)
+    if twice is not None:
+        raise SignatureError(f"{path} has more than one column {twice!r}")
+    if not rows:
+        raise SignatureError(f"{path} has no rows")
+    parsers = {}
+    for spec in signature.inputs:
+        for column in spec.columns:
+            parsers[column.name] = _parser_of(column, spec)
+    unknown = ("string", str)  # a column that the model does not know stays text
+    known = [parsers.get(name, unknown) for name in header]
+    return [_parse_record(header, row, known, number) for number, row in enumerate(rows)]
+
+
+def known_columns(records: list[dict[str, Any]], signature: Signature) -> list[dict[str, Any]]:
+    """Records without the columns that the model does not take.
+
+    Such columns may be keys of rows, which differ in any two files.
+    """
+    known = {column.name for spec in signature.inputs for column in spec.columns}
+    if not known:
+        return records
+    kept = [name for name in records[0] if name in known]
+    return [_keep(record, kept) for record in records]
+
+
+def _keep(record: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    return {name: record[name] for name in names}
+
+
+def _read_cells(path: str) -> tuple[list[str], list[list[str]]]:
+    """The header of a CSV file, and the cells of the lines that have some."""
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as text:
+            rows = csv.reader(text)
+            header = next(rows, [])
+            return header, [row for row in rows if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SignatureError(f"{path} is not CSV in UTF-8: {error}") from error
+
+
+def _parse_record(
+    header: list[str],
+    cells: list[str],
+    parsers: list[tuple[str, Parse]],
+    row: int,
+) -> dict[str, Any]:
+    """One line with its cells parsed; an empty cell is a missing value."""
+    if len(cells) != len(header):
+        raise SignatureError(f"row {row} has {len(cells)} cells, and the header {len(header)}")
+    record: dict[str, Any] = {}
+    for name, cell, (dtype, parse) in zip(header, cells, parsers, strict=True):
+        try:
+            if "_" in cell and dtype != "string":  # Python takes 1_0 for 10
+                raise ValueError
+            record[name] = None if cell == "" else parse(cell)
+        except (ValueError, KeyError):
+            raise SignatureError(f"row {row}, column {name!r}: {cell!r} is not {dtype}") from None
+    return record
+
+
+def _parser_of(column: Column, spec: TensorSpec) -> tuple[str, Parse]:
+    """The dtype of a column, and what turns a cell into a value of it."""
+    kind = column.dtype.rstrip("0123456789")
+    if "int" in kind and spec.dtype.startswith("float"):
+        return column.dtype, _parse_number
+    return column.dtype, PARSERS[kind]
+
+
+def _parse_number(cell: str) -> float:
+    """An integer or a float: pandas writes 100.0 where a column of integers has gaps."""
+    try:
+        return int(cell)
+    except ValueError:
+        return float(cell)
+
+
+def _parse_truth(cell: str) -> bool:
+    """A boolean in the usual spellings. Raises KeyError for others."""
+    return {"true": True, "false": False, "1": True, "0": False}[cell.strip().lower()]
+
+
+PARSERS: dict[str, Parse] = {
+    "float": float,
+    "int": int,
+    "uint": int,
+    "bool": _parse_truth,
+    "string": str,
+}

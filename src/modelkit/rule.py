@@ -1,0 +1,117 @@
+"""How one column becomes part of a tensor, and why it cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+# U+FDD0 is one of the noncharacters that Unicode reserves for use inside a program.
+MISSING = "\ufdd0"
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+F4 = np.dtype(np.float32)
+F8 = np.dtype(np.float64)
+I8 = np.dtype(np.int64)
+MOST_ROWS = 5  # that a message names
+
+
+class CastError(Exception):
+    """Why a column cannot be cast; the caller turns all of them into one SignatureError.
+
+    `what` may say `{rows}`, for the rows at which the mask `bad` is true.
+    """
+
+    def __init__(self, what: str, bad: Array | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.bad = bad
+
+    def __str__(self) -> str:
+        return self.in_rows_of(1)
+
+    def in_rows_of(self, width: int) -> str:
+        """The message, where every row holds `width` of the values that were cast."""
+        if self.bad is None:
+            return self.what
+        bad = np.asarray(self.bad.reshape(-1, width).any(axis=1))
+        return self.what.replace("{rows}", name_rows(bad))
+
+
+def name_rows(bad: Array) -> str:
+    """Name the first rows at which a mask is true: 'row 3', or 'rows 0, 4, 7, ... (12 in all)'."""
+    rows = np.flatnonzero(bad)
+    shown = ", ".join(str(row) for row in rows[:MOST_ROWS])
+    if len(rows) == 1:
+        return f"row {shown}"
+    if len(rows) <= MOST_ROWS:
+        return f"rows {shown}"
+    return f"rows {shown}, ... ({len(rows)} in all)"
+
+
+class Rule:
+    """How one column becomes part of a tensor.
+
+    `declared` is the dtype that the source was trained on; it bounds which integers are exact.
+    `target` is the dtype of the tensor, and may be narrower: a tree compares in float32. `bounds`
+    holds, for each dtype of an array, the sum of squares below which each value is cast exactly, or
+    only rounded; see `quick_cast`. An array of the dtype `as_is` needs no look at its values.
+    """
+
+    __slots__ = (
+        "as_is",
+        "bounds",
+        "categories",
+        "closed",
+        "declared",
+        "kind",
+        "known",
+        "name",
+        "nullable",
+        "quick",
+        "target",
+        "text",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        target: np.dtype[Any],
+        declared: np.dtype[Any],
+        nullable: bool,  # noqa: FBT001
+        categories: tuple[str | float, ...] | None = None,
+    ) -> None:
+        self.name = name
+        self.target = target
+        self.declared = declared
+        self.nullable = nullable
+        self.categories = categories
+        self.kind = (target, declared, nullable, categories)
+        self.text = target.kind == "O"
+        self.closed = categories is not None
+        # No array has the dtype None: then each value is looked at.
+        self.quick: Any = None if self.closed else target
+        self.known = frozenset(categories or ())
+        takes_all = target.kind in "iub" or (target.kind == "f" and nullable)
+        self.as_is = target if takes_all and not self.closed else None
+        self.bounds: dict[np.dtype[Any], float] = {}
+        if target.kind == "f" and not self.closed:
+            self.bounds = {
+                F4: _largest(target),
+                F8: _largest(target),
+                I8: min(4.0 ** min(exact_bits(declared), 52), _largest(target)),
+            }
+
+
+def _largest(target: np.dtype[Any]) -> float:
+    """A bound on the sum of squares below which no value is beyond the range of `target`."""
+    most = float(np.finfo(F8).max)
+    if target != F8:
+        most = min(most, float(np.finfo(target).max) ** 2)
+    return most / 4
+
+
+def exact_bits(declared: np.dtype[Any]) -> int:
+    """The exponent of the power of two up to which a float column holds every integer."""
+    return int(np.finfo(declared if declared.kind == "f" else np.float64).nmant) + 1
