@@ -14,10 +14,10 @@ from modelkit.embedding.encoder import TextEncoder
 from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import least_cosine
 from modelkit.errors import ConversionError, ParityError
-from modelkit.manifest import Parity
+from modelkit.manifest import WEIGHTS_REF, Parity
 from modelkit.model import Model
 from modelkit.package import container, scan
-from modelkit.package.load import GRAPH, TOKENIZER, WEIGHTS_MEMBER, WEIGHTS_REF, open_encoder
+from modelkit.package.load import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.package.proven import Proven, Prover
 from modelkit.proto import read_proto
 from modelkit.recipe import EMBEDDING, TEXT, Recipe

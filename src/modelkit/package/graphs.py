@@ -16,15 +16,16 @@ from modelkit.convert.parity import MAX_ROWS, check_takes_example, gate, open_si
 from modelkit.convert.rows import rows_of
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError, GraphError
+from modelkit.manifest import WEIGHTS_REF
 from modelkit.model import Model, Outputs
 from modelkit.package import container, scan
-from modelkit.package.load import GRAPH, TERMS, WEIGHTS_MEMBER, WEIGHTS_REF
+from modelkit.package.load import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.package.proven import Proven, Prover, run_first
 from modelkit.proto import forget_ranks, serialize, split_weights
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.texts import TextModel
 from modelkit.signature import Feeds, Signature
-from modelkit.texts.terms import encode
+from modelkit.texts.terms import encode_terms
 
 MEASURED_BYTES = 4 << 20  # of an input that rows of a graph without a source are drawn for
 EXAMPLE_ROWS = 512  # of an example that golden rows are drawn like
@@ -65,7 +66,7 @@ class Graph:
         if self.weights:
             found[WEIGHTS_MEMBER] = self.weights
         if self.source.terms:
-            found[TERMS] = encode(self.source.terms)
+            found[TERMS] = encode_terms(self.source.terms)
         return found
 
 
