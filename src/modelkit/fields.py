@@ -13,7 +13,7 @@ from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-MAX_DEPTH = 16  # of lists and objects within a field of any JSON value
+MAX_NESTING = 16  # of lists and objects within a field of any JSON value
 SCALARS = (str, int, float, bool)
 
 T = TypeVar("T")
@@ -78,8 +78,8 @@ def read_json(
 
     Raises ValueError.
     """
-    if depth > MAX_DEPTH:
-        raise ValueError(f"{where} nests deeper than {MAX_DEPTH} levels")
+    if depth > MAX_NESTING:
+        raise ValueError(f"{where} nests deeper than {MAX_NESTING} levels")
     if isinstance(value, dict):
         found = {}
         for key, item in value.items():

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from modelkit.cast import is_a
 from modelkit.convert import catboost, xgboost
-from modelkit.convert.estimators import walk, where_parts
+from modelkit.convert.estimators import where_parts, with_parts
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -99,7 +99,7 @@ def with_absent_zeros(estimator: Any, rows: Any, answer: Callable[[Any, Any], An
         answer: how to ask about such rows: it takes a function of an estimator and rows, and the
             rows.
     """
-    if not any(map(_is_xgboost, walk(estimator))):
+    if not any(map(_is_xgboost, with_parts(estimator))):
         return estimator
     return answer(lambda _, given: _reading(estimator, given), rows)
 

@@ -83,15 +83,15 @@ def _reads_float32(estimator: Any) -> bool:
 
 def is_composed(estimator: Any) -> bool:
     """Whether anything in an estimator votes or is a tree: converters of our own take it."""
-    return any(f"{type(step).__module__}.".startswith(OWN) for step in walk(estimator))
+    return any(f"{type(step).__module__}.".startswith(OWN) for step in with_parts(estimator))
 
 
 def holds_trees(estimator: Any) -> bool:
     """Whether anything in an estimator compares with thresholds of float64."""
-    return any(f"{type(step).__module__}.".startswith(TREES) for step in walk(estimator))
+    return any(f"{type(step).__module__}.".startswith(TREES) for step in with_parts(estimator))
 
 
-def walk(estimator: Any) -> list[Any]:
+def with_parts(estimator: Any) -> list[Any]:
     """An estimator and everything inside it, depth first."""
     inner = [step for _, step in getattr(estimator, "steps", [])]
     inner += [entry[1] for entry in getattr(estimator, "transformers_", [])]
@@ -105,7 +105,7 @@ def walk(estimator: Any) -> list[Any]:
     ]
     found = [estimator]
     for step in known:
-        found += walk(step)
+        found += with_parts(step)
     return found
 
 

@@ -14,7 +14,7 @@ from modelkit.spec import DTYPES as SIGNATURE_DTYPES
 from modelkit.spec import Column
 
 TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
-TEXT = "text"  # the column of a model over strings whose example has no name
+UNNAMED_TEXT = "text"  # the column of a model over strings whose example has no name
 
 
 def read_example(
@@ -27,7 +27,7 @@ def read_example(
         )
     texts = _texts(example)
     if texts is not None:
-        name = str(getattr(example, "name", None) or TEXT)
+        name = str(getattr(example, "name", None) or UNNAMED_TEXT)
         return texts, [Column(name, "string")], lambda ask, rows: ask(estimator, rows[:, 0])
     _check_form(example)
     trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]

@@ -19,7 +19,7 @@ from modelkit.convert.estimators import (
     last_step,
     prepared,
     text_columns,
-    walk,
+    with_parts,
 )
 from modelkit.convert.example import read_example
 from modelkit.convert.labels import label_by_scores
@@ -325,7 +325,7 @@ def is_classifier(estimator: Any) -> bool:
 
 def _step_of(error: Exception, estimator: Any) -> str:
     """The innermost estimator whose class the converter's message names, else the whole."""
-    names = [type(step).__name__ for step in walk(estimator)]
+    names = [type(step).__name__ for step in with_parts(estimator)]
     return next(
         (name for name in reversed(names) if name in str(error)),
         type(estimator).__name__,

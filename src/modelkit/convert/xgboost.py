@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from modelkit.cast import Array
 from modelkit.convert.nodes import Nodes
-from modelkit.convert.xgboost_trees import Ensemble
+from modelkit.convert.xgboost_trees import XgboostTrees
 from modelkit.errors import ConversionError
 
 IDENTITY = "identity"
@@ -22,7 +22,7 @@ SIGMOID = "Sigmoid"
 EXP = "Exp"
 STEP = "step"
 SOFTMAX = "Softmax"
-LARGEST = "largest"
+LARGEST_CLASS = "largest"
 LINKS = {
     "reg:squarederror": IDENTITY,
     "reg:linear": IDENTITY,
@@ -40,7 +40,7 @@ LINKS = {
     "binary:logitraw": IDENTITY,
     "binary:hinge": STEP,
     "multi:softprob": SOFTMAX,
-    "multi:softmax": LARGEST,
+    "multi:softmax": LARGEST_CLASS,
     "rank:pairwise": IDENTITY,
     "rank:ndcg": IDENTITY,
     "rank:map": IDENTITY,
@@ -184,7 +184,7 @@ def _trees(
     base: Array,
 ) -> str:
     """The margin of a sum of trees, in single precision as the library sums."""
-    ensemble = Ensemble()
+    ensemble = XgboostTrees()
     for tree, output, weight in _used(learner):
         ensemble.add(
             tree,
@@ -257,7 +257,7 @@ def _linked(
         return margin
     if link == SOFTMAX:
         return nodes.add("Softmax", margin, axis=1)
-    if link == LARGEST:
+    if link == LARGEST_CLASS:
         best = nodes.add("ArgMax", margin, axis=1, keepdims=1)
         return nodes.add("Cast", best, to=TensorProto.FLOAT)
     if link == STEP:
@@ -279,10 +279,10 @@ def _classify(
     answer = _linked(
         nodes,
         margin,
-        SOFTMAX if link == LARGEST else link,
+        SOFTMAX if link == LARGEST_CLASS else link,
     )
-    if link == LARGEST or several:
-        nodes.put(nodes.add("ArgMax", margin if link == LARGEST else answer, **BEST), label)
+    if link == LARGEST_CLASS or several:
+        nodes.put(nodes.add("ArgMax", margin if link == LARGEST_CLASS else answer, **BEST), label)
         nodes.put(answer, probabilities)
         return
     half = nodes.constant(np.array([0.5], np.float32))

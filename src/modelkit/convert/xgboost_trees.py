@@ -28,7 +28,7 @@ class _Node(NamedTuple):
     missing_value_tracks_true: int
 
 
-class Ensemble:
+class XgboostTrees:
     """The attributes of an ensemble, filled tree by tree, and the columns split by categories."""
 
     def __init__(self) -> None:

@@ -32,7 +32,7 @@ EXAMPLE_ROWS = 512  # of an example that golden rows are drawn like
 
 
 @dataclass(frozen=True)
-class Graph:
+class ProvenGraph:
     """A graph that may be packaged, and the rows that it ran on, where it came without a source.
 
     `folded` is the limit in bytes of the constants that the runtime may compute when it opens the
@@ -118,13 +118,13 @@ def _unloadable(source: Source, error: GraphError) -> Exception:
     return refusal
 
 
-def _checked(source: Source, golden: object, domains: Collection[str]) -> Graph:
+def _checked(source: Source, golden: object, domains: Collection[str]) -> ProvenGraph:
     """The graph of a source, once its operators and sizes were found to be allowed."""
     weights = split_weights(source.proto, WEIGHTS_REF)
     raw = serialize(source.proto)
     size = len(weights) if weights else None
     found = scan.check_graph(raw, WEIGHTS_REF, size, domains=domains)
-    graph = Graph(source, raw, weights, found.folding.limit)
+    graph = ProvenGraph(source, raw, weights, found.folding.limit)
     if source.truth is not None:
         return graph
     if source.rows is None:
@@ -132,7 +132,7 @@ def _checked(source: Source, golden: object, domains: Collection[str]) -> Graph:
     return _asked(graph)
 
 
-def _asked(graph: Graph) -> Graph:
+def _asked(graph: ProvenGraph) -> Graph:
     """A graph without a source, with rows that it ran on and the signature that its answers show."""
     with graph.build(graph.source.signature) as model:
         runs = [_first_run(model, graph.source.rows)]
