@@ -132,7 +132,7 @@ def _checked(source: Source, golden: object, domains: Collection[str]) -> Proven
     return _asked(graph)
 
 
-def _asked(graph: ProvenGraph) -> Graph:
+def _asked(graph: ProvenGraph) -> ProvenGraph:
     """A graph without a source, with rows that it ran on and the signature that its answers show."""
     with graph.build(graph.source.signature) as model:
         runs = [_first_run(model, graph.source.rows)]
