@@ -175,7 +175,7 @@ class Fitting:
         train: ColumnsByName,
         stratum: str | None,
     ) -> None:
-        """Add the features of the training columns; that of the strata is none."""
+        """Add the features of the training columns, but for the one that tells strata."""
         for name, column in train.items():
             if name != stratum:
                 kind = self._kinds.get(name)
