@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from modelkit import record
+from modelkit import jsonable
 from modelkit.cast import Array
 from modelkit.errors import DriftError
-from modelkit.golden import read_npz
+from modelkit.npz import pack_arrays, unpack_arrays
 
 
 def pack(
@@ -21,11 +20,9 @@ def pack(
     arrays: Mapping[str, Array],
 ) -> bytes:
     """Bytes that `unpack` reads; equal contents give equal bytes."""
-    values = record.plain({"schema": schema, **about})
+    values = jsonable.to_plain({"schema": schema, **about})
     text = json.dumps(values, sort_keys=True, allow_nan=False)
-    file = io.BytesIO()
-    np.savez(file, about=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
-    return file.getvalue()
+    return pack_arrays({"about": np.frombuffer(text.encode(), np.uint8), **arrays})
 
 
 def unpack(
@@ -36,9 +33,9 @@ def unpack(
     Raises DriftError for bytes of another schema, and for bytes that `pack` did not make.
     """
     try:
-        arrays = read_npz(data)
+        arrays = unpack_arrays(data)
         text = arrays.pop("about").tobytes().decode()
-        about: dict[str, Any] = record.back(record.parse(text))
+        about: dict[str, Any] = jsonable.from_plain(jsonable.parse_json(text))
         found = about.pop("schema")
     except Exception as error:
         raise DriftError(f"this is no {what}: {error}") from error

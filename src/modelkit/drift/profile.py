@@ -21,10 +21,10 @@ from modelkit.drift.privacy import noisy
 from modelkit.drift.vectors import Basis, basis_arrays, expand, read_bases, source_of
 from modelkit.errors import DriftError
 from modelkit.model import Model
+from modelkit.npz import MEDIA_TYPE
 from modelkit.signature import Signature
 
 PROFILE_NAME = "profile"  # of the attachment
-PROFILE_MEDIA_TYPE = "application/x-npz"
 PROFILE_SCHEMA = "modelkit.profile/1"
 
 
@@ -245,7 +245,7 @@ class Profile:
         """
         if signature is not None:
             self.check(signature)
-        return PROFILE_NAME, PROFILE_MEDIA_TYPE, self.to_bytes()
+        return PROFILE_NAME, MEDIA_TYPE, self.to_bytes()
 
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from math import isnan, log10, nan
 from typing import Any, Literal, final
 
-from modelkit import html, record
+from modelkit import html, jsonable
 from modelkit.drift import sections
 from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance, read_alarm
 from modelkit.errors import DriftError, importing
@@ -95,14 +95,14 @@ class DriftReport:
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
-        plain = {"schema": REPORT_SCHEMA} | record.plain(asdict(self))
+        plain = {"schema": REPORT_SCHEMA} | jsonable.to_plain(asdict(self))
         return json.dumps(plain, allow_nan=False, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
         """The inverse of `to_json`. Raises DriftError for any other text."""
         try:
-            plain = record.back(json.loads(text))
+            plain = jsonable.from_plain(json.loads(text))
             if plain.pop("schema") != REPORT_SCHEMA:
                 raise DriftError(f"this is no record of {REPORT_SCHEMA}")
             return _read_report(plain)

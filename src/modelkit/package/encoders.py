@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.embedding.encoder import TextEncoder, made_up
+from modelkit.embedding.encoder import TextEncoder
+from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import least_cosine
 from modelkit.errors import ConversionError, ParityError
 from modelkit.manifest import Parity

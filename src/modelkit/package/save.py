@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,36 +20,37 @@ from modelkit.convert.parity import MAX_ROWS, check_takes_example, gate, open_si
 from modelkit.convert.sklearn import from_sklearn, is_estimator, number_dtypes
 from modelkit.convert.source import Source, from_onnx, settled, take
 from modelkit.convert.torch import from_torch, is_module
-from modelkit.embedding.encoder import TextEncoder, made_up
+from modelkit.embedding.encoder import TextEncoder
+from modelkit.embedding.examples import made_up
 from modelkit.errors import ConversionError, GraphError
 from modelkit.manifest import (
     FORMAT,
-    Attachment,
+    WEIGHTS_REF,
     Manifest,
-    Member,
     Parity,
     check_metadata,
     check_name,
 )
 from modelkit.model import Model, Outputs
+from modelkit.npz import MEDIA_TYPE
 from modelkit.package import container, scan, trust
+from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
 from modelkit.package.encoders import proof
 from modelkit.package.load import (
     GRAPH,
-    MANIFEST,
     NATIVE,
     TERMS,
     TOKENIZER,
-    WEIGHTS,
-    WEIGHTS_NAME,
+    WEIGHTS_MEMBER,
     open_encoder,
 )
+from modelkit.package.write import member_of, write_package
 from modelkit.proto import forget_ranks, opsets, read_proto, row_bytes, serialize, split_weights
 from modelkit.recipe import TEXT, Recipe
 from modelkit.runtimes.onnx import FOLDED_BYTES, OnnxModel
 from modelkit.runtimes.texts import TextModel
 from modelkit.signature import Feeds, Signature
-from modelkit.texts.terms import Terms, encode
+from modelkit.texts.terms import Terms, encode_terms
 from modelkit.texts.vectorizer import Texts
 
 LIBRARIES = (
@@ -127,15 +125,9 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
     proven = _prove_as(format, model, example, golden, trust.check_allow(allow) - {trust.JOBLIB})
-    npz = golden_rows.MEDIA_TYPE
-    attached = [(golden_rows.NAME, npz, _golden(proven, golden))]
-    if background is not None:
-        attached.append(
-            ("background", npz, golden_rows.encode(proven.signature.coerce(background), {}))
-        )
-    if profile is not None:
-        attached.append(profile.to_attachment(proven.signature))
-    members = proven.members | {f"{key}.npz": data for key, _, data in attached}
+    added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, _golden(proven, golden))]
+    added += new_attachments(proven.signature, profile=profile, background=background)
+    members = dict(proven.members)
     proto = proven.source.proto
     manifest = Manifest(
         format=FORMAT,
@@ -146,19 +138,14 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         row_bytes=row_bytes(proto),
         parity=proven.parity,
         versions=_versions(proven),
-        files=tuple(
-            Member(p, len(data), hashlib.sha256(data).hexdigest()) for p, data in members.items()
-        ),
-        attachments=tuple(Attachment(key, f"{key}.npz", media) for key, media, _ in attached),
+        files=tuple(member_of(file, data) for file, data in members.items()),
         metadata=kept,
         runtime=format,
         requires=proven.requires,
         encoder=proven.encoder,
         texts=proven.source.texts,
     )
-    raw = manifest.to_json()
-    _write(Path(path), {MANIFEST: raw, **members})
-    return Manifest.from_json(raw)
+    return write_package(path, with_attachments(manifest, members, added), members)
 
 
 @dataclass(frozen=True)
@@ -241,9 +228,9 @@ def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[st
             f"only an encoder of an ONNX graph can be saved, and this one runs {inner!r}"
         )
     graph, weights = inner.graph
-    scan.check(graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=domains)
+    scan.check_graph(graph, WEIGHTS_REF, None if weights is None else len(weights), domains=domains)
     recipe, parity = proof(encoder, example)
-    large: container.Members = {} if weights is None else {WEIGHTS: weights}
+    large: container.Members = {} if weights is None else {WEIGHTS_MEMBER: weights}
     members = {GRAPH: bytes(graph), **large, TOKENIZER: encoder.tokenizer}
     proto = read_proto(graph)
     assert proto is not None  # noqa: S101 - for the type checker: bytes are read or raise
@@ -252,7 +239,7 @@ def _prove_encoder(encoder: TextEncoder, example: object, domains: Collection[st
     def build(_: Signature) -> Model:
         return open_encoder(members, recipe, origin=None)
 
-    texts = made_up(golden_rows.ROWS, recipe.max_tokens)
+    texts = made_up(golden_rows.GOLDEN_ROWS, recipe.max_tokens)
     fitting = encoder.token_count(texts) <= recipe.max_tokens
     rows = recipe.signature.coerce(
         {TEXT: [text for text, fits in zip(texts, fitting, strict=True) if fits] or ["a"]}
@@ -297,10 +284,10 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
     for convert in _ways(model, example, golden):
         try:
             source = convert()
-            weights = split_weights(source.proto, WEIGHTS_NAME)
+            weights = split_weights(source.proto, WEIGHTS_REF)
             graph = serialize(source.proto)
-            found = scan.check(
-                graph, WEIGHTS_NAME, len(weights) if weights else None, domains=domains
+            found = scan.check_graph(
+                graph, WEIGHTS_REF, len(weights) if weights else None, domains=domains
             )
             build: Callable[[Signature], Model] = partial(
                 _build, graph, weights, folded=found.folding.limit
@@ -330,10 +317,10 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
             said.append(error)
         else:
             members: container.Members = (
-                {GRAPH: graph, WEIGHTS: weights} if weights else {GRAPH: graph}
+                {GRAPH: graph, WEIGHTS_MEMBER: weights} if weights else {GRAPH: graph}
             )
             if source.terms:
-                members[TERMS] = encode(source.terms)
+                members[TERMS] = encode_terms(source.terms)
             return _Proven(source, members, build, signature, parity, example=_example(source))
     raise (said or refusals)[0]
 
@@ -397,7 +384,7 @@ def _asked(source: Source, build: Callable[[Signature], Model]) -> tuple[Source,
             if not signature.count(given):
                 raise ConversionError("the example has no rows")
             run = _run_first(model, [given], "the rows that were given")
-            if signature.count(run[0]) < golden_rows.ROWS:
+            if signature.count(run[0]) < golden_rows.GOLDEN_ROWS:
                 with suppress(ConversionError):
                     run = _run_first(
                         model,
@@ -437,7 +424,7 @@ def _golden(proven: _Proven, rows: object) -> bytes:
         what = "rows drawn at random"
     with proven.build(signature) as model:
         feeds, outputs = _run_first(model, candidates, what)
-    return golden_rows.encode(feeds, outputs)
+    return golden_rows.encode_rows(feeds, outputs)
 
 
 def _draws(signature: Signature, proven: _Proven) -> Iterator[Feeds]:
@@ -476,29 +463,3 @@ def _versions(proven: _Proven) -> dict[str, str]:
         *(("tokenizers",) if proven.encoder else ()),
     )
     return {"python": platform.python_version(), **trust.installed(libraries)}
-
-
-def _write(path: Path, members: Mapping[str, Any]) -> None:
-    """Write beside the target, flush to disk, rename over it: a reader sees the old file or the new one.
-
-    A symbolic link stays what it is, and the file that it names is the target.
-    """
-    path = Path(os.path.realpath(path))
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for piece in container.write(dict(members), aligned=frozenset({WEIGHTS})):
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp gives 0600; a package is for others to read
-        os.replace(temporary, path)  # noqa: PTH105
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
