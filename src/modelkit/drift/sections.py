@@ -153,12 +153,12 @@ def html_table(
     rows: Iterable[Sequence[str]],
 ) -> str:
     """A table of text."""
-    lines = [_table_row(header, "th")]
-    lines += [_table_row(row, "td") for row in rows]
+    lines = [_tagged_row(header, "th")]
+    lines += [_tagged_row(row, "td") for row in rows]
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
-def _table_row(
+def _tagged_row(
     cells: Sequence[str],
     tag: str,
 ) -> str:
