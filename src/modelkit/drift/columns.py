@@ -47,7 +47,7 @@ def length(columns: ColumnsByName) -> int:
     return len(next(iter(columns.values()))) if columns else 0
 
 
-def rows_at(
+def take_rows(
     columns: ColumnsByName,
     rows: Array,
 ) -> dict[str, Array]:

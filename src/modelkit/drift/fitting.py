@@ -18,8 +18,8 @@ from modelkit.drift.columns import (
     fifth,
     length,
     read_columns,
-    rows_at,
     stratum_names,
+    take_rows,
 )
 from modelkit.drift.dependence import rows_apart
 from modelkit.drift.edges import fit_feature
@@ -101,7 +101,7 @@ def _halves_of(
     order = np.arange(n) if ordered else np.random.default_rng(seed).permutation(n)
     first = np.sort(order[: n // 2])
     second = np.sort(order[n // 2 :])
-    return rows_at(columns, first), rows_at(columns, second)
+    return take_rows(columns, first), take_rows(columns, second)
 
 
 # Features.
@@ -175,7 +175,7 @@ class Fitting:
         train: ColumnsByName,
         stratum: str | None,
     ) -> None:
-        """Add the features of the training columns; that of the strata is none."""
+        """Add the features of the training columns, but for the one that tells strata."""
         for name, column in train.items():
             if name != stratum:
                 kind = self._kinds.get(name)
@@ -262,9 +262,9 @@ def fit_answers(
     check_length(served, rows, "scores")
     mine, others = fifth(rows, ordered=ordered)
     before = len(fitting.features)
-    fitting.outputs(rows_at(served, mine))
+    fitting.outputs(take_rows(served, mine))
     counted = {feature.name: others for feature in fitting.features[before:]}
-    columns = expand(output_columns(rows_at(served, others)), fitting.bases)
+    columns = expand(output_columns(take_rows(served, others)), fitting.bases)
     return ServedAnswers(served, columns, counted)
 
 

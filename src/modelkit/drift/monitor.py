@@ -372,7 +372,7 @@ def _again(
 
 
 def packaged(model: Model) -> Profile:
-    """The profile in a model's package. Raises DriftError where there is none."""
+    """The profile in a model's package. Raises DriftError without one."""
     data = model.attachments.get(PROFILE_NAME)
     if data is None:
         raise DriftError(

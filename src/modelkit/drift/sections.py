@@ -16,17 +16,24 @@ MOST_REST = 400  # rows of the table of features that have no chart
 # Blue grey and orange are told apart by all common kinds of colour vision, and by their lightness
 # in print.
 STYLE = """
-:root{color-scheme:light dark;--paper:#fff;--ink:#1f2328;--soft:#57606a;--line:#d0d7de;--old:#8aa0b8;--new:#c2570c;
+:root{color-scheme:light dark;--paper:#fff;--ink:#1f2328;--soft:#57606a;--line:#d0d7de;
+--old:#8aa0b8;--new:#c2570c;
 --bad:#b42318;--badbg:#fff1ef;--good:#1a7f37;--goodbg:#eefbf1}
-@media (prefers-color-scheme:dark){:root{--paper:#15191f;--ink:#e6edf3;--soft:#9aa7b4;--line:#343c46;--old:#7389a1;
+@media (prefers-color-scheme:dark){:root{--paper:#15191f;--ink:#e6edf3;--soft:#9aa7b4;
+--line:#343c46;--old:#7389a1;
 --new:#ff9a52;--bad:#ff9489;--badbg:#331a1a;--good:#6fd08a;--goodbg:#14281b}}
-@media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#444;--line:#bbb;--old:#8aa0b8;--new:#c2570c;
---bad:#b42318;--badbg:#fff;--good:#1a7f37;--goodbg:#fff}body{margin:0!important}.grid{display:block!important}
-section,.box{break-inside:avoid;margin-bottom:10px}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
-body{background:var(--paper);color:var(--ink);max-width:1180px;margin:1.5em auto!important;padding:0 16px}
+@media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--soft:#444;--line:#bbb;--old:#8aa0b8;
+--new:#c2570c;
+--bad:#b42318;--badbg:#fff;--good:#1a7f37;--goodbg:#fff}body{margin:0!important}
+.grid{display:block!important}
+section,.box{break-inside:avoid;margin-bottom:10px}*{print-color-adjust:exact;
+-webkit-print-color-adjust:exact}}
+body{background:var(--paper);color:var(--ink);max-width:1180px;margin:1.5em auto!important;
+padding:0 16px}
 h1{font-size:20px!important;margin:0}h2{font-size:15px;margin:26px 0 8px}
 h3{font-size:14px;margin:0;overflow-wrap:anywhere}
-p{margin:4px 0}ul{margin:4px 0;padding-left:20px}li{overflow-wrap:anywhere;margin:3px 0}.soft{color:var(--soft)}
+p{margin:4px 0}ul{margin:4px 0;padding-left:20px}li{overflow-wrap:anywhere;margin:3px 0}
+.soft{color:var(--soft)}
 .box,section{border:1px solid var(--line);border-radius:6px;padding:10px 14px}
 .box{margin:12px 0}.bad{border-left:5px solid var(--bad);background:var(--badbg)}
 .good{border-left:5px solid var(--good);background:var(--goodbg)}
@@ -34,10 +41,12 @@ p{margin:4px 0}ul{margin:4px 0;padding-left:20px}li{overflow-wrap:anywhere;margi
 .tag{color:var(--bad);border:1px solid;
 border-radius:9px;padding:0 7px;font-size:12px;font-weight:600;white-space:nowrap}
 .wide{overflow-x:auto}table{border-collapse:collapse}
-th,td{text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-top:1px solid var(--line);overflow-wrap:anywhere}
+th,td{text-align:left;vertical-align:top;padding:3px 16px 3px 0;border-top:1px solid var(--line);
+overflow-wrap:anywhere}
 th{font-weight:normal;color:var(--soft);border:0;white-space:nowrap}
 td:last-child{overflow-wrap:normal}
-.key{display:inline-block;width:12px;height:12px;border-radius:2px;vertical-align:-1px;margin:0 4px 0 12px}
+.key{display:inline-block;width:12px;height:12px;border-radius:2px;vertical-align:-1px;
+margin:0 4px 0 12px}
 svg{width:100%;height:auto;display:block;margin-top:6px}svg text{font-size:11px;fill:var(--soft)}
 .old{fill:var(--old);background:var(--old)}.new{fill:var(--new);background:var(--new)}
 path.old{fill-opacity:.55}path.new{fill:none;stroke:var(--new);stroke-width:1.8}
@@ -144,12 +153,12 @@ def html_table(
     rows: Iterable[Sequence[str]],
 ) -> str:
     """A table of text."""
-    lines = [_table_row(header, "th")]
-    lines += [_table_row(row, "td") for row in rows]
+    lines = [_tagged_row(header, "th")]
+    lines += [_tagged_row(row, "td") for row in rows]
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
-def _table_row(
+def _tagged_row(
     cells: Sequence[str],
     tag: str,
 ) -> str:
