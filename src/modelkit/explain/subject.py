@@ -51,7 +51,7 @@ class Subject:
 
     def head(self, most: int) -> Feeds:
         """The first `most` rows of the background."""
-        return rows_at(self.background, slice(most))
+        return slice_rows(self.background, slice(most))
 
     def ask(self, feeds: Feeds) -> Array:
         """The served output (n, k) as doubles."""
@@ -66,7 +66,7 @@ class Subject:
         count = len(next(iter(feeds.values())))
         parts = []
         for start in range(0, count, size):
-            some = rows_at(feeds, slice(start, start + size))
+            some = slice_rows(feeds, slice(start, start + size))
             parts.append(self.ask(some))
         return np.concatenate(parts)
 
@@ -150,7 +150,7 @@ def _cell_bytes(feed: Array) -> bytes:
     return feed.tobytes()
 
 
-def rows_at(feeds: Feeds, some: slice) -> Feeds:
+def slice_rows(feeds: Feeds, some: slice) -> Feeds:
     """Some rows of a batch."""
     return {name: feed[some] for name, feed in feeds.items()}
 
