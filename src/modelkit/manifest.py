@@ -229,7 +229,7 @@ class Manifest:
     @staticmethod
     def from_json(raw: bytes) -> Manifest:
         """Parse and check a manifest. Raises ManifestError, which names the field at fault."""
-        plain = _parse(raw)
+        plain = _parse_manifest(raw)
         try:
             manifest = fields.read_object(Manifest, plain, "modelkit.json")
         except ValueError as error:
@@ -248,12 +248,14 @@ class Manifest:
             "digest": f"sha256:{self.digest}",
             "model": f"sha256:{self.model_digest}",
             "runtime": self.runtime,
-            "requires": _listed(dict(sorted(self.requires.items()))),
+            "requires": _with_versions(dict(sorted(self.requires.items()))),
             "parity": str(self.parity),
             "encoder": str(self.encoder or ""),
             "texts": str(self.texts or ""),
-            "opsets": _listed({key or "ai.onnx": v for key, v in sorted(self.opsets.items())}),
-            "made with": _listed(self.versions),
+            "opsets": _with_versions(
+                {key or "ai.onnx": v for key, v in sorted(self.opsets.items())}
+            ),
+            "made with": _with_versions(self.versions),
             "classes": html.some(self.signature.classes or ()),
             "metadata": "",
         }
@@ -276,7 +278,7 @@ class Manifest:
         return html.card(title, self.facts(), header, self.signature.table())
 
 
-def _listed(versions: dict[str, Any]) -> str:
+def _with_versions(versions: dict[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
@@ -285,7 +287,7 @@ def _dumps(plain: Any) -> bytes:
     return text.encode()
 
 
-def _parse(raw: bytes) -> object:
+def _parse_manifest(raw: bytes) -> object:
     if len(raw) > MAX_MANIFEST_BYTES:
         raise ManifestError(
             f"modelkit.json has {len(raw)} bytes; at most {MAX_MANIFEST_BYTES} are read"

@@ -22,7 +22,7 @@ def check_allow(allow: object) -> frozenset[str]:
         raise TypeError(f"allow is a collection of strings, such as {{'joblib'}}; got {allow!r}")
     for entry in allow:
         if not isinstance(entry, str):
-            raise TypeError(f"allow holds strings, and {entry!r} is none")
+            raise TypeError(f"allow holds strings, not {entry!r}")
         if entry != JOBLIB and not DOMAIN.fullmatch(entry):
             raise ValueError(
                 f"allow holds {entry!r}, which is neither 'joblib' nor a domain of ONNX operators "

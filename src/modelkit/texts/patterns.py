@@ -53,7 +53,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
             warnings.simplefilter("ignore")
             found = re.compile(pattern)
             if pattern not in KNOWN_PATTERNS:
-                _check(pattern)
+                _check_pattern(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise SignatureError(
             f"token_pattern {pattern!r} is no regular expression: {error}"
@@ -65,7 +65,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
     return found
 
 
-def _check(pattern: str) -> None:
+def _check_pattern(pattern: str) -> None:
     from re import _parser  # type: ignore[attr-defined]  # no public way to see what an expression is made of
 
     tree = _parser.parse(pattern)
