@@ -1191,3 +1191,25 @@ def test_a_missing_string_is_one_whatever_stands_beside_it():
         alone = signature.coerce([{"n": missing}])["n"]
         beside = signature.coerce([{"n": missing}, {"n": "a"}])["n"]
         assert alone[0] == beside[0] == "\ufdd0"
+
+
+BLANK = {
+    "floats": np.array([np.nan, np.nan]),
+    "Int64": pd.array([pd.NA, pd.NA], "Int64"),
+    "boolean": pd.array([pd.NA, pd.NA], "boolean"),
+    "timestamps": pd.array([pd.NaT, pd.NaT], "datetime64[ns]"),
+    "polars, integers": pl.Series([None, None], dtype=pl.Int64),
+    "arrow, integers": pa.array([None, None], pa.int64()),
+}
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_a_column_without_any_value_is_missing_whatever_its_dtype(blank):
+    """As readers give it: `pd.read_csv` makes floats of empty cells, `convert_dtypes` makes Int64."""
+    texts = tensor_per_column(MAYBE_TEXT)
+    assert texts.coerce({"n": BLANK[blank]})["n"].tolist() == [[MISSING], [MISSING]]
+    numbers = tensor_per_column(MAYBE)
+    assert np.isnan(numbers.coerce({"n": BLANK[blank]})["n"]).all()
+    for column in (TEXT, NUMBER, INTEGER, BOOLEAN):
+        with pytest.raises(SignatureError, match="missing value"):
+            tensor_per_column(column).coerce({"n": BLANK[blank]})

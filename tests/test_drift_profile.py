@@ -759,3 +759,20 @@ def test_the_kind_of_a_column_is_told_by_its_type():
     assert kind_of("x", column([1, 2.5, None])) == "number"
     assert kind_of("x", column([True, None])) == "flag"
     assert kind_of("x", column([None]), "time") == "time"
+
+
+@pytest.mark.parametrize(
+    "blank",
+    [
+        np.full(60, np.nan),
+        pd.array([pd.NA] * 60, "Int64"),
+        pd.array([pd.NaT] * 60, "datetime64[ns]"),
+        pl.Series([None] * 60, dtype=pl.Int64),
+    ],
+    ids=["floats", "Int64", "timestamps", "polars, integers"],
+)
+def test_a_column_without_any_value_is_missing_whatever_its_dtype(blank):
+    towns = np.array(["Rome", "Oslo", None] * 100, object)
+    detector = mk.Detector(mk.Profile.fit({"town": towns}))
+    report = detector.test({"town": blank})
+    assert report.features[0].missing[1] == 1

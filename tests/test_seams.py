@@ -1,5 +1,8 @@
 """Where converters of several hands meet: libraries inside votes, steps before them, and dtypes between them."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +10,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import (
     BaggingClassifier,
+    HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     StackingClassifier,
     StackingRegressor,
@@ -16,7 +20,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import (
+    KBinsDiscretizer,
+    OneHotEncoder,
+    PolynomialFeatures,
+    StandardScaler,
+)
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import modelkit as mk
@@ -48,6 +57,16 @@ def test_bins_are_told_apart_in_double(encode, tmp_path):
         with _saved(fitted, X, tmp_path) as model:
             assert (model.predict(rows) == fitted.predict(rows)).all()
             np.testing.assert_allclose(model.predict_proba(rows), fitted.predict_proba(rows), 1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"degree": 3, "include_bias": False}, {"degree": (2, 3)}])
+def test_products_are_those_of_the_source_in_double(options, tmp_path):
+    X, y = _tenths(300, 3)
+    rows = np.round(np.random.default_rng(1).normal(0, 3, (5000, 3)), 1)
+    steps = PolynomialFeatures(**options), HistGradientBoostingClassifier(max_iter=10)
+    fitted = make_pipeline(*steps).fit(X, y)
+    with _saved(fitted, X, tmp_path) as model:
+        np.testing.assert_allclose(model.predict_proba(rows), fitted.predict_proba(rows), 1e-6)
 
 
 def test_columns_of_a_bagging_may_be_one(tmp_path):
@@ -156,3 +175,48 @@ def test_xgboost_behind_several_steps_rounds_its_rows_as_the_library_does(tmp_pa
     with _saved(fitted, frame, tmp_path) as model:
         assert model.signature.inputs[-1].dtype == "float64"
         np.testing.assert_allclose(model.predict(rows), fitted.predict(rows), 1e-4, 1e-5)
+
+
+SAVING = """
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PowerTransformer
+
+import modelkit as mk
+
+X = np.round(np.random.default_rng(0).normal(0, 3, (100, 2)), 1)
+forest = RandomForestClassifier(3, random_state=0)
+fitted = make_pipeline(PowerTransformer(), forest).fit(X, X.sum(axis=1) > 0)
+mk.save(fitted, "m.mk", example=X, name="m", version="1")
+
+def numbers(values, dtype):
+    return numpy_helper.from_array(np.array(values, dtype))
+
+domain = {"domain": "ai.onnx.ml"}
+tree = {
+    "tree_roots": [0], "n_targets": 1, "nodes_featureids": [0], "leaf_targetids": [0, 0],
+    "nodes_truenodeids": [0], "nodes_falsenodeids": [1],
+    "nodes_trueleafs": [1], "nodes_falseleafs": [1],
+    "nodes_modes": numbers([0], np.uint8), "nodes_splits": numbers([0], np.float32),
+    "leaf_weights": numbers([1, 2], np.float32),
+}
+nodes = [
+    helper.make_node("Imputer", ["x"], ["full"], imputed_value_floats=[0.0], **domain),
+    helper.make_node("TreeEnsemble", ["full"], ["prediction"], **tree, **domain),
+]
+taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 2])
+given = helper.make_tensor_value_info("prediction", TensorProto.FLOAT, ["batch", 1])
+graph = helper.make_graph(nodes, "g", [taken], [given])
+sets = [helper.make_opsetid("", 19), helper.make_opsetid("ai.onnx.ml", 5)]
+proto = helper.make_model(graph, opset_imports=sets, ir_version=10)
+manifest = mk.save(proto, "m.mk", name="m", version="1")
+assert manifest.row_bytes > 0
+"""
+
+
+def test_trees_behind_a_step_without_a_shape_do_not_end_the_process(tmp_path):
+    """onnx infers the shapes of an ensemble from those of its rows, and takes for granted that they are known."""
+    done = subprocess.run([sys.executable, "-c", SAVING], cwd=tmp_path, check=False)
+    assert done.returncode == 0

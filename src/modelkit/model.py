@@ -19,12 +19,7 @@ from modelkit import golden, replay, sklearn_face
 from modelkit.call import PLAIN, Call, make_call
 from modelkit.cast import Array
 from modelkit.device import Placement
-from modelkit.errors import (
-    BatchError,
-    ClosedError,
-    ModelkitError,
-    PackageError,
-)
+from modelkit.errors import BatchError, ClosedError, ModelkitError, PackageError
 from modelkit.manifest import Manifest
 from modelkit.signature import Feeds, Signature, primary_of, refuse_probabilities
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from modelkit.spec import TensorSpec, numpy_dtype
 
 with importing("onnx", "reading an ONNX graph", "save"):
     import onnx
-    from onnx import TensorProto, numpy_helper, shape_inference
+    from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 # Smaller tensors stay inside the graph: those that a runtime does not repack (biases, scales) would
 # otherwise sit between the large ones and keep their pages in memory.
 EXTERNAL_BYTES = 16 << 10
 ALIGNMENT = 64
 PACKED_ITEMS = 64
+TREES = "TreeEnsemble"
 # What exporters write for a dimension without a name; TensorFlow's and PaddlePaddle's count them.
 MADE_UP = re.compile(r"|\?|-1|None|unk__\d+|p2o\.DynamicDimension\.\d+")
 
@@ -52,13 +54,58 @@ def read_proto(source: object) -> onnx.ModelProto | None:
 
 
 def signature_of(proto: onnx.ModelProto) -> Signature:
-    """What a graph takes and gives, as it says. Raises ConversionError."""
+    """The signature that a graph declares. Raises ConversionError."""
     initialised = {tensor.name for tensor in proto.graph.initializer}
     graph = proto.graph
     if any(not _is_shaped(value) for value in graph.output):
-        graph = shape_inference.infer_shapes(proto).graph
+        graph = inferred(proto)
     inputs = tuple(tensor_spec(value) for value in graph.input if value.name not in initialised)
     return Signature(inputs, tuple(tensor_spec(value) for value in graph.output))
+
+
+def inferred(proto: onnx.ModelProto) -> onnx.GraphProto:
+    """The graph with the types and shapes that onnx infers.
+
+    Its rule for TreeEnsemble ends the process where a step before one gives no shape. So the rule
+    is kept from it, and what it would say of the output is stated.
+    """
+    known = onnx.ModelProto()
+    known.CopyFrom(proto)
+    _state_ensembles(known.graph)
+    for function in known.functions:
+        _rename_ensembles(function.node)
+    return shape_inference.infer_shapes(known).graph
+
+
+def _state_ensembles(graph: onnx.GraphProto) -> None:
+    stated = {value.name for value in [*graph.value_info, *graph.output]}
+    for node in _rename_ensembles(graph.node):
+        output = _output_of_ensemble(node)
+        if output is not None and output.name not in stated:
+            graph.value_info.append(output)
+
+
+def _rename_ensembles(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Give the ensembles among these nodes, and in their subgraphs, a name without a rule; returns those among them."""
+    found = []
+    for node in nodes:
+        if node.op_type == TREES:
+            node.op_type = f"Modelkit{TREES}"
+            found.append(node)
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                _state_ensembles(inner)
+    return found
+
+
+def _output_of_ensemble(node: onnx.NodeProto) -> onnx.ValueInfoProto | None:
+    """The sums of an ensemble, (n, n_targets) in the dtype of its leaves; None where that is not told."""
+    told = {attribute.name: attribute for attribute in node.attribute}
+    if not node.output or not {"leaf_weights", "n_targets"} <= told.keys():
+        return None
+    element = told["leaf_weights"].t.data_type
+    shape = [None, told["n_targets"].i]
+    return helper.make_tensor_value_info(node.output[0], element, shape)
 
 
 def _is_shaped(value: onnx.ValueInfoProto) -> bool:
@@ -94,14 +141,14 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
 
 
 def _is_fixed(dim: Any) -> bool:
-    """Whether a dimension has a size; some exporters write one that is open as -1."""
+    """Whether a dimension has a size; some exporters write -1 for one without."""
     return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
 
 
 def row_bytes(proto: onnx.ModelProto) -> int:
     """The most bytes of one row in the inputs and outputs of any one node; 0 if unknown."""
     try:
-        graph = shape_inference.infer_shapes(proto).graph
+        graph = inferred(proto)
     except Exception:  # noqa: BLE001 - unknown operators, huge graphs: the size is a hint
         return 0
     sizes: dict[str, int] = {}
@@ -160,16 +207,16 @@ def serialize(proto: onnx.ModelProto) -> bytes:
     rest = onnx.ModelProto()
     rest.CopyFrom(proto)
     rest.graph.ClearField("node")
-    graph = _bytes(rest.graph)
+    graph = _serialized(rest.graph)
     rest.ClearField("graph")
-    return _bytes(rest) + _field(7, graph + nodes)
+    return _serialized(rest) + _field(7, graph + nodes)
 
 
 def _pack_node(node: onnx.NodeProto) -> bytes:
     slim = onnx.NodeProto()
     slim.CopyFrom(node)
     slim.ClearField("attribute")
-    return _bytes(slim) + b"".join(
+    return _serialized(slim) + b"".join(
         _field(5, _pack(attribute)) for attribute in node.attribute if not _is_idle(attribute)
     )
 
@@ -188,18 +235,18 @@ def _is_idle(attribute: onnx.AttributeProto) -> bool:
 
 def _pack(attribute: onnx.AttributeProto) -> bytes:
     if len(attribute.floats) + len(attribute.ints) < PACKED_ITEMS:
-        return _bytes(attribute)
+        return _serialized(attribute)
     slim = onnx.AttributeProto()
     slim.CopyFrom(attribute)
     slim.ClearField("floats")
     slim.ClearField("ints")
-    packed = _bytes(slim)
+    packed = _serialized(slim)
     # TensorProto declares the same lists packed; only the tag, one byte, is another: floats are 7,
     # ints are 8.
     if attribute.floats:
-        packed += b"\x3a" + _bytes(TensorProto(float_data=attribute.floats))[1:]
+        packed += b"\x3a" + _serialized(TensorProto(float_data=attribute.floats))[1:]
     if attribute.ints:
-        packed += b"\x42" + _bytes(TensorProto(int64_data=attribute.ints))[1:]
+        packed += b"\x42" + _serialized(TensorProto(int64_data=attribute.ints))[1:]
     return packed
 
 
@@ -213,5 +260,5 @@ def _field(number: int, payload: bytes) -> bytes:
     return bytes([number << 3 | 2, *size, rest]) + payload
 
 
-def _bytes(message: Any) -> bytes:
+def _serialized(message: Any) -> bytes:
     return bytes(message.SerializeToString(deterministic=True))

@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 import onnx
 
-from modelkit.convert import bins, compositions, forests, histogram, lightgbm, linear, votes
+from modelkit.convert import (
+    bins,
+    compositions,
+    forests,
+    histogram,
+    lightgbm,
+    linear,
+    polynomial,
+    votes,
+)
 from modelkit.convert.leaf import converted_alone
 from modelkit.convert.tensors import Answer, Columns, Var, argument, constant, op
 from modelkit.convert.texts import TextConverters
@@ -47,6 +56,7 @@ CONVERTERS: dict[tuple[str, str], Converter] = {
             "HuberRegressor", "LinearSVR", "SGDRegressor",
         ),
         bins.binned: ("KBinsDiscretizer",),
+        polynomial.products: ("PolynomialFeatures",),
         compositions.pipeline: ("Pipeline",),
         compositions.columns: ("ColumnTransformer",),
         compositions.union: ("FeatureUnion",),

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from modelkit.convert.nodes import Nodes
 from modelkit.convert.operators import Converter
 from modelkit.errors import ConversionError, SignatureError
+from modelkit.proto import inferred
 from modelkit.spec import TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts, Vectorizer, counts_of
@@ -304,11 +305,10 @@ def _declare_outputs(proto: onnx.ModelProto) -> None:
     bare.CopyFrom(proto)
     for value in bare.graph.output:
         value.ClearField("type")
-    found = onnx.shape_inference.infer_shapes(bare).graph.output
-    inferred = {value.name: value.type.tensor_type for value in found}
+    found = {value.name: value.type.tensor_type for value in inferred(bare).output}
     for value in proto.graph.output:
-        if value.type.HasField("tensor_type") and inferred[value.name].elem_type:
-            value.type.tensor_type.elem_type = inferred[value.name].elem_type
+        if value.type.HasField("tensor_type") and found[value.name].elem_type:
+            value.type.tensor_type.elem_type = found[value.name].elem_type
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:

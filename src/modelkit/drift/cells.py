@@ -22,7 +22,7 @@ from typing import Any, Literal, final, get_args
 import numpy as np
 
 from modelkit import frames
-from modelkit.cast import F4, MISSING, Array, is_missing
+from modelkit.cast import F4, MISSING, Array, is_blank, is_missing
 from modelkit.errors import DriftError
 
 Kind = Literal["number", "flag", "time", "text", "category"]
@@ -285,8 +285,8 @@ def kind_of(name: str, values: Array, unknown: Kind = "category") -> Kind:
 
 
 def _all_missing(values: Array) -> Array:
-    """Values as they are; but of no kind where all are NaN, which is what a reader of CSV makes of an empty column."""
-    if values.dtype.kind == "f" and np.isnan(values).all():
+    """Values as they are; but of no kind where all are missing, whatever a reader makes of an empty column."""
+    if values.dtype.kind != "O" and (not len(values) or is_blank(values)):
         return np.full(len(values), None, object)
     return values
 

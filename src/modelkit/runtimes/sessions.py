@@ -122,7 +122,7 @@ def place(
     for target in device_chain(device, compiled):
         on_cpu = target.provider == CPU
         count, why = choose_threads(threads, usable_cpus(), workers, on_cpu=on_cpu)
-        split = _splits(graph, count, side_by_side=side_by_side) if on_cpu else count > 1
+        split = _is_split(graph, count, side_by_side=side_by_side) if on_cpu else count > 1
         try:
             session, nodes = start(graph, target, compiled, count if split else 1)
         except DeviceError as error:
@@ -138,7 +138,7 @@ def place(
     raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
 
 
-def _splits(
+def _is_split(
     graph: Graph,
     threads: int,
     *,
