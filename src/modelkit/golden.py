@@ -1,4 +1,4 @@
-"""Golden rows: inputs and the outputs they gave at save time, kept in the package and replayed by `Model.verify`.
+"""Golden rows: inputs and their outputs at save time, which `Model.verify` replays.
 
 They are drawn at random within the range of each column, never copied from the example, but for
 what is no row: a tensor without a dimension of rows that holds one value throughout, such as a

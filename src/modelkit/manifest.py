@@ -123,8 +123,8 @@ class Parity:
         if not self.large_rows or agrees:
             return ""
         return (
-            f"; 10,000 times beyond the example they DIFFER: max rel diff {self.large_max_rel:.2g}, "
-            f"{self.large_flips} of {self.large_rows} labels flipped"
+            "; 10,000 times beyond the example they DIFFER: max rel diff "
+            f"{self.large_max_rel:.2g}, {self.large_flips} of {self.large_rows} labels flipped"
         )
 
     def _invariance(self) -> str:
@@ -168,7 +168,7 @@ class Manifest:
         name, version: as given to `save`.
         signature: inputs, outputs, columns and classes of the model.
         opsets: the versions of the ONNX operator sets by domain.
-        row_bytes: the bytes of tensors that one row occupies at once inside the graph; 0 if unknown.
+        row_bytes: the bytes of tensors that one row occupies at once in the graph; 0 if unknown.
         parity: what `save` measured.
         versions: the libraries that trained the model and made the package.
         files: every other member.

@@ -1,4 +1,4 @@
-"""Read a folder in the layout of sentence-transformers: its graph, tokenizer, pooling and prompts."""
+"""Read a folder in the layout of sentence-transformers: graph, tokenizer, pooling, prompts."""
 
 from __future__ import annotations
 

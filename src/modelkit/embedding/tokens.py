@@ -14,8 +14,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import ModelkitError, SignatureError, importing
 
-# Only the beginning of a long text is read, LETTERS_A_TOKEN for each token, if that has SPARE tokens
-# too many already: the last ones may be parts of a word that was cut through.
+# Only the beginning of a long text is read, LETTERS_A_TOKEN for each token, if that has SPARE
+# tokens too many already: the last ones may be parts of a word that was cut through.
 LETTERS_A_TOKEN = 32
 SPARE = 128
 # Texts that are tokenized together, and the letters of them.

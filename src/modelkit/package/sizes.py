@@ -77,7 +77,7 @@ WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 8: STRING_BYTES, 9: 1, 10: 2, 12: 
 
 
 class Held(NamedTuple):
-    """A constant: the most elements that it has, the bytes of one, and its shape where that is known."""
+    """A constant: its most elements, the bytes of an element, and its shape if that is known."""
 
     elements: float
     width: int
@@ -156,7 +156,7 @@ def _enlarged(shape: list[float]) -> float:
 
 
 def check_bound(name: str, shape: Sequence[float]) -> None:
-    """Raise GraphError where a tensor of this shape, or one enlarged by it along each axis, is too large."""
+    """Raise GraphError where a tensor of this shape, or one enlarged by it, is too large."""
     if not _elements(shape) * ITEM <= MAX_STATED_BYTES:
         raise GraphError(
             f"{name} makes a tensor of the size {list(shape[:FEW_NUMBERS])}, which is more than "
@@ -352,7 +352,7 @@ def _stated_result(
 
 
 def _broadcast(shapes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
-    """The longest of these shapes along each axis, counted from the last; None if one is unknown."""
+    """The longest of the shapes along each axis, from the last; None if one is unknown."""
     known = [shape for shape in shapes if shape is not None]
     if len(known) < len(shapes):
         return None

@@ -1,4 +1,7 @@
-"""What a caller must say before a package may do more than compute: pure checks, which read no environment."""
+"""Check what a caller must say before a package may do more than compute.
+
+These are pure checks, which read no environment.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ def check_trusted(digest: str | None, allowed: Collection[str]) -> None:
 
 
 def check_requires(requires: Mapping[str, str]) -> None:
-    """Raise PackageError unless each library is installed in exactly the version that a package needs."""
+    """Raise PackageError unless each library is installed in exactly the version needed."""
     here = installed(requires)
     wrong = {library: (version, here.get(library)) for library, version in requires.items()}
     wrong = {
@@ -89,7 +92,7 @@ def installed(libraries: Iterable[str]) -> dict[str, str]:
 
 
 def required(modules: Iterable[str]) -> dict[str, str]:
-    """The installed libraries that hold these modules, with those that every pickled estimator needs."""
+    """The installed libraries that hold these modules, and those of every pickled estimator."""
     from importlib import metadata
 
     owners = metadata.packages_distributions()

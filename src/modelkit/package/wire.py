@@ -1,4 +1,4 @@
-"""Read serialised protobuf messages strictly: every field is one that the schema has, in the form it has there.
+"""Read serialised protobuf messages strictly: every field must be one of the schema, in its form.
 
 A protobuf message is a sequence of (field, wire type, value); see
 protobuf.dev/programming-guides/encoding. Parsers are lenient in ways of their own: they merge a

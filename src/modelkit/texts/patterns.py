@@ -46,7 +46,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
     """
     if len(pattern) > MAX_CHARACTERS:
         raise SignatureError(
-            f"a token_pattern has at most {MAX_CHARACTERS:,} characters, and this one has {len(pattern):,}"
+            f"a token_pattern has at most {MAX_CHARACTERS:,} characters, and this one has "
+            f"{len(pattern):,}"
         )
     try:
         with warnings.catch_warnings():
@@ -66,7 +67,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _check_pattern(pattern: str) -> None:
-    from re import _parser  # type: ignore[attr-defined]  # no public way to see what an expression is made of
+    # There is no public way to see what an expression is made of.
+    from re import _parser  # type: ignore[attr-defined]
 
     tree = _parser.parse(pattern)
     caseless = bool(tree.state.flags & re.IGNORECASE)
@@ -74,7 +76,7 @@ def _check_pattern(pattern: str) -> None:
 
 
 class _Walk:
-    """One pass over an expression, which refuses parts that can give characters back to what follows them."""
+    """One pass over an expression, which refuses parts that share characters with what follows."""
 
     def __init__(self, pattern: str, *, caseless: bool) -> None:
         self._pattern = pattern
@@ -121,7 +123,7 @@ class _Walk:
         choices: list[Items],
         rest: list[Items],
     ) -> None:
-        """Refuse alternatives that begin alike and have something after them: both could be tried."""
+        """Refuse alternatives that begin alike with something after them: both could be tried."""
         for choice in choices:
             self.sequence(choice, rest)
         if not self._firsts(rest):
