@@ -14,7 +14,8 @@ from modelkit.explain.choose import METHODS, choose_method
 from modelkit.explain.explanation import Explanation, kind_in_words
 from modelkit.explain.lime_text import NO_TEXT
 from modelkit.explain.method import Attribution, ExplainRequest
-from modelkit.explain.subject import BACKGROUND, is_text, make_subject
+from modelkit.explain.subject import is_text, make_subject
+from modelkit.golden import BACKGROUND
 from modelkit.model import Model
 from modelkit.signature import Feeds
 

@@ -12,12 +12,12 @@ from modelkit import golden
 from modelkit.cast import MISSING, Array
 from modelkit.errors import ExplainError, PackageError
 from modelkit.explain.structure import Player, players_of
+from modelkit.golden import BACKGROUND
 from modelkit.model import Call, Model
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import numpy_dtype
 
 CONTRIBUTIONS = "contributions"  # an output of this name explains the others
-BACKGROUND = "background"  # the attachment of a package that holds background rows
 LATER = Call(priority=-1)  # explanations wait for predictions
 ROWS_AT_ONCE = 4096  # in one call of the model, so that a prediction waits for no more
 
