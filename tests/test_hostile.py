@@ -448,7 +448,7 @@ def test_every_text_that_is_chosen_from_a_list_is_known():
             "activation", "update_rule", "to"}  # fmt: skip
     known = {
         (operator.decode(), name.decode()): values
-        for (operator, name), values in operators.TEXTS.items()
+        for (operator, name), values in operators.ALLOWED_TEXTS.items()
     }
     seen = set()
     for operator, name, default in attributes([onnx.defs.OpSchema.AttrType.STRING]):

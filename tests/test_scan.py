@@ -13,7 +13,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 import modelkit as mk
 from modelkit.errors import GraphError
 from modelkit.package import scan
-from modelkit.package.walk import FIELDS
+from modelkit.package.walk import ONNX_FIELDS
 
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
 Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])
@@ -294,13 +294,13 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", ONNX_FIELDS)
 def test_the_fields_of_a_message_are_those_of_onnx(name):
     empty = MESSAGES[name]()
     fields = {field.number: field for field in empty.DESCRIPTOR.fields}
-    assert FIELDS.keys() == MESSAGES.keys()
-    assert FIELDS[name].keys() == fields.keys()
-    for number, told in FIELDS[name].items():
+    assert ONNX_FIELDS.keys() == MESSAGES.keys()
+    assert ONNX_FIELDS[name].keys() == fields.keys()
+    for number, told in ONNX_FIELDS[name].items():
         field = fields[number]
         kind = told.rstrip("*")
         repeated = hasattr(getattr(empty, field.name), "extend")

@@ -47,7 +47,7 @@ def addressed(seeds):
         lists["nodes_truenodeids"] += [to for to, _ in pairs]
         lists["nodes_falsenodeids"] += [to for _, to in pairs]
     leaves = [0] * len(seeds)
-    weights = {name: np.array(leaves) for name in trees.GROUPS["TreeEnsembleRegressor"][1]}
+    weights = {name: np.array(leaves) for name in trees.LIST_GROUPS["TreeEnsembleRegressor"][1]}
     return {name: np.array(values) for name, values in lists.items()} | weights
 
 
@@ -170,7 +170,7 @@ def chain(levels, share=False):
     modes = np.where(ids % 2 | (ids == 2 * levels), LEAF, BRANCH)
     ends = np.full(len(ids), 2 * levels) if share else ids + 1
     lists = dict.fromkeys(
-        (*trees.ADDRESSED, *trees.GROUPS["TreeEnsembleRegressor"][1]), np.zeros(len(ids), int)
+        (*trees.ADDRESSED, *trees.LIST_GROUPS["TreeEnsembleRegressor"][1]), np.zeros(len(ids), int)
     )
     branches = {"nodes_truenodeids": ends, "nodes_falsenodeids": ids + 2}
     return lists | branches | {"nodes_nodeids": ids, "nodes_modes": modes}
@@ -195,7 +195,7 @@ def test_branches_may_share_a_node():
 def test_a_forest_of_leaves():
     lists = {
         name: np.array([0, 0])
-        for name in (*trees.ADDRESSED, *trees.GROUPS["TreeEnsembleRegressor"][1])
+        for name in (*trees.ADDRESSED, *trees.LIST_GROUPS["TreeEnsembleRegressor"][1])
     }
     lists |= {"nodes_treeids": np.array([0, 1]), "nodes_modes": np.array([LEAF, LEAF])}
     trees.check_trees("TreeEnsembleRegressor", lists)

@@ -13,18 +13,18 @@ from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-MAX_NESTING = 16  # of lists and objects within a field of any JSON value
+MAX_JSON_DEPTH = 16  # of lists and objects within a field of any JSON value
 SCALARS = (str, int, float, bool)
 
-T = TypeVar("T")
+Object = TypeVar("Object")
 Reader = Callable[[object, str], Any]
 
 
 def read_object(
-    cls: type[T],
+    cls: type[Object],
     plain: object,
     where: str,
-) -> T:
+) -> Object:
     """A dataclass from a JSON object.
 
     Fields may be annotated as str, int, float, bool, tuples of one kind of item, dicts by string,
@@ -78,8 +78,8 @@ def read_json(
 
     Raises ValueError.
     """
-    if depth > MAX_NESTING:
-        raise ValueError(f"{where} nests deeper than {MAX_NESTING} levels")
+    if depth > MAX_JSON_DEPTH:
+        raise ValueError(f"{where} nests deeper than {MAX_JSON_DEPTH} levels")
     if isinstance(value, dict):
         found = {}
         for key, item in value.items():

@@ -1,4 +1,4 @@
-"""Golden rows: inputs and the outputs they gave at save time, kept in the package and replayed by `Model.verify`.
+"""Golden rows: inputs and their outputs at save time, which `Model.verify` replays.
 
 They are drawn at random within the range of each column, never copied from the example, but for
 what is no row: a tensor without a dimension of rows that holds one value throughout, such as a
@@ -88,7 +88,7 @@ def _draw_all(
     rng = np.random.default_rng(0)
     feeds: Feeds = {}
     for spec in signature.inputs:
-        shape = _shape(spec, sizes, free)
+        shape = _sized(spec, sizes, free)
         if example is None:
             feeds[spec.name] = _draw(spec, shape, None, rng)
             continue
@@ -110,7 +110,7 @@ def draw_texts(vocabulary: Sequence[str], rows: int) -> Array:
     return texts
 
 
-def _shape(
+def _sized(
     spec: TensorSpec,
     sizes: Mapping[str, int],
     free: int,
@@ -123,7 +123,7 @@ def _byte_size(
     sizes: Mapping[str, int],
     free: int,
 ) -> int:
-    return numpy_dtype(spec.dtype).itemsize * prod(_shape(spec, sizes, free))
+    return numpy_dtype(spec.dtype).itemsize * prod(_sized(spec, sizes, free))
 
 
 def _draw(

@@ -123,8 +123,8 @@ class Parity:
         if not self.large_rows or agrees:
             return ""
         return (
-            f"; 10,000 times beyond the example they DIFFER: max rel diff {self.large_max_rel:.2g}, "
-            f"{self.large_flips} of {self.large_rows} labels flipped"
+            "; 10,000 times beyond the example they DIFFER: max rel diff "
+            f"{self.large_max_rel:.2g}, {self.large_flips} of {self.large_rows} labels flipped"
         )
 
     def _invariance(self) -> str:
@@ -168,7 +168,7 @@ class Manifest:
         name, version: as given to `save`.
         signature: inputs, outputs, columns and classes of the model.
         opsets: the versions of the ONNX operator sets by domain.
-        row_bytes: the bytes of tensors that one row occupies at once inside the graph; 0 if unknown.
+        row_bytes: the bytes of tensors that one row occupies at once in the graph; 0 if unknown.
         parity: what `save` measured.
         versions: the libraries that trained the model and made the package.
         files: every other member.
@@ -229,7 +229,7 @@ class Manifest:
     @staticmethod
     def from_json(raw: bytes) -> Manifest:
         """Parse and check a manifest. Raises ManifestError, which names the field at fault."""
-        plain = _parse(raw)
+        plain = _parse_manifest(raw)
         try:
             manifest = fields.read_object(Manifest, plain, "modelkit.json")
         except ValueError as error:
@@ -248,12 +248,14 @@ class Manifest:
             "digest": f"sha256:{self.digest}",
             "model": f"sha256:{self.model_digest}",
             "runtime": self.runtime,
-            "requires": _listed(dict(sorted(self.requires.items()))),
+            "requires": _with_versions(dict(sorted(self.requires.items()))),
             "parity": str(self.parity),
             "encoder": str(self.encoder or ""),
             "texts": str(self.texts or ""),
-            "opsets": _listed({key or "ai.onnx": v for key, v in sorted(self.opsets.items())}),
-            "made with": _listed(self.versions),
+            "opsets": _with_versions(
+                {key or "ai.onnx": v for key, v in sorted(self.opsets.items())}
+            ),
+            "made with": _with_versions(self.versions),
             "classes": html.some(self.signature.classes or ()),
             "metadata": "",
         }
@@ -276,7 +278,7 @@ class Manifest:
         return html.card(title, self.facts(), header, self.signature.table())
 
 
-def _listed(versions: dict[str, Any]) -> str:
+def _with_versions(versions: dict[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
@@ -285,7 +287,7 @@ def _dumps(plain: Any) -> bytes:
     return text.encode()
 
 
-def _parse(raw: bytes) -> object:
+def _parse_manifest(raw: bytes) -> object:
     if len(raw) > MAX_MANIFEST_BYTES:
         raise ManifestError(
             f"modelkit.json has {len(raw)} bytes; at most {MAX_MANIFEST_BYTES} are read"

@@ -1,4 +1,4 @@
-"""Read a folder in the layout of sentence-transformers: its graph, tokenizer, pooling and prompts."""
+"""Read a folder in the layout of sentence-transformers: graph, tokenizer, pooling, prompts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_folder(
             f"{root} holds no tokenizer.json; transformers writes one by "
             "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
-    return root / (file or _only(root)), tokenizer, found
+    return root / (file or _only_graph(root)), tokenizer, found
 
 
 def _refuse_plain(root: Path) -> NoReturn:
@@ -143,7 +143,7 @@ def _pooling(config: dict[str, Any], root: Path) -> str:
     return POOLING_NAMES[on[0]]
 
 
-def _only(root: Path) -> str:
+def _only_graph(root: Path) -> str:
     usual = [name for name in FILES if (root / name).exists()]
     found = sorted(str(path.relative_to(root)) for path in root.rglob("*.onnx"))
     if not usual and len(found) != 1:

@@ -1,4 +1,4 @@
-"""TextEncoder: a Model over strings, made of a tokenizer, a Model over token tensors, and pooling."""
+"""TextEncoder: a Model over strings, made of a tokenizer, a Model over tokens, and pooling."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class TextEncoder(Model):
             "passage: "}.
         dims: the lengths that vectors may be cut to, of a model that was trained for it, the
             largest first; by default the whole length alone.
-        max_tokens: the most tokens of a text, with the special ones. By default what files beside the tokenizer or
-            the graph say, where these are paths: sentence_bert_config.json, or the less of
-            tokenizer_config.json and config.json. Never the truncation of a tokenizer.json, which
-            is left over from its last use.
+        max_tokens: the most tokens of a text, with the special ones. By default what files beside
+            the tokenizer or the graph say, where these are paths: sentence_bert_config.json, or
+            the less of tokenizer_config.json and config.json. Never the truncation of a
+            tokenizer.json, which is left over from its last use.
         on_long: "truncate" texts of more tokens, which `truncated` counts, or "error".
         stable: run every text alone, so that its vector has the same bits whatever is embedded
             beside it: for graphs that scale their activations by the batch, as some int8 ones do.
-            RunCosts what batches gain.
+            Costs what batches gain.
         output: the output with a vector for each token, where the graph has several.
 
     Raises:
@@ -235,10 +235,11 @@ class TextEncoder(Model):
 
     @property
     def identity(self) -> str:
-        """A digest of graph, weights, tokenizer and recipe: only vectors of one identity can be compared.
+        """A digest of graph, weights, tokenizer and recipe.
 
-        That of an encoder and of the package it is saved as are the same. Raises SignatureError for
-        an encoder around a Model of your own, the content of which is not known.
+        Only vectors of one identity can be compared. An encoder and the package it is saved as have
+        the same. Raises SignatureError for an encoder around a Model of your own, the content of
+        which is not known.
         """
         if not isinstance(self.token_model, OnnxModel):
             raise SignatureError(
@@ -325,7 +326,7 @@ class TextEncoder(Model):
         return np.asarray(left_units @ right_units.T)
 
     def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
-        """The token ids of each text, as an object array (n,) of arrays; and their number in all."""
+        """The token ids of each text, an object array (n,) of arrays, and their number in all."""
         tokens = feeds.get(TOKENS)
         if tokens is None:
             texts = feeds[TEXT][:, 0].tolist()

@@ -71,7 +71,7 @@ class Pipeline:
 
     def vectors_of(self, tokens: list[Array]) -> Array:
         """As `vectors`, for texts that were tokenized already."""
-        parts = ((rows, [tokens[row] for row in rows]) for rows in windows(tokens))
+        parts = ((rows, tokens[rows.start : rows.stop]) for rows in windows(tokens))
         return self._vectors(len(tokens), parts)
 
     def _vectors(self, texts: int, parts: Iterable[Part]) -> Array:

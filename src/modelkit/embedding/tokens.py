@@ -14,8 +14,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import ModelkitError, SignatureError, importing
 
-# Only the beginning of a long text is read, LETTERS_A_TOKEN for each token, if that has SPARE tokens
-# too many already: the last ones may be parts of a word that was cut through.
+# Only the beginning of a long text is read, LETTERS_A_TOKEN for each token, if that has SPARE
+# tokens too many already: the last ones may be parts of a word that was cut through.
 LETTERS_A_TOKEN = 32
 SPARE = 128
 # Texts that are tokenized together, and the letters of them.
@@ -62,7 +62,7 @@ class Tokens:
         on_long: str,
     ) -> None:
         self.data = _tokenizer_bytes(source)
-        tokenizer = _parse(self.data)
+        tokenizer = _parse_tokenizer(self.data)
         self.padding = _padding_of(tokenizer)
         if max_tokens is None:
             raise _no_limit(tokenizer.truncation)
@@ -242,7 +242,7 @@ def _tokenizer_bytes(source: Any) -> bytes:
     )
 
 
-def _parse(data: bytes) -> Any:
+def _parse_tokenizer(data: bytes) -> Any:
     with importing("tokenizers", "embedding texts", "text"):
         from tokenizers import Tokenizer
     try:

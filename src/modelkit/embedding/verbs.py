@@ -92,7 +92,7 @@ def check_texts(texts: Iterable[str]) -> list[str]:
 
 
 def one_by_one(texts: Iterable[str]) -> Iterator[str]:
-    """An iterator over a batch of texts. Raises SignatureError for one text, a table or a mapping."""
+    """An iterator over a batch of texts. Raises SignatureError for one text, table or mapping."""
     # To go through a frame gives the names of its columns.
     table = hasattr(texts, "columns")
     if not table and not isinstance(texts, str | bytes | bytearray | Mapping | set | frozenset):

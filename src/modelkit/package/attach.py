@@ -82,15 +82,24 @@ def attach(
     """
     if profile is None and background is None and metadata is None:
         raise TypeError("attach takes at least one of profile=, background= and metadata=")
+    manifest, members = _open_whole(path, digest)
+    added = new_attachments(manifest.signature, profile=profile, background=background)
+    kept = check_metadata(manifest.metadata | (metadata or {}))
+    manifest = replace(manifest, format=FORMAT, metadata=kept)
+    changed = with_attachments(manifest, members, added)
+    return write_package(path if out is None else out, changed, members)
+
+
+def _open_whole(
+    path: str | os.PathLike[str], digest: str | None
+) -> tuple[Manifest, container.Members]:
+    """The manifest of a package and its other members, whose hashes were found right."""
     members: container.Members = {**container.read_zip(open_bytes(path))}
     manifest = read_manifest(members)
     check_digest(manifest, digest)
     check_hashes(members, manifest.files)
-    added = new_attachments(manifest.signature, profile=profile, background=background)
-    kept = check_metadata(manifest.metadata | (metadata or {}))
     del members[MANIFEST]
-    changed = with_attachments(replace(manifest, format=FORMAT, metadata=kept), members, added)
-    return write_package(path if out is None else out, changed, members)
+    return manifest, members
 
 
 def new_attachments(

@@ -105,19 +105,14 @@ def write_zip(
             )
         yield header
         yield data
-    central = b"".join(directory)
-    count = len(directory)
-    yield central
-    yield END.pack(
-        END_MAGIC,
-        0,
-        0,
-        count,
-        count,
-        len(central),
-        offset,
-        0,
-    )
+    yield _directory(directory, offset)
+
+
+def _directory(entries: list[bytes], offset: int) -> bytes:
+    """The directory of a package, which begins at `offset`, and the record that ends it."""
+    joined = b"".join(entries)
+    count = len(entries)
+    return joined + END.pack(END_MAGIC, 0, 0, count, count, len(joined), offset, 0)
 
 
 def _padding(offset: int, name: bytes) -> bytes:
@@ -133,14 +128,7 @@ def read_zip(data: memoryview) -> dict[str, memoryview]:
     """
     if len(data) < END.size or bytes(data[:4]) != LOCAL_MAGIC:
         raise ContainerError("this is not a modelkit package: a .mk file starts with a zip member")
-    magic, disk, first, here, count, size, start, comment = END.unpack(data[-END.size :])
-    odd = disk or first or comment or here != count
-    if magic != END_MAGIC or odd or start + size + END.size != len(data):
-        raise ContainerError(
-            "the file is truncated, or has bytes before, after or between the parts of a package"
-        )
-    if count > MAX_MEMBERS:
-        raise ContainerError(f"the package has {count} members; at most {MAX_MEMBERS} are read")
+    count, size, start = _read_end(data)
     members: dict[str, memoryview] = {}
     at = start
     body = 0
@@ -149,6 +137,19 @@ def read_zip(data: memoryview) -> dict[str, memoryview]:
     if at != start + size or body != start:
         raise ContainerError("the directory of the package does not cover its content")
     return members
+
+
+def _read_end(data: memoryview) -> tuple[int, int, int]:
+    """The number of members, and the size and the offset of the directory."""
+    magic, disk, first, here, count, size, start, comment = END.unpack(data[-END.size :])
+    odd = disk or first or comment or here != count
+    if magic != END_MAGIC or odd or start + size + END.size != len(data):
+        raise ContainerError(
+            "the file is truncated, or has bytes before, after or between the parts of a package"
+        )
+    if count > MAX_MEMBERS:
+        raise ContainerError(f"the package has {count} members; at most {MAX_MEMBERS} are read")
+    return count, size, start
 
 
 def _read_member(

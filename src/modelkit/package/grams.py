@@ -1,4 +1,4 @@
-"""Refuse a vectorizer of n-grams whose lists do not fit each other, for onnxruntime does not look."""
+"""Refuse a vectorizer of n-grams whose lists do not fit each other; onnxruntime does not look."""
 
 from __future__ import annotations
 
@@ -24,17 +24,25 @@ def check_grams(lists: Mapping[str, Array]) -> None:
     `ngram_counts` says where the pairs begin behind the single words, the triples behind the pairs,
     and so on; `ngram_indexes` the column of each n-gram in the answer.
     """
-    empty = np.zeros(0, np.int64)
-    starts = lists.get(COUNTS, empty).astype(np.int64)
-    columns = lists.get(INDEXES, empty).astype(np.int64)
-    pool = len(lists.get(POOL_INTEGERS, empty)) + len(lists.get(POOL_STRINGS, empty))
+    starts = _integers(lists, COUNTS)
+    columns = _integers(lists, INDEXES)
+    pool = len(lists.get(POOL_INTEGERS, ())) + len(lists.get(POOL_STRINGS, ()))
+    grams = _count_grams(starts, pool)
+    if grams != len(columns):
+        raise GraphError(f"it has {grams} n-grams, and ngram_indexes for {len(columns)}")
+    if columns.size and (columns.min() < 0 or columns.max() >= MAX_COLUMNS):
+        raise GraphError("one of its ngram_indexes is negative, or beyond what a row may have")
+
+
+def _integers(lists: Mapping[str, Array], name: str) -> Array:
+    return np.asarray(lists.get(name, ()), np.int64)
+
+
+def _count_grams(starts: Array, pool: int) -> int:
+    """The n-grams of a pool in which those of each length begin here. Raises GraphError."""
     sizes = np.diff(starts, append=pool)
     lengths = np.arange(1, len(sizes) + 1)
     divided = len(starts) and not starts[0] and (sizes >= 0).all()
     if not divided or (sizes % lengths).any():
         raise GraphError(f"its ngram_counts {starts[:8].tolist()} do not divide a pool of {pool}")
-    grams = (sizes // lengths).sum()
-    if grams != len(columns):
-        raise GraphError(f"it has {grams} n-grams, and ngram_indexes for {len(columns)}")
-    if columns.size and (columns.min() < 0 or columns.max() >= MAX_COLUMNS):
-        raise GraphError("one of its ngram_indexes is negative, or beyond what a row may have")
+    return int((sizes // lengths).sum())

@@ -29,9 +29,9 @@ INTEGERS = frozenset((INT32, INT64))
 FLOATING = frozenset(
     b"BatchNormalization Conv ConvTranspose DequantizeLinear Elu Erf Exp Gelu "
     b"InstanceNormalization IsInf IsNaN LayerNormalization Log LogSoftmax LpNormalization "
-    b"QuantizeLinear RandomNormal RandomNormalLike RandomUniform RandomUniformLike Reciprocal "
-    b"Sigmoid Softmax Softplus Sqrt Tanh And Equal Greater GreaterOrEqual Less LessOrEqual Not "
-    b"Or Xor DynamicQuantizeLinear".split()
+    b"QuantizeLinear RandomNormal RandomNormalLike RandomUniform RandomUniformLike "
+    b"Reciprocal Sigmoid Softmax Softplus Sqrt Tanh And Equal Greater GreaterOrEqual Less "
+    b"LessOrEqual Not Or Xor DynamicQuantizeLinear".split()
 )
 # Those that give integers of at least 0.
 COUNTING = frozenset(
@@ -39,18 +39,18 @@ COUNTING = frozenset(
 )
 # Those whose results are of the level of the first input.
 MOVING = frozenset(
-    b"ArrayFeatureExtractor Compress DepthToSpace Expand Flatten Gather GatherElements GatherND "
-    b"Identity ReduceMax ReduceMin Reshape ReverseSequence Slice SpaceToDepth Split Squeeze Tile "
-    b"Transpose Trilu Unsqueeze".split()
+    b"ArrayFeatureExtractor Compress DepthToSpace Expand Flatten Gather GatherElements "
+    b"GatherND Identity ReduceMax ReduceMin Reshape ReverseSequence Slice SpaceToDepth "
+    b"Split Squeeze Tile Transpose Trilu Unsqueeze".split()
 )
 # Those whose results are of the highest level of the inputs.
 MIXING = frozenset(b"Concat Div Min Pad Range ScatterElements ScatterND Where".split())
 # Those whose first result is of the level of the first input, while the others count.
 BESIDE = frozenset(b"MaxPool TopK Unique".split())
-# Those that give integers though their first input is none.
+# Those that give integers whatever their first input is.
 ALWAYS_INTEGER = frozenset(
-    b"CastMap CategoryMapper ConvInteger Imputer LabelEncoder LinearClassifier MatMulInteger "
-    b"MurmurHash3 SVMClassifier TreeEnsembleClassifier".split()
+    b"CastMap CategoryMapper ConvInteger Imputer LabelEncoder LinearClassifier "
+    b"MatMulInteger MurmurHash3 SVMClassifier TreeEnsembleClassifier".split()
 )
 KNOWN_DOMAINS = (b"", b"ai.onnx.ml", b"com.microsoft")
 
@@ -102,13 +102,19 @@ def check_divisions(
     fixed = _fixed_levels(known, declare(), made)
     found = _spread_levels(nodes, fixed, functions)
     for node in doubtful:
-        if all(found.get(name, ANY) == ANY for name in node.inputs):
-            output = (node.outputs or (b"",))[0].decode("utf-8", "backslashreplace")
-            raise GraphError(
-                f"operator Div of {output!r} is refused: it divides integers by others that may be "
-                "-1, which ends the process where the first is the least integer; divide by a "
-                "constant, or by Max(divisor, 1)"
-            )
+        _check_division(node, found)
+
+
+def _check_division(node: Node, found: Mapping[bytes, int]) -> None:
+    """Raise GraphError where both sides of a division may be any integer."""
+    if any(found.get(name, ANY) != ANY for name in node.inputs):
+        return
+    output = (node.outputs or (b"",))[0].decode("utf-8", "backslashreplace")
+    raise GraphError(
+        f"operator Div of {output!r} is refused: it divides integers by others that may be -1, "
+        "which ends the process where the first is the least integer; divide by a constant, or by "
+        "Max(divisor, 1)"
+    )
 
 
 def _known_constants(
@@ -177,10 +183,7 @@ def _spread_levels(
     """The highest level that each value may have; levels only rise, so that this ends."""
     found = dict.fromkeys((name for node in nodes for name in node.outputs), NO)
     found |= fixed
-    users: dict[bytes, list[int]] = defaultdict(list)
-    for at, node in enumerate(nodes):
-        for name in node.inputs:
-            users[name].append(at)
+    users = _users(nodes)
     waiting = list(reversed(range(len(nodes))))
     while waiting:
         node = nodes[waiting.pop()]
@@ -193,24 +196,38 @@ def _spread_levels(
     return found
 
 
+def _users(nodes: Sequence[Node]) -> dict[bytes, list[int]]:
+    """By name of a value, the places of the nodes that take it."""
+    users: dict[bytes, list[int]] = defaultdict(list)
+    for at, node in enumerate(nodes):
+        for name in node.inputs:
+            users[name].append(at)
+    return users
+
+
 def _levels(node: Node, found: Mapping[bytes, int]) -> Iterable[int]:
     """The level of each output of an operator."""
     inputs = [found.get(name, ANY) if name else NO for name in node.inputs]
     first = inputs[0] if inputs else NO
-    count = len(node.outputs)
-    if node.domain not in KNOWN_DOMAINS or any(setting.nests for setting in node.settings):
-        return [ANY] * count
+    others = len(node.outputs) - 1
+    known = node.domain in KNOWN_DOMAINS and not any(setting.nests for setting in node.settings)
+    if known and node.name in BESIDE:
+        return [first] + [NATURAL] * others
+    level = _level_alike(node, inputs, first) if known else ANY
+    return [level] * len(node.outputs)
+
+
+def _level_alike(node: Node, inputs: Sequence[int], first: int) -> int:
+    """The level of the outputs of an operator whose outputs are all alike."""
     if node.name in MOVING:
-        return [first] * count
-    if node.name in BESIDE:
-        return [first, *[NATURAL] * (count - 1)]
+        return first
     if node.name in COUNTING:
-        return [NATURAL] * count
+        return NATURAL
     if node.name in FLOATING:
-        return [NO] * count
+        return NO
     if node.name in MIXING:
-        return [max(inputs, default=NO)] * count
-    return [_level(node, inputs, first)] * count
+        return max(inputs, default=NO)
+    return _level(node, inputs, first)
 
 
 def _level(node: Node, inputs: Sequence[int], first: int) -> int:

@@ -20,6 +20,7 @@ from modelkit.errors import ContainerError, IntegrityError, PackageError, Signat
 from modelkit.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model import Model
 from modelkit.package import container, scan, trust
+from modelkit.package.scanned import Scan
 from modelkit.recipe import Recipe
 from modelkit.signature import Signature
 from modelkit.texts.terms import decode_terms
@@ -78,23 +79,17 @@ def load(
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
     members = _hold(views)
-    origin = _origin(
-        source,
-        device=device,
-        threads=threads,
-        digest=manifest.digest,
-        allow=allowed,
-    )
+    asked = {"device": device, "threads": threads}
+    origin = _origin(source, **asked, digest=manifest.digest, allow=allowed)
     known: dict[str, Any] = {
-        "device": device,
-        "threads": threads,
+        **asked,
         "manifest": manifest,
         "attachments": attachments(members, manifest),
         "origin": origin,
     }
     if manifest.runtime == "joblib":
         return _load_joblib(members, manifest, known)
-    return _load_graph(members, manifest, allowed - {trust.JOBLIB}, known)
+    return _load_graph(members, manifest, allowed, known)
 
 
 def check_digest(manifest: Manifest, digest: str | None) -> None:
@@ -110,7 +105,7 @@ def check_digest(manifest: Manifest, digest: str | None) -> None:
 def _load_graph(
     members: container.Members,
     manifest: Manifest,
-    domains: Collection[str],
+    allowed: frozenset[str],
     known: dict[str, Any],
 ) -> Model:
     """Open a package of a graph, which is read once its hash was found right.
@@ -119,28 +114,34 @@ def _load_graph(
     whatever they are: the session is built beside the hash of theirs, and nobody gets to see it
     unless that is right too.
     """
-    weights = _weights(members)
-    large = [member for member in manifest.files if member.path == WEIGHTS_MEMBER]
-    others = [member for member in manifest.files if member.path != WEIGHTS_MEMBER]
+    weights = _weights_of(members)
+    others = {member.path: member for member in manifest.files}
+    large = [others.pop(WEIGHTS_MEMBER)] if weights is not None else []
     wait_for_weights = _start_hash(members, large)
-    wait_for_others = _start_hash(members, others)
+    wait_for_others = _start_hash(members, [*others.values()])
     try:
         # Imported beside the hashes: the runtime takes a tenth of a second.
         from modelkit.runtimes import onnx  # noqa: F401
         from modelkit.runtimes.machine import release
 
         wait_for_others()
-        size = None if weights is None else len(weights)
-        found = scan.check_graph(members[GRAPH], WEIGHTS_REF, size, domains=domains)
+        found = _scan_graph(members, allowed - {trust.JOBLIB})
         known |= {"endless": found.endless, "folded": found.folding.limit}
-        model = _build(members, manifest, known)
+        model = _graph_model(members, manifest, known)
     finally:
         wait_for_weights()
     release(weights)
     return model
 
 
-def _build(
+def _scan_graph(members: container.Members, domains: Collection[str]) -> Scan:
+    """What is in the graph of a package. Raises GraphError for what it may not hold."""
+    weights = _weights_of(members)
+    size = None if weights is None else len(weights)
+    return scan.check_graph(members[GRAPH], WEIGHTS_REF, size, domains=domains)
+
+
+def _graph_model(
     members: container.Members,
     manifest: Manifest,
     known: dict[str, Any],
@@ -155,13 +156,13 @@ def _build(
     return OnnxModel(
         members[GRAPH],
         manifest.signature,
-        weights=_weights(members),
+        weights=_weights_of(members),
         chunk=chunk_rows(manifest),
         **known,
     )
 
 
-def _weights(members: container.Members) -> memoryview | None:
+def _weights_of(members: container.Members) -> memoryview | None:
     return memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
 
 
@@ -180,7 +181,7 @@ def open_encoder(
     from modelkit.runtimes.onnx import OnnxModel
 
     graph = members[GRAPH]
-    weights = _weights(members)
+    weights = _weights_of(members)
     inner = OnnxModel(graph, recipe.graph, weights=weights, side_by_side=True, **known)
     try:
         return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, origin)
@@ -201,7 +202,7 @@ def open_texts(
         terms = decode_terms(bytes(members[TERMS]), texts)
     except SignatureError as error:
         raise PackageError(f"the terms cannot be used: {error}", member=TERMS) from error
-    weights = _weights(members)
+    weights = _weights_of(members)
     return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
 from math import inf, prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +14,22 @@ from modelkit.cast import Array
 from modelkit.errors import GraphError
 from modelkit.package import grams, operators, sizes, trees
 from modelkit.package.integers import INT64
+from modelkit.package.scanned import (
+    CLOSED,
+    CONSTANT,
+    INNER,
+    NOTHING,
+    OPEN,
+    SUBGRAPH,
+    Scan,
+    Told,
+    decoded,
+)
 from modelkit.package.walk import REFERENCE, Message
 from modelkit.package.wire import amount, array, text_sizes
 
-DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 # These operators of com.microsoft hand a blob, or a file they name, to the compiler of a vendor.
 BLOBS = frozenset({b"EPContext", b"Snpe"})
-LOOPS = frozenset({b"Loop", b"Scan"})
 MAX_NODES = 200_000  # with every call of a function counted as the nodes of its body
 MAIN_DEPTH = 1  # model > graph
 # Model > graph > tensor: runtimes resolve external data at other depths by other rules.
@@ -31,89 +38,6 @@ EXTERNAL = 1  # as a tensor's data_location
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 DIGITS = re.compile("[0-9]{1,18}")
 FORMATS = {1: "f", 6: "i", 7: "q", 11: "d"}  # how struct calls the numbers of a tensor's data_type
-
-OpCall = tuple[bytes, bytes, bytes]  # domain, name and overload of an operator
-
-# What a value is to the graph that holds it.
-CONSTANT = "constant"
-OPEN = "input of open shape"
-CLOSED = "input of fixed shape"
-INNER = "other"
-
-
-class Told(NamedTuple):
-    """What a tensor or another value told.
-
-    `held` is its size, `values` its numbers where they are few, and `kind` its data type.
-    """
-
-    name: bytes
-    held: sizes.Held
-    values: list[float]
-    kind: int
-    role: str
-
-
-NOTHING = sizes.Held(0, 0)
-SUBGRAPH = Told(b"", NOTHING, [], 0, INNER)  # what a graph tells the attribute that holds it
-
-
-@dataclass
-class Scan:
-    """What a walk through a graph found.
-
-    Attributes:
-        domains: those of operators and functions; an operator set that is declared and not used
-            tells nothing.
-        external: location, offset and length of each tensor outside the graph.
-        metadata: the keys of the model's metadata.
-        numbers: the numbers of small tensors by name.
-        constants: data types and numbers of initializers by name.
-        inputs: those of all graphs.
-        declared: the messages that say of what type other values are.
-        held: the sizes of initializers by name.
-        open: the inputs of the model whose shape is not fixed.
-        closed: all other inputs.
-        sparse: the bytes of sparse tensors once they are dense.
-        nodes: all operators.
-        calls: the operators of the graph.
-        functions: the operators of each function of the model.
-        folding: what of the constants is computed at load.
-    """
-
-    domains: set[str] = field(default_factory=set)
-    external: list[tuple[str, int, int]] = field(default_factory=list)
-    metadata: set[str] = field(default_factory=set)
-    numbers: dict[bytes, list[list[float]]] = field(default_factory=dict)
-    constants: dict[bytes, list[tuple[int, list[float]]]] = field(default_factory=dict)
-    inputs: list[Told] = field(default_factory=list)
-    declared: list[memoryview] = field(default_factory=list)
-    held: dict[bytes, sizes.Held] = field(default_factory=dict)
-    open: set[bytes] = field(default_factory=set)
-    closed: set[bytes] = field(default_factory=set)
-    sparse: float = 0.0
-    nodes: list[operators.Node] = field(default_factory=list)
-    calls: list[OpCall] = field(default_factory=list)
-    functions: dict[OpCall, Counter[OpCall]] = field(default_factory=dict)
-    folding: sizes.Folding = field(default_factory=lambda: sizes.Folding(0, costly=False))
-
-    @property
-    def endless(self) -> bool:
-        """Whether a run may never end, or take long whatever its rows are."""
-        return self.folding.costly or any(node.name in LOOPS for node in self.nodes)
-
-    @cached_property
-    def beyond(self) -> list[str]:
-        """The domains of the operators that a caller has to allow."""
-        strange = self.domains - DOMAINS
-        if any(map(operators.is_rare, self.nodes)):
-            strange.add(operators.MICROSOFT)
-        return sorted(strange)
-
-
-def decoded(text: bytes) -> str:
-    """A text of the graph, whatever bytes it holds."""
-    return text.decode("utf-8", "backslashreplace")
 
 
 def _see_graph(message: Message, found: Scan) -> Told:
@@ -178,7 +102,7 @@ def _see_external(message: Message, _: Scan) -> tuple[str, str]:
 
 def _see_sparse(message: Message, found: Scan) -> Told:
     shape = message.integers(3)
-    sizes.bound("a sparse tensor", shape)
+    sizes.check_bound("a sparse tensor", shape)
     elements = prod(max(size, 1) for size in shape)
     found.sparse += sizes.ITEM * elements
     if found.sparse > sizes.SPARSE_BYTES:
@@ -202,11 +126,9 @@ def _see_sparse(message: Message, found: Scan) -> Told:
 
 def _see_tensor(message: Message, found: Scan) -> Told:
     """Check where the data of a tensor is, and that it is not much less than its shape says."""
-    shape = message.integers(1)
     name = message.text(8)
     kind = message.integer(2)
-    if len(shape) > sizes.FEW_NUMBERS or any(size < 0 for size in shape):
-        raise GraphError(f"tensor {decoded(name)!r} has the shape {shape[: sizes.FEW_NUMBERS]}")
+    shape = _tensor_shape(message)
     elements = prod(shape)
     held = sizes.Held(elements, sizes.WIDTHS.get(kind, sizes.ITEM), tuple(shape))
     if _is_external(message):
@@ -221,6 +143,15 @@ def _see_tensor(message: Message, found: Scan) -> Told:
     if values and name:
         found.numbers.setdefault(name, []).append(values)
     return Told(name, held, values, kind, CONSTANT)
+
+
+def _tensor_shape(message: Message) -> list[int]:
+    """The shape of a tensor. Raises GraphError for one of too many dimensions, or negative ones."""
+    shape = message.integers(1)
+    if len(shape) > sizes.FEW_NUMBERS or any(size < 0 for size in shape):
+        name = decoded(message.text(8))
+        raise GraphError(f"tensor {name!r} has the shape {shape[: sizes.FEW_NUMBERS]}")
+    return shape
 
 
 def _is_external(message: Message) -> bool:
@@ -280,17 +211,24 @@ def _see_attribute(message: Message, _: Scan) -> tuple[operators.Setting, Messag
     ]
     for told in message.told:
         values += told.values
-    whole = INT64 if 3 in message.kept or 8 in message.kept else 0
     setting = operators.Setting(
         name=message.text(1),
         numbers=values,
-        kind=next((told.kind for told in message.told if told.kind), whole),
+        kind=_kind(message),
         text=message.text(4),
         size=message.size,
         borrowed=REFERENCE in message.kept,
         nests=any(told is SUBGRAPH for told in message.told),
     )
     return setting, message
+
+
+def _kind(message: Message) -> int:
+    """The data type of the numbers of an attribute, 0 where it has none."""
+    for told in message.told:
+        if told.kind:
+            return int(told.kind)
+    return INT64 if 3 in message.kept or 8 in message.kept else 0
 
 
 def _see_node(message: Message, found: Scan) -> None:
@@ -306,14 +244,17 @@ def _see_node(message: Message, found: Scan) -> None:
     found.calls.append((domain, name, message.text(8)))
     if len(found.nodes) >= MAX_NODES:
         raise GraphError(f"the graph has more than {MAX_NODES} nodes")
-    inputs = tuple(message.kept.get(1, ()))
-    outputs = tuple(message.kept.get(2, ()))
-    settings = [setting for setting, _ in message.told]
-    node = operators.Node(domain, name, inputs, outputs, settings)
+    node = operators.Node(
+        domain=domain,
+        name=name,
+        inputs=tuple(message.kept.get(1, ())),
+        outputs=tuple(message.kept.get(2, ())),
+        settings=[setting for setting, _ in message.told],
+    )
     operators.check_operator(node)
     found.nodes.append(node)
     if name == b"Constant":
-        numbers = [setting.numbers for setting in settings if setting.numbers]
+        numbers = [setting.numbers for setting in node.settings if setting.numbers]
         if numbers:
             found.numbers.setdefault(message.text(2), []).extend(numbers)
     wanted = _lists_of(domain, decoded(name))
@@ -332,7 +273,7 @@ def _lists_of(domain: bytes, operator: str) -> list[str]:
         return [*grams.INTEGER_LISTS, grams.POOL_STRINGS]
     if domain != b"ai.onnx.ml":
         return []
-    return [name for group in trees.GROUPS.get(operator, ()) for name in group]
+    return [name for group in trees.LIST_GROUPS.get(operator, ()) for name in group]
 
 
 def _check_lists(operator: str, message: Message, wanted: Iterable[str]) -> None:
@@ -358,7 +299,7 @@ def _check_lists(operator: str, message: Message, wanted: Iterable[str]) -> None
 
 
 def _list(name: str, attribute: Message) -> Array:
-    """A list of an operator: of branch modes their sizes, and zeros where only its length counts."""
+    """A list of an operator: the sizes of branch modes, and zeros where only its length counts."""
     if name == "nodes_modes":
         return text_sizes(attribute.kept.get(9, ()))
     if name == grams.POOL_STRINGS:

@@ -20,21 +20,25 @@ MICROSOFT = "com.microsoft"
 # scikit-learn, write into graphs. It has a hundred more, which nobody checks against strange input:
 # two of the first five that were tried crashed.
 CONTRIB = frozenset(
-    b"Attention BiasAdd BiasGelu BiasSoftmax BiasSplitGelu CDist ConvTransposeWithDynamicPads DequantizeLinear "
-    b"DynamicQuantizeLSTM DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm FusedMatMul "
-    b"GatherBlockQuantized Gelu GemmFastGelu GridSample GroupNorm GroupQueryAttention MatMulIntegerToFloat MatMulNBits "
-    b"MultiHeadAttention MurmurHash3 NhwcMaxPool QAttention QEmbedLayerNormalization QGemm QLinearAdd "
-    b"QLinearAveragePool QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul QLinearSigmoid "
-    b"QLinearSoftmax QuantizeLinear QuickGelu RotaryEmbedding SkipGroupNorm SkipLayerNormalization "
-    b"SkipSimplifiedLayerNormalization Tokenizer TransposeMatMul Trilu".split()
+    b"Attention BiasAdd BiasGelu BiasSoftmax BiasSplitGelu CDist "
+    b"ConvTransposeWithDynamicPads DequantizeLinear DynamicQuantizeLSTM "
+    b"DynamicQuantizeMatMul EmbedLayerNormalization FastGelu FusedConv FusedGemm "
+    b"FusedMatMul GatherBlockQuantized Gelu GemmFastGelu GridSample GroupNorm "
+    b"GroupQueryAttention MatMulIntegerToFloat MatMulNBits MultiHeadAttention MurmurHash3 "
+    b"NhwcMaxPool QAttention QEmbedLayerNormalization QGemm QLinearAdd QLinearAveragePool "
+    b"QLinearConcat QLinearConv QLinearGlobalAveragePool QLinearLeakyRelu QLinearMul "
+    b"QLinearSigmoid QLinearSoftmax QuantizeLinear QuickGelu RotaryEmbedding SkipGroupNorm "
+    b"SkipLayerNormalization SkipSimplifiedLayerNormalization Tokenizer TransposeMatMul "
+    b"Trilu".split()
 )
 # Integers that say yes or no, in every operator that has them.
 FLAGS = frozenset(
-    b"align_corners allowzero antialias broadcast ceil_mode center_point_box count_include_pad detect_negative "
-    b"detect_positive exclude_outside exclusive fmod input_forget interleaved inverse is_case_sensitive is_causal "
-    b"is_test keepdims largest layout linear_before_reset new_axis noop_with_empty_axes one_class onesided "
-    b"output_sequence periodic reverse saturate select_last_index sorted spatial storage_order training_mode transA "
-    b"transB upper zeros".split()
+    b"align_corners allowzero antialias broadcast ceil_mode center_point_box "
+    b"count_include_pad detect_negative detect_positive exclude_outside exclusive fmod "
+    b"input_forget interleaved inverse is_case_sensitive is_causal is_test keepdims largest "
+    b"layout linear_before_reset new_axis noop_with_empty_axes one_class onesided "
+    b"output_sequence periodic reverse saturate select_last_index sorted spatial "
+    b"storage_order training_mode transA transB upper zeros".split()
 )
 PADS = "NOTSET SAME_UPPER SAME_LOWER VALID"
 TRANSFORMS = "NONE SOFTMAX LOGISTIC SOFTMAX_ZERO PROBIT"
@@ -43,13 +47,14 @@ DIRECTIONS = "forward reverse bidirectional"
 SCATTERS = "none add mul max min"
 LOSSES = "none mean sum"
 # What a text may be, by operator and attribute.
-TEXTS = {
+ALLOWED_TEXTS = {
     (operator.encode(), attribute.encode()): frozenset(values.encode().split())
     for attribute, operators in {
         "aggregate_function": {"TreeEnsembleRegressor": "AVERAGE SUM MIN MAX"},
         "approximate": {"Gelu": "none tanh"},
         "auto_pad": dict.fromkeys(
-            ["AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool", "QLinearConv"], PADS
+            ["AveragePool", "Conv", "ConvInteger", "ConvTranspose", "LpPool", "MaxPool",
+             "QLinearConv"], PADS
         ),
         "case_change_action": {"StringNormalizer": "NONE LOWER UPPER"},
         "cast_to": {"CastMap": "TO_FLOAT TO_STRING TO_INT64"},
@@ -58,21 +63,24 @@ TEXTS = {
                       "tf_half_pixel_for_nn tf_crop_and_resize",
             "RoiAlign": "half_pixel output_half_pixel",
         },
-        "direction": {"BitShift": "LEFT RIGHT", "GRU": DIRECTIONS, "LSTM": DIRECTIONS, "RNN": DIRECTIONS},
+        "direction": {
+            "BitShift": "LEFT RIGHT", "GRU": DIRECTIONS, "LSTM": DIRECTIONS, "RNN": DIRECTIONS,
+        },
         "keep_aspect_ratio_policy": {"Resize": "stretch not_larger not_smaller"},
         "kernel_type": {"SVMClassifier": KERNELS, "SVMRegressor": KERNELS},
         "map_form": {"CastMap": "DENSE SPARSE"},
         "mode": {
             "DepthToSpace": "DCR CRD", "GridSample": "linear nearest cubic bilinear bicubic",
-            "Pad": "constant reflect edge wrap", "Resize": "nearest linear cubic", "RoiAlign": "avg max",
-            "SpaceToDepth": "DCR CRD", "TfIdfVectorizer": "TF IDF TFIDF", "Upsample": "nearest linear bilinear cubic",
+            "Pad": "constant reflect edge wrap", "Resize": "nearest linear cubic",
+            "RoiAlign": "avg max", "SpaceToDepth": "DCR CRD", "TfIdfVectorizer": "TF IDF TFIDF",
+            "Upsample": "nearest linear bilinear cubic",
         },
         "nearest_mode": {"Resize": "round_prefer_floor round_prefer_ceil floor ceil simple"},
         "norm": {"Normalizer": "MAX L1 L2"},
         "padding_mode": {"GridSample": "zeros border reflection"},
         "post_transform": dict.fromkeys(
-            ["LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor", "TreeEnsembleClassifier",
-             "TreeEnsembleRegressor"], TRANSFORMS
+            ["LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor",
+             "TreeEnsembleClassifier", "TreeEnsembleRegressor"], TRANSFORMS
         ),
         "reduction": {
             "NegativeLogLikelihoodLoss": LOSSES, "SoftmaxCrossEntropyLoss": LOSSES,
@@ -124,7 +132,8 @@ SCALES = {b"DynamicQuantizeMatMul": ((1, 2),), b"MatMulIntegerToFloat": ((0, 2),
 # The inputs of quantised operators of which the kernel reads a number without asking whether there
 # is one.
 NUMBERS = dict.fromkeys(
-    b"QLinearAveragePool QLinearGlobalAveragePool QLinearLeakyRelu QLinearSigmoid QLinearSoftmax".split(),
+    b"QLinearAveragePool QLinearGlobalAveragePool QLinearLeakyRelu QLinearSigmoid "
+    b"QLinearSoftmax".split(),
     (1, 2, 3, 4),
 ) | {
     b"DFT": (1, 2),
@@ -212,6 +221,19 @@ def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] |
     asked = [node for node in nodes if node.name in checked]
     if not asked:
         return
+    numbers, others = _outputs(nodes)
+    made = numbers | others
+    constants = {name: shape for name, shape in shapes.items() if name not in made}
+    for node in asked:
+        _check_scales(node, constants, numbers - others)
+        _check_quantised(node, constants)
+        empty = any(0 in (constants.get(name) or ()) for name in node.inputs)
+        if node.name in RECURRENT and empty:
+            raise _refused_operator(node, "has an input that is empty")
+
+
+def _outputs(nodes: Iterable[Node]) -> tuple[set[bytes], set[bytes]]:
+    """The values that operators give: those that are one number, and all others."""
     numbers: set[bytes] = set()
     others: set[bytes] = set()
     for node in nodes:
@@ -220,13 +242,7 @@ def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] |
             numbers.update(node.outputs[1:])
         else:
             others.update(node.outputs)
-    constants = {name: shape for name, shape in shapes.items() if name not in others | numbers}
-    for node in asked:
-        _check_scales(node, constants, numbers - others)
-        _check_quantised(node, constants)
-        empty = any(0 in (constants.get(name) or ()) for name in node.inputs)
-        if node.name in RECURRENT and empty:
-            raise _refused_operator(node, "has an input that is empty")
+    return numbers, others
 
 
 def _check_scales(
@@ -274,8 +290,8 @@ def _is_sound(node: Node, setting: Setting) -> bool | None:
     key = (node.name, setting.name)
     if setting.name in FLAGS:
         return all(number in (0, 1) for number in setting.numbers)
-    if key in TEXTS:
-        return setting.text in TEXTS[key]
+    if key in ALLOWED_TEXTS:
+        return setting.text in ALLOWED_TEXTS[key]
     if key in RANGES:
         least, most = RANGES[key]
         return all(least <= number <= most for number in setting.numbers or [0])

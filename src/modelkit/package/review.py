@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from modelkit.errors import GraphError
 from modelkit.manifest import WEIGHTS_REF, Manifest
 from modelkit.package import container, scan, trust
 from modelkit.package.load import GRAPH, WEIGHTS_MEMBER, Openable, open_bytes, read_manifest
-from modelkit.package.messages import Scan, decoded
+from modelkit.package.scanned import Scan, decoded
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,22 @@ def review(source: Openable) -> Review:
     if manifest.runtime == "joblib":
         needs = {"digest": manifest.digest, "allow": [trust.JOBLIB]}
         return Review(manifest, {}, here, needs, None)
-    graph = members[GRAPH]
-    weights = members.get(WEIGHTS_MEMBER)
-    size = None if weights is None else len(weights)
     try:
-        found = scan.scan(graph)
-        scan.check_graph(graph, WEIGHTS_REF, size, domains=found.beyond)
+        found = _scanned(members)
     except GraphError as error:
         return Review(manifest, {}, here, {}, str(error))
     allowed = {"allow": found.beyond} if found.beyond else {}
     return Review(manifest, count_operators(found), here, allowed, None)
+
+
+def _scanned(members: Mapping[str, memoryview]) -> Scan:
+    """What is in the graph of a package. Raises GraphError where `load` refuses it all the same."""
+    graph = members[GRAPH]
+    weights = members.get(WEIGHTS_MEMBER)
+    size = None if weights is None else len(weights)
+    found = scan.scan(graph)
+    scan.check_graph(graph, WEIGHTS_REF, size, domains=found.beyond)
+    return found
 
 
 def installed_here(manifest: Manifest) -> dict[str, str]:

@@ -7,16 +7,9 @@ from collections.abc import Collection
 
 from modelkit.errors import GraphError
 from modelkit.package import integers, operators, sizes
-from modelkit.package.messages import (
-    CHECKS,
-    DOMAINS,
-    MAIN_DEPTH,
-    MAX_NODES,
-    OpCall,
-    Scan,
-    decoded,
-)
-from modelkit.package.walk import MAX_DEPTH, walk
+from modelkit.package.messages import CHECKS, MAIN_DEPTH, MAX_NODES
+from modelkit.package.scanned import DOMAINS, OpCall, Scan, decoded
+from modelkit.package.walk import MAX_DEPTH, walk_message
 
 MAX_GRAPH = (1 << 31) - 1  # bytes that protobuf can parse
 
@@ -30,7 +23,7 @@ def scan(graph: bytes | memoryview) -> Scan:
         raise GraphError(f"the graph has {len(graph)} bytes; at most {MAX_GRAPH} are read")
     found = Scan()
     data = bytes(graph)
-    walk(data, (0, len(data)), "model", 0, CHECKS, found)
+    walk_message(data, (0, len(data)), "model", 0, CHECKS, found)
     return found
 
 
@@ -89,7 +82,7 @@ def _declared_types(found: Scan) -> dict[bytes, set[int]]:
     for told in found.inputs:
         types.setdefault(told.name, set()).add(told.kind)
     for raw in found.declared:
-        told = walk(
+        told = walk_message(
             bytes(raw),
             (0, len(raw)),
             "value",

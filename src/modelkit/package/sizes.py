@@ -46,27 +46,30 @@ SHAPED_BY_ATTRIBUTE = {
 # Operators whose work is in proportion to what they read and make: the result has no more elements
 # than the largest of the inputs, than their product, than their sum, or than the shape states.
 ALIKE = frozenset(
-    b"Abs Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Compress Cos Cosh "
-    b"CumSum DepthToSpace DequantizeLinear Elu Erf Exp Flatten Floor GatherElements Gelu HardSigmoid HardSwish "
-    b"Identity IsInf IsNaN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Mish Neg Not QuantizeLinear "
-    b"Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    b"ReduceSumSquare Relu Reshape Round ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Slice "
-    b"Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Tan Tanh ThresholdedRelu TopK Transpose Trilu Unique "
-    b"Unsqueeze".split()
+    b"Abs Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu "
+    b"Clip Compress Cos Cosh CumSum DepthToSpace DequantizeLinear Elu Erf Exp Flatten Floor "
+    b"GatherElements Gelu HardSigmoid HardSwish Identity IsInf IsNaN LayerNormalization "
+    b"LeakyRelu Log LogSoftmax LpNormalization Mish Neg Not QuantizeLinear Reciprocal "
+    b"ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
+    b"ReduceProd ReduceSum ReduceSumSquare Relu Reshape Round ScatterElements ScatterND "
+    b"Selu Shape Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth "
+    b"Split Sqrt Squeeze Tan Tanh ThresholdedRelu TopK Transpose Trilu Unique Unsqueeze".split()
 )
 CROSSED = frozenset(
-    b"Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Gather GatherND Greater GreaterOrEqual Less "
-    b"LessOrEqual Max Mean Min Mod Mul Or Pow PRelu Sub Sum Where Xor".split()
+    b"Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Gather GatherND Greater "
+    b"GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or Pow PRelu Sub Sum Where Xor".split()
 )
 PICKED = frozenset((b"Gather", b"GatherND"))
 SHAPELY = frozenset(
-    b"Abs Cast Ceil Clip Erf Exp Floor Identity Log Neg Not Reciprocal Relu Round Sign Sqrt Tanh".split()
+    b"Abs Cast Ceil Clip Erf Exp Floor Identity Log Neg Not Reciprocal Relu Round Sign Sqrt "
+    b"Tanh".split()
 )
 JOINED = frozenset((b"Concat",))
 STATED = frozenset((b"ConstantOfShape", b"Expand", b"OneHot", b"Pad", b"Range", b"Tile"))
 MATRIX_PRODUCTS = frozenset((b"Gemm", b"MatMul"))
 CHANCE = frozenset(
-    b"Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
+    b"Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform "
+    b"RandomUniformLike".split()
 )
 RANK = 64  # numbers that a shape or a size has at most, whatever it is of
 # The bytes of an element by data type; ITEM for others.
@@ -74,7 +77,7 @@ WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 8: STRING_BYTES, 9: 1, 10: 2, 12: 
 
 
 class Held(NamedTuple):
-    """A constant: the most elements that it has, the bytes of one, and its shape where that is known."""
+    """A constant: its most elements, the bytes of an element, and its shape if that is known."""
 
     elements: float
     width: int
@@ -140,20 +143,20 @@ def state(several: Sequence[list[float]]) -> Stated:
     return Stated(
         shape=max(several, key=_elements),
         product=max(map(_elements, several)),
-        padded=max(map(_padded, several)),
+        padded=max(map(_enlarged, several)),
         least=min(numbers),
         most=max(numbers),
         step=min(steps, default=1.0),
     )
 
 
-def _padded(shape: list[float]) -> float:
+def _enlarged(shape: list[float]) -> float:
     """The elements of a tensor that is one larger along each axis."""
     return _elements([size + 1 for size in shape])
 
 
-def bound(name: str, shape: Sequence[float]) -> None:
-    """Raise GraphError where a tensor of this shape, or one enlarged by it along each axis, is too large."""
+def check_bound(name: str, shape: Sequence[float]) -> None:
+    """Raise GraphError where a tensor of this shape, or one enlarged by it, is too large."""
     if not _elements(shape) * ITEM <= MAX_STATED_BYTES:
         raise GraphError(
             f"{name} makes a tensor of the size {list(shape[:FEW_NUMBERS])}, which is more than "
@@ -170,7 +173,7 @@ def check_stated(nodes: Iterable[Node], stated: Mapping[bytes, Stated]) -> None:
     for node in nodes:
         found = _stated(node, stated)
         if found is not None:
-            bound(node.name.decode("utf-8", "backslashreplace"), found.shape)
+            check_bound(node.name.decode("utf-8", "backslashreplace"), found.shape)
 
 
 def _stated(node: Node, stated: Mapping[bytes, Stated]) -> Stated | None:
@@ -349,7 +352,7 @@ def _stated_result(
 
 
 def _broadcast(shapes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
-    """The longest of these shapes along each axis, counted from the last; None if one is unknown."""
+    """The longest of the shapes along each axis, from the last; None if one is unknown."""
     known = [shape for shape in shapes if shape is not None]
     if len(known) < len(shapes):
         return None
@@ -379,13 +382,13 @@ def _limit(made: Sequence[Made], size: int) -> int:
     """The largest limit with which all results stay in proportion to the size of the package."""
     for limit in RESULT_LIMITS:
         total = sum(min(one.size, limit) for one in made)
-        read = sum(_reading(one, limit) for one in made)
+        read = sum(_bytes_read(one, limit) for one in made)
         if total <= MADE_BYTES + 16 * size and read <= READ_BYTES + 64 * size:
             return limit
     return 0
 
 
-def _reading(one: Made, limit: int) -> float:
+def _bytes_read(one: Made, limit: int) -> float:
     """The bytes that are read to make a result whose own parts are kept below the limit."""
     parts = sum(min(part, limit) if result else part for part, result in one.read)
     # A product of this many elements reads the shorter side of what it is made of again and again.

@@ -29,7 +29,7 @@ BRANCHES_AT_ONCE = 1 << 13  # new memory costs more than all that is done in it
 BRANCHES = ("nodes_truenodeids", "nodes_falsenodeids", "nodes_featureids")
 ADDRESSED = ("nodes_treeids", "nodes_nodeids", "nodes_modes", *BRANCHES)
 INDEXED = ("nodes_trueleafs", "nodes_falseleafs", *BRANCHES)
-GROUPS = {
+LIST_GROUPS = {
     "TreeEnsembleRegressor": (
         ADDRESSED,
         ("target_ids", "target_treeids", "target_nodeids", "target_weights"),
@@ -40,7 +40,7 @@ GROUPS = {
     ),
     "TreeEnsemble": (INDEXED, ("tree_roots",), ("leaf_targetids",)),
 }
-LENGTHS_ONLY = {name for groups in GROUPS.values() for name in groups[-1]}
+LENGTHS_ONLY = {name for groups in LIST_GROUPS.values() for name in groups[-1]}
 OPTIONAL = {"target_weights", "class_weights"}  # these may be a tensor instead
 
 
@@ -50,11 +50,11 @@ def check_trees(operator: str, lists: Mapping[str, Array]) -> None:
     Trees may share branches, as long as all of them lead to an end.
 
     Args:
-        operator: a key of GROUPS.
-        lists: those of its attributes that GROUPS names. `nodes_modes` has the number of letters of
-            each mode.
+        operator: a key of LIST_GROUPS.
+        lists: those of its attributes that LIST_GROUPS names. `nodes_modes` has the number of
+            letters of each mode.
     """
-    for group in GROUPS[operator]:
+    for group in LIST_GROUPS[operator]:
         _check_lengths(group, lists)
     if operator == "TreeEnsemble":
         children = _indexed(lists)

@@ -1,4 +1,7 @@
-"""What a caller must say before a package may do more than compute: pure checks, which read no environment."""
+"""Check what a caller must say before a package may do more than compute.
+
+These are pure checks, which read no environment.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def check_allow(allow: object) -> frozenset[str]:
         raise TypeError(f"allow is a collection of strings, such as {{'joblib'}}; got {allow!r}")
     for entry in allow:
         if not isinstance(entry, str):
-            raise TypeError(f"allow holds strings, and {entry!r} is none")
+            raise TypeError(f"allow holds strings, not {entry!r}")
         if entry != JOBLIB and not DOMAIN.fullmatch(entry):
             raise ValueError(
                 f"allow holds {entry!r}, which is neither 'joblib' nor a domain of ONNX operators "
@@ -49,7 +52,7 @@ def check_trusted(digest: str | None, allowed: Collection[str]) -> None:
 
 
 def check_requires(requires: Mapping[str, str]) -> None:
-    """Raise PackageError unless each library is installed in exactly the version that a package needs."""
+    """Raise PackageError unless each library is installed in exactly the version needed."""
     here = installed(requires)
     wrong = {library: (version, here.get(library)) for library, version in requires.items()}
     wrong = {
@@ -89,7 +92,7 @@ def installed(libraries: Iterable[str]) -> dict[str, str]:
 
 
 def required(modules: Iterable[str]) -> dict[str, str]:
-    """The installed libraries that hold these modules, with those that every pickled estimator needs."""
+    """The installed libraries that hold these modules, and those of every pickled estimator."""
     from importlib import metadata
 
     owners = metadata.packages_distributions()

@@ -14,7 +14,7 @@ from modelkit.package.wire import RUN, integers, read_message, signed, tags_of
 MAX_DEPTH = 32  # of messages: eight subgraphs within each other
 # onnx.proto, the release of IR version 13. What is called texts or text and is a message there
 # holds no tensor, no operator and no graph, so it is passed over.
-FIELDS = {
+ONNX_FIELDS = {
     "model": {
         1: "int",
         2: "text",
@@ -161,7 +161,7 @@ FIELDS = {
         2: "text",
     },
 }
-TABLES = {name: tags_of(fields) for name, fields in FIELDS.items()}
+TABLES = {name: tags_of(fields) for name, fields in ONNX_FIELDS.items()}
 # Of an attribute of an operator in a function, which then has the value of an argument.
 REFERENCE = 21
 KEPT_FIELDS = {  # of each kind of message, those that are checked
@@ -236,7 +236,7 @@ class Message:
         return unpack_from(f"<{len(raw) // item}{code}", raw)
 
 
-def walk(
+def walk_message(
     data: bytes,
     span: tuple[int, int],
     kind: str,
@@ -266,7 +266,7 @@ def walk(
     lists = LIST_FIELDS.get(kind, ())
     for number, part, start, stop in read_message(data, *span, TABLES[kind]):
         if part in TABLES:
-            told = walk(
+            told = walk_message(
                 data,
                 (start, stop),
                 part,

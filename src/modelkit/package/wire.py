@@ -1,4 +1,4 @@
-"""Read serialised protobuf messages strictly: every field is one that the schema has, in the form it has there.
+"""Read serialised protobuf messages strictly: every field must be one of the schema, in its form.
 
 A protobuf message is a sequence of (field, wire type, value); see
 protobuf.dev/programming-guides/encoding. Parsers are lenient in ways of their own: they merge a
@@ -36,7 +36,7 @@ WIRES = {
 # without the possessive ++, which keeps no way back).
 MODES_TAG = 9 << 3 | 2
 RUN = "modes"  # the kind that such a run is told as, in place of each of its texts
-MODES = (
+BRANCH_MODES = (
     b"LEAF",
     b"BRANCH_LEQ",
     b"BRANCH_LT",
@@ -45,7 +45,7 @@ MODES = (
     b"BRANCH_EQ",
     b"BRANCH_NEQ",
 )
-MODE_FIELDS = [b"J" + bytes([len(mode)]) + mode for mode in MODES]
+MODE_FIELDS = [b"J" + bytes([len(mode)]) + mode for mode in BRANCH_MODES]
 MODES_RUN = re.compile(b"(?:" + b"|".join(MODE_FIELDS) + b")++")
 
 # Number, kind, and a bit of its own unless it may stand more than once.

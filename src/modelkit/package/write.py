@@ -43,8 +43,9 @@ def replace_file(path: Path, members: container.Members) -> None:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp gives 0600; a package is for others to read
-        os.replace(temporary, path)  # noqa: PTH105
+        # mkstemp gives 0600, and a package is for others to read.
+        os.chmod(temporary, 0o644)  # noqa: PTH101 - of a string
+        os.replace(temporary, path)  # noqa: PTH105 - of a string
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

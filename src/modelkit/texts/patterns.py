@@ -46,14 +46,15 @@ def compiled(pattern: str) -> re.Pattern[str]:
     """
     if len(pattern) > MAX_CHARACTERS:
         raise SignatureError(
-            f"a token_pattern has at most {MAX_CHARACTERS:,} characters, and this one has {len(pattern):,}"
+            f"a token_pattern has at most {MAX_CHARACTERS:,} characters, and this one has "
+            f"{len(pattern):,}"
         )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = re.compile(pattern)
             if pattern not in KNOWN_PATTERNS:
-                _check(pattern)
+                _check_pattern(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise SignatureError(
             f"token_pattern {pattern!r} is no regular expression: {error}"
@@ -65,8 +66,9 @@ def compiled(pattern: str) -> re.Pattern[str]:
     return found
 
 
-def _check(pattern: str) -> None:
-    from re import _parser  # type: ignore[attr-defined]  # no public way to see what an expression is made of
+def _check_pattern(pattern: str) -> None:
+    # There is no public way to see what an expression is made of.
+    from re import _parser  # type: ignore[attr-defined]
 
     tree = _parser.parse(pattern)
     caseless = bool(tree.state.flags & re.IGNORECASE)
@@ -74,7 +76,7 @@ def _check(pattern: str) -> None:
 
 
 class _Walk:
-    """One pass over an expression, which refuses parts that can give characters back to what follows them."""
+    """One pass over an expression, which refuses parts that share characters with what follows."""
 
     def __init__(self, pattern: str, *, caseless: bool) -> None:
         self._pattern = pattern
@@ -121,7 +123,7 @@ class _Walk:
         choices: list[Items],
         rest: list[Items],
     ) -> None:
-        """Refuse alternatives that begin alike and have something after them: both could be tried."""
+        """Refuse alternatives that begin alike with something after them: both could be tried."""
         for choice in choices:
             self.sequence(choice, rest)
         if not self._firsts(rest):
