@@ -33,7 +33,8 @@ ALLOW = {"joblib"}
 
 def members_of(path):
     return {
-        name: bytes(view) for name, view in container.read(memoryview(path.read_bytes())).items()
+        name: bytes(view)
+        for name, view in container.read_zip(memoryview(path.read_bytes())).items()
     }
 
 
@@ -50,7 +51,7 @@ def repack(path, *, rehash=True, plain=(), **changed):
             if name != "modelkit.json"
         ]
     members["modelkit.json"] = json.dumps(manifest).encode()
-    return b"".join(bytes(piece) for piece in container.write(members))
+    return b"".join(bytes(piece) for piece in container.write_zip(members))
 
 
 def native(data):

@@ -18,7 +18,7 @@ MOST_ROWS = 5  # that a message names
 
 
 class CastError(Exception):
-    """Why a column cannot be cast; the caller turns all of them into one SignatureError.
+    """Why a column cannot be cast; the errors of all columns become one SignatureError.
 
     `what` may say `{rows}`, for the rows at which the mask `bad` is true.
     """

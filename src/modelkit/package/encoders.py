@@ -10,13 +10,14 @@ import numpy as np
 
 from modelkit import golden as golden_rows
 from modelkit.convert.source import Source
-from modelkit.embedding.encoder import TextEncoder, made_up
+from modelkit.embedding.encoder import TextEncoder
+from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import least_cosine
 from modelkit.errors import ConversionError, ParityError
-from modelkit.manifest import Parity
+from modelkit.manifest import WEIGHTS_REF, Parity
 from modelkit.model import Model
 from modelkit.package import container, scan
-from modelkit.package.load import GRAPH, TOKENIZER, WEIGHTS, WEIGHTS_NAME, open_encoder
+from modelkit.package.load import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
 from modelkit.package.proven import Proven, Prover
 from modelkit.proto import read_proto
 from modelkit.recipe import EMBEDDING, TEXT, Recipe
@@ -43,11 +44,11 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
         )
     graph, weights = inner.graph
     size = None if weights is None else len(weights)
-    scan.check(graph, WEIGHTS_NAME, size, domains=domains)
+    scan.check_graph(graph, WEIGHTS_REF, size, domains=domains)
     recipe, parity = proof(model, example)
     members: container.Members = {GRAPH: bytes(graph)}
     if weights is not None:
-        members[WEIGHTS] = weights
+        members[WEIGHTS_MEMBER] = weights
     members[TOKENIZER] = model.tokenizer
     proto = read_proto(graph)
     assert proto is not None  # noqa: S101 - for the type checker: bytes are read or raise
@@ -72,7 +73,7 @@ PROVER = Prover(_owns, _prove)
 
 def _fitting(encoder: TextEncoder, recipe: Recipe) -> Feeds:
     """Golden texts that the encoder takes whole."""
-    texts = made_up(golden_rows.ROWS, recipe.max_tokens)
+    texts = made_up(golden_rows.GOLDEN_ROWS, recipe.max_tokens)
     fitting = encoder.token_count(texts) <= recipe.max_tokens
     kept = [text for text, fits in zip(texts, fitting, strict=True) if fits]
     return recipe.signature.coerce({TEXT: kept or ["a"]})

@@ -16,15 +16,16 @@ from modelkit.convert.parity import MAX_ROWS, check_takes_example, gate, open_si
 from modelkit.convert.rows import rows_of
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError, GraphError
+from modelkit.manifest import WEIGHTS_REF
 from modelkit.model import Model, Outputs
 from modelkit.package import container, scan
-from modelkit.package.load import GRAPH, TERMS, WEIGHTS, WEIGHTS_NAME
+from modelkit.package.load import GRAPH, TERMS, WEIGHTS_MEMBER
 from modelkit.package.proven import Proven, Prover, run_first
 from modelkit.proto import forget_ranks, serialize, split_weights
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.runtimes.texts import TextModel
 from modelkit.signature import Feeds, Signature
-from modelkit.texts.terms import encode
+from modelkit.texts.terms import encode_terms
 
 MEASURED_BYTES = 4 << 20  # of an input that rows of a graph without a source are drawn for
 EXAMPLE_ROWS = 512  # of an example that golden rows are drawn like
@@ -63,9 +64,9 @@ class Graph:
         """The files of its package."""
         found: container.Members = {GRAPH: self.graph}
         if self.weights:
-            found[WEIGHTS] = self.weights
+            found[WEIGHTS_MEMBER] = self.weights
         if self.source.terms:
-            found[TERMS] = encode(self.source.terms)
+            found[TERMS] = encode_terms(self.source.terms)
         return found
 
 
@@ -119,10 +120,10 @@ def _unloadable(source: Source, error: GraphError) -> Exception:
 
 def _checked(source: Source, golden: object, domains: Collection[str]) -> Graph:
     """The graph of a source, once its operators and sizes were found to be allowed."""
-    weights = split_weights(source.proto, WEIGHTS_NAME)
+    weights = split_weights(source.proto, WEIGHTS_REF)
     raw = serialize(source.proto)
     size = len(weights) if weights else None
-    found = scan.check(raw, WEIGHTS_NAME, size, domains=domains)
+    found = scan.check_graph(raw, WEIGHTS_REF, size, domains=domains)
     graph = Graph(source, raw, weights, found.folding.limit)
     if source.truth is not None:
         return graph
@@ -165,7 +166,7 @@ def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
         raise ConversionError("the example has no rows")
     run = run_first(model, [given], "the rows that were given")
     feeds, _ = run
-    if signature.count(feeds) < golden_rows.ROWS:
+    if signature.count(feeds) < golden_rows.GOLDEN_ROWS:
         with suppress(ConversionError):
             drawn = golden_rows.draws(signature, feeds, MEASURED_BYTES)
             run = run_first(model, drawn, "rows like these")

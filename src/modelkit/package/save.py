@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from modelkit import golden as golden_rows
 from modelkit.errors import ConversionError
 from modelkit.manifest import (
     FORMAT,
-    Attachment,
     Manifest,
-    Member,
     check_metadata,
     check_name,
 )
-from modelkit.package import container, encoders, graphs, pickled, trust
-from modelkit.package.load import MANIFEST, WEIGHTS
+from modelkit.npz import MEDIA_TYPE
+from modelkit.package import encoders, graphs, pickled, trust
+from modelkit.package.attach import NewAttachment, new_attachments, with_attachments
 from modelkit.package.proven import Proven, run_first
+from modelkit.package.write import member_of, write_package
 from modelkit.proto import opsets, row_bytes
 from modelkit.signature import Feeds, Signature
 
@@ -90,26 +87,18 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     kept = check_metadata({} if metadata is None else metadata)
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     proven = _prove(format, model, example, golden, domains)
-    attached = [(golden_rows.NAME, golden_rows.MEDIA_TYPE, _golden(proven, golden))]
-    if background is not None:
-        rows = proven.signature.coerce(background)
-        encoded = golden_rows.encode(rows, {})
-        attached.append(("background", golden_rows.MEDIA_TYPE, encoded))
-    if profile is not None:
-        attached.append(profile.to_attachment(proven.signature))
-    members = proven.members | {f"{key}.npz": data for key, _, data in attached}
+    added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, _golden(proven, golden))]
+    added += new_attachments(proven.signature, profile=profile, background=background)
+    members = dict(proven.members)
     manifest = Manifest(
         name=name,
         version=version,
-        files=tuple(_member(file, data) for file, data in members.items()),
-        attachments=tuple(Attachment(key, f"{key}.npz", media) for key, media, _ in attached),
+        files=tuple(member_of(file, data) for file, data in members.items()),
         metadata=kept,
         runtime=format,
         **_described(proven),
     )
-    raw = manifest.to_json()
-    _write(Path(path), {MANIFEST: raw, **members})
-    return Manifest.from_json(raw)
+    return write_package(path, with_attachments(manifest, members, added), members)
 
 
 def _prove(
@@ -150,10 +139,6 @@ def _versions(proven: Proven) -> dict[str, str]:
     return {"python": platform.python_version(), **trust.installed(libraries)}
 
 
-def _member(path: str, data: Any) -> Member:
-    return Member(path, len(data), hashlib.sha256(data).hexdigest())
-
-
 def _golden(proven: Proven, rows: object) -> bytes:
     """The golden rows and the model's answers to them, encoded."""
     signature = proven.signature
@@ -169,7 +154,7 @@ def _golden(proven: Proven, rows: object) -> bytes:
         what = "rows drawn at random"
     with proven.build(signature) as model:
         feeds, outputs = run_first(model, candidates, what)
-    return golden_rows.encode(feeds, outputs)
+    return golden_rows.encode_rows(feeds, outputs)
 
 
 def _draws(signature: Signature, proven: Proven) -> Iterator[Feeds]:
@@ -179,29 +164,3 @@ def _draws(signature: Signature, proven: Proven) -> Iterator[Feeds]:
             column = terms.vectorizer.column
             feeds[column] = golden_rows.draw_texts(terms.vocabulary, len(feeds[column]))
         yield feeds
-
-
-def _write(path: Path, members: Mapping[str, Any]) -> None:
-    """Write beside the target, flush to disk, rename over it: a reader sees the old file or the new one.
-
-    A symbolic link stays what it is, and the file that it names is the target.
-    """
-    path = Path(os.path.realpath(path))
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for piece in container.write(dict(members), aligned=frozenset({WEIGHTS})):
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp gives 0600; a package is for others to read
-        os.replace(temporary, path)  # noqa: PTH105
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
