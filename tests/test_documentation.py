@@ -25,8 +25,8 @@ def test_the_table_of_floors_is_that_of_the_contracts():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     said = []
     for _, cell in FLOOR.findall(text):
-        for group in reversed(cell.split("<-")):
-            said.append(set(re.findall(r"`(\w+)`", group)) - {"__init__"})
+        groups = [set(re.findall(r"`(\w+)`", group)) for group in cell.split("<-")]
+        said += [group - {"__init__"} for group in reversed(groups)]
     config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = config["tool"]["importlinter"]["contracts"]
     (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]

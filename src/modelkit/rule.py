@@ -109,7 +109,8 @@ def _largest(target: np.dtype[Any]) -> float:
     most = float(np.finfo(F8).max)
     if target != F8:
         most = min(most, float(np.finfo(target).max) ** 2)
-    return most / 4
+    # Of numpy: a float of Python would be narrowed to the float32 that it is compared with.
+    return np.float64(most / 4)
 
 
 def exact_bits(declared: np.dtype[Any]) -> int:
