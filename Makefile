@@ -25,11 +25,12 @@ quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.p
 test: lint ## lint, then run the tests and the blocks of the documentation
 	$(VENV)/bin/python -m pytest -n 2
 
-lint: $(VENV)/.test ## check style, format, types and the import floors
+lint: $(VENV)/.test ## check style, format, types, the import floors and how dense the source is
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python tools/tokens.py src/modelkit
 
 stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes
 	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/test_batching.py -k two_loops --timeout 3600
