@@ -34,6 +34,11 @@ TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
+# Single estimators that the library's converters compute in float32, or from rounded squares.
+OWN_NAMES = (
+    "SVC", "NuSVC", "KNeighborsClassifier", "KNeighborsRegressor", "BernoulliNB", "PowerTransformer",
+    "PolynomialFeatures",
+)  # fmt: skip
 THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 
 
@@ -83,8 +88,15 @@ def _reads_float32(estimator: Any) -> bool:
 
 
 def is_composed(estimator: Any) -> bool:
-    """Whether anything in an estimator votes or is a tree, so that it is converted by converters of our own."""
-    return any(f"{type(step).__module__}.".startswith(OWN) for step in walk(estimator))
+    """Whether anything in an estimator votes, is a tree or is otherwise ours to convert."""
+    return any(_is_own(step) for step in walk(estimator))
+
+
+def _is_own(step: Any) -> bool:
+    module = f"{type(step).__module__}."
+    if module.startswith(OWN):
+        return True
+    return module.startswith("sklearn.") and type(step).__name__ in OWN_NAMES
 
 
 def holds_trees(estimator: Any) -> bool:

@@ -19,7 +19,7 @@ from modelkit.convert.tensors import (
     inline,
     width,
 )
-from modelkit.errors import ConversionError, GraphError
+from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.proto import signature_of
 from modelkit.spec import TensorSpec
 
@@ -45,18 +45,17 @@ def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
     apart = type(estimator).__name__ in BY_COLUMN
     single = type(estimator).__module__.partition(".")[0] in SINGLE
-    refusal: ConversionError | GraphError | None = None
+    refusal: ConversionError | None = None
     for dtype in (NARROW,) if single else (WIDE, NARROW):
         given = Columns(
             tuple(part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts)
         )
         inputs = list((given if apart else given.merged()).parts)
         try:
-            proto, inputs = _runnable(estimator, inputs, at)
-        except (ConversionError, GraphError) as error:
+            outputs, inputs = _outputs(estimator, inputs, at)
+        except ConversionError as error:
             refusal = refusal or error
             continue
-        outputs = inline(proto, inputs)
         strings = all(dtype_of(part) == STRING for part in inputs)
         if (
             type(estimator).__name__ not in EXACT
@@ -70,6 +69,25 @@ def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
     )
 
 
+def _outputs(estimator: Any, inputs: list[Var], at: Converting) -> tuple[list[Var], list[Var]]:
+    """What the graph of an estimator gives, and what it reads.
+
+    Raises ConversionError, whatever it is that skl2onnx, spox, onnx or onnxruntime refuse.
+    """
+    try:
+        proto, read = _runnable(estimator, inputs, at)
+        return inline(proto, read), read
+    except (ConversionError, MissingExtraError):
+        raise
+    except Exception as error:
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} cannot be converted to ONNX: {' '.join(str(error).split())[:300]}; replace "
+            "it, or apply it before the model and save the rest",
+            step=name,
+        ) from error
+
+
 def _is_single(outputs: list[Var]) -> bool:
     return any(dtype_of(output) == NARROW for output in outputs)
 
@@ -79,7 +97,7 @@ def _runnable(
 ) -> tuple[onnx.ModelProto, list[Var]]:
     """The graph, after the runtime has taken it, and what it reads: of texts, the counts of their terms.
 
-    Raises ConversionError and GraphError.
+    Raises ConversionError, and GraphError where onnxruntime refuses the graph.
     """
     from modelkit.runtimes.onnx import OnnxModel
 
