@@ -33,11 +33,11 @@ def save_toy(path, version="1"):
 
 
 def members_of(data):
-    return {name: bytes(view) for name, view in container.read(memoryview(data)).items()}
+    return {name: bytes(view) for name, view in container.read_zip(memoryview(data)).items()}
 
 
 def pack(members):
-    return b"".join(bytes(piece) for piece in container.write(members, frozenset({WEIGHTS})))
+    return b"".join(bytes(piece) for piece in container.write_zip(members, frozenset({WEIGHTS})))
 
 
 def forge(data, changes=None, edit=None, **parts):

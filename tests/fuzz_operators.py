@@ -240,7 +240,7 @@ def manifest_of_a_toy():
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        members = container.read(memoryview(save_toy(Path(folder) / "toy.mk").read_bytes()))
+        members = container.read_zip(memoryview(save_toy(Path(folder) / "toy.mk").read_bytes()))
         manifest = json.loads(bytes(members[MANIFEST]))
     for ends in ("inputs", "outputs"):
         manifest["signature"][ends][0]["shape"] = ["batch", 4]

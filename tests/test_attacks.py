@@ -380,7 +380,7 @@ def test_20_a_swap_between_the_hash_and_the_load(toy, tmp_path, monkeypatch, how
     path.write_bytes(toy)
     expected = mk.load(path).predict(rows)
     other = save_other(tmp_path / "other.mk", toy)
-    real = scan.check
+    real = scan.check_graph
 
     def swap(*arguments, **keywords):
         if how == "replaced":
@@ -391,7 +391,7 @@ def test_20_a_swap_between_the_hash_and_the_load(toy, tmp_path, monkeypatch, how
                 file.truncate(0) if how == "truncated" else file.write(other.read_bytes())
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr("modelkit.package.load.scan.check", swap)
+    monkeypatch.setattr("modelkit.package.load.scan.check_graph", swap)
     with mk.load(path) as model:
         np.testing.assert_array_equal(model.predict(rows), expected)
         assert model.verify() == 0
@@ -753,7 +753,7 @@ def test_30_a_graph_of_2_gb():
     import mmap
 
     with pytest.raises(mk.errors.GraphError, match="at most 2147483647 are read"):
-        scan.check(
+        scan.check_graph(
             memoryview(mmap.mmap(-1, 1 << 31, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)),
             "w",
             None,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit.batching import dispatcher, lane, workers
-from modelkit.batching.choice import choose
+from modelkit.batching.choice import choose_batch
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import make_plan, seconds_of
 from modelkit.batching.requests import Request, Turn, joint_call
@@ -31,7 +31,7 @@ class Offer(NamedTuple):
 def chosen(offers, *, room=8, curve=CURVE, caution=1.0):
     """The places of the calls to run and of those to give up, of (size, deadline) at the time 0."""
     offers = [Offer(*offer, place) for place, offer in enumerate(offers)]
-    run, late = choose(offers, room, 0.0, curve, caution)
+    run, late = choose_batch(offers, room, 0.0, curve, caution)
     return [offer.place for offer in run], [offer.place for offer in late]
 
 

@@ -20,7 +20,7 @@ from modelkit.batching.policy import (
     ON_LOOP,
     PARALLEL,
     QUEUED,
-    learn,
+    learn_curve,
     make_plan,
     off_loops,
     opens,
@@ -142,7 +142,7 @@ def test_a_batch_is_run_at_once_where_nothing_runs_and_never_without_a_slot(
 
 @given(curves, st.integers(1, 2000), st.floats(1e-6, 1.0))
 def test_learning_keeps_the_curve_in_order_and_meets_the_last_run(curve, size, seconds):
-    learned = learn(curve, size, seconds)
+    learned = learn_curve(curve, size, seconds)
     sizes = [at for at, _ in learned]
     assert sizes == sorted(set(sizes))
     near = min(learned, key=lambda point: abs(point[0] - size))
@@ -154,25 +154,25 @@ def test_the_largest_batch_grows_while_larger_ones_are_better():
     curve = ((1, 2e-3),)
     for cap in (2, 4, 8, 16):
         assert make_plan(curve, 2, 1024).cap == cap
-        curve = learn(curve, cap, 2e-3)
+        curve = learn_curve(curve, cap, 2e-3)
     assert make_plan(curve, 2, 20).cap == 20
 
 
 def test_a_curve_that_is_wrong_by_far_is_begun_anew():
-    assert learn(straight(1e-3, 1e-4), 4, 1e-5) == ((4, 1e-5),)
+    assert learn_curve(straight(1e-3, 1e-4), 4, 1e-5) == ((4, 1e-5),)
 
 
 @given(curves, st.lists(st.tuples(st.sampled_from(SIZES), st.floats(0.6, 1.5)), max_size=50))
 def test_what_is_learned_of_one_size_does_not_drag_the_others_down(curve, runs):
     learned = curve
     for size, ratio in runs:
-        learned = learn(learned, size, seconds_of(curve, size) * ratio)
+        learned = learn_curve(learned, size, seconds_of(curve, size) * ratio)
     for size, seconds in learned:
         assert seconds >= 0.29 * seconds_of(curve, size)
 
 
 def test_a_fast_run_bounds_what_smaller_and_larger_ones_take():
-    curve = learn(((1, 1.0), (4, 1.1), (8, 2.0), (64, 16.0)), 4, 0.6)
+    curve = learn_curve(((1, 1.0), (4, 1.1), (8, 2.0), (64, 16.0)), 4, 0.6)
     assert curve == ((1, 0.6), (4, 0.6), (8, 1.2), (64, pytest.approx(9.6)))
 
 
@@ -184,7 +184,7 @@ def test_kernels_that_work_on_four_rows_at_a_time_are_given_four():
 def test_learning_moves_the_plan():
     curve = straight(1e-3, 1e-6)
     for size in SIZES:
-        curve = learn(curve, size, 2e-3 * size)
+        curve = learn_curve(curve, size, 2e-3 * size)
     assert make_plan(curve, 2, 1024).mode == DIRECT
 
 

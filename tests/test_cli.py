@@ -60,7 +60,7 @@ def test_inspect_prints_all_of_it_as_json(capsys, penguins_mk):
     assert found["opens"] == "nothing: it opens with mk.load(path)"
     assert found["installed"]["numpy"] == np.__version__
     assert set(found) - set(json.loads(manifest.to_json())) == {
-        "digest", "installed", "needs", "opens", "operators", "refused",
+        "digest", "installed", "model_digest", "needs", "opens", "operators", "refused",
     }  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_operators_are_counted_in_subgraphs_and_functions_too(capsys, tmp_path):
 def test_inspect_says_what_a_package_would_need_and_why_it_is_refused(
     capsys, penguins_mk, tmp_path
 ):
-    graph = bytes(container.read(memoryview(penguins_mk.read_bytes()))["model/model.onnx"])
+    graph = bytes(container.read_zip(memoryview(penguins_mk.read_bytes()))["model/model.onnx"])
     path = tmp_path / "other.mk"
     path.write_bytes(
         changed(penguins_mk, lambda _: None, graph=graph.replace(b"ai.onnx.ml", b"ai.evil.ml"))
@@ -323,7 +323,8 @@ def test_doctor_fails_where_golden_rows_no_longer_agree(capsys, penguins_mk, tmp
 def changed(path, edit, shift=None, graph=None):
     """A package with its manifest edited, and its golden outputs or graph, hashes set right again."""
     members = {
-        name: bytes(data) for name, data in container.read(memoryview(path.read_bytes())).items()
+        name: bytes(data)
+        for name, data in container.read_zip(memoryview(path.read_bytes())).items()
     }
     manifest = json.loads(members["modelkit.json"])
     edit(manifest)
@@ -340,7 +341,7 @@ def changed(path, edit, shift=None, graph=None):
         data = members[entry["path"]]
         entry["size"], entry["sha256"] = len(data), hashlib.sha256(data).hexdigest()
     members["modelkit.json"] = json.dumps(manifest).encode()
-    return b"".join(bytes(piece) for piece in container.write(members))
+    return b"".join(bytes(piece) for piece in container.write_zip(members))
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ from modelkit.convert.sklearn import from_sklearn
 from modelkit.convert.source import Source
 from modelkit.convert.tensors import Columns
 from modelkit.errors import ConversionError, ParityError, SignatureError
-from modelkit.package.save import _build
+from modelkit.runtimes.onnx import OnnxModel
 
 
 def saved(model, X, tmp_path, **more):
@@ -568,7 +568,7 @@ def test_whole_numbers_are_tried_at_the_thresholds_of_trees(xgboost, tmp_path):
                 ]
     swapped = Source(**{**source.__dict__, "proto": wrong})
     with pytest.raises(ParityError, match="disagrees with XGBoost"):
-        gate(swapped, lambda signature: _build(wrong.SerializeToString(), b"", signature), None)
+        gate(swapped, lambda signature: OnnxModel(wrong.SerializeToString(), signature), None)
 
 
 def test_values_equal_to_double_thresholds_go_where_they_went(tmp_path):

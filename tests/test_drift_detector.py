@@ -1,12 +1,15 @@
 """A Detector: its alarms keep their promise, find what changed, and are the same however rows come in."""
 
+import io
 import json
+import multiprocessing
 import threading
 import tracemalloc
 from collections import Counter
 from dataclasses import asdict, replace
 from itertools import pairwise
 from math import log
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -65,18 +68,18 @@ def test_the_conformal_martingale_has_its_reference_values(monkeypatch):
     )
     counts = np.zeros((1, CELLS), np.int64)
     counts[0, :4] = start
-    ever, arl = (Evidence(1, martingale.bets()[1], mode) for mode in ("ever", "arl"))
-    found, money, reached = [], [], []
+    ever, arl = (Evidence(1, martingale.rank_bets()[1], mode) for mode in ("ever", "arl"))
+    found, wealth, reached = [], [], []
     for cells, draws in zip(STREAM, DRAWS, strict=True):
         slots = slots_of(counts, cells, draws)
         found.append(np.flatnonzero(slots[0, 0]).tolist())
-        logs = martingale.increments(slots)[0]
+        logs = martingale.rank_increments(slots)[0]
         for evidence in (ever, arl):
             evidence.step(logs, np.exp(logs), np.array([4]))
-        money.append(log(ever.value[0]))
+        wealth.append(log(ever.value[0]))
         reached.append(log(arl.value[0]))
     assert found == [sorted([58, 52, 11, 29]), sorted([62, 50, 20, 59])]
-    assert money == pytest.approx([-0.013323672, 0.016738504], abs=1e-8)
+    assert wealth == pytest.approx([-0.013323672, 0.016738504], abs=1e-8)
     assert reached == pytest.approx([1.359093001, 2.105865494], abs=1e-8)
     assert counts[0, :4].tolist() == [3, 4, 5, 6]
 
@@ -87,13 +90,13 @@ def test_the_band_has_its_reference_values():
     assert limits[:3] == pytest.approx([0.108574, 0.054287, 0.048632], abs=1e-6)
     assert [limits[3], limits[9]] == pytest.approx([0.068101, 0.064168], abs=1e-6)
     assert [limits[4], limits[10]] == pytest.approx([0.073169, 0.073169], abs=1e-6)
-    pays, weights = band.bets(counts, 0.02, 0.005)
-    evidence, money = Evidence(1, weights), []
+    pays, weights = band.band_bets(counts, 0.02, 0.005)
+    evidence, wealth = Evidence(1, weights), []
     for _ in range(3):
         logs = (np.array([5.0, 5, 10, 30]) @ pays)[None]
         evidence.step(logs, np.exp(logs), np.array([50]))
-        money.append(log(evidence.value[0]))
-    assert money == pytest.approx([3.557817, 11.176886, 19.059497], abs=1e-6)
+        wealth.append(log(evidence.value[0]))
+    assert wealth == pytest.approx([3.557817, 11.176886, 19.059497], abs=1e-6)
 
 
 def test_stakes_sum_to_less_than_one_and_bets_are_fair():
@@ -104,10 +107,10 @@ def test_stakes_sum_to_less_than_one_and_bets_are_fair():
         2.11 * log(2e6)
     )  # and the tail
     assert total == pytest.approx(2.10974 / 2.11, abs=1e-5)
-    table, weights = martingale.bets()
+    table, weights = martingale.rank_bets()
     assert np.abs(np.exp(table).mean(axis=0) - 1).max() < 1e-12
     assert weights.sum() == pytest.approx(1)
-    assert band.bets(np.full(16, 9), 0.03, 0.01)[1].sum() == pytest.approx(1)
+    assert band.band_bets(np.full(16, 9), 0.03, 0.01)[1].sum() == pytest.approx(1)
 
 
 @settings(max_examples=40)
@@ -118,7 +121,7 @@ def test_bets_of_the_band_gain_nothing_at_the_reference_and_never_lose_all(
     counts, tolerance, delta
 ):
     counts = np.array(counts)
-    pays, _ = band.bets(counts, tolerance, delta)
+    pays, _ = band.band_bets(counts, tolerance, delta)
     assert np.isfinite(pays).all()
     if counts.sum() >= 2:
         assert (np.exp(pays).T @ (counts / counts.sum()) <= 1 + 1e-9).all()
@@ -166,23 +169,23 @@ def test_p_values_are_uniform_for_any_law_and_a_tiny_reference(law, absent):
         assert stats.chisquare(some.sum(axis=(0, 1))).pvalue > 1e-4
 
 
-def test_money_does_not_grow_where_nothing_changed():
-    """E[money] is at most one, for both kinds of evidence, at a stop of one's choice; 4 standard errors allowed."""
+def test_wealth_does_not_grow_where_nothing_changed():
+    """E[wealth] is at most one, for both kinds of evidence, at a stop of one's choice; 4 standard errors allowed."""
     lanes, law = 3000, np.full(16, 1 / 16)
     draw = rng(7)
     counts = np.zeros((lanes, CELLS), np.int64)
     counts[:, :16] = draw.multinomial(200, law, lanes)
-    changed = Evidence(lanes, martingale.bets()[1])
+    changed = Evidence(lanes, martingale.rank_bets()[1])
     for _ in range(12):
         cells = draw.integers(16, size=(1, 32, lanes)).astype(np.uint8)
         slots, _ = martingale.advance(counts, cells, draw.random(cells.shape))
-        logs = martingale.increments(slots)[0]
+        logs = martingale.rank_increments(slots)[0]
         changed.step(logs, np.exp(logs), np.array(32))
         stopped = np.where(changed.peak > 2, np.minimum(changed.peak, 50), changed.value)
         assert changed.value.mean() <= 1 + 4 * changed.value.std() / lanes**0.5
     assert (changed.peak >= 20).mean() <= 0.05 + 4 * (0.05 / lanes) ** 0.5
     assert stopped.min() > 0
-    pays, weights = band.bets(np.full(16, 1000), 0.0, 0.01)
+    pays, weights = band.band_bets(np.full(16, 1000), 0.0, 0.01)
     material = Evidence(lanes, weights)
     for _ in range(12):
         logs = draw.multinomial(128, law, lanes) @ pays
@@ -245,7 +248,7 @@ def test_one_column_that_has_all_of_alpha_keeps_to_it():
             | {"counts": counts, "rows": 600}
         )
         detector = mk.Detector(profile, alpha=0.1, seed=run)
-        count += bool(detector.push(cells[600:, None], None))
+        count += bool(detector._watch.push(cells[600:, None], None))
     assert at_most(count, runs, 0.1), count
 
 
@@ -470,7 +473,7 @@ def test_a_state_does_not_grow_nor_do_alarms_without_end():
     many = mk.Detector(profile, guarantee="arl")
     alarm = mk.Detector(profile).update({"x": np.full(500, 9.0), "y": np.zeros(500)})[0]
     for _ in range(3):
-        many._keep([alarm] * 700)
+        many._watch._keep([alarm] * 700)
     assert len(many.alarms) == 1000
 
 
@@ -525,7 +528,7 @@ def test_workers_merge_into_one_report():
     drift = {f.feature: f for f in report.features}
     assert drift["x"].p_material < 1e-3 < drift["c"].p_material
     assert drift["x"].rows == 3 * 1024
-    total = sum(int(w.streams()[0][1].totals[1, 65]) for w in workers)
+    total = sum(int(w._watch.streams()[0][1].totals[1, 65]) for w in workers)
     assert f"{total} of 9,000 rows" in next(c for c in report.checks if c.feature == "c").found
     assert DriftReport.from_json(report.to_json()) == report
     with pytest.raises(DriftError, match="no states"):
@@ -565,13 +568,13 @@ def test_eight_threads_lose_no_row(profile):
     assert failed == []
     assert detector.rows == 40 * 53
     assert max(mk.Detector.resume(profile, state).rows for state in states[::10]) <= 40 * 53
-    assert detector.labelled.rows == 200
-    assert sum(stream.totals[0].sum() for _, stream in detector.streams()) == 40 * 53
+    assert detector._watch.labelled.rows == 200
+    assert sum(stream.totals[0].sum() for _, stream in detector._watch.streams()) == 40 * 53
     ranked = (
-        sum(stream._counts.sum(axis=1)[1] for _, stream in detector.streams())
+        sum(stream._counts.sum(axis=1)[1] for _, stream in detector._watch.streams())
         - profile.counts[:, 1].sum()
     )
-    whole = sum(stream.rows // 32 * 32 for _, stream in detector.streams())
+    whole = sum(stream.rows // 32 * 32 for _, stream in detector._watch.streams())
     assert ranked <= whole
 
 
@@ -584,10 +587,10 @@ def guarded(work, mine, failed):
 
 def test_a_state_is_never_taken_between_ranks_and_bets(profile):
     detector, rows = mk.Detector(profile), mixed(200, 1)
-    cells, strata = detector.encode(profile.columns(rows))
-    detector.rank(cells, strata)
+    cells, strata = detector._watch.encode(profile.columns(rows))
+    detector._watch.rank(cells, strata)
     resumed = mk.Detector.resume(profile, detector.state())
-    detector.settle()
+    detector._watch.settle()
     assert resumed.state() == detector.state()
 
 
@@ -659,10 +662,10 @@ def test_rows_of_an_unknown_stratum_are_counted_apart(profile):
     detector = mk.Detector(profile)
     rows = mixed(64, 1) | {"s": column(["n"] * 32 + ["elsewhere", None] * 16)}
     detector.update(rows)
-    assert (detector.rows, detector.strangers) == (64, 32)
+    assert (detector.rows, detector._watch.strangers) == (64, 32)
     check = next(check for check in detector.report().checks if check.name == "unseen stratum")
     assert "32 of 64" in check.found
-    assert mk.Detector.resume(profile, detector.state()).strangers == 32
+    assert mk.Detector.resume(profile, detector.state())._watch.strangers == 32
 
 
 # Labels.
@@ -764,7 +767,7 @@ def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
         assert report.performance.unsupported is None
     only = mk.Detector(calibrated())
     only.update(X[:3], scores=np.full((3, 2), np.nan))
-    assert only.estimated() is None
+    assert only._watch.estimated() is None
     narrow = np.clip(p, 0.3, 0.7)
     odd = mk.Detector(
         Profile.fit(
@@ -912,7 +915,7 @@ def test_what_a_loss_is_does_not_depend_on_the_type_of_predictions(form):
     )
     detector = mk.Detector(profile)
     assert detector.update_labels(truth[:500], form(guess[:500])) == []
-    assert detector.labelled.interval()[1] < 0.6
+    assert detector._watch.labelled.interval()[1] < 0.6
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns", "D"])
@@ -923,7 +926,7 @@ def test_strata_of_times_are_the_same_in_every_unit(unit):
     detector.update(
         {"x": rng(2).normal(size=99), "day": days[rng(3).integers(0, 2, 99)].astype(f"M8[{unit}]")}
     )
-    assert detector.strangers == 0
+    assert detector._watch.strangers == 0
 
 
 def test_a_column_of_no_weight_is_not_tested():
@@ -953,3 +956,71 @@ def test_a_small_alpha_takes_no_more_memory():
     assert detector.test(later).alarms != ()
     assert tracemalloc.get_traced_memory()[1] < 100 << 20
     tracemalloc.stop()
+
+
+# What was written by versions before, and the face that this one shows.
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def test_a_profile_and_a_state_of_an_earlier_version_are_read_and_written_unchanged():
+    """Written at commit 263a568, before Watch was taken out of Detector."""
+    for name in ("drift-profile1.npz", "drift-watched1.npz"):
+        stored = (GOLDEN / name).read_bytes()
+        profile = Profile.from_bytes(stored)
+        assert unpacked(profile.to_bytes()) == unpacked(stored)
+    state = (GOLDEN / "drift-state1.npz").read_bytes()
+    report = (GOLDEN / "drift-report1.json").read_text().strip()
+    detector = mk.Detector.resume(profile, state)
+    assert unpacked(detector.state()) == unpacked(state)
+    read = DriftReport.from_json(report)
+    assert read.to_json() == report
+    assert detector.alarms == read.alarms
+    assert [drift.cells for drift in detector.report().features] == [
+        drift.cells for drift in read.features
+    ]
+
+
+def unpacked(data):
+    with np.load(io.BytesIO(data)) as file:
+        return [
+            (name, file[name].dtype.str, file[name].shape, file[name].tobytes()) for name in file
+        ]
+
+
+def test_a_detector_shows_its_api_and_nothing_else():
+    shown = {name for name in dir(mk.Detector) if not name.startswith("_")}
+    arguments = {"alpha", "guarantee", "profile", "seed", "tolerance"}
+    answers = {"alarms", "merge", "report", "resume", "rows", "state", "test"}
+    assert shown == arguments | answers | {"update", "update_labels"}
+
+
+def updated(detector, queue):
+    detector.update({"x": rng(9).normal(size=100)})
+    queue.put(detector.rows)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_detector_goes_on_in_the_child_of_a_fork_though_its_lock_was_held():
+    detector = mk.Detector(Profile.fit({"x": rng(1).normal(size=400)}))
+    detector.update({"x": rng(2).normal(size=50)})
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    held = threading.Event()
+    release = threading.Event()
+
+    def hold():
+        with detector._watch.lock:
+            held.set()
+            release.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    process = context.Process(target=updated, args=(detector, queue))
+    process.start()
+    process.join(60)
+    release.set()
+    holder.join()
+    assert process.exitcode == 0
+    assert queue.get() == 150

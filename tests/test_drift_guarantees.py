@@ -31,9 +31,9 @@ def test_the_error_of_the_reference_is_within_its_share_of_alpha():
 
 
 def test_rows_within_the_tolerance_are_no_material_change():
-    """One score at its limit: where each payment gains nothing on average, so does the money."""
+    """One score at its limit: where each payment gains nothing on average, so does the wealth."""
     counts = np.array([300, 500, 900, 300])
-    pays, _ = band.bets(counts, 0.05, 0.01)
+    pays, _ = band.band_bets(counts, 0.05, 0.01)
     table, _ = band.scores(counts / counts.sum())
     limit = band.band(counts, 0.05, 0.01)
     rng = np.random.default_rng(0)
@@ -115,9 +115,11 @@ def test_workers_raise_an_alarm_by_the_mean_of_their_evidence(two_workers):
     profile, of = two_workers
     moved, calm = of(0.5), of(0.0)
     report = mk.Detector.merge(profile, [moved.state(), calm.state()])
-    money = np.mean([d.streams()[0][1].evidence["material"].value[0] for d in (moved, calm)])
+    wealth = np.mean(
+        [d._watch.streams()[0][1].evidence["material"].value[0] for d in (moved, calm)]
+    )
     assert [alarm.kind for alarm in report.alarms] == ["material"]
-    assert report.alarms[0].p == report.features[0].p_material == pytest.approx(1 / money)
+    assert report.alarms[0].p == report.features[0].p_material == pytest.approx(1 / wealth)
 
 
 def test_an_alarm_of_one_worker_alone_is_none_of_all(two_workers):
@@ -125,7 +127,7 @@ def test_an_alarm_of_one_worker_alone_is_none_of_all(two_workers):
     profile, of = two_workers
     slight = of(0.5)
     assert any(alarm.kind == "material" for alarm in slight.alarms)
-    stream = slight.streams()[0][1]
+    stream = slight._watch.streams()[0][1]
     stream.evidence["material"].value[:] = 1.5 / slight.alpha / (1 / 3) / (2 / 3)
     assert stream.enough("material", stream.evidence["material"].value).all()
     report = mk.Detector.merge(profile, [slight.state(), of(0.0).state()])
@@ -133,17 +135,17 @@ def test_an_alarm_of_one_worker_alone_is_none_of_all(two_workers):
 
 
 def test_merged_evidence_of_recurring_alarms_is_measured_by_the_rows(two_workers):
-    """Under no change the money of "arl" grows by a unit a row: it is no p-value by itself."""
+    """Under no change the wealth of "arl" grows by a unit a row: it is no p-value by itself."""
     profile, of = two_workers
     calm = of(0.0, "arl")
     report = mk.Detector.merge(profile, [calm.state(), calm.state()])
-    money = calm.streams()[0][1].evidence["material"].value[0]
-    assert money > 100
-    assert report.features[0].p_material == pytest.approx(min(1, 20_000 / money))
+    wealth = calm._watch.streams()[0][1].evidence["material"].value[0]
+    assert wealth > 100
+    assert report.features[0].p_material == pytest.approx(min(1, 20_000 / wealth))
     assert not report.alarms
 
 
-def test_money_beyond_counting_makes_no_noise():
+def test_wealth_beyond_counting_makes_no_noise():
     rng = np.random.default_rng(0)
     profile = mk.Profile.fit(
         {"x": rng.normal(size=5000)}, reference={"x": rng.normal(size=200_000)}
@@ -173,5 +175,5 @@ def test_a_stratum_has_one_name_whatever_type_its_number_comes_in(fitted, served
     detector = mk.Detector(mk.Profile.fit(rows, reference=rows, stratum="hour"))
     later = hour.astype(fitted).astype(object if fitted is np.str_ else served)
     detector.update({"x": rows["x"], "hour": later})
-    assert detector.strangers == 0
+    assert detector._watch.strangers == 0
     assert detector.profile.strata == ("0", "1")

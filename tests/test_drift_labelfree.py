@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
-from modelkit.drift.labelfree import Calibration, binary_performance, calibrate, fit_isotonic
+from modelkit.drift.labelfree import Calibration, calibrate, expected_auc, fit_isotonic
 
 CLASSES = ("no", "yes")
 P = np.array([0.9, 0.8, 0.3, 0.6, 0.2, 0.55, 0.05, 0.7])
@@ -73,17 +73,27 @@ def test_many_steps_become_64_knots_that_keep_the_mean_and_stay_close():
     assert np.abs(p - full.predict(scores)).mean() < 0.01
 
 
+def exactly():
+    """A calibration whose probabilities are the scores."""
+    knots = np.array([[0.0, 1.0], [0.0, 1.0]])
+    return Calibration(
+        CLASSES, (knots,), np.linspace(0, 1, 32)[None], np.zeros((1, 32, 32), np.float32)
+    )
+
+
 def test_expected_performance_has_its_reference_values():
-    got = binary_performance(P, P >= 0.5, P)
-    expected = {"tp": 3.55, "fp": 1.45, "fn": 0.55, "tn": 2.45, "accuracy": 0.75, "precision": 0.71}
-    expected |= {"f1": 0.78021978, "recall": 0.86585366, "auc": 0.81894934, "sd": 0.14604151}
-    assert got == pytest.approx(expected, abs=1e-8)
+    got = exactly().estimate(P, (P >= 0.5).astype(int))
+    assert got.accuracy == pytest.approx(0.75)
+    assert (got.precision(), got.recall()) == pytest.approx((0.71, 0.86585366))
+    assert got.f1() == pytest.approx(0.78021978)
+    assert got.variance**0.5 / len(P) == pytest.approx(0.14604151)
+    assert expected_auc(P, P) == pytest.approx(0.81894934)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=2, max_size=40))
 def test_where_labels_are_known_the_area_is_that_of_scikit_learn(rows):
     labels, scores = (np.array(column, float) for column in zip(*rows, strict=True))
-    area = binary_performance(labels, scores > 2, scores)["auc"]
+    area = expected_auc(labels, scores)
     if 0 < labels.sum() < len(labels):
         assert area == pytest.approx(roc_auc_score(labels, scores))
     else:
@@ -91,23 +101,25 @@ def test_where_labels_are_known_the_area_is_that_of_scikit_learn(rows):
 
 
 def test_what_cannot_be_divided_is_nan():
-    got = binary_performance(np.zeros(3), np.zeros(3), np.arange(3))
-    assert np.isnan([got["precision"], got["recall"], got["f1"], got["auc"]]).all()
-    assert (got["accuracy"], got["sd"]) == (1, 0)
+    got = exactly().estimate(np.zeros(3), np.zeros(3, int))
+    area = expected_auc(np.zeros(3), np.arange(3.0))
+    assert np.isnan([got.precision(), got.recall(), got.f1(), area]).all()
+    assert (got.accuracy, got.variance) == (1, 0)
 
 
-def test_an_estimate_agrees_with_the_expected_performance():
+def test_an_estimate_is_the_expected_confusion_of_calibrated_scores():
     rng = np.random.default_rng(1)
     calibration = Calibration.fit(CLASSES, *binary_rows(rng, 2000), rng)
     scores, _ = binary_rows(rng, 500)
-    predicted = (scores >= 0.5).astype(int)
-    estimate = calibration.estimate(scores, predicted)
-    expected = binary_performance(calibrate(scores, calibration.knots[0]), predicted, scores)
-    got = [estimate.accuracy, estimate.precision(), estimate.recall(), estimate.f1()]
-    assert got == pytest.approx(
-        [expected[name] for name in ("accuracy", "precision", "recall", "f1")]
-    )
-    assert estimate.variance**0.5 / 500 == pytest.approx(expected["sd"])
+    positive = scores >= 0.5
+    estimate = calibration.estimate(scores, positive.astype(int))
+    p = calibrate(scores, calibration.knots[0])
+    tp, tn = p[positive].sum(), (1 - p)[~positive].sum()
+    assert estimate.accuracy == pytest.approx((tp + tn) / 500)
+    assert estimate.precision() == pytest.approx(tp / positive.sum())
+    assert estimate.recall() == pytest.approx(tp / p.sum())
+    assert estimate.f1() == pytest.approx(2 * tp / (positive.sum() + p.sum()))
+    assert estimate.variance == pytest.approx((p * (1 - p)).sum())
 
 
 @given(st.integers(0, 300))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import modelkit as mk
-from modelkit.drift.monitor import BUFFER, SAMPLE
+from modelkit.drift.monitor import BUFFER, SAMPLE_ROWS
 from modelkit.errors import BatchError, ClosedError, DriftError, SignatureError
 from modelkit.testing import check_model
 
@@ -47,7 +47,9 @@ def profile():
 def counted(watched):
     """How many rows the detector counted, and how many it ranked."""
     detector = watched.detector
-    return sum(int(stream.totals[0].sum()) for _, stream in detector.streams()), detector.rows
+    return sum(
+        int(stream.totals[0].sum()) for _, stream in detector._watch.streams()
+    ), detector.rows
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_answers_are_bit_equal_and_every_row_is_counted(profile, sizes, verb):
                 k: v.tobytes() for k, v in other.items()
             }
     assert watched.served == sum(sizes)
-    seen = sum(min(n, SAMPLE) for n in sizes)
+    seen = sum(min(n, SAMPLE_ROWS) for n in sizes)
     assert counted(watched) == (seen, seen)
     assert watched.failures == 0, watched.last_failure
 
@@ -139,7 +141,7 @@ def test_large_calls_are_sampled_evenly_and_drift_is_found(profile):
     watched = mk.Monitor(model(), profile)
     for i in range(30):
         watched.predict(rows(5000, i, 1.0))
-    assert (watched.served, counted(watched)) == (150_000, (30 * SAMPLE, 30 * SAMPLE))
+    assert (watched.served, counted(watched)) == (150_000, (30 * SAMPLE_ROWS, 30 * SAMPLE_ROWS))
     assert {alarm.feature for alarm in watched.detector.alarms} >= {"x0", "x1", "x2", "prediction"}
 
 
@@ -163,7 +165,7 @@ def test_a_small_budget_shows_some_rows_and_never_more_than_it_allows(profile, b
         watched.predict(rows(60, i))
     seen = counted(watched)
     assert seen[0] == 12_000
-    assert 0 < watched.shown == seen[1] <= max(2 * budget, BUFFER + SAMPLE) + 60 * budget
+    assert 0 < watched.shown == seen[1] <= max(2 * budget, BUFFER + SAMPLE_ROWS) + 60 * budget
 
 
 def test_calls_of_no_rows_take_no_memory(profile):
@@ -176,14 +178,14 @@ def test_calls_of_no_rows_take_no_memory(profile):
 
 @pytest.mark.parametrize("where", ["encode", "count", "rank", "settle"])
 def test_an_error_in_the_watching_reaches_no_caller_and_is_counted(profile, monkeypatch, where):
-    from modelkit.drift.detector import Detector
+    from modelkit.drift.watch import Watch
 
     def fail(*arguments, **keywords):
         raise RuntimeError("<broken>")
 
     watched, bare = mk.Monitor(model(), profile), model()
     with monkeypatch.context() as patch:
-        patch.setattr(Detector, where, fail)
+        patch.setattr(Watch, where, fail)
         for i in range(20):
             assert np.array_equal(watched.predict(rows(60, i)), bare.predict(rows(60, i)))
             assert np.array_equal(
@@ -326,7 +328,7 @@ def test_a_monitor_pickles_as_a_new_one(watched_mk, breast_cancer):
             assert np.array_equal(again.predict(X), loaded.predict(X))
         back = pickle.loads(pickle.dumps(watched))
         assert (back.served, back.detector.alpha, back.detector.guarantee) == (0, 0.2, "arl")
-        assert back._options == watched._options
+        assert back.__reduce__()[1][2] == watched.__reduce__()[1][2]
         assert back.detector.profile.digest == watched.detector.profile.digest
         back.inner.close()
 
@@ -342,12 +344,12 @@ def test_a_forked_child_goes_on_though_the_lock_was_held(profile):
     watched.predict(rows(10))
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
-    with watched._lock, watched._detector._lock:
+    with watched._lock, watched._watch.lock:
         process = context.Process(target=child, args=(watched, queue))
         process.start()
     process.join(60)
     assert process.exitcode == 0
-    assert queue.get() == (0, 310, 10 + SAMPLE)
+    assert queue.get() == (0, 310, 10 + SAMPLE_ROWS)
 
 
 def test_monitors_are_not_kept_alive(profile):
@@ -356,7 +358,7 @@ def test_monitors_are_not_kept_alive(profile):
     gc.collect()
     before = len(forks._all)
     watched = mk.Monitor(model(), profile)
-    assert len(forks._all) == before + 1
+    assert len(forks._all) == before + 2  # it and its Watch
     del watched
     gc.collect()
     assert len(forks._all) == before

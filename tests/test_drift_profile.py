@@ -21,14 +21,13 @@ from modelkit.drift.cells import (
     CELLS,
     EDGES,
     GONE,
-    NEW,
     REST,
+    UNKNOWN_CATEGORY,
     Feature,
-    choose_edges,
-    fit_feature,
-    kind_of,
 )
+from modelkit.drift.columns import feature_kind
 from modelkit.drift.dependence import rows_apart
+from modelkit.drift.edges import choose_edges, fit_feature
 from modelkit.drift.profile import Profile
 from modelkit.errors import DriftError
 
@@ -115,10 +114,10 @@ def test_cells_rise_with_the_values(train, served):
 def test_every_string_has_one_cell(train, served):
     feature = fit_feature("x", "category", column(train))
     cells = feature.cells(column([*train, *served]))
-    assert all(cell != NEW for cell in cells[: len(train)])
+    assert all(cell != UNKNOWN_CATEGORY for cell in cells[: len(train)])
     for item, cell in zip([*train, *served], cells.tolist(), strict=True):
         assert (cell == GONE) == (item is None or item == MISSING)
-        assert cell != NEW or item not in train
+        assert cell != UNKNOWN_CATEGORY or item not in train
     text = fit_feature("x", "text", column(train))
     assert text.cells(column(served)).max(initial=0) < CELLS
 
@@ -195,7 +194,7 @@ def test_strings_and_flags_of_all_containers_have_the_same_cells():
     ):  # fmt: skip
         found = profile.columns(rows)
         assert [f.cells(found[f.name]).tolist() for f in profile.features] == [
-            [0, GONE, NEW],
+            [0, GONE, UNKNOWN_CATEGORY],
             [2, GONE, 1],
         ], type(rows)
 
@@ -256,7 +255,7 @@ def test_categories_beyond_the_top_are_known_by_hash_and_too_many_are_open():
     feature = fit_feature("x", "category", train)
     assert feature.categories == tuple(ranked[:64])
     assert feature.cells(column(["name 000", "name 063", "name 064", "name 099", "name 100", ""])).tolist() == [
-        0, 63, REST, REST, NEW, NEW,
+        0, 63, REST, REST, UNKNOWN_CATEGORY, UNKNOWN_CATEGORY,
     ]  # fmt: skip
     many = fit_feature("x", "category", column([f"{i}" for i in range(1000)]))
     assert many.open
@@ -270,7 +269,11 @@ def test_long_names_are_hashed_and_text_columns_hold_no_words():
     assert story.encode() not in profile.to_bytes()
     assert profile.columns(rows)
     category, text = profile.features
-    assert sorted(category.cells(column([story, "short", "else"])).tolist()) == [0, 1, NEW]
+    assert sorted(category.cells(column([story, "short", "else"])).tolist()) == [
+        0,
+        1,
+        UNKNOWN_CATEGORY,
+    ]
     assert text.kind == "text"
     assert text.cells(column([story, "b", "", None])).tolist()[-1] == GONE
 
@@ -298,7 +301,7 @@ def test_a_vector_that_is_no_place_is_counted_and_warns_of_nothing(odd):
     detector = mk.Detector(Profile.fit({"e": vectors}))
     vectors[0, 3] = odd
     assert detector.update({"e": vectors}) == []
-    stream = detector.streams()[0][1]
+    stream = detector._watch.streams()[0][1]
     assert (stream.totals.sum(axis=1) == 400).all()
     assert stream.totals[:, [0, 65, GONE]].sum() > 0
 
@@ -522,7 +525,7 @@ def test_private_counts_are_noisy_and_never_negative():
     assert not np.array_equal(profile.counts, plain.counts)
     assert profile.duplicates == 0
     detector = mk.Detector(profile)
-    assert "changed" not in detector.streams()[0][1].evidence
+    assert "changed" not in detector._watch.streams()[0][1].evidence
     assert any("private" in said for said in detector.profile.assumptions())
 
 
@@ -601,10 +604,10 @@ def test_strata_have_counts_of_their_own():
     ):
         detector = mk.Detector(profile)
         detector.update({"h": served, "x": [0.0]})
-        assert detector.strangers == 0
-        assert dict(detector.streams())["5"].rows == 1
+        assert detector._watch.strangers == 0
+        assert dict(detector._watch.streams())["5"].rows == 1
     flags = Profile.fit({"f": [True, False] * 100, "x": np.arange(200.0)}, stratum="f")
-    assert mk.Detector(flags).encode({"f": np.array([1, 0], np.float32), "x": np.zeros(2)})[
+    assert mk.Detector(flags)._watch.encode({"f": np.array([1, 0], np.float32), "x": np.zeros(2)})[
         1
     ].tolist() == [1, 0]
 
@@ -755,10 +758,10 @@ def test_a_package_carries_its_profile(boosting, breast_cancer, tmp_path):
 
 
 def test_the_kind_of_a_column_is_told_by_its_type():
-    assert kind_of("x", np.array(["1", "2"])) == "category"
-    assert kind_of("x", column([1, 2.5, None])) == "number"
-    assert kind_of("x", column([True, None])) == "flag"
-    assert kind_of("x", column([None]), "time") == "time"
+    assert feature_kind("x", np.array(["1", "2"])) == "category"
+    assert feature_kind("x", column([1, 2.5, None])) == "number"
+    assert feature_kind("x", column([True, None])) == "flag"
+    assert feature_kind("x", column([None]), "time") == "time"
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from scipy import stats
 from modelkit.drift.evidence import Evidence
 from modelkit.drift.risk import (
     GRID,
-    WEIGHTS,
+    LOSS_WEIGHTS,
     ConfidenceSequence,
     _grid,
-    bets,
-    increments,
+    loss_bets,
+    loss_increments,
     risk_bound,
 )
 
@@ -59,29 +59,31 @@ def test_the_bound_is_rarely_too_low(binary):
     assert np.mean(bounds) < 0.25
 
 
-def test_the_money_of_the_bets_has_its_reference_values():
-    evidence, money = Evidence(1, WEIGHTS), []
+def test_the_wealth_of_the_bets_has_its_reference_values():
+    evidence, wealth = Evidence(1, LOSS_WEIGHTS), []
     for _ in range(2):
-        logs = increments(TEN, 0.2)[None]
+        logs = loss_increments(TEN, 0.2)[None]
         evidence.step(logs, np.exp(logs), np.array(10))
-        money.append(log(evidence.value[0]))
-    assert money == pytest.approx([3.365280, 8.764584], abs=1e-6)
+        wealth.append(log(evidence.value[0]))
+    assert wealth == pytest.approx([3.365280, 8.764584], abs=1e-6)
 
 
 @given(st.floats(1e-6, 1.5), st.lists(st.floats(0, 1), min_size=1, max_size=20).map(np.array))
 def test_a_bet_never_loses_all_and_gains_nothing_on_average_at_the_bound(u, losses):
-    assert np.isfinite(increments(losses, u)).all()
+    assert np.isfinite(loss_increments(losses, u)).all()
     if u <= 1:
-        mean = (1 - u) * np.exp(increments(np.zeros(1), u)) + u * np.exp(increments(np.ones(1), u))
+        mean = (1 - u) * np.exp(loss_increments(np.zeros(1), u)) + u * np.exp(
+            loss_increments(np.ones(1), u)
+        )
         assert mean == pytest.approx(np.ones(6))
-    assert (1 - bets(u) * u >= 0.1 - 1e-12).all()
+    assert (1 - loss_bets(u) * u >= 0.1 - 1e-12).all()
 
 
 def peak_of(risk, u, rng, rows):
     losses = (rng.random(rows) < risk).astype(float).reshape(-1, 10)
-    evidence = Evidence(1, WEIGHTS)
+    evidence = Evidence(1, LOSS_WEIGHTS)
     for batch in losses:
-        logs = increments(batch, u)[None]
+        logs = loss_increments(batch, u)[None]
         evidence.step(logs, np.exp(logs), np.array(10))
     return evidence.peak[0]
 

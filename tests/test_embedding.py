@@ -37,7 +37,7 @@ from onnx import TensorProto, helper, numpy_helper
 import modelkit as mk
 from modelkit.batching.policy import make_plan
 from modelkit.embedding.pooling import unit
-from modelkit.embedding.tokens import WINDOW
+from modelkit.embedding.tokens import WINDOW_TEXTS
 from modelkit.errors import BatchError, ClosedError, ConversionError, SignatureError
 from modelkit.model import PLAIN
 from modelkit.testing import check_model
@@ -155,7 +155,7 @@ def test_half_precision_comes_out_as_float32(encoder):
 
 
 def test_more_texts_than_a_window_come_back_in_order(static):
-    found = sentences(3 * WINDOW + 7, seed=4)
+    found = sentences(3 * WINDOW_TEXTS + 7, seed=4)
     vectors = static.embed(found)
     some = random.Random(0).sample(range(len(found)), 50)
     np.testing.assert_allclose(vectors[some], static.embed([found[i] for i in some]), atol=1e-6)
@@ -238,7 +238,7 @@ def test_a_lone_surrogate_is_named_by_its_row_and_place(encoder, bad):
 @settings(max_examples=50, deadline=None)
 @given(
     before=st.lists(st.sampled_from(["a", "the", ""]), max_size=9),
-    far=st.sampled_from([0, 0, WINDOW, 3 * WINDOW, 8 * WINDOW]),
+    far=st.sampled_from([0, 0, WINDOW_TEXTS, 3 * WINDOW_TEXTS, 8 * WINDOW_TEXTS]),
     bad=st.sampled_from(["\ud800", "music " * 30]),
     batched=st.booleans(),
 )
@@ -352,8 +352,8 @@ def test_only_texts_of_callers_are_counted_as_truncated(tmp_path):
         with mk.Batcher(encoder, plan="learn") as batcher:
             mk.embed(batcher, ["a" * 20] * 3 + ["a"])
             assert encoder.truncated == 3
-            mk.embed(batcher, ["a", *["b" * 20] * (8 * WINDOW + 1)])
-            assert encoder.truncated == 3 + 8 * WINDOW + 1
+            mk.embed(batcher, ["a", *["b" * 20] * (8 * WINDOW_TEXTS + 1)])
+            assert encoder.truncated == 3 + 8 * WINDOW_TEXTS + 1
 
 
 def test_a_text_is_tokenized_and_counted_once_however_long_it_is(static, monkeypatch):

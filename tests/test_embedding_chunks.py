@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelkit.embedding.chunks import Costs, choose, fit
+from modelkit.embedding.chunks import RunCosts, choose_runs, fit_costs
 from modelkit.embedding.pooling import pad, pool, unit
-from modelkit.embedding.tokens import WINDOW, WINDOW_LETTERS, windows
+from modelkit.embedding.tokens import WINDOW_LETTERS, WINDOW_TEXTS, windows
 from modelkit.recipe import POOLINGS, TOKEN_INPUTS
 
-costs = st.builds(Costs, start=st.floats(0, 200), budget=st.integers(1, 600))
+costs = st.builds(RunCosts, start=st.floats(0, 200), budget=st.integers(1, 600))
 
 
 def limit(lengths, costs, shares):
@@ -40,7 +40,7 @@ def partitions(items):
 @settings(max_examples=300, deadline=None)
 @given(lengths=st.lists(st.integers(0, 512), max_size=80), costs=costs, shares=st.integers(1, 9))
 def test_every_text_runs_once_and_no_run_is_beyond_the_budget(lengths, costs, shares):
-    runs = choose(lengths, costs, shares)
+    runs = choose_runs(lengths, costs, shares)
     assert sorted(i for run in runs for i in run) == list(range(len(lengths)))
     for run in runs:
         assert len(run) == 1 or padded(run, lengths) <= limit(lengths, costs, shares)
@@ -62,7 +62,7 @@ def test_no_other_way_to_share_texts_out_costs_less(lengths, costs, shares):
         if all(len(run) == 1 or padded(run, lengths) <= most for run in runs)
     ]
     least = min(price(runs, lengths, costs) for runs in allowed)
-    assert price(choose(lengths, costs, shares), lengths, costs) == pytest.approx(least)
+    assert price(choose_runs(lengths, costs, shares), lengths, costs) == pytest.approx(least)
 
 
 @settings(max_examples=100, deadline=None)
@@ -76,11 +76,11 @@ def test_costs_are_found_from_runs_that_follow_them(start, speed, knee, more):
     sizes = [32 << i for i in range(knee + 1 + more)]
     # Beyond the knee a token costs so much more that runs are no faster, but the line through both
     # ends is the same.
-    found = fit([(tokens, (tokens + start) / speed) for tokens in sizes])
+    found = fit_costs([(tokens, (tokens + start) / speed) for tokens in sizes])
     assert found.start == pytest.approx(start, rel=1e-3, abs=1e-3)
     rates = {tokens: tokens / (tokens + start) for tokens in sizes}
     good = [tokens for tokens in sizes if rates[tokens] >= 0.97 * max(rates.values())]
-    knee = min([tokens for tokens in good if tokens >= Costs().budget], default=max(good))
+    knee = min([tokens for tokens in good if tokens >= RunCosts().budget], default=max(good))
     assert found.budget == max(
         knee, int(16 * found.start)
     )  # so that a start is a small part of every full run
@@ -89,9 +89,9 @@ def test_costs_are_found_from_runs_that_follow_them(start, speed, knee, more):
 def test_of_runs_that_are_as_fast_the_usual_one_is_taken():
     """A few hundredths are chance; smaller runs leave more padding, larger ones take more memory."""
     speeds = {32: 5e3, 64: 6e3, 128: 6.8e3, 256: 6.7e3, 512: 6.9e3}
-    assert fit([(tokens, tokens / speed) for tokens, speed in speeds.items()]).budget == 256
+    assert fit_costs([(tokens, tokens / speed) for tokens, speed in speeds.items()]).budget == 256
     speeds |= {256: 5e3, 512: 5e3}  # where they leave the cache
-    assert fit([(tokens, tokens / speed) for tokens, speed in speeds.items()]).budget == 128
+    assert fit_costs([(tokens, tokens / speed) for tokens, speed in speeds.items()]).budget == 128
 
 
 @settings(max_examples=100, deadline=None)
@@ -101,7 +101,7 @@ def test_of_runs_that_are_as_fast_the_usual_one_is_taken():
 def test_whatever_was_measured_gives_costs_that_can_be_used(points):
     points = sorted(dict(points).items())
     if len(points) > 1:
-        found = fit(points)
+        found = fit_costs(points)
         assert 0 <= found.start <= points[0][0]
         assert found.budget in {*dict(points), int(16 * found.start)}
 
@@ -170,7 +170,8 @@ def test_a_vector_of_zeros_stays_one():
 @settings(max_examples=100, deadline=None)
 @given(
     sizes=st.lists(
-        st.sampled_from([0, 1, 1000, WINDOW_LETTERS // 2, WINDOW_LETTERS + 1]), max_size=2 * WINDOW
+        st.sampled_from([0, 1, 1000, WINDOW_LETTERS // 2, WINDOW_LETTERS + 1]),
+        max_size=2 * WINDOW_TEXTS,
     )
 )
 def test_windows_share_texts_out_in_order_and_hold_at_most_one_text_too_many(sizes):
@@ -179,5 +180,5 @@ def test_windows_share_texts_out_in_order_and_hold_at_most_one_text_too_many(siz
     found = [*windows(texts)]
     assert [place for rows in found for place in rows] == [*range(len(texts))]
     for rows in found:
-        assert 0 < len(rows) <= WINDOW
+        assert 0 < len(rows) <= WINDOW_TEXTS
         assert sum(len(texts[place]) for place in rows[:-1]) <= WINDOW_LETTERS

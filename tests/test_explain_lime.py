@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import spearmanr
 
 import modelkit as mk
+from modelkit.explain.bins import QuartileBins, ValueBins
 from modelkit.explain.explanation import Explanation
-from modelkit.explain.lime import _Kinds, _Numbers
 
 # Those of shap, lime and what they import.
 pytestmark = pytest.mark.filterwarnings(
@@ -228,28 +228,28 @@ def test_low_fidelity_is_said_where_it_is_and_nowhere_else(explainer, breast_can
 
 def test_bins_are_quartiles_with_one_for_missing_values():
     values = np.array([0, 0, 0, 0, 1, 2, 3, np.nan, np.inf, 10], np.float32)
-    column = _Numbers.of(values)
+    column = QuartileBins.of(values)
     rng = np.random.default_rng(0)
     assert column.share.sum() == pytest.approx(1)
-    assert column.bins(np.array([np.nan])) == [len(column.share) - 1]
+    assert column.find(np.array([np.nan])) == [len(column.share) - 1]
     drawn = column.fill(np.repeat(np.flatnonzero(column.share), 500).astype(np.int32), rng)
     assert np.array_equal(np.unique(np.isnan(drawn)), [False, True])
     assert np.nanmin(drawn) == 0
     assert np.nanmax(drawn) <= 10
     assert np.array_equal(
-        column.bins(drawn)[~np.isnan(drawn)],
+        column.find(drawn)[~np.isnan(drawn)],
         np.repeat(np.flatnonzero(column.share), 500)[~np.isnan(drawn)],
     )
-    whole = _Numbers.of(np.array([1, 1, 2, 3, 5, 8, 13, 21]))
+    whole = QuartileBins.of(np.array([1, 1, 2, 3, 5, 8, 13, 21]))
     bins = np.repeat(np.arange(4), 200).astype(np.int32)
     drawn = whole.fill(bins, rng)
     assert np.array_equal(drawn, np.rint(drawn))
-    assert np.array_equal(whole.bins(drawn), bins)
-    assert np.isnan(_Numbers.of(np.full(3, np.nan)).fill(np.ones(2, np.int32), rng)).all()
-    fives = _Numbers.of(np.full(4, 5.0))
+    assert np.array_equal(whole.find(drawn), bins)
+    assert np.isnan(QuartileBins.of(np.full(3, np.nan)).fill(np.ones(2, np.int32), rng)).all()
+    fives = QuartileBins.of(np.full(4, 5.0))
     assert np.array_equal(fives.fill(np.zeros(2, np.int32), rng), [5, 5])
     assert list(
-        _Kinds.of(np.array(["a", "b", "a"], object)).bins(np.array(["b", "c", "a"], object))
+        ValueBins.of(np.array(["a", "b", "a"], object)).find(np.array(["b", "c", "a"], object))
     ) == [1, -1, 0]
 
 

@@ -178,7 +178,7 @@ def test_golden_rows_keep_a_setting_and_no_row(kept, times):
         "sr": np.array(16000),
     }
     model = kept(recurrent(2, "batch", 4), example=rows)
-    feeds, _ = golden.decode(model.attachments["golden"], model.signature)
+    feeds, _ = golden.decode_golden(model.attachments["golden"], model.signature)
     assert feeds["sr"] == 16000
     assert feeds["input"].shape == (16, 3)
     assert feeds["state"].shape == (2, 16, 4)
@@ -206,7 +206,7 @@ def test_sizes_are_those_of_the_example_or_found_by_trying(kept, given):
     model = kept(convolution(), **dict.fromkeys(given, images))
     assert model.batchable
     assert replays(model)
-    feeds, _ = golden.decode(model.attachments["golden"], model.signature)
+    feeds, _ = golden.decode_golden(model.attachments["golden"], model.signature)
     assert feeds["x"].shape[2:] == ((32, 20) if given else (64, 64))
 
 

@@ -67,7 +67,7 @@ def told(warden, data, **asked):
 
 
 def folding(data):
-    return scan.check(members_of(data)[GRAPH], "model.onnx.data", 16384).folding
+    return scan.check_graph(members_of(data)[GRAPH], "model.onnx.data", 16384).folding
 
 
 # What constants make at load
@@ -117,7 +117,7 @@ def test_products_of_constants_are_left_to_the_runs(toy, warden):
     nodes += [node("MatMul", [f"m{i}", "m0"], [f"m{i + 1}"]) for i in range(60)]
     data = with_graph(toy, beside(nodes, [constant("side", [4000, 4000])]))
     assert folding(data).limit < 1 << 20
-    assert scan.check(members_of(data)[GRAPH], "model.onnx.data", 16384).endless
+    assert scan.check_graph(members_of(data)[GRAPH], "model.onnx.data", 16384).endless
     assert told(warden, data)["error"] is None
 
 

@@ -6,13 +6,13 @@ import pytest
 
 import modelkit as mk
 from modelkit.errors import ManifestError
-from modelkit.manifest import MAX_BYTES, Manifest
+from modelkit.manifest import MAX_MANIFEST_BYTES, Manifest
 from modelkit.package import container
 
 
 @pytest.fixture(scope="module")
 def raw(penguins_mk):
-    return bytes(container.read(memoryview(penguins_mk.read_bytes()))["modelkit.json"])
+    return bytes(container.read_zip(memoryview(penguins_mk.read_bytes()))["modelkit.json"])
 
 
 def test_a_manifest_survives_the_round_trip(raw, penguins_mk):
@@ -59,9 +59,9 @@ def edited(raw, **changes):
         ({"runtime": None}, "runtime must be str"),
         ({"requires": {"numpy": "2.0"}}, "requires is for joblib"),
         ({"runtime": "joblib", "requires": {"numpy": 2}}, "requires"),
-        ({"runtime": "joblib", "requires": {"a b": "2"}}, "no library and version"),
-        ({"runtime": "joblib", "requires": {"numpy": "2; id"}}, "no library and version"),
-        ({"runtime": "joblib", "requires": {"numpy": ""}}, "no library and version"),
+        ({"runtime": "joblib", "requires": {"a b": "2"}}, "not a library and a version"),
+        ({"runtime": "joblib", "requires": {"numpy": "2; id"}}, "not a library and a version"),
+        ({"runtime": "joblib", "requires": {"numpy": ""}}, "not a library and a version"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(raw, changes, message):
@@ -80,7 +80,7 @@ def test_a_field_that_is_wrong_is_named(raw, changes, message):
         (b'{"format": Infinity}', "not JSON"),
         (b"\xff\xfe", "strict JSON"),
         (b"[" * 100_000, "strict JSON"),
-        (b" " * (MAX_BYTES + 1), "at most"),
+        (b" " * (MAX_MANIFEST_BYTES + 1), "at most"),
         (b'{"format": 1' + b"0" * 5000 + b"}", "strict JSON|upgrade"),
     ],
 )

@@ -15,16 +15,15 @@ from modelkit import golden
 from modelkit.errors import ContainerError, IntegrityError, ManifestError, PackageError
 from modelkit.manifest import FORMAT
 from modelkit.package import container
-from modelkit.package import save as saving
 
 
 def members_of(path):
     data = path.read_bytes()
-    return {name: bytes(view) for name, view in container.read(memoryview(data)).items()}
+    return {name: bytes(view) for name, view in container.read_zip(memoryview(data)).items()}
 
 
 def pack(members, aligned=frozenset()):
-    return b"".join(bytes(piece) for piece in container.write(members, aligned))
+    return b"".join(bytes(piece) for piece in container.write_zip(members, aligned))
 
 
 def test_a_package_opens_from_a_path_bytes_and_a_file_object(boosting_mk, breast_cancer):
@@ -62,7 +61,7 @@ def test_any_zip_tool_can_read_a_package(dense_mk):
 
 def test_weights_start_on_a_page_and_are_used_in_place(dense_mk):
     data = dense_mk.read_bytes()
-    weights = container.read(memoryview(data))["model/model.onnx.data"]
+    weights = container.read_zip(memoryview(data))["model/model.onnx.data"]
     assert data.index(bytes(weights[:64])) % 4096 == 0
     with mk.load(dense_mk) as model:
         assert model.graph[1].obj is not None
@@ -183,9 +182,9 @@ def test_what_the_container_writes_it_reads(members, aligned):
     data = pack(members, frozenset(members) if aligned else frozenset())
     if members:
         assert {
-            name: bytes(view) for name, view in container.read(memoryview(data)).items()
+            name: bytes(view) for name, view in container.read_zip(memoryview(data)).items()
         } == members
-        assert list(container.read(memoryview(data))) == list(members)
+        assert list(container.read_zip(memoryview(data))) == list(members)
 
 
 def test_a_failed_save_leaves_the_old_file(
@@ -198,7 +197,7 @@ def test_a_failed_save_leaves_the_old_file(
         yield b"half"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(saving.container, "write", full)
+    monkeypatch.setattr(container, "write_zip", full)
     with pytest.raises(OSError, match="No space left"):
         mk.save(boosting, target, example=breast_cancer[0], name="breast-cancer", version="2")
     assert target.read_bytes() == boosting_mk.read_bytes()
@@ -216,7 +215,7 @@ def test_names_that_would_not_be_safe_in_a_path_are_refused(
 def test_no_row_of_the_example_is_stored(penguins_mk, penguins):
     X, _ = penguins
     with mk.load(penguins_mk) as model:
-        feeds, _ = golden.decode(model.attachments["golden"], model.signature)
+        feeds, _ = golden.decode_golden(model.attachments["golden"], model.signature)
     stored = set(feeds["body_mass_g"].ravel().tolist())
     assert len(stored) > 4
     assert not stored & set(X["body_mass_g"].dropna())
@@ -226,7 +225,7 @@ def test_golden_rows_can_be_given(boosting, breast_cancer, tmp_path):
     X, _ = breast_cancer
     mk.save(boosting, tmp_path / "m.mk", example=X, name="m", version="1", golden=X[:3])
     with mk.load(tmp_path / "m.mk") as model:
-        feeds, outputs = golden.decode(model.attachments["golden"], model.signature)
+        feeds, outputs = golden.decode_golden(model.attachments["golden"], model.signature)
         np.testing.assert_array_equal(feeds["X"], X[:3].to_numpy(np.float32))
         np.testing.assert_array_equal(outputs["label"], boosting.predict(X[:3]))
         assert model.verify() == 0.0

@@ -165,7 +165,7 @@ def test_layouts_and_dtypes_of_arrays_do_not_matter(boosting_mk, breast_cancer):
 
 def test_a_graph_the_runtime_refuses_is_a_graph_error(boosting_mk):
     signature = mk.inspect(boosting_mk).signature
-    graph = bytes(container.read(memoryview(boosting_mk.read_bytes()))["model/model.onnx"])
+    graph = bytes(container.read_zip(memoryview(boosting_mk.read_bytes()))["model/model.onnx"])
     with pytest.raises(GraphError, match="onnxruntime refuses"):
         runtime.OnnxModel(graph[:-40], signature)
 

@@ -20,7 +20,7 @@ import os, resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, os.environ["TESTS"])
 from forge import members_of
-from modelkit.package.save import _write
+from modelkit.package.write import replace_file
 path, old, new = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes(), Path(sys.argv[3]).read_bytes()
 members = members_of(new)
 """
@@ -80,7 +80,7 @@ def test_killed_at_any_point_it_leaves_the_old_file_or_the_new_one(pair, folder)
                         os.kill(os.getpid(), signal.SIGKILL)
 
                 sys.setprofile(kill)
-                _write(path, members)
+                replace_file(path, members)
                 os._exit(0)
             status = os.waitpid(child, 0)[1]
             found = path.read_bytes()
@@ -107,7 +107,7 @@ def test_a_full_disk_leaves_the_old_file(pair, folder):
         for limit in (0, 1, 4096, len(new) - 1):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
             try:
-                _write(path, members)
+                replace_file(path, members)
             except OSError as error:
                 assert error.errno, error
             else:
@@ -130,7 +130,7 @@ def test_a_folder_that_may_not_be_written_to(pair):
             """
             os.getuid() or os.setuid(65534)
             try:
-                _write(path, members)
+                replace_file(path, members)
             except PermissionError as error:
                 assert str(path.parent) in str(error)
             else:
@@ -146,7 +146,7 @@ def test_a_folder_that_may_not_be_written_to(pair):
 def test_two_processes_that_save_to_one_path(pair, folder):
     loop = """
         for _ in range(100):
-            _write(path, members)
+            replace_file(path, members)
             assert path.read_bytes() in (old, new)
         """
     children = [start(loop, folder / "toy.mk", *order) for order in (pair, pair[::-1])]

@@ -3,7 +3,9 @@
 import contextlib
 
 import numpy as np
+import onnx
 import pytest
+from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
@@ -11,6 +13,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 import modelkit as mk
 from modelkit.errors import GraphError
 from modelkit.package import scan
+from modelkit.package.walk import FIELDS
 
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
 Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])
@@ -32,7 +35,7 @@ def model(nodes=None, initializers=(), domain=""):
 
 
 def check(proto, size=None):
-    scan.check(proto.SerializeToString(), "model.onnx.data", size)
+    scan.check_graph(proto.SerializeToString(), "model.onnx.data", size)
 
 
 def test_external_data_within_the_listed_member_is_accepted():
@@ -85,9 +88,9 @@ def test_domains_that_the_caller_accepts():
     proto = model(
         domain="good.corp", initializers=[numpy_helper.from_array(np.ones(4, np.float32), "w")]
     )
-    scan.check(proto.SerializeToString(), "model.onnx.data", None, domains={"good.corp"})
+    scan.check_graph(proto.SerializeToString(), "model.onnx.data", None, domains={"good.corp"})
     with pytest.raises(GraphError, match=r"\['good\.corp'\]"):
-        scan.check(proto.SerializeToString(), "model.onnx.data", None, domains={"other.corp"})
+        scan.check_graph(proto.SerializeToString(), "model.onnx.data", None, domains={"other.corp"})
 
 
 def varint(size):
@@ -137,7 +140,7 @@ NODE = helper.make_node("Relu", ["x"], ["y"]).SerializeToString()
 )
 def test_what_parsers_read_in_several_ways_is_refused(graph, message):
     with pytest.raises(GraphError, match=message):
-        scan.check(graph, "model.onnx.data", 16)
+        scan.check_graph(graph, "model.onnx.data", 16)
 
 
 def test_a_location_without_external_data_and_the_reverse_are_refused():
@@ -155,7 +158,7 @@ def test_a_location_without_external_data_and_the_reverse_are_refused():
         .replace(b"\x70\x01", b"\x70\x81\x80\x80\x80\x10")
     )
     assert b"\x81\x80\x80\x80\x10" in wide  # an enum has 32 bits: every parser reads a 1
-    scan.check(within_graph(field(5, wide)), "model.onnx.data", 16)
+    scan.check_graph(within_graph(field(5, wide)), "model.onnx.data", 16)
 
 
 def test_numbers_may_come_packed_or_not():
@@ -166,7 +169,7 @@ def test_numbers_may_come_packed_or_not():
     node = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
     for tensor in (packed, loose):
         with pytest.raises(GraphError, match="more than 1 GiB"):
-            scan.check(within_graph(field(5, tensor) + field(1, node)), "model.onnx.data", 16)
+            scan.check_graph(within_graph(field(5, tensor) + field(1, node)), "model.onnx.data", 16)
 
 
 def test_shapes_of_more_numbers_than_a_shape_has():
@@ -179,7 +182,7 @@ def test_shapes_of_more_numbers_than_a_shape_has():
     two = field(1, constant + field(5, field(1, b"value_ints") + sizes)) + field(1, shaped)
     for nodes in (one, two):
         with pytest.raises(GraphError, match="more than 1 GiB"):
-            scan.check(within_graph(nodes), "model.onnx.data", 16)
+            scan.check_graph(within_graph(nodes), "model.onnx.data", 16)
 
 
 def test_numbers_of_several_kinds_and_names_of_many_tensors():
@@ -188,7 +191,7 @@ def test_numbers_of_several_kinds_and_names_of_many_tensors():
     constant = NodeProto(op_type="Constant", output=["s"]).SerializeToString() + field(5, attribute)
     node = helper.make_node("ConstantOfShape", ["s"], ["big"]).SerializeToString()
     with pytest.raises(GraphError, match="more than 1 GiB"):
-        scan.check(within_graph(field(1, constant) + field(1, node)), "model.onnx.data", 16)
+        scan.check_graph(within_graph(field(1, constant) + field(1, node)), "model.onnx.data", 16)
     ends = [
         helper.make_node("Constant", [], [name], value_int=i)
         for name in "sle"
@@ -246,7 +249,7 @@ def test_save_refuses_what_load_would_refuse(tmp_path):
 @given(junk=st.binary(max_size=200))
 def test_bytes_that_are_no_graph_raise_nothing_but_graph_errors(junk):
     with contextlib.suppress(GraphError):
-        scan.check(junk, "model.onnx.data", 16)
+        scan.check_graph(junk, "model.onnx.data", 16)
 
 
 @settings(max_examples=200, deadline=None)
@@ -255,4 +258,54 @@ def test_a_damaged_graph_raises_nothing_but_graph_errors(data):
     raw = bytearray(model(initializers=[external("model.onnx.data")]).SerializeToString())
     raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(GraphError):
-        scan.check(bytes(raw), "model.onnx.data", 16)
+        scan.check_graph(bytes(raw), "model.onnx.data", 16)
+
+
+MESSAGES = {
+    "model": onnx.ModelProto,
+    "training": onnx.TrainingInfoProto,
+    "graph": onnx.GraphProto,
+    "function": onnx.FunctionProto,
+    "node": onnx.NodeProto,
+    "attribute": onnx.AttributeProto,
+    "tensor": onnx.TensorProto,
+    "sparse": onnx.SparseTensorProto,
+    "input": onnx.ValueInfoProto,
+    "value": onnx.ValueInfoProto,
+    "type": onnx.TypeProto,
+    "typed": onnx.TypeProto.Tensor,
+    "shape": onnx.TensorShapeProto,
+    "dim": onnx.TensorShapeProto.Dimension,
+    "opset": onnx.OperatorSetIdProto,
+    "property": onnx.StringStringEntryProto,
+    "external": onnx.StringStringEntryProto,
+}
+# How the tables call the types of a descriptor.
+KINDS = {
+    FieldDescriptor.TYPE_BYTES: "text",
+    FieldDescriptor.TYPE_DOUBLE: "double",
+    FieldDescriptor.TYPE_ENUM: "int",
+    FieldDescriptor.TYPE_FLOAT: "float",
+    FieldDescriptor.TYPE_INT32: "int",
+    FieldDescriptor.TYPE_INT64: "int",
+    FieldDescriptor.TYPE_MESSAGE: "text",  # that is passed over
+    FieldDescriptor.TYPE_STRING: "text",
+    FieldDescriptor.TYPE_UINT64: "int",
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_fields_of_a_message_are_those_of_onnx(name):
+    empty = MESSAGES[name]()
+    fields = {field.number: field for field in empty.DESCRIPTOR.fields}
+    assert FIELDS.keys() == MESSAGES.keys()
+    assert FIELDS[name].keys() == fields.keys()
+    for number, told in FIELDS[name].items():
+        field = fields[number]
+        kind = told.rstrip("*")
+        repeated = hasattr(getattr(empty, field.name), "extend")
+        assert told.endswith(("s", "*")) == repeated
+        if kind in MESSAGES:
+            assert field.message_type.full_name == MESSAGES[kind].DESCRIPTOR.full_name
+        else:
+            assert {"blob": "text"}.get(kind, kind.rstrip("s")) == KINDS[field.type]

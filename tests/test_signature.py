@@ -713,3 +713,11 @@ def test_a_frame_is_read_by_columns_where_pandas_has_no_blocks(monkeypatch):
     assert frames.one_block(types.SimpleNamespace()) is None  # a pandas without `_mgr`
     monkeypatch.setattr(frames, "one_block", lambda _: None)
     same_feeds(signature.coerce(frame), expected)
+
+
+def test_many_small_numbers_of_a_wider_column_are_cast_without_a_warning():
+    """More than a BLAS would take in one thread, so that the sum of squares stays a float32."""
+    inputs = (TensorSpec("x", "float64", ("n", 30), finite=True),)
+    signature = Signature(inputs, (TensorSpec("y", "float64", ("n", 1)),))
+    rows = np.ones((2000, 30), np.float32)
+    assert signature.coerce(rows)["x"].dtype == np.float64

@@ -38,7 +38,7 @@ from modelkit.errors import (
 )
 from modelkit.testing import check_model
 from modelkit.texts import terms as counting
-from modelkit.texts.patterns import KNOWN, compiled
+from modelkit.texts.patterns import KNOWN_PATTERNS, compiled
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Vectorizer
 
@@ -297,7 +297,7 @@ def test_a_vectorizer_behind_another_step_is_refused(tmp_path):
 USUAL = (
     r"(?u)\b\w\w+\b", r"\w+", r"\S+", r"[^\s]+", r"[a-zA-Z]{2,}", r"\b[a-zA-Z]{3,}\b", r"\w+(?:-\w+)*", r"\w+(?:['-]\w+)?",
     r"(?u)\b\w\w+\b|!|\?", r"https?://\S+|\w+", r"\w+|\$[\d\.]+|\S+", r"([a-z]+)", r"(?i)[a-z]+", r"[A-Za-z]+\d*",
-    r"[\w.+-]+@[\w-]+\.[\w.-]+", r"#\w+", r"\d+(?:[.,]\d+)*", r"\b[^\d\W]+\b", r"(?:\w|-)+", r"(?<!\w)\w+", *sorted(KNOWN),
+    r"[\w.+-]+@[\w-]+\.[\w.-]+", r"#\w+", r"\d+(?:[.,]\d+)*", r"\b[^\d\W]+\b", r"(?:\w|-)+", r"(?<!\w)\w+", *sorted(KNOWN_PATTERNS),
 )  # fmt: skip
 ENDLESS = (
     r"(\w+)+!", r"(?:\w*)*", r"(?:\w+-?)+!", r"\w*\w*!", r"(?:a?){30}a{30}", r"(a|a)*b", r"(\w+)\1", r"a?a?a?aaa",

@@ -99,9 +99,9 @@ def ancestor(lists, node, rng):
 @given(seeds=st.lists(SEEDS, min_size=1, max_size=5), seed=SEEDS)
 def test_random_forests_are_accepted(seeds, seed):
     lists = addressed(seeds)
-    trees.check("TreeEnsembleRegressor", lists)
-    trees.check("TreeEnsembleRegressor", renumbered(lists, seed))
-    trees.check("TreeEnsemble", indexed(seeds))
+    trees.check_trees("TreeEnsembleRegressor", lists)
+    trees.check_trees("TreeEnsembleRegressor", renumbered(lists, seed))
+    trees.check_trees("TreeEnsemble", indexed(seeds))
 
 
 @settings(max_examples=300, deadline=None)
@@ -126,7 +126,7 @@ def test_a_branch_that_leads_back_is_refused(seeds, seed, shuffled):
         lists, node, rng
     )
     with pytest.raises(GraphError, match="run in circles"):
-        trees.check("TreeEnsembleRegressor", renumbered(lists, seed) if shuffled else lists)
+        trees.check_trees("TreeEnsembleRegressor", renumbered(lists, seed) if shuffled else lists)
 
 
 @settings(max_examples=200, deadline=None)
@@ -151,7 +151,7 @@ def test_a_node_of_tree_ensemble_that_two_branches_lead_to_is_refused(seeds, see
         if leads[old[0]] > 1
         else contextlib.nullcontext()
     ):
-        trees.check("TreeEnsemble", lists)
+        trees.check_trees("TreeEnsemble", lists)
 
 
 def test_nodes_of_tree_ensemble_that_no_root_leads_to_may_not_run_in_circles():
@@ -161,7 +161,7 @@ def test_nodes_of_tree_ensemble_that_no_root_leads_to_may_not_run_in_circles():
     lists["nodes_truenodeids"][-1] = len(lists["nodes_featureids"]) - 1
     lists["nodes_falseleafs"][-1] = 1
     with pytest.raises(GraphError, match="1 of its nodes run in circles"):
-        trees.check("TreeEnsemble", lists)
+        trees.check_trees("TreeEnsemble", lists)
 
 
 def chain(levels, share=False):
@@ -177,19 +177,19 @@ def chain(levels, share=False):
 
 
 def test_how_deep_a_tree_may_be():
-    trees.check("TreeEnsembleRegressor", chain(trees.MAX_LEVELS))
+    trees.check_trees("TreeEnsembleRegressor", chain(trees.MAX_LEVELS))
     with pytest.raises(GraphError, match="more than 2000 levels"):
-        trees.check("TreeEnsembleRegressor", chain(trees.MAX_LEVELS + 1))
+        trees.check_trees("TreeEnsembleRegressor", chain(trees.MAX_LEVELS + 1))
 
 
 def test_branches_may_share_a_node():
     """As converters of LightGBM write a set of categories: a branch for each, all to the same node."""
-    trees.check("TreeEnsembleRegressor", chain(30, share=True))
+    trees.check_trees("TreeEnsembleRegressor", chain(30, share=True))
     lists = chain(30)
     lists["nodes_truenodeids"] = lists[
         "nodes_falsenodeids"
     ]  # a billion ways, and none is longer than 30
-    trees.check("TreeEnsembleRegressor", lists)
+    trees.check_trees("TreeEnsembleRegressor", lists)
 
 
 def test_a_forest_of_leaves():
@@ -198,7 +198,7 @@ def test_a_forest_of_leaves():
         for name in (*trees.ADDRESSED, *trees.GROUPS["TreeEnsembleRegressor"][1])
     }
     lists |= {"nodes_treeids": np.array([0, 1]), "nodes_modes": np.array([LEAF, LEAF])}
-    trees.check("TreeEnsembleRegressor", lists)
+    trees.check_trees("TreeEnsembleRegressor", lists)
 
 
 @pytest.mark.parametrize("kind", [RandomForestClassifier, RandomForestRegressor])

@@ -33,7 +33,8 @@ ALLOW = {"joblib"}
 
 def members_of(path):
     return {
-        name: bytes(view) for name, view in container.read(memoryview(path.read_bytes())).items()
+        name: bytes(view)
+        for name, view in container.read_zip(memoryview(path.read_bytes())).items()
     }
 
 
@@ -50,7 +51,7 @@ def repack(path, *, rehash=True, plain=(), **changed):
             if name != "modelkit.json"
         ]
     members["modelkit.json"] = json.dumps(manifest).encode()
-    return b"".join(bytes(piece) for piece in container.write(members))
+    return b"".join(bytes(piece) for piece in container.write_zip(members))
 
 
 def native(data):
@@ -691,8 +692,9 @@ def test_no_row_is_pickled_with_the_frame(penguins):
     X = penguins[0].set_index(penguins[0]["island"])
     X.attrs["note"] = "Adelie 39.1"
     from modelkit.convert.native import _form
+    from modelkit.convert.rows import rows_of
 
-    like, nones = _form(X)
+    like, nones = _form(rows_of(X))
     assert len(like) == 0
     assert list(like.columns) == list(X.columns)
     assert b"Adelie" not in Estimator(None, like, nones).dump()

@@ -39,7 +39,7 @@ def save(model: object, name: str, example: object) -> tuple[Path, Path]:
     start = time.perf_counter()
     manifest = mk.save(model, package, example=example, name=name, version="1")
     log(f"  saved {name} in {time.perf_counter() - start:.1f} s: {manifest.parity}")
-    for path, data in container.read(memoryview(package.read_bytes())).items():
+    for path, data in container.read_zip(memoryview(package.read_bytes())).items():
         (folder / Path(path).name).write_bytes(data)
     return package, folder / "model.onnx"
 

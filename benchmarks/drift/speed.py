@@ -15,6 +15,7 @@ from benchmarks.drift.ours import BLOCK
 from benchmarks.drift.rivals import ONLINE, ask, fired, version
 
 import modelkit as mk
+from modelkit.drift.watch import Watch
 
 WIDTH = 20
 REPEATS = 5
@@ -65,10 +66,11 @@ def asked(library: str, n: int) -> dict[str, float]:
 # --- counters ---
 
 
-def counting(detector: mk.Detector, X: np.ndarray, block: int) -> None:
+def counting(watch: Watch, X: np.ndarray, block: int) -> None:
     """Rows into counts, and nothing else."""
     for start in range(0, len(X), block):
-        detector.count(*detector.encode(profile().columns(X[start : start + block])))
+        columns = profile().columns(X[start : start + block])
+        watch.count(*watch.encode(columns))
 
 
 def counting_batch(X: np.ndarray) -> None:
@@ -85,19 +87,20 @@ def watching(detector: mk.Detector, X: np.ndarray, block: int) -> None:
 
 def counters(_args) -> str:
     """Counting and watching, ns a row and feature, 20 features, one thread"""
-    detector, lines = mk.Detector(profile()), []
+    watch = Watch(profile(), alpha=0.01, tolerance=0.03, guarantee="ever", seed=0)
+    lines = []
     for n in (10_000, 100_000, 1_000_000):
         X = rows(n)
         for block in (BLOCK, 10_000):
             name = f"{n:,} rows: a Detector counts, blocks of {block:,}"
-            lines.append(judged(name, a_value(partial(counting, detector, X, block), n), 40))
+            lines.append(judged(name, a_value(partial(counting, watch, X, block), n), 40))
         lines.append(
             judged(f"{n:,} rows: a batch is counted", a_value(partial(counting_batch, X), n), 10)
         )
     X = rows(100_000)
     n, half = len(X), len(X) // 2
     fit = a_value(lambda: mk.Profile.fit(X[:half], reference=X[half:]), n)
-    detectors = a_value(partial(watching, detector, X, BLOCK), n)
+    detectors = a_value(partial(watching, mk.Detector(profile()), X, BLOCK), n)
     mine = {"Profile.fit": fit, f"all detectors, blocks of {BLOCK:,}": detectors}
     lines += [[f"{n:,} rows: {name}", number(value), "", ""] for name, value in mine.items()]
     log("  modelkit")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from modelkit.function_model import FunctionModel as FunctionModel
     from modelkit.manifest import Manifest as Manifest
     from modelkit.model import Model as Model
+    from modelkit.package.attach import attach as attach
     from modelkit.package.load import inspect as inspect
     from modelkit.package.load import load as load
     from modelkit.package.save import save as save
@@ -59,6 +60,7 @@ _HOMES = {
     "TextEncoder": "modelkit.embedding.encoder",
     "Wrapper": "modelkit.wrapper",
     "aembed": "modelkit.embedding.verbs",
+    "attach": "modelkit.package.attach",
     "devices": "modelkit.runtimes.sessions",
     "embed": "modelkit.embedding.verbs",
     "errors": "modelkit",

@@ -41,7 +41,7 @@ __all__ = [
 
 ONLY_STRINGS = {str}
 VDOT_ITEMS = 8192  # below the 10,000 from which OpenBLAS uses threads
-MOST_LETTERS = 40  # of a value that a message shows
+SHOWN_LETTERS = 40  # of a value that a message shows
 
 
 def is_missing(value: object) -> bool:
@@ -289,9 +289,9 @@ def _from_objects(
         if missing[row]:
             continue
         if not isinstance(item, accepted):
-            raise CastError(_wrong_type(item, expected, target), _only(row, len(items)))
+            raise CastError(_wrong_type(item, expected, target), _mask_at(row, len(items)))
         if isinstance(item, int | np.integer) and not low <= item <= high:
-            raise CastError(f"integer {why} in {{rows}}", _only(row, len(items)))
+            raise CastError(f"integer {why} in {{rows}}", _mask_at(row, len(items)))
     data = values
     if target.kind != "O":
         filled = [0 if gone else item for gone, item in zip(missing, items, strict=True)]
@@ -305,13 +305,13 @@ def _wrong_type(
     target: np.dtype[Any],
 ) -> str:
     text = repr(item)
-    if len(text) > MOST_LETTERS:
-        text = text[: MOST_LETTERS - 3] + "..."
-    advice = "" if isinstance(item, bytes) else _advice(_kind_of(item), target)
+    if len(text) > SHOWN_LETTERS:
+        text = text[: SHOWN_LETTERS - 3] + "..."
+    advice = "" if isinstance(item, bytes) else _advice(_dtype_like(item), target)
     return f"{text} in {{rows}} is a {type(item).__name__}, {expected} is expected{advice}"
 
 
-def _only(row: int, rows: int) -> Array:
+def _mask_at(row: int, rows: int) -> Array:
     """A mask of `rows` values that is true at one."""
     return np.asarray(np.arange(rows) == row)
 
@@ -321,7 +321,7 @@ def _working_dtype(target: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _bounds(declared: np.dtype[Any], target: np.dtype[Any]) -> tuple[int, int, str]:
-    """The least and the largest integer that a column takes, and what to say of others."""
+    """The least and the largest integer that a column takes, and the message for others."""
     if target.kind in "iu":
         info = np.iinfo(target)
         return int(info.min), int(info.max), f"beyond the range of {target}"
@@ -329,8 +329,8 @@ def _bounds(declared: np.dtype[Any], target: np.dtype[Any]) -> tuple[int, int, s
     return -(2**bits), 2**bits, f"beyond 2**{bits}, which a float cannot hold exactly,"
 
 
-def _kind_of(item: object) -> np.dtype[Any]:
-    """A dtype that stands for a Python value, to say what to do about it."""
+def _dtype_like(item: object) -> np.dtype[Any]:
+    """The dtype that a Python value resembles, for the advice in a message."""
     if hasattr(item, "isoformat"):
         return np.dtype("M8[ns]")
     return np.dtype(object if isinstance(item, str) else type(item))

@@ -1,7 +1,7 @@
 """`modelkit inspect | predict | explain | drift | doctor`.
 
-Each verb is one function that takes the parsed arguments and gives the lines to print and whether
-all is well; `_add_...` beside it says which arguments it has.
+Each verb is one function, `run_...`, that takes the parsed arguments and gives the lines to print,
+and whether all is well; `_add_...` above it says which arguments there are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SHOWN_LIBRARIES = (
     "shap", "lime", "matplotlib",
 )  # fmt: skip
 ROWS_HELP = "CSV with a header; an empty cell is a missing value"
-Answer = tuple[Iterable[str], bool]
+Printed = tuple[Iterable[str], bool]  # the lines to print, and whether all is well
 
 
 class Parser(argparse.ArgumentParser):
@@ -92,10 +92,10 @@ def _add_inspect(verbs: Any) -> None:
     )
     parser.add_argument("file")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.set_defaults(run=inspect)
+    parser.set_defaults(run=run_inspect)
 
 
-def inspect(args: argparse.Namespace) -> Answer:
+def run_inspect(args: argparse.Namespace) -> Printed:
     """What a package says about itself, and what it takes to open it."""
     found = review(args.file)
     if args.json:
@@ -119,10 +119,10 @@ def _add_predict(verbs: Any) -> None:
     parser = verbs.add_parser("predict", help="predict the rows of a CSV file and print CSV")
     parser.add_argument("file")
     parser.add_argument("--input", required=True, help=ROWS_HELP)
-    parser.set_defaults(run=predict)
+    parser.set_defaults(run=run_predict)
 
 
-def predict(args: argparse.Namespace) -> Answer:
+def run_predict(args: argparse.Namespace) -> Printed:
     """Predict every row of a CSV file, and print the primary output and the probabilities."""
     with mk.load(args.file) as model:
         signature = model.signature
@@ -162,10 +162,10 @@ def _add_explain(verbs: Any) -> None:
         "--output", default="auto", help="the output to explain, for a model of several"
     )
     parser.add_argument("--html", help="write the explanation to this file, as a page of its own")
-    parser.set_defaults(run=explain)
+    parser.set_defaults(run=run_explain)
 
 
-def explain(args: argparse.Namespace) -> Answer:
+def run_explain(args: argparse.Namespace) -> Printed:
     """What each column of one row adds to the answer, the largest first."""
     with mk.load(args.file) as model:
         records = read_csv(args.input, model.signature)
@@ -217,10 +217,10 @@ def _add_drift(verbs: Any) -> None:
     )
     parser.add_argument("--html", help="write the report to this file, as a page of its own")
     parser.add_argument("--json", action="store_true", help="print the report as one line of JSON")
-    parser.set_defaults(run=drift, unsound=2)
+    parser.set_defaults(run=run_drift, unsound=2)
 
 
-def drift(args: argparse.Namespace) -> Answer:
+def run_drift(args: argparse.Namespace) -> Printed:
     """Compare the rows of a CSV file with others, or with the profile in the package.
 
     All is well where there is no alarm.
@@ -249,15 +249,15 @@ def _add_doctor(verbs: Any) -> None:
     parser.add_argument(
         "file", nargs="?", help="a package, to see whether this machine computes what was proven"
     )
-    parser.set_defaults(run=doctor)
+    parser.set_defaults(run=run_doctor)
 
 
-def doctor(args: argparse.Namespace) -> Answer:
+def run_doctor(args: argparse.Namespace) -> Printed:
     """What is installed, or whether this machine computes what a package was proven to give."""
     return _examine_machine() if args.file is None else _examine_package(args.file)
 
 
-def _examine_machine() -> Answer:
+def _examine_machine() -> Printed:
     """Versions, the installed runtimes and their devices, and a line that mends each problem."""
     runtimes = installed(RUNTIME_WHEELS)
     versions = installed(SHOWN_LIBRARIES) | runtimes
@@ -294,7 +294,7 @@ def _examine_devices() -> list[str]:
     return lines
 
 
-def _examine_package(file: str) -> Answer:
+def _examine_package(file: str) -> Printed:
     """Whether this machine computes what was proven, and which versions differ."""
     with mk.load(file) as model:
         manifest = model.manifest

@@ -170,7 +170,7 @@ class Coercion:
         found = [str(name) for name in names]
         order = []
         if found != self.names:
-            _check_names(self.names, found)
+            _check_columns(self.names, found)
             position = {name: i for i, name in enumerate(found)}
             order = [position[name] for name in self.names]
         if not isinstance(
@@ -283,7 +283,7 @@ def _single_rules(
 
 
 def _plain_array(values: object) -> Array | None:
-    """One column as an array; None for what is no column, and where values are masked."""
+    """One column as an array; None where it is not a column, and where values are masked."""
     try:
         array = frames.as_column(values)
     except SignatureError:
@@ -371,7 +371,7 @@ def refused_rows(problems: list[str]) -> SignatureError:
     )
 
 
-def _check_names(expected: list[str], found: list[str]) -> None:
+def _check_columns(expected: list[str], found: list[str]) -> None:
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     twice = sorted({name for name in found if found.count(name) > 1})

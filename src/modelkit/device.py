@@ -91,7 +91,7 @@ class Target:
 
     @property
     def index(self) -> int:
-        """Which of several CUDA devices."""
+        """The number of the CUDA device."""
         return int(dict(self.options).get("device_id", 0))
 
 
@@ -165,7 +165,7 @@ AUTO_TARGETS = tuple(map(parse_device, (*AUTO, "cpu")))
 
 
 def device_chain(device: DeviceName, compiled: Collection[str]) -> tuple[Target, ...]:
-    """What to try, in this order.
+    """The devices to try, in this order.
 
     `compiled` are the providers in the installed onnxruntime. Raises DeviceError.
     """
@@ -272,7 +272,7 @@ def reason_for(
     device: DeviceName,
     obstacles: Mapping[str, str],
 ) -> str:
-    """Why this device was taken, given what stood in the way of those tried before."""
+    """Why this device was taken; `obstacles` are those of the devices tried before, by name."""
     before = "; ".join(f"{name}: {obstacle}" for name, obstacle in obstacles.items())
     if device == "auto":
         if target.provider == CPU:
@@ -288,7 +288,7 @@ def refusal(device: DeviceName, obstacles: Mapping[str, str]) -> str:
 
 
 def refuse_version(version: str) -> None:
-    """Raise DeviceError for a release of onnxruntime that answers wrongly, whatever the device.
+    """Raise DeviceError for a release of onnxruntime that gives wrong answers on every device.
 
     1.26.0 gave binary classifiers of tree ensembles other probabilities by up to 1.0 (measured on
     forests).

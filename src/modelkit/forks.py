@@ -1,4 +1,4 @@
-"""What must begin anew in the child of a fork."""
+"""Tell objects with locks or threads that the process was forked."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 
 
 class Forked(Protocol):
-    """Has locks or threads, which do not live on in the child of a fork."""
+    """Has locks or threads, which do not survive in the child of a fork."""
 
     def after_fork(self) -> None:
-        """Begin anew."""
+        """Make the locks and threads again, in the child."""
 
 
 _all: weakref.WeakSet[Forked] = weakref.WeakSet()

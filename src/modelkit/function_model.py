@@ -43,7 +43,7 @@ class FunctionModel(Model):
 
     @property
     def batchable(self) -> bool:
-        """What was said of the function."""
+        """The `batchable` that the model was made with."""
         return self._batchable
 
     @property

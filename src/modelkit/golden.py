@@ -7,7 +7,6 @@ sampling rate.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
@@ -16,23 +15,36 @@ import numpy as np
 
 from modelkit.cast import MISSING, Array
 from modelkit.errors import PackageError, SignatureError
+from modelkit.npz import pack_arrays, unpack_arrays
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec, check_dims, numpy_dtype
 
-NAME = "golden"
-MEDIA_TYPE = "application/x-npz"
-ROWS = 16
+GOLDEN = "golden"  # of attachments, the names
+BACKGROUND = "background"
+GOLDEN_ROWS = 16
 FREE_SIZE = 4  # of named dimensions other than that of the rows
 WARM_BYTES = 2 << 30  # of the inputs of one run that warms up
-MAX_BYTES = 1 << 20  # of an input, unless one row has more
+MAX_INPUT_BYTES = 1 << 20  # of an input, unless one row has more
 # Rows, and the size of other open dimensions, that are tried where no example tells them. Images
 # halve their sizes five times on their way through a graph; where nothing is named, what must be
 # equal is so when all sizes are.
-SIZES = ((ROWS, FREE_SIZE), (1, FREE_SIZE), (64, 64), (1, 64), (320, 320), (1, 320), (1, 640))
+SIZES = (
+    (GOLDEN_ROWS, FREE_SIZE),
+    (1, FREE_SIZE),
+    (64, 64),
+    (1, 64),
+    (320, 320),
+    (1, 320),
+    (1, 640),
+)
 LONGEST_TERM = 64  # letters of a term that texts are drawn from
 
 
-def draws(signature: Signature, example: Feeds | None, most: int = MAX_BYTES) -> Iterator[Feeds]:
+def draws(
+    signature: Signature,
+    example: Feeds | None,
+    most: int = MAX_INPUT_BYTES,
+) -> Iterator[Feeds]:
     """Random rows that the signature accepts, in one size after another until one suits the graph.
 
     The seed is fixed, so that equal packages have equal bytes. With an example, open dimensions
@@ -41,37 +53,49 @@ def draws(signature: Signature, example: Feeds | None, most: int = MAX_BYTES) ->
     """
     if example is None:
         for rows, size in SIZES:
-            yield _draw_all(signature, None, _limited(signature, rows, {}, size, most), size)
+            sizes = _limited(signature, rows, {}, size, most)
+            yield _draw_all(signature, None, sizes, size)
         return
-    sizes = check_dims(signature.inputs, example)
-    for rows in dict.fromkeys((ROWS, signature.count(example))):
-        yield _draw_all(
-            signature, example, _limited(signature, rows, sizes, FREE_SIZE, most), FREE_SIZE
-        )
+    known = check_dims(signature.inputs, example)
+    for rows in dict.fromkeys((GOLDEN_ROWS, signature.count(example))):
+        sizes = _limited(signature, rows, known, FREE_SIZE, most)
+        yield _draw_all(signature, example, sizes, FREE_SIZE)
 
 
 def _limited(
-    signature: Signature, rows: int, sizes: Mapping[str, int], free: int, most: int
+    signature: Signature,
+    rows: int,
+    sizes: Mapping[str, int],
+    free: int,
+    most: int,
 ) -> dict[str, int]:
     """The sizes with a number of rows that is at most `rows`."""
     row_dim = signature.row_dim or ""  # which no dimension is called
     one = {**sizes, row_dim: 1}
-    largest = max(
-        (_bytes(spec, one, free) for spec in signature.inputs if row_dim in spec.shape), default=1
-    )
-    return {**sizes, row_dim: max(1, min(rows, most // max(largest, 1)))}
+    counted = [spec for spec in signature.inputs if row_dim in spec.shape]
+    largest = max((_byte_size(spec, one, free) for spec in counted), default=1)
+    fitting = most // max(largest, 1)
+    return {**sizes, row_dim: max(1, min(rows, fitting))}
 
 
 def _draw_all(
-    signature: Signature, example: Feeds | None, sizes: dict[str, int], free: int
+    signature: Signature,
+    example: Feeds | None,
+    sizes: dict[str, int],
+    free: int,
 ) -> Feeds:
-    """One draw; open dimensions of no size in `sizes` have the size `free`."""
+    """One draw; open dimensions without a size in `sizes` have the size `free`."""
     rng = np.random.default_rng(0)
     feeds: Feeds = {}
     for spec in signature.inputs:
-        held = None if example is None else example[spec.name]
-        axis = spec.shape.index(signature.row_dim) if signature.row_dim in spec.shape else None
-        feeds[spec.name] = _draw(spec, _shape(spec, sizes, free), held, axis, rng)
+        shape = _shape(spec, sizes, free)
+        if example is None:
+            feeds[spec.name] = _draw(spec, shape, None, rng)
+            continue
+        counts = signature.row_dim in spec.shape
+        axis = spec.shape.index(signature.row_dim) if counts else None
+        between = _range(example[spec.name], axis) if spec.dtype != "string" else None
+        feeds[spec.name] = _draw(spec, shape, between, rng)
     return feeds
 
 
@@ -86,87 +110,122 @@ def draw_texts(vocabulary: Sequence[str], rows: int) -> Array:
     return texts
 
 
-def _shape(spec: TensorSpec, sizes: Mapping[str, int], free: int) -> tuple[int, ...]:
+def _shape(
+    spec: TensorSpec,
+    sizes: Mapping[str, int],
+    free: int,
+) -> tuple[int, ...]:
     return tuple(sizes.get(dim, free) if isinstance(dim, str) else dim for dim in spec.shape)
 
 
-def _bytes(spec: TensorSpec, sizes: Mapping[str, int], free: int) -> int:
+def _byte_size(
+    spec: TensorSpec,
+    sizes: Mapping[str, int],
+    free: int,
+) -> int:
     return numpy_dtype(spec.dtype).itemsize * prod(_shape(spec, sizes, free))
 
 
 def _draw(
     spec: TensorSpec,
     shape: tuple[int, ...],
-    example: Array | None,
-    axis: int | None,
+    between: tuple[Any, Any] | None,
     rng: np.random.Generator,
 ) -> Array:
+    """Random values of a tensor; numbers lie `between` the ends, by default around 0."""
     dtype = numpy_dtype(spec.dtype)
     if dtype.kind == "O":
-        known = spec.columns[0].categories if spec.columns else None
-        values = list(known or ("a", "b")) + (
-            [MISSING] if spec.columns and spec.columns[0].nullable else []
-        )
-        return np.array(values, dtype=object)[rng.integers(0, len(values), shape)]
-    low, high = (
-        (-1.0 if dtype.kind == "f" else 0.0, 1.0) if example is None else _range(example, axis)
-    )
+        return _draw_strings(spec, shape, rng)
+    if between is None:
+        between = (-1.0 if dtype.kind == "f" else 0.0, 1.0)
+    low, high = between
     drawn = low + (np.asarray(high, np.float64) - low) * rng.random(shape)
     for at, column in enumerate(spec.columns):
         if column.categories:
-            drawn[:, at] = np.asarray(column.categories, np.float64)[
-                rng.integers(0, len(column.categories), len(drawn))
-            ]
-    return np.asarray(drawn if dtype.kind == "f" else np.rint(drawn)).astype(dtype)
+            codes = np.asarray(column.categories, np.float64)
+            drawn[:, at] = codes[rng.integers(0, len(codes), len(drawn))]
+    if dtype.kind != "f":
+        drawn = np.rint(drawn)
+    return np.asarray(drawn).astype(dtype)
+
+
+def _draw_strings(
+    spec: TensorSpec,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+) -> Array:
+    known = spec.columns[0].categories if spec.columns else None
+    values = list(known or ("a", "b"))
+    if spec.columns and spec.columns[0].nullable:
+        values.append(MISSING)
+    places = rng.integers(0, len(values), shape)
+    return np.array(values, dtype=object)[places]
 
 
 def _range(example: Array, axis: int | None) -> tuple[Any, Any]:
-    """Between which values an example lies: at each place of its rows; anywhere, where these are all the same."""
-    with np.errstate(all="ignore"):
-        finite = np.where(np.isfinite(example), example, 0)
+    """The least and the most of an example at each place of its rows.
+
+    They are those of all places where these are all the same, or where no axis counts rows.
+    """
     if not example.size:
         return 0.0, 1.0
-    low, high = finite.min(axis=axis, keepdims=True), finite.max(axis=axis, keepdims=True)
+    with np.errstate(all="ignore"):
+        finite = np.where(np.isfinite(example), example, 0)
+    low = finite.min(axis=axis, keepdims=True)
+    high = finite.max(axis=axis, keepdims=True)
     if axis is None or np.array_equal(low, high):
         return finite.min(), finite.max()
     return low, high
 
 
-def encode(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
-    """An npz without pickled objects: strings become fixed-width unicode."""
-    arrays = {f"in{i}": a for i, a in enumerate(feeds.values())} | {
-        f"out{i}": a for i, a in enumerate(outputs.values())
-    }
-    file = io.BytesIO()
-    plain = {name: a.astype(str) if a.dtype == object else a for name, a in arrays.items()}
-    np.savez(file, **plain)  # type: ignore[arg-type]
-    return file.getvalue()
+def encode_rows(feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> bytes:
+    """Rows, and a model's answers to them, as an npz without pickled objects."""
+    arrays = {f"in{at}": array for at, array in enumerate(feeds.values())}
+    arrays |= {f"out{at}": array for at, array in enumerate(outputs.values())}
+    return pack_arrays(arrays)
 
 
-def decode(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[str, Array]]:
-    """The inverse of `encode`.
+def decode_golden(data: bytes | memoryview, signature: Signature) -> tuple[Feeds, dict[str, Array]]:
+    """The inverse of `encode_rows`.
 
     Raises PackageError for anything but plain arrays that the signature describes.
     """
-    arrays = _read(data, NAME)
-    feeds = _named(arrays, "in", signature.inputs, NAME)
-    outputs = _named(arrays, "out", signature.outputs, NAME)
-    _check_sizes(signature, (*signature.inputs, *signature.outputs), feeds | outputs, NAME)
+    arrays = _arrays(data, GOLDEN)
+    feeds = _tensors(arrays, "in", signature.inputs, GOLDEN)
+    outputs = _tensors(arrays, "out", signature.outputs, GOLDEN)
+    _check_sizes(
+        signature,
+        (*signature.inputs, *signature.outputs),
+        feeds | outputs,
+        GOLDEN,
+    )
     return feeds, outputs
 
 
-def decode_rows(data: bytes | memoryview, signature: Signature, name: str) -> Feeds:
+def decode_rows(
+    data: bytes | memoryview,
+    signature: Signature,
+    name: str,
+) -> Feeds:
     """Rows that were encoded without outputs, as feeds; `name` is the attachment they are from.
 
     Raises PackageError.
     """
-    feeds = _named(_read(data, name), "in", signature.inputs, name)
+    feeds = _tensors(
+        _arrays(data, name),
+        "in",
+        signature.inputs,
+        name,
+    )
     _check_sizes(signature, signature.inputs, feeds, name)
     return feeds
 
 
-def _named(
-    arrays: Mapping[str, Array], kind: str, specs: Sequence[TensorSpec], name: str
+def _tensors(
+    arrays: Mapping[str, Array],
+    kind: str,
+    specs: Sequence[TensorSpec],
+    name: str,
 ) -> dict[str, Array]:
     """Each tensor's array, which must have its dtype, its rank and its fixed sizes.
 
@@ -189,7 +248,10 @@ def _named(
 
 
 def _check_sizes(
-    signature: Signature, specs: Sequence[TensorSpec], arrays: Mapping[str, Array], name: str
+    signature: Signature,
+    specs: Sequence[TensorSpec],
+    arrays: Mapping[str, Array],
+    name: str,
 ) -> None:
     """Raise PackageError where a dimension has two sizes, and where there are no rows."""
     try:
@@ -202,36 +264,29 @@ def _check_sizes(
         raise PackageError(f"the attachment {name!r} has no rows", member=name)
 
 
-def check_warmth(feeds: Feeds, rows: int, size: int) -> None:
-    """Raise PackageError where golden rows, repeated to that size, are more than a run is given to warm up."""
-    needed = sum(feed.nbytes for feed in feeds.values()) * size // max(rows, 1)
+def check_warmth(
+    feeds: Feeds,
+    rows: int,
+    size: int,
+) -> None:
+    """Raise PackageError where golden rows, repeated to `size` rows, are too much for one run."""
+    held = sum(feed.nbytes for feed in feeds.values())
+    needed = held * size // max(rows, 1)
     if needed > WARM_BYTES:
         raise PackageError(
             f"a batch of {size} golden rows has {needed} bytes; {WARM_BYTES} are run at most",
-            member=NAME,
+            member=GOLDEN,
         )
 
 
-def _read(data: bytes | memoryview, name: str) -> dict[str, Array]:
+def _arrays(data: bytes | memoryview, name: str) -> dict[str, Array]:
     try:
-        return {
-            key: a.astype(object) if a.dtype.kind == "U" else a for key, a in read_npz(data).items()
-        }
+        arrays = unpack_arrays(data)
     except Exception as error:
         raise PackageError(
             f"the attachment {name!r} cannot be read: {error}", member=name
         ) from error
-
-
-def read_npz(data: bytes | memoryview) -> dict[str, Array]:
-    """The arrays of an npz as `numpy.savez` writes it.
-
-    Raises whatever is wrong with it; ValueError for a bomb.
-    """
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        members = file.zip.infolist()
-        if any(member.compress_type for member in members) or sum(
-            m.file_size for m in members
-        ) > len(data):
-            raise ValueError("its arrays are larger than the bytes they lie in")
-        return dict(file)
+    for key, array in arrays.items():
+        if array.dtype.kind == "U":
+            arrays[key] = array.astype(object)
+    return arrays

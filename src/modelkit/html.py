@@ -52,7 +52,7 @@ def is_controlling(text: str) -> bool:
 
 
 def escape(text: str) -> str:
-    """Text for HTML and SVG: what is no character of either becomes a replacement character."""
+    """Text for HTML and SVG; a character that neither has becomes a replacement character."""
     return _escape(
         "".join(c if c.isprintable() or c in " \n" else "\N{REPLACEMENT CHARACTER}" for c in text)
     )
@@ -65,10 +65,10 @@ def card(
     rows: Iterable[Sequence[str]] = (),
 ) -> str:
     """A card: a title, facts as name and value, and a table with a header."""
-    body = "".join(_row(cells, first=_NAME) for cells in rows)
+    body = "".join(_table_row(cells, first=_NAME) for cells in rows)
     tables = _table(_facts(facts))
     if body:
-        head = "".join(_cell("th", _text(name), _SOFT) for name in header)
+        head = "".join(_cell("th", _cell_text(name), _SOFT) for name in header)
         tables += _table(_line(head) + body, above=6)
     return _frame(title, tables)
 
@@ -142,13 +142,15 @@ def _table(lines: str, above: int = 0) -> str:
 
 
 def _facts(facts: Iterable[tuple[str, str]]) -> str:
-    return "".join(_row(fact, first=_SOFT) for fact in facts)
+    return "".join(_table_row(fact, first=_SOFT) for fact in facts)
 
 
-def _row(cells: Sequence[str], first: str) -> str:
+def _table_row(cells: Sequence[str], first: str) -> str:
     styles = [first] + [""] * (len(cells) - 1)
     return _line(
-        "".join(_cell("td", _text(text), style) for text, style in zip(cells, styles, strict=True))
+        "".join(
+            _cell("td", _cell_text(text), style) for text, style in zip(cells, styles, strict=True)
+        )
     )
 
 
@@ -164,7 +166,7 @@ def _cell(
     return f'<{tag} style="{_CELL};{style}">{content}</{tag}>'
 
 
-def _text(text: str) -> str:
+def _cell_text(text: str) -> str:
     """Text in a cell: short text stays on one line, and a word wider than the card is broken."""
     fit = "white-space:nowrap" if len(text) <= _SHORT else "min-width:16em;overflow-wrap:anywhere"
     return f'<div style="{fit}">{escape(text)}</div>'
@@ -188,5 +190,5 @@ def _bar_row(
         '<div style="position:absolute;top:.25em;'
         f'left:{left:.1f}%;width:{width:.1f}%;height:1em;background:{color}"></div></div>'
     )
-    cells = [_text(name), _text(held), bar, _text(number(length, 3, "+"))]
+    cells = [_cell_text(name), _cell_text(held), bar, _cell_text(number(length, 3, "+"))]
     return _line("".join(_cell("td", content, "vertical-align:middle") for content in cells))

@@ -19,12 +19,7 @@ from modelkit import golden, replay, sklearn_face
 from modelkit.call import PLAIN, Call, make_call
 from modelkit.cast import Array
 from modelkit.device import Placement
-from modelkit.errors import (
-    BatchError,
-    ClosedError,
-    ModelkitError,
-    PackageError,
-)
+from modelkit.errors import BatchError, ClosedError, ModelkitError, PackageError
 from modelkit.manifest import Manifest
 from modelkit.signature import Feeds, Signature, primary_of, refuse_probabilities
 
@@ -253,12 +248,12 @@ class Model(ABC):
             ) from error
 
     def _golden(self) -> tuple[Feeds, Outputs]:
-        data = self.attachments.get(golden.NAME)
+        data = self.attachments.get(golden.GOLDEN)
         if data is None:
             raise PackageError(
                 f"{type(self.base).__name__} holds no golden rows; they come with a saved package"
             )
-        return golden.decode(data, self.signature)
+        return golden.decode_golden(data, self.signature)
 
     def close(self) -> None:  # noqa: B027 - most wrappers hold nothing
         """Release what this model itself holds; a wrapper does not close what it wraps.

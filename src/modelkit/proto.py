@@ -54,7 +54,7 @@ def read_proto(source: object) -> onnx.ModelProto | None:
 
 
 def signature_of(proto: onnx.ModelProto) -> Signature:
-    """What a graph takes and gives, as it says. Raises ConversionError."""
+    """The signature that a graph declares. Raises ConversionError."""
     initialised = {tensor.name for tensor in proto.graph.initializer}
     graph = proto.graph
     if any(not _is_shaped(value) for value in graph.output):
@@ -141,7 +141,7 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
 
 
 def _is_fixed(dim: Any) -> bool:
-    """Whether a dimension has a size; some exporters write one that is open as -1."""
+    """Whether a dimension has a size; some exporters write -1 for one without."""
     return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
 
 
@@ -207,16 +207,16 @@ def serialize(proto: onnx.ModelProto) -> bytes:
     rest = onnx.ModelProto()
     rest.CopyFrom(proto)
     rest.graph.ClearField("node")
-    graph = _bytes(rest.graph)
+    graph = _serialized(rest.graph)
     rest.ClearField("graph")
-    return _bytes(rest) + _field(7, graph + nodes)
+    return _serialized(rest) + _field(7, graph + nodes)
 
 
 def _pack_node(node: onnx.NodeProto) -> bytes:
     slim = onnx.NodeProto()
     slim.CopyFrom(node)
     slim.ClearField("attribute")
-    return _bytes(slim) + b"".join(
+    return _serialized(slim) + b"".join(
         _field(5, _pack(attribute)) for attribute in node.attribute if not _is_idle(attribute)
     )
 
@@ -235,18 +235,18 @@ def _is_idle(attribute: onnx.AttributeProto) -> bool:
 
 def _pack(attribute: onnx.AttributeProto) -> bytes:
     if len(attribute.floats) + len(attribute.ints) < PACKED_ITEMS:
-        return _bytes(attribute)
+        return _serialized(attribute)
     slim = onnx.AttributeProto()
     slim.CopyFrom(attribute)
     slim.ClearField("floats")
     slim.ClearField("ints")
-    packed = _bytes(slim)
+    packed = _serialized(slim)
     # TensorProto declares the same lists packed; only the tag, one byte, is another: floats are 7,
     # ints are 8.
     if attribute.floats:
-        packed += b"\x3a" + _bytes(TensorProto(float_data=attribute.floats))[1:]
+        packed += b"\x3a" + _serialized(TensorProto(float_data=attribute.floats))[1:]
     if attribute.ints:
-        packed += b"\x42" + _bytes(TensorProto(int64_data=attribute.ints))[1:]
+        packed += b"\x42" + _serialized(TensorProto(int64_data=attribute.ints))[1:]
     return packed
 
 
@@ -260,5 +260,5 @@ def _field(number: int, payload: bytes) -> bytes:
     return bytes([number << 3 | 2, *size, rest]) + payload
 
 
-def _bytes(message: Any) -> bytes:
+def _serialized(message: Any) -> bytes:
     return bytes(message.SerializeToString(deterministic=True))

@@ -113,7 +113,7 @@ class Recipe:
         return int(dims)
 
     def prefix(self, role: str | None) -> str:
-        """What stands before a text in a role.
+        """The text that is put before a text in this role.
 
         Raises SignatureError for one that is not declared.
         """

@@ -18,7 +18,7 @@ MOST_ROWS = 5  # that a message names
 
 
 class CastError(Exception):
-    """Why a column cannot be cast; the caller turns all of them into one SignatureError.
+    """Why a column cannot be cast; the errors of all columns become one SignatureError.
 
     `what` may say `{rows}`, for the rows at which the mask `bad` is true.
     """
@@ -109,7 +109,8 @@ def _largest(target: np.dtype[Any]) -> float:
     most = float(np.finfo(F8).max)
     if target != F8:
         most = min(most, float(np.finfo(target).max) ** 2)
-    return most / 4
+    # Of numpy: a float of Python would be narrowed to the float32 that it is compared with.
+    return np.float64(most / 4)
 
 
 def exact_bits(declared: np.dtype[Any]) -> int:

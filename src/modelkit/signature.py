@@ -88,7 +88,7 @@ class Signature:
         return Coercion(self.inputs).coerce(X)
 
     def count(self, feeds: Mapping[str, Array]) -> int:
-        """The number of rows of `feeds`: the size of `row_dim`, and 1 where there is none."""
+        """The number of rows of `feeds`: the size of `row_dim`, or 1 if there is none."""
         for spec in self.inputs:
             if self.row_dim in spec.shape:
                 size: int = feeds[spec.name].shape[spec.shape.index(self.row_dim)]
@@ -191,16 +191,17 @@ def refuse_probabilities(signature: Signature) -> NoReturn:
 
 
 def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> str | None:
-    """The dimension that counts rows, one that leads an input before others.
+    """The dimension that counts rows: the first candidate that all tensors share.
 
-    A dimension that all tensors share comes before one that only some have.
+    Candidates are the dimensions that lead an input, then the others. If none is shared, the first
+    that leads an input counts the rows.
     """
     tensors = [spec for spec in inputs + outputs if spec.shape]  # a scalar has no rows
     leading = []
     others = []
     for spec in inputs:
-        leading += _named(spec.shape[:1])
-        others += _named(spec.shape[1:])
+        leading += _named_dims(spec.shape[:1])
+        others += _named_dims(spec.shape[1:])
     square = {dim for spec in tensors for dim in spec.shape if spec.shape.count(dim) > 1}
     leading = [dim for dim in leading if dim not in square]
     others = [dim for dim in others if dim not in square]
@@ -210,7 +211,7 @@ def _row_dim(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) ->
     return leading[0] if leading else None
 
 
-def _named(shape: tuple[int | str, ...]) -> list[str]:
+def _named_dims(shape: tuple[int | str, ...]) -> list[str]:
     return [size for size in shape if isinstance(size, str)]
 
 

@@ -104,7 +104,7 @@ def score(
 
 
 def metric_for(signature: Signature, source: str | None) -> str:
-    """The metric of a kind of model: ACCURACY, of all labels of a row where it has several, or R2.
+    """The metric of a kind of model: ACCURACY or R2. A row of several labels counts as one.
 
     Args:
         signature: of the model.

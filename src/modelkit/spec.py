@@ -65,8 +65,9 @@ class Column:
 class TensorSpec:
     """One named tensor: `shape` mixes sizes and dimension names, such as `("batch", 30)`.
 
-    `columns`, where given, name the last of exactly two dimensions. `finite` says of a tensor
-    without columns that NaN and infinities are refused, as a column says that is not nullable.
+    `columns`, where given, name the positions along the last of two dimensions. `finite`, for a
+    tensor of floats without columns, says that NaN and infinities are refused, as they are in a
+    column that is not nullable.
     """
 
     name: str
@@ -99,7 +100,7 @@ class TensorSpec:
             )
         if self.finite and (self.columns or "float" not in self.dtype):
             raise SignatureError(
-                f"tensor {self.name!r} is finite, which is said of floats without columns alone"
+                f"tensor {self.name!r} is finite; only a tensor of floats without columns can be"
             )
 
     def fits(self, shape: tuple[int, ...]) -> bool:

@@ -45,7 +45,7 @@ class Wrapper(Model):
 
     @property
     def unobserved(self) -> Model:
-        """What answers the same without showing a Monitor what it serves."""
+        """What gives the same answers unseen by a Monitor."""
         inner = self._inner.unobserved
         return self if inner is self._inner else inner
 
@@ -76,7 +76,7 @@ class Wrapper(Model):
 
     @property
     def runs_at_once(self) -> int:
-        """How many runs the wrapped Model does side by side."""
+        """The number of runs that the wrapped Model does side by side."""
         return self._inner.runs_at_once
 
     def _call(

@@ -32,13 +32,12 @@ from modelkit.batching.asked import Asked
 from modelkit.batching.checks import check_batchable, check_options, letters_of, preparation_of
 from modelkit.batching.execution import Execution
 from modelkit.batching.interrupts import is_interrupt
-from modelkit.batching.isolation import Names, joined, out_of_memory, row_count
-from modelkit.batching.lane import clock
+from modelkit.batching.isolation import Names, join_rows, out_of_memory, row_count
 from modelkit.batching.measure import check_stable, first_plan, golden_feeds
 from modelkit.batching.pieces import Submission, in_pieces, run_into
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import IN_PIECES, ON_LOOP, BatchPlan, stable_size, way_of
-from modelkit.batching.requests import Key, Request, Turn, too_late
+from modelkit.batching.requests import Key, Request, Turn, clock, too_late
 from modelkit.batching.stats import Stats
 from modelkit.batching.ticks import Tick
 from modelkit.batching.workers import Workers
@@ -51,7 +50,7 @@ from modelkit.wrapper import Wrapper
 
 QUEUE = 8192
 # Letters of the texts of a call; what more of them cost is found out beside the event loop.
-LETTERS = 1 << 13
+LETTERS_ON_LOOP = 1 << 13
 # Of the calls that run at once on their thread, those are timed whose number ends in six zero bits.
 SAMPLED = 63
 
@@ -61,26 +60,26 @@ class Batcher(Wrapper):
     """Gathers concurrent calls to a Model into batches. Safe from any thread and any event loop.
 
     Batches form from what waits while a run is under way; nothing waits for a timer, and a lone
-    call runs at once. How much is gathered follows from what runs take, see `plan`.
+    call runs at once. The size of the batches follows from what runs take, see `plan`.
 
     Args:
         model: the Model to run. Its inputs and outputs must all lead with one named dimension, and
             its rows must have been shown not to depend on their batch.
-        max_rows: the largest batch there may be, in rows, or in the cost that the model declares. A
-            call that is larger runs in parts; but whole, on its caller's thread, where the plan
-            says "parallel direct".
-        max_queue: how much of priority 0 may wait, in the same unit; by default 8,192 rows, or
-            65,536 of the declared cost. What is of priority -1 takes no room from it, and is
-            admitted while all that waits is less than this.
-        on_full: what becomes of a call that finds the queue full: "reject" raises Overloaded,
+        max_rows: the size of the largest batch, in rows, or in the cost that the model declares,
+            such as the tokens of texts. A larger call runs in pieces; but whole, on its caller's
+            thread, if the mode of the plan is "parallel direct".
+        max_queue: the size of the calls of priority 0 that may wait, in the same unit; by default
+            8,192 rows, or 65,536 of the declared cost. Calls of priority -1 take no room from
+            them, and are admitted while all that waits is less than this.
+        on_full: what happens to a call that finds the queue full: "reject" raises Overloaded,
             "block" waits.
         stable_shapes: run every batch in one shape, so that a row's answer has the same bits
-            whatever it is batched with. Costs as much as a full batch each time.
-        loop: whether an event loop runs by itself what is done sooner than a thread would be woken.
-            That is a forecast: False for a model that now and then takes long, so that no event
-            loop ever waits for it.
+            whatever it is batched with. Each run costs as much as a full batch.
+        loop: whether an event loop runs by itself what takes less time than waking a thread. That
+            is a forecast: pass False for a model that sometimes takes long, so that no event loop
+            ever waits for it.
         plan: "measure" to time the golden rows of the package first, for up to a second; "learn" to
-            begin without and learn from the calls; or the `plan` of another Batcher.
+            start without a measurement and learn from the calls; or the `plan` of another Batcher.
 
     Raises:
         BatchError: if the model's rows cannot be batched, with the reason.
@@ -240,7 +239,7 @@ class Batcher(Wrapper):
         for piece, its_size in in_pieces(lane, feeds, size, self._size):
             request = Request(piece, outputs, its_size, call)
             answers.append(self._workers.call(request, admitted=bool(answers)))
-        return joined(answers)
+        return join_rows(answers)
 
     def _run_held(
         self, feeds: Feeds, size: int, outputs: Names, call: Call, *, mine: bool
@@ -267,7 +266,7 @@ class Batcher(Wrapper):
         if is_interrupt(failure):
             raise failure
         rows = row_count(feeds)
-        if not out_of_memory(failure) or rows == 1:
+        if rows <= 1 or not out_of_memory(failure):
             self._lane.failed()
             raise failure
         (outcome,) = self._workers.attempt([feeds], rows, outputs, call)
@@ -320,7 +319,7 @@ class Batcher(Wrapper):
     @types.coroutine
     def _arun(self, feeds: Feeds, outputs: Names, call: Call) -> Generator[Any, None, Outputs]:
         # What is wrong with these rows is this caller's to know, before others join.
-        if self._preparation is not None and letters_of(feeds) > LETTERS:
+        if self._preparation is not None and letters_of(feeds) > LETTERS_ON_LOOP:
             feeds, size = yield from to_thread(self._prepared, feeds)
         else:
             feeds, size = self._prepared(feeds)
@@ -356,7 +355,7 @@ class Batcher(Wrapper):
             request = tick.request(piece, outputs, its_size, call)
             self._lane.put(request, admitted=bool(answers))
             answers.append((yield from tick.wait(request)))
-        return joined(answers)
+        return join_rows(answers)
 
     def _alone(self, feeds: Feeds, size: int, outputs: Names, call: Call) -> Outputs | None:
         """Run the only call of a loop in its thread; None where that would hold the loop up."""

@@ -19,7 +19,7 @@ class Offer(Protocol):
 Offered = TypeVar("Offered", bound=Offer)
 
 
-def choose(
+def choose_batch(
     offers: Iterable[Offered],
     room: int,
     now: float,

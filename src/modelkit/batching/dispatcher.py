@@ -7,19 +7,18 @@ together is changed without a call in between.
 from __future__ import annotations
 
 import _thread
-import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent import futures
 from itertools import chain
 from operator import attrgetter
 
-from modelkit.batching.choice import choose
+from modelkit.batching.choice import choose_batch
 from modelkit.batching.isolation import Outcome
 from modelkit.batching.planner import Planner
 from modelkit.batching.policy import seconds_of, share
 from modelkit.batching.queue import Queue
-from modelkit.batching.requests import DEAD, DONE, PROMOTED, RUNNING, WAITING, Request, Turn
+from modelkit.batching.requests import DEAD, DONE, IN_QUEUE, PROMOTED, RUNNING, Request, Turn, clock
 from modelkit.batching.slots import Slots
 from modelkit.batching.stats import Tally
 from modelkit.errors import DeadlineExceeded
@@ -27,7 +26,6 @@ from modelkit.errors import DeadlineExceeded
 # One batch in 64, those whose number ends in six ones, may be twice as large as is thought best:
 # what larger ones take was perhaps learned in a bad moment, and only a run can tell.
 EXPLORE = 63
-clock = time.monotonic
 
 
 class Dispatcher:
@@ -85,9 +83,9 @@ class Dispatcher:
             room = share(self._queue.waiting, self._slots.running, plan)
             ready += self._planner.caution * seconds_of(plan.curve, room)
         for request in requests:
-            if request.state is WAITING and request.due > ready:
+            if request.state is IN_QUEUE and request.due > ready:
                 return request
-        waiting = [request for request in requests if request.state is WAITING]
+        waiting = [request for request in requests if request.state is IN_QUEUE]
         return max(waiting, key=attrgetter("due"))
 
     def _leads(self, request: Request) -> bool:
@@ -139,7 +137,7 @@ class Dispatcher:
             offers = chain([own], offers if own.leads else ())
         planner = self._planner
         room = self._room(work)
-        run, late = choose(offers, room, now, planner.plan.curve, planner.caution)
+        run, late = choose_batch(offers, room, now, planner.plan.curve, planner.caution)
         if own is not None and own not in run:
             return
         queue.take_all(key, run + late, RUNNING)

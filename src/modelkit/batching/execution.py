@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelkit.batching.isolation import Names, joined, row_count
+from modelkit.batching.isolation import Names, join_rows, row_count
 from modelkit.errors import OutputCountError
 from modelkit.model import PLAIN, Call, Model, Outputs
 from modelkit.signature import Feeds
@@ -27,8 +27,10 @@ class Execution:
 
     def run(self, feeds: Feeds, outputs: Names, call: Call = PLAIN) -> Outputs:
         """Run the rows. Raises OutputCountError."""
-        first = self._first
-        rows = len(feeds[first]) if first in feeds else row_count(feeds)
+        try:
+            rows = len(feeds[self._first])
+        except KeyError:  # the model prepared them
+            rows = row_count(feeds)
         answers = self._model._run(feeds, outputs, call)
         for name, array in answers.items():
             if len(array) != rows:
@@ -52,7 +54,7 @@ class Execution:
             left = rows - start
             kept = {name: array[:left] for name, array in answer.items()}
             answers.append(kept)
-        return joined(answers)
+        return join_rows(answers)
 
 
 def _miscounted(name: str, got: int, expected: int) -> OutputCountError:

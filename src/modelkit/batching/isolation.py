@@ -59,7 +59,7 @@ def attempt(
     that is no Exception.
     """
     try:
-        return [*split(run(joined(calls), outputs), sizes)], False
+        return [*split(run(join_rows(calls), outputs), sizes)], False
     except BaseException as error:
         if is_interrupt(error) or (mine and not isinstance(error, Exception)):
             raise
@@ -71,14 +71,14 @@ def attempt(
         second, _ = attempt(run, calls[middle:], sizes[middle:], outputs)
         outcomes = first + second
     elif out_of_memory(failure) and sizes[0] > 1:
-        outcomes = [_in_parts(run, calls[0], sizes[0], outputs)]
+        outcomes = [_by_halves(run, calls[0], sizes[0], outputs)]
     else:
         return [own(failure)], False
     failed = any(isinstance(outcome, BaseException) for outcome in outcomes)
     return outcomes, out_of_memory(failure) and not failed
 
 
-def _in_parts(
+def _by_halves(
     run: Run,
     feeds: Feeds,
     rows: int,
@@ -93,7 +93,7 @@ def _in_parts(
             return outcome
         answers.append(outcome)
     try:
-        return joined(answers)
+        return join_rows(answers)
     except Exception as error:  # noqa: BLE001 - outputs whose other sizes differ
         return error
 
@@ -128,7 +128,7 @@ def row_count(feeds: Feeds) -> int:
     return len(next(iter(feeds.values())))
 
 
-def joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
+def join_rows(parts: list[dict[str, Array]]) -> dict[str, Array]:
     """The tensors of several calls as those of one batch, or the answers to pieces as one."""
     first = parts[0]
     if len(parts) == 1:
@@ -140,7 +140,7 @@ def joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
 
 
 def split(answers: Outputs, sizes: list[int]) -> list[Outputs]:
-    """The answer to a batch, call by call; the inverse of `joined`."""
+    """The answer to a batch, call by call; the inverse of `join_rows`."""
     if len(sizes) == 1:
         return [answers]
     parts = [_split(array, sizes) for array in answers.values()]

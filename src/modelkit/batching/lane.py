@@ -14,7 +14,6 @@ it: they are as good as the moment before.
 from __future__ import annotations
 
 import _thread
-import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
@@ -30,6 +29,7 @@ from modelkit.batching.requests import (
     RUNNING,
     Request,
     Turn,
+    clock,
     deliver,
     locked,
     seconds_left,
@@ -38,8 +38,6 @@ from modelkit.batching.requests import (
 from modelkit.batching.slots import Slots
 from modelkit.batching.stats import Stats, Tally
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded
-
-clock = time.monotonic
 
 
 class Lane:
@@ -270,8 +268,8 @@ class Lane:
             turn.batch = []
             turn.holds = False
             # A thread with a request of its own goes its way, and so does one with Futures, whose
-            # callbacks may take long.
-            free = own is None and not any(request.has_future for request in turn.done)
+            # callbacks may take long. These are never in one batch with others.
+            free = own is None and not (turn.done and turn.done[0].has_future)
             following = self._dispatcher.follow(turn) if free else Turn()
             return following, self._dispatcher.dispatch()
 

@@ -24,13 +24,13 @@ GAIN = 1.03  # a size counts as faster if a row takes this much less than in all
 DULL = 4  # sizes in a row that are not faster, after which no larger ones are tried
 
 Prepare = Callable[[Feeds], tuple[Feeds, int]]
-clock = time.perf_counter
+timer = time.perf_counter
 
 
 def golden_feeds(model: Model) -> Feeds | None:
     """The golden rows of the package that the model came from, or None."""
-    data = model.attachments.get(golden.NAME)
-    return None if data is None else golden.decode(data, model.signature)[0]
+    data = model.attachments.get(golden.GOLDEN)
+    return None if data is None else golden.decode_golden(data, model.signature)[0]
 
 
 def resized(feeds: Feeds, rows: int) -> Feeds:
@@ -77,13 +77,13 @@ def measure(
     prepare: Prepare | None,
 ) -> tuple[Curve, bool]:
     """What runs of 1, 2, 4, ... rows take at best, and whether a row has the same bits in all."""
-    end = clock() + BUDGET
+    end = timer() + BUDGET
     outputs = signature.output_names
     if prepare is not None:
         rows, _ = prepare(rows)
     count = min(max_rows, row_count(rows))
     few = resized(rows, count)
-    alone = [run(_row(few, place), outputs) for place in range(count)]
+    alone = [run(_row_at(few, place), outputs) for place in range(count)]
     points: list[tuple[int, float]] = []
     identical = True
     best = 0.0
@@ -99,7 +99,7 @@ def measure(
         speed = size / fastest
         dull = 0 if speed > GAIN * best else dull + 1
         best = max(best, speed)
-        if dull == DULL or clock() + 2 * LEAST_TIMES * fastest > end:
+        if dull == DULL or timer() + 2 * LEAST_TIMES * fastest > end:
             break
     return tuple(points), identical
 
@@ -115,18 +115,18 @@ def _fastest(
     spent = 0.0
     times = 0
     while True:
-        start = clock()
+        start = timer()
         answers = run(feeds, outputs)
-        seconds = clock() - start
+        seconds = timer() - start
         fastest = min(fastest, seconds)
         spent += seconds
         times += 1
         enough = times >= LEAST_TIMES and spent >= LEAST_SECONDS
-        if enough or times == MOST_TIMES or clock() + seconds > end:
+        if enough or times == MOST_TIMES or timer() + seconds > end:
             return fastest, answers
 
 
-def _row(feeds: Feeds, place: int) -> Feeds:
+def _row_at(feeds: Feeds, place: int) -> Feeds:
     return {name: feed[place : place + 1] for name, feed in feeds.items()}
 
 

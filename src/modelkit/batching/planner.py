@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelkit.batching.policy import (
     BatchPlan,
     Curve,
-    learn,
+    learn_curve,
     make_plan,
     off_loops,
     seconds_of,
@@ -86,7 +86,7 @@ class Planner:
             # One size tells how fast this machine is, for all.
             level = fastest / seconds_of(self._start, size)
             return tuple((at, its * level) for at, its in self._start)
-        curve = learn(self._curve, size, fastest)
+        curve = learn_curve(self._curve, size, fastest)
         return straighten(curve) if self._declared else curve
 
     def compare(self, size: int, seconds: float) -> None:

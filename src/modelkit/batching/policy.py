@@ -60,14 +60,15 @@ class BatchPlan:
             for company; "direct": calls run one by one on each slot, since larger batches are no
             faster a row; "batch": calls that find every slot taken are gathered.
         cap: the largest batch, but for a trial now and then.
-        enough: a batch that is run beside others, rather than waiting for one of them to end.
-        slots: how many runs go on at a time.
-        loop_rows: how much an event loop runs by itself; more goes to threads. 0 for nothing.
-        loop_batch: its largest batch; between these its other tasks have their turns.
-        lone: calls that an event loop runs one by one while it seems to have one caller.
-        piece: the most of one large call that is run at once.
+        enough: the size of a batch that is run beside others, rather than waiting for their end.
+        slots: the number of runs at a time.
+        loop_rows: the most rows of a tick that an event loop runs by itself; larger ticks go to
+            threads. 0 for none.
+        loop_batch: the largest batch of an event loop; between two its other tasks have their turn.
+        lone: the calls that an event loop runs one by one while it seems to have one caller.
+        piece: the size of the largest piece of a call that is run at once.
         bit_identical: whether a row gave the same bits in every batch size that was tried; None if
-            none was.
+            no size was.
     """
 
     curve: Curve
@@ -321,7 +322,7 @@ def opens(
     return waiting >= min(plan.enough, max(as_large, usual_share))
 
 
-def learn(curve: Curve, size: int, fastest: float) -> Curve:
+def learn_curve(curve: Curve, size: int, fastest: float) -> Curve:
     """The curve after several runs of about a size, of which the fastest took these seconds.
 
     A run is slower than the model whenever something else has the processor or the interpreter
@@ -362,9 +363,9 @@ def straighten(curve: Curve) -> Curve:
     # With u = 1 / seconds and v = size / seconds of each point, start * u + each * v is near 1.
     u = [1 / seconds for _, seconds in curve]
     v = [size / seconds for size, seconds in curve]
-    uu = _product(u, u)
-    uv = _product(u, v)
-    vv = _product(v, v)
+    uu = _dot(u, u)
+    uv = _dot(u, v)
+    vv = _dot(v, v)
     determinant = uu * vv - uv**2
     start = (sum(u) * vv - sum(v) * uv) / determinant
     each = (sum(v) * uu - sum(u) * uv) / determinant
@@ -376,7 +377,7 @@ def straighten(curve: Curve) -> Curve:
     return tuple((size, start + each * size) for size, _ in curve)
 
 
-def _product(one: list[float], other: list[float]) -> float:
+def _dot(one: list[float], other: list[float]) -> float:
     return sum(left * right for left, right in zip(one, other, strict=True))
 
 

@@ -9,7 +9,7 @@ import _thread
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from modelkit.batching.requests import DEAD, DONE, WAITING, Key, Request
+from modelkit.batching.requests import DEAD, DONE, IN_QUEUE, Key, Request
 from modelkit.errors import Overloaded
 
 Locks = deque[_thread.LockType]
@@ -56,7 +56,7 @@ class Queue:
             queue.appendleft(request)
         else:
             queue.append(request)
-        request.state = WAITING
+        request.state = IN_QUEUE
         self.waiting += request.size
         self._waiting_low += request.size * request.low
         self.deepest = max(self.deepest, self.waiting)
@@ -69,16 +69,16 @@ class Queue:
 
     def take_all(self, key: Key, requests: Iterable[Request], state: str) -> None:
         """Remove those of the requests with that key that wait, which are among the first."""
-        taken = {request for request in requests if request.state is WAITING}
+        taken = {request for request in requests if request.state is IN_QUEUE}
         for queues in self._by_priority:
             queue = queues.get(key, deque())
             kept: list[Request] = []
-            while queue and (taken or queue[0].state is not WAITING):
+            while queue and (taken or queue[0].state is not IN_QUEUE):
                 request = queue.popleft()
                 if request in taken:
                     taken.remove(request)
                     self.take(request, state)
-                elif request.state is WAITING:
+                elif request.state is IN_QUEUE:
                     kept.append(request)
             queue.extendleft(reversed(kept))
 
@@ -86,7 +86,7 @@ class Queue:
         """Mark a request that nobody waits for; false where it was answered or dropped before."""
         if request.state in (DONE, DEAD):
             return False
-        if request.state is WAITING:
+        if request.state is IN_QUEUE:
             self.take(request, DEAD)
             self.admit_blocked()
         request.state = DEAD
@@ -103,7 +103,7 @@ class Queue:
         for queues in self._by_priority:
             for key in [*queues]:
                 queue = queues[key]
-                while queue and queue[0].state is not WAITING:
+                while queue and queue[0].state is not IN_QUEUE:
                     queue.popleft()
                 if not queue:
                     del queues[key]
@@ -115,7 +115,7 @@ class Queue:
         """The requests that can share a batch, the high priority first."""
         for queues in self._by_priority:
             for request in queues.get(key, ()):
-                if request.state is WAITING:
+                if request.state is IN_QUEUE:
                     yield request
 
 

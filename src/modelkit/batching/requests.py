@@ -19,20 +19,22 @@ from modelkit.signature import Feeds
 
 # The states of a request, and who moves it, under the lock of the lane:
 #
-#     NEW -> WAITING              Queue.put
-#     NEW -> RUNNING              Dispatcher.seal, for a thread that finds a free slot
-#     WAITING -> PROMOTED         Dispatcher.dispatch, which wakes its thread with a slot
+#     FRESH -> IN_QUEUE              Queue.put
+#     FRESH -> RUNNING              Dispatcher.seal, for a thread that finds a free slot
+#     IN_QUEUE -> PROMOTED         Dispatcher.dispatch, which wakes its thread with a slot
 #     PROMOTED -> RUNNING         Lane.take_over, called by that thread
-#     WAITING -> RUNNING          Dispatcher.seal, into a batch
-#     RUNNING -> WAITING          Lane.give_back, if the thread that runs it is interrupted
+#     IN_QUEUE -> RUNNING          Dispatcher.seal, into a batch
+#     RUNNING -> IN_QUEUE          Lane.give_back, if the thread that runs it is interrupted
 #     RUNNING -> DONE             Dispatcher.settle
 #     any but DONE -> DEAD        Queue.drop, if its caller waits no longer
-NEW = "new"
-WAITING = "waiting"
+FRESH = "fresh"
+IN_QUEUE = "in the queue"
 PROMOTED = "promoted"
 RUNNING = "running"
 DONE = "done"
 DEAD = "dead"
+
+clock = time.monotonic
 
 Waiter = _thread.LockType | futures.Future[Any] | asyncio.Future[Outputs]
 Key = tuple[object, ...]
@@ -78,14 +80,15 @@ class Request:
         self.key: Key = (outputs, *(feed.shape[1:] for feed in feeds.values()))
         self.size = max(1, size)  # a call without rows takes its turn as well
         self.call = call
-        self.deadline = call.deadline
-        self.due = inf if call.deadline is None else call.deadline
+        deadline = call.deadline
+        self.deadline = deadline
+        self.due = inf if deadline is None else deadline
         self.low = call.priority < 0
         self.leads = False
         self.arrived = 0.0
         self.pick: str | None = None
         self.waiter: Waiter | None = None
-        self.state = NEW
+        self.state = FRESH
         self.answer: Outputs | None = None
         self.error: BaseException | None = None
 
@@ -150,7 +153,7 @@ def seconds_left(deadline: float | None) -> float:
     """The seconds until a deadline, as `acquire` takes them: -1 for no limit."""
     if deadline is None:
         return -1
-    return min(threading.TIMEOUT_MAX, max(0.0, deadline - time.monotonic()))
+    return min(threading.TIMEOUT_MAX, max(0.0, deadline - clock()))
 
 
 def deliver(requests: Iterable[Request]) -> None:

@@ -78,7 +78,7 @@ class Tally:
         self.sizes[size.bit_length()] += 1
 
     def answered(self, seconds: float, calls: int = 1) -> None:
-        """Count calls that were answered after so long."""
+        """Count calls that were answered this long after they were made."""
         self.latency[int(seconds * 1e6).bit_length()] += calls
 
     def stats(self, direct: int, refused: int, queue: Queue) -> Stats:

@@ -18,10 +18,9 @@ import numpy as np
 from modelkit.batching.asked import Asked, TickBatch
 from modelkit.batching.interrupts import is_interrupt
 from modelkit.batching.isolation import Names, row_count, split
-from modelkit.batching.lane import clock
 from modelkit.batching.policy import EVERYTHING, LOOP, ON_LOOP, way_of
 from modelkit.batching.queue import overloaded
-from modelkit.batching.requests import Key, Request, Turn, joint_call, too_late
+from modelkit.batching.requests import Key, Request, Turn, clock, joint_call, too_late
 from modelkit.batching.workers import Workers
 from modelkit.cast import quick_cast
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded
@@ -205,11 +204,12 @@ class Tick:
 
     def _look_into(self, batch: TickBatch) -> None:
         """Coerce the rows that have no answer yet; one that does not fit gets its error."""
+        coerce = self._signature.coerce
         for row in batch.rows[len(batch.answers) :]:
-            asked = Asked({}, 1, PLAIN)
             try:
-                asked.feeds = self._signature.coerce(row)
+                asked = Asked(coerce(row), 1, PLAIN)
             except Exception as error:  # noqa: BLE001 - it is raised by the task that sent the row
+                asked = Asked({}, 1, PLAIN)
                 asked.outcome = error
             batch.asked.append(asked)
 

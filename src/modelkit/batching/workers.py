@@ -8,12 +8,13 @@ from functools import partial
 from modelkit.batching.dispatcher import size_of
 from modelkit.batching.interrupts import is_interrupt
 from modelkit.batching.isolation import Names, Outcome, Run, RunAs, attempt, row_count
-from modelkit.batching.lane import Lane, clock
+from modelkit.batching.lane import Lane
 from modelkit.batching.planner import Planner
 from modelkit.batching.requests import (
     DONE,
     Request,
     Turn,
+    clock,
     deliver,
     joint_call,
     locked,

@@ -1,4 +1,4 @@
-"""Converter of KBinsDiscretizer: edges of float64, which the values are compared with in float64."""
+"""Converter of KBinsDiscretizer: values are compared with its edges in float64."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def binned(estimator: Any, columns: Columns, _: Converting) -> Answer:
-    """KBinsDiscretizer: the number of each value's bin, or a column of zeros and ones for each bin."""
+    """KBinsDiscretizer: the number of each value's bin, or a column of 0 and 1 for each bin."""
     rows = columns.matrix(np.float32 if estimator.dtype == np.float32 else np.float64)
     wide = op.unsqueeze(cast(rows, np.float64), constant([2], np.int64))
     reached = op.greater_or_equal(wide, doubles(_edges(estimator)))
@@ -25,7 +25,7 @@ def binned(estimator: Any, columns: Columns, _: Converting) -> Answer:
 
 
 def _edges(estimator: Any) -> Array:
-    """(columns, edges) of the edges between bins, filled up with infinity, which no value reaches."""
+    """(columns, edges): the edges between bins, filled up with infinity, which no value reaches."""
     inner = [edges[1:-1] for edges in estimator.bin_edges_]
     most = max(1, *(len(edges) for edges in inner))
     filled = np.full((len(inner), most), np.inf)

@@ -1,4 +1,4 @@
-"""Convert LightGBM models, alone or inside a scikit-learn pipeline, and tell skl2onnx of those of other libraries.
+"""Models of boosting libraries as estimators, and what skl2onnx has to know of them.
 
 The only module that imports lightgbm.
 """
@@ -33,15 +33,20 @@ def is_catboost(source: object) -> bool:
     return is_a(source, "catboost", "CatBoost")
 
 
+def is_booster(source: object) -> bool:
+    """Whether `source` is a Booster of XGBoost or LightGBM, without importing them."""
+    return is_a(source, "xgboost", "Booster") or is_a(source, "lightgbm", "Booster")
+
+
 def as_estimator(source: Any) -> Any:
-    """A Booster of XGBoost or LightGBM inside a regressor that answers as it does; anything else as it is."""
+    """A Booster inside a regressor that answers as it does; anything else as it is."""
     if is_a(source, "xgboost", "Booster"):
         return xgboost.estimator_of(source)
     return _lightgbm_regressor(source) if is_a(source, "lightgbm", "Booster") else source
 
 
 def gives_probabilities(regressor: Any) -> bool:
-    """Whether a regressor answers with probabilities, for that is what its trees were trained for."""
+    """Whether a regressor answers with probabilities, which its trees were trained for."""
     if is_a(regressor, "xgboost", "XGBRegressor"):
         return xgboost.objective_of(regressor) in xgboost.SHARES
     return (
@@ -52,12 +57,15 @@ def gives_probabilities(regressor: Any) -> bool:
 
 def _objective(booster: Any) -> str:
     """The objective of a Booster of LightGBM; "custom" for one of its user's."""
-    said = booster.dump_model(num_iteration=1).get("objective", "")
+    said = booster.dump_model(num_iteration=1).get(
+        "objective",
+        "",
+    )
     return str((said.split() or ["custom"])[0])
 
 
 def _lightgbm_regressor(booster: Any) -> Any:
-    """The regressor whose `predict` answers as that of a Booster: up to the best iteration, if there is one."""
+    """The regressor that answers as a Booster: up to the best iteration, if there is one."""
     from lightgbm import Booster, LGBMRegressor
 
     if 0 < booster.best_iteration < booster.current_iteration():
@@ -83,7 +91,7 @@ def _lightgbm_estimator(kind: Any, booster: Any) -> Any:
 
 
 def with_absent_zeros(estimator: Any, rows: Any, answer: Callable[[Any, Any], Any]) -> Any:
-    """An estimator in which XGBoost takes zeros for missing values, where it does since it is given sparse rows.
+    """An estimator whose XGBoost takes zeros for missing values where it gets sparse rows.
 
     Args:
         estimator: fitted; one without XGBoost in it is returned as it is.
@@ -101,7 +109,7 @@ def _is_xgboost(estimator: Any) -> bool:
 
 
 def _reading(estimator: Any, rows: Any) -> Any:
-    """A copy of an estimator that reads these rows, with each XGBoost that gets sparse ones told so."""
+    """A copy of an estimator in which each XGBoost that gets sparse rows is told so."""
     opened = copy.copy(estimator)
     if _is_xgboost(estimator):
         if hasattr(rows, "toarray"):
@@ -122,7 +130,7 @@ def _reading(estimator: Any, rows: Any) -> Any:
 
 
 def _parts_reading(estimator: Any, attribute: str, rows: Any) -> Any:
-    """The parts of an estimator, as its attribute holds them; those of a bagging may read some columns each."""
+    """The parts of an estimator, told so too; those of a bagging may read some columns each."""
     from sklearn.utils import _safe_indexing
 
     parts = getattr(estimator, attribute)
@@ -138,7 +146,7 @@ def _parts_reading(estimator: Any, attribute: str, rows: Any) -> Any:
 
 
 def register() -> None:
-    """Tell skl2onnx about the estimators of XGBoost, LightGBM and CatBoost, where these libraries are in use.
+    """Tell skl2onnx about the estimators of XGBoost and CatBoost, where these are in use.
 
     What a converter needs beyond skl2onnx it asks for when it converts, and so of nobody else.
     """
@@ -165,7 +173,7 @@ def register() -> None:
 
 
 def categories(model: Any, rows: Any) -> dict[str, tuple[str, ...]]:
-    """The categories of the columns that a model of these libraries takes as pandas categories, by column."""
+    """The categories of columns that a model takes as pandas categories, by column."""
     if type(model).__module__.partition(".")[0] not in LIBRARIES or not is_a(
         rows, "pandas", "DataFrame"
     ):
@@ -184,34 +192,44 @@ def categories(model: Any, rows: Any) -> dict[str, tuple[str, ...]]:
 
 
 def encode(
-    proto: onnx.ModelProto, inputs: list[TensorSpec], known: dict[str, tuple[str, ...]]
+    proto: onnx.ModelProto,
+    inputs: list[TensorSpec],
+    known: dict[str, tuple[str, ...]],
 ) -> None:
-    """Put in front of a graph over codes what makes them of one tensor a column: the place of a category, or NaN."""
+    """Put encoders of categories, one tensor a column, in front of a graph over codes."""
     graph = proto.graph
     element = graph.input[0].type.tensor_type.elem_type
     del graph.input[:]
     codes = []
+    made = []
     for spec in inputs:
         text = spec.name in known
-        graph.input.append(
-            helper.make_tensor_value_info(
-                spec.name, TensorProto.STRING if text else element, ["batch", 1]
-            )
-        )
+        kind = TensorProto.STRING if text else element
+        graph.input.append(helper.make_tensor_value_info(spec.name, kind, ["batch", 1]))
         codes.append(f"{spec.name}_code" if text else spec.name)
         if text:
-            values = known[spec.name]
-            graph.node.append(
-                helper.make_node(
-                    "LabelEncoder", [spec.name], [codes[-1]], domain="ai.onnx.ml", keys_strings=values,
-                    values_floats=[float(i) for i in range(len(values))], default_float=float("nan"),
-                )
-            )  # fmt: skip
-    graph.node.append(helper.make_node("Concat", codes, [CODES], axis=1))
-    encoders = len(known) + 1
+            made.append(_encoder(spec.name, codes[-1], known[spec.name]))
+    made.append(helper.make_node("Concat", codes, [CODES], axis=1))
     nodes = list(graph.node)
     del graph.node[:]
-    graph.node.extend([*nodes[-encoders:], *nodes[:-encoders]])
+    graph.node.extend([*made, *nodes])
+
+
+def _encoder(
+    name: str,
+    code: str,
+    values: tuple[str, ...],
+) -> onnx.NodeProto:
+    """The place of each text among the values, as a float; NaN for any other text."""
+    return helper.make_node(
+        "LabelEncoder",
+        [name],
+        [code],
+        domain="ai.onnx.ml",
+        keys_strings=values,
+        values_floats=[float(i) for i in range(len(values))],
+        default_float=float("nan"),
+    )
 
 
 def _kinds() -> list[tuple[Any, Any]]:

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import TensorProto
 
 from modelkit.cast import Array
-from modelkit.convert.writer import Writer, labels_of
+from modelkit.convert.nodes import Nodes, labels_of
 from modelkit.errors import ConversionError
 
 ONE_OF_SEVERAL = ("MultiClass", "MultiClassOneVsAll")
@@ -25,7 +25,21 @@ EXPONENTIAL = (
 GAPS_RIGHT = (
     "AsTrue"  # what the library writes where a missing value counts as larger than any border
 )
-Lists = dict[str, list[Any]]
+ATTRIBUTES = (
+    "nodes_treeids",
+    "nodes_nodeids",
+    "nodes_featureids",
+    "nodes_modes",
+    "nodes_values",
+    "nodes_truenodeids",
+    "nodes_falsenodeids",
+    "nodes_missing_value_tracks_true",
+    "target_treeids",
+    "target_nodeids",
+    "target_ids",
+    "target_weights",
+)
+Lists = dict[str, list[Any]]  # by attribute
 
 
 def kinds() -> list[Any]:
@@ -35,8 +49,13 @@ def kinds() -> list[Any]:
     return [CatBoostClassifier, CatBoostRegressor, CatBoostRanker, CatBoost]
 
 
-def parse_classifier(scope: Any, model: Any, inputs: list[Any], custom_parsers: Any = None) -> Any:
-    """Tell skl2onnx of a classifier's two outputs, for CatBoost's does not descend from scikit-learn's."""
+def parse_classifier(
+    scope: Any,
+    model: Any,
+    inputs: list[Any],
+    custom_parsers: Any = None,
+) -> Any:
+    """Tell skl2onnx of the two outputs of a classifier that is none of scikit-learn's."""
     del custom_parsers  # that of a step would be for steps in it
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 
@@ -51,13 +70,18 @@ def parse_classifier(scope: Any, model: Any, inputs: list[Any], custom_parsers: 
     return operator.outputs
 
 
-def convert(scope: Any, operator: Any, container: Any) -> None:
+def convert(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """Add the nodes of a model. Raises ConversionError for what is not known here."""
     model = operator.raw_operator
     name = type(model).__name__
     _check(model)
     said = _saved(model)
-    loss = said["model_info"]["params"]["loss_function"]["type"]
+    info = said["model_info"]
+    loss = info["params"]["loss_function"]["type"]
     if loss == "RMSEWithUncertainty":
         raise ConversionError(
             f"{name}(loss_function={loss!r}) cannot be converted; use format='joblib'", step=name
@@ -66,10 +90,28 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         raise ConversionError(
             "the CatBoost model has no tree; train it for at least one iteration", step=name
         )
-    nodes = Writer(scope, container)
+    nodes = Nodes(scope, container)
+    value = _sum_of_trees(
+        nodes,
+        nodes.as_float(operator.inputs[0]),
+        said,
+    )
+    if name == "CatBoostClassifier":
+        threshold = float(info.get("binclass_probability_threshold", 0.5))
+        _classify(nodes, operator, value, loss, threshold)
+        return
+    if name == "CatBoostRegressor" and loss.startswith(EXPONENTIAL):
+        value = nodes.add("Exp", value)
+    nodes.put(value, operator.outputs[0])
+
+
+def _sum_of_trees(
+    nodes: Nodes,
+    rows: str,
+    said: dict[str, Any],
+) -> str:
     scale, bias = said["scale_and_bias"]
-    rows = nodes.as_float(operator.inputs[0])
-    value = nodes.add(
+    return nodes.add(
         "TreeEnsembleRegressor",
         rows,
         op_domain="ai.onnx.ml",
@@ -78,17 +120,10 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
         base_values=[float(number) for number in bias],
         **_ensemble(said, scale, len(bias)),
     )
-    if name == "CatBoostClassifier":
-        threshold = float(said["model_info"].get("binclass_probability_threshold", 0.5))
-        _classify(nodes, operator, value, loss, threshold)
-    elif name == "CatBoostRegressor" and loss.startswith(EXPONENTIAL):
-        nodes.put(nodes.add("Exp", value), operator.outputs[0])
-    else:
-        nodes.put(value, operator.outputs[0])
 
 
 def _check(model: Any) -> None:
-    """Raise ConversionError for a model of other columns than numeric ones, and for one that says no task."""
+    """Raise ConversionError for a model of other columns than numbers, or without a task."""
     name = type(model).__name__
     if (
         model.get_cat_feature_indices()
@@ -132,14 +167,16 @@ class _Tree:
     values: Array  # (leaves, outputs)
 
 
-def _ensemble(said: dict[str, Any], scale: float, outputs: int) -> Lists:
+def _ensemble(
+    said: dict[str, Any],
+    scale: float,
+    outputs: int,
+) -> Lists:
     """The attributes of all trees in ONNX."""
     columns = said["features_info"]["float_features"]
     places = [column["flat_feature_index"] for column in columns]
     gaps = [int(column["nan_value_treatment"] != GAPS_RIGHT) for column in columns]
-    names = ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids")
-    lists: Lists = {f"nodes_{name}": [] for name in (*names, "missing_value_tracks_true")}
-    lists |= {f"target_{name}": [] for name in ("treeids", "nodeids", "ids", "weights")}
+    lists: Lists = {name: [] for name in ATTRIBUTES}
     if "oblivious_trees" in said:
         trees = [_symmetric(tree, outputs) for tree in said["oblivious_trees"]]
     else:
@@ -150,7 +187,13 @@ def _ensemble(said: dict[str, Any], scale: float, outputs: int) -> Lists:
     return lists
 
 
-def _add_splits(lists: Lists, number: int, tree: _Tree, places: list[int], gaps: list[int]) -> None:
+def _add_splits(
+    lists: Lists,
+    number: int,
+    tree: _Tree,
+    places: list[int],
+    gaps: list[int],
+) -> None:
     count = len(tree.features)
     lists["nodes_treeids"] += [number] * count
     lists["nodes_nodeids"] += range(count)
@@ -162,7 +205,12 @@ def _add_splits(lists: Lists, number: int, tree: _Tree, places: list[int], gaps:
     lists["nodes_missing_value_tracks_true"] += [gaps[feature] for feature in tree.features]
 
 
-def _add_leaves(lists: Lists, number: int, tree: _Tree, scale: float) -> None:
+def _add_leaves(
+    lists: Lists,
+    number: int,
+    tree: _Tree,
+    scale: float,
+) -> None:
     leaves, outputs = tree.values.shape
     places = np.arange(leaves) + len(tree.features)
     lists["nodes_treeids"] += [number] * leaves
@@ -178,7 +226,7 @@ def _add_leaves(lists: Lists, number: int, tree: _Tree, scale: float) -> None:
 
 
 def _symmetric(tree: dict[str, Any], outputs: int) -> _Tree:
-    """A tree that asks the same in each node of a level: a heap, whose root asks for the last split.
+    """A tree with one split a level: a heap, whose root asks for the last split.
 
     The first split decides the lowest bit of a leaf's number, so that the leaves stand in their
     order.
@@ -201,15 +249,21 @@ def _symmetric(tree: dict[str, Any], outputs: int) -> _Tree:
 
 def _any_tree(tree: dict[str, Any], outputs: int) -> _Tree:
     """A tree of nested nodes."""
-    splits = [node for node in _walk(tree) if "split" in node]
-    leaves = [node for node in _walk(tree) if "split" not in node]
+    nodes = list(_walk(tree))
+    leaves = [node for node in nodes if "split" not in node]
+    splits = [node for node in nodes if "split" in node]
     number = {id(node): at for at, node in enumerate([*splits, *leaves])}
+    values = np.array(
+        [node["value"] for node in leaves],
+        np.float64,
+    )
+    asked = [node["split"] for node in splits]
     return _Tree(
-        features=[node["split"]["float_feature_index"] for node in splits],
-        borders=[node["split"]["border"] for node in splits],
+        features=[split["float_feature_index"] for split in asked],
+        borders=[split["border"] for split in asked],
         left=[number[id(node["left"])] for node in splits],
         right=[number[id(node["right"])] for node in splits],
-        values=np.array([node["value"] for node in leaves], np.float64).reshape(-1, outputs),
+        values=values.reshape(-1, outputs),
     )
 
 
@@ -222,28 +276,48 @@ def _walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
             todo += [node["left"], node["right"]]
 
 
-def _classify(nodes: Writer, operator: Any, value: str, loss: str, threshold: float) -> None:
+def _classify(
+    nodes: Nodes,
+    operator: Any,
+    value: str,
+    loss: str,
+    threshold: float,
+) -> None:
     """Label and probabilities as CatBoostClassifier makes them from the sum of its leaves."""
     label, probabilities = operator.outputs
     classes = nodes.constant(labels_of(operator.raw_operator.classes_))
     if loss in ONE_OF_SEVERAL:
         best = nodes.add("ArgMax", value, axis=1, keepdims=0)
         nodes.put(nodes.add("Gather", classes, best, axis=0), label)
-        shares = (
-            nodes.add("Softmax", value, axis=1)
-            if loss == "MultiClass"
-            else nodes.add("Sigmoid", value)
-        )
-        nodes.put(shares, probabilities)
+        nodes.put(_shares(nodes, value, loss), probabilities)
         return
     shares = nodes.add("Sigmoid", value)
-    limit = np.float32(np.log(threshold) - np.log1p(-threshold))
-    above = nodes.add("Greater", value, nodes.constant(np.array([limit])))
+    above = _above(nodes, value, threshold)
     if loss in SEVERAL_AT_ONCE:
         nodes.put(above, label)
         nodes.put(shares, probabilities)
         return
     chosen = nodes.add("Cast", above, to=TensorProto.INT64)
     nodes.put(nodes.add("Gather", classes, chosen, axis=0), label)
-    rest = nodes.add("Sub", nodes.constant(np.ones(1, np.float32)), shares)
-    nodes.put(nodes.add("Concat", rest, shares, axis=1), probabilities)
+    nodes.put(nodes.with_complement(shares), probabilities)
+
+
+def _above(
+    nodes: Nodes,
+    value: str,
+    threshold: float,
+) -> str:
+    """Whether the sigmoid of each value is above a threshold."""
+    limit = np.float32(np.log(threshold) - np.log1p(-threshold))
+    return nodes.add("Greater", value, nodes.constant(np.array([limit])))
+
+
+def _shares(
+    nodes: Nodes,
+    value: str,
+    loss: str,
+) -> str:
+    """Probabilities of one class of several."""
+    if loss == "MultiClass":
+        return nodes.add("Softmax", value, axis=1)
+    return nodes.add("Sigmoid", value)

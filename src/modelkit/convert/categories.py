@@ -28,9 +28,12 @@ class Sets:
         self._found: dict[tuple[bytes, bool], int] = {}
 
     def number(self, left: Array, *, other_left: bool) -> int:
-        """The number of a set: (codes,) whether each goes left, and whether all that is no code does."""
+        """The number of a set: (codes,) whether each goes left, and whether all other values do."""
         key = (np.packbits(left).tobytes(), other_left)
-        return self._found.setdefault(key, len(self._found))
+        return self._found.setdefault(
+            key,
+            len(self._found),
+        )
 
     def __len__(self) -> int:
         return len(self._found)
@@ -51,8 +54,12 @@ class Sets:
         )
 
 
-def with_sets(columns: Columns, coded: dict[int, tuple[Var, Sets]], numeric: list[int]) -> Var:
-    """(n, numbers + sets) of float64: some columns of numbers, and behind them those of the sets by column."""
+def with_sets(
+    columns: Columns,
+    coded: dict[int, tuple[Var, Sets]],
+    numeric: list[int],
+) -> Var:
+    """(n, numbers + sets) of float64: columns of numbers, and behind them those of the sets."""
     parts = [columns.take(numeric).matrix(np.float64)] if numeric else []
     parts += [sets.columns(codes) for codes, sets in coded.values() if len(sets)]
     return joined(parts)

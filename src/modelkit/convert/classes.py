@@ -13,21 +13,23 @@ from modelkit.cast import Array
 if TYPE_CHECKING:
     import onnx
 
-LABEL, PROBABILITIES = "label", "probabilities"
+LABEL = "label"
+PROBABILITIES = "probabilities"
 CLASSIFIERS = ("LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier")
 CLASS_LISTS = ("classlabels_ints", "classlabels_int64s", "classlabels_strings")
+# What may stand between the classes and the label.
 SAME_VALUES = (
     "Cast",
     "Identity",
     "Reshape",
     "Squeeze",
     "Flatten",
-)  # what stands between the classes and the label
+)
 SUM_OFF = 1e-3  # how far the sum of probabilities may be from one
 
 
 def read_classes(proto: onnx.ModelProto, answers: Mapping[str, Array]) -> tuple[Any, ...] | None:
-    """The classes in the order of the probabilities; None where the graph or its answers do not say.
+    """The classes in the order of the probabilities; None where the graph does not say.
 
     A label is a class if an operator of ONNX-ML for classifiers gives it, or if it is picked from a
     list of classes: a label that is counted, as clusters are, may mean anything. What is called
@@ -54,29 +56,41 @@ def _listed(graph: onnx.GraphProto) -> list[Any]:
     name = LABEL
     while name in makers and makers[name].op_type in SAME_VALUES:
         name = makers[name].input[0]
-    if name not in makers or makers[name].output[0] != name:
+    node = makers.get(name)
+    if node is None or node.output[0] != name:
         return []
-    node = makers[name]
     if node.op_type in CLASSIFIERS:
-        lists = [
-            helper.get_attribute_value(given)
-            for given in node.attribute
-            if given.name in CLASS_LISTS
-        ]
-        found = [value for values in lists for value in values]
+        found = _in_attributes(node)
     elif node.op_type in ("ArrayFeatureExtractor", "Gather"):
-        inside = [
-            tensor for tensor in graph.initializer if tensor.data_location != TensorProto.EXTERNAL
-        ]
-        held = [numpy_helper.to_array(tensor) for tensor in inside if tensor.name == node.input[0]]
-        found = [value for array in held for value in array.reshape(-1).tolist()]
+        found = _in_constant(graph, node.input[0])
     else:
         return []
     return [value.decode() if isinstance(value, bytes) else value for value in found]
 
 
+def _in_attributes(node: onnx.NodeProto) -> list[Any]:
+    """The classes that a classifier of ONNX-ML lists."""
+    found: list[Any] = []
+    for given in node.attribute:
+        if given.name in CLASS_LISTS:
+            found += helper.get_attribute_value(given)
+    return found
+
+
+def _in_constant(graph: onnx.GraphProto, name: str) -> list[Any]:
+    """The values of a constant; none where it is no constant, or lies outside the graph."""
+    found: list[Any] = []
+    for tensor in graph.initializer:
+        if tensor.name == name and tensor.data_location != TensorProto.EXTERNAL:
+            found += numpy_helper.to_array(tensor).reshape(-1).tolist()
+    return found
+
+
 def _are_probabilities(array: Array, classes: int) -> bool:
     if array.ndim != 2 or array.shape[1] != classes or array.dtype.kind != "f":
         return False
-    sums = array.sum(axis=1, dtype=np.float64)
+    sums = array.sum(
+        axis=1,
+        dtype=np.float64,
+    )
     return bool((array >= 0).all() and (np.abs(sums - 1) <= SUM_OFF).all())

@@ -33,7 +33,7 @@ class Differences:
 
 
 def tolerance(source: Source) -> tuple[float, float]:
-    """The rtol and atol for a graph: those of float64 unless it computes in float32 where its source does not."""
+    """The rtol and atol for a graph: those of float32 where it rounds and its source does not."""
     rounds = source.rounds
     if rounds is None:
         specs = source.signature.inputs + source.signature.outputs
@@ -42,7 +42,7 @@ def tolerance(source: Source) -> tuple[float, float]:
 
 
 def scales_of(truth: Answers) -> dict[str, float]:
-    """How large each output of numbers is at most, where that is below 1; probabilities have 1 for their scale."""
+    """The largest size of each output of numbers that stays below 1, but for probabilities."""
     sizes = {
         name: float(np.abs(a).max(initial=0)) for name, a in truth.items() if a.dtype.kind == "f"
     }
@@ -58,38 +58,58 @@ def compare(
     atol: float,
     scales: Mapping[str, float] = MappingProxyType({}),
 ) -> Differences:
-    """Differences between two answers to the same rows, relative to a row's or to the output's scale, or to 1.
+    """Differences between two answers to the same rows, relative to each number, or to a scale.
 
-    A label may differ only where the source's own scores are a tie, and is then counted.
+    A label may differ only where the source's own scores are a tie, and is then counted. Raises
+    ParityError for an output of another shape.
     """
     found = Differences()
-    outputs = {name: array for name, array in truth.items() if name != DECISION}
-    for name, expected in outputs.items():
+    scores = truth.get(
+        DECISION,
+        truth.get("probabilities"),
+    )
+    for name, expected in truth.items():
+        if name == DECISION:
+            continue
         if expected.shape != got[name].shape:
             raise ParityError(
                 f"output {name!r} has shape {got[name].shape}, the source gives {expected.shape}"
             )
-        if expected.dtype.kind != "f":
-            continue
-        gap = _gap(expected, got[name])
-        relative = gap / np.maximum(scales.get(name, 1.0), np.abs(np.nan_to_num(expected)))
-        found.max_abs = max(found.max_abs, float(np.max(gap, initial=0.0)))
-        found.max_rel = max(found.max_rel, float(np.max(relative, initial=0.0)))
-    scores = truth.get(DECISION, truth.get("probabilities"))
-    for name, expected in outputs.items():
         if expected.dtype.kind == "f":
-            continue
-        differs = expected.reshape(len(expected), -1) != got[name].reshape(len(expected), -1)
-        rows = np.flatnonzero(differs.any(axis=1))
-        ties = (
-            int(_is_tied(scores[rows], rtol, atol).sum()) if scores is not None and len(rows) else 0
-        )
-        found.ties += ties
-        found.flips += len(rows) - ties
+            gap = _gap(expected, got[name])
+            size = np.maximum(
+                scales.get(name, 1.0),
+                np.abs(np.nan_to_num(expected)),
+            )
+            found.max_abs = max(
+                found.max_abs,
+                float(np.max(gap, initial=0.0)),
+            )
+            found.max_rel = max(
+                found.max_rel,
+                float(np.max(gap / size, initial=0.0)),
+            )
+        else:
+            rows = _differing(expected, got[name])
+            ties = 0
+            if scores is not None and len(rows):
+                ties = int(_is_tied(scores[rows], rtol, atol).sum())
+            found.ties += ties
+            found.flips += len(rows) - ties
     return found
 
 
-def _is_tied(scores: Array, rtol: float, atol: float) -> Array:
+def _differing(expected: Array, got: Array) -> Array:
+    """The rows whose labels differ."""
+    differs = expected.reshape(len(expected), -1) != got.reshape(len(expected), -1)
+    return np.flatnonzero(differs.any(axis=1))
+
+
+def _is_tied(
+    scores: Array,
+    rtol: float,
+    atol: float,
+) -> Array:
     """Whether the two best classes of each row are as good as equal; one score decides by its sign.
 
     In float64 that is a few units in the last place of the scores: source and graph add up the same
@@ -97,9 +117,15 @@ def _is_tied(scores: Array, rtol: float, atol: float) -> Array:
     differ by so much.
     """
     if scores.ndim == 1:
-        scores = np.stack([scores / 2, -scores / 2], axis=1)
+        scores = np.stack(
+            [scores / 2, -scores / 2],
+            axis=1,
+        )
     top = np.sort(scores, axis=1)
-    size = np.maximum(1.0, np.abs(top).max(axis=1))
+    size = np.maximum(
+        1.0,
+        np.abs(top).max(axis=1),
+    )
     allowed = ULPS * np.finfo(np.float64).eps * size
     if rtol > TOLERANCE["float64"][0]:
         allowed = 2 * (rtol * size + atol)
@@ -111,18 +137,30 @@ def _gap(a: Array, b: Array) -> Array:
     with np.errstate(invalid="ignore"):
         gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
     gap[(np.isnan(a) & np.isnan(b)) | (a == b)] = 0.0
-    return np.nan_to_num(gap, nan=np.inf, posinf=np.inf)
+    return np.nan_to_num(
+        gap,
+        nan=np.inf,
+        posinf=np.inf,
+    )
 
 
-def agree(found: Differences, rtol: float, atol: float) -> bool:
+def agree(
+    found: Differences,
+    rtol: float,
+    atol: float,
+) -> bool:
     """Whether no label differs, and no number by more than the tolerance."""
     return found.flips == 0 and found.max_rel <= rtol + atol
 
 
 def merge(total: Differences, found: Differences) -> None:
     """Add what was found to the running maxima."""
-    total.max_abs, total.max_rel = (
-        max(total.max_abs, found.max_abs),
-        max(total.max_rel, found.max_rel),
+    total.max_abs = max(
+        total.max_abs,
+        found.max_abs,
+    )
+    total.max_rel = max(
+        total.max_rel,
+        found.max_rel,
     )
     total.ties += found.ties

@@ -20,6 +20,7 @@ from modelkit.convert.tensors import (
     joined,
     model_of,
     op,
+    rank,
     read_inputs,
     upright,
 )
@@ -34,43 +35,70 @@ FIELDS = {"predict_proba": "probabilities", "decision_function": "decision"}
 
 
 def composed(
-    estimator: Any, inputs: list[TensorSpec], roles: tuple[Role, ...], leaf: Leaf
+    estimator: Any,
+    inputs: list[TensorSpec],
+    roles: tuple[Role, ...],
+    leaf: Leaf,
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool, TextConverters]:
-    """The graph of an estimator, its outputs, whether it rounds to float32 what its source does not, and vectorizers.
+    """The graph of an estimator, its outputs, whether it rounds, and its vectorizers.
 
     Raises ConversionError.
     """
-    at = Converting(leaf, {spec.name: argument(spec) for spec in inputs})
-    answer = at.answer(estimator, Columns(tuple(at.arguments.values())))
+    at = Converting(
+        leaf,
+        {spec.name: argument(spec) for spec in inputs},
+    )
+    answer = at.answer(
+        estimator,
+        Columns(tuple(at.arguments.values())),
+    )
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
     vectorizers = _vectorizers(at, outputs)
-    passed = (
-        at.arguments
-        if vectorizers.texts is None
-        else {n: at.arguments[n] for n in vectorizers.texts.passed}
-    )
+    passed = at.arguments
+    if vectorizers.texts is not None:
+        passed = {name: passed[name] for name in vectorizers.texts.passed}
     proto = model_of(passed | at.filled, outputs)
-    specs = [
-        TensorSpec(role.name, _dtype(outputs[role.name]), ("batch", *role.tail)) for role in roles
-    ]
-    for value, spec in zip(proto.graph.output, specs, strict=True):
-        del value.type.tensor_type.shape.dim[:]
-        for size in spec.shape:
-            dim = value.type.tensor_type.shape.dim.add()
-            setattr(dim, "dim_param" if isinstance(size, str) else "dim_value", size)
+    specs = []
+    for value, role in zip(proto.graph.output, roles, strict=True):
+        spec = TensorSpec(
+            role.name,
+            _dtype(outputs[role.name]),
+            ("batch", *role.tail),
+        )
+        _set_shape(value, spec)
+        specs.append(spec)
     return proto, specs, at.narrow, vectorizers
 
 
+def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
+    """Give an output of the graph the shape that is declared."""
+    shape = value.type.tensor_type.shape
+    del shape.dim[:]
+    for size in spec.shape:
+        dim = shape.dim.add()
+        setattr(
+            dim,
+            "dim_param" if isinstance(size, str) else "dim_value",
+            size,
+        )
+
+
 def _vectorizers(at: Converting, outputs: dict[str, Var]) -> TextConverters:
-    """The vectorizers that were met; a column of texts that only they read is no input of the graph."""
+    """The vectorizers that were met; columns that only they read are no inputs of the graph."""
     found = TextConverters()
     if not at.terms:
         return found
-    read = read_inputs(at.arguments | at.filled, outputs)
+    read = read_inputs(
+        at.arguments | at.filled,
+        outputs,
+    )
     texts = {each.vectorizer.column for each in at.terms}
     passed = [name for name in at.arguments if name not in texts or name in read]
     found.terms = tuple(at.terms)
-    found.texts = Texts(tuple(each.vectorizer for each in at.terms), tuple(passed))
+    found.texts = Texts(
+        tuple(each.vectorizer for each in at.terms),
+        tuple(passed),
+    )
     return found
 
 
@@ -78,7 +106,11 @@ def _dtype(tensor: Var) -> str:
     return "string" if dtype_of(tensor) == STRING else str(dtype_of(tensor))
 
 
-def _output(answer: Answer, role: Role, estimator: Any) -> Var:
+def _output(
+    answer: Answer,
+    role: Role,
+    estimator: Any,
+) -> Var:
     """The tensor of one output, in its final rank."""
     if role.verb == "predict":
         found = _label(answer, estimator)
@@ -88,24 +120,26 @@ def _output(answer: Answer, role: Role, estimator: Any) -> Var:
         found = answer.asked("table").matrix(np.float64)
     else:
         found = answer.asked(FIELDS[role.verb])
-    rank = len(found.unwrap_tensor().shape or ())
-    if rank != 1 + len(role.tail):
+    if rank(found) != 1 + len(role.tail):
         found = op.reshape(found, constant([-1, *role.tail], np.int64))
     return found
 
 
 def _label(answer: Answer, estimator: Any) -> Var:
+    """What `predict` gives."""
     if answer.prediction is not None:
         return answer.prediction
     if answer.label is not None:
         return answer.label
-    if answer.several:
-        lists = [np.asarray(classes) for classes in estimator.classes_]
-        labels = [
-            _named(part, classes) for part, classes in zip(answer.several, lists, strict=True)
-        ]
-        return joined([upright(label) for label in labels])
-    return _named(answer, np.asarray(estimator.classes_))
+    if not answer.several:
+        return _named(
+            answer,
+            np.asarray(estimator.classes_),
+        )
+    labels = []
+    for part, classes in zip(answer.several, estimator.classes_, strict=True):
+        labels.append(upright(_named(part, np.asarray(classes))))
+    return joined(labels)
 
 
 def _named(answer: Answer, classes: Any) -> Var:

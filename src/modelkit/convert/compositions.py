@@ -1,4 +1,4 @@
-"""Converters of estimators that are made of others one after the other, or side by side, without a vote."""
+"""Converters of estimators made of others, one after the other or side by side, without a vote."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from modelkit.convert.tensors import (
     largest,
     one_column,
     op,
+    rank,
     total,
     upright,
 )
@@ -34,7 +35,11 @@ DROPPED = ("drop", None)
 KEPT = ("passthrough",)
 
 
-def pipeline(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def pipeline(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """Pipeline: each step gets what the one before it gives."""
     *before, (_, last) = estimator.steps
     for _, step in before:
@@ -44,14 +49,22 @@ def pipeline(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return at.answer(last, columns)
 
 
-def _transformed(step: Any, columns: Columns, at: Converting) -> Columns:
+def _transformed(
+    step: Any,
+    columns: Columns,
+    at: Converting,
+) -> Columns:
     if isinstance(step, str) or step is None:
         return columns
     table: Columns = at.answer(step, columns).asked("table")
     return table
 
 
-def columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def columns(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """ColumnTransformer: parts over columns of their own, side by side."""
     places = estimator._transformer_to_input_indices  # noqa: SLF001 - no public way
     parts: list[Var] = []
@@ -63,7 +76,11 @@ def columns(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=Columns(tuple(parts)))
 
 
-def union(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def union(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """FeatureUnion: parts over all columns, side by side."""
     parts: list[Var] = []
     for name, step in estimator.transformer_list:
@@ -73,15 +90,23 @@ def union(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=Columns(tuple(parts)))
 
 
-def _weighted(estimator: Any, name: str, table: Columns) -> tuple[Var, ...]:
+def _weighted(
+    estimator: Any,
+    name: str,
+    table: Columns,
+) -> tuple[Var, ...]:
     weight = (estimator.transformer_weights or {}).get(name)
     if weight is None:
         return table.parts
     return (op.mul(table.matrix(np.float64), doubles(weight)),)
 
 
-def unchanged(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """FunctionTransformer without a function, which is how a ColumnTransformer keeps columns that pass through."""
+def unchanged(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """FunctionTransformer without a function, as a ColumnTransformer keeps columns."""
     if estimator.func is not None:
         raise ConversionError(
             f"FunctionTransformer({getattr(estimator.func, '__name__', estimator.func)}) cannot be "
@@ -92,48 +117,96 @@ def unchanged(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(table=columns)
 
 
-def best(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def best(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """A search: its best estimator, fitted on all rows."""
     return at.answer(estimator.best_estimator_, columns)
 
 
-def wrapped(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def wrapped(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """FrozenEstimator: the estimator inside."""
     return at.answer(estimator.estimator, columns)
 
 
-def threshold(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def threshold(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """A classifier whose label is the positive class where its score reaches a threshold."""
-    inner = at.answer(getattr(estimator, "estimator_", estimator), columns)
-    tuned = hasattr(estimator, "best_threshold_")
-    positive = estimator._curve_scorer._get_pos_label() if tuned else estimator.pos_label  # noqa: SLF001 - no other way
-    classes = estimator.classes_.tolist()
-    yes = 1 if positive is None else classes.index(positive)
-    likely = estimator.response_method != "decision_function" and inner.probabilities is not None
-    if estimator.response_method == "predict_proba" or likely:
-        score, bound = column(inner.asked("probabilities"), yes), 0.5
+    inner = at.answer(
+        getattr(estimator, "estimator_", estimator),
+        columns,
+    )
+    yes = _positive_place(estimator)
+    if _is_of_probabilities(estimator, inner):
+        score = column(inner.asked("probabilities"), yes)
+        bound = _threshold_of(estimator, 0.5)
     else:
-        score, bound = inner.asked("decision"), 0.0
-        score = score if yes else op.neg(score)
-    if tuned:
-        bound = estimator.best_threshold_
-    elif estimator.threshold != "auto":
-        bound = estimator.threshold
+        decision = inner.asked("decision")
+        score = decision if yes else op.neg(decision)
+        bound = _threshold_of(estimator, 0.0)
     dtype = np.result_type(dtype_of(score), bound)  # a number of Python takes that of the scores
     reached = op.greater_or_equal(cast(score, dtype), constant(bound, dtype))
     place = op.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
-    return Answer(place=place, probabilities=inner.probabilities, decision=inner.decision)
+    return Answer(
+        place=place,
+        probabilities=inner.probabilities,
+        decision=inner.decision,
+    )
 
 
-def calibrated(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def _is_of_probabilities(estimator: Any, inner: Answer) -> bool:
+    """Whether the threshold is one of probabilities, and not of decisions."""
+    method = estimator.response_method
+    return method == "predict_proba" or (
+        method != "decision_function" and inner.probabilities is not None
+    )
+
+
+def _threshold_of(estimator: Any, automatic: float) -> Any:
+    """The threshold that was tuned or given, as a number of Python or numpy."""
+    if hasattr(estimator, "best_threshold_"):
+        return estimator.best_threshold_
+    return automatic if estimator.threshold == "auto" else estimator.threshold
+
+
+def _positive_place(estimator: Any) -> int:
+    """The place of the positive class: the second, unless one was named."""
+    if hasattr(estimator, "best_threshold_"):
+        positive = estimator._curve_scorer._get_pos_label()  # noqa: SLF001 - no other way
+    else:
+        positive = estimator.pos_label
+    return 1 if positive is None else int(estimator.classes_.tolist().index(positive))
+
+
+def calibrated(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
     parts = [_calibrated(each, columns, at) for each in estimator.calibrated_classifiers_]
     likely = total(parts)
     likely = op.div(likely, doubles(len(parts))) if len(parts) > 1 else likely
-    return Answer(place=largest(likely), probabilities=likely)
+    return Answer(
+        place=largest(likely),
+        probabilities=likely,
+    )
 
 
-def _calibrated(each: Any, columns: Columns, at: Converting) -> Var:
+def _calibrated(
+    each: Any,
+    columns: Columns,
+    at: Converting,
+) -> Var:
     if each.method not in ("sigmoid", "isotonic"):
         raise ConversionError(
             f"CalibratedClassifierCV(method={each.method!r}) cannot be converted; use 'sigmoid' "
@@ -142,26 +215,31 @@ def _calibrated(each: Any, columns: Columns, at: Converting) -> Var:
         )
     inner = at.answer(each.estimator, columns)
     scores = _response(each.estimator, inner)
-    two = len(each.classes) == 2
-    if len(each.calibrators) == 1 and two:
+    if len(each.calibrators) == 1 and len(each.classes) == 2:
         return complement(_mapped(each.calibrators[0], scores))
     if not np.array_equal(each.estimator.classes_, each.classes):
         raise ConversionError(
             "a fold of a calibrated classifier lacks a class", step="CalibratedClassifierCV"
         )
-    found = [_mapped(mapping, one_column(scores, k)) for k, mapping in enumerate(each.calibrators)]
-    each_alone = joined(found)
-    whole = op.reduce_sum(each_alone, constant([1], np.int64), keepdims=1)
-    share = op.div(each_alone, whole)
-    return op.where(op.equal(whole, doubles(0.0)), doubles(1 / len(each.classes)), share)
+    mapped = [_mapped(mapping, one_column(scores, k)) for k, mapping in enumerate(each.calibrators)]
+    return _shares(
+        joined(mapped),
+        len(each.classes),
+    )
+
+
+def _shares(scores: Var, classes: int) -> Var:
+    """Scores over their sum; equal shares where that is 0."""
+    whole = op.reduce_sum(scores, constant([1], np.int64), keepdims=1)
+    share = op.div(scores, whole)
+    return op.where(op.equal(whole, doubles(0.0)), doubles(1 / classes), share)
 
 
 def _response(estimator: Any, inner: Answer) -> Var:
     """The scores that are calibrated: decisions where there are any, as (n, 1) or (n, classes)."""
     if hasattr(estimator, "decision_function"):
         decision: Var = inner.asked("decision")
-        one = len(decision.unwrap_tensor().shape or ()) == 1
-        return upright(decision) if one else decision
+        return upright(decision) if rank(decision) == 1 else decision
     likely: Var = inner.asked("probabilities")
     return one_column(likely, 1) if len(estimator.classes_) == 2 else likely
 
@@ -169,42 +247,71 @@ def _response(estimator: Any, inner: Answer) -> Var:
 def _mapped(mapping: Any, score: Var) -> Var:
     """One column of scores, (n, 1), as a calibrator maps it."""
     if hasattr(mapping, "a_"):
-        return op.sigmoid(
-            op.neg(
-                op.add(op.mul(cast(score, np.float64), doubles(mapping.a_)), doubles(mapping.b_))
-            )
-        )
-    dtype = (
-        mapping.X_thresholds_.dtype
-    )  # in which the source takes scores, and gives what it makes of them
-    found = interpolated(
-        cast(cast(score, dtype), np.float64), mapping.X_thresholds_, mapping.y_thresholds_
+        steep = op.mul(cast(score, np.float64), doubles(mapping.a_))
+        return op.sigmoid(op.neg(op.add(steep, doubles(mapping.b_))))
+    places = mapping.X_thresholds_
+    dtype = places.dtype  # in which the source takes scores, and gives what it makes of them
+    given = cast(
+        cast(score, dtype),
+        np.float64,
     )
-    return cast(cast(found, dtype), np.float64)
+    found = interpolated(given, places, mapping.y_thresholds_)
+    return cast(
+        cast(found, dtype),
+        np.float64,
+    )
 
 
-def interpolated(score: Var, places: Array, heights: Array) -> Var:
-    """The height at each place of (n, 1), linear between those that are known and flat beyond them, as numpy.interp."""
-    places, heights = np.asarray(places, np.float64), np.asarray(heights, np.float64)
+def interpolated(
+    score: Var,
+    places: Array,
+    heights: Array,
+) -> Var:
+    """(n, 1): heights at some places, linear between known ones and flat beyond: numpy.interp."""
+    places = np.asarray(places, np.float64)
+    heights = np.asarray(heights, np.float64)
     if len(places) == 1:
         return op.add(op.mul(score, doubles(0.0)), doubles(heights[0]))
     inside = op.clip(score, constant(places[0]), constant(places[-1]))
-    slopes = np.diff(heights) / np.diff(places)
-    # The number of inner places up to the score, found by halves: x < place is x <= the number
-    # before it.
-    tree = _halves(np.nextafter(places[1:-1], -np.inf))
-    numbers = np.where(tree.leaf, tree.threshold, 0.0)
-    target = np.zeros(len(tree.left), np.int64)
-    at = op.cast(ensemble(inside, [tree], [target], [numbers], 1), to=np.int64)
-    rise = op.mul(
-        op.gather(doubles(slopes), at), op.sub(inside, op.gather(doubles(places[:-1]), at))
+    slopes = doubles(np.diff(heights) / np.diff(places))
+    at = _piece(
+        inside,
+        places[1:-1],
     )
+    along = op.sub(inside, op.gather(doubles(places[:-1]), at))
+    rise = op.mul(op.gather(slopes, at), along)
     return op.add(rise, op.gather(doubles(heights[:-1]), at))
+
+
+def _piece(score: Var, bounds: Array) -> Var:
+    """The number of bounds up to each score, found by halves.
+
+    x < bound is x <= the number before it.
+    """
+    tree = _halves(np.nextafter(bounds, -np.inf))
+    numbers = np.where(
+        tree.leaf,
+        tree.threshold,
+        0.0,
+    )
+    target = np.zeros(
+        len(tree.left),
+        np.int64,
+    )
+    found = ensemble(
+        score,
+        [tree],
+        [target],
+        [numbers],
+        1,
+    )
+    return op.cast(found, to=np.int64)
 
 
 def _halves(bounds: Array) -> Tree:
     """A balanced tree whose leaves hold, as their thresholds, how many bounds are below a value."""
-    nodes: list[tuple[float, int, int]] = [(0.0, -1, -1)]
+    leaf = (0.0, -1, -1)
+    nodes: list[tuple[float, int, int]] = [leaf]
     todo = [(0, 0, len(bounds))]
     while todo:
         node, low, high = todo.pop()
@@ -212,9 +319,20 @@ def _halves(bounds: Array) -> Tree:
             nodes[node] = (float(low), -1, -1)
             continue
         middle = (low + high) // 2
-        nodes[node] = (float(bounds[middle]), len(nodes), len(nodes) + 1)
-        todo += [(len(nodes), low, middle), (len(nodes) + 1, middle + 1, high)]
-        nodes += [(0.0, -1, -1), (0.0, -1, -1)]
-    threshold, left, right = (np.array(values) for values in zip(*nodes, strict=True))
-    none = np.zeros(len(nodes), np.int64)
-    return Tree(none, threshold, none.astype(bool), left, right)
+        left = len(nodes)
+        right = left + 1
+        nodes[node] = (float(bounds[middle]), left, right)
+        todo += [(left, low, middle), (right, middle + 1, high)]
+        nodes += [leaf, leaf]
+    threshold, left_of, right_of = (np.array(values) for values in zip(*nodes, strict=True))
+    none = np.zeros(
+        len(nodes),
+        np.int64,
+    )
+    return Tree(
+        none,
+        threshold,
+        none.astype(bool),
+        left_of,
+        right_of,
+    )

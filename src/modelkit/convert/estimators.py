@@ -39,12 +39,11 @@ OWN_NAMES = (
     "SVC", "NuSVC", "KNeighborsClassifier", "KNeighborsRegressor", "BernoulliNB", "PowerTransformer",
     "PolynomialFeatures",
 )  # fmt: skip
-THRESHOLDED = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 
 
 def prepared(estimator: Any) -> Any:
     """An estimator that answers the same, in a form that the converter takes."""
-    return _with_casts(_unflattened(_by_position(estimator)))
+    return _with_cast(_by_position(estimator))
 
 
 def last_step(estimator: Any) -> Any:
@@ -53,7 +52,7 @@ def last_step(estimator: Any) -> Any:
 
 
 def where_parts(estimator: Any) -> str | None:
-    """The attribute that holds the fitted estimators which an estimator is made of; None for any other."""
+    """The attribute that holds the parts of an estimator; None for one that has none."""
     name = type(estimator).__name__
     for attribute, names in PARTS.items():
         if name in names and hasattr(estimator, attribute):
@@ -62,7 +61,7 @@ def where_parts(estimator: Any) -> str | None:
 
 
 def inner_parts(estimator: Any) -> list[Any]:
-    """The fitted estimators that read the same rows inside one that is made of them; empty for any other."""
+    """The fitted parts of an estimator, which read the same rows; empty for any other."""
     attribute = where_parts(estimator)
     if attribute is None:
         return []
@@ -89,14 +88,16 @@ def _reads_float32(estimator: Any) -> bool:
 
 def is_composed(estimator: Any) -> bool:
     """Whether anything in an estimator votes, is a tree or is otherwise ours to convert."""
-    return any(_is_own(step) for step in walk(estimator))
+    return is_ours_alone(estimator) or any(_is_single_own(step) for step in walk(estimator))
 
 
-def _is_own(step: Any) -> bool:
-    module = f"{type(step).__module__}."
-    if module.startswith(OWN):
-        return True
-    return module.startswith("sklearn.") and type(step).__name__ in OWN_NAMES
+def is_ours_alone(estimator: Any) -> bool:
+    """Whether anything in an estimator votes or is a tree, for which no other converter is right."""
+    return any(f"{type(step).__module__}.".startswith(OWN) for step in walk(estimator))
+
+
+def _is_single_own(step: Any) -> bool:
+    return type(step).__module__.startswith("sklearn.") and type(step).__name__ in OWN_NAMES
 
 
 def holds_trees(estimator: Any) -> bool:
@@ -116,23 +117,14 @@ def walk(estimator: Any) -> list[Any]:
         for step in inner
         if hasattr(step, "get_params") or type(step).__name__ == "_CalibratedClassifier"
     ]
-    return [estimator, *(deep for step in known for deep in walk(step))]
-
-
-def unthresholded(estimator: Any) -> Any:
-    """The estimator with a classifier that moves the threshold replaced by the one whose threshold it moves."""
-    last = last_step(estimator)
-    if type(last).__name__ not in THRESHOLDED:
-        return estimator
-    if not hasattr(estimator, "steps"):
-        return last.estimator_
-    opened = copy.copy(estimator)
-    opened.steps = [*estimator.steps[:-1], (estimator.steps[-1][0], last.estimator_)]
-    return opened
+    found = [estimator]
+    for step in known:
+        found += walk(step)
+    return found
 
 
 def _by_position(estimator: Any) -> Any:
-    """An estimator whose column transformers choose columns by position, and not by names that a graph may lack."""
+    """An estimator whose column transformers choose by position: a graph may lack names."""
     opened = estimator
     for name in ("steps", "transformer_list"):
         if hasattr(estimator, name):
@@ -142,7 +134,11 @@ def _by_position(estimator: Any) -> Any:
                 for part in getattr(estimator, name)
                 if part[1] not in ("passthrough", "drop", None)
             ]
-            setattr(opened, name, [(key, _by_position(step), *more) for key, step, *more in used])
+            setattr(
+                opened,
+                name,
+                [(key, _by_position(step), *more) for key, step, *more in used],
+            )
     if hasattr(estimator, "transformers_"):
         opened = copy.copy(estimator)
         places = _places(estimator)
@@ -154,42 +150,13 @@ def _by_position(estimator: Any) -> Any:
 
 
 def _places(transformer: Any) -> dict[str, list[int]]:
-    """The columns of each part of a column transformer, as positions, whether they were named, masked or sliced."""
+    """The positions of the columns of each part of a column transformer."""
     indices = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
-    return {name: [int(at) for at in found] for name, found in indices.items()}
+    return {name: list(map(int, found)) for name, found in indices.items()}
 
 
-def _unflattened(estimator: Any) -> Any:
-    """A voting estimator that the converter accepts: `flatten_transform` bears on `transform` alone."""
-    last = last_step(estimator)
-    if not getattr(last, "flatten_transform", False) and not isinstance(
-        getattr(last, "weights", None), list | tuple
-    ):
-        return estimator
-    opened = copy.copy(estimator)
-    if hasattr(estimator, "steps"):
-        name, last = estimator.steps[-1]
-        opened.steps = [*estimator.steps[:-1], (name, _unflattened(last))]
-    else:
-        if hasattr(opened, "flatten_transform"):
-            opened.flatten_transform = False
-        if opened.weights is not None:
-            opened.weights = np.asarray(opened.weights)
-    return opened
-
-
-def _with_casts(estimator: Any) -> Any:
-    """A pipeline that ends in a float32 estimator gets a cast before it, since its preprocessing runs in float64.
-
-    So does each one inside a search or an ensemble.
-    """
-    if hasattr(estimator, "best_estimator_"):
-        return _with_casts(estimator.best_estimator_)
-    inner = getattr(estimator, "estimators_", [])
-    if isinstance(inner, list) and any(hasattr(part, "steps") for part in inner):
-        opened = copy.copy(estimator)
-        opened.estimators_ = [_with_casts(part) for part in inner]
-        return opened
+def _with_cast(estimator: Any) -> Any:
+    """A pipeline with a cast before a last step of float32: the steps before run in float64."""
     if not hasattr(estimator, "steps") or not is_narrow(last_step(estimator)):
         return estimator
     from skl2onnx.sklapi import CastTransformer
@@ -204,29 +171,40 @@ def text_columns(estimator: Any, columns: list[int]) -> set[int]:
     """Those of the columns, as positions, that only vectorizers of texts read."""
     if hasattr(estimator, "vocabulary_"):
         return set(columns)
+    texts: set[int] = set()
+    others: set[int] = set()
+    for part, its in _readers(estimator, columns):
+        if not isinstance(part, str):
+            found = text_columns(part, its)
+            texts |= found
+            others |= set(its) - found
+    return texts - others
+
+
+def _readers(estimator: Any, columns: list[int]) -> list[tuple[Any, list[int]]]:
+    """The parts of an estimator that read its columns, each with those that it reads."""
     parts = [(step, columns) for _, step in getattr(estimator, "steps", [])[:1]]
     parts += [(part, columns) for _, part, *_ in getattr(estimator, "transformer_list", [])]
     for name, part, _ in getattr(estimator, "transformers_", []):
         parts.append((part, [columns[at] for at in _places(estimator)[name]]))
-    inner = getattr(estimator, "estimators_", [])
-    whole = [*(inner.flat if isinstance(inner, np.ndarray) else inner)]
-    whole += [fold.estimator for fold in getattr(estimator, "calibrated_classifiers_", [])]
-    whole += [getattr(estimator, name, None) for name in ("best_estimator_", "estimator_")]
-    parts += [(part, columns) for part in whole if part is not None]
-    found = [(text_columns(part, its), its) for part, its in parts if not isinstance(part, str)]
-    read_otherwise = {at for texts, its in found for at in its if at not in texts}
-    return {at for texts, _ in found for at in texts} - read_otherwise
+    if hasattr(estimator, "best_estimator_"):
+        parts.append((estimator.best_estimator_, columns))
+    return parts
 
 
 def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:
-    """The categories of encoders that refuse unknown ones, by column, where they are those of the column itself."""
+    """The categories of encoders that refuse unknown ones, by the column they belong to."""
     found: dict[str, tuple[Any, ...]] = {}
     _find_categories(estimator, names, found)
     return found
 
 
-def _find_categories(step: Any, columns: list[str], found: dict[str, tuple[Any, ...]]) -> None:
-    """Add the categories of an encoder, or of the encoders inside a step that reads these columns."""
+def _find_categories(
+    step: Any,
+    columns: list[str],
+    found: dict[str, tuple[Any, ...]],
+) -> None:
+    """Add the categories of the encoders in a step that reads these columns."""
     for _, inner in getattr(step, "steps", []):
         _find_categories(inner, columns, found)
         if not _leaves_values(inner):
@@ -234,24 +212,28 @@ def _find_categories(step: Any, columns: list[str], found: dict[str, tuple[Any, 
     for _, part, *_ in getattr(step, "transformer_list", []):
         _find_categories(part, columns, found)
     for name, part, _ in getattr(step, "transformers_", []):
-        _find_categories(part, [columns[at] for at in _places(step)[name]], found)
-    parts = getattr(
-        step, "estimators_", []
-    )  # in an array where they are trees; np.ravel would open pipelines
-    for part in [
-        *(parts.flat if isinstance(parts, np.ndarray) else parts),
-        getattr(step, "best_estimator_", None),
-    ]:
-        if part is not None:
-            _find_categories(part, columns, found)
+        _find_categories(
+            part,
+            [columns[at] for at in _places(step)[name]],
+            found,
+        )
+    for part in _fitted_parts(step):
+        _find_categories(part, columns, found)
     known = _known(step)
     if len(known) == len(columns):
-        for name, values in zip(columns, known, strict=True):
-            found.setdefault(name, values)
+        found |= dict(zip(columns, known, strict=True)) | found
+
+
+def _fitted_parts(step: Any) -> list[Any]:
+    """The estimators that a step fitted: in a list, in an array where they are trees, or one."""
+    parts = getattr(step, "estimators_", [])
+    every = list(parts.flat if isinstance(parts, np.ndarray) else parts)
+    every.append(getattr(step, "best_estimator_", None))
+    return [part for part in every if part is not None]
 
 
 def _known(step: Any) -> list[tuple[Any, ...]]:
-    """For each column that an estimator reads, the values beyond which it refuses; none where it takes any."""
+    """The values that an estimator takes, by column; empty where it takes any."""
     if hasattr(step, "n_categories_"):  # of CategoricalNB, whose codes are the numbers from 0 on
         return [tuple(range(int(size))) for size in step.n_categories_]
     if getattr(step, "handle_unknown", "") != "error":
@@ -264,7 +246,7 @@ def _known(step: Any) -> list[tuple[Any, ...]]:
 
 
 def _leaves_values(step: Any) -> bool:
-    """Whether a step of a pipeline gives on the columns that it takes, and the values in them but for missing ones.
+    """Whether a step of a pipeline passes on its columns, and all values but missing ones.
 
     Of a transformer of somebody's own nothing is known.
     """

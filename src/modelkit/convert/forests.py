@@ -1,4 +1,4 @@
-"""Converters of scikit-learn's trees, forests and boosting: float32 rows, thresholds and leaves of float64.
+"""Converters of scikit-learn's trees, forests and boosting: float32 rows, float64 leaves.
 
 Leaves are added in the order in which scikit-learn adds them, from the same first value, so that
 sums are equal to the last bit, and so are the ties that labels depend on.
@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 
 
 def tree_of(fitted: Any, features: Array | None = None) -> Tree:
-    """The nodes of a fitted tree; `features` are the columns it was trained on, where those are not all."""
+    """The nodes of a fitted tree; `features` are the columns it was trained on, if not all."""
     nodes = fitted.tree_
-    chosen = np.asarray(nodes.feature, np.int64)
+    chosen = np.asarray(
+        nodes.feature,
+        np.int64,
+    )
     if features is not None:
         read = np.where(nodes.children_left < 0, 0, chosen)  # a leaf reads column -2
         chosen = np.asarray(features)[read]
@@ -50,12 +53,15 @@ def tree_of(fitted: Any, features: Array | None = None) -> Tree:
 
 
 def leaves_of(fitted: Any) -> Array:
-    """(nodes, m): what each node answers, of a classifier its probabilities, those of several outputs side by side."""
+    """(nodes, m): what each node answers; several outputs stand side by side."""
     values = fitted.tree_.value
     counts = fitted.tree_.n_classes
     if not hasattr(fitted, "classes_"):
         return np.asarray(values[:, :, 0])
-    return np.concatenate([values[:, at, :count] for at, count in enumerate(counts)], axis=1)
+    return np.concatenate(
+        [values[:, at, :count] for at, count in enumerate(counts)],
+        axis=1,
+    )
 
 
 def is_tree(estimator: Any) -> bool:
@@ -63,20 +69,34 @@ def is_tree(estimator: Any) -> bool:
     return type(estimator).__module__.startswith("sklearn.tree.") and hasattr(estimator, "tree_")
 
 
-def tree(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def tree(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """DecisionTree and ExtraTree."""
     rows = columns.matrix(np.float32)
-    return _voted(estimator, sum_of_leaves(rows, [tree_of(estimator)], [leaves_of(estimator)]))
+    return _voted(
+        estimator,
+        sum_of_leaves(rows, [tree_of(estimator)], [leaves_of(estimator)]),
+    )
 
 
-def forest(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def forest(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """RandomForest and ExtraTrees: the mean of what the trees say."""
     trees = estimator.estimators_
     rows = columns.matrix(np.float32)
     added = sum_of_leaves(
         rows, [tree_of(each) for each in trees], [leaves_of(each) for each in trees]
     )
-    return _voted(estimator, mean(added, len(trees)))
+    return _voted(
+        estimator,
+        mean(added, len(trees)),
+    )
 
 
 def mean(added: Var, count: int) -> Var:
@@ -90,7 +110,10 @@ def _voted(estimator: Any, values: Var) -> Answer:
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(values) if outputs == 1 else values)
     if outputs == 1:
-        return Answer(place=largest(values), probabilities=values)
+        return Answer(
+            place=largest(values),
+            probabilities=values,
+        )
     starts = np.cumsum([0, *estimator.n_classes_])
     parts = [
         op.gather(values, constant(np.arange(starts[k], starts[k + 1]), np.int64), axis=1)
@@ -100,9 +123,13 @@ def _voted(estimator: Any, values: Var) -> Answer:
 
 
 def from_start(
-    rows: Var, start: Array, stages: Sequence[tuple[int, Tree, Array]], outputs: int, skip: int = 0
+    rows: Var,
+    start: Array,
+    stages: Sequence[tuple[int, Tree, Array]],
+    outputs: int,
+    skip: int = 0,
 ) -> Var:
-    """(n, skip + outputs): the first value of each output, and on it the trees of each, in their order.
+    """(n, skip + outputs): the first value of each output, and its trees in their order.
 
     The first value is a tree of one leaf: it comes first in the sum, as it does in the source.
     """
@@ -114,29 +141,53 @@ def from_start(
     )
 
 
-def boosting(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def boosting(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """GradientBoosting: a first value, and on it each tree times the learning rate."""
     outputs = estimator.n_trees_per_iteration_
     start = _first_values(estimator)
-    stages = [
-        (k, tree_of(each), estimator.learning_rate * each.tree_.value[:, 0, 0])
-        for row in estimator.estimators_
-        for k, each in enumerate(row)
-    ]
-    rows = cast(columns.matrix(np.float32), np.float64)
+    stages = _boosting_stages(estimator)
+    rows = cast(
+        columns.matrix(np.float32),
+        np.float64,
+    )
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(from_start(rows, start, stages, 1)))
     if outputs > 1:
         raw = from_start(rows, start, stages, outputs)
-        return Answer(place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=raw)
+        return Answer(
+            place=largest(raw),
+            probabilities=op.softmax(raw, axis=1),
+            decision=raw,
+        )
+    # Beside zeros: the softmax of both is the sigmoid of one. A score of 0 is the second class.
     raw = from_start(
-        rows, start, stages, 1, skip=1
-    )  # beside zeros: the softmax of both is the sigmoid of one
-    place = op.arg_max(
-        raw, axis=1, keepdims=0, select_last_index=1
-    )  # a score of 0 is the second class
+        rows,
+        start,
+        stages,
+        1,
+        skip=1,
+    )
+    place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)
     twice = op.mul(raw, doubles(2.0)) if estimator.loss == "exponential" else raw
-    return Answer(place=place, probabilities=op.softmax(twice, axis=1), decision=column(raw, 1))
+    return Answer(
+        place=place,
+        probabilities=op.softmax(twice, axis=1),
+        decision=column(raw, 1),
+    )
+
+
+def _boosting_stages(estimator: Any) -> list[tuple[int, Tree, Array]]:
+    """Output, tree and leaves of each stage."""
+    stages: list[tuple[int, Tree, Array]] = []
+    for row in estimator.estimators_:
+        for k, each in enumerate(row):
+            leaves = estimator.learning_rate * each.tree_.value[:, 0, 0]
+            stages.append((k, tree_of(each), leaves))
+    return stages
 
 
 def _first_values(estimator: Any) -> Array:
@@ -147,62 +198,115 @@ def _first_values(estimator: Any) -> Array:
             "init out",
             step=type(estimator).__name__,
         )
-    row = np.zeros((1, estimator.n_features_in_), np.float32)
+    row = np.zeros(
+        (1, estimator.n_features_in_),
+        np.float32,
+    )
     values: Array = estimator._raw_predict_init(row)[0]  # noqa: SLF001 - no public way
     return values
 
 
-def isolation(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def isolation(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """IsolationForest: a power of the sum of how deep the trees isolate a row."""
-    trees = estimator.estimators_
-    features = (
-        estimator.estimators_features_ if estimator.max_features != 1.0 else [None] * len(trees)
-    )
-    depths = [
-        (own + average - 1.0)[:, None]
-        for own, average in zip(
-            estimator._decision_path_lengths,  # noqa: SLF001 - no public way
-            estimator._average_path_length_per_tree,  # noqa: SLF001
-            strict=True,
-        )
-    ]
-    from sklearn.ensemble._iforest import _average_path_length
-
-    every = len(trees) * float(_average_path_length([estimator._max_samples])[0])  # noqa: SLF001
-    found = [tree_of(each, chosen) for each, chosen in zip(trees, features, strict=True)]
-    added = flat(sum_of_leaves(columns.matrix(np.float32), found, depths))
-    share = (
-        op.div(added, doubles(every))
-        if every
-        else op.add(op.mul(added, doubles(0.0)), doubles(1.0))
-    )
+    trees = _isolating(estimator)
+    added = flat(sum_of_leaves(columns.matrix(np.float32), trees, _depths(estimator)))
+    every = _depth_of_all(estimator)
+    share = op.div(added, doubles(every)) if every else _ones(added)
     score = op.neg(op.pow(doubles(2.0), op.neg(share)))
     decision = op.sub(score, doubles(float(estimator.offset_)))
-    label = op.where(op.less(decision, doubles(0.0)), constant(-1, np.int64), constant(1, np.int64))
-    return Answer(label=label, decision=decision)
+    return Answer(
+        label=_side(decision),
+        decision=decision,
+    )
 
 
-def adaptive(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """AdaBoostClassifier: each estimator adds its weight to the class it says, and takes shares off the others."""
+def _side(decision: Var) -> Var:
+    """-1 for rows outside, which have a negative decision, and 1 for those inside."""
+    outside = op.less(decision, doubles(0.0))
+    return op.where(outside, constant(-1, np.int64), constant(1, np.int64))
+
+
+def _isolating(estimator: Any) -> list[Tree]:
+    """The trees of an IsolationForest, each over the columns that it was trained on."""
+    trees = estimator.estimators_
+    if estimator.max_features == 1.0:
+        return [tree_of(each) for each in trees]
+    features = estimator.estimators_features_
+    return [tree_of(each, chosen) for each, chosen in zip(trees, features, strict=True)]
+
+
+def _ones(like: Var) -> Var:
+    """Ones in the shape of a tensor."""
+    return op.add(op.mul(like, doubles(0.0)), doubles(1.0))
+
+
+def _depths(estimator: Any) -> list[Array]:
+    """(nodes, 1) for each tree: how deep each node is, and a row that ends there on average."""
+    paths = estimator._decision_path_lengths  # noqa: SLF001 - no public way
+    averages = estimator._average_path_length_per_tree  # noqa: SLF001
+    return [(own + average - 1.0)[:, None] for own, average in zip(paths, averages, strict=True)]
+
+
+def _depth_of_all(estimator: Any) -> float:
+    """The depth of a row in all trees together, on average."""
+    from sklearn.ensemble._iforest import _average_path_length
+
+    one = _average_path_length([estimator._max_samples])[0]  # noqa: SLF001 - no public way
+    return len(estimator.estimators_) * float(one)
+
+
+def adaptive(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """AdaBoostClassifier: each estimator adds its weight to its class, and takes from others."""
     classes = len(estimator.classes_)
-    weights = estimator.estimator_weights_[: len(estimator.estimators_)]
-    others = [-1 / (classes - 1) * weight for weight in weights]
     if classes == 1:
         raise ConversionError(
             "an AdaBoostClassifier of one class cannot be converted", step="AdaBoostClassifier"
         )
-    said = _said_by_trees if all(map(is_tree, estimator.estimators_)) else _said_by_any
-    added = op.div(
-        said(estimator, columns, at, weights, others),
-        doubles(float(estimator.estimator_weights_.sum())),
+    weights, others = _shares_of_weights(estimator)
+    of_trees = all(map(is_tree, estimator.estimators_))
+    said = (_said_by_trees if of_trees else _said_by_any)(
+        estimator,
+        columns,
+        at,
+        weights,
+        others,
     )
+    added = op.div(said, doubles(float(estimator.estimator_weights_.sum())))
     if classes == 2:
-        decision = op.add(op.neg(column(added, 0)), column(added, 1))
-        pair = op.mul(op.mul(upright(decision), doubles([[-1.0, 1.0]])), doubles(0.5))
-        place = op.cast(op.greater(decision, doubles(0.0)), to=np.int64)
-        return Answer(place=place, probabilities=op.softmax(pair, axis=1), decision=decision)
+        return _decided_by_two(added)
     scores = op.softmax(op.div(added, doubles(classes - 1)), axis=1)
-    return Answer(place=largest(added), probabilities=scores, decision=added)
+    return Answer(
+        place=largest(added),
+        probabilities=scores,
+        decision=added,
+    )
+
+
+def _shares_of_weights(estimator: Any) -> tuple[Sequence[float], Sequence[float]]:
+    """The weight of each estimator, and what it takes off each other class."""
+    weights = estimator.estimator_weights_[: len(estimator.estimators_)]
+    share = -1 / (len(estimator.classes_) - 1)
+    return weights, [share * weight for weight in weights]
+
+
+def _decided_by_two(added: Var) -> Answer:
+    """What an AdaBoostClassifier of two classes answers, from what was added to each, (n, 2)."""
+    decision = op.add(op.neg(column(added, 0)), column(added, 1))
+    pair = op.mul(op.mul(upright(decision), doubles([[-1.0, 1.0]])), doubles(0.5))
+    place = op.cast(op.greater(decision, doubles(0.0)), to=np.int64)
+    return Answer(
+        place=place,
+        probabilities=op.softmax(pair, axis=1),
+        decision=decision,
+    )
 
 
 def _said_by_trees(
@@ -230,7 +334,10 @@ def _said_by_any(
 ) -> Var:
     terms = []
     for each, weight, other in zip(estimator.estimators_, weights, others, strict=True):
-        known = np.searchsorted(estimator.classes_, each.classes_)
+        known = np.searchsorted(
+            estimator.classes_,
+            each.classes_,
+        )
         said = op.equal(
             upright(at.place(each, columns, known)),
             constant([range(len(estimator.classes_))], np.int64),
@@ -239,27 +346,48 @@ def _said_by_any(
     return op.sum(terms)
 
 
-def median(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def median(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """AdaBoostRegressor: the weighted median of what its estimators say."""
     count = len(estimator.estimators_)
-    if all(map(is_tree, estimator.estimators_)):
-        trees = [tree_of(each) for each in estimator.estimators_]
-        targets = [np.full(len(each.left), number) for number, each in enumerate(trees)]
-        weights = [leaves_of(each)[:, 0] for each in estimator.estimators_]
-        said = ensemble(
-            cast(columns.matrix(np.float32), np.float64), trees, targets, weights, count
-        )
-    else:
-        said = joined(
-            [
-                upright(at.answer(each, columns).asked("prediction"))
-                for each in estimator.estimators_
-            ]
-        )
+    said = _each_prediction(estimator.estimators_, columns, at)
     ordered, order = op.top_k(said, constant([count], np.int64), axis=1, largest=0)
-    share = op.cumsum(
-        op.gather(doubles(estimator.estimator_weights_[:count]), order), constant(1, np.int64)
-    )
-    half = op.mul(op.gather(share, constant([-1], np.int64), axis=1), doubles(0.5))
-    first = op.arg_max(op.cast(op.greater_or_equal(share, half), to=np.int32), axis=1, keepdims=1)
+    weights = op.gather(doubles(estimator.estimator_weights_[:count]), order)
+    first = _middle(weights)
     return Answer(prediction=flat(op.gather_elements(ordered, first, axis=1)))
+
+
+def _middle(weights: Var) -> Var:
+    """(n, 1): the first place at which the weights of a row come to half of their sum."""
+    share = op.cumsum(weights, constant(1, np.int64))
+    half = op.mul(op.gather(share, constant([-1], np.int64), axis=1), doubles(0.5))
+    reached = op.cast(op.greater_or_equal(share, half), to=np.int32)
+    return op.arg_max(reached, axis=1, keepdims=1)
+
+
+def _each_prediction(
+    parts: Sequence[Any],
+    columns: Columns,
+    at: Converting,
+) -> Var:
+    """(n, estimators): what each of the estimators predicts."""
+    if not all(map(is_tree, parts)):
+        said = [at.answer(each, columns).asked("prediction") for each in parts]
+        return joined([upright(prediction) for prediction in said])
+    trees = [tree_of(each) for each in parts]
+    targets = [np.full(len(each.left), number) for number, each in enumerate(trees)]
+    weights = [leaves_of(each)[:, 0] for each in parts]
+    rows = cast(
+        columns.matrix(np.float32),
+        np.float64,
+    )
+    return ensemble(
+        rows,
+        trees,
+        targets,
+        weights,
+        len(parts),
+    )

@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     from modelkit.convert.table import Converting
 
 
-def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
+EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
+
+
+def histogram(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
     start = np.ravel(estimator._baseline_prediction)  # noqa: SLF001 - no public way to the trees
     coded: dict[int, tuple[Var, Sets]] = {}
@@ -35,28 +42,67 @@ def histogram(estimator: Any, columns: Columns, at: Converting) -> Answer:
     if estimator.is_categorical_ is not None:
         coded = _coded(estimator, columns)
         numeric = np.flatnonzero(~estimator.is_categorical_).tolist()
-    sets = [found for _, found in coded.values()]
-    seen: list[tuple[int, Tree, Array]] = []
-    for stage in estimator._predictors:  # noqa: SLF001
-        seen += [(k, _tree(each, sets), each.nodes["value"]) for k, each in enumerate(stage)]
-    stages = [(k, _placed(tree, len(numeric), sets), values) for k, tree, values in seen]
+    stages = _stages(
+        estimator,
+        len(numeric),
+        [sets for _, sets in coded.values()],
+    )
     rows = with_sets(columns, coded, numeric) if coded else columns.matrix(np.float64)
+    return _linked(estimator, rows, start, stages)
+
+
+def _linked(
+    estimator: Any,
+    rows: Var,
+    start: Array,
+    stages: list[tuple[int, Tree, Array]],
+) -> Answer:
+    """What the estimator answers, from its trees over some rows."""
     if not hasattr(estimator, "classes_"):
         raw = flat(from_start(rows, start, stages, 1))
-        return Answer(prediction=op.exp(raw) if estimator.loss in ("poisson", "gamma") else raw)
+        return Answer(prediction=op.exp(raw) if estimator.loss in EXPONENTIAL else raw)
     if len(start) > 1:
-        raw = from_start(rows, start, stages, len(start))
-        return Answer(place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=raw)
+        raw = from_start(
+            rows,
+            start,
+            stages,
+            len(start),
+        )
+        return Answer(
+            place=largest(raw),
+            probabilities=op.softmax(raw, axis=1),
+            decision=raw,
+        )
+    # Beside zeros: the softmax of both is the sigmoid of one.
     raw = from_start(
-        rows, start, stages, 1, skip=1
-    )  # beside zeros: the softmax of both is the sigmoid of one
+        rows,
+        start,
+        stages,
+        1,
+        skip=1,
+    )
+    likely = op.softmax(raw, axis=1)
     return Answer(
-        place=largest(raw), probabilities=op.softmax(raw, axis=1), decision=column(raw, 1)
+        place=largest(raw),
+        probabilities=likely,
+        decision=column(raw, 1),
     )
 
 
+def _stages(
+    estimator: Any,
+    numbers: int,
+    sets: list[Sets],
+) -> list[tuple[int, Tree, Array]]:
+    """Output, tree and leaves of each stage; trees are placed after all have told their sets."""
+    seen: list[tuple[int, Tree, Array]] = []
+    for stage in estimator._predictors:  # noqa: SLF001 - no public way
+        seen += [(k, _tree(each, sets), each.nodes["value"]) for k, each in enumerate(stage)]
+    return [(k, _placed(tree, numbers, sets), values) for k, tree, values in seen]
+
+
 def _coded(estimator: Any, columns: Columns) -> dict[int, tuple[Var, Sets]]:
-    """For each column of categories, in the order in which trees see them, its codes and the sets of its splits."""
+    """The codes of each column of categories, in the order of the trees, and its sets."""
     encoder = estimator._preprocessor.named_transformers_["encoder"]  # noqa: SLF001
     found = {}
     for place, values in zip(
@@ -71,37 +117,54 @@ def _coded(estimator: Any, columns: Columns) -> dict[int, tuple[Var, Sets]]:
 def _codes(part: Var, known: list[Any]) -> Var:
     """The place of each value among the known ones, and their number for all others."""
     places = np.arange(len(known), dtype=np.int64)
+    other = np.array([len(known)])
     if dtype_of(part) == STRING:
         keys = np.array([str(value) for value in known], np.str_)
-        return ml.label_encoder(
-            part, keys_tensor=keys, values_tensor=places, default_tensor=np.array([len(known)])
-        )
-    keys = np.array(known, np.float64)
-    wide = op.cast(part, to=np.float64)
-    other = np.array([float(len(known))])
+        return ml.label_encoder(part, keys_tensor=keys, values_tensor=places, default_tensor=other)
     codes = ml.label_encoder(
-        wide, keys_tensor=keys, values_tensor=places.astype(np.float64), default_tensor=other
+        op.cast(part, to=np.float64),
+        keys_tensor=np.array(known, np.float64),
+        values_tensor=places.astype(np.float64),
+        default_tensor=other.astype(np.float64),
     )
     return op.cast(codes, to=np.int64)
 
 
 def _tree(predictor: Any, sets: list[Sets]) -> Tree:
-    """A tree over the columns as it sees them: a split by a set is HALF, on the column -1 - (number of the set)."""
+    """A tree over its own columns; a split by a set is HALF, on column -1 - its number."""
     nodes = predictor.nodes
     leaf = nodes["is_leaf"].astype(bool)
-    split, place = nodes["num_threshold"].astype(np.float64), nodes["feature_idx"].astype(np.int64)
+    split = nodes["num_threshold"].astype(np.float64)
+    place = nodes["feature_idx"].astype(np.int64)
     missing = nodes["missing_go_to_left"].astype(bool)
-    for i in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~leaf).tolist():
+    by_set = nodes["is_categorical"].astype(bool) & ~leaf
+    for i in np.flatnonzero(by_set).tolist():
         among = sets[place[i]]
         bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][i]]
-        left = np.array([bits[code // 32] >> (code % 32) & 1 for code in range(among.codes)], bool)
+        left = _members(bits, among.codes)
+        number = among.number(
+            left,
+            other_left=bool(missing[i]),
+        )
         split[i] = HALF
-        place[i] = -1 - (place[i] << 32 | among.number(left, other_left=bool(missing[i])))
+        place[i] = -1 - (place[i] << 32 | number)
     left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
     return Tree(place, split, missing, left, right)
 
 
-def _placed(tree: Tree, numbers: int, sets: list[Sets]) -> Tree:
+def _members(bits: Array, codes: int) -> Array:
+    """(codes,) whether each code is in a set, which is written as bits of words of 32."""
+    return np.array(
+        [bits[code // 32] >> (code % 32) & 1 for code in range(codes)],
+        bool,
+    )
+
+
+def _placed(
+    tree: Tree,
+    numbers: int,
+    sets: list[Sets],
+) -> Tree:
     """The same tree over the columns of numbers, and behind them those of the sets."""
     if not sets:
         return tree
@@ -112,4 +175,10 @@ def _placed(tree: Tree, numbers: int, sets: list[Sets]) -> Tree:
     column: Array = tree.column - len(sets)
     column[of_set] = starts[key >> 32] + (key & 0xFFFFFFFF)
     column[tree.leaf] = 0
-    return Tree(column, tree.threshold, tree.missing, tree.left, tree.right)
+    return Tree(
+        column,
+        tree.threshold,
+        tree.missing,
+        tree.left,
+        tree.right,
+    )

@@ -1,4 +1,4 @@
-"""Estimators without a converter here: each is converted alone by skl2onnx, in the widest numbers that it takes."""
+"""Estimators that skl2onnx converts, each alone, in the widest numbers that it takes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from modelkit.convert.tensors import (
     dtype_of,
     flat,
     inline,
+    rank,
     width,
 )
 from modelkit.errors import ConversionError, MissingExtraError
@@ -38,38 +39,45 @@ EXACT = (
     "Binarizer",
     "CountVectorizer",
 )  # whose results float32 holds as they are
-WIDE, NARROW = np.float64, np.float32
+WIDE = np.float64
+NARROW = np.float32
 
 
-def converted_alone(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def converted_alone(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
-    apart = type(estimator).__name__ in BY_COLUMN
+    name = type(estimator).__name__
     single = type(estimator).__module__.partition(".")[0] in SINGLE
     refusal: ConversionError | None = None
     for dtype in (NARROW,) if single else (WIDE, NARROW):
-        given = Columns(
-            tuple(part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts)
-        )
-        inputs = list((given if apart else given.merged()).parts)
+        given = _in_dtype(columns, dtype)
+        if name not in BY_COLUMN:
+            given = given.merged()
         try:
-            outputs, inputs = _outputs(estimator, inputs, at)
+            outputs, inputs = _outputs(
+                estimator,
+                list(given.parts),
+                at,
+            )
         except ConversionError as error:
             refusal = refusal or error
             continue
-        strings = all(dtype_of(part) == STRING for part in inputs)
-        if (
-            type(estimator).__name__ not in EXACT
-            and (dtype == NARROW or _is_single(outputs))
-            and not strings
-        ):
+        numbers = any(dtype_of(part) != STRING for part in inputs)
+        rounds = dtype == NARROW or any(dtype_of(output) == NARROW for output in outputs)
+        if name not in EXACT and rounds and numbers:
             at.narrow = True
         return _answer(estimator, outputs, at)
-    raise refusal or ConversionError(
-        f"{type(estimator).__name__} cannot be converted", step=type(estimator).__name__
-    )
+    raise refusal or ConversionError(f"{name} cannot be converted", step=name)
 
 
-def _outputs(estimator: Any, inputs: list[Var], at: Converting) -> tuple[list[Var], list[Var]]:
+def _outputs(
+    estimator: Any,
+    inputs: list[Var],
+    at: Converting,
+) -> tuple[list[Var], list[Var]]:
     """What the graph of an estimator gives, and what it reads.
 
     Raises ConversionError, whatever it is that skl2onnx, spox, onnx or onnxruntime refuse.
@@ -88,14 +96,18 @@ def _outputs(estimator: Any, inputs: list[Var], at: Converting) -> tuple[list[Va
         ) from error
 
 
-def _is_single(outputs: list[Var]) -> bool:
-    return any(dtype_of(output) == NARROW for output in outputs)
+def _in_dtype(columns: Columns, dtype: Any) -> Columns:
+    """The columns with all numbers in one dtype; texts stay what they are."""
+    parts = (part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts)
+    return Columns(tuple(parts))
 
 
 def _runnable(
-    estimator: Any, inputs: list[Var], at: Converting
+    estimator: Any,
+    inputs: list[Var],
+    at: Converting,
 ) -> tuple[onnx.ModelProto, list[Var]]:
-    """The graph, after the runtime has taken it, and what it reads: of texts, the counts of their terms.
+    """A graph that the runtime has taken, and its inputs: of texts, the counts of terms.
 
     Raises ConversionError, and GraphError where onnxruntime refuses the graph.
     """
@@ -118,21 +130,33 @@ def _named(dtype: np.dtype[Any]) -> str:
     return "string" if dtype == STRING else str(dtype)
 
 
-def _answer(estimator: Any, outputs: list[Var], at: Converting) -> Answer:
+def _answer(
+    estimator: Any,
+    outputs: list[Var],
+    at: Converting,
+) -> Answer:
+    """What the outputs of an estimator's graph mean."""
     from sklearn.base import is_classifier, is_regressor
 
-    name = type(estimator).__name__
+    first = outputs[0]
     if is_classifier(estimator):
-        place = at.place_of(flat(outputs[0]), np.asarray(estimator.classes_))
-        likely = outputs[1] if len(outputs) > 1 and hasattr(estimator, "predict_proba") else None
-        return Answer(place=place, probabilities=likely)
-    if is_regressor(estimator):
-        one = width(outputs[0]) == 1 if len(outputs[0].unwrap_tensor().shape or ()) == 2 else True
-        return Answer(prediction=flat(outputs[0]) if one else outputs[0])
-    if hasattr(estimator, "transform"):
-        return Answer(
-            table=Columns((outputs[-1] if hasattr(estimator, "predict") else outputs[0],))
+        place = at.place_of(
+            flat(first),
+            np.asarray(estimator.classes_),
         )
+        probable = len(outputs) > 1 and hasattr(estimator, "predict_proba")
+        return Answer(
+            place=place,
+            probabilities=outputs[1] if probable else None,
+        )
+    if is_regressor(estimator):
+        several = rank(first) == 2 and width(first) > 1
+        return Answer(prediction=first if several else flat(first))
+    if hasattr(estimator, "transform"):
+        # Clusters give their labels first.
+        table = outputs[-1] if hasattr(estimator, "predict") else first
+        return Answer(table=Columns((table,)))
     raise ConversionError(
-        f"{name} is neither a transformer, a classifier nor a regressor", step=name
+        f"{type(estimator).__name__} is neither a transformer, a classifier nor a regressor",
+        step=type(estimator).__name__,
     )

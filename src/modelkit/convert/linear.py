@@ -1,4 +1,4 @@
-"""Converters of linear models, in float64: a product with the coefficients, and what labels and probabilities are.
+"""Converters of linear models in float64: products with coefficients, and what follows.
 
 The score of two classes stands beside zeros: their softmax is the sigmoid of the score, in one
 operator less, and smaller probabilities than a sigmoid keeps; the larger of both is the label.
@@ -27,34 +27,64 @@ if TYPE_CHECKING:
     from modelkit.convert.table import Converting
 
 
-def regressor(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def regressor(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
     """Linear regression of any kind whose prediction is the score itself."""
-    scores = _scores(columns, np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_))
+    scores = _scores(
+        columns,
+        np.atleast_2d(estimator.coef_),
+        np.atleast_1d(estimator.intercept_),
+    )
     return Answer(prediction=flat(scores) if np.ndim(estimator.coef_) == 1 else scores)
 
 
-def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
-    """Linear classification: of two classes the second where the score is above 0, of more the largest score."""
-    weights, shift = np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_)
+def classifier(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """Linear classification: the largest score; of two classes the second above 0."""
+    weights = np.atleast_2d(estimator.coef_)
+    shift = np.atleast_1d(estimator.intercept_)
     two = len(estimator.classes_) == 2
-    if (
-        two and getattr(estimator, "multi_class", "") == "multinomial"
-    ):  # whose scores are those of both classes
-        weights, shift = 2 * weights, 2 * shift
+    if two and getattr(estimator, "multi_class", "") == "multinomial":
+        # The scores are those of both classes.
+        weights = 2 * weights
+        shift = 2 * shift
     if two:
-        weights, shift = np.concatenate([0 * weights, weights]), np.append(0.0, shift)
-    scores = _scores(columns, weights, np.broadcast_to(shift, len(weights)))
+        weights = np.concatenate([0 * weights, weights])
+        shift = np.append(0.0, shift)
+    scores = _scores(
+        columns,
+        weights,
+        np.broadcast_to(shift, len(weights)),
+    )
+    likely = _likely(estimator, scores, two=two)
     decision = column(scores, 1) if two else scores
     return Answer(
-        place=largest(scores), probabilities=_likely(estimator, scores, two=two), decision=decision
+        place=largest(scores),
+        probabilities=likely,
+        decision=decision,
     )
 
 
-def _scores(columns: Columns, weights: Array, shift: Array) -> Var:
+def _scores(
+    columns: Columns,
+    weights: Array,
+    shift: Array,
+) -> Var:
     return op.gemm(columns.matrix(np.float64), doubles(weights.T), doubles(shift))
 
 
-def _likely(estimator: Any, scores: Var, *, two: bool) -> Var | None:
+def _likely(
+    estimator: Any,
+    scores: Var,
+    *,
+    two: bool,
+) -> Var | None:
     if not hasattr(estimator, "predict_proba"):
         return None
     stochastic = type(estimator).__name__ == "SGDClassifier"

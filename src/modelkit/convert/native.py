@@ -1,4 +1,4 @@
-"""Describe a fitted estimator that is packaged as it is: its signature, and the rows it was fitted on."""
+"""Describe a fitted estimator that is packaged as it is: its signature, and its form of rows."""
 
 from __future__ import annotations
 
@@ -11,68 +11,87 @@ from typing import Any
 import numpy as np
 import onnx
 
-from modelkit.cast import Array, is_a
+from modelkit.cast import Array
+from modelkit.convert.boosting import as_estimator
+from modelkit.convert.columns import signature_columns, with_columns
 from modelkit.convert.estimators import closed_categories, last_step
+from modelkit.convert.example import read_example
 from modelkit.convert.outputs import read_roles, truth
-from modelkit.convert.sklearn import is_estimator, library_of, read_example
-from modelkit.convert.source import DECISION, Source, take
+from modelkit.convert.rows import FrameRows, Table, rows_of
+from modelkit.convert.sklearn import is_estimator, library_of
+from modelkit.convert.source import DECISION, Source
 from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import OBJECT, Estimator
 from modelkit.signature import Signature
 from modelkit.spec import DTYPES, Column, TensorSpec
 
-EXACT = 1 << 53  # up to here a float holds every whole number
-SHARED = 5  # rows of the example that hold one value: it is a category, and tells of none of them
+LARGEST_EXACT = 1 << 53  # up to here a float holds every whole number
+SHARED_ROWS = 5  # of the example that hold one value: it is a category, and tells of none of them
 
 
 def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
     """A source whose truth is the estimator itself, and what is pickled. Raises ConversionError."""
+    estimator = as_estimator(estimator)
     if not is_estimator(estimator):
         raise ConversionError(
             "format='joblib' takes a fitted estimator with scikit-learn's interface, not a "
             f"{type(estimator).__name__}",
             step=type(estimator).__name__,
         )
-    rows, columns, answer = read_example(estimator, example)
+    raw, columns, answer = read_example(estimator, example)
+    rows = rows_of(raw)
+    assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
     held = Estimator(estimator, *_form(rows))
-    few = take(rows, 2)
-    _check_form(estimator, rows)
+    few = rows.spread(2).raw
+    _check_form(estimator, few)
     roles, classes = answer(read_roles, few)
-    found = answer(partial(truth, roles=roles), few)
+    found = answer(
+        partial(truth, roles=roles),
+        few,
+    )
     found.pop(DECISION, None)
     outputs = tuple(_output(name, array) for name, array in found.items())
+    told = closed_categories(
+        estimator,
+        [column.name for column in columns],
+    )
     source = Source(
         onnx.ModelProto(),
         Signature(_inputs(columns, rows), outputs, classes=classes),
-        rows=rows,
+        rows=raw,
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
-        categories=closed_categories(estimator, [column.name for column in columns])
-        | _categories(held.like),
+        categories=told | _categories(held.like),
     )
     return source, held
 
 
-def _form(rows: Any) -> tuple[Any, tuple[str, ...]]:
-    """A frame without its rows, and which of its columns of objects mark a missing value with None."""
-    if not is_a(rows, "pandas", "DataFrame"):
+def _form(rows: Table) -> tuple[Any, tuple[str, ...]]:
+    """A frame without its rows, and its columns of objects that mark a missing value with None."""
+    if not isinstance(rows, FrameRows):
         return None, ()
-    like = rows.iloc[:0].reset_index(drop=True)
+    like = rows.raw.iloc[:0].reset_index(drop=True)
     like.attrs.clear()
-    objects = [name for name, dtype in rows.dtypes.items() if dtype == OBJECT]
-    return like, tuple(str(name) for name in objects if any(value is None for value in rows[name]))
+    objects = [name for name, dtype in like.dtypes.items() if dtype == OBJECT]
+    nones = [str(name) for name in objects if _has_none(rows.raw[name])]
+    return like, tuple(nones)
 
 
-def _check_form(estimator: Any, rows: Any) -> None:
-    """Raise ConversionError where the estimator says that it was fitted on rows of another form."""
+def _has_none(column: Any) -> bool:
+    return any(value is None for value in column)
+
+
+def _check_form(estimator: Any, few: Any) -> None:
+    """Raise ConversionError if the estimator says that it was fitted on rows of another form."""
     verb = "predict" if hasattr(estimator, "predict") else "transform"
-    if not hasattr(estimator, verb) or getattr(rows, "dtype", None) == OBJECT:
+    if not hasattr(estimator, verb) or getattr(few, "dtype", None) == OBJECT:
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        getattr(estimator, verb)(take(rows, 2).copy())
+        getattr(estimator, verb)(few.copy())
+    messages = [str(warning.message) for warning in caught]
     said = next(
-        (str(warning.message) for warning in caught if "feature names" in str(warning.message)),
+        (message for message in messages if "feature names" in message),
         None,
     )
     if said is not None:
@@ -81,14 +100,11 @@ def _check_form(estimator: Any, rows: Any) -> None:
         )
 
 
-def _inputs(columns: list[Column], rows: Any) -> tuple[TensorSpec, ...]:
+def _inputs(columns: list[Column], rows: Table) -> tuple[TensorSpec, ...]:
     """One tensor for numbers of one dtype, else one a column."""
     dtypes = [_tensor_dtype(column, rows, at) for at, column in enumerate(columns)]
-    if (
-        len(set(dtypes)) == 1
-        and "string" not in dtypes
-        and len({column.dtype for column in columns}) == 1
-    ):
+    alike = len(set(dtypes)) == 1 and len({column.dtype for column in columns}) == 1
+    if alike and "string" not in dtypes:
         return (TensorSpec("X", dtypes[0], ("batch", len(columns)), tuple(columns)),)
     return tuple(
         TensorSpec(column.name, dtype, ("batch", 1), (column,))
@@ -96,72 +112,74 @@ def _inputs(columns: list[Column], rows: Any) -> tuple[TensorSpec, ...]:
     )
 
 
-def _tensor_dtype(column: Column, rows: Any, at: int) -> str:
-    """The dtype that a column travels in: its own, and for whole numbers, which have no gaps and fractions, a float.
+def _tensor_dtype(
+    column: Column,
+    rows: Table,
+    at: int,
+) -> str:
+    """The dtype that a column travels in: its own, but float64 for whole numbers.
 
-    `Estimator.rows` turns them back where they are whole. Numbers that a float does not hold stay
-    what they are.
+    These have no gaps and fractions, and `Estimator.rows` turns them back where they are whole.
+    Numbers that a float does not hold stay what they are.
     """
-    nullable = not isinstance(rows, np.ndarray) and not isinstance(rows.dtypes.iloc[at], np.dtype)
+    nullable = not isinstance(rows.dtypes[at], np.dtype)
     if "int" not in column.dtype and not (column.dtype == "bool" and nullable):
         return column.dtype
-    if isinstance(rows, np.ndarray):
-        values = [rows[:, at].min(), rows[:, at].max()]
-    else:
-        values = rows.iloc[:, at].dropna().unique().tolist()
-    largest = max((abs(int(value)) for value in values), default=0)
-    return column.dtype if largest > EXACT else "float64"
+    largest = max(
+        (abs(int(value)) for value in set(rows.held(at))),
+        default=0,
+    )
+    return column.dtype if largest > LARGEST_EXACT else "float64"
 
 
 def _output(name: str, array: Array) -> TensorSpec:
-    text = array.dtype.kind == "U" or (
-        array.dtype == object and all(isinstance(item, str) for item in array.flat)
-    )
-    dtype = "string" if text else str(array.dtype)
+    """What an output is, from an answer."""
+    objects = array.dtype == object and all(isinstance(item, str) for item in array.flat)
+    dtype = "string" if array.dtype.kind == "U" or objects else str(array.dtype)
     if dtype not in DTYPES:
         raise ConversionError(
             f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings"
         )
-    return TensorSpec(name, dtype, ("batch", *array.shape[1:]))
+    return TensorSpec(
+        name,
+        dtype,
+        ("batch", *array.shape[1:]),
+    )
 
 
 def _categories(like: Any) -> dict[str, tuple[Any, ...]]:
-    """The categories of the columns of a frame that have some."""
-    known = (
-        {}
-        if like is None
-        else {n: d.categories for n, d in like.dtypes.items() if hasattr(d, "categories")}
-    )
-    return {
-        str(name): tuple(
-            int(value) if isinstance(value, bool) else value for value in values.tolist()
-        )
-        for name, values in known.items()
-    }
+    """The categories of the columns of a frame that have some; `like` is None for an array."""
+    found: dict[str, tuple[Any, ...]] = {}
+    if like is None:
+        return found
+    for name, dtype in like.dtypes.items():
+        if hasattr(dtype, "categories"):
+            values = dtype.categories.tolist()
+            found[str(name)] = tuple(int(v) if isinstance(v, bool) else v for v in values)
+    return found
 
 
 def shared_values(source: Source, signature: Signature) -> Signature:
-    """The signature with columns of texts and codes bound to what several rows of the example share, to draw from."""
-    columns = [column for spec in signature.inputs for column in spec.columns]
+    """The signature with columns of texts and codes bound to values that several rows share.
+
+    Rows that are drawn from it tell nothing of one row of the example.
+    """
+    rows = rows_of(source.rows)
+    assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
     shared: dict[str, tuple[Any, ...]] = {}
-    for at, column in enumerate(columns):
-        if column.categories is not None or not (column.dtype == "string" or "int" in column.dtype):
+    for at, column in enumerate(signature_columns(signature)):
+        codes = column.dtype == "string" or "int" in column.dtype
+        if column.categories is not None or not codes:
             continue
-        held = (
-            source.rows[:, at]
-            if isinstance(source.rows, np.ndarray)
-            else source.rows.iloc[:, at].dropna()
-        )
-        values = [value for value, rows in Counter(held.tolist()).items() if rows >= SHARED]
+        counts = Counter(rows.held(at))
+        values = [value for value, count in counts.items() if count >= SHARED_ROWS]
         if values:
             shared[column.name] = tuple(sorted(values))
-    inputs = tuple(
-        replace(
-            spec,
-            columns=tuple(
-                replace(c, categories=shared.get(c.name, c.categories)) for c in spec.columns
-            ),
-        )
-        for spec in signature.inputs
+    return with_columns(
+        signature,
+        lambda column: _bound(column, shared.get(column.name)),
     )
-    return replace(signature, inputs=inputs)
+
+
+def _bound(column: Column, values: tuple[Any, ...] | None) -> Column:
+    return column if values is None else replace(column, categories=values)

@@ -33,7 +33,7 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KNeighborsClassifier: the share of each class in the weights of the neighbours."""
     if estimator.outputs_2d_:
         raise ConversionError(
-            "KNeighborsClassifier with several targets cannot be converted; put "
+            "KNeighborsClassifier cannot be converted with several targets; put "
             "MultiOutputClassifier around one with a single target",
             step="KNeighborsClassifier",
         )

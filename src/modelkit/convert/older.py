@@ -1,4 +1,4 @@
-"""Ensembles of trees of ai.onnx.ml 3 as those of 5, for a graph has one version of each set of operators.
+"""Ensembles of trees of ai.onnx.ml 3 as those of 5: a graph has one version of operators.
 
 Converters of other libraries write the older operator, which 5 does not have any more.
 """
@@ -49,27 +49,34 @@ def _renewed(node: onnx.NodeProto, graph: onnx.GraphProto) -> list[onnx.NodeProt
         raise ConversionError(
             "an ensemble of trees with a link of its own cannot stand among others"
         )
-    trees, targets, weights = _trees(given)
-    base = np.asarray(given.get("base_values", ()), np.float32)
+    base = np.asarray(
+        given.get("base_values", ()),
+        np.float32,
+    )
     output = node.output[0]
     added = f"{output}_sum" if len(base) else output
+    attributes = _attributes(given)
+    made = helper.make_node("TreeEnsemble", node.input, [added], domain="ai.onnx.ml", **attributes)
+    if not len(base):
+        return [made]
+    graph.initializer.append(numpy_helper.from_array(base[None], f"{output}_base"))
+    return [made, helper.make_node("Add", [added, f"{output}_base"], [output])]
+
+
+def _attributes(given: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of the newer operator from those of the older."""
+    trees, targets, weights = _trees(given)
     splits = np.concatenate([at_branches(tree, tree.threshold) for tree in trees])
     modes = np.concatenate([at_branches(tree, tree.modes) for tree in trees])
+    leaves = np.concatenate(weights)
     attributes: dict[str, Any] = {
         "n_targets": int(given.get("n_targets", 1)),
         "aggregate_function": AGGREGATES.index(given.get("aggregate_function", b"SUM")),
         "nodes_splits": numpy_helper.from_array(splits.astype(np.float32)),
         "nodes_modes": numpy_helper.from_array(modes.astype(np.uint8)),
-        "leaf_weights": numpy_helper.from_array(np.concatenate(weights).astype(np.float32)),
+        "leaf_weights": numpy_helper.from_array(leaves.astype(np.float32)),
     }
-    lists: dict[str, Any] = dict(lists_of(trees, targets))
-    made = helper.make_node(
-        "TreeEnsemble", node.input, [added], domain="ai.onnx.ml", **attributes, **lists
-    )
-    if not len(base):
-        return [made]
-    graph.initializer.append(numpy_helper.from_array(base[None], f"{output}_base"))
-    return [made, helper.make_node("Add", [added, f"{output}_base"], [output])]
+    return attributes | lists_of(trees, targets)
 
 
 def _value(attribute: onnx.AttributeProto) -> Any:
@@ -80,25 +87,47 @@ def _value(attribute: onnx.AttributeProto) -> Any:
 
 
 def _trees(given: dict[str, Any]) -> tuple[list[Tree], list[Array], list[Array]]:
-    """The trees, the output that each node adds to, and the weights of the leaves; one tree for each output of several.
+    """The trees, the output that each node adds to, and the weights of the leaves.
 
-    A leaf of the newer operator adds to one output.
+    There is one tree for each output of several: a leaf of the newer operator adds to one output.
     """
-    trees, targets, weights = [], [], []
+    trees = []
+    targets = []
+    weights = []
     for number in np.unique(given["nodes_treeids"]):
-        tree, own = _tree(given, given["nodes_treeids"] == number)
+        tree, own = _tree(
+            given,
+            given["nodes_treeids"] == number,
+        )
         chosen = given["target_treeids"] == number
-        place = np.searchsorted(own, given["target_nodeids"][chosen])
-        ids, held = given["target_ids"][chosen], np.asarray(given["target_weights"])[chosen]
-        every = np.unique(ids) if len(np.unique(place)) < len(place) else [None]
-        for output in every:
-            kept = np.ones(len(ids), bool) if output is None else ids == output
-            target, weight = np.zeros(len(own), np.int64), np.zeros(len(own), np.float64)
-            target[place[kept]], weight[place[kept]] = ids[kept], held[kept]
+        place = np.searchsorted(
+            own,
+            given["target_nodeids"][chosen],
+        )
+        ids = given["target_ids"][chosen]
+        held = np.asarray(given["target_weights"])[chosen]
+        for kept in _by_output(ids, place):
+            target = np.zeros(
+                len(own),
+                np.int64,
+            )
+            weight = np.zeros(
+                len(own),
+                np.float64,
+            )
+            target[place[kept]] = ids[kept]
+            weight[place[kept]] = held[kept]
             trees.append(tree)
             targets.append(target)
             weights.append(weight[tree.leaf])
     return trees, targets, weights
+
+
+def _by_output(ids: Array, place: Array) -> list[Array]:
+    """Which weights go into one tree: all of them, or those of one output if a leaf has several."""
+    if len(np.unique(place)) == len(place):
+        return [np.ones(len(ids), bool)]
+    return [ids == output for output in np.unique(ids)]
 
 
 def _tree(given: dict[str, Any], chosen: Array) -> tuple[Tree, Array]:
@@ -106,24 +135,31 @@ def _tree(given: dict[str, Any], chosen: Array) -> tuple[Tree, Array]:
     own = given["nodes_nodeids"][chosen]
     order = np.argsort(own, kind="stable")
     own = own[order]
-    modes = np.array(given["nodes_modes"])[chosen][order]
+
+    def ordered(values: Any) -> Array:
+        found: Array = np.asarray(values)[chosen][order]
+        return found
+
+    modes = ordered(given["nodes_modes"])
     leaf = modes == b"LEAF"
-    sides = []
-    for side in ("true", "false"):
-        to = given[f"nodes_{side}nodeids"][chosen][order]
-        sides.append(np.where(leaf, -1, np.searchsorted(own, to)))
-    led_to = np.concatenate([side[~leaf] for side in sides])
+    left, right = (
+        np.where(leaf, -1, np.searchsorted(own, ordered(given[f"nodes_{side}nodeids"])))
+        for side in ("true", "false")
+    )
+    led_to = np.concatenate([left[~leaf], right[~leaf]])
     if len(np.unique(led_to)) < len(led_to) or (led_to == 0).any():
         raise ConversionError("an ensemble of trees that share branches cannot stand among others")
-    missing = given.get("nodes_missing_value_tracks_true", np.zeros(len(chosen)))
+    missing = given.get(
+        "nodes_missing_value_tracks_true",
+        np.zeros(len(chosen)),
+    )
+    numbers = [0 if mode == b"LEAF" else MODES.index(mode) for mode in modes.tolist()]
     tree = Tree(
-        column=given["nodes_featureids"][chosen][order],
-        threshold=np.asarray(given["nodes_values"])[chosen][order],
-        missing=np.asarray(missing)[chosen][order].astype(bool),
-        left=sides[0],
-        right=sides[1],
-        mode=np.array(
-            [0 if mode == b"LEAF" else MODES.index(mode) for mode in modes.tolist()], np.uint8
-        ),
+        column=ordered(given["nodes_featureids"]),
+        threshold=ordered(given["nodes_values"]),
+        missing=ordered(missing).astype(bool),
+        left=left,
+        right=right,
+        mode=np.array(numbers, np.uint8),
     )
     return tree, own

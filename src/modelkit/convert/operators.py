@@ -10,51 +10,15 @@ import numpy as np
 from onnx import TensorProto
 
 from modelkit.cast import MISSING, is_missing
+from modelkit.convert.nodes import Nodes, element_of
 from modelkit.convert.svc import breaks_ties, convert_labels
 from modelkit.errors import ConversionError
 
-Converter = Callable[[Any, Any, Any], None]
+OperatorConverter = Callable[[Any, Any, Any], None]  # scope, operator, container of skl2onnx
+SMALL = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
 
 
-class Container:
-    """A converter's container that mends what converters put into it.
-
-    Numpy scalars in attributes become Python numbers, as onnx demands; `mend` may change the
-    attributes of tree nodes.
-    """
-
-    def __init__(
-        self, container: Any, mend: Callable[[dict[str, Any]], None] | None = None
-    ) -> None:
-        self._container = container
-        self._mend = mend
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._container, name)
-
-    @property
-    def target_opset(self) -> int:
-        """The version of the main operators: a dictionary where several domains are targeted."""
-        return int(self._container.target_opset_any_domain(""))
-
-    def add_node(self, op_type: str, *args: Any, **attributes: Any) -> None:
-        """Add a node with plain attributes."""
-        plain = {
-            name: [_plain_number(item) for item in value] if isinstance(value, list) else value
-            for name, value in attributes.items()
-        }
-        if self._mend is not None and op_type.startswith("TreeEnsemble"):
-            self._mend(plain)
-        self._container.add_node(op_type, *args, **plain)
-
-
-def _plain_number(value: Any) -> Any:
-    if isinstance(value, bool | np.bool_ | np.integer):
-        return int(value)
-    return float(value) if isinstance(value, np.floating) else value
-
-
-def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None]]]:
+def converters() -> tuple[dict[type, OperatorConverter], dict[type, Callable[[Any], None]]]:
     """Converters and shape calculators by estimator class."""
     from sklearn.impute import SimpleImputer
     from sklearn.mixture import GaussianMixture
@@ -68,33 +32,86 @@ def converters() -> tuple[dict[type, Converter], dict[type, Callable[[Any], None
             Binarizer: _binarize,
             OneHotEncoder: _encode,
             OrdinalEncoder: _encode_ordinal,
-            **dict.fromkeys((SVC, NuSVC), _convert_svc),
+            SVC: _convert_svc,
+            NuSVC: _convert_svc,
             GaussianMixture: _convert_plainly,
         },
         {SimpleImputer: _imputer_shape},
     )
 
 
-def _registered(operator: Any) -> Converter:
+class Container:
+    """A converter's container in which numpy scalars become Python numbers, as onnx demands."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    @property
+    def target_opset(self) -> int:
+        """The version of the main operators: a dictionary where several domains are targeted."""
+        return int(self._container.target_opset_any_domain(""))
+
+    def add_node(
+        self,
+        op_type: str,
+        *args: Any,
+        **attributes: Any,
+    ) -> None:
+        """Add a node with plain attributes."""
+        plain = {name: _plain(value) for name, value in attributes.items()}
+        self._container.add_node(
+            op_type,
+            *args,
+            **plain,
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain_number(item) for item in value]
+    return value
+
+
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, bool | np.bool_ | np.integer):
+        return int(value)
+    return float(value) if isinstance(value, np.floating) else value
+
+
+def _registered(operator: Any) -> OperatorConverter:
     from skl2onnx.common._registration import get_converter
 
-    converter: Converter = get_converter(operator.type)
+    converter: OperatorConverter = get_converter(operator.type)
     return converter
 
 
-def _convert_plainly(scope: Any, operator: Any, container: Any) -> None:
-    _registered(operator)(scope, operator, Container(container))
+def _convert_plainly(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
+    _registered(operator)(
+        scope,
+        operator,
+        Container(container),
+    )
 
 
-def _convert_svc(scope: Any, operator: Any, container: Any) -> None:
+def _convert_svc(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     name = type(operator.raw_operator).__name__
     if callable(operator.raw_operator.kernel):
         raise ConversionError(
             f"{name} with a kernel of your own cannot be converted; use format='joblib'", step=name
         )
-    whole = (
-        operator.type == "SklearnSVC"
-    )  # and not a part of its graph, for which this converter is asked as well
+    # This converter is asked for a part of its graph as well, which is of another type.
+    whole = operator.type == "SklearnSVC"
     if whole and breaks_ties(operator.raw_operator):
         convert_labels(scope, operator, container, _registered(operator))
     else:
@@ -102,137 +119,174 @@ def _convert_svc(scope: Any, operator: Any, container: Any) -> None:
 
 
 class WholeNumbers(Container):
-    """The container of an encoder of numbers, which its converter truncates: what is not whole becomes unknown."""
+    """The container of an encoder of numbers, which its converter cuts off to integers.
 
-    def __init__(self, container: Any, scope: Any, operator: Any, numbers: list[Any]) -> None:
+    Here what is not whole becomes unknown instead.
+    """
+
+    def __init__(
+        self,
+        container: Any,
+        scope: Any,
+        operator: Any,
+        numbers: list[Any],
+    ) -> None:
         super().__init__(container)
-        self._scope = scope
-        held = [value for values in operator.raw_operator.categories_ for value in values.tolist()]
-        known = [value for value in held if isinstance(value, int | float) and value == value]  # noqa: PLR0124 - NaN
-        self._unknown = float(min(known, default=0)) - 1
-        self._left = sum(
-            variable.type.shape[1] for variable in numbers
-        )  # casts; a last one may be of the result
-        self._element = _element(numbers[0].type)
+        self._nodes = Nodes(scope, container)
+        self._unknown = _smallest_number(operator.raw_operator.categories_) - 1
+        # The number of casts that are left; a last one may be of the result.
+        self._left = sum(variable.type.shape[1] for variable in numbers)
+        wide = element_of(numbers[0].type) == TensorProto.DOUBLE
+        self._dtype = np.float64 if wide else np.float32
 
-    def add_node(self, op_type: str, *args: Any, **attributes: Any) -> None:
+    def add_node(
+        self,
+        op_type: str,
+        *args: Any,
+        **attributes: Any,
+    ) -> None:
         """Add a node, and before a cast to integers those that find what it would cut off."""
         if op_type == "Cast" and attributes["to"] == TensorProto.INT64 and self._left:
             self._left -= 1
-            read, *rest = args
-            (source,) = [read] if isinstance(read, str) else read
-            whole, same, kept, unknown = (
-                self._scope.get_unique_variable_name(f"{source}_whole") for _ in range(4)
-            )
-            self.add_initializer(unknown, self._element, [1], [self._unknown])
-            name = self._scope.get_unique_operator_name
-            super().add_node("Floor", [source], [whole], name=name("Floor"), op_version=13)
-            super().add_node("Equal", [source, whole], [same], name=name("Equal"), op_version=13)
-            super().add_node(
-                "Where", [same, source, unknown], [kept], name=name("Where"), op_version=9
-            )
-            args = (kept, *rest)
-        super().add_node(op_type, *args, **attributes)
+            given, *rest = args
+            source = given if isinstance(given, str) else given[0]
+            args = (self._kept(source), *rest)
+        super().add_node(
+            op_type,
+            *args,
+            **attributes,
+        )
+
+    def _kept(self, source: str) -> str:
+        """A tensor with an unknown number in place of those that are not whole."""
+        nodes = self._nodes
+        unknown = nodes.constant(np.array([self._unknown], self._dtype))
+        whole = nodes.add("Floor", source, op_version=13)
+        same = nodes.add("Equal", source, whole, op_version=13)
+        return nodes.add("Where", same, source, unknown, op_version=9)
 
 
-def _encode(scope: Any, operator: Any, container: Any) -> None:
-    """Columns of an OneHotEncoder: missing strings as they arrive, and numbers without cutting them off."""
+def _smallest_number(categories: list[Any]) -> float:
+    """The smallest number among the categories; 0 if there is none."""
+    held = [value for values in categories for value in values.tolist()]
+    numbers = [value for value in held if isinstance(value, int | float)]
+    return float(min((value for value in numbers if not np.isnan(value)), default=0))
+
+
+def _encode(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
+    """Columns of an OneHotEncoder: missing strings as they arrive, and numbers not cut off."""
     operator.raw_operator = _with_missing(operator.raw_operator)
-    numbers = [variable for variable in operator.inputs if _element(variable.type)]
+    floats = (TensorProto.FLOAT, TensorProto.DOUBLE)
+    numbers = [variable for variable in operator.inputs if element_of(variable.type) in floats]
     if numbers:
         container = WholeNumbers(container, scope, operator, numbers)
     _registered(operator)(scope, operator, container)
 
 
-def _encode_ordinal(scope: Any, operator: Any, container: Any) -> None:
+def _encode_ordinal(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     operator.raw_operator = _with_missing(operator.raw_operator)
     _registered(operator)(scope, operator, container)
 
 
 def _with_missing(encoder: Any) -> Any:
-    """An encoder of strings whose category for a missing one is what arrives for it, and not the word nan or None."""
-    strings = [any(isinstance(value, str) for value in values) for values in encoder.categories_]
-    if not any(strings):
-        return encoder
+    """An encoder of strings whose category for a missing one is what arrives for it.
+
+    It is not the word nan or None.
+    """
+    categories = [_arriving(values) for values in encoder.categories_]
     opened = copy.copy(encoder)
-    opened.categories_ = [
-        np.array([MISSING if is_missing(value) else value for value in values], object)
-        if text
-        else values
-        for values, text in zip(encoder.categories_, strings, strict=True)
-    ]
+    opened.categories_ = categories
     return opened
 
 
-def _element(kind: Any) -> int:
-    """The element type of a tensor of floats; 0 for any other."""
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-
-    return int(
-        {FloatTensorType: TensorProto.FLOAT, DoubleTensorType: TensorProto.DOUBLE}.get(
-            type(kind), 0
-        )
+def _arriving(values: Any) -> Any:
+    """The categories of a column as they arrive at the graph."""
+    if not any(isinstance(value, str) for value in values):
+        return values
+    return np.array(
+        [MISSING if is_missing(value) else value for value in values],
+        object,
     )
 
 
-def _normalize(scope: Any, operator: Any, container: Any) -> None:
+def _normalize(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """Rows over their norms; a norm of next to nothing counts as 1, as it does for scikit-learn."""
-    name, element = _joined(scope, operator, container), _element(operator.outputs[0].type)
-    if _element(operator.inputs[0].type) != element:
-        read, name = name, scope.get_unique_variable_name("floats")
-        container.add_node(
-            "Cast",
-            [read],
-            [name],
-            name=scope.get_unique_operator_name("Cast"),
-            op_version=13,
-            to=element,
-        )
-    norm, small, axes, one, few, divisor = (
-        scope.get_unique_variable_name(f"norm_{i}") for i in range(6)
-    )
-    absolute = scope.get_unique_variable_name("norm_of")
-    container.add_initializer(axes, TensorProto.INT64, [1], [1])
-    container.add_initializer(one, element, [1], [1.0])
-    container.add_initializer(few, element, [1], [10 * float(np.finfo(np.float64).eps)])
+    nodes = Nodes(scope, container)
+    rows = _joined(scope, operator, container)
+    element = element_of(operator.outputs[0].type)
+    dtype = np.float64 if element == TensorProto.DOUBLE else np.float32
+    if element_of(operator.inputs[0].type) != element:
+        rows = nodes.add("Cast", rows, op_version=13, to=element)
     reduce = {"l1": "ReduceL1", "l2": "ReduceL2", "max": "ReduceMax"}[operator.raw_operator.norm]
-    called = scope.get_unique_operator_name
-    container.add_node("Abs", [name], [absolute], name=called("Abs"), op_version=13)
-    container.add_node(
-        reduce, [absolute, axes], [norm], name=called(reduce), op_version=18, keepdims=1
-    )
-    container.add_node("Less", [norm, few], [small], name=called("Less"), op_version=13)
-    container.add_node("Where", [small, one, norm], [divisor], name=called("Where"), op_version=9)
-    container.add_node(
-        "Div", [name, divisor], [operator.outputs[0].full_name], name=called("Div"), op_version=14
-    )  # fmt: skip
+    sizes = nodes.add("Abs", rows, op_version=13)
+    norm = nodes.add(reduce, sizes, nodes.whole([1]), op_version=18, keepdims=1)
+    divisor = _one_if_small(nodes, norm, dtype)
+    nodes.give("Div", operator.outputs[0].full_name, rows, divisor, op_version=14)
 
 
-def _binarize(scope: Any, operator: Any, container: Any) -> None:
+def _one_if_small(
+    nodes: Nodes,
+    norm: str,
+    dtype: Any,
+) -> str:
+    limit = nodes.constant(np.array([SMALL], dtype))
+    one = nodes.constant(np.ones(1, dtype))
+    small = nodes.add("Less", norm, limit, op_version=13)
+    return nodes.add("Where", small, one, norm, op_version=9)
+
+
+def _binarize(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """1 above the threshold, and 0 where a value equals it."""
-    name, element = _joined(scope, operator, container), _element(operator.outputs[0].type)
-    threshold, above = (
-        scope.get_unique_variable_name("threshold"),
-        scope.get_unique_variable_name("above"),
+    nodes = Nodes(scope, container)
+    rows = _joined(scope, operator, container)
+    output = operator.outputs[0]
+    threshold = nodes.new_name("threshold")
+    kind = element_of(operator.inputs[0].type)
+    container.add_initializer(
+        threshold,
+        kind,
+        [1],
+        [operator.raw_operator.threshold],
     )
-    kind = _element(operator.inputs[0].type) or TensorProto.INT64
-    container.add_initializer(threshold, kind, [1], [operator.raw_operator.threshold])
-    called = scope.get_unique_operator_name
-    container.add_node("Greater", [name, threshold], [above], name=called("Greater"), op_version=13)
-    out = operator.outputs[0].full_name
-    container.add_node(
-        "Cast", [above], [out], name=called("Cast"), op_version=13, to=element or TensorProto.INT64
-    )
+    above = nodes.add("Greater", rows, threshold, op_version=13)
+    nodes.give("Cast", output.full_name, above, op_version=13, to=element_of(output.type))
 
 
-def _joined(scope: Any, operator: Any, container: Any) -> str:
+def _joined(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> str:
     """The name of all inputs of an operator as one tensor."""
     from skl2onnx.common._apply_operation import apply_concat
 
     if len(operator.inputs) == 1:
         return str(operator.inputs[0].full_name)
     name = str(scope.get_unique_variable_name("columns"))
-    apply_concat(scope, [v.full_name for v in operator.inputs], name, container, axis=1)
+    parts = [variable.full_name for variable in operator.inputs]
+    apply_concat(
+        scope,
+        parts,
+        name,
+        container,
+        axis=1,
+    )
     return name
 
 
@@ -258,47 +312,34 @@ def _imputer_shape(operator: Any) -> None:
     operator.outputs[0].type = type(kind)([kind.shape[0], len(statistics)])
 
 
-def _impute(scope: Any, operator: Any, container: Any) -> None:
-    """Where(missing, statistics, x), for strings as for numbers: a missing string arrives as `MISSING`."""
-    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+def _impute(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
+    """Where(missing, statistics, x), for strings as for numbers.
 
+    A missing string arrives as `MISSING`.
+    """
+    nodes = Nodes(scope, container)
     imputer = operator.raw_operator
-    name = _joined(scope, operator, container)
-    kind = operator.inputs[0].type
-    strings = isinstance(kind, StringTensorType)
-    missing = imputer.missing_values
-    marker = MISSING if strings and not isinstance(missing, str) else missing
-    element = (
-        TensorProto.STRING
-        if strings
-        else TensorProto.FLOAT
-        if type(kind) is FloatTensorType
-        else TensorProto.DOUBLE
-    )
-    values = (
-        [str(v).encode() for v in imputer.statistics_]
-        if strings
-        else imputer.statistics_.astype(float).tolist()
-    )
-    fill, gone = scope.get_unique_variable_name("fill"), scope.get_unique_variable_name("missing")
-    container.add_initializer(fill, element, [1, len(values)], values)
-    if isinstance(marker, float) and np.isnan(marker):
-        container.add_node(
-            "IsNaN", [name], [gone], name=scope.get_unique_operator_name("IsNaN"), op_version=13
+    rows = _joined(scope, operator, container)
+    marker = imputer.missing_values
+    element = element_of(operator.inputs[0].type)
+    if element == TensorProto.STRING:
+        marker = marker if isinstance(marker, str) else MISSING
+        values = np.array(
+            [str(value) for value in imputer.statistics_],
+            object,
         )
     else:
-        against = scope.get_unique_variable_name("marker")
-        container.add_initializer(
-            against, element, [1], [marker.encode() if strings else float(marker)]
+        values = imputer.statistics_.astype(
+            np.float32 if element == TensorProto.FLOAT else np.float64
         )
-        container.add_node(
-            "Equal",
-            [name, against],
-            [gone],
-            name=scope.get_unique_operator_name("Equal"),
-            op_version=19,
-        )
-    container.add_node(
-        "Where", [gone, fill, name], [operator.outputs[0].full_name],
-        name=scope.get_unique_operator_name("Where"), op_version=9,
-    )  # fmt: skip
+    fill = nodes.constant(values[None])
+    if isinstance(marker, float) and np.isnan(marker):
+        gone = nodes.add("IsNaN", rows, op_version=13)
+    else:
+        against = nodes.constant(np.array([marker], values.dtype))
+        gone = nodes.add("Equal", rows, against, op_version=19)
+    nodes.give("Where", operator.outputs[0].full_name, gone, fill, rows, op_version=9)

@@ -1,8 +1,9 @@
-"""Which outputs a fitted scikit-learn estimator gets, and the nodes that give them their names and shapes."""
+"""The outputs of a fitted scikit-learn estimator, and the nodes that name and shape them."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from modelkit.spec import TensorSpec
 
 @dataclass(frozen=True)
 class Role:
-    """One output: its name, the estimator's verb that answers with it, and the graph's output that holds it.
+    """One output: its name, the estimator's verb for it, and the graph's output that holds it.
 
     `part` picks one of the arrays of a verb that answers with a list of them. `tail` are the sizes
     after the rows.
@@ -35,7 +36,11 @@ class Role:
     boolean: bool = False
 
 
-def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, ...] | None]:
+LABEL = Role("label", "predict", 0, ())
+Classes = tuple[Any, ...]
+
+
+def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
     """The outputs of an estimator and its classes, found by asking it for `rows`.
 
     Raises ConversionError.
@@ -48,18 +53,9 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, 
         name = "probability" if gives_probabilities(last_step(estimator)) else "prediction"
         return (Role(name, "predict", 0, _tail(estimator, "predict", rows)),), None
     if is_outlier_detector(estimator):
-        return (Role("label", "predict", 0, ()), Role("scores", "decision_function", 1, ())), None
-    if hasattr(estimator, "predict"):  # clusters, mixtures
-        more = {"transform": "transformed", "predict_proba": "probabilities"}
-        verb = next((verb for verb in more if hasattr(estimator, verb)), None)
-        if verb is not None:
-            return (
-                Role("label", "predict", 0, ()),
-                Role(more[verb], verb, 1, _tail(estimator, verb, rows)),
-            ), None
-        floats = np.asarray(ask(estimator, "predict", rows)).dtype.kind == "f"
-        name = "prediction" if floats else "label"
-        return (Role(name, "predict", 0, _tail(estimator, "predict", rows)),), None
+        return (LABEL, Role("scores", "decision_function", 1, ())), None
+    if hasattr(estimator, "predict"):
+        return _grouping(estimator, rows), None
     if hasattr(estimator, "transform"):
         return (Role("transformed", "transform", 0, _tail(estimator, "transform", rows)),), None
     raise ConversionError(
@@ -69,28 +65,24 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, 
     )
 
 
-def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any, ...] | None]:
-    probabilities = (
-        ask(estimator, "predict_proba", rows) if hasattr(estimator, "predict_proba") else None
-    )
+def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
+    """The outputs of clusters and mixtures."""
+    for verb, name in (("transform", "transformed"), ("predict_proba", "probabilities")):
+        if hasattr(estimator, verb):
+            return LABEL, Role(name, verb, 1, _tail(estimator, verb, rows))
+    floats = np.asarray(ask(estimator, "predict", rows)).dtype.kind == "f"
+    name = "prediction" if floats else "label"
+    return (Role(name, "predict", 0, _tail(estimator, "predict", rows)),)
+
+
+def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
+    """The outputs of a classifier and its classes, which are None if it has several labels."""
+    probabilities = None
+    if hasattr(estimator, "predict_proba"):
+        probabilities = ask(estimator, "predict_proba", rows)
     width = _tail(estimator, "predict", rows)
-    if width not in (
-        (),
-        (1,),
-    ):  # several labels a row: no one list of classes, and probabilities of each apart
-        label = Role("label", "predict", 0, width)
-        if not isinstance(probabilities, list):
-            more = (
-                []
-                if probabilities is None
-                else [Role("probabilities", "predict_proba", 1, probabilities.shape[1:])]
-            )
-        else:
-            more = [
-                Role(f"probabilities_{i}", "predict_proba", 1, np.shape(part)[1:], part=i)
-                for i, part in enumerate(probabilities)
-            ]
-        return (label, *more), None
+    if width not in ((), (1,)):
+        return (Role("label", "predict", 0, width), *_by_target(probabilities)), None
     if np.asarray(estimator.classes_).dtype.kind not in "biuUO":
         raise ConversionError(
             "a classifier's labels must be one column of integers, booleans or strings"
@@ -98,13 +90,35 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], tuple[Any,
     labels = tuple(np.asarray(estimator.classes_).tolist())
     if not all(type(label) in (int, bool, str) for label in labels):
         raise ConversionError(f"labels must be integers, booleans or strings, got {labels[:5]}")
-    label = Role("label", "predict", 0, (), boolean=type(labels[0]) is bool)
+    label = Role(
+        "label",
+        "predict",
+        0,
+        (),
+        boolean=type(labels[0]) is bool,
+    )
     if probabilities is None:
         return (label,), labels
     return (label, Role("probabilities", "predict_proba", 1, (len(labels),))), labels
 
 
-def ask(estimator: Any, verb: str, rows: Any) -> Any:
+def _by_target(probabilities: Any) -> list[Role]:
+    """The probabilities of a classifier with several labels a row: one output a target, or one."""
+    if probabilities is None:
+        return []
+    if not isinstance(probabilities, list):
+        return [Role("probabilities", "predict_proba", 1, probabilities.shape[1:])]
+    return [
+        Role(f"probabilities_{i}", "predict_proba", 1, np.shape(part)[1:], part=i)
+        for i, part in enumerate(probabilities)
+    ]
+
+
+def ask(
+    estimator: Any,
+    verb: str,
+    rows: Any,
+) -> Any:
     """The answer of one verb, dense; a list where the estimator answers with one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -112,26 +126,34 @@ def ask(estimator: Any, verb: str, rows: Any) -> Any:
     return answer.toarray() if hasattr(answer, "toarray") else answer
 
 
-def _tail(estimator: Any, verb: str, rows: Any) -> tuple[int, ...]:
+def _tail(
+    estimator: Any,
+    verb: str,
+    rows: Any,
+) -> tuple[int, ...]:
     return tuple(np.shape(ask(estimator, verb, rows))[1:])
 
 
-def truth(estimator: Any, rows: Any, roles: tuple[Role, ...]) -> dict[str, Array]:
+def truth(
+    estimator: Any,
+    rows: Any,
+    roles: tuple[Role, ...],
+) -> dict[str, Array]:
     """What the estimator answers, by output name, with the scores that a classifier decides by."""
-    answers = {
-        verb: ask(estimator, verb, rows) for verb in dict.fromkeys(role.verb for role in roles)
-    }
-    found = {
-        r.name: np.asarray(answers[r.verb] if r.part is None else answers[r.verb][r.part])
-        for r in roles
-    }
-    for name, array in found.items():
-        if (
-            array.ndim == 2
-            and array.shape[1] == 1
-            and next(r for r in roles if r.name == name).tail == ()
-        ):
-            found[name] = array[:, 0]
+    answers: dict[str, Any] = {}
+    found = {}
+    for role in roles:
+        if role.verb not in answers:
+            answers[role.verb] = ask(
+                estimator,
+                role.verb,
+                rows,
+            )
+        answer = answers[role.verb]
+        array = np.asarray(answer if role.part is None else answer[role.part])
+        if array.shape[1:] == (1,) and role.tail == ():
+            array = array[:, 0]
+        found[role.name] = array
     if "label" in found and hasattr(estimator, "decision_function"):
         found[DECISION] = np.asarray(ask(estimator, "decision_function", rows))
     return found
@@ -157,40 +179,81 @@ def finish(proto: onnx.ModelProto, roles: tuple[Role, ...]) -> list[TensorSpec]:
 
 
 def _output(
-    graph: onnx.GraphProto, value: onnx.ValueInfoProto, role: Role, taken: set[str]
+    graph: onnx.GraphProto,
+    value: onnx.ValueInfoProto,
+    role: Role,
+    taken: set[str],
 ) -> TensorSpec:
+    """Add an output to the graph, and say what it is."""
     name = f"{value.name}_raw" if value.name in taken else value.name
-    element = (
-        value.type.tensor_type.elem_type or value.type.sequence_type.elem_type.tensor_type.elem_type
-    )
+    kind = value.type
+    element = kind.tensor_type.elem_type or kind.sequence_type.elem_type.tensor_type.elem_type
     if role.part is not None:
-        name = _part(graph, name, role, is_sequence=value.type.HasField("sequence_type"))
-    if role.boolean:
-        graph.node.append(
-            helper.make_node("Cast", [name], [f"{role.name}_bool"], to=TensorProto.BOOL)
+        name = _part(
+            graph,
+            name,
+            role,
+            is_sequence=kind.HasField("sequence_type"),
         )
-        name, element = f"{role.name}_bool", TensorProto.BOOL
+    if role.boolean:
+        element = TensorProto.BOOL
+        graph.node.append(helper.make_node("Cast", [name], [f"{role.name}_bool"], to=element))
+        name = f"{role.name}_bool"
     size = f"{role.name}_shape"
-    graph.initializer.append(
-        helper.make_tensor(size, TensorProto.INT64, [1 + len(role.tail)], [-1, *role.tail])
+    _add_whole(
+        graph,
+        size,
+        [1 + len(role.tail)],
+        [-1, *role.tail],
     )
     graph.node.append(helper.make_node("Reshape", [name, size], [role.name]))
     shape: tuple[int | str, ...] = ("batch", *role.tail)
     graph.output.append(helper.make_tensor_value_info(role.name, element, shape))
-    return TensorSpec(role.name, ELEMENT_DTYPES[element], shape)
+    return TensorSpec(
+        role.name,
+        ELEMENT_DTYPES[element],
+        shape,
+    )
 
 
-def _part(graph: onnx.GraphProto, name: str, role: Role, *, is_sequence: bool) -> str:
-    """One array of an output that holds several: a sequence, or a tensor that is as wide as its widest part."""
-    at, out = f"{role.name}_at", f"{role.name}_part"
-    graph.initializer.append(helper.make_tensor(at, TensorProto.INT64, [], [role.part or 0]))
+def _add_whole(
+    graph: onnx.GraphProto,
+    name: str,
+    shape: list[int],
+    values: Sequence[int],
+) -> None:
+    """Add a constant of whole numbers to the graph."""
+    graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, shape, values))
+
+
+def _part(
+    graph: onnx.GraphProto,
+    name: str,
+    role: Role,
+    *,
+    is_sequence: bool,
+) -> str:
+    """One array of an output of several: a sequence, or a tensor as wide as its widest part."""
+    at = f"{role.name}_at"
+    out = f"{role.name}_part"
+    _add_whole(
+        graph,
+        at,
+        [],
+        [role.part or 0],
+    )
     if is_sequence:
         graph.node.append(helper.make_node("SequenceAt", [name, at], [out]))
         return out
+    columns = f"{role.name}_columns"
+    narrow = f"{role.name}_narrow"
+    width = role.tail[0]
     graph.node.append(helper.make_node("Gather", [name, at], [out], axis=0))
-    columns, narrow = f"{role.name}_columns", f"{role.name}_narrow"
-    graph.initializer.append(
-        helper.make_tensor(columns, TensorProto.INT64, [role.tail[0]], range(role.tail[0]))
+    _add_whole(
+        graph,
+        columns,
+        [width],
+        range(width),
     )
     graph.node.append(helper.make_node("Gather", [out, columns], [narrow], axis=1))
     return narrow

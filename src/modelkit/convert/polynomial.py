@@ -1,4 +1,4 @@
-"""Converter of PolynomialFeatures: products of columns in float64, multiplied in the order of the source."""
+"""Converter of PolynomialFeatures: products in float64, in the order of the source."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def products(estimator: Any, columns: Columns, _: Converting) -> Answer:
 
 
 def _factors(powers: Array) -> Array:
-    """(degree, products): the places of the factors of each product, filled up with the place of a 1."""
+    """(degree, products): the places of the factors of each product, then the place of a 1."""
     degree = max(1, int(powers.sum(axis=1).max(initial=0)))
     one = powers.shape[1]
     found = np.full((degree, len(powers)), one)

@@ -1,19 +1,19 @@
-"""Rows that an example does not hold and an application will: values at thresholds, between others, and far away."""
+"""Rows that an example lacks and an application will have: at thresholds, between, far away."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.source import Source
+from modelkit.convert.rows import Rows, Table, Tensors
 
 if TYPE_CHECKING:
     import onnx
 
-MOST = 256  # rows of a probe
+PROBE_ROWS = 256  # at most, of one probe
 ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
 ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
 FLOAT = 1  # the element type of float32
@@ -22,87 +22,130 @@ EQUAL = 4  # modes of TreeEnsemble from here on compare by equality
 
 @dataclass(frozen=True)
 class Splits:
-    """Column and threshold of splits, and the dtype in which each compares; None for one by equality.
+    """Column and threshold of splits, and the dtype that each compares in; None for equality.
 
     A split by equality is of a category's code, and has no values next to it.
     """
 
-    columns: list[Array]
-    values: list[Array]
-    dtypes: list[Any]
+    columns: list[Array] = field(default_factory=list)
+    values: list[Array] = field(default_factory=list)
+    dtypes: list[Any] = field(default_factory=list)
+
+    def add(
+        self,
+        columns: Array,
+        values: Array,
+        dtype: Any,
+    ) -> None:
+        """Add splits that compare in one dtype, if there are any."""
+        if len(columns):
+            self.columns.append(columns)
+            self.values.append(values)
+            self.dtypes.append(dtype)
 
     def beside(self, toward: Array) -> tuple[Array, Array]:
-        """Columns and values: each threshold, or the number next to it below (-1) or above (1), by place in turn."""
+        """Columns and values: each threshold, or the number next to it.
+
+        `toward` says which, for the splits in turn: 0 for the threshold, -1 for the number below,
+        1 for the one above.
+        """
         found = []
         start = 0
         for values, dtype in zip(self.values, self.dtypes, strict=True):
-            side = toward[np.arange(start, start + len(values)) % len(toward)]
+            places = np.arange(
+                start,
+                start + len(values),
+            )
+            side = toward[places % len(toward)]
             start += len(values)
-            if dtype is None:
-                found.append(values)
-                continue
-            near = values.astype(dtype)
-            with np.errstate(over="ignore"):  # an infinity is written as the largest number
-                moved = np.nextafter(near, np.where(side > 0, dtype(np.inf), dtype(-np.inf)))
-            found.append(np.where(side == 0, values, moved.astype(np.float64)))
+            found.append(values if dtype is None else _moved(values, side, dtype))
         return np.concatenate(self.columns), np.concatenate(found)
 
 
-def at_thresholds(source: Source, rows: Any) -> Any:
-    """Rows in which one column equals a threshold of a tree, or the number next to one; None where there are none.
+def _moved(
+    values: Array,
+    side: Array,
+    dtype: Any,
+) -> Array:
+    """Each value, or its neighbour below or above among the numbers of a dtype."""
+    near = values.astype(dtype)
+    far = np.where(
+        side > 0,
+        dtype(np.inf),
+        dtype(-np.inf),
+    )
+    with np.errstate(over="ignore"):  # an infinity is written as the largest number
+        moved = np.nextafter(near, far)
+    return np.where(
+        side == 0,
+        values,
+        moved.astype(np.float64),
+    )
+
+
+def at_thresholds(proto: onnx.ModelProto, rows: Rows) -> Rows | None:
+    """Rows in which one column equals a threshold of a tree, or the number next to one.
 
     Only trees that read the graph's one input are looked at: behind a scaler a threshold is no
-    value of a column.
+    value of a column. None if there are no such trees, or a column is not one of numbers.
     """
-    splits = _splits(source.proto)
-    if not splits.values:
+    splits = _splits(proto)
+    if not splits.values or not isinstance(rows, Table):
         return None
     columns, values = splits.beside(np.array([0, -1, 1]))
-    usable = np.flatnonzero((np.abs(values) > ZERO) & (np.abs(values) < ENDLESS))
+    size = np.abs(values)
+    usable = np.flatnonzero((size > ZERO) & (size < ENDLESS))
     if not len(usable):
         return None
-    chosen = usable[np.linspace(0, len(usable) - 1, min(MOST, len(usable))).astype(int)]
-    columns, values = columns[chosen], values[chosen]
-    base = np.arange(len(values)) % len(rows)
-    if isinstance(rows, np.ndarray):
-        out = rows[base].astype(np.float64)
-        out[np.arange(len(values)), columns] = values
-        return out
-    if not all(getattr(dtype, "kind", "O") in "iuf" for dtype in rows.dtypes):
+    most = min(PROBE_ROWS, len(usable))
+    chosen = usable[np.linspace(0, len(usable) - 1, most).astype(int)]
+    base = rows.doubled(np.arange(most) % len(rows))
+    if base is None:
         return None
-    table = rows.to_numpy(np.float64)[base]
-    table[np.arange(len(values)), columns] = values
-    wide = rows.iloc[base].astype(np.float64).reset_index(drop=True)
-    for i in range(table.shape[1]):
-        wide.isetitem(i, table[:, i])
-    return wide
+    altered = {}
+    for column in np.unique(columns[chosen]).tolist():
+        mask = columns[chosen] == column
+        altered[column] = np.where(
+            mask,
+            values[chosen],
+            base.values(column),
+        )
+    return base.with_columns(altered)
 
 
 def _splits(proto: onnx.ModelProto) -> Splits:
     """The splits of the trees that read the graph's one input, by kind of comparison."""
     graph = proto.graph
-    single = len(graph.input) == 1 and graph.input[0].type.tensor_type.elem_type == FLOAT
-    same = (
-        {graph.input[0].name: np.float32 if single else np.float64} if len(graph.input) == 1 else {}
-    )
-    found = Splits([], [], [])
+    found = Splits()
+    if len(graph.input) != 1:
+        return found
+    (given,) = graph.input
+    single = given.type.tensor_type.elem_type == FLOAT
+    dtypes: dict[str, Any] = {given.name: np.float32 if single else np.float64}
     for node in graph.node:
-        if not node.input or node.input[0] not in same:
+        if not node.input or node.input[0] not in dtypes:
             continue
-        dtype = same[node.input[0]]
+        dtype = dtypes[node.input[0]]
         if node.op_type in ("Cast", "Identity"):
-            narrow = any(
-                attribute.name == "to" and attribute.i == FLOAT for attribute in node.attribute
-            )
-            same[node.output[0]] = np.float32 if narrow else dtype
+            dtypes[node.output[0]] = np.float32 if _narrows(node) else dtype
         if node.op_type.startswith("TreeEnsemble"):
             columns, values, ordered = _of_node(node)
-            for kept, kind in ((ordered, dtype), (~ordered, None)):
-                if kept.any():
-                    found.columns.append(columns[kept])
-                    found.values.append(values[kept])
-                    found.dtypes.append(kind)
+            found.add(
+                columns[ordered],
+                values[ordered],
+                dtype,
+            )
+            found.add(
+                columns[~ordered],
+                values[~ordered],
+                None,
+            )
     return found
+
+
+def _narrows(node: onnx.NodeProto) -> bool:
+    """Whether a node casts to float32."""
+    return any(attribute.name == "to" and attribute.i == FLOAT for attribute in node.attribute)
 
 
 def _of_node(node: onnx.NodeProto) -> tuple[Array, Array, Array]:
@@ -117,39 +160,28 @@ def _of_node(node: onnx.NodeProto) -> tuple[Array, Array, Array]:
     modes = np.array(given["nodes_modes"].strings)
     split = modes != b"LEAF"
     ordered = ~np.isin(modes, (b"BRANCH_EQ", b"BRANCH_NEQ"))
-    return columns[split], np.array(given["nodes_values"].floats)[split], ordered[split]
+    values = np.array(given["nodes_values"].floats)
+    return columns[split], values[split], ordered[split]
 
 
-def enlarged(rows: Any, by: float) -> Any:
-    """Rows whose numbers are `by` times as large, every second one with its sign turned.
+def enlarged(rows: Rows, by: float) -> Rows | None:
+    """Rows whose numbers are `by` times as large, every second row with its sign turned.
 
     Columns of whole numbers stay as they are, for they may be codes of categories. None where
     nothing changes.
     """
-    if isinstance(rows, dict):
-        if not all(array.dtype.kind == "f" for array in rows.values()):
-            return None
-        return {name: array * array.dtype.type(by) for name, array in rows.items()}
-    scale = np.where(np.arange(len(rows)) % 2, -by, by)
-    if isinstance(rows, np.ndarray):
-        if rows.dtype.kind != "f":
-            return None
-        broken = [not _is_whole(column) for column in rows.T]
-        return (
-            np.where(broken, rows * scale[:, None], rows).astype(rows.dtype)
-            if any(broken)
-            else None
-        )
-    kinds = [getattr(dtype, "kind", "O") for dtype in rows.dtypes]
-    chosen = [
-        i
-        for i, kind in enumerate(kinds)
-        if kind == "f" and not _is_whole(rows.iloc[:, i].to_numpy(np.float64))
-    ]
-    out = rows.copy()
-    for i in chosen:
-        out.isetitem(i, rows.iloc[:, i].to_numpy() * scale)
-    return out if chosen else None
+    if isinstance(rows, Tensors):
+        return rows.times(by)
+    assert isinstance(rows, Table)  # noqa: S101 - for the type checker: rows are one or the other
+    scale = np.where(
+        np.arange(len(rows)) % 2,
+        -by,
+        by,
+    )
+    chosen = [i for i in rows.floats() if not _is_whole(rows.numbers(i))]
+    if not chosen:
+        return None
+    return rows.with_columns({i: rows.values(i) * scale for i in chosen})
 
 
 def _is_whole(column: Array) -> bool:
@@ -157,48 +189,59 @@ def _is_whole(column: Array) -> bool:
     return bool((known == np.rint(known)).all())
 
 
-def zeroed(rows: Any) -> Any:
-    """Rows whose numbers are all zero."""
-    if isinstance(rows, dict):
-        return {name: array * 0 for name, array in rows.items()}
-    if isinstance(rows, np.ndarray):
-        return rows if rows.dtype.kind not in "fiu" else np.zeros_like(rows)
-    out = rows.copy()
-    for i, dtype in enumerate(rows.dtypes):
-        if getattr(dtype, "kind", "O") in "fiu":
-            out.isetitem(i, rows.iloc[:, i] * 0)
-    return out
+def between(rows: Rows) -> Rows | None:
+    """Rows whose floats lie halfway between two neighbours among a column's values.
 
-
-def between(rows: Any) -> Any:
-    """Rows whose floats lie halfway between two neighbours among the column's values; None where none are floats."""
-    if isinstance(rows, dict):
+    None where there are no columns of floats.
+    """
+    if not isinstance(rows, Table):
         return None
-    frame = not isinstance(rows, np.ndarray)
-    out = rows.iloc[:MOST].copy() if frame else rows[:MOST].copy()
-    kinds = list(rows.dtypes) if frame else [rows.dtype] * rows.shape[1]
-    chosen = [
-        i for i, dtype in enumerate(kinds) if isinstance(dtype, np.dtype) and dtype.kind == "f"
-    ]
+    first = rows.first(PROBE_ROWS)
+    chosen = [i for i in rows.floats() if isinstance(rows.dtypes[i], np.dtype)]
+    if not chosen:
+        return None
     rng = np.random.default_rng(0)
+    columns = {}
     for i in chosen:
-        values = np.unique(rows.iloc[:, i].to_numpy() if frame else rows[:, i])
+        values = np.unique(rows.values(i))
         values = values[np.isfinite(values)]
         if len(values) > 1:
-            at = rng.integers(0, len(values) - 1, len(out))
-            halfway = (values[at] + (values[at + 1] - values[at]) / 2).astype(values.dtype)
-            if frame:
-                out.isetitem(i, halfway)
-            else:
-                out[:, i] = halfway
-    return out if chosen else None
+            columns[i] = _halfway(
+                values,
+                rng.integers(0, len(values) - 1, len(first)),
+            )
+    return first.with_columns(columns)
 
 
-def not_finite(rows: dict[str, Array], name: str, value: float) -> dict[str, Array]:
-    """Rows of which all but each fourth hold this value somewhere in one input, each in another place."""
-    array = rows[name].copy()
-    flat = array.reshape(len(array), -1)
-    places = np.random.default_rng(0).integers(0, flat.shape[1], len(flat))
+def _halfway(values: Array, at: Array) -> Array:
+    """The middle between values at some places and the next ones."""
+    gap = values[at + 1] - values[at]
+    middle: Array = (values[at] + gap / 2).astype(values.dtype)
+    return middle
+
+
+def not_finite(
+    rows: Tensors,
+    name: str,
+    value: float,
+) -> Tensors:
+    """Rows with a value that is not finite in one input: at one place of most rows.
+
+    Every fourth row stays as it is.
+    """
+    array = rows.raw[name].copy()
+    flat = array.reshape(
+        len(array),
+        -1,
+    )
+    places = np.random.default_rng(0).integers(
+        0,
+        flat.shape[1],
+        len(flat),
+    )
     chosen = np.flatnonzero(np.arange(len(flat)) % 4 != 3)
     flat[chosen, places[chosen]] = value
-    return {**rows, name: flat.reshape(array.shape)}
+    return rows.with_tensor(
+        name,
+        flat.reshape(array.shape),
+    )

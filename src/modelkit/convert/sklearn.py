@@ -1,39 +1,38 @@
-"""Convert scikit-learn estimators and pipelines, and those of other libraries that follow its interface."""
+"""Convert scikit-learn estimators and pipelines, and those of libraries with its interface."""
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import onnx
 
-from modelkit.cast import Array, is_a, is_missing
+from modelkit.cast import is_a
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
-    THRESHOLDED,
     closed_categories,
     holds_trees,
     is_composed,
     is_narrow,
+    is_ours_alone,
     last_step,
     prepared,
     text_columns,
-    unthresholded,
     walk,
 )
-from modelkit.convert.labels import label_by_scores, threshold
+from modelkit.convert.example import read_example
+from modelkit.convert.labels import label_by_scores
 from modelkit.convert.operators import converters
 from modelkit.convert.outputs import Role, finish, read_roles, truth
+from modelkit.convert.rows import rows_of
 from modelkit.convert.scores import score_converters
-from modelkit.convert.source import Source, take
-from modelkit.convert.texts import TextConverters, multiply_few, prepared_for_terms
+from modelkit.convert.source import Converter, Source
+from modelkit.convert.texts import TextConverters, multiply_few
+from modelkit.convert.vectorizers import prepared_for_terms
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.signature import Signature
-from modelkit.spec import DTYPES as SIGNATURE_DTYPES
 from modelkit.spec import Column, TensorSpec
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
@@ -46,8 +45,6 @@ LIBRARIES = {
 }
 # Names of outputs, which no input can have.
 TAKEN = ("label", "prediction", "probability", "probabilities", "scores", "transformed")
-TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
-TEXT = "text"  # the column of a model over strings whose example has no name
 
 
 def is_estimator(source: object) -> bool:
@@ -56,7 +53,7 @@ def is_estimator(source: object) -> bool:
 
 
 def number_dtypes(estimator: Any) -> tuple[str, ...]:
-    """The dtypes to try for numeric inputs: the family's own, then the other, since some operators have just one.
+    """The dtypes to try for numeric inputs: the family's own, then the other.
 
     Rows that are compared with thresholds of float64 are never rounded.
     """
@@ -65,36 +62,81 @@ def number_dtypes(estimator: Any) -> tuple[str, ...]:
     return ("float64",) if holds_trees(estimator) else ("float64", "float32")
 
 
-def from_sklearn(estimator: Any, example: Any, numbers: str) -> Source:
+def from_sklearn(
+    estimator: Any,
+    example: Any,
+    numbers: str,
+) -> Source:
     """Convert a fitted estimator to a graph whose numeric inputs have the dtype `numbers`.
 
     Raises ConversionError, naming the step that cannot be converted.
     """
     from sklearn.utils.validation import check_is_fitted
 
-    if not boosting.is_catboost(
-        estimator
-    ):  # which has the interface, but not the attributes by which fitting shows
+    # CatBoost has the interface, but not the attributes by which fitting shows.
+    if not boosting.is_catboost(estimator):
         check_is_fitted(estimator)
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
     rows, columns, answer = read_example(estimator, example)
     inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
-    roles, classes = answer(read_roles, take(rows, 2))
-    reading = boosting.with_absent_zeros(estimator, take(rows, 2), answer)
+    few = rows_of(rows).spread(2).raw
+    roles, classes = answer(read_roles, few)
+    reading = boosting.with_absent_zeros(estimator, few, answer)
     proto, outputs, rounds, vectorizers = _converted(reading, inputs, roles, coded)
+    told = closed_categories(
+        estimator,
+        [column.name for column in columns],
+    )
     return Source(
         proto,
         Signature(tuple(inputs), tuple(outputs), classes=classes),
         rows=rows,
         against=against,
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
-        categories=closed_categories(estimator, [column.name for column in columns]) | coded,
+        categories=told | coded,
         rounds=rounds,
         texts=vectorizers.texts,
         terms=vectorizers.terms,
     )
+
+
+def _ways(model: Any, example: Any) -> list[Callable[[], Source]]:
+    estimator = boosting.as_estimator(model)
+    return [
+        partial(from_sklearn, estimator, example, numbers) for numbers in number_dtypes(estimator)
+    ]
+
+
+def _owned(library: str, model: object) -> bool:
+    """Whether a model has scikit-learn's interface and its last step is a library's."""
+    known = is_estimator(model) or boosting.is_booster(model)
+    return known and package_of(model) == library
+
+
+CONVERTERS = (
+    Converter(
+        owns=partial(_owned, "xgboost"),
+        ways=_ways,
+        trained_with=("scikit-learn", "skl2onnx", "xgboost", "xgboost-cpu"),
+    ),
+    Converter(
+        owns=partial(_owned, "lightgbm"),
+        ways=_ways,
+        trained_with=("scikit-learn", "skl2onnx", "spox", "lightgbm"),
+    ),
+    Converter(
+        owns=partial(_owned, "catboost"),
+        ways=_ways,
+        trained_with=("scikit-learn", "skl2onnx", "catboost"),
+    ),
+    Converter(
+        owns=is_estimator,
+        ways=_ways,
+        trained_with=("scikit-learn", "skl2onnx", "spox"),
+    ),
+)
 
 
 def _converted(
@@ -103,27 +145,31 @@ def _converted(
     roles: tuple[Role, ...],
     coded: dict[str, tuple[str, ...]],
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None, TextConverters]:
-    """A graph, its outputs, whether it rounds to float32 what its source does not (if known), and its vectorizers."""
+    """A graph, its outputs, whether it rounds where its source does not, and its vectorizers.
+
+    None stands for rounding that is not known.
+    """
     if is_composed(estimator):
         from modelkit.convert.compose import composed
 
         try:
             return composed(estimator, inputs, roles, _alone)
         except ConversionError:
-            if holds_trees(estimator):
-                raise  # no converter but ours is exact for trees
+            if is_ours_alone(estimator):
+                raise
     vectorizers = TextConverters()
     if coded:
         width = sum(len(spec.columns) for spec in inputs)
-        proto = _convert(
-            estimator, [TensorSpec(boosting.CODES, "float32", ("batch", width))], vectorizers
+        codes = TensorSpec(
+            boosting.CODES,
+            "float32",
+            ("batch", width),
         )
+        proto = _convert(estimator, [codes], vectorizers)
         boosting.encode(proto, inputs, coded)
     else:
-        proto = _convert(unthresholded(estimator), inputs, vectorizers)
-    if type(last_step(estimator)).__name__ in THRESHOLDED:
-        threshold(proto, last_step(estimator))
-    elif hasattr(estimator, "classes_"):
+        proto = _convert(estimator, inputs, vectorizers)
+    if hasattr(estimator, "classes_"):
         label_by_scores(proto, last_step(estimator))
     outputs = finish(proto, roles)
     multiply_few(proto.graph)
@@ -138,134 +184,17 @@ def _alone(estimator: Any, inputs: list[TensorSpec]) -> tuple[onnx.ModelProto, T
 
 def library_of(estimator: Any) -> str:
     """The library that trained an estimator, as people write it."""
-    package = type(last_step(estimator)).__module__.partition(".")[0]
+    package = package_of(estimator)
     return LIBRARIES.get(package, package)
 
 
-def read_example(
-    estimator: Any, example: Any
-) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
-    """Example rows as a frame or a 2-D array, their columns, and how to ask the estimator about such rows."""
-    if example is None:
-        raise ConversionError(
-            "an estimator is proven against rows: pass example=X_train[:500], as fit was given"
-        )
-    texts = _texts(example)
-    if texts is not None:
-        name = str(getattr(example, "name", None) or TEXT)
-        return texts, [Column(name, "string")], lambda ask, rows: ask(estimator, rows[:, 0])
-    frame = is_a(example, "pandas", "DataFrame")
-    if not frame and not (
-        isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "biuf"
-    ):
-        raise ConversionError(
-            "example is what fit was given: a 2-D numeric array, a pandas frame, or a list of "
-            f"texts; not {_kind_of(example)}"
-        )
-    trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
-    given = [str(name) for name in example.columns] if frame else []
-    # LightGBM writes underscores for the spaces of a name.
-    if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
-        raise ConversionError(
-            f"example must have the columns that fit was given, in their order: {trained_on}"
-        )
-    if not len(example):
-        raise ConversionError("example has no rows")
-    return example, _columns(example), lambda ask, rows: ask(estimator, rows)
-
-
-def _kind_of(example: Any) -> str:
-    """What an example is that cannot be read, with the line that makes another of it."""
-    if is_a(example, "polars", "DataFrame"):
-        return "a polars frame: pass example.to_pandas()"
-    if isinstance(example, np.ndarray):
-        return f"an array of {example.dtype} of {example.ndim} dimensions"
-    return f"a {type(example).__name__}"
-
-
-def _texts(example: Any) -> Array | None:
-    """One column of texts as an (n, 1) array of objects; None for anything else."""
-    if is_a(example, "pandas", "Series"):
-        example = example.to_numpy(object)
-    if isinstance(example, np.ndarray) and example.ndim == 1 and example.dtype.kind in "UO":
-        example = example.tolist()
-    if not (
-        isinstance(example, list | tuple)
-        and example
-        and all(isinstance(text, str) for text in example)
-    ):
-        return None
-    rows = np.empty((len(example), 1), object)
-    rows[:, 0] = example
-    return rows
-
-
-def _columns(example: Any) -> list[Column]:
-    if isinstance(example, np.ndarray):
-        return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
-    names = [str(name) for name in example.columns]
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ConversionError(
-            f"example has several columns of one name, {twice[:5]}, and rows are told by the names "
-            "of their columns; "
-            f"rename them before fit"
-        )
-    return [
-        Column(name, _column_dtype(name, column))
-        for name, (_, column) in zip(names, example.items(), strict=True)
-    ]
-
-
-def _column_dtype(name: str, column: Any) -> str:
-    """The dtype of a column of a frame, as a signature has it. Raises ConversionError."""
-    dtype = column.dtype
-    values = column
-    if hasattr(dtype, "categories"):
-        values = dtype.categories
-        dtype = values.dtype
-    text = str(dtype).lower().removesuffix("[pyarrow]")
-    if dtype == np.dtype(object):
-        _check_texts(name, values)
-        return "string"
-    if text.startswith(TEXT_DTYPES):
-        return "string"
-    text = {"boolean": "bool", "double": "float64", "float": "float32"}.get(text, text)
-    if text not in SIGNATURE_DTYPES:
-        fix = "astype(str)" if text.startswith("interval") else "turn it into numbers"
-        raise ConversionError(
-            f"column {name!r} has dtype {dtype}, which a graph cannot take; {fix} before fit, or "
-            "leave it out"
-        )
-    return text
-
-
-def _check_texts(name: str, column: Any) -> None:
-    """Raise ConversionError for a column of objects unless they are texts, or missing."""
-    held = sys.modules["pandas"].api.types.infer_dtype(column, skipna=True)
-    if held in ("string", "empty"):
-        return
-    other = next(value for value in column if not isinstance(value, str) and not is_missing(value))
-    advice = {
-        "boolean": "make it one of booleans before fit: astype('boolean')",
-        "integer": "make it one of numbers before fit: astype('Int64'), or float where there are gaps",
-        "floating": "make it one of numbers before fit: astype(float)",
-        "mixed-integer-float": "make it one of numbers before fit: astype(float)",
-        "decimal": "make it one of numbers before fit: astype(float)",
-    }
-    fix = advice.get(
-        held,
-        "give all of its values one type before fit, such as astype(str), or leave the column out",
-    )
-    raise ConversionError(
-        f"column {name!r} is one of Python objects, and holds {other!r:.60}, a "
-        f"{type(other).__name__}; {fix}",
-        column=name,
-    )
+def package_of(estimator: Any) -> str:
+    """The package that the class of an estimator, or of its last step, is defined in."""
+    return type(last_step(estimator)).__module__.partition(".")[0]
 
 
 def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
-    """One tensor for columns of numbers alone; where there are strings among them, one tensor a column.
+    """One tensor for columns of numbers alone; one tensor a column if there are strings.
 
     Such a tensor is called as its column is, where a graph may call it so.
     """
@@ -273,15 +202,11 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
     for column in columns:
-        name = (
-            column.name
-            if column.name.isidentifier() and column.name not in TAKEN
-            else f"x{len(specs)}"
-        )
-        while name in {
-            *(spec.name for spec in specs),
-            *(other.name for other in columns if other is not column),
-        }:
+        usual = column.name.isidentifier() and column.name not in TAKEN
+        name = column.name if usual else f"x{len(specs)}"
+        taken = {spec.name for spec in specs}
+        taken |= {other.name for other in columns if other is not column}
+        while name in taken:
             name += "_"
         kind = "string" if column.dtype == "string" else numbers
         specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
@@ -289,36 +214,25 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
 
 
 def _convert(
-    estimator: Any, inputs: list[TensorSpec], vectorizers: TextConverters
+    estimator: Any,
+    inputs: list[TensorSpec],
+    vectorizers: TextConverters,
 ) -> onnx.ModelProto:
+    """The graph that skl2onnx makes of an estimator, with converters of our own in it."""
     try:
         import skl2onnx
-        from skl2onnx.common import data_types as types
     except ImportError:
         raise MissingExtraError("saving a scikit-learn model", "skl2onnx", "sklearn") from None
 
     boosting.register()
     own, shapes = converters()
     counting, counted = vectorizers.table()
-    kinds = {
-        "float32": types.FloatTensorType,
-        "float64": types.DoubleTensorType,
-        "string": types.StringTensorType,
-    }
     model = prepared(prepared_for_terms(estimator))
-    strings = any(spec.dtype == "string" for spec in inputs)
-    texts = text_columns(estimator, list(range(len(inputs)))) if strings else set()
-    # The converter derives the types of all that follows from its inputs: what becomes of a text
-    # are doubles.
-    given = ["float64" if at in texts else spec.dtype for at, spec in enumerate(inputs)]
     convert = partial(
         skl2onnx.convert_sklearn,
         model,
         name="model",
-        initial_types=[
-            (spec.name, kinds[kind]([None, spec.shape[1]]))
-            for spec, kind in zip(inputs, given, strict=True)
-        ],
+        initial_types=_initial_types(estimator, inputs),
         target_opset=OPSETS,
         custom_conversion_functions=own | counting | score_converters(),
         custom_shape_calculators=shapes | counted,
@@ -326,21 +240,15 @@ def _convert(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            try:
-                # Probabilities as a tensor rather than a list of dicts ...
-                flat = {id(model): {"zipmap": False}} if is_classifier(estimator) else {}
-                proto: onnx.ModelProto = convert(options=flat)
-            except NameError:  # ... which is no option of a classifier without probabilities
-                vectorizers.restart()
-                proto = convert(options={id(last_step(model)): {}})
+            proto = _with_flat_probabilities(convert, model, estimator, vectorizers)
     except (ConversionError, MissingExtraError):
         raise
     except Exception as error:
         step = _step_of(error, estimator)
+        said = " ".join(str(error).split())[:300]
         raise ConversionError(
-            f"{step} cannot be converted to ONNX: {' '.join(str(error).split())[:300]}; replace "
-            "it, or apply it "
-            f"before the model and save the rest",
+            f"{step} cannot be converted to ONNX: {said}; replace it, or apply it before the model "
+            "and save the rest",
             step=step,
         ) from error
     vectorizers.connect(proto, inputs)
@@ -349,12 +257,59 @@ def _convert(
     return proto
 
 
+def _with_flat_probabilities(
+    convert: Callable[..., onnx.ModelProto],
+    model: Any,
+    estimator: Any,
+    vectorizers: TextConverters,
+) -> onnx.ModelProto:
+    """Convert with probabilities as a tensor rather than a list of dicts.
+
+    That is no option of a classifier without probabilities, which raises NameError.
+    """
+    options: dict[int, Any] = {id(model): {"zipmap": False}} if is_classifier(estimator) else {}
+    try:
+        return convert(options=options)
+    except NameError:
+        vectorizers.restart()
+        return convert(options={id(last_step(model)): {}})
+
+
+def _initial_types(estimator: Any, inputs: list[TensorSpec]) -> list[tuple[str, Any]]:
+    """The inputs as skl2onnx is told of them.
+
+    It derives the types of all that follows from them, and what becomes of a text are doubles: so
+    texts that only vectorizers read are told as doubles.
+    """
+    from skl2onnx.common import data_types as types
+
+    kinds = {
+        "float32": types.FloatTensorType,
+        "float64": types.DoubleTensorType,
+        "string": types.StringTensorType,
+    }
+    texts: set[int] = set()
+    if any(spec.dtype == "string" for spec in inputs):
+        texts = text_columns(
+            estimator,
+            list(range(len(inputs))),
+        )
+    found = []
+    for at, spec in enumerate(inputs):
+        kind = kinds["float64" if at in texts else spec.dtype]
+        found.append((spec.name, kind([None, spec.shape[1]])))
+    return found
+
+
 def _mend(proto: onnx.ModelProto) -> None:
     """Make columns of vectors: a product with a vector takes 40 times as long.
 
     The converter lists domains in the order of a set, which differs from process to process.
     """
-    domains = sorted(proto.opset_import, key=lambda entry: entry.domain)
+    domains = sorted(
+        proto.opset_import,
+        key=lambda entry: entry.domain,
+    )
     del proto.opset_import[:]
     proto.opset_import.extend(domains)
     used = [name for node in proto.graph.node for name in node.input]
@@ -376,4 +331,7 @@ def is_classifier(estimator: Any) -> bool:
 def _step_of(error: Exception, estimator: Any) -> str:
     """The innermost estimator whose class the converter's message names, else the whole."""
     names = [type(step).__name__ for step in walk(estimator)]
-    return next((name for name in reversed(names) if name in str(error)), type(estimator).__name__)
+    return next(
+        (name for name in reversed(names) if name in str(error)),
+        type(estimator).__name__,
+    )

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from modelkit.cast import Array, is_a
-from modelkit.proto import signature_of
-from modelkit.signature import Feeds, Signature
-from modelkit.spec import check_dims
+from modelkit.cast import Array
+from modelkit.signature import Signature
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
 
 if TYPE_CHECKING:
     import onnx
 
-DECISION = (
-    "decision"  # what a source decides its labels by, where that is not an output: see Source.truth
-)
+DECISION = "decision"  # the scores that a source decides its labels by: see Source.truth
 
 
 @dataclass(frozen=True)
@@ -50,42 +44,15 @@ class Source:
     terms: tuple[Terms, ...] = ()
 
 
-def count(rows: Any) -> int:
-    """The number of rows of an example, also of one that is a dict of arrays."""
-    return len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
+@dataclass(frozen=True)
+class Converter:
+    """How the models of one library are converted to graphs.
 
-
-def take(rows: Any, most: int) -> Any:
-    """At most `most` rows, evenly spaced."""
-    total = count(rows)
-    if total <= most:
-        return rows
-    chosen = np.linspace(0, total - 1, most).astype(int)
-    if isinstance(rows, dict):
-        return {name: array[chosen] for name, array in rows.items()}
-    return rows.iloc[chosen] if is_a(rows, "pandas", "DataFrame") else rows[chosen]
-
-
-def from_onnx(proto: onnx.ModelProto, rows: object) -> Source:
-    """A source from an ONNX model: its signature is the graph's own. Raises ConversionError."""
-    return Source(proto, signature_of(proto), rows)
-
-
-def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array]]]) -> Signature:
-    """The signature without what these runs contradict: an output's size that is another gets a name of its own.
-
-    A graph may state sizes that it does not give, and an unnamed leading dimension need not be that
-    of the rows.
+    `owns` says whether a model is one of them, and imports no library to find out. `ways` gives
+    the conversions of a model and its example in the order to try them: each gives a Source, or
+    raises ConversionError. `trained_with` are the distributions whose versions a package records.
     """
-    shapes = {spec.name: list(spec.shape) for spec in signature.outputs}
-    for feeds, answers in runs:
-        sizes = check_dims(signature.inputs, feeds)
-        for name, shape in shapes.items():
-            if answers[name].ndim != len(shape):
-                shape[:] = [f"{name}.{axis}" for axis in range(answers[name].ndim)]
-            for axis, size in enumerate(answers[name].shape):
-                dim = shape[axis]
-                if size != (sizes.get(dim, size) if isinstance(dim, str) else dim):
-                    shape[axis] = f"{name}.{axis}"
-    outputs = tuple(replace(spec, shape=tuple(shapes[spec.name])) for spec in signature.outputs)
-    return replace(signature, outputs=outputs)
+
+    owns: Callable[[object], bool]
+    ways: Callable[[Any, Any], Sequence[Callable[[], Source]]]
+    trained_with: tuple[str, ...] = ()

@@ -1,15 +1,15 @@
-"""Texts that an example does not hold and an application will, made of words that the model knows."""
+"""Texts that an example lacks and an application will have, of words that the model knows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 from unicodedata import normalize
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.rows import Table
 
 TEXTS = (
     "", " ", "a b c", "I am a B", "CAPITALS and smalls", "Café À LA carte", "ГОРОД и мир", "naïve straße",
@@ -41,7 +41,7 @@ WORDS = 12  # of a vocabulary, that strange texts are made of
 
 
 def strange_texts(rows: Array) -> Array:
-    """Texts that a training set may lack, and its own in capitals and spaced out, in the shape of the one column."""
+    """Texts that a training set may lack, and its own in capitals and spaced out: (n, 1)."""
     out = np.empty_like(rows)
     known = rows[:, 0].tolist()
     wide = [text.replace(" ", " \t ") for text in known]
@@ -51,44 +51,59 @@ def strange_texts(rows: Array) -> Array:
 
 
 def texts_of_terms(vocabulary: Sequence[str]) -> list[str]:
-    """Texts of terms that the model knows, with each of the strange characters between and inside them.
+    """Texts of terms that the model knows, with strange characters between and inside them.
 
     What is made of unknown words proves nothing: it counts for neither the source nor the graph.
     """
     ordered = sorted(vocabulary)
-    words = [
-        ordered[at] for at in np.linspace(0, len(ordered) - 1, min(WORDS, len(ordered))).astype(int)
-    ]
+    places = np.linspace(
+        0,
+        len(ordered) - 1,
+        min(WORDS, len(ordered)),
+    )
+    words = [ordered[at] for at in places.astype(int)]
     texts = [" ".join(words)]
     for at, char in enumerate(CHARACTERS):
-        word, other = words[at % len(words)], words[(at + 1) % len(words)]
-        half = max(1, len(word) // 2)
-        texts += [
-            f"{word}{char}{other}",
-            f"{other} {word[:half]}{char}{word[half:]} {char}{word} {word}{char}",
-        ]
+        texts += _with_character(char, words[at % len(words)], words[(at + 1) % len(words)])
     for letters, others in INSTEAD:
-        having = islice((term for term in ordered if letters in term), 3)
+        having = islice(
+            (term for term in ordered if letters in term),
+            3,
+        )
         texts += [f"{term.replace(letters, others)} {words[0]}" for term in having]
     for word in words:
-        wide = "".join(chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in word)
-        texts += [
-            word.upper(),
-            word.title(),
-            wide,
-            normalize("NFD", word),
-            f"{word.upper()} {word} {word.swapcase()}",
-        ]
+        texts += _other_forms(word)
     return texts
 
 
-def with_texts(rows: Any, i: int, texts: list[str]) -> Any:
-    """Rows whose column i holds these texts, one a row; the rows are repeated as often as that takes."""
+def _with_character(
+    char: str,
+    word: str,
+    other: str,
+) -> list[str]:
+    """Texts of two words with a character between, inside, before and behind them."""
+    half = max(1, len(word) // 2)
+    parted = f"{word[:half]}{char}{word[half:]}"
+    return [f"{word}{char}{other}", f"{other} {parted} {char}{word} {word}{char}"]
+
+
+def _other_forms(word: str) -> list[str]:
+    """A word in capitals, in letters of full width, and with its accents apart."""
+    wide = [chr(ord(char) + 0xFEE0) if "!" <= char <= "~" else char for char in word]
+    return [
+        word.upper(),
+        word.title(),
+        "".join(wide),
+        normalize("NFD", word),
+        f"{word.upper()} {word} {word.swapcase()}",
+    ]
+
+
+def with_texts(
+    rows: Table,
+    column: int,
+    texts: list[str],
+) -> Table:
+    """Rows with these texts in a column, one a row; rows are repeated as often as that takes."""
     places = np.arange(len(texts)) % len(rows)
-    if isinstance(rows, np.ndarray):
-        out = rows[places]
-        out[:, i] = texts
-        return out
-    out = rows.iloc[places].reset_index(drop=True)
-    out.isetitem(i, np.array(texts, object))
-    return out
+    return rows.repeated(places).with_columns({column: np.array(texts, object)})

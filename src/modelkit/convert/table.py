@@ -36,10 +36,10 @@ from modelkit.spec import TensorSpec
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import counts_of
 
-Converter = Callable[[Any, Columns, "Converting"], Answer]
+TensorConverter = Callable[[Any, Columns, "Converting"], Answer]
 Leaf = Callable[[Any, list[TensorSpec]], tuple[onnx.ModelProto, TextConverters]]
 
-CONVERTERS: dict[tuple[str, str], Converter] = {
+TENSOR_CONVERTERS: dict[tuple[str, str], TensorConverter] = {
     ("sklearn", name): converter
     for converter, names in {
         forests.tree: ("DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor"),
@@ -110,7 +110,10 @@ class Converting:
 
     def name_of(self, tensor: Var) -> str | None:
         """The name of the input that a tensor is; None for a tensor that was made."""
-        return next((name for name, given in self.arguments.items() if given is tensor), None)
+        return next(
+            (name for name, given in self.arguments.items() if given is tensor),
+            None,
+        )
 
     def counted(self, terms: tuple[Terms, ...]) -> list[Var]:
         """The inputs that are filled with the counts of some vectorizers, in their order.
@@ -133,11 +136,16 @@ class Converting:
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
-        convert = converter_of(estimator) or converted_alone
+        convert = tensor_converter_of(estimator) or converted_alone
         return convert(estimator, columns, self)
 
-    def place(self, estimator: Any, columns: Columns, places: Any) -> Var:
-        """The label of each row, as the place of the class that it is in a list of places by class."""
+    def place(
+        self,
+        estimator: Any,
+        columns: Columns,
+        places: Any,
+    ) -> Var:
+        """The label of each row, as a place in a list of places by class."""
         said: Var = self.answer(estimator, columns).asked("place")
         if np.array_equal(places, np.arange(len(places))):
             return said
@@ -154,7 +162,7 @@ class Converting:
         return op.arg_max(op.cast(same, to=np.int32), axis=1, keepdims=0)
 
 
-def converter_of(estimator: Any) -> Converter | None:
+def tensor_converter_of(estimator: Any) -> TensorConverter | None:
     """The converter of an estimator's very class: a class derived from it may answer otherwise."""
     kind = type(estimator)
-    return CONVERTERS.get((kind.__module__.partition(".")[0], kind.__name__))
+    return TENSOR_CONVERTERS.get((kind.__module__.partition(".")[0], kind.__name__))

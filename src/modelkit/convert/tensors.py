@@ -130,7 +130,11 @@ def model_of(inputs: dict[str, Var], outputs: dict[str, Var]) -> onnx.ModelProto
 
 def read_inputs(inputs: dict[str, Var], outputs: dict[str, Var]) -> set[str]:
     """The names of the inputs that outputs depend on."""
-    proto = spox.build(inputs, outputs, drop_unused_inputs=True)
+    proto = spox.build(
+        inputs,
+        outputs,
+        drop_unused_inputs=True,
+    )
     return {value.name for value in proto.graph.input}
 
 
@@ -143,12 +147,8 @@ def _name_outputs(graph: onnx.GraphProto) -> None:
         if node.op_type != "Identity" or node.output[0] not in given:
             continue
         made = node.input[0]
-        if (
-            made in makers
-            and made not in renamed
-            and made not in given
-            and makers[made].op_type != "Constant"
-        ):
+        free = made not in renamed and made not in given
+        if free and made in makers and makers[made].op_type != "Constant":
             renamed[made] = node.output[0]
             graph.node.remove(node)
     for node in graph.node:
@@ -176,6 +176,11 @@ def dtype_of(tensor: Var) -> np.dtype[Any]:
     return tensor.unwrap_tensor().dtype
 
 
+def rank(tensor: Var) -> int:
+    """The number of axes of a tensor."""
+    return len(tensor.unwrap_tensor().shape or ())
+
+
 def width(tensor: Var) -> int:
     """How many columns a matrix has. Raises ConversionError where that is not known."""
     shape = tensor.unwrap_tensor().shape
@@ -197,7 +202,7 @@ def joined(tensors: Sequence[Var], axis: int = 1) -> Var:
 
 
 def alike(tensors: Sequence[Var]) -> list[Var]:
-    """Tensors of numbers in the one dtype that holds them all, as numpy would put them into one array."""
+    """Tensors of numbers in the one dtype that holds them all, as numpy would choose it."""
     wide = np.result_type(*(dtype_of(tensor) for tensor in tensors))
     return [cast(tensor, wide) for tensor in tensors]
 

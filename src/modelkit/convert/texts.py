@@ -1,8 +1,7 @@
-"""Convert vectorizers of texts: Python counts the terms, and the graph weighs and uses the counts."""
+"""Convert vectorizers of texts: Python counts the terms, and the graph weighs the counts."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +10,16 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.convert.nodes import Nodes
-from modelkit.convert.operators import Converter
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.convert.operators import OperatorConverter
+from modelkit.convert.vectorizers import terms_of
+from modelkit.errors import ConversionError
 from modelkit.proto import inferred
 from modelkit.spec import TensorSpec
 from modelkit.texts.terms import Terms
-from modelkit.texts.vectorizer import Texts, Vectorizer, counts_of
+from modelkit.texts.vectorizer import Texts, counts_of
 
 COUNTED = "ModelkitTerms"  # stands in the graph, while it is made, for what Python does
+AXIS = "texts_axis"  # a constant of the graph
 DENSE = "texts_as_columns"  # how the nodes are named that make a column of each term
 SELECTS = (
     "Identity",
@@ -30,13 +31,12 @@ SELECTS = (
     "ArrayFeatureExtractor",
     "Gather",
 )
-FUNCTIONS = ("tokenizer", "preprocessor", "analyzer", "strip_accents")  # options that may be code
 
 
 class TextConverters:
     """The converters of vectorizers.
 
-    What they have met becomes `texts` and `terms`; None and () where that is none.
+    What they have met becomes `texts` and `terms`; None and () where they met no vectorizer.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class TextConverters:
         self.texts: Texts | None = None
         self.terms: tuple[Terms, ...] = ()
 
-    def table(self) -> tuple[dict[type, Converter], dict[type, Callable[[Any], None]]]:
+    def table(self) -> tuple[dict[type, OperatorConverter], dict[type, Callable[[Any], None]]]:
         """Converters and shape calculators by estimator class."""
         from sklearn.feature_extraction.text import (
             CountVectorizer,
@@ -62,36 +62,42 @@ class TextConverters:
         """Forget what was met: the conversion is tried again."""
         self._found.clear()
 
-    def _count(self, scope: Any, operator: Any, container: Any) -> None:
+    def _count(
+        self,
+        scope: Any,
+        operator: Any,
+        container: Any,
+    ) -> None:
         """Terms and counts from Python, their weights, and a column of each term."""
         vectorizer = operator.raw_operator
         at = len(self._found)
         self._found.append(vectorizer)
-        graph = Nodes(scope, container)
+        nodes = Nodes(scope, container)
+        texts = operator.inputs[0].full_name
         terms, counts = (spec.name for spec in counts_of(at))
         container.add_node(
-            COUNTED,
-            [operator.inputs[0].full_name],
-            [terms, counts],
-            name=f"{COUNTED}_{at}",
-            op_version=1,
-            at=at,
+            COUNTED, [texts], [terms, counts], name=f"{COUNTED}_{at}", op_version=1, at=at
         )
         weights = counts
         if vectorizer.binary or np.dtype(vectorizer.dtype).kind == "b":
-            weights = graph.add("Min", weights, graph.number(1.0), version=13)
+            weights = nodes.add("Min", weights, nodes.doubles(1.0), op_version=13)
         transformer = getattr(vectorizer, "_tfidf", None)
         if transformer is not None:
-            weights = _weigh(graph, weights, transformer, terms)
-        size = graph.constant(TensorProto.INT64, [len(vectorizer.vocabulary_)])
-        rows = graph.add("Shape", terms, version=15, end=1)
-        shape = graph.add("Concat", rows, size, version=13, axis=0)
-        zero = helper.make_tensor("zero", TensorProto.DOUBLE, [1], [0.0])
-        zeros = graph.add("ConstantOfShape", shape, version=9, value=zero)
+            weights = _weigh(nodes, weights, transformer, terms)
+        zeros = _zeros(
+            nodes,
+            terms,
+            len(vectorizer.vocabulary_),
+        )
         container.add_node(
-            "ScatterElements", [zeros, terms, weights], [operator.outputs[0].full_name], name=f"{DENSE}_{at}",
-            op_version=18, axis=1, reduction="add",
-        )  # fmt: skip
+            "ScatterElements",
+            [zeros, terms, weights],
+            [operator.outputs[0].full_name],
+            name=f"{DENSE}_{at}",
+            op_version=18,
+            axis=1,
+            reduction="add",
+        )
 
     def connect(self, proto: onnx.ModelProto, inputs: list[TensorSpec]) -> None:
         """Give the graph counts for inputs in place of the texts they are made from.
@@ -102,167 +108,129 @@ class TextConverters:
         columns = {}
         for node in [node for node in graph.node if node.op_type == COUNTED]:
             at = node.attribute[0].i
-            columns[at] = _column_of(graph, node.input[0], self._found[at])
+            columns[at] = _column_of(
+                graph,
+                node.input[0],
+                self._found[at],
+            )
             graph.node.remove(node)
         if not columns:
             return
         drop_unused(graph)
-        read = {name for node in graph.node for name in node.input}
-        texts = set(columns.values())
-        passed = [spec.name for spec in inputs if spec.name not in texts or spec.name in read]
-        kept = [value for value in graph.input if value.name in passed]
-        del graph.input[:]
-        graph.input.extend(kept)
-        for at in range(len(columns)):
-            for spec in counts_of(at):
-                kind = TensorProto.INT64 if spec.dtype == "int64" else TensorProto.DOUBLE
-                graph.input.append(helper.make_tensor_value_info(spec.name, kind, list(spec.shape)))
+        passed = _passed(
+            graph,
+            inputs,
+            set(columns.values()),
+        )
+        _set_inputs(graph, passed, len(columns))
         self.terms = tuple(terms_of(self._found[at], columns[at]) for at in sorted(columns))
-        self.texts = Texts(tuple(each.vectorizer for each in self.terms), tuple(passed))
+        self.texts = Texts(
+            tuple(each.vectorizer for each in self.terms),
+            passed,
+        )
         _declare_outputs(proto)
 
 
-def terms_of(vectorizer: Any, column: str) -> Terms:
-    """What a fitted vectorizer counts in a column.
+def _passed(
+    graph: onnx.GraphProto,
+    inputs: list[TensorSpec],
+    texts: set[str],
+) -> tuple[str, ...]:
+    """The inputs that the graph still takes: all but columns of texts that nothing reads."""
+    read = {name for node in graph.node for name in node.input}
+    return tuple(spec.name for spec in inputs if spec.name not in texts or spec.name in read)
 
-    Raises ConversionError for what is code, and no data.
+
+def _set_inputs(
+    graph: onnx.GraphProto,
+    passed: tuple[str, ...],
+    vectorizers: int,
+) -> None:
+    """Keep the inputs that are passed on, and add the counts of each vectorizer."""
+    kept = [value for value in graph.input if value.name in passed]
+    del graph.input[:]
+    graph.input.extend(kept)
+    for at in range(vectorizers):
+        for spec in counts_of(at):
+            kind = TensorProto.INT64 if spec.dtype == "int64" else TensorProto.DOUBLE
+            graph.input.append(helper.make_tensor_value_info(spec.name, kind, list(spec.shape)))
+
+
+def _zeros(
+    nodes: Nodes,
+    terms: str,
+    width: int,
+) -> str:
+    """A matrix of zeros, with a row for each text."""
+    size = nodes.whole([width])
+    rows = nodes.add("Shape", terms, op_version=15, end=1)
+    shape = nodes.add("Concat", rows, size, op_version=13, axis=0)
+    zero = helper.make_tensor("zero", TensorProto.DOUBLE, [1], [0.0])
+    return nodes.add("ConstantOfShape", shape, op_version=9, value=zero)
+
+
+def _weigh(
+    nodes: Nodes,
+    counts: str,
+    transformer: Any,
+    terms: str | None,
+) -> str:
+    """Counts as a TfidfTransformer weighs them.
+
+    `terms` says of which terms they are; None stands for all terms in their order.
     """
-    name = type(vectorizer).__name__
-    given = [option for option in FUNCTIONS if callable(getattr(vectorizer, option))]
-    if given:
-        raise ConversionError(
-            f"{name}({given[0]}=...) is a function of yours, and a package holds no code; apply it "
-            "to the texts before "
-            f"the model, or save with format='joblib'",
-            step=name,
-        )
-    if vectorizer.input != "content":
-        raise ConversionError(
-            f"{name}(input={vectorizer.input!r}) reads files; pass it texts", step=name
-        )
-    dtype = np.dtype(vectorizer.dtype)
-    if dtype.kind != "b" and dtype.itemsize < 4:
-        raise ConversionError(
-            f"{name}(dtype={dtype}) counts in few bits, which the graph does not; use float64",
-            step=name,
-        )
-    words = vectorizer.analyzer == "word"
-    places = vectorizer.vocabulary_
-    if isinstance(places, _Held):
-        places = places.vocabulary
-    vocabulary = sorted(places, key=places.get)
-    stop_words = sorted(vectorizer.get_stop_words() or ()) if words else []
-    odd = [
-        term
-        for term in [*vocabulary, *stop_words]
-        if not isinstance(term, str) or not _is_unicode(term)
-    ]
-    if odd:
-        raise ConversionError(f"{name} has the term {odd[0]!r}, which is no valid text", step=name)
-    try:
-        described = Vectorizer(
-            column=column,
-            analyzer=vectorizer.analyzer,
-            ngrams=tuple(int(size) for size in vectorizer.ngram_range),
-            lowercase=bool(vectorizer.lowercase),
-            accents=vectorizer.strip_accents or None,
-            token_pattern=vectorizer.token_pattern if words else None,
-        )
-    except SignatureError as error:
-        raise ConversionError(f"{name} cannot be converted: {error}", step=name) from error
-    return Terms(described, [str(term) for term in vocabulary], [str(word) for word in stop_words])
-
-
-class _Held:
-    """Keeps a vocabulary from the converter, which looks through every list and dict of an estimator several times."""
-
-    __slots__ = ("vocabulary",)
-
-    def __init__(self, vocabulary: dict[str, int]) -> None:
-        self.vocabulary = vocabulary
-
-    def __len__(self) -> int:
-        return len(self.vocabulary)
-
-
-def prepared_for_terms(estimator: Any) -> Any:
-    """An estimator that answers the same, in a form that the converters of this module take.
-
-    CountVectorizer and the TfidfTransformer after it become one TfidfVectorizer.
-    """
-    from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
-
-    if type(estimator) in (CountVectorizer, TfidfVectorizer):
-        opened = copy.copy(estimator)
-        opened.vocabulary_ = _Held(estimator.vocabulary_)
-        return opened
-    opened = estimator
-    for name in ("steps", "transformer_list", "transformers_"):
-        if hasattr(estimator, name):
-            opened = copy.copy(estimator) if opened is estimator else opened
-            parts = [
-                (key, prepared_for_terms(part), *more)
-                for key, part, *more in getattr(estimator, name)
-            ]
-            setattr(opened, name, parts)
-    if not hasattr(estimator, "steps"):
-        return opened
-    steps: list[Any] = []
-    for key, step in opened.steps:
-        if isinstance(step, TfidfTransformer) and steps and type(steps[-1][1]) is CountVectorizer:
-            first, counting = steps[-1]
-            joined = TfidfVectorizer(**counting.get_params())
-            joined.vocabulary_ = counting.vocabulary_
-            joined._tfidf = step  # noqa: SLF001 - where it keeps one itself
-            steps[-1] = (first, joined)
-        else:
-            steps.append((key, step))
-    opened.steps = steps
-    return opened
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def _weigh(graph: Nodes, counts: str, transformer: Any, terms: str | None) -> str:
-    """Counts as a TfidfTransformer weighs them; `terms` says of which terms they are, None of all in their order."""
     weights = counts
     if transformer.sublinear_tf:
-        none = graph.add("Equal", weights, graph.number(0.0), version=13)
-        some = graph.add("Where", none, graph.number(1.0), weights, version=9)
-        more = graph.add("Add", graph.add("Log", some, version=13), graph.number(1.0), version=14)
-        weights = graph.add("Where", none, graph.number(0.0), more, version=9)
+        weights = _sublinear(nodes, weights)
     if transformer.use_idf:
-        idf = graph.numbers(np.ravel(transformer.idf_))
+        idf = nodes.doubles(np.ravel(transformer.idf_))
         if terms is not None:
-            idf = graph.add("Gather", idf, terms, version=13, axis=0)
-        weights = graph.add("Mul", weights, idf, version=14)
+            idf = nodes.add("Gather", idf, terms, op_version=13, axis=0)
+        weights = nodes.add("Mul", weights, idf, op_version=14)
     if transformer.norm is not None:
-        reduce = {"l1": "ReduceL1", "l2": "ReduceL2"}[transformer.norm]
-        norm = graph.add(
-            reduce, weights, graph.constant(TensorProto.INT64, [1]), version=18, keepdims=1
-        )
-        empty = graph.add("Equal", norm, graph.number(0.0), version=13)
-        weights = graph.add(
-            "Div",
-            weights,
-            graph.add("Where", empty, graph.number(1.0), norm, version=9),
-            version=14,
-        )
+        weights = _over_norm(nodes, weights, transformer.norm)
     return weights
 
 
-def _weigh_columns(scope: Any, operator: Any, container: Any) -> None:
+def _sublinear(nodes: Nodes, counts: str) -> str:
+    """1 + log(count) of terms that are there."""
+    none = nodes.add("Equal", counts, nodes.doubles(0.0), op_version=13)
+    some = nodes.add("Where", none, nodes.doubles(1.0), counts, op_version=9)
+    logarithm = nodes.add("Log", some, op_version=13)
+    more = nodes.add("Add", logarithm, nodes.doubles(1.0), op_version=14)
+    return nodes.add("Where", none, nodes.doubles(0.0), more, op_version=9)
+
+
+def _over_norm(
+    nodes: Nodes,
+    weights: str,
+    norm: str,
+) -> str:
+    """Weights over the norm of their row, which counts as 1 where it is 0."""
+    reduce = {"l1": "ReduceL1", "l2": "ReduceL2"}[norm]
+    size = nodes.add(reduce, weights, nodes.whole([1]), op_version=18, keepdims=1)
+    empty = nodes.add("Equal", size, nodes.doubles(0.0), op_version=13)
+    divisor = nodes.add("Where", empty, nodes.doubles(1.0), size, op_version=9)
+    return nodes.add("Div", weights, divisor, op_version=14)
+
+
+def _weigh_columns(
+    scope: Any,
+    operator: Any,
+    container: Any,
+) -> None:
     """A TfidfTransformer on counts that come as columns."""
-    graph = Nodes(scope, container)
-    counts = graph.add("Cast", operator.inputs[0].full_name, version=13, to=TensorProto.DOUBLE)
-    weights = _weigh(graph, counts, operator.raw_operator, None)
-    element = _element(operator.outputs[0].type)
-    container.add_node(
-        "Cast", [weights], [operator.outputs[0].full_name], name=scope.get_unique_operator_name("Cast"), op_version=13,
-        to=element,
-    )  # fmt: skip
+    nodes = Nodes(scope, container)
+    given = operator.inputs[0].full_name
+    output = operator.outputs[0]
+    counts = nodes.add("Cast", given, op_version=13, to=TensorProto.DOUBLE)
+    weights = _weigh(
+        nodes,
+        counts,
+        operator.raw_operator,
+        None,
+    )
+    nodes.give("Cast", output.full_name, weights, op_version=13, to=_element(output.type))
 
 
 def _element(kind: Any) -> int:
@@ -277,7 +245,11 @@ def _terms_shape(operator: Any) -> None:
     operator.outputs[0].type = DoubleTensorType([None, len(operator.raw_operator.vocabulary_)])
 
 
-def _column_of(graph: onnx.GraphProto, name: str, vectorizer: Any) -> str:
+def _column_of(
+    graph: onnx.GraphProto,
+    name: str,
+    vectorizer: Any,
+) -> str:
     """The input of the graph that a tensor of texts is, however it was selected and shaped.
 
     Raises ConversionError.
@@ -300,7 +272,7 @@ def _column_of(graph: onnx.GraphProto, name: str, vectorizer: Any) -> str:
 
 
 def _declare_outputs(proto: onnx.ModelProto) -> None:
-    """Give outputs the types they have: the converter guesses them from its inputs, and texts are no numbers."""
+    """Give outputs the types they have: skl2onnx guesses them from its inputs."""
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     for value in bare.graph.output:
@@ -322,7 +294,7 @@ def drop_unused(graph: onnx.GraphProto) -> None:
 
 
 def multiply_few(graph: onnx.GraphProto) -> None:
-    """Where columns of terms are only multiplied with weights, take the weights of the terms that are there.
+    """Where columns of terms are only multiplied with weights, take the weights of a text's terms.
 
     A text holds a few of many thousand terms.
     """
@@ -331,27 +303,41 @@ def multiply_few(graph: onnx.GraphProto) -> None:
         users = [node for node in graph.node if dense.output[0] in node.input]
         if not all(_is_product(node, dense.output[0], constants) for node in users):
             continue
-        _, terms, weights = dense.input
-        row = f"{dense.output[0]}_row"
-        lift = helper.make_node("Unsqueeze", [weights, "texts_axis"], [row])
-        made = [lift]
-        for at, user in enumerate(users):
-            taken, product = f"{row}_{at}_taken", f"{row}_{at}_product"
-            made.append(helper.make_node("Gather", [user.input[1], terms], [taken], axis=0))
-            made.append(helper.make_node("MatMul", [row, taken], [product]))
-            made.append(helper.make_node("Squeeze", [product, "texts_axis"], [user.output[0]]))
+        made = _products_of_few(dense, users)
+        for user in users:
             graph.node.remove(user)
         place = list(graph.node).index(dense)
         graph.node.remove(dense)
         for node in reversed(made):
             graph.node.insert(place, node)
-        if "texts_axis" not in constants:
-            constants["texts_axis"] = numpy_helper.from_array(np.array([1]), "texts_axis")
-            graph.initializer.append(constants["texts_axis"])
+        if AXIS not in constants:
+            constants[AXIS] = numpy_helper.from_array(
+                np.array([1]),
+                AXIS,
+            )
+            graph.initializer.append(constants[AXIS])
     drop_unused(graph)
 
 
-def _is_product(node: onnx.NodeProto, left: str, constants: dict[str, Any]) -> bool:
+def _products_of_few(dense: onnx.NodeProto, users: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Nodes that multiply the weights of a text's terms, in place of products with all columns."""
+    _, terms, weights = dense.input
+    row = f"{dense.output[0]}_row"
+    made = [helper.make_node("Unsqueeze", [weights, AXIS], [row])]
+    for at, user in enumerate(users):
+        taken = f"{row}_{at}_taken"
+        product = f"{row}_{at}_product"
+        made.append(helper.make_node("Gather", [user.input[1], terms], [taken], axis=0))
+        made.append(helper.make_node("MatMul", [row, taken], [product]))
+        made.append(helper.make_node("Squeeze", [product, AXIS], [user.output[0]]))
+    return made
+
+
+def _is_product(
+    node: onnx.NodeProto,
+    left: str,
+    constants: dict[str, Any],
+) -> bool:
     """Whether a node is the product of `left` with a constant matrix."""
     factor = constants.get(node.input[1]) if len(node.input) == 2 else None
     return (

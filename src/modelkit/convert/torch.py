@@ -6,12 +6,13 @@ import logging
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import Array, is_a
-from modelkit.convert.source import Source
+from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.proto import tensor_spec
 from modelkit.signature import Signature
@@ -30,7 +31,7 @@ def is_module(source: object) -> bool:
 
 
 def from_torch(module: Any, example: Any) -> Source:
-    """Export a module in evaluation mode, with the leading dimension of every input and output left open.
+    """Export a module in evaluation mode, with the leading dimension of all tensors left open.
 
     Args:
         module: a torch.nn.Module whose forward takes tensors and gives a tensor, or a tuple or dict
@@ -43,7 +44,7 @@ def from_torch(module: Any, example: Any) -> Source:
         MissingExtraError: if onnxscript, which the exporter needs, is not installed.
     """
     if is_a(module, "torch._dynamo", "OptimizedModule"):
-        module = module._orig_mod  # noqa: SLF001 - torch.compile wraps it, and keeps it under this name alone
+        module = module._orig_mod  # noqa: SLF001 - where torch.compile keeps what it wraps
     rows = _rows(module, example)
     names = list(rows)
     truth = _truth(module, names)
@@ -68,6 +69,13 @@ def from_torch(module: Any, example: Any) -> Source:
     )
 
 
+CONVERTER = Converter(
+    owns=is_module,
+    ways=lambda module, example: [partial(from_torch, module, example)],
+    trained_with=("torch", "onnxscript"),
+)
+
+
 def _rows(module: Any, example: Any) -> dict[str, Array]:
     """Example rows by argument of forward, as arrays."""
     import inspect
@@ -84,13 +92,18 @@ def _rows(module: Any, example: Any) -> dict[str, Array]:
             f"example has {strange}, which are no arguments of forward{tuple(arguments)}"
         )
     rows = {name: np.asarray(by_name[name]) for name in arguments if name in by_name}
+    _check_sizes(rows)
+    return rows
+
+
+def _check_sizes(rows: Mapping[str, Array]) -> None:
+    """Raise ConversionError unless all inputs have the same number of rows, at least two."""
     sizes = {len(array) if array.ndim else -1 for array in rows.values()}
     if len(sizes) != 1 or min(sizes) < 2:
         shapes = {name: array.shape for name, array in rows.items()}
         raise ConversionError(
             f"example needs at least two rows in every input, as many in each; got {shapes}"
         )
-    return rows
 
 
 @contextmanager
@@ -110,29 +123,50 @@ def _evaluating(module: Any) -> Iterator[None]:
 
 
 def _truth(module: Any, names: list[str]) -> Any:
-    def truth(rows: Mapping[str, Array]) -> dict[str, Array]:
-        import torch
+    """A function from rows by argument to the answers of a module by output name."""
 
-        device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-        given = {
-            name: torch.from_numpy(np.ascontiguousarray(rows[name])).to(device) for name in names
-        }
+    def truth(rows: Mapping[str, Array]) -> dict[str, Array]:
+        given = _tensors(
+            module,
+            {name: rows[name] for name in names},
+        )
         with _evaluating(module):
-            got = _answer(module, given)
-        if isinstance(got, Mapping):
-            answers = dict(got)
-        elif isinstance(got, tuple | list):
-            answers = {f"output_{i}": tensor for i, tensor in enumerate(got)}
-        else:
-            answers = {"output": got}
-        if not all(isinstance(tensor, torch.Tensor) for tensor in answers.values()):
-            kinds = {name: type(value).__name__ for name, value in answers.items()}
-            raise ConversionError(
-                f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}"
-            )
-        return {str(name): tensor.cpu().numpy() for name, tensor in answers.items()}
+            answers = _by_name(_answer(module, given))
+        return {name: tensor.cpu().numpy() for name, tensor in answers.items()}
 
     return truth
+
+
+def _tensors(module: Any, rows: Mapping[str, Array]) -> dict[str, Any]:
+    """Arrays as tensors on the device of a module."""
+    import torch
+
+    device = next(
+        (tensor.device for tensor in module.parameters()),
+        torch.device("cpu"),
+    )
+    found = {}
+    for name, array in rows.items():
+        found[name] = torch.from_numpy(np.ascontiguousarray(array)).to(device)
+    return found
+
+
+def _by_name(answer: Any) -> dict[str, Any]:
+    """What forward answered, by output name. Raises ConversionError for anything but tensors."""
+    import torch
+
+    if isinstance(answer, Mapping):
+        answers = {str(name): tensor for name, tensor in answer.items()}
+    elif isinstance(answer, tuple | list):
+        answers = {f"output_{i}": tensor for i, tensor in enumerate(answer)}
+    else:
+        answers = {"output": answer}
+    if not all(isinstance(tensor, torch.Tensor) for tensor in answers.values()):
+        kinds = {name: type(value).__name__ for name, value in answers.items()}
+        raise ConversionError(
+            f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}"
+        )
+    return answers
 
 
 def _answer(module: Any, given: dict[str, Any]) -> Any:
@@ -158,7 +192,12 @@ def _answer(module: Any, given: dict[str, Any]) -> Any:
         ) from error
 
 
-def _export(module: Any, rows: Mapping[str, Array], outputs: list[str]) -> onnx.ModelProto:
+def _export(
+    module: Any,
+    rows: Mapping[str, Array],
+    outputs: list[str],
+) -> onnx.ModelProto:
+    """The graph of a module. Raises ConversionError, or MissingExtraError without onnxscript."""
     import torch
 
     try:
@@ -166,26 +205,38 @@ def _export(module: Any, rows: Mapping[str, Array], outputs: list[str]) -> onnx.
     except ImportError:
         raise MissingExtraError("saving a torch module", "onnxscript", "torch") from None
     batch = torch.export.Dim("batch")
-    device = next((tensor.device for tensor in module.parameters()), torch.device("cpu"))
-    few = {
-        name: torch.from_numpy(np.ascontiguousarray(array[:2])).to(device)
-        for name, array in rows.items()
-    }
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    few = _tensors(
+        module,
+        {name: array[:2] for name, array in rows.items()},
+    )
     try:
-        with _evaluating(module):
+        with _evaluating(module), _quiet(logging.getLogger("torch.onnx")):
             program = torch.onnx.export(
-                module, kwargs=few, dynamo=True, input_names=list(rows), output_names=outputs, opset_version=OPSET,
-                dynamic_shapes={name: {0: batch} for name in rows}, verbose=False,
-            )  # fmt: skip
+                module,
+                kwargs=few,
+                dynamo=True,
+                input_names=list(rows),
+                output_names=outputs,
+                opset_version=OPSET,
+                dynamic_shapes={name: {0: batch} for name in rows},
+                verbose=False,
+            )
     except Exception as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ConversionError(
             f"torch cannot export {type(module).__name__} with an open batch dimension: {reason}",
             step=type(module).__name__,
         ) from error
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
     proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only where it writes a file
     return proto
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Errors alone are logged, and the level is restored afterwards."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

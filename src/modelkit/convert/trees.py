@@ -1,4 +1,4 @@
-"""Ensembles of trees as one operator, TreeEnsemble of ai.onnx.ml 5, in the precision of their source.
+"""Ensembles of trees as TreeEnsemble of ai.onnx.ml 5, in the precision of their source.
 
 A branch compares `x <= threshold` in the dtype of the rows. What is not compared so (categories) is
 turned into a column of zeros and ones first.
@@ -23,11 +23,14 @@ from modelkit.convert.tensors import Var, cast, constant, doubles, dtype_of, ml,
 
 LEQ = 0
 SUM = 1
+LARGEST_EXACT = 1 << 24  # up to here a float32 holds every whole number
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A binary tree by node, its root first: `left` is where `x[column] <= threshold` leads, -1 in both for a leaf.
+    """A binary tree by node, its root first.
+
+    `x[column] <= threshold` leads to `left`; a leaf has -1 in `left` and `right`.
 
     `missing` is whether a missing value goes left. `mode` is how each branch compares, where not
     all do so.
@@ -54,14 +57,24 @@ class Tree:
 def stump() -> Tree:
     """A tree of one leaf."""
     none = np.array([-1])
-    return Tree(np.zeros(1, np.int64), np.zeros(1), np.zeros(1, bool), none, none)
+    return Tree(
+        np.zeros(1, np.int64),
+        np.zeros(1),
+        np.zeros(1, bool),
+        none,
+        none,
+    )
 
 
 def rounded_down(thresholds: Array) -> Array:
-    """The largest float32 up to each threshold: for rows of float32, `x <= t` is true for the same rows."""
+    """The largest float32 up to each threshold: `x <= t` holds for the same rows of float32."""
     with np.errstate(over="ignore"):
         near = np.asarray(thresholds, np.float64).astype(np.float32)
-    return np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)
+    return np.where(
+        near > thresholds,
+        np.nextafter(near, np.float32(-np.inf)),
+        near,
+    )
 
 
 def ensemble(
@@ -78,59 +91,93 @@ def ensemble(
         trees: at least one.
         targets: for each tree the output that each of its nodes adds to; those of branches do not
             count.
-        weights: what it adds.
-        outputs: how many there are.
+        weights: what each node adds.
+        outputs: the number of outputs.
     """
     dtype = dtype_of(rows).type
     lists: dict[str, Any] = dict(lists_of(trees, targets))
+    splits = [at_branches(tree, tree.threshold) for tree in trees]
+    modes = [at_branches(tree, tree.modes) for tree in trees]
     ending = [weight[tree.leaf] for tree, weight in zip(trees, weights, strict=True)]
     return ml.tree_ensemble(
         rows,
         aggregate_function=SUM,
         n_targets=outputs,
-        nodes_splits=np.concatenate([at_branches(tree, tree.threshold) for tree in trees]).astype(
-            dtype
-        ),
-        nodes_modes=np.concatenate([at_branches(tree, tree.modes) for tree in trees]).astype(
-            np.uint8
-        ),
+        nodes_splits=np.concatenate(splits).astype(dtype),
+        nodes_modes=np.concatenate(modes).astype(np.uint8),
         leaf_weights=np.concatenate(ending).astype(dtype),
         **lists,
     )
 
 
 def at_branches(tree: Tree, values: Array) -> Array:
-    """The values of the branches of a tree; of one that is a leaf, that of a branch with this leaf on both sides."""
+    """The values of the branches of a tree; a single leaf counts as a branch with 0."""
     return values[~tree.leaf] if len(values) > 1 else np.zeros(1, values.dtype)
 
 
 def lists_of(trees: Sequence[Tree], targets: Sequence[Array]) -> dict[str, list[int]]:
     """The attributes of the operator that are lists of whole numbers."""
-    branches, leaves = 0, 0
+    branches = 0
+    leaves = 0
     roots: list[int] = []
     parts: dict[str, list[Array]] = {}
     for tree, target in zip(trees, targets, strict=True):
-        inner, ends = np.flatnonzero(~tree.leaf), np.flatnonzero(tree.leaf)
-        number = np.empty(len(tree.left), np.int64)
-        number[inner] = branches + np.arange(len(inner))
-        number[ends] = leaves + np.arange(len(ends))
         roots.append(branches)
-        found = {"nodes_featureids": at_branches(tree, tree.column), "leaf_targetids": target[ends]}
-        found["nodes_missing_value_tracks_true"] = at_branches(tree, tree.missing)
-        for side, child in (("true", tree.left), ("false", tree.right)):
-            to = child[inner] if len(inner) else np.zeros(1, np.int64)
-            found[f"nodes_{side}nodeids"], found[f"nodes_{side}leafs"] = number[to], tree.leaf[to]
-        for name, values in found.items():
+        for name, values in _attributes(tree, target, branches, leaves).items():
             parts.setdefault(name, []).append(values)
-        branches += max(len(inner), 1)
-        leaves += len(ends)
-    lists: dict[str, list[int]] = {"tree_roots": roots}
-    for name, arrays in parts.items():
-        lists[name] = np.concatenate(arrays).astype(np.int64).tolist()
-    return lists
+        ends = int(tree.leaf.sum())
+        branches += max(len(tree.left) - ends, 1)
+        leaves += ends
+    lists = {name: _whole_numbers(arrays) for name, arrays in parts.items()}
+    return {"tree_roots": roots} | lists
 
 
-def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> Var:
+def _whole_numbers(arrays: list[Array]) -> list[int]:
+    found: list[int] = np.concatenate(arrays).astype(np.int64).tolist()
+    return found
+
+
+def _attributes(
+    tree: Tree,
+    target: Array,
+    branches: int,
+    leaves: int,
+) -> dict[str, Array]:
+    """The attributes of one tree, after trees that have `branches` and `leaves` in all."""
+    inner = np.flatnonzero(~tree.leaf)
+    number = _numbers(tree, branches, leaves)
+    found = {
+        "nodes_featureids": at_branches(tree, tree.column),
+        "leaf_targetids": target[tree.leaf],
+        "nodes_missing_value_tracks_true": at_branches(tree, tree.missing),
+    }
+    for side, child in (("true", tree.left), ("false", tree.right)):
+        to = child[inner] if len(inner) else np.zeros(1, np.int64)
+        found[f"nodes_{side}nodeids"] = number[to]
+        found[f"nodes_{side}leafs"] = tree.leaf[to]
+    return found
+
+
+def _numbers(
+    tree: Tree,
+    branches: int,
+    leaves: int,
+) -> Array:
+    """The number of each node among all branches, or among all leaves."""
+    number = np.empty(
+        len(tree.left),
+        np.int64,
+    )
+    for chosen, first in ((~tree.leaf, branches), (tree.leaf, leaves)):
+        number[chosen] = first + np.arange(int(chosen.sum()))
+    return number
+
+
+def sum_of_leaves(
+    rows: Var,
+    trees: Sequence[Tree],
+    values: Sequence[Array],
+) -> Var:
     """(n, m) of float64: the sum of what each tree's leaf holds, added in the order of the trees.
 
     Args:
@@ -142,31 +189,54 @@ def sum_of_leaves(rows: Var, trees: Sequence[Tree], values: Sequence[Array]) -> 
     held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
     if ((held != 0).sum(axis=1) > 1).any():
         return _sum_from_table(rows, trees, held)
-    exact = (
-        rows if _small_whole(held) else cast(rows, np.float64)
-    )  # sums of small whole numbers are exact in float32
+    # Sums of small whole numbers are exact in float32.
+    exact = rows if _small_whole(held) else cast(rows, np.float64)
     targets = [value.astype(bool).argmax(axis=1) for value in values]
     weights = [value[np.arange(len(value)), at] for value, at in zip(values, targets, strict=True)]
-    return cast(ensemble(exact, trees, targets, weights, wide), np.float64)
+    return cast(
+        ensemble(exact, trees, targets, weights, wide),
+        np.float64,
+    )
 
 
 def _small_whole(held: Array) -> bool:
     return bool((held == np.rint(held)).all() and np.abs(held).max(initial=0) <= 1)
 
 
-def _sum_from_table(rows: Var, trees: Sequence[Tree], held: Array) -> Var:
-    table, place = np.unique(held, axis=0, return_inverse=True)
-    weights, start = [], 0
-    for tree in trees:
-        numbers = np.zeros(len(tree.left))
-        count = int(tree.leaf.sum())
-        numbers[tree.leaf] = place[start : start + count]
-        weights.append(numbers)
-        start += count
-    exact = rows if len(table) <= 1 << 24 else cast(rows, np.float64)
+def _sum_from_table(
+    rows: Var,
+    trees: Sequence[Tree],
+    held: Array,
+) -> Var:
+    """The sum of leaves that hold vectors: each tree gives the number of a row in a table."""
+    table, place = np.unique(
+        held,
+        axis=0,
+        return_inverse=True,
+    )
+    ends = np.cumsum([int(tree.leaf.sum()) for tree in trees])
+    numbers = np.split(
+        place,
+        ends[:-1],
+    )
+    weights = [_at_leaves(tree, values) for tree, values in zip(trees, numbers, strict=True)]
+    exact = rows if len(table) <= LARGEST_EXACT else cast(rows, np.float64)
     targets = [np.full(len(tree.left), number) for number, tree in enumerate(trees)]
-    found = op.cast(ensemble(exact, trees, targets, weights, len(trees)), to=np.int32)
-    parts = op.gather(doubles(table), found)  # (n, trees, m)
+    found = ensemble(
+        exact,
+        trees,
+        targets,
+        weights,
+        len(trees),
+    )
+    parts = op.gather(doubles(table), op.cast(found, to=np.int32))  # (n, trees, m)
     if len(trees) > 1:
         parts = op.cumsum(parts, constant(1, np.int64))
     return op.gather(parts, constant(-1, np.int64), axis=1)
+
+
+def _at_leaves(tree: Tree, values: Array) -> Array:
+    """Values of the leaves by node; those of branches are 0."""
+    found = np.zeros(len(tree.left))
+    found[tree.leaf] = values
+    return found

@@ -1,37 +1,41 @@
-"""Arrays and what JSON can hold as one npz of plain arrays: the bytes of a Profile, and of a Detector's state."""
+"""Arrays and JSON values as one npz of plain arrays: the bytes of a Profile and of a Detector."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from modelkit import record
+from modelkit import jsonable
 from modelkit.cast import Array
 from modelkit.errors import DriftError
-from modelkit.golden import read_npz
+from modelkit.npz import pack_arrays, unpack_arrays
 
 
-def pack(schema: str, about: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+def pack(
+    schema: str,
+    about: Mapping[str, Any],
+    arrays: Mapping[str, Array],
+) -> bytes:
     """Bytes that `unpack` reads; equal contents give equal bytes."""
-    text = json.dumps(
-        record.plain({"schema": schema, **about}), sort_keys=True, allow_nan=False
-    ).encode()
-    file = io.BytesIO()
-    np.savez(file, about=np.frombuffer(text, np.uint8), **arrays)  # type: ignore[arg-type]
-    return file.getvalue()
+    values = jsonable.to_plain({"schema": schema, **about})
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return pack_arrays({"about": np.frombuffer(text.encode(), np.uint8), **arrays})
 
 
 def unpack(
     schema: str, data: bytes | memoryview, what: str
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """What was packed. Raises DriftError for other bytes, and for those of another schema."""
+    """The values and arrays that were packed.
+
+    Raises DriftError for bytes of another schema, and for bytes that `pack` did not make.
+    """
     try:
-        arrays = read_npz(data)
-        about: dict[str, Any] = record.back(record.parse(arrays.pop("about").tobytes().decode()))
+        arrays = unpack_arrays(data)
+        text = arrays.pop("about").tobytes().decode()
+        about: dict[str, Any] = jsonable.from_plain(jsonable.parse_json(text))
         found = about.pop("schema")
     except Exception as error:
         raise DriftError(f"this is no {what}: {error}") from error
@@ -40,3 +44,15 @@ def unpack(
             f"this is no {what} of {schema}, but of {found!r}; it was made by another version"
         )
     return about, arrays
+
+
+def under(
+    prefix: str,
+    arrays: Mapping[str, Array],
+) -> dict[str, Array]:
+    """The arrays whose name begins with a prefix, named without it."""
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }

@@ -1,4 +1,4 @@
-"""Charts of a feature's shares as inline SVG: the reference and the recent rows over the same cells."""
+"""Charts of a feature's shares as inline SVG: the reference and the recent rows, cell by cell."""
 
 from __future__ import annotations
 
@@ -11,37 +11,47 @@ from modelkit.drift.values import FeatureDrift
 
 Cell = tuple[str, float, float]
 
-WIDTH = 480
-LEFT, RIGHT = 44, 472  # of the plot
-TOP, BASE = 16, 116
-NAMES = 130  # where the bars of categories begin
+CHART_WIDTH = 480
+LEFT = 44  # of the plot
+RIGHT = 472
+TOP = 16
+BASE = 116
+NAMES_END = 130  # where the bars of categories begin
+SHARES_WIDTH = 84  # of the text behind the bars
+PAIR_HEIGHT = 24  # of the two bars of a category
 MOST_BARS = 10
+MOST_EDGES = 7  # that are labelled
 AXIS = "cells of about equal mass in training, in order; height: share of rows"
 ARROW = 44  # the width of a share with an arrow
-TALLEST = (
-    8  # times the usual cell of the reference; one value that most rows have would hide all others
-)
+# Times the usual cell of the reference; one value that most rows have would hide all others.
+TALLEST = 8
+ENDS = ("", "-inf", "+inf")
 
 
 def chart(feature: FeatureDrift) -> str:
-    """An SVG of its shares: outlines over ordered cells, or a pair of bars for each category.
+    """An SVG of a feature's shares.
 
-    Of a feature that no recent row has, the reference is drawn alone: shares of 0 would look as if
-    it had vanished.
+    It has outlines over ordered cells, or a pair of bars for each category. Of a feature that no
+    recent row has, the reference is drawn alone: shares of 0 would look as if it had vanished.
     """
     seen = feature.rows > 0
-    cells = [(label, _finite(old), _finite(new)) for label, old, new in feature.cells]
+    cells = []
+    for label, old, new in feature.cells:
+        cells.append((label, _finite_share(old), _finite_share(new)))
     if feature.kind in ("category", "flag"):
-        return _bars(feature.feature, [cell for cell in cells if cell[1] or cell[2]], seen=seen)
+        used = [cell for cell in cells if _has_rows(cell)]
+        return _bars(feature.feature, used, seen=seen)
     ordered = [
         cell
         for cell in cells
-        if cell[0] != "(missing)" and (cell[1] or cell[2] or cell[0] not in _ENDS)
+        if cell[0] != "(missing)" and (_has_rows(cell) or cell[0] not in ENDS)
     ]
     return _outlines(feature.feature, ordered, seen=seen)
 
 
-_ENDS = ("", "-inf", "+inf")
+def _has_rows(cell: Cell) -> bool:
+    _, old, new = cell
+    return bool(old or new)
 
 
 def percent(share: float) -> str:
@@ -50,98 +60,196 @@ def percent(share: float) -> str:
         return "unknown"
     if 0 < share < 0.001:
         return "<0.1 %"
-    return f"{100 * share:.3g} %" if share < 0.1 else f"{100 * share:.0f} %"
+    if share < 0.1:
+        return f"{100 * share:.3g} %"
+    return f"{100 * share:.0f} %"
 
 
-def _finite(share: float) -> float:
+def _finite_share(share: float) -> float:
     return share if isfinite(share) else 0.0
 
 
-def _svg(name: str, height: int, body: str) -> str:
+def _svg(
+    name: str,
+    height: int,
+    body: str,
+) -> str:
     label = html.escape(f"{name}: shares of the reference and of the recent rows")
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{body}</svg>'
+    return f'<svg viewBox="0 0 {CHART_WIDTH} {height}" role="img" aria-label="{label}">{body}</svg>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}">{html.escape(text)}</text>'
+def _svg_text(
+    x: float,
+    y: float,
+    text: str,
+    anchor: str = "middle",
+) -> str:
+    place = f'x="{x:.0f}" y="{y:.0f}"'
+    return f'<text {place} text-anchor="{anchor}">{html.escape(text)}</text>'
 
 
-def _tooltip(cell: Cell, *, seen: bool) -> str:
+def _no_values(name: str) -> str:
+    return _svg(name, 40, _svg_text(CHART_WIDTH / 2, 24, "no values"))
+
+
+def _tooltip(
+    cell: Cell,
+    *,
+    seen: bool,
+) -> str:
     label, old, new = cell
     recent = percent(new) if seen else "unknown"
-    return f"<title>{html.escape(f'{label[:60]}: {percent(old)}, recent {recent}')}</title>"
+    text = f"{label[:60]}: {percent(old)}, recent {recent}"
+    return f"<title>{html.escape(text)}</title>"
 
 
-def _outlines(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
-    """Cells of one width side by side: the reference as an area, the recent rows as an outline over it."""
+# Ordered cells.
+
+
+def _outlines(
+    name: str,
+    cells: Sequence[Cell],
+    *,
+    seen: bool,
+) -> str:
+    """Cells of one width side by side.
+
+    The reference is an area, and the recent rows an outline over it.
+    """
     if not cells:
-        return _svg(name, 40, _text(WIDTH / 2, 24, "no values"))
+        return _no_values(name)
+    labels = [label for label, _, _ in cells]
+    before = [old for _, old, _ in cells]
+    recent = [new for _, _, new in cells]
     step = (RIGHT - LEFT) / len(cells)
-    most = max(max(old, new) for _, old, new in cells)
-    usual = [old for _, old, _ in cells if old] or [most]
-    top = min(most, TALLEST * median(usual)) or 1.0
-    scale = (BASE - TOP) / top
-    pointers = "".join(
-        f'<rect x="{LEFT + i * step:.1f}" y="{TOP}" width="{step:.1f}" height="{BASE - TOP}">'
-        f"{_tooltip(cell, seen=seen)}</rect>"
-        for i, cell in enumerate(cells)
-    )
-    cut = [(LEFT + (i + 0.5) * step, max(old, new)) for i, (_, old, new) in enumerate(cells)]
-    above = _above([(x, share) for x, share in cut if share > top * 1.001])
-    outline = (
-        f'<path class="new" d="{_steps([new for _, _, new in cells], step, top, scale)}"/>'
-        if seen
-        else ""
-    )
-    body = (
-        f'<path class="old" d="{_steps([old for _, old, _ in cells], step, top, scale)}"/>{outline}'
-        f'<path class="axis" d="M{LEFT} {TOP}V{BASE}H{RIGHT}"/>{above}'
-        f"{_text(LEFT - 5, TOP + 4, percent(top), 'end')}{_text(LEFT - 5, BASE, '0', 'end')}"
-        f"{_edge_labels([label for label, _, _ in cells], step)}"
-        f"{_text((LEFT + RIGHT) / 2, BASE + 30, AXIS)}"
-        f'<g class="hit">{pointers}</g>'
+    top = _top(before, recent)
+    outline = ""
+    if seen:
+        outline = f'<path class="new" d="{_steps(recent, step, top)}"/>'
+    body = "".join(
+        [
+            f'<path class="old" d="{_steps(before, step, top)}"/>',
+            outline,
+            f'<path class="axis" d="M{LEFT} {TOP}V{BASE}H{RIGHT}"/>',
+            _above(cells, step, top),
+            _svg_text(LEFT - 5, TOP + 4, percent(top), "end"),
+            _svg_text(LEFT - 5, BASE, "0", "end"),
+            _edge_labels(labels, step),
+            _svg_text((LEFT + RIGHT) / 2, BASE + 30, AXIS),
+            _pointers(cells, step, seen=seen),
+        ]
     )
     return _svg(name, BASE + 36, body)
 
 
-def _above(cut: Sequence[tuple[float, float]]) -> str:
-    """The shares of some cells that are taller than the chart, over them, where these do not touch one another."""
+def _top(
+    before: Sequence[float],
+    recent: Sequence[float],
+) -> float:
+    """The share at the top of the chart."""
+    most = max(*before, *recent)
+    usual = [share for share in before if share] or [most]
+    return min(most, TALLEST * median(usual)) or 1.0
+
+
+def _pointers(
+    cells: Sequence[Cell],
+    step: float,
+    *,
+    seen: bool,
+) -> str:
+    """Invisible rectangles over the cells, which show their shares to a pointer."""
+    size = f'y="{TOP}" width="{step:.1f}" height="{BASE - TOP}"'
+    rectangles = []
+    for i, cell in enumerate(cells):
+        x = LEFT + i * step
+        tooltip = _tooltip(cell, seen=seen)
+        rectangles.append(f'<rect x="{x:.1f}" {size}>{tooltip}</rect>')
+    return f'<g class="hit">{"".join(rectangles)}</g>'
+
+
+def _above(
+    cells: Sequence[Cell],
+    step: float,
+    top: float,
+) -> str:
+    """The shares of cells that are taller than the chart, where these do not touch one another."""
     texts: list[str] = []
     half = ARROW / 2
     free = float(LEFT)
-    for x, share in cut:
-        place = min(max(x, LEFT + half), WIDTH - half)
-        if place - half < free:
+    for i, (_, old, new) in enumerate(cells):
+        share = max(old, new)
+        middle = LEFT + (i + 0.5) * step
+        place = min(max(middle, LEFT + half), CHART_WIDTH - half)
+        if share <= top * 1.001 or place - half < free:
             continue
-        texts.append(_text(place, TOP - 4, f"{percent(share)} \N{UPWARDS ARROW}"))
+        text = f"{percent(share)} \N{UPWARDS ARROW}"
+        texts.append(_svg_text(place, TOP - 4, text))
         free = place + half
     return "".join(texts)
 
 
-def _steps(shares: Sequence[float], step: float, top: float, scale: float) -> str:
-    path = "".join(
-        f"V{BASE - min(share, top) * scale:.1f}H{LEFT + (i + 1) * step:.1f}"
-        for i, share in enumerate(shares)
-    )
-    return f"M{LEFT} {BASE}{path}V{BASE}"
+def _steps(
+    shares: Sequence[float],
+    step: float,
+    top: float,
+) -> str:
+    scale = (BASE - TOP) / top
+    path = [f"M{LEFT} {BASE}"]
+    for i, share in enumerate(shares):
+        y = BASE - min(share, top) * scale
+        x = LEFT + (i + 1) * step
+        path.append(f"V{y:.1f}H{x:.1f}")
+    path.append(f"V{BASE}")
+    return "".join(path)
 
 
-def _edge_labels(labels: Sequence[str], step: float) -> str:
-    """Some of the edges between cells, under the places where they are; the words of the cells hold them."""
-    edges = [(i, low) for i, label in enumerate(labels) if (low := _lower_edge(label)) is not None]
+def _edge_labels(
+    labels: Sequence[str],
+    step: float,
+) -> str:
+    """Some of the edges between cells, below their places; the cells' words hold the edges."""
+    edges = []
+    for i, label in enumerate(labels):
+        low = _lower_edge(label)
+        if low is not None:
+            edges.append((LEFT + i * step, low))
     if not edges:
-        return "".join(
-            _text(LEFT + (i + 0.5) * step, BASE + 13, html.short(label))
-            for i, label in enumerate(labels[:4])
-        )
+        return _cell_labels(labels[:4], step)
+    texts = []
+    for k in _evenly_spread(len(edges), _room(edges)):
+        x, text = edges[k]
+        half = 3.3 * len(text)
+        place = max(half, min(x, CHART_WIDTH - half))
+        texts.append(_svg_text(place, BASE + 13, text))
+    return "".join(texts)
+
+
+def _cell_labels(
+    labels: Sequence[str],
+    step: float,
+) -> str:
+    texts = []
+    for i, label in enumerate(labels):
+        x = LEFT + (i + 0.5) * step
+        texts.append(_svg_text(x, BASE + 13, html.short(label)))
+    return "".join(texts)
+
+
+def _room(edges: Sequence[tuple[float, str]]) -> int:
+    """The number of edges for which there is room."""
     longest = max(len(text) for _, text in edges)
-    room = max(2, min(7, int((RIGHT - LEFT) / (6.5 * longest + 14))))
-    chosen = {round(k * (len(edges) - 1) / max(room - 1, 1)) for k in range(room)}
-    places = [(LEFT + i * step, text) for i, text in (edges[k] for k in sorted(chosen))]
-    return "".join(
-        _text(max(3.3 * len(text), min(x, WIDTH - 3.3 * len(text))), BASE + 13, text)
-        for x, text in places
-    )
+    fitting = int((RIGHT - LEFT) / (6.5 * longest + 14))
+    return max(2, min(MOST_EDGES, fitting))
+
+
+def _evenly_spread(
+    n: int,
+    room: int,
+) -> list[int]:
+    """Evenly spread numbers below n, from the first to the last."""
+    chosen = {round(k * (n - 1) / max(room - 1, 1)) for k in range(room)}
+    return sorted(chosen)
 
 
 def _lower_edge(label: str) -> str | None:
@@ -151,39 +259,75 @@ def _lower_edge(label: str) -> str | None:
     return low[:20] if to and low != "up" else None
 
 
-def _bars(name: str, cells: Sequence[Cell], *, seen: bool) -> str:
+# Categories.
+
+
+def _bars(
+    name: str,
+    cells: Sequence[Cell],
+    *,
+    seen: bool,
+) -> str:
     """Two bars for each of the categories that have the largest shares."""
     if not cells:
-        return _svg(name, 40, _text(WIDTH / 2, 24, "no values"))
-    shown = set(sorted(range(len(cells)), key=lambda i: -max(cells[i][1], cells[i][2]))[:MOST_BARS])
+        return _no_values(name)
+    kept = _largest_cells(cells)
+    widest = max(max(old, new) for _, old, new in kept)
+    scale = (RIGHT - SHARES_WIDTH - NAMES_END) / widest
+    pairs = []
+    for i, cell in enumerate(kept):
+        pairs.append(
+            _pair(
+                cell,
+                4 + PAIR_HEIGHT * i,
+                scale,
+                seen=seen,
+            )
+        )
+    return _svg(name, PAIR_HEIGHT * len(kept) + 8, "".join(pairs))
+
+
+def _largest_cells(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of the largest shares, in their order, and the sum of the others."""
+    largest = [max(old, new) for _, old, new in cells]
+    by_size = sorted(range(len(cells)), key=lambda i: -largest[i])
+    shown = set(by_size[:MOST_BARS])
     kept = [cell for i, cell in enumerate(cells) if i in shown]
     rest = [cell for i, cell in enumerate(cells) if i not in shown]
     if rest:
-        kept.append(
-            (
-                f"{len(rest)} more cells",
-                sum(cell[1] for cell in rest),
-                sum(cell[2] for cell in rest),
-            )
-        )
-    widest = max(max(old, new) for _, old, new in kept)
-    scale = (RIGHT - 84 - NAMES) / widest
-    body = "".join(_pair(cell, 4 + 24 * i, scale, seen=seen) for i, cell in enumerate(kept))
-    return _svg(name, 24 * len(kept) + 8, body)
+        old = sum(cell[1] for cell in rest)
+        new = sum(cell[2] for cell in rest)
+        kept.append((f"{len(rest)} more cells", old, new))
+    return kept
 
 
-def _pair(cell: Cell, y: int, scale: float, *, seen: bool) -> str:
+def _pair(
+    cell: Cell,
+    y: int,
+    scale: float,
+    *,
+    seen: bool,
+) -> str:
     label, old, new = cell
-    short = html.short(label) if len(label) <= 20 else label[:18] + "..."
-    recent = (
-        f'<rect class="new" x="{NAMES}" y="{y + 10}" width="{new * scale:.1f}" height="9"/>'
-        if seen
-        else ""
-    )
+    short = html.short(label)
+    if len(label) > 20:
+        short = label[:18] + "..."
+    recent = _bar("new", y + 10, new * scale) if seen else ""
     shares = f"{percent(old)}, {percent(new)}" if seen else percent(old)
-    return (
-        f'<g><rect class="old" x="{NAMES}" y="{y}" width="{old * scale:.1f}" height="9"/>{recent}'
-        f"{_text(NAMES - 6, y + 14, short, 'end')}"
-        f"{_text(NAMES + max(old, new) * scale + 6, y + 14, shares, 'start')}"
-        f"{_tooltip(cell, seen=seen)}</g>"
-    )
+    end = NAMES_END + max(old, new) * scale
+    parts = [
+        _bar("old", y, old * scale),
+        recent,
+        _svg_text(NAMES_END - 6, y + 14, short, "end"),
+        _svg_text(end + 6, y + 14, shares, "start"),
+        _tooltip(cell, seen=seen),
+    ]
+    return f"<g>{''.join(parts)}</g>"
+
+
+def _bar(
+    which: str,
+    y: int,
+    width: float,
+) -> str:
+    return f'<rect class="{which}" x="{NAMES_END}" y="{y}" width="{width:.1f}" height="9"/>'

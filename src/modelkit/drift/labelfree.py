@@ -1,4 +1,4 @@
-"""How good a classifier is now, without labels: confidence-based performance estimation (CBPE).
+"""The performance of a classifier without labels: confidence-based performance estimation (CBPE).
 
 Scores are calibrated on held-out rows with labels: p is the share of positives at a score. Then a
 prediction is right with probability p or 1 - p, and sums of these are the expected confusion counts
@@ -22,12 +22,16 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import importing
 
-BLOCKS = 32  # of an isotonic fit that are kept: at most 64 knots
+MOST_STEPS = 32  # of an isotonic fit that are kept: at most 64 knots
 POINTS = 32  # where the bootstrapped fits are stored
 FITS = 32
 
 
-def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> Array:
+def fit_isotonic(
+    scores: Array,
+    labels: Array,
+    weights: Array | None = None,
+) -> Array:
     """The rising step function closest to the labels in weighted squares, as the ends of its steps.
 
     Args:
@@ -40,28 +44,64 @@ def fit_isotonic(scores: Array, labels: Array, weights: Array | None = None) -> 
         Where there are more than 32 steps, neighbours that differ least are joined, which keeps the
         mean of the labels.
     """
-    if weights is not None:
-        scores, labels, weights = scores[weights > 0], labels[weights > 0], weights[weights > 0]
-    points, which = np.unique(scores, return_inverse=True)
-    weight = np.bincount(which, weights)
-    total = np.bincount(which, labels if weights is None else labels * weights)
-    starts = np.arange(len(points))
-    while True:  # pool adjacent violators, every falling run at once
-        value = total / weight
-        first = np.flatnonzero(np.concatenate([[True], value[1:] > value[:-1]]))
-        if len(first) == len(value):
-            break
-        total, weight = np.add.reduceat(total, first), np.add.reduceat(weight, first)
-        starts = starts[first]
-    while len(starts) > BLOCKS:
-        join = int(np.argmin(np.square(np.diff(value)) / (1 / weight[1:] + 1 / weight[:-1])))
-        weight[join] += weight[join + 1]
-        total[join] += total[join + 1]
-        total, weight, starts = (np.delete(array, join + 1) for array in (total, weight, starts))
-        value = total / weight
+    points, total, weight = _sums_by_score(scores, labels, weights)
+    starts, value = _few_steps(*_pooled(total, weight))
     ends = np.append(starts[1:], len(points)) - 1
     at = np.unique(np.concatenate([starts, ends]))
-    return np.stack([points[at], value[np.searchsorted(starts, at, side="right") - 1]])
+    step = np.searchsorted(starts, at, side="right") - 1
+    return np.stack([points[at], value[step]])
+
+
+def _sums_by_score(
+    scores: Array,
+    labels: Array,
+    weights: Array | None,
+) -> tuple[Array, Array, Array]:
+    """The distinct scores, ascending, with the sum of the labels and of the weights of each."""
+    if weights is None:
+        points, which = np.unique(scores, return_inverse=True)
+        return points, np.bincount(which, labels), np.bincount(which)
+    kept = weights > 0
+    weights = weights[kept]
+    points, which = np.unique(scores[kept], return_inverse=True)
+    total = np.bincount(which, labels[kept] * weights)
+    return points, total, np.bincount(which, weights)
+
+
+def _pooled(
+    total: Array,
+    weight: Array,
+) -> tuple[Array, Array, Array]:
+    """Pool adjacent violators, every falling run at once: where steps start, sums and weights."""
+    starts = np.arange(len(total))
+    while True:
+        value = total / weight
+        rises = value[1:] > value[:-1]
+        first = np.flatnonzero(np.concatenate([[True], rises]))
+        if len(first) == len(value):
+            return starts, total, weight
+        total = np.add.reduceat(total, first)
+        weight = np.add.reduceat(weight, first)
+        starts = starts[first]
+
+
+def _few_steps(
+    starts: Array,
+    total: Array,
+    weight: Array,
+) -> tuple[Array, Array]:
+    """Join the neighbours that differ least until 32 steps are left: their starts and values."""
+    value = total / weight
+    while len(starts) > MOST_STEPS:
+        lost = np.square(np.diff(value)) / (1 / weight[1:] + 1 / weight[:-1])
+        join = int(np.argmin(lost))
+        weight[join] += weight[join + 1]
+        total[join] += total[join + 1]
+        weight = np.delete(weight, join + 1)
+        total = np.delete(total, join + 1)
+        starts = np.delete(starts, join + 1)
+        value = total / weight
+    return starts, value
 
 
 def calibrate(scores: Array, knots: Array) -> Array:
@@ -70,44 +110,28 @@ def calibrate(scores: Array, knots: Array) -> Array:
     return p
 
 
-def binary_performance(p: Array, predicted: Array, scores: Array) -> dict[str, float]:
-    """The expected performance on rows that are positive with probability p; all arrays (n,), n > 0.
+def expected_auc(p: Array, scores: Array) -> float:
+    """The expected area under the ROC curve of rows that are positive with probability p, (n,).
 
-    `predicted` is 0 or 1. `scores` are the raw ones and only order the rows, for the area under the
-    ROC curve. A quotient of 0 by 0 is NaN. "sd" is the deviation of the accuracy, were p exact:
-    that of a Poisson-binomial count.
+    `scores` (n,) only order the rows. NaN where one of the classes has no rows.
     """
-    positive = np.asarray(predicted, bool)
-    tp, fp = float(p[positive].sum()), float((1 - p)[positive].sum())
-    fn, tn = float(p[~positive].sum()), float((1 - p)[~positive].sum())
-    return {
-        "tp": tp,
-        "fp": fp,
-        "fn": fn,
-        "tn": tn,
-        "accuracy": (tp + tn) / len(p),
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
-        "auc": _auc(p, scores),
-        "sd": float(np.sqrt((p * (1 - p)).sum()) / len(p)),
-    }
+    order, which = np.unique(-scores, return_inverse=True)
+    hits = np.cumsum(np.bincount(which, p, len(order)))
+    misses = np.cumsum(np.bincount(which, 1 - p, len(order)))
+    area = np.trapezoid(
+        np.concatenate([[0.0], hits]),
+        np.concatenate([[0.0], misses]),
+    )
+    return _ratio(float(area), float(hits[-1] * misses[-1]))
 
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
-def _auc(p: Array, scores: Array) -> float:
-    order, which = np.unique(-scores, return_inverse=True)
-    hits, misses = (np.cumsum(np.bincount(which, part, len(order))) for part in (p, 1 - p))
-    area = np.trapezoid(np.concatenate([[0.0], hits]), np.concatenate([[0.0], misses]))
-    return _ratio(float(area), float(hits[-1] * misses[-1]))
-
-
 @dataclass(frozen=True)
 class Calibration:
-    """What turns the scores of a classifier into probabilities, and how well that is known.
+    """The map from a classifier's scores to probabilities, and how well it is known.
 
     A binary classifier has one score, that of the positive class, and C = 1; others have a score
     for each of C classes, which are calibrated one against the rest and scaled to sum to 1.
@@ -136,30 +160,55 @@ class Calibration:
         }
 
     @classmethod
-    def read(cls, classes: Sequence[str], arrays: Mapping[str, Array]) -> Calibration:
+    def of_arrays(
+        cls,
+        classes: Sequence[str],
+        arrays: Mapping[str, Array],
+    ) -> Calibration:
         """The inverse of `arrays`."""
-        knots = np.split(arrays["knots"], np.cumsum(arrays["sizes"])[:-1], axis=1)
-        return cls(tuple(classes), tuple(knots), arrays["points"], arrays["deviations"])
+        cuts = np.cumsum(arrays["sizes"])[:-1]
+        knots = np.split(arrays["knots"], cuts, axis=1)
+        return cls(
+            tuple(classes),
+            tuple(knots),
+            arrays["points"],
+            arrays["deviations"],
+        )
 
     @classmethod
     def fit(
-        cls, classes: tuple[str, ...], scores: Array, labels: Array, rng: np.random.Generator
+        cls,
+        classes: tuple[str, ...],
+        scores: Array,
+        labels: Array,
+        rng: np.random.Generator,
     ) -> Calibration:
-        """Calibrate on held-out rows: scores (n,) or (n, C) and labels (n,) of class numbers from 0."""
-        columns = _columns(scores)
-        targets = labels[:, None] == (np.arange(columns.shape[1]) if columns.shape[1] > 1 else [1])
-        knots = tuple(fit_isotonic(*pair) for pair in zip(columns.T, targets.T, strict=True))
+        """Calibrate on held-out rows.
+
+        Args:
+            classes: the names of the classes.
+            scores: (n,) for two classes, or (n, C).
+            labels: (n,), class numbers from 0.
+            rng: draws the bootstrapped rows.
+        """
+        columns = _score_columns(scores)
+        width = columns.shape[1]
+        positive = np.arange(width) if width > 1 else np.array([1])
+        targets = labels[:, None] == positive
+        knots = tuple(fit_isotonic(columns[:, k], targets[:, k]) for k in range(width))
         points = np.quantile(columns, np.linspace(0, 1, POINTS), axis=0).T
-        deviations = np.empty((len(knots), FITS, POINTS), np.float32)
+        deviations = np.empty((width, FITS, POINTS), np.float32)
+        n = len(labels)
         for fit in range(FITS):
-            weights = np.bincount(rng.integers(0, len(labels), len(labels)), minlength=len(labels))
+            weights = np.bincount(rng.integers(0, n, n), minlength=n)
             for k, at in enumerate(points):
                 bootstrapped = fit_isotonic(columns[:, k], targets[:, k], weights)
-                deviations[k, fit] = calibrate(at, bootstrapped) - calibrate(at, knots[k])
+                moved = calibrate(at, bootstrapped) - calibrate(at, knots[k])
+                deviations[k, fit] = moved
         return cls(classes, knots, points, deviations)
 
     def probabilities(self, scores: Array) -> Array:
-        """Calibrated probabilities of all classes, (n, 2) for a binary classifier and (n, C) for others.
+        """Calibrated probabilities of all classes: (n, 2) for two of them, (n, C) for more.
 
         Where every class was never right at its score, all are equally likely.
         """
@@ -167,18 +216,27 @@ class Calibration:
         if len(self.knots) == 1:
             return np.concatenate([1 - raw, raw], axis=1)
         total = raw.sum(axis=1, keepdims=True)
-        return np.where(total > 0, raw / np.where(total > 0, total, 1), 1 / len(self.knots))
+        whole = np.where(total > 0, total, 1)
+        return np.where(total > 0, raw / whole, 1 / len(self.knots))
 
     def _raw(self, scores: Array) -> Array:
-        pairs = zip(_columns(scores).T, self.knots, strict=True)
-        return np.stack([calibrate(column, knots) for column, knots in pairs], axis=1)
+        columns = _score_columns(scores)
+        shares = [calibrate(columns[:, k], knots) for k, knots in enumerate(self.knots)]
+        return np.stack(shares, axis=1)
 
-    def estimate(self, scores: Array, predicted: Array) -> Estimate:
-        """The performance to be expected on rows with these scores and predicted class numbers, (n,)."""
-        columns, p = _columns(scores), self.probabilities(scores)
-        rows, classes = np.arange(len(p)), p.shape[1]
-        right = p[rows, predicted]
-        low, high = (np.array([knots[0, end] for knots in self.knots]) for end in (0, -1))
+    def estimate(
+        self,
+        scores: Array,
+        predicted: Array,
+    ) -> Estimate:
+        """The performance to be expected of rows with these scores and predicted class numbers."""
+        columns = _score_columns(scores)
+        p = self.probabilities(scores)
+        classes = p.shape[1]
+        right = p[np.arange(len(p)), predicted]
+        low = np.array([knots[0, 0] for knots in self.knots])
+        high = np.array([knots[0, -1] for knots in self.knots])
+        outside = ((columns < low) | (columns > high)).any(axis=1)
         return Estimate(
             rows=len(p),
             hits=np.bincount(predicted, right, classes),
@@ -186,39 +244,54 @@ class Calibration:
             actual=p.sum(axis=0),
             variance=float((right * (1 - right)).sum()),
             pull=self._pull(columns, predicted, right),
-            outside=int(((columns < low) | (columns > high)).any(axis=1).sum()),
+            outside=int(outside.sum()),
         )
 
-    def _pull(self, columns: Array, predicted: Array, right: Array) -> Array:
-        """How the expected number of hits changes with the fits at the points, (C, points): its derivative."""
+    def _pull(
+        self,
+        columns: Array,
+        predicted: Array,
+        right: Array,
+    ) -> Array:
+        """The derivative of the expected number of hits by the fits at the points, (C, points)."""
         if len(self.knots) == 1:
             slopes = np.where(predicted == 1, 1.0, -1.0)[:, None]
         else:
             total = self._raw(columns).sum(axis=1, keepdims=True)
             own = np.arange(len(self.knots)) == predicted[:, None]
             slopes = (own - right[:, None]) / np.where(total > 0, total, np.inf)
-        return np.stack(
-            [_spread(*triple) for triple in zip(columns.T, self.points, slopes.T, strict=True)]
-        )
+        parts = [
+            _shared_out(columns[:, k], points, slopes[:, k]) for k, points in enumerate(self.points)
+        ]
+        return np.stack(parts)
 
     def deviation(self, estimate: Estimate) -> float:
-        """The standard deviation of the realised accuracy about the estimate: labels are random, the fits uncertain."""
+        """The standard deviation of the realised accuracy about the estimate.
+
+        The labels are random, and the fits are uncertain.
+        """
         moved = np.einsum("kfp,kp->f", self.deviations, estimate.pull)
-        return float(np.sqrt(estimate.variance + np.square(moved).mean())) / estimate.rows
+        variance = estimate.variance + np.square(moved).mean()
+        return float(np.sqrt(variance)) / estimate.rows
 
 
-def _columns(scores: Array) -> Array:
+def _score_columns(scores: Array) -> Array:
     return scores[:, None] if scores.ndim == 1 else scores
 
 
-def _spread(scores: Array, points: Array, amounts: Array) -> Array:
-    """Share each amount between the two points about its score, as linear interpolation weighs them."""
-    at = np.clip(np.searchsorted(points, scores, side="right") - 1, 0, len(points) - 2)
+def _shared_out(
+    scores: Array,
+    points: Array,
+    amounts: Array,
+) -> Array:
+    """Share each amount between the two points about its score, as interpolation weighs them."""
+    last = len(points) - 2
+    at = np.clip(np.searchsorted(points, scores, side="right") - 1, 0, last)
     width = points[at + 1] - points[at]
-    upper = np.clip((scores - points[at]) / np.where(width > 0, width, 1), 0, 1) * amounts
-    shared: Array = np.bincount(at, amounts - upper, len(points)) + np.bincount(
-        at + 1, upper, len(points)
-    )
+    share = (scores - points[at]) / np.where(width > 0, width, 1)
+    upper = np.clip(share, 0, 1) * amounts
+    below = np.bincount(at, amounts - upper, len(points))
+    shared: Array = below + np.bincount(at + 1, upper, len(points))
     return shared
 
 
@@ -227,13 +300,13 @@ class Estimate:
     """Sums over rows without labels; those of two sets of rows add. C is 2 for a binary classifier.
 
     Args:
-        rows: how many there were.
+        rows: their number.
         hits: (C,), the expected number of right predictions of each class.
-        predicted: (C,), how often each class was predicted.
+        predicted: (C,), the number of predictions of each class.
         actual: (C,), the expected number of rows of each class.
         variance: of the number of right predictions, were the calibration exact.
-        pull: how that number depends on the calibration.
-        outside: rows with a score that the reference never saw.
+        pull: the derivative of that number by the calibration.
+        outside: the number of rows with a score that the reference never saw.
     """
 
     rows: int
@@ -245,9 +318,8 @@ class Estimate:
     outside: int
 
     def __add__(self, other: Estimate) -> Estimate:
-        return Estimate(
-            *(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__)
-        )
+        names = self.__dataclass_fields__
+        return Estimate(*(getattr(self, name) + getattr(other, name) for name in names))
 
     @property
     def accuracy(self) -> float:
@@ -264,12 +336,22 @@ class Estimate:
 
     def f1(self, k: int = 1) -> float:
         """The harmonic mean of precision and recall of class k."""
-        return _ratio(2 * float(self.hits[k]), float(self.predicted[k] + self.actual[k]))
+        both = float(self.predicted[k] + self.actual[k])
+        return _ratio(2 * float(self.hits[k]), both)
 
-    def interval(self, calibration: Calibration, level: float = 0.95) -> tuple[float, float]:
-        """Where the realised accuracy lies with a probability of about `level`, if P(label | score) has not changed."""
+    def interval(
+        self,
+        calibration: Calibration,
+        level: float = 0.95,
+    ) -> tuple[float, float]:
+        """Low and high end of an interval for the realised accuracy.
+
+        It holds it with a probability of about `level` where P(label | score) has not changed.
+        """
         with importing("scipy", "the interval of an estimated accuracy", "drift"):
             from scipy.special import ndtri
 
         reach = float(ndtri((1 + level) / 2)) * calibration.deviation(self)
-        return max(self.accuracy - reach, 0.0), min(self.accuracy + reach, 1.0)
+        low = max(self.accuracy - reach, 0.0)
+        high = min(self.accuracy + reach, 1.0)
+        return low, high

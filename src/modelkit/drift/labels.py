@@ -1,4 +1,4 @@
-"""Labels as they come in: evidence that the loss has grown, and an interval for what it is now."""
+"""Labels as they come in: evidence that the loss has grown, and an interval for its mean."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift import risk
-from modelkit.drift.evidence import Evidence, Guarantee
-from modelkit.drift.outputs import Baseline
+from modelkit.drift import archive, risk
+from modelkit.drift.evidence import LEAST_WEALTH, Evidence, Guarantee
+from modelkit.drift.losses import Baseline
 
-BLOCK = 10  # losses of a micro-batch
-TOLERANCE = 0.02  # by how much the mean loss may grow
-SHOWN = 0.05  # one less the confidence of the intervals that are shown
+BLOCK_LOSSES = 10  # losses of a micro-batch
+LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material
+SHOWN_ERROR = 0.05  # one less the confidence of the intervals that are shown
 
 
 @final
@@ -21,83 +21,129 @@ class Labelled:
     """The losses of labelled rows, against those of the reference."""
 
     def __init__(
-        self, baseline: Baseline, level: float, delta: float, guarantee: Guarantee, horizon: int
+        self,
+        baseline: Baseline,
+        level: float,
+        delta: float,
+        guarantee: Guarantee,
+        horizon: int,
     ) -> None:
         self.rows = 0
         self.total = 0.0
-        self.bound = min(bound(baseline, delta) + TOLERANCE, 1.0)
-        self.evidence = Evidence(1, risk.WEIGHTS, guarantee)
-        self.sequence = risk.ConfidenceSequence(SHOWN)
+        self.bound = min(baseline_bound(baseline, delta) + LOSS_TOLERANCE, 1.0)
+        self.evidence = Evidence(1, risk.LOSS_WEIGHTS, guarantee)
+        self.sequence = risk.ConfidenceSequence(SHOWN_ERROR)
         self._limit = (1 if guarantee == "ever" else horizon) / level
         self._pending = np.empty(0)
         self._quiet = True
 
-    def push(self, losses: Array) -> list[tuple[int, int, float]]:
-        """Take losses; returns for each alarm after how many losses it came and the change began, and its p-value."""
+    def push(
+        self,
+        losses: Array,
+    ) -> list[tuple[int, int, float]]:
+        """Take losses (n,) in their order.
+
+        Returns:
+            For each alarm the number of losses until then, the number of losses before the
+            estimated change, and the p-value.
+        """
         self.rows += len(losses)
         self.total += float(losses.sum())
         self.sequence.update(losses)
         whole = np.concatenate([self._pending, losses])
-        cut = len(whole) // BLOCK * BLOCK
+        cut = len(whole) // BLOCK_LOSSES * BLOCK_LOSSES
         self._pending = whole[cut:]
         crossed = []
-        for block in whole[:cut].reshape(-1, BLOCK):
-            logs = risk.increments(block, self.bound)[None]
-            self.evidence.step(logs, np.exp(logs), np.array([BLOCK]))
+        for block in whole[:cut].reshape(-1, BLOCK_LOSSES):
+            self._bet(block)
             if self._quiet and self.evidence.value[0] >= self._limit:
-                crossed.append(
-                    (self.evidence.steps * BLOCK, int(self.evidence.began()[0]) * BLOCK, self.p)
-                )
-                if self.evidence.guarantee == "arl":
-                    self.evidence.restart(np.array([True]))
-                else:
-                    self._quiet = False
+                crossed.append(self._crossing())
+                self._after_alarm()
         return crossed
+
+    def _bet(self, block: Array) -> None:
+        logs = risk.loss_increments(block, self.bound)[None]
+        rows = np.array([BLOCK_LOSSES])
+        self.evidence.step(logs, np.exp(logs), rows)
+
+    def _crossing(self) -> tuple[int, int, float]:
+        seen = self.evidence.steps * BLOCK_LOSSES
+        began = int(self.evidence.began()[0]) * BLOCK_LOSSES
+        return seen, began, self.p
+
+    def _after_alarm(self) -> None:
+        if self.evidence.guarantee == "arl":
+            self.evidence.restart(np.array([True]))
+        else:
+            self._quiet = False
 
     @property
     def p(self) -> float:
         """The p-value, valid at any time."""
-        seen = 1 if self.evidence.guarantee == "ever" else max(self.evidence.steps * BLOCK, 1)
-        return float(min(1.0, seen / max(self.evidence.peak[0], 1e-300)))
+        staked = 1
+        if self.evidence.guarantee == "arl":
+            staked = max(self.evidence.steps * BLOCK_LOSSES, 1)
+        return float(min(1.0, staked / max(self.evidence.peak[0], LEAST_WEALTH)))
 
     def interval(self) -> tuple[float, float, float] | None:
-        """The mean loss, and the 95 % confidence sequence of it; None without losses, or where no one mean fits."""
+        """The mean loss with its 95 % confidence sequence.
+
+        None without losses, and where no one mean fits them.
+        """
         limits = self.sequence.interval()
-        return None if limits is None or not self.rows else (self.total / self.rows, *limits)
+        if limits is None or not self.rows:
+            return None
+        return self.total / self.rows, *limits
 
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Everything that changes: arrays, and what JSON can hold."""
-        arrays = {f"evidence {name}": array for name, array in self.evidence.state().items()}
-        arrays |= {f"sequence {name}": array for name, array in self.sequence.state().items()}
-        return arrays | {"pending": self._pending}, {
+        """Everything that changes: arrays, and values that JSON can hold."""
+        arrays = {}
+        for name, array in self.evidence.state().items():
+            arrays[f"evidence {name}"] = array
+        for name, array in self.sequence.state().items():
+            arrays[f"sequence {name}"] = array
+        arrays["pending"] = self._pending
+        plain = {
             "rows": self.rows,
             "total": self.total,
             "quiet": self._quiet,
         }
+        return arrays, plain
 
-    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
+    def restore(
+        self,
+        arrays: dict[str, Array],
+        plain: dict[str, Any],
+    ) -> None:
         """Go on from `state()`, bit for bit."""
-        self.rows, self.total, self._quiet = plain["rows"], plain["total"], plain["quiet"]
+        self.rows = plain["rows"]
+        self.total = plain["total"]
+        self._quiet = plain["quiet"]
         self._pending = arrays["pending"].copy()
-        for name, part in (("evidence", self.evidence), ("sequence", self.sequence)):
-            part.restore(
-                {
-                    k.removeprefix(name + " "): a
-                    for k, a in arrays.items()
-                    if k.startswith(name + " ")
-                }
-            )
+        self.evidence.restore(archive.under("evidence ", arrays))
+        self.sequence.restore(archive.under("sequence ", arrays))
 
 
-def bound(baseline: Baseline, delta: float) -> float:
-    """An upper bound on the mean loss of the reference, which is too low with a probability of at most delta."""
+def baseline_bound(baseline: Baseline, delta: float) -> float:
+    """An upper bound on the mean loss of the reference.
+
+    It is too low with a probability of at most delta.
+    """
     return risk.risk_bound(
-        baseline.n, baseline.total, baseline.squares, delta, binary=baseline.binary
+        baseline.n,
+        baseline.total,
+        baseline.squares,
+        delta,
+        binary=baseline.binary,
     )
 
 
 def reference_interval(baseline: Baseline) -> tuple[float, float, float]:
     """The mean loss of the reference with its 95 % interval."""
-    n, total, squares = baseline.n, baseline.total, baseline.squares
-    mirrored = Baseline(n, n - total, n - 2 * total + squares, baseline.binary)
-    return total / n, 1 - bound(mirrored, SHOWN / 2), bound(baseline, SHOWN / 2)
+    n = baseline.n
+    total = baseline.total
+    squares = n - 2 * total + baseline.squares
+    mirrored = Baseline(n, n - total, squares, baseline.binary)  # of one less each loss
+    low = 1 - baseline_bound(mirrored, SHOWN_ERROR / 2)
+    high = baseline_bound(baseline, SHOWN_ERROR / 2)
+    return total / n, low, high

@@ -3,7 +3,7 @@
 A row's p-value is its rank among the reference and all rows before it, with ties broken at random.
 If all of them are exchangeable, these p-values are independent and uniform, whatever the law of the
 rows and however small the reference. Bets against uniformity multiply their stake by a function of
-the p-value whose mean is one, so the money is a martingale. Bets look at earlier p-values only,
+the p-value whose mean is one, so the wealth is a martingale. Bets look at earlier p-values only,
 never at counts.
 
 Sources: Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World; Vovk, Testing
@@ -19,124 +19,174 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift.cells import ABSENT, CELLS
 
-BLOCK = 32  # rows of a micro-batch
-SLOTS = 64  # of a p-value
-WIDE = CELLS + 1  # with a place for absent values
-PRODUCTS = 32  # rows of a matrix product at once: larger ones wake the threads of the BLAS, which go on spinning
+BLOCK_ROWS = 32  # rows of a micro-batch
+P_SLOTS = 64  # of a p-value
+LANE_WIDTH = CELLS + 1  # with a place for absent values
+# Rows of a matrix product at once: larger ones wake the threads of the BLAS, which go on spinning.
+PRODUCT_ROWS = 32
+TILTS = (0.6, 0.3, 0.15, 0.075, 0.0375)  # of a bet on a polynomial
+RATES = (1.15, 1.5, 3, 0.7, 0.3)  # of a bet on a group of four slots
+P_GROUPS = 16
 
 
 @cache
-def bets() -> tuple[Array, Array]:
-    """The logarithms of what each bet pays in each of the 64 slots of a p-value, (64, 110), and their weights (110,).
+def rank_bets() -> tuple[Array, Array]:
+    """What each bet pays for a p-value in each of the 64 slots.
 
-    Thirty follow polynomials (location, scale, skewness, each way), eighty the sixteen groups of
-    four slots.
+    Thirty bets follow polynomials (location, scale, skewness, each way), eighty the sixteen groups
+    of four slots.
+
+    Returns:
+        The logarithms of the gains, (64, 110), and the weights of the bets, (110,).
     """
-    x = (np.arange(SLOTS) + 0.5) / SLOTS
-    shapes = (2 * x - 1, 6 * x * x - 6 * x + 1, 20 * x**3 - 30 * x * x + 12 * x - 1)
+    table = np.array([*_polynomial_bets(), *_group_bets()]).T
+    weights = np.array([1 / 60] * 30 + [1 / 160] * 80)
+    return np.log(table / table.mean(axis=0)), weights
+
+
+def _polynomial_bets() -> list[Array]:
+    x = (np.arange(P_SLOTS) + 0.5) / P_SLOTS
+    location = 2 * x - 1
+    scale = 6 * x * x - 6 * x + 1
+    skewness = 20 * x**3 - 30 * x * x + 12 * x - 1
     pays = []
-    for shape in shapes:
+    for shape in (location, scale, skewness):
         centred = shape - shape.mean()
         for tilt in (centred, -centred):
-            pays += [
-                1 + fraction * tilt / -tilt.min() for fraction in (0.6, 0.3, 0.15, 0.075, 0.0375)
-            ]
-    for group in range(16):
-        inside = np.arange(SLOTS) // 4 == group
-        pays += [
-            np.where(inside, rate, (1 - rate / 16) / (1 - 1 / 16))
-            for rate in (1.15, 1.5, 3, 0.7, 0.3)
-        ]
-    table = np.array(pays).T
-    return np.log(table / table.mean(axis=0)), np.array([1 / 60] * 30 + [1 / 160] * 80)
+            pays += [1 + fraction * tilt / -tilt.min() for fraction in TILTS]
+    return pays
 
 
-def advance(counts: Array, cells: Array, draws: Array) -> tuple[Array, Array]:
+def _group_bets() -> list[Array]:
+    pays = []
+    for group in range(P_GROUPS):
+        inside = np.arange(P_SLOTS) // 4 == group
+        for rate in RATES:
+            outside = (1 - rate / P_GROUPS) / (1 - 1 / P_GROUPS)
+            pays.append(np.where(inside, rate, outside))
+    return pays
+
+
+def advance(
+    counts: Array,
+    cells: Array,
+    draws: Array,
+) -> tuple[Array, Array]:
     """Rank rows among the reference and the rows before them; `counts` takes them in.
 
     Args:
-        counts: int64 (d, 67), the reference and what came so far; changed in place.
+        counts: int64 (d, 67), the reference and the rows so far; changed in place.
         cells: uint8 (blocks, 32, d), in order of arrival; 255 where a row has no value to be
             counted.
         draws: uniform random numbers of the same shape.
 
     Returns:
-        How many p-values fell into each of the 64 slots, float64 (blocks, d, 64), and how many
-        values each block added to each cell, int64 (blocks, d, 67).
+        The number of p-values in each of the 64 slots, float64 (blocks, d, 64), and the number of
+        values that each block added to each cell, int64 (blocks, d, 67).
     """
     blocks, rows, d = cells.shape
-    lanes = blocks * d
+    lanes = blocks * d  # a lane is one feature in one block
     values = cells.transpose(1, 0, 2).reshape(rows, lanes)
     absent = values == ABSENT
     gaps = bool(absent.any())
-    at = (np.where(absent, CELLS, values) if gaps else values) + np.arange(0, lanes * WIDE, WIDE)
-    added = _tally(at, lanes, WIDE).reshape(blocks, d, CELLS)
-    after = np.cumsum(added, axis=0)
-    after += counts
-    equal = np.zeros((blocks, d, WIDE), np.int64)
-    np.subtract(after, added, out=equal[:, :, :CELLS])
-    upto = np.cumsum(equal, axis=2)
+    places = np.where(absent, CELLS, values) if gaps else values
+    at = places + np.arange(0, lanes * LANE_WIDTH, LANE_WIDTH)
+    added = _tally(at, lanes, LANE_WIDTH).reshape(blocks, d, CELLS)
+    equal, upto, after = _before_blocks(counts, added)
     seen = np.arange(rows)[:, None]
     if gaps:
         present = ~absent
         seen = np.cumsum(present, axis=0) - present
     total = upto[:, :, -1].ravel() + seen
-    less, ties = (upto - equal).ravel().take(at), equal.ravel().take(at)
-    of_block = _earlier(values)
-    less[1:] += of_block[0]
-    ties[1:] += of_block[1]
-    p = (less + draws.transpose(1, 0, 2).reshape(rows, lanes) * (ties + 1)) / (total + 1)
-    slot = np.minimum((p * SLOTS).astype(np.int64), SLOTS - 1)
+    less = (upto - equal).ravel().take(at)
+    ties = equal.ravel().take(at)
+    less_in_block, ties_in_block = _earlier(values)
+    less[1:] += less_in_block
+    ties[1:] += ties_in_block
+    own_draws = draws.transpose(1, 0, 2).reshape(rows, lanes)
+    p = (less + own_draws * (ties + 1)) / (total + 1)
+    slot = np.minimum((p * P_SLOTS).astype(np.int64), P_SLOTS - 1)
     if gaps:
-        slot[absent] = SLOTS
-    slots = _tally(slot + np.arange(0, lanes * (SLOTS + 1), SLOTS + 1), lanes, SLOTS + 1)
-    counts[:] = after[-1]
-    return slots.reshape(blocks, d, SLOTS).astype(np.float64), added
+        slot[absent] = P_SLOTS
+    width = P_SLOTS + 1
+    slots = _tally(slot + np.arange(0, lanes * width, width), lanes, width)
+    counts[:] = after
+    return slots.reshape(blocks, d, P_SLOTS).astype(np.float64), added
+
+
+def _before_blocks(
+    counts: Array,
+    added: Array,
+) -> tuple[Array, Array, Array]:
+    """The counts that each block meets, int64 (blocks, d, 68), and their running sums over cells.
+
+    The third is the counts (d, 67) after all blocks. The last place is for absent values, and 0.
+    """
+    blocks, d, _ = added.shape
+    after = np.cumsum(added, axis=0)
+    after += counts
+    equal = np.zeros((blocks, d, LANE_WIDTH), np.int64)
+    np.subtract(after, added, out=equal[:, :, :CELLS])
+    return equal, np.cumsum(equal, axis=2), after[-1]
 
 
 def tally(cells: Array) -> Array:
-    """How many values of each feature are in each cell: uint8 (n, d) to int64 (d, 67)."""
+    """The number of values of each feature in each cell: uint8 (n, d) to int64 (d, 67)."""
     lanes = cells.shape[1]
     absent = cells == ABSENT
     values = np.where(absent, CELLS, cells) if absent.any() else cells
-    return _tally(values + np.arange(0, lanes * WIDE, WIDE), lanes, WIDE)
+    at = values + np.arange(0, lanes * LANE_WIDTH, LANE_WIDTH)
+    return _tally(at, lanes, LANE_WIDTH)
 
 
-def _tally(at: Array, lanes: int, width: int) -> Array:
-    """Counts (lanes, width - 1) of positions in lanes of that width, whose last place is for absent values."""
-    return np.bincount(at.ravel(), minlength=lanes * width).reshape(lanes, width)[:, :-1]
+def _tally(
+    at: Array,
+    lanes: int,
+    width: int,
+) -> Array:
+    """Counts (lanes, width - 1) of places in lanes; the last place is for absent values."""
+    counts = np.bincount(at.ravel(), minlength=lanes * width)
+    return counts.reshape(lanes, width)[:, :-1]
 
 
 def _earlier(values: Array) -> tuple[Array, Array]:
-    """How many values before each but the first of a block are less, and how many equal: uint8 (rows - 1, lanes).
+    """For each value but a block's first, the earlier values that are less, and those equal.
 
-    Every pair is compared; gathering the pairs first lets each comparison run over all lanes at
-    once.
+    Both are uint8 (rows - 1, lanes). Every pair is compared; gathering the pairs first lets each
+    comparison run over all lanes at once.
     """
-    early, late, starts = _pairs(len(values))
-    first, second = values.take(early, axis=0), values.take(late, axis=0)
-    less, equal = first < second, first == second
-    counted = [
-        np.add.reduceat(pairs.view(np.uint8), starts, axis=0, dtype=np.uint8)
-        for pairs in (less, equal)
-    ]
-    return counted[0], counted[1]
+    early, late, starts = _row_pairs(len(values))
+    first = values.take(early, axis=0)
+    second = values.take(late, axis=0)
+    less = _summed(first < second, starts)
+    return less, _summed(first == second, starts)
+
+
+def _summed(pairs: Array, starts: Array) -> Array:
+    found: Array = np.add.reduceat(
+        pairs.view(np.uint8),
+        starts,
+        axis=0,
+        dtype=np.uint8,
+    )
+    return found
 
 
 @cache
-def _pairs(rows: int) -> tuple[Array, Array, Array]:
+def _row_pairs(rows: int) -> tuple[Array, Array, Array]:
     """The rows of every pair, sorted by the later one, and where each later one begins."""
     late, early = np.tril_indices(rows, -1)
-    return early, late, np.flatnonzero(np.diff(late, prepend=0))
+    starts = np.flatnonzero(np.diff(late, prepend=0))
+    return early, late, starts
 
 
-def increments(slots: Array) -> Array:
-    """The logarithm of what each bet made of each block: (blocks, d, 64) slots to (blocks, d, 110)."""
-    table, weights = bets()
-    out = np.empty((*slots.shape[:2], len(weights)))
-    for start in range(
-        0, slots.shape[1], PRODUCTS
-    ):  # block by block: how a product is rounded depends on its shape
-        part = slice(start, start + PRODUCTS)
+def rank_increments(slots: Array) -> Array:
+    """The logarithm of each bet's gain in each block: slots (blocks, d, 64) to (blocks, d, 110)."""
+    table, weights = rank_bets()
+    blocks, d, _ = slots.shape
+    out = np.empty((blocks, d, len(weights)))
+    # Block by block: how a product is rounded depends on its shape.
+    for start in range(0, d, PRODUCT_ROWS):
+        part = slice(start, start + PRODUCT_ROWS)
         np.matmul(slots[:, part], table, out=out[:, part])
     return out

@@ -12,23 +12,24 @@ from typing import Any, final
 import numpy as np
 from numpy import ndarray
 
+from modelkit import forks
 from modelkit.cast import F4, F8, Array
 from modelkit.drift.cells import ABSENT
-from modelkit.drift.detector import Detector
+from modelkit.drift.detector import Detector, detector_of
 from modelkit.drift.evidence import Guarantee
-from modelkit.drift.outputs import output_columns
-from modelkit.drift.profile import NAME, Profile
+from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
+from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.drift.vectors import expand
+from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
-from modelkit.forks import watch
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 from modelkit.wrapper import Wrapper
 
 BUFFER = 256  # rows that are made into cells at once
-STEP = 128  # rows that are ranked at once
-SAMPLE = 64  # rows that one call shows at most, evenly spread
-WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
+STEP_ROWS = 128  # rows that are ranked at once
+SAMPLE_ROWS = 64  # rows that one call shows at most, evenly spread
+MOST_WAITING = 32  # steps that may wait for calls to do them, five for 256 rows
 BURST = 2.0  # seconds of the budget that may be saved up
 
 copy = np.ndarray.copy
@@ -38,10 +39,10 @@ copy = np.ndarray.copy
 class Monitor(Wrapper):
     """A Model that answers as the one it wraps does, and shows what it served to its `detector`.
 
-    Rows are copied into a buffer in the caller's thread. For each 256 there are a few steps to do:
-    count them, and where the budget allows, estimate, rank and bet. A call does one step at most,
-    so that none waits long. A call of more than 64 rows shows 64 of them, evenly spread. An error
-    in the monitoring is counted in `failures`, and reaches no caller.
+    Rows are copied into a buffer in the caller's thread. For every 256 rows there are a few steps
+    to do: count them, and where the budget allows, estimate, rank and bet. A call does one step at
+    most, so that none waits long. A call of more than 64 rows shows 64 of them, evenly spread. An
+    error in the monitoring is counted in `failures`, and reaches no caller.
 
     Args:
         model: the Model to watch; a Batcher, or what it would wrap.
@@ -68,7 +69,6 @@ class Monitor(Wrapper):
         "_lock",
         "_most",
         "_only",
-        "_options",
         "_row_dtype",
         "_row_shape",
         "_saved",
@@ -76,6 +76,7 @@ class Monitor(Wrapper):
         "_tensors",
         "_waiting",
         "_wanted",
+        "_watch",
         "failures",
         "last_failure",
         "served",
@@ -103,43 +104,53 @@ class Monitor(Wrapper):
         profile.check(model.signature)
         super().__init__(model)
         self.signature = model.signature
-        self._options = {
-            "alpha": alpha,
-            "tolerance": tolerance,
-            "guarantee": guarantee,
-            "budget": budget,
-            "seed": seed,
-        }
-        self._detector = Detector(
-            profile, alpha=alpha, tolerance=tolerance, guarantee=guarantee, seed=seed
+        self._watch = Watch(
+            profile,
+            alpha=alpha,
+            tolerance=tolerance,
+            guarantee=guarantee,
+            seed=seed,
         )
-        self._budget = budget
-        self._most = (
-            max(budget * BURST, BUFFER + SAMPLE) if budget else 0.0
-        )  # a buffer at least, or none is ever seen
-        self._saved, self._since = budget * BURST, time.monotonic()
+        self._detector = detector_of(self._watch)
+        self._set_budget(budget)
+        self._set_rows(profile)
         self._lock = threading.Lock()
-        self._tensors = [spec.name for spec in model.signature.inputs]
-        self._wanted = profile.wanted()
-        self._listens = profile.calibration is not None or any(
-            feature.output for feature in profile.features
-        )
-        block = model.signature.block
-        self._row_shape = None if block is None else block[1]
-        self._row_dtype = None if block is None else block[2].target
-        self._only = self._tensors[0] if len(self._tensors) == 1 and not self._listens else None
-        self._buffer: list[tuple[Any, ...]] = []
+        self._buffer: list[ServedCall] = []
         self._filled = 0
         self._waiting: deque[Callable[[], object]] = deque()
         self.served = 0
         self.shown = 0
         self.failures = 0
         self.last_failure: str | None = None
-        watch(self)
+        forks.watch(self)
+
+    def _set_budget(self, budget: float) -> None:
+        self._budget = budget
+        self._saved = budget * BURST
+        self._since = time.monotonic()
+        self._most = 0.0
+        if budget:  # a buffer at least, or none is ever seen
+            self._most = max(budget * BURST, BUFFER + SAMPLE_ROWS)
+
+    def _set_rows(self, profile: Profile) -> None:
+        """The forms that rows come in, and the arrays that are kept of them."""
+        self._tensors = [spec.name for spec in self.signature.inputs]
+        self._wanted = profile.wanted()
+        outputs = any(feature.output for feature in profile.features)
+        self._listens = outputs or profile.calibration is not None
+        self._only: str | None = None
+        if len(self._tensors) == 1 and not self._listens:
+            self._only = self._tensors[0]
+        self._row_shape = None
+        self._row_dtype = None
+        block = self.signature.block
+        if block is not None:
+            self._row_shape = block[1]
+            self._row_dtype = block[2].target
 
     @property
     def unobserved(self) -> Model:
-        """What answers without being watched."""
+        """The Model that answers without being watched."""
         return self._inner.unobserved
 
     @property
@@ -150,175 +161,223 @@ class Monitor(Wrapper):
                 self._account()
                 while self._waiting:
                     self._waiting.popleft()()
-        except Exception as error:  # noqa: BLE001 - as in _watch
+        except Exception as error:  # noqa: BLE001 - as in _observe
             self._failed(error)
         return self._detector
 
     _call = Model._call  # it wants coerced feeds
 
-    def _acall(self, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
+    def _acall(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Awaitable[Outputs]:
         # An array of the one tensor's form is its feeds already. It is passed on as it is, for a
         # Batcher checks the rows of many callers in one pass.
         if type(X) is ndarray and X.shape[1:] == self._row_shape and X.dtype is self._row_dtype:
             return self._pass_on(X, outputs, call)
         return self._arun(self.signature.coerce(X), outputs, call)
 
-    async def _pass_on(self, block: Array, outputs: tuple[str, ...], call: Call) -> Outputs:
+    async def _pass_on(
+        self,
+        block: Array,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         answers = await self._inner._acall(block, outputs, call)
-        self._watch({self._tensors[0]: block}, answers)
+        self._observe({self._tensors[0]: block}, answers)
         return answers
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         answers = self._inner._run(feeds, outputs, call)
-        self._watch(feeds, answers)
+        self._observe(feeds, answers)
         return answers
 
-    async def _arun(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
+    async def _arun(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
         answers = await self._inner._arun(feeds, outputs, call)
-        self._watch(feeds, answers)
+        self._observe(feeds, answers)
         return answers
 
-    def _watch(self, feeds: Feeds, answers: Outputs) -> None:
-        """Copy what was served, for the caller may change its arrays, and do a turn of what waits."""
+    # What was served: copied into the buffer by the call, made into cells for 256 rows at a time.
+
+    def _observe(
+        self,
+        feeds: Feeds,
+        answers: Outputs,
+    ) -> None:
+        """Copy the rows, for the caller may change its arrays, and do one of the waiting steps."""
         try:
-            names: tuple[str, ...] = tuple(answers) if self._listens else ()
+            names: tuple[str, ...] = ()
             arrays: tuple[Array, ...]
             if self._only is not None:
                 arrays = (feeds[self._only],)
             elif self._listens:
+                names = tuple(answers)
                 arrays = (*feeds.values(), *answers.values())
             else:
                 arrays = (*feeds.values(),)
-            rows = seen = len(arrays[0])
-            if rows > SAMPLE:
-                chosen = np.linspace(0, rows - 1, SAMPLE).astype(np.int64)
-                kept, seen = (names, *[array[chosen] for array in arrays]), SAMPLE
+            rows = len(arrays[0])
+            seen = rows
+            if rows > SAMPLE_ROWS:
+                seen = SAMPLE_ROWS
+                chosen = np.linspace(0, rows - 1, SAMPLE_ROWS).astype(np.int64)
+                kept = tuple([array[chosen] for array in arrays])
             elif self._only is not None:  # the common case, without the price of the general one
-                kept = (names, arrays[0].copy())
+                kept = (arrays[0].copy(),)
             else:
-                kept = (names, *map(copy, arrays))
+                kept = tuple(map(copy, arrays))
             with self._lock:
                 if not rows:
                     return
                 self.served += rows
-                self._buffer.append(kept)
+                self._buffer.append((names, kept))
                 self._filled += seen
                 if self._filled >= BUFFER:
                     self._account()
                 elif self._waiting:
                     self._waiting.popleft()()
-        except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked for a prediction
+        except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
         with self._lock:
             self.failures += 1
             self.last_failure = f"{type(error).__name__}: {error}"
-            self._buffer, self._filled = [], 0
+            self._buffer = []
+            self._filled = 0
 
     def _account(self) -> None:
-        """Make cells of what is buffered and count them; within the budget, they wait for the detector."""
+        """Make cells of the buffered rows and count them; within the budget, queue them."""
         buffer = self._buffer
-        self._buffer, self._filled = [], 0
-        detector, tensors = self._detector, self._tensors
-        groups: dict[tuple[str, ...], list[tuple[Array, tuple[Any, ...]]]] = {}
-        n = 0
-        for (
-            names,
-            *arrays,
-        ) in (
-            buffer
-        ):  # calls that asked for the same outputs together, rows in their order of arrival
-            size = len(arrays[0])
-            groups.setdefault(names, []).append((np.arange(n, n + size), tuple(arrays)))
-            n += size
-        cells = np.full((n, len(detector.profile.features)), ABSENT, np.uint8)
-        strata = None if detector.profile.stratum is None else np.empty(n, np.int64)
-        shown = []
-        for names, calls in groups.items():
-            at = np.concatenate([where for where, _ in calls])
-            whole = [*map(np.concatenate, zip(*(arrays for _, arrays in calls), strict=True))]
-            mine, own, answers = self._encoded(names, whole, tensors)
-            cells[at] = mine
-            if strata is not None:
-                strata[at] = own
-            shown.append(answers)
+        self._buffer = []
+        self._filled = 0
+        n = sum(len(arrays[0]) for _, arrays in buffer)
         if not n:
             return
-        detector.count(cells, strata)
-        if self._affordable(n) and len(self._waiting) < WAITING:
+        watch = self._watch
+        cells = np.full((n, len(watch.profile.features)), ABSENT, np.uint8)
+        strata = None if watch.profile.stratum is None else np.empty(n, np.int64)
+        shown = []
+        for names, (at, whole) in joined_calls(buffer).items():
+            columns, answers = self._columns(names, whole)
+            own_cells, own_strata = watch.encode(columns)
+            cells[at] = own_cells
+            if strata is not None and own_strata is not None:
+                strata[at] = own_strata
+            shown.append(answers)
+        watch.count(cells, strata)
+        if self._affordable(n) and len(self._waiting) < MOST_WAITING:
             self.shown += n
-            if detector.profile.calibration is not None:
-                self._waiting += [
-                    partial(self._show, answers) for answers in shown if "probabilities" in answers
-                ]
-            for start in range(0, n, STEP):
-                part = slice(start, start + STEP)
-                own = None if strata is None else strata[part]
-                self._waiting += [partial(detector.rank, cells[part], own), detector.settle]
+            self._queue(cells, strata, shown)
 
-    def _encoded(
-        self, names: tuple[str, ...], whole: list[Array], tensors: list[str]
-    ) -> tuple[Array, Any, Outputs]:
-        detector = self._detector
-        feeds = dict(zip(tensors, map(self._laid_out, whole[: len(tensors)]), strict=True))
-        answers = dict(zip(names, whole[len(tensors) :], strict=True))
+    def _columns(
+        self,
+        names: tuple[str, ...],
+        whole: list[Array],
+    ) -> tuple[Outputs, Outputs]:
+        """The columns of buffered rows by feature name, and the model's answers by name."""
+        inputs = map(self._laid_out, whole[: len(self._tensors)])
+        feeds = dict(zip(self._tensors, inputs, strict=True))
+        answers = dict(zip(names, whole[len(self._tensors) :], strict=True))
         columns = self.signature.columns(feeds)
         if answers:
             columns |= output_columns(answers)
             columns = {name: column for name, column in columns.items() if name in self._wanted}
-        bases = detector.profile.bases
-        return (*detector.encode(expand(columns, bases) if bases else columns), answers)
+        bases = self._watch.profile.bases
+        return expand(columns, bases) if bases else columns, answers
 
     def _laid_out(self, block: Array) -> Array:
-        """Columns side by side in memory, doubles as the float32 they are compared as; a stratum keeps its digits."""
-        if block.dtype is F8 and self._detector.profile.stratum is None:
+        """Columns side by side in memory, doubles as the float32 they are compared as.
+
+        With strata they stay doubles, for a stratum keeps its digits.
+        """
+        if block.dtype is F8 and self._watch.profile.stratum is None:
             with np.errstate(over="ignore"):
                 block = block.astype(F4)
         return np.asfortranarray(block)
 
-    def _show(self, answers: Outputs) -> None:
-        self._detector.add(self._detector.estimate(answers))
-
     def _affordable(self, rows: int) -> bool:
         now = time.monotonic()
-        self._saved = min(self._saved + (now - self._since) * self._budget, self._most)
+        earned = (now - self._since) * self._budget
+        self._saved = min(self._saved + earned, self._most)
         self._since = now
         if self._saved < rows:
             return False
         self._saved -= rows
         return True
 
+    def _queue(
+        self,
+        cells: Array,
+        strata: Array | None,
+        shown: list[Outputs],
+    ) -> None:
+        """Let the steps that show rows to the detector wait for calls to do them."""
+        watch = self._watch
+        if watch.profile.calibration is not None:
+            for answers in shown:
+                if "probabilities" in answers:
+                    self._waiting.append(partial(self._estimate, answers))
+        for start in range(0, len(cells), STEP_ROWS):
+            part = slice(start, start + STEP_ROWS)
+            own = None if strata is None else strata[part]
+            self._waiting.append(partial(watch.rank, cells[part], own))
+            self._waiting.append(watch.settle)
+
+    def _estimate(self, answers: Outputs) -> None:
+        self._watch.add(self._watch.estimate(answers))
+
     def after_fork(self) -> None:
-        """In the child of a fork: another thread may have held the locks."""
+        """In the child of a fork: another thread may have held the lock."""
         self._lock = threading.Lock()
-        self._detector.after_fork()
 
     def _facts(self) -> list[tuple[str, str]]:
         detector = self.detector
         seen = f"{self.served:,} rows served, {self.shown:,} of them shown to the detector"
-        facts = [("monitored", seen), ("guarantee", detector.promise)]
+        facts = [("monitored", seen), ("guarantee", self._watch.promise)]
         facts += [("alarm", str(alarm)) for alarm in detector.alarms[:5]]
         if self.failures:
             facts.append(("monitoring failed", f"{self.failures} times; last {self.last_failure}"))
         return [*super()._facts(), *facts]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (self._inner, self._detector.profile, self._options)
+        watch = self._watch
+        options = {
+            "alpha": watch.alpha,
+            "tolerance": watch.tolerance,
+            "guarantee": watch.guarantee,
+            "budget": self._budget,
+            "seed": watch.seed,
+        }
+        return _again, (self._inner, watch.profile, options)
 
 
-def _again(model: Model, profile: Profile, options: dict[str, Any]) -> Monitor:
+def _again(
+    model: Model,
+    profile: Profile,
+    options: dict[str, Any],
+) -> Monitor:
     return Monitor(model, profile, **options)
 
 
 def packaged(model: Model) -> Profile:
     """The profile in a model's package. Raises DriftError where there is none."""
-    data = model.attachments.get(NAME)
+    data = model.attachments.get(PROFILE_NAME)
     if data is None:
         raise DriftError(
             "the model's package has no profile: store one with mk.save(..., "
-            "profile=mk.Profile.fit(X_train, "
-            "reference=X_holdout)), or pass Monitor(model, profile); on the command line, pass "
-            "--reference"
+            "profile=mk.Profile.fit(X_train, reference=X_holdout)), or pass Monitor(model, "
+            "profile); on the command line, pass --reference"
         )
     return Profile.from_bytes(data)

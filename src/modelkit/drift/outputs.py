@@ -1,152 +1,97 @@
-"""What a model answers, as columns to monitor, and its loss on labelled rows."""
+"""A model's answers: as columns to monitor, as decisions, and as scores to calibrate."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift.cells import as_texts
+from modelkit.drift.columns import as_texts
 from modelkit.errors import DriftError
 from modelkit.signature import ROLES, Signature
 
-Answers = Mapping[str, Array]
+NamedOutputs = Mapping[str, Array]
+# The names of the outputs that a call asked for, and its arrays: inputs, then outputs.
+ServedCall = tuple[tuple[str, ...], tuple[Array, ...]]
 
 
 def watched_outputs(signature: Signature) -> tuple[str, ...]:
-    """The outputs of a model that are monitored: its label, prediction or embedding, its primary one, probabilities."""
+    """The outputs of a model that are monitored.
+
+    They are its label, prediction or embedding, its primary output, and its probabilities.
+    """
     names = [name for name in signature.output_names if name in ROLES or name == signature.primary]
-    return (*names, "probabilities") if signature.has_probabilities else tuple(names)
+    if signature.has_probabilities:
+        names.append("probabilities")
+    return tuple(names)
 
 
-def name_outputs(scores: Any, known: Collection[str] = ()) -> dict[str, Array]:
-    """Outputs by name, as `Model.run` would name them. Raises DriftError for what is none.
+def name_outputs(
+    scores: Any,
+    known: Collection[str] = (),
+) -> dict[str, Array]:
+    """Outputs by name, as `Model.run` would name them.
 
     Whether (n, k) numbers are probabilities or an embedding is told by the outputs that are
-    `known`, and where these do not tell, by their sums.
+    `known`, and where these do not tell, by their sums. Raises DriftError if `scores` has none of
+    these forms.
     """
     if isinstance(scores, Mapping):
         return {str(name): np.asarray(values) for name, values in scores.items()}
     array = np.asarray(scores)
     if array.ndim == 1:
-        return {"prediction" if array.dtype.kind == "f" else "label": array}
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        name = "prediction" if array.dtype.kind == "f" else "label"
+    elif array.ndim == 2 and array.dtype.kind in "fiu":
+        name = _matrix_name(array, known)
+    else:
         raise DriftError(
             "scores are predictions or labels (n,), probabilities (n, classes), embeddings (n, "
-            "d), or a dict of "
-            f"outputs by name; got {array.dtype} {array.shape}"
+            f"d), or a dict of outputs by name; got {array.dtype} {array.shape}"
         )
-    if len({"confidence", "embedding"} & set(known)) == 1:
-        return {"probabilities" if "confidence" in known else "embedding": array}
-    shares = (
-        array.shape[1] > 1
-        and array.min(initial=0) >= 0
-        and np.allclose(array.sum(axis=1), 1, atol=1e-3)
-    )
-    return {"probabilities" if shares else "embedding": array}
+    return {name: array}
 
 
-def output_columns(answers: Answers) -> dict[str, Array]:
+def _matrix_name(
+    array: Array,
+    known: Collection[str],
+) -> str:
+    of_known = {"confidence", "embedding"} & set(known)
+    if len(of_known) == 1:
+        return "probabilities" if "confidence" in of_known else "embedding"
+    several = array.shape[1] > 1 and array.min(initial=0) >= 0
+    if several and np.allclose(array.sum(axis=1), 1, atol=1e-3):
+        return "probabilities"
+    return "embedding"
+
+
+def output_columns(answers: NamedOutputs) -> dict[str, Array]:
     """The columns that outputs are monitored by: (n,) each, or (n, d) for an embedding.
 
-    Of probabilities it is the confidence, the largest of a row. Outputs of more dimensions are left
-    out.
+    For probabilities it is the confidence, the largest of a row. Outputs of more dimensions are
+    left out.
     """
     columns: dict[str, Array] = {}
     for name, array in answers.items():
         if name == "probabilities" and array.ndim == 2:
-            columns["confidence"] = array.max(axis=1) if array.size else np.empty(0, np.float32)
+            empty = np.empty(0, np.float32)
+            columns["confidence"] = array.max(axis=1) if array.size else empty
         elif name == "label" and array.ndim == 1:
             columns[name] = np.array(as_texts(array), object)
         elif array.ndim == 1 or (array.ndim == 2 and name == "embedding"):
             columns[name] = array
         elif array.ndim == 2:
-            columns |= {f"{name}[{i}]": array[:, i] for i in range(array.shape[1])}
+            for i in range(array.shape[1]):
+                columns[f"{name}[{i}]"] = array[:, i]
     return columns
 
 
-@final
-@dataclass(frozen=True)
-class Baseline:
-    """The losses of the reference: how many, their sum and sum of squares; `binary` where each is 0 or 1.
-
-    For predictions of numbers a loss is the absolute error over `scale`, at most 1.
-    """
-
-    n: int
-    total: float
-    squares: float
-    binary: bool
-    scale: float = 1.0
-
-    @staticmethod
-    def of(losses: Array, scale: float = 1.0) -> Baseline:
-        """From losses between 0 and 1, (n,)."""
-        binary = bool(np.isin(losses, (0, 1)).all())
-        return Baseline(
-            len(losses), float(losses.sum()), float((losses * losses).sum()), binary, scale
-        )
-
-    def joined(self, other: Baseline | None) -> Baseline:
-        """That of both references."""
-        if other is None or self.scale != other.scale:
-            raise DriftError(
-                "the profiles scale their losses differently; pass losses= instead of labels="
-            )
-        sums = (self.n + other.n, self.total + other.total, self.squares + other.squares)
-        return Baseline(*sums, self.binary and other.binary, self.scale)
-
-
-def losses_of(labels: Any, predicted: Any, scale: float = 1.0) -> Array:
-    """The loss of each row: 0 or 1 for classes, the absolute error over `scale` for numbers, at most 1.
-
-    Raises DriftError for arrays of different lengths, and for missing values.
-    """
-    truth, guess = np.asarray(labels), np.asarray(predicted)
-    if truth.shape != guess.shape or truth.ndim != 1:
-        raise DriftError(f"labels {truth.shape} and predictions {guess.shape} must both be (n,)")
-    if guess.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            error = np.abs(doubles(truth, "labels") - guess.astype(np.float64)) / scale
-        if np.isnan(error).any():
-            raise DriftError("a label or a prediction is missing; leave such rows out")
-        found: Array = np.minimum(error, 1.0)
-        return found
-    if (
-        truth.dtype.kind in "biuf"
-        and guess.dtype.kind in "biuf"
-        and not np.isnan(truth.astype(np.float64)).any()
-    ):
-        return np.asarray(truth != guess, np.float64)
-    left, right = as_texts(truth), as_texts(guess)
-    if None in left or None in right:
-        raise DriftError("a label or a prediction is missing; leave such rows out")
-    return np.array([a != b for a, b in zip(left, right, strict=True)], np.float64)
-
-
-def check_losses(losses: Any) -> Array:
-    """Losses as doubles (n,). Raises DriftError for any that is not between 0 and 1."""
-    array = doubles(losses, "losses")
-    if array.ndim != 1 or not ((array >= 0) & (array <= 1)).all():
-        raise DriftError(
-            "losses are (n,) numbers from 0 to 1: divide them by the largest that may occur"
-        )
-    return array
-
-
-def doubles(values: Any, what: str) -> Array:
-    """Numbers of any kind as doubles. Raises DriftError."""
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DriftError(f"{what} are not all numbers: {error}") from error
-
-
-def predicted_of(answers: Answers, classes: tuple[Any, ...] | None) -> Array:
-    """What the model decided: its label or prediction, or the class of the largest probability."""
+def predicted_of(
+    answers: NamedOutputs,
+    classes: tuple[Any, ...] | None,
+) -> Array:
+    """The model's decisions (n,): labels, predictions, or classes of the largest probability."""
     for name in ("label", "prediction"):
         if name in answers and answers[name].ndim == 1:
             return answers[name]
@@ -155,39 +100,70 @@ def predicted_of(answers: Answers, classes: tuple[Any, ...] | None) -> Array:
             f"labels need the model's label, prediction or probabilities; there are {list(answers)}"
         )
     names: Array = np.array([str(name) for name in classes], object)
-    return np.asarray(names[answers["probabilities"].argmax(axis=1)])
+    largest = answers["probabilities"].argmax(axis=1)
+    return np.asarray(names[largest])
 
 
 def classes_of(
-    answers: Answers, labels: Any, classes: tuple[Any, ...] | None
+    answers: NamedOutputs, labels: Any, classes: tuple[Any, ...] | None
 ) -> tuple[Any, ...] | None:
     """The classes that the columns of the probabilities stand for, or None without probabilities.
 
-    Raises DriftError where only the labels can tell, and do not have as many.
+    Raises DriftError where only the labels can tell, and have another number of classes.
     """
     if "probabilities" not in answers:
         return None
     if None in as_texts(np.asarray(labels)):
         raise DriftError("a label is missing; leave such rows out")
     width = answers["probabilities"].shape[1]
-    found = tuple(np.unique(np.asarray(labels)).tolist()) if classes is None else classes
+    found = classes
+    if found is None:
+        found = tuple(np.unique(np.asarray(labels)).tolist())
     if len(found) != width:
         raise DriftError(
             f"the labels have {len(found)} classes and the probabilities {width} columns; pass "
-            "model=, or labels with "
-            f"every class"
+            "model=, or labels with every class"
         )
     return found
 
 
 def scores_of(probabilities: Array) -> Array:
-    """What is calibrated: the probability of the second of two classes (n,), or those of all, (n, classes)."""
-    return (probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities).astype(
-        np.float64
-    )
+    """The scores that are calibrated, as doubles.
+
+    For two classes they are the probabilities of the second, (n,); for more those of all,
+    (n, classes).
+    """
+    scores = probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities
+    return scores.astype(np.float64)
 
 
-def error_scale(labels: Any, predicted: Array) -> float:
-    """What absolute errors are divided by: twice their 99th percentile."""
-    errors = np.abs(doubles(labels, "labels") - predicted.astype(np.float64))
-    return float(f"{2 * np.quantile(errors, 0.99):.3g}") or 1.0
+def class_numbers(
+    label: Array | None,
+    classes: tuple[str, ...],
+) -> Array | None:
+    """The number of each row's label among the classes; None where one is not among them."""
+    if label is None:
+        return None
+    at = {name: i for i, name in enumerate(classes)}
+    known = [at.get(str(name), -1) for name in as_texts(label)]
+    return None if min(known) < 0 else np.array(known)
+
+
+def joined_calls(buffer: list[ServedCall]) -> dict[tuple[str, ...], tuple[Array, list[Array]]]:
+    """The arrays of calls that asked for the same outputs, joined, with the places of their rows.
+
+    Rows stay in their order of arrival.
+    """
+    places: dict[tuple[str, ...], list[Array]] = {}
+    calls: dict[tuple[str, ...], list[tuple[Array, ...]]] = {}
+    n = 0
+    for names, arrays in buffer:
+        size = len(arrays[0])
+        places.setdefault(names, []).append(np.arange(n, n + size))
+        calls.setdefault(names, []).append(arrays)
+        n += size
+    joined = {}
+    for names, of_calls in calls.items():
+        whole = [np.concatenate(parts) for parts in zip(*of_calls, strict=True)]
+        joined[names] = (np.concatenate(places[names]), whole)
+    return joined

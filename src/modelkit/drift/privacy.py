@@ -16,7 +16,10 @@ from modelkit.cast import Array
 
 
 def noisy(counts: Array, epsilon: float) -> Array:
-    """Counts (strata, features, cells) with noise, none below zero; a row is in one stratum, and in every feature."""
+    """Counts (strata, features, cells) with noise, none below zero.
+
+    A row is in one stratum, and in every feature.
+    """
     from secrets import SystemRandom
 
     draw = SystemRandom().random
@@ -25,22 +28,29 @@ def noisy(counts: Array, epsilon: float) -> Array:
     def geometric() -> int:
         return int(log(1 - draw()) / decay)
 
-    noise = np.array([geometric() - geometric() for _ in range(counts.size)], np.int64)
-    return np.maximum(counts + noise.reshape(counts.shape), 0)
+    drawn = [geometric() - geometric() for _ in range(counts.size)]
+    noise = np.array(drawn, np.int64).reshape(counts.shape)
+    return np.maximum(counts + noise, 0)
 
 
-def most_noise(epsilon: float, features: int, cells: Array, delta: float) -> Array:
-    """How far noise may have moved the counts up to each cell: how far their share, in rows; the last, how far the sum.
+def most_noise(
+    epsilon: float,
+    features: int,
+    cells: Array,
+    delta: float,
+) -> Array:
+    """Bounds, in rows, on the effect of noise on the share of the cells up to each, (K,).
 
-    `cells` says of how many counts each sum is, the last of all of them. Where the count up to a
-    cell has moved by a, and that of the rest by b, a share C moves by (1 - C) a - C b, so by the
-    larger of the two at most. `delta` is the probability that any of these bounds is wrong:
-    Bernstein's, for sums of Laplace variables, whose moments bound those of the geometric ones.
-    That counts are not let below zero adds to a sum at most half the scale for each of them.
+    The last is that on the sum of all counts. `cells` are the numbers of counts in each sum, the
+    last the number of all counts. Where the count up to a cell has moved by a, and that of the rest
+    by b, a share C moves by (1 - C) a - C b, so by the larger of the two at most. `delta` is the
+    probability that any of these bounds is wrong: Bernstein's, for sums of Laplace variables, whose
+    moments bound those of the geometric ones. That counts are not let below zero adds to a sum at
+    most half the scale for each of them.
     """
     asked = log(4 * len(cells) / delta)
     sums = np.stack([cells, cells[-1] - cells])
-    moved: Array = (
-        features / epsilon * (sums / 2 + np.maximum(np.sqrt(8 * sums * asked), 2 * sqrt(2) * asked))
-    )
-    return np.append(moved.max(axis=0)[:-1], moved[0, -1])
+    tails = np.maximum(np.sqrt(8 * sums * asked), 2 * sqrt(2) * asked)
+    moved: Array = features / epsilon * (sums / 2 + tails)
+    of_shares = moved.max(axis=0)[:-1]
+    return np.append(of_shares, moved[0, -1])

@@ -57,107 +57,155 @@ def p_value(p: float | None) -> str:
     return "-" if p is None else f"{p:.2g}"
 
 
-def where(feature: str, stratum: str | None) -> str:
+def where(
+    feature: str,
+    stratum: str | None,
+) -> str:
     """A feature and its stratum, as text."""
     return feature if stratum is None else f"{feature} (stratum {stratum})"
 
 
-def alarm_box(alarms: Sequence[Alarm], kind: str, guarantee: str) -> str:
-    """All alarms in words, or that there is none."""
+def alarm_box(
+    alarms: Sequence[Alarm],
+    kind: str,
+    guarantee: str,
+) -> str:
+    """All alarms in words, or that there is no alarm."""
     if not alarms:
         return (
             '<div class="box good"><b>No alarm.</b> That does not prove that nothing changed.</div>'
         )
-    items = "".join(f"<li>{_alarm(alarm, kind, guarantee)}</li>" for alarm in alarms[:MOST_ALARMS])
-    more = f"<li>and {len(alarms) - MOST_ALARMS:,} more</li>" if len(alarms) > MOST_ALARMS else ""
-    return f'<div class="box bad"><b>{count(len(alarms), "alarm")}</b><ul>{items}{more}</ul></div>'
+    shown = alarms[:MOST_ALARMS]
+    items = [f"<li>{_alarm_item(alarm, kind, guarantee)}</li>" for alarm in shown]
+    if len(alarms) > MOST_ALARMS:
+        items.append(f"<li>and {len(alarms) - MOST_ALARMS:,} more</li>")
+    title = counted(len(alarms), "alarm")
+    return f'<div class="box bad"><b>{title}</b><ul>{"".join(items)}</ul></div>'
 
 
-def count(n: int, noun: str) -> str:
-    """A number of things."""
+def counted(n: int, noun: str) -> str:
+    """A number with its noun, such as "3 rows"."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
-def _alarm(alarm: Alarm, kind: str, guarantee: str) -> str:
-    says = f"<b>{escape(where(alarm.feature, alarm.stratum))}</b> {escape(_SAYS.get(alarm.kind, alarm.kind))}"
-    size = "" if alarm.effect is None else f": {escape(effect(alarm.effect))}"
-    when = f" Raised at row {alarm.row:,}" if kind == "stream" else ""
-    since = "" if alarm.began is None else f"; it began after about {alarm.began:,} rows"
+def _alarm_item(
+    alarm: Alarm,
+    kind: str,
+    guarantee: str,
+) -> str:
+    who = escape(where(alarm.feature, alarm.stratum))
+    says = escape(_SAYS.get(alarm.kind, alarm.kind))
+    size = ""
+    if alarm.effect is not None:
+        size = f": {escape(effect_text(alarm.effect))}"
     rests = f"{alarm.statistic}: p {p_value(alarm.p)}, alarm at {alarm.level:.2g}"
-    own = "" if alarm.guarantee == guarantee else f" {escape(alarm.guarantee)}"
-    return f'{says}{size}.{when}{since}{"." if when else ""} <span class="soft">{escape(rests)}.{own}</span>'
+    own = ""
+    if alarm.guarantee != guarantee:
+        own = f" {escape(alarm.guarantee)}"
+    evidence = f'<span class="soft">{escape(rests)}.{own}</span>'
+    return f"<b>{who}</b> {says}{size}.{_when(alarm, kind)} {evidence}"
 
 
-def effect(size: Effect) -> str:
+def _when(alarm: Alarm, kind: str) -> str:
+    """A sentence on when the alarm was raised, and when the change began."""
+    since = ""
+    if alarm.began is not None:
+        since = f"; it began after about {alarm.began:,} rows"
+    if kind != "stream":
+        return since
+    return f" Raised at row {alarm.row:,}{since}."
+
+
+def effect_text(size: Effect) -> str:
     """An effect size and its interval, in a few words."""
-    return f"{size.name} {interval((size.value, size.low, size.high))}"
+    return f"{size.name} {interval_text((size.value, size.low, size.high))}"
 
 
-def interval(values: tuple[float, float, float]) -> str:
+def interval_text(values: tuple[float, float, float]) -> str:
     """A number and its interval, where it has one."""
     value, low, high = values
-    return f"{value:.3g}" + (
-        f" [{low:.3g}, {high:.3g}]" if isfinite(low) and isfinite(high) else ""
-    )
+    if isfinite(low) and isfinite(high):
+        return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{value:.3g}"
 
 
-def promise(guarantee: str, assumptions: Iterable[str]) -> str:
-    """What the alarms may be believed for, and what that rests on."""
+def promise_part(
+    guarantee: str,
+    assumptions: Iterable[str],
+) -> str:
+    """The guarantee of the alarms, and its assumptions."""
     items = "".join(f"<li>{escape(text)}</li>" for text in assumptions)
-    return f"<h2>Guarantee</h2><p>{escape(guarantee)}</p>" + (f"<ul>{items}</ul>" if items else "")
+    found = f"<ul>{items}</ul>" if items else ""
+    return f"<h2>Guarantee</h2><p>{escape(guarantee)}</p>{found}"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def html_table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+) -> str:
     """A table of text."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    lines = [_table_row(header, "th")]
+    lines += [_table_row(row, "td") for row in rows]
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+
+
+def _table_row(
+    cells: Sequence[str],
+    tag: str,
+) -> str:
+    inside = "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
+    return f"<tr>{inside}</tr>"
 
 
 def performance_part(found: Performance | None) -> str:
-    """The loss beside that of the reference, and what is estimated without labels."""
+    """The loss beside that of the reference, and the estimates without labels."""
     if found is None:
         return ""
     rows = []
     if found.loss is not None:
-        rows.append(
-            (f"mean loss of {count(found.labelled, 'labelled row')}", *_columns(found.loss))
-        )
+        title = f"mean loss of {counted(found.labelled, 'labelled row')}"
+        rows.append((title, *_value_columns(found.loss)))
     if found.baseline is not None:
-        rows.append(("mean loss of the reference", *_columns(found.baseline)))
-    rows += [
-        (f"{name}, estimated without labels", *_columns(values))
-        for name, values in found.estimated.items()
-    ]
-    why = found.unsupported
-    warning = (
-        "" if why is None else f"<p><b>The estimates are not to be relied on:</b> {escape(why)}</p>"
-    )
-    return (
-        "<h2>Performance</h2>" + (table(("", "value", "interval"), rows) if rows else "") + warning
-    )
+        rows.append(("mean loss of the reference", *_value_columns(found.baseline)))
+    for name, values in found.estimated.items():
+        rows.append((f"{name}, estimated without labels", *_value_columns(values)))
+    table = html_table(("", "value", "interval"), rows) if rows else ""
+    warning = ""
+    if found.unsupported is not None:
+        why = escape(found.unsupported)
+        warning = f"<p><b>The estimates are not to be relied on:</b> {why}</p>"
+    return f"<h2>Performance</h2>{table}{warning}"
 
 
-def _columns(values: tuple[float, float, float]) -> tuple[str, str]:
+def _value_columns(values: tuple[float, float, float]) -> tuple[str, str]:
     value, low, high = values
-    return f"{value:.3g}", f"{low:.3g} to {high:.3g}" if isfinite(low) and isfinite(high) else "-"
+    interval = "-"
+    if isfinite(low) and isfinite(high):
+        interval = f"{low:.3g} to {high:.3g}"
+    return f"{value:.3g}", interval
 
 
 def checks_part(checks: Sequence[Check]) -> str:
-    """What the reference did not prepare for, as a table."""
+    """The plain checks, as a table."""
     if not checks:
         return ""
-    rows = [(c.feature, c.name, c.found, c.expected, p_value(c.p)) for c in checks[:MOST_CHECKS]]
-    more = f"<p>and {len(checks) - MOST_CHECKS:,} more</p>" if len(checks) > MOST_CHECKS else ""
-    return (
-        "<h2>Data checks</h2>" + table(("feature", "check", "found", "expected", "p"), rows) + more
-    )
+    rows = []
+    for check in checks[:MOST_CHECKS]:
+        p = p_value(check.p)
+        rows.append((check.feature, check.name, check.found, check.expected, p))
+    table = html_table(("feature", "check", "found", "expected", "p"), rows)
+    return f"<h2>Data checks</h2>{table}{_more(len(checks), MOST_CHECKS)}"
 
 
-def tests(drift: FeatureDrift, kind: str) -> str:
-    """The p-values of a feature in words, and whether no recent row has it, as an output that nobody asked for."""
+def _more(total: int, shown: int) -> str:
+    return f"<p>and {total - shown:,} more</p>" if total > shown else ""
+
+
+def tests_text(drift: FeatureDrift, kind: str) -> str:
+    """The p-values of a feature in words.
+
+    They say where no recent row has it, as an output that nobody asked for.
+    """
     if kind == "batch":
         found = f"exact p, adjusted by Holm: {p_value(drift.p_changed)}"
     else:
@@ -167,41 +215,47 @@ def tests(drift: FeatureDrift, kind: str) -> str:
     return found if drift.rows else f"{found}; no recent row has it"
 
 
-def feature_part(drift: FeatureDrift, kind: str, *, alarmed: bool) -> str:
+def feature_part(
+    drift: FeatureDrift,
+    kind: str,
+    *,
+    alarmed: bool,
+) -> str:
     """A feature with its chart."""
     tag = ' <span class="tag">alarm</span>' if alarmed else ""
-    facts = [tests(drift, kind)]
-    if drift.effects:
-        facts.append("; ".join(map(effect, drift.effects)))
-    if any(drift.missing):
-        recent = percent(drift.missing[1]) if drift.rows else "unknown"
-        facts.append(f"missing {percent(drift.missing[0])}, recent {recent}")
-    if drift.began is not None:
-        facts.append(f"a change began after about {drift.began:,} rows")
-    about = f"{drift.kind}, {count(drift.rows, 'recent row')}, weight {drift.weight:.3g}"
-    lines = "<br>".join(map(escape, facts))
+    name = escape(where(drift.feature, drift.stratum))
+    about = f"{drift.kind}, {counted(drift.rows, 'recent row')}, weight {drift.weight:.3g}"
+    lines = "<br>".join(map(escape, _feature_facts(drift, kind)))
     return (
-        f"<section><h3>{escape(where(drift.feature, drift.stratum))}{tag}</h3>"
+        f"<section><h3>{name}{tag}</h3>"
         f'<p class="soft">{escape(about)}</p><p>{lines}</p>{chart(drift)}</section>'
     )
+
+
+def _feature_facts(
+    drift: FeatureDrift,
+    kind: str,
+) -> list[str]:
+    facts = [tests_text(drift, kind)]
+    if drift.effects:
+        facts.append("; ".join(map(effect_text, drift.effects)))
+    if any(drift.missing):
+        before, now = drift.missing
+        recent = percent(now) if drift.rows else "unknown"
+        facts.append(f"missing {percent(before)}, recent {recent}")
+    if drift.began is not None:
+        facts.append(f"a change began after about {drift.began:,} rows")
+    return facts
 
 
 def rest_part(features: Sequence[FeatureDrift]) -> str:
     """The features that have no chart, as a table."""
     if not features:
         return ""
-    rows = [
-        (
-            where(drift.feature, drift.stratum),
-            p_value(drift.p_changed),
-            p_value(drift.p_material),
-            "; ".join(map(effect, drift.effects)),
-        )
-        for drift in features[:MOST_REST]
-    ]
-    more = f"<p>and {len(features) - MOST_REST:,} more</p>" if len(features) > MOST_REST else ""
-    return (
-        "<h2>Other features</h2>"
-        + table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
-        + more
-    )
+    rows = []
+    for drift in features[:MOST_REST]:
+        name = where(drift.feature, drift.stratum)
+        sizes = "; ".join(map(effect_text, drift.effects))
+        rows.append((name, p_value(drift.p_changed), p_value(drift.p_material), sizes))
+    table = html_table(("feature", "p, any change", "p, beyond the tolerance", "size"), rows)
+    return f"<h2>Other features</h2>{table}{_more(len(features), MOST_REST)}"

@@ -1,4 +1,4 @@
-"""The rows of one stratum as they come: blocks of 32, from which both kinds of evidence about the rows are drawn.
+"""The rows of one stratum as they come: blocks of 32, and both kinds of evidence about them.
 
 Where a block ends depends on how many rows have come, never on what they hold.
 """
@@ -11,20 +11,24 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.drift import band, martingale
+from modelkit.drift import archive, band, martingale
 from modelkit.drift.cells import ABSENT, CELLS, Feature
-from modelkit.drift.evidence import MOST, Evidence, Guarantee
-from modelkit.drift.martingale import BLOCK
+from modelkit.drift.evidence import LEAST_WEALTH, MOST_LOG_GAIN, Evidence, Guarantee
+from modelkit.drift.martingale import BLOCK_ROWS
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
 BLOCKS_OF_BAND = 4  # of 32 rows each, for one step of the band
+BET_ROWS = {"changed": BLOCK_ROWS, "material": BLOCK_ROWS * BLOCKS_OF_BAND}
+TINY_LEVEL = 1e-300  # keeps the threshold of a feature without any share of alpha finite
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """Evidence that passed its threshold: of which feature, after how many rows, since about when.
+    """Evidence that passed its threshold.
 
-    `recent` are counts (67,) of the rows since then, of the last 1,024 at most.
+    `feature` is the number of the feature, `p` the p-value, `row` the number of rows until then,
+    `began` the number of rows before the estimated change. `recent` are counts (67,) of the rows
+    since then, of the last 1,024 at most.
     """
 
     kind: str
@@ -37,18 +41,18 @@ class Crossing:
 
 @final
 class Stream:
-    """What is known of the rows of one stratum.
+    """The evidence about the rows of one stratum.
 
     Args:
-        features: d of them.
+        features: the d features.
         reference: int64 (d, 67), their counts in this stratum.
-        levels: for "changed" and "material" the share of alpha of each feature, (d,); None where it
-            is not looked for.
+        levels: for "changed" and "material" the share of alpha of each feature, (d,); without an
+            entry for a kind that is not looked for.
         tolerance: see `band.band`.
         deltas: for each feature, the share of alpha for the error of the reference.
         noise: see `band.band`, for each feature; None without.
         guarantee: see `evidence`.
-        horizon: for "arl", in how many rows a level is the probability of a false alarm.
+        horizon: for "arl", the number of rows in which a level is the probability of a false alarm.
         seed: of the ties.
     """
 
@@ -70,33 +74,34 @@ class Stream:
         self.totals = np.zeros((d, CELLS), np.int64)
         self._strides = np.array([feature.stride for feature in features])
         self._counts = reference.copy()
-        self._pending = np.empty((BLOCK, d), np.uint8)
+        self._pending = np.empty((BLOCK_ROWS, d), np.uint8)
         self._recent = np.zeros((RECENT, d, CELLS), np.uint8)
         self._blocks = 0
         self._ranked: list[tuple[Array | None, Array]] = []
         self._rng = np.random.default_rng(seed)
-        self._levels = levels
-        scale = 1 if guarantee == "ever" else horizon
-        self._limits = {kind: scale / np.maximum(level, 1e-300) for kind, level in levels.items()}
-        self._least = {kind: float(limits.min()) for kind, limits in self._limits.items()}
-        self._quiet = {
-            kind: level > 0 for kind, level in levels.items()
-        }  # what may still raise an alarm
+        self._coarse = _group_table(features)
+        self._banded = np.zeros((d, band.BAND_GROUPS))
+        grouped = (reference[:, None, :] @ self._coarse)[:, 0]
+        self._pays, weights = _band_tables(grouped, tolerance, deltas, noise)
         self.evidence: dict[str, Evidence] = {}
         if "changed" in levels:
-            self.evidence["changed"] = Evidence(d, martingale.bets()[1], guarantee)
-        coarse = [np.frombuffer(feature.coarse, np.uint8) for feature in features]
-        self._coarse = np.array(
-            [groups[:, None] == np.arange(band.GROUPS) for groups in coarse]
-        ).astype(np.float64)
-        self._banded = np.zeros((d, band.GROUPS))
-        grouped = (reference[:, None, :] @ self._coarse)[:, 0]
-        tables = [
-            band.bets(counts, tolerance, deltas[j], None if noise is None else noise[j])
-            for j, counts in enumerate(grouped)
-        ]
-        self._pays = np.array([table for table, _ in tables])
-        self.evidence["material"] = Evidence(d, tables[0][1], guarantee)
+            self.evidence["changed"] = Evidence(d, martingale.rank_bets()[1], guarantee)
+        self.evidence["material"] = Evidence(d, weights, guarantee)
+        self._levels = levels
+        self._set_limits(1 if guarantee == "ever" else horizon)
+
+    def _set_limits(self, scale: int) -> None:
+        """The wealth at which each feature is an alarm, the least of these, and who may alarm."""
+        self._limits: dict[str, Array] = {}
+        self._least: dict[str, float] = {}
+        self._quiet: dict[str, Array] = {}
+        for kind, level in self._levels.items():
+            limits = scale / np.maximum(level, TINY_LEVEL)
+            self._limits[kind] = limits
+            self._least[kind] = float(limits.min())
+            self._quiet[kind] = level > 0
+
+    # Rows.
 
     def count(self, cells: Array) -> None:
         """Count rows, uint8 (n, d), that may or may not be ranked later."""
@@ -105,138 +110,212 @@ class Stream:
 
     @property
     def left_out(self) -> int:
-        """How many rows were counted only; at least, where some had no value for any feature."""
-        return max(int(self.totals.sum(axis=1).max(initial=0)) - self.rows, 0)
+        """The number of rows that were counted only.
+
+        It is a lower bound where some rows had no value for any feature.
+        """
+        most = int(self.totals.sum(axis=1).max(initial=0))
+        return max(most - self.rows, 0)
 
     def rank(self, cells: Array) -> None:
-        """Take rows, uint8 (n, d), 255 where a row has no value for a feature; the bets on them wait for `settle`."""
-        n, had = len(cells), self.rows % BLOCK
+        """Take rows, uint8 (n, d); the bets on them wait for `settle`.
+
+        A row that has no value for a feature has 255 there.
+        """
+        n = len(cells)
         if not n:
             return
-        if (self._strides > 1).any():
-            at = np.arange(self.rows, self.rows + n)[:, None]
-            cells = np.where(at % self._strides, np.uint8(ABSENT), cells)
+        had = self.rows % BLOCK_ROWS
+        cells = self._apart(cells)
         self.rows += n
-        if had + n < BLOCK:
+        if had + n < BLOCK_ROWS:
             self._pending[had : had + n] = cells
             return
         whole = np.concatenate([self._pending[:had], cells]) if had else cells
-        blocks = whole[: len(whole) // BLOCK * BLOCK].reshape(-1, BLOCK, cells.shape[1])
-        rest = whole[blocks.shape[0] * BLOCK :]
+        cut = len(whole) // BLOCK_ROWS * BLOCK_ROWS
+        rest = whole[cut:]
+        blocks = whole[:cut].reshape(-1, BLOCK_ROWS, cells.shape[1])
         self._pending[: len(rest)] = rest
-        if "changed" in self.evidence:
-            slots, added = martingale.advance(self._counts, blocks, self._rng.random(blocks.shape))
-        else:
-            slots, added = None, np.array([martingale.tally(block) for block in blocks])
-        self._ranked.append((slots, added))
+        self._ranked.append(self._ranks(blocks))
+
+    def _apart(self, cells: Array) -> Array:
+        """Rows with only those values that are as far apart as their feature's stride."""
+        if not (self._strides > 1).any():
+            return cells
+        at = np.arange(self.rows, self.rows + len(cells))[:, None]
+        return np.where(at % self._strides, np.uint8(ABSENT), cells)
+
+    def _ranks(
+        self,
+        blocks: Array,
+    ) -> tuple[Array | None, Array]:
+        """The slots of the p-values, where "changed" is looked for, and the counts of blocks."""
+        if "changed" not in self.evidence:
+            return None, np.array([martingale.tally(block) for block in blocks])
+        draws = self._rng.random((len(blocks), BLOCK_ROWS, blocks.shape[2]))
+        return martingale.advance(self._counts, blocks, draws)
 
     def settle(self) -> list[Crossing]:
-        """Bet on all that was ranked."""
+        """Bet on all rows that were ranked."""
         crossed: list[Crossing] = []
         for slots, added in self._ranked:
-            grouped = (added.transpose(1, 0, 2) @ self._coarse).transpose(1, 0, 2)
-            if slots is not None:
-                logs = martingale.increments(slots)
-                factors, rows = np.exp(logs), added.sum(axis=2)
-            for i, counts in enumerate(added):
-                self._recent[self._blocks % RECENT] = counts
-                self._blocks += 1
-                if slots is not None:
-                    self.evidence["changed"].step(logs[i], factors[i], rows[i])
-                    crossed += self._crossed("changed", BLOCK)
-                self._banded += grouped[i]
-                if self._blocks % BLOCKS_OF_BAND == 0:
-                    crossed += self._step_band()
+            crossed += self._bet(slots, added)
         self._ranked.clear()
         return crossed
 
-    def _step_band(self) -> list[Crossing]:
-        pays = np.minimum((self._banded[:, None, :] @ self._pays)[:, 0], MOST)
-        self.evidence["material"].step(pays, np.exp(pays), self._banded.sum(axis=1))
-        self._banded[:] = 0
-        return self._crossed("material", BLOCK * BLOCKS_OF_BAND)
+    def _bet(
+        self,
+        slots: Array | None,
+        added: Array,
+    ) -> list[Crossing]:
+        crossed: list[Crossing] = []
+        grouped = (added.transpose(1, 0, 2) @ self._coarse).transpose(1, 0, 2)
+        if slots is not None:
+            logs = martingale.rank_increments(slots)
+            factors = np.exp(logs)
+            rows = added.sum(axis=2)
+        for i, counts in enumerate(added):
+            self._recent[self._blocks % RECENT] = counts
+            self._blocks += 1
+            if slots is not None:
+                self.evidence["changed"].step(logs[i], factors[i], rows[i])
+                crossed += self._crossed("changed")
+            self._banded += grouped[i]
+            if self._blocks % BLOCKS_OF_BAND == 0:
+                crossed += self._step_band()
+        return crossed
 
-    def _crossed(self, kind: str, rows: int) -> list[Crossing]:
+    def _step_band(self) -> list[Crossing]:
+        pays = (self._banded[:, None, :] @ self._pays)[:, 0]
+        logs = np.minimum(pays, MOST_LOG_GAIN)
+        self.evidence["material"].step(logs, np.exp(logs), self._banded.sum(axis=1))
+        self._banded[:] = 0
+        return self._crossed("material")
+
+    # Evidence.
+
+    def _crossed(self, kind: str) -> list[Crossing]:
         evidence = self.evidence[kind]
         if evidence.most < self._least[kind]:
             return []
         above = (evidence.value >= self._limits[kind]) & self._quiet[kind]
         if not above.any():
             return []
-        began, p = evidence.began() * rows, self.p(kind)
-        crossed = [
-            Crossing(
-                kind,
-                int(j),
-                float(p[j]),
-                self._blocks * BLOCK,
-                int(began[j]),
-                self.recent(int(began[j]))[j],
-            )
-            for j in np.flatnonzero(above)
-        ]
+        crossed = [self._crossing(kind, j) for j in np.flatnonzero(above).tolist()]
         if evidence.guarantee == "arl":
             evidence.restart(above)
         else:
             self._quiet[kind] &= ~above
         return crossed
 
-    def p(self, kind: str) -> Array:
-        """For each feature the p-value: for "ever" valid at all times together, for "arl" at each one of them."""
-        evidence = self.evidence[kind]
-        p: Array = np.minimum(
-            1.0, self.staked(evidence.guarantee) / np.maximum(evidence.peak, 1e-300)
+    def _crossing(self, kind: str, j: int) -> Crossing:
+        began = int(self.began(kind)[j])
+        return Crossing(
+            kind,
+            feature=j,
+            p=float(self.p(kind)[j]),
+            row=self._blocks * BLOCK_ROWS,
+            began=began,
+            recent=self.recent(began)[j],
         )
+
+    def p(self, kind: str) -> Array:
+        """The p-value of each feature, (d,).
+
+        For "ever" it is valid at all times together, for "arl" at each one of them.
+        """
+        evidence = self.evidence[kind]
+        wealth = np.maximum(evidence.peak, LEAST_WEALTH)
+        p: Array = np.minimum(1.0, self.staked(evidence.guarantee) / wealth)
         return p
 
     def staked(self, guarantee: Guarantee) -> int:
-        """The most that the mean of the money is by now where nothing has changed."""
-        return 1 if guarantee == "ever" else max(self._blocks * BLOCK, 1)
+        """The largest mean that the wealth can have by now where nothing has changed."""
+        return 1 if guarantee == "ever" else max(self._blocks * BLOCK_ROWS, 1)
 
-    def enough(self, kind: str, money: Array) -> Array:
-        """Of which features so much money, (d,), is an alarm."""
-        above: Array = (money >= self._limits[kind]) & (self._levels[kind] > 0)
+    def enough(
+        self,
+        kind: str,
+        wealth: Array,
+    ) -> Array:
+        """Mask (d,): features whose wealth (d,) is above the alarm threshold."""
+        above: Array = (wealth >= self._limits[kind]) & (self._levels[kind] > 0)
         return above
 
     def began(self, kind: str) -> Array:
-        """For each feature, after how many rows the best bet last began."""
-        return self.evidence[kind].began() * (
-            BLOCK if kind == "changed" else BLOCK * BLOCKS_OF_BAND
-        )
+        """For each feature, (d,), the number of rows before the start of its best bet."""
+        return self.evidence[kind].began() * BET_ROWS[kind]
 
     def recent(self, since: int = 0) -> Array:
-        """Counts (d, 67) of the last 1,024 rows, or of those of them that came after `since` rows."""
-        blocks = min(RECENT, self._blocks, max(self._blocks - since // BLOCK, 1))
+        """Counts (d, 67) of the last 1,024 rows that came after the first `since`."""
+        after = max(self._blocks - since // BLOCK_ROWS, 1)
+        blocks = min(RECENT, self._blocks, after)
         at = np.arange(self._blocks - blocks, self._blocks) % RECENT
         counts: Array = self._recent[at].sum(axis=0, dtype=np.int64)
         return counts
 
+    # To go on from later.
+
     def state(self) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Everything that changes: arrays, and what JSON can hold."""
+        """Everything that changes: arrays, and values that JSON can hold."""
         arrays = {
             "totals": self.totals,
             "counts": self._counts,
-            "pending": self._pending[: self.rows % BLOCK],
+            "pending": self._pending[: self.rows % BLOCK_ROWS],
             "recent": self._recent,
             "banded": self._banded,
         }
-        arrays |= {f"quiet {kind}": quiet for kind, quiet in self._quiet.items()}
+        for kind, quiet in self._quiet.items():
+            arrays[f"quiet {kind}"] = quiet
         for kind, evidence in self.evidence.items():
-            arrays |= {f"{kind} {name}": array for name, array in evidence.state().items()}
-        return arrays, {
+            for name, array in evidence.state().items():
+                arrays[f"{kind} {name}"] = array
+        plain = {
             "rows": self.rows,
             "blocks": self._blocks,
             "generator": self._rng.bit_generator.state,
         }
+        return arrays, plain
 
-    def restore(self, arrays: dict[str, Array], plain: dict[str, Any]) -> None:
+    def restore(
+        self,
+        arrays: dict[str, Array],
+        plain: dict[str, Any],
+    ) -> None:
         """Go on from `state()`, bit for bit."""
-        self.rows, self._blocks = plain["rows"], plain["blocks"]
+        self.rows = plain["rows"]
+        self._blocks = plain["blocks"]
         self._rng.bit_generator.state = plain["generator"]
-        self.totals, self._counts = arrays["totals"].copy(), arrays["counts"].copy()
-        self._recent, self._banded = arrays["recent"].copy(), arrays["banded"].copy()
+        self.totals = arrays["totals"].copy()
+        self._counts = arrays["counts"].copy()
+        self._recent = arrays["recent"].copy()
+        self._banded = arrays["banded"].copy()
         self._pending[: len(arrays["pending"])] = arrays["pending"]
-        self._quiet = {kind: arrays[f"quiet {kind}"].copy() for kind in self._quiet}
+        for kind in self._quiet:
+            self._quiet[kind] = arrays[f"quiet {kind}"].copy()
         for kind, evidence in self.evidence.items():
-            names = ("money", "run", "began", "value", "peak", "clock")
-            evidence.restore({name: arrays[f"{kind} {name}"] for name in names})
+            evidence.restore(archive.under(f"{kind} ", arrays))
+
+
+def _group_table(features: tuple[Feature, ...]) -> Array:
+    """1 where a cell belongs to a group of the band, float64 (d, 67, 16)."""
+    tables = []
+    for feature in features:
+        groups = np.frombuffer(feature.coarse, np.uint8)
+        tables.append(groups[:, None] == np.arange(band.BAND_GROUPS))
+    return np.array(tables).astype(np.float64)
+
+
+def _band_tables(
+    grouped: Array,
+    tolerance: float,
+    deltas: Array,
+    noise: list[Array] | None,
+) -> tuple[Array, Array]:
+    """For each feature what each bet pays in each group, (d, 16, 216), and the bets' weights."""
+    tables = []
+    for j, counts in enumerate(grouped):
+        own = None if noise is None else noise[j]
+        pays, weights = band.band_bets(counts, tolerance, deltas[j], own)
+        tables.append(pays)
+    return np.array(tables), weights

@@ -1,11 +1,12 @@
-"""What a Detector says, as values: alarms, checks, and what was found of each feature."""
+"""What a Detector says, as values: alarms, checks, and the findings on each feature."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-Kind = Literal["changed", "material", "performance"]
+AlarmKind = Literal["changed", "material", "performance"]
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,18 @@ class Effect:
 
 @dataclass(frozen=True)
 class Alarm:
-    """One alarm, with what it rests on.
+    """One alarm, with the evidence and the assumptions behind it.
 
     `kind` is "changed" (the rows are no longer like the reference), "material" (and by more than
     the tolerance) or "performance" (the mean loss is above the bound for that of the reference, and
-    0.02 more). `p` is that of the
-    evidence: under the hypothesis it is ever at most p with a probability of at most p (of a
-    Detector with "arl": at any one time). `level` is the share of alpha that this monitor has; for
-    "material" and "performance" a third of it is for the error of the reference, which p does not
-    count. `row` is how many rows had been seen, `began` after how many the change is estimated to
-    have begun. `stratum` is None where there are no strata.
+    0.02 more). `p` is that of the evidence: under the hypothesis it is ever at most p with a
+    probability of at most p (of a Detector with "arl": at any one time). `level` is the share of
+    alpha that this monitor has; for "material" and "performance" a third of it is for the error of
+    the reference, which p does not count. `row` is the number of rows seen until then, `began` the
+    estimated number of rows before the change. `stratum` is None where there are no strata.
     """
 
-    kind: Kind
+    kind: AlarmKind
     feature: str
     stratum: str | None
     statistic: str
@@ -51,14 +51,25 @@ class Alarm:
         where = "" if self.stratum is None else f" (stratum {self.stratum})"
         since = "" if self.began is None else f", since about row {self.began:,}"
         size = "" if self.effect is None else f", {self.effect}"
-        return (
-            f"{self.feature}{where}: {self.kind} at row {self.row:,}{since}: p {self.p:.2g}{size}"
-        )
+        about = f"{self.kind} at row {self.row:,}{since}"
+        return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"
+
+
+def read_alarm(plain: Mapping[str, Any]) -> Alarm:
+    """The inverse of `dataclasses.asdict` for an Alarm, from values that JSON can hold."""
+    fields = dict(plain)
+    if fields["effect"] is not None:
+        fields["effect"] = Effect(**fields["effect"])
+    fields["assumptions"] = tuple(fields["assumptions"])
+    return Alarm(**fields)
 
 
 @dataclass(frozen=True)
 class Check:
-    """A plain fact about rows that the reference did not prepare for: `p` where a test stands behind it."""
+    """A plain fact about rows that the reference did not prepare for.
+
+    `p` is the p-value where a test stands behind it, None elsewhere.
+    """
 
     name: str
     feature: str
@@ -73,7 +84,7 @@ class Check:
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """What was found of one feature.
+    """The findings on one feature.
 
     `p_changed` and `p_material` are anytime p-values of a stream, or for a batch the exact p-value,
     adjusted by Holm, and None. `cells` are (label, share of the reference, share of the recent
@@ -96,11 +107,11 @@ class FeatureDrift:
 
 @dataclass(frozen=True)
 class Performance:
-    """What is known of the performance: from labels, and estimated without.
+    """The performance of a model: from labels, and estimated without.
 
     `loss` and `baseline` are (mean, low, high) of the labelled rows and of the reference;
-    `labelled` counts the rows. `estimated` is what label-free estimation gives, by name: (value,
-    low, high); `unsupported` says why it is not to be relied on, where it is not.
+    `labelled` is the number of labelled rows. `estimated` has the label-free estimates by name:
+    (value, low, high); `unsupported` is the reason not to rely on them, or None.
     """
 
     labelled: int

@@ -1,7 +1,7 @@
-"""Embeddings as 19 numbers: the nearest of 32 centroids, the distance to it, 16 principal components, what they leave.
+"""Embeddings as 19 numbers, each of which is monitored like a column.
 
-A shift, a new topic or another spread of the vectors shows in one of these, and each is monitored
-like a column.
+They are the nearest of 32 centroids, the distance to it, 16 principal components, and the residual
+beside these. A shift, a new topic or another spread of the vectors shows in one of them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from modelkit.errors import DriftError, importing
 
 COMPONENTS = 16
 CENTROIDS = 32
-SAMPLE = 4096  # rows that centroids and components are found from
+SAMPLE_VECTORS = 4096  # rows that centroids and components are found from
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Basis:
-    """What vectors of one embedding are compared with.
+    """The centroids and components that the vectors of one embedding are compared with.
 
     `mean` (d,), `components` (up to 16, d) and `centroids` (up to 32, d) are float16, of vectors
     divided by `scale`.
@@ -37,53 +37,68 @@ class Basis:
 
     def same(self, other: Basis) -> bool:
         """Whether vectors are made into the same numbers."""
-        pairs = (
-            (self.mean, other.mean),
-            (self.components, other.components),
-            (self.centroids, other.centroids),
+        return (
+            self.scale == other.scale
+            and np.array_equal(self.mean, other.mean)
+            and np.array_equal(self.components, other.components)
+            and np.array_equal(self.centroids, other.centroids)
         )
-        return self.scale == other.scale and all(np.array_equal(mine, its) for mine, its in pairs)
 
-    def numbers(self, vectors: Array, name: str) -> dict[str, Array]:
-        """Columns made of vectors (n, d), each (n,).
+    def numbers(
+        self,
+        vectors: Array,
+        name: str,
+    ) -> dict[str, Array]:
+        """The columns made of vectors (n, d), each (n,), by name.
 
-        Raises DriftError for another d. A vector with NaN is missing.
+        A vector with NaN is missing. Raises DriftError for another d.
         """
         if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
             raise DriftError(
                 f"embedding {name!r} has shape {vectors.shape}; the profile knows (n, "
                 f"{len(self.mean)})"
             )
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # what is too large for a distance is missing or infinite
-            return self._numbers(_floats(vectors, name) / np.float32(self.scale), name)
+        # A value that is too large for a distance is missing or infinite.
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled = _floats(vectors, name) / np.float32(self.scale)
+            return self._numbers(scaled, name)
 
-    def _numbers(self, x: Array, name: str) -> dict[str, Array]:
-        centroids = self.centroids.astype(np.float32)
-        away = (
-            (x * x).sum(axis=1)[:, None] - 2 * x @ centroids.T + (centroids * centroids).sum(axis=1)
-        )
-        nearest = np.argmin(away, axis=1)
+    def _numbers(
+        self,
+        x: Array,
+        name: str,
+    ) -> dict[str, Array]:
+        away = self._squared_distances(x)
         gone = np.isnan(away).any(axis=1)
+        nearest = np.argmin(away, axis=1)
+        least = away[np.arange(len(x)), nearest]
         centred = x - self.mean.astype(np.float32)
         scores = centred @ self.components.astype(np.float32).T
         left = (centred * centred).sum(axis=1) - (scores * scores).sum(axis=1)
         columns = {
             f"{name}: centroid": np.where(gone, np.nan, nearest),
-            f"{name}: distance": np.sqrt(np.maximum(away[np.arange(len(x)), nearest], 0)),
+            f"{name}: distance": np.sqrt(np.maximum(least, 0)),
             f"{name}: residual": np.sqrt(np.maximum(left, 0)),
         }
-        return columns | {
-            f"{name}: component {i + 1}": scores[:, i] for i in range(scores.shape[1])
-        }
+        for i in range(scores.shape[1]):
+            columns[f"{name}: component {i + 1}"] = scores[:, i]
+        return columns
+
+    def _squared_distances(self, x: Array) -> Array:
+        """The squared distance of each vector from each centroid, (n, centroids)."""
+        centroids = self.centroids.astype(np.float32)
+        own = (x * x).sum(axis=1)[:, None]
+        theirs = (centroids * centroids).sum(axis=1)
+        squared: Array = own - 2 * x @ centroids.T + theirs
+        return squared
 
 
-def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
+def fit_basis(
+    vectors: Array,
+    name: str,
+    seed: int,
+) -> Basis:
     """A basis from training vectors (n, d). Raises DriftError for fewer than 64 whole ones."""
-    with importing("scipy", "a profile of embeddings", "drift"):
-        from scipy.cluster.vq import kmeans2
-
     with np.errstate(over="ignore"):
         vectors = _floats(vectors, name)
     whole = vectors[np.isfinite(vectors).all(axis=1)]
@@ -93,23 +108,44 @@ def fit_basis(vectors: Array, name: str, seed: int) -> Basis:
             feature=name,
         )
     rng = np.random.default_rng(seed)
-    if len(whole) > SAMPLE:
-        whole = whole[np.sort(rng.choice(len(whole), SAMPLE, replace=False))]
+    if len(whole) > SAMPLE_VECTORS:
+        chosen = rng.choice(len(whole), SAMPLE_VECTORS, replace=False)
+        whole = whole[np.sort(chosen)]
     scale = float(np.abs(whole).max()) or 1.0
     whole = whole / np.float32(scale)
     mean = whole.mean(axis=0)
     _, _, axes = np.linalg.svd(whole - mean, full_matrices=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a centroid is nobody's nearest: it is left out below
-        centroids, member = kmeans2(whole, CENTROIDS, iter=20, minit="++", seed=rng)
-    used = np.bincount(member, minlength=CENTROIDS)
-    by_size = np.argsort(-used, kind="stable")
+    most = min(COMPONENTS, *whole.shape)
     return Basis(
         mean.astype(np.float16),
-        axes[: min(COMPONENTS, *whole.shape)].astype(np.float16),
-        centroids[by_size[used[by_size] > 0]].astype(np.float16),
+        axes[:most].astype(np.float16),
+        _centroids(whole, rng).astype(np.float16),
         scale,
     )
+
+
+def _centroids(
+    whole: Array,
+    rng: np.random.Generator,
+) -> Array:
+    """Up to 32 centroids of vectors (n, d), those of most vectors first."""
+    with importing("scipy", "a profile of embeddings", "drift"):
+        from scipy.cluster.vq import kmeans2
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a centroid is nobody's nearest: it is left out below
+        centroids, member = kmeans2(
+            whole,
+            CENTROIDS,
+            iter=20,
+            minit="++",
+            seed=rng,
+        )
+    sizes = np.bincount(member, minlength=CENTROIDS)
+    by_size = np.argsort(-sizes, kind="stable")
+    used = by_size[sizes[by_size] > 0]
+    found: Array = centroids[used]
+    return found
 
 
 def _floats(vectors: Array, name: str) -> Array:
@@ -118,14 +154,46 @@ def _floats(vectors: Array, name: str) -> Array:
     return vectors.astype(np.float32)
 
 
-def source_of(name: str, bases: Mapping[str, Basis]) -> str:
+def basis_arrays(bases: Mapping[str, Basis]) -> dict[str, Array]:
+    """The arrays of bases, numbered in the order of the embeddings' names."""
+    arrays = {}
+    for i, (_, basis) in enumerate(sorted(bases.items())):
+        arrays[f"mean{i}"] = basis.mean
+        arrays[f"axes{i}"] = basis.components
+        arrays[f"centroids{i}"] = basis.centroids
+    return arrays
+
+
+def read_bases(scales: Mapping[str, float], arrays: Mapping[str, Array]) -> dict[str, Basis]:
+    """The inverse of `basis_arrays`; `scales` are in the order of the embeddings' names."""
+    bases = {}
+    for i, (name, scale) in enumerate(scales.items()):
+        bases[name] = Basis(
+            mean=arrays[f"mean{i}"],
+            components=arrays[f"axes{i}"],
+            centroids=arrays[f"centroids{i}"],
+            scale=scale,
+        )
+    return bases
+
+
+def source_of(
+    name: str,
+    bases: Mapping[str, Basis],
+) -> str:
     """The column that a feature is made from."""
     head = name.rpartition(": ")[0]
     return head if head in bases else name
 
 
-def expand(columns: Mapping[str, Array], bases: Mapping[str, Basis]) -> dict[str, Array]:
-    """Columns (n,) with each embedding as its numbers."""
+def expand(
+    columns: Mapping[str, Array],
+    bases: Mapping[str, Basis],
+) -> dict[str, Array]:
+    """Columns (n,) by name, with each embedding as its numbers.
+
+    Raises DriftError for a column of another form than the profile has.
+    """
     out: dict[str, Array] = {}
     for name, column in columns.items():
         if name in bases:

@@ -1,4 +1,4 @@
-"""Read a folder in the layout of sentence-transformers: what its files say of tokenizer, pooling and prompts."""
+"""Read a folder in the layout of sentence-transformers: its graph, tokenizer, pooling and prompts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modelkit.errors import SignatureError
 from modelkit.recipe import MOST_NUMBERS
 
 FILES = ("onnx/model.onnx", "model.onnx")
-POOLINGS = {  # as files say it by a flag, and by one word
+POOLING_NAMES = {  # as files say it by a flag, and by one word
     "pooling_mode_mean_tokens": "mean", "mean": "mean",
     "pooling_mode_cls_token": "cls", "cls": "cls",
     "pooling_mode_lasttoken": "last", "lasttoken": "last",
@@ -19,16 +19,18 @@ POOLINGS = {  # as files say it by a flag, and by one word
 }  # fmt: skip
 BERT = "sentence_bert_config.json"
 PROMPTS = "config_sentence_transformers.json"
-LIMITS = {"tokenizer_config.json": "model_max_length", "config.json": "max_position_embeddings"}
+LIMIT_KEYS = {"tokenizer_config.json": "model_max_length", "config.json": "max_position_embeddings"}
 MODULES = ("Transformer", "Pooling", "Normalize")
 PACKAGE = "sentence_transformers."
 
 
-def read(folder: Any, file: str | None, pooling: object) -> tuple[Path, Path, dict[str, Any]]:
-    """The paths of the graph and the tokenizer, and what `TextEncoder` must be given.
+def read_folder(
+    folder: Any, file: str | None, pooling: object
+) -> tuple[Path, Path, dict[str, Any]]:
+    """The paths of graph and tokenizer, and the other arguments of `TextEncoder`.
 
-    `pooling` is what the caller says of it, None for what the folder says. Raises SignatureError
-    for modules or poolings that are not known, and FileNotFoundError.
+    `pooling` is the caller's choice, None for that of the folder. Raises SignatureError for unknown
+    modules or poolings, and FileNotFoundError.
     """
     root = Path(folder)
     if (root / "modules.json").exists():
@@ -36,7 +38,8 @@ def read(folder: Any, file: str | None, pooling: object) -> tuple[Path, Path, di
     elif pooling is None:
         _refuse_plain(root)
     else:
-        within, found = root, {}
+        within = root
+        found = {}
     most = limit_beside(within / BERT, root / BERT)
     if most is not None:
         found["max_tokens"] = most
@@ -45,7 +48,7 @@ def read(folder: Any, file: str | None, pooling: object) -> tuple[Path, Path, di
     if tokenizer is None:
         raise FileNotFoundError(
             f"{root} holds no tokenizer.json; transformers writes one by "
-            f"AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
+            "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
         )
     return root / (file or _only(root)), tokenizer, found
 
@@ -55,15 +58,34 @@ def _refuse_plain(root: Path) -> NoReturn:
         raise FileNotFoundError(f"there is no folder {root}")
     raise SignatureError(
         f"{root} has no modules.json, which would say how the vectors of tokens become one: pass "
-        "pooling= as the "
-        "model's card says it, and normalize=; or make TextEncoder(onnx, tokenizer, pooling=...) "
-        "from its files"
+        "pooling= as the model's card says it, and normalize=; or make "
+        "TextEncoder(onnx, tokenizer, pooling=...) from its files"
     )
 
 
 def _read_modules(root: Path) -> tuple[Path, dict[str, Any]]:
-    """The folder of the transformer, and what the modules say of pooling, normalisation and roles."""
-    entries = _json(root / "modules.json", list)
+    """The folder of the transformer, and the arguments for pooling, normalisation and roles."""
+    places = _module_places(root)
+    within = places.get("Transformer", root)
+    config = _read_json(places["Pooling"] / "config.json")
+    found = {"pooling": _pooling(config, root), "normalize": "Normalize" in places}
+    if _read_if_there(within / BERT).get("do_lower_case"):
+        raise SignatureError(
+            f"{root} wants texts in lower case, which an encoder leaves to its tokenizer"
+        )
+    prompts = _read_if_there(root / PROMPTS).get("prompts")
+    if prompts:
+        if config.get("include_prompt") is False:
+            raise SignatureError(
+                f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does"
+            )
+        found["roles"] = prompts
+    return within, found
+
+
+def _module_places(root: Path) -> dict[str, Path]:
+    """The folders of the modules by name. Raises SignatureError for unknown modules."""
+    entries = _read_json(root / "modules.json", list)
     try:
         modules = [(str(entry["type"]), root / entry["path"]) for entry in entries]
     except (TypeError, KeyError) as error:
@@ -75,46 +97,34 @@ def _read_modules(root: Path) -> tuple[Path, dict[str, Any]]:
             f"{root} has the modules {names}; an encoder has some of {list(MODULES)}, of "
             f"{PACKAGE[:-1]}"
         )
-    within = places.get("Transformer", root)
-    config = _json(places["Pooling"] / "config.json")
-    found = {"pooling": _pooling(config, root), "normalize": "Normalize" in places}
-    if _optional(within / BERT).get("do_lower_case"):
-        raise SignatureError(
-            f"{root} wants texts in lower case, which an encoder leaves to its tokenizer"
-        )
-    prompts = _optional(root / PROMPTS).get("prompts")
-    if prompts:
-        if config.get("include_prompt") is False:
-            raise SignatureError(
-                f"{root} does not pool the tokens of its prompts (include_prompt); an encoder does"
-            )
-        found["roles"] = prompts
-    return within, found
+    return places
 
 
 def limit_beside(*files: Any) -> Any:
-    """How many tokens a text may have, as files beside the first of these say that has such; None where none does.
+    """The most tokens of a text, as the files beside these say; None where none says it.
 
-    Of what is no path, nothing is known. An exporter's folder `onnx` belongs to the folder around
-    it.
+    The folder of the first file that says it counts; the folder `onnx` of an exporter belongs to
+    the folder around it. Arguments that are no paths are passed over.
     """
-    paths = [Path(file) for file in files if isinstance(file, str | os.PathLike)]
-    folders = [
-        folder
-        for path in paths
-        for folder in (path.parent, path.parent.parent)[: 1 + _is_within(path)]
-    ]
-    for folder in folders:
-        told = _optional(folder / BERT).get("max_seq_length")
-        if told:
-            return told
-        sizes = [_optional(folder / name).get(key) for name, key in LIMITS.items()]
-        known = [
-            size for size in sizes if type(size) is int and 0 < size <= MOST_NUMBERS
-        ]  # tokenizers without one say 1e30
-        if known:
-            return min(known)
+    for file in files:
+        if not isinstance(file, str | os.PathLike):
+            continue
+        path = Path(file)
+        for folder in (path.parent, path.parent.parent)[: 1 + _is_within(path)]:
+            limit = _limit_in(folder)
+            if limit:
+                return limit
     return None
+
+
+def _limit_in(folder: Path) -> Any:
+    told = _read_if_there(folder / BERT).get("max_seq_length")
+    if told:
+        return told
+    sizes = [_read_if_there(folder / name).get(key) for name, key in LIMIT_KEYS.items()]
+    # Tokenizers without a limit say 1e30.
+    known = [size for size in sizes if type(size) is int and 0 < size <= MOST_NUMBERS]
+    return min(known, default=None)
 
 
 def _is_within(path: Path) -> bool:
@@ -126,9 +136,11 @@ def _pooling(config: dict[str, Any], root: Path) -> str:
         name for name, value in config.items() if name.startswith("pooling_mode_") and value is True
     ]
     on = on or [str(config.get("pooling_mode"))]
-    if len(on) != 1 or on[0] not in POOLINGS:
-        raise SignatureError(f"{root} pools by {on}; an encoder pools by one of {list(POOLINGS)}")
-    return POOLINGS[on[0]]
+    if len(on) != 1 or on[0] not in POOLING_NAMES:
+        raise SignatureError(
+            f"{root} pools by {on}; an encoder pools by one of {list(POOLING_NAMES)}"
+        )
+    return POOLING_NAMES[on[0]]
 
 
 def _only(root: Path) -> str:
@@ -139,14 +151,14 @@ def _only(root: Path) -> str:
     return (usual or found)[0]
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    """What a file says that may be absent."""
-    found: dict[str, Any] = _json(path) if path.exists() else {}
+def _read_if_there(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is no file."""
+    found: dict[str, Any] = _read_json(path) if path.exists() else {}
     return found
 
 
-def _json(path: Path, kind: type = dict) -> Any:
-    """What a file says. Raises SignatureError."""
+def _read_json(path: Path, kind: type = dict) -> Any:
+    """The content of a JSON file. Raises SignatureError unless it is of this kind."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

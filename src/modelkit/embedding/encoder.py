@@ -14,8 +14,9 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.device import Placement
-from modelkit.embedding.chunks import Costs
-from modelkit.embedding.directory import limit_beside, read
+from modelkit.embedding.chunks import RunCosts
+from modelkit.embedding.directory import limit_beside, read_folder
+from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import Pipeline
 from modelkit.embedding.pooling import unit
 from modelkit.embedding.tokens import Tokens
@@ -27,14 +28,9 @@ from modelkit.recipe import EMBEDDING, TEXT, Recipe
 from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 
-STREAM = 2048  # texts of a stream that are taken at a time
+STREAM_TEXTS = 2048  # of a stream that are taken at a time
 TOKENS = "tokens"  # the tensor of texts that were prepared
-# Words for texts of any length, to prove an encoder on, and for `verify` to replay.
-WORDS = (
-    "the", "of", "and", "river", "to", "model", "in", "a", "street", "number", "error", "is", "for", "that", "music",
-    "with", "as", "on", "green", "was", "by", "table", "are", "engine", "from", "kitchen", "be", "this", "winter",
-    "or", "an", "window", "at", "which", "request", "not", "were", "coffee", "return", "have", "has", "museum",
-)  # fmt: skip
+PROVEN_TEXTS = 16  # that show whether vectors depend on the texts beside them
 
 
 @final
@@ -52,19 +48,19 @@ class TextEncoder(Model):
             "passage: "}.
         dims: the lengths that vectors may be cut to, of a model that was trained for it, the
             largest first; by default the whole length alone.
-        max_tokens: of a text, with the special ones. By default what files beside the tokenizer or
+        max_tokens: the most tokens of a text, with the special ones. By default what files beside the tokenizer or
             the graph say, where these are paths: sentence_bert_config.json, or the less of
             tokenizer_config.json and config.json. Never the truncation of a tokenizer.json, which
             is left over from its last use.
         on_long: "truncate" texts of more tokens, which `truncated` counts, or "error".
         stable: run every text alone, so that its vector has the same bits whatever is embedded
             beside it: for graphs that scale their activations by the batch, as some int8 ones do.
-            Costs what batches gain.
+            RunCosts what batches gain.
         output: the output with a vector for each token, where the graph has several.
 
     Raises:
-        SignatureError: if the graph takes no tokens or not as many as `max_tokens`, if nothing says
-            how many, or if an argument does not fit the graph, with the values that would.
+        SignatureError: if the graph takes no tokens or fewer than `max_tokens`, if no file says how
+            many it takes, or if an argument does not fit the graph.
         ConversionError: if the ONNX model cannot be read.
         MissingExtraError: if tokenizers is not installed.
     """
@@ -83,9 +79,8 @@ class TextEncoder(Model):
     signature: Signature
     _identity: str | None
     pipeline: Pipeline  # what makes the vectors
-    token_model: (
-        Model  # over token tensors: its rows are tokens, so an encoder is no Wrapper around it
-    )
+    # Over token tensors: its rows are tokens, so an encoder is no Wrapper around it.
+    token_model: Model
 
     def __init__(  # noqa: PLR0913 - what the design names, all but two by keyword
         self,
@@ -101,13 +96,12 @@ class TextEncoder(Model):
         stable: bool = False,
         output: str | None = None,
     ) -> None:
-        from modelkit.embedding.graph import (
-            open_graph,
-            token_output,
-        )  # which imports onnx, a tenth of a second
+        # This imports onnx, which takes a tenth of a second.
+        from modelkit.embedding.graph import open_graph, token_output
 
-        most = limit_beside(tokenizer, onnx) if max_tokens is None else max_tokens
-        tokens = Tokens(tokenizer, most, on_long)
+        if max_tokens is None:
+            max_tokens = limit_beside(tokenizer, onnx)
+        tokens = Tokens(tokenizer, max_tokens, on_long)
         inner, positions = (onnx, None) if isinstance(onnx, Model) else open_graph(onnx)
         recipe = Recipe(
             graph=inner.signature,
@@ -118,7 +112,7 @@ class TextEncoder(Model):
             max_tokens=tokens.max_tokens,
             on_long=on_long,
             stable=stable,
-            roles=_checked(roles),
+            roles=_checked_roles(roles),
         )
         probed = Pipeline(inner, tokens, recipe)
         size = probed.probe()
@@ -131,7 +125,13 @@ class TextEncoder(Model):
         self._assemble(inner, Pipeline(inner, tokens, recipe), owned=inner is not onnx)
 
     @classmethod
-    def from_directory(cls, folder: Any, *, file: str | None = None, **options: Any) -> TextEncoder:
+    def from_directory(
+        cls,
+        folder: Any,
+        *,
+        file: str | None = None,
+        **options: Any,
+    ) -> TextEncoder:
         """An encoder from a folder in the layout of sentence-transformers that holds an ONNX file.
 
         Args:
@@ -146,21 +146,31 @@ class TextEncoder(Model):
         Raises SignatureError for modules or a pooling that are not known, and FileNotFoundError for
         what is missing.
         """
-        onnx, tokenizer, found = read(folder, file, options.get("pooling"))
+        onnx, tokenizer, found = read_folder(folder, file, options.get("pooling"))
         return cls(onnx, tokenizer, **found | options)
 
     @classmethod
     def from_parts(
-        cls, inner: Model, tokenizer: bytes, recipe: Recipe, origin: partial[Model] | None = None
+        cls,
+        inner: Model,
+        tokenizer: bytes,
+        recipe: Recipe,
+        origin: partial[Model] | None = None,
     ) -> TextEncoder:
         """The encoder of a package, which closes `inner`."""
         encoder = cls.__new__(cls)
         tokens = Tokens(tokenizer, recipe.max_tokens, recipe.on_long)
-        encoder._assemble(inner, Pipeline(inner, tokens, recipe), owned=True, origin=origin)  # noqa: SLF001 - its own
+        pipeline = Pipeline(inner, tokens, recipe)
+        encoder._assemble(inner, pipeline, owned=True, origin=origin)  # noqa: SLF001 - its own
         return encoder
 
     def _assemble(
-        self, inner: Model, pipeline: Pipeline, *, owned: bool, origin: partial[Model] | None = None
+        self,
+        inner: Model,
+        pipeline: Pipeline,
+        *,
+        owned: bool,
+        origin: partial[Model] | None = None,
     ) -> None:
         self.token_model = inner
         self.pipeline = pipeline
@@ -188,13 +198,12 @@ class TextEncoder(Model):
     def _why_not_batchable(self) -> str:
         return (
             "its vectors depend on the texts beside them, down to a cosine of "
-            f"{self.recipe.alone}; make the encoder "
-            f"with stable=True, which runs every text alone"
+            f"{self.recipe.alone}; make the encoder with stable=True, which runs every text alone"
         )
 
     @property
     def manifest(self) -> Manifest | None:
-        """The manifest of the package this encoder was loaded from; None around a Model of yours, which has its own."""
+        """The manifest of the package this encoder was loaded from; None around your own Model."""
         return self.token_model.manifest if self._owned else None
 
     @property
@@ -209,15 +218,18 @@ class TextEncoder(Model):
 
     @property
     def truncated(self) -> int:
-        """How many texts were cut to `max_tokens` so far."""
+        """The number of texts that were cut to `max_tokens` so far."""
         return self.pipeline.tokens.truncated
 
     @property
     def batchable(self) -> bool:
-        """Whether a vector does not depend on the texts beside it; measured now where no package says so."""
+        """Whether a vector does not depend on the texts beside it.
+
+        This is measured now, on 16 texts, unless the package says it.
+        """
         pipeline = self.pipeline
         if pipeline.recipe.independent is None:
-            alone, _ = pipeline.prove(made_up(16, pipeline.recipe.max_tokens))
+            alone, _ = pipeline.prove(made_up(PROVEN_TEXTS, pipeline.recipe.max_tokens))
             pipeline.recipe = replace(pipeline.recipe, alone=alone)
         return bool(pipeline.recipe.independent)
 
@@ -242,23 +254,36 @@ class TextEncoder(Model):
         return self._identity
 
     def embed(
-        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        role: str | None = None,
+        dims: int | None = None,
     ) -> Array:
         """The vectors of texts, float32 (n, dims), in their order. See `modelkit.embed`."""
         return embed(self, texts, role=role, dims=dims)
 
     async def aembed(
-        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        role: str | None = None,
+        dims: int | None = None,
     ) -> Array:
         """As `embed`, without blocking the event loop."""
         return await aembed(self, texts, role=role, dims=dims)
 
     def stream(
-        self, texts: Iterable[str], *, role: str | None = None, dims: int | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        role: str | None = None,
+        dims: int | None = None,
     ) -> Iterator[Array]:
-        """The vector of each text, float32 (dims,), one after another: for texts that do not fit in memory."""
-        rest, start = one_by_one(texts), 0
-        while block := list(islice(rest, STREAM)):
+        """The vector of each text, float32 (dims,), for more texts than fit in memory."""
+        rest = one_by_one(texts)
+        start = 0
+        while block := list(islice(rest, STREAM_TEXTS)):
             try:
                 vectors = self.embed(block, role=role, dims=dims)
             except SignatureError as error:
@@ -269,8 +294,13 @@ class TextEncoder(Model):
             yield from vectors
             start += len(block)
 
-    def token_count(self, texts: Iterable[str], *, role: str | None = None) -> Array:
-        """How many tokens each text has, int64 (n,): with the special ones, and before any are cut off."""
+    def token_count(
+        self,
+        texts: Iterable[str],
+        *,
+        role: str | None = None,
+    ) -> Array:
+        """The number of tokens of each whole text, with the special ones, int64 (n,)."""
         prefix = self.recipe.prefix(role)
         return self.pipeline.tokens.counts([prefix + text for text in check_texts(texts)])
 
@@ -279,7 +309,8 @@ class TextEncoder(Model):
 
         Raises SignatureError.
         """
-        ours, theirs = np.asarray(left), np.asarray(right)
+        ours = np.asarray(left)
+        theirs = np.asarray(right)
         if ours.ndim != 2 or theirs.ndim != 2 or ours.shape[1] != theirs.shape[1]:
             raise SignatureError(
                 f"vectors of shapes (n, d) and (m, d) are compared; got {ours.shape} and "
@@ -289,10 +320,9 @@ class TextEncoder(Model):
             raise SignatureError(
                 f"vectors of numbers are compared; got {ours.dtype} and {theirs.dtype}"
             )
-        left, right = (
-            unit(vectors.astype(np.float64)).astype(np.float32) for vectors in (ours, theirs)
-        )
-        return np.asarray(left @ right.T)
+        left_units = unit(ours.astype(np.float64)).astype(np.float32)
+        right_units = unit(theirs.astype(np.float64)).astype(np.float32)
+        return np.asarray(left_units @ right_units.T)
 
     def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
         """The token ids of each text, as an object array (n,) of arrays; and their number in all."""
@@ -305,16 +335,25 @@ class TextEncoder(Model):
                     tokens[row] = its
         return {TOKENS: tokens}, sum(map(len, tokens))
 
-    def _run(self, feeds: Feeds, outputs: tuple[str, ...], call: Call) -> Outputs:
-        if TOKENS in feeds:
-            return {EMBEDDING: self.pipeline.vectors_of(feeds[TOKENS].tolist())}
-        return {EMBEDDING: self.pipeline.vectors(feeds[TEXT][:, 0].tolist())}
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        tokens = feeds.get(TOKENS)
+        if tokens is not None:
+            return {EMBEDDING: self.pipeline.vectors_of(tokens.tolist())}
+        texts = feeds[TEXT][:, 0]
+        return {EMBEDDING: self.pipeline.vectors(texts.tolist())}
 
     def _facts(self) -> list[tuple[str, str]]:
-        costs, measured = self.pipeline.costs or Costs(), self.pipeline.costs is not None
-        runs = f"of up to {costs.budget:,} tokens; to start one costs {costs.start:.0f}"
-        how = "measured here" if measured else "to be measured by the first large call"
-        return [*super()._facts(), ("encoder", str(self.recipe)), ("runs", f"{runs} ({how})")]
+        costs = self.pipeline.costs or RunCosts()
+        how = "to be measured by the first large call"
+        if self.pipeline.costs is not None:
+            how = "measured here"
+        runs = f"of up to {costs.budget:,} tokens; to start one costs {costs.start:.0f} ({how})"
+        return [*super()._facts(), ("encoder", str(self.recipe)), ("runs", runs)]
 
     def close(self) -> None:
         """Release the graph, unless it was passed as a Model; later calls raise ClosedError."""
@@ -326,14 +365,7 @@ class TextEncoder(Model):
         return reopening(self._origin, closed=self._closed)
 
 
-def made_up(count: int, tokens: int) -> list[str]:
-    """Texts of one word to about half as many as `tokens`, and at most 64, in no order; always the same."""
-    rng = np.random.default_rng(0)
-    sizes = rng.permutation(np.geomspace(1, max(1, min(tokens // 2, 64)), count).astype(int))
-    return [" ".join(rng.choice(WORDS, size)) for size in sizes]
-
-
-def _checked(roles: Mapping[str, str] | None) -> dict[str, str]:
+def _checked_roles(roles: Mapping[str, str] | None) -> dict[str, str]:
     for name, prefix in (roles or {}).items():
         if not isinstance(name, str) or not isinstance(prefix, str):
             raise SignatureError(

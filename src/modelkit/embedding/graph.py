@@ -6,9 +6,9 @@ import re
 from typing import Any
 
 from modelkit.errors import SignatureError
+from modelkit.manifest import WEIGHTS_REF
 from modelkit.proto import read_proto, serialize, signature_of, split_weights
 from modelkit.runtimes.onnx import OnnxModel
-from modelkit.runtimes.sessions import WEIGHTS_REF
 from modelkit.signature import Signature
 
 # What exporters call the vectors that a graph adds to tokens by their places.
@@ -17,26 +17,27 @@ USUAL = ("last_hidden_state", "token_embeddings")  # what exporters call the vec
 
 
 def open_graph(onnx: Any) -> tuple[OnnxModel, int | None]:
-    """A Model over tokens from an ONNX model, and how many places it has a vector for, None where that is not told.
+    """A Model over tokens from an ONNX model, and the number of positions it has vectors for.
 
-    Raises SignatureError and ConversionError.
+    The number is None where the graph does not tell it. Raises SignatureError and ConversionError.
     """
     proto = read_proto(onnx)
     if proto is None:
         raise SignatureError(
             "an encoder is made from an ONNX model as path, bytes or ModelProto, or from a Model "
-            "over tokens; got a "
-            f"{type(onnx).__name__}"
+            f"over tokens; got a {type(onnx).__name__}"
         )
     tables = [tensor for tensor in proto.graph.initializer if POSITIONS.fullmatch(tensor.name)]
-    positions = min((tensor.dims[0] for tensor in tables if len(tensor.dims) == 2), default=None)
-    signature, weights = signature_of(proto), split_weights(proto, WEIGHTS_REF)
+    positions = [tensor.dims[0] for tensor in tables if len(tensor.dims) == 2]
+    signature = signature_of(proto)
+    weights = split_weights(proto, WEIGHTS_REF)
     held = memoryview(weights) if weights else None
-    return OnnxModel(serialize(proto), signature, weights=held, side_by_side=True), positions
+    model = OnnxModel(serialize(proto), signature, weights=held, side_by_side=True)
+    return model, min(positions, default=None)
 
 
 def token_output(signature: Signature) -> str:
-    """The output with a vector for each token: one of a usual name, or the only one there is.
+    """The name of the output with a vector for each token: a usual name, or the only such output.
 
     Raises SignatureError.
     """
@@ -49,7 +50,6 @@ def token_output(signature: Signature) -> str:
     if not usual and len(found) != 1:
         raise SignatureError(
             f"the graph has {len(found)} outputs that may be a vector for each token, {found}; "
-            "name one by output=: "
-            f"{signature}"
+            f"name one by output=: {signature}"
         )
     return (usual or found)[0]

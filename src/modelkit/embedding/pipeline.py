@@ -1,4 +1,4 @@
-"""From texts to vectors: tokens, runs that cost the least, pooling; on the threads that the model has."""
+"""From texts to vectors: tokens, runs of the least cost, pooling, on the threads of the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.embedding.chunks import Costs, choose, fit
+from modelkit.embedding.chunks import RunCosts, choose_runs, fit_costs
 from modelkit.embedding.pooling import pad, pool, unit
 from modelkit.embedding.tokens import Tokens, windows
 from modelkit.errors import SignatureError
@@ -18,14 +18,19 @@ from modelkit.model import PLAIN, Model
 from modelkit.recipe import Recipe
 from modelkit.runtimes.bulk import run_all
 
-LARGE = 256  # texts of a call that is worth measuring first what runs cost here
-MEASURED, WIDTH, MOST = 0.25, 32, 16384  # seconds for that, tokens of a row, and of the largest run
+# What runs cost is measured before the first call of this many texts.
+MEASURED_TEXTS = 256
+MEASURING_SECONDS = 0.25
+MEASURED_WIDTH = 32  # tokens of a row
+LARGEST_RUN = 16384  # tokens
+
+Part = tuple[range, list[Array]]  # the places of some texts, and their tokens
 
 
 class Pipeline:
-    """What turns texts into vectors, from any thread.
+    """Turns texts into vectors, from any thread.
 
-    `costs` is what runs cost here, None until that was measured.
+    `costs` is what runs cost on this machine, None before that was measured.
     """
 
     __slots__ = (
@@ -42,16 +47,19 @@ class Pipeline:
     )
 
     def __init__(self, model: Model, tokens: Tokens, recipe: Recipe) -> None:
-        self._model, self.tokens, self.recipe = model, tokens, recipe
+        self._model = model
+        self.tokens = tokens
+        self.recipe = recipe
         self._names = tuple(spec.name for spec in recipe.graph.inputs)
         self._dtypes = tuple(spec.dtype for spec in recipe.graph.inputs)
         self._threads = model.runs_at_once
-        self._lock, self._running = threading.Lock(), 0
-        self.costs: Costs | None = None
+        self._lock = threading.Lock()
+        self._running = 0
+        self.costs: RunCosts | None = None
         watch(self)
 
-    def tokenized(self, texts: list[str]) -> Iterator[tuple[range, list[Array]]]:
-        """The tokens of texts that are about to run, some at a time, and their places in `texts`."""
+    def tokenized(self, texts: list[str]) -> Iterator[Part]:
+        """The tokens of texts that are about to run, some at a time, and their places."""
         for rows in windows(texts):
             found = self.tokens.read([texts[row] for row in rows], rows)
             self.tokens.tally(found)
@@ -66,14 +74,15 @@ class Pipeline:
         parts = ((rows, [tokens[row] for row in rows]) for rows in windows(tokens))
         return self._vectors(len(tokens), parts)
 
-    def _vectors(self, texts: int, parts: Iterable[tuple[range, list[Array]]]) -> Array:
+    def _vectors(self, texts: int, parts: Iterable[Part]) -> Array:
         vectors = np.zeros((texts, self.recipe.dims[0]), np.float32)
 
         def run(places: list[int], rows: list[Array]) -> None:
             vectors[places] = self.pooled(rows)
 
         with self._lock:  # all who call share the threads of the model
-            helpers = max(0, min(self._threads - 1 - self._running, texts - 1))
+            free = self._threads - 1 - self._running
+            helpers = max(0, min(free, texts - 1))
             self._running += 1 + helpers
         try:
             run_all(run, self._runs(texts, parts, 1 + helpers), helpers)
@@ -83,66 +92,90 @@ class Pipeline:
         return vectors
 
     def _runs(
-        self, texts: int, parts: Iterable[tuple[range, list[Array]]], shares: int
+        self,
+        texts: int,
+        parts: Iterable[Part],
+        shares: int,
     ) -> Iterator[tuple[list[int], list[Array]]]:
-        """What to run, as the places of texts and the tokens there."""
+        """Each run, as the places of its texts and their tokens."""
         for window, ids in parts:
             held = [i for i, row in enumerate(ids) if len(row)]
-            if self.recipe.stable:
-                chunks = [[i] for i in range(len(held))]
-            else:
-                costs = self._costs_for(texts, ids)
-                lengths = [len(ids[i]) for i in held]
-                chunks = choose(lengths, costs, shares if self.recipe.independent else 1)
-            for chunk in chunks:
+            for chunk in self._chunks([ids[i] for i in held], texts, shares):
                 places = [held[i] for i in chunk]
                 yield [window[i] for i in places], [ids[i] for i in places]
+
+    def _chunks(
+        self,
+        ids: list[Array],
+        texts: int,
+        shares: int,
+    ) -> list[list[int]]:
+        """The texts of each run, as places in `ids`; `texts` is the size of the whole call."""
+        if self.recipe.stable:
+            return [[i] for i in range(len(ids))]
+        costs = self._costs_for(texts, ids)
+        lengths = [len(row) for row in ids]
+        return choose_runs(lengths, costs, shares if self.recipe.independent else 1)
 
     def pooled(self, rows: Sequence[Array]) -> Array:
         """The vectors of texts that are run together, from their tokens."""
         recipe = self.recipe
-        feeds, lengths = pad(rows, self._names, self._dtypes, self.tokens.padding)
+        feeds, lengths = pad(
+            rows,
+            self._names,
+            self._dtypes,
+            self.tokens.padding,
+        )
         hidden = self._model._run(feeds, (recipe.output,), PLAIN)[recipe.output]
         vectors = pool(hidden, lengths, recipe.pooling)[:, : recipe.dims[0]]
         return unit(vectors) if recipe.normalize else vectors
 
-    def _costs_for(self, texts: int, ids: list[Array]) -> Costs:
+    def _costs_for(self, texts: int, ids: list[Array]) -> RunCosts:
         """What runs cost here, measured before the first large call if that can change no vector.
 
-        Not while others run, which would be measured with it.
+        It is not measured while others run, which would be measured with it.
         """
-        free = self._running <= self._threads and texts >= LARGE
-        if (
-            self.costs is None
-            and free
-            and self.recipe.alone is not None
-            and self.recipe.independent
-        ):
+        free = self._running <= self._threads and texts >= MEASURED_TEXTS
+        proven = self.recipe.alone is not None and self.recipe.independent
+        if self.costs is None and free and proven:
             self.costs = self._measure(np.concatenate(ids))
-        return self.costs or Costs()
+        return self.costs or RunCosts()
 
-    def _measure(self, ids: Array) -> Costs:
+    def _measure(self, ids: Array) -> RunCosts:
+        """Time runs of twice the size each, until two in a row are hardly faster a token."""
         points: list[tuple[int, float]] = []
-        clock, best, dull, size = time.perf_counter, 0.0, 0, WIDTH
-        end = clock() + MEASURED
-        while size <= MOST and dull < 2 and clock() < end:
-            rows, fastest = list(np.resize(ids, (size // WIDTH, WIDTH))), np.inf
-            for _ in range(3):
-                start = clock()
-                self.pooled(rows)
-                fastest = min(fastest, clock() - start)
-            points.append((size, fastest))
-            dull = dull + 1 if size / fastest < 1.05 * best else 0
-            best, size = max(best, size / fastest), 2 * size
-        return fit(points) if len(points) > 1 else Costs()
+        best = 0.0
+        dull = 0
+        size = MEASURED_WIDTH
+        end = time.perf_counter() + MEASURING_SECONDS
+        while size <= LARGEST_RUN and dull < 2 and time.perf_counter() < end:
+            rows = list(np.resize(ids, (size // MEASURED_WIDTH, MEASURED_WIDTH)))
+            seconds = min(self._seconds(rows) for _ in range(3))
+            points.append((size, seconds))
+            speed = size / seconds
+            dull = dull + 1 if speed < 1.05 * best else 0
+            best = max(best, speed)
+            size *= 2
+        return fit_costs(points) if len(points) > 1 else RunCosts()
+
+    def _seconds(self, rows: list[Array]) -> float:
+        start = time.perf_counter()
+        self.pooled(rows)
+        return time.perf_counter() - start
 
     def probe(self) -> int:
         """The length of the graph's vectors.
 
         Raises SignatureError for a graph that does not give one a token.
         """
-        (ids,), output = self.tokens.ids(["a text"]), self.recipe.output
-        feeds, _ = pad([ids], self._names, self._dtypes, self.tokens.padding)
+        output = self.recipe.output
+        (ids,) = self.tokens.ids(["a text"])
+        feeds, _ = pad(
+            [ids],
+            self._names,
+            self._dtypes,
+            self.tokens.padding,
+        )
         try:
             shape = self._model._run(feeds, (output,), PLAIN)[output].shape
         except Exception as error:
@@ -159,9 +192,9 @@ class Pipeline:
         """Raise SignatureError where the graph does not take a text of `max_tokens` tokens.
 
         Args:
-            positions: the places for which the graph has a vector, None where that cannot be told:
-                then a text of that length is run. One is run too where it comes close to them, for
-                some models leave out the first few.
+            positions: the number of positions for which the graph has a vector, None if that is
+                not known: then a text of `max_tokens` is run. One is run too where `max_tokens` is
+                close to it, for some models leave out the first few positions.
         """
         most = self.recipe.max_tokens
         if positions is not None and most > positions:
@@ -179,11 +212,14 @@ class Pipeline:
             ) from error
 
     def longest(self) -> Array:
-        """The vector of a text of `max_tokens` tokens; raises what the graph raises where these are too many."""
+        """The vector of a text of `max_tokens` tokens. Raises what the graph raises for it."""
         return self.pooled([np.resize(self.tokens.ids(["a text"])[0], self.recipe.max_tokens)])
 
     def prove(self, texts: list[str]) -> tuple[float, float]:
-        """The least cosine, and the largest difference, between the vectors of texts alone and all in one run."""
+        """Compare the vectors of texts alone with those of one run of all.
+
+        Returns the least cosine and the largest absolute difference.
+        """
         ids = [row for row in self.tokens.ids(texts) if len(row)]
         alone = np.concatenate([self.pooled([row]) for row in ids])
         together = alone if self.recipe.stable else self.pooled(ids)
@@ -191,12 +227,14 @@ class Pipeline:
 
     def after_fork(self) -> None:
         """Begin anew in the child of a fork, where whoever held a lock or ran does not live on."""
-        self._lock, self._running = threading.Lock(), 0
+        self._lock = threading.Lock()
+        self._running = 0
         self.tokens.after_fork()
 
 
 def least_cosine(left: Array, right: Array) -> float:
-    """The least cosine between the vectors at each place."""
+    """The least cosine between two lists of vectors, (n, d) each, pair by pair."""
     cosines = (unit(left) * unit(right)).sum(axis=1)
-    cosines[~left.any(axis=1) & ~right.any(axis=1)] = 1  # two vectors of zeros are the same
+    zeros = ~left.any(axis=1) & ~right.any(axis=1)
+    cosines[zeros] = 1  # two vectors of zeros are the same
     return float(cosines.min())

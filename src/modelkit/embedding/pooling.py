@@ -10,11 +10,10 @@ from modelkit.cast import Array
 
 
 def pool(hidden: Array, lengths: Array, pooling: str) -> Array:
-    """One float32 vector for each text.
+    """One vector for each text, float32 (texts, d).
 
     Args:
-        hidden: a vector for each token, (texts, tokens, d); what is beyond the length of a text is
-            padding.
+        hidden: a vector for each token, (texts, tokens, d), padded behind the tokens of a text.
         lengths: the tokens of each text, (texts,), at least 1.
         pooling: "mean" or "max" over the tokens, or the "cls" (first) or "last" token.
     """
@@ -22,32 +21,42 @@ def pool(hidden: Array, lengths: Array, pooling: str) -> Array:
     if pooling == "cls":
         return np.asarray(hidden[:, 0])
     if pooling == "last":
-        return np.asarray(hidden[np.arange(len(hidden)), lengths - 1])
+        rows = np.arange(len(hidden))
+        return np.asarray(hidden[rows, lengths - 1])
     held = np.arange(hidden.shape[1]) < lengths[:, None]
     if pooling == "max":
-        return np.asarray(np.where(held[:, :, None], hidden, -np.inf).max(axis=1))
+        masked = np.where(held[:, :, None], hidden, -np.inf)
+        return np.asarray(masked.max(axis=1))
+    return np.asarray(_sums(hidden, held) / lengths[:, None].astype(np.float32))
+
+
+def _sums(hidden: Array, held: Array) -> Array:
+    """The sum of the vectors of each text, without padding."""
     with np.errstate(invalid="ignore"):
         total = np.matmul(held[:, None, :].astype(np.float32), hidden)[:, 0]
-    if not np.isfinite(
-        total
-    ).all():  # some graphs give NaN where nothing is attended to, and 0 times that is NaN
+    # Some graphs give NaN for padding, and 0 times that is NaN.
+    if not np.isfinite(total).all():
         total = np.where(held[:, :, None], hidden, 0).sum(axis=1)
-    return np.asarray(total / lengths[:, None].astype(np.float32))
+    return np.asarray(total)
 
 
 def unit(vectors: Array) -> Array:
-    """Vectors of length 1; a vector of zeros stays one."""
+    """The vectors scaled to length 1, (n, d); a vector of zeros stays one."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(norms > 0, norms, 1).astype(vectors.dtype))
+    divisors = np.where(norms > 0, norms, 1).astype(vectors.dtype)
+    return np.asarray(vectors / divisors)
 
 
 def pad(
-    rows: Sequence[Array], names: Sequence[str], dtypes: Sequence[str], padding: int
+    rows: Sequence[Array],
+    names: Sequence[str],
+    dtypes: Sequence[str],
+    padding: int,
 ) -> tuple[dict[str, Array], Array]:
     """The tensors of one run by name, each (texts, tokens), and the tokens of each text."""
     lengths = np.array([len(row) for row in rows])
-    width = int(lengths.max())
-    held = np.arange(width) < lengths[:, None]
+    positions = np.arange(lengths.max())
+    held = positions < lengths[:, None]
     feeds = {}
     for name, dtype in zip(names, dtypes, strict=True):
         if name == "input_ids":
@@ -56,7 +65,7 @@ def pad(
         elif name == "attention_mask":
             tensor = held.astype(dtype)
         elif name == "position_ids":
-            tensor = np.broadcast_to(np.arange(width, dtype=dtype), held.shape).copy()
+            tensor = np.broadcast_to(positions.astype(dtype), held.shape).copy()
         else:  # token_type_ids: one text is one segment
             tensor = np.zeros(held.shape, dtype)
         feeds[name] = tensor

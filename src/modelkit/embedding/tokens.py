@@ -14,10 +14,13 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.errors import ModelkitError, SignatureError, importing
 
-# Of a long text only the beginning is read, so many letters for each token, if that has SPARE
-# tokens too many already: the last ones may be parts of a word that was cut through.
-MOST_LETTERS, SPARE = 32, 128
-WINDOW, WINDOW_LETTERS = 512, 1 << 20  # texts that are tokenized together, and the letters of them
+# Only the beginning of a long text is read, LETTERS_A_TOKEN for each token, if that has SPARE tokens
+# too many already: the last ones may be parts of a word that was cut through.
+LETTERS_A_TOKEN = 32
+SPARE = 128
+# Texts that are tokenized together, and the letters of them.
+WINDOW_TEXTS = 512
+WINDOW_LETTERS = 1 << 20
 
 
 class Tokenized(NamedTuple):
@@ -32,13 +35,12 @@ class Tokens:
 
     Args:
         source: a tokenizer.json as a path or bytes, or a `tokenizers.Tokenizer`, which is copied.
-        max_tokens: of a text, with the special ones. None is refused: where a tokenizer cuts texts
-            off need not be what the model was made for, since that is kept from whatever it was
-            last used for.
-        on_long: "truncate", or "error" for a text of more.
+        max_tokens: the most tokens of a text, with the special ones. None is refused: the
+            truncation of a tokenizer may be left over from its last use.
+        on_long: "truncate" a text of more tokens, or "error".
 
-    Raises SignatureError for what is no tokenizer, and for a number of tokens that it cannot keep
-    to.
+    Raises SignatureError for a source that is no tokenizer, and for a number of tokens that it
+    cannot keep to.
     """
 
     __slots__ = (
@@ -53,51 +55,45 @@ class Tokens:
         "truncated",
     )
 
-    def __init__(self, source: Any, max_tokens: int | None, on_long: str) -> None:
-        self.data = _read(source)
+    def __init__(
+        self,
+        source: Any,
+        max_tokens: int | None,
+        on_long: str,
+    ) -> None:
+        self.data = _tokenizer_bytes(source)
         tokenizer = _parse(self.data)
-        self.padding = int((tokenizer.padding or {}).get("pad_id", 0))
-        if self.padding >= 1 << 31:
-            raise SignatureError(
-                f"the tokenizer pads with the token {self.padding}, beyond what a graph takes"
-            )
+        self.padding = _padding_of(tokenizer)
         if max_tokens is None:
-            held = tokenizer.truncation
-            left = (
-                f" (it cuts them to {held['max_length']}, which may be left over from another use)"
-                if held
-                else ""
-            )
-            raise SignatureError(
-                f"the tokenizer does not say how many tokens a text of this model may have{left}, "
-                "and no "
-                "sentence_bert_config.json, tokenizer_config.json or config.json beside it does; "
-                "pass max_tokens="
-            )
+            raise _no_limit(tokenizer.truncation)
         self._specials = int(tokenizer.num_special_tokens_to_add(is_pair=False))
         if type(max_tokens) is not int or max_tokens <= self._specials:
             raise SignatureError(
                 f"max_tokens is an integer that leaves room beside {self._specials} special "
                 f"tokens, not {max_tokens!r}"
             )
-        side = (
-            "right"
-            if tokenizer.truncation is None
-            else str(tokenizer.truncation["direction"]).lower()
-        )
+        truncation = tokenizer.truncation
+        side = "right" if truncation is None else str(truncation["direction"]).lower()
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens, direction=side)
-        self._tokenizer, self.max_tokens, self.on_long = tokenizer, max_tokens, on_long
+        self._tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.on_long = on_long
         cuts = side == "right" and on_long == "truncate"
-        self._most = MOST_LETTERS * (max_tokens + SPARE) if cuts else sys.maxsize
-        self._lock, self.truncated = threading.Lock(), 0
+        self._most = LETTERS_A_TOKEN * (max_tokens + SPARE) if cuts else sys.maxsize
+        self._lock = threading.Lock()
+        self.truncated = 0
 
     def ids(self, texts: Sequence[str]) -> list[Array]:
         """The token ids of each text, cut to `max_tokens` whatever `on_long` says."""
         return [found.ids for found in self.read(texts, quiet=True)]
 
     def read(
-        self, texts: Sequence[str], rows: Sequence[int] | None = None, *, quiet: bool = False
+        self,
+        texts: Sequence[str],
+        rows: Sequence[int] | None = None,
+        *,
+        quiet: bool = False,
     ) -> list[Tokenized]:
         """The token ids of each text, cut to `max_tokens`.
 
@@ -105,40 +101,52 @@ class Tokens:
         for one that is no valid Unicode, by the caller's number for it in `rows`.
         """
         rows = range(len(texts)) if rows is None else rows
-        encodings = self._encode([text[: self._most] for text in texts], rows)
-        for i, text in enumerate(texts):
-            if len(text) > self._most and self._count(encodings[i]) < self.max_tokens + SPARE:
-                (encodings[i],) = self._encode([text], rows[i : i + 1])
+        encodings = self._encode_beginnings(texts, rows)
         # Few texts are longer, and only those may have an overflow, which is built when it is asked
         # for.
         cut = [len(found) == self.max_tokens and bool(found.overflowing) for found in encodings]
         if self.on_long == "error" and any(cut) and not quiet:
             self._refuse([i for i, its in enumerate(cut) if its], encodings, rows)
         try:
-            return [
-                Tokenized(np.array(found.ids, np.int32), its)
-                for found, its in zip(encodings, cut, strict=True)
-            ]
+            ids = [np.array(found.ids, np.int32) for found in encodings]
         except OverflowError as error:
             raise ModelkitError(f"the tokenizer gives a token that is no int32: {error}") from error
+        return list(map(Tokenized, ids, cut))
 
-    def _refuse(self, long: list[int], encodings: list[Any], rows: Sequence[int]) -> None:
+    def _encode_beginnings(
+        self,
+        texts: Sequence[str],
+        rows: Sequence[int],
+    ) -> list[Any]:
+        """Encode each text, or its beginning if that has enough tokens."""
+        encodings = self._encode([text[: self._most] for text in texts], rows)
+        for i, text in enumerate(texts):
+            if len(text) > self._most and self._count(encodings[i]) < self.max_tokens + SPARE:
+                (encodings[i],) = self._encode([text], rows[i : i + 1])
+        return encodings
+
+    def _refuse(
+        self,
+        long: list[int],
+        encodings: list[Any],
+        rows: Sequence[int],
+    ) -> None:
+        first = long[0]
         raise SignatureError(
-            f"text {rows[long[0]]} has {self._count(encodings[long[0]]):,} tokens, and this "
-            "encoder takes "
-            f"{self.max_tokens:,}: split it, or make the encoder with on_long='truncate'",
+            f"text {rows[first]} has {self._count(encodings[first]):,} tokens, and this encoder "
+            f"takes {self.max_tokens:,}: split it, or make the encoder with on_long='truncate'",
             rows=tuple(rows[i] for i in long),
         )
 
     def tally(self, found: Sequence[Tokenized]) -> None:
-        """Count those that are run and were cut in `truncated`."""
+        """Add the texts that were cut to `truncated`."""
         cut = sum(its.cut for its in found)
         if cut:
             with self._lock:
                 self.truncated += cut
 
     def counts(self, texts: Sequence[str]) -> Array:
-        """How many tokens each text has, the special ones included, however long it is; int64."""
+        """The number of tokens of each whole text, with the special ones, int64 (texts,)."""
         counts = np.empty(len(texts), np.int64)
         for rows in windows(texts):
             found = self._encode([texts[i] for i in rows], rows)
@@ -152,43 +160,76 @@ class Tokens:
     def _count(self, found: Any) -> int:
         return len(found) + sum(len(more) - self._specials for more in found.overflowing)
 
-    def _encode(self, texts: Sequence[str], rows: Sequence[int]) -> list[Any]:
+    def _encode(
+        self,
+        texts: Sequence[str],
+        rows: Sequence[int],
+    ) -> list[Any]:
         try:
-            found: list[Any] = self._tokenizer.encode_batch_fast(
-                texts
-            )  # which, unlike encode, releases the GIL
+            # Unlike `encode`, this releases the GIL.
+            found: list[Any] = self._tokenizer.encode_batch_fast(texts)
         except BaseException as error:
             if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-                raise _refusal(texts, rows, error) from error
+                raise _why_failed(texts, rows, error) from error
             raise
         return found
 
 
+def _padding_of(tokenizer: Any) -> int:
+    """The token that a tokenizer pads with, 0 where it says none. Raises SignatureError."""
+    padding = int((tokenizer.padding or {}).get("pad_id", 0))
+    if padding >= 1 << 31:
+        raise SignatureError(
+            f"the tokenizer pads with the token {padding}, beyond what a graph takes"
+        )
+    return padding
+
+
+def _no_limit(truncation: dict[str, Any] | None) -> SignatureError:
+    left = ""
+    if truncation:
+        most = truncation["max_length"]
+        left = f" (it cuts them to {most}, which may be left over from another use)"
+    return SignatureError(
+        f"the tokenizer does not say how many tokens a text of this model may have{left}, and no "
+        "sentence_bert_config.json, tokenizer_config.json or config.json beside it does; pass "
+        "max_tokens="
+    )
+
+
 def windows(texts: Sequence[Sized]) -> Iterator[range]:
-    """The places of texts that are tokenized together, or run: what that takes in memory is bounded."""
-    start = letters = 0
+    """The texts that are tokenized or run together, as places, so that their memory is bounded."""
+    start = 0
+    letters = 0
     for place, text in enumerate(texts):
         letters += len(text)
-        if place + 1 - start == WINDOW or letters > WINDOW_LETTERS:
+        if place + 1 - start == WINDOW_TEXTS or letters > WINDOW_LETTERS:
             yield range(start, place + 1)
-            start, letters = place + 1, 0
+            start = place + 1
+            letters = 0
     if start < len(texts):
         yield range(start, len(texts))
 
 
-def _refusal(texts: Sequence[str], rows: Sequence[int], error: BaseException) -> ModelkitError:
+def _why_failed(
+    texts: Sequence[str],
+    rows: Sequence[int],
+    error: BaseException,
+) -> ModelkitError:
     for row, text in zip(rows, texts, strict=True):
         try:
             text.encode()
         except UnicodeEncodeError as bad:
-            what = f"text {row} is no valid Unicode: {bad.reason} at character {bad.start} ({text[bad.start]!r})"
+            where = f"{bad.reason} at character {bad.start} ({text[bad.start]!r})"
             return SignatureError(
-                f"{what}; use text.encode(errors='replace').decode()", rows=(row,)
+                f"text {row} is no valid Unicode: {where}; use "
+                "text.encode(errors='replace').decode()",
+                rows=(row,),
             )
     return ModelkitError(f"the tokenizer failed: {error}")
 
 
-def _read(source: Any) -> bytes:
+def _tokenizer_bytes(source: Any) -> bytes:
     if isinstance(source, bytes | bytearray | memoryview):
         return bytes(source)
     if isinstance(source, str | os.PathLike):

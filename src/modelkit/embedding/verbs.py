@@ -37,13 +37,16 @@ def embed(  # noqa: PLR0913 - those of every verb
 
     Raises:
         SignatureError: for an unknown role or length, naming the known ones; for a text that is no
-            string or no valid Unicode; for one that is too long, if the encoder was made so.
+            string or no valid Unicode; for a text that is too long for an encoder with
+            on_long="error".
         TypeError: for a model that holds no encoder.
         ClosedError: if it was closed.
     """
     recipe = recipe_of(model)
-    feeds, size = _prefixed(texts, recipe.prefix(role)), recipe.cut(dims)
-    return _cut(model.predict(feeds, deadline=deadline, priority=priority, key=key), size, recipe)
+    feeds = _prefixed(texts, recipe.prefix(role))
+    size = recipe.cut(dims)
+    vectors = model.predict(feeds, deadline=deadline, priority=priority, key=key)
+    return _shortened(vectors, size, recipe)
 
 
 async def aembed(  # noqa: PLR0913 - as above
@@ -58,10 +61,10 @@ async def aembed(  # noqa: PLR0913 - as above
 ) -> Array:
     """As `embed`, without blocking the event loop."""
     recipe = recipe_of(model)
-    feeds, size = _prefixed(texts, recipe.prefix(role)), recipe.cut(dims)
-    return _cut(
-        await model.apredict(feeds, deadline=deadline, priority=priority, key=key), size, recipe
-    )
+    feeds = _prefixed(texts, recipe.prefix(role))
+    size = recipe.cut(dims)
+    vectors = await model.apredict(feeds, deadline=deadline, priority=priority, key=key)
+    return _shortened(vectors, size, recipe)
 
 
 def recipe_of(model: Model) -> Recipe:
@@ -89,22 +92,19 @@ def check_texts(texts: Iterable[str]) -> list[str]:
 
 
 def one_by_one(texts: Iterable[str]) -> Iterator[str]:
-    """Whatever a batch of texts holds. Raises SignatureError for what is none."""
-    table = hasattr(
-        texts, "columns"
-    )  # a frame, which gives the names of its columns when it is gone through
+    """An iterator over a batch of texts. Raises SignatureError for one text, a table or a mapping."""
+    # To go through a frame gives the names of its columns.
+    table = hasattr(texts, "columns")
     if not table and not isinstance(texts, str | bytes | bytearray | Mapping | set | frozenset):
         try:
             return iter(texts)
         except TypeError:
             pass
-    fix = (
-        f"[{texts!r:.40}]"
-        if isinstance(texts, str)
-        else "the column with the texts"
-        if table
-        else "a list of strings"
-    )
+    fix = "a list of strings"
+    if isinstance(texts, str):
+        fix = f"[{texts!r:.40}]"
+    elif table:
+        fix = "the column with the texts"
     raise SignatureError(f"texts are always a batch: pass {fix}, not a {type(texts).__name__}")
 
 
@@ -115,7 +115,7 @@ def _prefixed(texts: Iterable[str], prefix: str) -> dict[str, Array]:
     return {TEXT: column}
 
 
-def _cut(vectors: Array, size: int, recipe: Recipe) -> Array:
+def _shortened(vectors: Array, size: int, recipe: Recipe) -> Array:
     if size == vectors.shape[1]:
         return vectors
     return unit(vectors[:, :size]) if recipe.normalize else vectors[:, :size]

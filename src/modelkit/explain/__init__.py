@@ -1,1 +1,1 @@
-"""Why a Model gave an output: exact Shapley values where the graph allows them, sampled ones elsewhere."""
+"""Why a Model gave an output: exact Shapley values where possible, sampled ones elsewhere."""

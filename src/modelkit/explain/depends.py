@@ -1,39 +1,50 @@
-"""Which raw columns each tensor of a graph depends on, operator by operator, and whether it is a sum over them."""
+"""Which raw columns each tensor of a graph depends on, operator by operator.
+
+And whether a tensor is a sum of functions of one raw column each.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from modelkit.cast import Array
 from modelkit.errors import importing
-from modelkit.explain.ensemble import TREES
+from modelkit.explain.graph import option
 from modelkit.signature import Signature
 
 with importing("onnx", "explaining a model", "explain"):
     import onnx
-    from onnx import TensorProto, helper
+    from onnx import TensorProto
 
 ELEMENTWISE = frozenset((
-    "Abs", "Add", "And", "Binarizer", "Cast", "Ceil", "Clip", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Greater",
-    "GreaterOrEqual", "HardSigmoid", "Identity", "Imputer", "IsInf", "IsNaN", "LabelEncoder", "LeakyRelu", "Less",
-    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round",
-    "Scaler", "Selu", "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "StringNormalizer", "Sub", "Tanh",
+    "Abs", "Add", "And", "Binarizer", "Cast", "Ceil", "Clip", "Div", "Elu", "Equal", "Erf",
+    "Exp", "Floor", "Greater", "GreaterOrEqual", "HardSigmoid", "Identity", "Imputer", "IsInf",
+    "IsNaN", "LabelEncoder", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod",
+    "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round", "Scaler", "Selu",
+    "Sigmoid", "Sign", "Softplus", "Softsign", "Sqrt", "StringNormalizer", "Sub", "Tanh",
     "ThresholdedRelu", "Where", "Xor",
 ))  # fmt: skip
+SUMS = ("Add", "Sub", "Neg", "Identity", "Scaler")  # they keep a sum a sum
+OPERATOR_DOMAINS = (
+    "",
+    "ai.onnx",
+    "ai.onnx.ml",
+)  # elsewhere a function may have the name of an operator
 
 
 @dataclass(frozen=True)
 class Depends:
-    """For each column of a matrix, the raw columns it depends on; whether all are sums of functions of one each."""
+    """For each column of a matrix, the raw columns it depends on, in the order of memory.
 
-    columns: tuple[frozenset[int], ...]  # in the order of memory
+    `additive` says whether all are sums of functions of one raw column each. `block` is the size of
+    a third dimension, after a one-hot encoder, and None for a matrix.
+    """
+
+    columns: tuple[frozenset[int], ...]
     additive: bool
-    block: int | None = (
-        None  # the size of a third dimension, after a one-hot encoder; None for a matrix
-    )
+    block: int | None = None
 
     @property
     def single(self) -> bool:
@@ -41,168 +52,261 @@ class Depends:
         return all(len(columns) <= 1 for columns in self.columns)
 
 
+@dataclass(frozen=True)
+class _Operation:
+    """A node, and what its inputs are: matrices with what they depend on, or constants."""
+
+    node: onnx.NodeProto
+    given: tuple[Depends | Array, ...]
+
+    @property
+    def matrices(self) -> list[Depends]:
+        return [value for value in self.given if isinstance(value, Depends)]
+
+    @property
+    def constants(self) -> list[Array]:
+        return [value for value in self.given if not isinstance(value, Depends)]
+
+    def option(
+        self,
+        name: str,
+        otherwise: Any = None,
+    ) -> Any:
+        return option(self.node, name, otherwise)
+
+
 def trace(
     proto: onnx.ModelProto, signature: Signature, constants: dict[str, Array]
 ) -> dict[str, Depends]:
-    """What each matrix of the graph depends on, for as far as the operators are understood."""
-    known: dict[str, Depends] = {}
-    at = 0
-    for spec in signature.inputs:
-        width = spec.shape[1] if len(spec.shape) == 2 else None
-        if not isinstance(width, int):
-            return {}
-        known[spec.name] = Depends(tuple(frozenset({at + i}) for i in range(width)), additive=True)
-        at += width
+    """What each matrix of the graph depends on, as far as the operators are understood."""
+    known = _inputs(signature)
+    if not known:
+        return {}
     for node in proto.graph.node:
-        given = [known[i] if i in known else constants.get(i) for i in node.input if i]
-        if any(value is None for value in given) or not node.output or not given:
+        rule = RULES.get(node.op_type)
+        if rule is None or node.domain not in OPERATOR_DOMAINS or not node.output:
             continue
-        if node.domain not in (
-            "",
-            "ai.onnx",
-            "ai.onnx.ml",
-        ):  # a function may have the name of an operator
-            continue
-        found = _step(node, given)
+        operation = _operation(node, known, constants)
+        found = None if operation is None else rule(operation)
         if found is not None:
             known[node.output[0]] = found
     return known
 
 
-def _step(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
-    """What the first output of a node depends on; None for what is not understood."""
-    tensors = [value for value in given if isinstance(value, Depends)]
-    numbers = [value for value in given if not isinstance(value, Depends)]
-    if not tensors:
-        return None
-    first = tensors[0]
-    op = node.op_type
-    if op in ELEMENTWISE:
-        return _elementwise(node, given)
-    if op in TREES:  # the lists in its attributes are long
-        return None
-    options = {
-        attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
-    }
-    if op == "Concat" and not numbers:
-        return _concat(tensors, options.get("axis"))
-    if (
-        op in ("Gather", "ArrayFeatureExtractor")
-        and numbers
-        and given[0] is first
-        and first.block is None
-    ):
-        return _pick(op, first, numbers, options)
-    if (
-        op == "Gather"
-        and numbers
-        and given[1] is first
-        and len(first.columns) == 1
-        and np.ndim(given[0]) == 2
-    ):
-        wide = (
-            given[0].shape[1] if options.get("axis", 0) == 0 else 0
-        )  # a row of a table for each code
-        return Depends(first.columns * wide, additive=first.single) if wide else None
-    if op == "OneHotEncoder" and first.block is None:
-        block = len(options.get("cats_int64s", ())) or len(options.get("cats_strings", ()))
-        columns = tuple(column for column in first.columns for _ in range(block))
-        return Depends(columns, additive=True, block=block) if first.single else None
-    if op == "Reshape" or (op == "Flatten" and options.get("axis", 1) == 1):
-        return _reshape(op, first, numbers) if given[0] is first else None
-    if op in ("MatMul", "Gemm", "LinearRegressor") and first.block is None:
-        return _product(op, given, first, options)
-    return None
-
-
-def _elementwise(node: onnx.NodeProto, given: list[Any]) -> Depends | None:
-    tensors = [value for value in given if isinstance(value, Depends)]
-    numbers = [value for value in given if not isinstance(value, Depends)]
-    block = tensors[0].block
-    if len({t.block for t in tensors}) > 1 or any(
-        n.ndim > 2 or (n.ndim == 2 and n.shape[0] != 1) for n in numbers
-    ):
-        return None
-    wide = [n.shape[-1] for n in numbers if n.ndim]
-    if block is not None:  # no broadcasting in three dimensions but of constants, over the last
-        if (
-            any(size not in (1, block) for size in wide)
-            or len({len(t.columns) for t in tensors}) > 1
-        ):
-            return None
-        wide = []
-    width = max([*wide, *(len(t.columns) for t in tensors)])
-    if any(len(t.columns) not in (1, width) for t in tensors):
-        return None
-    columns = tuple(
-        frozenset().union(*(t.columns[i if len(t.columns) > 1 else 0] for t in tensors))
-        for i in range(width)
+def _operation(
+    node: onnx.NodeProto, known: dict[str, Depends], constants: dict[str, Array]
+) -> _Operation | None:
+    """A node with what its inputs are; None if one is not known or none is a matrix."""
+    names = [name for name in node.input if name]
+    given = [known.get(name, constants.get(name)) for name in names]
+    operation = _Operation(
+        node,
+        tuple(value for value in given if value is not None),
     )
-    op = node.op_type
+    if len(operation.given) < len(names) or not operation.matrices:
+        return None
+    return operation
+
+
+def _inputs(signature: Signature) -> dict[str, Depends]:
+    """The inputs of a graph; none if one is no matrix of fixed width."""
+    known = {}
+    at = 0
+    for spec in signature.inputs:
+        width = spec.shape[1] if len(spec.shape) == 2 else None
+        if not isinstance(width, int):
+            return {}
+        columns = tuple(frozenset({at + i}) for i in range(width))
+        known[spec.name] = Depends(columns, additive=True)
+        at += width
+    return known
+
+
+# The rules: what the first output of a node depends on, or None if that is not understood.
+
+
+def _elementwise(operation: _Operation) -> Depends | None:
+    matrices = operation.matrices
+    block = matrices[0].block
+    if any(matrix.block != block for matrix in matrices):
+        return None
+    width = _common_width(matrices, operation.constants, block)
+    if width is None:
+        return None
+    columns = tuple(_union(matrices, i) for i in range(width))
+    single = all(len(column) <= 1 for column in columns)
+    additive = _keeps_sums(operation) and all(matrix.additive for matrix in matrices)
+    return Depends(columns, single or additive, block)
+
+
+def _common_width(
+    matrices: list[Depends],
+    constants: list[Array],
+    block: int | None,
+) -> int | None:
+    """The width to which all are broadcast; None if they do not go together column by column."""
+    if not all(_is_row(value) for value in constants):
+        return None
+    widths = {len(matrix.columns) for matrix in matrices}
+    constant_widths = {value.shape[-1] for value in constants if value.ndim}
+    if block is None:
+        width = max(widths | constant_widths)
+        return width if widths <= {1, width} else None
+    # In three dimensions only constants are broadcast, over the last.
+    if len(widths) > 1 or not constant_widths <= {1, block}:
+        return None
+    return max(widths)
+
+
+def _is_row(value: Array) -> bool:
+    """Whether a constant is the same for all rows."""
+    return value.ndim < 2 or (value.ndim == 2 and value.shape[0] == 1)
+
+
+def _union(matrices: list[Depends], i: int) -> frozenset[int]:
+    """The raw columns that column i of an elementwise result depends on."""
+    found: frozenset[int] = frozenset()
+    for matrix in matrices:
+        at = i if len(matrix.columns) > 1 else 0
+        found |= matrix.columns[at]
+    return found
+
+
+def _keeps_sums(operation: _Operation) -> bool:
+    """Whether an elementwise operator makes sums of sums."""
+    op = operation.node.op_type
     if op == "Cast":
-        to = next(a.i for a in node.attribute if a.name == "to")
-        adds = to in (TensorProto.FLOAT, TensorProto.DOUBLE)
-    else:
-        scales = op == "Mul" or (op == "Div" and isinstance(given[0], Depends))
-        adds = op in ("Add", "Sub", "Neg", "Identity", "Scaler") or (scales and len(tensors) == 1)
-    single = all(len(c) <= 1 for c in columns)
-    return Depends(columns, single or (adds and all(t.additive for t in tensors)), block)
+        return operation.option("to") in (TensorProto.FLOAT, TensorProto.DOUBLE)
+    if op in SUMS:
+        return True
+    if op == "Div" and not isinstance(operation.given[0], Depends):
+        return False
+    return op in ("Mul", "Div") and len(operation.matrices) == 1
 
 
-def _concat(tensors: list[Depends], axis: int | None) -> Depends | None:
-    additive = all(t.additive for t in tensors)
-    columns: tuple[frozenset[int], ...] = sum((t.columns for t in tensors), ())
-    if all(t.block is None for t in tensors) and axis in (1, -1):
+def _concat(operation: _Operation) -> Depends | None:
+    if operation.constants:
+        return None
+    matrices = operation.matrices
+    axis = operation.option("axis")
+    additive = all(matrix.additive for matrix in matrices)
+    columns: tuple[frozenset[int], ...] = ()
+    for matrix in matrices:
+        columns += matrix.columns
+    if axis in (1, -1) and all(matrix.block is None for matrix in matrices):
         return Depends(columns, additive)
-    if all(t.block == len(t.columns) for t in tensors) and axis in (
-        2,
-        -1,
-    ):  # of one-hot encoders of one column
+    # The results of one-hot encoders of one column each.
+    if axis in (2, -1) and all(matrix.block == len(matrix.columns) for matrix in matrices):
         return Depends(columns, additive, len(columns))
     return None
 
 
-def _pick(op: str, first: Depends, numbers: list[Array], options: dict[str, Any]) -> Depends | None:
-    if op == "Gather" and options.get("axis", 0) not in (1, -1):
+def _gather(operation: _Operation) -> Depends | None:
+    source = operation.given[0]
+    if isinstance(source, Depends):
+        of_columns = operation.option("axis", 0) in (1, -1)
+        return _pick(operation) if of_columns else None
+    # A row of a table for each code.
+    (codes,) = operation.matrices
+    if len(codes.columns) != 1 or source.ndim != 2:
         return None
-    chosen = np.asarray(numbers[0]).reshape(-1)
-    if len(chosen) and not (
-        -len(first.columns) <= chosen.min() and chosen.max() < len(first.columns)
-    ):
+    width = source.shape[1]
+    if operation.option("axis", 0) != 0 or not width:
         return None
-    return Depends(tuple(first.columns[int(i)] for i in chosen), first.additive)
+    return Depends(codes.columns * width, additive=codes.single)
 
 
-def _reshape(op: str, first: Depends, numbers: list[Array]) -> Depends | None:
-    width = len(first.columns)
-    if op == "Reshape":
-        target = [int(size) for size in numbers[0].reshape(-1)] if numbers else []
-        flat = (
-            len(target) == 2
-            and target[0] in (-1, 0)
-            and target[1] in (width, -1)
-            and target != [-1, -1]
-        )
-        if not flat and not (len(target) == 1 and width == 1):
-            return None
-    return Depends(first.columns, first.additive)
+def _pick(operation: _Operation) -> Depends | None:
+    """Some columns of a matrix, by number."""
+    source = operation.given[0]
+    if not isinstance(source, Depends) or source.block is not None:
+        return None
+    if not operation.constants:
+        return None
+    width = len(source.columns)
+    chosen = operation.constants[0].reshape(-1).tolist()
+    if not all(-width <= i < width for i in chosen):
+        return None
+    columns = tuple(source.columns[int(i)] for i in chosen)
+    return Depends(columns, source.additive)
 
 
-def _product(op: str, given: list[Any], first: Depends, options: dict[str, Any]) -> Depends | None:
+def _one_hot(operation: _Operation) -> Depends | None:
+    source = operation.matrices[0]
+    if source.block is not None or not source.single:
+        return None
+    numbers = operation.option("cats_int64s", ())
+    block = len(numbers or operation.option("cats_strings", ()))
+    columns = tuple(column for column in source.columns for _ in range(block))
+    return Depends(columns, additive=True, block=block)
+
+
+def _flatten(operation: _Operation) -> Depends | None:
+    source = operation.given[0]
+    if operation.option("axis", 1) != 1 or not isinstance(source, Depends):
+        return None
+    return Depends(source.columns, source.additive)
+
+
+def _reshape(operation: _Operation) -> Depends | None:
+    source = operation.given[0]
+    if not isinstance(source, Depends):
+        return None
+    width = len(source.columns)
+    target: list[int] = []
+    if operation.constants:
+        target = operation.constants[0].reshape(-1).tolist()
+    one_column = len(target) == 1 and width == 1
+    if not one_column and target not in ([-1, width], [0, width], [0, -1]):
+        return None
+    return Depends(source.columns, source.additive)
+
+
+def _product(operation: _Operation) -> Depends | None:
     """A product with constants: a sum over all columns, additive where they are."""
-    if op == "LinearRegressor":
-        outputs = int(options.get("targets", 1))
-        if options.get("post_transform", b"NONE") != b"NONE":
-            return None
-    else:
-        if (
-            not isinstance(given[0], Depends)
-            or isinstance(given[1], Depends)
-            or np.ndim(given[1]) not in (1, 2)
-        ):
-            return None
-        if options.get("transA", 0) or (len(given) > 2 and isinstance(given[2], Depends)):
-            return None
-        outputs = 1 if given[1].ndim == 1 else given[1].shape[0 if options.get("transB", 0) else 1]
-    union: frozenset[int] = frozenset().union(*first.columns)
-    return Depends((union,) * outputs, first.additive)
+    source = operation.matrices[0]
+    outputs = _product_width(operation)
+    if outputs is None or source.block is not None:
+        return None
+    union: frozenset[int] = frozenset().union(*source.columns)
+    return Depends((union,) * outputs, source.additive)
+
+
+def _product_width(operation: _Operation) -> int | None:
+    """The columns of a product of a matrix with a constant one; None for other products."""
+    given = operation.given
+    if not isinstance(given[0], Depends) or len(operation.matrices) > 1:
+        return None
+    if operation.option("transA", 0):
+        return None
+    weights = operation.constants[0]
+    if weights.ndim == 1:
+        return 1
+    if weights.ndim != 2:
+        return None
+    axis = 0 if operation.option("transB", 0) else 1
+    return int(weights.shape[axis])
+
+
+def _linear(operation: _Operation) -> Depends | None:
+    source = operation.matrices[0]
+    has_link = operation.option("post_transform", b"NONE") != b"NONE"
+    if source.block is not None or has_link:
+        return None
+    outputs = int(operation.option("targets", 1))
+    union: frozenset[int] = frozenset().union(*source.columns)
+    return Depends((union,) * outputs, source.additive)
+
+
+RULES: dict[str, Callable[[_Operation], Depends | None]] = {
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
+    "ArrayFeatureExtractor": _pick,
+    "Concat": _concat,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Gemm": _product,
+    "LinearRegressor": _linear,
+    "MatMul": _product,
+    "OneHotEncoder": _one_hot,
+    "Reshape": _reshape,
+}

@@ -1,4 +1,4 @@
-"""Bars of what columns add, drawn by matplotlib, with room for names of any length and in any style."""
+"""Bars of what columns add, drawn by matplotlib, with room for names of any length."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ AXIS_LINE = 60  # of the text below the axis
 Bar = tuple[str, str, float]  # the name of a column, what it holds, what it adds
 
 
-def draw(
-    bars: Sequence[Bar], errors: Sequence[float] | None, axis: tuple[str, str], ax: Any
+def draw_bars(
+    bars: Sequence[Bar],
+    errors: Sequence[float] | None,
+    axis: tuple[str, str],
+    ax: Any,
 ) -> Any:
     """Draw the first bar at the top; returns the Axes.
 
@@ -29,25 +32,46 @@ def draw(
     """
     with importing("matplotlib", "Explanation.plot", "plot"):
         import matplotlib.pyplot as plt
-    labels = [_fold(f"{name} = {held}" if held else name) for name, held, _ in bars]
+    labels = []
+    for name, held, _ in bars:
+        label = f"{name} = {held}" if held else name
+        labels.append(_fold(label))
     heights = [added for _, _, added in bars]
     if ax is None:
         _, ax = plt.subplots(figsize=_inches(labels), layout="constrained")
     ink = ax.spines["left"].get_edgecolor()  # of the style in force, which may be a dark one
-    places = range(len(bars))
     colors = [html.RED if height > 0 else html.BLUE for height in heights]
-    ax.barh(places, heights, xerr=errors, color=colors, ecolor=ink)
-    ax.set_yticks(places, labels, parse_math=False)  # a dollar sign is a dollar sign
-    ax.yaxis.set_inverted(True)
-    ax.axvline(0, color=ink, linewidth=0.8)
-    ax.margins(x=0.18)
-    ax.spines[["top", "right"]].set_visible(False)
-    _write(ax, heights, errors)
+    ax.barh(
+        range(len(bars)),
+        heights,
+        xerr=errors,
+        color=colors,
+        ecolor=ink,
+    )
+    _lay_out(ax, labels, ink)
+    _write_lengths(ax, heights, errors)
     ax.set_xlabel(_below(*axis), parse_math=False)
     return ax
 
 
-def _write(ax: Any, heights: Sequence[float], errors: Sequence[float] | None) -> None:
+def _lay_out(
+    ax: Any,
+    labels: Sequence[str],
+    ink: Any,
+) -> None:
+    """Name the bars from the top, and draw a line at zero with room on both sides."""
+    ax.set_yticks(range(len(labels)), labels, parse_math=False)  # a dollar sign is a dollar sign
+    ax.yaxis.set_inverted(True)
+    ax.axvline(0, color=ink, linewidth=0.8)
+    ax.margins(x=0.18)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _write_lengths(
+    ax: Any,
+    heights: Sequence[float],
+    errors: Sequence[float] | None,
+) -> None:
     """Write at the end of each bar, or of its whisker, how long it is."""
     digits = _digits(heights)
     for place, height in enumerate(heights):
@@ -67,21 +91,20 @@ def _write(ax: Any, heights: Sequence[float], errors: Sequence[float] | None) ->
 def _digits(heights: Sequence[float]) -> int:
     """Decimals that show three digits of the largest bar."""
     largest = max((abs(height) for height in heights), default=0.0)
-    return (
-        2
-        if largest == 0 or not np.isfinite(largest)
-        else int(np.clip(2 - np.floor(np.log10(largest)), 0, 8))
-    )
+    if largest == 0 or not np.isfinite(largest):
+        return 2
+    before_point = np.floor(np.log10(largest))
+    return int(np.clip(2 - before_point, 0, 8))
 
 
 def _below(what: str, sums: str) -> str:
     """What is said below the axis: on one line where that has room."""
     apart = "; " if len(what) < LINE else "\n"
-    return f"{_cut(what, AXIS_LINE)}{apart}{sums}"
+    return f"{_shortened(what, AXIS_LINE)}{apart}{sums}"
 
 
-def _cut(text: str, most: int) -> str:
-    """Text of at most so many characters: of longer text, the beginning and the end."""
+def _shortened(text: str, most: int) -> str:
+    """Text of at most `most` characters: the beginning and the end of a longer one."""
     if len(text) <= most:
         return text
     end = most * 2 // 5
@@ -90,7 +113,7 @@ def _cut(text: str, most: int) -> str:
 
 def _fold(text: str) -> str:
     """The label of a bar, in two lines where it is long, broken after a word if it has words."""
-    text = _cut(" ".join(text.split()), 2 * LINE)
+    text = _shortened(" ".join(text.split()), 2 * LINE)
     if len(text) <= LINE:
         return text
     middle = len(text) // 2
@@ -104,4 +127,5 @@ def _inches(labels: Sequence[str]) -> tuple[float, float]:
     lines = [line for label in labels for line in label.split("\n")]
     longest = max(map(len, lines), default=0)
     bar = 0.36 if len(lines) == len(labels) else 0.44
-    return 7 + 0.08 * max(longest - 28, 0), 0.9 + bar * len(labels)
+    width = 7 + 0.08 * max(longest - 28, 0)
+    return width, 0.9 + bar * len(labels)

@@ -1,7 +1,8 @@
-"""Shapley values of any function of rows: exact by enumeration, or sampled along antithetic permutations.
+"""Shapley values of any function of rows: exact by enumeration, or sampled along random orders.
 
-Everything here is a function of arrays: `ask(masks, rows)` answers for coalitions, where a mask
-says which players come from the explained row and `rows` which background row the others come from.
+Everything here is a function of arrays. A player is a raw column. `ask(masks, rows)` answers for
+coalitions of players: a mask says which players come from the explained row, and `rows` which
+background row the others come from.
 """
 
 from __future__ import annotations
@@ -13,92 +14,160 @@ import numpy as np
 
 from modelkit.cast import Array
 
-Ask = Callable[
-    [Array, Array], Array
-]  # ((m, players) of bool, (m,) background rows) -> (m, outputs)
-MOST_ENUMERATED = 12
+# From masks (m, players) of bool and background rows (m,) to answers (m, k).
+AskCoalitions = Callable[[Array, Array], Array]
 
 
-def enumerate_all(ask: Ask, players: int, background: int) -> tuple[Array, Array]:
-    """Exact values (players, outputs) and base (outputs,), from every coalition on every background row."""
-    coalitions = (np.arange(1 << players)[:, None] >> np.arange(players)) & 1 == 1
+def only_player(at_background: Array, served: Array) -> tuple[Array, Array]:
+    """Exact values (1, k) and base (k,) of a model of one column, from its answers alone."""
+    base = at_background.mean(axis=0)
+    return (served - base)[None], base
+
+
+def enumerate_all(
+    ask: AskCoalitions,
+    players: int,
+    background: int,
+) -> tuple[Array, Array]:
+    """Exact values (players, k) and base (k,), from all coalitions on all background rows."""
+    numbers = np.arange(1 << players)[:, None]
+    coalitions = (numbers >> np.arange(players)) & 1 == 1
     masks = np.repeat(coalitions, background, axis=0)
     rows = np.tile(np.arange(background), len(coalitions))
-    worth = ask(masks, rows).reshape(len(coalitions), background, -1).mean(axis=1)
-    sizes = coalitions.sum(axis=1)
-    values = []
-    for j in range(players):
-        without = np.flatnonzero(~coalitions[:, j])
-        weight = 1 / (players * np.array([comb(players - 1, s) for s in sizes[without]]))
-        values.append(weight @ (worth[without | (1 << j)] - worth[without]))
+    answers = ask(masks, rows).reshape(len(coalitions), background, -1)
+    worth = answers.mean(axis=1)
+    values = [_share_of(j, coalitions, worth) for j in range(players)]
     return np.array(values), worth[0]
 
 
-def draw(players: int, background: int, number: int, seed: int) -> tuple[Array, Array]:
-    """One pass over the background: its rows in random order, and for each the ranks (background, players) of an order.
+def _share_of(
+    player: int,
+    coalitions: Array,
+    worth: Array,
+) -> Array:
+    """The Shapley value (k,) of one player, from the worth (2^players, k) of all coalitions."""
+    players = coalitions.shape[1]
+    without = np.flatnonzero(~coalitions[:, player])
+    sizes = coalitions[without].sum(axis=1)
+    ways = np.array([comb(players - 1, size) for size in sizes])
+    weight = 1 / (players * ways)
+    gain = worth[without | (1 << player)] - worth[without]
+    return np.asarray(weight @ gain)
 
-    A pass depends on its number and the seed alone, so a longer run begins with a shorter one.
+
+def draw_orders(
+    players: int,
+    background: int,
+    number: int,
+    seed: int,
+) -> tuple[Array, Array]:
+    """Draw one pass over the background.
+
+    Returns the ranks (background, players) of the players in a random order for each row, and the
+    background rows in random order. A pass depends on its number and the seed alone, so a longer
+    run begins with a shorter one.
     """
     rng = np.random.default_rng((seed, number))
-    order = rng.permuted(np.tile(np.arange(players), (background, 1)), axis=1)
+    players_by_row = np.tile(np.arange(players), (background, 1))
+    order = rng.permuted(players_by_row, axis=1)
     return np.argsort(order, axis=1), rng.permutation(background)
 
 
 def coalitions(ranks: Array) -> Array:
-    """The masks (pairs x 2 (players - 1), players) of walks along orders, each forwards and then backwards."""
+    """The masks of walks along orders, each forwards and then backwards.
+
+    Args:
+        ranks: (pairs, players) of the players in each order.
+
+    Returns:
+        (pairs * 2 * (players - 1), players) of bool.
+    """
     players = ranks.shape[1]
     ranks = ranks.astype(np.int32)[:, None, :]
     steps = np.arange(1, players, dtype=np.int32)[None, :, None]
-    return np.stack([ranks < steps, ranks >= players - steps], axis=1).reshape(-1, players)
+    forwards = ranks < steps
+    backwards = ranks >= players - steps
+    both = np.stack([forwards, backwards], axis=1)
+    return both.reshape(-1, players)
 
 
-def gains(inner: Array, ranks: Array, starts: Array, end: Array) -> Array:
-    """What each player changes, (pairs, players, outputs): the mean of its step forwards and of that backwards.
+def gains(
+    inner: Array,
+    ranks: Array,
+    starts: Array,
+    end: Array,
+) -> Array:
+    """What each player changes, as the mean of its step forwards and its step backwards.
 
     Args:
         inner: answers for `coalitions(ranks)`.
-        ranks: of the players in each order.
-        starts: (pairs, outputs) answers for the background rows that the walks start from.
-        end: (outputs,) the answer for the explained row, where they end.
+        ranks: (pairs, players) of the players in each order.
+        starts: (pairs, k) answers for the background rows that the walks start from.
+        end: (k,) the answer for the explained row, where they end.
+
+    Returns:
+        (pairs, players, k).
 
     Strumbelj and Kononenko (2014) with antithetic orders.
     """
     pairs, players = ranks.shape
     path = np.empty((pairs, 2, players + 1, len(end)))
-    path[:, :, 0], path[:, :, -1] = starts[:, None], end
-    path[:, :, 1:-1] = inner.reshape(pairs, 2, players - 1, -1)
+    path[:, :, 0] = starts[:, None]
+    path[:, :, -1] = end
+    path[:, :, 1:-1] = inner.reshape(
+        pairs,
+        2,
+        players - 1,
+        -1,
+    )
     steps = np.diff(path, axis=2).reshape(-1, len(end))
     # Forwards, the player of rank t makes step t; backwards, the one of rank players - 1 - t does.
-    at = (np.arange(pairs) * 2 * players)[:, None] + ranks
-    found: Array = (steps.take(at, axis=0) + steps.take(at + 2 * (players - ranks) - 1, axis=0)) / 2
-    return found
+    starts_at = np.arange(pairs) * 2 * players
+    at = starts_at[:, None] + ranks
+    forwards = steps.take(at, axis=0)
+    at_backwards = at + 2 * (players - ranks) - 1
+    backwards = steps.take(at_backwards, axis=0)
+    return np.asarray((forwards + backwards) / 2)
 
 
-class Tally:
-    """Estimates of (players, outputs) values, each with the background row that it comes from."""
+class Estimates:
+    """Sums of estimates (players, k), by the background row that each comes from."""
 
-    def __init__(self, background: int, players: int, outputs: int) -> None:
+    def __init__(
+        self,
+        background: int,
+        players: int,
+        outputs: int,
+    ) -> None:
         self._sums, self._squares = np.zeros((2, background, players, outputs))
         self.times = np.zeros(background, np.intp)
 
-    def add(self, rows: Array, estimates: Array) -> None:
-        """Add estimates from background rows, of which none is there twice."""
+    def add(
+        self,
+        rows: Array,
+        estimates: Array,
+    ) -> None:
+        """Add estimates (m, players, k) from m different background rows."""
         self._sums[rows] += estimates
         self._squares[rows] += estimates**2
         self.times[rows] += 1
 
     def result(self) -> tuple[Array, Array]:
-        """The mean, and its standard error.
+        """The mean (players, k) and its standard error.
 
-        After several whole passes only the orders are random, for every background row counts
-        equally. The error is that of a stratified mean then, from the variances within rows. Else
-        it comes from the variance between all estimates, which is larger, since rows differ.
+        After several whole passes only the orders are random, because every background row counts
+        equally. The error is then that of a stratified mean, from the variances within rows.
+        Otherwise it comes from the variance between all estimates, which is larger, since rows
+        differ.
         """
-        pairs, times = int(self.times.sum()), int(self.times.max())
+        pairs = int(self.times.sum())
+        times = int(self.times.max())
         mean = self._sums.sum(axis=0) / pairs
         if times > 1 and times == self.times.min():
-            within = (self._squares - self._sums**2 / times).sum(axis=0) / (times - 1)
+            squares = (self._squares - self._sums**2 / times).sum(axis=0)
+            within = squares / (times - 1)
             spread = within / (pairs * len(self.times))
         else:
-            spread = (self._squares.sum(axis=0) - pairs * mean**2) / ((pairs - 1) * pairs)
+            squares = self._squares.sum(axis=0) - pairs * mean**2
+            spread = squares / ((pairs - 1) * pairs)
         return mean, np.sqrt(np.maximum(spread, 0))

@@ -1,4 +1,4 @@
-"""What is explained: a model's served output as numbers, its raw columns, and the background they are relative to."""
+"""What is explained: an output of a model as numbers, its raw columns, and the background."""
 
 from __future__ import annotations
 
@@ -16,15 +16,20 @@ from modelkit.model import Call, Model
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import numpy_dtype
 
-CONTRIBUTIONS = "contributions"  # an output of this name, (n, columns) or (n, columns, outputs), is an explanation
+CONTRIBUTIONS = "contributions"  # an output of this name explains the others
 BACKGROUND = "background"  # the attachment of a package that holds background rows
 LATER = Call(priority=-1)  # explanations wait for predictions
-CHUNK = 4096  # model rows at once
+ROWS_AT_ONCE = 4096  # in one call of the model, so that a prediction waits for no more
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, its raw columns, and a background; `served` is the output that is explained, (n, k) as numbers."""
+    """A model, its raw columns and a background.
+
+    A player is a raw column: Shapley values share the answer among players. `served` is the output
+    that is explained, `names` says what its k columns are, and `space` is "probability" or "value".
+    `at_background` (m, k) is what the model answers for the m rows of the background.
+    """
 
     model: Model
     players: tuple[Player, ...]
@@ -36,56 +41,96 @@ class Subject:
 
     @property
     def signature(self) -> Signature:
-        """The model's."""
+        """The signature of the model."""
         return self.model.signature
 
     @property
     def count(self) -> int:
-        """The rows of the background."""
+        """The number of background rows."""
         return len(self.at_background)
 
+    def head(self, most: int) -> Feeds:
+        """The first `most` rows of the background."""
+        return rows_at(self.background, slice(most))
+
     def ask(self, feeds: Feeds) -> Array:
-        """The served output as (n, k) doubles."""
-        return ask(self.model, self.served, feeds)
+        """The served output (n, k) as doubles."""
+        return ask_model(self.model, self.served, feeds)
+
+    def ask_in_chunks(
+        self,
+        feeds: Feeds,
+        size: int = ROWS_AT_ONCE,
+    ) -> Array:
+        """The served output (n, k) of many rows, at most `size` in one call of the model."""
+        count = len(next(iter(feeds.values())))
+        parts = []
+        for start in range(0, count, size):
+            some = rows_at(feeds, slice(start, start + size))
+            parts.append(self.ask(some))
+        return np.concatenate(parts)
 
     def beside(self, row: dict[str, Array]) -> dict[str, Array]:
-        """The background and one row after it, flat: what `places` are places in."""
-        return {
-            name: np.concatenate([feed.reshape(-1), row[name]])
-            for name, feed in self.background.items()
-        }
+        """The cells of the background, and of one row after them, as one flat array a tensor.
 
-    def places(self, masks: Array, rows: Array) -> dict[str, Array]:
-        """Where each cell of mixed rows comes from: the row where its mask says so, else a row of the background."""
-        found, at = {}, 0
+        `places` gives positions in these arrays.
+        """
+        found = {}
+        for name, feed in self.background.items():
+            cells = feed.reshape(-1)
+            found[name] = np.concatenate([cells, row[name]])
+        return found
+
+    def places(
+        self,
+        masks: Array,
+        rows: Array,
+    ) -> dict[str, Array]:
+        """The position of each cell of mixed rows in the arrays of `beside`.
+
+        Args:
+            masks: (m, players) of bool, true for a cell of the explained row.
+            rows: (m,) the background row that the other cells come from.
+        """
+        found = {}
+        at = 0
         for name, feed in self.background.items():
             width = feed.shape[1]
             column = np.arange(width)
-            found[name] = np.where(
-                masks[:, at : at + width], feed.size + column, rows[:, None] * width + column
-            )
+            own = feed.size + column
+            others = rows[:, None] * width + column
+            mask = masks[:, at : at + width]
+            found[name] = np.where(mask, own, others)
             at += width
         return found
 
-    def ask_mixed(self, source: dict[str, Array], places: dict[str, Array]) -> Array:
-        """Answers for mixed rows. `take` is several times as fast as a choice by mask."""
+    def ask_mixed(
+        self,
+        source: dict[str, Array],
+        places: dict[str, Array],
+    ) -> Array:
+        """The served output (m, k) of mixed rows, from the arrays of `beside` and `places`.
+
+        `take` is several times as fast as a choice by mask.
+        """
         size = len(next(iter(places.values())))
         parts = []
-        for start in range(0, size, CHUNK):
-            some = slice(start, start + CHUNK)
-            parts.append(
-                self.ask(
-                    {name: source[name].take(at[some], mode="clip") for name, at in places.items()}
-                )
-            )
+        for start in range(0, size, ROWS_AT_ONCE):
+            some = slice(start, start + ROWS_AT_ONCE)
+            feeds = {}
+            for name, at in places.items():
+                feeds[name] = source[name].take(at[some], mode="clip")
+            parts.append(self.ask(feeds))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def table(self, feeds: Feeds) -> Array:
-        """The rows as (n, d) values: numbers where all are, else objects with missing strings as None."""
+        """The rows (n, d) as doubles, or as objects with None for missing strings if any are."""
         blocks = [feeds[spec.name] for spec in self.signature.inputs]
-        if all(block.dtype != object for block in blocks):
-            return np.concatenate([block.astype(np.float64) for block in blocks], axis=1)
-        out = np.concatenate([block.astype(object) for block in blocks], axis=1)
+        is_numeric = all(block.dtype != object for block in blocks)
+        if is_numeric:
+            return np.concatenate(blocks, axis=1, dtype=np.float64)
+        objects = [block.astype(object) for block in blocks]
+        out = np.concatenate(objects, axis=1)
         out[out == MISSING] = None
         return out
 
@@ -94,49 +139,89 @@ class Subject:
         digest = hashlib.sha256()
         for name, feed in self.background.items():
             digest.update(f"{name} {feed.dtype} {feed.shape}".encode())
-            digest.update(
-                "\0".join(map(str, feed.ravel())).encode()
-                if feed.dtype == object
-                else feed.tobytes()
-            )
+            digest.update(_cell_bytes(feed))
         return digest.hexdigest()
 
 
-def ask(model: Model, served: str, feeds: Feeds) -> Array:
+def _cell_bytes(feed: Array) -> bytes:
+    if feed.dtype == object:
+        cells = map(str, feed.ravel())
+        return "\0".join(cells).encode()
+    return feed.tobytes()
+
+
+def rows_at(feeds: Feeds, some: slice) -> Feeds:
+    """Some rows of a batch."""
+    return {name: feed[some] for name, feed in feeds.items()}
+
+
+def row_of(feeds: Feeds, i: int) -> dict[str, Array]:
+    """One row of a batch, as the cells (width,) of each tensor."""
+    return {name: feed[i] for name, feed in feeds.items()}
+
+
+def ask_model(
+    model: Model,
+    served: str,
+    feeds: Feeds,
+) -> Array:
     """One output of a model as (n, k) doubles."""
     got = model._run(feeds, (served,), LATER)[served]
-    return got.reshape(
-        len(got), got.shape[1] if got.ndim == 2 else int(np.prod(got.shape[1:]))
-    ).astype(np.float64)
+    width = int(np.prod(got.shape[1:]))
+    matrix = got.reshape(len(got), width)
+    return matrix.astype(np.float64)
 
 
-def make_subject(model: Model, background: Any, served: str | None = None) -> Subject:
-    """What an Explainer explains: of the output that is named, or of the one that the model has for it.
+def is_text(signature: Signature) -> bool:
+    """Whether the only input is one column of strings without declared categories."""
+    spec = signature.inputs[0]
+    if len(signature.inputs) > 1 or spec.dtype != "string":
+        return False
+    if spec.shape[1:] != (1,):
+        return False
+    return not any(column.categories for column in spec.columns)
 
-    Raises ExplainError where a model has nothing that can be explained, or several outputs of which
-    none is named, where a row's answer depends on the rows beside it, and where there is no
-    background.
+
+def make_subject(
+    model: Model,
+    background: Any,
+    served: str | None = None,
+) -> Subject:
+    """What an Explainer explains.
+
+    Args:
+        model: any Model.
+        background: rows in any form the model takes, or None for those of its package.
+        served: the output to explain, or None for the one that the model has for it.
+
+    Raises:
+        ExplainError: if the model has nothing that can be explained, several outputs of which none
+            is named, a row's answer depends on the rows beside it, or there is no background.
     """
-    model = model.unobserved  # an explanation's rows are nobody's
+    model = model.unobserved  # the rows of an explanation belong to nobody
     signature = model.signature
     players = players_of(signature)
     if players is None or signature.batch is None:
         raise ExplainError(f"only inputs of rows by columns can be explained, not {signature}")
     _check_independent(model)
-    served = _served_output(signature, served)
+    output = _served_output(signature, served)
     rows = _read_background(model, background)
-    at_background = ask(model, served, rows)
-    count = at_background.shape[1]
-    if served == "probabilities" and signature.classes is not None:
-        names = tuple(map(str, signature.classes))
-    else:
-        names = (served,) if count == 1 else tuple(f"{served}[{i}]" for i in range(count))
-    space = "probability" if served in ("probabilities", "probability") else "value"
-    return Subject(model, players, rows, served, names, space, at_background)
+    at_background = ask_model(model, output, rows)
+    names = _names_of(signature, output, at_background.shape[1])
+    space = "probability" if output in ("probabilities", "probability") else "value"
+    return Subject(
+        model,
+        players,
+        rows,
+        output,
+        names,
+        space,
+        at_background,
+    )
 
 
 def _check_independent(model: Model) -> None:
-    """Raise ExplainError where `save` found that a row's answer depends on its batch.
+    """Raise ExplainError if `save` found that a row's answer depends on its batch.
 
     Mixed rows are asked beside thousands of others, which would then be part of the answer.
     """
@@ -150,28 +235,42 @@ def _check_independent(model: Model) -> None:
         )
 
 
+def _names_of(
+    signature: Signature,
+    output: str,
+    count: int,
+) -> tuple[str, ...]:
+    """A name for each of the `count` columns of an output."""
+    if output == "probabilities" and signature.classes is not None:
+        return tuple(map(str, signature.classes))
+    if count == 1:
+        return (output,)
+    return tuple(f"{output}[{i}]" for i in range(count))
+
+
 def _read_background(model: Model, rows: Any) -> Feeds:
-    if rows is not None:
-        feeds = model.signature.coerce(rows)
-    else:
-        data = model.attachments.get(BACKGROUND)
-        if data is None:
-            raise ExplainError(
-                "an explanation is relative to a background: pass background=X_train[:200] "
-                "(--background on "
-                "the command line), or store one in the package with mk.save(..., background=...)"
-            )
-        try:
-            feeds = golden.decode_rows(data, model.signature, BACKGROUND)
-        except PackageError as error:
-            raise ExplainError(f"the background of the package cannot be read: {error}") from error
+    feeds = _stored_background(model) if rows is None else model.signature.coerce(rows)
     if not len(next(iter(feeds.values()))):
         raise ExplainError("the background has no rows")
     return feeds
 
 
+def _stored_background(model: Model) -> Feeds:
+    data = model.attachments.get(BACKGROUND)
+    if data is None:
+        raise ExplainError(
+            "an explanation is relative to a background: pass background=X_train[:200] "
+            "(--background on the command line), or store one in the package with "
+            "mk.save(..., background=...)"
+        )
+    try:
+        return golden.decode_rows(data, model.signature, BACKGROUND)
+    except PackageError as error:
+        raise ExplainError(f"the background of the package cannot be read: {error}") from error
+
+
 def _served_output(signature: Signature, named: str | None = None) -> str:
-    """The output that is named, else the probabilities, the primary output, or the only one of numbers."""
+    """The named output, else the probabilities, the primary one, or the only one of numbers."""
     numbers = [spec.name for spec in signature.outputs if numpy_dtype(spec.dtype).kind == "f"]
     if named is not None:
         if named not in numbers:
@@ -183,13 +282,12 @@ def _served_output(signature: Signature, named: str | None = None) -> str:
         return "probabilities"
     if signature.primary in numbers:
         return signature.primary
-    apart = [name for name in numbers if name != CONTRIBUTIONS]
-    if not apart:
-        raise ExplainError("the model gives labels alone, and a label is no number to explain")
-    if len(apart) > 1:
+    others = [name for name in numbers if name != CONTRIBUTIONS]
+    if not others:
+        raise ExplainError("the model gives labels alone, and only numbers can be explained")
+    if len(others) > 1:
         raise ExplainError(
-            f"the model has several outputs, and one is explained at a time: pass one of {apart} "
-            "as output=, or on the "
-            f"command line as --output"
+            "the model has several outputs, and one is explained at a time: pass one of "
+            f"{others} as output=, or on the command line as --output"
         )
-    return apart[0]
+    return others[0]

@@ -1,22 +1,82 @@
-"""The gate of text encoders: what their vectors depend on, and how far they are from those of a reference."""
+"""Save text encoders, with a gate of their own: whether vectors depend on others, and on a reference."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from modelkit.embedding.encoder import TextEncoder, made_up
+from modelkit import golden as golden_rows
+from modelkit.convert.source import Source
+from modelkit.embedding.encoder import TextEncoder
+from modelkit.embedding.examples import made_up
 from modelkit.embedding.pipeline import least_cosine
 from modelkit.errors import ConversionError, ParityError
-from modelkit.manifest import Parity
+from modelkit.manifest import WEIGHTS_REF, Parity
+from modelkit.model import Model
+from modelkit.package import container, scan
+from modelkit.package.load import GRAPH, TOKENIZER, WEIGHTS_MEMBER, open_encoder
+from modelkit.package.proven import Proven, Prover
+from modelkit.proto import read_proto
 from modelkit.recipe import EMBEDDING, TEXT, Recipe
+from modelkit.runtimes.onnx import OnnxModel
+from modelkit.signature import Feeds, Signature
 
 TEXTS = 64  # that are run together, to see whether their vectors depend on each other
 RTOL, ATOL = 1e-4, 1e-6  # within which the golden vectors must come out again
 LEAST = 0.95  # the cosine to a reference below which the pooling, the tokenizer or the graph is another: int8 is above
+
+
+def _owns(model: object) -> bool:
+    return isinstance(model, TextEncoder)
+
+
+def _prove(model: object, example: object, golden: object, domains: Collection[str]) -> Proven:
+    """The encoder's graph, tokenizer and recipe. Raises ConversionError for one of another graph."""
+    del golden  # rows are made up here
+    assert isinstance(model, TextEncoder)  # noqa: S101 - for the type checker: see `_owns`
+    inner = model.token_model
+    if not isinstance(inner, OnnxModel):
+        raise ConversionError(
+            f"only an encoder of an ONNX graph can be saved, and this one runs {inner!r}"
+        )
+    graph, weights = inner.graph
+    size = None if weights is None else len(weights)
+    scan.check_graph(graph, WEIGHTS_REF, size, domains=domains)
+    recipe, parity = proof(model, example)
+    members: container.Members = {GRAPH: bytes(graph)}
+    if weights is not None:
+        members[WEIGHTS_MEMBER] = weights
+    members[TOKENIZER] = model.tokenizer
+    proto = read_proto(graph)
+    assert proto is not None  # noqa: S101 - for the type checker: bytes are read or raise
+
+    def build(_: Signature) -> Model:
+        return open_encoder(members, recipe, origin=None)
+
+    return Proven(
+        Source(proto, recipe.signature),
+        members,
+        build,
+        recipe.signature,
+        parity,
+        trained_with=("tokenizers",),
+        encoder=recipe,
+        golden=_fitting(model, recipe),
+    )
+
+
+PROVER = Prover(_owns, _prove)
+
+
+def _fitting(encoder: TextEncoder, recipe: Recipe) -> Feeds:
+    """Golden texts that the encoder takes whole."""
+    texts = made_up(golden_rows.GOLDEN_ROWS, recipe.max_tokens)
+    fitting = encoder.token_count(texts) <= recipe.max_tokens
+    kept = [text for text, fits in zip(texts, fitting, strict=True) if fits]
+    return recipe.signature.coerce({TEXT: kept or ["a"]})
 
 
 def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:

@@ -1,4 +1,6 @@
-"""Refuse a division of integers that may trap: of the least integer by -1, which onnxruntime leaves to the processor.
+"""Refuse a division of integers that may trap: that of the least integer by -1.
+
+onnxruntime leaves it to the processor, which ends the process.
 
 The types of a graph are not written in it. So each value is given the most it may be: no integer of
 32 or 64 bits, one that is not negative, or any; and a division is refused only where both of its
@@ -16,36 +18,51 @@ from math import inf
 from modelkit.errors import GraphError
 from modelkit.package.operators import Node
 
-NO, NATURAL, ANY = 0, 1, 2  # no integer of 32 or 64 bits; one that is at least 0; any
-INTEGERS = frozenset((6, 7))  # as data types
+# The levels of a value.
+NO = 0  # no integer of 32 or 64 bits
+NATURAL = 1  # one that is at least 0
+ANY = 2
+INT32 = 6  # as a data type
+INT64 = 7
+INTEGERS = frozenset((INT32, INT64))
+# Those that give no integers of 32 or 64 bits.
 FLOATING = frozenset(
-    b"BatchNormalization Conv ConvTranspose DequantizeLinear Elu Erf Exp Gelu InstanceNormalization IsInf IsNaN "
-    b"LayerNormalization Log LogSoftmax LpNormalization QuantizeLinear RandomNormal RandomNormalLike "
-    b"RandomUniform RandomUniformLike Reciprocal Sigmoid Softmax Softplus Sqrt Tanh And Equal Greater "
-    b"GreaterOrEqual Less LessOrEqual Not Or Xor DynamicQuantizeLinear".split()
-)  # and others that give no such integers
+    b"BatchNormalization Conv ConvTranspose DequantizeLinear Elu Erf Exp Gelu "
+    b"InstanceNormalization IsInf IsNaN LayerNormalization Log LogSoftmax LpNormalization "
+    b"QuantizeLinear RandomNormal RandomNormalLike RandomUniform RandomUniformLike Reciprocal "
+    b"Sigmoid Softmax Softplus Sqrt Tanh And Equal Greater GreaterOrEqual Less LessOrEqual Not "
+    b"Or Xor DynamicQuantizeLinear".split()
+)
+# Those that give integers of at least 0.
 COUNTING = frozenset(
     b"ArgMax ArgMin EyeLike Multinomial NonMaxSuppression NonZero Shape Size".split()
 )
+# Those whose results are of the level of the first input.
 MOVING = frozenset(
-    b"ArrayFeatureExtractor Compress DepthToSpace Expand Flatten Gather GatherElements GatherND Identity ReduceMax "
-    b"ReduceMin Reshape ReverseSequence Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze".split()
-)  # the level of the first input
-MIXING = frozenset(
-    b"Concat Div Min Pad Range ScatterElements ScatterND Where".split()
-)  # the highest
-BESIDE = frozenset(
-    b"MaxPool TopK Unique".split()
-)  # the first is of the level of the first input, others count
-WHOLE = frozenset(
-    b"CastMap CategoryMapper ConvInteger Imputer LabelEncoder LinearClassifier MatMulInteger MurmurHash3 SVMClassifier "
-    b"TreeEnsembleClassifier".split()
-)  # those that give integers though their first input is none
-KNOWN = (b"", b"ai.onnx.ml", b"com.microsoft")
+    b"ArrayFeatureExtractor Compress DepthToSpace Expand Flatten Gather GatherElements GatherND "
+    b"Identity ReduceMax ReduceMin Reshape ReverseSequence Slice SpaceToDepth Split Squeeze Tile "
+    b"Transpose Trilu Unsqueeze".split()
+)
+# Those whose results are of the highest level of the inputs.
+MIXING = frozenset(b"Concat Div Min Pad Range ScatterElements ScatterND Where".split())
+# Those whose first result is of the level of the first input, while the others count.
+BESIDE = frozenset(b"MaxPool TopK Unique".split())
+# Those that give integers though their first input is none.
+ALWAYS_INTEGER = frozenset(
+    b"CastMap CategoryMapper ConvInteger Imputer LabelEncoder LinearClassifier MatMulInteger "
+    b"MurmurHash3 SVMClassifier TreeEnsembleClassifier".split()
+)
+KNOWN_DOMAINS = (b"", b"ai.onnx.ml", b"com.microsoft")
+
+
+Constants = Sequence[tuple[int, Sequence[float]]]  # of one name, data types and numbers
 
 
 def level_of(kind: int, numbers: Sequence[float]) -> int:
-    """The level of a constant of a data type; its numbers end with infinity where they are not all there."""
+    """The level of a constant of a data type.
+
+    Infinity at the end of the numbers stands for those that are missing.
+    """
     if kind not in INTEGERS:
         return NO
     return NATURAL if all(0 <= number < 2.0**63 for number in numbers) else ANY
@@ -56,13 +73,13 @@ def is_safe(kind: int, numbers: Sequence[float]) -> bool:
     return kind not in INTEGERS or not any(number in (-1, inf) for number in numbers)
 
 
-def check(
+def check_divisions(
     nodes: Sequence[Node],
-    constants: Mapping[bytes, Sequence[tuple[int, Sequence[float]]]],
+    constants: Mapping[bytes, Constants],
     declare: Callable[[], Mapping[bytes, AbstractSet[int]]],
     functions: AbstractSet[bytes],
 ) -> None:
-    """Raise GraphError where a division may trap, or the frames of a transform may be empty, which traps as well.
+    """Raise GraphError where a division may trap.
 
     Args:
         nodes: of the graph, its subgraphs and its functions, in any order.
@@ -76,51 +93,52 @@ def check(
     if not divisions and not transforms:
         return
     made = Counter(name for node in nodes for name in node.outputs)
-    known = {name: list(several) for name, several in constants.items() if name not in made}
-    for node in nodes:
-        if node.name == b"Constant" and all(made[name] == 1 for name in node.outputs):
-            told: list[tuple[int, Sequence[float]]] = [
-                (setting.kind, setting.numbers) for setting in node.settings
-            ]
-            known |= dict.fromkeys(node.outputs, told)
+    known = _known_constants(nodes, constants, made)
     for node in transforms:
         _check_frames(node, known)
-    doubtful = [
-        node
-        for node in divisions
-        if not all(is_safe(*one) for one in known.get(node.inputs[1], [(7, [-1])]))
-    ]
+    doubtful = [node for node in divisions if not _divides_safely(node, known)]
     if not doubtful:
         return
-    fixed = {
-        name: max(level_of(*one) for one in several) for name, several in known.items() if several
-    }
-    for name, kinds in declare().items():
-        if (
-            made[name] <= 1
-            and name not in fixed
-            and (INTEGERS.isdisjoint(kinds) and 0 not in kinds)
-        ):
-            fixed[name] = NO
-    found = _spread(nodes, fixed, functions)
+    fixed = _fixed_levels(known, declare(), made)
+    found = _spread_levels(nodes, fixed, functions)
     for node in doubtful:
         if all(found.get(name, ANY) == ANY for name in node.inputs):
             output = (node.outputs or (b"",))[0].decode("utf-8", "backslashreplace")
             raise GraphError(
                 f"operator Div of {output!r} is refused: it divides integers by others that may be "
-                "-1, which ends "
-                "the process where the first is the least integer; divide by a constant, or by "
-                "Max(divisor, 1)"
+                "-1, which ends the process where the first is the least integer; divide by a "
+                "constant, or by Max(divisor, 1)"
             )
 
 
-def _check_frames(node: Node, known: Mapping[bytes, Sequence[tuple[int, Sequence[float]]]]) -> None:
-    """Raise GraphError unless the frames of a transform are told by a constant, and hold something.
+def _known_constants(
+    nodes: Sequence[Node],
+    constants: Mapping[bytes, Constants],
+    made: Counter[bytes],
+) -> dict[bytes, Constants]:
+    """Initializers that no node overwrites, and what operators of the name Constant give."""
+    known = {name: several for name, several in constants.items() if name not in made}
+    for node in nodes:
+        if node.name == b"Constant" and all(made[name] == 1 for name in node.outputs):
+            told = [(setting.kind, setting.numbers) for setting in node.settings]
+            known |= dict.fromkeys(node.outputs, told)
+    return known
+
+
+def _divides_safely(node: Node, known: Mapping[bytes, Constants]) -> bool:
+    """Whether all constants that a division may divide by are safe."""
+    several = known.get(node.inputs[1], [(INT64, [-1])])
+    return all(is_safe(kind, numbers) for kind, numbers in several)
+
+
+def _check_frames(node: Node, known: Mapping[bytes, Constants]) -> None:
+    """Raise GraphError unless a constant says how long the frames of a transform are, at least 1.
 
     A frame is as long as its window, or as `frame_length` says, and a window of another length is
     an error.
     """
-    window, length = (b"".join(node.inputs[at : at + 1]) for at in (2, 3))
+    window = b"".join(node.inputs[2:3])
+    length = b"".join(node.inputs[3:4])
     told = [numbers for _, numbers in known.get(length or window, ())]
     sound = all(len(numbers) > 0 for numbers in told)
     if length:
@@ -134,11 +152,31 @@ def _check_frames(node: Node, known: Mapping[bytes, Sequence[tuple[int, Sequence
     )
 
 
-def _spread(
-    nodes: Sequence[Node], fixed: Mapping[bytes, int], functions: AbstractSet[bytes]
+def _fixed_levels(
+    known: Mapping[bytes, Constants],
+    declared: Mapping[bytes, AbstractSet[int]],
+    made: Counter[bytes],
+) -> dict[bytes, int]:
+    """The levels of constants, and of values that are declared as no integers."""
+    fixed = {}
+    for name, several in known.items():
+        if several:
+            fixed[name] = max(level_of(kind, numbers) for kind, numbers in several)
+    for name, kinds in declared.items():
+        undoubted = INTEGERS.isdisjoint(kinds) and 0 not in kinds
+        if undoubted and made[name] <= 1 and name not in fixed:
+            fixed[name] = NO
+    return fixed
+
+
+def _spread_levels(
+    nodes: Sequence[Node],
+    fixed: Mapping[bytes, int],
+    functions: AbstractSet[bytes],
 ) -> dict[bytes, int]:
     """The highest level that each value may have; levels only rise, so that this ends."""
-    found = dict.fromkeys((name for node in nodes for name in node.outputs), NO) | dict(fixed)
+    found = dict.fromkeys((name for node in nodes for name in node.outputs), NO)
+    found |= fixed
     users: dict[bytes, list[int]] = defaultdict(list)
     for at, node in enumerate(nodes):
         for name in node.inputs:
@@ -146,7 +184,8 @@ def _spread(
     waiting = list(reversed(range(len(nodes))))
     while waiting:
         node = nodes[waiting.pop()]
-        levels = [ANY] * len(node.outputs) if node.name in functions else _levels(node, found)
+        unknown = node.name in functions
+        levels = [ANY] * len(node.outputs) if unknown else _levels(node, found)
         for name, level in zip(node.outputs, levels, strict=False):
             if level > found[name] and name not in fixed:
                 found[name] = level
@@ -159,7 +198,7 @@ def _levels(node: Node, found: Mapping[bytes, int]) -> Iterable[int]:
     inputs = [found.get(name, ANY) if name else NO for name in node.inputs]
     first = inputs[0] if inputs else NO
     count = len(node.outputs)
-    if node.domain not in KNOWN or any(setting.nests for setting in node.settings):
+    if node.domain not in KNOWN_DOMAINS or any(setting.nests for setting in node.settings):
         return [ANY] * count
     if node.name in MOVING:
         return [first] * count
@@ -178,19 +217,19 @@ def _level(node: Node, inputs: Sequence[int], first: int) -> int:
     """The level of the outputs of an operator that has a rule of its own, or none."""
     name = node.name
     if name == b"Cast":
-        whole = any(number in INTEGERS for number in node.numbers(b"to"))
-        return NO if not whole else NATURAL if first == NATURAL else ANY
+        if not any(number in INTEGERS for number in node.numbers(b"to")):
+            return NO
+        return NATURAL if first == NATURAL else ANY
     if name in (b"Constant", b"ConstantOfShape"):
-        return max(
-            (level_of(setting.kind, setting.numbers) for setting in node.settings), default=NO
-        )
+        levels = [level_of(setting.kind, setting.numbers) for setting in node.settings]
+        return max(levels, default=NO)
     if name == b"Max" and NATURAL in inputs:
         return NATURAL
     if name == b"Clip" and first:
         return NATURAL if inputs[1:2] == [NATURAL] else ANY
     if name in (b"CastLike", b"OneHot"):
         return ANY if inputs and inputs[-1] else NO
-    if name in WHOLE and (name != b"Imputer" or first):
+    if name in ALWAYS_INTEGER and (name != b"Imputer" or first):
         return ANY
     # Of others, an output has the type of the first input, but of onnxruntime's own. Sums and
     # products of integers that are not negative may still pass the largest one, and begin at the

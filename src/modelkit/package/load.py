@@ -1,4 +1,7 @@
-"""Open a package: map the file, check it, and hand the graph and its weights to the runtime where they lie."""
+"""Open a package: map the file, check it, and hand graph and weights to the runtime.
+
+Large weights are used where they lie in the file.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,19 @@ from typing import IO, Any
 
 from modelkit.device import DeviceName
 from modelkit.errors import ContainerError, IntegrityError, PackageError, SignatureError
-from modelkit.manifest import Manifest, Member
+from modelkit.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model import Model
 from modelkit.package import container, scan, trust
 from modelkit.recipe import Recipe
 from modelkit.signature import Signature
-from modelkit.texts.terms import decode
+from modelkit.texts.terms import decode_terms
 from modelkit.texts.vectorizer import Texts
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+Openable = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
 MANIFEST = "modelkit.json"
 GRAPH = "model/model.onnx"
-WEIGHTS = "model/model.onnx.data"
-WEIGHTS_NAME = "model.onnx.data"
+WEIGHTS_MEMBER = "model/model.onnx.data"
 NATIVE = "native/model.joblib"
 TOKENIZER = "model/tokenizer.json"
 TERMS = "model/terms.json"
@@ -36,7 +38,7 @@ HELD_BYTES = 4 << 20
 
 
 def load(
-    source: Source,
+    source: Openable,
     *,
     device: DeviceName = "auto",
     threads: int | str = "auto",
@@ -70,33 +72,46 @@ def load(
         MissingExtraError: if onnxruntime is not installed.
     """
     allowed = trust.check_allow(allow)
-    views = container.read(open_bytes(source))
+    views = container.read_zip(open_bytes(source))
     manifest = read_manifest(views)
-    if digest is not None and digest.removeprefix("sha256:") != manifest.digest:
-        raise IntegrityError(
-            f"the package has digest {manifest.digest}, not the {digest} that was asked for",
-            expected=digest,
-            got=manifest.digest,
-        )
+    check_digest(manifest, digest)
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
     members = _hold(views)
+    origin = _origin(
+        source,
+        device=device,
+        threads=threads,
+        digest=manifest.digest,
+        allow=allowed,
+    )
     known: dict[str, Any] = {
         "device": device,
         "threads": threads,
         "manifest": manifest,
         "attachments": attachments(members, manifest),
-        "origin": _origin(
-            source, device=device, threads=threads, digest=manifest.digest, allow=allowed
-        ),
+        "origin": origin,
     }
     if manifest.runtime == "joblib":
         return _load_joblib(members, manifest, known)
     return _load_graph(members, manifest, allowed - {trust.JOBLIB}, known)
 
 
+def check_digest(manifest: Manifest, digest: str | None) -> None:
+    """Raise IntegrityError if the package has another digest than the one that was asked for."""
+    if digest is not None and digest.removeprefix("sha256:") != manifest.digest:
+        raise IntegrityError(
+            f"the package has digest {manifest.digest}, not the {digest} that was asked for",
+            expected=digest,
+            got=manifest.digest,
+        )
+
+
 def _load_graph(
-    members: container.Members, manifest: Manifest, domains: Collection[str], known: dict[str, Any]
+    members: container.Members,
+    manifest: Manifest,
+    domains: Collection[str],
+    known: dict[str, Any],
 ) -> Model:
     """Open a package of a graph, which is read once its hash was found right.
 
@@ -104,42 +119,58 @@ def _load_graph(
     whatever they are: the session is built beside the hash of theirs, and nobody gets to see it
     unless that is right too.
     """
-    weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
-    weights_hashed = _start_hash(
-        members, [member for member in manifest.files if member.path == WEIGHTS]
-    )
-    others_hashed = _start_hash(
-        members, [member for member in manifest.files if member.path != WEIGHTS]
-    )
-    model: Model
+    weights = _weights(members)
+    large = [member for member in manifest.files if member.path == WEIGHTS_MEMBER]
+    others = [member for member in manifest.files if member.path != WEIGHTS_MEMBER]
+    wait_for_weights = _start_hash(members, large)
+    wait_for_others = _start_hash(members, others)
     try:
+        # Imported beside the hashes: the runtime takes a tenth of a second.
+        from modelkit.runtimes import onnx  # noqa: F401
         from modelkit.runtimes.machine import release
-        from modelkit.runtimes.onnx import OnnxModel
 
-        others_hashed()
+        wait_for_others()
         size = None if weights is None else len(weights)
-        found = scan.check(members[GRAPH], WEIGHTS_NAME, size, domains=domains)
+        found = scan.check_graph(members[GRAPH], WEIGHTS_REF, size, domains=domains)
         known |= {"endless": found.endless, "folded": found.folding.limit}
-        if manifest.encoder is not None:
-            model = open_encoder(members, manifest.encoder, **known)
-        elif manifest.texts is not None:
-            model = open_texts(members, manifest.signature, manifest.texts, **known)
-        else:
-            model = OnnxModel(
-                members[GRAPH],
-                manifest.signature,
-                weights=weights,
-                chunk=chunk_rows(manifest),
-                **known,
-            )
+        model = _build(members, manifest, known)
     finally:
-        weights_hashed()
+        wait_for_weights()
     release(weights)
     return model
 
 
+def _build(
+    members: container.Members,
+    manifest: Manifest,
+    known: dict[str, Any],
+) -> Model:
+    """The Model of a graph that was checked."""
+    from modelkit.runtimes.onnx import OnnxModel
+
+    if manifest.encoder is not None:
+        return open_encoder(members, manifest.encoder, **known)
+    if manifest.texts is not None:
+        return open_texts(members, manifest.signature, manifest.texts, **known)
+    return OnnxModel(
+        members[GRAPH],
+        manifest.signature,
+        weights=_weights(members),
+        chunk=chunk_rows(manifest),
+        **known,
+    )
+
+
+def _weights(members: container.Members) -> memoryview | None:
+    return memoryview(members[WEIGHTS_MEMBER]) if WEIGHTS_MEMBER in members else None
+
+
 def open_encoder(
-    members: container.Members, recipe: Recipe, *, origin: partial[Model] | None, **known: Any
+    members: container.Members,
+    recipe: Recipe,
+    *,
+    origin: partial[Model] | None,
+    **known: Any,
 ) -> Model:
     """A text encoder, around the Model of its graph.
 
@@ -148,8 +179,9 @@ def open_encoder(
     from modelkit.embedding.encoder import TextEncoder
     from modelkit.runtimes.onnx import OnnxModel
 
-    weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
-    inner = OnnxModel(members[GRAPH], recipe.graph, weights=weights, side_by_side=True, **known)
+    graph = members[GRAPH]
+    weights = _weights(members)
+    inner = OnnxModel(graph, recipe.graph, weights=weights, side_by_side=True, **known)
     try:
         return TextEncoder.from_parts(inner, bytes(members[TOKENIZER]), recipe, origin)
     except SignatureError as error:
@@ -166,35 +198,39 @@ def open_texts(
     from modelkit.runtimes.texts import TextModel
 
     try:
-        terms = decode(bytes(members[TERMS]), texts)
+        terms = decode_terms(bytes(members[TERMS]), texts)
     except SignatureError as error:
         raise PackageError(f"the terms cannot be used: {error}", member=TERMS) from error
-    weights = memoryview(members[WEIGHTS]) if WEIGHTS in members else None
+    weights = _weights(members)
     return TextModel(members[GRAPH], signature, texts, terms, weights=weights, **known)
 
 
-def _load_joblib(members: container.Members, manifest: Manifest, known: dict[str, Any]) -> Model:
+def _load_joblib(
+    members: container.Members,
+    manifest: Manifest,
+    known: dict[str, Any],
+) -> Model:
     """Open a package whose digest the caller has pinned, and whose code the caller has allowed."""
-    _hash(members, manifest.files)
+    check_hashes(members, manifest.files)
     trust.check_requires(manifest.requires)
     from modelkit.runtimes.joblib import JoblibModel
 
     return JoblibModel(members[NATIVE], manifest.signature, **known)
 
 
-def _origin(source: Source, **options: Any) -> partial[Model] | None:
-    """What opens the same package again, in another process as well; None for what has no path."""
+def _origin(source: Openable, **options: Any) -> partial[Model] | None:
+    """What opens the same package again, in another process too; None for a source without path."""
     if not isinstance(source, str | os.PathLike):
         return None
     return partial(load, os.path.abspath(source), **options)  # noqa: PTH100 - as in open_bytes
 
 
-def inspect(source: Source) -> Manifest:
+def inspect(source: Openable) -> Manifest:
     """Read what a package says about itself, without hashing its content or running anything.
 
     Raises PackageError, as `load` does.
     """
-    return read_manifest(container.read(open_bytes(source)))
+    return read_manifest(container.read_zip(open_bytes(source)))
 
 
 def _hold(views: Mapping[str, memoryview]) -> container.Members:
@@ -203,7 +239,7 @@ def _hold(views: Mapping[str, memoryview]) -> container.Members:
     Large weights alone stay where they lie, so that processes share them.
     """
     return {
-        path: view if path == WEIGHTS and len(view) > HELD_BYTES else bytes(view)
+        path: view if path == WEIGHTS_MEMBER and len(view) > HELD_BYTES else bytes(view)
         for path, view in views.items()
         if path != MANIFEST
     }
@@ -215,7 +251,7 @@ def attachments(members: container.Members, manifest: Manifest) -> Mapping[str, 
 
 
 def chunk_rows(manifest: Manifest) -> int | None:
-    """How many rows to run at once: what keeps the tensors of one run in the second-level cache.
+    """The rows of one run whose tensors fit the second-level cache.
 
     None for a graph whose rows were not shown to be independent of each other.
     """
@@ -224,16 +260,15 @@ def chunk_rows(manifest: Manifest) -> int | None:
     return min(max(L2_BYTES // max(manifest.row_bytes, 1), 256), 16384)
 
 
-def open_bytes(source: Source) -> memoryview:
+def open_bytes(source: Openable) -> memoryview:
     """A package as bytes; a file is mapped."""
     if isinstance(source, bytes | bytearray | memoryview):
         return memoryview(source).toreadonly().cast("B")
     if not isinstance(source, str | os.PathLike):
         return memoryview(_read_all(source))
     # A pipe would be waited for, and a device could be set off by opening it.
-    handle = os.open(
-        source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    )
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(source, flags)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
@@ -248,7 +283,7 @@ def open_bytes(source: Source) -> memoryview:
 
 
 def _read_all(file: Any) -> bytes:
-    """Everything that is left in a file object; one that gives less than all at once is asked again."""
+    """The rest of a file object, which may give it in several parts."""
     parts: list[bytes] = []
     while part := file.read():
         if not isinstance(part, bytes):
@@ -260,36 +295,45 @@ def _read_all(file: Any) -> bytes:
     return b"".join(parts)
 
 
-def read_manifest(members: Mapping[str, memoryview]) -> Manifest:
+def read_manifest(members: Mapping[str, bytes | memoryview]) -> Manifest:
     """The manifest of a package, which lists the members that are there. Raises PackageError."""
-    if next(iter(members), None) != MANIFEST:
+    paths = list(members)
+    if not paths or paths[0] != MANIFEST:
         raise ContainerError(
             f"the first member must be {MANIFEST}; this is another kind of zip file"
         )
     manifest = Manifest.from_json(bytes(members[MANIFEST]))
     listed = [member.path for member in manifest.files]
-    if listed != list(members)[1:]:
-        odd = sorted(set(listed) ^ set(list(members)[1:])) or listed
+    if listed != paths[1:]:
+        odd = sorted(set(listed) ^ set(paths[1:])) or listed
         raise IntegrityError(f"the members and the manifest's files differ: {odd}", members=odd)
-    strays = {a.path for a in manifest.attachments} - set(listed)
-    needed = [NATIVE if manifest.runtime == "joblib" else GRAPH]
-    if manifest.encoder is not None:
-        needed.append(TOKENIZER)
-    if manifest.texts is not None:
-        needed.append(TERMS)
-    lacking = sorted(strays.union(needed).difference(listed))
+    lacking = sorted(_needed_paths(manifest).difference(listed))
     if lacking:
         raise IntegrityError(f"the package lacks {lacking}", members=lacking)
     return manifest
 
 
+def _needed_paths(manifest: Manifest) -> set[str]:
+    """The members without which a package cannot be opened."""
+    needed = {attachment.path for attachment in manifest.attachments}
+    needed.add(NATIVE if manifest.runtime == "joblib" else GRAPH)
+    if manifest.encoder is not None:
+        needed.add(TOKENIZER)
+    if manifest.texts is not None:
+        needed.add(TERMS)
+    return needed
+
+
 def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable[[], None]:
-    """Hash members in a thread; what is returned waits for it, and raises IntegrityError where one differs."""
+    """Hash members in a thread.
+
+    The function that is returned waits for it, and raises IntegrityError where a hash differs.
+    """
     failures: list[Exception] = []
 
     def run() -> None:
         try:
-            _hash(members, files)
+            check_hashes(members, files)
         except IntegrityError as error:
             failures.append(error)
 
@@ -305,8 +349,8 @@ def _start_hash(members: container.Members, files: Sequence[Member]) -> Callable
     return finish
 
 
-def _hash(members: container.Members, files: Sequence[Member]) -> None:
-    """Raise IntegrityError unless each member has the size and the hash that the manifest says."""
+def check_hashes(members: Mapping[str, bytes | memoryview], files: Sequence[Member]) -> None:
+    """Raise IntegrityError unless each member has the size and the hash of the manifest."""
     for member in files:
         data = members[member.path]
         got = hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""What the operators of a graph may be told, where onnxruntime does not look, or looks too late.
+"""Check what operators are told where onnxruntime does not look, or looks too late.
 
 Each rule here stands for a graph of one operator that ended the process, or answered with memory
 that nobody wrote; `tests/fuzz_operators.py` finds them. Names and attributes are those of ONNX, as
@@ -84,7 +84,7 @@ TEXTS = {
 }  # fmt: skip
 # The least and the most that a number may be, by operator and attribute.
 POSITIVE = 2.0**-149  # the smallest float32 above zero
-LARGEST = 3.4e38
+LARGEST_FLOAT = 3.4e38
 RANGES = {
     (b"FeatureVectorizer", b"inputdimensions"): (0, 1 << 24),
     **{
@@ -100,8 +100,8 @@ RANGES = {
     },
     (b"GatherND", b"batch_dims"): (0, 64),
     (b"LpNormalization", b"p"): (1, 2),
-    (b"RandomNormal", b"scale"): (POSITIVE, LARGEST),
-    (b"RandomNormalLike", b"scale"): (POSITIVE, LARGEST),
+    (b"RandomNormal", b"scale"): (POSITIVE, LARGEST_FLOAT),
+    (b"RandomNormalLike", b"scale"): (POSITIVE, LARGEST_FLOAT),
     (b"TreeEnsemble", b"aggregate_function"): (0, 3),
     (b"TreeEnsemble", b"post_transform"): (0, 4),
 }
@@ -112,11 +112,13 @@ EQUATION = re.compile(rb"(?:[A-Za-z, ]|\.\.\.)*(?:->(?:[A-Za-z ]|\.\.\.)*)?")
 VARIADIC = frozenset(
     b"Concat Einsum FeatureVectorizer Max Mean Min QLinearConcat SequenceConstruct Sum".split()
 )
-WHOLE = frozenset(
-    (b"DFT", b"LayerNormalization")
-)  # whose last input must not be an empty name: it may be absent
-LEAST = {b"QLinearLeakyRelu": 5, b"QLinearSigmoid": 5}  # inputs, that the kernel takes for granted
-PAST = 4  # and more inputs of ONNX's Attention: a past of another shape ends the process, and a Model has none
+# Operators whose last input may be absent, but must not be an empty name.
+NAMED_LAST = frozenset((b"DFT", b"LayerNormalization"))
+# The inputs that the kernel takes for granted.
+LEAST_INPUTS = {b"QLinearLeakyRelu": 5, b"QLinearSigmoid": 5}
+# The first of the inputs of ONNX's Attention that hold a past. A past of another shape ends the
+# process, and a Model has none.
+PAST = 4
 # The inputs that scale another, whose columns they must fit: one number, or one for each column.
 SCALES = {b"DynamicQuantizeMatMul": ((1, 2),), b"MatMulIntegerToFloat": ((0, 2), (1, 3))}
 # The inputs of quantised operators of which the kernel reads a number without asking whether there
@@ -134,10 +136,16 @@ NUMBERS = dict.fromkeys(
 
 
 class Setting(NamedTuple):
-    """An attribute: the numbers it holds, though not all of a long list, their data type, its text, its size in bytes.
+    """An attribute of an operator.
 
-    `borrowed` is whether it has the value of an argument of a function instead, `nests` whether it
-    holds a graph.
+    Attributes:
+        name: of the attribute.
+        numbers: those it holds; of a long list the beginning.
+        kind: their data type.
+        text: its text, empty where it has none.
+        size: in bytes.
+        borrowed: whether it has the value of an argument of a function instead.
+        nests: whether it holds a graph.
     """
 
     name: bytes
@@ -171,101 +179,112 @@ def is_rare(node: Node) -> bool:
     return node.domain == MICROSOFT.encode() and node.name not in CONTRIB
 
 
-def check(node: Node) -> None:
+def check_operator(node: Node) -> None:
     """Raise GraphError where onnxruntime would not survive what an operator is told."""
-    if node.name in VARIADIC and not all(node.inputs):
-        raise _refused(node, "has an input without a name")
-    if node.name in WHOLE and node.inputs and not node.inputs[-1]:
-        raise _refused(node, "has a last input without a name")
-    if node.name == b"Attention" and not node.domain and any(node.inputs[PAST:]):
-        raise _refused(node, "takes keys and values of a past")
-    if len(node.inputs) < LEAST.get(node.name, 0) or not all(
-        node.inputs[: LEAST.get(node.name, 0)]
-    ):
-        raise _refused(node, f"has fewer than {LEAST[node.name]} inputs")
+    _check_inputs(node)
     for setting in node.settings:
         _check_setting(node, setting)
     if node.name in UNIFORM:
-        low, high = (node.numbers(b"low") or [0.0])[0], (node.numbers(b"high") or [1.0])[0]
-        if not -LARGEST / 2 <= low <= high <= LARGEST / 2:
-            raise _refused(node, f"draws numbers between {low} and {high}")
+        low = (node.numbers(b"low") or [0.0])[0]
+        high = (node.numbers(b"high") or [1.0])[0]
+        if not -LARGEST_FLOAT / 2 <= low <= high <= LARGEST_FLOAT / 2:
+            raise _refused_operator(node, f"draws numbers between {low} and {high}")
+
+
+def _check_inputs(node: Node) -> None:
+    if node.name in VARIADIC and not all(node.inputs):
+        raise _refused_operator(node, "has an input without a name")
+    if node.name in NAMED_LAST and node.inputs and not node.inputs[-1]:
+        raise _refused_operator(node, "has a last input without a name")
+    if node.name == b"Attention" and not node.domain and any(node.inputs[PAST:]):
+        raise _refused_operator(node, "takes keys and values of a past")
+    least = LEAST_INPUTS.get(node.name, 0)
+    if len(node.inputs) < least or not all(node.inputs[:least]):
+        raise _refused_operator(node, f"has fewer than {least} inputs")
 
 
 def check_scales(nodes: Iterable[Node], shapes: Mapping[bytes, tuple[int, ...] | None]) -> None:
-    """Raise GraphError where a quantised operator is scaled by something of another shape, or by nothing.
+    """Raise GraphError where the scales of a quantised operator have another shape, or none.
 
     `shapes` are those of constants by name. What a DynamicQuantizeLinear gives is one number.
     """
-    asked = [
-        node
-        for node in nodes
-        if node.name in SCALES or node.name in NUMBERS or node.name in RECURRENT
-    ]
+    checked = SCALES.keys() | NUMBERS.keys() | RECURRENT
+    asked = [node for node in nodes if node.name in checked]
     if not asked:
         return
     numbers: set[bytes] = set()
     others: set[bytes] = set()
     for node in nodes:
-        dynamic = node.name == b"DynamicQuantizeLinear" and not node.domain
-        numbers.update(node.outputs[1:] if dynamic else ())
-        others.update(node.outputs[:1] if dynamic else node.outputs)
+        if node.name == b"DynamicQuantizeLinear" and not node.domain:
+            others.update(node.outputs[:1])
+            numbers.update(node.outputs[1:])
+        else:
+            others.update(node.outputs)
     constants = {name: shape for name, shape in shapes.items() if name not in others | numbers}
     for node in asked:
         _check_scales(node, constants, numbers - others)
-        _check_numbers(node, constants)
-        if node.name in RECURRENT and any(0 in (constants.get(name) or ()) for name in node.inputs):
-            raise _refused(node, "has an input that is empty")
+        _check_quantised(node, constants)
+        empty = any(0 in (constants.get(name) or ()) for name in node.inputs)
+        if node.name in RECURRENT and empty:
+            raise _refused_operator(node, "has an input that is empty")
 
 
 def _check_scales(
-    node: Node, constants: Mapping[bytes, tuple[int, ...] | None], numbers: AbstractSet[bytes]
+    node: Node,
+    constants: Mapping[bytes, tuple[int, ...] | None],
+    numbers: AbstractSet[bytes],
 ) -> None:
     for matrix, scale in SCALES.get(node.name, ()):
         name = node.inputs[scale] if scale < len(node.inputs) else b""
         columns = (constants.get(node.inputs[matrix]) or (1,))[-1:]
         if name not in numbers and constants.get(name) not in ((), (1,), columns):
-            raise _refused(
+            raise _refused_operator(
                 node,
                 f"scales input {matrix} by {name!r:.40}, which is not one number for each column",
             )
 
 
-def _check_numbers(node: Node, constants: Mapping[bytes, tuple[int, ...] | None]) -> None:
+def _check_quantised(node: Node, constants: Mapping[bytes, tuple[int, ...] | None]) -> None:
     for at in NUMBERS.get(node.name, ()):
         if at >= len(node.inputs):
             return
         shape = constants.get(node.inputs[at])
         if node.inputs[at] and (shape is None or 0 in shape):
-            raise _refused(node, f"has an input {at} that is no constant, or an empty one")
+            raise _refused_operator(node, f"has an input {at} that is no constant, or an empty one")
 
 
 def _check_setting(node: Node, setting: Setting) -> None:
-    key = (node.name, setting.name)
-    if setting.name in FLAGS:
-        sound = all(number in (0, 1) for number in setting.numbers)
-    elif key in TEXTS:
-        sound = setting.text in TEXTS[key]
-    elif key in RANGES:
-        least, most = RANGES[key]
-        sound = all(least <= number <= most for number in setting.numbers or [0])
-    elif key == (b"Unique", b"axis"):
-        raise _refused(
+    if (node.name, setting.name) == (b"Unique", b"axis"):
+        raise _refused_operator(
             node, "looks along an axis, which ends the process where another one is empty"
         )
-    elif key == (b"Einsum", b"equation"):
-        sound = EQUATION.fullmatch(setting.text) is not None
-    else:
+    sound = _is_sound(node, setting)
+    if sound is None or (sound and not setting.borrowed):
         return
-    if setting.borrowed or not sound:
-        text = setting.text.decode("utf-8", "backslashreplace")
-        value = "an argument of a function" if setting.borrowed else text or setting.numbers[:4]
-        name = setting.name.decode("utf-8", "backslashreplace")
-        raise _refused(
-            node, f"has the attribute {name!r:.40} of {value!r:.80}, which ONNX does not define"
-        )
+    text = setting.text.decode("utf-8", "backslashreplace")
+    value = "an argument of a function" if setting.borrowed else text or setting.numbers[:4]
+    name = setting.name.decode("utf-8", "backslashreplace")
+    raise _refused_operator(
+        node, f"has the attribute {name!r:.40} of {value!r:.80}, which ONNX does not define"
+    )
 
 
-def _refused(node: Node, what: str) -> GraphError:
+def _is_sound(node: Node, setting: Setting) -> bool | None:
+    """Whether an attribute holds what ONNX defines for it; None for one that is not checked."""
+    key = (node.name, setting.name)
+    if setting.name in FLAGS:
+        return all(number in (0, 1) for number in setting.numbers)
+    if key in TEXTS:
+        return setting.text in TEXTS[key]
+    if key in RANGES:
+        least, most = RANGES[key]
+        return all(least <= number <= most for number in setting.numbers or [0])
+    if key == (b"Einsum", b"equation"):
+        return EQUATION.fullmatch(setting.text) is not None
+    return None
+
+
+def _refused_operator(node: Node, what: str) -> GraphError:
     name = node.name.decode("utf-8", "backslashreplace")
     first = (node.outputs or (b"",))[0].decode("utf-8", "backslashreplace")
     return GraphError(f"operator {name} of {first!r} is refused: it {what}")

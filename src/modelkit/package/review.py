@@ -1,4 +1,4 @@
-"""What a reviewer wants to know about a package before it is opened; runs nothing and hashes nothing."""
+"""Describe a package to a reviewer before it is opened, without running or hashing anything."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelkit.errors import GraphError
-from modelkit.manifest import Manifest
+from modelkit.manifest import WEIGHTS_REF, Manifest
 from modelkit.package import container, scan, trust
-from modelkit.package.load import GRAPH, WEIGHTS, WEIGHTS_NAME, Source, open_bytes, read_manifest
+from modelkit.package.load import GRAPH, WEIGHTS_MEMBER, Openable, open_bytes, read_manifest
+from modelkit.package.messages import Scan, decoded
 
 
 @dataclass(frozen=True)
 class Review:
-    """A package as it stands.
+    """A package as it stands. Its members are not hashed: `load` does that.
 
-    `operators` are the ONNX operators by domain, with how often each occurs; `installed` the
-    versions here of the libraries that the package was made with or needs; `needs` what `load` must
-    be given, and `refused` why it would refuse the graph all the same. Members are not hashed:
-    `load` does that.
+    Attributes:
+        manifest: what the package says about itself.
+        operators: how often each ONNX operator occurs, by domain.
+        installed: the versions here of the libraries that the package was made with or needs.
+        needs: the keywords that `load` must be given, with their values.
+        refused: why `load` would refuse the graph all the same; None if it would not.
     """
 
     manifest: Manifest
@@ -32,7 +35,7 @@ class Review:
 
     @property
     def opens(self) -> str:
-        """What it would take to open the package, in a line."""
+        """One line that says how to open the package."""
         if self.refused is not None:
             return f"it is refused: {self.refused}"
         if not self.needs:
@@ -44,9 +47,10 @@ class Review:
         return f"allow={set(self.needs['allow'])}: it uses operators of these domains"
 
     def to_json(self) -> str:
-        """One JSON document, in ASCII; its keys are those of the manifest, and those of this class."""
+        """One JSON document in ASCII, with the fields of the manifest and of this class."""
         more = {
             "digest": self.manifest.digest,
+            "model_digest": self.manifest.model_digest,
             "operators": self.operators,
             "installed": self.installed,
             "needs": self.needs,
@@ -56,28 +60,27 @@ class Review:
         return json.dumps(json.loads(self.manifest.to_json()) | more, indent=1, sort_keys=True)
 
 
-def review(source: Source) -> Review:
+def review(source: Openable) -> Review:
     """Read a package for a reviewer.
 
     Raises PackageError where it has no sound container or manifest.
     """
-    members = container.read(open_bytes(source))
+    members = container.read_zip(open_bytes(source))
     manifest = read_manifest(members)
     here = installed_here(manifest)
     if manifest.runtime == "joblib":
-        return Review(
-            manifest, {}, here, {"digest": manifest.digest, "allow": [trust.JOBLIB]}, None
-        )
-    graph, weights = members[GRAPH], members.get(WEIGHTS)
+        needs = {"digest": manifest.digest, "allow": [trust.JOBLIB]}
+        return Review(manifest, {}, here, needs, None)
+    graph = members[GRAPH]
+    weights = members.get(WEIGHTS_MEMBER)
+    size = None if weights is None else len(weights)
     try:
         found = scan.scan(graph)
-        scan.check(
-            graph, WEIGHTS_NAME, None if weights is None else len(weights), domains=found.beyond
-        )
-        counts, refused = operators(found), None
+        scan.check_graph(graph, WEIGHTS_REF, size, domains=found.beyond)
     except GraphError as error:
         return Review(manifest, {}, here, {}, str(error))
-    return Review(manifest, counts, here, {"allow": found.beyond} if found.beyond else {}, refused)
+    allowed = {"allow": found.beyond} if found.beyond else {}
+    return Review(manifest, count_operators(found), here, allowed, None)
 
 
 def installed_here(manifest: Manifest) -> dict[str, str]:
@@ -86,11 +89,12 @@ def installed_here(manifest: Manifest) -> dict[str, str]:
     return {"python": platform.python_version(), **trust.installed(libraries)}
 
 
-def operators(found: scan.Scan) -> dict[str, dict[str, int]]:
-    """The operators of a graph by domain, with how often each occurs, in subgraphs and functions too."""
-    counts = sum(found.functions.values(), Counter(found.calls))
+def count_operators(found: Scan) -> dict[str, dict[str, int]]:
+    """How often each operator of a graph occurs, by domain; subgraphs and functions count too."""
+    calls = sum(found.functions.values(), Counter(found.calls))
     by_domain: dict[str, dict[str, int]] = {}
-    for (domain, operator, _), count in sorted(counts.items()):
-        names = by_domain.setdefault(scan.decoded(domain) or "ai.onnx", {})
-        names[scan.decoded(operator)] = names.get(scan.decoded(operator), 0) + count
+    for (domain, operator, _), count in sorted(calls.items()):
+        names = by_domain.setdefault(decoded(domain) or "ai.onnx", {})
+        name = decoded(operator)
+        names[name] = names.get(name, 0) + count
     return by_domain

@@ -1,10 +1,10 @@
-"""How much a graph makes of constants alone: what it states is bounded, and what is computed at load is chosen by it.
+"""Bound the tensors that a graph makes of constants alone, and choose which are computed at load.
 
-onnxruntime computes at load what depends on constants only, and keeps it, wherever one result has
-at most so many bytes. Forty results of 240 MiB, or a hundred products of large matrices, come from
-a file of 5 KB all the same. So the bytes of all such results, and the reading they take, are
-estimated from above, and the limit of one is lowered until their sum is in proportion to the size
-of the package. What is not computed at load is computed by each run.
+onnxruntime computes at load what depends on constants only, and keeps each result below a limit of
+bytes. Forty results of 240 MiB, or a hundred products of large matrices, come from a file of 5 KB
+all the same. So the bytes of all such results, and the reading they take, are estimated from above,
+and the limit of one result is lowered until their sum is in proportion to the size of the package.
+What is not computed at load is computed by each run.
 """
 
 from __future__ import annotations
@@ -19,24 +19,15 @@ from typing import NamedTuple
 from modelkit.errors import GraphError
 from modelkit.package.operators import Node
 
-ITEM = (
-    8  # bytes, the most that an element of a tensor takes, other than a complex number or a string
-)
-STRING = 40  # bytes of the shortest string
-MAX_BYTES = (
-    1 << 30
-)  # of a tensor whose shape the graph states, and of all that it makes of constants so
+# The bytes of an element of a tensor at most, other than a complex number or a string.
+ITEM = 8
+STRING_BYTES = 40  # of the shortest string
+# Bytes of a tensor whose shape the graph states, and of all that it makes of constants so.
+MAX_STATED_BYTES = 1 << 30
 SPARSE_BYTES = 64 << 20  # of all sparse tensors, which are kept as dense ones
-FEW = 64  # numbers: more of them are no shape
-LIMITS = (
-    1 << 28,
-    1 << 26,
-    1 << 24,
-    1 << 22,
-    1 << 20,
-    1 << 17,
-    1 << 14,
-)  # bytes of one result, the first that fits
+FEW_NUMBERS = 64  # more of them are no shape
+# The limits of one result in bytes, of which the first that fits is taken.
+RESULT_LIMITS = (1 << 28, 1 << 26, 1 << 24, 1 << 22, 1 << 20, 1 << 17, 1 << 14)
 MADE_BYTES = 64 << 20  # of all results, and sixteen times the size of the package
 READ_BYTES = 256 << 20  # that all results are made of, and sixty-four times the size of the package
 
@@ -73,24 +64,13 @@ SHAPELY = frozenset(
 )
 JOINED = frozenset((b"Concat",))
 STATED = frozenset((b"ConstantOfShape", b"Expand", b"OneHot", b"Pad", b"Range", b"Tile"))
-PRODUCTS = frozenset((b"Gemm", b"MatMul"))
+MATRIX_PRODUCTS = frozenset((b"Gemm", b"MatMul"))
 CHANCE = frozenset(
     b"Bernoulli Dropout Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split()
 )
 RANK = 64  # numbers that a shape or a size has at most, whatever it is of
-WIDTHS = {
-    1: 4,
-    6: 4,
-    8: STRING,
-    9: 1,
-    2: 1,
-    3: 1,
-    4: 2,
-    5: 2,
-    10: 2,
-    12: 4,
-    16: 2,
-}  # by data type, ITEM for others
+# The bytes of an element by data type; ITEM for others.
+WIDTHS = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 8: STRING_BYTES, 9: 1, 10: 2, 12: 4, 16: 2}
 
 
 class Held(NamedTuple):
@@ -114,20 +94,23 @@ def larger(one: Held, other: Held | None) -> Held:
 
 
 class Made(NamedTuple):
-    """A result of constants: the most bytes that it has, what it is made of, and the multiplications that takes."""
+    """A result of constants, estimated from above.
+
+    `size` is in bytes, `read` has the bytes of each input and whether it is such a result itself,
+    and `product` counts multiplications.
+    """
 
     size: float
-    read: list[tuple[float, bool]]  # bytes of each input, and whether it is such a result itself
+    read: list[tuple[float, bool]]
     product: float
 
 
 @dataclass(frozen=True)
 class Folding:
-    """What of the constants is computed at load.
+    """Which results of constants are computed at load.
 
-    `limit` is the size in bytes that a result may have to be kept, 0 where none is computed.
-    `costly` says that some of what is left to the runs takes time out of proportion, whatever the
-    rows are.
+    `limit` is the size in bytes up to which a result is kept, 0 where none is computed. `costly`
+    says that results that are left to the runs take time out of proportion, whatever the rows are.
     """
 
     limit: int
@@ -135,11 +118,11 @@ class Folding:
 
 
 class Stated(NamedTuple):
-    """What the constants of one name would state, where several have it the most of each.
+    """What the constants of one name would state as a shape; of several constants, the largest.
 
-    `shape` is that of the largest tensor, of `product` elements; `padded` is how many it is with
-    one more along each axis. `least` and `most` are of their numbers, and `step` the smallest that
-    is not zero.
+    `shape` is that of the largest tensor, `product` its elements, and `padded` its elements with
+    one more along each axis. `least` and `most` are of their numbers, and `step` is the smallest
+    magnitude that is not zero.
     """
 
     shape: list[float]
@@ -155,26 +138,31 @@ def state(several: Sequence[list[float]]) -> Stated:
     numbers = [number for shape in several for number in shape]
     steps = [abs(number) for number in numbers if number]
     return Stated(
-        max(several, key=_product),
-        max(map(_product, several)),
-        max(_product([size + 1 for size in shape]) for shape in several),
-        min(numbers),
-        max(numbers),
-        min(steps, default=1.0),
+        shape=max(several, key=_elements),
+        product=max(map(_elements, several)),
+        padded=max(map(_padded, several)),
+        least=min(numbers),
+        most=max(numbers),
+        step=min(steps, default=1.0),
     )
+
+
+def _padded(shape: list[float]) -> float:
+    """The elements of a tensor that is one larger along each axis."""
+    return _elements([size + 1 for size in shape])
 
 
 def bound(name: str, shape: Sequence[float]) -> None:
     """Raise GraphError where a tensor of this shape, or one enlarged by it along each axis, is too large."""
-    if not _product(shape) * ITEM <= MAX_BYTES:
+    if not _elements(shape) * ITEM <= MAX_STATED_BYTES:
         raise GraphError(
-            f"{name} makes a tensor of the size {list(shape[:FEW])}, which is more than "
-            f"{MAX_BYTES >> 30} GiB"
+            f"{name} makes a tensor of the size {list(shape[:FEW_NUMBERS])}, which is more than "
+            f"{MAX_STATED_BYTES >> 30} GiB"
         )
 
 
-def _product(shape: Sequence[float]) -> float:
-    return inf if len(shape) > FEW else prod(max(float(size), 1.0) for size in shape)
+def _elements(shape: Sequence[float]) -> float:
+    return inf if len(shape) > FEW_NUMBERS else prod(max(float(size), 1.0) for size in shape)
 
 
 def check_stated(nodes: Iterable[Node], stated: Mapping[bytes, Stated]) -> None:
@@ -186,18 +174,20 @@ def check_stated(nodes: Iterable[Node], stated: Mapping[bytes, Stated]) -> None:
 
 
 def _stated(node: Node, stated: Mapping[bytes, Stated]) -> Stated | None:
-    """What is stated of the shape of what an operator makes; None where nothing is."""
+    """The shape of the result of an operator, as constants state it; None where none does."""
     if node.name == b"Range":
         length = _length([stated.get(name) for name in node.inputs[:3]])
         return None if length is None else state([[length]])
-    if len(node.inputs) > SHAPED.get(node.name, len(node.inputs)):
-        return stated.get(node.inputs[SHAPED[node.name]])
-    shape = node.numbers(SHAPED_BY_ATTRIBUTE[node.name]) if node.name in SHAPED_BY_ATTRIBUTE else []
+    at = SHAPED.get(node.name)
+    if at is not None and at < len(node.inputs):
+        return stated.get(node.inputs[at])
+    attribute = SHAPED_BY_ATTRIBUTE.get(node.name)
+    shape = [] if attribute is None else node.numbers(attribute)
     return state([shape]) if shape else None
 
 
 def _length(ends: Sequence[Stated | None]) -> float | None:
-    """The most elements of a Range between constants; None where one of its three inputs is none."""
+    """The most elements of a Range between constants; None where one of its inputs is none."""
     if len(ends) < 3:
         return None
     start, stop, step = ends
@@ -206,7 +196,7 @@ def _length(ends: Sequence[Stated | None]) -> float | None:
     return max(stop.most - start.least, start.most - stop.least) / step.step
 
 
-def choose(
+def choose_folding(
     nodes: Sequence[Node],
     held: Mapping[bytes, Held],
     stated: Mapping[bytes, Stated],
@@ -231,28 +221,30 @@ def choose(
     known = dict(held)
     made: list[Made] = []
     results: set[bytes] = set()
-    total, costly = 0.0, False
-    for node in _constant(nodes, held, unknown):
+    total = 0.0
+    costly = False
+    for node in _constant_nodes(nodes, held, unknown):
         told = _stated(node, stated)
-        total += 0 if told is None else told.product * ITEM
-        if total > 2 * MAX_BYTES:
-            raise GraphError(f"the graph makes more than {MAX_BYTES >> 29} GiB of constants alone")
-        read = [name for name in node.inputs if name in known]
-        result, product = _result(node, [known[name] for name in read], told)
+        if told is not None:
+            total += told.product * ITEM
+        if total > 2 * MAX_STATED_BYTES:
+            gibibytes = MAX_STATED_BYTES >> 29
+            raise GraphError(f"the graph makes more than {gibibytes} GiB of constants alone")
+        names = [name for name in node.inputs if name in known]
+        result, product = _result(node, [known[name] for name in names], told)
         costly = costly or product == inf
         for name in node.outputs:
             known[name] = larger(result, known.get(name))
         if node.name != b"Constant":
-            made.append(
-                Made(result.size, [(known[name].size, name in results) for name in read], product)
-            )
+            read = [(known[name].size, name in results) for name in names]
+            made.append(Made(result.size, read, product))
             results.update(node.outputs)
     limit = 0 if costly or functions else _limit(made, size)
-    heavy = any(one.product > READ_BYTES for one in made) and limit < LIMITS[0]
+    heavy = limit < RESULT_LIMITS[0] and any(one.product > READ_BYTES for one in made)
     return Folding(limit, costly or heavy)
 
 
-def _constant(
+def _constant_nodes(
     nodes: Sequence[Node], held: Iterable[bytes], unknown: AbstractSet[bytes]
 ) -> list[Node]:
     """The nodes that may depend on constants alone, each after those that it takes from.
@@ -265,14 +257,12 @@ def _constant(
     lacking: list[int] = []
     ready: list[int] = []
     for at, node in enumerate(nodes):
-        names = {name for name in node.inputs if name}
-        free = node.name in (b"Shape", b"Size") and unknown.isdisjoint(node.inputs)
-        lacking.append(0 if free else len(names))
-        if free or not names:
+        names = _awaited(node, unknown)
+        lacking.append(len(names))
+        if not names:
             ready.append(at)
-        else:
-            for name in names:
-                waiting[name].append(at)
+        for name in names:
+            waiting[name].append(at)
     found: list[Node] = []
     for name in held:
         ready += _release(waiting.pop(name, ()), lacking)
@@ -286,8 +276,15 @@ def _constant(
     return found
 
 
+def _awaited(node: Node, unknown: AbstractSet[bytes]) -> set[bytes]:
+    """The inputs that must be constants for the result to be one."""
+    if node.name in (b"Shape", b"Size") and unknown.isdisjoint(node.inputs):
+        return set()
+    return {name for name in node.inputs if name}
+
+
 def _release(waiting: Iterable[int], lacking: list[int]) -> list[int]:
-    """Those that lack nothing any more."""
+    """The nodes among `waiting` that lack no input any more."""
     free = []
     for at in waiting:
         lacking[at] -= 1
@@ -296,38 +293,63 @@ def _release(waiting: Iterable[int], lacking: list[int]) -> list[int]:
     return free
 
 
-def _result(node: Node, inputs: list[Held], told: Stated | None) -> tuple[Held, float]:
-    """The largest that a result can be, and the multiplications it takes: infinitely many where none is known."""
-    name, width = node.name, _width(node, inputs)
-    elements = [one.elements for one in inputs]
+def _result(
+    node: Node,
+    inputs: list[Held],
+    told: Stated | None,
+) -> tuple[Held, float]:
+    """The largest that a result can be, and its multiplications: infinitely many if not known."""
+    name = node.name
     if node.domain:
         return Held(inf, ITEM), inf
+    if name in MATRIX_PRODUCTS:
+        crossed = _crossed([one.elements for one in inputs])
+        return Held(crossed, _width(node, inputs)), crossed
+    if name in STATED:
+        return _stated_result(node, inputs, told), 0
+    result = _plain_result(node, inputs)
+    return (Held(inf, ITEM), inf) if result is None else (result, 0)
+
+
+def _plain_result(node: Node, inputs: list[Held]) -> Held | None:
+    """The largest result of an operator without products and stated shapes; None if not known."""
+    name = node.name
+    elements = [one.elements for one in inputs]
     if name in (b"Shape", b"Size"):
-        return Held(RANK, ITEM), 0
+        return Held(RANK, ITEM)
     if name == b"Constant":
-        return Held(
-            sum(setting.size for setting in node.settings) / 4, ITEM
-        ), 0  # twice what numbers take, packed
+        # Twice the elements of numbers, which are packed.
+        return Held(sum(setting.size for setting in node.settings) / 4, ITEM)
     if name in ALIKE:
         shape = inputs[0].shape if name in SHAPELY and len(inputs) == 1 else None
-        return Held(max(elements, default=1), width, shape), 0
+        return Held(max(elements, default=1), _width(node, inputs), shape)
     if name == b"NonZero":
-        return Held(RANK * max(elements, default=1), ITEM), 0
+        return Held(RANK * max(elements, default=1), ITEM)
     if name in JOINED:
-        return Held(sum(elements), width), 0
-    if name in CROSSED or name in PRODUCTS:
-        shape = None if name in PRODUCTS | PICKED else _broadcast([one.shape for one in inputs])
-        crossed = _crossed(elements if shape is None else shape)
-        return Held(crossed, width, shape), crossed if name in PRODUCTS else 0
-    if name in STATED:
-        enlarged = inf if told is None else told.padded if name == b"Pad" else told.product
-        of_one = name in (b"ConstantOfShape", b"Range")
-        return Held(enlarged if of_one else enlarged * _crossed(elements[:1]), width), 0
-    return Held(inf, ITEM), inf
+        return Held(sum(elements), _width(node, inputs))
+    if name in CROSSED:
+        shape = None if name in PICKED else _broadcast([one.shape for one in inputs])
+        return Held(_crossed(elements if shape is None else shape), _width(node, inputs), shape)
+    return None
+
+
+def _stated_result(
+    node: Node,
+    inputs: list[Held],
+    told: Stated | None,
+) -> Held:
+    """The largest result of an operator whose shape another tensor states."""
+    width = _width(node, inputs)
+    if told is None:
+        return Held(inf, width)
+    enlarged = told.padded if node.name == b"Pad" else told.product
+    if node.name in (b"ConstantOfShape", b"Range"):
+        return Held(enlarged, width)
+    return Held(enlarged * _crossed([one.elements for one in inputs[:1]]), width)
 
 
 def _broadcast(shapes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
-    """The shape of what is as long as the longest of them along each axis, counted from the last."""
+    """The longest of these shapes along each axis, counted from the last; None if one is unknown."""
     known = [shape for shape in shapes if shape is not None]
     if len(known) < len(shapes):
         return None
@@ -341,30 +363,31 @@ def _crossed(elements: Sequence[float]) -> float:
 
 
 def _width(node: Node, inputs: list[Held]) -> int:
+    """The bytes of an element of a result."""
     if node.name == b"Cast":
-        return WIDTHS.get(int((node.numbers(b"to") or [0])[0]), ITEM)
+        kind = int((node.numbers(b"to") or [0])[0])
+        return WIDTHS.get(kind, ITEM)
     if node.name == b"DequantizeLinear":
         return 4
     if node.name in ALIKE | JOINED and inputs:
-        return max(
-            inputs[0].width,
-            ITEM if node.name in (b"ArgMax", b"ArgMin", b"CastLike", b"TopK") else 0,
-        )
+        integers = node.name in (b"ArgMax", b"ArgMin", b"CastLike", b"TopK")
+        return max(inputs[0].width, ITEM if integers else 0)
     return max((one.width for one in inputs), default=ITEM)
 
 
 def _limit(made: Sequence[Made], size: int) -> int:
-    """The largest limit with which all results together stay in proportion to the size of the package."""
-    for limit in LIMITS:
-        total, read = 0.0, 0.0
-        for one in made:
-            total += min(one.size, limit)
-            read += sum(min(part, limit) if result else part for part, result in one.read)
-            # A product of this many elements takes so many times the shorter side of what it is
-            # made of.
-            read += (
-                min(one.product, limit * min((part for part, _ in one.read), default=0) / 16) / ITEM
-            )
+    """The largest limit with which all results stay in proportion to the size of the package."""
+    for limit in RESULT_LIMITS:
+        total = sum(min(one.size, limit) for one in made)
+        read = sum(_reading(one, limit) for one in made)
         if total <= MADE_BYTES + 16 * size and read <= READ_BYTES + 64 * size:
             return limit
     return 0
+
+
+def _reading(one: Made, limit: int) -> float:
+    """The bytes that are read to make a result whose own parts are kept below the limit."""
+    parts = sum(min(part, limit) if result else part for part, result in one.read)
+    # A product of this many elements reads the shorter side of what it is made of again and again.
+    shorter = min((part for part, _ in one.read), default=0)
+    return parts + min(one.product, limit * shorter / 16) / ITEM

@@ -2,10 +2,10 @@
 
 What its releases 1.24 and 1.32 do with such nodes was tried. A branch that leads back is followed
 for ever, within one operator, where no deadline stops it. A tree is read by a function that calls
-itself once a level and takes 780 bytes of
-stack: with 8 MiB, level 10,700 ends the process. Release 1.24 also ends where a branch of a
-TreeEnsemble leads nowhere or lists have other lengths, copies a node once for every way that leads
-to it, and reads what lies in front of a row where a column is negative.
+itself once a level and takes 780 bytes of stack: with 8 MiB, level 10,700 ends the process. Release
+1.24 also ends where a branch of a TreeEnsemble leads nowhere or lists have other lengths, copies a
+node once for every way that leads to it, and reads memory in front of a row where a column is
+negative.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from modelkit.errors import GraphError
 # over a column of a thousand categories makes 950 levels, as a set of categories is written as one
 # branch for each.
 MAX_LEVELS = 2000
-MOST = (1 << 31) - 1  # onnxruntime keeps 32 bits of a number
-LEAF = 4  # letters; every other mode has more
+MAX_NUMBER = (1 << 31) - 1  # onnxruntime keeps 32 bits of a number
+LEAF_LETTERS = 4  # of the mode of a leaf; every other mode has more
 NONE = -1
-BLOCK = 1 << 13  # branches at once, for new memory costs more than all that is done in it
+BRANCHES_AT_ONCE = 1 << 13  # new memory costs more than all that is done in it
 # The attributes of each operator, in groups of lists of the same length.
 BRANCHES = ("nodes_truenodeids", "nodes_falsenodeids", "nodes_featureids")
 ADDRESSED = ("nodes_treeids", "nodes_nodeids", "nodes_modes", *BRANCHES)
@@ -40,14 +40,14 @@ GROUPS = {
     ),
     "TreeEnsemble": (INDEXED, ("tree_roots",), ("leaf_targetids",)),
 }
-COUNTED = {
-    name for groups in GROUPS.values() for name in groups[-1]
-}  # for no more than their length
+LENGTHS_ONLY = {name for groups in GROUPS.values() for name in groups[-1]}
 OPTIONAL = {"target_weights", "class_weights"}  # these may be a tensor instead
 
 
-def check(operator: str, lists: Mapping[str, Array]) -> None:
-    """Raise GraphError unless the nodes of an ensemble form trees, or share branches and lead to an end all the same.
+def check_trees(operator: str, lists: Mapping[str, Array]) -> None:
+    """Raise GraphError unless the nodes of an ensemble form trees.
+
+    Trees may share branches, as long as all of them lead to an end.
 
     Args:
         operator: a key of GROUPS.
@@ -55,15 +55,25 @@ def check(operator: str, lists: Mapping[str, Array]) -> None:
             each mode.
     """
     for group in GROUPS[operator]:
-        sizes = {name: len(lists.get(name, ())) for name in group}
-        sizes = {name: size for name, size in sizes.items() if size or name not in OPTIONAL}
-        if len(set(sizes.values())) > 1 or not all(sizes.values()):
-            raise GraphError(f"its lists are empty or of several lengths: {sizes}")
-    if operator != "TreeEnsemble" and _in_order(lists):
+        _check_lengths(group, lists)
+    if operator == "TreeEnsemble":
+        children = _indexed(lists)
+    elif _in_order(lists):
         return
-    children = (_indexed if operator == "TreeEnsemble" else _addressed)(lists)
+    else:
+        children = _addressed(lists)
     if children.size:
         _check_levels(children)
+
+
+def _check_lengths(group: tuple[str, ...], lists: Mapping[str, Array]) -> None:
+    sizes = {}
+    for name in group:
+        size = len(lists.get(name, ()))
+        if size or name not in OPTIONAL:
+            sizes[name] = size
+    if len(set(sizes.values())) > 1 or not all(sizes.values()):
+        raise GraphError(f"its lists are empty or of several lengths: {sizes}")
 
 
 def _in_order(lists: Mapping[str, Array]) -> bool:
@@ -72,42 +82,49 @@ def _in_order(lists: Mapping[str, Array]) -> bool:
     This is how converters write, and can be told without following a branch, in a third of the
     time.
     """
-    tree, node = lists["nodes_treeids"], lists["nodes_nodeids"]
+    node = lists["nodes_nodeids"]
     first = np.flatnonzero(node == 0)
-    if (
-        not len(first)
-        or first[0]
-        or tree[0] < 0
-        or tree[-1] >= MOST
-        or (tree[first[1:]] <= tree[first[:-1]]).any()
-    ):
+    if not len(first) or first[0] or not _trees_ascend(lists["nodes_treeids"], first):
         return False
     sizes = np.diff(first, append=len(node)).astype(np.int32)
-    number = np.arange(len(node), dtype=np.int32) - np.repeat(first.astype(np.int32), sizes)
-    if not ((node == number).all() and ((tree[1:] != tree[:-1]) == (number[1:] == 0)).all()):
+    number = np.arange(len(node), dtype=np.int32)
+    number -= np.repeat(first.astype(np.int32), sizes)
+    tree = lists["nodes_treeids"]
+    begins = tree[1:] != tree[:-1]
+    if not (node == number).all() or not (begins == (number[1:] == 0)).all():
         return False
-    leaf, limit = lists["nodes_modes"] == LEAF, np.repeat(sizes, sizes)
+    leaf = lists["nodes_modes"] == LEAF_LETTERS
+    limit = np.repeat(sizes, sizes)
     columns = lists["nodes_featureids"]
-    sound = leaf | ((columns >= 0) & (columns < MOST))
+    sound = leaf | ((columns >= 0) & (columns < MAX_NUMBER))
     for child in (lists["nodes_truenodeids"], lists["nodes_falsenodeids"]):
         sound &= leaf | ((child > number) & (child < limit))
-    branches = np.add.reduceat(
-        ~leaf, first, dtype=np.int32
-    )  # of each tree, which has no more levels than these
+    # A tree has no more levels than branches.
+    branches = np.add.reduceat(~leaf, first, dtype=np.int32)
     return bool(sound.all() and branches.max() <= MAX_LEVELS)
 
 
+def _trees_ascend(tree: Array, first: Array) -> bool:
+    """Whether the trees whose first nodes these are have ascending numbers within bounds."""
+    if tree[0] < 0 or tree[-1] >= MAX_NUMBER:
+        return False
+    return bool((tree[first[1:]] > tree[first[:-1]]).all())
+
+
 def _indexed(lists: Mapping[str, Array]) -> Array:
-    """Where the true and the false branch of each node lead, by number; NONE for a leaf."""
-    count, leaves = len(lists["nodes_featureids"]), len(lists["leaf_targetids"])
-    child = np.stack([lists["nodes_truenodeids"], lists["nodes_falsenodeids"]]).astype(np.int64)
+    """The children of each node by number, (2, nodes); NONE for a leaf."""
+    count = len(lists["nodes_featureids"])
+    leaves = len(lists["leaf_targetids"])
+    pairs = [lists["nodes_truenodeids"], lists["nodes_falsenodeids"]]
+    child = np.stack(pairs).astype(np.int64)
     ends = np.stack([lists["nodes_trueleafs"], lists["nodes_falseleafs"]])
     _check_range("columns", lists["nodes_featureids"])
     _check_range("marks of leaves", ends, 2)
     _check_range("branches", child, np.where(ends, leaves, count))
     _check_range("roots", lists["tree_roots"], count)
     children = np.where(ends, NONE, child)
-    if np.bincount(np.append(_nodes(children), lists["tree_roots"])).max() > 1:
+    targets = np.append(_inner_nodes(children), lists["tree_roots"])
+    if np.bincount(targets).max() > 1:
         raise GraphError(
             "two of its branches or roots lead to one node, which is then in two trees"
         )
@@ -115,11 +132,12 @@ def _indexed(lists: Mapping[str, Array]) -> Array:
 
 
 def _addressed(lists: Mapping[str, Array]) -> Array:
-    """Where the true and the false branch of each node that is no leaf lead, by number among these; NONE for a leaf.
+    """The children of each node that is no leaf, (2, such nodes), by number among these.
 
-    Nodes are addressed by the number of their tree and their own in it.
+    A child that is a leaf is NONE. Nodes are addressed by the number of their tree and their own.
     """
-    tree, node = lists["nodes_treeids"], lists["nodes_nodeids"]
+    tree = lists["nodes_treeids"]
+    node = lists["nodes_nodeids"]
     count = len(node)
     _check_range("trees", tree)
     _check_range("nodes", node, count)
@@ -129,25 +147,25 @@ def _addressed(lists: Mapping[str, Array]) -> Array:
         if not np.diff(keys[order]).all():
             raise GraphError("two of its nodes have the same number in the same tree")
         return _addressed({name: lists[name][order] for name in ADDRESSED})
-    at = np.flatnonzero(lists["nodes_modes"] != LEAF)
+    at = np.flatnonzero(lists["nodes_modes"] != LEAF_LETTERS)
     _check_range("columns", lists["nodes_featureids"][at])
     number = np.full(count, NONE, np.int32)
     number[at] = np.arange(len(at), dtype=np.int32)
     children = np.empty((2, len(at)), np.int32)
-    for start in range(0, len(at), BLOCK):
-        part = at[start : start + BLOCK]
-        child = np.stack(
-            [lists["nodes_truenodeids"][part], lists["nodes_falsenodeids"][part]]
-        ).astype(np.int64)
+    for start in range(0, len(at), BRANCHES_AT_ONCE):
+        part = at[start : start + BRANCHES_AT_ONCE]
+        pairs = [lists["nodes_truenodeids"][part], lists["nodes_falsenodeids"][part]]
+        child = np.stack(pairs).astype(np.int64)
         _check_range("branches", child, count)
-        children[:, start : start + BLOCK] = number[_find(keys, part, child - node[part])]
+        places = _find(keys, part, child - node[part])
+        children[:, start : start + BRANCHES_AT_ONCE] = number[places]
     return children
 
 
 def _find(keys: Array, at: Array, further: Array) -> Array:
-    """Where the keys are that are so much larger than those `at` some places.
+    """Positions of `keys[at] + further` in the sorted `keys`.
 
-    In a tree whose nodes are numbered without a gap, that is so many places further.
+    In a tree whose nodes are numbered without a gap they are `at + further`.
     """
     asked = keys[at] + further
     place: Array = np.clip(at + further, 0, len(keys) - 1)
@@ -159,12 +177,16 @@ def _find(keys: Array, at: Array, further: Array) -> Array:
     return place
 
 
-def _check_range(what: str, numbers: Array, limit: Array | int = MOST) -> None:
+def _check_range(
+    what: str,
+    numbers: Array,
+    limit: Array | int = MAX_NUMBER,
+) -> None:
     if numbers.size and (numbers.min() < 0 or (numbers >= limit).any()):
         raise GraphError(f"one of its {what} has a number that is negative or beyond the last")
 
 
-def _nodes(children: Array) -> Array:
+def _inner_nodes(children: Array) -> Array:
     """Those children that are no leaves.
 
     A mask that no processor foresees would take five times as long.
@@ -175,13 +197,14 @@ def _nodes(children: Array) -> Array:
 
 
 def _check_levels(children: Array) -> None:
-    """Take away the nodes that no branch leads to, again and again: what is left at last runs in circles."""
-    parents = np.bincount(_nodes(children), minlength=children.shape[1])
-    level, left = np.flatnonzero(parents == 0), children.shape[1]
+    """Take away the nodes without a parent, level by level; a remainder runs in circles."""
+    parents = np.bincount(_inner_nodes(children), minlength=children.shape[1])
+    level = np.flatnonzero(parents == 0)
+    left = children.shape[1]
     shared = parents.max() > 1  # as LightGBM's sets of categories are written
     for _ in range(MAX_LEVELS):
         left -= len(level)
-        level = _nodes(children[:, level])
+        level = _inner_nodes(children[:, level])
         if shared:
             np.subtract.at(parents, level, 1)
             level = np.unique(level[parents[level] == 0])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,45 +36,47 @@ WIRES = {
 # without the possessive ++, which keeps no way back).
 MODES_TAG = 9 << 3 | 2
 RUN = "modes"  # the kind that such a run is told as, in place of each of its texts
-MODES = re.compile(
-    b"(?:"
-    + b"|".join(
-        b"J" + bytes([len(mode)]) + mode
-        for mode in (
-            b"LEAF",
-            *(b"BRANCH_" + test for test in (b"LEQ", b"LT", b"GTE", b"GT", b"EQ", b"NEQ")),
-        )
-    )
-    + b")++"
+MODES = (
+    b"LEAF",
+    b"BRANCH_LEQ",
+    b"BRANCH_LT",
+    b"BRANCH_GTE",
+    b"BRANCH_GT",
+    b"BRANCH_EQ",
+    b"BRANCH_NEQ",
 )
+MODE_FIELDS = [b"J" + bytes([len(mode)]) + mode for mode in MODES]
+MODES_RUN = re.compile(b"(?:" + b"|".join(MODE_FIELDS) + b")++")
 
-
-Field = tuple[
-    int, str, int
-]  # number, kind, and a bit of its own unless it may stand more than once
+# Number, kind, and a bit of its own unless it may stand more than once.
+Field = tuple[int, str, int]
 Tags = dict[int, Field]
 
 
-def table(fields: dict[int, str]) -> Tags:
+def tags_of(fields: dict[int, str]) -> Tags:
     """The fields of a message by tag.
 
-    A kind that is not in WIRES is a message, several of them with a * behind.
+    A kind that is not in WIRES is a message; a * behind it says that there may be several.
     """
-    return {
-        number << 3 | wire: (
-            number,
-            kind.rstrip("*"),
-            0 if kind.endswith(("s", "*")) else 1 << number,
-        )
-        for number, kind in fields.items()
-        for wire in WIRES.get(kind, (2,))
-    }
+    tags = {}
+    for number, kind in fields.items():
+        several = kind.endswith(("s", "*"))
+        field = (number, kind.rstrip("*"), 0 if several else 1 << number)
+        for wire in WIRES.get(kind, (2,)):
+            tags[number << 3 | wire] = field
+    return tags
 
 
-def read(data: bytes, at: int, end: int, tags: Tags) -> Iterator[tuple[int, str, int, int]]:
-    """The fields of the message in data[at:end]: (number, kind, start, stop), or (number, kind, value, -1) of a varint.
+def read_message(
+    data: bytes,
+    at: int,
+    end: int,
+    tags: Tags,
+) -> Iterator[tuple[int, str, int, int]]:
+    """The fields of the message in data[at:end], as (number, kind, start, stop).
 
-    A run of branch modes comes as one field of the kind RUN, with its tags. Raises GraphError.
+    A varint is (number, kind, value, -1). A run of branch modes comes as one field of the kind RUN,
+    with its tags. Raises GraphError.
     """
     seen = 0
     for _ in range(MAX_FIELDS):
@@ -94,10 +97,12 @@ def read(data: bytes, at: int, end: int, tags: Tags) -> Iterator[tuple[int, str,
             value, at = _varint(data, at, end)
             yield number, kind, value, -1
             continue
+        start = at
         if wire != 2:
-            start, at = at, at + (8 if wire == 1 else 4)
-        elif tag == MODES_TAG and kind == "texts" and (run := MODES.match(data, at - 1, end)):
-            start, at = at - 1, run.end()
+            at += 8 if wire == 1 else 4
+        elif tag == MODES_TAG and kind == "texts" and (run := MODES_RUN.match(data, at - 1, end)):
+            start -= 1
+            at = run.end()
             kind = RUN
         else:
             size, start = _varint(data, at, end)
@@ -108,7 +113,12 @@ def read(data: bytes, at: int, end: int, tags: Tags) -> Iterator[tuple[int, str,
     raise _malformed(f"it has more than {MAX_FIELDS} fields in one message")
 
 
-def integers(data: bytes | memoryview, at: int, end: int, most: int) -> list[int]:
+def integers(
+    data: bytes | memoryview,
+    at: int,
+    end: int,
+    most: int,
+) -> list[int]:
     """The first `most` numbers of a packed list of int64."""
     values: list[int] = []
     while at < end and len(values) < most:
@@ -123,9 +133,9 @@ def signed(value: int) -> int:
 
 
 def array(pieces: Sequence[memoryview | int]) -> Array:
-    """A list of int64 of any length, from its one packed piece or its varints; as narrower integers where they do.
+    """A list of int64 of any length, from its one packed piece or from its varints.
 
-    Raises GraphError.
+    The result has a narrower unsigned type where all numbers fit it. Raises GraphError.
     """
     if len(pieces) == 1 and isinstance(pieces[0], memoryview):
         values = _varints(np.frombuffer(pieces[0], np.uint8))
@@ -143,19 +153,14 @@ def _varints(raw: Array) -> Array:
         return raw
     if not len(ends) or ends[-1] < len(raw) - 1 or ((raw[1:] == 0) & (raw[:-1] > 127)).any():
         raise _malformed("a list is cut short, or has a number in more bytes than it needs")
-    longest, longer = 1, raw > 127
-    while longest < 11 and longer.any():
-        longest, longer = longest + 1, longer[1:] & (raw[:-longest] > 127)
+    longest = _longest(raw)
     if longest > 10:
         raise _malformed("a number of more than ten bytes")
-    values = raw[ends].astype(
-        np.uint16 if longest < 3 else np.uint32 if longest < 5 else np.uint64
-    )  # the highest bits
+    values = raw[ends].astype(_narrowest(longest))  # the highest bits
     more = np.ones(len(ends), np.uint8)
     for behind in range(1, longest):
-        byte = raw[
-            ends - behind
-        ]  # before the first number that is the end of the list, which is below 128
+        # Before the first number that is the end of the list, which is below 128.
+        byte = raw[ends - behind]
         more &= byte >> 7
         if behind == 9 and ((raw[ends] > 1) & (more == 1)).any():
             raise _malformed("a number of more than 64 bits")
@@ -163,22 +168,51 @@ def _varints(raw: Array) -> Array:
     return values
 
 
+def _longest(raw: Array) -> int:
+    """The bytes of the longest number, at most 11."""
+    longest = 1
+    longer = raw > 127
+    while longest < 11 and longer.any():
+        longest += 1
+        longer = longer[1:] & (raw[: 1 - longest] > 127)
+    return longest
+
+
+def _narrowest(size: int) -> type[np.unsignedinteger[Any]]:
+    """The unsigned type that holds every number of this many bytes."""
+    if size < 3:
+        return np.uint16
+    return np.uint32 if size < 5 else np.uint64
+
+
 def amount(pieces: Sequence[memoryview | int]) -> int:
-    """How many varints such a list has."""
-    packed = [np.frombuffer(piece, np.uint8) for piece in pieces if not isinstance(piece, int)]
-    return len(pieces) - len(packed) + sum(int(np.count_nonzero(raw < 128)) for raw in packed)
+    """The number of varints of such a list."""
+    total = 0
+    for piece in pieces:
+        if isinstance(piece, int):
+            total += 1
+        else:
+            total += int(np.count_nonzero(np.frombuffer(piece, np.uint8) < 128))
+    return total
 
 
 def text_sizes(runs: Sequence[memoryview]) -> Array:
-    """The size of each text in runs of branch modes: no letter of a mode, nor the tag, is below 32."""
-    raw = np.frombuffer(runs[0] if len(runs) == 1 else b"".join(runs), np.uint8)
+    """The size of each text in runs of branch modes."""
+    joined = runs[0] if len(runs) == 1 else b"".join(runs)
+    raw = np.frombuffer(joined, np.uint8)
+    # No letter of a mode, nor the tag, is below 32.
     return raw[np.flatnonzero(raw < 32)]
 
 
-def _varint(data: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
+def _varint(
+    data: bytes | memoryview,
+    at: int,
+    end: int,
+) -> tuple[int, int]:
     if at < end and data[at] < 128:  # one byte, as nearly all are
         return data[at], at + 1
-    value = shift = 0
+    value = 0
+    shift = 0
     while at < end:
         byte = data[at]
         at += 1

@@ -245,7 +245,7 @@ class JoblibModel(Model):
 
     @property
     def placement(self) -> Placement:
-        """The CPU; `threads` is how many the estimator may use at most."""
+        """The CPU; `threads` is the most threads that the estimator may use."""
         return self._placement
 
     @property

@@ -1,4 +1,4 @@
-"""What this machine has to run on: CPUs, memory and an NVIDIA driver.
+"""The CPUs, the memory and the NVIDIA driver of this machine.
 
 Asks the system, decides nothing.
 """

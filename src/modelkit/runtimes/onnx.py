@@ -146,8 +146,8 @@ class OnnxModel(Model):
                 return {outputs[0]: answers[0]}
             return dict(zip(outputs, answers, strict=True))
         if rows == 0:
-            if self._run_graph is _closed:
-                _closed()
+            if self._run_graph is _raise_closed:
+                _raise_closed()
             return self._signature.empty(outputs)
         try:
             return self._run_apart(feeds, outputs, rows, call)
@@ -163,7 +163,7 @@ class OnnxModel(Model):
         rows: int,
         call: Call,
     ) -> Outputs:
-        """Run what takes more than one plain run: a graph that may never end, and a bulk."""
+        """Run a graph that may never end, one whose rows depend on each other, or a bulk."""
         if self._endless and call.deadline is not None:
             run = partial(self._run_graph, outputs, feeds)
             answers = run_until(run, run_options(), call.deadline)
@@ -198,13 +198,13 @@ class OnnxModel(Model):
         Runs under way finish, on weights that stay mapped.
         """
         with self._lock:
-            self._run_graph = _closed
+            self._run_graph = _raise_closed
             self._session = None
 
     def after_fork(self) -> None:
         """Give up the session in the child of a fork, where its threads do not live on."""
         self._lock = _thread.allocate_lock()
-        if self._run_graph is _closed:
+        if self._run_graph is _raise_closed:
             return
         if self._session is not None:
             _abandon(self._session)
@@ -212,7 +212,7 @@ class OnnxModel(Model):
         if self._placement.provider == CPU:
             self._run_graph = self._revive
         else:
-            self._run_graph = partial(_forked, self._placement.device)
+            self._run_graph = partial(_raise_forked, self._placement.device)
 
     def _revive(self, *arguments: Any) -> Any:
         """The first run in the child of a fork: build the session again, and run."""
@@ -225,7 +225,7 @@ class OnnxModel(Model):
         return self._run_graph(*arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopening(self._origin, closed=self._run_graph is _closed)
+        return reopening(self._origin, closed=self._run_graph is _raise_closed)
 
 
 def _abandon(session: Any) -> None:
@@ -239,7 +239,7 @@ def _abandon(session: Any) -> None:
     kept[1] = kept
 
 
-def _forked(device: str, *_: object) -> list[Any]:
+def _raise_forked(device: str, *_: object) -> list[Any]:
     raise ForkedModelError(
         f"the model was loaded on {device!r} before this process was forked, and a device does not "
         "survive a fork; load the model after the fork, or start processes by spawn",
@@ -247,5 +247,5 @@ def _forked(device: str, *_: object) -> list[Any]:
     )
 
 
-def _closed(*_: object) -> list[Any]:
+def _raise_closed(*_: object) -> list[Any]:
     raise ClosedError("the model was closed; load it again to use it")

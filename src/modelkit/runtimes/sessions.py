@@ -32,6 +32,7 @@ from modelkit.errors import (
     SignatureError,
     importing,
 )
+from modelkit.manifest import WEIGHTS_REF
 from modelkit.runtimes.machine import nvidia_obstacle, usable_cpus
 from modelkit.runtimes.threads import choose_threads, split_runs, worker_count
 
@@ -42,7 +43,6 @@ with importing("onnxruntime", "running an ONNX model", "cpu", {"gpu": "onnxrunti
     import onnxruntime as ort
 refuse_version(ort.__version__)
 
-WEIGHTS_REF = "model.onnx.data"  # the name by which a graph refers to its external weights
 LIMITED = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 27)
 # The most bytes of one folded result, for graphs that nobody has looked at: those made here.
 FOLDED_BYTES = 1 << 28
@@ -122,7 +122,7 @@ def place(
     for target in device_chain(device, compiled):
         on_cpu = target.provider == CPU
         count, why = choose_threads(threads, usable_cpus(), workers, on_cpu=on_cpu)
-        split = _splits(graph, count, side_by_side=side_by_side) if on_cpu else count > 1
+        split = _is_split(graph, count, side_by_side=side_by_side) if on_cpu else count > 1
         try:
             session, nodes = start(graph, target, compiled, count if split else 1)
         except DeviceError as error:
@@ -138,7 +138,7 @@ def place(
     raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
 
 
-def _splits(
+def _is_split(
     graph: Graph,
     threads: int,
     *,

@@ -133,7 +133,7 @@ class TextModel(Model):
         start: int,
         stop: int,
     ) -> Feeds:
-        """What the graph takes for some of the rows."""
+        """The feeds of the graph for the rows from `start` to `stop`."""
         made = {name: feeds[name][start:stop] for name in self._texts.passed}
         for at, terms in enumerate(self._terms):
             texts = feeds[terms.vectorizer.column][start:stop, 0].tolist()

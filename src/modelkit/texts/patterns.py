@@ -1,4 +1,4 @@
-"""Which regular expressions a package may bring: those that cannot run away on any text.
+"""Refuse regular expressions of a package that could run away on some text.
 
 Python's engine goes back and tries every way in which parts that repeat can share the characters.
 An expression is taken where there is just one way: where what follows such a part never begins with
@@ -11,15 +11,16 @@ from __future__ import annotations
 import re
 import warnings
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 from modelkit.errors import SignatureError
 
-MOST = 1000  # characters of an expression
-SMALL = 4096  # characters of a range that are looked at one by one
+MAX_CHARACTERS = 1000  # characters of an expression
+MAX_RANGE = 4096  # characters of a range that are looked at one by one
 # Those that people use and whose parts overlap. After `\b` they are tried at the start of a word
 # alone, and what follows a letter never fails.
-KNOWN = frozenset(
+KNOWN_PATTERNS = frozenset(
     {
         r"(?u)\b\w*[a-zA-Z]\w*\b",
         r"(?ui)\b\w*[a-z]+\w*\b",
@@ -28,11 +29,13 @@ KNOWN = frozenset(
     }
 )
 
-SINGLE = ("LITERAL", "NOT_LITERAL", "ANY", "IN")  # operations that match one character
+SINGLE_ITEMS = ("LITERAL", "NOT_LITERAL", "ANY", "IN")  # operations that match one character
 REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
 CLASSES = {"CATEGORY_WORD": r"\w", "CATEGORY_DIGIT": r"\d", "CATEGORY_SPACE": r"\s"}
 
-Items = list[tuple[Any, Any]]  # of a parsed expression: each is an operation and what it is about
+Item = tuple[Any, Any]  # of a parsed expression: an operation, and what it is about
+Items = list[Item]
+Classes = list[range | str]  # ranges of code points, and classes such as \w
 
 
 @lru_cache(64)
@@ -41,15 +44,15 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
     Raises SignatureError for one that is invalid, has more than one group, or may run away.
     """
-    if len(pattern) > MOST:
+    if len(pattern) > MAX_CHARACTERS:
         raise SignatureError(
-            f"a token_pattern has at most {MOST:,} characters, and this one has {len(pattern):,}"
+            f"a token_pattern has at most {MAX_CHARACTERS:,} characters, and this one has {len(pattern):,}"
         )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = re.compile(pattern)
-            if pattern not in KNOWN:
+            if pattern not in KNOWN_PATTERNS:
                 _check(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise SignatureError(
@@ -77,7 +80,11 @@ class _Walk:
         self._pattern = pattern
         self._caseless = caseless
 
-    def sequence(self, items: Items, after: list[Items]) -> None:
+    def sequence(
+        self,
+        items: Items,
+        after: list[Items],
+    ) -> None:
         """Look at every item of a sequence; `after` are the items that may follow it.
 
         Raises SignatureError.
@@ -85,56 +92,71 @@ class _Walk:
         for at, item in enumerate(items):
             self._item(item, [items[at + 1 :], *after])
 
-    def _item(self, item: tuple[Any, Any], rest: list[Items]) -> None:
+    def _item(
+        self,
+        item: Item,
+        rest: list[Items],
+    ) -> None:
         operation, about = item
         name = str(operation)
-        if name in SINGLE or name == "AT":
+        if name in SINGLE_ITEMS or name == "AT":
             return
-        if name == "SUBPATTERN" and not (
-            about[1] or about[2]
-        ):  # flags for a part alone are not followed
+        if name == "SUBPATTERN" and not (about[1] or about[2]):
             self.sequence(list(about[3]), rest)
         elif name == "BRANCH":
-            self._branch([list(choice) for choice in about[1]], rest)
+            choices = [list(choice) for choice in about[1]]
+            self._branch(choices, rest)
         elif name in REPEATS:
             self._repeat(about, rest)
-        elif name not in ("ASSERT", "ASSERT_NOT") or any(
-            str(inner) not in SINGLE for inner, _ in about[1]
-        ):
+        elif name not in ("ASSERT", "ASSERT_NOT") or not _is_short(about[1]):
+            # Flags for a part alone, which are about[1] and about[2], are not followed.
             raise SignatureError(
                 f"token_pattern {self._pattern!r} has a part ({name.lower()}) of which it cannot "
-                "be told how long it "
-                f"takes; use classes, repetitions, alternatives and word boundaries"
+                "be told how long it takes; use classes, repetitions, alternatives and word "
+                "boundaries"
             )
 
-    def _branch(self, choices: list[Items], rest: list[Items]) -> None:
-        """Alternatives with something after them must begin with different characters, so that one is tried."""
+    def _branch(
+        self,
+        choices: list[Items],
+        rest: list[Items],
+    ) -> None:
+        """Refuse alternatives that begin alike and have something after them: both could be tried."""
         for choice in choices:
             self.sequence(choice, rest)
         if not self._firsts(rest):
             return
         firsts = [self._firsts([choice, *rest]) for choice in choices]
         for at, first in enumerate(firsts):
-            self._tell_apart(first, [item for other in firsts[at + 1 :] for item in other])
+            others = [item for other in firsts[at + 1 :] for item in other]
+            self._tell_apart(first, others)
 
-    def _repeat(self, about: Any, rest: list[Items]) -> None:
-        least, most, body = int(about[0]), int(about[1]), list(about[2])
-        self.sequence(body, [body, *rest] if most > 1 else rest)
+    def _repeat(
+        self,
+        about: Any,
+        rest: list[Items],
+    ) -> None:
+        least = int(about[0])
+        most = int(about[1])
+        body = list(about[2])
+        after = [body, *rest] if most > 1 else rest
+        self.sequence(body, after)
         if least < most:
-            self._tell_apart(self._firsts([body]), self._firsts(rest))
+            inside = self._firsts([body])
+            behind = self._firsts(rest)
+            self._tell_apart(inside, behind)
 
     def _tell_apart(self, left: Items, right: Items) -> None:
-        """Refuse the expression where a character may be matched by one of both."""
-        ours = [_parts(item, caseless=self._caseless) for item in left]
-        theirs = [_parts(item, caseless=self._caseless) for item in right]
-        if not any(_meet(one, other) for one in ours for other in theirs):
+        """Raise SignatureError where a character may be matched by items of both sides."""
+        ours = [_classes(item, caseless=self._caseless) for item in left]
+        theirs = [_classes(item, caseless=self._caseless) for item in right]
+        pairs = product(ours, theirs)
+        if not any(_meet(one, other) for one, other in pairs):
             return
         raise SignatureError(
             f"token_pattern {self._pattern!r} could take for ever on some text: parts of it that "
-            "repeat can share "
-            "characters in many ways. Let each be followed by what it does not match itself, as "
-            "in "
-            r"\w+(?:-\w+)*"
+            "repeat can share characters in many ways. Let each be followed by what it does not "
+            r"match itself, as in \w+(?:-\w+)*"
         )
 
     def _firsts(self, parts: list[Items]) -> Items:
@@ -147,22 +169,31 @@ class _Walk:
                     return found
         return found
 
-    def _firsts_of(self, item: tuple[Any, Any]) -> Items:
+    def _firsts_of(self, item: Item) -> Items:
         operation, about = item
         name = str(operation)
-        if name in SINGLE:
+        if name in SINGLE_ITEMS:
             return [item]
         if name == "SUBPATTERN":
             return self._firsts([list(about[3])])
+        if name in REPEATS:
+            return self._firsts([list(about[2])])
+        found: Items = []
         if name == "BRANCH":
-            return [first for choice in about[1] for first in self._firsts([list(choice)])]
-        return self._firsts([list(about[2])]) if name in REPEATS else []
+            for choice in about[1]:
+                found += self._firsts([list(choice)])
+        return found
 
 
-def _may_be_empty(item: tuple[Any, Any]) -> bool:
+def _is_short(items: Any) -> bool:
+    """Whether every item matches one character."""
+    return all(str(operation) in SINGLE_ITEMS for operation, _ in items)
+
+
+def _may_be_empty(item: Item) -> bool:
     operation, about = item
     name = str(operation)
-    if name in SINGLE:
+    if name in SINGLE_ITEMS:
         return False
     if name == "SUBPATTERN":
         return all(map(_may_be_empty, about[3]))
@@ -173,44 +204,58 @@ def _may_be_empty(item: tuple[Any, Any]) -> bool:
     return True
 
 
-def _meet(left: list[range | str] | None, right: list[range | str] | None) -> bool:
+def _meet(left: Classes | None, right: Classes | None) -> bool:
+    """Whether some character may belong to both; None stands for characters that are not known."""
     if left is None or right is None:
         return True
-    return any(_parts_meet(one, other) for one in left for other in right)
+    pairs = product(left, right)
+    return any(_overlap(one, other) for one, other in pairs)
 
 
-def _parts(item: tuple[Any, Any], *, caseless: bool) -> list[range | str] | None:
-    """The ranges and classes that an item is the union of; None for one that is told by what it is not."""
+def _classes(item: Item, *, caseless: bool) -> Classes | None:
+    """The ranges and classes that an item is the union of; None for an item that excludes some."""
     operation, about = item
-    if str(operation) not in ("LITERAL", "IN"):
+    name = str(operation)
+    if name not in ("LITERAL", "IN"):
         return None
-    found: list[range | str] = []
-    for kind, value in [item] if str(operation) == "LITERAL" else about:
-        name = str(kind)
-        if name == "LITERAL":
-            found.append(range(value, value + 1))
-        elif name == "RANGE":
-            found.append(range(value[0], value[1] + 1))
-        elif name == "CATEGORY" and str(value) in CLASSES:
-            found.append(CLASSES[str(value)])
-        else:
+    found: Classes = []
+    for part in [item] if name == "LITERAL" else about:
+        class_ = _class_of(part)
+        if class_ is None:
             return None
-    if caseless:  # letters stand for others, which are word characters as well
-        found = [
-            r"\w" if isinstance(part, range) and _parts_meet(part, r"\w") else part
-            for part in found
-        ]
-    return found
+        found.append(class_)
+    if not caseless:
+        return found
+    return list(map(_caseless, found))
 
 
-def _parts_meet(left: range | str, right: range | str) -> bool:
+def _caseless(part: range | str) -> range | str:
+    """A range with letters as the class of words: they stand for others, which belong to it too."""
+    letters = isinstance(part, range) and _overlap(part, r"\w")
+    return r"\w" if letters else part
+
+
+def _class_of(part: Item) -> range | str | None:
+    kind, value = part
+    name = str(kind)
+    if name == "LITERAL":
+        return range(value, value + 1)
+    if name == "RANGE":
+        return range(value[0], value[1] + 1)
+    return CLASSES.get(str(value)) if name == "CATEGORY" else None
+
+
+def _overlap(left: range | str, right: range | str) -> bool:
     if isinstance(left, range) and isinstance(right, range):
         return left.start < right.stop and right.start < left.stop
     if isinstance(left, str) and isinstance(right, str):
-        return (
-            r"\s" not in (left, right) or left == right
-        )  # digits are word characters, and no space is one
-    class_, span = (left, right) if isinstance(right, range) else (right, left)
-    if len(span) > SMALL:
+        # Digits are word characters, and no space is one.
+        return r"\s" not in (left, right) or left == right
+    if isinstance(left, range):
+        return _overlap(right, left)
+    class_ = left
+    span = right
+    if len(span) > MAX_RANGE:
         return True
-    return re.search(str(class_), "".join(chr(int(code)) for code in span)) is not None
+    characters = "".join(chr(int(code)) for code in span)
+    return re.search(str(class_), characters) is not None

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import repeat
-from typing import Any
 
 import numpy as np
 
@@ -19,14 +18,17 @@ from modelkit.texts.patterns import compiled
 from modelkit.texts.vectorizer import Texts, Vectorizer
 
 UNKNOWN = -1
-SPACES = re.compile(r"\s\s+")
+SEVERAL_SPACES = re.compile(r"\s\s+")
 
 
 class Terms:
     """The terms of one vectorizer: what it was trained on, and the words it leaves out."""
 
     def __init__(
-        self, vectorizer: Vectorizer, vocabulary: Sequence[str], stop_words: Sequence[str]
+        self,
+        vectorizer: Vectorizer,
+        vocabulary: Sequence[str],
+        stop_words: Sequence[str],
     ) -> None:
         self.vectorizer = vectorizer
         self.vocabulary = tuple(vocabulary)
@@ -45,12 +47,13 @@ class Terms:
         return self._split(self._clean(text))
 
     def count(self, texts: Sequence[str]) -> tuple[Array, Array]:
-        """For each text the places of its terms in the vocabulary, int64 (n, m), and how often each occurs, float64.
+        """The known terms of each text and their counts: int64 and float64 arrays, (n, m).
 
-        m is the most known terms of any text, at least 1; a text of fewer ends in the term 0, which
-        occurs 0 times.
+        Terms are places in the vocabulary. m is the most known terms of any text, at least 1; a
+        text of fewer ends in the term 0, which occurs 0 times.
         """
-        split, clean = self._split, self._clean
+        split = self._split
+        clean = self._clean
         terms: list[str] = []
         counts: list[int] = []
         sizes = []
@@ -59,17 +62,23 @@ class Terms:
             terms += found
             counts += found.values()
             sizes.append(len(found))
-        places = np.fromiter(map(self._place.get, terms, repeat(UNKNOWN)), np.int64, len(terms))
+        found_at = map(self._place.get, terms, repeat(UNKNOWN))
+        places = np.fromiter(found_at, np.int64, len(terms))
         return _padded(places, np.array(counts, np.float64), sizes)
 
 
-def _padded(places: Array, counts: Array, sizes: list[int]) -> tuple[Array, Array]:
+def _padded(
+    places: Array,
+    counts: Array,
+    sizes: list[int],
+) -> tuple[Array, Array]:
     """The known terms of each text as a row, from those of all texts one after another."""
     known = places != UNKNOWN
     rows = np.repeat(np.arange(len(sizes)), sizes)[known]
     lengths = np.bincount(rows, minlength=len(sizes))
     shape = (len(sizes), max(1, int(lengths.max())))
-    terms, numbers = np.zeros(shape, np.int64), np.zeros(shape)
+    terms = np.zeros(shape, np.int64)
+    numbers = np.zeros(shape)
     held = np.arange(shape[1]) < lengths[:, None]
     terms[held] = places[known]
     numbers[held] = counts[known]
@@ -77,11 +86,13 @@ def _padded(places: Array, counts: Array, sizes: list[int]) -> tuple[Array, Arra
 
 
 def _cleaner(vectorizer: Vectorizer) -> Callable[[str], str]:
-    """Lower case, then accents, as the vectorizer has them."""
+    """The function that turns a text into lower case, and then takes accents off, if asked to."""
     strip = {None: None, "ascii": _to_ascii, "unicode": _without_accents}[vectorizer.accents]
+    if not vectorizer.lowercase:
+        return strip or str
     if strip is None:
-        return str.lower if vectorizer.lowercase else str
-    return (lambda text: strip(text.lower())) if vectorizer.lowercase else strip
+        return str.lower
+    return lambda text: strip(text.lower())
 
 
 def _to_ascii(text: str) -> str:
@@ -91,13 +102,12 @@ def _to_ascii(text: str) -> str:
 def _without_accents(text: str) -> str:
     if text.isascii():
         return text
-    return "".join(
-        char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)
-    )
+    parts = unicodedata.normalize("NFKD", text)
+    return "".join(char for char in parts if not unicodedata.combining(char))
 
 
 def _splitter(vectorizer: Vectorizer, stop_words: frozenset[str]) -> Callable[[str], list[str]]:
-    """What finds the terms of a clean text."""
+    """The function that finds the terms of a clean text."""
     least, most = vectorizer.ngrams
     if vectorizer.analyzer == "char":
         return partial(_chars, least, most)
@@ -109,30 +119,48 @@ def _splitter(vectorizer: Vectorizer, stop_words: frozenset[str]) -> Callable[[s
         found: list[str] = find(text)
         if stop_words:
             found = [word for word in found if word not in stop_words]
-        return found if most == 1 else _runs(found, least, most)
+        if most == 1:
+            return found
+        return _runs(found, least, most)
 
     return words
 
 
-def _runs(words: list[str], least: int, most: int) -> list[str]:
+def _runs(
+    words: list[str],
+    least: int,
+    most: int,
+) -> list[str]:
     """Neighbouring words, joined by spaces."""
     found = []
-    for size in range(least, min(most, len(words)) + 1):
-        found += [" ".join(words[at : at + size]) for at in range(len(words) - size + 1)]
+    longest = min(most, len(words))
+    for size in range(least, longest + 1):
+        starts = range(len(words) - size + 1)
+        found += [" ".join(words[at : at + size]) for at in starts]
     return found
 
 
-def _chars(least: int, most: int, text: str) -> list[str]:
+def _chars(
+    least: int,
+    most: int,
+    text: str,
+) -> list[str]:
     """Neighbouring characters; of several spaces in a row, one counts."""
-    text = SPACES.sub(" ", text)
+    text = SEVERAL_SPACES.sub(" ", text)
     found = []
-    for size in range(least, min(most, len(text)) + 1):
-        found += [text[at : at + size] for at in range(len(text) - size + 1)]
+    longest = min(most, len(text))
+    for size in range(least, longest + 1):
+        starts = range(len(text) - size + 1)
+        found += [text[at : at + size] for at in starts]
     return found
 
 
-def _chars_in_words(least: int, most: int, text: str) -> list[str]:
-    """Neighbouring characters of each word with a space on both sides; a word that is not longer counts once."""
+def _chars_in_words(
+    least: int,
+    most: int,
+    text: str,
+) -> list[str]:
+    """Neighbouring characters of each word with a space on both sides; a short word counts once."""
     found = []
     for word in text.split():
         spaced = f" {word} "
@@ -140,18 +168,23 @@ def _chars_in_words(least: int, most: int, text: str) -> list[str]:
             if size >= len(spaced):
                 found.append(spaced)
                 break
-            found += [spaced[at : at + size] for at in range(len(spaced) - size + 1)]
+            starts = range(len(spaced) - size + 1)
+            found += [spaced[at : at + size] for at in starts]
     return found
 
 
-def encode(terms: Sequence[Terms]) -> bytes:
+def encode_terms(terms: Sequence[Terms]) -> bytes:
     """Vocabularies and stop words as JSON."""
-    plain = [{"vocabulary": each.vocabulary, "stop_words": each.stop_words} for each in terms]
-    return json.dumps(plain, separators=(",", ":")).encode()
+    plain = []
+    for each in terms:
+        lists = {"vocabulary": each.vocabulary, "stop_words": each.stop_words}
+        plain.append(lists)
+    text = json.dumps(plain, separators=(",", ":"))
+    return text.encode()
 
 
-def decode(data: bytes, texts: Texts) -> list[Terms]:
-    """The inverse of `encode`.
+def decode_terms(data: bytes, texts: Texts) -> list[Terms]:
+    """The inverse of `encode_terms`.
 
     Raises SignatureError for anything but two lists of strings for each vectorizer.
     """
@@ -160,24 +193,20 @@ def decode(data: bytes, texts: Texts) -> list[Terms]:
         lists = [(entry["vocabulary"], entry["stop_words"]) for entry in plain]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SignatureError(f"they are no vocabularies: {error}") from error
-    strings = all(
-        isinstance(found, list) and all(type(term) is str for term in found)
-        for pair in lists
-        for found in pair
-    )
-    if (
-        not strings
-        or len(lists) != len(texts.vectorizers)
-        or not all(vocabulary for vocabulary, _ in lists)
-    ):
-        raise SignatureError(
-            f"{len(texts.vectorizers)} vectorizers need a list of terms and one of stop words each"
-        )
+    count = len(texts.vectorizers)
+    if len(lists) != count or not all(_is_vocabulary(*pair) for pair in lists):
+        raise SignatureError(f"{count} vectorizers need a list of terms and one of stop words each")
     return [
         Terms(vectorizer, vocabulary, stop_words)
         for vectorizer, (vocabulary, stop_words) in zip(texts.vectorizers, lists, strict=True)
     ]
 
 
-def _is_list_of_strings(value: Any) -> bool:
+def _is_vocabulary(vocabulary: object, stop_words: object) -> bool:
+    if not vocabulary:
+        return False
+    return _is_list_of_strings(vocabulary) and _is_list_of_strings(stop_words)
+
+
+def _is_list_of_strings(value: object) -> bool:
     return isinstance(value, list) and all(type(item) is str for item in value)

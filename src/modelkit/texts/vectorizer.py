@@ -1,4 +1,4 @@
-"""What a vectorizer does to a text, as values that a manifest can hold."""
+"""How a vectorizer treats a text, as values that a manifest can hold."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from modelkit.texts.patterns import compiled
 
 ANALYZERS = ("word", "char", "char_wb")
 ACCENTS = ("ascii", "unicode")
-LONGEST = 100  # words or characters of a term: what a file says is not believed beyond that
+MAX_NGRAM = 100  # words or characters of a term; a file that says more is not believed
 
 
 @dataclass(frozen=True)
 class Vectorizer:
-    """How the texts of one column become terms, as scikit-learn's vectorizers of the same options do it.
+    """How the texts of one column become terms, as scikit-learn's vectorizers do it.
 
-    `column` is the input of the model that holds the texts. `analyzer` says what terms are made of:
-    "word", "char", or "char_wb" for characters within words. `ngrams` are the least and the most of
-    them in a term. `lowercase` turns texts into lower case, `accents` takes accents off: "ascii",
-    "unicode" or None. `token_pattern` is the expression that finds words, None where terms are made
-    of characters.
+    Attributes:
+        column: the input of the model that holds the texts.
+        analyzer: what terms are made of: "word", "char", or "char_wb" for characters within words.
+        ngrams: the least and the most of these in a term.
+        lowercase: whether texts are turned into lower case.
+        accents: how accents are taken off, "ascii" or "unicode"; None leaves them.
+        token_pattern: the expression that finds words; None where terms are made of characters.
 
-    Raises SignatureError for what is not known, and for an expression that could take for ever.
+    Raises SignatureError for unknown values, and for an expression that could run away.
     """
 
     column: str
@@ -39,9 +41,9 @@ class Vectorizer:
             raise SignatureError(f"analyzer is one of {list(ANALYZERS)}, not {self.analyzer!r}")
         if self.accents is not None and self.accents not in ACCENTS:
             raise SignatureError(f"accents is None or one of {list(ACCENTS)}, not {self.accents!r}")
-        if len(self.ngrams) != 2 or not 1 <= self.ngrams[0] <= self.ngrams[1] <= LONGEST:
+        if not _are_ngrams(self.ngrams):
             raise SignatureError(
-                f"ngrams are the least and the most, from 1 to {LONGEST}; got {self.ngrams}"
+                f"ngrams are the least and the most, from 1 to {MAX_NGRAM}; got {self.ngrams}"
             )
         if (self.token_pattern is None) != (self.analyzer != "word"):
             raise SignatureError(
@@ -62,9 +64,16 @@ class Vectorizer:
         return ", ".join(parts)
 
 
+def _are_ngrams(ngrams: tuple[int, ...]) -> bool:
+    if len(ngrams) != 2:
+        return False
+    least, most = ngrams
+    return 1 <= least <= most <= MAX_NGRAM
+
+
 @dataclass(frozen=True)
 class Texts:
-    """What is done to texts before a graph runs.
+    """The treatment of texts before a graph runs.
 
     The vectorizer at position i gives the graph the inputs `i.terms` and `i.counts`: for each row,
     the places in the vocabulary of the terms that its text holds, and how often; a term that occurs
@@ -87,9 +96,16 @@ class Texts:
             raise SignatureError(
                 f"texts are read from inputs of one column of strings, which {unknown} are not"
             )
-        made = [spec for at in range(len(self.vectorizers)) for spec in counts_of(at)]
+        made: list[TensorSpec] = []
+        for at in range(len(self.vectorizers)):
+            made += counts_of(at)
         kept = [inputs[name] for name in self.passed]
-        return Signature((*kept, *made), signature.outputs, signature.primary, signature.classes)
+        return Signature(
+            (*kept, *made),
+            signature.outputs,
+            signature.primary,
+            signature.classes,
+        )
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.vectorizers))
@@ -101,4 +117,6 @@ def counts_of(at: int) -> tuple[TensorSpec, TensorSpec]:
     Columns give inputs no name with a dot.
     """
     shape = ("batch", f"terms of {at}")
-    return TensorSpec(f"{at}.terms", "int64", shape), TensorSpec(f"{at}.counts", "float64", shape)
+    terms = TensorSpec(f"{at}.terms", "int64", shape)
+    counts = TensorSpec(f"{at}.counts", "float64", shape)
+    return terms, counts

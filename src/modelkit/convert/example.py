@@ -1,0 +1,154 @@
+"""Example rows of an estimator: form, columns, and how the estimator is asked about them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array, is_a, is_missing
+from modelkit.errors import ConversionError
+from modelkit.spec import DTYPES as SIGNATURE_DTYPES
+from modelkit.spec import Column
+
+TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
+TEXT = "text"  # the column of a model over strings whose example has no name
+
+
+def read_example(
+    estimator: Any, example: Any
+) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
+    """Example rows as a frame or array, their columns, and how to ask about such rows."""
+    if example is None:
+        raise ConversionError(
+            "an estimator is proven against rows: pass example=X_train[:500], as fit was given"
+        )
+    texts = _texts(example)
+    if texts is not None:
+        name = str(getattr(example, "name", None) or TEXT)
+        return texts, [Column(name, "string")], lambda ask, rows: ask(estimator, rows[:, 0])
+    _check_form(example)
+    trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    given = [str(name) for name in getattr(example, "columns", [])]
+    # LightGBM writes underscores for the spaces of a name.
+    if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
+        raise ConversionError(
+            f"example must have the columns that fit was given, in their order: {trained_on}"
+        )
+    if not len(example):
+        raise ConversionError("example has no rows")
+    return example, _columns(example), lambda ask, rows: ask(estimator, rows)
+
+
+def _check_form(example: Any) -> None:
+    """Raise ConversionError unless an example is a frame or a 2-D array of numbers."""
+    if is_a(example, "pandas", "DataFrame"):
+        return
+    array = isinstance(example, np.ndarray)
+    if array and example.ndim == 2 and example.dtype.kind in "biuf":
+        return
+    raise ConversionError(
+        "example is what fit was given: a 2-D numeric array, a pandas frame, or a list of "
+        f"texts; not {_kind_of(example)}"
+    )
+
+
+def _kind_of(example: Any) -> str:
+    """What an example is that cannot be read, with the line that makes another of it."""
+    if is_a(example, "polars", "DataFrame"):
+        return "a polars frame: pass example.to_pandas()"
+    if isinstance(example, np.ndarray):
+        return f"an array of {example.dtype} of {example.ndim} dimensions"
+    return f"a {type(example).__name__}"
+
+
+def _texts(example: Any) -> Array | None:
+    """One column of texts as an (n, 1) array of objects; None for anything else."""
+    if is_a(example, "pandas", "Series"):
+        example = example.to_numpy(object)
+    if isinstance(example, np.ndarray) and example.ndim == 1 and example.dtype.kind in "UO":
+        example = example.tolist()
+    if not (
+        isinstance(example, list | tuple)
+        and example
+        and all(isinstance(text, str) for text in example)
+    ):
+        return None
+    rows = np.empty(
+        (len(example), 1),
+        object,
+    )
+    rows[:, 0] = example
+    return rows
+
+
+def _columns(example: Any) -> list[Column]:
+    if isinstance(example, np.ndarray):
+        return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
+    names = [str(name) for name in example.columns]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ConversionError(
+            f"example has several columns of one name, {twice[:5]}, and rows are told by the names "
+            "of their columns; "
+            f"rename them before fit"
+        )
+    return [
+        Column(name, _column_dtype(name, column))
+        for name, (_, column) in zip(names, example.items(), strict=True)
+    ]
+
+
+def _column_dtype(name: str, column: Any) -> str:
+    """The dtype of a column of a frame, as a signature has it. Raises ConversionError."""
+    dtype = column.dtype
+    values = column
+    if hasattr(dtype, "categories"):
+        values = dtype.categories
+        dtype = values.dtype
+    text = str(dtype).lower().removesuffix("[pyarrow]")
+    if dtype == np.dtype(object):
+        _check_texts(name, values)
+        return "string"
+    if text.startswith(TEXT_DTYPES):
+        return "string"
+    text = {"boolean": "bool", "double": "float64", "float": "float32"}.get(
+        text,
+        text,
+    )
+    if text not in SIGNATURE_DTYPES:
+        fix = "astype(str)" if text.startswith("interval") else "turn it into numbers"
+        raise ConversionError(
+            f"column {name!r} has dtype {dtype}, which a graph cannot take; {fix} before fit, or "
+            "leave it out"
+        )
+    return text
+
+
+def _check_texts(name: str, column: Any) -> None:
+    """Raise ConversionError for a column of objects unless they are texts, or missing."""
+    held = sys.modules["pandas"].api.types.infer_dtype(
+        column,
+        skipna=True,
+    )
+    if held in ("string", "empty"):
+        return
+    other = next(value for value in column if not isinstance(value, str) and not is_missing(value))
+    advice = {
+        "boolean": "make it one of booleans before fit: astype('boolean')",
+        "integer": "make it one of numbers before fit: astype('Int64'), or float where there are gaps",
+        "floating": "make it one of numbers before fit: astype(float)",
+        "mixed-integer-float": "make it one of numbers before fit: astype(float)",
+        "decimal": "make it one of numbers before fit: astype(float)",
+    }
+    fix = advice.get(
+        held,
+        "give all of its values one type before fit, such as astype(str), or leave the column out",
+    )
+    raise ConversionError(
+        f"column {name!r} is one of Python objects, and holds {other!r:.60}, a "
+        f"{type(other).__name__}; {fix}",
+        column=name,
+    )

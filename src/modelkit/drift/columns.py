@@ -1,0 +1,270 @@
+"""Columns as the caller has them: by name, as numbers, as texts and as strata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any, Literal
+
+import numpy as np
+
+from modelkit import frames
+from modelkit.cast import MISSING, Array, is_blank, is_missing
+from modelkit.errors import DriftError
+
+FeatureKind = Literal["number", "flag", "time", "text", "category"]
+ColumnsByName = Mapping[str, Array]
+
+LARGE_ARRAY = 1 << 20  # values of an array that does not fit the cache
+CHUNK_ROWS = 1 << 11  # of a large array that are taken apart at once
+KINDS_OF_DTYPES: dict[str, FeatureKind] = {
+    "b": "flag",
+    "M": "time",
+    "i": "number",
+    "u": "number",
+    "f": "number",
+    "U": "category",
+    "T": "category",
+}
+KIND_WORDS = {
+    "number": "numbers",
+    "flag": "booleans",
+    "time": "times",
+    "text": "texts",
+    "category": "strings",
+}
+
+
+def fifth(n: int, *, ordered: bool) -> tuple[Array, Array]:
+    """The numbers of a fifth of n rows, and of the others; of `ordered` rows, the first fifth."""
+    rows = np.arange(n)
+    own = rows < n // 5 if ordered else rows % 5 == 0
+    return rows[own], rows[~own]
+
+
+def length(columns: ColumnsByName) -> int:
+    """The number of rows of columns."""
+    return len(next(iter(columns.values()))) if columns else 0
+
+
+def rows_at(
+    columns: ColumnsByName,
+    rows: Array,
+) -> dict[str, Array]:
+    """The columns with the rows of these numbers."""
+    return {name: column[rows] for name, column in columns.items()}
+
+
+def read_columns(X: Any) -> dict[str, Array]:
+    """The columns of the caller's rows by name, (n,) each; an array (n, width) has x0, x1, ...
+
+    A dict may also hold (n, d) arrays: embeddings. Raises DriftError for columns of different
+    lengths or of one name, SignatureError for rows that have no columns.
+    """
+    if isinstance(X, np.ndarray) and X.ndim == 2:
+        columns = {f"x{i}": column for i, column in enumerate(_transposed(X))}
+    elif isinstance(X, Mapping) and any(map(_is_matrix, X.values())):
+        columns = {}
+        for name, value in X.items():
+            columns[str(name)] = value if _is_matrix(value) else frames.as_column(value)
+    else:
+        columns = _frame_columns(X)
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise DriftError(f"the columns have different lengths: {lengths}")
+    return columns
+
+
+def _is_matrix(value: Any) -> bool:
+    return getattr(value, "ndim", 1) == 2
+
+
+def _frame_columns(X: Any) -> dict[str, Array]:
+    found, values = frames.read_frame(X)
+    names = [str(name) for name in found]
+    columns = {}
+    for name, value in zip(names, values, strict=True):
+        columns[name] = frames.as_column(value)
+    if len(columns) < len(values):
+        raise DriftError(f"two columns have one name in {names}; rename one")
+    return columns
+
+
+def _transposed(X: Array) -> Array:
+    """The columns of an array; those of a large one side by side in memory.
+
+    Its rows are taken apart while they are in cache.
+    """
+    if X.size < LARGE_ARRAY:
+        return X.T
+    columns = np.empty(X.shape[::-1], X.dtype)
+    for start in range(0, len(X), CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        columns[:, part] = X[part].T
+    return columns
+
+
+def feature_kind(
+    name: str,
+    values: Array,
+    unknown: FeatureKind = "category",
+) -> FeatureKind:
+    """The kind of feature that a column is, by its type and not by its values.
+
+    It is `unknown` where every value is missing. Raises DriftError for a column of no kind.
+    """
+    kind = values.dtype.kind
+    if kind in KINDS_OF_DTYPES:
+        return KINDS_OF_DTYPES[kind]
+    if kind != "O":
+        raise DriftError(
+            f"column {name!r} is {values.dtype}, and not numbers, booleans, times or strings",
+            feature=name,
+        )
+    items = np.ma.getdata(values).tolist()
+    types = {type(item) for item in items if not is_missing(item)}
+    if not types:
+        return unknown
+    found = _kind_of_types(types)
+    if found is None:
+        names = sorted(t.__name__ for t in types)
+        raise DriftError(
+            f"column {name!r} mixes {names}; a column holds numbers, booleans, times or strings",
+            feature=name,
+        )
+    return found
+
+
+def _kind_of_types(types: set[type]) -> FeatureKind | None:
+    if types <= {str, np.str_}:
+        return "category"
+    if types <= {bool, np.bool_}:
+        return "flag"
+    if all(issubclass(t, bool | int | float | np.number | np.bool_) for t in types):
+        return "number"
+    return "time" if all(map(_is_time, types)) else None
+
+
+def _is_time(t: type) -> bool:
+    return t is np.datetime64 or (hasattr(t, "isoformat") and hasattr(t, "year"))
+
+
+def all_missing(values: Array) -> Array:
+    """Values as they are; where all are missing, objects without a kind.
+
+    The dtype that a reader gives an empty column tells nothing of its kind.
+    """
+    if values.dtype.kind != "O" and (not len(values) or is_blank(values)):
+        return np.full(len(values), None, object)
+    return values
+
+
+def as_numbers(
+    values: Array,
+    kind: FeatureKind,
+    name: str,
+) -> Array:
+    """A column as it is compared with edges, (n,): float32, NaN where a value is missing.
+
+    Times are microseconds as float64. Raises DriftError for a column of another kind.
+    """
+    if kind == "text":
+        return _lengths(all_missing(values), name)
+    if kind == "time":
+        return _microseconds(all_missing(values), name)
+    found = feature_kind(name, values, kind)
+    if found not in ("number", "flag"):
+        raise other_kind(name, kind, found)
+    # A number beyond the range of float32 is +inf, as the model would have it.
+    with np.errstate(over="ignore"):
+        return _unmasked(values).astype(np.float32, copy=False)
+
+
+def _unmasked(values: Array) -> Array:
+    """Numbers with NaN where one is missing."""
+    if values.dtype.kind == "O":
+        items = np.ma.getdata(values).tolist()
+        numbers = [np.nan if is_missing(item) else _number(item) for item in items]
+        return np.array(numbers, np.float64)
+    if np.ma.isMaskedArray(values):
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    return values
+
+
+def _lengths(values: Array, name: str) -> Array:
+    found = feature_kind(name, values, "category")
+    if found != "category":
+        raise other_kind(name, "text", found)
+    lengths = [np.nan if item is None else len(item) for item in as_texts(values)]
+    return np.array(lengths, np.float32)
+
+
+def _microseconds(values: Array, name: str) -> Array:
+    found = feature_kind(name, values, "time")
+    if found != "time":
+        raise other_kind(name, "time", found)
+    if values.dtype.kind == "O":
+        values = np.array([_moment(item) for item in values.tolist()], "M8[us]")
+    whole = np.ma.filled(values, np.datetime64("NaT"))
+    times = np.asarray(whole).astype("M8[us]")
+    numbers = times.astype(np.int64).astype(np.float64)
+    return np.where(np.isnat(times), np.nan, numbers)
+
+
+def _number(item: Any) -> float:
+    try:
+        return float(item)
+    except OverflowError:  # an integer beyond every float
+        return np.inf if item > 0 else -np.inf
+
+
+def _moment(item: Any) -> np.datetime64:
+    """A time without a zone; one with a zone is taken in UTC, as pandas and Arrow store it."""
+    if is_missing(item):
+        return np.datetime64("NaT", "us")
+    if getattr(item, "tzinfo", None) is not None:
+        item = item.astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(item, "us")
+
+
+def other_kind(
+    name: str,
+    expected: FeatureKind,
+    found: FeatureKind,
+) -> DriftError:
+    """The error for a column of another kind than the profile has."""
+    words = f"{KIND_WORDS[found]} where the profile has {KIND_WORDS[expected]}"
+    return DriftError(
+        f"column {name!r} holds {words}; convert it as in training",
+        feature=name,
+    )
+
+
+def as_texts(values: Array) -> list[str | None]:
+    """A column of strings, or of labels of any type, with None where one is missing."""
+    items: list[Any] = values.tolist()  # a masked value is None
+    if {*map(type, items)} != {str}:
+        return [None if is_missing(item) or item == MISSING else str(item) for item in items]
+    if MISSING in items:
+        return [None if item == MISSING else item for item in items]
+    return items
+
+
+def stratum_names(values: Array) -> list[str]:
+    """The stratum of each row.
+
+    A number has one name, whether it comes as an integer, a boolean or a float.
+    """
+    if values.dtype.kind == "M":  # in nanoseconds `tolist` gives integers, in days dates
+        values = values.astype("M8[us]")
+    return [_stratum(item) for item in values.tolist()]
+
+
+def _stratum(item: Any) -> str:
+    if is_missing(item) or item == MISSING:
+        return str(None)
+    if not isinstance(item, bool | int | float):
+        return str(item)
+    if float(item).is_integer():
+        return str(int(item))
+    return str(np.float32(item))

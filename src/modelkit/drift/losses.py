@@ -1,0 +1,159 @@
+"""The losses of a model on labelled rows, and those of the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift.columns import ColumnsByName, as_texts, fifth
+from modelkit.drift.outputs import classes_of, predicted_of
+from modelkit.errors import DriftError
+
+
+@final
+@dataclass(frozen=True)
+class Baseline:
+    """The losses of the reference: their number, sum and sum of squares.
+
+    `binary` is whether each is 0 or 1. For predictions of numbers a loss is the absolute error over
+    `scale`, at most 1.
+    """
+
+    n: int
+    total: float
+    squares: float
+    binary: bool
+    scale: float = 1.0
+
+    @staticmethod
+    def of(
+        losses: Array,
+        scale: float = 1.0,
+    ) -> Baseline:
+        """The sums of losses between 0 and 1, (n,)."""
+        return Baseline(
+            n=len(losses),
+            total=float(losses.sum()),
+            squares=float((losses * losses).sum()),
+            binary=bool(np.isin(losses, (0, 1)).all()),
+            scale=scale,
+        )
+
+    def joined(self, other: Baseline | None) -> Baseline:
+        """The sums of both references. Raises DriftError where their scales differ."""
+        if other is None or self.scale != other.scale:
+            raise DriftError(
+                "the profiles scale their losses differently; pass losses= instead of labels="
+            )
+        return Baseline(
+            n=self.n + other.n,
+            total=self.total + other.total,
+            squares=self.squares + other.squares,
+            binary=self.binary and other.binary,
+            scale=self.scale,
+        )
+
+
+def losses_of(
+    labels: Any,
+    predicted: Any,
+    scale: float = 1.0,
+) -> Array:
+    """The loss of each row, (n,): 0 or 1 for classes, for numbers the absolute error over `scale`.
+
+    It is at most 1. Raises DriftError for arrays of different lengths, and for missing values.
+    """
+    truth = np.asarray(labels)
+    guess = np.asarray(predicted)
+    if truth.shape != guess.shape or truth.ndim != 1:
+        raise DriftError(f"labels {truth.shape} and predictions {guess.shape} must both be (n,)")
+    if guess.dtype.kind == "f":
+        return _distances(truth, guess, scale)
+    if _whole_numbers(truth) and _whole_numbers(guess):
+        return np.asarray(truth != guess, np.float64)
+    left = as_texts(truth)
+    right = as_texts(guess)
+    if None in left or None in right:
+        raise DriftError("a label or a prediction is missing; leave such rows out")
+    differ = [a != b for a, b in zip(left, right, strict=True)]
+    return np.array(differ, np.float64)
+
+
+def _distances(
+    truth: Array,
+    guess: Array,
+    scale: float,
+) -> Array:
+    with np.errstate(invalid="ignore"):
+        error = np.abs(as_doubles(truth, "labels") - guess.astype(np.float64)) / scale
+    if np.isnan(error).any():
+        raise DriftError("a label or a prediction is missing; leave such rows out")
+    found: Array = np.minimum(error, 1.0)
+    return found
+
+
+def _whole_numbers(labels: Array) -> bool:
+    """Whether labels are numbers, and none is missing."""
+    return labels.dtype.kind in "biuf" and not np.isnan(labels.astype(np.float64)).any()
+
+
+def check_losses(losses: Any) -> Array:
+    """Losses as doubles (n,). Raises DriftError for any that is not between 0 and 1."""
+    array = as_doubles(losses, "losses")
+    if array.ndim != 1 or not ((array >= 0) & (array <= 1)).all():
+        raise DriftError(
+            "losses are (n,) numbers from 0 to 1: divide them by the largest that may occur"
+        )
+    return array
+
+
+def as_doubles(values: Any, what: str) -> Array:
+    """Numbers of any kind as doubles. Raises DriftError for values that are not numbers."""
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DriftError(f"{what} are not all numbers: {error}") from error
+
+
+def error_scale(labels: Any, predicted: Array) -> float:
+    """The divisor of absolute errors: twice their 99th percentile."""
+    errors = np.abs(as_doubles(labels, "labels") - predicted.astype(np.float64))
+    scale = 2 * np.quantile(errors, 0.99)
+    return float(f"{scale:.3g}") or 1.0
+
+
+def baseline_of_losses(losses: Any, rows: int) -> Baseline:
+    """The losses of the reference, (rows,)."""
+    found = check_losses(losses)
+    _check_labels(found, rows)
+    return Baseline.of(found)
+
+
+def baseline_of_labels(
+    served: ColumnsByName,
+    labels: Any,
+    classes: tuple[Any, ...] | None,
+    rows: int,
+    *,
+    ordered: bool,
+) -> tuple[Baseline, tuple[Any, ...] | None]:
+    """The losses of the reference by its labels (rows,), and the classes of the probabilities."""
+    truth = np.asarray(labels)
+    _check_labels(truth, rows)
+    classes = classes_of(served, labels, classes)
+    predicted = predicted_of(served, classes)
+    if predicted.dtype.kind != "f":
+        return Baseline.of(losses_of(truth, predicted)), classes
+    # The scale is part of the loss: other rows bound the mean of it.
+    mine, others = fifth(rows, ordered=ordered)
+    scale = error_scale(truth[mine], predicted[mine])
+    losses = losses_of(truth[others], predicted[others], scale)
+    return Baseline.of(losses, scale), None
+
+
+def _check_labels(found: Array, rows: int) -> None:
+    if found.shape != (rows,):
+        raise DriftError(f"there are {rows} reference rows and {len(found)} labels or losses")

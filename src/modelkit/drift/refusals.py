@@ -1,0 +1,178 @@
+"""The refusals: arguments that do not go together, and columns and signatures that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelkit.drift.cells import Feature
+from modelkit.drift.columns import ColumnsByName, length
+from modelkit.drift.vectors import Basis
+from modelkit.errors import DriftError
+from modelkit.signature import Signature
+from modelkit.spec import TensorSpec
+
+FEWEST_ROWS = 50  # on either side
+NAMES_SHOWN = 6  # names of columns in a message
+
+
+def check_arguments(
+    reference: Any,
+    model: Any,
+    scores: Any,
+    epsilon: float | None,
+    *,
+    labelled: bool,
+    ordered: bool,
+) -> None:
+    """Raise DriftError for arguments of `Profile.fit` that do not go together."""
+    if reference is None and (scores is not None or labelled):
+        raise DriftError(
+            "scores, labels and losses are those of the reference rows: pass reference= as well"
+        )
+    if model is not None and scores is not None:
+        raise DriftError("pass the model or its scores, not both")
+    if epsilon is not None and (labelled or not epsilon > 0):
+        raise DriftError(
+            "epsilon is positive, and labels and losses cannot be kept private: leave one of them "
+            "out"
+        )
+    if epsilon is not None and (ordered or reference is None or scores is not None):
+        raise DriftError(
+            "with epsilon each row must be counted whatever the others are: pass reference=, "
+            "model= instead of scores=, and not ordered=True, which takes rows some way apart"
+        )
+
+
+def check_columns(
+    train: ColumnsByName,
+    held: ColumnsByName,
+    stratum: str | None,
+) -> None:
+    """Raise DriftError unless both sides have the same columns, the stratum's, and enough rows."""
+    if not train:
+        raise DriftError("the rows have no columns")
+    absent = sorted(set(train) - set(held))
+    more = sorted(set(held) - set(train))
+    if absent or more:
+        raise DriftError(f"the reference lacks the columns {absent} and has others, {more}")
+    if stratum is not None and (stratum not in train or train[stratum].ndim != 1):
+        raise DriftError(
+            f"there is no column {stratum!r} to tell strata by; there are {list(train)}"
+        )
+    for what, side in (("X", train), ("reference", held)):
+        if length(side) < FEWEST_ROWS:
+            raise DriftError(
+                f"{what} has {length(side)} rows; a profile needs {FEWEST_ROWS}, and 5,000 to "
+                "notice much; without reference=, half of X is held out as one"
+            )
+
+
+def check_names(made: Sequence[Feature], *asked: Mapping[str, Any]) -> None:
+    """Raise DriftError for two features of one name, and for asked names that no feature has."""
+    names = [feature.name for feature in made]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DriftError(f"columns and outputs share the names {twice}; rename the columns")
+    sources = [name.split(": ")[0] for name in names]
+    unknown = sorted(set().union(*asked) - {*names, *sources})
+    if unknown:
+        raise DriftError(
+            f"text or importance names {unknown}, which is no feature; there are {names}"
+        )
+
+
+def check_length(
+    columns: ColumnsByName,
+    rows: int,
+    what: str,
+) -> None:
+    """Raise DriftError unless every column has this number of rows."""
+    odd = {name: len(column) for name, column in columns.items() if len(column) != rows}
+    if odd:
+        raise DriftError(
+            f"{what} must have one entry for each of the {rows} reference rows; got {odd}"
+        )
+
+
+def check_signature(
+    sources: Sequence[str],
+    outputs: set[str],
+    bases: Mapping[str, Basis],
+    signature: Signature,
+) -> None:
+    """Raise DriftError unless a profile's columns are those of a model, and its outputs among them.
+
+    Embeddings have the same width in both.
+    """
+    _check_sources(sources, signature)
+    given = {"confidence": "probabilities"}
+    heads = {name.partition("[")[0] for name in outputs}
+    strange = [
+        head for head in sorted(heads) if given.get(head, head) not in signature.output_names
+    ]
+    if strange:
+        raise DriftError(
+            f"the profile has the scores {strange}; the model gives {list(signature.output_names)}"
+        )
+    for spec in signature.inputs + signature.outputs:
+        if spec.name in bases:
+            _check_width(bases[spec.name], spec)
+
+
+def _check_sources(
+    sources: Sequence[str],
+    signature: Signature,
+) -> None:
+    known: list[str] = []
+    for spec in signature.inputs:
+        known += [column.name for column in spec.columns] or [spec.name]
+    absent = [name for name in known if name not in sources]
+    others = [name for name in sources if name not in known]
+    if not absent and not others:
+        return
+    differences = []
+    if absent:
+        differences.append(f"it lacks {_first_names(absent)}")
+    if others:
+        differences.append(f"it has {_first_names(others)}, which the model does not take")
+    raise DriftError(
+        "the profile and the model's signature differ in the columns: "
+        f"{', and '.join(differences)}; fit the profile on rows as the model takes them, or with "
+        "model=",
+        columns=sorted(absent + others),
+    )
+
+
+def _check_width(basis: Basis, spec: TensorSpec) -> None:
+    width = spec.shape[-1] if spec.shape else None
+    if isinstance(width, int) and width != len(basis.mean):
+        raise DriftError(
+            f"the profile knows {spec.name!r} as vectors of {len(basis.mean)}, and the model's "
+            f"have {width}: fit it on whole ones",
+            feature=spec.name,
+        )
+
+
+def _first_names(names: list[str]) -> str:
+    """The first of many names, in words."""
+    more = len(names) - NAMES_SHOWN
+    shown = f"{names[:NAMES_SHOWN]}"
+    return f"{shown} and {more:,} more" if more > 0 else shown
+
+
+def lacking(
+    absent: Sequence[str],
+    found: Sequence[str],
+) -> DriftError:
+    """The error for rows that lack columns, with the nearest name of each."""
+    from difflib import get_close_matches
+
+    hints = []
+    for name in absent:
+        close = get_close_matches(name, found, 1)
+        hints.append(f"{name!r} (is it {close[0]!r}?)" if close else f"{name!r}")
+    return DriftError(
+        f"the rows lack the columns {', '.join(hints)}; there are {found}",
+        feature=absent[0],
+    )

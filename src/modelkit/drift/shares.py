@@ -1,0 +1,95 @@
+"""The shares of alpha: of each kind of alarm, stratum and feature, with their evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.drift import band
+from modelkit.drift.cells import Feature
+from modelkit.drift.evidence import Guarantee
+from modelkit.drift.labels import Labelled
+from modelkit.drift.losses import Baseline
+from modelkit.drift.privacy import most_noise
+from modelkit.drift.profile import Profile
+from modelkit.drift.stream import Stream
+
+HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
+ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kinds looked for
+FOR_THE_REFERENCE = 1 / 3  # of the alpha of "material" and "performance": for its sampling error
+LEAST_DELTA = 1e-300  # keeps the logarithm of a feature without any share of alpha finite
+
+
+def alpha_by_kind(
+    profile: Profile,
+    alpha: float,
+) -> dict[str, float]:
+    """The part of alpha of each kind of alarm that is looked for."""
+    shares = dict(ALPHA_SHARES)
+    if profile.epsilon is not None:
+        del shares["changed"]  # noise breaks the exchangeability it rests on
+    if profile.baseline is None:
+        del shares["performance"]
+    total = sum(shares.values())
+    return {kind: alpha * share / total for kind, share in shares.items()}
+
+
+def _noise(
+    features: tuple[Feature, ...],
+    epsilon: float,
+    deltas: Array,
+) -> list[Array]:
+    """For each feature, how far noise may have moved the counts up to each group of cells."""
+    found = []
+    for feature, delta in zip(features, deltas, strict=True):
+        groups = np.frombuffer(feature.coarse, np.uint8)
+        sizes = np.bincount(groups, minlength=band.BAND_GROUPS)
+        upto = np.cumsum(sizes).astype(np.float64)
+        found.append(most_noise(epsilon, len(features), upto, delta))
+    return found
+
+
+def stream_of(
+    profile: Profile,
+    s: int,
+    levels: dict[str, float],
+    *,
+    tolerance: float,
+    guarantee: Guarantee,
+    seed: np.random.SeedSequence,
+) -> Stream:
+    """The stream of stratum number `s`, with the shares of alpha of its features."""
+    weights = np.array([feature.weight for feature in profile.features])
+    weights = weights / len(profile.strata)
+    material = levels["material"] * weights
+    of_features = {"material": material * (1 - FOR_THE_REFERENCE)}
+    if "changed" in levels:
+        of_features["changed"] = levels["changed"] * weights
+    deltas = np.maximum(material * FOR_THE_REFERENCE / band.TRIED, LEAST_DELTA)
+    noise = None
+    if profile.epsilon is not None:
+        deltas = deltas / 2
+        noise = _noise(profile.features, profile.epsilon, deltas)
+    return Stream(
+        profile.features,
+        profile.counts[s],
+        of_features,
+        tolerance=tolerance,
+        deltas=deltas,
+        noise=noise,
+        guarantee=guarantee,
+        horizon=HORIZON,
+        seed=seed,
+    )
+
+
+def labelled_of(baseline: Baseline, level: float, guarantee: Guarantee) -> Labelled:
+    """The evidence of labelled rows, with its share of alpha."""
+    delta = level * FOR_THE_REFERENCE
+    return Labelled(
+        baseline,
+        level - delta,
+        delta,
+        guarantee,
+        HORIZON,
+    )

@@ -1,0 +1,207 @@
+"""How a graph ends: the steps between a sum and the served output, walked backwards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from modelkit.cast import Array
+from modelkit.explain.graph import GraphIndex, option
+from modelkit.explain.links import OutputLink
+from modelkit.explain.nodes import TREE_OPERATORS
+
+if TYPE_CHECKING:
+    import onnx
+
+RESHAPING = frozenset(["Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"])
+LINK_FUNCTIONS = {"Exp": "exp", "Sigmoid": "logistic", "Softmax": "softmax"}
+
+
+def before_link(graph: GraphIndex, output: str) -> tuple[str, OutputLink]:
+    """Walk back from an output through reshapes, one link and factors.
+
+    Returns the name of the tensor before them, and the link.
+    """
+    name = output
+    link = OutputLink()
+    while True:
+        step = _step_back(graph, name, link)
+        if step is None:
+            return name, link
+        name, link = step
+
+
+def _step_back(
+    graph: GraphIndex,
+    name: str,
+    link: OutputLink,
+) -> tuple[str, OutputLink] | None:
+    """The tensor before the node that makes `name`, and the link so far; None at the end."""
+    node = graph.maker(name)
+    if node is None:
+        return None
+    if node.op_type in RESHAPING or _is_second(graph, node):
+        return node.input[0], link
+    if _is_complement(graph, node):
+        return node.input[1], link
+    if node.op_type == "Normalizer" and _is_softmax(graph, node):  # its sum is one already
+        return node.input[0], link
+    if link.name != "identity":
+        return None
+    if node.op_type in LINK_FUNCTIONS:
+        if link.scale != 1.0 and node.op_type != "Exp":
+            return None
+        function = LINK_FUNCTIONS[node.op_type]
+        return node.input[0], replace(link, name=function)
+    if _is_share(graph, node) and link.scale == 1.0:
+        sigmoid = graph.maker(node.input[0])
+        return (sigmoid or node).input[0], OutputLink("share")
+    return _before_scaling(graph, node, link)
+
+
+def _before_scaling(
+    graph: GraphIndex,
+    node: onnx.NodeProto,
+    link: OutputLink,
+) -> tuple[str, OutputLink] | None:
+    """The tensor before a product with one number, and the link with this factor."""
+    constants = [name for name in node.input if name in graph.constants]
+    if node.op_type not in ("Mul", "Div") or len(constants) != 1:
+        return None
+    number = graph.number(constants[0])
+    is_inverse = node.op_type == "Div" and node.input[0] == constants[0]
+    if number is None or is_inverse:
+        return None
+    factor = number if node.op_type == "Mul" else 1 / number
+    others = [name for name in node.input if name not in graph.constants]
+    return others[0], replace(link, scale=link.scale * factor)
+
+
+def _is_complement(graph: GraphIndex, node: onnx.NodeProto) -> bool:
+    """Whether a node puts 1 - p beside p, the probabilities of two classes."""
+    if node.op_type != "Concat" or len(node.input) != 2:
+        return False
+    rest = graph.maker(node.input[0])
+    if rest is None or rest.op_type != "Sub":
+        return False
+    if rest.input[1] != node.input[1]:
+        return False
+    return graph.number(rest.input[0]) == 1.0
+
+
+def _is_second(graph: GraphIndex, node: onnx.NodeProto) -> bool:
+    """Whether a node takes the second of two probabilities.
+
+    The additivity check sees whether there were others.
+    """
+    if node.op_type != "Gather":
+        return False
+    column = graph.constant(node.input[1])
+    above = graph.maker(node.input[0])
+    if column is None or above is None:
+        return False
+    if above.op_type not in (*TREE_OPERATORS, "Softmax", "Concat"):
+        return False
+    return bool(column.reshape(-1).tolist() == [1])
+
+
+def _is_softmax(graph: GraphIndex, node: onnx.NodeProto) -> bool:
+    """Whether a node divides the probabilities of a softmax by their sum."""
+    above = graph.maker(node.input[0])
+    if above is None or above.op_type != "LinearClassifier":
+        return False
+    return bool(
+        option(node, "norm", b"MAX") == b"L1"
+        and option(above, "post_transform", b"NONE") == b"SOFTMAX"
+    )
+
+
+def _is_share(graph: GraphIndex, node: onnx.NodeProto) -> bool:
+    """Whether a node divides sigmoids by their sum, as one-against-rest classifiers do."""
+    if node.op_type != "Div":
+        return False
+    above = graph.maker(node.input[0])
+    below = graph.maker(node.input[1])
+    if above is None or below is None:
+        return False
+    if above.op_type != "Sigmoid" or below.op_type != "ReduceSum":
+        return False
+    summed = graph.maker(below.input[0])
+    if summed is None:
+        return False
+    names = [below.input[0]]
+    if summed.op_type == "Abs":
+        names += summed.input
+    return node.input[0] in names
+
+
+def summed_rows(graph: GraphIndex, name: str) -> tuple[str, Array] | None:
+    """The ensemble and the table behind a tensor that is a sum of rows of a table.
+
+    The trees of the ensemble give the numbers of the rows, one each. The sum is the last of the
+    running sums over the trees, or the one row of a single tree. Returns the name of the ensemble's
+    output and the table, or None for any other tensor.
+    """
+    node = graph.maker(name)
+    if node is None or not _is_gather(node, axis=1):
+        return None
+    chosen = graph.constant(node.input[1])
+    if chosen is None or chosen.ndim or int(chosen) != -1:
+        return None
+    rows = graph.maker(node.input[0])
+    if rows is None:
+        return None
+    if rows.op_type == "CumSum":
+        if not _is_running_sum(graph, rows):
+            return None
+        rows = graph.maker(rows.input[0])
+    elif _trees_of(graph, graph.maker(rows.input[-1])) != 1:
+        return None
+    return None if rows is None else _numbered_rows(graph, rows)
+
+
+def _is_running_sum(graph: GraphIndex, node: onnx.NodeProto) -> bool:
+    """Whether a CumSum runs over the trees, forwards, and includes each row in its own sum."""
+    axis = graph.constant(node.input[1])
+    if axis is None or int(axis.reshape(-1)[0]) != 1:
+        return False
+    return not any(attribute.i for attribute in node.attribute)
+
+
+def _numbered_rows(graph: GraphIndex, node: onnx.NodeProto) -> tuple[str, Array] | None:
+    """The ensemble whose trees number the rows that a node takes, and the table of the rows."""
+    if not _is_gather(node, axis=0):
+        return None
+    table = graph.constant(node.input[0])
+    number = graph.maker(node.input[1])
+    if table is None or table.ndim != 2:
+        return None
+    if number is None or number.op_type != "Cast" or not _trees_of(graph, number):
+        return None
+    return number.input[0], table
+
+
+def _is_gather(node: onnx.NodeProto, axis: int) -> bool:
+    return node.op_type == "Gather" and option(node, "axis", 0) == axis
+
+
+def _trees_of(graph: GraphIndex, cast: onnx.NodeProto | None) -> int:
+    """The number of trees of the ensemble whose output is cast; 0 if it is no ensemble."""
+    if cast is None or not cast.input:
+        return 0
+    made = graph.maker(cast.input[0])
+    if made is None or made.op_type != "TreeEnsemble":
+        return 0
+    return len(option(made, "tree_roots", ()))
+
+
+def before_factor(graph: GraphIndex, name: str) -> tuple[str, float]:
+    """Walk back from a value before its link over one product of trees with a number."""
+    node = graph.maker(name)
+    if node is None or node.op_type not in ("Mul", "Div"):
+        return name, 1.0
+    number = graph.number(node.input[1])
+    made = graph.maker(node.input[0])
+    if number is None or made is None or made.op_type not in TREE_OPERATORS:
+        return name, 1.0
+    return node.input[0], number if node.op_type == "Mul" else 1 / number

@@ -1,0 +1,151 @@
+"""Methods whose values add up, before the link, to what the model served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.errors import AdditivityError
+from modelkit.explain.links import OutputLink
+from modelkit.explain.method import Attribution, check_gap
+from modelkit.explain.subject import Subject
+from modelkit.signature import Feeds
+
+RunParts = Callable[
+    [Feeds], tuple[Array, Array]
+]  # values (n, players, k) and base (k,) of all rows
+
+
+@dataclass(frozen=True)
+class Sum:
+    """How a method comes to its parts: its name, its run, the link after it, and its cost."""
+
+    kind: str
+    run: RunParts
+    link: OutputLink
+    rows_per_row: int
+    reason: str
+
+
+class SumMethod:
+    """A Sum for one subject, checked against everything that is served.
+
+    Args:
+        subject: what is explained.
+        found: where the parts come from.
+        exact: whether they are Shapley values over the background.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        found: Sum,
+        *,
+        exact: bool,
+    ) -> None:
+        self.kind = found.kind
+        self.exact = exact
+        self.rows_per_row = found.rows_per_row
+        self.reason = found.reason
+        self.space, self.output_names = _explained(subject, found.link)
+        self._run = found.run
+        self._link = found.link
+        self._subject = subject
+
+    def explain(
+        self,
+        feeds: Feeds,
+        served: Array,
+        rows: Iterable[int],
+    ) -> Attribution:
+        """Explain all rows at once."""
+        found = self._parts(feeds, served)
+        check_gap(found.gap, served)
+        return found
+
+    def misses(self, most: int) -> AdditivityError | None:
+        """The error of the first `most` background rows, if their values do not add up."""
+        served = self._subject.at_background
+        found = self._parts(self._subject.head(most), served[:most])
+        try:
+            check_gap(found.gap, served)
+        except AdditivityError as error:
+            return error
+        return None
+
+    def _parts(
+        self,
+        feeds: Feeds,
+        served: Array,
+    ) -> Attribution:
+        if not len(served):
+            return self._no_rows()
+        outputs = served.shape[1]
+        values, base = self._run(feeds)
+        if self._link.name == "identity":
+            values, base = self._scaled(values, base, outputs)
+        margin = base + values.sum(axis=1)
+        after = self._link.serve(margin, outputs)
+        gap = _gap(margin, after, served)
+        if self._link.name == "exp":  # its factor is a term before it
+            base = base + np.log(self._link.scale)
+        base = np.broadcast_to(base, margin.shape).copy()
+        return Attribution(
+            values,
+            base,
+            gap,
+            self.rows_per_row * len(served),
+        )
+
+    def _no_rows(self) -> Attribution:
+        """The answer for a batch without rows: its shapes are those of one row."""
+        row = self._subject.head(1)
+        found = self._parts(row, self._subject.at_background[:1])
+        return Attribution(
+            found.values[:0],
+            found.base[:0],
+            found.gap[:0],
+            0,
+        )
+
+    def _scaled(
+        self,
+        values: Array,
+        base: Array,
+        outputs: int,
+    ) -> tuple[Array, Array]:
+        """Parts of the served output, in both columns if they are two probabilities."""
+        values = values * self._link.scale
+        base = base * self._link.scale
+        if (values.shape[2], outputs) == (1, 2):
+            values = np.concatenate([-values, values], axis=2)
+            base = np.concatenate([1 - base, base])
+        return values, base
+
+
+def _gap(
+    margin: Array,
+    after: Array,
+    served: Array,
+) -> Array:
+    """The distance of a margin (n, k) from what was served, measured after the link."""
+    widths = (1, served.shape[1])
+    if after.shape != served.shape or margin.shape[1] not in widths:
+        return np.full(margin.shape, np.inf)  # another output than the one that is served
+    gap = np.abs(after - served)
+    if margin.shape[1] == 1:
+        gap = gap.max(axis=1, keepdims=True, initial=0)
+    return np.asarray(gap)
+
+
+def _explained(subject: Subject, link: OutputLink) -> tuple[str, tuple[str, ...]]:
+    """The output space and the names of the outputs that are explained."""
+    if link.name == "identity":
+        return subject.space, subject.names
+    of_classes = link.name in ("logistic", "softmax", "share")
+    if of_classes and len(subject.names) == 2:
+        return "margin", subject.names[1:]
+    return "margin", subject.names

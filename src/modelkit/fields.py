@@ -1,0 +1,192 @@
+"""Read frozen dataclasses from plain JSON values, strictly, and write them back.
+
+A reader believes nothing: every field must be known and present, or have a default, and hold the
+type that its annotation names. All errors are ValueErrors that name the field by its path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+MAX_DEPTH = 16  # of lists and objects within a field of any JSON value
+SCALARS = (str, int, float, bool)
+
+T = TypeVar("T")
+Reader = Callable[[object, str], Any]
+
+
+def read_object(
+    cls: type[T],
+    plain: object,
+    where: str,
+) -> T:
+    """A dataclass from a JSON object.
+
+    Fields may be annotated as str, int, float, bool, tuples of one kind of item, dicts by string,
+    unions, other dataclasses, or Any: a JSON value of at most 16 levels, and in a tuple one that is
+    no list and no object. A field that is not compared is derived, so it is not read.
+
+    Args:
+        cls: the dataclass.
+        plain: what a JSON parser gives.
+        where: the path of the object, for messages.
+
+    Raises ValueError for unknown or missing fields, for other types, and for what `cls` refuses.
+    """
+    if not isinstance(plain, dict):
+        raise _other_type(where, "an object", type(plain).__name__)
+    readers: Mapping[str, Reader] = _readers(cls)  # type: ignore[arg-type]  # a class is hashable
+    unknown = sorted(set(plain) - set(readers))
+    absent = [name for name in _required(cls) if name not in plain]
+    if unknown or absent:
+        raise ValueError(f"{where}: unknown fields {unknown}, missing fields {absent}")
+    values = {name: readers[name](value, f"{where}: {name}") for name, value in plain.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def write_object(value: Any, *, defaults: bool = True) -> Any:
+    """The JSON value of a dataclass, with lists for tuples; `read_object` is the inverse.
+
+    Without `defaults`, fields that hold their default are left out.
+    """
+    if isinstance(value, tuple):
+        return [write_object(item, defaults=defaults) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    plain = {}
+    for field in _fields(type(value)):
+        held = getattr(value, field.name)
+        if defaults or held != _default(field):
+            plain[field.name] = write_object(held, defaults=defaults)
+    return plain
+
+
+def read_json(
+    value: object,
+    where: str,
+    depth: int = 0,
+) -> object:
+    """Any JSON value whose strings are valid text and whose integers fit 64 bits.
+
+    Raises ValueError.
+    """
+    if depth > MAX_DEPTH:
+        raise ValueError(f"{where} nests deeper than {MAX_DEPTH} levels")
+    if isinstance(value, dict):
+        found = {}
+        for key, item in value.items():
+            found[_read_scalar((str,), key, where)] = read_json(item, f"{where}.{key}", depth + 1)
+        return found
+    if isinstance(value, list):
+        return [read_json(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(value)]
+    return None if value is None else _read_scalar(SCALARS, value, where)
+
+
+def _fields(cls: Any) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(cls) if field.init and field.compare]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _required(cls: Any) -> list[str]:
+    return [field.name for field in _fields(cls) if _default(field) is dataclasses.MISSING]
+
+
+@cache
+def _readers(cls: Any) -> Mapping[str, Reader]:
+    return {field.name: _reader_of(str(field.type), cls.__module__) for field in _fields(cls)}
+
+
+@cache
+def _reader_of(annotation: str, module: str) -> Reader:
+    # `get_type_hints` would evaluate derived fields too, and one annotation many times: 1 ms.
+    return _reader(eval(annotation, vars(sys.modules[module])))  # noqa: S307 - of our own source
+
+
+def _reader(annotation: Any) -> Reader:
+    """What reads the values of an annotation."""
+    if annotation is Any:
+        return read_json
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return partial(read_object, annotation)
+    origin = get_origin(annotation)
+    kinds = get_args(annotation)
+    if origin is tuple:
+        item = kinds[0]
+        return partial(_read_tuple, _scalar(SCALARS) if item is Any else _reader(item))
+    if origin is dict:
+        return partial(_read_dict, _reader(kinds[1]))
+    if origin not in (Union, UnionType):
+        return _scalar((annotation,))
+    if NoneType not in kinds:
+        return _scalar(kinds)
+    known = [kind for kind in kinds if kind is not NoneType]
+    return partial(_read_optional, _reader(known[0]) if len(known) == 1 else _scalar((*known,)))
+
+
+def _scalar(kinds: tuple[type, ...]) -> Reader:
+    """What reads values of these types; JSON may write a float without a fraction."""
+    return partial(_read_scalar, (*kinds, int) if float in kinds else kinds)
+
+
+def _read_scalar(
+    kinds: tuple[type, ...],
+    value: object,
+    where: str,
+) -> Any:
+    if type(value) not in kinds:
+        names = " or ".join(dict.fromkeys(kind.__name__ for kind in kinds))
+        raise _other_type(where, names, value)
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError(f"{where} is beyond 64 bits")
+    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError(f"{where} holds a lone surrogate")
+    return value
+
+
+def _read_tuple(
+    item: Reader,
+    value: object,
+    where: str,
+) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise _other_type(where, "a list", value)
+    return tuple(item(entry, f"{where}[{at}]") for at, entry in enumerate(value))
+
+
+def _read_dict(
+    item: Reader,
+    value: object,
+    where: str,
+) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _other_type(where, "an object", value)
+    return {key: item(entry, f"{where}.{key}") for key, entry in value.items()}
+
+
+def _other_type(
+    where: str,
+    wanted: str,
+    value: object,
+) -> ValueError:
+    return ValueError(f"{where} must be {wanted}, got {value!r:.80}")
+
+
+def _read_optional(
+    item: Reader,
+    value: object,
+    where: str,
+) -> Any:
+    return None if value is None else item(value, where)

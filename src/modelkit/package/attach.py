@@ -1,0 +1,127 @@
+"""Add attachments to a package that exists, without touching its model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from modelkit import npz
+from modelkit.golden import BACKGROUND, encode_rows
+from modelkit.manifest import FORMAT, Attachment, Manifest, check_metadata
+from modelkit.package import container
+from modelkit.package.load import (
+    MANIFEST,
+    check_digest,
+    check_hashes,
+    open_bytes,
+    read_manifest,
+)
+from modelkit.package.write import member_of, write_package
+from modelkit.signature import Signature
+
+SUFFIXES = {npz.MEDIA_TYPE: ".npz", "application/json": ".json"}  # of a member, by media type
+
+
+class Attachable(Protocol):
+    """A value that names and encodes itself as an attachment, such as a Profile."""
+
+    def to_attachment(self, signature: Signature | None = None) -> tuple[str, str, bytes]:
+        """Name, media type and bytes, checked against the signature of the model."""
+
+
+@dataclass(frozen=True)
+class NewAttachment:
+    """An attachment on its way into a package; only its maker knows what its bytes mean."""
+
+    name: str
+    media_type: str
+    data: bytes
+
+    @property
+    def path(self) -> str:
+        """The path of its member."""
+        return self.name + SUFFIXES.get(self.media_type, ".bin")
+
+
+def attach(
+    path: str | os.PathLike[str],
+    *,
+    profile: Attachable | None = None,
+    background: object = None,
+    metadata: dict[str, Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    digest: str | None = None,
+) -> Manifest:
+    """Add a profile, a background or metadata to a package that exists.
+
+    The model is neither converted nor run again, and every other member is copied byte by byte. An
+    attachment of the same name is replaced. The file appears whole or not at all, as with `save`.
+    The package gets a new `digest`; its `model_digest` stays.
+
+    Args:
+        path: the package.
+        profile: a `Profile` that `Monitor` compares served rows with.
+        background: rows that explanations are relative to. They are stored as they are: whoever can
+            read the package can read these rows.
+        metadata: JSON values by name, which are added to those of the manifest or replace them.
+        out: where to write the result; by default it replaces the file at `path`.
+        digest: the digest that the package must have before.
+
+    Returns:
+        The new manifest.
+
+    Raises:
+        TypeError: if there is nothing to attach.
+        PackageError: if the package cannot be read; its subclass IntegrityError if it is damaged or
+            has another digest.
+        SignatureError: if the model does not take the rows of the background.
+        DriftError: if the profile has other columns than the model takes.
+        ManifestError: if the metadata is not allowed.
+    """
+    if profile is None and background is None and metadata is None:
+        raise TypeError("attach takes at least one of profile=, background= and metadata=")
+    members: container.Members = {**container.read_zip(open_bytes(path))}
+    manifest = read_manifest(members)
+    check_digest(manifest, digest)
+    check_hashes(members, manifest.files)
+    added = new_attachments(manifest.signature, profile=profile, background=background)
+    kept = check_metadata(manifest.metadata | (metadata or {}))
+    del members[MANIFEST]
+    changed = with_attachments(replace(manifest, format=FORMAT, metadata=kept), members, added)
+    return write_package(path if out is None else out, changed, members)
+
+
+def new_attachments(
+    signature: Signature, *, profile: Attachable | None, background: object
+) -> list[NewAttachment]:
+    """The attachments of these, where they are not None.
+
+    Raises SignatureError and DriftError for those that do not fit the model.
+    """
+    added = []
+    if background is not None:
+        rows = encode_rows(signature.coerce(background), {})
+        added.append(NewAttachment(BACKGROUND, npz.MEDIA_TYPE, rows))
+    if profile is not None:
+        added.append(NewAttachment(*profile.to_attachment(signature)))
+    return added
+
+
+def with_attachments(
+    manifest: Manifest, members: container.Members, added: Iterable[NewAttachment]
+) -> Manifest:
+    """The manifest with these attachments, whose bytes are put into `members`.
+
+    An attachment takes the place of one of the same name, or comes last.
+    """
+    attachments = {attachment.name: attachment for attachment in manifest.attachments}
+    files = {member.path: member for member in manifest.files}
+    for new in added:
+        old = attachments.get(new.name)
+        path = new.path if old is None else old.path
+        attachments[new.name] = Attachment(new.name, path, new.media_type)
+        files[path] = member_of(path, new.data)
+        members[path] = new.data
+    return replace(manifest, files=tuple(files.values()), attachments=tuple(attachments.values()))

@@ -1,0 +1,191 @@
+"""Save a model as an ONNX graph that was compared with its source, or that came without one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from modelkit import golden as golden_rows
+from modelkit.convert.classes import read_classes
+from modelkit.convert.converters import converter_of
+from modelkit.convert.graphs import settled
+from modelkit.convert.parity import MAX_ROWS, check_takes_example, gate, open_signature
+from modelkit.convert.rows import rows_of
+from modelkit.convert.source import Source
+from modelkit.errors import ConversionError, GraphError
+from modelkit.manifest import WEIGHTS_REF
+from modelkit.model import Model, Outputs
+from modelkit.package import container, scan
+from modelkit.package.load import GRAPH, TERMS, WEIGHTS_MEMBER
+from modelkit.package.proven import Proven, Prover, run_first
+from modelkit.proto import forget_ranks, serialize, split_weights
+from modelkit.runtimes.onnx import OnnxModel
+from modelkit.runtimes.texts import TextModel
+from modelkit.signature import Feeds, Signature
+from modelkit.texts.terms import encode_terms
+
+MEASURED_BYTES = 4 << 20  # of an input that rows of a graph without a source are drawn for
+EXAMPLE_ROWS = 512  # of an example that golden rows are drawn like
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph that may be packaged, and the rows that it ran on, where it came without a source.
+
+    `folded` is the limit in bytes of the constants that the runtime may compute when it opens the
+    graph.
+    """
+
+    source: Source
+    graph: bytes
+    weights: bytes
+    folded: int
+    feeds: Feeds | None = None
+
+    def build(self, signature: Signature) -> Model:
+        """A Model of the graph."""
+        source = self.source
+        weights = memoryview(self.weights) if self.weights else None
+        if source.texts is None:
+            return OnnxModel(self.graph, signature, weights=weights, folded=self.folded)
+        return TextModel(
+            self.graph,
+            signature,
+            source.texts,
+            source.terms,
+            weights=weights,
+            folded=self.folded,
+        )
+
+    def members(self) -> container.Members:
+        """The files of its package."""
+        found: container.Members = {GRAPH: self.graph}
+        if self.weights:
+            found[WEIGHTS_MEMBER] = self.weights
+        if self.source.terms:
+            found[TERMS] = encode_terms(self.source.terms)
+        return found
+
+
+def _prove(model: object, example: object, golden: object, domains: Collection[str]) -> Proven:
+    """The first way to convert the model that the runtime takes and the gate passes.
+
+    Raises the gate's error if one way came that far: it says most about the model.
+    """
+    converter = converter_of(model)
+    refused: list[Exception] = []
+    disagreed: list[Exception] = []
+    for convert in converter.ways(model, example):
+        try:
+            graph = _checked(convert(), golden, domains)
+        except (ConversionError, GraphError) as error:
+            refused.append(error)
+            continue
+        try:
+            signature, parity = gate(graph.source, graph.build, graph.feeds)
+        except GraphError as error:
+            refused.append(_unloadable(graph.source, error))
+        except ConversionError as error:
+            disagreed.append(error)
+        else:
+            return Proven(
+                graph.source,
+                graph.members(),
+                graph.build,
+                signature,
+                parity,
+                trained_with=converter.trained_with,
+                example=example_of(graph.source),
+            )
+    raise (disagreed or refused)[0]
+
+
+PROVER = Prover(lambda _: True, _prove)
+
+
+def _unloadable(source: Source, error: GraphError) -> Exception:
+    """What to say of a graph that onnxruntime refuses: one that was converted is not the caller's."""
+    if source.truth is None:
+        return error
+    refusal = ConversionError(
+        f"{source.against} cannot be converted: onnxruntime refuses the graph that the converter "
+        "made; an estimator can be saved with format='joblib'"
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
+def _checked(source: Source, golden: object, domains: Collection[str]) -> Graph:
+    """The graph of a source, once its operators and sizes were found to be allowed."""
+    weights = split_weights(source.proto, WEIGHTS_REF)
+    raw = serialize(source.proto)
+    size = len(weights) if weights else None
+    found = scan.check_graph(raw, WEIGHTS_REF, size, domains=domains)
+    graph = Graph(source, raw, weights, found.folding.limit)
+    if source.truth is not None:
+        return graph
+    if source.rows is None:
+        graph = replace(graph, source=replace(source, rows=golden))
+    return _asked(graph)
+
+
+def _asked(graph: Graph) -> Graph:
+    """A graph without a source, with rows that it ran on and the signature that its answers show."""
+    with graph.build(graph.source.signature) as model:
+        runs = [_first_run(model, graph.source.rows)]
+        feeds, _ = runs[0]
+        rows = model.signature.count(feeds)
+        other = np.arange(rows - 1 if rows > 1 else 2) % rows
+        with suppress(ConversionError):  # of a graph of one size; the gate measures that
+            taken = model.signature.take(feeds, other)
+            runs.append(run_first(model, [taken], "another number of rows"))
+    proto = graph.source.proto
+    signature = settled(graph.source.signature, runs)
+    forget_ranks(proto, signature)
+    _, answers = runs[0]
+    signature = replace(signature, classes=read_classes(proto, answers))
+    source = replace(graph.source, signature=signature)
+    return replace(graph, source=source, graph=serialize(proto), feeds=feeds)
+
+
+def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
+    """Rows that a model runs on, and its answers.
+
+    They are those of the example; drawn ones of its sizes where it has few, and of any sizes where
+    there is none.
+    """
+    signature = model.signature
+    if example is None:
+        drawn = golden_rows.draws(signature, None, MEASURED_BYTES)
+        return run_first(model, drawn, "rows drawn at random")
+    given = _few(signature, signature.coerce(example))
+    if not signature.count(given):
+        raise ConversionError("the example has no rows")
+    run = run_first(model, [given], "the rows that were given")
+    feeds, _ = run
+    if signature.count(feeds) < golden_rows.GOLDEN_ROWS:
+        with suppress(ConversionError):
+            drawn = golden_rows.draws(signature, feeds, MEASURED_BYTES)
+            run = run_first(model, drawn, "rows like these")
+    return run
+
+
+def example_of(source: Source) -> Feeds | None:
+    """The example as tensors, or None where there is none."""
+    if source.truth is not None:
+        signature = open_signature(source.signature)
+        check_takes_example(source, signature)
+        return signature.coerce(rows_of(source.rows).spread(EXAMPLE_ROWS).raw)
+    if source.rows is None:
+        return None
+    return _few(source.signature, source.signature.coerce(source.rows))
+
+
+def _few(signature: Signature, feeds: Feeds) -> Feeds:
+    rows = signature.count(feeds)
+    if rows <= MAX_ROWS:
+        return feeds
+    return signature.take(feeds, np.linspace(0, rows - 1, MAX_ROWS).astype(int))

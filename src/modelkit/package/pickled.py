@@ -1,0 +1,60 @@
+"""Save a fitted estimator as it is, pickled, and compared with the one that is in memory."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from functools import partial
+
+from modelkit import golden as golden_rows
+from modelkit.convert.parity import gate
+from modelkit.convert.source import Source
+from modelkit.model import Model
+from modelkit.package import trust
+from modelkit.package.graphs import example_of
+from modelkit.package.load import NATIVE
+from modelkit.package.proven import Proven, Prover
+from modelkit.signature import Feeds
+
+
+def _prove(model: object, example: object, golden: object, domains: Collection[str]) -> Proven:
+    """The estimator in a pickle. Raises ConversionError, or ParityError where the pickle differs."""
+    from modelkit.convert.native import from_estimator
+    from modelkit.runtimes.joblib import JoblibModel
+
+    del golden, domains  # a pickle has no operators, and its rows are drawn here
+    source, estimator = from_estimator(model, example)
+    modules = estimator.modules()
+    pickled = estimator.dump()
+    build = partial(JoblibModel, pickled)
+    drawn_like = example_of(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an estimator that is asked about rows unlike its own
+        signature, parity = gate(source, build, None)
+        rows = _known_rows(source, build(signature), drawn_like)
+    return Proven(
+        source,
+        {NATIVE: pickled},
+        build,
+        signature,
+        parity,
+        trust.required(modules),
+        golden=rows,
+        example=drawn_like,
+    )
+
+
+PROVER = Prover(lambda _: True, _prove)
+
+
+def _known_rows(source: Source, model: Model, example: Feeds | None) -> Feeds | None:
+    """Drawn rows with values of the example, if the source takes no others; else None."""
+    from modelkit.convert.native import shared_values
+
+    drawn = next(golden_rows.draws(model.signature, example))
+    with model:
+        try:
+            model.run(model.signature.columns(drawn))
+        except Exception:  # noqa: BLE001 - whatever a pickled estimator says to an unknown value
+            return next(golden_rows.draws(shared_values(source, model.signature), example))
+    return None

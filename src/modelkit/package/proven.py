@@ -1,0 +1,66 @@
+"""What every way of saving ends in: a model in the bytes of a package, which agrees with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from modelkit.convert.source import Source
+from modelkit.errors import ConversionError
+from modelkit.manifest import Parity
+from modelkit.model import Model, Outputs
+from modelkit.package import container
+from modelkit.recipe import Recipe
+from modelkit.signature import Feeds, Signature
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A model that agrees with its source, in the bytes that will be written.
+
+    `build` makes a Model of these bytes. `requires` are the libraries, in exact versions, that a
+    package needs to be opened, and `trained_with` those whose versions are recorded. `golden` are
+    rows to store, and `example` rows to draw like; both are None where there are none.
+    """
+
+    source: Source
+    members: container.Members
+    build: Callable[[Signature], Model]
+    signature: Signature
+    parity: Parity
+    requires: dict[str, str] = field(default_factory=dict)
+    trained_with: tuple[str, ...] = ()
+    encoder: Recipe | None = None
+    golden: Feeds | None = None
+    example: Feeds | None = None
+
+
+@dataclass(frozen=True)
+class Prover:
+    """One kind of package: which models become one, and how.
+
+    `prove` takes a model, its example, the golden rows that were given and the domains of
+    operators that are allowed beyond the default ones. It raises ConversionError, or its subclass
+    ParityError, for a model that cannot be saved, and GraphError for what a package may not hold.
+    """
+
+    owns: Callable[[object], bool]
+    prove: Callable[[object, object, object, Collection[str]], Proven]
+
+
+def run_first(model: Model, candidates: Iterable[Feeds], what: str) -> tuple[Feeds, Outputs]:
+    """The first of the candidates that a model runs on, and its answer.
+
+    Raises ConversionError if it runs on none; `what` names the candidates in the message.
+    """
+    for feeds in candidates:
+        try:
+            return feeds, model.run(model.signature.columns(feeds))
+        except Exception as error:  # noqa: BLE001 - whatever a pickled estimator calls it
+            refused = error
+    shapes = {name: feed.shape for name, feed in feeds.items()}
+    said = " ".join(str(refused).split())
+    raise ConversionError(
+        f"the model does not run on {what}, at last of the shapes {shapes}: {said}; pass rows that "
+        "it takes as example=, or as golden= to store them as they are"
+    ) from refused

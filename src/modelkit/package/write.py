@@ -1,0 +1,56 @@
+"""Put the file of a package in place in a single step."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from modelkit.manifest import Manifest, Member
+from modelkit.package import container
+from modelkit.package.load import MANIFEST, WEIGHTS_MEMBER
+
+
+def write_package(
+    path: str | os.PathLike[str], manifest: Manifest, members: container.Members
+) -> Manifest:
+    """Write manifest and members as one file, and return the manifest with its digest.
+
+    `members` are all others than the manifest, by path, in the order of `manifest.files`.
+    """
+    raw = manifest.to_json()
+    replace_file(Path(path), {MANIFEST: raw, **members})
+    return Manifest.from_json(raw)
+
+
+def member_of(path: str, data: bytes | memoryview) -> Member:
+    """What the manifest says of a member."""
+    return Member(path, len(data), hashlib.sha256(data).hexdigest())
+
+
+def replace_file(path: Path, members: container.Members) -> None:
+    """Write beside the target, flush to disk, and rename over it.
+
+    A reader sees the old file or the new one. A symbolic link stays, and the file that it names is
+    the target.
+    """
+    path = Path(os.path.realpath(path))
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for piece in container.write_zip(members, aligned=frozenset({WEIGHTS_MEMBER})):
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp gives 0600; a package is for others to read
+        os.replace(temporary, path)  # noqa: PTH105
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

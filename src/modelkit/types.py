@@ -1,0 +1,66 @@
+"""The types of what public functions take and give, beside those of `modelkit` itself.
+
+Nobody has to make one: they are what `Manifest.parity`, `Batcher.stats()` or `DriftReport.features`
+are made of, and are here to be named in annotations. Names are imported when they are first used.
+"""
+
+TYPE_CHECKING = False  # see modelkit/__init__.py
+if TYPE_CHECKING:
+    from modelkit.batching.policy import BatchPlan as BatchPlan
+    from modelkit.batching.stats import Stats as Stats
+    from modelkit.coercion import Block as Block
+    from modelkit.drift.cells import Feature as Feature
+    from modelkit.drift.labelfree import Calibration as Calibration
+    from modelkit.drift.losses import Baseline as Baseline
+    from modelkit.drift.values import Check as Check
+    from modelkit.drift.values import Effect as Effect
+    from modelkit.drift.values import FeatureDrift as FeatureDrift
+    from modelkit.drift.values import Performance as Performance
+    from modelkit.drift.vectors import Basis as Basis
+    from modelkit.embedding.pipeline import Pipeline as Pipeline
+    from modelkit.explain.explainer import ExplainPlan as ExplainPlan
+    from modelkit.manifest import Attachment as Attachment
+    from modelkit.manifest import Member as Member
+    from modelkit.manifest import Parity as Parity
+    from modelkit.package.attach import Attachable as Attachable
+    from modelkit.recipe import Recipe as Recipe
+    from modelkit.texts.vectorizer import Texts as Texts
+
+_HOMES = {
+    "Attachable": "modelkit.package.attach",
+    "Attachment": "modelkit.manifest",
+    "Baseline": "modelkit.drift.losses",
+    "Basis": "modelkit.drift.vectors",
+    "BatchPlan": "modelkit.batching.policy",
+    "Block": "modelkit.coercion",
+    "Calibration": "modelkit.drift.labelfree",
+    "Check": "modelkit.drift.values",
+    "Effect": "modelkit.drift.values",
+    "ExplainPlan": "modelkit.explain.explainer",
+    "Feature": "modelkit.drift.cells",
+    "FeatureDrift": "modelkit.drift.values",
+    "Member": "modelkit.manifest",
+    "Parity": "modelkit.manifest",
+    "Performance": "modelkit.drift.values",
+    "Pipeline": "modelkit.embedding.pipeline",
+    "Recipe": "modelkit.recipe",
+    "Stats": "modelkit.batching.stats",
+    "Texts": "modelkit.texts.vectorizer",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - strings, sorted
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'modelkit.types' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

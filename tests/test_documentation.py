@@ -1,0 +1,103 @@
+"""What the documentation says of the code is true: the floors, the public names, and one meaning a name."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+import modelkit as mk
+import modelkit.types
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "modelkit"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FLOOR = re.compile(r"^\| (\d) \| (.+) \|$", re.MULTILINE)
+WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+def test_the_table_of_floors_is_that_of_the_contracts():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    said = []
+    for _, cell in FLOOR.findall(text):
+        groups = [set(re.findall(r"`(\w+)`", group)) for group in cell.split("<-")]
+        said += [group - {"__init__"} for group in reversed(groups)]
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = config["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    assert said == [set(WORD.findall(layer)) for layer in layers]
+
+
+def defined_names():
+    """The modules that define each name at their top level, and the names that other modules import."""
+    homes = defaultdict(set)
+    imported = set()
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                homes[node.name].add(path)
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            for target in targets:
+                if isinstance(target, ast.Name):
+                    homes[target.id].add(path)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("modelkit"):
+                imported |= {alias.name for alias in node.names}
+    return homes, imported
+
+
+def test_a_name_that_modules_share_means_one_thing():
+    homes, imported = defined_names()
+    shared = imported | set(mk.__all__)
+    twice = {
+        name: sorted(str(path.relative_to(SOURCE)) for path in paths)
+        for name, paths in homes.items()
+        if name in shared and len(paths) > 1 and not name.startswith("__")
+    }
+    assert twice == {}
+
+
+def public_classes():
+    for name in mk.__all__:
+        value = getattr(mk, name)
+        if inspect.isclass(value):
+            yield name, value
+
+
+def annotations_of(kind):
+    """The annotations of what a class shows: of its fields, its methods and its properties."""
+    yield from getattr(kind, "__annotations__", {}).values()
+    for name, member in vars(kind).items():
+        if name.startswith("_") and name != "__init__":
+            continue
+        function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+        yield from getattr(function, "__annotations__", {}).values()
+
+
+def test_every_type_of_the_public_names_can_be_imported_and_is_documented():
+    classes = set()
+    for path in SOURCE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        classes |= {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    known = {*mk.__all__, *modelkit.types.__all__}
+    absent = set()
+    for owner, kind in public_classes():
+        for annotation in annotations_of(kind):
+            for word in WORD.findall(str(annotation)):
+                if word in classes - known:
+                    absent.add((owner, word))
+    assert absent == set()
+    for name in modelkit.types.__all__:
+        assert inspect.isclass(getattr(modelkit.types, name))
+
+
+@pytest.mark.parametrize("name", sorted({*mk.__all__, *modelkit.types.__all__} - {"__version__"}))
+def test_every_public_name_is_documented(name):
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert re.search(rf"\b{name}\b", text), f"no page says what {name} is"
