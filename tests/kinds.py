@@ -270,7 +270,7 @@ def _sklearn() -> list[Kind]:
         Kind("clusters", "GaussianMixture", lambda: mixture.GaussianMixture(3, **SEED), blobs, **narrow),
         Kind("outliers", "IsolationForest", lambda: ensemble.IsolationForest(n_estimators=20, **SEED), blobs, **gaps),
         Kind("transformers", "StandardScaler", preprocessing.StandardScaler, wine, missing=True),
-        Kind("transformers", "PowerTransformer", preprocessing.PowerTransformer, iris, **narrow),
+        Kind("transformers", "PowerTransformer", preprocessing.PowerTransformer, iris, missing=True),
         Kind("transformers", "PCA", lambda: decomposition.PCA(3), wine),
         Kind("transformers", "TruncatedSVD", lambda: decomposition.TruncatedSVD(3, **SEED), wine),
         Kind("transformers", "KernelPCA", lambda: decomposition.KernelPCA(3, kernel="rbf"), blobs),

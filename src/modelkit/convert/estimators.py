@@ -34,6 +34,11 @@ TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
+# Single estimators that the library's converters compute in float32, or from rounded squares.
+OWN_NAMES = (
+    "SVC", "NuSVC", "KNeighborsClassifier", "KNeighborsRegressor", "BernoulliNB", "PowerTransformer",
+    "PolynomialFeatures",
+)  # fmt: skip
 
 
 def prepared(estimator: Any) -> Any:
@@ -82,8 +87,17 @@ def _reads_float32(estimator: Any) -> bool:
 
 
 def is_composed(estimator: Any) -> bool:
-    """Whether anything in an estimator votes or is a tree: converters of our own take it."""
+    """Whether anything in an estimator votes, is a tree or is otherwise ours to convert."""
+    return is_ours_alone(estimator) or any(_is_single_own(step) for step in with_parts(estimator))
+
+
+def is_ours_alone(estimator: Any) -> bool:
+    """Whether anything in an estimator votes or is a tree, for which no other converter is right."""
     return any(f"{type(step).__module__}.".startswith(OWN) for step in with_parts(estimator))
+
+
+def _is_single_own(step: Any) -> bool:
+    return type(step).__module__.startswith("sklearn.") and type(step).__name__ in OWN_NAMES
 
 
 def holds_trees(estimator: Any) -> bool:

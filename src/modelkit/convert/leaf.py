@@ -20,7 +20,7 @@ from modelkit.convert.tensors import (
     rank,
     width,
 )
-from modelkit.errors import ConversionError, GraphError
+from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.proto import signature_of
 from modelkit.spec import TensorSpec
 
@@ -51,27 +51,49 @@ def converted_alone(
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
     name = type(estimator).__name__
     single = type(estimator).__module__.partition(".")[0] in SINGLE
-    refusal: ConversionError | GraphError | None = None
+    refusal: ConversionError | None = None
     for dtype in (NARROW,) if single else (WIDE, NARROW):
         given = _in_dtype(columns, dtype)
         if name not in BY_COLUMN:
             given = given.merged()
         try:
-            proto, inputs = _runnable(
+            outputs, inputs = _outputs(
                 estimator,
                 list(given.parts),
                 at,
             )
-        except (ConversionError, GraphError) as error:
+        except ConversionError as error:
             refusal = refusal or error
             continue
-        outputs = inline(proto, inputs)
         numbers = any(dtype_of(part) != STRING for part in inputs)
         rounds = dtype == NARROW or any(dtype_of(output) == NARROW for output in outputs)
         if name not in EXACT and rounds and numbers:
             at.narrow = True
         return _answer(estimator, outputs, at)
     raise refusal or ConversionError(f"{name} cannot be converted", step=name)
+
+
+def _outputs(
+    estimator: Any,
+    inputs: list[Var],
+    at: Converting,
+) -> tuple[list[Var], list[Var]]:
+    """What the graph of an estimator gives, and what it reads.
+
+    Raises ConversionError, whatever it is that skl2onnx, spox, onnx or onnxruntime refuse.
+    """
+    try:
+        proto, read = _runnable(estimator, inputs, at)
+        return inline(proto, read), read
+    except (ConversionError, MissingExtraError):
+        raise
+    except Exception as error:
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} cannot be converted to ONNX: {' '.join(str(error).split())[:300]}; replace "
+            "it, or apply it before the model and save the rest",
+            step=name,
+        ) from error
 
 
 def _in_dtype(columns: Columns, dtype: Any) -> Columns:
@@ -87,7 +109,7 @@ def _runnable(
 ) -> tuple[onnx.ModelProto, list[Var]]:
     """A graph that the runtime has taken, and its inputs: of texts, the counts of terms.
 
-    Raises ConversionError and GraphError.
+    Raises ConversionError, and GraphError where onnxruntime refuses the graph.
     """
     from modelkit.runtimes.onnx import OnnxModel
 

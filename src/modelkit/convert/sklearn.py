@@ -16,6 +16,7 @@ from modelkit.convert.estimators import (
     holds_trees,
     is_composed,
     is_narrow,
+    is_ours_alone,
     last_step,
     prepared,
     text_columns,
@@ -151,7 +152,11 @@ def _converted(
     if is_composed(estimator):
         from modelkit.convert.compose import composed
 
-        return composed(estimator, inputs, roles, _alone)
+        try:
+            return composed(estimator, inputs, roles, _alone)
+        except ConversionError:
+            if is_ours_alone(estimator):
+                raise
     vectorizers = TextConverters()
     if coded:
         width = sum(len(spec.columns) for spec in inputs)

@@ -15,13 +15,17 @@ import numpy as np
 import onnx
 
 from modelkit.convert import (
+    bayes,
     bins,
     compositions,
     forests,
     histogram,
     lightgbm,
     linear,
+    neighbors,
     polynomial,
+    power,
+    support,
     votes,
 )
 from modelkit.convert.leaf import converted_alone
@@ -57,6 +61,13 @@ TENSOR_CONVERTERS: dict[tuple[str, str], TensorConverter] = {
         ),
         bins.binned: ("KBinsDiscretizer",),
         polynomial.products: ("PolynomialFeatures",),
+        power.power: ("PowerTransformer",),
+        bayes.bernoulli: ("BernoulliNB",),
+        bayes.multinomial: ("MultinomialNB",),
+        bayes.gaussian: ("GaussianNB",),
+        neighbors.classifier: ("KNeighborsClassifier",),
+        neighbors.regressor: ("KNeighborsRegressor",),
+        support.classifier: ("SVC", "NuSVC"),
         compositions.pipeline: ("Pipeline",),
         compositions.columns: ("ColumnTransformer",),
         compositions.union: ("FeatureUnion",),

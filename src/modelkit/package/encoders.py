@@ -25,8 +25,10 @@ from modelkit.runtimes.onnx import OnnxModel
 from modelkit.signature import Feeds, Signature
 
 TEXTS = 64  # that are run together, to see whether their vectors depend on each other
-RTOL, ATOL = 1e-4, 1e-6  # within which the golden vectors must come out again
-LEAST = 0.95  # the cosine to a reference below which the pooling, the tokenizer or the graph is another: int8 is above
+RTOL = 1e-4  # within which, and within the next, the golden vectors must come out again
+ATOL = 1e-6
+# A cosine to the reference below this one means another pooling, tokenizer or graph: int8 is above.
+LEAST = 0.95
 
 
 def _owns(model: object) -> bool:
@@ -128,7 +130,8 @@ def _reference(encoder: TextEncoder, example: Any) -> float | None:
             f"implementation}}; got {example!r:.80}"
         )
     try:
-        texts, vectors = list(example[TEXT]), np.asarray(example[EMBEDDING], np.float32)
+        texts = list(example[TEXT])
+        vectors = np.asarray(example[EMBEDDING], np.float32)
     except (TypeError, ValueError) as error:
         raise ConversionError(f"the reference vectors are no numbers: {error}") from error
     shape = (len(texts), encoder.recipe.dims[0])

@@ -146,6 +146,8 @@ class OnnxModel(Model):
                 return {outputs[0]: answers[0]}
             return dict(zip(outputs, answers, strict=True))
         if rows == 0:
+            if self._run_graph is _raise_closed:
+                _raise_closed()
             return self._signature.empty(outputs)
         try:
             return self._run_apart(feeds, outputs, rows, call)

@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.device import Placement
+from modelkit.errors import ClosedError
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.runtimes.bulk import Gathered, run_all
@@ -87,6 +88,8 @@ class TextModel(Model):
     ) -> Outputs:
         rows = len(next(iter(feeds.values())))
         if rows == 0:
+            if self._closed:
+                raise ClosedError("the model was closed; load it again to use it")
             return self._signature.empty(outputs)
         if rows == 1:
             return self.inside._run(self._counted(feeds, 0, 1), outputs, call)

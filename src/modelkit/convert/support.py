@@ -1,0 +1,109 @@
+"""Converter of support vector classifiers: scores and labels in float64; probabilities by the operator of ONNX.
+
+libsvm couples the probabilities of pairs by an iteration that stops early; SVMClassifier repeats it,
+in float32.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.leaf import converted_alone
+from modelkit.convert.tensors import Answer, Columns, Var, constant, doubles, flat, largest, op
+
+if TYPE_CHECKING:
+    from modelkit.cast import Array
+    from modelkit.convert.table import Converting
+
+KERNELS = ("linear", "rbf", "poly", "sigmoid")
+
+
+def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """SVC and NuSVC: each pair of classes decides, and the class with most votes is the label."""
+    if estimator.kernel not in KERNELS:
+        return converted_alone(estimator, columns, at)
+    pairs = _decisions(estimator, columns.matrix(np.float64))
+    classes = len(estimator.classes_)
+    likely = None
+    if hasattr(estimator, "predict_proba"):
+        likely = converted_alone(estimator, columns, at).probabilities
+    winners, losers = _members(classes)
+    votes = _votes(pairs, winners, losers)
+    decision = pairs
+    if classes == 2:
+        decision = op.neg(flat(pairs))
+    elif estimator.decision_function_shape == "ovr":
+        decision = _scores(pairs, winners, losers)
+    by_scores = estimator.break_ties and classes > 2
+    place = largest(decision if by_scores else votes)
+    return Answer(place=place, probabilities=likely, decision=decision)
+
+
+def _decisions(estimator: Any, rows: Var) -> Var:
+    """The score of each pair of classes, (n, pairs), above 0 for the first of both: a sum of kernels."""
+    bounds = np.cumsum([0, *estimator.n_support_])
+    coefficients = _dense(estimator._dual_coef_)
+    pairs = list(combinations(range(len(estimator.classes_)), 2))
+    weights = np.zeros((bounds[-1], len(pairs)))
+    for number, (first, second) in enumerate(pairs):
+        of_first = slice(bounds[first], bounds[first + 1])
+        of_second = slice(bounds[second], bounds[second + 1])
+        weights[of_first, number] = coefficients[second - 1, of_first]
+        weights[of_second, number] = coefficients[first, of_second]
+    kernels = _kernels(estimator, rows, _dense(estimator.support_vectors_))
+    return op.gemm(kernels, doubles(weights), doubles(estimator._intercept_))
+
+
+def _dense(matrix: Any) -> Array:
+    found = matrix.toarray() if hasattr(matrix, "toarray") else matrix
+    return np.asarray(found, np.float64)
+
+
+def _kernels(estimator: Any, rows: Var, vectors: Array) -> Var:
+    """The kernel of each row and each support vector, (n, vectors)."""
+    gamma = doubles(estimator._gamma)  # noqa: SLF001 - "scale" as a number, no public way
+    if estimator.kernel == "rbf":
+        return op.exp(op.neg(op.mul(_squares(rows, vectors), gamma)))
+    products = op.matmul(rows, doubles(vectors.T))
+    if estimator.kernel == "linear":
+        return products
+    shifted = op.add(op.mul(products, gamma), doubles(float(estimator.coef0)))
+    if estimator.kernel == "sigmoid":
+        return op.tanh(shifted)
+    return op.pow(shifted, doubles(float(estimator.degree)))
+
+
+def _squares(rows: Var, vectors: Array) -> Var:
+    """Squared distances, on centred data: squares of large means would round the differences away."""
+    middle = vectors.mean(axis=0)
+    centred = vectors - middle
+    shifted = op.sub(rows, doubles(middle[None]))
+    lengths = op.reduce_sum_square(shifted, constant([1], np.int64), keepdims=1)
+    known = doubles((centred * centred).sum(axis=1)[None])
+    products = op.matmul(shifted, doubles(2 * centred.T))
+    return op.max([op.sub(op.add(lengths, known), products), doubles(0.0)])
+
+
+def _members(classes: int) -> tuple[Array, Array]:
+    """(pairs, classes) each: which class is the first of a pair, and which the second."""
+    first, second = zip(*combinations(range(classes), 2), strict=True)
+    unit = np.eye(classes)
+    return unit[list(first)], unit[list(second)]
+
+
+def _votes(pairs: Var, winners: Array, losers: Array) -> Var:
+    """How many pairs each class wins, as libsvm counts: the first only where the score is above 0."""
+    won = op.cast(op.greater(pairs, doubles(0.0)), to=np.float64)
+    return op.gemm(won, doubles(winners - losers), doubles(losers.sum(axis=0)))
+
+
+def _scores(pairs: Var, winners: Array, losers: Array) -> Var:
+    """The votes for each class, and less than half a vote for the sum of its scores, as in scikit-learn."""
+    lost = op.cast(op.less(pairs, doubles(0.0)), to=np.float64)
+    votes = op.gemm(lost, doubles(losers - winners), doubles(winners.sum(axis=0)))
+    sums = op.matmul(pairs, doubles(winners - losers))
+    divisor = op.mul(op.add(op.abs(sums), doubles(1.0)), doubles(3.0))
+    return op.add(votes, op.div(sums, divisor))
