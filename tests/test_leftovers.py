@@ -81,6 +81,16 @@ def test_neighbours_and_their_distances_are_those_of_the_source(algorithm, weigh
         np.testing.assert_allclose(model.predict(rows), fitted.predict(rows), 1e-5, 1e-6)
 
 
+def test_neighbours_at_an_infinite_distance_still_have_a_mean(tmp_path):
+    """All rows of fit are equally far then; which of them are taken is the source's accident."""
+    X = _normal(200)
+    fitted = KNeighborsRegressor(5).fit(X, X[:, 0])
+    _, model = _saved(fitted, X, tmp_path)
+    far = X[:20] * 1e170
+    assert np.isfinite(fitted.predict(far)).all()
+    assert np.isfinite(model.predict(far)).all()
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_labels_of_neighbours_may_be_small_integers(dtype, tmp_path):
     X = _normal(100)

@@ -79,7 +79,8 @@ def _neighbors(estimator: Any, rows: Var) -> tuple[Var, Var]:
     places = op.gather_elements(candidates, order, axis=1)
     if estimator.weights == "distance":
         return places, _inverse(op.sqrt(nearest))
-    return places, op.add(op.mul(nearest, doubles(0.0)), doubles(1.0))
+    equal = op.greater_or_equal(nearest, doubles(0.0))  # of an infinite distance as well
+    return places, op.cast(equal, to=np.float64)
 
 
 def _candidates(rows: Var, known: Any, count: int) -> Var:
