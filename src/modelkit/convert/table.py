@@ -13,6 +13,7 @@ from typing import Any
 from modelkit.convert import (
     bayes,
     bins,
+    calibration,
     compositions,
     forests,
     histogram,
@@ -30,6 +31,7 @@ from modelkit.convert.leaf import converted_alone
 MODULES = (
     bayes,
     bins,
+    calibration,
     compositions,
     forests,
     histogram,
