@@ -12,7 +12,6 @@ from modelkit.convert.tensors import (
     Var,
     cast,
     column,
-    constant,
     doubles,
     flat,
     joined,

@@ -11,7 +11,6 @@ from modelkit.convert.tensors import (
     Columns,
     Var,
     complement,
-    constant,
     doubles,
     flat,
     largest,
