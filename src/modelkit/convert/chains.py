@@ -75,7 +75,9 @@ def _numbers(each: Any) -> Var:
 
 
 def _side_by_side(vectors: list[Var]) -> Var:
-    return joined([cast(vector if rank(vector) == 2 else upright(vector), np.float64) for vector in vectors])
+    return joined(
+        [cast(vector if rank(vector) == 2 else upright(vector), np.float64) for vector in vectors]
+    )
 
 
 def _labels(models: list[Any], links: list[Answer]) -> Answer:

@@ -44,7 +44,7 @@ def quadratic(
     sizes = [0.5 * np.log(scale).sum() for scale in estimator.scalings_]
     shift = np.log(estimator.priors_) - sizes
     halved = op.mul(squares, doubles(-0.5))
-    return _discriminated(op.add(halved, doubles(shift[:, None])))
+    return _discriminated(op.add(halved, doubles(shift[:, None])), len(means))
 
 
 def differences(columns: Columns, means: Array) -> Var:
@@ -61,14 +61,13 @@ def _as_wide_as_each_other(axes: list[Array]) -> Array:
     return whole
 
 
-def _discriminated(by_class: Var) -> Answer:
+def _discriminated(by_class: Var, classes: int) -> Answer:
     """Label, probabilities and decision from scores, (classes, n)."""
     scores = op.transpose(by_class, perm=[1, 0])
-    two = by_class.unwrap_tensor().shape[0] == 2
     return Answer(
         place=largest(scores),
         probabilities=op.softmax(scores, axis=1),
-        decision=op.sub(column(scores, 1), column(scores, 0)) if two else scores,
+        decision=op.sub(column(scores, 1), column(scores, 0)) if classes == 2 else scores,
     )
 
 
@@ -80,7 +79,8 @@ def nearest(
     """NearestCentroid: the class with the nearest centroid, or the largest score where priors differ."""
     centroids = np.asarray(estimator.centroids_, np.float64)
     priors = getattr(estimator, "class_prior_", np.full(len(centroids), 1 / len(centroids)))
-    scored = _discriminated(_scores_of_centroids(estimator, columns, centroids, priors))
+    scores = _scores_of_centroids(estimator, columns, centroids, priors)
+    scored = _discriminated(scores, len(centroids))
     place = scored.asked("place")
     if np.isclose(priors, 1 / len(priors)).all():
         apart = _sizes(estimator, differences(columns, centroids))

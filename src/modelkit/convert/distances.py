@@ -153,7 +153,10 @@ def _with_gaps(rows: Var, known: Array, _: Any) -> Var:
     both = op.matmul(there, doubles(seen.T))
     found: Var | None = None
     for place in range(known.shape[1]):
-        apart = op.mul(op.sub(one_column(filled, place), doubles(held[None, :, place])), one_column(there, place))
+        apart = op.mul(
+            op.sub(one_column(filled, place), doubles(held[None, :, place])),
+            one_column(there, place),
+        )
         apart = op.mul(apart, doubles(seen[None, :, place]))
         part = op.mul(apart, apart)
         found = part if found is None else op.add(found, part)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
 
 
-
 def constant_class(
     estimator: Any,
     columns: Columns,

@@ -26,6 +26,8 @@ from modelkit.convert import (
     networks,
     polynomial,
     power,
+    processes,
+    propagation,
     support,
     votes,
 )
@@ -48,6 +50,8 @@ MODULES = (
     networks,
     polynomial,
     power,
+    processes,
+    propagation,
     support,
     votes,
 )
