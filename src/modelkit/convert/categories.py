@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.tensors import Columns, Var, constant, doubles, joined, op
+from modelkit.convert.tensors import Columns, Var, constant, doubles, joined, ml, op
 
 HALF = 0.5
 
@@ -63,3 +63,24 @@ def with_sets(
     parts = [columns.take(numeric).matrix(np.float64)] if numeric else []
     parts += [sets.columns(codes) for codes, sets in coded.values() if len(sets)]
     return joined(parts)
+
+
+def encoded(
+    arguments: dict[str, Var],
+    coded: dict[str, tuple[str, ...]],
+) -> list[Var]:
+    """The inputs, those of categories as codes of float32: NaN for a text that is none of them."""
+    found = []
+    for name, given in arguments.items():
+        known = coded.get(name)
+        if known is None:
+            found.append(given)
+        else:
+            codes = ml.label_encoder(
+                given,
+                keys_strings=known,
+                values_floats=[float(code) for code in range(len(known))],
+                default_float=float("nan"),
+            )
+            found.append(codes)
+    return found

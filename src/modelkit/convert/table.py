@@ -22,6 +22,7 @@ from modelkit.convert import (
     polynomial,
     power,
     support,
+    texts,
     votes,
 )
 from modelkit.convert.converting import TensorConverter
@@ -39,6 +40,7 @@ MODULES = (
     polynomial,
     power,
     support,
+    texts,
     votes,
 )
 # The converter of each class, by its library and name, such as "sklearn.Ridge".
