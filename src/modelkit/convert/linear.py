@@ -18,6 +18,7 @@ from modelkit.convert.tensors import (
     constant,
     flat,
     largest,
+    logistic,
     op,
 )
 
@@ -80,7 +81,7 @@ def _likely(
     )
     if two or not against_rest:
         return op.softmax(scores, axis=1)
-    single = op.sigmoid(scores)
+    single = logistic(scores)
     return op.div(single, op.reduce_sum(single, constant([1], np.int64), keepdims=1))
 
 
