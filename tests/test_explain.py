@@ -11,9 +11,9 @@ import numpy as np
 import onnxruntime as ort
 import pandas as pd
 import pytest
+from helpers.kinds import KINDS, cancer, penguins
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kinds import KINDS, cancer, penguins
 from onnx import TensorProto, helper, numpy_helper
 from sklearn import (
     compose,
