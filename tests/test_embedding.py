@@ -7,13 +7,13 @@ import pickle
 import random
 from concurrent.futures import ThreadPoolExecutor
 
-import encoders
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from encoders import (
+from helpers import encoders
+from helpers.encoders import (
     INPUTS,
     MOST,
     OUTPUT,

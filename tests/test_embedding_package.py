@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoders import (
+from helpers.encoders import (
     WIDTH,
     WORDS,
     bert_tokenizer,
@@ -18,7 +18,7 @@ from encoders import (
     tiny_tokenizer,
     tiny_vector,
 )
-from forge import forge, members_of
+from helpers.forge import forge, members_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper

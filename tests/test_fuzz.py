@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from forge import GRAPH, MANIFEST, WEIGHTS, Warden, forge, members_of, pack, save_toy
+from helpers.forge import GRAPH, MANIFEST, WEIGHTS, Warden, forge, members_of, pack, save_toy
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -321,9 +321,16 @@ def test_a_graph_with_other_bytes_and_hashes_that_fit(packages, warden, which, e
 
 def test_graphs_of_one_operator_at_random():
     """What onnxruntime does not survive is refused before it sees it; `make fuzz` looks for what is not, for longer."""
-    script = Path(__file__).with_name("fuzz_operators.py")
     environment = {**os.environ, "PYTHONPATH": str(Path(mk.__file__).parent.parent)}
-    command = [sys.executable, str(script), "--cases", str(500 * TIMES), "--seed", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    command = [sys.executable, "-m", "helpers.fuzz_operators"]
+    command += ["--cases", str(500 * TIMES), "--seed", "0"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+        env=environment,
+    )
     assert done.stdout.startswith(f"{500 * TIMES} cases"), done.stderr
     assert done.returncode == 0, done.stdout

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import onnx
 import pytest
-from forge import GRAPH, MANIFEST, Warden, forge, graph_of, members_of, pack, save_toy
+from helpers.forge import GRAPH, MANIFEST, Warden, forge, graph_of, members_of, pack, save_toy
 from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk
