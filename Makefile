@@ -36,7 +36,7 @@ stress: $(VENV)/.test ## a million calls at random through a Batcher, each answe
 	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/test_batching.py -k two_loops --timeout 3600
 
 fuzz: $(VENV)/.test ## 200,000 changed packages and 100,000 odd operators, each refused or sound; half an hour
-	MODELKIT_FUZZ=45 $(VENV)/bin/python -m pytest -q tests/test_fuzz.py --timeout 7200
+	MODELKIT_FUZZ=225 $(VENV)/bin/python -m pytest -q tests/test_fuzz.py --timeout 7200
 	$(VENV)/bin/python -m tests.helpers.fuzz_operators --seconds 300 --seed 0
 	$(VENV)/bin/python -m tests.helpers.fuzz_operators --seconds 300 --seed 1
 

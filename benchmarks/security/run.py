@@ -345,7 +345,7 @@ def pytest_output(file: str, *options: str, **environment: str) -> str:
 
 def fuzz() -> str:
     """Changed packages: all refused, or equal to the original"""
-    times = "4"
+    times = "20"
     start = time.perf_counter()
     text = pytest_output(
         "test_fuzz.py", "--hypothesis-show-statistics", "--timeout=3600", MODELKIT_FUZZ=times
