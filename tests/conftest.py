@@ -1,10 +1,12 @@
-"""Two packages of real models, saved once a session."""
+"""What several test files ask for: packages of real models, text encoders, and a process to attack."""
 
 import warnings
 
 import pytest
 
 import modelkit as mk
+
+pytest.register_assert_rewrite("helpers")
 
 
 @pytest.fixture(scope="session")
@@ -182,3 +184,51 @@ def dynamic_mk(tmp_path_factory):
         version="1",
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """The bytes of a package of 30 KB, to be changed."""
+    from helpers.forge import save_toy
+
+    return save_toy(tmp_path_factory.mktemp("toy") / "toy.mk").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where attacks lie, and what they are after."""
+    return tmp_path_factory.mktemp("attacked")
+
+
+@pytest.fixture(scope="module")
+def warden(folder):
+    from helpers.forge import Warden
+
+    child = Warden(folder)
+    yield child
+    child.close()
+
+
+@pytest.fixture
+def canary(folder):
+    path = folder / "canary"
+    yield path
+    assert not path.exists(), "code from a package ran"
+
+
+@pytest.fixture
+def refused(warden, folder, canary):
+    """Opens a package in the warden: refused with this error and these words, and nothing else was touched."""
+
+    def open_it(data, error, *words, **asked):
+        path = folder / "attack.mk"
+        path.write_bytes(data)
+        told = warden.open(path, **asked)
+        assert told["error"] is not None, told
+        assert {error, "PackageError"} <= set(told["error"]), told
+        for word in words:
+            assert word in told["message"], told
+        assert {tuple(event) for event in told["events"]} <= {("open", str(path))}, told["events"]
+        return told
+
+    return open_it
