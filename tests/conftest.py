@@ -8,6 +8,8 @@ import modelkit as mk
 
 pytest.register_assert_rewrite("helpers")
 
+from helpers.batchers import PLANS  # noqa: E402 - what is imported before is not rewritten
+
 
 @pytest.fixture(scope="session")
 def breast_cancer():
@@ -232,3 +234,9 @@ def refused(warden, folder, canary):
         return told
 
     return open_it
+
+
+@pytest.fixture(params=[*PLANS])
+def plan(request):
+    """How a Batcher runs its calls: every way there is."""
+    return PLANS[request.param]

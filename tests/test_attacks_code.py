@@ -5,15 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers.forge import (
-    GRAPH,
-    MANIFEST,
-    digest_of,
-    forge,
-    members_of,
-    npz,
-    pack,
-)
+from helpers.forge import GRAPH, MANIFEST, digest_of, forge, members_of, npz, pack
 
 import modelkit as mk
 from modelkit.cli import main

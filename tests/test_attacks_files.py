@@ -9,14 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers.forge import (
-    GRAPH,
-    MANIFEST,
-    WEIGHTS,
-    forge,
-    members_of,
-    pack,
-)
+from helpers.forge import GRAPH, MANIFEST, WEIGHTS, forge, members_of, pack
 
 import modelkit as mk
 from modelkit.package import container, scan

@@ -4,15 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers.forge import (
-    GRAPH,
-    WEIGHTS,
-    Warden,
-    forest,
-    forge,
-    members_of,
-    with_graph,
-)
+from helpers.forge import GRAPH, WEIGHTS, Warden, forest, forge, members_of, with_graph
 from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk
