@@ -119,6 +119,12 @@ def tiny_mk(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def encoder(tiny_mk):
+    with mk.load(tiny_mk) as loaded:
+        yield loaded
+
+
 @pytest.fixture(scope="session")
 def static_mk(tmp_path_factory):
     """The static vectors of wordllama: real, and fast."""

@@ -13,6 +13,8 @@ from helpers.encoders import (
     WORDS,
     bert_tokenizer,
     letter_tokenizer,
+    model_over_tokens,
+    sentences,
     tiny,
     tiny_graph,
     tiny_tokenizer,
@@ -22,7 +24,6 @@ from helpers.forge import forge, members_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from test_embedding import model_over_tokens, sentences
 from test_processes import forks, passes_in_a_child
 from test_purity import run
 
