@@ -21,11 +21,10 @@ from helpers.encoders import (
     tiny_vector,
 )
 from helpers.forge import forge, members_of
+from helpers.processes import forks, passes_in_a_child, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from test_processes import forks, passes_in_a_child
-from test_purity import run
 
 import modelkit as mk
 from modelkit import cli

@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pandas as pd
 import pytest
 from helpers.kinds import KINDS, cancer, penguins
+from helpers.processes import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -28,7 +29,6 @@ from sklearn import (
 )
 from sklearn.datasets import make_classification, make_regression
 from sklearn.pipeline import make_pipeline
-from test_purity import run
 from threadpoolctl import threadpool_limits
 
 import modelkit as mk

@@ -78,6 +78,15 @@ def with_graph(data, change, opset=None, **more):
     return forge(data, graph=proto.SerializeToString(), **more)
 
 
+def varint(size):
+    """A whole number as protobuf writes it."""
+    size, out = size & (1 << 64) - 1, bytearray()
+    while size > 127:
+        out.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*out, size])
+
+
 def npz(**arrays):
     file = io.BytesIO()
     np.savez(file, **arrays)
