@@ -246,3 +246,12 @@ def refused(warden, folder, canary):
 def plan(request):
     """How a Batcher runs its calls: every way there is."""
     return PLANS[request.param]
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For what scikit-learn trains: on a busy machine, its threads wait for one another for seconds."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
