@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from kinds import cancer, coded, diabetes, wine, wine_holes
+from helpers.kinds import cancer, coded, diabetes, wine, wine_holes
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from kinds import cancer, coded, diabetes, docstrings, two_labels, wine, wine_holes
+from helpers.kinds import cancer, coded, diabetes, docstrings, two_labels, wine, wine_holes
 from onnx.numpy_helper import from_array, to_array
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_selector, make_column_transformer
@@ -530,7 +530,7 @@ def test_lightgbm_forests_are_averaged_by_their_number_of_trees(lightgbm, trees,
 
 
 def test_categories_of_lightgbm_are_a_closed_set_of_strings(lightgbm, tmp_path):
-    from kinds import penguin_categories
+    from helpers.kinds import penguin_categories
 
     X, y = penguin_categories()
     model = lightgbm.LGBMClassifier(n_estimators=20, min_data_per_group=1, verbose=-1).fit(X, y)

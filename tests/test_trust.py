@@ -10,6 +10,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from helpers.forge import digest_of
 
 import modelkit as mk
 from modelkit.errors import (
@@ -73,10 +74,6 @@ def bomb(tmp_path):
     """A pickle that makes a folder, and that folder."""
     mark = tmp_path / "exploded"
     return pickle.dumps(Bomb(mark)), mark
-
-
-def digest_of(data):
-    return mk.inspect(data).digest
 
 
 def opened(path):

@@ -1,6 +1,6 @@
 """Every kind of model that conversion is tested on: one table for the tests, for docs/converting.md and the benchmark.
 
-`python tests/kinds.py` prints the table of docs/converting.md.
+`python tests/helpers/kinds.py` prints the table of docs/converting.md.
 """
 
 from __future__ import annotations
