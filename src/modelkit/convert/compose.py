@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +42,7 @@ def composed(
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     leaf: Leaf,
+    categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool, TextConverters]:
     """The graph of an estimator, its outputs, whether it rounds, and its vectorizers.
 
@@ -49,6 +52,7 @@ def composed(
         converter_of_estimator,
         leaf,
         {spec.name: argument(spec) for spec in inputs},
+        categories,
     )
     answer = at.answer(
         estimator,

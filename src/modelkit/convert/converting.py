@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class Converting:
         converter_of: the converter of an estimator.
         leaf: converts one estimator alone, over inputs of these names and dtypes.
         arguments: the inputs of the graph, by name.
+        categories: those of inputs that are columns of pandas categories, by name.
     """
 
     def __init__(
@@ -37,10 +39,12 @@ class Converting:
         converter_of: Callable[[Any], TensorConverter],
         leaf: Leaf,
         arguments: dict[str, Var],
+        categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     ) -> None:
         self._converter_of = converter_of
         self.leaf = leaf
         self.arguments = arguments
+        self._categories = categories
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
@@ -51,6 +55,11 @@ class Converting:
             (name for name, given in self.arguments.items() if given is tensor),
             None,
         )
+
+    def categories_of(self, tensor: Var) -> tuple[Any, ...]:
+        """The categories of an input that is a column of pandas categories; () for any other."""
+        name = self.name_of(tensor)
+        return () if name is None else self._categories.get(name, ())
 
     def counted(self, terms: tuple[Terms, ...]) -> list[Var]:
         """The inputs that are filled with the counts of some vectorizers, in their order.

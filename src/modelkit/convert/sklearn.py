@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from typing import Any
 
@@ -79,8 +79,8 @@ def from_sklearn(
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
     rows, columns, answer = read_example(estimator, example)
-    inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
+    inputs = _inputs(columns, numbers, coded)
     few = rows_of(rows).spread(2).raw
     roles, classes = answer(read_roles, few)
     reading = boosting.with_absent_zeros(estimator, few, answer)
@@ -143,7 +143,7 @@ def _converted(
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
-    coded: dict[str, tuple[str, ...]],
+    coded: dict[str, tuple[Any, ...]],
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None, TextConverters]:
     """A graph, its outputs, whether it rounds where its source does not, and its vectorizers.
 
@@ -153,22 +153,12 @@ def _converted(
         from modelkit.convert.compose import composed
 
         try:
-            return composed(estimator, inputs, roles, _alone)
+            return composed(estimator, inputs, roles, _alone, coded)
         except ConversionError:
             if is_ours_alone(estimator):
                 raise
     vectorizers = TextConverters()
-    if coded:
-        width = sum(len(spec.columns) for spec in inputs)
-        codes = TensorSpec(
-            boosting.CODES,
-            "float32",
-            ("batch", width),
-        )
-        proto = _convert(estimator, [codes], vectorizers)
-        boosting.encode(proto, inputs, coded)
-    else:
-        proto = _convert(estimator, inputs, vectorizers)
+    proto = _convert(estimator, inputs, vectorizers)
     if hasattr(estimator, "classes_"):
         label_by_scores(proto, last_step(estimator))
     outputs = finish(proto, roles)
@@ -193,12 +183,17 @@ def package_of(estimator: Any) -> str:
     return type(last_step(estimator)).__module__.partition(".")[0]
 
 
-def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
-    """One tensor for columns of numbers alone; one tensor a column if there are strings.
+def _inputs(
+    columns: list[Column],
+    numbers: str,
+    coded: Container[str] = (),
+) -> list[TensorSpec]:
+    """One tensor for columns of numbers alone; one a column if there are strings or categories.
 
-    Such a tensor is called as its column is, where a graph may call it so.
+    Numbers that are categories are never rounded. Such a tensor is called as its column is, where a
+    graph may call it so.
     """
-    if all(column.dtype != "string" for column in columns):
+    if all(column.dtype != "string" and column.name not in coded for column in columns):
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
     for column in columns:
@@ -208,7 +203,8 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
         taken |= {other.name for other in columns if other is not column}
         while name in taken:
             name += "_"
-        kind = "string" if column.dtype == "string" else numbers
+        kind = "float64" if column.name in coded else numbers
+        kind = "string" if column.dtype == "string" else kind
         specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
     return specs
 
@@ -224,7 +220,6 @@ def _convert(
     except ImportError:
         raise MissingExtraError("saving a scikit-learn model", "skl2onnx", "sklearn") from None
 
-    boosting.register()
     own, shapes = converters()
     counting, counted = vectorizers.table()
     model = prepared(prepared_for_terms(estimator))

@@ -13,6 +13,7 @@ from typing import Any
 from modelkit.convert import (
     bayes,
     bins,
+    catboost,
     compositions,
     forests,
     histogram,
@@ -23,6 +24,7 @@ from modelkit.convert import (
     power,
     support,
     votes,
+    xgboost,
 )
 from modelkit.convert.converting import TensorConverter
 from modelkit.convert.leaf import converted_alone
@@ -30,6 +32,7 @@ from modelkit.convert.leaf import converted_alone
 MODULES = (
     bayes,
     bins,
+    catboost,
     compositions,
     forests,
     histogram,
@@ -40,6 +43,7 @@ MODULES = (
     power,
     support,
     votes,
+    xgboost,
 )
 # The converter of each class, by its library and name, such as "sklearn.Ridge".
 TENSOR_CONVERTERS: dict[str, TensorConverter] = {
