@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.categories import encoded
 from modelkit.convert.converting import Converting
 from modelkit.convert.outputs import Role
 from modelkit.convert.table import converter_of_estimator
@@ -56,16 +57,15 @@ def composed(
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
-    coded: dict[str, tuple[str, ...]],
+    categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
 ) -> Composed:
-    """The graph of an estimator over inputs, of which those in `coded` hold categories as texts.
+    """The graph of an estimator over inputs, and the categories of those that have some.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
-    at = Converting(converter_of_estimator, arguments)
-    columns = Columns(tuple(encoded(arguments, coded)))
-    answer = at.answer(estimator, columns)
+    at = Converting(converter_of_estimator, arguments, categories)
+    answer = at.answer(estimator, Columns(tuple(arguments.values())))
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
     texts = _texts(at, outputs)
     if texts is not None:

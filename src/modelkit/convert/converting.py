@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -49,15 +50,18 @@ class Converting:
     Args:
         converter_of: the converter of an estimator.
         arguments: the inputs of the graph, by name.
+        categories: those of inputs that are columns of pandas categories, by name.
     """
 
     def __init__(
         self,
         converter_of: Callable[[Any], TensorConverter],
         arguments: dict[str, Var],
+        categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     ) -> None:
         self._converter_of = converter_of
         self.arguments = arguments
+        self._categories = categories
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
@@ -74,6 +78,11 @@ class Converting:
             (name for name, given in self.arguments.items() if given is tensor),
             None,
         )
+
+    def categories_of(self, tensor: Var) -> tuple[Any, ...]:
+        """The categories of an input that is a column of pandas categories; () for any other."""
+        name = self.name_of(tensor)
+        return () if name is None else self._categories.get(name, ())
 
     def counted(self, terms: Terms) -> list[Var]:
         """The two inputs that are filled with what a vectorizer counts: its terms, and how often.

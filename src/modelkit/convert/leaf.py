@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from modelkit.convert import boosting
 from modelkit.convert.older import renewed
 from modelkit.convert.operators import converters
 from modelkit.convert.tensors import (
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
-SINGLE = ("xgboost", "catboost")  # libraries whose models compute in float32 themselves
 BY_COLUMN = (
     "OneHotEncoder",
     "OrdinalEncoder",
@@ -54,9 +52,8 @@ def converted_alone(
 ) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
     name = type(estimator).__name__
-    single = type(estimator).__module__.partition(".")[0] in SINGLE
     refusal: ConversionError | None = None
-    for dtype in (NARROW,) if single else (WIDE, NARROW):
+    for dtype in (WIDE, NARROW):
         given = _in_dtype(columns, dtype)
         if name not in BY_COLUMN:
             given = given.merged()
@@ -124,7 +121,6 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
     except ImportError:
         raise MissingExtraError("saving a scikit-learn model", "skl2onnx", "sklearn") from None
 
-    boosting.register()
     own, shapes = converters()
     arguments: dict[str, Any] = {
         "name": "model",

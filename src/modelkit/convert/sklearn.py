@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from typing import Any
 
@@ -65,12 +65,12 @@ def from_sklearn(
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
     rows, columns, answer = read_example(estimator, example)
-    inputs = _inputs(columns, numbers)
     coded = boosting.categories(estimator, rows)
+    inputs = _inputs(columns, numbers, coded)
     few = rows_of(rows).spread(2).raw
     roles, classes = answer(read_roles, few)
     reading = boosting.with_absent_zeros(estimator, few, answer)
-    graph = composed(reading, inputs, roles, coded if package_of(estimator) == "xgboost" else {})
+    graph = composed(reading, inputs, roles, coded)
     told = closed_categories(
         estimator,
         [column.name for column in columns],
@@ -136,12 +136,17 @@ def package_of(estimator: Any) -> str:
     return type(last_step(estimator)).__module__.partition(".")[0]
 
 
-def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
-    """One tensor for columns of numbers alone; one tensor a column if there are strings.
+def _inputs(
+    columns: list[Column],
+    numbers: str,
+    coded: Container[str] = (),
+) -> list[TensorSpec]:
+    """One tensor for columns of numbers alone; one a column if there are strings or categories.
 
-    Such a tensor is called as its column is, where a graph may call it so.
+    Numbers that are categories are never rounded. Such a tensor is called as its column is, where a
+    graph may call it so.
     """
-    if all(column.dtype != "string" for column in columns):
+    if all(column.dtype != "string" and column.name not in coded for column in columns):
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
     for column in columns:
@@ -151,6 +156,7 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
         taken |= {other.name for other in columns if other is not column}
         while name in taken:
             name += "_"
-        kind = "string" if column.dtype == "string" else numbers
+        kind = "float64" if column.name in coded else numbers
+        kind = "string" if column.dtype == "string" else kind
         specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
     return specs

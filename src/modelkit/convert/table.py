@@ -13,6 +13,7 @@ from typing import Any
 from modelkit.convert import (
     bayes,
     bins,
+    catboost,
     compositions,
     forests,
     histogram,
@@ -24,6 +25,7 @@ from modelkit.convert import (
     support,
     texts,
     votes,
+    xgboost,
 )
 from modelkit.convert.converting import TensorConverter
 from modelkit.convert.leaf import converted_alone
@@ -31,6 +33,7 @@ from modelkit.convert.leaf import converted_alone
 MODULES = (
     bayes,
     bins,
+    catboost,
     compositions,
     forests,
     histogram,
@@ -42,6 +45,7 @@ MODULES = (
     support,
     texts,
     votes,
+    xgboost,
 )
 # The converter of each class, by its library and name, such as "sklearn.Ridge".
 TENSOR_CONVERTERS: dict[str, TensorConverter] = {
