@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.kinds import cancer, coded, diabetes, docstrings, two_labels, wine, wine_holes
+from onnx.numpy_helper import from_array, to_array
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_digits
@@ -44,6 +45,7 @@ from sklearn.svm import SVC, NuSVC
 import modelkit as mk
 from modelkit.convert import strange as probes
 from modelkit.convert.forests import leaves_of
+from modelkit.convert.older import MODES
 from modelkit.convert.parity import gate
 from modelkit.convert.sklearn import from_sklearn
 from modelkit.convert.source import Source
@@ -480,7 +482,7 @@ def test_steps_that_do_nothing_and_weights_in_a_list(tmp_path):
 
 def test_what_the_converter_takes_for_something_else_is_refused(tmp_path):
     X, y = coded()
-    with pytest.raises(ConversionError, match="the converter gives"):
+    with pytest.raises(ConversionError, match="gives no probabilities"):
         saved(RFE(LogisticRegression(), n_features_to_select=2).fit(X, y), X, tmp_path)
 
 
@@ -563,9 +565,11 @@ def test_whole_numbers_are_tried_at_the_thresholds_of_trees(xgboost, tmp_path):
     for node in wrong.graph.node:
         for attribute in node.attribute:
             if attribute.name == "nodes_modes":
-                attribute.strings[:] = [
-                    mode.replace(b"BRANCH_LT", b"BRANCH_LEQ") for mode in attribute.strings
-                ]
+                modes = to_array(attribute.t)
+                less = np.where(
+                    modes == MODES.index(b"BRANCH_LT"), MODES.index(b"BRANCH_LEQ"), modes
+                )
+                attribute.t.CopyFrom(from_array(less.astype(np.uint8)))
     swapped = Source(**{**source.__dict__, "proto": wrong})
     with pytest.raises(ParityError, match="disagrees with XGBoost"):
         gate(swapped, lambda signature: OnnxModel(wrong.SerializeToString(), signature), None)

@@ -19,6 +19,7 @@ from modelkit.convert.tensors import (
     dtype_of,
     joined,
     largest,
+    logistic,
     one_column,
     op,
     rank,
@@ -248,7 +249,7 @@ def _mapped(mapping: Any, score: Var) -> Var:
     """One column of scores, (n, 1), as a calibrator maps it."""
     if hasattr(mapping, "a_"):
         steep = op.mul(cast(score, np.float64), doubles(mapping.a_))
-        return op.sigmoid(op.neg(op.add(steep, doubles(mapping.b_))))
+        return logistic(op.neg(op.add(steep, doubles(mapping.b_))))
     places = mapping.X_thresholds_
     dtype = places.dtype  # in which the source takes scores, and gives what it makes of them
     given = cast(

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.convert.tensors import (
     Answer,
     Columns,
     Var,
     column,
     constant,
-    doubles,
     flat,
     largest,
+    logistic,
     op,
 )
 
@@ -33,11 +32,9 @@ def regressor(
     at: Converting,
 ) -> Answer:
     """Linear regression of any kind whose prediction is the score itself."""
-    scores = _scores(
-        columns,
-        np.atleast_2d(estimator.coef_),
-        np.atleast_1d(estimator.intercept_),
-    )
+    weights = np.atleast_2d(estimator.coef_)
+    shift = np.broadcast_to(estimator.intercept_, len(weights))
+    scores = at.product(columns, weights.T, shift)
     return Answer(prediction=flat(scores) if np.ndim(estimator.coef_) == 1 else scores)
 
 
@@ -57,11 +54,7 @@ def classifier(
     if two:
         weights = np.concatenate([0 * weights, weights])
         shift = np.append(0.0, shift)
-    scores = _scores(
-        columns,
-        weights,
-        np.broadcast_to(shift, len(weights)),
-    )
+    scores = at.product(columns, weights.T, np.broadcast_to(shift, len(weights)))
     likely = _likely(estimator, scores, two=two)
     decision = column(scores, 1) if two else scores
     return Answer(
@@ -69,14 +62,6 @@ def classifier(
         probabilities=likely,
         decision=decision,
     )
-
-
-def _scores(
-    columns: Columns,
-    weights: Array,
-    shift: Array,
-) -> Var:
-    return op.gemm(columns.matrix(np.float64), doubles(weights.T), doubles(shift))
 
 
 def _likely(
@@ -96,7 +81,7 @@ def _likely(
     )
     if two or not against_rest:
         return op.softmax(scores, axis=1)
-    single = op.sigmoid(scores)
+    single = logistic(scores)
     return op.div(single, op.reduce_sum(single, constant([1], np.int64), keepdims=1))
 
 

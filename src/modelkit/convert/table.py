@@ -13,6 +13,7 @@ from typing import Any
 from modelkit.convert import (
     bayes,
     bins,
+    catboost,
     compositions,
     forests,
     histogram,
@@ -22,7 +23,9 @@ from modelkit.convert import (
     polynomial,
     power,
     support,
+    texts,
     votes,
+    xgboost,
 )
 from modelkit.convert.converting import TensorConverter
 from modelkit.convert.leaf import converted_alone
@@ -30,6 +33,7 @@ from modelkit.convert.leaf import converted_alone
 MODULES = (
     bayes,
     bins,
+    catboost,
     compositions,
     forests,
     histogram,
@@ -39,7 +43,9 @@ MODULES = (
     polynomial,
     power,
     support,
+    texts,
     votes,
+    xgboost,
 )
 # The converter of each class, by its library and name, such as "sklearn.Ridge".
 TENSOR_CONVERTERS: dict[str, TensorConverter] = {
