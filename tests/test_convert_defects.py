@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.kinds import cancer, coded, diabetes, docstrings, two_labels, wine, wine_holes
+from helpers.packages import saved
 from onnx.numpy_helper import from_array, to_array
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_selector, make_column_transformer
@@ -52,11 +53,6 @@ from modelkit.convert.source import Source
 from modelkit.convert.tensors import Columns
 from modelkit.errors import ConversionError, ParityError, SignatureError
 from modelkit.runtimes.onnx import OnnxModel
-
-
-def saved(model, X, tmp_path, **more):
-    path = tmp_path / "m.mk"
-    return mk.save(model, path, example=X, name="m", version="1", **more), mk.load(path)
 
 
 @pytest.fixture
