@@ -10,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from helpers.streams import column
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -45,12 +46,6 @@ words = (
 
 def rng(seed=0):
     return np.random.default_rng(seed)
-
-
-def column(values):
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
 
 
 def noisy_rows(n, seed=0):

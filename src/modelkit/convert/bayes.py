@@ -35,20 +35,18 @@ def bernoulli(estimator: Any, columns: Columns, _: Converting) -> Answer:
     return _answer(op.gemm(rows, doubles((present - absent).T), doubles(shift)))
 
 
-def multinomial(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def multinomial(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MultinomialNB: counts times the log probabilities of the columns."""
-    rows = columns.matrix(np.float64)
-    weights = doubles(estimator.feature_log_prob_.T)
-    return _answer(op.gemm(rows, weights, doubles(estimator.class_log_prior_)))
+    weights = estimator.feature_log_prob_.T
+    return _answer(at.product(columns, weights, estimator.class_log_prior_))
 
 
-def complement_of(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def complement_of(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """ComplementNB: counts times the weights of all other classes."""
-    rows = columns.matrix(np.float64)
     shift = np.zeros(len(estimator.classes_))
     if len(shift) == 1:
         shift = estimator.class_log_prior_
-    return _answer(op.gemm(rows, doubles(estimator.feature_log_prob_.T), doubles(shift)))
+    return _answer(at.product(columns, estimator.feature_log_prob_.T, shift))
 
 
 def gaussian(estimator: Any, columns: Columns, _: Converting) -> Answer:

@@ -38,11 +38,9 @@ def regressor(
     at: Converting,
 ) -> Answer:
     """Linear regression of any kind whose prediction is the score itself."""
-    scores = _scores(
-        columns,
-        _coefficients(estimator),
-        np.atleast_1d(estimator.intercept_),
-    )
+    weights = _coefficients(estimator)
+    shift = np.broadcast_to(estimator.intercept_, len(weights))
+    scores = at.product(columns, weights.T, shift)
     return Answer(prediction=flat(scores) if np.ndim(estimator.coef_) == 1 else scores)
 
 
@@ -107,11 +105,7 @@ def classifier(
     if two:
         weights = np.concatenate([0 * weights, weights])
         shift = np.append(0.0, shift)
-    scores = _scores(
-        columns,
-        weights,
-        np.broadcast_to(shift, len(weights)),
-    )
+    scores = at.product(columns, weights.T, np.broadcast_to(shift, len(weights)))
     likely = _likely(estimator, scores, two=two)
     decision = column(scores, 1) if two else scores
     return Answer(
@@ -130,11 +124,9 @@ def ridge(
     binarizer = estimator._label_binarizer  # noqa: SLF001 - which its own predict asks
     if not binarizer.y_type_.startswith("multilabel"):
         return classifier(estimator, columns, at)
-    scores = _scores(
-        columns,
-        _coefficients(estimator),
-        np.atleast_1d(estimator.intercept_),
-    )
+    weights = _coefficients(estimator)
+    shift = np.broadcast_to(estimator.intercept_, len(weights))
+    scores = at.product(columns, weights.T, shift)
     above = op.greater(scores, doubles(0.0))
     return Answer(
         label=op.cast(above, to=np.int64),
@@ -163,14 +155,6 @@ def _coefficients(estimator: Any) -> Array:
     """(scores, columns): the coefficients, dense where `sparsify` made them sparse."""
     held = estimator.coef_
     return np.atleast_2d(held.toarray() if hasattr(held, "toarray") else held)
-
-
-def _scores(
-    columns: Columns,
-    weights: Array,
-    shift: Array,
-) -> Var:
-    return op.gemm(columns.matrix(np.float64), doubles(weights.T), doubles(shift))
 
 
 def _likely(

@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 def network(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """MLPRegressor: layer after layer."""
-    found = _layers(estimator, columns)
+    found = _layers(estimator, columns, at)
     return Answer(prediction=flat(found) if estimator.n_outputs_ == 1 else found)
 
 
 def network_of_classes(
     estimator: Any,
     columns: Columns,
-    _: Converting,
+    at: Converting,
 ) -> Answer:
     """MLPClassifier: the likeliest class; of two the second, and of several labels all, above 0.5."""
-    likely = _layers(estimator, columns)
+    likely = _layers(estimator, columns, at)
     if estimator.out_activation_ == "softmax":
         return Answer(
             place=largest(likely),
@@ -56,14 +56,17 @@ def network_of_classes(
     )
 
 
-def _layers(estimator: Any, columns: Columns) -> Var:
-    found = columns.matrix(np.float64)
-    layers = list(zip(estimator.coefs_, estimator.intercepts_, strict=True))
-    for number, (weights, shift) in enumerate(layers, start=1):
-        found = op.gemm(found, doubles(weights), doubles(shift))
-        last = number == len(layers)
-        found = _activated(found, estimator.out_activation_ if last else estimator.activation)
-    return found
+def _layers(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Var:
+    first, *others = zip(estimator.coefs_, estimator.intercepts_, strict=True)
+    found = at.product(columns, *first)
+    for weights, shift in others:
+        hidden = _activated(found, estimator.activation)
+        found = op.gemm(hidden, doubles(weights), doubles(shift))
+    return _activated(found, estimator.out_activation_)
 
 
 def _activated(scores: Var, name: str) -> Var:

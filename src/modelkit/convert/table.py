@@ -14,6 +14,7 @@ from modelkit.convert import (
     bayes,
     bins,
     calibration,
+    catboost,
     chains,
     compositions,
     discriminants,
@@ -29,7 +30,9 @@ from modelkit.convert import (
     processes,
     propagation,
     support,
+    texts,
     votes,
+    xgboost,
 )
 from modelkit.convert.converting import TensorConverter
 from modelkit.convert.leaf import converted_alone
@@ -39,6 +42,7 @@ MODULES = (
     bins,
     calibration,
     chains,
+    catboost,
     compositions,
     discriminants,
     dummies,
@@ -53,7 +57,9 @@ MODULES = (
     processes,
     propagation,
     support,
+    texts,
     votes,
+    xgboost,
 )
 # The converter of each class, by its library and name, such as "sklearn.Ridge".
 TENSOR_CONVERTERS: dict[str, TensorConverter] = {

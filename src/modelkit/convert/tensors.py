@@ -232,6 +232,12 @@ def flat(matrix: Var) -> Var:
     return op.reshape(matrix, constant([-1], np.int64))
 
 
+def logistic(scores: Var) -> Var:
+    """1 / (1 + exp(-x)) of float64; onnxruntime's Sigmoid gives 0 below -37."""
+    one = constant(1.0, dtype_of(scores))
+    return op.div(one, op.add(one, op.exp(op.neg(scores))))
+
+
 def largest(scores: Var) -> Var:
     """The place of the largest number of each row, of equals the first."""
     return op.arg_max(scores, axis=1, keepdims=0)
@@ -247,9 +253,3 @@ def shares(scores: Var) -> Var:
     whole = op.reduce_sum(scores, constant([1], np.int64), keepdims=1)
     share = op.div(scores, whole)
     return op.where(op.equal(whole, doubles(0.0)), doubles(1 / width(scores)), share)
-
-
-def logistic(scores: Var) -> Var:
-    """1 / (1 + exp(-score)): the operator Sigmoid loses the digits of small shares."""
-    odds = op.exp(op.neg(scores))
-    return op.div(doubles(1.0), op.add(odds, doubles(1.0)))
