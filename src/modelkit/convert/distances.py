@@ -16,7 +16,8 @@ from modelkit.convert.tensors import Var, constant, doubles, one_column, op
 from modelkit.errors import ConversionError
 
 Term = Callable[[Var, Var], Var]  # of one column: of rows, (n, 1), and of training, (1, rows)
-# Other names of metrics.
+# Other names of metrics. Those by which many distances are equal are left out, such as "chebyshev"
+# and "hamming": which of equal ones is nearest depends on the tree that scikit-learn built.
 SAME = {"cityblock": "manhattan", "l1": "manhattan", "l2": "euclidean"}
 
 
@@ -24,13 +25,12 @@ def added_up(
     rows: Var,
     known: Array,
     term: Term,
-    join: Callable[[Var, Var], Var] = op.add,
 ) -> Var:
-    """What a term gives for each column, joined one after the other."""
+    """The sum of what a term gives for each column."""
     found: Var | None = None
     for place in range(known.shape[1]):
         part = term(one_column(rows, place), doubles(known[None, :, place]))
-        found = part if found is None else join(found, part)
+        found = part if found is None else op.add(found, part)
     assert found is not None  # noqa: S101 - there is a column, for the type checker
     return found
 
@@ -47,17 +47,6 @@ def _square(own: Var, other: Var) -> Var:
 
 def _size(own: Var, other: Var) -> Var:
     return op.abs(op.sub(own, other))
-
-
-def _share(own: Var, other: Var) -> Var:
-    """The difference over the sum of sizes; 0 where both are 0."""
-    whole = op.add(op.abs(own), op.abs(other))
-    share = op.div(_size(own, other), whole)
-    return op.where(op.equal(whole, doubles(0.0)), doubles(0.0), share)
-
-
-def _unlike(own: Var, other: Var) -> Var:
-    return op.cast(op.not_(op.equal(own, other)), to=np.float64)
 
 
 def metric_of(estimator: Any) -> str:
@@ -96,10 +85,6 @@ def _manhattan(rows: Var, known: Array, _: Any) -> Var:
     return added_up(rows, known, _size)
 
 
-def _chebyshev(rows: Var, known: Array, _: Any) -> Var:
-    return added_up(rows, known, _size, lambda one, other: op.max([one, other]))
-
-
 def _minkowski(rows: Var, known: Array, given: Any) -> Var:
     """A root of the sum of powers; weights multiply the powers."""
     power = float(given.get("p", 2))
@@ -115,22 +100,6 @@ def _minkowski(rows: Var, known: Array, given: Any) -> Var:
 def _standardized(rows: Var, known: Array, given: Any) -> Var:
     spread = np.sqrt(np.asarray(given["V"], np.float64))
     return op.sqrt(squared(op.div(rows, doubles(spread[None])), known / spread))
-
-
-def _canberra(rows: Var, known: Array, _: Any) -> Var:
-    return added_up(rows, known, _share)
-
-
-def _bray_curtis(rows: Var, known: Array, _: Any) -> Var:
-    """The sum of differences over the sum of sizes; 0 where all are 0."""
-    sizes = op.reduce_l1(rows, constant([1], np.int64), keepdims=1)
-    whole = op.add(sizes, doubles(np.abs(known).sum(axis=1)[None]))
-    share = op.div(_manhattan(rows, known, None), whole)
-    return op.where(op.equal(whole, doubles(0.0)), doubles(0.0), share)
-
-
-def _hamming(rows: Var, known: Array, _: Any) -> Var:
-    return op.div(added_up(rows, known, _unlike), doubles(known.shape[1]))
 
 
 def _cosine(rows: Var, known: Array, _: Any) -> Var:
@@ -166,12 +135,8 @@ def _with_gaps(rows: Var, known: Array, _: Any) -> Var:
 
 Metric = Callable[[Var, "Array", Any], Var]
 METRICS: dict[str, Metric] = {
-    "braycurtis": _bray_curtis,
-    "canberra": _canberra,
-    "chebyshev": _chebyshev,
     "cosine": _cosine,
     "euclidean": _euclidean,
-    "hamming": _hamming,
     "manhattan": _manhattan,
     "minkowski": _minkowski,
     "nan_euclidean": _with_gaps,

@@ -54,18 +54,12 @@ def inner_parts(estimator: Any) -> list[Any]:
 
 
 def is_narrow(estimator: Any) -> bool:
-    """Whether an estimator reads its rows as float32; a network does so where it stands alone."""
-    if f"{type(estimator).__module__}.".startswith("sklearn.neural_network."):
-        return True
-    return _reads_float32(estimator)
-
-
-def _reads_float32(estimator: Any) -> bool:
+    """Whether an estimator reads its rows as float32."""
     parts = inner_parts(estimator)
     if getattr(estimator, "passthrough", False):  # the last estimator of a stacking reads the rows
         parts = [*parts, estimator.final_estimator_]
     if parts:
-        return all(_reads_float32(part) for part in parts)
+        return all(is_narrow(part) for part in parts)
     module = f"{type(estimator).__module__}."
     return module.startswith(NARROW_MODULES) and not module.startswith(WIDE_MODULES)
 
