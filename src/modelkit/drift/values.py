@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 AlarmKind = Literal["changed", "material", "performance"]
 
@@ -53,15 +52,6 @@ class Alarm:
         size = "" if self.effect is None else f", {self.effect}"
         about = f"{self.kind} at row {self.row:,}{since}"
         return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"
-
-
-def read_alarm(plain: Mapping[str, Any]) -> Alarm:
-    """The inverse of `dataclasses.asdict` for an Alarm, from values that JSON can hold."""
-    fields = dict(plain)
-    if fields["effect"] is not None:
-        fields["effect"] = Effect(**fields["effect"])
-    fields["assumptions"] = tuple(fields["assumptions"])
-    return Alarm(**fields)
 
 
 @dataclass(frozen=True)
