@@ -29,8 +29,8 @@ class Alarm:
     the tolerance) or "performance" (the mean loss is above the bound for that of the reference, and
     0.02 more). `p` is that of the evidence: under the hypothesis it is ever at most p with a
     probability of at most p (of a Detector with "arl": at any one time). `level` is the share of
-    alpha that this monitor has; for "material" and "performance" a third of it is for the error of
-    the reference, which p does not count. `row` is the number of rows seen until then, `began` the
+    alpha of this kind, feature and stratum; for "material" and "performance" a third of it is for
+    the error of the reference, which p does not count. `row` is the number of rows seen until then, `began` the
     estimated number of rows before the change. `stratum` is None where there are no strata.
     """
 
