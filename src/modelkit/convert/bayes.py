@@ -19,7 +19,7 @@ from modelkit.convert.tensors import (
 )
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 
 def bernoulli(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -59,3 +59,10 @@ def gaussian(estimator: Any, columns: Columns, _: Converting) -> Answer:
 def _answer(likelihoods: Var) -> Answer:
     """Labels and probabilities from log likelihoods, (n, classes)."""
     return Answer(place=largest(likelihoods), probabilities=op.softmax(likelihoods, axis=1))
+
+
+ESTIMATORS = {
+    "sklearn.BernoulliNB": bernoulli,
+    "sklearn.MultinomialNB": multinomial,
+    "sklearn.GaussianNB": gaussian,
+}

@@ -10,7 +10,7 @@ from modelkit.cast import Array
 from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, doubles, joined, op
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 
 def binned(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -42,3 +42,8 @@ def _by_bin(bins: Var, counts: list[int]) -> Var:
         same = op.equal(own, doubles([range(count)]))
         parts.append(cast(same, np.float64))
     return joined(parts)
+
+
+ESTIMATORS = {
+    "sklearn.KBinsDiscretizer": binned,
+}

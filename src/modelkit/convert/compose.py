@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.converting import Converting, Leaf
 from modelkit.convert.outputs import Role
-from modelkit.convert.table import Converting, Leaf
+from modelkit.convert.table import converter_of_estimator
 from modelkit.convert.tensors import (
     STRING,
     Answer,
@@ -45,6 +46,7 @@ def composed(
     Raises ConversionError.
     """
     at = Converting(
+        converter_of_estimator,
         leaf,
         {spec.name: argument(spec) for spec in inputs},
     )

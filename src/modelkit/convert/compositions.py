@@ -29,7 +29,7 @@ from modelkit.convert.trees import Tree, ensemble
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 DROPPED = ("drop", None)
 KEPT = ("passthrough",)
@@ -336,3 +336,19 @@ def _halves(bounds: Array) -> Tree:
         left_of,
         right_of,
     )
+
+
+ESTIMATORS = {
+    "sklearn.Pipeline": pipeline,
+    "sklearn.ColumnTransformer": columns,
+    "sklearn.FeatureUnion": union,
+    "sklearn.FunctionTransformer": unchanged,
+    "sklearn.GridSearchCV": best,
+    "sklearn.RandomizedSearchCV": best,
+    "sklearn.HalvingGridSearchCV": best,
+    "sklearn.HalvingRandomSearchCV": best,
+    "sklearn.FrozenEstimator": wrapped,
+    "sklearn.FixedThresholdClassifier": threshold,
+    "sklearn.TunedThresholdClassifierCV": threshold,
+    "sklearn.CalibratedClassifierCV": calibrated,
+}

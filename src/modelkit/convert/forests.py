@@ -30,7 +30,7 @@ from modelkit.convert.trees import Tree, ensemble, rounded_down, stump, sum_of_l
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 
 def tree_of(fitted: Any, features: Array | None = None) -> Tree:
@@ -391,3 +391,20 @@ def _each_prediction(
         weights,
         len(parts),
     )
+
+
+ESTIMATORS = {
+    "sklearn.DecisionTreeClassifier": tree,
+    "sklearn.DecisionTreeRegressor": tree,
+    "sklearn.ExtraTreeClassifier": tree,
+    "sklearn.ExtraTreeRegressor": tree,
+    "sklearn.RandomForestClassifier": forest,
+    "sklearn.RandomForestRegressor": forest,
+    "sklearn.ExtraTreesClassifier": forest,
+    "sklearn.ExtraTreesRegressor": forest,
+    "sklearn.GradientBoostingClassifier": boosting,
+    "sklearn.GradientBoostingRegressor": boosting,
+    "sklearn.IsolationForest": isolation,
+    "sklearn.AdaBoostClassifier": adaptive,
+    "sklearn.AdaBoostRegressor": median,
+}

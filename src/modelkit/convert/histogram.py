@@ -24,7 +24,7 @@ from modelkit.convert.tensors import (
 from modelkit.convert.trees import Tree
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 
 EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
@@ -182,3 +182,9 @@ def _placed(
         tree.left,
         tree.right,
     )
+
+
+ESTIMATORS = {
+    "sklearn.HistGradientBoostingClassifier": histogram,
+    "sklearn.HistGradientBoostingRegressor": histogram,
+}

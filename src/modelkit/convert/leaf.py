@@ -25,7 +25,7 @@ from modelkit.proto import signature_of
 from modelkit.spec import TensorSpec
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 SINGLE = ("xgboost", "catboost")  # libraries whose models compute in float32 themselves
 BY_COLUMN = (

@@ -31,7 +31,7 @@ from modelkit.convert.trees import Tree, ensemble
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 # Up to here a number counts as zero, and zero as missing where a column says so.
 ZERO = float(np.float32(1e-35))
@@ -346,3 +346,10 @@ def _tree(
     left = np.array([node.get("left", -1) for node in nodes])
     right = np.array([node.get("right", -1) for node in nodes])
     return Tree(place, split, missing, left, right)
+
+
+ESTIMATORS = {
+    "lightgbm.LGBMClassifier": boosted,
+    "lightgbm.LGBMRegressor": boosted,
+    "lightgbm.LGBMRanker": boosted,
+}

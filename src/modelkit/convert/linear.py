@@ -24,7 +24,7 @@ from modelkit.convert.tensors import (
 )
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 
 def regressor(
@@ -102,3 +102,25 @@ def _likely(
 
 def _rule_of(estimator: Any) -> str:
     return "ovr" if getattr(estimator, "solver", "") == "liblinear" else ""
+
+
+ESTIMATORS = {
+    "sklearn.LogisticRegression": classifier,
+    "sklearn.LogisticRegressionCV": classifier,
+    "sklearn.RidgeClassifier": classifier,
+    "sklearn.RidgeClassifierCV": classifier,
+    "sklearn.SGDClassifier": classifier,
+    "sklearn.Perceptron": classifier,
+    "sklearn.LinearSVC": classifier,
+    "sklearn.LinearRegression": regressor,
+    "sklearn.Ridge": regressor,
+    "sklearn.RidgeCV": regressor,
+    "sklearn.Lasso": regressor,
+    "sklearn.LassoCV": regressor,
+    "sklearn.ElasticNet": regressor,
+    "sklearn.ElasticNetCV": regressor,
+    "sklearn.BayesianRidge": regressor,
+    "sklearn.HuberRegressor": regressor,
+    "sklearn.LinearSVR": regressor,
+    "sklearn.SGDRegressor": regressor,
+}

@@ -24,7 +24,7 @@ from modelkit.convert.tensors import (
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
 
@@ -108,3 +108,9 @@ def _weighted(places: Var, weights: Var, values: Any) -> Var:
     found = op.gather(doubles(values), places)
     products = op.mul(op.unsqueeze(weights, constant([2], np.int64)), found)
     return op.reduce_sum(products, constant([1], np.int64), keepdims=0)
+
+
+ESTIMATORS = {
+    "sklearn.KNeighborsClassifier": classifier,
+    "sklearn.KNeighborsRegressor": regressor,
+}

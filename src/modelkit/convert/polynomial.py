@@ -10,7 +10,7 @@ from modelkit.cast import Array
 from modelkit.convert.tensors import Answer, Columns, constant, doubles, op
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 
 def products(estimator: Any, columns: Columns, _: Converting) -> Answer:
@@ -35,3 +35,8 @@ def _factors(powers: Array) -> Array:
         places = [place for place, count in enumerate(exponents) for _ in range(count)]
         found[: len(places), product] = places[::-1]
     return found
+
+
+ESTIMATORS = {
+    "sklearn.PolynomialFeatures": products,
+}

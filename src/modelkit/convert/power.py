@@ -14,7 +14,7 @@ from modelkit.convert.tensors import Answer, Columns, Var, doubles, op
 
 if TYPE_CHECKING:
     from modelkit.cast import Array
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 ALL_LOST = -36.0  # below this exponent, exp(x) - 1 rounds to -1
 NEAR = 1.0  # below this size of x, exp(x) - 1 loses digits
@@ -76,3 +76,8 @@ def _expm1(numbers: Var) -> Var:
     small = op.where(tiny, numbers, op.where(near, mended, kept))
     lost = op.less(numbers, doubles(ALL_LOST))
     return op.where(lost, doubles(-1.0), small)
+
+
+ESTIMATORS = {
+    "sklearn.PowerTransformer": power,
+}

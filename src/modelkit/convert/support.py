@@ -16,7 +16,7 @@ from modelkit.convert.tensors import Answer, Columns, Var, constant, doubles, fl
 
 if TYPE_CHECKING:
     from modelkit.cast import Array
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 KERNELS = ("linear", "rbf", "poly", "sigmoid")
 
@@ -107,3 +107,9 @@ def _scores(pairs: Var, winners: Array, losers: Array) -> Var:
     sums = op.matmul(pairs, doubles(winners - losers))
     divisor = op.mul(op.add(op.abs(sums), doubles(1.0)), doubles(3.0))
     return op.add(votes, op.div(sums, divisor))
+
+
+ESTIMATORS = {
+    "sklearn.SVC": classifier,
+    "sklearn.NuSVC": classifier,
+}

@@ -37,7 +37,7 @@ from modelkit.convert.trees import sum_of_leaves
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
-    from modelkit.convert.table import Converting
+    from modelkit.convert.converting import Converting
 
 
 def voting(
@@ -398,3 +398,17 @@ def several(
     if answers[0].prediction is None:
         return Answer(several=tuple(answers))
     return Answer(prediction=joined([upright(answer.asked("prediction")) for answer in answers]))
+
+
+ESTIMATORS = {
+    "sklearn.VotingClassifier": voting,
+    "sklearn.VotingRegressor": voting,
+    "sklearn.StackingClassifier": stacking,
+    "sklearn.StackingRegressor": stacking,
+    "sklearn.BaggingClassifier": bagging,
+    "sklearn.BaggingRegressor": bagging,
+    "sklearn.OneVsRestClassifier": against_rest,
+    "sklearn.OneVsOneClassifier": against_one,
+    "sklearn.MultiOutputClassifier": several,
+    "sklearn.MultiOutputRegressor": several,
+}
