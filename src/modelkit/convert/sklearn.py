@@ -75,13 +75,14 @@ def from_sklearn(
         estimator,
         [column.name for column in columns],
     )
+    told |= {name: values for name, values in coded.items() if not isinstance(values[0], bool)}
     return Source(
         graph.proto,
         Signature(tuple(inputs), graph.outputs, classes=classes),
         rows=rows,
         against=against,
         truth=lambda rows: answer(partial(truth, roles=roles), rows),
-        categories=told | coded,
+        categories=told,
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
