@@ -41,6 +41,17 @@ def multinomial(estimator: Any, columns: Columns, _: Converting) -> Answer:
     return _answer(op.gemm(rows, weights, doubles(estimator.class_log_prior_)))
 
 
+def categorical(estimator: Any, columns: Columns, _: Converting) -> Answer:
+    """CategoricalNB: the log probabilities of the code in each column, one table below the other."""
+    codes = op.cast(columns.matrix(np.float64), to=np.int64)  # cut off, as the source does
+    sizes = [0, *estimator.n_categories_[:-1].tolist()]
+    places = op.add(codes, constant(np.cumsum(sizes)[None], np.int64))
+    table = np.concatenate([known.T for known in estimator.feature_log_prob_])
+    found = op.gather(doubles(table), places)
+    likelihoods = op.reduce_sum(found, constant([1], np.int64), keepdims=0)
+    return _answer(op.add(likelihoods, doubles(estimator.class_log_prior_[None])))
+
+
 def gaussian(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """GaussianNB: squared distances from the mean of each class, over the variances."""
     rows = columns.matrix(np.float64)
@@ -64,5 +75,6 @@ def _answer(likelihoods: Var) -> Answer:
 ESTIMATORS = {
     "sklearn.BernoulliNB": bernoulli,
     "sklearn.MultinomialNB": multinomial,
+    "sklearn.CategoricalNB": categorical,
     "sklearn.GaussianNB": gaussian,
 }

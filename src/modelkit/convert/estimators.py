@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import is_missing
+from modelkit.cast import MISSING, is_missing
 
 # Estimators that compare their rows in float32. Networks compute in it too, since that costs no
 # accuracy that parity would see and is twice as fast.
@@ -29,6 +29,7 @@ PARTS = {
 OWN = (
     "sklearn.tree.", "sklearn.ensemble.", "sklearn.multiclass.", "sklearn.multioutput.", "sklearn.calibration.",
     "sklearn.model_selection._classification_threshold.", "sklearn.preprocessing._discretization.", "lightgbm.",
+    "sklearn.preprocessing._encoders.", "sklearn.preprocessing._target_encoder.", "sklearn.impute.",
 )  # fmt: skip
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
@@ -205,10 +206,12 @@ def _find_categories(
     found: dict[str, tuple[Any, ...]],
 ) -> None:
     """Add the categories of the encoders in a step that reads these columns."""
+    passed: list[str] | None = columns
     for _, inner in getattr(step, "steps", []):
-        _find_categories(inner, columns, found)
-        if not _leaves_values(inner):
-            break  # what follows sees other columns, or others values in them
+        if passed is None:
+            break  # what follows sees other columns, or other values in them
+        _find_categories(inner, passed, found)
+        passed = _passed_on(inner, passed)
     for _, part, *_ in getattr(step, "transformer_list", []):
         _find_categories(part, columns, found)
     for name, part, _ in getattr(step, "transformers_", []):
@@ -245,19 +248,32 @@ def _known(step: Any) -> list[tuple[Any, ...]]:
     return found
 
 
-def _leaves_values(step: Any) -> bool:
-    """Whether a step of a pipeline passes on its columns, and all values but missing ones.
+def _passed_on(step: Any, columns: list[str]) -> list[str] | None:
+    """The columns that a step of a pipeline passes on with all values but missing ones.
 
-    Of a transformer of somebody's own nothing is known.
+    None where it passes on others. Of a transformer of somebody's own nothing is known.
     """
     if step is None or step == "passthrough":
-        return True
+        return columns
     kind = f"{type(step).__module__.partition('.')[0]}.{type(step).__name__}"
     if kind == "sklearn.Pipeline":
-        return all(_leaves_values(inner) for _, inner in step.steps)
+        passed: list[str] | None = columns
+        for _, inner in step.steps:
+            passed = None if passed is None else _passed_on(inner, passed)
+        return passed
     if kind == "sklearn.FunctionTransformer":
-        return step.func is None
+        return columns if step.func is None else None
     if kind == "sklearn.SimpleImputer":
-        dropped = any(is_missing(value) for value in step.statistics_.tolist())
-        return not step.add_indicator and not dropped
-    return False
+        return _passed_by_imputer(step, columns)
+    return None
+
+
+def _passed_by_imputer(imputer: Any, columns: list[str]) -> list[str]:
+    """The columns that an imputer keeps; behind them its indicators, which are no such columns."""
+    indicators = len(imputer.indicator_.features_) if imputer.add_indicator else 0
+    kept = [
+        name
+        for name, value in zip(columns, imputer.statistics_.tolist(), strict=True)
+        if imputer.keep_empty_features or value == value  # noqa: PLR0124 - NaN, of an empty column
+    ]
+    return [*kept, *[MISSING] * indicators]
