@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -194,35 +195,38 @@ def _readers(estimator: Any, columns: list[int]) -> list[tuple[Any, list[int]]]:
 
 
 def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:
-    """The categories of encoders that refuse unknown ones, by the column they belong to."""
-    found: dict[str, tuple[Any, ...]] = {}
-    _find_categories(estimator, names, found)
-    return found
+    """The categories of encoders, by the column they belong to; first of those that refuse others.
+
+    An encoder that takes unknown ones may stand before a step that refuses what becomes of them.
+    """
+    known: dict[str, tuple[Any, ...]] = {}
+    refusing: dict[str, tuple[Any, ...]] = {}
+    _find_categories(estimator, names, known, _categories)
+    _find_categories(estimator, names, refusing, _only_values)
+    return known | refusing
 
 
 def _find_categories(
     step: Any,
     columns: list[str],
     found: dict[str, tuple[Any, ...]],
+    read: Callable[[Any], list[tuple[Any, ...]]],
 ) -> None:
     """Add the categories of the encoders in a step that reads these columns."""
     passed: list[str] | None = columns
     for _, inner in getattr(step, "steps", []):
         if passed is None:
             break  # what follows sees other columns, or other values in them
-        _find_categories(inner, passed, found)
+        _find_categories(inner, passed, found, read)
         passed = _passed_on(inner, passed)
     for _, part, *_ in getattr(step, "transformer_list", []):
-        _find_categories(part, columns, found)
+        _find_categories(part, columns, found, read)
     for name, part, _ in getattr(step, "transformers_", []):
-        _find_categories(
-            part,
-            [columns[at] for at in _places(step)[name]],
-            found,
-        )
+        its = [columns[at] for at in _places(step)[name]]
+        _find_categories(part, its, found, read)
     for part in _fitted_parts(step):
-        _find_categories(part, columns, found)
-    known = _known(step)
+        _find_categories(part, columns, found, read)
+    known = read(step)
     if len(known) == len(columns):
         found |= dict(zip(columns, known, strict=True)) | found
 
@@ -235,12 +239,15 @@ def _fitted_parts(step: Any) -> list[Any]:
     return [part for part in every if part is not None]
 
 
-def _known(step: Any) -> list[tuple[Any, ...]]:
-    """The values that an estimator takes, by column; empty where it takes any."""
+def _only_values(step: Any) -> list[tuple[Any, ...]]:
+    """The values, by column, beside which an estimator takes no others; empty where it does."""
     if hasattr(step, "n_categories_"):  # of CategoricalNB, whose codes are the numbers from 0 on
         return [tuple(range(int(size))) for size in step.n_categories_]
-    if getattr(step, "handle_unknown", "") != "error":
-        return []
+    return _categories(step) if getattr(step, "handle_unknown", "") == "error" else []
+
+
+def _categories(step: Any) -> list[tuple[Any, ...]]:
+    """The categories of an encoder, by column; empty for any other estimator."""
     found = []
     for values in getattr(step, "categories_", []):
         plain = [int(value) if isinstance(value, bool) else value for value in values.tolist()]

@@ -16,6 +16,7 @@ from modelkit.convert.tensors import (
     Var,
     cast,
     constant,
+    doubles,
     dtype_of,
     joined,
     op,
@@ -86,15 +87,23 @@ def gaps(part: Var, marker: Any) -> Var:
 def _by_kind(columns: Columns) -> list[Var]:
     """Numbers in matrices, and each column of texts by itself, as encoders take them."""
     found: list[Var] = []
-    for dtype, parts in groupby(columns.parts, dtype_of):
+    wide = [part if dtype_of(part) == STRING else cast(part, np.float64) for part in columns.parts]
+    for dtype, parts in groupby(wide, dtype_of):
         alike = list(parts)
-        found += single_columns(Columns(tuple(alike))) if dtype == STRING else [joined(alike)]
+        if dtype == STRING:
+            found += single_columns(Columns(tuple(alike)))
+        else:
+            found.append(joined(alike))
     return found
 
 
 def _as_fill(part: Var, values: Array) -> Var:
+    """What is put into the gaps of a matrix.
+
+    A text in a column of numbers is as unknown to what follows as a gap is, which stays one.
+    """
     if dtype_of(part) != STRING:
-        return constant(values[None], dtype_of(part))
+        return doubles([[np.nan if isinstance(value, str) else value for value in values]])
     (value,) = values.tolist()
     return constant(MISSING if value is None else value)
 
