@@ -39,7 +39,7 @@ TREES = (
 # Single estimators that the library's converters compute in float32, or from rounded squares.
 OWN_NAMES = (
     "SVC", "NuSVC", "KNeighborsClassifier", "KNeighborsRegressor", "BernoulliNB", "PowerTransformer",
-    "PolynomialFeatures",
+    "PolynomialFeatures", "CategoricalNB",
 )  # fmt: skip
 
 
@@ -214,11 +214,15 @@ def _find_categories(
 ) -> None:
     """Add the categories of the encoders in a step that reads these columns."""
     passed: list[str] | None = columns
+    markers: list[Any] = []  # of missing values, which imputers take beside the categories
     for _, inner in getattr(step, "steps", []):
         if passed is None:
             break  # what follows sees other columns, or other values in them
-        _find_categories(inner, passed, found, read)
+        told: dict[str, tuple[Any, ...]] = {}
+        _find_categories(inner, passed, told, read)
+        found |= {name: _with_markers(values, markers) for name, values in told.items()} | found
         passed = _passed_on(inner, passed)
+        markers.append(getattr(inner, "missing_values", None))
     for _, part, *_ in getattr(step, "transformer_list", []):
         _find_categories(part, columns, found, read)
     for name, part, _ in getattr(step, "transformers_", []):
@@ -229,6 +233,13 @@ def _find_categories(
     known = read(step)
     if len(known) == len(columns):
         found |= dict(zip(columns, known, strict=True)) | found
+
+
+def _with_markers(values: tuple[Any, ...], markers: list[Any]) -> tuple[Any, ...]:
+    """The values of a column, and the markers among them that stand for a missing one."""
+    texts = any(isinstance(value, str) for value in values)
+    added = [mark for mark in markers if not is_missing(mark) and isinstance(mark, str) == texts]
+    return tuple(dict.fromkeys([*values, *added]))
 
 
 def _fitted_parts(step: Any) -> list[Any]:

@@ -1,7 +1,8 @@
 """Converter of KNNImputer: the mean of a column over the nearest rows of fit that have a value there.
 
-Rounded values often give equal distances, and which rows are taken then hangs on the last bit. So
-distances are computed by the steps of scikit-learn, in their order.
+Rounded values often give equal distances, and which rows are taken then hangs on the last bit; so
+does the weight of a row that is as good as equal. So distances are computed by the steps of
+scikit-learn, in their order, down to the additions of numpy.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from modelkit.convert.tensors import (
     flat,
     joined,
     op,
+    total,
     width,
 )
 from modelkit.errors import ConversionError
@@ -80,12 +82,13 @@ def _distances(
 ) -> Var:
     """Distances to the rows of fit over the columns that both have; infinite without any."""
     gone = estimator._mask_fit_X  # noqa: SLF001 - no public way
-    known = np.where(gone, 0.0, estimator._fit_X).astype(np.float64)  # noqa: SLF001
+    known = estimator._fit_X.astype(np.float64)  # noqa: SLF001 - in its order in memory
+    known[gone] = 0.0
     squares = known * known
     lengths = np.einsum("ij,ij->i", known, known)
     given = op.where(missing, doubles(0.0), rows)
     given_squares = op.mul(given, given)
-    own_lengths = op.reduce_sum(given_squares, constant([1], np.int64), keepdims=1)
+    own_lengths = _sums(given_squares)
     found = op.mul(doubles(-2.0), op.matmul(given, doubles(known.T)))
     found = op.add(op.add(found, own_lengths), doubles(lengths[None]))
     found = op.max([found, doubles(0.0)])
@@ -97,6 +100,21 @@ def _distances(
     found = op.div(found, op.max([shared, doubles(1.0)]))
     found = op.sqrt(op.mul(found, doubles(known.shape[1])))
     return op.where(op.equal(shared, doubles(0.0)), doubles(np.inf), found)
+
+
+def _sums(squares: Var) -> Var:
+    """The sum of each row, as numpy.einsum adds: in two lanes, and of eight columns the last first."""
+    count = width(squares)
+    if count == 1:
+        return squares
+    each = op.split(squares, num_outputs=count, axis=1)
+    firsts = np.arange(0, count, 2)  # of pairs of columns
+    whole = count // 8 * 4
+    blocks = firsts[:whole].reshape(-1, 4)[:, ::-1]
+    order = [*blocks.flat, *firsts[whole:]]
+    even = [each[place] for place in order]
+    odd = [each[place + 1] for place in order if place + 1 < count]
+    return op.add(total(even), total(odd))
 
 
 def _mean_of_donors(
@@ -116,11 +134,11 @@ def _mean_of_donors(
     if estimator.weights == "distance":
         weights = _inverse(nearest)
     axis = constant([1], np.int64)
-    total = op.reduce_sum(weights, axis, keepdims=0)
+    whole = op.reduce_sum(weights, axis, keepdims=0)
     products = op.mul(weights, op.gather(doubles(known), donors))
-    mean = op.div(op.reduce_sum(products, axis, keepdims=0), total)
+    mean = op.div(op.reduce_sum(products, axis, keepdims=0), whole)
     overall = float(np.ma.array(held, mask=gone).mean())  # where no row shares a column
-    return op.where(op.greater(total, doubles(0.0)), mean, doubles(overall))
+    return op.where(op.greater(whole, doubles(0.0)), mean, doubles(overall))
 
 
 def _inverse(distances: Var) -> Var:
