@@ -25,6 +25,7 @@ from modelkit.convert.tensors import (
     total,
     upright,
 )
+from modelkit.convert.transforms import transformed
 from modelkit.convert.trees import Tree, ensemble
 from modelkit.errors import ConversionError
 
@@ -43,21 +44,10 @@ def pipeline(
     """Pipeline: each step gets what the one before it gives."""
     *before, (_, last) = estimator.steps
     for _, step in before:
-        columns = _transformed(step, columns, at)
+        columns = transformed(step, columns, at)
     if last in (*KEPT, None):
         return Answer(table=columns)
     return at.answer(last, columns)
-
-
-def _transformed(
-    step: Any,
-    columns: Columns,
-    at: Converting,
-) -> Columns:
-    if isinstance(step, str) or step is None:
-        return columns
-    table: Columns = at.answer(step, columns).asked("table")
-    return table
 
 
 def columns(
@@ -72,7 +62,7 @@ def columns(
         chosen = [int(place) for place in places.get(name, ())]
         if (isinstance(step, str) and step in DROPPED) or not chosen:
             continue
-        parts += _weighted(estimator, name, _transformed(step, columns.take(chosen), at))
+        parts += _weighted(estimator, name, transformed(step, columns.take(chosen), at))
     return Answer(table=Columns(tuple(parts)))
 
 
@@ -86,7 +76,7 @@ def union(
     for name, step in estimator.transformer_list:
         if step in DROPPED:
             continue
-        parts += _weighted(estimator, name, _transformed(step, columns, at))
+        parts += _weighted(estimator, name, transformed(step, columns, at))
     return Answer(table=Columns(tuple(parts)))
 
 
