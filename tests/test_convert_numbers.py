@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.cluster import FeatureAgglomeration
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.cross_decomposition import CCA, PLSSVD, PLSCanonical, PLSRegression
 from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import (
@@ -41,11 +42,16 @@ from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     Binarizer,
+    FunctionTransformer,
+    KBinsDiscretizer,
     KernelCenterer,
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
+    PowerTransformer,
+    QuantileTransformer,
     RobustScaler,
+    SplineTransformer,
     StandardScaler,
 )
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
@@ -238,3 +244,102 @@ def test_sparse_components_are_refused(tmp_path):
     model = SparsePCA(3, max_iter=5, **SEED).fit(TRAIN)
     with pytest.raises(ConversionError, match="use PCA"):
         served(model, TRAIN, tmp_path)
+
+
+QUANTILES = [
+    {},
+    {"output_distribution": "normal"},
+    {"n_quantiles": 20},
+    {"n_quantiles": 20, "output_distribution": "normal"},
+]
+
+
+@pytest.mark.parametrize("options", QUANTILES, ids=str)
+def test_quantiles(options, tmp_path):
+    """Rounded to whole numbers, many quantiles are equal, and rows stand on them."""
+    train = np.concatenate([TRAIN, np.rint(TRAIN), np.full((len(TRAIN), 1), 3.0)], axis=1)
+    train[::9, 0] = np.nan
+    fresh = np.concatenate([FRESH, np.rint(FRESH), np.full((len(FRESH), 1), 3.0)], axis=1)
+    fresh[::5, -1] = 2.5
+    fresh[1::5, -1] = 3.5
+    fresh[::4, 1] = np.nan
+    with np.errstate(all="ignore"):
+        model = QuantileTransformer(**{"n_quantiles": 100, **options, **SEED}).fit(train)
+    package = served(model, train, tmp_path)
+    for rows in (fresh, train, fresh[:1]):
+        np.testing.assert_allclose(
+            package.predict(rows), model.transform(rows), rtol=2e-13, atol=2e-14
+        )
+
+
+SPLINES = [
+    {"extrapolation": extrapolation, "degree": degree, "knots": knots, "include_bias": bias}
+    for extrapolation in ("constant", "linear", "continue", "periodic")
+    for degree, knots, bias in ((3, "uniform", True), (1, "quantile", False), (2, "quantile", True))
+]
+
+
+@pytest.mark.parametrize(
+    "options", SPLINES, ids=lambda options: "-".join(map(str, options.values()))
+)
+def test_splines(options, tmp_path):
+    model = SplineTransformer(n_knots=6, **options).fit(TRAIN[:, :4])
+    fresh = np.concatenate([FRESH[:, :4], TRAIN[:, :4], 3 * FRESH[:9, :4], -FRESH[:9, :4]])
+    assert_serves(model, tmp_path, TRAIN[:, :4], fresh)
+
+
+@pytest.mark.parametrize("extrapolation", ["constant", "linear", "periodic"])
+def test_splines_of_gaps_are_zeros(extrapolation, tmp_path):
+    gaps = TRAIN[:, :3].copy()
+    gaps[::6, 1] = np.nan
+    model = SplineTransformer(extrapolation=extrapolation, handle_missing="zeros").fit(gaps)
+    fresh = FRESH[:, :3].copy()
+    fresh[::3, 0] = np.nan
+    assert_serves(model, tmp_path, gaps, fresh)
+
+
+def test_splines_that_refuse_numbers_are_refused(tmp_path):
+    model = SplineTransformer(extrapolation="error").fit(TRAIN)
+    with pytest.raises(ConversionError, match="extrapolation='constant'"):
+        served(model, TRAIN, tmp_path)
+
+
+POSITIVE = TRAIN[:, 3] / 100
+TARGETS = {
+    "log1p": {"func": np.log1p, "inverse_func": np.expm1},
+    "log": {"func": np.log, "inverse_func": np.exp},
+    "root": {"func": np.sqrt, "inverse_func": np.square},
+    "lambda": {"func": lambda y: y**0.25, "inverse_func": lambda z: z**4},
+    "standard": {"transformer": StandardScaler()},
+    "range": {"transformer": MinMaxScaler()},
+    "largest": {"transformer": MaxAbsScaler()},
+    "robust": {"transformer": RobustScaler()},
+    "yeo-johnson": {"transformer": PowerTransformer()},
+    "box-cox": {"transformer": PowerTransformer("box-cox", standardize=False)},
+    "quantiles": {"transformer": QuantileTransformer(n_quantiles=50)},
+    "quantiles, normal": {"transformer": QuantileTransformer(n_quantiles=50, output_distribution="normal")},
+    "steps": {"transformer": make_pipeline(FunctionTransformer(np.log, np.exp), StandardScaler())},
+    "nothing": {},
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a root of a negative number, far away
+@pytest.mark.parametrize("name", TARGETS)
+def test_targets_on_the_way_back(name, tmp_path):
+    model = TransformedTargetRegressor(Ridge(), **TARGETS[name]).fit(TRAIN[:, :3], POSITIVE)
+    package = served(model, TRAIN[:, :3], tmp_path)
+    for rows in (FRESH[:, :3], FRESH[:1, :3]):
+        np.testing.assert_allclose(package.predict(rows), model.predict(rows), rtol=5e-12)
+
+
+def test_several_targets_on_the_way_back(tmp_path):
+    both = np.stack([POSITIVE, POSITIVE**2], axis=1)
+    model = TransformedTargetRegressor(Ridge(), transformer=PCA(2, whiten=True))
+    assert_serves(model.fit(TRAIN[:, :3], both), tmp_path, TRAIN[:, :3], FRESH[:, :3], "predict")
+
+
+def test_a_target_without_a_way_back_is_refused(tmp_path):
+    binned = KBinsDiscretizer(3, encode="ordinal", quantile_method="averaged_inverted_cdf")
+    model = TransformedTargetRegressor(Ridge(), transformer=binned, check_inverse=False)
+    with pytest.raises(ConversionError, match="use one of FunctionTransformer, MaxAbsScaler"):
+        served(model.fit(TRAIN[:, :3], POSITIVE), TRAIN[:, :3], tmp_path)

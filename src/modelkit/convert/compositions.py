@@ -91,22 +91,6 @@ def _weighted(
     return (op.mul(table.matrix(np.float64), doubles(weight)),)
 
 
-def unchanged(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """FunctionTransformer without a function, as a ColumnTransformer keeps columns."""
-    if estimator.func is not None:
-        raise ConversionError(
-            f"FunctionTransformer({getattr(estimator.func, '__name__', estimator.func)}) cannot be "
-            "converted to ONNX; "
-            f"replace it, or apply it before the model and save the rest",
-            step="FunctionTransformer",
-        )
-    return Answer(table=columns)
-
-
 def best(
     estimator: Any,
     columns: Columns,
@@ -278,7 +262,7 @@ def _piece(score: Var, bounds: Array) -> Var:
 
     x < bound is x <= the number before it.
     """
-    tree = _halves(np.nextafter(bounds, -np.inf))
+    tree = halves(np.nextafter(bounds, -np.inf))
     numbers = np.where(
         tree.leaf,
         tree.threshold,
@@ -298,7 +282,7 @@ def _piece(score: Var, bounds: Array) -> Var:
     return op.cast(found, to=np.int64)
 
 
-def _halves(bounds: Array) -> Tree:
+def halves(bounds: Array) -> Tree:
     """A balanced tree whose leaves hold, as their thresholds, how many bounds are below a value."""
     leaf = (0.0, -1, -1)
     nodes: list[tuple[float, int, int]] = [leaf]
@@ -332,7 +316,6 @@ ESTIMATORS = {
     "sklearn.Pipeline": pipeline,
     "sklearn.ColumnTransformer": columns,
     "sklearn.FeatureUnion": union,
-    "sklearn.FunctionTransformer": unchanged,
     "sklearn.GridSearchCV": best,
     "sklearn.RandomizedSearchCV": best,
     "sklearn.HalvingGridSearchCV": best,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.arithmetic import choose, equal, less, minus, over, plus, times
 from modelkit.convert.projections import product
 from modelkit.convert.scaling import SMALL_NORM, centred_kernel, table_of
 from modelkit.convert.tensors import (
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 Options = dict[str, Any]
 
 
-def nystroem(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def nystroem(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """Nystroem: the kernels with some rows of training, made orthogonal."""
     options = estimator._get_kernel_params()  # noqa: SLF001 - no public way
     rows = columns.matrix(np.float64)
@@ -38,7 +43,11 @@ def nystroem(estimator: Any, columns: Columns, _: Converting) -> Answer:
     return table_of(product(found, estimator.normalization_.T))
 
 
-def kernel_principal(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def kernel_principal(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """KernelPCA: the kernels with the rows of training, centred, on the components."""
     options = {
         "gamma": estimator.gamma_,
@@ -84,108 +93,160 @@ def kernel(
     return KERNELS[name](rows, known, given)
 
 
-def _linear(rows: Var, known: Array, options: Options) -> Var:
+def _linear(
+    rows: Var,
+    known: Array,
+    options: Options,
+) -> Var:
     return product(rows, known.T)
 
 
-def _shifted(rows: Var, known: Array, options: Options) -> Var:
-    scaled = op.mul(product(rows, known.T), doubles(options["gamma"]))
-    return op.add(scaled, doubles(options["coef0"]))
+def _shifted(
+    rows: Var,
+    known: Array,
+    options: Options,
+) -> Var:
+    scaled = times(product(rows, known.T), options["gamma"])
+    return plus(scaled, options["coef0"])
 
 
-def _polynomial(rows: Var, known: Array, options: Options) -> Var:
+def _polynomial(
+    rows: Var,
+    known: Array,
+    options: Options,
+) -> Var:
     return op.pow(_shifted(rows, known, options), doubles(options["degree"]))
 
 
-def _sigmoid(rows: Var, known: Array, options: Options) -> Var:
+def _sigmoid(
+    rows: Var,
+    known: Array,
+    options: Options,
+) -> Var:
     return op.tanh(_shifted(rows, known, options))
 
 
-def _radial(rows: Var, known: Array, options: Options) -> Var:
+def _radial(
+    rows: Var,
+    known: Array,
+    options: Options,
+) -> Var:
     """Squared distances as the source adds them up, with what it rounds away."""
     lengths = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
     products = product(rows, -2.0 * known.T)
-    squares = op.add(op.add(products, lengths), doubles((known * known).sum(axis=1)))
+    squares = plus(plus(products, lengths), (known * known).sum(axis=1))
     positive = op.max([squares, doubles(0.0)])
-    return op.exp(op.mul(positive, doubles(-options["gamma"])))
+    return op.exp(times(positive, -options["gamma"]))
 
 
-def _cosine(rows: Var, known: Array, options: Options) -> Var:
+def _cosine(
+    rows: Var,
+    known: Array,
+    options: Options,
+) -> Var:
     norms = np.sqrt((known * known).sum(axis=1, keepdims=True))
     unit = known / np.where(norms < SMALL_NORM, 1.0, norms)
     norm = op.reduce_l2(rows, constant([1], np.int64), keepdims=1)
-    divisor = op.where(op.less(norm, doubles(SMALL_NORM)), doubles(1.0), norm)
-    return product(op.div(rows, divisor), unit.T)
+    divisor = choose(less(norm, SMALL_NORM), 1.0, norm)
+    return product(over(rows, divisor), unit.T)
 
 
-def _laplacian(rows: Var, known: Array, options: Options) -> Var:
+def _laplacian(
+    rows: Var,
+    known: Array,
+    options: Options,
+) -> Var:
     terms = []
     for place in range(known.shape[1]):
-        apart = op.sub(one_column(rows, place), doubles(known[None, :, place]))
+        apart = minus(one_column(rows, place), known[None, :, place])
         terms.append(op.abs(apart))
-    return op.exp(op.mul(total(terms), doubles(-options["gamma"])))
+    return op.exp(times(total(terms), -options["gamma"]))
 
 
-def _additive_chi2(rows: Var, known: Array, options: Options) -> Var:
+def _additive_chi2(
+    rows: Var,
+    known: Array,
+    options: Options,
+) -> Var:
     terms = []
     for place in range(known.shape[1]):
         own = one_column(rows, place)
         other = doubles(known[None, :, place])
-        apart = op.sub(own, other)
-        both = op.add(own, other)
-        share = op.div(op.mul(apart, apart), both)
-        terms.append(op.where(op.equal(both, doubles(0.0)), doubles(0.0), share))
+        apart = minus(own, other)
+        both = plus(own, other)
+        share = over(times(apart, apart), both)
+        terms.append(choose(equal(both, 0.0), 0.0, share))
     return op.neg(total(terms))
 
 
-def _chi2(rows: Var, known: Array, options: Options) -> Var:
-    return op.exp(op.mul(_additive_chi2(rows, known, options), doubles(options["gamma"])))
+def _chi2(
+    rows: Var,
+    known: Array,
+    options: Options,
+) -> Var:
+    return op.exp(times(_additive_chi2(rows, known, options), options["gamma"]))
 
 
-def radial_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def radial_waves(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """RBFSampler: the cosine of products with random directions."""
     factor = (2.0 / estimator.n_components) ** 0.5
     return table_of(_waves(estimator, columns.matrix(np.float64), factor))
 
 
-def skewed_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def skewed_waves(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """SkewedChi2Sampler: the cosine of products of logarithms with random directions."""
-    rows = op.log(op.add(columns.matrix(np.float64), doubles(estimator.skewedness)))
+    rows = op.log(plus(columns.matrix(np.float64), estimator.skewedness))
     factor = np.sqrt(2.0) / np.sqrt(estimator.n_components)
     return table_of(_waves(estimator, rows, factor))
 
 
 def _waves(estimator: Any, rows: Var, factor: float) -> Var:
     angles = product(rows, estimator.random_weights_, estimator.random_offset_)
-    return op.mul(op.cos(angles), doubles(factor))
+    return times(op.cos(angles), factor)
 
 
-def additive_waves(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def additive_waves(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """AdditiveChi2Sampler: waves of the logarithm of each number; a 0 stays 0."""
     rows = columns.matrix(np.float64)
     apart = estimator.sample_interval
     if apart is None:
         apart = {1: 0.8, 2: 0.5, 3: 0.4}[estimator.sample_steps]
-    nothing = op.equal(rows, doubles(0.0))
-    parts = [op.sqrt(op.mul(rows, doubles(apart)))]
-    angle = op.mul(doubles(apart), op.log(rows))
-    size = op.mul(rows, doubles(2 * apart))
+    nothing = equal(rows, 0.0)
+    parts = [op.sqrt(times(rows, apart))]
+    angle = times(apart, op.log(rows))
+    size = times(rows, 2 * apart)
     for step in range(1, estimator.sample_steps):
-        factor = op.sqrt(op.div(size, doubles(np.cosh(np.pi * step * apart))))
-        turned = op.mul(angle, doubles(step))
+        factor = op.sqrt(over(size, np.cosh(np.pi * step * apart)))
+        turned = times(angle, step)
         for wave in (op.cos, op.sin):
-            each = op.mul(factor, wave(turned))
-            parts.append(op.where(nothing, doubles(0.0), each))
+            each = times(factor, wave(turned))
+            parts.append(choose(nothing, 0.0, each))
     return table_of(joined(parts))
 
 
-def sketched(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def sketched(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """PolynomialCountSketch: the circular convolution of several sketches of each row.
 
     The sketches are multiplied as their Fourier transforms, which are products with matrices; those
     of real numbers are told by their first half.
     """
-    rows = op.mul(columns.matrix(np.float64), doubles(np.sqrt(estimator.gamma)))
+    rows = times(columns.matrix(np.float64), np.sqrt(estimator.gamma))
     size = estimator.n_components
     half = size // 2 + 1
     waves = np.exp(-2j * np.pi * (np.outer(np.arange(size), np.arange(half)) % size) / size)
@@ -194,8 +255,8 @@ def sketched(estimator: Any, columns: Columns, _: Converting) -> Answer:
         transforms.append(_sketch(estimator, rows, signs[:, None] * waves[places]))
     real, imaginary = transforms[0]
     for across, along in transforms[1:]:
-        turned = op.sub(op.mul(real, across), op.mul(imaginary, along))
-        imaginary = op.add(op.mul(real, along), op.mul(imaginary, across))
+        turned = minus(times(real, across), times(imaginary, along))
+        imaginary = plus(times(real, along), times(imaginary, across))
         real = turned
     counts = np.full(half, 2.0)
     counts[0] = 1.0

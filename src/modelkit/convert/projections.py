@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.arithmetic import minus, over, plus
 from modelkit.convert.scaling import shifted, table_of
 from modelkit.convert.tensors import (
     Answer,
@@ -38,7 +39,11 @@ def product(
     return op.gemm(rows, doubles(weights), doubles(shift))
 
 
-def principal(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def principal(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """PCA and IncrementalPCA: on the components, the mean off, each over its deviation if asked."""
     weights = np.asarray(estimator.components_, np.float64).T
     if estimator.whiten:
@@ -49,7 +54,11 @@ def principal(estimator: Any, columns: Columns, _: Converting) -> Answer:
     return table_of(product(columns.matrix(np.float64), weights, shift))
 
 
-def components(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def components(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """TruncatedSVD, random projections, neighbourhood components: on the components."""
     weights = estimator.components_
     if hasattr(weights, "toarray"):
@@ -57,14 +66,22 @@ def components(estimator: Any, columns: Columns, _: Converting) -> Answer:
     return table_of(product(columns.matrix(np.float64), weights.T))
 
 
-def independent(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def independent(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """FastICA: on the components, the mean off where it whitens."""
     mean = estimator.mean_ if estimator.whiten else None
     rows = shifted(columns.matrix(np.float64), mean, None)
     return table_of(product(rows, estimator.components_.T))
 
 
-def factors(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def factors(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """FactorAnalysis: the mean of the latent variables, given a row."""
     rows = shifted(columns.matrix(np.float64), estimator.mean_, None)
     loadings = estimator.components_ / estimator.noise_variance_
@@ -73,7 +90,11 @@ def factors(estimator: Any, columns: Columns, _: Converting) -> Answer:
     return table_of(product(rows, loadings.T @ covariance))
 
 
-def few_weights(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def few_weights(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """SparsePCA: scikit-learn gives a vector for one row alone, which nothing can follow."""
     name = type(estimator).__name__
     raise ConversionError(
@@ -91,10 +112,14 @@ def discriminating(estimator: Any, rows: Var) -> Var:
     return product(shifted(rows, centre, None), axes)
 
 
-def partial_squares(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def partial_squares(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """PLSRegression, PLSCanonical, CCA: the scores of the rows, and the prediction."""
     given = columns.matrix(np.float64)
-    rows = op.sub(given, doubles(estimator._x_mean))  # noqa: SLF001 - no public way
+    rows = minus(given, estimator._x_mean)  # noqa: SLF001 - no public way
     deviations = estimator._x_std[:, None]  # noqa: SLF001
     scores = product(rows, estimator.x_rotations_ / deviations)
     found = product(rows, estimator.coef_.T, estimator.intercept_)
@@ -105,14 +130,22 @@ def partial_squares(estimator: Any, columns: Columns, _: Converting) -> Answer:
     )
 
 
-def covariant(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def covariant(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """PLSSVD: the scores of the rows."""
-    rows = op.sub(columns.matrix(np.float64), doubles(estimator._x_mean))  # noqa: SLF001
+    rows = minus(columns.matrix(np.float64), estimator._x_mean)  # noqa: SLF001
     deviations = estimator._x_std[:, None]  # noqa: SLF001
     return table_of(product(rows, estimator.x_weights_ / deviations))
 
 
-def agglomerated(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def agglomerated(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """FeatureAgglomeration: the mean, largest, smallest or sum of the columns of each group."""
     rows = columns.matrix(np.float64)
     labels = np.asarray(estimator.labels_)
@@ -120,7 +153,7 @@ def agglomerated(estimator: Any, columns: Columns, _: Converting) -> Answer:
     if pooling is np.mean:
         member = labels[:, None] == np.unique(labels)
         added = product(rows, member.astype(np.float64))
-        return table_of(op.div(added, doubles(member.sum(axis=0))))
+        return table_of(over(added, member.sum(axis=0)))
     if pooling not in POOLINGS:
         name = getattr(pooling, "__name__", str(pooling))
         raise ConversionError(
@@ -153,8 +186,8 @@ def _median(group: Var) -> Var:
     ordered, _ = op.top_k(group, constant([count // 2 + 1], np.int64), axis=1, largest=0)
     upper = column(ordered, count // 2)
     if count % 2 == 0:
-        both = op.add(column(ordered, count // 2 - 1), upper)
-        upper = op.div(both, doubles(2.0))
+        both = plus(column(ordered, count // 2 - 1), upper)
+        upper = over(both, 2.0)
     return upright(upper)
 
 

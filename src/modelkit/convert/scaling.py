@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, doubles, op
+from modelkit.convert.arithmetic import choose, greater, less, minus, over, plus, times
+from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, op
 
 if TYPE_CHECKING:
     from modelkit.cast import Array
@@ -21,14 +22,22 @@ def table_of(numbers: Var) -> Answer:
     return Answer(table=Columns((numbers,)))
 
 
-def standard(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def standard(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """StandardScaler: the mean off, over the standard deviation."""
     mean = estimator.mean_ if estimator.with_mean else None
     scale = estimator.scale_ if estimator.with_std else None
     return table_of(shifted(columns.matrix(np.float64), mean, scale))
 
 
-def robust(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def robust(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """RobustScaler: the median off, over the range between two quantiles."""
     centre = estimator.center_ if estimator.with_centering else None
     scale = estimator.scale_ if estimator.with_scaling else None
@@ -42,24 +51,32 @@ def shifted(
 ) -> Var:
     """Each column less its centre, over its scale; None leaves a step out."""
     if centre is not None:
-        rows = op.sub(rows, doubles(centre))
+        rows = minus(rows, centre)
     if scale is not None:
-        rows = op.div(rows, doubles(scale))
+        rows = over(rows, scale)
     return rows
 
 
-def minmax(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def minmax(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """MinMaxScaler: times a scale, plus what takes the smallest to the lower end of the range."""
     rows = columns.matrix(np.float64)
-    scaled = op.add(op.mul(rows, doubles(estimator.scale_)), doubles(estimator.min_))
+    scaled = plus(times(rows, estimator.scale_), estimator.min_)
     if estimator.clip:
         scaled = within(scaled, *estimator.feature_range)
     return table_of(scaled)
 
 
-def maxabs(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def maxabs(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """MaxAbsScaler: over the largest size."""
-    scaled = op.div(columns.matrix(np.float64), doubles(estimator.scale_))
+    scaled = over(columns.matrix(np.float64), estimator.scale_)
     if getattr(estimator, "clip", False):
         scaled = within(scaled, -1.0, 1.0)
     return table_of(scaled)
@@ -69,26 +86,38 @@ def within(numbers: Var, low: Any, high: Any) -> Var:
     """Numbers inside a range; a missing one stays missing, which Clip does not promise."""
     low = np.asarray(low, np.float64)
     high = np.asarray(high, np.float64)
-    raised = op.where(op.less(numbers, doubles(low)), doubles(low), numbers)
-    return op.where(op.greater(raised, doubles(high)), doubles(high), raised)
+    raised = choose(less(numbers, low), low, numbers)
+    return choose(greater(raised, high), high, raised)
 
 
-def normalized(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def normalized(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """Normalizer: each row over its norm; a norm of next to nothing counts as 1."""
     rows = columns.matrix(np.float64)
     sizes = op.abs(rows) if estimator.norm == "max" else rows
     norm = NORMS[estimator.norm](sizes, constant([1], np.int64), keepdims=1)
-    divisor = op.where(op.less(norm, doubles(SMALL_NORM)), doubles(1.0), norm)
-    return table_of(op.div(rows, divisor))
+    divisor = choose(less(norm, SMALL_NORM), 1.0, norm)
+    return table_of(over(rows, divisor))
 
 
-def binarized(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def binarized(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """Binarizer: 1 above the threshold, and 0 where a value equals it."""
-    above = op.greater(columns.matrix(np.float64), doubles(estimator.threshold))
+    above = greater(columns.matrix(np.float64), estimator.threshold)
     return table_of(cast(above, np.float64))
 
 
-def centred(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def centred(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """KernelCenterer: kernels with the rows of training, as if their features had no mean."""
     return table_of(centred_kernel(estimator, columns.matrix(np.float64)))
 
@@ -96,9 +125,9 @@ def centred(estimator: Any, columns: Columns, _: Converting) -> Answer:
 def centred_kernel(centerer: Any, kernel: Var) -> Var:
     """A kernel less its means over the rows of training, (n, rows of training)."""
     added = op.reduce_sum(kernel, constant([1], np.int64), keepdims=1)
-    mean = op.div(added, doubles(len(centerer.K_fit_rows_)))
-    less = op.sub(op.sub(kernel, doubles(centerer.K_fit_rows_)), mean)
-    return op.add(less, doubles(centerer.K_fit_all_))
+    mean = over(added, len(centerer.K_fit_rows_))
+    shifted = minus(minus(kernel, centerer.K_fit_rows_), mean)
+    return plus(shifted, centerer.K_fit_all_)
 
 
 ESTIMATORS = {

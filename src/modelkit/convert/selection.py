@@ -30,7 +30,11 @@ def kept(estimator: Any, columns: Columns) -> Columns:
     return columns.take(places)
 
 
-def selected(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def selected(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """A selector that only transforms."""
     return Answer(table=kept(estimator, columns))
 
