@@ -7,11 +7,15 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.cross_decomposition import CCA, PLSSVD, PLSCanonical, PLSRegression
 from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import (
+    NMF,
     PCA,
+    DictionaryLearning,
     FactorAnalysis,
     FastICA,
     IncrementalPCA,
     KernelPCA,
+    LatentDirichletAllocation,
+    MiniBatchNMF,
     SparsePCA,
     TruncatedSVD,
 )
@@ -38,6 +42,7 @@ from sklearn.kernel_approximation import (
     SkewedChi2Sampler,
 )
 from sklearn.linear_model import Lasso, LogisticRegression, Ridge
+from sklearn.manifold import Isomap, LocallyLinearEmbedding
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
@@ -239,10 +244,52 @@ def test_a_selector_that_keeps_nothing_says_so(tmp_path):
         served(model, TRAIN[:, :1], tmp_path)
 
 
-def test_sparse_components_are_refused(tmp_path):
-    """scikit-learn 1.9 gives a vector of 3 for one row, and a matrix for two."""
-    model = SparsePCA(3, max_iter=5, **SEED).fit(TRAIN)
-    with pytest.raises(ConversionError, match="use PCA"):
+REFUSED = {
+    "SparsePCA": SparsePCA(2, max_iter=2, **SEED),
+    "DictionaryLearning": DictionaryLearning(2, max_iter=2, **SEED),
+    "LatentDirichletAllocation": LatentDirichletAllocation(2, max_iter=2, **SEED),
+    "Isomap": Isomap(),
+    "LocallyLinearEmbedding": LocallyLinearEmbedding(n_neighbors=9, **SEED),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_graph_answers_is_refused_with_its_reason(name, tmp_path):
+    """Of SparsePCA, scikit-learn 1.9 gives a vector of 2 for one row, and a matrix for two."""
+    model = REFUSED[name].fit(TRAIN[:60])
+    with pytest.raises(ConversionError, match=f"{name} cannot be converted.*; use") as caught:
+        served(model, TRAIN[:60], tmp_path)
+    assert caught.value.step == name
+
+
+FACTORS = {
+    "by coordinates": NMF(3, **SEED),
+    "with penalties": NMF(4, alpha_W=1e-3, l1_ratio=0.4, init="nndsvd", **SEED),
+    "by multiplication": NMF(3, solver="mu", init="nndsvda", max_iter=150, **SEED),
+    "of counts": NMF(2, solver="mu", beta_loss="kullback-leibler", alpha_W=1e-4, **SEED),
+    "in batches": MiniBatchNMF(3, max_iter=20, **SEED),
+    "in batches, of counts": MiniBatchNMF(2, beta_loss="kullback-leibler", max_iter=20, **SEED),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", FACTORS)
+def test_factors_without_negative_numbers(name, tmp_path):
+    """The iteration of the source, stopped where it stops: by all rows of a batch together."""
+    train = TRAIN[:, :5] / TRAIN[:, :5].max(axis=0)
+    fresh = FRESH[:, :5] / TRAIN[:, :5].max(axis=0)
+    model = FACTORS[name].fit(train)
+    package = served(model, train, tmp_path)
+    nothing = [0 * fresh[:2]] if model.tol and name in ("by coordinates", "with penalties") else []
+    for rows in (fresh, fresh[:3], fresh[:1], *nothing):
+        np.testing.assert_allclose(
+            package.predict(rows), model.transform(rows), rtol=1e-9, atol=1e-12
+        )
+
+
+def test_factors_left_to_chance_are_refused(tmp_path):
+    model = NMF(2, shuffle=True, init="random", max_iter=500, **SEED).fit(TRAIN)
+    with pytest.raises(ConversionError, match="shuffle=False"):
         served(model, TRAIN, tmp_path)
 
 

@@ -90,20 +90,6 @@ def factors(
     return table_of(product(rows, loadings.T @ covariance))
 
 
-def few_weights(
-    estimator: Any,
-    columns: Columns,
-    _: Converting,
-) -> Answer:
-    """SparsePCA: scikit-learn gives a vector for one row alone, which nothing can follow."""
-    name = type(estimator).__name__
-    raise ConversionError(
-        f"{name} cannot be converted, for its answer to one row alone has another shape than that "
-        "to several; use PCA or TruncatedSVD",
-        step=name,
-    )
-
-
 def discriminating(estimator: Any, rows: Var) -> Var:
     """LinearDiscriminantAnalysis as a transformer: rows on the axes between its classes."""
     axes = np.asarray(estimator.scalings_, np.float64)
@@ -206,8 +192,6 @@ ESTIMATORS = {
     "sklearn.NeighborhoodComponentsAnalysis": components,
     "sklearn.FastICA": independent,
     "sklearn.FactorAnalysis": factors,
-    "sklearn.SparsePCA": few_weights,
-    "sklearn.MiniBatchSparsePCA": few_weights,
     "sklearn.PLSRegression": partial_squares,
     "sklearn.PLSCanonical": partial_squares,
     "sklearn.CCA": partial_squares,
