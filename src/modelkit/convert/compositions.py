@@ -20,7 +20,6 @@ from modelkit.convert.tensors import (
 )
 from modelkit.convert.transforms import transformed
 from modelkit.convert.trees import Tree, ensemble
-from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
