@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ from modelkit.explain import exact, structure, subject
 from modelkit.explain.graph import whole_proto
 from modelkit.explain.method import check_gap
 
+EXPLANATION = Path(__file__).parent / "golden" / "explanation1.json"
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -83,7 +85,30 @@ def test_json_and_back(mixed, models):
     assert any(isinstance(value, float) and math.isnan(value) for value in data[3])
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", "null", '{"schema": "other/1"}',
+def test_an_explanation_of_an_earlier_version_is_read_and_written_unchanged():
+    """Written at commit c198415, before `fields` read it."""
+    text = EXPLANATION.read_text().strip()
+    read = mk.Explanation.from_json(text)
+    assert read.to_json() == text
+    assert read.values.shape == read.std_error.shape == (2, 3, 2)
+    assert math.isnan(read.fidelity["r2"][0][1])
+    assert read.fidelity["ess"] == [3.0, math.inf]
+    assert read.data.tolist()[0] == ["a", None, 1.5]
+    assert "R2 nan" in read.card(row=0)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"exact": 1}, {"seed": "0"}, {"feature_names": "abc"}, {"warnings": "a"}, {"additivity_gap": None},
+     {"more": 1}, {"std_error": [1.0]}],
+)  # fmt: skip
+def test_an_explanation_with_a_field_of_another_type_is_refused(odd):
+    plain = json.loads(EXPLANATION.read_text()) | odd
+    with pytest.raises(ExplainError, match="explanation"):
+        mk.Explanation.from_json(json.dumps(plain))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", "null", "[" * 100_000, '{"schema": "other/1"}',
                                   '{"schema": "modelkit.explanation/1"}'])  # fmt: skip
 def test_what_is_no_record_is_refused(text):
     with pytest.raises(ExplainError):
@@ -171,7 +196,7 @@ def test_the_background_of_the_package_is_that_which_was_passed(mixed):
     np.testing.assert_array_equal(stored.values, passed.values)
     assert stored.background_id == passed.background_id
     assert stored.background_rows == len(X.iloc[::7])
-    assert stored.model_digest == model.manifest.digest
+    assert stored.model_digest == model.manifest.model_digest
     other = mk.Explainer(model, background=X.iloc[::8]).explain(X.iloc[:9])
     assert other.background_id != stored.background_id
 

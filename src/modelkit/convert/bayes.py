@@ -49,6 +49,17 @@ def complement_of(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return _answer(at.product(columns, estimator.feature_log_prob_.T, shift))
 
 
+def categorical(estimator: Any, columns: Columns, _: Converting) -> Answer:
+    """CategoricalNB: the log probabilities of the code in each column, one table below the other."""
+    codes = op.cast(columns.matrix(np.float64), to=np.int64)  # cut off, as the source does
+    sizes = [0, *estimator.n_categories_[:-1].tolist()]
+    places = op.add(codes, constant(np.cumsum(sizes)[None], np.int64))
+    table = np.concatenate([known.T for known in estimator.feature_log_prob_])
+    found = op.gather(doubles(table), places)
+    likelihoods = op.reduce_sum(found, constant([1], np.int64), keepdims=0)
+    return _answer(op.add(likelihoods, doubles(estimator.class_log_prior_[None])))
+
+
 def gaussian(estimator: Any, columns: Columns, _: Converting) -> Answer:
     """GaussianNB: squared distances from the mean of each class, over the variances."""
     variances = np.asarray(estimator.var_, np.float64)
@@ -93,5 +104,6 @@ ESTIMATORS = {
     "sklearn.BernoulliNB": bernoulli,
     "sklearn.MultinomialNB": multinomial,
     "sklearn.ComplementNB": complement_of,
+    "sklearn.CategoricalNB": categorical,
     "sklearn.GaussianNB": gaussian,
 }

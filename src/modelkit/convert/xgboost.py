@@ -66,8 +66,6 @@ LINKS = {
     "rank:map": IDENTITY,
 }
 LOGITS = ("binary:logistic", "reg:logistic")  # whose intercept is written as a probability
-# The largest margin whose sigmoid is 0.5 in float32.
-NO_MARGIN = np.float32(1.5 * 2**-24)
 
 
 def boosted(
@@ -278,15 +276,31 @@ def _codes(
 def _linked(margin: Var, link: str) -> Var:
     """What the library answers for a margin."""
     if link == SOFTMAX:
-        return op.softmax(margin, axis=1)
+        return _softmax(margin)
     if link == LARGEST_CLASS:
         return cast(largest(margin), np.float32)
     if link == STEP:
         return cast(op.greater(margin, constant(0.0, np.float32)), np.float32)
     if link == SIGMOID:
-        # In float32, the operator is off by up to 2e-4 of a small probability.
-        return cast(op.sigmoid(cast(margin, np.float64)), np.float32)
-    return op.exp(margin) if link == EXP else margin
+        below = op.add(_exp(op.neg(margin)), constant(1.0, np.float32))
+        return op.div(constant(1.0, np.float32), below)
+    return _exp(margin) if link == EXP else margin
+
+
+def _exp(margin: Var) -> Var:
+    """The float32 next to an exponential, as the library's is: the operator is off by one or two."""
+    return cast(
+        op.exp(cast(margin, np.float64)),
+        np.float32,
+    )
+
+
+def _softmax(margin: Var) -> Var:
+    """Shares of exponentials, whose sum alone is made in float64."""
+    shifted = op.sub(margin, op.reduce_max(margin, constant([1], np.int64), keepdims=1))
+    grown = _exp(shifted)
+    whole = op.reduce_sum(cast(grown, np.float64), constant([1], np.int64), keepdims=1)
+    return op.div(grown, cast(whole, np.float32))
 
 
 def _classified(
@@ -297,14 +311,11 @@ def _classified(
 ) -> Answer:
     """Label and probabilities as XGBClassifier makes them from the margin."""
     if link == LARGEST_CLASS:
-        return Answer(place=largest(margin), probabilities=op.softmax(margin, axis=1))
+        return Answer(place=largest(margin), probabilities=_softmax(margin))
     likely = _linked(margin, link)
     if estimator.n_classes_ > 2:
         return Answer(place=largest(likely), probabilities=likely)
-    if link == SIGMOID:
-        above = op.greater(margin, constant(NO_MARGIN))
-    else:
-        above = op.greater(likely, constant(0.5, np.float32))
+    above = op.greater(likely, constant(0.5, np.float32))
     label = cast(above, np.int64)
     if outputs > 1:
         return Answer(label=label, probabilities=likely)
