@@ -25,6 +25,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor, kernels
 from sklearn.impute import SimpleImputer
 from sklearn.isotonic import IsotonicRegression
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier, OutputCodeClassifier
 from sklearn.multioutput import (
@@ -238,6 +239,9 @@ REGRESSORS = {
     "support vectors": (svm.SVR(), diabetes),
     "support vectors, poly": (svm.NuSVR(kernel="poly", coef0=0.5), diabetes),
     "support vectors, linear": (svm.SVR(kernel="linear"), diabetes),
+    "kernel ridge": (KernelRidge(kernel="rbf", gamma=0.1), diabetes),
+    "kernel ridge, several": (KernelRidge(kernel="poly"), targets),
+    "kernel ridge, laplacian": (KernelRidge(kernel="laplacian"), diabetes),
     "chain": (RegressorChain(linear_model.Ridge(), order=[1, 0], cv=3), targets),
     "several": (MultiOutputRegressor(svm.SVR()), targets),
     "bagging": (BaggingRegressor(svm.SVR(), 3, max_features=0.5, **SEED), diabetes),

@@ -10,6 +10,7 @@ from modelkit.cast import is_a
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
     closed_categories,
+    hint_of,
     holds_trees,
     is_narrow,
     last_step,
@@ -87,6 +88,7 @@ def from_sklearn(
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
+        hint=hint_of(estimator),
     )
 
 
