@@ -18,6 +18,8 @@ from sklearn.ensemble import (
     AdaBoostRegressor,
     BaggingClassifier,
     BaggingRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
 )
@@ -43,6 +45,7 @@ import modelkit as mk
 from modelkit.errors import ConversionError
 
 SEED = {"random_state": 0}
+SPREAD = np.arange(1.0, 14.0)
 NAMES = np.array(["red", "blue", "green"])
 Logistic = linear_model.LogisticRegression
 
@@ -176,12 +179,12 @@ CLASSIFIERS = {
     "network identity": (MLPClassifier((8,), activation="identity", max_iter=30, **SEED), wine),
     "neighbours, distance": (neighbors.KNeighborsClassifier(weights="distance"), names),
     "neighbours, manhattan": (neighbors.KNeighborsClassifier(p=1), wine),
-    "neighbours, minkowski": (neighbors.KNeighborsClassifier(p=3, metric_params={"w": np.arange(1.0, 14)}), wine),
+    "neighbours, minkowski": (neighbors.KNeighborsClassifier(p=3, metric_params={"w": SPREAD}), wine),
     "neighbours, cosine": (neighbors.KNeighborsClassifier(metric="cosine"), wine),
-    "neighbours, seuclidean": (neighbors.KNeighborsClassifier(metric="seuclidean", metric_params={"V": np.arange(1.0, 14)}), wine),
+    "neighbours, seuclidean": (neighbors.KNeighborsClassifier(metric="seuclidean", metric_params={"V": SPREAD}), wine),
     "neighbours, several": (neighbors.KNeighborsClassifier(weights="distance"), classes_of_each),
     "radius": (neighbors.RadiusNeighborsClassifier(3.0, outlier_label="most_frequent"), names),
-    "radius, brute": (neighbors.RadiusNeighborsClassifier(9.0, outlier_label="most_frequent", algorithm="brute", p=1), wine),
+    "radius, brute": (neighbors.RadiusNeighborsClassifier(9.0, outlier_label="most_frequent", algorithm="brute", p=1), names),
     "radius, several": (neighbors.RadiusNeighborsClassifier(3.0, outlier_label=1, weights="distance"), labels),
     "support vectors": (svm.SVC(), names),
     "support vectors, linear": (svm.SVC(kernel="linear", break_ties=True), wine),
@@ -199,6 +202,8 @@ CLASSIFIERS = {
     "bagging, columns": (BaggingClassifier(Logistic(), 4, max_features=0.5, **SEED), names),
     "bagging, centroids": (BaggingClassifier(neighbors.NearestCentroid(), 3, **SEED), names),
     "adaptive": (AdaBoostClassifier(naive_bayes.GaussianNB(), n_estimators=3), names),
+    "boosting after a forest": (GradientBoostingClassifier(n_estimators=3, init=RandomForestClassifier(3, **SEED)), names),
+    "boosting after a forest, two": (GradientBoostingClassifier(n_estimators=3, loss="exponential", init=RandomForestClassifier(3, **SEED)), cancer),
     "taught": (SelfTrainingClassifier(Logistic()), half_known),
     "propagated": (LabelPropagation(gamma=0.5), half_known),
     "propagated, nearest": (LabelSpreading("knn", n_neighbors=5), half_known),
@@ -244,6 +249,7 @@ REGRESSORS = {
     "kernel ridge, laplacian": (KernelRidge(kernel="laplacian"), diabetes),
     "chain": (RegressorChain(linear_model.Ridge(), order=[1, 0], cv=3), targets),
     "several": (MultiOutputRegressor(svm.SVR()), targets),
+    "boosting after support vectors": (GradientBoostingRegressor(n_estimators=3, init=svm.SVR()), diabetes),
     "bagging": (BaggingRegressor(svm.SVR(), 3, max_features=0.5, **SEED), diabetes),
     "adaptive": (AdaBoostRegressor(linear_model.Ridge(), n_estimators=3, **SEED), diabetes),
 }  # fmt: skip

@@ -71,7 +71,7 @@ def _discriminated(by_class: Var, classes: int) -> Answer:
     )
 
 
-def nearest(
+def nearest_centroid(
     estimator: Any,
     columns: Columns,
     _: Converting,
@@ -123,5 +123,5 @@ def _sizes(estimator: Any, apart: Var) -> Var:
 
 ESTIMATORS = {
     "sklearn.QuadraticDiscriminantAnalysis": quadratic,
-    "sklearn.NearestCentroid": nearest,
+    "sklearn.NearestCentroid": nearest_centroid,
 }

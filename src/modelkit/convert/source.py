@@ -29,7 +29,8 @@ class Source:
     that is None, it does if an input or output is float32. `scales` are the sizes of outputs of
     numbers that are below 1, by which differences are judged. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
-    reads no texts. `hint` is what to try where source and graph part. `proto` is empty for an estimator that is packaged as it is.
+    reads no texts. `hint` is what to try where source and graph part. `proto` is empty for an
+    estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto
