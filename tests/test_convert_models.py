@@ -140,6 +140,10 @@ def differences(estimator, data, path, extreme=1e4):
     return found
 
 
+OUTLIERS = {"outlier_label": "most_frequent"}
+BOOSTING = {"n_estimators": 3, "init": RandomForestClassifier(3, **SEED)}
+
+
 def sgd(loss):
     return linear_model.SGDClassifier(loss=loss, **SEED)
 
@@ -183,8 +187,8 @@ CLASSIFIERS = {
     "neighbours, cosine": (neighbors.KNeighborsClassifier(metric="cosine"), wine),
     "neighbours, seuclidean": (neighbors.KNeighborsClassifier(metric="seuclidean", metric_params={"V": SPREAD}), wine),
     "neighbours, several": (neighbors.KNeighborsClassifier(weights="distance"), classes_of_each),
-    "radius": (neighbors.RadiusNeighborsClassifier(3.0, outlier_label="most_frequent"), names),
-    "radius, brute": (neighbors.RadiusNeighborsClassifier(9.0, outlier_label="most_frequent", algorithm="brute", p=1), names),
+    "radius": (neighbors.RadiusNeighborsClassifier(3.0, **OUTLIERS), names),
+    "radius, brute": (neighbors.RadiusNeighborsClassifier(9.0, **OUTLIERS, algorithm="brute", p=1), wine),
     "radius, several": (neighbors.RadiusNeighborsClassifier(3.0, outlier_label=1, weights="distance"), labels),
     "support vectors": (svm.SVC(), names),
     "support vectors, linear": (svm.SVC(kernel="linear", break_ties=True), wine),
@@ -202,8 +206,8 @@ CLASSIFIERS = {
     "bagging, columns": (BaggingClassifier(Logistic(), 4, max_features=0.5, **SEED), names),
     "bagging, centroids": (BaggingClassifier(neighbors.NearestCentroid(), 3, **SEED), names),
     "adaptive": (AdaBoostClassifier(naive_bayes.GaussianNB(), n_estimators=3), names),
-    "boosting after a forest": (GradientBoostingClassifier(n_estimators=3, init=RandomForestClassifier(3, **SEED)), names),
-    "boosting after a forest, two": (GradientBoostingClassifier(n_estimators=3, loss="exponential", init=RandomForestClassifier(3, **SEED)), cancer),
+    "boosting after a forest": (GradientBoostingClassifier(**BOOSTING), names),
+    "boosting after a forest, two": (GradientBoostingClassifier(loss="exponential", **BOOSTING), cancer),
     "taught": (SelfTrainingClassifier(Logistic()), half_known),
     "propagated": (LabelPropagation(gamma=0.5), half_known),
     "propagated, nearest": (LabelSpreading("knn", n_neighbors=5), half_known),

@@ -35,17 +35,30 @@ def added_up(
     return found
 
 
-def squared(rows: Var, known: Array) -> Var:
+def squared(
+    rows: Var,
+    known: Array,
+) -> Var:
     """Squared Euclidean distances, from the differences themselves."""
-    return added_up(rows, known, _square)
+    return added_up(
+        rows,
+        known,
+        _square,
+    )
 
 
-def _square(own: Var, other: Var) -> Var:
+def _square(
+    own: Var,
+    other: Var,
+) -> Var:
     apart = op.sub(own, other)
     return op.mul(apart, apart)
 
 
-def _size(own: Var, other: Var) -> Var:
+def _size(
+    own: Var,
+    other: Var,
+) -> Var:
     return op.abs(op.sub(own, other))
 
 
@@ -65,27 +78,54 @@ def metric_of(estimator: Any) -> str:
     return metric
 
 
-def from_training(estimator: Any, rows: Var) -> Var:
+def from_training(
+    estimator: Any,
+    rows: Var,
+) -> Var:
     """The distances of rows from those that an estimator was fitted on. Raises ConversionError."""
     metric = metric_of(estimator)
     held = estimator._fit_X  # noqa: SLF001 - no public way
     known = np.asarray(held.toarray() if hasattr(held, "toarray") else held, np.float64)
-    return METRICS[metric](rows, known, estimator.effective_metric_params_ or {})
+    return METRICS[metric](
+        rows,
+        known,
+        estimator.effective_metric_params_ or {},
+    )
 
 
-def _euclidean(rows: Var, known: Array, _: Any) -> Var:
+def _euclidean(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
     return op.sqrt(squared(rows, known))
 
 
-def _squared_euclidean(rows: Var, known: Array, _: Any) -> Var:
+def _squared_euclidean(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
     return squared(rows, known)
 
 
-def _manhattan(rows: Var, known: Array, _: Any) -> Var:
-    return added_up(rows, known, _size)
+def _manhattan(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    return added_up(
+        rows,
+        known,
+        _size,
+    )
 
 
-def _minkowski(rows: Var, known: Array, given: Any) -> Var:
+def _minkowski(
+    rows: Var,
+    known: Array,
+    given: Any,
+) -> Var:
     """A root of the sum of powers; weights multiply the powers."""
     power = float(given.get("p", 2))
     weights = given.get("w")
@@ -93,31 +133,71 @@ def _minkowski(rows: Var, known: Array, given: Any) -> Var:
         stretched = np.asarray(weights, np.float64) ** (1.0 / power)
         known = known * stretched
         rows = op.mul(rows, doubles(stretched[None]))
-    whole = added_up(rows, known, lambda own, other: op.pow(_size(own, other), doubles(power)))
+    whole = added_up(
+        rows,
+        known,
+        lambda own, other: op.pow(_size(own, other), doubles(power)),
+    )
     return op.pow(whole, doubles(1.0 / power))
 
 
-def _standardized(rows: Var, known: Array, given: Any) -> Var:
+def _standardized(
+    rows: Var,
+    known: Array,
+    given: Any,
+) -> Var:
     spread = np.sqrt(np.asarray(given["V"], np.float64))
     return op.sqrt(squared(op.div(rows, doubles(spread[None])), known / spread))
 
 
-def _cosine(rows: Var, known: Array, _: Any) -> Var:
+def _cosine(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
     """1 minus the product of rows of length 1; a row of zeros stays one."""
     lengths = np.sqrt((known * known).sum(axis=1, keepdims=True))
-    unit = known / np.where(lengths == 0, 1.0, lengths)
-    length = op.reduce_l2(rows, constant([1], np.int64), keepdims=1)
-    divisor = op.where(op.equal(length, doubles(0.0)), doubles(1.0), length)
+    unit = known / np.where(
+        lengths == 0,
+        1.0,
+        lengths,
+    )
+    length = op.reduce_l2(
+        rows,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    divisor = op.where(
+        op.equal(length, doubles(0.0)),
+        doubles(1.0),
+        length,
+    )
     apart = op.sub(doubles(1.0), op.matmul(op.div(rows, divisor), doubles(unit.T)))
-    return op.clip(apart, doubles(0.0), doubles(2.0))
+    return op.clip(
+        apart,
+        doubles(0.0),
+        doubles(2.0),
+    )
 
 
-def _with_gaps(rows: Var, known: Array, _: Any) -> Var:
+def _with_gaps(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
     """The Euclidean distance of columns that both rows have, scaled up to all columns."""
     gap = op.isnan(rows)
-    there = op.where(gap, doubles(0.0), doubles(1.0))
+    there = op.where(
+        gap,
+        doubles(0.0),
+        doubles(1.0),
+    )
     seen = (~np.isnan(known)).astype(np.float64)
-    filled = op.where(gap, doubles(0.0), rows)
+    filled = op.where(
+        gap,
+        doubles(0.0),
+        rows,
+    )
     held = np.nan_to_num(known)
     both = op.matmul(there, doubles(seen.T))
     found: Var | None = None

@@ -33,10 +33,21 @@ def constant_class(
     priors = estimator.class_prior_ if several else [estimator.class_prior_]
     constants = np.ravel(estimator.constant) if strategy == "constant" else [None] * len(classes)
     answers = []
-    for known, prior, said in zip(classes, priors, constants, strict=True):
+    for known, prior, said in zip(
+        classes,
+        priors,
+        constants,
+        strict=True,
+    ):
         chosen = np.asarray(prior).argmax() if said is None else known.tolist().index(said)
         likely = prior if strategy == "prior" else np.eye(len(known))[chosen]
-        answers.append(_same(columns, int(chosen), np.asarray(likely, np.float64)))
+        answers.append(
+            _same(
+                columns,
+                int(chosen),
+                np.asarray(likely, np.float64),
+            )
+        )
     return Answer(several=tuple(answers)) if several else answers[0]
 
 
@@ -46,8 +57,16 @@ def _same(
     likely: Array,
 ) -> Answer:
     return Answer(
-        place=_repeated(columns, constant(place, np.int64), ()),
-        probabilities=_repeated(columns, doubles(likely[None]), (len(likely),)),
+        place=_repeated(
+            columns,
+            constant(place, np.int64),
+            (),
+        ),
+        probabilities=_repeated(
+            columns,
+            doubles(likely[None]),
+            (len(likely),),
+        ),
     )
 
 
@@ -60,8 +79,16 @@ def the_same_for_all(
     said = float(estimator.y_[0])
     likely = np.array([1.0 - said, said])
     return replace(
-        _same(columns, int(said), likely),
-        decision=_repeated(columns, doubles(said), ()),
+        _same(
+            columns,
+            int(said),
+            likely,
+        ),
+        decision=_repeated(
+            columns,
+            doubles(said),
+            (),
+        ),
     )
 
 
@@ -73,8 +100,20 @@ def constant_number(
     """DummyRegressor: the mean, the median, a quantile or a constant."""
     values = np.ravel(estimator.constant_).astype(np.float64)
     if len(values) == 1:
-        return Answer(prediction=_repeated(columns, doubles(values[0]), ()))
-    return Answer(prediction=_repeated(columns, doubles(values[None]), (len(values),)))
+        return Answer(
+            prediction=_repeated(
+                columns,
+                doubles(values[0]),
+                (),
+            )
+        )
+    return Answer(
+        prediction=_repeated(
+            columns,
+            doubles(values[None]),
+            (len(values),),
+        )
+    )
 
 
 def _repeated(
@@ -83,7 +122,11 @@ def _repeated(
     tail: tuple[int, ...],
 ) -> Var:
     """The same value for each row."""
-    rows = op.shape(columns.parts[0], start=0, end=1)
+    rows = op.shape(
+        columns.parts[0],
+        start=0,
+        end=1,
+    )
     size = op.concat([rows, constant(tail, np.int64)], axis=0) if tail else rows
     return op.expand(value, size)
 

@@ -40,7 +40,12 @@ def boosting(
     """GradientBoosting: a first value, and on it each tree times the learning rate."""
     outputs = estimator.n_trees_per_iteration_
     two = hasattr(estimator, "classes_") and outputs == 1
-    raw = _boosted(estimator, columns, at, skip=int(two))
+    raw = _boosted(
+        estimator,
+        columns,
+        at,
+        skip=int(two),
+    )
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(raw))
     if not two:
@@ -50,7 +55,12 @@ def boosting(
             decision=raw,
         )
     # Beside zeros: the softmax of both is the sigmoid of one. A score of 0 is the second class.
-    place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)
+    place = op.arg_max(
+        raw,
+        axis=1,
+        keepdims=0,
+        select_last_index=1,
+    )
     twice = op.mul(raw, doubles(2.0)) if estimator.loss == "exponential" else raw
     return Answer(
         place=place,
@@ -73,11 +83,30 @@ def _boosted(
         np.float64,
     )
     if not _has_own_start(estimator):
-        return from_start(rows, _first_values(estimator), stages, outputs, skip)
-    first = _own_start(estimator, columns, at)
+        return from_start(
+            rows,
+            _first_values(estimator),
+            stages,
+            outputs,
+            skip,
+        )
+    first = _own_start(
+        estimator,
+        columns,
+        at,
+    )
     if skip:
         first = op.mul(first, doubles([[0.0, 1.0]]))
-    return op.add(first, from_start(rows, np.zeros(outputs), stages, outputs, skip))
+    return op.add(
+        first,
+        from_start(
+            rows,
+            np.zeros(outputs),
+            stages,
+            outputs,
+            skip,
+        ),
+    )
 
 
 def _boosting_stages(estimator: Any) -> list[tuple[int, Tree, Array]]:
@@ -129,7 +158,14 @@ def _own_start(
         score = op.log(op.div(second, op.sub(doubles(1.0), second)))
         return op.mul(score, doubles(0.5)) if estimator.loss == "exponential" else score
     logs = op.log(_inside(likely))
-    return op.sub(logs, op.reduce_mean(logs, constant([1], np.int64), keepdims=1))
+    return op.sub(
+        logs,
+        op.reduce_mean(
+            logs,
+            constant([1], np.int64),
+            keepdims=1,
+        ),
+    )
 
 
 def _check_computes_in_float64(estimator: Any) -> None:
@@ -151,7 +187,11 @@ def _check_computes_in_float64(estimator: Any) -> None:
 
 
 def _inside(likely: Var) -> Var:
-    return op.clip(likely, doubles(LEAST), doubles(1 - LEAST))
+    return op.clip(
+        likely,
+        doubles(LEAST),
+        doubles(1 - LEAST),
+    )
 
 
 ESTIMATORS = {
