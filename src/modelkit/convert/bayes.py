@@ -103,7 +103,16 @@ def gaussian(
     columns: Columns,
     _: Converting,
 ) -> Answer:
-    """GaussianNB: squared distances from the mean of each class, over the variances."""
+    """GaussianNB: a normal distribution of each column in each class."""
+    likelihoods = _gaussian_likelihoods(estimator, columns)
+    return Answer(
+        place=largest(likelihoods),
+        probabilities=op.exp(op.sub(likelihoods, _log_of_sum(likelihoods))),
+    )
+
+
+def _gaussian_likelihoods(estimator: Any, columns: Columns) -> Var:
+    """(n, classes): squared distances from the mean of each class over the variances, and priors."""
     variances = np.asarray(estimator.var_, np.float64)
     apart = differences(columns, np.asarray(estimator.theta_, np.float64))
     squares = op.div(op.mul(apart, apart), doubles(variances[:, None]))
@@ -114,11 +123,7 @@ def gaussian(
     )
     shift = np.log(estimator.class_prior_) - 0.5 * np.log(2 * np.pi * variances).sum(axis=1)
     halved = op.mul(distances, doubles(-0.5))
-    likelihoods = op.transpose(op.add(halved, doubles(shift[:, None])), perm=[1, 0])
-    return Answer(
-        place=largest(likelihoods),
-        probabilities=op.exp(op.sub(likelihoods, _log_of_sum(likelihoods))),
-    )
+    return op.transpose(op.add(halved, doubles(shift[:, None])), perm=[1, 0])
 
 
 def _log_of_sum(likelihoods: Var) -> Var:

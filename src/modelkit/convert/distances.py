@@ -186,31 +186,19 @@ def _with_gaps(
     _: Any,
 ) -> Var:
     """The Euclidean distance of columns that both rows have, scaled up to all columns."""
-    gap = op.isnan(rows)
-    there = op.where(
-        gap,
-        doubles(0.0),
-        doubles(1.0),
-    )
-    seen = (~np.isnan(known)).astype(np.float64)
-    filled = op.where(
-        gap,
-        doubles(0.0),
-        rows,
-    )
-    held = np.nan_to_num(known)
-    both = op.matmul(there, doubles(seen.T))
-    found: Var | None = None
-    for place in range(known.shape[1]):
-        apart = op.mul(
-            op.sub(one_column(filled, place), doubles(held[None, :, place])),
-            one_column(there, place),
-        )
-        apart = op.mul(apart, doubles(seen[None, :, place]))
-        part = op.mul(apart, apart)
-        found = part if found is None else op.add(found, part)
-    assert found is not None  # noqa: S101 - there is a column, for the type checker
+    there = op.cast(op.not_(op.isnan(rows)), to=np.float64)
+    both = op.matmul(there, doubles(~np.isnan(known).T))
+    found = added_up(rows, known, _square_or_nothing)
     return op.sqrt(op.mul(op.div(found, both), doubles(known.shape[1])))
+
+
+def _square_or_nothing(own: Var, other: Var) -> Var:
+    square = _square(own, other)
+    return op.where(
+        op.isnan(square),
+        doubles(0.0),
+        square,
+    )
 
 
 Metric = Callable[[Var, "Array", Any], Var]

@@ -28,27 +28,28 @@ def constant_class(
             "'prior', 'most_frequent' or 'constant'",
             step="DummyClassifier",
         )
-    several = estimator.n_outputs_ > 1
-    classes = estimator.classes_ if several else [estimator.classes_]
-    priors = estimator.class_prior_ if several else [estimator.class_prior_]
-    constants = np.ravel(estimator.constant) if strategy == "constant" else [None] * len(classes)
+    if estimator.n_outputs_ == 1:
+        said = np.ravel(estimator.constant)[0] if strategy == "constant" else None
+        return _constant(strategy, columns, estimator.classes_, estimator.class_prior_, said)
     answers = []
-    for known, prior, said in zip(
-        classes,
-        priors,
-        constants,
-        strict=True,
-    ):
-        chosen = np.asarray(prior).argmax() if said is None else known.tolist().index(said)
-        likely = prior if strategy == "prior" else np.eye(len(known))[chosen]
-        answers.append(
-            _same(
-                columns,
-                int(chosen),
-                np.asarray(likely, np.float64),
-            )
-        )
-    return Answer(several=tuple(answers)) if several else answers[0]
+    for place, known in enumerate(estimator.classes_):
+        said = np.ravel(estimator.constant)[place] if strategy == "constant" else None
+        prior = estimator.class_prior_[place]
+        answers.append(_constant(strategy, columns, known, prior, said))
+    return Answer(several=tuple(answers))
+
+
+def _constant(
+    strategy: str,
+    columns: Columns,
+    known: Array,
+    prior: Any,
+    said: Any,
+) -> Answer:
+    """The most frequent class of one target, or the constant that was said."""
+    chosen = np.asarray(prior).argmax() if said is None else known.tolist().index(said)
+    likely = prior if strategy == "prior" else np.eye(len(known))[chosen]
+    return _same(columns, int(chosen), np.asarray(likely, np.float64))
 
 
 def _same(

@@ -53,26 +53,19 @@ def error_function(numbers: Var) -> Var:
     """What erf is of each number of a matrix."""
     size = op.abs(numbers)
     near = _near(op.min([size, doubles(NEAR)]))
-    middle = op.add(
-        doubles(AT_ONE), _ratio(op.sub(op.min([size, doubles(MIDDLE)]), doubles(1.0)), OF_MIDDLE)
-    )
-    far = op.max([size, doubles(MIDDLE)])
-    beyond = op.where(
-        op.less(size, doubles(FAR)),
-        _tail(op.min([far, doubles(FAR)]), OF_FAR),
-        _tail(op.min([far, doubles(6.0)]), OF_FARTHEST),
-    )
-    found = op.where(
-        op.less(size, doubles(MIDDLE)),
-        middle,
-        op.sub(doubles(1.0), beyond),
-    )
-    found = op.where(
-        op.less(size, doubles(NEAR)),
-        near,
-        found,
-    )
+    past_one = op.sub(op.min([size, doubles(MIDDLE)]), doubles(1.0))
+    middle = op.add(doubles(AT_ONE), _ratio(past_one, OF_MIDDLE))
+    far = op.sub(doubles(1.0), _beyond(op.max([size, doubles(MIDDLE)])))
+    found = op.where(op.less(size, doubles(MIDDLE)), middle, far)
+    found = op.where(op.less(size, doubles(NEAR)), near, found)
     return op.mul(found, op.sign(numbers))
+
+
+def _beyond(size: Var) -> Var:
+    """1 - erf of numbers above 1.25."""
+    far = _tail(op.min([size, doubles(FAR)]), OF_FAR)
+    farthest = _tail(op.min([size, doubles(6.0)]), OF_FARTHEST)
+    return op.where(op.less(size, doubles(FAR)), far, farthest)
 
 
 def _near(size: Var) -> Var:

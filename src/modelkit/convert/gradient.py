@@ -152,20 +152,13 @@ def _own_start(
     if not hasattr(estimator, "classes_"):
         said = cast(answer.asked("prediction"), np.float64)
         return said if rank(said) == 2 else upright(said)
-    likely = cast(answer.asked("probabilities"), np.float64)
-    if estimator.n_trees_per_iteration_ == 1:
-        second = _inside(one_column(likely, 1))
-        score = op.log(op.div(second, op.sub(doubles(1.0), second)))
-        return op.mul(score, doubles(0.5)) if estimator.loss == "exponential" else score
-    logs = op.log(_inside(likely))
-    return op.sub(
-        logs,
-        op.reduce_mean(
-            logs,
-            constant([1], np.int64),
-            keepdims=1,
-        ),
-    )
+    likely = _inside(cast(answer.asked("probabilities"), np.float64))
+    if estimator.n_trees_per_iteration_ > 1:
+        logs = op.log(likely)
+        return op.sub(logs, op.reduce_mean(logs, constant([1], np.int64), keepdims=1))
+    second = one_column(likely, 1)
+    score = op.log(op.div(second, op.sub(doubles(1.0), second)))
+    return op.mul(score, doubles(0.5)) if estimator.loss == "exponential" else score
 
 
 def _check_computes_in_float64(estimator: Any) -> None:

@@ -240,12 +240,8 @@ def classifier_within(
 ) -> Answer:
     """RadiusNeighborsClassifier: the share of each class in the weights of rows within a radius."""
     weights = _within(estimator, columns.matrix(np.float64))
-    total_weight = op.reduce_sum(
-        weights,
-        constant([1], np.int64),
-        keepdims=1,
-    )
-    alone = op.equal(total_weight, doubles(0.0))
+    whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
+    alone = op.equal(whole, doubles(0.0))
     several = estimator.outputs_2d_
     known = estimator.classes_ if several else [estimator.classes_]
     answers = []
@@ -256,23 +252,18 @@ def classifier_within(
             number,
         )
         likely = 0 * said if _leaves_outliers(estimator) else said
-        found = op.div(op.matmul(weights, doubles(members)), total_weight)
-        place = op.where(
-            flat(alone),
-            constant(said.argmax(), np.int64),
-            largest(found),
-        )
+        found = op.div(op.matmul(weights, doubles(members)), whole)
         answers.append(
             Answer(
-                place=place,
-                probabilities=op.where(
-                    alone,
-                    doubles(likely[None]),
-                    found,
-                ),
+                place=op.where(flat(alone), _number(said.argmax()), largest(found)),
+                probabilities=op.where(alone, doubles(likely[None]), found),
             )
         )
     return Answer(several=tuple(answers)) if several else answers[0]
+
+
+def _number(value: Any) -> Var:
+    return constant(value, np.int64)
 
 
 def _leaves_outliers(estimator: Any) -> bool:
