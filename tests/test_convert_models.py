@@ -350,6 +350,31 @@ def test_kernels_that_were_computed_before(kind, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("estimator", "data"),
+    [
+        (linear_model.Ridge(), diabetes),
+        (LinearDiscriminantAnalysis(), names),
+        (naive_bayes.GaussianNB(), wine),
+        (MLPRegressor(max_iter=20, **SEED), diabetes),
+    ],
+)
+def test_models_that_were_fitted_on_float32_compute_so_and_are_judged_so(estimator, data, tmp_path):
+    X, y = data()
+    rows = X.astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(rows[::2], y[::2])
+        manifest = mk.save(estimator, tmp_path / "m.mk", example=rows[::2], name="m", version="1")
+    assert manifest.parity.rtol == 1e-4
+    with mk.load(tmp_path / "m.mk") as model:
+        got = model.predict(rows)
+    if got.dtype.kind == "f":
+        np.testing.assert_allclose(got, estimator.predict(rows), rtol=1e-5)
+    else:
+        np.testing.assert_array_equal(got, estimator.predict(rows))
+
+
 NESTED = {
     "network": MLPClassifier((8,), max_iter=30, **SEED),
     "neighbours": neighbors.KNeighborsClassifier(weights="distance"),
