@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,8 @@ def composed(
     if texts is not None:
         arguments = {name: arguments[name] for name in texts.passed}
     proto = model_of(arguments | at.filled, outputs)
+    if texts is not None:
+        texts = replace(texts, dense=_makes_columns(proto.graph))
     specs = []
     for value, role in zip(proto.graph.output, roles, strict=True):
         spec = TensorSpec(
@@ -110,6 +112,11 @@ def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
         tuple(each.vectorizer for each in at.terms),
         tuple(passed),
     )
+
+
+def _makes_columns(graph: onnx.GraphProto) -> bool:
+    """Whether a graph makes a column of each term, as `Converting.table_of` does."""
+    return any(node.op_type == "ScatterElements" for node in graph.node)
 
 
 def _dtype(tensor: Var) -> str:

@@ -220,7 +220,7 @@ class _Comparison:
         asked = 0
         for terms in self.source.terms:
             column = terms.vectorizer.column
-            texts = texts_of_terms(terms.vocabulary)
+            texts = texts_of_terms(terms.known)
             where = f"texts with unusual characters in column {column!r}"
             asked += self._agree_beyond(with_texts(few, names.index(column), texts), where)
         return asked
