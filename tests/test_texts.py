@@ -156,7 +156,7 @@ def test_texts_that_were_answered_wrongly(vectorizer, texts, rows, tmp_path):
 def test_every_option_comes_along(vectorizer, tmp_path):
     model = logistic(vectorizer)
     manifest, loaded = saved(model, TEXTS, tmp_path, labels=THREE)
-    halves = loaded.predict({"text": STRANGE[:1] + ["\ud83d"]})  # which a hash refuses
+    halves = loaded.predict({"text": [*STRANGE[:1], "\ud83d"]})  # which a hash refuses
     assert len(halves) == 2
     strange = [text for text in STRANGE if not any("\ud800" <= char <= "\udfff" for char in text)]
     check_same(model, loaded, strange)
