@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,22 @@ TensorConverter = Callable[[Any, Columns, "Converting"], Answer]
 Leaf = Callable[[Any, list[TensorSpec]], tuple[onnx.ModelProto, TextConverters]]
 
 
+@dataclass(frozen=True)
+class Fill:
+    """A column of texts that an imputer filled: which one, and the text in place of the marker."""
+
+    filled: Var
+    column: Var
+    marker: str
+    text: str
+
+
 class Converting:
     """A conversion under way: what it was told, and what it found out.
 
     `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
     what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these
-    counts.
+    counts. `fills` are the columns of texts that imputers filled, by their `id`.
 
     Args:
         converter_of: the converter of an estimator.
@@ -44,6 +55,7 @@ class Converting:
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
+        self.fills: dict[int, Fill] = {}
 
     def name_of(self, tensor: Var) -> str | None:
         """The name of the input that a tensor is; None for a tensor that was made."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit.cast import MISSING, Array, is_missing
+from modelkit.convert.converting import Converting, Fill
 from modelkit.convert.lookup import column_name, single_columns
 from modelkit.convert.tensors import (
     STRING,
@@ -24,11 +25,8 @@ from modelkit.convert.tensors import (
 )
 from modelkit.errors import ConversionError
 
-if TYPE_CHECKING:
-    from modelkit.convert.converting import Converting
 
-
-def filled(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SimpleImputer: the statistic of a column in its gaps; columns without one are dropped."""
     statistics = np.asarray(estimator.statistics_, object)
     kept = list(range(len(statistics)))
@@ -41,8 +39,7 @@ def filled(estimator: Any, columns: Columns, _: Converting) -> Answer:
         after = first + width(part)
         if dtype_of(part) == STRING:
             _check_texts(estimator, kept[first], values[first])
-        fill = _as_fill(part, values[first:after])
-        parts.append(op.where(gaps(part, estimator.missing_values), fill, part))
+        parts.append(_filled(part, values[first:after], estimator.missing_values, at))
         first = after
     return Answer(table=with_indicators(estimator, columns, parts))
 
@@ -97,15 +94,27 @@ def _by_kind(columns: Columns) -> list[Var]:
     return found
 
 
-def _as_fill(part: Var, values: Array) -> Var:
-    """What is put into the gaps of a matrix.
+def _filled(
+    part: Var,
+    values: Array,
+    marker: Any,
+    at: Converting,
+) -> Var:
+    """A matrix with values in its gaps.
 
     A text in a column of numbers is as unknown to what follows as a gap is, which stays one.
     """
+    gone = gaps(part, marker)
     if dtype_of(part) != STRING:
-        return doubles([[np.nan if isinstance(value, str) else value for value in values]])
+        numbers = [np.nan if isinstance(value, str) else value for value in values]
+        return op.where(gone, doubles([numbers]), part)
     (value,) = values.tolist()
-    return constant(MISSING if value is None else value)
+    text = MISSING if value is None else value
+    done = op.where(gone, constant(text), part)
+    if is_missing(marker) or isinstance(marker, str):
+        marks = MISSING if is_missing(marker) else marker
+        at.fills[id(done)] = Fill(done, part, marks, text)
+    return done
 
 
 def _check_texts(estimator: Any, place: int, value: Any) -> None:

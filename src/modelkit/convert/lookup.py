@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import MISSING, Array, is_missing
 from modelkit.convert.tensors import STRING, Columns, Var, cast, dtype_of, ml
 from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelkit.convert.converting import Converting
 
 
 def single_columns(columns: Columns) -> list[Var]:
@@ -23,15 +27,25 @@ def looked_up(
     categories: Sequence[Any],
     values: Any,
     otherwise: Any,
+    at: Converting,
 ) -> Var:
     """The value that each category of a column stands for, (n, 1), and another for all else.
 
-    A missing category is what is missing in the column, whether None or NaN.
+    A missing category is what is missing in the column, whether None or NaN. A text that an imputer
+    puts in place of a marker is looked up by the marker, and the imputer needs no operator.
     """
+    keys = _keys(column, categories)
     table = np.asarray(values)
+    fill = at.fills.get(id(column))
+    if fill is not None:
+        stands_for = table[keys == fill.text] if fill.text in keys else [otherwise]
+        kept = keys != fill.marker
+        column = fill.column
+        keys = np.append(keys[kept], fill.marker)
+        table = np.append(table[kept], np.asarray(stands_for, table.dtype))
     return ml.label_encoder(
         column if dtype_of(column) == STRING else cast(column, np.float64),
-        keys_tensor=_keys(column, categories),
+        keys_tensor=keys,
         values_tensor=table,
         default_tensor=np.array([otherwise], table.dtype),
     )
@@ -40,7 +54,8 @@ def looked_up(
 def _keys(column: Var, categories: Sequence[Any]) -> Array:
     """The categories as they arrive in a graph, where a missing string is a marker."""
     if dtype_of(column) == STRING:
-        return np.array([MISSING if is_missing(value) else str(value) for value in categories])
+        texts = [MISSING if is_missing(value) else str(value) for value in categories]
+        return np.array(texts, np.str_)
     return np.array([np.nan if is_missing(value) else value for value in categories], np.float64)
 
 
