@@ -199,10 +199,14 @@ def test_none_and_nan_in_one_column_are_refused(tmp_path):
     assert caught.value.step == "OneHotEncoder"
 
 
-@pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder(), TargetEncoder()])
-def test_none_is_a_category_of_its_own(encoder, tmp_path):
+@pytest.mark.parametrize("marker", [NAN, None, pd.NA])
+@pytest.mark.parametrize("encoder", [OneHotEncoder, OrdinalEncoder, TargetEncoder])
+def test_none_is_a_value_like_others_but_where_it_is_imputed(encoder, marker, tmp_path):
     example = pd.DataFrame({"town": ["Graz", None, "Linz", "Wien"] * 10}, dtype=object)
-    agree(encoder.fit(example, [0, 1, 1, 0] * 10), example, (example[:3],), tmp_path)
+    imputer = SimpleImputer(missing_values=marker, strategy="most_frequent", add_indicator=True)
+    for fitted in (encoder(), make_pipeline(imputer, encoder())):
+        fitted.fit(example, [0, 1, 1, 0] * 10)
+        agree(fitted, example, (example[:3],), tmp_path)
 
 
 @pytest.mark.parametrize("strategy", ["mean", "median", "most_frequent", "constant", np.ptp])

@@ -40,6 +40,7 @@ def composed(
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     leaf: Leaf,
+    nones: frozenset[str],
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool, TextConverters]:
     """The graph of an estimator, its outputs, whether it rounds, and its vectorizers.
 
@@ -49,6 +50,7 @@ def composed(
         converter_of_estimator,
         leaf,
         {spec.name: argument(spec) for spec in inputs},
+        nones,
     )
     answer = at.answer(
         estimator,

@@ -41,6 +41,7 @@ class Converting:
         converter_of: the converter of an estimator.
         leaf: converts one estimator alone, over inputs of these names and dtypes.
         arguments: the inputs of the graph, by name.
+        nones: the inputs of texts whose missing values are None, and not NaN.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Converting:
         converter_of: Callable[[Any], TensorConverter],
         leaf: Leaf,
         arguments: dict[str, Var],
+        nones: frozenset[str] = frozenset(),
     ) -> None:
         self._converter_of = converter_of
         self.leaf = leaf
         self.arguments = arguments
+        self.nones = nones
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}

@@ -41,34 +41,47 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
             _check_texts(estimator, kept[first], values[first])
         parts.append(_filled(part, values[first:after], estimator.missing_values, at))
         first = after
-    return Answer(table=with_indicators(estimator, columns, parts))
+    return Answer(table=with_indicators(estimator, columns, parts, at))
 
 
-def indicators(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MissingIndicator: 1 where a value is missing, for the columns in which one was, or all."""
     places = estimator.features_.tolist()
-    return Answer(table=Columns((_indicators(columns, places, estimator.missing_values),)))
+    found = _indicators(columns.take(places), estimator.missing_values, at)
+    return Answer(table=Columns((found,)))
 
 
 def with_indicators(
     imputer: Any,
     columns: Columns,
     parts: list[Var],
+    at: Converting,
 ) -> Columns:
     """What an imputer made of columns, and behind it the indicators that it may add."""
     places = imputer.indicator_.features_.tolist() if imputer.add_indicator else []
     if places:
-        parts = [*parts, _indicators(columns, places, imputer.missing_values)]
+        parts = [*parts, _indicators(columns.take(places), imputer.missing_values, at)]
     return Columns(tuple(parts))
 
 
 def _indicators(
     columns: Columns,
-    places: list[int],
     marker: Any,
+    at: Converting,
 ) -> Var:
-    found = [gaps(part, marker) for part in columns.take(places).merged().parts]
+    found = [_gaps(part, marker, at) for part in _by_kind(columns)]
     return cast(joined(found), np.float64)
+
+
+def _gaps(
+    part: Var,
+    marker: Any,
+    at: Converting,
+) -> Var:
+    """Where a matrix is missing; None is a value like others to what looks for NaN."""
+    if _is_nan(marker) and at.name_of(part) in at.nones:
+        return op.not_(op.equal(part, part))
+    return gaps(part, marker)
 
 
 def gaps(part: Var, marker: Any) -> Var:
@@ -104,6 +117,8 @@ def _filled(
 
     A text in a column of numbers is as unknown to what follows as a gap is, which stays one.
     """
+    if _is_nan(marker) and at.name_of(part) in at.nones:
+        return part
     gone = gaps(part, marker)
     if dtype_of(part) != STRING:
         numbers = [np.nan if isinstance(value, str) else value for value in values]

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
 
 
-def filled(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KNNImputer: only rows with a gap are compared with those of fit."""
     _check_options(estimator)
     rows = columns.matrix(np.float64)
     held = np.flatnonzero(estimator._valid_mask).tolist()  # noqa: SLF001 - no public way
     table = _without_empty(estimator, _filled(estimator, rows, held), held)
-    return Answer(table=with_indicators(estimator, columns, [table]))
+    return Answer(table=with_indicators(estimator, columns, [table], at))
 
 
 def _filled(

@@ -49,7 +49,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
         value = _within(estimator, place, upright(cast(said, np.float64)))
         gone = cast(missing[place], np.bool_)
         table[place] = op.where(gone, value, table[place])
-    return Answer(table=with_indicators(estimator, columns, [joined(table)]))
+    return Answer(table=with_indicators(estimator, columns, [joined(table)], at))
 
 
 def _within(

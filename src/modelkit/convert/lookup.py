@@ -59,16 +59,26 @@ def _keys(column: Var, categories: Sequence[Any]) -> Array:
     return np.array([np.nan if is_missing(value) else value for value in categories], np.float64)
 
 
-def check_one_missing(encoder: Any) -> None:
-    """Raise ConversionError if an encoder tells None from NaN, which a package does not."""
-    for place, categories in enumerate(encoder.categories_):
-        missing = [value for value in categories.tolist() if is_missing(value)]
-        if len(missing) > 1:
+def check_one_missing(
+    encoder: Any,
+    columns: Columns,
+    at: Converting,
+) -> None:
+    """Raise ConversionError where an encoder tells None from NaN, which a package does not.
+
+    None is a category of its own, also behind an imputer that fills what is NaN.
+    """
+    for place, column in enumerate(single_columns(columns)):
+        missing = [value for value in encoder.categories_[place].tolist() if is_missing(value)]
+        fill = at.fills.get(id(column))
+        imputed = fill is not None and MISSING == fill.marker != fill.text
+        if len(missing) + imputed > 1:
             name = type(encoder).__name__
+            given = at.name_of(column if fill is None else fill.column)
+            where = column_name(encoder, place) if given is None else f"column {given!r}"
             raise ConversionError(
-                f"{name} has None and NaN as two categories of {column_name(encoder, place)}, and "
-                "a package has one missing value; "
-                "give fit and example X.fillna(np.nan)",
+                f"{name} has None as a category of {where}, beside NaN, and a package has one "
+                "missing value; give fit and example X.fillna(np.nan)",
                 step=name,
             )
 

@@ -29,7 +29,7 @@ NO_CODE = -1  # of values that are no category: their columns are all 0
 
 def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneHotEncoder: every code of a column that is not dropped has a column of its own."""
-    check_one_missing(estimator)
+    check_one_missing(estimator, columns, at)
     dtype = np.float32 if estimator.dtype == np.float32 else np.float64
     if _compares_values(estimator, columns):
         same = _equal_values(estimator, columns)

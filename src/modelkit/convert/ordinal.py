@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def codes(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OrdinalEncoder: the place of each category, rare ones together behind the others."""
-    check_one_missing(estimator)
+    check_one_missing(estimator, columns, at)
     single = estimator.dtype == np.float32
     refuses = estimator.handle_unknown == "error"
     unknown = 0 if refuses else np.asarray(estimator.unknown_value).astype(estimator.dtype)
@@ -44,7 +44,7 @@ def _codes(estimator: Any, place: int) -> Array:
 
 def target_means(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """TargetEncoder: the mean of the target in each category, and that of all rows elsewhere."""
-    check_one_missing(estimator)
+    check_one_missing(estimator, columns, at)
     if estimator.target_type_ == "multiclass":
         return Answer(table=Columns((_means_by_class(estimator, columns, at),)))
     parts = []

@@ -26,7 +26,7 @@ from modelkit.convert.example import read_example
 from modelkit.convert.labels import label_by_scores
 from modelkit.convert.operators import converters
 from modelkit.convert.outputs import Role, finish, read_roles, truth
-from modelkit.convert.rows import rows_of
+from modelkit.convert.rows import Rows, Table, rows_of
 from modelkit.convert.scores import score_converters
 from modelkit.convert.source import Converter, Source
 from modelkit.convert.texts import TextConverters, multiply_few
@@ -84,7 +84,8 @@ def from_sklearn(
     few = rows_of(rows).spread(2).raw
     roles, classes = answer(read_roles, few)
     reading = boosting.with_absent_zeros(estimator, few, answer)
-    proto, outputs, rounds, vectorizers = _converted(reading, inputs, roles, coded)
+    nones = _inputs_of_none(rows_of(rows), inputs)
+    proto, outputs, rounds, vectorizers = _converted(reading, inputs, roles, coded, nones)
     told = closed_categories(
         estimator,
         [column.name for column in columns],
@@ -144,6 +145,7 @@ def _converted(
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     coded: dict[str, tuple[str, ...]],
+    nones: frozenset[str],
 ) -> tuple[onnx.ModelProto, list[TensorSpec], bool | None, TextConverters]:
     """A graph, its outputs, whether it rounds where its source does not, and its vectorizers.
 
@@ -153,7 +155,7 @@ def _converted(
         from modelkit.convert.compose import composed
 
         try:
-            return composed(estimator, inputs, roles, _alone)
+            return composed(estimator, inputs, roles, _alone, nones)
         except ConversionError:
             if is_ours_alone(estimator):
                 raise
@@ -211,6 +213,16 @@ def _inputs(columns: list[Column], numbers: str) -> list[TensorSpec]:
         kind = "string" if column.dtype == "string" else numbers
         specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
     return specs
+
+
+def _inputs_of_none(rows: Rows, inputs: list[TensorSpec]) -> frozenset[str]:
+    """The inputs of texts whose missing values are None throughout, which scikit-learn keeps apart."""
+    if not isinstance(rows, Table):
+        return frozenset()
+    texts = [
+        place for place, spec in enumerate(inputs) if spec.dtype == "string"
+    ]  # one column each
+    return frozenset(inputs[place].name for place in texts if rows.has_only_none(place))
 
 
 def _convert(
