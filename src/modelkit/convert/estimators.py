@@ -213,16 +213,7 @@ def _find_categories(
     read: Callable[[Any], list[tuple[Any, ...]]],
 ) -> None:
     """Add the categories of the encoders in a step that reads these columns."""
-    passed: list[str] | None = columns
-    markers: list[Any] = []  # of missing values, which imputers take beside the categories
-    for _, inner in getattr(step, "steps", []):
-        if passed is None:
-            break  # what follows sees other columns, or other values in them
-        told: dict[str, tuple[Any, ...]] = {}
-        _find_categories(inner, passed, told, read)
-        found |= {name: _with_markers(values, markers) for name, values in told.items()} | found
-        passed = _passed_on(inner, passed)
-        markers.append(getattr(inner, "missing_values", None))
+    _find_in_steps(step, columns, found, read)
     for _, part, *_ in getattr(step, "transformer_list", []):
         _find_categories(part, columns, found, read)
     for name, part, _ in getattr(step, "transformers_", []):
@@ -233,6 +224,26 @@ def _find_categories(
     known = read(step)
     if len(known) == len(columns):
         found |= dict(zip(columns, known, strict=True)) | found
+
+
+def _find_in_steps(
+    step: Any,
+    columns: list[str],
+    found: dict[str, tuple[Any, ...]],
+    read: Callable[[Any], list[tuple[Any, ...]]],
+) -> None:
+    """Add the categories of the encoders in a pipeline, as far as its steps pass columns on."""
+    passed: list[str] | None = columns
+    markers: list[Any] = []  # of missing values, which imputers take beside the categories
+    for _, inner in getattr(step, "steps", []):
+        if passed is None:
+            return  # what follows sees other columns, or other values in them
+        told: dict[str, tuple[Any, ...]] = {}
+        _find_categories(inner, passed, told, read)
+        marked = {name: _with_markers(values, markers) for name, values in told.items()}
+        found |= marked | found
+        passed = _passed_on(inner, passed)
+        markers.append(getattr(inner, "missing_values", None))
 
 
 def _with_markers(values: tuple[Any, ...], markers: list[Any]) -> tuple[Any, ...]:

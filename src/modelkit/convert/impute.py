@@ -28,20 +28,26 @@ from modelkit.errors import ConversionError
 
 def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SimpleImputer: the statistic of a column in its gaps; columns without one are dropped."""
-    statistics = np.asarray(estimator.statistics_, object)
-    kept = list(range(len(statistics)))
-    if not estimator.keep_empty_features:
-        kept = [place for place in kept if not _is_nan(statistics[place])]
-    values = statistics[kept].astype(estimator._fill_dtype)  # noqa: SLF001 - no public way
+    kept = _kept(estimator)
+    statistics = np.asarray(estimator.statistics_, object)[kept]
+    values = statistics.astype(estimator._fill_dtype)  # noqa: SLF001 - no public way
     parts: list[Var] = []
     first = 0
     for part in _by_kind(columns.take(kept)):
-        after = first + width(part)
+        own = values[first : first + width(part)]
         if dtype_of(part) == STRING:
-            _check_texts(estimator, kept[first], values[first])
-        parts.append(_filled(part, values[first:after], estimator.missing_values, at))
-        first = after
+            _check_texts(estimator, kept[first], own[0])
+        parts.append(_filled(part, own, estimator.missing_values, at))
+        first += len(own)
     return Answer(table=with_indicators(estimator, columns, parts, at))
+
+
+def _kept(estimator: Any) -> list[int]:
+    """The places of the columns that are not dropped."""
+    statistics = estimator.statistics_.tolist()
+    if estimator.keep_empty_features:
+        return list(range(len(statistics)))
+    return [place for place, value in enumerate(statistics) if not _is_nan(value)]
 
 
 def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -126,9 +132,9 @@ def _filled(
     (value,) = values.tolist()
     text = MISSING if value is None else value
     done = op.where(gone, constant(text), part)
-    if is_missing(marker) or isinstance(marker, str):
-        marks = MISSING if is_missing(marker) else marker
-        at.fills[id(done)] = Fill(done, part, marks, text)
+    mark = MISSING if is_missing(marker) else marker
+    if isinstance(mark, str):
+        at.fills[id(done)] = Fill(done, part, mark, text)
     return done
 
 

@@ -28,17 +28,7 @@ if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
 
 SINGLE = ("xgboost", "catboost")  # libraries whose models compute in float32 themselves
-BY_COLUMN = (
-    "OneHotEncoder",
-    "OrdinalEncoder",
-    "TargetEncoder",
-)  # whose graphs take the columns apart anyway
-EXACT = (
-    "OneHotEncoder",
-    "OrdinalEncoder",
-    "Binarizer",
-    "CountVectorizer",
-)  # whose results float32 holds as they are
+EXACT = ("Binarizer", "CountVectorizer")  # whose results float32 holds as they are
 WIDE = np.float64
 NARROW = np.float32
 
@@ -53,9 +43,7 @@ def converted_alone(
     single = type(estimator).__module__.partition(".")[0] in SINGLE
     refusal: ConversionError | None = None
     for dtype in (NARROW,) if single else (WIDE, NARROW):
-        given = _in_dtype(columns, dtype)
-        if name not in BY_COLUMN:
-            given = given.merged()
+        given = _in_dtype(columns, dtype).merged()
         try:
             outputs, inputs = _outputs(
                 estimator,

@@ -36,18 +36,19 @@ def looked_up(
     """
     keys = _keys(column, categories)
     table = np.asarray(values)
+    unknown = np.array([otherwise], table.dtype)
     fill = at.fills.get(id(column))
     if fill is not None:
-        stands_for = table[keys == fill.text] if fill.text in keys else [otherwise]
-        kept = keys != fill.marker
+        filled = table[keys == fill.text]
+        others = keys != fill.marker
         column = fill.column
-        keys = np.append(keys[kept], fill.marker)
-        table = np.append(table[kept], np.asarray(stands_for, table.dtype))
+        keys = np.append(keys[others], fill.marker)
+        table = np.append(table[others], filled if len(filled) else unknown)
     return ml.label_encoder(
         column if dtype_of(column) == STRING else cast(column, np.float64),
         keys_tensor=keys,
         values_tensor=table,
-        default_tensor=np.array([otherwise], table.dtype),
+        default_tensor=unknown,
     )
 
 

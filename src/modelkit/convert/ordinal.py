@@ -57,19 +57,28 @@ def target_means(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def _means_by_class(estimator: Any, columns: Columns, at: Converting) -> Var:
     """A row of means for each category, and one for all else, of one column after the other."""
-    classes = len(estimator.classes_)
     rows = []
     tables: list[Array] = []
     first = 0
     for place, column in enumerate(single_columns(columns)):
+        table = _table_of_means(estimator, place)
+        after = first + len(table)
         known = estimator.categories_[place].tolist()
-        means = np.stack(estimator.encodings_[place * classes : (place + 1) * classes], axis=1)
-        numbers = np.arange(first, first + len(known))
-        first += len(known) + 1
-        rows.append(looked_up(column, known, numbers, first - 1, at))
-        tables += [means, np.atleast_2d(estimator.target_mean_)]
+        numbers = np.arange(first, after - 1)
+        rows.append(looked_up(column, known, numbers, after - 1, at))
+        tables.append(table)
+        first = after
     found = op.gather(doubles(np.concatenate(tables)), joined(rows))
-    return op.reshape(found, constant([-1, len(rows) * classes], np.int64))
+    count = len(rows) * len(estimator.classes_)
+    return op.reshape(found, constant([-1, count], np.int64))
+
+
+def _table_of_means(estimator: Any, place: int) -> Array:
+    """(categories + 1, classes): a row for each category of a column, and one for all else."""
+    classes = len(estimator.classes_)
+    first = place * classes
+    means = np.stack(estimator.encodings_[first : first + classes], axis=1)
+    return np.vstack([means, estimator.target_mean_])
 
 
 ESTIMATORS = {

@@ -237,7 +237,6 @@ def _convert(
         raise MissingExtraError("saving a scikit-learn model", "skl2onnx", "sklearn") from None
 
     boosting.register()
-    own, shapes = converters()
     counting, counted = vectorizers.table()
     model = prepared(prepared_for_terms(estimator))
     convert = partial(
@@ -246,8 +245,8 @@ def _convert(
         name="model",
         initial_types=_initial_types(estimator, inputs),
         target_opset=OPSETS,
-        custom_conversion_functions=own | counting | score_converters(),
-        custom_shape_calculators=shapes | counted,
+        custom_conversion_functions=converters() | counting | score_converters(),
+        custom_shape_calculators=counted,
     )
     try:
         with warnings.catch_warnings():
