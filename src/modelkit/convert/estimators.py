@@ -42,6 +42,13 @@ OWN_NAMES = (
     "PolynomialFeatures", "CategoricalNB",
 )  # fmt: skip
 
+# Why estimators with these names may part from their graphs, and what to do then.
+HINTS = {
+    "KNNImputer": "of rows that are equally far, KNNImputer takes those that numpy's partition meets first, "
+    "which differs between processors, and rounded values make many such rows; use SimpleImputer or "
+    "IterativeImputer",
+}
+
 
 def prepared(estimator: Any) -> Any:
     """An estimator that answers the same, in a form that the converter takes."""
@@ -123,6 +130,12 @@ def with_parts(estimator: Any) -> list[Any]:
     for step in known:
         found += with_parts(step)
     return found
+
+
+def hint_of(estimator: Any) -> str:
+    """Why a graph of an estimator may part from it; empty where nothing is known."""
+    found = (HINTS.get(type(step).__name__, "") for step in with_parts(estimator))
+    return next(filter(None, found), "")
 
 
 def _by_position(estimator: Any) -> Any:

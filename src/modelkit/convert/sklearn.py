@@ -13,6 +13,7 @@ from modelkit.cast import is_a
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
     closed_categories,
+    hint_of,
     holds_trees,
     is_composed,
     is_narrow,
@@ -100,6 +101,7 @@ def from_sklearn(
         rounds=rounds,
         texts=vectorizers.texts,
         terms=vectorizers.terms,
+        hint=hint_of(estimator),
     )
 
 
