@@ -272,6 +272,14 @@ def test_indicators_are_those_of_the_source(options, tmp_path):
     assert nullable == [True, True, bool(options)]
 
 
+def test_indicators_of_nothing_are_no_columns(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(50, 3))
+    beside = make_union(MissingIndicator(error_on_new=False), StandardScaler()).fit(rows)
+    agree(beside, rows, (np.where(rows > 2, NAN, rows),), tmp_path)
+    with pytest.raises(ConversionError, match="gives no columns"):
+        saved(MissingIndicator().fit(rows), rows, tmp_path)
+
+
 def flowers(seed, n=150):
     """Lengths of flowers with a digit more than usual, so that none are equally far apart."""
     rng = np.random.default_rng(seed)

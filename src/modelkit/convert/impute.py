@@ -53,8 +53,7 @@ def _kept(estimator: Any) -> list[int]:
 def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MissingIndicator: 1 where a value is missing, for the columns in which one was, or all."""
     places = estimator.features_.tolist()
-    found = _indicators(columns.take(places), estimator.missing_values, at)
-    return Answer(table=Columns((found,)))
+    return Answer(table=_indicators(columns.take(places), estimator.missing_values, at))
 
 
 def with_indicators(
@@ -65,18 +64,18 @@ def with_indicators(
 ) -> Columns:
     """What an imputer made of columns, and behind it the indicators that it may add."""
     places = imputer.indicator_.features_.tolist() if imputer.add_indicator else []
-    if places:
-        parts = [*parts, _indicators(columns.take(places), imputer.missing_values, at)]
-    return Columns(tuple(parts))
+    behind = _indicators(columns.take(places), imputer.missing_values, at)
+    return Columns((*parts, *behind.parts))
 
 
 def _indicators(
     columns: Columns,
     marker: Any,
     at: Converting,
-) -> Var:
+) -> Columns:
+    """A column of 0 and 1 for each column."""
     found = [_gaps(part, marker, at) for part in _by_kind(columns)]
-    return cast(joined(found), np.float64)
+    return Columns((cast(joined(found), np.float64),) if found else ())
 
 
 def _gaps(

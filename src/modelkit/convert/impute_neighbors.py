@@ -38,7 +38,8 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     _check_options(estimator)
     rows = columns.matrix(np.float64)
     held = np.flatnonzero(estimator._valid_mask).tolist()  # noqa: SLF001 - no public way
-    table = _without_empty(estimator, _filled(estimator, rows, held), held)
+    done = _filled(estimator, rows, held) if held else rows
+    table = _without_empty(estimator, done, held)
     return Answer(table=with_indicators(estimator, columns, [table], at))
 
 

@@ -46,7 +46,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
             _within(estimator, place, value),
             table[place],
         )
-    return Answer(table=with_indicators(estimator, columns, [joined(table)], at))
+    return Answer(table=with_indicators(estimator, columns, table, at))
 
 
 def _first(
