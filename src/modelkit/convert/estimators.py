@@ -1,8 +1,7 @@
-"""What an estimator is made of, and the forms of it that the converter takes."""
+"""What an estimator is made of, and what it reads."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -26,33 +25,16 @@ PARTS = {
     "estimator_": ("FixedThresholdClassifier", "TunedThresholdClassifierCV"),
     "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
 }  # fmt: skip
-# What votes, or splits by thresholds: converted here, and not by a library.
-OWN = (
-    "sklearn.tree.", "sklearn.ensemble.", "sklearn.multiclass.", "sklearn.multioutput.", "sklearn.calibration.",
-    "sklearn.model_selection._classification_threshold.", "sklearn.preprocessing._discretization.", "lightgbm.",
-    "sklearn.preprocessing._encoders.", "sklearn.preprocessing._target_encoder.", "sklearn.impute.",
-)  # fmt: skip
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
-# Single estimators that the library's converters compute in float32, or from rounded squares.
-OWN_NAMES = (
-    "SVC", "NuSVC", "KNeighborsClassifier", "KNeighborsRegressor", "BernoulliNB", "PowerTransformer",
-    "PolynomialFeatures", "CategoricalNB",
-)  # fmt: skip
-
 # Why estimators with these names may part from their graphs, and what to do then.
 HINTS = {
     "KNNImputer": "of rows that are equally far, KNNImputer takes those that numpy's partition meets first, "
     "which differs between processors, and rounded values make many such rows; use SimpleImputer or "
     "IterativeImputer",
 }
-
-
-def prepared(estimator: Any) -> Any:
-    """An estimator that answers the same, in a form that the converter takes."""
-    return _with_cast(_by_position(estimator))
 
 
 def last_step(estimator: Any) -> Any:
@@ -95,20 +77,6 @@ def _reads_float32(estimator: Any) -> bool:
     return module.startswith(NARROW_MODULES) and not module.startswith(WIDE_MODULES)
 
 
-def is_composed(estimator: Any) -> bool:
-    """Whether anything in an estimator votes, is a tree or is otherwise ours to convert."""
-    return is_ours_alone(estimator) or any(_is_single_own(step) for step in with_parts(estimator))
-
-
-def is_ours_alone(estimator: Any) -> bool:
-    """Whether anything in an estimator votes or is a tree, for which no other converter is right."""
-    return any(f"{type(step).__module__}.".startswith(OWN) for step in with_parts(estimator))
-
-
-def _is_single_own(step: Any) -> bool:
-    return type(step).__module__.startswith("sklearn.") and type(step).__name__ in OWN_NAMES
-
-
 def holds_trees(estimator: Any) -> bool:
     """Whether anything in an estimator compares with thresholds of float64."""
     return any(f"{type(step).__module__}.".startswith(TREES) for step in with_parts(estimator))
@@ -138,73 +106,10 @@ def hint_of(estimator: Any) -> str:
     return next(filter(None, found), "")
 
 
-def _by_position(estimator: Any) -> Any:
-    """An estimator whose column transformers choose by position: a graph may lack names."""
-    opened = estimator
-    for name in ("steps", "transformer_list"):
-        if hasattr(estimator, name):
-            opened = copy.copy(estimator)
-            used = [
-                part
-                for part in getattr(estimator, name)
-                if part[1] not in ("passthrough", "drop", None)
-            ]
-            setattr(
-                opened,
-                name,
-                [(key, _by_position(step), *more) for key, step, *more in used],
-            )
-    if hasattr(estimator, "transformers_"):
-        opened = copy.copy(estimator)
-        places = _places(estimator)
-        opened.transformers_ = [
-            (name, _by_position(step), places.get(name, chosen))
-            for name, step, chosen in estimator.transformers_
-        ]
-    return opened
-
-
 def _places(transformer: Any) -> dict[str, list[int]]:
     """The positions of the columns of each part of a column transformer."""
     indices = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
     return {name: list(map(int, found)) for name, found in indices.items()}
-
-
-def _with_cast(estimator: Any) -> Any:
-    """A pipeline with a cast before a last step of float32: the steps before run in float64."""
-    if not hasattr(estimator, "steps") or not is_narrow(last_step(estimator)):
-        return estimator
-    from skl2onnx.sklapi import CastTransformer
-
-    narrowed = copy.copy(estimator)
-    *before, last = estimator.steps
-    narrowed.steps = [*before, ("modelkit_cast", CastTransformer(dtype=np.float32)), last]
-    return narrowed
-
-
-def text_columns(estimator: Any, columns: list[int]) -> set[int]:
-    """Those of the columns, as positions, that only vectorizers of texts read."""
-    if hasattr(estimator, "vocabulary_"):
-        return set(columns)
-    texts: set[int] = set()
-    others: set[int] = set()
-    for part, its in _readers(estimator, columns):
-        if not isinstance(part, str):
-            found = text_columns(part, its)
-            texts |= found
-            others |= set(its) - found
-    return texts - others
-
-
-def _readers(estimator: Any, columns: list[int]) -> list[tuple[Any, list[int]]]:
-    """The parts of an estimator that read its columns, each with those that it reads."""
-    parts = [(step, columns) for _, step in getattr(estimator, "steps", [])[:1]]
-    parts += [(part, columns) for _, part, *_ in getattr(estimator, "transformer_list", [])]
-    for name, part, _ in getattr(estimator, "transformers_", []):
-        parts.append((part, [columns[at] for at in _places(estimator)[name]]))
-    if hasattr(estimator, "best_estimator_"):
-        parts.append((estimator.best_estimator_, columns))
-    return parts
 
 
 def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:

@@ -9,8 +9,6 @@ import numpy as np
 from onnx import TensorProto
 
 from modelkit.convert.nodes import Nodes, element_of
-from modelkit.convert.svc import breaks_ties, convert_labels
-from modelkit.errors import ConversionError
 
 OperatorConverter = Callable[[Any, Any, Any], None]  # scope, operator, container of skl2onnx
 SMALL = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for scikit-learn
@@ -20,13 +18,10 @@ def converters() -> dict[type, OperatorConverter]:
     """Converters by estimator class."""
     from sklearn.mixture import GaussianMixture
     from sklearn.preprocessing import Binarizer, Normalizer
-    from sklearn.svm import SVC, NuSVC
 
     return {
         Normalizer: _normalize,
         Binarizer: _binarize,
-        SVC: _convert_svc,
-        NuSVC: _convert_svc,
         GaussianMixture: _convert_plainly,
     }
 
@@ -89,24 +84,6 @@ def _convert_plainly(
         operator,
         Container(container),
     )
-
-
-def _convert_svc(
-    scope: Any,
-    operator: Any,
-    container: Any,
-) -> None:
-    name = type(operator.raw_operator).__name__
-    if callable(operator.raw_operator.kernel):
-        raise ConversionError(
-            f"{name} with a kernel of your own cannot be converted; use format='joblib'", step=name
-        )
-    # This converter is asked for a part of its graph as well, which is of another type.
-    whole = operator.type == "SklearnSVC"
-    if whole and breaks_ties(operator.raw_operator):
-        convert_labels(scope, operator, container, _registered(operator))
-    else:
-        _registered(operator)(scope, operator, container)
 
 
 def _normalize(
