@@ -678,12 +678,18 @@ def _towns(gap):
     [SimpleImputer(strategy="most_frequent"), SimpleImputer(strategy="constant", fill_value="?")],
     ids=["most frequent", "constant"],
 )
-def test_none_in_a_column_that_is_imputed_is_named(imputer, tmp_path):
+def test_none_in_a_column_that_is_imputed_is_a_value(imputer, tmp_path):
     columns = make_column_transformer((make_pipeline(imputer, OneHotEncoder()), ["town"]))
     model = make_pipeline(columns, LogisticRegression())
-    towns, labels = _towns(None), np.arange(100) % 2 == 0
-    with pytest.raises(ParityError, match=r"column 'town' holds None.*X\.fillna\(np\.nan\)"):
-        saved(model.fit(towns, labels), towns, tmp_path)
+    towns, labels = _towns(None), np.arange(100) % 3 == 0
+    _, loaded = saved(model.fit(towns, labels), towns, tmp_path)
+    np.testing.assert_allclose(loaded.predict_proba(towns), model.predict_proba(towns), 1e-12)
+    for others in (
+        _towns("Oslo"),
+        pd.concat([towns, _towns(np.nan)]),
+    ):  # which show no None, or both
+        with pytest.raises(ConversionError, match=r"None as a category of column 'town'.*fillna"):
+            saved(model, others, tmp_path)
     filled = towns.fillna(np.nan)
     _, loaded = saved(model.fit(filled, labels), filled, tmp_path)
     np.testing.assert_array_equal(loaded.predict(towns), model.predict(filled))

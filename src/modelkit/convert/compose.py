@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -58,13 +58,16 @@ def composed(
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
+    nones: Collection[str] = (),
 ) -> Composed:
     """The graph of an estimator over inputs, and the categories of those that have some.
+
+    `nones` are the inputs of texts whose missing values are None.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
-    at = Converting(converter_of_estimator, arguments, categories)
+    at = Converting(converter_of_estimator, arguments, categories, nones)
     answer = at.answer(estimator, Columns(tuple(arguments.values())))
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
     texts = _texts(at, outputs)

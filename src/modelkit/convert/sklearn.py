@@ -10,13 +10,14 @@ from modelkit.cast import is_a
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
     closed_categories,
+    hint_of,
     holds_trees,
     is_narrow,
     last_step,
 )
 from modelkit.convert.example import read_example
 from modelkit.convert.outputs import read_roles, truth
-from modelkit.convert.rows import rows_of
+from modelkit.convert.rows import Rows, Table, rows_of
 from modelkit.convert.source import Converter, Source
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
@@ -71,7 +72,8 @@ def from_sklearn(
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
-    graph = composed(reading, inputs, roles, coded)
+    nones = _inputs_of_none(rows_of(rows), inputs)
+    graph = composed(reading, inputs, roles, coded, nones)
     told = closed_categories(
         shown.reader,
         [column.name for column in shown.columns],
@@ -87,6 +89,7 @@ def from_sklearn(
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
+        hint=hint_of(estimator),
     )
 
 
@@ -162,3 +165,13 @@ def _inputs(
         kind = "string" if column.dtype == "string" else kind
         specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
     return specs
+
+
+def _inputs_of_none(rows: Rows, inputs: list[TensorSpec]) -> list[str]:
+    """The inputs of texts whose missing values are None throughout: scikit-learn keeps it apart."""
+    if not isinstance(rows, Table):
+        return []
+    texts = [
+        place for place, spec in enumerate(inputs) if spec.dtype == "string"
+    ]  # one column each
+    return [inputs[place].name for place in texts if rows.has_only_none(place)]

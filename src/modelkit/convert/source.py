@@ -29,7 +29,8 @@ class Source:
     that is None, it does if an input or output is float32. `scales` are the sizes of outputs of
     numbers that are below 1, by which differences are judged. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
-    reads no texts. `proto` is empty for an estimator that is packaged as it is.
+    reads no texts. `hint` says why a graph of this source may part from it, and what to do then.
+    `proto` is empty for an estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -42,6 +43,7 @@ class Source:
     scales: Mapping[str, float] = field(default_factory=dict)
     texts: Texts | None = None
     terms: tuple[Terms, ...] = ()
+    hint: str = ""
 
 
 @dataclass(frozen=True)
