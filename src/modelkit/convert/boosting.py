@@ -30,6 +30,18 @@ def is_catboost(source: object) -> bool:
     return is_a(source, "catboost", "CatBoost")
 
 
+def trained_names(estimator: Any) -> list[str]:
+    """The names of the columns that fit was given; empty where it was given none.
+
+    CatBoost numbers the columns of an array.
+    """
+    names = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    if is_catboost(estimator):
+        names = [str(name) for name in estimator.feature_names_ or []]
+        return [] if names == [str(place) for place in range(len(names))] else names
+    return names
+
+
 def is_booster(source: object) -> bool:
     """Whether `source` is a Booster of XGBoost or LightGBM, without importing them."""
     return is_a(source, "xgboost", "Booster") or is_a(source, "lightgbm", "Booster")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array, is_a, is_missing
+from modelkit.convert.boosting import trained_names
 from modelkit.errors import ConversionError
 from modelkit.spec import DTYPES as SIGNATURE_DTYPES
 from modelkit.spec import Column
@@ -30,7 +31,7 @@ def read_example(
         name = str(getattr(example, "name", None) or UNNAMED_TEXT)
         return texts, [Column(name, "string")], lambda ask, rows: ask(estimator, rows[:, 0])
     _check_form(example)
-    trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    trained_on = trained_names(estimator)
     given = [str(name) for name in getattr(example, "columns", [])]
     # LightGBM writes underscores for the spaces of a name.
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):

@@ -164,6 +164,8 @@ class Link:
             return op.mul(op.mul(raw, raw), op.sign(raw))
         if self.kind in EXPONENTIAL:
             return op.exp(raw)
+        if self.kind == "cross_entropy_lambda":
+            return _log_of_one_more(op.exp(raw))
         if self.kind not in IDENTITY:
             raise _refused(f"objective={self.kind!r}", estimator)
         return raw
@@ -172,6 +174,16 @@ class Link:
         """The scores times the slope of the sigmoid."""
         slope = float(self.options.get("sigmoid", 1.0))
         return raw if slope == 1.0 else op.mul(raw, doubles(slope))
+
+
+def _log_of_one_more(grown: Var) -> Var:
+    """log(1 + x) of numbers from 0 on, in Kahan's form: the rounding of 1 + x is divided out."""
+    shifted = op.add(grown, doubles(1.0))
+    kept = op.sub(shifted, doubles(1.0))
+    near = op.equal(kept, doubles(0.0))
+    infinite = op.isinf(grown)
+    found = op.div(op.mul(op.log(shifted), grown), kept)
+    return op.where(op.or_(near, infinite), grown, found)
 
 
 def _refused(what: str, estimator: Any) -> ConversionError:

@@ -30,7 +30,7 @@ from modelkit.convert.tensors import (
     largest,
     op,
 )
-from modelkit.convert.trees import Tree, stump, sum_of_vectors
+from modelkit.convert.trees import LESS, Tree, stump, sum_of_vectors
 from modelkit.convert.xgboost_trees import Codes, placed, tree_and_leaves
 from modelkit.errors import ConversionError
 
@@ -181,7 +181,7 @@ def _trees(
     )
     if weighed[0].shape[1] > 1:
         start = np.asarray(base, np.float32)[None]
-        return sum_of_vectors(rows, [stump(), *trees], [start, *weighed], np.float32)
+        return sum_of_vectors(rows, [stump(LESS), *trees], [start, *weighed], np.float32)
     stages = [
         (output, tree, leaves[:, 0])
         for (_, output, _), tree, leaves in zip(used, trees, weighed, strict=True)
