@@ -170,6 +170,22 @@ def _parts_reading(estimator: Any, attribute: str, rows: Any) -> Any:
     return found
 
 
+def catboost_values(model: Any, rows: Any) -> dict[str, tuple[Any, ...]]:
+    """The values of the columns that a CatBoost model may take as categories, by column.
+
+    It knows them by their hashes only.
+    """
+    parts = [part for part in with_parts(model) if is_catboost(part)]
+    by_category = any(part.get_cat_feature_indices() for part in parts)
+    if not by_category or not is_a(rows, "pandas", "DataFrame"):
+        return {}
+    found = {}
+    for name, column in rows.items():
+        if getattr(column.dtype, "kind", "O") != "f":
+            found[str(name)] = tuple(column.dropna().unique().tolist())
+    return found
+
+
 def categories(model: Any, rows: Any) -> dict[str, tuple[Any, ...]]:
     """The categories of the columns that a model takes as pandas categories, by column."""
     libraries = {type(part).__module__.partition(".")[0] for part in with_parts(model)}

@@ -27,7 +27,6 @@ from modelkit.spec import TensorSpec
 if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
 
-SINGLE = ("xgboost", "catboost")  # libraries whose models compute in float32 themselves
 BY_COLUMN = (
     "OneHotEncoder",
     "OrdinalEncoder",
@@ -50,9 +49,8 @@ def converted_alone(
 ) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
     name = type(estimator).__name__
-    single = type(estimator).__module__.partition(".")[0] in SINGLE
     refusal: ConversionError | None = None
-    for dtype in (NARROW,) if single else (WIDE, NARROW):
+    for dtype in (WIDE, NARROW):
         given = _in_dtype(columns, dtype)
         if name not in BY_COLUMN:
             given = given.merged()

@@ -80,11 +80,12 @@ def from_sklearn(
     estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
     rows, columns, answer = read_example(estimator, example)
     coded = boosting.categories(estimator, rows)
-    inputs = _inputs(columns, numbers, coded)
+    known = coded | boosting.catboost_values(estimator, rows)
+    inputs = _inputs(columns, numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = answer(read_roles, few)
     reading = boosting.with_absent_zeros(estimator, few, answer)
-    proto, outputs, rounds, vectorizers = _converted(reading, inputs, roles, coded)
+    proto, outputs, rounds, vectorizers = _converted(reading, inputs, roles, known)
     told = closed_categories(
         estimator,
         [column.name for column in columns],
