@@ -51,10 +51,6 @@ def boosted(
     said = saved(estimator)
     info = said["model_info"]
     loss = info["params"]["loss_function"]["type"]
-    if not said.get("oblivious_trees", said.get("trees")):
-        raise ConversionError(
-            "the CatBoost model has no tree; train it for at least one iteration", step=name
-        )
     read = _read(
         estimator,
         columns,
@@ -64,7 +60,11 @@ def boosted(
     value = _sum_of_trees(read, said)
     if name == "CatBoostClassifier":
         threshold = float(info.get("binclass_probability_threshold", 0.5))
-        return _classified(value, loss, threshold)
+        return _classified(
+            value,
+            loss,
+            threshold,
+        )
     if name == "CatBoostRegressor" and loss.startswith(EXPONENTIAL):
         value = op.exp(value)
     if name == "CatBoostRegressor" and loss == UNCERTAIN:
@@ -114,7 +114,11 @@ def _read(
     places = [feature["flat_feature_index"] for feature in numbers]
     if not features.get("categorical_features"):
         rows = cast(columns.matrix(np.float32), np.float64)
-        return Read(rows, np.repeat(places, borders), missing_left)
+        return Read(
+            rows,
+            np.repeat(places, borders),
+            missing_left,
+        )
     parts = []
     if places:
         parts.append(cast(columns.take(places).matrix(np.float32), np.float64))
@@ -137,16 +141,32 @@ def _sum_of_trees(read: Read, said: dict[str, Any]) -> Var:
     """(n, outputs): the sum of the leaves, and behind it a first value that is added last."""
     scale, bias = said["scale_and_bias"]
     outputs = len(bias)
-    found = list(_trees(said, read, outputs))
+    found = list(
+        _trees(
+            said,
+            read,
+            outputs,
+        )
+    )
     trees = [tree for tree, _ in found]
     values = [leaves * scale for _, leaves in found]
     if any(bias):
         trees.append(stump())
         values.append(np.array([bias], np.float64))
     if outputs > 1:
-        return sum_of_vectors(read.rows, trees, values)
+        return sum_of_vectors(
+            read.rows,
+            trees,
+            values,
+        )
     none = [np.zeros(len(tree.left), np.int64) for tree in trees]
-    return ensemble(read.rows, trees, none, [leaves[:, 0] for leaves in values], 1)
+    return ensemble(
+        read.rows,
+        trees,
+        none,
+        [leaves[:, 0] for leaves in values],
+        1,
+    )
 
 
 def _trees(
@@ -155,17 +175,25 @@ def _trees(
     outputs: int,
 ) -> Iterator[tuple[Tree, Array]]:
     """Each tree, and what its nodes add, (nodes, outputs)."""
+    if not said.get("oblivious_trees", said.get("trees")):
+        raise ConversionError("the CatBoost model has no tree; train it for at least one iteration")
     if "oblivious_trees" in said:
         whole = [_symmetric(tree, outputs) for tree in said["oblivious_trees"]]
     else:
         whole = [_any_tree(tree, outputs) for tree in said["trees"]]
     for tree, leaves in whole:
-        split = tree.column[~tree.leaf]
-        column = np.zeros(len(tree.left), np.int64)
-        column[~tree.leaf] = read.columns[split]
-        missing = np.zeros(len(tree.left), bool)
-        missing[~tree.leaf] = read.missing_left[split]
-        yield Tree(column, tree.threshold, missing, tree.left, tree.right), leaves
+        yield _placed(tree, read), leaves
+
+
+def _placed(tree: Tree, read: Read) -> Tree:
+    """A tree over the columns that its splits ask."""
+    inner = ~tree.leaf
+    split = tree.column[inner]
+    column = np.zeros(len(inner), np.int64)
+    column[inner] = read.columns[split]
+    missing = np.zeros(len(inner), bool)
+    missing[inner] = read.missing_left[split]
+    return Tree(column, tree.threshold, missing, tree.left, tree.right)
 
 
 def _symmetric(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
@@ -180,7 +208,13 @@ def _symmetric(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
     border = np.repeat([threshold_of(split) for split in splits], repeats)
     children = 2 * np.arange(len(border)) + 1
     leaves = np.array(tree["leaf_values"], np.float64).reshape(-1, outputs)
-    return _with_leaves(asked, border, children, children + 1, leaves)
+    return _with_leaves(
+        asked,
+        border,
+        children,
+        children + 1,
+        leaves,
+    )
 
 
 def _any_tree(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:

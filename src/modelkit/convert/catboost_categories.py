@@ -93,7 +93,12 @@ class Lookups:
         self._names = estimator.feature_names_
         self._features = said["features_info"]
         self._numbers = numbers
-        self._coded = _coded(estimator, columns, at, self._features)
+        self._coded = _coded(
+            estimator,
+            columns,
+            at,
+            self._features,
+        )
         self._groups: dict[str, _Group] = {}
         places = self._one_hot() + self._statistics(said.get("ctr_data", {}))
         starts = {}
@@ -117,7 +122,11 @@ class Lookups:
             }
             hashes = self._coded[feature["feature_index"]].hashes
             asked = _extended(feature.get("values", []))
-            self._check_covered([element], asked, hashes)
+            self._check_covered(
+                [element],
+                asked,
+                hashes,
+            )
             for value in asked:
                 same = np.append(hashes == value, False)
                 found.append(self._added([element], same.astype(np.float64)))
@@ -144,26 +153,46 @@ class Lookups:
         """(combinations,) of float64: a statistic, which the library computes in float32."""
         keys, known = self._keys(statistic["elements"])
         width = written["hash_stride"]
-        rows = np.array(written["hash_map"], object).reshape(-1, width)
-        hashes = rows[:, 0].astype(np.uint64)
-        rows = rows[hashes != NOBODY, 1:].astype(np.float64)
-        hashes = hashes[hashes != NOBODY]
-        self._check_covered(statistic["elements"], hashes, keys[known])
+        every = np.array(written["hash_map"], object).reshape(-1, width)
+        used = every[every[:, 0].astype(np.uint64) != NOBODY]
+        hashes = used[:, 0].astype(np.uint64)
+        rows = used[:, 1:].astype(np.float64)
+        self._check_covered(
+            statistic["elements"],
+            hashes,
+            keys[known],
+        )
         order = np.argsort(hashes)
-        at = np.searchsorted(hashes, keys, sorter=order)
+        at = np.searchsorted(
+            hashes,
+            keys,
+            sorter=order,
+        )
         place = order[np.minimum(at, len(order) - 1)]
         found = known & (hashes[place] == keys)
-        counts, totals = _counted(statistic, rows, written["counter_denominator"])
+        counts, totals = _counted(
+            statistic,
+            rows,
+            written["counter_denominator"],
+        )
         absent = float(written["counter_denominator"])  # 0 but for counters
         return _share(
             statistic,
-            np.where(found, counts[place], 0.0),
-            np.where(found, totals[place], absent),
+            np.where(
+                found,
+                counts[place],
+                0.0,
+            ),
+            np.where(
+                found,
+                totals[place],
+                absent,
+            ),
         )
 
     def _keys(self, elements: list[Element]) -> tuple[Array, Array]:
         """The hash of each combination of elements, and whether all its categories are known."""
-        keys = np.zeros(1, np.uint64)
+        keys: Array = np.zeros(1, np.uint64)
         known = np.ones(1, bool)
         for element in elements:
             if element["combination_element"] == CATEGORY:
@@ -212,7 +241,11 @@ class Lookups:
         table = np.stack(group.tables, axis=1)
         code = self._code(group.elements)
         if len(table) > LARGEST_DENSE:
-            table, place = np.unique(table, axis=0, return_inverse=True)
+            table, place = np.unique(
+                table,
+                axis=0,
+                return_inverse=True,
+            )
             place = place.ravel()
             other = int(place[-1])  # the last combination is of nothing that is known
             asked = np.flatnonzero(place != other)
@@ -273,7 +306,7 @@ def _coded(
 ) -> dict[int, _Coded]:
     """Each column of categories, by its number among these."""
     parts = {}
-    known = {}
+    known: dict[int, Sequence[Any]] = {}
     for feature in features["categorical_features"]:
         (part,) = columns.take([feature["flat_feature_index"]]).parts
         values = at.categories_of(part)
@@ -290,9 +323,14 @@ def _coded(
         known[feature["flat_feature_index"]] = values
     hashes = _hashes(estimator, known)
     found = {}
-    for place, values, part in zip(parts, known.values(), parts.values(), strict=True):
-        codes = codes_of(part, values, np.arange(len(values)), len(values))
-        found[place] = _Coded(codes, _extended([hashes[str(value)] for value in values]))
+    for (place, part), told in zip(parts.items(), known.values(), strict=True):
+        codes = codes_of(
+            part,
+            told,
+            np.arange(len(told)),
+            len(told),
+        )
+        found[place] = _Coded(codes, _extended([hashes[str(value)] for value in told]))
     return found
 
 

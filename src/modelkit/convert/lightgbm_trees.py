@@ -80,7 +80,13 @@ def tree_over(
         missing[i] = node["default_left"] if node["missing_type"] != "None" else split[i] >= 0
     left = np.array([node.get("left", -1) for node in nodes])
     right = np.array([node.get("right", -1) for node in nodes])
-    return Tree(place, split, missing, left, right)
+    return Tree(
+        place,
+        split,
+        missing,
+        left,
+        right,
+    )
 
 
 class LinearLeaves:
@@ -115,10 +121,19 @@ class LinearLeaves:
         number = op.cast(self._numbers(rows, trees), to=np.int64)  # (n, trees)
         value = op.gather(doubles(self.constants), number)
         if self.places.shape[1]:
-            value = self._with_slopes(rows, number, value, len(trees))
+            value = self._with_slopes(
+                rows,
+                number,
+                value,
+                len(trees),
+            )
         rounds = len(trees) // outputs
         by_output = op.reshape(value, constant([-1, rounds, outputs], np.int64))
-        return op.reduce_sum(by_output, constant([1], np.int64), keepdims=0)
+        return op.reduce_sum(
+            by_output,
+            constant([1], np.int64),
+            keepdims=0,
+        )
 
     def _numbers(self, rows: Var, trees: list[Tree]) -> Var:
         """(n, trees): the number of the leaf that each tree leads to, among all leaves."""
@@ -131,7 +146,13 @@ class LinearLeaves:
             numbers.append(found)
             first += count
         targets = [np.full(len(tree.left), at) for at, tree in enumerate(trees)]
-        return ensemble(rows, trees, targets, numbers, len(trees))
+        return ensemble(
+            rows,
+            trees,
+            targets,
+            numbers,
+            len(trees),
+        )
 
     def _with_slopes(
         self,
@@ -144,17 +165,41 @@ class LinearLeaves:
         widest = self.places.shape[1]
         every = constant([-1, trees * widest], np.int64)
         place = op.reshape(op.gather(constant(self.places), number), every)
-        read = op.gather_elements(rows, place, axis=1)
+        read = op.gather_elements(
+            rows,
+            place,
+            axis=1,
+        )
         given = op.reshape(read, constant([-1, trees, widest], np.int64))
         slope = op.gather(doubles(self.slopes), number)
         used = op.not_(op.equal(slope, doubles(0.0)))
-        part = op.where(used, op.mul(given, slope), doubles(0.0))
+        part = op.where(
+            used,
+            op.mul(given, slope),
+            doubles(0.0),
+        )
         last = constant([2], np.int64)
-        sloped = op.add(value, op.reduce_sum(part, last, keepdims=0))
+        sloped = op.add(
+            value,
+            op.reduce_sum(
+                part,
+                last,
+                keepdims=0,
+            ),
+        )
         gone = op.cast(op.and_(used, op.isnan(given)), to=np.float64)
         held = op.gather(doubles(self.values), number)
         return op.where(
-            op.greater(op.reduce_sum(gone, last, keepdims=0), doubles(0.0)), held, sloped
+            op.greater(
+                op.reduce_sum(
+                    gone,
+                    last,
+                    keepdims=0,
+                ),
+                doubles(0.0),
+            ),
+            held,
+            sloped,
         )
 
 
