@@ -223,16 +223,14 @@ def _any_tree(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
     splits = [node for node in nodes if "split" in node]
     ends = [node for node in nodes if "split" not in node]
     number = {id(node): at for at, node in enumerate([*splits, *ends])}
-    leaves = np.array(
-        [node["value"] for node in ends],
-        np.float64,
-    )
+    asked = [node["split"] for node in splits]
+    leaves = [node["value"] for node in ends]
     return _with_leaves(
-        np.array([node["split"]["split_index"] for node in splits]),
-        np.array([threshold_of(node["split"]) for node in splits]),
+        np.array([split["split_index"] for split in asked]),
+        np.array([threshold_of(split) for split in asked]),
         np.array([number[id(node["left"])] for node in splits]),
         np.array([number[id(node["right"])] for node in splits]),
-        leaves.reshape(-1, outputs),
+        np.array(leaves, np.float64).reshape(-1, outputs),
     )
 
 
@@ -256,16 +254,22 @@ def _with_leaves(
 
     A column is the number of a split of the model.
     """
-    ends = len(leaves)
-    none = np.full(ends, -1)
+    splits = len(asked)
+    every = splits + len(leaves)
     tree = Tree(
-        column=np.concatenate([asked, np.zeros(ends)]).astype(np.int64),
-        threshold=np.concatenate([np.asarray(border, np.float32), np.zeros(ends, np.float32)]),
-        missing=np.zeros(len(asked) + ends, bool),
-        left=np.concatenate([left, none]).astype(np.int64),
-        right=np.concatenate([right, none]).astype(np.int64),
+        np.zeros(every, np.int64),
+        np.zeros(every, np.float32),
+        np.zeros(every, bool),
+        np.full(every, -1),
+        np.full(every, -1),
     )
-    return tree, np.concatenate([np.zeros((len(asked), leaves.shape[1])), leaves])
+    tree.column[:splits] = asked
+    tree.threshold[:splits] = border
+    tree.left[:splits] = left
+    tree.right[:splits] = right
+    held = np.zeros((every, leaves.shape[1]))
+    held[splits:] = leaves
+    return tree, held
 
 
 def _with_variance(value: Var) -> Var:

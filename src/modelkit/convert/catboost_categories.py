@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FACTOR = np.uint64(0x4906BA494954CB65)  # of a hash made of two
 NOBODY = np.uint64(0xFFFFFFFFFFFFFFFF)  # the hash of a free place in a table
 LARGEST_DENSE = 1 << 14  # combinations up to which a table has a row for each
-LARGEST = 1 << 22  # combinations that are tried
+MOST_COMBINATIONS = 1 << 22  # combinations that are tried
 CATEGORY = "cat_feature_value"
 SIDE = "float_feature"
 GAPS_RIGHT = "AsTrue"  # a missing value counts as larger than any border
@@ -101,16 +101,21 @@ class Lookups:
         )
         self._groups: dict[str, _Group] = {}
         places = self._one_hot() + self._statistics(said.get("ctr_data", {}))
-        starts = {}
-        end = len(self._features.get("float_features", []))
-        for name, group in self._groups.items():
-            starts[name] = end
-            end += len(group.tables)
+        starts = self._starts()
         self.columns = [starts[name] + place for name, place in places]
 
     def parts(self) -> list[Var]:
         """The columns, group by group, as matrices of float64."""
         return [self._looked_up(group) for group in self._groups.values()]
+
+    def _starts(self) -> dict[str, int]:
+        """The first column of each group, behind the columns of numbers."""
+        found = {}
+        end = len(self._features.get("float_features", []))
+        for name, group in self._groups.items():
+            found[name] = end
+            end += len(group.tables)
+        return found
 
     def _one_hot(self) -> list[tuple[str, int]]:
         """The group and the place in it of each split by equality, in the order of the model."""
@@ -195,14 +200,8 @@ class Lookups:
         keys: Array = np.zeros(1, np.uint64)
         known = np.ones(1, bool)
         for element in elements:
-            if element["combination_element"] == CATEGORY:
-                hashes = self._coded[element["cat_feature_index"]].hashes
-                values = np.append(hashes, NOBODY)
-                is_known = np.arange(len(values)) < len(hashes)
-            else:
-                values = np.arange(2, dtype=np.uint64)
-                is_known = np.ones(2, bool)
-            if len(keys) * len(values) > LARGEST:
+            values, is_known = self._values_of(element)
+            if len(keys) * len(values) > MOST_COMBINATIONS:
                 raise ConversionError(
                     f"{self._step} has statistics of combinations of columns with too many "
                     "categories to convert; fit it with max_ctr_complexity=1",
@@ -212,6 +211,14 @@ class Lookups:
                 keys = (FACTOR * (keys[:, None] + FACTOR * values)).ravel()
             known = (known[:, None] & is_known).ravel()
         return keys, known
+
+    def _values_of(self, element: Element) -> tuple[Array, Array]:
+        """What each value of an element adds to a hash, and whether it is known."""
+        if element["combination_element"] != CATEGORY:
+            return np.arange(2, dtype=np.uint64), np.ones(2, bool)
+        hashes = self._coded[element["cat_feature_index"]].hashes
+        values = np.append(hashes, NOBODY)
+        return values, np.arange(len(values)) < len(hashes)
 
     def _check_covered(
         self,

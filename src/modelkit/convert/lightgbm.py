@@ -14,7 +14,7 @@ from modelkit.convert.forests import mean
 from modelkit.convert.lightgbm_rows import read_by
 from modelkit.convert.lightgbm_trees import (
     LinearLeaves,
-    Node,
+    Told,
     has_linear_leaves,
     missing_types,
     nodes_of,
@@ -88,20 +88,29 @@ def boosted(
     answer = link.after(averaged, estimator)
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=answer if outputs > 1 else flat(answer))
+    # Raw scores of a forest are not averaged in the source.
+    return _classified(answer, added, link, estimator)
+
+
+def _classified(
+    likely: Var,
+    added: Var,
+    link: Link,
+    estimator: Any,
+) -> Answer:
+    """What a classifier answers, from its probabilities and the sum of its leaves."""
     if link.kind not in PROBABLE:
         raise _refused(f"objective={link.kind!r} of a classifier", estimator)
-    # Raw scores of a forest are not averaged in the source.
-    decision = column(added, 1) if link.pair else added
     return Answer(
-        place=largest(answer),
-        probabilities=answer,
-        decision=decision,
+        place=largest(likely),
+        probabilities=likely,
+        decision=column(added, 1) if link.pair else added,
     )
 
 
 def _sum(
     read: Beside,
-    nodes: list[list[Node]],
+    nodes: list[list[Told]],
     outputs: int,
     link: Link,
     estimator: Any,
@@ -111,8 +120,7 @@ def _sum(
     trees = [tree_over(each, read.home, read.starts) for each in nodes]
     if has_linear_leaves(nodes):
         lines = LinearLeaves(nodes, read.home)
-        added = lines.sums(rows, trees, outputs)
-        return op.concat([op.sub(added, added), added], axis=1) if link.pair else added
+        return _paired(lines.sums(rows, trees, outputs), link)
     targets = []
     weights = []
     for number, each in enumerate(nodes):
@@ -125,6 +133,11 @@ def _sum(
         weights,
         outputs + link.pair,
     )
+
+
+def _paired(added: Var, link: Link) -> Var:
+    """A sum beside zeros, where the link has a pair."""
+    return op.concat([op.sub(added, added), added], axis=1) if link.pair else added
 
 
 class Link:
@@ -185,20 +198,26 @@ def _refused(what: str, estimator: Any) -> ConversionError:
     )
 
 
-def _without_zeros(
-    read: Beside,
-    nodes: list[list[Node]],
-    estimator: Any,
-) -> Var:
-    """Rows whose zeros are missing in the columns for which LightGBM was told so."""
+def _zeros_missing(nodes: list[list[Told]], estimator: Any) -> list[int]:
+    """The features whose zeros count as missing. Raises ConversionError where only some trees say so."""
     kinds = missing_types(splits_of(nodes))
     zeros = [feature for feature, kind in kinds.items() if "Zero" in kind]
     if any(len(kinds[feature]) > 1 for feature in zeros):
         raise _refused("zero_as_missing in some of its trees", estimator)
+    if zeros and has_linear_leaves(nodes):
+        raise _refused("linear_tree and zero_as_missing", estimator)
+    return zeros
+
+
+def _without_zeros(
+    read: Beside,
+    nodes: list[list[Told]],
+    estimator: Any,
+) -> Var:
+    """Rows whose zeros are missing in the columns for which LightGBM was told so."""
+    zeros = _zeros_missing(nodes, estimator)
     if not zeros:
         return read.rows
-    if has_linear_leaves(nodes):
-        raise _refused("linear_tree and zero_as_missing", estimator)
     bound = np.full(
         (1, width(read.rows)),
         -1.0,

@@ -25,7 +25,7 @@ from modelkit.convert.tensors import (
     largest,
     op,
 )
-from modelkit.convert.trees import LESS, stump, sum_of_vectors
+from modelkit.convert.trees import LESS, Tree, stump, sum_of_vectors
 from modelkit.convert.xgboost_rows import beside_sets, given_numbers, names_of
 from modelkit.convert.xgboost_trees import Codes, placed, tree_and_leaves
 from modelkit.errors import ConversionError
@@ -172,7 +172,6 @@ def _trees(
         names_of(learner),
         at,
     )
-    rows = beside.rows
     trees = [
         placed(
             tree,
@@ -181,18 +180,29 @@ def _trees(
         )
         for tree, _ in read
     ]
-    if weighed[0].shape[1] > 1:
+    outputs = [output for _, output, _ in used]
+    return _added(beside.rows, trees, weighed, outputs, base)
+
+
+def _added(
+    rows: Var,
+    trees: list[Tree],
+    leaves: list[Array],
+    outputs: list[int],
+    base: Array,
+) -> Var:
+    """The first margin, and on it what the trees add: to one output each, or to all."""
+    if leaves[0].shape[1] > 1:
         start = np.asarray(base, np.float32)[None]
         return sum_of_vectors(
             rows,
             [stump(LESS), *trees],
-            [start, *weighed],
+            [start, *leaves],
             np.float32,
         )
-    stages = [
-        (output, tree, leaves[:, 0])
-        for (_, output, _), tree, leaves in zip(used, trees, weighed, strict=True)
-    ]
+    stages = []
+    for output, tree, values in zip(outputs, trees, leaves, strict=True):
+        stages.append((output, tree, values[:, 0]))
     return from_start(
         rows,
         base,
