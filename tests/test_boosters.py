@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from kinds import cancer, diabetes, wine, wine_holes
+from helpers.kinds import cancer, diabetes, wine, wine_holes
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from kinds import cancer, coded, diabetes, wine, wine_holes
+from helpers.kinds import cancer, coded, diabetes, wine, wine_holes
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import VotingClassifier
