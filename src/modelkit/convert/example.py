@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array, is_a, is_missing
+from modelkit.convert.boosting import trained_names
 from modelkit.convert.tables import VERBS, same_answers, table_of
 from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
@@ -69,7 +70,7 @@ def read_example(estimator: Any, example: Any) -> Example:
         return Example(estimator, estimator, texts, texts, columns, texts=True)
     rows = table_of(estimator, example)
     _check_form(rows)
-    trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    trained_on = trained_names(estimator)
     given = [str(name) for name in getattr(rows, "columns", [])]
     # LightGBM writes underscores for the spaces of a name.
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):

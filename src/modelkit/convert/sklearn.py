@@ -68,17 +68,18 @@ def from_sklearn(
     shown = read_example(estimator, example)
     rows = shown.rows
     coded = boosting.categories(estimator, rows)
-    inputs = _inputs(shown.columns, numbers, coded)
+    known = coded | boosting.catboost_values(estimator, rows)
+    inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
-    graph = composed(reading, inputs, roles, coded, nones)
+    graph = composed(reading, inputs, roles, known, nones)
     told = closed_categories(
         shown.reader,
         [column.name for column in shown.columns],
     )
-    told |= {name: values for name, values in coded.items() if not isinstance(values[0], bool)}
+    told |= {name: values for name, values in coded.items() if bool not in map(type, values)}
     return Source(
         graph.proto,
         Signature(tuple(inputs), graph.outputs, classes=classes, ignored=shown.ignored),
