@@ -9,8 +9,7 @@ import numpy as np
 
 from modelkit.cast import MISSING, is_missing
 
-# Estimators that compare their rows in float32. Networks compute in it too, since that costs no
-# accuracy that parity would see and is twice as fast.
+# Estimators that compare their rows in float32.
 NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
 WIDE_MODULES = ("sklearn.ensemble._hist_gradient_boosting.",)
 # Estimators made of others that read the same rows, and where these are.
@@ -18,13 +17,16 @@ PARTS = {
     "estimators_": (
         "VotingClassifier", "VotingRegressor", "StackingClassifier", "StackingRegressor", "BaggingClassifier",
         "BaggingRegressor", "AdaBoostClassifier", "AdaBoostRegressor", "OneVsRestClassifier", "OneVsOneClassifier",
-        "MultiOutputClassifier", "MultiOutputRegressor",
+        "MultiOutputClassifier", "MultiOutputRegressor", "ClassifierChain", "RegressorChain", "OutputCodeClassifier",
     ),
     "calibrated_classifiers_": ("CalibratedClassifierCV",),
     "best_estimator_": ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"),
-    "estimator_": ("FixedThresholdClassifier", "TunedThresholdClassifierCV"),
+    "estimator_": (
+        "FixedThresholdClassifier", "TunedThresholdClassifierCV", "RANSACRegressor", "SelfTrainingClassifier",
+    ),
     "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
 }  # fmt: skip
+NEAREST = ("KNeighborsClassifier", "KNeighborsRegressor")
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
@@ -61,18 +63,12 @@ def inner_parts(estimator: Any) -> list[Any]:
 
 
 def is_narrow(estimator: Any) -> bool:
-    """Whether an estimator reads its rows as float32; a network does so where it stands alone."""
-    if f"{type(estimator).__module__}.".startswith("sklearn.neural_network."):
-        return True
-    return _reads_float32(estimator)
-
-
-def _reads_float32(estimator: Any) -> bool:
+    """Whether an estimator reads its rows as float32."""
     parts = inner_parts(estimator)
     if getattr(estimator, "passthrough", False):  # the last estimator of a stacking reads the rows
         parts = [*parts, estimator.final_estimator_]
     if parts:
-        return all(_reads_float32(part) for part in parts)
+        return all(is_narrow(part) for part in parts)
     module = f"{type(estimator).__module__}."
     return module.startswith(NARROW_MODULES) and not module.startswith(WIDE_MODULES)
 
@@ -80,6 +76,17 @@ def _reads_float32(estimator: Any) -> bool:
 def holds_trees(estimator: Any) -> bool:
     """Whether anything in an estimator compares with thresholds of float64."""
     return any(f"{type(step).__module__}.".startswith(TREES) for step in with_parts(estimator))
+
+
+def hint_of(estimator: Any) -> str:
+    """What to try where an estimator and its graph part; "" where nothing is known."""
+    if not any(type(step).__name__ in NEAREST for step in with_parts(estimator)):
+        return ""
+    return (
+        "of neighbours at equal distances scikit-learn takes those that its search meets first, "
+        "which a graph does not repeat: scale the columns, so that distances differ, or use "
+        "format='joblib'"
+    )
 
 
 def with_parts(estimator: Any) -> list[Any]:

@@ -16,6 +16,7 @@ from modelkit.convert.tensors import (
     Var,
     constant,
     doubles,
+    flat,
     joined,
     one_column,
     op,
@@ -61,6 +62,20 @@ def kernel_principal(
     weights = np.where(sizes == 0, 0.0, estimator.eigenvectors_ / roots)
     centred = centred_kernel(estimator._centerer, found)  # noqa: SLF001 - no public way
     return table_of(product(centred, weights))
+
+
+def ridge_of_kernels(estimator: Any, columns: Columns, _: Converting) -> Answer:
+    """KernelRidge: the kernels with the rows of training, times weights."""
+    options = {
+        "gamma": estimator.gamma,
+        "degree": estimator.degree,
+        "coef0": estimator.coef0,
+    }
+    rows = columns.matrix(np.float64)
+    weights = np.asarray(estimator.dual_coef_, np.float64)
+    found = kernel(estimator, rows, estimator.X_fit_, options)
+    sums = product(found, weights.reshape(len(weights), -1))
+    return Answer(prediction=flat(sums) if weights.ndim == 1 else sums)
 
 
 def kernel(
@@ -292,6 +307,7 @@ KERNELS: dict[str, Kernel] = {
     "sigmoid": _sigmoid,
 }
 ESTIMATORS = {
+    "sklearn.KernelRidge": ridge_of_kernels,
     "sklearn.Nystroem": nystroem,
     "sklearn.KernelPCA": kernel_principal,
     "sklearn.RBFSampler": radial_waves,

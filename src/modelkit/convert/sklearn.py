@@ -6,6 +6,8 @@ from collections.abc import Callable, Container
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from modelkit.cast import is_a
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
@@ -14,6 +16,7 @@ from modelkit.convert.estimators import (
     holds_trees,
     is_narrow,
     last_step,
+    with_parts,
 )
 from modelkit.convert.example import read_example
 from modelkit.convert.outputs import read_roles, truth
@@ -72,6 +75,7 @@ def from_sklearn(
     inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
+    answers = partial(shown.answer, partial(truth, roles=roles))
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(reading, inputs, roles, known, nones)
@@ -85,13 +89,19 @@ def from_sklearn(
         Signature(tuple(inputs), graph.outputs, classes=classes, ignored=shown.ignored),
         rows=rows,
         against=against,
-        truth=lambda rows: shown.answer(partial(truth, roles=roles), rows),
+        truth=answers,
         categories=told,
-        rounds=graph.narrow,
+        rounds=graph.narrow or _answers_in_float32(estimator, answers(few)),
         texts=graph.texts,
         terms=graph.terms,
         hint=hint_of(estimator),
     )
+
+
+def _answers_in_float32(estimator: Any, answers: dict[str, Any]) -> bool:
+    """Whether scikit-learn itself computes in float32, as many models do that were fitted on it."""
+    own = all(type(step).__module__.startswith("sklearn.") for step in with_parts(estimator))
+    return own and any(array.dtype == np.float32 for array in answers.values())
 
 
 def _ways(model: Any, example: Any) -> list[Callable[[], Source]]:
