@@ -21,7 +21,7 @@ from numpy import ndarray, vdot
 from modelkit import frames
 from modelkit.cast import VDOT_ITEMS, Array, CastError, Rule, cast_column, is_a, quick_cast
 from modelkit.errors import SignatureError
-from modelkit.names import Names, refused_rows
+from modelkit.names import ColumnNames, refused_rows
 from modelkit.records import plain_rows
 from modelkit.spec import MIXED, TIMES, ZONE, TensorSpec, check_dims, check_shape, numpy_dtype
 
@@ -70,7 +70,7 @@ class Coercion:
         self._rules = [column_rules(spec) for spec in inputs]
         self._has_columns = any(spec.columns for spec in inputs)
         self.names = [rule.name for rules in self._rules for rule in rules]
-        self._named = Names(self.names, ignored, takes_extra=takes_extra)
+        self._named = ColumnNames(self.names, ignored, takes_extra=takes_extra)
         # For each column with categories: its position, and the categories.
         self._closed = [(j, rule.known) for j, rule in enumerate(self._rules[0]) if rule.closed]
         shared = _shared_block(inputs, self._rules[0])

@@ -14,7 +14,7 @@ from modelkit.cast import MISSING, Array
 from modelkit.coercion import Block, Coercion, Feeds
 from modelkit.errors import SignatureError
 from modelkit.schema import request_schema
-from modelkit.spec import MIXED, TEXTS, ZONE, TensorSpec, check_text, numpy_dtype
+from modelkit.spec import AS_OBJECTS, MIXED, ZONE, TensorSpec, check_text, numpy_dtype
 
 __all__ = ["ROLES", "Feeds", "Signature", "primary_of", "refuse_probabilities"]
 
@@ -133,7 +133,7 @@ class Signature:
                 out[spec.name] = feeds[spec.name]
             for j, column in enumerate(spec.columns):
                 values = feeds[spec.name][:, j]
-                if column.dtype in TEXTS:
+                if column.dtype in AS_OBJECTS:
                     values = values.copy()
                     values[values == MISSING] = None
                 if column.dtype.endswith(f"{ZONE}]"):

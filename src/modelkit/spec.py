@@ -25,14 +25,14 @@ TIMES = (
 )
 DTYPES = (*GRAPH_DTYPES, *TIMES)
 MIXED = "mixed"  # of a column whose strings are any values, as JSON: numbers beside texts
-TEXTS = ("string", MIXED)  # dtypes that numpy holds as objects of Python
+AS_OBJECTS = ("string", MIXED)  # dtypes that numpy holds as objects of Python
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
     """The numpy dtype of a signature dtype; strings are held as Python objects."""
     if dtype not in DTYPES and dtype != MIXED:
         raise SignatureError(f"unknown dtype {dtype!r}; use one of {', '.join(DTYPES)}")
-    return np.dtype(object if dtype in TEXTS else dtype.replace(ZONE, ""))
+    return np.dtype(object if dtype in AS_OBJECTS else dtype.replace(ZONE, ""))
 
 
 def check_text(what: str, text: object) -> None:
@@ -63,7 +63,7 @@ class Column:
     def __post_init__(self) -> None:
         numpy_dtype(self.dtype)
         check_text("column", self.name)
-        kinds = (str,) if self.dtype in TEXTS else (int, float)
+        kinds = (str,) if self.dtype in AS_OBJECTS else (int, float)
         known = self.categories or ()
         odd = [value for value in known if not isinstance(value, kinds) or isinstance(value, bool)]
         odd += [value for value in known if isinstance(value, float) and not isfinite(value)]
@@ -100,7 +100,7 @@ class TensorSpec:
         odd = [
             column.name
             for column in self.columns
-            if (column.dtype in TEXTS) != (self.dtype == "string")
+            if (column.dtype in AS_OBJECTS) != (self.dtype == "string")
         ]
         if odd:
             raise SignatureError(

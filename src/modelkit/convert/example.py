@@ -12,7 +12,7 @@ import numpy as np
 
 from modelkit.cast import Array, is_a
 from modelkit.convert.dtypes import columns_of
-from modelkit.convert.tables import VERBS, dense_table, same_answers, table_of
+from modelkit.convert.tables import ASKED, dense_table, same_answers, table_of
 from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
 from modelkit.frames import blank_column
@@ -110,7 +110,7 @@ def _without_unread(example: Example) -> Example:
 
 def _answers_alike(example: Example) -> bool:
     """Whether an estimator says the same where the columns that it does not read are blank."""
-    verb = next((verb for verb in VERBS if hasattr(example.estimator, verb)), None)
+    verb = next((verb for verb in ASKED if hasattr(example.estimator, verb)), None)
     if verb is None:
         return False
     given = example.given.iloc[:FEW_ROWS]

@@ -25,7 +25,7 @@ from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import Estimator
 from modelkit.runtimes.series import OBJECT
 from modelkit.signature import Signature
-from modelkit.spec import GRAPH_DTYPES, MIXED, TEXTS, Column, TensorSpec
+from modelkit.spec import AS_OBJECTS, GRAPH_DTYPES, MIXED, Column, TensorSpec
 
 LARGEST_EXACT = 1 << 53  # up to here a float holds every whole number
 SHARED_ROWS = 5  # of the example that hold one value: it is a category, and tells of none of them
@@ -173,7 +173,7 @@ def shared_values(source: Source, signature: Signature) -> Signature:
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
     shared: dict[str, tuple[Any, ...]] = {}
     for at, column in enumerate(signature_columns(signature)):
-        codes = column.dtype in TEXTS or "int" in column.dtype
+        codes = column.dtype in AS_OBJECTS or "int" in column.dtype
         if column.categories is not None or not codes:
             continue
         counts = Counter(rows.held(at))

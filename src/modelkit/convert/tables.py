@@ -12,7 +12,7 @@ from modelkit.cast import is_a
 from modelkit.errors import ConversionError, importing
 from modelkit.records import plain_rows
 
-VERBS = ("predict", "transform")
+ASKED = ("predict", "transform")
 FEW_ROWS = 64  # that an estimator is asked about in two forms
 
 
@@ -101,7 +101,7 @@ def dense_table(estimator: Any, rows: Any) -> Any:
 
 def same_answers(estimator: Any, rows: Any, others: Any) -> bool:
     """Whether an estimator answers two tables of rows equally."""
-    verb = next(verb for verb in VERBS if hasattr(estimator, verb))
+    verb = next(verb for verb in ASKED if hasattr(estimator, verb))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers = [getattr(estimator, verb)(table) for table in (rows, others)]
