@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any
 
@@ -67,6 +68,10 @@ def to_plain(value: Any) -> Any:
         return {str(name): to_plain(item) for name, item in value.items()}
     if isinstance(value, np.datetime64 | np.timedelta64):
         return _plain_times(np.array(value))
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, np.generic) and not isinstance(value, str):
         value = value.item()
     if isinstance(value, float) and not isfinite(value):
