@@ -70,8 +70,9 @@ def _categories(
     objects = values.dtype == OBJECT
     present = values[~_is_none(values)] if objects else values[~np.isnan(values)]
     if not set(present.tolist()) <= set(dtype.categories):
-        missing = np.where(_is_none(values), np.nan, values) if objects else values
-        return pd.Series(missing, copy=True)
+        if objects:
+            values = np.where(_is_none(values), np.nan, values)
+        return pd.Series(values, dtype=values.dtype, copy=True)
     if not objects and dtype.categories.dtype == bool and len(present) == len(values):
         values = values.astype(bool)
     return pd.Series(values, dtype=dtype, copy=True)
