@@ -56,6 +56,7 @@ DTYPES = {
     "booleans with None": pd.Series([True, False, None, True] * (N // 4), dtype=object),
     "categories of integers": pd.Categorical([1, 2] * (N // 2)),
     "categories of booleans": pd.Categorical([True, False] * (N // 2)),
+    "categories of booleans with gaps": pd.Categorical([True, False, None, True] * (N // 4)),
     "unsigned bytes": np.arange(N, dtype="uint8"),
     "large integers": np.arange(N) + 2**60,
 }

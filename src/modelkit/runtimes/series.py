@@ -66,16 +66,30 @@ def _categories(
     values: Array,
     dtype: Any,
 ) -> Any:
-    """Categories; with an unknown one, a column of texts or of numbers."""
-    objects = values.dtype == OBJECT
-    present = values[~_is_none(values)] if objects else values[~np.isnan(values)]
-    if not set(present.tolist()) <= set(dtype.categories):
-        if objects:
-            values = np.where(_is_none(values), np.nan, values)
-        return pd.Series(values, dtype=values.dtype, copy=True)
-    if not objects and dtype.categories.dtype == bool and len(present) == len(values):
-        values = values.astype(bool)
+    """Categories; unknown ones come after its own."""
+    known = dtype.categories
+    if known.dtype == bool:
+        return _truths(pd, values, dtype)
+    gone = _is_none(values) if values.dtype == OBJECT else np.isnan(values)
+    others = pd.Index(values[~gone]).unique().difference(known) if not gone.all() else known[:0]
+    if len(others):
+        dtype = pd.CategoricalDtype(known.append(others), dtype.ordered)
     return pd.Series(values, dtype=dtype, copy=True)
+
+
+def _truths(
+    pd: Any,
+    values: Array,
+    dtype: Any,
+) -> Any:
+    """Categories that are booleans, from 0, 1 and NaN; numbers where there are others."""
+    numbers = values.astype(np.float64)
+    gone = np.isnan(numbers)
+    if not set(numbers[~gone].tolist()) <= {0.0, 1.0}:
+        return pd.Series(numbers)
+    known = dtype.categories.tolist()
+    codes = [-1 if gap else known.index(bool(v)) for v, gap in zip(numbers, gone, strict=True)]
+    return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype))
 
 
 def _sparse(
