@@ -26,13 +26,18 @@ PARTS = {
     ),
     "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
 }  # fmt: skip
-NEAREST = ("KNeighborsClassifier", "KNeighborsRegressor")
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
 # Why estimators with these names may part from their graphs, and what to do then.
+NEAREST = (
+    "of neighbours at equal distances scikit-learn takes those that its search meets first, which a graph does "
+    "not repeat: scale the columns, so that distances differ, or use format='joblib'"
+)
 HINTS = {
+    "KNeighborsClassifier": NEAREST,
+    "KNeighborsRegressor": NEAREST,
     "KNNImputer": "of rows that are equally far, KNNImputer takes those that numpy's partition meets first, "
     "which differs between processors, and rounded values make many such rows; use SimpleImputer or "
     "IterativeImputer",
@@ -76,17 +81,6 @@ def is_narrow(estimator: Any) -> bool:
 def holds_trees(estimator: Any) -> bool:
     """Whether anything in an estimator compares with thresholds of float64."""
     return any(f"{type(step).__module__}.".startswith(TREES) for step in with_parts(estimator))
-
-
-def hint_of(estimator: Any) -> str:
-    """What to try where an estimator and its graph part; "" where nothing is known."""
-    if not any(type(step).__name__ in NEAREST for step in with_parts(estimator)):
-        return ""
-    return (
-        "of neighbours at equal distances scikit-learn takes those that its search meets first, "
-        "which a graph does not repeat: scale the columns, so that distances differ, or use "
-        "format='joblib'"
-    )
 
 
 def with_parts(estimator: Any) -> list[Any]:
