@@ -20,7 +20,7 @@ from sklearn.decomposition import (
     TruncatedSVD,
 )
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, RandomTreesEmbedding
 from sklearn.feature_selection import (
     RFE,
     RFECV,
@@ -91,8 +91,9 @@ def assert_serves(model, tmp_path, train=TRAIN, fresh=FRESH, verb="transform"):
     """A package answers fresh rows as its source does: all, one, and none of them."""
     package = served(model, train, tmp_path)
     for rows in (fresh, fresh[:1]):
-        assert_same(np.asarray(package.predict(rows)), getattr(model, verb)(rows))
-    return package
+        truth = getattr(model, verb)(rows)
+        assert_same(package.predict(rows), truth.toarray() if hasattr(truth, "toarray") else truth)
+    assert package.predict(fresh[:0]).shape == (0, *package.predict(fresh[:1]).shape[1:])
 
 
 SCALERS = {
@@ -390,3 +391,36 @@ def test_a_target_without_a_way_back_is_refused(tmp_path):
     model = TransformedTargetRegressor(Ridge(), transformer=binned, check_inverse=False)
     with pytest.raises(ConversionError, match="use one of FunctionTransformer, MaxAbsScaler"):
         served(model.fit(TRAIN[:, :3], POSITIVE), TRAIN[:, :3], tmp_path)
+
+
+def test_leaves_of_random_trees(tmp_path):
+    assert_serves(RandomTreesEmbedding(7, **SEED).fit(TRAIN), tmp_path)
+    model = make_pipeline(RandomTreesEmbedding(5, max_depth=3, **SEED), LogisticRegression())
+    package = served(model.fit(TRAIN, LABELS), TRAIN, tmp_path)
+    answer = package.run(FRESH)
+    np.testing.assert_array_equal(answer["label"], model.predict(FRESH))
+    assert_same(answer["probabilities"], model.predict_proba(FRESH))
+
+
+SINGLE = {
+    "standard": StandardScaler(),
+    "range": MinMaxScaler(),
+    "components": PCA(4),
+    "components, whitened": PCA(4, whiten=True),
+    "factors": FactorAnalysis(2),
+    "kernel": KernelPCA(3, kernel="rbf", gamma=1e-4),
+    "waves": RBFSampler(gamma=1e-4, n_components=8, **SEED),
+    "quantiles": QuantileTransformer(n_quantiles=40),
+    "splines": SplineTransformer(),
+    "random": GaussianRandomProjection(4, **SEED),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_models_of_float32_answer_as_to_the_same_numbers_in_float64(name, tmp_path):
+    """Far from 0, a mean that is taken off in float32 leaves four digits."""
+    train = (TRAIN + 1e3).astype(np.float32)
+    fresh = (FRESH + 1e3).astype(np.float32)
+    model = SINGLE[name].fit(train)
+    package = served(model, train, tmp_path)
+    assert_same(package.predict(fresh), model.transform(fresh.astype(np.float64)))

@@ -56,9 +56,10 @@ def kernel_principal(
     }
     rows = columns.matrix(np.float64)
     found = kernel(estimator, rows, estimator.X_fit_, options)
-    sizes = np.asarray(estimator.eigenvalues_, np.float64)
-    roots = np.sqrt(np.where(sizes == 0, 1.0, sizes))
-    weights = np.where(sizes == 0, 0.0, estimator.eigenvectors_ / roots)
+    sizes = estimator.eigenvalues_
+    known = np.flatnonzero(sizes)
+    weights = np.zeros_like(estimator.eigenvectors_)
+    weights[:, known] = estimator.eigenvectors_[:, known] / np.sqrt(sizes[known])
     centred = centred_kernel(estimator._centerer, found)  # noqa: SLF001 - no public way
     return table_of(product(centred, weights))
 

@@ -44,13 +44,18 @@ def principal(
     columns: Columns,
     _: Converting,
 ) -> Answer:
-    """PCA and IncrementalPCA: on the components, the mean off, each over its deviation if asked."""
-    weights = np.asarray(estimator.components_, np.float64).T
+    """PCA and IncrementalPCA: on the components, the mean off, each over its deviation if asked.
+
+    What is made of the model alone is made in its own dtype, as in the source.
+    """
+    weights = estimator.components_.T
+    shift = -(estimator.mean_ @ weights)
     if estimator.whiten:
         deviations = np.sqrt(estimator.explained_variance_)
         least = np.finfo(deviations.dtype).eps
-        weights = weights / np.maximum(deviations, least)
-    shift = -np.asarray(estimator.mean_, np.float64) @ weights
+        scale = np.maximum(deviations, least).astype(np.float64)
+        weights = weights / scale
+        shift = shift / scale
     return table_of(product(columns.matrix(np.float64), weights, shift))
 
 

@@ -22,7 +22,7 @@ from modelkit.convert.estimators import (
     text_columns,
     with_parts,
 )
-from modelkit.convert.example import read_example
+from modelkit.convert.example import read_example, widened
 from modelkit.convert.labels import label_by_scores
 from modelkit.convert.operators import converters
 from modelkit.convert.outputs import Role, finish, read_roles, truth
@@ -94,7 +94,7 @@ def from_sklearn(
         Signature(tuple(inputs), tuple(outputs), classes=classes),
         rows=rows,
         against=against,
-        truth=lambda rows: answer(partial(truth, roles=roles), rows),
+        truth=lambda rows: answer(partial(truth, roles=roles), widened(rows)),
         categories=told | coded,
         rounds=rounds,
         texts=vectorizers.texts,
