@@ -104,7 +104,7 @@ def _iterated(
     start: list[Var],
     body: Callable[..., list[Var]],
 ) -> Var:
-    """The weights after a loop, its first state: the loop itself does not say how wide they are."""
+    """The weights after a loop, its first state: the loop itself does not say what they are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # spox, of the same
         weights, *_ = op.loop(
@@ -113,7 +113,8 @@ def _iterated(
             v_initial=start,
             body=body,
         )
-    return op.reshape(weights, constant([-1, width(start[0])], np.int64))
+    wide = op.reshape(weights, constant([-1, width(start[0])], np.int64))
+    return op.cast(wide, to=np.float64)
 
 
 def _norm(numbers: Var) -> Var:

@@ -39,6 +39,8 @@ class Pieces:
         first, below = low
         last, above = high
         chosen = (self.bases < last) & (np.append(self.bounds, np.inf) > first)
+        if first == last:  # a column of one value
+            chosen[0] = True
         within = self.bounds[(self.bounds > first) & (self.bounds < last)]
         after = np.nextafter(last, np.inf)
         return Pieces(
@@ -123,12 +125,19 @@ def _pieces(spline: Any) -> Pieces:
     # Knots that are equal have no piece between them.
     apart = np.flatnonzero(np.diff(knots) > 0)
     if not len(apart):
-        apart = np.array([0])
+        return _one_value(spline, knots[0])
     bases = knots[apart]
     parts = [
         PPoly.from_spline((spline.t, each, spline.k)).c[:, spline.k + apart] for each in spline.c.T
     ]
     return Pieces(bases[1:], bases, np.stack(parts, axis=-1))
+
+
+def _one_value(spline: Any, value: float) -> Pieces:
+    """The pieces of a column that held one value in training: whatever the splines are there."""
+    table = np.zeros((spline.k + 1, 1, spline.c.shape[1]))
+    table[-1, 0] = spline(value)
+    return Pieces(np.zeros(0), np.array([value]), table)
 
 
 def _level(

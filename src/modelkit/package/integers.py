@@ -44,7 +44,7 @@ MOVING = frozenset(
     b"Split Squeeze Tile Transpose Trilu Unsqueeze".split()
 )
 # Those whose results are of the highest level of the inputs.
-MIXING = frozenset(b"Concat Div Min Pad Range ScatterElements ScatterND Where".split())
+MIXING = frozenset(b"Concat Div Min Range ScatterElements ScatterND Where".split())
 # Those whose first result is of the level of the first input, while the others count.
 BESIDE = frozenset(b"MaxPool TopK Unique".split())
 # Those that give integers whatever their first input is.
@@ -240,6 +240,8 @@ def _level(node: Node, inputs: Sequence[int], first: int) -> int:
     if name in (b"Constant", b"ConstantOfShape"):
         levels = [level_of(setting.kind, setting.numbers) for setting in node.settings]
         return max(levels, default=NO)
+    if name == b"Pad":  # by sizes, its second input
+        return max([first, *inputs[2:3]])
     if name == b"Max" and NATURAL in inputs:
         return NATURAL
     if name == b"Clip" and first:
