@@ -227,6 +227,8 @@ def _level_alike(node: Node, inputs: Sequence[int], first: int) -> int:
         return NO
     if node.name in MIXING:
         return max(inputs, default=NO)
+    if node.name == b"Pad":  # by sizes, its second input
+        return max([first, *inputs[2:3]])
     return _level(node, inputs, first)
 
 
@@ -240,8 +242,6 @@ def _level(node: Node, inputs: Sequence[int], first: int) -> int:
     if name in (b"Constant", b"ConstantOfShape"):
         levels = [level_of(setting.kind, setting.numbers) for setting in node.settings]
         return max(levels, default=NO)
-    if name == b"Pad":  # by sizes, its second input
-        return max([first, *inputs[2:3]])
     if name == b"Max" and NATURAL in inputs:
         return NATURAL
     if name == b"Clip" and first:
