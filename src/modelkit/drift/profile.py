@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 
+from modelkit import fields
 from modelkit.cast import Array
 from modelkit.drift import fitting, refusals
 from modelkit.drift.archive import pack, unpack
@@ -243,9 +244,30 @@ class Profile:
 
         Raises DriftError where `signature` differs.
         """
+        kept = self
         if signature is not None:
-            self.check(signature)
-        return PROFILE_NAME, MEDIA_TYPE, self.to_bytes()
+            kept = self.without(signature.ignored)
+            kept.check(signature)
+        return PROFILE_NAME, MEDIA_TYPE, kept.to_bytes()
+
+    def without(self, names: Collection[str]) -> Profile:
+        """The profile without some columns of rows, such as those that a model ignores.
+
+        Raises DriftError where no other has a weight.
+        """
+        kept = [at for at, each in enumerate(self.features) if not self._is_of(each, names)]
+        if len(kept) == len(self.features):
+            return self
+        features = [self.features[at] for at in kept]
+        return replace(
+            self,
+            features=fitting.AlphaWeights.shared(features),
+            counts=self.counts[:, kept],
+            bases={name: basis for name, basis in self.bases.items() if name not in names},
+        )
+
+    def _is_of(self, feature: Feature, names: Collection[str]) -> bool:
+        return not feature.output and source_of(feature.name, self.bases) in names
 
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""
@@ -259,7 +281,7 @@ class Profile:
             "ordered": self.ordered,
             "duplicates": self.duplicates,
             "epsilon": self.epsilon,
-            "baseline": None if self.baseline is None else asdict(self.baseline),
+            "baseline": fields.write_object(self.baseline),
             "classes": None if self.calibration is None else self.calibration.classes,
         }
         arrays = feature_arrays(self.features)
@@ -368,27 +390,18 @@ def _decode(
     about: dict[str, Any],
     arrays: dict[str, Array],
 ) -> Profile:
-    features = read_features(about["features"], arrays)
-    counts = arrays["counts"].astype(np.int64)
-    shape = (len(about["strata"]), len(features), CELLS)
+    classes = about.pop("classes")
+    with_arrays = {
+        "features": read_features(about["features"], arrays),
+        "counts": arrays["counts"].astype(np.int64),
+        "bases": read_bases(about["bases"], arrays),
+        "calibration": None if classes is None else Calibration.of_arrays(classes, arrays),
+    }
+    profile = fields.read_object(Profile, about | with_arrays, "profile")
+    counts = profile.counts
+    shape = (len(profile.strata), len(profile.features), CELLS)
     if counts.shape != shape or counts.min() < 0:
         raise DriftError(
             f"this is no profile: counts have the shape {counts.shape}, or are below 0"
         )
-    calibration = None
-    if about["classes"] is not None:
-        calibration = Calibration.of_arrays(about["classes"], arrays)
-    return Profile(
-        features=features,
-        counts=counts,
-        strata=tuple(about["strata"]),
-        stratum=about["stratum"],
-        bases=read_bases(about["bases"], arrays),
-        rows=about["rows"],
-        train_rows=about["train_rows"],
-        ordered=about["ordered"],
-        duplicates=about["duplicates"],
-        epsilon=about["epsilon"],
-        baseline=None if about["baseline"] is None else Baseline(**about["baseline"]),
-        calibration=calibration,
-    )
+    return profile

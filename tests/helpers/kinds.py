@@ -1,6 +1,6 @@
 """Every kind of model that conversion is tested on: one table for the tests, for docs/converting.md and the benchmark.
 
-`python tests/kinds.py` prints the table of docs/converting.md.
+`python tests/helpers/kinds.py` prints the table of docs/converting.md.
 """
 
 from __future__ import annotations
@@ -222,9 +222,9 @@ def _sklearn() -> list[Kind]:
         Kind("support vectors", "SVC", lambda: scaled(svm.SVC()), wine),
         Kind("support vectors", "NuSVC", lambda: scaled(svm.NuSVC()), wine),
         Kind("support vectors", "LinearSVC", lambda: scaled(svm.LinearSVC(**SEED)), wine),
-        Kind("support vectors", "SVR", svm.SVR, diabetes, **narrow),
+        Kind("support vectors", "SVR", svm.SVR, diabetes),
         Kind("support vectors", "LinearSVR", lambda: svm.LinearSVR(**SEED), diabetes),
-        Kind("support vectors", "OneClassSVM", svm.OneClassSVM, blobs, **narrow),
+        Kind("support vectors", "OneClassSVM", svm.OneClassSVM, blobs),
         Kind("neighbours", "KNeighborsClassifier", neighbors.KNeighborsClassifier, wine),
         Kind("neighbours", "KNeighborsRegressor", neighbors.KNeighborsRegressor, diabetes),
         Kind("naive Bayes", "GaussianNB", naive_bayes.GaussianNB, wine),
@@ -267,7 +267,7 @@ def _sklearn() -> list[Kind]:
         Kind("networks", "MLPRegressor", lambda: neural_network.MLPRegressor(hidden_layer_sizes=(32,), **SEED), diabetes, **narrow),
         Kind("clusters", "KMeans", lambda: cluster.KMeans(3, **SEED), blobs),
         Kind("clusters", "MiniBatchKMeans", lambda: cluster.MiniBatchKMeans(3, **SEED), blobs),
-        Kind("clusters", "GaussianMixture", lambda: mixture.GaussianMixture(3, **SEED), blobs, **narrow),
+        Kind("clusters", "GaussianMixture", lambda: mixture.GaussianMixture(3, **SEED), blobs),
         Kind("outliers", "IsolationForest", lambda: ensemble.IsolationForest(n_estimators=20, **SEED), blobs, **gaps),
         Kind("transformers", "StandardScaler", preprocessing.StandardScaler, wine, missing=True),
         Kind("transformers", "PowerTransformer", preprocessing.PowerTransformer, iris, missing=True),
