@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kinds import penguins
+from helpers.kinds import penguins
 from sklearn.base import clone
 from sklearn.cluster import FeatureAgglomeration
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer

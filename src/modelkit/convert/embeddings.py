@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.forests import tree_of
-from modelkit.convert.scaling import table_of
+from modelkit.convert.scaling import one_table
 from modelkit.convert.tensors import Answer, Columns, cast
 from modelkit.convert.trees import ensemble
 
@@ -36,7 +36,7 @@ def leaves(
         weights,
         first,
     )
-    return table_of(cast(found, np.float64))
+    return one_table(cast(found, np.float64))
 
 
 ESTIMATORS = {

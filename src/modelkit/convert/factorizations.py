@@ -26,7 +26,7 @@ from modelkit.convert.arithmetic import (
     times,
 )
 from modelkit.convert.projections import product
-from modelkit.convert.scaling import table_of
+from modelkit.convert.scaling import one_table
 from modelkit.convert.tensors import Answer, Columns, Var, constant, doubles, one_column, op, width
 from modelkit.errors import ConversionError
 
@@ -59,14 +59,14 @@ def factorized(
     """NMF: the weights of its components, by coordinates or by multiplication."""
     rows = columns.matrix(np.float64)
     if estimator.solver == "mu":
-        return table_of(_by_error(estimator, rows))
+        return one_table(_by_error(estimator, rows))
     if estimator.shuffle:
         raise ConversionError(
             "NMF(shuffle=True) cannot be converted, for its answers are left to chance; use "
             "shuffle=False",
             step="NMF",
         )
-    return table_of(_by_coordinates(estimator, rows))
+    return one_table(_by_coordinates(estimator, rows))
 
 
 def in_batches(
@@ -89,7 +89,7 @@ def in_batches(
         return [_unless(settled, estimator), better]
 
     most = estimator._transform_max_iter  # noqa: SLF001 - no public way
-    return table_of(_iterated(most, [_first_weights(estimator, rows)], body))
+    return one_table(_iterated(most, [_first_weights(estimator, rows)], body))
 
 
 def _unless(settled: Var, estimator: Any) -> Var:

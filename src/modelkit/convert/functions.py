@@ -15,7 +15,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.arrays import traced_by_ndonnx
-from modelkit.convert.scaling import table_of
+from modelkit.convert.scaling import one_table
 from modelkit.convert.symbol_frames import SymbolFrame
 from modelkit.convert.symbols import Symbol, floats, tensor_of
 from modelkit.convert.tensors import (
@@ -60,7 +60,7 @@ def function(
     names = getattr(estimator, "feature_names_in_", None)
     if estimator.validate:  # which makes an array of a frame
         names = None
-    return table_of(applied(estimator.func, estimator.kw_args, rows, names))
+    return one_table(applied(estimator.func, estimator.kw_args, rows, names))
 
 
 def applied(

@@ -10,8 +10,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.convert.arithmetic import choose, minus, plus
 from modelkit.convert.elementary import remainder
-from modelkit.convert.interpolation import along, placed
-from modelkit.convert.scaling import table_of
+from modelkit.convert.interpolation import along, located
+from modelkit.convert.scaling import one_table
 from modelkit.convert.tensors import Answer, Columns, Var, constant, doubles, op
 from modelkit.errors import ConversionError
 
@@ -67,7 +67,7 @@ def splines(
     if estimator.extrapolation == "periodic":
         inside = _in_first_period(estimator, rows)
     parts = _all_pieces(estimator)
-    at = placed(inside, [part.bounds for part in parts])
+    at = located(inside, [part.bounds for part in parts])
     bases = np.concatenate([part.bases for part in parts])
     table = np.concatenate([part.table for part in parts], axis=1)
     if not estimator.include_bias:
@@ -77,7 +77,7 @@ def splines(
         gap = op.unsqueeze(op.isnan(rows), constant([2], np.int64))
         found = choose(gap, 0.0, found)
     wide = len(parts) * table.shape[2]
-    return table_of(op.reshape(found, constant([-1, wide], np.int64)))
+    return one_table(op.reshape(found, constant([-1, wide], np.int64)))
 
 
 def _in_first_period(estimator: Any, rows: Var) -> Var:
