@@ -5,13 +5,13 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.packages import saved
 from scipy.special import expit, logit
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-import modelkit as mk
 from modelkit.convert import elementary
 from modelkit.errors import ConversionError
 
@@ -57,8 +57,8 @@ BY_NDONNX = {"by the array API": by_api, "written into": assigned}
 
 
 def served(model, example, tmp_path):
-    mk.save(model, tmp_path / "m.mk", example=example, name="m", version="1")
-    return mk.load(tmp_path / "m.mk")
+    """A model as an application has it."""
+    return saved(model, example, tmp_path)[1]
 
 
 def assert_same(model, tmp_path, example=EXAMPLE, fresh=FRESH):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers.kinds import penguins
+from helpers.packages import saved
 from sklearn.base import clone
 from sklearn.cluster import FeatureAgglomeration
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
@@ -66,7 +67,6 @@ from sklearn.preprocessing import (
 )
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
-import modelkit as mk
 from modelkit.errors import ConversionError
 
 SEED = {"random_state": 0}
@@ -79,9 +79,7 @@ FRESH = X[1::2] * np.random.default_rng(0).uniform(0.5, 1.5, X[1::2].shape)
 
 def served(model, example, tmp_path):
     """A model as an application has it."""
-    path = tmp_path / "m.mk"
-    mk.save(model, path, example=example, name="m", version="1")
-    return mk.load(path)
+    return saved(model, example, tmp_path)[1]
 
 
 def assert_same(got, truth):
