@@ -21,7 +21,6 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
-from sklearn.feature_selection import RFE
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
@@ -472,12 +471,6 @@ def test_steps_that_do_nothing_and_weights_in_a_list(tmp_path):
     pipeline = make_pipeline("passthrough", StandardScaler(), voting).fit(X, y)
     _, model = saved(pipeline, X, tmp_path)
     np.testing.assert_allclose(model.predict(X), pipeline.predict(X), rtol=1e-4)
-
-
-def test_what_the_converter_takes_for_something_else_is_refused(tmp_path):
-    X, y = coded()
-    with pytest.raises(ConversionError, match="gives no probabilities"):
-        saved(RFE(LogisticRegression(), n_features_to_select=2).fit(X, y), X, tmp_path)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "max"])

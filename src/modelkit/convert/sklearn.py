@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import is_a
+from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
     closed_categories,
@@ -18,7 +18,7 @@ from modelkit.convert.estimators import (
     last_step,
     with_parts,
 )
-from modelkit.convert.example import read_example
+from modelkit.convert.example import read_example, widened
 from modelkit.convert.outputs import read_roles, truth
 from modelkit.convert.rows import Rows, Table, rows_of
 from modelkit.convert.source import Converter, Source
@@ -75,7 +75,10 @@ def from_sklearn(
     inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
-    answers = partial(shown.answer, partial(truth, roles=roles))
+
+    def answers(rows: Any) -> dict[str, Array]:
+        return shown.answer(partial(truth, roles=roles), widened(rows))
+
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(reading, inputs, roles, known, nones)
