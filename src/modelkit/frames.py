@@ -98,6 +98,28 @@ def _what_to_pass(X: Any) -> str:
     return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
 
 
+def whole_array(answer: Any) -> Any:
+    """What an estimator answered as one array: of a sparse matrix all elements, of a frame its columns.
+
+    Anything else, such as a list of arrays, is given back.
+    """
+    if hasattr(answer, "toarray"):
+        return answer.toarray()
+    if not (is_a(answer, "pandas", "DataFrame") or is_a(answer, "polars", "DataFrame")):
+        return answer
+    _, columns = read_frame(answer)
+    arrays = [_with_nan(as_column(column)) for column in columns]
+    return np.column_stack(arrays) if arrays else np.empty((len(answer), 0))
+
+
+def _with_nan(values: Array) -> Array:
+    """Values as they are, with NaN in place of those that are masked."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    filled: Array = np.ma.filled(values.astype(np.float64), np.nan)
+    return filled
+
+
 def as_column(values: object) -> Array:
     """One column in any form as a 1-D array, masked where a type without NaN has missing values.
 

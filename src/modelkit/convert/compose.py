@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.converting import Converting, Leaf
-from modelkit.convert.outputs import Role
+from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.table import converter_of_estimator
 from modelkit.convert.tensors import (
     STRING,
@@ -32,7 +32,11 @@ from modelkit.texts.vectorizer import Texts
 if TYPE_CHECKING:
     import onnx
 
-FIELDS = {"predict_proba": "probabilities", "decision_function": "decision"}
+FIELDS = {
+    "predict_proba": "probabilities",
+    "decision_function": "decision",
+    "score_samples": "score_samples",
+}
 
 
 def composed(
@@ -54,6 +58,7 @@ def composed(
         estimator,
         Columns(tuple(at.arguments.values())),
     )
+    roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
     vectorizers = _vectorizers(at, outputs)
     passed = at.arguments
@@ -108,6 +113,11 @@ def _dtype(tensor: Var) -> str:
     return "string" if dtype_of(tensor) == STRING else str(dtype_of(tensor))
 
 
+def _has(answer: Answer, role: Role) -> bool:
+    """Whether a converter gave what an output is made of."""
+    return getattr(answer, FIELDS[role.verb]) is not None
+
+
 def _output(
     answer: Answer,
     role: Role,
@@ -147,11 +157,9 @@ def _label(answer: Answer, estimator: Any) -> Var:
 def _named(answer: Answer, classes: Any) -> Var:
     """The class of each row, from its place."""
     place: Var = answer.asked("place")
-    if classes.dtype.kind in "OU":
-        return op.gather(constant(classes.astype(np.str_)), place)
-    if classes.dtype.kind == "b":
-        both = classes.tolist() == [False, True]
-        return cast(place, np.bool_) if both else op.gather(constant(classes), place)
-    if np.array_equal(classes, np.arange(len(classes))):
+    values = class_values(classes)
+    if values.tolist() == [False, True] and values.dtype == bool:
+        return cast(place, np.bool_)
+    if values.dtype == np.int64 and np.array_equal(values, np.arange(len(values))):
         return place
-    return op.gather(constant(classes, np.int64), place)
+    return op.gather(constant(values), place)

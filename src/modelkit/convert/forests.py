@@ -221,6 +221,7 @@ def isolation(
     return Answer(
         label=_side(decision),
         decision=decision,
+        score_samples=score,
     )
 
 

@@ -37,7 +37,7 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
             "MultiOutputClassifier around one with a single target",
             step="KNeighborsClassifier",
         )
-    if not _is_known(estimator):
+    if not is_known(estimator):
         return converted_alone(estimator, columns, at)
     places, weights = _neighbors(estimator, columns.matrix(np.float64))
     members = np.eye(len(estimator.classes_))[estimator._y.astype(np.int64)]  # noqa: SLF001 - no public way
@@ -48,7 +48,7 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
 
 def regressor(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KNeighborsRegressor: the weighted mean of the neighbours' targets."""
-    if not _is_known(estimator):
+    if not is_known(estimator):
         return converted_alone(estimator, columns, at)
     places, weights = _neighbors(estimator, columns.matrix(np.float64))
     targets = np.asarray(estimator._y, np.float64)  # noqa: SLF001 - no public way
@@ -59,9 +59,10 @@ def regressor(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(prediction=means if several else flat(means))
 
 
-def _is_known(estimator: Any) -> bool:
+def is_known(estimator: Any) -> bool:
     """Whether distances are Euclidean, rows dense, and weights those of scikit-learn."""
-    named = estimator.weights is None or isinstance(estimator.weights, str)
+    weights = getattr(estimator, "weights", None)
+    named = weights is None or isinstance(weights, str)
     metric = estimator.effective_metric_
     euclidean = metric == "euclidean" and not (estimator.effective_metric_params_ or {}).get("w")
     return named and euclidean and isinstance(estimator._fit_X, np.ndarray)  # noqa: SLF001
@@ -69,18 +70,22 @@ def _is_known(estimator: Any) -> bool:
 
 def _neighbors(estimator: Any, rows: Var) -> tuple[Var, Var]:
     """The places of the neighbours among the rows of fit, and their weights, (n, k) each."""
+    places, squares = nearest(estimator, rows, estimator.n_neighbors)
+    if estimator.weights == "distance":
+        return places, _inverse(op.sqrt(squares))
+    equal = op.greater_or_equal(squares, doubles(0.0))  # of an infinite distance as well
+    return places, op.cast(equal, to=np.float64)
+
+
+def nearest(estimator: Any, rows: Var, count: int) -> tuple[Var, Var]:
+    """The places of neighbours among the rows of fit, the nearest first, and their squared distances."""
     known = np.asarray(estimator._fit_X, np.float64)  # noqa: SLF001 - no public way
-    count = estimator.n_neighbors
     candidates = _candidates(rows, known, min(len(known), count + SPARE))
     asked = op.unsqueeze(rows, constant([1], np.int64))
     apart = op.sub(asked, op.gather(doubles(known), candidates))
     squares = op.reduce_sum(op.mul(apart, apart), constant([2], np.int64), keepdims=0)
-    nearest, order = op.top_k(squares, constant([count], np.int64), axis=1, largest=0)
-    places = op.gather_elements(candidates, order, axis=1)
-    if estimator.weights == "distance":
-        return places, _inverse(op.sqrt(nearest))
-    equal = op.greater_or_equal(nearest, doubles(0.0))  # of an infinite distance as well
-    return places, op.cast(equal, to=np.float64)
+    smallest, order = op.top_k(squares, constant([count], np.int64), axis=1, largest=0)
+    return op.gather_elements(candidates, order, axis=1), smallest
 
 
 def _candidates(rows: Var, known: Any, count: int) -> Var:

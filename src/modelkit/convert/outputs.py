@@ -16,6 +16,7 @@ from modelkit.convert.boosting import gives_probabilities
 from modelkit.convert.estimators import last_step
 from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError
+from modelkit.frames import whole_array
 from modelkit.proto import ELEMENT_DTYPES
 from modelkit.spec import TensorSpec
 
@@ -25,7 +26,7 @@ class Role:
     """One output: its name, the estimator's verb for it, and the graph's output that holds it.
 
     `part` picks one of the arrays of a verb that answers with a list of them. `tail` are the sizes
-    after the rows.
+    after the rows. A graph may lack an output that is `optional`.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Role:
     tail: tuple[int, ...]
     part: int | None = None
     boolean: bool = False
+    optional: bool = False
 
 
 LABEL = Role("label", "predict", 0, ())
@@ -52,24 +54,49 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | N
     if is_regressor(estimator):
         name = "probability" if gives_probabilities(last_step(estimator)) else "prediction"
         return (Role(name, "predict", 0, _tail(estimator, "predict", rows)),), None
-    if is_outlier_detector(estimator):
-        return (LABEL, Role("scores", "decision_function", 1, ())), None
+    if is_outlier_detector(estimator) and hasattr(estimator, "predict"):
+        scores = Role("scores", "decision_function", 1, ())
+        return (LABEL, scores, *_score_samples(estimator)), None
     if hasattr(estimator, "predict"):
         return _grouping(estimator, rows), None
     if hasattr(estimator, "transform"):
         return (Role("transformed", "transform", 0, _tail(estimator, "transform", rows)),), None
-    raise ConversionError(
-        f"{type(estimator).__name__} has neither predict nor transform for new rows, so there is "
-        "nothing to serve",
-        step=type(estimator).__name__,
+    if hasattr(estimator, "score_samples"):
+        return (Role("score_samples", "score_samples", 0, ()),), None
+    raise _nothing_to_serve(last_step(estimator))
+
+
+def _nothing_to_serve(last: Any) -> ConversionError:
+    """Why an estimator is refused that answers no new rows, and what to do."""
+    name = type(last).__name__
+    if getattr(last, "novelty", None) is False:
+        fix = "fit it with novelty=True"
+    elif hasattr(last, "fit_predict"):
+        fix = (
+            "it groups the rows it was fitted on alone; save a classifier that was trained on its "
+            "labels_, or use one that groups new rows, such as KMeans"
+        )
+    else:
+        fix = "put it into a pipeline that ends in a step that has one of them"
+    return ConversionError(
+        f"{name} has neither predict nor transform for new rows, so there is nothing to serve: {fix}",
+        step=name,
     )
+
+
+def _score_samples(estimator: Any) -> list[Role]:
+    """The scores of rows, if an estimator has any beside those of `decision_function`."""
+    if not hasattr(estimator, "score_samples"):
+        return []
+    return [Role("score_samples", "score_samples", 2, (), optional=True)]
 
 
 def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
     """The outputs of clusters and mixtures."""
     for verb, name in (("transform", "transformed"), ("predict_proba", "probabilities")):
         if hasattr(estimator, verb):
-            return LABEL, Role(name, verb, 1, _tail(estimator, verb, rows))
+            role = Role(name, verb, 1, _tail(estimator, verb, rows))
+            return LABEL, role, *_score_samples(estimator)
     floats = np.asarray(ask(estimator, "predict", rows)).dtype.kind == "f"
     name = "prediction" if floats else "label"
     return (Role(name, "predict", 0, _tail(estimator, "predict", rows)),)
@@ -77,19 +104,14 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
 
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
     """The outputs of a classifier and its classes, which are None if it has several labels."""
-    probabilities = None
-    if hasattr(estimator, "predict_proba"):
-        probabilities = ask(estimator, "predict_proba", rows)
     width = _tail(estimator, "predict", rows)
-    if width not in ((), (1,)):
-        return (Role("label", "predict", 0, width), *_by_target(probabilities)), None
-    if np.asarray(estimator.classes_).dtype.kind not in "biuUO":
-        raise ConversionError(
-            "a classifier's labels must be one column of integers, booleans or strings"
-        )
-    labels = tuple(np.asarray(estimator.classes_).tolist())
-    if not all(type(label) in (int, bool, str) for label in labels):
-        raise ConversionError(f"labels must be integers, booleans or strings, got {labels[:5]}")
+    scores = _scores(estimator, rows)
+    if width not in ((), (1,)) or isinstance(estimator.classes_, list):
+        probabilities = scores
+        if hasattr(estimator, "predict_proba"):
+            probabilities = _by_target(ask(estimator, "predict_proba", rows))
+        return (Role("label", "predict", 0, width), *probabilities), None
+    labels = tuple(class_values(estimator.classes_).tolist())
     label = Role(
         "label",
         "predict",
@@ -97,15 +119,46 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
         (),
         boolean=type(labels[0]) is bool,
     )
-    if probabilities is None:
-        return (label,), labels
+    if not hasattr(estimator, "predict_proba"):
+        return (label, *scores), labels
     return (label, Role("probabilities", "predict_proba", 1, (len(labels),))), labels
+
+
+def class_values(classes: Any) -> Array:
+    """Classes, or labels, as an array of booleans, int64, float64 or strings.
+
+    Raises ConversionError for those that are of other types, or of several.
+    """
+    values = np.asarray(classes)
+    kinds = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
+    if values.dtype.kind in kinds:
+        return values.astype(kinds[values.dtype.kind])
+    if values.dtype.kind == "O":
+        held = values.ravel().tolist()
+        for types, kept in (
+            ((bool, np.bool_), np.bool_),
+            (str, np.str_),
+            ((int, np.integer), np.int64),
+        ):
+            if all(isinstance(value, types) for value in held):
+                return values.astype(kept)
+    shown = ", ".join(repr(value) for value in values.ravel()[:3].tolist())
+    raise ConversionError(
+        f"labels must be all integers, all booleans, all whole floats or all strings, and this classifier's "
+        f"are {shown}; turn y into one of these before fit, such as y.astype(str)"
+    )
+
+
+def _scores(estimator: Any, rows: Any) -> list[Role]:
+    """What a classifier decides by."""
+    if not hasattr(estimator, "decision_function"):
+        return []
+    tail = _tail(estimator, "decision_function", rows)
+    return [Role("scores", "decision_function", 1, tail, optional=True)]
 
 
 def _by_target(probabilities: Any) -> list[Role]:
     """The probabilities of a classifier with several labels a row: one output a target, or one."""
-    if probabilities is None:
-        return []
     if not isinstance(probabilities, list):
         return [Role("probabilities", "predict_proba", 1, probabilities.shape[1:])]
     return [
@@ -123,7 +176,7 @@ def ask(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answer = getattr(estimator, verb)(rows.copy())  # one with copy=False writes into its rows
-    return answer.toarray() if hasattr(answer, "toarray") else answer
+    return whole_array(answer)
 
 
 def _tail(
@@ -154,7 +207,9 @@ def truth(
         if array.shape[1:] == (1,) and role.tail == ():
             array = array[:, 0]
         found[role.name] = array
-    if "label" in found and hasattr(estimator, "decision_function"):
+    if "scores" in found:
+        found[DECISION] = found["scores"]
+    elif "label" in found and hasattr(estimator, "decision_function"):
         found[DECISION] = np.asarray(ask(estimator, "decision_function", rows))
     return found
 

@@ -44,7 +44,9 @@ LIBRARIES = {
     "catboost": "CatBoost",
 }
 # Names of outputs, which no input can have.
-TAKEN = ("label", "prediction", "probability", "probabilities", "scores", "transformed")
+TAKEN = (
+    "label", "prediction", "probability", "probabilities", "scores", "score_samples", "transformed",
+)  # fmt: skip
 
 
 def is_estimator(source: object) -> bool:
@@ -85,6 +87,8 @@ def from_sklearn(
     roles, classes = answer(read_roles, few)
     reading = boosting.with_absent_zeros(estimator, few, answer)
     proto, outputs, rounds, vectorizers = _converted(reading, inputs, roles, coded)
+    names = {spec.name for spec in outputs}
+    roles = tuple(role for role in roles if role.name in names)  # a graph may lack some scores
     told = closed_categories(
         estimator,
         [column.name for column in columns],
@@ -171,7 +175,7 @@ def _converted(
         proto = _convert(estimator, inputs, vectorizers)
     if hasattr(estimator, "classes_"):
         label_by_scores(proto, last_step(estimator))
-    outputs = finish(proto, roles)
+    outputs = finish(proto, tuple(role for role in roles if not role.optional))
     multiply_few(proto.graph)
     return proto, outputs, None, vectorizers
 

@@ -45,7 +45,7 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
 def _decisions(estimator: Any, rows: Var) -> Var:
     """The score of each pair of classes, (n, pairs), above 0 for the first of both: a sum of kernels."""
     bounds = np.cumsum([0, *estimator.n_support_])
-    coefficients = _dense(estimator._dual_coef_)
+    coefficients = dense(estimator._dual_coef_)
     pairs = list(combinations(range(len(estimator.classes_)), 2))
     weights = np.zeros((bounds[-1], len(pairs)))
     for number, (first, second) in enumerate(pairs):
@@ -53,16 +53,17 @@ def _decisions(estimator: Any, rows: Var) -> Var:
         of_second = slice(bounds[second], bounds[second + 1])
         weights[of_first, number] = coefficients[second - 1, of_first]
         weights[of_second, number] = coefficients[first, of_second]
-    kernels = _kernels(estimator, rows, _dense(estimator.support_vectors_))
-    return op.gemm(kernels, doubles(weights), doubles(estimator._intercept_))
+    found = kernels(estimator, rows, dense(estimator.support_vectors_))
+    return op.gemm(found, doubles(weights), doubles(estimator._intercept_))
 
 
-def _dense(matrix: Any) -> Array:
+def dense(matrix: Any) -> Array:
+    """A matrix of float64, with its zeros."""
     found = matrix.toarray() if hasattr(matrix, "toarray") else matrix
     return np.asarray(found, np.float64)
 
 
-def _kernels(estimator: Any, rows: Var, vectors: Array) -> Var:
+def kernels(estimator: Any, rows: Var, vectors: Array) -> Var:
     """The kernel of each row and each support vector, (n, vectors)."""
     gamma = doubles(estimator._gamma)  # noqa: SLF001 - "scale" as a number, no public way
     if estimator.kernel == "rbf":

@@ -1,0 +1,135 @@
+"""Converters of clusters: the centre that is nearest by squared distances, made of products as in scikit-learn.
+
+Squares are added up as the sources add them, for rounding far from 0 decides between centres there too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, doubles, op
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.cast import Array
+    from modelkit.convert.converting import Converting
+
+
+def means(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """KMeans and MiniBatchKMeans: of equally near centres the first."""
+    centers = estimator.cluster_centers_
+    label = _first(_without_own(_rows(columns, centers, at), centers))
+    distances = op.sqrt(_squares(columns.matrix(np.float64), centers))
+    return Answer(label=label, table=Columns((distances,)))
+
+
+def bisecting(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """BisectingKMeans: from the root to a leaf, each time to the nearer of two centres."""
+    centers = estimator.cluster_centers_
+    distances = op.sqrt(_squares(columns.matrix(np.float64), centers))
+    splits, paths = _splits(estimator)
+    if not splits:
+        return means(estimator, columns, at)
+    rows = _rows(columns, centers, at)
+    left = _without_own(rows, np.array([each.left.center for each in splits]) + _middle(estimator))
+    right = _without_own(
+        rows, np.array([each.right.center for each in splits]) + _middle(estimator)
+    )
+    turned = cast(op.less_or_equal(left, right), np.float64)
+    # A leaf is reached where all turns are its own: the sum is 0 there, and below elsewhere.
+    own = (paths > 0).sum(axis=0)
+    reached = op.gemm(turned, doubles(paths), doubles(-own))
+    label = op.arg_max(reached, axis=1, keepdims=0)
+    return Answer(label=label, table=Columns((distances,)))
+
+
+def _splits(estimator: Any) -> tuple[list[Any], Array]:
+    """The nodes that part their rows, and (nodes, leaves): 1 where a leaf is on the left of a node, -1 on the right."""
+    leaves = len(estimator.cluster_centers_)
+    splits: list[Any] = []
+    paths: list[Array] = []
+    todo = [(estimator._bisecting_tree, np.zeros(0, int), np.zeros(0))]  # noqa: SLF001 - no public way
+    ends: dict[int, tuple[Array, Array]] = {}
+    while todo:
+        node, passed, turns = todo.pop()
+        if node.left is None:
+            ends[node.label] = (passed, turns)
+            continue
+        passed = np.append(passed, len(splits))
+        splits.append(node)
+        todo.append((node.left, passed, np.append(turns, 1.0)))
+        todo.append((node.right, passed, np.append(turns, -1.0)))
+    for label in range(leaves):
+        passed, turns = ends[label]
+        path = np.zeros(len(splits))
+        path[passed] = turns
+        paths.append(path)
+    return splits, np.array(paths).T
+
+
+def _middle(estimator: Any) -> Any:
+    """What was taken off the rows before they were split."""
+    return getattr(estimator, "_X_mean", 0.0)
+
+
+def subclusters(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """Birch: the cluster of the nearest subcluster."""
+    squares = _squares(columns.matrix(np.float64), estimator.subcluster_centers_)
+    labels = constant(estimator.subcluster_labels_, np.int64)
+    return Answer(label=op.gather(labels, _first(squares)), table=Columns((op.sqrt(squares),)))
+
+
+def nearest(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """MeanShift and AffinityPropagation: the nearest centre."""
+    name = type(estimator).__name__
+    centers = np.asarray(getattr(estimator, "cluster_centers_", ()))
+    if not len(centers):
+        raise ConversionError(
+            f"{name} found no centres, so that it answers no new rows; fit it until it converges, and with "
+            "affinity='euclidean'",
+            step=name,
+        )
+    return Answer(label=_first(_squares(columns.matrix(np.float64), centers)))
+
+
+def _rows(columns: Columns, centers: Array, at: Converting) -> Var:
+    """The rows in the precision of the centres, in which scikit-learn compares."""
+    if centers.dtype == np.float32:
+        at.narrow = True  # its sums are made in another order
+    return columns.matrix(centers.dtype)
+
+
+def _without_own(rows: Var, centers: Array) -> Var:
+    """(n, centres): squared distances less the square of each row, which is the same for all centres."""
+    from sklearn.utils.extmath import row_norms
+
+    squares = row_norms(centers, squared=True)
+    return op.gemm(rows, constant(-2 * centers.T), constant(squares))
+
+
+def _squares(rows: Var, centers: Array) -> Var:
+    """(n, centres): squared distances, none below 0."""
+    from sklearn.utils.extmath import row_norms
+
+    known = np.asarray(centers, np.float64)
+    own = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
+    products = op.matmul(rows, doubles(-2 * known.T))
+    squares = op.add(op.add(products, own), doubles(row_norms(known, squared=True)[None]))
+    return op.max([squares, doubles(0.0)])
+
+
+def _first(squares: Var) -> Var:
+    """The place of the smallest number of each row, of equals the first."""
+    return op.arg_min(squares, axis=1, keepdims=0)
+
+
+ESTIMATORS = {
+    "sklearn.KMeans": means,
+    "sklearn.MiniBatchKMeans": means,
+    "sklearn.BisectingKMeans": bisecting,
+    "sklearn.Birch": subclusters,
+    "sklearn.MeanShift": nearest,
+    "sklearn.AffinityPropagation": nearest,
+}
