@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, doubles, op
+from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, doubles, largest, op
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -21,67 +21,77 @@ def means(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KMeans and MiniBatchKMeans: of equally near centres the first."""
     centers = estimator.cluster_centers_
     label = _first(_without_own(_rows(columns, centers, at), centers))
-    distances = op.sqrt(_squares(columns.matrix(np.float64), centers))
-    return Answer(label=label, table=Columns((distances,)))
+    return Answer(
+        label=label,
+        table=_distances(columns, centers),
+    )
 
 
 def bisecting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """BisectingKMeans: from the root to a leaf, each time to the nearer of two centres."""
-    centers = estimator.cluster_centers_
-    distances = op.sqrt(_squares(columns.matrix(np.float64), centers))
-    splits, paths = _splits(estimator)
-    if not splits:
+    if estimator._bisecting_tree.left is None:  # noqa: SLF001 - no public way
         return means(estimator, columns, at)
+    centers = estimator.cluster_centers_
+    splits, paths = _splits(estimator)
+    middle = getattr(estimator, "_X_mean", 0.0)  # what was taken off the rows before
     rows = _rows(columns, centers, at)
-    left = _without_own(rows, np.array([each.left.center for each in splits]) + _middle(estimator))
+    left = _without_own(
+        rows,
+        np.array([each.left.center for each in splits]) + middle,
+    )
     right = _without_own(
-        rows, np.array([each.right.center for each in splits]) + _middle(estimator)
+        rows,
+        np.array([each.right.center for each in splits]) + middle,
     )
     turned = cast(op.less_or_equal(left, right), np.float64)
-    # A leaf is reached where all turns are its own: the sum is 0 there, and below elsewhere.
+    # All turns of the leaf that is reached are its own: its sum is 0, and that of others below.
     own = (paths > 0).sum(axis=0)
-    reached = op.gemm(turned, doubles(paths), doubles(-own))
-    label = op.arg_max(reached, axis=1, keepdims=0)
-    return Answer(label=label, table=Columns((distances,)))
+    reached = op.gemm(
+        turned,
+        doubles(paths),
+        doubles(-own),
+    )
+    return Answer(
+        label=largest(reached),
+        table=_distances(columns, centers),
+    )
 
 
 def _splits(estimator: Any) -> tuple[list[Any], Array]:
-    """The nodes that part their rows, and (nodes, leaves): 1 where a leaf is on the left of a node, -1 on the right."""
-    leaves = len(estimator.cluster_centers_)
+    """The nodes that part their rows, and how each leaf lies to them.
+
+    That is (nodes, leaves): 1 where a leaf is on the left of a node, -1 on its right, 0 elsewhere.
+    """
     splits: list[Any] = []
-    paths: list[Array] = []
-    todo = [(estimator._bisecting_tree, np.zeros(0, int), np.zeros(0))]  # noqa: SLF001 - no public way
-    ends: dict[int, tuple[Array, Array]] = {}
+    turns: dict[int, dict[int, float]] = {}
+    todo: list[tuple[Any, dict[int, float]]] = [(estimator._bisecting_tree, {})]  # noqa: SLF001
     while todo:
-        node, passed, turns = todo.pop()
+        node, before = todo.pop()
         if node.left is None:
-            ends[node.label] = (passed, turns)
+            turns[node.label] = before
             continue
-        passed = np.append(passed, len(splits))
+        number = len(splits)
         splits.append(node)
-        todo.append((node.left, passed, np.append(turns, 1.0)))
-        todo.append((node.right, passed, np.append(turns, -1.0)))
-    for label in range(leaves):
-        passed, turns = ends[label]
-        path = np.zeros(len(splits))
-        path[passed] = turns
-        paths.append(path)
-    return splits, np.array(paths).T
-
-
-def _middle(estimator: Any) -> Any:
-    """What was taken off the rows before they were split."""
-    return getattr(estimator, "_X_mean", 0.0)
+        todo.append((node.left, before | {number: 1.0}))
+        todo.append((node.right, before | {number: -1.0}))
+    paths = np.zeros((len(splits), len(turns)))
+    for label, taken in turns.items():
+        for number, turn in taken.items():
+            paths[number, label] = turn
+    return splits, paths
 
 
 def subclusters(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """Birch: the cluster of the nearest subcluster."""
     squares = _squares(columns.matrix(np.float64), estimator.subcluster_centers_)
     labels = constant(estimator.subcluster_labels_, np.int64)
-    return Answer(label=op.gather(labels, _first(squares)), table=Columns((op.sqrt(squares),)))
+    return Answer(
+        label=op.gather(labels, _first(squares)),
+        table=Columns((op.sqrt(squares),)),
+    )
 
 
-def nearest(estimator: Any, columns: Columns, at: Converting) -> Answer:
+def by_centers(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MeanShift and AffinityPropagation: the nearest centre."""
     name = type(estimator).__name__
     centers = np.asarray(getattr(estimator, "cluster_centers_", ()))
@@ -91,7 +101,14 @@ def nearest(estimator: Any, columns: Columns, at: Converting) -> Answer:
             "affinity='euclidean'",
             step=name,
         )
-    return Answer(label=_first(_squares(columns.matrix(np.float64), centers)))
+    return Answer(
+        label=_first(
+            _squares(
+                columns.matrix(np.float64),
+                centers,
+            )
+        )
+    )
 
 
 def _rows(columns: Columns, centers: Array, at: Converting) -> Var:
@@ -106,7 +123,17 @@ def _without_own(rows: Var, centers: Array) -> Var:
     from sklearn.utils.extmath import row_norms
 
     squares = row_norms(centers, squared=True)
-    return op.gemm(rows, constant(-2 * centers.T), constant(squares))
+    return op.gemm(
+        rows,
+        constant(-2 * centers.T),
+        constant(squares),
+    )
+
+
+def _distances(columns: Columns, centers: Array) -> Columns:
+    """The distance from each centre."""
+    squares = _squares(columns.matrix(np.float64), centers)
+    return Columns((op.sqrt(squares),))
 
 
 def _squares(rows: Var, centers: Array) -> Var:
@@ -114,9 +141,16 @@ def _squares(rows: Var, centers: Array) -> Var:
     from sklearn.utils.extmath import row_norms
 
     known = np.asarray(centers, np.float64)
-    own = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
+    own = op.reduce_sum_square(
+        rows,
+        constant([1], np.int64),
+        keepdims=1,
+    )
     products = op.matmul(rows, doubles(-2 * known.T))
-    squares = op.add(op.add(products, own), doubles(row_norms(known, squared=True)[None]))
+    squares = op.add(
+        op.add(products, own),
+        doubles(row_norms(known, squared=True)[None]),
+    )
     return op.max([squares, doubles(0.0)])
 
 
@@ -130,6 +164,6 @@ ESTIMATORS = {
     "sklearn.MiniBatchKMeans": means,
     "sklearn.BisectingKMeans": bisecting,
     "sklearn.Birch": subclusters,
-    "sklearn.MeanShift": nearest,
-    "sklearn.AffinityPropagation": nearest,
+    "sklearn.MeanShift": by_centers,
+    "sklearn.AffinityPropagation": by_centers,
 }

@@ -37,7 +37,9 @@ TREES = (
 # Single estimators that the library's converters compute in float32, or from rounded squares.
 OWN_NAMES = (
     "SVC", "NuSVC", "KNeighborsClassifier", "KNeighborsRegressor", "BernoulliNB", "PowerTransformer",
-    "PolynomialFeatures",
+    "PolynomialFeatures", "KMeans", "MiniBatchKMeans", "BisectingKMeans", "Birch", "MeanShift", "AffinityPropagation",
+    "GaussianMixture", "BayesianGaussianMixture", "OneClassSVM", "SGDOneClassSVM", "EllipticEnvelope",
+    "LocalOutlierFactor", "LinearSVC", "RidgeClassifier", "SGDClassifier", "Perceptron",
 )  # fmt: skip
 
 

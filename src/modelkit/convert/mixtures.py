@@ -20,12 +20,22 @@ def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
     at.narrow |= dtype == np.float32
     apart = APART[estimator.covariance_type](estimator, columns.matrix(dtype))
     half = op.mul(apart, constant(-0.5, dtype))
-    scores = op.add(half, constant(_constants(estimator)[None], dtype))
-    whole = op.reduce_log_sum_exp(scores, constant([1], np.int64), keepdims=1)
+    scores = op.add(
+        half,
+        constant(_constants(estimator)[None], dtype),
+    )
+    whole = op.reduce_log_sum_exp(
+        scores,
+        constant([1], np.int64),
+        keepdims=1,
+    )
     return Answer(
         label=largest(scores),
         probabilities=op.exp(op.sub(scores, whole)),
-        score_samples=op.reshape(whole, constant([-1], np.int64)),
+        score_samples=op.reshape(
+            whole,
+            constant([-1], np.int64),
+        ),
     )
 
 
@@ -60,21 +70,49 @@ def _full(estimator: Any, rows: Var) -> Var:
     """(n, components): squared distances, each component by its own precisions."""
     roots = estimator.precisions_cholesky_
     count, features, _ = roots.shape
-    weights = roots.transpose(1, 0, 2).reshape(features, -1)
-    shift = np.concatenate(
-        [mean @ root for mean, root in zip(estimator.means_, roots, strict=True)]
+    weights = roots.transpose(1, 0, 2).reshape(
+        features,
+        -1,
     )
-    moved = op.gemm(rows, constant(weights), constant(-shift))
-    by_component = op.reshape(moved, constant([-1, count, features], np.int64))
-    return op.reduce_sum_square(by_component, constant([2], np.int64), keepdims=0)
+    shift = np.concatenate(
+        [
+            mean @ root
+            for mean, root in zip(
+                estimator.means_,
+                roots,
+                strict=True,
+            )
+        ]
+    )
+    moved = op.gemm(
+        rows,
+        constant(weights),
+        constant(-shift),
+    )
+    by_component = op.reshape(
+        moved,
+        constant([-1, count, features], np.int64),
+    )
+    return op.reduce_sum_square(
+        by_component,
+        constant([2], np.int64),
+        keepdims=0,
+    )
 
 
 def _tied(estimator: Any, rows: Var) -> Var:
     """(n, components): squared distances by the precisions that all components share."""
     root = estimator.precisions_cholesky_
-    moved = op.unsqueeze(op.matmul(rows, constant(root)), constant([1], np.int64))
+    moved = op.unsqueeze(
+        op.matmul(rows, constant(root)),
+        constant([1], np.int64),
+    )
     apart = op.sub(moved, constant(estimator.means_ @ root))
-    return op.reduce_sum_square(apart, constant([2], np.int64), keepdims=0)
+    return op.reduce_sum_square(
+        apart,
+        constant([2], np.int64),
+        keepdims=0,
+    )
 
 
 def _diagonal(estimator: Any, rows: Var) -> Var:
@@ -82,8 +120,15 @@ def _diagonal(estimator: Any, rows: Var) -> Var:
     precisions = estimator.precisions_cholesky_**2
     means = estimator.means_
     own = (means**2 * precisions).sum(axis=1)
-    moved = op.gemm(rows, constant(-2.0 * (means * precisions).T), constant(own))
-    return op.add(moved, op.matmul(op.mul(rows, rows), constant(precisions.T)))
+    moved = op.gemm(
+        rows,
+        constant(-2.0 * (means * precisions).T),
+        constant(own),
+    )
+    return op.add(
+        moved,
+        op.matmul(op.mul(rows, rows), constant(precisions.T)),
+    )
 
 
 def _spherical(estimator: Any, rows: Var) -> Var:
@@ -91,10 +136,20 @@ def _spherical(estimator: Any, rows: Var) -> Var:
     precisions = estimator.precisions_cholesky_**2
     means = estimator.means_
     own = (means**2).sum(axis=1) * precisions
-    products = op.mul(op.matmul(rows, constant(-2.0 * means.T)), constant(precisions[None]))
-    squares = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
+    products = op.mul(
+        op.matmul(rows, constant(-2.0 * means.T)),
+        constant(precisions[None]),
+    )
+    squares = op.reduce_sum_square(
+        rows,
+        constant([1], np.int64),
+        keepdims=1,
+    )
     scaled = op.mul(squares, constant(precisions[None]))
-    return op.add(op.add(products, constant(own[None])), scaled)
+    return op.add(
+        op.add(products, constant(own[None])),
+        scaled,
+    )
 
 
 APART = {"full": _full, "tied": _tied, "diag": _diagonal, "spherical": _spherical}

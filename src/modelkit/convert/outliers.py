@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.neighbors import is_known, nearest
-from modelkit.convert.support import KERNELS, dense, kernels
+from modelkit.convert.support import KERNEL_NAMES, dense, kernels
 from modelkit.convert.tensors import Answer, Columns, Var, constant, doubles, flat, op
 from modelkit.errors import ConversionError
 
@@ -20,28 +20,52 @@ if TYPE_CHECKING:
 
 def detected(scores: Var, offset: Any) -> Answer:
     """What a detector answers by its scores, which are those of rows inside from its offset on."""
-    decision = op.sub(scores, doubles(float(np.ravel(offset)[0])))
-    return Answer(label=_side(decision, least=True), decision=decision, score_samples=scores)
+    decision = op.sub(
+        scores,
+        doubles(float(np.ravel(offset)[0])),
+    )
+    return Answer(
+        label=_side(decision, least=True),
+        decision=decision,
+        score_samples=scores,
+    )
 
 
 def _side(decision: Var, *, least: bool) -> Var:
     """1 for rows inside, whose decision is above 0, or at `least` that; -1 for those outside."""
-    inside = (op.greater_or_equal if least else op.greater)(decision, doubles(0.0))
-    return op.where(inside, constant(1, np.int64), constant(-1, np.int64))
+    inside = (op.greater_or_equal if least else op.greater)(
+        decision,
+        doubles(0.0),
+    )
+    return op.where(
+        inside,
+        constant(1, np.int64),
+        constant(-1, np.int64),
+    )
 
 
 def support_vectors(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneClassSVM: a sum of kernels; a row at the very edge is outside."""
     kernel = estimator.kernel
-    if kernel not in KERNELS:
+    if kernel not in KERNEL_NAMES:
         named = kernel if isinstance(kernel, str) else "a function of your own"
         raise ConversionError(
-            f"OneClassSVM(kernel={named!r}) cannot be converted; use one of {', '.join(KERNELS)}",
+            f"OneClassSVM(kernel={named!r}) cannot be converted; use one of {', '.join(KERNEL_NAMES)}",
             step="OneClassSVM",
         )
-    found = kernels(estimator, columns.matrix(np.float64), dense(estimator.support_vectors_))
+    found = kernels(
+        estimator,
+        columns.matrix(np.float64),
+        dense(estimator.support_vectors_),
+    )
     weights = doubles(dense(estimator._dual_coef_).T)
-    decision = flat(op.gemm(found, weights, doubles(estimator._intercept_)))
+    decision = flat(
+        op.gemm(
+            found,
+            weights,
+            doubles(estimator._intercept_),
+        )
+    )
     offset = doubles(float(np.ravel(estimator.offset_)[0]))
     return Answer(
         label=_side(decision, least=False),
@@ -54,21 +78,34 @@ def linear(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SGDOneClassSVM: a product with coefficients."""
     weights = np.atleast_2d(estimator.coef_).T
     offset = np.ravel(estimator.offset_)
-    product = op.matmul(columns.matrix(np.float64), doubles(weights))
+    product = op.matmul(
+        columns.matrix(np.float64),
+        doubles(weights),
+    )
     decision = flat(op.sub(product, doubles(offset)))
     return Answer(
         label=_side(decision, least=True),
         decision=decision,
-        score_samples=op.add(decision, doubles(float(offset[0]))),
+        score_samples=op.add(
+            decision,
+            doubles(float(offset[0])),
+        ),
     )
 
 
 def envelope(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """EllipticEnvelope: the distance from the middle by the covariance, with its sign turned."""
-    apart = op.sub(columns.matrix(np.float64), doubles(estimator.location_[None]))
+    apart = op.sub(
+        columns.matrix(np.float64),
+        doubles(estimator.location_[None]),
+    )
     precision = doubles(estimator.get_precision())
     products = op.mul(op.matmul(apart, precision), apart)
-    squares = op.reduce_sum(products, constant([1], np.int64), keepdims=0)
+    squares = op.reduce_sum(
+        products,
+        constant([1], np.int64),
+        keepdims=0,
+    )
     return detected(op.neg(squares), estimator.offset_)
 
 
@@ -86,13 +123,36 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
             step="LocalOutlierFactor",
         )
     count = estimator.n_neighbors_
-    places, squares = nearest(estimator, columns.matrix(np.float64), count)
+    places, squares = nearest(
+        estimator,
+        columns.matrix(np.float64),
+        count,
+    )
     reach = estimator._distances_fit_X_[:, count - 1]
-    reached = op.max([op.sqrt(squares), op.gather(doubles(reach), places)])
-    mean = op.reduce_mean(reached, constant([1], np.int64), keepdims=1)
-    density = op.div(doubles(1.0), op.add(mean, doubles(1e-10)))
+    reached = op.max(
+        [
+            op.sqrt(squares),
+            op.gather(
+                doubles(reach),
+                places,
+            ),
+        ]
+    )
+    mean = op.reduce_mean(
+        reached,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    density = op.div(
+        doubles(1.0),
+        op.add(mean, doubles(1e-10)),
+    )
     around = op.gather(doubles(estimator._lrd), places)  # noqa: SLF001
-    ratios = op.reduce_mean(op.div(around, density), constant([1], np.int64), keepdims=0)
+    ratios = op.reduce_mean(
+        op.div(around, density),
+        constant([1], np.int64),
+        keepdims=0,
+    )
     return detected(op.neg(ratios), estimator.offset_)
 
 

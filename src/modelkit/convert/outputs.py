@@ -26,7 +26,8 @@ class Role:
     """One output: its name, the estimator's verb for it, and the graph's output that holds it.
 
     `part` picks one of the arrays of a verb that answers with a list of them. `tail` are the sizes
-    after the rows. A graph may lack an output that is `optional`.
+    after the rows. A graph may lack an output that is `optional`. The numbers of one that is
+    `distances` are roots of differences, of which a row at a centre leaves nothing but rounding.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Role:
     part: int | None = None
     boolean: bool = False
     optional: bool = False
+    distances: bool = False
 
 
 LABEL = Role("label", "predict", 0, ())
@@ -95,7 +97,8 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
     """The outputs of clusters and mixtures."""
     for verb, name in (("transform", "transformed"), ("predict_proba", "probabilities")):
         if hasattr(estimator, verb):
-            role = Role(name, verb, 1, _tail(estimator, verb, rows))
+            tail = _tail(estimator, verb, rows)
+            role = Role(name, verb, 1, tail, distances=verb == "transform")
             return LABEL, role, *_score_samples(estimator)
     floats = np.asarray(ask(estimator, "predict", rows)).dtype.kind == "f"
     name = "prediction" if floats else "label"

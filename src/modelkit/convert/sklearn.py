@@ -103,6 +103,7 @@ def from_sklearn(
         rounds=rounds,
         texts=vectorizers.texts,
         terms=vectorizers.terms,
+        distances=frozenset(role.name for role in roles if role.distances),
     )
 
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from modelkit.cast import Array
     from modelkit.convert.converting import Converting
 
-KERNELS = ("linear", "rbf", "poly", "sigmoid")
+KERNEL_NAMES = ("linear", "rbf", "poly", "sigmoid")
 
 
 def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SVC and NuSVC: each pair of classes decides, and the class with most votes is the label."""
-    if estimator.kernel not in KERNELS:
+    if estimator.kernel not in KERNEL_NAMES:
         return converted_alone(estimator, columns, at)
     pairs = _decisions(estimator, columns.matrix(np.float64))
     classes = len(estimator.classes_)
