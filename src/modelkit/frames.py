@@ -16,6 +16,7 @@ import numpy as np
 from modelkit.cast import Array, is_a
 from modelkit.errors import SignatureError, importing
 
+NUMBERS = (bool, int, float, np.number, np.bool_)
 # The names as their container holds them (a pandas Index, a list), and the values of each.
 NamedColumns = tuple[Any, list[Any]]
 
@@ -101,10 +102,13 @@ def _what_to_pass(X: Any) -> str:
 def whole_array(answer: Any) -> Any:
     """What an estimator answered as one array: of a sparse matrix all elements, of a frame its columns.
 
-    Anything else, such as a list of arrays, is given back.
+    A table of objects that are numbers becomes one of floats. Anything else is given back.
     """
     if hasattr(answer, "toarray"):
         return answer.toarray()
+    if isinstance(answer, np.ndarray) and answer.ndim == 2 and answer.dtype == object:
+        numbers = all(isinstance(value, NUMBERS) for value in answer.flat)
+        return answer.astype(np.float64) if numbers else answer
     if not (is_a(answer, "pandas", "DataFrame") or is_a(answer, "polars", "DataFrame")):
         return answer
     _, columns = read_frame(answer)

@@ -129,7 +129,8 @@ def _output(
     elif role.part is not None:
         found = answer.several[role.part].asked("probabilities")
     elif role.verb == "transform":
-        found = answer.asked("table").matrix(np.float64)
+        table = answer.asked("table")
+        found = joined(table.parts) if role.strings else table.matrix(np.float64)
     else:
         found = answer.asked(FIELDS[role.verb])
     if rank(found) != 1 + len(role.tail):

@@ -28,6 +28,7 @@ class Role:
     `part` picks one of the arrays of a verb that answers with a list of them. `tail` are the sizes
     after the rows. A graph may lack an output that is `optional`. The numbers of one that is
     `distances` are roots of differences, of which a row at a centre leaves nothing but rounding.
+    `strings` is whether a transformer gives them.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Role:
     boolean: bool = False
     optional: bool = False
     distances: bool = False
+    strings: bool = False
 
 
 LABEL = Role("label", "predict", 0, ())
@@ -62,10 +64,31 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | N
     if hasattr(estimator, "predict"):
         return _grouping(estimator, rows), None
     if hasattr(estimator, "transform"):
-        return (Role("transformed", "transform", 0, _tail(estimator, "transform", rows)),), None
+        return (_transformed(estimator, rows),), None
     if hasattr(estimator, "score_samples"):
         return (Role("score_samples", "score_samples", 0, ()),), None
     raise _nothing_to_serve(last_step(estimator))
+
+
+def _transformed(estimator: Any, rows: Any) -> Role:
+    """The output of a transformer: numbers or strings.
+
+    Raises ConversionError for one that gives both.
+    """
+    array = np.asarray(ask(estimator, "transform", rows))
+    texts = [at for at in range(array.shape[1]) if _is_text(array[:, at])]
+    if texts and len(texts) < array.shape[1]:
+        raise ConversionError(
+            "a transformer that gives columns of numbers and of strings cannot be saved, for an "
+            f"output holds one of both; encode its columns {texts[:5]}, or save one transformer for "
+            "the numbers and one for the strings",
+            step=type(last_step(estimator)).__name__,
+        )
+    return Role("transformed", "transform", 0, array.shape[1:], strings=bool(texts))
+
+
+def _is_text(column: Array) -> bool:
+    return column.dtype.kind == "U" or any(isinstance(value, str) for value in column.tolist())
 
 
 def _nothing_to_serve(last: Any) -> ConversionError:

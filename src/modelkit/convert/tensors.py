@@ -60,7 +60,12 @@ class Columns:
         return op.gather(whole, constant(chosen, np.int64), axis=1)
 
     def matrix(self, dtype: Any) -> Var:
-        """All columns as one matrix of numbers. Raises ConversionError where one holds strings."""
+        """All columns as one matrix of numbers.
+
+        Raises ConversionError where one holds strings, and where there is none.
+        """
+        if not self.parts:
+            raise ConversionError("a step gives no columns at all; leave it out, or keep a column")
         if any(dtype_of(part) == STRING for part in self.parts):
             raise ConversionError(
                 "a model over numbers is given columns of strings; encode them before the model"
