@@ -33,12 +33,12 @@ lint: $(VENV)/.test ## check style, format, types, the import floors and how den
 	$(VENV)/bin/python tools/tokens.py src/modelkit
 
 stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes
-	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/test_batching.py -k two_loops --timeout 3600
+	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/test_batching_stress.py -k two_loops --timeout 3600
 
 fuzz: $(VENV)/.test ## 200,000 changed packages and 100,000 odd operators, each refused or sound; half an hour
-	MODELKIT_FUZZ=45 $(VENV)/bin/python -m pytest -q tests/test_fuzz.py --timeout 7200
-	$(VENV)/bin/python tests/fuzz_operators.py --seconds 300 --seed 0
-	$(VENV)/bin/python tests/fuzz_operators.py --seconds 300 --seed 1
+	MODELKIT_FUZZ=225 $(VENV)/bin/python -m pytest -q tests/test_fuzz.py --timeout 7200
+	$(VENV)/bin/python -m tests.helpers.fuzz_operators --seconds 300 --seed 0
+	$(VENV)/bin/python -m tests.helpers.fuzz_operators --seconds 300 --seed 1
 
 bench-core: $(BENCH)/.bench-core ## compare with other libraries, in an environment of its own
 	$(BENCH)/bin/python -m benchmarks.core.run

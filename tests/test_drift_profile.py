@@ -10,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from helpers.streams import column
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -45,12 +46,6 @@ words = (
 
 def rng(seed=0):
     return np.random.default_rng(seed)
-
-
-def column(values):
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
 
 
 def noisy_rows(n, seed=0):
@@ -416,7 +411,9 @@ def test_bytes_that_are_no_profile_are_refused():
         lambda a: a["features"][0].update(edges=99), lambda a: a["features"][0].update(weight=float("nan")),
         lambda a: a["features"][1].update(categories=[f"{i}" for i in range(65)]),
         lambda a: a["features"][0].update(more=1),
-        lambda a: a["strata"].append("b"),
+        lambda a: a["strata"].append("b"), lambda a: a.update(rows="many"), lambda a: a.update(ordered=1),
+        lambda a: a.update(strata=[1]), lambda a: a["features"][0].update(stride="2"),
+        lambda a: a.update(baseline={"n": 1, "total": 0.0, "squares": 0.0, "binary": "yes"}),
     ]  # fmt: skip
     hostile = [
         b"", b"PK\x03\x04", data[:100], data[: len(data) // 2], pickle.dumps(1), rng().bytes(500),

@@ -151,7 +151,10 @@ def test_json_keeps_numbers_that_json_lacks_and_names_that_look_like_them():
     "text",
     ["", "[]", "{}", '{"schema": "modelkit.drift/2"}', FULL.to_json()[:-1] + ', "more": 1}',
      FULL.to_json().replace('"cells"', '"cell"'),
-     FULL.to_json().replace('"missing": [0.01, 0.05]', '"missing": [0.01]')],
+     FULL.to_json().replace('"missing": [0.01, 0.05]', '"missing": [0.01]'),
+     FULL.to_json().replace('"missing": [0.01, 0.05]', '"missing": ["0.01", "0.05"]'),
+     FULL.to_json().replace('"kind": "stream"', '"kind": "river"'),
+     FULL.to_json().replace('"skipped": 7', '"skipped": true'), "[" * 100_000],
 )  # fmt: skip
 def test_what_is_no_report_is_refused(text):
     with pytest.raises(DriftError):

@@ -8,23 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoders import (
+from helpers.encoders import (
     WIDTH,
     WORDS,
     bert_tokenizer,
     letter_tokenizer,
+    model_over_tokens,
+    sentences,
     tiny,
     tiny_graph,
     tiny_tokenizer,
     tiny_vector,
 )
-from forge import forge, members_of
+from helpers.forge import forge, members_of
+from helpers.processes import forks, passes_in_a_child, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from test_embedding import model_over_tokens, sentences
-from test_processes import forks, passes_in_a_child
-from test_purity import run
 
 import modelkit as mk
 from modelkit import cli

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_purity import run
+from helpers.processes import run
 
 import modelkit
 from modelkit.errors import MissingExtraError, ModelkitError, SignatureError, importing

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.packages import saved
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
@@ -13,13 +14,6 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 import modelkit as mk
 from modelkit.convert.columns import AGREES, DISAGREES, REFUSED, sort_out
 from modelkit.errors import BatchError, ConversionError, SignatureError
-
-
-def saved(estimator, X, folder, kind="onnx"):
-    """The manifest of a package, and its model."""
-    manifest = mk.save(estimator, folder / "m.mk", example=X, name="m", version="1", format=kind)
-    trust = {"digest": manifest.digest, "allow": {"joblib"}} if kind == "joblib" else {}
-    return manifest, mk.load(folder / "m.mk", **trust)
 
 
 def columns_of(manifest):
@@ -108,7 +102,7 @@ def test_saving_asks_as_often_for_many_columns_as_for_few(width, tmp_path):
     )
     pipeline = make_pipeline(make_column_transformer(*parts), Counting()).fit(X, X["c0"] > 0)
     Counting.asked.clear()
-    manifest, model = saved(pipeline, X, tmp_path, "joblib")
+    manifest, model = saved(pipeline, X, tmp_path, format="joblib")
     assert len(Counting.asked) < 90
     assert all(column.nullable for column in columns_of(manifest))
     holes = X.mask(rng.random(X.shape) < 0.2)
@@ -159,7 +153,7 @@ def test_a_transformer_in_front_changes_values_and_columns(first, tmp_path):
     X, y = trips()
     rest = make_column_transformer((StandardScaler(), ["fare"]), (OneHotEncoder(), ["sex"]))
     pipeline = make_pipeline(first, rest, LogisticRegression()).fit(X, y)
-    manifest, model = saved(pipeline, X, tmp_path, "joblib")
+    manifest, model = saved(pipeline, X, tmp_path, format="joblib")
     np.testing.assert_array_equal(model.predict_proba(X), pipeline.predict_proba(X))
     assert model.verify() == 0.0
     assert all(column.categories is None for column in columns_of(manifest))
@@ -179,7 +173,7 @@ def test_steps_that_leave_a_column_as_it_is_leave_its_categories(steps, tmp_path
     X, y = trips()
     X = X[["sex"]]
     pipeline = make_pipeline(*steps(), LogisticRegression()).fit(X, y)
-    manifest, model = saved(pipeline, X, tmp_path, "joblib")
+    manifest, model = saved(pipeline, X, tmp_path, format="joblib")
     assert columns_of(manifest)[0].categories == ("F", "M")
     with pytest.raises(SignatureError, match="unknown category 'X' in row 0"):
         model.predict([{"sex": "X"}])
@@ -189,7 +183,7 @@ def test_a_scaled_column_does_not_have_the_categories_of_what_became_of_it(tmp_p
     X, y = trips()
     X = X[["age"]] // 30
     pipeline = make_pipeline(StandardScaler(), OneHotEncoder(), LogisticRegression()).fit(X, y)
-    manifest, model = saved(pipeline, X, tmp_path, "joblib")
+    manifest, model = saved(pipeline, X, tmp_path, format="joblib")
     assert columns_of(manifest)[0].categories is None
     np.testing.assert_array_equal(model.predict(X), pipeline.predict(X))
 
@@ -211,7 +205,7 @@ def test_categories_that_the_example_goes_beyond_are_those_of_something_else(tmp
         make_column_transformer((OneHotEncoder(), ["sex"])), LogisticRegression()
     ).steps
     pipeline = LoweringPipeline(steps).fit(X.assign(sex=X["sex"].str.lower()), y)
-    manifest, model = saved(pipeline, X, tmp_path, "joblib")
+    manifest, model = saved(pipeline, X, tmp_path, format="joblib")
     assert all(column.categories is None for column in columns_of(manifest))
     np.testing.assert_array_equal(model.predict_proba(X), pipeline.predict_proba(X))
 
@@ -231,7 +225,7 @@ def test_gaps_of_the_example_are_taken_where_the_source_takes_few(tmp_path):
     X, y = trips()
     X = X[["fare"]].mask(X.index.to_numpy()[:, None] == 3)
     pipeline = make_pipeline(FewGaps(), LogisticRegression()).fit(X, y)
-    _, model = saved(pipeline, X, tmp_path, "joblib")
+    _, model = saved(pipeline, X, tmp_path, format="joblib")
     np.testing.assert_array_equal(model.predict_proba(X), pipeline.predict_proba(X))
     with pytest.raises(ValueError, match="too many gaps"):
         model.predict([{"fare": None}])
@@ -258,7 +252,7 @@ def test_a_number_that_the_graph_cannot_hold_is_no_fault_of_the_caller(tmp_path)
     ).fit(X, y)
     with pytest.raises(ConversionError, match=r"column 'id': integer beyond 2\*\*53"):
         mk.save(pipeline, tmp_path / "m.mk", example=X, name="m", version="1")
-    _, model = saved(pipeline, X, tmp_path, "joblib")
+    _, model = saved(pipeline, X, tmp_path, format="joblib")
     np.testing.assert_array_equal(model.predict_proba(X), pipeline.predict_proba(X))
 
 
@@ -277,7 +271,7 @@ def test_codes_beyond_those_of_the_encoder_are_asked_for(tmp_path):
 def test_an_example_of_one_row_measures_no_batches(kind, tmp_path):
     X, y = trips()
     X = X[["fare", "age"]]
-    manifest, model = saved(LogisticRegression().fit(X, y), X[:1], tmp_path, kind)
+    manifest, model = saved(LogisticRegression().fit(X, y), X[:1], tmp_path, format=kind)
     assert manifest.parity.batch_sizes == (1,)
     assert not manifest.parity.batch_measured
     for text in (str(manifest.parity), manifest._repr_html_(), model._repr_html_()):
@@ -288,7 +282,7 @@ def test_an_example_of_one_row_measures_no_batches(kind, tmp_path):
         match=r"may depend on their batch: .*was not measured, which takes an example of two",
     ):
         mk.Batcher(model)
-    manifest, model = saved(LogisticRegression().fit(X, y), X[:2], tmp_path, kind)
+    manifest, model = saved(LogisticRegression().fit(X, y), X[:2], tmp_path, format=kind)
     assert manifest.parity.batch_sizes == (1, 2)
     assert "rows agree in 2 batch sizes" in str(manifest.parity)
     with mk.Batcher(model) as batcher:
@@ -329,7 +323,7 @@ def test_columns_of_any_dtype_and_with_gaps(dtype, name, kind, tmp_path):
         else SimpleImputer()
     )
     pipeline = make_pipeline(make_column_transformer((step, [0])), LogisticRegression()).fit(X, y)
-    manifest, model = saved(pipeline, X, tmp_path, kind)
+    manifest, model = saved(pipeline, X, tmp_path, format=kind)
     assert columns_of(manifest)[0].dtype == name
     assert columns_of(manifest)[0].nullable or dtype.endswith("string[pyarrow]")
     np.testing.assert_allclose(model.predict_proba(X), pipeline.predict_proba(X), rtol=1e-4)
@@ -346,7 +340,7 @@ def test_whole_numbers_of_a_pickled_estimator_take_gaps_and_fractions(form, tmp_
         else X[["age"]].astype("int64" if form == "frame" else form)
     )
     pipeline = make_pipeline(SimpleImputer(), LogisticRegression()).fit(X, y)
-    _, model = saved(pipeline, X, tmp_path, "joblib")
+    _, model = saved(pipeline, X, tmp_path, format="joblib")
     for odd in (np.nan, 7.5, -3.0, 2.0**40):
         rows = np.array([[odd], [5.0]])
         given = rows if form == "array" else pd.DataFrame(rows, columns=["age"])
@@ -384,7 +378,7 @@ def test_categories_that_are_numbers(kind, tmp_path):
     X, y = trips()
     X = (X[["age"]] // 30).astype("category")
     pipeline = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(X, y)
-    manifest, model = saved(pipeline, X, tmp_path, kind)
+    manifest, model = saved(pipeline, X, tmp_path, format=kind)
     assert columns_of(manifest)[0].dtype == "int64"
     assert columns_of(manifest)[0].categories == (0, 1, 2)
     np.testing.assert_allclose(model.predict_proba(X), pipeline.predict_proba(X), atol=1e-9)

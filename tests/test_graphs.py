@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from forge import forge
+from helpers.forge import forge
 from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk

@@ -3,13 +3,21 @@
 Each is made small here, and opened in a process with limits of memory and time.
 """
 
-import io
 import json
 
 import numpy as np
 import onnx
 import pytest
-from forge import GRAPH, MANIFEST, Warden, forge, graph_of, members_of, pack, save_toy
+from helpers.forge import (
+    GRAPH,
+    MANIFEST,
+    forge,
+    graph_of,
+    members_of,
+    npz,
+    pack,
+    with_graph,
+)
 from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk
@@ -18,18 +26,6 @@ from modelkit.package import operators, scan, sizes
 from modelkit.package.review import review
 
 node = helper.make_node
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    return save_toy(tmp_path_factory.mktemp("toy") / "toy.mk").read_bytes()
-
-
-@pytest.fixture(scope="module")
-def warden(tmp_path_factory):
-    child = Warden(tmp_path_factory.mktemp("hostile"))
-    yield child
-    child.close()
 
 
 def constant(name, value, dtype=None):
@@ -51,13 +47,6 @@ def beside(nodes, constants=(), domain=None):
             proto.opset_import.add(domain=domain, version=1)
 
     return change
-
-
-def with_graph(data, change, opset=18):
-    proto = graph_of(data)
-    proto.opset_import[0].version = opset
-    change(proto)
-    return forge(data, graph=proto.SerializeToString())
 
 
 def told(warden, data, **asked):
@@ -520,12 +509,6 @@ def test_infinity_is_no_number(toy, place):
 
 
 # Attachments
-
-
-def npz(**arrays):
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    return file.getvalue()
 
 
 X, Y = np.zeros((2, 64), np.float32), np.zeros((2, 64), np.float32)

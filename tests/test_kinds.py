@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kinds import KINDS, table
+from helpers.kinds import KINDS, table
 
 import modelkit as mk
 from modelkit.testing import check_model
@@ -50,5 +50,5 @@ def test_a_package_answers_as_the_estimator(kind, tmp_path):
 def test_the_docs_list_what_is_tested():
     assert len({kind.name for kind in KINDS}) >= 30
     assert table() in DOCS.read_text(), (
-        "put the output of `python tests/kinds.py` into docs/converting.md"
+        "put the output of `python tests/helpers/kinds.py` into docs/converting.md"
     )

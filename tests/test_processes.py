@@ -14,44 +14,17 @@ import subprocess
 import sys
 import textwrap
 import threading
-import traceback
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.processes import PATIENCE, bounded, forks, passes_in_a_child
 
 import modelkit as mk
 from modelkit.errors import ClosedError, ForkedModelError, IntegrityError
 
-PATIENCE = 40  # seconds a child may live
-forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
-
-@contextmanager
-def bounded(process, end=os.kill):
-    """End a process that lives too long."""
-    timer = threading.Timer(PATIENCE, end, (process, signal.SIGKILL))
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def passes_in_a_child(work):
-    """Whether `work` returns in a forked child."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001 - the parent fails
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    with bounded(child):
-        return os.waitpid(child, 0)[1] == 0
 
 
 def rows_for(model, count=64):

@@ -4,19 +4,7 @@ import subprocess
 import sys
 import textwrap
 
-
-def run(code, *arguments, **environment):
-    import os
-
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from helpers.processes import run
 
 
 def test_importing_modelkit_imports_nothing_else():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from forge import members_of, save_toy
+from helpers.forge import members_of, save_toy
 
 import modelkit as mk
 
@@ -19,7 +19,7 @@ PRELUDE = """
 import os, resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, os.environ["TESTS"])
-from forge import members_of
+from helpers.forge import members_of
 from modelkit.package.write import replace_file
 path, old, new = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes(), Path(sys.argv[3]).read_bytes()
 members = members_of(new)

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from helpers.forge import varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
@@ -91,14 +92,6 @@ def test_domains_that_the_caller_accepts():
     scan.check_graph(proto.SerializeToString(), "model.onnx.data", None, domains={"good.corp"})
     with pytest.raises(GraphError, match=r"\['good\.corp'\]"):
         scan.check_graph(proto.SerializeToString(), "model.onnx.data", None, domains={"other.corp"})
-
-
-def varint(size):
-    size, out = size & (1 << 64) - 1, bytearray()
-    while size > 127:
-        out.append(size & 127 | 128)
-        size >>= 7
-    return bytes([*out, size])
 
 
 def field(number, data):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from forge import forge
+from helpers.forge import forge
 from skl2onnx import to_onnx
 from sklearn.cluster import KMeans
 from sklearn.covariance import EllipticEnvelope

@@ -12,6 +12,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from helpers.mistakes import tensor_per_column
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,10 +33,6 @@ TOKENS = Signature(
 
 def one_tensor(*columns, dtype="float32", rows="batch"):
     return Signature((TensorSpec("X", dtype, (rows, len(columns)), columns),), (Y,))
-
-
-def tensor_per_column(*columns):
-    return Signature(tuple(TensorSpec(c.name, c.dtype, ("batch", 1), (c,)) for c in columns), (Y,))
 
 
 def giving(*names, **keywords):

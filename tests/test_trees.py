@@ -4,10 +4,10 @@ import contextlib
 
 import numpy as np
 import pytest
+from helpers.forge import varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from test_scan import varint
 
 import modelkit as mk
 from modelkit.errors import GraphError

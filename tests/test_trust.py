@@ -10,6 +10,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from helpers.forge import digest_of
 
 import modelkit as mk
 from modelkit.errors import (
@@ -73,10 +74,6 @@ def bomb(tmp_path):
     """A pickle that makes a folder, and that folder."""
     mark = tmp_path / "exploded"
     return pickle.dumps(Bomb(mark)), mark
-
-
-def digest_of(data):
-    return mk.inspect(data).digest
 
 
 def opened(path):
@@ -215,22 +212,17 @@ def test_a_pickled_estimator_answers_as_the_one_in_memory(kind, penguins, tmp_pa
 
 @pytest.mark.parametrize("library", ["xgboost", "lightgbm", "catboost"])
 def test_estimators_of_other_libraries_name_the_library_they_need(library, penguins, tmp_path):
+    training = pytest.importorskip(library)
     X, y = penguins
     X = X.drop(columns="sex").fillna(0).astype({"island": "category"})
     codes = y.astype("category").cat.codes.to_numpy()
     if library == "xgboost":
-        from xgboost import XGBClassifier as Classifier
-
-        estimator = Classifier(n_estimators=5, enable_categorical=True).fit(X, codes)
+        estimator = training.XGBClassifier(n_estimators=5, enable_categorical=True).fit(X, codes)
     elif library == "lightgbm":
-        from lightgbm import LGBMClassifier as Classifier
-
-        estimator = Classifier(n_estimators=5, verbose=-1).fit(X, codes)
+        estimator = training.LGBMClassifier(n_estimators=5, verbose=-1).fit(X, codes)
     else:
-        from catboost import CatBoostClassifier as Classifier
-
         X["island"] = X["island"].astype(object)
-        estimator = Classifier(
+        estimator = training.CatBoostClassifier(
             iterations=5,
             verbose=False,
             cat_features=["island"],
@@ -247,10 +239,9 @@ def test_estimators_of_other_libraries_name_the_library_they_need(library, pengu
 
 
 def test_rankers_can_be_pickled(tmp_path):
-    from lightgbm import LGBMRanker
-
+    lightgbm = pytest.importorskip("lightgbm")
     A = np.random.default_rng(0).normal(size=(60, 3))
-    ranker = LGBMRanker(n_estimators=3, verbose=-1).fit(
+    ranker = lightgbm.LGBMRanker(n_estimators=3, verbose=-1).fit(
         A, (A[:, 0] > 0).astype(int), group=[20, 20, 20]
     )
     mk.save(ranker, tmp_path / "m.mk", example=A, name="m", version="1", format="joblib")

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from kinds import docstrings
+from helpers.kinds import docstrings
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_diabetes, make_classification
@@ -44,7 +44,6 @@ import modelkit as mk
 from modelkit.convert.compare import compare
 from modelkit.convert.compose import composed
 from modelkit.convert.outputs import read_roles, truth
-from modelkit.convert.sklearn import _alone
 from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError
 from modelkit.runtimes.onnx import OnnxModel
@@ -74,9 +73,9 @@ def run(estimator, X):
     """What the graph of an estimator answers, without a package, and what the estimator does."""
     roles, classes = read_roles(estimator, X[:2])
     spec = TensorSpec("X", "float64", ("batch", X.shape[1]))
-    proto, outputs, _, _ = composed(estimator, [spec], roles, _alone)
+    graph = composed(estimator, [spec], roles, {})
     with OnnxModel(
-        proto.SerializeToString(), Signature((spec,), tuple(outputs), classes=classes)
+        graph.proto.SerializeToString(), Signature((spec,), graph.outputs, classes=classes)
     ) as model:
         got = model.run(X)
     expected = truth(estimator, X, roles)

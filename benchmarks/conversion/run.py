@@ -25,7 +25,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # nothing is sent while it is measure
 import numpy as np
 import torch
 from benchmarks.common.measure import interleave, log, report, seconds, table, write
-from tests.kinds import KINDS
+from tests.helpers.kinds import KINDS
 from threadpoolctl import threadpool_limits
 from torch import nn
 
@@ -46,7 +46,7 @@ ENDLESS = 1e300  # what a manifest writes for an infinite difference
 
 
 class Torch(NamedTuple):
-    """A torch module, not trained, in the form of tests/kinds.py."""
+    """A torch module, not trained, in the form of tests/helpers/kinds.py."""
 
     name: str
     layers: Callable[[], Iterable[nn.Module]]

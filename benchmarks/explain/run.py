@@ -45,7 +45,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
-from tests.kinds import KINDS, Kind
+from tests.helpers.kinds import KINDS, Kind
 
 import modelkit as mk
 
@@ -60,7 +60,7 @@ LIBRARIES = (
     "lime",
 )
 FOLDER = tempfile.TemporaryDirectory(prefix="modelkit-bench-")
-# Families of tests/kinds.py in which some kind has an exact method.
+# Families of tests/helpers/kinds.py in which some kind has an exact method.
 FAMILIES = (
     "linear", "support vectors", "discriminants", "trees", "boosting", "combinations", "several outputs",
     "transformers", "columns", "XGBoost", "LightGBM", "CatBoost",

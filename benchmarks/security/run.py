@@ -313,42 +313,41 @@ def attacks() -> str:
 
 
 def outcomes() -> tuple[dict[int, int], dict[int, int]]:
-    """How many tests of each case of tests/test_attacks.py passed and failed."""
-    text = pytest_output("test_attacks.py", "-rA")
+    """How many tests of each case of tests/test_attacks_*.py passed and failed."""
+    files = sorted(TESTS.glob("test_attacks_*.py"))
+    text = pytest_output(*map(str, files), "-rA")
     counts: tuple[dict[int, int], dict[int, int]] = {}, {}
     for word, case in re.findall(
-        r"^(PASSED|FAILED|ERROR) .*test_attacks\.py::test_(\d\d)_", text, re.MULTILINE
+        r"^(PASSED|FAILED|ERROR) .*test_attacks_\w+\.py::test_(\d\d)_", text, re.MULTILINE
     ):
         found = counts[word != "PASSED"]
         found[int(case)] = found.get(int(case), 0) + 1
     return counts
 
 
-def pytest_output(file: str, *options: str, **environment: str) -> str:
+def pytest_output(*arguments: str, **environment: str) -> str:
     # The suite forges more than one package a case, and asserts that nothing else was read, written
     # or run.
-    arguments = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        str(TESTS / file),
-        *options,
-    ]
+    pytest_command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(
-        arguments, check=False, capture_output=True, text=True, env={**os.environ, **environment}
+        pytest_command,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
     )
     return done.stdout
 
 
 def fuzz() -> str:
     """Changed packages: all refused, or equal to the original"""
-    times = "4"
+    times = "20"
     start = time.perf_counter()
     text = pytest_output(
-        "test_fuzz.py", "--hypothesis-show-statistics", "--timeout=3600", MODELKIT_FUZZ=times
+        str(TESTS / "test_fuzz.py"),
+        "--hypothesis-show-statistics",
+        "--timeout=3600",
+        MODELKIT_FUZZ=times,
     )
     took = time.perf_counter() - start
     rows, total, findings = [], 0, 0

@@ -7,14 +7,18 @@ type that its annotation names. All errors are ValueErrors that name the field b
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import numpy as np
 
 MAX_JSON_DEPTH = 16  # of lists and objects within a field of any JSON value
 SCALARS = (str, int, float, bool)
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 Object = TypeVar("Object")
 Reader = Callable[[object, str], Any]
@@ -27,9 +31,10 @@ def read_object(
 ) -> Object:
     """A dataclass from a JSON object.
 
-    Fields may be annotated as str, int, float, bool, tuples of one kind of item, dicts by string,
-    unions, other dataclasses, or Any: a JSON value of at most 16 levels, and in a tuple one that is
-    no list and no object. A field that is not compared is derived, so it is not read.
+    Fields may be annotated as str, int, float, bool, literals, tuples, dicts by string, unions,
+    other dataclasses, or Any: a JSON value of at most 16 levels, and in a tuple one that is no list
+    and no object. JSON has no bytes, no arrays and no dataclasses: a caller that keeps them beside
+    the JSON puts them among its values. A field that is not compared is derived, so it is not read.
 
     Args:
         cls: the dataclass.
@@ -38,6 +43,8 @@ def read_object(
 
     Raises ValueError for unknown or missing fields, for other types, and for what `cls` refuses.
     """
+    if isinstance(plain, cls):
+        return plain
     if not isinstance(plain, dict):
         raise _other_type(where, "an object", type(plain).__name__)
     readers: Mapping[str, Reader] = _readers(cls)  # type: ignore[arg-type]  # a class is hashable
@@ -83,11 +90,24 @@ def read_json(
     if isinstance(value, dict):
         found = {}
         for key, item in value.items():
-            found[_read_scalar((str,), key, where)] = read_json(item, f"{where}.{key}", depth + 1)
+            found[_checked((str,), key, where)] = read_json(item, f"{where}.{key}", depth + 1)
         return found
     if isinstance(value, list):
         return [read_json(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(value)]
-    return None if value is None else _read_scalar(SCALARS, value, where)
+    return None if value is None else _checked(SCALARS, value, where)
+
+
+def _checked(
+    kinds: tuple[type, ...],
+    value: object,
+    where: str,
+) -> Any:
+    _read_scalar(kinds, value, where)
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        raise ValueError(f"{where} is beyond 64 bits")
+    if isinstance(value, str) and not value.isascii() and SURROGATE.search(value):
+        raise ValueError(f"{where} holds a lone surrogate")
+    return value
 
 
 def _fields(cls: Any) -> list[dataclasses.Field[Any]]:
@@ -123,11 +143,17 @@ def _reader(annotation: Any) -> Reader:
         return partial(read_object, annotation)
     origin = get_origin(annotation)
     kinds = get_args(annotation)
+    if origin is tuple and kinds[-1] is not ...:
+        return partial(_read_items, [_reader(kind) for kind in kinds])
     if origin is tuple:
         item = kinds[0]
         return partial(_read_tuple, _scalar(SCALARS) if item is Any else _reader(item))
     if origin is dict:
         return partial(_read_dict, _reader(kinds[1]))
+    if origin is Literal:
+        return partial(_read_literal, kinds)
+    if origin is np.ndarray:
+        return _scalar((np.ndarray,))
     if origin not in (Union, UnionType):
         return _scalar((annotation,))
     if NoneType not in kinds:
@@ -149,10 +175,6 @@ def _read_scalar(
     if type(value) not in kinds:
         names = " or ".join(dict.fromkeys(kind.__name__ for kind in kinds))
         raise _other_type(where, names, value)
-    if isinstance(value, int) and abs(value) >= 1 << 63:
-        raise ValueError(f"{where} is beyond 64 bits")
-    if isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value):
-        raise ValueError(f"{where} holds a lone surrogate")
     return value
 
 
@@ -164,6 +186,26 @@ def _read_tuple(
     if not isinstance(value, list):
         raise _other_type(where, "a list", value)
     return tuple(item(entry, f"{where}[{at}]") for at, entry in enumerate(value))
+
+
+def _read_items(
+    items: list[Reader],
+    value: object,
+    where: str,
+) -> tuple[Any, ...]:
+    if not isinstance(value, list) or len(value) != len(items):
+        raise _other_type(where, f"a list of {len(items)} values", value)
+    return tuple(item(entry, where) for item, entry in zip(items, value, strict=True))
+
+
+def _read_literal(
+    known: tuple[str, ...],
+    value: object,
+    where: str,
+) -> object:
+    if value not in known:
+        raise _other_type(where, f"one of {list(known)}", value)
+    return value
 
 
 def _read_dict(

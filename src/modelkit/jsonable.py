@@ -23,6 +23,20 @@ def parse_json(text: str) -> Any:
     )
 
 
+def parse_record(text: str, schema: str) -> dict[str, Any]:
+    """The values of a strict JSON object that names its schema, as `from_plain` gives them.
+
+    Raises ValueError for any other text.
+    """
+    try:
+        plain = from_plain(parse_json(text))
+    except RecursionError:
+        raise ValueError("the text has too many lists and objects within each other") from None
+    if not isinstance(plain, dict) or plain.pop("schema", None) != schema:
+        raise ValueError(f"this is no record of {schema}")
+    return plain
+
+
 def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     plain = dict(pairs)
     if len(plain) < len(pairs):

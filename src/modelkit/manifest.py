@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from modelkit import fields, html, jsonable
@@ -198,7 +199,7 @@ class Manifest:
     texts: Texts | None = None
     digest: str = dataclasses.field(default="", compare=False)
 
-    @property
+    @cached_property
     def model_digest(self) -> str:
         """The sha256, in hex, of all that decides what the model answers.
 
@@ -231,6 +232,8 @@ class Manifest:
         """Parse and check a manifest. Raises ManifestError, which names the field at fault."""
         plain = _parse_manifest(raw)
         try:
+            for name, value in plain.items():
+                fields.read_json(value, f"modelkit.json: {name}")
             manifest = fields.read_object(Manifest, plain, "modelkit.json")
         except ValueError as error:
             raise ManifestError(str(error)) from None
@@ -287,7 +290,7 @@ def _dumps(plain: Any) -> bytes:
     return text.encode()
 
 
-def _parse_manifest(raw: bytes) -> object:
+def _parse_manifest(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_MANIFEST_BYTES:
         raise ManifestError(
             f"modelkit.json has {len(raw)} bytes; at most {MAX_MANIFEST_BYTES} are read"
@@ -296,7 +299,9 @@ def _parse_manifest(raw: bytes) -> object:
         plain = jsonable.parse_json(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"modelkit.json is not strict JSON: {error}") from None
-    version = plain.get("format") if isinstance(plain, dict) else None
+    if not isinstance(plain, dict):
+        raise ManifestError(f"modelkit.json must be an object, got {plain!r:.80}")
+    version = plain.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise ManifestError(
             f"the package has format {version}, this modelkit reads up to {FORMAT}: use a newer one"

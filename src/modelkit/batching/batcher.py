@@ -135,10 +135,10 @@ class Batcher(Wrapper):
         rows = golden_feeds(model)
         chosen = first_plan(model, execution.run, rows, max_rows, plan, self._preparation)
         if stable_shapes:
-            chosen, execution.shape = stable_size(chosen, max_rows)
+            chosen, max_rows = stable_size(chosen, max_rows)
+            execution.shape = max_rows
             self._execute = execution.run_padded
-            check_stable(self._execute, self.signature, rows, execution.shape)
-            max_rows = execution.shape
+            check_stable(self._execute, self.signature, rows, max_rows)
         planner = Planner(chosen, max_rows, declared=self._preparation is not None, loop=loop)
         self._workers = Workers(self._execute, planner, max_queue, block=on_full == "block")
         self._lane = self._workers.lane

@@ -12,7 +12,8 @@ from modelkit.convert.rows import FrameRows, Table
 
 PATTERNS = 64  # of the rows of one question; columns beyond that many share one
 PATTERN_ROWS = 32  # rows of a question in which one column is altered
-UNSEEN = "\ufdd1 unseen"  # a category that no training set holds
+# A category that no training set holds; XGBoost refuses an unseen one only where it is the last.
+UNSEEN = "\x7f\ufdd1 unseen"
 Known = Mapping[int, tuple[Any, ...]]
 Change = Callable[[Table, int, Array], Any]  # rows, a column, where it is altered: the new column
 
@@ -66,7 +67,7 @@ def strange_codes(known: Known, step: float) -> Change:
         rows: Table,
         i: int,
         mask: Array,
-    ) -> Array:
+    ) -> Any:
         codes = rows.numbers(i)
         told = np.array(
             known.get(i, ()),
@@ -89,6 +90,10 @@ def strange_codes(known: Known, step: float) -> Change:
             codes + step,
             beyond,
         )
-        return np.where(mask, strange, codes)
+        found = np.where(mask, strange, codes)
+        if hasattr(rows.dtypes[i], "categories"):
+            assert isinstance(rows, FrameRows)  # noqa: S101 - arrays have none
+            return rows.with_categories(i, found)
+        return found
 
     return change

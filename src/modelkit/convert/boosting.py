@@ -1,23 +1,17 @@
-"""Models of boosting libraries as estimators, and what skl2onnx has to know of them.
+"""Models of boosting libraries as estimators, and their columns of categories.
 
-The only module that imports lightgbm.
+The only module that imports lightgbm and xgboost.
 """
 
 from __future__ import annotations
 
 import copy
-import sys
+import json
 from collections.abc import Callable
 from typing import Any
 
-import onnx
-from onnx import TensorProto, helper
-
 from modelkit.cast import is_a
-from modelkit.convert import catboost, xgboost
 from modelkit.convert.estimators import where_parts, with_parts
-from modelkit.errors import ConversionError
-from modelkit.spec import TensorSpec
 
 LIBRARIES = ("xgboost", "lightgbm")
 CLASSIFYING = (
@@ -25,7 +19,10 @@ CLASSIFYING = (
     "multiclass",
     "multiclassova",
 )  # objectives of LightGBM whose answers are probabilities
-CODES = "X"  # the tensor of one number a column that a graph of these libraries starts from
+SHARES = (
+    "binary:logistic",
+    "multi:softprob",
+)  # those of XGBoost
 
 
 def is_catboost(source: object) -> bool:
@@ -41,18 +38,34 @@ def is_booster(source: object) -> bool:
 def as_estimator(source: Any) -> Any:
     """A Booster inside a regressor that answers as it does; anything else as it is."""
     if is_a(source, "xgboost", "Booster"):
-        return xgboost.estimator_of(source)
+        return _xgboost_regressor(source)
     return _lightgbm_regressor(source) if is_a(source, "lightgbm", "Booster") else source
 
 
 def gives_probabilities(regressor: Any) -> bool:
     """Whether a regressor answers with probabilities, which its trees were trained for."""
     if is_a(regressor, "xgboost", "XGBRegressor"):
-        return xgboost.objective_of(regressor) in xgboost.SHARES
+        config = json.loads(regressor.get_booster().save_config())
+        return config["learner"]["objective"]["name"] in SHARES
     return (
         is_a(regressor, "lightgbm", "LGBMRegressor")
         and _objective(regressor.booster_) in CLASSIFYING
     )
+
+
+def _xgboost_regressor(booster: Any) -> Any:
+    """The regressor that answers as a Booster: by all trees, whichever iteration was the best."""
+    from xgboost import XGBRegressor
+
+    whole = booster.copy()
+    whole.set_attr(
+        best_iteration=None,
+        best_score=None,
+        scikit_learn=None,
+    )
+    estimator = XGBRegressor()
+    estimator.load_model(bytearray(whole.save_raw("ubj")))
+    return estimator
 
 
 def _objective(booster: Any) -> str:
@@ -145,98 +158,14 @@ def _parts_reading(estimator: Any, attribute: str, rows: Any) -> Any:
     return found
 
 
-def register() -> None:
-    """Tell skl2onnx about the estimators of XGBoost and CatBoost, where these are in use.
-
-    What a converter needs beyond skl2onnx it asks for when it converts, and so of nobody else.
-    """
-    from skl2onnx import update_registered_converter
-    from skl2onnx.common.shape_calculator import (
-        calculate_linear_classifier_output_shapes,
-        calculate_linear_regressor_output_shapes,
-    )
-
-    for kind, convert in _kinds():
-        classifier = "Classifier" in kind.__name__
-        update_registered_converter(
-            kind,
-            f"Modelkit{kind.__name__}",
-            calculate_linear_classifier_output_shapes
-            if classifier
-            else calculate_linear_regressor_output_shapes,
-            convert,
-            parser=catboost.parse_classifier if kind.__name__ == "CatBoostClassifier" else None,
-            options={"nocl": [True, False], "zipmap": [True, False, "columns"]}
-            if classifier
-            else None,
-        )
-
-
-def categories(model: Any, rows: Any) -> dict[str, tuple[str, ...]]:
-    """The categories of columns that a model takes as pandas categories, by column."""
-    if type(model).__module__.partition(".")[0] not in LIBRARIES or not is_a(
-        rows, "pandas", "DataFrame"
-    ):
+def categories(model: Any, rows: Any) -> dict[str, tuple[Any, ...]]:
+    """The categories of the columns that a model takes as pandas categories, by column."""
+    libraries = {type(part).__module__.partition(".")[0] for part in with_parts(model)}
+    if not libraries.intersection(LIBRARIES) or not is_a(rows, "pandas", "DataFrame"):
         return {}
     found = {}
     for name, dtype in rows.dtypes.items():
         known = getattr(dtype, "categories", None)
-        if known is None:
-            continue
-        if not all(isinstance(value, str) for value in known):
-            raise ConversionError(
-                f"the categories of column {name!r} must be strings, got {list(known)[:5]}"
-            )
-        found[str(name)] = tuple(known)
-    return found
-
-
-def encode(
-    proto: onnx.ModelProto,
-    inputs: list[TensorSpec],
-    known: dict[str, tuple[str, ...]],
-) -> None:
-    """Put encoders of categories, one tensor a column, in front of a graph over codes."""
-    graph = proto.graph
-    element = graph.input[0].type.tensor_type.elem_type
-    del graph.input[:]
-    codes = []
-    made = []
-    for spec in inputs:
-        text = spec.name in known
-        kind = TensorProto.STRING if text else element
-        graph.input.append(helper.make_tensor_value_info(spec.name, kind, ["batch", 1]))
-        codes.append(f"{spec.name}_code" if text else spec.name)
-        if text:
-            made.append(_encoder(spec.name, codes[-1], known[spec.name]))
-    made.append(helper.make_node("Concat", codes, [CODES], axis=1))
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*made, *nodes])
-
-
-def _encoder(
-    name: str,
-    code: str,
-    values: tuple[str, ...],
-) -> onnx.NodeProto:
-    """The place of each text among the values, as a float; NaN for any other text."""
-    return helper.make_node(
-        "LabelEncoder",
-        [name],
-        [code],
-        domain="ai.onnx.ml",
-        keys_strings=values,
-        values_floats=[float(i) for i in range(len(values))],
-        default_float=float("nan"),
-    )
-
-
-def _kinds() -> list[tuple[Any, Any]]:
-    """The estimators of the libraries in use, each with its converter."""
-    found: list[tuple[Any, Any]] = []
-    if sys.modules.get("xgboost") is not None:
-        found += [(kind, xgboost.convert) for kind in xgboost.kinds()]
-    if sys.modules.get("catboost") is not None:
-        found += [(kind, catboost.convert) for kind in catboost.kinds()]
+        if known is not None:
+            found[str(name)] = tuple(known.tolist())
     return found

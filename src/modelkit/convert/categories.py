@@ -8,10 +8,23 @@ asks `<= 0.5`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.tensors import Columns, Var, constant, doubles, joined, op
+from modelkit.convert.tensors import (
+    STRING,
+    Columns,
+    Var,
+    cast,
+    constant,
+    dtype_of,
+    joined,
+    ml,
+    op,
+)
 
 HALF = 0.5
 
@@ -46,11 +59,11 @@ class Sets:
             rows.append(np.append(left, other_left))
         return 1.0 - np.array(rows, np.float64).T
 
-    def columns(self, codes: Var) -> Var:
+    def columns(self, codes: Var, dtype: Any = np.float64) -> Var:
         """(n, sets) for (n, 1) codes of int64, whose last one stands for all that is none."""
         table = self.table()
         return op.reshape(
-            op.gather(doubles(table), codes), constant([-1, table.shape[1]], np.int64)
+            op.gather(constant(table, dtype), codes), constant([-1, table.shape[1]], np.int64)
         )
 
 
@@ -63,3 +76,26 @@ def with_sets(
     parts = [columns.take(numeric).matrix(np.float64)] if numeric else []
     parts += [sets.columns(codes) for codes, sets in coded.values() if len(sets)]
     return joined(parts)
+
+
+def codes_of(
+    part: Var,
+    known: Sequence[Any],
+    places: Array,
+    other: int,
+) -> Var:
+    """(n, 1) of int64: the place of each known value, and a number for all others, gaps too."""
+    if dtype_of(part) == STRING:
+        return ml.label_encoder(
+            part,
+            keys_tensor=np.array([str(value) for value in known], np.str_),
+            values_tensor=places.astype(np.int64),
+            default_tensor=np.array([other], np.int64),
+        )
+    found = ml.label_encoder(
+        cast(part, np.float64),
+        keys_tensor=np.array(known, np.float64),
+        values_tensor=places.astype(np.float64),
+        default_tensor=np.array([other], np.float64),
+    )
+    return op.cast(found, to=np.int64)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.converting import Converting, Leaf
+from modelkit.convert.converting import Converting
 from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.table import converter_of_estimator
 from modelkit.convert.tensors import (
@@ -25,8 +28,8 @@ from modelkit.convert.tensors import (
     read_inputs,
     upright,
 )
-from modelkit.convert.texts import TextConverters
 from modelkit.spec import TensorSpec
+from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
 
 if TYPE_CHECKING:
@@ -39,32 +42,40 @@ FIELDS = {
 }
 
 
+@dataclass(frozen=True)
+class Composed:
+    """A whole graph, and what is to be known of it.
+
+    `narrow` is whether a part of it computes in float32 what its source computes in float64;
+    `texts` says what is done to texts before it, and `terms` what each vectorizer counts.
+    """
+
+    proto: onnx.ModelProto
+    outputs: tuple[TensorSpec, ...]
+    narrow: bool
+    texts: Texts | None
+    terms: tuple[Terms, ...]
+
+
 def composed(
     estimator: Any,
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
-    leaf: Leaf,
-) -> tuple[onnx.ModelProto, list[TensorSpec], bool, TextConverters]:
-    """The graph of an estimator, its outputs, whether it rounds, and its vectorizers.
+    categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
+) -> Composed:
+    """The graph of an estimator over inputs, and the categories of those that have some.
 
     Raises ConversionError.
     """
-    at = Converting(
-        converter_of_estimator,
-        leaf,
-        {spec.name: argument(spec) for spec in inputs},
-    )
-    answer = at.answer(
-        estimator,
-        Columns(tuple(at.arguments.values())),
-    )
+    arguments = {spec.name: argument(spec) for spec in inputs}
+    at = Converting(converter_of_estimator, arguments, categories)
+    answer = at.answer(estimator, Columns(tuple(arguments.values())))
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
-    vectorizers = _vectorizers(at, outputs)
-    passed = at.arguments
-    if vectorizers.texts is not None:
-        passed = {name: passed[name] for name in vectorizers.texts.passed}
-    proto = model_of(passed | at.filled, outputs)
+    texts = _texts(at, outputs)
+    if texts is not None:
+        arguments = {name: arguments[name] for name in texts.passed}
+    proto = model_of(arguments | at.filled, outputs)
     specs = []
     for value, role in zip(proto.graph.output, roles, strict=True):
         spec = TensorSpec(
@@ -74,7 +85,7 @@ def composed(
         )
         _set_shape(value, spec)
         specs.append(spec)
-    return proto, specs, at.narrow, vectorizers
+    return Composed(proto, tuple(specs), at.narrow, texts, tuple(at.terms))
 
 
 def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
@@ -90,23 +101,20 @@ def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
         )
 
 
-def _vectorizers(at: Converting, outputs: dict[str, Var]) -> TextConverters:
+def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
     """The vectorizers that were met; columns that only they read are no inputs of the graph."""
-    found = TextConverters()
     if not at.terms:
-        return found
+        return None
     read = read_inputs(
         at.arguments | at.filled,
         outputs,
     )
     texts = {each.vectorizer.column for each in at.terms}
     passed = [name for name in at.arguments if name not in texts or name in read]
-    found.terms = tuple(at.terms)
-    found.texts = Texts(
+    return Texts(
         tuple(each.vectorizer for each in at.terms),
         tuple(passed),
     )
-    return found
 
 
 def _dtype(tensor: Var) -> str:

@@ -13,17 +13,10 @@ from modelkit.convert.tensors import (
     Var,
     cast,
     column,
-    complement,
     constant,
     doubles,
     dtype_of,
-    joined,
-    largest,
-    one_column,
     op,
-    rank,
-    total,
-    upright,
 )
 from modelkit.convert.trees import Tree, ensemble
 from modelkit.errors import ConversionError
@@ -187,81 +180,6 @@ def _positive_place(estimator: Any) -> int:
     return 1 if positive is None else int(estimator.classes_.tolist().index(positive))
 
 
-def calibrated(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
-    parts = [_calibrated(each, columns, at) for each in estimator.calibrated_classifiers_]
-    likely = total(parts)
-    likely = op.div(likely, doubles(len(parts))) if len(parts) > 1 else likely
-    return Answer(
-        place=largest(likely),
-        probabilities=likely,
-    )
-
-
-def _calibrated(
-    each: Any,
-    columns: Columns,
-    at: Converting,
-) -> Var:
-    if each.method not in ("sigmoid", "isotonic"):
-        raise ConversionError(
-            f"CalibratedClassifierCV(method={each.method!r}) cannot be converted; use 'sigmoid' "
-            "or 'isotonic'",
-            step="CalibratedClassifierCV",
-        )
-    inner = at.answer(each.estimator, columns)
-    scores = _response(each.estimator, inner)
-    if len(each.calibrators) == 1 and len(each.classes) == 2:
-        return complement(_mapped(each.calibrators[0], scores))
-    if not np.array_equal(each.estimator.classes_, each.classes):
-        raise ConversionError(
-            "a fold of a calibrated classifier lacks a class", step="CalibratedClassifierCV"
-        )
-    mapped = [_mapped(mapping, one_column(scores, k)) for k, mapping in enumerate(each.calibrators)]
-    return _shares(
-        joined(mapped),
-        len(each.classes),
-    )
-
-
-def _shares(scores: Var, classes: int) -> Var:
-    """Scores over their sum; equal shares where that is 0."""
-    whole = op.reduce_sum(scores, constant([1], np.int64), keepdims=1)
-    share = op.div(scores, whole)
-    return op.where(op.equal(whole, doubles(0.0)), doubles(1 / classes), share)
-
-
-def _response(estimator: Any, inner: Answer) -> Var:
-    """The scores that are calibrated: decisions where there are any, as (n, 1) or (n, classes)."""
-    if hasattr(estimator, "decision_function"):
-        decision: Var = inner.asked("decision")
-        return upright(decision) if rank(decision) == 1 else decision
-    likely: Var = inner.asked("probabilities")
-    return one_column(likely, 1) if len(estimator.classes_) == 2 else likely
-
-
-def _mapped(mapping: Any, score: Var) -> Var:
-    """One column of scores, (n, 1), as a calibrator maps it."""
-    if hasattr(mapping, "a_"):
-        steep = op.mul(cast(score, np.float64), doubles(mapping.a_))
-        return op.sigmoid(op.neg(op.add(steep, doubles(mapping.b_))))
-    places = mapping.X_thresholds_
-    dtype = places.dtype  # in which the source takes scores, and gives what it makes of them
-    given = cast(
-        cast(score, dtype),
-        np.float64,
-    )
-    found = interpolated(given, places, mapping.y_thresholds_)
-    return cast(
-        cast(found, dtype),
-        np.float64,
-    )
-
-
 def interpolated(
     score: Var,
     places: Array,
@@ -350,5 +268,4 @@ ESTIMATORS = {
     "sklearn.FrozenEstimator": wrapped,
     "sklearn.FixedThresholdClassifier": threshold,
     "sklearn.TunedThresholdClassifierCV": threshold,
-    "sklearn.CalibratedClassifierCV": calibrated,
 }

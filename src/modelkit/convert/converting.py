@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import onnx
 
-from modelkit.convert.tensors import Answer, Columns, Var, argument, constant, op
-from modelkit.convert.texts import TextConverters
-from modelkit.errors import ConversionError
-from modelkit.spec import TensorSpec
+from modelkit.cast import Array
+from modelkit.convert.tensors import (
+    Answer,
+    Columns,
+    Var,
+    argument,
+    constant,
+    doubles,
+    op,
+    total,
+    width,
+)
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import counts_of
 
 TensorConverter = Callable[[Any, Columns, "Converting"], Answer]
-Leaf = Callable[[Any, list[TensorSpec]], tuple[onnx.ModelProto, TextConverters]]
+
+
+@dataclass(frozen=True)
+class Few:
+    """Columns of which each row has a few that are not zero.
+
+    `terms` are the numbers of these columns, (n, few) of int64, `numbers` what is in them, of
+    float64, and `width` is how many columns there are. A column that is named twice holds the sum.
+    """
+
+    terms: Var
+    numbers: Var
+    width: int
 
 
 class Converting:
@@ -28,22 +49,28 @@ class Converting:
 
     Args:
         converter_of: the converter of an estimator.
-        leaf: converts one estimator alone, over inputs of these names and dtypes.
         arguments: the inputs of the graph, by name.
+        categories: those of inputs that are columns of pandas categories, by name.
     """
 
     def __init__(
         self,
         converter_of: Callable[[Any], TensorConverter],
-        leaf: Leaf,
         arguments: dict[str, Var],
+        categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
     ) -> None:
         self._converter_of = converter_of
-        self.leaf = leaf
         self.arguments = arguments
+        self._categories = categories
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
+        self._few: list[tuple[Var, Few]] = []
+
+    def answer(self, estimator: Any, columns: Columns) -> Answer:
+        """What an estimator answers for these columns. Raises ConversionError."""
+        convert = self._converter_of(estimator)
+        return convert(estimator, columns, self)
 
     def name_of(self, tensor: Var) -> str | None:
         """The name of the input that a tensor is; None for a tensor that was made."""
@@ -52,29 +79,65 @@ class Converting:
             None,
         )
 
-    def counted(self, terms: tuple[Terms, ...]) -> list[Var]:
-        """The inputs that are filled with the counts of some vectorizers, in their order.
+    def categories_of(self, tensor: Var) -> tuple[Any, ...]:
+        """The categories of an input that is a column of pandas categories; () for any other."""
+        name = self.name_of(tensor)
+        return () if name is None else self._categories.get(name, ())
+
+    def counted(self, terms: Terms) -> list[Var]:
+        """The two inputs that are filled with what a vectorizer counts: its terms, and how often.
 
         Raises ConversionError.
         """
-        made = {}
-        for each in terms:
-            column = each.vectorizer.column
-            if column not in self.arguments:
-                raise ConversionError(
-                    "a vectorizer must read a column as it is; apply the step before it to the "
-                    "texts"
-                )
-            for spec in counts_of(len(self.terms)):
-                made[spec.name] = argument(spec)
-            self.terms.append(each)
+        made = {spec.name: argument(spec) for spec in counts_of(len(self.terms))}
+        self.terms.append(terms)
         self.filled |= made
         return list(made.values())
 
-    def answer(self, estimator: Any, columns: Columns) -> Answer:
-        """What an estimator answers for these columns. Raises ConversionError."""
-        convert = self._converter_of(estimator)
-        return convert(estimator, columns, self)
+    def table_of(self, few: Few) -> Columns:
+        """All columns, most of them zero; `product` reads those alone that are not."""
+        rows = op.shape(few.terms, start=0, end=1)
+        shape = op.concat([rows, constant([few.width], np.int64)], axis=0)
+        zeros = op.constant_of_shape(shape, value=np.zeros(1))
+        table = op.scatter_elements(zeros, few.terms, few.numbers, axis=1, reduction="add")
+        table = op.reshape(table, constant([-1, few.width], np.int64))
+        self._few.append((table, few))
+        return Columns((table,))
+
+    def few_of(self, columns: Columns) -> Few | None:
+        """The columns that are not zero, of a table that `table_of` made; None for any other."""
+        if len(columns.parts) != 1:
+            return None
+        return self._few_in(columns.parts[0])
+
+    def _few_in(self, part: Var) -> Few | None:
+        return next((few for table, few in self._few if table is part), None)
+
+    def product(
+        self,
+        columns: Columns,
+        weights: Array,
+        shift: Array,
+    ) -> Var:
+        """(n, k) of float64: the columns times `weights`, (columns, k), plus `shift`, (k,)."""
+        products: list[Var] = []
+        others: list[Var] = []
+        rows: list[Array] = []
+        start = 0
+        for part in columns.parts:
+            few = self._few_in(part)
+            end = start + width(part)
+            if few is None:
+                others.append(part)
+                rows.append(weights[start:end])
+            else:
+                products.append(_product_of_few(few, weights[start:end]))
+            start = end
+        if others:
+            matrix = Columns(tuple(others)).matrix(np.float64)
+            whole = op.gemm(matrix, doubles(np.concatenate(rows)), doubles(shift))
+            return total([whole, *products])
+        return total([*products, doubles(shift)])
 
     def place(
         self,
@@ -97,3 +160,10 @@ class Converting:
         rows = op.reshape(label, constant([-1, 1], np.int64))
         same = op.equal(rows, constant(known[None]))
         return op.arg_max(op.cast(same, to=np.int32), axis=1, keepdims=0)
+
+
+def _product_of_few(few: Few, weights: Array) -> Var:
+    """(n, k): the columns that are not zero times their weights alone."""
+    taken = op.gather(doubles(weights), few.terms)
+    row = op.unsqueeze(few.numbers, constant([1], np.int64))
+    return op.squeeze(op.matmul(row, taken), constant([1], np.int64))

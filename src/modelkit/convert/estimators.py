@@ -1,13 +1,13 @@
-"""What an estimator is made of, and the forms of it that the converter takes."""
+"""What an estimator is made of, and what it reads."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from modelkit.cast import is_missing
+from modelkit.cast import MISSING, is_missing
 
 # Estimators that compare their rows in float32. Networks compute in it too, since that costs no
 # accuracy that parity would see and is twice as fast.
@@ -25,27 +25,10 @@ PARTS = {
     "estimator_": ("FixedThresholdClassifier", "TunedThresholdClassifierCV"),
     "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
 }  # fmt: skip
-# What votes, or splits by thresholds: converted here, and not by a library.
-OWN = (
-    "sklearn.tree.", "sklearn.ensemble.", "sklearn.multiclass.", "sklearn.multioutput.", "sklearn.calibration.",
-    "sklearn.model_selection._classification_threshold.", "sklearn.preprocessing._discretization.", "lightgbm.",
-)  # fmt: skip
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
-# Single estimators that the library's converters compute in float32, or from rounded squares.
-OWN_NAMES = (
-    "SVC", "NuSVC", "KNeighborsClassifier", "KNeighborsRegressor", "BernoulliNB", "PowerTransformer",
-    "PolynomialFeatures", "KMeans", "MiniBatchKMeans", "BisectingKMeans", "Birch", "MeanShift", "AffinityPropagation",
-    "GaussianMixture", "BayesianGaussianMixture", "OneClassSVM", "SGDOneClassSVM", "EllipticEnvelope",
-    "LocalOutlierFactor", "LinearSVC", "RidgeClassifier", "SGDClassifier", "Perceptron",
-)  # fmt: skip
-
-
-def prepared(estimator: Any) -> Any:
-    """An estimator that answers the same, in a form that the converter takes."""
-    return _with_cast(_by_position(estimator))
 
 
 def last_step(estimator: Any) -> Any:
@@ -88,20 +71,6 @@ def _reads_float32(estimator: Any) -> bool:
     return module.startswith(NARROW_MODULES) and not module.startswith(WIDE_MODULES)
 
 
-def is_composed(estimator: Any) -> bool:
-    """Whether anything in an estimator votes, is a tree or is otherwise ours to convert."""
-    return is_ours_alone(estimator) or any(_is_single_own(step) for step in with_parts(estimator))
-
-
-def is_ours_alone(estimator: Any) -> bool:
-    """Whether anything in an estimator votes or is a tree, for which no other converter is right."""
-    return any(f"{type(step).__module__}.".startswith(OWN) for step in with_parts(estimator))
-
-
-def _is_single_own(step: Any) -> bool:
-    return type(step).__module__.startswith("sklearn.") and type(step).__name__ in OWN_NAMES
-
-
 def holds_trees(estimator: Any) -> bool:
     """Whether anything in an estimator compares with thresholds of float64."""
     return any(f"{type(step).__module__}.".startswith(TREES) for step in with_parts(estimator))
@@ -125,105 +94,58 @@ def with_parts(estimator: Any) -> list[Any]:
     return found
 
 
-def _by_position(estimator: Any) -> Any:
-    """An estimator whose column transformers choose by position: a graph may lack names."""
-    opened = estimator
-    for name in ("steps", "transformer_list"):
-        if hasattr(estimator, name):
-            opened = copy.copy(estimator)
-            used = [
-                part
-                for part in getattr(estimator, name)
-                if part[1] not in ("passthrough", "drop", None)
-            ]
-            setattr(
-                opened,
-                name,
-                [(key, _by_position(step), *more) for key, step, *more in used],
-            )
-    if hasattr(estimator, "transformers_"):
-        opened = copy.copy(estimator)
-        places = _places(estimator)
-        opened.transformers_ = [
-            (name, _by_position(step), places.get(name, chosen))
-            for name, step, chosen in estimator.transformers_
-        ]
-    return opened
-
-
 def _places(transformer: Any) -> dict[str, list[int]]:
     """The positions of the columns of each part of a column transformer."""
     indices = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
     return {name: list(map(int, found)) for name, found in indices.items()}
 
 
-def _with_cast(estimator: Any) -> Any:
-    """A pipeline with a cast before a last step of float32: the steps before run in float64."""
-    if not hasattr(estimator, "steps") or not is_narrow(last_step(estimator)):
-        return estimator
-    from skl2onnx.sklapi import CastTransformer
-
-    narrowed = copy.copy(estimator)
-    *before, last = estimator.steps
-    narrowed.steps = [*before, ("modelkit_cast", CastTransformer(dtype=np.float32)), last]
-    return narrowed
-
-
-def text_columns(estimator: Any, columns: list[int]) -> set[int]:
-    """Those of the columns, as positions, that only vectorizers of texts read."""
-    if hasattr(estimator, "vocabulary_"):
-        return set(columns)
-    texts: set[int] = set()
-    others: set[int] = set()
-    for part, its in _readers(estimator, columns):
-        if not isinstance(part, str):
-            found = text_columns(part, its)
-            texts |= found
-            others |= set(its) - found
-    return texts - others
-
-
-def _readers(estimator: Any, columns: list[int]) -> list[tuple[Any, list[int]]]:
-    """The parts of an estimator that read its columns, each with those that it reads."""
-    parts = [(step, columns) for _, step in getattr(estimator, "steps", [])[:1]]
-    parts += [(part, columns) for _, part, *_ in getattr(estimator, "transformer_list", [])]
-    for name, part, _ in getattr(estimator, "transformers_", []):
-        parts.append((part, [columns[at] for at in _places(estimator)[name]]))
-    if hasattr(estimator, "best_estimator_"):
-        parts.append((estimator.best_estimator_, columns))
-    return parts
-
-
 def closed_categories(estimator: Any, names: list[str]) -> dict[str, tuple[Any, ...]]:
-    """The categories of encoders that refuse unknown ones, by the column they belong to."""
-    found: dict[str, tuple[Any, ...]] = {}
-    _find_categories(estimator, names, found)
-    return found
+    """The categories of encoders, by the column they belong to; first of those that refuse others.
+
+    An encoder that takes unknown ones may stand before a step that refuses what becomes of them.
+    """
+    known: dict[str, tuple[Any, ...]] = {}
+    refusing: dict[str, tuple[Any, ...]] = {}
+    _find_categories(estimator, names, known, _categories)
+    _find_categories(estimator, names, refusing, _only_values)
+    return known | refusing
 
 
 def _find_categories(
     step: Any,
     columns: list[str],
     found: dict[str, tuple[Any, ...]],
+    read: Callable[[Any], list[tuple[Any, ...]]],
 ) -> None:
     """Add the categories of the encoders in a step that reads these columns."""
+    passed: list[str] | None = columns
+    markers: list[Any] = []  # of missing values, which imputers take beside the categories
     for _, inner in getattr(step, "steps", []):
-        _find_categories(inner, columns, found)
-        if not _leaves_values(inner):
-            break  # what follows sees other columns, or others values in them
+        if passed is None:
+            break  # what follows sees other columns, or other values in them
+        told: dict[str, tuple[Any, ...]] = {}
+        _find_categories(inner, passed, told, read)
+        found |= {name: _with_markers(values, markers) for name, values in told.items()} | found
+        passed = _passed_on(inner, passed)
+        markers.append(getattr(inner, "missing_values", None))
     for _, part, *_ in getattr(step, "transformer_list", []):
-        _find_categories(part, columns, found)
+        _find_categories(part, columns, found, read)
     for name, part, _ in getattr(step, "transformers_", []):
-        _find_categories(
-            part,
-            [columns[at] for at in _places(step)[name]],
-            found,
-        )
+        its = [columns[at] for at in _places(step)[name]]
+        _find_categories(part, its, found, read)
     for part in _fitted_parts(step):
-        _find_categories(part, columns, found)
-    known = _known(step)
+        _find_categories(part, columns, found, read)
+    known = read(step)
     if len(known) == len(columns):
         found |= dict(zip(columns, known, strict=True)) | found
+
+
+def _with_markers(values: tuple[Any, ...], markers: list[Any]) -> tuple[Any, ...]:
+    """The values of a column, and the markers among them that stand for a missing one."""
+    texts = any(isinstance(value, str) for value in values)
+    added = [mark for mark in markers if not is_missing(mark) and isinstance(mark, str) == texts]
+    return tuple(dict.fromkeys([*values, *added]))
 
 
 def _fitted_parts(step: Any) -> list[Any]:
@@ -234,12 +156,15 @@ def _fitted_parts(step: Any) -> list[Any]:
     return [part for part in every if part is not None]
 
 
-def _known(step: Any) -> list[tuple[Any, ...]]:
-    """The values that an estimator takes, by column; empty where it takes any."""
+def _only_values(step: Any) -> list[tuple[Any, ...]]:
+    """The values, by column, beside which an estimator takes no others; empty where it does."""
     if hasattr(step, "n_categories_"):  # of CategoricalNB, whose codes are the numbers from 0 on
         return [tuple(range(int(size))) for size in step.n_categories_]
-    if getattr(step, "handle_unknown", "") != "error":
-        return []
+    return _categories(step) if getattr(step, "handle_unknown", "") == "error" else []
+
+
+def _categories(step: Any) -> list[tuple[Any, ...]]:
+    """The categories of an encoder, by column; empty for any other estimator."""
     found = []
     for values in getattr(step, "categories_", []):
         plain = [int(value) if isinstance(value, bool) else value for value in values.tolist()]
@@ -247,19 +172,32 @@ def _known(step: Any) -> list[tuple[Any, ...]]:
     return found
 
 
-def _leaves_values(step: Any) -> bool:
-    """Whether a step of a pipeline passes on its columns, and all values but missing ones.
+def _passed_on(step: Any, columns: list[str]) -> list[str] | None:
+    """The columns that a step of a pipeline passes on with all values but missing ones.
 
-    Of a transformer of somebody's own nothing is known.
+    None where it passes on others. Of a transformer of somebody's own nothing is known.
     """
     if step is None or step == "passthrough":
-        return True
+        return columns
     kind = f"{type(step).__module__.partition('.')[0]}.{type(step).__name__}"
     if kind == "sklearn.Pipeline":
-        return all(_leaves_values(inner) for _, inner in step.steps)
+        passed: list[str] | None = columns
+        for _, inner in step.steps:
+            passed = None if passed is None else _passed_on(inner, passed)
+        return passed
     if kind == "sklearn.FunctionTransformer":
-        return step.func is None
+        return columns if step.func is None else None
     if kind == "sklearn.SimpleImputer":
-        dropped = any(is_missing(value) for value in step.statistics_.tolist())
-        return not step.add_indicator and not dropped
-    return False
+        return _passed_by_imputer(step, columns)
+    return None
+
+
+def _passed_by_imputer(imputer: Any, columns: list[str]) -> list[str]:
+    """The columns that an imputer keeps; behind them its indicators, which are no such columns."""
+    indicators = len(imputer.indicator_.features_) if imputer.add_indicator else 0
+    kept = [
+        name
+        for name, value in zip(columns, imputer.statistics_.tolist(), strict=True)
+        if imputer.keep_empty_features or value == value  # noqa: PLR0124 - NaN, of an empty column
+    ]
+    return [*kept, *[MISSING] * indicators]

@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array, is_missing
-from modelkit.convert.categories import HALF, Sets, with_sets
+from modelkit.convert.categories import HALF, Sets, codes_of, with_sets
 from modelkit.convert.forests import from_start
 from modelkit.convert.tensors import (
-    STRING,
     Answer,
     Columns,
     Var,
     column,
-    dtype_of,
     flat,
     largest,
-    ml,
     op,
 )
 from modelkit.convert.trees import Tree
@@ -110,24 +107,9 @@ def _coded(estimator: Any, columns: Columns) -> dict[int, tuple[Var, Sets]]:
     ):
         known = [value for value in values.tolist() if not is_missing(value)]
         (part,) = columns.take([place]).parts
-        found[place] = (_codes(part, known), Sets(len(known)))
+        codes = codes_of(part, known, np.arange(len(known)), len(known))
+        found[place] = (codes, Sets(len(known)))
     return found
-
-
-def _codes(part: Var, known: list[Any]) -> Var:
-    """The place of each value among the known ones, and their number for all others."""
-    places = np.arange(len(known), dtype=np.int64)
-    other = np.array([len(known)])
-    if dtype_of(part) == STRING:
-        keys = np.array([str(value) for value in known], np.str_)
-        return ml.label_encoder(part, keys_tensor=keys, values_tensor=places, default_tensor=other)
-    codes = ml.label_encoder(
-        op.cast(part, to=np.float64),
-        keys_tensor=np.array(known, np.float64),
-        values_tensor=places.astype(np.float64),
-        default_tensor=other.astype(np.float64),
-    )
-    return op.cast(codes, to=np.int64)
 
 
 def _tree(predictor: Any, sets: list[Sets]) -> Tree:

@@ -1,13 +1,15 @@
-"""Estimators that skl2onnx converts, each alone, in the widest numbers that it takes."""
+"""Estimators without a converter here: skl2onnx converts each alone, in the widest numbers it takes."""
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
 from modelkit.convert.older import renewed
+from modelkit.convert.operators import converters
 from modelkit.convert.tensors import (
     STRING,
     Answer,
@@ -27,7 +29,8 @@ from modelkit.spec import TensorSpec
 if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
 
-SINGLE = ("xgboost", "catboost")  # libraries whose models compute in float32 themselves
+# Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
+OPSETS = {"": 19, "ai.onnx.ml": 3}
 BY_COLUMN = (
     "OneHotEncoder",
     "OrdinalEncoder",
@@ -37,7 +40,6 @@ EXACT = (
     "OneHotEncoder",
     "OrdinalEncoder",
     "Binarizer",
-    "CountVectorizer",
 )  # whose results float32 holds as they are
 WIDE = np.float64
 NARROW = np.float32
@@ -50,18 +52,14 @@ def converted_alone(
 ) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
     name = type(estimator).__name__
-    single = type(estimator).__module__.partition(".")[0] in SINGLE
     refusal: ConversionError | None = None
-    for dtype in (NARROW,) if single else (WIDE, NARROW):
+    for dtype in (WIDE, NARROW):
         given = _in_dtype(columns, dtype)
         if name not in BY_COLUMN:
             given = given.merged()
+        inputs = list(given.parts)
         try:
-            outputs, inputs = _outputs(
-                estimator,
-                list(given.parts),
-                at,
-            )
+            outputs = _outputs(estimator, inputs)
         except ConversionError as error:
             refusal = refusal or error
             continue
@@ -73,18 +71,13 @@ def converted_alone(
     raise refusal or ConversionError(f"{name} cannot be converted", step=name)
 
 
-def _outputs(
-    estimator: Any,
-    inputs: list[Var],
-    at: Converting,
-) -> tuple[list[Var], list[Var]]:
-    """What the graph of an estimator gives, and what it reads.
+def _outputs(estimator: Any, inputs: list[Var]) -> list[Var]:
+    """What the graph of an estimator gives.
 
     Raises ConversionError, whatever it is that skl2onnx, spox, onnx or onnxruntime refuse.
     """
     try:
-        proto, read = _runnable(estimator, inputs, at)
-        return inline(proto, read), read
+        return inline(_runnable(estimator, inputs), inputs)
     except (ConversionError, MissingExtraError):
         raise
     except Exception as error:
@@ -102,28 +95,62 @@ def _in_dtype(columns: Columns, dtype: Any) -> Columns:
     return Columns(tuple(parts))
 
 
-def _runnable(
-    estimator: Any,
-    inputs: list[Var],
-    at: Converting,
-) -> tuple[onnx.ModelProto, list[Var]]:
-    """A graph that the runtime has taken, and its inputs: of texts, the counts of terms.
+def _runnable(estimator: Any, inputs: list[Var]) -> onnx.ModelProto:
+    """A graph that the runtime has taken.
 
     Raises ConversionError, and GraphError where onnxruntime refuses the graph.
     """
     from modelkit.runtimes.onnx import OnnxModel
 
     specs = [
-        TensorSpec(at.name_of(each) or f"a{i}", _named(dtype_of(each)), ("batch", width(each)))
+        TensorSpec(f"a{i}", _named(dtype_of(each)), ("batch", width(each)))
         for i, each in enumerate(inputs)
     ]
-    proto, vectorizers = at.leaf(estimator, specs)
-    proto = renewed(proto)
+    proto = renewed(_convert(estimator, specs))
     alone = onnx.ModelProto()
     alone.CopyFrom(proto)
     del alone.graph.output[:-1]  # labels have another shape than converters say, at times
     OnnxModel(alone.SerializeToString(), signature_of(alone)).close()
-    return proto, at.counted(vectorizers.terms) if vectorizers.terms else inputs
+    return proto
+
+
+def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
+    """The graph that skl2onnx makes of an estimator, with converters of our own in it."""
+    try:
+        import skl2onnx
+    except ImportError:
+        raise MissingExtraError("saving a scikit-learn model", "skl2onnx", "sklearn") from None
+
+    own, shapes = converters()
+    arguments: dict[str, Any] = {
+        "name": "model",
+        "initial_types": _initial_types(inputs),
+        "target_opset": OPSETS,
+        "custom_conversion_functions": own,
+        "custom_shape_calculators": shapes,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            # Probabilities as a tensor rather than a list of dicts.
+            options = {id(estimator): {"zipmap": False}}
+            proto = skl2onnx.convert_sklearn(estimator, options=options, **arguments)
+        except NameError:  # it has no such option: it is no classifier, or has no probabilities
+            proto = skl2onnx.convert_sklearn(estimator, **arguments)
+    assert isinstance(proto, onnx.ModelProto)  # noqa: S101 - for the type checker
+    return proto
+
+
+def _initial_types(inputs: list[TensorSpec]) -> list[tuple[str, Any]]:
+    """The inputs as skl2onnx is told of them."""
+    from skl2onnx.common import data_types as types
+
+    kinds = {
+        "float32": types.FloatTensorType,
+        "float64": types.DoubleTensorType,
+        "string": types.StringTensorType,
+    }
+    return [(spec.name, kinds[spec.dtype]([None, spec.shape[1]])) for spec in inputs]
 
 
 def _named(dtype: np.dtype[Any]) -> str:
@@ -136,7 +163,7 @@ def _answer(
     at: Converting,
 ) -> Answer:
     """What the outputs of an estimator's graph mean."""
-    from sklearn.base import is_classifier, is_regressor
+    from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
     first = outputs[0]
     if is_classifier(estimator):
@@ -152,10 +179,18 @@ def _answer(
     if is_regressor(estimator):
         several = rank(first) == 2 and width(first) > 1
         return Answer(prediction=first if several else flat(first))
-    if hasattr(estimator, "transform"):
+    if is_outlier_detector(estimator):
+        return Answer(label=flat(first), decision=flat(outputs[1]))
+    if hasattr(estimator, "predict_proba"):
+        return Answer(label=flat(first), probabilities=outputs[1])
+    if hasattr(estimator, "predict"):
         # Clusters give their labels first.
-        table = outputs[-1] if hasattr(estimator, "predict") else first
-        return Answer(table=Columns((table,)))
+        return Answer(
+            label=flat(first),
+            table=Columns((outputs[-1],)) if hasattr(estimator, "transform") else None,
+        )
+    if hasattr(estimator, "transform"):
+        return Answer(table=Columns((first,)))
     raise ConversionError(
         f"{type(estimator).__name__} is neither a transformer, a classifier nor a regressor",
         step=type(estimator).__name__,

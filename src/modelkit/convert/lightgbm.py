@@ -5,12 +5,23 @@ The library itself is not imported.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from modelkit.convert.categories import HALF, Sets, with_sets
+from modelkit.convert.categories import Sets, codes_of
 from modelkit.convert.forests import mean
+from modelkit.convert.lightgbm_trees import (
+    LinearLeaves,
+    Node,
+    codes_in,
+    has_linear_leaves,
+    is_by_set,
+    missing_types,
+    nodes_of,
+    splits_of,
+    tree_over,
+)
 from modelkit.convert.tensors import (
     STRING,
     Answer,
@@ -21,8 +32,8 @@ from modelkit.convert.tensors import (
     doubles,
     dtype_of,
     flat,
+    joined,
     largest,
-    ml,
     one_column,
     op,
     width,
@@ -35,7 +46,6 @@ if TYPE_CHECKING:
 
 # Up to here a number counts as zero, and zero as missing where a column says so.
 ZERO = float(np.float32(1e-35))
-ENDLESS = 1e300
 IDENTITY = (
     "regression",
     "regression_l1",
@@ -56,22 +66,27 @@ def boosted(
     columns: Columns,
     at: Converting,
 ) -> Answer:
-    """LGBMClassifier and LGBMRegressor."""
+    """LGBMClassifier, LGBMRegressor and LGBMRanker."""
     said = estimator.booster_.dump_model()
     outputs = said["num_tree_per_iteration"]
-    nodes = [_nodes(tree["tree_structure"], estimator) for tree in said["tree_info"]]
-    rows, trees = _rows(columns, nodes, estimator)
+    nodes = [nodes_of(tree["tree_structure"]) for tree in said["tree_info"]]
+    read = _read(columns, nodes, estimator, at)
+    trees = [tree_over(each, read.home, read.starts) for each in nodes]
     link = Link(
         said.get("objective", "custom").split(),
         outputs,
     )
-    added = _sum(
-        rows,
-        trees,
-        nodes,
-        outputs,
-        link,
-    )
+    rows = _without_zeros(read, nodes, estimator)
+    if has_linear_leaves(nodes):
+        added = _sum_of_lines(read, trees, nodes, outputs, link)
+    else:
+        added = _sum(
+            rows,
+            trees,
+            nodes,
+            outputs,
+            link,
+        )
     averaged = added
     if said.get("average_output"):
         averaged = mean(added, len(trees) // outputs)
@@ -92,7 +107,7 @@ def boosted(
 def _sum(
     rows: Var,
     trees: list[Tree],
-    nodes: list[list[dict[str, Any]]],
+    nodes: list[list[Node]],
     outputs: int,
     link: Link,
 ) -> Var:
@@ -109,6 +124,19 @@ def _sum(
         weights,
         outputs + link.pair,
     )
+
+
+def _sum_of_lines(
+    read: Read,
+    trees: list[Tree],
+    nodes: list[list[Node]],
+    outputs: int,
+    link: Link,
+) -> Var:
+    """The same sum, of leaves that are formulas of columns."""
+    lines = LinearLeaves(nodes, read.home)
+    added = lines.sums(read.rows, trees, outputs)
+    return op.concat([op.sub(added, added), added], axis=1) if link.pair else added
 
 
 class Link:
@@ -153,129 +181,99 @@ def _refused(what: str, estimator: Any) -> ConversionError:
     )
 
 
-def _nodes(root: dict[str, Any], estimator: Any) -> list[dict[str, Any]]:
-    """The nodes of a tree, parents first; `left` and `right` are the numbers of their children."""
-    found = [root]
-    for node in found:
-        if "leaf_const" in node or "leaf_coeff" in node:
-            raise _refused("linear_tree=True", estimator)
-        if "split_feature" in node:
-            node["left"] = len(found)
-            node["right"] = len(found) + 1
-            found += [node["left_child"], node["right_child"]]
-    return found
+class Read(NamedTuple):
+    """What trees read: rows of float64, with the place of each feature, and of the first of its sets."""
+
+    rows: Var
+    home: dict[int, int]
+    starts: dict[int, int]
 
 
-def _rows(
+def _read(
     columns: Columns,
-    nodes: list[list[dict[str, Any]]],
+    nodes: list[list[Node]],
     estimator: Any,
-) -> tuple[Var, list[Tree]]:
-    """What the trees read, and the trees over it."""
-    splits = _splits(nodes)
-    by_set = sorted({node["split_feature"] for node in splits if _is_by_set(node)})
-    every = list(range(sum(columns.widths)))
-    numeric = every
-    coded: dict[int, tuple[Var, Sets]] = {}
-    if by_set or any(dtype_of(part) == STRING for part in columns.parts):
-        numeric = sorted({node["split_feature"] for node in splits} - set(by_set))
-        coded = _coded(columns, by_set, splits, estimator)
-    _number_sets(splits, coded)
-    home = {feature: place for place, feature in enumerate(numeric)}
-    starts = _starts(len(numeric), coded)
-    placed = [_tree(tree, home, starts) for tree in nodes]
-    plain = not coded and len(numeric) == len(every)
-    read = columns.matrix(np.float64) if plain else with_sets(columns, coded, numeric)
-    return _without_zeros(read, splits, home, estimator), placed
-
-
-def _number_sets(splits: list[dict[str, Any]], coded: dict[int, tuple[Var, Sets]]) -> None:
-    """Give each split by a set of categories the number of this set."""
-    for node in splits:
-        if _is_by_set(node):
-            _, sets = coded[node["split_feature"]]
-            left = np.isin(
-                np.arange(sets.codes),
-                _codes_of(node),
-            )
-            node["set"] = sets.number(
-                left,
-                other_left=False,
-            )
-
-
-def _starts(numbers: int, coded: dict[int, tuple[Var, Sets]]) -> dict[int, int]:
-    """The place of the first set of each column, behind the columns of numbers."""
-    found = {}
-    for feature, (_, sets) in coded.items():
-        found[feature] = numbers
-        numbers += len(sets)
-    return found
-
-
-def _splits(nodes: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The nodes of all trees that are no leaves."""
-    return [node for tree in nodes for node in tree if "split_feature" in node]
-
-
-def _is_by_set(node: dict[str, Any]) -> bool:
-    return bool(node["decision_type"] == "==")
-
-
-def _codes_of(node: dict[str, Any]) -> list[int]:
-    return [int(code) for code in str(node["threshold"]).split("||")]
-
-
-def _coded(
-    columns: Columns,
-    by_set: list[int],
-    splits: list[dict[str, Any]],
-    estimator: Any,
-) -> dict[int, tuple[Var, Sets]]:
-    """For each column of categories its codes, and the sets of its splits."""
-    strings = [place for place, part in enumerate(_each(columns)) if dtype_of(part) == STRING]
-    known = estimator.booster_.pandas_categorical or []
-    found = {}
+    at: Converting,
+) -> Read:
+    """What the trees read: columns of numbers, codes that have an order, and the sets of others."""
+    splits = splits_of(nodes)
+    by_set = sorted({node["split_feature"] for node in splits if is_by_set(node)})
+    names = _names(columns, estimator, at)
+    if not by_set and not names:
+        every = range(sum(columns.widths))
+        return Read(columns.matrix(np.float64), {place: place for place in every}, {})
+    asked = sorted({node["split_feature"] for node in splits} - set(by_set))
+    numeric = [feature for feature in asked if feature not in names]
+    ordered = [feature for feature in asked if feature in names]
+    parts = [columns.take(numeric).matrix(np.float64)] if numeric else []
+    parts += [_order(columns, feature, names[feature]) for feature in ordered]
+    home = {feature: place for place, feature in enumerate([*numeric, *ordered])}
+    starts = {}
+    end = len(home)
     for feature in by_set:
-        (part,) = columns.take([feature]).parts
-        asked = [node for node in splits if node["split_feature"] == feature]
-        sets = Sets(1 + max(max(_codes_of(node)) for node in asked))
-        if dtype_of(part) == STRING:
-            names = known[strings.index(feature)][: sets.codes]
-            codes = _named_codes(
-                part,
-                [str(name) for name in names],
-                sets.codes,
-            )
-        else:
-            codes = _whole(
-                cast(part, np.float64),
-                sets.codes,
-            )
-        found[feature] = (codes, sets)
-    return found
+        sets = _sets(feature, splits)
+        codes = _codes(columns, feature, sets.codes, names.get(feature))
+        parts.append(sets.columns(codes))
+        starts[feature] = end
+        end += len(sets)
+    return Read(joined(parts), home, starts)
 
 
-def _named_codes(
-    part: Var,
-    names: list[str],
-    other: int,
+def _names(
+    columns: Columns,
+    estimator: Any,
+    at: Converting,
+) -> dict[int, list[Any]]:
+    """The values of each column of pandas categories, in the order of their codes."""
+    found = []
+    for place in range(sum(columns.widths)):
+        (part,) = columns.take([place]).parts
+        if dtype_of(part) == STRING or at.categories_of(part):
+            found.append(place)
+    known = estimator.booster_.pandas_categorical or []
+    if len(found) != len(known):
+        raise ConversionError(
+            f"{type(estimator).__name__} was fitted on {len(known)} columns of pandas categories, "
+            f"and is given {len(found)}; pass an example with the dtypes that fit was given",
+            step=type(estimator).__name__,
+        )
+    return dict(zip(found, known, strict=True))
+
+
+def _sets(feature: int, splits: list[Node]) -> Sets:
+    """The sets of codes that the splits of one feature ask for; each split is told the number."""
+    asked = [node for node in splits if node["split_feature"] == feature]
+    sets = Sets(1 + max(max(codes_in(node)) for node in asked))
+    for node in asked:
+        left = np.isin(np.arange(sets.codes), codes_in(node))
+        node["set"] = sets.number(left, other_left=False)
+    return sets
+
+
+def _codes(
+    columns: Columns,
+    feature: int,
+    codes: int,
+    names: list[Any] | None,
 ) -> Var:
-    """The place of each text among the names, and another number for all others."""
-    return ml.label_encoder(
-        part,
-        keys_tensor=np.array(names, np.str_),
-        values_tensor=np.arange(len(names), dtype=np.int64),
-        default_tensor=np.array([other]),
-    )
+    """(n, 1) codes of a column of categories; `codes` for all that is none of a set."""
+    (part,) = columns.take([feature]).parts
+    if names is None:
+        return _whole(cast(part, np.float64), codes)
+    places = np.minimum(np.arange(len(names)), codes)
+    return codes_of(part, names, places, codes)
 
 
-def _each(columns: Columns) -> list[Var]:
-    """The part that each column belongs to."""
-    found: list[Var] = []
-    for part, count in zip(columns.parts, columns.widths, strict=True):
-        found += [part] * count
-    return found
+def _order(
+    columns: Columns,
+    feature: int,
+    names: list[Any],
+) -> Var:
+    """(n, 1) codes of a column whose categories have an order, as numbers; others are missing."""
+    (part,) = columns.take([feature]).parts
+    places = np.arange(len(names))
+    numbers = doubles([*places, np.nan])
+    return op.gather(numbers, codes_of(part, names, places, len(names)))
 
 
 def _whole(part: Var, codes: int) -> Var:
@@ -284,68 +282,27 @@ def _whole(part: Var, codes: int) -> Var:
     return op.cast(op.where(op.less(held, doubles(codes)), held, doubles(codes)), to=np.int64)
 
 
-def _missing_types(splits: list[dict[str, Any]]) -> dict[int, set[str]]:
-    """What counts as missing in each column of numbers, by split."""
-    kinds: dict[int, set[str]] = {}
-    for node in splits:
-        if not _is_by_set(node):
-            kinds.setdefault(node["split_feature"], set()).add(node["missing_type"])
-    return kinds
-
-
 def _without_zeros(
-    rows: Var,
-    splits: list[dict[str, Any]],
-    home: dict[int, int],
+    read: Read,
+    nodes: list[list[Node]],
     estimator: Any,
 ) -> Var:
     """Rows whose zeros are missing in the columns for which LightGBM was told so."""
-    kinds = _missing_types(splits)
+    kinds = missing_types(splits_of(nodes))
     zeros = [feature for feature, kind in kinds.items() if "Zero" in kind]
     if any(len(kinds[feature]) > 1 for feature in zeros):
         raise _refused("zero_as_missing in some of its trees", estimator)
     if not zeros:
-        return rows
+        return read.rows
+    if has_linear_leaves(nodes):
+        raise _refused("linear_tree and zero_as_missing", estimator)
     bound = np.full(
-        (1, width(rows)),
+        (1, width(read.rows)),
         -1.0,
     )
-    bound[0, [home[feature] for feature in zeros]] = ZERO
-    small = op.less_or_equal(op.abs(rows), doubles(bound))
-    return op.where(small, doubles(np.nan), rows)
-
-
-def _threshold(node: dict[str, Any]) -> float:
-    """The threshold of a split; an infinity is told as a very large number."""
-    said = float(node["threshold"])
-    return said if abs(said) < ENDLESS else float(np.copysign(np.inf, said))
-
-
-def _tree(
-    nodes: list[dict[str, Any]],
-    home: dict[int, int],
-    starts: dict[int, int],
-) -> Tree:
-    """A tree over the columns of numbers, by `home`, and those of the sets, from `starts` on."""
-    count = len(nodes)
-    place = np.zeros(count, np.int64)
-    split = np.zeros(count)
-    missing = np.zeros(count, bool)
-    for i, node in enumerate(nodes):
-        if "split_feature" not in node:
-            continue
-        feature = node["split_feature"]
-        if _is_by_set(node):
-            place[i] = starts[feature] + node["set"]
-            split[i] = HALF
-            continue
-        place[i] = home[feature]
-        split[i] = _threshold(node)
-        # A missing value is zero where the column had none in training.
-        missing[i] = node["default_left"] if node["missing_type"] != "None" else split[i] >= 0
-    left = np.array([node.get("left", -1) for node in nodes])
-    right = np.array([node.get("right", -1) for node in nodes])
-    return Tree(place, split, missing, left, right)
+    bound[0, [read.home[feature] for feature in zeros]] = ZERO
+    small = op.less_or_equal(op.abs(read.rows), doubles(bound))
+    return op.where(small, doubles(np.nan), read.rows)
 
 
 ESTIMATORS = {

@@ -11,7 +11,6 @@ from onnx import TensorProto
 
 from modelkit.cast import MISSING, is_missing
 from modelkit.convert.nodes import Nodes, element_of
-from modelkit.convert.svc import breaks_ties, convert_labels
 from modelkit.errors import ConversionError
 
 OperatorConverter = Callable[[Any, Any, Any], None]  # scope, operator, container of skl2onnx
@@ -23,7 +22,6 @@ def converters() -> tuple[dict[type, OperatorConverter], dict[type, Callable[[An
     from sklearn.impute import SimpleImputer
     from sklearn.mixture import GaussianMixture
     from sklearn.preprocessing import Binarizer, Normalizer, OneHotEncoder, OrdinalEncoder
-    from sklearn.svm import SVC, NuSVC
 
     return (
         {
@@ -32,8 +30,6 @@ def converters() -> tuple[dict[type, OperatorConverter], dict[type, Callable[[An
             Binarizer: _binarize,
             OneHotEncoder: _encode,
             OrdinalEncoder: _encode_ordinal,
-            SVC: _convert_svc,
-            NuSVC: _convert_svc,
             GaussianMixture: _convert_plainly,
         },
         {SimpleImputer: _imputer_shape},
@@ -98,24 +94,6 @@ def _convert_plainly(
         operator,
         Container(container),
     )
-
-
-def _convert_svc(
-    scope: Any,
-    operator: Any,
-    container: Any,
-) -> None:
-    name = type(operator.raw_operator).__name__
-    if callable(operator.raw_operator.kernel):
-        raise ConversionError(
-            f"{name} with a kernel of your own cannot be converted; use format='joblib'", step=name
-        )
-    # This converter is asked for a part of its graph as well, which is of another type.
-    whole = operator.type == "SklearnSVC"
-    if whole and breaks_ties(operator.raw_operator):
-        convert_labels(scope, operator, container, _registered(operator))
-    else:
-        _registered(operator)(scope, operator, container)
 
 
 class WholeNumbers(Container):

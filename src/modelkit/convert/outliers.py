@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.distances import from_training
 from modelkit.convert.neighbors import is_known, nearest
-from modelkit.convert.support import KERNEL_NAMES, dense, kernels
+from modelkit.convert.support import dense, kernels
 from modelkit.convert.tensors import Answer, Columns, Var, constant, doubles, flat, op
 from modelkit.errors import ConversionError
 
@@ -46,13 +47,6 @@ def _side(decision: Var, *, least: bool) -> Var:
 
 def support_vectors(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneClassSVM: a sum of kernels; a row at the very edge is outside."""
-    kernel = estimator.kernel
-    if kernel not in KERNEL_NAMES:
-        named = kernel if isinstance(kernel, str) else "a function of your own"
-        raise ConversionError(
-            f"OneClassSVM(kernel={named!r}) cannot be converted; use one of {', '.join(KERNEL_NAMES)}",
-            step="OneClassSVM",
-        )
     found = kernels(
         estimator,
         columns.matrix(np.float64),
@@ -116,14 +110,8 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
             "LocalOutlierFactor answers new rows with novelty=True alone; fit it so",
             step="LocalOutlierFactor",
         )
-    if not is_known(estimator):
-        raise ConversionError(
-            f"LocalOutlierFactor(metric={estimator.metric!r}) cannot be converted; use the metric "
-            "'euclidean', and rows that are not sparse",
-            step="LocalOutlierFactor",
-        )
     count = estimator.n_neighbors_
-    places, squares = nearest(
+    places, distances = _neighbors(
         estimator,
         columns.matrix(np.float64),
         count,
@@ -131,7 +119,7 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
     reach = estimator._distances_fit_X_[:, count - 1]
     reached = op.max(
         [
-            op.sqrt(squares),
+            distances,
             op.gather(
                 doubles(reach),
                 places,
@@ -154,6 +142,24 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
         keepdims=0,
     )
     return detected(op.neg(ratios), estimator.offset_)
+
+
+def _neighbors(
+    estimator: Any,
+    rows: Var,
+    count: int,
+) -> tuple[Var, Var]:
+    """The places of the neighbours among the rows of training, and their distances."""
+    if is_known(estimator):
+        places, squares = nearest(estimator, rows, count)
+        return places, op.sqrt(squares)
+    distances, places = op.top_k(
+        from_training(estimator, rows),
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    return places, distances
 
 
 ESTIMATORS = {

@@ -297,16 +297,29 @@ class FrameRows(Table):
         mask: Array,
         text: str,
     ) -> Any:
-        """A column with a text where the mask is true, as objects if it has categories."""
+        """A column with a text where the mask is true: one more category, if it has some."""
         series = self.raw.iloc[:, column]
-        dtype = object if hasattr(series.dtype, "categories") else series.dtype
         values = series.to_numpy(object, copy=True)
         values[mask] = text
+        if hasattr(series.dtype, "categories"):
+            return self.with_categories(column, values)
         return sys.modules["pandas"].Series(
             values,
             series.index,
-            dtype=dtype,
+            dtype=series.dtype,
         )
+
+    def with_categories(self, column: int, values: Array) -> Any:
+        """A column of categories with other values: those it has not come after its own."""
+        pandas = sys.modules["pandas"]
+        series = self.raw.iloc[:, column]
+        given = pandas.Series(values, series.index)
+        known = series.dtype.categories
+        if known.dtype == np.bool_:  # which has no other values
+            return given
+        others = pandas.Index(given.dropna().unique()).difference(known)
+        dtype = pandas.CategoricalDtype(known.append(others), series.dtype.ordered)
+        return given.astype(dtype)
 
 
 def rows_of(raw: Any) -> Rows:

@@ -1,4 +1,4 @@
-"""Converter of support vector classifiers: scores and labels in float64; probabilities by the operator of ONNX.
+"""Converters of support vectors: scores and labels in float64; probabilities by the operator of ONNX.
 
 libsvm couples the probabilities of pairs by an iteration that stops early; SVMClassifier repeats it,
 in float32.
@@ -6,6 +6,7 @@ in float32.
 
 from __future__ import annotations
 
+import copy
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +14,19 @@ import numpy as np
 
 from modelkit.convert.leaf import converted_alone
 from modelkit.convert.tensors import Answer, Columns, Var, constant, doubles, flat, largest, op
+from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.cast import Array
     from modelkit.convert.converting import Converting
 
-KERNEL_NAMES = ("linear", "rbf", "poly", "sigmoid")
+KERNELS = ("linear", "rbf", "poly", "sigmoid")
 
 
 def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SVC and NuSVC: each pair of classes decides, and the class with most votes is the label."""
-    if estimator.kernel not in KERNEL_NAMES:
-        return converted_alone(estimator, columns, at)
     pairs = _decisions(estimator, columns.matrix(np.float64))
     classes = len(estimator.classes_)
-    likely = None
-    if hasattr(estimator, "predict_proba"):
-        likely = converted_alone(estimator, columns, at).probabilities
     winners, losers = _members(classes)
     votes = _votes(pairs, winners, losers)
     decision = pairs
@@ -38,8 +35,33 @@ def classifier(estimator: Any, columns: Columns, at: Converting) -> Answer:
     elif estimator.decision_function_shape == "ovr":
         decision = _scores(pairs, winners, losers)
     by_scores = estimator.break_ties and classes > 2
-    place = largest(decision if by_scores else votes)
-    return Answer(place=place, probabilities=likely, decision=decision)
+    return Answer(
+        place=largest(decision if by_scores else votes),
+        probabilities=_likely(estimator, columns, at),
+        decision=decision,
+    )
+
+
+def _likely(estimator: Any, columns: Columns, at: Converting) -> Var | None:
+    """Probabilities by the operator of ONNX, for classifiers that have some."""
+    if not hasattr(estimator, "predict_proba"):
+        return None
+    if estimator.kernel == "precomputed":
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name}(kernel='precomputed', probability=True) cannot be converted; leave "
+            f"probability out, or put CalibratedClassifierCV around {name}",
+            step=name,
+        )
+    asked = copy.copy(estimator)
+    asked.break_ties = False  # of the label, which is not asked for here
+    return converted_alone(asked, columns, at).probabilities
+
+
+def regressor(estimator: Any, columns: Columns, _: Converting) -> Answer:
+    """SVR and NuSVR: a sum of kernels."""
+    weights = dense(estimator._dual_coef_).T
+    return Answer(prediction=flat(_summed(estimator, columns.matrix(np.float64), weights)))
 
 
 def _decisions(estimator: Any, rows: Var) -> Var:
@@ -53,8 +75,16 @@ def _decisions(estimator: Any, rows: Var) -> Var:
         of_second = slice(bounds[second], bounds[second + 1])
         weights[of_first, number] = coefficients[second - 1, of_first]
         weights[of_second, number] = coefficients[first, of_second]
-    found = kernels(estimator, rows, dense(estimator.support_vectors_))
-    return op.gemm(found, doubles(weights), doubles(estimator._intercept_))
+    return _summed(estimator, rows, weights)
+
+
+def _summed(estimator: Any, rows: Var, weights: Array) -> Var:
+    """Kernels of each row and each support vector times weights, and the intercepts."""
+    shift = doubles(estimator._intercept_)
+    vectors = dense(estimator.support_vectors_)
+    if estimator.kernel == "linear":
+        return op.gemm(rows, doubles(vectors.T @ weights), shift)
+    return op.gemm(kernels(estimator, rows, vectors), doubles(weights), shift)
 
 
 def dense(matrix: Any) -> Array:
@@ -65,27 +95,34 @@ def dense(matrix: Any) -> Array:
 
 def kernels(estimator: Any, rows: Var, vectors: Array) -> Var:
     """The kernel of each row and each support vector, (n, vectors)."""
-    gamma = doubles(estimator._gamma)  # noqa: SLF001 - "scale" as a number, no public way
+    if callable(estimator.kernel):
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} with a kernel of your own cannot be converted; use format='joblib'", step=name
+        )
+    gamma = float(estimator._gamma)  # noqa: SLF001 - "scale" as a number, no public way
     if estimator.kernel == "rbf":
-        return op.exp(op.neg(op.mul(_squares(rows, vectors), gamma)))
-    products = op.matmul(rows, doubles(vectors.T))
+        return _radial(rows, vectors, gamma)
+    if estimator.kernel == "precomputed":
+        return op.gather(rows, constant(estimator.support_, np.int64), axis=1)
     if estimator.kernel == "linear":
-        return products
-    shifted = op.add(op.mul(products, gamma), doubles(float(estimator.coef0)))
+        return op.matmul(rows, doubles(vectors.T))
+    shift = doubles(float(estimator.coef0))
+    shifted = op.gemm(rows, doubles(gamma * vectors.T), shift)
     if estimator.kernel == "sigmoid":
         return op.tanh(shifted)
     return op.pow(shifted, doubles(float(estimator.degree)))
 
 
-def _squares(rows: Var, vectors: Array) -> Var:
-    """Squared distances, on centred data: squares of large means would round the differences away."""
+def _radial(rows: Var, vectors: Array, gamma: float) -> Var:
+    """exp(-gamma |x - v|^2), on centred data: squares of large means would round the differences away."""
     middle = vectors.mean(axis=0)
     centred = vectors - middle
     shifted = op.sub(rows, doubles(middle[None]))
     lengths = op.reduce_sum_square(shifted, constant([1], np.int64), keepdims=1)
-    known = doubles((centred * centred).sum(axis=1)[None])
-    products = op.matmul(shifted, doubles(2 * centred.T))
-    return op.max([op.sub(op.add(lengths, known), products), doubles(0.0)])
+    known = doubles(-gamma * (centred * centred).sum(axis=1)[None])
+    both = op.gemm(shifted, doubles(2 * gamma * centred.T), known)
+    return op.exp(op.add(both, op.mul(lengths, doubles(-gamma))))
 
 
 def _members(classes: int) -> tuple[Array, Array]:
@@ -113,4 +150,6 @@ def _scores(pairs: Var, winners: Array, losers: Array) -> Var:
 ESTIMATORS = {
     "sklearn.SVC": classifier,
     "sklearn.NuSVC": classifier,
+    "sklearn.SVR": regressor,
+    "sklearn.NuSVR": regressor,
 }

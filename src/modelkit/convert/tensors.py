@@ -238,6 +238,12 @@ def flat(matrix: Var) -> Var:
     return op.reshape(matrix, constant([-1], np.int64))
 
 
+def logistic(scores: Var) -> Var:
+    """1 / (1 + exp(-x)) of float64; onnxruntime's Sigmoid gives 0 below -37."""
+    one = constant(1.0, dtype_of(scores))
+    return op.div(one, op.add(one, op.exp(op.neg(scores))))
+
+
 def largest(scores: Var) -> Var:
     """The place of the largest number of each row, of equals the first."""
     return op.arg_max(scores, axis=1, keepdims=0)
@@ -246,3 +252,10 @@ def largest(scores: Var) -> Var:
 def complement(likely: Var) -> Var:
     """(n, 2) from the probability of the second class, (n, 1)."""
     return op.concat([op.sub(constant(1.0, dtype_of(likely)), likely), likely], axis=1)
+
+
+def shares(scores: Var) -> Var:
+    """Scores of each row over their sum; equal shares where that is 0."""
+    whole = op.reduce_sum(scores, constant([1], np.int64), keepdims=1)
+    share = op.div(scores, whole)
+    return op.where(op.equal(whole, doubles(0.0)), doubles(1 / width(scores)), share)

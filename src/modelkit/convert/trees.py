@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.tensors import Var, cast, constant, doubles, dtype_of, ml, op
+from modelkit.convert.tensors import Var, cast, constant, dtype_of, ml, op
 
 LEQ = 0
+LESS = 1
 SUM = 1
 LARGEST_EXACT = 1 << 24  # up to here a float32 holds every whole number
 
@@ -188,7 +189,7 @@ def sum_of_leaves(
     wide = values[0].shape[1]
     held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
     if ((held != 0).sum(axis=1) > 1).any():
-        return _sum_from_table(rows, trees, held)
+        return sum_of_vectors(rows, trees, values)
     # Sums of small whole numbers are exact in float32.
     exact = rows if _small_whole(held) else cast(rows, np.float64)
     targets = [value.astype(bool).argmax(axis=1) for value in values]
@@ -203,12 +204,17 @@ def _small_whole(held: Array) -> bool:
     return bool((held == np.rint(held)).all() and np.abs(held).max(initial=0) <= 1)
 
 
-def _sum_from_table(
+def sum_of_vectors(
     rows: Var,
     trees: Sequence[Tree],
-    held: Array,
+    values: Sequence[Array],
+    dtype: Any = np.float64,
 ) -> Var:
-    """The sum of leaves that hold vectors: each tree gives the number of a row in a table."""
+    """The sum of leaves that hold vectors: each tree gives the number of a row in a table.
+
+    The rows of the table are added in the order of the trees, in a dtype of floats.
+    """
+    held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
     table, place = np.unique(
         held,
         axis=0,
@@ -229,7 +235,7 @@ def _sum_from_table(
         weights,
         len(trees),
     )
-    parts = op.gather(doubles(table), op.cast(found, to=np.int32))  # (n, trees, m)
+    parts = op.gather(constant(table, dtype), op.cast(found, to=np.int32))  # (n, trees, m)
     if len(trees) > 1:
         parts = op.cumsum(parts, constant(1, np.int64))
     return op.gather(parts, constant(-1, np.int64), axis=1)

@@ -1,8 +1,7 @@
-"""Vectorizers of texts as data: what a fitted one counts, and the form that its converter takes."""
+"""Vectorizers of texts as data: what a fitted one counts."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,6 @@ def terms_of(vectorizer: Any, column: str) -> Terms:
     name = type(vectorizer).__name__
     words = vectorizer.analyzer == "word"
     places = vectorizer.vocabulary_
-    if isinstance(places, _Held):
-        places = places.vocabulary
     vocabulary = sorted(places, key=places.get)
     stop_words = sorted(vectorizer.get_stop_words() or ()) if words else []
     for term in (*vocabulary, *stop_words):
@@ -70,64 +67,6 @@ def _check_vectorizer(vectorizer: Any) -> None:
             f"{name}(dtype={dtype}) counts in few bits, which the graph does not; use float64",
             step=name,
         )
-
-
-class _Held:
-    """Keeps a vocabulary from skl2onnx, which looks through all lists of an estimator."""
-
-    __slots__ = ("vocabulary",)
-
-    def __init__(self, vocabulary: dict[str, int]) -> None:
-        self.vocabulary = vocabulary
-
-    def __len__(self) -> int:
-        return len(self.vocabulary)
-
-
-def prepared_for_terms(estimator: Any) -> Any:
-    """An estimator that answers the same, in a form that the converters of this module take.
-
-    CountVectorizer and the TfidfTransformer after it become one TfidfVectorizer.
-    """
-    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-
-    if type(estimator) in (CountVectorizer, TfidfVectorizer):
-        opened = copy.copy(estimator)
-        opened.vocabulary_ = _Held(estimator.vocabulary_)
-        return opened
-    opened = estimator
-    for name in ("steps", "transformer_list", "transformers_"):
-        if hasattr(estimator, name):
-            opened = copy.copy(estimator) if opened is estimator else opened
-            setattr(
-                opened,
-                name,
-                _prepared_parts(getattr(estimator, name)),
-            )
-    if hasattr(estimator, "steps"):
-        opened.steps = _joined_counting(opened.steps)
-    return opened
-
-
-def _prepared_parts(parts: list[Any]) -> list[Any]:
-    return [(key, prepared_for_terms(part), *more) for key, part, *more in parts]
-
-
-def _joined_counting(parts: list[Any]) -> list[Any]:
-    """Steps with one TfidfVectorizer for a CountVectorizer and a TfidfTransformer."""
-    from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
-
-    steps: list[Any] = []
-    for key, step in parts:
-        if isinstance(step, TfidfTransformer) and steps and type(steps[-1][1]) is CountVectorizer:
-            first, counting = steps[-1]
-            joined = TfidfVectorizer(**counting.get_params())
-            joined.vocabulary_ = counting.vocabulary_
-            joined._tfidf = step  # noqa: SLF001 - where it keeps one itself
-            steps[-1] = (first, joined)
-        else:
-            steps.append((key, step))
-    return steps
 
 
 def _is_unicode(text: str) -> bool:

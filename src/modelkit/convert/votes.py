@@ -165,8 +165,30 @@ def bagging(
         return Answer(
             place=largest(middle),
             probabilities=middle,
+            decision=_mean_decision(estimator, columns, at),
         )
     return Answer(prediction=flat(middle) if rank(middle) == 2 else middle)
+
+
+def _mean_decision(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Var | None:
+    """The mean of the decisions of estimators that have some and saw all classes."""
+    parts = estimator.estimators_
+    if not hasattr(parts[0], "decision_function"):
+        return None
+    said = []
+    for each, chosen in zip(parts, estimator.estimators_features_, strict=True):
+        if len(each.classes_) < len(estimator.classes_):
+            return None
+        given = columns.take([int(place) for place in chosen])
+        said.append(at.answer(each, given).asked("decision"))
+    return mean(
+        cast(total(said), np.float64),
+        len(parts),
+    )
 
 
 def _bagged_trees(
@@ -241,7 +263,7 @@ def _vote(
     return cast(same, np.float64)
 
 
-def _binary(each: Any, answer: Answer) -> Var:
+def score_of_two(each: Any, answer: Answer) -> Var:
     """(n,): the decision of a classifier of two classes, or the probability of the second."""
     if answer.prediction is not None:
         return answer.prediction
@@ -265,7 +287,7 @@ def against_rest(
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)
-    scores = joined([upright(_binary(each, answer)) for each, answer in pairs])
+    scores = joined([upright(score_of_two(each, answer)) for each, answer in pairs])
     likely = _against_rest(estimator, answers) if hasattr(estimator, "predict_proba") else None
     if estimator.label_binarizer_.y_type_ == "multiclass":
         last = int(_takes_last(estimator))
@@ -336,7 +358,7 @@ def against_one(
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)
-    scores = [cast(_binary(each, answer), np.float64) for each, answer in pairs]
+    scores = [cast(score_of_two(each, answer), np.float64) for each, answer in pairs]
     sure = joined([upright(score) for score in scores])
     second = joined([upright(answer.asked("place")) for answer in answers])
     decision = _votes_of_pairs(

@@ -1,27 +1,47 @@
-"""Convert XGBoost models from the JSON that it writes. The only module that imports xgboost.
+"""Converter of XGBoost's estimators, from the JSON that a Booster writes.
 
-Trees are read with their own thresholds and sets of categories, the intercept and the link by the
-name of the objective. What no test compares with the library is refused.
+The library itself is not imported. Trees are read with their own thresholds and sets of categories,
+the intercept and the link by the name of the objective. What no test compares with the library is
+refused. All is computed in float32, as the library does.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import TensorProto
 
 from modelkit.cast import Array
-from modelkit.convert.nodes import Nodes
-from modelkit.convert.xgboost_trees import XgboostTrees
+from modelkit.convert.categories import codes_of
+from modelkit.convert.forests import from_start
+from modelkit.convert.tensors import (
+    STRING,
+    Answer,
+    Columns,
+    Var,
+    cast,
+    complement,
+    constant,
+    dtype_of,
+    flat,
+    joined,
+    largest,
+    op,
+)
+from modelkit.convert.trees import Tree, stump, sum_of_vectors
+from modelkit.convert.xgboost_trees import Codes, placed, tree_and_leaves
 from modelkit.errors import ConversionError
 
+if TYPE_CHECKING:
+    from modelkit.convert.converting import Converting
+
 IDENTITY = "identity"
-SIGMOID = "Sigmoid"
-EXP = "Exp"
+SIGMOID = "sigmoid"
+EXP = "exp"
 STEP = "step"
-SOFTMAX = "Softmax"
+SOFTMAX = "softmax"
 LARGEST_CLASS = "largest"
 LINKS = {
     "reg:squarederror": IDENTITY,
@@ -45,75 +65,37 @@ LINKS = {
     "rank:ndcg": IDENTITY,
     "rank:map": IDENTITY,
 }
-SHARES = (
-    "binary:logistic",
-    "multi:softprob",
-)  # objectives whose Booster answers with probabilities
 LOGITS = ("binary:logistic", "reg:logistic")  # whose intercept is written as a probability
-BEST = {"axis": 1, "keepdims": 0}  # of ArgMax
 
 
-def estimator_of(booster: Any) -> Any:
-    """The regressor that answers as a Booster: by all trees, whichever iteration was the best."""
-    from xgboost import XGBRegressor
-
-    whole = booster.copy()
-    whole.set_attr(
-        best_iteration=None,
-        best_score=None,
-        scikit_learn=None,
-    )
-    estimator = XGBRegressor()
-    estimator.load_model(bytearray(whole.save_raw("ubj")))
-    return estimator
-
-
-def kinds() -> list[Any]:
-    """The estimators that `convert` takes."""
-    from xgboost import XGBClassifier, XGBRanker, XGBRegressor, XGBRFClassifier, XGBRFRegressor
-
-    return [XGBClassifier, XGBRegressor, XGBRanker, XGBRFClassifier, XGBRFRegressor]
-
-
-def objective_of(estimator: Any) -> str:
-    """The objective that the trees of an estimator were trained for."""
-    config = json.loads(estimator.get_booster().save_config())
-    return str(config["learner"]["objective"]["name"])
-
-
-def convert(
-    scope: Any,
-    operator: Any,
-    container: Any,
-) -> None:
-    """Add the nodes of an estimator. Raises ConversionError for an objective that is not known."""
-    estimator = operator.raw_operator
+def boosted(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """XGBClassifier, XGBRegressor, XGBRanker, and the forests of the library."""
     learner = json.loads(estimator.get_booster().save_raw("json"))["learner"]
     link = _link_of(learner, type(estimator).__name__)
-    nodes = Nodes(scope, container)
-    rows = _without(
-        nodes,
-        nodes.as_float(operator.inputs[0]),
-        estimator.missing,
-    )
     base = _intercept(learner)
-    linear = learner["gradient_booster"]["name"] == "gblinear"
-    margin = (_linear if linear else _trees)(
-        nodes,
-        rows,
-        learner,
-        base,
-    )
-    if hasattr(estimator, "n_classes_"):
-        _classify(
-            nodes,
-            operator,
-            margin,
-            link,
-            len(base),
-        )
+    if learner["gradient_booster"]["name"] == "gblinear":
+        margin = _linear(_given(columns, estimator), learner, base)
     else:
-        nodes.put(_linked(nodes, margin, link), operator.outputs[0])
+        margin = _trees(
+            estimator,
+            columns,
+            learner,
+            base,
+            at,
+        )
+    if hasattr(estimator, "n_classes_"):
+        return _classified(estimator, margin, link, len(base))
+    answer = _linked(margin, link)
+    return Answer(prediction=flat(answer) if _is_single(link, base) else answer)
+
+
+def _is_single(link: str, base: Array) -> bool:
+    """Whether there is one number a row."""
+    return len(base) == 1 or link == LARGEST_CLASS
 
 
 def _link_of(learner: dict[str, Any], step: str) -> str:
@@ -126,20 +108,6 @@ def _link_of(learner: dict[str, Any], step: str) -> str:
             step=step,
         )
     return LINKS[objective]
-
-
-def _without(
-    nodes: Nodes,
-    rows: str,
-    missing: float,
-) -> str:
-    """The rows with NaN for the number that stands for a missing value; NaN itself stays one."""
-    if missing is None or np.isnan(missing):
-        return rows
-    marker = nodes.constant(np.array([missing], np.float32))
-    gone = nodes.add("Equal", rows, marker)
-    nothing = nodes.constant(np.array([np.nan], np.float32))
-    return nodes.add("Where", gone, nothing, rows)
 
 
 def _intercept(learner: dict[str, Any]) -> Array:
@@ -160,54 +128,65 @@ def _intercept(learner: dict[str, Any]) -> Array:
         return np.asarray(np.log(base) if LINKS[objective] == EXP else base)
 
 
+def _given(columns: Columns, estimator: Any) -> Var:
+    """Numbers in float32, with NaN for the one that stands for a missing value."""
+    rows = columns.matrix(np.float32)
+    missing = estimator.missing
+    if missing is None or np.isnan(missing):
+        return rows
+    gone = op.equal(rows, constant(missing, np.float32))
+    return op.where(gone, constant(np.nan, np.float32), rows)
+
+
 def _linear(
-    nodes: Nodes,
-    rows: str,
+    rows: Var,
     learner: dict[str, Any],
     base: Array,
-) -> str:
+) -> Var:
     """The margin of a linear booster: a missing value adds nothing; one intercept serves all."""
     weights = np.array(learner["gradient_booster"]["model"]["weights"], np.float32).reshape(
         -1, len(base)
     )
-    absent = nodes.add("IsNaN", rows)
-    zero = nodes.constant(np.zeros(1, np.float32))
-    filled = nodes.add("Where", absent, zero, rows)
-    product = nodes.add("MatMul", filled, nodes.constant(weights[:-1]))
-    return nodes.add("Add", product, nodes.constant(weights[-1] + base[0]))
+    filled = op.where(op.isnan(rows), constant(0.0, np.float32), rows)
+    product = op.matmul(filled, constant(weights[:-1]))
+    return op.add(product, constant(weights[-1] + base[0]))
 
 
 def _trees(
-    nodes: Nodes,
-    rows: str,
+    estimator: Any,
+    columns: Columns,
     learner: dict[str, Any],
     base: Array,
-) -> str:
-    """The margin of a sum of trees, in single precision as the library sums."""
-    ensemble = XgboostTrees()
-    for tree, output, weight in _used(learner):
-        ensemble.add(
-            tree,
-            output,
-            np.float32(weight),
+    at: Converting,
+) -> Var:
+    """The margin of a sum of trees, which are added in their order."""
+    used = _used(learner)
+    if not used:
+        raise ConversionError(
+            "the XGBoost model has no tree; train it for at least one round",
+            step=type(estimator).__name__,
         )
-    if not ensemble.lists["nodes_modes"]:
-        raise ConversionError("the XGBoost model has no tree; train it for at least one round")
-    whole = _whole(
-        nodes,
-        rows,
-        sorted(ensemble.categorical),
-        int(learner["learner_model_param"]["num_feature"]),
+    codes = Codes([tree for tree, _, _ in used])
+    read = [tree_and_leaves(tree, codes) for tree, _, _ in used]
+    weighed = [
+        leaves * np.float32(weight) for (_, leaves), (_, _, weight) in zip(read, used, strict=True)
+    ]
+    rows, trees = _rows(
+        estimator,
+        columns,
+        [tree for tree, _ in read],
+        codes,
+        _names(learner),
+        at,
     )
-    return nodes.add(
-        "TreeEnsembleRegressor",
-        whole,
-        op_domain="ai.onnx.ml",
-        n_targets=len(base),
-        post_transform="NONE",
-        base_values=base.tolist(),
-        **ensemble.lists,
-    )
+    if weighed[0].shape[1] > 1:
+        start = np.asarray(base, np.float32)[None]
+        return sum_of_vectors(rows, [stump(), *trees], [start, *weighed], np.float32)
+    stages = [
+        (output, tree, leaves[:, 0])
+        for (_, output, _), tree, leaves in zip(used, trees, weighed, strict=True)
+    ]
+    return from_start(rows, base, stages, len(base))
 
 
 def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
@@ -229,63 +208,121 @@ def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
     return list(found)[:last]
 
 
-def _whole(
-    nodes: Nodes,
-    rows: str,
-    categorical: list[int],
-    columns: int,
-) -> str:
-    """Rows with codes of categories cut down to whole numbers, of which negative stay negative."""
-    if not categorical:
-        return rows
-    chosen = np.zeros(
-        (1, columns),
-        bool,
-    )
-    chosen[0, categorical] = True
-    floor = nodes.add("Floor", rows)
-    return nodes.add("Where", nodes.constant(chosen), floor, rows)
+def _names(learner: dict[str, Any]) -> dict[int, list[Any]]:
+    """The categories of each column that was one of pandas categories, as the model writes them."""
+    booster = learner["gradient_booster"]
+    model = booster.get("gbtree", booster)["model"]
+    found: dict[int, list[Any]] = {}
+    for column, known in enumerate(model.get("cats", {}).get("enc", [])):
+        if "type" in known:
+            found[column] = known["values"]
+            continue
+        text = bytes(value % 256 for value in known["values"])
+        ends = known["offsets"]
+        names = [text[start:end].decode() for start, end in pairwise(ends)]
+        if names:
+            found[column] = names
+    return found
 
 
-def _linked(
-    nodes: Nodes,
-    margin: str,
-    link: str,
-) -> str:
+def _rows(
+    estimator: Any,
+    columns: Columns,
+    trees: list[Tree],
+    codes: Codes,
+    names: dict[int, list[Any]],
+    at: Converting,
+) -> tuple[Var, list[Tree]]:
+    """What the trees read, and the trees over it: columns of numbers, and behind them the sets."""
+    every = range(sum(columns.widths))
+    texts = {place for place in every if dtype_of(columns.take([place]).parts[0]) == STRING}
+    if not codes.sets and not texts:
+        same = {place: place for place in every}
+        return _given(columns, estimator), [placed(tree, same, {}) for tree in trees]
+    asked = {int(place) for tree in trees for place in tree.column[~tree.leaf]}
+    numeric = sorted(place for place in asked if place >= 0)
+    starts = {}
+    end = len(numeric)
+    for column, sets in codes.sets.items():
+        starts[column] = end
+        end += len(sets)
+    home = {column: place for place, column in enumerate(numeric)}
+    parts = [_given(columns.take(numeric), estimator)] if numeric else []
+    for column, sets in codes.sets.items():
+        (part,) = columns.take([column]).parts
+        known = names.get(column) or at.categories_of(part)
+        number = _codes(part, known, sets.codes - 1, estimator)
+        parts.append(sets.columns(number, np.float32))
+    return joined(parts), [placed(tree, home, starts) for tree in trees]
+
+
+def _codes(
+    part: Var,
+    known: Any,
+    codes: int,
+    estimator: Any,
+) -> Var:
+    """(n, 1) codes: `codes` for one that no split asks for, and one more for a missing value."""
+    if known:
+        places = np.minimum(np.arange(len(known)), codes)
+        return codes_of(part, known, places, codes + 1)
+    number = _given(Columns((part,)), estimator)
+    beyond = constant(codes, np.float32)
+    held = op.where(op.less(number, constant(0.0, np.float32)), beyond, op.min([number, beyond]))
+    told = op.where(op.isnan(number), constant(codes + 1, np.float32), held)
+    return op.cast(told, to=np.int64)
+
+
+def _linked(margin: Var, link: str) -> Var:
     """What the library answers for a margin."""
-    if link == IDENTITY:
-        return margin
     if link == SOFTMAX:
-        return nodes.add("Softmax", margin, axis=1)
+        return _softmax(margin)
     if link == LARGEST_CLASS:
-        best = nodes.add("ArgMax", margin, axis=1, keepdims=1)
-        return nodes.add("Cast", best, to=TensorProto.FLOAT)
+        return cast(largest(margin), np.float32)
     if link == STEP:
-        above = nodes.add("Greater", margin, nodes.constant(np.zeros(1, np.float32)))
-        return nodes.add("Cast", above, to=TensorProto.FLOAT)
-    return nodes.add(link, margin)
+        return cast(op.greater(margin, constant(0.0, np.float32)), np.float32)
+    if link == SIGMOID:
+        below = op.add(_exp(op.neg(margin)), constant(1.0, np.float32))
+        return op.div(constant(1.0, np.float32), below)
+    return _exp(margin) if link == EXP else margin
 
 
-def _classify(
-    nodes: Nodes,
-    operator: Any,
-    margin: str,
+def _exp(margin: Var) -> Var:
+    """The float32 next to an exponential, as the library's is: the operator is off by one or two."""
+    return cast(
+        op.exp(cast(margin, np.float64)),
+        np.float32,
+    )
+
+
+def _softmax(margin: Var) -> Var:
+    """Shares of exponentials, whose sum alone is made in float64."""
+    shifted = op.sub(margin, op.reduce_max(margin, constant([1], np.int64), keepdims=1))
+    grown = _exp(shifted)
+    whole = op.reduce_sum(cast(grown, np.float64), constant([1], np.int64), keepdims=1)
+    return op.div(grown, cast(whole, np.float32))
+
+
+def _classified(
+    estimator: Any,
+    margin: Var,
     link: str,
     outputs: int,
-) -> None:
+) -> Answer:
     """Label and probabilities as XGBClassifier makes them from the margin."""
-    label, probabilities = operator.outputs
-    several = operator.raw_operator.n_classes_ > 2
-    answer = _linked(
-        nodes,
-        margin,
-        SOFTMAX if link == LARGEST_CLASS else link,
-    )
-    if link == LARGEST_CLASS or several:
-        nodes.put(nodes.add("ArgMax", margin if link == LARGEST_CLASS else answer, **BEST), label)
-        nodes.put(answer, probabilities)
-        return
-    half = nodes.constant(np.array([0.5], np.float32))
-    nodes.put(nodes.add("Greater", answer, half), label)
-    labels_a_row = outputs > 1
-    nodes.put(answer if labels_a_row else nodes.with_complement(answer), probabilities)
+    if link == LARGEST_CLASS:
+        return Answer(place=largest(margin), probabilities=_softmax(margin))
+    likely = _linked(margin, link)
+    if estimator.n_classes_ > 2:
+        return Answer(place=largest(likely), probabilities=likely)
+    above = op.greater(likely, constant(0.5, np.float32))
+    label = cast(above, np.int64)
+    if outputs > 1:
+        return Answer(label=label, probabilities=likely)
+    return Answer(place=flat(label), probabilities=complement(likely))
+
+
+ESTIMATORS = {
+    f"xgboost.{name}": boosted
+    for name in ("XGBClassifier", "XGBRegressor", "XGBRanker", "XGBRFClassifier", "XGBRFRegressor")
+}

@@ -1,138 +1,51 @@
-"""Trees of XGBoost, from the JSON that it writes, as attributes of an ensemble in ONNX."""
+"""Trees of XGBoost, from the JSON that it writes: they compare and add in float32."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.categories import HALF, Sets
+from modelkit.convert.trees import LESS, Tree
 from modelkit.errors import ConversionError
 
-LEAF = "LEAF"
-LESS = "BRANCH_LT"
-EQUAL = "BRANCH_EQ"
 CATEGORICAL = 1  # the type of a split by a set of categories
 
 
-class _Node(NamedTuple):
-    """A node of a tree in ONNX: the fields are its attributes, after `nodes_`."""
+class Codes:
+    """The sets of codes that trees ask for, by the column of categories.
 
-    nodeids: int
-    featureids: int
-    modes: str
-    values: float
-    truenodeids: int
-    falsenodeids: int
-    missing_value_tracks_true: int
-
-
-class XgboostTrees:
-    """The attributes of an ensemble, filled tree by tree, and the columns split by categories."""
-
-    def __init__(self) -> None:
-        self.categorical: set[int] = set()
-        self.lists: dict[str, list[Any]] = {
-            f"nodes_{name}": [] for name in ("treeids", *_Node._fields)
-        }
-        self.lists |= {f"target_{name}": [] for name in ("treeids", "nodeids", "ids", "weights")}
-        self._count = 0
-
-    def add(
-        self,
-        tree: dict[str, Any],
-        output: int,
-        weight: np.float32,
-    ) -> None:
-        """Add a tree; a leaf of several numbers has one for each output."""
-        size = int(tree["tree_param"]["size_leaf_vector"])
-        if size > 1 and "leaf_weights" not in tree:
-            raise ConversionError(
-                "trees with several outputs each are converted from XGBoost 3.2 on"
-            )
-        for node in _nodes(tree):
-            self.lists["nodes_treeids"].append(self._count)
-            for name, value in node._asdict().items():
-                self.lists[f"nodes_{name}"].append(value)
-            if node.modes == LEAF:
-                self._weigh(
-                    node.nodeids,
-                    _weights(tree, node.nodeids, size) * weight,
-                    output,
-                )
-            elif node.modes == EQUAL:
-                self.categorical.add(node.featureids)
-        self._count += 1
-
-    def _weigh(
-        self,
-        leaf: int,
-        weights: Array,
-        output: int,
-    ) -> None:
-        outputs = [output] if len(weights) == 1 else range(len(weights))
-        for number, weight in zip(outputs, weights.tolist(), strict=True):
-            self.lists["target_treeids"].append(self._count)
-            self.lists["target_nodeids"].append(leaf)
-            self.lists["target_ids"].append(number)
-            self.lists["target_weights"].append(weight)
-
-
-def _nodes(tree: dict[str, Any]) -> Iterator[_Node]:
-    """The nodes of a tree from its root on; nothing leads to those that were pruned."""
-    left = tree["left_children"]
-    right = tree["right_children"]
-    sets = _categories(tree)
-    free = len(left)  # the next number that no node has
-    todo = [0]
-    while todo:
-        at = todo.pop()
-        if left[at] < 0:
-            yield _Node(at, 0, LEAF, 0.0, 0, 0, 0)
-            continue
-        todo += [left[at], right[at]]
-        if tree["split_type"][at] == CATEGORICAL:
-            codes = sets[at]
-            yield from _equalities(tree, at, codes, free)
-            free += len(codes) - 1
-            continue
-        yield _comparison(tree, at)
-
-
-def _comparison(tree: dict[str, Any], at: int) -> _Node:
-    """A split of numbers, of which smaller ones go left."""
-    return _Node(
-        nodeids=at,
-        featureids=tree["split_indices"][at],
-        modes=LESS,
-        values=tree["split_conditions"][at],
-        truenodeids=tree["left_children"][at],
-        falsenodeids=tree["right_children"][at],
-        missing_value_tracks_true=int(tree["default_left"][at]),
-    )
-
-
-def _equalities(
-    tree: dict[str, Any],
-    at: int,
-    codes: list[int],
-    free: int,
-) -> Iterator[_Node]:
-    """A split by a set of categories, which go right, as a chain of equalities.
-
-    All but the first get numbers from `free` on.
+    Codes are followed by a number for all others, which go left everywhere, and one for a missing
+    value.
     """
-    right = tree["right_children"][at]
-    column = tree["split_indices"][at]
-    missing_right = 1 - int(tree["default_left"][at])
-    places = [at, *range(free, free + len(codes) - 1), tree["left_children"][at]]
-    for code, place, otherwise in zip(codes, places[:-1], places[1:], strict=True):
-        yield _Node(place, column, EQUAL, float(code), right, otherwise, missing_right)
+
+    def __init__(self, written: list[dict[str, Any]]) -> None:
+        largest: dict[int, int] = {}
+        for tree in written:
+            for node, codes in sets_of(tree).items():
+                column = tree["split_indices"][node]
+                largest[column] = max([largest.get(column, 0), *codes])
+        self.sets = {column: Sets(most + 2) for column, most in sorted(largest.items())}
+
+    def number(
+        self,
+        column: int,
+        codes: list[int],
+        *,
+        missing_left: bool,
+    ) -> int:
+        """The number of a set of codes, which go right."""
+        among = self.sets[column]
+        left = np.ones(among.codes, bool)
+        left[codes] = False
+        return among.number(left, other_left=missing_left)
 
 
-def _categories(tree: dict[str, Any]) -> dict[int, list[int]]:
-    """The categories that go right at each node that asks for some; all else goes left there."""
+def sets_of(tree: dict[str, Any]) -> dict[int, list[int]]:
+    """The codes that go right at each node that asks for some; all else goes left there."""
     starts = tree["categories_segments"]
     sizes = tree["categories_sizes"]
     return {
@@ -141,19 +54,84 @@ def _categories(tree: dict[str, Any]) -> dict[int, list[int]]:
     }
 
 
-def _weights(
-    tree: dict[str, Any],
-    leaf: int,
-    size: int,
-) -> Array:
-    """What a leaf adds: one number, or one for each output."""
-    if size == 1:
-        return np.array(
-            [tree["split_conditions"][leaf]],
-            np.float32,
+def tree_and_leaves(tree: dict[str, Any], codes: Codes) -> tuple[Tree, Array]:
+    """A tree, and what its leaves add, (nodes, outputs); a set is column -1 - its own column.
+
+    The number of the set stands in the place of the threshold until the sets of all trees are known.
+    """
+    left = np.array(tree["left_children"])
+    right = np.array(tree["right_children"])
+    used = _reached(left, right)
+    number = np.zeros(len(left), np.int64)
+    number[used] = np.arange(len(used))
+    column = np.array(tree["split_indices"], np.int64)
+    split = np.array(tree["split_conditions"], np.float32)
+    missing = np.array(tree["default_left"], bool)
+    leaves = _leaves(tree, right, split)
+    for node, chosen in sets_of(tree).items():
+        split[node] = codes.number(
+            column[node],
+            chosen,
+            missing_left=bool(missing[node]),
         )
-    place = tree["right_children"][leaf] * size
-    return np.array(
-        tree["leaf_weights"][place : place + size],
-        np.float32,
+        column[node] = -1 - column[node]
+    ends = left[used] < 0
+    read = Tree(
+        column=np.where(ends, 0, column[used]),
+        threshold=split[used],
+        missing=missing[used],
+        left=np.where(ends, -1, number[left[used]]),
+        right=np.where(ends, -1, number[right[used]]),
+        mode=np.full(len(used), LESS, np.uint8),
     )
+    return read, leaves[used]
+
+
+def placed(tree: Tree, home: Mapping[int, int], starts: Mapping[int, int]) -> Tree:
+    """The same tree over columns of numbers, by `home`, and sets, which begin at `starts`."""
+    column = tree.column.copy()
+    threshold = tree.threshold.copy()
+    for node in np.flatnonzero(~tree.leaf).tolist():
+        asked = int(tree.column[node])
+        if asked >= 0:
+            column[node] = home[asked]
+            continue
+        column[node] = starts[-1 - asked] + int(tree.threshold[node])
+        threshold[node] = HALF
+    return Tree(
+        column,
+        threshold,
+        tree.missing,
+        tree.left,
+        tree.right,
+        tree.mode,
+    )
+
+
+def _reached(left: Array, right: Array) -> Array:
+    """The nodes from the root on, level by level; nothing leads to those that were pruned."""
+    level = np.zeros(1, np.int64)
+    found = []
+    while len(level):
+        found.append(level)
+        inner = level[left[level] >= 0]
+        level = np.concatenate([left[inner], right[inner]])
+    return np.concatenate(found)
+
+
+def _leaves(
+    tree: dict[str, Any],
+    right: Array,
+    split: Array,
+) -> Array:
+    """(nodes, outputs): what each leaf adds."""
+    size = int(tree["tree_param"]["size_leaf_vector"])
+    if size <= 1:
+        return split.copy()[:, None]
+    if "leaf_weights" not in tree:
+        raise ConversionError("trees with several outputs each are converted from XGBoost 3.2 on")
+    weights = np.array(tree["leaf_weights"], np.float32).reshape(-1, size)
+    found = np.zeros((len(right), size), np.float32)
+    ends = np.array(tree["left_children"]) < 0
+    found[ends] = weights[right[ends]]
+    return found

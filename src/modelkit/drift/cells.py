@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, pairwise
-from typing import Any, final, get_args
+from typing import Any, final
 
 import numpy as np
 
+from modelkit import fields
 from modelkit.cast import F4, Array
 from modelkit.drift.columns import (
     FeatureKind,
@@ -76,10 +77,6 @@ class Feature:
         object.__setattr__(self, "_grid", grid)
         object.__setattr__(self, "_lookup", lookup)
 
-    def plain(self) -> dict[str, Any]:
-        """The arguments it is made from, by name."""
-        return {own.name: getattr(self, own.name) for own in fields(self) if own.init}
-
     @property
     def ordered(self) -> bool:
         """Whether the order of the cells means something."""
@@ -96,7 +93,7 @@ class Feature:
         rising = (np.diff(self._grid) >= 0).all()
         if not finite or not rising:
             return False
-        return self.kind in get_args(FeatureKind) and self.stride >= 1 and 0 <= self.weight <= 1
+        return self.stride >= 1 and 0 <= self.weight <= 1
 
     def cells(self, values: Array) -> Array:
         """The cell of each value, integers (n,). Raises DriftError for values of another kind."""
@@ -217,7 +214,10 @@ def _digest(item: str) -> bytes:
 
 def plain_features(features: Sequence[Feature]) -> list[dict[str, Any]]:
     """Features as JSON can hold them, without the arrays that are stored for all together."""
-    return [f.plain() | {"coarse": None, "edges": len(f.edges)} for f in features]
+    return [
+        fields.write_object(feature) | {"coarse": None, "edges": len(feature.edges)}
+        for feature in features
+    ]
 
 
 def feature_arrays(features: Sequence[Feature]) -> dict[str, Array]:
@@ -230,9 +230,7 @@ def feature_arrays(features: Sequence[Feature]) -> dict[str, Array]:
     }
 
 
-def read_features(
-    plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]
-) -> tuple[Feature, ...]:
+def read_features(plain: Sequence[Mapping[str, Any]], arrays: Mapping[str, Array]) -> list[Feature]:
     """The inverse of `plain_features`. Raises DriftError for features that are not valid."""
     coarse = arrays["coarse"].reshape(-1, CELLS)
     edges = arrays["edges"].tolist()
@@ -240,20 +238,12 @@ def read_features(
     features = []
     for given, groups in zip(plain, coarse, strict=True):
         end = at + given["edges"]
-        features.append(_read_feature(given, edges[at:end], groups))
+        own = {**given, "edges": edges[at:end], "coarse": groups.tobytes()}
+        features.append(fields.read_object(Feature, own, "features"))
         at = end
     if at != len(edges):
         raise DriftError(f"this is no profile: it has {len(edges)} edges and needs {at}")
     odd = [feature.name for feature in features if not feature.whole]
     if odd:
         raise DriftError(f"this is no profile: the cells of {odd} are not whole")
-    return tuple(features)
-
-
-def _read_feature(given: Mapping[str, Any], edges: Sequence[float], groups: Array) -> Feature:
-    own = dict(given)
-    own["edges"] = tuple(edges)
-    own["categories"] = tuple(given["categories"])
-    own["known"] = tuple(given["known"])
-    own["coarse"] = groups.tobytes()
-    return Feature(**own)
+    return features

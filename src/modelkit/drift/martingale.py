@@ -85,33 +85,68 @@ def advance(
         values that each block added to each cell, int64 (blocks, d, 67).
     """
     blocks, rows, d = cells.shape
-    lanes = blocks * d  # a lane is one feature in one block
-    values = cells.transpose(1, 0, 2).reshape(rows, lanes)
+    values = _in_lanes(cells)
     absent = values == ABSENT
-    gaps = bool(absent.any())
-    places = np.where(absent, CELLS, values) if gaps else values
-    at = places + np.arange(0, lanes * LANE_WIDTH, LANE_WIDTH)
-    added = _tally(at, lanes, LANE_WIDTH).reshape(blocks, d, CELLS)
+    gaps = absent if absent.any() else None
+    at = _places(values, gaps)
+    added = _tally(at, LANE_WIDTH).reshape(blocks, d, CELLS)
     equal, upto, after = _before_blocks(counts, added)
-    seen = np.arange(rows)[:, None]
-    if gaps:
-        present = ~absent
-        seen = np.cumsum(present, axis=0) - present
-    total = upto[:, :, -1].ravel() + seen
+    less, ties = _ranks(values, at, equal, upto)
+    total = upto[:, :, -1].ravel() + _rows_before(rows, gaps)
+    p = (less + _in_lanes(draws) * (ties + 1)) / (total + 1)
+    counts[:] = after
+    return _slots(p, gaps).reshape(blocks, d, P_SLOTS).astype(np.float64), added
+
+
+def _in_lanes(blocks: Array) -> Array:
+    """Blocks (blocks, rows, d) as (rows, lanes): a lane is one feature in one block."""
+    count, rows, d = blocks.shape
+    return blocks.transpose(1, 0, 2).reshape(rows, count * d)
+
+
+def _places(values: Array, gaps: Array | None) -> Array:
+    """The place of each cell, (rows, lanes), among the places of all lanes, 68 in each."""
+    known = values if gaps is None else np.where(gaps, CELLS, values)
+    return _by_lane(known, LANE_WIDTH)
+
+
+def _by_lane(places: Array, width: int) -> Array:
+    """Places within lanes, (rows, lanes), as places among those of all lanes."""
+    lanes = places.shape[1]
+    return places + np.arange(0, lanes * width, width)
+
+
+def _ranks(
+    values: Array,
+    at: Array,
+    equal: Array,
+    upto: Array,
+) -> tuple[Array, Array]:
+    """For each value, (rows, lanes), the number of those before it that are less, and equal."""
     less = (upto - equal).ravel().take(at)
     ties = equal.ravel().take(at)
     less_in_block, ties_in_block = _earlier(values)
     less[1:] += less_in_block
     ties[1:] += ties_in_block
-    own_draws = draws.transpose(1, 0, 2).reshape(rows, lanes)
-    p = (less + own_draws * (ties + 1)) / (total + 1)
+    return less, ties
+
+
+def _rows_before(rows: int, gaps: Array | None) -> Array:
+    """The number of values before each row of a block, (rows, 1), or (rows, lanes) with gaps."""
+    if gaps is None:
+        return np.arange(rows)[:, None]
+    present = ~gaps
+    before: Array = np.cumsum(present, axis=0) - present
+    return before
+
+
+def _slots(p: Array, gaps: Array | None) -> Array:
+    """The number of p-values of each lane in each slot, (lanes, 64)."""
     slot = np.minimum((p * P_SLOTS).astype(np.int64), P_SLOTS - 1)
-    if gaps:
-        slot[absent] = P_SLOTS
+    if gaps is not None:
+        slot[gaps] = P_SLOTS
     width = P_SLOTS + 1
-    slots = _tally(slot + np.arange(0, lanes * width, width), lanes, width)
-    counts[:] = after
-    return slots.reshape(blocks, d, P_SLOTS).astype(np.float64), added
+    return _tally(_by_lane(slot, width), width)
 
 
 def _before_blocks(
@@ -132,19 +167,14 @@ def _before_blocks(
 
 def tally(cells: Array) -> Array:
     """The number of values of each feature in each cell: uint8 (n, d) to int64 (d, 67)."""
-    lanes = cells.shape[1]
     absent = cells == ABSENT
-    values = np.where(absent, CELLS, cells) if absent.any() else cells
-    at = values + np.arange(0, lanes * LANE_WIDTH, LANE_WIDTH)
-    return _tally(at, lanes, LANE_WIDTH)
+    at = _places(cells, absent if absent.any() else None)
+    return _tally(at, LANE_WIDTH)
 
 
-def _tally(
-    at: Array,
-    lanes: int,
-    width: int,
-) -> Array:
+def _tally(at: Array, width: int) -> Array:
     """Counts (lanes, width - 1) of places in lanes; the last place is for absent values."""
+    lanes = at.shape[1]
     counts = np.bincount(at.ravel(), minlength=lanes * width)
     return counts.reshape(lanes, width)[:, :-1]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 
+from modelkit import fields
 from modelkit.cast import Array
 from modelkit.drift import fitting, refusals
 from modelkit.drift.archive import pack, unpack
@@ -259,7 +260,7 @@ class Profile:
             "ordered": self.ordered,
             "duplicates": self.duplicates,
             "epsilon": self.epsilon,
-            "baseline": None if self.baseline is None else asdict(self.baseline),
+            "baseline": fields.write_object(self.baseline),
             "classes": None if self.calibration is None else self.calibration.classes,
         }
         arrays = feature_arrays(self.features)
@@ -368,27 +369,18 @@ def _decode(
     about: dict[str, Any],
     arrays: dict[str, Array],
 ) -> Profile:
-    features = read_features(about["features"], arrays)
-    counts = arrays["counts"].astype(np.int64)
-    shape = (len(about["strata"]), len(features), CELLS)
+    classes = about.pop("classes")
+    with_arrays = {
+        "features": read_features(about["features"], arrays),
+        "counts": arrays["counts"].astype(np.int64),
+        "bases": read_bases(about["bases"], arrays),
+        "calibration": None if classes is None else Calibration.of_arrays(classes, arrays),
+    }
+    profile = fields.read_object(Profile, about | with_arrays, "profile")
+    counts = profile.counts
+    shape = (len(profile.strata), len(profile.features), CELLS)
     if counts.shape != shape or counts.min() < 0:
         raise DriftError(
             f"this is no profile: counts have the shape {counts.shape}, or are below 0"
         )
-    calibration = None
-    if about["classes"] is not None:
-        calibration = Calibration.of_arrays(about["classes"], arrays)
-    return Profile(
-        features=features,
-        counts=counts,
-        strata=tuple(about["strata"]),
-        stratum=about["stratum"],
-        bases=read_bases(about["bases"], arrays),
-        rows=about["rows"],
-        train_rows=about["train_rows"],
-        ordered=about["ordered"],
-        duplicates=about["duplicates"],
-        epsilon=about["epsilon"],
-        baseline=None if about["baseline"] is None else Baseline(**about["baseline"]),
-        calibration=calibration,
-    )
+    return profile

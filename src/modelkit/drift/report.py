@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from math import isnan, log10, nan
 from typing import Any, Literal, final
 
-from modelkit import html, jsonable
+from modelkit import fields, html, jsonable
 from modelkit.drift import sections
-from modelkit.drift.values import Alarm, Check, Effect, FeatureDrift, Performance, read_alarm
+from modelkit.drift.values import Alarm, Check, FeatureDrift, Performance
 from modelkit.errors import DriftError, importing
 
 REPORT_SCHEMA = "modelkit.drift/1"
@@ -95,18 +96,16 @@ class DriftReport:
 
     def to_json(self) -> str:
         """Everything, as one line of ASCII: it may be printed on any terminal."""
-        plain = {"schema": REPORT_SCHEMA} | jsonable.to_plain(asdict(self))
+        plain = {"schema": REPORT_SCHEMA} | jsonable.to_plain(fields.write_object(self))
         return json.dumps(plain, allow_nan=False, sort_keys=True)
 
     @staticmethod
     def from_json(text: str) -> DriftReport:
         """The inverse of `to_json`. Raises DriftError for any other text."""
         try:
-            plain = jsonable.from_plain(json.loads(text))
-            if plain.pop("schema") != REPORT_SCHEMA:
-                raise DriftError(f"this is no record of {REPORT_SCHEMA}")
-            return _read_report(plain)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            plain = jsonable.parse_record(text, REPORT_SCHEMA)
+            return fields.read_object(DriftReport, plain, "report")
+        except (TypeError, ValueError) as error:
             raise DriftError(f"this is no drift report in JSON: {error}") from error
 
     def to_dataframe(self) -> Any:
@@ -118,7 +117,7 @@ class DriftReport:
             import pandas as pd
 
         others = ("effects", "missing", "cells")
-        names = [own.name for own in fields(FeatureDrift) if own.name not in others]
+        names = [own.name for own in dataclasses.fields(FeatureDrift) if own.name not in others]
         rows = [_flat(drift, names) for drift in self.ranked()]
         columns = dict.fromkeys([*names, "missing_reference", "missing_recent"])
         for row in rows:
@@ -222,33 +221,3 @@ def _flat(
         row[f"{size.name} low"] = size.low
         row[f"{size.name} high"] = size.high
     return row
-
-
-# From JSON.
-
-
-def _read_report(plain: dict[str, Any]) -> DriftReport:
-    plain["assumptions"] = tuple(plain["assumptions"])
-    plain["alarms"] = tuple(map(read_alarm, plain["alarms"]))
-    plain["features"] = tuple(map(_read_drift, plain["features"]))
-    plain["checks"] = tuple(Check(**check) for check in plain["checks"])
-    if plain["performance"] is not None:
-        plain["performance"] = _read_performance(plain["performance"])
-    return DriftReport(**plain)
-
-
-def _read_drift(plain: dict[str, Any]) -> FeatureDrift:
-    before, now = plain["missing"]
-    plain["missing"] = (before, now)
-    plain["effects"] = tuple(Effect(**size) for size in plain["effects"])
-    plain["cells"] = tuple((label, old, new) for label, old, new in plain["cells"])
-    return FeatureDrift(**plain)
-
-
-def _read_performance(plain: dict[str, Any]) -> Performance:
-    for name in ("loss", "baseline"):
-        if plain[name] is not None:
-            plain[name] = tuple(plain[name])
-    estimated = plain["estimated"].items()
-    plain["estimated"] = {name: tuple(values) for name, values in estimated}
-    return Performance(**plain)

@@ -82,11 +82,13 @@ class Stream:
         self._coarse = _group_table(features)
         self._banded = np.zeros((d, band.BAND_GROUPS))
         grouped = (reference[:, None, :] @ self._coarse)[:, 0]
-        self._pays, weights = _band_tables(grouped, tolerance, deltas, noise)
-        self.evidence: dict[str, Evidence] = {}
-        if "changed" in levels:
-            self.evidence["changed"] = Evidence(d, martingale.rank_bets()[1], guarantee)
-        self.evidence["material"] = Evidence(d, weights, guarantee)
+        self._pays, band_weights = _band_tables(grouped, tolerance, deltas, noise)
+        bets = {"changed": martingale.rank_bets()[1], "material": band_weights}
+        self.evidence = {
+            kind: Evidence(d, weights, guarantee)
+            for kind, weights in bets.items()
+            if kind in levels
+        }
         self._levels = levels
         self._set_limits(1 if guarantee == "ever" else horizon)
 

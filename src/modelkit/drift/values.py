@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 AlarmKind = Literal["changed", "material", "performance"]
 
@@ -30,8 +29,8 @@ class Alarm:
     the tolerance) or "performance" (the mean loss is above the bound for that of the reference, and
     0.02 more). `p` is that of the evidence: under the hypothesis it is ever at most p with a
     probability of at most p (of a Detector with "arl": at any one time). `level` is the share of
-    alpha that this monitor has; for "material" and "performance" a third of it is for the error of
-    the reference, which p does not count. `row` is the number of rows seen until then, `began` the
+    alpha of this kind, feature and stratum; for "material" and "performance" a third of it is for
+    the error of the reference, which p does not count. `row` is the number of rows seen until then, `began` the
     estimated number of rows before the change. `stratum` is None where there are no strata.
     """
 
@@ -53,15 +52,6 @@ class Alarm:
         size = "" if self.effect is None else f", {self.effect}"
         about = f"{self.kind} at row {self.row:,}{since}"
         return f"{self.feature}{where}: {about}: p {self.p:.2g}{size}"
-
-
-def read_alarm(plain: Mapping[str, Any]) -> Alarm:
-    """The inverse of `dataclasses.asdict` for an Alarm, from values that JSON can hold."""
-    fields = dict(plain)
-    if fields["effect"] is not None:
-        fields["effect"] = Effect(**fields["effect"])
-    fields["assumptions"] = tuple(fields["assumptions"])
-    return Alarm(**fields)
 
 
 @dataclass(frozen=True)

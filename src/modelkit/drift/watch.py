@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, final
 
 import numpy as np
 
-from modelkit import forks
+from modelkit import fields, forks
 from modelkit.cast import Array
 from modelkit.drift import archive, exact
 from modelkit.drift.cells import ABSENT
@@ -21,7 +20,7 @@ from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.shares import HORIZON, alpha_by_kind, labelled_of, stream_of
 from modelkit.drift.stream import Crossing, Stream
-from modelkit.drift.values import Alarm, Effect, read_alarm
+from modelkit.drift.values import Alarm, Effect
 from modelkit.errors import DriftError
 
 STATE_SCHEMA = "modelkit.detector/1"
@@ -333,7 +332,7 @@ class Watch:
                 "guarantee": self.guarantee,
                 "seed": self.seed,
                 "strangers": self.strangers,
-                "alarms": [asdict(alarm) for alarm in self.alarms],
+                "alarms": fields.write_object(self.alarms),
                 "parts": plain,
             }
         return archive.pack(STATE_SCHEMA, about, arrays)
@@ -367,7 +366,8 @@ class Watch:
     ) -> None:
         """Go on from what `state` packed."""
         self.strangers = about["strangers"]
-        self.alarms = tuple(read_alarm(alarm) for alarm in about["alarms"])
+        alarms = [fields.read_object(Alarm, alarm, "alarms") for alarm in about["alarms"]]
+        self.alarms = tuple(alarms)
         parts = zip(self._parts(), about["parts"], strict=True)
         for i, (part, plain) in enumerate(parts):
             part.restore(archive.under(f"{i} ", arrays), plain)

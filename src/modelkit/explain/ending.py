@@ -9,6 +9,7 @@ from modelkit.cast import Array
 from modelkit.explain.graph import GraphIndex, option
 from modelkit.explain.links import OutputLink
 from modelkit.explain.nodes import TREE_OPERATORS
+from modelkit.explain.written import written_link
 
 if TYPE_CHECKING:
     import onnx
@@ -53,6 +54,10 @@ def _step_back(
             return None
         function = LINK_FUNCTIONS[node.op_type]
         return node.input[0], replace(link, name=function)
+    written = written_link(graph, node)
+    if written is not None and link.scale == 1.0:
+        before, function = written
+        return before, replace(link, name=function)
     if _is_share(graph, node) and link.scale == 1.0:
         sigmoid = graph.maker(node.input[0])
         return (sigmoid or node).input[0], OutputLink("share")

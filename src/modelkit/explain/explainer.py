@@ -177,7 +177,7 @@ class Explainer:
             seed=self._seed,
             background_id=self._background_id,
             background_rows=subject.count,
-            model_digest=None if manifest is None else manifest.digest,
+            model_digest=None if manifest is None else manifest.model_digest,
             warnings=found.warnings,
         )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from modelkit import html, jsonable
+from modelkit import fields, html, jsonable
 from modelkit.cast import Array
 from modelkit.errors import ExplainError, importing
 from modelkit.explain.drawing import Bar, draw_bars
@@ -42,7 +42,7 @@ class Explanation:
         seed: of sampling.
         background_id: the sha256 of the background.
         background_rows: the number of its rows.
-        model_digest: that of the package, or None for a model without one.
+        model_digest: `Manifest.model_digest` of the package, or None for a model without one.
         warnings: what a reader must know, in full sentences.
     """
 
@@ -152,10 +152,7 @@ class Explanation:
 
     def to_json(self) -> str:
         """Everything, as one line of JSON to keep where decisions must be explained later."""
-        plain = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            plain[field.name] = jsonable.to_plain(value)
+        plain = jsonable.to_plain(fields.write_object(self))
         plain["schema"] = EXPLANATION_SCHEMA
         return json.dumps(
             plain,
@@ -168,11 +165,9 @@ class Explanation:
     def from_json(text: str) -> Explanation:
         """The inverse of `to_json`. Raises ExplainError if `text` is no such record."""
         try:
-            plain = json.loads(text)
-            if plain.pop("schema") != EXPLANATION_SCHEMA:
-                raise ExplainError(f"this is no record of {EXPLANATION_SCHEMA}")
-            return Explanation(**_read_fields(plain))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            plain = jsonable.parse_record(text, EXPLANATION_SCHEMA)
+            return fields.read_object(Explanation, plain | _read_arrays(plain), "explanation")
+        except (KeyError, TypeError, ValueError) as error:
             raise ExplainError(f"this is no explanation in JSON: {error}") from error
 
     def plot(
@@ -305,26 +300,23 @@ class Explanation:
         return bars
 
 
-def _read_fields(plain: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an Explanation from those of its JSON."""
+def _read_arrays(plain: dict[str, Any]) -> dict[str, Array]:
+    """The arrays of an Explanation by name, from the values of its JSON."""
     n = len(plain["values"])
     d = len(plain["feature_names"])
     k = len(plain["output_names"])
     shapes = {
         "values": (n, d, k),
         "base_values": (n, k),
+        "data": (n, d),
         "additivity_gap": (n, k),
         "std_error": (n, d, k),
     }
-    found = dict(plain)
+    found = {}
     for name, shape in shapes.items():
         if plain[name] is not None:
-            numbers = np.array(jsonable.from_plain(plain[name]), np.float64)
-            found[name] = numbers.reshape(shape)
-    cells = np.array(jsonable.from_plain(plain["data"]), object)
-    found["data"] = cells.reshape(n, d)
-    for name in ("feature_names", "output_names", "warnings"):
-        found[name] = tuple(plain[name])
+            dtype = object if name == "data" else np.float64
+            found[name] = np.array(plain[name], dtype).reshape(shape)
     return found
 
 

@@ -57,6 +57,20 @@ class _Common(NamedTuple):
         return head == (VERSION, UTF8, 0, 0, DATE) and self.packed == self.size
 
 
+class _Entry(NamedTuple):
+    """A member's entry in the directory.
+
+    `offset` is where the entry says that the local header is, `end` where the next entry begins,
+    and `is_plain` whether all other fields are as `write_zip` writes them.
+    """
+
+    common: _Common
+    name: bytes
+    offset: int
+    end: int
+    is_plain: bool
+
+
 def _common(name: bytes, data: bytes | memoryview) -> _Common:
     size = len(data)
     return _Common(
@@ -165,20 +179,18 @@ def _read_member(
     """
     if at + CENTRAL.size > len(data) or body + LOCAL.size > start:
         raise ContainerError("the directory of the package is truncated")
-    central_magic, made_by, *fields = CENTRAL.unpack_from(data, at)
-    common = _Common(*fields[:9])
-    *odd, offset = fields[9:]
-    raw = bytes(data[at + CENTRAL.size : at + CENTRAL.size + common.name])
-    path = check_path(raw)
-    local_magic, *local, extra = LOCAL.unpack_from(data, body)
+    entry = _read_entry(data, at)
+    common = entry.common
+    path = check_path(entry.name)
+    magic, *local, extra = LOCAL.unpack_from(data, body)
     name_at = body + LOCAL.size
     padding_at = name_at + common.name
     content = padding_at + extra
     end = content + common.size
-    magics = central_magic == CENTRAL_MAGIC and local_magic == LOCAL_MAGIC
-    same = tuple(local) == common and bytes(data[name_at:padding_at]) == raw and offset == body
-    plain = common.is_stored and made_by == VERSION and not any(odd)
-    if not (magics and same and plain) or end > start:
+    is_header = magic == LOCAL_MAGIC and tuple(local) == common
+    is_named = bytes(data[name_at:padding_at]) == entry.name
+    is_here = entry.offset == body and end <= start
+    if not (entry.is_plain and is_header and is_named and is_here):
         raise ContainerError(
             f"member {path!r} is not a plain stored member that its directory entry describes",
             member=path,
@@ -190,7 +202,26 @@ def _read_member(
     # The first is the manifest, which holds no hash of itself.
     if len(members) == 1 and zlib.crc32(members[path]) != common.crc:
         raise ContainerError(f"member {path!r} is damaged: its checksum differs", member=path)
-    return at + CENTRAL.size + common.name, end
+    return entry.end, end
+
+
+def _read_entry(data: memoryview, at: int) -> _Entry:
+    """The entry of the directory that is at `at`."""
+    magic, made_by, *fields = CENTRAL.unpack_from(data, at)
+    common = _Common(*fields[:9])
+    *rest, offset = fields[9:]
+    name_at = at + CENTRAL.size
+    end = name_at + common.name
+    return _Entry(
+        common,
+        name=bytes(data[name_at:end]),
+        offset=offset,
+        end=end,
+        is_plain=magic == CENTRAL_MAGIC
+        and made_by == VERSION
+        and not any(rest)
+        and common.is_stored,
+    )
 
 
 def _check_padding(padding: bytes, path: str) -> None:

@@ -246,9 +246,18 @@ def _level(node: Node, inputs: Sequence[int], first: int) -> int:
         return NATURAL if inputs[1:2] == [NATURAL] else ANY
     if name in (b"CastLike", b"OneHot"):
         return ANY if inputs and inputs[-1] else NO
+    if name == b"LabelEncoder" and _looks_up_others(node):
+        return NO
     if name in ALWAYS_INTEGER and (name != b"Imputer" or first):
         return ANY
     # Of others, an output has the type of the first input, but of onnxruntime's own. Sums and
     # products of integers that are not negative may still pass the largest one, and begin at the
     # least.
     return ANY if first and not node.domain else NO
+
+
+def _looks_up_others(node: Node) -> bool:
+    """Whether what a LabelEncoder gives stands in one tensor, and is no integers."""
+    kinds = [setting.kind for setting in node.settings if setting.name == b"values_tensor"]
+    told = [setting for setting in node.settings if setting.name.startswith(b"values_")]
+    return len(kinds) == len(told) == 1 and kinds[0] not in (0, *INTEGERS)

@@ -1,7 +1,7 @@
 """Check what operators are told where onnxruntime does not look, or looks too late.
 
 Each rule here stands for a graph of one operator that ended the process, or answered with memory
-that nobody wrote; `tests/fuzz_operators.py` finds them. Names and attributes are those of ONNX, as
+that nobody wrote; `tests/helpers/fuzz_operators.py` finds them. Names and attributes are those of ONNX, as
 bytes, since that is how they lie in a graph; tests compare the tables with the schemas of the
 `onnx` library, which would take 100 ms to import.
 """

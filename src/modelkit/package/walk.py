@@ -162,24 +162,35 @@ ONNX_FIELDS = {
     },
 }
 TABLES = {name: tags_of(fields) for name, fields in ONNX_FIELDS.items()}
+# How a field is kept: as it is, as it is where it holds few numbers, as a view of data of any length
+# that is not copied, and by its number alone.
+WHOLE = "whole"
+FEW = "few"
+VIEW = "view"
+COUNT = "count"
 # Of an attribute of an operator in a function, which then has the value of an argument.
 REFERENCE = 21
-KEPT_FIELDS = {  # of each kind of message, those that are checked
-    "function": {1, 10, 13},
-    "node": {1, 2, 4, 7, 8},
-    "attribute": {1, 2, 3, 4, REFERENCE},
-    "tensor": {1, 2, 8, 14},
-    "sparse": {3},
-    "input": {1},
-    "value": {1},
-    "typed": {1},
-    "dim": {1},
-    "property": {1},
-    "external": {1, 2},
+FIELDS_KEPT = {  # of each kind of message, and how: those that are checked
+    "function": dict.fromkeys((1, 10, 13), WHOLE),
+    "node": dict.fromkeys((1, 2, 4, 7, 8), WHOLE),
+    "attribute": {
+        **dict.fromkeys((1, 2, 3, 4, REFERENCE), WHOLE),
+        **dict.fromkeys((7, 8), VIEW),
+        9: COUNT,
+    },
+    "graph": {13: VIEW},
+    "tensor": {
+        **dict.fromkeys((1, 2, 8, 14), WHOLE),
+        **dict.fromkeys((4, 5, 7, 9, 10), FEW),
+    },
+    "sparse": {3: WHOLE},
+    "input": {1: WHOLE},
+    "value": {1: WHOLE},
+    "typed": {1: WHOLE},
+    "dim": {1: WHOLE},
+    "property": {1: WHOLE},
+    "external": dict.fromkeys((1, 2), WHOLE),
 }
-LIST_FIELDS = {"attribute": {7, 8}, "graph": {13}}  # those of any length, which are not copied
-COUNTED_FIELDS = {"attribute": 9}  # that of which only the number is told
-NUMBER_FIELDS = {"tensor": {4, 5, 7, 9, 10}}  # those that are kept where they are few numbers
 FEW_BYTES = 10 * FEW_NUMBERS
 
 
@@ -260,10 +271,7 @@ def walk_message(
         raise GraphError(f"the graph nests deeper than {MAX_DEPTH} levels")
     message = Message(span[1] - span[0], depth, len(found.calls))
     kept = message.kept
-    counted = COUNTED_FIELDS.get(kind)
-    checked = KEPT_FIELDS.get(kind, ())
-    numbers = NUMBER_FIELDS.get(kind, ())
-    lists = LIST_FIELDS.get(kind, ())
+    fields_kept = FIELDS_KEPT.get(kind, {})
     for number, part, start, stop in read_message(data, *span, TABLES[kind]):
         if part in TABLES:
             told = walk_message(
@@ -276,13 +284,16 @@ def walk_message(
             )
             if told is not None:
                 message.told.append(told)
-        elif number in checked or (number in numbers and stop - start <= FEW_BYTES):
-            value = start if stop < 0 else data[start:stop]
-            kept.setdefault(number, []).append(value)
-        elif number in lists or part == RUN:
-            held = start if stop < 0 else memoryview(data)[start:stop]
-            kept.setdefault(number, []).append(held)
-        elif number == counted:
+            continue
+        how = VIEW if part == RUN else fields_kept.get(number)
+        if how is None or (how is FEW and stop - start > FEW_BYTES):
+            continue
+        if how is COUNT:
             message.counted += 1
+            continue
+        value: Any = start
+        if stop >= 0:
+            value = memoryview(data)[start:stop] if how is VIEW else data[start:stop]
+        kept.setdefault(number, []).append(value)
     check = checks.get(kind)
     return None if check is None else check(message, found)

@@ -1,4 +1,4 @@
-"""Opens packages for tests/forge.py in a process of its own: a line of JSON in, a line of JSON out."""
+"""Opens packages for forge.py in a process of its own: a line of JSON in, a line of JSON out."""
 
 import json
 import resource

@@ -1,6 +1,7 @@
 """Text encoders to test with: tiny ones that are made here, and the real ones that are installed."""
 
 import json
+import random
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,11 +15,21 @@ import modelkit as mk
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = ("the", "of", "and", "a", "to", "in", "river", "model", "music", "green", "winter", "coffee", "query", "text",
          "museum", "engine", "street", "window", "number", "return")  # fmt: skip
+ODD = ["", " ", "\t\n ", "\N{GRINNING FACE}\N{GRINNING FACE} \N{WOMAN}\u200d\N{ROCKET}", "a\0b", "\0", "\ufeffthe",
+       "e\u0301\u0301\u0301", "\u202eriver", "[CLS] [SEP] [PAD]", "x" * 3000, "\U0010ffff"]  # fmt: skip
 WIDTH, MOST = 8, 16  # numbers of a tiny vector, and tokens of a tiny text
 VALUES = (
     np.random.default_rng(0).normal(size=(len(SPECIAL) + len(WORDS) + 1, WIDTH)).astype(np.float32)
 )
 MIX = np.random.default_rng(1).normal(size=(WIDTH, WIDTH)).astype(np.float32) / 4
+
+
+def sentences(count, seed, most=40):
+    """Texts of known words drawn at random, some without any."""
+    rng = random.Random(seed)
+    return [
+        " ".join(rng.choices(WORDS, k=rng.randint(0, rng.choice((3, most))))) for _ in range(count)
+    ]
 
 
 def tiny_tokenizer(special=True):
@@ -147,6 +158,20 @@ def tiny(graph=None, tokenizer=None, **options):
         tiny_tokenizer() if tokenizer is None else tokenizer,
         **options,
     )
+
+
+def model_over_tokens(batchable=True):
+    """The tiny graph as a function over tokens."""
+    proto = tiny_graph()
+    signature = tiny(proto).token_model.signature
+
+    def run(feeds):
+        hidden = np.zeros((*feeds["input_ids"].shape, WIDTH), np.float32)
+        for row, ids, mask in zip(hidden, feeds["input_ids"], feeds["attention_mask"], strict=True):
+            row[: mask.sum()] = tiny_hidden(ids[: mask.sum()])
+        return {"last_hidden_state": hidden}
+
+    return mk.FunctionModel(run, signature, batchable=batchable)
 
 
 def installed(name):

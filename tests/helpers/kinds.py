@@ -1,6 +1,6 @@
 """Every kind of model that conversion is tested on: one table for the tests, for docs/converting.md and the benchmark.
 
-`python tests/kinds.py` prints the table of docs/converting.md.
+`python tests/helpers/kinds.py` prints the table of docs/converting.md.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _sklearn() -> list[Kind]:
         Kind("support vectors", "SVC", lambda: scaled(svm.SVC()), wine),
         Kind("support vectors", "NuSVC", lambda: scaled(svm.NuSVC()), wine),
         Kind("support vectors", "LinearSVC", lambda: scaled(svm.LinearSVC(**SEED)), wine),
-        Kind("support vectors", "SVR", svm.SVR, diabetes, **narrow),
+        Kind("support vectors", "SVR", svm.SVR, diabetes),
         Kind("support vectors", "LinearSVR", lambda: svm.LinearSVR(**SEED), diabetes),
         Kind("support vectors", "OneClassSVM", svm.OneClassSVM, blobs),
         Kind("neighbours", "KNeighborsClassifier", neighbors.KNeighborsClassifier, wine),

@@ -1,6 +1,7 @@
 """Packages that no writer would write, and a process with limits in which they are opened."""
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -66,6 +67,64 @@ def forge(data, changes=None, edit=None, **parts):
 
 def graph_of(data):
     return onnx.load_from_string(members_of(data)[GRAPH])
+
+
+def with_graph(data, change, opset=None, **more):
+    """The package with its graph changed in place, and with another version of its operators if one is given."""
+    proto = graph_of(data)
+    if opset is not None:
+        proto.opset_import[0].version = opset
+    change(proto)
+    return forge(data, graph=proto.SerializeToString(), **more)
+
+
+def varint(size):
+    """A whole number as protobuf writes it."""
+    size, out = size & (1 << 64) - 1, bytearray()
+    while size > 127:
+        out.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*out, size])
+
+
+def npz(**arrays):
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def digest_of(data):
+    return mk.inspect(data).digest
+
+
+def forest(operator="TreeEnsembleRegressor", **changes):
+    """An operator over one tree: x0 > -10, then x0 > 0, then x0 > 5; each leads to a leaf otherwise."""
+    old = {
+        "nodes_treeids": [0] * 7, "nodes_nodeids": range(7), "nodes_featureids": [0] * 7,
+        "nodes_values": [-10.0, 0.0, 5.0, 0.0, 0.0, 0.0, 0.0], "nodes_modes": ["BRANCH_LEQ"] * 3 + ["LEAF"] * 4,
+        "nodes_truenodeids": [6, 5, 4, 0, 0, 0, 0], "nodes_falsenodeids": [1, 2, 3, 0, 0, 0, 0],
+    }  # fmt: skip
+    weights = {"ids": [0] * 4, "treeids": [0] * 4, "nodeids": [3, 4, 5, 6], "weights": [1.0] * 4}
+    splits, leaves = (
+        helper.make_tensor("t", 1, [n], values) for n, values in ((3, [-10, 0, 5]), (4, [1] * 4))
+    )
+    attributes = {
+        "TreeEnsembleRegressor": old
+        | {f"target_{name}": values for name, values in weights.items()}
+        | {"n_targets": 1},
+        "TreeEnsembleClassifier": old
+        | {f"class_{name}": values for name, values in weights.items()}
+        | {"classlabels_int64s": [0]},
+        "TreeEnsemble": {
+            "n_targets": 1, "tree_roots": [0], "nodes_featureids": [0] * 3, "nodes_splits": splits,
+            "leaf_targetids": [0] * 4,
+            "nodes_modes": helper.make_tensor("m", TensorProto.UINT8, [3], [0] * 3), "leaf_weights": leaves,
+            "nodes_truenodeids": [3, 2, 1], "nodes_trueleafs": [1, 1, 1],
+            "nodes_falsenodeids": [1, 2, 0], "nodes_falseleafs": [0, 0, 1],
+        },
+    }[operator]  # fmt: skip
+    outputs = ["t", "scores"] if operator == "TreeEnsembleClassifier" else ["t"]
+    return helper.make_node(operator, ["x"], outputs, domain="ai.onnx.ml", **attributes | changes)
 
 
 class Warden:

@@ -1,7 +1,7 @@
 """Graphs of one operator with attributes, inputs and shapes at random: each is refused, or opens, and ends no process.
 
-`python tests/fuzz_operators.py --seconds 600 --seed 1 --keep FOLDER` counts what became of them and
-keeps what crashed; `make fuzz` runs it, and tests/test_fuzz.py a few hundred cases. Cases run in
+`python -m tests.helpers.fuzz_operators --seconds 600 --seed 1 --keep FOLDER` counts what became of them and
+keeps what crashed; `make fuzz` runs it, and tests/test_fuzz.py a hundred cases. Cases run in
 children, one after the other, within limits of memory and time; a child that dies says by the case
 it was at which graph was at fault.
 """
@@ -25,11 +25,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime.capi.onnxruntime_pybind11_state as runtime
-from forge import GRAPH, MANIFEST, pack, save_toy
 from onnx import TensorProto, helper, numpy_helper
 
 import modelkit as mk
 from modelkit.package import container
+
+from .forge import GRAPH, MANIFEST, pack, save_toy
 
 DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
 NEWEST = {"": 24, "ai.onnx.ml": 5, "com.microsoft": 1}

@@ -1,0 +1,67 @@
+"""Rows for drift detectors: streams of columns, drawn from a seed."""
+
+import numpy as np
+from scipy import stats
+from scipy.signal import lfilter
+
+from modelkit.drift.profile import Profile
+
+
+def rng(*seed):
+    return np.random.default_rng(seed)
+
+
+def column(values):
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+ZIPF = 1 / np.arange(1, 51)
+NULLS = {
+    "normal": lambda n, r: r.normal(size=n),
+    "rare": lambda n, r: r.random(n) < 0.01,
+    "ties": lambda n, r: np.where(r.random(n) < 0.4, 0, np.round(r.normal(size=n) * 2)),
+    "missing": lambda n, r: np.where(r.random(n) < 0.05, np.nan, r.standard_t(3, size=n)),
+    "zipf": lambda n, r: np.array([f"c{i}" for i in range(50)], object)[
+        r.choice(50, n, p=ZIPF / ZIPF.sum())
+    ],
+    "wide": lambda n, r: np.exp(3 * r.normal(size=n)),
+}
+
+
+def at_most(count, runs, alpha):
+    """The lower 95 % Clopper-Pearson limit of the rate is at most alpha."""
+    return count == 0 or stats.beta.ppf(0.025, count, runs - count + 1) <= alpha
+
+
+def ar(n, rho, r):
+    """An autoregressive series of n numbers of unit variance, whose neighbours correlate by rho."""
+    return lfilter([(1 - rho**2) ** 0.5], [1, -rho], r.normal(size=n + 100))[100:]
+
+
+def mixed(n, seed):
+    r = rng(seed, 31)
+    x = ar(n, 0.7, r)
+    return {
+        "x": x, "c": column(r.choice(["u", "v", None], n).tolist()), "s": column(r.choice(["n", "m"], n).tolist()),
+        "e": r.normal(size=(n, 3)),
+    }  # fmt: skip
+
+
+def scored(n, seed):
+    p = rng(seed, 32).random(n)
+    return np.c_[1 - p, p]
+
+
+def fit_profile():
+    """A profile of all that may be watched: columns, an embedding, scores, labels and strata."""
+    labels = (rng(2, 33).random(2000) < scored(2000, 2)[:, 1]).astype(int)
+    return Profile.fit(
+        mixed(600, 1),
+        reference=mixed(2000, 2),
+        scores=scored(2000, 2),
+        labels=labels,
+        stratum="s",
+        ordered=True,
+    )

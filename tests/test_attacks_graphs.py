@@ -1,0 +1,296 @@
+"""Attacks 27 to 32 of the table in docs/security.md: what a graph may do."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.forge import GRAPH, WEIGHTS, Warden, forest, forge, members_of, with_graph
+from onnx import TensorProto, helper, numpy_helper
+
+import modelkit as mk
+from modelkit.package import scan
+
+
+def test_27_operators_of_unknown_origin(toy, refused):
+    def node(proto):
+        proto.graph.node[1].domain = "evil.corp"
+
+    def function(proto):
+        proto.functions.append(
+            helper.make_function("evil.corp", "F", [], ["b"], [], [helper.make_opsetid("", 18)])
+        )
+
+    def within(proto):
+        branch = helper.make_graph(
+            [helper.make_node("F", [], ["o"], domain="evil.corp")], "b", [], []
+        )
+        proto.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=branch))
+
+    for change in (node, function, within):
+        refused(with_graph(toy, change), "GraphError", "evil.corp", "packages may use")
+
+
+def test_27_blobs_for_the_compiler_of_a_vendor(toy, refused):
+    def context(proto):
+        node = helper.make_node(
+            "EPContext", ["h"], ["y"], domain="com.microsoft", ep_cache_context="../secret"
+        )
+        proto.graph.node[1].CopyFrom(node)
+        proto.opset_import.add(domain="com.microsoft", version=1)
+
+    refused(with_graph(toy, context), "GraphError", "EPContext")
+
+
+def test_28_session_options_in_the_package(toy, refused, folder, canary):
+    options = {"session_options": {"optimized_model_filepath": str(canary), "enable_profiling": 1}}
+    config = json.dumps({"version": 1, **options})
+    data = with_graph(toy, lambda proto: helper.set_model_props(proto, {"ort_config": config}))
+    refused(data, "GraphError", "session options")
+    refused(
+        forge(toy, edit=lambda plain: plain.update(options)), "ManifestError", "session_options"
+    )
+    told = Warden(folder, ORT_LOAD_CONFIG_FROM_MODEL="1")
+    path = folder / "config.mk"
+    path.write_bytes(data)
+    assert "GraphError" in told.open(path)["error"]
+    # onnxruntime alone would then read the weights from the working directory, and would not say
+    # so.
+    (folder / "model.onnx.data").write_bytes(bytes(16384))
+    path.write_bytes(toy)
+    assert "unset ORT_LOAD_CONFIG_FROM_MODEL" in told.open(path, then="verify")["message"]
+    told.close()
+
+
+def shaped(operator, values, *more, **attributes):
+    """A graph in which a constant states the shape of a tensor, whose sum is added to the answer."""
+
+    def change(proto):
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(values), "s"))
+        inputs = ["s"] if operator in ("ConstantOfShape", "HannWindow") else ["o", "s"]
+        proto.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "o"))
+        proto.graph.node.append(helper.make_node(operator, [*inputs, *more], ["big"], **attributes))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        shaped("ConstantOfShape", [1 << 34]),
+        shaped("ConstantOfShape", [1 << 32, 1 << 32]),
+        shaped("ConstantOfShape", [1 << 62, 4]),
+        shaped("Expand", [1 << 17, 1 << 17]),
+        shaped("Tile", [1 << 34]),
+        shaped("Pad", [0, 1 << 34]),
+        shaped("HannWindow", 1 << 34),
+        shaped("OneHot", [1 << 34], "o"),
+        shaped("ConstantOfShape", [*[1] * 700, 1 << 34]),
+    ],
+)
+def test_29_a_graph_that_asks_for_64_gib(toy, refused, change):
+    refused(with_graph(toy, change), "GraphError", "more than 1 GiB")
+
+
+def test_29_the_same_by_constants_of_other_kinds(toy, refused):
+    def node(**value):
+        def change(proto):
+            proto.graph.node.append(helper.make_node("Constant", [], ["s"], **value))
+            proto.graph.node.append(helper.make_node("ConstantOfShape", ["s"], ["big"]))
+
+        return change
+
+    def steps(proto):
+        for name, value in (("start", 0.0), ("limit", 1e12), ("step", 1.0)):
+            proto.graph.node.append(helper.make_node("Constant", [], [name], value_float=value))
+        proto.graph.node.append(helper.make_node("Range", ["start", "limit", "step"], ["big"]))
+
+    def random(proto):
+        proto.graph.node.append(
+            helper.make_node("RandomNormal", [], ["big"], shape=[1 << 17, 1 << 17])
+        )
+
+    def sparse(proto):
+        tensor = proto.graph.sparse_initializer.add(dims=[1 << 34])
+        tensor.values.CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), "v"))
+        tensor.indices.CopyFrom(numpy_helper.from_array(np.zeros(1, np.int64), "i"))
+
+    def multinomial(proto):
+        proto.graph.node.append(
+            helper.make_node("Multinomial", ["x"], ["big"], sample_size=1 << 34)
+        )
+
+    def targets(proto):
+        proto.graph.node.append(forest(n_targets=1 << 34))
+
+    tensor = numpy_helper.from_array(np.array([1 << 34]), "t")
+    typed = helper.make_tensor("t", TensorProto.INT64, [2], [1 << 20, 1 << 20])
+    for change in (node(value_ints=[1 << 34]), node(value=tensor), node(value=typed), steps, random, sparse,
+                   multinomial, targets):  # fmt: skip
+        refused(with_graph(toy, change), "GraphError", "more than 1 GiB")
+
+
+def test_29_a_tensor_that_claims_more_than_it_holds(toy, refused):
+    def claim(proto):
+        proto.graph.initializer.append(
+            TensorProto(name="v", data_type=TensorProto.FLOAT, dims=[1 << 34])
+        )
+
+    def negative(proto):
+        proto.graph.initializer.append(
+            TensorProto(name="v", data_type=TensorProto.FLOAT, dims=[-1])
+        )
+
+    refused(with_graph(toy, claim), "GraphError", "'v'", "only")
+    refused(with_graph(toy, negative), "GraphError", "'v'", "shape [-1]")
+
+
+def test_29_constants_that_grow_are_not_computed_at_load(toy, warden, folder):
+    """Thirty doublings make 64 GiB of 64 bytes: the load is cheap, and the run ends at the limits of the process."""
+
+    def double(proto):
+        proto.graph.initializer.append(numpy_helper.from_array(np.ones(16, np.float32), "d0"))
+        for i in range(30):
+            proto.graph.node.append(
+                helper.make_node("Concat", [f"d{i}", f"d{i}"], [f"d{i + 1}"], axis=0)
+            )
+        proto.graph.node.append(helper.make_node("ReduceSum", ["d30"], ["sum"], keepdims=0))
+        proto.graph.node[1].output[0] = "relu"
+        proto.graph.node.append(helper.make_node("Add", ["relu", "sum"], ["y"]))
+
+    path = folder / "grows.mk"
+    path.write_bytes(with_graph(toy, double))
+    assert warden.open(path)["error"] is None
+    assert "alloc" in warden.open(path, then="predict")["message"]
+
+
+def nested(depth):
+    graph = helper.make_graph([], "g", [], [])
+    for _ in range(depth):
+        graph = helper.make_graph(
+            [helper.make_node("If", ["x"], ["z"], then_branch=graph)], "g", [], []
+        )
+    return graph
+
+
+def test_30_graphs_within_graphs(toy, refused):
+    refused(
+        with_graph(toy, lambda proto: proto.graph.node.extend(nested(20).node)),
+        "GraphError",
+        "nests deeper",
+    )
+    deep = b""
+    for _ in range(50_000):  # too deep for protobuf itself
+        deep = b"\x32" + _length(deep) + deep if len(deep) < 1 << 17 else deep
+    refused(forge(toy, graph=b"\x3a" + _length(b"\x0a" + _length(deep) + deep) + b"\x0a" + _length(deep) + deep),
+            "GraphError")  # fmt: skip
+
+
+def _length(data):
+    size, out = len(data), bytearray()
+    while size > 127:
+        out.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*out, size])
+
+
+def test_30_millions_of_nodes(toy, refused):
+    node = b"\x0a\x06\x22\x04Relu"
+    graph = node * (scan.MAX_NODES + 1)
+    refused(
+        forge(toy, graph=b"\x3a" + _length(graph) + graph), "GraphError", "more than 200000 nodes"
+    )
+
+
+def test_30_functions_that_double(toy, refused):
+    def double(proto):
+        proto.opset_import.add(domain="ai.onnx.ml", version=3)
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+        for i in range(25):
+            name, domain = (f"F{i + 1}", "ai.onnx.ml") if i < 24 else ("Relu", "")
+            called = [
+                helper.make_node(name, [a], [b], domain=domain) for a, b in (("a", "m"), ("m", "b"))
+            ]
+            proto.functions.append(
+                helper.make_function("ai.onnx.ml", f"F{i}", ["a"], ["b"], called, opsets)
+            )
+        proto.graph.node[1].CopyFrom(helper.make_node("F0", ["h"], ["y"], domain="ai.onnx.ml"))
+
+    def forever(proto):
+        called = [helper.make_node("F", ["a"], ["b"], domain="ai.onnx.ml")]
+        proto.functions.append(
+            helper.make_function(
+                "ai.onnx.ml", "F", ["a"], ["b"], called, [helper.make_opsetid("ai.onnx.ml", 3)]
+            )
+        )
+
+    refused(with_graph(toy, double), "GraphError", "nodes when its functions are expanded")
+    refused(with_graph(toy, forever), "GraphError", "call each other more than")
+
+
+def test_30_a_graph_of_2_gb():
+    import mmap
+
+    with pytest.raises(mk.errors.GraphError, match="at most 2147483647 are read"):
+        scan.check_graph(
+            memoryview(mmap.mmap(-1, 1 << 31, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)),
+            "w",
+            None,
+        )
+
+
+def loop(proto):
+    """y is given by a Loop without a trip count, whose condition stays true."""
+    flag = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("go", "on")]
+    value = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 64])
+        for name in ("v", "w2")
+    ]
+    count = helper.make_tensor_value_info("i", TensorProto.INT64, [])
+    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Relu", ["v"], ["w2"])]
+    body = helper.make_graph(nodes, "body", [count, flag[0], value[0]], [flag[1], value[1]])
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(True), "true"))
+    proto.graph.node[1].CopyFrom(helper.make_node("Loop", ["", "true", "h"], ["y"], body=body))
+
+
+def test_30_a_loop_without_end_is_stopped_at_the_deadline(toy, warden, folder):
+    path = folder / "loop.mk"
+    path.write_bytes(with_graph(toy, loop))
+    assert warden.open(path)["error"] is None
+    told = warden.open(path, then="predict", deadline=0.2)
+    assert "DeadlineExceeded" in told["error"], told
+    assert "stopped" in told["message"]
+
+
+def test_31_a_graph_that_takes_and_gives_something_else(toy, refused):
+    def rename(proto):
+        proto.graph.node[1].output[0] = proto.graph.output[0].name = "z"
+
+    def widen(proto):
+        proto.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+        proto.graph.node[1].output[0] = "relu"
+        proto.graph.node.append(helper.make_node("Cast", ["relu"], ["y"], to=TensorProto.DOUBLE))
+
+    def fix(proto):
+        proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+
+    def narrow(plain):
+        plain["signature"]["inputs"][0]["shape"][1] = 63
+
+    def rank(plain):
+        plain["signature"]["outputs"][0]["shape"].append(1)
+
+    refused(with_graph(toy, rename), "GraphError", "outputs ['z']", "['y']")
+    refused(with_graph(toy, widen), "GraphError", "output 'y'", "tensor(double)", "float32")
+    refused(with_graph(toy, fix), "GraphError", "input 'x'", "(3, 64)")
+    refused(forge(toy, edit=narrow), "GraphError", "input 'x'", "63")
+    refused(forge(toy, edit=rank), "GraphError", "output 'y'")
+    refused(
+        forge(toy, graph=members_of(toy)[GRAPH].replace(b"\x0a\x01x", b"\x0a\x01\xe1")),
+        "GraphError",
+        "no text",
+    )
+
+
+def test_32_weights_that_were_swapped(toy, refused):
+    data = forge(toy, {WEIGHTS: bytes(len(members_of(toy)[WEIGHTS]))})
+    refused(data, "IntegrityError", "output 'y' of the golden rows differs", then="verify")

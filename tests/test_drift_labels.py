@@ -1,0 +1,119 @@
+"""Losses, labels, and performance without labels."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers.streams import at_most, column, rng
+
+import modelkit as mk
+from modelkit.drift.profile import Profile
+from modelkit.errors import DriftError
+
+
+def labelled_profile(n=5000, rate=0.1):
+    rows = rng(1).normal(size=(n, 1))
+    return Profile.fit(
+        rng(2).normal(size=(200, 1)), reference=rows, losses=(rng(3).random(n) < rate).astype(float)
+    )
+
+
+def test_a_rise_of_the_loss_is_found_and_none_is_not():
+    profile, alarms = labelled_profile(), 0
+    for run in range(60):
+        alarms += bool(
+            mk.Detector(profile, alpha=0.05).update_labels(
+                losses=(rng(run, 41).random(3000) < 0.1).astype(float)
+            )
+        )
+    assert at_most(alarms, 60, 0.05)
+    for guarantee in ("ever", "arl"):
+        detector = mk.Detector(profile, guarantee=guarantee)
+        assert detector.update_labels(losses=(rng(1, 42).random(1000) < 0.1).astype(float)) == []
+        new = detector.update_labels(losses=(rng(2, 42).random(1500) < 0.25).astype(float))
+        assert new[0].kind == "performance"
+        assert (len(new) > 1) == (guarantee == "arl")
+        assert 600 <= new[0].began <= new[0].row <= 2500
+        assert detector.report().performance.labelled == 2500
+    better = mk.Detector(profile).update_labels(losses=np.zeros(2000))
+    assert better == []
+
+
+def test_labels_and_predictions_are_the_losses_they_make():
+    n = 300
+    truth, guess = rng(1).integers(3, size=n), rng(2).integers(3, size=n)
+    words = np.array(["a", "b", "c"])
+    profile = labelled_profile()
+    expected = mk.Detector(profile)
+    expected.update_labels(losses=(truth != guess).astype(float))
+    for y, predicted in (
+        (truth, guess), (truth.tolist(), guess.tolist()), (words[truth], words[guess]),
+        (column(words[truth].tolist()), words[guess]),
+        (truth.astype(float), guess), (pd.Series(words[truth]), pd.Series(words[guess])),
+    ):  # fmt: skip
+        detector = mk.Detector(profile)
+        detector.update_labels(y, predicted)
+        assert detector.state() == expected.state()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (([1, 2], [1]), "must both be"), (([1], None), "labels and what was predicted"),
+        ((None, [1]), "labels and what"), (([None], [1]), "missing"),
+        (([np.nan], [1]), "missing"), (([1.0], [np.nan]), "missing"), ((["a"], [0.5]), "not all numbers"),
+        (([[1]], [[1]]), "must both"), ((), "pass labels"),
+        ((None, None, [1.5]), "0 to 1"), ((None, None, [np.nan]), "0 to 1"), ((None, None, ["a"]), "not all numbers"),
+        (([1], [1], [1.0]), "or losses"),
+    ],
+    ids=range(13),
+)  # fmt: skip
+def test_labels_that_do_not_fit_are_refused(arguments, match):
+    detector = mk.Detector(labelled_profile(200))
+    before = detector.state()
+    y, predicted, losses = (*arguments, None, None, None)[:3]
+    with pytest.raises(DriftError, match=match):
+        detector.update_labels(y, predicted, losses=losses)
+    assert detector.state() == before
+    assert detector.update_labels([], []) == []
+    assert detector.update_labels(losses=[]) == []
+
+
+def test_without_losses_labels_are_refused():
+    with pytest.raises(DriftError, match="fit it with labels="):
+        mk.Detector(Profile.fit({"x": np.arange(200.0)})).update_labels([1], [1])
+
+
+def calibrated(n=6000):
+    rows, p = rng(1).normal(size=(n, 1)), rng(2).beta(2, 2, n)
+    labels = (rng(3).random(n) < p).astype(int)
+    return Profile.fit(rows[:500], reference=rows, scores=np.c_[1 - p, p], labels=labels)
+
+
+def test_performance_without_labels_is_estimated_and_nan_does_not_poison_it():
+    detector = mk.Detector(calibrated())
+    p = rng(4).beta(2, 2, 1500)
+    X = rng(5).normal(size=(1500, 1))
+    real = ((rng(6).random(1500) < p) == (p > 0.5)).mean()
+    shares = np.c_[1 - p, p]
+    for report in (detector.test(X, scores=shares), detector):
+        if report is detector:
+            detector.update(X, scores=shares)
+            detector.update(X[:1], scores=np.full((1, 2), np.nan))
+            report = detector.report()  # noqa: PLW2901
+        value, low, high = report.performance.estimated["accuracy"]
+        assert low <= real <= high
+        assert abs(value - real) < 0.05
+        assert report.performance.unsupported is None
+    only = mk.Detector(calibrated())
+    only.update(X[:3], scores=np.full((3, 2), np.nan))
+    assert only._watch.estimated() is None
+    narrow = np.clip(p, 0.3, 0.7)
+    odd = mk.Detector(
+        Profile.fit(
+            X[:500],
+            reference=X,
+            scores=np.c_[1 - narrow, narrow],
+            labels=(rng(3).random(1500) < narrow).astype(int),
+        )
+    )
+    assert "beyond those of the reference" in odd.test(X, scores=shares).performance.unsupported

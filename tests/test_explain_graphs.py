@@ -1,0 +1,269 @@
+"""Graphs that a careless reading of the structure explains wrongly, and columns before they are encoded."""
+
+import warnings
+
+import numpy as np
+import pytest
+from helpers.coalitions import (
+    LIBRARIES,
+    SEED,
+    agree,
+    brute,
+    brute_by_codes,
+    margin,
+    penguin_pipeline,
+    saved,
+)
+from helpers.ensembles import answers, graph, old_node, tree_of
+from helpers.kinds import penguins
+from onnx import TensorProto, helper
+from sklearn import decomposition, ensemble, linear_model
+from sklearn.pipeline import make_pipeline
+
+import modelkit as mk
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Graphs that a careless reading of the structure gets wrong: whatever the method, the values must
+# be right.
+
+
+def concat_of_encoders():
+    """Encoders of one column each, joined in the third dimension; the second dimension is then of size one."""
+    options = {"domain": "ai.onnx.ml", "cats_int64s": [0, 1, 2], "zeros": 1}
+    return [helper.make_node("OneHotEncoder", [name], [f"{name}1"], **options) for name in "ab"]
+
+
+def odd_graphs():
+    f32, x3 = np.float32, {"x": (np.float32, 3)}
+    y = {"y": (np.float32, 1)}
+    ab = {"a": (np.int64, 1), "b": (np.int64, 1)}
+    tree, node = (
+        [tree_of(0), tree_of(1, 0.5, -1.0, 2.0), tree_of(2, -0.5, 3.0, -1.0)],
+        helper.make_node,
+    )
+    pair = [
+        ("BRANCH_LEQ", 0, 0.5, (), False, tree_of(4, 0.5, 1.0, 5.0), tree_of(3, 0.5, -2.0, 0.0))
+    ]
+    product = (
+        "BRANCH_LEQ",
+        0,
+        0.0,
+        (),
+        False,
+        tree_of(1, 0.0, 1.0, 5.0),
+        tree_of(2, 0.0, -2.0, 0.0),
+    )
+    yield "gather in the second dimension", graph(
+        [*concat_of_encoders(), node("Concat", ["a1", "b1"], ["c"], axis=-1), node("Gather", ["c", "i"], ["t"], axis=1),
+         old_node(pair, 1, f32, tracks=False, inputs="t")],
+        inputs=ab, outputs=y, constants={"i": np.int64(0)})  # fmt: skip
+    yield "stacked in the second dimension", graph(
+        [*concat_of_encoders(), node("Concat", ["a1", "b1"], ["c"], axis=-1),
+         node("Concat", ["b1", "a1"], ["e"], axis=-1),
+         node("Concat", ["c", "e"], ["s"], axis=1), node("Gather", ["s", "i"], ["t"], axis=1),
+         old_node(pair, 1, f32, tracks=False, inputs="t")],
+        inputs=ab, outputs=y, constants={"i": np.int64(1)})  # fmt: skip
+    yield "an encoder of one category and a wide constant", graph(
+        [node("OneHotEncoder", ["x"], ["o"], domain="ai.onnx.ml", cats_int64s=[1], zeros=1),
+         node("Add", ["o", "w"], ["s"]), node("Reshape", ["s", "shape"], ["t"]),
+         old_node([product], 1, f32, tracks=False, inputs="t")],
+        inputs={"x": (np.int64, 2)}, outputs=y,
+        constants={"w": f32([0, -0.5]), "shape": np.int64([-1, 4])})  # fmt: skip
+    yield "rows of a table by a column", graph(
+        [node("Gather", ["w", "x"], ["g"], axis=1), node("Reshape", ["g", "shape"], ["t"]),
+         old_node([product], 1, f32, tracks=False, inputs="t")],
+        inputs={"x": (np.int64, 3)}, outputs=y,
+        constants={"w": f32([[1, -1, 1]]), "shape": np.int64([-1, 3])})  # fmt: skip
+    for post in ("LOGISTIC", "SOFTMAX", "PROBIT"):
+        wide = 2 if post == "SOFTMAX" else 1
+        yield f"a regressor that ends in {post}", graph(
+            [node("LinearRegressor", ["x"], ["y"], domain="ai.onnx.ml", coefficients=[0.05, 0.1, -0.05] * wide,
+                  intercepts=[0.5] * wide, targets=wide, post_transform=post)],
+            inputs=x3, outputs={"y": (f32, wide)})  # fmt: skip
+    yield "a product of columns before trees", graph(
+        [node("Gather", ["x", "i"], ["r"], axis=1), node("Mul", ["x", "r"], ["t"]),
+         old_node([product], 1, f32, tracks=False, inputs="t")],
+        inputs=x3, outputs=y, constants={"i": np.int64([1, 2, 0])})  # fmt: skip
+    yield "columns in another order before trees", graph(
+        [node("Gather", ["x", "i"], ["t"], axis=1), old_node([product], 1, f32, tracks=False, inputs="t")],
+        inputs=x3, outputs=y, constants={"i": np.int64([2, -3, 1])})  # fmt: skip
+    yield "a rotation before trees", graph(
+        [node("MatMul", ["x", "w"], ["t"]), old_node([product], 1, f32, tracks=False, inputs="t")],
+        inputs=x3, outputs=y, constants={"w": np.linalg.qr(np.arange(9.0).reshape(3, 3) + np.eye(3))[0].astype(f32)}
+    )  # fmt: skip
+    yield "a column's square", graph([node("Mul", ["x", "x"], ["s"]), node("MatMul", ["s", "w"], ["y"])],
+                                     inputs=x3, outputs=y, constants={"w": f32([[1], [2], [3]])})  # fmt: skip
+    yield "a quotient of sums", graph(
+        [node("Gemm", ["x", "w", "far"], ["s"]), node("Div", ["one", "s"], ["y"])],
+        inputs=x3, outputs=y, constants={"w": f32([[1], [2], [3]]), "one": f32([9.0]), "far": f32([20.0])})  # fmt: skip
+    yield "a sum made whole", graph(
+        [node("MatMul", ["x", "w"], ["s"]), node("Cast", ["s"], ["n"], to=TensorProto.INT64),
+         node("Cast", ["n"], ["y"], to=TensorProto.FLOAT)],
+        inputs=x3, outputs=y, constants={"w": f32([[1], [2], [3]])})  # fmt: skip
+    yield "labels as numbers", graph(
+        [old_node(tree, 3, f32, tracks=False, op="TreeEnsembleClassifier", outputs=("label", "scores"),
+                  classlabels_int64s=[0, 1, 2]), node("Cast", ["label"], ["n"], to=TensorProto.FLOAT),
+         node("Reshape", ["n", "shape"], ["y"])],
+        inputs=x3, outputs=y, constants={"shape": np.int64([-1, 1])})  # fmt: skip
+    yield "labels of a linear classifier as numbers", graph(
+        [node("LinearClassifier", ["x"], ["label", "scores"], domain="ai.onnx.ml", coefficients=[1.0, 2, -1, -1, -2, 1],
+              intercepts=[0.0, 0.0], classlabels_ints=[0, 1]), node("Cast", ["label"], ["n"], to=TensorProto.FLOAT),
+         node("Reshape", ["n", "shape"], ["y"])],
+        inputs=x3, outputs=y, constants={"shape": np.int64([-1, 1])})  # fmt: skip
+    yield "flattened over the rows and back", graph(
+        [node("Flatten", ["x"], ["f"], axis=0), node("Reshape", ["f", "shape"], ["t"]),
+         old_node([product], 1, f32, tracks=False, inputs="t")],
+        inputs=x3, outputs=y, constants={"shape": np.int64([-1, 3])})  # fmt: skip
+    yield "two sigmoids of their own", graph(
+        [node("MatMul", ["x", "w"], ["s"]), node("Sigmoid", ["s"], ["y"])],
+        inputs=x3, outputs={"y": (f32, 2)}, constants={"w": f32([[1, 2], [2, -1], [-1, 0.5]])})  # fmt: skip
+    yield "a softmax over the rows", graph(
+        [node("MatMul", ["x", "w"], ["s"]), node("Softmax", ["s"], ["y"], axis=1)],
+        inputs=x3, outputs={"y": (f32, 3)}, constants={"w": f32([[1, 2, 0], [2, -1, 1], [-1, 0.5, 2]])})  # fmt: skip
+    yield "twice an exponential", graph(
+        [node("MatMul", ["x", "w"], ["s"]), node("Exp", ["s"], ["e"]), node("Mul", ["e", "two"], ["y"])],
+        inputs=x3, outputs=y, constants={"w": f32([[0.1], [0.2], [-0.3]]), "two": f32(2)})  # fmt: skip
+    yield "twice a sigmoid", graph(
+        [node("MatMul", ["x", "w"], ["s"]), node("Sigmoid", ["s"], ["e"]), node("Mul", ["e", "two"], ["y"])],
+        inputs=x3, outputs=y, constants={"w": f32([[1], [0.2], [-0.3]]), "two": f32(2)})  # fmt: skip
+    yield "a half of a tree", graph(
+        [old_node(tree, 1, f32, tracks=False, outputs=("t",)), node("Div", ["t", "two"], ["y"])],
+        inputs=x3, outputs=y, constants={"two": f32([[2]])})  # fmt: skip
+    yield "a tree of a tree", graph(
+        [old_node([product], 1, f32, tracks=False, outputs=("s",)), node("Mul", ["x", "s"], ["t"]),
+         old_node([product], 1, f32, tracks=False, inputs="t")],
+        inputs=x3, outputs=y)  # fmt: skip
+
+
+def by_name(value):
+    return value if isinstance(value, str) else ""
+
+
+@pytest.mark.parametrize(("name", "proto"), list(odd_graphs()), ids=by_name)
+def test_odd_graphs_are_never_explained_wrongly(name, proto, tmp_path):
+    rng = np.random.default_rng(0)
+    model = saved(proto, tmp_path)
+    inputs = [(i.name, i.type.tensor_type.elem_type, i.type.tensor_type.shape.dim[1].dim_value)
+              for i in proto.graph.input]  # fmt: skip
+    whole = all(element == TensorProto.INT64 for _, element, _ in inputs)
+    width = sum(w for _, _, w in inputs)
+    rows = (
+        rng.integers(0, 3, (80, width))
+        if whole
+        else rng.choice(np.float32([-2, -1, -0.4, 0.3, 1, 2]), (80, width))
+    )
+
+    def feeds(r):
+        ends = np.cumsum([w for _, _, w in inputs])[:-1]
+        parts = np.split(r, ends, axis=1)
+        kind = np.int64 if whole else np.float32
+        return {name: part.astype(kind) for (name, _, _), part in zip(inputs, parts, strict=True)}
+
+    explanation = mk.Explainer(model, background=feeds(rows[:60])).explain(feeds(rows[60:]))
+
+    def f(r):
+        got = np.asarray(model.run(feeds(r))["y"], float)
+        if explanation.output_space != "margin":
+            return got
+        if "exponential" in name:
+            return np.log(got)
+        if "softmax" in name:
+            return r @ np.array([[1, 2, 0], [2, -1, 1], [-1, 0.5, 2]])
+        return np.log(got / (1 - got))
+
+    agree(explanation, *brute(f, rows[60:], rows[:60]), within=2e-5)
+
+
+def test_trees_that_read_doubles_made_on_the_way_compare_doubles(tmp_path):
+    """Thresholds between two neighbouring floats: of single precision, the columns would be on the other side."""
+    split = 1.0 + 1e-10
+    tree = ("BRANCH_LEQ", 0, split, (), False, ("BRANCH_LT", 1, split, (), False, 1.0, 3.0), 7.0)
+    nodes = [
+        helper.make_node("Add", ["x", "one"], ["t"]),
+        old_node([tree], 1, np.float64, tracks=False, inputs="t"),
+    ]
+    proto = graph(
+        nodes,
+        inputs={"x": (np.float64, 2)},
+        outputs={"y": (np.float32, 1)},
+        constants={"one": [1.0, 1.0]},
+    )
+    model = saved(proto, tmp_path)
+    rows = np.random.default_rng(0).choice([-1.0, 0.0, 1e-10, 2e-10, 3.0], (60, 2))
+    explainer = mk.Explainer(model, background=rows[:30])
+    assert explainer.plan().method == "trees", explainer.plan()
+    agree(explainer.explain(rows), *brute(lambda r: answers(proto, r), rows, rows[:30]))
+
+
+def test_large_whole_numbers_are_compared_as_onnxruntime_does(tmp_path):
+    tree = ("BRANCH_LEQ", 0, 16777216.0, (), False, tree_of(1, 16777218.0, 0.1, 0.7), -0.3)
+    node = old_node([tree, tree_of(1, 3.0)], 2, np.float32, tracks=False, op="TreeEnsembleClassifier",
+                    outputs=("label", "y"), classlabels_int64s=[0, 1])  # fmt: skip
+    proto = graph([node], inputs={"x": (np.int64, 2)}, outputs={"y": (np.float32, 2)})
+    rows = np.random.default_rng(0).choice(
+        [0, 5, 16777215, 16777216, 16777217, 16777218, 16777219], (50, 2)
+    )
+    explanation = mk.Explainer(saved(proto, tmp_path), background=rows[:20]).explain(rows)
+    agree(explanation, *brute(lambda r: answers(proto, r), rows, rows[:20]))
+
+
+# Raw columns.
+
+
+def raw_models():
+    yield "boosting", "trees", lambda: ensemble.GradientBoostingClassifier(n_estimators=15, **SEED)
+    yield "forest", "trees", lambda: ensemble.RandomForestClassifier(10, max_depth=6, **SEED)
+    yield "linear", "additive", lambda: linear_model.LogisticRegression(max_iter=1000)
+    yield (
+        "rotated",
+        "enumeration",
+        lambda: make_pipeline(
+            decomposition.PCA(4, **SEED),
+            ensemble.GradientBoostingClassifier(n_estimators=10, **SEED),
+        ),
+    )
+    if LIBRARIES:
+        import lightgbm
+        import xgboost
+
+        yield "xgboost", "trees", lambda: xgboost.XGBClassifier(n_estimators=15, n_jobs=1)
+        yield (
+            "lightgbm",
+            "trees",
+            lambda: lightgbm.LGBMClassifier(n_estimators=15, n_jobs=1, verbose=-1),
+        )
+
+
+@pytest.mark.parametrize(("name", "method", "make"), list(raw_models()), ids=by_name)
+def test_values_are_of_raw_columns_whatever_encodes_them(name, method, make, tmp_path):
+    X, y = penguins()
+    y = (
+        (y == "Adelie").astype(int)
+        if name in ("rotated", "lightgbm")
+        else y.astype("category").cat.codes.to_numpy()
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator = penguin_pipeline(make()).fit(X, y)
+        model = saved(estimator, tmp_path, X)
+        rows, background = X.iloc[[0, 3, 8, 150, 271, 320]], X.iloc[::23]
+        explainer = mk.Explainer(model, background=background)
+        explanation = explainer.explain(rows)
+        assert explanation.method == method, explainer.plan()
+        assert explanation.exact
+        assert explanation.feature_names == tuple(X.columns)
+        assert explanation.data[1, 1] is None or np.isnan(
+            explanation.data[1, 1]
+        )  # the row with gaps
+        if name == "rotated":
+            assert "depend on several raw columns" in str(explainer.plan())
+        in_margins = explanation.output_space == "margin"
+
+        def f(mixed):
+            if not in_margins:
+                return model.predict_proba(mixed)
+            prepared = estimator[:-1].transform(mixed)
+            return margin(estimator[-1])(prepared)
+
+        agree(explanation, *brute_by_codes(f, rows, background, in_margins))
