@@ -400,7 +400,6 @@ SHAPES = [
     ("a number", [NUMBER], 1.0, ["cannot read rows from a float"]),
     ("a set", [NUMBER], {1.0}, ["cannot read rows from a set"]),
     ("a generator", [NUMBER], (row for row in [{"n": 1.0}]), ["cannot read rows from a generator"]),
-    ("an empty list", [NUMBER], [], ["cannot read rows from an empty list"]),
     (
         "a list of lists",
         [NUMBER],
@@ -410,7 +409,7 @@ SHAPES = [
     ("a list of numbers", [NUMBER], [1.0, 2.0], ["a list of float; pass np.asarray(X)"]),
     (
         "a tuple of strings",
-        [TEXT],
+        [NUMBER],
         ("a", "b"),
         ["a tuple of str; pass {column: X}, a frame or records"],
     ),

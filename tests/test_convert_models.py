@@ -320,7 +320,9 @@ def test_a_fold_that_lacks_a_class(method, tmp_path):
     first, last = np.arange(90), np.arange(90, len(y))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        estimator = CalibratedClassifierCV(Logistic(), method=method, cv=[(first, last), (last, first)]).fit(X, y)
+        estimator = CalibratedClassifierCV(
+            Logistic(), method=method, cv=[(first, last), (last, first)]
+        ).fit(X, y)
         mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1")
     got = mk.load(tmp_path / "m.mk").predict_proba(X)
     np.testing.assert_allclose(got, estimator.predict_proba(X), rtol=0, atol=1e-14)
@@ -332,7 +334,9 @@ def test_kernels_that_were_computed_before(kind, tmp_path):
     K = rbf_kernel(X, X[::2])
     estimator = kind(kernel="precomputed").fit(K[::2], y[::2])
     mk.save(estimator, tmp_path / "m.mk", example=K[::2], name="m", version="1")
-    np.testing.assert_allclose(mk.load(tmp_path / "m.mk").predict(K), estimator.predict(K), rtol=1e-12)
+    np.testing.assert_allclose(
+        mk.load(tmp_path / "m.mk").predict(K), estimator.predict(K), rtol=1e-12
+    )
 
 
 NESTED = {
@@ -351,7 +355,10 @@ def test_behind_columns_with_strings_and_gaps(name, tmp_path):
     numbers = ["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]
     columns = make_column_transformer(
         (make_pipeline(SimpleImputer(), StandardScaler()), numbers),
-        (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["island", "sex"]),
+        (
+            make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()),
+            ["island", "sex"],
+        ),
         sparse_threshold=0,
     )
     estimator = make_pipeline(columns, NESTED[name])

@@ -21,10 +21,11 @@ from numpy import ndarray, vdot
 from modelkit import frames
 from modelkit.cast import VDOT_ITEMS, Array, CastError, Rule, cast_column, is_a, quick_cast
 from modelkit.errors import SignatureError
+from modelkit.names import Names, refused_rows
+from modelkit.records import plain_rows
 from modelkit.spec import TensorSpec, check_dims, check_shape, numpy_dtype
 
 Feeds = dict[str, Array]
-MOST_PROBLEMS = 20  # that one message lists
 
 
 class Block(NamedTuple):
@@ -40,15 +41,16 @@ class Coercion:
     """Turns rows into the tensors of `inputs`.
 
     `names` are the columns of all inputs, in order; a tensor without columns counts as one of its
-    own name. `block` says how to take a whole array at once, or is None.
+    own name. `block` says how to take a whole array at once, or is None. Rows may have the columns
+    `ignored` beside these, and any others too where `takes_extra`.
     """
 
     __slots__ = (
         "_closed",
         "_has_columns",
         "_inputs",
-        "_last_order",
         "_name",
+        "_named",
         "_rule",
         "_rules",
         "_singles",
@@ -57,11 +59,18 @@ class Coercion:
         "names",
     )
 
-    def __init__(self, inputs: tuple[TensorSpec, ...]) -> None:
+    def __init__(
+        self,
+        inputs: tuple[TensorSpec, ...],
+        ignored: Iterable[str] = (),
+        *,
+        takes_extra: bool = False,
+    ) -> None:
         self._inputs = inputs
         self._rules = [column_rules(spec) for spec in inputs]
         self._has_columns = any(spec.columns for spec in inputs)
         self.names = [rule.name for rules in self._rules for rule in rules]
+        self._named = Names(self.names, ignored, takes_extra=takes_extra)
         # For each column with categories: its position, and the categories.
         self._closed = [(j, rule.known) for j, rule in enumerate(self._rules[0]) if rule.closed]
         shared = _shared_block(inputs, self._rules[0])
@@ -71,8 +80,6 @@ class Coercion:
         self._trailing = None if shared is None else shared.trailing
         self._rule = self._rules[0][0] if shared is None else shared.rule
         self._singles = _single_rules(inputs, self._rules)
-        # The names of the last frame, and the positions of our columns among them.
-        self._last_order: tuple[object, list[int]] = (None, [])
 
     def coerce(self, X: Any) -> Feeds:
         """Turn rows into tensors by name. Raises SignatureError; see `Signature.coerce`."""
@@ -111,7 +118,7 @@ class Coercion:
         if self.block is None or not self._inputs[0].columns:
             return None
         values = frames.one_block(X)
-        if values is None or self._order(X.columns):
+        if values is None or self._named.order(X.columns):
             return None
         out = quick_cast(values, self._rule)
         return None if out is None else {self._name: np.ascontiguousarray(out.T)}
@@ -148,10 +155,9 @@ class Coercion:
             return self._from_array(X)
         if isinstance(X, dict) and X.keys() == {spec.name for spec in self._inputs}:
             return self._from_tensors(X)
-        if is_a(X, "pandas", "DataFrame"):
-            feeds = self.whole_frame(X)
-            if feeds is not None:
-                return feeds
+        feeds = self.whole_frame(X) if is_a(X, "pandas", "DataFrame") else self._from_objects(X)
+        if feeds is not None:
+            return feeds
         names, columns = frames.read_frame(X)
         if not self._has_columns:
             expected = "; ".join(map(str, self._inputs))
@@ -159,25 +165,32 @@ class Coercion:
                 "the inputs have no named columns; pass an array, or a dict of arrays by input "
                 f"name ({expected})"
             )
-        order = self._order(names)
+        order = self._named.order(names)
         return self._from_columns([columns[at] for at in order] if order else columns)
 
-    def _order(self, names: Iterable[object]) -> list[int]:
-        """For each of our columns its position among `names`; empty if they are in our order."""
-        last_names, last_order = self._last_order
-        if names is last_names:
-            return last_order
-        found = [str(name) for name in names]
-        order = []
-        if found != self.names:
-            _check_columns(self.names, found)
-            position = {name: i for i, name in enumerate(found)}
-            order = [position[name] for name in self.names]
-        if not isinstance(
-            names, list
-        ):  # a pandas Index: immutable, and shared by slices of a frame
-            self._last_order = (names, order)
-        return order
+    def _from_objects(self, X: Any) -> Feeds | None:
+        """Rows in forms of Python, or with names that are not read; None for any others."""
+        plain = plain_rows(X)
+        if self._named.lenient:
+            plain = self._named.without_spare(plain)
+        if plain is not X:
+            return self.coerce(plain)
+        if not isinstance(X, list | tuple):
+            return None
+        if not X:
+            return self._no_rows()
+        texts = len(self.names) == 1 and self._rules[0][0].text and self._has_columns
+        return self._from_columns([list(X)]) if texts and all(map(_is_text, X)) else None
+
+    def _no_rows(self) -> Feeds | None:
+        """Tensors of no rows; None where their number is fixed."""
+        feeds = {}
+        for spec in self._inputs:
+            if not isinstance(next(iter(spec.shape), None), str):
+                return None
+            sizes = [0 if isinstance(size, str) else size for size in spec.shape]
+            feeds[spec.name] = np.empty(sizes, numpy_dtype(spec.dtype))
+        return feeds
 
     def _from_array(self, X: Array) -> Feeds:
         if self._closed and type(X) is ndarray:
@@ -306,10 +319,15 @@ def _cast_or_note(
         return np.empty(0, rule.target)
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) or value is None
+
+
 def _as_array(values: Any, spec: TensorSpec) -> Array:
     """A tensor as it was passed, as an array; a mask is kept."""
     if isinstance(values, np.ma.MaskedArray):
         return values
+    values = plain_rows(values)
     # Left to itself, numpy turns the numbers of a mixed list into strings.
     mixed = spec.dtype == "string" and not hasattr(values, "dtype")
     try:
@@ -358,39 +376,3 @@ def _cast_tensor(
         if not problems:
             return block
     raise refused_rows(problems)
-
-
-def refused_rows(problems: list[str]) -> SignatureError:
-    """The error for rows that do not fit; its message lists the first problems."""
-    lines = problems[:MOST_PROBLEMS]
-    if len(problems) > MOST_PROBLEMS:
-        lines = [*lines, f"... and {len(problems) - MOST_PROBLEMS} more"]
-    listed = "\n  ".join(lines)
-    return SignatureError(
-        f"the rows do not fit the signature:\n  {listed}", problems=tuple(problems)
-    )
-
-
-def _check_columns(expected: list[str], found: list[str]) -> None:
-    missing = [name for name in expected if name not in found]
-    extra = [name for name in found if name not in expected]
-    twice = sorted({name for name in found if found.count(name) > 1})
-    problems = []
-    for name in missing:
-        hint = _likely_name(name, extra)
-        asked = "" if hint is None else f" (is it {hint!r}?)"
-        problems.append(f"missing column {name!r}{asked}")
-    problems += [f"unexpected column {name!r}" for name in extra]
-    problems += [f"column {name!r} appears twice" for name in twice]
-    if problems:
-        raise refused_rows(problems)
-
-
-def _likely_name(name: str, others: list[str]) -> str | None:
-    """The likely one of `others`: it differs in case or blanks only, or is a close match."""
-    import difflib
-
-    for other in others:
-        if other.strip().casefold() == name.strip().casefold():
-            return other
-    return next(iter(difflib.get_close_matches(name, others, n=1, cutoff=0.6)), None)

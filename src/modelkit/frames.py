@@ -6,6 +6,7 @@ No frame library is imported to find out what an object is: if it is one of thei
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from math import isnan
 from operator import itemgetter
@@ -15,6 +16,7 @@ import numpy as np
 
 from modelkit.cast import Array, is_a
 from modelkit.errors import SignatureError, importing
+from modelkit.records import array_of_tensor, reader_of
 
 NUMBERS = (bool, int, float, np.number, np.bool_)
 # The names as their container holds them (a pandas Index, a list), and the values of each.
@@ -38,7 +40,9 @@ def refuse_single(X: object) -> None:
             f"an array of shape {X.shape}; pass X.reshape(1, -1) for one row, X.reshape(-1, 1) for "
             "one column"
         )
-    elif isinstance(X, Mapping) and X and all(_is_scalar(value) for value in X.values()):
+    elif reader_of(X) is not None or (
+        isinstance(X, Mapping) and X and all(_is_scalar(value) for value in X.values())
+    ):
         fix = "a single record; pass a list of records: [record]"
     if fix is not None:
         raise SignatureError(
@@ -59,13 +63,13 @@ def read_frame(X: object) -> NamedColumns:
     """
     if is_a(X, "pandas", "DataFrame"):
         return X.columns, pandas_arrays(X)  # type: ignore[attr-defined]
+    if isinstance(X, list | tuple) and X and all(isinstance(row, Mapping) for row in X):
+        return _read_records(X)
     refuse_single(X)
     if isinstance(X, Mapping):
         return list(X), list(X.values())
     if is_a(X, "polars", "DataFrame"):
         return X.columns, X.get_columns()  # type: ignore[attr-defined]
-    if isinstance(X, list | tuple) and X and all(isinstance(row, Mapping) for row in X):
-        return _read_records(X)
     if hasattr(X, "__arrow_c_stream__"):
         return _read_arrow(X)
     raise _unreadable(_what_to_pass(X))
@@ -87,10 +91,7 @@ def _what_to_pass(X: Any) -> str:
             "table, or records"
         )
     if not X:
-        return (
-            f"an empty {what}, which tells neither columns nor dtypes; pass an array of shape "
-            "(0, width)"
-        )
+        return f"an empty {what}, and this model takes no other number of rows; pass an array"
     if isinstance(X[0], str):
         return (
             f"a {what} of str; pass {{column: X}}, a frame or records, or np.asarray(X) for a "
@@ -143,6 +144,8 @@ def as_column(values: object) -> Array:
         array = _read_polars(values)
     elif hasattr(values, "__arrow_c_array__") or hasattr(values, "__arrow_c_stream__"):
         array = _from_arrow(values)
+    elif is_a(values, "torch", "Tensor"):
+        array = array_of_tensor(values)
     else:
         array = np.asarray(values)
     if array.ndim == 2 and array.shape[1] == 1:
@@ -261,3 +264,13 @@ def _from_arrow(column: Any) -> Array:
         column = column.fill_null(False if boolean else 0)
         return np.ma.MaskedArray(column.to_numpy(zero_copy_only=False), mask=missing)
     return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+def blank_column(dtype: Any, index: Any) -> Any:
+    """A column of pandas that stands for one that is not read: missing values, or else zeros."""
+    pandas = sys.modules["pandas"]
+    if not isinstance(dtype, np.dtype):
+        return pandas.Series([], dtype=dtype).reindex(index)
+    if dtype.kind == "O":
+        return pandas.Series(np.full(len(index), None, object), index=index, dtype=object)
+    return pandas.Series(np.zeros(len(index), dtype), index=index)

@@ -17,6 +17,7 @@ from modelkit.spec import TensorSpec, check_text, numpy_dtype
 __all__ = ["ROLES", "Feeds", "Signature", "primary_of", "refuse_probabilities"]
 
 ROLES = ("label", "prediction", "embedding")  # outputs that `predict` answers with
+EXTRA = ("refuse", "ignore")  # what becomes of columns that nobody knows
 MOST_SHOWN = 4  # columns of one tensor, where a signature is shown
 
 
@@ -33,6 +34,11 @@ class Signature:
     with state, or else the first that leads an input. A dimension that one tensor has twice counts
     no rows.
 
+    `ignored` names columns that rows may have and that the model does not read, such as those that
+    a pipeline drops. Other names than these and the columns' own are refused, unless `extra` is
+    "ignore" rather than "refuse": that is how a caller wants rows to be read, and no part of the
+    model, so it is neither compared nor kept in a package.
+
     Raises SignatureError for duplicate names and for a primary output that does not exist.
     """
 
@@ -40,6 +46,8 @@ class Signature:
     outputs: tuple[TensorSpec, ...]
     primary: str | None = None
     classes: tuple[Any, ...] | None = None
+    ignored: tuple[str, ...] = ()
+    extra: str = field(default="refuse", repr=False, compare=False)
 
     # Derived once, because every call reads them.
     output_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
@@ -54,7 +62,10 @@ class Signature:
         columns = [column.name for spec in self.inputs for column in spec.columns]
         _check_distinct("input", [spec.name for spec in self.inputs], least=1)
         _check_distinct("output", output_names, least=1)
-        _check_distinct("column", columns, least=0)
+        _check_distinct("column", [*columns, *self.ignored], least=0)
+        for name in self.ignored:
+            check_text("column", name)
+        check_extra(self.extra)
         derive("output_names", output_names)
         derive("primary", _primary(self.primary, output_names))
         for label in self.classes or ():
@@ -64,13 +75,17 @@ class Signature:
         row_dim = _row_dim(self.inputs, self.outputs)
         derive("row_dim", row_dim)
         derive("batch", row_dim if leading == {row_dim} else None)
-        coercion = Coercion(self.inputs)
+        coercion = self._coercion()
         derive("block", coercion.block)
         # Hides the method of that name below, which would be one call more.
         derive("coerce", coercion.coerce)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Signature, (self.inputs, self.outputs, self.primary, self.classes)
+        parts = (self.inputs, self.outputs, self.primary, self.classes, self.ignored, self.extra)
+        return Signature, parts
+
+    def _coercion(self) -> Coercion:
+        return Coercion(self.inputs, self.ignored, takes_extra=self.extra == "ignore")
 
     def coerce(self, X: Any) -> Feeds:
         """Turn the caller's rows into tensors by name.
@@ -85,7 +100,7 @@ class Signature:
         Raises:
             SignatureError: listing everything that does not fit.
         """
-        return Coercion(self.inputs).coerce(X)
+        return self._coercion().coerce(X)
 
     def count(self, feeds: Mapping[str, Array]) -> int:
         """The number of rows of `feeds`: the size of `row_dim`, or 1 if there is none."""
@@ -149,6 +164,12 @@ def _check_distinct(
         raise SignatureError(
             f"a signature needs distinct {kind} names, at least one; got {list(names)}"
         )
+
+
+def check_extra(extra: str) -> None:
+    """Raise SignatureError for anything but "refuse" and "ignore"."""
+    if extra not in EXTRA:
+        raise SignatureError(f"extra is 'refuse' or 'ignore', not {extra!r}")
 
 
 def _primary(asked: str | None, names: tuple[str, ...]) -> str | None:

@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, doubles, joined, op
+from modelkit.convert.arithmetic import at_least, equal
+from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, joined, op
 
 if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
 
 
-def binned(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def binned(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """KBinsDiscretizer: the number of each value's bin, or a column of 0 and 1 for each bin."""
     rows = columns.matrix(np.float32 if estimator.dtype == np.float32 else np.float64)
     wide = op.unsqueeze(cast(rows, np.float64), constant([2], np.int64))
-    reached = op.greater_or_equal(wide, doubles(_edges(estimator)))
+    reached = at_least(wide, _edges(estimator))
     bins = op.reduce_sum(cast(reached, np.float64), constant([2], np.int64), keepdims=0)
     if estimator.encode == "ordinal":
         return Answer(table=Columns((bins,)))
@@ -39,7 +44,7 @@ def _by_bin(bins: Var, counts: list[int]) -> Var:
     parts = []
     for place, count in enumerate(counts):
         own = op.gather(bins, constant([place], np.int64), axis=1)
-        same = op.equal(own, doubles([range(count)]))
+        same = equal(own, [range(count)])
         parts.append(cast(same, np.float64))
     return joined(parts)
 

@@ -18,8 +18,8 @@ from modelkit.convert.tensors import (
     dtype_of,
     op,
 )
+from modelkit.convert.transforms import transformed
 from modelkit.convert.trees import Tree, ensemble
-from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
@@ -36,21 +36,10 @@ def pipeline(
     """Pipeline: each step gets what the one before it gives."""
     *before, (_, last) = estimator.steps
     for _, step in before:
-        columns = _transformed(step, columns, at)
+        columns = transformed(step, columns, at)
     if last in (*KEPT, None):
         return Answer(table=columns)
     return at.answer(last, columns)
-
-
-def _transformed(
-    step: Any,
-    columns: Columns,
-    at: Converting,
-) -> Columns:
-    if isinstance(step, str) or step is None:
-        return columns
-    table: Columns = at.answer(step, columns).asked("table")
-    return table
 
 
 def columns(
@@ -65,7 +54,7 @@ def columns(
         chosen = [int(place) for place in places.get(name, ())]
         if (isinstance(step, str) and step in DROPPED) or not chosen:
             continue
-        parts += _weighted(estimator, name, _transformed(step, columns.take(chosen), at))
+        parts += _weighted(estimator, name, transformed(step, columns.take(chosen), at))
     return Answer(table=Columns(tuple(parts)))
 
 
@@ -79,7 +68,7 @@ def union(
     for name, step in estimator.transformer_list:
         if step in DROPPED:
             continue
-        parts += _weighted(estimator, name, _transformed(step, columns, at))
+        parts += _weighted(estimator, name, transformed(step, columns, at))
     return Answer(table=Columns(tuple(parts)))
 
 
@@ -92,22 +81,6 @@ def _weighted(
     if weight is None:
         return table.parts
     return (op.mul(table.matrix(np.float64), doubles(weight)),)
-
-
-def unchanged(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """FunctionTransformer without a function, as a ColumnTransformer keeps columns."""
-    if estimator.func is not None:
-        raise ConversionError(
-            f"FunctionTransformer({getattr(estimator.func, '__name__', estimator.func)}) cannot be "
-            "converted to ONNX; "
-            f"replace it, or apply it before the model and save the rest",
-            step="FunctionTransformer",
-        )
-    return Answer(table=columns)
 
 
 def best(
@@ -206,7 +179,7 @@ def _piece(score: Var, bounds: Array) -> Var:
 
     x < bound is x <= the number before it.
     """
-    tree = _halves(np.nextafter(bounds, -np.inf))
+    tree = halves(np.nextafter(bounds, -np.inf))
     numbers = np.where(
         tree.leaf,
         tree.threshold,
@@ -226,7 +199,7 @@ def _piece(score: Var, bounds: Array) -> Var:
     return op.cast(found, to=np.int64)
 
 
-def _halves(bounds: Array) -> Tree:
+def halves(bounds: Array) -> Tree:
     """A balanced tree whose leaves hold, as their thresholds, how many bounds are below a value."""
     leaf = (0.0, -1, -1)
     nodes: list[tuple[float, int, int]] = [leaf]
@@ -260,7 +233,6 @@ ESTIMATORS = {
     "sklearn.Pipeline": pipeline,
     "sklearn.ColumnTransformer": columns,
     "sklearn.FeatureUnion": union,
-    "sklearn.FunctionTransformer": unchanged,
     "sklearn.GridSearchCV": best,
     "sklearn.RandomizedSearchCV": best,
     "sklearn.HalvingGridSearchCV": best,

@@ -3,24 +3,61 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array, is_a, is_missing
+from modelkit.convert.tables import VERBS, same_answers, table_of
+from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
+from modelkit.frames import blank_column
 from modelkit.spec import DTYPES as SIGNATURE_DTYPES
 from modelkit.spec import Column
 
 TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
+FEW_ROWS = 256  # that an estimator is asked about to see which columns it reads
+Ask = Callable[[Any, Any], Any]
 UNNAMED_TEXT = "text"  # the column of a model over strings whose example has no name
 
 
-def read_example(
-    estimator: Any, example: Any
-) -> tuple[Any, list[Column], Callable[[Any, Any], Any]]:
-    """Example rows as a frame or array, their columns, and how to ask about such rows."""
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Example rows, and how a fitted estimator is asked about rows like them.
+
+    `given` are the rows as `fit` was given them; `rows` are those of their columns that the
+    estimator reads, in the order of `columns`, and `ignored` are the names of the others. `reader`
+    is the estimator, told that there are no others.
+    """
+
+    estimator: Any
+    reader: Any
+    given: Any
+    rows: Any
+    columns: list[Column]
+    ignored: tuple[str, ...] = ()
+    texts: bool = False
+
+    def answer(self, ask: Ask, rows: Any) -> Any:
+        """What the estimator says to rows like `rows`."""
+        return ask(self.estimator, self._whole(rows))
+
+    def answer_of_reader(self, ask: Ask, rows: Any) -> Any:
+        """What `reader` says to rows like `rows`."""
+        return ask(self.reader, rows[:, 0] if self.texts else rows)
+
+    def _whole(self, rows: Any) -> Any:
+        """Rows as the estimator takes them: texts as a vector, a frame with all its columns."""
+        if self.texts:
+            return rows[:, 0]
+        return with_blanks(self.given, rows, self.ignored) if self.ignored else rows
+
+
+def read_example(estimator: Any, example: Any) -> Example:
+    """Example rows in the form that a fitted estimator takes. Raises ConversionError."""
     if example is None:
         raise ConversionError(
             "an estimator is proven against rows: pass example=X_train[:500], as fit was given"
@@ -28,18 +65,60 @@ def read_example(
     texts = _texts(example)
     if texts is not None:
         name = str(getattr(example, "name", None) or UNNAMED_TEXT)
-        return texts, [Column(name, "string")], lambda ask, rows: ask(estimator, rows[:, 0])
-    _check_form(example)
+        columns = [Column(name, "string")]
+        return Example(estimator, estimator, texts, texts, columns, texts=True)
+    rows = table_of(estimator, example)
+    _check_form(rows)
     trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
-    given = [str(name) for name in getattr(example, "columns", [])]
+    given = [str(name) for name in getattr(rows, "columns", [])]
     # LightGBM writes underscores for the spaces of a name.
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
         raise ConversionError(
             f"example must have the columns that fit was given, in their order: {trained_on}"
         )
-    if not len(example):
+    if not len(rows):
         raise ConversionError("example has no rows")
-    return example, _columns(example), lambda ask, rows: ask(estimator, rows)
+    _check_distinct_names(given)
+    return _without_unread(Example(estimator, estimator, rows, rows, []))
+
+
+def _without_unread(example: Example) -> Example:
+    """The example without the columns that its estimator was seen not to read."""
+    rows = example.given
+    width = rows.shape[1]
+    kept = set(range(width))
+    if is_a(rows, "pandas", "DataFrame"):
+        kept = read_places(example.estimator, list(range(width)))
+    if kept and len(kept) < width:
+        reader = narrowed(example.estimator, list(range(width)), kept)
+        names = [str(name) for at, name in enumerate(rows.columns) if at not in kept]
+        few = replace(example, reader=reader, rows=rows.iloc[:, sorted(kept)], ignored=tuple(names))
+        if _answers_alike(few):
+            example = few
+    return replace(example, columns=_columns(example.rows))
+
+
+def _answers_alike(example: Example) -> bool:
+    """Whether an estimator says the same where the columns that it does not read are blank."""
+    verb = next((verb for verb in VERBS if hasattr(example.estimator, verb)), None)
+    if verb is None:
+        return False
+    given = example.given.iloc[:FEW_ROWS]
+    blank = with_blanks(example.given, example.rows.iloc[:FEW_ROWS], example.ignored)
+    return same_answers(example.estimator, given, blank)
+
+
+def with_blanks(given: Any, rows: Any, blank: Collection[str]) -> Any:
+    """A frame with the columns of another, of which some are blank and the others those of `rows`."""
+    pandas = sys.modules["pandas"]
+    kept = (column for _, column in rows.items())
+    columns = {}
+    for at, name in enumerate(given.columns):
+        filled = str(name) in blank
+        columns[at] = blank_column(given.dtypes.iloc[at], rows.index) if filled else next(kept)
+    frame = pandas.DataFrame(columns, index=rows.index)
+    frame.columns = given.columns
+    return frame
 
 
 def _check_form(example: Any) -> None:
@@ -50,18 +129,26 @@ def _check_form(example: Any) -> None:
     if array and example.ndim == 2 and example.dtype.kind in "biuf":
         return
     raise ConversionError(
-        "example is what fit was given: a 2-D numeric array, a pandas frame, or a list of "
+        "example is what fit was given: a 2-D numeric array, a frame, records, or a list of "
         f"texts; not {_kind_of(example)}"
     )
 
 
 def _kind_of(example: Any) -> str:
-    """What an example is that cannot be read, with the line that makes another of it."""
-    if is_a(example, "polars", "DataFrame"):
-        return "a polars frame: pass example.to_pandas()"
+    """What an example is that cannot be read."""
     if isinstance(example, np.ndarray):
         return f"an array of {example.dtype} of {example.ndim} dimensions"
     return f"a {type(example).__name__}"
+
+
+def _check_distinct_names(names: list[str]) -> None:
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise ConversionError(
+            f"example has several columns of one name, {twice[:5]}, and rows are told by the names "
+            "of their columns; "
+            f"rename them before fit"
+        )
 
 
 def _texts(example: Any) -> Array | None:
@@ -88,13 +175,6 @@ def _columns(example: Any) -> list[Column]:
     if isinstance(example, np.ndarray):
         return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
     names = [str(name) for name in example.columns]
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ConversionError(
-            f"example has several columns of one name, {twice[:5]}, and rows are told by the names "
-            "of their columns; "
-            f"rename them before fit"
-        )
     return [
         Column(name, _column_dtype(name, column))
         for name, (_, column) in zip(names, example.items(), strict=True)

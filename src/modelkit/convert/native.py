@@ -17,7 +17,7 @@ from modelkit.convert.columns import signature_columns, with_columns
 from modelkit.convert.estimators import closed_categories, last_step
 from modelkit.convert.example import read_example
 from modelkit.convert.outputs import read_roles, truth
-from modelkit.convert.rows import FrameRows, Table, rows_of
+from modelkit.convert.rows import FrameRows, Rows, Table, rows_of
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
 from modelkit.errors import ConversionError
@@ -38,35 +38,36 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
             f"{type(estimator).__name__}",
             step=type(estimator).__name__,
         )
-    raw, columns, answer = read_example(estimator, example)
-    rows = rows_of(raw)
+    shown = read_example(estimator, example)
+    columns = shown.columns
+    rows = rows_of(shown.rows)
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
-    held = Estimator(estimator, *_form(rows))
+    held = Estimator(estimator, *_form(rows_of(shown.given)))
     few = rows.spread(2).raw
-    _check_form(estimator, few)
-    roles, classes = answer(read_roles, few)
-    found = answer(
+    _check_form(estimator, rows_of(shown.given).spread(2).raw)
+    roles, classes = shown.answer(read_roles, few)
+    found = shown.answer(
         partial(truth, roles=roles),
         few,
     )
     found.pop(DECISION, None)
     outputs = tuple(_output(name, array) for name, array in found.items())
     told = closed_categories(
-        estimator,
+        shown.reader,
         [column.name for column in columns],
     )
     source = Source(
         onnx.ModelProto(),
-        Signature(_inputs(columns, rows), outputs, classes=classes),
-        rows=raw,
+        Signature(_inputs(columns, rows), outputs, classes=classes, ignored=shown.ignored),
+        rows=shown.rows,
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
-        truth=lambda rows: answer(partial(truth, roles=roles), rows),
-        categories=told | _categories(held.like),
+        truth=lambda rows: shown.answer(partial(truth, roles=roles), rows),
+        categories=told | _categories(getattr(shown.rows, "dtypes", None)),
     )
     return source, held
 
 
-def _form(rows: Table) -> tuple[Any, tuple[str, ...]]:
+def _form(rows: Rows) -> tuple[Any, tuple[str, ...]]:
     """A frame without its rows, and its columns of objects that mark a missing value with None."""
     if not isinstance(rows, FrameRows):
         return None, ()
@@ -147,12 +148,12 @@ def _output(name: str, array: Array) -> TensorSpec:
     )
 
 
-def _categories(like: Any) -> dict[str, tuple[Any, ...]]:
-    """The categories of the columns of a frame that have some; `like` is None for an array."""
+def _categories(dtypes: Any) -> dict[str, tuple[Any, ...]]:
+    """The categories of the columns of a frame that have some; `dtypes` is None for an array."""
     found: dict[str, tuple[Any, ...]] = {}
-    if like is None:
+    if dtypes is None:
         return found
-    for name, dtype in like.dtypes.items():
+    for name, dtype in dtypes.items():
         if hasattr(dtype, "categories"):
             values = dtype.categories.tolist()
             found[str(name)] = tuple(int(v) if isinstance(v, bool) else v for v in values)

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.arithmetic import times
 from modelkit.convert.tensors import Answer, Columns, constant, doubles, op
 
 if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
 
 
-def products(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def products(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """PolynomialFeatures: the last column of each product, times the one before it, and so on."""
     rows = columns.matrix(np.float64)
     behind = constant([0, 0, 0, 1], np.int64)  # one column behind the others
@@ -22,7 +27,7 @@ def products(estimator: Any, columns: Columns, _: Converting) -> Answer:
     product = op.gather(with_one, constant(first, np.int64), axis=1)
     for places in others:
         factor = op.gather(with_one, constant(places, np.int64), axis=1)
-        product = op.mul(product, factor)
+        product = times(product, factor)
     return Answer(table=Columns((product,)))
 
 

@@ -66,26 +66,27 @@ def from_sklearn(
         check_is_fitted(estimator)
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
-    rows, columns, answer = read_example(estimator, example)
+    shown = read_example(estimator, example)
+    rows = shown.rows
     coded = boosting.categories(estimator, rows)
-    inputs = _inputs(columns, numbers, coded)
+    inputs = _inputs(shown.columns, numbers, coded)
     few = rows_of(rows).spread(2).raw
-    roles, classes = answer(read_roles, few)
-    reading = boosting.with_absent_zeros(estimator, few, answer)
+    roles, classes = shown.answer(read_roles, few)
+    reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     graph = composed(reading, inputs, roles, coded)
     names = {spec.name for spec in graph.outputs}
     roles = tuple(role for role in roles if role.name in names)  # a graph may lack some scores
     told = closed_categories(
-        estimator,
-        [column.name for column in columns],
+        shown.reader,
+        [column.name for column in shown.columns],
     )
     told |= {name: values for name, values in coded.items() if not isinstance(values[0], bool)}
     return Source(
         graph.proto,
-        Signature(tuple(inputs), graph.outputs, classes=classes),
+        Signature(tuple(inputs), graph.outputs, classes=classes, ignored=shown.ignored),
         rows=rows,
         against=against,
-        truth=lambda rows: answer(partial(truth, roles=roles), rows),
+        truth=lambda rows: shown.answer(partial(truth, roles=roles), rows),
         categories=told,
         rounds=graph.narrow,
         texts=graph.texts,

@@ -101,6 +101,7 @@ class Monitor(Wrapper):
             raise DriftError(f"budget is in rows a second, 0 or more; got {budget!r}")
         if profile is None:
             profile = packaged(model)
+        profile = profile.without(model.signature.ignored)
         profile.check(model.signature)
         super().__init__(model)
         self.signature = model.signature

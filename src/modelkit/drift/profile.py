@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
 
@@ -244,9 +244,30 @@ class Profile:
 
         Raises DriftError where `signature` differs.
         """
+        kept = self
         if signature is not None:
-            self.check(signature)
-        return PROFILE_NAME, MEDIA_TYPE, self.to_bytes()
+            kept = self.without(signature.ignored)
+            kept.check(signature)
+        return PROFILE_NAME, MEDIA_TYPE, kept.to_bytes()
+
+    def without(self, names: Collection[str]) -> Profile:
+        """The profile without some columns of rows, such as those that a model ignores.
+
+        Raises DriftError where no other has a weight.
+        """
+        kept = [at for at, each in enumerate(self.features) if not self._is_of(each, names)]
+        if len(kept) == len(self.features):
+            return self
+        features = [self.features[at] for at in kept]
+        return replace(
+            self,
+            features=fitting.AlphaWeights.shared(features),
+            counts=self.counts[:, kept],
+            bases={name: basis for name, basis in self.bases.items() if name not in names},
+        )
+
+    def _is_of(self, feature: Feature, names: Collection[str]) -> bool:
+        return not feature.output and source_of(feature.name, self.bases) in names
 
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""

@@ -26,7 +26,7 @@ def written_link(graph: GraphIndex, node: onnx.NodeProto) -> tuple[str, str] | N
 
 
 def _before_logistic(graph: GraphIndex, name: str) -> str | None:
-    """x for exp(-x) + 1."""
+    """X for exp(-x) + 1."""
     added = _made(graph, name, "Add")
     if added is None or graph.number(added.input[1]) != 1.0:
         return None
@@ -39,7 +39,7 @@ def _before_softmax(
     grown: str,
     whole: str,
 ) -> str | None:
-    """x for exp(x - max x) and the sum of these over the classes."""
+    """X for exp(x - max x) and the sum of these over the classes."""
     summed = _made(graph, whole, "ReduceSum")
     shifted = _made(graph, _exponent(graph, grown), "Sub")
     if summed is None or shifted is None:
@@ -53,7 +53,7 @@ def _before_softmax(
 
 
 def _exponent(graph: GraphIndex, name: str) -> str:
-    """x for exp(x); the name itself for anything else."""
+    """X for exp(x); the name itself for anything else."""
     grown = _made(graph, name, "Exp")
     return name if grown is None else str(grown.input[0])
 

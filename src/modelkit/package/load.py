@@ -11,9 +11,10 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from modelkit.device import DeviceName
 from modelkit.errors import ContainerError, IntegrityError, PackageError, SignatureError
@@ -25,6 +26,9 @@ from modelkit.recipe import Recipe
 from modelkit.signature import Signature
 from modelkit.texts.terms import decode_terms
 from modelkit.texts.vectorizer import Texts
+
+if TYPE_CHECKING:
+    from modelkit.embedding.encoder import TextEncoder
 
 Openable = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
@@ -45,6 +49,7 @@ def load(
     threads: int | str = "auto",
     digest: str | None = None,
     allow: Collection[str] = (),
+    extra: str = "refuse",
 ) -> Model:
     """Open a package and return its Model. Nothing is written to disk.
 
@@ -62,6 +67,9 @@ def load(
             refused.
         allow: what you accept beyond the default: "joblib", and domains of ONNX operators such as
             "com.example".
+        extra: "ignore" for callers whose rows have more columns than the model was trained with;
+            with "refuse", such rows raise SignatureError. Columns that the model was trained with
+            and does not read may be sent or not, either way.
 
     Raises:
         PackageError: what is wrong with the file; its subclasses tell container, manifest,
@@ -74,13 +82,13 @@ def load(
     """
     allowed = trust.check_allow(allow)
     views = container.read_zip(open_bytes(source))
-    manifest = read_manifest(views)
+    manifest = _read_by(extra, read_manifest(views))
     check_digest(manifest, digest)
     if manifest.runtime == "joblib":
         trust.check_trusted(digest, allowed)
     members = _hold(views)
     asked = {"device": device, "threads": threads}
-    origin = _origin(source, **asked, digest=manifest.digest, allow=allowed)
+    origin = _origin(source, **asked, digest=manifest.digest, allow=allowed, extra=extra)
     known: dict[str, Any] = {
         **asked,
         "manifest": manifest,
@@ -90,6 +98,11 @@ def load(
     if manifest.runtime == "joblib":
         return _load_joblib(members, manifest, known)
     return _load_graph(members, manifest, allowed, known)
+
+
+def _read_by(extra: str, manifest: Manifest) -> Manifest:
+    """A manifest whose signature reads rows as the caller wants them read."""
+    return replace(manifest, signature=replace(manifest.signature, extra=extra))
 
 
 def check_digest(manifest: Manifest, digest: str | None) -> None:
@@ -150,7 +163,9 @@ def _graph_model(
     from modelkit.runtimes.onnx import OnnxModel
 
     if manifest.encoder is not None:
-        return open_encoder(members, manifest.encoder, **known)
+        encoder = open_encoder(members, manifest.encoder, **known)
+        encoder.signature = manifest.signature
+        return encoder
     if manifest.texts is not None:
         return open_texts(members, manifest.signature, manifest.texts, **known)
     return OnnxModel(
@@ -172,7 +187,7 @@ def open_encoder(
     *,
     origin: partial[Model] | None,
     **known: Any,
-) -> Model:
+) -> TextEncoder:
     """A text encoder, around the Model of its graph.
 
     Raises PackageError for a tokenizer that cannot be read.

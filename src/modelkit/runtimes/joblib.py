@@ -27,7 +27,7 @@ from modelkit.errors import (
     PackageError,
     importing,
 )
-from modelkit.frames import whole_array
+from modelkit.frames import blank_column, whole_array
 from modelkit.function_model import check_output
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
@@ -123,11 +123,15 @@ class Estimator:
         if len(signature.inputs) == 1 and all(dtype == block.dtype for dtype in self.like.dtypes):
             return pd.DataFrame(block, columns=names, copy=True)
         columns = signature.columns(feeds)
-        kept = [
-            _series(pd, values, dtype, none=name in self.nones)
-            for (name, values), dtype in zip(columns.items(), self.like.dtypes, strict=True)
-        ]
-        frame = pd.DataFrame(dict(enumerate(kept)))
+        index = pd.RangeIndex(len(block))
+        kept = {}
+        for at, (name, dtype) in enumerate(zip(names, self.like.dtypes, strict=True)):
+            values = columns.get(str(name))
+            if values is None:  # one that is not read
+                kept[at] = blank_column(dtype, index)
+            else:
+                kept[at] = _series(pd, values, dtype, none=str(name) in self.nones)
+        frame = pd.DataFrame(kept)
         frame.columns = names
         return frame
 

@@ -1,0 +1,93 @@
+"""Example rows in whatever people keep them in, as a frame of pandas or an array."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import is_a
+from modelkit.errors import ConversionError, importing
+from modelkit.records import plain_rows
+
+VERBS = ("predict", "transform")
+FEW_ROWS = 64  # that an estimator is asked about in two forms
+
+
+def table_of(estimator: Any, example: Any) -> Any:
+    """Example rows as a frame of pandas where they have named columns; else as they are.
+
+    Raises ConversionError.
+    """
+    example = plain_rows(example)
+    if is_a(example, "polars", "DataFrame"):
+        return _from_polars(estimator, example)
+    if is_a(example, "pyarrow", "Table"):
+        return example.to_pandas()
+    records = isinstance(example, list | tuple) and len(example) > 0
+    if isinstance(example, Mapping) or (records and isinstance(example[0], Mapping)):
+        return _pandas().DataFrame(example)
+    return example
+
+
+def _pandas() -> Any:
+    with importing("pandas", "an example of records or of polars", "frames"):
+        import pandas as pd
+    return pd
+
+
+def _from_polars(estimator: Any, example: Any) -> Any:
+    """A frame of polars as one of pandas that the estimator answers as it does the first.
+
+    Libraries read frames of polars by their values, where None is missing, or through pandas.
+    Raises ConversionError where neither gives the same answers.
+    """
+    for convert in (_values_of_polars, _pandas_of_polars):
+        rows = convert(example)
+        if _answers_alike(estimator, example.head(FEW_ROWS), rows.iloc[:FEW_ROWS]):
+            return rows
+    raise ConversionError(
+        "the estimator answers this polars frame otherwise than the same rows in pandas; fit it on "
+        "pandas, X.to_pandas(), and pass that as example"
+    )
+
+
+def _answers_alike(estimator: Any, frame: Any, rows: Any) -> bool:
+    try:
+        return same_answers(estimator, frame, rows)
+    except Exception:  # noqa: BLE001 - whatever a library says to rows in another form
+        return False
+
+
+def _values_of_polars(frame: Any) -> Any:
+    """A frame of pandas with the arrays that polars gives for its columns."""
+    pandas = _pandas()
+    columns = {}
+    for column in frame.get_columns():
+        values = column.to_numpy()
+        dtype = object if values.dtype == object else None
+        columns[column.name] = pandas.Series(np.array(values), dtype=dtype)
+    return pandas.DataFrame(columns)
+
+
+def _pandas_of_polars(frame: Any) -> Any:
+    """The frame of pandas that polars makes: categories stay what they are."""
+    return frame.to_pandas()
+
+
+def same_answers(estimator: Any, rows: Any, others: Any) -> bool:
+    """Whether an estimator answers two tables of rows equally."""
+    verb = next(verb for verb in VERBS if hasattr(estimator, verb))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answers = [getattr(estimator, verb)(table) for table in (rows, others)]
+    one, other = (np.asarray(_dense(answer)) for answer in answers)
+    if one.shape != other.shape:
+        return False
+    return bool(np.all((one == other) | ((one != one) & (other != other))))  # noqa: PLR0124 - NaN
+
+
+def _dense(answer: Any) -> Any:
+    return answer.toarray() if hasattr(answer, "toarray") else answer
