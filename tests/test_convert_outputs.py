@@ -221,9 +221,7 @@ def test_what_groups_its_own_rows_alone_is_refused_by_name(tmp_path, source, for
 def test_kernels_of_your_own_are_refused(tmp_path):
     X = load_iris(return_X_y=True)[0]
     source = svm.OneClassSVM(kernel=_linear).fit(X)
-    with pytest.raises(
-        mk.errors.ConversionError, match="^OneClassSVM with a kernel of your own"
-    ):
+    with pytest.raises(mk.errors.ConversionError, match=r"^OneClassSVM with a kernel of your own"):
         saved(source, X, tmp_path)
 
 
