@@ -133,7 +133,14 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
     labels = tuple(class_values(estimator.classes_).tolist())
     if not hasattr(estimator, "predict_proba"):
         return (LABEL, *scores), labels
-    return (LABEL, Role("probabilities", "predict_proba", (len(labels),))), labels
+    tail = _tail(estimator, "predict_proba", rows)
+    if tail != (len(labels),):
+        raise ConversionError(
+            f"a classifier of {len(labels)} classes gives {tail} probabilities a row, so that they cannot be "
+            "told apart; fit it on rows of several classes",
+            step=type(last_step(estimator)).__name__,
+        )
+    return (LABEL, Role("probabilities", "predict_proba", tail)), labels
 
 
 def class_values(classes: Any) -> Array:
