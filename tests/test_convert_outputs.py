@@ -132,7 +132,7 @@ def test_clusters_are_the_nearest_centres(tmp_path, name):
 def test_rows_of_float32_are_widened(tmp_path, source):
     X, y = load_wine(return_X_y=True)
     whole = fitted(make_pipeline(StandardScaler(), clone(source)), X, y)
-    rows = fresh(X).astype(np.float32)
+    rows = fresh(X)[:-20].astype(np.float32)
     for name, got in saved(whole, X, tmp_path).run(rows).items():
         expected = getattr(whole, VERBS[name])(rows.astype(np.float64))
         np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12 * np.abs(expected).max())

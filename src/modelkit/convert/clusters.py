@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 def means(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KMeans and MiniBatchKMeans: of equally near centres the first."""
     centers = estimator.cluster_centers_
-    label = _first(_without_own(_rows(columns, centers, at), centers))
-    return Answer(
-        label=label,
-        table=_distances(columns, centers),
-    )
+    rows = _rows(columns, centers, at)
+    apart = _without_own(rows, centers)
+    if centers.dtype == np.float64:
+        squares = _from_zero(op.add(apart, _own(rows)))
+        table = Columns((op.sqrt(squares),))
+    else:
+        table = _distances(columns, centers)
+    return Answer(label=_first(apart), table=table)
 
 
 def bisecting(estimator: Any, columns: Columns, at: Converting) -> Answer:
@@ -141,16 +144,25 @@ def _squares(rows: Var, centers: Array) -> Var:
     from sklearn.utils.extmath import row_norms
 
     known = np.asarray(centers, np.float64)
-    own = op.reduce_sum_square(
+    products = op.matmul(rows, doubles(-2 * known.T))
+    squares = op.add(
+        op.add(products, _own(rows)),
+        doubles(row_norms(known, squared=True)[None]),
+    )
+    return _from_zero(squares)
+
+
+def _own(rows: Var) -> Var:
+    """(n, 1): the square of each row."""
+    return op.reduce_sum_square(
         rows,
         constant([1], np.int64),
         keepdims=1,
     )
-    products = op.matmul(rows, doubles(-2 * known.T))
-    squares = op.add(
-        op.add(products, own),
-        doubles(row_norms(known, squared=True)[None]),
-    )
+
+
+def _from_zero(squares: Var) -> Var:
+    """Squares, of which rounding may have left some below 0."""
     return op.max([squares, doubles(0.0)])
 
 
