@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from kinds import penguins
+from helpers.kinds import penguins
 from sklearn import datasets, dummy, linear_model, naive_bayes, neighbors, svm
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
