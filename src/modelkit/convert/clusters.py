@@ -36,17 +36,7 @@ def bisecting(estimator: Any, columns: Columns, at: Converting) -> Answer:
         return means(estimator, columns, at)
     centers = estimator.cluster_centers_
     splits, paths = _splits(estimator)
-    middle = getattr(estimator, "_X_mean", 0.0)  # what was taken off the rows before
-    rows = _rows(columns, centers, at)
-    left = _without_own(
-        rows,
-        np.array([each.left.center for each in splits]) + middle,
-    )
-    right = _without_own(
-        rows,
-        np.array([each.right.center for each in splits]) + middle,
-    )
-    turned = cast(op.less_or_equal(left, right), np.float64)
+    turned = _turned(estimator, splits, _rows(columns, centers, at))
     # All turns of the leaf that is reached are its own: its sum is 0, and that of others below.
     own = (paths > 0).sum(axis=0)
     reached = op.gemm(
@@ -58,6 +48,22 @@ def bisecting(estimator: Any, columns: Columns, at: Converting) -> Answer:
         label=largest(reached),
         table=_distances(columns, centers),
     )
+
+
+def _turned(
+    estimator: Any,
+    splits: list[Any],
+    rows: Var,
+) -> Var:
+    """(n, nodes): 1 where a row is nearer to the left of both centres, or as near, and 0 elsewhere."""
+    middle = getattr(estimator, "_X_mean", 0.0)  # what was taken off the rows before
+    left = np.array([each.left.center for each in splits]) + middle
+    right = np.array([each.right.center for each in splits]) + middle
+    nearer = op.less_or_equal(
+        _without_own(rows, left),
+        _without_own(rows, right),
+    )
+    return cast(nearer, np.float64)
 
 
 def _splits(estimator: Any) -> tuple[list[Any], Array]:

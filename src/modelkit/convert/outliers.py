@@ -126,22 +126,26 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
             ),
         ]
     )
+    around = op.gather(doubles(estimator._lrd), places)  # noqa: SLF001
+    ratios = op.reduce_mean(
+        op.div(around, _density(reached)),
+        constant([1], np.int64),
+        keepdims=0,
+    )
+    return detected(op.neg(ratios), estimator.offset_)
+
+
+def _density(reached: Var) -> Var:
+    """(n, 1): one over the mean of distances, which the source keeps off 0."""
     mean = op.reduce_mean(
         reached,
         constant([1], np.int64),
         keepdims=1,
     )
-    density = op.div(
+    return op.div(
         doubles(1.0),
         op.add(mean, doubles(1e-10)),
     )
-    around = op.gather(doubles(estimator._lrd), places)  # noqa: SLF001
-    ratios = op.reduce_mean(
-        op.div(around, density),
-        constant([1], np.int64),
-        keepdims=0,
-    )
-    return detected(op.neg(ratios), estimator.offset_)
 
 
 def _neighbors(

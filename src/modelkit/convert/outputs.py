@@ -37,6 +37,13 @@ class Role:
 
 LABEL = Role("label", "predict", ())
 Classes = tuple[Any, ...]
+# What labels become, by the kind of their dtype, and by the types of objects.
+KEPT_KINDS = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
+KEPT_TYPES = (
+    ((bool, np.bool_), np.bool_),
+    ((str,), np.str_),
+    ((int, np.integer), np.int64),
+)
 
 
 def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
@@ -44,16 +51,13 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | N
 
     Raises ConversionError.
     """
-    from sklearn.base import is_classifier, is_outlier_detector, is_regressor
+    from sklearn.base import is_classifier, is_regressor
 
     if is_classifier(estimator):
         return _classifier(estimator, rows)
     if is_regressor(estimator):
         name = "probability" if gives_probabilities(last_step(estimator)) else "prediction"
         return (Role(name, "predict", _tail(estimator, "predict", rows)),), None
-    if is_outlier_detector(estimator) and hasattr(estimator, "predict"):
-        scores = Role("scores", "decision_function", ())
-        return (LABEL, scores, *_score_samples(estimator)), None
     if hasattr(estimator, "predict"):
         return _grouping(estimator, rows), None
     if hasattr(estimator, "transform"):
@@ -110,7 +114,12 @@ def _score_samples(estimator: Any) -> list[Role]:
 
 
 def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
-    """The outputs of clusters and mixtures."""
+    """The outputs of outlier detectors, clusters and mixtures."""
+    from sklearn.base import is_outlier_detector
+
+    if is_outlier_detector(estimator):
+        scores = Role("scores", "decision_function", ())
+        return LABEL, scores, *_score_samples(estimator)
     for verb, name in (("transform", "transformed"), ("predict_proba", "probabilities")):
         if hasattr(estimator, verb):
             tail = _tail(estimator, verb, rows)
@@ -149,23 +158,25 @@ def class_values(classes: Any) -> Array:
     Raises ConversionError for those that are of other types, or of several.
     """
     values = np.asarray(classes)
-    kinds = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
-    if values.dtype.kind in kinds:
-        return values.astype(kinds[values.dtype.kind])
-    if values.dtype.kind == "O":
-        held = values.ravel().tolist()
-        for types, kept in (
-            ((bool, np.bool_), np.bool_),
-            (str, np.str_),
-            ((int, np.integer), np.int64),
-        ):
-            if all(isinstance(value, types) for value in held):
-                return values.astype(kept)
+    kept = _kept_as(values)
+    if kept is not None:
+        return values.astype(kept)
     shown = ", ".join(repr(value) for value in values.ravel()[:3].tolist())
     raise ConversionError(
         f"labels must be all integers, all booleans, all whole floats or all strings, and this classifier's "
         f"are {shown}; turn y into one of these before fit, such as y.astype(str)"
     )
+
+
+def _kept_as(values: Array) -> Any:
+    """The dtype of labels in a package; None where they cannot be in one."""
+    if values.dtype.kind != "O":
+        return KEPT_KINDS.get(values.dtype.kind)
+    held = values.ravel().tolist()
+    for types, kept in KEPT_TYPES:
+        if all(isinstance(value, types) for value in held):
+            return kept
+    return None
 
 
 def _scores(estimator: Any, rows: Any) -> list[Role]:
