@@ -157,6 +157,7 @@ def isolation(
     return Answer(
         label=_side(decision),
         decision=decision,
+        score_samples=score,
     )
 
 

@@ -78,7 +78,7 @@ def gate(
         if source.truth is not None:
             check_takes_example(source, model.signature)
             rows = rows_of(source.rows).spread(MAX_ROWS)
-            scales = scales_of(source.truth(rows.raw))
+            scales = scales_of(source.truth(rows.raw), source.distances)
             source = dataclasses.replace(source, scales=scales)
             signature, figures = _Comparison(source, model, total).compare(rows)
             feeds = model.signature.coerce(rows.raw)

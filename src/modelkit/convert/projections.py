@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.arithmetic import minus, over, plus
-from modelkit.convert.scaling import shifted, one_table
+from modelkit.convert.scaling import one_table, shifted
 from modelkit.convert.tensors import (
     Answer,
     Columns,

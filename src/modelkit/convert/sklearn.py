@@ -32,7 +32,9 @@ LIBRARIES = {
     "catboost": "CatBoost",
 }
 # Names of outputs, which no input can have.
-TAKEN = ("label", "prediction", "probability", "probabilities", "scores", "transformed")
+TAKEN = (
+    "label", "prediction", "probability", "probabilities", "scores", "score_samples", "transformed",
+)  # fmt: skip
 
 
 def is_estimator(source: object) -> bool:
@@ -77,11 +79,14 @@ def from_sklearn(
     roles, classes = shown.answer(read_roles, few)
 
     def answers(rows: Any) -> dict[str, Array]:
-        return shown.answer(partial(truth, roles=roles), widened(rows))
+        found: dict[str, Array] = shown.answer(partial(truth, roles=roles), widened(rows))
+        return found
 
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(reading, inputs, roles, known, nones)
+    names = {spec.name for spec in graph.outputs}
+    roles = tuple(role for role in roles if role.name in names)  # a graph may lack some scores
     told = closed_categories(
         shown.reader,
         [column.name for column in shown.columns],
@@ -98,6 +103,7 @@ def from_sklearn(
         texts=graph.texts,
         terms=graph.terms,
         hint=hint_of(estimator),
+        distances=frozenset(role.name for role in roles if role.distances),
     )
 
 
