@@ -26,11 +26,22 @@ PARTS = {
     ),
     "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
 }  # fmt: skip
-NEAREST = ("KNeighborsClassifier", "KNeighborsRegressor")
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
+# Why estimators with these names may part from their graphs, and what to do then.
+NEAREST = (
+    "of neighbours at equal distances scikit-learn takes those that its search meets first, which a graph does "
+    "not repeat: scale the columns, so that distances differ, or use format='joblib'"
+)
+HINTS = {
+    "KNeighborsClassifier": NEAREST,
+    "KNeighborsRegressor": NEAREST,
+    "KNNImputer": "of rows that are equally far, KNNImputer takes those that numpy's partition meets first, "
+    "which differs between processors, and rounded values make many such rows; use SimpleImputer or "
+    "IterativeImputer",
+}
 
 
 def last_step(estimator: Any) -> Any:
@@ -72,17 +83,6 @@ def holds_trees(estimator: Any) -> bool:
     return any(f"{type(step).__module__}.".startswith(TREES) for step in with_parts(estimator))
 
 
-def hint_of(estimator: Any) -> str:
-    """What to try where an estimator and its graph part; "" where nothing is known."""
-    if not any(type(step).__name__ in NEAREST for step in with_parts(estimator)):
-        return ""
-    return (
-        "of neighbours at equal distances scikit-learn takes those that its search meets first, "
-        "which a graph does not repeat: scale the columns, so that distances differ, or use "
-        "format='joblib'"
-    )
-
-
 def with_parts(estimator: Any) -> list[Any]:
     """An estimator and everything inside it, depth first."""
     inner = [step for _, step in getattr(estimator, "steps", [])]
@@ -99,6 +99,12 @@ def with_parts(estimator: Any) -> list[Any]:
     for step in known:
         found += with_parts(step)
     return found
+
+
+def hint_of(estimator: Any) -> str:
+    """Why a graph of an estimator may part from it; empty where nothing is known."""
+    found = (HINTS.get(type(step).__name__, "") for step in with_parts(estimator))
+    return next(filter(None, found), "")
 
 
 def _places(transformer: Any) -> dict[str, list[int]]:
@@ -126,16 +132,7 @@ def _find_categories(
     read: Callable[[Any], list[tuple[Any, ...]]],
 ) -> None:
     """Add the categories of the encoders in a step that reads these columns."""
-    passed: list[str] | None = columns
-    markers: list[Any] = []  # of missing values, which imputers take beside the categories
-    for _, inner in getattr(step, "steps", []):
-        if passed is None:
-            break  # what follows sees other columns, or other values in them
-        told: dict[str, tuple[Any, ...]] = {}
-        _find_categories(inner, passed, told, read)
-        found |= {name: _with_markers(values, markers) for name, values in told.items()} | found
-        passed = _passed_on(inner, passed)
-        markers.append(getattr(inner, "missing_values", None))
+    _find_in_steps(step, columns, found, read)
     for _, part, *_ in getattr(step, "transformer_list", []):
         _find_categories(part, columns, found, read)
     for name, part, _ in getattr(step, "transformers_", []):
@@ -146,6 +143,26 @@ def _find_categories(
     known = read(step)
     if len(known) == len(columns):
         found |= dict(zip(columns, known, strict=True)) | found
+
+
+def _find_in_steps(
+    step: Any,
+    columns: list[str],
+    found: dict[str, tuple[Any, ...]],
+    read: Callable[[Any], list[tuple[Any, ...]]],
+) -> None:
+    """Add the categories of the encoders in a pipeline, as far as its steps pass columns on."""
+    passed: list[str] | None = columns
+    markers: list[Any] = []  # of missing values, which imputers take beside the categories
+    for _, inner in getattr(step, "steps", []):
+        if passed is None:
+            return  # what follows sees other columns, or other values in them
+        told: dict[str, tuple[Any, ...]] = {}
+        _find_categories(inner, passed, told, read)
+        marked = {name: _with_markers(values, markers) for name, values in told.items()}
+        found |= marked | found
+        passed = _passed_on(inner, passed)
+        markers.append(getattr(inner, "missing_values", None))
 
 
 def _with_markers(values: tuple[Any, ...], markers: list[Any]) -> tuple[Any, ...]:

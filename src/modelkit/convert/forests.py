@@ -26,7 +26,7 @@ from modelkit.convert.tensors import (
     op,
     upright,
 )
-from modelkit.convert.trees import Tree, ensemble, rounded_down, stump, sum_of_leaves
+from modelkit.convert.trees import LEQ, Tree, ensemble, rounded_down, stump, sum_of_leaves
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def from_start(
 
     The first value is a tree of one leaf: it comes first in the sum, as it does in the source.
     """
-    first = [(k, stump(), np.full(1, start[k])) for k in range(outputs) if start[k]]
+    mode = int(stages[0][1].modes[0]) if stages else LEQ
+    first = [(k, stump(mode), np.full(1, start[k])) for k in range(outputs) if start[k]]
     whole = [*first, *stages] or [(0, stump(), np.zeros(1))]
     targets = [np.full(len(tree.left), skip + k) for k, tree, _ in whole]
     return ensemble(
@@ -156,6 +157,7 @@ def isolation(
     return Answer(
         label=_side(decision),
         decision=decision,
+        score_samples=score,
     )
 
 
