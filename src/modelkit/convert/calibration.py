@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.interpolation import along, placed
+from modelkit.convert.interpolation import along, located
 from modelkit.convert.tensors import (
     Answer,
     Columns,
@@ -165,7 +165,7 @@ def risen(mappings: list[Any], scores: Var) -> Var:
     low = doubles([each[0] for each in places])
     high = doubles([each[-1] for each in places])
     inside = op.max([op.min([given, high]), low])
-    piece = placed(inside, [each[1:-1] for each in places])
+    piece = located(inside, [each[1:-1] for each in places])
     table = [
         np.concatenate([_slopes(*each) for each in zip(places, heights, strict=True)]),
         np.concatenate([_starts(each) for each in heights]),
