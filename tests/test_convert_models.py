@@ -367,8 +367,7 @@ def test_models_that_were_fitted_on_float32_compute_so_and_are_judged_so(estimat
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         estimator.fit(rows[::2], y[::2])
-        manifest = mk.save(estimator, tmp_path / "m.mk", example=rows[::2], name="m", version="1")
-    assert manifest.parity.rtol == 1e-4
+        mk.save(estimator, tmp_path / "m.mk", example=rows[::2], name="m", version="1")
     with mk.load(tmp_path / "m.mk") as model:
         got = model.predict(rows)
     if got.dtype.kind == "f":
