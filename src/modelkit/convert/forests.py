@@ -1,4 +1,4 @@
-"""Converters of scikit-learn's trees, forests and boosting: float32 rows, float64 leaves.
+"""Converters of scikit-learn's trees, forests and AdaBoost: float32 rows, float64 leaves.
 
 Leaves are added in the order in which scikit-learn adds them, from the same first value, so that
 sums are equal to the last bit, and so are the ties that labels depend on.
@@ -142,71 +142,6 @@ def from_start(
     )
 
 
-def boosting(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """GradientBoosting: a first value, and on it each tree times the learning rate."""
-    outputs = estimator.n_trees_per_iteration_
-    start = _first_values(estimator)
-    stages = _boosting_stages(estimator)
-    rows = cast(
-        columns.matrix(np.float32),
-        np.float64,
-    )
-    if not hasattr(estimator, "classes_"):
-        return Answer(prediction=flat(from_start(rows, start, stages, 1)))
-    if outputs > 1:
-        raw = from_start(rows, start, stages, outputs)
-        return Answer(
-            place=largest(raw),
-            probabilities=op.softmax(raw, axis=1),
-            decision=raw,
-        )
-    # Beside zeros: the softmax of both is the sigmoid of one. A score of 0 is the second class.
-    raw = from_start(
-        rows,
-        start,
-        stages,
-        1,
-        skip=1,
-    )
-    place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)
-    twice = op.mul(raw, doubles(2.0)) if estimator.loss == "exponential" else raw
-    return Answer(
-        place=place,
-        probabilities=op.softmax(twice, axis=1),
-        decision=column(raw, 1),
-    )
-
-
-def _boosting_stages(estimator: Any) -> list[tuple[int, Tree, Array]]:
-    """Output, tree and leaves of each stage."""
-    stages: list[tuple[int, Tree, Array]] = []
-    for row in estimator.estimators_:
-        for k, each in enumerate(row):
-            leaves = estimator.learning_rate * each.tree_.value[:, 0, 0]
-            stages.append((k, tree_of(each), leaves))
-    return stages
-
-
-def _first_values(estimator: Any) -> Array:
-    first = estimator.init_
-    if not isinstance(first, str) and not type(first).__name__.startswith("Dummy"):
-        raise ConversionError(
-            f"{type(estimator).__name__}(init={type(first).__name__}) cannot be converted; leave "
-            "init out",
-            step=type(estimator).__name__,
-        )
-    row = np.zeros(
-        (1, estimator.n_features_in_),
-        np.float32,
-    )
-    values: Array = estimator._raw_predict_init(row)[0]  # noqa: SLF001 - no public way
-    return values
-
-
 def isolation(
     estimator: Any,
     columns: Columns,
@@ -222,6 +157,7 @@ def isolation(
     return Answer(
         label=_side(decision),
         decision=decision,
+        score_samples=score,
     )
 
 
@@ -403,8 +339,6 @@ ESTIMATORS = {
     "sklearn.RandomForestRegressor": forest,
     "sklearn.ExtraTreesClassifier": forest,
     "sklearn.ExtraTreesRegressor": forest,
-    "sklearn.GradientBoostingClassifier": boosting,
-    "sklearn.GradientBoostingRegressor": boosting,
     "sklearn.IsolationForest": isolation,
     "sklearn.AdaBoostClassifier": adaptive,
     "sklearn.AdaBoostRegressor": median,
