@@ -337,7 +337,7 @@ def _coded(
             np.arange(len(told)),
             len(told),
         )
-        found[place] = _Coded(codes, _extended([hashes[str(value)] for value in told]))
+        found[place] = _Coded(codes, _extended([hashes[_text(value)] for value in told]))
     return found
 
 
@@ -358,6 +358,11 @@ def _hashes(estimator: Any, known: dict[int, Sequence[Any]]) -> dict[str, int]:
     )
     said = saved(estimator, pool)["features_info"]["cat_features_hash"]
     return {entry["value"]: entry["hash"] for entry in said}
+
+
+def _text(value: Any) -> str:
+    """A category as the text that the library hashes: booleans are 0 and 1 there."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _extended(hashes: Sequence[int]) -> Array:
