@@ -9,8 +9,7 @@ import numpy as np
 
 from modelkit.cast import MISSING, is_missing
 
-# Estimators that compare their rows in float32. Networks compute in it too, since that costs no
-# accuracy that parity would see and is twice as fast.
+# Estimators that compare their rows in float32.
 NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
 WIDE_MODULES = ("sklearn.ensemble._hist_gradient_boosting.",)
 # Estimators made of others that read the same rows, and where these are.
@@ -18,11 +17,13 @@ PARTS = {
     "estimators_": (
         "VotingClassifier", "VotingRegressor", "StackingClassifier", "StackingRegressor", "BaggingClassifier",
         "BaggingRegressor", "AdaBoostClassifier", "AdaBoostRegressor", "OneVsRestClassifier", "OneVsOneClassifier",
-        "MultiOutputClassifier", "MultiOutputRegressor",
+        "MultiOutputClassifier", "MultiOutputRegressor", "ClassifierChain", "RegressorChain", "OutputCodeClassifier",
     ),
     "calibrated_classifiers_": ("CalibratedClassifierCV",),
     "best_estimator_": ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"),
-    "estimator_": ("FixedThresholdClassifier", "TunedThresholdClassifierCV"),
+    "estimator_": (
+        "FixedThresholdClassifier", "TunedThresholdClassifierCV", "RANSACRegressor", "SelfTrainingClassifier",
+    ),
     "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
 }  # fmt: skip
 TREES = (
@@ -30,7 +31,13 @@ TREES = (
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
 # Why estimators with these names may part from their graphs, and what to do then.
+NEAREST = (
+    "of neighbours at equal distances scikit-learn takes those that its search meets first, which a graph does "
+    "not repeat: scale the columns, so that distances differ, or use format='joblib'"
+)
 HINTS = {
+    "KNeighborsClassifier": NEAREST,
+    "KNeighborsRegressor": NEAREST,
     "KNNImputer": "of rows that are equally far, KNNImputer takes those that numpy's partition meets first, "
     "which differs between processors, and rounded values make many such rows; use SimpleImputer or "
     "IterativeImputer",
@@ -61,18 +68,12 @@ def inner_parts(estimator: Any) -> list[Any]:
 
 
 def is_narrow(estimator: Any) -> bool:
-    """Whether an estimator reads its rows as float32; a network does so where it stands alone."""
-    if f"{type(estimator).__module__}.".startswith("sklearn.neural_network."):
-        return True
-    return _reads_float32(estimator)
-
-
-def _reads_float32(estimator: Any) -> bool:
+    """Whether an estimator reads its rows as float32."""
     parts = inner_parts(estimator)
     if getattr(estimator, "passthrough", False):  # the last estimator of a stacking reads the rows
         parts = [*parts, estimator.final_estimator_]
     if parts:
-        return all(_reads_float32(part) for part in parts)
+        return all(is_narrow(part) for part in parts)
     module = f"{type(estimator).__module__}."
     return module.startswith(NARROW_MODULES) and not module.startswith(WIDE_MODULES)
 

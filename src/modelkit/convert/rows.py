@@ -286,6 +286,10 @@ class FrameRows(Table):
         dtype = series.dtype
         if not isinstance(dtype, np.dtype):
             return series.mask(mask)
+        if dtype.kind in "mM":
+            times = series.to_numpy(copy=True)
+            times[mask] = np.array("NaT", dtype)
+            return times
         if dtype.kind != "O":
             wide = dtype if dtype.kind == "f" else np.float64
             numbers = series.to_numpy(wide, copy=True)

@@ -92,8 +92,8 @@ class Answer:
 
     `place` is the number of the class that is the label, (n,) of int64; a model without classes has
     its `label` as it is. `probabilities` are (n, classes), `decision` (n,) or (n, classes),
-    `prediction` (n,) or (n, targets). `several` are the answers to each target of a classifier with
-    several, and `table` is what a transformer gives.
+    `prediction` (n,) or (n, targets), `score_samples` (n,). `several` are the answers to each
+    target of a classifier with several, and `table` is what a transformer gives.
     """
 
     place: Var | None = None
@@ -101,6 +101,7 @@ class Answer:
     probabilities: Var | None = None
     decision: Var | None = None
     prediction: Var | None = None
+    score_samples: Var | None = None
     table: Columns | None = None
     several: tuple[Answer, ...] = ()
 
