@@ -41,7 +41,7 @@ class Few:
 
 
 @dataclass(frozen=True)
-class Codes:
+class OneHot:
     """Columns of which each row has a 1 in one, or in none, and zeros in the others.
 
     `places` are the numbers of the columns with the 1, (n, 1) of int64, and `width` for none.
@@ -91,7 +91,7 @@ class Converting:
         self.filled: dict[str, Var] = {}
         self.fills: dict[int, Fill] = {}
         self._few: list[tuple[Var, Few]] = []
-        self._codes: list[tuple[Var, list[Codes]]] = []
+        self._codes: list[tuple[Var, list[OneHot]]] = []
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
@@ -139,11 +139,11 @@ class Converting:
     def _few_in(self, part: Var) -> Few | None:
         return next((few for table, few in self._few if table is part), None)
 
-    def note_codes(self, table: Var, codes: list[Codes]) -> None:
+    def note_one_hot(self, table: Var, codes: list[OneHot]) -> None:
         """Remember that a table is one of codes, side by side: `product` looks their weights up."""
         self._codes.append((table, codes))
 
-    def _codes_in(self, part: Var) -> list[Codes]:
+    def _one_hots_in(self, part: Var) -> list[OneHot]:
         return next((codes for table, codes in self._codes if table is part), [])
 
     def product(
@@ -159,13 +159,13 @@ class Converting:
         start = 0
         for part in columns.parts:
             few = self._few_in(part)
-            codes = self._codes_in(part)
+            codes = self._one_hots_in(part)
             own = weights[start : start + width(part)]
             start += width(part)
             if few is not None:
                 products.append(_product_of_few(few, own))
             elif codes:
-                products += _products_of_codes(codes, own)
+                products += _products_of_one_hots(codes, own)
             else:
                 others.append(part)
                 rows.append(own)
@@ -207,7 +207,7 @@ def _product_of_few(few: Few, weights: Array) -> Var:
     return op.squeeze(op.matmul(row, taken), constant([1], np.int64))
 
 
-def _products_of_codes(codes: list[Codes], weights: Array) -> list[Var]:
+def _products_of_one_hots(codes: list[OneHot], weights: Array) -> list[Var]:
     """(n, k) each: the weights of the column with the 1; 0 where there is none."""
     found = []
     start = 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array, is_missing
-from modelkit.convert.converting import Codes, Converting
+from modelkit.convert.converting import Converting, OneHot
 from modelkit.convert.lookup import check_one_missing, looked_up, single_columns
 from modelkit.convert.tensors import (
     STRING,
@@ -23,7 +23,7 @@ from modelkit.convert.tensors import (
     width,
 )
 
-NARROW = 24  # columns up to which a product is as fast as a look at each weight
+PRODUCT_COLUMNS = 24  # columns up to which a product is as fast as a look at each weight
 NO_CODE = -1  # of values that are no category: their columns are all 0
 
 
@@ -37,8 +37,8 @@ def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     else:
         same = joined([_equal_codes(estimator, place, column, at) for place, column in each])
     table = cast(same, dtype)
-    if width(table) > NARROW:
-        at.note_codes(table, [_codes(estimator, place, column, at) for place, column in each])
+    if width(table) > PRODUCT_COLUMNS:
+        at.note_one_hot(table, [_codes(estimator, place, column, at) for place, column in each])
     return Answer(table=Columns((table,)))
 
 
@@ -80,7 +80,7 @@ def _codes(
     place: int,
     column: Var,
     at: Converting,
-) -> Codes:
+) -> OneHot:
     """The column of each category, among those of its own."""
     codes, unknown = _all_codes(estimator, place)
     kept = _kept_codes(estimator, place)
@@ -89,7 +89,7 @@ def _codes(
     otherwise = of_code.get(unknown, len(kept))
     known = estimator.categories_[place].tolist()
     places = looked_up(column, known, np.array(numbers, np.int64), otherwise, at)
-    return Codes(places, len(kept))
+    return OneHot(places, len(kept))
 
 
 def _all_codes(estimator: Any, place: int) -> tuple[Array, int]:
