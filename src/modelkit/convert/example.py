@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array, is_a
+from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
 from modelkit.convert.tables import ASKED, as_table, dense_table, same_answers
 from modelkit.convert.unread import narrowed, read_places
@@ -78,7 +79,7 @@ def read_example(
     if not native:
         rows = dense_table(estimator, rows)
     _check_form(rows)
-    trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    trained_on = trained_names(estimator)
     given = [str(name) for name in getattr(rows, "columns", [])]
     # LightGBM writes underscores for the spaces of a name.
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
@@ -129,6 +130,17 @@ def with_blanks(given: Any, rows: Any, blank: Collection[str]) -> Any:
     frame = pandas.DataFrame(columns, index=rows.index)
     frame.columns = given.columns
     return frame
+
+
+def widened(rows: Any) -> Any:
+    """Rows with float64 in place of float32, as a package widens them.
+
+    Of float32 alone, scikit-learn computes in float32: its answers then are rounded ones.
+    """
+    if isinstance(rows, np.ndarray):
+        return rows.astype(np.float64) if rows.dtype == np.float32 else rows
+    single = [name for name, dtype in rows.dtypes.items() if dtype == np.float32]
+    return rows.astype(dict.fromkeys(single, np.float64)) if single else rows
 
 
 def _check_form(example: Any) -> None:

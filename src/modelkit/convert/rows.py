@@ -106,6 +106,10 @@ class Table(Rows):
         """Whether a missing value of a column is None."""
         return False
 
+    def has_only_none(self, column: int) -> bool:
+        """Whether a column has missing values, and all of them are None."""
+        return False
+
     @abstractmethod
     def takes_gaps(self, column: int) -> bool:
         """Whether the dtype of a column has a missing value."""
@@ -259,6 +263,12 @@ class FrameRows(Table):
     def has_none(self, column: int) -> bool:
         """Whether a column of objects holds None."""
         return any(value is None for value in self.raw.iloc[:, column].array)
+
+    def has_only_none(self, column: int) -> bool:
+        """Whether a column of objects has missing values, and all of them are None."""
+        series = self.raw.iloc[:, column]
+        missing = series[series.isna()].array
+        return len(missing) > 0 and all(value is None for value in missing)
 
     def takes_gaps(self, column: int) -> bool:
         """Whether a column is of anything but numpy's booleans."""

@@ -278,7 +278,11 @@ def _stored_background(model: Model) -> Feeds:
 
 def _served_output(signature: Signature, named: str | None = None) -> str:
     """The named output, else the probabilities, the primary one, or the only one of numbers."""
-    numbers = [spec.name for spec in signature.outputs if numpy_dtype(spec.dtype).kind == "f"]
+    numbers = [
+        spec.name
+        for spec in signature.outputs
+        if numpy_dtype(spec.dtype).kind == "f" and spec.name != "label"
+    ]
     if named is not None:
         if named not in numbers:
             raise ExplainError(
@@ -289,7 +293,8 @@ def _served_output(signature: Signature, named: str | None = None) -> str:
         return "probabilities"
     if signature.primary in numbers:
         return signature.primary
-    others = [name for name in numbers if name != CONTRIBUTIONS]
+    # `score_samples` stands beside scores or probabilities that say more.
+    others = [name for name in numbers if name not in (CONTRIBUTIONS, "score_samples")]
     if not others:
         raise ExplainError("the model gives labels alone, and only numbers can be explained")
     if len(others) > 1:

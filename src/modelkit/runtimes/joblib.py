@@ -26,7 +26,7 @@ from modelkit.errors import (
     PackageError,
     importing,
 )
-from modelkit.frames import blank_column
+from modelkit.frames import blank_column, whole_array
 from modelkit.function_model import check_output
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
@@ -45,6 +45,7 @@ VERBS = {
     "probability": "predict",
     "probabilities": "predict_proba",
     "scores": "decision_function",
+    "score_samples": "score_samples",
     "transformed": "transform",
 }
 WHY = "a joblib package runs on the CPU, by the library that trained it"
@@ -135,8 +136,7 @@ class Estimator:
 
     def answer(self, verb: str, rows: Any) -> Any:
         """The answer of one verb, dense; a list where the estimator answers with one."""
-        answer = getattr(self.fitted, verb)(rows)
-        return answer.toarray() if hasattr(answer, "toarray") else answer
+        return whole_array(getattr(self.fitted, verb)(rows))
 
 
 class _Nowhere:
