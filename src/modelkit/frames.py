@@ -225,7 +225,8 @@ def _from_extension(values: Any) -> Array:
 def _read_polars(series: Any) -> Array:
     dtype = series.dtype
     if dtype.is_temporal():
-        return np.asarray(series.to_numpy())
+        zoned = getattr(dtype, "time_zone", None) is not None
+        return as_column(series.to_list()) if zoned else np.asarray(series.to_numpy())
     plain = dtype.is_integer() or dtype.is_float() or str(dtype) == "Boolean"
     if not plain or "128" in str(dtype):
         return as_column(series.to_list())
@@ -257,7 +258,8 @@ def _from_arrow(column: Any) -> Array:
         kind = column.type
     boolean = pa.types.is_boolean(kind)
     numeric = boolean or pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    if not numeric and not pa.types.is_temporal(kind):
+    zoned = pa.types.is_timestamp(kind) and kind.tz is not None
+    if zoned or (not numeric and not pa.types.is_temporal(kind)):
         return as_column(column.to_pylist())
     if numeric and column.null_count:
         missing = column.is_null().to_numpy(zero_copy_only=False)

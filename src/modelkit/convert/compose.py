@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -62,13 +62,16 @@ def composed(
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
+    nones: Collection[str] = (),
 ) -> Composed:
     """The graph of an estimator over inputs, and the categories of those that have some.
+
+    `nones` are the inputs of texts whose missing values are None.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
-    at = Converting(converter_of_estimator, arguments, categories)
+    at = Converting(converter_of_estimator, arguments, categories, nones)
     answer = at.answer(estimator, Columns(tuple(arguments.values())))
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
@@ -76,6 +79,8 @@ def composed(
     if texts is not None:
         arguments = {name: arguments[name] for name in texts.passed}
     proto = model_of(arguments | at.filled, outputs)
+    if texts is not None:
+        texts = replace(texts, dense=_makes_columns(proto.graph))
     specs = []
     for value, role in zip(proto.graph.output, roles, strict=True):
         spec = TensorSpec(
@@ -115,6 +120,11 @@ def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
         tuple(each.vectorizer for each in at.terms),
         tuple(passed),
     )
+
+
+def _makes_columns(graph: onnx.GraphProto) -> bool:
+    """Whether a graph makes a column of each term, as `Converting.table_of` does."""
+    return any(node.op_type == "ScatterElements" for node in graph.node)
 
 
 def _dtype(tensor: Var) -> str:

@@ -220,7 +220,7 @@ class _Comparison:
         asked = 0
         for terms in self.source.terms:
             column = terms.vectorizer.column
-            texts = texts_of_terms(terms.vocabulary)
+            texts = texts_of_terms(terms.known)
             where = f"texts with unusual characters in column {column!r}"
             asked += self._agree_beyond(with_texts(few, names.index(column), texts), where)
         return asked
@@ -310,7 +310,9 @@ class _Comparison:
         )
 
     def _hint(self) -> str:
-        """What to try where source and graph part, if the example has missing values."""
+        """What to try where source and graph part."""
+        if self.source.hint:
+            return f"; {self.source.hint}"
         rows = rows_of(self.source.rows)
         if not isinstance(rows, Table) or not rows.gaps():
             return ""

@@ -30,7 +30,8 @@ class Source:
     numbers that are below 1, by which differences are judged; so are those of outputs in
     `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
-    reads no texts. `proto` is empty for an estimator that is packaged as it is.
+    reads no texts. `hint` says why a graph of this source may part from it, and what to do then.
+    `proto` is empty for an estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -44,6 +45,7 @@ class Source:
     distances: frozenset[str] = frozenset()
     texts: Texts | None = None
     terms: tuple[Terms, ...] = ()
+    hint: str = ""
 
 
 @dataclass(frozen=True)

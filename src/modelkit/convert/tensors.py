@@ -62,10 +62,13 @@ class Columns:
     def matrix(self, dtype: Any) -> Var:
         """All columns as one matrix of numbers.
 
-        Raises ConversionError where one holds strings, and where there is none.
+        Raises ConversionError where one holds strings, or where there is none.
         """
         if not self.parts:
-            raise ConversionError("a step gives no columns at all; leave it out, or keep a column")
+            raise ConversionError(
+                "a step gives no columns, as a MissingIndicator does that met no gap, and another "
+                "step needs some; leave it out"
+            )
         if any(dtype_of(part) == STRING for part in self.parts):
             raise ConversionError(
                 "a model over numbers is given columns of strings; encode them before the model"
