@@ -18,7 +18,7 @@ from modelkit.convert.estimators import (
     last_step,
     with_parts,
 )
-from modelkit.convert.example import read_example, widened
+from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.outputs import read_roles, truth
 from modelkit.convert.rows import Rows, Table, rows_of
 from modelkit.convert.source import Converter, Source
@@ -78,8 +78,11 @@ def from_sklearn(
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
 
+    wide = _takes_float64(shown, few)
+
     def answers(rows: Any) -> dict[str, Array]:
-        found: dict[str, Array] = shown.answer(partial(truth, roles=roles), widened(rows))
+        asked = widened(rows) if wide else rows
+        found: dict[str, Array] = shown.answer(partial(truth, roles=roles), asked)
         return found
 
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
@@ -105,6 +108,15 @@ def from_sklearn(
         hint=hint_of(estimator),
         distances=frozenset(role.name for role in roles if role.distances),
     )
+
+
+def _takes_float64(shown: Example, few: Any) -> bool:
+    """Whether an estimator answers rows of float64: KMeans that was fitted on float32 fails."""
+    try:
+        shown.answer(read_roles, widened(few))
+    except Exception:  # noqa: BLE001 - any refusal of the source counts
+        return False
+    return True
 
 
 def _answers_in_float32(estimator: Any, answers: dict[str, Any]) -> bool:
