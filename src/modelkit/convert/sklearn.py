@@ -19,7 +19,7 @@ from modelkit.convert.estimators import (
     with_parts,
 )
 from modelkit.convert.example import Example, read_example, widened
-from modelkit.convert.outputs import read_roles, truth
+from modelkit.convert.outputs import Role, read_roles, truth
 from modelkit.convert.rows import Rows, Table, rows_of
 from modelkit.convert.source import Converter, Source
 from modelkit.signature import Signature
@@ -78,18 +78,11 @@ def from_sklearn(
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
 
-    wide = _takes_float64(shown, few)
-
-    def answers(rows: Any) -> dict[str, Array]:
-        asked = widened(rows) if wide else rows
-        found: dict[str, Array] = shown.answer(partial(truth, roles=roles), asked)
-        return found
-
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(reading, inputs, roles, known, nones)
-    names = {spec.name for spec in graph.outputs}
-    roles = tuple(role for role in roles if role.name in names)  # a graph may lack some scores
+    roles = _given(roles, graph.outputs)
+    answers = _truth_of(shown, few, roles)
     told = closed_categories(
         shown.reader,
         [column.name for column in shown.columns],
@@ -110,13 +103,24 @@ def from_sklearn(
     )
 
 
-def _takes_float64(shown: Example, few: Any) -> bool:
-    """Whether an estimator answers rows of float64: KMeans that was fitted on float32 fails."""
+def _given(roles: tuple[Role, ...], outputs: tuple[TensorSpec, ...]) -> tuple[Role, ...]:
+    """The roles of the outputs that a graph has: it may lack some scores."""
+    names = {spec.name for spec in outputs}
+    return tuple(role for role in roles if role.name in names)
+
+
+def _truth_of(
+    shown: Example,
+    few: Any,
+    roles: tuple[Role, ...],
+) -> Callable[[Any], dict[str, Array]]:
+    """What an estimator answers to rows, widened unless it fails on those, as KMeans of float32 does."""
+    ask = partial(truth, roles=roles)
     try:
-        shown.answer(read_roles, widened(few))
+        shown.answer(ask, widened(few))
     except Exception:  # noqa: BLE001 - any refusal of the source counts
-        return False
-    return True
+        return partial(shown.answer, ask)
+    return lambda rows: shown.answer(ask, widened(rows))
 
 
 def _answers_in_float32(estimator: Any, answers: dict[str, Any]) -> bool:
