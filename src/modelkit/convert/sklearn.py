@@ -15,8 +15,8 @@ from modelkit.convert.estimators import (
     is_narrow,
     last_step,
 )
-from modelkit.convert.example import read_example, widened
-from modelkit.convert.outputs import read_roles, truth
+from modelkit.convert.example import Example, read_example, widened
+from modelkit.convert.outputs import Role, read_roles, truth
 from modelkit.convert.rows import Rows, Table, rows_of
 from modelkit.convert.source import Converter, Source
 from modelkit.signature import Signature
@@ -75,15 +75,11 @@ def from_sklearn(
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
 
-    def answers(rows: Any) -> dict[str, Array]:
-        found: dict[str, Array] = shown.answer(partial(truth, roles=roles), widened(rows))
-        return found
-
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(reading, inputs, roles, known, nones)
-    names = {spec.name for spec in graph.outputs}
-    roles = tuple(role for role in roles if role.name in names)  # a graph may lack some scores
+    roles = _given(roles, graph.outputs)
+    answers = _truth_of(shown, few, roles)
     told = closed_categories(
         shown.reader,
         [column.name for column in shown.columns],
@@ -102,6 +98,26 @@ def from_sklearn(
         hint=hint_of(estimator),
         distances=frozenset(role.name for role in roles if role.distances),
     )
+
+
+def _given(roles: tuple[Role, ...], outputs: tuple[TensorSpec, ...]) -> tuple[Role, ...]:
+    """The roles of the outputs that a graph has: it may lack some scores."""
+    names = {spec.name for spec in outputs}
+    return tuple(role for role in roles if role.name in names)
+
+
+def _truth_of(
+    shown: Example,
+    few: Any,
+    roles: tuple[Role, ...],
+) -> Callable[[Any], dict[str, Array]]:
+    """What an estimator answers to rows, widened unless it fails on those, as KMeans of float32 does."""
+    ask = partial(truth, roles=roles)
+    try:
+        shown.answer(ask, widened(few))
+    except Exception:  # noqa: BLE001 - any refusal of the source counts
+        return partial(shown.answer, ask)
+    return lambda rows: shown.answer(ask, widened(rows))
 
 
 def _ways(model: Any, example: Any) -> list[Callable[[], Source]]:
