@@ -78,10 +78,7 @@ def from_sklearn(
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
 
-    def answers(rows: Any) -> dict[str, Array]:
-        found: dict[str, Array] = shown.answer(partial(truth, roles=roles), widened(rows))
-        return found
-
+    answers = _as_widened(partial(shown.answer, partial(truth, roles=roles)), few)
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(reading, inputs, roles, known, nones)
@@ -105,6 +102,18 @@ def from_sklearn(
         hint=hint_of(estimator),
         distances=frozenset(role.name for role in roles if role.distances),
     )
+
+
+def _as_widened(ask: Callable[[Any], Any], few: Any) -> Callable[[Any], dict[str, Array]]:
+    """How an estimator answers rows in float64; as they are where it takes no others.
+
+    KMeans that was fitted on float32 takes float32 only.
+    """
+    try:
+        ask(widened(few))
+    except Exception:  # noqa: BLE001 - whatever it says of them
+        return ask
+    return lambda rows: ask(widened(rows))
 
 
 def _answers_in_float32(estimator: Any, answers: dict[str, Any]) -> bool:
