@@ -73,6 +73,13 @@ def _transformed(estimator: Any, rows: Any) -> Role:
     Raises ConversionError for one that gives both.
     """
     array = np.asarray(ask(estimator, "transform", rows))
+    if array.ndim != 2:
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} gives an array of {array.ndim} dimensions, and not a column for each number: "
+            "add reshape(-1, 1)",
+            step=name,
+        )
     texts = [at for at in range(array.shape[1]) if _is_text(array[:, at])]
     if texts and len(texts) < array.shape[1]:
         raise ConversionError(

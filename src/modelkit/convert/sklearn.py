@@ -6,8 +6,6 @@ from collections.abc import Callable, Container
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
@@ -16,7 +14,6 @@ from modelkit.convert.estimators import (
     holds_trees,
     is_narrow,
     last_step,
-    with_parts,
 )
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.outputs import Role, read_roles, truth
@@ -95,7 +92,7 @@ def from_sklearn(
         against=against,
         truth=answers,
         categories=told,
-        rounds=graph.narrow or _answers_in_float32(estimator, answers(few)),
+        rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
         hint=hint_of(estimator),
@@ -121,12 +118,6 @@ def _truth_of(
     except Exception:  # noqa: BLE001 - any refusal of the source counts
         return partial(shown.answer, ask)
     return lambda rows: shown.answer(ask, widened(rows))
-
-
-def _answers_in_float32(estimator: Any, answers: dict[str, Any]) -> bool:
-    """Whether scikit-learn itself computes in float32, as many models do that were fitted on it."""
-    own = all(type(step).__module__.startswith("sklearn.") for step in with_parts(estimator))
-    return own and any(array.dtype == np.float32 for array in answers.values())
 
 
 def _ways(model: Any, example: Any) -> list[Callable[[], Source]]:
