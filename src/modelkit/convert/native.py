@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from modelkit.signature import Signature
 from modelkit.spec import AS_OBJECTS, GRAPH_DTYPES, MIXED, TIMES, Column, TensorSpec
 
 LARGEST_EXACT = 1 << 53  # up to here a float holds every whole number
+FEW_ROWS = 64  # that an estimator is asked about in two forms
 SHARED_ROWS = 5  # of the example that hold one value: it is a category, and tells of none of them
 
 
@@ -53,6 +55,7 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
         few,
     )
     found.pop(DECISION, None)
+    told_apart = _told_from_floats(rows, lambda few: shown.answer(partial(truth, roles=roles), few))
     outputs = tuple(_output(name, array) for name, array in found.items())
     told = closed_categories(
         shown.reader,
@@ -64,7 +67,9 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
             told.pop(column.name, None)
     source = Source(
         onnx.ModelProto(),
-        Signature(_inputs(columns, rows), outputs, classes=classes, ignored=shown.ignored),
+        Signature(
+            _inputs(columns, rows, told_apart), outputs, classes=classes, ignored=shown.ignored
+        ),
         rows=shown.rows,
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
         truth=lambda rows: shown.answer(partial(truth, roles=roles), rows),
@@ -107,9 +112,59 @@ def _check_form(estimator: Any, few: Any) -> None:
         )
 
 
-def _inputs(columns: list[Column], rows: Table) -> tuple[TensorSpec, ...]:
+def _told_from_floats(rows: Table, ask: Callable[[Any], dict[str, Array]]) -> set[int]:
+    """The columns of whole numbers of which an estimator answers floats otherwise, as texts are made.
+
+    A gap or a fraction makes floats of a whole column, in the rows of other callers of a batch too.
+    """
+    few = rows.spread(FEW_ROWS)
+    assert isinstance(few, Table)  # noqa: S101 - for the type checker: rows of a table are one
+    gaps = rows.gaps()
+    whole = [at for at, dtype in enumerate(rows.dtypes) if _is_whole(dtype) and at not in gaps]
+
+    def differ(columns: list[int]) -> bool:
+        floats = few.with_columns({at: few.numbers(at) for at in columns})
+        try:
+            return not _are_alike(ask(few.raw), ask(floats.raw))
+        except Exception:  # noqa: BLE001 - whatever an estimator says to floats
+            return True
+
+    if not whole or not differ(whole):
+        return set()
+    return {at for at in whole if differ([at])} or set(whole)
+
+
+def _is_whole(dtype: Any) -> bool:
+    """Whether a dtype is one of whole numbers, or of booleans that may be missing."""
+    if hasattr(dtype, "categories"):
+        return False
+    kind = getattr(dtype, "kind", "O")
+    return kind in "iu" or (kind == "b" and not isinstance(dtype, np.dtype))
+
+
+def _are_alike(answers: dict[str, Array], others: dict[str, Array]) -> bool:
+    """Whether answers are equal, but for rounding."""
+    for name, array in answers.items():
+        other = others[name]
+        if array.shape != other.shape:
+            return False
+        numbers = array.dtype.kind == "f" and other.dtype.kind == "f"
+        alike = np.isclose(array, other, 1e-6, equal_nan=True) if numbers else array == other
+        if not np.all(alike):
+            return False
+    return True
+
+
+def _inputs(
+    columns: list[Column],
+    rows: Table,
+    told_apart: set[int],
+) -> tuple[TensorSpec, ...]:
     """One tensor for numbers of one dtype, else one a column."""
-    dtypes = [_tensor_dtype(column, rows, at) for at, column in enumerate(columns)]
+    dtypes = [
+        column.dtype if at in told_apart else _tensor_dtype(column, rows, at)
+        for at, column in enumerate(columns)
+    ]
     alike = len(set(dtypes)) == 1 and len({column.dtype for column in columns}) == 1
     if alike and "string" not in dtypes:
         return (TensorSpec("X", dtypes[0], ("batch", len(columns)), tuple(columns)),)

@@ -24,6 +24,7 @@ from modelkit.errors import (
     DeviceError,
     ManifestError,
     PackageError,
+    SignatureError,
     importing,
 )
 from modelkit.frames import blank_column, whole_array
@@ -119,7 +120,8 @@ class Estimator:
         pd = sys.modules["pandas"]  # `like` is one of its frames
         names = self.like.columns
         block = feeds[signature.inputs[0].name]
-        if len(signature.inputs) == 1 and all(dtype == block.dtype for dtype in self.like.dtypes):
+        whole = len(signature.inputs) == 1 and block.shape[1] == len(names)
+        if whole and all(dtype == block.dtype for dtype in self.like.dtypes):
             return pd.DataFrame(block, columns=names, copy=True)
         columns = signature.columns(feeds)
         index = pd.RangeIndex(len(block))
@@ -128,8 +130,14 @@ class Estimator:
             values = columns.get(str(name))
             if values is None:  # one that is not read
                 kept[at] = blank_column(dtype, index)
-            else:
+                continue
+            try:
                 kept[at] = series_of(pd, values, dtype, none=str(name) in self.nones)
+            except UnicodeEncodeError as error:
+                raise SignatureError(
+                    f"a text of column {str(name)!r} is no valid Unicode: {error.reason} in "
+                    f"{error.object!r:.60}"
+                ) from error
         frame = pd.DataFrame(kept)
         frame.columns = names
         return frame
