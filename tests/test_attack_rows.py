@@ -6,6 +6,8 @@ from datetime import datetime, timedelta, timezone, tzinfo
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from helpers.packages import saved
 from sklearn.compose import ColumnTransformer
@@ -167,3 +169,37 @@ def test_whole_numbers_that_stay_numbers_may_be_missing(tmp_path):
     _, model = saved(fitted, X, tmp_path, format="joblib")
     halves = X.assign(shop=X["shop"] + 0.5)
     np.testing.assert_allclose(model.predict(halves), fitted.predict(halves))
+
+
+def test_a_frame_of_python_objects_that_are_numbers_has_a_joblib_package(tmp_path):
+    """Texts were made up for its columns, which the estimator does not take."""
+    numbers = np.random.default_rng(0).normal(size=(N, 2))
+    X = pd.DataFrame(numbers, columns=["a", "b"]).astype(object)
+    fitted = LinearRegression().fit(X, numbers[:, 0])
+    _, model = saved(fitted, X, tmp_path, format="joblib")
+    np.testing.assert_array_equal(model.predict(X), fitted.predict(X))
+
+
+@pytest.mark.parametrize("package", ["onnx", "joblib"])
+def test_an_example_of_another_order_of_bytes(package, tmp_path):
+    X = np.random.default_rng(0).normal(size=(N, 2)).astype(">f8")
+    fitted = LinearRegression().fit(X, X[:, 0])
+    _, model = saved(fitted, X, tmp_path, format=package)
+    np.testing.assert_allclose(model.predict(X), fitted.predict(X), atol=1e-9)
+
+
+def test_an_example_that_forbids_equal_labels(tmp_path):
+    numbers = np.random.default_rng(0).normal(size=(N, 2))
+    X = pd.DataFrame(numbers, columns=["a", "b"]).set_flags(allows_duplicate_labels=False)
+    fitted = LinearRegression().fit(X, numbers[:, 0])
+    _, model = saved(fitted, X, tmp_path)
+    np.testing.assert_allclose(model.predict(X), fitted.predict(X), atol=1e-9)
+    assert not X.flags.allows_duplicate_labels
+
+
+@pytest.mark.parametrize("form", [pl.Series, pa.array, pd.Series, np.array])
+def test_an_example_of_texts_in_any_form(form, tmp_path):
+    texts = ["good film", "bad film", "a good day", "none"] * 5
+    fitted = make_pipeline(CountVectorizer(), LinearRegression()).fit(texts, [1, 2, 3, 4] * 5)
+    _, model = saved(fitted, form(texts), tmp_path)
+    np.testing.assert_allclose(model.predict(texts), fitted.predict(texts))

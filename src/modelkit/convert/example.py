@@ -177,6 +177,8 @@ def _texts(example: Any) -> Array | None:
     """One column of texts as an (n, 1) array of objects; None for anything else."""
     if is_a(example, "pandas", "Series"):
         example = example.to_numpy(object)
+    if is_a(example, "polars", "Series") or is_a(example, "pyarrow", "Array"):
+        example = example.to_pylist() if hasattr(example, "to_pylist") else example.to_list()
     if isinstance(example, np.ndarray) and example.ndim == 1 and example.dtype.kind in "UO":
         example = example.tolist()
     if not (

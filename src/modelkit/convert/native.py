@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -238,13 +238,21 @@ def shared_values(source: Source, signature: Signature) -> Signature:
         counts = Counter(rows.held(at))
         values = [value for value, count in counts.items() if count >= SHARED_ROWS]
         if column.dtype == MIXED:
-            values = [json.dumps(value, ensure_ascii=False) for value in values]
+            values = [json.dumps(value, ensure_ascii=False) for value in values or _like(counts)]
         if values:
             shared[column.name] = tuple(sorted(values))
     return with_columns(
         signature,
         lambda column: _bound(column, shared.get(column.name)),
     )
+
+
+def _like(held: Iterable[Any]) -> list[Any]:
+    """Two values of the type of all those that a column holds; none where it holds several types."""
+    texts = {isinstance(value, str) for value in held}
+    if len(texts) != 1:
+        return []
+    return ["a", "b"] if texts == {True} else [0, 1]
 
 
 def _bound(column: Column, values: tuple[Any, ...] | None) -> Column:

@@ -19,9 +19,13 @@ FEW_ROWS = 64  # that an estimator is asked about in two forms
 def as_table(estimator: Any, example: Any) -> Any:
     """Example rows as a frame of pandas where they have named columns; else as they are.
 
-    Raises ConversionError.
+    Numbers of an array have the order of bytes of this machine. Raises ConversionError.
     """
     example = plain_rows(example)
+    if isinstance(example, np.ndarray):
+        return example.astype(example.dtype.newbyteorder("="), copy=False)
+    if is_a(example, "pandas", "DataFrame"):  # rows are repeated, and labels with them
+        return example.set_flags(allows_duplicate_labels=True)
     if is_a(example, "polars", "DataFrame"):
         return _from_polars(estimator, example)
     if is_a(example, "pyarrow", "Table"):
