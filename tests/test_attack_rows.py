@@ -203,12 +203,3 @@ def test_an_example_of_texts_in_any_form(form, tmp_path):
     fitted = make_pipeline(CountVectorizer(), LinearRegression()).fit(texts, [1, 2, 3, 4] * 5)
     _, model = saved(fitted, form(texts), tmp_path)
     np.testing.assert_allclose(model.predict(texts), fitted.predict(texts))
-
-
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_schema_tells_the_largest_number_of_a_narrow_float(dtype):
-    about = taking(dtype).json_schema()["items"]["properties"]["at"]
-    most = float(np.finfo(dtype).max)
-    assert (about["minimum"], about["maximum"]) == (-most, most)
-    with pytest.raises(SignatureError, match="beyond the range"):
-        coerced(dtype, most * 2)

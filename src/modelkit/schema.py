@@ -11,7 +11,6 @@ from modelkit.spec import MIXED, ZONE, Column, TensorSpec, numpy_dtype
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
-NARROW = (np.dtype(np.float16), np.dtype(np.float32))  # floats that hold not every number of JSON
 
 
 def request_schema(
@@ -80,9 +79,6 @@ def _value(column: Column, spec: TensorSpec) -> Schema:
     if target.kind in "iu":
         info = np.iinfo(target)
         schema |= {"minimum": int(info.min), "maximum": int(info.max)}
-    if target in NARROW:
-        most = float(np.finfo(target).max)
-        schema |= {"minimum": -most, "maximum": most}
     if ZONE in spec.dtype:
         schema["format"] = "date-time"
     elif target.kind == "M":
