@@ -21,9 +21,9 @@ from numpy import ndarray, vdot
 from modelkit import frames
 from modelkit.cast import VDOT_ITEMS, Array, CastError, Rule, cast_column, is_a, quick_cast
 from modelkit.errors import SignatureError
-from modelkit.names import Names, refused_rows
+from modelkit.names import ColumnNames, refused_rows
 from modelkit.records import plain_rows
-from modelkit.spec import TensorSpec, check_dims, check_shape, numpy_dtype
+from modelkit.spec import MIXED, TIMES, ZONE, TensorSpec, check_dims, check_shape, numpy_dtype
 
 Feeds = dict[str, Array]
 
@@ -70,7 +70,7 @@ class Coercion:
         self._rules = [column_rules(spec) for spec in inputs]
         self._has_columns = any(spec.columns for spec in inputs)
         self.names = [rule.name for rules in self._rules for rule in rules]
-        self._named = Names(self.names, ignored, takes_extra=takes_extra)
+        self._named = ColumnNames(self.names, ignored, takes_extra=takes_extra)
         # For each column with categories: its position, and the categories.
         self._closed = [(j, rule.known) for j, rule in enumerate(self._rules[0]) if rule.closed]
         shared = _shared_block(inputs, self._rules[0])
@@ -266,15 +266,24 @@ def column_rules(spec: TensorSpec) -> list[Rule]:
     target = numpy_dtype(spec.dtype)
     if not spec.columns:
         return [Rule(spec.name, target, target, nullable=not spec.finite)]
+    zoned = "zoned" if spec.dtype.endswith(f"{ZONE}]") else ""
     return [
-        Rule(c.name, target, numpy_dtype(c.dtype), c.nullable, c.categories) for c in spec.columns
+        Rule(
+            column.name,
+            target,
+            numpy_dtype(column.dtype),
+            column.nullable,
+            column.categories,
+            form=MIXED if column.dtype == MIXED else zoned,
+        )
+        for column in spec.columns
     ]
 
 
 def _shared_block(inputs: tuple[TensorSpec, ...], rules: list[Rule]) -> Block | None:
     """How to take a whole array at once, apart from the categories that its columns may hold."""
     spec = inputs[0]
-    if len(inputs) > 1 or spec.dtype == "string" or len(spec.shape) < 2:
+    if len(inputs) > 1 or spec.dtype in ("string", *TIMES) or len(spec.shape) < 2:
         return None
     sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))
     if sizes != spec.shape[1:] or not isinstance(spec.shape[0], str):

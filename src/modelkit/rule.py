@@ -56,7 +56,8 @@ class Rule:
     `declared` is the dtype that the source was trained on; it bounds which integers are exact.
     `target` is the dtype of the tensor, and may be narrower: a tree compares in float32. `bounds`
     holds, for each dtype of an array, the sum of squares below which each value is cast exactly, or
-    only rounded; see `quick_cast`. An array of the dtype `as_is` needs no look at its values.
+    only rounded; see `quick_cast`. An array of the dtype `as_is` needs no look at its values. `zoned`
+    is whether points in time have a time zone, and `mixed` whether values of any type become JSON.
     """
 
     __slots__ = (
@@ -67,11 +68,13 @@ class Rule:
         "declared",
         "kind",
         "known",
+        "mixed",
         "name",
         "nullable",
         "quick",
         "target",
         "text",
+        "zoned",
     )
 
     def __init__(
@@ -81,17 +84,22 @@ class Rule:
         declared: np.dtype[Any],
         nullable: bool,  # noqa: FBT001
         categories: tuple[str | float, ...] | None = None,
+        *,
+        form: str = "",
     ) -> None:
         self.name = name
         self.target = target
         self.declared = declared
         self.nullable = nullable
         self.categories = categories
-        self.kind = (target, declared, nullable, categories)
+        self.zoned = form == "zoned"
+        self.mixed = form == "mixed"
+        self.kind = (target, declared, nullable, categories, form)
         self.text = target.kind == "O"
+        looked_at = self.mixed or target.kind in "mM"
         self.closed = categories is not None
         # No array has the dtype None: then each value is looked at.
-        self.quick: Any = None if self.closed else target
+        self.quick: Any = None if self.closed or looked_at else target
         self.known = frozenset(categories or ())
         takes_all = target.kind in "iub" or (target.kind == "f" and nullable)
         self.as_is = target if takes_all and not self.closed else None

@@ -78,7 +78,7 @@ def gate(
         if source.truth is not None:
             check_takes_example(source, model.signature)
             rows = rows_of(source.rows).spread(MAX_ROWS)
-            scales = scales_of(source.truth(rows.raw))
+            scales = scales_of(source.truth(rows.raw), source.distances)
             source = dataclasses.replace(source, scales=scales)
             signature, figures = _Comparison(source, model, total).compare(rows)
             feeds = model.signature.coerce(rows.raw)
@@ -220,7 +220,7 @@ class _Comparison:
         asked = 0
         for terms in self.source.terms:
             column = terms.vectorizer.column
-            texts = texts_of_terms(terms.vocabulary)
+            texts = texts_of_terms(terms.known)
             where = f"texts with unusual characters in column {column!r}"
             asked += self._agree_beyond(with_texts(few, names.index(column), texts), where)
         return asked
@@ -310,7 +310,9 @@ class _Comparison:
         )
 
     def _hint(self) -> str:
-        """What to try where source and graph part, if the example has missing values."""
+        """What to try where source and graph part."""
+        if self.source.hint:
+            return f"; {self.source.hint}"
         rows = rows_of(self.source.rows)
         if not isinstance(rows, Table) or not rows.gaps():
             return ""

@@ -162,5 +162,5 @@ def _draws(signature: Signature, proven: Proven) -> Iterator[Feeds]:
     for feeds in golden_rows.draws(signature, proven.example):
         for terms in proven.source.terms:
             column = terms.vectorizer.column
-            feeds[column] = golden_rows.draw_texts(terms.vocabulary, len(feeds[column]))
+            feeds[column] = golden_rows.draw_texts(terms.known, len(feeds[column]))
         yield feeds
