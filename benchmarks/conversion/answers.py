@@ -54,6 +54,14 @@ def truth(model: Any, rows: Any, outputs: tuple[str, ...]) -> Answers:
     return found
 
 
+def truth_of(model: Any, rows: Any, outputs: tuple[str, ...]) -> Answers | None:
+    """The same; None for rows that the source refuses, which need not be taken."""
+    try:
+        return truth(model, rows, outputs)
+    except Exception:  # noqa: BLE001 - each library has errors of its own
+        return None
+
+
 def ties(model: Any, rows: Any) -> np.ndarray:
     """Whether the two best scores of each row are at most one unit in the last place apart."""
     verbs = ("decision_function", "predict_proba")
@@ -84,7 +92,9 @@ def compared(expected: Answers, got: Answers, tied: Callable[[], np.ndarray]) ->
         if right.dtype.kind == "f" and name != "label":
             relative = max(relative, apart(right, answer))
             continue
-        other = answer.astype(str) != right.astype(str) if right.dtype.kind in "OU" else answer != right
+        other = (
+            answer.astype(str) != right.astype(str) if right.dtype.kind in "OU" else answer != right
+        )
         if other.any():
             rows = other if other.ndim == 1 else other.any(axis=1)
             even += int((rows & tied()).sum())

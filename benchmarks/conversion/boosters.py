@@ -7,11 +7,16 @@ import lightgbm
 import numpy as np
 import xgboost
 from benchmarks.conversion import rows
-from benchmarks.conversion.columns import SEED, onehot, ordinals, prepared
+from benchmarks.conversion.columns import onehot, ordinals, prepared
 from benchmarks.conversion.everyday import Everyday, Native
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
-from sklearn.ensemble import StackingClassifier, StackingRegressor, VotingClassifier, VotingRegressor
+from sklearn.ensemble import (
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV
@@ -20,7 +25,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import LabelEncoder, StandardScaler
 
 ONE = {"n_estimators": 20, "n_jobs": 1}
-QUIET = {"iterations": 20, "verbose": 0, "allow_writing_files": False, "thread_count": 1, "random_seed": 0}
+QUIET = {
+    "iterations": 20,
+    "verbose": 0,
+    "allow_writing_files": False,
+    "thread_count": 1,
+    "random_seed": 0,
+}
 
 
 def xgb(**options):
@@ -64,7 +75,9 @@ def numbered(data):
 
 def train_xgboost(objective, **parameters):
     known = {"objective": objective, "nthread": 1} | parameters
-    return Native(lambda X, y: xgboost.train(known, xgboost.DMatrix(X, y, enable_categorical=True), 20))
+    return Native(
+        lambda X, y: xgboost.train(known, xgboost.DMatrix(X, y, enable_categorical=True), 20)
+    )
 
 
 def train_lightgbm(objective, **parameters):
@@ -86,7 +99,10 @@ def share():
 def penguin_words():
     """Words without gaps, which CatBoost takes as they are."""
     X, y = rows.penguins()
-    return X.assign(sex=X["sex"].astype(object).where(X["sex"].notna(), "unknown"), island=X["island"].astype(object)), y
+    return X.assign(
+        sex=X["sex"].astype(object).where(X["sex"].notna(), "unknown"),
+        island=X["island"].astype(object),
+    ), y
 
 
 def counts():

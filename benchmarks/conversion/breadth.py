@@ -1,6 +1,6 @@
 """Save everyday pipelines by modelkit, skl2onnx and skops, compare their answers, and print Markdown tables.
 
-make bench-breadth                                                               every pipeline; goes on where it stopped
+make bench-breadth                                                         every pipeline; goes on where it stopped
 .venv-bench-breadth/bin/python -m benchmarks.conversion.breadth --only LightGBM    those whose name holds a text
 .venv-bench-breadth/bin/python -m benchmarks.conversion.breadth --again --write    all anew, and keep the tables
 
@@ -32,8 +32,23 @@ from benchmarks.conversion.pipelines import PIPELINES
 import modelkit as mk
 
 BEFORE = "c198415"  # the commit whose graphs ours are compared with
-LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "skl2onnx", "onnxmltools", "skops", "xgboost-cpu", "lightgbm", "catboost")
-KINDS = {"modelkit": "modelkit", "before": f"modelkit at {BEFORE}", "skl2onnx": "skl2onnx alone", "skops": "skops"}
+LIBRARIES = (
+    "numpy",
+    "onnxruntime",
+    "scikit-learn",
+    "skl2onnx",
+    "onnxmltools",
+    "skops",
+    "xgboost-cpu",
+    "lightgbm",
+    "catboost",
+)
+KINDS = {
+    "modelkit": "modelkit",
+    "before": f"modelkit at {BEFORE}",
+    "skl2onnx": "skl2onnx alone",
+    "skops": "skops",
+}
 ROWS = {
     "fresh": "fresh rows",
     "float32": "float32 callers",
@@ -139,7 +154,9 @@ def counts(only: str) -> str:
             for measured in each.get("rows", {}).values()
             if not isinstance(measured, str)
         )
-        refused = sum(isinstance(m, str) for each in found.values() for m in each.get("rows", {}).values())
+        refused = sum(
+            isinstance(m, str) for each in found.values() for m in each.get("rows", {}).values()
+        )
         lines.append(
             [
                 name,
@@ -151,7 +168,9 @@ def counts(only: str) -> str:
                 str(refused),
             ]
         )
-    header = "| pipelines | converted | refused | wrong | median of the largest differences | largest"
+    header = (
+        "| pipelines | converted | refused | wrong | median of the largest differences | largest"
+    )
     return table(header + " | labels flipped beyond ties | kinds of rows not taken", lines)
 
 
@@ -159,7 +178,9 @@ def refusals(only: str) -> str:
     """What modelkit refuses, and with which message"""
     found = of("modelkit", only)
     lines = [
-        [name, cell(each["message"])] for name, each in found.items() if each["state"] != "converted"
+        [name, cell(each["message"])]
+        for name, each in found.items()
+        if each["state"] != "converted"
     ]
     lines += [
         [f"{name}, {ROWS[rows]}", cell(answer)]
@@ -178,7 +199,7 @@ def differences(only: str) -> str:
     """Where answers of a package differ most from the source's"""
     lines = []
     for name, each in of("modelkit", only).items():
-        if each["state"] != "converted" or worst(each) <= FAINT and verdict(each) == "converted":
+        if each["state"] != "converted" or (worst(each) <= FAINT and verdict(each) == "converted"):
             continue
         cells = [shown(each["rows"].get(rows)) for rows in ROWS]
         batches = each.get("batches", 0.0)
@@ -186,7 +207,11 @@ def differences(only: str) -> str:
         lines.append([mark + name, *cells, f"{batches:.1g}"])
     lines.sort(key=lambda line: not line[0].startswith("**"))
     summary = f"Pipelines that are not listed differ by at most {FAINT:g}. Flipped labels, less ties, follow a number."
-    return summary + "\n\n" + table(" | ".join(["pipeline", *ROWS.values(), "batches of 1 to 10,000"]), lines)
+    return (
+        summary
+        + "\n\n"
+        + table(" | ".join(["pipeline", *ROWS.values(), "batches of 1 to 10,000"]), lines)
+    )
 
 
 def shown(measured: Any) -> str:
@@ -217,11 +242,21 @@ def speed(only: str) -> str:
     lines = []
     for size in map(str, SIZES):
         gains = [each[size]["source"] / each[size]["modelkit"] for each in found.values()]
-        ratios = [each[size]["modelkit"] / each[size]["before"] for each in found.values() if "before" in each[size]]
+        ratios = [
+            each[size]["modelkit"] / each[size]["before"]
+            for each in found.values()
+            if "before" in each[size]
+        ]
         summary.append(said_of(int(size), gains, ratios))
     for name, each in found.items():
         one, many = (each[str(size)] for size in SIZES)
-        lines.append([name, *cells_of(one, 1e6, slower_alone(one)), *cells_of(many, 1e3, slower_in_bulk(many))])
+        lines.append(
+            [
+                name,
+                *cells_of(one, 1e6, slower_alone(one)),
+                *cells_of(many, 1e3, slower_in_bulk(many)),
+            ]
+        )
     header = "pipeline | 1 row: source, us | before | package | 10,000 rows: source, ms | before | package"
     return "\n".join(summary) + "\n\n" + table(header, lines)
 
@@ -231,7 +266,8 @@ def said_of(size: int, gains: list[float], ratios: list[float]) -> str:
     if gains:
         lost = sum(gain < 1 for gain in gains)
         parts.append(
-            f"{statistics.median(gains):.1f} times as fast as the source in the median, slower for {lost} of {len(gains)}."
+            f"{statistics.median(gains):.1f} times as fast as the source in the median, "
+            f"slower for {lost} of {len(gains)}."
         )
     if ratios:
         parts.append(
@@ -264,8 +300,14 @@ def number(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", metavar="TEXT", help="the pipelines whose name holds this")
-    parser.add_argument("--again", action="store_true", help="forget what was found before, but for the fitted models")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="the pipelines whose name holds this"
+    )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="forget what was found before, but for the fitted models",
+    )
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/breadth.md")
     args = parser.parse_args()
     if args.write and args.only:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 from benchmarks.conversion import rows
 from benchmarks.conversion.everyday import Everyday
-from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector, make_column_transformer
+from sklearn.compose import (
+    ColumnTransformer,
+    TransformedTargetRegressor,
+    make_column_selector,
+    make_column_transformer,
+)
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import (
     AdaBoostRegressor,
@@ -21,7 +26,13 @@ from sklearn.ensemble import (
     VotingRegressor,
 )
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - it lets the next be imported
-from sklearn.feature_selection import SelectFromModel, SelectKBest, SelectPercentile, VarianceThreshold, f_regression
+from sklearn.feature_selection import (
+    SelectFromModel,
+    SelectKBest,
+    SelectPercentile,
+    VarianceThreshold,
+    f_regression,
+)
 from sklearn.impute import IterativeImputer, KNNImputer, MissingIndicator, SimpleImputer
 from sklearn.linear_model import (
     ElasticNetCV,
@@ -33,14 +44,14 @@ from sklearn.linear_model import (
     LogisticRegressionCV,
     PoissonRegressor,
     Ridge,
-    RidgeCV,
     RidgeClassifier,
+    RidgeCV,
     SGDClassifier,
     SGDRegressor,
     TweedieRegressor,
 )
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
-from sklearn.naive_bayes import BernoulliNB, CategoricalNB
+from sklearn.naive_bayes import BernoulliNB, CategoricalNB, GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline, make_union
@@ -102,7 +113,10 @@ def dense(*steps, **options):
 
 
 def ordinals(*steps, numbers="passthrough", **options):
-    columns = [("numbers", numbers, NUMBERS), ("words", OrdinalEncoder(**(options or UNKNOWN)), OTHERS)]
+    columns = [
+        ("numbers", numbers, NUMBERS),
+        ("words", OrdinalEncoder(**(options or UNKNOWN)), OTHERS),
+    ]
     return make_pipeline(ColumnTransformer(columns), *steps)
 
 
@@ -118,6 +132,41 @@ def ordered():
         (OneHotEncoder(drop="first"), ["color", "clarity"]),
         remainder="passthrough",
     )
+
+
+def share_of_each(frame):
+    """A function of the user's own over a frame."""
+    return frame.assign(each=frame["total_bill"] / frame["size"], large=frame["size"] > 3)
+
+
+def to_dense(X):
+    return X.toarray() if hasattr(X, "toarray") else X
+
+
+def sine(X):
+    """Where in a season of 34 rounds a match is."""
+    return np.sin(2 * np.pi * X / 34)
+
+
+def cosine(X):
+    return np.cos(2 * np.pi * X / 34)
+
+
+def year_and_month(frame):
+    """Numbers from a column of dates."""
+    date = frame["date"].dt
+    return np.column_stack([date.year, date.month])
+
+
+def from_ordinals(*names):
+    """Ordinals of words as a frame, whose columns HistGradientBoosting takes for categories by name."""
+    columns = make_column_transformer(
+        (OrdinalEncoder(**UNKNOWN), OTHERS),
+        remainder="passthrough",
+        verbose_feature_names_out=False,
+    )
+    columns.set_output(transform="pandas")
+    return make_pipeline(columns, HistGradientBoostingClassifier(categorical_features=names, **FEW))
 
 
 BILL = ["bill_length_mm", "bill_depth_mm"]
@@ -211,4 +260,20 @@ COLUMNS = [
     Everyday("visits to doctors: Poisson", lambda: make_pipeline(StandardScaler(), PoissonRegressor(max_iter=500)), rows.doctors),
     Everyday("titanic: words alone -> logistic", lambda: make_pipeline(OneHotEncoder(), logistic()), rows.titanic),
     Everyday("titanic: ordinals -> tree", lambda: make_pipeline(OrdinalEncoder(), DecisionTreeClassifier(**SEED)), rows.titanic),
+    Everyday("HistGradientBoosting: categories with gaps", lambda: HistGradientBoostingClassifier(**FEW), rows.penguin_categories),
+    Everyday("HistGradientBoosting: categories of words and integers", lambda: HistGradientBoostingClassifier(**FEW), rows.tips_categories),
+    Everyday("HistGradientBoosting: categories, regression", lambda: HistGradientBoostingRegressor(**FEW), rows.penguin_mass_categories),
+    Everyday("HistGradientBoosting: many categories", lambda: HistGradientBoostingClassifier(**FEW), rows.males_categories),
+    Everyday("HistGradientBoosting: ordinals by name", lambda: from_ordinals("ethn", "married", "health", "industry"), rows.males_union),
+    Everyday("HistGradientBoosting: places of categories", lambda: ordinals(HistGradientBoostingClassifier(categorical_features=[4, 5], **FEW)), rows.penguins),
+    Everyday("tips: columns added by a function of the frame -> ridge", lambda: make_pipeline(FunctionTransformer(share_of_each), make_column_transformer((StandardScaler(), ["total_bill", "each", "large"])), Ridge()), rows.tips),
+    Everyday("tips: everything as a frame", lambda: dense(Ridge()).set_output(transform="pandas"), rows.tips),
+    Everyday("tips: search over the model of a scaled target", lambda: GridSearchCV(TransformedTargetRegressor(prepared(Ridge()), transformer=QuantileTransformer(n_quantiles=50)), {"regressor__ridge__alpha": [0.1, 1]}, cv=3), rows.tips),
+    Everyday("tips, smoker: dense words -> naive Bayes", lambda: prepared(FunctionTransformer(to_dense, accept_sparse=True), GaussianNB()), rows.tips_smoker),
+    Everyday("matches: sine and cosine of the round -> ridge", lambda: make_pipeline(make_column_transformer((FunctionTransformer(sine), ["Round"]), (FunctionTransformer(cosine), ["Round"]), (StandardScaler(), ["Year"])), logistic()), rows.matches),
+    Everyday("matches: periodic splines of the round", lambda: make_pipeline(make_column_transformer((SplineTransformer(n_knots=6, extrapolation="periodic", include_bias=False), ["Round"])), logistic()), rows.matches),
+    Everyday("economy: year and month of a date -> boosting", lambda: make_pipeline(make_column_transformer((FunctionTransformer(year_and_month), ["date"]), remainder="passthrough"), HistGradientBoostingRegressor(**FEW)), rows.economy),
+    Everyday("loans: a pattern selects columns", lambda: make_pipeline(make_column_transformer((StandardScaler(), make_column_selector("^.ir$|^lvr$")), ("passthrough", ["uria"])), logistic()), rows.loans),
+    Everyday("housing: products of indicators -> lasso", lambda: dense(PolynomialFeatures(2, interaction_only=True), StandardScaler(with_mean=False), LassoCV(cv=3)), rows.housing),
+    Everyday("survey: most frequent words, ordinals, extra trees", lambda: make_pipeline(make_column_transformer((make_pipeline(SimpleImputer(strategy="most_frequent"), OrdinalEncoder(**UNKNOWN)), OTHERS), (SimpleImputer(strategy="constant", fill_value=-1), NUMBERS)), ExtraTreesClassifier(20, **SEED)), rows.survey),
 ]  # fmt: skip

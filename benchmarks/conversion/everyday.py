@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ class Everyday:
     name: str
     make: Callable[[], Any]
     rows: Callable[[], tuple[Any, Any]]
-    keywords: Callable[[int], dict[str, Any]] = field(default=lambda rows: {})
+    keywords: Callable[[int], dict[str, Any]] | None = None
 
     def fit(self) -> tuple[Any, Any, Any]:
         """The fitted model, the rows it was fitted on, and rows that it has never seen."""
@@ -34,7 +34,8 @@ class Everyday:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             known = () if y is None else (y[:trained],)
-            model = model.fit(seen, *known, **self.keywords(trained))
+            keywords = self.keywords(trained) if self.keywords else {}
+            model = model.fit(seen, *known, **keywords)
         return model, seen, part(X, slice(trained, None))
 
 

@@ -27,16 +27,29 @@ from sklearn import (
     neural_network,
     preprocessing,
     random_projection,
+    semi_supervised,
     svm,
     tree,
 )
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.experimental import (
+    enable_halving_search_cv,  # noqa: F401 - it lets HalvingGridSearchCV be imported
+)
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
-from sklearn.model_selection import FixedThresholdClassifier, TunedThresholdClassifierCV
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    HalvingGridSearchCV,
+    TunedThresholdClassifierCV,
+)
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures, PowerTransformer, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    PolynomialFeatures,
+    PowerTransformer,
+    StandardScaler,
+)
 
 SEED = {"random_state": 0}
 FEW = {"max_iter": 15, "random_state": 0}
@@ -66,6 +79,10 @@ def squares(X):
     """A function of the user's own that knows the array API."""
     namespace = X.__array_namespace__() if hasattr(X, "__array_namespace__") else np
     return namespace.sqrt(X * X + 1.0)
+
+
+def shared(X, y):
+    return feature_selection.mutual_info_classif(X, y, **SEED)
 
 
 class Held:
@@ -181,6 +198,34 @@ FIGURES = [
     Everyday("biopsies: whole numbers with gaps -> HistGradientBoosting", boosting, rows.biopsy),
     Everyday("diabetes of the Pima: filled -> logistic", lambda: make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler(), logistic()), rows.pima),
     Everyday("diabetes of the Pima: bagged trees", lambda: make_pipeline(SimpleImputer(), ensemble.BaggingClassifier(**SEED)), rows.pima),
+    Everyday("diabetes: network", lambda: scaled(neural_network.MLPRegressor(hidden_layer_sizes=(20,), max_iter=300, **SEED)), rows.diabetes),
+    Everyday("diabetes: linear SVR", lambda: scaled(svm.LinearSVR(**SEED)), rows.diabetes),
+    Everyday("diabetes: nu SVR, polynomial kernel", lambda: scaled(svm.NuSVR(kernel="poly")), rows.diabetes),
+    Everyday("diabetes: ARD", linear_model.ARDRegression, rows.diabetes),
+    Everyday("diabetes: least angles", linear_model.Lars, rows.diabetes),
+    Everyday("diabetes: orthogonal matching pursuit", linear_model.OrthogonalMatchingPursuit, rows.diabetes),
+    Everyday("diabetes: two targets, multi-task lasso", linear_model.MultiTaskLasso, rows.diabetes_two),
+    Everyday("diabetes: bagged SVR", lambda: ensemble.BaggingRegressor(scaled(svm.SVR(C=50)), n_estimators=5, **SEED), rows.diabetes),
+    Everyday("diabetes: AdaBoost of deep trees", lambda: ensemble.AdaBoostRegressor(tree.DecisionTreeRegressor(max_depth=6), n_estimators=10, **SEED), rows.diabetes_raw),
+    Everyday("diabetes: extra trees", lambda: ensemble.ExtraTreesRegressor(20, **SEED), rows.diabetes_raw),
+    Everyday("diabetes: monotone HistGradientBoosting", lambda: ensemble.HistGradientBoostingRegressor(monotonic_cst={"bmi": 1}, **FEW), rows.diabetes_raw),
+    Everyday("diabetes: stack of four", lambda: ensemble.StackingRegressor([("a", linear_model.LassoCV(cv=3)), ("b", scaled(svm.SVR())), ("c", neighbors.KNeighborsRegressor()), ("d", ensemble.ExtraTreesRegressor(10, **SEED))], linear_model.RidgeCV(), cv=3), rows.diabetes),
+    Everyday("diabetes: RFECV", lambda: feature_selection.RFECV(linear_model.Ridge(), cv=3), rows.diabetes_raw),
+    Everyday("diabetes: median", lambda: dummy.DummyRegressor(strategy="median"), rows.diabetes),
+    Everyday("diabetes: neighbours within a radius", lambda: scaled(neighbors.RadiusNeighborsRegressor(radius=4.0)), rows.diabetes),
+    Everyday("wine: a search that halves", lambda: HalvingGridSearchCV(forest(10), {"max_depth": [2, 4]}, cv=3, **SEED), rows.wine),
+    Everyday("wine: shrunken discriminants", lambda: discriminant_analysis.LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"), rows.wine),
+    Everyday("wine: error-correcting codes", lambda: scaled(multiclass.OutputCodeClassifier(logistic(), **SEED)), rows.wine),
+    Everyday("wine: one against the rest, SVC", lambda: scaled(multiclass.OneVsRestClassifier(svm.SVC(**SEED))), rows.wine),
+    Everyday("wine: factor analysis -> discriminants", lambda: scaled(decomposition.FactorAnalysis(3, **SEED), discriminant_analysis.LinearDiscriminantAnalysis()), rows.wine),
+    Everyday("wine: percentile by mutual information", lambda: feature_selection.SelectPercentile(shared, percentile=30), rows.wine),
+    Everyday("tumours: leaves of trees -> logistic", lambda: make_pipeline(ensemble.RandomTreesEmbedding(10, max_depth=3, **SEED), logistic()), rows.cancer),
+    Everyday("tumours: whitened PCA -> RBF SVC with probabilities", lambda: scaled(decomposition.PCA(0.95, whiten=True), svm.SVC(probability=True, **SEED)), rows.cancer),
+    Everyday("tumours: quantile bins -> categorical naive Bayes", lambda: make_pipeline(preprocessing.KBinsDiscretizer(4, encode="ordinal", quantile_method="averaged_inverted_cdf"), naive_bayes.CategoricalNB()), rows.cancer),
+    Everyday("tumours: votes of calibrated models", lambda: ensemble.VotingClassifier([("a", calibrated(naive_bayes.GaussianNB(), "sigmoid")), ("b", calibrated(forest(10), "isotonic"))], voting="soft"), rows.cancer),
+    Everyday("tumours: boosting on top of logistic", lambda: ensemble.GradientBoostingClassifier(init=logistic(), n_estimators=15, **SEED), rows.cancer),
+    Everyday("iris: labels spread", semi_supervised.LabelSpreading, rows.iris),
+    Everyday("iris: taught by itself", lambda: semi_supervised.SelfTrainingClassifier(logistic()), rows.iris),
 ]  # fmt: skip
 
 

@@ -1,7 +1,5 @@
 """What a run of the breadth benchmark keeps, so that it goes on where it was stopped: models, packages and findings."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys
@@ -39,7 +37,9 @@ def findings(kind: str) -> dict[str, dict[str, Any]]:
     return {found["name"]: found for found in map(json.loads, lines)}
 
 
-def collect(kind: str, pipelines: Iterable[Everyday], find: Callable[[Everyday], dict[str, Any]]) -> None:
+def collect(
+    kind: str, pipelines: Iterable[Everyday], find: Callable[[Everyday], dict[str, Any]]
+) -> None:
     """Find something of each pipeline that nothing was found of yet, one line of JSON each."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     known = findings(kind)
@@ -53,7 +53,9 @@ def collect(kind: str, pipelines: Iterable[Everyday], find: Callable[[Everyday],
                 found = {"state": "broken", "message": traceback.format_exc(limit=-2)}
             lines.write(json.dumps({"name": pipeline.name} | found) + "\n")
             lines.flush()
-            print(f"  {kind}: {pipeline.name}: {found.get('state', '')}", file=sys.stderr, flush=True)
+            print(
+                f"  {kind}: {pipeline.name}: {found.get('state', '')}", file=sys.stderr, flush=True
+            )
 
 
 def forget(kind: str) -> None:

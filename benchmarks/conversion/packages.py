@@ -3,8 +3,6 @@
 `python -m benchmarks.conversion.packages before TEXT` does so for an older modelkit, which PYTHONPATH names.
 """
 
-from __future__ import annotations
-
 import sys
 import warnings
 from collections.abc import Callable
@@ -12,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.conversion.answers import compared, ties, truth, variants
+from benchmarks.conversion.answers import compared, ties, truth_of, variants
 from benchmarks.conversion.everyday import Everyday
 from benchmarks.conversion.kept import FOLDER, collect, file_of, fitted
 from benchmarks.conversion.pipelines import PIPELINES
@@ -49,13 +47,14 @@ def answered(package: mk.Model, rows: Any) -> dict[str, Any]:
     return package.run({package.signature.inputs[0].name: rows} if isinstance(rows, list) else rows)
 
 
-def against(model: Any, fresh: Any, outputs: tuple[str, ...], answer: Callable[[Any], dict[str, Any]]) -> Found:
+def against(
+    model: Any, fresh: Any, outputs: tuple[str, ...], answer: Callable[[Any], dict[str, Any]]
+) -> Found:
     """How far answers are from the source's, by the kind of rows; a text where rows were not taken."""
     found: dict[str, Any] = {}
     for name, given, widened in variants(fresh):
-        try:
-            expected = truth(model, widened, outputs)
-        except Exception:  # noqa: BLE001 - rows that the source refuses need not be taken
+        expected = truth_of(model, widened, outputs)
+        if expected is None:
             continue
         try:
             got = answer(given)

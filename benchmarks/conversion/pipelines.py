@@ -1,7 +1,5 @@
 """The catalogue: everyday pipelines over real data sets, as tutorials, competitions and company notebooks have them."""
 
-from __future__ import annotations
-
 from benchmarks.conversion.boosters import BOOSTERS
 from benchmarks.conversion.columns import COLUMNS
 from benchmarks.conversion.everyday import Everyday

@@ -28,7 +28,10 @@ NAMES = (
 
 
 def folder_of(package: str) -> Path:
-    return Path(find_spec(package).origin).parent
+    spec = find_spec(package)
+    if spec is None:
+        raise ModuleNotFoundError(f"{package} ships the rows, and is not installed")
+    return Path(spec.origin).parent
 
 
 @cache
@@ -189,7 +192,7 @@ def penguin_mass():
 
 def penguin_mass_categories():
     X, y = penguin_mass()
-    return X.astype({name: "category" for name in ("species", "island", "sex", "year")}), y
+    return X.astype(dict.fromkeys(("species", "island", "sex", "year"), "category")), y
 
 
 def penguin_nullable():
@@ -222,7 +225,7 @@ def tips_dummies():
 
 def tips_categories():
     X, y = tips()
-    return X.astype({name: "category" for name in ("sex", "smoker", "day", "time", "size")}), y > 3
+    return X.astype(dict.fromkeys(("sex", "smoker", "day", "time", "size"), "category")), y > 3
 
 
 def gapminder():
@@ -250,7 +253,7 @@ def med_expenses():
 
 def med_categories():
     X, y = med_expenses()
-    return X.astype({name: "category" for name in ("idp", "physlim", "health", "sex")}), y
+    return X.astype(dict.fromkeys(("idp", "physlim", "health", "sex"), "category")), y
 
 
 def mroz():

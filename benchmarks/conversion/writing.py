@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from benchmarks.conversion import rows
+from benchmarks.conversion.columns import to_dense
 from benchmarks.conversion.everyday import Everyday
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import NMF, TruncatedSVD
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.feature_extraction.text import (
+    CountVectorizer,
+    HashingVectorizer,
+    TfidfTransformer,
+    TfidfVectorizer,
+)
 from sklearn.feature_selection import SelectKBest, chi2
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
-from sklearn.naive_bayes import ComplementNB, MultinomialNB
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import ComplementNB, GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline, make_union
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 
 SEED = {"random_state": 0}
@@ -50,6 +57,12 @@ WRITING = [
     Everyday("titles: words and characters", lambda: make_pipeline(make_union(TfidfVectorizer(), TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 3), max_features=1_000)), logistic()), rows.titles),
     Everyday("films: title beside numbers -> ridge", lambda: make_pipeline(make_column_transformer((TfidfVectorizer(max_features=500), "title"), (make_pipeline(SimpleImputer(), StandardScaler()), ["year", "length", "budget", "votes"]), (OneHotEncoder(handle_unknown="ignore"), ["mpaa"])), Ridge()), rows.titled),
     Everyday("films: topics of the title -> boosting", lambda: make_pipeline(make_column_transformer((make_pipeline(TfidfVectorizer(max_features=300), TruncatedSVD(10, **SEED)), "title"), ("passthrough", ["year", "length", "budget"])), HistGradientBoostingClassifier(max_iter=10, **SEED)), lambda: well_rated(rows.titled())),
+    Everyday("texts: dense weights -> Gaussian naive Bayes", lambda: tfidf(FunctionTransformer(to_dense, accept_sparse=True), GaussianNB(), max_features=200), rows.docstrings),
+    Everyday("texts: a vocabulary that is given", lambda: tfidf(vocabulary=["array", "matrix", "function", "return", "of the"], ngram_range=(1, 2)), rows.docstrings),
+    Everyday("texts: no weights by document, no norm -> SGD", lambda: tfidf(SGDClassifier(**SEED), use_idf=False, norm=None), rows.docstrings),
+    Everyday("titles: hashed characters", lambda: make_pipeline(HashingVectorizer(analyzer="char_wb", ngram_range=(2, 3), n_features=2**11, alternate_sign=False), logistic()), rows.titles),
+    Everyday("titles: search over words", lambda: GridSearchCV(tfidf(), {"tfidfvectorizer__ngram_range": [(1, 1), (1, 2)]}, cv=3), rows.titles),
+    Everyday("films: title and rating as texts", lambda: make_pipeline(make_column_transformer((CountVectorizer(max_features=300), "title"), (OrdinalEncoder(encoded_missing_value=-1), ["mpaa"]), remainder="drop"), logistic()), lambda: well_rated(rows.titled())),
 ]  # fmt: skip
 
 
