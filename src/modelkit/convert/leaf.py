@@ -72,10 +72,23 @@ def _outputs(estimator: Any, inputs: list[Var]) -> list[Var]:
     except Exception as error:
         name = type(estimator).__name__
         raise ConversionError(
-            f"{name} cannot be converted to ONNX: {' '.join(str(error).split())[:300]}; replace "
-            "it, or apply it before the model and save the rest",
+            f"{name} cannot be converted to ONNX: {_why(estimator)}; replace it, apply it before the "
+            "model and save the rest, or use format='joblib'",
             step=name,
         ) from error
+
+
+def _why(estimator: Any) -> str:
+    """Why an estimator has no graph, in words of ours."""
+    from modelkit.convert.table import TENSOR_CONVERTERS
+
+    for kind in type(estimator).__mro__[1:]:
+        library = kind.__module__.partition(".")[0]
+        if f"{library}.{kind.__name__}" in TENSOR_CONVERTERS:
+            return f"it is derived from {kind.__name__}, and may answer otherwise than that does"
+    if type(estimator).__module__.partition(".")[0] == "sklearn":
+        return "no graph is known for it, or for its options"
+    return "it is code that no graph is known for"
 
 
 def _in_dtype(columns: Columns, dtype: Any) -> Columns:
