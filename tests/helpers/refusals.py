@@ -1,10 +1,11 @@
 """Every refusal that a user may meet, one for each cause: what is saved, what it says, and what converts instead.
 
-`python -m tests.helpers.refusals` prints the table of docs/refused.md.
+`PYTHONPATH=tests python -m helpers.refusals` prints the table of docs/refused.md.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,14 +42,20 @@ Fitted = tuple[Any, Any]  # a fitted model, and its example
 class Refusal:
     """`refused` makes a model that cannot be saved, whose message begins with `says`; `...` is any text.
 
-    `instead` makes one that can be saved, which `way` describes; None where that is a joblib package.
+    `instead` makes one that can be saved, which `way` describes.
     """
 
     says: str
     what: str
     way: str
     refused: Callable[[], Fitted]
-    instead: Callable[[], Fitted] | None = None
+    instead: Callable[[], Fitted]
+
+    @property
+    def kind(self) -> str:
+        """The class whose option is refused."""
+        process = self.says.startswith("a Gaussian process")
+        return "GaussianProcessRegressor" if process else re.split(r"\W", self.says)[0]
 
 
 def iris(model: Any, change: Callable[[Any], Any] | None = None) -> Callable[[], Fitted]:
