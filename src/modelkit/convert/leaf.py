@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 
 from modelkit.convert.older import renewed
-from modelkit.convert.operators import converters
 from modelkit.convert.tensors import (
     STRING,
     Answer,
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
-EXACT = ("Binarizer",)  # whose results float32 holds as they are
 WIDE = np.float64
+LIBRARIES_OF_ESTIMATORS = ("sklearn", "xgboost", "lightgbm", "catboost")
 NARROW = np.float32
 
 
@@ -54,7 +53,7 @@ def converted_alone(
             continue
         numbers = any(dtype_of(part) != STRING for part in inputs)
         rounds = dtype == NARROW or any(dtype_of(output) == NARROW for output in outputs)
-        if name not in EXACT and rounds and numbers:
+        if rounds and numbers:
             at.narrow = True
         return _answer(estimator, outputs, at)
     raise refusal or ConversionError(f"{name} cannot be converted", step=name)
@@ -80,14 +79,13 @@ def _outputs(estimator: Any, inputs: list[Var]) -> list[Var]:
 
 def _why(estimator: Any) -> str:
     """Why an estimator has no graph, in words of ours."""
-    from modelkit.convert.table import TENSOR_CONVERTERS
-
-    for kind in type(estimator).__mro__[1:]:
-        library = kind.__module__.partition(".")[0]
-        if f"{library}.{kind.__name__}" in TENSOR_CONVERTERS:
+    kinds = type(estimator).__mro__
+    for kind in kinds:
+        named = kind.__name__.startswith(("Base", "_")) or kind.__name__.endswith("Mixin")
+        if kind.__module__.partition(".")[0] in LIBRARIES_OF_ESTIMATORS and not named:
+            if kind is kinds[0]:
+                return "no graph is known for it, or for its options"
             return f"it is derived from {kind.__name__}, and may answer otherwise than that does"
-    if type(estimator).__module__.partition(".")[0] == "sklearn":
-        return "no graph is known for it, or for its options"
     return "it is code that no graph is known for"
 
 
@@ -117,7 +115,7 @@ def _runnable(estimator: Any, inputs: list[Var]) -> onnx.ModelProto:
 
 
 def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
-    """The graph that skl2onnx makes of an estimator, with converters of our own in it."""
+    """The graph that skl2onnx makes of an estimator."""
     try:
         import skl2onnx
     except ImportError:
@@ -127,7 +125,6 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
         "name": "model",
         "initial_types": _initial_types(inputs),
         "target_opset": OPSETS,
-        "custom_conversion_functions": converters(),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
