@@ -9,8 +9,8 @@ from helpers.kinds import KINDS
 from helpers.more_kinds import ALL_KINDS, MORE_KINDS, class_of, table
 
 import modelkit as mk
-from modelkit.convert import refused
-from modelkit.convert.table import TENSOR_CONVERTERS
+from modelkit.convert.estimators import refused
+from modelkit.convert.estimators.table import TENSOR_CONVERTERS
 
 DOCS = Path(__file__).parent.parent / "docs" / "converting.md"
 ROWS = 120  # of the example

@@ -5,7 +5,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -49,7 +49,10 @@ def answered(package: mk.Model, rows: Any) -> dict[str, Any]:
 
 
 def against(
-    model: Any, fresh: Any, outputs: tuple[str, ...], answer: Callable[[Any], dict[str, Any]]
+    model: Any,
+    kinds: Iterable[tuple[str, Any, Any]],
+    outputs: tuple[str, ...],
+    answer: Callable[[Any], dict[str, Any]],
 ) -> Found:
     """How far answers are from the source's, by the kind of rows; a text where rows were not taken."""
     found: dict[str, Any] = {}
