@@ -16,13 +16,15 @@ TRAINED_SHARE = 0.7  # of the rows; the others are never seen by fit or by save
 class Everyday:
     """`make` gives an estimator that is not fitted, and `rows` gives `(X, y)`.
 
-    `keywords` are further arguments of `fit`, from the number of rows.
+    `keywords` are further arguments of `fit`, from the number of rows. `refused` is part of the
+    message where `mk.save` is known to refuse it, "" where it converts.
     """
 
     name: str
     make: Callable[[], Any]
     rows: Callable[[], tuple[Any, Any]]
     keywords: Callable[[int], dict[str, Any]] | None = None
+    refused: str = ""
 
     def fit(self) -> tuple[Any, Any, Any]:
         """The fitted model, the rows it was fitted on, and rows that it has never seen."""

@@ -223,7 +223,7 @@ FIGURES = [
     Everyday("tumours: whitened PCA -> RBF SVC with probabilities", lambda: scaled(decomposition.PCA(0.95, whiten=True), svm.SVC(probability=True, **SEED)), rows.cancer),
     Everyday("tumours: quantile bins -> categorical naive Bayes", lambda: make_pipeline(preprocessing.KBinsDiscretizer(4, encode="ordinal", quantile_method="averaged_inverted_cdf"), naive_bayes.CategoricalNB()), rows.cancer),
     Everyday("tumours: votes of calibrated models", lambda: ensemble.VotingClassifier([("a", calibrated(naive_bayes.GaussianNB(), "sigmoid")), ("b", calibrated(forest(10), "isotonic"))], voting="soft"), rows.cancer),
-    Everyday("tumours: boosting on top of logistic", lambda: ensemble.GradientBoostingClassifier(init=logistic(), n_estimators=15, **SEED), rows.cancer),
+    Everyday("tumours: boosting on top of logistic", lambda: ensemble.GradientBoostingClassifier(init=logistic(), n_estimators=15, **SEED), rows.cancer, refused="computes in float32"),
     Everyday("iris: labels spread", semi_supervised.LabelSpreading, rows.iris),
     Everyday("iris: taught by itself", lambda: semi_supervised.SelfTrainingClassifier(logistic()), rows.iris),
 ]  # fmt: skip
