@@ -1,4 +1,4 @@
-"""Everyday pipelines of the benchmark's catalogue: saved and asked about rows that were never seen, or refused as is known.
+"""Everyday pipelines of the benchmark's catalogue: saved, and asked about rows that were never seen.
 
 A third of them, drawn with a fixed seed; all with MODELKIT_EVERYDAY=all.
 """
@@ -23,6 +23,15 @@ ALL = os.environ.get("MODELKIT_EVERYDAY") == "all"
 DRAWN = PIPELINES if ALL else random.Random(0).sample(PIPELINES, len(PIPELINES) // 3)
 
 
+def saved(model, seen, path):
+    """The message with which a model is refused, "" where it is saved."""
+    try:
+        mk.save(model, path, example=seen, name="m", version="1")
+    except mk.errors.ConversionError as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize("pipeline", DRAWN, ids=lambda pipeline: pipeline.name)
 def test_a_package_answers_rows_that_were_never_seen(pipeline, tmp_path, one_thread):
     try:
@@ -31,11 +40,10 @@ def test_a_package_answers_rows_that_were_never_seen(pipeline, tmp_path, one_thr
         pytest.skip(str(error))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            mk.save(model, tmp_path / "m.mk", example=seen, name="m", version="1")
-        except mk.errors.ConversionError as error:
-            assert pipeline.refused, error
-            assert pipeline.refused in str(error)
+        refusal = saved(model, seen, tmp_path / "m.mk")
+        if refusal:
+            assert pipeline.refused, refusal
+            assert pipeline.refused in refusal
             return
         with mk.load(tmp_path / "m.mk") as package:
             outputs = tuple(spec.name for spec in package.signature.outputs)

@@ -5,6 +5,7 @@ float inputs, plain probabilities, and both ways to write a missing word. The be
 """
 
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 LIBRARIES = ("skl2onnx", "onnxmltools", "onnx", "protobuf", "skops")
 OPSET = {"": 18, "ai.onnx.ml": 3}
 GAPS = ("nan", "")
+PATIENCE = 15  # seconds of processor time for one way of converting
 NEAR = 1e-9  # relative: near enough to try no other options
 Found = dict[str, Any]
 
@@ -123,6 +125,7 @@ def by_skl2onnx(pipeline: Everyday) -> Found:
     sessions: dict[str, Any] = {}
     for inputs, gap in attempts(seen):
         known = str([(name, type(kind), kind.shape) for name, kind in inputs])
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE)
         try:
             if known not in sessions:
                 sessions[known] = None
@@ -135,11 +138,18 @@ def by_skl2onnx(pipeline: Everyday) -> Found:
         except Exception as error:  # noqa: BLE001 - a refusal is what is counted
             message = message or f"{type(error).__name__}: {error}"
             continue
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
         if best is None or rank(found) < rank(best):
             best = found
         if rank(best) < (1, NEAR):
             break
     return best or {"state": "refused", "message": message[:500]}
+
+
+def stop(number: int, frame: Any) -> None:
+    """Ends a conversion that does not end by itself."""
+    raise TimeoutError(f"it took more than {PATIENCE} s of processor time")
 
 
 def session_of(model: Any, inputs: list[tuple[str, Any]]) -> ort.InferenceSession:
@@ -195,6 +205,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
     ort.set_default_logger_severity(4)
+    signal.signal(signal.SIGPROF, stop)
     register()
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
     VERSIONS.write_text(versions, encoding="utf-8")
