@@ -147,7 +147,7 @@ def by_skl2onnx(pipeline: Everyday) -> Found:
     return best or {"state": "refused", "message": message[:500]}
 
 
-def stop(number: int, frame: Any) -> None:
+def stop(*_: object) -> None:
     """Ends a conversion that does not end by itself."""
     raise TimeoutError(f"it took more than {PATIENCE} s of processor time")
 
