@@ -53,7 +53,6 @@ FAINT = 1e-12  # relative: what is not worth a line
 SIZES = (1, 10_000)
 ROUNDS = {1: 5, 10_000: 3}
 LONG = 0.5  # seconds of all calls together, from which on there is one round
-LIMITS = {1: "2 us", 10_000: "1.1"}
 Found = dict[str, Any]
 
 
