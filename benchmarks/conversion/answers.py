@@ -113,7 +113,7 @@ def apart(expected: np.ndarray, got: np.ndarray) -> float:
     usual = float(np.median(finite)) if finite.size else 0.0
     with np.errstate(all="ignore"):
         found = np.abs(expected - got) / np.maximum(np.abs(expected), usual)
-    found = np.where(same, 0.0, np.nan_to_num(found, nan=np.inf))
+    found = np.where(same, 0.0, np.where(np.isnan(found), np.inf, found))
     return float(found.max())
 
 

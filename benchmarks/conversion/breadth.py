@@ -65,6 +65,11 @@ def verdict(found: Found) -> str:
     return "wrong" if wrong or found.get("batches", 0.0) > WRONG else "converted"
 
 
+def wrong_when_fresh(found: Found) -> bool:
+    """Whether rows that are out of the ordinary in nothing are answered wrongly."""
+    return verdict(found | {"rows": {"fresh": found["rows"]["fresh"]}, "batches": 0.0}) == "wrong"
+
+
 def worst(found: Found) -> float:
     return max((m[0] for m in found["rows"].values() if not isinstance(m, str)), default=0.0)
 
@@ -155,15 +160,19 @@ def counts(only: str) -> str:
                 name,
                 str(len(found)),
                 *(str(verdicts.count(each)) for each in ("converted", "refused", "wrong")),
+                str(
+                    sum(
+                        each["state"] == "converted" and wrong_when_fresh(each)
+                        for each in found.values()
+                    )
+                ),
                 f"{statistics.median(finite):.1g}" if finite else "",
                 "infinite" if len(finite) < len(differences) else f"{max(finite, default=0):.1g}",
                 str(flips),
                 str(refused),
             ]
         )
-    header = (
-        "| pipelines | converted | refused | wrong | median of the largest differences | largest"
-    )
+    header = "| pipelines | converted | refused | wrong | of these on fresh rows | median of the largest differences | largest"
     known = VERSIONS.read_text(encoding="utf-8") if VERSIONS.exists() else "not run"
     return f"Rivals: {known}.\n\n" + table(
         header + " | labels flipped beyond ties | kinds of rows not taken", lines
