@@ -172,11 +172,10 @@ def counts(only: str) -> str:
                 str(refused),
             ]
         )
-    header = "| pipelines | converted | refused | wrong | of these on fresh rows | median of the largest differences | largest"
+    header = "| pipelines | converted | refused | wrong | of these on fresh rows"
+    header += " | median of the largest differences | largest | labels flipped beyond ties | kinds of rows not taken"
     known = VERSIONS.read_text(encoding="utf-8") if VERSIONS.exists() else "not run"
-    return f"Rivals: {known}.\n\n" + table(
-        header + " | labels flipped beyond ties | kinds of rows not taken", lines
-    )
+    return f"Rivals: {known}.\n\n" + table(header, lines)
 
 
 def refusals(only: str) -> str:
