@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.cast import Array
+from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     import onnx
@@ -48,6 +49,37 @@ def read_classes(proto: onnx.ModelProto, answers: Mapping[str, Array]) -> tuple[
     if PROBABILITIES in answers and not _are_probabilities(answers[PROBABILITIES], len(classes)):
         return None
     return tuple(classes)
+
+
+def as_classes(classes: Iterable[Any]) -> tuple[Any, ...]:
+    """Classes as they were named: strings, integers or booleans of Python. Raises ConversionError."""
+    found = [getattr(label, "item", lambda label=label: label)() for label in classes]
+    kinds = {type(label) for label in found}
+    if isinstance(classes, str) or kinds not in ({str}, {int}, {bool}) or len(set(found)) < 2:
+        raise ConversionError(
+            "classes= is a list of two labels or more, all strings, integers or booleans; got "
+            f"{classes!r:.80}"
+        )
+    if len(set(found)) < len(found):
+        raise ConversionError(f"classes= names a label twice: {found}")
+    return tuple(found)
+
+
+def check_classes(classes: tuple[Any, ...], answers: Mapping[str, Array]) -> None:
+    """Raise ConversionError where the answers to some rows are not those of a classifier."""
+    shares = answers[PROBABILITIES]
+    if not _are_probabilities(shares, len(classes)):
+        raise ConversionError(
+            f"the output {PROBABILITIES!r} is no (n, {len(classes)}) matrix of probabilities: it "
+            f"has the shape {shares.shape}, and values from {shares.min()} to {shares.max()}; end "
+            "the model with a softmax, or name its scores otherwise"
+        )
+    strange = set(answers[LABEL].reshape(-1).tolist()).difference(classes)
+    if strange:
+        raise ConversionError(
+            f"the output {LABEL!r} gave {min(strange)!r}, which is none of the classes "
+            f"{list(classes)}"
+        )
 
 
 def _listed(graph: onnx.GraphProto) -> list[Any]:

@@ -15,6 +15,7 @@ from modelkit.convert.estimators import (
     last_step,
 )
 from modelkit.convert.example import read_example
+from modelkit.convert.notes import Notes
 from modelkit.convert.outputs import read_roles, truth
 from modelkit.convert.rows import rows_of
 from modelkit.convert.source import Converter, Source
@@ -90,7 +91,8 @@ def from_sklearn(
     )
 
 
-def _ways(model: Any, example: Any) -> list[Callable[[], Source]]:
+def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
+    notes.refuse("an estimator")
     estimator = boosting.as_estimator(model)
     return [
         partial(from_sklearn, estimator, example, numbers) for numbers in number_dtypes(estimator)

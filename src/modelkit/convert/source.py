@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelkit.cast import Array
+from modelkit.convert.notes import Notes
 from modelkit.signature import Signature
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
@@ -29,7 +30,8 @@ class Source:
     that is None, it does if an input or output is float32. `scales` are the sizes of outputs of
     numbers that are below 1, by which differences are judged. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
-    reads no texts. `proto` is empty for an estimator that is packaged as it is.
+    reads no texts. `narrow` is the dtype of fewer bits than float32 that the source computes in,
+    float16 or bfloat16, if it does. `named` is whether the caller named the classes. `proto` is empty for an estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -42,6 +44,8 @@ class Source:
     scales: Mapping[str, float] = field(default_factory=dict)
     texts: Texts | None = None
     terms: tuple[Terms, ...] = ()
+    narrow: str | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,10 @@ class Converter:
     """How the models of one library are converted to graphs.
 
     `owns` says whether a model is one of them, and imports no library to find out. `ways` gives
-    the conversions of a model and its example in the order to try them: each gives a Source, or
-    raises ConversionError. `trained_with` are the distributions whose versions a package records.
+    the conversions of a model, its example and what else was said of it, in the order to try them:
+    each gives a Source, or raises ConversionError. `trained_with` are the distributions whose versions a package records.
     """
 
     owns: Callable[[object], bool]
-    ways: Callable[[Any, Any], Sequence[Callable[[], Source]]]
+    ways: Callable[[Any, Any, Notes], Sequence[Callable[[], Source]]]
     trained_with: tuple[str, ...] = ()

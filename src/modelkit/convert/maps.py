@@ -1,0 +1,49 @@
+"""ZipMap, which makes a dict of each row's probabilities: taken out of graphs, with the classes it knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from modelkit.convert.classes import CLASS_LISTS, LABEL, PROBABILITIES
+from modelkit.convert.roles import name_outputs
+
+ZIPMAP = "ZipMap"
+
+
+def without_maps(proto: onnx.ModelProto) -> list[Any] | None:
+    """Let a graph give the probabilities that it would make dicts of; gives their classes.
+
+    The output is then called probabilities, and the only other one label. None where the graph has
+    no such output, or several, which are left as they are.
+    """
+    graph = proto.graph
+    ends = {value.name for value in graph.output}
+    found = [node for node in graph.node if node.op_type == ZIPMAP and node.output[0] in ends]
+    if len(found) != 1 or found[0].input[0] in ends:
+        return None
+    (zipmap,) = found
+    classes = _classes_of(zipmap)
+    at = [value.name for value in graph.output].index(zipmap.output[0])
+    graph.node.remove(zipmap)
+    shape = [None, len(classes)]
+    graph.output[at].CopyFrom(
+        helper.make_tensor_value_info(zipmap.input[0], onnx.TensorProto.FLOAT, shape)
+    )
+    names = [value.name for value in graph.output]
+    roles = {PROBABILITIES: zipmap.input[0]}
+    if len(names) == 2:
+        roles[LABEL] = names[1 - at]
+    name_outputs(graph, roles)
+    return classes
+
+
+def _classes_of(zipmap: onnx.NodeProto) -> list[Any]:
+    """The keys of the dicts."""
+    for attribute in zipmap.attribute:
+        values = helper.get_attribute_value(attribute)
+        if attribute.name in CLASS_LISTS and values:
+            return [value.decode() if isinstance(value, bytes) else value for value in values]
+    return []

@@ -1,0 +1,320 @@
+"""A torch module that is asked with arrays: its example, its answers, and the sizes that it takes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array, is_a
+from modelkit.convert.notes import is_table
+from modelkit.convert.preprocess import Preprocess, numbers
+from modelkit.errors import ConversionError, SignatureError
+from modelkit.frames import as_column, read_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NARROW = ("float16", "bfloat16")
+Tensors = dict[str, Any]  # of torch, by argument of forward
+Axes = dict[str, list[int]]  # of inputs, those whose size is free
+
+
+def is_module(source: object) -> bool:
+    """Whether `source` is a torch module, without importing torch."""
+    return is_a(source, "torch.nn", "Module")
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A torch module, and how it is asked with arrays.
+
+    `dtype` is that of its parameters, `rows` are the example by argument of forward, and `images`
+    is the argument that `steps` make of images.
+    """
+
+    module: Any
+    dtype: Any
+    rows: dict[str, Array]
+    steps: Preprocess | None = None
+    images: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The class of the module."""
+        return type(self.module).__name__
+
+    @property
+    def narrow(self) -> str | None:
+        """The dtype that it computes in, where that has fewer bits than float32."""
+        name = str(self.dtype).removeprefix("torch.")
+        return name if name in NARROW else None
+
+    def answers(self, rows: Mapping[str, Array]) -> dict[str, Array]:
+        """What the module gives for rows by argument, by output name. Raises ConversionError."""
+        given = self.tensors({name: rows[name] for name in self.rows})
+        with evaluating(self.module):
+            answers = _by_name(self._answer(given))
+        return {name: array_of(tensor) for name, tensor in answers.items()}
+
+    def tensors(self, rows: Mapping[str, Array]) -> Tensors:
+        """Rows as forward takes them, on the device of the module."""
+        import torch
+
+        device = next((tensor.device for tensor in self.module.parameters()), "cpu")
+        found = {}
+        for name, array in rows.items():
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            if name == self.images and self.steps is not None:
+                tensor = prepared(tensor, self.steps).to(self.dtype)
+            elif self.dtype == torch.bfloat16 and tensor.is_floating_point():
+                tensor = tensor.to(self.dtype)
+            found[name] = tensor.to(device)
+        return found
+
+    def _answer(self, given: Tensors) -> Any:
+        """What forward answers. Raises ConversionError for rows that it refuses."""
+        try:
+            return self.module(**given)
+        except Exception as error:
+            raise _refused_rows(self.name, given, error) from error
+
+    def takes(self, given: Tensors) -> bool:
+        """Whether forward answers these tensors."""
+        with evaluating(self.module):
+            try:
+                self.module(**given)
+            except Exception:  # noqa: BLE001 - whatever it says, these are no sizes of its own
+                return False
+        return True
+
+
+def asked(module: Any, example: Any, steps: Preprocess | None) -> Asked:
+    """A module and its example. Raises ConversionError for an example that does not fit."""
+    import torch
+
+    if is_a(module, "torch.jit", "ScriptModule"):
+        raise ConversionError(
+            "a scripted module cannot be exported: pass the module that it was made of"
+        )
+    kinds = [tensor.dtype for tensor in module.parameters() if tensor.is_floating_point()]
+    dtype = kinds[0] if kinds else torch.float32
+    rows = _rows(module, example, dtype)
+    images = None if steps is None else _images(rows)
+    return Asked(module, dtype, rows, steps, images)
+
+
+def unwrapped(module: Any) -> Any:
+    """The module inside what `torch.compile` and `DataParallel` make of one."""
+    if is_a(module, "torch._dynamo", "OptimizedModule"):
+        return unwrapped(module._orig_mod)  # noqa: SLF001 - where torch.compile keeps what it wraps
+    if is_a(module, "torch.nn", "DataParallel"):
+        return unwrapped(module.module)
+    return module
+
+
+def _rows(module: Any, example: Any, dtype: Any) -> dict[str, Array]:
+    """Example rows by argument of forward, as arrays."""
+    import inspect
+
+    if example is None:
+        raise ConversionError(
+            "a module is exported and proven with rows: pass example=X[:64], as forward takes them"
+        )
+    arguments = list(inspect.signature(module.forward).parameters)
+    if isinstance(example, Mapping):
+        by_name = dict(example)
+    elif is_table(example):
+        by_name = {arguments[0]: _matrix(example, dtype)}
+    elif isinstance(example, tuple):
+        by_name = dict(zip(arguments, example, strict=False))
+    else:
+        by_name = {arguments[0]: example}
+    strange = sorted(set(by_name) - set(arguments))
+    if strange or (isinstance(example, tuple) and len(example) > len(arguments)):
+        raise ConversionError(
+            f"example has {strange or len(example)}, which are no arguments of "
+            f"forward{tuple(arguments)}"
+        )
+    rows = {name: array_of(by_name[name]) for name in arguments if name in by_name}
+    _check_sizes(rows)
+    return rows
+
+
+def _matrix(example: Any, dtype: Any) -> Array:
+    """The columns of a table as a matrix of the numbers that a module computes in."""
+    import torch
+
+    kind = array_of(torch.zeros(1, dtype=dtype)).dtype
+    names, columns = read_frame(example)
+    found = []
+    for name, values in zip(names, columns, strict=True):
+        try:
+            column = as_column(values)
+            found.append(np.ma.filled(column.astype(kind), np.nan))
+        except (SignatureError, TypeError, ValueError) as error:
+            raise ConversionError(f"column {name!r} of the example is no numbers: {error}") from None
+    return np.stack(found, axis=1)
+
+
+def array_of(value: Any) -> Array:
+    """A tensor, or what numpy reads, as an array; bfloat16, which numpy lacks, becomes float32."""
+    if not is_a(value, "torch", "Tensor"):
+        return np.asarray(value)
+    tensor = value.detach().cpu()
+    if str(tensor.dtype) == "torch.bfloat16":
+        tensor = tensor.float()
+    found: Array = tensor.numpy()
+    return found
+
+
+def _images(rows: Mapping[str, Array]) -> str:
+    """The argument that is images. Raises ConversionError."""
+    found = [name for name, array in rows.items() if array.dtype == np.uint8 and array.ndim == 4]
+    if len(found) != 1:
+        shapes = {name: f"{array.dtype}{array.shape}" for name, array in rows.items()}
+        raise ConversionError(
+            "the example of a model with preprocess= is images as they come: uint8, of four "
+            f"dimensions; got {shapes}"
+        )
+    return found[0]
+
+
+def _check_sizes(rows: Mapping[str, Array]) -> None:
+    """Raise ConversionError unless all inputs have the same number of rows, at least two."""
+    sizes = {len(array) if array.ndim else -1 for array in rows.values()}
+    if len(sizes) != 1 or min(sizes) < 2:
+        shapes = {name: array.shape for name, array in rows.items()}
+        raise ConversionError(
+            f"example needs at least two rows in every input, as many in each; got {shapes}"
+        )
+
+
+def _refused_rows(name: str, given: Tensors, error: Exception) -> ConversionError:
+    """The error for rows that forward refuses."""
+    said = ", ".join(
+        f"{argument} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+        for argument, tensor in given.items()
+    )
+    count = len(next(iter(given.values())))
+    hint = ""
+    if count == 1:
+        hint = (
+            ". A package answers any number of rows, each as it is alone: a normalisation over "
+            "the batch needs running statistics"
+        )
+    return ConversionError(
+        f"forward refuses {count} row{'' if count == 1 else 's'} ({said}): {error}{hint}",
+        step=name,
+    )
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """Dropout and batch statistics off, and each submodule's mode restored afterwards."""
+    import torch
+
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def _by_name(answer: Any) -> dict[str, Any]:
+    """What forward answered, by output name. Raises ConversionError for anything but tensors."""
+    import torch
+
+    if isinstance(answer, Mapping):
+        answers = {str(name): tensor for name, tensor in answer.items()}
+    elif isinstance(answer, tuple | list):
+        answers = {f"output_{i}": tensor for i, tensor in enumerate(answer)}
+    else:
+        answers = {"output": answer}
+    if not all(isinstance(tensor, torch.Tensor) for tensor in answers.values()):
+        kinds = {name: type(value).__name__ for name, value in answers.items()}
+        raise ConversionError(
+            f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}"
+        )
+    return answers
+
+
+def free_axes(source: Asked, rows: Mapping[str, Array]) -> Axes:
+    """The axes whose size may change, alone or together with others of the same size.
+
+    The first axis counts rows. The columns of a matrix of floats are fixed, for another number of
+    them is a mistake, whatever the module would make of it; and so are the sizes of images that are
+    all resized to one.
+    """
+    given = source.tensors(rows)
+    resized = source.steps is not None and source.steps.target is not None
+    places = []
+    for name, tensor in given.items():
+        if (tensor.ndim == 2 and tensor.is_floating_point()) or (resized and name == source.images):
+            continue
+        places += [(name, axis) for axis in range(1, tensor.ndim) if tensor.shape[axis] > 1]
+    found: Axes = {name: [] for name in given}
+    for name, axis in places:
+        size = given[name].shape[axis]
+        alike = [place for place in places if given[place[0]].shape[place[1]] == size]
+        if any(_takes_other(source, given, group) for group in ([(name, axis)], alike)):
+            found[name].append(axis)
+    return found
+
+
+def _takes_other(source: Asked, given: Tensors, places: list[tuple[str, int]]) -> bool:
+    """Whether the module answers where axes of one size have another, twice it or one more."""
+    import torch
+
+    name, axis = places[0]
+    size = given[name].shape[axis]
+    for other in (2 * size, size + 1):
+        changed = dict(given)
+        for name, axis in places:
+            repeated = torch.arange(other, device=changed[name].device) % size
+            changed[name] = changed[name].index_select(axis, repeated)
+        if source.takes(changed):
+            return True
+    return False
+
+
+def prepared(images: Any, steps: Preprocess) -> Any:
+    """Images as a Preprocess makes them, by torch: what the graph is compared with."""
+    import torch
+
+    rows_layout, model_layout = steps.layout.split("->")
+    pixels = images.permute(0, 3, 1, 2) if rows_layout == "NHWC" else images
+    pixels = pixels.float()
+    if steps.size is not None:
+        pixels = torch.nn.functional.interpolate(
+            pixels,
+            _resized_to(steps.size, tuple(pixels.shape[2:])),
+            mode=steps.interpolation,
+            align_corners=False,
+            antialias=steps.antialias,
+        ).clamp(0, 255)
+    if steps.target is not None:
+        height, width = steps.target
+        top = round((pixels.shape[2] - height) / 2)
+        left = round((pixels.shape[3] - width) / 2)
+        pixels = pixels[:, :, top : top + height, left : left + width]
+    mean = torch.tensor(numbers(steps.mean)).reshape(-1, 1, 1)
+    std = torch.tensor(numbers(steps.std)).reshape(-1, 1, 1)
+    pixels = (pixels * steps.scale - mean) / std
+    return pixels.permute(0, 2, 3, 1) if model_layout == "NHWC" else pixels
+
+
+def _resized_to(size: int | tuple[int, int], given: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that an image is resized to."""
+    if not isinstance(size, int):
+        return size
+    shorter = min(given)
+    return given[0] * size // shorter, given[1] * size // shorter
