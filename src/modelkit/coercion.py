@@ -19,13 +19,25 @@ import numpy as np
 from numpy import ndarray, vdot
 
 from modelkit import frames
-from modelkit.cast import VDOT_ITEMS, Array, CastError, Rule, cast_column, is_a, quick_cast
+from modelkit.cast import (
+    VDOT_ITEMS,
+    Array,
+    CastError,
+    Rule,
+    cast_column,
+    check_pixels,
+    is_a,
+    quick_cast,
+)
 from modelkit.errors import SignatureError
 from modelkit.names import Names, refused_rows
 from modelkit.records import plain_rows
 from modelkit.spec import TensorSpec, check_dims, check_shape, numpy_dtype
 
 Feeds = dict[str, Array]
+# The kinds of integers that a tensor of floats without columns refuses, by its dimensions: with four
+# or more they are images, with three they are images where they have the dtype of pixels.
+PIXELS = {3: ("u1",), 4: ("i", "u")}
 
 
 class Block(NamedTuple):
@@ -265,7 +277,8 @@ def column_rules(spec: TensorSpec) -> list[Rule]:
     """How to cast each column of a tensor; one Rule with its name for a tensor without columns."""
     target = numpy_dtype(spec.dtype)
     if not spec.columns:
-        return [Rule(spec.name, target, target, nullable=not spec.finite)]
+        unfit = PIXELS.get(min(len(spec.shape), 4), ()) if target.kind == "f" else ()
+        return [Rule(spec.name, target, target, nullable=not spec.finite, unfit=unfit)]
     return [
         Rule(c.name, target, numpy_dtype(c.dtype), c.nullable, c.categories) for c in spec.columns
     ]
@@ -279,7 +292,10 @@ def _shared_block(inputs: tuple[TensorSpec, ...], rules: list[Rule]) -> Block | 
     sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))
     if sizes != spec.shape[1:] or not isinstance(spec.shape[0], str):
         return None
-    opened = [Rule(rule.name, rule.target, rule.declared, rule.nullable) for rule in rules]
+    opened = [
+        Rule(rule.name, rule.target, rule.declared, rule.nullable, unfit=rule.unfit)
+        for rule in rules
+    ]
     if any(rule.kind != opened[0].kind for rule in opened):
         return None
     return Block(spec.name, sizes, opened[0])
@@ -356,8 +372,12 @@ def _cast_tensor(
     """
     if array.ndim == 1 and len(rules) == 1 and spec.columns:
         array = array.reshape(-1, 1)
-    check_shape(array, spec)
     problems = []
+    try:
+        check_pixels(array.dtype, rules[0])
+    except CastError as error:
+        raise refused_rows([f"input {spec.name!r}: {error}"]) from None
+    check_shape(array, spec)
     if all(rule.kind == rules[0].kind for rule in rules):
         try:
             return cast_column(array.reshape(-1), rules[0]).reshape(array.shape)

@@ -57,6 +57,8 @@ class Rule:
     `target` is the dtype of the tensor, and may be narrower: a tree compares in float32. `bounds`
     holds, for each dtype of an array, the sum of squares below which each value is cast exactly, or
     only rounded; see `quick_cast`. An array of the dtype `as_is` needs no look at its values.
+    `unfit` are the kinds of numbers that are refused though they could be cast, as numpy writes
+    them: "u" for unsigned integers, "u1" for those of one byte.
     """
 
     __slots__ = (
@@ -72,6 +74,7 @@ class Rule:
         "quick",
         "target",
         "text",
+        "unfit",
     )
 
     def __init__(
@@ -81,12 +84,14 @@ class Rule:
         declared: np.dtype[Any],
         nullable: bool,  # noqa: FBT001
         categories: tuple[str | float, ...] | None = None,
+        unfit: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.target = target
         self.declared = declared
         self.nullable = nullable
         self.categories = categories
+        self.unfit = unfit
         self.kind = (target, declared, nullable, categories)
         self.text = target.kind == "O"
         self.closed = categories is not None
@@ -102,6 +107,8 @@ class Rule:
                 F8: _largest(target),
                 I8: min(4.0 ** min(exact_bits(declared), 52), _largest(target)),
             }
+            if "i" in unfit:
+                del self.bounds[I8]
 
 
 def _largest(target: np.dtype[Any]) -> float:

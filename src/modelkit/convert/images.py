@@ -165,11 +165,16 @@ def _resized(writer: _Writer, pixels: str, steps: Preprocess) -> str:
     rows = _weights(writer, given[0], wanted[0], kept[0], steps)
     columns = _weights(writer, given[1], wanted[1], kept[1], steps)
     pixels = writer.op("MatMul", pixels, writer.op("Transpose", columns, perm=[1, 0]))
-    pixels = writer.op("MatMul", rows, pixels)
-    if steps.interpolation == "bicubic":  # which overshoots
-        ends = [writer.held(end, np.float32) for end in (0, 255)]
-        pixels = writer.op("Clip", pixels, *ends)
-    return pixels
+    pixels = _clipped(writer, pixels, steps)
+    return _clipped(writer, writer.op("MatMul", rows, pixels), steps)
+
+
+def _clipped(writer: _Writer, pixels: str, steps: Preprocess) -> str:
+    """Pixels from 0 to 255, beyond which a cubic goes; PIL clips them after each axis."""
+    if steps.interpolation != "bicubic":
+        return pixels
+    ends = [writer.held(end, np.float32) for end in (0, 255)]
+    return writer.op("Clip", pixels, *ends)
 
 
 def _wanted(writer: _Writer, given: Sequence[str], steps: Preprocess) -> list[str]:

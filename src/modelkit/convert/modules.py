@@ -157,7 +157,9 @@ def _matrix(example: Any, dtype: Any) -> Array:
             column = as_column(values)
             found.append(np.ma.filled(column.astype(kind), np.nan))
         except (SignatureError, TypeError, ValueError) as error:
-            raise ConversionError(f"column {name!r} of the example is no numbers: {error}") from None
+            raise ConversionError(
+                f"column {name!r} of the example is no numbers: {error}"
+            ) from None
     return np.stack(found, axis=1)
 
 
@@ -251,23 +253,30 @@ def free_axes(source: Asked, rows: Mapping[str, Array]) -> Axes:
     """The axes whose size may change, alone or together with others of the same size.
 
     The first axis counts rows. The columns of a matrix of floats are fixed, for another number of
-    them is a mistake, whatever the module would make of it; and so are the sizes of images that are
-    all resized to one.
+    them is a mistake, whatever the module would make of it, unless they go with another input, as a
+    mask does; and so are the sizes of images that are all resized to one.
     """
     given = source.tensors(rows)
     resized = source.steps is not None and source.steps.target is not None
     places = []
     for name, tensor in given.items():
-        if (tensor.ndim == 2 and tensor.is_floating_point()) or (resized and name == source.images):
-            continue
-        places += [(name, axis) for axis in range(1, tensor.ndim) if tensor.shape[axis] > 1]
+        if not (resized and name == source.images):
+            places += [(name, axis) for axis in range(1, tensor.ndim) if tensor.shape[axis] > 1]
+    tables = {name for name, tensor in given.items() if _is_table_of_floats(tensor)}
     found: Axes = {name: [] for name in given}
     for name, axis in places:
         size = given[name].shape[axis]
         alike = [place for place in places if given[place[0]].shape[place[1]] == size]
-        if any(_takes_other(source, given, group) for group in ([(name, axis)], alike)):
+        groups = [] if {place[0] for place in alike} <= tables else [alike]
+        if name not in tables:
+            groups.insert(0, [(name, axis)])
+        if any(_takes_other(source, given, group) for group in groups):
             found[name].append(axis)
     return found
+
+
+def _is_table_of_floats(tensor: Any) -> bool:
+    return bool(tensor.ndim == 2 and tensor.is_floating_point())
 
 
 def _takes_other(source: Asked, given: Tensors, places: list[tuple[str, int]]) -> bool:
@@ -294,13 +303,16 @@ def prepared(images: Any, steps: Preprocess) -> Any:
     pixels = images.permute(0, 3, 1, 2) if rows_layout == "NHWC" else images
     pixels = pixels.float()
     if steps.size is not None:
-        pixels = torch.nn.functional.interpolate(
-            pixels,
-            _resized_to(steps.size, tuple(pixels.shape[2:])),
-            mode=steps.interpolation,
-            align_corners=False,
-            antialias=steps.antialias,
-        ).clamp(0, 255)
+        given = pixels.shape[2]
+        height, width = _resized_to(steps.size, tuple(pixels.shape[2:]))
+        for size in ((given, width), (height, width)):
+            pixels = torch.nn.functional.interpolate(
+                pixels,
+                size,
+                mode=steps.interpolation,
+                align_corners=False,
+                antialias=steps.antialias,
+            ).clamp(0, 255)
     if steps.target is not None:
         height, width = steps.target
         top = round((pixels.shape[2] - height) / 2)

@@ -128,7 +128,9 @@ def _with_columns(spec: TensorSpec, names: list[str] | None) -> TensorSpec:
     if len(spec.shape) != 2:
         raise ConversionError(f"{spec} has no columns to name: these are of two dimensions")
     if spec.shape[1] != len(names) and isinstance(spec.shape[1], int):
-        raise ConversionError(f"{len(names)} names are given, and {spec} has {spec.shape[1]} columns")
+        raise ConversionError(
+            f"{len(names)} names are given, and {spec} has {spec.shape[1]} columns"
+        )
     nullable = "float" in spec.dtype
     columns = tuple(Column(name, spec.dtype, nullable) for name in names)
     return replace(spec, shape=(spec.shape[0], len(names)), columns=columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from modelkit.errors import ConversionError
 
@@ -26,8 +27,9 @@ class Preprocess:
         scale: what pixels are multiplied by.
         mean, std: one number, or one for each channel.
         layout: that of the rows, and that of the network: N is the rows, C the channels.
-        interpolation: "bilinear" or "bicubic", with half-pixel centres, as in
-            `torch.nn.functional.interpolate(align_corners=False)`.
+        interpolation: "bilinear" or "bicubic", with half-pixel centres, along the width and then
+            along the height, as `torch.nn.functional.interpolate(align_corners=False)` and PIL do
+            it; what a cubic makes of less than 0 or more than 255 is cut off after each.
         antialias: whether a smaller image takes the mean of what it leaves out, as PIL does, and
             torchvision by default; OpenCV does not.
 
@@ -81,10 +83,9 @@ def numbers(value: float | Sequence[float]) -> list[float]:
     return [float(value)] if isinstance(value, int | float) else [float(one) for one in value]
 
 
-def _check_sides(name: str, size: object) -> None:
-    known = (size,) if isinstance(size, int) else size
-    if known is None:
+def _check_sides(name: str, size: Any) -> None:
+    if size is None:
         return
-    sound = isinstance(known, tuple | list) and len(known) in (1, 2)
-    if not sound or not all(isinstance(side, int) and side > 0 for side in known):
+    known = size if isinstance(size, tuple | list) else (size, size)
+    if len(known) != 2 or not all(isinstance(side, int) and side > 0 for side in known):
         raise ConversionError(f"{name} is (height, width), or one number; not {size!r:.60}")

@@ -54,7 +54,8 @@ class Converter:
 
     `owns` says whether a model is one of them, and imports no library to find out. `ways` gives
     the conversions of a model, its example and what else was said of it, in the order to try them:
-    each gives a Source, or raises ConversionError. `trained_with` are the distributions whose versions a package records.
+    each gives a Source, or raises ConversionError. `trained_with` are the distributions whose
+    versions a package records.
     """
 
     owns: Callable[[object], bool]

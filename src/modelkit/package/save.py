@@ -116,7 +116,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     return write_package(path, with_attachments(manifest, members, added), members)
 
 
-def _prove(  # noqa: PLR0913 - what `save` was given
+def _prove(
     format: str,  # noqa: A002
     model: object,
     example: object,
