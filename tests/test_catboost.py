@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.kinds import cancer, coded, diabetes, wine, wine_holes
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import VotingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder, StandardScaler
 
 import modelkit as mk
 from modelkit.errors import ConversionError
@@ -124,14 +127,100 @@ def test_booleans_among_the_columns(tmp_path):
     agree(saved(estimator, frame, tmp_path), estimator, frame)
 
 
-def test_what_is_not_known_is_refused(tmp_path):
-    X, y = coded()
-    frame = pd.DataFrame({"code": X[:, 0].astype(int), "x": X[:, 1]})
-    of_categories = catboost.CatBoostClassifier(**FEW, cat_features=[0]).fit(frame, y)
+def stalls(n=1200, more=(), seed=0):
+    """Categories of strings and whole numbers beside numbers with gaps, and a target of them."""
+    rng = np.random.default_rng(seed)
+    X = pd.DataFrame(
+        {
+            "stall": rng.choice([*"abcdefg", "ä", *more], n),
+            "town": rng.choice([*"uvwxyz", *more], n),
+            "open": rng.choice(["no", "yes"], n),
+            "x": rng.normal(size=n).round(1),
+            "row": rng.integers(0, 13 if more else 9, n),
+        }
+    )
+    X.loc[::13, "x"] = np.nan
+    said = X["stall"].map(lambda text: sum(map(ord, text)))
+    said = said * X["town"].map(lambda text: sum(map(ord, text))) % 5
+    y = said + (X["row"] % 2) * (X["x"] > 0) * 2 + (X["open"] == "yes")
+    return X, y.to_numpy(float)
+
+
+OF_CATEGORIES = ["stall", "town", "open", "row"]
+STATISTICS = {
+    "statistics": {},
+    "combinations": {"max_ctr_complexity": 4},
+    "counters": {"max_ctr_complexity": 2, "combinations_ctr": ["Counter", "Borders"]},
+    "ones of each": {"one_hot_max_size": 50},
+    "nested trees": {"grow_policy": "Lossguide", "max_ctr_complexity": 3},
+    "gaps above": {"nan_mode": "Max", "max_ctr_complexity": 3},
+    "ordered": {"boosting_type": "Ordered", "max_ctr_complexity": 2},
+}
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize("classes", [0, 2, 3])
+def test_categories(name, classes, tmp_path):
+    """Statistics of the target by category or combination; what fit has not seen has a prior."""
+    X, y = stalls()
+    options = FEW | {"iterations": 25, "depth": 5, "cat_features": OF_CATEGORIES} | STATISTICS[name]
+    if classes:
+        model = catboost.CatBoostClassifier(**options)
+        model.fit(X, np.digitize(y, [3] if classes == 2 else [1, 4]))
+    else:
+        model = catboost.CatBoostRegressor(**options).fit(X, y)
+    rows = pd.concat([X, stalls(900, ["new", "", "7"], seed=1)[0]], ignore_index=True)
+    agree(saved(model, X, tmp_path), model, rows)
+
+
+@pytest.mark.parametrize("kind", ["Buckets", "BinarizedTargetMeanValue"])
+def test_other_statistics(kind, tmp_path):
+    X, y = stalls()
+    options = {"simple_ctr": [kind], "combinations_ctr": [kind], "max_ctr_complexity": 2}
+    model = catboost.CatBoostRegressor(**FEW, **options, cat_features=OF_CATEGORIES).fit(X, y)
+    agree(saved(model, X, tmp_path), model, stalls(600, ["new"], seed=1)[0])
+
+
+def test_categories_below_a_calibration(tmp_path):
+    X, y = stalls()
+    X["stall"] = X["stall"].astype("category")
+    inner = catboost.CatBoostClassifier(**FEW, cat_features=OF_CATEGORIES).fit(X, y > 3)
+    model = CalibratedClassifierCV(FrozenEstimator(inner)).fit(X, y > 3)
+    agree(saved(model, X, tmp_path), model, stalls(600, ["new"], seed=1)[0])
+
+
+@pytest.mark.parametrize("most", [2, 50])
+def test_an_example_without_a_category_is_refused(most, tmp_path):
+    X, y = stalls()
+    options = FEW | {"cat_features": OF_CATEGORIES, "one_hot_max_size": most}
+    model = catboost.CatBoostRegressor(**options).fit(X, y)
     with pytest.raises(
-        ConversionError, match="CatBoostClassifier with categorical or text features"
+        ConversionError,
+        match=r"has seen \d categories of 'stall' in fit that the example lacks.*such as all rows",
     ):
-        saved(of_categories, frame, tmp_path)
+        saved(model, X[X["stall"] > "d"], tmp_path)
+
+
+def test_what_is_not_known_is_refused(tmp_path):
+    X, y = stalls()
+    X["said"] = X["stall"] + " in " + X["town"]
+    model = catboost.CatBoostClassifier(**FEW, text_features=["said"])
+    model.fit(X[["x", "said"]], y > 3)
+    with pytest.raises(ConversionError, match="text_features or embedding_features cannot be"):
+        saved(model, X[["x", "said"]], tmp_path)
+    model = make_pipeline(
+        make_column_transformer(
+            (OrdinalEncoder(dtype=int), ["town"]),
+            ("passthrough", ["row"]),
+            verbose_feature_names_out=False,
+        ),
+        FunctionTransformer(),
+        catboost.CatBoostClassifier(**FEW, cat_features=[0]),
+    )
+    model.set_output(transform="pandas")
+    model.fit(X, y > 3)
+    with pytest.raises(ConversionError, match="reads categories in 'town', which is no column of"):
+        saved(model, X, tmp_path)
 
 
 def test_a_deviation_beside_a_mean(tmp_path):

@@ -136,7 +136,7 @@ def test_the_input_dtype_follows_the_family(tmp_path):
     for estimator, dtype in (
         (LogisticRegression(max_iter=500), "float64"),
         (RandomForestClassifier(3, random_state=0), "float32"),
-        (MLPClassifier((4,), max_iter=5000, random_state=0), "float32"),
+        (MLPClassifier((4,), max_iter=5000, random_state=0), "float64"),
         (make_pipeline(StandardScaler(), RandomForestClassifier(3)), "float64"),
     ):
         manifest = mk.save(

@@ -24,7 +24,7 @@ from sklearn.preprocessing import (
 )
 
 import modelkit as mk
-from modelkit.errors import ConversionError, SignatureError
+from modelkit.errors import ConversionError, ParityError, SignatureError
 
 NAN = np.nan
 TOWNS = ["Graz", "Linz", "Wien", "nan", "None", ""]
@@ -199,10 +199,14 @@ def test_none_and_nan_in_one_column_are_refused(tmp_path):
     assert caught.value.step == "OneHotEncoder"
 
 
-@pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder(), TargetEncoder()])
-def test_none_is_a_category_of_its_own(encoder, tmp_path):
+@pytest.mark.parametrize("marker", [NAN, None, pd.NA])
+@pytest.mark.parametrize("encoder", [OneHotEncoder, OrdinalEncoder, TargetEncoder])
+def test_none_is_a_value_like_others_but_where_it_is_imputed(encoder, marker, tmp_path):
     example = pd.DataFrame({"town": ["Graz", None, "Linz", "Wien"] * 10}, dtype=object)
-    agree(encoder.fit(example, [0, 1, 1, 0] * 10), example, (example[:3],), tmp_path)
+    imputer = SimpleImputer(missing_values=marker, strategy="most_frequent", add_indicator=True)
+    for fitted in (encoder(), make_pipeline(imputer, encoder())):
+        fitted.fit(example, [0, 1, 1, 0] * 10)
+        agree(fitted, example, (example[:3],), tmp_path)
 
 
 @pytest.mark.parametrize("strategy", ["mean", "median", "most_frequent", "constant", np.ptp])
@@ -268,6 +272,14 @@ def test_indicators_are_those_of_the_source(options, tmp_path):
     assert nullable == [True, True, bool(options)]
 
 
+def test_indicators_of_nothing_are_no_columns(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(50, 3))
+    beside = make_union(MissingIndicator(error_on_new=False), StandardScaler()).fit(rows)
+    agree(beside, rows, (np.where(rows > 2, NAN, rows),), tmp_path)
+    with pytest.raises(ConversionError, match="gives no columns"):
+        saved(MissingIndicator().fit(rows), rows, tmp_path)
+
+
 def flowers(seed, n=150):
     """Lengths of flowers with a digit more than usual, so that none are equally far apart."""
     rng = np.random.default_rng(seed)
@@ -292,6 +304,14 @@ def test_neighbours_know_a_gap_by_its_marker(tmp_path):
     example = np.nan_to_num(flowers(0), nan=-1)
     imputer = KNNImputer(missing_values=-1).fit(example)
     agree(imputer, example, (np.nan_to_num(flowers(1), nan=-1),), tmp_path)
+
+
+def test_neighbours_at_one_distance_are_refused_with_a_way_out(tmp_path):
+    rng = np.random.default_rng(1)
+    example = load_iris().data.copy()
+    example[rng.random(example.shape) < 0.15] = NAN
+    with pytest.raises(ParityError, match=r"equally far.*use SimpleImputer or IterativeImputer"):
+        saved(make_pipeline(KNNImputer(), StandardScaler()).fit(example), example, tmp_path)
 
 
 @pytest.mark.parametrize("option", ["metric", "weights"])

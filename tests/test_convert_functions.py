@@ -5,13 +5,13 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.packages import saved
 from scipy.special import expit, logit
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-import modelkit as mk
 from modelkit.convert import elementary
 from modelkit.errors import ConversionError
 
@@ -57,8 +57,8 @@ BY_NDONNX = {"by the array API": by_api, "written into": assigned}
 
 
 def served(model, example, tmp_path):
-    mk.save(model, tmp_path / "m.mk", example=example, name="m", version="1")
-    return mk.load(tmp_path / "m.mk")
+    """A model as an application has it."""
+    return saved(model, example, tmp_path)[1]
 
 
 def assert_same(model, tmp_path, example=EXAMPLE, fresh=FRESH):
@@ -143,11 +143,51 @@ def test_functions_that_cannot_be_followed_say_why(name, tmp_path):
     assert caught.value.step == "FunctionTransformer"
 
 
-def test_columns_chosen_by_name_are_refused(tmp_path):
+def in_place(frame):
+    frame = frame.copy()
+    frame["ratio"] = frame["a"] / frame.b
+    frame["a"] = np.log1p(frame["a"].clip(lower=0))
+    frame["one"] = 1
+    return frame
+
+
+OF_FRAMES = {
+    "ratio": lambda f: (f["a"] / f["b"]).to_frame(),
+    "chosen": lambda f: f[["c", "a"]],
+    "by place": lambda f: f.loc[:, ["b"]] * 2,
+    "assigned": lambda f: f.assign(d=f["a"] * f["b"], e=lambda g: g["d"] > 0),
+    "in place": in_place,
+    "dropped": lambda f: f.drop(columns=["b"]).abs(),
+    "dropped by axis": lambda f: f.drop("a", axis=1).fillna(0),
+    "applied": lambda f: f.apply(np.arcsinh),
+    "numbers alone": lambda f: f.to_numpy()[:, 1:] ** 2,
+    "two frames": lambda f: f - f.round(1),
+    "of numpy": np.tanh,
+}
+
+
+@pytest.mark.parametrize("name", OF_FRAMES)
+def test_functions_of_frames(name, tmp_path):
+    example = pd.DataFrame(EXAMPLE, columns=list("abc"))
+    fresh = pd.DataFrame(FRESH, columns=list("abc"))
+    assert_same(FunctionTransformer(OF_FRAMES[name]), tmp_path, example, fresh)
+
+
+REFUSED_FRAMES = {
+    "rows": (lambda f: f[f["a"] > 0], "some of the rows"),
+    "aligned": (lambda f: f / f["a"], "together with one of its columns"),
+    "skipped gaps": (lambda f: f.sum(axis=1).to_frame(), "other numbers"),
+    "each row": (lambda f: f.apply(lambda row: row, axis=1), "applied to each row"),
+    "unknown": (lambda f: f.rank(), "the attribute 'rank'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_FRAMES)
+def test_functions_of_frames_that_cannot_be_followed_say_why(name, tmp_path):
+    written, reason = REFUSED_FRAMES[name]
     frame = pd.DataFrame(EXAMPLE, columns=list("abc"))
-    ratio = FunctionTransformer(lambda x: x[["a"]] / x[["b"]].to_numpy())
-    with pytest.raises(ConversionError, match="columns chosen by name"):
-        served(ratio.fit(frame), frame, tmp_path)
+    with pytest.raises(ConversionError, match=reason):
+        served(FunctionTransformer(written).fit(frame), frame, tmp_path)
 
 
 def test_texts_are_refused(tmp_path):

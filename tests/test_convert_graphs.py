@@ -261,9 +261,7 @@ def resized_by_torch(images, height, width):
     ("interpolation", "reference"),
     [("bilinear", resized_by_pil), ("bicubic", resized_by_torch)],
 )
-def test_images_are_resized_as_pil_and_torch_resize_them(
-    interpolation, reference, opset, tmp_path
-):
+def test_images_are_resized_as_pil_and_torch_resize_them(interpolation, reference, opset, tmp_path):
     """Both round the pixels after each of the two axes, and so are up to one level away."""
     steps = mk.Preprocess(size=(24, 32), interpolation=interpolation)
     model = kept(identity(24, 32, opset=opset), tmp_path, preprocess=steps, example=photos(30, 50))

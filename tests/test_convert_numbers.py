@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers.kinds import penguins
+from helpers.packages import saved
+from sklearn.base import clone
 from sklearn.cluster import FeatureAgglomeration
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.cross_decomposition import CCA, PLSSVD, PLSCanonical, PLSRegression
 from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import (
@@ -20,7 +23,7 @@ from sklearn.decomposition import (
     TruncatedSVD,
 )
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, RandomTreesEmbedding
 from sklearn.feature_selection import (
     RFE,
     RFECV,
@@ -34,6 +37,7 @@ from sklearn.feature_selection import (
     SequentialFeatureSelector,
     VarianceThreshold,
 )
+from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import (
     AdditiveChi2Sampler,
     Nystroem,
@@ -44,7 +48,7 @@ from sklearn.kernel_approximation import (
 from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 from sklearn.manifold import Isomap, LocallyLinearEmbedding
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import (
     Binarizer,
     FunctionTransformer,
@@ -53,6 +57,8 @@ from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
+    OneHotEncoder,
+    PolynomialFeatures,
     PowerTransformer,
     QuantileTransformer,
     RobustScaler,
@@ -61,7 +67,6 @@ from sklearn.preprocessing import (
 )
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
-import modelkit as mk
 from modelkit.errors import ConversionError
 
 SEED = {"random_state": 0}
@@ -74,9 +79,7 @@ FRESH = X[1::2] * np.random.default_rng(0).uniform(0.5, 1.5, X[1::2].shape)
 
 def served(model, example, tmp_path):
     """A model as an application has it."""
-    path = tmp_path / "m.mk"
-    mk.save(model, path, example=example, name="m", version="1")
-    return mk.load(path)
+    return saved(model, example, tmp_path)[1]
 
 
 def assert_same(got, truth):
@@ -91,8 +94,9 @@ def assert_serves(model, tmp_path, train=TRAIN, fresh=FRESH, verb="transform"):
     """A package answers fresh rows as its source does: all, one, and none of them."""
     package = served(model, train, tmp_path)
     for rows in (fresh, fresh[:1]):
-        assert_same(np.asarray(package.predict(rows)), getattr(model, verb)(rows))
-    return package
+        truth = getattr(model, verb)(rows)
+        assert_same(package.predict(rows), truth.toarray() if hasattr(truth, "toarray") else truth)
+    assert package.predict(fresh[:0]).shape == (0, *package.predict(fresh[:1]).shape[1:])
 
 
 SCALERS = {
@@ -345,6 +349,19 @@ def test_splines_of_gaps_are_zeros(extrapolation, tmp_path):
     assert_serves(model, tmp_path, gaps, fresh)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("extrapolation", ["constant", "linear", "periodic", "continue"])
+def test_splines_of_a_single_value(extrapolation, tmp_path):
+    train = np.column_stack([TRAIN[:, 0], np.full(len(TRAIN), 3.0)])
+    model = SplineTransformer(extrapolation=extrapolation).fit(train)
+    fresh = np.column_stack([FRESH[:40, 0], np.full(40, 3.0)])
+    fresh[::3, 1] = 2.0
+    fresh[1::3, 1] = 4.0
+    if not np.isfinite(model.transform(fresh)).all():
+        fresh[:, 1] = 3.0
+    assert_serves(model, tmp_path, train, fresh)
+
+
 def test_splines_that_refuse_numbers_are_refused(tmp_path):
     model = SplineTransformer(extrapolation="error").fit(TRAIN)
     with pytest.raises(ConversionError, match="extrapolation='constant'"):
@@ -390,3 +407,109 @@ def test_a_target_without_a_way_back_is_refused(tmp_path):
     model = TransformedTargetRegressor(Ridge(), transformer=binned, check_inverse=False)
     with pytest.raises(ConversionError, match="use one of FunctionTransformer, MaxAbsScaler"):
         served(model.fit(TRAIN[:, :3], POSITIVE), TRAIN[:, :3], tmp_path)
+
+
+def test_leaves_of_random_trees(tmp_path):
+    assert_serves(RandomTreesEmbedding(7, **SEED).fit(TRAIN), tmp_path)
+    model = make_pipeline(RandomTreesEmbedding(5, max_depth=3, **SEED), LogisticRegression())
+    package = served(model.fit(TRAIN, LABELS), TRAIN, tmp_path)
+    answer = package.run(FRESH)
+    np.testing.assert_array_equal(answer["label"], model.predict(FRESH))
+    assert_same(answer["probabilities"], model.predict_proba(FRESH))
+
+
+SINGLE = {
+    "standard": StandardScaler(),
+    "range": MinMaxScaler(),
+    "components": PCA(4),
+    "components, whitened": PCA(4, whiten=True),
+    "factors": FactorAnalysis(2),
+    "kernel": KernelPCA(3, kernel="rbf", gamma=1e-4),
+    "waves": RBFSampler(gamma=1e-4, n_components=8, **SEED),
+    "quantiles": QuantileTransformer(n_quantiles=40),
+    "splines": SplineTransformer(),
+    "random": GaussianRandomProjection(4, **SEED),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_models_of_float32_answer_as_to_the_same_numbers_in_float64(name, tmp_path):
+    """Far from 0, a mean that is taken off in float32 leaves four digits."""
+    train = (TRAIN + 1e3).astype(np.float32)
+    fresh = (FRESH + 1e3).astype(np.float32)
+    model = SINGLE[name].fit(train)
+    package = served(model, train, tmp_path)
+    assert_same(package.predict(fresh), model.transform(fresh.astype(np.float64)))
+
+
+NESTED = {
+    "robust": RobustScaler(),
+    "range": MinMaxScaler(clip=True),
+    "components": make_pipeline(StandardScaler(), PCA(2, whiten=True)),
+    "quantiles": QuantileTransformer(n_quantiles=30, output_distribution="normal"),
+    "splines": SplineTransformer(n_knots=4, extrapolation="linear"),
+    "power": PowerTransformer(),
+    "waves": make_pipeline(StandardScaler(), RBFSampler(n_components=6, **SEED)),
+    "kernels": make_pipeline(StandardScaler(), Nystroem(n_components=5, **SEED)),
+    "chosen": SelectKBest(k=2),
+    "classes": LinearDiscriminantAnalysis(),
+    "side by side": make_union(StandardScaler(), FunctionTransformer(np.log1p), SelectPercentile(percentile=50)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_inside_a_frame_with_gaps_and_texts(name, tmp_path):
+    frame, species = penguins()
+    numbers = [name for name in frame if frame[name].dtype.kind == "f"]
+    texts = [name for name in frame if name not in numbers]
+    filled = make_pipeline(SimpleImputer(strategy="median"), NESTED[name])
+    coded = make_pipeline(
+        SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")
+    )
+    columns = make_column_transformer((filled, numbers), (coded, texts))
+    model = make_pipeline(columns, LogisticRegression(max_iter=3000))
+    chosen = np.random.default_rng(0).permutation(len(frame))
+    train = frame.iloc[chosen[:200]]
+    fresh = frame.iloc[chosen[200:]]
+    model.fit(train, np.asarray(species)[chosen[:200]])
+    answer = served(model, train, tmp_path).run(fresh)
+    np.testing.assert_array_equal(answer["label"], model.predict(fresh))
+    np.testing.assert_allclose(
+        answer["probabilities"], model.predict_proba(fresh), rtol=1e-11, atol=1e-14
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_chain_of_steps(seed, tmp_path):
+    """Seeded: three steps of any kind, one after the other or side by side."""
+    rng = np.random.default_rng(seed)
+    pool = [
+        *SCALERS.values(),
+        PCA(3),
+        SelectKBest(k=3),
+        SplineTransformer(3, degree=2),
+        PowerTransformer(),
+    ]
+    pool += [
+        QuantileTransformer(n_quantiles=30),
+        FunctionTransformer(np.arcsinh),
+        PolynomialFeatures(2),
+    ]
+    steps = [clone(pool[at]) for at in rng.choice(len(pool), 4, replace=False)]
+    model = make_pipeline(steps[0], make_union(steps[1], steps[2]), steps[3])
+    assert_serves(model.fit(TRAIN, LABELS), tmp_path)
+
+
+CHAINS = {
+    "products over norms": (PolynomialFeatures(2), Normalizer()),
+    "factors over norms": (MinMaxScaler(clip=True), NMF(2, tol=1e-2, **SEED), Normalizer()),
+    "splines of one value": (Binarizer(threshold=1000.0), SplineTransformer(3), Normalizer("max")),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_what_is_divided_is_known_to_be_no_integer(name, tmp_path):
+    """A division whose sides might be integers is refused when a package is loaded."""
+    assert_serves(
+        make_pipeline(*CHAINS[name]).fit(TRAIN[:, :4]), tmp_path, TRAIN[:, :4], FRESH[:, :4]
+    )

@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 import modelkit as mk
-from modelkit.errors import ConversionError, ParityError
+from modelkit.errors import ParityError
 
 SEED = {"random_state": 0}
 
@@ -194,12 +194,6 @@ def test_an_encoder_in_front_of_histograms_whose_column_has_gaps(tmp_path):
     np.testing.assert_allclose(
         packed.predict_proba(numbers), model.predict_proba(numbers), atol=1e-14
     )
-
-
-def test_linear_trees_are_refused(tmp_path):
-    X, y, _ = decimals()
-    with pytest.raises(ConversionError, match="linear_tree=True cannot be converted"):
-        saved(light(linear_tree=True).fit(X, y), X, tmp_path)
 
 
 def test_large_numbers_keep_their_last_digits(tmp_path):

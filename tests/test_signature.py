@@ -50,14 +50,15 @@ def outputs(*names):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype_has_a_numpy_dtype(dtype):
     assert Column("c", dtype).dtype == TensorSpec("t", dtype, ("batch",)).dtype == dtype
-    assert numpy_dtype(dtype) == np.dtype(object if dtype == "string" else dtype)
+    plain = dtype.replace(", UTC", "")  # which numpy does not know
+    assert numpy_dtype(dtype) == np.dtype(object if dtype == "string" else plain)
 
 
 @pytest.mark.parametrize(
     "make", [lambda d: Column("c", d), lambda d: TensorSpec("t", d, ("batch",))]
 )
 @pytest.mark.parametrize(
-    "dtype", ["float", "object", "str", "<f4", "complex64", "datetime64[ns]", ""]
+    "dtype", ["float", "object", "str", "<f4", "complex64", "datetime64[h]", ""]
 )
 def test_an_unknown_dtype_is_refused_with_the_known_ones(make, dtype):
     with pytest.raises(

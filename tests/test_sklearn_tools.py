@@ -1,12 +1,19 @@
 """scikit-learn's scorers, displays and evaluation take a loaded Model."""
 
 import matplotlib as mpl
+import numpy as np
 import pytest
+from sklearn.base import is_outlier_detector
 from sklearn.calibration import CalibrationDisplay
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.ensemble import IsolationForest
 from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay, get_scorer
 from sklearn.model_selection import cross_val_score, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 import modelkit as mk
 
@@ -89,3 +96,30 @@ def test_tools_that_fit_are_refused_with_the_way_out(model, breast_cancer):
         model.fit(*breast_cancer)
     with pytest.raises(TypeError):
         cross_val_score(model, *breast_cancer, error_score="raise")
+
+
+@pytest.mark.parametrize("two", [True, False])
+def test_scorers_rank_by_the_scores_of_a_classifier_without_probabilities(tmp_path, two):
+    X, y = load_breast_cancer(return_X_y=True) if two else load_wine(return_X_y=True)
+    source = make_pipeline(StandardScaler(), SVC()).fit(X, y)
+    mk.save(source, tmp_path / "m.mk", example=X, name="m", version="1")
+    names = ("roc_auc", "average_precision", "f1") if two else ("accuracy", "f1_macro")
+    with mk.load(tmp_path / "m.mk") as model:
+        np.testing.assert_allclose(model.decision_function(X), source.decision_function(X), 1e-9)
+        for name in names:
+            scorer = get_scorer(name)
+            assert scorer(model, X, y) == pytest.approx(scorer(source, X, y), abs=1e-12)
+
+
+def test_scorers_rank_by_the_scores_of_an_outlier_detector(tmp_path):
+    X, y = load_breast_cancer(return_X_y=True)
+    source = IsolationForest(n_estimators=20, random_state=0).fit(X)
+    mk.save(source, tmp_path / "m.mk", example=X, name="m", version="1")
+    with mk.load(tmp_path / "m.mk") as model:
+        assert is_outlier_detector(model)
+        scorer = get_scorer("roc_auc")
+        assert scorer(model, X, y) == pytest.approx(scorer(source, X, y), abs=1e-12)
+
+
+def test_a_model_with_probabilities_has_no_decision_function(model):
+    assert not hasattr(model, "decision_function")

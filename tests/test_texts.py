@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.feature_extraction import FeatureHasher
+from sklearn.feature_extraction.text import (
+    CountVectorizer,
+    HashingVectorizer,
+    TfidfTransformer,
+    TfidfVectorizer,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, SGDClassifier
 from sklearn.model_selection import GridSearchCV
@@ -24,6 +30,7 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
+from sklearn.utils import murmurhash3_32
 
 import modelkit as mk
 from modelkit.convert.strange import CHARACTERS, texts_of_terms
@@ -37,7 +44,9 @@ from modelkit.errors import (
     SignatureError,
 )
 from modelkit.testing import check_model
+from modelkit.texts import hashing
 from modelkit.texts import terms as counting
+from modelkit.texts.hashing import bucket_of, murmur
 from modelkit.texts.patterns import KNOWN_PATTERNS, compiled
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Vectorizer
@@ -134,6 +143,12 @@ def test_texts_that_were_answered_wrongly(vectorizer, texts, rows, tmp_path):
         CountVectorizer(dtype=bool),
         CountVectorizer(vocabulary=["good", "bad", "izmir"]),
         make_pipeline(CountVectorizer(ngram_range=(1, 2)), TfidfTransformer(sublinear_tf=True)),
+        HashingVectorizer(),
+        HashingVectorizer(n_features=16, norm="l1", ngram_range=(1, 2), stop_words="english"),
+        HashingVectorizer(n_features=16, binary=True, norm=None, analyzer="char_wb"),
+        HashingVectorizer(n_features=100, alternate_sign=False, lowercase=False),
+        make_pipeline(HashingVectorizer(n_features=64, norm=None), TfidfTransformer()),
+        make_union(HashingVectorizer(n_features=32), TfidfVectorizer()),
         make_union(TfidfVectorizer(), CountVectorizer(analyzer="char_wb", ngram_range=(2, 3))),
         make_pipeline(TfidfVectorizer(), TruncatedSVD(3, random_state=0)),
     ],
@@ -141,7 +156,10 @@ def test_texts_that_were_answered_wrongly(vectorizer, texts, rows, tmp_path):
 def test_every_option_comes_along(vectorizer, tmp_path):
     model = logistic(vectorizer)
     manifest, loaded = saved(model, TEXTS, tmp_path, labels=THREE)
-    check_same(model, loaded, STRANGE)
+    halves = loaded.predict({"text": [*STRANGE[:1], "\ud83d"]})  # which a hash refuses
+    assert len(halves) == 2
+    strange = [text for text in STRANGE if not any("\ud800" <= char <= "\udfff" for char in text)]
+    check_same(model, loaded, strange)
     assert manifest.parity.text_rows > 100
     assert loaded.verify() == 0.0
     loaded.warmup()
@@ -460,6 +478,35 @@ def test_terms_are_those_of_scikit_learn(analyzer, accents, text):
         "text", analyzer, (1, 3), True, accents, pattern if analyzer == "word" else None
     )
     assert Terms(described, ["a"], []).of(text) == theirs.build_analyzer()(text)
+
+
+@given(st.text(max_size=20), st.integers(1, 1 << 20))
+@settings(max_examples=300, deadline=None)
+def test_hashes_are_those_of_scikit_learn(term, buckets):
+    assert murmur(term.encode()) == murmurhash3_32(term.encode(), 0)
+    hasher = FeatureHasher(buckets, input_type="string")
+    theirs = hasher.transform([[term]])
+    place, sign = bucket_of(term, buckets)
+    assert (place, sign) == (theirs.indices[0], theirs.data[0])
+
+
+def test_the_smallest_hash_has_a_column(monkeypatch):
+    monkeypatch.setattr(hashing, "murmur", lambda data: -(1 << 31))
+    assert bucket_of("a", 100) == ((2147483647 - 99) % 100, -1)
+
+
+@pytest.mark.parametrize("buckets", [0, -1, 1 << 31])
+def test_buckets_that_are_none_are_refused(buckets):
+    with pytest.raises(SignatureError, match="buckets"):
+        Vectorizer("text", "char", (1, 1), True, None, None, buckets)
+
+
+def test_only_texts_that_become_columns_are_run_in_small_parts(tmp_path):
+    _, loaded = saved(logistic(HashingVectorizer()), TEXTS, tmp_path, THREE)
+    assert not loaded.manifest.texts.dense
+    vectorizer = make_pipeline(TfidfVectorizer(), TruncatedSVD(3, random_state=0))
+    _, loaded = saved(logistic(vectorizer), TEXTS, tmp_path, THREE)
+    assert loaded.manifest.texts is not None
 
 
 @pytest.mark.parametrize("version", [4, 5])

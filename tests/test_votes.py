@@ -246,7 +246,10 @@ def test_outliers_and_several_outputs():
 def test_a_first_model_of_ones_own_is_refused():
     X, y = coarse(2)
     estimator = GradientBoostingClassifier(n_estimators=2, init=LogisticRegression()).fit(X, y)
-    with pytest.raises(ConversionError, match=r"init=LogisticRegression\) cannot be converted"):
+    with pytest.raises(
+        ConversionError,
+        match=r"init=LogisticRegression\) cannot be converted, since the first model",
+    ):
         run(estimator, X)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
     from modelkit.function_model import FunctionModel as FunctionModel
+    from modelkit.jsonable import to_json as to_json
     from modelkit.manifest import Manifest as Manifest
     from modelkit.model import Model as Model
     from modelkit.package.attach import attach as attach
@@ -69,6 +70,7 @@ _HOMES = {
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",
     "save": "modelkit.package.save",
+    "to_json": "modelkit.jsonable",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - strings, sorted

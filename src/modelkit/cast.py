@@ -13,6 +13,7 @@ rules. A missing string travels through a graph as `MISSING`, because ONNX has n
 
 from __future__ import annotations
 
+import json
 import sys
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.rule import F4, F8, MISSING, Array, CastError, Rule, exact_bits, name_rows
+from modelkit.times import to_times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,8 +51,8 @@ def is_missing(value: object) -> bool:
     """Whether a Python value stands for 'no value': None, NaN, pandas.NA, pandas.NaT."""
     if value is None:
         return True
-    if isinstance(value, float | np.floating):
-        return bool(value != value)  # noqa: PLR0124 - the definition of NaN
+    if isinstance(value, float | np.floating | np.datetime64 | np.timedelta64):
+        return bool(value != value)  # noqa: PLR0124 - the definition of NaN and NaT
     return type(value).__name__ in ("NAType", "NaTType")
 
 
@@ -104,6 +106,10 @@ def _square_norm(values: Array) -> Any:
 
 def cast_column(values: Array, rule: Rule) -> Array:
     """Cast a 1-D array, masked where values are missing. Raises CastError."""
+    if rule.target.kind in "mM":
+        return _to_times(values, rule)
+    if rule.mixed:
+        values = _as_json(values)
     out = to_dtype(values, rule.declared, rule.target, nullable=rule.nullable)
     if rule.text and rule.closed:
         _check_categories(out, rule)
@@ -121,6 +127,35 @@ def check_pixels(dtype: np.dtype[Any], rule: Rule) -> None:
             "mean nothing to a network that was trained on others. Save it with "
             "preprocess=mk.Preprocess(...), and it takes them; or scale and cast rows as in training"
         )
+
+
+def _as_json(values: Array) -> Array:
+    """Values of any type as the JSON of each, but for those that are missing. Raises CastError."""
+    mask = np.ma.getmaskarray(values)
+    found = np.full(len(values), None, object)
+    for row, item in enumerate(np.ma.getdata(values).tolist()):
+        plain = item.item() if isinstance(item, np.generic) else item
+        if mask[row] or is_missing(plain):
+            continue
+        if not isinstance(plain, str | int | float):  # a boolean is an integer
+            expected = "a string, a number or a boolean"
+            raise CastError(_wrong_type(item, expected, F8), _mask_at(row, len(values)))
+        found[row] = json.dumps(plain, ensure_ascii=False)
+    return found
+
+
+def _to_times(values: Array, rule: Rule) -> Array:
+    missing = np.ma.getmaskarray(values).copy()
+    if values.dtype.kind == "O":
+        missing |= np.fromiter(map(is_missing, np.ma.getdata(values).tolist()), bool, len(values))
+    elif is_blank(values):
+        missing[:] = True
+        values = np.full(len(values), None, object)  # its dtype is what a reader gave it
+    out = to_times(values, missing, rule.target, zoned=rule.zoned)
+    gone = np.isnat(out)
+    if gone.any() and not rule.nullable:
+        raise CastError("missing value in {rows}; the model was not shown to accept it", gone)
+    return out
 
 
 def _check_categories(values: Array, rule: Rule) -> None:

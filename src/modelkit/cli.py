@@ -119,14 +119,25 @@ def _add_predict(verbs: Any) -> None:
     parser = verbs.add_parser("predict", help="predict the rows of a CSV file and print CSV")
     parser.add_argument("file")
     parser.add_argument("--input", required=True, help=ROWS_HELP)
+    parser.add_argument(
+        "--extra",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="what becomes of columns that the model does not know",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print every output, by name, as one line of JSON"
+    )
     parser.set_defaults(run=run_predict)
 
 
 def run_predict(args: argparse.Namespace) -> Printed:
     """Predict every row of a CSV file, and print the primary output and the probabilities."""
-    with mk.load(args.file) as model:
+    with mk.load(args.file, extra=args.extra) as model:
         signature = model.signature
         outputs = model.run(read_csv(args.input, signature))
+    if args.json:
+        return [mk.to_json(outputs)], True
     names = signature.output_names
     if signature.primary is not None:
         names = (signature.primary,)
@@ -162,6 +173,9 @@ def _add_explain(verbs: Any) -> None:
         "--output", default="auto", help="the output to explain, for a model of several"
     )
     parser.add_argument("--html", help="write the explanation to this file, as a page of its own")
+    parser.add_argument(
+        "--json", action="store_true", help="print the explanation as one line of JSON"
+    )
     parser.set_defaults(run=run_explain)
 
 
@@ -187,6 +201,8 @@ def run_explain(args: argparse.Namespace) -> Printed:
             f"{args.file}, row {args.row} of {args.input}", explanation.card(output=at)
         )
         Path(args.html).write_text(page, encoding="utf-8")
+    if args.json:
+        return [mk.to_json(explanation)], True
     return [printable(line) for line in _explained(explanation, at)], True
 
 

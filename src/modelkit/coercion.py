@@ -30,14 +30,13 @@ from modelkit.cast import (
     quick_cast,
 )
 from modelkit.errors import SignatureError
-from modelkit.names import Names, refused_rows
+from modelkit.names import ColumnNames, refused_rows
 from modelkit.records import plain_rows
-from modelkit.spec import TensorSpec, check_dims, check_shape, numpy_dtype
+from modelkit.spec import MIXED, TIMES, ZONE, TensorSpec, check_dims, check_shape, numpy_dtype
 
 Feeds = dict[str, Array]
-# The kinds of integers that a tensor of floats without columns refuses, by its dimensions: with four
-# or more they are images, with three they are images where they have the dtype of pixels.
-PIXELS = {3: ("u1",), 4: ("i", "u")}
+# What a tensor of floats without columns may hold, by its dimensions; four stands for more.
+IMAGES = {3: "planes", 4: "images"}
 
 
 class Block(NamedTuple):
@@ -82,7 +81,7 @@ class Coercion:
         self._rules = [column_rules(spec) for spec in inputs]
         self._has_columns = any(spec.columns for spec in inputs)
         self.names = [rule.name for rules in self._rules for rule in rules]
-        self._named = Names(self.names, ignored, takes_extra=takes_extra)
+        self._named = ColumnNames(self.names, ignored, takes_extra=takes_extra)
         # For each column with categories: its position, and the categories.
         self._closed = [(j, rule.known) for j, rule in enumerate(self._rules[0]) if rule.closed]
         shared = _shared_block(inputs, self._rules[0])
@@ -277,24 +276,32 @@ def column_rules(spec: TensorSpec) -> list[Rule]:
     """How to cast each column of a tensor; one Rule with its name for a tensor without columns."""
     target = numpy_dtype(spec.dtype)
     if not spec.columns:
-        unfit = PIXELS.get(min(len(spec.shape), 4), ()) if target.kind == "f" else ()
-        return [Rule(spec.name, target, target, nullable=not spec.finite, unfit=unfit)]
+        form = IMAGES.get(min(len(spec.shape), 4), "") if target.kind == "f" else ""
+        return [Rule(spec.name, target, target, nullable=not spec.finite, form=form)]
+    zoned = "zoned" if spec.dtype.endswith(f"{ZONE}]") else ""
     return [
-        Rule(c.name, target, numpy_dtype(c.dtype), c.nullable, c.categories) for c in spec.columns
+        Rule(
+            column.name,
+            target,
+            numpy_dtype(column.dtype),
+            column.nullable,
+            column.categories,
+            form=MIXED if column.dtype == MIXED else zoned,
+        )
+        for column in spec.columns
     ]
 
 
 def _shared_block(inputs: tuple[TensorSpec, ...], rules: list[Rule]) -> Block | None:
     """How to take a whole array at once, apart from the categories that its columns may hold."""
     spec = inputs[0]
-    if len(inputs) > 1 or spec.dtype == "string" or len(spec.shape) < 2:
+    if len(inputs) > 1 or spec.dtype in ("string", *TIMES) or len(spec.shape) < 2:
         return None
     sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))
     if sizes != spec.shape[1:] or not isinstance(spec.shape[0], str):
         return None
     opened = [
-        Rule(rule.name, rule.target, rule.declared, rule.nullable, unfit=rule.unfit)
-        for rule in rules
+        Rule(rule.name, rule.target, rule.declared, rule.nullable, form=rule.form) for rule in rules
     ]
     if any(rule.kind != opened[0].kind for rule in opened):
         return None

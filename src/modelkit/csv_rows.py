@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from modelkit.errors import SignatureError
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
-Parse = Callable[[str], str | float | bool]
+Parse = Callable[[str], Any]
 
 
 def read_csv(path: str, signature: Signature) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def _parse_record(
 
 def _parser_of(column: Column, spec: TensorSpec) -> tuple[str, Parse]:
     """The dtype of a column, and what turns a cell into a value of it."""
-    kind = column.dtype.rstrip("0123456789")
+    kind = column.dtype.partition("[")[0].rstrip("0123456789")
     if "int" in kind and spec.dtype.startswith("float"):
         return column.dtype, _parse_number
     return column.dtype, PARSERS[kind]
@@ -103,10 +104,18 @@ def _parse_truth(cell: str) -> bool:
     return {"true": True, "false": False, "1": True, "0": False}[cell.strip().lower()]
 
 
+def _parse_span(cell: str) -> timedelta:
+    """A span of time, in seconds."""
+    return timedelta(seconds=float(cell))
+
+
 PARSERS: dict[str, Parse] = {
     "float": float,
     "int": int,
     "uint": int,
     "bool": _parse_truth,
     "string": str,
+    "mixed": str,
+    "datetime": datetime.fromisoformat,
+    "timedelta": _parse_span,
 }

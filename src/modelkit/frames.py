@@ -18,6 +18,7 @@ from modelkit.cast import Array, is_a
 from modelkit.errors import SignatureError, importing
 from modelkit.records import array_of_tensor, reader_of
 
+NUMBERS = (bool, int, float, np.number, np.bool_)
 # The names as their container holds them (a pandas Index, a list), and the values of each.
 NamedColumns = tuple[Any, list[Any]]
 
@@ -97,6 +98,31 @@ def _what_to_pass(X: Any) -> str:
             "tensor without columns"
         )
     return f"a {what} of {type(X[0]).__name__}; pass np.asarray(X), a frame, or a list of records"
+
+
+def whole_array(answer: Any) -> Any:
+    """What an estimator answered as one array: of a sparse matrix all elements, of a frame its columns.
+
+    A table of objects that are numbers becomes one of floats. Anything else is given back.
+    """
+    if hasattr(answer, "toarray"):
+        return answer.toarray()
+    if isinstance(answer, np.ndarray) and answer.ndim == 2 and answer.dtype == object:
+        numbers = all(isinstance(value, NUMBERS) for value in answer.flat)
+        return answer.astype(np.float64) if numbers else answer
+    if not (is_a(answer, "pandas", "DataFrame") or is_a(answer, "polars", "DataFrame")):
+        return answer
+    _, columns = read_frame(answer)
+    arrays = [_with_nan(as_column(column)) for column in columns]
+    return np.column_stack(arrays) if arrays else np.empty((len(answer), 0))
+
+
+def _with_nan(values: Array) -> Array:
+    """Values as they are, with NaN in place of those that are masked."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    filled: Array = np.ma.filled(values.astype(np.float64), np.nan)
+    return filled
 
 
 def as_column(values: object) -> Array:
@@ -199,7 +225,8 @@ def _from_extension(values: Any) -> Array:
 def _read_polars(series: Any) -> Array:
     dtype = series.dtype
     if dtype.is_temporal():
-        return np.asarray(series.to_numpy())
+        zoned = getattr(dtype, "time_zone", None) is not None
+        return as_column(series.to_list()) if zoned else np.asarray(series.to_numpy())
     plain = dtype.is_integer() or dtype.is_float() or str(dtype) == "Boolean"
     if not plain or "128" in str(dtype):
         return as_column(series.to_list())
@@ -231,7 +258,8 @@ def _from_arrow(column: Any) -> Array:
         kind = column.type
     boolean = pa.types.is_boolean(kind)
     numeric = boolean or pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    if not numeric and not pa.types.is_temporal(kind):
+    zoned = pa.types.is_timestamp(kind) and kind.tz is not None
+    if zoned or (not numeric and not pa.types.is_temporal(kind)):
         return as_column(column.to_pylist())
     if numeric and column.null_count:
         missing = column.is_null().to_numpy(zero_copy_only=False)

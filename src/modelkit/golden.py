@@ -17,7 +17,7 @@ from modelkit.cast import MISSING, Array
 from modelkit.errors import PackageError, SignatureError
 from modelkit.npz import pack_arrays, unpack_arrays
 from modelkit.signature import Feeds, Signature
-from modelkit.spec import TensorSpec, check_dims, numpy_dtype
+from modelkit.spec import MIXED, TensorSpec, check_dims, numpy_dtype
 
 GOLDEN = "golden"  # of attachments, the names
 BACKGROUND = "background"
@@ -136,6 +136,9 @@ def _draw(
     dtype = numpy_dtype(spec.dtype)
     if dtype.kind == "O":
         return _draw_strings(spec, shape, rng)
+    if dtype.kind in "mM":
+        whole = TensorSpec(spec.name, "int64", spec.shape)
+        return _draw(whole, shape, between, rng).view(dtype)
     if between is None:
         between = (-1.0 if dtype.kind == "f" else 0.0, 1.0)
     low, high = between
@@ -156,6 +159,8 @@ def _draw_strings(
 ) -> Array:
     known = spec.columns[0].categories if spec.columns else None
     values = list(known or ("a", "b"))
+    if spec.columns and spec.columns[0].dtype == MIXED:
+        values = list(known or ('"a"', "1"))
     if spec.columns and spec.columns[0].nullable:
         values.append(MISSING)
     places = rng.integers(0, len(values), shape)
@@ -169,6 +174,9 @@ def _range(example: Array, axis: int | None) -> tuple[Any, Any]:
     """
     if not example.size:
         return 0.0, 1.0
+    if example.dtype.kind in "mM":
+        known = example[~np.isnat(example)].view(np.int64)
+        return (known.min(), known.max()) if known.size else (0.0, 1.0)
     with np.errstate(all="ignore"):
         finite = np.where(np.isfinite(example), example, 0)
     low = finite.min(axis=axis, keepdims=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any
 
@@ -55,19 +58,64 @@ def _finite_number(text: str) -> float:
     return number
 
 
+def to_json(value: Any) -> str:
+    """Any result of this library as one line of JSON, in ASCII.
+
+    Arrays and tuples are lists, and values such as a Signature or an Alarm objects of their fields;
+    what has a record of its own, such as an Explanation, a DriftReport or a Manifest, is that.
+    JSON has no NaN and no infinity: these are {"number": "nan"} and so on. Points in time are in
+    the form of ISO 8601, spans are seconds, and missing ones null.
+
+    Raises TypeError for what is no result, such as a Model.
+    """
+    return json.dumps(to_plain(value), allow_nan=False)
+
+
 def to_plain(value: Any) -> Any:
-    """Arrays, tuples and numbers as values that JSON has."""
+    """Arrays, tuples, numbers and the values of this library as values that JSON has."""
     if isinstance(value, np.ndarray):
-        return to_plain(value.tolist())
+        times = value.dtype.kind in "mM"
+        return _plain_times(value) if times else to_plain(value.tolist())
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     if isinstance(value, dict):
-        return {name: to_plain(item) for name, item in value.items()}
+        return {str(name): to_plain(item) for name, item in value.items()}
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return _plain_times(np.array(value))
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if isinstance(value, np.generic) and not isinstance(value, str):
         value = value.item()
     if isinstance(value, float) and not isfinite(value):
         return {"number": str(value)}
-    return value
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    return _plain_object(value)
+
+
+def _plain_object(value: Any) -> Any:
+    """A value of this library as its record, or else by its fields. Raises TypeError for others."""
+    if isinstance(value, Mapping):
+        return to_plain(dict(value))
+    if hasattr(value, "to_json"):
+        return json.loads(value.to_json())
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        raise TypeError(f"a {type(value).__name__} has no form in JSON: {value!r:.80}")
+    told = [field.name for field in dataclasses.fields(value) if field.init]
+    return {name: to_plain(getattr(value, name)) for name in told}
+
+
+def _plain_times(times: Any) -> Any:
+    """Points in time as texts, spans as seconds, and None for those that are missing."""
+    if times.ndim:
+        return [_plain_times(item) for item in times]
+    if np.isnat(times):
+        return None
+    if times.dtype.kind == "m":
+        return float(times / np.timedelta64(1, "s"))
+    return str(np.datetime_as_string(times))
 
 
 def from_plain(value: Any) -> Any:

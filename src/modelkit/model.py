@@ -8,7 +8,7 @@ caller's thread and run. A Wrapper, see `modelkit.wrapper`, passes both on to th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, final
@@ -310,6 +310,22 @@ class Model(ABC):
         if self.signature.classes is None:
             raise AttributeError("this model is not a classifier: its signature has no classes")
         return np.asarray(self.signature.classes)
+
+    @property
+    def decision_function(self) -> Callable[[object], Array]:
+        """What a classifier without probabilities, or an outlier detector, decides by.
+
+        Called with n rows as `run` takes them, it gives the output `scores`, (n,) or (n, classes).
+        A model without that output lacks the attribute, so that scikit-learn's scorers ask it for
+        something else.
+        """
+        if "scores" not in self.signature.output_names:
+            raise AttributeError("this model gives no scores: its signature has no such output")
+        return self._scores
+
+    @final
+    def _scores(self, X: object) -> Array:
+        return self._call(X, ("scores",), PLAIN)["scores"]
 
     @property
     def n_features_in_(self) -> int:

@@ -9,11 +9,12 @@ from typing import Any, final
 
 from modelkit.errors import SignatureError
 
+MORE_COLUMNS = "\nleave it out, or let more columns pass: mk.load(..., extra='ignore')"
 MOST_PROBLEMS = 20  # that one message lists
 
 
 @final
-class Names:
+class ColumnNames:
     """The names of a model's columns, beside those that rows may have as well.
 
     Args:
@@ -105,7 +106,7 @@ def _check_columns(
     problems += [f"unexpected column {name!r}" for name in extra]
     problems += [f"column {name!r} appears twice" for name in twice]
     if problems:
-        raise refused_rows(problems)
+        raise refused_rows(problems, MORE_COLUMNS if extra and not missing else "")
 
 
 def _likely_name(name: str, others: list[str]) -> str | None:
@@ -118,12 +119,12 @@ def _likely_name(name: str, others: list[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, others, n=1, cutoff=0.6)), None)
 
 
-def refused_rows(problems: list[str]) -> SignatureError:
-    """The error for rows that do not fit; its message lists the first problems."""
+def refused_rows(problems: list[str], advice: str = "") -> SignatureError:
+    """The error for rows that do not fit; its message lists the first problems, then the advice."""
     lines = problems[:MOST_PROBLEMS]
     if len(problems) > MOST_PROBLEMS:
         lines = [*lines, f"... and {len(problems) - MOST_PROBLEMS} more"]
     listed = "\n  ".join(lines)
     return SignatureError(
-        f"the rows do not fit the signature:\n  {listed}", problems=tuple(problems)
+        f"the rows do not fit the signature:\n  {listed}{advice}", problems=tuple(problems)
     )

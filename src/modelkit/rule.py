@@ -14,6 +14,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 F4 = np.dtype(np.float32)
 F8 = np.dtype(np.float64)
 I8 = np.dtype(np.int64)
+# Images of floats take no integers, and planes of floats, which may be images, none of one byte.
+UNFIT = {"images": ("i", "u"), "planes": ("u1",)}
 MOST_ROWS = 5  # that a message names
 
 
@@ -56,9 +58,9 @@ class Rule:
     `declared` is the dtype that the source was trained on; it bounds which integers are exact.
     `target` is the dtype of the tensor, and may be narrower: a tree compares in float32. `bounds`
     holds, for each dtype of an array, the sum of squares below which each value is cast exactly, or
-    only rounded; see `quick_cast`. An array of the dtype `as_is` needs no look at its values.
-    `unfit` are the kinds of numbers that are refused though they could be cast, as numpy writes
-    them: "u" for unsigned integers, "u1" for those of one byte.
+    only rounded; see `quick_cast`. An array of the dtype `as_is` needs no look at its values. `zoned`
+    is whether points in time have a time zone, and `mixed` whether values of any type become JSON.
+    `unfit` are the integers that are refused where images are floats, as numpy writes them.
     """
 
     __slots__ = (
@@ -67,14 +69,17 @@ class Rule:
         "categories",
         "closed",
         "declared",
+        "form",
         "kind",
         "known",
+        "mixed",
         "name",
         "nullable",
         "quick",
         "target",
         "text",
         "unfit",
+        "zoned",
     )
 
     def __init__(
@@ -84,19 +89,24 @@ class Rule:
         declared: np.dtype[Any],
         nullable: bool,  # noqa: FBT001
         categories: tuple[str | float, ...] | None = None,
-        unfit: tuple[str, ...] = (),
+        *,
+        form: str = "",
     ) -> None:
         self.name = name
         self.target = target
         self.declared = declared
         self.nullable = nullable
         self.categories = categories
-        self.unfit = unfit
-        self.kind = (target, declared, nullable, categories)
+        self.form = form
+        self.zoned = form == "zoned"
+        self.mixed = form == "mixed"
+        self.unfit = UNFIT.get(form, ())
+        self.kind = (target, declared, nullable, categories, form)
         self.text = target.kind == "O"
+        looked_at = self.mixed or target.kind in "mM"
         self.closed = categories is not None
         # No array has the dtype None: then each value is looked at.
-        self.quick: Any = None if self.closed else target
+        self.quick: Any = None if self.closed or looked_at else target
         self.known = frozenset(categories or ())
         takes_all = target.kind in "iub" or (target.kind == "f" and nullable)
         self.as_is = target if takes_all and not self.closed else None
@@ -107,7 +117,7 @@ class Rule:
                 F8: _largest(target),
                 I8: min(4.0 ** min(exact_bits(declared), 52), _largest(target)),
             }
-            if "i" in unfit:
+            if "i" in self.unfit:
                 del self.bounds[I8]
 
 

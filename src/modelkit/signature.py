@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +13,8 @@ import numpy as np
 from modelkit.cast import MISSING, Array
 from modelkit.coercion import Block, Coercion, Feeds
 from modelkit.errors import SignatureError
-from modelkit.spec import TensorSpec, check_text, numpy_dtype
+from modelkit.schema import request_schema
+from modelkit.spec import AS_OBJECTS, MIXED, ZONE, TensorSpec, check_text, numpy_dtype
 
 __all__ = ["ROLES", "Feeds", "Signature", "primary_of", "refuse_probabilities"]
 
@@ -131,11 +133,24 @@ class Signature:
                 out[spec.name] = feeds[spec.name]
             for j, column in enumerate(spec.columns):
                 values = feeds[spec.name][:, j]
-                if column.dtype == "string":
+                if column.dtype in AS_OBJECTS:
                     values = values.copy()
                     values[values == MISSING] = None
+                if column.dtype.endswith(f"{ZONE}]"):
+                    values = _in_utc(values)
+                if column.dtype == MIXED:
+                    values[:] = [None if item is None else json.loads(item) for item in values]
                 out[column.name] = values
         return out
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema (2020-12) of a request: a list of rows, whose own schema is ["items"].
+
+        A row is an object with the columns as its fields; a field that may be missing may be null,
+        and must be there. Points in time are texts in the form of ISO 8601, spans are seconds.
+        Where an input has no columns, a request is an object of arrays by name instead.
+        """
+        return request_schema(self.inputs, self.ignored, takes_extra=self.extra == "ignore")
 
     def empty(self, outputs: Iterable[str]) -> dict[str, Array]:
         """Outputs of zero rows, in the declared dtype; every named dimension has size 0."""
@@ -153,6 +168,13 @@ class Signature:
 
     def __str__(self) -> str:
         return f"({'; '.join(map(str, self.inputs))}) -> ({'; '.join(map(str, self.outputs))})"
+
+
+def _in_utc(times: Array) -> Array:
+    """Times as objects of numpy, which `coerce` takes for times in UTC."""
+    found = np.empty(len(times), object)
+    found[:] = list(times)
+    return found
 
 
 def _check_distinct(

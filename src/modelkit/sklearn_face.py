@@ -21,10 +21,12 @@ OTHER_SCORES = {
     "TweedieRegressor": "the share of the deviance that it explains: call "
     "sklearn.metrics.d2_tweedie_score(y, model.predict(X), power=...) with the power it was "
     "trained with",
-    "GaussianMixture": "the mean log-likelihood of the rows, which the package does not give",
-    "BayesianGaussianMixture": "the mean log-likelihood of the rows, which the package does not "
-    "give",
 }
+OTHER_SCORES |= dict.fromkeys(
+    ("GaussianMixture", "BayesianGaussianMixture"),
+    "the mean log-likelihood of the rows, and needs no y: call "
+    "model.run(X)['score_samples'].mean()",
+)
 OTHER_SCORES |= dict.fromkeys(
     ("KMeans", "MiniBatchKMeans", "BisectingKMeans"),
     "the inertia with its sign turned, and needs no y: call "
@@ -60,7 +62,7 @@ def n_features(signature: Signature) -> int:
 
 
 def tags(signature: Signature) -> Any:
-    """scikit-learn's `Tags` of a fitted classifier, regressor or transformer."""
+    """scikit-learn's `Tags` of a fitted classifier, regressor, outlier detector or transformer."""
     from sklearn.utils import ClassifierTags, InputTags, RegressorTags, Tags, TargetTags
 
     columns = [column for spec in signature.inputs for column in spec.columns]
@@ -78,6 +80,8 @@ def tags(signature: Signature) -> Any:
     if signature.classes is not None:
         made.estimator_type = "classifier"
         made.classifier_tags = ClassifierTags()
+    elif _is_detector(signature):
+        made.estimator_type = "outlier_detector"
     made.requires_fit = False
     return made
 
@@ -131,6 +135,12 @@ def _has_several(signature: Signature) -> bool:
     """Whether a row has several labels, which only classifiers give."""
     (label,) = [spec for spec in signature.outputs if spec.name == signature.primary]
     return len(label.shape) == 2 and label.shape[1] != 1
+
+
+def _is_detector(signature: Signature) -> bool:
+    """Whether rows are judged to be outliers or not."""
+    scored = "scores" in signature.output_names
+    return scored and signature.primary == "label" and not _has_several(signature)
 
 
 def _reason(signature: Signature, source: str | None) -> str:

@@ -14,14 +14,25 @@ from modelkit.errors import SignatureError
 from modelkit.html import is_controlling, printable
 
 NUMERIC = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
-DTYPES = ("float16", "float32", "float64", *NUMERIC, "bool", "string")
+GRAPH_DTYPES = ("float16", "float32", "float64", *NUMERIC, "bool", "string")
+UNITS = ("s", "ms", "us", "ns")
+ZONE = ", UTC"  # of points in time with a time zone, which a tensor holds in UTC
+# No graph takes times; an estimator does that is packaged as it is.
+TIMES = (
+    *(f"datetime64[{unit}]" for unit in UNITS),
+    *(f"datetime64[{unit}{ZONE}]" for unit in UNITS),
+    *(f"timedelta64[{unit}]" for unit in UNITS),
+)
+DTYPES = (*GRAPH_DTYPES, *TIMES)
+MIXED = "mixed"  # of a column whose strings are any values, as JSON: numbers beside texts
+AS_OBJECTS = ("string", MIXED)  # dtypes that numpy holds as objects of Python
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
     """The numpy dtype of a signature dtype; strings are held as Python objects."""
-    if dtype not in DTYPES:
+    if dtype not in DTYPES and dtype != MIXED:
         raise SignatureError(f"unknown dtype {dtype!r}; use one of {', '.join(DTYPES)}")
-    return np.dtype(object if dtype == "string" else dtype)
+    return np.dtype(object if dtype in AS_OBJECTS else dtype.replace(ZONE, ""))
 
 
 def check_text(what: str, text: object) -> None:
@@ -37,7 +48,8 @@ class Column:
     """One named column of a tensor.
 
     `dtype` is the type the source was trained on; what a column accepts is decided by the dtype of
-    its tensor, which is what the graph computes in. `nullable` says whether missing values (None,
+    its tensor, which is what the graph computes in. A column is "mixed" where it was one of Python
+    objects of several types; its tensor holds each as JSON. `nullable` says whether missing values (None,
     NaN, NA) are accepted; where it is false, infinities are refused too, as scikit-learn does.
     `categories`, where given, is the closed set of values the column may hold: strings, or numbers
     of a column of numbers.
@@ -51,7 +63,7 @@ class Column:
     def __post_init__(self) -> None:
         numpy_dtype(self.dtype)
         check_text("column", self.name)
-        kinds = (str,) if self.dtype == "string" else (int, float)
+        kinds = (str,) if self.dtype in AS_OBJECTS else (int, float)
         known = self.categories or ()
         odd = [value for value in known if not isinstance(value, kinds) or isinstance(value, bool)]
         odd += [value for value in known if isinstance(value, float) and not isfinite(value)]
@@ -88,7 +100,7 @@ class TensorSpec:
         odd = [
             column.name
             for column in self.columns
-            if (column.dtype == "string") != (self.dtype == "string")
+            if (column.dtype in AS_OBJECTS) != (self.dtype == "string")
         ]
         if odd:
             raise SignatureError(

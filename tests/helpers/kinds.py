@@ -264,7 +264,7 @@ def _sklearn() -> list[Kind]:
         Kind("several outputs", "DecisionTreeClassifier", lambda: tree.DecisionTreeClassifier(**SEED), two_labels, **gaps),
         Kind("several outputs", "RandomForestRegressor", lambda: ensemble.RandomForestRegressor(10, **SEED), two_targets, **gaps),
         Kind("networks", "MLPClassifier", lambda: scaled(neural_network.MLPClassifier((32, 16), **SEED)), named),
-        Kind("networks", "MLPRegressor", lambda: neural_network.MLPRegressor(hidden_layer_sizes=(32,), **SEED), diabetes, **narrow),
+        Kind("networks", "MLPRegressor", lambda: neural_network.MLPRegressor(hidden_layer_sizes=(32,), **SEED), diabetes),
         Kind("clusters", "KMeans", lambda: cluster.KMeans(3, **SEED), blobs),
         Kind("clusters", "MiniBatchKMeans", lambda: cluster.MiniBatchKMeans(3, **SEED), blobs),
         Kind("clusters", "GaussianMixture", lambda: mixture.GaussianMixture(3, **SEED), blobs),

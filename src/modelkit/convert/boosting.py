@@ -30,6 +30,18 @@ def is_catboost(source: object) -> bool:
     return is_a(source, "catboost", "CatBoost")
 
 
+def trained_names(estimator: Any) -> list[str]:
+    """The names of the columns that fit was given; empty where it was given none.
+
+    CatBoost numbers the columns of an array.
+    """
+    names = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    if is_catboost(estimator):
+        names = [str(name) for name in estimator.feature_names_ or []]
+        return [] if names == [str(place) for place in range(len(names))] else names
+    return names
+
+
 def is_booster(source: object) -> bool:
     """Whether `source` is a Booster of XGBoost or LightGBM, without importing them."""
     return is_a(source, "xgboost", "Booster") or is_a(source, "lightgbm", "Booster")
@@ -155,6 +167,22 @@ def _parts_reading(estimator: Any, attribute: str, rows: Any) -> Any:
     for part, columns in zip(parts, estimator.estimators_features_, strict=True):
         given = _safe_indexing(rows, columns, axis=1)
         found.append(_reading(part, given))
+    return found
+
+
+def catboost_values(model: Any, rows: Any) -> dict[str, tuple[Any, ...]]:
+    """The values of the columns that a CatBoost model may take as categories, by column.
+
+    It knows them by their hashes only.
+    """
+    parts = [part for part in with_parts(model) if is_catboost(part)]
+    by_category = any(part.get_cat_feature_indices() for part in parts)
+    if not by_category or not is_a(rows, "pandas", "DataFrame"):
+        return {}
+    found = {}
+    for name, column in rows.items():
+        if getattr(column.dtype, "kind", "O") != "f":
+            found[str(name)] = tuple(column.dropna().unique().tolist())
     return found
 
 

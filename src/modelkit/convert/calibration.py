@@ -47,7 +47,14 @@ def calibrated(
     at: Converting,
 ) -> Answer:
     """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
-    parts = [_calibrated(each, columns, at) for each in estimator.calibrated_classifiers_]
+    parts = [
+        _calibrated(
+            each,
+            columns,
+            at,
+        )
+        for each in estimator.calibrated_classifiers_
+    ]
     likely = total(parts)
     likely = op.div(likely, doubles(len(parts))) if len(parts) > 1 else likely
     return Answer(
@@ -76,7 +83,10 @@ def _calibrated(
     return _by_sigmoids(each, scores)
 
 
-def _response(estimator: Any, inner: Answer) -> Var:
+def _response(
+    estimator: Any,
+    inner: Answer,
+) -> Var:
     """The scores that are calibrated: decisions where there are any, as (n, 1) or (n, classes)."""
     if hasattr(estimator, "decision_function"):
         decision: Var = inner.asked("decision")
@@ -85,7 +95,10 @@ def _response(estimator: Any, inner: Answer) -> Var:
     return one_column(likely, 1) if len(estimator.classes_) == 2 else likely
 
 
-def _by_temperature(each: Any, scores: Var) -> Var:
+def _by_temperature(
+    each: Any,
+    scores: Var,
+) -> Var:
     """The softmax of logits times one number."""
     logits = scores
     if not hasattr(each.estimator, "decision_function"):
@@ -98,7 +111,10 @@ def _by_temperature(each: Any, scores: Var) -> Var:
     return op.softmax(warmed, axis=1)
 
 
-def _by_sigmoids(each: Any, scores: Var) -> Var:
+def _by_sigmoids(
+    each: Any,
+    scores: Var,
+) -> Var:
     wide = cast(scores, np.float64)
     steep = np.array([[mapping.a_ for mapping in each.calibrators]], np.float64)
     shift = np.array([[mapping.b_ for mapping in each.calibrators]], np.float64)
@@ -110,10 +126,17 @@ def _by_sigmoids(each: Any, scores: Var) -> Var:
 
 
 def _beside_zero(number: Array) -> Array:
-    return np.append(np.zeros((1, 1)), number, axis=1)
+    return np.append(
+        np.zeros((1, 1)),
+        number,
+        axis=1,
+    )
 
 
-def _by_steps(each: Any, scores: Var) -> Var:
+def _by_steps(
+    each: Any,
+    scores: Var,
+) -> Var:
     mapped = [
         risen(mapping, one_column(scores, number))
         for number, mapping in enumerate(each.calibrators)
@@ -123,7 +146,10 @@ def _by_steps(each: Any, scores: Var) -> Var:
     return op.min([likely, doubles(1.0)])
 
 
-def _among_all(each: Any, mapped: Var) -> Var:
+def _among_all(
+    each: Any,
+    mapped: Var,
+) -> Var:
     """(n, classes): 0 for classes that a fold lacks."""
     places = np.searchsorted(
         each.classes,
@@ -136,7 +162,10 @@ def _among_all(each: Any, mapped: Var) -> Var:
     return op.matmul(mapped, doubles(spread))
 
 
-def risen(mapping: Any, score: Var) -> Var:
+def risen(
+    mapping: Any,
+    score: Var,
+) -> Var:
     """(n, 1) of float64: one column of numbers as an IsotonicRegression maps it, clipped to its ends."""
     places = mapping.X_thresholds_
     dtype = places.dtype  # in which the source takes numbers, and gives what it makes of them
@@ -144,7 +173,11 @@ def risen(mapping: Any, score: Var) -> Var:
         cast(score, dtype),
         np.float64,
     )
-    found = interpolated(given, places, mapping.y_thresholds_)
+    found = interpolated(
+        given,
+        places,
+        mapping.y_thresholds_,
+    )
     return cast(
         cast(found, dtype),
         np.float64,
@@ -168,7 +201,11 @@ def isotonic(
     if estimator.out_of_bounds == "nan":
         low = op.less(score, doubles(float(estimator.X_min_)))
         high = op.greater(score, doubles(float(estimator.X_max_)))
-        found = op.where(op.or_(low, high), doubles(np.nan), found)
+        found = op.where(
+            op.or_(low, high),
+            doubles(np.nan),
+            found,
+        )
     return Answer(
         prediction=flat(found),
         table=Columns((found,)),

@@ -1,19 +1,17 @@
-"""Converter of CatBoost's estimators over numbers, from the JSON that a model writes of itself.
+"""Converter of CatBoost's estimators, from the JSON that a model writes of itself.
 
 The library itself is not imported. It compares in float32 and adds up leaves in float64.
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.catboost_categories import GAPS_RIGHT, Lookups, saved, threshold_of
 from modelkit.convert.tensors import (
     Answer,
     Columns,
@@ -23,6 +21,7 @@ from modelkit.convert.tensors import (
     complement,
     doubles,
     flat,
+    joined,
     largest,
     op,
     upright,
@@ -39,8 +38,6 @@ EXPONENTIAL = (
     "Tweedie",
 )  # losses whose regressors answer with exp of the sum of their leaves
 UNCERTAIN = "RMSEWithUncertainty"  # whose second number is the logarithm of a deviation
-# What the library writes where a missing value counts as larger than any border.
-GAPS_RIGHT = "AsTrue"
 
 
 def boosted(
@@ -51,17 +48,23 @@ def boosted(
     """CatBoostClassifier, CatBoostRegressor, CatBoostRanker and CatBoost."""
     name = type(estimator).__name__
     _check(estimator)
-    said = _saved(estimator)
+    said = saved(estimator)
     info = said["model_info"]
     loss = info["params"]["loss_function"]["type"]
-    if not said.get("oblivious_trees", said.get("trees")):
-        raise ConversionError(
-            "the CatBoost model has no tree; train it for at least one iteration", step=name
-        )
-    value = _sum_of_trees(columns, said)
+    read = _read(
+        estimator,
+        columns,
+        said,
+        at,
+    )
+    value = _sum_of_trees(read, said)
     if name == "CatBoostClassifier":
         threshold = float(info.get("binclass_probability_threshold", 0.5))
-        return _classified(value, loss, threshold)
+        return _classified(
+            value,
+            loss,
+            threshold,
+        )
     if name == "CatBoostRegressor" and loss.startswith(EXPONENTIAL):
         value = op.exp(value)
     if name == "CatBoostRegressor" and loss == UNCERTAIN:
@@ -71,61 +74,126 @@ def boosted(
 
 
 def _check(estimator: Any) -> None:
-    """Raise ConversionError for a model of other columns than numbers."""
-    if (
-        estimator.get_cat_feature_indices()
-        or estimator.get_text_feature_indices()
-        or estimator.get_embedding_feature_indices()
-    ):
+    """Raise ConversionError for a model of texts or embeddings."""
+    if estimator.get_text_feature_indices() or estimator.get_embedding_feature_indices():
         name = type(estimator).__name__
         raise ConversionError(
-            f"a {name} with categorical or text features cannot be converted; encode them before "
-            "the model",
+            f"{name} with text_features or embedding_features cannot be converted; make numbers of "
+            "these columns before the model, or use format='joblib'",
             step=name,
         )
 
 
-def _saved(estimator: Any) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.json"
-        estimator.save_model(str(path), format="json")
-        said: dict[str, Any] = json.loads(path.read_text())
-    return said
+class Read(NamedTuple):
+    """What trees read: rows of float64, and for each split of the model the column that it asks.
+
+    `missing_left` is whether a missing value goes left there.
+    """
+
+    rows: Var
+    columns: Array
+    missing_left: Array
 
 
-def _sum_of_trees(columns: Columns, said: dict[str, Any]) -> Var:
+def _read(
+    estimator: Any,
+    columns: Columns,
+    said: dict[str, Any],
+    at: Converting,
+) -> Read:
+    """Columns of numbers as float32, and behind them what is looked up for categories.
+
+    Splits are numbered by the columns and borders of numbers, the categories that are asked for by
+    equality, and the borders of statistics.
+    """
+    features = said["features_info"]
+    numbers = features.get("float_features") or []
+    borders = [len(feature["borders"] or ()) for feature in numbers]
+    gaps_left = [feature["nan_value_treatment"] != GAPS_RIGHT for feature in numbers]
+    missing_left = np.repeat(np.array(gaps_left, bool), borders)
+    places = [feature["flat_feature_index"] for feature in numbers]
+    if not features.get("categorical_features"):
+        rows = cast(columns.matrix(np.float32), np.float64)
+        return Read(
+            rows,
+            np.repeat(places, borders),
+            missing_left,
+        )
+    parts = []
+    if places:
+        parts.append(cast(columns.take(places).matrix(np.float32), np.float64))
+    lookups = Lookups(
+        estimator,
+        columns,
+        at,
+        said,
+        parts[0] if parts else None,
+    )
+    own = np.repeat(np.arange(len(numbers)), borders)
+    return Read(
+        joined([*parts, *lookups.parts()]),
+        np.concatenate([own, lookups.columns]).astype(np.int64),
+        np.concatenate([missing_left, np.ones(len(lookups.columns), bool)]),
+    )
+
+
+def _sum_of_trees(read: Read, said: dict[str, Any]) -> Var:
     """(n, outputs): the sum of the leaves, and behind it a first value that is added last."""
     scale, bias = said["scale_and_bias"]
     outputs = len(bias)
-    rows = cast(
-        columns.matrix(np.float32),
-        np.float64,
+    found = list(
+        _trees(
+            said,
+            read,
+            outputs,
+        )
     )
-    read = list(_trees(said, outputs))
-    trees = [tree for tree, _ in read]
-    values = [leaves * scale for _, leaves in read]
+    trees = [tree for tree, _ in found]
+    values = [leaves * scale for _, leaves in found]
     if any(bias):
         trees.append(stump())
         values.append(np.array([bias], np.float64))
     if outputs > 1:
-        return sum_of_vectors(rows, trees, values)
+        return sum_of_vectors(
+            read.rows,
+            trees,
+            values,
+        )
     none = [np.zeros(len(tree.left), np.int64) for tree in trees]
-    return ensemble(rows, trees, none, [leaves[:, 0] for leaves in values], 1)
+    return ensemble(
+        read.rows,
+        trees,
+        none,
+        [leaves[:, 0] for leaves in values],
+        1,
+    )
 
 
-def _trees(said: dict[str, Any], outputs: int) -> Iterator[tuple[Tree, Array]]:
+def _trees(
+    said: dict[str, Any],
+    read: Read,
+    outputs: int,
+) -> Iterator[tuple[Tree, Array]]:
     """Each tree, and what its nodes add, (nodes, outputs)."""
-    features = said["features_info"]["float_features"]
-    place = np.array([feature["flat_feature_index"] for feature in features])
-    left = np.array([feature["nan_value_treatment"] != GAPS_RIGHT for feature in features])
+    if not said.get("oblivious_trees", said.get("trees")):
+        raise ConversionError("the CatBoost model has no tree; train it for at least one iteration")
     if "oblivious_trees" in said:
-        read = [_symmetric(tree, outputs) for tree in said["oblivious_trees"]]
+        whole = [_symmetric(tree, outputs) for tree in said["oblivious_trees"]]
     else:
-        read = [_any_tree(tree, outputs) for tree in said["trees"]]
-    for tree, leaves in read:
-        feature = np.where(tree.leaf, 0, tree.column)
-        missing = left[feature] & ~tree.leaf
-        yield Tree(place[feature], tree.threshold, missing, tree.left, tree.right), leaves
+        whole = [_any_tree(tree, outputs) for tree in said["trees"]]
+    for tree, leaves in whole:
+        yield _placed(tree, read), leaves
+
+
+def _placed(tree: Tree, read: Read) -> Tree:
+    """A tree over the columns that its splits ask."""
+    inner = ~tree.leaf
+    split = tree.column[inner]
+    column = np.zeros(len(inner), np.int64)
+    column[inner] = read.columns[split]
+    missing = np.zeros(len(inner), bool)
+    missing[inner] = read.missing_left[split]
+    return Tree(column, tree.threshold, missing, tree.left, tree.right)
 
 
 def _symmetric(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
@@ -136,11 +204,17 @@ def _symmetric(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
     """
     splits = list(reversed(tree.get("splits") or []))
     repeats = 2 ** np.arange(len(splits))
-    feature = np.repeat([split["float_feature_index"] for split in splits], repeats)
-    border = np.repeat([split["border"] for split in splits], repeats)
+    asked = np.repeat([split["split_index"] for split in splits], repeats)
+    border = np.repeat([threshold_of(split) for split in splits], repeats)
     children = 2 * np.arange(len(border)) + 1
     leaves = np.array(tree["leaf_values"], np.float64).reshape(-1, outputs)
-    return _with_leaves(feature, border, children, children + 1, leaves)
+    return _with_leaves(
+        asked,
+        border,
+        children,
+        children + 1,
+        leaves,
+    )
 
 
 def _any_tree(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
@@ -149,16 +223,14 @@ def _any_tree(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
     splits = [node for node in nodes if "split" in node]
     ends = [node for node in nodes if "split" not in node]
     number = {id(node): at for at, node in enumerate([*splits, *ends])}
-    leaves = np.array(
-        [node["value"] for node in ends],
-        np.float64,
-    )
+    asked = [node["split"] for node in splits]
+    leaves = [node["value"] for node in ends]
     return _with_leaves(
-        np.array([node["split"]["float_feature_index"] for node in splits]),
-        np.array([node["split"]["border"] for node in splits]),
+        np.array([split["split_index"] for split in asked]),
+        np.array([threshold_of(split) for split in asked]),
         np.array([number[id(node["left"])] for node in splits]),
         np.array([number[id(node["right"])] for node in splits]),
-        leaves.reshape(-1, outputs),
+        np.array(leaves, np.float64).reshape(-1, outputs),
     )
 
 
@@ -172,23 +244,32 @@ def _walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _with_leaves(
-    feature: Array,
+    asked: Array,
     border: Array,
     left: Array,
     right: Array,
     leaves: Array,
 ) -> tuple[Tree, Array]:
-    """A tree whose leaves are numbered behind its splits, and what each of its nodes adds."""
-    ends = len(leaves)
-    none = np.full(ends, -1)
+    """A tree whose leaves are numbered behind its splits, and what each of its nodes adds.
+
+    A column is the number of a split of the model.
+    """
+    splits = len(asked)
+    every = splits + len(leaves)
     tree = Tree(
-        column=np.concatenate([feature, np.zeros(ends)]).astype(np.int64),
-        threshold=np.concatenate([np.asarray(border, np.float32), np.zeros(ends, np.float32)]),
-        missing=np.zeros(len(feature) + ends, bool),
-        left=np.concatenate([left, none]).astype(np.int64),
-        right=np.concatenate([right, none]).astype(np.int64),
+        np.zeros(every, np.int64),
+        np.zeros(every, np.float32),
+        np.zeros(every, bool),
+        np.full(every, -1),
+        np.full(every, -1),
     )
-    return tree, np.concatenate([np.zeros((len(feature), leaves.shape[1])), leaves])
+    tree.column[:splits] = asked
+    tree.threshold[:splits] = border
+    tree.left[:splits] = left
+    tree.right[:splits] = right
+    held = np.zeros((every, leaves.shape[1]))
+    held[splits:] = leaves
+    return tree, held
 
 
 def _with_variance(value: Var) -> Var:

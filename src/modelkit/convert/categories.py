@@ -8,7 +8,7 @@ asks `<= 0.5`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,47 @@ class Sets:
         return op.reshape(
             op.gather(constant(table, dtype), codes), constant([-1, table.shape[1]], np.int64)
         )
+
+
+class Beside:
+    """Columns side by side, as trees read them: of each feature one of numbers, or those of its sets.
+
+    `home` is the place of each feature that is a number, and `starts` that of the first set of each
+    other one.
+
+    Args:
+        dtype: that of the rows, float32 or float64.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.home: dict[int, int] = {}
+        self.starts: dict[int, int] = {}
+        self._dtype = dtype
+        self._parts: list[Var] = []
+        self._width = 0
+
+    @property
+    def rows(self) -> Var:
+        """(n, columns) of all that was added."""
+        return joined(self._parts)
+
+    def add_numbers(self, features: Iterable[int], matrix: Var) -> None:
+        """Add columns of numbers, one a feature."""
+        for feature in features:
+            self.home[feature] = self._width
+            self._width += 1
+        self._parts.append(matrix)
+
+    def add_sets(
+        self,
+        feature: int,
+        sets: Sets,
+        codes: Var,
+    ) -> None:
+        """Add a column for each set of a feature, whose codes are (n, 1)."""
+        self.starts[feature] = self._width
+        self._width += len(sets)
+        self._parts.append(sets.columns(codes, self._dtype))
 
 
 def with_sets(

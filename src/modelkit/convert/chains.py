@@ -32,13 +32,25 @@ def chain(
     at: Converting,
 ) -> Answer:
     """ClassifierChain and RegressorChain: each model reads the columns and what those before said."""
-    method = getattr(estimator, "chain_method_", "predict")
+    method = getattr(
+        estimator,
+        "chain_method_",
+        "predict",
+    )
     links: list[Answer] = []
     features: list[Var] = []
     for each in estimator.estimators_:
         answer = at.answer(each, Columns((*columns.parts, *features)))
         links.append(answer)
-        features.append(upright(_passed_on(each, answer, method)))
+        features.append(
+            upright(
+                _passed_on(
+                    each,
+                    answer,
+                    method,
+                )
+            )
+        )
     back = np.argsort(estimator.order_)
     ordered = [links[place] for place in back]
     if ordered[0].prediction is not None:
@@ -80,10 +92,17 @@ def _side_by_side(vectors: list[Var]) -> Var:
     )
 
 
-def _labels(models: list[Any], links: list[Answer]) -> Answer:
+def _labels(
+    models: list[Any],
+    links: list[Answer],
+) -> Answer:
     """What a chain of classifiers answers; the labels are numbers, as float64."""
     labels = []
-    for each, link in zip(models, links, strict=True):
+    for each, link in zip(
+        models,
+        links,
+        strict=True,
+    ):
         labels.append(op.gather(_numbers(each), link.asked("place")))
     likely = None
     if all(link.probabilities is not None for link in links):
@@ -111,8 +130,18 @@ def coded(
     code = joined(said)
     book = np.asarray(estimator.code_book_, np.float64)
     # Of |x - c|^2 the part |x|^2 is the same for all classes.
-    apart = op.gemm(code, doubles(-2.0 * book.T), doubles((book * book).sum(axis=1)))
-    return Answer(place=op.arg_min(apart, axis=1, keepdims=0))
+    apart = op.gemm(
+        code,
+        doubles(-2.0 * book.T),
+        doubles((book * book).sum(axis=1)),
+    )
+    return Answer(
+        place=op.arg_min(
+            apart,
+            axis=1,
+            keepdims=0,
+        )
+    )
 
 
 def taught(

@@ -14,7 +14,7 @@ from modelkit.errors import ConversionError
 if TYPE_CHECKING:
     import onnx
 
-LABEL = "label"
+LABEL_OUTPUT = "label"
 PROBABILITIES = "probabilities"
 CLASSIFIERS = ("LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier")
 CLASS_LISTS = ("classlabels_ints", "classlabels_int64s", "classlabels_strings")
@@ -36,10 +36,10 @@ def read_classes(proto: onnx.ModelProto, answers: Mapping[str, Array]) -> tuple[
     list of classes: a label that is counted, as clusters are, may mean anything. What is called
     probabilities are scores in some graphs, which `answers` show.
     """
-    if LABEL not in answers or answers[LABEL].ndim != 1:
+    if LABEL_OUTPUT not in answers or answers[LABEL_OUTPUT].ndim != 1:
         return None
     classes = _listed(proto.graph)
-    label = answers[LABEL]
+    label = answers[LABEL_OUTPUT]
     if label.dtype.kind in "biu":
         classes = [label.dtype.type(value).item() for value in classes if float(value).is_integer()]
     elif label.dtype.kind != "O":
@@ -74,10 +74,10 @@ def check_classes(classes: tuple[Any, ...], answers: Mapping[str, Array]) -> Non
             f"has the shape {shares.shape}, and values from {shares.min()} to {shares.max()}; end "
             "the model with a softmax, or name its scores otherwise"
         )
-    strange = set(answers[LABEL].reshape(-1).tolist()).difference(classes)
+    strange = set(answers[LABEL_OUTPUT].reshape(-1).tolist()).difference(classes)
     if strange:
         raise ConversionError(
-            f"the output {LABEL!r} gave {min(strange)!r}, which is none of the classes "
+            f"the output {LABEL_OUTPUT!r} gave {min(strange)!r}, which is none of the classes "
             f"{list(classes)}"
         )
 
@@ -85,7 +85,7 @@ def check_classes(classes: tuple[Any, ...], answers: Mapping[str, Array]) -> Non
 def _listed(graph: onnx.GraphProto) -> list[Any]:
     """The values that the label is one of; none where that is not known."""
     makers = {name: node for node in graph.node for name in node.output}
-    name = LABEL
+    name = LABEL_OUTPUT
     while name in makers and makers[name].op_type in SAME_VALUES:
         name = makers[name].input[0]
     node = makers.get(name)

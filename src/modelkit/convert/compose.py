@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.convert.converting import Converting
-from modelkit.convert.outputs import Role
+from modelkit.convert.outputs import Role, class_values
 from modelkit.convert.table import converter_of_estimator
 from modelkit.convert.tensors import (
     STRING,
@@ -35,7 +35,11 @@ from modelkit.texts.vectorizer import Texts
 if TYPE_CHECKING:
     import onnx
 
-FIELDS = {"predict_proba": "probabilities", "decision_function": "decision"}
+FIELDS = {
+    "predict_proba": "probabilities",
+    "decision_function": "decision",
+    "score_samples": "score_samples",
+}
 
 
 @dataclass(frozen=True)
@@ -58,19 +62,25 @@ def composed(
     inputs: list[TensorSpec],
     roles: tuple[Role, ...],
     categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
+    nones: Collection[str] = (),
 ) -> Composed:
     """The graph of an estimator over inputs, and the categories of those that have some.
+
+    `nones` are the inputs of texts whose missing values are None.
 
     Raises ConversionError.
     """
     arguments = {spec.name: argument(spec) for spec in inputs}
-    at = Converting(converter_of_estimator, arguments, categories)
+    at = Converting(converter_of_estimator, arguments, categories, nones)
     answer = at.answer(estimator, Columns(tuple(arguments.values())))
+    roles = tuple(role for role in roles if not role.optional or _has(answer, role))
     outputs = {role.name: _output(answer, role, estimator) for role in roles}
     texts = _texts(at, outputs)
     if texts is not None:
         arguments = {name: arguments[name] for name in texts.passed}
     proto = model_of(arguments | at.filled, outputs)
+    if texts is not None:
+        texts = replace(texts, dense=_makes_columns(proto.graph))
     specs = []
     for value, role in zip(proto.graph.output, roles, strict=True):
         spec = TensorSpec(
@@ -112,8 +122,18 @@ def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
     )
 
 
+def _makes_columns(graph: onnx.GraphProto) -> bool:
+    """Whether a graph makes a column of each term, as `Converting.table_of` does."""
+    return any(node.op_type == "ScatterElements" for node in graph.node)
+
+
 def _dtype(tensor: Var) -> str:
     return "string" if dtype_of(tensor) == STRING else str(dtype_of(tensor))
+
+
+def _has(answer: Answer, role: Role) -> bool:
+    """Whether a converter gave what an output is made of."""
+    return getattr(answer, FIELDS[role.verb]) is not None
 
 
 def _output(
@@ -127,7 +147,8 @@ def _output(
     elif role.part is not None:
         found = answer.several[role.part].asked("probabilities")
     elif role.verb == "transform":
-        found = answer.asked("table").matrix(np.float64)
+        table = answer.asked("table")
+        found = joined(table.parts) if role.strings else table.matrix(np.float64)
     else:
         found = answer.asked(FIELDS[role.verb])
     if rank(found) != 1 + len(role.tail):
@@ -155,11 +176,9 @@ def _label(answer: Answer, estimator: Any) -> Var:
 def _named(answer: Answer, classes: Any) -> Var:
     """The class of each row, from its place."""
     place: Var = answer.asked("place")
-    if classes.dtype.kind in "OU":
-        return op.gather(constant(classes.astype(np.str_)), place)
-    if classes.dtype.kind == "b":
-        both = classes.tolist() == [False, True]
-        return cast(place, np.bool_) if both else op.gather(constant(classes), place)
-    if np.array_equal(classes, np.arange(len(classes))):
+    values = class_values(classes)
+    if values.tolist() == [False, True] and values.dtype == bool:
+        return cast(place, np.bool_)
+    if values.dtype == np.int64 and np.array_equal(values, np.arange(len(values))):
         return place
-    return op.gather(constant(classes, np.int64), place)
+    return op.gather(constant(values), place)

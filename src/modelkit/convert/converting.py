@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -40,17 +40,28 @@ class Few:
     width: int
 
 
+@dataclass(frozen=True)
+class Fill:
+    """A column of texts that an imputer filled: which one, and the text in place of the marker."""
+
+    filled: Var
+    column: Var
+    marker: str
+    text: str
+
+
 class Converting:
     """A conversion under way: what it was told, and what it found out.
 
     `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
     what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these
-    counts.
+    counts. `fills` are the columns of texts that imputers filled, by their `id`.
 
     Args:
         converter_of: the converter of an estimator.
         arguments: the inputs of the graph, by name.
         categories: those of inputs that are columns of pandas categories, by name.
+        nones: the inputs of texts whose missing values are None, and not NaN.
     """
 
     def __init__(
@@ -58,13 +69,16 @@ class Converting:
         converter_of: Callable[[Any], TensorConverter],
         arguments: dict[str, Var],
         categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
+        nones: Collection[str] = (),
     ) -> None:
         self._converter_of = converter_of
         self.arguments = arguments
         self._categories = categories
+        self.nones = nones
         self.narrow = False
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
+        self.fills: dict[int, Fill] = {}
         self._few: list[tuple[Var, Few]] = []
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:

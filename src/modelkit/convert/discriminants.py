@@ -36,18 +36,29 @@ def quadratic(
     means = np.asarray(estimator.means_, np.float64)
     axes = [
         turned * scale**-0.5
-        for turned, scale in zip(estimator.rotations_, estimator.scalings_, strict=True)
+        for turned, scale in zip(
+            estimator.rotations_,
+            estimator.scalings_,
+            strict=True,
+        )
     ]
     apart = differences(columns, means)
     along = op.matmul(apart, doubles(_as_wide_as_each_other(axes)))
-    squares = op.reduce_sum_square(along, constant(LAST, np.int64), keepdims=0)
+    squares = op.reduce_sum_square(
+        along,
+        constant(LAST, np.int64),
+        keepdims=0,
+    )
     sizes = [0.5 * np.log(scale).sum() for scale in estimator.scalings_]
     shift = np.log(estimator.priors_) - sizes
     halved = op.mul(squares, doubles(-0.5))
     return _discriminated(op.add(halved, doubles(shift[:, None])), len(means))
 
 
-def differences(columns: Columns, means: Array) -> Var:
+def differences(
+    columns: Columns,
+    means: Array,
+) -> Var:
     """(classes, n, columns): how far each row is from each mean."""
     return op.sub(columns.matrix(np.float64), doubles(means[:, None]))
 
@@ -61,7 +72,10 @@ def _as_wide_as_each_other(axes: list[Array]) -> Array:
     return whole
 
 
-def _discriminated(by_class: Var, classes: int) -> Answer:
+def _discriminated(
+    by_class: Var,
+    classes: int,
+) -> Answer:
     """Label, probabilities and decision from scores, (classes, n)."""
     scores = op.transpose(by_class, perm=[1, 0])
     return Answer(
@@ -71,20 +85,33 @@ def _discriminated(by_class: Var, classes: int) -> Answer:
     )
 
 
-def nearest(
+def nearest_centroid(
     estimator: Any,
     columns: Columns,
     _: Converting,
 ) -> Answer:
     """NearestCentroid: the class with the nearest centroid, or the largest score where priors differ."""
     centroids = np.asarray(estimator.centroids_, np.float64)
-    priors = getattr(estimator, "class_prior_", np.full(len(centroids), 1 / len(centroids)))
-    scores = _scores_of_centroids(estimator, columns, centroids, priors)
+    priors = getattr(
+        estimator,
+        "class_prior_",
+        np.full(len(centroids), 1 / len(centroids)),
+    )
+    scores = _scores_of_centroids(
+        estimator,
+        columns,
+        centroids,
+        priors,
+    )
     scored = _discriminated(scores, len(centroids))
     place = scored.asked("place")
     if np.isclose(priors, 1 / len(priors)).all():
         apart = _sizes(estimator, differences(columns, centroids))
-        place = op.arg_min(apart, axis=0, keepdims=0)
+        place = op.arg_min(
+            apart,
+            axis=0,
+            keepdims=0,
+        )
     if not hasattr(estimator, "predict_proba"):
         return Answer(place=place)
     return Answer(
@@ -102,7 +129,11 @@ def _scores_of_centroids(
 ) -> Var:
     """(classes, n): minus squared distances in units of the spread of each column, and log priors."""
     spread = np.asarray(estimator.within_class_std_dev_, np.float64)
-    spread = np.where(spread == 0, 1.0, spread)
+    spread = np.where(
+        spread == 0,
+        1.0,
+        spread,
+    )
     scaled = op.div(columns.matrix(np.float64), doubles(spread[None]))
     apart = op.sub(scaled, doubles((centroids / spread)[:, None]))
     sizes = _sizes(estimator, apart)
@@ -113,15 +144,26 @@ def _scores_of_centroids(
     return op.sub(doubles(shift[:, None]), sizes)
 
 
-def _sizes(estimator: Any, apart: Var) -> Var:
+def _sizes(
+    estimator: Any,
+    apart: Var,
+) -> Var:
     """(classes, n): squared distances where they are Euclidean, and sums of sizes where not."""
     axis = constant(LAST, np.int64)
     if estimator.metric == "euclidean":
-        return op.reduce_sum_square(apart, axis, keepdims=0)
-    return op.reduce_l1(apart, axis, keepdims=0)
+        return op.reduce_sum_square(
+            apart,
+            axis,
+            keepdims=0,
+        )
+    return op.reduce_l1(
+        apart,
+        axis,
+        keepdims=0,
+    )
 
 
 ESTIMATORS = {
     "sklearn.QuadraticDiscriminantAnalysis": quadratic,
-    "sklearn.NearestCentroid": nearest,
+    "sklearn.NearestCentroid": nearest_centroid,
 }

@@ -28,16 +28,28 @@ def constant_class(
             "'prior', 'most_frequent' or 'constant'",
             step="DummyClassifier",
         )
-    several = estimator.n_outputs_ > 1
-    classes = estimator.classes_ if several else [estimator.classes_]
-    priors = estimator.class_prior_ if several else [estimator.class_prior_]
-    constants = np.ravel(estimator.constant) if strategy == "constant" else [None] * len(classes)
+    if estimator.n_outputs_ == 1:
+        said = np.ravel(estimator.constant)[0] if strategy == "constant" else None
+        return _constant(strategy, columns, estimator.classes_, estimator.class_prior_, said)
     answers = []
-    for known, prior, said in zip(classes, priors, constants, strict=True):
-        chosen = np.asarray(prior).argmax() if said is None else known.tolist().index(said)
-        likely = prior if strategy == "prior" else np.eye(len(known))[chosen]
-        answers.append(_same(columns, int(chosen), np.asarray(likely, np.float64)))
-    return Answer(several=tuple(answers)) if several else answers[0]
+    for place, known in enumerate(estimator.classes_):
+        said = np.ravel(estimator.constant)[place] if strategy == "constant" else None
+        prior = estimator.class_prior_[place]
+        answers.append(_constant(strategy, columns, known, prior, said))
+    return Answer(several=tuple(answers))
+
+
+def _constant(
+    strategy: str,
+    columns: Columns,
+    known: Array,
+    prior: Any,
+    said: Any,
+) -> Answer:
+    """The most frequent class of one target, or the constant that was said."""
+    chosen = np.asarray(prior).argmax() if said is None else known.tolist().index(said)
+    likely = prior if strategy == "prior" else np.eye(len(known))[chosen]
+    return _same(columns, int(chosen), np.asarray(likely, np.float64))
 
 
 def _same(
@@ -46,8 +58,16 @@ def _same(
     likely: Array,
 ) -> Answer:
     return Answer(
-        place=_repeated(columns, constant(place, np.int64), ()),
-        probabilities=_repeated(columns, doubles(likely[None]), (len(likely),)),
+        place=_repeated(
+            columns,
+            constant(place, np.int64),
+            (),
+        ),
+        probabilities=_repeated(
+            columns,
+            doubles(likely[None]),
+            (len(likely),),
+        ),
     )
 
 
@@ -60,8 +80,16 @@ def the_same_for_all(
     said = float(estimator.y_[0])
     likely = np.array([1.0 - said, said])
     return replace(
-        _same(columns, int(said), likely),
-        decision=_repeated(columns, doubles(said), ()),
+        _same(
+            columns,
+            int(said),
+            likely,
+        ),
+        decision=_repeated(
+            columns,
+            doubles(said),
+            (),
+        ),
     )
 
 
@@ -73,8 +101,20 @@ def constant_number(
     """DummyRegressor: the mean, the median, a quantile or a constant."""
     values = np.ravel(estimator.constant_).astype(np.float64)
     if len(values) == 1:
-        return Answer(prediction=_repeated(columns, doubles(values[0]), ()))
-    return Answer(prediction=_repeated(columns, doubles(values[None]), (len(values),)))
+        return Answer(
+            prediction=_repeated(
+                columns,
+                doubles(values[0]),
+                (),
+            )
+        )
+    return Answer(
+        prediction=_repeated(
+            columns,
+            doubles(values[None]),
+            (len(values),),
+        )
+    )
 
 
 def _repeated(
@@ -83,7 +123,11 @@ def _repeated(
     tail: tuple[int, ...],
 ) -> Var:
     """The same value for each row."""
-    rows = op.shape(columns.parts[0], start=0, end=1)
+    rows = op.shape(
+        columns.parts[0],
+        start=0,
+        end=1,
+    )
     size = op.concat([rows, constant(tail, np.int64)], axis=0) if tail else rows
     return op.expand(value, size)
 

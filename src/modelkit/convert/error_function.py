@@ -53,32 +53,39 @@ def error_function(numbers: Var) -> Var:
     """What erf is of each number of a matrix."""
     size = op.abs(numbers)
     near = _near(op.min([size, doubles(NEAR)]))
-    middle = op.add(
-        doubles(AT_ONE), _ratio(op.sub(op.min([size, doubles(MIDDLE)]), doubles(1.0)), OF_MIDDLE)
-    )
-    far = op.max([size, doubles(MIDDLE)])
-    beyond = op.where(
-        op.less(size, doubles(FAR)),
-        _tail(op.min([far, doubles(FAR)]), OF_FAR),
-        _tail(op.min([far, doubles(6.0)]), OF_FARTHEST),
-    )
-    found = op.where(op.less(size, doubles(MIDDLE)), middle, op.sub(doubles(1.0), beyond))
+    past_one = op.sub(op.min([size, doubles(MIDDLE)]), doubles(1.0))
+    middle = op.add(doubles(AT_ONE), _ratio(past_one, OF_MIDDLE))
+    far = op.sub(doubles(1.0), _beyond(op.max([size, doubles(MIDDLE)])))
+    found = op.where(op.less(size, doubles(MIDDLE)), middle, far)
     found = op.where(op.less(size, doubles(NEAR)), near, found)
     return op.mul(found, op.sign(numbers))
+
+
+def _beyond(size: Var) -> Var:
+    """1 - erf of numbers above 1.25."""
+    far = _tail(op.min([size, doubles(FAR)]), OF_FAR)
+    farthest = _tail(op.min([size, doubles(6.0)]), OF_FARTHEST)
+    return op.where(op.less(size, doubles(FAR)), far, farthest)
 
 
 def _near(size: Var) -> Var:
     return op.add(size, op.mul(size, _ratio(op.mul(size, size), OF_NEAR)))
 
 
-def _tail(size: Var, ratio: Ratio) -> Var:
+def _tail(
+    size: Var,
+    ratio: Ratio,
+) -> Var:
     """1 - erf of numbers above 1.25."""
     square = op.mul(size, size)
     found = op.sub(_ratio(op.div(doubles(1.0), square), ratio), op.add(square, doubles(0.5625)))
     return op.div(op.exp(found), size)
 
 
-def _ratio(numbers: Var, ratio: Ratio) -> Var:
+def _ratio(
+    numbers: Var,
+    ratio: Ratio,
+) -> Var:
     """A polynomial over another: both are products of powers with coefficients."""
     above, below = ratio
     terms = max(len(above), len(below))
@@ -87,6 +94,14 @@ def _ratio(numbers: Var, ratio: Ratio) -> Var:
     coefficients[: len(below), 1] = below
     powers = op.pow(op.unsqueeze(numbers, constant([-1], np.int64)), doubles(range(terms)))
     both = op.matmul(powers, doubles(coefficients))
-    top = op.gather(both, constant(0, np.int64), axis=-1)
-    bottom = op.gather(both, constant(1, np.int64), axis=-1)
+    top = op.gather(
+        both,
+        constant(0, np.int64),
+        axis=-1,
+    )
+    bottom = op.gather(
+        both,
+        constant(1, np.int64),
+        axis=-1,
+    )
     return op.div(top, bottom)

@@ -9,8 +9,7 @@ import numpy as np
 
 from modelkit.cast import MISSING, is_missing
 
-# Estimators that compare their rows in float32. Networks compute in it too, since that costs no
-# accuracy that parity would see and is twice as fast.
+# Estimators that compare their rows in float32.
 NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
 WIDE_MODULES = ("sklearn.ensemble._hist_gradient_boosting.",)
 # Estimators made of others that read the same rows, and where these are.
@@ -18,17 +17,31 @@ PARTS = {
     "estimators_": (
         "VotingClassifier", "VotingRegressor", "StackingClassifier", "StackingRegressor", "BaggingClassifier",
         "BaggingRegressor", "AdaBoostClassifier", "AdaBoostRegressor", "OneVsRestClassifier", "OneVsOneClassifier",
-        "MultiOutputClassifier", "MultiOutputRegressor",
+        "MultiOutputClassifier", "MultiOutputRegressor", "ClassifierChain", "RegressorChain", "OutputCodeClassifier",
     ),
     "calibrated_classifiers_": ("CalibratedClassifierCV",),
     "best_estimator_": ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"),
-    "estimator_": ("FixedThresholdClassifier", "TunedThresholdClassifierCV"),
+    "estimator_": (
+        "FixedThresholdClassifier", "TunedThresholdClassifierCV", "RANSACRegressor", "SelfTrainingClassifier",
+    ),
     "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
 }  # fmt: skip
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
+# Why estimators with these names may part from their graphs, and what to do then.
+NEAREST = (
+    "of neighbours at equal distances scikit-learn takes those that its search meets first, which a graph does "
+    "not repeat: scale the columns, so that distances differ, or use format='joblib'"
+)
+HINTS = {
+    "KNeighborsClassifier": NEAREST,
+    "KNeighborsRegressor": NEAREST,
+    "KNNImputer": "of rows that are equally far, KNNImputer takes those that numpy's partition meets first, "
+    "which differs between processors, and rounded values make many such rows; use SimpleImputer or "
+    "IterativeImputer",
+}
 
 
 def last_step(estimator: Any) -> Any:
@@ -55,18 +68,12 @@ def inner_parts(estimator: Any) -> list[Any]:
 
 
 def is_narrow(estimator: Any) -> bool:
-    """Whether an estimator reads its rows as float32; a network does so where it stands alone."""
-    if f"{type(estimator).__module__}.".startswith("sklearn.neural_network."):
-        return True
-    return _reads_float32(estimator)
-
-
-def _reads_float32(estimator: Any) -> bool:
+    """Whether an estimator reads its rows as float32."""
     parts = inner_parts(estimator)
     if getattr(estimator, "passthrough", False):  # the last estimator of a stacking reads the rows
         parts = [*parts, estimator.final_estimator_]
     if parts:
-        return all(_reads_float32(part) for part in parts)
+        return all(is_narrow(part) for part in parts)
     module = f"{type(estimator).__module__}."
     return module.startswith(NARROW_MODULES) and not module.startswith(WIDE_MODULES)
 
@@ -94,6 +101,12 @@ def with_parts(estimator: Any) -> list[Any]:
     return found
 
 
+def hint_of(estimator: Any) -> str:
+    """Why a graph of an estimator may part from it; empty where nothing is known."""
+    found = (HINTS.get(type(step).__name__, "") for step in with_parts(estimator))
+    return next(filter(None, found), "")
+
+
 def _places(transformer: Any) -> dict[str, list[int]]:
     """The positions of the columns of each part of a column transformer."""
     indices = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
@@ -119,16 +132,7 @@ def _find_categories(
     read: Callable[[Any], list[tuple[Any, ...]]],
 ) -> None:
     """Add the categories of the encoders in a step that reads these columns."""
-    passed: list[str] | None = columns
-    markers: list[Any] = []  # of missing values, which imputers take beside the categories
-    for _, inner in getattr(step, "steps", []):
-        if passed is None:
-            break  # what follows sees other columns, or other values in them
-        told: dict[str, tuple[Any, ...]] = {}
-        _find_categories(inner, passed, told, read)
-        found |= {name: _with_markers(values, markers) for name, values in told.items()} | found
-        passed = _passed_on(inner, passed)
-        markers.append(getattr(inner, "missing_values", None))
+    _find_in_steps(step, columns, found, read)
     for _, part, *_ in getattr(step, "transformer_list", []):
         _find_categories(part, columns, found, read)
     for name, part, _ in getattr(step, "transformers_", []):
@@ -139,6 +143,26 @@ def _find_categories(
     known = read(step)
     if len(known) == len(columns):
         found |= dict(zip(columns, known, strict=True)) | found
+
+
+def _find_in_steps(
+    step: Any,
+    columns: list[str],
+    found: dict[str, tuple[Any, ...]],
+    read: Callable[[Any], list[tuple[Any, ...]]],
+) -> None:
+    """Add the categories of the encoders in a pipeline, as far as its steps pass columns on."""
+    passed: list[str] | None = columns
+    markers: list[Any] = []  # of missing values, which imputers take beside the categories
+    for _, inner in getattr(step, "steps", []):
+        if passed is None:
+            return  # what follows sees other columns, or other values in them
+        told: dict[str, tuple[Any, ...]] = {}
+        _find_categories(inner, passed, told, read)
+        marked = {name: _with_markers(values, markers) for name, values in told.items()}
+        found |= marked | found
+        passed = _passed_on(inner, passed)
+        markers.append(getattr(inner, "missing_values", None))
 
 
 def _with_markers(values: tuple[Any, ...], markers: list[Any]) -> tuple[Any, ...]:

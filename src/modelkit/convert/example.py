@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import Array, is_a, is_missing
-from modelkit.convert.tables import VERBS, same_answers, table_of
+from modelkit.cast import Array, is_a
+from modelkit.convert.boosting import trained_names
+from modelkit.convert.dtypes import columns_of
+from modelkit.convert.tables import ASKED, dense_table, same_answers, table_of
 from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
 from modelkit.frames import blank_column
-from modelkit.spec import DTYPES as SIGNATURE_DTYPES
 from modelkit.spec import Column
 
-TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
 FEW_ROWS = 256  # that an estimator is asked about to see which columns it reads
 Ask = Callable[[Any, Any], Any]
 UNNAMED_TEXT = "text"  # the column of a model over strings whose example has no name
@@ -56,8 +56,16 @@ class Example:
         return with_blanks(self.given, rows, self.ignored) if self.ignored else rows
 
 
-def read_example(estimator: Any, example: Any) -> Example:
-    """Example rows in the form that a fitted estimator takes. Raises ConversionError."""
+def read_example(
+    estimator: Any,
+    example: Any,
+    *,
+    native: bool = False,
+) -> Example:
+    """Example rows in the form that a fitted estimator takes. Raises ConversionError.
+
+    Rows of a `native` estimator, which is packaged as it is, may hold what no graph takes.
+    """
     if example is None:
         raise ConversionError(
             "an estimator is proven against rows: pass example=X_train[:500], as fit was given"
@@ -68,8 +76,10 @@ def read_example(estimator: Any, example: Any) -> Example:
         columns = [Column(name, "string")]
         return Example(estimator, estimator, texts, texts, columns, texts=True)
     rows = table_of(estimator, example)
+    if not native:
+        rows = dense_table(estimator, rows)
     _check_form(rows)
-    trained_on = [str(name) for name in getattr(estimator, "feature_names_in_", [])]
+    trained_on = trained_names(estimator)
     given = [str(name) for name in getattr(rows, "columns", [])]
     # LightGBM writes underscores for the spaces of a name.
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
@@ -79,7 +89,8 @@ def read_example(estimator: Any, example: Any) -> Example:
     if not len(rows):
         raise ConversionError("example has no rows")
     _check_distinct_names(given)
-    return _without_unread(Example(estimator, estimator, rows, rows, []))
+    shown = _without_unread(Example(estimator, estimator, rows, rows, []))
+    return replace(shown, columns=columns_of(shown.rows, native=native))
 
 
 def _without_unread(example: Example) -> Example:
@@ -94,13 +105,13 @@ def _without_unread(example: Example) -> Example:
         names = [str(name) for at, name in enumerate(rows.columns) if at not in kept]
         few = replace(example, reader=reader, rows=rows.iloc[:, sorted(kept)], ignored=tuple(names))
         if _answers_alike(few):
-            example = few
-    return replace(example, columns=_columns(example.rows))
+            return few
+    return example
 
 
 def _answers_alike(example: Example) -> bool:
     """Whether an estimator says the same where the columns that it does not read are blank."""
-    verb = next((verb for verb in VERBS if hasattr(example.estimator, verb)), None)
+    verb = next((verb for verb in ASKED if hasattr(example.estimator, verb)), None)
     if verb is None:
         return False
     given = example.given.iloc[:FEW_ROWS]
@@ -119,6 +130,17 @@ def with_blanks(given: Any, rows: Any, blank: Collection[str]) -> Any:
     frame = pandas.DataFrame(columns, index=rows.index)
     frame.columns = given.columns
     return frame
+
+
+def widened(rows: Any) -> Any:
+    """Rows with float64 in place of float32, as a package widens them.
+
+    Of float32 alone, scikit-learn computes in float32: its answers then are rounded ones.
+    """
+    if isinstance(rows, np.ndarray):
+        return rows.astype(np.float64) if rows.dtype == np.float32 else rows
+    single = [name for name, dtype in rows.dtypes.items() if dtype == np.float32]
+    return rows.astype(dict.fromkeys(single, np.float64)) if single else rows
 
 
 def _check_form(example: Any) -> None:
@@ -169,66 +191,3 @@ def _texts(example: Any) -> Array | None:
     )
     rows[:, 0] = example
     return rows
-
-
-def _columns(example: Any) -> list[Column]:
-    if isinstance(example, np.ndarray):
-        return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
-    names = [str(name) for name in example.columns]
-    return [
-        Column(name, _column_dtype(name, column))
-        for name, (_, column) in zip(names, example.items(), strict=True)
-    ]
-
-
-def _column_dtype(name: str, column: Any) -> str:
-    """The dtype of a column of a frame, as a signature has it. Raises ConversionError."""
-    dtype = column.dtype
-    values = column
-    if hasattr(dtype, "categories"):
-        values = dtype.categories
-        dtype = values.dtype
-    text = str(dtype).lower().removesuffix("[pyarrow]")
-    if dtype == np.dtype(object):
-        _check_texts(name, values)
-        return "string"
-    if text.startswith(TEXT_DTYPES):
-        return "string"
-    text = {"boolean": "bool", "double": "float64", "float": "float32"}.get(
-        text,
-        text,
-    )
-    if text not in SIGNATURE_DTYPES:
-        fix = "astype(str)" if text.startswith("interval") else "turn it into numbers"
-        raise ConversionError(
-            f"column {name!r} has dtype {dtype}, which a graph cannot take; {fix} before fit, or "
-            "leave it out"
-        )
-    return text
-
-
-def _check_texts(name: str, column: Any) -> None:
-    """Raise ConversionError for a column of objects unless they are texts, or missing."""
-    held = sys.modules["pandas"].api.types.infer_dtype(
-        column,
-        skipna=True,
-    )
-    if held in ("string", "empty"):
-        return
-    other = next(value for value in column if not isinstance(value, str) and not is_missing(value))
-    advice = {
-        "boolean": "make it one of booleans before fit: astype('boolean')",
-        "integer": "make it one of numbers before fit: astype('Int64'), or float where there are gaps",
-        "floating": "make it one of numbers before fit: astype(float)",
-        "mixed-integer-float": "make it one of numbers before fit: astype(float)",
-        "decimal": "make it one of numbers before fit: astype(float)",
-    }
-    fix = advice.get(
-        held,
-        "give all of its values one type before fit, such as astype(str), or leave the column out",
-    )
-    raise ConversionError(
-        f"column {name!r} is one of Python objects, and holds {other!r:.60}, a "
-        f"{type(other).__name__}; {fix}",
-        column=name,
-    )

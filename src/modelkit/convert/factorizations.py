@@ -26,7 +26,7 @@ from modelkit.convert.arithmetic import (
     times,
 )
 from modelkit.convert.projections import product
-from modelkit.convert.scaling import table_of
+from modelkit.convert.scaling import one_table
 from modelkit.convert.tensors import Answer, Columns, Var, constant, doubles, one_column, op, width
 from modelkit.errors import ConversionError
 
@@ -59,14 +59,14 @@ def factorized(
     """NMF: the weights of its components, by coordinates or by multiplication."""
     rows = columns.matrix(np.float64)
     if estimator.solver == "mu":
-        return table_of(_by_error(estimator, rows))
+        return one_table(_by_error(estimator, rows))
     if estimator.shuffle:
         raise ConversionError(
             "NMF(shuffle=True) cannot be converted, for its answers are left to chance; use "
             "shuffle=False",
             step="NMF",
         )
-    return table_of(_by_coordinates(estimator, rows))
+    return one_table(_by_coordinates(estimator, rows))
 
 
 def in_batches(
@@ -89,7 +89,7 @@ def in_batches(
         return [_unless(settled, estimator), better]
 
     most = estimator._transform_max_iter  # noqa: SLF001 - no public way
-    return table_of(_iterated(most, [_first_weights(estimator, rows)], body))
+    return one_table(_iterated(most, [_first_weights(estimator, rows)], body))
 
 
 def _unless(settled: Var, estimator: Any) -> Var:
@@ -104,7 +104,7 @@ def _iterated(
     start: list[Var],
     body: Callable[..., list[Var]],
 ) -> Var:
-    """The weights after a loop, its first state: the loop itself does not say how wide they are."""
+    """The weights after a loop, its first state: the loop itself does not say what they are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # spox, of the same
         weights, *_ = op.loop(
@@ -113,7 +113,8 @@ def _iterated(
             v_initial=start,
             body=body,
         )
-    return op.reshape(weights, constant([-1, width(start[0])], np.int64))
+    wide = op.reshape(weights, constant([-1, width(start[0])], np.int64))
+    return op.cast(wide, to=np.float64)
 
 
 def _norm(numbers: Var) -> Var:

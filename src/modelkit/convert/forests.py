@@ -1,4 +1,4 @@
-"""Converters of scikit-learn's trees, forests and boosting: float32 rows, float64 leaves.
+"""Converters of scikit-learn's trees, forests and AdaBoost: float32 rows, float64 leaves.
 
 Leaves are added in the order in which scikit-learn adds them, from the same first value, so that
 sums are equal to the last bit, and so are the ties that labels depend on.
@@ -26,7 +26,7 @@ from modelkit.convert.tensors import (
     op,
     upright,
 )
-from modelkit.convert.trees import Tree, ensemble, rounded_down, stump, sum_of_leaves
+from modelkit.convert.trees import LEQ, Tree, ensemble, rounded_down, stump, sum_of_leaves
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -133,77 +133,13 @@ def from_start(
 
     The first value is a tree of one leaf: it comes first in the sum, as it does in the source.
     """
-    first = [(k, stump(), np.full(1, start[k])) for k in range(outputs) if start[k]]
+    mode = int(stages[0][1].modes[0]) if stages else LEQ
+    first = [(k, stump(mode), np.full(1, start[k])) for k in range(outputs) if start[k]]
     whole = [*first, *stages] or [(0, stump(), np.zeros(1))]
     targets = [np.full(len(tree.left), skip + k) for k, tree, _ in whole]
     return ensemble(
         rows, [tree for _, tree, _ in whole], targets, [w for _, _, w in whole], skip + outputs
     )
-
-
-def boosting(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """GradientBoosting: a first value, and on it each tree times the learning rate."""
-    outputs = estimator.n_trees_per_iteration_
-    start = _first_values(estimator)
-    stages = _boosting_stages(estimator)
-    rows = cast(
-        columns.matrix(np.float32),
-        np.float64,
-    )
-    if not hasattr(estimator, "classes_"):
-        return Answer(prediction=flat(from_start(rows, start, stages, 1)))
-    if outputs > 1:
-        raw = from_start(rows, start, stages, outputs)
-        return Answer(
-            place=largest(raw),
-            probabilities=op.softmax(raw, axis=1),
-            decision=raw,
-        )
-    # Beside zeros: the softmax of both is the sigmoid of one. A score of 0 is the second class.
-    raw = from_start(
-        rows,
-        start,
-        stages,
-        1,
-        skip=1,
-    )
-    place = op.arg_max(raw, axis=1, keepdims=0, select_last_index=1)
-    twice = op.mul(raw, doubles(2.0)) if estimator.loss == "exponential" else raw
-    return Answer(
-        place=place,
-        probabilities=op.softmax(twice, axis=1),
-        decision=column(raw, 1),
-    )
-
-
-def _boosting_stages(estimator: Any) -> list[tuple[int, Tree, Array]]:
-    """Output, tree and leaves of each stage."""
-    stages: list[tuple[int, Tree, Array]] = []
-    for row in estimator.estimators_:
-        for k, each in enumerate(row):
-            leaves = estimator.learning_rate * each.tree_.value[:, 0, 0]
-            stages.append((k, tree_of(each), leaves))
-    return stages
-
-
-def _first_values(estimator: Any) -> Array:
-    first = estimator.init_
-    if not isinstance(first, str) and not type(first).__name__.startswith("Dummy"):
-        raise ConversionError(
-            f"{type(estimator).__name__}(init={type(first).__name__}) cannot be converted; leave "
-            "init out",
-            step=type(estimator).__name__,
-        )
-    row = np.zeros(
-        (1, estimator.n_features_in_),
-        np.float32,
-    )
-    values: Array = estimator._raw_predict_init(row)[0]  # noqa: SLF001 - no public way
-    return values
 
 
 def isolation(
@@ -221,6 +157,7 @@ def isolation(
     return Answer(
         label=_side(decision),
         decision=decision,
+        score_samples=score,
     )
 
 
@@ -402,8 +339,6 @@ ESTIMATORS = {
     "sklearn.RandomForestRegressor": forest,
     "sklearn.ExtraTreesClassifier": forest,
     "sklearn.ExtraTreesRegressor": forest,
-    "sklearn.GradientBoostingClassifier": boosting,
-    "sklearn.GradientBoostingRegressor": boosting,
     "sklearn.IsolationForest": isolation,
     "sklearn.AdaBoostClassifier": adaptive,
     "sklearn.AdaBoostRegressor": median,

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array, is_a
+from modelkit.cast import Array
 from modelkit.convert.arrays import traced_by_ndonnx
-from modelkit.convert.scaling import table_of
+from modelkit.convert.scaling import one_table
+from modelkit.convert.symbol_frames import SymbolFrame
 from modelkit.convert.symbols import Symbol, floats, tensor_of
 from modelkit.convert.tensors import (
     STRING,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 ROWS = 64  # of the numbers that a function is tried on
 NEAR_ENOUGH = 1e-9  # to what the function gives, relative to it
 ADVICE = (
-    "write it with numpy functions of one array, or apply it before the model and save the rest"
+    "write it with numpy functions of its columns, or apply it before the model and save the rest"
 )
 
 
@@ -56,15 +57,21 @@ def function(
             step="FunctionTransformer",
         )
     rows = columns.matrix(np.float64)
-    return table_of(applied(estimator.func, estimator.kw_args, rows))
+    names = getattr(estimator, "feature_names_in_", None)
+    if estimator.validate:  # which makes an array of a frame
+        names = None
+    return one_table(applied(estimator.func, estimator.kw_args, rows, names))
 
 
 def applied(
     asked: Callable[..., Any],
     options: dict[str, Any] | None,
     rows: Var,
+    names: Any = None,
 ) -> Var:
     """What a function of an array gives for a matrix, as a matrix of float64.
+
+    With names, it is a function of a frame with such columns.
 
     Raises ConversionError, with the reason, for a function that cannot be followed.
     """
@@ -74,8 +81,8 @@ def applied(
         return asked(array, **given)
 
     try:
-        found = _followed(of_array, rows)
-        _prove(of_array, width(rows))
+        found = _followed(of_array, rows, names)
+        _prove(of_array, width(rows), names)
     except ConversionError as error:
         raise ConversionError(
             f"FunctionTransformer({_name_of(asked)}) cannot be converted: {error}; {ADVICE}",
@@ -89,10 +96,15 @@ def _name_of(asked: Any) -> str:
     return str(getattr(inner, "__name__", type(inner).__name__))
 
 
-def _followed(asked: Callable[[Any], Any], rows: Var) -> Var:
+def _followed(
+    asked: Callable[[Any], Any],
+    rows: Var,
+    names: Any,
+) -> Var:
     """What a function writes down when it is given a stand-in. Raises ConversionError."""
+    given = Symbol(rows) if names is None else SymbolFrame(rows, names)
     try:
-        found = asked(Symbol(rows))
+        found = asked(given)
     except Exception as error:
         traced = traced_by_ndonnx(asked, rows)
         if traced is not None:
@@ -111,43 +123,43 @@ def _matrix(tensor: Var) -> Var:
     return floats(tensor)
 
 
-def _prove(asked: Callable[[Any], Any], count: int) -> None:
+def _prove(
+    asked: Callable[[Any], Any],
+    count: int,
+    names: Any,
+) -> None:
     """Raise ConversionError unless what was written down gives the same numbers."""
     from modelkit.proto import signature_of
     from modelkit.runtimes.onnx import OnnxModel
 
     spec = TensorSpec("x", "float64", ("batch", count))
     given = argument(spec)
-    proto = model_of({"x": given}, {"y": _followed(asked, given)})
+    proto = model_of({"x": given}, {"y": _followed(asked, given, names)})
     model = OnnxModel(proto.SerializeToString(), signature_of(proto))
     with model:
         for numbers in _numbers(count):
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")
-                truth = _asked(asked, numbers)
+                truth = _asked(asked, numbers, names)
             got = model.run({"x": numbers})["y"]
             if not _same(got, truth, numbers):
                 raise ConversionError("its graph gives other numbers than the function itself")
 
 
-def _asked(asked: Callable[[Any], Any], numbers: Array) -> Array:
-    """What a function gives for numbers, as an array, or as a frame where it takes nothing else."""
+def _asked(
+    asked: Callable[[Any], Any],
+    numbers: Array,
+    names: Any,
+) -> Array:
+    """What a function gives for numbers, in a frame if they have names."""
+    given: Any = numbers.copy()
+    if names is not None:
+        given = sys.modules["pandas"].DataFrame(given, columns=list(names))
     try:
-        found = asked(numbers.copy())
+        return np.asarray(asked(given))
     except Exception as error:
-        if "pandas" not in sys.modules:
-            raise ConversionError("it fails on an array of numpy") from error
-        found = _asked_of_frame(asked, numbers)
-    if is_a(found, "pandas", "DataFrame"):
-        found = found.to_numpy()
-    return np.asarray(found)
-
-
-def _asked_of_frame(asked: Callable[[Any], Any], numbers: Array) -> Any:
-    try:
-        return asked(sys.modules["pandas"].DataFrame(numbers))
-    except Exception as error:
-        raise ConversionError("it fails on an array and on a frame of numbers") from error
+        kind = "an array" if names is None else "a frame"
+        raise ConversionError(f"it fails on {kind} of numbers") from error
 
 
 def _same(

@@ -11,11 +11,11 @@ from typing import Any
 import onnx
 
 from modelkit.cast import Array
-from modelkit.convert.classes import LABEL, PROBABILITIES, as_classes
+from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, as_classes
 from modelkit.convert.images import image_input, with_preprocess
 from modelkit.convert.maps import without_maps
 from modelkit.convert.notes import Notes, with_columns_of
-from modelkit.convert.roles import add_label, name_outputs
+from modelkit.convert.roles import add_label, rename_outputs
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError
 from modelkit.proto import read_proto, signature_of
@@ -56,7 +56,7 @@ def noted(
     Raises ConversionError.
     """
     renamed = {old: new for new, old in (notes.outputs or {}).items()}
-    name_outputs(proto.graph, notes.outputs or {})
+    rename_outputs(proto.graph, notes.outputs or {})
     outputs = [replace(spec, name=renamed.get(spec.name, spec.name)) for spec in signature.outputs]
     inputs = list(signature.inputs)
     if notes.preprocess is not None:
@@ -71,7 +71,7 @@ def noted(
                 f"classes= needs an output of probabilities, and the outputs are {names}: name it, "
                 f"outputs={{{PROBABILITIES!r}: {names[0]!r}}}"
             )
-        if LABEL not in names:
+        if LABEL_OUTPUT not in names:
             shares = outputs[names.index(PROBABILITIES)]
             outputs.insert(0, add_label(proto.graph, shares, classes))
     given = Signature(tuple(inputs), tuple(outputs), classes=classes)

@@ -70,18 +70,14 @@ def _linked(
             probabilities=op.softmax(raw, axis=1),
             decision=raw,
         )
-    # Beside zeros: the softmax of both is the sigmoid of one.
-    raw = from_start(
-        rows,
-        start,
-        stages,
-        1,
-        skip=1,
-    )
-    likely = op.softmax(raw, axis=1)
+    return _of_two(from_start(rows, start, stages, 1, skip=1))
+
+
+def _of_two(raw: Var) -> Answer:
+    """Of two classes, whose one score stands beside zeros: the softmax of both is its sigmoid."""
     return Answer(
         place=largest(raw),
-        probabilities=likely,
+        probabilities=op.softmax(raw, axis=1),
         decision=column(raw, 1),
     )
 

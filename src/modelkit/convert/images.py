@@ -113,7 +113,7 @@ def _image_spec(spec: TensorSpec, steps: Preprocess) -> TensorSpec:
                 )
     for name, value in (("mean", steps.mean), ("std", steps.std)):
         count = len(numbers(value))
-        if count > 1 and sizes["C"] not in (count,):
+        if count > 1 and sizes["C"] != count:
             raise ConversionError(
                 f"{name} has {count} numbers, and {spec} has {sizes['C']} channels in the layout "
                 f"{steps.layout}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit.cast import MISSING, Array, is_missing
+from modelkit.convert.converting import Converting, Fill
 from modelkit.convert.lookup import column_name, single_columns
 from modelkit.convert.tensors import (
     STRING,
@@ -24,54 +25,68 @@ from modelkit.convert.tensors import (
 )
 from modelkit.errors import ConversionError
 
-if TYPE_CHECKING:
-    from modelkit.convert.converting import Converting
 
-
-def filled(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """SimpleImputer: the statistic of a column in its gaps; columns without one are dropped."""
-    statistics = np.asarray(estimator.statistics_, object)
-    kept = list(range(len(statistics)))
-    if not estimator.keep_empty_features:
-        kept = [place for place in kept if not _is_nan(statistics[place])]
-    values = statistics[kept].astype(estimator._fill_dtype)  # noqa: SLF001 - no public way
+    kept = _kept(estimator)
+    statistics = np.asarray(estimator.statistics_, object)[kept]
+    values = statistics.astype(estimator._fill_dtype)  # noqa: SLF001 - no public way
     parts: list[Var] = []
     first = 0
     for part in _by_kind(columns.take(kept)):
-        after = first + width(part)
+        own = values[first : first + width(part)]
         if dtype_of(part) == STRING:
-            _check_texts(estimator, kept[first], values[first])
-        fill = _as_fill(part, values[first:after])
-        parts.append(op.where(gaps(part, estimator.missing_values), fill, part))
-        first = after
-    return Answer(table=with_indicators(estimator, columns, parts))
+            _check_texts(estimator, kept[first], own[0])
+        parts.append(_filled(part, own, estimator.missing_values, at))
+        first += len(own)
+    return Answer(table=with_indicators(estimator, columns, parts, at))
 
 
-def indicators(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def _kept(estimator: Any) -> list[int]:
+    """The places of the columns that are not dropped."""
+    statistics = estimator.statistics_.tolist()
+    if estimator.keep_empty_features:
+        return list(range(len(statistics)))
+    return [place for place, value in enumerate(statistics) if not _is_nan(value)]
+
+
+def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """MissingIndicator: 1 where a value is missing, for the columns in which one was, or all."""
     places = estimator.features_.tolist()
-    return Answer(table=Columns((_indicators(columns, places, estimator.missing_values),)))
+    return Answer(table=_indicators(columns.take(places), estimator.missing_values, at))
 
 
 def with_indicators(
     imputer: Any,
     columns: Columns,
     parts: list[Var],
+    at: Converting,
 ) -> Columns:
     """What an imputer made of columns, and behind it the indicators that it may add."""
     places = imputer.indicator_.features_.tolist() if imputer.add_indicator else []
-    if places:
-        parts = [*parts, _indicators(columns, places, imputer.missing_values)]
-    return Columns(tuple(parts))
+    behind = _indicators(columns.take(places), imputer.missing_values, at)
+    return Columns((*parts, *behind.parts))
 
 
 def _indicators(
     columns: Columns,
-    places: list[int],
     marker: Any,
+    at: Converting,
+) -> Columns:
+    """A column of 0 and 1 for each column."""
+    found = [_gaps(part, marker, at) for part in _by_kind(columns)]
+    return Columns((cast(joined(found), np.float64),) if found else ())
+
+
+def _gaps(
+    part: Var,
+    marker: Any,
+    at: Converting,
 ) -> Var:
-    found = [gaps(part, marker) for part in columns.take(places).merged().parts]
-    return cast(joined(found), np.float64)
+    """Where a matrix is missing; None is a value like others to what looks for NaN."""
+    if _is_nan(marker) and at.name_of(part) in at.nones:
+        return op.not_(op.equal(part, part))
+    return gaps(part, marker)
 
 
 def gaps(part: Var, marker: Any) -> Var:
@@ -97,15 +112,29 @@ def _by_kind(columns: Columns) -> list[Var]:
     return found
 
 
-def _as_fill(part: Var, values: Array) -> Var:
-    """What is put into the gaps of a matrix.
+def _filled(
+    part: Var,
+    values: Array,
+    marker: Any,
+    at: Converting,
+) -> Var:
+    """A matrix with values in its gaps.
 
     A text in a column of numbers is as unknown to what follows as a gap is, which stays one.
     """
+    if _is_nan(marker) and at.name_of(part) in at.nones:
+        return part
+    gone = gaps(part, marker)
     if dtype_of(part) != STRING:
-        return doubles([[np.nan if isinstance(value, str) else value for value in values]])
+        numbers = [np.nan if isinstance(value, str) else value for value in values]
+        return op.where(gone, doubles([numbers]), part)
     (value,) = values.tolist()
-    return constant(MISSING if value is None else value)
+    text = MISSING if value is None else value
+    done = op.where(gone, constant(text), part)
+    mark = MISSING if is_missing(marker) else marker
+    if isinstance(mark, str):
+        at.fills[id(done)] = Fill(done, part, mark, text)
+    return done
 
 
 def _check_texts(estimator: Any, place: int, value: Any) -> None:

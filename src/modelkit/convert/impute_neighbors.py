@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
 
 
-def filled(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """KNNImputer: only rows with a gap are compared with those of fit."""
     _check_options(estimator)
     rows = columns.matrix(np.float64)
     held = np.flatnonzero(estimator._valid_mask).tolist()  # noqa: SLF001 - no public way
-    table = _without_empty(estimator, _filled(estimator, rows, held), held)
-    return Answer(table=with_indicators(estimator, columns, [table]))
+    done = _filled(estimator, rows, held) if held else rows
+    table = _without_empty(estimator, done, held)
+    return Answer(table=with_indicators(estimator, columns, [table], at))
 
 
 def _filled(
@@ -48,21 +49,40 @@ def _filled(
     held: list[int],
 ) -> Var:
     """The rows with means in the gaps of the columns that fit had values of."""
-    axis = constant([1], np.int64)
-    found = cast(gaps(rows, estimator.missing_values), np.int32)
-    asked = flat(op.non_zero(op.reduce_max(found, axis, keepdims=0)))
-    rows_with_gaps = op.gather(rows, asked)
-    missing = gaps(rows_with_gaps, estimator.missing_values)
-    distances = _distances(estimator, rows_with_gaps, missing)
+    asked = _rows_with_gaps(gaps(rows, estimator.missing_values))
+    some = op.gather(rows, asked)
+    missing = gaps(some, estimator.missing_values)
+    distances = _distances(estimator, some, missing)
     begins = op.mul(asked, constant(width(rows), np.int64))  # of each row, in memory
     places = []
     means = []
     for place in held:
         own = flat(op.non_zero(column(missing, place)))
-        places.append(op.add(op.gather(begins, own), constant(place, np.int64)))
-        means.append(_mean_of_donors(estimator, place, op.gather(distances, own)))
-    done = op.scatter_elements(flat(rows), joined(places, axis=0), joined(means, axis=0))
+        begin = op.gather(begins, own)
+        places.append(op.add(begin, constant(place, np.int64)))
+        means.append(
+            _mean_of_donors(
+                estimator,
+                place,
+                op.gather(distances, own),
+            )
+        )
+    done = op.scatter_elements(
+        flat(rows),
+        joined(places, axis=0),
+        joined(means, axis=0),
+    )
     return op.reshape(done, constant([-1, width(rows)], np.int64))
+
+
+def _rows_with_gaps(missing: Var) -> Var:
+    """The places of the rows in which something is missing."""
+    found = op.reduce_max(
+        cast(missing, np.int32),
+        constant([1], np.int64),
+        keepdims=0,
+    )
+    return flat(op.non_zero(found))
 
 
 def _check_options(estimator: Any) -> None:
@@ -84,22 +104,35 @@ def _distances(
     gone = estimator._mask_fit_X  # noqa: SLF001 - no public way
     known = estimator._fit_X.astype(np.float64)  # noqa: SLF001 - in its order in memory
     known[gone] = 0.0
-    squares = known * known
-    lengths = np.einsum("ij,ij->i", known, known)
     given = op.where(missing, doubles(0.0), rows)
-    given_squares = op.mul(given, given)
-    own_lengths = _sums(given_squares)
-    found = op.mul(doubles(-2.0), op.matmul(given, doubles(known.T)))
-    found = op.add(op.add(found, own_lengths), doubles(lengths[None]))
-    found = op.max([found, doubles(0.0)])
+    squares = op.mul(given, given)
+    found = _complete_distances(given, squares, known)
     if gone.any():
-        found = op.sub(found, op.matmul(given_squares, doubles(gone.T)))
-    found = op.sub(found, op.matmul(cast(missing, np.float64), doubles(squares.T)))
-    found = op.max([found, doubles(0.0)])
-    shared = op.matmul(cast(op.not_(missing), np.float64), doubles(~gone.T))
-    found = op.div(found, op.max([shared, doubles(1.0)]))
-    found = op.sqrt(op.mul(found, doubles(known.shape[1])))
-    return op.where(op.equal(shared, doubles(0.0)), doubles(np.inf), found)
+        found = op.sub(found, op.matmul(squares, doubles(gone.T)))
+    without = op.matmul(cast(missing, np.float64), doubles((known * known).T))
+    found = op.max([op.sub(found, without), doubles(0.0)])
+    both = op.matmul(cast(op.not_(missing), np.float64), doubles(~gone.T))
+    mean = op.div(found, op.max([both, doubles(1.0)]))
+    found = op.sqrt(op.mul(mean, doubles(known.shape[1])))
+    return op.where(
+        op.equal(both, doubles(0.0)),
+        doubles(np.inf),
+        found,
+    )
+
+
+def _complete_distances(
+    given: Var,
+    squares: Var,
+    known: Array,
+) -> Var:
+    """Squared distances between rows in whose gaps are zeros."""
+    lengths = np.einsum("ij,ij->i", known, known)
+    products = op.matmul(given, doubles(known.T))
+    found = op.mul(doubles(-2.0), products)
+    found = op.add(found, _sums(squares))
+    found = op.add(found, doubles(lengths[None]))
+    return op.max([found, doubles(0.0)])
 
 
 def _sums(squares: Var) -> Var:
@@ -125,20 +158,42 @@ def _mean_of_donors(
     """The weighted mean of a column over the nearest rows that have it; (n,)."""
     gone = estimator._mask_fit_X[:, place]  # noqa: SLF001 - no public way
     held = estimator._fit_X[:, place]  # noqa: SLF001
-    known = np.where(gone, 0.0, held).astype(np.float64)
     if gone.any():
         distances = op.add(distances, doubles(np.where(gone, np.inf, 0.0)[None]))
     count = min(estimator.n_neighbors, int((~gone).sum()))
-    nearest, donors = op.top_k(distances, constant([count], np.int64), axis=1, largest=0)
-    weights = cast(op.less(nearest, doubles(np.inf)), np.float64)
-    if estimator.weights == "distance":
-        weights = _inverse(nearest)
+    nearest, donors = op.top_k(
+        distances,
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    values = op.gather(doubles(np.where(gone, 0.0, held)), donors)
+    weights = _weights(estimator, nearest)
+    overall = float(np.ma.array(held, mask=gone).mean())  # where no row shares a column
+    return _weighted_mean(values, weights, overall)
+
+
+def _weighted_mean(
+    values: Var,
+    weights: Var,
+    otherwise: float,
+) -> Var:
     axis = constant([1], np.int64)
     whole = op.reduce_sum(weights, axis, keepdims=0)
-    products = op.mul(weights, op.gather(doubles(known), donors))
+    products = op.mul(weights, values)
     mean = op.div(op.reduce_sum(products, axis, keepdims=0), whole)
-    overall = float(np.ma.array(held, mask=gone).mean())  # where no row shares a column
-    return op.where(op.greater(whole, doubles(0.0)), mean, doubles(overall))
+    return op.where(
+        op.greater(whole, doubles(0.0)),
+        mean,
+        doubles(otherwise),
+    )
+
+
+def _weights(estimator: Any, nearest: Var) -> Var:
+    """The weights of the nearest rows; rows that share no column are infinitely far, and weigh 0."""
+    if estimator.weights == "distance":
+        return _inverse(nearest)
+    return cast(op.less(nearest, doubles(np.inf)), np.float64)
 
 
 def _inverse(distances: Var) -> Var:

@@ -32,24 +32,43 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
             "another answer each time; use sample_posterior=False",
             step="IterativeImputer",
         )
-    first = at.answer(estimator.initial_imputer_, columns).asked("table")
-    table = single_columns(Columns((first.matrix(np.float64),)))
-    empty = estimator._is_empty_feature  # noqa: SLF001 - no public way
-    kept = [
-        place for place in range(len(empty)) if estimator.keep_empty_features or not empty[place]
-    ]
-    rows = columns.take(kept).matrix(np.float64)
-    missing = single_columns(Columns((cast(gaps(rows, estimator.missing_values), np.float64),)))
+    table = single_columns(_first(estimator, columns, at))
+    missing = _missing(estimator, columns)
     for step in estimator.imputation_sequence_ if estimator.n_iter_ else ():
         place = int(step.feat_idx)
-        if empty[kept[place]]:
+        if missing[place] is None:
             continue
-        others = joined([table[int(other)] for other in step.neighbor_feat_idx])
-        said = at.answer(step.estimator, Columns((others,))).asked("prediction")
-        value = _within(estimator, place, upright(cast(said, np.float64)))
-        gone = cast(missing[place], np.bool_)
-        table[place] = op.where(gone, value, table[place])
-    return Answer(table=with_indicators(estimator, columns, [joined(table)]))
+        others = [table[int(other)] for other in step.neighbor_feat_idx]
+        said = at.answer(step.estimator, Columns((joined(others),)))
+        value = upright(cast(said.asked("prediction"), np.float64))
+        table[place] = op.where(
+            missing[place],
+            _within(estimator, place, value),
+            table[place],
+        )
+    return Answer(table=with_indicators(estimator, columns, table, at))
+
+
+def _first(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Columns:
+    """What stands in the gaps before the first round."""
+    table = at.answer(estimator.initial_imputer_, columns).asked("table")
+    return Columns((table.matrix(np.float64),))
+
+
+def _missing(estimator: Any, columns: Columns) -> list[Any]:
+    """Where each column that is kept is missing; None for those that fit had no value of."""
+    empty = estimator._is_empty_feature.tolist()  # noqa: SLF001 - no public way
+    found: list[Any] = []
+    for place, column in enumerate(single_columns(columns)):
+        if not empty[place]:
+            found.append(gaps(cast(column, np.float64), estimator.missing_values))
+        elif estimator.keep_empty_features:
+            found.append(None)
+    return found
 
 
 def _within(

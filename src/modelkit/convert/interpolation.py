@@ -39,7 +39,7 @@ def searched(rows: Var, bounds: Sequence[Array]) -> Var:
     return op.cast(found, to=np.int64)
 
 
-def placed(rows: Var, bounds: Sequence[Array]) -> Var:
+def located(rows: Var, bounds: Sequence[Array]) -> Var:
     """(n, columns): the piece of each number, counted through the pieces of all columns."""
     sizes = [len(its) + 1 for its in bounds]
     starts = np.cumsum([0, *sizes[:-1]])

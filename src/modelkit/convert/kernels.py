@@ -9,13 +9,14 @@ import numpy as np
 
 from modelkit.convert.arithmetic import choose, equal, less, minus, over, plus, times
 from modelkit.convert.projections import product
-from modelkit.convert.scaling import SMALL_NORM, centred_kernel, table_of
+from modelkit.convert.scaling import SMALL_NORM, centred_kernel, one_table
 from modelkit.convert.tensors import (
     Answer,
     Columns,
     Var,
     constant,
     doubles,
+    flat,
     joined,
     one_column,
     op,
@@ -40,7 +41,7 @@ def nystroem(
     options = estimator._get_kernel_params()  # noqa: SLF001 - no public way
     rows = columns.matrix(np.float64)
     found = kernel(estimator, rows, estimator.components_, options)
-    return table_of(product(found, estimator.normalization_.T))
+    return one_table(product(found, estimator.normalization_.T))
 
 
 def kernel_principal(
@@ -56,11 +57,26 @@ def kernel_principal(
     }
     rows = columns.matrix(np.float64)
     found = kernel(estimator, rows, estimator.X_fit_, options)
-    sizes = np.asarray(estimator.eigenvalues_, np.float64)
-    roots = np.sqrt(np.where(sizes == 0, 1.0, sizes))
-    weights = np.where(sizes == 0, 0.0, estimator.eigenvectors_ / roots)
+    sizes = estimator.eigenvalues_
+    known = np.flatnonzero(sizes)
+    weights = np.zeros_like(estimator.eigenvectors_)
+    weights[:, known] = estimator.eigenvectors_[:, known] / np.sqrt(sizes[known])
     centred = centred_kernel(estimator._centerer, found)  # noqa: SLF001 - no public way
-    return table_of(product(centred, weights))
+    return one_table(product(centred, weights))
+
+
+def ridge_of_kernels(estimator: Any, columns: Columns, _: Converting) -> Answer:
+    """KernelRidge: the kernels with the rows of training, times weights."""
+    options = {
+        "gamma": estimator.gamma,
+        "degree": estimator.degree,
+        "coef0": estimator.coef0,
+    }
+    rows = columns.matrix(np.float64)
+    weights = np.asarray(estimator.dual_coef_, np.float64)
+    found = kernel(estimator, rows, estimator.X_fit_, options)
+    sums = product(found, weights.reshape(len(weights), -1))
+    return Answer(prediction=flat(sums) if weights.ndim == 1 else sums)
 
 
 def kernel(
@@ -194,7 +210,7 @@ def radial_waves(
 ) -> Answer:
     """RBFSampler: the cosine of products with random directions."""
     factor = (2.0 / estimator.n_components) ** 0.5
-    return table_of(_waves(estimator, columns.matrix(np.float64), factor))
+    return one_table(_waves(estimator, columns.matrix(np.float64), factor))
 
 
 def skewed_waves(
@@ -205,7 +221,7 @@ def skewed_waves(
     """SkewedChi2Sampler: the cosine of products of logarithms with random directions."""
     rows = op.log(plus(columns.matrix(np.float64), estimator.skewedness))
     factor = np.sqrt(2.0) / np.sqrt(estimator.n_components)
-    return table_of(_waves(estimator, rows, factor))
+    return one_table(_waves(estimator, rows, factor))
 
 
 def _waves(estimator: Any, rows: Var, factor: float) -> Var:
@@ -233,7 +249,7 @@ def additive_waves(
         for wave in (op.cos, op.sin):
             each = times(factor, wave(turned))
             parts.append(choose(nothing, 0.0, each))
-    return table_of(joined(parts))
+    return one_table(joined(parts))
 
 
 def sketched(
@@ -264,7 +280,7 @@ def sketched(
         counts[-1] = 1.0
     back = counts[:, None] * waves.conj().T / size
     pair = joined([real, imaginary])
-    return table_of(product(pair, np.concatenate([back.real, -back.imag])))
+    return one_table(product(pair, np.concatenate([back.real, -back.imag])))
 
 
 def _sketch(estimator: Any, rows: Var, weights: Array) -> tuple[Var, Var]:
@@ -292,6 +308,7 @@ KERNELS: dict[str, Kernel] = {
     "sigmoid": _sigmoid,
 }
 ESTIMATORS = {
+    "sklearn.KernelRidge": ridge_of_kernels,
     "sklearn.Nystroem": nystroem,
     "sklearn.KernelPCA": kernel_principal,
     "sklearn.RBFSampler": radial_waves,

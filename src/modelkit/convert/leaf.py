@@ -31,16 +31,7 @@ if TYPE_CHECKING:
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
-BY_COLUMN = (
-    "OneHotEncoder",
-    "OrdinalEncoder",
-    "TargetEncoder",
-)  # whose graphs take the columns apart anyway
-EXACT = (
-    "OneHotEncoder",
-    "OrdinalEncoder",
-    "Binarizer",
-)  # whose results float32 holds as they are
+EXACT = ("Binarizer",)  # whose results float32 holds as they are
 WIDE = np.float64
 NARROW = np.float32
 
@@ -54,9 +45,7 @@ def converted_alone(
     name = type(estimator).__name__
     refusal: ConversionError | None = None
     for dtype in (WIDE, NARROW):
-        given = _in_dtype(columns, dtype)
-        if name not in BY_COLUMN:
-            given = given.merged()
+        given = _in_dtype(columns, dtype).merged()
         inputs = list(given.parts)
         try:
             outputs = _outputs(estimator, inputs)
@@ -121,13 +110,11 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
     except ImportError:
         raise MissingExtraError("saving a scikit-learn model", "skl2onnx", "sklearn") from None
 
-    own, shapes = converters()
     arguments: dict[str, Any] = {
         "name": "model",
         "initial_types": _initial_types(inputs),
         "target_opset": OPSETS,
-        "custom_conversion_functions": own,
-        "custom_shape_calculators": shapes,
+        "custom_conversion_functions": converters(),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

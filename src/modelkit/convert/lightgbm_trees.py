@@ -12,10 +12,10 @@ from modelkit.convert.tensors import Var, constant, doubles, op
 from modelkit.convert.trees import Tree, ensemble
 
 ENDLESS = 1e300
-Node = dict[str, Any]
+Told = dict[str, Any]
 
 
-def nodes_of(root: Node) -> list[Node]:
+def nodes_of(root: Told) -> list[Told]:
     """The nodes of a tree, parents first; `left` and `right` are the numbers of their children."""
     found = [root]
     for node in found:
@@ -26,22 +26,22 @@ def nodes_of(root: Node) -> list[Node]:
     return found
 
 
-def splits_of(nodes: list[list[Node]]) -> list[Node]:
+def splits_of(nodes: list[list[Told]]) -> list[Told]:
     """The nodes of all trees that are no leaves."""
     return [node for tree in nodes for node in tree if "split_feature" in node]
 
 
-def is_by_set(node: Node) -> bool:
+def is_by_set(node: Told) -> bool:
     """Whether a split asks for a set of categories."""
     return bool(node["decision_type"] == "==")
 
 
-def codes_in(node: Node) -> list[int]:
+def codes_in(node: Told) -> list[int]:
     """The codes that go left at a split by a set."""
     return [int(code) for code in str(node["threshold"]).split("||")]
 
 
-def missing_types(splits: list[Node]) -> dict[int, set[str]]:
+def missing_types(splits: list[Told]) -> dict[int, set[str]]:
     """What counts as missing in each column of numbers, by split."""
     kinds: dict[int, set[str]] = {}
     for node in splits:
@@ -50,14 +50,14 @@ def missing_types(splits: list[Node]) -> dict[int, set[str]]:
     return kinds
 
 
-def _threshold(node: Node) -> float:
+def _threshold(node: Told) -> float:
     """The threshold of a split; an infinity is told as a very large number."""
     said = float(node["threshold"])
     return said if abs(said) < ENDLESS else float(np.copysign(np.inf, said))
 
 
 def tree_over(
-    nodes: list[Node],
+    nodes: list[Told],
     home: Mapping[int, int],
     starts: Mapping[int, int],
 ) -> Tree:
@@ -80,7 +80,13 @@ def tree_over(
         missing[i] = node["default_left"] if node["missing_type"] != "None" else split[i] >= 0
     left = np.array([node.get("left", -1) for node in nodes])
     right = np.array([node.get("right", -1) for node in nodes])
-    return Tree(place, split, missing, left, right)
+    return Tree(
+        place,
+        split,
+        missing,
+        left,
+        right,
+    )
 
 
 class LinearLeaves:
@@ -93,7 +99,7 @@ class LinearLeaves:
         home: the place of each feature among the columns that are read.
     """
 
-    def __init__(self, trees: list[list[Node]], home: Mapping[int, int]) -> None:
+    def __init__(self, trees: list[list[Told]], home: Mapping[int, int]) -> None:
         leaves = [node for tree in trees for node in tree if "split_feature" not in node]
         widest = max(len(leaf.get("leaf_coeff", ())) for leaf in leaves)
         self.places = np.zeros((len(leaves), widest), np.int64)
@@ -115,10 +121,19 @@ class LinearLeaves:
         number = op.cast(self._numbers(rows, trees), to=np.int64)  # (n, trees)
         value = op.gather(doubles(self.constants), number)
         if self.places.shape[1]:
-            value = self._with_slopes(rows, number, value, len(trees))
+            value = self._with_slopes(
+                rows,
+                number,
+                value,
+                len(trees),
+            )
         rounds = len(trees) // outputs
         by_output = op.reshape(value, constant([-1, rounds, outputs], np.int64))
-        return op.reduce_sum(by_output, constant([1], np.int64), keepdims=0)
+        return op.reduce_sum(
+            by_output,
+            constant([1], np.int64),
+            keepdims=0,
+        )
 
     def _numbers(self, rows: Var, trees: list[Tree]) -> Var:
         """(n, trees): the number of the leaf that each tree leads to, among all leaves."""
@@ -131,7 +146,13 @@ class LinearLeaves:
             numbers.append(found)
             first += count
         targets = [np.full(len(tree.left), at) for at, tree in enumerate(trees)]
-        return ensemble(rows, trees, targets, numbers, len(trees))
+        return ensemble(
+            rows,
+            trees,
+            targets,
+            numbers,
+            len(trees),
+        )
 
     def _with_slopes(
         self,
@@ -144,20 +165,44 @@ class LinearLeaves:
         widest = self.places.shape[1]
         every = constant([-1, trees * widest], np.int64)
         place = op.reshape(op.gather(constant(self.places), number), every)
-        read = op.gather_elements(rows, place, axis=1)
+        read = op.gather_elements(
+            rows,
+            place,
+            axis=1,
+        )
         given = op.reshape(read, constant([-1, trees, widest], np.int64))
         slope = op.gather(doubles(self.slopes), number)
         used = op.not_(op.equal(slope, doubles(0.0)))
-        part = op.where(used, op.mul(given, slope), doubles(0.0))
+        part = op.where(
+            used,
+            op.mul(given, slope),
+            doubles(0.0),
+        )
         last = constant([2], np.int64)
-        sloped = op.add(value, op.reduce_sum(part, last, keepdims=0))
+        sloped = op.add(
+            value,
+            op.reduce_sum(
+                part,
+                last,
+                keepdims=0,
+            ),
+        )
         gone = op.cast(op.and_(used, op.isnan(given)), to=np.float64)
         held = op.gather(doubles(self.values), number)
         return op.where(
-            op.greater(op.reduce_sum(gone, last, keepdims=0), doubles(0.0)), held, sloped
+            op.greater(
+                op.reduce_sum(
+                    gone,
+                    last,
+                    keepdims=0,
+                ),
+                doubles(0.0),
+            ),
+            held,
+            sloped,
         )
 
 
-def has_linear_leaves(trees: list[list[Node]]) -> bool:
+def has_linear_leaves(trees: list[list[Told]]) -> bool:
     """Whether any leaf has a formula."""
     return any("leaf_const" in node for tree in trees for node in tree)

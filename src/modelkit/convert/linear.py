@@ -40,7 +40,11 @@ def regressor(
     """Linear regression of any kind whose prediction is the score itself."""
     weights = _coefficients(estimator)
     shift = np.broadcast_to(estimator.intercept_, len(weights))
-    scores = at.product(columns, weights.T, shift)
+    scores = at.product(
+        columns,
+        weights.T,
+        shift,
+    )
     return Answer(prediction=flat(scores) if np.ndim(estimator.coef_) == 1 else scores)
 
 
@@ -50,7 +54,11 @@ def generalized(
     at: Converting,
 ) -> Answer:
     """Generalized linear regression: the inverse of its link, which is a logarithm or nothing."""
-    scores: Var = regressor(estimator, columns, at).asked("prediction")
+    scores: Var = regressor(
+        estimator,
+        columns,
+        at,
+    ).asked("prediction")
     link = type(estimator._base_loss.link).__name__  # noqa: SLF001 - "auto" as what it became
     if link == "IdentityLink":
         return Answer(prediction=scores)
@@ -79,8 +87,16 @@ def partial_least_squares(
 ) -> Answer:
     """PLSRegression, PLSCanonical and CCA: a linear form of centred rows, or their rotation."""
     rows = op.sub(columns.matrix(np.float64), doubles(estimator._x_mean[None]))  # noqa: SLF001 - no public way
-    scores = op.gemm(rows, doubles(estimator.coef_.T), doubles(estimator.intercept_))
-    one = getattr(estimator, "_predict_1d", estimator.coef_.shape[0] == 1)
+    scores = op.gemm(
+        rows,
+        doubles(estimator.coef_.T),
+        doubles(estimator.intercept_),
+    )
+    one = getattr(
+        estimator,
+        "_predict_1d",
+        estimator.coef_.shape[0] == 1,
+    )
     scaled = op.div(rows, doubles(estimator._x_std[None]))  # noqa: SLF001
     turned = op.matmul(scaled, doubles(estimator.x_rotations_))
     return Answer(
@@ -98,15 +114,31 @@ def classifier(
     weights = _coefficients(estimator)
     shift = np.atleast_1d(estimator.intercept_)
     two = len(estimator.classes_) == 2
-    if two and getattr(estimator, "multi_class", "") == "multinomial":
+    if (
+        two
+        and getattr(
+            estimator,
+            "multi_class",
+            "",
+        )
+        == "multinomial"
+    ):
         # The scores are those of both classes.
         weights = 2 * weights
         shift = 2 * shift
     if two:
         weights = np.concatenate([0 * weights, weights])
         shift = np.append(0.0, shift)
-    scores = at.product(columns, weights.T, np.broadcast_to(shift, len(weights)))
-    likely = _likely(estimator, scores, two=two)
+    scores = at.product(
+        columns,
+        weights.T,
+        np.broadcast_to(shift, len(weights)),
+    )
+    likely = _likely(
+        estimator,
+        scores,
+        two=two,
+    )
     decision = column(scores, 1) if two else scores
     return Answer(
         place=largest(scores),
@@ -123,10 +155,18 @@ def ridge(
     """RidgeClassifier: of several labels, each is there where its score is above 0."""
     binarizer = estimator._label_binarizer  # noqa: SLF001 - which its own predict asks
     if not binarizer.y_type_.startswith("multilabel"):
-        return classifier(estimator, columns, at)
+        return classifier(
+            estimator,
+            columns,
+            at,
+        )
     weights = _coefficients(estimator)
     shift = np.broadcast_to(estimator.intercept_, len(weights))
-    scores = at.product(columns, weights.T, shift)
+    scores = at.product(
+        columns,
+        weights.T,
+        shift,
+    )
     above = op.greater(scores, doubles(0.0))
     return Answer(
         label=op.cast(above, to=np.int64),
@@ -140,7 +180,11 @@ def discriminant(
     at: Converting,
 ) -> Answer:
     """LinearDiscriminantAnalysis: a linear classifier, and the directions that part its classes."""
-    answer = classifier(estimator, columns, at)
+    answer = classifier(
+        estimator,
+        columns,
+        at,
+    )
     if estimator.solver == "lsqr":
         return answer
     rows = columns.matrix(np.float64)
@@ -165,11 +209,19 @@ def _likely(
 ) -> Var | None:
     if not hasattr(estimator, "predict_proba"):
         return None
-    loss = getattr(estimator, "loss", "")
+    loss = getattr(
+        estimator,
+        "loss",
+        "",
+    )
     if loss == "modified_huber":
         return _by_distance(scores, two=two)
     against_rest = loss == "log_loss" or "ovr" in (
-        getattr(estimator, "multi_class", ""),
+        getattr(
+            estimator,
+            "multi_class",
+            "",
+        ),
         _rule_of(estimator),
     )
     if two or not against_rest:
@@ -177,15 +229,32 @@ def _likely(
     return shares(logistic(scores))
 
 
-def _by_distance(scores: Var, *, two: bool) -> Var:
+def _by_distance(
+    scores: Var,
+    *,
+    two: bool,
+) -> Var:
     """Scores from -1 to 1 as probabilities from 0 to 1."""
-    inside = op.clip(scores, doubles(-1.0), doubles(1.0))
+    inside = op.clip(
+        scores,
+        doubles(-1.0),
+        doubles(1.0),
+    )
     share = op.div(op.add(inside, doubles(1.0)), doubles(2.0))
     return complement(one_column(share, 1)) if two else shares(share)
 
 
 def _rule_of(estimator: Any) -> str:
-    return "ovr" if getattr(estimator, "solver", "") == "liblinear" else ""
+    return (
+        "ovr"
+        if getattr(
+            estimator,
+            "solver",
+            "",
+        )
+        == "liblinear"
+        else ""
+    )
 
 
 ESTIMATORS = {

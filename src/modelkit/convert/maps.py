@@ -7,8 +7,8 @@ from typing import Any
 import onnx
 from onnx import helper
 
-from modelkit.convert.classes import CLASS_LISTS, LABEL, PROBABILITIES
-from modelkit.convert.roles import name_outputs
+from modelkit.convert.classes import CLASS_LISTS, LABEL_OUTPUT, PROBABILITIES
+from modelkit.convert.roles import rename_outputs
 
 ZIPMAP = "ZipMap"
 
@@ -35,8 +35,8 @@ def without_maps(proto: onnx.ModelProto) -> list[Any] | None:
     names = [value.name for value in graph.output]
     roles = {PROBABILITIES: zipmap.input[0]}
     if len(names) == 2:
-        roles[LABEL] = names[1 - at]
-    name_outputs(graph, roles)
+        roles[LABEL_OUTPUT] = names[1 - at]
+    rename_outputs(graph, roles)
     return classes
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NARROW = ("float16", "bfloat16")
-Tensors = dict[str, Any]  # of torch, by argument of forward
+TorchTensors = dict[str, Any]  # of torch, by argument of forward
 Axes = dict[str, list[int]]  # of inputs, those whose size is free
 
 
@@ -30,7 +30,7 @@ def is_module(source: object) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class AskedModule:
     """A torch module, and how it is asked with arrays.
 
     `dtype` is that of its parameters, `rows` are the example by argument of forward, and `images`
@@ -61,7 +61,7 @@ class Asked:
             answers = _by_name(self._answer(given))
         return {name: array_of(tensor) for name, tensor in answers.items()}
 
-    def tensors(self, rows: Mapping[str, Array]) -> Tensors:
+    def tensors(self, rows: Mapping[str, Array]) -> TorchTensors:
         """Rows as forward takes them, on the device of the module."""
         import torch
 
@@ -76,14 +76,14 @@ class Asked:
             found[name] = tensor.to(device)
         return found
 
-    def _answer(self, given: Tensors) -> Any:
+    def _answer(self, given: TorchTensors) -> Any:
         """What forward answers. Raises ConversionError for rows that it refuses."""
         try:
             return self.module(**given)
         except Exception as error:
             raise _refused_rows(self.name, given, error) from error
 
-    def takes(self, given: Tensors) -> bool:
+    def takes(self, given: TorchTensors) -> bool:
         """Whether forward answers these tensors."""
         with evaluating(self.module):
             try:
@@ -93,7 +93,7 @@ class Asked:
         return True
 
 
-def asked(module: Any, example: Any, steps: Preprocess | None) -> Asked:
+def asked(module: Any, example: Any, steps: Preprocess | None) -> AskedModule:
     """A module and its example. Raises ConversionError for an example that does not fit."""
     import torch
 
@@ -105,7 +105,7 @@ def asked(module: Any, example: Any, steps: Preprocess | None) -> Asked:
     dtype = kinds[0] if kinds else torch.float32
     rows = _rows(module, example, dtype)
     images = None if steps is None else _images(rows)
-    return Asked(module, dtype, rows, steps, images)
+    return AskedModule(module, dtype, rows, steps, images)
 
 
 def unwrapped(module: Any) -> Any:
@@ -196,7 +196,7 @@ def _check_sizes(rows: Mapping[str, Array]) -> None:
         )
 
 
-def _refused_rows(name: str, given: Tensors, error: Exception) -> ConversionError:
+def _refused_rows(name: str, given: TorchTensors, error: Exception) -> ConversionError:
     """The error for rows that forward refuses."""
     said = ", ".join(
         f"{argument} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
@@ -249,7 +249,7 @@ def _by_name(answer: Any) -> dict[str, Any]:
     return answers
 
 
-def free_axes(source: Asked, rows: Mapping[str, Array]) -> Axes:
+def free_axes(source: AskedModule, rows: Mapping[str, Array]) -> Axes:
     """The axes whose size may change, alone or together with others of the same size.
 
     The first axis counts rows. The columns of a matrix of floats are fixed, for another number of
@@ -279,7 +279,7 @@ def _is_table_of_floats(tensor: Any) -> bool:
     return bool(tensor.ndim == 2 and tensor.is_floating_point())
 
 
-def _takes_other(source: Asked, given: Tensors, places: list[tuple[str, int]]) -> bool:
+def _takes_other(source: AskedModule, given: TorchTensors, places: list[tuple[str, int]]) -> bool:
     """Whether the module answers where axes of one size have another, twice it or one more."""
     import torch
 

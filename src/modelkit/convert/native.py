@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections import Counter
 from dataclasses import replace
@@ -21,9 +22,10 @@ from modelkit.convert.rows import FrameRows, Rows, Table, rows_of
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
 from modelkit.errors import ConversionError
-from modelkit.runtimes.joblib import OBJECT, Estimator
+from modelkit.runtimes.joblib import Estimator
+from modelkit.runtimes.series import OBJECT
 from modelkit.signature import Signature
-from modelkit.spec import DTYPES, Column, TensorSpec
+from modelkit.spec import AS_OBJECTS, GRAPH_DTYPES, MIXED, Column, TensorSpec
 
 LARGEST_EXACT = 1 << 53  # up to here a float holds every whole number
 SHARED_ROWS = 5  # of the example that hold one value: it is a category, and tells of none of them
@@ -38,7 +40,7 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
             f"{type(estimator).__name__}",
             step=type(estimator).__name__,
         )
-    shown = read_example(estimator, example)
+    shown = read_example(estimator, example, native=True)
     columns = shown.columns
     rows = rows_of(shown.rows)
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
@@ -124,6 +126,8 @@ def _tensor_dtype(
     Numbers that a float does not hold stay what they are.
     """
     nullable = not isinstance(rows.dtypes[at], np.dtype)
+    if column.dtype == MIXED:
+        return "string"
     if "int" not in column.dtype and not (column.dtype == "bool" and nullable):
         return column.dtype
     largest = max(
@@ -137,7 +141,7 @@ def _output(name: str, array: Array) -> TensorSpec:
     """What an output is, from an answer."""
     objects = array.dtype == object and all(isinstance(item, str) for item in array.flat)
     dtype = "string" if array.dtype.kind == "U" or objects else str(array.dtype)
-    if dtype not in DTYPES:
+    if dtype not in GRAPH_DTYPES:
         raise ConversionError(
             f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings"
         )
@@ -169,11 +173,13 @@ def shared_values(source: Source, signature: Signature) -> Signature:
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
     shared: dict[str, tuple[Any, ...]] = {}
     for at, column in enumerate(signature_columns(signature)):
-        codes = column.dtype == "string" or "int" in column.dtype
+        codes = column.dtype in AS_OBJECTS or "int" in column.dtype
         if column.categories is not None or not codes:
             continue
         counts = Counter(rows.held(at))
         values = [value for value, count in counts.items() if count >= SHARED_ROWS]
+        if column.dtype == MIXED:
+            values = [json.dumps(value, ensure_ascii=False) for value in values]
         if values:
             shared[column.name] = tuple(sorted(values))
     return with_columns(

@@ -31,12 +31,20 @@ if TYPE_CHECKING:
 SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
 
 
-def classifier(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def classifier(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """KNeighborsClassifier: the share of each class in the weights of the neighbours."""
     places, weights = _neighbors(estimator, columns.matrix(np.float64))
     answers = []
     for members in members_of(estimator):
-        votes = _weighted(places, weights, members)
+        votes = _weighted(
+            places,
+            weights,
+            members,
+        )
         answers.append(_elected(votes))
     return Answer(several=tuple(answers)) if estimator.outputs_2d_ else answers[0]
 
@@ -50,19 +58,35 @@ def members_of(estimator: Any) -> list[Array]:
 
 
 def _elected(votes: Var) -> Answer:
-    whole = op.reduce_sum(votes, constant([1], np.int64), keepdims=1)
+    whole = op.reduce_sum(
+        votes,
+        constant([1], np.int64),
+        keepdims=1,
+    )
     return Answer(
         place=largest(votes),
         probabilities=op.div(votes, whole),
     )
 
 
-def regressor(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def regressor(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """KNeighborsRegressor: the weighted mean of the neighbours' targets."""
     places, weights = _neighbors(estimator, columns.matrix(np.float64))
     targets, several = targets_of(estimator)
-    sums = _weighted(places, weights, targets)
-    whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
+    sums = _weighted(
+        places,
+        weights,
+        targets,
+    )
+    whole = op.reduce_sum(
+        weights,
+        constant([1], np.int64),
+        keepdims=1,
+    )
     means = op.div(sums, whole)
     return Answer(prediction=means if several else flat(means))
 
@@ -92,12 +116,19 @@ def named_weights(estimator: Any) -> bool:
     return bool(weights == "distance")
 
 
-def _neighbors(estimator: Any, rows: Var) -> tuple[Var, Var]:
+def _neighbors(
+    estimator: Any,
+    rows: Var,
+) -> tuple[Var, Var]:
     """The places of the neighbours among the rows of training, and their weights, (n, k) each."""
     by_distance = named_weights(estimator)
     count = estimator.n_neighbors
     if is_known(estimator):
-        places, measured = nearest(estimator, rows, count)
+        places, measured = nearest(
+            estimator,
+            rows,
+            count,
+        )
         distances = op.sqrt(measured)
     else:
         distances, places = op.top_k(
@@ -109,26 +140,65 @@ def _neighbors(estimator: Any, rows: Var) -> tuple[Var, Var]:
     return places, op.cast(equal, to=np.float64)
 
 
-def nearest(estimator: Any, rows: Var, count: int) -> tuple[Var, Var]:
+def nearest(
+    estimator: Any,
+    rows: Var,
+    count: int,
+) -> tuple[Var, Var]:
     """The places of neighbours among the rows of fit, the nearest first, and their squared distances."""
     known = np.asarray(estimator._fit_X, np.float64)  # noqa: SLF001 - no public way
-    candidates = _candidates(rows, known, min(len(known), count + SPARE))
+    candidates = _candidates(
+        rows,
+        known,
+        min(len(known), count + SPARE),
+    )
     asked = op.unsqueeze(rows, constant([1], np.int64))
     apart = op.sub(asked, op.gather(doubles(known), candidates))
-    squares = op.reduce_sum(op.mul(apart, apart), constant([2], np.int64), keepdims=0)
-    smallest, order = op.top_k(squares, constant([count], np.int64), axis=1, largest=0)
-    return op.gather_elements(candidates, order, axis=1), smallest
+    squares = op.reduce_sum(
+        op.mul(apart, apart),
+        constant([2], np.int64),
+        keepdims=0,
+    )
+    smallest, order = op.top_k(
+        squares,
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    return op.gather_elements(
+        candidates,
+        order,
+        axis=1,
+    ), smallest
 
 
-def _candidates(rows: Var, known: Any, count: int) -> Var:
+def _candidates(
+    rows: Var,
+    known: Any,
+    count: int,
+) -> Var:
     """The places of the rows of fit that are nearest but for rounding, lower places first."""
     middle = known.mean(axis=0)
     centred = known - middle
     shifted = op.sub(rows, doubles(middle[None]))
     lengths = doubles((centred * centred).sum(axis=1))
-    distances = op.gemm(shifted, doubles(-2 * centred.T), lengths)
-    _, found = op.top_k(distances, constant([count], np.int64), axis=1, largest=0)
-    ordered, _ = op.top_k(found, constant([count], np.int64), axis=1, largest=0)
+    distances = op.gemm(
+        shifted,
+        doubles(-2 * centred.T),
+        lengths,
+    )
+    _, found = op.top_k(
+        distances,
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    ordered, _ = op.top_k(
+        found,
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
     return ordered
 
 
@@ -136,37 +206,64 @@ def _inverse(distances: Var) -> Var:
     """One over each distance; where one is 0, neighbours at 0 weigh 1 and the others nothing."""
     inverse = op.div(doubles(1.0), distances)
     hits = op.cast(op.isinf(inverse), to=np.float64)
-    hit = op.reduce_max(hits, constant([1], np.int64), keepdims=1)
-    return op.where(op.greater(hit, doubles(0.0)), hits, inverse)
+    hit = op.reduce_max(
+        hits,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    return op.where(
+        op.greater(hit, doubles(0.0)),
+        hits,
+        inverse,
+    )
 
 
-def _weighted(places: Var, weights: Var, values: Any) -> Var:
+def _weighted(
+    places: Var,
+    weights: Var,
+    values: Any,
+) -> Var:
     """The sum of the values of the neighbours, (n, columns), each times its weight."""
     found = op.gather(doubles(values), places)
     products = op.mul(op.unsqueeze(weights, constant([2], np.int64)), found)
-    return op.reduce_sum(products, constant([1], np.int64), keepdims=0)
+    return op.reduce_sum(
+        products,
+        constant([1], np.int64),
+        keepdims=0,
+    )
 
 
-def classifier_within(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def classifier_within(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """RadiusNeighborsClassifier: the share of each class in the weights of rows within a radius."""
     weights = _within(estimator, columns.matrix(np.float64))
-    total_weight = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
-    alone = op.equal(total_weight, doubles(0.0))
+    whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
+    alone = op.equal(whole, doubles(0.0))
     several = estimator.outputs_2d_
     known = estimator.classes_ if several else [estimator.classes_]
     answers = []
     for number, members in enumerate(members_of(estimator)):
-        said = _outlier_class(estimator.outlier_label_, known[number], number)
+        said = _outlier_class(
+            estimator.outlier_label_,
+            known[number],
+            number,
+        )
         likely = 0 * said if _leaves_outliers(estimator) else said
-        found = op.div(op.matmul(weights, doubles(members)), total_weight)
-        place = op.where(flat(alone), constant(said.argmax(), np.int64), largest(found))
+        found = op.div(op.matmul(weights, doubles(members)), whole)
         answers.append(
             Answer(
-                place=place,
+                place=op.where(flat(alone), _number(said.argmax()), largest(found)),
                 probabilities=op.where(alone, doubles(likely[None]), found),
             )
         )
     return Answer(several=tuple(answers)) if several else answers[0]
+
+
+def _number(value: Any) -> Var:
+    return constant(value, np.int64)
 
 
 def _leaves_outliers(estimator: Any) -> bool:
@@ -179,7 +276,11 @@ def _leaves_outliers(estimator: Any) -> bool:
     return bool(plain and fast and estimator.outlier_label == "most_frequent")
 
 
-def _outlier_class(labels: Any, classes: Array, place: int) -> Array:
+def _outlier_class(
+    labels: Any,
+    classes: Array,
+    place: int,
+) -> Array:
     """1 for the class of rows without a neighbour. Raises ConversionError where there is none."""
     said = None if labels is None else labels[place]
     if said not in classes.tolist():
@@ -191,23 +292,38 @@ def _outlier_class(labels: Any, classes: Array, place: int) -> Array:
     return np.asarray(classes == said, np.float64)
 
 
-def regressor_within(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def regressor_within(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
     """RadiusNeighborsRegressor: the weighted mean of rows within a radius; NaN where there is none."""
     weights = _within(estimator, columns.matrix(np.float64))
     targets, several = targets_of(estimator)
-    whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
+    whole = op.reduce_sum(
+        weights,
+        constant([1], np.int64),
+        keepdims=1,
+    )
     means = op.div(op.matmul(weights, doubles(targets)), whole)
     return Answer(prediction=means if several else flat(means))
 
 
-def _within(estimator: Any, rows: Var) -> Var:
+def _within(
+    estimator: Any,
+    rows: Var,
+) -> Var:
     """(n, rows of training): the weights of rows within the radius; 0 for all others."""
     by_distance = named_weights(estimator)
     distances = from_training(estimator, rows)
     inside = op.less_or_equal(distances, doubles(float(estimator.radius)))
     if not by_distance:
         return op.cast(inside, to=np.float64)
-    return op.where(inside, _inverse(distances), doubles(0.0))
+    return op.where(
+        inside,
+        _inverse(distances),
+        doubles(0.0),
+    )
 
 
 ESTIMATORS = {

@@ -28,7 +28,11 @@ def network(
     at: Converting,
 ) -> Answer:
     """MLPRegressor: layer after layer."""
-    found = _layers(estimator, columns, at)
+    found = _layers(
+        estimator,
+        columns,
+        at,
+    )
     return Answer(prediction=flat(found) if estimator.n_outputs_ == 1 else found)
 
 
@@ -38,7 +42,11 @@ def network_of_classes(
     at: Converting,
 ) -> Answer:
     """MLPClassifier: the likeliest class; of two the second, and of several labels all, above 0.5."""
-    likely = _layers(estimator, columns, at)
+    likely = _layers(
+        estimator,
+        columns,
+        at,
+    )
     if estimator.out_activation_ == "softmax":
         return Answer(
             place=largest(likely),
@@ -61,15 +69,26 @@ def _layers(
     columns: Columns,
     at: Converting,
 ) -> Var:
-    first, *others = zip(estimator.coefs_, estimator.intercepts_, strict=True)
+    first, *others = zip(
+        estimator.coefs_,
+        estimator.intercepts_,
+        strict=True,
+    )
     found = at.product(columns, *first)
     for weights, shift in others:
         hidden = _activated(found, estimator.activation)
-        found = op.gemm(hidden, doubles(weights), doubles(shift))
+        found = op.gemm(
+            hidden,
+            doubles(weights),
+            doubles(shift),
+        )
     return _activated(found, estimator.out_activation_)
 
 
-def _activated(scores: Var, name: str) -> Var:
+def _activated(
+    scores: Var,
+    name: str,
+) -> Var:
     if name == "relu":
         return op.relu(scores)
     if name == "tanh":

@@ -60,20 +60,6 @@ class Nodes:
             **attributes,
         )
 
-    def with_complement(self, likely: str) -> str:
-        """(n, 2) from the probability of the second class, (n, 1) of float32."""
-        rest = self.add(
-            "Sub",
-            self.constant(np.ones(1, np.float32)),
-            likely,
-        )
-        return self.add(
-            "Concat",
-            rest,
-            likely,
-            axis=1,
-        )
-
     def new_name(self, like: str) -> str:
         """A name for a tensor that no other has."""
         return str(self._scope.get_unique_variable_name(like))
@@ -100,14 +86,6 @@ class Nodes:
     def whole(self, values: Any) -> str:
         """Add a constant of int64, and return its name."""
         return self.constant(np.asarray(values, np.int64))
-
-    def as_float(self, variable: Any) -> str:
-        """The name of an input of an operator as a tensor of float32.
-
-        It is cast whatever its declared type: behind an encoder of categories the converter calls
-        numbers float32 that are float64, and the runtime drops a cast that changes nothing.
-        """
-        return self.add("Cast", str(variable.full_name), to=TensorProto.FLOAT)
 
     def put(self, name: str, variable: Any) -> None:
         """Make a tensor an output of the operator, in the type that it was declared with."""

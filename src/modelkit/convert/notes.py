@@ -15,7 +15,7 @@ from modelkit.frames import read_frame
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
-ColumnNames = Sequence[str] | Mapping[str, Sequence[str]]
+NamesByInput = Sequence[str] | Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Notes:
     name, from new to old. `preprocess` says how images become its input.
     """
 
-    names: ColumnNames | None = None
+    names: NamesByInput | None = None
     classes: Sequence[Any] | None = None
     outputs: Mapping[str, str] | None = None
     preprocess: Preprocess | None = None

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 NO_CODE = -1  # of values that are no category: their columns are all 0
 
 
-def indicators(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneHotEncoder: every code of a column that is not dropped has a column of its own."""
-    check_one_missing(estimator)
+    check_one_missing(estimator, columns, at)
     dtype = np.float32 if estimator.dtype == np.float32 else np.float64
     if _compares_values(estimator, columns):
         same = _equal_values(estimator, columns)
     else:
         each = enumerate(single_columns(columns))
-        same = joined([_equal_codes(estimator, place, column) for place, column in each])
+        same = joined([_equal_codes(estimator, place, column, at) for place, column in each])
     return Answer(table=Columns((cast(same, dtype),)))
 
 
@@ -63,13 +63,14 @@ def _equal_codes(
     estimator: Any,
     place: int,
     column: Var,
+    at: Converting,
 ) -> Var:
     categories = estimator.categories_[place].tolist()
     groups = _grouped(estimator, place)
     codes = np.arange(len(categories)) if groups is None else groups
     rare = estimator.handle_unknown in ("infrequent_if_exist", "warn") and groups is not None
     unknown = codes.max() if rare else NO_CODE
-    found = looked_up(column, categories, codes.astype(np.float64), unknown)
+    found = looked_up(column, categories, codes.astype(np.float64), unknown, at)
     return op.equal(found, doubles([_kept_codes(estimator, place)]))
 
 

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
 
 
-def codes(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def codes(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OrdinalEncoder: the place of each category, rare ones together behind the others."""
-    check_one_missing(estimator)
+    check_one_missing(estimator, columns, at)
     single = estimator.dtype == np.float32
-    known = estimator.handle_unknown == "error"
-    unknown = 0 if known else np.asarray(estimator.unknown_value).astype(estimator.dtype)
+    refuses = estimator.handle_unknown == "error"
+    unknown = 0 if refuses else np.asarray(estimator.unknown_value).astype(estimator.dtype)
     parts = []
     for place, column in enumerate(single_columns(columns)):
         values = _codes(estimator, place).astype(estimator.dtype).astype(np.float64)
-        parts.append(looked_up(column, estimator.categories_[place].tolist(), values, unknown))
+        known = estimator.categories_[place].tolist()
+        parts.append(looked_up(column, known, values, unknown, at))
     return Answer(table=Columns((cast(joined(parts), np.float32 if single else np.float64),)))
 
 
@@ -41,34 +42,43 @@ def _codes(estimator: Any, place: int) -> Array:
     return found
 
 
-def target_means(estimator: Any, columns: Columns, _: Converting) -> Answer:
+def target_means(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """TargetEncoder: the mean of the target in each category, and that of all rows elsewhere."""
-    check_one_missing(estimator)
+    check_one_missing(estimator, columns, at)
     if estimator.target_type_ == "multiclass":
-        return Answer(table=Columns((_means_by_class(estimator, columns),)))
+        return Answer(table=Columns((_means_by_class(estimator, columns, at),)))
     parts = []
     for place, column in enumerate(single_columns(columns)):
         means = np.asarray(estimator.encodings_[place], np.float64)
         known = estimator.categories_[place].tolist()
-        parts.append(looked_up(column, known, means, estimator.target_mean_))
+        parts.append(looked_up(column, known, means, estimator.target_mean_, at))
     return Answer(table=Columns((joined(parts),)))
 
 
-def _means_by_class(estimator: Any, columns: Columns) -> Var:
+def _means_by_class(estimator: Any, columns: Columns, at: Converting) -> Var:
     """A row of means for each category, and one for all else, of one column after the other."""
-    classes = len(estimator.classes_)
     rows = []
     tables: list[Array] = []
     first = 0
     for place, column in enumerate(single_columns(columns)):
+        table = _table_of_means(estimator, place)
+        after = first + len(table)
         known = estimator.categories_[place].tolist()
-        means = np.stack(estimator.encodings_[place * classes : (place + 1) * classes], axis=1)
-        numbers = np.arange(first, first + len(known))
-        first += len(known) + 1
-        rows.append(looked_up(column, known, numbers, first - 1))
-        tables += [means, np.atleast_2d(estimator.target_mean_)]
+        numbers = np.arange(first, after - 1)
+        rows.append(looked_up(column, known, numbers, after - 1, at))
+        tables.append(table)
+        first = after
     found = op.gather(doubles(np.concatenate(tables)), joined(rows))
-    return op.reshape(found, constant([-1, len(rows) * classes], np.int64))
+    count = len(rows) * len(estimator.classes_)
+    return op.reshape(found, constant([-1, count], np.int64))
+
+
+def _table_of_means(estimator: Any, place: int) -> Array:
+    """(categories + 1, classes): a row for each category of a column, and one for all else."""
+    classes = len(estimator.classes_)
+    first = place * classes
+    means = np.stack(estimator.encodings_[first : first + classes], axis=1)
+    return np.vstack([means, estimator.target_mean_])
 
 
 ESTIMATORS = {

@@ -13,6 +13,7 @@ from modelkit.convert.boosting import gives_probabilities
 from modelkit.convert.estimators import last_step
 from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError
+from modelkit.frames import whole_array
 
 
 @dataclass(frozen=True)
@@ -20,17 +21,29 @@ class Role:
     """One output: its name, and the estimator's verb for it.
 
     `part` picks one of the arrays of a verb that answers with a list of them. `tail` are the sizes
-    after the rows.
+    after the rows. A graph may lack an output that is `optional`. The numbers of one that is
+    `distances` are roots of differences, of which a row at a centre leaves nothing but rounding.
+    `strings` is whether a transformer gives them.
     """
 
     name: str
     verb: str
     tail: tuple[int, ...]
     part: int | None = None
+    optional: bool = False
+    distances: bool = False
+    strings: bool = False
 
 
 LABEL = Role("label", "predict", ())
 Classes = tuple[Any, ...]
+# What labels become, by the kind of their dtype, and by the types of objects.
+KEPT_KINDS = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
+KEPT_TYPES = (
+    ((bool, np.bool_), np.bool_),
+    ((str,), np.str_),
+    ((int, np.integer), np.int64),
+)
 
 
 def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
@@ -38,31 +51,80 @@ def read_roles(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | N
 
     Raises ConversionError.
     """
-    from sklearn.base import is_classifier, is_outlier_detector, is_regressor
+    from sklearn.base import is_classifier, is_regressor
 
     if is_classifier(estimator):
         return _classifier(estimator, rows)
     if is_regressor(estimator):
         name = "probability" if gives_probabilities(last_step(estimator)) else "prediction"
         return (Role(name, "predict", _tail(estimator, "predict", rows)),), None
-    if is_outlier_detector(estimator):
-        return (LABEL, Role("scores", "decision_function", ())), None
     if hasattr(estimator, "predict"):
         return _grouping(estimator, rows), None
     if hasattr(estimator, "transform"):
-        return (Role("transformed", "transform", _tail(estimator, "transform", rows)),), None
-    raise ConversionError(
-        f"{type(estimator).__name__} has neither predict nor transform for new rows, so there is "
-        "nothing to serve",
-        step=type(estimator).__name__,
+        return (_transformed(estimator, rows),), None
+    if hasattr(estimator, "score_samples"):
+        return (Role("score_samples", "score_samples", ()),), None
+    raise _nothing_to_serve(last_step(estimator))
+
+
+def _transformed(estimator: Any, rows: Any) -> Role:
+    """The output of a transformer: numbers or strings.
+
+    Raises ConversionError for one that gives both.
+    """
+    array = np.asarray(ask(estimator, "transform", rows))
+    texts = [at for at in range(array.shape[1]) if _is_text(array[:, at])]
+    if texts and len(texts) < array.shape[1]:
+        raise ConversionError(
+            "a transformer that gives columns of numbers and of strings cannot be saved, for an "
+            f"output holds one of both; encode its columns {texts[:5]}, or save one transformer for "
+            "the numbers and one for the strings",
+            step=type(last_step(estimator)).__name__,
+        )
+    return Role("transformed", "transform", array.shape[1:], strings=bool(texts))
+
+
+def _is_text(column: Array) -> bool:
+    return column.dtype.kind == "U" or any(isinstance(value, str) for value in column.tolist())
+
+
+def _nothing_to_serve(last: Any) -> ConversionError:
+    """Why an estimator is refused that answers no new rows, and what to do."""
+    name = type(last).__name__
+    if getattr(last, "novelty", None) is False:
+        fix = "fit it with novelty=True"
+    elif hasattr(last, "fit_predict"):
+        fix = (
+            "it groups the rows it was fitted on alone; save a classifier that was trained on its "
+            "labels_, or use one that groups new rows, such as KMeans"
+        )
+    else:
+        fix = "put it into a pipeline that ends in a step that has one of them"
+    return ConversionError(
+        f"{name} has neither predict nor transform for new rows, so there is nothing to serve: {fix}",
+        step=name,
     )
 
 
+def _score_samples(estimator: Any) -> list[Role]:
+    """The scores of rows, if an estimator has any beside those of `decision_function`."""
+    if not hasattr(estimator, "score_samples"):
+        return []
+    return [Role("score_samples", "score_samples", (), optional=True)]
+
+
 def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
-    """The outputs of clusters and mixtures."""
+    """The outputs of outlier detectors, clusters and mixtures."""
+    from sklearn.base import is_outlier_detector
+
+    if is_outlier_detector(estimator):
+        scores = Role("scores", "decision_function", ())
+        return LABEL, scores, *_score_samples(estimator)
     for verb, name in (("transform", "transformed"), ("predict_proba", "probabilities")):
         if hasattr(estimator, verb):
-            return LABEL, Role(name, verb, _tail(estimator, verb, rows))
+            tail = _tail(estimator, verb, rows)
+            role = Role(name, verb, tail, distances=verb == "transform")
+            return LABEL, role, *_score_samples(estimator)
     floats = np.asarray(ask(estimator, "predict", rows)).dtype.kind == "f"
     name = "prediction" if floats else "label"
     return (Role(name, "predict", _tail(estimator, "predict", rows)),)
@@ -70,28 +132,63 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
 
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
     """The outputs of a classifier and its classes, which are None if it has several labels."""
-    probabilities = None
-    if hasattr(estimator, "predict_proba"):
-        probabilities = ask(estimator, "predict_proba", rows)
     width = _tail(estimator, "predict", rows)
-    if width not in ((), (1,)):
-        return (Role("label", "predict", width), *_by_target(probabilities)), None
-    if np.asarray(estimator.classes_).dtype.kind not in "biuUO":
+    scores = _scores(estimator, rows)
+    if width not in ((), (1,)) or isinstance(estimator.classes_, list):
+        probabilities = scores
+        if hasattr(estimator, "predict_proba"):
+            probabilities = _by_target(ask(estimator, "predict_proba", rows))
+        return (Role("label", "predict", width), *probabilities), None
+    labels = tuple(class_values(estimator.classes_).tolist())
+    if not hasattr(estimator, "predict_proba"):
+        return (LABEL, *scores), labels
+    tail = _tail(estimator, "predict_proba", rows)
+    if tail != (len(labels),):
         raise ConversionError(
-            "a classifier's labels must be one column of integers, booleans or strings"
+            f"a classifier of {len(labels)} classes gives {tail} probabilities a row, so that they cannot be "
+            "told apart; fit it on rows of several classes",
+            step=type(last_step(estimator)).__name__,
         )
-    labels = tuple(np.asarray(estimator.classes_).tolist())
-    if not all(type(label) in (int, bool, str) for label in labels):
-        raise ConversionError(f"labels must be integers, booleans or strings, got {labels[:5]}")
-    if probabilities is None:
-        return (LABEL,), labels
-    return (LABEL, Role("probabilities", "predict_proba", (len(labels),))), labels
+    return (LABEL, Role("probabilities", "predict_proba", tail)), labels
+
+
+def class_values(classes: Any) -> Array:
+    """Classes, or labels, as an array of booleans, int64, float64 or strings.
+
+    Raises ConversionError for those that are of other types, or of several.
+    """
+    values = np.asarray(classes)
+    kept = _kept_as(values)
+    if kept is not None:
+        return values.astype(kept)
+    shown = ", ".join(repr(value) for value in values.ravel()[:3].tolist())
+    raise ConversionError(
+        f"labels must be all integers, all booleans, all whole floats or all strings, and this classifier's "
+        f"are {shown}; turn y into one of these before fit, such as y.astype(str)"
+    )
+
+
+def _kept_as(values: Array) -> Any:
+    """The dtype of labels in a package; None where they cannot be in one."""
+    if values.dtype.kind != "O":
+        return KEPT_KINDS.get(values.dtype.kind)
+    held = values.ravel().tolist()
+    for types, kept in KEPT_TYPES:
+        if all(isinstance(value, types) for value in held):
+            return kept
+    return None
+
+
+def _scores(estimator: Any, rows: Any) -> list[Role]:
+    """What a classifier decides by."""
+    if not hasattr(estimator, "decision_function"):
+        return []
+    tail = _tail(estimator, "decision_function", rows)
+    return [Role("scores", "decision_function", tail, optional=True)]
 
 
 def _by_target(probabilities: Any) -> list[Role]:
     """The probabilities of a classifier with several labels a row: one output a target, or one."""
-    if probabilities is None:
-        return []
     if not isinstance(probabilities, list):
         return [Role("probabilities", "predict_proba", probabilities.shape[1:])]
     return [
@@ -109,7 +206,7 @@ def ask(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answer = getattr(estimator, verb)(rows.copy())  # one with copy=False writes into its rows
-    return answer.toarray() if hasattr(answer, "toarray") else answer
+    return whole_array(answer)
 
 
 def _tail(
@@ -140,6 +237,8 @@ def truth(
         if array.shape[1:] == (1,) and role.tail == ():
             array = array[:, 0]
         found[role.name] = array
-    if "label" in found and hasattr(estimator, "decision_function"):
+    if "scores" in found:
+        found[DECISION] = found["scores"]
+    elif "label" in found and hasattr(estimator, "decision_function"):
         found[DECISION] = np.asarray(ask(estimator, "decision_function", rows))
     return found

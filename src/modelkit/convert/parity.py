@@ -23,7 +23,7 @@ from modelkit.convert.compare import (
     tolerance,
 )
 from modelkit.convert.invariance import LARGEST, batch_invariance
-from modelkit.convert.probes import at_thresholds, between, enlarged, not_finite, resized
+from modelkit.convert.probes import at_thresholds, between, enlarged, in_other_sizes, not_finite
 from modelkit.convert.rows import Rows, Table, Tensors, rows_of
 from modelkit.convert.source import Source
 from modelkit.convert.strange import texts_of_terms, with_texts
@@ -79,7 +79,7 @@ def gate(
         if source.truth is not None:
             check_takes_example(source, model.signature)
             rows = rows_of(source.rows).spread(MAX_ROWS)
-            scales = scales_of(source.truth(rows.raw))
+            scales = scales_of(source.truth(rows.raw), source.distances)
             source = dataclasses.replace(source, scales=scales)
             signature, figures = _Comparison(source, model, total).compare(rows)
             feeds = model.signature.coerce(rows.raw)
@@ -225,7 +225,7 @@ class _Comparison:
 
         Raises ParityError.
         """
-        for dim, size, rows in resized(few, self.source.signature):
+        for dim, size, rows in in_other_sizes(few, self.source.signature):
             self._agree_beyond(rows, f"rows of which {dim!r} is {size}")
 
     def _agree_on_texts(self, few: Rows) -> int:
@@ -239,7 +239,7 @@ class _Comparison:
         asked = 0
         for terms in self.source.terms:
             column = terms.vectorizer.column
-            texts = texts_of_terms(terms.vocabulary)
+            texts = texts_of_terms(terms.known)
             where = f"texts with unusual characters in column {column!r}"
             asked += self._agree_beyond(with_texts(few, names.index(column), texts), where)
         return asked
@@ -329,7 +329,9 @@ class _Comparison:
         )
 
     def _hint(self) -> str:
-        """What to try where source and graph part, if the example has missing values."""
+        """What to try where source and graph part."""
+        if self.source.hint:
+            return f"; {self.source.hint}"
         rows = rows_of(self.source.rows)
         if not isinstance(rows, Table) or not rows.gaps():
             return ""

@@ -250,7 +250,7 @@ def not_finite(
     )
 
 
-def resized(rows: Tensors, signature: Signature) -> Iterator[tuple[str, int, Tensors]]:
+def in_other_sizes(rows: Tensors, signature: Signature) -> Iterator[tuple[str, int, Tensors]]:
     """Few rows in other sizes: for each free dimension but that of the rows, several.
 
     Gives its name, its size, and the rows.

@@ -44,7 +44,11 @@ def process(
     spread = np.broadcast_to(estimator._y_train_std, weights.shape[1])  # noqa: SLF001 - no public way
     middle = np.broadcast_to(estimator._y_train_mean, weights.shape[1])  # noqa: SLF001
     found = _whole(estimator, rows)
-    means = op.gemm(found, doubles(weights * spread), doubles(middle))
+    means = op.gemm(
+        found,
+        doubles(weights * spread),
+        doubles(middle),
+    )
     return Answer(prediction=flat(means) if one else means)
 
 
@@ -79,21 +83,45 @@ def process_of_two(
     )
 
 
-def _averaged(mean: Var, variance: Var) -> Var:
+def _averaged(
+    mean: Var,
+    variance: Var,
+) -> Var:
     """(n, 1): the mean of the sigmoid of a normal number, as a sum of error functions."""
     precision = op.div(doubles(1.0), op.mul(variance, doubles(2.0)))
     share = op.div(precision, op.add(precision, doubles(SCALES[None] ** 2)))
     places = op.mul(op.mul(mean, doubles(SCALES[None])), op.sqrt(share))
     halves = doubles(0.5 * SHARES[:, None])
-    return op.gemm(error_function(places), halves, doubles(0.5 * SHARES.sum()))
+    return op.gemm(
+        error_function(places),
+        halves,
+        doubles(0.5 * SHARES.sum()),
+    )
 
 
-def _whole(estimator: Any, rows: Var) -> Var:
+def _whole(
+    estimator: Any,
+    rows: Var,
+) -> Var:
     """(n, rows of training): the kernel of each row with each row of training."""
     known = np.asarray(estimator.X_train_, np.float64)
-    found = _kernel(estimator.kernel_, rows, known)
+    found = _kernel(
+        estimator.kernel_,
+        rows,
+        known,
+    )
     if isinstance(found, float):
-        size = op.concat([op.shape(rows, start=0, end=1), constant([len(known)], np.int64)], axis=0)
+        size = op.concat(
+            [
+                op.shape(
+                    rows,
+                    start=0,
+                    end=1,
+                ),
+                constant([len(known)], np.int64),
+            ],
+            axis=0,
+        )
         return op.expand(doubles(found), size)
     return found
 
@@ -102,7 +130,11 @@ def _as_tensor(kernel: Kernel) -> Var:
     return doubles(kernel) if isinstance(kernel, float) else kernel
 
 
-def _joined(one: Kernel, other: Kernel, kind: str) -> Kernel:
+def _joined(
+    one: Kernel,
+    other: Kernel,
+    kind: str,
+) -> Kernel:
     """The sum or the product of two kernels."""
     if isinstance(one, float) and isinstance(other, float):
         return one + other if kind == "Sum" else one * other
@@ -110,7 +142,10 @@ def _joined(one: Kernel, other: Kernel, kind: str) -> Kernel:
     return join(_as_tensor(one), _as_tensor(other))
 
 
-def _to_the_power(kernel: Kernel, exponent: float) -> Kernel:
+def _to_the_power(
+    kernel: Kernel,
+    exponent: float,
+) -> Kernel:
     if isinstance(kernel, float):
         return float(kernel**exponent)
     return op.pow(kernel, doubles(exponent))
@@ -124,10 +159,29 @@ def _kernel(
     """(n, rows of training), or one number for all."""
     kind = type(kernel).__name__
     if kind in ("Sum", "Product"):
-        first = _kernel(kernel.k1, rows, known)
-        return _joined(first, _kernel(kernel.k2, rows, known), kind)
+        first = _kernel(
+            kernel.k1,
+            rows,
+            known,
+        )
+        return _joined(
+            first,
+            _kernel(
+                kernel.k2,
+                rows,
+                known,
+            ),
+            kind,
+        )
     if kind == "Exponentiation":
-        return _to_the_power(_kernel(kernel.kernel, rows, known), float(kernel.exponent))
+        return _to_the_power(
+            _kernel(
+                kernel.kernel,
+                rows,
+                known,
+            ),
+            float(kernel.exponent),
+        )
     if kind == "ConstantKernel":
         return float(kernel.constant_value)
     if kind == "WhiteKernel":
@@ -138,15 +192,26 @@ def _kernel(
             f"{', '.join(sorted(KERNELS))}, ConstantKernel and WhiteKernel, or format='joblib'",
             step=kind,
         )
-    return KERNELS[kind](kernel, rows, known)
+    return KERNELS[kind](
+        kernel,
+        rows,
+        known,
+    )
 
 
-def _own(kernel: Any, rows: Var) -> Kernel:
+def _own(
+    kernel: Any,
+    rows: Var,
+) -> Kernel:
     """(n, 1), or one number for all: the kernel of each row with itself."""
     kind = type(kernel).__name__
     if kind in ("Sum", "Product"):
         first = _own(kernel.k1, rows)
-        return _joined(first, _own(kernel.k2, rows), kind)
+        return _joined(
+            first,
+            _own(kernel.k2, rows),
+            kind,
+        )
     if kind == "Exponentiation":
         return _to_the_power(_own(kernel.kernel, rows), float(kernel.exponent))
     if kind == "ConstantKernel":
@@ -154,7 +219,11 @@ def _own(kernel: Any, rows: Var) -> Kernel:
     if kind == "WhiteKernel":
         return float(kernel.noise_level)
     if kind == "DotProduct":
-        lengths = op.reduce_sum_square(rows, constant([1], np.int64), keepdims=1)
+        lengths = op.reduce_sum_square(
+            rows,
+            constant([1], np.int64),
+            keepdims=1,
+        )
         return op.add(lengths, doubles(float(kernel.sigma_0) ** 2))
     return 1.0
 
@@ -169,12 +238,33 @@ def _scaled_squares(
     return squared(op.div(rows, doubles(lengths[None])), known / lengths)
 
 
-def _radial(kernel: Any, rows: Var, known: Array) -> Var:
-    return op.exp(op.mul(_scaled_squares(kernel, rows, known), doubles(-0.5)))
+def _radial(
+    kernel: Any,
+    rows: Var,
+    known: Array,
+) -> Var:
+    return op.exp(
+        op.mul(
+            _scaled_squares(
+                kernel,
+                rows,
+                known,
+            ),
+            doubles(-0.5),
+        )
+    )
 
 
-def _matern(kernel: Any, rows: Var, known: Array) -> Var:
-    squares = _scaled_squares(kernel, rows, known)
+def _matern(
+    kernel: Any,
+    rows: Var,
+    known: Array,
+) -> Var:
+    squares = _scaled_squares(
+        kernel,
+        rows,
+        known,
+    )
     if kernel.nu == np.inf:
         return op.exp(op.mul(squares, doubles(-0.5)))
     if kernel.nu not in (0.5, 1.5, 2.5):
@@ -193,21 +283,33 @@ def _matern(kernel: Any, rows: Var, known: Array) -> Var:
     return op.mul(factor, near)
 
 
-def _rational(kernel: Any, rows: Var, known: Array) -> Var:
+def _rational(
+    kernel: Any,
+    rows: Var,
+    known: Array,
+) -> Var:
     squares = squared(rows, known)
     divisor = 2 * kernel.alpha * kernel.length_scale**2
     base = op.add(op.div(squares, doubles(divisor)), doubles(1.0))
     return op.pow(base, doubles(-float(kernel.alpha)))
 
 
-def _periodic(kernel: Any, rows: Var, known: Array) -> Var:
+def _periodic(
+    kernel: Any,
+    rows: Var,
+    known: Array,
+) -> Var:
     distances = op.sqrt(squared(rows, known))
     wave = op.sin(op.mul(distances, doubles(np.pi / kernel.periodicity)))
     share = op.div(wave, doubles(float(kernel.length_scale)))
     return op.exp(op.mul(op.mul(share, share), doubles(-2.0)))
 
 
-def _product(kernel: Any, rows: Var, known: Array) -> Var:
+def _product(
+    kernel: Any,
+    rows: Var,
+    known: Array,
+) -> Var:
     products = op.matmul(rows, doubles(known.T))
     return op.add(products, doubles(float(kernel.sigma_0) ** 2))
 

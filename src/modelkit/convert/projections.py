@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.arithmetic import minus, over, plus
-from modelkit.convert.scaling import shifted, table_of
+from modelkit.convert.scaling import one_table, shifted
 from modelkit.convert.tensors import (
     Answer,
     Columns,
@@ -44,14 +44,19 @@ def principal(
     columns: Columns,
     _: Converting,
 ) -> Answer:
-    """PCA and IncrementalPCA: on the components, the mean off, each over its deviation if asked."""
-    weights = np.asarray(estimator.components_, np.float64).T
+    """PCA and IncrementalPCA: on the components, the mean off, each over its deviation if asked.
+
+    What is made of the model alone is made in its own dtype, as in the source.
+    """
+    weights = estimator.components_.T
+    shift = -(estimator.mean_ @ weights)
     if estimator.whiten:
         deviations = np.sqrt(estimator.explained_variance_)
         least = np.finfo(deviations.dtype).eps
-        weights = weights / np.maximum(deviations, least)
-    shift = -np.asarray(estimator.mean_, np.float64) @ weights
-    return table_of(product(columns.matrix(np.float64), weights, shift))
+        scale = np.maximum(deviations, least).astype(np.float64)
+        weights = weights / scale
+        shift = shift / scale
+    return one_table(product(columns.matrix(np.float64), weights, shift))
 
 
 def components(
@@ -63,7 +68,7 @@ def components(
     weights = estimator.components_
     if hasattr(weights, "toarray"):
         weights = weights.toarray()
-    return table_of(product(columns.matrix(np.float64), weights.T))
+    return one_table(product(columns.matrix(np.float64), weights.T))
 
 
 def independent(
@@ -74,7 +79,7 @@ def independent(
     """FastICA: on the components, the mean off where it whitens."""
     mean = estimator.mean_ if estimator.whiten else None
     rows = shifted(columns.matrix(np.float64), mean, None)
-    return table_of(product(rows, estimator.components_.T))
+    return one_table(product(rows, estimator.components_.T))
 
 
 def factors(
@@ -87,7 +92,7 @@ def factors(
     loadings = estimator.components_ / estimator.noise_variance_
     count = len(estimator.components_)
     covariance = np.linalg.inv(np.eye(count) + loadings @ estimator.components_.T)
-    return table_of(product(rows, loadings.T @ covariance))
+    return one_table(product(rows, loadings.T @ covariance))
 
 
 def discriminating(estimator: Any, rows: Var) -> Var:
@@ -124,7 +129,7 @@ def covariant(
     """PLSSVD: the scores of the rows."""
     rows = minus(columns.matrix(np.float64), estimator._x_mean)  # noqa: SLF001
     deviations = estimator._x_std[:, None]  # noqa: SLF001
-    return table_of(product(rows, estimator.x_weights_ / deviations))
+    return one_table(product(rows, estimator.x_weights_ / deviations))
 
 
 def agglomerated(
@@ -139,7 +144,7 @@ def agglomerated(
     if pooling is np.mean:
         member = labels[:, None] == np.unique(labels)
         added = product(rows, member.astype(np.float64))
-        return table_of(over(added, member.sum(axis=0)))
+        return one_table(over(added, member.sum(axis=0)))
     if pooling not in POOLINGS:
         name = getattr(pooling, "__name__", str(pooling))
         raise ConversionError(
@@ -151,7 +156,7 @@ def agglomerated(
     for group in np.unique(labels):
         own = op.gather(rows, constant(np.flatnonzero(labels == group), np.int64), axis=1)
         parts.append(POOLINGS[pooling](own))
-    return table_of(joined(parts))
+    return one_table(joined(parts))
 
 
 def _largest(group: Var) -> Var:

@@ -31,11 +31,23 @@ def propagated(
             step=name,
         )
     if estimator.kernel == "knn":
-        places, _distances = nearest(estimator.nn_fit, rows, estimator.n_neighbors)
-        found = op.reduce_sum(op.gather(spread, places), constant([1], np.int64), keepdims=0)
+        places, _distances = nearest(
+            estimator.nn_fit,
+            rows,
+            estimator.n_neighbors,
+        )
+        found = op.reduce_sum(
+            op.gather(spread, places),
+            constant([1], np.int64),
+            keepdims=0,
+        )
     else:
         found = op.matmul(_nearness(estimator, rows), spread)
-    whole = op.reduce_sum(found, constant([1], np.int64), keepdims=1)
+    whole = op.reduce_sum(
+        found,
+        constant([1], np.int64),
+        keepdims=1,
+    )
     likely = op.div(found, whole)
     return Answer(
         place=largest(likely),
@@ -43,7 +55,10 @@ def propagated(
     )
 
 
-def _nearness(estimator: Any, rows: Var) -> Var:
+def _nearness(
+    estimator: Any,
+    rows: Var,
+) -> Var:
     squares = squared(rows, np.asarray(estimator.X_, np.float64))
     return op.exp(op.mul(squares, doubles(-float(estimator.gamma))))
 

@@ -19,8 +19,8 @@ from modelkit.convert.arithmetic import (
     plus,
     times,
 )
-from modelkit.convert.interpolation import along, placed, smooth
-from modelkit.convert.scaling import table_of, within
+from modelkit.convert.interpolation import along, located, smooth
+from modelkit.convert.scaling import one_table, within
 from modelkit.convert.tensors import Answer, Columns, Var, op
 from modelkit.errors import ConversionError
 
@@ -51,8 +51,8 @@ def quantile(
         lower = _linear(op.neg(rows), mirrored, downward)
         found = times(minus(found, lower), 0.5)
     if estimator.output_distribution == "uniform":
-        return table_of(_bounded(rows, found, quantiles, (0.0, 1.0)))
-    return table_of(_normal(rows, found, quantiles))
+        return one_table(_bounded(rows, found, quantiles, (0.0, 1.0)))
+    return one_table(_normal(rows, found, quantiles))
 
 
 def _check(quantiles: Array) -> None:
@@ -70,7 +70,7 @@ def _linear(
     heights: Sequence[Array],
 ) -> Var:
     """Each column between its places, as numpy.interp has it; of equals the last one counts."""
-    at = placed(rows, [each[1:-1] for each in places])
+    at = located(rows, [each[1:-1] for each in places])
     slopes = []
     for its, high in zip(places, heights, strict=True):
         apart = np.diff(its)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from modelkit.convert.classes import LABEL
+from modelkit.convert.classes import LABEL_OUTPUT
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
@@ -19,7 +19,7 @@ KNOWN = "label_classes"  # the tensors inside that give a label
 PLACE = "label_place"
 
 
-def name_outputs(graph: onnx.GraphProto, roles: Mapping[str, str]) -> None:
+def rename_outputs(graph: onnx.GraphProto, roles: Mapping[str, str]) -> None:
     """Give outputs of a graph other names, from new to old. Raises ConversionError."""
     given = [value.name for value in graph.output]
     strange = sorted(set(roles.values()) - set(given))
@@ -99,7 +99,7 @@ def add_label(graph: onnx.GraphProto, shares: TensorSpec, classes: Sequence[Any]
             "column for each class"
         )
     names = _all_names(graph)
-    clash = sorted({LABEL, PLACE, KNOWN} & names)
+    clash = sorted({LABEL_OUTPUT, PLACE, KNOWN} & names)
     if clash:
         raise ConversionError(f"the graph has a tensor {clash[0]!r} inside: rename it there")
     held = np.asarray(list(classes))
@@ -108,7 +108,7 @@ def add_label(graph: onnx.GraphProto, shares: TensorSpec, classes: Sequence[Any]
         numpy_helper.from_array(held.astype(object) if kind == "U" else held, KNOWN)
     )
     graph.node.append(helper.make_node("ArgMax", [shares.name], [PLACE], axis=1, keepdims=0))
-    graph.node.append(helper.make_node("Gather", [KNOWN, PLACE], [LABEL]))
+    graph.node.append(helper.make_node("Gather", [KNOWN, PLACE], [LABEL_OUTPUT]))
     rows = shares.shape[:1]
-    graph.output.insert(0, helper.make_tensor_value_info(LABEL, ELEMENTS[kind], rows))
-    return TensorSpec(LABEL, DTYPES_BY_KIND[kind], rows)
+    graph.output.insert(0, helper.make_tensor_value_info(LABEL_OUTPUT, ELEMENTS[kind], rows))
+    return TensorSpec(LABEL_OUTPUT, DTYPES_BY_KIND[kind], rows)

@@ -106,6 +106,10 @@ class Table(Rows):
         """Whether a missing value of a column is None."""
         return False
 
+    def has_only_none(self, column: int) -> bool:
+        """Whether a column has missing values, and all of them are None."""
+        return False
+
     @abstractmethod
     def takes_gaps(self, column: int) -> bool:
         """Whether the dtype of a column has a missing value."""
@@ -260,6 +264,12 @@ class FrameRows(Table):
         """Whether a column of objects holds None."""
         return any(value is None for value in self.raw.iloc[:, column].array)
 
+    def has_only_none(self, column: int) -> bool:
+        """Whether a column of objects has missing values, and all of them are None."""
+        series = self.raw.iloc[:, column]
+        missing = series[series.isna()].array
+        return len(missing) > 0 and all(value is None for value in missing)
+
     def takes_gaps(self, column: int) -> bool:
         """Whether a column is of anything but numpy's booleans."""
         dtype = self.dtypes[column]
@@ -276,6 +286,10 @@ class FrameRows(Table):
         dtype = series.dtype
         if not isinstance(dtype, np.dtype):
             return series.mask(mask)
+        if dtype.kind in "mM":
+            times = series.to_numpy(copy=True)
+            times[mask] = np.array("NaT", dtype)
+            return times
         if dtype.kind != "O":
             wide = dtype if dtype.kind == "f" else np.float64
             numbers = series.to_numpy(wide, copy=True)

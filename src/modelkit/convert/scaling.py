@@ -17,7 +17,7 @@ SMALL_NORM = 10 * float(np.finfo(np.float64).eps)  # norms below count as 1 for 
 NORMS = {"l1": op.reduce_l1, "l2": op.reduce_l2, "max": op.reduce_max}
 
 
-def table_of(numbers: Var) -> Answer:
+def one_table(numbers: Var) -> Answer:
     """What a transformer answers that gives one matrix."""
     return Answer(table=Columns((numbers,)))
 
@@ -30,7 +30,7 @@ def standard(
     """StandardScaler: the mean off, over the standard deviation."""
     mean = estimator.mean_ if estimator.with_mean else None
     scale = estimator.scale_ if estimator.with_std else None
-    return table_of(shifted(columns.matrix(np.float64), mean, scale))
+    return one_table(shifted(columns.matrix(np.float64), mean, scale))
 
 
 def robust(
@@ -41,7 +41,7 @@ def robust(
     """RobustScaler: the median off, over the range between two quantiles."""
     centre = estimator.center_ if estimator.with_centering else None
     scale = estimator.scale_ if estimator.with_scaling else None
-    return table_of(shifted(columns.matrix(np.float64), centre, scale))
+    return one_table(shifted(columns.matrix(np.float64), centre, scale))
 
 
 def shifted(
@@ -67,7 +67,7 @@ def minmax(
     scaled = plus(times(rows, estimator.scale_), estimator.min_)
     if estimator.clip:
         scaled = within(scaled, *estimator.feature_range)
-    return table_of(scaled)
+    return one_table(scaled)
 
 
 def maxabs(
@@ -79,7 +79,7 @@ def maxabs(
     scaled = over(columns.matrix(np.float64), estimator.scale_)
     if getattr(estimator, "clip", False):
         scaled = within(scaled, -1.0, 1.0)
-    return table_of(scaled)
+    return one_table(scaled)
 
 
 def within(numbers: Var, low: Any, high: Any) -> Var:
@@ -100,7 +100,7 @@ def normalized(
     sizes = op.abs(rows) if estimator.norm == "max" else rows
     norm = NORMS[estimator.norm](sizes, constant([1], np.int64), keepdims=1)
     divisor = choose(less(norm, SMALL_NORM), 1.0, norm)
-    return table_of(over(rows, divisor))
+    return one_table(over(rows, divisor))
 
 
 def binarized(
@@ -110,7 +110,7 @@ def binarized(
 ) -> Answer:
     """Binarizer: 1 above the threshold, and 0 where a value equals it."""
     above = greater(columns.matrix(np.float64), estimator.threshold)
-    return table_of(cast(above, np.float64))
+    return one_table(cast(above, np.float64))
 
 
 def centred(
@@ -119,7 +119,7 @@ def centred(
     _: Converting,
 ) -> Answer:
     """KernelCenterer: kernels with the rows of training, as if their features had no mean."""
-    return table_of(centred_kernel(estimator, columns.matrix(np.float64)))
+    return one_table(centred_kernel(estimator, columns.matrix(np.float64)))
 
 
 def centred_kernel(centerer: Any, kernel: Var) -> Var:

@@ -6,18 +6,22 @@ from collections.abc import Callable, Container
 from functools import partial
 from typing import Any
 
-from modelkit.cast import is_a
+import numpy as np
+
+from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
     closed_categories,
+    hint_of,
     holds_trees,
     is_narrow,
     last_step,
+    with_parts,
 )
-from modelkit.convert.example import read_example
+from modelkit.convert.example import read_example, widened
 from modelkit.convert.notes import Notes
 from modelkit.convert.outputs import read_roles, truth
-from modelkit.convert.rows import rows_of
+from modelkit.convert.rows import Rows, Table, rows_of
 from modelkit.convert.source import Converter, Source
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
@@ -29,7 +33,9 @@ LIBRARIES = {
     "catboost": "CatBoost",
 }
 # Names of outputs, which no input can have.
-TAKEN = ("label", "prediction", "probability", "probabilities", "scores", "transformed")
+TAKEN = (
+    "label", "prediction", "probability", "probabilities", "scores", "score_samples", "transformed",
+)  # fmt: skip
 
 
 def is_estimator(source: object) -> bool:
@@ -68,27 +74,44 @@ def from_sklearn(
     shown = read_example(estimator, example)
     rows = shown.rows
     coded = boosting.categories(estimator, rows)
-    inputs = _inputs(shown.columns, numbers, coded)
+    known = coded | boosting.catboost_values(estimator, rows)
+    inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
+
+    def answers(rows: Any) -> dict[str, Array]:
+        found: dict[str, Array] = shown.answer(partial(truth, roles=roles), widened(rows))
+        return found
+
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
-    graph = composed(reading, inputs, roles, coded)
+    nones = _inputs_of_none(rows_of(rows), inputs)
+    graph = composed(reading, inputs, roles, known, nones)
+    names = {spec.name for spec in graph.outputs}
+    roles = tuple(role for role in roles if role.name in names)  # a graph may lack some scores
     told = closed_categories(
         shown.reader,
         [column.name for column in shown.columns],
     )
-    told |= {name: values for name, values in coded.items() if not isinstance(values[0], bool)}
+    told |= {name: values for name, values in coded.items() if bool not in map(type, values)}
     return Source(
         graph.proto,
         Signature(tuple(inputs), graph.outputs, classes=classes, ignored=shown.ignored),
         rows=rows,
         against=against,
-        truth=lambda rows: shown.answer(partial(truth, roles=roles), rows),
+        truth=answers,
         categories=told,
-        rounds=graph.narrow,
+        rounds=graph.narrow or _answers_in_float32(estimator, answers(few)),
         texts=graph.texts,
         terms=graph.terms,
+        hint=hint_of(estimator),
+        distances=frozenset(role.name for role in roles if role.distances),
     )
+
+
+def _answers_in_float32(estimator: Any, answers: dict[str, Any]) -> bool:
+    """Whether scikit-learn itself computes in float32, as many models do that were fitted on it."""
+    own = all(type(step).__module__.startswith("sklearn.") for step in with_parts(estimator))
+    return own and any(array.dtype == np.float32 for array in answers.values())
 
 
 def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
@@ -164,3 +187,13 @@ def _inputs(
         kind = "string" if column.dtype == "string" else kind
         specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
     return specs
+
+
+def _inputs_of_none(rows: Rows, inputs: list[TensorSpec]) -> list[str]:
+    """The inputs of texts whose missing values are None throughout: scikit-learn keeps it apart."""
+    if not isinstance(rows, Table):
+        return []
+    texts = [
+        place for place, spec in enumerate(inputs) if spec.dtype == "string"
+    ]  # one column each
+    return [inputs[place].name for place in texts if rows.has_only_none(place)]

@@ -28,10 +28,13 @@ class Source:
     if there are none. `categories` are the values that encoders refuse to go beyond, by column.
     `rounds` is whether the graph computes in float32 what its source computes in float64; where
     that is None, it does if an input or output is float32. `scales` are the sizes of outputs of
-    numbers that are below 1, by which differences are judged. `texts` says what is done to texts
+    numbers that are below 1, by which differences are judged; so are those of outputs in
+    `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
     reads no texts. `narrow` is the dtype of fewer bits than float32 that the source computes in,
-    float16 or bfloat16, if it does. `named` is whether the caller named the classes. `proto` is empty for an estimator that is packaged as it is.
+    float16 or bfloat16, if it does. `named` is whether the caller named the classes. `hint` says
+    why a graph of this source may part from it, and what to do then. `proto` is empty for an
+    estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -42,10 +45,12 @@ class Source:
     categories: dict[str, tuple[str, ...]] | None = None
     rounds: bool | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
+    distances: frozenset[str] = frozenset()
     texts: Texts | None = None
     terms: tuple[Terms, ...] = ()
     narrow: str | None = None
     named: bool = False
+    hint: str = ""
 
 
 @dataclass(frozen=True)

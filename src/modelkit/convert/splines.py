@@ -10,8 +10,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.convert.arithmetic import choose, minus, plus
 from modelkit.convert.elementary import remainder
-from modelkit.convert.interpolation import along, placed
-from modelkit.convert.scaling import table_of
+from modelkit.convert.interpolation import along, located
+from modelkit.convert.scaling import one_table
 from modelkit.convert.tensors import Answer, Columns, Var, constant, doubles, op
 from modelkit.errors import ConversionError
 
@@ -39,6 +39,8 @@ class Pieces:
         first, below = low
         last, above = high
         chosen = (self.bases < last) & (np.append(self.bounds, np.inf) > first)
+        if first == last:  # a column of one value
+            chosen[0] = True
         within = self.bounds[(self.bounds > first) & (self.bounds < last)]
         after = np.nextafter(last, np.inf)
         return Pieces(
@@ -65,7 +67,7 @@ def splines(
     if estimator.extrapolation == "periodic":
         inside = _in_first_period(estimator, rows)
     parts = _all_pieces(estimator)
-    at = placed(inside, [part.bounds for part in parts])
+    at = located(inside, [part.bounds for part in parts])
     bases = np.concatenate([part.bases for part in parts])
     table = np.concatenate([part.table for part in parts], axis=1)
     if not estimator.include_bias:
@@ -75,7 +77,7 @@ def splines(
         gap = op.unsqueeze(op.isnan(rows), constant([2], np.int64))
         found = choose(gap, 0.0, found)
     wide = len(parts) * table.shape[2]
-    return table_of(op.reshape(found, constant([-1, wide], np.int64)))
+    return one_table(op.reshape(found, constant([-1, wide], np.int64)))
 
 
 def _in_first_period(estimator: Any, rows: Var) -> Var:
@@ -123,12 +125,19 @@ def _pieces(spline: Any) -> Pieces:
     # Knots that are equal have no piece between them.
     apart = np.flatnonzero(np.diff(knots) > 0)
     if not len(apart):
-        apart = np.array([0])
+        return _one_value(spline, knots[0])
     bases = knots[apart]
     parts = [
         PPoly.from_spline((spline.t, each, spline.k)).c[:, spline.k + apart] for each in spline.c.T
     ]
     return Pieces(bases[1:], bases, np.stack(parts, axis=-1))
+
+
+def _one_value(spline: Any, value: float) -> Pieces:
+    """The pieces of a column that held one value in training: whatever the splines are there."""
+    table = np.zeros((spline.k + 1, 1, spline.c.shape[1]))
+    table[-1, 0] = spline(value)
+    return Pieces(np.zeros(0), np.array([value]), table)
 
 
 def _level(

@@ -66,27 +66,31 @@ class Symbol(NDArrayOperatorsMixin):
         """As a frame's: a number in place of missing ones."""
         return np.where(np.isnan(self), value, self)
 
+    def to_frame(self, *_: Any, **__: Any) -> Symbol:
+        """A vector as a column."""
+        return self.reshape(-1, 1)
+
     def reshape(self, *shape: Any) -> Symbol:
         """A column as a vector, or the other way round."""
         sizes = shape[0] if isinstance(shape[0], tuple | list) else shape
         if tuple(sizes) not in ((-1, 1), (-1,)):
-            _stop(f"reshape{tuple(sizes)}")
+            stop(f"reshape{tuple(sizes)}")
         return Symbol(op.reshape(self.tensor, constant(sizes, np.int64)))
 
     def __getattr__(self, name: str) -> Any:
         if name in METHODS:
             return lambda *args, **named: getattr(np, name)(self, *args, **named)
-        return _stop(f"the attribute {name!r} of an array")
+        return stop(f"the attribute {name!r} of an array")
 
     def __getitem__(self, key: Any) -> Symbol:
         parts = key if isinstance(key, tuple) else (key,)
         if any(isinstance(part, str) for part in _flat(parts)):
-            _stop("columns chosen by name")
+            stop("columns chosen by name")
         rows, *others = parts
         if rows is Ellipsis and self.ndim == 2 and others in ([None], [np.newaxis]):
-            _stop("an axis behind two others")
+            stop("an axis behind two others")
         if not (rows is Ellipsis or rows == slice(None)) or len(others) > 1:
-            _stop("some of the rows")
+            stop("some of the rows")
         if not others:
             return self
         return self._columns(others[0])
@@ -95,7 +99,7 @@ class Symbol(NDArrayOperatorsMixin):
         if key is None:
             return self.reshape(-1, 1)
         if self.ndim != 2:
-            _stop("an index of a vector")
+            stop("an index of a vector")
         places = np.arange(width(self.tensor))[key]
         return Symbol(op.gather(self.tensor, constant(places, np.int64), axis=1))
 
@@ -107,7 +111,7 @@ class Symbol(NDArrayOperatorsMixin):
         **named: Any,
     ) -> Any:
         if method != "__call__" or named:
-            _stop(f"{function.__name__} with options")
+            stop(f"{function.__name__} with options")
         return Symbol(_of_ufunc(function.__name__, [tensor_of(each) for each in inputs]))
 
     def __array_function__(
@@ -118,29 +122,30 @@ class Symbol(NDArrayOperatorsMixin):
         named: Any,
     ) -> Any:
         if function not in FUNCTIONS:
-            _stop(f"numpy.{function.__name__}")
+            stop(f"numpy.{function.__name__}")
         return FUNCTIONS[function](*args, **named)
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        _stop("what numpy makes of an array of its own")
+        stop("what numpy makes of an array of its own")
 
     def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it has no truth
-        _stop("a branch that depends on the numbers")
+        stop("a branch that depends on the numbers")
 
     def __len__(self) -> NoReturn:  # noqa: PLE0303 - it has no length
-        _stop("the number of rows")
+        stop("the number of rows")
 
     def __iter__(self) -> NoReturn:
-        _stop("a loop over the rows")
+        stop("a loop over the rows")
 
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
-        _stop("an array that is written into")
-
-
-METHODS = ("all", "any", "max", "mean", "min", "round", "std", "sum", "var")
+    def __setitem__(self, key: Any, value: Any) -> None:
+        stop("an array that is written into")
 
 
-def _stop(what: str) -> NoReturn:
+METHODS = ("abs", "max", "mean", "min", "prod", "round", "sum")
+
+
+def stop(what: str) -> NoReturn:
+    """Raise ConversionError for what a function uses that has no operator."""
     raise ConversionError(f"it uses {what}")
 
 
@@ -159,7 +164,7 @@ def tensor_of(value: Any) -> Var:
     if array.dtype.kind == "b":
         return constant(array)
     if array.dtype.kind not in "iuf":
-        _stop(f"a value of {array.dtype}")
+        stop(f"a value of {array.dtype}")
     return constant(array, np.float64)
 
 
@@ -172,7 +177,7 @@ def _of_ufunc(name: str, inputs: list[Var]) -> Var:
     truths = all(dtype_of(each) == np.bool_ for each in inputs)
     if name in LOGICAL:
         if name in ("bitwise_and", "bitwise_or", "invert") and not truths:
-            _stop(f"numpy.{name} of numbers")
+            stop(f"numpy.{name} of numbers")
         return LOGICAL[name](*inputs)
     if truths and name in ("add", "multiply"):
         return LOGICAL["logical_or" if name == "add" else "logical_and"](*inputs)
@@ -180,7 +185,7 @@ def _of_ufunc(name: str, inputs: list[Var]) -> Var:
         if name in table:
             made: Callable[..., Var] = table[name]
             return made(*map(floats, inputs))
-    return _stop(f"numpy.{name}")
+    return stop(f"numpy.{name}")
 
 
 def _where(condition: Any, chosen: Any, other: Any) -> Symbol:
@@ -199,7 +204,7 @@ def _clip(
     low = named.pop("min", a_min)
     high = named.pop("max", a_max)
     if named:
-        _stop("numpy.clip with options")
+        stop("numpy.clip with options")
     found = floats(tensor_of(numbers))
     if low is not None:
         found = BINARY["maximum"](found, floats(tensor_of(low)))
@@ -236,7 +241,7 @@ def _nan_to_num(
 def _side_by_side(parts: Any, axis: int = 1) -> Symbol:
     """Columns beside each other; a vector stands for one column."""
     if axis not in (1, -1):
-        _stop("rows that are put below others")
+        stop("rows that are put below others")
     matrices = []
     for part in parts:
         tensor = floats(tensor_of(part))
@@ -252,7 +257,7 @@ def _concatenate(parts: Any, axis: int = 0) -> Symbol:
 
 def _beside(parts: Any) -> Symbol:
     if any(rank(tensor_of(part)) != 2 for part in parts):
-        _stop("numpy.hstack of vectors")
+        stop("numpy.hstack of vectors")
     return _side_by_side(parts)
 
 
@@ -266,7 +271,7 @@ def _reduced(reduce: Callable[..., Var]) -> Callable[..., Symbol]:
     ) -> Symbol:
         tensor = floats(tensor_of(numbers))
         if axis not in (1, -1) or rank(tensor) != 2:
-            _stop("numbers of all rows together")
+            stop("numbers of all rows together")
         found = reduce(tensor, constant([1], np.int64), keepdims=int(keepdims))
         return Symbol(found)
 
@@ -291,7 +296,7 @@ def _extreme(reduce: Callable[..., Var]) -> Callable[..., Var]:
 
 def _expand(numbers: Any, axis: int) -> Symbol:
     if axis not in (1, -1) or rank(tensor_of(numbers)) != 1:
-        _stop("numpy.expand_dims of more than a vector")
+        stop("numpy.expand_dims of more than a vector")
     return Symbol(op.reshape(tensor_of(numbers), constant([-1, 1], np.int64)))
 
 

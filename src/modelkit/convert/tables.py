@@ -12,7 +12,7 @@ from modelkit.cast import is_a
 from modelkit.errors import ConversionError, importing
 from modelkit.records import plain_rows
 
-VERBS = ("predict", "transform")
+ASKED = ("predict", "transform")
 FEW_ROWS = 64  # that an estimator is asked about in two forms
 
 
@@ -77,9 +77,31 @@ def _pandas_of_polars(frame: Any) -> Any:
     return frame.to_pandas()
 
 
+def dense_table(estimator: Any, rows: Any) -> Any:
+    """A frame with dense columns in place of sparse ones; anything else as it is.
+
+    Raises ConversionError where an estimator answers dense rows otherwise.
+    """
+    if not is_a(rows, "pandas", "DataFrame"):
+        return rows
+    sparse = {}
+    for name, dtype in rows.dtypes.items():
+        if hasattr(dtype, "subtype") and hasattr(dtype, "fill_value"):
+            sparse[name] = dtype.subtype
+    if not sparse:
+        return rows
+    dense = rows.astype(sparse)
+    if _answers_alike(estimator, rows.iloc[:FEW_ROWS], dense.iloc[:FEW_ROWS]):
+        return dense
+    raise ConversionError(
+        f"the estimator answers sparse columns, such as {next(iter(sparse))!r}, otherwise than "
+        "dense ones, which are what a package takes: give fit and example X.sparse.to_dense()"
+    )
+
+
 def same_answers(estimator: Any, rows: Any, others: Any) -> bool:
     """Whether an estimator answers two tables of rows equally."""
-    verb = next(verb for verb in VERBS if hasattr(estimator, verb))
+    verb = next(verb for verb in ASKED if hasattr(estimator, verb))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         answers = [getattr(estimator, verb)(table) for table in (rows, others)]

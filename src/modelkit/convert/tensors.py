@@ -60,7 +60,15 @@ class Columns:
         return op.gather(whole, constant(chosen, np.int64), axis=1)
 
     def matrix(self, dtype: Any) -> Var:
-        """All columns as one matrix of numbers. Raises ConversionError where one holds strings."""
+        """All columns as one matrix of numbers.
+
+        Raises ConversionError where one holds strings, or where there is none.
+        """
+        if not self.parts:
+            raise ConversionError(
+                "a step gives no columns, as a MissingIndicator does that met no gap, and another "
+                "step needs some; leave it out"
+            )
         if any(dtype_of(part) == STRING for part in self.parts):
             raise ConversionError(
                 "a model over numbers is given columns of strings; encode them before the model"
@@ -84,8 +92,8 @@ class Answer:
 
     `place` is the number of the class that is the label, (n,) of int64; a model without classes has
     its `label` as it is. `probabilities` are (n, classes), `decision` (n,) or (n, classes),
-    `prediction` (n,) or (n, targets). `several` are the answers to each target of a classifier with
-    several, and `table` is what a transformer gives.
+    `prediction` (n,) or (n, targets), `score_samples` (n,). `several` are the answers to each
+    target of a classifier with several, and `table` is what a transformer gives.
     """
 
     place: Var | None = None
@@ -93,6 +101,7 @@ class Answer:
     probabilities: Var | None = None
     decision: Var | None = None
     prediction: Var | None = None
+    score_samples: Var | None = None
     table: Columns | None = None
     several: tuple[Answer, ...] = ()
 

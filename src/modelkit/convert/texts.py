@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.converting import Few
-from modelkit.convert.tensors import Answer, Columns, Var, constant, doubles, dtype_of, op
+from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, doubles, dtype_of, op
 from modelkit.convert.vectorizers import terms_of
 from modelkit.errors import ConversionError
 
@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
 def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     """CountVectorizer and TfidfVectorizer: the weight of each term that a text holds."""
-    name = type(vectorizer).__name__
-    column = at.name_of(columns.parts[0]) if len(columns.parts) == 1 else None
-    if column is None:
-        raise ConversionError(
-            f"{name} must read a column as it is; apply the step before it to the texts before "
-            "the model",
-            step=name,
-        )
-    terms, numbers = at.counted(terms_of(vectorizer, column))
+    terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns, at)))
     if vectorizer.binary or np.dtype(vectorizer.dtype).kind == "b":
         numbers = op.min([numbers, doubles(1.0)])
     found = Few(terms, numbers, len(vectorizer.vocabulary_))
@@ -33,6 +25,29 @@ def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
     if transformer is not None:
         found = _weighed(transformer, found)
     return Answer(table=at.table_of(found))
+
+
+def hashes(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
+    """HashingVectorizer: what Python sums up in the columns that hashes of terms choose."""
+    terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns, at)))
+    if vectorizer.norm is not None:
+        numbers = _over_norm(numbers, vectorizer.norm)
+    if np.dtype(vectorizer.dtype) != np.float64:
+        numbers = cast(cast(numbers, np.float32), np.float64)
+    return Answer(table=at.table_of(Few(terms, numbers, vectorizer.n_features)))
+
+
+def _column_of(vectorizer: Any, columns: Columns, at: Converting) -> str:
+    """The input of texts that a vectorizer reads. Raises ConversionError."""
+    column = at.name_of(columns.parts[0]) if len(columns.parts) == 1 else None
+    if column is None:
+        name = type(vectorizer).__name__
+        raise ConversionError(
+            f"{name} must read a column as it is; apply the step before it to the texts before "
+            "the model",
+            step=name,
+        )
+    return column
 
 
 def weights(transformer: Any, columns: Columns, at: Converting) -> Answer:
@@ -82,5 +97,6 @@ def _over_norm(numbers: Var, norm: str) -> Var:
 ESTIMATORS = {
     "sklearn.CountVectorizer": counts,
     "sklearn.TfidfVectorizer": counts,
+    "sklearn.HashingVectorizer": hashes,
     "sklearn.TfidfTransformer": weights,
 }

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.classes import LABEL, PROBABILITIES, check_classes
+from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, check_classes
 from modelkit.convert.graphs import noted
-from modelkit.convert.modules import Asked, Axes, asked, evaluating, free_axes, is_module, unwrapped
+from modelkit.convert.modules import AskedModule, Axes, asked, evaluating, free_axes, is_module, unwrapped
 from modelkit.convert.notes import Notes
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError, MissingExtraError
@@ -34,7 +34,7 @@ EXPORT_ROWS = 2  # the fewest that are no special case to the exporter
 LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
-def from_torch(module: Asked, example: Any, notes: Notes, free: Axes) -> Source:
+def from_torch(module: AskedModule, example: Any, notes: Notes, free: Axes) -> Source:
     """Export a module in evaluation mode, with free sizes of rows and of some other axes.
 
     Args:
@@ -92,7 +92,7 @@ CONVERTER = Converter(
 
 
 def _truth(
-    module: Asked, notes: Notes, signature: Signature
+    module: AskedModule, notes: Notes, signature: Signature
 ) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
     """A function from rows by argument to the answers of a module, by the names of a signature."""
     renamed = {old: new for new, old in (notes.outputs or {}).items()}
@@ -101,15 +101,15 @@ def _truth(
     def truth(rows: Mapping[str, Array]) -> dict[str, Array]:
         found = module.answers(rows)
         answers = {renamed.get(name, name): array for name, array in found.items()}
-        if classes is not None and LABEL not in answers:
+        if classes is not None and LABEL_OUTPUT not in answers:
             held = np.asarray(classes, object if isinstance(classes[0], str) else None)
-            answers[LABEL] = held[answers[PROBABILITIES].argmax(axis=1)]
+            answers[LABEL_OUTPUT] = held[answers[PROBABILITIES].argmax(axis=1)]
         return {name: answers[name] for name in signature.output_names}
 
     return truth
 
 
-def _export(module: Asked, outputs: list[str], free: Axes) -> onnx.ModelProto:
+def _export(module: AskedModule, outputs: list[str], free: Axes) -> onnx.ModelProto:
     """The graph of a module. Raises ConversionError, or MissingExtraError without onnxscript."""
     import torch
 
@@ -145,7 +145,7 @@ def _export(module: Asked, outputs: list[str], free: Axes) -> onnx.ModelProto:
     return proto
 
 
-def _wide(module: Asked) -> Asked:
+def _wide(module: AskedModule) -> AskedModule:
     """The module itself; for one of bfloat16, which numpy lacks, a copy of it in float32."""
     if module.narrow != "bfloat16":
         return module

@@ -26,6 +26,10 @@ def transformed(
     """
     if isinstance(step, str) or step is None:
         return columns
+    if hasattr(step, "steps"):
+        for _, inner in step.steps:
+            columns = transformed(inner, columns, at)
+        return columns
     if is_selector(step):
         return kept(step, columns)
     name = f"{type(step).__module__.partition('.')[0]}.{type(step).__name__}"

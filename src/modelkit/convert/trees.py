@@ -55,8 +55,8 @@ class Tree:
         return self.left < 0
 
 
-def stump() -> Tree:
-    """A tree of one leaf."""
+def stump(mode: int = LEQ) -> Tree:
+    """A tree of one leaf, with the mode of those beside it: the runtime is faster if all are one."""
     none = np.array([-1])
     return Tree(
         np.zeros(1, np.int64),
@@ -64,6 +64,7 @@ def stump() -> Tree:
         np.zeros(1, bool),
         none,
         none,
+        np.full(1, mode, np.uint8),
     )
 
 
@@ -98,7 +99,7 @@ def ensemble(
     dtype = dtype_of(rows).type
     lists: dict[str, Any] = dict(lists_of(trees, targets))
     splits = [at_branches(tree, tree.threshold) for tree in trees]
-    modes = [at_branches(tree, tree.modes) for tree in trees]
+    modes = [tree.modes if len(tree.left) == 1 else tree.modes[~tree.leaf] for tree in trees]
     ending = [weight[tree.leaf] for tree, weight in zip(trees, weights, strict=True)]
     return ml.tree_ensemble(
         rows,

@@ -80,7 +80,7 @@ def _listed(held: Any) -> list[Any]:
 def _indices(transformer: Any) -> dict[str, Places]:
     """The positions of the columns of each part of a column transformer."""
     found = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
-    return {name: [int(at) for at in its] for name, its in found.items()}
+    return {name: list(map(int, its)) for name, its in found.items()}
 
 
 def narrowed(estimator: Any, places: Places, kept: set[int]) -> Any:

@@ -20,31 +20,44 @@ def terms_of(vectorizer: Any, column: str) -> Terms:
     """
     _check_vectorizer(vectorizer)
     name = type(vectorizer).__name__
+    places: dict[str, int] = getattr(vectorizer, "vocabulary_", {})
+    vocabulary = sorted(places, key=places.__getitem__)
     words = vectorizer.analyzer == "word"
-    places = vectorizer.vocabulary_
-    vocabulary = sorted(places, key=places.get)
     stop_words = sorted(vectorizer.get_stop_words() or ()) if words else []
     for term in (*vocabulary, *stop_words):
         if not isinstance(term, str) or not _is_unicode(term):
             raise ConversionError(
                 f"{name} has the term {term!r}, which is no valid text", step=name
             )
+    return Terms(
+        _described(vectorizer, column),
+        [str(term) for term in vocabulary],
+        [str(word) for word in stop_words],
+    )
+
+
+def _described(vectorizer: Any, column: str) -> Vectorizer:
+    """How a vectorizer treats its texts. Raises ConversionError."""
+    hashes = not hasattr(vectorizer, "vocabulary_")
+    sums = "counts"
+    if hashes and vectorizer.alternate_sign:
+        sums = "signed"
+    if hashes and vectorizer.binary:
+        sums = "present"
     try:
-        described = Vectorizer(
+        return Vectorizer(
             column=column,
             analyzer=vectorizer.analyzer,
             ngrams=tuple(int(size) for size in vectorizer.ngram_range),
             lowercase=bool(vectorizer.lowercase),
             accents=vectorizer.strip_accents or None,
-            token_pattern=vectorizer.token_pattern if words else None,
+            token_pattern=vectorizer.token_pattern if vectorizer.analyzer == "word" else None,
+            buckets=int(vectorizer.n_features) if hashes else None,
+            sums=sums,
         )
     except SignatureError as error:
+        name = type(vectorizer).__name__
         raise ConversionError(f"{name} cannot be converted: {error}", step=name) from error
-    return Terms(
-        described,
-        [str(term) for term in vocabulary],
-        [str(word) for word in stop_words],
-    )
 
 
 def _check_vectorizer(vectorizer: Any) -> None:

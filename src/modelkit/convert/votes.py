@@ -284,6 +284,11 @@ def against_rest(
     at: Converting,
 ) -> Answer:
     """OneVsRestClassifier: the surest class, or all classes that pass a bound."""
+    if len(estimator.classes_) == 1:
+        raise ConversionError(
+            "an OneVsRestClassifier of one class cannot be converted; fit it on rows of several",
+            step="OneVsRestClassifier",
+        )
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)

@@ -8,29 +8,25 @@ refused. All is computed in float32, as the library does.
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.categories import codes_of
 from modelkit.convert.forests import from_start
 from modelkit.convert.tensors import (
-    STRING,
     Answer,
     Columns,
     Var,
     cast,
     complement,
     constant,
-    dtype_of,
     flat,
-    joined,
     largest,
     op,
 )
-from modelkit.convert.trees import Tree, stump, sum_of_vectors
+from modelkit.convert.trees import LESS, Tree, stump, sum_of_vectors
+from modelkit.convert.xgboost_rows import beside_sets, given_numbers, names_of
 from modelkit.convert.xgboost_trees import Codes, placed, tree_and_leaves
 from modelkit.errors import ConversionError
 
@@ -78,7 +74,11 @@ def boosted(
     link = _link_of(learner, type(estimator).__name__)
     base = _intercept(learner)
     if learner["gradient_booster"]["name"] == "gblinear":
-        margin = _linear(_given(columns, estimator), learner, base)
+        margin = _linear(
+            given_numbers(columns, estimator),
+            learner,
+            base,
+        )
     else:
         margin = _trees(
             estimator,
@@ -88,7 +88,12 @@ def boosted(
             at,
         )
     if hasattr(estimator, "n_classes_"):
-        return _classified(estimator, margin, link, len(base))
+        return _classified(
+            estimator,
+            margin,
+            link,
+            len(base),
+        )
     answer = _linked(margin, link)
     return Answer(prediction=flat(answer) if _is_single(link, base) else answer)
 
@@ -128,16 +133,6 @@ def _intercept(learner: dict[str, Any]) -> Array:
         return np.asarray(np.log(base) if LINKS[objective] == EXP else base)
 
 
-def _given(columns: Columns, estimator: Any) -> Var:
-    """Numbers in float32, with NaN for the one that stands for a missing value."""
-    rows = columns.matrix(np.float32)
-    missing = estimator.missing
-    if missing is None or np.isnan(missing):
-        return rows
-    gone = op.equal(rows, constant(missing, np.float32))
-    return op.where(gone, constant(np.nan, np.float32), rows)
-
-
 def _linear(
     rows: Var,
     learner: dict[str, Any],
@@ -147,7 +142,11 @@ def _linear(
     weights = np.array(learner["gradient_booster"]["model"]["weights"], np.float32).reshape(
         -1, len(base)
     )
-    filled = op.where(op.isnan(rows), constant(0.0, np.float32), rows)
+    filled = op.where(
+        op.isnan(rows),
+        constant(0.0, np.float32),
+        rows,
+    )
     product = op.matmul(filled, constant(weights[:-1]))
     return op.add(product, constant(weights[-1] + base[0]))
 
@@ -161,36 +160,62 @@ def _trees(
 ) -> Var:
     """The margin of a sum of trees, which are added in their order."""
     used = _used(learner)
-    if not used:
-        raise ConversionError(
-            "the XGBoost model has no tree; train it for at least one round",
-            step=type(estimator).__name__,
-        )
     codes = Codes([tree for tree, _, _ in used])
     read = [tree_and_leaves(tree, codes) for tree, _, _ in used]
-    weighed = [
-        leaves * np.float32(weight) for (_, leaves), (_, _, weight) in zip(read, used, strict=True)
-    ]
-    rows, trees = _rows(
+    weights = [np.float32(weight) for _, _, weight in used]
+    weighed = [leaves * weight for (_, leaves), weight in zip(read, weights, strict=True)]
+    beside = beside_sets(
         estimator,
         columns,
         [tree for tree, _ in read],
         codes,
-        _names(learner),
+        names_of(learner),
         at,
     )
-    if weighed[0].shape[1] > 1:
-        start = np.asarray(base, np.float32)[None]
-        return sum_of_vectors(rows, [stump(), *trees], [start, *weighed], np.float32)
-    stages = [
-        (output, tree, leaves[:, 0])
-        for (_, output, _), tree, leaves in zip(used, trees, weighed, strict=True)
+    trees = [
+        placed(
+            tree,
+            beside.home,
+            beside.starts,
+        )
+        for tree, _ in read
     ]
-    return from_start(rows, base, stages, len(base))
+    outputs = [output for _, output, _ in used]
+    return _added(beside.rows, trees, weighed, outputs, base)
+
+
+def _added(
+    rows: Var,
+    trees: list[Tree],
+    leaves: list[Array],
+    outputs: list[int],
+    base: Array,
+) -> Var:
+    """The first margin, and on it what the trees add: to one output each, or to all."""
+    if leaves[0].shape[1] > 1:
+        start = np.asarray(base, np.float32)[None]
+        return sum_of_vectors(
+            rows,
+            [stump(LESS), *trees],
+            [start, *leaves],
+            np.float32,
+        )
+    stages = []
+    for output, tree, values in zip(outputs, trees, leaves, strict=True):
+        stages.append((output, tree, values[:, 0]))
+    return from_start(
+        rows,
+        base,
+        stages,
+        len(base),
+    )
 
 
 def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
-    """Each tree that predicts, with output and weight: up to the best iteration if there is one."""
+    """Each tree that predicts, with output and weight: up to the best iteration if there is one.
+
+    Raises ConversionError if there is no tree.
+    """
     booster = learner["gradient_booster"]
     dart = booster["name"] == "dart"
     model = booster["gbtree"]["model"] if dart else booster["model"]
@@ -205,72 +230,10 @@ def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
         weights,
         strict=True,
     )
-    return list(found)[:last]
-
-
-def _names(learner: dict[str, Any]) -> dict[int, list[Any]]:
-    """The categories of each column that was one of pandas categories, as the model writes them."""
-    booster = learner["gradient_booster"]
-    model = booster.get("gbtree", booster)["model"]
-    found: dict[int, list[Any]] = {}
-    for column, known in enumerate(model.get("cats", {}).get("enc", [])):
-        if "type" in known:
-            found[column] = known["values"]
-            continue
-        text = bytes(value % 256 for value in known["values"])
-        ends = known["offsets"]
-        names = [text[start:end].decode() for start, end in pairwise(ends)]
-        if names:
-            found[column] = names
-    return found
-
-
-def _rows(
-    estimator: Any,
-    columns: Columns,
-    trees: list[Tree],
-    codes: Codes,
-    names: dict[int, list[Any]],
-    at: Converting,
-) -> tuple[Var, list[Tree]]:
-    """What the trees read, and the trees over it: columns of numbers, and behind them the sets."""
-    every = range(sum(columns.widths))
-    texts = {place for place in every if dtype_of(columns.take([place]).parts[0]) == STRING}
-    if not codes.sets and not texts:
-        same = {place: place for place in every}
-        return _given(columns, estimator), [placed(tree, same, {}) for tree in trees]
-    asked = {int(place) for tree in trees for place in tree.column[~tree.leaf]}
-    numeric = sorted(place for place in asked if place >= 0)
-    starts = {}
-    end = len(numeric)
-    for column, sets in codes.sets.items():
-        starts[column] = end
-        end += len(sets)
-    home = {column: place for place, column in enumerate(numeric)}
-    parts = [_given(columns.take(numeric), estimator)] if numeric else []
-    for column, sets in codes.sets.items():
-        (part,) = columns.take([column]).parts
-        known = names.get(column) or at.categories_of(part)
-        number = _codes(part, known, sets.codes - 1, estimator)
-        parts.append(sets.columns(number, np.float32))
-    return joined(parts), [placed(tree, home, starts) for tree in trees]
-
-
-def _codes(
-    part: Var,
-    known: Any,
-    codes: int,
-    estimator: Any,
-) -> Var:
-    """(n, 1) codes: `codes` for one that no split asks for, and one more for a missing value."""
-    if known:
-        places = np.minimum(np.arange(len(known)), codes)
-        return codes_of(part, known, places, codes + 1)
-    number = _given(Columns((part,)), estimator)
-    beyond = constant(codes, np.float32)
-    held = op.where(op.less(number, constant(0.0, np.float32)), beyond, op.min([number, beyond]))
-    told = op.where(op.isnan(number), constant(codes + 1, np.float32), held)
-    return op.cast(told, to=np.int64)
+    used = list(found)[:last]
+    if not used:
+        raise ConversionError("the XGBoost model has no tree; train it for at least one round")
+    return used
 
 
 def _linked(margin: Var, link: str) -> Var:
@@ -297,9 +260,20 @@ def _exp(margin: Var) -> Var:
 
 def _softmax(margin: Var) -> Var:
     """Shares of exponentials, whose sum alone is made in float64."""
-    shifted = op.sub(margin, op.reduce_max(margin, constant([1], np.int64), keepdims=1))
+    shifted = op.sub(
+        margin,
+        op.reduce_max(
+            margin,
+            constant([1], np.int64),
+            keepdims=1,
+        ),
+    )
     grown = _exp(shifted)
-    whole = op.reduce_sum(cast(grown, np.float64), constant([1], np.int64), keepdims=1)
+    whole = op.reduce_sum(
+        cast(grown, np.float64),
+        constant([1], np.int64),
+        keepdims=1,
+    )
     return op.div(grown, cast(whole, np.float32))
 
 

@@ -67,7 +67,11 @@ def tree_and_leaves(tree: dict[str, Any], codes: Codes) -> tuple[Tree, Array]:
     column = np.array(tree["split_indices"], np.int64)
     split = np.array(tree["split_conditions"], np.float32)
     missing = np.array(tree["default_left"], bool)
-    leaves = _leaves(tree, right, split)
+    leaves = _leaves(
+        tree,
+        right,
+        split,
+    )
     for node, chosen in sets_of(tree).items():
         split[node] = codes.number(
             column[node],
@@ -77,12 +81,28 @@ def tree_and_leaves(tree: dict[str, Any], codes: Codes) -> tuple[Tree, Array]:
         column[node] = -1 - column[node]
     ends = left[used] < 0
     read = Tree(
-        column=np.where(ends, 0, column[used]),
+        column=np.where(
+            ends,
+            0,
+            column[used],
+        ),
         threshold=split[used],
         missing=missing[used],
-        left=np.where(ends, -1, number[left[used]]),
-        right=np.where(ends, -1, number[right[used]]),
-        mode=np.full(len(used), LESS, np.uint8),
+        left=np.where(
+            ends,
+            -1,
+            number[left[used]],
+        ),
+        right=np.where(
+            ends,
+            -1,
+            number[right[used]],
+        ),
+        mode=np.full(
+            len(used),
+            LESS,
+            np.uint8,
+        ),
     )
     return read, leaves[used]
 

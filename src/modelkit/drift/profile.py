@@ -259,15 +259,22 @@ class Profile:
         if len(kept) == len(self.features):
             return self
         features = [self.features[at] for at in kept]
+        bases = {name: basis for name, basis in self.bases.items() if name not in names}
         return replace(
             self,
             features=fitting.AlphaWeights.shared(features),
             counts=self.counts[:, kept],
-            bases={name: basis for name, basis in self.bases.items() if name not in names},
+            bases=bases,
         )
 
-    def _is_of(self, feature: Feature, names: Collection[str]) -> bool:
-        return not feature.output and source_of(feature.name, self.bases) in names
+    def _is_of(
+        self,
+        feature: Feature,
+        names: Collection[str],
+    ) -> bool:
+        if feature.output:
+            return False
+        return source_of(feature.name, self.bases) in names
 
     def to_bytes(self) -> bytes:
         """The profile as an npz of plain arrays; equal profiles give equal bytes."""

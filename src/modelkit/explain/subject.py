@@ -124,12 +124,12 @@ class Subject:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def table(self, feeds: Feeds) -> Array:
-        """The rows (n, d) as doubles, or as objects with None for missing strings if any are."""
+        """The rows (n, d) as doubles, or as objects, None for missing strings, if any are none."""
         blocks = [feeds[spec.name] for spec in self.signature.inputs]
-        is_numeric = all(block.dtype != object for block in blocks)
+        is_numeric = all(block.dtype.kind in "biuf" for block in blocks)
         if is_numeric:
             return np.concatenate(blocks, axis=1, dtype=np.float64)
-        objects = [block.astype(object) for block in blocks]
+        objects = [_as_objects(block) for block in blocks]
         out = np.concatenate(objects, axis=1)
         out[out == MISSING] = None
         return out
@@ -141,6 +141,13 @@ class Subject:
             digest.update(f"{name} {feed.dtype} {feed.shape}".encode())
             digest.update(_cell_bytes(feed))
         return digest.hexdigest()
+
+
+def _as_objects(block: Array) -> Array:
+    """Values of Python; times to the microsecond, which Python holds."""
+    if block.dtype.kind in "mM":
+        block = block.astype(f"{block.dtype.kind}8[us]")
+    return block.astype(object)
 
 
 def _cell_bytes(feed: Array) -> bytes:
@@ -271,7 +278,11 @@ def _stored_background(model: Model) -> Feeds:
 
 def _served_output(signature: Signature, named: str | None = None) -> str:
     """The named output, else the probabilities, the primary one, or the only one of numbers."""
-    numbers = [spec.name for spec in signature.outputs if numpy_dtype(spec.dtype).kind == "f"]
+    numbers = [
+        spec.name
+        for spec in signature.outputs
+        if numpy_dtype(spec.dtype).kind == "f" and spec.name != "label"
+    ]
     if named is not None:
         if named not in numbers:
             raise ExplainError(
@@ -282,7 +293,8 @@ def _served_output(signature: Signature, named: str | None = None) -> str:
         return "probabilities"
     if signature.primary in numbers:
         return signature.primary
-    others = [name for name in numbers if name != CONTRIBUTIONS]
+    # `score_samples` stands beside scores or probabilities that say more.
+    others = [name for name in numbers if name not in (CONTRIBUTIONS, "score_samples")]
     if not others:
         raise ExplainError("the model gives labels alone, and only numbers can be explained")
     if len(others) > 1:

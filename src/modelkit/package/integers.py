@@ -44,7 +44,7 @@ MOVING = frozenset(
     b"Split Squeeze Tile Transpose Trilu Unsqueeze".split()
 )
 # Those whose results are of the highest level of the inputs.
-MIXING = frozenset(b"Concat Div Min Pad Range ScatterElements ScatterND Where".split())
+MIXING = frozenset(b"Concat Div Min Range ScatterElements ScatterND Where".split())
 # Those whose first result is of the level of the first input, while the others count.
 BESIDE = frozenset(b"MaxPool TopK Unique".split())
 # Those that give integers whatever their first input is.
@@ -227,6 +227,8 @@ def _level_alike(node: Node, inputs: Sequence[int], first: int) -> int:
         return NO
     if node.name in MIXING:
         return max(inputs, default=NO)
+    if node.name == b"Pad":  # by sizes, its second input
+        return max([first, *inputs[2:3]])
     return _level(node, inputs, first)
 
 
@@ -246,9 +248,7 @@ def _level(node: Node, inputs: Sequence[int], first: int) -> int:
         return NATURAL if inputs[1:2] == [NATURAL] else ANY
     if name in (b"CastLike", b"OneHot"):
         return ANY if inputs and inputs[-1] else NO
-    if name == b"LabelEncoder" and _looks_up_others(node):
-        return NO
-    if name in ALWAYS_INTEGER and (name != b"Imputer" or first):
+    if name in ALWAYS_INTEGER and not _gives_others(node, first):
         return ANY
     # Of others, an output has the type of the first input, but of onnxruntime's own. Sums and
     # products of integers that are not negative may still pass the largest one, and begin at the
@@ -256,8 +256,15 @@ def _level(node: Node, inputs: Sequence[int], first: int) -> int:
     return ANY if first and not node.domain else NO
 
 
-def _looks_up_others(node: Node) -> bool:
-    """Whether what a LabelEncoder gives stands in one tensor, and is no integers."""
-    kinds = [setting.kind for setting in node.settings if setting.name == b"values_tensor"]
+def _gives_others(node: Node, first: int) -> bool:
+    """Whether an operator that may give integers is told, or given, something else.
+
+    A LabelEncoder gives what stands in its one tensor of values.
+    """
+    if node.name == b"Imputer":
+        return not first
+    if node.name != b"LabelEncoder":
+        return False
     told = [setting for setting in node.settings if setting.name.startswith(b"values_")]
-    return len(kinds) == len(told) == 1 and kinds[0] not in (0, *INTEGERS)
+    kinds = [setting.kind for setting in told if setting.name == b"values_tensor"]
+    return len(told) == 1 and len(kinds) == 1 and kinds[0] not in (0, *INTEGERS)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from modelkit import golden as golden_rows
-from modelkit.convert.notes import ColumnNames, Notes
+from modelkit.convert.notes import NamesByInput, Notes
 from modelkit.convert.preprocess import Preprocess
 from modelkit.errors import ConversionError
 from modelkit.manifest import (
@@ -45,7 +45,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     background: object = None,
     metadata: dict[str, Any] | None = None,
     allow: Collection[str] = (),
-    names: ColumnNames | None = None,
+    names: NamesByInput | None = None,
     classes: Sequence[Any] | None = None,
     outputs: Mapping[str, str] | None = None,
     preprocess: Preprocess | None = None,
@@ -181,5 +181,5 @@ def _draws(signature: Signature, proven: Proven) -> Iterator[Feeds]:
     for feeds in golden_rows.draws(signature, proven.example):
         for terms in proven.source.terms:
             column = terms.vectorizer.column
-            feeds[column] = golden_rows.draw_texts(terms.vocabulary, len(feeds[column]))
+            feeds[column] = golden_rows.draw_texts(terms.known, len(feeds[column]))
         yield feeds

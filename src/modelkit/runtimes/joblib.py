@@ -17,7 +17,6 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.cast import Array
 from modelkit.device import DeviceName, Placement, device_chain, refusal
 from modelkit.errors import (
     ClosedError,
@@ -27,11 +26,12 @@ from modelkit.errors import (
     PackageError,
     importing,
 )
-from modelkit.frames import blank_column
+from modelkit.frames import blank_column, whole_array
 from modelkit.function_model import check_output
 from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs, reopening
 from modelkit.runtimes.machine import usable_cpus
+from modelkit.runtimes.series import as_fitted, series_of
 from modelkit.signature import Feeds, Signature
 
 with importing("joblib", "a joblib package", "joblib"):
@@ -45,9 +45,9 @@ VERBS = {
     "probability": "predict",
     "probabilities": "predict_proba",
     "scores": "decision_function",
+    "score_samples": "score_samples",
     "transformed": "transform",
 }
-OBJECT = np.dtype(object)
 WHY = "a joblib package runs on the CPU, by the library that trained it"
 
 
@@ -113,7 +113,7 @@ class Estimator:
         block = feeds[spec.name].copy()
         if spec.dtype == "string":
             return block[:, 0]
-        return _as_fitted(block, np.dtype(spec.columns[0].dtype)) if spec.columns else block
+        return as_fitted(block, np.dtype(spec.columns[0].dtype)) if spec.columns else block
 
     def _frame(self, feeds: Feeds, signature: Signature) -> Any:
         pd = sys.modules["pandas"]  # `like` is one of its frames
@@ -129,53 +129,14 @@ class Estimator:
             if values is None:  # one that is not read
                 kept[at] = blank_column(dtype, index)
             else:
-                kept[at] = _series(pd, values, dtype, none=str(name) in self.nones)
+                kept[at] = series_of(pd, values, dtype, none=str(name) in self.nones)
         frame = pd.DataFrame(kept)
         frame.columns = names
         return frame
 
     def answer(self, verb: str, rows: Any) -> Any:
         """The answer of one verb, dense; a list where the estimator answers with one."""
-        answer = getattr(self.fitted, verb)(rows)
-        return answer.toarray() if hasattr(answer, "toarray") else answer
-
-
-def _series(
-    pd: Any,
-    values: Array,
-    dtype: Any,
-    *,
-    none: bool,
-) -> Any:
-    """One column in the dtype it had; with an unknown category one of objects, as in pandas."""
-    missing = np.zeros(len(values), bool)
-    if values.dtype == object:
-        missing = values == None  # noqa: E711 - for each element
-    if isinstance(dtype, pd.CategoricalDtype):
-        known = set(dtype.categories)
-        if not set(values[~missing]) <= known:
-            dtype = OBJECT
-    if dtype == OBJECT and not none:
-        values = np.where(missing, np.nan, values)
-    plain = getattr(dtype, "numpy_dtype", dtype)
-    if values.dtype != OBJECT and isinstance(plain, np.dtype) and plain.kind in "iub":
-        gaps = np.isnan(values) if values.dtype.kind == "f" else missing
-        whole = _as_fitted(values[~gaps], plain)
-        if whole.dtype != plain or (gaps.any() and plain is dtype):
-            dtype = values.dtype  # as pandas does
-        elif plain is dtype:
-            values = whole
-    return pd.Series(values, dtype=dtype, copy=True)
-
-
-def _as_fitted(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Floats as the whole numbers that the estimator was fitted on, if all of them are whole."""
-    if values.dtype == dtype or dtype.kind not in "iub" or not np.isfinite(values).all():
-        return values
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    if (values < low).any() or (values > high).any() or (values != np.rint(values)).any():
-        return values
-    return values.astype(dtype)
+        return whole_array(getattr(self.fitted, verb)(rows))
 
 
 class _Nowhere:

@@ -57,8 +57,10 @@ class TextModel(Model):
         self._terms = tuple(terms)
         self._origin = origin
         self._closed = False
-        wide = 8 * sum(len(each) for each in terms)
-        self._most = max(1, min(RUN_ROWS, DENSE_BYTES // wide))
+        self._most = RUN_ROWS
+        if texts.dense:
+            wide = 8 * sum(len(each) for each in terms)
+            self._most = max(1, min(RUN_ROWS, DENSE_BYTES // wide))
 
     @property
     def signature(self) -> Signature:

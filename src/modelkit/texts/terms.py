@@ -14,15 +14,21 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.errors import SignatureError
+from modelkit.texts.hashing import bucket_of
 from modelkit.texts.patterns import compiled
 from modelkit.texts.vectorizer import Texts, Vectorizer
 
 UNKNOWN = -1
+ANY_TERMS = ("alpha", "beta", "été", "straße", "good film")
+MOST_HASHES = 1 << 16  # that are remembered: terms come again and again
 SEVERAL_SPACES = re.compile(r"\s\s+")
 
 
 class Terms:
-    """The terms of one vectorizer: what it was trained on, and the words it leaves out."""
+    """The terms of one vectorizer: what it was trained on, and the words it leaves out.
+
+    The vocabulary of a vectorizer that hashes its terms is empty.
+    """
 
     def __init__(
         self,
@@ -36,11 +42,17 @@ class Terms:
         self._place = {term: at for at, term in enumerate(self.vocabulary)}
         if len(self._place) < len(self.vocabulary):
             raise SignatureError("a vocabulary holds a term twice")
+        self._bucket: dict[str, tuple[int, int]] = {}
         self._clean = _cleaner(vectorizer)
         self._split = _splitter(vectorizer, frozenset(self.stop_words))
 
     def __len__(self) -> int:
-        return len(self.vocabulary)
+        return self.vectorizer.buckets or len(self.vocabulary)
+
+    @property
+    def known(self) -> Sequence[str]:
+        """Terms that texts can be made of to try the model: a few, where it hashes any term."""
+        return self.vocabulary or ANY_TERMS
 
     def of(self, text: str) -> list[str]:
         """Every term of a text, known or not, as often as it occurs."""
@@ -52,6 +64,8 @@ class Terms:
         Terms are places in the vocabulary. m is the most known terms of any text, at least 1; a
         text of fewer ends in the term 0, which occurs 0 times.
         """
+        if self.vectorizer.buckets is not None:
+            return self._hashed(texts, self.vectorizer.buckets)
         split = self._split
         clean = self._clean
         terms: list[str] = []
@@ -65,6 +79,35 @@ class Terms:
         found_at = map(self._place.get, terms, repeat(UNKNOWN))
         places = np.fromiter(found_at, np.int64, len(terms))
         return _padded(places, np.array(counts, np.float64), sizes)
+
+    def _hashed(self, texts: Sequence[str], buckets: int) -> tuple[Array, Array]:
+        """The columns of each text and what they hold, of terms that are hashed."""
+        places: list[int] = []
+        sums: list[int] = []
+        sizes = []
+        for text in texts:
+            found: dict[int, int] = {}
+            for term in self.of(text):
+                place, sign = self._bucket_of(term, buckets)
+                found[place] = found.get(place, 0) + sign
+            places += found
+            sums += found.values()
+            sizes.append(len(found))
+        numbers = np.array(sums, np.float64)
+        if self.vectorizer.sums == "present":
+            numbers = np.ones(len(sums))
+        return _padded(np.array(places, np.int64), numbers, sizes)
+
+    def _bucket_of(self, term: str, buckets: int) -> tuple[int, int]:
+        known = self._bucket.get(term)
+        if known is not None:
+            return known
+        place, sign = bucket_of(term, buckets)
+        found = (place, sign if self.vectorizer.sums == "signed" else 1)
+        if len(self._bucket) >= MOST_HASHES:
+            self._bucket.clear()
+        self._bucket[term] = found
+        return found
 
 
 def _padded(
@@ -194,7 +237,7 @@ def decode_terms(data: bytes, texts: Texts) -> list[Terms]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SignatureError(f"they are no vocabularies: {error}") from error
     count = len(texts.vectorizers)
-    if len(lists) != count or not all(_is_vocabulary(*pair) for pair in lists):
+    if len(lists) != count or not all(map(_is_vocabulary, texts.vectorizers, lists)):
         raise SignatureError(f"{count} vectorizers need a list of terms and one of stop words each")
     return [
         Terms(vectorizer, vocabulary, stop_words)
@@ -202,8 +245,9 @@ def decode_terms(data: bytes, texts: Texts) -> list[Terms]:
     ]
 
 
-def _is_vocabulary(vocabulary: object, stop_words: object) -> bool:
-    if not vocabulary:
+def _is_vocabulary(vectorizer: Vectorizer, lists: tuple[object, object]) -> bool:
+    vocabulary, stop_words = lists
+    if bool(vocabulary) == (vectorizer.buckets is not None):
         return False
     return _is_list_of_strings(vocabulary) and _is_list_of_strings(stop_words)
 

@@ -11,6 +11,8 @@ from modelkit.texts.patterns import compiled
 
 ANALYZERS = ("word", "char", "char_wb")
 ACCENTS = ("ascii", "unicode")
+SUMS = ("counts", "signed", "present")
+MAX_BUCKETS = 1 << 31  # the most columns that a hash of 32 bits tells apart
 MAX_NGRAM = 100  # words or characters of a term; a file that says more is not believed
 
 
@@ -25,6 +27,10 @@ class Vectorizer:
         lowercase: whether texts are turned into lower case.
         accents: how accents are taken off, "ascii" or "unicode"; None leaves them.
         token_pattern: the expression that finds words; None where terms are made of characters.
+        buckets: the number of columns that a hash of each term chooses from; None where a
+            vocabulary lists the terms.
+        sums: what a column of hashed terms holds: their "counts", their counts with the sign of
+            each hash ("signed"), or 1 where a term is there ("present").
 
     Raises SignatureError for unknown values, and for an expression that could run away.
     """
@@ -35,6 +41,8 @@ class Vectorizer:
     lowercase: bool
     accents: str | None
     token_pattern: str | None
+    buckets: int | None = None
+    sums: str = "counts"
 
     def __post_init__(self) -> None:
         if self.analyzer not in ANALYZERS:
@@ -49,6 +57,10 @@ class Vectorizer:
             raise SignatureError(
                 f"a token_pattern finds words, and the analyzer is {self.analyzer!r}"
             )
+        if self.buckets is not None and not 1 <= self.buckets < MAX_BUCKETS:
+            raise SignatureError(f"buckets are from 1 to {MAX_BUCKETS - 1}, not {self.buckets}")
+        if self.sums not in SUMS:
+            raise SignatureError(f"sums is one of {list(SUMS)}, not {self.sums!r}")
         if self.token_pattern is not None:
             compiled(self.token_pattern)
 
@@ -61,6 +73,8 @@ class Vectorizer:
             parts.append("in lower case")
         if self.accents is not None:
             parts.append(f"accents taken off ({self.accents})")
+        if self.buckets is not None:
+            parts.append(f"hashed into {self.buckets} columns")
         return ", ".join(parts)
 
 
@@ -78,11 +92,12 @@ class Texts:
     The vectorizer at position i gives the graph the inputs `i.terms` and `i.counts`: for each row,
     the places in the vocabulary of the terms that its text holds, and how often; a term that occurs
     0 times fills up shorter rows. `passed` names the inputs of the model that the graph takes as
-    they are.
+    they are. `dense` is whether the graph makes a column of each term, which takes memory.
     """
 
     vectorizers: tuple[Vectorizer, ...]
     passed: tuple[str, ...]
+    dense: bool = True
 
     def graph(self, signature: Signature) -> Signature:
         """The signature of the graph inside a model of this `signature`. Raises SignatureError."""

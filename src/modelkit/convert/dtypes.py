@@ -1,0 +1,114 @@
+"""The columns of example rows: their names, and their dtypes as a signature has them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import is_missing
+from modelkit.errors import ConversionError
+from modelkit.spec import GRAPH_DTYPES, MIXED, TIMES, ZONE, Column
+
+TEXT_DTYPES = ("str", "large_string", "dictionary<values=string", "dictionary<values=large_string")
+USUAL_NAMES = {"boolean": "bool", "double": "float64", "float": "float32"}
+# As numpy, pandas and Arrow write times: "datetime64[us, Europe/Berlin]", "timestamp[us, tz=UTC]".
+TIME_PATTERN = re.compile(r"(datetime64|timestamp|timedelta64|duration)\[(s|ms|us|ns)(,.*)?\]")
+PLAIN_OBJECTS = str | int | float | np.generic  # a boolean is an integer
+ADVICE = {
+    "boolean": "make it one of booleans before fit: astype('boolean')",
+    "integer": "make it one of numbers before fit: astype('Int64'), or float where there are gaps",
+    "floating": "make it one of numbers before fit: astype(float)",
+    "mixed-integer-float": "make it one of numbers before fit: astype(float)",
+    "decimal": "make it one of numbers before fit: astype(float)",
+}
+OTHER_ADVICE = (
+    "give all of its values one type before fit, such as astype(str), or leave the column out"
+)
+
+
+def columns_of(example: Any, *, native: bool) -> list[Column]:
+    """The columns of an array or a frame. Raises ConversionError for a dtype that is not taken.
+
+    Times and objects of several types are those of estimators that are packaged as they are:
+    `native`.
+    """
+    if isinstance(example, np.ndarray):
+        return [Column(f"x{i}", str(example.dtype)) for i in range(example.shape[1])]
+    columns = []
+    for name, values in example.items():
+        columns.append(Column(str(name), _column_dtype(str(name), values, native=native)))
+    return columns
+
+
+def _column_dtype(
+    name: str,
+    column: Any,
+    *,
+    native: bool,
+) -> str:
+    """The dtype of a column of a frame, as a signature has it. Raises ConversionError."""
+    dtype = column.dtype
+    values = column
+    if hasattr(dtype, "categories"):
+        values = dtype.categories
+        dtype = values.dtype
+    dtype = getattr(dtype, "subtype", dtype) if hasattr(dtype, "fill_value") else dtype  # sparse
+    if dtype == np.dtype(object):
+        return _dtype_of_objects(name, values, native=native)
+    text = str(dtype).lower().removesuffix("[pyarrow]")
+    if text.startswith(TEXT_DTYPES):
+        return "string"
+    text = USUAL_NAMES.get(text, text)
+    times = _time_dtype(text)
+    if text in GRAPH_DTYPES or (native and times is not None):
+        return times or text
+    if times is not None:
+        fix = "turn it into numbers in front of the pipeline, or save with format='joblib'"
+    else:
+        fix = "astype(str) before fit" if text.startswith("interval") else "turn it into numbers"
+    raise ConversionError(
+        f"column {name!r} has dtype {column.dtype}, which {'a package' if native else 'a graph'} "
+        f"cannot take; {fix}, or leave it out",
+        column=name,
+    )
+
+
+def _time_dtype(text: str) -> str | None:
+    """The dtype of times as a signature has it; None for any other."""
+    found = TIME_PATTERN.fullmatch(text)
+    if found is None:
+        return None
+    kind, unit, zone = found.groups()
+    spans = kind in ("timedelta64", "duration")
+    dtype = f"timedelta64[{unit}]" if spans else f"datetime64[{unit}{ZONE if zone else ''}]"
+    return dtype if dtype in TIMES else None
+
+
+def _dtype_of_objects(
+    name: str,
+    column: Any,
+    *,
+    native: bool,
+) -> str:
+    """The dtype of a column of objects: texts, or values of several types.
+
+    Raises ConversionError.
+    """
+    held = sys.modules["pandas"].api.types.infer_dtype(
+        column,
+        skipna=True,
+    )
+    if held in ("string", "empty"):
+        return "string"
+    present = [value for value in column if not is_missing(value)]
+    if native and all(isinstance(value, PLAIN_OBJECTS) for value in present):
+        return MIXED
+    other = next(value for value in present if not isinstance(value, str))
+    raise ConversionError(
+        f"column {name!r} is one of Python objects, and holds {other!r:.60}, a "
+        f"{type(other).__name__}; {ADVICE.get(held, OTHER_ADVICE)}",
+        column=name,
+    )

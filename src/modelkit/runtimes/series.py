@@ -1,0 +1,133 @@
+"""Columns of pandas in the dtypes that an estimator was fitted on, from coerced values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+
+OBJECT = np.dtype(object)
+
+
+def series_of(
+    pd: Any,
+    values: Array,
+    dtype: Any,
+    *,
+    none: bool,
+) -> Any:
+    """One column in the dtype it had; where its values do not go in, in that of pandas for them.
+
+    Args:
+        pd: pandas.
+        values: numbers, times, or objects with None for missing ones.
+        dtype: of the column in training.
+        none: whether a column of objects marks a missing value with None, rather than NaN.
+    """
+    if values.dtype.kind in "mM" or _zone_of(dtype) is not None:
+        return _times(pd, values, dtype)
+    if isinstance(dtype, pd.SparseDtype):
+        return _sparse(pd, values, dtype)
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _categories(pd, values, dtype)
+    if values.dtype != OBJECT:
+        return _numbers(pd, values, dtype)
+    if dtype == OBJECT and not none:
+        values = np.where(_is_none(values), np.nan, values)
+    return pd.Series(values, dtype=dtype, copy=True)
+
+
+def _is_none(values: Array) -> Array:
+    gone: Array = values == None  # noqa: E711 - for each element
+    return gone
+
+
+def _numbers(
+    pd: Any,
+    values: Array,
+    dtype: Any,
+) -> Any:
+    """Numbers in their dtype, or as floats where one has a fraction, or a gap that the dtype lacks."""
+    plain = getattr(dtype, "numpy_dtype", dtype)
+    if isinstance(plain, np.dtype) and plain.kind in "iub":
+        gaps = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+        whole = as_fitted(values[~gaps], plain)
+        if whole.dtype != plain or (gaps.any() and plain is dtype):
+            dtype = values.dtype  # as pandas does
+        elif plain is dtype:
+            values = whole
+    return pd.Series(values, dtype=dtype, copy=True)
+
+
+def _categories(
+    pd: Any,
+    values: Array,
+    dtype: Any,
+) -> Any:
+    """Categories; unknown ones come after its own."""
+    known = dtype.categories
+    if known.dtype == bool:
+        return _truths(pd, values, dtype)
+    gone = _is_none(values) if values.dtype == OBJECT else np.isnan(values)
+    others = pd.Index(values[~gone]).unique().difference(known) if not gone.all() else known[:0]
+    if len(others):
+        dtype = pd.CategoricalDtype(known.append(others), dtype.ordered)
+    return pd.Series(values, dtype=dtype, copy=True)
+
+
+def _truths(
+    pd: Any,
+    values: Array,
+    dtype: Any,
+) -> Any:
+    """Categories that are booleans, from 0, 1 and NaN; numbers where there are others."""
+    numbers = values.astype(np.float64)
+    gone = np.isnan(numbers)
+    if not set(numbers[~gone].tolist()) <= {0.0, 1.0}:
+        return pd.Series(numbers)
+    known = dtype.categories.tolist()
+    codes = [-1 if gap else known.index(bool(v)) for v, gap in zip(numbers, gone, strict=True)]
+    return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype))
+
+
+def _sparse(
+    pd: Any,
+    values: Array,
+    dtype: Any,
+) -> Any:
+    """One sparse column in the dtype it had, or where its numbers are not whole, in their own."""
+    kept = as_fitted(values, dtype.subtype)
+    if kept.dtype != dtype.subtype:
+        dtype = pd.SparseDtype(kept.dtype, dtype.fill_value)
+    return pd.Series(pd.arrays.SparseArray(kept, dtype=dtype))
+
+
+def _times(
+    pd: Any,
+    values: Array,
+    dtype: Any,
+) -> Any:
+    """One column of times in the dtype and the time zone that it had."""
+    zone = _zone_of(dtype)
+    if zone is None:
+        return pd.Series(values).astype(dtype)
+    column = pd.Series(np.array(values.tolist()))
+    return column.dt.tz_localize("UTC").dt.tz_convert(zone).astype(dtype)
+
+
+def _zone_of(dtype: Any) -> Any:
+    """The time zone of a dtype of pandas or Arrow; None for one without."""
+    arrow = getattr(dtype, "pyarrow_dtype", None)
+    return getattr(arrow, "tz", None) or getattr(dtype, "tz", None)
+
+
+def as_fitted(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Floats as the whole numbers that the estimator was fitted on, if all of them are whole."""
+    if values.dtype == dtype or dtype.kind not in "iub" or not np.isfinite(values).all():
+        return values
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if (values < low).any() or (values > high).any() or (values != np.rint(values)).any():
+        return values
+    return values.astype(dtype)

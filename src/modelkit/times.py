@@ -1,0 +1,96 @@
+"""Cast a column of times, or of spans of time, to the dtype of its tensor.
+
+A point in time has a time zone or has none, as in training; where it has one, the tensor holds it
+in UTC. Nothing is rounded, and texts are not parsed.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from modelkit.rule import Array, CastError
+
+POINT = "M"  # the kind of dtype of points in time; the other is that of spans
+EXPECTED = {"M": "times", "m": "spans of time"}
+PARSERS = {"M": "pandas.to_datetime", "m": "pandas.to_timedelta"}
+
+
+def to_times(
+    values: Array,
+    missing: Array,
+    target: np.dtype[Any],
+    *,
+    zoned: bool,
+) -> Array:
+    """Values as an array of times, NaT for those that are missing. Raises CastError."""
+    data = np.ma.getdata(values)
+    if data.dtype.kind == "O":
+        data = _from_times_of_python(data, missing, target, zoned=zoned)
+    elif data.dtype.kind != target.kind:
+        raise CastError(_unlike(f"values of {data.dtype}", target))
+    elif zoned:
+        raise CastError(
+            "times without a time zone where those with one are expected; name it first, for "
+            "example with Series.dt.tz_localize"
+        )
+    out = data.astype(target)
+    rounded = (out.astype(data.dtype) != data) & ~np.isnat(data) & ~missing
+    if rounded.any():
+        raise CastError(f"a time in {{rows}} that {target} does not hold exactly", rounded)
+    out[missing] = np.array("NaT", target)
+    return out
+
+
+def _from_times_of_python(
+    values: Array,
+    missing: Array,
+    target: np.dtype[Any],
+    *,
+    zoned: bool,
+) -> Array:
+    """Objects of Python, numpy or pandas as an array of nanoseconds, or of microseconds beyond."""
+    gone = np.array("NaT", target)
+    found = []
+    for row, item in enumerate(values.tolist()):
+        made = gone if missing[row] else _time_of(item, target.kind, zoned=zoned)
+        if made is None:
+            bad = np.zeros(len(values), bool)
+            bad[row] = True
+            what = f"{item!r:.40} in {{rows}}, a {type(item).__name__},"
+            raise CastError(_unlike(what, target, zoned=zoned), bad)
+        found.append(made)
+    return np.array(found) if found else np.empty(0, target)
+
+
+def _time_of(
+    item: Any,
+    kind: str,
+    *,
+    zoned: bool,
+) -> Any:
+    """One value of numpy; None for what is not of the kind, or has a zone where none is expected."""
+    if kind != POINT:
+        if hasattr(item, "to_timedelta64"):
+            return item.to_timedelta64()
+        return np.timedelta64(item) if isinstance(item, timedelta | np.timedelta64) else None
+    if isinstance(item, np.datetime64):  # where a zone is needed, it is in UTC
+        return item
+    if not isinstance(item, datetime) or (item.tzinfo is not None) != zoned:
+        return None
+    if hasattr(item, "to_datetime64"):  # of pandas, in UTC
+        return item.to_datetime64()
+    return np.datetime64(item.astimezone(UTC).replace(tzinfo=None) if zoned else item)
+
+
+def _unlike(
+    what: str,
+    target: np.dtype[Any],
+    *,
+    zoned: bool = False,
+) -> str:
+    zone = "" if target.kind != POINT else f" {'with' if zoned else 'without'} a time zone"
+    parse = f"; texts and dates are parsed with {PARSERS[target.kind]}"
+    return f"{what} where {EXPECTED[target.kind]}{zone} are expected{parse}"
