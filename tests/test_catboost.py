@@ -181,6 +181,24 @@ def test_other_statistics(kind, tmp_path):
     agree(saved(model, X, tmp_path), model, stalls(600, ["new"], seed=1)[0])
 
 
+@pytest.mark.parametrize("most", [2, 20])
+def test_categories_of_every_dtype(most, tmp_path):
+    X, y = stalls()
+    frame = pd.DataFrame(
+        {
+            "open": X["open"] == "yes",
+            "row": pd.array(X["row"], dtype="Int64"),
+            "below": -X["row"],
+            "stall": X["stall"].astype("string"),
+            "town": X["town"].astype("category"),
+            "coded": pd.Categorical(X["row"] * 10),
+        }
+    )
+    options = FEW | {"cat_features": list(frame), "one_hot_max_size": most}
+    model = catboost.CatBoostClassifier(**options).fit(frame, y > 3)
+    agree(saved(model, frame, tmp_path), model, frame.assign(below=np.resize([-77, -1, 5], 1200)))
+
+
 def test_categories_below_a_calibration(tmp_path):
     X, y = stalls()
     X["stall"] = X["stall"].astype("category")

@@ -14,6 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -81,6 +82,10 @@ READERS = {
     ),
     "a union": (
         make_pipeline(FeatureUnion([("one", some(["b"])), ("two", some(["a"]))]), LogisticRegression()),
+        ["a", "b"],
+    ),
+    "one against the rest": (
+        OneVsRestClassifier(make_pipeline(some(["b", "a"]), LogisticRegression())),
         ["a", "b"],
     ),
     "one inside another": (

@@ -661,7 +661,8 @@ def _towns(gap):
     ids=["most frequent", "constant"],
 )
 def test_none_in_a_column_that_is_imputed_is_a_value(imputer, tmp_path):
-    columns = make_column_transformer((make_pipeline(imputer, OneHotEncoder()), ["town"]))
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    columns = make_column_transformer((make_pipeline(imputer, encoder), ["town"]))
     model = make_pipeline(columns, LogisticRegression())
     towns, labels = _towns(None), np.arange(100) % 3 == 0
     _, loaded = saved(model.fit(towns, labels), towns, tmp_path)

@@ -120,6 +120,34 @@ def test_one_hot_columns_of_given_categories_and_dropped_ones(tmp_path):
     agree_on_towns(OneHotEncoder(**options).fit(example), example, tmp_path)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"handle_unknown": "ignore"},
+        {"drop": "first", "handle_unknown": "ignore"},
+        {"handle_unknown": "warn", "max_categories": 30},
+    ],
+    ids=str,
+)
+def test_weights_of_many_categories_are_looked_up(options, classes, tmp_path):
+    example = towns(400, 1)[["town", "count", "free"]]
+    example["code"] = [f"c{number}" for number in np.random.default_rng(0).integers(0, 80, 400)]
+    wanted = target(example) + (example["free"] > 1) * (classes == 3)
+    imputer = SimpleImputer(strategy="most_frequent")
+    one_hot = make_pipeline(imputer, OneHotEncoder(**options))
+    columns = make_column_transformer(
+        (StandardScaler(), ["free"]),
+        (one_hot, ["code", "town"]),
+        (OneHotEncoder(**options), ["count"]),
+    )
+    fitted = make_pipeline(columns, LogisticRegression()).fit(example, wanted)
+    fresh = example.assign(code="unknown", town=example["town"].shift(), count=99)
+    model = agree(fitted, example, (fresh, example[:1]), tmp_path)
+    explained = mk.Explainer(model, background=example[:30]).explain(example[:2])
+    assert explained.method == "additive"
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -5,15 +5,16 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn import cluster, covariance, ensemble, linear_model, mixture, neighbors, svm
+from sklearn import cluster, covariance, ensemble, linear_model, manifold, mixture, neighbors, svm
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris, load_wine
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 import modelkit as mk
@@ -215,7 +216,13 @@ def test_behind_columns_with_strings_and_gaps(tmp_path, penguins, last):
 
 @pytest.mark.parametrize(
     "source",
-    [cluster.DBSCAN(), cluster.AgglomerativeClustering(), neighbors.LocalOutlierFactor()],
+    [
+        cluster.DBSCAN(),
+        cluster.AgglomerativeClustering(),
+        neighbors.LocalOutlierFactor(),
+        neighbors.NearestNeighbors(),
+        manifold.TSNE(max_iter=250),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("form", ["onnx", "joblib"])
@@ -223,11 +230,32 @@ def test_what_groups_its_own_rows_alone_is_refused_by_name(tmp_path, source, for
     X = load_iris(return_X_y=True)[0]
     whole = fitted(make_pipeline(StandardScaler(), source), X)
     name = type(source).__name__
+    advice = "KMeans|novelty=True|KNeighborsTransformer|PCA"
     with pytest.raises(
-        mk.errors.ConversionError, match=rf"^{name} has neither.*(KMeans|novelty=True)"
+        mk.errors.ConversionError, match=rf"^{name} has neither.*({advice})"
     ) as caught:
         saved(whole, X, tmp_path, **({"format": form} if form == "joblib" else {}))
     assert caught.value.step == name
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        ensemble.RandomTreesEmbedding(7, random_state=0),
+        ensemble.RandomTreesEmbedding(5, max_depth=1, sparse_output=False, random_state=0),
+        BernoulliRBM(3, random_state=0),
+    ],
+    ids=str,
+)
+def test_leaves_and_hidden_units_are_columns(tmp_path, last):
+    X, y = load_wine(return_X_y=True)
+    source = fitted(make_pipeline(MinMaxScaler(), last), X)
+    got = saved(source, X, tmp_path).predict(fresh(X))
+    expected = source.transform(fresh(X))
+    expected = expected.toarray() if hasattr(expected, "toarray") else expected
+    np.testing.assert_allclose(got, expected, rtol=1e-14)
+    whole = fitted(make_pipeline(MinMaxScaler(), last, LogisticRegression(max_iter=500)), X, y)
+    check(whole, saved(whole, X, tmp_path), fresh(X))
 
 
 def test_kernels_of_your_own_are_refused(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 import modelkit as mk
 from modelkit.errors import ConversionError, SignatureError
@@ -32,7 +32,9 @@ def _number(value):
         return value.total_seconds()
     if isinstance(value, str):
         return float(len(value))
-    return -1.0 if value is None or value is pd.NA or value != value else float(value)  # noqa: PLR0124
+    if value is None:
+        return -2.0
+    return -1.0 if value is pd.NA or value != value else float(value)  # noqa: PLR0124
 
 
 DTYPES = {
@@ -53,6 +55,7 @@ DTYPES = {
     "sparse floats": pd.arrays.SparseArray(np.tile([0.0, 1.5], N // 2)),
     "sparse integers": pd.arrays.SparseArray(np.tile([0, 2], N // 2)),
     "objects of several types": pd.Series([1, "abc", None, True, 2.5] * (N // 5), dtype=object),
+    "texts, None and NaN": pd.Series(["a", None, np.nan, "bcd"] * (N // 4), dtype=object),
     "booleans with None": pd.Series([True, False, None, True] * (N // 4), dtype=object),
     "categories of integers": pd.Categorical([1, 2] * (N // 2)),
     "categories of booleans": pd.Categorical([True, False] * (N // 2)),
@@ -139,3 +142,19 @@ def test_sparse_columns_convert_as_dense_ones(tmp_path):
     with mk.load(tmp_path / "m.mk") as model:
         expected = source.predict_proba(rows)
         np.testing.assert_allclose(model.predict_proba(rows), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "values", [["a", None, np.nan, "bcd"] * (N // 4), [1, 2, None, True, 2.5] * (N // 5)]
+)
+def test_encoders_of_what_no_signature_lists(values, tmp_path):
+    column = pd.Series(values, dtype=object)
+    rows = pd.DataFrame({"v": column, "x": np.linspace(-1, 1, N)})
+    columns = ColumnTransformer([("c", OneHotEncoder(), ["v"]), ("n", "passthrough", ["x"])])
+    source = make_pipeline(columns, LogisticRegression()).fit(rows, np.arange(N) % 2)
+    with saved(source, rows, tmp_path / "m.mk") as model:
+        np.testing.assert_array_equal(model.predict_proba(rows), source.predict_proba(rows))
+        spec = model.signature.inputs[0]
+        assert (spec.columns[0].dtype, spec.columns[0].categories) == ("mixed", None)
+        with pytest.raises(ValueError, match="unknown categories"):
+            model.predict(rows.assign(v=pd.Series([values[-1] * 3] * N, dtype=object)))

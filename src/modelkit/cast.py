@@ -109,7 +109,7 @@ def cast_column(values: Array, rule: Rule) -> Array:
     if rule.target.kind in "mM":
         return _to_times(values, rule)
     if rule.mixed:
-        values = _as_json(values)
+        values = _as_json(values, nullable=rule.nullable)
     out = to_dtype(values, rule.declared, rule.target, nullable=rule.nullable)
     if rule.text and rule.closed:
         _check_categories(out, rule)
@@ -129,13 +129,17 @@ def check_pixels(dtype: np.dtype[Any], rule: Rule) -> None:
         )
 
 
-def _as_json(values: Array) -> Array:
-    """Values of any type as the JSON of each, but for those that are missing. Raises CastError."""
+def _as_json(values: Array, *, nullable: bool) -> Array:
+    """Values of any type as the JSON of each, but for None; NaN is another value where it may be.
+
+    Raises CastError.
+    """
     mask = np.ma.getmaskarray(values)
     found = np.full(len(values), None, object)
     for row, item in enumerate(np.ma.getdata(values).tolist()):
         plain = item.item() if isinstance(item, np.generic) else item
-        if mask[row] or is_missing(plain):
+        kept = nullable and isinstance(plain, float)
+        if mask[row] or (is_missing(plain) and not kept):
             continue
         if not isinstance(plain, str | int | float):  # a boolean is an integer
             expected = "a string, a number or a boolean"

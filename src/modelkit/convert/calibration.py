@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.compositions import interpolated
+from modelkit.convert.interpolation import along, located
 from modelkit.convert.tensors import (
     Answer,
     Columns,
@@ -47,14 +47,9 @@ def calibrated(
     at: Converting,
 ) -> Answer:
     """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
-    parts = [
-        _calibrated(
-            each,
-            columns,
-            at,
-        )
-        for each in estimator.calibrated_classifiers_
-    ]
+    folds = estimator.calibrated_classifiers_
+    scores = [_response(each.estimator, at.answer(each.estimator, columns)) for each in folds]
+    parts = _calibrated(folds, scores)
     likely = total(parts)
     likely = op.div(likely, doubles(len(parts))) if len(parts) > 1 else likely
     return Answer(
@@ -63,24 +58,19 @@ def calibrated(
     )
 
 
-def _calibrated(
-    each: Any,
-    columns: Columns,
-    at: Converting,
-) -> Var:
-    """(n, classes): what one classifier says once calibrated."""
-    scores = _response(each.estimator, at.answer(each.estimator, columns))
-    if each.method == "temperature":
-        return _by_temperature(each, scores)
-    if each.method not in ("sigmoid", "isotonic"):
+def _calibrated(folds: list[Any], scores: list[Var]) -> list[Var]:
+    """(n, classes) each: what the classifiers say once calibrated."""
+    method = folds[0].method
+    if method == "isotonic":
+        return _by_steps(folds, scores)
+    ways = {"sigmoid": _by_sigmoids, "temperature": _by_temperature}
+    if method not in ways:
         raise ConversionError(
-            f"CalibratedClassifierCV(method={each.method!r}) cannot be converted; use 'sigmoid', "
+            f"CalibratedClassifierCV(method={method!r}) cannot be converted; use 'sigmoid', "
             "'isotonic' or 'temperature'",
             step="CalibratedClassifierCV",
         )
-    if each.method == "isotonic":
-        return _by_steps(each, scores)
-    return _by_sigmoids(each, scores)
+    return [ways[method](each, score) for each, score in zip(folds, scores, strict=True)]
 
 
 def _response(
@@ -133,17 +123,20 @@ def _beside_zero(number: Array) -> Array:
     )
 
 
-def _by_steps(
-    each: Any,
-    scores: Var,
-) -> Var:
-    mapped = [
-        risen(mapping, one_column(scores, number))
-        for number, mapping in enumerate(each.calibrators)
-    ]
-    two = len(each.classes) == 2
-    likely = complement(mapped[0]) if two else shares(_among_all(each, joined(mapped)))
-    return op.min([likely, doubles(1.0)])
+def _by_steps(folds: list[Any], scores: list[Var]) -> list[Var]:
+    mappings = [mapping for each in folds for mapping in each.calibrators]
+    mapped = risen(mappings, joined([cast(score, np.float64) for score in scores]))
+    found = []
+    start = 0
+    for each in folds:
+        end = start + len(each.calibrators)
+        own = op.gather(mapped, constant(range(start, end), np.int64), axis=1)
+        if len(each.classes) == 2:
+            found.append(op.min([complement(own), doubles(1.0)]))
+        else:
+            found.append(shares(_among_all(each, own)))
+        start = end
+    return found
 
 
 def _among_all(
@@ -162,26 +155,34 @@ def _among_all(
     return op.matmul(mapped, doubles(spread))
 
 
-def risen(
-    mapping: Any,
-    score: Var,
-) -> Var:
-    """(n, 1) of float64: one column of numbers as an IsotonicRegression maps it, clipped to its ends."""
-    places = mapping.X_thresholds_
-    dtype = places.dtype  # in which the source takes numbers, and gives what it makes of them
-    given = cast(
-        cast(score, dtype),
-        np.float64,
+def risen(mappings: list[Any], scores: Var) -> Var:
+    """(n, mappings) of float64: each column as an IsotonicRegression maps it, clipped to its ends."""
+    places = [np.asarray(each.X_thresholds_, np.float64) for each in mappings]
+    heights = [np.asarray(each.y_thresholds_, np.float64) for each in mappings]
+    # In which the source takes numbers, and gives what it makes of them.
+    dtype = mappings[0].X_thresholds_.dtype
+    given = cast(cast(scores, dtype), np.float64)
+    low = doubles([each[0] for each in places])
+    high = doubles([each[-1] for each in places])
+    inside = op.max([op.min([given, high]), low])
+    piece = located(inside, [each[1:-1] for each in places])
+    table = [
+        np.concatenate([_slopes(*each) for each in zip(places, heights, strict=True)]),
+        np.concatenate([_starts(each) for each in heights]),
+    ]
+    found = along(
+        inside, piece, np.concatenate([_starts(each) for each in places]), np.stack(table)
     )
-    found = interpolated(
-        given,
-        places,
-        mapping.y_thresholds_,
-    )
-    return cast(
-        cast(found, dtype),
-        np.float64,
-    )
+    return cast(cast(found, dtype), np.float64)
+
+
+def _starts(values: Array) -> Array:
+    """Those at which a piece starts: all but the last, unless it is alone."""
+    return values[:-1] if len(values) > 1 else values
+
+
+def _slopes(places: Array, heights: Array) -> Array:
+    return np.diff(heights) / np.diff(places) if len(places) > 1 else np.zeros(1)
 
 
 def isotonic(
@@ -197,7 +198,7 @@ def isotonic(
             step="IsotonicRegression",
         )
     score = columns.matrix(np.float64)
-    found = risen(estimator, score)
+    found = risen([estimator], score)
     if estimator.out_of_bounds == "nan":
         low = op.less(score, doubles(float(estimator.X_min_)))
         high = op.greater(score, doubles(float(estimator.X_max_)))

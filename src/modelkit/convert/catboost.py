@@ -85,7 +85,7 @@ def _check(estimator: Any) -> None:
 
 
 class Read(NamedTuple):
-    """What trees read: rows of float64, and for each split of the model the column that it asks.
+    """What trees read: rows of float32, and for each split of the model the column that it asks.
 
     `missing_left` is whether a missing value goes left there.
     """
@@ -113,15 +113,14 @@ def _read(
     missing_left = np.repeat(np.array(gaps_left, bool), borders)
     places = [feature["flat_feature_index"] for feature in numbers]
     if not features.get("categorical_features"):
-        rows = cast(columns.matrix(np.float32), np.float64)
         return Read(
-            rows,
+            columns.matrix(np.float32),
             np.repeat(places, borders),
             missing_left,
         )
     parts = []
     if places:
-        parts.append(cast(columns.take(places).matrix(np.float32), np.float64))
+        parts.append(columns.take(places).matrix(np.float32))
     lookups = Lookups(
         estimator,
         columns,
@@ -161,7 +160,7 @@ def _sum_of_trees(read: Read, said: dict[str, Any]) -> Var:
         )
     none = [np.zeros(len(tree.left), np.int64) for tree in trees]
     return ensemble(
-        read.rows,
+        cast(read.rows, np.float64),
         trees,
         none,
         [leaves[:, 0] for leaves in values],

@@ -20,7 +20,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.categories import HALF, codes_of
-from modelkit.convert.tensors import Columns, Var, cast, constant, doubles, ml, one_column, op
+from modelkit.convert.tensors import Columns, Var, cast, constant, ml, one_column, op
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Lookups:
         columns: what it reads.
         at: the conversion.
         said: what the model writes of itself.
-        numbers: (n, numbers) of float64, its columns of numbers in their order.
+        numbers: (n, numbers) of float32, its columns of numbers in their order.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Lookups:
         self.columns = [starts[name] + place for name, place in places]
 
     def parts(self) -> list[Var]:
-        """The columns, group by group, as matrices of float64."""
+        """The columns, group by group, as matrices of float32."""
         return [self._looked_up(group) for group in self._groups.values()]
 
     def _starts(self) -> dict[str, int]:
@@ -134,7 +134,7 @@ class Lookups:
             )
             for value in asked:
                 same = np.append(hashes == value, False)
-                found.append(self._added([element], same.astype(np.float64)))
+                found.append(self._added([element], same.astype(np.float32)))
         return found
 
     def _statistics(self, written: dict[str, Any]) -> list[tuple[str, int]]:
@@ -155,7 +155,7 @@ class Lookups:
         return name, len(group.tables) - 1
 
     def _values(self, statistic: dict[str, Any], written: dict[str, Any]) -> Array:
-        """(combinations,) of float64: a statistic, which the library computes in float32."""
+        """(combinations,) of float32: a statistic, as the library computes it."""
         keys, known = self._keys(statistic["elements"])
         width = written["hash_stride"]
         every = np.array(written["hash_map"], object).reshape(-1, width)
@@ -244,7 +244,7 @@ class Lookups:
         )
 
     def _looked_up(self, group: _Group) -> Var:
-        """(n, columns of the group) of float64."""
+        """(n, columns of the group) of float32."""
         table = np.stack(group.tables, axis=1)
         code = self._code(group.elements)
         if len(table) > LARGEST_DENSE:
@@ -263,7 +263,7 @@ class Lookups:
                 default_tensor=np.array([other]),
             )
         shape = constant([-1, table.shape[1]], np.int64)
-        return op.reshape(op.gather(doubles(table), code), shape)
+        return op.reshape(op.gather(constant(table, np.float32), code), shape)
 
     def _code(self, elements: list[Element]) -> Var:
         """(n, 1) of int64: the number of the combination of each row."""
@@ -293,7 +293,7 @@ class Lookups:
         place = element["float_feature_index"]
         assert self._numbers is not None  # noqa: S101 - for the type checker: it is one of them
         number = one_column(self._numbers, place)
-        above = op.greater(number, doubles(np.float32(element["border"])))
+        above = op.greater(number, constant(element["border"], np.float32))
         feature = self._features["float_features"][place]
         if feature["nan_value_treatment"] == GAPS_RIGHT:
             return op.or_(above, op.isnan(number))
@@ -337,7 +337,7 @@ def _coded(
             np.arange(len(told)),
             len(told),
         )
-        found[place] = _Coded(codes, _extended([hashes[str(value)] for value in told]))
+        found[place] = _Coded(codes, _extended([hashes[_text(value)] for value in told]))
     return found
 
 
@@ -358,6 +358,11 @@ def _hashes(estimator: Any, known: dict[int, Sequence[Any]]) -> dict[str, int]:
     )
     said = saved(estimator, pool)["features_info"]["cat_features_hash"]
     return {entry["value"]: entry["hash"] for entry in said}
+
+
+def _text(value: Any) -> str:
+    """A category as the text that the library hashes: booleans are 0 and 1 there."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _extended(hashes: Sequence[int]) -> Array:
@@ -394,4 +399,4 @@ def _share(
     below = total.astype(single) + single(statistic["prior_denomerator"])
     moved = above / below + single(statistic["shift"])
     scaled: Array = moved * single(statistic["scale"])
-    return scaled.astype(np.float64)
+    return scaled

@@ -19,7 +19,7 @@ from modelkit.convert.tensors import (
     op,
 )
 from modelkit.convert.transforms import transformed
-from modelkit.convert.trees import Tree, ensemble
+from modelkit.convert.trees import Tree
 
 if TYPE_CHECKING:
     from modelkit.convert.converting import Converting
@@ -151,52 +151,6 @@ def _positive_place(estimator: Any) -> int:
     else:
         positive = estimator.pos_label
     return 1 if positive is None else int(estimator.classes_.tolist().index(positive))
-
-
-def interpolated(
-    score: Var,
-    places: Array,
-    heights: Array,
-) -> Var:
-    """(n, 1): heights at some places, linear between known ones and flat beyond: numpy.interp."""
-    places = np.asarray(places, np.float64)
-    heights = np.asarray(heights, np.float64)
-    if len(places) == 1:
-        return op.add(op.mul(score, doubles(0.0)), doubles(heights[0]))
-    inside = op.clip(score, constant(places[0]), constant(places[-1]))
-    slopes = doubles(np.diff(heights) / np.diff(places))
-    at = _piece(
-        inside,
-        places[1:-1],
-    )
-    along = op.sub(inside, op.gather(doubles(places[:-1]), at))
-    rise = op.mul(op.gather(slopes, at), along)
-    return op.add(rise, op.gather(doubles(heights[:-1]), at))
-
-
-def _piece(score: Var, bounds: Array) -> Var:
-    """The number of bounds up to each score, found by halves.
-
-    x < bound is x <= the number before it.
-    """
-    tree = halves(np.nextafter(bounds, -np.inf))
-    numbers = np.where(
-        tree.leaf,
-        tree.threshold,
-        0.0,
-    )
-    target = np.zeros(
-        len(tree.left),
-        np.int64,
-    )
-    found = ensemble(
-        score,
-        [tree],
-        [target],
-        [numbers],
-        1,
-    )
-    return op.cast(found, to=np.int64)
 
 
 def halves(bounds: Array) -> Tree:

@@ -41,6 +41,17 @@ class Few:
 
 
 @dataclass(frozen=True)
+class OneHot:
+    """Columns of which each row has a 1 in one, or in none, and zeros in the others.
+
+    `places` are the numbers of the columns with the 1, (n, 1) of int64, and `width` for none.
+    """
+
+    places: Var
+    width: int
+
+
+@dataclass(frozen=True)
 class Fill:
     """A column of texts that an imputer filled: which one, and the text in place of the marker."""
 
@@ -80,6 +91,7 @@ class Converting:
         self.filled: dict[str, Var] = {}
         self.fills: dict[int, Fill] = {}
         self._few: list[tuple[Var, Few]] = []
+        self._codes: list[tuple[Var, list[OneHot]]] = []
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
@@ -127,6 +139,13 @@ class Converting:
     def _few_in(self, part: Var) -> Few | None:
         return next((few for table, few in self._few if table is part), None)
 
+    def note_one_hot(self, table: Var, codes: list[OneHot]) -> None:
+        """Remember that a table is one of codes, side by side: `product` looks their weights up."""
+        self._codes.append((table, codes))
+
+    def _one_hots_in(self, part: Var) -> list[OneHot]:
+        return next((codes for table, codes in self._codes if table is part), [])
+
     def product(
         self,
         columns: Columns,
@@ -140,18 +159,23 @@ class Converting:
         start = 0
         for part in columns.parts:
             few = self._few_in(part)
-            end = start + width(part)
-            if few is None:
-                others.append(part)
-                rows.append(weights[start:end])
+            codes = self._one_hots_in(part)
+            own = weights[start : start + width(part)]
+            start += width(part)
+            if few is not None:
+                products.append(_product_of_few(few, own))
+            elif codes:
+                products += _products_of_one_hots(codes, own)
             else:
-                products.append(_product_of_few(few, weights[start:end]))
-            start = end
-        if others:
-            matrix = Columns(tuple(others)).matrix(np.float64)
-            whole = op.gemm(matrix, doubles(np.concatenate(rows)), doubles(shift))
-            return total([whole, *products])
-        return total([*products, doubles(shift)])
+                others.append(part)
+                rows.append(own)
+        if not others:
+            return total([*products, doubles(shift)])
+        matrix = Columns(tuple(others)).matrix(np.float64)
+        whole = op.gemm(matrix, doubles(np.concatenate(rows)), doubles(shift))
+        for product in products:
+            whole = op.add(whole, product)
+        return whole
 
     def place(
         self,
@@ -181,3 +205,17 @@ def _product_of_few(few: Few, weights: Array) -> Var:
     taken = op.gather(doubles(weights), few.terms)
     row = op.unsqueeze(few.numbers, constant([1], np.int64))
     return op.squeeze(op.matmul(row, taken), constant([1], np.int64))
+
+
+def _products_of_one_hots(codes: list[OneHot], weights: Array) -> list[Var]:
+    """(n, k) each: the weights of the column with the 1; 0 where there is none."""
+    found = []
+    start = 0
+    count = weights.shape[1]
+    for each in codes:
+        own = weights[start : start + each.width]
+        start += each.width
+        table = doubles(np.vstack([own, np.zeros(count)]))
+        taken = op.gather(table, each.places)
+        found.append(op.reshape(taken, constant([-1, count], np.int64)))
+    return found

@@ -85,7 +85,15 @@ def from_training(
     """The distances of rows from those that an estimator was fitted on. Raises ConversionError."""
     metric = metric_of(estimator)
     held = estimator._fit_X  # noqa: SLF001 - no public way
-    known = np.asarray(held.toarray() if hasattr(held, "toarray") else held, np.float64)
+    if hasattr(held, "toarray"):
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} that was fitted on a sparse matrix, such as of texts, cannot be converted: a "
+            "row of zeros is equally far from many others, and which of them scikit-learn takes is "
+            "chance; put TruncatedSVD before it, or use format='joblib'",
+            step=name,
+        )
+    known = np.asarray(held, np.float64)
     return METRICS[metric](
         rows,
         known,

@@ -87,6 +87,12 @@ def _time_dtype(text: str) -> str | None:
     return dtype if dtype in TIMES else None
 
 
+def _has_both(column: Any) -> bool:
+    """Whether a column has None and NaN, which only a mixed one tells apart."""
+    missing = [value for value in column if is_missing(value)]
+    return any(value is None for value in missing) and any(value is not None for value in missing)
+
+
 def _dtype_of_objects(
     name: str,
     column: Any,
@@ -102,7 +108,7 @@ def _dtype_of_objects(
         skipna=True,
     )
     if held in ("string", "empty"):
-        return "string"
+        return MIXED if native and _has_both(column) else "string"
     present = [value for value in column if not is_missing(value)]
     if native and all(isinstance(value, PLAIN_OBJECTS) for value in present):
         return MIXED

@@ -12,8 +12,6 @@ from collections.abc import Callable
 import numpy as np
 
 from modelkit.convert.arithmetic import (
-    at_least,
-    at_most,
     choose,
     equal,
     greater,
@@ -160,14 +158,12 @@ def _floor_divide(numbers: Var, divisor: Var) -> Var:
 
 
 def _larger(numbers: Var, others: Var) -> Var:
-    """The larger of two, and a missing one where either is: Max need not pass it on."""
-    first = op.or_(at_least(numbers, others), op.isnan(numbers))
-    return choose(first, numbers, others)
+    """The larger of two, and a missing one where either is."""
+    return op.max([numbers, others])
 
 
 def _smaller(numbers: Var, others: Var) -> Var:
-    first = op.or_(at_most(numbers, others), op.isnan(numbers))
-    return choose(first, numbers, others)
+    return op.min([numbers, others])
 
 
 def _hypot(numbers: Var, others: Var) -> Var:

@@ -13,7 +13,7 @@ import numpy as np
 from modelkit.cast import Array, is_a
 from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
-from modelkit.convert.tables import ASKED, dense_table, same_answers, table_of
+from modelkit.convert.tables import ASKED, as_table, dense_table, same_answers
 from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
 from modelkit.frames import blank_column
@@ -75,7 +75,7 @@ def read_example(
         name = str(getattr(example, "name", None) or UNNAMED_TEXT)
         columns = [Column(name, "string")]
         return Example(estimator, estimator, texts, texts, columns, texts=True)
-    rows = table_of(estimator, example)
+    rows = as_table(estimator, example)
     if not native:
         rows = dense_table(estimator, rows)
     _check_form(rows)

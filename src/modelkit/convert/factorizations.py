@@ -163,7 +163,7 @@ def _felt(
     gradient: Var,
 ) -> Var:
     """The sum of the sizes of gradients; a weight of 0 cannot fall."""
-    rising = choose(less(gradient, 0.0), gradient, 0.0)
+    rising = op.min([gradient, doubles(0.0)])
     free = choose(equal(one_column(weights, place), 0.0), rising, gradient)
     return _sum(op.abs(free))
 
@@ -175,7 +175,7 @@ def _moved(
 ) -> Var:
     """The weights with those of one component less some steps, and none below 0."""
     free = minus(one_column(weights, place), steps)
-    better = choose(greater(free, 0.0), free, 0.0)
+    better = op.max([free, doubles(0.0)])
     own = np.arange(width(weights))[None] == place
     return choose(constant(own), better, weights)
 
@@ -219,7 +219,7 @@ def _multiplied(estimator: Any, rows: Var) -> Callable[[Var], Var]:
 
 
 def _not_tiny(numbers: Var) -> Var:
-    return choose(less(numbers, TINY), TINY, numbers)
+    return op.max([numbers, doubles(TINY)])
 
 
 def _by_error(estimator: Any, rows: Var) -> Var:
@@ -265,7 +265,7 @@ def _divergence(
     terms = choose(counts, minus(times(usual, logs), usual), 0.0)
     whole = _sum(times(weights, parts.sum(axis=1)))
     found = plus(_sum(terms), whole)
-    return op.sqrt(times(choose(greater(found, 0.0), found, 0.0), 2.0))
+    return op.sqrt(times(op.max([found, doubles(0.0)]), 2.0))
 
 
 ESTIMATORS = {

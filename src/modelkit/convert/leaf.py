@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 
 from modelkit.convert.older import renewed
-from modelkit.convert.operators import converters
 from modelkit.convert.tensors import (
     STRING,
     Answer,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
-EXACT = ("Binarizer",)  # whose results float32 holds as they are
 WIDE = np.float64
 NARROW = np.float32
 
@@ -54,7 +52,7 @@ def converted_alone(
             continue
         numbers = any(dtype_of(part) != STRING for part in inputs)
         rounds = dtype == NARROW or any(dtype_of(output) == NARROW for output in outputs)
-        if name not in EXACT and rounds and numbers:
+        if rounds and numbers:
             at.narrow = True
         return _answer(estimator, outputs, at)
     raise refusal or ConversionError(f"{name} cannot be converted", step=name)
@@ -104,7 +102,7 @@ def _runnable(estimator: Any, inputs: list[Var]) -> onnx.ModelProto:
 
 
 def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
-    """The graph that skl2onnx makes of an estimator, with converters of our own in it."""
+    """The graph that skl2onnx makes of an estimator."""
     try:
         import skl2onnx
     except ImportError:
@@ -114,7 +112,6 @@ def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
         "name": "model",
         "initial_types": _initial_types(inputs),
         "target_opset": OPSETS,
-        "custom_conversion_functions": converters(),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

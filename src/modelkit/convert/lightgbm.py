@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.categories import Beside
+from modelkit.convert.elementary import log1p
 from modelkit.convert.forests import mean
 from modelkit.convert.lightgbm_rows import read_by
 from modelkit.convert.lightgbm_trees import (
+    Dumped,
     LinearLeaves,
-    Told,
     has_linear_leaves,
     missing_types,
     nodes_of,
@@ -110,7 +111,7 @@ def _classified(
 
 def _sum(
     read: Beside,
-    nodes: list[list[Told]],
+    nodes: list[list[Dumped]],
     outputs: int,
     link: Link,
     estimator: Any,
@@ -166,7 +167,7 @@ class Link:
         if self.kind in EXPONENTIAL:
             return op.exp(raw)
         if self.kind == "cross_entropy_lambda":
-            return _log_of_one_more(op.exp(raw))
+            return log1p(op.exp(raw))
         if self.kind not in IDENTITY:
             raise _refused(f"objective={self.kind!r}", estimator)
         return raw
@@ -177,20 +178,6 @@ class Link:
         return raw if slope == 1.0 else op.mul(raw, doubles(slope))
 
 
-def _log_of_one_more(grown: Var) -> Var:
-    """log(1 + x) of numbers from 0 on, in Kahan's form: the rounding of 1 + x is divided out."""
-    shifted = op.add(grown, doubles(1.0))
-    kept = op.sub(shifted, doubles(1.0))
-    near = op.equal(kept, doubles(0.0))
-    infinite = op.isinf(grown)
-    found = op.div(op.mul(op.log(shifted), grown), kept)
-    return op.where(
-        op.or_(near, infinite),
-        grown,
-        found,
-    )
-
-
 def _refused(what: str, estimator: Any) -> ConversionError:
     name = type(estimator).__name__
     return ConversionError(
@@ -198,7 +185,7 @@ def _refused(what: str, estimator: Any) -> ConversionError:
     )
 
 
-def _zeros_missing(nodes: list[list[Told]], estimator: Any) -> list[int]:
+def _zeros_missing(nodes: list[list[Dumped]], estimator: Any) -> list[int]:
     """The features whose zeros count as missing. Raises ConversionError where only some trees say so."""
     kinds = missing_types(splits_of(nodes))
     zeros = [feature for feature, kind in kinds.items() if "Zero" in kind]
@@ -211,7 +198,7 @@ def _zeros_missing(nodes: list[list[Told]], estimator: Any) -> list[int]:
 
 def _without_zeros(
     read: Beside,
-    nodes: list[list[Told]],
+    nodes: list[list[Dumped]],
     estimator: Any,
 ) -> Var:
     """Rows whose zeros are missing in the columns for which LightGBM was told so."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.categories import Beside, Sets, codes_of
-from modelkit.convert.lightgbm_trees import Told, codes_in, is_by_set, splits_of
+from modelkit.convert.lightgbm_trees import Dumped, codes_in, is_by_set, splits_of
 from modelkit.convert.tensors import STRING, Columns, Var, cast, doubles, dtype_of, op
 from modelkit.errors import ConversionError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def read_by(
     columns: Columns,
-    nodes: list[list[Told]],
+    nodes: list[list[Dumped]],
     estimator: Any,
     at: Converting,
 ) -> Beside:
@@ -73,7 +73,7 @@ def _names(
     return dict(zip(found, known, strict=True))
 
 
-def _sets(feature: int, splits: list[Told]) -> Sets:
+def _sets(feature: int, splits: list[Dumped]) -> Sets:
     """The sets of codes that the splits of one feature ask for; each split is told the number."""
     asked = [node for node in splits if node["split_feature"] == feature]
     sets = Sets(1 + max(max(codes_in(node)) for node in asked))

@@ -12,10 +12,10 @@ from modelkit.convert.tensors import Var, constant, doubles, op
 from modelkit.convert.trees import Tree, ensemble
 
 ENDLESS = 1e300
-Told = dict[str, Any]
+Dumped = dict[str, Any]
 
 
-def nodes_of(root: Told) -> list[Told]:
+def nodes_of(root: Dumped) -> list[Dumped]:
     """The nodes of a tree, parents first; `left` and `right` are the numbers of their children."""
     found = [root]
     for node in found:
@@ -26,22 +26,22 @@ def nodes_of(root: Told) -> list[Told]:
     return found
 
 
-def splits_of(nodes: list[list[Told]]) -> list[Told]:
+def splits_of(nodes: list[list[Dumped]]) -> list[Dumped]:
     """The nodes of all trees that are no leaves."""
     return [node for tree in nodes for node in tree if "split_feature" in node]
 
 
-def is_by_set(node: Told) -> bool:
+def is_by_set(node: Dumped) -> bool:
     """Whether a split asks for a set of categories."""
     return bool(node["decision_type"] == "==")
 
 
-def codes_in(node: Told) -> list[int]:
+def codes_in(node: Dumped) -> list[int]:
     """The codes that go left at a split by a set."""
     return [int(code) for code in str(node["threshold"]).split("||")]
 
 
-def missing_types(splits: list[Told]) -> dict[int, set[str]]:
+def missing_types(splits: list[Dumped]) -> dict[int, set[str]]:
     """What counts as missing in each column of numbers, by split."""
     kinds: dict[int, set[str]] = {}
     for node in splits:
@@ -50,14 +50,14 @@ def missing_types(splits: list[Told]) -> dict[int, set[str]]:
     return kinds
 
 
-def _threshold(node: Told) -> float:
+def _threshold(node: Dumped) -> float:
     """The threshold of a split; an infinity is told as a very large number."""
     said = float(node["threshold"])
     return said if abs(said) < ENDLESS else float(np.copysign(np.inf, said))
 
 
 def tree_over(
-    nodes: list[Told],
+    nodes: list[Dumped],
     home: Mapping[int, int],
     starts: Mapping[int, int],
 ) -> Tree:
@@ -99,7 +99,7 @@ class LinearLeaves:
         home: the place of each feature among the columns that are read.
     """
 
-    def __init__(self, trees: list[list[Told]], home: Mapping[int, int]) -> None:
+    def __init__(self, trees: list[list[Dumped]], home: Mapping[int, int]) -> None:
         leaves = [node for tree in trees for node in tree if "split_feature" not in node]
         widest = max(len(leaf.get("leaf_coeff", ())) for leaf in leaves)
         self.places = np.zeros((len(leaves), widest), np.int64)
@@ -203,6 +203,6 @@ class LinearLeaves:
         )
 
 
-def has_linear_leaves(trees: list[list[Told]]) -> bool:
+def has_linear_leaves(trees: list[list[Dumped]]) -> bool:
     """Whether any leaf has a formula."""
     return any("leaf_const" in node for tree in trees for node in tree)

@@ -25,7 +25,7 @@ from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import Estimator
 from modelkit.runtimes.series import OBJECT
 from modelkit.signature import Signature
-from modelkit.spec import AS_OBJECTS, GRAPH_DTYPES, MIXED, Column, TensorSpec
+from modelkit.spec import AS_OBJECTS, GRAPH_DTYPES, MIXED, TIMES, Column, TensorSpec
 
 LARGEST_EXACT = 1 << 53  # up to here a float holds every whole number
 SHARED_ROWS = 5  # of the example that hold one value: it is a category, and tells of none of them
@@ -58,13 +58,17 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
         shown.reader,
         [column.name for column in columns],
     )
+    told |= _categories(getattr(shown.rows, "dtypes", None))
+    for column in columns:  # no signature lists what these are bound to
+        if column.dtype in (MIXED, *TIMES):
+            told.pop(column.name, None)
     source = Source(
         onnx.ModelProto(),
         Signature(_inputs(columns, rows), outputs, classes=classes, ignored=shown.ignored),
         rows=shown.rows,
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
         truth=lambda rows: shown.answer(partial(truth, roles=roles), rows),
-        categories=told | _categories(getattr(shown.rows, "dtypes", None)),
+        categories=told,
     )
     return source, held
 

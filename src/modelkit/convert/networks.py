@@ -1,4 +1,4 @@
-"""Converters of MLPClassifier and MLPRegressor, in the precision of their weights."""
+"""Converters of MLPClassifier, MLPRegressor and BernoulliRBM, in the precision of their weights."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from modelkit.convert.tensors import (
     Columns,
     Var,
     complement,
+    constant,
     doubles,
     flat,
     largest,
@@ -100,7 +101,24 @@ def _activated(
     return op.exp(scores) if name == "exp" else scores
 
 
+def hidden_units(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """BernoulliRBM: the probability of each hidden unit."""
+    dtype = estimator.components_.dtype
+    at.narrow |= dtype == np.float32
+    scores = op.gemm(
+        columns.matrix(dtype),
+        constant(estimator.components_.T),
+        constant(estimator.intercept_hidden_),
+    )
+    return Answer(table=Columns((logistic(scores),)))
+
+
 ESTIMATORS = {
+    "sklearn.BernoulliRBM": hidden_units,
     "sklearn.MLPClassifier": network_of_classes,
     "sklearn.MLPRegressor": network,
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array, is_missing
+from modelkit.convert.converting import Converting, OneHot
 from modelkit.convert.lookup import check_one_missing, looked_up, single_columns
 from modelkit.convert.tensors import (
     STRING,
@@ -19,11 +20,10 @@ from modelkit.convert.tensors import (
     dtype_of,
     joined,
     op,
+    width,
 )
 
-if TYPE_CHECKING:
-    from modelkit.convert.converting import Converting
-
+PRODUCT_COLUMNS = 24  # columns up to which a product is as fast as a look at each weight
 NO_CODE = -1  # of values that are no category: their columns are all 0
 
 
@@ -31,12 +31,15 @@ def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """OneHotEncoder: every code of a column that is not dropped has a column of its own."""
     check_one_missing(estimator, columns, at)
     dtype = np.float32 if estimator.dtype == np.float32 else np.float64
+    each = list(enumerate(single_columns(columns)))
     if _compares_values(estimator, columns):
         same = _equal_values(estimator, columns)
     else:
-        each = enumerate(single_columns(columns))
         same = joined([_equal_codes(estimator, place, column, at) for place, column in each])
-    return Answer(table=Columns((cast(same, dtype),)))
+    table = cast(same, dtype)
+    if width(table) > PRODUCT_COLUMNS:
+        at.note_one_hot(table, [_codes(estimator, place, column, at) for place, column in each])
+    return Answer(table=Columns((table,)))
 
 
 def _compares_values(estimator: Any, columns: Columns) -> bool:
@@ -65,13 +68,37 @@ def _equal_codes(
     column: Var,
     at: Converting,
 ) -> Var:
-    categories = estimator.categories_[place].tolist()
-    groups = _grouped(estimator, place)
-    codes = np.arange(len(categories)) if groups is None else groups
-    rare = estimator.handle_unknown in ("infrequent_if_exist", "warn") and groups is not None
-    unknown = codes.max() if rare else NO_CODE
-    found = looked_up(column, categories, codes.astype(np.float64), unknown, at)
+    """Codes beside those that have a column."""
+    codes, unknown = _all_codes(estimator, place)
+    known = estimator.categories_[place].tolist()
+    found = looked_up(column, known, codes.astype(np.float64), unknown, at)
     return op.equal(found, doubles([_kept_codes(estimator, place)]))
+
+
+def _codes(
+    estimator: Any,
+    place: int,
+    column: Var,
+    at: Converting,
+) -> OneHot:
+    """The column of each category, among those of its own."""
+    codes, unknown = _all_codes(estimator, place)
+    kept = _kept_codes(estimator, place)
+    of_code = {code: number for number, code in enumerate(kept)}
+    numbers = [of_code.get(code, len(kept)) for code in codes.tolist()]
+    otherwise = of_code.get(unknown, len(kept))
+    known = estimator.categories_[place].tolist()
+    places = looked_up(column, known, np.array(numbers, np.int64), otherwise, at)
+    return OneHot(places, len(kept))
+
+
+def _all_codes(estimator: Any, place: int) -> tuple[Array, int]:
+    """The code of each category of a column, and that of all else."""
+    groups = _grouped(estimator, place)
+    if groups is None:
+        return np.arange(len(estimator.categories_[place])), NO_CODE
+    shares = estimator.handle_unknown in ("infrequent_if_exist", "warn")
+    return groups, int(groups.max()) if shares else NO_CODE
 
 
 def _grouped(estimator: Any, place: int) -> Array | None:

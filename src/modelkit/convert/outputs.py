@@ -73,6 +73,13 @@ def _transformed(estimator: Any, rows: Any) -> Role:
     Raises ConversionError for one that gives both.
     """
     array = np.asarray(ask(estimator, "transform", rows))
+    if array.ndim != 2:
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} gives an array of {array.ndim} dimensions, and not a column for each number: "
+            "add reshape(-1, 1)",
+            step=name,
+        )
     texts = [at for at in range(array.shape[1]) if _is_text(array[:, at])]
     if texts and len(texts) < array.shape[1]:
         raise ConversionError(
@@ -93,11 +100,15 @@ def _nothing_to_serve(last: Any) -> ConversionError:
     name = type(last).__name__
     if getattr(last, "novelty", None) is False:
         fix = "fit it with novelty=True"
+    elif hasattr(last, "kneighbors"):
+        fix = "use KNeighborsTransformer, or a classifier or regressor of neighbours"
     elif hasattr(last, "fit_predict"):
         fix = (
             "it groups the rows it was fitted on alone; save a classifier that was trained on its "
             "labels_, or use one that groups new rows, such as KMeans"
         )
+    elif hasattr(last, "fit_transform"):
+        fix = "it places the rows it was fitted on alone; use one that transforms new rows, such as PCA"
     else:
         fix = "put it into a pipeline that ends in a step that has one of them"
     return ConversionError(

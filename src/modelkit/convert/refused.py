@@ -16,9 +16,11 @@ VECTOR = (
 SEARCH = "it searches for the answer to each row; use PCA, NMF or KernelPCA"
 NEAR = "it solves a problem of its own for each row; use PCA, KernelPCA or NeighborhoodComponentsAnalysis"
 TOPICS = "it repeats an estimate of its own for each text; use NMF or TruncatedSVD"
+SMALL = "the sums of its tree are rounding where a density is small; use GaussianMixture"
 REASONS = {
     "DictionaryLearning": SEARCH,
     "Isomap": NEAR,
+    "KernelDensity": SMALL,
     "LatentDirichletAllocation": TOPICS,
     "LocallyLinearEmbedding": NEAR,
     "MiniBatchDictionaryLearning": SEARCH,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.arithmetic import choose, greater, less, minus, over, plus, times
-from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, op
+from modelkit.convert.tensors import Answer, Columns, Var, cast, constant, doubles, op
 
 if TYPE_CHECKING:
     from modelkit.cast import Array
@@ -82,12 +82,14 @@ def maxabs(
     return one_table(scaled)
 
 
-def within(numbers: Var, low: Any, high: Any) -> Var:
+def within(
+    numbers: Var,
+    low: Any,
+    high: Any,
+) -> Var:
     """Numbers inside a range; a missing one stays missing, which Clip does not promise."""
-    low = np.asarray(low, np.float64)
-    high = np.asarray(high, np.float64)
-    raised = choose(less(numbers, low), low, numbers)
-    return choose(greater(raised, high), high, raised)
+    raised = op.max([numbers, doubles(low)])
+    return op.min([raised, doubles(high)])
 
 
 def normalized(

@@ -6,8 +6,6 @@ from collections.abc import Callable, Container
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.estimators import (
@@ -16,11 +14,10 @@ from modelkit.convert.estimators import (
     holds_trees,
     is_narrow,
     last_step,
-    with_parts,
 )
-from modelkit.convert.example import read_example, widened
+from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.notes import Notes
-from modelkit.convert.outputs import read_roles, truth
+from modelkit.convert.outputs import Role, read_roles, truth
 from modelkit.convert.rows import Rows, Table, rows_of
 from modelkit.convert.source import Converter, Source
 from modelkit.signature import Signature
@@ -79,15 +76,11 @@ def from_sklearn(
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
 
-    def answers(rows: Any) -> dict[str, Array]:
-        found: dict[str, Array] = shown.answer(partial(truth, roles=roles), widened(rows))
-        return found
-
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(reading, inputs, roles, known, nones)
-    names = {spec.name for spec in graph.outputs}
-    roles = tuple(role for role in roles if role.name in names)  # a graph may lack some scores
+    roles = _given(roles, graph.outputs)
+    answers = _truth_of(shown, few, roles)
     told = closed_categories(
         shown.reader,
         [column.name for column in shown.columns],
@@ -100,7 +93,7 @@ def from_sklearn(
         against=against,
         truth=answers,
         categories=told,
-        rounds=graph.narrow or _answers_in_float32(estimator, answers(few)),
+        rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
         hint=hint_of(estimator),
@@ -108,10 +101,24 @@ def from_sklearn(
     )
 
 
-def _answers_in_float32(estimator: Any, answers: dict[str, Any]) -> bool:
-    """Whether scikit-learn itself computes in float32, as many models do that were fitted on it."""
-    own = all(type(step).__module__.startswith("sklearn.") for step in with_parts(estimator))
-    return own and any(array.dtype == np.float32 for array in answers.values())
+def _given(roles: tuple[Role, ...], outputs: tuple[TensorSpec, ...]) -> tuple[Role, ...]:
+    """The roles of the outputs that a graph has: it may lack some scores."""
+    names = {spec.name for spec in outputs}
+    return tuple(role for role in roles if role.name in names)
+
+
+def _truth_of(
+    shown: Example,
+    few: Any,
+    roles: tuple[Role, ...],
+) -> Callable[[Any], dict[str, Array]]:
+    """What an estimator answers to rows, widened unless it fails on those, as KMeans of float32 does."""
+    ask = partial(truth, roles=roles)
+    try:
+        shown.answer(ask, widened(few))
+    except Exception:  # noqa: BLE001 - any refusal of the source counts
+        return partial(shown.answer, ask)
+    return lambda rows: shown.answer(ask, widened(rows))
 
 
 def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:

@@ -8,7 +8,17 @@ from typing import Any, Self
 import numpy as np
 
 from modelkit.convert.symbols import Symbol, floats, stop, tensor_of
-from modelkit.convert.tensors import Var, constant, joined, one_column, op, rank, upright, width
+from modelkit.convert.tensors import (
+    Var,
+    column,
+    joined,
+    one_column,
+    op,
+    picked,
+    rank,
+    upright,
+    width,
+)
 
 KEEPING = ("abs", "astype", "clip", "fillna", "round")  # methods that leave each column its name
 
@@ -74,12 +84,10 @@ class SymbolFrame(Symbol):
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
-            vector = op.reshape(one_column(self.tensor, self._place(key)), constant([-1], np.int64))
-            return Symbol(vector)
+            return Symbol(column(self.tensor, self._place(key)))
         if isinstance(key, list) and all(isinstance(name, str) for name in key):
             places = [self._place(name) for name in key]
-            picked = op.gather(self.tensor, constant(places, np.int64), axis=1)
-            return type(self)(picked, key)
+            return type(self)(picked(self.tensor, places), key)
         return stop("some of the rows of a frame")
 
     def _place(self, name: str) -> int:
@@ -94,12 +102,12 @@ class SymbolFrame(Symbol):
         if rank(tensor) == 0:
             gaps = op.isnan(one_column(self.tensor, 0))
             tensor = op.where(gaps, tensor, tensor)  # as long as the frame
-        column = upright(tensor) if rank(tensor) == 1 else tensor
+        added = upright(tensor) if rank(tensor) == 1 else tensor
         parts = [one_column(self.tensor, place) for place in range(len(self.names))]
         if key in self.names:
-            parts[self.names.index(key)] = column
+            parts[self.names.index(key)] = added
         else:
-            parts.append(column)
+            parts.append(added)
             self.names.append(key)
         self.tensor = joined(parts)
 

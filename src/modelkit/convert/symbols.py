@@ -15,7 +15,18 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from modelkit.convert.arithmetic import choose
 from modelkit.convert.elementary import BINARY, COMPARING, LOGICAL, UNARY
-from modelkit.convert.tensors import Var, cast, constant, dtype_of, joined, op, rank, width
+from modelkit.convert.tensors import (
+    Var,
+    cast,
+    column,
+    constant,
+    dtype_of,
+    joined,
+    op,
+    picked,
+    rank,
+    width,
+)
 from modelkit.errors import ConversionError
 
 
@@ -101,7 +112,9 @@ class Symbol(NDArrayOperatorsMixin):
         if self.ndim != 2:
             stop("an index of a vector")
         places = np.arange(width(self.tensor))[key]
-        return Symbol(op.gather(self.tensor, constant(places, np.int64), axis=1))
+        if not places.ndim:
+            return Symbol(column(self.tensor, int(places)))
+        return Symbol(picked(self.tensor, places.tolist()))
 
     def __array_ufunc__(
         self,

@@ -16,7 +16,7 @@ ASKED = ("predict", "transform")
 FEW_ROWS = 64  # that an estimator is asked about in two forms
 
 
-def table_of(estimator: Any, example: Any) -> Any:
+def as_table(estimator: Any, example: Any) -> Any:
     """Example rows as a frame of pandas where they have named columns; else as they are.
 
     Raises ConversionError.

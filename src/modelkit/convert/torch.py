@@ -16,7 +16,15 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, check_classes
 from modelkit.convert.graphs import noted
-from modelkit.convert.modules import AskedModule, Axes, asked, evaluating, free_axes, is_module, unwrapped
+from modelkit.convert.modules import (
+    AskedModule,
+    Axes,
+    asked,
+    evaluating,
+    free_axes,
+    is_module,
+    unwrapped,
+)
 from modelkit.convert.notes import Notes
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError, MissingExtraError

@@ -16,7 +16,10 @@ UNTOUCHED = ("passthrough", None)
 # Estimators that hand all their columns on to those that an attribute holds.
 HOLDERS = {
     "best_estimator_": ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"),
-    "estimators_": ("VotingClassifier", "VotingRegressor", "StackingClassifier", "StackingRegressor"),
+    "estimators_": (
+        "VotingClassifier", "VotingRegressor", "StackingClassifier", "StackingRegressor", "OneVsRestClassifier",
+        "MultiOutputClassifier", "MultiOutputRegressor",
+    ),
     "calibrated_classifiers_": ("CalibratedClassifierCV",),
     "estimator_": ("FixedThresholdClassifier", "TunedThresholdClassifierCV"),
     "estimator": ("FrozenEstimator", "_CalibratedClassifier"),

@@ -27,7 +27,7 @@ from modelkit.convert.tensors import (
 )
 from modelkit.convert.trees import LESS, Tree, stump, sum_of_vectors
 from modelkit.convert.xgboost_rows import beside_sets, given_numbers, names_of
-from modelkit.convert.xgboost_trees import Codes, placed, tree_and_leaves
+from modelkit.convert.xgboost_trees import Codes, tree_and_leaves, tree_beside
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _trees(
         at,
     )
     trees = [
-        placed(
+        tree_beside(
             tree,
             beside.home,
             beside.starts,

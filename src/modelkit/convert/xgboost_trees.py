@@ -107,7 +107,7 @@ def tree_and_leaves(tree: dict[str, Any], codes: Codes) -> tuple[Tree, Array]:
     return read, leaves[used]
 
 
-def placed(tree: Tree, home: Mapping[int, int], starts: Mapping[int, int]) -> Tree:
+def tree_beside(tree: Tree, home: Mapping[int, int], starts: Mapping[int, int]) -> Tree:
     """The same tree over columns of numbers, by `home`, and sets, which begin at `starts`."""
     column = tree.column.copy()
     threshold = tree.threshold.copy()

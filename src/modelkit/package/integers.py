@@ -44,7 +44,8 @@ MOVING = frozenset(
     b"Split Squeeze Tile Transpose Trilu Unsqueeze".split()
 )
 # Those whose results are of the highest level of the inputs.
-MIXING = frozenset(b"Concat Div Min Range ScatterElements ScatterND Where".split())
+MIXING = frozenset(b"Concat Div Min Range Where".split())
+BY_PLACE = frozenset(b"Pad ScatterElements ScatterND".split())  # or sizes, their second input
 # Those whose first result is of the level of the first input, while the others count.
 BESIDE = frozenset(b"MaxPool TopK Unique".split())
 # Those that give integers whatever their first input is.
@@ -227,7 +228,7 @@ def _level_alike(node: Node, inputs: Sequence[int], first: int) -> int:
         return NO
     if node.name in MIXING:
         return max(inputs, default=NO)
-    if node.name == b"Pad":  # by sizes, its second input
+    if node.name in BY_PLACE:
         return max([first, *inputs[2:3]])
     return _level(node, inputs, first)
 
