@@ -152,16 +152,15 @@ def test_sizes_that_a_graph_would_answer_otherwise_are_fixed(make, example, tmp_
 @pytest.mark.parametrize(
     ("dtype", "rtol", "taken"), [("float16", 1e-2, "float16"), ("bfloat16", 5e-2, "float32")]
 )
-@pytest.mark.parametrize(("make", "example"), [(dense, X), (convolution, IMAGES)])
-def test_half_precision_has_a_tolerance_of_its_own(make, example, dtype, rtol, taken, tmp_path):
+def test_half_precision_has_a_tolerance_of_its_own(dtype, rtol, taken, tmp_path):
     """numpy has no bfloat16, and a graph computes with such weights in float32."""
-    module = make().to(getattr(torch, dtype))
-    tensor = torch.from_numpy(example).to(getattr(torch, dtype))
+    module = dense().to(getattr(torch, dtype))
+    tensor = torch.from_numpy(X).to(getattr(torch, dtype))
     model = kept(module, tmp_path, tensor)
     assert model.manifest.parity.rtol == rtol
     assert model.signature.inputs[0].dtype == model.signature.outputs[0].dtype == taken
     expected = answer(module, tensor).float().numpy()
-    np.testing.assert_allclose(model.predict(example), expected, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(model.predict(X), expected, rtol=rtol, atol=rtol)
     assert next(module.parameters()).dtype == getattr(torch, dtype)
 
 
@@ -220,8 +219,7 @@ def test_what_a_module_answers_to_gaps_is_known_of_its_columns_too(tmp_path):
         mk.Preprocess(size=(16, 20), interpolation="bicubic"),
         mk.Preprocess(size=(16, 20), antialias=False, scale=1.0),
         mk.Preprocess(size=18, crop=(16, 16)),
-        mk.Preprocess(size=17),
-        mk.Preprocess(mean=0.5, std=0.5),
+        mk.Preprocess(size=17, mean=0.5, std=0.5),
     ],
 )
 def test_images_go_in_as_they_are(steps, tmp_path):
@@ -266,15 +264,16 @@ def test_pixels_are_refused_where_floats_were_trained_on(tmp_path):
 
 
 def test_other_mistakes_are_told(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about scripts
+        scripted = torch.jit.script(nn.Linear(4, 2))
     for module, example, message in (
-        (torch.jit.script(nn.Linear(4, 2)), X, "a scripted module"),
+        (scripted, X, "a scripted module"),
         (nn.Linear(4, 2), (X, X), "no arguments of forward"),
         (nn.Linear(4, 2), pd.DataFrame(X[:, :3]), "forward refuses"),
     ):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about scripts
-            with pytest.raises(ConversionError, match=message):
-                kept(module, tmp_path, example)
+        with pytest.raises(ConversionError, match=message):
+            kept(module, tmp_path, example)
     assert list(tmp_path.iterdir()) == []
 
 
