@@ -35,7 +35,6 @@ __all__ = [
     "CastError",
     "Rule",
     "cast_column",
-    "check_pixels",
     "is_a",
     "is_missing",
     "name_rows",
@@ -117,16 +116,6 @@ def cast_column(values: Array, rule: Rule) -> Array:
         exact = to_dtype(values, rule.declared, F8, nullable=rule.nullable)
         _check_categories(exact, rule)
     return out
-
-
-def check_pixels(dtype: np.dtype[Any], rule: Rule) -> None:
-    """Raise CastError for images of integers where those of floats are expected."""
-    if dtype.kind in rule.unfit or dtype.str[1:] in rule.unfit:
-        raise CastError(
-            f"{_describe(dtype)} where floats ({rule.target}) are expected: pixels from 0 to 255 "
-            "mean nothing to a network that was trained on others. Save it with "
-            "preprocess=mk.Preprocess(...), and it takes them; or scale and cast rows as in training"
-        )
 
 
 def _as_json(values: Array, *, nullable: bool) -> Array:

@@ -19,16 +19,7 @@ import numpy as np
 from numpy import ndarray, vdot
 
 from modelkit import frames
-from modelkit.cast import (
-    VDOT_ITEMS,
-    Array,
-    CastError,
-    Rule,
-    cast_column,
-    check_pixels,
-    is_a,
-    quick_cast,
-)
+from modelkit.cast import VDOT_ITEMS, Array, CastError, Rule, cast_column, is_a, quick_cast
 from modelkit.errors import SignatureError
 from modelkit.names import ColumnNames, refused_rows
 from modelkit.records import plain_rows
@@ -62,6 +53,7 @@ class Coercion:
         "_inputs",
         "_name",
         "_named",
+        "_open",
         "_rule",
         "_rules",
         "_singles",
@@ -91,6 +83,8 @@ class Coercion:
         self._trailing = None if shared is None else shared.trailing
         self._rule = self._rules[0][0] if shared is None else shared.rule
         self._singles = _single_rules(inputs, self._rules)
+        plain = len(inputs) == 1 and inputs[0].is_plain
+        self._open = self._rules[0][0].as_is if plain else None
 
     def coerce(self, X: Any) -> Feeds:
         """Turn rows into tensors by name. Raises SignatureError; see `Signature.coerce`."""
@@ -208,6 +202,8 @@ class Coercion:
             feeds = self.whole_array(X)
             if feeds is not None:
                 return feeds
+        if X.dtype is self._open and self._inputs[0].fits(X.shape):
+            return {self._name: X}
         if X.ndim < min(2, len(self._inputs[0].shape)):
             frames.refuse_single(X)
         if len(self._inputs) == 1:
@@ -381,7 +377,7 @@ def _cast_tensor(
         array = array.reshape(-1, 1)
     problems = []
     try:
-        check_pixels(array.dtype, rules[0])
+        rules[0].check_pixels(array.dtype)
     except CastError as error:
         raise refused_rows([f"input {spec.name!r}: {error}"]) from None
     check_shape(array, spec)

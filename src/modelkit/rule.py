@@ -120,6 +120,16 @@ class Rule:
             if "i" in self.unfit:
                 del self.bounds[I8]
 
+    def check_pixels(self, dtype: np.dtype[Any]) -> None:
+        """Raise CastError for images of integers where those of floats are expected."""
+        if dtype.kind in self.unfit or dtype.str[1:] in self.unfit:
+            raise CastError(
+                f"integers ({dtype}) where floats ({self.target}) are expected: pixels from 0 to "
+                "255 mean nothing to a network that was trained on others. Save it with "
+                "preprocess=mk.Preprocess(...), and it takes them; or scale and cast rows as in "
+                "training"
+            )
+
 
 def _largest(target: np.dtype[Any]) -> float:
     """A bound on the sum of squares below which no value is beyond the range of `target`."""

@@ -102,7 +102,8 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     domains = trust.check_allow(allow) - {trust.JOBLIB}
     notes = Notes(names, classes, outputs, preprocess)
     proven = _prove(format, model, example, golden, domains, notes)
-    added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, _golden(proven, golden))]
+    feeds, replayed = _golden(proven, golden)
+    added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, replayed)]
     added += new_attachments(proven.signature, profile=profile, background=background)
     members = dict(proven.members)
     manifest = Manifest(
@@ -111,7 +112,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         files=tuple(member_of(file, data) for file, data in members.items()),
         metadata=kept,
         runtime=format,
-        **_described(proven),
+        **_described(proven, feeds),
     )
     return write_package(path, with_attachments(manifest, members, added), members)
 
@@ -136,14 +137,14 @@ def _prove(
     return owner.prove(model, example, golden, domains)
 
 
-def _described(proven: Proven) -> dict[str, Any]:
-    """The fields of a manifest that are known from what was proven."""
+def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
+    """The fields of a manifest that are known from what was proven, and from golden rows."""
     proto = proven.source.proto
     return {
         "format": FORMAT,
         "signature": proven.signature,
         "opsets": opsets(proto),
-        "row_bytes": row_bytes(proto, proven.example or {}),
+        "row_bytes": row_bytes(proto, proven.example or feeds),
         "parity": proven.parity,
         "versions": _versions(proven),
         "requires": proven.requires,
@@ -158,8 +159,8 @@ def _versions(proven: Proven) -> dict[str, str]:
     return {"python": platform.python_version(), **trust.installed(libraries)}
 
 
-def _golden(proven: Proven, rows: object) -> bytes:
-    """The golden rows and the model's answers to them, encoded."""
+def _golden(proven: Proven, rows: object) -> tuple[Feeds, bytes]:
+    """The golden rows, and they and the model's answers to them, encoded."""
     signature = proven.signature
     candidates: Iterator[Feeds]
     if rows is not None:
@@ -173,7 +174,7 @@ def _golden(proven: Proven, rows: object) -> bytes:
         what = "rows drawn at random"
     with proven.build(signature) as model:
         feeds, outputs = run_first(model, candidates, what)
-    return golden_rows.encode_rows(feeds, outputs)
+    return feeds, golden_rows.encode_rows(feeds, outputs)
 
 
 def _draws(signature: Signature, proven: Proven) -> Iterator[Feeds]:
