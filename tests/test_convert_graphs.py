@@ -133,6 +133,28 @@ def test_classes_and_outputs_are_named(classes, tmp_path):
         assert batcher.predict(ROWS[:1]).tolist() == model.predict(ROWS[:1]).tolist()
 
 
+@pytest.mark.parametrize("width", [(), (1,)])
+def test_one_probability_is_that_of_the_second_of_two_classes(width, tmp_path):
+    axes = [] if width else ["axes"]
+    last = "Identity" if width else "Squeeze"
+    proto = model_of(
+        [
+            ("MatMul", ["x", "w"], ["sum"], {}),
+            ("Sigmoid", ["sum"], ["column"], {}),
+            (last, ["column", *axes], ["share"], {}),
+        ],
+        [tensor("x", "n", 4)],
+        [tensor("share", "n", *width)],
+        {"w": RNG.normal(size=(4, 1)).astype(np.float32), "axes": np.array([1])},
+    )
+    (second,) = session(proto).run(None, {"x": ROWS})
+    model = kept(proto, tmp_path, classes=["no", "yes"], outputs={"probabilities": "share"})
+    np.testing.assert_array_equal(model.predict_proba(ROWS)[:, 1], second.reshape(-1))
+    np.testing.assert_allclose(model.predict_proba(ROWS).sum(axis=1), 1, atol=1e-7)
+    expected = np.where(second.reshape(-1) > 0.5, "yes", "no")
+    np.testing.assert_array_equal(model.predict(ROWS), expected)
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [

@@ -196,6 +196,11 @@ def test_a_frame_names_the_columns_of_a_module(tmp_path):
     assert str(model.signature) == (
         "(input: float32[batch, 4]) -> (label: string[batch]; probabilities: float32[batch, 3])"
     )
+    binary = nn.Sequential(dense(), nn.Linear(3, 1), nn.Sigmoid())
+    other = kept(binary, tmp_path, frame, classes=[0, 1], outputs={"probabilities": "output"})
+    second = answer(binary, X).numpy().reshape(-1)
+    np.testing.assert_allclose(other.predict_proba(frame)[:, 1], second, atol=1e-6)
+    assert other.classes_.tolist() == [0, 1]
     named = kept(module, tmp_path, X, names=["a", "b", "c", "d"])
     np.testing.assert_allclose(named.predict(frame), shares, atol=1e-6)
     with pytest.raises(ConversionError, match="column 'd' of the example is no numbers"):

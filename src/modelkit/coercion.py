@@ -83,8 +83,7 @@ class Coercion:
         self._trailing = None if shared is None else shared.trailing
         self._rule = self._rules[0][0] if shared is None else shared.rule
         self._singles = _single_rules(inputs, self._rules)
-        plain = len(inputs) == 1 and inputs[0].is_plain
-        self._open = self._rules[0][0].as_is if plain else None
+        self._open = self._rules[0][0].as_is if len(inputs) == 1 and inputs[0].is_plain else None
 
     def coerce(self, X: Any) -> Feeds:
         """Turn rows into tensors by name. Raises SignatureError; see `Signature.coerce`."""
@@ -296,9 +295,7 @@ def _shared_block(inputs: tuple[TensorSpec, ...], rules: list[Rule]) -> Block | 
     sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))
     if sizes != spec.shape[1:] or not isinstance(spec.shape[0], str):
         return None
-    opened = [
-        Rule(rule.name, rule.target, rule.declared, rule.nullable, form=rule.form) for rule in rules
-    ]
+    opened = [rule.opened() for rule in rules]
     if any(rule.kind != opened[0].kind for rule in opened):
         return None
     return Block(spec.name, sizes, opened[0])

@@ -120,6 +120,10 @@ class Rule:
             if "i" in self.unfit:
                 del self.bounds[I8]
 
+    def opened(self) -> Rule:
+        """The same without categories."""
+        return Rule(self.name, self.target, self.declared, self.nullable, form=self.form)
+
     def check_pixels(self, dtype: np.dtype[Any]) -> None:
         """Raise CastError for images of integers where those of floats are expected."""
         if dtype.kind in self.unfit or dtype.str[1:] in self.unfit:

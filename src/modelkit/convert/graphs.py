@@ -15,12 +15,12 @@ from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, as_classes
 from modelkit.convert.images import image_input, with_preprocess
 from modelkit.convert.maps import without_maps
 from modelkit.convert.notes import Notes, with_columns_of
-from modelkit.convert.roles import add_label, rename_outputs
+from modelkit.convert.roles import add_label, rename_outputs, with_both_shares
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError
 from modelkit.proto import read_proto, signature_of
 from modelkit.signature import Feeds, Signature
-from modelkit.spec import check_dims
+from modelkit.spec import TensorSpec, check_dims
 
 FORMS = (onnx.ModelProto, bytes, bytearray, memoryview, str, os.PathLike)
 
@@ -65,17 +65,32 @@ def noted(
     classes = None
     if notes.classes is not None:
         classes = as_classes(notes.classes)
-        names = [spec.name for spec in outputs]
-        if PROBABILITIES not in names:
-            raise ConversionError(
-                f"classes= needs an output of probabilities, and the outputs are {names}: name it, "
-                f"outputs={{{PROBABILITIES!r}: {names[0]!r}}}"
-            )
-        if LABEL_OUTPUT not in names:
-            shares = outputs[names.index(PROBABILITIES)]
-            outputs.insert(0, add_label(proto.graph, shares, classes))
+        outputs = _classifying(proto.graph, outputs, classes)
     given = Signature(tuple(inputs), tuple(outputs), classes=classes)
     return with_columns_of(given, notes, example)
+
+
+def _classifying(
+    graph: onnx.GraphProto,
+    outputs: list[TensorSpec],
+    classes: tuple[Any, ...],
+) -> list[TensorSpec]:
+    """The outputs of a graph that gives a label and the probability of each class.
+
+    Raises ConversionError.
+    """
+    names = [spec.name for spec in outputs]
+    if PROBABILITIES not in names:
+        raise ConversionError(
+            f"classes= needs an output of probabilities, and the outputs are {names}: name it, "
+            f"outputs={{{PROBABILITIES!r}: {names[0]!r}}}"
+        )
+    at = names.index(PROBABILITIES)
+    if len(classes) == 2 and outputs[at].shape[1:] in ((), (1,)):
+        outputs[at] = with_both_shares(graph, outputs[at])
+    if LABEL_OUTPUT not in names:
+        outputs.insert(0, add_label(graph, outputs[at], classes))
+    return outputs
 
 
 def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array]]]) -> Signature:

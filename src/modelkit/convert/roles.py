@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ ELEMENTS = {"U": TensorProto.STRING, "b": TensorProto.BOOL, "i": TensorProto.INT
 DTYPES_BY_KIND = {"U": "string", "b": "bool", "i": "int64"}
 KNOWN = "label_classes"  # the tensors inside that give a label
 PLACE = "label_place"
+SECOND = "probability_of_second"
 
 
 def rename_outputs(graph: onnx.GraphProto, roles: Mapping[str, str]) -> None:
@@ -85,6 +87,24 @@ def _graphs_in(node: onnx.NodeProto) -> list[onnx.GraphProto]:
             found.append(attribute.g)
         found += attribute.graphs
     return found
+
+
+def with_both_shares(graph: onnx.GraphProto, shares: TensorSpec) -> TensorSpec:
+    """The probabilities of two classes, (n, 2), of a graph that gives that of the second alone."""
+    rename_values(graph, {shares.name: SECOND})
+    one = numpy_helper.from_array(np.ones(1, shares.dtype), f"{SECOND}_one")
+    upright = numpy_helper.from_array(np.array([-1, 1]), f"{SECOND}_shape")
+    graph.initializer.extend([one, upright])
+    column = f"{SECOND}_column"
+    graph.node.append(helper.make_node("Reshape", [SECOND, upright.name], [column]))
+    graph.node.append(helper.make_node("Sub", [one.name, column], [f"{SECOND}_rest"]))
+    graph.node.append(helper.make_node("Concat", [f"{SECOND}_rest", column], [shares.name], axis=1))
+    both = replace(shares, shape=(shares.shape[0], 2))
+    for value in graph.output:
+        if value.name == SECOND:
+            kind = value.type.tensor_type.elem_type
+            value.CopyFrom(helper.make_tensor_value_info(both.name, kind, both.shape))
+    return both
 
 
 def add_label(graph: onnx.GraphProto, shares: TensorSpec, classes: Sequence[Any]) -> TensorSpec:

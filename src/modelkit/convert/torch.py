@@ -109,12 +109,22 @@ def _truth(
     def truth(rows: Mapping[str, Array]) -> dict[str, Array]:
         found = module.answers(rows)
         answers = {renamed.get(name, name): array for name, array in found.items()}
-        if classes is not None and LABEL_OUTPUT not in answers:
-            held = np.asarray(classes, object if isinstance(classes[0], str) else None)
-            answers[LABEL_OUTPUT] = held[answers[PROBABILITIES].argmax(axis=1)]
+        if classes is not None:
+            _classify(answers, classes)
         return {name: answers[name] for name in signature.output_names}
 
     return truth
+
+
+def _classify(answers: dict[str, Array], classes: tuple[Any, ...]) -> None:
+    """Give answers the probabilities of both of two classes, and a label, as the graph has them."""
+    shares = answers[PROBABILITIES]
+    if len(classes) == 2 and shares.shape[1:] in ((), (1,)):
+        second = shares.reshape(-1)
+        answers[PROBABILITIES] = np.stack([1 - second, second], axis=1)
+    if LABEL_OUTPUT not in answers:
+        held = np.asarray(classes, object if isinstance(classes[0], str) else None)
+        answers[LABEL_OUTPUT] = held[answers[PROBABILITIES].argmax(axis=1)]
 
 
 def _export(module: AskedModule, outputs: list[str], free: Axes) -> onnx.ModelProto:
