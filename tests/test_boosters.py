@@ -336,7 +336,7 @@ def test_a_column_may_have_the_name_of_the_output(tmp_path):
 
 
 def test_an_objective_that_is_not_known_is_refused(monkeypatch, tmp_path):
-    from modelkit.convert import xgboost as converter
+    from modelkit.convert.estimators import xgboost as converter
 
     monkeypatch.delitem(converter.LINKS, "reg:gamma")
     X, y = diabetes()

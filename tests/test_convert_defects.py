@@ -41,13 +41,13 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, NuSVC
 
 import modelkit as mk
-from modelkit.convert import strange as probes
-from modelkit.convert.forests import leaves_of
-from modelkit.convert.older import MODES
-from modelkit.convert.parity import gate
+from modelkit.convert.estimators.forests import leaves_of
+from modelkit.convert.estimators.older import MODES
+from modelkit.convert.estimators.tensors import Columns
+from modelkit.convert.gate import strange as probes
+from modelkit.convert.gate.parity import gate
 from modelkit.convert.sklearn import from_sklearn
 from modelkit.convert.source import Source
-from modelkit.convert.tensors import Columns
 from modelkit.errors import ConversionError, ParityError, SignatureError
 from modelkit.runtimes.onnx import OnnxModel
 
@@ -384,7 +384,9 @@ def test_small_outputs_are_compared_by_their_own_size(tmp_path, monkeypatch):
     model = RandomForestRegressor(9).fit(X, y * 1e-9)
     manifest, _ = saved(model, X, tmp_path)
     assert manifest.parity.max_rel < 1e-6
-    monkeypatch.setattr("modelkit.convert.forests.leaves_of", lambda tree: 1.1 * leaves_of(tree))
+    monkeypatch.setattr(
+        "modelkit.convert.estimators.forests.leaves_of", lambda tree: 1.1 * leaves_of(tree)
+    )
     with pytest.raises(ParityError, match=r"on \d+ rows of the example"):
         saved(model, X, tmp_path)
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from modelkit.convert import elementary
+from modelkit.convert.estimators import elementary
 from modelkit.errors import ConversionError
 
 NAMES = (

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 import modelkit as mk
-from modelkit.convert.columns import AGREES, DISAGREES, REFUSED, sort_out
+from modelkit.convert.gate.columns import AGREES, DISAGREES, REFUSED, sort_out
 from modelkit.errors import BatchError, ConversionError, SignatureError
 
 

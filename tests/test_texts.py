@@ -33,7 +33,7 @@ from sklearn.svm import LinearSVC
 from sklearn.utils import murmurhash3_32
 
 import modelkit as mk
-from modelkit.convert.strange import CHARACTERS, texts_of_terms
+from modelkit.convert.gate.strange import CHARACTERS, texts_of_terms
 from modelkit.errors import (
     ClosedError,
     ConversionError,

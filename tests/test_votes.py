@@ -41,8 +41,8 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 
 import modelkit as mk
-from modelkit.convert.compare import compare
-from modelkit.convert.compose import composed
+from modelkit.convert.estimators.compose import composed
+from modelkit.convert.gate.compare import compare
 from modelkit.convert.outputs import read_roles, truth
 from modelkit.convert.source import DECISION
 from modelkit.errors import ConversionError

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modelkit.cast import is_a
-from modelkit.convert.estimators import where_parts, with_parts
+from modelkit.convert.steps import where_parts, with_parts
 
 LIBRARIES = ("xgboost", "lightgbm")
 CLASSIFYING = (

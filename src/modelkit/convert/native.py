@@ -14,13 +14,13 @@ import onnx
 
 from modelkit.cast import Array
 from modelkit.convert.boosting import as_estimator
-from modelkit.convert.columns import signature_columns, with_columns
-from modelkit.convert.estimators import closed_categories, last_step
 from modelkit.convert.example import read_example
+from modelkit.convert.gate.columns import signature_columns, with_columns
+from modelkit.convert.gate.rows import FrameRows, Rows, Table, rows_of
 from modelkit.convert.outputs import read_roles, truth
-from modelkit.convert.rows import FrameRows, Rows, Table, rows_of
 from modelkit.convert.sklearn import is_estimator, library_of
 from modelkit.convert.source import DECISION, Source
+from modelkit.convert.steps import closed_categories, last_step
 from modelkit.errors import ConversionError
 from modelkit.runtimes.joblib import Estimator
 from modelkit.runtimes.series import OBJECT

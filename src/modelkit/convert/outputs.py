@@ -10,8 +10,8 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.boosting import gives_probabilities
-from modelkit.convert.estimators import last_step
 from modelkit.convert.source import DECISION
+from modelkit.convert.steps import last_step
 from modelkit.errors import ConversionError
 from modelkit.frames import whole_array
 

@@ -8,18 +8,18 @@ from typing import Any
 
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
-from modelkit.convert.estimators import (
+from modelkit.convert.example import Example, read_example, widened
+from modelkit.convert.gate.rows import Rows, Table, rows_of
+from modelkit.convert.notes import Notes
+from modelkit.convert.outputs import Role, read_roles, truth
+from modelkit.convert.source import Converter, Source
+from modelkit.convert.steps import (
     closed_categories,
     hint_of,
     holds_trees,
     is_narrow,
     last_step,
 )
-from modelkit.convert.example import Example, read_example, widened
-from modelkit.convert.notes import Notes
-from modelkit.convert.outputs import Role, read_roles, truth
-from modelkit.convert.rows import Rows, Table, rows_of
-from modelkit.convert.source import Converter, Source
 from modelkit.signature import Signature
 from modelkit.spec import Column, TensorSpec
 
@@ -61,7 +61,7 @@ def from_sklearn(
     """
     from sklearn.utils.validation import check_is_fitted
 
-    from modelkit.convert.compose import composed
+    from modelkit.convert.estimators.compose import composed
 
     # CatBoost has the interface, but not the attributes by which fitting shows.
     if not boosting.is_catboost(estimator):

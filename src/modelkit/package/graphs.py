@@ -12,10 +12,10 @@ import numpy as np
 from modelkit import golden as golden_rows
 from modelkit.convert.classes import check_classes, read_classes
 from modelkit.convert.converters import converter_of
+from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, gate, open_signature
+from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.graphs import settled
 from modelkit.convert.notes import Notes
-from modelkit.convert.parity import MAX_ROWS, check_takes_example, gate, open_signature
-from modelkit.convert.rows import rows_of
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError, GraphError
 from modelkit.manifest import WEIGHTS_REF

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from functools import partial
 
 from modelkit import golden as golden_rows
-from modelkit.convert.parity import gate
+from modelkit.convert.gate.parity import gate
 from modelkit.convert.source import Source
 from modelkit.model import Model
 from modelkit.package import trust

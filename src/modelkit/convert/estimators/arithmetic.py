@@ -1,0 +1,67 @@
+"""Arithmetic with tensors of float64, in which numbers stand for tensors that are always the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelkit.convert.estimators.tensors import Var, doubles, op
+
+Number = Any  # a tensor, or a number or an array of them
+
+
+def _tensor(value: Number) -> Var:
+    return value if isinstance(value, Var) else doubles(value)
+
+
+def plus(left: Number, right: Number) -> Var:
+    """Left + right."""
+    return op.add(_tensor(left), _tensor(right))
+
+
+def minus(left: Number, right: Number) -> Var:
+    """Left - right."""
+    return op.sub(_tensor(left), _tensor(right))
+
+
+def times(left: Number, right: Number) -> Var:
+    """Left * right."""
+    return op.mul(_tensor(left), _tensor(right))
+
+
+def over(left: Number, right: Number) -> Var:
+    """Left / right."""
+    return op.div(_tensor(left), _tensor(right))
+
+
+def less(left: Number, right: Number) -> Var:
+    """Left < right."""
+    return op.less(_tensor(left), _tensor(right))
+
+
+def greater(left: Number, right: Number) -> Var:
+    """Left > right."""
+    return op.greater(_tensor(left), _tensor(right))
+
+
+def at_most(left: Number, right: Number) -> Var:
+    """Left <= right."""
+    return op.less_or_equal(_tensor(left), _tensor(right))
+
+
+def at_least(left: Number, right: Number) -> Var:
+    """Left >= right."""
+    return op.greater_or_equal(_tensor(left), _tensor(right))
+
+
+def equal(left: Number, right: Number) -> Var:
+    """Left == right."""
+    return op.equal(_tensor(left), _tensor(right))
+
+
+def choose(
+    condition: Var,
+    left: Number,
+    right: Number,
+) -> Var:
+    """Left where the condition holds, and right elsewhere."""
+    return op.where(condition, _tensor(left), _tensor(right))

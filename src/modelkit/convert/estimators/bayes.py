@@ -1,0 +1,172 @@
+"""Converters of naive Bayes classifiers, in float64: log likelihoods of each class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.estimators.discriminants import differences
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    constant,
+    doubles,
+    largest,
+    one_column,
+    op,
+    width,
+)
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def bernoulli(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """BernoulliNB: rows of 0 and 1, after its own threshold where it has one."""
+    rows = columns.matrix(np.float64)
+    if estimator.binarize is not None:
+        above = op.greater(rows, doubles(float(estimator.binarize)))
+        rows = op.cast(above, to=np.float64)
+    present = estimator.feature_log_prob_
+    absent = np.log(1 - np.exp(present))
+    shift = estimator.class_log_prior_ + absent.sum(axis=1)
+    return _answer(
+        op.gemm(
+            rows,
+            doubles((present - absent).T),
+            doubles(shift),
+        )
+    )
+
+
+def multinomial(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """MultinomialNB: counts times the log probabilities of the columns."""
+    weights = estimator.feature_log_prob_.T
+    return _answer(
+        at.product(
+            columns,
+            weights,
+            estimator.class_log_prior_,
+        )
+    )
+
+
+def complement_of(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """ComplementNB: counts times the weights of all other classes."""
+    shift = np.zeros(len(estimator.classes_))
+    if len(shift) == 1:
+        shift = estimator.class_log_prior_
+    return _answer(
+        at.product(
+            columns,
+            estimator.feature_log_prob_.T,
+            shift,
+        )
+    )
+
+
+def categorical(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """CategoricalNB: the log probabilities of the code in each column, one table below the other."""
+    codes = op.cast(columns.matrix(np.float64), to=np.int64)  # cut off, as the source does
+    sizes = [0, *estimator.n_categories_[:-1].tolist()]
+    places = op.add(codes, constant(np.cumsum(sizes)[None], np.int64))
+    table = np.concatenate([known.T for known in estimator.feature_log_prob_])
+    found = op.gather(doubles(table), places)
+    likelihoods = op.reduce_sum(
+        found,
+        constant([1], np.int64),
+        keepdims=0,
+    )
+    return _answer(op.add(likelihoods, doubles(estimator.class_log_prior_[None])))
+
+
+def gaussian(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """GaussianNB: a normal distribution of each column in each class."""
+    likelihoods = _gaussian_likelihoods(estimator, columns)
+    return Answer(
+        place=largest(likelihoods),
+        probabilities=op.exp(op.sub(likelihoods, _log_of_sum(likelihoods))),
+    )
+
+
+def _gaussian_likelihoods(estimator: Any, columns: Columns) -> Var:
+    """(n, classes): squared distances from the mean of each class over the variances, and priors."""
+    variances = np.asarray(estimator.var_, np.float64)
+    apart = differences(columns, np.asarray(estimator.theta_, np.float64))
+    squares = op.div(op.mul(apart, apart), doubles(variances[:, None]))
+    distances = op.reduce_sum(
+        squares,
+        constant([2], np.int64),
+        keepdims=0,
+    )
+    shift = np.log(estimator.class_prior_) - 0.5 * np.log(2 * np.pi * variances).sum(axis=1)
+    halved = op.mul(distances, doubles(-0.5))
+    return op.transpose(op.add(halved, doubles(shift[:, None])), perm=[1, 0])
+
+
+def _log_of_sum(likelihoods: Var) -> Var:
+    """(n, 1): the logarithm of the sum of exponentials, rounded as in the source.
+
+    What the rounding makes of probabilities next to 1 decides where they are calibrated. Kahan's
+    form of log(1 + x) divides out how 1 + x was rounded.
+    """
+    classes = width(likelihoods)
+    axis = constant([1], np.int64)
+    ordered, _ = op.top_k(
+        likelihoods,
+        constant([classes], np.int64),
+        axis=1,
+    )
+    most = one_column(ordered, 0)
+    others = op.gather(
+        ordered,
+        constant(range(1, classes), np.int64),
+        axis=1,
+    )
+    rest = op.reduce_sum(
+        op.exp(op.sub(others, most)),
+        axis,
+        keepdims=1,
+    )
+    whole = op.add(rest, doubles(1.0))
+    lost = op.div(op.sub(op.sub(whole, doubles(1.0)), rest), whole)
+    return op.add(op.sub(op.log(whole), lost), most)
+
+
+def _answer(likelihoods: Var) -> Answer:
+    """Labels and probabilities from log likelihoods, (n, classes)."""
+    return Answer(
+        place=largest(likelihoods),
+        probabilities=op.softmax(likelihoods, axis=1),
+    )
+
+
+ESTIMATORS = {
+    "sklearn.BernoulliNB": bernoulli,
+    "sklearn.MultinomialNB": multinomial,
+    "sklearn.ComplementNB": complement_of,
+    "sklearn.CategoricalNB": categorical,
+    "sklearn.GaussianNB": gaussian,
+}

@@ -1,0 +1,54 @@
+"""Converter of KBinsDiscretizer: values are compared with its edges in float64."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import at_least, equal
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, cast, constant, joined, op
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def binned(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """KBinsDiscretizer: the number of each value's bin, or a column of 0 and 1 for each bin."""
+    rows = columns.matrix(np.float32 if estimator.dtype == np.float32 else np.float64)
+    wide = op.unsqueeze(cast(rows, np.float64), constant([2], np.int64))
+    reached = at_least(wide, _edges(estimator))
+    bins = op.reduce_sum(cast(reached, np.float64), constant([2], np.int64), keepdims=0)
+    if estimator.encode == "ordinal":
+        return Answer(table=Columns((bins,)))
+    return Answer(table=Columns((_by_bin(bins, estimator.n_bins_.tolist()),)))
+
+
+def _edges(estimator: Any) -> Array:
+    """(columns, edges): the edges between bins, filled up with infinity, which no value reaches."""
+    inner = [edges[1:-1] for edges in estimator.bin_edges_]
+    most = max(1, *(len(edges) for edges in inner))
+    filled = np.full((len(inner), most), np.inf)
+    for place, edges in enumerate(inner):
+        filled[place, : len(edges)] = edges
+    return filled
+
+
+def _by_bin(bins: Var, counts: list[int]) -> Var:
+    """For each column a column of zeros and ones for each of its bins."""
+    parts = []
+    for place, count in enumerate(counts):
+        own = op.gather(bins, constant([place], np.int64), axis=1)
+        same = equal(own, [range(count)])
+        parts.append(cast(same, np.float64))
+    return joined(parts)
+
+
+ESTIMATORS = {
+    "sklearn.KBinsDiscretizer": binned,
+}

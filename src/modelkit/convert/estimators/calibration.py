@@ -1,0 +1,219 @@
+"""Converters of calibration: scores of a classifier as probabilities that were fitted to outcomes.
+
+Of two classes, the score stands beside zeros where a sigmoid calibrates it: their softmax is the
+sigmoid, with all digits of small probabilities.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.interpolation import along, located
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    cast,
+    complement,
+    constant,
+    doubles,
+    dtype_of,
+    flat,
+    joined,
+    largest,
+    logistic,
+    one_column,
+    op,
+    rank,
+    shares,
+    total,
+    upright,
+    width,
+)
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+NEXT_TO_NOTHING = 1e-12  # what scikit-learn adds to probabilities before it takes logarithms
+
+
+def calibrated(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """CalibratedClassifierCV: the mean of what its classifiers say once calibrated."""
+    folds = estimator.calibrated_classifiers_
+    scores = [_response(each.estimator, at.answer(each.estimator, columns)) for each in folds]
+    parts = _calibrated(folds, scores)
+    likely = total(parts)
+    likely = op.div(likely, doubles(len(parts))) if len(parts) > 1 else likely
+    return Answer(
+        place=largest(likely),
+        probabilities=likely,
+    )
+
+
+def _calibrated(folds: list[Any], scores: list[Var]) -> list[Var]:
+    """(n, classes) each: what the classifiers say once calibrated."""
+    method = folds[0].method
+    if method == "isotonic":
+        return _by_steps(folds, scores)
+    ways = {"sigmoid": _by_sigmoids, "temperature": _by_temperature}
+    if method not in ways:
+        raise ConversionError(
+            f"CalibratedClassifierCV(method={method!r}) cannot be converted; use 'sigmoid', "
+            "'isotonic' or 'temperature'",
+            step="CalibratedClassifierCV",
+        )
+    return [ways[method](each, score) for each, score in zip(folds, scores, strict=True)]
+
+
+def _response(
+    estimator: Any,
+    inner: Answer,
+) -> Var:
+    """The scores that are calibrated: decisions where there are any, as (n, 1) or (n, classes)."""
+    if hasattr(estimator, "decision_function"):
+        decision: Var = inner.asked("decision")
+        return upright(decision) if rank(decision) == 1 else decision
+    likely: Var = inner.asked("probabilities")
+    return one_column(likely, 1) if len(estimator.classes_) == 2 else likely
+
+
+def _by_temperature(
+    each: Any,
+    scores: Var,
+) -> Var:
+    """The softmax of logits times one number."""
+    logits = scores
+    if not hasattr(each.estimator, "decision_function"):
+        likely = complement(scores) if width(scores) == 1 else scores
+        tiny = constant(NEXT_TO_NOTHING, dtype_of(likely))
+        logits = op.log(op.add(likely, tiny))
+    elif width(scores) == 1:
+        logits = op.mul(scores, constant([[-1.0, 1.0]], dtype_of(scores)))
+    warmed = op.mul(cast(logits, np.float64), doubles(float(each.calibrators[0].beta_)))
+    return op.softmax(warmed, axis=1)
+
+
+def _by_sigmoids(
+    each: Any,
+    scores: Var,
+) -> Var:
+    wide = cast(scores, np.float64)
+    steep = np.array([[mapping.a_ for mapping in each.calibrators]], np.float64)
+    shift = np.array([[mapping.b_ for mapping in each.calibrators]], np.float64)
+    if len(each.classes) == 2:
+        score = op.add(op.mul(wide, doubles(_beside_zero(-steep))), doubles(_beside_zero(-shift)))
+        return op.softmax(score, axis=1)
+    mapped = logistic(op.neg(op.add(op.mul(wide, doubles(steep)), doubles(shift))))
+    return shares(_among_all(each, mapped))
+
+
+def _beside_zero(number: Array) -> Array:
+    return np.append(
+        np.zeros((1, 1)),
+        number,
+        axis=1,
+    )
+
+
+def _by_steps(folds: list[Any], scores: list[Var]) -> list[Var]:
+    mappings = [mapping for each in folds for mapping in each.calibrators]
+    mapped = risen(mappings, joined([cast(score, np.float64) for score in scores]))
+    found = []
+    start = 0
+    for each in folds:
+        end = start + len(each.calibrators)
+        own = op.gather(mapped, constant(range(start, end), np.int64), axis=1)
+        if len(each.classes) == 2:
+            found.append(op.min([complement(own), doubles(1.0)]))
+        else:
+            found.append(shares(_among_all(each, own)))
+        start = end
+    return found
+
+
+def _among_all(
+    each: Any,
+    mapped: Var,
+) -> Var:
+    """(n, classes): 0 for classes that a fold lacks."""
+    places = np.searchsorted(
+        each.classes,
+        each.estimator.classes_,
+    )[: width(mapped)]
+    if len(places) == len(each.classes):
+        return mapped
+    spread = np.zeros((len(places), len(each.classes)))
+    spread[np.arange(len(places)), places] = 1.0
+    return op.matmul(mapped, doubles(spread))
+
+
+def risen(mappings: list[Any], scores: Var) -> Var:
+    """(n, mappings) of float64: each column as an IsotonicRegression maps it, clipped to its ends."""
+    places = [np.asarray(each.X_thresholds_, np.float64) for each in mappings]
+    heights = [np.asarray(each.y_thresholds_, np.float64) for each in mappings]
+    # In which the source takes numbers, and gives what it makes of them.
+    dtype = mappings[0].X_thresholds_.dtype
+    given = cast(cast(scores, dtype), np.float64)
+    low = doubles([each[0] for each in places])
+    high = doubles([each[-1] for each in places])
+    inside = op.max([op.min([given, high]), low])
+    piece = located(inside, [each[1:-1] for each in places])
+    table = [
+        np.concatenate([_slopes(*each) for each in zip(places, heights, strict=True)]),
+        np.concatenate([_starts(each) for each in heights]),
+    ]
+    found = along(
+        inside, piece, np.concatenate([_starts(each) for each in places]), np.stack(table)
+    )
+    return cast(cast(found, dtype), np.float64)
+
+
+def _starts(values: Array) -> Array:
+    """Those at which a piece starts: all but the last, unless it is alone."""
+    return values[:-1] if len(values) > 1 else values
+
+
+def _slopes(places: Array, heights: Array) -> Array:
+    return np.diff(heights) / np.diff(places) if len(places) > 1 else np.zeros(1)
+
+
+def isotonic(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """IsotonicRegression: lines between its steps."""
+    if estimator.out_of_bounds == "raise":
+        raise ConversionError(
+            "IsotonicRegression(out_of_bounds='raise') cannot be converted, since a graph raises no "
+            "errors; set out_of_bounds to 'clip' or 'nan'",
+            step="IsotonicRegression",
+        )
+    score = columns.matrix(np.float64)
+    found = risen([estimator], score)
+    if estimator.out_of_bounds == "nan":
+        low = op.less(score, doubles(float(estimator.X_min_)))
+        high = op.greater(score, doubles(float(estimator.X_max_)))
+        found = op.where(
+            op.or_(low, high),
+            doubles(np.nan),
+            found,
+        )
+    return Answer(
+        prediction=flat(found),
+        table=Columns((found,)),
+    )
+
+
+ESTIMATORS = {
+    "sklearn.CalibratedClassifierCV": calibrated,
+    "sklearn.IsotonicRegression": isotonic,
+}

@@ -1,0 +1,304 @@
+"""Converter of CatBoost's estimators, from the JSON that a model writes of itself.
+
+The library itself is not imported. It compares in float32 and adds up leaves in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.catboost_categories import GAPS_RIGHT, Lookups, saved, threshold_of
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    cast,
+    column,
+    complement,
+    doubles,
+    flat,
+    joined,
+    largest,
+    op,
+    upright,
+)
+from modelkit.convert.estimators.trees import Tree, ensemble, stump, sum_of_vectors
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+SEVERAL_AT_ONCE = ("MultiLogloss", "MultiCrossEntropy")
+EXPONENTIAL = (
+    "Poisson",
+    "Tweedie",
+)  # losses whose regressors answer with exp of the sum of their leaves
+UNCERTAIN = "RMSEWithUncertainty"  # whose second number is the logarithm of a deviation
+
+
+def boosted(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """CatBoostClassifier, CatBoostRegressor, CatBoostRanker and CatBoost."""
+    name = type(estimator).__name__
+    _check(estimator)
+    said = saved(estimator)
+    info = said["model_info"]
+    loss = info["params"]["loss_function"]["type"]
+    read = _read(
+        estimator,
+        columns,
+        said,
+        at,
+    )
+    value = _sum_of_trees(read, said)
+    if name == "CatBoostClassifier":
+        threshold = float(info.get("binclass_probability_threshold", 0.5))
+        return _classified(
+            value,
+            loss,
+            threshold,
+        )
+    if name == "CatBoostRegressor" and loss.startswith(EXPONENTIAL):
+        value = op.exp(value)
+    if name == "CatBoostRegressor" and loss == UNCERTAIN:
+        return Answer(prediction=_with_variance(value))
+    outputs = len(said["scale_and_bias"][1])
+    return Answer(prediction=flat(value) if outputs == 1 else value)
+
+
+def _check(estimator: Any) -> None:
+    """Raise ConversionError for a model of texts or embeddings."""
+    if estimator.get_text_feature_indices() or estimator.get_embedding_feature_indices():
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} with text_features or embedding_features cannot be converted; make numbers of "
+            "these columns before the model, or use format='joblib'",
+            step=name,
+        )
+
+
+class Read(NamedTuple):
+    """What trees read: rows of float32, and for each split of the model the column that it asks.
+
+    `missing_left` is whether a missing value goes left there.
+    """
+
+    rows: Var
+    columns: Array
+    missing_left: Array
+
+
+def _read(
+    estimator: Any,
+    columns: Columns,
+    said: dict[str, Any],
+    at: Converting,
+) -> Read:
+    """Columns of numbers as float32, and behind them what is looked up for categories.
+
+    Splits are numbered by the columns and borders of numbers, the categories that are asked for by
+    equality, and the borders of statistics.
+    """
+    features = said["features_info"]
+    numbers = features.get("float_features") or []
+    borders = [len(feature["borders"] or ()) for feature in numbers]
+    gaps_left = [feature["nan_value_treatment"] != GAPS_RIGHT for feature in numbers]
+    missing_left = np.repeat(np.array(gaps_left, bool), borders)
+    places = [feature["flat_feature_index"] for feature in numbers]
+    if not features.get("categorical_features"):
+        return Read(
+            columns.matrix(np.float32),
+            np.repeat(places, borders),
+            missing_left,
+        )
+    parts = []
+    if places:
+        parts.append(columns.take(places).matrix(np.float32))
+    lookups = Lookups(
+        estimator,
+        columns,
+        at,
+        said,
+        parts[0] if parts else None,
+    )
+    own = np.repeat(np.arange(len(numbers)), borders)
+    return Read(
+        joined([*parts, *lookups.parts()]),
+        np.concatenate([own, lookups.columns]).astype(np.int64),
+        np.concatenate([missing_left, np.ones(len(lookups.columns), bool)]),
+    )
+
+
+def _sum_of_trees(read: Read, said: dict[str, Any]) -> Var:
+    """(n, outputs): the sum of the leaves, and behind it a first value that is added last."""
+    scale, bias = said["scale_and_bias"]
+    outputs = len(bias)
+    found = list(
+        _trees(
+            said,
+            read,
+            outputs,
+        )
+    )
+    trees = [tree for tree, _ in found]
+    values = [leaves * scale for _, leaves in found]
+    if any(bias):
+        trees.append(stump())
+        values.append(np.array([bias], np.float64))
+    if outputs > 1:
+        return sum_of_vectors(
+            read.rows,
+            trees,
+            values,
+        )
+    none = [np.zeros(len(tree.left), np.int64) for tree in trees]
+    return ensemble(
+        cast(read.rows, np.float64),
+        trees,
+        none,
+        [leaves[:, 0] for leaves in values],
+        1,
+    )
+
+
+def _trees(
+    said: dict[str, Any],
+    read: Read,
+    outputs: int,
+) -> Iterator[tuple[Tree, Array]]:
+    """Each tree, and what its nodes add, (nodes, outputs)."""
+    if not said.get("oblivious_trees", said.get("trees")):
+        raise ConversionError("the CatBoost model has no tree; train it for at least one iteration")
+    if "oblivious_trees" in said:
+        whole = [_symmetric(tree, outputs) for tree in said["oblivious_trees"]]
+    else:
+        whole = [_any_tree(tree, outputs) for tree in said["trees"]]
+    for tree, leaves in whole:
+        yield _placed(tree, read), leaves
+
+
+def _placed(tree: Tree, read: Read) -> Tree:
+    """A tree over the columns that its splits ask."""
+    inner = ~tree.leaf
+    split = tree.column[inner]
+    column = np.zeros(len(inner), np.int64)
+    column[inner] = read.columns[split]
+    missing = np.zeros(len(inner), bool)
+    missing[inner] = read.missing_left[split]
+    return Tree(column, tree.threshold, missing, tree.left, tree.right)
+
+
+def _symmetric(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
+    """A tree with one split a level: a heap, whose root asks for the last split.
+
+    The first split decides the lowest bit of a leaf's number, so that the leaves stand in their
+    order.
+    """
+    splits = list(reversed(tree.get("splits") or []))
+    repeats = 2 ** np.arange(len(splits))
+    asked = np.repeat([split["split_index"] for split in splits], repeats)
+    border = np.repeat([threshold_of(split) for split in splits], repeats)
+    children = 2 * np.arange(len(border)) + 1
+    leaves = np.array(tree["leaf_values"], np.float64).reshape(-1, outputs)
+    return _with_leaves(
+        asked,
+        border,
+        children,
+        children + 1,
+        leaves,
+    )
+
+
+def _any_tree(tree: dict[str, Any], outputs: int) -> tuple[Tree, Array]:
+    """A tree of nested nodes."""
+    nodes = list(_walk(tree))
+    splits = [node for node in nodes if "split" in node]
+    ends = [node for node in nodes if "split" not in node]
+    number = {id(node): at for at, node in enumerate([*splits, *ends])}
+    asked = [node["split"] for node in splits]
+    leaves = [node["value"] for node in ends]
+    return _with_leaves(
+        np.array([split["split_index"] for split in asked]),
+        np.array([threshold_of(split) for split in asked]),
+        np.array([number[id(node["left"])] for node in splits]),
+        np.array([number[id(node["right"])] for node in splits]),
+        np.array(leaves, np.float64).reshape(-1, outputs),
+    )
+
+
+def _walk(tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        if "split" in node:
+            todo += [node["left"], node["right"]]
+
+
+def _with_leaves(
+    asked: Array,
+    border: Array,
+    left: Array,
+    right: Array,
+    leaves: Array,
+) -> tuple[Tree, Array]:
+    """A tree whose leaves are numbered behind its splits, and what each of its nodes adds.
+
+    A column is the number of a split of the model.
+    """
+    splits = len(asked)
+    every = splits + len(leaves)
+    tree = Tree(
+        np.zeros(every, np.int64),
+        np.zeros(every, np.float32),
+        np.zeros(every, bool),
+        np.full(every, -1),
+        np.full(every, -1),
+    )
+    tree.column[:splits] = asked
+    tree.threshold[:splits] = border
+    tree.left[:splits] = left
+    tree.right[:splits] = right
+    held = np.zeros((every, leaves.shape[1]))
+    held[splits:] = leaves
+    return tree, held
+
+
+def _with_variance(value: Var) -> Var:
+    """(n, 2): a mean as it is, and the square of what the second number is the logarithm of."""
+    variance = op.exp(op.mul(column(value, 1), doubles(2.0)))
+    return op.concat([upright(column(value, 0)), upright(variance)], axis=1)
+
+
+def _classified(
+    value: Var,
+    loss: str,
+    threshold: float,
+) -> Answer:
+    """Label and probabilities as CatBoostClassifier makes them from the sum of its leaves."""
+    if loss == "MultiClass":
+        return Answer(place=largest(value), probabilities=op.softmax(value, axis=1))
+    likely = op.sigmoid(value)
+    if loss == "MultiClassOneVsAll":
+        return Answer(place=largest(value), probabilities=likely)
+    limit = float(np.log(threshold) - np.log1p(-threshold))
+    above = cast(
+        op.greater(value, doubles(limit)),
+        np.int64,
+    )
+    if loss in SEVERAL_AT_ONCE:
+        return Answer(label=above, probabilities=likely)
+    return Answer(place=flat(above), probabilities=complement(likely))
+
+
+ESTIMATORS = {
+    f"catboost.{name}": boosted
+    for name in ("CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker", "CatBoost")
+}

@@ -1,0 +1,184 @@
+"""A whole graph from converters of our own, with its outputs by role."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.estimators.converting import Converting
+from modelkit.convert.estimators.table import converter_of_estimator
+from modelkit.convert.estimators.tensors import (
+    STRING,
+    Answer,
+    Columns,
+    Var,
+    argument,
+    cast,
+    constant,
+    dtype_of,
+    joined,
+    model_of,
+    op,
+    rank,
+    read_inputs,
+    upright,
+)
+from modelkit.convert.outputs import Role, class_values
+from modelkit.spec import TensorSpec
+from modelkit.texts.terms import Terms
+from modelkit.texts.vectorizer import Texts
+
+if TYPE_CHECKING:
+    import onnx
+
+FIELDS = {
+    "predict_proba": "probabilities",
+    "decision_function": "decision",
+    "score_samples": "score_samples",
+}
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A whole graph, and what is to be known of it.
+
+    `narrow` is whether a part of it computes in float32 what its source computes in float64;
+    `texts` says what is done to texts before it, and `terms` what each vectorizer counts.
+    """
+
+    proto: onnx.ModelProto
+    outputs: tuple[TensorSpec, ...]
+    narrow: bool
+    texts: Texts | None
+    terms: tuple[Terms, ...]
+
+
+def composed(
+    estimator: Any,
+    inputs: list[TensorSpec],
+    roles: tuple[Role, ...],
+    categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
+    nones: Collection[str] = (),
+) -> Composed:
+    """The graph of an estimator over inputs, and the categories of those that have some.
+
+    `nones` are the inputs of texts whose missing values are None.
+
+    Raises ConversionError.
+    """
+    arguments = {spec.name: argument(spec) for spec in inputs}
+    at = Converting(converter_of_estimator, arguments, categories, nones)
+    answer = at.answer(estimator, Columns(tuple(arguments.values())))
+    roles = tuple(role for role in roles if not role.optional or _has(answer, role))
+    outputs = {role.name: _output(answer, role, estimator) for role in roles}
+    texts = _texts(at, outputs)
+    if texts is not None:
+        arguments = {name: arguments[name] for name in texts.passed}
+    proto = model_of(arguments | at.filled, outputs)
+    if texts is not None:
+        texts = replace(texts, dense=_makes_columns(proto.graph))
+    specs = []
+    for value, role in zip(proto.graph.output, roles, strict=True):
+        spec = TensorSpec(
+            role.name,
+            _dtype(outputs[role.name]),
+            ("batch", *role.tail),
+        )
+        _set_shape(value, spec)
+        specs.append(spec)
+    return Composed(proto, tuple(specs), at.narrow, texts, tuple(at.terms))
+
+
+def _set_shape(value: onnx.ValueInfoProto, spec: TensorSpec) -> None:
+    """Give an output of the graph the shape that is declared."""
+    shape = value.type.tensor_type.shape
+    del shape.dim[:]
+    for size in spec.shape:
+        dim = shape.dim.add()
+        setattr(
+            dim,
+            "dim_param" if isinstance(size, str) else "dim_value",
+            size,
+        )
+
+
+def _texts(at: Converting, outputs: dict[str, Var]) -> Texts | None:
+    """The vectorizers that were met; columns that only they read are no inputs of the graph."""
+    if not at.terms:
+        return None
+    read = read_inputs(
+        at.arguments | at.filled,
+        outputs,
+    )
+    texts = {each.vectorizer.column for each in at.terms}
+    passed = [name for name in at.arguments if name not in texts or name in read]
+    return Texts(
+        tuple(each.vectorizer for each in at.terms),
+        tuple(passed),
+    )
+
+
+def _makes_columns(graph: onnx.GraphProto) -> bool:
+    """Whether a graph makes a column of each term, as `Converting.table_of` does."""
+    return any(node.op_type == "ScatterElements" for node in graph.node)
+
+
+def _dtype(tensor: Var) -> str:
+    return "string" if dtype_of(tensor) == STRING else str(dtype_of(tensor))
+
+
+def _has(answer: Answer, role: Role) -> bool:
+    """Whether a converter gave what an output is made of."""
+    return getattr(answer, FIELDS[role.verb]) is not None
+
+
+def _output(
+    answer: Answer,
+    role: Role,
+    estimator: Any,
+) -> Var:
+    """The tensor of one output, in its final rank."""
+    if role.verb == "predict":
+        found = _label(answer, estimator)
+    elif role.part is not None:
+        found = answer.several[role.part].asked("probabilities")
+    elif role.verb == "transform":
+        table = answer.asked("table")
+        found = joined(table.parts) if role.strings else table.matrix(np.float64)
+    else:
+        found = answer.asked(FIELDS[role.verb])
+    if rank(found) != 1 + len(role.tail):
+        found = op.reshape(found, constant([-1, *role.tail], np.int64))
+    return found
+
+
+def _label(answer: Answer, estimator: Any) -> Var:
+    """What `predict` gives."""
+    if answer.prediction is not None:
+        return answer.prediction
+    if answer.label is not None:
+        return answer.label
+    if not answer.several:
+        return _named(
+            answer,
+            np.asarray(estimator.classes_),
+        )
+    labels = []
+    for part, classes in zip(answer.several, estimator.classes_, strict=True):
+        labels.append(upright(_named(part, np.asarray(classes))))
+    return joined(labels)
+
+
+def _named(answer: Answer, classes: Any) -> Var:
+    """The class of each row, from its place."""
+    place: Var = answer.asked("place")
+    values = class_values(classes)
+    if values.tolist() == [False, True] and values.dtype == bool:
+        return cast(place, np.bool_)
+    if values.dtype == np.int64 and np.array_equal(values, np.arange(len(values))):
+        return place
+    return op.gather(constant(values), place)

@@ -1,0 +1,197 @@
+"""Converters of estimators made of others, one after the other or side by side, without a vote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    cast,
+    column,
+    constant,
+    doubles,
+    dtype_of,
+    op,
+)
+from modelkit.convert.estimators.transforms import transformed
+from modelkit.convert.estimators.trees import Tree
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+DROPPED = ("drop", None)
+KEPT = ("passthrough",)
+
+
+def pipeline(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """Pipeline: each step gets what the one before it gives."""
+    *before, (_, last) = estimator.steps
+    for _, step in before:
+        columns = transformed(step, columns, at)
+    if last in (*KEPT, None):
+        return Answer(table=columns)
+    return at.answer(last, columns)
+
+
+def columns(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """ColumnTransformer: parts over columns of their own, side by side."""
+    places = estimator._transformer_to_input_indices  # noqa: SLF001 - no public way
+    parts: list[Var] = []
+    for name, step, _ in estimator.transformers_:
+        chosen = [int(place) for place in places.get(name, ())]
+        if (isinstance(step, str) and step in DROPPED) or not chosen:
+            continue
+        parts += _weighted(estimator, name, transformed(step, columns.take(chosen), at))
+    return Answer(table=Columns(tuple(parts)))
+
+
+def union(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """FeatureUnion: parts over all columns, side by side."""
+    parts: list[Var] = []
+    for name, step in estimator.transformer_list:
+        if step in DROPPED:
+            continue
+        parts += _weighted(estimator, name, transformed(step, columns, at))
+    return Answer(table=Columns(tuple(parts)))
+
+
+def _weighted(
+    estimator: Any,
+    name: str,
+    table: Columns,
+) -> tuple[Var, ...]:
+    weight = (estimator.transformer_weights or {}).get(name)
+    if weight is None:
+        return table.parts
+    return (op.mul(table.matrix(np.float64), doubles(weight)),)
+
+
+def best(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """A search: its best estimator, fitted on all rows."""
+    return at.answer(estimator.best_estimator_, columns)
+
+
+def wrapped(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """FrozenEstimator: the estimator inside."""
+    return at.answer(estimator.estimator, columns)
+
+
+def threshold(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """A classifier whose label is the positive class where its score reaches a threshold."""
+    inner = at.answer(
+        getattr(estimator, "estimator_", estimator),
+        columns,
+    )
+    yes = _positive_place(estimator)
+    if _is_of_probabilities(estimator, inner):
+        score = column(inner.asked("probabilities"), yes)
+        bound = _threshold_of(estimator, 0.5)
+    else:
+        decision = inner.asked("decision")
+        score = decision if yes else op.neg(decision)
+        bound = _threshold_of(estimator, 0.0)
+    dtype = np.result_type(dtype_of(score), bound)  # a number of Python takes that of the scores
+    reached = op.greater_or_equal(cast(score, dtype), constant(bound, dtype))
+    place = op.where(reached, constant(yes, np.int64), constant(1 - yes, np.int64))
+    return Answer(
+        place=place,
+        probabilities=inner.probabilities,
+        decision=inner.decision,
+    )
+
+
+def _is_of_probabilities(estimator: Any, inner: Answer) -> bool:
+    """Whether the threshold is one of probabilities, and not of decisions."""
+    method = estimator.response_method
+    return method == "predict_proba" or (
+        method != "decision_function" and inner.probabilities is not None
+    )
+
+
+def _threshold_of(estimator: Any, automatic: float) -> Any:
+    """The threshold that was tuned or given, as a number of Python or numpy."""
+    if hasattr(estimator, "best_threshold_"):
+        return estimator.best_threshold_
+    return automatic if estimator.threshold == "auto" else estimator.threshold
+
+
+def _positive_place(estimator: Any) -> int:
+    """The place of the positive class: the second, unless one was named."""
+    if hasattr(estimator, "best_threshold_"):
+        positive = estimator._curve_scorer._get_pos_label()  # noqa: SLF001 - no other way
+    else:
+        positive = estimator.pos_label
+    return 1 if positive is None else int(estimator.classes_.tolist().index(positive))
+
+
+def halves(bounds: Array) -> Tree:
+    """A balanced tree whose leaves hold, as their thresholds, how many bounds are below a value."""
+    leaf = (0.0, -1, -1)
+    nodes: list[tuple[float, int, int]] = [leaf]
+    todo = [(0, 0, len(bounds))]
+    while todo:
+        node, low, high = todo.pop()
+        if low == high:
+            nodes[node] = (float(low), -1, -1)
+            continue
+        middle = (low + high) // 2
+        left = len(nodes)
+        right = left + 1
+        nodes[node] = (float(bounds[middle]), left, right)
+        todo += [(left, low, middle), (right, middle + 1, high)]
+        nodes += [leaf, leaf]
+    threshold, left_of, right_of = (np.array(values) for values in zip(*nodes, strict=True))
+    none = np.zeros(
+        len(nodes),
+        np.int64,
+    )
+    return Tree(
+        none,
+        threshold,
+        none.astype(bool),
+        left_of,
+        right_of,
+    )
+
+
+ESTIMATORS = {
+    "sklearn.Pipeline": pipeline,
+    "sklearn.ColumnTransformer": columns,
+    "sklearn.FeatureUnion": union,
+    "sklearn.GridSearchCV": best,
+    "sklearn.RandomizedSearchCV": best,
+    "sklearn.HalvingGridSearchCV": best,
+    "sklearn.HalvingRandomSearchCV": best,
+    "sklearn.FrozenEstimator": wrapped,
+    "sklearn.FixedThresholdClassifier": threshold,
+    "sklearn.TunedThresholdClassifierCV": threshold,
+}

@@ -1,0 +1,221 @@
+"""A conversion under way: what each converter of an estimator is given beside its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    argument,
+    constant,
+    doubles,
+    op,
+    total,
+    width,
+)
+from modelkit.texts.terms import Terms
+from modelkit.texts.vectorizer import counts_of
+
+TensorConverter = Callable[[Any, Columns, "Converting"], Answer]
+
+
+@dataclass(frozen=True)
+class Few:
+    """Columns of which each row has a few that are not zero.
+
+    `terms` are the numbers of these columns, (n, few) of int64, `numbers` what is in them, of
+    float64, and `width` is how many columns there are. A column that is named twice holds the sum.
+    """
+
+    terms: Var
+    numbers: Var
+    width: int
+
+
+@dataclass(frozen=True)
+class OneHot:
+    """Columns of which each row has a 1 in one, or in none, and zeros in the others.
+
+    `places` are the numbers of the columns with the 1, (n, 1) of int64, and `width` for none.
+    """
+
+    places: Var
+    width: int
+
+
+@dataclass(frozen=True)
+class Fill:
+    """A column of texts that an imputer filled: which one, and the text in place of the marker."""
+
+    filled: Var
+    column: Var
+    marker: str
+    text: str
+
+
+class Converting:
+    """A conversion under way: what it was told, and what it found out.
+
+    `narrow` is whether a part computes in float32 what its source computes in float64. `terms` are
+    what vectorizers of texts count, and `filled` the inputs of the graph that are filled with these
+    counts. `fills` are the columns of texts that imputers filled, by their `id`.
+
+    Args:
+        converter_of: the converter of an estimator.
+        arguments: the inputs of the graph, by name.
+        categories: those of inputs that are columns of pandas categories, by name.
+        nones: the inputs of texts whose missing values are None, and not NaN.
+    """
+
+    def __init__(
+        self,
+        converter_of: Callable[[Any], TensorConverter],
+        arguments: dict[str, Var],
+        categories: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
+        nones: Collection[str] = (),
+    ) -> None:
+        self._converter_of = converter_of
+        self.arguments = arguments
+        self._categories = categories
+        self.nones = nones
+        self.narrow = False
+        self.terms: list[Terms] = []
+        self.filled: dict[str, Var] = {}
+        self.fills: dict[int, Fill] = {}
+        self._few: list[tuple[Var, Few]] = []
+        self._codes: list[tuple[Var, list[OneHot]]] = []
+
+    def answer(self, estimator: Any, columns: Columns) -> Answer:
+        """What an estimator answers for these columns. Raises ConversionError."""
+        convert = self._converter_of(estimator)
+        return convert(estimator, columns, self)
+
+    def name_of(self, tensor: Var) -> str | None:
+        """The name of the input that a tensor is; None for a tensor that was made."""
+        return next(
+            (name for name, given in self.arguments.items() if given is tensor),
+            None,
+        )
+
+    def categories_of(self, tensor: Var) -> tuple[Any, ...]:
+        """The categories of an input that is a column of pandas categories; () for any other."""
+        name = self.name_of(tensor)
+        return () if name is None else self._categories.get(name, ())
+
+    def counted(self, terms: Terms) -> list[Var]:
+        """The two inputs that are filled with what a vectorizer counts: its terms, and how often.
+
+        Raises ConversionError.
+        """
+        made = {spec.name: argument(spec) for spec in counts_of(len(self.terms))}
+        self.terms.append(terms)
+        self.filled |= made
+        return list(made.values())
+
+    def table_of(self, few: Few) -> Columns:
+        """All columns, most of them zero; `product` reads those alone that are not."""
+        rows = op.shape(few.terms, start=0, end=1)
+        shape = op.concat([rows, constant([few.width], np.int64)], axis=0)
+        zeros = op.constant_of_shape(shape, value=np.zeros(1))
+        table = op.scatter_elements(zeros, few.terms, few.numbers, axis=1, reduction="add")
+        table = op.reshape(table, constant([-1, few.width], np.int64))
+        self._few.append((table, few))
+        return Columns((table,))
+
+    def few_of(self, columns: Columns) -> Few | None:
+        """The columns that are not zero, of a table that `table_of` made; None for any other."""
+        if len(columns.parts) != 1:
+            return None
+        return self._few_in(columns.parts[0])
+
+    def _few_in(self, part: Var) -> Few | None:
+        return next((few for table, few in self._few if table is part), None)
+
+    def note_one_hot(self, table: Var, codes: list[OneHot]) -> None:
+        """Remember that a table is one of codes, side by side: `product` looks their weights up."""
+        self._codes.append((table, codes))
+
+    def _one_hots_in(self, part: Var) -> list[OneHot]:
+        return next((codes for table, codes in self._codes if table is part), [])
+
+    def product(
+        self,
+        columns: Columns,
+        weights: Array,
+        shift: Array,
+    ) -> Var:
+        """(n, k) of float64: the columns times `weights`, (columns, k), plus `shift`, (k,)."""
+        products: list[Var] = []
+        others: list[Var] = []
+        rows: list[Array] = []
+        start = 0
+        for part in columns.parts:
+            few = self._few_in(part)
+            codes = self._one_hots_in(part)
+            own = weights[start : start + width(part)]
+            start += width(part)
+            if few is not None:
+                products.append(_product_of_few(few, own))
+            elif codes:
+                products += _products_of_one_hots(codes, own)
+            else:
+                others.append(part)
+                rows.append(own)
+        if not others:
+            return total([*products, doubles(shift)])
+        matrix = Columns(tuple(others)).matrix(np.float64)
+        whole = op.gemm(matrix, doubles(np.concatenate(rows)), doubles(shift))
+        for product in products:
+            whole = op.add(whole, product)
+        return whole
+
+    def place(
+        self,
+        estimator: Any,
+        columns: Columns,
+        places: Any,
+    ) -> Var:
+        """The label of each row, as a place in a list of places by class."""
+        said: Var = self.answer(estimator, columns).asked("place")
+        if np.array_equal(places, np.arange(len(places))):
+            return said
+        return op.gather(constant(places, np.int64), said)
+
+    @staticmethod
+    def place_of(label: Var, classes: Any) -> Var:
+        """The number of the class that each label, (n,), is."""
+        known = classes.astype(np.str_) if classes.dtype.kind in "OU" else classes.astype(np.int64)
+        if np.array_equal(known, np.arange(len(known))):
+            return label
+        rows = op.reshape(label, constant([-1, 1], np.int64))
+        same = op.equal(rows, constant(known[None]))
+        return op.arg_max(op.cast(same, to=np.int32), axis=1, keepdims=0)
+
+
+def _product_of_few(few: Few, weights: Array) -> Var:
+    """(n, k): the columns that are not zero times their weights alone."""
+    taken = op.gather(doubles(weights), few.terms)
+    row = op.unsqueeze(few.numbers, constant([1], np.int64))
+    return op.squeeze(op.matmul(row, taken), constant([1], np.int64))
+
+
+def _products_of_one_hots(codes: list[OneHot], weights: Array) -> list[Var]:
+    """(n, k) each: the weights of the column with the 1; 0 where there is none."""
+    found = []
+    start = 0
+    count = weights.shape[1]
+    for each in codes:
+        own = weights[start : start + each.width]
+        start += each.width
+        table = doubles(np.vstack([own, np.zeros(count)]))
+        taken = op.gather(table, each.places)
+        found.append(op.reshape(taken, constant([-1, count], np.int64)))
+    return found

@@ -1,0 +1,221 @@
+"""Distances of each row from each row of training, (n, rows of training), in float64.
+
+Columns are taken one after the other, so that no tensor is larger than the answer: all differences
+at once would be as many times larger as there are columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.tensors import Var, constant, doubles, one_column, op
+from modelkit.errors import ConversionError
+
+Term = Callable[[Var, Var], Var]  # of one column: of rows, (n, 1), and of training, (1, rows)
+# Other names of metrics. Those by which many distances are equal are left out, such as "chebyshev"
+# and "hamming": which of equal ones is nearest depends on the tree that scikit-learn built.
+SAME = {"cityblock": "manhattan", "l1": "manhattan", "l2": "euclidean"}
+
+
+def added_up(
+    rows: Var,
+    known: Array,
+    term: Term,
+) -> Var:
+    """The sum of what a term gives for each column."""
+    found: Var | None = None
+    for place in range(known.shape[1]):
+        part = term(one_column(rows, place), doubles(known[None, :, place]))
+        found = part if found is None else op.add(found, part)
+    assert found is not None  # noqa: S101 - there is a column, for the type checker
+    return found
+
+
+def squared(
+    rows: Var,
+    known: Array,
+) -> Var:
+    """Squared Euclidean distances, from the differences themselves."""
+    return added_up(
+        rows,
+        known,
+        _square,
+    )
+
+
+def _square(
+    own: Var,
+    other: Var,
+) -> Var:
+    apart = op.sub(own, other)
+    return op.mul(apart, apart)
+
+
+def _size(
+    own: Var,
+    other: Var,
+) -> Var:
+    return op.abs(op.sub(own, other))
+
+
+def metric_of(estimator: Any) -> str:
+    """The metric of an estimator by its usual name. Raises ConversionError where it is not known."""
+    metric = estimator.effective_metric_
+    if isinstance(metric, str):
+        metric = SAME.get(metric, metric)
+    if not isinstance(metric, str) or metric not in METRICS:
+        named = repr(metric) if isinstance(metric, str) else "a function of your own"
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name}(metric={named}) cannot be converted; use one of {', '.join(sorted(METRICS))}, "
+            "or format='joblib'",
+            step=name,
+        )
+    return metric
+
+
+def from_training(
+    estimator: Any,
+    rows: Var,
+) -> Var:
+    """The distances of rows from those that an estimator was fitted on. Raises ConversionError."""
+    metric = metric_of(estimator)
+    held = estimator._fit_X  # noqa: SLF001 - no public way
+    if hasattr(held, "toarray"):
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} that was fitted on a sparse matrix, such as of texts, cannot be converted: a "
+            "row of zeros is equally far from many others, and which of them scikit-learn takes is "
+            "chance; put TruncatedSVD before it, or use format='joblib'",
+            step=name,
+        )
+    known = np.asarray(held, np.float64)
+    return METRICS[metric](
+        rows,
+        known,
+        estimator.effective_metric_params_ or {},
+    )
+
+
+def _euclidean(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    return op.sqrt(squared(rows, known))
+
+
+def _squared_euclidean(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    return squared(rows, known)
+
+
+def _manhattan(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    return added_up(
+        rows,
+        known,
+        _size,
+    )
+
+
+def _minkowski(
+    rows: Var,
+    known: Array,
+    given: Any,
+) -> Var:
+    """A root of the sum of powers; weights multiply the powers."""
+    power = float(given.get("p", 2))
+    weights = given.get("w")
+    if weights is not None:
+        stretched = np.asarray(weights, np.float64) ** (1.0 / power)
+        known = known * stretched
+        rows = op.mul(rows, doubles(stretched[None]))
+    whole = added_up(
+        rows,
+        known,
+        lambda own, other: op.pow(_size(own, other), doubles(power)),
+    )
+    return op.pow(whole, doubles(1.0 / power))
+
+
+def _standardized(
+    rows: Var,
+    known: Array,
+    given: Any,
+) -> Var:
+    spread = np.sqrt(np.asarray(given["V"], np.float64))
+    return op.sqrt(squared(op.div(rows, doubles(spread[None])), known / spread))
+
+
+def _cosine(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    """1 minus the product of rows of length 1; a row of zeros stays one."""
+    lengths = np.sqrt((known * known).sum(axis=1, keepdims=True))
+    unit = known / np.where(
+        lengths == 0,
+        1.0,
+        lengths,
+    )
+    length = op.reduce_l2(
+        rows,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    divisor = op.where(
+        op.equal(length, doubles(0.0)),
+        doubles(1.0),
+        length,
+    )
+    apart = op.sub(doubles(1.0), op.matmul(op.div(rows, divisor), doubles(unit.T)))
+    return op.clip(
+        apart,
+        doubles(0.0),
+        doubles(2.0),
+    )
+
+
+def _with_gaps(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    """The Euclidean distance of columns that both rows have, scaled up to all columns."""
+    there = op.cast(op.not_(op.isnan(rows)), to=np.float64)
+    both = op.matmul(there, doubles(~np.isnan(known).T))
+    found = added_up(rows, known, _square_or_nothing)
+    return op.sqrt(op.mul(op.div(found, both), doubles(known.shape[1])))
+
+
+def _square_or_nothing(own: Var, other: Var) -> Var:
+    square = _square(own, other)
+    return op.where(
+        op.isnan(square),
+        doubles(0.0),
+        square,
+    )
+
+
+Metric = Callable[[Var, "Array", Any], Var]
+METRICS: dict[str, Metric] = {
+    "cosine": _cosine,
+    "euclidean": _euclidean,
+    "manhattan": _manhattan,
+    "minkowski": _minkowski,
+    "nan_euclidean": _with_gaps,
+    "seuclidean": _standardized,
+    "sqeuclidean": _squared_euclidean,
+}

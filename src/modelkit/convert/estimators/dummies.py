@@ -1,0 +1,139 @@
+"""Converters of DummyClassifier and DummyRegressor: one answer for every row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, op
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def constant_class(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """DummyClassifier: the most frequent class, or a constant one."""
+    strategy = estimator.strategy
+    if strategy in ("stratified", "uniform"):
+        raise ConversionError(
+            f"DummyClassifier(strategy={strategy!r}) answers at random and cannot be converted; use "
+            "'prior', 'most_frequent' or 'constant'",
+            step="DummyClassifier",
+        )
+    if estimator.n_outputs_ == 1:
+        said = np.ravel(estimator.constant)[0] if strategy == "constant" else None
+        return _constant(strategy, columns, estimator.classes_, estimator.class_prior_, said)
+    answers = []
+    for place, known in enumerate(estimator.classes_):
+        said = np.ravel(estimator.constant)[place] if strategy == "constant" else None
+        prior = estimator.class_prior_[place]
+        answers.append(_constant(strategy, columns, known, prior, said))
+    return Answer(several=tuple(answers))
+
+
+def _constant(
+    strategy: str,
+    columns: Columns,
+    known: Array,
+    prior: Any,
+    said: Any,
+) -> Answer:
+    """The most frequent class of one target, or the constant that was said."""
+    chosen = np.asarray(prior).argmax() if said is None else known.tolist().index(said)
+    likely = prior if strategy == "prior" else np.eye(len(known))[chosen]
+    return _same(columns, int(chosen), np.asarray(likely, np.float64))
+
+
+def _same(
+    columns: Columns,
+    place: int,
+    likely: Array,
+) -> Answer:
+    return Answer(
+        place=_repeated(
+            columns,
+            constant(place, np.int64),
+            (),
+        ),
+        probabilities=_repeated(
+            columns,
+            doubles(likely[None]),
+            (len(likely),),
+        ),
+    )
+
+
+def the_same_for_all(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """The classifier of a class that all rows of training have, or that none has."""
+    said = float(estimator.y_[0])
+    likely = np.array([1.0 - said, said])
+    return replace(
+        _same(
+            columns,
+            int(said),
+            likely,
+        ),
+        decision=_repeated(
+            columns,
+            doubles(said),
+            (),
+        ),
+    )
+
+
+def constant_number(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """DummyRegressor: the mean, the median, a quantile or a constant."""
+    values = np.ravel(estimator.constant_).astype(np.float64)
+    if len(values) == 1:
+        return Answer(
+            prediction=_repeated(
+                columns,
+                doubles(values[0]),
+                (),
+            )
+        )
+    return Answer(
+        prediction=_repeated(
+            columns,
+            doubles(values[None]),
+            (len(values),),
+        )
+    )
+
+
+def _repeated(
+    columns: Columns,
+    value: Var,
+    tail: tuple[int, ...],
+) -> Var:
+    """The same value for each row."""
+    rows = op.shape(
+        columns.parts[0],
+        start=0,
+        end=1,
+    )
+    size = op.concat([rows, constant(tail, np.int64)], axis=0) if tail else rows
+    return op.expand(value, size)
+
+
+ESTIMATORS = {
+    "sklearn.DummyClassifier": constant_class,
+    "sklearn.DummyRegressor": constant_number,
+    "sklearn._ConstantPredictor": the_same_for_all,
+}

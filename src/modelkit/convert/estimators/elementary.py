@@ -1,0 +1,262 @@
+"""Functions of numbers in float64, by the names that numpy and scipy give them.
+
+ONNX has no log1p, no expm1 and no float64 kernel for many others. The forms here are Kahan's
+(W. Kahan, HP-15C Advanced Functions Handbook, 1982): the rounding of 1 + x is divided out of the
+result again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from modelkit.convert.estimators.arithmetic import (
+    choose,
+    equal,
+    greater,
+    less,
+    minus,
+    over,
+    plus,
+    times,
+)
+from modelkit.convert.estimators.tensors import Var, cast, doubles, op
+
+ALL_LOST = -36.0  # below this exponent, exp(x) - 1 rounds to -1
+NEAR = 1.0  # below this size of x, exp(x) - 1 loses digits
+
+
+def log1p(numbers: Var) -> Var:
+    """log(1 + x)."""
+    shifted = plus(numbers, 1.0)
+    kept = minus(shifted, 1.0)
+    tiny = equal(kept, 0.0)
+    infinite = op.isinf(numbers, detect_negative=0)
+    mended = over(times(op.log(shifted), numbers), kept)
+    return choose(op.or_(tiny, infinite), numbers, mended)
+
+
+def expm1(numbers: Var) -> Var:
+    """exp(x) - 1."""
+    grown = op.exp(numbers)
+    kept = minus(grown, 1.0)
+    tiny = equal(kept, 0.0)
+    mended = over(times(kept, numbers), op.log(grown))
+    near = less(op.abs(numbers), NEAR)
+    small = choose(tiny, numbers, choose(near, mended, kept))
+    lost = less(numbers, ALL_LOST)
+    return choose(lost, -1.0, small)
+
+
+def _log2(numbers: Var) -> Var:
+    return over(op.log(numbers), np.log(2.0))
+
+
+def _log10(numbers: Var) -> Var:
+    return over(op.log(numbers), np.log(10.0))
+
+
+def _exp2(numbers: Var) -> Var:
+    return op.pow(doubles(2.0), numbers)
+
+
+def _cbrt(numbers: Var) -> Var:
+    """The cube root: a power of nearly 1/3, and one step of Newton's, which ends at the root."""
+    size = op.abs(numbers)
+    near = op.pow(size, doubles(1 / 3))
+    square = times(near, near)
+    excess = minus(near, over(size, square))
+    better = minus(near, over(excess, 3.0))
+    ends = op.or_(equal(near, 0.0), op.isinf(near))
+    return times(op.sign(numbers), choose(ends, near, better))
+
+
+def _square(numbers: Var) -> Var:
+    return times(numbers, numbers)
+
+
+def _trunc(numbers: Var) -> Var:
+    below = less(numbers, 0.0)
+    return choose(below, op.ceil(numbers), op.floor(numbers))
+
+
+def _isfinite(numbers: Var) -> Var:
+    return op.not_(op.or_(op.isnan(numbers), op.isinf(numbers)))
+
+
+def _tan(numbers: Var) -> Var:
+    return over(op.sin(numbers), op.cos(numbers))
+
+
+def _sinh(numbers: Var) -> Var:
+    grown = expm1(op.abs(numbers))
+    share = over(grown, plus(grown, 1.0))
+    infinite = op.isinf(grown)
+    half = times(plus(grown, choose(infinite, 1.0, share)), 0.5)
+    return times(op.sign(numbers), half)
+
+
+def _cosh(numbers: Var) -> Var:
+    both = plus(op.exp(numbers), op.exp(op.neg(numbers)))
+    return times(both, 0.5)
+
+
+def _arcsinh(numbers: Var) -> Var:
+    """log(x + sqrt(x^2 + 1)) for x from 0 on, as log1p of what does not cancel."""
+    size = op.abs(numbers)
+    large = greater(size, 1e150)
+    usual = choose(large, 1.0, size)
+    square = times(usual, usual)
+    root = op.sqrt(plus(square, 1.0))
+    share = over(square, plus(root, 1.0))
+    small = log1p(plus(usual, share))
+    found = choose(large, plus(op.log(size), np.log(2.0)), small)
+    return times(op.sign(numbers), found)
+
+
+def _arccosh(numbers: Var) -> Var:
+    above = minus(numbers, 1.0)
+    excess = choose(less(above, 0.0), np.nan, above)
+    square = times(excess, plus(excess, 2.0))
+    return log1p(plus(excess, op.sqrt(square)))
+
+
+def _arctanh(numbers: Var) -> Var:
+    twice = times(2.0, numbers)
+    ratio = over(twice, minus(1.0, numbers))
+    return times(log1p(ratio), 0.5)
+
+
+def _degrees(numbers: Var) -> Var:
+    return times(numbers, 180.0 / np.pi)
+
+
+def _radians(numbers: Var) -> Var:
+    return times(numbers, np.pi / 180.0)
+
+
+def _logit(numbers: Var) -> Var:
+    return op.log(over(numbers, minus(1.0, numbers)))
+
+
+def _same(numbers: Var) -> Var:
+    return numbers
+
+
+def remainder(numbers: Var, divisor: Var) -> Var:
+    """What a division leaves, with the sign of the divisor."""
+    left = op.mod(numbers, divisor, fmod=1)
+    other = op.xor(less(left, 0.0), less(divisor, 0.0))
+    turned = op.and_(op.not_(equal(left, 0.0)), other)
+    return choose(turned, plus(left, divisor), left)
+
+
+def _floor_divide(numbers: Var, divisor: Var) -> Var:
+    whole = minus(numbers, remainder(numbers, divisor))
+    return op.round(over(whole, divisor))
+
+
+def _larger(numbers: Var, others: Var) -> Var:
+    """The larger of two, and a missing one where either is."""
+    return op.max([numbers, others])
+
+
+def _smaller(numbers: Var, others: Var) -> Var:
+    return op.min([numbers, others])
+
+
+def _hypot(numbers: Var, others: Var) -> Var:
+    return op.sqrt(plus(_square(numbers), _square(others)))
+
+
+def _unequal(numbers: Var, others: Var) -> Var:
+    return op.not_(equal(numbers, others))
+
+
+def _both(numbers: Var, others: Var) -> Var:
+    return op.and_(truth_of(numbers), truth_of(others))
+
+
+def _either(numbers: Var, others: Var) -> Var:
+    return op.or_(truth_of(numbers), truth_of(others))
+
+
+def _neither(numbers: Var) -> Var:
+    return op.not_(truth_of(numbers))
+
+
+def truth_of(numbers: Var) -> Var:
+    """Whether numbers are something else than 0."""
+    return cast(numbers, np.bool_)
+
+
+UNARY: dict[str, Callable[[Var], Var]] = {
+    "absolute": op.abs,
+    "arccosh": _arccosh,
+    "arcsinh": _arcsinh,
+    "arctanh": _arctanh,
+    "cbrt": _cbrt,
+    "ceil": op.ceil,
+    "cos": op.cos,
+    "cosh": _cosh,
+    "deg2rad": _radians,
+    "degrees": _degrees,
+    "exp": op.exp,
+    "exp2": _exp2,
+    "expit": op.sigmoid,
+    "expm1": expm1,
+    "fabs": op.abs,
+    "floor": op.floor,
+    "isfinite": _isfinite,
+    "isinf": op.isinf,
+    "isnan": op.isnan,
+    "log": op.log,
+    "log10": _log10,
+    "log1p": log1p,
+    "log2": _log2,
+    "logit": _logit,
+    "negative": op.neg,
+    "positive": _same,
+    "rad2deg": _degrees,
+    "radians": _radians,
+    "reciprocal": op.reciprocal,
+    "rint": op.round,
+    "sign": op.sign,
+    "sin": op.sin,
+    "sinh": _sinh,
+    "sqrt": op.sqrt,
+    "square": _square,
+    "tan": _tan,
+    "tanh": op.tanh,
+    "trunc": _trunc,
+}
+BINARY: dict[str, Callable[[Var, Var], Var]] = {
+    "add": op.add,
+    "divide": op.div,
+    "float_power": op.pow,
+    "floor_divide": _floor_divide,
+    "hypot": _hypot,
+    "maximum": _larger,
+    "minimum": _smaller,
+    "multiply": op.mul,
+    "power": op.pow,
+    "remainder": remainder,
+    "subtract": op.sub,
+}
+COMPARING: dict[str, Callable[[Var, Var], Var]] = {
+    "equal": op.equal,
+    "greater": op.greater,
+    "greater_equal": op.greater_or_equal,
+    "less": op.less,
+    "less_equal": op.less_or_equal,
+    "not_equal": _unequal,
+}
+LOGICAL: dict[str, Callable[..., Var]] = {
+    "bitwise_and": _both,
+    "bitwise_or": _either,
+    "invert": _neither,
+    "logical_and": _both,
+    "logical_not": _neither,
+    "logical_or": _either,
+}

@@ -1,0 +1,158 @@
+"""Converters of imputers that put one value into a column, and of indicators of what was missing."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import MISSING, Array, is_missing
+from modelkit.convert.estimators.converting import Converting, Fill
+from modelkit.convert.estimators.lookup import column_name, single_columns
+from modelkit.convert.estimators.tensors import (
+    STRING,
+    Answer,
+    Columns,
+    Var,
+    cast,
+    constant,
+    doubles,
+    dtype_of,
+    joined,
+    op,
+    width,
+)
+from modelkit.errors import ConversionError
+
+
+def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """SimpleImputer: the statistic of a column in its gaps; columns without one are dropped."""
+    kept = _kept(estimator)
+    statistics = np.asarray(estimator.statistics_, object)[kept]
+    values = statistics.astype(estimator._fill_dtype)  # noqa: SLF001 - no public way
+    parts: list[Var] = []
+    first = 0
+    for part in _by_kind(columns.take(kept)):
+        own = values[first : first + width(part)]
+        if dtype_of(part) == STRING:
+            _check_texts(estimator, kept[first], own[0])
+        parts.append(_filled(part, own, estimator.missing_values, at))
+        first += len(own)
+    return Answer(table=with_indicators(estimator, columns, parts, at))
+
+
+def _kept(estimator: Any) -> list[int]:
+    """The places of the columns that are not dropped."""
+    statistics = estimator.statistics_.tolist()
+    if estimator.keep_empty_features:
+        return list(range(len(statistics)))
+    return [place for place, value in enumerate(statistics) if not _is_nan(value)]
+
+
+def indicators(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """MissingIndicator: 1 where a value is missing, for the columns in which one was, or all."""
+    places = estimator.features_.tolist()
+    return Answer(table=_indicators(columns.take(places), estimator.missing_values, at))
+
+
+def with_indicators(
+    imputer: Any,
+    columns: Columns,
+    parts: list[Var],
+    at: Converting,
+) -> Columns:
+    """What an imputer made of columns, and behind it the indicators that it may add."""
+    places = imputer.indicator_.features_.tolist() if imputer.add_indicator else []
+    behind = _indicators(columns.take(places), imputer.missing_values, at)
+    return Columns((*parts, *behind.parts))
+
+
+def _indicators(
+    columns: Columns,
+    marker: Any,
+    at: Converting,
+) -> Columns:
+    """A column of 0 and 1 for each column."""
+    found = [_gaps(part, marker, at) for part in _by_kind(columns)]
+    return Columns((cast(joined(found), np.float64),) if found else ())
+
+
+def _gaps(
+    part: Var,
+    marker: Any,
+    at: Converting,
+) -> Var:
+    """Where a matrix is missing; None is a value like others to what looks for NaN."""
+    if _is_nan(marker) and at.name_of(part) in at.nones:
+        return op.not_(op.equal(part, part))
+    return gaps(part, marker)
+
+
+def gaps(part: Var, marker: Any) -> Var:
+    """Where a matrix is missing: where it equals a marker, or what a missing value arrives as."""
+    texts = dtype_of(part) == STRING
+    if is_missing(marker):
+        return op.equal(part, constant(MISSING)) if texts else op.isnan(part)
+    if texts != isinstance(marker, str):  # a text among numbers, or the other way round
+        return op.not_(op.equal(part, part))
+    return op.equal(part, constant(marker, dtype_of(part)))
+
+
+def _by_kind(columns: Columns) -> list[Var]:
+    """Numbers in matrices, and each column of texts by itself, as encoders take them."""
+    found: list[Var] = []
+    wide = [part if dtype_of(part) == STRING else cast(part, np.float64) for part in columns.parts]
+    for dtype, parts in groupby(wide, dtype_of):
+        alike = list(parts)
+        if dtype == STRING:
+            found += single_columns(Columns(tuple(alike)))
+        else:
+            found.append(joined(alike))
+    return found
+
+
+def _filled(
+    part: Var,
+    values: Array,
+    marker: Any,
+    at: Converting,
+) -> Var:
+    """A matrix with values in its gaps.
+
+    A text in a column of numbers is as unknown to what follows as a gap is, which stays one.
+    """
+    if _is_nan(marker) and at.name_of(part) in at.nones:
+        return part
+    gone = gaps(part, marker)
+    if dtype_of(part) != STRING:
+        numbers = [np.nan if isinstance(value, str) else value for value in values]
+        return op.where(gone, doubles([numbers]), part)
+    (value,) = values.tolist()
+    text = MISSING if value is None else value
+    done = op.where(gone, constant(text), part)
+    mark = MISSING if is_missing(marker) else marker
+    if isinstance(mark, str):
+        at.fills[id(done)] = Fill(done, part, mark, text)
+    return done
+
+
+def _check_texts(estimator: Any, place: int, value: Any) -> None:
+    """Raise ConversionError where a column of texts is filled with a number."""
+    if value is None or isinstance(value, str):
+        return
+    raise ConversionError(
+        f"SimpleImputer puts {value!r} into {column_name(estimator, place)}, which holds strings; "
+        "give it a fill_value that is a string",
+        step="SimpleImputer",
+    )
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
+ESTIMATORS = {
+    "sklearn.SimpleImputer": filled,
+    "sklearn.MissingIndicator": indicators,
+}

@@ -1,0 +1,224 @@
+"""Converter of KNNImputer: the mean of a column over the nearest rows of fit that have a value there.
+
+Rounded values often give equal distances, and which rows are taken then hangs on the last bit; so
+does the weight of a row that is as good as equal. So distances are computed by the steps of
+scikit-learn, in their order, down to the additions of numpy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.impute import gaps, with_indicators
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    cast,
+    column,
+    constant,
+    doubles,
+    flat,
+    joined,
+    op,
+    total,
+    width,
+)
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """KNNImputer: only rows with a gap are compared with those of fit."""
+    _check_options(estimator)
+    rows = columns.matrix(np.float64)
+    held = np.flatnonzero(estimator._valid_mask).tolist()  # noqa: SLF001 - no public way
+    done = _filled(estimator, rows, held) if held else rows
+    table = _without_empty(estimator, done, held)
+    return Answer(table=with_indicators(estimator, columns, [table], at))
+
+
+def _filled(
+    estimator: Any,
+    rows: Var,
+    held: list[int],
+) -> Var:
+    """The rows with means in the gaps of the columns that fit had values of."""
+    asked = _rows_with_gaps(gaps(rows, estimator.missing_values))
+    some = op.gather(rows, asked)
+    missing = gaps(some, estimator.missing_values)
+    distances = _distances(estimator, some, missing)
+    begins = op.mul(asked, constant(width(rows), np.int64))  # of each row, in memory
+    places = []
+    means = []
+    for place in held:
+        own = flat(op.non_zero(column(missing, place)))
+        begin = op.gather(begins, own)
+        places.append(op.add(begin, constant(place, np.int64)))
+        means.append(
+            _mean_of_donors(
+                estimator,
+                place,
+                op.gather(distances, own),
+            )
+        )
+    done = op.scatter_elements(
+        flat(rows),
+        joined(places, axis=0),
+        joined(means, axis=0),
+    )
+    return op.reshape(done, constant([-1, width(rows)], np.int64))
+
+
+def _rows_with_gaps(missing: Var) -> Var:
+    """The places of the rows in which something is missing."""
+    found = op.reduce_max(
+        cast(missing, np.int32),
+        constant([1], np.int64),
+        keepdims=0,
+    )
+    return flat(op.non_zero(found))
+
+
+def _check_options(estimator: Any) -> None:
+    if callable(estimator.metric) or callable(estimator.weights):
+        option = "metric" if callable(estimator.metric) else "weights"
+        usual = "'nan_euclidean'" if option == "metric" else "'uniform' or 'distance'"
+        raise ConversionError(
+            f"KNNImputer({option}=...) with a function of yours cannot be converted; use {usual}",
+            step="KNNImputer",
+        )
+
+
+def _distances(
+    estimator: Any,
+    rows: Var,
+    missing: Var,
+) -> Var:
+    """Distances to the rows of fit over the columns that both have; infinite without any."""
+    gone = estimator._mask_fit_X  # noqa: SLF001 - no public way
+    known = estimator._fit_X.astype(np.float64)  # noqa: SLF001 - in its order in memory
+    known[gone] = 0.0
+    given = op.where(missing, doubles(0.0), rows)
+    squares = op.mul(given, given)
+    found = _complete_distances(given, squares, known)
+    if gone.any():
+        found = op.sub(found, op.matmul(squares, doubles(gone.T)))
+    without = op.matmul(cast(missing, np.float64), doubles((known * known).T))
+    found = op.max([op.sub(found, without), doubles(0.0)])
+    both = op.matmul(cast(op.not_(missing), np.float64), doubles(~gone.T))
+    mean = op.div(found, op.max([both, doubles(1.0)]))
+    found = op.sqrt(op.mul(mean, doubles(known.shape[1])))
+    return op.where(
+        op.equal(both, doubles(0.0)),
+        doubles(np.inf),
+        found,
+    )
+
+
+def _complete_distances(
+    given: Var,
+    squares: Var,
+    known: Array,
+) -> Var:
+    """Squared distances between rows in whose gaps are zeros."""
+    lengths = np.einsum("ij,ij->i", known, known)
+    products = op.matmul(given, doubles(known.T))
+    found = op.mul(doubles(-2.0), products)
+    found = op.add(found, _sums(squares))
+    found = op.add(found, doubles(lengths[None]))
+    return op.max([found, doubles(0.0)])
+
+
+def _sums(squares: Var) -> Var:
+    """The sum of each row, as numpy.einsum adds: in two lanes, and of eight columns the last first."""
+    count = width(squares)
+    if count == 1:
+        return squares
+    each = op.split(squares, num_outputs=count, axis=1)
+    firsts = np.arange(0, count, 2)  # of pairs of columns
+    whole = count // 8 * 4
+    blocks = firsts[:whole].reshape(-1, 4)[:, ::-1]
+    order = [*blocks.flat, *firsts[whole:]]
+    even = [each[place] for place in order]
+    odd = [each[place + 1] for place in order if place + 1 < count]
+    return op.add(total(even), total(odd))
+
+
+def _mean_of_donors(
+    estimator: Any,
+    place: int,
+    distances: Var,
+) -> Var:
+    """The weighted mean of a column over the nearest rows that have it; (n,)."""
+    gone = estimator._mask_fit_X[:, place]  # noqa: SLF001 - no public way
+    held = estimator._fit_X[:, place]  # noqa: SLF001
+    if gone.any():
+        distances = op.add(distances, doubles(np.where(gone, np.inf, 0.0)[None]))
+    count = min(estimator.n_neighbors, int((~gone).sum()))
+    nearest, donors = op.top_k(
+        distances,
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    values = op.gather(doubles(np.where(gone, 0.0, held)), donors)
+    weights = _weights(estimator, nearest)
+    overall = float(np.ma.array(held, mask=gone).mean())  # where no row shares a column
+    return _weighted_mean(values, weights, overall)
+
+
+def _weighted_mean(
+    values: Var,
+    weights: Var,
+    otherwise: float,
+) -> Var:
+    axis = constant([1], np.int64)
+    whole = op.reduce_sum(weights, axis, keepdims=0)
+    products = op.mul(weights, values)
+    mean = op.div(op.reduce_sum(products, axis, keepdims=0), whole)
+    return op.where(
+        op.greater(whole, doubles(0.0)),
+        mean,
+        doubles(otherwise),
+    )
+
+
+def _weights(estimator: Any, nearest: Var) -> Var:
+    """The weights of the nearest rows; rows that share no column are infinitely far, and weigh 0."""
+    if estimator.weights == "distance":
+        return _inverse(nearest)
+    return cast(op.less(nearest, doubles(np.inf)), np.float64)
+
+
+def _inverse(distances: Var) -> Var:
+    """One over each distance; where some are 0, those weigh 1 and the others nothing."""
+    inverse = op.div(doubles(1.0), distances)
+    hits = cast(op.isinf(inverse), np.float64)
+    hit = op.reduce_max(hits, constant([1], np.int64), keepdims=1)
+    return op.where(op.greater(hit, doubles(0.0)), hits, inverse)
+
+
+def _without_empty(
+    estimator: Any,
+    table: Var,
+    held: list[int],
+) -> Var:
+    """The table without columns that fit never had a value of, or with 0 in them."""
+    count = width(table)
+    if len(held) == count:
+        return table
+    if not estimator.keep_empty_features:
+        return op.gather(table, constant(held, np.int64), axis=1)
+    empty: Array = ~estimator._valid_mask  # noqa: SLF001 - no public way
+    return op.where(constant(empty[None]), doubles(0.0), table)
+
+
+ESTIMATORS = {
+    "sklearn.KNNImputer": filled,
+}

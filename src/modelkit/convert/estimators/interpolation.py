@@ -1,0 +1,102 @@
+"""Tables of pieces: which piece a number is in, and polynomials of a piece, for all columns at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import choose, minus, plus, times
+from modelkit.convert.estimators.compositions import halves
+from modelkit.convert.estimators.tensors import Var, constant, doubles, op
+from modelkit.convert.estimators.trees import ensemble
+
+DEGREE = 8  # of the polynomials by which smooth functions are given
+PIECES = 8  # of such a function, for each unit
+
+
+def searched(rows: Var, bounds: Sequence[Array]) -> Var:
+    """(n, columns) of int64: how many bounds of its column are at most as large as each number."""
+    trees = []
+    targets = []
+    weights = []
+    for place, its in enumerate(bounds):
+        tree = halves(np.nextafter(np.asarray(its, np.float64), -np.inf))
+        count = len(tree.left)
+        trees.append(replace(tree, column=np.full(count, place)))
+        targets.append(np.full(count, place))
+        weights.append(np.where(tree.leaf, tree.threshold, 0.0))
+    found = ensemble(
+        rows,
+        trees,
+        targets,
+        weights,
+        len(trees),
+    )
+    return op.cast(found, to=np.int64)
+
+
+def located(rows: Var, bounds: Sequence[Array]) -> Var:
+    """(n, columns): the piece of each number, counted through the pieces of all columns."""
+    sizes = [len(its) + 1 for its in bounds]
+    starts = np.cumsum([0, *sizes[:-1]])
+    at = searched(rows, bounds)
+    return at if len(sizes) == 1 else plus(at, constant(starts, np.int64))
+
+
+def along(
+    rows: Var,
+    at: Var,
+    bases: Array,
+    table: Array,
+) -> Var:
+    """The polynomials of pieces, by Horner's rule.
+
+    Args:
+        rows: (n, columns).
+        at: (n, columns): the piece of each number.
+        bases: (pieces,): where each piece starts.
+        table: (degree + 1, pieces) or (degree + 1, pieces, m): the highest coefficient first, of
+            polynomials of the distance from the start.
+
+    Returns:
+        (n, columns) or (n, columns, m).
+    """
+    apart = minus(rows, op.gather(doubles(bases), at))
+    if table.ndim > 2:
+        apart = op.unsqueeze(apart, constant([2], np.int64))
+    first, *others = table
+    found = op.gather(doubles(first), at)
+    for each in others:
+        found = plus(times(found, apart), op.gather(doubles(each), at))
+    return found
+
+
+def smooth(
+    numbers: Var,
+    function: Callable[[Array], Any],
+    end: float,
+) -> Var:
+    """A smooth function of numbers between -end and end, to 1e-16 of its size.
+
+    ONNX has no such function; its values between are those of polynomials through known ones.
+    """
+    count = int(np.ceil(end * PIECES))
+    bases = np.arange(-count, count) / PIECES
+    nodes = np.polynomial.chebyshev.chebpts1(DEGREE + 1)
+    half = 0.5 / PIECES
+    middles = bases + half
+    known = np.asarray(function(middles + half * nodes[:, None]))
+    by_wave = np.linalg.solve(np.polynomial.chebyshev.chebvander(nodes, DEGREE), known)
+    to_power = [np.polynomial.chebyshev.cheb2poly(each) for each in np.eye(DEGREE + 1)]
+    padded = [np.pad(each, (0, DEGREE + 1 - len(each))) for each in to_power]
+    by_power = np.stack(padded).T @ by_wave
+    table = by_power / half ** np.arange(DEGREE + 1)[:, None]
+    piece = op.floor(times(numbers, PIECES))
+    inside = op.clip(plus(piece, count), doubles(0.0), doubles(2 * count - 1))
+    missing = op.isnan(numbers)
+    at = op.cast(choose(missing, 0.0, inside), to=np.int64)
+    return along(numbers, at, middles, table[::-1])

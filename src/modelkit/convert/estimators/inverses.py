@@ -1,0 +1,163 @@
+"""The way back from what a transformer gives, and the converter of TransformedTargetRegressor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.estimators.arithmetic import at_least, choose, minus, over, plus, times
+from modelkit.convert.estimators.elementary import log1p
+from modelkit.convert.estimators.functions import applied
+from modelkit.convert.estimators.projections import product
+from modelkit.convert.estimators.quantiles import back_from_quantiles
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    doubles,
+    flat,
+    op,
+    rank,
+    upright,
+    width,
+)
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.cast import Array
+    from modelkit.convert.estimators.converting import Converting
+
+
+def target(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """TransformedTargetRegressor: what its regressor predicts, on the way back."""
+    predicted = at.answer(estimator.regressor_, columns).asked("prediction")
+    rows = upright(predicted) if rank(predicted) == 1 else predicted
+    found = inverted(estimator.transformer_, op.cast(rows, to=np.float64))
+    vector = estimator._training_dim == 1 and width(found) == 1  # noqa: SLF001 - no public way
+    return Answer(prediction=flat(found) if vector else found)
+
+
+def inverted(transformer: Any, rows: Var) -> Var:
+    """What `inverse_transform` gives for a matrix. Raises ConversionError."""
+    name = type(transformer).__name__
+    known = type(transformer).__module__.startswith("sklearn.")
+    if not known or name not in INVERSES:
+        raise ConversionError(
+            f"TransformedTargetRegressor(transformer={name}) cannot be converted; use one of "
+            f"{', '.join(sorted(INVERSES))}, or func and inverse_func",
+            step="TransformedTargetRegressor",
+        )
+    return INVERSES[name](transformer, rows)
+
+
+def _through_pipeline(transformer: Any, rows: Var) -> Var:
+    for _, step in reversed(transformer.steps):
+        if step not in ("passthrough", None):
+            rows = inverted(step, rows)
+    return rows
+
+
+def _through_function(transformer: Any, rows: Var) -> Var:
+    if transformer.inverse_func is None:
+        return rows
+    return applied(transformer.inverse_func, transformer.inv_kw_args, rows)
+
+
+def _unscaled(
+    rows: Var,
+    scale: Array | None,
+    centre: Array | None,
+) -> Var:
+    if scale is not None:
+        rows = times(rows, scale)
+    if centre is not None:
+        rows = plus(rows, centre)
+    return rows
+
+
+def _from_standard(transformer: Any, rows: Var) -> Var:
+    scale = transformer.scale_ if transformer.with_std else None
+    mean = transformer.mean_ if transformer.with_mean else None
+    return _unscaled(rows, scale, mean)
+
+
+def _from_robust(transformer: Any, rows: Var) -> Var:
+    scale = transformer.scale_ if transformer.with_scaling else None
+    centre = transformer.center_ if transformer.with_centering else None
+    return _unscaled(rows, scale, centre)
+
+
+def _from_range(transformer: Any, rows: Var) -> Var:
+    shifted = minus(rows, transformer.min_)
+    return over(shifted, transformer.scale_)
+
+
+def _from_largest(transformer: Any, rows: Var) -> Var:
+    return _unscaled(rows, transformer.scale_, None)
+
+
+def _from_components(transformer: Any, rows: Var) -> Var:
+    parts = np.asarray(transformer.components_, np.float64)
+    if transformer.whiten:
+        parts = np.sqrt(transformer.explained_variance_)[:, None] * parts
+    return product(rows, parts, transformer.mean_)
+
+
+def _from_power(transformer: Any, rows: Var) -> Var:
+    if transformer.standardize:
+        rows = _from_standard(transformer._scaler, rows)  # noqa: SLF001 - no public way
+    powers = np.asarray(transformer.lambdas_, np.float64)
+    if transformer.method == "box-cox":
+        return _from_box_cox(rows, powers)
+    return _from_yeo_johnson(rows, powers)
+
+
+def _from_box_cox(rows: Var, powers: Array) -> Var:
+    none = powers == 0
+    divisors = np.where(none, 1.0, powers)
+    logs = over(log1p(times(rows, divisors)), divisors)
+    if none.any():
+        logs = choose(op.cast(doubles(none), to=np.bool_), rows, logs)
+    return op.exp(logs)
+
+
+def _from_yeo_johnson(rows: Var, powers: Array) -> Var:
+    """Of a number below 0 the negative of the way back from its size, with the power 2 - lambda."""
+    eps = np.spacing(1.0)
+    one = doubles(1.0)
+    upper = minus(_root(rows, powers, np.abs(powers) < eps), one)
+    mirrored = 2 - powers
+    lower = minus(one, _root(op.neg(rows), mirrored, np.abs(mirrored) <= eps))
+    return choose(at_least(rows, 0.0), upper, lower)
+
+
+def _root(sizes: Var, powers: Array, vanishing: Array) -> Var:
+    """(1 + power x) to 1 / power; exp(x) where the power is as good as 0."""
+    divisors = np.where(vanishing, 1.0, powers)
+    inner = plus(times(sizes, divisors), 1.0)
+    found = op.pow(inner, doubles(1.0 / divisors))
+    if vanishing.any():
+        found = choose(op.cast(doubles(vanishing), to=np.bool_), op.exp(sizes), found)
+    return found
+
+
+INVERSES: dict[str, Callable[[Any, Var], Var]] = {
+    "FunctionTransformer": _through_function,
+    "MaxAbsScaler": _from_largest,
+    "MinMaxScaler": _from_range,
+    "PCA": _from_components,
+    "Pipeline": _through_pipeline,
+    "PowerTransformer": _from_power,
+    "QuantileTransformer": back_from_quantiles,
+    "RobustScaler": _from_robust,
+    "StandardScaler": _from_standard,
+}
+ESTIMATORS = {
+    "sklearn.TransformedTargetRegressor": target,
+}

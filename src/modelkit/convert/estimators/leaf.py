@@ -1,0 +1,181 @@
+"""Estimators without a converter here: skl2onnx converts each alone, in the widest numbers it takes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from modelkit.convert.estimators.older import renewed
+from modelkit.convert.estimators.tensors import (
+    STRING,
+    Answer,
+    Columns,
+    Var,
+    cast,
+    dtype_of,
+    flat,
+    inline,
+    rank,
+    width,
+)
+from modelkit.errors import ConversionError, MissingExtraError
+from modelkit.proto import signature_of
+from modelkit.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+# Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
+OPSETS = {"": 19, "ai.onnx.ml": 3}
+WIDE = np.float64
+NARROW = np.float32
+
+
+def converted_alone(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
+    name = type(estimator).__name__
+    refusal: ConversionError | None = None
+    for dtype in (WIDE, NARROW):
+        given = _in_dtype(columns, dtype).merged()
+        inputs = list(given.parts)
+        try:
+            outputs = _outputs(estimator, inputs)
+        except ConversionError as error:
+            refusal = refusal or error
+            continue
+        numbers = any(dtype_of(part) != STRING for part in inputs)
+        rounds = dtype == NARROW or any(dtype_of(output) == NARROW for output in outputs)
+        if rounds and numbers:
+            at.narrow = True
+        return _answer(estimator, outputs, at)
+    raise refusal or ConversionError(f"{name} cannot be converted", step=name)
+
+
+def _outputs(estimator: Any, inputs: list[Var]) -> list[Var]:
+    """What the graph of an estimator gives.
+
+    Raises ConversionError, whatever it is that skl2onnx, spox, onnx or onnxruntime refuse.
+    """
+    try:
+        return inline(_runnable(estimator, inputs), inputs)
+    except (ConversionError, MissingExtraError):
+        raise
+    except Exception as error:
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} cannot be converted to ONNX: {' '.join(str(error).split())[:300]}; replace "
+            "it, or apply it before the model and save the rest",
+            step=name,
+        ) from error
+
+
+def _in_dtype(columns: Columns, dtype: Any) -> Columns:
+    """The columns with all numbers in one dtype; texts stay what they are."""
+    parts = (part if dtype_of(part) == STRING else cast(part, dtype) for part in columns.parts)
+    return Columns(tuple(parts))
+
+
+def _runnable(estimator: Any, inputs: list[Var]) -> onnx.ModelProto:
+    """A graph that the runtime has taken.
+
+    Raises ConversionError, and GraphError where onnxruntime refuses the graph.
+    """
+    from modelkit.runtimes.onnx import OnnxModel
+
+    specs = [
+        TensorSpec(f"a{i}", _named(dtype_of(each)), ("batch", width(each)))
+        for i, each in enumerate(inputs)
+    ]
+    proto = renewed(_convert(estimator, specs))
+    alone = onnx.ModelProto()
+    alone.CopyFrom(proto)
+    del alone.graph.output[:-1]  # labels have another shape than converters say, at times
+    OnnxModel(alone.SerializeToString(), signature_of(alone)).close()
+    return proto
+
+
+def _convert(estimator: Any, inputs: list[TensorSpec]) -> onnx.ModelProto:
+    """The graph that skl2onnx makes of an estimator."""
+    try:
+        import skl2onnx
+    except ImportError:
+        raise MissingExtraError("saving a scikit-learn model", "skl2onnx", "sklearn") from None
+
+    arguments: dict[str, Any] = {
+        "name": "model",
+        "initial_types": _initial_types(inputs),
+        "target_opset": OPSETS,
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            # Probabilities as a tensor rather than a list of dicts.
+            options = {id(estimator): {"zipmap": False}}
+            proto = skl2onnx.convert_sklearn(estimator, options=options, **arguments)
+        except NameError:  # it has no such option: it is no classifier, or has no probabilities
+            proto = skl2onnx.convert_sklearn(estimator, **arguments)
+    assert isinstance(proto, onnx.ModelProto)  # noqa: S101 - for the type checker
+    return proto
+
+
+def _initial_types(inputs: list[TensorSpec]) -> list[tuple[str, Any]]:
+    """The inputs as skl2onnx is told of them."""
+    from skl2onnx.common import data_types as types
+
+    kinds = {
+        "float32": types.FloatTensorType,
+        "float64": types.DoubleTensorType,
+        "string": types.StringTensorType,
+    }
+    return [(spec.name, kinds[spec.dtype]([None, spec.shape[1]])) for spec in inputs]
+
+
+def _named(dtype: np.dtype[Any]) -> str:
+    return "string" if dtype == STRING else str(dtype)
+
+
+def _answer(
+    estimator: Any,
+    outputs: list[Var],
+    at: Converting,
+) -> Answer:
+    """What the outputs of an estimator's graph mean."""
+    from sklearn.base import is_classifier, is_outlier_detector, is_regressor
+
+    first = outputs[0]
+    if is_classifier(estimator):
+        place = at.place_of(
+            flat(first),
+            np.asarray(estimator.classes_),
+        )
+        probable = len(outputs) > 1 and hasattr(estimator, "predict_proba")
+        return Answer(
+            place=place,
+            probabilities=outputs[1] if probable else None,
+        )
+    if is_regressor(estimator):
+        several = rank(first) == 2 and width(first) > 1
+        return Answer(prediction=first if several else flat(first))
+    if is_outlier_detector(estimator):
+        return Answer(label=flat(first), decision=flat(outputs[1]))
+    if hasattr(estimator, "predict_proba"):
+        return Answer(label=flat(first), probabilities=outputs[1])
+    if hasattr(estimator, "predict"):
+        # Clusters give their labels first.
+        return Answer(
+            label=flat(first),
+            table=Columns((outputs[-1],)) if hasattr(estimator, "transform") else None,
+        )
+    if hasattr(estimator, "transform"):
+        return Answer(table=Columns((first,)))
+    raise ConversionError(
+        f"{type(estimator).__name__} is neither a transformer, a classifier nor a regressor",
+        step=type(estimator).__name__,
+    )

@@ -1,0 +1,303 @@
+"""Converters of linear models in float64: products with coefficients, and what follows.
+
+The score of two classes stands beside zeros: their softmax is the sigmoid of the score, in one
+operator less, and smaller probabilities than a sigmoid keeps; the larger of both is the label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    column,
+    complement,
+    doubles,
+    flat,
+    largest,
+    logistic,
+    one_column,
+    op,
+    shares,
+)
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def regressor(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """Linear regression of any kind whose prediction is the score itself."""
+    weights = _coefficients(estimator)
+    shift = np.broadcast_to(estimator.intercept_, len(weights))
+    scores = at.product(
+        columns,
+        weights.T,
+        shift,
+    )
+    return Answer(prediction=flat(scores) if np.ndim(estimator.coef_) == 1 else scores)
+
+
+def generalized(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """Generalized linear regression: the inverse of its link, which is a logarithm or nothing."""
+    scores: Var = regressor(
+        estimator,
+        columns,
+        at,
+    ).asked("prediction")
+    link = type(estimator._base_loss.link).__name__  # noqa: SLF001 - "auto" as what it became
+    if link == "IdentityLink":
+        return Answer(prediction=scores)
+    if link == "LogLink":
+        return Answer(prediction=op.exp(scores))
+    name = type(estimator).__name__
+    raise ConversionError(
+        f"{name} with a {link} cannot be converted; use link='log' or link='identity'",
+        step=name,
+    )
+
+
+def consensus(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """RANSACRegressor: the regressor that was fitted on the rows that agree."""
+    return at.answer(estimator.estimator_, columns)
+
+
+def partial_least_squares(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """PLSRegression, PLSCanonical and CCA: a linear form of centred rows, or their rotation."""
+    rows = op.sub(columns.matrix(np.float64), doubles(estimator._x_mean[None]))  # noqa: SLF001 - no public way
+    scores = op.gemm(
+        rows,
+        doubles(estimator.coef_.T),
+        doubles(estimator.intercept_),
+    )
+    one = getattr(
+        estimator,
+        "_predict_1d",
+        estimator.coef_.shape[0] == 1,
+    )
+    scaled = op.div(rows, doubles(estimator._x_std[None]))  # noqa: SLF001
+    turned = op.matmul(scaled, doubles(estimator.x_rotations_))
+    return Answer(
+        prediction=flat(scores) if one else scores,
+        table=Columns((turned,)),
+    )
+
+
+def classifier(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """Linear classification: the largest score; of two classes the second above 0."""
+    weights = _coefficients(estimator)
+    shift = np.atleast_1d(estimator.intercept_)
+    two = len(estimator.classes_) == 2
+    if (
+        two
+        and getattr(
+            estimator,
+            "multi_class",
+            "",
+        )
+        == "multinomial"
+    ):
+        # The scores are those of both classes.
+        weights = 2 * weights
+        shift = 2 * shift
+    if two:
+        weights = np.concatenate([0 * weights, weights])
+        shift = np.append(0.0, shift)
+    scores = at.product(
+        columns,
+        weights.T,
+        np.broadcast_to(shift, len(weights)),
+    )
+    likely = _likely(
+        estimator,
+        scores,
+        two=two,
+    )
+    decision = column(scores, 1) if two else scores
+    return Answer(
+        place=largest(scores),
+        probabilities=likely,
+        decision=decision,
+    )
+
+
+def ridge(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """RidgeClassifier: of several labels, each is there where its score is above 0."""
+    binarizer = estimator._label_binarizer  # noqa: SLF001 - which its own predict asks
+    if not binarizer.y_type_.startswith("multilabel"):
+        return classifier(
+            estimator,
+            columns,
+            at,
+        )
+    weights = _coefficients(estimator)
+    shift = np.broadcast_to(estimator.intercept_, len(weights))
+    scores = at.product(
+        columns,
+        weights.T,
+        shift,
+    )
+    above = op.greater(scores, doubles(0.0))
+    return Answer(
+        label=op.cast(above, to=np.int64),
+        decision=scores,
+    )
+
+
+def discriminant(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """LinearDiscriminantAnalysis: a linear classifier, and the directions that part its classes."""
+    answer = classifier(
+        estimator,
+        columns,
+        at,
+    )
+    if estimator.solver == "lsqr":
+        return answer
+    rows = columns.matrix(np.float64)
+    if estimator.solver == "svd":
+        rows = op.sub(rows, doubles(estimator.xbar_[None]))
+    chosen = estimator.scalings_[:, : estimator._max_components]  # noqa: SLF001 - no public way
+    table = op.matmul(rows, doubles(chosen))
+    return replace(answer, table=Columns((table,)))
+
+
+def _coefficients(estimator: Any) -> Array:
+    """(scores, columns): the coefficients, dense where `sparsify` made them sparse."""
+    held = estimator.coef_
+    return np.atleast_2d(held.toarray() if hasattr(held, "toarray") else held)
+
+
+def _likely(
+    estimator: Any,
+    scores: Var,
+    *,
+    two: bool,
+) -> Var | None:
+    if not hasattr(estimator, "predict_proba"):
+        return None
+    loss = getattr(
+        estimator,
+        "loss",
+        "",
+    )
+    if loss == "modified_huber":
+        return _by_distance(scores, two=two)
+    against_rest = loss == "log_loss" or "ovr" in (
+        getattr(
+            estimator,
+            "multi_class",
+            "",
+        ),
+        _rule_of(estimator),
+    )
+    if two or not against_rest:
+        return op.softmax(scores, axis=1)
+    return shares(logistic(scores))
+
+
+def _by_distance(
+    scores: Var,
+    *,
+    two: bool,
+) -> Var:
+    """Scores from -1 to 1 as probabilities from 0 to 1."""
+    inside = op.clip(
+        scores,
+        doubles(-1.0),
+        doubles(1.0),
+    )
+    share = op.div(op.add(inside, doubles(1.0)), doubles(2.0))
+    return complement(one_column(share, 1)) if two else shares(share)
+
+
+def _rule_of(estimator: Any) -> str:
+    return (
+        "ovr"
+        if getattr(
+            estimator,
+            "solver",
+            "",
+        )
+        == "liblinear"
+        else ""
+    )
+
+
+ESTIMATORS = {
+    "sklearn.LogisticRegression": classifier,
+    "sklearn.LogisticRegressionCV": classifier,
+    "sklearn.RidgeClassifier": ridge,
+    "sklearn.RidgeClassifierCV": ridge,
+    "sklearn.SGDClassifier": classifier,
+    "sklearn.Perceptron": classifier,
+    "sklearn.PassiveAggressiveClassifier": classifier,
+    "sklearn.LinearSVC": classifier,
+    "sklearn.LinearDiscriminantAnalysis": discriminant,
+    "sklearn.LinearRegression": regressor,
+    "sklearn.Ridge": regressor,
+    "sklearn.RidgeCV": regressor,
+    "sklearn.Lasso": regressor,
+    "sklearn.LassoCV": regressor,
+    "sklearn.ElasticNet": regressor,
+    "sklearn.ElasticNetCV": regressor,
+    "sklearn.MultiTaskLasso": regressor,
+    "sklearn.MultiTaskLassoCV": regressor,
+    "sklearn.MultiTaskElasticNet": regressor,
+    "sklearn.MultiTaskElasticNetCV": regressor,
+    "sklearn.Lars": regressor,
+    "sklearn.LarsCV": regressor,
+    "sklearn.LassoLars": regressor,
+    "sklearn.LassoLarsCV": regressor,
+    "sklearn.LassoLarsIC": regressor,
+    "sklearn.OrthogonalMatchingPursuit": regressor,
+    "sklearn.OrthogonalMatchingPursuitCV": regressor,
+    "sklearn.BayesianRidge": regressor,
+    "sklearn.ARDRegression": regressor,
+    "sklearn.HuberRegressor": regressor,
+    "sklearn.TheilSenRegressor": regressor,
+    "sklearn.QuantileRegressor": regressor,
+    "sklearn.PassiveAggressiveRegressor": regressor,
+    "sklearn.LinearSVR": regressor,
+    "sklearn.SGDRegressor": regressor,
+    "sklearn.PoissonRegressor": generalized,
+    "sklearn.GammaRegressor": generalized,
+    "sklearn.TweedieRegressor": generalized,
+    "sklearn.RANSACRegressor": consensus,
+    "sklearn.PLSRegression": partial_least_squares,
+    "sklearn.PLSCanonical": partial_least_squares,
+    "sklearn.CCA": partial_least_squares,
+}

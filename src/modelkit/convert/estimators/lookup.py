@@ -1,0 +1,90 @@
+"""What categories stand for: each value of a column is looked up in a table, in one operator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import MISSING, Array, is_missing
+from modelkit.convert.estimators.tensors import STRING, Columns, Var, cast, dtype_of, ml
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from modelkit.convert.estimators.converting import Converting
+
+
+def single_columns(columns: Columns) -> list[Var]:
+    """Each column as (n, 1)."""
+    places = range(sum(columns.widths))
+    return [columns.take([place]).parts[0] for place in places]
+
+
+def looked_up(
+    column: Var,
+    categories: Sequence[Any],
+    values: Any,
+    otherwise: Any,
+    at: Converting,
+) -> Var:
+    """The value that each category of a column stands for, (n, 1), and another for all else.
+
+    A missing category is what is missing in the column, whether None or NaN. A text that an imputer
+    puts in place of a marker is looked up by the marker, and the imputer needs no operator.
+    """
+    keys = _keys(column, categories)
+    table = np.asarray(values)
+    unknown = np.array([otherwise], table.dtype)
+    fill = at.fills.get(id(column))
+    if fill is not None:
+        filled = table[keys == fill.text]
+        others = keys != fill.marker
+        column = fill.column
+        keys = np.append(keys[others], fill.marker)
+        table = np.append(table[others], filled if len(filled) else unknown)
+    return ml.label_encoder(
+        column if dtype_of(column) == STRING else cast(column, np.float64),
+        keys_tensor=keys,
+        values_tensor=table,
+        default_tensor=unknown,
+    )
+
+
+def _keys(column: Var, categories: Sequence[Any]) -> Array:
+    """The categories as they arrive in a graph, where a missing string is a marker."""
+    if dtype_of(column) == STRING:
+        texts = [MISSING if is_missing(value) else str(value) for value in categories]
+        return np.array(texts, np.str_)
+    return np.array([np.nan if is_missing(value) else value for value in categories], np.float64)
+
+
+def check_one_missing(
+    encoder: Any,
+    columns: Columns,
+    at: Converting,
+) -> None:
+    """Raise ConversionError where an encoder tells None from NaN, which a package does not.
+
+    None is a category of its own, also behind an imputer that fills what is NaN.
+    """
+    for place, column in enumerate(single_columns(columns)):
+        missing = [value for value in encoder.categories_[place].tolist() if is_missing(value)]
+        fill = at.fills.get(id(column))
+        imputed = fill is not None and MISSING == fill.marker != fill.text
+        if len(missing) + imputed > 1:
+            name = type(encoder).__name__
+            given = at.name_of(column if fill is None else fill.column)
+            where = column_name(encoder, place) if given is None else f"column {given!r}"
+            raise ConversionError(
+                f"{name} has None as a category of {where}, beside NaN, and a package has one "
+                "missing value; give fit and example X.fillna(np.nan)",
+                step=name,
+            )
+
+
+def column_name(estimator: Any, place: int) -> str:
+    """A column as fit knew it: by its name, or else by its place."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return f"column {place}" if names is None else f"column {str(names[place])!r}"

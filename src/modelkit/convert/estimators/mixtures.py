@@ -1,0 +1,159 @@
+"""Converters of mixtures of Gaussians: the logarithm of the density of each component, in the source's precision."""
+
+from __future__ import annotations
+
+from math import log, pi
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, largest, op
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """GaussianMixture and BayesianGaussianMixture: the share of each component, and the log-likelihood of a row."""
+    dtype = estimator.means_.dtype
+    at.narrow |= dtype == np.float32
+    apart = APART[estimator.covariance_type](estimator, columns.matrix(dtype))
+    half = op.mul(apart, constant(-0.5, dtype))
+    scores = op.add(
+        half,
+        constant(_constants(estimator)[None], dtype),
+    )
+    whole = op.reduce_log_sum_exp(
+        scores,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    return Answer(
+        label=largest(scores),
+        probabilities=op.exp(op.sub(scores, whole)),
+        score_samples=op.reshape(
+            whole,
+            constant([-1], np.int64),
+        ),
+    )
+
+
+def _constants(estimator: Any) -> Array:
+    """(components,): what is added to the distances, of the source's own making: its answer at the means is that."""
+    from sklearn.mixture._gaussian_mixture import _compute_log_det_cholesky
+
+    features = estimator.means_.shape[1]
+    kind = estimator.covariance_type
+    determinants = _compute_log_det_cholesky(estimator.precisions_cholesky_, kind, features)
+    added = determinants - 0.5 * features * log(2 * pi)
+    if hasattr(estimator, "degrees_of_freedom_"):
+        added = added + _of_freedom(estimator, features)
+    found: Array = added + estimator._estimate_log_weights()  # noqa: SLF001 - no public way
+    return found
+
+
+def _of_freedom(estimator: Any, features: int) -> Array:
+    """What a Bayesian mixture adds, since it knows its precisions but roughly."""
+    from scipy.special import digamma
+
+    freedom = estimator.degrees_of_freedom_
+    halves = 0.5 * (freedom - np.arange(features)[:, None])
+    spread = features * log(2.0) + digamma(halves).sum(axis=0)
+    found: Array = 0.5 * (
+        spread - features / estimator.mean_precision_ - features * np.log(freedom)
+    )
+    return found
+
+
+def _full(estimator: Any, rows: Var) -> Var:
+    """(n, components): squared distances, each component by its own precisions."""
+    roots = estimator.precisions_cholesky_
+    count, features, _ = roots.shape
+    weights = roots.transpose(1, 0, 2).reshape(
+        features,
+        -1,
+    )
+    shift = np.concatenate(
+        [
+            mean @ root
+            for mean, root in zip(
+                estimator.means_,
+                roots,
+                strict=True,
+            )
+        ]
+    )
+    moved = op.gemm(
+        rows,
+        constant(weights),
+        constant(-shift),
+    )
+    by_component = op.reshape(
+        moved,
+        constant([-1, count, features], np.int64),
+    )
+    return op.reduce_sum_square(
+        by_component,
+        constant([2], np.int64),
+        keepdims=0,
+    )
+
+
+def _tied(estimator: Any, rows: Var) -> Var:
+    """(n, components): squared distances by the precisions that all components share."""
+    root = estimator.precisions_cholesky_
+    moved = op.unsqueeze(
+        op.matmul(rows, constant(root)),
+        constant([1], np.int64),
+    )
+    apart = op.sub(moved, constant(estimator.means_ @ root))
+    return op.reduce_sum_square(
+        apart,
+        constant([2], np.int64),
+        keepdims=0,
+    )
+
+
+def _diagonal(estimator: Any, rows: Var) -> Var:
+    """(n, components): squared distances by a precision for each component and column."""
+    precisions = estimator.precisions_cholesky_**2
+    means = estimator.means_
+    own = (means**2 * precisions).sum(axis=1)
+    moved = op.gemm(
+        rows,
+        constant(-2.0 * (means * precisions).T),
+        constant(own),
+    )
+    return op.add(
+        moved,
+        op.matmul(op.mul(rows, rows), constant(precisions.T)),
+    )
+
+
+def _spherical(estimator: Any, rows: Var) -> Var:
+    """(n, components): squared distances by one precision for each component."""
+    precisions = estimator.precisions_cholesky_**2
+    means = estimator.means_
+    own = (means**2).sum(axis=1) * precisions
+    products = op.mul(
+        op.matmul(rows, constant(-2.0 * means.T)),
+        constant(precisions[None]),
+    )
+    squares = op.reduce_sum_square(
+        rows,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    scaled = op.mul(squares, constant(precisions[None]))
+    return op.add(
+        op.add(products, constant(own[None])),
+        scaled,
+    )
+
+
+APART = {"full": _full, "tied": _tied, "diag": _diagonal, "spherical": _spherical}
+ESTIMATORS = {
+    "sklearn.GaussianMixture": mixture,
+    "sklearn.BayesianGaussianMixture": mixture,
+}

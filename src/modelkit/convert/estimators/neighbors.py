@@ -1,0 +1,334 @@
+"""Converters of nearest neighbours, in float64.
+
+For Euclidean distances, a product of matrices finds a few more candidates than neighbours; the
+differences themselves, which a product rounds away near 0, decide among the candidates and give the
+distances. Of equal distances the row of training that comes first is nearer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.estimators.distances import from_training, metric_of
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    constant,
+    doubles,
+    flat,
+    largest,
+    op,
+)
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.cast import Array
+    from modelkit.convert.estimators.converting import Converting
+
+SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
+
+
+def classifier(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """KNeighborsClassifier: the share of each class in the weights of the neighbours."""
+    places, weights = _neighbors(estimator, columns.matrix(np.float64))
+    answers = []
+    for members in members_of(estimator):
+        votes = _weighted(
+            places,
+            weights,
+            members,
+        )
+        answers.append(_elected(votes))
+    return Answer(several=tuple(answers)) if estimator.outputs_2d_ else answers[0]
+
+
+def members_of(estimator: Any) -> list[Array]:
+    """For each target (rows of training, classes): 1 for the class of each row."""
+    several = estimator.outputs_2d_
+    known = estimator.classes_ if several else [estimator.classes_]
+    held = np.asarray(estimator._y, np.int64).reshape(-1, len(known))  # noqa: SLF001 - no public way
+    return [np.eye(len(classes))[held[:, place]] for place, classes in enumerate(known)]
+
+
+def _elected(votes: Var) -> Answer:
+    whole = op.reduce_sum(
+        votes,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    return Answer(
+        place=largest(votes),
+        probabilities=op.div(votes, whole),
+    )
+
+
+def regressor(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """KNeighborsRegressor: the weighted mean of the neighbours' targets."""
+    places, weights = _neighbors(estimator, columns.matrix(np.float64))
+    targets, several = targets_of(estimator)
+    sums = _weighted(
+        places,
+        weights,
+        targets,
+    )
+    whole = op.reduce_sum(
+        weights,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    means = op.div(sums, whole)
+    return Answer(prediction=means if several else flat(means))
+
+
+def targets_of(estimator: Any) -> tuple[Array, bool]:
+    """(rows of training, targets), and whether there are several targets."""
+    targets = np.asarray(estimator._y, np.float64)  # noqa: SLF001 - no public way
+    several = targets.ndim == 2
+    return (targets if several else targets[:, None]), several
+
+
+def is_known(estimator: Any) -> bool:
+    """Whether distances are Euclidean and rows dense."""
+    return metric_of(estimator) == "euclidean" and isinstance(estimator._fit_X, np.ndarray)  # noqa: SLF001
+
+
+def named_weights(estimator: Any) -> bool:
+    """Whether neighbours weigh by distance. Raises ConversionError for a function of somebody's own."""
+    weights = estimator.weights
+    if callable(weights):
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} with weights by a function of your own cannot be converted; use "
+            "weights='distance' or 'uniform', or format='joblib'",
+            step=name,
+        )
+    return bool(weights == "distance")
+
+
+def _neighbors(
+    estimator: Any,
+    rows: Var,
+) -> tuple[Var, Var]:
+    """The places of the neighbours among the rows of training, and their weights, (n, k) each."""
+    by_distance = named_weights(estimator)
+    count = estimator.n_neighbors
+    if is_known(estimator):
+        places, measured = nearest(
+            estimator,
+            rows,
+            count,
+        )
+        distances = op.sqrt(measured)
+    else:
+        distances, places = op.top_k(
+            from_training(estimator, rows), constant([count], np.int64), axis=1, largest=0
+        )
+    if by_distance:
+        return places, _inverse(distances)
+    equal = op.greater_or_equal(distances, doubles(0.0))  # of an infinite distance as well
+    return places, op.cast(equal, to=np.float64)
+
+
+def nearest(
+    estimator: Any,
+    rows: Var,
+    count: int,
+) -> tuple[Var, Var]:
+    """The places of neighbours among the rows of fit, the nearest first, and their squared distances."""
+    known = np.asarray(estimator._fit_X, np.float64)  # noqa: SLF001 - no public way
+    candidates = _candidates(
+        rows,
+        known,
+        min(len(known), count + SPARE),
+    )
+    asked = op.unsqueeze(rows, constant([1], np.int64))
+    apart = op.sub(asked, op.gather(doubles(known), candidates))
+    squares = op.reduce_sum(
+        op.mul(apart, apart),
+        constant([2], np.int64),
+        keepdims=0,
+    )
+    smallest, order = op.top_k(
+        squares,
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    return op.gather_elements(
+        candidates,
+        order,
+        axis=1,
+    ), smallest
+
+
+def _candidates(
+    rows: Var,
+    known: Any,
+    count: int,
+) -> Var:
+    """The places of the rows of fit that are nearest but for rounding, lower places first."""
+    middle = known.mean(axis=0)
+    centred = known - middle
+    shifted = op.sub(rows, doubles(middle[None]))
+    lengths = doubles((centred * centred).sum(axis=1))
+    distances = op.gemm(
+        shifted,
+        doubles(-2 * centred.T),
+        lengths,
+    )
+    _, found = op.top_k(
+        distances,
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    ordered, _ = op.top_k(
+        found,
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    return ordered
+
+
+def _inverse(distances: Var) -> Var:
+    """One over each distance; where one is 0, neighbours at 0 weigh 1 and the others nothing."""
+    inverse = op.div(doubles(1.0), distances)
+    hits = op.cast(op.isinf(inverse), to=np.float64)
+    hit = op.reduce_max(
+        hits,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    return op.where(
+        op.greater(hit, doubles(0.0)),
+        hits,
+        inverse,
+    )
+
+
+def _weighted(
+    places: Var,
+    weights: Var,
+    values: Any,
+) -> Var:
+    """The sum of the values of the neighbours, (n, columns), each times its weight."""
+    found = op.gather(doubles(values), places)
+    products = op.mul(op.unsqueeze(weights, constant([2], np.int64)), found)
+    return op.reduce_sum(
+        products,
+        constant([1], np.int64),
+        keepdims=0,
+    )
+
+
+def classifier_within(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """RadiusNeighborsClassifier: the share of each class in the weights of rows within a radius."""
+    weights = _within(estimator, columns.matrix(np.float64))
+    whole = op.reduce_sum(weights, constant([1], np.int64), keepdims=1)
+    alone = op.equal(whole, doubles(0.0))
+    several = estimator.outputs_2d_
+    known = estimator.classes_ if several else [estimator.classes_]
+    answers = []
+    for number, members in enumerate(members_of(estimator)):
+        said = _outlier_class(
+            estimator.outlier_label_,
+            known[number],
+            number,
+        )
+        likely = 0 * said if _leaves_outliers(estimator) else said
+        found = op.div(op.matmul(weights, doubles(members)), whole)
+        answers.append(
+            Answer(
+                place=op.where(flat(alone), _number(said.argmax()), largest(found)),
+                probabilities=op.where(alone, doubles(likely[None]), found),
+            )
+        )
+    return Answer(several=tuple(answers)) if several else answers[0]
+
+
+def _number(value: Any) -> Var:
+    return constant(value, np.int64)
+
+
+def _leaves_outliers(estimator: Any) -> bool:
+    """Whether rows without a neighbour have no probabilities, as in one way through scikit-learn.
+
+    It compares the words "most_frequent" themselves with the classes.
+    """
+    plain = estimator.weights == "uniform" and not estimator.outputs_2d_
+    fast = estimator._fit_method == "brute" and "euclidean" not in metric_of(estimator)  # noqa: SLF001
+    return bool(plain and fast and estimator.outlier_label == "most_frequent")
+
+
+def _outlier_class(
+    labels: Any,
+    classes: Array,
+    place: int,
+) -> Array:
+    """1 for the class of rows without a neighbour. Raises ConversionError where there is none."""
+    said = None if labels is None else labels[place]
+    if said not in classes.tolist():
+        raise ConversionError(
+            f"RadiusNeighborsClassifier with the outlier label {said!r} cannot be converted, since "
+            "it is no class; use outlier_label='most_frequent', or one of the classes",
+            step="RadiusNeighborsClassifier",
+        )
+    return np.asarray(classes == said, np.float64)
+
+
+def regressor_within(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """RadiusNeighborsRegressor: the weighted mean of rows within a radius; NaN where there is none."""
+    weights = _within(estimator, columns.matrix(np.float64))
+    targets, several = targets_of(estimator)
+    whole = op.reduce_sum(
+        weights,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    means = op.div(op.matmul(weights, doubles(targets)), whole)
+    return Answer(prediction=means if several else flat(means))
+
+
+def _within(
+    estimator: Any,
+    rows: Var,
+) -> Var:
+    """(n, rows of training): the weights of rows within the radius; 0 for all others."""
+    by_distance = named_weights(estimator)
+    distances = from_training(estimator, rows)
+    inside = op.less_or_equal(distances, doubles(float(estimator.radius)))
+    if not by_distance:
+        return op.cast(inside, to=np.float64)
+    return op.where(
+        inside,
+        _inverse(distances),
+        doubles(0.0),
+    )
+
+
+ESTIMATORS = {
+    "sklearn.KNeighborsClassifier": classifier,
+    "sklearn.KNeighborsRegressor": regressor,
+    "sklearn.RadiusNeighborsClassifier": classifier_within,
+    "sklearn.RadiusNeighborsRegressor": regressor_within,
+}

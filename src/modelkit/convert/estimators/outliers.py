@@ -1,0 +1,174 @@
+"""Converters of outlier detectors: -1 for rows outside and 1 for those inside, by a score and its offset.
+
+IsolationForest is among the forests.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.estimators.distances import from_training
+from modelkit.convert.estimators.neighbors import is_known, nearest
+from modelkit.convert.estimators.support import dense, kernels
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, flat, op
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def detected(scores: Var, offset: Any) -> Answer:
+    """What a detector answers by its scores, which are those of rows inside from its offset on."""
+    decision = op.sub(
+        scores,
+        doubles(float(np.ravel(offset)[0])),
+    )
+    return Answer(
+        label=_side(decision, least=True),
+        decision=decision,
+        score_samples=scores,
+    )
+
+
+def _side(decision: Var, *, least: bool) -> Var:
+    """1 for rows inside, whose decision is above 0, or at `least` that; -1 for those outside."""
+    inside = (op.greater_or_equal if least else op.greater)(
+        decision,
+        doubles(0.0),
+    )
+    return op.where(
+        inside,
+        constant(1, np.int64),
+        constant(-1, np.int64),
+    )
+
+
+def support_vectors(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """OneClassSVM: a sum of kernels; a row at the very edge is outside."""
+    found = kernels(
+        estimator,
+        columns.matrix(np.float64),
+        dense(estimator.support_vectors_),
+    )
+    weights = doubles(dense(estimator._dual_coef_).T)
+    decision = flat(
+        op.gemm(
+            found,
+            weights,
+            doubles(estimator._intercept_),
+        )
+    )
+    offset = doubles(float(np.ravel(estimator.offset_)[0]))
+    return Answer(
+        label=_side(decision, least=False),
+        decision=decision,
+        score_samples=op.add(decision, offset),
+    )
+
+
+def linear(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """SGDOneClassSVM: a product with coefficients."""
+    weights = np.atleast_2d(estimator.coef_).T
+    offset = np.ravel(estimator.offset_)
+    product = op.matmul(
+        columns.matrix(np.float64),
+        doubles(weights),
+    )
+    decision = flat(op.sub(product, doubles(offset)))
+    return Answer(
+        label=_side(decision, least=True),
+        decision=decision,
+        score_samples=op.add(
+            decision,
+            doubles(float(offset[0])),
+        ),
+    )
+
+
+def envelope(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """EllipticEnvelope: the distance from the middle by the covariance, with its sign turned."""
+    apart = op.sub(
+        columns.matrix(np.float64),
+        doubles(estimator.location_[None]),
+    )
+    precision = doubles(estimator.get_precision())
+    products = op.mul(op.matmul(apart, precision), apart)
+    squares = op.reduce_sum(
+        products,
+        constant([1], np.int64),
+        keepdims=0,
+    )
+    return detected(op.neg(squares), estimator.offset_)
+
+
+def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
+    """LocalOutlierFactor of new rows: how much denser it is around the neighbours than around the row."""
+    if not estimator.novelty:
+        raise ConversionError(
+            "LocalOutlierFactor answers new rows with novelty=True alone; fit it so",
+            step="LocalOutlierFactor",
+        )
+    count = estimator.n_neighbors_
+    places, distances = _neighbors(
+        estimator,
+        columns.matrix(np.float64),
+        count,
+    )
+    reach = estimator._distances_fit_X_[:, count - 1]
+    reached = op.max(
+        [
+            distances,
+            op.gather(
+                doubles(reach),
+                places,
+            ),
+        ]
+    )
+    around = op.gather(doubles(estimator._lrd), places)  # noqa: SLF001
+    ratios = op.reduce_mean(
+        op.div(around, _density(reached)),
+        constant([1], np.int64),
+        keepdims=0,
+    )
+    return detected(op.neg(ratios), estimator.offset_)
+
+
+def _density(reached: Var) -> Var:
+    """(n, 1): one over the mean of distances, which the source keeps off 0."""
+    mean = op.reduce_mean(
+        reached,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    return op.div(
+        doubles(1.0),
+        op.add(mean, doubles(1e-10)),
+    )
+
+
+def _neighbors(
+    estimator: Any,
+    rows: Var,
+    count: int,
+) -> tuple[Var, Var]:
+    """The places of the neighbours among the rows of training, and their distances."""
+    if is_known(estimator):
+        places, squares = nearest(estimator, rows, count)
+        return places, op.sqrt(squares)
+    distances, places = op.top_k(
+        from_training(estimator, rows),
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    return places, distances
+
+
+ESTIMATORS = {
+    "sklearn.OneClassSVM": support_vectors,
+    "sklearn.SGDOneClassSVM": linear,
+    "sklearn.EllipticEnvelope": envelope,
+    "sklearn.LocalOutlierFactor": local_factor,
+}

@@ -1,0 +1,47 @@
+"""Converter of PolynomialFeatures: products in float64, in the order of the source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import times
+from modelkit.convert.estimators.tensors import Answer, Columns, constant, doubles, op
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def products(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """PolynomialFeatures: the last column of each product, times the one before it, and so on."""
+    rows = columns.matrix(np.float64)
+    behind = constant([0, 0, 0, 1], np.int64)  # one column behind the others
+    with_one = op.pad(rows, behind, doubles(1.0))
+    first, *others = _factors(estimator.powers_)
+    product = op.gather(with_one, constant(first, np.int64), axis=1)
+    for places in others:
+        factor = op.gather(with_one, constant(places, np.int64), axis=1)
+        product = times(product, factor)
+    return Answer(table=Columns((product,)))
+
+
+def _factors(powers: Array) -> Array:
+    """(degree, products): the places of the factors of each product, then the place of a 1."""
+    degree = max(1, int(powers.sum(axis=1).max(initial=0)))
+    one = powers.shape[1]
+    found = np.full((degree, len(powers)), one)
+    for product, exponents in enumerate(powers.tolist()):
+        places = [place for place, count in enumerate(exponents) for _ in range(count)]
+        found[: len(places), product] = places[::-1]
+    return found
+
+
+ESTIMATORS = {
+    "sklearn.PolynomialFeatures": products,
+}

@@ -1,0 +1,60 @@
+"""Converter of PowerTransformer, in float64: Yeo-Johnson and Box-Cox with the accuracy of scipy near 0."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.estimators.arithmetic import at_least, choose, minus, over, times
+from modelkit.convert.estimators.elementary import expm1, log1p
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, doubles, op
+
+if TYPE_CHECKING:
+    from modelkit.cast import Array
+    from modelkit.convert.estimators.converting import Converting
+
+
+def power(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """PowerTransformer: a power of each column, and its scaler."""
+    rows = columns.matrix(np.float64)
+    powers = np.asarray(estimator.lambdas_, np.float64)[None]
+    transform = _box_cox if estimator.method == "box-cox" else _yeo_johnson
+    table = transform(rows, powers)
+    if estimator.standardize:
+        centred = minus(table, estimator._scaler.mean_[None])  # noqa: SLF001 - no public way
+        table = over(centred, estimator._scaler.scale_[None])  # noqa: SLF001
+    return Answer(table=Columns((table,)))
+
+
+def _yeo_johnson(rows: Var, powers: Array) -> Var:
+    """Of a number below 0 the negative transform of its size, with the power 2 - lambda."""
+    eps = np.finfo(np.float64).eps
+    above = at_least(rows, 0.0)
+    logs = log1p(op.abs(rows))
+    upper = _of_logs(logs, powers, np.abs(powers) < eps)
+    mirrored = 2 - powers
+    lower = op.neg(_of_logs(logs, mirrored, np.abs(mirrored) <= eps))
+    return choose(above, upper, lower)
+
+
+def _box_cox(rows: Var, powers: Array) -> Var:
+    return _of_logs(op.log(rows), powers, powers == 0)
+
+
+def _of_logs(logs: Var, powers: Array, vanishing: Array) -> Var:
+    """(exp(power log) - 1) / power of each column; the log itself where the power is as good as 0."""
+    divisors = np.where(vanishing, 1.0, powers)
+    found = over(expm1(times(logs, divisors)), divisors)
+    if vanishing.any():
+        found = choose(op.cast(doubles(vanishing), to=np.bool_), logs, found)
+    return found
+
+
+ESTIMATORS = {
+    "sklearn.PowerTransformer": power,
+}

@@ -1,0 +1,133 @@
+"""Converter of QuantileTransformer: linear between the quantiles of training, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import (
+    at_least,
+    at_most,
+    choose,
+    greater,
+    less,
+    minus,
+    over,
+    plus,
+    times,
+)
+from modelkit.convert.estimators.interpolation import along, located, smooth
+from modelkit.convert.estimators.scaling import one_table, within
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, op
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+NEXT_TO_BOUND = 1e-7  # scikit-learn's BOUNDS_THRESHOLD
+FAR_OUT = 16.5  # the logit of a share next to a bound is not as large
+NO_SHARE = 6.5  # of the normal distribution is less than NEXT_TO_BOUND beyond this
+
+
+def quantile(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """QuantileTransformer: the share of the rows of training below each number."""
+    rows = columns.matrix(np.float64)
+    quantiles = np.asarray(estimator.quantiles_, np.float64)
+    _check(quantiles)
+    shares = np.asarray(estimator.references_, np.float64)
+    heights = [shares] * quantiles.shape[1]
+    found = _linear(rows, list(quantiles.T), heights)
+    if (np.diff(quantiles, axis=0) == 0).any():
+        # Of a number that several quantiles equal, the middle of their shares.
+        mirrored = [-each[::-1] for each in quantiles.T]
+        downward = [-shares[::-1]] * quantiles.shape[1]
+        lower = _linear(op.neg(rows), mirrored, downward)
+        found = times(minus(found, lower), 0.5)
+    if estimator.output_distribution == "uniform":
+        return one_table(_bounded(rows, found, quantiles, (0.0, 1.0)))
+    return one_table(_normal(rows, found, quantiles))
+
+
+def _check(quantiles: Array) -> None:
+    if len(quantiles) < 2:
+        raise ConversionError(
+            "QuantileTransformer with a single quantile cannot be converted; use n_quantiles of 2 "
+            "or more",
+            step="QuantileTransformer",
+        )
+
+
+def _linear(
+    rows: Var,
+    places: Sequence[Array],
+    heights: Sequence[Array],
+) -> Var:
+    """Each column between its places, as numpy.interp has it; of equals the last one counts."""
+    at = located(rows, [each[1:-1] for each in places])
+    slopes = []
+    for its, high in zip(places, heights, strict=True):
+        apart = np.diff(its)
+        rise = np.diff(high)
+        slopes.append(np.divide(rise, apart, out=np.zeros_like(rise), where=apart > 0))
+    bases = np.concatenate([each[:-1] for each in places])
+    starts = np.concatenate([each[:-1] for each in heights])
+    return along(rows, at, bases, np.stack([np.concatenate(slopes), starts]))
+
+
+def _bounded(
+    rows: Var,
+    found: Var,
+    quantiles: Array,
+    ends: tuple[Any, Any],
+) -> Var:
+    """The first end up to the first quantile, and the second from the last one on."""
+    above = at_least(rows, quantiles[-1])
+    below = at_most(rows, quantiles[0])
+    found = choose(above, ends[1], found)
+    return choose(below, ends[0], found)
+
+
+def _normal(rows: Var, shares: Var, quantiles: Array) -> Var:
+    """The numbers that have these shares of a normal distribution below them."""
+    from scipy.special import expit, ndtri
+
+    logit = op.log(over(shares, minus(1.0, shares)))
+    found = smooth(logit, lambda places: ndtri(expit(places)), FAR_OUT)
+    ends = ndtri([NEXT_TO_BOUND - np.spacing(1), 1 - (NEXT_TO_BOUND - np.spacing(1))])
+    low, high = ends.tolist()
+    inside = within(found, low, high)
+    above = greater(plus(rows, NEXT_TO_BOUND), quantiles[-1])
+    below = less(minus(rows, NEXT_TO_BOUND), quantiles[0])
+    upper = choose(above, high, inside)
+    return choose(below, low, upper)
+
+
+def back_from_quantiles(transformer: Any, rows: Var) -> Var:
+    """What `inverse_transform` gives: the number that has a share of the rows below it."""
+    quantiles = np.asarray(transformer.quantiles_, np.float64)
+    _check(quantiles)
+    shares = np.asarray(transformer.references_, np.float64)
+    bound = 0.0
+    if transformer.output_distribution == "normal":
+        from scipy.special import ndtr
+
+        bound = NEXT_TO_BOUND
+        rows = smooth(within(rows, -NO_SHARE, NO_SHARE), ndtr, NO_SHARE)
+    count = quantiles.shape[1]
+    found = _linear(rows, [shares] * count, list(quantiles.T))
+    above = at_least(plus(rows, bound), 1.0)
+    below = at_most(minus(rows, bound), 0.0)
+    upper = choose(above, quantiles[-1], found)
+    return choose(below, quantiles[0], upper)
+
+
+ESTIMATORS = {
+    "sklearn.QuantileTransformer": quantile,
+}

@@ -1,0 +1,267 @@
+"""Converters of support vectors: scores and labels in float64; probabilities by the operator of ONNX.
+
+libsvm couples the probabilities of pairs by an iteration that stops early; SVMClassifier repeats it,
+in float32.
+"""
+
+from __future__ import annotations
+
+import copy
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.estimators.leaf import converted_alone
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    constant,
+    doubles,
+    flat,
+    largest,
+    op,
+)
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.cast import Array
+    from modelkit.convert.estimators.converting import Converting
+
+KERNELS = ("linear", "rbf", "poly", "sigmoid")
+
+
+def classifier(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """SVC and NuSVC: each pair of classes decides, and the class with most votes is the label."""
+    pairs = _decisions(estimator, columns.matrix(np.float64))
+    classes = len(estimator.classes_)
+    winners, losers = _members(classes)
+    votes = _votes(
+        pairs,
+        winners,
+        losers,
+    )
+    decision = pairs
+    if classes == 2:
+        decision = op.neg(flat(pairs))
+    elif estimator.decision_function_shape == "ovr":
+        decision = _scores(
+            pairs,
+            winners,
+            losers,
+        )
+    by_scores = estimator.break_ties and classes > 2
+    return Answer(
+        place=largest(decision if by_scores else votes),
+        probabilities=_likely(
+            estimator,
+            columns,
+            at,
+        ),
+        decision=decision,
+    )
+
+
+def _likely(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Var | None:
+    """Probabilities by the operator of ONNX, for classifiers that have some."""
+    if not hasattr(estimator, "predict_proba"):
+        return None
+    if estimator.kernel == "precomputed":
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name}(kernel='precomputed', probability=True) cannot be converted; leave "
+            f"probability out, or put CalibratedClassifierCV around {name}",
+            step=name,
+        )
+    asked = copy.copy(estimator)
+    asked.break_ties = False  # of the label, which is not asked for here
+    return converted_alone(
+        asked,
+        columns,
+        at,
+    ).probabilities
+
+
+def regressor(
+    estimator: Any,
+    columns: Columns,
+    _: Converting,
+) -> Answer:
+    """SVR and NuSVR: a sum of kernels."""
+    weights = dense(estimator._dual_coef_).T
+    return Answer(
+        prediction=flat(
+            _summed(
+                estimator,
+                columns.matrix(np.float64),
+                weights,
+            )
+        )
+    )
+
+
+def _decisions(
+    estimator: Any,
+    rows: Var,
+) -> Var:
+    """The score of each pair of classes, (n, pairs), above 0 for the first of both: a sum of kernels."""
+    bounds = np.cumsum([0, *estimator.n_support_])
+    coefficients = dense(estimator._dual_coef_)
+    pairs = list(combinations(range(len(estimator.classes_)), 2))
+    weights = np.zeros((bounds[-1], len(pairs)))
+    for number, (first, second) in enumerate(pairs):
+        of_first = slice(bounds[first], bounds[first + 1])
+        of_second = slice(bounds[second], bounds[second + 1])
+        weights[of_first, number] = coefficients[second - 1, of_first]
+        weights[of_second, number] = coefficients[first, of_second]
+    return _summed(
+        estimator,
+        rows,
+        weights,
+    )
+
+
+def _summed(
+    estimator: Any,
+    rows: Var,
+    weights: Array,
+) -> Var:
+    """Kernels of each row and each support vector times weights, and the intercepts."""
+    shift = doubles(estimator._intercept_)
+    vectors = dense(estimator.support_vectors_)
+    if estimator.kernel == "linear":
+        return op.gemm(
+            rows,
+            doubles(vectors.T @ weights),
+            shift,
+        )
+    return op.gemm(
+        kernels(
+            estimator,
+            rows,
+            vectors,
+        ),
+        doubles(weights),
+        shift,
+    )
+
+
+def dense(matrix: Any) -> Array:
+    """A matrix of float64, with its zeros."""
+    found = matrix.toarray() if hasattr(matrix, "toarray") else matrix
+    return np.asarray(found, np.float64)
+
+
+def kernels(
+    estimator: Any,
+    rows: Var,
+    vectors: Array,
+) -> Var:
+    """The kernel of each row and each support vector, (n, vectors)."""
+    if callable(estimator.kernel):
+        name = type(estimator).__name__
+        raise ConversionError(
+            f"{name} with a kernel of your own cannot be converted; use format='joblib'", step=name
+        )
+    gamma = float(estimator._gamma)  # noqa: SLF001 - "scale" as a number, no public way
+    if estimator.kernel == "rbf":
+        return _radial(
+            rows,
+            vectors,
+            gamma,
+        )
+    if estimator.kernel == "precomputed":
+        return op.gather(
+            rows,
+            constant(estimator.support_, np.int64),
+            axis=1,
+        )
+    if estimator.kernel == "linear":
+        return op.matmul(rows, doubles(vectors.T))
+    shift = doubles(float(estimator.coef0))
+    shifted = op.gemm(
+        rows,
+        doubles(gamma * vectors.T),
+        shift,
+    )
+    if estimator.kernel == "sigmoid":
+        return op.tanh(shifted)
+    return op.pow(shifted, doubles(float(estimator.degree)))
+
+
+def _radial(
+    rows: Var,
+    vectors: Array,
+    gamma: float,
+) -> Var:
+    """exp(-gamma |x - v|^2), on centred data: squares of large means would round the differences away."""
+    middle = vectors.mean(axis=0)
+    centred = vectors - middle
+    shifted = op.sub(rows, doubles(middle[None]))
+    lengths = op.reduce_sum_square(
+        shifted,
+        constant([1], np.int64),
+        keepdims=1,
+    )
+    known = doubles(-gamma * (centred * centred).sum(axis=1)[None])
+    both = op.gemm(
+        shifted,
+        doubles(2 * gamma * centred.T),
+        known,
+    )
+    return op.exp(op.add(both, op.mul(lengths, doubles(-gamma))))
+
+
+def _members(classes: int) -> tuple[Array, Array]:
+    """(pairs, classes) each: which class is the first of a pair, and which the second."""
+    first, second = zip(*combinations(range(classes), 2), strict=True)
+    unit = np.eye(classes)
+    return unit[list(first)], unit[list(second)]
+
+
+def _votes(
+    pairs: Var,
+    winners: Array,
+    losers: Array,
+) -> Var:
+    """How many pairs each class wins, as libsvm counts: the first only where the score is above 0."""
+    won = op.cast(op.greater(pairs, doubles(0.0)), to=np.float64)
+    return op.gemm(
+        won,
+        doubles(winners - losers),
+        doubles(losers.sum(axis=0)),
+    )
+
+
+def _scores(
+    pairs: Var,
+    winners: Array,
+    losers: Array,
+) -> Var:
+    """The votes for each class, and less than half a vote for the sum of its scores, as in scikit-learn."""
+    lost = op.cast(op.less(pairs, doubles(0.0)), to=np.float64)
+    votes = op.gemm(
+        lost,
+        doubles(losers - winners),
+        doubles(winners.sum(axis=0)),
+    )
+    sums = op.matmul(pairs, doubles(winners - losers))
+    divisor = op.mul(op.add(op.abs(sums), doubles(1.0)), doubles(3.0))
+    return op.add(votes, op.div(sums, divisor))
+
+
+ESTIMATORS = {
+    "sklearn.SVC": classifier,
+    "sklearn.NuSVC": classifier,
+    "sklearn.SVR": regressor,
+    "sklearn.NuSVR": regressor,
+}

@@ -1,0 +1,114 @@
+"""Which converter turns which estimator into tensors, and what happens to those that have none.
+
+A converter takes a fitted estimator, the columns it is given and the `Converting` it is part of,
+and gives an Answer. Estimators are found by where their class is defined, so that no library is
+imported to find out. One without a converter is converted alone by skl2onnx, and its graph becomes
+part of ours: what is composed is composed here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelkit.convert.estimators import (
+    bayes,
+    bins,
+    calibration,
+    catboost,
+    chains,
+    clusters,
+    compositions,
+    discriminants,
+    dummies,
+    embeddings,
+    factorizations,
+    forests,
+    functions,
+    gradient,
+    histogram,
+    impute,
+    impute_neighbors,
+    impute_rounds,
+    inverses,
+    kernels,
+    lightgbm,
+    linear,
+    mixtures,
+    neighbors,
+    networks,
+    onehot,
+    ordinal,
+    outliers,
+    polynomial,
+    power,
+    processes,
+    projections,
+    propagation,
+    quantiles,
+    refused,
+    scaling,
+    selection,
+    splines,
+    support,
+    texts,
+    votes,
+    xgboost,
+)
+from modelkit.convert.estimators.converting import TensorConverter
+from modelkit.convert.estimators.leaf import converted_alone
+
+MODULES = (
+    bayes,
+    bins,
+    calibration,
+    chains,
+    catboost,
+    clusters,
+    compositions,
+    discriminants,
+    dummies,
+    embeddings,
+    factorizations,
+    forests,
+    gradient,
+    functions,
+    histogram,
+    impute,
+    impute_neighbors,
+    impute_rounds,
+    inverses,
+    kernels,
+    lightgbm,
+    linear,
+    mixtures,
+    neighbors,
+    networks,
+    onehot,
+    ordinal,
+    outliers,
+    polynomial,
+    power,
+    processes,
+    propagation,
+    projections,
+    quantiles,
+    refused,
+    scaling,
+    selection,
+    splines,
+    support,
+    texts,
+    votes,
+    xgboost,
+)
+# The converter of each class, by its library and name, such as "sklearn.Ridge".
+TENSOR_CONVERTERS: dict[str, TensorConverter] = {
+    name: converter for module in MODULES for name, converter in module.ESTIMATORS.items()
+}
+
+
+def converter_of_estimator(estimator: Any) -> TensorConverter:
+    """The converter of an estimator's very class: a class derived from it may answer otherwise."""
+    kind = type(estimator)
+    library = kind.__module__.partition(".")[0]
+    return TENSOR_CONVERTERS.get(f"{library}.{kind.__name__}", converted_alone)

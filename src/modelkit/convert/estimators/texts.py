@@ -1,0 +1,111 @@
+"""Converters of what reads texts: Python counts the terms, and the graph weighs the counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.estimators.converting import Few
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    cast,
+    constant,
+    doubles,
+    dtype_of,
+    op,
+)
+from modelkit.convert.estimators.vectorizers import terms_of
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def counts(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
+    """CountVectorizer and TfidfVectorizer: the weight of each term that a text holds."""
+    terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns, at)))
+    if vectorizer.binary or np.dtype(vectorizer.dtype).kind == "b":
+        numbers = op.min([numbers, doubles(1.0)])
+    found = Few(terms, numbers, len(vectorizer.vocabulary_))
+    transformer = getattr(vectorizer, "_tfidf", None)
+    if transformer is not None:
+        found = _weighed(transformer, found)
+    return Answer(table=at.table_of(found))
+
+
+def hashes(vectorizer: Any, columns: Columns, at: Converting) -> Answer:
+    """HashingVectorizer: what Python sums up in the columns that hashes of terms choose."""
+    terms, numbers = at.counted(terms_of(vectorizer, _column_of(vectorizer, columns, at)))
+    if vectorizer.norm is not None:
+        numbers = _over_norm(numbers, vectorizer.norm)
+    if np.dtype(vectorizer.dtype) != np.float64:
+        numbers = cast(cast(numbers, np.float32), np.float64)
+    return Answer(table=at.table_of(Few(terms, numbers, vectorizer.n_features)))
+
+
+def _column_of(vectorizer: Any, columns: Columns, at: Converting) -> str:
+    """The input of texts that a vectorizer reads. Raises ConversionError."""
+    column = at.name_of(columns.parts[0]) if len(columns.parts) == 1 else None
+    if column is None:
+        name = type(vectorizer).__name__
+        raise ConversionError(
+            f"{name} must read a column as it is; apply the step before it to the texts before "
+            "the model",
+            step=name,
+        )
+    return column
+
+
+def weights(transformer: Any, columns: Columns, at: Converting) -> Answer:
+    """TfidfTransformer: counts as it weighs them."""
+    few = at.few_of(columns)
+    if few is not None:
+        return Answer(table=at.table_of(_weighed(transformer, few)))
+    numbers = columns.matrix(np.float64)
+    idf = np.ravel(transformer.idf_) if transformer.use_idf else None
+    found = _weigh(transformer, numbers, None if idf is None else doubles(idf))
+    return Answer(table=Columns((found,)))
+
+
+def _weighed(transformer: Any, few: Few) -> Few:
+    idf = None
+    if transformer.use_idf:
+        idf = op.gather(doubles(np.ravel(transformer.idf_)), few.terms)
+    return Few(few.terms, _weigh(transformer, few.numbers, idf), few.width)
+
+
+def _weigh(transformer: Any, numbers: Var, idf: Var | None) -> Var:
+    """Counts of terms, (n, terms), as weights; `idf` are the weights of the same terms."""
+    found = _sublinear(numbers) if transformer.sublinear_tf else numbers
+    if idf is not None:
+        found = op.mul(found, idf)
+    if transformer.norm is None:
+        return found
+    return _over_norm(found, transformer.norm)
+
+
+def _sublinear(numbers: Var) -> Var:
+    """1 + log(count) of the terms that are there."""
+    absent = op.equal(numbers, doubles(0.0))
+    present = op.where(absent, doubles(1.0), numbers)
+    grown = op.add(op.log(present), doubles(1.0))
+    return op.where(absent, doubles(0.0), grown)
+
+
+def _over_norm(numbers: Var, norm: str) -> Var:
+    """Weights over the norm of their row, which counts as 1 where it is 0."""
+    reduce = {"l1": op.reduce_l1, "l2": op.reduce_l2}[norm]
+    size = reduce(numbers, constant([1], np.int64), keepdims=1)
+    empty = op.equal(size, doubles(0.0))
+    return op.div(numbers, op.where(empty, constant(1.0, dtype_of(size)), size))
+
+
+ESTIMATORS = {
+    "sklearn.CountVectorizer": counts,
+    "sklearn.TfidfVectorizer": counts,
+    "sklearn.HashingVectorizer": hashes,
+    "sklearn.TfidfTransformer": weights,
+}

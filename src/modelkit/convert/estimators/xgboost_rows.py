@@ -1,0 +1,114 @@
+"""What trees of XGBoost read: numbers in float32, and behind them the sets of categories."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.estimators.categories import Beside, codes_of
+from modelkit.convert.estimators.tensors import STRING, Columns, Var, constant, dtype_of, op
+from modelkit.convert.estimators.trees import Tree
+from modelkit.convert.estimators.xgboost_trees import Codes
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def given_numbers(columns: Columns, estimator: Any) -> Var:
+    """Numbers in float32, with NaN for the one that stands for a missing value."""
+    rows = columns.matrix(np.float32)
+    missing = estimator.missing
+    if missing is None or np.isnan(missing):
+        return rows
+    gone = op.equal(rows, constant(missing, np.float32))
+    return op.where(
+        gone,
+        constant(np.nan, np.float32),
+        rows,
+    )
+
+
+def names_of(learner: dict[str, Any]) -> dict[int, list[Any]]:
+    """The categories of each column that was one of pandas categories, as the model writes them."""
+    booster = learner["gradient_booster"]
+    model = booster.get("gbtree", booster)["model"]
+    found: dict[int, list[Any]] = {}
+    for column, known in enumerate(model.get("cats", {}).get("enc", [])):
+        if "type" in known:
+            found[column] = known["values"]
+            continue
+        text = bytes(value % 256 for value in known["values"])
+        ends = known["offsets"]
+        names = [text[start:end].decode() for start, end in pairwise(ends)]
+        if names:
+            found[column] = names
+    return found
+
+
+def beside_sets(
+    estimator: Any,
+    columns: Columns,
+    trees: list[Tree],
+    codes: Codes,
+    names: dict[int, list[Any]],
+    at: Converting,
+) -> Beside:
+    """What the trees read: columns of numbers, and behind them the sets of categories."""
+    found = Beside(np.float32)
+    every = range(sum(columns.widths))
+    if not codes.sets and not _texts(columns):
+        found.add_numbers(every, given_numbers(columns, estimator))
+        return found
+    numeric = sorted(
+        {int(place) for tree in trees for place in tree.column[~tree.leaf] if place >= 0}
+    )
+    if numeric:
+        found.add_numbers(numeric, given_numbers(columns.take(numeric), estimator))
+    for column, sets in codes.sets.items():
+        (part,) = columns.take([column]).parts
+        known = names.get(column) or at.categories_of(part)
+        number = _codes(
+            part,
+            known,
+            sets.codes - 1,
+            estimator,
+        )
+        found.add_sets(column, sets, number)
+    return found
+
+
+def _texts(columns: Columns) -> bool:
+    """Whether any column is one of texts."""
+    return any(dtype_of(part) == STRING for part in columns.parts)
+
+
+def _codes(
+    part: Var,
+    known: Any,
+    codes: int,
+    estimator: Any,
+) -> Var:
+    """(n, 1) codes: `codes` for one that no split asks for, and one more for a missing value."""
+    if known:
+        places = np.minimum(np.arange(len(known)), codes)
+        return codes_of(
+            part,
+            known,
+            places,
+            codes + 1,
+        )
+    number = given_numbers(Columns((part,)), estimator)
+    beyond = constant(codes, np.float32)
+    held = op.where(
+        op.less(number, constant(0.0, np.float32)),
+        beyond,
+        op.min([number, beyond]),
+    )
+    told = op.where(
+        op.isnan(number),
+        constant(codes + 1, np.float32),
+        held,
+    )
+    return op.cast(told, to=np.int64)

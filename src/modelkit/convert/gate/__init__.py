@@ -1,0 +1,1 @@
+"""Whether a graph answers as its source: questions to both, and what their answers say."""

@@ -1,0 +1,271 @@
+"""Rows that an example lacks and an application will have: at thresholds, between, far away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.gate.rows import Rows, Table, Tensors
+from modelkit.signature import Signature
+
+if TYPE_CHECKING:
+    import onnx
+
+SIZED_ROWS = 3  # that are compared in other sizes
+PROBE_ROWS = 256  # at most, of one probe
+ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
+ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
+FLOAT = 1  # the element type of float32
+EQUAL = 4  # modes of TreeEnsemble from here on compare by equality
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Column and threshold of splits, and the dtype that each compares in; None for equality.
+
+    A split by equality is of a category's code, and has no values next to it.
+    """
+
+    columns: list[Array] = field(default_factory=list)
+    values: list[Array] = field(default_factory=list)
+    dtypes: list[Any] = field(default_factory=list)
+
+    def add(
+        self,
+        columns: Array,
+        values: Array,
+        dtype: Any,
+    ) -> None:
+        """Add splits that compare in one dtype, if there are any."""
+        if len(columns):
+            self.columns.append(columns)
+            self.values.append(values)
+            self.dtypes.append(dtype)
+
+    def beside(self, toward: Array) -> tuple[Array, Array]:
+        """Columns and values: each threshold, or the number next to it.
+
+        `toward` says which, for the splits in turn: 0 for the threshold, -1 for the number below,
+        1 for the one above.
+        """
+        found = []
+        start = 0
+        for values, dtype in zip(self.values, self.dtypes, strict=True):
+            places = np.arange(
+                start,
+                start + len(values),
+            )
+            side = toward[places % len(toward)]
+            start += len(values)
+            found.append(values if dtype is None else _moved(values, side, dtype))
+        return np.concatenate(self.columns), np.concatenate(found)
+
+
+def _moved(
+    values: Array,
+    side: Array,
+    dtype: Any,
+) -> Array:
+    """Each value, or its neighbour below or above among the numbers of a dtype."""
+    near = values.astype(dtype)
+    far = np.where(
+        side > 0,
+        dtype(np.inf),
+        dtype(-np.inf),
+    )
+    with np.errstate(over="ignore"):  # an infinity is written as the largest number
+        moved = np.nextafter(near, far)
+    return np.where(
+        side == 0,
+        values,
+        moved.astype(np.float64),
+    )
+
+
+def at_thresholds(proto: onnx.ModelProto, rows: Rows) -> Rows | None:
+    """Rows in which one column equals a threshold of a tree, or the number next to one.
+
+    Only trees that read the graph's one input are looked at: behind a scaler a threshold is no
+    value of a column. None if there are no such trees, or a column is not one of numbers.
+    """
+    splits = _splits(proto)
+    if not splits.values or not isinstance(rows, Table):
+        return None
+    columns, values = splits.beside(np.array([0, -1, 1]))
+    size = np.abs(values)
+    usable = np.flatnonzero((size > ZERO) & (size < ENDLESS))
+    if not len(usable):
+        return None
+    most = min(PROBE_ROWS, len(usable))
+    chosen = usable[np.linspace(0, len(usable) - 1, most).astype(int)]
+    base = rows.doubled(np.arange(most) % len(rows))
+    if base is None:
+        return None
+    altered = {}
+    for column in np.unique(columns[chosen]).tolist():
+        mask = columns[chosen] == column
+        altered[column] = np.where(
+            mask,
+            values[chosen],
+            base.values(column),
+        )
+    return base.with_columns(altered)
+
+
+def _splits(proto: onnx.ModelProto) -> Splits:
+    """The splits of the trees that read the graph's one input, by kind of comparison."""
+    graph = proto.graph
+    found = Splits()
+    if len(graph.input) != 1:
+        return found
+    (given,) = graph.input
+    single = given.type.tensor_type.elem_type == FLOAT
+    dtypes: dict[str, Any] = {given.name: np.float32 if single else np.float64}
+    for node in graph.node:
+        if not node.input or node.input[0] not in dtypes:
+            continue
+        dtype = dtypes[node.input[0]]
+        if node.op_type in ("Cast", "Identity"):
+            dtypes[node.output[0]] = np.float32 if _narrows(node) else dtype
+        if node.op_type.startswith("TreeEnsemble"):
+            columns, values, ordered = _of_node(node)
+            found.add(
+                columns[ordered],
+                values[ordered],
+                dtype,
+            )
+            found.add(
+                columns[~ordered],
+                values[~ordered],
+                None,
+            )
+    return found
+
+
+def _narrows(node: onnx.NodeProto) -> bool:
+    """Whether a node casts to float32."""
+    return any(attribute.name == "to" and attribute.i == FLOAT for attribute in node.attribute)
+
+
+def _of_node(node: onnx.NodeProto) -> tuple[Array, Array, Array]:
+    """Column and threshold of the branches of an ensemble, and whether each compares by order."""
+    given = {attribute.name: attribute for attribute in node.attribute}
+    columns = np.array(given["nodes_featureids"].ints)
+    if node.op_type == "TreeEnsemble":
+        from onnx import numpy_helper
+
+        values = numpy_helper.to_array(given["nodes_splits"].t).astype(np.float64)
+        return columns, values, numpy_helper.to_array(given["nodes_modes"].t) < EQUAL
+    modes = np.array(given["nodes_modes"].strings)
+    split = modes != b"LEAF"
+    ordered = ~np.isin(modes, (b"BRANCH_EQ", b"BRANCH_NEQ"))
+    values = np.array(given["nodes_values"].floats)
+    return columns[split], values[split], ordered[split]
+
+
+def enlarged(rows: Rows, by: float) -> Rows | None:
+    """Rows whose numbers are `by` times as large, every second row with its sign turned.
+
+    Columns of whole numbers stay as they are, for they may be codes of categories. None where
+    nothing changes.
+    """
+    if isinstance(rows, Tensors):
+        return rows.times(by)
+    assert isinstance(rows, Table)  # noqa: S101 - for the type checker: rows are one or the other
+    scale = np.where(
+        np.arange(len(rows)) % 2,
+        -by,
+        by,
+    )
+    chosen = [i for i in rows.floats() if not _is_whole(rows.numbers(i))]
+    if not chosen:
+        return None
+    return rows.with_columns({i: rows.values(i) * scale for i in chosen})
+
+
+def _is_whole(column: Array) -> bool:
+    known = column[np.isfinite(column)]
+    return bool((known == np.rint(known)).all())
+
+
+def between(rows: Rows) -> Rows | None:
+    """Rows whose floats lie halfway between two neighbours among a column's values.
+
+    None where there are no columns of floats.
+    """
+    if not isinstance(rows, Table):
+        return None
+    first = rows.first(PROBE_ROWS)
+    chosen = [i for i in rows.floats() if isinstance(rows.dtypes[i], np.dtype)]
+    if not chosen:
+        return None
+    rng = np.random.default_rng(0)
+    columns = {}
+    for i in chosen:
+        values = np.unique(rows.values(i))
+        values = values[np.isfinite(values)]
+        if len(values) > 1:
+            columns[i] = _halfway(
+                values,
+                rng.integers(0, len(values) - 1, len(first)),
+            )
+    return first.with_columns(columns)
+
+
+def _halfway(values: Array, at: Array) -> Array:
+    """The middle between values at some places and the next ones."""
+    gap = values[at + 1] - values[at]
+    middle: Array = (values[at] + gap / 2).astype(values.dtype)
+    return middle
+
+
+def not_finite(
+    rows: Tensors,
+    name: str,
+    value: float,
+) -> Tensors:
+    """Rows with a value that is not finite in one input: at one place of most rows.
+
+    Every fourth row stays as it is.
+    """
+    array = rows.raw[name].copy()
+    flat = array.reshape(
+        len(array),
+        -1,
+    )
+    places = np.random.default_rng(0).integers(
+        0,
+        flat.shape[1],
+        len(flat),
+    )
+    chosen = np.flatnonzero(np.arange(len(flat)) % 4 != 3)
+    flat[chosen, places[chosen]] = value
+    return rows.with_tensor(
+        name,
+        flat.reshape(array.shape),
+    )
+
+
+def in_other_sizes(rows: Tensors, signature: Signature) -> Iterator[tuple[str, int, Tensors]]:
+    """Few rows in other sizes: for each free dimension but that of the rows, several.
+
+    Gives its name, its size, and the rows.
+    """
+    few = rows.at(slice(SIZED_ROWS))
+    places: dict[str, list[tuple[str, int]]] = {}
+    for spec in signature.inputs:
+        for axis, dim in enumerate(spec.shape):
+            if isinstance(dim, str) and dim != signature.row_dim:
+                places.setdefault(dim, []).append((spec.name, axis))
+    for dim, axes in places.items():
+        name, axis = axes[0]
+        given = few.raw[name].shape[axis]
+        for size in sorted({1, max(1, given // 2), given + 1, 2 * given} - {given}):
+            changed = dict(few.raw)
+            for name, axis in axes:
+                changed[name] = changed[name].take(np.arange(size) % given, axis)
+            yield dim, size, Tensors(changed)
