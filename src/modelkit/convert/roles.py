@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from modelkit.cast import Array
 from modelkit.convert.classes import LABEL_OUTPUT
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
@@ -92,43 +93,68 @@ def _graphs_in(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 def with_both_shares(graph: onnx.GraphProto, shares: TensorSpec) -> TensorSpec:
     """The probabilities of two classes, (n, 2), of a graph that gives that of the second alone."""
     rename_values(graph, {shares.name: SECOND})
-    one = numpy_helper.from_array(np.ones(1, shares.dtype), f"{SECOND}_one")
-    upright = numpy_helper.from_array(np.array([-1, 1]), f"{SECOND}_shape")
-    graph.initializer.extend([one, upright])
+    one = f"{SECOND}_one"
+    shape = f"{SECOND}_shape"
     column = f"{SECOND}_column"
-    graph.node.append(helper.make_node("Reshape", [SECOND, upright.name], [column]))
-    graph.node.append(helper.make_node("Sub", [one.name, column], [f"{SECOND}_rest"]))
-    graph.node.append(helper.make_node("Concat", [f"{SECOND}_rest", column], [shares.name], axis=1))
+    rest = f"{SECOND}_rest"
+    _add_constant(graph, one, np.ones(1, shares.dtype))
+    _add_constant(graph, shape, np.array([-1, 1]))
+    nodes = [
+        helper.make_node("Reshape", [SECOND, shape], [column]),
+        helper.make_node("Sub", [one, column], [rest]),
+        helper.make_node("Concat", [rest, column], [shares.name], axis=1),
+    ]
+    graph.node.extend(nodes)
     both = replace(shares, shape=(shares.shape[0], 2))
     for value in graph.output:
         if value.name == SECOND:
             kind = value.type.tensor_type.elem_type
-            value.CopyFrom(helper.make_tensor_value_info(both.name, kind, both.shape))
+            stated = helper.make_tensor_value_info(both.name, kind, both.shape)
+            value.CopyFrom(stated)
     return both
 
 
-def add_label(graph: onnx.GraphProto, shares: TensorSpec, classes: Sequence[Any]) -> TensorSpec:
+def _add_constant(graph: onnx.GraphProto, name: str, array: Array) -> None:
+    graph.initializer.append(numpy_helper.from_array(array, name))
+
+
+def add_label(
+    graph: onnx.GraphProto,
+    shares: TensorSpec,
+    classes: Sequence[Any],
+) -> TensorSpec:
     """Give a graph the output `label`: of each row, the class whose probability is the largest.
 
     `shares` are the probabilities, and classes of equal ones go to the first. Raises
     ConversionError.
     """
-    if len(shares.shape) != 2 or shares.shape[1] not in (len(classes), f"{shares.name}.1"):
+    free = f"{shares.name}.1"
+    if len(shares.shape) != 2 or shares.shape[1] not in (len(classes), free):
         raise ConversionError(
             f"there are {len(classes)} classes, and the probabilities are {shares}: they have one "
             "column for each class"
         )
-    names = _all_names(graph)
-    clash = sorted({LABEL_OUTPUT, PLACE, KNOWN} & names)
-    if clash:
-        raise ConversionError(f"the graph has a tensor {clash[0]!r} inside: rename it there")
-    held = np.asarray(list(classes))
-    kind = held.dtype.kind
-    graph.initializer.append(
-        numpy_helper.from_array(held.astype(object) if kind == "U" else held, KNOWN)
-    )
-    graph.node.append(helper.make_node("ArgMax", [shares.name], [PLACE], axis=1, keepdims=0))
-    graph.node.append(helper.make_node("Gather", [KNOWN, PLACE], [LABEL_OUTPUT]))
+    _push_aside(graph)
+    known = np.asarray(list(classes))
+    kind = known.dtype.kind
+    held = known.astype(object) if kind == "U" else known
+    _add_constant(graph, KNOWN, held)
+    nodes = [
+        helper.make_node("ArgMax", [shares.name], [PLACE], axis=1, keepdims=0),
+        helper.make_node("Gather", [KNOWN, PLACE], [LABEL_OUTPUT]),
+    ]
+    graph.node.extend(nodes)
     rows = shares.shape[:1]
-    graph.output.insert(0, helper.make_tensor_value_info(LABEL_OUTPUT, ELEMENTS[kind], rows))
+    stated = helper.make_tensor_value_info(LABEL_OUTPUT, ELEMENTS[kind], rows)
+    graph.output.insert(0, stated)
     return TensorSpec(LABEL_OUTPUT, DTYPES_BY_KIND[kind], rows)
+
+
+def _push_aside(graph: onnx.GraphProto) -> None:
+    """Rename what has a name inside that a label needs. Raises ConversionError for an input."""
+    inputs = {value.name for value in graph.input}
+    taken = sorted({LABEL_OUTPUT, PLACE, KNOWN} & _all_names(graph))
+    for name in taken:
+        if name in inputs:
+            raise ConversionError(f"the graph has an input {name!r}: rename it there")
+        rename_values(graph, {name: f"{name}_inside"})
