@@ -12,7 +12,8 @@ import numpy as np
 
 from modelkit.cast import Array, is_a
 from modelkit.convert.notes import is_table
-from modelkit.convert.preprocess import Preprocess, numbers
+from modelkit.convert.pixels import prepared
+from modelkit.convert.preprocess import Preprocess
 from modelkit.errors import ConversionError, SignatureError
 from modelkit.frames import as_column, read_frame
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 NARROW = ("float16", "bfloat16")
 TorchTensors = dict[str, Any]  # of torch, by argument of forward
-Axes = dict[str, list[int]]  # of inputs, those whose size is free
 
 
 def is_module(source: object) -> bool:
@@ -65,12 +65,14 @@ class AskedModule:
         """Rows as forward takes them, on the device of the module."""
         import torch
 
-        device = next((tensor.device for tensor in self.module.parameters()), "cpu")
+        places = (tensor.device for tensor in self.module.parameters())
+        device = next(places, torch.device("cpu"))
         found = {}
         for name, array in rows.items():
             tensor = torch.from_numpy(np.ascontiguousarray(array))
             if name == self.images and self.steps is not None:
-                tensor = prepared(tensor, self.steps).to(self.dtype)
+                tensor = prepared(tensor, self.steps)
+                tensor = tensor.to(self.dtype)
             elif self.dtype == torch.bfloat16 and tensor.is_floating_point():
                 tensor = tensor.to(self.dtype)
             found[name] = tensor.to(device)
@@ -247,86 +249,3 @@ def _by_name(answer: Any) -> dict[str, Any]:
             f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}"
         )
     return answers
-
-
-def free_axes(source: AskedModule, rows: Mapping[str, Array]) -> Axes:
-    """The axes whose size may change, alone or together with others of the same size.
-
-    The first axis counts rows. The columns of a matrix of floats are fixed, for another number of
-    them is a mistake, whatever the module would make of it, unless they go with another input, as a
-    mask does; and so are the sizes of images that are all resized to one.
-    """
-    given = source.tensors(rows)
-    resized = source.steps is not None and source.steps.target is not None
-    places = []
-    for name, tensor in given.items():
-        if not (resized and name == source.images):
-            places += [(name, axis) for axis in range(1, tensor.ndim) if tensor.shape[axis] > 1]
-    tables = {name for name, tensor in given.items() if _is_table_of_floats(tensor)}
-    found: Axes = {name: [] for name in given}
-    for name, axis in places:
-        size = given[name].shape[axis]
-        alike = [place for place in places if given[place[0]].shape[place[1]] == size]
-        groups = [] if {place[0] for place in alike} <= tables else [alike]
-        if name not in tables:
-            groups.insert(0, [(name, axis)])
-        if any(_takes_other(source, given, group) for group in groups):
-            found[name].append(axis)
-    return found
-
-
-def _is_table_of_floats(tensor: Any) -> bool:
-    return bool(tensor.ndim == 2 and tensor.is_floating_point())
-
-
-def _takes_other(source: AskedModule, given: TorchTensors, places: list[tuple[str, int]]) -> bool:
-    """Whether the module answers where axes of one size have another, twice it or one more."""
-    import torch
-
-    name, axis = places[0]
-    size = given[name].shape[axis]
-    for other in (2 * size, size + 1):
-        changed = dict(given)
-        for name, axis in places:
-            repeated = torch.arange(other, device=changed[name].device) % size
-            changed[name] = changed[name].index_select(axis, repeated)
-        if source.takes(changed):
-            return True
-    return False
-
-
-def prepared(images: Any, steps: Preprocess) -> Any:
-    """Images as a Preprocess makes them, by torch: what the graph is compared with."""
-    import torch
-
-    rows_layout, model_layout = steps.layout.split("->")
-    pixels = images.permute(0, 3, 1, 2) if rows_layout == "NHWC" else images
-    pixels = pixels.float()
-    if steps.size is not None:
-        given = pixels.shape[2]
-        height, width = _resized_to(steps.size, tuple(pixels.shape[2:]))
-        for size in ((given, width), (height, width)):
-            pixels = torch.nn.functional.interpolate(
-                pixels,
-                size,
-                mode=steps.interpolation,
-                align_corners=False,
-                antialias=steps.antialias,
-            ).clamp(0, 255)
-    if steps.target is not None:
-        height, width = steps.target
-        top = round((pixels.shape[2] - height) / 2)
-        left = round((pixels.shape[3] - width) / 2)
-        pixels = pixels[:, :, top : top + height, left : left + width]
-    mean = torch.tensor(numbers(steps.mean)).reshape(-1, 1, 1)
-    std = torch.tensor(numbers(steps.std)).reshape(-1, 1, 1)
-    pixels = (pixels * steps.scale - mean) / std
-    return pixels.permute(0, 2, 3, 1) if model_layout == "NHWC" else pixels
-
-
-def _resized_to(size: int | tuple[int, int], given: tuple[int, int]) -> tuple[int, int]:
-    """Height and width that an image is resized to."""
-    if not isinstance(size, int):
-        return size
-    shorter = min(given)
-    return given[0] * size // shorter, given[1] * size // shorter

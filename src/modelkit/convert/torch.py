@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -14,17 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.axes import Axes, free_axes
 from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, check_classes
 from modelkit.convert.graphs import noted
-from modelkit.convert.modules import (
-    AskedModule,
-    Axes,
-    asked,
-    evaluating,
-    free_axes,
-    is_module,
-    unwrapped,
-)
+from modelkit.convert.modules import AskedModule, asked, evaluating, is_module, unwrapped
 from modelkit.convert.notes import Notes
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError, MissingExtraError
@@ -86,8 +79,7 @@ def _ways(module: Any, example: Any, notes: Notes) -> Sequence[Callable[[], Sour
     """With the sizes free that the module takes otherwise; and with that of the rows alone."""
     source = asked(unwrapped(module), example, notes.preprocess)
     source.answers(source.rows)
-    few = {name: array[:EXPORT_ROWS] for name, array in source.rows.items()}
-    found = free_axes(source, few)
+    found = free_axes(source, _few(source))
     tried = [found, {}] if any(found.values()) else [{}]
     return [partial(from_torch, source, example, notes, free) for free in tried]
 
@@ -135,22 +127,18 @@ def _export(module: AskedModule, outputs: list[str], free: Axes) -> onnx.ModelPr
         import onnxscript  # noqa: F401
     except ImportError:
         raise MissingExtraError("saving a torch module", "onnxscript", "torch") from None
-    few = {name: array[:EXPORT_ROWS] for name, array in module.rows.items()}
     exported = _wide(module)
-    sizes = {}
-    for name in few:
-        sizes[name] = {0: torch.export.Dim(BATCH)}
-        sizes[name] |= dict.fromkeys(free.get(name, ()), torch.export.Dim.AUTO)
+    few = exported.tensors(_few(module))
     try:
         with evaluating(exported.module), _quiet():
             program = torch.onnx.export(
                 exported.module,
-                kwargs=exported.tensors(few),
+                kwargs=few,
                 dynamo=True,
                 input_names=list(few),
                 output_names=outputs,
                 opset_version=OPSET,
-                dynamic_shapes=sizes,
+                dynamic_shapes=_dynamic(few, free),
                 verbose=False,
             )
     except Exception as error:
@@ -161,6 +149,23 @@ def _export(module: AskedModule, outputs: list[str], free: Axes) -> onnx.ModelPr
         ) from error
     proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only where it writes a file
     return proto
+
+
+def _few(module: AskedModule) -> dict[str, Array]:
+    """The rows that a module is exported with."""
+    return {name: array[:EXPORT_ROWS] for name, array in module.rows.items()}
+
+
+def _dynamic(names: Iterable[str], free: Axes) -> dict[str, dict[int, Any]]:
+    """The sizes that stay open, by input and axis."""
+    import torch
+
+    sizes: dict[str, dict[int, Any]] = {}
+    for name in names:
+        sizes[name] = {0: torch.export.Dim(BATCH)}
+        for axis in free.get(name, ()):
+            sizes[name][axis] = torch.export.Dim.AUTO
+    return sizes
 
 
 def _wide(module: AskedModule) -> AskedModule:
