@@ -53,9 +53,10 @@ def read_classes(proto: onnx.ModelProto, answers: Mapping[str, Array]) -> tuple[
 
 def as_classes(classes: Iterable[Any]) -> tuple[Any, ...]:
     """Classes as they were named: strings, integers or booleans of Python. Raises ConversionError."""
-    found = [getattr(label, "item", lambda label=label: label)() for label in classes]
+    found = [label.item() if isinstance(label, np.generic) else label for label in classes]
     kinds = {type(label) for label in found}
-    if isinstance(classes, str) or kinds not in ({str}, {int}, {bool}) or len(set(found)) < 2:
+    sound = kinds in ({str}, {int}, {bool}) and len(set(found)) > 1
+    if isinstance(classes, str) or not sound:
         raise ConversionError(
             "classes= is a list of two labels or more, all strings, integers or booleans; got "
             f"{classes!r:.80}"

@@ -25,7 +25,11 @@ from modelkit.spec import TensorSpec, check_dims
 FORMS = (onnx.ModelProto, bytes, bytearray, memoryview, str, os.PathLike)
 
 
-def from_onnx(model: object, rows: Any, notes: Notes) -> Source:
+def from_onnx(
+    model: object,
+    rows: Any,
+    notes: Notes,
+) -> Source:
     """A source from an ONNX model: its signature is the graph's own, with what notes add.
 
     Raises ConversionError.
@@ -55,13 +59,18 @@ def noted(
 
     Raises ConversionError.
     """
-    renamed = {old: new for new, old in (notes.outputs or {}).items()}
-    rename_outputs(proto.graph, notes.outputs or {})
-    outputs = [replace(spec, name=renamed.get(spec.name, spec.name)) for spec in signature.outputs]
+    roles = notes.outputs or {}
+    rename_outputs(proto.graph, roles)
+    renamed = {old: new for new, old in roles.items()}
+    outputs = []
+    for spec in signature.outputs:
+        name = renamed.get(spec.name, spec.name)
+        outputs.append(replace(spec, name=name))
     inputs = list(signature.inputs)
     if notes.preprocess is not None:
-        at = inputs.index(image_input(inputs))
-        inputs[at] = with_preprocess(proto, inputs[at], notes.preprocess)
+        images = image_input(inputs)
+        at = inputs.index(images)
+        inputs[at] = with_preprocess(proto, images, notes.preprocess)
     classes = None
     if notes.classes is not None:
         classes = as_classes(notes.classes)

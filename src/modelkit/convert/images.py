@@ -36,7 +36,11 @@ def image_input(inputs: Sequence[TensorSpec]) -> TensorSpec:
     return found[0]
 
 
-def with_preprocess(proto: onnx.ModelProto, spec: TensorSpec, steps: Preprocess) -> TensorSpec:
+def with_preprocess(
+    proto: onnx.ModelProto,
+    spec: TensorSpec,
+    steps: Preprocess,
+) -> TensorSpec:
     """Write the steps in front of an input of a graph; gives the input that it has then.
 
     Raises ConversionError where they do not fit the input.
@@ -99,7 +103,11 @@ def _check_target(
             )
 
 
-def _write(writer: Writer, spec: TensorSpec, steps: Preprocess) -> None:
+def _write(
+    writer: Writer,
+    spec: TensorSpec,
+    steps: Preprocess,
+) -> None:
     """Write all steps; the last node gives the result."""
     rows_layout, model_layout = steps.layout.split("->")
     images = spec.name
@@ -115,7 +123,11 @@ def _write(writer: Writer, spec: TensorSpec, steps: Preprocess) -> None:
         writer.cast(pixels, spec.dtype)
 
 
-def _standardised(writer: Writer, pixels: str, steps: Preprocess) -> str:
+def _standardised(
+    writer: Writer,
+    pixels: str,
+    steps: Preprocess,
+) -> str:
     """(pixels * scale - mean) / std, of each channel."""
     scale = writer.held(steps.scale, np.float32)
     pixels = writer.op("Mul", pixels, scale)
@@ -132,7 +144,11 @@ def _by_channel(writer: Writer, value: float | Sequence[float]) -> str:
     return writer.held(listed.reshape(-1, 1, 1), np.float32)
 
 
-def _resized(writer: Writer, pixels: str, steps: Preprocess) -> str:
+def _resized(
+    writer: Writer,
+    pixels: str,
+    steps: Preprocess,
+) -> str:
     """Images of (n, channels, height, width) in the size that the steps ask for."""
     shape = writer.op("Shape", pixels)
     height = writer.op("Gather", shape, writer.whole(2))
@@ -163,7 +179,11 @@ def _resized(writer: Writer, pixels: str, steps: Preprocess) -> str:
     return _clipped(writer, pixels, steps)
 
 
-def _clipped(writer: Writer, pixels: str, steps: Preprocess) -> str:
+def _clipped(
+    writer: Writer,
+    pixels: str,
+    steps: Preprocess,
+) -> str:
     """Pixels from 0 to 255, beyond which a cubic goes; PIL clips them after each axis."""
     if steps.interpolation != "bicubic":
         return pixels

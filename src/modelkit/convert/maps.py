@@ -20,20 +20,19 @@ def without_maps(proto: onnx.ModelProto) -> list[Any] | None:
     no such output, or several, which are left as they are.
     """
     graph = proto.graph
-    ends = {value.name for value in graph.output}
-    found = [node for node in graph.node if node.op_type == ZIPMAP and node.output[0] in ends]
-    if len(found) != 1 or found[0].input[0] in ends:
+    names = [value.name for value in graph.output]
+    found = [node for node in graph.node if node.op_type == ZIPMAP and node.output[0] in names]
+    if len(found) != 1 or found[0].input[0] in names:
         return None
     (zipmap,) = found
     classes = _classes_of(zipmap)
-    at = [value.name for value in graph.output].index(zipmap.output[0])
+    shares = zipmap.input[0]
+    at = names.index(zipmap.output[0])
     graph.node.remove(zipmap)
     shape = [None, len(classes)]
-    graph.output[at].CopyFrom(
-        helper.make_tensor_value_info(zipmap.input[0], onnx.TensorProto.FLOAT, shape)
-    )
-    names = [value.name for value in graph.output]
-    roles = {PROBABILITIES: zipmap.input[0]}
+    matrix = helper.make_tensor_value_info(shares, onnx.TensorProto.FLOAT, shape)
+    graph.output[at].CopyFrom(matrix)
+    roles = {PROBABILITIES: shares}
     if len(names) == 2:
         roles[LABEL_OUTPUT] = names[1 - at]
     rename_outputs(graph, roles)

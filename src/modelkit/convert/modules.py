@@ -95,7 +95,11 @@ class AskedModule:
         return True
 
 
-def asked(module: Any, example: Any, steps: Preprocess | None) -> AskedModule:
+def asked(
+    module: Any,
+    example: Any,
+    steps: Preprocess | None,
+) -> AskedModule:
     """A module and its example. Raises ConversionError for an example that does not fit."""
     import torch
 
@@ -119,7 +123,11 @@ def unwrapped(module: Any) -> Any:
     return module
 
 
-def _rows(module: Any, example: Any, dtype: Any) -> dict[str, Array]:
+def _rows(
+    module: Any,
+    example: Any,
+    dtype: Any,
+) -> dict[str, Array]:
     """Example rows by argument of forward, as arrays."""
     import inspect
 
@@ -198,7 +206,11 @@ def _check_sizes(rows: Mapping[str, Array]) -> None:
         )
 
 
-def _refused_rows(name: str, given: TorchTensors, error: Exception) -> ConversionError:
+def _refused_rows(
+    name: str,
+    given: TorchTensors,
+    error: Exception,
+) -> ConversionError:
     """The error for rows that forward refuses."""
     said = ", ".join(
         f"{argument} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

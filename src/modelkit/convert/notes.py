@@ -47,7 +47,11 @@ class Notes:
             )
 
 
-def with_columns_of(signature: Signature, notes: Notes, example: Any) -> Signature:
+def with_columns_of(
+    signature: Signature,
+    notes: Notes,
+    example: Any,
+) -> Signature:
     """The signature with the columns that were named.
 
     They are those of `names=`; or those of an example that has names, where its width fits the only

@@ -114,7 +114,11 @@ def with_both_shares(graph: onnx.GraphProto, shares: TensorSpec) -> TensorSpec:
     return both
 
 
-def _add_constant(graph: onnx.GraphProto, name: str, array: Array) -> None:
+def _add_constant(
+    graph: onnx.GraphProto,
+    name: str,
+    array: Array,
+) -> None:
     graph.initializer.append(numpy_helper.from_array(array, name))
 
 

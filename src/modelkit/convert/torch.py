@@ -35,7 +35,12 @@ EXPORT_ROWS = 2  # the fewest that are no special case to the exporter
 LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
-def from_torch(module: AskedModule, example: Any, notes: Notes, free: Axes) -> Source:
+def from_torch(
+    module: AskedModule,
+    example: Any,
+    notes: Notes,
+    free: Axes,
+) -> Source:
     """Export a module in evaluation mode, with free sizes of rows and of some other axes.
 
     Args:
@@ -75,7 +80,11 @@ def from_torch(module: AskedModule, example: Any, notes: Notes, free: Axes) -> S
     )
 
 
-def _ways(module: Any, example: Any, notes: Notes) -> Sequence[Callable[[], Source]]:
+def _ways(
+    module: Any,
+    example: Any,
+    notes: Notes,
+) -> Sequence[Callable[[], Source]]:
     """With the sizes free that the module takes otherwise; and with that of the rows alone."""
     source = asked(unwrapped(module), example, notes.preprocess)
     source.answers(source.rows)
@@ -119,7 +128,11 @@ def _classify(answers: dict[str, Array], classes: tuple[Any, ...]) -> None:
         answers[LABEL_OUTPUT] = held[answers[PROBABILITIES].argmax(axis=1)]
 
 
-def _export(module: AskedModule, outputs: list[str], free: Axes) -> onnx.ModelProto:
+def _export(
+    module: AskedModule,
+    outputs: list[str],
+    free: Axes,
+) -> onnx.ModelProto:
     """The graph of a module. Raises ConversionError, or MissingExtraError without onnxscript."""
     import torch
 

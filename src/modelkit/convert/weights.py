@@ -37,7 +37,11 @@ class Writer:
         self.nodes.append(node)
         return result
 
-    def held(self, value: Any, dtype: Any) -> str:
+    def held(
+        self,
+        value: Any,
+        dtype: Any,
+    ) -> str:
         """Add a constant; gives its name."""
         name = f"{PREFIX}_constant_{len(self.constants)}"
         array = np.asarray(value, dtype)
@@ -52,7 +56,11 @@ class Writer:
         """Integers."""
         return self.held(value, np.int64)
 
-    def cast(self, name: str, dtype: Any) -> str:
+    def cast(
+        self,
+        name: str,
+        dtype: Any,
+    ) -> str:
         """The same numbers in another dtype."""
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return self.op("Cast", name, to=kind)
@@ -92,7 +100,11 @@ def weights_along(
     return writer.cast(shares, np.float32)
 
 
-def _inside(writer: Writer, centre: str, length: str) -> str:
+def _inside(
+    writer: Writer,
+    centre: str,
+    length: str,
+) -> str:
     """Centres no further out than those of the first and of the last pixel, which go on beyond."""
     half = writer.double(0.5)
     last = writer.op("Sub", length, half)
@@ -100,7 +112,11 @@ def _inside(writer: Writer, centre: str, length: str) -> str:
     return writer.op("Min", centre, last)
 
 
-def _sums(writer: Writer, weights: str, given: str) -> str:
+def _sums(
+    writer: Writer,
+    weights: str,
+    given: str,
+) -> str:
     """The sum of each row, as a column."""
     one = writer.whole([1])
     rows = writer.op("Reshape", given, one)
@@ -110,7 +126,11 @@ def _sums(writer: Writer, weights: str, given: str) -> str:
     return writer.op("MatMul", weights, ones)
 
 
-def _start(writer: Writer, total: str, kept: str) -> str:
+def _start(
+    writer: Writer,
+    total: str,
+    kept: str,
+) -> str:
     """The first pixel of the centre."""
     centre = writer.cast(kept, np.float64)
     rest = writer.op("Sub", total, centre)
@@ -118,7 +138,11 @@ def _start(writer: Writer, total: str, kept: str) -> str:
     return writer.op("Round", half)
 
 
-def _places(writer: Writer, count: str, shape: Sequence[int]) -> str:
+def _places(
+    writer: Writer,
+    count: str,
+    shape: Sequence[int],
+) -> str:
     """The centres of pixels, 0.5, 1.5, 2.5 and so on, of float64."""
     counted = writer.op(
         "Range",
@@ -156,7 +180,11 @@ def _cubic(writer: Writer, apart: str) -> str:
     )
 
 
-def _polynomial(writer: Writer, x: str, coefficients: Sequence[float]) -> str:
+def _polynomial(
+    writer: Writer,
+    x: str,
+    coefficients: Sequence[float],
+) -> str:
     """By Horner's rule, the coefficient of the highest power first."""
     first, *others = coefficients
     value = writer.double(first)
