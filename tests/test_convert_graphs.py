@@ -364,6 +364,17 @@ def test_integers_are_no_pixels_of_a_network_of_floats(tmp_path):
         batcher.run(np.ones((2, 3, 5, 5), np.int64))
 
 
+def test_planes_of_bytes_are_refused_and_other_integers_are_not(tmp_path):
+    """Three dimensions may be a series, which people write in integers."""
+    proto = model_of(
+        [("Identity", ["x"], ["y"], {})], [tensor("x", "n", 5, 5)], [tensor("y", "n", 5, 5)]
+    )
+    model = kept(proto, tmp_path)
+    assert model.predict(np.ones((2, 5, 5), np.int64)).sum() == 50
+    with pytest.raises(SignatureError, match=r"mk\.Preprocess"):
+        model.predict(np.ones((2, 5, 5), np.uint8))
+
+
 def test_sizes_that_a_graph_leaves_open_stay_open(tmp_path):
     proto = identity(-1, "width")
     model = kept(proto, tmp_path, example=RNG.random((2, 3, 6, 8)).astype(np.float32))

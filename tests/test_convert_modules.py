@@ -276,6 +276,7 @@ def test_other_mistakes_are_told(tmp_path):
         (scripted, X, "a scripted module"),
         (nn.Linear(4, 2), (X, X), "no arguments of forward"),
         (nn.Linear(4, 2), pd.DataFrame(X[:, :3]), "forward refuses"),
+        (nn.Linear(4, 2), X.astype(np.float64), r"example=X\.astype\(np\.float32\)"),
     ):
         with pytest.raises(ConversionError, match=message):
             kept(module, tmp_path, example)

@@ -136,23 +136,31 @@ def _rows(
             "a module is exported and proven with rows: pass example=X[:64], as forward takes them"
         )
     arguments = list(inspect.signature(module.forward).parameters)
-    if isinstance(example, Mapping):
-        by_name = dict(example)
-    elif is_table(example):
-        by_name = {arguments[0]: _matrix(example, dtype)}
-    elif isinstance(example, tuple):
-        by_name = dict(zip(arguments, example, strict=False))
-    else:
-        by_name = {arguments[0]: example}
+    by_name = _by_argument(arguments, example, dtype)
     strange = sorted(set(by_name) - set(arguments))
-    if strange or (isinstance(example, tuple) and len(example) > len(arguments)):
+    if strange:
         raise ConversionError(
-            f"example has {strange or len(example)}, which are no arguments of "
-            f"forward{tuple(arguments)}"
+            f"example has {strange}, which are no arguments of forward{tuple(arguments)}"
         )
     rows = {name: array_of(by_name[name]) for name in arguments if name in by_name}
     _check_sizes(rows)
     return rows
+
+
+def _by_argument(
+    arguments: list[str],
+    example: Any,
+    dtype: Any,
+) -> dict[str, Any]:
+    """What an example has for each argument; one that is too many has its place for a name."""
+    if isinstance(example, Mapping):
+        return dict(example)
+    if is_table(example):
+        return {arguments[0]: _matrix(example, dtype)}
+    if not isinstance(example, tuple):
+        return {arguments[0]: example}
+    beyond = [f"argument {at}" for at in range(len(arguments), len(example))]
+    return dict(zip([*arguments, *beyond], example, strict=False))
 
 
 def _matrix(example: Any, dtype: Any) -> Array:
@@ -218,6 +226,8 @@ def _refused_rows(
     )
     count = len(next(iter(given.values())))
     hint = ""
+    if "float64" in said and "dtype" in str(error):
+        hint = ". Pass rows in the dtype of the module: example=X.astype(np.float32)"
     if count == 1:
         hint = (
             ". A package answers any number of rows, each as it is alone: a normalisation over "
