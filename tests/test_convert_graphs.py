@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 from helpers.graphs import model_of, tensor
 from onnx import TensorProto, helper
-from PIL import Image
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
@@ -18,6 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import modelkit as mk
 from modelkit.errors import ConversionError, SignatureError
 
+Image = pytest.importorskip("PIL.Image")
 RNG = np.random.default_rng(0)
 ROWS, SPECIES = load_iris(return_X_y=True)
 ROWS = ROWS.astype(np.float32)
