@@ -2,7 +2,8 @@
 
 For Euclidean distances, a product of matrices finds a few more candidates than neighbours; the
 differences themselves, which a product rounds away near 0, decide among the candidates and give the
-distances. Of equal distances the row of training that comes first is nearer.
+distances. Of distances that are equal but for rounding, the row of training that comes first is
+nearer: gate/ties.py has the source choose so as well.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.distances import from_training, metric_of
+from modelkit.convert.estimators.equals import LARGEST, SPLIT, near_equal
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
+MEASURED = (
+    256  # rows of fit, of which it is measured how many others are as far as their neighbours
+)
 
 
 def classifier(
@@ -122,22 +127,46 @@ def _neighbors(
 ) -> tuple[Var, Var]:
     """The places of the neighbours among the rows of training, and their weights, (n, k) each."""
     by_distance = named_weights(estimator)
-    count = estimator.n_neighbors
-    if is_known(estimator):
-        places, measured = nearest(
-            estimator,
-            rows,
-            count,
-        )
-        distances = op.sqrt(measured)
-    else:
-        distances, places = op.top_k(
-            from_training(estimator, rows), constant([count], np.int64), axis=1, largest=0
-        )
+    places, distances = closest(
+        estimator,
+        rows,
+        estimator.n_neighbors,
+    )
     if by_distance:
         return places, _inverse(distances)
     equal = op.greater_or_equal(distances, doubles(0.0))  # of an infinite distance as well
     return places, op.cast(equal, to=np.float64)
+
+
+def closest(
+    estimator: Any,
+    rows: Var,
+    count: int,
+) -> tuple[Var, Var]:
+    """The places of neighbours among the rows of fit, the nearest first, and their distances."""
+    if is_known(estimator):
+        places, squares = nearest(estimator, rows, count)
+        return places, op.sqrt(squares)
+    distances = from_training(estimator, rows)
+    shifted = distances
+    if metric_of(estimator) == "cosine":  # which is off by rounding of numbers near 1
+        shifted = op.add(distances, doubles(1.0))
+    places = _smallest(shifted, count)
+    return places, op.gather_elements(distances, places, axis=1)
+
+
+def _smallest(distances: Var, count: int) -> Var:
+    """The places of the smallest, of those that are equal but for rounding the first: `equals`."""
+    limited = op.min([distances, doubles(LARGEST)])
+    large = op.mul(limited, doubles(SPLIT))
+    rounded = op.sub(large, op.sub(large, limited))
+    _, places = op.top_k(
+        rounded,
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    return places
 
 
 def nearest(
@@ -150,7 +179,7 @@ def nearest(
     candidates = _candidates(
         rows,
         known,
-        min(len(known), count + SPARE),
+        min(len(known), count + _spare(known, count)),
     )
     asked = op.unsqueeze(rows, constant([1], np.int64))
     apart = op.sub(asked, op.gather(doubles(known), candidates))
@@ -159,17 +188,36 @@ def nearest(
         constant([2], np.int64),
         keepdims=0,
     )
-    smallest, order = op.top_k(
-        squares,
-        constant([count], np.int64),
-        axis=1,
-        largest=0,
-    )
+    order = _smallest(squares, count)
     return op.gather_elements(
         candidates,
         order,
         axis=1,
-    ), smallest
+    ), op.gather_elements(
+        squares,
+        order,
+        axis=1,
+    )
+
+
+def _spare(known: Array, count: int) -> int:
+    """How many candidates more than neighbours: twice as many as are as far as the last of them.
+
+    It is measured on rows of fit, and on rows halfway between two of them.
+    """
+    some = (
+        known[np.linspace(0, len(known) - 1, MEASURED).astype(int)]
+        if len(known) > MEASURED
+        else known
+    )
+    halfway = (some + np.roll(some, 1, axis=0)) / 2
+    most = 0
+    for row in np.concatenate([some, halfway]):
+        apart = known - row
+        squares = near_equal(np.einsum("ij,ij->i", apart, apart))
+        last = np.partition(squares, count - 1)[count - 1]
+        most = max(most, int((squares <= last).sum()) - count)
+    return SPARE + 2 * most
 
 
 def _candidates(
