@@ -10,7 +10,13 @@ from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassi
 from sklearn.impute import KNNImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, LocalOutlierFactor
+from sklearn.neighbors import (
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    LocalOutlierFactor,
+    RadiusNeighborsClassifier,
+    RadiusNeighborsRegressor,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.semi_supervised import LabelSpreading
@@ -194,3 +200,24 @@ def test_a_wrong_graph_cannot_hide_behind_ties(scaled, wrong, tmp_path, monkeypa
     with pytest.raises(ParityError, match=r"nothing was saved$"):
         saved(model.fit(X, y), X, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+RADII = {"iris": 1.0, "rounded": 0.5, "grid": 3.0}
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("algorithm", ["kd_tree", "brute"])
+@pytest.mark.parametrize("name", RADII)
+def test_rows_at_the_radius_are_within_it(name, algorithm, weights, tmp_path):
+    X, y = DATA[name]
+    options = {"algorithm": algorithm, "weights": weights}
+    within = RadiusNeighborsClassifier(RADII[name], outlier_label="most_frequent", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        agree_but_for_ties(within.fit(X[::2], y[::2]), X[::2], X[1::2], tmp_path)
+        for targets in (y, y / 7):
+            fitted = RadiusNeighborsRegressor(RADII[name], **options).fit(X[::2], targets[::2])
+            _, model = saved(fitted, X[::2], tmp_path)
+            found = model.predict(X[1::2])
+            expected = choosing(fitted).predict(X[1::2])
+            np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.distances import from_training, metric_of
-from modelkit.convert.estimators.equals import LARGEST, SPLIT, near_equal
+from modelkit.convert.estimators.equals import EQUAL, LARGEST, SPLIT, near_equal
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -345,7 +345,10 @@ def regressor_within(
     columns: Columns,
     _: Converting,
 ) -> Answer:
-    """RadiusNeighborsRegressor: the weighted mean of rows within a radius; NaN where there is none."""
+    """RadiusNeighborsRegressor: the weighted mean of rows within a radius.
+
+    Where there is none it is NaN, or what numpy makes of NaN in the dtype of the targets.
+    """
     weights = _within(estimator, columns.matrix(np.float64))
     targets, several = targets_of(estimator)
     whole = op.reduce_sum(
@@ -354,7 +357,19 @@ def regressor_within(
         keepdims=1,
     )
     means = op.div(op.matmul(weights, doubles(targets)), whole)
+    held = np.asarray(estimator._y)  # noqa: SLF001 - no public way
+    if held.dtype.kind != "f":
+        with np.errstate(invalid="ignore"):
+            nothing = np.full(1, np.nan).astype(held.dtype)
+        alone = op.equal(whole, doubles(0.0))
+        means = op.where(alone, doubles(nothing), means)
     return Answer(prediction=means if several else flat(means))
+
+
+def reach_of(estimator: Any) -> float:
+    """The radius; a little more where distances at the radius are off by rounding of products."""
+    radius = float(estimator.radius)
+    return radius * (1.0 + EQUAL) if metric_of(estimator) == "euclidean" else radius
 
 
 def _within(
@@ -364,7 +379,7 @@ def _within(
     """(n, rows of training): the weights of rows within the radius; 0 for all others."""
     by_distance = named_weights(estimator)
     distances = from_training(estimator, rows)
-    inside = op.less_or_equal(distances, doubles(float(estimator.radius)))
+    inside = op.less_or_equal(distances, doubles(reach_of(estimator)))
     if not by_distance:
         return op.cast(inside, to=np.float64)
     return op.where(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.equals import coarse, near_equal, nearest_first
+from modelkit.convert.estimators.equals import EQUAL, coarse, near_equal, nearest_first
 from modelkit.convert.source import DECISION, TIES
 
 AS_FAR = 1e-9  # of squared distances: more than what is rounded off where graphs compare them
@@ -27,6 +27,8 @@ FROM_PRODUCTS = (*EUCLIDEAN, "nan_euclidean")
 NEIGHBORS = (
     "KNeighborsClassifier", "KNeighborsRegressor", "LocalOutlierFactor", "NearestNeighbors",
 )  # fmt: skip
+
+WITHIN = ("RadiusNeighborsClassifier", "RadiusNeighborsRegressor")
 
 Answers = dict[str, Array]
 Truth = Callable[[Any], Answers]
@@ -92,9 +94,14 @@ def _stand_in(part: Any) -> Any:
     if kind.__name__ == "KNNImputer":
         return _with_rule(part, _ChoosingDonors)
     dense = isinstance(getattr(part, "_fit_X", None), np.ndarray)
-    if kind.__name__ not in NEIGHBORS or not dense:
+    rule: type | None = None
+    if kind.__name__ in NEIGHBORS:
+        rule = _Choosing
+    elif kind.__name__ in WITHIN and part.effective_metric_ in EUCLIDEAN:
+        rule = _ChoosingWithin
+    if rule is None or not dense:
         return None
-    found = _with_rule(part, _Choosing)
+    found = _with_rule(part, rule)
     found.original = part
     found._fit_method = "chosen"  # noqa: SLF001 - by "brute" it would vote without `kneighbors`
     return found
@@ -147,6 +154,34 @@ class _Choosing:
             count,
         )
         return (distances, places) if return_distance else places
+
+
+class _ChoosingWithin:
+    """An estimator of all neighbours within a radius, for which rows at the radius are inside."""
+
+    original: Any
+
+    def radius_neighbors(self, X: Any) -> tuple[Array, Array]:
+        """Distances and places of the neighbours of each row, (n,) arrays each."""
+        original = self.original
+        known = np.asarray(original._fit_X, np.float64)  # noqa: SLF001 - no public way
+        rows = np.asarray(X, np.float64)
+        radius = float(original.radius)
+        rounding = _rounding(original, rows, known)
+        wide = np.sqrt(radius**2 * (1.0 + AS_FAR) + rounding.max(initial=0.0))
+        distances, places = original.radius_neighbors(X, wide)
+        for at, near in enumerate(places):
+            apart = rows[at] - known[near]
+            exact = np.sqrt((apart * apart).sum(axis=1))
+            inside = exact <= radius * (1.0 + EQUAL)
+            own = distances[at]
+            if _as_far(own, exact, rounding[at]).all():
+                distances[at] = exact[inside]
+                places[at] = near[inside]
+            else:
+                distances[at] = own[own <= radius]
+                places[at] = near[own <= radius]
+        return distances, places
 
 
 def _chosen(
