@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
-MEASURED = (
-    256  # rows of fit, of which it is measured how many others are as far as their neighbours
-)
+MEASURED = 256  # rows of fit, at most, of which it is measured how many others are equally far
+MOST = 10**8  # numbers that are compared for that
 
 
 def classifier(
@@ -205,11 +204,8 @@ def _spare(known: Array, count: int) -> int:
 
     It is measured on rows of fit, and on rows halfway between two of them.
     """
-    some = (
-        known[np.linspace(0, len(known) - 1, MEASURED).astype(int)]
-        if len(known) > MEASURED
-        else known
-    )
+    measured = min(len(known), MEASURED, max(16, MOST // known.size))
+    some = known[np.linspace(0, len(known) - 1, measured).astype(int)]
     halfway = (some + np.roll(some, 1, axis=0)) / 2
     most = 0
     for row in np.concatenate([some, halfway]):

@@ -20,7 +20,6 @@ from modelkit.convert.source import DECISION, TIES
 
 AS_FAR = 1e-9  # of squared distances: more than what is rounded off where graphs compare them
 ROUNDING = 64 * np.finfo(np.float64).eps  # of squared distances made of products of rows
-TELLING = 1e-7  # rounding of a squared distance that changes its weight
 ENTRIES = 2**22  # of a table of distances, at most
 EUCLIDEAN = ("euclidean", "l2")
 FROM_PRODUCTS = (*EUCLIDEAN, "nan_euclidean")
@@ -194,42 +193,32 @@ def _chosen(
     Those of scikit-learn stay where there is no choice, and where others are not as far.
     """
     known = np.asarray(original._fit_X, np.float64)  # noqa: SLF001 - no public way
-    distances, places = original.kneighbors(X, min(count + 1, len(known)))
     rows = np.asarray(X, np.float64)
+    distances, places = original.kneighbors(X, min(count + 1, len(known)))
+    if original.effective_metric_ in EUCLIDEAN:  # and perhaps made of products
+        for rank, place in enumerate(places.T):
+            apart = rows - known[place]
+            distances[:, rank] = np.sqrt((apart * apart).sum(axis=1))
     rounding = _rounding(original, rows, known)
-    doubtful = _is_doubtful(original, distances, rounding, count)
+    last = distances[:, count - 1 : count]
+    tied = _as_far(last, distances[:, count:], rounding).any(axis=1)
     distances = distances[:, :count]
     places = places[:, :count]
+    asked = np.flatnonzero(tied)
     step = max(1, ENTRIES // len(known))
-    for start in range(0, len(doubtful), step):
-        at = doubtful[start : start + step]
+    for start in range(0, len(asked), step):
+        at = asked[start : start + step]
         found, nearest = _by_rule(
             original,
             rows[at],
             known,
             count,
         )
-        right = _as_far(found, distances[at], rounding[at]).all(axis=1)
+        own = np.sort(distances[at], axis=1)
+        right = _as_far(found, own, rounding[at]).all(axis=1)
         distances[at[right]] = found[right]
         places[at[right]] = nearest[right]
     return distances, places
-
-
-def _is_doubtful(
-    original: Any,
-    distances: Array,
-    rounding: Array,
-    count: int,
-) -> Array:
-    """The places of rows whose last neighbour has its equal, or whose weights may be rounding."""
-    doubtful = np.zeros(len(distances), bool)
-    if distances.shape[1] > count:
-        last = distances[:, count - 1 : count]
-        doubtful = _as_far(last, distances[:, count:], rounding)[:, 0]
-    if getattr(original, "weights", "distance") == "distance":
-        first = distances[:, :1]
-        doubtful |= (rounding > TELLING * first * first)[:, 0]
-    return np.flatnonzero(doubtful)
 
 
 def _by_rule(
