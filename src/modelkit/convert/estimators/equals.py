@@ -10,16 +10,16 @@ import numpy as np
 
 from modelkit.cast import Array
 
-EQUAL = 1e-10  # distances that differ by less of themselves are equal
+NEGLIGIBLE = 1e-10  # distances that differ by less of themselves are equal
 BITS = 20  # of 53, that are rounded off then
 SPLIT = 2.0**BITS + 1.0
-LARGEST = 1e300  # that may be split
+HIGHEST = 1e300  # that may be split
 GRID_BITS = 10  # as many bits less than 52 are left of the longest row's squared length
 
 
 def near_equal(distances: Array) -> Array:
     """Distances without their last bits."""
-    limited = np.minimum(distances, LARGEST)
+    limited = np.minimum(distances, HIGHEST)
     large = limited * SPLIT
     rounded: Array = large - (large - limited)
     return rounded

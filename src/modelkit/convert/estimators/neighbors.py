@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.distances import from_training, metric_of
-from modelkit.convert.estimators.equals import EQUAL, LARGEST, SPLIT, near_equal
+from modelkit.convert.estimators.equals import NEGLIGIBLE, HIGHEST, SPLIT, near_equal
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -156,7 +156,7 @@ def closest(
 
 def _smallest(distances: Var, count: int) -> Var:
     """The places of the smallest, of those that are equal but for rounding the first: `equals`."""
-    limited = op.min([distances, doubles(LARGEST)])
+    limited = op.min([distances, doubles(HIGHEST)])
     large = op.mul(limited, doubles(SPLIT))
     rounded = op.sub(large, op.sub(large, limited))
     _, places = op.top_k(
@@ -365,7 +365,7 @@ def regressor_within(
 def reach_of(estimator: Any) -> float:
     """The radius; a little more where distances at the radius are off by rounding of products."""
     radius = float(estimator.radius)
-    return radius * (1.0 + EQUAL) if metric_of(estimator) == "euclidean" else radius
+    return radius * (1.0 + NEGLIGIBLE) if metric_of(estimator) == "euclidean" else radius
 
 
 def _within(

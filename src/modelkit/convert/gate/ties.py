@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.equals import EQUAL, coarse, near_equal, nearest_first
+from modelkit.convert.estimators.equals import NEGLIGIBLE, coarse, near_equal, nearest_first
+from modelkit.convert.gate.compare import Answers
 from modelkit.convert.source import DECISION, TIES
 
 AS_FAR = 1e-9  # of squared distances: more than what is rounded off where graphs compare them
@@ -29,7 +30,6 @@ NEIGHBORS = (
 
 WITHIN = ("RadiusNeighborsClassifier", "RadiusNeighborsRegressor")
 
-Answers = dict[str, Array]
 Truth = Callable[[Any], Answers]
 
 
@@ -172,7 +172,7 @@ class _ChoosingWithin:
         for at, near in enumerate(places):
             apart = rows[at] - known[near]
             exact = np.sqrt((apart * apart).sum(axis=1))
-            inside = exact <= radius * (1.0 + EQUAL)
+            inside = exact <= radius * (1.0 + NEGLIGIBLE)
             own = distances[at]
             if _as_far(own, exact, rounding[at]).all():
                 distances[at] = exact[inside]
