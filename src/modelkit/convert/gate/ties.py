@@ -33,7 +33,10 @@ WITHIN = ("RadiusNeighborsClassifier", "RadiusNeighborsRegressor")
 Truth = Callable[[Any], Answers]
 
 
-def with_ties(own: Truth, chosen: Truth) -> Truth:
+def with_ties(
+    own: Truth,
+    chosen: Truth,
+) -> Truth:
     """The answers by the rule of graphs, and under `TIES` which rows the source answers otherwise."""
 
     def answers(rows: Any) -> Answers:
@@ -45,11 +48,20 @@ def with_ties(own: Truth, chosen: Truth) -> Truth:
     return answers
 
 
-def _differ(one: Array, other: Array) -> Array:
+def _differ(
+    one: Array,
+    other: Array,
+) -> Array:
     """Whether two answers to each row differ, (n,): numbers by more than the gate lets pass."""
     differs = np.asarray(one != other)
     if one.dtype.kind == "f":
-        differs = ~np.isclose(one, other, rtol=1e-6, atol=1e-9, equal_nan=True)
+        differs = ~np.isclose(
+            one,
+            other,
+            rtol=1e-6,
+            atol=1e-9,
+            equal_nan=True,
+        )
     return np.asarray(differs.reshape(len(one), -1).any(axis=1))
 
 
@@ -106,9 +118,13 @@ def _stand_in(part: Any) -> Any:
     return found
 
 
-def _with_rule(part: Any, rule: type) -> Any:
+def _with_rule(
+    part: Any,
+    rule: type,
+) -> Any:
     found = copy.copy(part)
-    found.__class__ = type(rule.__name__, (rule, type(part)), {})
+    bases = (rule, type(part))
+    found.__class__ = type(rule.__name__, bases, {})
     return found
 
 
@@ -264,7 +280,10 @@ def _distances(
     return np.asarray(measure.pairwise(rows, known))
 
 
-def _with_gaps(rows: Array, known: Array) -> Array:
+def _with_gaps(
+    rows: Array,
+    known: Array,
+) -> Array:
     """Euclidean distances over the columns that both rows have, scaled up to all columns."""
     squares = np.zeros((len(rows), len(known)))
     both = np.zeros((len(rows), len(known)))
