@@ -42,6 +42,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import modelkit as mk
+from modelkit.convert.estimators.table import TENSOR_CONVERTERS
 from modelkit.errors import ConversionError, ManifestError, ParityError, SignatureError
 from modelkit.testing import check_model
 
@@ -220,10 +221,16 @@ def test_a_model_that_refuses_missing_values_refuses_them_in_its_package(tmp_pat
         model.predict(np.array([[1, 2, 3, 4], [1, 2, np.nan, 4.0]]))
 
 
-def test_a_disagreement_saves_nothing(tmp_path):
-    neighbours = KNeighborsClassifier().fit(
-        *IRIS
-    )  # duplicate rows: the two break distance ties differently
+def test_a_disagreement_saves_nothing(tmp_path, monkeypatch):
+    name = "sklearn.KNeighborsClassifier"
+    right = TENSOR_CONVERTERS[name]
+
+    def wrong(estimator, columns, at):
+        other = KNeighborsClassifier(estimator.n_neighbors + 4)
+        return right(other.fit(estimator._fit_X, estimator._y), columns, at)
+
+    monkeypatch.setitem(TENSOR_CONVERTERS, name, wrong)
+    neighbours = KNeighborsClassifier().fit(*IRIS)
     with pytest.raises(
         ParityError, match=r"disagrees with scikit-learn KNeighborsClassifier .* nothing was saved"
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,12 @@ from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
+from modelkit.convert.gate.ties import choosing, with_ties
 from modelkit.convert.notes import Notes
 from modelkit.convert.outputs import Role, read_roles, truth
 from modelkit.convert.source import Converter, Source
 from modelkit.convert.steps import (
     closed_categories,
-    hint_of,
     holds_trees,
     is_narrow,
     last_step,
@@ -81,6 +82,10 @@ def from_sklearn(
     graph = composed(reading, inputs, roles, known, nones)
     roles = _given(roles, graph.outputs)
     answers = _truth_of(shown, few, roles)
+    chooser = choosing(shown.estimator)
+    if chooser is not None:
+        chosen = _truth_of(replace(shown, estimator=chooser), few, roles)
+        answers = with_ties(answers, chosen)
     told = closed_categories(
         shown.reader,
         [column.name for column in shown.columns],
@@ -96,7 +101,6 @@ def from_sklearn(
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
-        hint=hint_of(estimator),
         distances=frozenset(role.name for role in roles if role.distances),
     )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 DECISION = "decision"  # the scores that a source decides its labels by: see Source.truth
+TIES = "ties"  # the rows for which it chose otherwise than its graph: see Source.truth
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,18 @@ class Source:
     """A graph on its way into a package.
 
     `truth` answers for rows in the form the source was trained on, by output name, and for
-    classifiers with the scores they decide by, under `DECISION`; it and `against`, the name of the
-    source, are None for a graph that came without one. `rows` are example rows in that form, None
-    if there are none. `categories` are the values that encoders refuse to go beyond, by column.
-    `rounds` is whether the graph computes in float32 what its source computes in float64; where
-    that is None, it does if an input or output is float32. `scales` are the sizes of outputs of
-    numbers that are below 1, by which differences are judged; so are those of outputs in
-    `distances`, whatever their size. `texts` says what is done to texts
+    classifiers with the scores they decide by, under `DECISION`. Under `TIES` it says of which rows
+    the source takes other neighbours at the same distance than its graph, by whose choice it
+    answers. It and `against`, the name of the source, are None for a graph that came without one.
+    `rows` are example rows in that form, None if there are none. `categories` are the values that
+    encoders refuse to go beyond, by column. `rounds` is whether the graph computes in float32 what
+    its source computes in float64; where that is None, it does if an input or output is float32.
+    `scales` are the sizes of outputs of numbers that are below 1, by which differences are judged;
+    so are those of outputs in `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
     reads no texts. `narrow` is the dtype of fewer bits than float32 that the source computes in,
-    float16 or bfloat16, if it does. `named` is whether the caller named the classes. `hint` says
-    why a graph of this source may part from it, and what to do then. `proto` is empty for an
-    estimator that is packaged as it is.
+    float16 or bfloat16, if it does. `named` is whether the caller named the classes. `proto` is
+    empty for an estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -50,7 +51,6 @@ class Source:
     terms: tuple[Terms, ...] = ()
     narrow: str | None = None
     named: bool = False
-    hint: str = ""
 
 
 @dataclass(frozen=True)

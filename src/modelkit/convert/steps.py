@@ -30,18 +30,6 @@ TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
-# Why estimators with these names may part from their graphs, and what to do then.
-NEAREST = (
-    "of neighbours at equal distances scikit-learn takes those that its search meets first, which a graph does "
-    "not repeat: scale the columns, so that distances differ, or use format='joblib'"
-)
-HINTS = {
-    "KNeighborsClassifier": NEAREST,
-    "KNeighborsRegressor": NEAREST,
-    "KNNImputer": "of rows that are equally far, KNNImputer takes those that numpy's partition meets first, "
-    "which differs between processors, and rounded values make many such rows; use SimpleImputer or "
-    "IterativeImputer",
-}
 
 
 def last_step(estimator: Any) -> Any:
@@ -99,12 +87,6 @@ def with_parts(estimator: Any) -> list[Any]:
     for step in known:
         found += with_parts(step)
     return found
-
-
-def hint_of(estimator: Any) -> str:
-    """Why a graph of an estimator may part from it; empty where nothing is known."""
-    found = (HINTS.get(type(step).__name__, "") for step in with_parts(estimator))
-    return next(filter(None, found), "")
 
 
 def _places(transformer: Any) -> dict[str, list[int]]:

@@ -16,9 +16,8 @@ from modelkit.convert.estimators.tensors import Var, constant, doubles, one_colu
 from modelkit.errors import ConversionError
 
 Term = Callable[[Var, Var], Var]  # of one column: of rows, (n, 1), and of training, (1, rows)
-# Other names of metrics. Those by which many distances are equal are left out, such as "chebyshev"
-# and "hamming": which of equal ones is nearest depends on the tree that scikit-learn built.
-SAME = {"cityblock": "manhattan", "l1": "manhattan", "l2": "euclidean"}
+# Other names of metrics.
+SAME = {"cityblock": "manhattan", "infinity": "chebyshev", "l1": "manhattan", "l2": "euclidean"}
 
 
 def added_up(
@@ -33,6 +32,63 @@ def added_up(
         found = part if found is None else op.add(found, part)
     assert found is not None  # noqa: S101 - there is a column, for the type checker
     return found
+
+
+def _largest(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    """The largest difference in a column: Chebyshev's distance."""
+    parts = []
+    for place in range(known.shape[1]):
+        own = one_column(rows, place)
+        parts.append(_size(own, doubles(known[None, :, place])))
+    return op.max(parts)
+
+
+def _canberra(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    """The sum of differences, each by the sum of the two sizes; of two zeros it is 0."""
+    return added_up(rows, known, lambda own, other: _share(_size(own, other), _sizes(own, other)))
+
+
+def _bray_curtis(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    """The sum of all differences by the sum of all sizes; of two rows of zeros it is 0."""
+    return _share(added_up(rows, known, _size), added_up(rows, known, _sizes))
+
+
+def _hamming(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    """The share of the columns that differ."""
+    found = added_up(rows, known, _difference)
+    return op.div(found, doubles(float(known.shape[1])))
+
+
+def _difference(own: Var, other: Var) -> Var:
+    same = op.equal(own, other)
+    return op.where(same, doubles(0.0), doubles(1.0))
+
+
+def _sizes(own: Var, other: Var) -> Var:
+    return op.add(op.abs(own), op.abs(other))
+
+
+def _share(part: Var, whole: Var) -> Var:
+    """A part by a whole, 0 where the whole is 0."""
+    found = op.div(part, whole)
+    nothing = op.equal(whole, doubles(0.0))
+    return op.where(nothing, doubles(0.0), found)
 
 
 def squared(
@@ -211,8 +267,12 @@ def _square_or_nothing(own: Var, other: Var) -> Var:
 
 Metric = Callable[[Var, "Array", Any], Var]
 METRICS: dict[str, Metric] = {
+    "braycurtis": _bray_curtis,
+    "canberra": _canberra,
+    "chebyshev": _largest,
     "cosine": _cosine,
     "euclidean": _euclidean,
+    "hamming": _hamming,
     "manhattan": _manhattan,
     "minkowski": _minkowski,
     "nan_euclidean": _with_gaps,

@@ -1,8 +1,8 @@
 """Converter of KNNImputer: the mean of a column over the nearest rows of fit that have a value there.
 
-Rounded values often give equal distances, and which rows are taken then hangs on the last bit; so
-does the weight of a row that is as good as equal. So distances are computed by the steps of
-scikit-learn, in their order, down to the additions of numpy.
+The weight of a row that is as good as equal hangs on the last bit of its distance. So distances are
+computed by the steps of scikit-learn, in their order, down to the additions of numpy. Rounded values
+often give equal distances: of those, rows that come first are nearer, as gate/ties.py has it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.equals import coarse
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -53,6 +54,7 @@ def _filled(
     some = op.gather(rows, asked)
     missing = gaps(some, estimator.missing_values)
     distances = _distances(estimator, some, missing)
+    ranks = _rounded(estimator, distances)
     begins = op.mul(asked, constant(width(rows), np.int64))  # of each row, in memory
     places = []
     means = []
@@ -65,6 +67,7 @@ def _filled(
                 estimator,
                 place,
                 op.gather(distances, own),
+                op.gather(ranks, own),
             )
         )
     done = op.scatter_elements(
@@ -150,23 +153,36 @@ def _sums(squares: Var) -> Var:
     return op.add(total(even), total(odd))
 
 
+def _rounded(estimator: Any, distances: Var) -> Var:
+    """Squared distances without what is rounding of products of rows."""
+    gone = estimator._mask_fit_X  # noqa: SLF001 - no public way
+    known = np.where(gone, 0.0, estimator._fit_X).astype(np.float64)  # noqa: SLF001
+    grid = doubles(coarse(known))
+    squares = op.mul(distances, distances)
+    return op.sub(op.add(squares, grid), grid)
+
+
 def _mean_of_donors(
     estimator: Any,
     place: int,
     distances: Var,
+    ranks: Var,
 ) -> Var:
-    """The weighted mean of a column over the nearest rows that have it; (n,)."""
+    """The weighted mean of a column over the rows of the lowest ranks that have it; (n,)."""
     gone = estimator._mask_fit_X[:, place]  # noqa: SLF001 - no public way
     held = estimator._fit_X[:, place]  # noqa: SLF001
     if gone.any():
-        distances = op.add(distances, doubles(np.where(gone, np.inf, 0.0)[None]))
+        without = doubles(np.where(gone, np.inf, 0.0)[None])
+        distances = op.add(distances, without)
+        ranks = op.add(ranks, without)
     count = min(estimator.n_neighbors, int((~gone).sum()))
-    nearest, donors = op.top_k(
-        distances,
+    _, donors = op.top_k(
+        ranks,
         constant([count], np.int64),
         axis=1,
         largest=0,
     )
+    nearest = op.gather_elements(distances, donors, axis=1)
     values = op.gather(doubles(np.where(gone, 0.0, held)), donors)
     weights = _weights(estimator, nearest)
     overall = float(np.ma.array(held, mask=gone).mean())  # where no row shares a column

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.distances import from_training
-from modelkit.convert.estimators.neighbors import is_known, nearest
+from modelkit.convert.estimators.neighbors import closest
 from modelkit.convert.estimators.support import dense, kernels
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, flat, op
 from modelkit.errors import ConversionError
@@ -111,7 +110,7 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
             step="LocalOutlierFactor",
         )
     count = estimator.n_neighbors_
-    places, distances = _neighbors(
+    places, distances = closest(
         estimator,
         columns.matrix(np.float64),
         count,
@@ -146,24 +145,6 @@ def _density(reached: Var) -> Var:
         doubles(1.0),
         op.add(mean, doubles(1e-10)),
     )
-
-
-def _neighbors(
-    estimator: Any,
-    rows: Var,
-    count: int,
-) -> tuple[Var, Var]:
-    """The places of the neighbours among the rows of training, and their distances."""
-    if is_known(estimator):
-        places, squares = nearest(estimator, rows, count)
-        return places, op.sqrt(squares)
-    distances, places = op.top_k(
-        from_training(estimator, rows),
-        constant([count], np.int64),
-        axis=1,
-        largest=0,
-    )
-    return places, distances
 
 
 ESTIMATORS = {

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.source import DECISION, Source
+from modelkit.convert.source import DECISION, TIES, Source
 from modelkit.errors import ParityError
 
 SHARES = ("probabilities", "probability")  # how the names of outputs that hold probabilities begin
@@ -75,16 +75,18 @@ def compare(
 ) -> Differences:
     """Differences between two answers to the same rows, relative to each number, or to a scale.
 
-    A label may differ only where the source's own scores are a tie, and is then counted. Raises
-    ParityError for an output of another shape.
+    A label may differ only where the source's own scores are a tie, and is then counted, as are rows
+    whose neighbours are a tie. Raises ParityError for an output of another shape.
     """
     found = Differences()
+    if TIES in truth:
+        found.ties += int(truth[TIES].sum())
     scores = truth.get(
         DECISION,
         truth.get("probabilities"),
     )
     for name, expected in truth.items():
-        if name == DECISION:
+        if name in (DECISION, TIES):
             continue
         if expected.shape != got[name].shape:
             raise ParityError(

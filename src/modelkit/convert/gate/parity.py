@@ -336,8 +336,6 @@ class _Comparison:
 
     def _hint(self) -> str:
         """What to try where source and graph part."""
-        if self.source.hint:
-            return f"; {self.source.hint}"
         rows = rows_of(self.source.rows)
         if not isinstance(rows, Table) or not rows.gaps():
             return ""
