@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from modelkit.cast import Array
+from modelkit.convert.asking import asking
 from modelkit.convert.boosting import as_estimator
 from modelkit.convert.example import read_example
 from modelkit.convert.gate.columns import signature_columns, with_columns
@@ -95,15 +96,14 @@ def _check_form(estimator: Any, few: Any) -> None:
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        getattr(estimator, verb)(few.copy())
-    messages = [str(warning.message) for warning in caught]
-    said = next(
-        (message for message in messages if "feature names" in message),
-        None,
-    )
-    if said is not None:
+        with asking(estimator, verb, few):
+            getattr(estimator, verb)(few.copy())
+    if any("feature names" in str(warning.message) for warning in caught):
+        framed = isinstance(few, np.ndarray)
         raise ConversionError(
-            f"example must be of the form that fit was given, a frame or an array: {said}"
+            f"example must be of the form that fit was given: pass {'a frame' if framed else 'an array'}, "
+            "as to fit",
+            step=type(last_step(estimator)).__name__,
         )
 
 

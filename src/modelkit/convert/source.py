@@ -18,6 +18,18 @@ DECISION = "decision"  # the scores that a source decides its labels by: see Sou
 
 
 @dataclass(frozen=True)
+class Part:
+    """A step of a pipeline: where it stands, its class, and the source of the pipeline up to it.
+
+    `convert` raises ConversionError.
+    """
+
+    place: str
+    step: str
+    convert: Callable[[], Source]
+
+
+@dataclass(frozen=True)
 class Source:
     """A graph on its way into a package.
 
@@ -30,7 +42,8 @@ class Source:
     numbers that are below 1, by which differences are judged; so are those of outputs in
     `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
-    reads no texts. `hint` says why a graph of this source may part from it, and what to do then.
+    reads no texts. `hint` says why a graph of this source may part from it, and what to do then;
+    `parts` are the steps of a pipeline, in their order, to find the first where the two part.
     `proto` is empty for an estimator that is packaged as it is.
     """
 
@@ -46,6 +59,7 @@ class Source:
     texts: Texts | None = None
     terms: tuple[Terms, ...] = ()
     hint: str = ""
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)

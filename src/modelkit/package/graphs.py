@@ -14,8 +14,8 @@ from modelkit.convert.converters import converter_of
 from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, gate, open_signature
 from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.graphs import settled
-from modelkit.convert.source import Source
-from modelkit.errors import ConversionError, GraphError
+from modelkit.convert.source import Part, Source
+from modelkit.errors import ConversionError, GraphError, ParityError
 from modelkit.manifest import WEIGHTS_REF
 from modelkit.model import Model, Outputs
 from modelkit.package import container, scan
@@ -80,14 +80,20 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
     disagreed: list[Exception] = []
     for convert in converter.ways(model, example):
         try:
-            graph = _checked(convert(), golden, domains)
-        except (ConversionError, GraphError) as error:
+            source = convert()
+            graph = _checked(source, golden, domains)
+        except ConversionError as error:
             refused.append(error)
+            continue
+        except GraphError as error:
+            refused.append(_unloadable(source, error))
             continue
         try:
             signature, parity = gate(graph.source, graph.build, graph.feeds)
         except GraphError as error:
             refused.append(_unloadable(graph.source, error))
+        except ParityError as error:
+            disagreed.append(_first_apart(source, error, domains))
         except ConversionError as error:
             disagreed.append(error)
         else:
@@ -106,13 +112,40 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
 PROVER = Prover(lambda _: True, _prove)
 
 
+def _first_apart(
+    source: Source,
+    error: ParityError,
+    domains: Collection[str],
+) -> ParityError:
+    """What to say of a model that parts from its graph: where in a pipeline the two do so first."""
+    for part in source.parts[:-1]:
+        try:
+            graph = _checked(part.convert(), None, domains)
+            gate(graph.source, graph.build, None)
+        except ParityError as earlier:
+            return _placed(earlier, part)
+        except Exception:  # noqa: BLE001 - of steps that make no model by themselves
+            return error
+    return _placed(error, source.parts[-1]) if source.parts else error
+
+
+def _placed(error: ParityError, part: Part) -> ParityError:
+    """The error of the gate, with the place of a step in front."""
+    said = f"{part.place}: {error}" if part.place else str(error)
+    about = vars(error) | {"step": part.step, "place": part.place}
+    refusal = ParityError(said, **about)
+    refusal.__cause__ = error.__cause__
+    return refusal
+
+
 def _unloadable(source: Source, error: GraphError) -> Exception:
-    """What to say of a graph that onnxruntime refuses: one that was converted is not the caller's."""
+    """What to say of a graph that is refused: one that was converted is not the caller's."""
     if source.truth is None:
         return error
     refusal = ConversionError(
-        f"{source.against} cannot be converted: onnxruntime refuses the graph that the converter "
-        "made; an estimator can be saved with format='joblib'"
+        f"{source.against} cannot be converted: the graph that was made of it is refused; save the model "
+        "with format='joblib'",
+        step=source.parts[-1].step if source.parts else None,
     )
     refusal.__cause__ = error
     return refusal

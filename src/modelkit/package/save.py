@@ -113,6 +113,9 @@ def _prove(
         raise ConversionError(
             f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted"
         )
+    if isinstance(model, type):
+        name = model.__name__
+        raise ConversionError(f"{name} is a class, and no model: make one, fit it, and save that", step=name)
     owner = next(prover for prover in PROVERS[format] if prover.owns(model))
     return owner.prove(model, example, golden, domains)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.gate.columns import Questions, learn, with_columns
+from modelkit.convert.gate.causes import likely_cause
+from modelkit.convert.gate.columns import Questions, is_native, learn, with_columns
 from modelkit.convert.gate.compare import (
     Answers,
     Differences,
@@ -170,12 +171,14 @@ class _Comparison:
         except BatchError as error:
             raise ParityError(
                 f"the converted graph fails on {where}, which {self.source.against} answers; "
-                f"nothing was saved{self._hint()}"
+                f"nothing was saved{self._advice()}"
             ) from error
         except ModelkitError:
             raise
         except Exception as error:
-            raise ParityError(f"the converted graph does not run on {where}: {error}") from error
+            raise ParityError(
+                f"the converted graph does not run on {where}; nothing was saved{self._advice()}"
+            ) from error
         found = compare(
             truth,
             got,
@@ -302,25 +305,17 @@ class _Comparison:
         rtol, atol = tolerance(self.source)
         if agree(found, rtol, atol):
             return
+        graph = "the pickled model" if is_native(self.source) else "the converted graph"
         raise ParityError(
-            f"the converted graph disagrees with {self.source.against} on {where}: largest "
-            f"relative difference {found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels "
-            f"flipped; nothing was saved{self._hint()}",
+            f"{graph} disagrees with {self.source.against} on {where}: largest relative difference "
+            f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was "
+            f"saved{self._advice()}",
             parity=found,
         )
 
-    def _hint(self) -> str:
-        """What to try where source and graph part."""
-        if self.source.hint:
-            return f"; {self.source.hint}"
-        rows = rows_of(self.source.rows)
-        if not isinstance(rows, Table) or not rows.gaps():
-            return ""
-        for position in sorted(rows.gaps()):
-            if rows.has_none(position):
-                name = str(rows.raw.columns[position])
-                return (
-                    f"; column {name!r} holds None, which scikit-learn takes for a value like "
-                    "others, and imputes NaN only: give fit and example X.fillna(np.nan)"
-                )
-        return "; the example has missing values: if it agrees without them, impute them first"
+    def _advice(self) -> str:
+        """The likely cause where source and graph part, and what to try."""
+        ways = [likely_cause(self.source)]
+        if not is_native(self.source):
+            ways.append("format='joblib' saves the model as it is")
+        return "".join(f"; {way}" for way in ways if way)
