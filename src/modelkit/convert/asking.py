@@ -46,9 +46,7 @@ def _said(
     fitted = getattr(estimator, "n_features_in_", None)
     shape = np.shape(rows)
     if fitted is not None and len(shape) > 1 and shape[1] != fitted:
-        return (
-            f"{name} was fitted on {fitted} columns, and the example has {shape[1]}: pass rows as fit was given them"
-        )
+        return f"{name} was fitted on {fitted} columns, and the example has {shape[1]}: pass rows as fit was given them"
     return (
         f"{name} fails on rows of the example with a {type(error).__name__}: pass rows as fit was given "
         f"them, of the same columns and dtypes; model.{verb}(example) shows what it says"

@@ -85,7 +85,7 @@ def read_example(
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
         raise ConversionError(_of_other_columns(given, trained_on))
     if not len(rows):
-        raise ConversionError("example has no rows")
+        raise ConversionError("example has no rows; pass some, such as example=X_train[:500]")
     _check_distinct_names(given)
     shown = _without_unread(Example(estimator, estimator, rows, rows, []))
     return replace(shown, columns=columns_of(shown.rows, native=native))
@@ -94,9 +94,7 @@ def read_example(
 def _of_other_columns(given: list[str], trained_on: list[str]) -> str:
     """What differs between the columns of an example and those that fit was given."""
     if not given:
-        return (
-            f"fit was given a frame, and example has no names of columns: pass a frame with {trained_on[:5]}"
-        )
+        return f"fit was given a frame, and example has no names of columns: pass a frame with {trained_on[:5]}"
     for what, names, others in (
         ("lacks columns that fit was given", trained_on, given),
         ("has columns that fit was not given", given, trained_on),

@@ -38,7 +38,7 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
     if not is_estimator(estimator):
         raise ConversionError(
             "format='joblib' takes a fitted estimator with scikit-learn's interface, not a "
-            f"{type(estimator).__name__}",
+            f"{type(estimator).__name__}; save a torch module or an ONNX model with format='onnx'",
             step=type(estimator).__name__,
         )
     shown = read_example(estimator, example, native=True)
@@ -147,7 +147,8 @@ def _output(name: str, array: Array) -> TensorSpec:
     dtype = "string" if array.dtype.kind == "U" or objects else str(array.dtype)
     if dtype not in GRAPH_DTYPES:
         raise ConversionError(
-            f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings"
+            f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings: "
+            "turn what fit is given into these"
         )
     return TensorSpec(
         name,

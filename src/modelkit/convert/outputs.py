@@ -233,7 +233,9 @@ def ask(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with asking(estimator, verb, rows):
-            answer = getattr(estimator, verb)(rows.copy())  # copy=False lets one write into its rows
+            answer = getattr(estimator, verb)(
+                rows.copy()
+            )  # copy=False lets one write into its rows
     return whole_array(answer)
 
 

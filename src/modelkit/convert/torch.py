@@ -89,7 +89,7 @@ def _rows(module: Any, example: Any) -> dict[str, Array]:
     strange = sorted(set(by_name) - set(arguments))
     if strange:
         raise ConversionError(
-            f"example has {strange}, which are no arguments of forward{tuple(arguments)}"
+            f"example has {strange}, which are no arguments of forward; pass some of {arguments}"
         )
     rows = {name: np.asarray(by_name[name]) for name in arguments if name in by_name}
     _check_sizes(rows)
@@ -187,7 +187,8 @@ def _answer(module: Any, given: dict[str, Any]) -> Any:
                 "running statistics"
             )
         raise ConversionError(
-            f"forward refuses {count} row{'' if count == 1 else 's'} ({said}): {error}{hint}",
+            f"forward refuses {count} row{'' if count == 1 else 's'} ({said}): pass rows as forward takes them"
+            f"{hint}",
             step=type(module).__name__,
         ) from error
 
@@ -222,9 +223,10 @@ def _export(
                 verbose=False,
             )
     except Exception as error:
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ConversionError(
-            f"torch cannot export {type(module).__name__} with an open batch dimension: {reason}",
+            f"torch cannot export {type(module).__name__} with an open batch dimension: forward may branch on the "
+            "values of a tensor, or use a size as a constant; use torch.where and sizes of tensors, or "
+            "save the ONNX file that you export yourself",
             step=type(module).__name__,
         ) from error
     proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only where it writes a file

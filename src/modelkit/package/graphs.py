@@ -196,7 +196,7 @@ def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
         return run_first(model, drawn, "rows drawn at random")
     given = _few(signature, signature.coerce(example))
     if not signature.count(given):
-        raise ConversionError("the example has no rows")
+        raise ConversionError("the example has no rows; pass some, such as example=X[:64]")
     run = run_first(model, [given], "the rows that were given")
     feeds, _ = run
     if signature.count(feeds) < golden_rows.GOLDEN_ROWS:

@@ -115,7 +115,9 @@ def _prove(
         )
     if isinstance(model, type):
         name = model.__name__
-        raise ConversionError(f"{name} is a class, and no model: make one, fit it, and save that", step=name)
+        raise ConversionError(
+            f"{name} is a class, and no model: make one, fit it, and save that", step=name
+        )
     owner = next(prover for prover in PROVERS[format] if prover.owns(model))
     return owner.prove(model, example, golden, domains)
 

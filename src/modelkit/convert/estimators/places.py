@@ -51,7 +51,9 @@ def placed(error: Exception, path: Sequence[Any]) -> ConversionError:
     """
     name = type(path[-1]).__name__
     if not isinstance(error, ConversionError):
-        message = f"{name} cannot be converted as it was fitted; save the model with format='joblib'"
+        message = (
+            f"{name} cannot be converted as it was fitted; save the model with format='joblib'"
+        )
         return placed(ConversionError(message, step=name), path)
     if hasattr(error, "place"):
         return error

@@ -38,7 +38,7 @@ def refused(
     """Raise ConversionError with the reason."""
     name = type(estimator).__name__
     raise ConversionError(
-        f"{name} cannot be converted to ONNX, for {REASONS[name]}, or format='joblib'",
+        f"{name} cannot be converted, for {REASONS[name]}, or format='joblib'",
         step=name,
     )
 
