@@ -113,10 +113,8 @@ def _dtype_of_objects(
     if native and all(isinstance(value, PLAIN_OBJECTS) for value in present):
         return MIXED
     other = next(value for value in present if not isinstance(value, str))
-    plain = all(isinstance(value, PLAIN_OBJECTS) for value in present)
-    kept = ", or save with format='joblib'" if plain and not native else ""
     raise ConversionError(
         f"column {name!r} is one of Python objects, and holds {other!r:.60}, a "
-        f"{type(other).__name__}; {ADVICE.get(held, OTHER_ADVICE)}{kept}",
+        f"{type(other).__name__}; {ADVICE.get(held, OTHER_ADVICE)}",
         column=name,
     )

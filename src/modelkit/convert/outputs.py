@@ -158,8 +158,8 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
     tail = _tail(estimator, "predict_proba", rows)
     if tail != (len(labels),):
         raise ConversionError(
-            f"a classifier of {len(labels)} classes gives {tail} probabilities a row, so that they cannot be "
-            "told apart; fit it on rows of several classes",
+            f"a classifier of {len(labels)} class{'es' if len(labels) > 1 else ''} gives {tail[-1]} "
+            "probabilities a row, so that they cannot be told apart; fit it on rows of several classes",
             step=type(last_step(estimator)).__name__,
         )
     return (LABEL, Role("probabilities", "predict_proba", tail)), labels

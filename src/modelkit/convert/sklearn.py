@@ -13,7 +13,7 @@ from modelkit.convert.estimators.places import place_of_last
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.outputs import Role, read_roles, truth
-from modelkit.convert.source import Converter, Part, Source
+from modelkit.convert.source import Converter, Source, Stage
 from modelkit.convert.steps import (
     closed_categories,
     hint_of,
@@ -96,27 +96,27 @@ def from_sklearn(
         texts=graph.texts,
         terms=graph.terms,
         hint=hint_of(estimator),
-        parts=_parts(estimator, example, numbers),
+        stages=_stages(estimator, example, numbers),
         distances=frozenset(role.name for role in roles if role.distances),
     )
 
 
-def _parts(
+def _stages(
     estimator: Any,
     example: Any,
     numbers: str,
-) -> tuple[Part, ...]:
+) -> tuple[Stage, ...]:
     """The steps of a pipeline; the estimator itself where it is none."""
     steps = [step for _, step in getattr(estimator, "steps", [])]
     if not steps:
         step = type(estimator).__name__
-        return (Part("", step, partial(from_sklearn, estimator, example, numbers)),)
-    parts = []
+        return (Stage("", step, partial(from_sklearn, estimator, example, numbers)),)
+    stages = []
     for number, step in enumerate(steps, 1):
         place = place_of_last([estimator, step])
         convert = partial(from_sklearn, estimator[:number], example, numbers)
-        parts.append(Part(place, type(step).__name__, convert))
-    return tuple(parts)
+        stages.append(Stage(place, type(step).__name__, convert))
+    return tuple(stages)
 
 
 def _given(roles: tuple[Role, ...], outputs: tuple[TensorSpec, ...]) -> tuple[Role, ...]:

@@ -18,7 +18,7 @@ DECISION = "decision"  # the scores that a source decides its labels by: see Sou
 
 
 @dataclass(frozen=True)
-class Part:
+class Stage:
     """A step of a pipeline: where it stands, its class, and the source of the pipeline up to it.
 
     `convert` raises ConversionError.
@@ -43,7 +43,7 @@ class Source:
     `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
     reads no texts. `hint` says why a graph of this source may part from it, and what to do then;
-    `parts` are the steps of a pipeline, in their order, to find the first where the two part.
+    `stages` are the steps of a pipeline, in their order, to find the first where the two part.
     `proto` is empty for an estimator that is packaged as it is.
     """
 
@@ -59,7 +59,7 @@ class Source:
     texts: Texts | None = None
     terms: tuple[Terms, ...] = ()
     hint: str = ""
-    parts: tuple[Part, ...] = ()
+    stages: tuple[Stage, ...] = ()
 
 
 @dataclass(frozen=True)

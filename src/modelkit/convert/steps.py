@@ -32,15 +32,14 @@ TREES = (
 )  # fmt: skip
 # Why estimators with these names may part from their graphs, and what to do then.
 NEAREST = (
-    "of neighbours at equal distances scikit-learn takes those that its search meets first, which a graph does "
-    "not repeat: scale the columns, so that distances differ, or use format='joblib'"
+    "of neighbours at equal distances scikit-learn takes those that its search meets first: scale the columns, "
+    "so that distances differ"
 )
 HINTS = {
     "KNeighborsClassifier": NEAREST,
     "KNeighborsRegressor": NEAREST,
-    "KNNImputer": "of rows that are equally far, KNNImputer takes those that numpy's partition meets first, "
-    "which differs between processors, and rounded values make many such rows; use SimpleImputer or "
-    "IterativeImputer",
+    "KNNImputer": "of rows that are equally far, KNNImputer takes those that its search meets first: use "
+    "SimpleImputer or IterativeImputer",
 }
 
 

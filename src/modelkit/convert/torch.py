@@ -102,7 +102,7 @@ def _check_sizes(rows: Mapping[str, Array]) -> None:
     if len(sizes) != 1 or min(sizes) < 2:
         shapes = {name: array.shape for name, array in rows.items()}
         raise ConversionError(
-            f"example needs at least two rows in every input, as many in each; got {shapes}"
+            f"example needs at least two rows in every input, as many in each; got {shapes}: pass more"
         )
 
 

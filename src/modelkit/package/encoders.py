@@ -42,7 +42,8 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
     inner = model.token_model
     if not isinstance(inner, OnnxModel):
         raise ConversionError(
-            f"only an encoder of an ONNX graph can be saved, and this one runs {inner!r}"
+            f"only an encoder of an ONNX graph can be saved, and this one runs a {type(inner).__name__}; make "
+            "it of the ONNX file of its model"
         )
     graph, weights = inner.graph
     size = None if weights is None else len(weights)

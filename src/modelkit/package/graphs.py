@@ -14,7 +14,7 @@ from modelkit.convert.converters import converter_of
 from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, gate, open_signature
 from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.graphs import settled
-from modelkit.convert.source import Part, Source
+from modelkit.convert.source import Source, Stage
 from modelkit.errors import ConversionError, GraphError, ParityError
 from modelkit.manifest import WEIGHTS_REF
 from modelkit.model import Model, Outputs
@@ -118,21 +118,21 @@ def _first_apart(
     domains: Collection[str],
 ) -> ParityError:
     """What to say of a model that parts from its graph: where in a pipeline the two do so first."""
-    for part in source.parts[:-1]:
+    for stage in source.stages[:-1]:
         try:
-            graph = _checked(part.convert(), None, domains)
+            graph = _checked(stage.convert(), None, domains)
             gate(graph.source, graph.build, None)
         except ParityError as earlier:
-            return _placed(earlier, part)
+            return _placed(earlier, stage)
         except Exception:  # noqa: BLE001 - of steps that make no model by themselves
             return error
-    return _placed(error, source.parts[-1]) if source.parts else error
+    return _placed(error, source.stages[-1]) if source.stages else error
 
 
-def _placed(error: ParityError, part: Part) -> ParityError:
+def _placed(error: ParityError, stage: Stage) -> ParityError:
     """The error of the gate, with the place of a step in front."""
-    said = f"{part.place}: {error}" if part.place else str(error)
-    about = vars(error) | {"step": part.step, "place": part.place}
+    said = f"{stage.place}: {error}" if stage.place else str(error)
+    about = vars(error) | {"step": stage.step, "place": stage.place}
     refusal = ParityError(said, **about)
     refusal.__cause__ = error.__cause__
     return refusal
@@ -145,7 +145,7 @@ def _unloadable(source: Source, error: GraphError) -> Exception:
     refusal = ConversionError(
         f"{source.against} cannot be converted: the graph that was made of it is refused; save the model "
         "with format='joblib'",
-        step=source.parts[-1].step if source.parts else None,
+        step=source.stages[-1].step if source.stages else "",
     )
     refusal.__cause__ = error
     return refusal

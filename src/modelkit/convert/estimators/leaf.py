@@ -70,7 +70,7 @@ def without_converter(estimator: Any) -> ConversionError:
         why = f"{name} has no converter that takes it as it was fitted"
         fixes = []
     elif known is not None:
-        why = f"{name} is a class derived from {known.__name__}, which it may answer otherwise than"
+        why = f"{name} is a class derived from {known.__name__}, and may answer otherwise"
         fixes = [f"fit {known.__name__} itself"]
     else:
         why = f"{name} is a class of your own, and has no converter"

@@ -55,7 +55,7 @@ def placed(error: Exception, path: Sequence[Any]) -> ConversionError:
             f"{name} cannot be converted as it was fitted; save the model with format='joblib'"
         )
         return placed(ConversionError(message, step=name), path)
-    if hasattr(error, "place"):
+    if "place" in vars(error):  # it was placed further inside
         return error
     message = str(error)
     about = {"step": name} | vars(error)

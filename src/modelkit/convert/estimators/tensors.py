@@ -66,8 +66,8 @@ class Columns:
         """
         if not self.parts:
             raise ConversionError(
-                "it is given no columns, as by a MissingIndicator that met no gap; leave out the step that "
-                "gives none"
+                "a step gives no columns, as a MissingIndicator does that met no gap, or a ColumnTransformer "
+                "that drops all; leave it out"
             )
         if any(dtype_of(part) == STRING for part in self.parts):
             raise ConversionError(

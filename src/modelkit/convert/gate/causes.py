@@ -17,6 +17,10 @@ BATCH = (
 )
 
 
+ROUNDED = (
+    "the graph computes in float32 what the source computes in float64: scale the columns, such as with "
+    "StandardScaler"
+)
 FEW_ROWS = 256  # that a source is asked about twice
 
 
@@ -29,7 +33,7 @@ def likely_cause(source: Source) -> str:
     half = rows.at(slice(len(rows) // 2))
     if len(half) and not _alike(source, rows, half):
         return BATCH
-    return source.hint or _of_gaps(example)
+    return source.hint or _of_gaps(example) or (ROUNDED if source.rounds else "")
 
 
 def _alike(source: Source, rows: Rows, first: Rows) -> bool:

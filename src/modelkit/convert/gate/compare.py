@@ -81,7 +81,7 @@ def compare(
         if expected.shape != got[name].shape:
             raise ParityError(
                 f"the converted graph gives the output {name!r} in the shape {got[name].shape}, and the "
-                f"source in {expected.shape}; format='joblib' saves the model as it is"
+                f"source in {expected.shape}; save the model with format='joblib'"
             )
         if expected.dtype.kind == "f" and name != LABEL:
             gap = _gap(expected, got[name])

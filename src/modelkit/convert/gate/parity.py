@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.gate.causes import likely_cause
+from modelkit.convert.gate.causes import RANDOM, likely_cause
 from modelkit.convert.gate.columns import Questions, is_native, learn, with_columns
 from modelkit.convert.gate.compare import (
     Answers,
@@ -29,9 +29,9 @@ from modelkit.convert.gate.rows import Rows, Table, Tensors, rows_of
 from modelkit.convert.gate.strange import texts_of_terms, with_texts
 from modelkit.convert.source import Source
 from modelkit.errors import (
-    BatchError,
     ConversionError,
-    ModelkitError,
+    DeviceError,
+    GraphError,
     ParityError,
     SignatureError,
 )
@@ -164,20 +164,16 @@ class _Comparison:
 
         Raises ParityError where they pass the tolerance.
         """
-        where = f"{len(rows)} rows of the example"
+        where = f"{len(rows)} row{'' if len(rows) == 1 else 's'} of the example"
         truth = self._truth(rows)
         try:
             got = self.model.run(rows.raw)
-        except BatchError as error:
-            raise ParityError(
-                f"the converted graph fails on {where}, which {self.source.against} answers; "
-                f"nothing was saved{self._advice()}"
-            ) from error
-        except ModelkitError:
+        except (DeviceError, GraphError, SignatureError):
             raise
         except Exception as error:
             raise ParityError(
-                f"the converted graph does not run on {where}; nothing was saved{self._advice()}"
+                f"{self._what()} fails on {where}, which {self.source.against} answers; "
+                f"nothing was saved{self._advice()}"
             ) from error
         found = compare(
             truth,
@@ -305,17 +301,21 @@ class _Comparison:
         rtol, atol = tolerance(self.source)
         if agree(found, rtol, atol):
             return
-        graph = "the pickled model" if is_native(self.source) else "the converted graph"
         raise ParityError(
-            f"{graph} disagrees with {self.source.against} on {where}: largest relative difference "
+            f"{self._what()} disagrees with {self.source.against} on {where}: largest relative difference "
             f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was "
             f"saved{self._advice()}",
             parity=found,
         )
 
+    def _what(self) -> str:
+        return "the pickled model" if is_native(self.source) else "the converted graph"
+
     def _advice(self) -> str:
         """The likely cause where source and graph part, and what to try."""
         ways = [likely_cause(self.source)]
-        if not is_native(self.source):
-            ways.append("format='joblib' saves the model as it is")
+        if is_native(self.source):
+            ways.append("a model must answer any number of rows, one alone too")
+        elif ways[0] != RANDOM:
+            ways.append("or save it with format='joblib'")
         return "".join(f"; {way}" for way in ways if way)
