@@ -429,6 +429,9 @@ def test_rows_that_depend_on_one_another_are_told(tmp_path, monkeypatch):
 
 # Reasons that are put into other messages, which have the advice, or in whose place others stand.
 REASONS = {"functions.py", "symbols.py", "older.py"}
+# What is said of an option of `save` is what it must be.
+OURS = {"notes.py", "vectorizers.py"}  # which quote what a signature or a vectorizer says here
+OPTIONS = {"classes.py", "images.py", "modules.py", "notes.py", "preprocess.py", "roles.py"}
 SOURCE = Path(mk.__file__).parent
 RAISED = ("ConversionError", "ParityError")
 
@@ -458,5 +461,5 @@ def test_each_message_has_advice_and_no_words_of_others(path, node):
     others = names & {"error", "exception", "reason"}
     advice = {part for part in names if part.isupper()} | names & {"_advice", "advice", "fix"}
     if path.name not in REASONS:
-        assert ADVICE.search(words) or advice, words
-        assert not others or path.name == "vectorizers.py", words
+        assert ADVICE.search(words) or advice or path.name in OPTIONS, words
+        assert not others or path.name in OURS, words
