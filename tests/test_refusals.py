@@ -256,8 +256,12 @@ CASES = {
     "an array for a frame": Case(LogisticRegression(), "", "pass a frame with", rows=FRAME[list("abcd")], example=X),
     "a column short of an array": Case(LogisticRegression(), "LogisticRegression", "fitted on 4 columns, and the example has 3", example=X[:, :3]),
     "other dtypes": Case(
-        LGBMClassifier(n_estimators=2, verbose=-1), "LGBMClassifier", "pass rows as fit was given",
+        LGBMClassifier(n_estimators=2, verbose=-1), "LGBMClassifier", "pass rows like those of fit, of the same columns, dtypes",
         rows=FRAME.astype({"kind": "category"}), example=FRAME.assign(kind=BINARY),
+    ),
+    "values that fit has not seen": Case(
+        in_steps(("kinds", OneHotEncoder()), CLASSIFIER), "OneHotEncoder", "OneHotEncoder fails on rows of the example.*kinds of values",
+        "step 'kinds' (pipeline step 1 of 2)", FRAME[["kind"]], example=FRAME[["kind"]].replace("long", "huge"),
     ),
     "a frame for an array, pickled": Case(
         LogisticRegression(), "LogisticRegression", "pass an array, as to fit", example=FRAME[list("abcd")], format="joblib"
@@ -351,7 +355,7 @@ def failing(estimator, columns, at):
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (X, "allowed 1e-06.*; or save it with format='joblib'"),
+        (X, "allowed 1e-06.*; or use format='joblib'"),
         (GAPS, "has missing values: if the two agree"),
     ],
 )

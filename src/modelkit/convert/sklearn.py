@@ -9,11 +9,11 @@ from typing import Any
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.asking import check_fitted
-from modelkit.convert.estimators.places import place_of_last
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.notes import Notes
 from modelkit.convert.outputs import Role, read_roles, truth
+from modelkit.convert.places import place_of_last
 from modelkit.convert.source import Converter, Source, Stage
 from modelkit.convert.steps import (
     closed_categories,

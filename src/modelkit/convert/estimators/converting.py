@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.places import placed
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -23,6 +22,7 @@ from modelkit.convert.estimators.tensors import (
     total,
     width,
 )
+from modelkit.convert.places import placed
 from modelkit.errors import MissingExtraError
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import counts_of

@@ -342,5 +342,5 @@ class _Comparison:
         if is_native(self.source):
             ways.append("a model must answer any number of rows, one alone too")
         elif self.source.stages and ways[0] != RANDOM:  # of an estimator
-            ways.append("or save it with format='joblib'")
+            ways.append("or use format='joblib'")
         return "".join(f"; {way}" for way in ways if way)
