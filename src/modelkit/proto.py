@@ -50,7 +50,9 @@ def read_proto(source: object) -> onnx.ModelProto | None:
     except OSError:
         raise
     except Exception as error:
-        raise ConversionError(f"this is not a readable ONNX model: {error}") from error
+        raise ConversionError(
+            "this is not a readable ONNX model: pass the path or the bytes of one"
+        ) from error
     return None
 
 

@@ -167,10 +167,10 @@ def of_dates() -> Any:
 
 
 REFUSALS = [
-    Refusal("Ratio cannot be converted to ONNX", "a transformer or model of your own", "apply it before the model, and save the rest", iris(make_pipeline(Ratio(), logistic())), iris(logistic())),
-    Refusal("MyLogistic cannot be converted to ONNX", "a class derived from one that is known, for it may answer otherwise", "save an object of the class that it is derived from", iris(MyLogistic()), iris(logistic())),
+    Refusal("Ratio is a class of your own, and has no converter", "a transformer or model of your own", "make it a `FunctionTransformer` of numpy functions; or apply it before the model, and save the rest", iris(make_pipeline(Ratio(), logistic())), iris(logistic())),
+    Refusal("MyLogistic is a class derived from LogisticRegression, and may answer otherwise", "a class derived from one that is known, for it may answer otherwise", "save an object of the class that it is derived from", iris(MyLogistic()), iris(logistic())),
     Refusal("FunctionTransformer(longest_first) cannot be converted", "a function that decides by the values of whole columns, or calls what no graph has", "write it with numpy functions of its columns, such as `np.where`", iris(make_pipeline(preprocessing.FunctionTransformer(longest_first), logistic())), iris(make_pipeline(preprocessing.FunctionTransformer(np.log1p), logistic()))),
-    Refusal("FunctionTransformer(upper) cannot be converted, for it is given columns of strings", "a function over strings", "apply it before the model, and save the rest", iris(of_words(make_pipeline(preprocessing.FunctionTransformer(upper), preprocessing.OneHotEncoder())), with_word), iris(of_words(preprocessing.OneHotEncoder()), with_word)),
+    Refusal("FunctionTransformer(upper) cannot be converted, for it is given columns of strings", "a function over strings", "apply it before the model, and save the rest; or `format='joblib'`, for which the function is one of a module", iris(of_words(make_pipeline(preprocessing.FunctionTransformer(upper), preprocessing.OneHotEncoder())), with_word), iris(of_words(preprocessing.OneHotEncoder()), with_word)),
     Refusal("TfidfVectorizer(tokenizer=...) is a function of yours", "a `tokenizer`, `preprocessor` or `analyzer` of your own", "apply it to the texts before the model, or say it with `token_pattern`", texts(make_pipeline(text.TfidfVectorizer(tokenizer=split, token_pattern=None), logistic())), texts(make_pipeline(text.TfidfVectorizer(token_pattern=r"\S+"), logistic()))),
     Refusal("TfidfVectorizer cannot be converted: token_pattern ... could take for ever", "an expression that can run away on some texts", r"write one as in `\w+(?:-\w+)*`", texts(make_pipeline(text.TfidfVectorizer(token_pattern=r"(?:\w+ ?)+"), logistic())), texts(make_pipeline(text.TfidfVectorizer(token_pattern=r"\w+(?:-\w+)*"), logistic()))),
     Refusal("SVC with a kernel of your own cannot be converted", "a kernel that is a function", '`kernel="rbf"` or another that scikit-learn has', iris(svm.SVC(kernel=kernel)), iris(svm.SVC(kernel="linear"))),
@@ -184,16 +184,19 @@ REFUSALS = [
     Refusal("SplineTransformer(extrapolation='error') cannot be converted", "a step that raises for some numbers", '`extrapolation="constant"`', iris(make_pipeline(preprocessing.SplineTransformer(extrapolation="error"), logistic())), iris(make_pipeline(preprocessing.SplineTransformer(), logistic()))),
     Refusal("DummyClassifier(strategy='stratified') answers at random", "answers that are drawn", '`strategy="prior"`', iris(dummy.DummyClassifier(strategy="stratified")), iris(dummy.DummyClassifier())),
     Refusal("IterativeImputer(sample_posterior=True) draws at random", "values that are drawn", "`sample_posterior=False`", iris(make_pipeline(impute.IterativeImputer(sample_posterior=True, random_state=0), logistic())), iris(make_pipeline(impute.IterativeImputer(random_state=0), logistic()))),
-    Refusal("Isomap cannot be converted to ONNX", "a projection that solves a problem of its own for each row", "`PCA`, `KernelPCA`", iris(make_pipeline(manifold.Isomap(), logistic())), iris(make_pipeline(decomposition.PCA(2), logistic()))),
-    Refusal("DictionaryLearning cannot be converted to ONNX", "a search for the answer to each row", "`PCA`, `NMF`", iris(make_pipeline(decomposition.DictionaryLearning(2, max_iter=5, random_state=0), logistic())), iris(make_pipeline(decomposition.NMF(2, max_iter=500), logistic()))),
-    Refusal("LatentDirichletAllocation cannot be converted to ONNX", "topics that are estimated anew for each text", "`NMF`, `TruncatedSVD`", texts(make_pipeline(text.CountVectorizer(), decomposition.LatentDirichletAllocation(2, random_state=0), logistic())), texts(make_pipeline(text.CountVectorizer(), decomposition.TruncatedSVD(2), logistic()))),
+    Refusal("Isomap cannot be converted", "a projection that solves a problem of its own for each row", "`PCA`, `KernelPCA`", iris(make_pipeline(manifold.Isomap(), logistic())), iris(make_pipeline(decomposition.PCA(2), logistic()))),
+    Refusal("DictionaryLearning cannot be converted", "a search for the answer to each row", "`PCA`, `NMF`", iris(make_pipeline(decomposition.DictionaryLearning(2, max_iter=5, random_state=0), logistic())), iris(make_pipeline(decomposition.NMF(2, max_iter=500), logistic()))),
+    Refusal("LatentDirichletAllocation cannot be converted", "topics that are estimated anew for each text", "`NMF`, `TruncatedSVD`", texts(make_pipeline(text.CountVectorizer(), decomposition.LatentDirichletAllocation(2, random_state=0), logistic())), texts(make_pipeline(text.CountVectorizer(), decomposition.TruncatedSVD(2), logistic()))),
     Refusal("column 'when' has dtype datetime64", "dates that the model reads", "make numbers of them before the model; dates that it does not read do no harm", iris(of_dates(), with_dates), iris(make_pipeline(make_column_transformer(("drop", ["when"]), remainder="passthrough"), logistic()), with_dates)),
 ]  # fmt: skip
 
 
 def table() -> str:
     """The table of docs/refused.md."""
-    lines = ["| the message begins with | what it is | what to do |", "| --- | --- | --- |"]
+    lines = [
+        "| the message, behind the place of the step | what it is | what to do |",
+        "| --- | --- | --- |",
+    ]
     lines += [f"| `{each.says}` | {each.what} | {each.way} |" for each in REFUSALS]
     return "\n".join(lines)
 

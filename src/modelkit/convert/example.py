@@ -83,14 +83,29 @@ def read_example(
     given = [str(name) for name in getattr(rows, "columns", [])]
     # LightGBM writes underscores for the spaces of a name.
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
-        raise ConversionError(
-            f"example must have the columns that fit was given, in their order: {trained_on}"
-        )
+        raise ConversionError(_of_other_columns(given, trained_on))
     if not len(rows):
-        raise ConversionError("example has no rows")
+        raise ConversionError("example has no rows; pass some, such as example=X_train[:500]")
     _check_distinct_names(given)
     shown = _without_unread(Example(estimator, estimator, rows, rows, []))
     return replace(shown, columns=columns_of(shown.rows, native=native))
+
+
+def _of_other_columns(given: list[str], trained_on: list[str]) -> str:
+    """What differs between the columns of an example and those that fit was given."""
+    if not given:
+        return f"fit was given a frame, and example has no names of columns: pass a frame with {trained_on[:5]}"
+    for what, names, others in (
+        ("lacks columns that fit was given", trained_on, given),
+        ("has columns that fit was not given", given, trained_on),
+    ):
+        found = [name for name in names if name not in others]
+        if found:
+            return f"example {what}: {found[:5]}; pass rows with the columns that fit was given"
+    return (
+        "example has its columns in another order than fit was given them: pass "
+        f"example[model.feature_names_in_], which begins with {trained_on[:5]}"
+    )
 
 
 def _without_unread(example: Example) -> Example:

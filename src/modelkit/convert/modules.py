@@ -140,7 +140,7 @@ def _rows(
     strange = sorted(set(by_name) - set(arguments))
     if strange:
         raise ConversionError(
-            f"example has {strange}, which are no arguments of forward{tuple(arguments)}"
+            f"example has {strange}, which are no arguments of forward; pass some of {arguments}"
         )
     rows = {name: array_of(by_name[name]) for name in arguments if name in by_name}
     _check_sizes(rows)
@@ -176,8 +176,8 @@ def _matrix(example: Any, dtype: Any) -> Array:
             found.append(np.ma.filled(column.astype(kind), np.nan))
         except (SignatureError, TypeError, ValueError) as error:
             raise ConversionError(
-                f"column {name!r} of the example is no numbers: {error}"
-            ) from None
+                f"column {name!r} of the example is no numbers; turn it into some"
+            ) from error
     return np.stack(found, axis=1)
 
 
@@ -210,7 +210,7 @@ def _check_sizes(rows: Mapping[str, Array]) -> None:
     if len(sizes) != 1 or min(sizes) < 2:
         shapes = {name: array.shape for name, array in rows.items()}
         raise ConversionError(
-            f"example needs at least two rows in every input, as many in each; got {shapes}"
+            f"example needs at least two rows in every input, as many in each; got {shapes}: pass more"
         )
 
 
@@ -225,16 +225,16 @@ def _refused_rows(
         for argument, tensor in given.items()
     )
     count = len(next(iter(given.values())))
-    hint = ""
+    fix = "pass rows as forward takes them"
     if "float64" in said and "dtype" in str(error):
-        hint = ". Pass rows in the dtype of the module: example=X.astype(np.float32)"
+        fix = "pass rows in the dtype of the module: example=X.astype(np.float32)"
     if count == 1:
-        hint = (
-            ". A package answers any number of rows, each as it is alone: a normalisation over "
-            "the batch needs running statistics"
+        fix = (
+            "a package answers any number of rows, each as it is alone; give a normalisation over the batch "
+            "running statistics"
         )
     return ConversionError(
-        f"forward refuses {count} row{'' if count == 1 else 's'} ({said}): {error}{hint}",
+        f"forward refuses {count} row{'' if count == 1 else 's'} ({said}): {fix}",
         step=name,
     )
 

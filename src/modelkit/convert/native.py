@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from modelkit.cast import Array
+from modelkit.convert.asking import asking
 from modelkit.convert.boosting import as_estimator
 from modelkit.convert.example import read_example
 from modelkit.convert.gate.columns import signature_columns, with_columns
@@ -39,7 +40,7 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
     if not is_estimator(estimator):
         raise ConversionError(
             "format='joblib' takes a fitted estimator with scikit-learn's interface, not a "
-            f"{type(estimator).__name__}",
+            f"{type(estimator).__name__}; save a torch module or an ONNX model with format='onnx'",
             step=type(estimator).__name__,
         )
     shown = read_example(estimator, example, native=True)
@@ -100,15 +101,14 @@ def _check_form(estimator: Any, few: Any) -> None:
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        getattr(estimator, verb)(few.copy())
-    messages = [str(warning.message) for warning in caught]
-    said = next(
-        (message for message in messages if "feature names" in message),
-        None,
-    )
-    if said is not None:
+        with asking(estimator, verb, few):
+            getattr(estimator, verb)(few.copy())
+    if any("feature names" in str(warning.message) for warning in caught):
+        framed = isinstance(few, np.ndarray)
         raise ConversionError(
-            f"example must be of the form that fit was given, a frame or an array: {said}"
+            f"example must be of the form that fit was given: pass {'a frame' if framed else 'an array'}, "
+            "as to fit",
+            step=type(last_step(estimator)).__name__,
         )
 
 
@@ -202,7 +202,8 @@ def _output(name: str, array: Array) -> TensorSpec:
     dtype = "string" if array.dtype.kind == "U" or objects else str(array.dtype)
     if dtype not in GRAPH_DTYPES:
         raise ConversionError(
-            f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings"
+            f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings: "
+            "turn what fit is given into these"
         )
     return TensorSpec(
         name,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.asking import asking
 from modelkit.convert.boosting import gives_probabilities
 from modelkit.convert.source import DECISION
 from modelkit.convert.steps import last_step
@@ -147,20 +149,34 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
     scores = _scores(estimator, rows)
     if width not in ((), (1,)) or isinstance(estimator.classes_, list):
         probabilities = scores
-        if hasattr(estimator, "predict_proba"):
+        if _answers(estimator, "predict_proba", rows):
             probabilities = _by_target(ask(estimator, "predict_proba", rows))
         return (Role("label", "predict", width), *probabilities), None
     labels = tuple(class_values(estimator.classes_).tolist())
-    if not hasattr(estimator, "predict_proba"):
+    if not _answers(estimator, "predict_proba", rows):
         return (LABEL, *scores), labels
     tail = _tail(estimator, "predict_proba", rows)
     if tail != (len(labels),):
         raise ConversionError(
-            f"a classifier of {len(labels)} classes gives {tail} probabilities a row, so that they cannot be "
-            "told apart; fit it on rows of several classes",
+            f"a classifier of {len(labels)} class{'es' if len(labels) > 1 else ''} gives {tail[-1]} "
+            "probabilities a row, so that they cannot be told apart; fit it on rows of several classes",
             step=type(last_step(estimator)).__name__,
         )
     return (LABEL, Role("probabilities", "predict_proba", tail)), labels
+
+
+def _answers(estimator: Any, verb: str, rows: Any) -> bool:
+    """Whether an estimator that predicts these rows answers them by another verb as well.
+
+    Some have a verb that fails on all rows, such as GaussianProcessClassifier(multi_class="one_vs_one").
+    """
+    if not hasattr(estimator, verb):
+        return False
+    try:
+        ask(estimator, verb, rows)
+    except ConversionError:
+        return False
+    return True
 
 
 def class_values(classes: Any) -> Array:
@@ -192,7 +208,7 @@ def _kept_as(values: Array) -> Any:
 
 def _scores(estimator: Any, rows: Any) -> list[Role]:
     """What a classifier decides by."""
-    if not hasattr(estimator, "decision_function"):
+    if not _answers(estimator, "decision_function", rows):
         return []
     tail = _tail(estimator, "decision_function", rows)
     return [Role("scores", "decision_function", tail, optional=True)]
@@ -216,7 +232,10 @@ def ask(
     """The answer of one verb, dense; a list where the estimator answers with one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answer = getattr(estimator, verb)(rows.copy())  # one with copy=False writes into its rows
+        with asking(estimator, verb, rows):
+            answer = getattr(estimator, verb)(
+                rows.copy()
+            )  # copy=False lets one write into its rows
     return whole_array(answer)
 
 
@@ -251,5 +270,6 @@ def truth(
     if "scores" in found:
         found[DECISION] = found["scores"]
     elif "label" in found and hasattr(estimator, "decision_function"):
-        found[DECISION] = np.asarray(ask(estimator, "decision_function", rows))
+        with suppress(ConversionError):  # of one that has the verb, and fails on all rows
+            found[DECISION] = np.asarray(ask(estimator, "decision_function", rows))
     return found

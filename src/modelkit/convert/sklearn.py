@@ -9,12 +9,14 @@ from typing import Any
 
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
+from modelkit.convert.asking import check_fitted
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
 from modelkit.convert.gate.ties import choosing, with_ties
 from modelkit.convert.notes import Notes
 from modelkit.convert.outputs import Role, read_roles, truth
-from modelkit.convert.source import Converter, Source
+from modelkit.convert.places import place_of_last
+from modelkit.convert.source import Converter, Source, Stage
 from modelkit.convert.steps import (
     closed_categories,
     holds_trees,
@@ -60,13 +62,11 @@ def from_sklearn(
 
     Raises ConversionError, naming the step that cannot be converted.
     """
-    from sklearn.utils.validation import check_is_fitted
-
     from modelkit.convert.estimators.compose import composed
 
     # CatBoost has the interface, but not the attributes by which fitting shows.
     if not boosting.is_catboost(estimator):
-        check_is_fitted(estimator)
+        check_fitted(estimator)
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
     estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
     shown = read_example(estimator, example)
@@ -101,8 +101,27 @@ def from_sklearn(
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
+        stages=_stages(estimator, example, numbers),
         distances=frozenset(role.name for role in roles if role.distances),
     )
+
+
+def _stages(
+    estimator: Any,
+    example: Any,
+    numbers: str,
+) -> tuple[Stage, ...]:
+    """The steps of a pipeline; the estimator itself where it is none."""
+    steps = [step for _, step in getattr(estimator, "steps", [])]
+    if not steps:
+        step = type(estimator).__name__
+        return (Stage("", step, partial(from_sklearn, estimator, example, numbers)),)
+    stages = []
+    for number, step in enumerate(steps, 1):
+        place = place_of_last([estimator, step])
+        convert = partial(from_sklearn, estimator[:number], example, numbers)
+        stages.append(Stage(place, type(step).__name__, convert))
+    return tuple(stages)
 
 
 def _given(roles: tuple[Role, ...], outputs: tuple[TensorSpec, ...]) -> tuple[Role, ...]:

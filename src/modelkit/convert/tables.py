@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import is_a
+from modelkit.convert.asking import asking
 from modelkit.errors import ConversionError, importing
 from modelkit.records import plain_rows
 
@@ -108,7 +109,10 @@ def same_answers(estimator: Any, rows: Any, others: Any) -> bool:
     verb = next(verb for verb in ASKED if hasattr(estimator, verb))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answers = [getattr(estimator, verb)(table) for table in (rows, others)]
+        answers = []
+        for table in (rows, others):
+            with asking(estimator, verb, table):
+                answers.append(getattr(estimator, verb)(table))
     one, other = (np.asarray(_dense(answer)) for answer in answers)
     if one.shape != other.shape:
         return False

@@ -155,9 +155,10 @@ def _export(
                 verbose=False,
             )
     except Exception as error:
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ConversionError(
-            f"torch cannot export {module.name} with an open batch dimension: {reason}",
+            f"torch cannot export {module.name} with an open batch dimension: forward may branch on the values "
+            "of a tensor, or use a size as a constant; use torch.where and sizes of tensors, or save the ONNX "
+            "file that you export yourself",
             step=module.name,
         ) from error
     proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only where it writes a file

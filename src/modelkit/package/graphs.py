@@ -16,8 +16,8 @@ from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, gate, op
 from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.graphs import settled
 from modelkit.convert.notes import Notes
-from modelkit.convert.source import Source
-from modelkit.errors import ConversionError, GraphError
+from modelkit.convert.source import Source, Stage
+from modelkit.errors import ConversionError, GraphError, ParityError
 from modelkit.manifest import WEIGHTS_REF
 from modelkit.model import Model, Outputs
 from modelkit.package import container, scan
@@ -88,14 +88,20 @@ def prove_noted(
     disagreed: list[Exception] = []
     for convert in converter.ways(model, example, notes):
         try:
-            graph = _checked(convert(), golden, domains)
-        except (ConversionError, GraphError) as error:
+            source = convert()
+            graph = _checked(source, golden, domains)
+        except ConversionError as error:
             refused.append(error)
+            continue
+        except GraphError as error:
+            refused.append(_unloadable(source, error))
             continue
         try:
             signature, parity = gate(graph.source, graph.build, graph.feeds)
         except GraphError as error:
             refused.append(_unloadable(graph.source, error))
+        except ParityError as error:
+            disagreed.append(_first_apart(source, error, domains))
         except ConversionError as error:
             disagreed.append(error)
         else:
@@ -114,13 +120,40 @@ def prove_noted(
 PROVER = Prover(lambda _: True, partial(prove_noted, notes=Notes()))
 
 
+def _first_apart(
+    source: Source,
+    error: ParityError,
+    domains: Collection[str],
+) -> ParityError:
+    """What to say of a model that parts from its graph: where in a pipeline the two do so first."""
+    for stage in source.stages[:-1]:
+        try:
+            graph = _checked(stage.convert(), None, domains)
+            gate(graph.source, graph.build, None)
+        except ParityError as earlier:
+            return _placed(earlier, stage)
+        except Exception:  # noqa: BLE001 - of steps that make no model by themselves
+            return error
+    return _placed(error, source.stages[-1]) if source.stages else error
+
+
+def _placed(error: ParityError, stage: Stage) -> ParityError:
+    """The error of the gate, with the place of a step in front."""
+    said = f"{stage.place}: {error}" if stage.place else str(error)
+    about = vars(error) | {"step": stage.step, "place": stage.place}
+    refusal = ParityError(said, **about)
+    refusal.__cause__ = error.__cause__
+    return refusal
+
+
 def _unloadable(source: Source, error: GraphError) -> Exception:
-    """What to say of a graph that onnxruntime refuses: one that was converted is not the caller's."""
+    """What to say of a graph that is refused: one that was converted is not the caller's."""
     if source.truth is None:
         return error
     refusal = ConversionError(
-        f"{source.against} cannot be converted: onnxruntime refuses the graph that the converter "
-        "made; an estimator can be saved with format='joblib'"
+        f"{source.against} cannot be converted: the graph that was made of it is refused; save the model "
+        "with format='joblib'",
+        step=source.stages[-1].step if source.stages else "",
     )
     refusal.__cause__ = error
     return refusal
@@ -174,7 +207,7 @@ def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
         return run_first(model, drawn, "rows drawn at random")
     given = _few(signature, signature.coerce(example))
     if not signature.count(given):
-        raise ConversionError("the example has no rows")
+        raise ConversionError("the example has no rows; pass some, such as example=X[:64]")
     run = run_first(model, [given], "the rows that were given")
     feeds, _ = run
     if signature.count(feeds) < golden_rows.GOLDEN_ROWS:

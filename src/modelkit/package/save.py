@@ -130,6 +130,11 @@ def _prove(
         raise ConversionError(
             f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted"
         )
+    if isinstance(model, type):
+        name = model.__name__
+        raise ConversionError(
+            f"{name} is a class, and no model: make one, fit it, and save that", step=name
+        )
     owner = next(prover for prover in PROVERS[format] if prover.owns(model))
     if owner is graphs.PROVER:
         return graphs.prove_noted(model, example, golden, domains, notes)

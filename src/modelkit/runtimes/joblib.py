@@ -96,10 +96,13 @@ class Estimator:
         try:
             recorder.dump((self.fitted, self.like))
         except Exception as error:
-            raise ConversionError(f"the estimator cannot be pickled: {error}") from error
+            raise ConversionError(
+                f"the model cannot be pickled, for it holds {recorder.last!r}; define functions and classes by name "
+                "in a module, and close files and connections"
+            ) from error
         if "__main__" in recorder.found:
             raise ConversionError(
-                f"the estimator uses {recorder.found['__main__']!r} of the script itself, which no "
+                f"the model uses {recorder.found['__main__']!r} of the script itself, which no "
                 "other process has under that name; move it into a module that the application can "
                 "import",
                 step=recorder.found["__main__"],
@@ -160,12 +163,14 @@ class _Recorder(pickle.Pickler):
     def __init__(self, file: _Nowhere) -> None:
         super().__init__(file)
         self.found: dict[str, str] = {}
+        self.last = ""  # what it came to before it failed
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, np.ufunc):  # which does not say where it is from
             module = pickle.whichmodule(value, value.__name__)  # type: ignore[attr-defined]
             self.found[module] = value.__name__
         named = value if hasattr(value, "__qualname__") else type(value)
+        self.last = named.__qualname__
         self.found[str(getattr(named, "__module__", None) or "builtins")] = named.__qualname__
         return NotImplemented
 

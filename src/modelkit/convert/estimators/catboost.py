@@ -175,7 +175,7 @@ def _trees(
 ) -> Iterator[tuple[Tree, Array]]:
     """Each tree, and what its nodes add, (nodes, outputs)."""
     if not said.get("oblivious_trees", said.get("trees")):
-        raise ConversionError("the CatBoost model has no tree; train it for at least one iteration")
+        raise ConversionError("it has no tree; train it for at least one iteration")
     if "oblivious_trees" in said:
         whole = [_symmetric(tree, outputs) for tree in said["oblivious_trees"]]
     else:

@@ -204,7 +204,7 @@ class Lookups:
             if len(keys) * len(values) > MOST_COMBINATIONS:
                 raise ConversionError(
                     f"{self._step} has statistics of combinations of columns with too many "
-                    "categories to convert; fit it with max_ctr_complexity=1",
+                    "categories to convert; fit it with max_ctr_complexity=1, or use format='joblib'",
                     step=self._step,
                 )
             with np.errstate(over="ignore"):

@@ -72,7 +72,7 @@ def _passed_on(
     if len(each.classes_) != 2:
         raise ConversionError(
             "a ClassifierChain with a target of one class or of more than two cannot be converted; "
-            "use MultiOutputClassifier",
+            "use MultiOutputClassifier, or format='joblib'",
             step="ClassifierChain",
         )
     if method == "decision_function":

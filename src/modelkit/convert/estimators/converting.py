@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +22,8 @@ from modelkit.convert.estimators.tensors import (
     total,
     width,
 )
+from modelkit.convert.places import placed
+from modelkit.errors import MissingExtraError
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import counts_of
 
@@ -90,13 +93,31 @@ class Converting:
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
         self.fills: dict[int, Fill] = {}
+        self._path: list[Any] = []  # of estimators, each of which is part of the one before it
         self._few: list[tuple[Var, Few]] = []
         self._codes: list[tuple[Var, list[OneHot]]] = []
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
-        convert = self._converter_of(estimator)
-        return convert(estimator, columns, self)
+        with self.inside(estimator):
+            convert = self._converter_of(estimator)
+            return convert(estimator, columns, self)
+
+    @contextmanager
+    def inside(self, estimator: Any) -> Iterator[None]:
+        """Convert a part of a model: what is raised meanwhile says where that stands."""
+        self._path.append(estimator)
+        try:
+            yield
+        except MissingExtraError:
+            raise
+        except Exception as error:
+            refusal = placed(error, self._path)
+            if refusal is error:
+                raise
+            raise refusal from error
+        finally:
+            self._path.pop()
 
     def name_of(self, tensor: Var) -> str | None:
         """The name of the input that a tensor is; None for a tensor that was made."""

@@ -212,7 +212,8 @@ def adaptive(
     classes = len(estimator.classes_)
     if classes == 1:
         raise ConversionError(
-            "an AdaBoostClassifier of one class cannot be converted", step="AdaBoostClassifier"
+            "an AdaBoostClassifier of one class cannot be converted; fit it on rows of several",
+            step="AdaBoostClassifier",
         )
     weights, others = _shares_of_weights(estimator)
     of_trees = all(map(is_tree, estimator.estimators_))

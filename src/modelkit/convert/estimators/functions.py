@@ -38,9 +38,8 @@ if TYPE_CHECKING:
 COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 ROWS = 64  # of the numbers that a function is tried on
 NEAR_ENOUGH = 1e-9  # to what the function gives, relative to it
-ADVICE = (
-    "write it with numpy functions of its columns, or apply it before the model and save the rest"
-)
+OF_MODULE = "keep it in a module, and save the model with format='joblib'"
+ADVICE = f"write it with numpy functions of its columns, or {OF_MODULE}"
 
 
 def function(
@@ -55,7 +54,7 @@ def function(
     if any(dtype_of(part) == STRING for part in columns.parts):
         raise ConversionError(
             f"FunctionTransformer({_name_of(estimator.func)}) cannot be converted, for it is given "
-            "columns of strings; apply it before the model and save the rest",
+            f"columns of strings; {OF_MODULE}",
             step="FunctionTransformer",
         )
     rows = columns.matrix(np.float64)

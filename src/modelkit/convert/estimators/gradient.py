@@ -173,8 +173,8 @@ def _check_computes_in_float64(estimator: Any) -> None:
     name = type(estimator).__name__
     raise ConversionError(
         f"{name}(init={type(first).__name__}) cannot be converted, since the first model computes in "
-        "float32, which a graph does not repeat; leave init out, or give a tree, a forest or a "
-        "support vector machine",
+        "float32, which a graph does not repeat; leave init out, give a tree, a forest or a "
+        "support vector machine, or use format='joblib'",
         step=name,
     )
 

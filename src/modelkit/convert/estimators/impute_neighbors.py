@@ -93,7 +93,8 @@ def _check_options(estimator: Any) -> None:
         option = "metric" if callable(estimator.metric) else "weights"
         usual = "'nan_euclidean'" if option == "metric" else "'uniform' or 'distance'"
         raise ConversionError(
-            f"KNNImputer({option}=...) with a function of yours cannot be converted; use {usual}",
+            f"KNNImputer({option}=...) with a function of yours cannot be converted; use {usual}, or "
+            "format='joblib'",
             step="KNNImputer",
         )
 

@@ -50,7 +50,7 @@ def inverted(transformer: Any, rows: Var) -> Var:
     if not known or name not in INVERSES:
         raise ConversionError(
             f"TransformedTargetRegressor(transformer={name}) cannot be converted; use one of "
-            f"{', '.join(sorted(INVERSES))}, or func and inverse_func",
+            f"{', '.join(sorted(INVERSES))}, func and inverse_func, or format='joblib'",
             step="TransformedTargetRegressor",
         )
     return INVERSES[name](transformer, rows)

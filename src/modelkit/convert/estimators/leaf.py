@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
 WIDE = np.float64
-LIBRARIES_OF_ESTIMATORS = ("sklearn", "xgboost", "lightgbm", "catboost")
 NARROW = np.float32
+LIBRARIES = ("sklearn", "xgboost", "lightgbm", "catboost")
 
 
 def converted_alone(
@@ -41,14 +41,15 @@ def converted_alone(
     at: Converting,
 ) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
-    name = type(estimator).__name__
-    refusal: ConversionError | None = None
+    refusal: Exception | None = None
     for dtype in (WIDE, NARROW):
         given = _in_dtype(columns, dtype).merged()
         inputs = list(given.parts)
         try:
-            outputs = _outputs(estimator, inputs)
-        except ConversionError as error:
+            outputs = inline(_runnable(estimator, inputs), inputs)
+        except MissingExtraError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever skl2onnx, onnx or onnxruntime refuse
             refusal = refusal or error
             continue
         numbers = any(dtype_of(part) != STRING for part in inputs)
@@ -56,37 +57,37 @@ def converted_alone(
         if rounds and numbers:
             at.narrow = True
         return _answer(estimator, outputs, at)
-    raise refusal or ConversionError(f"{name} cannot be converted", step=name)
+    raise without_converter(estimator) from refusal
 
 
-def _outputs(estimator: Any, inputs: list[Var]) -> list[Var]:
-    """What the graph of an estimator gives.
+def without_converter(estimator: Any) -> ConversionError:
+    """Why an estimator is refused that nothing converts, and what to do."""
+    kind = type(estimator)
+    name = kind.__name__
+    library = kind.__module__.partition(".")[0]
+    known = next((base for base in kind.__mro__[1:] if _is_of_library(base)), None)
+    if library in LIBRARIES:
+        why = f"{name} has no converter that takes it as it was fitted"
+        fixes = []
+    elif known is not None:
+        why = f"{name} is a class derived from {known.__name__}, and may answer otherwise"
+        fixes = [f"fit {known.__name__} itself"]
+    else:
+        why = f"{name} is a class of your own, and has no converter"
+        fixes = []
+    if hasattr(estimator, "transform") and not hasattr(estimator, "predict"):
+        fixes += [
+            "make it a FunctionTransformer of numpy functions",
+            "apply the steps up to it in front of the model and save those behind it",
+        ]
+    advice = ", or ".join([*fixes, "save the model with format='joblib'"])
+    return ConversionError(f"{why}: {advice}", step=name)
 
-    Raises ConversionError, whatever it is that skl2onnx, spox, onnx or onnxruntime refuse.
-    """
-    try:
-        return inline(_runnable(estimator, inputs), inputs)
-    except (ConversionError, MissingExtraError):
-        raise
-    except Exception as error:
-        name = type(estimator).__name__
-        raise ConversionError(
-            f"{name} cannot be converted to ONNX: {_why(estimator)}; replace it, apply it before the "
-            "model and save the rest, or use format='joblib'",
-            step=name,
-        ) from error
 
-
-def _why(estimator: Any) -> str:
-    """Why an estimator has no graph, in words of ours."""
-    kinds = type(estimator).__mro__
-    for kind in kinds:
-        named = kind.__name__.startswith(("Base", "_")) or kind.__name__.endswith("Mixin")
-        if kind.__module__.partition(".")[0] in LIBRARIES_OF_ESTIMATORS and not named:
-            if kind is kinds[0]:
-                return "no graph is known for it, or for its options"
-            return f"it is derived from {kind.__name__}, and may answer otherwise than that does"
-    return "it is code that no graph is known for"
+def _is_of_library(base: type) -> bool:
+    library = base.__module__.partition(".")[0]
+    mixin = base.__name__.endswith("Mixin") or base.__name__.startswith(("Base", "_"))
+    return library in LIBRARIES and not mixin
 
 
 def _in_dtype(columns: Columns, dtype: Any) -> Columns:
@@ -188,7 +189,4 @@ def _answer(
         )
     if hasattr(estimator, "transform"):
         return Answer(table=Columns((first,)))
-    raise ConversionError(
-        f"{type(estimator).__name__} is neither a transformer, a classifier nor a regressor",
-        step=type(estimator).__name__,
-    )
+    raise without_converter(estimator)

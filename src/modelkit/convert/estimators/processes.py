@@ -270,7 +270,7 @@ def _matern(
     if kernel.nu not in (0.5, 1.5, 2.5):
         raise ConversionError(
             f"a Gaussian process with Matern(nu={kernel.nu}) cannot be converted; use nu=0.5, 1.5, "
-            "2.5 or inf",
+            "2.5 or inf, or format='joblib'",
             step="Matern",
         )
     far = op.mul(op.sqrt(squares), doubles(float(np.sqrt(2 * kernel.nu))))

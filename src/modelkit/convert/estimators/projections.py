@@ -149,7 +149,7 @@ def agglomerated(
         name = getattr(pooling, "__name__", str(pooling))
         raise ConversionError(
             f"FeatureAgglomeration(pooling_func={name}) cannot be converted; use numpy.mean, "
-            "numpy.max, numpy.min, numpy.sum or numpy.median",
+            "numpy.max, numpy.min, numpy.sum or numpy.median, or format='joblib'",
             step="FeatureAgglomeration",
         )
     parts = []

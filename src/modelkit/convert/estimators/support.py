@@ -170,7 +170,9 @@ def kernels(
     if callable(estimator.kernel):
         name = type(estimator).__name__
         raise ConversionError(
-            f"{name} with a kernel of your own cannot be converted; use format='joblib'", step=name
+            f"{name} with a kernel of your own cannot be converted; use kernel='rbf', 'poly', 'sigmoid' or "
+            "'linear', or format='joblib'",
+            step=name,
         )
     gamma = float(estimator._gamma)  # noqa: SLF001 - "scale" as a number, no public way
     if estimator.kernel == "rbf":

@@ -53,7 +53,7 @@ def _column_of(vectorizer: Any, columns: Columns, at: Converting) -> str:
         name = type(vectorizer).__name__
         raise ConversionError(
             f"{name} must read a column as it is; apply the step before it to the texts before "
-            "the model",
+            "the model, or save the model with format='joblib'",
             step=name,
         )
     return column

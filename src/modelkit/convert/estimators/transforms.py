@@ -26,6 +26,15 @@ def transformed(
     """
     if isinstance(step, str) or step is None:
         return columns
+    with at.inside(step):
+        return _transformed(step, columns, at)
+
+
+def _transformed(
+    step: Any,
+    columns: Columns,
+    at: Converting,
+) -> Columns:
     if hasattr(step, "steps"):
         for _, inner in step.steps:
             columns = transformed(inner, columns, at)

@@ -135,7 +135,7 @@ def _said(
         classes = np.asarray(each.classes_)
         if classes.dtype.kind not in "biuf":
             raise ConversionError(
-                "labels that are no numbers cannot be stacked; use stack_method='predict_proba'"
+                "labels that are no numbers cannot be stacked; fit it with stack_method='predict_proba'"
             )
         said = op.gather(doubles(classes), answer.asked("place"))
     return said if rank(said) == 2 else upright(said)
@@ -359,7 +359,9 @@ def against_one(
 ) -> Answer:
     """OneVsOneClassifier: votes of pairs of classes, and part of a vote for how sure they were."""
     if estimator.pairwise_indices_ is not None:
-        raise ConversionError("OneVsOneClassifier over a precomputed kernel cannot be converted")
+        raise ConversionError(
+            "OneVsOneClassifier over a precomputed kernel cannot be converted; save the model with format='joblib'"
+        )
     parts = estimator.estimators_
     answers = [at.answer(each, columns) for each in parts]
     pairs = zip(parts, answers, strict=True)

@@ -108,8 +108,8 @@ def _link_of(learner: dict[str, Any], step: str) -> str:
     objective = learner["objective"]["name"]
     if objective not in LINKS:
         raise ConversionError(
-            f"XGBoost with objective={objective!r} cannot be converted; known are "
-            f"{', '.join(LINKS)}",
+            f"{step} with objective={objective!r} cannot be converted, for its link is not known; save the "
+            "model with format='joblib'",
             step=step,
         )
     return LINKS[objective]
@@ -232,7 +232,7 @@ def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
     )
     used = list(found)[:last]
     if not used:
-        raise ConversionError("the XGBoost model has no tree; train it for at least one round")
+        raise ConversionError("it has no tree; train it for at least one round")
     return used
 
 

@@ -149,7 +149,10 @@ def _leaves(
     if size <= 1:
         return split.copy()[:, None]
     if "leaf_weights" not in tree:
-        raise ConversionError("trees with several outputs each are converted from XGBoost 3.2 on")
+        raise ConversionError(
+            "trees with several outputs each are converted from XGBoost 3.2 on; train it with that, or save "
+            "the model with format='joblib'"
+        )
     weights = np.array(tree["leaf_weights"], np.float32).reshape(-1, size)
     found = np.zeros((len(right), size), np.float32)
     ends = np.array(tree["left_children"]) < 0

@@ -90,7 +90,8 @@ def compare(
             continue
         if expected.shape != got[name].shape:
             raise ParityError(
-                f"output {name!r} has shape {got[name].shape}, the source gives {expected.shape}"
+                f"the converted graph gives the output {name!r} in the shape {got[name].shape}, and the "
+                f"source in {expected.shape}; save the model with format='joblib'"
             )
         if expected.dtype.kind == "f" and name != LABEL:
             gap = _gap(expected, got[name])

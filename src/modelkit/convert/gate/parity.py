@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.gate.columns import Questions, learn, with_columns
+from modelkit.convert.gate.causes import RANDOM, likely_cause
+from modelkit.convert.gate.columns import Questions, is_native, learn, with_columns
 from modelkit.convert.gate.compare import (
     Answers,
     Differences,
@@ -34,9 +35,9 @@ from modelkit.convert.gate.rows import Rows, Table, Tensors, rows_of
 from modelkit.convert.gate.strange import texts_of_terms, with_texts
 from modelkit.convert.source import Source
 from modelkit.errors import (
-    BatchError,
     ConversionError,
-    ModelkitError,
+    DeviceError,
+    GraphError,
     ParityError,
     SignatureError,
 )
@@ -178,19 +179,17 @@ class _Comparison:
 
         Raises ParityError where they pass the tolerance.
         """
-        where = f"{len(rows)} rows of the example"
+        where = f"{len(rows)} row{'' if len(rows) == 1 else 's'} of the example"
         truth = self._truth(rows)
         try:
             got = self.model.run(rows.raw)
-        except BatchError as error:
-            raise ParityError(
-                f"the converted graph fails on {where}, which {self.source.against} answers; "
-                f"nothing was saved{self._hint()}"
-            ) from error
-        except ModelkitError:
+        except (DeviceError, GraphError, SignatureError):
             raise
         except Exception as error:
-            raise ParityError(f"the converted graph does not run on {where}: {error}") from error
+            raise ParityError(
+                f"{self._what()} fails on {where}, which {self.source.against} answers; "
+                f"nothing was saved{self._advice()}"
+            ) from error
         found = compare(
             truth,
             got,
@@ -328,22 +327,20 @@ class _Comparison:
         if agree(found, rtol, atol):
             return
         raise ParityError(
-            f"the converted graph disagrees with {self.source.against} on {where}: largest "
-            f"relative difference {found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels "
-            f"flipped; nothing was saved{self._hint()}",
+            f"{self._what()} disagrees with {self.source.against} on {where}: largest relative difference "
+            f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was "
+            f"saved{self._advice()}",
             parity=found,
         )
 
-    def _hint(self) -> str:
-        """What to try where source and graph part."""
-        rows = rows_of(self.source.rows)
-        if not isinstance(rows, Table) or not rows.gaps():
-            return ""
-        for position in sorted(rows.gaps()):
-            if rows.has_none(position):
-                name = str(rows.raw.columns[position])
-                return (
-                    f"; column {name!r} holds None, which scikit-learn takes for a value like "
-                    "others, and imputes NaN only: give fit and example X.fillna(np.nan)"
-                )
-        return "; the example has missing values: if it agrees without them, impute them first"
+    def _what(self) -> str:
+        return "the pickled model" if is_native(self.source) else "the converted graph"
+
+    def _advice(self) -> str:
+        """The likely cause where source and graph part, and what to try."""
+        ways = [likely_cause(self.source)]
+        if is_native(self.source):
+            ways.append("a model must answer any number of rows, one alone too")
+        elif self.source.stages and ways[0] != RANDOM:  # of an estimator
+            ways.append("or use format='joblib'")
+        return "".join(f"; {way}" for way in ways if way)
