@@ -14,6 +14,7 @@ from modelkit.convert.outputs import Role, read_roles, truth
 from modelkit.convert.source import Converter, Source
 from modelkit.convert.steps import (
     closed_categories,
+    found_by_search,
     hint_of,
     holds_trees,
     is_narrow,
@@ -66,7 +67,7 @@ def from_sklearn(
     if not boosting.is_catboost(estimator):
         check_is_fitted(estimator)
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
-    estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
+    estimator = found_by_search(estimator)
     shown = read_example(estimator, example)
     rows = shown.rows
     coded = boosting.categories(estimator, rows)
