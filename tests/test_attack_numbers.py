@@ -163,6 +163,19 @@ def test_splines_that_stay_level_do_so_to_infinity(rows, fresh, tmp_path):
     check(splines, rows, strange, tmp_path / "a.mk")
 
 
+def test_linear_leaves_of_lightgbm_answer_infinite_rows(rows, target, tmp_path):
+    lightgbm = pytest.importorskip("lightgbm")
+    gaps = rows.copy()
+    gaps[::7, 0] = np.nan
+    infinite = rows.copy()
+    infinite[::3, 1] = np.inf
+    infinite[1::3, 1] = -np.inf
+    model = lightgbm.LGBMClassifier(
+        n_estimators=3, min_child_samples=1, linear_tree=True, verbose=-1
+    )
+    check(model.fit(gaps, target > 0), gaps, infinite, tmp_path / "a.mk")
+
+
 def test_infinities_that_a_graph_answers_otherwise_are_refused_with_what_is_missing(
     rows, target, tmp_path
 ):
