@@ -192,10 +192,14 @@ def _without_infinities(
 
     floats = [i for i in questions.few.floats() if i in nullable]
     verdicts = sort_out(floats, judge)
-    wrong = {i for i, verdict in verdicts.items() if verdict == DISAGREES}
+    wrong = set()
+    for i, verdict in verdicts.items():
+        found = questions.found.get(i, Differences())
+        # A number that is no number says by itself that it is no answer.
+        if verdict == DISAGREES and (found.flips or np.isfinite(found.max_rel)):
+            wrong.add(i)
     for i in sorted(wrong & questions.example.gaps()):
-        where = f"rows where {columns[i].name!r} is infinite"
-        questions.refuse(questions.found[i], where)
+        questions.refuse(questions.found[i], f"rows where {columns[i].name!r} is infinite")
     return nullable - wrong
 
 
