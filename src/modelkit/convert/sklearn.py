@@ -19,6 +19,7 @@ from modelkit.convert.places import place_of_last
 from modelkit.convert.source import Converter, Source, Stage
 from modelkit.convert.steps import (
     closed_categories,
+    found_by_search,
     holds_trees,
     is_narrow,
     last_step,
@@ -68,7 +69,7 @@ def from_sklearn(
     if not boosting.is_catboost(estimator):
         check_fitted(estimator)
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
-    estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
+    estimator = found_by_search(estimator)
     shown = read_example(estimator, example)
     rows = shown.rows
     coded = boosting.categories(estimator, rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.cast import MISSING, is_missing
+from modelkit.cast import MISSING, is_a, is_missing
 
 # Estimators that compare their rows in float32.
 NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
@@ -31,10 +31,44 @@ TREES = (
     "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
 )  # fmt: skip
 
+# The methods by which an estimator answers rows.
+VERBS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
+
 
 def last_step(estimator: Any) -> Any:
     """The last step of a pipeline; any other estimator itself."""
     return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+
+
+def replaced_verb(estimator: Any) -> str | None:
+    """The method that was put into an estimator itself, in place of its class's; None for none."""
+    own = getattr(estimator, "__dict__", {})
+    return next((verb for verb in VERBS if verb in own), None)
+
+
+def overridden_verb(estimator: Any) -> str | None:
+    """The method that an estimator answers by and scikit-learn does not define; None for none."""
+    replaced = replaced_verb(estimator)
+    if replaced is not None:
+        return replaced
+    for kind in type(estimator).__mro__:
+        if kind.__module__.startswith("sklearn."):
+            return None
+        for verb in VERBS:
+            if verb in vars(kind):
+                return verb
+    return None
+
+
+def found_by_search(estimator: Any) -> Any:
+    """What a search of scikit-learn hands its rows to; any other estimator itself.
+
+    So is a search of somebody's own that answers otherwise than its best estimator.
+    """
+    search = is_a(estimator, "sklearn.model_selection._search", "BaseSearchCV")
+    if search and overridden_verb(estimator) is None:
+        return estimator.best_estimator_
+    return estimator
 
 
 def where_parts(estimator: Any) -> str | None:

@@ -121,7 +121,9 @@ def _gaussian_likelihoods(estimator: Any, columns: Columns) -> Var:
         constant([2], np.int64),
         keepdims=0,
     )
-    shift = np.log(estimator.class_prior_) - 0.5 * np.log(2 * np.pi * variances).sum(axis=1)
+    # Of variances in float32 the source adds up their logarithms in float32, and no more than that.
+    sizes = -0.5 * np.log(2 * np.pi * estimator.var_).sum(axis=1)
+    shift = np.log(estimator.class_prior_).astype(np.float64) + sizes.astype(np.float64)
     halved = op.mul(distances, doubles(-0.5))
     return op.transpose(op.add(halved, doubles(shift[:, None])), perm=[1, 0])
 

@@ -177,9 +177,9 @@ def _side(decision: Var) -> Var:
 def _isolating(estimator: Any) -> list[Tree]:
     """The trees of an IsolationForest, each over the columns that it was trained on."""
     trees = estimator.estimators_
-    if estimator.max_features == 1.0:
+    if estimator._max_features == estimator.n_features_in_:  # noqa: SLF001 - max_features as a number
         return [tree_of(each) for each in trees]
-    features = estimator.estimators_features_
+    features = estimator.estimators_features_[: len(trees)]
     return [tree_of(each, chosen) for each, chosen in zip(trees, features, strict=True)]
 
 
@@ -190,8 +190,9 @@ def _ones(like: Var) -> Var:
 
 def _depths(estimator: Any) -> list[Array]:
     """(nodes, 1) for each tree: how deep each node is, and a row that ends there on average."""
-    paths = estimator._decision_path_lengths  # noqa: SLF001 - no public way
-    averages = estimator._average_path_length_per_tree  # noqa: SLF001
+    count = len(estimator.estimators_)  # of which some may have been taken off
+    paths = estimator._decision_path_lengths[:count]  # noqa: SLF001 - no public way
+    averages = estimator._average_path_length_per_tree[:count]  # noqa: SLF001
     return [(own + average - 1.0)[:, None] for own, average in zip(paths, averages, strict=True)]
 
 

@@ -22,6 +22,7 @@ from modelkit.convert.estimators.lightgbm_trees import (
     splits_of,
     tree_over,
 )
+from modelkit.convert.estimators.scaling import within
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -39,6 +40,8 @@ from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
+
+FURTHEST = 1e300  # of a sum of linear leaves: the sigmoid of any number as large is 0 or 1
 
 # Up to here a number counts as zero, and zero as missing where a column says so.
 ZERO = float(np.float32(1e-35))
@@ -137,8 +140,11 @@ def _sum(
 
 
 def _paired(added: Var, link: Link) -> Var:
-    """A sum beside zeros, where the link has a pair."""
-    return op.concat([op.sub(added, added), added], axis=1) if link.pair else added
+    """A sum beside zeros, where the link has a pair: finite, for an infinite row has a sigmoid too."""
+    if not link.pair:
+        return added
+    bounded = within(added, -FURTHEST, FURTHEST)
+    return op.concat([op.sub(bounded, bounded), bounded], axis=1)
 
 
 class Link:

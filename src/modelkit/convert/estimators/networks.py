@@ -1,4 +1,4 @@
-"""Converters of MLPClassifier, MLPRegressor and BernoulliRBM, in the precision of their weights."""
+"""Converters of MLPClassifier, MLPRegressor and BernoulliRBM, in float64."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     complement,
-    constant,
     doubles,
     flat,
     largest,
@@ -107,12 +106,11 @@ def hidden_units(
     at: Converting,
 ) -> Answer:
     """BernoulliRBM: the probability of each hidden unit."""
-    dtype = estimator.components_.dtype
-    at.narrow |= dtype == np.float32
+    at.narrow |= estimator.components_.dtype == np.float32  # the source rounds rows of float32
     scores = op.gemm(
-        columns.matrix(dtype),
-        constant(estimator.components_.T),
-        constant(estimator.intercept_hidden_),
+        columns.matrix(np.float64),
+        doubles(estimator.components_.T),
+        doubles(estimator.intercept_hidden_),
     )
     return Answer(table=Columns((logistic(scores),)))
 

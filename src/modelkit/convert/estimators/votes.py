@@ -148,18 +148,19 @@ def bagging(
 ) -> Answer:
     """BaggingClassifier and BaggingRegressor: a mean of estimators over some columns each."""
     parts = estimator.estimators_
+    features = estimator.estimators_features_[: len(parts)]
     classes = len(estimator.classes_) if hasattr(estimator, "classes_") else 0
     if all(map(is_tree, parts)) and parts[0].n_outputs_ == 1:
         added = _bagged_trees(estimator, columns, classes)
     else:
         said = []
-        for each, chosen in zip(parts, estimator.estimators_features_, strict=True):
+        for each, chosen in zip(parts, features, strict=True):
             given = columns.take([int(place) for place in chosen])
             said.append(_bagged(each, given, classes, at))
         added = total(said)
     middle = mean(
         cast(added, np.float64),
-        len(parts),
+        estimator.n_estimators,
     )
     if classes:
         return Answer(
@@ -180,14 +181,15 @@ def _mean_decision(
     if not hasattr(parts[0], "decision_function"):
         return None
     said = []
-    for each, chosen in zip(parts, estimator.estimators_features_, strict=True):
+    features = estimator.estimators_features_[: len(parts)]
+    for each, chosen in zip(parts, features, strict=True):
         if len(each.classes_) < len(estimator.classes_):
             return None
         given = columns.take([int(place) for place in chosen])
         said.append(at.answer(each, given).asked("decision"))
     return mean(
         cast(total(said), np.float64),
-        len(parts),
+        estimator.n_estimators,
     )
 
 
@@ -199,7 +201,9 @@ def _bagged_trees(
     """The sum of what trees say, each of which may see some of the columns."""
     trees = []
     values = []
-    for each, chosen in zip(estimator.estimators_, estimator.estimators_features_, strict=True):
+    parts = estimator.estimators_
+    features = estimator.estimators_features_[: len(parts)]
+    for each, chosen in zip(parts, features, strict=True):
         leaves = leaves_of(each)
         if classes:
             leaves = _spread(
