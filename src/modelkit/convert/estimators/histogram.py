@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
-LAST_BITS = 2.0**-42  # of a column's largest threshold: by how much sums may be rounded otherwise
+LAST_BITS = 2.0**-49  # of a column's largest threshold: by how much sums may be rounded otherwise
 
 
 def histogram(
