@@ -9,6 +9,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.frozen import FrozenEstimator
+from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import (
@@ -161,6 +162,35 @@ def test_an_array_of_mixed_values_is_an_example(tmp_path):
     np.testing.assert_allclose(
         model.predict(records), source.predict(np.array([["year", "no", 3]], object)), rtol=1e-6
     )
+
+
+def passengers():
+    """Booleans with gaps, as read_csv gives them: objects."""
+    rng = np.random.default_rng(0)
+    asleep = rng.choice(np.array([True, False, np.nan], object), 300, p=[0.4, 0.5, 0.1])
+    frame = pd.DataFrame({"asleep": asleep, "age": rng.integers(0, 80, 300).astype(float)})
+    return frame, (frame["asleep"] == True) | (frame["age"] < 20)  # noqa: E712 - of objects
+
+
+ENCODERS = {
+    "filled": lambda: make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()),
+    "a category": lambda: OneHotEncoder(handle_unknown="ignore"),
+    "ordinal": lambda: OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_booleans_with_gaps_are_columns(name, tmp_path):
+    frame, target = passengers()
+    columns = ColumnTransformer([("asleep", ENCODERS[name](), ["asleep"])], remainder="passthrough")
+    source = make_pipeline(columns, HistGradientBoostingClassifier(max_iter=5)).fit(frame, target)
+    model = save(source, frame, tmp_path)
+    assert model.signature.inputs[0].columns[0].dtype == "bool"
+    gaps = frame.assign(asleep=np.array([np.nan] * len(frame), object))
+    for rows in (frame, gaps, frame[frame["asleep"].notna()]):
+        np.testing.assert_allclose(model.predict_proba(rows), source.predict_proba(rows), rtol=1e-6)
+    with pytest.raises(mk.errors.SignatureError, match="asleep"):
+        model.predict(frame[:1].assign(asleep=["yes"]))
 
 
 def test_categories_of_polars_do_not_end_the_process_that_saves_catboost(tmp_path):
