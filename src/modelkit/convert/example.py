@@ -13,6 +13,7 @@ import numpy as np
 from modelkit.cast import Array, is_a
 from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
+from modelkit.convert.steps import with_parts
 from modelkit.convert.tables import ASKED, as_table, dense_table, same_answers
 from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
@@ -22,6 +23,7 @@ from modelkit.spec import Column
 FEW_ROWS = 256  # that an estimator is asked about to see which columns it reads
 Ask = Callable[[Any, Any], Any]
 UNNAMED_TEXT = "text"  # the column of a model over strings whose example has no name
+READS_DICTS = ("DictVectorizer", "FeatureHasher")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,7 @@ def read_example(
         raise ConversionError(
             "an estimator is proven against rows: pass example=X_train[:500], as fit was given"
         )
+    _check_reads_columns(estimator)
     texts = _texts(example)
     if texts is not None:
         name = str(getattr(example, "name", None) or UNNAMED_TEXT)
@@ -156,6 +159,19 @@ def widened(rows: Any) -> Any:
         return rows.astype(np.float64) if rows.dtype == np.float32 else rows
     single = [name for name, dtype in rows.dtypes.items() if dtype == np.float32]
     return rows.astype(dict.fromkeys(single, np.float64)) if single else rows
+
+
+def _check_reads_columns(estimator: Any) -> None:
+    """Raise ConversionError where a step reads another kind of rows than tables of columns."""
+    for step in with_parts(estimator):
+        kind = type(step).__name__
+        if kind in READS_DICTS:
+            raise ConversionError(
+                f"{kind} reads rows without fixed columns, and a package takes columns: put the "
+                "records into a frame, pd.DataFrame(records), and fit a ColumnTransformer with "
+                "OneHotEncoder on it",
+                step=kind,
+            )
 
 
 def _check_form(example: Any) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from modelkit.cast import MISSING, is_a, is_missing
 
 # Estimators that compare their rows in float32.
@@ -25,6 +23,7 @@ PARTS = {
         "FixedThresholdClassifier", "TunedThresholdClassifierCV", "RANSACRegressor", "SelfTrainingClassifier",
     ),
     "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
+    "regressor_": ("TransformedTargetRegressor",),
 }  # fmt: skip
 TREES = (
     "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
@@ -154,7 +153,7 @@ def _find_categories(
     for name, part, _ in getattr(step, "transformers_", []):
         its = [columns[at] for at in _places(step)[name]]
         _find_categories(part, its, found, read)
-    for part in _fitted_parts(step):
+    for part in inner_parts(step):
         _find_categories(part, columns, found, read)
     known = read(step)
     if len(known) == len(columns):
@@ -186,14 +185,6 @@ def _with_markers(values: tuple[Any, ...], markers: list[Any]) -> tuple[Any, ...
     texts = any(isinstance(value, str) for value in values)
     added = [mark for mark in markers if not is_missing(mark) and isinstance(mark, str) == texts]
     return tuple(dict.fromkeys([*values, *added]))
-
-
-def _fitted_parts(step: Any) -> list[Any]:
-    """The estimators that a step fitted: in a list, in an array where they are trees, or one."""
-    parts = getattr(step, "estimators_", [])
-    every = list(parts.flat if isinstance(parts, np.ndarray) else parts)
-    every.append(getattr(step, "best_estimator_", None))
-    return [part for part in every if part is not None]
 
 
 def _only_values(step: Any) -> list[tuple[Any, ...]]:

@@ -10,11 +10,14 @@ import numpy as np
 
 from modelkit.cast import is_a
 from modelkit.convert.asking import asking
+from modelkit.convert.boosting import is_catboost
+from modelkit.convert.steps import with_parts
 from modelkit.errors import ConversionError, importing
 from modelkit.records import plain_rows
 
 ASKED = ("predict", "transform")
 FEW_ROWS = 64  # that an estimator is asked about in two forms
+CODED = ("Categorical", "Enum")  # columns of polars
 
 
 def as_table(estimator: Any, example: Any) -> Any:
@@ -31,6 +34,8 @@ def as_table(estimator: Any, example: Any) -> Any:
         return _from_polars(estimator, example)
     if is_a(example, "pyarrow", "Table"):
         return example.to_pandas()
+    if isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "OU":
+        return _from_objects(estimator, example)
     records = isinstance(example, list | tuple) and len(example) > 0
     if isinstance(example, Mapping) or (records and isinstance(example[0], Mapping)):
         return _pandas().DataFrame(example)
@@ -43,12 +48,29 @@ def _pandas() -> Any:
     return pd
 
 
+def _from_objects(estimator: Any, example: Any) -> Any:
+    """An array of mixed values, as `frame.values` is, as a frame whose columns have dtypes.
+
+    Raises ConversionError where the estimator answers the frame otherwise.
+    """
+    rows = _pandas().DataFrame(example).infer_objects()
+    if _answers_alike(estimator, example[:FEW_ROWS], rows.iloc[:FEW_ROWS]):
+        return rows
+    raise ConversionError(
+        f"the estimator answers this array of {example.dtype} otherwise than a frame of the same "
+        "rows; fit it on a frame of pandas, whose columns have dtypes of their own, and pass that "
+        "as example"
+    )
+
+
 def _from_polars(estimator: Any, example: Any) -> Any:
     """A frame of polars as one of pandas that the estimator answers as it does the first.
 
     Libraries read frames of polars by their values, where None is missing, or through pandas.
     Raises ConversionError where neither gives the same answers.
     """
+    if _ends_at_codes(estimator, example):
+        return _pandas_of_polars(example)
     for convert in (_values_of_polars, _pandas_of_polars):
         rows = convert(example)
         if _answers_alike(estimator, example.head(FEW_ROWS), rows.iloc[:FEW_ROWS]):
@@ -57,6 +79,15 @@ def _from_polars(estimator: Any, example: Any) -> Any:
         "the estimator answers this polars frame otherwise than the same rows in pandas; fit it on "
         "pandas, X.to_pandas(), and pass that as example"
     )
+
+
+def _ends_at_codes(estimator: Any, frame: Any) -> bool:
+    """Whether asking about a frame of polars would end the process.
+
+    CatBoost does that to columns of categories, which it hence was not trained on.
+    """
+    coded = any(type(dtype).__name__ in CODED for dtype in frame.dtypes)
+    return coded and any(map(is_catboost, with_parts(estimator)))
 
 
 def _answers_alike(estimator: Any, frame: Any, rows: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from modelkit.cast import Array, is_missing
 from modelkit.convert.estimators.categories import HALF, Sets, codes_of, with_sets
 from modelkit.convert.estimators.forests import from_start
+from modelkit.convert.estimators.rounding import rounded_columns
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 
 EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
+LAST_BITS = 2.0**-49  # of a column's largest threshold: by how much sums may be rounded otherwise
 
 
 def histogram(
@@ -44,6 +47,8 @@ def histogram(
         len(numeric),
         [sets for _, sets in coded.values()],
     )
+    raised = _raised(estimator, len(coded), np.array(rounded_columns(columns), bool)[numeric])
+    stages = [(k, _with_thresholds(tree, raised), values) for k, tree, values in stages]
     rows = with_sets(columns, coded, numeric) if coded else columns.matrix(np.float64)
     return _linked(estimator, rows, start, stages)
 
@@ -92,6 +97,40 @@ def _stages(
     for stage in estimator._predictors:  # noqa: SLF001 - no public way
         seen += [(k, _tree(each, sets), each.nodes["value"]) for k, each in enumerate(stage)]
     return [(k, _placed(tree, numbers, sets), values) for k, tree, values in seen]
+
+
+def _raised(
+    estimator: Any,
+    categories: int,
+    rounded: Array,
+) -> dict[int, dict[float, float]]:
+    """Thresholds that are raised by the last bits, by column of numbers.
+
+    Most thresholds are values of the training rows. Where a column is a sum, the same row may get a
+    value one bit above its own threshold from the graph, and would go the other way.
+    """
+    found = {}
+    thresholds = estimator._bin_mapper.bin_thresholds_  # noqa: SLF001 - no public way
+    for place in np.flatnonzero(rounded).tolist():
+        known = np.asarray(thresholds[categories + place], np.float64)
+        if not len(known):
+            continue
+        far = np.append(np.diff(known), np.inf) / 4
+        step = np.minimum(far, np.abs(known).max() * LAST_BITS)
+        found[place] = dict(zip(known.tolist(), (known + step).tolist(), strict=True))
+    return found
+
+
+def _with_thresholds(tree: Tree, raised: dict[int, dict[float, float]]) -> Tree:
+    """The same tree, with other thresholds in some columns."""
+    if not raised:
+        return tree
+    threshold = tree.threshold.copy()
+    for node in np.flatnonzero(~tree.leaf).tolist():
+        of_column = raised.get(int(tree.column[node]), {})
+        old = float(threshold[node])
+        threshold[node] = of_column.get(old, old)
+    return replace(tree, threshold=threshold)
 
 
 def _coded(estimator: Any, columns: Columns) -> dict[int, tuple[Var, Sets]]:

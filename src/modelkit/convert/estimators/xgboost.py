@@ -127,10 +127,15 @@ def _intercept(learner: dict[str, Any]) -> Array:
     base = np.broadcast_to(written, (outputs,)) if len(written) == 1 else written
     objective = learner["objective"]["name"]
     one = np.float32(1)
+    if objective in LOGITS:
+        return -_log(one / base - one)
+    return _log(base) if LINKS[objective] == EXP else base
+
+
+def _log(numbers: Array) -> Array:
+    """The float32 next to each logarithm, as the library's is: numpy's of float32 is off by one."""
     with np.errstate(divide="ignore"):
-        if objective in LOGITS:
-            return np.asarray(-np.log(one / base - one))
-        return np.asarray(np.log(base) if LINKS[objective] == EXP else base)
+        return np.log(numbers.astype(np.float64)).astype(np.float32)
 
 
 def _linear(
