@@ -37,17 +37,24 @@ def read_classes(proto: onnx.ModelProto, answers: Mapping[str, Array]) -> tuple[
     """
     if LABEL not in answers or answers[LABEL].ndim != 1:
         return None
-    classes = _listed(proto.graph)
     label = answers[LABEL]
-    if label.dtype.kind in "biu":
-        classes = [label.dtype.type(value).item() for value in classes if float(value).is_integer()]
-    elif label.dtype.kind != "O":
+    classes = _in_dtype_of(label, _listed(proto.graph))
+    known = set(classes)
+    if not classes or len(known) < len(classes):
         return None
-    if not classes or len(set(classes)) < len(classes) or not set(label.tolist()) <= set(classes):
+    if not known.issuperset(label.tolist()):
         return None
     if PROBABILITIES in answers and not _are_probabilities(answers[PROBABILITIES], len(classes)):
         return None
     return tuple(classes)
+
+
+def _in_dtype_of(label: Array, classes: list[Any]) -> list[Any]:
+    """Classes as labels have them; none for labels that are neither whole numbers nor texts."""
+    if label.dtype.kind in "biu":
+        whole = [value for value in classes if float(value).is_integer()]
+        return [label.dtype.type(value).item() for value in whole]
+    return classes if label.dtype.kind == "O" else []
 
 
 def _listed(graph: onnx.GraphProto) -> list[Any]:

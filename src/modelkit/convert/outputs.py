@@ -234,15 +234,10 @@ def truth(
     roles: tuple[Role, ...],
 ) -> dict[str, Array]:
     """What the estimator answers, by output name, with the scores that a classifier decides by."""
-    answers: dict[str, Any] = {}
+    verbs = dict.fromkeys(role.verb for role in roles)
+    answers = {verb: ask(estimator, verb, rows) for verb in verbs}
     found = {}
     for role in roles:
-        if role.verb not in answers:
-            answers[role.verb] = ask(
-                estimator,
-                role.verb,
-                rows,
-            )
         answer = answers[role.verb]
         array = np.asarray(answer if role.part is None else answer[role.part])
         if array.shape[1:] == (1,) and role.tail == ():

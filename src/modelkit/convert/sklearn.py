@@ -30,8 +30,14 @@ LIBRARIES = {
 }
 # Names of outputs, which no input can have.
 TAKEN = (
-    "label", "prediction", "probability", "probabilities", "scores", "score_samples", "transformed",
-)  # fmt: skip
+    "label",
+    "prediction",
+    "probability",
+    "probabilities",
+    "scores",
+    "score_samples",
+    "transformed",
+)
 
 
 def is_estimator(source: object) -> bool:
@@ -79,18 +85,21 @@ def from_sklearn(
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(reading, inputs, roles, known, nones)
     roles = _given(roles, graph.outputs)
-    answers = _truth_of(shown, few, roles)
-    told = closed_categories(
-        shown.reader,
-        [column.name for column in shown.columns],
-    )
+    names = [column.name for column in shown.columns]
+    told = closed_categories(shown.reader, names)
     told |= {name: values for name, values in coded.items() if bool not in map(type, values)}
+    signature = Signature(
+        tuple(inputs),
+        graph.outputs,
+        classes=classes,
+        ignored=shown.ignored,
+    )
     return Source(
         graph.proto,
-        Signature(tuple(inputs), graph.outputs, classes=classes, ignored=shown.ignored),
+        signature,
         rows=rows,
         against=against,
-        truth=answers,
+        truth=_truth_of(shown, few, roles),
         categories=told,
         rounds=graph.narrow,
         texts=graph.texts,
@@ -188,9 +197,12 @@ def _inputs(
         taken |= {other.name for other in columns if other is not column}
         while name in taken:
             name += "_"
-        kind = "float64" if column.name in coded else numbers
-        kind = "string" if column.dtype == "string" else kind
-        specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
+        dtype = numbers
+        if column.dtype == "string":
+            dtype = "string"
+        elif column.name in coded:
+            dtype = "float64"
+        specs.append(TensorSpec(name, dtype, ("batch", 1), (column,)))
     return specs
 
 
@@ -198,7 +210,6 @@ def _inputs_of_none(rows: Rows, inputs: list[TensorSpec]) -> list[str]:
     """The inputs of texts whose missing values are None throughout: scikit-learn keeps it apart."""
     if not isinstance(rows, Table):
         return []
-    texts = [
-        place for place, spec in enumerate(inputs) if spec.dtype == "string"
-    ]  # one column each
+    texts = [place for place, spec in enumerate(inputs) if spec.dtype == "string"]
+    # Each is one column.
     return [inputs[place].name for place in texts if rows.has_only_none(place)]
