@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import plus, times
 from modelkit.convert.estimators.categories import HALF, codes_of
 from modelkit.convert.estimators.tensors import Columns, Var, cast, constant, ml, one_column, op
 from modelkit.errors import ConversionError
@@ -273,7 +274,7 @@ class Lookups:
             if number is None:
                 number = code
                 continue
-            number = op.add(op.mul(number, constant(size, np.int64)), code)
+            number = plus(times(number, constant(size, np.int64)), code)
         assert number is not None  # noqa: S101 - for the type checker: a statistic is one of something
         return number
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import plus
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -174,7 +175,7 @@ class Converting:
         matrix = Columns(tuple(others)).matrix(np.float64)
         whole = op.gemm(matrix, doubles(np.concatenate(rows)), doubles(shift))
         for product in products:
-            whole = op.add(whole, product)
+            whole = plus(whole, product)
         return whole
 
     def place(

@@ -12,6 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import (
+    at_least,
+    choose,
+    greater,
+    less,
+    minus,
+    over,
+    plus,
+    times,
+)
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -108,7 +118,7 @@ def forest(
 
 def mean(added: Var, count: int) -> Var:
     """A sum over its number of terms."""
-    return added if count == 1 else op.div(added, doubles(count))
+    return added if count == 1 else over(added, count)
 
 
 def _voted(estimator: Any, values: Var) -> Answer:
@@ -158,9 +168,9 @@ def isolation(
     trees = _isolating(estimator)
     added = flat(sum_of_leaves(columns.matrix(np.float32), trees, _depths(estimator)))
     every = _depth_of_all(estimator)
-    share = op.div(added, doubles(every)) if every else _ones(added)
+    share = over(added, every) if every else _ones(added)
     score = op.neg(op.pow(doubles(2.0), op.neg(share)))
-    decision = op.sub(score, doubles(float(estimator.offset_)))
+    decision = minus(score, float(estimator.offset_))
     return Answer(
         label=_side(decision),
         decision=decision,
@@ -170,7 +180,7 @@ def isolation(
 
 def _side(decision: Var) -> Var:
     """-1 for rows outside, which have a negative decision, and 1 for those inside."""
-    outside = op.less(decision, doubles(0.0))
+    outside = less(decision, 0.0)
     return op.where(outside, constant(-1, np.int64), constant(1, np.int64))
 
 
@@ -185,7 +195,7 @@ def _isolating(estimator: Any) -> list[Tree]:
 
 def _ones(like: Var) -> Var:
     """Ones in the shape of a tensor."""
-    return op.add(op.mul(like, doubles(0.0)), doubles(1.0))
+    return plus(times(like, 0.0), 1.0)
 
 
 def _depths(estimator: Any) -> list[Array]:
@@ -223,10 +233,10 @@ def adaptive(
         weights,
         others,
     )
-    added = op.div(said, doubles(float(estimator.estimator_weights_.sum())))
+    added = over(said, float(estimator.estimator_weights_.sum()))
     if classes == 2:
         return _decided_by_two(added)
-    scores = op.softmax(op.div(added, doubles(classes - 1)), axis=1)
+    scores = op.softmax(over(added, classes - 1), axis=1)
     return Answer(
         place=largest(added),
         probabilities=scores,
@@ -243,9 +253,9 @@ def _shares_of_weights(estimator: Any) -> tuple[Sequence[float], Sequence[float]
 
 def _decided_by_two(added: Var) -> Answer:
     """What an AdaBoostClassifier of two classes answers, from what was added to each, (n, 2)."""
-    decision = op.add(op.neg(column(added, 0)), column(added, 1))
-    pair = op.mul(op.mul(upright(decision), doubles([[-1.0, 1.0]])), doubles(0.5))
-    place = op.cast(op.greater(decision, doubles(0.0)), to=np.int64)
+    decision = plus(op.neg(column(added, 0)), column(added, 1))
+    pair = times(times(upright(decision), [[-1.0, 1.0]]), 0.5)
+    place = op.cast(greater(decision, 0.0), to=np.int64)
     return Answer(
         place=place,
         probabilities=op.softmax(pair, axis=1),
@@ -286,7 +296,7 @@ def _said_by_any(
             upright(at.place(each, columns, known)),
             constant([range(len(estimator.classes_))], np.int64),
         )
-        terms.append(op.where(said, doubles(weight), doubles(other)))
+        terms.append(choose(said, weight, other))
     return op.sum(terms)
 
 
@@ -307,8 +317,8 @@ def median(
 def _middle(weights: Var) -> Var:
     """(n, 1): the first place at which the weights of a row come to half of their sum."""
     share = op.cumsum(weights, constant(1, np.int64))
-    half = op.mul(op.gather(share, constant([-1], np.int64), axis=1), doubles(0.5))
-    reached = op.cast(op.greater_or_equal(share, half), to=np.int32)
+    half = times(op.gather(share, constant([-1], np.int64), axis=1), 0.5)
+    reached = op.cast(at_least(share, half), to=np.int32)
     return op.arg_max(reached, axis=1, keepdims=1)
 
 

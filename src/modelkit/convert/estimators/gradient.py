@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import minus, over, plus, times
 from modelkit.convert.estimators.forests import from_start, tree_of
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -61,7 +62,7 @@ def boosting(
         keepdims=0,
         select_last_index=1,
     )
-    twice = op.mul(raw, doubles(2.0)) if estimator.loss == "exponential" else raw
+    twice = times(raw, 2.0) if estimator.loss == "exponential" else raw
     return Answer(
         place=place,
         probabilities=op.softmax(twice, axis=1),
@@ -96,8 +97,8 @@ def _boosted(
         at,
     )
     if skip:
-        first = op.mul(first, doubles([[0.0, 1.0]]))
-    return op.add(
+        first = times(first, [[0.0, 1.0]])
+    return plus(
         first,
         from_start(
             rows,
@@ -155,10 +156,10 @@ def _own_start(
     likely = _inside(cast(answer.asked("probabilities"), np.float64))
     if estimator.n_trees_per_iteration_ > 1:
         logs = op.log(likely)
-        return op.sub(logs, op.reduce_mean(logs, constant([1], np.int64), keepdims=1))
+        return minus(logs, op.reduce_mean(logs, constant([1], np.int64), keepdims=1))
     second = one_column(likely, 1)
-    score = op.log(op.div(second, op.sub(doubles(1.0), second)))
-    return op.mul(score, doubles(0.5)) if estimator.loss == "exponential" else score
+    score = op.log(over(second, minus(1.0, second)))
+    return times(score, 0.5) if estimator.loss == "exponential" else score
 
 
 def _check_computes_in_float64(estimator: Any) -> None:

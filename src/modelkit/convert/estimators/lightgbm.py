@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import at_most, choose, minus, times
 from modelkit.convert.estimators.categories import Beside
 from modelkit.convert.estimators.elementary import log1p
 from modelkit.convert.estimators.forests import mean
@@ -27,7 +28,6 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     column,
-    doubles,
     flat,
     largest,
     one_column,
@@ -138,7 +138,7 @@ def _sum(
 
 def _paired(added: Var, link: Link) -> Var:
     """A sum beside zeros, where the link has a pair."""
-    return op.concat([op.sub(added, added), added], axis=1) if link.pair else added
+    return op.concat([minus(added, added), added], axis=1) if link.pair else added
 
 
 class Link:
@@ -163,7 +163,7 @@ class Link:
         if self.kind == "multiclassova":
             return op.sigmoid(self._steep(raw))
         if self.kind == "regression" and "sqrt" in self.options:
-            return op.mul(op.mul(raw, raw), op.sign(raw))
+            return times(times(raw, raw), op.sign(raw))
         if self.kind in EXPONENTIAL:
             return op.exp(raw)
         if self.kind == "cross_entropy_lambda":
@@ -175,7 +175,7 @@ class Link:
     def _steep(self, raw: Var) -> Var:
         """The scores times the slope of the sigmoid."""
         slope = float(self.options.get("sigmoid", 1.0))
-        return raw if slope == 1.0 else op.mul(raw, doubles(slope))
+        return raw if slope == 1.0 else times(raw, slope)
 
 
 def _refused(what: str, estimator: Any) -> ConversionError:
@@ -210,12 +210,8 @@ def _without_zeros(
         -1.0,
     )
     bound[0, [read.home[feature] for feature in zeros]] = ZERO
-    small = op.less_or_equal(op.abs(read.rows), doubles(bound))
-    return op.where(
-        small,
-        doubles(np.nan),
-        read.rows,
-    )
+    small = at_most(op.abs(read.rows), bound)
+    return choose(small, np.nan, read.rows)
 
 
 ESTIMATORS = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import choose, greater, less
 from modelkit.convert.estimators.categories import Beside, Sets, codes_of
 from modelkit.convert.estimators.lightgbm_trees import Dumped, codes_in, is_by_set, splits_of
 from modelkit.convert.estimators.tensors import STRING, Columns, Var, cast, doubles, dtype_of, op
@@ -124,16 +125,8 @@ def _order(
 
 def _whole(part: Var, codes: int) -> Var:
     """Codes as LightGBM reads them: cut off towards zero; below -1, missing and beyond is none."""
-    held = op.where(
-        op.greater(part, doubles(-1.0)),
-        op.abs(part),
-        doubles(codes),
-    )
+    held = choose(greater(part, -1.0), op.abs(part), codes)
     return op.cast(
-        op.where(
-            op.less(held, doubles(codes)),
-            held,
-            doubles(codes),
-        ),
+        choose(less(held, codes), held, codes),
         to=np.int64,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import choose, equal, greater, plus, times
 from modelkit.convert.estimators.categories import HALF
 from modelkit.convert.estimators.tensors import Var, constant, doubles, op
 from modelkit.convert.estimators.trees import Tree, ensemble
@@ -172,14 +173,10 @@ class LinearLeaves:
         )
         given = op.reshape(read, constant([-1, trees, widest], np.int64))
         slope = op.gather(doubles(self.slopes), number)
-        used = op.not_(op.equal(slope, doubles(0.0)))
-        part = op.where(
-            used,
-            op.mul(given, slope),
-            doubles(0.0),
-        )
+        used = op.not_(equal(slope, 0.0))
+        part = choose(used, times(given, slope), 0.0)
         last = constant([2], np.int64)
-        sloped = op.add(
+        sloped = plus(
             value,
             op.reduce_sum(
                 part,
@@ -189,14 +186,14 @@ class LinearLeaves:
         )
         gone = op.cast(op.and_(used, op.isnan(given)), to=np.float64)
         held = op.gather(doubles(self.values), number)
-        return op.where(
-            op.greater(
+        return choose(
+            greater(
                 op.reduce_sum(
                     gone,
                     last,
                     keepdims=0,
                 ),
-                doubles(0.0),
+                0.0,
             ),
             held,
             sloped,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import greater, minus, over, plus
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -86,7 +87,7 @@ def partial_least_squares(
     at: Converting,
 ) -> Answer:
     """PLSRegression, PLSCanonical and CCA: a linear form of centred rows, or their rotation."""
-    rows = op.sub(columns.matrix(np.float64), doubles(estimator._x_mean[None]))  # noqa: SLF001 - no public way
+    rows = minus(columns.matrix(np.float64), estimator._x_mean[None])  # noqa: SLF001 - no public way
     scores = op.gemm(
         rows,
         doubles(estimator.coef_.T),
@@ -97,7 +98,7 @@ def partial_least_squares(
         "_predict_1d",
         estimator.coef_.shape[0] == 1,
     )
-    scaled = op.div(rows, doubles(estimator._x_std[None]))  # noqa: SLF001
+    scaled = over(rows, estimator._x_std[None])  # noqa: SLF001
     turned = op.matmul(scaled, doubles(estimator.x_rotations_))
     return Answer(
         prediction=flat(scores) if one else scores,
@@ -167,7 +168,7 @@ def ridge(
         weights.T,
         shift,
     )
-    above = op.greater(scores, doubles(0.0))
+    above = greater(scores, 0.0)
     return Answer(
         label=op.cast(above, to=np.int64),
         decision=scores,
@@ -189,7 +190,7 @@ def discriminant(
         return answer
     rows = columns.matrix(np.float64)
     if estimator.solver == "svd":
-        rows = op.sub(rows, doubles(estimator.xbar_[None]))
+        rows = minus(rows, estimator.xbar_[None])
     chosen = estimator.scalings_[:, : estimator._max_components]  # noqa: SLF001 - no public way
     table = op.matmul(rows, doubles(chosen))
     return replace(answer, table=Columns((table,)))
@@ -240,7 +241,7 @@ def _by_distance(
         doubles(-1.0),
         doubles(1.0),
     )
-    share = op.div(op.add(inside, doubles(1.0)), doubles(2.0))
+    share = over(plus(inside, 1.0), 2.0)
     return complement(one_column(share, 1)) if two else shares(share)
 
 

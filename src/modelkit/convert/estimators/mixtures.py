@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import minus, plus, times
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, largest, op
 
 if TYPE_CHECKING:
@@ -19,11 +20,8 @@ def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
     dtype = estimator.means_.dtype
     at.narrow |= dtype == np.float32
     apart = APART[estimator.covariance_type](estimator, columns.matrix(dtype))
-    half = op.mul(apart, constant(-0.5, dtype))
-    scores = op.add(
-        half,
-        constant(_constants(estimator)[None], dtype),
-    )
+    half = times(apart, constant(-0.5, dtype))
+    scores = plus(half, constant(_constants(estimator)[None], dtype))
     whole = op.reduce_log_sum_exp(
         scores,
         constant([1], np.int64),
@@ -31,7 +29,7 @@ def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
     )
     return Answer(
         label=largest(scores),
-        probabilities=op.exp(op.sub(scores, whole)),
+        probabilities=op.exp(minus(scores, whole)),
         score_samples=op.reshape(
             whole,
             constant([-1], np.int64),
@@ -107,7 +105,7 @@ def _tied(estimator: Any, rows: Var) -> Var:
         op.matmul(rows, constant(root)),
         constant([1], np.int64),
     )
-    apart = op.sub(moved, constant(estimator.means_ @ root))
+    apart = minus(moved, constant(estimator.means_ @ root))
     return op.reduce_sum_square(
         apart,
         constant([2], np.int64),
@@ -125,10 +123,7 @@ def _diagonal(estimator: Any, rows: Var) -> Var:
         constant(-2.0 * (means * precisions).T),
         constant(own),
     )
-    return op.add(
-        moved,
-        op.matmul(op.mul(rows, rows), constant(precisions.T)),
-    )
+    return plus(moved, op.matmul(times(rows, rows), constant(precisions.T)))
 
 
 def _spherical(estimator: Any, rows: Var) -> Var:
@@ -136,20 +131,14 @@ def _spherical(estimator: Any, rows: Var) -> Var:
     precisions = estimator.precisions_cholesky_**2
     means = estimator.means_
     own = (means**2).sum(axis=1) * precisions
-    products = op.mul(
-        op.matmul(rows, constant(-2.0 * means.T)),
-        constant(precisions[None]),
-    )
+    products = times(op.matmul(rows, constant(-2.0 * means.T)), constant(precisions[None]))
     squares = op.reduce_sum_square(
         rows,
         constant([1], np.int64),
         keepdims=1,
     )
-    scaled = op.mul(squares, constant(precisions[None]))
-    return op.add(
-        op.add(products, constant(own[None])),
-        scaled,
-    )
+    scaled = times(squares, constant(precisions[None]))
+    return plus(plus(products, constant(own[None])), scaled)
 
 
 APART = {"full": _full, "tied": _tied, "diag": _diagonal, "spherical": _spherical}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import greater
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -53,7 +54,7 @@ def network_of_classes(
             place=largest(likely),
             probabilities=likely,
         )
-    above = op.cast(op.greater(likely, doubles(0.5)), to=np.int64)
+    above = op.cast(greater(likely, 0.5), to=np.int64)
     if estimator.n_outputs_ > 1:
         return Answer(
             label=above,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import greater, less, minus, over, plus, times
 from modelkit.convert.estimators.leaf import converted_alone
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -206,7 +207,7 @@ def _radial(
     """exp(-gamma |x - v|^2), on centred data: squares of large means would round the differences away."""
     middle = vectors.mean(axis=0)
     centred = vectors - middle
-    shifted = op.sub(rows, doubles(middle[None]))
+    shifted = minus(rows, middle[None])
     lengths = op.reduce_sum_square(
         shifted,
         constant([1], np.int64),
@@ -218,7 +219,7 @@ def _radial(
         doubles(2 * gamma * centred.T),
         known,
     )
-    return op.exp(op.add(both, op.mul(lengths, doubles(-gamma))))
+    return op.exp(plus(both, times(lengths, -gamma)))
 
 
 def _members(classes: int) -> tuple[Array, Array]:
@@ -234,7 +235,7 @@ def _votes(
     losers: Array,
 ) -> Var:
     """How many pairs each class wins, as libsvm counts: the first only where the score is above 0."""
-    won = op.cast(op.greater(pairs, doubles(0.0)), to=np.float64)
+    won = op.cast(greater(pairs, 0.0), to=np.float64)
     return op.gemm(
         won,
         doubles(winners - losers),
@@ -248,15 +249,15 @@ def _scores(
     losers: Array,
 ) -> Var:
     """The votes for each class, and less than half a vote for the sum of its scores, as in scikit-learn."""
-    lost = op.cast(op.less(pairs, doubles(0.0)), to=np.float64)
+    lost = op.cast(less(pairs, 0.0), to=np.float64)
     votes = op.gemm(
         lost,
         doubles(losers - winners),
         doubles(winners.sum(axis=0)),
     )
     sums = op.matmul(pairs, doubles(winners - losers))
-    divisor = op.mul(op.add(op.abs(sums), doubles(1.0)), doubles(3.0))
-    return op.add(votes, op.div(sums, divisor))
+    divisor = times(plus(op.abs(sums), 1.0), 3.0)
+    return plus(votes, over(sums, divisor))
 
 
 ESTIMATORS = {

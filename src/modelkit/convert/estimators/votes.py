@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import choose, equal, greater, over, plus, times
 from modelkit.convert.estimators.forests import is_tree, leaves_of, mean, tree_of
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -77,10 +78,10 @@ def _votes(
             np.asarray(each.classes_),
         )
         vote = cast(
-            op.equal(upright(place), numbers),
+            equal(upright(place), numbers),
             np.float64,
         )
-        votes.append(vote if weights is None else op.mul(vote, doubles(float(weights[number]))))
+        votes.append(vote if weights is None else times(vote, float(weights[number])))
     return total(votes)
 
 
@@ -88,14 +89,14 @@ def _average(parts: list[Var], weights: Any) -> Var:
     """numpy.average over the parts: in float32 where all of them are and there are no weights."""
     same = alike(parts)
     if weights is None:
-        return op.div(total(same), constant(len(same), dtype_of(same[0])))
+        return over(total(same), constant(len(same), dtype_of(same[0])))
     given = np.asarray(weights)
     wide = [cast(part, np.result_type(dtype_of(part), given.dtype)) for part in same]
     dtype = dtype_of(wide[0])
     weighed = [
-        op.mul(part, constant(weight, dtype)) for part, weight in zip(wide, given, strict=True)
+        times(part, constant(weight, dtype)) for part, weight in zip(wide, given, strict=True)
     ]
-    return op.div(total(weighed), constant(given.sum(dtype=dtype), dtype))
+    return over(total(weighed), constant(given.sum(dtype=dtype), dtype))
 
 
 def stacking(
@@ -323,7 +324,7 @@ def _passed(scores: Var, like: Any) -> Var:
         dtype_of(scores),
     )
     return cast(
-        op.greater(scores, bound),
+        greater(scores, bound),
         np.int64,
     )
 
@@ -349,7 +350,7 @@ def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
         return likely
     whole = op.reduce_sum(likely, constant([1], np.int64), keepdims=1)
     zero = constant(0.0, dtype_of(likely))
-    return op.where(op.equal(whole, zero), likely, op.div(likely, whole))
+    return choose(equal(whole, zero), likely, over(likely, whole))
 
 
 def against_one(
@@ -377,7 +378,7 @@ def against_one(
             decision=decision,
         )
     one = column(decision, 1)
-    above = op.greater(one, doubles(_bound(parts[0])))
+    above = greater(one, _bound(parts[0]))
     return Answer(
         place=cast(above, np.int64),
         decision=one,
@@ -394,10 +395,10 @@ def _votes_of_pairs(
     `second` is 1 where a pair says its second class.
     """
     toward, first = _pairs_of_classes(classes)
-    votes = op.add(op.matmul(second, doubles(toward)), doubles(first))
+    votes = plus(op.matmul(second, doubles(toward)), first)
     added = op.matmul(sure, doubles(toward))
-    below = op.mul(doubles(3.0), op.add(op.abs(added), doubles(1.0)))
-    return op.add(votes, op.div(added, below))
+    below = times(3.0, plus(op.abs(added), 1.0))
+    return plus(votes, over(added, below))
 
 
 def _pairs_of_classes(classes: int) -> tuple[Array, Array]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import minus, over, plus
 from modelkit.convert.estimators.forests import from_start
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -148,7 +149,7 @@ def _linear(
         rows,
     )
     product = op.matmul(filled, constant(weights[:-1]))
-    return op.add(product, constant(weights[-1] + base[0]))
+    return plus(product, constant(weights[-1] + base[0]))
 
 
 def _trees(
@@ -245,8 +246,8 @@ def _linked(margin: Var, link: str) -> Var:
     if link == STEP:
         return cast(op.greater(margin, constant(0.0, np.float32)), np.float32)
     if link == SIGMOID:
-        below = op.add(_exp(op.neg(margin)), constant(1.0, np.float32))
-        return op.div(constant(1.0, np.float32), below)
+        below = plus(_exp(op.neg(margin)), constant(1.0, np.float32))
+        return over(constant(1.0, np.float32), below)
     return _exp(margin) if link == EXP else margin
 
 
@@ -260,7 +261,7 @@ def _exp(margin: Var) -> Var:
 
 def _softmax(margin: Var) -> Var:
     """Shares of exponentials, whose sum alone is made in float64."""
-    shifted = op.sub(
+    shifted = minus(
         margin,
         op.reduce_max(
             margin,
@@ -274,7 +275,7 @@ def _softmax(margin: Var) -> Var:
         constant([1], np.int64),
         keepdims=1,
     )
-    return op.div(grown, cast(whole, np.float32))
+    return over(grown, cast(whole, np.float32))
 
 
 def _classified(
