@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, times
+from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, product, times
 from modelkit.convert.estimators.discriminants import differences
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -37,13 +37,7 @@ def bernoulli(
     present = estimator.feature_log_prob_
     absent = np.log(1 - np.exp(present))
     shift = estimator.class_log_prior_ + absent.sum(axis=1)
-    return _answer(
-        op.gemm(
-            rows,
-            doubles((present - absent).T),
-            doubles(shift),
-        )
-    )
+    return _answer(product(rows, (present - absent).T, shift))
 
 
 def multinomial(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.arithmetic import choose, greater, less, over, plus, times
+from modelkit.convert.estimators.arithmetic import choose, greater, less, over, plus, product, times
 from modelkit.convert.estimators.interpolation import along, located
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -153,7 +153,7 @@ def _among_all(
         return mapped
     spread = np.zeros((len(places), len(each.classes)))
     spread[np.arange(len(places)), places] = 1.0
-    return op.matmul(mapped, doubles(spread))
+    return product(mapped, spread)
 
 
 def risen(mappings: list[Any], scores: Var) -> Var:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import at_most, plus
+from modelkit.convert.estimators.arithmetic import at_most, plus, product
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -49,11 +49,7 @@ def bisecting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     turned = _turned(estimator, splits, _rows(columns, centers, at))
     # All turns of the leaf that is reached are its own: its sum is 0, and that of others below.
     own = (paths > 0).sum(axis=0)
-    reached = op.gemm(
-        turned,
-        doubles(paths),
-        doubles(-own),
-    )
+    reached = product(turned, paths, -own)
     return Answer(
         label=largest(reached),
         table=_distances(columns, centers),
@@ -157,7 +153,7 @@ def _squares(rows: Var, centers: Array) -> Var:
     from sklearn.utils.extmath import row_norms
 
     known = np.asarray(centers, np.float64)
-    products = op.matmul(rows, doubles(-2 * known.T))
+    products = product(rows, -2 * known.T)
     squares = plus(plus(products, _own(rows)), row_norms(known, squared=True)[None])
     return _from_zero(squares)
 

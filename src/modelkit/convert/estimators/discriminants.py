@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.arithmetic import minus, over, plus, times
+from modelkit.convert.estimators.arithmetic import minus, over, plus, product, times
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
     column,
     constant,
-    doubles,
     largest,
     op,
 )
@@ -44,7 +43,7 @@ def quadratic(
         )
     ]
     apart = differences(columns, means)
-    along = op.matmul(apart, doubles(_as_wide_as_each_other(axes)))
+    along = product(apart, _as_wide_as_each_other(axes))
     squares = op.reduce_sum_square(
         along,
         constant(LAST, np.int64),

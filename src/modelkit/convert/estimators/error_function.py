@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import choose, less, minus, over, plus, times
+from modelkit.convert.estimators.arithmetic import choose, less, minus, over, plus, product, times
 from modelkit.convert.estimators.tensors import Var, constant, doubles, op
 
 NEAR = 0.84375
@@ -94,7 +94,7 @@ def _ratio(
     coefficients[: len(above), 0] = above
     coefficients[: len(below), 1] = below
     powers = op.pow(op.unsqueeze(numbers, constant([-1], np.int64)), doubles(range(terms)))
-    both = op.matmul(powers, doubles(coefficients))
+    both = product(powers, coefficients)
     top = op.gather(
         both,
         constant(0, np.int64),

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import choose, equal, less, minus, over, plus, times
-from modelkit.convert.estimators.projections import product
+from modelkit.convert.estimators.arithmetic import (
+    choose,
+    equal,
+    less,
+    minus,
+    over,
+    plus,
+    product,
+    times,
+)
 from modelkit.convert.estimators.scaling import SMALL_NORM, centred_kernel, one_table
 from modelkit.convert.estimators.tensors import (
     Answer,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.arithmetic import greater, minus, over, plus
+from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, product
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -88,18 +88,14 @@ def partial_least_squares(
 ) -> Answer:
     """PLSRegression, PLSCanonical and CCA: a linear form of centred rows, or their rotation."""
     rows = minus(columns.matrix(np.float64), estimator._x_mean[None])  # noqa: SLF001 - no public way
-    scores = op.gemm(
-        rows,
-        doubles(estimator.coef_.T),
-        doubles(estimator.intercept_),
-    )
+    scores = product(rows, estimator.coef_.T, estimator.intercept_)
     one = getattr(
         estimator,
         "_predict_1d",
         estimator.coef_.shape[0] == 1,
     )
     scaled = over(rows, estimator._x_std[None])  # noqa: SLF001
-    turned = op.matmul(scaled, doubles(estimator.x_rotations_))
+    turned = product(scaled, estimator.x_rotations_)
     return Answer(
         prediction=flat(scores) if one else scores,
         table=Columns((turned,)),
@@ -192,7 +188,7 @@ def discriminant(
     if estimator.solver == "svd":
         rows = minus(rows, estimator.xbar_[None])
     chosen = estimator.scalings_[:, : estimator._max_components]  # noqa: SLF001 - no public way
-    table = op.matmul(rows, doubles(chosen))
+    table = product(rows, chosen)
     return replace(answer, table=Columns((table,)))
 
 

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import greater
+from modelkit.convert.estimators.arithmetic import greater, product
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
     complement,
     constant,
-    doubles,
     flat,
     largest,
     logistic,
@@ -79,11 +78,7 @@ def _layers(
     found = at.product(columns, *first)
     for weights, shift in others:
         hidden = _activated(found, estimator.activation)
-        found = op.gemm(
-            hidden,
-            doubles(weights),
-            doubles(shift),
-        )
+        found = product(hidden, weights, shift)
     return _activated(found, estimator.out_activation_)
 
 

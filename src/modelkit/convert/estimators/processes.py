@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, times
+from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, product, times
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.error_function import error_function
 from modelkit.convert.estimators.tensors import (
@@ -45,11 +45,7 @@ def process(
     spread = np.broadcast_to(estimator._y_train_std, weights.shape[1])  # noqa: SLF001 - no public way
     middle = np.broadcast_to(estimator._y_train_mean, weights.shape[1])  # noqa: SLF001
     found = _whole(estimator, rows)
-    means = op.gemm(
-        found,
-        doubles(weights * spread),
-        doubles(middle),
-    )
+    means = product(found, weights * spread, middle)
     return Answer(prediction=flat(means) if one else means)
 
 
@@ -71,11 +67,9 @@ def process_of_two(
     rows = columns.matrix(np.float64)
     found = _whole(estimator, rows)
     pull = np.asarray(estimator.y_train_ - estimator.pi_, np.float64)[:, None]
-    mean = op.matmul(found, doubles(pull))
+    mean = product(found, pull)
     solved = np.linalg.solve(estimator.L_, np.diag(estimator.W_sr_))
-    known = op.reduce_sum_square(
-        op.matmul(found, doubles(solved.T)), constant([1], np.int64), keepdims=1
-    )
+    known = op.reduce_sum_square(product(found, solved.T), constant([1], np.int64), keepdims=1)
     variance = minus(_as_tensor(_own(estimator.kernel_, rows)), known)
     above = greater(mean, 0.0)
     return Answer(
@@ -311,7 +305,7 @@ def _product(
     rows: Var,
     known: Array,
 ) -> Var:
-    products = op.matmul(rows, doubles(known.T))
+    products = product(rows, known.T)
     return plus(products, float(kernel.sigma_0) ** 2)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import greater, less, minus, over, plus, times
+from modelkit.convert.estimators.arithmetic import greater, less, minus, over, plus, product, times
 from modelkit.convert.estimators.leaf import converted_alone
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -187,7 +187,7 @@ def kernels(
             axis=1,
         )
     if estimator.kernel == "linear":
-        return op.matmul(rows, doubles(vectors.T))
+        return product(rows, vectors.T)
     shift = doubles(float(estimator.coef0))
     shifted = op.gemm(
         rows,
@@ -236,11 +236,7 @@ def _votes(
 ) -> Var:
     """How many pairs each class wins, as libsvm counts: the first only where the score is above 0."""
     won = op.cast(greater(pairs, 0.0), to=np.float64)
-    return op.gemm(
-        won,
-        doubles(winners - losers),
-        doubles(losers.sum(axis=0)),
-    )
+    return product(won, winners - losers, losers.sum(axis=0))
 
 
 def _scores(
@@ -250,12 +246,8 @@ def _scores(
 ) -> Var:
     """The votes for each class, and less than half a vote for the sum of its scores, as in scikit-learn."""
     lost = op.cast(less(pairs, 0.0), to=np.float64)
-    votes = op.gemm(
-        lost,
-        doubles(losers - winners),
-        doubles(winners.sum(axis=0)),
-    )
-    sums = op.matmul(pairs, doubles(winners - losers))
+    votes = product(lost, losers - winners, winners.sum(axis=0))
+    sums = product(pairs, winners - losers)
     divisor = times(plus(op.abs(sums), 1.0), 3.0)
     return plus(votes, over(sums, divisor))
 

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.arithmetic import choose, equal, greater, over, plus, times
+from modelkit.convert.estimators.arithmetic import (
+    choose,
+    equal,
+    greater,
+    over,
+    plus,
+    product,
+    times,
+)
 from modelkit.convert.estimators.forests import is_tree, leaves_of, mean, tree_of
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -250,7 +258,7 @@ def _bagged(
         own,
         classes,
     )
-    return op.matmul(cast(likely, np.float64), doubles(spread))
+    return product(cast(likely, np.float64), spread)
 
 
 def _vote(
@@ -395,8 +403,8 @@ def _votes_of_pairs(
     `second` is 1 where a pair says its second class.
     """
     toward, first = _pairs_of_classes(classes)
-    votes = plus(op.matmul(second, doubles(toward)), first)
-    added = op.matmul(sure, doubles(toward))
+    votes = plus(product(second, toward), first)
+    added = product(sure, toward)
     below = times(3.0, plus(op.abs(added), 1.0))
     return plus(votes, over(added, below))
 
