@@ -20,7 +20,8 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import plus, times
-from modelkit.convert.estimators.categories import HALF, codes_of
+from modelkit.convert.estimators.categories import HALF
+from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.tensors import Columns, Var, cast, constant, ml, one_column, op
 from modelkit.errors import ConversionError
 
@@ -332,12 +333,7 @@ def _coded(
     hashes = _hashes(estimator, known)
     found = {}
     for (place, part), told in zip(parts.items(), known.values(), strict=True):
-        codes = codes_of(
-            part,
-            told,
-            np.arange(len(told)),
-            len(told),
-        )
+        codes = looked_up(part, told, np.arange(len(told)), len(told), at)
         found[place] = _Coded(codes, _extended([hashes[_text(value)] for value in told]))
     return found
 

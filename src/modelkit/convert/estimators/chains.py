@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.arithmetic import product
+from modelkit.convert.estimators.binary import score_of_two
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -20,7 +21,6 @@ from modelkit.convert.estimators.tensors import (
     rank,
     upright,
 )
-from modelkit.convert.estimators.votes import score_of_two
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:

@@ -16,8 +16,6 @@ from modelkit.convert.estimators.arithmetic import (
     at_least,
     choose,
     greater,
-    less,
-    minus,
     over,
     plus,
     times,
@@ -37,11 +35,9 @@ from modelkit.convert.estimators.tensors import (
     upright,
 )
 from modelkit.convert.estimators.trees import (
-    LEQ,
     Tree,
     ensemble,
     rounded_down,
-    stump,
     sum_of_leaves,
 )
 from modelkit.errors import ConversionError
@@ -137,80 +133,6 @@ def _voted(estimator: Any, values: Var) -> Answer:
         for k in range(outputs)
     ]
     return Answer(several=tuple(Answer(place=largest(part), probabilities=part) for part in parts))
-
-
-def from_start(
-    rows: Var,
-    start: Array,
-    stages: Sequence[tuple[int, Tree, Array]],
-    outputs: int,
-    skip: int = 0,
-) -> Var:
-    """(n, skip + outputs): the first value of each output, and its trees in their order.
-
-    The first value is a tree of one leaf: it comes first in the sum, as it does in the source.
-    """
-    mode = int(stages[0][1].modes[0]) if stages else LEQ
-    first = [(k, stump(mode), np.full(1, start[k])) for k in range(outputs) if start[k]]
-    whole = [*first, *stages] or [(0, stump(), np.zeros(1))]
-    targets = [np.full(len(tree.left), skip + k) for k, tree, _ in whole]
-    return ensemble(
-        rows, [tree for _, tree, _ in whole], targets, [w for _, _, w in whole], skip + outputs
-    )
-
-
-def isolation(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """IsolationForest: a power of the sum of how deep the trees isolate a row."""
-    trees = _isolating(estimator)
-    added = flat(sum_of_leaves(columns.matrix(np.float32), trees, _depths(estimator)))
-    every = _depth_of_all(estimator)
-    share = over(added, every) if every else _ones(added)
-    score = op.neg(op.pow(doubles(2.0), op.neg(share)))
-    decision = minus(score, float(estimator.offset_))
-    return Answer(
-        label=_side(decision),
-        decision=decision,
-        score_samples=score,
-    )
-
-
-def _side(decision: Var) -> Var:
-    """-1 for rows outside, which have a negative decision, and 1 for those inside."""
-    outside = less(decision, 0.0)
-    return op.where(outside, constant(-1, np.int64), constant(1, np.int64))
-
-
-def _isolating(estimator: Any) -> list[Tree]:
-    """The trees of an IsolationForest, each over the columns that it was trained on."""
-    trees = estimator.estimators_
-    if estimator.max_features == 1.0:
-        return [tree_of(each) for each in trees]
-    features = estimator.estimators_features_
-    return [tree_of(each, chosen) for each, chosen in zip(trees, features, strict=True)]
-
-
-def _ones(like: Var) -> Var:
-    """Ones in the shape of a tensor."""
-    return plus(times(like, 0.0), 1.0)
-
-
-def _depths(estimator: Any) -> list[Array]:
-    """(nodes, 1) for each tree: how deep each node is, and a row that ends there on average."""
-    paths = estimator._decision_path_lengths  # noqa: SLF001 - no public way
-    averages = estimator._average_path_length_per_tree  # noqa: SLF001
-    return [(own + average - 1.0)[:, None] for own, average in zip(paths, averages, strict=True)]
-
-
-def _depth_of_all(estimator: Any) -> float:
-    """The depth of a row in all trees together, on average."""
-    from sklearn.ensemble._iforest import _average_path_length
-
-    one = _average_path_length([estimator._max_samples])[0]  # noqa: SLF001 - no public way
-    return len(estimator.estimators_) * float(one)
 
 
 def adaptive(
@@ -356,7 +278,6 @@ ESTIMATORS = {
     "sklearn.RandomForestRegressor": forest,
     "sklearn.ExtraTreesClassifier": forest,
     "sklearn.ExtraTreesRegressor": forest,
-    "sklearn.IsolationForest": isolation,
     "sklearn.AdaBoostClassifier": adaptive,
     "sklearn.AdaBoostRegressor": median,
 }

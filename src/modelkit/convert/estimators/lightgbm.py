@@ -21,7 +21,7 @@ from modelkit.convert.estimators.lightgbm_trees import (
     missing_types,
     nodes_of,
     splits_of,
-    tree_over,
+    tree_of_nodes,
 )
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -118,7 +118,7 @@ def _sum(
 ) -> Var:
     """The sum of the leaves for each output, beside zeros where the link has a pair."""
     rows = _without_zeros(read, nodes, estimator)
-    trees = [tree_over(each, read.home, read.starts) for each in nodes]
+    trees = [read.placed(tree_of_nodes(each)) for each in nodes]
     if has_linear_leaves(nodes):
         lines = LinearLeaves(nodes, read.home)
         return _paired(lines.sums(rows, trees, outputs), link)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from modelkit.convert.estimators.arithmetic import choose, equal, greater, plus, times
-from modelkit.convert.estimators.categories import HALF
 from modelkit.convert.estimators.tensors import Var, constant, doubles, op
 from modelkit.convert.estimators.trees import Tree, ensemble
 
@@ -57,12 +56,8 @@ def _threshold(node: Dumped) -> float:
     return said if abs(said) < ENDLESS else float(np.copysign(np.inf, said))
 
 
-def tree_over(
-    nodes: list[Dumped],
-    home: Mapping[int, int],
-    starts: Mapping[int, int],
-) -> Tree:
-    """A tree over the columns of numbers, by `home`, and those of the sets, from `starts` on."""
+def tree_of_nodes(nodes: list[Dumped]) -> Tree:
+    """A tree over features, as `Beside.placed` takes it."""
     count = len(nodes)
     place = np.zeros(count, np.int64)
     split = np.zeros(count)
@@ -72,10 +67,10 @@ def tree_over(
             continue
         feature = node["split_feature"]
         if is_by_set(node):
-            place[i] = starts[feature] + node["set"]
-            split[i] = HALF
+            place[i] = -1 - feature
+            split[i] = node["set"]
             continue
-        place[i] = home[feature]
+        place[i] = feature
         split[i] = _threshold(node)
         # A missing value is zero where the column had none in training.
         missing[i] = node["default_left"] if node["missing_type"] != "None" else split[i] >= 0

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, product
+from modelkit.convert.estimators.arithmetic import greater, over, plus
+from modelkit.convert.estimators.projections import between_classes
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -79,27 +80,6 @@ def consensus(
 ) -> Answer:
     """RANSACRegressor: the regressor that was fitted on the rows that agree."""
     return at.answer(estimator.estimator_, columns)
-
-
-def partial_least_squares(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """PLSRegression, PLSCanonical and CCA: a linear form of centred rows, or their rotation."""
-    rows = minus(columns.matrix(np.float64), estimator._x_mean[None])  # noqa: SLF001 - no public way
-    scores = product(rows, estimator.coef_.T, estimator.intercept_)
-    one = getattr(
-        estimator,
-        "_predict_1d",
-        estimator.coef_.shape[0] == 1,
-    )
-    scaled = over(rows, estimator._x_std[None])  # noqa: SLF001
-    turned = product(scaled, estimator.x_rotations_)
-    return Answer(
-        prediction=flat(scores) if one else scores,
-        table=Columns((turned,)),
-    )
 
 
 def classifier(
@@ -184,11 +164,7 @@ def discriminant(
     )
     if estimator.solver == "lsqr":
         return answer
-    rows = columns.matrix(np.float64)
-    if estimator.solver == "svd":
-        rows = minus(rows, estimator.xbar_[None])
-    chosen = estimator.scalings_[:, : estimator._max_components]  # noqa: SLF001 - no public way
-    table = product(rows, chosen)
+    table = between_classes(estimator, columns.matrix(np.float64))
     return replace(answer, table=Columns((table,)))
 
 
@@ -294,7 +270,4 @@ ESTIMATORS = {
     "sklearn.GammaRegressor": generalized,
     "sklearn.TweedieRegressor": generalized,
     "sklearn.RANSACRegressor": consensus,
-    "sklearn.PLSRegression": partial_least_squares,
-    "sklearn.PLSCanonical": partial_least_squares,
-    "sklearn.CCA": partial_least_squares,
 }

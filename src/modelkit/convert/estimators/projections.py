@@ -82,7 +82,7 @@ def factors(
     return one_table(product(rows, loadings.T @ covariance))
 
 
-def discriminating(estimator: Any, rows: Var) -> Var:
+def between_classes(estimator: Any, rows: Var) -> Var:
     """LinearDiscriminantAnalysis as a transformer: rows on the axes between its classes."""
     axes = np.asarray(estimator.scalings_, np.float64)
     axes = axes[:, : estimator._max_components]  # noqa: SLF001 - no public way

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import greater, less, minus, over, plus, product, times
+from modelkit.convert.estimators.arithmetic import at_least, greater, minus, plus, product, times
 from modelkit.convert.estimators.leaf import converted_alone
+from modelkit.convert.estimators.pairs import scores_of_pairs, votes_of_pairs
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from modelkit.cast import Array
     from modelkit.convert.estimators.converting import Converting
 
-KERNELS = ("linear", "rbf", "poly", "sigmoid")
-
 
 def classifier(
     estimator: Any,
@@ -41,21 +40,15 @@ def classifier(
     """SVC and NuSVC: each pair of classes decides, and the class with most votes is the label."""
     pairs = _decisions(estimator, columns.matrix(np.float64))
     classes = len(estimator.classes_)
-    winners, losers = _members(classes)
-    votes = _votes(
-        pairs,
-        winners,
-        losers,
-    )
+    # Of two classes, libsvm takes the first only where its score is above 0.
+    votes = votes_of_pairs(_true(at_least(pairs, 0.0)), classes)
     decision = pairs
     if classes == 2:
-        decision = op.neg(flat(pairs))
+        decision = flat(pairs)
     elif estimator.decision_function_shape == "ovr":
-        decision = _scores(
-            pairs,
-            winners,
-            losers,
-        )
+        decision = scores_of_pairs(_true(greater(pairs, 0.0)), pairs, classes)
+    else:
+        decision = op.neg(pairs)
     by_scores = estimator.break_ties and classes > 2
     return Answer(
         place=largest(decision if by_scores else votes),
@@ -98,23 +91,20 @@ def regressor(
     _: Converting,
 ) -> Answer:
     """SVR and NuSVR: a sum of kernels."""
-    weights = dense(estimator._dual_coef_).T
-    return Answer(
-        prediction=flat(
-            _summed(
-                estimator,
-                columns.matrix(np.float64),
-                weights,
-            )
-        )
+    sums = _summed(
+        estimator,
+        columns.matrix(np.float64),
+        dense(estimator._dual_coef_).T,
+        estimator._intercept_,
     )
+    return Answer(prediction=flat(sums))
 
 
 def _decisions(
     estimator: Any,
     rows: Var,
 ) -> Var:
-    """The score of each pair of classes, (n, pairs), above 0 for the first of both: a sum of kernels."""
+    """The score of each pair of classes, (n, pairs), above 0 for the second of both: a sum of kernels."""
     bounds = np.cumsum([0, *estimator.n_support_])
     coefficients = dense(estimator._dual_coef_)
     pairs = list(combinations(range(len(estimator.classes_)), 2))
@@ -124,36 +114,31 @@ def _decisions(
         of_second = slice(bounds[second], bounds[second + 1])
         weights[of_first, number] = coefficients[second - 1, of_first]
         weights[of_second, number] = coefficients[first, of_second]
+    # The source has them above 0 for the first.
     return _summed(
         estimator,
         rows,
-        weights,
+        -weights,
+        -estimator._intercept_,
     )
+
+
+def _true(condition: Var) -> Var:
+    """1 where a condition holds, and 0 elsewhere."""
+    return op.cast(condition, to=np.float64)
 
 
 def _summed(
     estimator: Any,
     rows: Var,
     weights: Array,
+    shift: Array,
 ) -> Var:
-    """Kernels of each row and each support vector times weights, and the intercepts."""
-    shift = doubles(estimator._intercept_)
+    """Kernels of each row and each support vector times weights, and a shift."""
     vectors = dense(estimator.support_vectors_)
     if estimator.kernel == "linear":
-        return op.gemm(
-            rows,
-            doubles(vectors.T @ weights),
-            shift,
-        )
-    return op.gemm(
-        kernels(
-            estimator,
-            rows,
-            vectors,
-        ),
-        doubles(weights),
-        shift,
-    )
+        return product(rows, vectors.T @ weights, shift)
+    return product(kernels(estimator, rows, vectors), weights, shift)
 
 
 def dense(matrix: Any) -> Array:
@@ -220,36 +205,6 @@ def _radial(
         known,
     )
     return op.exp(plus(both, times(lengths, -gamma)))
-
-
-def _members(classes: int) -> tuple[Array, Array]:
-    """(pairs, classes) each: which class is the first of a pair, and which the second."""
-    first, second = zip(*combinations(range(classes), 2), strict=True)
-    unit = np.eye(classes)
-    return unit[list(first)], unit[list(second)]
-
-
-def _votes(
-    pairs: Var,
-    winners: Array,
-    losers: Array,
-) -> Var:
-    """How many pairs each class wins, as libsvm counts: the first only where the score is above 0."""
-    won = op.cast(greater(pairs, 0.0), to=np.float64)
-    return product(won, winners - losers, losers.sum(axis=0))
-
-
-def _scores(
-    pairs: Var,
-    winners: Array,
-    losers: Array,
-) -> Var:
-    """The votes for each class, and less than half a vote for the sum of its scores, as in scikit-learn."""
-    lost = op.cast(less(pairs, 0.0), to=np.float64)
-    votes = product(lost, losers - winners, winners.sum(axis=0))
-    sums = product(pairs, winners - losers)
-    divisor = times(plus(op.abs(sums), 1.0), 3.0)
-    return plus(votes, over(sums, divisor))
 
 
 ESTIMATORS = {

@@ -12,6 +12,7 @@ from typing import Any
 
 from modelkit.convert.estimators import (
     bayes,
+    binary,
     bins,
     calibration,
     catboost,
@@ -30,6 +31,7 @@ from modelkit.convert.estimators import (
     impute_neighbors,
     impute_rounds,
     inverses,
+    isolation,
     kernels,
     lightgbm,
     linear,
@@ -59,6 +61,7 @@ from modelkit.convert.estimators.leaf import converted_alone
 
 MODULES = (
     bayes,
+    binary,
     bins,
     calibration,
     chains,
@@ -77,6 +80,7 @@ MODULES = (
     impute_neighbors,
     impute_rounds,
     inverses,
+    isolation,
     kernels,
     lightgbm,
     linear,

@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.tensors import Var, cast, constant, dtype_of, ml, op
+from modelkit.convert.estimators.tensors import Var, cast, constant, dtype_of, joined, ml, op
 
 LEQ = 0
 LESS = 1
 SUM = 1
+NUMBERS_AT_ONCE = 512  # of a row, that are looked up in tables of leaves
+LEAST_GROUP = 16  # trees that are looked up together, however many numbers each gives
 LARGEST_EXACT = 1 << 24  # up to here a float32 holds every whole number
 
 
@@ -236,10 +238,35 @@ def sum_of_vectors(
         weights,
         len(trees),
     )
-    parts = op.gather(constant(table, dtype), op.cast(found, to=np.int32))  # (n, trees, m)
-    if len(trees) > 1:
-        parts = op.cumsum(parts, constant(1, np.int64))
-    return op.gather(parts, constant(-1, np.int64), axis=1)
+    return _added_up(
+        constant(table, dtype),
+        op.cast(found, to=np.int32),
+        len(trees),
+        max(LEAST_GROUP, NUMBERS_AT_ONCE // table.shape[1]),
+    )
+
+
+def _added_up(
+    table: Var,
+    numbers: Var,
+    trees: int,
+    group: int,
+) -> Var:
+    """(n, m): the sum of the rows of a table that are numbered, (n, trees), in their order.
+
+    They are looked up for a group of trees at a time, and added to the sum of those before: for all
+    at once they would take gigabytes.
+    """
+    count = -(-trees // group)
+    groups = op.split(numbers, num_outputs=count, axis=1) if count > 1 else [numbers]
+    added: list[Var] = []
+    for each in groups:
+        parts = joined([*added, op.gather(table, each)])  # (n, trees of the group, m)
+        if trees > 1:
+            parts = op.cumsum(parts, constant(1, np.int64))
+        last = -1 if each is groups[-1] else [-1]  # which leaves a place for further groups
+        added = [op.gather(parts, constant(last, np.int64), axis=1)]
+    return added[0]
 
 
 def _at_leaves(tree: Tree, values: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import minus, over, plus
-from modelkit.convert.estimators.forests import from_start
+from modelkit.convert.estimators.stages import from_start
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -28,7 +28,7 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.estimators.trees import LESS, Tree, stump, sum_of_vectors
 from modelkit.convert.estimators.xgboost_rows import beside_sets, given_numbers, names_of
-from modelkit.convert.estimators.xgboost_trees import Codes, tree_and_leaves, tree_beside
+from modelkit.convert.estimators.xgboost_trees import Codes, tree_and_leaves
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -173,14 +173,7 @@ def _trees(
         names_of(learner),
         at,
     )
-    trees = [
-        tree_beside(
-            tree,
-            beside.home,
-            beside.starts,
-        )
-        for tree, _ in read
-    ]
+    trees = [beside.placed(tree) for tree, _ in read]
     outputs = [output for _, output, _ in used]
     return _added(beside.rows, trees, weighed, outputs, base)
 
