@@ -103,15 +103,12 @@ def _check_form(estimator: Any, few: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         getattr(estimator, verb)(few.copy())
-    messages = [str(warning.message) for warning in caught]
-    said = next(
-        (message for message in messages if "feature names" in message),
-        None,
-    )
-    if said is not None:
-        raise ConversionError(
-            f"example must be of the form that fit was given, a frame or an array: {said}"
-        )
+    for warning in caught:
+        said = str(warning.message)
+        if "feature names" in said:
+            raise ConversionError(
+                f"example must be of the form that fit was given, a frame or an array: {said}"
+            )
 
 
 def _inputs(columns: list[Column], rows: Table) -> tuple[TensorSpec, ...]:
@@ -169,9 +166,12 @@ def _categories(dtypes: Any) -> dict[str, tuple[Any, ...]]:
     if dtypes is None:
         return found
     for name, dtype in dtypes.items():
-        if hasattr(dtype, "categories"):
-            values = dtype.categories.tolist()
-            found[str(name)] = tuple(int(v) if isinstance(v, bool) else v for v in values)
+        if not hasattr(dtype, "categories"):
+            continue
+        values = dtype.categories.tolist()
+        if dtype.categories.dtype == bool:
+            values = [int(value) for value in values]
+        found[str(name)] = tuple(values)
     return found
 
 

@@ -146,10 +146,11 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
     width = _tail(estimator, "predict", rows)
     scores = _scores(estimator, rows)
     if width not in ((), (1,)) or isinstance(estimator.classes_, list):
-        probabilities = scores
-        if hasattr(estimator, "predict_proba"):
-            probabilities = _by_target(ask(estimator, "predict_proba", rows))
-        return (Role("label", "predict", width), *probabilities), None
+        label = Role("label", "predict", width)
+        if not hasattr(estimator, "predict_proba"):
+            return (label, *scores), None
+        likely = ask(estimator, "predict_proba", rows)
+        return (label, *_by_target(likely)), None
     labels = tuple(class_values(estimator.classes_).tolist())
     if not hasattr(estimator, "predict_proba"):
         return (LABEL, *scores), labels

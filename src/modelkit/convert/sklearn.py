@@ -190,13 +190,10 @@ def _inputs(
     if all(column.dtype != "string" and column.name not in coded for column in columns):
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
-    for column in columns:
-        usual = column.name.isidentifier() and column.name not in TAKEN
-        name = column.name if usual else f"x{len(specs)}"
+    for place, column in enumerate(columns):
         taken = {spec.name for spec in specs}
         taken |= {other.name for other in columns if other is not column}
-        while name in taken:
-            name += "_"
+        name = _input_name(column, place, taken)
         dtype = numbers
         if column.dtype == "string":
             dtype = "string"
@@ -204,6 +201,19 @@ def _inputs(
             dtype = "float64"
         specs.append(TensorSpec(name, dtype, ("batch", 1), (column,)))
     return specs
+
+
+def _input_name(
+    column: Column,
+    place: int,
+    taken: set[str],
+) -> str:
+    """The name of the input that is one column: the column's own where a graph may have it."""
+    usual = column.name.isidentifier() and column.name not in TAKEN
+    name = column.name if usual else f"x{place}"
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _inputs_of_none(rows: Rows, inputs: list[TensorSpec]) -> list[str]:

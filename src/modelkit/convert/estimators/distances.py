@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.arithmetic import choose, equal, minus, over, plus, times
-from modelkit.convert.estimators.tensors import Var, constant, doubles, one_column, op
+from modelkit.convert.estimators.arithmetic import choose, minus, over, plus, product, times
+from modelkit.convert.estimators.scaling import over_norm
+from modelkit.convert.estimators.tensors import Var, doubles, one_column, op
 from modelkit.errors import ConversionError
 
 Term = Callable[[Var, Var], Var]  # of one column: of rows, (n, 1), and of training, (1, rows)
@@ -164,20 +165,10 @@ def _cosine(
     known: Array,
     _: Any,
 ) -> Var:
-    """1 minus the product of rows of length 1; a row of zeros stays one."""
-    lengths = np.sqrt((known * known).sum(axis=1, keepdims=True))
-    unit = known / np.where(
-        lengths == 0,
-        1.0,
-        lengths,
-    )
-    length = op.reduce_l2(
-        rows,
-        constant([1], np.int64),
-        keepdims=1,
-    )
-    divisor = choose(equal(length, 0.0), 1.0, length)
-    apart = minus(1.0, op.matmul(over(rows, divisor), doubles(unit.T)))
+    """1 minus the product of rows over their lengths; next to no length counts as 1."""
+    from sklearn.preprocessing import normalize
+
+    apart = minus(1.0, product(over_norm(rows, "l2"), normalize(known).T))
     return op.clip(
         apart,
         doubles(0.0),

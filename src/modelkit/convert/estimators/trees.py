@@ -24,7 +24,7 @@ from modelkit.convert.estimators.tensors import Var, cast, constant, dtype_of, j
 LEQ = 0
 LESS = 1
 SUM = 1
-NUMBERS_AT_ONCE = 512  # of a row, that are looked up in tables of leaves
+NUMBERS_AT_ONCE = 1024  # of a row, that are looked up in tables of leaves
 LEAST_GROUP = 16  # trees that are looked up together, however many numbers each gives
 LARGEST_EXACT = 1 << 24  # up to here a float32 holds every whole number
 
@@ -215,7 +215,8 @@ def sum_of_vectors(
 ) -> Var:
     """The sum of leaves that hold vectors: each tree gives the number of a row in a table.
 
-    The rows of the table are added in the order of the trees, in a dtype of floats.
+    The rows of the table are added in the order of the trees, in a dtype of floats; the numbers
+    stand the other way round.
     """
     held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
     table, place = np.unique(
@@ -230,7 +231,8 @@ def sum_of_vectors(
     )
     weights = [_at_leaves(tree, values) for tree, values in zip(trees, numbers, strict=True)]
     exact = rows if len(table) <= LARGEST_EXACT else cast(rows, np.float64)
-    targets = [np.full(len(tree.left), number) for number, tree in enumerate(trees)]
+    last = len(trees) - 1
+    targets = [np.full(len(tree.left), last - number) for number, tree in enumerate(trees)]
     found = ensemble(
         exact,
         trees,
@@ -252,20 +254,21 @@ def _added_up(
     trees: int,
     group: int,
 ) -> Var:
-    """(n, m): the sum of the rows of a table that are numbered, (n, trees), in their order.
+    """(n, m): the sum of the rows of a table that are numbered, (n, trees), from the last one on.
 
     They are looked up for a group of trees at a time, and added to the sum of those before: for all
-    at once they would take gigabytes.
+    at once they would take gigabytes. Of the two things that are joined, onnxruntime makes the
+    second first: if that were what is looked up, it would hold all groups at once.
     """
     count = -(-trees // group)
     groups = op.split(numbers, num_outputs=count, axis=1) if count > 1 else [numbers]
     added: list[Var] = []
-    for each in groups:
-        parts = joined([*added, op.gather(table, each)])  # (n, trees of the group, m)
+    for each in reversed(groups):
+        parts = joined([op.gather(table, each), *added])  # (n, trees of the group, m)
         if trees > 1:
-            parts = op.cumsum(parts, constant(1, np.int64))
-        last = -1 if each is groups[-1] else [-1]  # which leaves a place for further groups
-        added = [op.gather(parts, constant(last, np.int64), axis=1)]
+            parts = op.cumsum(parts, constant(1, np.int64), reverse=1)
+        first = 0 if each is groups[0] else [0]  # which leaves a place for further groups
+        added = [op.gather(parts, constant(first, np.int64), axis=1)]
     return added[0]
 
 
