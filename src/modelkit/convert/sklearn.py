@@ -10,6 +10,7 @@ from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
+from modelkit.convert.notes import Notes
 from modelkit.convert.outputs import Role, read_roles, truth
 from modelkit.convert.source import Converter, Source
 from modelkit.convert.steps import (
@@ -129,7 +130,8 @@ def _truth_of(
     return lambda rows: shown.answer(ask, widened(rows))
 
 
-def _ways(model: Any, example: Any) -> list[Callable[[], Source]]:
+def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
+    notes.refuse("an estimator")
     estimator = boosting.as_estimator(model)
     return [
         partial(from_sklearn, estimator, example, numbers) for numbers in number_dtypes(estimator)

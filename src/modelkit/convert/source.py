@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelkit.cast import Array
+from modelkit.convert.notes import Notes
 from modelkit.signature import Signature
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
@@ -30,8 +31,10 @@ class Source:
     numbers that are below 1, by which differences are judged; so are those of outputs in
     `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
-    reads no texts. `hint` says why a graph of this source may part from it, and what to do then.
-    `proto` is empty for an estimator that is packaged as it is.
+    reads no texts. `narrow` is the dtype of fewer bits than float32 that the source computes in,
+    float16 or bfloat16, if it does. `named` is whether the caller named the classes. `hint` says
+    why a graph of this source may part from it, and what to do then. `proto` is empty for an
+    estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -45,6 +48,8 @@ class Source:
     distances: frozenset[str] = frozenset()
     texts: Texts | None = None
     terms: tuple[Terms, ...] = ()
+    narrow: str | None = None
+    named: bool = False
     hint: str = ""
 
 
@@ -53,10 +58,11 @@ class Converter:
     """How the models of one library are converted to graphs.
 
     `owns` says whether a model is one of them, and imports no library to find out. `ways` gives
-    the conversions of a model and its example in the order to try them: each gives a Source, or
-    raises ConversionError. `trained_with` are the distributions whose versions a package records.
+    the conversions of a model, its example and what else was said of it, in the order to try them:
+    each gives a Source, or raises ConversionError. `trained_with` are the distributions whose
+    versions a package records.
     """
 
     owns: Callable[[object], bool]
-    ways: Callable[[Any, Any], Sequence[Callable[[], Source]]]
+    ways: Callable[[Any, Any, Notes], Sequence[Callable[[], Source]]]
     trained_with: tuple[str, ...] = ()

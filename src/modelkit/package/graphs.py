@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from modelkit import golden as golden_rows
-from modelkit.convert.classes import read_classes
+from modelkit.convert.classes import check_classes, read_classes
 from modelkit.convert.converters import converter_of
 from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, gate, open_signature
 from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.graphs import settled
+from modelkit.convert.notes import Notes
 from modelkit.convert.source import Source
 from modelkit.errors import ConversionError, GraphError
 from modelkit.manifest import WEIGHTS_REF
@@ -70,7 +72,13 @@ class ProvenGraph:
         return found
 
 
-def _prove(model: object, example: object, golden: object, domains: Collection[str]) -> Proven:
+def prove_noted(
+    model: object,
+    example: object,
+    golden: object,
+    domains: Collection[str],
+    notes: Notes,
+) -> Proven:
     """The first way to convert the model that the runtime takes and the gate passes.
 
     Raises the gate's error if one way came that far: it says most about the model.
@@ -78,7 +86,7 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
     converter = converter_of(model)
     refused: list[Exception] = []
     disagreed: list[Exception] = []
-    for convert in converter.ways(model, example):
+    for convert in converter.ways(model, example, notes):
         try:
             graph = _checked(convert(), golden, domains)
         except (ConversionError, GraphError) as error:
@@ -103,7 +111,7 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
     raise (disagreed or refused)[0]
 
 
-PROVER = Prover(lambda _: True, _prove)
+PROVER = Prover(lambda _: True, partial(prove_noted, notes=Notes()))
 
 
 def _unloadable(source: Source, error: GraphError) -> Exception:
@@ -146,7 +154,10 @@ def _asked(graph: ProvenGraph) -> ProvenGraph:
     signature = settled(graph.source.signature, runs)
     forget_ranks(proto, signature)
     _, answers = runs[0]
-    signature = replace(signature, classes=read_classes(proto, answers))
+    if signature.classes is None:
+        signature = replace(signature, classes=read_classes(proto, answers))
+    elif graph.source.named:
+        check_classes(signature.classes, answers)
     source = replace(graph.source, signature=signature)
     return replace(graph, source=source, graph=serialize(proto), feeds=feeds)
 

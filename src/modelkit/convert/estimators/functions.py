@@ -35,6 +35,7 @@ from modelkit.spec import TensorSpec
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
+COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 ROWS = 64  # of the numbers that a function is tried on
 NEAR_ENOUGH = 1e-9  # to what the function gives, relative to it
 ADVICE = (
@@ -48,7 +49,8 @@ def function(
     _: Converting,
 ) -> Answer:
     """FunctionTransformer: its function, of all columns at once."""
-    if estimator.func is None:
+    copied = estimator.func in COPIES and not estimator.kw_args
+    if estimator.func is None or copied:
         return Answer(table=columns)
     if any(dtype_of(part) == STRING for part in columns.parts):
         raise ConversionError(

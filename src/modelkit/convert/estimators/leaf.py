@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 OPSETS = {"": 19, "ai.onnx.ml": 3}
 ML_VERSION = 5  # that of all other nodes; what skl2onnx writes here means the same in it
 WIDE = np.float64
+LIBRARIES_OF_ESTIMATORS = ("sklearn", "xgboost", "lightgbm", "catboost")
 NARROW = np.float32
 
 
@@ -70,10 +71,22 @@ def _outputs(estimator: Any, inputs: list[Var]) -> list[Var]:
     except Exception as error:
         name = type(estimator).__name__
         raise ConversionError(
-            f"{name} cannot be converted to ONNX: {' '.join(str(error).split())[:300]}; replace "
-            "it, or apply it before the model and save the rest",
+            f"{name} cannot be converted to ONNX: {_why(estimator)}; replace it, apply it before the "
+            "model and save the rest, or use format='joblib'",
             step=name,
         ) from error
+
+
+def _why(estimator: Any) -> str:
+    """Why an estimator has no graph, in words of ours."""
+    kinds = type(estimator).__mro__
+    for kind in kinds:
+        named = kind.__name__.startswith(("Base", "_")) or kind.__name__.endswith("Mixin")
+        if kind.__module__.partition(".")[0] in LIBRARIES_OF_ESTIMATORS and not named:
+            if kind is kinds[0]:
+                return "no graph is known for it, or for its options"
+            return f"it is derived from {kind.__name__}, and may answer otherwise than that does"
+    return "it is code that no graph is known for"
 
 
 def _in_dtype(columns: Columns, dtype: Any) -> Columns:

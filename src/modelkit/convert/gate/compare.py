@@ -16,6 +16,8 @@ SHARES = ("probabilities", "probability")  # how the names of outputs that hold 
 TOLERANCE = {
     "float64": (1e-6, 1e-9),
     "float32": (1e-4, 1e-6),
+    "float16": (1e-2, 1e-3),
+    "bfloat16": (5e-2, 1e-2),
 }  # rtol, atol by the dtype the graph computes in
 LABEL = "label"  # the name of the output whose numbers, if it has any, are equal or not
 ULPS = 4  # units in the last place by which the scores of a tie may be apart
@@ -34,7 +36,13 @@ class Differences:
 
 
 def tolerance(source: Source) -> tuple[float, float]:
-    """The rtol and atol for a graph: those of float32 where it rounds and its source does not."""
+    """The rtol and atol for a graph: those of float32 where it rounds and its source does not.
+
+    Those of a source in fewer bits are ten units in its last place: it rounds each of its steps, and
+    a runtime computes several in float32 before it rounds.
+    """
+    if source.narrow is not None:
+        return TOLERANCE[source.narrow]
     rounds = source.rounds
     if rounds is None:
         specs = source.signature.inputs + source.signature.outputs

@@ -23,7 +23,13 @@ from modelkit.convert.gate.compare import (
     tolerance,
 )
 from modelkit.convert.gate.invariance import LARGEST, batch_invariance
-from modelkit.convert.gate.probes import at_thresholds, between, enlarged, not_finite
+from modelkit.convert.gate.probes import (
+    at_thresholds,
+    between,
+    enlarged,
+    in_other_sizes,
+    not_finite,
+)
 from modelkit.convert.gate.rows import Rows, Table, Tensors, rows_of
 from modelkit.convert.gate.strange import texts_of_terms, with_texts
 from modelkit.convert.source import Source
@@ -37,6 +43,7 @@ from modelkit.errors import (
 from modelkit.manifest import Parity
 from modelkit.model import Model
 from modelkit.signature import Feeds, Signature
+from modelkit.spec import TensorSpec
 
 MAX_ROWS = 2048
 FEW_ROWS = 64  # of the example, that probes are made of
@@ -123,6 +130,14 @@ def check_takes_example(source: Source, signature: Signature) -> None:
         ) from error
 
 
+def _marked(spec: TensorSpec, *, finite: bool) -> TensorSpec:
+    """A tensor, or its columns, marked as taking finite numbers only, or any."""
+    if not spec.columns:
+        return dataclasses.replace(spec, finite=finite)
+    columns = [dataclasses.replace(column, nullable=not finite) for column in spec.columns]
+    return dataclasses.replace(spec, columns=tuple(columns))
+
+
 @dataclasses.dataclass
 class _Comparison:
     """A source and the Model of its graph, asked the same rows; `total` sums up what agreed."""
@@ -195,6 +210,8 @@ class _Comparison:
 
     def _agree_on_probes(self, rows: Rows, few: Rows) -> int:
         """Compare rows that the example lacks; gives the number of those at thresholds."""
+        if isinstance(few, Tensors):
+            self._agree_on_sizes(few)
         threshold_rows = self._agree_beyond(
             at_thresholds(self.source.proto, few),
             "rows with values equal to a threshold of its trees, or next to one",
@@ -208,6 +225,14 @@ class _Comparison:
         halfway = "rows with values halfway between those of the example"
         self._agree_beyond(between(rows), halfway)
         return threshold_rows
+
+    def _agree_on_sizes(self, few: Tensors) -> None:
+        """Compare rows whose free sizes are others than those of the example.
+
+        Raises ParityError.
+        """
+        for dim, size, rows in in_other_sizes(few, self.source.signature):
+            self._agree_beyond(rows, f"rows of which {dim!r} is {size}")
 
     def _agree_on_texts(self, few: Rows) -> int:
         """Compare texts of the model's own terms with strange characters; gives their number.
@@ -254,7 +279,7 @@ class _Comparison:
         for spec in signature.inputs:
             floats = "float" in spec.dtype and few.raw[spec.name].size > 0
             finite = floats and not self._agrees_if_not_finite(few, spec.name)
-            inputs.append(dataclasses.replace(spec, finite=finite))
+            inputs.append(_marked(spec, finite=finite))
         return dataclasses.replace(
             signature,
             inputs=tuple(inputs),
