@@ -62,8 +62,9 @@ def as_classes(classes: Iterable[Any]) -> tuple[Any, ...]:
     """Classes as they were named: strings, integers or booleans of Python. Raises ConversionError."""
     found = [label.item() if isinstance(label, np.generic) else label for label in classes]
     kinds = {type(label) for label in found}
-    sound = kinds in ({str}, {int}, {bool}) and len(set(found)) > 1
-    if isinstance(classes, str) or not sound:
+    alike = kinds in ({str}, {int}, {bool})
+    several = len(set(found)) > 1
+    if isinstance(classes, str) or not alike or not several:
         raise ConversionError(
             "classes= is a list of two labels or more, all strings, integers or booleans; got "
             f"{classes!r:.80}"

@@ -38,7 +38,13 @@ class Role:
 LABEL = Role("label", "predict", ())
 Classes = tuple[Any, ...]
 # What labels become, by the kind of their dtype, and by the types of objects.
-KEPT_KINDS = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
+KEPT_KINDS = {
+    "b": np.bool_,
+    "i": np.int64,
+    "u": np.int64,
+    "f": np.float64,
+    "U": np.str_,
+}
 KEPT_TYPES = (
     ((bool, np.bool_), np.bool_),
     ((str,), np.str_),
@@ -72,7 +78,8 @@ def _transformed(estimator: Any, rows: Any) -> Role:
 
     Raises ConversionError for one that gives both.
     """
-    array = np.asarray(ask(estimator, "transform", rows))
+    answer = ask(estimator, "transform", rows)
+    array = np.asarray(answer)
     if array.ndim != 2:
         name = type(estimator).__name__
         raise ConversionError(
@@ -136,9 +143,9 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
             tail = _tail(estimator, verb, rows)
             role = Role(name, verb, tail, distances=verb == "transform")
             return LABEL, role, *_score_samples(estimator)
-    floats = np.asarray(ask(estimator, "predict", rows)).dtype.kind == "f"
-    name = "prediction" if floats else "label"
-    return (Role(name, "predict", _tail(estimator, "predict", rows)),)
+    found = np.asarray(ask(estimator, "predict", rows))
+    name = "prediction" if found.dtype.kind == "f" else "label"
+    return (Role(name, "predict", found.shape[1:]),)
 
 
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
