@@ -36,6 +36,7 @@ PARTS = {
     "SelfTrainingClassifier": "estimator_",
     "StackingClassifier": "estimators_",
     "StackingRegressor": "estimators_",
+    "TransformedTargetRegressor": "regressor_",
     "TunedThresholdClassifierCV": "estimator_",
     "VotingClassifier": "estimators_",
     "VotingRegressor": "estimators_",

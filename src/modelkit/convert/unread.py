@@ -30,7 +30,6 @@ OTHERWISE = (
 )
 # Estimators that hand all their columns on to those that an attribute holds.
 HOLDERS = {name: attribute for name, attribute in PARTS.items() if name not in OTHERWISE}
-HOLDERS["TransformedTargetRegressor"] = "regressor_"
 Places = list[int]
 
 

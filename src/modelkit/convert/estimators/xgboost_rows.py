@@ -32,7 +32,10 @@ def given_numbers(columns: Columns, estimator: Any) -> Var:
 
 
 def names_of(learner: dict[str, Any]) -> dict[int, list[Any]]:
-    """The categories of each column that was one of pandas categories, as the model writes them."""
+    """The categories of each column that was one of pandas categories, as the model writes them.
+
+    Those with letters beyond ASCII are left out: XGBoost counts their letters where it cuts bytes.
+    """
     booster = learner["gradient_booster"]
     model = booster.get("gbtree", booster)["model"]
     found: dict[int, list[Any]] = {}
@@ -41,10 +44,9 @@ def names_of(learner: dict[str, Any]) -> dict[int, list[Any]]:
             found[column] = known["values"]
             continue
         text = bytes(value % 256 for value in known["values"])
-        ends = known["offsets"]
-        names = [text[start:end].decode() for start, end in pairwise(ends)]
-        if names:
-            found[column] = names
+        names = [text[start:end] for start, end in pairwise(known["offsets"])]
+        if names and text.isascii():
+            found[column] = [name.decode() for name in names]
     return found
 
 
