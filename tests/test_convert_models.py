@@ -472,6 +472,8 @@ def test_leaves_of_many_numbers_are_added_in_the_order_of_the_trees(tmp_path):
     model = RandomForestRegressor(40, max_depth=3, **SEED).fit(X, Y)
     _, packed = saved(model, X, tmp_path)
     np.testing.assert_array_equal(packed.predict(X), model.predict(X))
+    explained = mk.Explainer(packed, background=X[:40]).explain(X[:3])
+    assert explained.method == "trees"
 
 
 def test_near_zero_rows_are_as_far_by_cosine_as_in_the_source(tmp_path):

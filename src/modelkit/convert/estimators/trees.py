@@ -215,8 +215,7 @@ def sum_of_vectors(
 ) -> Var:
     """The sum of leaves that hold vectors: each tree gives the number of a row in a table.
 
-    The rows of the table are added in the order of the trees, in a dtype of floats; the numbers
-    stand the other way round.
+    The rows of the table are added in the order of the trees, in a dtype of floats.
     """
     held = np.concatenate([value[tree.leaf] for value, tree in zip(values, trees, strict=True)])
     table, place = np.unique(
@@ -231,8 +230,7 @@ def sum_of_vectors(
     )
     weights = [_at_leaves(tree, values) for tree, values in zip(trees, numbers, strict=True)]
     exact = rows if len(table) <= LARGEST_EXACT else cast(rows, np.float64)
-    last = len(trees) - 1
-    targets = [np.full(len(tree.left), last - number) for number, tree in enumerate(trees)]
+    targets = [np.full(len(tree.left), number) for number, tree in enumerate(trees)]
     found = ensemble(
         exact,
         trees,
@@ -254,21 +252,27 @@ def _added_up(
     trees: int,
     group: int,
 ) -> Var:
-    """(n, m): the sum of the rows of a table that are numbered, (n, trees), from the last one on.
+    """(n, m): the sum of the rows of a table that are numbered, (n, trees), in their order.
 
     They are looked up for a group of trees at a time, and added to the sum of those before: for all
-    at once they would take gigabytes. Of the two things that are joined, onnxruntime makes the
-    second first: if that were what is looked up, it would hold all groups at once.
+    at once they would take gigabytes. explain/ending.py reads both forms.
     """
-    count = -(-trees // group)
-    groups = op.split(numbers, num_outputs=count, axis=1) if count > 1 else [numbers]
+    if trees == 1:
+        return op.gather(op.gather(table, numbers), constant(-1, np.int64), axis=1)
+    if trees <= group:
+        sums = op.cumsum(op.gather(table, numbers), constant(1, np.int64))
+        return op.gather(sums, constant(-1, np.int64), axis=1)
+    # Of the two things that are joined, onnxruntime makes the second first. So that stands the sum
+    # of those before, and trees are added from the last to the first; the other way round, the
+    # runtime would hold all groups at once.
+    backwards = op.gather(numbers, constant(range(trees)[::-1], np.int64), axis=1)
+    groups = op.split(backwards, num_outputs=-(-trees // group), axis=1)
     added: list[Var] = []
     for each in reversed(groups):
         parts = joined([op.gather(table, each), *added])  # (n, trees of the group, m)
-        if trees > 1:
-            parts = op.cumsum(parts, constant(1, np.int64), reverse=1)
+        sums = op.cumsum(parts, constant(1, np.int64), reverse=1)
         first = 0 if each is groups[0] else [0]  # which leaves a place for further groups
-        added = [op.gather(parts, constant(first, np.int64), axis=1)]
+        added = [op.gather(sums, constant(first, np.int64), axis=1)]
     return added[0]
 
 
