@@ -11,7 +11,7 @@ import pytest
 import xgboost
 from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import make_column_transformer
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.ensemble import (
     BaggingClassifier,
     HistGradientBoostingClassifier,
@@ -313,6 +313,14 @@ def test_several_targets_of_boosted_trees(build, numbers, tmp_path):
     X, y, rows = numbers
     model = build().fit(X, np.c_[y, -2 * y])
     agree(saved(model, X, tmp_path), model, rows, rtol=1e-6)
+
+
+def test_a_transformed_target_over_a_frame_of_categories(tmp_path):
+    X, y, *_ = shops()
+    inner = xgboost.XGBRegressor(**BY_SETS)
+    model = TransformedTargetRegressor(inner, func=np.log1p, inverse_func=np.expm1)
+    model.fit(X, np.abs(y))
+    agree(saved(model, X, tmp_path), model, X, rtol=1e-5)
 
 
 def test_votes_over_a_frame_of_categories(tmp_path):

@@ -42,8 +42,8 @@ from sklearn.svm import SVC, NuSVC
 
 import modelkit as mk
 from modelkit.convert.estimators.forests import leaves_of
-from modelkit.convert.estimators.older import MODES
 from modelkit.convert.estimators.tensors import Columns
+from modelkit.convert.estimators.trees import LEQ, LESS
 from modelkit.convert.gate import strange as probes
 from modelkit.convert.gate.parity import gate
 from modelkit.convert.sklearn import from_sklearn
@@ -548,9 +548,7 @@ def test_whole_numbers_are_tried_at_the_thresholds_of_trees(xgboost, tmp_path):
         for attribute in node.attribute:
             if attribute.name == "nodes_modes":
                 modes = to_array(attribute.t)
-                less = np.where(
-                    modes == MODES.index(b"BRANCH_LT"), MODES.index(b"BRANCH_LEQ"), modes
-                )
+                less = np.where(modes == LESS, LEQ, modes)
                 attribute.t.CopyFrom(from_array(less.astype(np.uint8)))
     swapped = Source(**{**source.__dict__, "proto": wrong})
     with pytest.raises(ParityError, match="disagrees with XGBoost"):

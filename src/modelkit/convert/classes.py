@@ -38,25 +38,33 @@ def read_classes(proto: onnx.ModelProto, answers: Mapping[str, Array]) -> tuple[
     """
     if LABEL_OUTPUT not in answers or answers[LABEL_OUTPUT].ndim != 1:
         return None
-    classes = _listed(proto.graph)
     label = answers[LABEL_OUTPUT]
-    if label.dtype.kind in "biu":
-        classes = [label.dtype.type(value).item() for value in classes if float(value).is_integer()]
-    elif label.dtype.kind != "O":
+    classes = _in_dtype_of(label, _listed(proto.graph))
+    known = set(classes)
+    if not classes or len(known) < len(classes):
         return None
-    if not classes or len(set(classes)) < len(classes) or not set(label.tolist()) <= set(classes):
+    if not known.issuperset(label.tolist()):
         return None
     if PROBABILITIES in answers and not _are_probabilities(answers[PROBABILITIES], len(classes)):
         return None
     return tuple(classes)
 
 
+def _in_dtype_of(label: Array, classes: list[Any]) -> list[Any]:
+    """Classes as labels have them; none for labels that are neither whole numbers nor texts."""
+    if label.dtype.kind in "biu":
+        whole = [value for value in classes if float(value).is_integer()]
+        return [label.dtype.type(value).item() for value in whole]
+    return classes if label.dtype.kind == "O" else []
+
+
 def as_classes(classes: Iterable[Any]) -> tuple[Any, ...]:
     """Classes as they were named: strings, integers or booleans of Python. Raises ConversionError."""
     found = [label.item() if isinstance(label, np.generic) else label for label in classes]
     kinds = {type(label) for label in found}
-    sound = kinds in ({str}, {int}, {bool}) and len(set(found)) > 1
-    if isinstance(classes, str) or not sound:
+    alike = kinds in ({str}, {int}, {bool})
+    several = len(set(found)) > 1
+    if isinstance(classes, str) or not alike or not several:
         raise ConversionError(
             "classes= is a list of two labels or more, all strings, integers or booleans; got "
             f"{classes!r:.80}"

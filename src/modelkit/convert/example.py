@@ -114,17 +114,20 @@ def _of_other_columns(given: list[str], trained_on: list[str]) -> str:
 def _without_unread(example: Example) -> Example:
     """The example without the columns that its estimator was seen not to read."""
     rows = example.given
-    width = rows.shape[1]
-    kept = set(range(width))
-    if is_a(rows, "pandas", "DataFrame"):
-        kept = read_places(example.estimator, list(range(width)))
-    if kept and len(kept) < width:
-        reader = narrowed(example.estimator, list(range(width)), kept)
-        names = [str(name) for at, name in enumerate(rows.columns) if at not in kept]
-        few = replace(example, reader=reader, rows=rows.iloc[:, sorted(kept)], ignored=tuple(names))
-        if _answers_alike(few):
-            return few
-    return example
+    if not is_a(rows, "pandas", "DataFrame"):
+        return example
+    places = list(range(rows.shape[1]))
+    kept = read_places(example.estimator, places)
+    if not kept or len(kept) == len(places):
+        return example
+    names = [str(name) for at, name in enumerate(rows.columns) if at not in kept]
+    few = replace(
+        example,
+        reader=narrowed(example.estimator, places, kept),
+        rows=rows.iloc[:, sorted(kept)],
+        ignored=tuple(names),
+    )
+    return few if _answers_alike(few) else example
 
 
 def _answers_alike(example: Example) -> bool:
@@ -143,8 +146,10 @@ def with_blanks(given: Any, rows: Any, blank: Collection[str]) -> Any:
     kept = (column for _, column in rows.items())
     columns = {}
     for at, name in enumerate(given.columns):
-        filled = str(name) in blank
-        columns[at] = blank_column(given.dtypes.iloc[at], rows.index) if filled else next(kept)
+        if str(name) in blank:
+            columns[at] = blank_column(given.dtypes.iloc[at], rows.index)
+        else:
+            columns[at] = next(kept)
     frame = pandas.DataFrame(columns, index=rows.index)
     frame.columns = given.columns
     return frame
@@ -199,8 +204,7 @@ def _check_distinct_names(names: list[str]) -> None:
     if twice:
         raise ConversionError(
             f"example has several columns of one name, {twice[:5]}, and rows are told by the names "
-            "of their columns; "
-            f"rename them before fit"
+            "of their columns; rename them before fit"
         )
 
 
@@ -212,11 +216,9 @@ def _texts(example: Any) -> Array | None:
         example = example.to_pylist() if hasattr(example, "to_pylist") else example.to_list()
     if isinstance(example, np.ndarray) and example.ndim == 1 and example.dtype.kind in "UO":
         example = example.tolist()
-    if not (
-        isinstance(example, list | tuple)
-        and example
-        and all(isinstance(text, str) for text in example)
-    ):
+    if not isinstance(example, list | tuple) or not example:
+        return None
+    if not all(isinstance(text, str) for text in example):
         return None
     rows = np.empty(
         (len(example), 1),

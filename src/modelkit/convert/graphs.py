@@ -22,7 +22,14 @@ from modelkit.proto import read_proto, signature_of
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec, check_dims
 
-FORMS = (onnx.ModelProto, bytes, bytearray, memoryview, str, os.PathLike)
+FORMS = (
+    onnx.ModelProto,
+    bytes,
+    bytearray,
+    memoryview,
+    str,
+    os.PathLike,
+)
 
 
 def from_onnx(
@@ -102,7 +109,10 @@ def _classifying(
     return outputs
 
 
-def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array]]]) -> Signature:
+def settled(
+    signature: Signature,
+    runs: Iterable[tuple[Feeds, Mapping[str, Array]]],
+) -> Signature:
     """The signature without what runs contradict: an output's other size gets a name.
 
     A graph may state sizes that it does not give, and an unnamed leading dimension need not be that
@@ -112,11 +122,18 @@ def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array
     for feeds, answers in runs:
         sizes = check_dims(signature.inputs, feeds)
         for name, shape in shapes.items():
-            if answers[name].ndim != len(shape):
-                shape[:] = [f"{name}.{axis}" for axis in range(answers[name].ndim)]
-            for axis, size in enumerate(answers[name].shape):
-                dim = shape[axis]
-                if size != (sizes.get(dim, size) if isinstance(dim, str) else dim):
-                    shape[axis] = f"{name}.{axis}"
-    outputs = tuple(replace(spec, shape=tuple(shapes[spec.name])) for spec in signature.outputs)
-    return replace(signature, outputs=outputs)
+            given = answers[name].shape
+            own_names = [f"{name}.{axis}" for axis in range(len(given))]
+            if len(given) != len(shape):
+                shape[:] = own_names
+            for axis, size in enumerate(given):
+                stated = shape[axis]
+                if isinstance(stated, str):
+                    stated = sizes.get(stated, size)
+                if size != stated:
+                    shape[axis] = own_names[axis]
+    outputs = []
+    for spec in signature.outputs:
+        found = tuple(shapes[spec.name])
+        outputs.append(replace(spec, shape=found))
+    return replace(signature, outputs=tuple(outputs))

@@ -16,7 +16,7 @@ import onnx
 from modelkit.cast import Array
 from modelkit.convert.asking import asking
 from modelkit.convert.boosting import as_estimator
-from modelkit.convert.example import read_example
+from modelkit.convert.example import Example, read_example
 from modelkit.convert.gate.columns import signature_columns, with_columns
 from modelkit.convert.gate.rows import FrameRows, Rows, Table, rows_of
 from modelkit.convert.outputs import read_roles, truth
@@ -47,36 +47,41 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
     columns = shown.columns
     rows = rows_of(shown.rows)
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
-    held = Estimator(estimator, *_form(rows_of(shown.given)))
+    given = rows_of(shown.given)
+    held = Estimator(estimator, *_form(given))
+    _check_form(estimator, given.spread(2).raw)
     few = rows.spread(2).raw
-    _check_form(estimator, rows_of(shown.given).spread(2).raw)
     roles, classes = shown.answer(read_roles, few)
-    found = shown.answer(
-        partial(truth, roles=roles),
-        few,
-    )
+    ask = partial(truth, roles=roles)
+    found = shown.answer(ask, few)
     found.pop(DECISION, None)
-    told_apart = _told_from_floats(rows, lambda few: shown.answer(partial(truth, roles=roles), few))
-    outputs = tuple(_output(name, array) for name, array in found.items())
-    told = closed_categories(
-        shown.reader,
-        [column.name for column in columns],
+    apart = _told_from_floats(rows, partial(shown.answer, ask))
+    signature = Signature(
+        _inputs(columns, rows, apart),
+        tuple(_output(name, array) for name, array in found.items()),
+        classes=classes,
+        ignored=shown.ignored,
     )
-    told |= _categories(getattr(shown.rows, "dtypes", None))
-    for column in columns:  # no signature lists what these are bound to
-        if column.dtype in (MIXED, *TIMES):
-            told.pop(column.name, None)
     source = Source(
         onnx.ModelProto(),
-        Signature(
-            _inputs(columns, rows, told_apart), outputs, classes=classes, ignored=shown.ignored
-        ),
+        signature,
         rows=shown.rows,
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
-        truth=lambda rows: shown.answer(partial(truth, roles=roles), rows),
-        categories=told,
+        truth=partial(shown.answer, ask),
+        categories=_known_values(shown),
     )
     return source, held
+
+
+def _known_values(shown: Example) -> dict[str, tuple[Any, ...]]:
+    """The values that columns are bound to, by encoders or by their own categories."""
+    names = [column.name for column in shown.columns]
+    told = closed_categories(shown.reader, names)
+    told |= _categories(getattr(shown.rows, "dtypes", None))
+    for column in shown.columns:  # no signature lists what these are bound to
+        if column.dtype in (MIXED, *TIMES):
+            told.pop(column.name, None)
+    return told
 
 
 def _form(rows: Rows) -> tuple[Any, tuple[str, ...]]:
@@ -218,9 +223,12 @@ def _categories(dtypes: Any) -> dict[str, tuple[Any, ...]]:
     if dtypes is None:
         return found
     for name, dtype in dtypes.items():
-        if hasattr(dtype, "categories"):
-            values = dtype.categories.tolist()
-            found[str(name)] = tuple(int(v) if isinstance(v, bool) else v for v in values)
+        if not hasattr(dtype, "categories"):
+            continue
+        values = dtype.categories.tolist()
+        if dtype.categories.dtype == bool:
+            values = [int(value) for value in values]
+        found[str(name)] = tuple(values)
     return found
 
 
@@ -231,20 +239,21 @@ def shared_values(source: Source, signature: Signature) -> Signature:
     """
     rows = rows_of(source.rows)
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
-    shared: dict[str, tuple[Any, ...]] = {}
+    bound: dict[str, Column] = {}
     for at, column in enumerate(signature_columns(signature)):
         codes = column.dtype in AS_OBJECTS or "int" in column.dtype
         if column.categories is not None or not codes:
             continue
-        counts = Counter(rows.held(at))
-        values = [value for value, count in counts.items() if count >= SHARED_ROWS]
+        values = _shared_by_rows(rows, at)
         if column.dtype == MIXED:
-            values = [json.dumps(value, ensure_ascii=False) for value in values or _like(counts)]
+            values = [
+                json.dumps(value, ensure_ascii=False) for value in values or _like(rows.held(at))
+            ]
         if values:
-            shared[column.name] = tuple(sorted(values))
+            bound[column.name] = replace(column, categories=tuple(sorted(values)))
     return with_columns(
         signature,
-        lambda column: _bound(column, shared.get(column.name)),
+        lambda column: bound.get(column.name, column),
     )
 
 
@@ -256,5 +265,7 @@ def _like(held: Iterable[Any]) -> list[Any]:
     return ["a", "b"] if texts == {True} else [0, 1]
 
 
-def _bound(column: Column, values: tuple[Any, ...] | None) -> Column:
-    return column if values is None else replace(column, categories=values)
+def _shared_by_rows(rows: Table, at: int) -> list[Any]:
+    """The values of a column that several rows hold."""
+    counts = Counter(rows.held(at))
+    return [value for value, count in counts.items() if count >= SHARED_ROWS]

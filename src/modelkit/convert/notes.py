@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from modelkit.cast import is_a
 from modelkit.convert.preprocess import Preprocess
 from modelkit.errors import ConversionError, SignatureError
@@ -59,12 +57,16 @@ def with_columns_of(
 
     Raises ConversionError.
     """
+    given = signature.inputs
     named = _asked_names(signature, notes.names)
-    if not named and len(signature.inputs) == 1:
-        named = _names_of_example(signature.inputs[0], example)
-    if not named and len(signature.inputs) > 1 and all(map(_is_one_column, signature.inputs)):
-        named = {spec.name: [spec.name] for spec in signature.inputs}
-    inputs = [_with_columns(spec, named.get(spec.name)) for spec in signature.inputs]
+    if not named and len(given) == 1:
+        named = _names_of_example(given[0], example)
+    elif not named and all(map(_is_one_column, given)):
+        named = {spec.name: [spec.name] for spec in given}
+    inputs = []
+    for spec in given:
+        names = named.get(spec.name)
+        inputs.append(_with_columns(spec, names))
     try:
         return replace(signature, inputs=tuple(inputs))
     except SignatureError as error:
@@ -80,7 +82,10 @@ def _asked_names(signature: Signature, names: Any) -> dict[str, list[str]]:
         strange = sorted(set(names) - set(inputs))
         if strange:
             raise ConversionError(f"names= has {strange}, and the inputs are {inputs}")
-        return {name: _listed_names(columns) for name, columns in names.items()}
+        found = {}
+        for name, columns in names.items():
+            found[name] = _listed_names(columns)
+        return found
     if len(inputs) > 1:
         raise ConversionError(
             f"there are {len(inputs)} inputs: pass names= as a dict, {{{inputs[0]!r}: [...], ...}}"
@@ -90,24 +95,23 @@ def _asked_names(signature: Signature, names: Any) -> dict[str, list[str]]:
 
 def _listed_names(names: Any) -> list[str]:
     found = [] if isinstance(names, str) else list(names)
-    if not found or not all(isinstance(name, str) and name for name in found):
+    sound = all(isinstance(name, str) and name for name in found)
+    if not found or not sound:
         raise ConversionError(f"names= is a list of the names of columns, not {names!r:.80}")
     return found
 
 
 def _names_of_example(spec: TensorSpec, example: Any) -> dict[str, list[str]]:
     """The columns of an example that has names, if it is a table as wide as an input."""
-    if isinstance(example, np.ndarray) or example is None or len(spec.shape) != 2:
+    if len(spec.shape) != 2 or not is_table(example):
         return {}
     if isinstance(example, Mapping) and set(example) == {spec.name}:
         return {}
-    if not is_table(example):
-        return {}
-    names = [str(name) for name in read_frame(example)[0]]
-    if isinstance(spec.shape[1], int) and len(names) != spec.shape[1]:
-        raise ConversionError(
-            f"the example has {len(names)} columns, and {spec} takes {spec.shape[1]}"
-        )
+    found, *_ = read_frame(example)
+    names = [str(name) for name in found]
+    width = spec.shape[1]
+    if isinstance(width, int) and len(names) != width:
+        raise ConversionError(f"the example has {len(names)} columns, and {spec} takes {width}")
     return {spec.name: names}
 
 
@@ -125,16 +129,22 @@ def _is_one_column(spec: TensorSpec) -> bool:
     return spec.shape[1:] == (1,) and isinstance(spec.shape[0], str)
 
 
-def _with_columns(spec: TensorSpec, names: list[str] | None) -> TensorSpec:
+def _with_columns(
+    spec: TensorSpec,
+    names: list[str] | None,
+) -> TensorSpec:
     """A tensor with named columns; a column of floats may be missing, as any float may."""
     if names is None:
         return spec
     if len(spec.shape) != 2:
         raise ConversionError(f"{spec} has no columns to name: these are of two dimensions")
-    if spec.shape[1] != len(names) and isinstance(spec.shape[1], int):
-        raise ConversionError(
-            f"{len(names)} names are given, and {spec} has {spec.shape[1]} columns"
-        )
+    rows, width = spec.shape
+    if isinstance(width, int) and width != len(names):
+        raise ConversionError(f"{len(names)} names are given, and {spec} has {width} columns")
     nullable = "float" in spec.dtype
-    columns = tuple(Column(name, spec.dtype, nullable) for name in names)
-    return replace(spec, shape=(spec.shape[0], len(names)), columns=columns)
+    columns = [Column(name, spec.dtype, nullable) for name in names]
+    return replace(
+        spec,
+        shape=(rows, len(names)),
+        columns=tuple(columns),
+    )

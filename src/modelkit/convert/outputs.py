@@ -40,7 +40,13 @@ class Role:
 LABEL = Role("label", "predict", ())
 Classes = tuple[Any, ...]
 # What labels become, by the kind of their dtype, and by the types of objects.
-KEPT_KINDS = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
+KEPT_KINDS = {
+    "b": np.bool_,
+    "i": np.int64,
+    "u": np.int64,
+    "f": np.float64,
+    "U": np.str_,
+}
 KEPT_TYPES = (
     ((bool, np.bool_), np.bool_),
     ((str,), np.str_),
@@ -74,7 +80,8 @@ def _transformed(estimator: Any, rows: Any) -> Role:
 
     Raises ConversionError for one that gives both.
     """
-    array = np.asarray(ask(estimator, "transform", rows))
+    answer = ask(estimator, "transform", rows)
+    array = np.asarray(answer)
     if array.ndim != 2:
         name = type(estimator).__name__
         raise ConversionError(
@@ -138,9 +145,9 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
             tail = _tail(estimator, verb, rows)
             role = Role(name, verb, tail, distances=verb == "transform")
             return LABEL, role, *_score_samples(estimator)
-    floats = np.asarray(ask(estimator, "predict", rows)).dtype.kind == "f"
-    name = "prediction" if floats else "label"
-    return (Role(name, "predict", _tail(estimator, "predict", rows)),)
+    found = np.asarray(ask(estimator, "predict", rows))
+    name = "prediction" if found.dtype.kind == "f" else "label"
+    return (Role(name, "predict", found.shape[1:]),)
 
 
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
@@ -148,10 +155,11 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
     width = _tail(estimator, "predict", rows)
     scores = _scores(estimator, rows)
     if width not in ((), (1,)) or isinstance(estimator.classes_, list):
-        probabilities = scores
-        if _answers(estimator, "predict_proba", rows):
-            probabilities = _by_target(ask(estimator, "predict_proba", rows))
-        return (Role("label", "predict", width), *probabilities), None
+        label = Role("label", "predict", width)
+        if not _answers(estimator, "predict_proba", rows):
+            return (label, *scores), None
+        likely = ask(estimator, "predict_proba", rows)
+        return (label, *_by_target(likely)), None
     labels = tuple(class_values(estimator.classes_).tolist())
     if not _answers(estimator, "predict_proba", rows):
         return (LABEL, *scores), labels
@@ -253,15 +261,10 @@ def truth(
     roles: tuple[Role, ...],
 ) -> dict[str, Array]:
     """What the estimator answers, by output name, with the scores that a classifier decides by."""
-    answers: dict[str, Any] = {}
+    verbs = dict.fromkeys(role.verb for role in roles)
+    answers = {verb: ask(estimator, verb, rows) for verb in verbs}
     found = {}
     for role in roles:
-        if role.verb not in answers:
-            answers[role.verb] = ask(
-                estimator,
-                role.verb,
-                rows,
-            )
         answer = answers[role.verb]
         array = np.asarray(answer if role.part is None else answer[role.part])
         if array.shape[1:] == (1,) and role.tail == ():

@@ -8,8 +8,16 @@ from typing import Any
 
 from modelkit.errors import ConversionError
 
-LAYOUTS = ("NHWC->NCHW", "NCHW->NCHW", "NHWC->NHWC", "NCHW->NHWC")
-FILTERS = ("bilinear", "bicubic")
+LAYOUTS = (
+    "NHWC->NCHW",
+    "NCHW->NCHW",
+    "NHWC->NHWC",
+    "NCHW->NHWC",
+)
+FILTERS = (
+    "bilinear",
+    "bicubic",
+)
 
 
 @dataclass(frozen=True)
@@ -70,22 +78,30 @@ class Preprocess:
         """The height and the width that every image gets; None where they depend on the image."""
         if self.crop is not None:
             return sides(self.crop)
-        return None if self.size is None or isinstance(self.size, int) else sides(self.size)
+        if self.size is None or isinstance(self.size, int):
+            return None
+        return sides(self.size)
 
 
 def sides(size: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width, of one number for both too."""
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return height, width
 
 
 def numbers(value: float | Sequence[float]) -> list[float]:
     """One number, or one for each channel, as a list."""
-    return [float(value)] if isinstance(value, int | float) else [float(one) for one in value]
+    if isinstance(value, int | float):
+        return [float(value)]
+    return [float(one) for one in value]
 
 
 def _check_sides(name: str, size: Any) -> None:
     if size is None:
         return
     known = size if isinstance(size, tuple | list) else (size, size)
-    if len(known) != 2 or not all(isinstance(side, int) and side > 0 for side in known):
+    sound = all(isinstance(side, int) and side > 0 for side in known)
+    if len(known) != 2 or not sound:
         raise ConversionError(f"{name} is (height, width), or one number; not {size!r:.60}")

@@ -15,8 +15,17 @@ from modelkit.convert.classes import LABEL_OUTPUT
 from modelkit.errors import ConversionError
 from modelkit.spec import TensorSpec
 
-ELEMENTS = {"U": TensorProto.STRING, "b": TensorProto.BOOL, "i": TensorProto.INT64}
-DTYPES_BY_KIND = {"U": "string", "b": "bool", "i": "int64"}
+# Labels in a graph and in a signature, by the kind of their dtype in numpy.
+ELEMENTS = {
+    "U": TensorProto.STRING,
+    "b": TensorProto.BOOL,
+    "i": TensorProto.INT64,
+}
+DTYPES_BY_KIND = {
+    "U": "string",
+    "b": "bool",
+    "i": "int64",
+}
 KNOWN = "label_classes"  # the tensors inside that give a label
 PLACE = "label_place"
 SECOND = "probability_of_second"
@@ -40,9 +49,9 @@ def rename_outputs(graph: onnx.GraphProto, roles: Mapping[str, str]) -> None:
 
 def _check_own(graph: onnx.GraphProto, outputs: Sequence[str]) -> None:
     """Raise ConversionError for an output that is an input or a constant as well."""
-    fixed = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    fixed = {value.name for value in [*graph.input, *graph.initializer]}
     for value in graph.output:
-        if value.name in outputs and value.name in fixed:
+        if value.name in fixed.intersection(outputs):
             raise ConversionError(
                 f"output {value.name!r} is an input of the graph as it is, and keeps its name"
             )
@@ -62,8 +71,8 @@ def rename_values(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
 
 
 def _all_names(graph: onnx.GraphProto) -> set[str]:
-    found = {value.name for value in [*graph.input, *graph.output]}
-    found |= {tensor.name for tensor in graph.initializer}
+    held = [*graph.input, *graph.output, *graph.initializer]
+    found = {value.name for value in held}
     for node in graph.node:
         found.update(node.input, node.output)
         for inner in _graphs_in(node):
@@ -72,7 +81,13 @@ def _all_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def _replace_names(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    for value in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+    held = [
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ]
+    for value in held:
         value.name = names.get(value.name, value.name)
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
@@ -106,11 +121,14 @@ def with_both_shares(graph: onnx.GraphProto, shares: TensorSpec) -> TensorSpec:
     ]
     graph.node.extend(nodes)
     both = replace(shares, shape=(shares.shape[0], 2))
-    for value in graph.output:
-        if value.name == SECOND:
-            kind = value.type.tensor_type.elem_type
-            stated = helper.make_tensor_value_info(both.name, kind, both.shape)
-            value.CopyFrom(stated)
+    (value,) = (value for value in graph.output if value.name == SECOND)
+    kind = value.type.tensor_type.elem_type
+    stated = helper.make_tensor_value_info(
+        both.name,
+        kind,
+        both.shape,
+    )
+    value.CopyFrom(stated)
     return both
 
 
@@ -141,15 +159,20 @@ def add_label(
     _push_aside(graph)
     known = np.asarray(list(classes))
     kind = known.dtype.kind
-    held = known.astype(object) if kind == "U" else known
-    _add_constant(graph, KNOWN, held)
+    if kind == "U":
+        known = known.astype(object)
+    _add_constant(graph, KNOWN, known)
     nodes = [
         helper.make_node("ArgMax", [shares.name], [PLACE], axis=1, keepdims=0),
         helper.make_node("Gather", [KNOWN, PLACE], [LABEL_OUTPUT]),
     ]
     graph.node.extend(nodes)
     rows = shares.shape[:1]
-    stated = helper.make_tensor_value_info(LABEL_OUTPUT, ELEMENTS[kind], rows)
+    stated = helper.make_tensor_value_info(
+        LABEL_OUTPUT,
+        ELEMENTS[kind],
+        rows,
+    )
     graph.output.insert(0, stated)
     return TensorSpec(LABEL_OUTPUT, DTYPES_BY_KIND[kind], rows)
 

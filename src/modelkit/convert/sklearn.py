@@ -35,8 +35,14 @@ LIBRARIES = {
 }
 # Names of outputs, which no input can have.
 TAKEN = (
-    "label", "prediction", "probability", "probabilities", "scores", "score_samples", "transformed",
-)  # fmt: skip
+    "label",
+    "prediction",
+    "probability",
+    "probabilities",
+    "scores",
+    "score_samples",
+    "transformed",
+)
 
 
 def is_estimator(source: object) -> bool:
@@ -87,14 +93,18 @@ def from_sklearn(
     if chooser is not None:
         chosen = _truth_of(replace(shown, estimator=chooser), few, roles)
         answers = with_ties(answers, chosen)
-    told = closed_categories(
-        shown.reader,
-        [column.name for column in shown.columns],
-    )
+    names = [column.name for column in shown.columns]
+    told = closed_categories(shown.reader, names)
     told |= {name: values for name, values in coded.items() if bool not in map(type, values)}
+    signature = Signature(
+        tuple(inputs),
+        graph.outputs,
+        classes=classes,
+        ignored=shown.ignored,
+    )
     return Source(
         graph.proto,
-        Signature(tuple(inputs), graph.outputs, classes=classes, ignored=shown.ignored),
+        signature,
         rows=rows,
         against=against,
         truth=answers,
@@ -207,24 +217,36 @@ def _inputs(
     if all(column.dtype != "string" and column.name not in coded for column in columns):
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
-    for column in columns:
-        usual = column.name.isidentifier() and column.name not in TAKEN
-        name = column.name if usual else f"x{len(specs)}"
+    for place, column in enumerate(columns):
         taken = {spec.name for spec in specs}
         taken |= {other.name for other in columns if other is not column}
-        while name in taken:
-            name += "_"
-        kind = "float64" if column.name in coded else numbers
-        kind = "string" if column.dtype == "string" else kind
-        specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
+        name = _input_name(column, place, taken)
+        dtype = numbers
+        if column.dtype == "string":
+            dtype = "string"
+        elif column.name in coded:
+            dtype = "float64"
+        specs.append(TensorSpec(name, dtype, ("batch", 1), (column,)))
     return specs
+
+
+def _input_name(
+    column: Column,
+    place: int,
+    taken: set[str],
+) -> str:
+    """The name of the input that is one column: the column's own where a graph may have it."""
+    usual = column.name.isidentifier() and column.name not in TAKEN
+    name = column.name if usual else f"x{place}"
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _inputs_of_none(rows: Rows, inputs: list[TensorSpec]) -> list[str]:
     """The inputs of texts whose missing values are None throughout: scikit-learn keeps it apart."""
     if not isinstance(rows, Table):
         return []
-    texts = [
-        place for place, spec in enumerate(inputs) if spec.dtype == "string"
-    ]  # one column each
+    texts = [place for place, spec in enumerate(inputs) if spec.dtype == "string"]
+    # Each is one column.
     return [inputs[place].name for place in texts if rows.has_only_none(place)]

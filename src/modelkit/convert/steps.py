@@ -12,24 +12,43 @@ NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
 WIDE_MODULES = ("sklearn.ensemble._hist_gradient_boosting.",)
 # Estimators made of others that read the same rows, and where these are.
 PARTS = {
-    "estimators_": (
-        "VotingClassifier", "VotingRegressor", "StackingClassifier", "StackingRegressor", "BaggingClassifier",
-        "BaggingRegressor", "AdaBoostClassifier", "AdaBoostRegressor", "OneVsRestClassifier", "OneVsOneClassifier",
-        "MultiOutputClassifier", "MultiOutputRegressor", "ClassifierChain", "RegressorChain", "OutputCodeClassifier",
-    ),
-    "calibrated_classifiers_": ("CalibratedClassifierCV",),
-    "best_estimator_": ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"),
-    "estimator_": (
-        "FixedThresholdClassifier", "TunedThresholdClassifierCV", "RANSACRegressor", "SelfTrainingClassifier",
-    ),
-    "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
-    "regressor_": ("TransformedTargetRegressor",),
-}  # fmt: skip
+    "AdaBoostClassifier": "estimators_",
+    "AdaBoostRegressor": "estimators_",
+    "BaggingClassifier": "estimators_",
+    "BaggingRegressor": "estimators_",
+    "CalibratedClassifierCV": "calibrated_classifiers_",
+    "ClassifierChain": "estimators_",
+    "FixedThresholdClassifier": "estimator_",
+    "FrozenEstimator": "estimator",
+    "GridSearchCV": "best_estimator_",
+    "HalvingGridSearchCV": "best_estimator_",
+    "HalvingRandomSearchCV": "best_estimator_",
+    "MultiOutputClassifier": "estimators_",
+    "MultiOutputRegressor": "estimators_",
+    "OneVsOneClassifier": "estimators_",
+    "OneVsRestClassifier": "estimators_",
+    "OutputCodeClassifier": "estimators_",
+    "RANSACRegressor": "estimator_",
+    "RandomizedSearchCV": "best_estimator_",
+    "RegressorChain": "estimators_",
+    "SelfTrainingClassifier": "estimator_",
+    "StackingClassifier": "estimators_",
+    "StackingRegressor": "estimators_",
+    "TransformedTargetRegressor": "regressor_",
+    "TunedThresholdClassifierCV": "estimator_",
+    "VotingClassifier": "estimators_",
+    "VotingRegressor": "estimators_",
+    "_CalibratedClassifier": "estimator",
+}
 TREES = (
-    "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
-    "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
-)  # fmt: skip
-
+    "sklearn.tree.",
+    "sklearn.ensemble._forest.",
+    "sklearn.ensemble._gb.",
+    "sklearn.ensemble._iforest.",
+    "sklearn.ensemble._hist_gradient_boosting.",
+    "sklearn.preprocessing._discretization.",
+    "lightgbm.",
+)
 # The methods by which an estimator answers rows.
 VERBS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
 
@@ -72,11 +91,10 @@ def found_by_search(estimator: Any) -> Any:
 
 def where_parts(estimator: Any) -> str | None:
     """The attribute that holds the parts of an estimator; None for one that has none."""
-    name = type(estimator).__name__
-    for attribute, names in PARTS.items():
-        if name in names and hasattr(estimator, attribute):
-            return attribute
-    return None
+    attribute = PARTS.get(type(estimator).__name__)
+    if attribute is None or not hasattr(estimator, attribute):
+        return None
+    return attribute
 
 
 def inner_parts(estimator: Any) -> list[Any]:
@@ -106,24 +124,20 @@ def holds_trees(estimator: Any) -> bool:
 
 def with_parts(estimator: Any) -> list[Any]:
     """An estimator and everything inside it, depth first."""
-    inner = [step for _, step in getattr(estimator, "steps", [])]
-    inner += [entry[1] for entry in getattr(estimator, "transformers_", [])]
-    inner += [entry[1] for entry in getattr(estimator, "transformer_list", [])]
+    inner = []
+    for attribute in ("steps", "transformers_", "transformer_list"):
+        inner += [entry[1] for entry in getattr(estimator, attribute, [])]
     inner += inner_parts(estimator)
     inner.append(getattr(estimator, "final_estimator_", None))
-    known = [
-        step
-        for step in inner
-        if hasattr(step, "get_params") or type(step).__name__ == "_CalibratedClassifier"
-    ]
     found = [estimator]
-    for step in known:
-        found += with_parts(step)
+    for step in inner:
+        if hasattr(step, "get_params") or type(step).__name__ == "_CalibratedClassifier":
+            found += with_parts(step)
     return found
 
 
-def _places(transformer: Any) -> dict[str, list[int]]:
-    """The positions of the columns of each part of a column transformer."""
+def places_of_parts(transformer: Any) -> dict[str, list[int]]:
+    """The places of the columns of each part of a column transformer."""
     indices = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
     return {name: list(map(int, found)) for name, found in indices.items()}
 
@@ -151,7 +165,8 @@ def _find_categories(
     for _, part, *_ in getattr(step, "transformer_list", []):
         _find_categories(part, columns, found, read)
     for name, part, _ in getattr(step, "transformers_", []):
-        its = [columns[at] for at in _places(step)[name]]
+        places = places_of_parts(step)[name]
+        its = [columns[place] for place in places]
         _find_categories(part, its, found, read)
     for part in inner_parts(step):
         _find_categories(part, columns, found, read)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import plus, product
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -193,9 +194,9 @@ class Converting:
         if not others:
             return total([*products, doubles(shift)])
         matrix = Columns(tuple(others)).matrix(np.float64)
-        whole = op.gemm(matrix, doubles(np.concatenate(rows)), doubles(shift))
-        for product in products:
-            whole = op.add(whole, product)
+        whole = product(matrix, np.concatenate(rows), shift)
+        for added in products:
+            whole = plus(whole, added)
         return whole
 
     def place(

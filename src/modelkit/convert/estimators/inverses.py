@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import at_least, choose, minus, over, plus, times
+from modelkit.convert.estimators.arithmetic import (
+    at_least,
+    choose,
+    minus,
+    over,
+    plus,
+    product,
+    times,
+)
 from modelkit.convert.estimators.elementary import log1p
 from modelkit.convert.estimators.functions import applied
-from modelkit.convert.estimators.projections import product
 from modelkit.convert.estimators.quantiles import back_from_quantiles
 from modelkit.convert.estimators.tensors import (
     Answer,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from modelkit.convert.estimators.older import renewed
 from modelkit.convert.estimators.tensors import (
     STRING,
     Answer,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
+ML_VERSION = 5  # that of all other nodes; what skl2onnx writes here means the same in it
 WIDE = np.float64
 NARROW = np.float32
 LIBRARIES = ("sklearn", "xgboost", "lightgbm", "catboost")
@@ -107,7 +107,10 @@ def _runnable(estimator: Any, inputs: list[Var]) -> onnx.ModelProto:
         TensorSpec(f"a{i}", _named(dtype_of(each)), ("batch", width(each)))
         for i, each in enumerate(inputs)
     ]
-    proto = renewed(_convert(estimator, specs))
+    proto = _convert(estimator, specs)
+    for entry in proto.opset_import:
+        if entry.domain == "ai.onnx.ml":
+            entry.version = ML_VERSION
     alone = onnx.ModelProto()
     alone.CopyFrom(proto)
     del alone.graph.output[:-1]  # labels have another shape than converters say, at times

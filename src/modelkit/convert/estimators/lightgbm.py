@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import at_most, choose, minus, times
 from modelkit.convert.estimators.categories import Beside
 from modelkit.convert.estimators.elementary import log1p
 from modelkit.convert.estimators.forests import mean
@@ -20,7 +21,7 @@ from modelkit.convert.estimators.lightgbm_trees import (
     missing_types,
     nodes_of,
     splits_of,
-    tree_over,
+    tree_of_nodes,
 )
 from modelkit.convert.estimators.scaling import within
 from modelkit.convert.estimators.tensors import (
@@ -28,7 +29,6 @@ from modelkit.convert.estimators.tensors import (
     Columns,
     Var,
     column,
-    doubles,
     flat,
     largest,
     one_column,
@@ -121,7 +121,7 @@ def _sum(
 ) -> Var:
     """The sum of the leaves for each output, beside zeros where the link has a pair."""
     rows = _without_zeros(read, nodes, estimator)
-    trees = [tree_over(each, read.home, read.starts) for each in nodes]
+    trees = [read.placed(tree_of_nodes(each)) for each in nodes]
     if has_linear_leaves(nodes):
         lines = LinearLeaves(nodes, read.home)
         return _paired(lines.sums(rows, trees, outputs), link)
@@ -144,7 +144,7 @@ def _paired(added: Var, link: Link) -> Var:
     if not link.pair:
         return added
     bounded = within(added, -FURTHEST, FURTHEST)
-    return op.concat([op.sub(bounded, bounded), bounded], axis=1)
+    return op.concat([minus(bounded, bounded), bounded], axis=1)
 
 
 class Link:
@@ -169,7 +169,7 @@ class Link:
         if self.kind == "multiclassova":
             return op.sigmoid(self._steep(raw))
         if self.kind == "regression" and "sqrt" in self.options:
-            return op.mul(op.mul(raw, raw), op.sign(raw))
+            return times(times(raw, raw), op.sign(raw))
         if self.kind in EXPONENTIAL:
             return op.exp(raw)
         if self.kind == "cross_entropy_lambda":
@@ -181,7 +181,7 @@ class Link:
     def _steep(self, raw: Var) -> Var:
         """The scores times the slope of the sigmoid."""
         slope = float(self.options.get("sigmoid", 1.0))
-        return raw if slope == 1.0 else op.mul(raw, doubles(slope))
+        return raw if slope == 1.0 else times(raw, slope)
 
 
 def _refused(what: str, estimator: Any) -> ConversionError:
@@ -216,12 +216,8 @@ def _without_zeros(
         -1.0,
     )
     bound[0, [read.home[feature] for feature in zeros]] = ZERO
-    small = op.less_or_equal(op.abs(read.rows), doubles(bound))
-    return op.where(
-        small,
-        doubles(np.nan),
-        read.rows,
-    )
+    small = at_most(op.abs(read.rows), bound)
+    return choose(small, np.nan, read.rows)
 
 
 ESTIMATORS = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import minus, plus, times
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, largest, op
 
 if TYPE_CHECKING:
@@ -19,15 +20,11 @@ if TYPE_CHECKING:
 
 def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """GaussianMixture and BayesianGaussianMixture: the share of each component, and the log-likelihood of a row."""
-    at.narrow |= (
-        estimator.means_.dtype == np.float32
-    )  # the source rounds rows that were float32 before
+    # The source rounds rows that were float32 before.
+    at.narrow |= estimator.means_.dtype == np.float32
     apart = APART[estimator.covariance_type](estimator, columns.matrix(np.float64))
-    half = op.mul(apart, doubles(-0.5))
-    scores = op.add(
-        half,
-        doubles(_constants(estimator)[None]),
-    )
+    half = times(apart, -0.5)
+    scores = plus(half, _constants(estimator)[None])
     whole = op.reduce_log_sum_exp(
         scores,
         constant([1], np.int64),
@@ -35,7 +32,7 @@ def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
     )
     return Answer(
         label=largest(scores),
-        probabilities=op.exp(op.sub(scores, whole)),
+        probabilities=op.exp(minus(scores, whole)),
         score_samples=op.reshape(
             whole,
             constant([-1], np.int64),
@@ -114,7 +111,7 @@ def _tied(estimator: Any, rows: Var) -> Var:
     )
     # Mean by mean, as the source does, which rounds those of float32.
     shift = np.stack([mean @ root for mean in estimator.means_])
-    apart = op.sub(moved, doubles(shift))
+    apart = minus(moved, doubles(shift))
     return op.reduce_sum_square(
         apart,
         constant([2], np.int64),
@@ -132,10 +129,7 @@ def _diagonal(estimator: Any, rows: Var) -> Var:
         doubles(-2.0 * (means * precisions).T),
         doubles(own),
     )
-    return op.add(
-        moved,
-        op.matmul(op.mul(rows, rows), doubles(precisions.T)),
-    )
+    return plus(moved, op.matmul(times(rows, rows), doubles(precisions.T)))
 
 
 def _spherical(estimator: Any, rows: Var) -> Var:
@@ -143,20 +137,14 @@ def _spherical(estimator: Any, rows: Var) -> Var:
     precisions = estimator.precisions_cholesky_**2
     means = estimator.means_
     own = (means**2).sum(axis=1) * precisions
-    products = op.mul(
-        op.matmul(rows, doubles(-2.0 * means.T)),
-        doubles(precisions[None]),
-    )
+    products = times(op.matmul(rows, doubles(-2.0 * means.T)), doubles(precisions[None]))
     squares = op.reduce_sum_square(
         rows,
         constant([1], np.int64),
         keepdims=1,
     )
-    scaled = op.mul(squares, doubles(precisions[None]))
-    return op.add(
-        op.add(products, doubles(own[None])),
-        scaled,
-    )
+    scaled = times(squares, doubles(precisions[None]))
+    return plus(plus(products, doubles(own[None])), scaled)
 
 
 APART = {"full": _full, "tied": _tied, "diag": _diagonal, "spherical": _spherical}

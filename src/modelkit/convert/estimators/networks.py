@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import greater, product
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -52,7 +53,7 @@ def network_of_classes(
             place=largest(likely),
             probabilities=likely,
         )
-    above = op.cast(op.greater(likely, doubles(0.5)), to=np.int64)
+    above = op.cast(greater(likely, 0.5), to=np.int64)
     if estimator.n_outputs_ > 1:
         return Answer(
             label=above,
@@ -77,11 +78,7 @@ def _layers(
     found = at.product(columns, *first)
     for weights, shift in others:
         hidden = _activated(found, estimator.activation)
-        found = op.gemm(
-            hidden,
-            doubles(weights),
-            doubles(shift),
-        )
+        found = product(hidden, weights, shift)
     return _activated(found, estimator.out_activation_)
 
 

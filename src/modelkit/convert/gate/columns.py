@@ -92,10 +92,13 @@ def learn(questions: Questions) -> tuple[Signature, int]:
     rows_with_gaps = questions.rows if nullable else 0
     nullable = _without_infinities(questions, columns, nullable)
     closed = _closed(questions, columns)
-    learned = {
-        column.name: dataclasses.replace(column, nullable=i in nullable, categories=closed.get(i))
-        for i, column in enumerate(columns)
-    }
+    learned = {}
+    for i, column in enumerate(columns):
+        learned[column.name] = dataclasses.replace(
+            column,
+            nullable=i in nullable,
+            categories=closed.get(i),
+        )
     return with_columns(signature, lambda column: learned[column.name]), rows_with_gaps
 
 
