@@ -156,8 +156,9 @@ def test_a_booster_takes_its_categories(tmp_path):
 def test_an_example_of_other_dtypes_is_refused(tmp_path):
     X, y, _, _ = shops()
     booster = lightgbm.LGBMRegressor(**LIGHT).fit(X, y).booster_
-    with pytest.raises(ValueError, match="categorical_feature do not match"):  # as it says itself
+    with pytest.raises(ConversionError, match="of the same columns, dtypes") as caught:
         saved(booster, X.assign(size=X["size"].astype(int)), tmp_path)
+    assert "categorical_feature do not match" in str(caught.value.__cause__)
 
 
 @pytest.fixture(scope="module")

@@ -374,26 +374,6 @@ def test_a_graph_that_parts_names_the_first_step_that_does(rows, words, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("model", "place", "words"),
-    [
-        (make_pipeline(MinMaxScaler(), KNeighborsClassifier(4)), "step 'kneighborsclassifier' (pipeline step 2 of 2)", "equal distances.*scale the columns"),
-        (make_pipeline(KNNImputer(n_neighbors=3), LogisticRegression()), "step 'knnimputer' (pipeline step 1 of 2)", "equally far.*use SimpleImputer"),
-    ],
-)  # fmt: skip
-def test_ties_of_neighbours_are_told(model, place, words, tmp_path):
-    random = np.random.default_rng(0)
-    rows = random.integers(0, 3, (400, 3)).astype(float)
-    if "knnimputer" in model.named_steps:
-        rows[random.random(rows.shape) < 0.2] = np.nan
-    model.fit(rows, random.integers(0, 2, 400))
-    with pytest.raises(ParityError, match=words) as caught:
-        saved(model, rows, tmp_path)
-    check_message(caught.value)
-    assert caught.value.place == place
-    saved(model, rows, tmp_path, format="joblib")[1].close()
-
-
 def test_a_last_step_that_parts_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(table.TENSOR_CONVERTERS, "sklearn.MinMaxScaler", widening)
     for model, place in (

@@ -16,7 +16,7 @@ from modelkit.convert.gate.ties import choosing, with_ties
 from modelkit.convert.notes import Notes
 from modelkit.convert.outputs import Role, read_roles, truth
 from modelkit.convert.places import place_of_last
-from modelkit.convert.source import Converter, Source, Stage
+from modelkit.convert.source import Converter, Prefix, Source
 from modelkit.convert.steps import (
     closed_categories,
     found_by_search,
@@ -112,27 +112,27 @@ def from_sklearn(
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
-        stages=_stages(estimator, example, numbers),
+        prefixes=_prefixes(estimator, example, numbers),
         distances=frozenset(role.name for role in roles if role.distances),
     )
 
 
-def _stages(
+def _prefixes(
     estimator: Any,
     example: Any,
     numbers: str,
-) -> tuple[Stage, ...]:
+) -> tuple[Prefix, ...]:
     """The steps of a pipeline; the estimator itself where it is none."""
     steps = [step for _, step in getattr(estimator, "steps", [])]
     if not steps:
         step = type(estimator).__name__
-        return (Stage("", step, partial(from_sklearn, estimator, example, numbers)),)
-    stages = []
+        return (Prefix("", step, partial(from_sklearn, estimator, example, numbers)),)
+    prefixes = []
     for number, step in enumerate(steps, 1):
         place = place_of_last([estimator, step])
         convert = partial(from_sklearn, estimator[:number], example, numbers)
-        stages.append(Stage(place, type(step).__name__, convert))
-    return tuple(stages)
+        prefixes.append(Prefix(place, type(step).__name__, convert))
+    return tuple(prefixes)
 
 
 def _given(roles: tuple[Role, ...], outputs: tuple[TensorSpec, ...]) -> tuple[Role, ...]:

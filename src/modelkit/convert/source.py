@@ -20,8 +20,8 @@ TIES = "ties"  # the rows for which it chose otherwise than its graph: see Sourc
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A step of a pipeline: where it stands, its class, and the source of the pipeline up to it.
+class Prefix:
+    """A pipeline up to one of its steps: where this step stands, its class, and the source of both.
 
     `convert` raises ConversionError.
     """
@@ -46,7 +46,7 @@ class Source:
     so are those of outputs in `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
     reads no texts. `narrow` is the dtype of fewer bits than float32 that the source computes in,
-    float16 or bfloat16, if it does. `named` is whether the caller named the classes. `stages` are
+    float16 or bfloat16, if it does. `named` is whether the caller named the classes. `prefixes` are
     the steps of a pipeline, in their order, to find the first where source and graph part. `proto`
     is empty for an estimator that is packaged as it is.
     """
@@ -64,7 +64,7 @@ class Source:
     terms: tuple[Terms, ...] = ()
     narrow: str | None = None
     named: bool = False
-    stages: tuple[Stage, ...] = ()
+    prefixes: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ def as_table(estimator: Any, example: Any) -> Any:
     """
     example = plain_rows(example)
     if isinstance(example, np.ndarray):
+        if example.ndim == 2 and example.dtype.kind in "OU":
+            return _from_objects(estimator, example)
         return example.astype(example.dtype.newbyteorder("="), copy=False)
     if is_a(example, "pandas", "DataFrame"):  # rows are repeated, and labels with them
         return example.set_flags(allows_duplicate_labels=True)
@@ -34,8 +36,6 @@ def as_table(estimator: Any, example: Any) -> Any:
         return _from_polars(estimator, example)
     if is_a(example, "pyarrow", "Table"):
         return example.to_pandas()
-    if isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "OU":
-        return _from_objects(estimator, example)
     records = isinstance(example, list | tuple) and len(example) > 0
     if isinstance(example, Mapping) or (records and isinstance(example[0], Mapping)):
         return _pandas().DataFrame(example)

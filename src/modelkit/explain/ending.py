@@ -99,7 +99,7 @@ def _is_second(graph: GraphIndex, node: onnx.NodeProto) -> bool:
 
     The additivity check sees whether there were others.
     """
-    if node.op_type != "Gather":
+    if node.op_type not in ("Gather", "ArrayFeatureExtractor"):
         return False
     column = graph.constant(node.input[1])
     above = graph.maker(node.input[0])

@@ -16,7 +16,7 @@ from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, gate, op
 from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.graphs import settled
 from modelkit.convert.notes import Notes
-from modelkit.convert.source import Source, Stage
+from modelkit.convert.source import Prefix, Source
 from modelkit.errors import ConversionError, GraphError, ParityError
 from modelkit.manifest import WEIGHTS_REF
 from modelkit.model import Model, Outputs
@@ -126,21 +126,21 @@ def _first_apart(
     domains: Collection[str],
 ) -> ParityError:
     """What to say of a model that parts from its graph: where in a pipeline the two do so first."""
-    for stage in source.stages[:-1]:
+    for prefix in source.prefixes[:-1]:
         try:
-            graph = _checked(stage.convert(), None, domains)
+            graph = _checked(prefix.convert(), None, domains)
             gate(graph.source, graph.build, None)
         except ParityError as earlier:
-            return _placed(earlier, stage)
+            return _placed(earlier, prefix)
         except Exception:  # noqa: BLE001 - of steps that make no model by themselves
             return error
-    return _placed(error, source.stages[-1]) if source.stages else error
+    return _placed(error, source.prefixes[-1]) if source.prefixes else error
 
 
-def _placed(error: ParityError, stage: Stage) -> ParityError:
+def _placed(error: ParityError, prefix: Prefix) -> ParityError:
     """The error of the gate, with the place of a step in front."""
-    said = f"{stage.place}: {error}" if stage.place else str(error)
-    about = vars(error) | {"step": stage.step, "place": stage.place}
+    said = f"{prefix.place}: {error}" if prefix.place else str(error)
+    about = vars(error) | {"step": prefix.step, "place": prefix.place}
     refusal = ParityError(said, **about)
     refusal.__cause__ = error.__cause__
     return refusal
@@ -153,7 +153,7 @@ def _unloadable(source: Source, error: GraphError) -> Exception:
     refusal = ConversionError(
         f"{source.against} cannot be converted: the graph that was made of it is refused; save the model "
         "with format='joblib'",
-        step=source.stages[-1].step if source.stages else "",
+        step=source.prefixes[-1].step if source.prefixes else "",
     )
     refusal.__cause__ = error
     return refusal

@@ -341,6 +341,6 @@ class _Comparison:
         ways = [likely_cause(self.source)]
         if is_native(self.source):
             ways.append("a model must answer any number of rows, one alone too")
-        elif self.source.stages and ways[0] != RANDOM:  # of an estimator
+        elif self.source.prefixes and ways[0] != RANDOM:  # of an estimator
             ways.append("or use format='joblib'")
         return "".join(f"; {way}" for way in ways if way)
