@@ -10,8 +10,8 @@ import numpy as np
 
 from modelkit.cast import Array
 
-NEGLIGIBLE = 1e-10  # distances that differ by less of themselves are equal
-BITS = 20  # of 53, that are rounded off then
+NEGLIGIBLE = 1e-13  # distances that differ by less of themselves are equal
+BITS = 10  # of 53, that are rounded off then
 SPLIT = 2.0**BITS + 1.0
 HIGHEST = 1e300  # that may be split
 GRID_BITS = 10  # as many bits less than 52 are left of the longest row's squared length

@@ -19,7 +19,7 @@ from modelkit.convert.estimators.equals import NEGLIGIBLE, coarse, near_equal, n
 from modelkit.convert.gate.compare import Answers
 from modelkit.convert.source import DECISION, TIES
 
-AS_FAR = 1e-9  # of squared distances: more than what is rounded off where graphs compare them
+AS_FAR = 1e-12  # of squared distances: more than what is rounded off where graphs compare them
 ROUNDING = 64 * np.finfo(np.float64).eps  # of squared distances made of products of rows
 ENTRIES = 2**22  # of a table of distances, at most
 EUCLIDEAN = ("euclidean", "l2")
