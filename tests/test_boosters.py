@@ -343,7 +343,7 @@ def test_an_objective_that_is_not_known_is_refused(monkeypatch, tmp_path):
     estimator = xgboost.XGBRegressor(**FEW, objective="reg:gamma").fit(X, y)
     with pytest.raises(
         ConversionError,
-        match="objective='reg:gamma' cannot be converted; known are reg:squarederror",
+        match="objective='reg:gamma' cannot be converted, for its link is not known",
     ):
         saved(estimator, X, tmp_path)
 

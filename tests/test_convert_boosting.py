@@ -11,7 +11,7 @@ import pytest
 import xgboost
 from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import make_column_transformer
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.ensemble import (
     BaggingClassifier,
     HistGradientBoostingClassifier,
@@ -156,8 +156,9 @@ def test_a_booster_takes_its_categories(tmp_path):
 def test_an_example_of_other_dtypes_is_refused(tmp_path):
     X, y, _, _ = shops()
     booster = lightgbm.LGBMRegressor(**LIGHT).fit(X, y).booster_
-    with pytest.raises(ValueError, match="categorical_feature do not match"):  # as it says itself
+    with pytest.raises(ConversionError, match="of the same columns, dtypes") as caught:
         saved(booster, X.assign(size=X["size"].astype(int)), tmp_path)
+    assert "categorical_feature do not match" in str(caught.value.__cause__)
 
 
 @pytest.fixture(scope="module")
@@ -315,6 +316,14 @@ def test_several_targets_of_boosted_trees(build, numbers, tmp_path):
     agree(saved(model, X, tmp_path), model, rows, rtol=1e-6)
 
 
+def test_a_transformed_target_over_a_frame_of_categories(tmp_path):
+    X, y, *_ = shops()
+    inner = xgboost.XGBRegressor(**BY_SETS)
+    model = TransformedTargetRegressor(inner, func=np.log1p, inverse_func=np.expm1)
+    model.fit(X, np.abs(y))
+    agree(saved(model, X, tmp_path), model, X, rtol=1e-5)
+
+
 def test_votes_over_a_frame_of_categories(tmp_path):
     X, y, _, three = shops()
     parts = [("l", light()), ("h", HistGradientBoostingClassifier(max_iter=10))]
@@ -357,5 +366,8 @@ def test_the_columns_of_an_example_are_those_of_fit(tmp_path):
     frame = X[["x", "z"]]
     for build in (light, heavy, cats):
         model = build().fit(frame, two)
-        with pytest.raises(ConversionError, match="the columns that fit was given, in their order"):
+        with pytest.raises(
+            ConversionError,
+            match=r"example (lacks columns that|has its columns in another order than) fit",
+        ):
             saved(model, frame.rename(columns={"x": "y"}), tmp_path)

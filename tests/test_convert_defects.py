@@ -20,7 +20,7 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
@@ -42,8 +42,8 @@ from sklearn.svm import SVC, NuSVC
 
 import modelkit as mk
 from modelkit.convert.estimators.forests import leaves_of
-from modelkit.convert.estimators.older import MODES
 from modelkit.convert.estimators.tensors import Columns
+from modelkit.convert.estimators.trees import LEQ, LESS
 from modelkit.convert.gate import strange as probes
 from modelkit.convert.gate.parity import gate
 from modelkit.convert.sklearn import from_sklearn
@@ -548,9 +548,7 @@ def test_whole_numbers_are_tried_at_the_thresholds_of_trees(xgboost, tmp_path):
         for attribute in node.attribute:
             if attribute.name == "nodes_modes":
                 modes = to_array(attribute.t)
-                less = np.where(
-                    modes == MODES.index(b"BRANCH_LT"), MODES.index(b"BRANCH_LEQ"), modes
-                )
+                less = np.where(modes == LESS, LEQ, modes)
                 attribute.t.CopyFrom(from_array(less.astype(np.uint8)))
     swapped = Source(**{**source.__dict__, "proto": wrong})
     with pytest.raises(ParityError, match="disagrees with XGBoost"):
@@ -595,25 +593,6 @@ def test_words_are_those_of_python_in_any_script(pairs, tmp_path):
     )
     with pytest.raises(SignatureError):
         packed.predict({"text": [None]})
-
-
-@pytest.mark.parametrize(
-    ("model", "data", "error", "message"),
-    [
-        (make_pipeline(HashingVectorizer(n_features=8), LogisticRegression()), docstrings, ConversionError, "HashingVectorizer cannot"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_converted_is_named_and_nothing_is_written(
-    model, data, error, message, tmp_path
-):
-    X, y = data()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.fit(X, y)
-    with pytest.raises(error, match=message) as caught:
-        saved(model, X, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    assert isinstance(caught.value, ConversionError)
 
 
 def test_several_outputs_are_asked_for_by_name(tmp_path):

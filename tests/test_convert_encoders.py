@@ -24,7 +24,7 @@ from sklearn.preprocessing import (
 )
 
 import modelkit as mk
-from modelkit.errors import ConversionError, ParityError, SignatureError
+from modelkit.errors import ConversionError, SignatureError
 
 NAN = np.nan
 TOWNS = ["Graz", "Linz", "Wien", "nan", "None", ""]
@@ -332,14 +332,6 @@ def test_neighbours_know_a_gap_by_its_marker(tmp_path):
     example = np.nan_to_num(flowers(0), nan=-1)
     imputer = KNNImputer(missing_values=-1).fit(example)
     agree(imputer, example, (np.nan_to_num(flowers(1), nan=-1),), tmp_path)
-
-
-def test_neighbours_at_one_distance_are_refused_with_a_way_out(tmp_path):
-    rng = np.random.default_rng(1)
-    example = load_iris().data.copy()
-    example[rng.random(example.shape) < 0.15] = NAN
-    with pytest.raises(ParityError, match=r"equally far.*use SimpleImputer or IterativeImputer"):
-        saved(make_pipeline(KNNImputer(), StandardScaler()).fit(example), example, tmp_path)
 
 
 @pytest.mark.parametrize("option", ["metric", "weights"])

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from helpers.kinds import docstrings, penguins
+from helpers.packages import saved
 from sklearn import datasets, dummy, linear_model, naive_bayes, neighbors, svm
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
@@ -23,6 +24,7 @@ from sklearn.ensemble import (
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     RandomForestClassifier,
+    RandomForestRegressor,
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -44,6 +46,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTrainingClassifier
 
 import modelkit as mk
+from modelkit.convert.estimators.table import MODULES
 from modelkit.errors import ConversionError
 
 SEED = {"random_state": 0}
@@ -455,3 +458,29 @@ def test_a_graph_raises_no_errors_beyond_the_steps_of_an_isotonic_regression(tmp
     estimator = IsotonicRegression(out_of_bounds="raise").fit(X, y)
     with pytest.raises(ConversionError, match="set out_of_bounds to 'clip' or 'nan'"):
         mk.save(estimator, tmp_path / "m.mk", example=X, name="m", version="1")
+
+
+def test_no_estimator_has_two_converters():
+    names = [name for module in MODULES for name in module.ESTIMATORS]
+    assert len(names) == len(set(names))
+
+
+def test_leaves_of_many_numbers_are_added_in_the_order_of_the_trees(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    Y = X @ rng.normal(size=(3, 70))
+    model = RandomForestRegressor(40, max_depth=3, **SEED).fit(X, Y)
+    _, packed = saved(model, X, tmp_path)
+    np.testing.assert_array_equal(packed.predict(X), model.predict(X))
+    explained = mk.Explainer(packed, background=X[:40]).explain(X[:3])
+    assert explained.method == "trees"
+
+
+def test_near_zero_rows_are_as_far_by_cosine_as_in_the_source(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(1, 2, size=(60, 3))
+    y = X[:, 0] * 10
+    model = neighbors.KNeighborsRegressor(60, weights="distance", metric="cosine").fit(X, y)
+    _, packed = saved(model, X, tmp_path)
+    tiny = np.array([[1e-16, 2e-16, 1e-16], [0.0, 0.0, 0.0], [1.0, 2.0, 1.0]])
+    np.testing.assert_allclose(packed.predict(tiny), model.predict(tiny), rtol=1e-12)

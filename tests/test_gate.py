@@ -359,10 +359,6 @@ def ones(rows):
             r"column 'odd' is one of Python objects, and holds 1, a int; give all of its values one type",
         ),
         ([[1], [2], [3]], r"column 'odd' is one of Python objects, and holds \[1\], a list"),
-        (
-            [True, None, False],
-            r"holds True, a bool; make it one of booleans before fit: astype\('boolean'\)",
-        ),
         ([1, None, 2], r"holds 1, a int; make it one of numbers before fit"),
     ],
 )

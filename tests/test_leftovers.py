@@ -8,12 +8,11 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import BernoulliNB, GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, PowerTransformer
 from sklearn.svm import SVC, NuSVC
 
-from modelkit.errors import ClosedError, ConversionError
+from modelkit.errors import ClosedError
 
 
 def _normal(rows, columns=3):
@@ -109,14 +108,6 @@ def test_naive_bayes_behind_powers_is_computed_in_double(bayes, tmp_path):
     fitted = make_pipeline(transformer, bayes).fit(X, X[:, 0] > 2)
     manifest, _ = saved(fitted, X, tmp_path)
     assert manifest.parity.rtol == 1e-6
-
-
-@pytest.mark.parametrize("last", [RandomForestClassifier(3, random_state=0), LogisticRegression()])
-def test_what_a_library_refuses_is_a_conversion_error(last, tmp_path):
-    X = _normal(100)
-    fitted = make_pipeline(BernoulliRBM(2, random_state=0), last).fit(X, X[:, 0] > 0)
-    with pytest.raises(ConversionError):
-        saved(fitted, X, tmp_path)
 
 
 def test_no_rows_are_refused_by_a_closed_model(tmp_path):

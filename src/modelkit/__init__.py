@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from modelkit import errors as errors
     from modelkit.batching.batcher import Batcher as Batcher
     from modelkit.call import Call as Call
+    from modelkit.convert.preprocess import Preprocess as Preprocess
     from modelkit.device import Device as Device
     from modelkit.device import Placement as Placement
     from modelkit.drift.detector import Detector as Detector
@@ -58,6 +59,7 @@ _HOMES = {
     "Model": "modelkit.model",
     "Monitor": "modelkit.drift.monitor",
     "Placement": "modelkit.device",
+    "Preprocess": "modelkit.convert.preprocess",
     "Profile": "modelkit.drift.profile",
     "Signature": "modelkit.signature",
     "TensorSpec": "modelkit.spec",

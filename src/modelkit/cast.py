@@ -208,9 +208,10 @@ def _to_number(
     _check_kind(data, declared, target, missing)
     if target.kind != "f":
         return data.astype(target, copy=False)
-    if data.dtype.kind != "f" or missing is not None:
+    if data.dtype.kind != "f":
         data = data.astype(F8)
     if missing is not None:
+        data = data.copy()
         data[missing] = np.nan
     return _to_float(data, target, nullable=nullable)
 
@@ -334,7 +335,9 @@ def _from_objects(
     data = values
     if target.kind != "O":
         filled = [0 if gone else item for gone, item in zip(missing, items, strict=True)]
-        data = np.array(filled, _working_dtype(target))
+        # A longdouble stays one, so that a value beyond the range of the target is seen.
+        wide = np.longdouble in {*map(type, filled)}
+        data = np.array(filled, np.longdouble if wide else _working_dtype(target))
     return np.ma.MaskedArray(data, mask=missing) if missing.any() else data
 
 

@@ -26,6 +26,8 @@ from modelkit.records import plain_rows
 from modelkit.spec import MIXED, TIMES, ZONE, TensorSpec, check_dims, check_shape, numpy_dtype
 
 Feeds = dict[str, Array]
+# What a tensor of floats without columns may hold, by its dimensions; four stands for more.
+IMAGES = {3: "planes", 4: "images"}
 
 
 class Block(NamedTuple):
@@ -51,6 +53,7 @@ class Coercion:
         "_inputs",
         "_name",
         "_named",
+        "_open",
         "_rule",
         "_rules",
         "_singles",
@@ -80,6 +83,7 @@ class Coercion:
         self._trailing = None if shared is None else shared.trailing
         self._rule = self._rules[0][0] if shared is None else shared.rule
         self._singles = _single_rules(inputs, self._rules)
+        self._open = self._rules[0][0].as_is if len(inputs) == 1 and inputs[0].is_plain else None
 
     def coerce(self, X: Any) -> Feeds:
         """Turn rows into tensors by name. Raises SignatureError; see `Signature.coerce`."""
@@ -197,6 +201,8 @@ class Coercion:
             feeds = self.whole_array(X)
             if feeds is not None:
                 return feeds
+        if X.dtype is self._open and self._inputs[0].fits(X.shape):
+            return {self._name: X}
         if X.ndim < min(2, len(self._inputs[0].shape)):
             frames.refuse_single(X)
         if len(self._inputs) == 1:
@@ -265,7 +271,8 @@ def column_rules(spec: TensorSpec) -> list[Rule]:
     """How to cast each column of a tensor; one Rule with its name for a tensor without columns."""
     target = numpy_dtype(spec.dtype)
     if not spec.columns:
-        return [Rule(spec.name, target, target, nullable=not spec.finite)]
+        form = IMAGES.get(min(len(spec.shape), 4), "") if target.kind == "f" else ""
+        return [Rule(spec.name, target, target, nullable=not spec.finite, form=form)]
     zoned = "zoned" if spec.dtype.endswith(f"{ZONE}]") else ""
     return [
         Rule(
@@ -288,7 +295,7 @@ def _shared_block(inputs: tuple[TensorSpec, ...], rules: list[Rule]) -> Block | 
     sizes = tuple(size for size in spec.shape[1:] if isinstance(size, int))
     if sizes != spec.shape[1:] or not isinstance(spec.shape[0], str):
         return None
-    opened = [Rule(rule.name, rule.target, rule.declared, rule.nullable) for rule in rules]
+    opened = [rule.opened() for rule in rules]
     if any(rule.kind != opened[0].kind for rule in opened):
         return None
     return Block(spec.name, sizes, opened[0])
@@ -365,8 +372,12 @@ def _cast_tensor(
     """
     if array.ndim == 1 and len(rules) == 1 and spec.columns:
         array = array.reshape(-1, 1)
-    check_shape(array, spec)
     problems = []
+    try:
+        rules[0].check_pixels(array.dtype)
+    except CastError as error:
+        raise refused_rows([f"input {spec.name!r}: {error}"]) from None
+    check_shape(array, spec)
     if all(rule.kind == rules[0].kind for rule in rules):
         try:
             return cast_column(array.reshape(-1), rules[0]).reshape(array.shape)

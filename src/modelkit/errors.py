@@ -76,7 +76,14 @@ class GraphError(PackageError):
 
 
 class ConversionError(ModelkitError):
-    """A source that cannot be converted; `step` names the estimator at fault."""
+    """A source that cannot be converted.
+
+    `step` is the class of the estimator at fault, and `place` where it stands in the model, such as
+    "step 'clf' (pipeline step 2 of 2)"; both are empty where it is no part's fault.
+    """
+
+    step: str = ""
+    place: str = ""
 
 
 class ParityError(ConversionError):

@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.errors import ClosedError, ModelkitError, OutputCountError
+from modelkit.errors import BatchError, ClosedError, ModelkitError, OutputCountError
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 from modelkit.spec import TensorSpec, check_dims, numpy_dtype
@@ -114,13 +114,13 @@ def check_output(
 ) -> Array:
     """The answer of a function or estimator as an array; `source` is what it is called in errors.
 
-    Raises ModelkitError for another dtype or shape than the signature declares.
+    Raises BatchError for another dtype or shape than the signature declares.
     """
     array = np.asarray(value)
     if array.dtype.kind == "U":
         array = array.astype(object)
     if array.dtype != numpy_dtype(spec.dtype) or not spec.fits(array.shape):
-        raise ModelkitError(f"the {source} gave {array.dtype} {array.shape} for the output {spec}")
+        raise BatchError(f"the {source} gave {array.dtype} {array.shape} for the output {spec}")
     if rows is not None and len(array) != rows:
         raise OutputCountError(
             f"the {source} gave {len(array)} rows of {spec.name!r} for {rows} rows of input",

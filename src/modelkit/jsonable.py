@@ -83,7 +83,7 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, np.datetime64 | np.timedelta64):
         return _plain_times(np.array(value))
     if isinstance(value, datetime):
-        return value.isoformat()
+        return value.isoformat() if value == value else None  # noqa: PLR0124 - pandas.NaT
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, np.generic) and not isinstance(value, str):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from modelkit.cast import Array
 from modelkit.errors import ConversionError, importing
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec, numpy_dtype
@@ -49,7 +50,9 @@ def read_proto(source: object) -> onnx.ModelProto | None:
     except OSError:
         raise
     except Exception as error:
-        raise ConversionError(f"this is not a readable ONNX model: {error}") from error
+        raise ConversionError(
+            "this is not a readable ONNX model: pass the path or the bytes of one"
+        ) from error
     return None
 
 
@@ -145,10 +148,13 @@ def _is_fixed(dim: Any) -> bool:
     return bool(dim.HasField("dim_value") and dim.dim_value >= 0)
 
 
-def row_bytes(proto: onnx.ModelProto) -> int:
-    """The most bytes of one row in the inputs and outputs of any one node; 0 if unknown."""
+def row_bytes(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> int:
+    """The most bytes of one row in the inputs and outputs of any one node; 0 if unknown.
+
+    Free sizes are those of `feeds`, by input, where these are given.
+    """
     try:
-        graph = inferred(proto)
+        graph = inferred(_of_sizes(proto, feeds))
     except Exception:  # noqa: BLE001 - unknown operators, huge graphs: the size is a hint
         return 0
     sizes: dict[str, int] = {}
@@ -162,6 +168,27 @@ def row_bytes(proto: onnx.ModelProto) -> int:
     for node in graph.node:
         most = max(most, sum(sizes.get(name, 0) for name in [*node.input, *node.output]))
     return most
+
+
+def _of_sizes(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> onnx.ModelProto:
+    """A graph whose inputs have sizes, but for the first of each; itself where all have one."""
+    free = [
+        value
+        for value in proto.graph.input
+        if value.name in feeds and not all(map(_is_fixed, value.type.tensor_type.shape.dim[1:]))
+    ]
+    if not free:
+        return proto
+    sized = onnx.ModelProto()
+    sized.CopyFrom(proto)
+    del sized.graph.value_info[:]  # which has names for sizes
+    for value in sized.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        shape = feeds[value.name].shape if value.name in feeds else ()
+        if len(shape) == len(dims):
+            for dim, size in zip(dims[1:], shape[1:], strict=True):
+                dim.dim_value = size
+    return sized
 
 
 def forget_ranks(proto: onnx.ModelProto, signature: Signature) -> None:

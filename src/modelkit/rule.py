@@ -14,6 +14,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 F4 = np.dtype(np.float32)
 F8 = np.dtype(np.float64)
 I8 = np.dtype(np.int64)
+# Images of floats take no integers, and planes of floats, which may be images, none of one byte.
+UNFIT = {"images": ("i", "u"), "planes": ("u1",)}
 MOST_ROWS = 5  # that a message names
 
 
@@ -58,6 +60,7 @@ class Rule:
     holds, for each dtype of an array, the sum of squares below which each value is cast exactly, or
     only rounded; see `quick_cast`. An array of the dtype `as_is` needs no look at its values. `zoned`
     is whether points in time have a time zone, and `mixed` whether values of any type become JSON.
+    `unfit` are the integers that are refused where images are floats, as numpy writes them.
     """
 
     __slots__ = (
@@ -66,6 +69,7 @@ class Rule:
         "categories",
         "closed",
         "declared",
+        "form",
         "kind",
         "known",
         "mixed",
@@ -74,6 +78,7 @@ class Rule:
         "quick",
         "target",
         "text",
+        "unfit",
         "zoned",
     )
 
@@ -92,8 +97,10 @@ class Rule:
         self.declared = declared
         self.nullable = nullable
         self.categories = categories
+        self.form = form
         self.zoned = form == "zoned"
         self.mixed = form == "mixed"
+        self.unfit = UNFIT.get(form, ())
         self.kind = (target, declared, nullable, categories, form)
         self.text = target.kind == "O"
         looked_at = self.mixed or target.kind in "mM"
@@ -110,6 +117,22 @@ class Rule:
                 F8: _largest(target),
                 I8: min(4.0 ** min(exact_bits(declared), 52), _largest(target)),
             }
+            if "i" in self.unfit:
+                del self.bounds[I8]
+
+    def opened(self) -> Rule:
+        """The same without categories."""
+        return Rule(self.name, self.target, self.declared, self.nullable, form=self.form)
+
+    def check_pixels(self, dtype: np.dtype[Any]) -> None:
+        """Raise CastError for images of integers where those of floats are expected."""
+        if dtype.kind in self.unfit or dtype.str[1:] in self.unfit:
+            raise CastError(
+                f"integers ({dtype}) where floats ({self.target}) are expected: pixels from 0 to "
+                "255 mean nothing to a network that was trained on others. Save it with "
+                "preprocess=mk.Preprocess(...), and it takes them; or scale and cast rows as in "
+                "training"
+            )
 
 
 def _largest(target: np.dtype[Any]) -> float:

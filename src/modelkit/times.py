@@ -6,7 +6,7 @@ in UTC. Nothing is rounded, and texts are not parsed.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -28,20 +28,27 @@ def to_times(
     """Values as an array of times, NaT for those that are missing. Raises CastError."""
     data = np.ma.getdata(values)
     if data.dtype.kind == "O":
-        data = _from_times_of_python(data, missing, target, zoned=zoned)
-    elif data.dtype.kind != target.kind:
-        raise CastError(_unlike(f"values of {data.dtype}", target))
-    elif zoned:
+        return _from_times_of_python(data, missing, target, zoned=zoned)
+    if data.dtype.kind != target.kind:
+        raise CastError(_unlike(f"values of {data.dtype}", target, zoned=zoned))
+    if zoned:
         raise CastError(
             "times without a time zone where those with one are expected; name it first, for "
             "example with Series.dt.tz_localize"
         )
     out = data.astype(target)
     rounded = (out.astype(data.dtype) != data) & ~np.isnat(data) & ~missing
+    if _has_no_length(data.dtype):
+        rounded = ~np.isnat(data) & ~missing
     if rounded.any():
         raise CastError(f"a time in {{rows}} that {target} does not hold exactly", rounded)
     out[missing] = np.array("NaT", target)
     return out
+
+
+def _has_no_length(dtype: np.dtype[Any]) -> bool:
+    """Whether spans of a dtype are as long as a month or a year is, or of no unit."""
+    return dtype.kind != POINT and np.datetime_data(dtype)[0] in ("Y", "M", "generic")
 
 
 def _from_times_of_python(
@@ -51,18 +58,27 @@ def _from_times_of_python(
     *,
     zoned: bool,
 ) -> Array:
-    """Objects of Python, numpy or pandas as an array of nanoseconds, or of microseconds beyond."""
-    gone = np.array("NaT", target)
-    found = []
+    """Objects of Python, numpy or pandas as an array; NaT where one is missing. Raises CastError.
+
+    Each is cast by itself: in an array of all, the finest unit among them would hold them, beyond
+    whose range numpy wraps around.
+    """
+    out = np.full(len(values), "NaT", target)
     for row, item in enumerate(values.tolist()):
-        made = gone if missing[row] else _time_of(item, target.kind, zoned=zoned)
+        if missing[row]:
+            continue
+        made = _time_of(item, target.kind, zoned=zoned)
         if made is None:
-            bad = np.zeros(len(values), bool)
-            bad[row] = True
             what = f"{item!r:.40} in {{rows}}, a {type(item).__name__},"
-            raise CastError(_unlike(what, target, zoned=zoned), bad)
-        found.append(made)
-    return np.array(found) if found else np.empty(0, target)
+            what = _unlike(what, target, zoned=zoned)
+        else:
+            cast = made.astype(target)
+            out[row] = cast
+            if cast.astype(made.dtype) == made and not _has_no_length(made.dtype):
+                continue
+            what = f"a time in {{rows}} that {target} does not hold exactly"
+        raise CastError(what, np.arange(len(values)) == row)
+    return out
 
 
 def _time_of(
@@ -78,11 +94,16 @@ def _time_of(
         return np.timedelta64(item) if isinstance(item, timedelta | np.timedelta64) else None
     if isinstance(item, np.datetime64):  # where a zone is needed, it is in UTC
         return item
-    if not isinstance(item, datetime) or (item.tzinfo is not None) != zoned:
+    if not isinstance(item, datetime):
+        return None
+    offset = item.utcoffset()  # None also where a time zone does not say
+    if (offset is not None) != zoned:
         return None
     if hasattr(item, "to_datetime64"):  # of pandas, in UTC
         return item.to_datetime64()
-    return np.datetime64(item.astimezone(UTC).replace(tzinfo=None) if zoned else item)
+    # In UTC it may be beyond the years that Python has.
+    local = np.datetime64(item.replace(tzinfo=None), "us")
+    return local if offset is None else local - np.timedelta64(offset)
 
 
 def _unlike(

@@ -1,6 +1,6 @@
-"""Every kind of model that conversion is tested on: one table for the tests, for docs/converting.md and the benchmark.
+"""The kinds of models that everything is tested on: one table for the tests, for docs/converting.md and the benchmark.
 
-`python tests/helpers/kinds.py` prints the table of docs/converting.md.
+more_kinds.py has the others, and prints the table of docs/converting.md.
 """
 
 from __future__ import annotations
@@ -319,19 +319,3 @@ KINDS = [
     *_sklearn(),
     *(_boosting() if all(map(find_spec, ("xgboost", "lightgbm", "catboost"))) else []),
 ]
-
-
-def table() -> str:
-    """The table of docs/converting.md."""
-    lines = [
-        "| family | kind | numbers computed in | missing values |",
-        "| --- | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {k.family} | {k.name} | {k.numbers} | {'yes' if k.missing else 'no'} |" for k in KINDS
-    ]
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table())

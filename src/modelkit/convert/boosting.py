@@ -51,18 +51,20 @@ def as_estimator(source: Any) -> Any:
     """A Booster inside a regressor that answers as it does; anything else as it is."""
     if is_a(source, "xgboost", "Booster"):
         return _xgboost_regressor(source)
-    return _lightgbm_regressor(source) if is_a(source, "lightgbm", "Booster") else source
+    if is_a(source, "lightgbm", "Booster"):
+        return _lightgbm_regressor(source)
+    return source
 
 
 def gives_probabilities(regressor: Any) -> bool:
     """Whether a regressor answers with probabilities, which its trees were trained for."""
     if is_a(regressor, "xgboost", "XGBRegressor"):
         config = json.loads(regressor.get_booster().save_config())
-        return config["learner"]["objective"]["name"] in SHARES
-    return (
-        is_a(regressor, "lightgbm", "LGBMRegressor")
-        and _objective(regressor.booster_) in CLASSIFYING
-    )
+        objective = config["learner"]["objective"]
+        return objective["name"] in SHARES
+    if is_a(regressor, "lightgbm", "LGBMRegressor"):
+        return _objective(regressor.booster_) in CLASSIFYING
+    return False
 
 
 def _xgboost_regressor(booster: Any) -> Any:
@@ -93,29 +95,33 @@ def _lightgbm_regressor(booster: Any) -> Any:
     """The regressor that answers as a Booster: up to the best iteration, if there is one."""
     from lightgbm import Booster, LGBMRegressor
 
-    if 0 < booster.best_iteration < booster.current_iteration():
-        booster = Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
-    return _lightgbm_estimator(LGBMRegressor, booster)
-
-
-def _lightgbm_estimator(kind: Any, booster: Any) -> Any:
-    """What fitting an estimator would have set; LightGBM has no public way.
-
-    The gate shows whether it holds.
-    """
+    best = booster.best_iteration
+    if 0 < best < booster.current_iteration():
+        booster = Booster(model_str=booster.model_to_string(num_iteration=best))
     said = booster.dump_model(num_iteration=1)
-    kind_of_boosting = "rf" if said.get("average_output", False) else "gbdt"
-    options = {"boosting_type": kind_of_boosting, "n_jobs": 0}  # as many threads as a Booster takes
+    estimator = LGBMRegressor(
+        boosting_type="rf" if said.get("average_output", False) else "gbdt",
+        n_jobs=0,  # as many threads as a Booster takes
+    )
     if said["num_class"] > 1:
-        options["num_class"] = said["num_class"]
-    estimator = kind(**options)
-    fitted = {"_Booster": booster, "_objective": _objective(booster), "fitted_": True}
-    fitted |= dict.fromkeys(("_n_features", "_n_features_in"), booster.num_feature())
-    estimator.__dict__.update(fitted)
+        estimator.set_params(num_class=said["num_class"])
+    # What fit would have set; there is no public way, and the gate shows whether it holds.
+    columns = booster.num_feature()
+    estimator.__dict__.update(
+        _Booster=booster,
+        _objective=_objective(booster),
+        _n_features=columns,
+        _n_features_in=columns,
+        fitted_=True,
+    )
     return estimator
 
 
-def with_absent_zeros(estimator: Any, rows: Any, answer: Callable[[Any, Any], Any]) -> Any:
+def with_absent_zeros(
+    estimator: Any,
+    rows: Any,
+    answer: Callable[[Any, Any], Any],
+) -> Any:
     """An estimator whose XGBoost takes zeros for missing values where it gets sparse rows.
 
     Args:
@@ -181,8 +187,10 @@ def catboost_values(model: Any, rows: Any) -> dict[str, tuple[Any, ...]]:
         return {}
     found = {}
     for name, column in rows.items():
-        if getattr(column.dtype, "kind", "O") != "f":
-            found[str(name)] = tuple(column.dropna().unique().tolist())
+        kind = getattr(column.dtype, "kind", "O")
+        if kind != "f":
+            present = column.dropna()
+            found[str(name)] = tuple(present.unique().tolist())
     return found
 
 

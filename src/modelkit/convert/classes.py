@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from modelkit.cast import Array
+from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     import onnx
 
-LABEL = "label"
+LABEL_OUTPUT = "label"
 PROBABILITIES = "probabilities"
 CLASSIFIERS = ("LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier")
 CLASS_LISTS = ("classlabels_ints", "classlabels_int64s", "classlabels_strings")
@@ -35,25 +36,65 @@ def read_classes(proto: onnx.ModelProto, answers: Mapping[str, Array]) -> tuple[
     list of classes: a label that is counted, as clusters are, may mean anything. What is called
     probabilities are scores in some graphs, which `answers` show.
     """
-    if LABEL not in answers or answers[LABEL].ndim != 1:
+    if LABEL_OUTPUT not in answers or answers[LABEL_OUTPUT].ndim != 1:
         return None
-    classes = _listed(proto.graph)
-    label = answers[LABEL]
-    if label.dtype.kind in "biu":
-        classes = [label.dtype.type(value).item() for value in classes if float(value).is_integer()]
-    elif label.dtype.kind != "O":
+    label = answers[LABEL_OUTPUT]
+    classes = _in_dtype_of(label, _listed(proto.graph))
+    known = set(classes)
+    if not classes or len(known) < len(classes):
         return None
-    if not classes or len(set(classes)) < len(classes) or not set(label.tolist()) <= set(classes):
+    if not known.issuperset(label.tolist()):
         return None
     if PROBABILITIES in answers and not _are_probabilities(answers[PROBABILITIES], len(classes)):
         return None
     return tuple(classes)
 
 
+def _in_dtype_of(label: Array, classes: list[Any]) -> list[Any]:
+    """Classes as labels have them; none for labels that are neither whole numbers nor texts."""
+    if label.dtype.kind in "biu":
+        whole = [value for value in classes if float(value).is_integer()]
+        return [label.dtype.type(value).item() for value in whole]
+    return classes if label.dtype.kind == "O" else []
+
+
+def as_classes(classes: Iterable[Any]) -> tuple[Any, ...]:
+    """Classes as they were named: strings, integers or booleans of Python. Raises ConversionError."""
+    found = [label.item() if isinstance(label, np.generic) else label for label in classes]
+    kinds = {type(label) for label in found}
+    alike = kinds in ({str}, {int}, {bool})
+    several = len(set(found)) > 1
+    if isinstance(classes, str) or not alike or not several:
+        raise ConversionError(
+            "classes= is a list of two labels or more, all strings, integers or booleans; got "
+            f"{classes!r:.80}"
+        )
+    if len(set(found)) < len(found):
+        raise ConversionError(f"classes= names a label twice: {found}")
+    return tuple(found)
+
+
+def check_classes(classes: tuple[Any, ...], answers: Mapping[str, Array]) -> None:
+    """Raise ConversionError where the answers to some rows are not those of a classifier."""
+    shares = answers[PROBABILITIES]
+    if not _are_probabilities(shares, len(classes)):
+        raise ConversionError(
+            f"the output {PROBABILITIES!r} is no (n, {len(classes)}) matrix of probabilities: it "
+            f"has the shape {shares.shape}, and values from {shares.min()} to {shares.max()}; end "
+            "the model with a softmax, or name its scores otherwise"
+        )
+    strange = set(answers[LABEL_OUTPUT].reshape(-1).tolist()).difference(classes)
+    if strange:
+        raise ConversionError(
+            f"the output {LABEL_OUTPUT!r} gave {min(strange)!r}, which is none of the classes "
+            f"{list(classes)}"
+        )
+
+
 def _listed(graph: onnx.GraphProto) -> list[Any]:
     """The values that the label is one of; none where that is not known."""
     makers = {name: node for node in graph.node for name in node.output}
-    name = LABEL
+    name = LABEL_OUTPUT
     while name in makers and makers[name].op_type in SAME_VALUES:
         name = makers[name].input[0]
     node = makers.get(name)

@@ -18,7 +18,6 @@ USUAL_NAMES = {"boolean": "bool", "double": "float64", "float": "float32"}
 TIME_PATTERN = re.compile(r"(datetime64|timestamp|timedelta64|duration)\[(s|ms|us|ns)(,.*)?\]")
 PLAIN_OBJECTS = str | int | float | np.generic  # a boolean is an integer
 ADVICE = {
-    "boolean": "make it one of booleans before fit: astype('boolean')",
     "integer": "make it one of numbers before fit: astype('Int64'), or float where there are gaps",
     "floating": "make it one of numbers before fit: astype(float)",
     "mixed-integer-float": "make it one of numbers before fit: astype(float)",
@@ -112,6 +111,8 @@ def _dtype_of_objects(
     present = [value for value in column if not is_missing(value)]
     if native and all(isinstance(value, PLAIN_OBJECTS) for value in present):
         return MIXED
+    if held == "boolean":  # as read_csv gives booleans with gaps
+        return "bool"
     other = next(value for value in present if not isinstance(value, str))
     raise ConversionError(
         f"column {name!r} is one of Python objects, and holds {other!r:.60}, a "

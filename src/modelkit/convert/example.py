@@ -13,6 +13,7 @@ import numpy as np
 from modelkit.cast import Array, is_a
 from modelkit.convert.boosting import trained_names
 from modelkit.convert.dtypes import columns_of
+from modelkit.convert.steps import with_parts
 from modelkit.convert.tables import ASKED, as_table, dense_table, same_answers
 from modelkit.convert.unread import narrowed, read_places
 from modelkit.errors import ConversionError
@@ -22,6 +23,7 @@ from modelkit.spec import Column
 FEW_ROWS = 256  # that an estimator is asked about to see which columns it reads
 Ask = Callable[[Any, Any], Any]
 UNNAMED_TEXT = "text"  # the column of a model over strings whose example has no name
+READS_DICTS = ("DictVectorizer", "FeatureHasher")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,7 @@ def read_example(
         raise ConversionError(
             "an estimator is proven against rows: pass example=X_train[:500], as fit was given"
         )
+    _check_reads_columns(estimator)
     texts = _texts(example)
     if texts is not None:
         name = str(getattr(example, "name", None) or UNNAMED_TEXT)
@@ -83,30 +86,48 @@ def read_example(
     given = [str(name) for name in getattr(rows, "columns", [])]
     # LightGBM writes underscores for the spaces of a name.
     if trained_on and trained_on not in (given, [name.replace(" ", "_") for name in given]):
-        raise ConversionError(
-            f"example must have the columns that fit was given, in their order: {trained_on}"
-        )
+        raise ConversionError(_of_other_columns(given, trained_on))
     if not len(rows):
-        raise ConversionError("example has no rows")
+        raise ConversionError("example has no rows; pass some, such as example=X_train[:500]")
     _check_distinct_names(given)
     shown = _without_unread(Example(estimator, estimator, rows, rows, []))
     return replace(shown, columns=columns_of(shown.rows, native=native))
 
 
+def _of_other_columns(given: list[str], trained_on: list[str]) -> str:
+    """What differs between the columns of an example and those that fit was given."""
+    if not given:
+        return f"fit was given a frame, and example has no names of columns: pass a frame with {trained_on[:5]}"
+    for what, names, others in (
+        ("lacks columns that fit was given", trained_on, given),
+        ("has columns that fit was not given", given, trained_on),
+    ):
+        found = [name for name in names if name not in others]
+        if found:
+            return f"example {what}: {found[:5]}; pass rows with the columns that fit was given"
+    return (
+        "example has its columns in another order than fit was given them: pass "
+        f"example[model.feature_names_in_], which begins with {trained_on[:5]}"
+    )
+
+
 def _without_unread(example: Example) -> Example:
     """The example without the columns that its estimator was seen not to read."""
     rows = example.given
-    width = rows.shape[1]
-    kept = set(range(width))
-    if is_a(rows, "pandas", "DataFrame"):
-        kept = read_places(example.estimator, list(range(width)))
-    if kept and len(kept) < width:
-        reader = narrowed(example.estimator, list(range(width)), kept)
-        names = [str(name) for at, name in enumerate(rows.columns) if at not in kept]
-        few = replace(example, reader=reader, rows=rows.iloc[:, sorted(kept)], ignored=tuple(names))
-        if _answers_alike(few):
-            return few
-    return example
+    if not is_a(rows, "pandas", "DataFrame"):
+        return example
+    places = list(range(rows.shape[1]))
+    kept = read_places(example.estimator, places)
+    if not kept or len(kept) == len(places):
+        return example
+    names = [str(name) for at, name in enumerate(rows.columns) if at not in kept]
+    few = replace(
+        example,
+        reader=narrowed(example.estimator, places, kept),
+        rows=rows.iloc[:, sorted(kept)],
+        ignored=tuple(names),
+    )
+    return few if _answers_alike(few) else example
 
 
 def _answers_alike(example: Example) -> bool:
@@ -125,8 +146,10 @@ def with_blanks(given: Any, rows: Any, blank: Collection[str]) -> Any:
     kept = (column for _, column in rows.items())
     columns = {}
     for at, name in enumerate(given.columns):
-        filled = str(name) in blank
-        columns[at] = blank_column(given.dtypes.iloc[at], rows.index) if filled else next(kept)
+        if str(name) in blank:
+            columns[at] = blank_column(given.dtypes.iloc[at], rows.index)
+        else:
+            columns[at] = next(kept)
     frame = pandas.DataFrame(columns, index=rows.index)
     frame.columns = given.columns
     return frame
@@ -141,6 +164,19 @@ def widened(rows: Any) -> Any:
         return rows.astype(np.float64) if rows.dtype == np.float32 else rows
     single = [name for name, dtype in rows.dtypes.items() if dtype == np.float32]
     return rows.astype(dict.fromkeys(single, np.float64)) if single else rows
+
+
+def _check_reads_columns(estimator: Any) -> None:
+    """Raise ConversionError where a step reads another kind of rows than tables of columns."""
+    for step in with_parts(estimator):
+        kind = type(step).__name__
+        if kind in READS_DICTS:
+            raise ConversionError(
+                f"{kind} reads rows without fixed columns, and a package takes columns: put the "
+                "records into a frame, pd.DataFrame(records), and fit a ColumnTransformer with "
+                "OneHotEncoder on it",
+                step=kind,
+            )
 
 
 def _check_form(example: Any) -> None:
@@ -168,8 +204,7 @@ def _check_distinct_names(names: list[str]) -> None:
     if twice:
         raise ConversionError(
             f"example has several columns of one name, {twice[:5]}, and rows are told by the names "
-            "of their columns; "
-            f"rename them before fit"
+            "of their columns; rename them before fit"
         )
 
 
@@ -177,13 +212,13 @@ def _texts(example: Any) -> Array | None:
     """One column of texts as an (n, 1) array of objects; None for anything else."""
     if is_a(example, "pandas", "Series"):
         example = example.to_numpy(object)
+    if is_a(example, "polars", "Series") or is_a(example, "pyarrow", "Array"):
+        example = example.to_pylist() if hasattr(example, "to_pylist") else example.to_list()
     if isinstance(example, np.ndarray) and example.ndim == 1 and example.dtype.kind in "UO":
         example = example.tolist()
-    if not (
-        isinstance(example, list | tuple)
-        and example
-        and all(isinstance(text, str) for text in example)
-    ):
+    if not isinstance(example, list | tuple) or not example:
+        return None
+    if not all(isinstance(text, str) for text in example):
         return None
     rows = np.empty(
         (len(example), 1),

@@ -11,28 +11,108 @@ from typing import Any
 import onnx
 
 from modelkit.cast import Array
+from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, as_classes
+from modelkit.convert.images import image_input, with_preprocess
+from modelkit.convert.maps import without_maps
+from modelkit.convert.notes import Notes, with_columns_of
+from modelkit.convert.roles import add_label, rename_outputs, with_both_shares
 from modelkit.convert.source import Converter, Source
+from modelkit.errors import ConversionError
 from modelkit.proto import read_proto, signature_of
 from modelkit.signature import Feeds, Signature
-from modelkit.spec import check_dims
+from modelkit.spec import TensorSpec, check_dims
 
-FORMS = (onnx.ModelProto, bytes, bytearray, memoryview, str, os.PathLike)
+FORMS = (
+    onnx.ModelProto,
+    bytes,
+    bytearray,
+    memoryview,
+    str,
+    os.PathLike,
+)
 
 
-def from_onnx(model: object, rows: Any) -> Source:
-    """A source from an ONNX model: its signature is the graph's own. Raises ConversionError."""
+def from_onnx(
+    model: object,
+    rows: Any,
+    notes: Notes,
+) -> Source:
+    """A source from an ONNX model: its signature is the graph's own, with what notes add.
+
+    Raises ConversionError.
+    """
     proto = read_proto(model)
     assert proto is not None  # noqa: S101 - each of FORMS is read, or raises
-    return Source(proto, signature_of(proto), rows)
+    told = without_maps(proto)
+    signature = noted(proto, signature_of(proto), notes, rows)
+    if signature.classes is None and told is not None:
+        signature = replace(signature, classes=tuple(told))
+    return Source(proto, signature, rows, named=notes.classes is not None)
 
 
 CONVERTER = Converter(
     owns=lambda model: isinstance(model, FORMS),
-    ways=lambda model, example: [partial(from_onnx, model, example)],
+    ways=lambda model, example, notes: [partial(from_onnx, model, example, notes)],
 )
 
 
-def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array]]]) -> Signature:
+def noted(
+    proto: onnx.ModelProto,
+    signature: Signature,
+    notes: Notes,
+    example: Any,
+) -> Signature:
+    """The signature of a graph once notes are written into it: outputs, images, label and columns.
+
+    Raises ConversionError.
+    """
+    roles = notes.outputs or {}
+    rename_outputs(proto.graph, roles)
+    renamed = {old: new for new, old in roles.items()}
+    outputs = []
+    for spec in signature.outputs:
+        name = renamed.get(spec.name, spec.name)
+        outputs.append(replace(spec, name=name))
+    inputs = list(signature.inputs)
+    if notes.preprocess is not None:
+        images = image_input(inputs)
+        at = inputs.index(images)
+        inputs[at] = with_preprocess(proto, images, notes.preprocess)
+    classes = None
+    if notes.classes is not None:
+        classes = as_classes(notes.classes)
+        outputs = _classifying(proto.graph, outputs, classes)
+    given = Signature(tuple(inputs), tuple(outputs), classes=classes)
+    return with_columns_of(given, notes, example)
+
+
+def _classifying(
+    graph: onnx.GraphProto,
+    outputs: list[TensorSpec],
+    classes: tuple[Any, ...],
+) -> list[TensorSpec]:
+    """The outputs of a graph that gives a label and the probability of each class.
+
+    Raises ConversionError.
+    """
+    names = [spec.name for spec in outputs]
+    if PROBABILITIES not in names:
+        raise ConversionError(
+            f"classes= needs an output of probabilities, and the outputs are {names}: name it, "
+            f"outputs={{{PROBABILITIES!r}: {names[0]!r}}}"
+        )
+    at = names.index(PROBABILITIES)
+    if len(classes) == 2 and outputs[at].shape[1:] in ((), (1,)):
+        outputs[at] = with_both_shares(graph, outputs[at])
+    if LABEL_OUTPUT not in names:
+        outputs.insert(0, add_label(graph, outputs[at], classes))
+    return outputs
+
+
+def settled(
+    signature: Signature,
+    runs: Iterable[tuple[Feeds, Mapping[str, Array]]],
+) -> Signature:
     """The signature without what runs contradict: an output's other size gets a name.
 
     A graph may state sizes that it does not give, and an unnamed leading dimension need not be that
@@ -42,11 +122,18 @@ def settled(signature: Signature, runs: Iterable[tuple[Feeds, Mapping[str, Array
     for feeds, answers in runs:
         sizes = check_dims(signature.inputs, feeds)
         for name, shape in shapes.items():
-            if answers[name].ndim != len(shape):
-                shape[:] = [f"{name}.{axis}" for axis in range(answers[name].ndim)]
-            for axis, size in enumerate(answers[name].shape):
-                dim = shape[axis]
-                if size != (sizes.get(dim, size) if isinstance(dim, str) else dim):
-                    shape[axis] = f"{name}.{axis}"
-    outputs = tuple(replace(spec, shape=tuple(shapes[spec.name])) for spec in signature.outputs)
-    return replace(signature, outputs=outputs)
+            given = answers[name].shape
+            own_names = [f"{name}.{axis}" for axis in range(len(given))]
+            if len(given) != len(shape):
+                shape[:] = own_names
+            for axis, size in enumerate(given):
+                stated = shape[axis]
+                if isinstance(stated, str):
+                    stated = sizes.get(stated, size)
+                if size != stated:
+                    shape[axis] = own_names[axis]
+    outputs = []
+    for spec in signature.outputs:
+        found = tuple(shapes[spec.name])
+        outputs.append(replace(spec, shape=found))
+    return replace(signature, outputs=tuple(outputs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,8 +14,9 @@ import numpy as np
 import onnx
 
 from modelkit.cast import Array
+from modelkit.convert.asking import asking
 from modelkit.convert.boosting import as_estimator
-from modelkit.convert.example import read_example
+from modelkit.convert.example import Example, read_example
 from modelkit.convert.gate.columns import signature_columns, with_columns
 from modelkit.convert.gate.rows import FrameRows, Rows, Table, rows_of
 from modelkit.convert.outputs import read_roles, truth
@@ -28,6 +30,7 @@ from modelkit.signature import Signature
 from modelkit.spec import AS_OBJECTS, GRAPH_DTYPES, MIXED, TIMES, Column, TensorSpec
 
 LARGEST_EXACT = 1 << 53  # up to here a float holds every whole number
+FEW_ROWS = 64  # that an estimator is asked about in two forms
 SHARED_ROWS = 5  # of the example that hold one value: it is a category, and tells of none of them
 
 
@@ -37,40 +40,48 @@ def from_estimator(estimator: Any, example: Any) -> tuple[Source, Estimator]:
     if not is_estimator(estimator):
         raise ConversionError(
             "format='joblib' takes a fitted estimator with scikit-learn's interface, not a "
-            f"{type(estimator).__name__}",
+            f"{type(estimator).__name__}; save a torch module or an ONNX model with format='onnx'",
             step=type(estimator).__name__,
         )
     shown = read_example(estimator, example, native=True)
     columns = shown.columns
     rows = rows_of(shown.rows)
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
-    held = Estimator(estimator, *_form(rows_of(shown.given)))
+    given = rows_of(shown.given)
+    held = Estimator(estimator, *_form(given))
+    _check_form(estimator, given.spread(2).raw)
     few = rows.spread(2).raw
-    _check_form(estimator, rows_of(shown.given).spread(2).raw)
     roles, classes = shown.answer(read_roles, few)
-    found = shown.answer(
-        partial(truth, roles=roles),
-        few,
-    )
+    ask = partial(truth, roles=roles)
+    found = shown.answer(ask, few)
     found.pop(DECISION, None)
-    outputs = tuple(_output(name, array) for name, array in found.items())
-    told = closed_categories(
-        shown.reader,
-        [column.name for column in columns],
+    apart = _told_from_floats(rows, partial(shown.answer, ask))
+    signature = Signature(
+        _inputs(columns, rows, apart),
+        tuple(_output(name, array) for name, array in found.items()),
+        classes=classes,
+        ignored=shown.ignored,
     )
-    told |= _categories(getattr(shown.rows, "dtypes", None))
-    for column in columns:  # no signature lists what these are bound to
-        if column.dtype in (MIXED, *TIMES):
-            told.pop(column.name, None)
     source = Source(
         onnx.ModelProto(),
-        Signature(_inputs(columns, rows), outputs, classes=classes, ignored=shown.ignored),
+        signature,
         rows=shown.rows,
         against=f"{library_of(estimator)} {type(last_step(estimator)).__name__}",
-        truth=lambda rows: shown.answer(partial(truth, roles=roles), rows),
-        categories=told,
+        truth=partial(shown.answer, ask),
+        categories=_known_values(shown),
     )
     return source, held
+
+
+def _known_values(shown: Example) -> dict[str, tuple[Any, ...]]:
+    """The values that columns are bound to, by encoders or by their own categories."""
+    names = [column.name for column in shown.columns]
+    told = closed_categories(shown.reader, names)
+    told |= _categories(getattr(shown.rows, "dtypes", None))
+    for column in shown.columns:  # no signature lists what these are bound to
+        if column.dtype in (MIXED, *TIMES):
+            told.pop(column.name, None)
+    return told
 
 
 def _form(rows: Rows) -> tuple[Any, tuple[str, ...]]:
@@ -95,21 +106,70 @@ def _check_form(estimator: Any, few: Any) -> None:
         return
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        getattr(estimator, verb)(few.copy())
-    messages = [str(warning.message) for warning in caught]
-    said = next(
-        (message for message in messages if "feature names" in message),
-        None,
-    )
-    if said is not None:
+        with asking(estimator, verb, few):
+            getattr(estimator, verb)(few.copy())
+    if any("feature names" in str(warning.message) for warning in caught):
+        framed = isinstance(few, np.ndarray)
         raise ConversionError(
-            f"example must be of the form that fit was given, a frame or an array: {said}"
+            f"example must be of the form that fit was given: pass {'a frame' if framed else 'an array'}, "
+            "as to fit",
+            step=type(last_step(estimator)).__name__,
         )
 
 
-def _inputs(columns: list[Column], rows: Table) -> tuple[TensorSpec, ...]:
+def _told_from_floats(rows: Table, ask: Callable[[Any], dict[str, Array]]) -> set[int]:
+    """The columns of whole numbers of which an estimator answers floats otherwise, as texts are made.
+
+    A gap or a fraction makes floats of a whole column, in the rows of other callers of a batch too.
+    """
+    few = rows.spread(FEW_ROWS)
+    assert isinstance(few, Table)  # noqa: S101 - for the type checker: rows of a table are one
+    gaps = rows.gaps()
+    whole = [at for at, dtype in enumerate(rows.dtypes) if _is_whole(dtype) and at not in gaps]
+
+    def differ(columns: list[int]) -> bool:
+        floats = few.with_columns({at: few.numbers(at) for at in columns})
+        try:
+            return not _are_alike(ask(few.raw), ask(floats.raw))
+        except Exception:  # noqa: BLE001 - whatever an estimator says to floats
+            return True
+
+    if not whole or not differ(whole):
+        return set()
+    return {at for at in whole if differ([at])} or set(whole)
+
+
+def _is_whole(dtype: Any) -> bool:
+    """Whether a dtype is one of whole numbers, or of booleans that may be missing."""
+    if hasattr(dtype, "categories"):
+        return False
+    kind = getattr(dtype, "kind", "O")
+    return kind in "iu" or (kind == "b" and not isinstance(dtype, np.dtype))
+
+
+def _are_alike(answers: dict[str, Array], others: dict[str, Array]) -> bool:
+    """Whether answers are equal, but for rounding."""
+    for name, array in answers.items():
+        other = others[name]
+        if array.shape != other.shape:
+            return False
+        numbers = array.dtype.kind == "f" and other.dtype.kind == "f"
+        alike = np.isclose(array, other, 1e-6, equal_nan=True) if numbers else array == other
+        if not np.all(alike):
+            return False
+    return True
+
+
+def _inputs(
+    columns: list[Column],
+    rows: Table,
+    told_apart: set[int],
+) -> tuple[TensorSpec, ...]:
     """One tensor for numbers of one dtype, else one a column."""
-    dtypes = [_tensor_dtype(column, rows, at) for at, column in enumerate(columns)]
+    dtypes = [
+        column.dtype if at in told_apart else _tensor_dtype(column, rows, at)
+        for at, column in enumerate(columns)
+    ]
     alike = len(set(dtypes)) == 1 and len({column.dtype for column in columns}) == 1
     if alike and "string" not in dtypes:
         return (TensorSpec("X", dtypes[0], ("batch", len(columns)), tuple(columns)),)
@@ -147,7 +207,8 @@ def _output(name: str, array: Array) -> TensorSpec:
     dtype = "string" if array.dtype.kind == "U" or objects else str(array.dtype)
     if dtype not in GRAPH_DTYPES:
         raise ConversionError(
-            f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings"
+            f"the output {name!r} is an array of {array.dtype}; it must hold numbers or strings: "
+            "turn what fit is given into these"
         )
     return TensorSpec(
         name,
@@ -162,9 +223,12 @@ def _categories(dtypes: Any) -> dict[str, tuple[Any, ...]]:
     if dtypes is None:
         return found
     for name, dtype in dtypes.items():
-        if hasattr(dtype, "categories"):
-            values = dtype.categories.tolist()
-            found[str(name)] = tuple(int(v) if isinstance(v, bool) else v for v in values)
+        if not hasattr(dtype, "categories"):
+            continue
+        values = dtype.categories.tolist()
+        if dtype.categories.dtype == bool:
+            values = [int(value) for value in values]
+        found[str(name)] = tuple(values)
     return found
 
 
@@ -175,22 +239,33 @@ def shared_values(source: Source, signature: Signature) -> Signature:
     """
     rows = rows_of(source.rows)
     assert isinstance(rows, Table)  # noqa: S101 - for the type checker: an example is a table
-    shared: dict[str, tuple[Any, ...]] = {}
+    bound: dict[str, Column] = {}
     for at, column in enumerate(signature_columns(signature)):
         codes = column.dtype in AS_OBJECTS or "int" in column.dtype
         if column.categories is not None or not codes:
             continue
-        counts = Counter(rows.held(at))
-        values = [value for value, count in counts.items() if count >= SHARED_ROWS]
+        values = _shared_by_rows(rows, at)
         if column.dtype == MIXED:
-            values = [json.dumps(value, ensure_ascii=False) for value in values]
+            values = [
+                json.dumps(value, ensure_ascii=False) for value in values or _like(rows.held(at))
+            ]
         if values:
-            shared[column.name] = tuple(sorted(values))
+            bound[column.name] = replace(column, categories=tuple(sorted(values)))
     return with_columns(
         signature,
-        lambda column: _bound(column, shared.get(column.name)),
+        lambda column: bound.get(column.name, column),
     )
 
 
-def _bound(column: Column, values: tuple[Any, ...] | None) -> Column:
-    return column if values is None else replace(column, categories=values)
+def _like(held: Iterable[Any]) -> list[Any]:
+    """Two values of the type of all those that a column holds; none where it holds several types."""
+    texts = {isinstance(value, str) for value in held}
+    if len(texts) != 1:
+        return []
+    return ["a", "b"] if texts == {True} else [0, 1]
+
+
+def _shared_by_rows(rows: Table, at: int) -> list[Any]:
+    """The values of a column that several rows hold."""
+    counts = Counter(rows.held(at))
+    return [value for value, count in counts.items() if count >= SHARED_ROWS]

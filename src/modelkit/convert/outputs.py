@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.asking import asking
 from modelkit.convert.boosting import gives_probabilities
 from modelkit.convert.source import DECISION
 from modelkit.convert.steps import last_step
@@ -38,7 +40,13 @@ class Role:
 LABEL = Role("label", "predict", ())
 Classes = tuple[Any, ...]
 # What labels become, by the kind of their dtype, and by the types of objects.
-KEPT_KINDS = {"b": np.bool_, "i": np.int64, "u": np.int64, "f": np.float64, "U": np.str_}
+KEPT_KINDS = {
+    "b": np.bool_,
+    "i": np.int64,
+    "u": np.int64,
+    "f": np.float64,
+    "U": np.str_,
+}
 KEPT_TYPES = (
     ((bool, np.bool_), np.bool_),
     ((str,), np.str_),
@@ -72,7 +80,8 @@ def _transformed(estimator: Any, rows: Any) -> Role:
 
     Raises ConversionError for one that gives both.
     """
-    array = np.asarray(ask(estimator, "transform", rows))
+    answer = ask(estimator, "transform", rows)
+    array = np.asarray(answer)
     if array.ndim != 2:
         name = type(estimator).__name__
         raise ConversionError(
@@ -136,9 +145,9 @@ def _grouping(estimator: Any, rows: Any) -> tuple[Role, ...]:
             tail = _tail(estimator, verb, rows)
             role = Role(name, verb, tail, distances=verb == "transform")
             return LABEL, role, *_score_samples(estimator)
-    floats = np.asarray(ask(estimator, "predict", rows)).dtype.kind == "f"
-    name = "prediction" if floats else "label"
-    return (Role(name, "predict", _tail(estimator, "predict", rows)),)
+    found = np.asarray(ask(estimator, "predict", rows))
+    name = "prediction" if found.dtype.kind == "f" else "label"
+    return (Role(name, "predict", found.shape[1:]),)
 
 
 def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | None]:
@@ -146,21 +155,36 @@ def _classifier(estimator: Any, rows: Any) -> tuple[tuple[Role, ...], Classes | 
     width = _tail(estimator, "predict", rows)
     scores = _scores(estimator, rows)
     if width not in ((), (1,)) or isinstance(estimator.classes_, list):
-        probabilities = scores
-        if hasattr(estimator, "predict_proba"):
-            probabilities = _by_target(ask(estimator, "predict_proba", rows))
-        return (Role("label", "predict", width), *probabilities), None
+        label = Role("label", "predict", width)
+        if not _answers(estimator, "predict_proba", rows):
+            return (label, *scores), None
+        likely = ask(estimator, "predict_proba", rows)
+        return (label, *_by_target(likely)), None
     labels = tuple(class_values(estimator.classes_).tolist())
-    if not hasattr(estimator, "predict_proba"):
+    if not _answers(estimator, "predict_proba", rows):
         return (LABEL, *scores), labels
     tail = _tail(estimator, "predict_proba", rows)
     if tail != (len(labels),):
         raise ConversionError(
-            f"a classifier of {len(labels)} classes gives {tail} probabilities a row, so that they cannot be "
-            "told apart; fit it on rows of several classes",
+            f"a classifier of {len(labels)} class{'es' if len(labels) > 1 else ''} gives {tail[-1]} "
+            "probabilities a row, so that they cannot be told apart; fit it on rows of several classes",
             step=type(last_step(estimator)).__name__,
         )
     return (LABEL, Role("probabilities", "predict_proba", tail)), labels
+
+
+def _answers(estimator: Any, verb: str, rows: Any) -> bool:
+    """Whether an estimator that predicts these rows answers them by another verb as well.
+
+    Some have a verb that fails on all rows, such as GaussianProcessClassifier(multi_class="one_vs_one").
+    """
+    if not hasattr(estimator, verb):
+        return False
+    try:
+        ask(estimator, verb, rows)
+    except ConversionError:
+        return False
+    return True
 
 
 def class_values(classes: Any) -> Array:
@@ -192,7 +216,7 @@ def _kept_as(values: Array) -> Any:
 
 def _scores(estimator: Any, rows: Any) -> list[Role]:
     """What a classifier decides by."""
-    if not hasattr(estimator, "decision_function"):
+    if not _answers(estimator, "decision_function", rows):
         return []
     tail = _tail(estimator, "decision_function", rows)
     return [Role("scores", "decision_function", tail, optional=True)]
@@ -216,7 +240,10 @@ def ask(
     """The answer of one verb, dense; a list where the estimator answers with one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answer = getattr(estimator, verb)(rows.copy())  # one with copy=False writes into its rows
+        with asking(estimator, verb, rows):
+            answer = getattr(estimator, verb)(
+                rows.copy()
+            )  # copy=False lets one write into its rows
     return whole_array(answer)
 
 
@@ -234,15 +261,10 @@ def truth(
     roles: tuple[Role, ...],
 ) -> dict[str, Array]:
     """What the estimator answers, by output name, with the scores that a classifier decides by."""
-    answers: dict[str, Any] = {}
+    verbs = dict.fromkeys(role.verb for role in roles)
+    answers = {verb: ask(estimator, verb, rows) for verb in verbs}
     found = {}
     for role in roles:
-        if role.verb not in answers:
-            answers[role.verb] = ask(
-                estimator,
-                role.verb,
-                rows,
-            )
         answer = answers[role.verb]
         array = np.asarray(answer if role.part is None else answer[role.part])
         if array.shape[1:] == (1,) and role.tail == ():
@@ -251,5 +273,6 @@ def truth(
     if "scores" in found:
         found[DECISION] = found["scores"]
     elif "label" in found and hasattr(estimator, "decision_function"):
-        found[DECISION] = np.asarray(ask(estimator, "decision_function", rows))
+        with suppress(ConversionError):  # of one that has the verb, and fails on all rows
+            found[DECISION] = np.asarray(ask(estimator, "decision_function", rows))
     return found

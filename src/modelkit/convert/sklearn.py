@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from modelkit.cast import Array, is_a
 from modelkit.convert import boosting
+from modelkit.convert.asking import check_fitted
 from modelkit.convert.example import Example, read_example, widened
 from modelkit.convert.gate.rows import Rows, Table, rows_of
+from modelkit.convert.gate.ties import choosing, with_ties
+from modelkit.convert.notes import Notes
 from modelkit.convert.outputs import Role, read_roles, truth
-from modelkit.convert.source import Converter, Source
+from modelkit.convert.places import place_of_last
+from modelkit.convert.source import Converter, Prefix, Source
 from modelkit.convert.steps import (
     closed_categories,
-    hint_of,
+    found_by_search,
     holds_trees,
     is_narrow,
     last_step,
@@ -30,8 +35,14 @@ LIBRARIES = {
 }
 # Names of outputs, which no input can have.
 TAKEN = (
-    "label", "prediction", "probability", "probabilities", "scores", "score_samples", "transformed",
-)  # fmt: skip
+    "label",
+    "prediction",
+    "probability",
+    "probabilities",
+    "scores",
+    "score_samples",
+    "transformed",
+)
 
 
 def is_estimator(source: object) -> bool:
@@ -58,15 +69,13 @@ def from_sklearn(
 
     Raises ConversionError, naming the step that cannot be converted.
     """
-    from sklearn.utils.validation import check_is_fitted
-
     from modelkit.convert.estimators.compose import composed
 
     # CatBoost has the interface, but not the attributes by which fitting shows.
     if not boosting.is_catboost(estimator):
-        check_is_fitted(estimator)
+        check_fitted(estimator)
     against = f"{library_of(estimator)} {type(last_step(estimator)).__name__}"
-    estimator = getattr(estimator, "best_estimator_", estimator)  # which is what a search asks
+    estimator = found_by_search(estimator)
     shown = read_example(estimator, example)
     rows = shown.rows
     coded = boosting.categories(estimator, rows)
@@ -80,14 +89,22 @@ def from_sklearn(
     graph = composed(reading, inputs, roles, known, nones)
     roles = _given(roles, graph.outputs)
     answers = _truth_of(shown, few, roles)
-    told = closed_categories(
-        shown.reader,
-        [column.name for column in shown.columns],
-    )
+    chooser = choosing(shown.estimator)
+    if chooser is not None:
+        chosen = _truth_of(replace(shown, estimator=chooser), few, roles)
+        answers = with_ties(answers, chosen)
+    names = [column.name for column in shown.columns]
+    told = closed_categories(shown.reader, names)
     told |= {name: values for name, values in coded.items() if bool not in map(type, values)}
+    signature = Signature(
+        tuple(inputs),
+        graph.outputs,
+        classes=classes,
+        ignored=shown.ignored,
+    )
     return Source(
         graph.proto,
-        Signature(tuple(inputs), graph.outputs, classes=classes, ignored=shown.ignored),
+        signature,
         rows=rows,
         against=against,
         truth=answers,
@@ -95,9 +112,27 @@ def from_sklearn(
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
-        hint=hint_of(estimator),
+        prefixes=_prefixes(estimator, example, numbers),
         distances=frozenset(role.name for role in roles if role.distances),
     )
+
+
+def _prefixes(
+    estimator: Any,
+    example: Any,
+    numbers: str,
+) -> tuple[Prefix, ...]:
+    """The steps of a pipeline; the estimator itself where it is none."""
+    steps = [step for _, step in getattr(estimator, "steps", [])]
+    if not steps:
+        step = type(estimator).__name__
+        return (Prefix("", step, partial(from_sklearn, estimator, example, numbers)),)
+    prefixes = []
+    for number, step in enumerate(steps, 1):
+        place = place_of_last([estimator, step])
+        convert = partial(from_sklearn, estimator[:number], example, numbers)
+        prefixes.append(Prefix(place, type(step).__name__, convert))
+    return tuple(prefixes)
 
 
 def _given(roles: tuple[Role, ...], outputs: tuple[TensorSpec, ...]) -> tuple[Role, ...]:
@@ -120,7 +155,8 @@ def _truth_of(
     return lambda rows: shown.answer(ask, widened(rows))
 
 
-def _ways(model: Any, example: Any) -> list[Callable[[], Source]]:
+def _ways(model: Any, example: Any, notes: Notes) -> list[Callable[[], Source]]:
+    notes.refuse("an estimator")
     estimator = boosting.as_estimator(model)
     return [
         partial(from_sklearn, estimator, example, numbers) for numbers in number_dtypes(estimator)
@@ -181,24 +217,36 @@ def _inputs(
     if all(column.dtype != "string" and column.name not in coded for column in columns):
         return [TensorSpec("X", numbers, ("batch", len(columns)), tuple(columns))]
     specs: list[TensorSpec] = []
-    for column in columns:
-        usual = column.name.isidentifier() and column.name not in TAKEN
-        name = column.name if usual else f"x{len(specs)}"
+    for place, column in enumerate(columns):
         taken = {spec.name for spec in specs}
         taken |= {other.name for other in columns if other is not column}
-        while name in taken:
-            name += "_"
-        kind = "float64" if column.name in coded else numbers
-        kind = "string" if column.dtype == "string" else kind
-        specs.append(TensorSpec(name, kind, ("batch", 1), (column,)))
+        name = _input_name(column, place, taken)
+        dtype = numbers
+        if column.dtype == "string":
+            dtype = "string"
+        elif column.name in coded:
+            dtype = "float64"
+        specs.append(TensorSpec(name, dtype, ("batch", 1), (column,)))
     return specs
+
+
+def _input_name(
+    column: Column,
+    place: int,
+    taken: set[str],
+) -> str:
+    """The name of the input that is one column: the column's own where a graph may have it."""
+    usual = column.name.isidentifier() and column.name not in TAKEN
+    name = column.name if usual else f"x{place}"
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _inputs_of_none(rows: Rows, inputs: list[TensorSpec]) -> list[str]:
     """The inputs of texts whose missing values are None throughout: scikit-learn keeps it apart."""
     if not isinstance(rows, Table):
         return []
-    texts = [
-        place for place, spec in enumerate(inputs) if spec.dtype == "string"
-    ]  # one column each
+    texts = [place for place, spec in enumerate(inputs) if spec.dtype == "string"]
+    # Each is one column.
     return [inputs[place].name for place in texts if rows.has_only_none(place)]

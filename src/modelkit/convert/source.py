@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from modelkit.cast import Array
+from modelkit.convert.notes import Notes
 from modelkit.signature import Signature
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import Texts
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
     import onnx
 
 DECISION = "decision"  # the scores that a source decides its labels by: see Source.truth
+TIES = "ties"  # the rows for which it chose otherwise than its graph: see Source.truth
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A pipeline up to one of its steps: where this step stands, its class, and the source of both.
+
+    `convert` raises ConversionError.
+    """
+
+    place: str
+    step: str
+    convert: Callable[[], Source]
 
 
 @dataclass(frozen=True)
@@ -22,16 +36,19 @@ class Source:
     """A graph on its way into a package.
 
     `truth` answers for rows in the form the source was trained on, by output name, and for
-    classifiers with the scores they decide by, under `DECISION`; it and `against`, the name of the
-    source, are None for a graph that came without one. `rows` are example rows in that form, None
-    if there are none. `categories` are the values that encoders refuse to go beyond, by column.
-    `rounds` is whether the graph computes in float32 what its source computes in float64; where
-    that is None, it does if an input or output is float32. `scales` are the sizes of outputs of
-    numbers that are below 1, by which differences are judged; so are those of outputs in
-    `distances`, whatever their size. `texts` says what is done to texts
+    classifiers with the scores they decide by, under `DECISION`. Under `TIES` it says of which rows
+    the source takes other neighbours at the same distance than its graph, by whose choice it
+    answers. It and `against`, the name of the source, are None for a graph that came without one.
+    `rows` are example rows in that form, None if there are none. `categories` are the values that
+    encoders refuse to go beyond, by column. `rounds` is whether the graph computes in float32 what
+    its source computes in float64; where that is None, it does if an input or output is float32.
+    `scales` are the sizes of outputs of numbers that are below 1, by which differences are judged;
+    so are those of outputs in `distances`, whatever their size. `texts` says what is done to texts
     before the graph, and `terms` what each of its vectorizers counts; None and () for a graph that
-    reads no texts. `hint` says why a graph of this source may part from it, and what to do then.
-    `proto` is empty for an estimator that is packaged as it is.
+    reads no texts. `narrow` is the dtype of fewer bits than float32 that the source computes in,
+    float16 or bfloat16, if it does. `named` is whether the caller named the classes. `prefixes` are
+    the steps of a pipeline, in their order, to find the first where source and graph part. `proto`
+    is empty for an estimator that is packaged as it is.
     """
 
     proto: onnx.ModelProto
@@ -45,7 +62,9 @@ class Source:
     distances: frozenset[str] = frozenset()
     texts: Texts | None = None
     terms: tuple[Terms, ...] = ()
-    hint: str = ""
+    narrow: str | None = None
+    named: bool = False
+    prefixes: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,10 +72,11 @@ class Converter:
     """How the models of one library are converted to graphs.
 
     `owns` says whether a model is one of them, and imports no library to find out. `ways` gives
-    the conversions of a model and its example in the order to try them: each gives a Source, or
-    raises ConversionError. `trained_with` are the distributions whose versions a package records.
+    the conversions of a model, its example and what else was said of it, in the order to try them:
+    each gives a Source, or raises ConversionError. `trained_with` are the distributions whose
+    versions a package records.
     """
 
     owns: Callable[[object], bool]
-    ways: Callable[[Any, Any], Sequence[Callable[[], Source]]]
+    ways: Callable[[Any, Any, Notes], Sequence[Callable[[], Source]]]
     trained_with: tuple[str, ...] = ()

@@ -5,43 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from modelkit.cast import MISSING, is_missing
+from modelkit.cast import MISSING, is_a, is_missing
 
 # Estimators that compare their rows in float32.
 NARROW_MODULES = ("sklearn.tree.", "sklearn.ensemble.", "xgboost.", "catboost.")
 WIDE_MODULES = ("sklearn.ensemble._hist_gradient_boosting.",)
 # Estimators made of others that read the same rows, and where these are.
 PARTS = {
-    "estimators_": (
-        "VotingClassifier", "VotingRegressor", "StackingClassifier", "StackingRegressor", "BaggingClassifier",
-        "BaggingRegressor", "AdaBoostClassifier", "AdaBoostRegressor", "OneVsRestClassifier", "OneVsOneClassifier",
-        "MultiOutputClassifier", "MultiOutputRegressor", "ClassifierChain", "RegressorChain", "OutputCodeClassifier",
-    ),
-    "calibrated_classifiers_": ("CalibratedClassifierCV",),
-    "best_estimator_": ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"),
-    "estimator_": (
-        "FixedThresholdClassifier", "TunedThresholdClassifierCV", "RANSACRegressor", "SelfTrainingClassifier",
-    ),
-    "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
-}  # fmt: skip
-TREES = (
-    "sklearn.tree.", "sklearn.ensemble._forest.", "sklearn.ensemble._gb.", "sklearn.ensemble._iforest.",
-    "sklearn.ensemble._hist_gradient_boosting.", "sklearn.preprocessing._discretization.", "lightgbm.",
-)  # fmt: skip
-# Why estimators with these names may part from their graphs, and what to do then.
-NEAREST = (
-    "of neighbours at equal distances scikit-learn takes those that its search meets first, which a graph does "
-    "not repeat: scale the columns, so that distances differ, or use format='joblib'"
-)
-HINTS = {
-    "KNeighborsClassifier": NEAREST,
-    "KNeighborsRegressor": NEAREST,
-    "KNNImputer": "of rows that are equally far, KNNImputer takes those that numpy's partition meets first, "
-    "which differs between processors, and rounded values make many such rows; use SimpleImputer or "
-    "IterativeImputer",
+    "AdaBoostClassifier": "estimators_",
+    "AdaBoostRegressor": "estimators_",
+    "BaggingClassifier": "estimators_",
+    "BaggingRegressor": "estimators_",
+    "CalibratedClassifierCV": "calibrated_classifiers_",
+    "ClassifierChain": "estimators_",
+    "FixedThresholdClassifier": "estimator_",
+    "FrozenEstimator": "estimator",
+    "GridSearchCV": "best_estimator_",
+    "HalvingGridSearchCV": "best_estimator_",
+    "HalvingRandomSearchCV": "best_estimator_",
+    "MultiOutputClassifier": "estimators_",
+    "MultiOutputRegressor": "estimators_",
+    "OneVsOneClassifier": "estimators_",
+    "OneVsRestClassifier": "estimators_",
+    "OutputCodeClassifier": "estimators_",
+    "RANSACRegressor": "estimator_",
+    "RandomizedSearchCV": "best_estimator_",
+    "RegressorChain": "estimators_",
+    "SelfTrainingClassifier": "estimator_",
+    "StackingClassifier": "estimators_",
+    "StackingRegressor": "estimators_",
+    "TransformedTargetRegressor": "regressor_",
+    "TunedThresholdClassifierCV": "estimator_",
+    "VotingClassifier": "estimators_",
+    "VotingRegressor": "estimators_",
+    "_CalibratedClassifier": "estimator",
 }
+TREES = (
+    "sklearn.tree.",
+    "sklearn.ensemble._forest.",
+    "sklearn.ensemble._gb.",
+    "sklearn.ensemble._iforest.",
+    "sklearn.ensemble._hist_gradient_boosting.",
+    "sklearn.preprocessing._discretization.",
+    "lightgbm.",
+)
+# The methods by which an estimator answers rows.
+VERBS = ("predict", "predict_proba", "decision_function", "transform", "score_samples")
 
 
 def last_step(estimator: Any) -> Any:
@@ -49,13 +58,43 @@ def last_step(estimator: Any) -> Any:
     return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
 
 
+def replaced_verb(estimator: Any) -> str | None:
+    """The method that was put into an estimator itself, in place of its class's; None for none."""
+    own = getattr(estimator, "__dict__", {})
+    return next((verb for verb in VERBS if verb in own), None)
+
+
+def overridden_verb(estimator: Any) -> str | None:
+    """The method that an estimator answers by and scikit-learn does not define; None for none."""
+    replaced = replaced_verb(estimator)
+    if replaced is not None:
+        return replaced
+    for kind in type(estimator).__mro__:
+        if kind.__module__.startswith("sklearn."):
+            return None
+        for verb in VERBS:
+            if verb in vars(kind):
+                return verb
+    return None
+
+
+def found_by_search(estimator: Any) -> Any:
+    """What a search of scikit-learn hands its rows to; any other estimator itself.
+
+    So is a search of somebody's own that answers otherwise than its best estimator.
+    """
+    search = is_a(estimator, "sklearn.model_selection._search", "BaseSearchCV")
+    if search and overridden_verb(estimator) is None:
+        return estimator.best_estimator_
+    return estimator
+
+
 def where_parts(estimator: Any) -> str | None:
     """The attribute that holds the parts of an estimator; None for one that has none."""
-    name = type(estimator).__name__
-    for attribute, names in PARTS.items():
-        if name in names and hasattr(estimator, attribute):
-            return attribute
-    return None
+    attribute = PARTS.get(type(estimator).__name__)
+    if attribute is None or not hasattr(estimator, attribute):
+        return None
+    return attribute
 
 
 def inner_parts(estimator: Any) -> list[Any]:
@@ -85,30 +124,20 @@ def holds_trees(estimator: Any) -> bool:
 
 def with_parts(estimator: Any) -> list[Any]:
     """An estimator and everything inside it, depth first."""
-    inner = [step for _, step in getattr(estimator, "steps", [])]
-    inner += [entry[1] for entry in getattr(estimator, "transformers_", [])]
-    inner += [entry[1] for entry in getattr(estimator, "transformer_list", [])]
+    inner = []
+    for attribute in ("steps", "transformers_", "transformer_list"):
+        inner += [entry[1] for entry in getattr(estimator, attribute, [])]
     inner += inner_parts(estimator)
     inner.append(getattr(estimator, "final_estimator_", None))
-    known = [
-        step
-        for step in inner
-        if hasattr(step, "get_params") or type(step).__name__ == "_CalibratedClassifier"
-    ]
     found = [estimator]
-    for step in known:
-        found += with_parts(step)
+    for step in inner:
+        if hasattr(step, "get_params") or type(step).__name__ == "_CalibratedClassifier":
+            found += with_parts(step)
     return found
 
 
-def hint_of(estimator: Any) -> str:
-    """Why a graph of an estimator may part from it; empty where nothing is known."""
-    found = (HINTS.get(type(step).__name__, "") for step in with_parts(estimator))
-    return next(filter(None, found), "")
-
-
-def _places(transformer: Any) -> dict[str, list[int]]:
-    """The positions of the columns of each part of a column transformer."""
+def places_of_parts(transformer: Any) -> dict[str, list[int]]:
+    """The places of the columns of each part of a column transformer."""
     indices = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
     return {name: list(map(int, found)) for name, found in indices.items()}
 
@@ -136,9 +165,10 @@ def _find_categories(
     for _, part, *_ in getattr(step, "transformer_list", []):
         _find_categories(part, columns, found, read)
     for name, part, _ in getattr(step, "transformers_", []):
-        its = [columns[at] for at in _places(step)[name]]
+        places = places_of_parts(step)[name]
+        its = [columns[place] for place in places]
         _find_categories(part, its, found, read)
-    for part in _fitted_parts(step):
+    for part in inner_parts(step):
         _find_categories(part, columns, found, read)
     known = read(step)
     if len(known) == len(columns):
@@ -170,14 +200,6 @@ def _with_markers(values: tuple[Any, ...], markers: list[Any]) -> tuple[Any, ...
     texts = any(isinstance(value, str) for value in values)
     added = [mark for mark in markers if not is_missing(mark) and isinstance(mark, str) == texts]
     return tuple(dict.fromkeys([*values, *added]))
-
-
-def _fitted_parts(step: Any) -> list[Any]:
-    """The estimators that a step fitted: in a list, in an array where they are trees, or one."""
-    parts = getattr(step, "estimators_", [])
-    every = list(parts.flat if isinstance(parts, np.ndarray) else parts)
-    every.append(getattr(step, "best_estimator_", None))
-    return [part for part in every if part is not None]
 
 
 def _only_values(step: Any) -> list[tuple[Any, ...]]:

@@ -9,19 +9,29 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import is_a
+from modelkit.convert.asking import asking
+from modelkit.convert.boosting import is_catboost
+from modelkit.convert.steps import with_parts
 from modelkit.errors import ConversionError, importing
 from modelkit.records import plain_rows
 
 ASKED = ("predict", "transform")
 FEW_ROWS = 64  # that an estimator is asked about in two forms
+CODED = ("Categorical", "Enum")  # columns of polars
 
 
 def as_table(estimator: Any, example: Any) -> Any:
     """Example rows as a frame of pandas where they have named columns; else as they are.
 
-    Raises ConversionError.
+    Numbers of an array have the order of bytes of this machine. Raises ConversionError.
     """
     example = plain_rows(example)
+    if isinstance(example, np.ndarray):
+        if example.ndim == 2 and example.dtype.kind in "OU":
+            return _from_objects(estimator, example)
+        return example.astype(example.dtype.newbyteorder("="), copy=False)
+    if is_a(example, "pandas", "DataFrame"):  # rows are repeated, and labels with them
+        return example.set_flags(allows_duplicate_labels=True)
     if is_a(example, "polars", "DataFrame"):
         return _from_polars(estimator, example)
     if is_a(example, "pyarrow", "Table"):
@@ -38,12 +48,29 @@ def _pandas() -> Any:
     return pd
 
 
+def _from_objects(estimator: Any, example: Any) -> Any:
+    """An array of mixed values, as `frame.values` is, as a frame whose columns have dtypes.
+
+    Raises ConversionError where the estimator answers the frame otherwise.
+    """
+    rows = _pandas().DataFrame(example).infer_objects()
+    if _answers_alike(estimator, example[:FEW_ROWS], rows.iloc[:FEW_ROWS]):
+        return rows
+    raise ConversionError(
+        f"the estimator answers this array of {example.dtype} otherwise than a frame of the same "
+        "rows; fit it on a frame of pandas, whose columns have dtypes of their own, and pass that "
+        "as example"
+    )
+
+
 def _from_polars(estimator: Any, example: Any) -> Any:
     """A frame of polars as one of pandas that the estimator answers as it does the first.
 
     Libraries read frames of polars by their values, where None is missing, or through pandas.
     Raises ConversionError where neither gives the same answers.
     """
+    if _ends_at_codes(estimator, example):
+        return _pandas_of_polars(example)
     for convert in (_values_of_polars, _pandas_of_polars):
         rows = convert(example)
         if _answers_alike(estimator, example.head(FEW_ROWS), rows.iloc[:FEW_ROWS]):
@@ -52,6 +79,15 @@ def _from_polars(estimator: Any, example: Any) -> Any:
         "the estimator answers this polars frame otherwise than the same rows in pandas; fit it on "
         "pandas, X.to_pandas(), and pass that as example"
     )
+
+
+def _ends_at_codes(estimator: Any, frame: Any) -> bool:
+    """Whether asking about a frame of polars would end the process.
+
+    CatBoost does that to columns of categories, which it hence was not trained on.
+    """
+    coded = any(type(dtype).__name__ in CODED for dtype in frame.dtypes)
+    return coded and any(map(is_catboost, with_parts(estimator)))
 
 
 def _answers_alike(estimator: Any, frame: Any, rows: Any) -> bool:
@@ -104,7 +140,10 @@ def same_answers(estimator: Any, rows: Any, others: Any) -> bool:
     verb = next(verb for verb in ASKED if hasattr(estimator, verb))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        answers = [getattr(estimator, verb)(table) for table in (rows, others)]
+        answers = []
+        for table in (rows, others):
+            with asking(estimator, verb, table):
+                answers.append(getattr(estimator, verb)(table))
     one, other = (np.asarray(_dense(answer)) for answer in answers)
     if one.shape != other.shape:
         return False

@@ -1,17 +1,24 @@
-"""Convert torch modules with torch's own exporter. The only module that imports torch."""
+"""Convert torch modules with torch's own exporter."""
 
 from __future__ import annotations
 
+import copy
+import io
 import logging
-import warnings
-from collections.abc import Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.cast import Array, is_a
+from modelkit.cast import Array
+from modelkit.convert.axes import Axes, free_axes
+from modelkit.convert.classes import LABEL_OUTPUT, PROBABILITIES, check_classes
+from modelkit.convert.graphs import noted
+from modelkit.convert.modules import AskedModule, asked, evaluating, is_module, unwrapped
+from modelkit.convert.notes import Notes
 from modelkit.convert.source import Converter, Source
 from modelkit.errors import ConversionError, MissingExtraError
 from modelkit.proto import tensor_spec
@@ -23,179 +30,108 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 18  # the oldest that the exporter writes without converting
+BATCH = "batch"
+EXPORT_ROWS = 2  # the fewest that are no special case to the exporter
+LOGGERS = ("torch", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 
 
-def is_module(source: object) -> bool:
-    """Whether `source` is a torch module, without importing torch."""
-    return is_a(source, "torch.nn", "Module")
-
-
-def from_torch(module: Any, example: Any) -> Source:
-    """Export a module in evaluation mode, with the leading dimension of all tensors left open.
+def from_torch(
+    module: AskedModule,
+    example: Any,
+    notes: Notes,
+    free: Axes,
+) -> Source:
+    """Export a module in evaluation mode, with free sizes of rows and of some other axes.
 
     Args:
-        module: a torch.nn.Module whose forward takes tensors and gives a tensor, or a tuple or dict
-            of them.
-        example: rows as forward takes them: one array or tensor, or a dict of them by the names of
-            its arguments.
+        module: a module whose forward takes tensors and gives a tensor, or a tuple or dict of them.
+        example: the example as it was given.
+        notes: what else was said of it.
+        free: the axes of its inputs whose size is left open, beside the first.
 
     Raises:
         ConversionError: if it cannot be exported, or not for every batch size.
         MissingExtraError: if onnxscript, which the exporter needs, is not installed.
     """
-    if is_a(module, "torch._dynamo", "OptimizedModule"):
-        module = module._orig_mod  # noqa: SLF001 - where torch.compile keeps what it wraps
-    rows = _rows(module, example)
-    names = list(rows)
-    truth = _truth(module, names)
-    outputs = list(truth(rows))
-    proto = _export(module, rows, outputs)
+    outputs = list(module.answers(module.rows))
+    proto = _export(module, outputs, free)
+    _name_sizes(proto.graph)
     inputs = tuple(tensor_spec(value) for value in proto.graph.input)
     given = tuple(tensor_spec(value) for value in proto.graph.output)
-    fixed = [spec.name for spec in inputs + given if spec.shape[:1] != ("batch",)]
+    fixed = [spec.name for spec in inputs + given if spec.shape[:1] != (BATCH,)]
     if fixed:
         raise ConversionError(
             f"the exporter fixed the batch dimension of {fixed}: forward uses a size of the "
             "example as a constant; "
             f"take sizes from the tensors, as in x.reshape(x.shape[0], -1)",
-            step=type(module).__name__,
+            step=module.name,
         )
+    signature = noted(proto, Signature(inputs, given), notes, example)
+    truth = _truth(module, notes, signature)
+    if signature.classes is not None:
+        check_classes(signature.classes, truth(module.rows))
     return Source(
         proto,
-        Signature(inputs, given),
-        rows=rows,
-        against=f"torch {type(module).__name__}",
+        signature,
+        rows=module.rows,
+        against=f"torch {module.name}",
         truth=truth,
+        narrow=module.narrow,
     )
+
+
+def _ways(
+    module: Any,
+    example: Any,
+    notes: Notes,
+) -> Sequence[Callable[[], Source]]:
+    """With the sizes free that the module takes otherwise; and with that of the rows alone."""
+    source = asked(unwrapped(module), example, notes.preprocess)
+    source.answers(source.rows)
+    found = free_axes(source, _few(source))
+    tried = [found, {}] if any(found.values()) else [{}]
+    return [partial(from_torch, source, example, notes, free) for free in tried]
 
 
 CONVERTER = Converter(
     owns=is_module,
-    ways=lambda module, example: [partial(from_torch, module, example)],
+    ways=_ways,
     trained_with=("torch", "onnxscript"),
 )
 
 
-def _rows(module: Any, example: Any) -> dict[str, Array]:
-    """Example rows by argument of forward, as arrays."""
-    import inspect
-
-    if example is None:
-        raise ConversionError(
-            "a module is exported and proven with rows: pass example=X[:64], as forward takes them"
-        )
-    arguments = list(inspect.signature(module.forward).parameters)
-    by_name = dict(example) if isinstance(example, Mapping) else {arguments[0]: example}
-    strange = sorted(set(by_name) - set(arguments))
-    if strange:
-        raise ConversionError(
-            f"example has {strange}, which are no arguments of forward{tuple(arguments)}"
-        )
-    rows = {name: np.asarray(by_name[name]) for name in arguments if name in by_name}
-    _check_sizes(rows)
-    return rows
-
-
-def _check_sizes(rows: Mapping[str, Array]) -> None:
-    """Raise ConversionError unless all inputs have the same number of rows, at least two."""
-    sizes = {len(array) if array.ndim else -1 for array in rows.values()}
-    if len(sizes) != 1 or min(sizes) < 2:
-        shapes = {name: array.shape for name, array in rows.items()}
-        raise ConversionError(
-            f"example needs at least two rows in every input, as many in each; got {shapes}"
-        )
-
-
-@contextmanager
-def _evaluating(module: Any) -> Iterator[None]:
-    """Dropout and batch statistics off, and each submodule's mode restored afterwards."""
-    import torch
-
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-
-
-def _truth(module: Any, names: list[str]) -> Any:
-    """A function from rows by argument to the answers of a module by output name."""
+def _truth(
+    module: AskedModule, notes: Notes, signature: Signature
+) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """A function from rows by argument to the answers of a module, by the names of a signature."""
+    renamed = {old: new for new, old in (notes.outputs or {}).items()}
+    classes = signature.classes
 
     def truth(rows: Mapping[str, Array]) -> dict[str, Array]:
-        given = _tensors(
-            module,
-            {name: rows[name] for name in names},
-        )
-        with _evaluating(module):
-            answers = _by_name(_answer(module, given))
-        return {name: tensor.cpu().numpy() for name, tensor in answers.items()}
+        found = module.answers(rows)
+        answers = {renamed.get(name, name): array for name, array in found.items()}
+        if classes is not None:
+            _classify(answers, classes)
+        return {name: answers[name] for name in signature.output_names}
 
     return truth
 
 
-def _tensors(module: Any, rows: Mapping[str, Array]) -> dict[str, Any]:
-    """Arrays as tensors on the device of a module."""
-    import torch
-
-    device = next(
-        (tensor.device for tensor in module.parameters()),
-        torch.device("cpu"),
-    )
-    found = {}
-    for name, array in rows.items():
-        found[name] = torch.from_numpy(np.ascontiguousarray(array)).to(device)
-    return found
-
-
-def _by_name(answer: Any) -> dict[str, Any]:
-    """What forward answered, by output name. Raises ConversionError for anything but tensors."""
-    import torch
-
-    if isinstance(answer, Mapping):
-        answers = {str(name): tensor for name, tensor in answer.items()}
-    elif isinstance(answer, tuple | list):
-        answers = {f"output_{i}": tensor for i, tensor in enumerate(answer)}
-    else:
-        answers = {"output": answer}
-    if not all(isinstance(tensor, torch.Tensor) for tensor in answers.values()):
-        kinds = {name: type(value).__name__ for name, value in answers.items()}
-        raise ConversionError(
-            f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}"
-        )
-    return answers
-
-
-def _answer(module: Any, given: dict[str, Any]) -> Any:
-    """What forward answers in evaluation mode. Raises ConversionError for rows that it refuses."""
-    try:
-        return module(**given)
-    except Exception as error:
-        kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in given.items()}
-        said = ", ".join(
-            f"{name} {kinds[name]} {tuple(tensor.shape)}" for name, tensor in given.items()
-        )
-        count = len(next(iter(given.values())))
-        hint = ""
-        if count == 1:
-            hint = (
-                ". A package answers any number of rows, each as it is alone: a normalisation over "
-                "the batch needs "
-                "running statistics"
-            )
-        raise ConversionError(
-            f"forward refuses {count} row{'' if count == 1 else 's'} ({said}): {error}{hint}",
-            step=type(module).__name__,
-        ) from error
+def _classify(answers: dict[str, Array], classes: tuple[Any, ...]) -> None:
+    """Give answers the probabilities of both of two classes, and a label, as the graph has them."""
+    shares = answers[PROBABILITIES]
+    if len(classes) == 2 and shares.shape[1:] in ((), (1,)):
+        second = shares.reshape(-1)
+        answers[PROBABILITIES] = np.stack([1 - second, second], axis=1)
+    if LABEL_OUTPUT not in answers:
+        held = np.asarray(classes, object if isinstance(classes[0], str) else None)
+        answers[LABEL_OUTPUT] = held[answers[PROBABILITIES].argmax(axis=1)]
 
 
 def _export(
-    module: Any,
-    rows: Mapping[str, Array],
+    module: AskedModule,
     outputs: list[str],
+    free: Axes,
 ) -> onnx.ModelProto:
     """The graph of a module. Raises ConversionError, or MissingExtraError without onnxscript."""
     import torch
@@ -204,39 +140,83 @@ def _export(
         import onnxscript  # noqa: F401
     except ImportError:
         raise MissingExtraError("saving a torch module", "onnxscript", "torch") from None
-    batch = torch.export.Dim("batch")
-    few = _tensors(
-        module,
-        {name: array[:2] for name, array in rows.items()},
-    )
+    exported = _wide(module)
+    few = exported.tensors(_few(module))
     try:
-        with _evaluating(module), _quiet(logging.getLogger("torch.onnx")):
+        with evaluating(exported.module), _quiet():
             program = torch.onnx.export(
-                module,
+                exported.module,
                 kwargs=few,
                 dynamo=True,
-                input_names=list(rows),
+                input_names=list(few),
                 output_names=outputs,
                 opset_version=OPSET,
-                dynamic_shapes={name: {0: batch} for name in rows},
+                dynamic_shapes=_dynamic(few, free),
                 verbose=False,
             )
     except Exception as error:
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ConversionError(
-            f"torch cannot export {type(module).__name__} with an open batch dimension: {reason}",
-            step=type(module).__name__,
+            f"torch cannot export {module.name} with an open batch dimension: forward may branch on the values "
+            "of a tensor, or use a size as a constant; use torch.where and sizes of tensors, or save the ONNX "
+            "file that you export yourself",
+            step=module.name,
         ) from error
     proto: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]  # None only where it writes a file
     return proto
 
 
+def _few(module: AskedModule) -> dict[str, Array]:
+    """The rows that a module is exported with."""
+    return {name: array[:EXPORT_ROWS] for name, array in module.rows.items()}
+
+
+def _dynamic(names: Iterable[str], free: Axes) -> dict[str, dict[int, Any]]:
+    """The sizes that stay open, by input and axis."""
+    import torch
+
+    sizes: dict[str, dict[int, Any]] = {}
+    for name in names:
+        sizes[name] = {0: torch.export.Dim(BATCH)}
+        for axis in free.get(name, ()):
+            sizes[name][axis] = torch.export.Dim.AUTO
+    return sizes
+
+
+def _wide(module: AskedModule) -> AskedModule:
+    """The module itself; for one of bfloat16, which numpy lacks, a copy of it in float32."""
+    if module.narrow != "bfloat16":
+        return module
+    wide = copy.deepcopy(module.module).float()
+    return replace(module, module=wide, dtype=next(iter(wide.parameters())).dtype)
+
+
+def _name_sizes(graph: onnx.GraphProto) -> None:
+    """Call free sizes after the first axis that has them; a size that is written as a name is one.
+
+    What the exporter calls s27, or writes as a sum, means nothing to people.
+    """
+    known = {BATCH: BATCH}
+    for value in [*graph.input, *graph.output]:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            symbol = dim.dim_param
+            if symbol.isdecimal():
+                dim.dim_value = int(symbol)
+            elif symbol:
+                dim.dim_param = known.setdefault(symbol, f"{value.name}.{axis}")
+
+
 @contextmanager
-def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Errors alone are logged, and the level is restored afterwards."""
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _quiet() -> Iterator[None]:
+    """Errors alone are logged, nothing is printed, and all is restored afterwards."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(io.StringIO()))
+        stack.enter_context(redirect_stderr(io.StringIO()))
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

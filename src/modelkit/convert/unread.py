@@ -11,20 +11,25 @@ from typing import Any
 
 import numpy as np
 
+from modelkit.convert.steps import PARTS, places_of_parts
+
 UNREAD = ("drop",)
 UNTOUCHED = ("passthrough", None)
+# Estimators made of others that may read some columns each, or more than these.
+OTHERWISE = (
+    "AdaBoostClassifier",
+    "AdaBoostRegressor",
+    "BaggingClassifier",
+    "BaggingRegressor",
+    "ClassifierChain",
+    "OneVsOneClassifier",
+    "OutputCodeClassifier",
+    "RANSACRegressor",
+    "RegressorChain",
+    "SelfTrainingClassifier",
+)
 # Estimators that hand all their columns on to those that an attribute holds.
-HOLDERS = {
-    "best_estimator_": ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV"),
-    "estimators_": (
-        "VotingClassifier", "VotingRegressor", "StackingClassifier", "StackingRegressor", "OneVsRestClassifier",
-        "MultiOutputClassifier", "MultiOutputRegressor",
-    ),
-    "calibrated_classifiers_": ("CalibratedClassifierCV",),
-    "estimator_": ("FixedThresholdClassifier", "TunedThresholdClassifierCV"),
-    "estimator": ("FrozenEstimator", "_CalibratedClassifier"),
-    "regressor_": ("TransformedTargetRegressor",),
-}  # fmt: skip
+HOLDERS = {name: attribute for name, attribute in PARTS.items() if name not in OTHERWISE}
 Places = list[int]
 
 
@@ -48,16 +53,22 @@ def _parts(estimator: Any, places: Places) -> list[tuple[Any, Places]] | None:
     if kind == "FeatureUnion":
         return [(part, places) for _, part in estimator.transformer_list if part not in UNREAD]
     if kind == "ColumnTransformer":
-        indices = _indices(estimator)
-        parts = []
-        for name, part, _ in estimator.transformers_:
-            if part not in UNREAD:
-                parts.append((part, [places[at] for at in indices.get(name, ())]))
-        return parts
+        return _parts_of_transformer(estimator, places)
     attribute = _holder(estimator, kind)
     if attribute is None:
         return None
     return [(part, places) for part in _listed(getattr(estimator, attribute))]
+
+
+def _parts_of_transformer(estimator: Any, places: Places) -> list[tuple[Any, Places]]:
+    its_places = places_of_parts(estimator)
+    parts = []
+    for name, part, _ in estimator.transformers_:
+        if part in UNREAD:
+            continue
+        own = [places[at] for at in its_places.get(name, ())]
+        parts.append((part, own))
+    return parts
 
 
 def _kind(estimator: Any) -> str:
@@ -69,10 +80,10 @@ def _kind(estimator: Any) -> str:
 def _holder(estimator: Any, kind: str) -> str | None:
     if getattr(estimator, "passthrough", False):  # the last estimator of a stacking reads the rows
         return None
-    for attribute, names in HOLDERS.items():
-        if kind in names and hasattr(estimator, attribute):
-            return attribute
-    return None
+    attribute = HOLDERS.get(kind)
+    if attribute is None or not hasattr(estimator, attribute):
+        return None
+    return attribute
 
 
 def _listed(held: Any) -> list[Any]:
@@ -80,13 +91,11 @@ def _listed(held: Any) -> list[Any]:
     return [part for part in parts if part not in UNREAD]
 
 
-def _indices(transformer: Any) -> dict[str, Places]:
-    """The positions of the columns of each part of a column transformer."""
-    found = transformer._transformer_to_input_indices  # noqa: SLF001 - no public way
-    return {name: list(map(int, its)) for name, its in found.items()}
-
-
-def narrowed(estimator: Any, places: Places, kept: set[int]) -> Any:
+def narrowed(
+    estimator: Any,
+    places: Places,
+    kept: set[int],
+) -> Any:
     """A copy of an estimator that is given the columns that are kept, and no others.
 
     `kept` holds all that it reads.
@@ -99,8 +108,9 @@ def narrowed(estimator: Any, places: Places, kept: set[int]) -> Any:
         return _narrowed_pipeline(estimator, places, kept)
     made = copy.copy(estimator)
     if kind == "FeatureUnion":
-        parts = [(name, narrowed(part, places, kept)) for name, part in estimator.transformer_list]
-        made.transformer_list = parts
+        made.transformer_list = []
+        for name, part in estimator.transformer_list:
+            made.transformer_list.append((name, narrowed(part, places, kept)))
     elif attribute is not None:
         held = getattr(estimator, attribute)
         several = isinstance(held, list | tuple)
@@ -111,32 +121,41 @@ def narrowed(estimator: Any, places: Places, kept: set[int]) -> Any:
     return made
 
 
-def _narrowed_pipeline(estimator: Any, places: Places, kept: set[int]) -> Any:
+def _narrowed_pipeline(
+    estimator: Any,
+    places: Places,
+    kept: set[int],
+) -> Any:
     made = copy.copy(estimator)
-    steps = list(estimator.steps)
-    first = next((at for at, (_, step) in enumerate(steps) if step not in UNTOUCHED), None)
-    if first is not None:
-        name, step = steps[first]
-        steps[first] = (name, narrowed(step, places, kept))
-    made.steps = steps
+    made.steps = list(estimator.steps)
+    for at, (name, step) in enumerate(estimator.steps):
+        if step not in UNTOUCHED:
+            made.steps[at] = (name, narrowed(step, places, kept))
+            break  # those behind it read what it gives
     return made
 
 
-def _narrowed_transformer(estimator: Any, places: Places, kept: set[int]) -> Any:
+def _narrowed_transformer(
+    estimator: Any,
+    places: Places,
+    kept: set[int],
+) -> Any:
     own = [at for at, place in enumerate(places) if place in kept]
     new = {at: position for position, at in enumerate(own)}
+    its_places = places_of_parts(estimator)
     made = copy.copy(estimator)
     made.transformers_ = []
-    indices = {}
+    made_places: dict[str, Places] = {}
     for name, part, chosen in estimator.transformers_:
-        its = _indices(estimator).get(name, [])
+        its = its_places.get(name, [])
         if part in UNREAD or not its:
             continue
-        indices[name] = [new[at] for at in its if at in new]
+        left = [new[at] for at in its if at in new]
         inner = narrowed(part, [places[at] for at in its], kept)
         one = np.isscalar(chosen)  # then the part is given a vector
-        made.transformers_.append((name, inner, indices[name][0] if one else indices[name]))
-    made._transformer_to_input_indices = indices  # noqa: SLF001 - no public way
+        made.transformers_.append((name, inner, left[0] if one else left))
+        made_places[name] = left
+    made._transformer_to_input_indices = made_places  # noqa: SLF001 - no public way
     made.n_features_in_ = len(own)
     if hasattr(estimator, "feature_names_in_"):
         made.feature_names_in_ = estimator.feature_names_in_[own]

@@ -99,7 +99,7 @@ def _is_second(graph: GraphIndex, node: onnx.NodeProto) -> bool:
 
     The additivity check sees whether there were others.
     """
-    if node.op_type != "Gather":
+    if node.op_type not in ("Gather", "ArrayFeatureExtractor"):
         return False
     column = graph.constant(node.input[1])
     above = graph.maker(node.input[0])
@@ -151,7 +151,11 @@ def summed_rows(graph: GraphIndex, name: str) -> tuple[str, Array] | None:
     if node is None or not _is_gather(node, axis=1):
         return None
     chosen = graph.constant(node.input[1])
-    if chosen is None or chosen.ndim or int(chosen) != -1:
+    if chosen is None or chosen.ndim:
+        return None
+    if int(chosen) == 0:
+        return _sum_of_groups(graph, node)
+    if int(chosen) != -1:
         return None
     rows = graph.maker(node.input[0])
     if rows is None:
@@ -165,12 +169,67 @@ def summed_rows(graph: GraphIndex, name: str) -> tuple[str, Array] | None:
     return None if rows is None else _numbered_rows(graph, rows)
 
 
-def _is_running_sum(graph: GraphIndex, node: onnx.NodeProto) -> bool:
-    """Whether a CumSum runs over the trees, forwards, and includes each row in its own sum."""
+def _sum_of_groups(graph: GraphIndex, node: onnx.NodeProto) -> tuple[str, Array] | None:
+    """The same where the trees are split into groups, added from the last one to the first."""
+    found = _groups_of(graph, node)
+    if not found:
+        return None
+    groups = [number for _, number in found]
+    split = graph.maker(groups[0])
+    if split is None or split.op_type != "Split" or list(split.output) != groups:
+        return None
+    turned = graph.maker(split.input[0])
+    if turned is None or not _is_gather(turned, axis=1):
+        return None
+    tables = {table for table, _ in found}
+    table = graph.constant(tables.pop())
+    order = graph.constant(turned.input[1])
+    if table is None or table.ndim != 2 or order is None or tables:
+        return None
+    number = graph.maker(turned.input[0])
+    trees = _trees_of(graph, number)
+    if number is None or number.op_type != "Cast" or sorted(order.tolist()) != list(range(trees)):
+        return None
+    return number.input[0], table
+
+
+def _groups_of(graph: GraphIndex, node: onnx.NodeProto | None) -> list[tuple[str, str]]:
+    """The table of each group of trees, and the numbers of its rows; empty for any other tensor.
+
+    The rows of a group are joined with the sum of those behind it.
+    """
+    found = []
+    while node is not None:
+        sums = graph.maker(node.input[0])
+        first = graph.constant(node.input[1])
+        if not _is_gather(node, axis=1) or first is None or first.any() or first.size != 1:
+            return []
+        if sums is None or sums.op_type != "CumSum" or not _is_running_sum(graph, sums, reverse=1):
+            return []
+        rows = graph.maker(sums.input[0])
+        node = None
+        if rows is not None and rows.op_type == "Concat" and len(rows.input) == 2:
+            node = graph.maker(rows.input[1])
+            rows = graph.maker(rows.input[0])
+        if rows is None or not _is_gather(rows, axis=0):
+            return []
+        found.append((rows.input[0], rows.input[1]))
+    return found
+
+
+def _is_running_sum(
+    graph: GraphIndex,
+    node: onnx.NodeProto,
+    *,
+    reverse: int = 0,
+) -> bool:
+    """Whether a CumSum runs over the trees, in that direction, and includes each row in its sum."""
     axis = graph.constant(node.input[1])
     if axis is None or int(axis.reshape(-1)[0]) != 1:
         return False
-    return not any(attribute.i for attribute in node.attribute)
+    if option(node, "exclusive", 0):
+        return False
+    return bool(option(node, "reverse", 0) == reverse)
 
 
 def _numbered_rows(graph: GraphIndex, node: onnx.NodeProto) -> tuple[str, Array] | None:

@@ -42,7 +42,8 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
     inner = model.token_model
     if not isinstance(inner, OnnxModel):
         raise ConversionError(
-            f"only an encoder of an ONNX graph can be saved, and this one runs {inner!r}"
+            f"only an encoder of an ONNX graph can be saved, and this one runs a {type(inner).__name__}; make "
+            "it of the ONNX file of its model"
         )
     graph, weights = inner.graph
     size = None if weights is None else len(weights)
@@ -94,11 +95,12 @@ def proof(encoder: TextEncoder, example: object) -> tuple[Recipe, Parity]:
     except Exception as error:
         raise ConversionError(
             f"the graph does not run on a text of {encoder.recipe.max_tokens:,} tokens, or on "
-            f"{TEXTS} texts at once: "
-            f"{error}; max_tokens= is the most it takes"
+            f"{TEXTS} texts at once; max_tokens= is the most it takes"
         ) from error
     if not np.isfinite(gap):
-        raise ConversionError("the graph gives vectors that are not finite")
+        raise ConversionError(
+            "the graph gives vectors that are not finite; check its weights and pooling"
+        )
     recipe = replace(encoder.recipe, alone=alone, reference=_reference(encoder, example))
     parity = Parity(
         against=None,
@@ -133,7 +135,9 @@ def _reference(encoder: TextEncoder, example: Any) -> float | None:
         texts = list(example[TEXT])
         vectors = np.asarray(example[EMBEDDING], np.float32)
     except (TypeError, ValueError) as error:
-        raise ConversionError(f"the reference vectors are no numbers: {error}") from error
+        raise ConversionError(
+            "the reference vectors are no numbers; pass an array of them, (texts, dims)"
+        ) from error
     shape = (len(texts), encoder.recipe.dims[0])
     if vectors.shape != shape or not texts:
         raise ConversionError(

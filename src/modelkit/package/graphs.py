@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from modelkit import golden as golden_rows
-from modelkit.convert.classes import read_classes
+from modelkit.convert.classes import check_classes, read_classes
 from modelkit.convert.converters import converter_of
 from modelkit.convert.gate.parity import MAX_ROWS, check_takes_example, gate, open_signature
 from modelkit.convert.gate.rows import rows_of
 from modelkit.convert.graphs import settled
-from modelkit.convert.source import Source
-from modelkit.errors import ConversionError, GraphError
+from modelkit.convert.notes import Notes
+from modelkit.convert.source import Prefix, Source
+from modelkit.errors import ConversionError, GraphError, ParityError
 from modelkit.manifest import WEIGHTS_REF
 from modelkit.model import Model, Outputs
 from modelkit.package import container, scan
@@ -70,7 +72,13 @@ class ProvenGraph:
         return found
 
 
-def _prove(model: object, example: object, golden: object, domains: Collection[str]) -> Proven:
+def prove_noted(
+    model: object,
+    example: object,
+    golden: object,
+    domains: Collection[str],
+    notes: Notes,
+) -> Proven:
     """The first way to convert the model that the runtime takes and the gate passes.
 
     Raises the gate's error if one way came that far: it says most about the model.
@@ -78,16 +86,22 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
     converter = converter_of(model)
     refused: list[Exception] = []
     disagreed: list[Exception] = []
-    for convert in converter.ways(model, example):
+    for convert in converter.ways(model, example, notes):
         try:
-            graph = _checked(convert(), golden, domains)
-        except (ConversionError, GraphError) as error:
+            source = convert()
+            graph = _checked(source, golden, domains)
+        except ConversionError as error:
             refused.append(error)
+            continue
+        except GraphError as error:
+            refused.append(_unloadable(source, error))
             continue
         try:
             signature, parity = gate(graph.source, graph.build, graph.feeds)
         except GraphError as error:
             refused.append(_unloadable(graph.source, error))
+        except ParityError as error:
+            disagreed.append(_first_apart(source, error, domains))
         except ConversionError as error:
             disagreed.append(error)
         else:
@@ -103,16 +117,43 @@ def _prove(model: object, example: object, golden: object, domains: Collection[s
     raise (disagreed or refused)[0]
 
 
-PROVER = Prover(lambda _: True, _prove)
+PROVER = Prover(lambda _: True, partial(prove_noted, notes=Notes()))
+
+
+def _first_apart(
+    source: Source,
+    error: ParityError,
+    domains: Collection[str],
+) -> ParityError:
+    """What to say of a model that parts from its graph: where in a pipeline the two do so first."""
+    for prefix in source.prefixes[:-1]:
+        try:
+            graph = _checked(prefix.convert(), None, domains)
+            gate(graph.source, graph.build, None)
+        except ParityError as earlier:
+            return _placed(earlier, prefix)
+        except Exception:  # noqa: BLE001 - of steps that make no model by themselves
+            return error
+    return _placed(error, source.prefixes[-1]) if source.prefixes else error
+
+
+def _placed(error: ParityError, prefix: Prefix) -> ParityError:
+    """The error of the gate, with the place of a step in front."""
+    said = f"{prefix.place}: {error}" if prefix.place else str(error)
+    about = vars(error) | {"step": prefix.step, "place": prefix.place}
+    refusal = ParityError(said, **about)
+    refusal.__cause__ = error.__cause__
+    return refusal
 
 
 def _unloadable(source: Source, error: GraphError) -> Exception:
-    """What to say of a graph that onnxruntime refuses: one that was converted is not the caller's."""
+    """What to say of a graph that is refused: one that was converted is not the caller's."""
     if source.truth is None:
         return error
     refusal = ConversionError(
-        f"{source.against} cannot be converted: onnxruntime refuses the graph that the converter "
-        "made; an estimator can be saved with format='joblib'"
+        f"{source.against} cannot be converted: the graph that was made of it is refused; save the model "
+        "with format='joblib'",
+        step=source.prefixes[-1].step if source.prefixes else "",
     )
     refusal.__cause__ = error
     return refusal
@@ -146,7 +187,10 @@ def _asked(graph: ProvenGraph) -> ProvenGraph:
     signature = settled(graph.source.signature, runs)
     forget_ranks(proto, signature)
     _, answers = runs[0]
-    signature = replace(signature, classes=read_classes(proto, answers))
+    if signature.classes is None:
+        signature = replace(signature, classes=read_classes(proto, answers))
+    elif graph.source.named:
+        check_classes(signature.classes, answers)
     source = replace(graph.source, signature=signature)
     return replace(graph, source=source, graph=serialize(proto), feeds=feeds)
 
@@ -163,7 +207,7 @@ def _first_run(model: Model, example: object) -> tuple[Feeds, Outputs]:
         return run_first(model, drawn, "rows drawn at random")
     given = _few(signature, signature.coerce(example))
     if not signature.count(given):
-        raise ConversionError("the example has no rows")
+        raise ConversionError("the example has no rows; pass some, such as example=X[:64]")
     run = run_first(model, [given], "the rows that were given")
     feeds, _ = run
     if signature.count(feeds) < golden_rows.GOLDEN_ROWS:

@@ -58,9 +58,8 @@ def run_first(model: Model, candidates: Iterable[Feeds], what: str) -> tuple[Fee
             return feeds, model.run(model.signature.columns(feeds))
         except Exception as error:  # noqa: BLE001 - whatever a pickled estimator calls it
             refused = error
-    shapes = {name: feed.shape for name, feed in feeds.items()}
-    said = " ".join(str(refused).split())
+    shapes = [f"{name}: {feed.shape}" for name, feed in list(feeds.items())[:5]]
     raise ConversionError(
-        f"the model does not run on {what}, at last of the shapes {shapes}: {said}; pass rows that "
-        "it takes as example=, or as golden= to store them as they are"
+        f"the model does not run on {what}, at last of the shapes {', '.join(shapes)}; pass rows that it "
+        "takes as example=, or as golden= to store them as they are"
     ) from refused

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from modelkit import golden as golden_rows
+from modelkit.convert.notes import NamesByInput, Notes
+from modelkit.convert.preprocess import Preprocess
 from modelkit.errors import ConversionError
 from modelkit.manifest import (
     FORMAT,
@@ -43,6 +45,10 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     background: object = None,
     metadata: dict[str, Any] | None = None,
     allow: Collection[str] = (),
+    names: NamesByInput | None = None,
+    classes: Sequence[Any] | None = None,
+    outputs: Mapping[str, str] | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Manifest:
     """Convert a trained model, prove that the result agrees with it, and write one package file.
 
@@ -72,6 +78,14 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
             an owner.
         allow: domains of operators that an ONNX model may use beyond the default ones; `load` must
             then be given them.
+        names: the columns of an ONNX graph or a torch module: a list for its only input of two
+            dimensions, a dict of lists by input for several. An example with names names them too.
+        classes: the labels of an ONNX graph or a torch module, in the order of its output
+            `probabilities`; where it gives no `label`, the one with the largest probability is.
+        outputs: other names for outputs of an ONNX graph or a torch module, from new to old, such
+            as {"probabilities": "output_1"}.
+        preprocess: how images of integers become the input of an ONNX graph or a torch module, as a
+            part of the graph; the example is then such images.
 
     Returns:
         The manifest that was written; `manifest.digest` identifies the package.
@@ -86,8 +100,10 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
     check_name(name, version)
     kept = check_metadata({} if metadata is None else metadata)
     domains = trust.check_allow(allow) - {trust.JOBLIB}
-    proven = _prove(format, model, example, golden, domains)
-    added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, _golden(proven, golden))]
+    notes = Notes(names, classes, outputs, preprocess)
+    proven = _prove(format, model, example, golden, domains, notes)
+    feeds, replayed = _golden(proven, golden)
+    added = [NewAttachment(golden_rows.GOLDEN, MEDIA_TYPE, replayed)]
     added += new_attachments(proven.signature, profile=profile, background=background)
     members = dict(proven.members)
     manifest = Manifest(
@@ -96,7 +112,7 @@ def save(  # noqa: PLR0913 - what the design names, all but two by keyword
         files=tuple(member_of(file, data) for file, data in members.items()),
         metadata=kept,
         runtime=format,
-        **_described(proven),
+        **_described(proven, feeds),
     )
     return write_package(path, with_attachments(manifest, members, added), members)
 
@@ -107,24 +123,33 @@ def _prove(
     example: object,
     golden: object,
     domains: Collection[str],
+    notes: Notes,
 ) -> Proven:
     """The model in the bytes of a package, by the first prover of the format that owns it."""
     if format not in PROVERS:
         raise ConversionError(
             f"format {format!r} is unknown; use 'onnx', or 'joblib' for what cannot be converted"
         )
+    if isinstance(model, type):
+        name = model.__name__
+        raise ConversionError(
+            f"{name} is a class, and no model: make one, fit it, and save that", step=name
+        )
     owner = next(prover for prover in PROVERS[format] if prover.owns(model))
+    if owner is graphs.PROVER:
+        return graphs.prove_noted(model, example, golden, domains, notes)
+    notes.refuse("an encoder" if format == "onnx" else "an estimator")
     return owner.prove(model, example, golden, domains)
 
 
-def _described(proven: Proven) -> dict[str, Any]:
-    """The fields of a manifest that are known from what was proven."""
+def _described(proven: Proven, feeds: Feeds) -> dict[str, Any]:
+    """The fields of a manifest that are known from what was proven, and from golden rows."""
     proto = proven.source.proto
     return {
         "format": FORMAT,
         "signature": proven.signature,
         "opsets": opsets(proto),
-        "row_bytes": row_bytes(proto),
+        "row_bytes": row_bytes(proto, proven.example or feeds),
         "parity": proven.parity,
         "versions": _versions(proven),
         "requires": proven.requires,
@@ -139,8 +164,8 @@ def _versions(proven: Proven) -> dict[str, str]:
     return {"python": platform.python_version(), **trust.installed(libraries)}
 
 
-def _golden(proven: Proven, rows: object) -> bytes:
-    """The golden rows and the model's answers to them, encoded."""
+def _golden(proven: Proven, rows: object) -> tuple[Feeds, bytes]:
+    """The golden rows, and they and the model's answers to them, encoded."""
     signature = proven.signature
     candidates: Iterator[Feeds]
     if rows is not None:
@@ -154,7 +179,7 @@ def _golden(proven: Proven, rows: object) -> bytes:
         what = "rows drawn at random"
     with proven.build(signature) as model:
         feeds, outputs = run_first(model, candidates, what)
-    return golden_rows.encode_rows(feeds, outputs)
+    return feeds, golden_rows.encode_rows(feeds, outputs)
 
 
 def _draws(signature: Signature, proven: Proven) -> Iterator[Feeds]:

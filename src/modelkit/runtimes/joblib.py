@@ -24,6 +24,7 @@ from modelkit.errors import (
     DeviceError,
     ManifestError,
     PackageError,
+    SignatureError,
     importing,
 )
 from modelkit.frames import blank_column, whole_array
@@ -95,10 +96,13 @@ class Estimator:
         try:
             recorder.dump((self.fitted, self.like))
         except Exception as error:
-            raise ConversionError(f"the estimator cannot be pickled: {error}") from error
+            raise ConversionError(
+                f"the model cannot be pickled, for it holds {recorder.last!r}; define functions and classes by name "
+                "in a module, and close files and connections"
+            ) from error
         if "__main__" in recorder.found:
             raise ConversionError(
-                f"the estimator uses {recorder.found['__main__']!r} of the script itself, which no "
+                f"the model uses {recorder.found['__main__']!r} of the script itself, which no "
                 "other process has under that name; move it into a module that the application can "
                 "import",
                 step=recorder.found["__main__"],
@@ -119,7 +123,8 @@ class Estimator:
         pd = sys.modules["pandas"]  # `like` is one of its frames
         names = self.like.columns
         block = feeds[signature.inputs[0].name]
-        if len(signature.inputs) == 1 and all(dtype == block.dtype for dtype in self.like.dtypes):
+        whole = len(signature.inputs) == 1 and block.shape[1] == len(names)
+        if whole and all(dtype == block.dtype for dtype in self.like.dtypes):
             return pd.DataFrame(block, columns=names, copy=True)
         columns = signature.columns(feeds)
         index = pd.RangeIndex(len(block))
@@ -128,8 +133,14 @@ class Estimator:
             values = columns.get(str(name))
             if values is None:  # one that is not read
                 kept[at] = blank_column(dtype, index)
-            else:
+                continue
+            try:
                 kept[at] = series_of(pd, values, dtype, none=str(name) in self.nones)
+            except UnicodeEncodeError as error:
+                raise SignatureError(
+                    f"a text of column {str(name)!r} is no valid Unicode: {error.reason} in "
+                    f"{error.object!r:.60}"
+                ) from error
         frame = pd.DataFrame(kept)
         frame.columns = names
         return frame
@@ -152,12 +163,14 @@ class _Recorder(pickle.Pickler):
     def __init__(self, file: _Nowhere) -> None:
         super().__init__(file)
         self.found: dict[str, str] = {}
+        self.last = ""  # what it came to before it failed
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, np.ufunc):  # which does not say where it is from
             module = pickle.whichmodule(value, value.__name__)  # type: ignore[attr-defined]
             self.found[module] = value.__name__
         named = value if hasattr(value, "__qualname__") else type(value)
+        self.last = named.__qualname__
         self.found[str(getattr(named, "__module__", None) or "builtins")] = named.__qualname__
         return NotImplemented
 

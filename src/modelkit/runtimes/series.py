@@ -71,7 +71,12 @@ def _categories(
     if known.dtype == bool:
         return _truths(pd, values, dtype)
     gone = _is_none(values) if values.dtype == OBJECT else np.isnan(values)
-    others = pd.Index(values[~gone]).unique().difference(known) if not gone.all() else known[:0]
+    others = known[:0]
+    if not gone.all():
+        held = values[~gone]
+        if isinstance(known.dtype, np.dtype):  # whole numbers stay what they are
+            held = as_fitted(held, known.dtype)
+        others = pd.Index(held).unique().difference(known)
     if len(others):
         dtype = pd.CategoricalDtype(known.append(others), dtype.ordered)
     return pd.Series(values, dtype=dtype, copy=True)

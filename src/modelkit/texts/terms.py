@@ -132,10 +132,15 @@ def _cleaner(vectorizer: Vectorizer) -> Callable[[str], str]:
     """The function that turns a text into lower case, and then takes accents off, if asked to."""
     strip = {None: None, "ascii": _to_ascii, "unicode": _without_accents}[vectorizer.accents]
     if not vectorizer.lowercase:
-        return strip or str
+        return strip or _as_it_is
     if strip is None:
         return str.lower
     return lambda text: strip(text.lower())
+
+
+def _as_it_is(text: str) -> str:
+    """The text itself, which `str` turns into another one where it is a member of an enumeration."""
+    return text
 
 
 def _to_ascii(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Arithmetic with tensors of float64, in which numbers stand for tensors that are always the same."""
+"""Arithmetic with tensors, in which numbers stand for tensors of float64 that are always the same."""
 
 from __future__ import annotations
 
@@ -65,3 +65,14 @@ def choose(
 ) -> Var:
     """Left where the condition holds, and right elsewhere."""
     return op.where(condition, _tensor(left), _tensor(right))
+
+
+def product(
+    rows: Var,
+    weights: Any,
+    shift: Any = None,
+) -> Var:
+    """(n, outputs): rows times weights of (columns, outputs), and a shift of each output."""
+    if shift is None:
+        return op.matmul(rows, doubles(weights))
+    return op.gemm(rows, doubles(weights), doubles(shift))

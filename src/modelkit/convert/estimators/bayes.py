@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, product, times
 from modelkit.convert.estimators.discriminants import differences
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -31,18 +32,12 @@ def bernoulli(
     """BernoulliNB: rows of 0 and 1, after its own threshold where it has one."""
     rows = columns.matrix(np.float64)
     if estimator.binarize is not None:
-        above = op.greater(rows, doubles(float(estimator.binarize)))
+        above = greater(rows, float(estimator.binarize))
         rows = op.cast(above, to=np.float64)
     present = estimator.feature_log_prob_
     absent = np.log(1 - np.exp(present))
     shift = estimator.class_log_prior_ + absent.sum(axis=1)
-    return _answer(
-        op.gemm(
-            rows,
-            doubles((present - absent).T),
-            doubles(shift),
-        )
-    )
+    return _answer(product(rows, (present - absent).T, shift))
 
 
 def multinomial(
@@ -87,7 +82,7 @@ def categorical(
     """CategoricalNB: the log probabilities of the code in each column, one table below the other."""
     codes = op.cast(columns.matrix(np.float64), to=np.int64)  # cut off, as the source does
     sizes = [0, *estimator.n_categories_[:-1].tolist()]
-    places = op.add(codes, constant(np.cumsum(sizes)[None], np.int64))
+    places = plus(codes, constant(np.cumsum(sizes)[None], np.int64))
     table = np.concatenate([known.T for known in estimator.feature_log_prob_])
     found = op.gather(doubles(table), places)
     likelihoods = op.reduce_sum(
@@ -95,7 +90,7 @@ def categorical(
         constant([1], np.int64),
         keepdims=0,
     )
-    return _answer(op.add(likelihoods, doubles(estimator.class_log_prior_[None])))
+    return _answer(plus(likelihoods, estimator.class_log_prior_[None]))
 
 
 def gaussian(
@@ -107,7 +102,7 @@ def gaussian(
     likelihoods = _gaussian_likelihoods(estimator, columns)
     return Answer(
         place=largest(likelihoods),
-        probabilities=op.exp(op.sub(likelihoods, _log_of_sum(likelihoods))),
+        probabilities=op.exp(minus(likelihoods, _log_of_sum(likelihoods))),
     )
 
 
@@ -115,15 +110,17 @@ def _gaussian_likelihoods(estimator: Any, columns: Columns) -> Var:
     """(n, classes): squared distances from the mean of each class over the variances, and priors."""
     variances = np.asarray(estimator.var_, np.float64)
     apart = differences(columns, np.asarray(estimator.theta_, np.float64))
-    squares = op.div(op.mul(apart, apart), doubles(variances[:, None]))
+    squares = over(times(apart, apart), variances[:, None])
     distances = op.reduce_sum(
         squares,
         constant([2], np.int64),
         keepdims=0,
     )
-    shift = np.log(estimator.class_prior_) - 0.5 * np.log(2 * np.pi * variances).sum(axis=1)
-    halved = op.mul(distances, doubles(-0.5))
-    return op.transpose(op.add(halved, doubles(shift[:, None])), perm=[1, 0])
+    # Of variances in float32 the source adds up their logarithms in float32, and no more than that.
+    sizes = -0.5 * np.log(2 * np.pi * estimator.var_).sum(axis=1)
+    shift = np.log(estimator.class_prior_).astype(np.float64) + sizes.astype(np.float64)
+    halved = times(distances, -0.5)
+    return op.transpose(plus(halved, shift[:, None]), perm=[1, 0])
 
 
 def _log_of_sum(likelihoods: Var) -> Var:
@@ -146,13 +143,13 @@ def _log_of_sum(likelihoods: Var) -> Var:
         axis=1,
     )
     rest = op.reduce_sum(
-        op.exp(op.sub(others, most)),
+        op.exp(minus(others, most)),
         axis,
         keepdims=1,
     )
-    whole = op.add(rest, doubles(1.0))
-    lost = op.div(op.sub(op.sub(whole, doubles(1.0)), rest), whole)
-    return op.add(op.sub(op.log(whole), lost), most)
+    whole = plus(rest, 1.0)
+    lost = over(minus(minus(whole, 1.0), rest), whole)
+    return plus(minus(op.log(whole), lost), most)
 
 
 def _answer(likelihoods: Var) -> Answer:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import choose, greater, less, over, plus, product, times
 from modelkit.convert.estimators.interpolation import along, located
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -51,7 +52,7 @@ def calibrated(
     scores = [_response(each.estimator, at.answer(each.estimator, columns)) for each in folds]
     parts = _calibrated(folds, scores)
     likely = total(parts)
-    likely = op.div(likely, doubles(len(parts))) if len(parts) > 1 else likely
+    likely = over(likely, len(parts)) if len(parts) > 1 else likely
     return Answer(
         place=largest(likely),
         probabilities=likely,
@@ -94,10 +95,10 @@ def _by_temperature(
     if not hasattr(each.estimator, "decision_function"):
         likely = complement(scores) if width(scores) == 1 else scores
         tiny = constant(NEXT_TO_NOTHING, dtype_of(likely))
-        logits = op.log(op.add(likely, tiny))
+        logits = op.log(plus(likely, tiny))
     elif width(scores) == 1:
-        logits = op.mul(scores, constant([[-1.0, 1.0]], dtype_of(scores)))
-    warmed = op.mul(cast(logits, np.float64), doubles(float(each.calibrators[0].beta_)))
+        logits = times(scores, constant([[-1.0, 1.0]], dtype_of(scores)))
+    warmed = times(cast(logits, np.float64), float(each.calibrators[0].beta_))
     return op.softmax(warmed, axis=1)
 
 
@@ -109,9 +110,9 @@ def _by_sigmoids(
     steep = np.array([[mapping.a_ for mapping in each.calibrators]], np.float64)
     shift = np.array([[mapping.b_ for mapping in each.calibrators]], np.float64)
     if len(each.classes) == 2:
-        score = op.add(op.mul(wide, doubles(_beside_zero(-steep))), doubles(_beside_zero(-shift)))
+        score = plus(times(wide, _beside_zero(-steep)), _beside_zero(-shift))
         return op.softmax(score, axis=1)
-    mapped = logistic(op.neg(op.add(op.mul(wide, doubles(steep)), doubles(shift))))
+    mapped = logistic(op.neg(plus(times(wide, steep), shift)))
     return shares(_among_all(each, mapped))
 
 
@@ -152,7 +153,7 @@ def _among_all(
         return mapped
     spread = np.zeros((len(places), len(each.classes)))
     spread[np.arange(len(places)), places] = 1.0
-    return op.matmul(mapped, doubles(spread))
+    return product(mapped, spread)
 
 
 def risen(mappings: list[Any], scores: Var) -> Var:
@@ -200,13 +201,9 @@ def isotonic(
     score = columns.matrix(np.float64)
     found = risen([estimator], score)
     if estimator.out_of_bounds == "nan":
-        low = op.less(score, doubles(float(estimator.X_min_)))
-        high = op.greater(score, doubles(float(estimator.X_max_)))
-        found = op.where(
-            op.or_(low, high),
-            doubles(np.nan),
-            found,
-        )
+        low = less(score, float(estimator.X_min_))
+        high = greater(score, float(estimator.X_max_))
+        found = choose(op.or_(low, high), np.nan, found)
     return Answer(
         prediction=flat(found),
         table=Columns((found,)),

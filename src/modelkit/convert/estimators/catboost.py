@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import greater, times
 from modelkit.convert.estimators.catboost_categories import GAPS_RIGHT, Lookups, saved, threshold_of
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -19,7 +20,6 @@ from modelkit.convert.estimators.tensors import (
     cast,
     column,
     complement,
-    doubles,
     flat,
     joined,
     largest,
@@ -175,7 +175,7 @@ def _trees(
 ) -> Iterator[tuple[Tree, Array]]:
     """Each tree, and what its nodes add, (nodes, outputs)."""
     if not said.get("oblivious_trees", said.get("trees")):
-        raise ConversionError("the CatBoost model has no tree; train it for at least one iteration")
+        raise ConversionError("it has no tree; train it for at least one iteration")
     if "oblivious_trees" in said:
         whole = [_symmetric(tree, outputs) for tree in said["oblivious_trees"]]
     else:
@@ -273,7 +273,7 @@ def _with_leaves(
 
 def _with_variance(value: Var) -> Var:
     """(n, 2): a mean as it is, and the square of what the second number is the logarithm of."""
-    variance = op.exp(op.mul(column(value, 1), doubles(2.0)))
+    variance = op.exp(times(column(value, 1), 2.0))
     return op.concat([upright(column(value, 0)), upright(variance)], axis=1)
 
 
@@ -290,7 +290,7 @@ def _classified(
         return Answer(place=largest(value), probabilities=likely)
     limit = float(np.log(threshold) - np.log1p(-threshold))
     above = cast(
-        op.greater(value, doubles(limit)),
+        greater(value, limit),
         np.int64,
     )
     if loss in SEVERAL_AT_ONCE:

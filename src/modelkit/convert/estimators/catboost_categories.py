@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.categories import HALF, codes_of
+from modelkit.convert.estimators.arithmetic import plus, times
+from modelkit.convert.estimators.categories import HALF
+from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.tensors import Columns, Var, cast, constant, ml, one_column, op
 from modelkit.errors import ConversionError
 
@@ -204,7 +206,7 @@ class Lookups:
             if len(keys) * len(values) > MOST_COMBINATIONS:
                 raise ConversionError(
                     f"{self._step} has statistics of combinations of columns with too many "
-                    "categories to convert; fit it with max_ctr_complexity=1",
+                    "categories to convert; fit it with max_ctr_complexity=1, or use format='joblib'",
                     step=self._step,
                 )
             with np.errstate(over="ignore"):
@@ -273,7 +275,7 @@ class Lookups:
             if number is None:
                 number = code
                 continue
-            number = op.add(op.mul(number, constant(size, np.int64)), code)
+            number = plus(times(number, constant(size, np.int64)), code)
         assert number is not None  # noqa: S101 - for the type checker: a statistic is one of something
         return number
 
@@ -331,12 +333,7 @@ def _coded(
     hashes = _hashes(estimator, known)
     found = {}
     for (place, part), told in zip(parts.items(), known.values(), strict=True):
-        codes = codes_of(
-            part,
-            told,
-            np.arange(len(told)),
-            len(told),
-        )
+        codes = looked_up(part, told, np.arange(len(told)), len(told), at)
         found[place] = _Coded(codes, _extended([hashes[_text(value)] for value in told]))
     return found
 

@@ -8,23 +8,20 @@ asks `<= 0.5`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.estimators.tensors import (
-    STRING,
-    Columns,
     Var,
-    cast,
     constant,
-    dtype_of,
     joined,
-    ml,
     op,
 )
+from modelkit.convert.estimators.trees import Tree
 
 HALF = 0.5
 
@@ -59,7 +56,7 @@ class Sets:
             rows.append(np.append(left, other_left))
         return 1.0 - np.array(rows, np.float64).T
 
-    def columns(self, codes: Var, dtype: Any = np.float64) -> Var:
+    def columns(self, codes: Var, dtype: Any) -> Var:
         """(n, sets) for (n, 1) codes of int64, whose last one stands for all that is none."""
         table = self.table()
         return op.reshape(
@@ -107,36 +104,20 @@ class Beside:
         self._width += len(sets)
         self._parts.append(sets.columns(codes, self._dtype))
 
+    def placed(self, tree: Tree) -> Tree:
+        """A tree of features over the columns where these are.
 
-def with_sets(
-    columns: Columns,
-    coded: dict[int, tuple[Var, Sets]],
-    numeric: list[int],
-) -> Var:
-    """(n, numbers + sets) of float64: columns of numbers, and behind them those of the sets."""
-    parts = [columns.take(numeric).matrix(np.float64)] if numeric else []
-    parts += [sets.columns(codes) for codes, sets in coded.values() if len(sets)]
-    return joined(parts)
-
-
-def codes_of(
-    part: Var,
-    known: Sequence[Any],
-    places: Array,
-    other: int,
-) -> Var:
-    """(n, 1) of int64: the place of each known value, and a number for all others, gaps too."""
-    if dtype_of(part) == STRING:
-        return ml.label_encoder(
-            part,
-            keys_tensor=np.array([str(value) for value in known], np.str_),
-            values_tensor=places.astype(np.int64),
-            default_tensor=np.array([other], np.int64),
+        A split by a set of a feature has the column -1 - feature, and the number of the set as its
+        threshold.
+        """
+        by_set = ~tree.leaf & (tree.column < 0)
+        by_number = ~tree.leaf & ~by_set
+        column = np.zeros(len(tree.column), np.int64)
+        column[by_number] = [self.home[feature] for feature in tree.column[by_number].tolist()]
+        starts = [self.starts[-1 - asked] for asked in tree.column[by_set].tolist()]
+        column[by_set] = np.array(starts, np.int64) + tree.threshold[by_set].astype(np.int64)
+        return replace(
+            tree,
+            column=column,
+            threshold=np.where(by_set, HALF, tree.threshold),
         )
-    found = ml.label_encoder(
-        cast(part, np.float64),
-        keys_tensor=np.array(known, np.float64),
-        values_tensor=places.astype(np.float64),
-        default_tensor=np.array([other], np.float64),
-    )
-    return op.cast(found, to=np.int64)

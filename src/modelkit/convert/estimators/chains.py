@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import product
+from modelkit.convert.estimators.binary import score_of_two
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -19,7 +21,6 @@ from modelkit.convert.estimators.tensors import (
     rank,
     upright,
 )
-from modelkit.convert.estimators.votes import score_of_two
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _passed_on(
     if len(each.classes_) != 2:
         raise ConversionError(
             "a ClassifierChain with a target of one class or of more than two cannot be converted; "
-            "use MultiOutputClassifier",
+            "use MultiOutputClassifier, or format='joblib'",
             step="ClassifierChain",
         )
     if method == "decision_function":
@@ -130,11 +131,7 @@ def coded(
     code = joined(said)
     book = np.asarray(estimator.code_book_, np.float64)
     # Of |x - c|^2 the part |x|^2 is the same for all classes.
-    apart = op.gemm(
-        code,
-        doubles(-2.0 * book.T),
-        doubles((book * book).sum(axis=1)),
-    )
+    apart = product(code, -2.0 * book.T, (book * book).sum(axis=1))
     return Answer(
         place=op.arg_min(
             apart,

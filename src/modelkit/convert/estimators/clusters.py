@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import at_most, plus, product
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -32,7 +33,7 @@ def means(estimator: Any, columns: Columns, at: Converting) -> Answer:
     rows = _rows(columns, centers, at)
     apart = _without_own(rows, centers)
     if centers.dtype == np.float64:
-        squares = _from_zero(op.add(apart, _own(rows)))
+        squares = _from_zero(plus(apart, _own(rows)))
         table = Columns((op.sqrt(squares),))
     else:
         table = _distances(columns, centers)
@@ -48,11 +49,7 @@ def bisecting(estimator: Any, columns: Columns, at: Converting) -> Answer:
     turned = _turned(estimator, splits, _rows(columns, centers, at))
     # All turns of the leaf that is reached are its own: its sum is 0, and that of others below.
     own = (paths > 0).sum(axis=0)
-    reached = op.gemm(
-        turned,
-        doubles(paths),
-        doubles(-own),
-    )
+    reached = product(turned, paths, -own)
     return Answer(
         label=largest(reached),
         table=_distances(columns, centers),
@@ -68,10 +65,7 @@ def _turned(
     middle = getattr(estimator, "_X_mean", 0.0)  # what was taken off the rows before
     left = np.array([each.left.center for each in splits]) + middle
     right = np.array([each.right.center for each in splits]) + middle
-    nearer = op.less_or_equal(
-        _without_own(rows, left),
-        _without_own(rows, right),
-    )
+    nearer = at_most(_without_own(rows, left), _without_own(rows, right))
     return cast(nearer, np.float64)
 
 
@@ -159,11 +153,8 @@ def _squares(rows: Var, centers: Array) -> Var:
     from sklearn.utils.extmath import row_norms
 
     known = np.asarray(centers, np.float64)
-    products = op.matmul(rows, doubles(-2 * known.T))
-    squares = op.add(
-        op.add(products, _own(rows)),
-        doubles(row_norms(known, squared=True)[None]),
-    )
+    products = product(rows, -2 * known.T)
+    squares = plus(plus(products, _own(rows)), row_norms(known, squared=True)[None])
     return _from_zero(squares)
 
 

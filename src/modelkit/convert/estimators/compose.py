@@ -74,7 +74,8 @@ def composed(
     at = Converting(converter_of_estimator, arguments, categories, nones)
     answer = at.answer(estimator, Columns(tuple(arguments.values())))
     roles = tuple(role for role in roles if not role.optional or _has(answer, role))
-    outputs = {role.name: _output(answer, role, estimator) for role in roles}
+    with at.inside(estimator):
+        outputs = {role.name: _output(answer, role, estimator) for role in roles}
     texts = _texts(at, outputs)
     if texts is not None:
         arguments = {name: arguments[name] for name in texts.passed}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import times
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -14,7 +15,6 @@ from modelkit.convert.estimators.tensors import (
     cast,
     column,
     constant,
-    doubles,
     dtype_of,
     op,
 )
@@ -80,7 +80,7 @@ def _weighted(
     weight = (estimator.transformer_weights or {}).get(name)
     if weight is None:
         return table.parts
-    return (op.mul(table.matrix(np.float64), doubles(weight)),)
+    return (times(table.matrix(np.float64), weight),)
 
 
 def best(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import plus, product
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -21,6 +23,8 @@ from modelkit.convert.estimators.tensors import (
     total,
     width,
 )
+from modelkit.convert.places import placed
+from modelkit.errors import MissingExtraError
 from modelkit.texts.terms import Terms
 from modelkit.texts.vectorizer import counts_of
 
@@ -90,13 +94,31 @@ class Converting:
         self.terms: list[Terms] = []
         self.filled: dict[str, Var] = {}
         self.fills: dict[int, Fill] = {}
+        self._path: list[Any] = []  # of estimators, each of which is part of the one before it
         self._few: list[tuple[Var, Few]] = []
         self._codes: list[tuple[Var, list[OneHot]]] = []
 
     def answer(self, estimator: Any, columns: Columns) -> Answer:
         """What an estimator answers for these columns. Raises ConversionError."""
-        convert = self._converter_of(estimator)
-        return convert(estimator, columns, self)
+        with self.inside(estimator):
+            convert = self._converter_of(estimator)
+            return convert(estimator, columns, self)
+
+    @contextmanager
+    def inside(self, estimator: Any) -> Iterator[None]:
+        """Convert a part of a model: what is raised meanwhile says where that stands."""
+        self._path.append(estimator)
+        try:
+            yield
+        except MissingExtraError:
+            raise
+        except Exception as error:
+            refusal = placed(error, self._path)
+            if refusal is error:
+                raise
+            raise refusal from error
+        finally:
+            self._path.pop()
 
     def name_of(self, tensor: Var) -> str | None:
         """The name of the input that a tensor is; None for a tensor that was made."""
@@ -172,9 +194,9 @@ class Converting:
         if not others:
             return total([*products, doubles(shift)])
         matrix = Columns(tuple(others)).matrix(np.float64)
-        whole = op.gemm(matrix, doubles(np.concatenate(rows)), doubles(shift))
-        for product in products:
-            whole = op.add(whole, product)
+        whole = product(matrix, np.concatenate(rows), shift)
+        for added in products:
+            whole = plus(whole, added)
         return whole
 
     def place(

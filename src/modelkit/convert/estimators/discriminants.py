@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import minus, over, plus, product, times
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
     column,
     constant,
-    doubles,
     largest,
     op,
 )
@@ -43,7 +43,7 @@ def quadratic(
         )
     ]
     apart = differences(columns, means)
-    along = op.matmul(apart, doubles(_as_wide_as_each_other(axes)))
+    along = product(apart, _as_wide_as_each_other(axes))
     squares = op.reduce_sum_square(
         along,
         constant(LAST, np.int64),
@@ -51,8 +51,8 @@ def quadratic(
     )
     sizes = [0.5 * np.log(scale).sum() for scale in estimator.scalings_]
     shift = np.log(estimator.priors_) - sizes
-    halved = op.mul(squares, doubles(-0.5))
-    return _discriminated(op.add(halved, doubles(shift[:, None])), len(means))
+    halved = times(squares, -0.5)
+    return _discriminated(plus(halved, shift[:, None]), len(means))
 
 
 def differences(
@@ -60,7 +60,7 @@ def differences(
     means: Array,
 ) -> Var:
     """(classes, n, columns): how far each row is from each mean."""
-    return op.sub(columns.matrix(np.float64), doubles(means[:, None]))
+    return minus(columns.matrix(np.float64), means[:, None])
 
 
 def _as_wide_as_each_other(axes: list[Array]) -> Array:
@@ -81,7 +81,7 @@ def _discriminated(
     return Answer(
         place=largest(scores),
         probabilities=op.softmax(scores, axis=1),
-        decision=op.sub(column(scores, 1), column(scores, 0)) if classes == 2 else scores,
+        decision=minus(column(scores, 1), column(scores, 0)) if classes == 2 else scores,
     )
 
 
@@ -134,14 +134,14 @@ def _scores_of_centroids(
         1.0,
         spread,
     )
-    scaled = op.div(columns.matrix(np.float64), doubles(spread[None]))
-    apart = op.sub(scaled, doubles((centroids / spread)[:, None]))
+    scaled = over(columns.matrix(np.float64), spread[None])
+    apart = minus(scaled, (centroids / spread)[:, None])
     sizes = _sizes(estimator, apart)
     if estimator.metric != "euclidean":
-        sizes = op.mul(sizes, sizes)
+        sizes = times(sizes, sizes)
     with np.errstate(divide="ignore"):
         shift = 2.0 * np.log(priors)
-    return op.sub(doubles(shift[:, None]), sizes)
+    return minus(shift[:, None], sizes)
 
 
 def _sizes(

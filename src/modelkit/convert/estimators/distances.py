@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.tensors import Var, constant, doubles, one_column, op
+from modelkit.convert.estimators.arithmetic import choose, minus, over, plus, product, times
+from modelkit.convert.estimators.scaling import over_norm
+from modelkit.convert.estimators.tensors import Var, doubles, one_column, op
 from modelkit.errors import ConversionError
 
 Term = Callable[[Var, Var], Var]  # of one column: of rows, (n, 1), and of training, (1, rows)
-# Other names of metrics. Those by which many distances are equal are left out, such as "chebyshev"
-# and "hamming": which of equal ones is nearest depends on the tree that scikit-learn built.
-SAME = {"cityblock": "manhattan", "l1": "manhattan", "l2": "euclidean"}
+# Other names of metrics.
+SAME = {"cityblock": "manhattan", "infinity": "chebyshev", "l1": "manhattan", "l2": "euclidean"}
 
 
 def added_up(
@@ -30,9 +31,66 @@ def added_up(
     found: Var | None = None
     for place in range(known.shape[1]):
         part = term(one_column(rows, place), doubles(known[None, :, place]))
-        found = part if found is None else op.add(found, part)
+        found = part if found is None else plus(found, part)
     assert found is not None  # noqa: S101 - there is a column, for the type checker
     return found
+
+
+def _largest(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    """The largest difference in a column: Chebyshev's distance."""
+    parts = []
+    for place in range(known.shape[1]):
+        own = one_column(rows, place)
+        parts.append(_size(own, doubles(known[None, :, place])))
+    return op.max(parts)
+
+
+def _canberra(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    """The sum of differences, each by the sum of the two sizes; of two zeros it is 0."""
+    return added_up(rows, known, lambda own, other: _share(_size(own, other), _sizes(own, other)))
+
+
+def _bray_curtis(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    """The sum of all differences by the sum of all sizes; of two rows of zeros it is 0."""
+    return _share(added_up(rows, known, _size), added_up(rows, known, _sizes))
+
+
+def _hamming(
+    rows: Var,
+    known: Array,
+    _: Any,
+) -> Var:
+    """The share of the columns that differ."""
+    found = added_up(rows, known, _difference)
+    return op.div(found, doubles(float(known.shape[1])))
+
+
+def _difference(own: Var, other: Var) -> Var:
+    same = op.equal(own, other)
+    return op.where(same, doubles(0.0), doubles(1.0))
+
+
+def _sizes(own: Var, other: Var) -> Var:
+    return op.add(op.abs(own), op.abs(other))
+
+
+def _share(part: Var, whole: Var) -> Var:
+    """A part by a whole, 0 where the whole is 0."""
+    found = op.div(part, whole)
+    nothing = op.equal(whole, doubles(0.0))
+    return op.where(nothing, doubles(0.0), found)
 
 
 def squared(
@@ -51,15 +109,15 @@ def _square(
     own: Var,
     other: Var,
 ) -> Var:
-    apart = op.sub(own, other)
-    return op.mul(apart, apart)
+    apart = minus(own, other)
+    return times(apart, apart)
 
 
 def _size(
     own: Var,
     other: Var,
 ) -> Var:
-    return op.abs(op.sub(own, other))
+    return op.abs(minus(own, other))
 
 
 def metric_of(estimator: Any) -> str:
@@ -140,7 +198,7 @@ def _minkowski(
     if weights is not None:
         stretched = np.asarray(weights, np.float64) ** (1.0 / power)
         known = known * stretched
-        rows = op.mul(rows, doubles(stretched[None]))
+        rows = times(rows, stretched[None])
     whole = added_up(
         rows,
         known,
@@ -155,7 +213,7 @@ def _standardized(
     given: Any,
 ) -> Var:
     spread = np.sqrt(np.asarray(given["V"], np.float64))
-    return op.sqrt(squared(op.div(rows, doubles(spread[None])), known / spread))
+    return op.sqrt(squared(over(rows, spread[None]), known / spread))
 
 
 def _cosine(
@@ -163,24 +221,10 @@ def _cosine(
     known: Array,
     _: Any,
 ) -> Var:
-    """1 minus the product of rows of length 1; a row of zeros stays one."""
-    lengths = np.sqrt((known * known).sum(axis=1, keepdims=True))
-    unit = known / np.where(
-        lengths == 0,
-        1.0,
-        lengths,
-    )
-    length = op.reduce_l2(
-        rows,
-        constant([1], np.int64),
-        keepdims=1,
-    )
-    divisor = op.where(
-        op.equal(length, doubles(0.0)),
-        doubles(1.0),
-        length,
-    )
-    apart = op.sub(doubles(1.0), op.matmul(op.div(rows, divisor), doubles(unit.T)))
+    """1 minus the product of rows over their lengths; next to no length counts as 1."""
+    from sklearn.preprocessing import normalize
+
+    apart = minus(1.0, product(over_norm(rows, "l2"), normalize(known).T))
     return op.clip(
         apart,
         doubles(0.0),
@@ -197,22 +241,22 @@ def _with_gaps(
     there = op.cast(op.not_(op.isnan(rows)), to=np.float64)
     both = op.matmul(there, doubles(~np.isnan(known).T))
     found = added_up(rows, known, _square_or_nothing)
-    return op.sqrt(op.mul(op.div(found, both), doubles(known.shape[1])))
+    return op.sqrt(times(over(found, both), known.shape[1]))
 
 
 def _square_or_nothing(own: Var, other: Var) -> Var:
     square = _square(own, other)
-    return op.where(
-        op.isnan(square),
-        doubles(0.0),
-        square,
-    )
+    return choose(op.isnan(square), 0.0, square)
 
 
 Metric = Callable[[Var, "Array", Any], Var]
 METRICS: dict[str, Metric] = {
+    "braycurtis": _bray_curtis,
+    "canberra": _canberra,
+    "chebyshev": _largest,
     "cosine": _cosine,
     "euclidean": _euclidean,
+    "hamming": _hamming,
     "manhattan": _manhattan,
     "minkowski": _minkowski,
     "nan_euclidean": _with_gaps,

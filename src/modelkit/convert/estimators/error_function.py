@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import choose, less, minus, over, plus, product, times
 from modelkit.convert.estimators.tensors import Var, constant, doubles, op
 
 NEAR = 0.84375
@@ -53,23 +54,23 @@ def error_function(numbers: Var) -> Var:
     """What erf is of each number of a matrix."""
     size = op.abs(numbers)
     near = _near(op.min([size, doubles(NEAR)]))
-    past_one = op.sub(op.min([size, doubles(MIDDLE)]), doubles(1.0))
-    middle = op.add(doubles(AT_ONE), _ratio(past_one, OF_MIDDLE))
-    far = op.sub(doubles(1.0), _beyond(op.max([size, doubles(MIDDLE)])))
-    found = op.where(op.less(size, doubles(MIDDLE)), middle, far)
-    found = op.where(op.less(size, doubles(NEAR)), near, found)
-    return op.mul(found, op.sign(numbers))
+    past_one = minus(op.min([size, doubles(MIDDLE)]), 1.0)
+    middle = plus(AT_ONE, _ratio(past_one, OF_MIDDLE))
+    far = minus(1.0, _beyond(op.max([size, doubles(MIDDLE)])))
+    found = choose(less(size, MIDDLE), middle, far)
+    found = choose(less(size, NEAR), near, found)
+    return times(found, op.sign(numbers))
 
 
 def _beyond(size: Var) -> Var:
     """1 - erf of numbers above 1.25."""
     far = _tail(op.min([size, doubles(FAR)]), OF_FAR)
     farthest = _tail(op.min([size, doubles(6.0)]), OF_FARTHEST)
-    return op.where(op.less(size, doubles(FAR)), far, farthest)
+    return choose(less(size, FAR), far, farthest)
 
 
 def _near(size: Var) -> Var:
-    return op.add(size, op.mul(size, _ratio(op.mul(size, size), OF_NEAR)))
+    return plus(size, times(size, _ratio(times(size, size), OF_NEAR)))
 
 
 def _tail(
@@ -77,9 +78,9 @@ def _tail(
     ratio: Ratio,
 ) -> Var:
     """1 - erf of numbers above 1.25."""
-    square = op.mul(size, size)
-    found = op.sub(_ratio(op.div(doubles(1.0), square), ratio), op.add(square, doubles(0.5625)))
-    return op.div(op.exp(found), size)
+    square = times(size, size)
+    found = minus(_ratio(over(1.0, square), ratio), plus(square, 0.5625))
+    return over(op.exp(found), size)
 
 
 def _ratio(
@@ -93,7 +94,7 @@ def _ratio(
     coefficients[: len(above), 0] = above
     coefficients[: len(below), 1] = below
     powers = op.pow(op.unsqueeze(numbers, constant([-1], np.int64)), doubles(range(terms)))
-    both = op.matmul(powers, doubles(coefficients))
+    both = product(powers, coefficients)
     top = op.gather(
         both,
         constant(0, np.int64),
@@ -104,4 +105,4 @@ def _ratio(
         constant(1, np.int64),
         axis=-1,
     )
-    return op.div(top, bottom)
+    return over(top, bottom)

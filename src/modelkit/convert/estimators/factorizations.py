@@ -23,9 +23,9 @@ from modelkit.convert.estimators.arithmetic import (
     minus,
     over,
     plus,
+    product,
     times,
 )
-from modelkit.convert.estimators.projections import product
 from modelkit.convert.estimators.scaling import one_table
 from modelkit.convert.estimators.tensors import (
     Answer,

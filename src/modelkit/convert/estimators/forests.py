@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import (
+    at_least,
+    choose,
+    greater,
+    over,
+    plus,
+    times,
+)
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -27,11 +35,9 @@ from modelkit.convert.estimators.tensors import (
     upright,
 )
 from modelkit.convert.estimators.trees import (
-    LEQ,
     Tree,
     ensemble,
     rounded_down,
-    stump,
     sum_of_leaves,
 )
 from modelkit.errors import ConversionError
@@ -108,7 +114,7 @@ def forest(
 
 def mean(added: Var, count: int) -> Var:
     """A sum over its number of terms."""
-    return added if count == 1 else op.div(added, doubles(count))
+    return added if count == 1 else over(added, count)
 
 
 def _voted(estimator: Any, values: Var) -> Answer:
@@ -129,80 +135,6 @@ def _voted(estimator: Any, values: Var) -> Answer:
     return Answer(several=tuple(Answer(place=largest(part), probabilities=part) for part in parts))
 
 
-def from_start(
-    rows: Var,
-    start: Array,
-    stages: Sequence[tuple[int, Tree, Array]],
-    outputs: int,
-    skip: int = 0,
-) -> Var:
-    """(n, skip + outputs): the first value of each output, and its trees in their order.
-
-    The first value is a tree of one leaf: it comes first in the sum, as it does in the source.
-    """
-    mode = int(stages[0][1].modes[0]) if stages else LEQ
-    first = [(k, stump(mode), np.full(1, start[k])) for k in range(outputs) if start[k]]
-    whole = [*first, *stages] or [(0, stump(), np.zeros(1))]
-    targets = [np.full(len(tree.left), skip + k) for k, tree, _ in whole]
-    return ensemble(
-        rows, [tree for _, tree, _ in whole], targets, [w for _, _, w in whole], skip + outputs
-    )
-
-
-def isolation(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """IsolationForest: a power of the sum of how deep the trees isolate a row."""
-    trees = _isolating(estimator)
-    added = flat(sum_of_leaves(columns.matrix(np.float32), trees, _depths(estimator)))
-    every = _depth_of_all(estimator)
-    share = op.div(added, doubles(every)) if every else _ones(added)
-    score = op.neg(op.pow(doubles(2.0), op.neg(share)))
-    decision = op.sub(score, doubles(float(estimator.offset_)))
-    return Answer(
-        label=_side(decision),
-        decision=decision,
-        score_samples=score,
-    )
-
-
-def _side(decision: Var) -> Var:
-    """-1 for rows outside, which have a negative decision, and 1 for those inside."""
-    outside = op.less(decision, doubles(0.0))
-    return op.where(outside, constant(-1, np.int64), constant(1, np.int64))
-
-
-def _isolating(estimator: Any) -> list[Tree]:
-    """The trees of an IsolationForest, each over the columns that it was trained on."""
-    trees = estimator.estimators_
-    if estimator.max_features == 1.0:
-        return [tree_of(each) for each in trees]
-    features = estimator.estimators_features_
-    return [tree_of(each, chosen) for each, chosen in zip(trees, features, strict=True)]
-
-
-def _ones(like: Var) -> Var:
-    """Ones in the shape of a tensor."""
-    return op.add(op.mul(like, doubles(0.0)), doubles(1.0))
-
-
-def _depths(estimator: Any) -> list[Array]:
-    """(nodes, 1) for each tree: how deep each node is, and a row that ends there on average."""
-    paths = estimator._decision_path_lengths  # noqa: SLF001 - no public way
-    averages = estimator._average_path_length_per_tree  # noqa: SLF001
-    return [(own + average - 1.0)[:, None] for own, average in zip(paths, averages, strict=True)]
-
-
-def _depth_of_all(estimator: Any) -> float:
-    """The depth of a row in all trees together, on average."""
-    from sklearn.ensemble._iforest import _average_path_length
-
-    one = _average_path_length([estimator._max_samples])[0]  # noqa: SLF001 - no public way
-    return len(estimator.estimators_) * float(one)
-
-
 def adaptive(
     estimator: Any,
     columns: Columns,
@@ -212,7 +144,8 @@ def adaptive(
     classes = len(estimator.classes_)
     if classes == 1:
         raise ConversionError(
-            "an AdaBoostClassifier of one class cannot be converted", step="AdaBoostClassifier"
+            "an AdaBoostClassifier of one class cannot be converted; fit it on rows of several",
+            step="AdaBoostClassifier",
         )
     weights, others = _shares_of_weights(estimator)
     of_trees = all(map(is_tree, estimator.estimators_))
@@ -223,10 +156,10 @@ def adaptive(
         weights,
         others,
     )
-    added = op.div(said, doubles(float(estimator.estimator_weights_.sum())))
+    added = over(said, float(estimator.estimator_weights_.sum()))
     if classes == 2:
         return _decided_by_two(added)
-    scores = op.softmax(op.div(added, doubles(classes - 1)), axis=1)
+    scores = op.softmax(over(added, classes - 1), axis=1)
     return Answer(
         place=largest(added),
         probabilities=scores,
@@ -243,9 +176,9 @@ def _shares_of_weights(estimator: Any) -> tuple[Sequence[float], Sequence[float]
 
 def _decided_by_two(added: Var) -> Answer:
     """What an AdaBoostClassifier of two classes answers, from what was added to each, (n, 2)."""
-    decision = op.add(op.neg(column(added, 0)), column(added, 1))
-    pair = op.mul(op.mul(upright(decision), doubles([[-1.0, 1.0]])), doubles(0.5))
-    place = op.cast(op.greater(decision, doubles(0.0)), to=np.int64)
+    decision = plus(op.neg(column(added, 0)), column(added, 1))
+    pair = times(times(upright(decision), [[-1.0, 1.0]]), 0.5)
+    place = op.cast(greater(decision, 0.0), to=np.int64)
     return Answer(
         place=place,
         probabilities=op.softmax(pair, axis=1),
@@ -286,7 +219,7 @@ def _said_by_any(
             upright(at.place(each, columns, known)),
             constant([range(len(estimator.classes_))], np.int64),
         )
-        terms.append(op.where(said, doubles(weight), doubles(other)))
+        terms.append(choose(said, weight, other))
     return op.sum(terms)
 
 
@@ -307,8 +240,8 @@ def median(
 def _middle(weights: Var) -> Var:
     """(n, 1): the first place at which the weights of a row come to half of their sum."""
     share = op.cumsum(weights, constant(1, np.int64))
-    half = op.mul(op.gather(share, constant([-1], np.int64), axis=1), doubles(0.5))
-    reached = op.cast(op.greater_or_equal(share, half), to=np.int32)
+    half = times(op.gather(share, constant([-1], np.int64), axis=1), 0.5)
+    reached = op.cast(at_least(share, half), to=np.int32)
     return op.arg_max(reached, axis=1, keepdims=1)
 
 
@@ -346,7 +279,6 @@ ESTIMATORS = {
     "sklearn.RandomForestRegressor": forest,
     "sklearn.ExtraTreesClassifier": forest,
     "sklearn.ExtraTreesRegressor": forest,
-    "sklearn.IsolationForest": isolation,
     "sklearn.AdaBoostClassifier": adaptive,
     "sklearn.AdaBoostRegressor": median,
 }

@@ -35,11 +35,11 @@ from modelkit.spec import TensorSpec
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
+COPIES = (np.array, np.asanyarray, np.asarray, np.ascontiguousarray)  # which compute nothing
 ROWS = 64  # of the numbers that a function is tried on
 NEAR_ENOUGH = 1e-9  # to what the function gives, relative to it
-ADVICE = (
-    "write it with numpy functions of its columns, or apply it before the model and save the rest"
-)
+OF_MODULE = "keep it in a module, and save the model with format='joblib'"
+ADVICE = f"write it with numpy functions of its columns, or {OF_MODULE}"
 
 
 def function(
@@ -48,12 +48,13 @@ def function(
     _: Converting,
 ) -> Answer:
     """FunctionTransformer: its function, of all columns at once."""
-    if estimator.func is None:
+    copied = estimator.func in COPIES and not estimator.kw_args
+    if estimator.func is None or copied:
         return Answer(table=columns)
     if any(dtype_of(part) == STRING for part in columns.parts):
         raise ConversionError(
             f"FunctionTransformer({_name_of(estimator.func)}) cannot be converted, for it is given "
-            "columns of strings; apply it before the model and save the rest",
+            f"columns of strings; {OF_MODULE}",
             step="FunctionTransformer",
         )
     rows = columns.matrix(np.float64)

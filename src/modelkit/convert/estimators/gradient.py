@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.forests import from_start, tree_of
+from modelkit.convert.estimators.arithmetic import minus, over, plus, times
+from modelkit.convert.estimators.forests import tree_of
+from modelkit.convert.estimators.stages import Stage, by_scores, from_start
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
     cast,
-    column,
     constant,
     doubles,
     flat,
-    largest,
     one_column,
     op,
     rank,
     upright,
 )
-from modelkit.convert.estimators.trees import Tree
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -48,25 +48,19 @@ def boosting(
     )
     if not hasattr(estimator, "classes_"):
         return Answer(prediction=flat(raw))
+    answer = by_scores(raw, two=two)
     if not two:
-        return Answer(
-            place=largest(raw),
-            probabilities=op.softmax(raw, axis=1),
-            decision=raw,
-        )
-    # Beside zeros: the softmax of both is the sigmoid of one. A score of 0 is the second class.
+        return answer
+    if estimator.loss == "exponential":
+        answer = replace(answer, probabilities=op.softmax(times(raw, 2.0), axis=1))
+    # A score of 0 is the second class.
     place = op.arg_max(
         raw,
         axis=1,
         keepdims=0,
         select_last_index=1,
     )
-    twice = op.mul(raw, doubles(2.0)) if estimator.loss == "exponential" else raw
-    return Answer(
-        place=place,
-        probabilities=op.softmax(twice, axis=1),
-        decision=column(raw, 1),
-    )
+    return replace(answer, place=place)
 
 
 def _boosted(
@@ -96,8 +90,8 @@ def _boosted(
         at,
     )
     if skip:
-        first = op.mul(first, doubles([[0.0, 1.0]]))
-    return op.add(
+        first = times(first, [[0.0, 1.0]])
+    return plus(
         first,
         from_start(
             rows,
@@ -109,9 +103,9 @@ def _boosted(
     )
 
 
-def _boosting_stages(estimator: Any) -> list[tuple[int, Tree, Array]]:
+def _boosting_stages(estimator: Any) -> list[Stage]:
     """Output, tree and leaves of each stage."""
-    stages: list[tuple[int, Tree, Array]] = []
+    stages: list[Stage] = []
     for row in estimator.estimators_:
         for k, each in enumerate(row):
             leaves = estimator.learning_rate * each.tree_.value[:, 0, 0]
@@ -155,10 +149,10 @@ def _own_start(
     likely = _inside(cast(answer.asked("probabilities"), np.float64))
     if estimator.n_trees_per_iteration_ > 1:
         logs = op.log(likely)
-        return op.sub(logs, op.reduce_mean(logs, constant([1], np.int64), keepdims=1))
+        return minus(logs, op.reduce_mean(logs, constant([1], np.int64), keepdims=1))
     second = one_column(likely, 1)
-    score = op.log(op.div(second, op.sub(doubles(1.0), second)))
-    return op.mul(score, doubles(0.5)) if estimator.loss == "exponential" else score
+    score = op.log(over(second, minus(1.0, second)))
+    return times(score, 0.5) if estimator.loss == "exponential" else score
 
 
 def _check_computes_in_float64(estimator: Any) -> None:
@@ -173,8 +167,8 @@ def _check_computes_in_float64(estimator: Any) -> None:
     name = type(estimator).__name__
     raise ConversionError(
         f"{name}(init={type(first).__name__}) cannot be converted, since the first model computes in "
-        "float32, which a graph does not repeat; leave init out, or give a tree, a forest or a "
-        "support vector machine",
+        "float32, which a graph does not repeat; leave init out, give a tree, a forest or a "
+        "support vector machine, or use format='joblib'",
         step=name,
     )
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import Array, is_missing
-from modelkit.convert.estimators.categories import HALF, Sets, codes_of, with_sets
-from modelkit.convert.estimators.forests import from_start
+from modelkit.convert.estimators.categories import Beside, Sets
+from modelkit.convert.estimators.lookup import looked_up
+from modelkit.convert.estimators.rounding import rounded_columns
+from modelkit.convert.estimators.stages import Stage, by_scores, from_start
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
-    Var,
-    column,
     flat,
-    largest,
     op,
 )
 from modelkit.convert.estimators.trees import Tree
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 EXPONENTIAL = ("poisson", "gamma")  # losses whose scores are logarithms
+LAST_BITS = 2.0**-49  # of a column's largest threshold: by how much sums may be rounded otherwise
 
 
 def histogram(
@@ -34,100 +35,128 @@ def histogram(
 ) -> Answer:
     """HistGradientBoostingClassifier and HistGradientBoostingRegressor."""
     start = np.ravel(estimator._baseline_prediction)  # noqa: SLF001 - no public way to the trees
-    coded: dict[int, tuple[Var, Sets]] = {}
-    numeric = list(range(sum(columns.widths)))
-    if estimator.is_categorical_ is not None:
-        coded = _coded(estimator, columns)
-        numeric = np.flatnonzero(~estimator.is_categorical_).tolist()
-    stages = _stages(
-        estimator,
-        len(numeric),
-        [sets for _, sets in coded.values()],
+    known = _known_categories(estimator)
+    sets = [Sets(len(values)) for values in known]
+    told = _stages(estimator, sets)
+    read = _read(estimator, columns, known, sets, at)
+    raised = _raised(estimator, columns)
+    stages = []
+    for output, tree, leaves in told:
+        stages.append((output, read.placed(_with_thresholds(tree, raised)), leaves))
+    two = hasattr(estimator, "classes_") and len(start) == 1
+    raw = from_start(
+        read.rows,
+        start,
+        stages,
+        len(start),
+        skip=int(two),
     )
-    rows = with_sets(columns, coded, numeric) if coded else columns.matrix(np.float64)
-    return _linked(estimator, rows, start, stages)
+    if hasattr(estimator, "classes_"):
+        return by_scores(raw, two=two)
+    if estimator.loss in EXPONENTIAL:
+        raw = op.exp(raw)
+    return Answer(prediction=flat(raw))
 
 
-def _linked(
+def _known_categories(estimator: Any) -> list[list[Any]]:
+    """The categories of each column of categories, in the order of their codes."""
+    if estimator.is_categorical_ is None:
+        return []
+    encoder = estimator._preprocessor.named_transformers_["encoder"]  # noqa: SLF001 - no public way
+    return [_present(values.tolist()) for values in encoder.categories_]
+
+
+def _present(values: list[Any]) -> list[Any]:
+    return [value for value in values if not is_missing(value)]
+
+
+def _read(
     estimator: Any,
-    rows: Var,
-    start: Array,
-    stages: list[tuple[int, Tree, Array]],
-) -> Answer:
-    """What the estimator answers, from its trees over some rows."""
-    if not hasattr(estimator, "classes_"):
-        raw = flat(from_start(rows, start, stages, 1))
-        return Answer(prediction=op.exp(raw) if estimator.loss in EXPONENTIAL else raw)
-    if len(start) > 1:
-        raw = from_start(
-            rows,
-            start,
-            stages,
-            len(start),
-        )
-        return Answer(
-            place=largest(raw),
-            probabilities=op.softmax(raw, axis=1),
-            decision=raw,
-        )
-    return _of_two(from_start(rows, start, stages, 1, skip=1))
-
-
-def _of_two(raw: Var) -> Answer:
-    """Of two classes, whose one score stands beside zeros: the softmax of both is its sigmoid."""
-    return Answer(
-        place=largest(raw),
-        probabilities=op.softmax(raw, axis=1),
-        decision=column(raw, 1),
-    )
-
-
-def _stages(
-    estimator: Any,
-    numbers: int,
+    columns: Columns,
+    known: list[list[Any]],
     sets: list[Sets],
-) -> list[tuple[int, Tree, Array]]:
-    """Output, tree and leaves of each stage; trees are placed after all have told their sets."""
-    seen: list[tuple[int, Tree, Array]] = []
-    for stage in estimator._predictors:  # noqa: SLF001 - no public way
-        seen += [(k, _tree(each, sets), each.nodes["value"]) for k, each in enumerate(stage)]
-    return [(k, _placed(tree, numbers, sets), values) for k, tree, values in seen]
-
-
-def _coded(estimator: Any, columns: Columns) -> dict[int, tuple[Var, Sets]]:
-    """The codes of each column of categories, in the order of the trees, and its sets."""
-    encoder = estimator._preprocessor.named_transformers_["encoder"]  # noqa: SLF001
-    found = {}
-    for place, values in zip(
-        np.flatnonzero(estimator.is_categorical_).tolist(), encoder.categories_, strict=True
-    ):
-        known = [value for value in values.tolist() if not is_missing(value)]
-        (part,) = columns.take([place]).parts
-        codes = codes_of(part, known, np.arange(len(known)), len(known))
-        found[place] = (codes, Sets(len(known)))
+    at: Converting,
+) -> Beside:
+    """What the trees read: for them, columns of categories come before those of numbers."""
+    found = Beside(np.float64)
+    if not known:
+        found.add_numbers(range(sum(columns.widths)), columns.matrix(np.float64))
+        return found
+    numeric = np.flatnonzero(~estimator.is_categorical_).tolist()
+    if numeric:
+        features = range(len(known), len(known) + len(numeric))
+        found.add_numbers(features, columns.take(numeric).matrix(np.float64))
+    for feature, place in enumerate(np.flatnonzero(estimator.is_categorical_).tolist()):
+        if len(sets[feature]):
+            (part,) = columns.take([place]).parts
+            places = np.arange(len(known[feature]))
+            codes = looked_up(part, known[feature], places, len(places), at)
+            found.add_sets(feature, sets[feature], codes)
     return found
 
 
+def _stages(estimator: Any, sets: list[Sets]) -> list[Stage]:
+    """Output, tree and leaves of each stage; trees are placed after all have told their sets."""
+    found: list[Stage] = []
+    for stage in estimator._predictors:  # noqa: SLF001 - no public way
+        for output, each in enumerate(stage):
+            found.append((output, _tree(each, sets), each.nodes["value"]))
+    return found
+
+
+def _raised(estimator: Any, columns: Columns) -> dict[int, dict[float, float]]:
+    """Thresholds that are raised by the last bits, by feature.
+
+    Most thresholds are values of the training rows. Where a column is a sum, the same row may get a
+    value one bit above its own threshold from the graph, and would go the other way.
+    """
+    rounded = np.array(rounded_columns(columns), bool)
+    categories = 0
+    if estimator.is_categorical_ is not None:
+        categories = int(estimator.is_categorical_.sum())
+        rounded = rounded[~estimator.is_categorical_]
+    found = {}
+    thresholds = estimator._bin_mapper.bin_thresholds_  # noqa: SLF001 - no public way
+    for feature in (categories + np.flatnonzero(rounded)).tolist():
+        known = np.asarray(thresholds[feature], np.float64)
+        if not len(known):
+            continue
+        far = np.append(np.diff(known), np.inf) / 4
+        step = np.minimum(far, np.abs(known).max() * LAST_BITS)
+        found[feature] = dict(zip(known.tolist(), (known + step).tolist(), strict=True))
+    return found
+
+
+def _with_thresholds(tree: Tree, raised: dict[int, dict[float, float]]) -> Tree:
+    """The same tree, with other thresholds for some features."""
+    if not raised:
+        return tree
+    threshold = tree.threshold.copy()
+    for node in np.flatnonzero(~tree.leaf).tolist():
+        of_feature = raised.get(int(tree.column[node]), {})
+        old = float(threshold[node])
+        threshold[node] = of_feature.get(old, old)
+    return replace(tree, threshold=threshold)
+
+
 def _tree(predictor: Any, sets: list[Sets]) -> Tree:
-    """A tree over its own columns; a split by a set is HALF, on column -1 - its number."""
+    """A tree over features, as `Beside.placed` takes it."""
     nodes = predictor.nodes
     leaf = nodes["is_leaf"].astype(bool)
     split = nodes["num_threshold"].astype(np.float64)
-    place = nodes["feature_idx"].astype(np.int64)
+    feature = nodes["feature_idx"].astype(np.int64)
     missing = nodes["missing_go_to_left"].astype(bool)
     by_set = nodes["is_categorical"].astype(bool) & ~leaf
-    for i in np.flatnonzero(by_set).tolist():
-        among = sets[place[i]]
-        bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][i]]
-        left = _members(bits, among.codes)
-        number = among.number(
-            left,
-            other_left=bool(missing[i]),
+    for node in np.flatnonzero(by_set).tolist():
+        among = sets[feature[node]]
+        bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][node]]
+        split[node] = among.number(
+            _members(bits, among.codes),
+            other_left=bool(missing[node]),
         )
-        split[i] = HALF
-        place[i] = -1 - (place[i] << 32 | number)
+        feature[node] = -1 - feature[node]
     left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
-    return Tree(place, split, missing, left, right)
+    return Tree(feature, split, missing, left, right)
 
 
 def _members(bits: Array, codes: int) -> Array:
@@ -135,30 +164,6 @@ def _members(bits: Array, codes: int) -> Array:
     return np.array(
         [bits[code // 32] >> (code % 32) & 1 for code in range(codes)],
         bool,
-    )
-
-
-def _placed(
-    tree: Tree,
-    numbers: int,
-    sets: list[Sets],
-) -> Tree:
-    """The same tree over the columns of numbers, and behind them those of the sets."""
-    if not sets:
-        return tree
-    sizes = [len(each) for each in sets]
-    starts = numbers + np.cumsum([0, *sizes])
-    of_set = tree.column < 0
-    key = -1 - tree.column[of_set]
-    column: Array = tree.column - len(sets)
-    column[of_set] = starts[key >> 32] + (key & 0xFFFFFFFF)
-    column[tree.leaf] = 0
-    return Tree(
-        column,
-        tree.threshold,
-        tree.missing,
-        tree.left,
-        tree.right,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import MISSING, Array, is_missing
+from modelkit.convert.estimators.arithmetic import choose, equal
 from modelkit.convert.estimators.converting import Converting, Fill
 from modelkit.convert.estimators.lookup import column_name, single_columns
 from modelkit.convert.estimators.tensors import (
@@ -17,7 +18,6 @@ from modelkit.convert.estimators.tensors import (
     Var,
     cast,
     constant,
-    doubles,
     dtype_of,
     joined,
     op,
@@ -85,7 +85,7 @@ def _gaps(
 ) -> Var:
     """Where a matrix is missing; None is a value like others to what looks for NaN."""
     if _is_nan(marker) and at.name_of(part) in at.nones:
-        return op.not_(op.equal(part, part))
+        return op.not_(equal(part, part))
     return gaps(part, marker)
 
 
@@ -95,7 +95,7 @@ def gaps(part: Var, marker: Any) -> Var:
     if is_missing(marker):
         return op.equal(part, constant(MISSING)) if texts else op.isnan(part)
     if texts != isinstance(marker, str):  # a text among numbers, or the other way round
-        return op.not_(op.equal(part, part))
+        return op.not_(equal(part, part))
     return op.equal(part, constant(marker, dtype_of(part)))
 
 
@@ -127,7 +127,7 @@ def _filled(
     gone = gaps(part, marker)
     if dtype_of(part) != STRING:
         numbers = [np.nan if isinstance(value, str) else value for value in values]
-        return op.where(gone, doubles([numbers]), part)
+        return choose(gone, [numbers], part)
     (value,) = values.tolist()
     text = MISSING if value is None else value
     done = op.where(gone, constant(text), part)

@@ -1,8 +1,8 @@
 """Converter of KNNImputer: the mean of a column over the nearest rows of fit that have a value there.
 
-Rounded values often give equal distances, and which rows are taken then hangs on the last bit; so
-does the weight of a row that is as good as equal. So distances are computed by the steps of
-scikit-learn, in their order, down to the additions of numpy.
+The weight of a row that is as good as equal hangs on the last bit of its distance. So distances are
+computed by the steps of scikit-learn, in their order, down to the additions of numpy. Rounded values
+often give equal distances: of those, rows that come first are nearer, as gate/ties.py has it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import (
+    choose,
+    equal,
+    greater,
+    less,
+    minus,
+    over,
+    plus,
+    times,
+)
+from modelkit.convert.estimators.equals import coarse
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -53,18 +64,20 @@ def _filled(
     some = op.gather(rows, asked)
     missing = gaps(some, estimator.missing_values)
     distances = _distances(estimator, some, missing)
-    begins = op.mul(asked, constant(width(rows), np.int64))  # of each row, in memory
+    ranks = _rounded(estimator, distances)
+    begins = times(asked, constant(width(rows), np.int64))  # of each row, in memory
     places = []
     means = []
     for place in held:
         own = flat(op.non_zero(column(missing, place)))
         begin = op.gather(begins, own)
-        places.append(op.add(begin, constant(place, np.int64)))
+        places.append(plus(begin, constant(place, np.int64)))
         means.append(
             _mean_of_donors(
                 estimator,
                 place,
                 op.gather(distances, own),
+                op.gather(ranks, own),
             )
         )
     done = op.scatter_elements(
@@ -90,7 +103,8 @@ def _check_options(estimator: Any) -> None:
         option = "metric" if callable(estimator.metric) else "weights"
         usual = "'nan_euclidean'" if option == "metric" else "'uniform' or 'distance'"
         raise ConversionError(
-            f"KNNImputer({option}=...) with a function of yours cannot be converted; use {usual}",
+            f"KNNImputer({option}=...) with a function of yours cannot be converted; use {usual}, or "
+            "format='joblib'",
             step="KNNImputer",
         )
 
@@ -104,21 +118,17 @@ def _distances(
     gone = estimator._mask_fit_X  # noqa: SLF001 - no public way
     known = estimator._fit_X.astype(np.float64)  # noqa: SLF001 - in its order in memory
     known[gone] = 0.0
-    given = op.where(missing, doubles(0.0), rows)
-    squares = op.mul(given, given)
+    given = choose(missing, 0.0, rows)
+    squares = times(given, given)
     found = _complete_distances(given, squares, known)
     if gone.any():
-        found = op.sub(found, op.matmul(squares, doubles(gone.T)))
+        found = minus(found, op.matmul(squares, doubles(gone.T)))
     without = op.matmul(cast(missing, np.float64), doubles((known * known).T))
-    found = op.max([op.sub(found, without), doubles(0.0)])
+    found = op.max([minus(found, without), doubles(0.0)])
     both = op.matmul(cast(op.not_(missing), np.float64), doubles(~gone.T))
-    mean = op.div(found, op.max([both, doubles(1.0)]))
-    found = op.sqrt(op.mul(mean, doubles(known.shape[1])))
-    return op.where(
-        op.equal(both, doubles(0.0)),
-        doubles(np.inf),
-        found,
-    )
+    mean = over(found, op.max([both, doubles(1.0)]))
+    found = op.sqrt(times(mean, known.shape[1]))
+    return choose(equal(both, 0.0), np.inf, found)
 
 
 def _complete_distances(
@@ -129,9 +139,9 @@ def _complete_distances(
     """Squared distances between rows in whose gaps are zeros."""
     lengths = np.einsum("ij,ij->i", known, known)
     products = op.matmul(given, doubles(known.T))
-    found = op.mul(doubles(-2.0), products)
-    found = op.add(found, _sums(squares))
-    found = op.add(found, doubles(lengths[None]))
+    found = times(-2.0, products)
+    found = plus(found, _sums(squares))
+    found = plus(found, lengths[None])
     return op.max([found, doubles(0.0)])
 
 
@@ -147,26 +157,39 @@ def _sums(squares: Var) -> Var:
     order = [*blocks.flat, *firsts[whole:]]
     even = [each[place] for place in order]
     odd = [each[place + 1] for place in order if place + 1 < count]
-    return op.add(total(even), total(odd))
+    return plus(total(even), total(odd))
+
+
+def _rounded(estimator: Any, distances: Var) -> Var:
+    """Squared distances without what is rounding of products of rows."""
+    gone = estimator._mask_fit_X  # noqa: SLF001 - no public way
+    known = np.where(gone, 0.0, estimator._fit_X).astype(np.float64)  # noqa: SLF001
+    grid = doubles(coarse(known))
+    squares = times(distances, distances)
+    return minus(plus(squares, grid), grid)
 
 
 def _mean_of_donors(
     estimator: Any,
     place: int,
     distances: Var,
+    ranks: Var,
 ) -> Var:
-    """The weighted mean of a column over the nearest rows that have it; (n,)."""
+    """The weighted mean of a column over the rows of the lowest ranks that have it; (n,)."""
     gone = estimator._mask_fit_X[:, place]  # noqa: SLF001 - no public way
     held = estimator._fit_X[:, place]  # noqa: SLF001
     if gone.any():
-        distances = op.add(distances, doubles(np.where(gone, np.inf, 0.0)[None]))
+        without = np.where(gone, np.inf, 0.0)[None]
+        distances = plus(distances, without)
+        ranks = plus(ranks, without)
     count = min(estimator.n_neighbors, int((~gone).sum()))
-    nearest, donors = op.top_k(
-        distances,
+    _, donors = op.top_k(
+        ranks,
         constant([count], np.int64),
         axis=1,
         largest=0,
     )
+    nearest = op.gather_elements(distances, donors, axis=1)
     values = op.gather(doubles(np.where(gone, 0.0, held)), donors)
     weights = _weights(estimator, nearest)
     overall = float(np.ma.array(held, mask=gone).mean())  # where no row shares a column
@@ -180,28 +203,24 @@ def _weighted_mean(
 ) -> Var:
     axis = constant([1], np.int64)
     whole = op.reduce_sum(weights, axis, keepdims=0)
-    products = op.mul(weights, values)
-    mean = op.div(op.reduce_sum(products, axis, keepdims=0), whole)
-    return op.where(
-        op.greater(whole, doubles(0.0)),
-        mean,
-        doubles(otherwise),
-    )
+    products = times(weights, values)
+    mean = over(op.reduce_sum(products, axis, keepdims=0), whole)
+    return choose(greater(whole, 0.0), mean, otherwise)
 
 
 def _weights(estimator: Any, nearest: Var) -> Var:
     """The weights of the nearest rows; rows that share no column are infinitely far, and weigh 0."""
     if estimator.weights == "distance":
         return _inverse(nearest)
-    return cast(op.less(nearest, doubles(np.inf)), np.float64)
+    return cast(less(nearest, np.inf), np.float64)
 
 
 def _inverse(distances: Var) -> Var:
     """One over each distance; where some are 0, those weigh 1 and the others nothing."""
-    inverse = op.div(doubles(1.0), distances)
+    inverse = over(1.0, distances)
     hits = cast(op.isinf(inverse), np.float64)
     hit = op.reduce_max(hits, constant([1], np.int64), keepdims=1)
-    return op.where(op.greater(hit, doubles(0.0)), hits, inverse)
+    return choose(greater(hit, 0.0), hits, inverse)
 
 
 def _without_empty(
@@ -216,7 +235,7 @@ def _without_empty(
     if not estimator.keep_empty_features:
         return op.gather(table, constant(held, np.int64), axis=1)
     empty: Array = ~estimator._valid_mask  # noqa: SLF001 - no public way
-    return op.where(constant(empty[None]), doubles(0.0), table)
+    return choose(constant(empty[None]), 0.0, table)
 
 
 ESTIMATORS = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import choose
 from modelkit.convert.estimators.impute import gaps, with_indicators
 from modelkit.convert.estimators.lookup import single_columns
 from modelkit.convert.estimators.tensors import (
@@ -41,11 +42,7 @@ def filled(estimator: Any, columns: Columns, at: Converting) -> Answer:
         others = [table[int(other)] for other in step.neighbor_feat_idx]
         said = at.answer(step.estimator, Columns((joined(others),)))
         value = upright(cast(said.asked("prediction"), np.float64))
-        table[place] = op.where(
-            missing[place],
-            _within(estimator, place, value),
-            table[place],
-        )
+        table[place] = choose(missing[place], _within(estimator, place, value), table[place])
     return Answer(table=with_indicators(estimator, columns, table, at))
 
 

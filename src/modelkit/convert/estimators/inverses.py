@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import at_least, choose, minus, over, plus, times
+from modelkit.convert.estimators.arithmetic import (
+    at_least,
+    choose,
+    minus,
+    over,
+    plus,
+    product,
+    times,
+)
 from modelkit.convert.estimators.elementary import log1p
 from modelkit.convert.estimators.functions import applied
-from modelkit.convert.estimators.projections import product
 from modelkit.convert.estimators.quantiles import back_from_quantiles
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -50,7 +57,7 @@ def inverted(transformer: Any, rows: Var) -> Var:
     if not known or name not in INVERSES:
         raise ConversionError(
             f"TransformedTargetRegressor(transformer={name}) cannot be converted; use one of "
-            f"{', '.join(sorted(INVERSES))}, or func and inverse_func",
+            f"{', '.join(sorted(INVERSES))}, func and inverse_func, or format='joblib'",
             step="TransformedTargetRegressor",
         )
     return INVERSES[name](transformer, rows)

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import choose, equal, less, minus, over, plus, times
-from modelkit.convert.estimators.projections import product
-from modelkit.convert.estimators.scaling import SMALL_NORM, centred_kernel, one_table
+from modelkit.convert.estimators.arithmetic import (
+    choose,
+    equal,
+    minus,
+    over,
+    plus,
+    product,
+    times,
+)
+from modelkit.convert.estimators.distances import METRICS, added_up
+from modelkit.convert.estimators.scaling import centred_kernel, one_table, over_norm
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -18,9 +26,7 @@ from modelkit.convert.estimators.tensors import (
     doubles,
     flat,
     joined,
-    one_column,
     op,
-    total,
     width,
 )
 from modelkit.errors import ConversionError
@@ -160,11 +166,9 @@ def _cosine(
     known: Array,
     options: Options,
 ) -> Var:
-    norms = np.sqrt((known * known).sum(axis=1, keepdims=True))
-    unit = known / np.where(norms < SMALL_NORM, 1.0, norms)
-    norm = op.reduce_l2(rows, constant([1], np.int64), keepdims=1)
-    divisor = choose(less(norm, SMALL_NORM), 1.0, norm)
-    return product(over(rows, divisor), unit.T)
+    from sklearn.preprocessing import normalize
+
+    return product(over_norm(rows, "l2"), normalize(known).T)
 
 
 def _laplacian(
@@ -172,11 +176,8 @@ def _laplacian(
     known: Array,
     options: Options,
 ) -> Var:
-    terms = []
-    for place in range(known.shape[1]):
-        apart = minus(one_column(rows, place), known[None, :, place])
-        terms.append(op.abs(apart))
-    return op.exp(times(total(terms), -options["gamma"]))
+    sizes = METRICS["manhattan"](rows, known, options)
+    return op.exp(times(sizes, -options["gamma"]))
 
 
 def _additive_chi2(
@@ -184,15 +185,15 @@ def _additive_chi2(
     known: Array,
     options: Options,
 ) -> Var:
-    terms = []
-    for place in range(known.shape[1]):
-        own = one_column(rows, place)
-        other = doubles(known[None, :, place])
-        apart = minus(own, other)
-        both = plus(own, other)
-        share = over(times(apart, apart), both)
-        terms.append(choose(equal(both, 0.0), 0.0, share))
-    return op.neg(total(terms))
+    return op.neg(added_up(rows, known, _share_of_square))
+
+
+def _share_of_square(own: Var, other: Var) -> Var:
+    """The square of a difference over the sum; 0 where both are 0."""
+    apart = minus(own, other)
+    both = plus(own, other)
+    share = over(times(apart, apart), both)
+    return choose(equal(both, 0.0), 0.0, share)
 
 
 def _chi2(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from modelkit.convert.estimators.older import renewed
 from modelkit.convert.estimators.tensors import (
     STRING,
     Answer,
@@ -30,8 +29,10 @@ if TYPE_CHECKING:
 
 # Opset 19 is the first whose Equal compares strings; onnxruntime has it since 1.17.
 OPSETS = {"": 19, "ai.onnx.ml": 3}
+ML_VERSION = 5  # that of all other nodes; what skl2onnx writes here means the same in it
 WIDE = np.float64
 NARROW = np.float32
+LIBRARIES = ("sklearn", "xgboost", "lightgbm", "catboost")
 
 
 def converted_alone(
@@ -40,14 +41,15 @@ def converted_alone(
     at: Converting,
 ) -> Answer:
     """What an estimator answers by the graph that skl2onnx makes of it. Raises ConversionError."""
-    name = type(estimator).__name__
-    refusal: ConversionError | None = None
+    refusal: Exception | None = None
     for dtype in (WIDE, NARROW):
         given = _in_dtype(columns, dtype).merged()
         inputs = list(given.parts)
         try:
-            outputs = _outputs(estimator, inputs)
-        except ConversionError as error:
+            outputs = inline(_runnable(estimator, inputs), inputs)
+        except MissingExtraError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever skl2onnx, onnx or onnxruntime refuse
             refusal = refusal or error
             continue
         numbers = any(dtype_of(part) != STRING for part in inputs)
@@ -55,25 +57,37 @@ def converted_alone(
         if rounds and numbers:
             at.narrow = True
         return _answer(estimator, outputs, at)
-    raise refusal or ConversionError(f"{name} cannot be converted", step=name)
+    raise without_converter(estimator) from refusal
 
 
-def _outputs(estimator: Any, inputs: list[Var]) -> list[Var]:
-    """What the graph of an estimator gives.
+def without_converter(estimator: Any) -> ConversionError:
+    """Why an estimator is refused that nothing converts, and what to do."""
+    kind = type(estimator)
+    name = kind.__name__
+    library = kind.__module__.partition(".")[0]
+    known = next((base for base in kind.__mro__[1:] if _is_of_library(base)), None)
+    if library in LIBRARIES:
+        why = f"{name} has no converter that takes it as it was fitted"
+        fixes = []
+    elif known is not None:
+        why = f"{name} is a class derived from {known.__name__}, and may answer otherwise"
+        fixes = [f"fit {known.__name__} itself"]
+    else:
+        why = f"{name} is a class of your own, and has no converter"
+        fixes = []
+    if hasattr(estimator, "transform") and not hasattr(estimator, "predict"):
+        fixes += [
+            "make it a FunctionTransformer of numpy functions",
+            "apply the steps up to it in front of the model and save those behind it",
+        ]
+    advice = ", or ".join([*fixes, "save the model with format='joblib'"])
+    return ConversionError(f"{why}: {advice}", step=name)
 
-    Raises ConversionError, whatever it is that skl2onnx, spox, onnx or onnxruntime refuse.
-    """
-    try:
-        return inline(_runnable(estimator, inputs), inputs)
-    except (ConversionError, MissingExtraError):
-        raise
-    except Exception as error:
-        name = type(estimator).__name__
-        raise ConversionError(
-            f"{name} cannot be converted to ONNX: {' '.join(str(error).split())[:300]}; replace "
-            "it, or apply it before the model and save the rest",
-            step=name,
-        ) from error
+
+def _is_of_library(base: type) -> bool:
+    library = base.__module__.partition(".")[0]
+    mixin = base.__name__.endswith("Mixin") or base.__name__.startswith(("Base", "_"))
+    return library in LIBRARIES and not mixin
 
 
 def _in_dtype(columns: Columns, dtype: Any) -> Columns:
@@ -93,7 +107,10 @@ def _runnable(estimator: Any, inputs: list[Var]) -> onnx.ModelProto:
         TensorSpec(f"a{i}", _named(dtype_of(each)), ("batch", width(each)))
         for i, each in enumerate(inputs)
     ]
-    proto = renewed(_convert(estimator, specs))
+    proto = _convert(estimator, specs)
+    for entry in proto.opset_import:
+        if entry.domain == "ai.onnx.ml":
+            entry.version = ML_VERSION
     alone = onnx.ModelProto()
     alone.CopyFrom(proto)
     del alone.graph.output[:-1]  # labels have another shape than converters say, at times
@@ -175,7 +192,4 @@ def _answer(
         )
     if hasattr(estimator, "transform"):
         return Answer(table=Columns((first,)))
-    raise ConversionError(
-        f"{type(estimator).__name__} is neither a transformer, a classifier nor a regressor",
-        step=type(estimator).__name__,
-    )
+    raise without_converter(estimator)

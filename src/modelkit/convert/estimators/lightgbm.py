@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import at_most, choose, minus, times
 from modelkit.convert.estimators.categories import Beside
 from modelkit.convert.estimators.elementary import log1p
 from modelkit.convert.estimators.forests import mean
@@ -20,14 +21,14 @@ from modelkit.convert.estimators.lightgbm_trees import (
     missing_types,
     nodes_of,
     splits_of,
-    tree_over,
+    tree_of_nodes,
 )
+from modelkit.convert.estimators.scaling import within
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
     column,
-    doubles,
     flat,
     largest,
     one_column,
@@ -39,6 +40,8 @@ from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
+
+FURTHEST = 1e300  # of a sum of linear leaves: the sigmoid of any number as large is 0 or 1
 
 # Up to here a number counts as zero, and zero as missing where a column says so.
 ZERO = float(np.float32(1e-35))
@@ -118,7 +121,7 @@ def _sum(
 ) -> Var:
     """The sum of the leaves for each output, beside zeros where the link has a pair."""
     rows = _without_zeros(read, nodes, estimator)
-    trees = [tree_over(each, read.home, read.starts) for each in nodes]
+    trees = [read.placed(tree_of_nodes(each)) for each in nodes]
     if has_linear_leaves(nodes):
         lines = LinearLeaves(nodes, read.home)
         return _paired(lines.sums(rows, trees, outputs), link)
@@ -137,8 +140,11 @@ def _sum(
 
 
 def _paired(added: Var, link: Link) -> Var:
-    """A sum beside zeros, where the link has a pair."""
-    return op.concat([op.sub(added, added), added], axis=1) if link.pair else added
+    """A sum beside zeros, where the link has a pair: finite, for an infinite row has a sigmoid too."""
+    if not link.pair:
+        return added
+    bounded = within(added, -FURTHEST, FURTHEST)
+    return op.concat([minus(bounded, bounded), bounded], axis=1)
 
 
 class Link:
@@ -163,7 +169,7 @@ class Link:
         if self.kind == "multiclassova":
             return op.sigmoid(self._steep(raw))
         if self.kind == "regression" and "sqrt" in self.options:
-            return op.mul(op.mul(raw, raw), op.sign(raw))
+            return times(times(raw, raw), op.sign(raw))
         if self.kind in EXPONENTIAL:
             return op.exp(raw)
         if self.kind == "cross_entropy_lambda":
@@ -175,7 +181,7 @@ class Link:
     def _steep(self, raw: Var) -> Var:
         """The scores times the slope of the sigmoid."""
         slope = float(self.options.get("sigmoid", 1.0))
-        return raw if slope == 1.0 else op.mul(raw, doubles(slope))
+        return raw if slope == 1.0 else times(raw, slope)
 
 
 def _refused(what: str, estimator: Any) -> ConversionError:
@@ -210,12 +216,8 @@ def _without_zeros(
         -1.0,
     )
     bound[0, [read.home[feature] for feature in zeros]] = ZERO
-    small = op.less_or_equal(op.abs(read.rows), doubles(bound))
-    return op.where(
-        small,
-        doubles(np.nan),
-        read.rows,
-    )
+    small = at_most(op.abs(read.rows), bound)
+    return choose(small, np.nan, read.rows)
 
 
 ESTIMATORS = {

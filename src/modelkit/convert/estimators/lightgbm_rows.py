@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.categories import Beside, Sets, codes_of
+from modelkit.convert.estimators.arithmetic import choose, greater, less
+from modelkit.convert.estimators.categories import Beside, Sets
 from modelkit.convert.estimators.lightgbm_trees import Dumped, codes_in, is_by_set, splits_of
-from modelkit.convert.estimators.tensors import STRING, Columns, Var, cast, doubles, dtype_of, op
+from modelkit.convert.estimators.lookup import looked_up
+from modelkit.convert.estimators.tensors import STRING, Columns, Var, cast, dtype_of, op
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def read_by(
         found.add_numbers(numeric, columns.take(numeric).matrix(np.float64))
     for feature in asked:
         if feature in names:
-            found.add_numbers([feature], _order(columns, feature, names[feature]))
+            found.add_numbers([feature], _order(columns, feature, names[feature], at))
     for feature in by_set:
         sets = _sets(feature, splits)
         codes = _codes(
@@ -47,6 +49,7 @@ def read_by(
             feature,
             sets.codes,
             names.get(feature),
+            at,
         )
         found.add_sets(feature, sets, codes)
     return found
@@ -88,52 +91,32 @@ def _codes(
     feature: int,
     codes: int,
     names: list[Any] | None,
+    at: Converting,
 ) -> Var:
     """(n, 1) codes of a column of categories; `codes` for all that is none of a set."""
     (part,) = columns.take([feature]).parts
     if names is None:
         return _whole(cast(part, np.float64), codes)
     places = np.minimum(np.arange(len(names)), codes)
-    return codes_of(
-        part,
-        names,
-        places,
-        codes,
-    )
+    return looked_up(part, names, places, codes, at)
 
 
 def _order(
     columns: Columns,
     feature: int,
     names: list[Any],
+    at: Converting,
 ) -> Var:
     """(n, 1) codes of a column whose categories have an order, as numbers; others are missing."""
     (part,) = columns.take([feature]).parts
-    places = np.arange(len(names))
-    numbers = doubles([*places, np.nan])
-    return op.gather(
-        numbers,
-        codes_of(
-            part,
-            names,
-            places,
-            len(names),
-        ),
-    )
+    places = np.arange(len(names), dtype=np.float64)
+    return looked_up(part, names, places, np.nan, at)
 
 
 def _whole(part: Var, codes: int) -> Var:
     """Codes as LightGBM reads them: cut off towards zero; below -1, missing and beyond is none."""
-    held = op.where(
-        op.greater(part, doubles(-1.0)),
-        op.abs(part),
-        doubles(codes),
-    )
+    held = choose(greater(part, -1.0), op.abs(part), codes)
     return op.cast(
-        op.where(
-            op.less(held, doubles(codes)),
-            held,
-            doubles(codes),
-        ),
+        choose(less(held, codes), held, codes),
         to=np.int64,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.estimators.categories import HALF
+from modelkit.convert.estimators.arithmetic import choose, equal, greater, plus, times
 from modelkit.convert.estimators.tensors import Var, constant, doubles, op
 from modelkit.convert.estimators.trees import Tree, ensemble
 
@@ -56,12 +56,8 @@ def _threshold(node: Dumped) -> float:
     return said if abs(said) < ENDLESS else float(np.copysign(np.inf, said))
 
 
-def tree_over(
-    nodes: list[Dumped],
-    home: Mapping[int, int],
-    starts: Mapping[int, int],
-) -> Tree:
-    """A tree over the columns of numbers, by `home`, and those of the sets, from `starts` on."""
+def tree_of_nodes(nodes: list[Dumped]) -> Tree:
+    """A tree over features, as `Beside.placed` takes it."""
     count = len(nodes)
     place = np.zeros(count, np.int64)
     split = np.zeros(count)
@@ -71,10 +67,10 @@ def tree_over(
             continue
         feature = node["split_feature"]
         if is_by_set(node):
-            place[i] = starts[feature] + node["set"]
-            split[i] = HALF
+            place[i] = -1 - feature
+            split[i] = node["set"]
             continue
-        place[i] = home[feature]
+        place[i] = feature
         split[i] = _threshold(node)
         # A missing value is zero where the column had none in training.
         missing[i] = node["default_left"] if node["missing_type"] != "None" else split[i] >= 0
@@ -172,14 +168,10 @@ class LinearLeaves:
         )
         given = op.reshape(read, constant([-1, trees, widest], np.int64))
         slope = op.gather(doubles(self.slopes), number)
-        used = op.not_(op.equal(slope, doubles(0.0)))
-        part = op.where(
-            used,
-            op.mul(given, slope),
-            doubles(0.0),
-        )
+        used = op.not_(equal(slope, 0.0))
+        part = choose(used, times(given, slope), 0.0)
         last = constant([2], np.int64)
-        sloped = op.add(
+        sloped = plus(
             value,
             op.reduce_sum(
                 part,
@@ -189,14 +181,14 @@ class LinearLeaves:
         )
         gone = op.cast(op.and_(used, op.isnan(given)), to=np.float64)
         held = op.gather(doubles(self.values), number)
-        return op.where(
-            op.greater(
+        return choose(
+            greater(
                 op.reduce_sum(
                     gone,
                     last,
                     keepdims=0,
                 ),
-                doubles(0.0),
+                0.0,
             ),
             held,
             sloped,

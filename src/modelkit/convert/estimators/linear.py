@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import greater, over, plus
+from modelkit.convert.estimators.projections import between_classes
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -80,31 +82,6 @@ def consensus(
     return at.answer(estimator.estimator_, columns)
 
 
-def partial_least_squares(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """PLSRegression, PLSCanonical and CCA: a linear form of centred rows, or their rotation."""
-    rows = op.sub(columns.matrix(np.float64), doubles(estimator._x_mean[None]))  # noqa: SLF001 - no public way
-    scores = op.gemm(
-        rows,
-        doubles(estimator.coef_.T),
-        doubles(estimator.intercept_),
-    )
-    one = getattr(
-        estimator,
-        "_predict_1d",
-        estimator.coef_.shape[0] == 1,
-    )
-    scaled = op.div(rows, doubles(estimator._x_std[None]))  # noqa: SLF001
-    turned = op.matmul(scaled, doubles(estimator.x_rotations_))
-    return Answer(
-        prediction=flat(scores) if one else scores,
-        table=Columns((turned,)),
-    )
-
-
 def classifier(
     estimator: Any,
     columns: Columns,
@@ -167,7 +144,7 @@ def ridge(
         weights.T,
         shift,
     )
-    above = op.greater(scores, doubles(0.0))
+    above = greater(scores, 0.0)
     return Answer(
         label=op.cast(above, to=np.int64),
         decision=scores,
@@ -187,11 +164,7 @@ def discriminant(
     )
     if estimator.solver == "lsqr":
         return answer
-    rows = columns.matrix(np.float64)
-    if estimator.solver == "svd":
-        rows = op.sub(rows, doubles(estimator.xbar_[None]))
-    chosen = estimator.scalings_[:, : estimator._max_components]  # noqa: SLF001 - no public way
-    table = op.matmul(rows, doubles(chosen))
+    table = between_classes(estimator, columns.matrix(np.float64))
     return replace(answer, table=Columns((table,)))
 
 
@@ -240,7 +213,7 @@ def _by_distance(
         doubles(-1.0),
         doubles(1.0),
     )
-    share = op.div(op.add(inside, doubles(1.0)), doubles(2.0))
+    share = over(plus(inside, 1.0), 2.0)
     return complement(one_column(share, 1)) if two else shares(share)
 
 
@@ -297,7 +270,4 @@ ESTIMATORS = {
     "sklearn.GammaRegressor": generalized,
     "sklearn.TweedieRegressor": generalized,
     "sklearn.RANSACRegressor": consensus,
-    "sklearn.PLSRegression": partial_least_squares,
-    "sklearn.PLSCanonical": partial_least_squares,
-    "sklearn.CCA": partial_least_squares,
 }

@@ -1,4 +1,7 @@
-"""Converters of mixtures of Gaussians: the logarithm of the density of each component, in the source's precision."""
+"""Converters of mixtures of Gaussians: the logarithm of the density of each component, in float64.
+
+What was fitted on float32 is rounded where the source rounds it: rows and all they touch are not.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, largest, op
+from modelkit.convert.estimators.arithmetic import minus, plus, times
+from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, largest, op
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
@@ -16,14 +20,11 @@ if TYPE_CHECKING:
 
 def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """GaussianMixture and BayesianGaussianMixture: the share of each component, and the log-likelihood of a row."""
-    dtype = estimator.means_.dtype
-    at.narrow |= dtype == np.float32
-    apart = APART[estimator.covariance_type](estimator, columns.matrix(dtype))
-    half = op.mul(apart, constant(-0.5, dtype))
-    scores = op.add(
-        half,
-        constant(_constants(estimator)[None], dtype),
-    )
+    # The source rounds rows that were float32 before.
+    at.narrow |= estimator.means_.dtype == np.float32
+    apart = APART[estimator.covariance_type](estimator, columns.matrix(np.float64))
+    half = times(apart, -0.5)
+    scores = plus(half, _constants(estimator)[None])
     whole = op.reduce_log_sum_exp(
         scores,
         constant([1], np.int64),
@@ -31,7 +32,7 @@ def mixture(estimator: Any, columns: Columns, at: Converting) -> Answer:
     )
     return Answer(
         label=largest(scores),
-        probabilities=op.exp(op.sub(scores, whole)),
+        probabilities=op.exp(minus(scores, whole)),
         score_samples=op.reshape(
             whole,
             constant([-1], np.int64),
@@ -46,7 +47,8 @@ def _constants(estimator: Any) -> Array:
     features = estimator.means_.shape[1]
     kind = estimator.covariance_type
     determinants = _compute_log_det_cholesky(estimator.precisions_cholesky_, kind, features)
-    added = determinants - 0.5 * features * log(2 * pi)
+    wide = np.asarray(determinants, np.float64)
+    added = wide - 0.5 * features * log(2 * pi)
     if hasattr(estimator, "degrees_of_freedom_"):
         added = added + _of_freedom(estimator, features)
     found: Array = added + estimator._estimate_log_weights()  # noqa: SLF001 - no public way
@@ -86,8 +88,8 @@ def _full(estimator: Any, rows: Var) -> Var:
     )
     moved = op.gemm(
         rows,
-        constant(weights),
-        constant(-shift),
+        doubles(weights),
+        doubles(-shift),
     )
     by_component = op.reshape(
         moved,
@@ -104,10 +106,12 @@ def _tied(estimator: Any, rows: Var) -> Var:
     """(n, components): squared distances by the precisions that all components share."""
     root = estimator.precisions_cholesky_
     moved = op.unsqueeze(
-        op.matmul(rows, constant(root)),
+        op.matmul(rows, doubles(root)),
         constant([1], np.int64),
     )
-    apart = op.sub(moved, constant(estimator.means_ @ root))
+    # Mean by mean, as the source does, which rounds those of float32.
+    shift = np.stack([mean @ root for mean in estimator.means_])
+    apart = minus(moved, doubles(shift))
     return op.reduce_sum_square(
         apart,
         constant([2], np.int64),
@@ -122,13 +126,10 @@ def _diagonal(estimator: Any, rows: Var) -> Var:
     own = (means**2 * precisions).sum(axis=1)
     moved = op.gemm(
         rows,
-        constant(-2.0 * (means * precisions).T),
-        constant(own),
+        doubles(-2.0 * (means * precisions).T),
+        doubles(own),
     )
-    return op.add(
-        moved,
-        op.matmul(op.mul(rows, rows), constant(precisions.T)),
-    )
+    return plus(moved, op.matmul(times(rows, rows), doubles(precisions.T)))
 
 
 def _spherical(estimator: Any, rows: Var) -> Var:
@@ -136,20 +137,14 @@ def _spherical(estimator: Any, rows: Var) -> Var:
     precisions = estimator.precisions_cholesky_**2
     means = estimator.means_
     own = (means**2).sum(axis=1) * precisions
-    products = op.mul(
-        op.matmul(rows, constant(-2.0 * means.T)),
-        constant(precisions[None]),
-    )
+    products = times(op.matmul(rows, doubles(-2.0 * means.T)), doubles(precisions[None]))
     squares = op.reduce_sum_square(
         rows,
         constant([1], np.int64),
         keepdims=1,
     )
-    scaled = op.mul(squares, constant(precisions[None]))
-    return op.add(
-        op.add(products, constant(own[None])),
-        scaled,
-    )
+    scaled = times(squares, doubles(precisions[None]))
+    return plus(plus(products, doubles(own[None])), scaled)
 
 
 APART = {"full": _full, "tied": _tied, "diag": _diagonal, "spherical": _spherical}

@@ -2,7 +2,8 @@
 
 For Euclidean distances, a product of matrices finds a few more candidates than neighbours; the
 differences themselves, which a product rounds away near 0, decide among the candidates and give the
-distances. Of equal distances the row of training that comes first is nearer.
+distances. Of distances that are equal but for rounding, the row of training that comes first is
+nearer: gate/ties.py has the source choose so as well.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.convert.estimators.distances import from_training, metric_of
+from modelkit.convert.estimators.equals import HIGHEST, NEGLIGIBLE, SPLIT, near_equal
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
 
 SPARE = 8  # candidates more than neighbours: rounding of the product may swap close ones
+MEASURED = 256  # rows of fit, at most, of which it is measured how many others are equally far
+MOST = 10**8  # numbers that are compared for that
 
 
 def classifier(
@@ -122,22 +126,46 @@ def _neighbors(
 ) -> tuple[Var, Var]:
     """The places of the neighbours among the rows of training, and their weights, (n, k) each."""
     by_distance = named_weights(estimator)
-    count = estimator.n_neighbors
-    if is_known(estimator):
-        places, measured = nearest(
-            estimator,
-            rows,
-            count,
-        )
-        distances = op.sqrt(measured)
-    else:
-        distances, places = op.top_k(
-            from_training(estimator, rows), constant([count], np.int64), axis=1, largest=0
-        )
+    places, distances = closest(
+        estimator,
+        rows,
+        estimator.n_neighbors,
+    )
     if by_distance:
         return places, _inverse(distances)
     equal = op.greater_or_equal(distances, doubles(0.0))  # of an infinite distance as well
     return places, op.cast(equal, to=np.float64)
+
+
+def closest(
+    estimator: Any,
+    rows: Var,
+    count: int,
+) -> tuple[Var, Var]:
+    """The places of neighbours among the rows of fit, the nearest first, and their distances."""
+    if is_known(estimator):
+        places, squares = nearest(estimator, rows, count)
+        return places, op.sqrt(squares)
+    distances = from_training(estimator, rows)
+    shifted = distances
+    if metric_of(estimator) == "cosine":  # which is off by rounding of numbers near 1
+        shifted = op.add(distances, doubles(1.0))
+    places = _smallest(shifted, count)
+    return places, op.gather_elements(distances, places, axis=1)
+
+
+def _smallest(distances: Var, count: int) -> Var:
+    """The places of the smallest, of those that are equal but for rounding the first: `equals`."""
+    limited = op.min([distances, doubles(HIGHEST)])
+    large = op.mul(limited, doubles(SPLIT))
+    rounded = op.sub(large, op.sub(large, limited))
+    _, places = op.top_k(
+        rounded,
+        constant([count], np.int64),
+        axis=1,
+        largest=0,
+    )
+    return places
 
 
 def nearest(
@@ -150,7 +178,7 @@ def nearest(
     candidates = _candidates(
         rows,
         known,
-        min(len(known), count + SPARE),
+        min(len(known), count + _spare(known, count)),
     )
     asked = op.unsqueeze(rows, constant([1], np.int64))
     apart = op.sub(asked, op.gather(doubles(known), candidates))
@@ -159,17 +187,33 @@ def nearest(
         constant([2], np.int64),
         keepdims=0,
     )
-    smallest, order = op.top_k(
-        squares,
-        constant([count], np.int64),
-        axis=1,
-        largest=0,
-    )
+    order = _smallest(squares, count)
     return op.gather_elements(
         candidates,
         order,
         axis=1,
-    ), smallest
+    ), op.gather_elements(
+        squares,
+        order,
+        axis=1,
+    )
+
+
+def _spare(known: Array, count: int) -> int:
+    """How many candidates more than neighbours: twice as many as are as far as the last of them.
+
+    It is measured on rows of fit, and on rows halfway between two of them.
+    """
+    measured = min(len(known), MEASURED, max(16, MOST // known.size))
+    some = known[np.linspace(0, len(known) - 1, measured).astype(int)]
+    halfway = (some + np.roll(some, 1, axis=0)) / 2
+    most = 0
+    for row in np.concatenate([some, halfway]):
+        apart = known - row
+        squares = near_equal(np.einsum("ij,ij->i", apart, apart))
+        last = np.partition(squares, count - 1)[count - 1]
+        most = max(most, int((squares <= last).sum()) - count)
+    return SPARE + 2 * most
 
 
 def _candidates(
@@ -297,7 +341,10 @@ def regressor_within(
     columns: Columns,
     _: Converting,
 ) -> Answer:
-    """RadiusNeighborsRegressor: the weighted mean of rows within a radius; NaN where there is none."""
+    """RadiusNeighborsRegressor: the weighted mean of rows within a radius.
+
+    Where there is none it is NaN, or what numpy makes of NaN in the dtype of the targets.
+    """
     weights = _within(estimator, columns.matrix(np.float64))
     targets, several = targets_of(estimator)
     whole = op.reduce_sum(
@@ -306,7 +353,19 @@ def regressor_within(
         keepdims=1,
     )
     means = op.div(op.matmul(weights, doubles(targets)), whole)
+    held = np.asarray(estimator._y)  # noqa: SLF001 - no public way
+    if held.dtype.kind != "f":
+        with np.errstate(invalid="ignore"):
+            nothing = np.full(1, np.nan).astype(held.dtype)
+        alone = op.equal(whole, doubles(0.0))
+        means = op.where(alone, doubles(nothing), means)
     return Answer(prediction=means if several else flat(means))
+
+
+def reach_of(estimator: Any) -> float:
+    """The radius; a little more where distances at the radius are off by rounding of products."""
+    radius = float(estimator.radius)
+    return radius * (1.0 + NEGLIGIBLE) if metric_of(estimator) == "euclidean" else radius
 
 
 def _within(
@@ -316,7 +375,7 @@ def _within(
     """(n, rows of training): the weights of rows within the radius; 0 for all others."""
     by_distance = named_weights(estimator)
     distances = from_training(estimator, rows)
-    inside = op.less_or_equal(distances, doubles(float(estimator.radius)))
+    inside = op.less_or_equal(distances, doubles(reach_of(estimator)))
     if not by_distance:
         return op.cast(inside, to=np.float64)
     return op.where(

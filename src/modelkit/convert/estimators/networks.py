@@ -1,4 +1,4 @@
-"""Converters of MLPClassifier, MLPRegressor and BernoulliRBM, in the precision of their weights."""
+"""Converters of MLPClassifier, MLPRegressor and BernoulliRBM, in float64."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import greater, product
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
     Var,
     complement,
-    constant,
     doubles,
     flat,
     largest,
@@ -53,7 +53,7 @@ def network_of_classes(
             place=largest(likely),
             probabilities=likely,
         )
-    above = op.cast(op.greater(likely, doubles(0.5)), to=np.int64)
+    above = op.cast(greater(likely, 0.5), to=np.int64)
     if estimator.n_outputs_ > 1:
         return Answer(
             label=above,
@@ -78,11 +78,7 @@ def _layers(
     found = at.product(columns, *first)
     for weights, shift in others:
         hidden = _activated(found, estimator.activation)
-        found = op.gemm(
-            hidden,
-            doubles(weights),
-            doubles(shift),
-        )
+        found = product(hidden, weights, shift)
     return _activated(found, estimator.out_activation_)
 
 
@@ -107,12 +103,11 @@ def hidden_units(
     at: Converting,
 ) -> Answer:
     """BernoulliRBM: the probability of each hidden unit."""
-    dtype = estimator.components_.dtype
-    at.narrow |= dtype == np.float32
+    at.narrow |= estimator.components_.dtype == np.float32  # the source rounds rows of float32
     scores = op.gemm(
-        columns.matrix(dtype),
-        constant(estimator.components_.T),
-        constant(estimator.intercept_hidden_),
+        columns.matrix(np.float64),
+        doubles(estimator.components_.T),
+        doubles(estimator.intercept_hidden_),
     )
     return Answer(table=Columns((logistic(scores),)))
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array, is_missing
+from modelkit.convert.estimators.arithmetic import equal
 from modelkit.convert.estimators.converting import Converting, OneHot
 from modelkit.convert.estimators.lookup import check_one_missing, looked_up, single_columns
 from modelkit.convert.estimators.tensors import (
@@ -16,7 +17,6 @@ from modelkit.convert.estimators.tensors import (
     Var,
     cast,
     constant,
-    doubles,
     dtype_of,
     joined,
     op,
@@ -59,7 +59,7 @@ def _equal_values(estimator: Any, columns: Columns) -> Var:
         places += [place] * len(kept)
         values += kept.tolist()
     repeated = op.gather(columns.matrix(np.float64), constant(places, np.int64), axis=1)
-    return op.equal(repeated, doubles([values]))
+    return equal(repeated, [values])
 
 
 def _equal_codes(
@@ -72,7 +72,7 @@ def _equal_codes(
     codes, unknown = _all_codes(estimator, place)
     known = estimator.categories_[place].tolist()
     found = looked_up(column, known, codes.astype(np.float64), unknown, at)
-    return op.equal(found, doubles([_kept_codes(estimator, place)]))
+    return equal(found, [_kept_codes(estimator, place)])
 
 
 def _codes(

@@ -1,6 +1,6 @@
 """Converters of outlier detectors: -1 for rows outside and 1 for those inside, by a score and its offset.
 
-IsolationForest is among the forests.
+IsolationForest is in isolation.py.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.distances import from_training
-from modelkit.convert.estimators.neighbors import is_known, nearest
+from modelkit.convert.estimators.arithmetic import minus, over, plus, times
+from modelkit.convert.estimators.neighbors import closest
 from modelkit.convert.estimators.support import dense, kernels
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, flat, op
 from modelkit.errors import ConversionError
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 def detected(scores: Var, offset: Any) -> Answer:
     """What a detector answers by its scores, which are those of rows inside from its offset on."""
-    decision = op.sub(
-        scores,
-        doubles(float(np.ravel(offset)[0])),
-    )
+    decision = minus(scores, float(np.ravel(offset)[0]))
     return Answer(
         label=_side(decision, least=True),
         decision=decision,
@@ -64,7 +61,7 @@ def support_vectors(estimator: Any, columns: Columns, at: Converting) -> Answer:
     return Answer(
         label=_side(decision, least=False),
         decision=decision,
-        score_samples=op.add(decision, offset),
+        score_samples=plus(decision, offset),
     )
 
 
@@ -76,25 +73,19 @@ def linear(estimator: Any, columns: Columns, at: Converting) -> Answer:
         columns.matrix(np.float64),
         doubles(weights),
     )
-    decision = flat(op.sub(product, doubles(offset)))
+    decision = flat(minus(product, offset))
     return Answer(
         label=_side(decision, least=True),
         decision=decision,
-        score_samples=op.add(
-            decision,
-            doubles(float(offset[0])),
-        ),
+        score_samples=plus(decision, float(offset[0])),
     )
 
 
 def envelope(estimator: Any, columns: Columns, at: Converting) -> Answer:
     """EllipticEnvelope: the distance from the middle by the covariance, with its sign turned."""
-    apart = op.sub(
-        columns.matrix(np.float64),
-        doubles(estimator.location_[None]),
-    )
+    apart = minus(columns.matrix(np.float64), estimator.location_[None])
     precision = doubles(estimator.get_precision())
-    products = op.mul(op.matmul(apart, precision), apart)
+    products = times(op.matmul(apart, precision), apart)
     squares = op.reduce_sum(
         products,
         constant([1], np.int64),
@@ -111,7 +102,7 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
             step="LocalOutlierFactor",
         )
     count = estimator.n_neighbors_
-    places, distances = _neighbors(
+    places, distances = closest(
         estimator,
         columns.matrix(np.float64),
         count,
@@ -128,7 +119,7 @@ def local_factor(estimator: Any, columns: Columns, at: Converting) -> Answer:
     )
     around = op.gather(doubles(estimator._lrd), places)  # noqa: SLF001
     ratios = op.reduce_mean(
-        op.div(around, _density(reached)),
+        over(around, _density(reached)),
         constant([1], np.int64),
         keepdims=0,
     )
@@ -142,28 +133,7 @@ def _density(reached: Var) -> Var:
         constant([1], np.int64),
         keepdims=1,
     )
-    return op.div(
-        doubles(1.0),
-        op.add(mean, doubles(1e-10)),
-    )
-
-
-def _neighbors(
-    estimator: Any,
-    rows: Var,
-    count: int,
-) -> tuple[Var, Var]:
-    """The places of the neighbours among the rows of training, and their distances."""
-    if is_known(estimator):
-        places, squares = nearest(estimator, rows, count)
-        return places, op.sqrt(squares)
-    distances, places = op.top_k(
-        from_training(estimator, rows),
-        constant([count], np.int64),
-        axis=1,
-        largest=0,
-    )
-    return places, distances
+    return over(1.0, plus(mean, 1e-10))
 
 
 ESTIMATORS = {

@@ -22,7 +22,7 @@ def power(
 ) -> Answer:
     """PowerTransformer: a power of each column, and its scaler."""
     rows = columns.matrix(np.float64)
-    powers = np.asarray(estimator.lambdas_, np.float64)[None]
+    powers = np.asarray(estimator.lambdas_)[None]
     transform = _box_cox if estimator.method == "box-cox" else _yeo_johnson
     table = transform(rows, powers)
     if estimator.standardize:
@@ -37,7 +37,7 @@ def _yeo_johnson(rows: Var, powers: Array) -> Var:
     above = at_least(rows, 0.0)
     logs = log1p(op.abs(rows))
     upper = _of_logs(logs, powers, np.abs(powers) < eps)
-    mirrored = 2 - powers
+    mirrored = 2 - powers  # rounded as the source rounds it, where its powers are of float32
     lower = op.neg(_of_logs(logs, mirrored, np.abs(mirrored) <= eps))
     return choose(above, upper, lower)
 
@@ -48,7 +48,7 @@ def _box_cox(rows: Var, powers: Array) -> Var:
 
 def _of_logs(logs: Var, powers: Array, vanishing: Array) -> Var:
     """(exp(power log) - 1) / power of each column; the log itself where the power is as good as 0."""
-    divisors = np.where(vanishing, 1.0, powers)
+    divisors = np.where(vanishing, 1.0, powers).astype(np.float64)
     found = over(expm1(times(logs, divisors)), divisors)
     if vanishing.any():
         found = choose(op.cast(doubles(vanishing), to=np.bool_), logs, found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import greater, minus, over, plus, product, times
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.error_function import error_function
 from modelkit.convert.estimators.tensors import (
@@ -44,11 +45,7 @@ def process(
     spread = np.broadcast_to(estimator._y_train_std, weights.shape[1])  # noqa: SLF001 - no public way
     middle = np.broadcast_to(estimator._y_train_mean, weights.shape[1])  # noqa: SLF001
     found = _whole(estimator, rows)
-    means = op.gemm(
-        found,
-        doubles(weights * spread),
-        doubles(middle),
-    )
+    means = product(found, weights * spread, middle)
     return Answer(prediction=flat(means) if one else means)
 
 
@@ -70,13 +67,11 @@ def process_of_two(
     rows = columns.matrix(np.float64)
     found = _whole(estimator, rows)
     pull = np.asarray(estimator.y_train_ - estimator.pi_, np.float64)[:, None]
-    mean = op.matmul(found, doubles(pull))
+    mean = product(found, pull)
     solved = np.linalg.solve(estimator.L_, np.diag(estimator.W_sr_))
-    known = op.reduce_sum_square(
-        op.matmul(found, doubles(solved.T)), constant([1], np.int64), keepdims=1
-    )
-    variance = op.sub(_as_tensor(_own(estimator.kernel_, rows)), known)
-    above = op.greater(mean, doubles(0.0))
+    known = op.reduce_sum_square(product(found, solved.T), constant([1], np.int64), keepdims=1)
+    variance = minus(_as_tensor(_own(estimator.kernel_, rows)), known)
+    above = greater(mean, 0.0)
     return Answer(
         place=flat(op.cast(above, to=np.int64)),
         probabilities=complement(_averaged(mean, variance)),
@@ -88,9 +83,9 @@ def _averaged(
     variance: Var,
 ) -> Var:
     """(n, 1): the mean of the sigmoid of a normal number, as a sum of error functions."""
-    precision = op.div(doubles(1.0), op.mul(variance, doubles(2.0)))
-    share = op.div(precision, op.add(precision, doubles(SCALES[None] ** 2)))
-    places = op.mul(op.mul(mean, doubles(SCALES[None])), op.sqrt(share))
+    precision = over(1.0, times(variance, 2.0))
+    share = over(precision, plus(precision, SCALES[None] ** 2))
+    places = times(times(mean, SCALES[None]), op.sqrt(share))
     halves = doubles(0.5 * SHARES[:, None])
     return op.gemm(
         error_function(places),
@@ -224,7 +219,7 @@ def _own(
             constant([1], np.int64),
             keepdims=1,
         )
-        return op.add(lengths, doubles(float(kernel.sigma_0) ** 2))
+        return plus(lengths, float(kernel.sigma_0) ** 2)
     return 1.0
 
 
@@ -235,7 +230,7 @@ def _scaled_squares(
 ) -> Var:
     """Squared distances in units of the length scale, one for all columns or one for each."""
     lengths = np.ravel(np.asarray(kernel.length_scale, np.float64))
-    return squared(op.div(rows, doubles(lengths[None])), known / lengths)
+    return squared(over(rows, lengths[None]), known / lengths)
 
 
 def _radial(
@@ -244,13 +239,13 @@ def _radial(
     known: Array,
 ) -> Var:
     return op.exp(
-        op.mul(
+        times(
             _scaled_squares(
                 kernel,
                 rows,
                 known,
             ),
-            doubles(-0.5),
+            -0.5,
         )
     )
 
@@ -266,21 +261,21 @@ def _matern(
         known,
     )
     if kernel.nu == np.inf:
-        return op.exp(op.mul(squares, doubles(-0.5)))
+        return op.exp(times(squares, -0.5))
     if kernel.nu not in (0.5, 1.5, 2.5):
         raise ConversionError(
             f"a Gaussian process with Matern(nu={kernel.nu}) cannot be converted; use nu=0.5, 1.5, "
-            "2.5 or inf",
+            "2.5 or inf, or format='joblib'",
             step="Matern",
         )
-    far = op.mul(op.sqrt(squares), doubles(float(np.sqrt(2 * kernel.nu))))
+    far = times(op.sqrt(squares), float(np.sqrt(2 * kernel.nu)))
     near = op.exp(op.neg(far))
     if kernel.nu == 0.5:
         return near
-    factor = op.add(far, doubles(1.0))
+    factor = plus(far, 1.0)
     if kernel.nu == 2.5:
-        factor = op.add(factor, op.div(op.mul(far, far), doubles(3.0)))
-    return op.mul(factor, near)
+        factor = plus(factor, over(times(far, far), 3.0))
+    return times(factor, near)
 
 
 def _rational(
@@ -290,7 +285,7 @@ def _rational(
 ) -> Var:
     squares = squared(rows, known)
     divisor = 2 * kernel.alpha * kernel.length_scale**2
-    base = op.add(op.div(squares, doubles(divisor)), doubles(1.0))
+    base = plus(over(squares, divisor), 1.0)
     return op.pow(base, doubles(-float(kernel.alpha)))
 
 
@@ -300,9 +295,9 @@ def _periodic(
     known: Array,
 ) -> Var:
     distances = op.sqrt(squared(rows, known))
-    wave = op.sin(op.mul(distances, doubles(np.pi / kernel.periodicity)))
-    share = op.div(wave, doubles(float(kernel.length_scale)))
-    return op.exp(op.mul(op.mul(share, share), doubles(-2.0)))
+    wave = op.sin(times(distances, np.pi / kernel.periodicity))
+    share = over(wave, float(kernel.length_scale))
+    return op.exp(times(times(share, share), -2.0))
 
 
 def _product(
@@ -310,8 +305,8 @@ def _product(
     rows: Var,
     known: Array,
 ) -> Var:
-    products = op.matmul(rows, doubles(known.T))
-    return op.add(products, doubles(float(kernel.sigma_0) ** 2))
+    products = product(rows, known.T)
+    return plus(products, float(kernel.sigma_0) ** 2)
 
 
 KERNELS: dict[str, Callable[[Any, Var, Array], Var]] = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.arithmetic import minus, over, plus
+from modelkit.convert.estimators.arithmetic import minus, over, plus, product
 from modelkit.convert.estimators.scaling import one_table, shifted
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -14,7 +14,6 @@ from modelkit.convert.estimators.tensors import (
     Var,
     column,
     constant,
-    doubles,
     flat,
     joined,
     op,
@@ -24,19 +23,7 @@ from modelkit.convert.estimators.tensors import (
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
-    from modelkit.cast import Array
     from modelkit.convert.estimators.converting import Converting
-
-
-def product(
-    rows: Var,
-    weights: Array,
-    shift: Array | None = None,
-) -> Var:
-    """(n, outputs): rows times weights of (columns, outputs), and a shift of each output."""
-    if shift is None:
-        return op.matmul(rows, doubles(weights))
-    return op.gemm(rows, doubles(weights), doubles(shift))
 
 
 def principal(
@@ -95,7 +82,7 @@ def factors(
     return one_table(product(rows, loadings.T @ covariance))
 
 
-def discriminating(estimator: Any, rows: Var) -> Var:
+def between_classes(estimator: Any, rows: Var) -> Var:
     """LinearDiscriminantAnalysis as a transformer: rows on the axes between its classes."""
     axes = np.asarray(estimator.scalings_, np.float64)
     axes = axes[:, : estimator._max_components]  # noqa: SLF001 - no public way
@@ -149,7 +136,7 @@ def agglomerated(
         name = getattr(pooling, "__name__", str(pooling))
         raise ConversionError(
             f"FeatureAgglomeration(pooling_func={name}) cannot be converted; use numpy.mean, "
-            "numpy.max, numpy.min, numpy.sum or numpy.median",
+            "numpy.max, numpy.min, numpy.sum or numpy.median, or format='joblib'",
             step="FeatureAgglomeration",
         )
     parts = []

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import over, times
 from modelkit.convert.estimators.distances import squared
 from modelkit.convert.estimators.neighbors import nearest
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, largest, op
@@ -48,7 +49,7 @@ def propagated(
         constant([1], np.int64),
         keepdims=1,
     )
-    likely = op.div(found, whole)
+    likely = over(found, whole)
     return Answer(
         place=largest(likely),
         probabilities=likely,
@@ -60,7 +61,7 @@ def _nearness(
     rows: Var,
 ) -> Var:
     squares = squared(rows, np.asarray(estimator.X_, np.float64))
-    return op.exp(op.mul(squares, doubles(-float(estimator.gamma))))
+    return op.exp(times(squares, -float(estimator.gamma)))
 
 
 ESTIMATORS = {

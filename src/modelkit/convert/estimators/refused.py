@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 VECTOR = (
     "its answer to one row alone has another shape than that to several; use PCA or TruncatedSVD"
 )
-SEARCH = "it searches for the answer to each row; use PCA, NMF or KernelPCA"
-NEAR = "it solves a problem of its own for each row; use PCA, KernelPCA or NeighborhoodComponentsAnalysis"
-TOPICS = "it repeats an estimate of its own for each text; use NMF or TruncatedSVD"
-SMALL = "the sums of its tree are rounding where a density is small; use GaussianMixture"
+SEARCH = "it searches for the answer to each row; use PCA, NMF or KernelPCA, or format='joblib'"
+NEAR = "it solves a problem of its own for each row; use PCA or KernelPCA, or format='joblib'"
+TOPICS = (
+    "it repeats an estimate of its own for each text; use NMF or TruncatedSVD, or format='joblib'"
+)
+SMALL = "the sums of its tree are rounding where a density is small; use GaussianMixture, or format='joblib'"
 REASONS = {
     "DictionaryLearning": SEARCH,
     "Isomap": NEAR,
@@ -38,7 +40,7 @@ def refused(
     """Raise ConversionError with the reason."""
     name = type(estimator).__name__
     raise ConversionError(
-        f"{name} cannot be converted to ONNX, for {REASONS[name]}, or format='joblib'",
+        f"{name} cannot be converted, for {REASONS[name]}",
         step=name,
     )
 

@@ -97,12 +97,16 @@ def normalized(
     columns: Columns,
     _: Converting,
 ) -> Answer:
-    """Normalizer: each row over its norm; a norm of next to nothing counts as 1."""
-    rows = columns.matrix(np.float64)
-    sizes = op.abs(rows) if estimator.norm == "max" else rows
-    norm = NORMS[estimator.norm](sizes, constant([1], np.int64), keepdims=1)
+    """Normalizer: each row over its norm."""
+    return one_table(over_norm(columns.matrix(np.float64), estimator.norm))
+
+
+def over_norm(rows: Var, name: str) -> Var:
+    """Each row over its norm; a norm of next to nothing counts as 1."""
+    sizes = op.abs(rows) if name == "max" else rows
+    norm = NORMS[name](sizes, constant([1], np.int64), keepdims=1)
     divisor = choose(less(norm, SMALL_NORM), 1.0, norm)
-    return one_table(over(rows, divisor))
+    return over(rows, divisor)
 
 
 def binarized(

@@ -11,12 +11,14 @@ from modelkit.cast import Array
 from modelkit.convert.estimators.arithmetic import choose, minus, plus
 from modelkit.convert.estimators.elementary import remainder
 from modelkit.convert.estimators.interpolation import along, located
-from modelkit.convert.estimators.scaling import one_table
+from modelkit.convert.estimators.scaling import one_table, within
 from modelkit.convert.estimators.tensors import Answer, Columns, Var, constant, doubles, op
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
     from modelkit.convert.estimators.converting import Converting
+
+FURTHEST = 1e300  # times a slope of 0 it is 0, as infinity is not
 
 
 @dataclass
@@ -64,6 +66,8 @@ def splines(
         )
     rows = columns.matrix(np.float64)
     inside = rows
+    if estimator.extrapolation == "constant":  # beyond the knots, to infinity
+        inside = within(rows, -FURTHEST, FURTHEST)
     if estimator.extrapolation == "periodic":
         inside = _in_first_period(estimator, rows)
     parts = _all_pieces(estimator)

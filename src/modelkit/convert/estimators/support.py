@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import at_least, greater, minus, plus, product, times
 from modelkit.convert.estimators.leaf import converted_alone
+from modelkit.convert.estimators.pairs import scores_of_pairs, votes_of_pairs
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from modelkit.cast import Array
     from modelkit.convert.estimators.converting import Converting
 
-KERNELS = ("linear", "rbf", "poly", "sigmoid")
-
 
 def classifier(
     estimator: Any,
@@ -40,21 +40,15 @@ def classifier(
     """SVC and NuSVC: each pair of classes decides, and the class with most votes is the label."""
     pairs = _decisions(estimator, columns.matrix(np.float64))
     classes = len(estimator.classes_)
-    winners, losers = _members(classes)
-    votes = _votes(
-        pairs,
-        winners,
-        losers,
-    )
+    # Of two classes, libsvm takes the first only where its score is above 0.
+    votes = votes_of_pairs(_true(at_least(pairs, 0.0)), classes)
     decision = pairs
     if classes == 2:
-        decision = op.neg(flat(pairs))
+        decision = flat(pairs)
     elif estimator.decision_function_shape == "ovr":
-        decision = _scores(
-            pairs,
-            winners,
-            losers,
-        )
+        decision = scores_of_pairs(_true(greater(pairs, 0.0)), pairs, classes)
+    else:
+        decision = op.neg(pairs)
     by_scores = estimator.break_ties and classes > 2
     return Answer(
         place=largest(decision if by_scores else votes),
@@ -97,23 +91,20 @@ def regressor(
     _: Converting,
 ) -> Answer:
     """SVR and NuSVR: a sum of kernels."""
-    weights = dense(estimator._dual_coef_).T
-    return Answer(
-        prediction=flat(
-            _summed(
-                estimator,
-                columns.matrix(np.float64),
-                weights,
-            )
-        )
+    sums = _summed(
+        estimator,
+        columns.matrix(np.float64),
+        dense(estimator._dual_coef_).T,
+        estimator._intercept_,
     )
+    return Answer(prediction=flat(sums))
 
 
 def _decisions(
     estimator: Any,
     rows: Var,
 ) -> Var:
-    """The score of each pair of classes, (n, pairs), above 0 for the first of both: a sum of kernels."""
+    """The score of each pair of classes, (n, pairs), above 0 for the second of both: a sum of kernels."""
     bounds = np.cumsum([0, *estimator.n_support_])
     coefficients = dense(estimator._dual_coef_)
     pairs = list(combinations(range(len(estimator.classes_)), 2))
@@ -123,36 +114,31 @@ def _decisions(
         of_second = slice(bounds[second], bounds[second + 1])
         weights[of_first, number] = coefficients[second - 1, of_first]
         weights[of_second, number] = coefficients[first, of_second]
+    # The source has them above 0 for the first.
     return _summed(
         estimator,
         rows,
-        weights,
+        -weights,
+        -estimator._intercept_,
     )
+
+
+def _true(condition: Var) -> Var:
+    """1 where a condition holds, and 0 elsewhere."""
+    return op.cast(condition, to=np.float64)
 
 
 def _summed(
     estimator: Any,
     rows: Var,
     weights: Array,
+    shift: Array,
 ) -> Var:
-    """Kernels of each row and each support vector times weights, and the intercepts."""
-    shift = doubles(estimator._intercept_)
+    """Kernels of each row and each support vector times weights, and a shift."""
     vectors = dense(estimator.support_vectors_)
     if estimator.kernel == "linear":
-        return op.gemm(
-            rows,
-            doubles(vectors.T @ weights),
-            shift,
-        )
-    return op.gemm(
-        kernels(
-            estimator,
-            rows,
-            vectors,
-        ),
-        doubles(weights),
-        shift,
-    )
+        return product(rows, vectors.T @ weights, shift)
+    return product(kernels(estimator, rows, vectors), weights, shift)
 
 
 def dense(matrix: Any) -> Array:
@@ -170,7 +156,9 @@ def kernels(
     if callable(estimator.kernel):
         name = type(estimator).__name__
         raise ConversionError(
-            f"{name} with a kernel of your own cannot be converted; use format='joblib'", step=name
+            f"{name} with a kernel of your own cannot be converted; use kernel='rbf', 'poly', 'sigmoid' or "
+            "'linear', or format='joblib'",
+            step=name,
         )
     gamma = float(estimator._gamma)  # noqa: SLF001 - "scale" as a number, no public way
     if estimator.kernel == "rbf":
@@ -186,7 +174,7 @@ def kernels(
             axis=1,
         )
     if estimator.kernel == "linear":
-        return op.matmul(rows, doubles(vectors.T))
+        return product(rows, vectors.T)
     shift = doubles(float(estimator.coef0))
     shifted = op.gemm(
         rows,
@@ -206,7 +194,7 @@ def _radial(
     """exp(-gamma |x - v|^2), on centred data: squares of large means would round the differences away."""
     middle = vectors.mean(axis=0)
     centred = vectors - middle
-    shifted = op.sub(rows, doubles(middle[None]))
+    shifted = minus(rows, middle[None])
     lengths = op.reduce_sum_square(
         shifted,
         constant([1], np.int64),
@@ -218,45 +206,7 @@ def _radial(
         doubles(2 * gamma * centred.T),
         known,
     )
-    return op.exp(op.add(both, op.mul(lengths, doubles(-gamma))))
-
-
-def _members(classes: int) -> tuple[Array, Array]:
-    """(pairs, classes) each: which class is the first of a pair, and which the second."""
-    first, second = zip(*combinations(range(classes), 2), strict=True)
-    unit = np.eye(classes)
-    return unit[list(first)], unit[list(second)]
-
-
-def _votes(
-    pairs: Var,
-    winners: Array,
-    losers: Array,
-) -> Var:
-    """How many pairs each class wins, as libsvm counts: the first only where the score is above 0."""
-    won = op.cast(op.greater(pairs, doubles(0.0)), to=np.float64)
-    return op.gemm(
-        won,
-        doubles(winners - losers),
-        doubles(losers.sum(axis=0)),
-    )
-
-
-def _scores(
-    pairs: Var,
-    winners: Array,
-    losers: Array,
-) -> Var:
-    """The votes for each class, and less than half a vote for the sum of its scores, as in scikit-learn."""
-    lost = op.cast(op.less(pairs, doubles(0.0)), to=np.float64)
-    votes = op.gemm(
-        lost,
-        doubles(losers - winners),
-        doubles(winners.sum(axis=0)),
-    )
-    sums = op.matmul(pairs, doubles(winners - losers))
-    divisor = op.mul(op.add(op.abs(sums), doubles(1.0)), doubles(3.0))
-    return op.add(votes, op.div(sums, divisor))
+    return op.exp(plus(both, times(lengths, -gamma)))
 
 
 ESTIMATORS = {

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import choose
 from modelkit.convert.estimators.symbols import Symbol, floats, stop, tensor_of
 from modelkit.convert.estimators.tensors import (
     Var,
@@ -101,7 +102,7 @@ class SymbolFrame(Symbol):
         tensor = floats(tensor_of(value))
         if rank(tensor) == 0:
             gaps = op.isnan(one_column(self.tensor, 0))
-            tensor = op.where(gaps, tensor, tensor)  # as long as the frame
+            tensor = choose(gaps, tensor, tensor)  # as long as the frame
         added = upright(tensor) if rank(tensor) == 1 else tensor
         parts = [one_column(self.tensor, place) for place in range(len(self.names))]
         if key in self.names:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from modelkit.cast import is_a
 from modelkit.convert.estimators import (
     bayes,
+    binary,
     bins,
     calibration,
     catboost,
@@ -30,6 +32,7 @@ from modelkit.convert.estimators import (
     impute_neighbors,
     impute_rounds,
     inverses,
+    isolation,
     kernels,
     lightgbm,
     linear,
@@ -56,13 +59,16 @@ from modelkit.convert.estimators import (
 )
 from modelkit.convert.estimators.converting import TensorConverter
 from modelkit.convert.estimators.leaf import converted_alone
+from modelkit.convert.steps import overridden_verb, replaced_verb
+from modelkit.errors import ConversionError
 
 MODULES = (
     bayes,
+    binary,
     bins,
     calibration,
-    chains,
     catboost,
+    chains,
     clusters,
     compositions,
     discriminants,
@@ -70,13 +76,14 @@ MODULES = (
     embeddings,
     factorizations,
     forests,
-    gradient,
     functions,
+    gradient,
     histogram,
     impute,
     impute_neighbors,
     impute_rounds,
     inverses,
+    isolation,
     kernels,
     lightgbm,
     linear,
@@ -89,8 +96,8 @@ MODULES = (
     polynomial,
     power,
     processes,
-    propagation,
     projections,
+    propagation,
     quantiles,
     refused,
     scaling,
@@ -108,7 +115,20 @@ TENSOR_CONVERTERS: dict[str, TensorConverter] = {
 
 
 def converter_of_estimator(estimator: Any) -> TensorConverter:
-    """The converter of an estimator's very class: a class derived from it may answer otherwise."""
+    """The converter of an estimator's very class: a class derived from it may answer otherwise.
+
+    Raises ConversionError where an estimator does not answer by its class, or a pipeline not by its
+    steps: skl2onnx takes any pipeline for one of scikit-learn's own.
+    """
     kind = type(estimator)
+    verb = replaced_verb(estimator)
+    if verb is None and is_a(estimator, "sklearn.pipeline", "Pipeline"):
+        verb = overridden_verb(estimator)
+    if verb is not None:
+        raise ConversionError(
+            f"{kind.__name__} answers by a {verb!r} of its own, which no graph repeats; leave that "
+            "out and apply it to what the package answers, or use format='joblib'",
+            step=kind.__name__,
+        )
     library = kind.__module__.partition(".")[0]
     return TENSOR_CONVERTERS.get(f"{library}.{kind.__name__}", converted_alone)

@@ -66,12 +66,12 @@ class Columns:
         """
         if not self.parts:
             raise ConversionError(
-                "a step gives no columns, as a MissingIndicator does that met no gap, and another "
-                "step needs some; leave it out"
+                "a step gives no columns, as a MissingIndicator does that met no gap, or a ColumnTransformer "
+                "that drops all; leave it out"
             )
         if any(dtype_of(part) == STRING for part in self.parts):
             raise ConversionError(
-                "a model over numbers is given columns of strings; encode them before the model"
+                "it takes numbers, and is given columns of strings; put OneHotEncoder or OrdinalEncoder before it"
             )
         return joined([cast(part, dtype) for part in self.parts])
 
@@ -109,7 +109,9 @@ class Answer:
         """One of the fields. Raises ConversionError where the model has none."""
         found = getattr(self, what)
         if found is None:
-            raise ConversionError(f"a model that gives no {what} stands where one is needed")
+            raise ConversionError(
+                f"a part of it gives no {what.replace('_', ' ')}, which it needs; save the model with format='joblib'"
+            )
         return found
 
 
@@ -195,7 +197,8 @@ def width(tensor: Var) -> int:
     shape = tensor.unwrap_tensor().shape
     if shape is None or len(shape) != 2 or not isinstance(shape[1], int):
         raise ConversionError(
-            f"a step gives a tensor of the shape {shape}, and not a matrix of a known width"
+            f"it is given a tensor of the shape {shape}, and not a matrix of a known width; save the model "
+            "with format='joblib'"
         )
     return shape[1]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from modelkit.convert.estimators.arithmetic import choose, equal, over, plus, times
 from modelkit.convert.estimators.converting import Few
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -53,7 +54,7 @@ def _column_of(vectorizer: Any, columns: Columns, at: Converting) -> str:
         name = type(vectorizer).__name__
         raise ConversionError(
             f"{name} must read a column as it is; apply the step before it to the texts before "
-            "the model",
+            "the model, or save the model with format='joblib'",
             step=name,
         )
     return column
@@ -81,7 +82,7 @@ def _weigh(transformer: Any, numbers: Var, idf: Var | None) -> Var:
     """Counts of terms, (n, terms), as weights; `idf` are the weights of the same terms."""
     found = _sublinear(numbers) if transformer.sublinear_tf else numbers
     if idf is not None:
-        found = op.mul(found, idf)
+        found = times(found, idf)
     if transformer.norm is None:
         return found
     return _over_norm(found, transformer.norm)
@@ -89,18 +90,18 @@ def _weigh(transformer: Any, numbers: Var, idf: Var | None) -> Var:
 
 def _sublinear(numbers: Var) -> Var:
     """1 + log(count) of the terms that are there."""
-    absent = op.equal(numbers, doubles(0.0))
-    present = op.where(absent, doubles(1.0), numbers)
-    grown = op.add(op.log(present), doubles(1.0))
-    return op.where(absent, doubles(0.0), grown)
+    absent = equal(numbers, 0.0)
+    present = choose(absent, 1.0, numbers)
+    grown = plus(op.log(present), 1.0)
+    return choose(absent, 0.0, grown)
 
 
 def _over_norm(numbers: Var, norm: str) -> Var:
     """Weights over the norm of their row, which counts as 1 where it is 0."""
     reduce = {"l1": op.reduce_l1, "l2": op.reduce_l2}[norm]
     size = reduce(numbers, constant([1], np.int64), keepdims=1)
-    empty = op.equal(size, doubles(0.0))
-    return op.div(numbers, op.where(empty, constant(1.0, dtype_of(size)), size))
+    empty = equal(size, 0.0)
+    return over(numbers, op.where(empty, constant(1.0, dtype_of(size)), size))
 
 
 ESTIMATORS = {

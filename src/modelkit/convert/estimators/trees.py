@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.tensors import Var, cast, constant, dtype_of, ml, op
+from modelkit.convert.estimators.tensors import Var, cast, constant, dtype_of, joined, ml, op
 
 LEQ = 0
 LESS = 1
 SUM = 1
+NUMBERS_AT_ONCE = 1024  # of a row, that are looked up in tables of leaves
+LEAST_GROUP = 16  # trees that are looked up together, however many numbers each gives
 LARGEST_EXACT = 1 << 24  # up to here a float32 holds every whole number
 
 
@@ -236,10 +238,42 @@ def sum_of_vectors(
         weights,
         len(trees),
     )
-    parts = op.gather(constant(table, dtype), op.cast(found, to=np.int32))  # (n, trees, m)
-    if len(trees) > 1:
-        parts = op.cumsum(parts, constant(1, np.int64))
-    return op.gather(parts, constant(-1, np.int64), axis=1)
+    return _added_up(
+        constant(table, dtype),
+        op.cast(found, to=np.int32),
+        len(trees),
+        max(LEAST_GROUP, NUMBERS_AT_ONCE // table.shape[1]),
+    )
+
+
+def _added_up(
+    table: Var,
+    numbers: Var,
+    trees: int,
+    group: int,
+) -> Var:
+    """(n, m): the sum of the rows of a table that are numbered, (n, trees), in their order.
+
+    They are looked up for a group of trees at a time, and added to the sum of those before: for all
+    at once they would take gigabytes. explain/ending.py reads both forms.
+    """
+    if trees == 1:
+        return op.gather(op.gather(table, numbers), constant(-1, np.int64), axis=1)
+    if trees <= group:
+        sums = op.cumsum(op.gather(table, numbers), constant(1, np.int64))
+        return op.gather(sums, constant(-1, np.int64), axis=1)
+    # Of the two things that are joined, onnxruntime makes the second first. So that stands the sum
+    # of those before, and trees are added from the last to the first; the other way round, the
+    # runtime would hold all groups at once.
+    backwards = op.gather(numbers, constant(range(trees)[::-1], np.int64), axis=1)
+    groups = op.split(backwards, num_outputs=-(-trees // group), axis=1)
+    added: list[Var] = []
+    for each in reversed(groups):
+        parts = joined([op.gather(table, each), *added])  # (n, trees of the group, m)
+        sums = op.cumsum(parts, constant(1, np.int64), reverse=1)
+        first = 0 if each is groups[0] else [0]  # which leaves a place for further groups
+        added = [op.gather(sums, constant(first, np.int64), axis=1)]
+    return added[0]
 
 
 def _at_leaves(tree: Tree, values: Array) -> Array:

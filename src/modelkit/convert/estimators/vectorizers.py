@@ -27,7 +27,8 @@ def terms_of(vectorizer: Any, column: str) -> Terms:
     for term in (*vocabulary, *stop_words):
         if not isinstance(term, str) or not _is_unicode(term):
             raise ConversionError(
-                f"{name} has the term {term!r}, which is no valid text", step=name
+                f"{name} has the term {term!r}, which is no valid text; save the model with format='joblib'",
+                step=name,
             )
     return Terms(
         _described(vectorizer, column),
@@ -57,7 +58,10 @@ def _described(vectorizer: Any, column: str) -> Vectorizer:
         )
     except SignatureError as error:
         name = type(vectorizer).__name__
-        raise ConversionError(f"{name} cannot be converted: {error}", step=name) from error
+        raise ConversionError(
+            f"{name} cannot be converted: {error}; or save the model with format='joblib'",
+            step=name,
+        ) from error
 
 
 def _check_vectorizer(vectorizer: Any) -> None:
@@ -67,12 +71,13 @@ def _check_vectorizer(vectorizer: Any) -> None:
     if given:
         raise ConversionError(
             f"{name}({given[0]}=...) is a function of yours, and a package holds no code; apply it "
-            "to the texts before the model, or save with format='joblib'",
+            "to the texts before the model, or save the model with format='joblib'",
             step=name,
         )
     if vectorizer.input != "content":
         raise ConversionError(
-            f"{name}(input={vectorizer.input!r}) reads files; pass it texts", step=name
+            f"{name}(input={vectorizer.input!r}) reads files; fit it with input='content' on the texts",
+            step=name,
         )
     dtype = np.dtype(vectorizer.dtype)
     if dtype.kind != "b" and dtype.itemsize < 4:

@@ -6,12 +6,17 @@ it takes.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import (
+    equal,
+    over,
+    product,
+    times,
+)
 from modelkit.convert.estimators.forests import is_tree, leaves_of, mean, tree_of
 from modelkit.convert.estimators.tensors import (
     Answer,
@@ -19,8 +24,6 @@ from modelkit.convert.estimators.tensors import (
     Var,
     alike,
     cast,
-    column,
-    complement,
     constant,
     doubles,
     dtype_of,
@@ -77,10 +80,10 @@ def _votes(
             np.asarray(each.classes_),
         )
         vote = cast(
-            op.equal(upright(place), numbers),
+            equal(upright(place), numbers),
             np.float64,
         )
-        votes.append(vote if weights is None else op.mul(vote, doubles(float(weights[number]))))
+        votes.append(vote if weights is None else times(vote, float(weights[number])))
     return total(votes)
 
 
@@ -88,14 +91,14 @@ def _average(parts: list[Var], weights: Any) -> Var:
     """numpy.average over the parts: in float32 where all of them are and there are no weights."""
     same = alike(parts)
     if weights is None:
-        return op.div(total(same), constant(len(same), dtype_of(same[0])))
+        return over(total(same), constant(len(same), dtype_of(same[0])))
     given = np.asarray(weights)
     wide = [cast(part, np.result_type(dtype_of(part), given.dtype)) for part in same]
     dtype = dtype_of(wide[0])
     weighed = [
-        op.mul(part, constant(weight, dtype)) for part, weight in zip(wide, given, strict=True)
+        times(part, constant(weight, dtype)) for part, weight in zip(wide, given, strict=True)
     ]
-    return op.div(total(weighed), constant(given.sum(dtype=dtype), dtype))
+    return over(total(weighed), constant(given.sum(dtype=dtype), dtype))
 
 
 def stacking(
@@ -135,7 +138,7 @@ def _said(
         classes = np.asarray(each.classes_)
         if classes.dtype.kind not in "biuf":
             raise ConversionError(
-                "labels that are no numbers cannot be stacked; use stack_method='predict_proba'"
+                "labels that are no numbers cannot be stacked; fit it with stack_method='predict_proba'"
             )
         said = op.gather(doubles(classes), answer.asked("place"))
     return said if rank(said) == 2 else upright(said)
@@ -148,18 +151,19 @@ def bagging(
 ) -> Answer:
     """BaggingClassifier and BaggingRegressor: a mean of estimators over some columns each."""
     parts = estimator.estimators_
+    features = estimator.estimators_features_[: len(parts)]
     classes = len(estimator.classes_) if hasattr(estimator, "classes_") else 0
     if all(map(is_tree, parts)) and parts[0].n_outputs_ == 1:
         added = _bagged_trees(estimator, columns, classes)
     else:
         said = []
-        for each, chosen in zip(parts, estimator.estimators_features_, strict=True):
+        for each, chosen in zip(parts, features, strict=True):
             given = columns.take([int(place) for place in chosen])
             said.append(_bagged(each, given, classes, at))
         added = total(said)
     middle = mean(
         cast(added, np.float64),
-        len(parts),
+        estimator.n_estimators,
     )
     if classes:
         return Answer(
@@ -180,14 +184,15 @@ def _mean_decision(
     if not hasattr(parts[0], "decision_function"):
         return None
     said = []
-    for each, chosen in zip(parts, estimator.estimators_features_, strict=True):
+    features = estimator.estimators_features_[: len(parts)]
+    for each, chosen in zip(parts, features, strict=True):
         if len(each.classes_) < len(estimator.classes_):
             return None
         given = columns.take([int(place) for place in chosen])
         said.append(at.answer(each, given).asked("decision"))
     return mean(
         cast(total(said), np.float64),
-        len(parts),
+        estimator.n_estimators,
     )
 
 
@@ -199,7 +204,9 @@ def _bagged_trees(
     """The sum of what trees say, each of which may see some of the columns."""
     trees = []
     values = []
-    for each, chosen in zip(estimator.estimators_, estimator.estimators_features_, strict=True):
+    parts = estimator.estimators_
+    features = estimator.estimators_features_[: len(parts)]
+    for each, chosen in zip(parts, features, strict=True):
         leaves = leaves_of(each)
         if classes:
             leaves = _spread(
@@ -249,7 +256,7 @@ def _bagged(
         own,
         classes,
     )
-    return op.matmul(cast(likely, np.float64), doubles(spread))
+    return product(cast(likely, np.float64), spread)
 
 
 def _vote(
@@ -261,158 +268,6 @@ def _vote(
     vote = op.gather(constant(own, np.int64), answer.asked("place"))
     same = op.equal(upright(vote), constant([range(classes)], np.int64))
     return cast(same, np.float64)
-
-
-def score_of_two(each: Any, answer: Answer) -> Var:
-    """(n,): the decision of a classifier of two classes, or the probability of the second."""
-    if answer.prediction is not None:
-        return answer.prediction
-    if hasattr(each, "decision_function"):
-        decision: Var = answer.asked("decision")
-        return decision
-    return column(answer.asked("probabilities"), 1)
-
-
-def _bound(each: Any) -> float:
-    """Above which score a classifier of two classes says the second."""
-    return 0.0 if hasattr(each, "decision_function") else 0.5
-
-
-def against_rest(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """OneVsRestClassifier: the surest class, or all classes that pass a bound."""
-    if len(estimator.classes_) == 1:
-        raise ConversionError(
-            "an OneVsRestClassifier of one class cannot be converted; fit it on rows of several",
-            step="OneVsRestClassifier",
-        )
-    parts = estimator.estimators_
-    answers = [at.answer(each, columns) for each in parts]
-    pairs = zip(parts, answers, strict=True)
-    scores = joined([upright(score_of_two(each, answer)) for each, answer in pairs])
-    likely = _against_rest(estimator, answers) if hasattr(estimator, "predict_proba") else None
-    if estimator.label_binarizer_.y_type_ == "multiclass":
-        last = int(_takes_last(estimator))
-        place = op.arg_max(scores, axis=1, keepdims=0, select_last_index=last)
-        return Answer(
-            place=place,
-            probabilities=likely,
-            decision=scores,
-        )
-    passed = _passed(scores, parts[0])
-    if not estimator.multilabel_:
-        return Answer(
-            place=flat(passed),
-            probabilities=likely,
-            decision=flat(scores),
-        )
-    return Answer(
-        label=passed,
-        probabilities=likely,
-        decision=scores,
-    )
-
-
-def _passed(scores: Var, like: Any) -> Var:
-    """1 where a score passes the bound of classifiers like one of them."""
-    bound = constant(
-        _bound(like),
-        dtype_of(scores),
-    )
-    return cast(
-        op.greater(scores, bound),
-        np.int64,
-    )
-
-
-def _takes_last(estimator: Any) -> bool:
-    """Whether the last of equally sure classes wins, as in older scikit-learn: it is asked."""
-    from sklearn.dummy import DummyClassifier
-
-    even = DummyClassifier(strategy="prior").fit(
-        [[0.0], [0.0]],
-        [0, 1],
-    )
-    asked = copy.copy(estimator)
-    asked.estimators_ = [even] * len(estimator.estimators_)
-    return bool(asked.predict(np.zeros((1, 1)))[0] != estimator.classes_[0])
-
-
-def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
-    likely = joined([one_column(answer.asked("probabilities"), 1) for answer in answers])
-    if len(answers) == 1:
-        likely = complement(likely)
-    if estimator.multilabel_:
-        return likely
-    whole = op.reduce_sum(likely, constant([1], np.int64), keepdims=1)
-    zero = constant(0.0, dtype_of(likely))
-    return op.where(op.equal(whole, zero), likely, op.div(likely, whole))
-
-
-def against_one(
-    estimator: Any,
-    columns: Columns,
-    at: Converting,
-) -> Answer:
-    """OneVsOneClassifier: votes of pairs of classes, and part of a vote for how sure they were."""
-    if estimator.pairwise_indices_ is not None:
-        raise ConversionError("OneVsOneClassifier over a precomputed kernel cannot be converted")
-    parts = estimator.estimators_
-    answers = [at.answer(each, columns) for each in parts]
-    pairs = zip(parts, answers, strict=True)
-    scores = [cast(score_of_two(each, answer), np.float64) for each, answer in pairs]
-    sure = joined([upright(score) for score in scores])
-    second = joined([upright(answer.asked("place")) for answer in answers])
-    decision = _votes_of_pairs(
-        cast(second, np.float64),
-        sure,
-        len(estimator.classes_),
-    )
-    if len(estimator.classes_) > 2:
-        return Answer(
-            place=largest(decision),
-            decision=decision,
-        )
-    one = column(decision, 1)
-    above = op.greater(one, doubles(_bound(parts[0])))
-    return Answer(
-        place=cast(above, np.int64),
-        decision=one,
-    )
-
-
-def _votes_of_pairs(
-    second: Var,
-    sure: Var,
-    classes: int,
-) -> Var:
-    """(n, classes): votes, and less than half a vote for how sure the classifiers were.
-
-    `second` is 1 where a pair says its second class.
-    """
-    toward, first = _pairs_of_classes(classes)
-    votes = op.add(op.matmul(second, doubles(toward)), doubles(first))
-    added = op.matmul(sure, doubles(toward))
-    below = op.mul(doubles(3.0), op.add(op.abs(added), doubles(1.0)))
-    return op.add(votes, op.div(added, below))
-
-
-def _pairs_of_classes(classes: int) -> tuple[Array, Array]:
-    """(pairs, classes): what a vote for a second class changes, and the votes before.
-
-    Before, each pair votes for its first class.
-    """
-    pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
-    toward = np.zeros((len(pairs), classes))
-    first = np.zeros((1, classes))
-    for k, (i, j) in enumerate(pairs):
-        toward[k, i] = -1.0
-        toward[k, j] = 1.0
-        first[0, i] += 1.0
-    return toward, first
 
 
 def several(
@@ -434,8 +289,6 @@ ESTIMATORS = {
     "sklearn.StackingRegressor": stacking,
     "sklearn.BaggingClassifier": bagging,
     "sklearn.BaggingRegressor": bagging,
-    "sklearn.OneVsRestClassifier": against_rest,
-    "sklearn.OneVsOneClassifier": against_one,
     "sklearn.MultiOutputClassifier": several,
     "sklearn.MultiOutputRegressor": several,
 }

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.forests import from_start
+from modelkit.convert.estimators.arithmetic import minus, over, plus
+from modelkit.convert.estimators.stages import from_start
 from modelkit.convert.estimators.tensors import (
     Answer,
     Columns,
@@ -27,7 +28,7 @@ from modelkit.convert.estimators.tensors import (
 )
 from modelkit.convert.estimators.trees import LESS, Tree, stump, sum_of_vectors
 from modelkit.convert.estimators.xgboost_rows import beside_sets, given_numbers, names_of
-from modelkit.convert.estimators.xgboost_trees import Codes, tree_and_leaves, tree_beside
+from modelkit.convert.estimators.xgboost_trees import Codes, tree_and_leaves
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -108,8 +109,8 @@ def _link_of(learner: dict[str, Any], step: str) -> str:
     objective = learner["objective"]["name"]
     if objective not in LINKS:
         raise ConversionError(
-            f"XGBoost with objective={objective!r} cannot be converted; known are "
-            f"{', '.join(LINKS)}",
+            f"{step} with objective={objective!r} cannot be converted, for its link is not known; save the "
+            "model with format='joblib'",
             step=step,
         )
     return LINKS[objective]
@@ -127,10 +128,15 @@ def _intercept(learner: dict[str, Any]) -> Array:
     base = np.broadcast_to(written, (outputs,)) if len(written) == 1 else written
     objective = learner["objective"]["name"]
     one = np.float32(1)
+    if objective in LOGITS:
+        return -_log(one / base - one)
+    return _log(base) if LINKS[objective] == EXP else base
+
+
+def _log(numbers: Array) -> Array:
+    """The float32 next to each logarithm, as the library's is: numpy's of float32 is off by one."""
     with np.errstate(divide="ignore"):
-        if objective in LOGITS:
-            return np.asarray(-np.log(one / base - one))
-        return np.asarray(np.log(base) if LINKS[objective] == EXP else base)
+        return np.log(numbers.astype(np.float64)).astype(np.float32)
 
 
 def _linear(
@@ -148,7 +154,7 @@ def _linear(
         rows,
     )
     product = op.matmul(filled, constant(weights[:-1]))
-    return op.add(product, constant(weights[-1] + base[0]))
+    return plus(product, constant(weights[-1] + base[0]))
 
 
 def _trees(
@@ -172,14 +178,7 @@ def _trees(
         names_of(learner),
         at,
     )
-    trees = [
-        tree_beside(
-            tree,
-            beside.home,
-            beside.starts,
-        )
-        for tree, _ in read
-    ]
+    trees = [beside.placed(tree) for tree, _ in read]
     outputs = [output for _, output, _ in used]
     return _added(beside.rows, trees, weighed, outputs, base)
 
@@ -232,7 +231,7 @@ def _used(learner: dict[str, Any]) -> list[tuple[dict[str, Any], int, float]]:
     )
     used = list(found)[:last]
     if not used:
-        raise ConversionError("the XGBoost model has no tree; train it for at least one round")
+        raise ConversionError("it has no tree; train it for at least one round")
     return used
 
 
@@ -245,8 +244,8 @@ def _linked(margin: Var, link: str) -> Var:
     if link == STEP:
         return cast(op.greater(margin, constant(0.0, np.float32)), np.float32)
     if link == SIGMOID:
-        below = op.add(_exp(op.neg(margin)), constant(1.0, np.float32))
-        return op.div(constant(1.0, np.float32), below)
+        below = plus(_exp(op.neg(margin)), constant(1.0, np.float32))
+        return over(constant(1.0, np.float32), below)
     return _exp(margin) if link == EXP else margin
 
 
@@ -260,7 +259,7 @@ def _exp(margin: Var) -> Var:
 
 def _softmax(margin: Var) -> Var:
     """Shares of exponentials, whose sum alone is made in float64."""
-    shifted = op.sub(
+    shifted = minus(
         margin,
         op.reduce_max(
             margin,
@@ -274,7 +273,7 @@ def _softmax(margin: Var) -> Var:
         constant([1], np.int64),
         keepdims=1,
     )
-    return op.div(grown, cast(whole, np.float32))
+    return over(grown, cast(whole, np.float32))
 
 
 def _classified(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelkit.convert.estimators.categories import Beside, codes_of
+from modelkit.convert.estimators.categories import Beside
+from modelkit.convert.estimators.lookup import looked_up
 from modelkit.convert.estimators.tensors import STRING, Columns, Var, constant, dtype_of, op
 from modelkit.convert.estimators.trees import Tree
 from modelkit.convert.estimators.xgboost_trees import Codes
@@ -31,7 +32,10 @@ def given_numbers(columns: Columns, estimator: Any) -> Var:
 
 
 def names_of(learner: dict[str, Any]) -> dict[int, list[Any]]:
-    """The categories of each column that was one of pandas categories, as the model writes them."""
+    """The categories of each column that was one of pandas categories, as the model writes them.
+
+    Those with letters beyond ASCII are left out: XGBoost counts their letters where it cuts bytes.
+    """
     booster = learner["gradient_booster"]
     model = booster.get("gbtree", booster)["model"]
     found: dict[int, list[Any]] = {}
@@ -40,10 +44,9 @@ def names_of(learner: dict[str, Any]) -> dict[int, list[Any]]:
             found[column] = known["values"]
             continue
         text = bytes(value % 256 for value in known["values"])
-        ends = known["offsets"]
-        names = [text[start:end].decode() for start, end in pairwise(ends)]
-        if names:
-            found[column] = names
+        names = [text[start:end] for start, end in pairwise(known["offsets"])]
+        if names and text.isascii():
+            found[column] = [name.decode() for name in names]
     return found
 
 
@@ -69,12 +72,11 @@ def beside_sets(
     for column, sets in codes.sets.items():
         (part,) = columns.take([column]).parts
         known = names.get(column) or at.categories_of(part)
-        number = _codes(
-            part,
-            known,
-            sets.codes - 1,
-            estimator,
-        )
+        if known:
+            places = np.minimum(np.arange(len(known)), sets.codes - 1)
+            number = looked_up(part, known, places, sets.codes, at)
+        else:
+            number = _codes(part, sets.codes - 1, estimator)
         found.add_sets(column, sets, number)
     return found
 
@@ -86,19 +88,10 @@ def _texts(columns: Columns) -> bool:
 
 def _codes(
     part: Var,
-    known: Any,
     codes: int,
     estimator: Any,
 ) -> Var:
     """(n, 1) codes: `codes` for one that no split asks for, and one more for a missing value."""
-    if known:
-        places = np.minimum(np.arange(len(known)), codes)
-        return codes_of(
-            part,
-            known,
-            places,
-            codes + 1,
-        )
     number = given_numbers(Columns((part,)), estimator)
     beyond = constant(codes, np.float32)
     held = op.where(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.estimators.categories import HALF, Sets
+from modelkit.convert.estimators.categories import Sets
 from modelkit.convert.estimators.trees import LESS, Tree
 from modelkit.errors import ConversionError
 
@@ -55,10 +54,7 @@ def sets_of(tree: dict[str, Any]) -> dict[int, list[int]]:
 
 
 def tree_and_leaves(tree: dict[str, Any], codes: Codes) -> tuple[Tree, Array]:
-    """A tree, and what its leaves add, (nodes, outputs); a set is column -1 - its own column.
-
-    The number of the set stands in the place of the threshold until the sets of all trees are known.
-    """
+    """A tree as `Beside.placed` takes it, and what its leaves add, (nodes, outputs)."""
     left = np.array(tree["left_children"])
     right = np.array(tree["right_children"])
     used = _reached(left, right)
@@ -107,27 +103,6 @@ def tree_and_leaves(tree: dict[str, Any], codes: Codes) -> tuple[Tree, Array]:
     return read, leaves[used]
 
 
-def tree_beside(tree: Tree, home: Mapping[int, int], starts: Mapping[int, int]) -> Tree:
-    """The same tree over columns of numbers, by `home`, and sets, which begin at `starts`."""
-    column = tree.column.copy()
-    threshold = tree.threshold.copy()
-    for node in np.flatnonzero(~tree.leaf).tolist():
-        asked = int(tree.column[node])
-        if asked >= 0:
-            column[node] = home[asked]
-            continue
-        column[node] = starts[-1 - asked] + int(tree.threshold[node])
-        threshold[node] = HALF
-    return Tree(
-        column,
-        threshold,
-        tree.missing,
-        tree.left,
-        tree.right,
-        tree.mode,
-    )
-
-
 def _reached(left: Array, right: Array) -> Array:
     """The nodes from the root on, level by level; nothing leads to those that were pruned."""
     level = np.zeros(1, np.int64)
@@ -149,7 +124,10 @@ def _leaves(
     if size <= 1:
         return split.copy()[:, None]
     if "leaf_weights" not in tree:
-        raise ConversionError("trees with several outputs each are converted from XGBoost 3.2 on")
+        raise ConversionError(
+            "trees with several outputs each are converted from XGBoost 3.2 on; train it with that, or save "
+            "the model with format='joblib'"
+        )
     weights = np.array(tree["leaf_weights"], np.float32).reshape(-1, size)
     found = np.zeros((len(right), size), np.float32)
     ends = np.array(tree["left_children"]) < 0

@@ -46,6 +46,18 @@ def gaps_like(example: Table) -> Change:
     return lambda rows, i, mask: rows.blank(i, mask, example)
 
 
+def infinities(
+    rows: Table,
+    i: int,
+    mask: Array,
+) -> Any:
+    """Infinities of both signs in a column of floats."""
+    numbers = rows.numbers(i).copy()
+    signs = np.where(np.cumsum(mask) % 2, 1.0, -1.0)
+    numbers[mask] = signs[mask] * np.inf
+    return numbers
+
+
 def unseen_texts(
     rows: Table,
     i: int,

@@ -19,6 +19,7 @@ from modelkit.convert.gate.altered import (
     Known,
     altered,
     gaps_like,
+    infinities,
     strange_codes,
     unseen_texts,
 )
@@ -89,11 +90,15 @@ def learn(questions: Questions) -> tuple[Signature, int]:
     columns = signature_columns(signature)
     nullable = _nullable(questions, columns)
     rows_with_gaps = questions.rows if nullable else 0
+    nullable = _without_infinities(questions, columns, nullable)
     closed = _closed(questions, columns)
-    learned = {
-        column.name: dataclasses.replace(column, nullable=i in nullable, categories=closed.get(i))
-        for i, column in enumerate(columns)
-    }
+    learned = {}
+    for i, column in enumerate(columns):
+        learned[column.name] = dataclasses.replace(
+            column,
+            nullable=i in nullable,
+            categories=closed.get(i),
+        )
     return with_columns(signature, lambda column: learned[column.name]), rows_with_gaps
 
 
@@ -170,6 +175,35 @@ def _nullable(questions: Questions, columns: list[Column]) -> set[int]:
         return set(agreeing)
     # Where the two route gaps differently in one column, agreement in the others may be luck.
     return set(agreeing) if _agree_on_many_gaps(questions, agreeing) else set()
+
+
+def _without_infinities(
+    questions: Questions,
+    columns: list[Column],
+    nullable: set[int],
+) -> set[int]:
+    """The columns that may be missing, less those whose infinities the two answer otherwise.
+
+    A signature that takes what is missing takes infinities. Raises ParityError where the example
+    has gaps in such a column.
+    """
+    if is_native(questions.source):
+        return nullable
+
+    def judge(group: list[int]) -> str:
+        return questions.verdict(group, altered(questions.few, group, infinities))
+
+    floats = [i for i in questions.few.floats() if i in nullable]
+    verdicts = sort_out(floats, judge)
+    wrong = set()
+    for i, verdict in verdicts.items():
+        found = questions.found.get(i, Differences())
+        # A number that is no number says by itself that it is no answer.
+        if verdict == DISAGREES and (found.flips or np.isfinite(found.max_rel)):
+            wrong.add(i)
+    for i in sorted(wrong & questions.example.gaps()):
+        questions.refuse(questions.found[i], f"rows where {columns[i].name!r} is infinite")
+    return nullable - wrong
 
 
 def _verdicts_on_gaps(questions: Questions, gone: set[int]) -> dict[int, str]:

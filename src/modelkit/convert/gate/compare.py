@@ -9,13 +9,15 @@ from types import MappingProxyType
 import numpy as np
 
 from modelkit.cast import Array
-from modelkit.convert.source import DECISION, Source
+from modelkit.convert.source import DECISION, TIES, Source
 from modelkit.errors import ParityError
 
 SHARES = ("probabilities", "probability")  # how the names of outputs that hold probabilities begin
 TOLERANCE = {
     "float64": (1e-6, 1e-9),
     "float32": (1e-4, 1e-6),
+    "float16": (1e-2, 1e-3),
+    "bfloat16": (5e-2, 1e-2),
 }  # rtol, atol by the dtype the graph computes in
 LABEL = "label"  # the name of the output whose numbers, if it has any, are equal or not
 ULPS = 4  # units in the last place by which the scores of a tie may be apart
@@ -34,7 +36,13 @@ class Differences:
 
 
 def tolerance(source: Source) -> tuple[float, float]:
-    """The rtol and atol for a graph: those of float32 where it rounds and its source does not."""
+    """The rtol and atol for a graph: those of float32 where it rounds and its source does not.
+
+    Those of a source in fewer bits are ten units in its last place: it rounds each of its steps, and
+    a runtime computes several in float32 before it rounds.
+    """
+    if source.narrow is not None:
+        return TOLERANCE[source.narrow]
     rounds = source.rounds
     if rounds is None:
         specs = source.signature.inputs + source.signature.outputs
@@ -67,20 +75,23 @@ def compare(
 ) -> Differences:
     """Differences between two answers to the same rows, relative to each number, or to a scale.
 
-    A label may differ only where the source's own scores are a tie, and is then counted. Raises
-    ParityError for an output of another shape.
+    A label may differ only where the source's own scores are a tie, and is then counted, as are rows
+    whose neighbours are a tie. Raises ParityError for an output of another shape.
     """
     found = Differences()
+    if TIES in truth:
+        found.ties += int(truth[TIES].sum())
     scores = truth.get(
         DECISION,
         truth.get("probabilities"),
     )
     for name, expected in truth.items():
-        if name == DECISION:
+        if name in (DECISION, TIES):
             continue
         if expected.shape != got[name].shape:
             raise ParityError(
-                f"output {name!r} has shape {got[name].shape}, the source gives {expected.shape}"
+                f"the converted graph gives the output {name!r} in the shape {got[name].shape}, and the "
+                f"source in {expected.shape}; save the model with format='joblib'"
             )
         if expected.dtype.kind == "f" and name != LABEL:
             gap = _gap(expected, got[name])

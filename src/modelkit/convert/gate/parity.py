@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from modelkit.convert.gate.columns import Questions, learn, with_columns
+from modelkit.convert.gate.causes import RANDOM, likely_cause
+from modelkit.convert.gate.columns import Questions, is_native, learn, with_columns
 from modelkit.convert.gate.compare import (
     Answers,
     Differences,
@@ -23,20 +24,27 @@ from modelkit.convert.gate.compare import (
     tolerance,
 )
 from modelkit.convert.gate.invariance import LARGEST, batch_invariance
-from modelkit.convert.gate.probes import at_thresholds, between, enlarged, not_finite
+from modelkit.convert.gate.probes import (
+    at_thresholds,
+    between,
+    enlarged,
+    in_other_sizes,
+    not_finite,
+)
 from modelkit.convert.gate.rows import Rows, Table, Tensors, rows_of
 from modelkit.convert.gate.strange import texts_of_terms, with_texts
 from modelkit.convert.source import Source
 from modelkit.errors import (
-    BatchError,
     ConversionError,
-    ModelkitError,
+    DeviceError,
+    GraphError,
     ParityError,
     SignatureError,
 )
 from modelkit.manifest import Parity
 from modelkit.model import Model
 from modelkit.signature import Feeds, Signature
+from modelkit.spec import TensorSpec
 
 MAX_ROWS = 2048
 FEW_ROWS = 64  # of the example, that probes are made of
@@ -123,6 +131,14 @@ def check_takes_example(source: Source, signature: Signature) -> None:
         ) from error
 
 
+def _marked(spec: TensorSpec, *, finite: bool) -> TensorSpec:
+    """A tensor, or its columns, marked as taking finite numbers only, or any."""
+    if not spec.columns:
+        return dataclasses.replace(spec, finite=finite)
+    columns = [dataclasses.replace(column, nullable=not finite) for column in spec.columns]
+    return dataclasses.replace(spec, columns=tuple(columns))
+
+
 @dataclasses.dataclass
 class _Comparison:
     """A source and the Model of its graph, asked the same rows; `total` sums up what agreed."""
@@ -163,19 +179,17 @@ class _Comparison:
 
         Raises ParityError where they pass the tolerance.
         """
-        where = f"{len(rows)} rows of the example"
+        where = f"{len(rows)} row{'' if len(rows) == 1 else 's'} of the example"
         truth = self._truth(rows)
         try:
             got = self.model.run(rows.raw)
-        except BatchError as error:
-            raise ParityError(
-                f"the converted graph fails on {where}, which {self.source.against} answers; "
-                f"nothing was saved{self._hint()}"
-            ) from error
-        except ModelkitError:
+        except (DeviceError, GraphError, SignatureError):
             raise
         except Exception as error:
-            raise ParityError(f"the converted graph does not run on {where}: {error}") from error
+            raise ParityError(
+                f"{self._what()} fails on {where}, which {self.source.against} answers; "
+                f"nothing was saved{self._advice()}"
+            ) from error
         found = compare(
             truth,
             got,
@@ -195,6 +209,8 @@ class _Comparison:
 
     def _agree_on_probes(self, rows: Rows, few: Rows) -> int:
         """Compare rows that the example lacks; gives the number of those at thresholds."""
+        if isinstance(few, Tensors):
+            self._agree_on_sizes(few)
         threshold_rows = self._agree_beyond(
             at_thresholds(self.source.proto, few),
             "rows with values equal to a threshold of its trees, or next to one",
@@ -208,6 +224,14 @@ class _Comparison:
         halfway = "rows with values halfway between those of the example"
         self._agree_beyond(between(rows), halfway)
         return threshold_rows
+
+    def _agree_on_sizes(self, few: Tensors) -> None:
+        """Compare rows whose free sizes are others than those of the example.
+
+        Raises ParityError.
+        """
+        for dim, size, rows in in_other_sizes(few, self.source.signature):
+            self._agree_beyond(rows, f"rows of which {dim!r} is {size}")
 
     def _agree_on_texts(self, few: Rows) -> int:
         """Compare texts of the model's own terms with strange characters; gives their number.
@@ -254,7 +278,7 @@ class _Comparison:
         for spec in signature.inputs:
             floats = "float" in spec.dtype and few.raw[spec.name].size > 0
             finite = floats and not self._agrees_if_not_finite(few, spec.name)
-            inputs.append(dataclasses.replace(spec, finite=finite))
+            inputs.append(_marked(spec, finite=finite))
         return dataclasses.replace(
             signature,
             inputs=tuple(inputs),
@@ -303,24 +327,20 @@ class _Comparison:
         if agree(found, rtol, atol):
             return
         raise ParityError(
-            f"the converted graph disagrees with {self.source.against} on {where}: largest "
-            f"relative difference {found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels "
-            f"flipped; nothing was saved{self._hint()}",
+            f"{self._what()} disagrees with {self.source.against} on {where}: largest relative difference "
+            f"{found.max_rel:.2g} (allowed {rtol:g}), {found.flips} labels flipped; nothing was "
+            f"saved{self._advice()}",
             parity=found,
         )
 
-    def _hint(self) -> str:
-        """What to try where source and graph part."""
-        if self.source.hint:
-            return f"; {self.source.hint}"
-        rows = rows_of(self.source.rows)
-        if not isinstance(rows, Table) or not rows.gaps():
-            return ""
-        for position in sorted(rows.gaps()):
-            if rows.has_none(position):
-                name = str(rows.raw.columns[position])
-                return (
-                    f"; column {name!r} holds None, which scikit-learn takes for a value like "
-                    "others, and imputes NaN only: give fit and example X.fillna(np.nan)"
-                )
-        return "; the example has missing values: if it agrees without them, impute them first"
+    def _what(self) -> str:
+        return "the pickled model" if is_native(self.source) else "the converted graph"
+
+    def _advice(self) -> str:
+        """The likely cause where source and graph part, and what to try."""
+        ways = [likely_cause(self.source)]
+        if is_native(self.source):
+            ways.append("a model must answer any number of rows, one alone too")
+        elif self.source.prefixes and ways[0] != RANDOM:  # of an estimator
+            ways.append("or use format='joblib'")
+        return "".join(f"; {way}" for way in ways if way)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,12 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.convert.gate.rows import Rows, Table, Tensors
+from modelkit.signature import Signature
 
 if TYPE_CHECKING:
     import onnx
 
+SIZED_ROWS = 3  # that are compared in other sizes
 PROBE_ROWS = 256  # at most, of one probe
 ENDLESS = 1e38  # CatBoost writes an infinity as the largest float32
 ZERO = 1e-34  # LightGBM writes zero as a threshold of 1e-35, and numbers below that are zero to it
@@ -245,3 +248,24 @@ def not_finite(
         name,
         flat.reshape(array.shape),
     )
+
+
+def in_other_sizes(rows: Tensors, signature: Signature) -> Iterator[tuple[str, int, Tensors]]:
+    """Few rows in other sizes: for each free dimension but that of the rows, several.
+
+    Gives its name, its size, and the rows.
+    """
+    few = rows.at(slice(SIZED_ROWS))
+    places: dict[str, list[tuple[str, int]]] = {}
+    for spec in signature.inputs:
+        for axis, dim in enumerate(spec.shape):
+            if isinstance(dim, str) and dim != signature.row_dim:
+                places.setdefault(dim, []).append((spec.name, axis))
+    for dim, axes in places.items():
+        name, axis = axes[0]
+        given = few.raw[name].shape[axis]
+        for size in sorted({1, max(1, given // 2), given + 1, 2 * given} - {given}):
+            changed = dict(few.raw)
+            for name, axis in axes:
+                changed[name] = changed[name].take(np.arange(size) % given, axis)
+            yield dim, size, Tensors(changed)

@@ -1,0 +1,80 @@
+"""What is said of a source that does not answer rows of its own example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from modelkit.convert.places import place_of_last
+from modelkit.errors import ConversionError
+
+
+@contextmanager
+def asking(estimator: Any, verb: str, rows: Any) -> Iterator[None]:
+    """Ask an estimator for its answer to rows.
+
+    Raises ConversionError where it fails, with the likely cause instead of a library's words.
+    """
+    try:
+        yield
+    except ConversionError:
+        raise
+    except Exception as error:
+        raise _refusal(error, estimator, verb, rows) from error
+
+
+def check_fitted(estimator: Any) -> None:
+    """Raise ConversionError for an estimator that fit was not called on."""
+    from sklearn.utils.validation import check_is_fitted
+
+    with asking(estimator, "fit", None):
+        check_is_fitted(estimator)
+
+
+def _refusal(
+    error: Exception,
+    estimator: Any,
+    verb: str,
+    rows: Any,
+) -> ConversionError:
+    """What to say of an estimator that fails on rows of its own example."""
+    name = type(estimator).__name__
+    if type(error).__name__ == "NotFittedError":
+        return ConversionError(f"{name} is not fitted: call fit before save", step=name)
+    fitted = getattr(estimator, "n_features_in_", None)
+    shape = np.shape(rows)
+    if fitted is not None and len(shape) > 1 and shape[1] != fitted:
+        return ConversionError(
+            f"{name} was fitted on {fitted} columns, and the example has {shape[1]}: pass rows as fit was "
+            "given them",
+            step=name,
+        )
+    place, step = _failing_step(estimator, rows)
+    where = f"{place}: " if place else ""
+    kind = type(error).__name__
+    return ConversionError(
+        f"{where}{step} fails on rows of the example with a {kind}: pass rows like those of fit, "
+        f"of the same columns, dtypes and kinds of values; model.{verb}(example) shows what it says",
+        step=step,
+        place=place,
+    )
+
+
+def _failing_step(estimator: Any, rows: Any) -> tuple[str, str]:
+    """The place and the class of the step of a pipeline that fails on rows."""
+    steps = [step for _, step in getattr(estimator, "steps", [])]
+    if not steps:
+        return "", type(estimator).__name__
+    failing = steps[-1]
+    for step in steps[:-1]:
+        if not hasattr(step, "transform"):  # "passthrough", which does nothing
+            continue
+        try:
+            rows = step.transform(rows)
+        except Exception:  # noqa: BLE001 - any refusal counts
+            failing = step
+            break
+    return place_of_last([estimator, failing]), type(failing).__name__

@@ -1,0 +1,160 @@
+"""Converters of classifiers made of classifiers of two classes: each class against the rest, or each pair."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.convert.estimators.arithmetic import choose, equal, greater, over
+from modelkit.convert.estimators.pairs import scores_of_pairs
+from modelkit.convert.estimators.tensors import (
+    Answer,
+    Columns,
+    Var,
+    cast,
+    column,
+    complement,
+    constant,
+    dtype_of,
+    flat,
+    joined,
+    largest,
+    one_column,
+    op,
+    upright,
+)
+from modelkit.errors import ConversionError
+
+if TYPE_CHECKING:
+    from modelkit.convert.estimators.converting import Converting
+
+
+def score_of_two(each: Any, answer: Answer) -> Var:
+    """(n,): the decision of a classifier of two classes, or the probability of the second."""
+    if answer.prediction is not None:
+        return answer.prediction
+    if hasattr(each, "decision_function"):
+        decision: Var = answer.asked("decision")
+        return decision
+    return column(answer.asked("probabilities"), 1)
+
+
+def _bound(each: Any) -> float:
+    """Above which score a classifier of two classes says the second."""
+    return 0.0 if hasattr(each, "decision_function") else 0.5
+
+
+def against_rest(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """OneVsRestClassifier: the surest class, or all classes that pass a bound."""
+    if len(estimator.classes_) == 1:
+        raise ConversionError(
+            "an OneVsRestClassifier of one class cannot be converted; fit it on rows of several",
+            step="OneVsRestClassifier",
+        )
+    parts = estimator.estimators_
+    answers = [at.answer(each, columns) for each in parts]
+    pairs = zip(parts, answers, strict=True)
+    scores = joined([upright(score_of_two(each, answer)) for each, answer in pairs])
+    likely = _against_rest(estimator, answers) if hasattr(estimator, "predict_proba") else None
+    if estimator.label_binarizer_.y_type_ == "multiclass":
+        last = int(_takes_last(estimator))
+        place = op.arg_max(scores, axis=1, keepdims=0, select_last_index=last)
+        return Answer(
+            place=place,
+            probabilities=likely,
+            decision=scores,
+        )
+    passed = _passed(scores, parts[0])
+    if not estimator.multilabel_:
+        return Answer(
+            place=flat(passed),
+            probabilities=likely,
+            decision=flat(scores),
+        )
+    return Answer(
+        label=passed,
+        probabilities=likely,
+        decision=scores,
+    )
+
+
+def _passed(scores: Var, like: Any) -> Var:
+    """1 where a score passes the bound of classifiers like one of them."""
+    bound = constant(
+        _bound(like),
+        dtype_of(scores),
+    )
+    return cast(
+        greater(scores, bound),
+        np.int64,
+    )
+
+
+def _takes_last(estimator: Any) -> bool:
+    """Whether the last of equally sure classes wins, as in older scikit-learn: it is asked."""
+    from sklearn.dummy import DummyClassifier
+
+    even = DummyClassifier(strategy="prior").fit(
+        [[0.0], [0.0]],
+        [0, 1],
+    )
+    asked = copy.copy(estimator)
+    asked.estimators_ = [even] * len(estimator.estimators_)
+    return bool(asked.predict(np.zeros((1, 1)))[0] != estimator.classes_[0])
+
+
+def _against_rest(estimator: Any, answers: list[Answer]) -> Var:
+    likely = joined([one_column(answer.asked("probabilities"), 1) for answer in answers])
+    if len(answers) == 1:
+        likely = complement(likely)
+    if estimator.multilabel_:
+        return likely
+    whole = op.reduce_sum(likely, constant([1], np.int64), keepdims=1)
+    zero = constant(0.0, dtype_of(likely))
+    return choose(equal(whole, zero), likely, over(likely, whole))
+
+
+def against_one(
+    estimator: Any,
+    columns: Columns,
+    at: Converting,
+) -> Answer:
+    """OneVsOneClassifier: votes of pairs of classes, and part of a vote for how sure they were."""
+    if estimator.pairwise_indices_ is not None:
+        raise ConversionError(
+            "OneVsOneClassifier over a precomputed kernel cannot be converted; save the model with format='joblib'"
+        )
+    parts = estimator.estimators_
+    answers = [at.answer(each, columns) for each in parts]
+    pairs = zip(parts, answers, strict=True)
+    scores = [cast(score_of_two(each, answer), np.float64) for each, answer in pairs]
+    sure = joined([upright(score) for score in scores])
+    second = joined([upright(answer.asked("place")) for answer in answers])
+    decision = scores_of_pairs(
+        cast(second, np.float64),
+        sure,
+        len(estimator.classes_),
+    )
+    if len(estimator.classes_) > 2:
+        return Answer(
+            place=largest(decision),
+            decision=decision,
+        )
+    one = column(decision, 1)
+    above = greater(one, _bound(parts[0]))
+    return Answer(
+        place=cast(above, np.int64),
+        decision=one,
+    )
+
+
+ESTIMATORS = {
+    "sklearn.OneVsRestClassifier": against_rest,
+    "sklearn.OneVsOneClassifier": against_one,
+}

@@ -1,0 +1,40 @@
+"""Votes of pairs of classes, and what they come to for each class."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.convert.estimators.arithmetic import over, plus, product, times
+from modelkit.convert.estimators.tensors import Var, op
+
+
+def votes_of_pairs(second: Var, classes: int) -> Var:
+    """(n, classes): how many pairs each class wins; `second` is 1 where a pair says its second."""
+    turned = _turned(classes)
+    before = (turned < 0).sum(axis=0)  # each pair votes for its first class, until it is turned
+    return product(second, turned, before)
+
+
+def scores_of_pairs(
+    second: Var,
+    sure: Var,
+    classes: int,
+) -> Var:
+    """(n, classes): votes, and less than half a vote for how `sure` pairs are of their second class."""
+    votes = votes_of_pairs(second, classes)
+    sums = product(sure, _turned(classes))
+    divisor = times(plus(op.abs(sums), 1.0), 3.0)
+    return plus(votes, over(sums, divisor))
+
+
+def _turned(classes: int) -> Array:
+    """(pairs, classes): what a vote for the second class of a pair changes."""
+    pairs = list(combinations(range(classes), 2))
+    found = np.zeros((len(pairs), classes))
+    for number, (first, second) in enumerate(pairs):
+        found[number, first] = -1.0
+        found[number, second] = 1.0
+    return found

@@ -1,0 +1,273 @@
+"""A torch module that is asked with arrays: its example, its answers, and the sizes that it takes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelkit.cast import Array, is_a
+from modelkit.convert.notes import is_table
+from modelkit.convert.pixels import prepared
+from modelkit.convert.preprocess import Preprocess
+from modelkit.errors import ConversionError, SignatureError
+from modelkit.frames import as_column, read_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NARROW = ("float16", "bfloat16")
+TorchTensors = dict[str, Any]  # of torch, by argument of forward
+
+
+def is_module(source: object) -> bool:
+    """Whether `source` is a torch module, without importing torch."""
+    return is_a(source, "torch.nn", "Module")
+
+
+@dataclass(frozen=True, eq=False)
+class AskedModule:
+    """A torch module, and how it is asked with arrays.
+
+    `dtype` is that of its parameters, `rows` are the example by argument of forward, and `images`
+    is the argument that `steps` make of images.
+    """
+
+    module: Any
+    dtype: Any
+    rows: dict[str, Array]
+    steps: Preprocess | None = None
+    images: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The class of the module."""
+        return type(self.module).__name__
+
+    @property
+    def narrow(self) -> str | None:
+        """The dtype that it computes in, where that has fewer bits than float32."""
+        name = str(self.dtype).removeprefix("torch.")
+        return name if name in NARROW else None
+
+    def answers(self, rows: Mapping[str, Array]) -> dict[str, Array]:
+        """What the module gives for rows by argument, by output name. Raises ConversionError."""
+        given = self.tensors({name: rows[name] for name in self.rows})
+        with evaluating(self.module):
+            answers = _by_name(self._answer(given))
+        return {name: array_of(tensor) for name, tensor in answers.items()}
+
+    def tensors(self, rows: Mapping[str, Array]) -> TorchTensors:
+        """Rows as forward takes them, on the device of the module."""
+        import torch
+
+        places = (tensor.device for tensor in self.module.parameters())
+        device = next(places, torch.device("cpu"))
+        found = {}
+        for name, array in rows.items():
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            if name == self.images and self.steps is not None:
+                tensor = prepared(tensor, self.steps)
+                tensor = tensor.to(self.dtype)
+            elif self.dtype == torch.bfloat16 and tensor.is_floating_point():
+                tensor = tensor.to(self.dtype)
+            found[name] = tensor.to(device)
+        return found
+
+    def _answer(self, given: TorchTensors) -> Any:
+        """What forward answers. Raises ConversionError for rows that it refuses."""
+        try:
+            return self.module(**given)
+        except Exception as error:
+            raise _refused_rows(self.name, given, error) from error
+
+    def takes(self, given: TorchTensors) -> bool:
+        """Whether forward answers these tensors."""
+        with evaluating(self.module):
+            try:
+                self.module(**given)
+            except Exception:  # noqa: BLE001 - whatever it says, these are no sizes of its own
+                return False
+        return True
+
+
+def asked(
+    module: Any,
+    example: Any,
+    steps: Preprocess | None,
+) -> AskedModule:
+    """A module and its example. Raises ConversionError for an example that does not fit."""
+    import torch
+
+    if is_a(module, "torch.jit", "ScriptModule"):
+        raise ConversionError(
+            "a scripted module cannot be exported: pass the module that it was made of"
+        )
+    kinds = [tensor.dtype for tensor in module.parameters() if tensor.is_floating_point()]
+    dtype = kinds[0] if kinds else torch.float32
+    rows = _rows(module, example, dtype)
+    images = None if steps is None else _images(rows)
+    return AskedModule(module, dtype, rows, steps, images)
+
+
+def unwrapped(module: Any) -> Any:
+    """The module inside what `torch.compile` and `DataParallel` make of one."""
+    if is_a(module, "torch._dynamo", "OptimizedModule"):
+        return unwrapped(module._orig_mod)  # noqa: SLF001 - where torch.compile keeps what it wraps
+    if is_a(module, "torch.nn", "DataParallel"):
+        return unwrapped(module.module)
+    return module
+
+
+def _rows(
+    module: Any,
+    example: Any,
+    dtype: Any,
+) -> dict[str, Array]:
+    """Example rows by argument of forward, as arrays."""
+    import inspect
+
+    if example is None:
+        raise ConversionError(
+            "a module is exported and proven with rows: pass example=X[:64], as forward takes them"
+        )
+    arguments = list(inspect.signature(module.forward).parameters)
+    by_name = _by_argument(arguments, example, dtype)
+    strange = sorted(set(by_name) - set(arguments))
+    if strange:
+        raise ConversionError(
+            f"example has {strange}, which are no arguments of forward; pass some of {arguments}"
+        )
+    rows = {name: array_of(by_name[name]) for name in arguments if name in by_name}
+    _check_sizes(rows)
+    return rows
+
+
+def _by_argument(
+    arguments: list[str],
+    example: Any,
+    dtype: Any,
+) -> dict[str, Any]:
+    """What an example has for each argument; one that is too many has its place for a name."""
+    if isinstance(example, Mapping):
+        return dict(example)
+    if is_table(example):
+        return {arguments[0]: _matrix(example, dtype)}
+    if not isinstance(example, tuple):
+        return {arguments[0]: example}
+    beyond = [f"argument {at}" for at in range(len(arguments), len(example))]
+    return dict(zip([*arguments, *beyond], example, strict=False))
+
+
+def _matrix(example: Any, dtype: Any) -> Array:
+    """The columns of a table as a matrix of the numbers that a module computes in."""
+    import torch
+
+    kind = array_of(torch.zeros(1, dtype=dtype)).dtype
+    names, columns = read_frame(example)
+    found = []
+    for name, values in zip(names, columns, strict=True):
+        try:
+            column = as_column(values)
+            found.append(np.ma.filled(column.astype(kind), np.nan))
+        except (SignatureError, TypeError, ValueError) as error:
+            raise ConversionError(
+                f"column {name!r} of the example is no numbers; turn it into some"
+            ) from error
+    return np.stack(found, axis=1)
+
+
+def array_of(value: Any) -> Array:
+    """A tensor, or what numpy reads, as an array; bfloat16, which numpy lacks, becomes float32."""
+    if not is_a(value, "torch", "Tensor"):
+        return np.asarray(value)
+    tensor = value.detach().cpu()
+    if str(tensor.dtype) == "torch.bfloat16":
+        tensor = tensor.float()
+    found: Array = tensor.numpy()
+    return found
+
+
+def _images(rows: Mapping[str, Array]) -> str:
+    """The argument that is images. Raises ConversionError."""
+    found = [name for name, array in rows.items() if array.dtype == np.uint8 and array.ndim == 4]
+    if len(found) != 1:
+        shapes = {name: f"{array.dtype}{array.shape}" for name, array in rows.items()}
+        raise ConversionError(
+            "the example of a model with preprocess= is images as they come: uint8, of four "
+            f"dimensions; got {shapes}"
+        )
+    return found[0]
+
+
+def _check_sizes(rows: Mapping[str, Array]) -> None:
+    """Raise ConversionError unless all inputs have the same number of rows, at least two."""
+    sizes = {len(array) if array.ndim else -1 for array in rows.values()}
+    if len(sizes) != 1 or min(sizes) < 2:
+        shapes = {name: array.shape for name, array in rows.items()}
+        raise ConversionError(
+            f"example needs at least two rows in every input, as many in each; got {shapes}: pass more"
+        )
+
+
+def _refused_rows(
+    name: str,
+    given: TorchTensors,
+    error: Exception,
+) -> ConversionError:
+    """The error for rows that forward refuses."""
+    said = ", ".join(
+        f"{argument} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+        for argument, tensor in given.items()
+    )
+    count = len(next(iter(given.values())))
+    fix = "pass rows as forward takes them"
+    if "float64" in said and "dtype" in str(error):
+        fix = "pass rows in the dtype of the module: example=X.astype(np.float32)"
+    if count == 1:
+        fix = (
+            "a package answers any number of rows, each as it is alone; give a normalisation over the batch "
+            "running statistics"
+        )
+    return ConversionError(
+        f"forward refuses {count} row{'' if count == 1 else 's'} ({said}): {fix}",
+        step=name,
+    )
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """Dropout and batch statistics off, and each submodule's mode restored afterwards."""
+    import torch
+
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def _by_name(answer: Any) -> dict[str, Any]:
+    """What forward answered, by output name. Raises ConversionError for anything but tensors."""
+    import torch
+
+    if isinstance(answer, Mapping):
+        answers = {str(name): tensor for name, tensor in answer.items()}
+    elif isinstance(answer, tuple | list):
+        answers = {f"output_{i}": tensor for i, tensor in enumerate(answer)}
+    else:
+        answers = {"output": answer}
+    if not all(isinstance(tensor, torch.Tensor) for tensor in answers.values()):
+        kinds = {name: type(value).__name__ for name, value in answers.items()}
+        raise ConversionError(
+            f"forward must give a tensor, or a tuple or dict of tensors; got {kinds}"
+        )
+    return answers

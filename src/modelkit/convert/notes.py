@@ -1,0 +1,150 @@
+"""What a caller says of a graph or a module that says less of itself: names, classes, roles, images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from modelkit.cast import is_a
+from modelkit.convert.preprocess import Preprocess
+from modelkit.errors import ConversionError, SignatureError
+from modelkit.frames import read_frame
+from modelkit.signature import Signature
+from modelkit.spec import Column, TensorSpec
+
+NamesByInput = Sequence[str] | Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What `modelkit.save` was told of a graph or a module; None for what it was not told.
+
+    `names` are the columns of its input of two dimensions, or of several inputs by their names.
+    `classes` are the labels in the order of the probabilities. `outputs` gives an output another
+    name, from new to old. `preprocess` says how images become its input.
+    """
+
+    names: NamesByInput | None = None
+    classes: Sequence[Any] | None = None
+    outputs: Mapping[str, str] | None = None
+    preprocess: Preprocess | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """The keywords of `save` that were used."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+    def refuse(self, what: str) -> None:
+        """Raise ConversionError for a model that says all of itself."""
+        if self.given:
+            used = ", ".join(f"{name}=" for name in self.given)
+            raise ConversionError(
+                f"{used} is for ONNX graphs and torch modules, which do not say such things of "
+                f"themselves; {what} does: leave it out"
+            )
+
+
+def with_columns_of(
+    signature: Signature,
+    notes: Notes,
+    example: Any,
+) -> Signature:
+    """The signature with the columns that were named.
+
+    They are those of `names=`; or those of an example that has names, where its width fits the only
+    input; or, where there are several inputs of one column each, the names of these.
+
+    Raises ConversionError.
+    """
+    given = signature.inputs
+    named = _asked_names(signature, notes.names)
+    if not named and len(given) == 1:
+        named = _names_of_example(given[0], example)
+    elif not named and all(map(_is_one_column, given)):
+        named = {spec.name: [spec.name] for spec in given}
+    inputs = []
+    for spec in given:
+        names = named.get(spec.name)
+        inputs.append(_with_columns(spec, names))
+    try:
+        return replace(signature, inputs=tuple(inputs))
+    except SignatureError as error:
+        raise ConversionError(f"the columns cannot be named so: {error}") from None
+
+
+def _asked_names(signature: Signature, names: Any) -> dict[str, list[str]]:
+    """The columns by input, as `names=` has them."""
+    if names is None:
+        return {}
+    inputs = [spec.name for spec in signature.inputs]
+    if isinstance(names, Mapping):
+        strange = sorted(set(names) - set(inputs))
+        if strange:
+            raise ConversionError(f"names= has {strange}, and the inputs are {inputs}")
+        found = {}
+        for name, columns in names.items():
+            found[name] = _listed_names(columns)
+        return found
+    if len(inputs) > 1:
+        raise ConversionError(
+            f"there are {len(inputs)} inputs: pass names= as a dict, {{{inputs[0]!r}: [...], ...}}"
+        )
+    return {inputs[0]: _listed_names(names)}
+
+
+def _listed_names(names: Any) -> list[str]:
+    found = [] if isinstance(names, str) else list(names)
+    sound = all(isinstance(name, str) and name for name in found)
+    if not found or not sound:
+        raise ConversionError(f"names= is a list of the names of columns, not {names!r:.80}")
+    return found
+
+
+def _names_of_example(spec: TensorSpec, example: Any) -> dict[str, list[str]]:
+    """The columns of an example that has names, if it is a table as wide as an input."""
+    if len(spec.shape) != 2 or not is_table(example):
+        return {}
+    if isinstance(example, Mapping) and set(example) == {spec.name}:
+        return {}
+    found, *_ = read_frame(example)
+    names = [str(name) for name in found]
+    width = spec.shape[1]
+    if isinstance(width, int) and len(names) != width:
+        raise ConversionError(f"the example has {len(names)} columns, and {spec} takes {width}")
+    return {spec.name: names}
+
+
+def is_table(example: Any) -> bool:
+    """Whether an example has named columns: a frame, an Arrow table, a dict, or records."""
+    if is_a(example, "pandas", "DataFrame") or is_a(example, "polars", "DataFrame"):
+        return True
+    if isinstance(example, Mapping) or hasattr(example, "__arrow_c_stream__"):
+        return True
+    records = isinstance(example, list | tuple) and len(example) > 0
+    return records and all(isinstance(row, Mapping) for row in example)
+
+
+def _is_one_column(spec: TensorSpec) -> bool:
+    return spec.shape[1:] == (1,) and isinstance(spec.shape[0], str)
+
+
+def _with_columns(
+    spec: TensorSpec,
+    names: list[str] | None,
+) -> TensorSpec:
+    """A tensor with named columns; a column of floats may be missing, as any float may."""
+    if names is None:
+        return spec
+    if len(spec.shape) != 2:
+        raise ConversionError(f"{spec} has no columns to name: these are of two dimensions")
+    rows, width = spec.shape
+    if isinstance(width, int) and width != len(names):
+        raise ConversionError(f"{len(names)} names are given, and {spec} has {width} columns")
+    nullable = "float" in spec.dtype
+    columns = [Column(name, spec.dtype, nullable) for name in names]
+    return replace(
+        spec,
+        shape=(rows, len(names)),
+        columns=tuple(columns),
+    )

@@ -1,0 +1,449 @@
+"""Every refusal names the step and its place, the option or column, and a way out that works."""
+
+import ast
+import re
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from catboost import CatBoostClassifier
+from helpers.packages import saved
+from helpers.strangers import (
+    Centered,
+    Changed,
+    Drawing,
+    Identity,
+    Nearest,
+    Ratio,
+    as_it_is,
+    columns_apart,
+    in_order,
+    kernel_of,
+    vector,
+    weights_of,
+    words_of,
+)
+from lightgbm import LGBMClassifier
+from sklearn.cluster import DBSCAN, AffinityPropagation, FeatureAgglomeration
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.datasets import load_iris
+from sklearn.decomposition import NMF, LatentDirichletAllocation, SparsePCA
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    GradientBoostingClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_selection import SelectFpr
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import Matern, PairwiseKernel
+from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
+from sklearn.isotonic import IsotonicRegression
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.manifold import TSNE, Isomap
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import ClassifierChain
+from sklearn.neighbors import (
+    KernelDensity,
+    KNeighborsClassifier,
+    LocalOutlierFactor,
+    RadiusNeighborsClassifier,
+)
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    QuantileTransformer,
+    SplineTransformer,
+    StandardScaler,
+)
+from sklearn.semi_supervised import LabelPropagation
+from sklearn.svm import SVC
+from xgboost import XGBClassifier
+
+import modelkit as mk
+from modelkit.convert.estimators import table
+from modelkit.convert.estimators.tensors import Answer
+from modelkit.errors import ConversionError, ParityError
+
+X, Y = (array[::3] for array in load_iris(return_X_y=True))
+BINARY = (Y > 0).astype(int)
+FRAME = pd.DataFrame(X, columns=list("abcd")).assign(kind=np.where(X[:, 0] > 5.5, "long", "short"))
+DATED = FRAME.assign(day=pd.Timestamp("2026-11-25"))
+TEXTS = ["red apple", "green pear", "red cherry", "blue plum"] * 10
+LABELS = [0, 1, 0, 1] * 10
+GAPS = X.copy()
+GAPS[::3, 0] = np.nan
+SQUARE = X @ X.T
+
+FOREIGN = (
+    "skl2onnx", "spox", "onnxruntime", "shape calculator", "Traceback", "sklearn.", "xgboost.", "modelkit.",
+    "lightgbm.", "helpers.", "numpy.core", "<class", "0x",
+)  # fmt: skip
+ADVICE = re.compile(
+    r"\b(use|fit|pass|give|save|saves|leave|put|set|choose|train|write|keep|call|make|apply|add|turn|rename|name|"
+    r"encode|update|impute|define|take|check|compare)\b"
+)
+JOBLIB = "format='joblib'"
+
+
+class Case(NamedTuple):
+    """A model that is refused: its rows, and what the refusal says."""
+
+    model: Any
+    step: str
+    words: str
+    place: str = ""
+    rows: Any = X
+    y: Any = Y
+    example: Any = None
+    format: str = "onnx"
+
+
+def in_steps(*named):
+    return Pipeline(list(named))
+
+
+CLASSIFIER = ("clf", LogisticRegression())
+SCALED = ("scale", StandardScaler())
+LAST = "step 'clf' (pipeline step 2 of 2)"
+
+
+def beside(name, part, columns=("a", "b")):
+    """A pipeline of a ColumnTransformer, of which one part is under test, and a classifier."""
+    others = ("kinds", OneHotEncoder(handle_unknown="ignore"), ["kind"])
+    return in_steps(("prep", ColumnTransformer([(name, part, list(columns)), others])), CLASSIFIER)
+
+
+IN_PREP = "step 'prep' (pipeline step 1 of 2) > transformer 'num' of the ColumnTransformer"
+
+CASES = {
+    # classes without a converter
+    "a class derived from another": Case(Changed(), "Changed", "derived from LogisticRegression.*fit LogisticRegression itself"),
+    "the same at the end of a pipeline": Case(in_steps(SCALED, ("clf", Changed())), "Changed", "fit LogisticRegression itself", LAST),
+    "a transformer of one's own": Case(
+        in_steps(("ratio", Ratio()), CLASSIFIER), "Ratio", "of your own.*FunctionTransformer of numpy functions.*save those behind it",
+        "step 'ratio' (pipeline step 1 of 2)",
+    ),
+    "the same in a union": Case(
+        in_steps(("both", FeatureUnion([("ratio", Ratio()), SCALED])), CLASSIFIER), "Ratio", "of your own",
+        "step 'both' (pipeline step 1 of 2) > transformer 'ratio' of the FeatureUnion",
+    ),
+    "a classifier of one's own": Case(Nearest(), "Nearest", "of your own, and has no converter: save the model"),
+    "the same in a search": Case(
+        GridSearchCV(in_steps(SCALED, CLASSIFIER), {"clf": [Nearest()]}, cv=2), "Nearest", "of your own", LAST
+    ),
+    "the same in a bagging": Case(BaggingClassifier(Nearest(), 2), "Nearest", "of your own", "the Nearest inside the BaggingClassifier"),
+    "the same in a stacking": Case(
+        StackingClassifier([("near", Nearest()), CLASSIFIER], cv=2), "Nearest", "of your own", "estimator 'near' of the StackingClassifier"
+    ),
+    # functions of one's own
+    "a function of all rows, nested": Case(
+        beside("num", in_steps(SCALED, ("order", FunctionTransformer(in_order)))), "FunctionTransformer", "uses numpy.sort; write it",
+        f"{IN_PREP} > step 'order' (pipeline step 2 of 2)", FRAME,
+    ),
+    "a function of strings": Case(
+        beside("num", make_pipeline(FunctionTransformer(as_it_is), OneHotEncoder()), ["kind"]), "FunctionTransformer", "columns of strings",
+        f"{IN_PREP} > step 'functiontransformer' (pipeline step 1 of 2)", FRAME,
+    ),
+    "a function that gives a vector": Case(FunctionTransformer(vector), "FunctionTransformer", r"add reshape\(-1, 1\)"),
+    "a metric": Case(KNeighborsClassifier(metric=columns_apart), "KNeighborsClassifier", "metric=a function of your own.*use one of"),
+    "weights": Case(KNeighborsClassifier(weights=weights_of), "KNeighborsClassifier", "weights='distance'"),
+    "a kernel of a support vector machine": Case(SVC(kernel=kernel_of), "SVC", "kernel='rbf'"),
+    "a kernel of ridge": Case(KernelRidge(kernel=columns_apart), "KernelRidge", "kernel of your own"),
+    "a kernel of propagation": Case(LabelPropagation(kernel=kernel_of), "LabelPropagation", "kernel='rbf'"),
+    "a kernel of a process": Case(
+        GaussianProcessRegressor(PairwiseKernel(metric="cosine")), "PairwiseKernel", "the kernel PairwiseKernel.*use kernels of"
+    ),
+    "a tokenizer": Case(
+        in_steps(("count", CountVectorizer(tokenizer=words_of, token_pattern=None)), CLASSIFIER), "CountVectorizer", r"tokenizer=\.\.\.",
+        "step 'count' (pipeline step 1 of 2)", TEXTS, LABELS,
+    ),
+    # options
+    "a guess": Case(
+        VotingClassifier([("guess", DummyClassifier(strategy="uniform")), CLASSIFIER]), "DummyClassifier", "strategy='uniform'.*use 'prior'",
+        "estimator 'guess' of the VotingClassifier",
+    ),
+    "NMF in any order": Case(make_pipeline(NMF(2, shuffle=True), LogisticRegression()), "NMF", "use shuffle=False", "step 'nmf' (pipeline step 1 of 2)"),
+    "NMF of another loss": Case(NMF(2, solver="mu", beta_loss="itakura-saito", init="nndsvda"), "NMF", "beta_loss='itakura-saito'.*use 'frobenius'"),
+    "splines that refuse": Case(beside("num", SplineTransformer(extrapolation="error")), "SplineTransformer", "extrapolation='constant'", IN_PREP, FRAME),
+    "isotonic that refuses": Case(IsotonicRegression(out_of_bounds="raise"), "IsotonicRegression", "'clip' or 'nan'", rows=X[:, :1]),
+    "one quantile": Case(QuantileTransformer(n_quantiles=1), "QuantileTransformer", "n_quantiles of 2 or more"),
+    "no column selected": Case(beside("num", SelectFpr(alpha=0)), "SelectFpr", "no column at all", IN_PREP, FRAME),
+    "a smoothness": Case(GaussianProcessRegressor(Matern(nu=2.2)), "Matern", r"nu=2\.2.*use nu=0\.5"),
+    "a precomputed kernel": Case(OneVsOneClassifier(SVC(kernel="precomputed")), "OneVsOneClassifier", "precomputed kernel", rows=SQUARE),
+    "a precomputed kernel with probabilities": Case(SVC(kernel="precomputed", probability=True), "SVC", "leave probability out", rows=SQUARE),
+    "a first model of float32": Case(GradientBoostingClassifier(n_estimators=2, init=LogisticRegression()), "GradientBoostingClassifier", "leave init out"),
+    "a pooling": Case(FeatureAgglomeration(2, pooling_func=np.var), "FeatureAgglomeration", "pooling_func=var.*use numpy.mean"),
+    "an outlier's label": Case(RadiusNeighborsClassifier(outlier_label=-1), "RadiusNeighborsClassifier", "outlier label -1.*most_frequent"),
+    "an imputer that draws": Case(
+        make_pipeline(IterativeImputer(sample_posterior=True, max_iter=2), LogisticRegression()), "IterativeImputer", "use sample_posterior=False",
+        "step 'iterativeimputer' (pipeline step 1 of 2)", GAPS,
+    ),
+    "no centres": Case(AffinityPropagation(max_iter=1), "AffinityPropagation", "found no centres.*fit it until"),
+    "one class against the rest": Case(OneVsRestClassifier(LogisticRegression()), "OneVsRestClassifier", "fit it on rows of several", y=np.zeros(len(X), int)),
+    "boosting of one class": Case(AdaBoostClassifier(n_estimators=2), "AdaBoostClassifier", "fit it on rows of several", y=np.zeros(len(X), int)),
+    "no tree": Case(XGBClassifier(n_estimators=0), "XGBClassifier", "no tree; train it", y=BINARY),
+    # kinds that no graph answers
+    "sparse components": Case(SparsePCA(2), "SparsePCA", "use PCA or TruncatedSVD"),
+    "topics": Case(
+        make_pipeline(CountVectorizer(), LatentDirichletAllocation(2)), "LatentDirichletAllocation", "use NMF or TruncatedSVD",
+        "step 'latentdirichletallocation' (pipeline step 2 of 2)", TEXTS, LABELS,
+    ),
+    "a map": Case(Isomap(), "Isomap", "use PCA or KernelPCA"),
+    "a density": Case(KernelDensity(), "KernelDensity", "use GaussianMixture"),
+    "groups of the rows of fit": Case(DBSCAN(), "DBSCAN", "nothing to serve.*such as KMeans"),
+    "places of the rows of fit": Case(TSNE(perplexity=5, max_iter=250), "TSNE", "such as PCA"),
+    "outliers among the rows of fit": Case(LocalOutlierFactor(), "LocalOutlierFactor", "fit it with novelty=True"),
+    # texts
+    "few bits": Case(CountVectorizer(dtype=np.int8), "CountVectorizer", "use float64", rows=TEXTS, y=LABELS),
+    "a pattern that may run away": Case(CountVectorizer(token_pattern=r"(\w+\s?)+x"), "CountVectorizer", "for ever", rows=["a b x", "c d x"] * 20, y=LABELS),
+    "neighbours of texts": Case(
+        make_pipeline(CountVectorizer(), KNeighborsClassifier()), "KNeighborsClassifier", "put TruncatedSVD before it",
+        "step 'kneighborsclassifier' (pipeline step 2 of 2)", TEXTS, LABELS,
+    ),
+    # columns
+    "dates": Case(make_pipeline(OrdinalEncoder()), "", "column 'day' has dtype datetime64.*turn it into numbers", rows=DATED[["kind", "day"]]),
+    "objects": Case(LogisticRegression(), "", r"column 'a' is one of Python objects.*astype\(float\)", rows=FRAME[list("abcd")].astype(object)),
+    "None and NaN": Case(
+        OneHotEncoder(handle_unknown="ignore"), "OneHotEncoder", r"column 'k'.*X\.fillna\(np\.nan\)",
+        rows=pd.DataFrame({"k": pd.Series(["a", None, np.nan, "b"] * 10, dtype=object)}),
+    ),
+    "numbers and strings from a transformer": Case(
+        ColumnTransformer([("kept", "passthrough", ["a", "kind"])]), "ColumnTransformer", "columns of numbers and of strings.*save one transformer", rows=FRAME
+    ),
+    "columns of one name": Case(
+        LogisticRegression(), "", "several columns of one name, .'a'.*rename them", rows=X, example=pd.DataFrame(X, columns=list("aabc"))
+    ),
+    # labels
+    "labels of dates": Case(DummyClassifier(), "", r"labels must be.*y\.astype\(str\)", y=pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03"]).to_numpy()[Y]),
+    "an encoder that refuses others": Case(
+        make_pipeline(FunctionTransformer(as_it_is), OrdinalEncoder()), "FunctionTransformer", "columns of strings", rows=FRAME[["kind"]],
+        place="step 'functiontransformer' (pipeline step 1 of 2)",
+    ),
+    "a target that is encoded": Case(
+        TransformedTargetRegressor(LinearRegression(), transformer=Identity()), "TransformedTargetRegressor", "use one of FunctionTransformer", y=X[:, 0]
+    ),
+    "a metric of gaps": Case(
+        make_pipeline(KNNImputer(weights=weights_of), LogisticRegression()), "KNNImputer", "'uniform' or 'distance'", "step 'knnimputer' (pipeline step 1 of 2)",
+        GAPS,
+    ),
+    "texts in boosting": Case(
+        CatBoostClassifier(iterations=2, text_features=[0], verbose=0, allow_writing_files=False), "CatBoostClassifier", "text_features",
+        rows=pd.DataFrame({"said": TEXTS}), y=LABELS,
+    ),
+    "categories that the example lacks": Case(
+        CatBoostClassifier(iterations=2, cat_features=["kind"], verbose=0, allow_writing_files=False), "CatBoostClassifier",
+        "pass an example that holds every category", rows=FRAME, y=BINARY, example=FRAME[FRAME.kind == "long"],
+    ),
+    # examples
+    "no rows": Case(LogisticRegression(), "", r"no rows; pass some", example=X[:0]),
+    "lists": Case(LogisticRegression(), "", "not a list", example=X.tolist()),
+    "a column short": Case(make_pipeline(StandardScaler(), LogisticRegression()), "", r"lacks columns.*'d'", rows=FRAME[list("abcd")], example=FRAME[list("abc")]),
+    "a column more": Case(LogisticRegression(), "", r"fit was not given: \['kind'\]", rows=FRAME[list("abcd")], example=FRAME),
+    "another order": Case(LogisticRegression(), "", r"another order.*feature_names_in_", rows=FRAME[list("abcd")], example=FRAME[list("bacd")]),
+    "an array for a frame": Case(LogisticRegression(), "", "pass a frame with", rows=FRAME[list("abcd")], example=X),
+    "a column short of an array": Case(LogisticRegression(), "LogisticRegression", "fitted on 4 columns, and the example has 3", example=X[:, :3]),
+    "other dtypes": Case(
+        LGBMClassifier(n_estimators=2, verbose=-1), "LGBMClassifier", "pass rows like those of fit, of the same columns, dtypes",
+        rows=FRAME.astype({"kind": "category"}), example=FRAME.assign(kind=BINARY),
+    ),
+    "values that fit has not seen": Case(
+        in_steps(("kinds", OneHotEncoder()), CLASSIFIER), "OneHotEncoder", "OneHotEncoder fails on rows of the example.*kinds of values",
+        "step 'kinds' (pipeline step 1 of 2)", FRAME[["kind"]], example=FRAME[["kind"]].replace("long", "huge"),
+    ),
+    "a frame for an array, pickled": Case(
+        LogisticRegression(), "LogisticRegression", "pass an array, as to fit", example=FRAME[list("abcd")], format="joblib"
+    ),
+    "a model that draws, pickled": Case(
+        make_pipeline(Drawing(), LogisticRegression()), "", "the pickled model disagrees.*otherwise each time.*leave out the step", format="joblib"
+    ),
+    "a lambda, pickled": Case(
+        make_pipeline(FunctionTransformer(lambda rows: rows), LogisticRegression()), "", "holds '.*<lambda>'; define functions", format="joblib"
+    ),
+    "another format": Case(LogisticRegression(), "", "format 'pickle' is unknown; use 'onnx'", format="pickle"),
+}  # fmt: skip
+
+
+def fitted(case):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return case.model.fit(case.rows, case.y)
+
+
+def check_message(error):
+    message = str(error)
+    assert len(message) < 400, message
+    assert ADVICE.search(message), message
+    assert [words for words in FOREIGN if words in message] == [], message
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_refusal_names_the_step_and_a_way_out_that_works(name, tmp_path):
+    case = CASES[name]
+    model = fitted(case)
+    example = case.rows if case.example is None else case.example
+    with pytest.raises(ConversionError, match=f"(?s){case.words}") as caught:
+        saved(model, example, tmp_path, format=case.format)
+    check_message(caught.value)
+    assert caught.value.step == case.step
+    assert str(caught.value).startswith(case.place)
+    assert caught.value.place == case.place
+    assert list(tmp_path.iterdir()) == []
+    if JOBLIB in str(caught.value):
+        manifest, packed = saved(model, example, tmp_path, format="joblib")
+        packed.close()
+        assert manifest.runtime == "joblib"
+
+
+@pytest.mark.parametrize("kind", ["onnx", "joblib"])
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (LogisticRegression, "LogisticRegression is a class, and no model: make one, fit it"),
+        (LogisticRegression(), "LogisticRegression is not fitted: call fit before save"),
+        (make_pipeline(StandardScaler(), XGBClassifier()), "Pipeline is not fitted: call fit"),
+        (LGBMClassifier(), "LGBMClassifier is not fitted: call fit before save"),
+        ({"a": 1}, "dict"),
+    ],
+)  # fmt: skip
+def test_what_is_no_fitted_model(model, words, kind, tmp_path):
+    with pytest.raises(ConversionError, match=words) as caught:
+        saved(model, X, tmp_path, format=kind)
+    check_message(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["onnx", "joblib"])
+@pytest.mark.parametrize(
+    ("model", "y"),
+    [
+        (GaussianProcessClassifier(multi_class="one_vs_one"), Y),
+        (ClassifierChain(LogisticRegression(max_iter=500)), np.column_stack([Y, BINARY])),
+    ],
+)  # fmt: skip
+def test_verbs_that_always_fail_are_no_outputs(model, y, kind, tmp_path):
+    model.fit(X, y)
+    with pytest.raises(ValueError, match=r"one_vs_one|broadcast"):
+        model.predict_proba(X)
+    _, packed = saved(model, X, tmp_path, format=kind)
+    np.testing.assert_array_equal(packed.predict(X), model.predict(X))
+    assert packed.signature.output_names == ("label",)
+    packed.close()
+
+
+def widening(estimator, columns, at):
+    """A converter that is wrong: columns as they are."""
+    return Answer(table=columns)
+
+
+def failing(estimator, columns, at):
+    return estimator.no_such_attribute_
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (X, "allowed 1e-06.*; or use format='joblib'"),
+        (GAPS, "has missing values: if the two agree"),
+    ],
+)
+def test_a_graph_that_parts_names_the_first_step_that_does(rows, words, tmp_path, monkeypatch):
+    monkeypatch.setitem(table.TENSOR_CONVERTERS, "sklearn.MinMaxScaler", widening)
+    model = make_pipeline(SimpleImputer(), MinMaxScaler(), LogisticRegression()).fit(rows, Y)
+    with pytest.raises(ParityError, match=words) as caught:
+        saved(model, rows, tmp_path)
+    check_message(caught.value)
+    place = "step 'minmaxscaler' (pipeline step 2 of 3)"
+    assert str(caught.value).startswith(
+        f"{place}: the converted graph disagrees with scikit-learn MinMaxScaler"
+    )
+    assert (caught.value.step, caught.value.place) == ("MinMaxScaler", place)
+    assert caught.value.parity.max_rel > 0.1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_last_step_that_parts_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(table.TENSOR_CONVERTERS, "sklearn.MinMaxScaler", widening)
+    for model, place in (
+        (
+            make_pipeline(StandardScaler(), MinMaxScaler()),
+            "step 'minmaxscaler' (pipeline step 2 of 2)",
+        ),
+        (MinMaxScaler(), ""),
+    ):
+        with pytest.raises(ParityError) as caught:
+            saved(model.fit(X), X, tmp_path)
+        check_message(caught.value)
+        assert (caught.value.step, caught.value.place) == ("MinMaxScaler", place)
+
+
+def test_a_converter_that_fails_is_no_traceback(tmp_path, monkeypatch):
+    monkeypatch.setitem(table.TENSOR_CONVERTERS, "sklearn.MinMaxScaler", failing)
+    model = make_pipeline(StandardScaler(), MinMaxScaler(), LogisticRegression()).fit(X, Y)
+    with pytest.raises(
+        ConversionError, match="MinMaxScaler cannot be converted as it was"
+    ) as caught:
+        saved(model, X, tmp_path)
+    check_message(caught.value)
+    assert caught.value.place == "step 'minmaxscaler' (pipeline step 2 of 3)"
+    assert isinstance(caught.value.__cause__, AttributeError)
+    saved(model, X, tmp_path, format="joblib")[1].close()
+
+
+def test_rows_that_depend_on_one_another_are_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(table.TENSOR_CONVERTERS, "helpers.Centered", widening)
+    model = make_pipeline(Centered(), LogisticRegression()).fit(X, Y)
+    with pytest.raises(ParityError, match="depends on the rows that it is asked with") as caught:
+        saved(model, X, tmp_path)
+    check_message(caught.value)
+    assert caught.value.place == "step 'centered' (pipeline step 1 of 2)"
+
+
+# Reasons that are put into other messages, which have the advice, or in whose place others stand.
+REASONS = {"functions.py", "symbols.py", "older.py"}
+# What is said of an option of `save` is what it must be.
+OURS = {"notes.py", "vectorizers.py"}  # which quote what a signature or a vectorizer says here
+OPTIONS = {"classes.py", "images.py", "modules.py", "notes.py", "preprocess.py", "roles.py"}
+SOURCE = Path(mk.__file__).parent
+RAISED = ("ConversionError", "ParityError")
+
+
+def sites():
+    """Each message that is raised, with its words and the names that are put into it."""
+    for folder in ("convert", "package"):
+        for path in sorted((SOURCE / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") in RAISED:
+                    yield path, node
+
+
+@pytest.mark.parametrize(
+    ("path", "node"),
+    list(sites()),
+    ids=lambda value: getattr(value, "stem", str(getattr(value, "lineno", ""))),
+)
+def test_each_message_has_advice_and_no_words_of_others(path, node):
+    message = node.args[0]
+    if not isinstance(message, ast.Constant | ast.JoinedStr):
+        return  # made in a function, and tested by what it says
+    parts = [part for part in ast.walk(message) if isinstance(part, ast.Constant)]
+    words = "".join(str(part.value) for part in parts)
+    names = {part.id for part in ast.walk(message) if isinstance(part, ast.Name)}
+    names |= {part.attr for part in ast.walk(message) if isinstance(part, ast.Attribute)}
+    others = names & {"error", "exception", "reason"}
+    advice = {part for part in names if part.isupper()} | names & {"_advice", "advice", "fix"}
+    if path.name not in REASONS:
+        assert ADVICE.search(words) or advice or path.name in OPTIONS, words
+        assert not others or path.name in OURS, words
