@@ -14,7 +14,7 @@ from helpers.processes import passes_in_a_child
 
 import modelkit as mk
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded, SignatureError
-from modelkit.metering.ledger import GAPS, TURN, Ledger
+from modelkit.metering.ledger import TURN, WEIGHTS, Ledger
 from modelkit.metering.totals import BOUNDS, OUTCOMES, outcome_of, sum_of
 from modelkit.testing import check_model
 
@@ -138,16 +138,16 @@ def test_threads_lose_nothing_while_others_read():
 
 
 def test_the_weights_of_a_turn_stand_for_its_calls():
-    assert len(GAPS) == TURN
-    assert sum(GAPS) == TURN
-    assert TURN / 20 < sum(map(bool, GAPS)) < TURN / 12
+    assert len(WEIGHTS) == TURN
+    assert sum(WEIGHTS) == TURN
+    assert TURN / 20 < sum(map(bool, WEIGHTS)) < TURN / 12
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 16, 17, 64])
 def test_no_rhythm_of_the_caller_deceives_the_durations(period):
     """One call in so many takes 3 microseconds, the others 0.7."""
     ledger = Ledger()
-    weights = cycle(GAPS)
+    weights = cycle(WEIGHTS)
     calls = 20 * TURN
     for at in range(calls):
         weight = next(weights)

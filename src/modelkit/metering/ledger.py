@@ -25,7 +25,7 @@ FULL = 256  # calls that are folded at once
 SLOW = 50e-6  # seconds of a call from which on every call is timed, which then costs under 1 %
 
 
-def gaps(seed: int = 0) -> tuple[int, ...]:
+def weights_of_turn(seed: int = 0) -> tuple[int, ...]:
     """For each call of a turn 0, or its weight if it is timed; the weights add up to `TURN`."""
     rng = random.Random(seed)  # noqa: S311 - no secret
     found = []
@@ -38,7 +38,7 @@ def gaps(seed: int = 0) -> tuple[int, ...]:
     return tuple(found)
 
 
-GAPS = gaps()
+WEIGHTS = weights_of_turn()
 
 
 class Ledger:
@@ -75,7 +75,7 @@ class Ledger:
         self.answered: list[int] = []
         self.failed: list[str] = []
         self.timed: list[tuple[int, float]] = []
-        self.weights = cycle(GAPS)
+        self.weights = cycle(WEIGHTS)
 
     def note_time(self, weight: int, seconds: float) -> None:
         """Take the duration of a call, and fold if there is much to fold and nobody does."""
@@ -121,7 +121,7 @@ class Ledger:
         if slow and isinstance(self.weights, cycle):
             self.weights = repeat(1)
         elif not slow and isinstance(self.weights, repeat):
-            self.weights = cycle(GAPS)
+            self.weights = cycle(WEIGHTS)
 
 
 def _taken(seen: list[Any]) -> list[Any]:
