@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from modelkit.function_model import FunctionModel as FunctionModel
     from modelkit.jsonable import to_json as to_json
     from modelkit.manifest import Manifest as Manifest
+    from modelkit.metering.meter import Meter as Meter
+    from modelkit.metering.totals import Totals as Totals
     from modelkit.model import Model as Model
     from modelkit.package.attach import attach as attach
     from modelkit.package.load import inspect as inspect
@@ -53,6 +55,7 @@ _HOMES = {
     "Explanation": "modelkit.explain.explanation",
     "FunctionModel": "modelkit.function_model",
     "Manifest": "modelkit.manifest",
+    "Meter": "modelkit.metering.meter",
     "Model": "modelkit.model",
     "Monitor": "modelkit.drift.monitor",
     "Placement": "modelkit.device",
@@ -61,6 +64,7 @@ _HOMES = {
     "Signature": "modelkit.signature",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
+    "Totals": "modelkit.metering.totals",
     "Wrapper": "modelkit.wrapper",
     "aembed": "modelkit.embedding.verbs",
     "attach": "modelkit.package.attach",

@@ -1,0 +1,226 @@
+"""The Meter: what it counts is exact, what it times is fair, and a call never notices."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import sys
+import threading
+from itertools import cycle
+
+import numpy as np
+import pytest
+from helpers.processes import passes_in_a_child
+
+import modelkit as mk
+from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded, SignatureError
+from modelkit.metering.ledger import TURN, WEIGHTS, Ledger
+from modelkit.metering.totals import BOUNDS, OUTCOMES, outcome_of, sum_of
+from modelkit.testing import check_model
+
+SIGNATURE = mk.Signature(
+    (mk.TensorSpec("x", "float64", ("batch", 2)),),
+    (mk.TensorSpec("prediction", "float64", ("batch",)),),
+)
+ROW = np.ones((1, 2))
+
+
+def summed(raising=None):
+    def fn(feeds):
+        if raising is not None:
+            raise raising
+        return {"prediction": feeds["x"].sum(axis=1)}
+
+    return mk.FunctionModel(fn, SIGNATURE, batchable=True)
+
+
+def test_it_is_a_model_alone_and_around_others():
+    check_model(mk.Meter(summed()), np.arange(10.0).reshape(5, 2))
+    with mk.Batcher(summed()) as batcher:
+        check_model(mk.Meter(batcher), np.arange(10.0).reshape(5, 2))
+
+
+def test_a_batcher_refuses_one_inside():
+    with pytest.raises(BatchError):
+        mk.Batcher(mk.Meter(summed()))
+
+
+def test_every_call_and_row_is_counted():
+    meter = mk.Meter(summed())
+    for rows in range(1000):
+        meter.predict(np.ones((rows % 7, 2)))
+    totals = meter.totals()
+    assert totals.calls == dict.fromkeys(OUTCOMES, 0) | {"ok": 1000}
+    assert totals.rows == sum(rows % 7 for rows in range(1000))
+    assert totals == meter.totals()
+    assert sum(totals.durations) <= 1000
+    assert totals.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (SignatureError("no"), "signature"),
+        (Overloaded("full"), "overloaded"),
+        (DeadlineExceeded("late"), "deadline"),
+        (ClosedError("closed"), "closed"),
+        (ValueError("else"), "error"),
+        (KeyboardInterrupt(), "cancelled"),
+        (asyncio.CancelledError(), "cancelled"),
+        (GeneratorExit(), "cancelled"),
+    ],
+)
+def test_what_raises_is_counted_by_its_outcome_and_raised(error, outcome):
+    assert outcome_of(error) == outcome
+    meter = mk.Meter(summed(raising=error))
+    with pytest.raises(type(error)):
+        meter._call(ROW, ("prediction",), mk.Call())
+    assert meter.totals().calls[outcome] == 1
+    assert meter.totals().rows == 0
+
+
+def test_refused_rows_are_counted_on_both_ways():
+    meter = mk.Meter(summed())
+    with pytest.raises(SignatureError):
+        meter.predict(np.ones((1, 3)))
+    with pytest.raises(SignatureError):
+        asyncio.run(meter.apredict(np.ones((1, 3))))
+    assert meter.totals().calls["signature"] == 2
+
+
+def test_a_task_that_is_cancelled_is_counted():
+    async def leave():
+        with mk.Batcher(summed()) as batcher:
+            meter = mk.Meter(batcher)
+            task = asyncio.ensure_future(meter.apredict(ROW))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await meter.apredict(ROW)
+            return meter.totals().calls
+
+    calls = asyncio.run(leave())
+    assert calls["cancelled"] == 1
+    assert calls["ok"] == 1
+
+
+def test_threads_lose_nothing_while_others_read():
+    meter = mk.Meter(summed())
+    seen = []
+    done = threading.Event()
+
+    def read():
+        while not done.is_set():
+            totals = meter.totals()
+            seen.append((totals.calls["ok"], totals.rows))
+
+    def call():
+        for _ in range(2000):
+            meter.predict(ROW)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        reader = threading.Thread(target=read)
+        reader.start()
+        threads = [threading.Thread(target=call) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        done.set()
+        reader.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert meter.totals().calls["ok"] == meter.totals().rows == 32_000
+    assert seen == sorted(seen)
+
+
+def test_the_weights_of_a_turn_stand_for_its_calls():
+    assert len(WEIGHTS) == TURN
+    assert sum(WEIGHTS) == TURN
+    assert TURN / 20 < sum(map(bool, WEIGHTS)) < TURN / 12
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 16, 17, 64])
+def test_no_rhythm_of_the_caller_deceives_the_durations(period):
+    """One call in so many takes 3 microseconds, the others 0.7."""
+    ledger = Ledger()
+    weights = cycle(WEIGHTS)
+    calls = 20 * TURN
+    for at in range(calls):
+        weight = next(weights)
+        if weight:
+            ledger.note_time(weight, 3e-6 if at % period == 0 else 7e-7)
+    durations = ledger.totals().durations
+    assert sum(durations) == calls
+    slow = durations[BOUNDS.index(5e-6)]
+    share = 1 / period
+    within = 3 * (share * (1 - share) * 16 / calls) ** 0.5 * calls
+    assert abs(slow - calls * share) <= within + 1
+
+
+def test_slow_calls_are_all_timed_until_they_are_fast_again():
+    ledger = Ledger()
+    for seconds, every in ((1e-3, True), (1e-6, False)):
+        ledger.note_time(1, seconds)
+        ledger.totals()
+        assert all(next(ledger.weights) for _ in range(100)) == every
+
+
+def test_totals_add_up():
+    meter = mk.Meter(summed())
+    meter.predict(np.ones((3, 2)))
+    with pytest.raises(SignatureError):
+        meter.predict("text")
+    both = sum_of([meter.totals(), meter.totals()])
+    assert both.calls["ok"] == both.calls["signature"] == 2
+    assert both.rows == 6
+    assert str(both).startswith("2 calls answered, 6 rows, 2 signature")
+
+
+def test_rows_on_another_axis_and_answers_without_rows():
+    signature = mk.Signature(
+        (mk.TensorSpec("x", "float64", ("time", "batch")),),
+        (mk.TensorSpec("y", "float64", ("time", "batch")), mk.TensorSpec("loss", "float64", ())),
+        primary="y",
+    )
+
+    def fn(feeds):
+        return {"y": feeds["x"], "loss": np.zeros(())}
+
+    meter = mk.Meter(mk.FunctionModel(fn, signature))
+    meter.predict(np.ones((4, 3)))
+    meter.run(np.ones((4, 5)))
+    assert meter.totals().rows == 4 + 4 or meter.totals().rows == 3 + 5
+    assert meter.totals().calls["ok"] == 2
+
+
+def test_the_child_of_a_fork_begins_at_nothing():
+    meter = mk.Meter(summed())
+    meter.predict(ROW)
+
+    def child():
+        assert meter.totals().calls["ok"] == 0
+        meter.predict(ROW)
+        assert meter.totals().calls["ok"] == 1
+
+    assert passes_in_a_child(child)
+    assert meter.totals().calls["ok"] == 1
+
+
+def test_it_is_seen_through_and_pickles(tmp_path):
+    from helpers.kinds import wine
+    from sklearn.linear_model import LogisticRegression
+
+    X, y = wine()
+    path = tmp_path / "m.mk"
+    mk.save(LogisticRegression(max_iter=5000).fit(X, y), path, example=X, name="wine", version="1")
+    meter = mk.Meter(mk.load(path))
+    assert meter.unobserved is meter.inner
+    meter.predict(X[:5])
+    again = pickle.loads(pickle.dumps(meter))
+    assert again.totals().rows == 0
+    np.testing.assert_array_equal(again.predict(X), meter.predict(X))
+    assert "calls answered" in repr(dict(meter._facts()))
