@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
 from modelkit.convert.places import place_of_last
 from modelkit.errors import ConversionError
+
+_may_fail: ContextVar[bool] = ContextVar("may_fail", default=False)
+
+
+@contextmanager
+def allowed_to_fail() -> Iterator[None]:
+    """Ask questions that a source may refuse: nobody reads which of its steps does, which is dear."""
+    token = _may_fail.set(True)
+    try:
+        yield
+    finally:
+        _may_fail.reset(token)
 
 
 @contextmanager
@@ -52,7 +65,7 @@ def _refusal(
             "given them",
             step=name,
         )
-    place, step = _failing_step(estimator, rows)
+    place, step = ("", name) if _may_fail.get() else _failing_step(estimator, rows)
     where = f"{place}: " if place else ""
     kind = type(error).__name__
     return ConversionError(

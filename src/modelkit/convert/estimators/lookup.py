@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modelkit.cast import MISSING, Array, is_missing
-from modelkit.convert.estimators.tensors import STRING, Columns, Var, cast, dtype_of, ml
+from modelkit.convert.estimators.tensors import STRING, Columns, Var, cast, dtype_of, ml, width
 from modelkit.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 def single_columns(columns: Columns) -> list[Var]:
     """Each column as (n, 1)."""
-    places = range(sum(columns.widths))
-    return [columns.take([place]).parts[0] for place in places]
+    found = []
+    for part in columns.parts:
+        whole = Columns((part,))
+        found += [whole.take([place]).parts[0] for place in range(width(part))]
+    return found
 
 
 def looked_up(

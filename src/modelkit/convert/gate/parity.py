@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from modelkit.convert.asking import allowed_to_fail
 from modelkit.convert.gate.causes import RANDOM, likely_cause
 from modelkit.convert.gate.columns import Questions, is_native, learn, with_columns
 from modelkit.convert.gate.compare import (
@@ -297,7 +298,8 @@ class _Comparison:
     def _ask(self, rows: Rows) -> Differences | None:
         """Differences on rows; None if the source refuses them, or they are missing integers."""
         try:
-            truth = self._truth(rows)
+            with allowed_to_fail():
+                truth = self._truth(rows)
         except Exception:  # noqa: BLE001 - any refusal of the source counts
             return None
         try:
