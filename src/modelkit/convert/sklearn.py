@@ -83,19 +83,10 @@ def from_sklearn(
     inputs = _inputs(shown.columns, numbers, known)
     few = rows_of(rows).spread(2).raw
     roles, classes = shown.answer(read_roles, few)
-
     reading = boosting.with_absent_zeros(shown.reader, few, shown.answer_of_reader)
     nones = _inputs_of_none(rows_of(rows), inputs)
     graph = composed(reading, inputs, roles, known, nones)
     roles = _given(roles, graph.outputs)
-    answers = _truth_of(shown, few, roles)
-    chooser = choosing(shown.estimator)
-    if chooser is not None:
-        chosen = _truth_of(replace(shown, estimator=chooser), few, roles)
-        answers = with_ties(answers, chosen)
-    names = [column.name for column in shown.columns]
-    told = closed_categories(shown.reader, names)
-    told |= {name: values for name, values in coded.items() if bool not in map(type, values)}
     signature = Signature(
         tuple(inputs),
         graph.outputs,
@@ -107,8 +98,8 @@ def from_sklearn(
         signature,
         rows=rows,
         against=against,
-        truth=answers,
-        categories=told,
+        truth=_truth_of(shown, few, roles),
+        categories=_told_categories(shown, coded),
         rounds=graph.narrow,
         texts=graph.texts,
         terms=graph.terms,
@@ -141,7 +132,34 @@ def _given(roles: tuple[Role, ...], outputs: tuple[TensorSpec, ...]) -> tuple[Ro
     return tuple(role for role in roles if role.name in names)
 
 
+def _told_categories(
+    shown: Example,
+    coded: dict[str, tuple[Any, ...]],
+) -> dict[str, tuple[Any, ...]]:
+    """The values that encoders and columns of categories are bound to, by column."""
+    names = [column.name for column in shown.columns]
+    told = closed_categories(shown.reader, names)
+    for name, values in coded.items():
+        if bool not in map(type, values):
+            told[name] = values
+    return told
+
+
 def _truth_of(
+    shown: Example,
+    few: Any,
+    roles: tuple[Role, ...],
+) -> Callable[[Any], dict[str, Array]]:
+    """What an estimator answers to rows, and where it has a choice of equally near neighbours."""
+    answers = _answers_of(shown, few, roles)
+    chooser = choosing(shown.estimator)
+    if chooser is None:
+        return answers
+    chosen = _answers_of(replace(shown, estimator=chooser), few, roles)
+    return with_ties(answers, chosen)
+
+
+def _answers_of(
     shown: Example,
     few: Any,
     roles: tuple[Role, ...],
