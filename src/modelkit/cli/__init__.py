@@ -1,0 +1,67 @@
+"""`modelkit inspect | predict | explain | drift | doctor`.
+
+Each command has a module. `add_...` says which arguments it takes; `run_...` takes the parsed
+arguments and gives the lines to print, and whether all is well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import modelkit as mk
+from modelkit.cli.doctor import add_doctor
+from modelkit.cli.drift import add_drift
+from modelkit.cli.explain import add_explain
+from modelkit.cli.inspect import add_inspect
+from modelkit.cli.predict import add_predict
+from modelkit.errors import ModelkitError
+from modelkit.html import printable
+
+COMMANDS = (add_inspect, add_predict, add_explain, add_drift, add_doctor)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors have the status 1: argparse's own, 2, would read as drift."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and end."""
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: error: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    It is 0; or 1 with the reason on standard error; or 2 where `drift` raised an alarm.
+    """
+    parser = Parser(prog="modelkit", description="Packages of trained models.")
+    parser.add_argument("--version", action="version", version=f"modelkit {mk.__version__}")
+    parser.set_defaults(unsound=1)
+    verbs = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in COMMANDS:
+        add(verbs)
+    args = parser.parse_args(arguments)
+    try:
+        lines, sound = args.run(args)
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+        # Otherwise the interpreter complains when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except UnicodeEncodeError as error:
+        character = error.object[error.start]
+        return _fail(f"the output takes no {character!a}; set PYTHONIOENCODING=utf-8")
+    except (ModelkitError, OSError) as error:
+        return _fail(printable(str(error)))
+    return 0 if sound else args.unsound
+
+
+def _fail(reason: str) -> int:
+    print(f"modelkit: {reason}", file=sys.stderr)
+    return 1

@@ -1,0 +1,100 @@
+"""`modelkit doctor`: what is installed here, and whether a package computes what was proven."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from typing import Any
+
+import modelkit as mk
+from modelkit.cli.inspect import other_versions
+from modelkit.cli.printed import Printed
+from modelkit.device import REPLACE, WHEELS
+from modelkit.errors import IntegrityError, ModelkitError
+from modelkit.html import printable
+from modelkit.package.review import installed_here
+from modelkit.package.trust import installed
+
+RUNTIME_WHEELS = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+)
+SHOWN_LIBRARIES = (
+    "numpy", "scipy", "onnx", "joblib", "scikit-learn", "skl2onnx", "spox", "xgboost",
+    "xgboost-cpu", "lightgbm", "catboost", "torch", "onnxscript", "pandas", "pyarrow", "tokenizers",
+    "shap", "lime", "matplotlib",
+)  # fmt: skip
+
+
+def add_doctor(verbs: Any) -> None:
+    """The arguments of `modelkit doctor`."""
+    parser = verbs.add_parser(
+        "doctor", help="show versions and devices, and how to mend what is wrong"
+    )
+    parser.add_argument(
+        "file", nargs="?", help="a package, to see whether this machine computes what was proven"
+    )
+    parser.set_defaults(run=run_doctor)
+
+
+def run_doctor(args: argparse.Namespace) -> Printed:
+    """What is installed, or whether this machine computes what a package was proven to give."""
+    return _examine_machine() if args.file is None else _examine_package(args.file)
+
+
+def _examine_machine() -> Printed:
+    """Versions, the installed runtimes and their devices, and a line that mends each problem."""
+    runtimes = installed(RUNTIME_WHEELS)
+    versions = installed(SHOWN_LIBRARIES) | runtimes
+    lines = [
+        f"modelkit {mk.__version__}, Python {platform.python_version()}, {platform.platform()}"
+    ]
+    lines += [f"  {library} {version}" for library, version in versions.items()]
+    problems = []
+    if len(runtimes) > 1:
+        names = " ".join(runtimes)
+        problems.append(
+            f"{len(runtimes)} runtimes overwrite each other's files ({names}); keep one:\n"
+            f"    pip uninstall -y {names} && pip install onnxruntime"
+        )
+    try:
+        lines += _examine_devices()
+    except ModelkitError as error:
+        problems.append(str(error))
+    lines += [f"PROBLEM: {problem}" for problem in problems] or ["no problems found"]
+    return lines, not problems
+
+
+def _examine_devices() -> list[str]:
+    from modelkit.runtimes import sessions
+
+    compiled = sessions.providers()
+    devices = sessions.devices()
+    lines = [f"  {device}" for device in devices if device.provider in compiled]
+    lines.append(f"not in this onnxruntime, and how to have it instead: {REPLACE} ...")
+    for device in devices:
+        if device.provider not in compiled:
+            short = device.name.partition(":")[0]
+            lines.append(f"  {device.name:<12} {WHEELS[short]}")
+    return lines
+
+
+def _examine_package(file: str) -> Printed:
+    """Whether this machine computes what was proven, and which versions differ."""
+    with mk.load(file) as model:
+        manifest = model.manifest
+        assert manifest is not None  # noqa: S101 - for the type checker: a loaded model has one
+        lines = [f"{manifest.name} {manifest.version}", f"  placement  {model.placement}"]
+        for library, version in other_versions(manifest, installed_here(manifest)).items():
+            made_with = manifest.versions[library]
+            lines.append(f"  {library} {version} here, {made_with} where the package was made")
+        try:
+            lines.append(f"  golden rows agree: largest relative difference {model.verify():.2g}")
+        except IntegrityError as error:
+            lines.append(f"PROBLEM: {error}")
+            return [printable(line) for line in lines], False
+    lines.append("no problems found")
+    return [printable(line) for line in lines], True

@@ -1,0 +1,60 @@
+"""`modelkit drift`: whether rows are no longer like a reference."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import modelkit as mk
+from modelkit.cli.printed import Printed
+from modelkit.csv_rows import known_columns, read_csv
+from modelkit.drift.monitor import packaged
+from modelkit.embedding.verbs import is_encoder
+from modelkit.html import printable
+
+
+def add_drift(verbs: Any) -> None:
+    """The arguments of `modelkit drift`."""
+    parser = verbs.add_parser(
+        "drift", help="say whether rows are no longer like a reference; then the status is 2"
+    )
+    parser.add_argument(
+        "file", help="a package: it names the columns, and its profile is the reference by default"
+    )
+    parser.add_argument("--current", required=True, help="CSV with a header: the rows in question")
+    parser.add_argument(
+        "--reference", help="CSV of rows of the past; half of them make the cells, half are counted"
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=0.01, help="the probability of a false alarm"
+    )
+    parser.add_argument("--html", help="write the report to this file, as a page of its own")
+    parser.add_argument("--json", action="store_true", help="print the report as one line of JSON")
+    parser.set_defaults(run=run_drift, unsound=2)
+
+
+def run_drift(args: argparse.Namespace) -> Printed:
+    """Compare the rows of a CSV file with others, or with the profile in the package.
+
+    All is well where there is no alarm.
+    """
+    report = _compare(args)
+    if args.html is not None:
+        Path(args.html).write_text(report.to_html(), encoding="utf-8")
+    return [report.to_json() if args.json else printable(str(report))], not report.alarms
+
+
+def _compare(args: argparse.Namespace) -> mk.DriftReport:
+    with mk.load(args.file) as model:
+        signature = model.signature
+        rows = known_columns(read_csv(args.current, signature), signature)
+        if args.reference is None:
+            profile = packaged(model)
+        else:
+            past = known_columns(read_csv(args.reference, signature), signature)
+            # Texts differ all the time; their vectors tell whether that matters.
+            profile = mk.Profile.fit(past, model=model if is_encoder(model) else None)
+        watched = any(feature.output for feature in profile.features)
+        scores = model.run(rows) if watched else None
+        return mk.Detector(profile, alpha=args.alpha).test(rows, scores=scores)

@@ -1,0 +1,79 @@
+"""`modelkit explain`: what each column of a row adds to its answer."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import modelkit as mk
+from modelkit import html
+from modelkit.cli.printed import ROWS_HELP, Printed
+from modelkit.csv_rows import read_csv
+from modelkit.errors import SignatureError
+from modelkit.html import printable
+
+
+def add_explain(verbs: Any) -> None:
+    """The arguments of `modelkit explain`."""
+    parser = verbs.add_parser(
+        "explain", help="say what each column of one row of a CSV file adds to the answer"
+    )
+    parser.add_argument("file")
+    parser.add_argument("--input", required=True, help=ROWS_HELP)
+    parser.add_argument("--row", type=int, default=0, help="the row to explain, counted from 0")
+    parser.add_argument(
+        "--background", help="CSV of typical rows; by default those stored in the package"
+    )
+    parser.add_argument(
+        "--output", default="auto", help="the output to explain, for a model of several"
+    )
+    parser.add_argument("--html", help="write the explanation to this file, as a page of its own")
+    parser.add_argument(
+        "--json", action="store_true", help="print the explanation as one line of JSON"
+    )
+    parser.set_defaults(run=run_explain)
+
+
+def run_explain(args: argparse.Namespace) -> Printed:
+    """What each column of one row adds to the answer, the largest first."""
+    explanation, label = _explain_row(args)
+    at = -1
+    if label in explanation.output_names:
+        at = explanation.output_names.index(label)
+    if args.html is not None:
+        page = html.page(
+            f"{args.file}, row {args.row} of {args.input}", explanation.card(output=at)
+        )
+        Path(args.html).write_text(page, encoding="utf-8")
+    if args.json:
+        return [mk.to_json(explanation)], True
+    return [printable(line) for line in _explained(explanation, at)], True
+
+
+def _explain_row(args: argparse.Namespace) -> tuple[mk.Explanation, str]:
+    """The explanation of the row, and its label if the model gives one."""
+    with mk.load(args.file) as model:
+        records = read_csv(args.input, model.signature)
+        if not 0 <= args.row < len(records):
+            last = len(records) - 1
+            raise SignatureError(f"{args.input} has rows 0 to {last}, and no row {args.row}")
+        background = None
+        if args.background is not None:
+            background = read_csv(args.background, model.signature)
+        row = records[args.row : args.row + 1]
+        explanation = mk.Explainer(model, background=background, output=args.output).explain(row)
+        answer = model.run(row)
+    return explanation, str(answer["label"][0]) if "label" in answer else ""
+
+
+def _explained(explanation: mk.Explanation, at: int) -> Iterable[str]:
+    """The lines that show how one row came to its output number `at`."""
+    yield f"{explanation.output_names[at]} ({explanation.output_space}), {explanation.method}"
+    top = explanation.top(len(explanation.feature_names), output=at)
+    wide = max(len(name) for name, _, _ in top)
+    for name, held, added in top:
+        yield f"  {name:<{wide}}  {added:+.6g}  {html.short(held)}"
+    base = explanation.base_values[0, at]
+    yield f"  base {base:.6g}, sum {base + explanation.values[0, :, at].sum():.6g}"

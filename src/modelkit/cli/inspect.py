@@ -1,0 +1,53 @@
+"""`modelkit inspect`: what a package says about itself."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from modelkit.cli.printed import Printed
+from modelkit.html import printable
+from modelkit.manifest import Manifest
+from modelkit.package.review import review
+
+
+def add_inspect(verbs: Any) -> None:
+    """The arguments of `modelkit inspect`."""
+    parser = verbs.add_parser(
+        "inspect", help="show what a package says about itself, without running it"
+    )
+    parser.add_argument("file")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.set_defaults(run=run_inspect)
+
+
+def run_inspect(args: argparse.Namespace) -> Printed:
+    """What a package says about itself, and what it takes to open it."""
+    found = review(args.file)
+    if args.json:
+        return [found.to_json()], True
+    manifest = found.manifest
+    facts = [("to open", found.opens), *manifest.facts()]
+    for domain, counts in found.operators.items():
+        counted = ", ".join(f"{count} {name}" for name, count in counts.items())
+        facts.append(("operators", f"{domain}: {counted}"))
+    here = other_versions(manifest, found.installed)
+    if here:
+        versions = ", ".join(f"{library} {version}" for library, version in here.items())
+        facts.append(("here", versions))
+    facts += [(kind, " ".join(row)) for kind, *row in manifest.signature.table()]
+    lines = [f"{manifest.name} {manifest.version}"]
+    lines += [f"  {name:<10} {value}" for name, value in facts]
+    return [printable(line) for line in lines], True
+
+
+def other_versions(manifest: Manifest, here: dict[str, str]) -> dict[str, str]:
+    """The libraries of a manifest that are installed here in another version, or not at all."""
+    made_with = manifest.versions | manifest.requires
+    found = {}
+    for library in sorted(made_with):
+        absent = "none" if library in manifest.requires else None
+        version = here.get(library, absent)
+        if version is not None and version != made_with[library]:
+            found[library] = version
+    return found

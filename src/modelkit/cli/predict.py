@@ -1,0 +1,67 @@
+"""`modelkit predict`: answers to the rows of a CSV file."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import modelkit as mk
+from modelkit.cli.printed import ROWS_HELP, Printed
+from modelkit.csv_rows import read_csv
+from modelkit.errors import SignatureError
+from modelkit.html import printable
+from modelkit.model import Outputs
+
+
+def add_predict(verbs: Any) -> None:
+    """The arguments of `modelkit predict`."""
+    parser = verbs.add_parser("predict", help="predict the rows of a CSV file and print CSV")
+    parser.add_argument("file")
+    parser.add_argument("--input", required=True, help=ROWS_HELP)
+    parser.add_argument(
+        "--extra",
+        choices=("refuse", "ignore"),
+        default="refuse",
+        help="what becomes of columns that the model does not know",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print every output, by name, as one line of JSON"
+    )
+    parser.set_defaults(run=run_predict)
+
+
+def run_predict(args: argparse.Namespace) -> Printed:
+    """Predict every row of a CSV file, and print the primary output and the probabilities."""
+    with mk.load(args.file, extra=args.extra) as model:
+        signature = model.signature
+        outputs = model.run(read_csv(args.input, signature))
+    if args.json:
+        return [mk.to_json(outputs)], True
+    columns = _columns(signature, outputs)
+    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    shown = _printable_cells if sys.stdout.isatty() else list  # a file gets what the model gave
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(shown(columns))
+    writer.writerows(map(shown, rows))
+    return [], True
+
+
+def _columns(signature: mk.Signature, outputs: Outputs) -> Outputs:
+    """The primary output, or all where none stands out, and a column for each probability."""
+    names = signature.output_names
+    if signature.primary is not None:
+        names = (signature.primary,)
+    columns = {name: outputs[name] for name in names if outputs[name].ndim == 1}
+    if signature.has_probabilities and signature.classes is not None:
+        for i, label in enumerate(signature.classes):
+            columns[f"p({label})"] = outputs["probabilities"][:, i]
+    if not columns:
+        raise SignatureError(f"the outputs {signature.output_names} are not columns; use Model.run")
+    return columns
+
+
+def _printable_cells(row: Iterable[Any]) -> list[Any]:
+    return [printable(cell) if isinstance(cell, str) else cell for cell in row]

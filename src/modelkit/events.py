@@ -1,0 +1,1 @@
+"""What happened, as frozen values, and whoever wants to know of it."""

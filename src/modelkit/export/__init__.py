@@ -1,0 +1,1 @@
+"""What `modelkit export` writes."""

@@ -1,0 +1,1 @@
+"""modelkit within other libraries; no module here knows another."""

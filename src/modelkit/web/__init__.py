@@ -1,0 +1,1 @@
+"""The web edge: HTTP requests for Models, behind any server."""
