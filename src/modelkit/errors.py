@@ -20,6 +20,9 @@ ModelkitError
 ├── ExplainError                    an explanation that cannot be given as asked
 │   └── AdditivityError             an exact explanation does not add up to what was served
 ├── DriftError                      a profile, a detector or rows do not fit each other
+├── RegistryError                   a registry cannot do what was asked
+│   ├── NotFound                    it has no such model, version or alias
+│   └── Conflict                    somebody else was faster, or it is fixed already
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -136,6 +139,21 @@ class DriftError(ModelkitError):
     """A profile, a detector or rows that do not fit each other.
 
     `feature` names the column at fault, if it is one.
+    """
+
+
+class RegistryError(ModelkitError):
+    """A registry that cannot do what was asked, or holds a file that it cannot read."""
+
+
+class NotFound(RegistryError):  # noqa: N818 - the name the design fixes
+    """A model, version or alias that a registry does not have; `name` and `which` say which."""
+
+
+class Conflict(RegistryError):  # noqa: N818 - the name the design fixes
+    """A change that somebody else made first, or a version that is fixed already.
+
+    `name` and `alias` say of what, and `now` is what the alias names now: an `Alias`, or None.
     """
 
 

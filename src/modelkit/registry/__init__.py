@@ -1,0 +1,1 @@
+"""Packages by name and version, and aliases that say which is current."""

@@ -1,0 +1,105 @@
+"""A folder of this machine, or one that machines share, as the store of a registry.
+
+A file is written under another name, flushed to the disk, and linked to its own name. The link
+fails where the name is taken, and is atomic on NFS too. There, the answer to a link that was made
+may be lost: the file then has two names, which tells. An NFS client may go on for up to a minute
+not to see a new file. Nothing is locked, replaced or removed.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import final
+
+from modelkit.errors import RegistryError
+
+READ_ONLY = 0o444
+
+
+@final
+class Folder:
+    """The files under a folder, which is made when the first file is created."""
+
+    concurrent = 1
+
+    def __init__(self, root: str) -> None:
+        self.url = os.path.abspath(root)  # noqa: PTH100 - a string, which is faster to add to
+        if os.path.exists(self.url) and not os.path.isdir(self.url):  # noqa: PTH110, PTH112
+            raise RegistryError(f"{self.url!r} is a file; a registry is a folder or a bucket")
+
+    def create(self, name: str, data: bytes | memoryview) -> bool:
+        """Make a file. Raises RegistryError where the file system has no hard links."""
+        target = Path(self.path(name))
+        if target.exists():
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, READ_ONLY)  # noqa: PTH101 - of a string
+            made = _link(temporary, target)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        _flush(target.parent)
+        return made
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None."""
+        try:
+            handle = os.open(f"{self.url}/{name}", os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError:
+            return None
+        with os.fdopen(handle, "rb") as file:
+            return file.read()
+
+    def names(self, folder: str, most: int | None = None) -> list[str]:
+        """The names of the files in a folder; of those that are being written, none."""
+        found = [entry.name for entry in self._entries(folder) if entry.is_file()]
+        return sorted(found)[:most]
+
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders in a folder."""
+        return sorted(entry.name for entry in self._entries(folder) if entry.is_dir())
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self.path(folder)) as entries:
+                return [entry for entry in entries if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+
+    def path(self, name: str) -> str:
+        """The path of a file, which need not exist."""
+        return f"{self.url}/{name}"
+
+
+def _link(temporary: str, target: Path) -> bool:
+    """Give a file its name, unless that is taken. Windows has no need of links: see os.rename."""
+    try:
+        if os.name == "nt":
+            os.rename(temporary, target)  # noqa: PTH104 - fails there if the target exists
+        else:
+            os.link(temporary, target)
+    except FileExistsError:
+        return os.name != "nt" and os.stat(temporary).st_nlink == 2  # noqa: PTH116 - see above
+    except (NotImplementedError, PermissionError) as error:
+        raise RegistryError(
+            f"{str(target.parent)!r} cannot hold a registry: its file system makes no hard links "
+            f"({error}); use a folder on another one"
+        ) from error
+    return True
+
+
+def _flush(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,206 @@
+"""What was decided about the versions of a model, one numbered entry after another; pure.
+
+The number of an entry is the generation that it makes. Whoever has read up to an entry writes the
+next one, and of several who do, one succeeds. What holds now is the sum of all entries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, final
+
+from modelkit import fields
+from modelkit.errors import Conflict, RegistryError
+from modelkit.jsonable import parse_json
+
+ALIAS = "alias"  # an alias names another version
+RETIRED = "retired"  # a version gets no alias any more
+# A state is kept every so many entries: a reader then reads at most this many, or twice as many
+# where the writer of a state died.
+KEPT_EVERY = 8
+LAST = 10**10
+
+
+@final
+@dataclass(frozen=True)
+class Entry:
+    """One decision, as it stands in the log of a model.
+
+    Attributes:
+        generation: its number, from 1.
+        kind: "alias", "retired", or what a newer modelkit wrote.
+        at: when it was written, in ISO 8601 and UTC, by the clock of the writer.
+        actor: who wrote it: user and machine.
+        reason: why, in the writer's words.
+        alias: the alias that was set, or "".
+        version: the version that it is about.
+        was: the version that the alias named before; None if there was none.
+        id: what tells apart equal entries of several writers.
+        about: further values, by name.
+    """
+
+    generation: int
+    kind: str
+    at: str
+    actor: str
+    reason: str
+    version: str
+    alias: str = ""
+    was: str | None = None
+    id: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        what = f"{self.kind} {self.version}"
+        if self.kind == ALIAS:
+            before = "" if self.was is None else f", before {self.was}"
+            what = f"{self.alias} is {self.version}{before}"
+        return f"{self.generation} {self.at} {self.actor}: {what}: {self.reason}"
+
+
+@final
+@dataclass(frozen=True)
+class Alias:
+    """What an alias names now.
+
+    Attributes:
+        version: the version.
+        generation: the number of the entry that set it.
+        at: when that was.
+        actor: who set it.
+        reason: why.
+    """
+
+    version: str
+    generation: int
+    at: str
+    actor: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True)
+class State:
+    """What all entries up to one come to.
+
+    Attributes:
+        generation: the number of the last entry; 0 before the first.
+        aliases: what each alias names.
+        retired: the versions that get no alias any more, each with the reason.
+    """
+
+    generation: int = 0
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    retired: Mapping[str, str] = field(default_factory=dict)
+
+    def after(self, entry: Entry) -> State:
+        """What holds after one more entry. An entry of a kind that is not known changes nothing."""
+        state = replace(self, generation=entry.generation)
+        if entry.kind == RETIRED:
+            return replace(state, retired={**self.retired, entry.version: entry.reason})
+        if entry.kind != ALIAS:
+            return state
+        alias = Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
+        return replace(state, aliases={**self.aliases, entry.alias: alias})
+
+
+def entry_name(generation: int) -> str:
+    """The name of the file of an entry, in the log of its model."""
+    return f"{generation:010d}"
+
+
+def state_name(generation: int) -> str:
+    """The name of the file of a kept state; that of the newest comes first."""
+    return f"{LAST - generation:010d}"
+
+
+def write_entry(entry: Entry) -> bytes:
+    """An entry as JSON."""
+    plain = fields.write_object(entry)
+    return json.dumps(plain, indent=1, sort_keys=True).encode()
+
+
+def read_entry(data: bytes, where: str) -> Entry:
+    """An entry from JSON. Fields that a newer modelkit added are left out.
+
+    Raises RegistryError for anything else.
+    """
+    plain = _parse(data, where)
+    known = {name: value for name, value in plain.items() if name in Entry.__dataclass_fields__}
+    try:
+        return fields.read_object(Entry, known, where)
+    except ValueError as error:
+        raise RegistryError(f"{where} is no entry of a registry: {error}") from None
+
+
+def write_state(state: State) -> bytes:
+    """A state as JSON."""
+    plain = {
+        "generation": state.generation,
+        "aliases": {name: fields.write_object(alias) for name, alias in state.aliases.items()},
+        "retired": dict(state.retired),
+    }
+    return json.dumps(plain, indent=1, sort_keys=True).encode()
+
+
+def read_state(data: bytes, where: str) -> State:
+    """A state from JSON. Raises RegistryError for anything else."""
+    plain = _parse(data, where)
+    try:
+        aliases = {
+            name: fields.read_object(Alias, value, f"{where}: {name}")
+            for name, value in plain["aliases"].items()
+        }
+        return State(int(plain["generation"]), aliases, dict(plain["retired"]))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RegistryError(f"{where} is no state of a registry: {error}") from None
+
+
+def _parse(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        plain = parse_json(data.decode())
+    except ValueError as error:
+        raise RegistryError(f"{where} is not JSON: {error}") from None
+    if not isinstance(plain, dict):
+        raise RegistryError(f"{where} is no JSON object")
+    return plain
+
+
+def check_expected(
+    state: State,
+    alias: str,
+    expected: str | int | None,
+    name: str,
+) -> None:
+    """Raise Conflict unless an alias is what the caller saw.
+
+    Args:
+        state: what holds now.
+        alias: the alias that the caller wants to set.
+        expected: the version it named, the number of the entry that set it, or None for an alias
+            that there was not.
+        name: the name of the model, for the message.
+    """
+    now = state.aliases.get(alias)
+    if now is None:
+        if expected is None:
+            return
+        raise Conflict(
+            f"{name} has no alias {alias!r}, and {expected!r} was expected; expected=None makes it",
+            name=name,
+            alias=alias,
+            now=None,
+        )
+    seen = now.generation if isinstance(expected, int) else now.version
+    if expected == seen:
+        return
+    raise Conflict(
+        f"{name}@{alias} is {now.version}, not what was expected ({expected!r}): {now.actor} set "
+        f"it at {now.at}, generation {now.generation}, because: {now.reason}. Judge again what is "
+        f"there now, and pass expected={now.version!r}",
+        name=name,
+        alias=alias,
+        now=now,
+    )

@@ -1,0 +1,434 @@
+"""The Registry: packages by name and version, and aliases that say which is current."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import re
+import socket
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, final
+
+from modelkit import html
+from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError
+from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
+from modelkit.model import Model
+from modelkit.package import container
+from modelkit.package.load import MANIFEST, Openable, check_hashes, load, open_bytes, read_manifest
+from modelkit.registry.journal import Journal
+from modelkit.registry.log import ALIAS, RETIRED, Alias, Entry, State, check_expected
+from modelkit.registry.releases import Release
+from modelkit.registry.store import open_store
+
+ALIAS_PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+KEY_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+VERDICT = "verdict.json"
+
+
+class Recorded(Protocol):
+    """A value with a record of its own, such as a Verdict."""
+
+    def to_json(self) -> str:
+        """The record."""
+
+
+@final
+class Registry:
+    """Keeps packages by name and version; aliases say which is current.
+
+    A version never changes. An alias changes by the next numbered entry of a log, which only one
+    writer can make, so nobody overwrites what they have not seen, and the log is the history. A
+    crash leaves the old or the new. Safe from any thread and process, and on several machines. A
+    registry is pickled as its URL.
+
+    Args:
+        where: a folder, or the URL of a bucket (`s3://`, `gs://`, `az://`), whose credentials come
+            from the environment of whoever opens it.
+
+    Raises:
+        RegistryError: if `where` is a file, or a URL of another kind.
+        MissingExtraError: if it is a bucket, and obstore is not installed.
+    """
+
+    def __init__(self, where: str | os.PathLike[str]) -> None:
+        self._store = open_store(where)
+        self._journals: dict[str, Journal] = {}
+
+    @property
+    def url(self) -> str:
+        """The absolute path of the folder, or the URL of the bucket."""
+        return self._store.url
+
+    def register(
+        self,
+        package: Openable,
+        *,
+        verdict: Recorded | None = None,
+        parents: Sequence[str] = (),
+    ) -> Release:
+        """Keep a package under its name and version, for ever.
+
+        Registering the same package again changes nothing.
+
+        Args:
+            package: a path, the bytes of a package, or a binary file object.
+            verdict: the verdict of a gate that it was promoted by.
+            parents: the versions or digests that it was made from.
+
+        Raises:
+            PackageError: if it is no package, or damaged.
+            Conflict: if the version is there with another package, verdict or other parents.
+            RegistryError: if an alias has the name of the version.
+        """
+        data = open_bytes(package)
+        members = container.read_zip(data)
+        manifest = read_manifest(members)
+        check_hashes({**members}, manifest.files)
+        record = "" if verdict is None else verdict.to_json()
+        release = Release(
+            name=manifest.name,
+            version=manifest.version,
+            digest=manifest.digest,
+            model_digest=manifest.model_digest,
+            size=len(data),
+            parents=tuple(parents),
+            verdict=hashlib.sha256(record.encode()).hexdigest() if record else "",
+            at=_now(),
+            actor=_actor(),
+        )
+        self._check_no_alias(release)
+        self._store.create(_blob(release.digest), data)
+        if record:
+            self._create(_kept(release.name, release.version, VERDICT), record.encode())
+        path = f"models/{release.name}/versions/{release.version}.json"
+        if self._store.create(path, release.to_json().encode()):
+            return release
+        return _same(self.release(release.name, release.version), release)
+
+    def release(self, name: str, which: str) -> Release:
+        """What is known of a version, named by itself or by an alias.
+
+        Raises NotFound.
+        """
+        version = self._version(name, which)
+        path = f"models/{name}/versions/{version}.json"
+        data = self._store.read(path)
+        if data is None:
+            known = [*self.aliases(name), *self._version_names(name)]
+            raise NotFound(
+                f"{self.url} has no {name}@{which}; it has: {html.some(known) or 'none'}",
+                name=name,
+                which=which,
+            )
+        return Release.from_json(data.decode(), path)
+
+    def load(self, name: str, which: str, **options: Any) -> Model:
+        """Open a version, named by itself or by an alias.
+
+        Args:
+            name: the name of the model.
+            which: a version, or an alias such as "champion".
+            options: those of `mk.load`, such as `device`.
+
+        Raises:
+            NotFound: if there is no such version.
+            PackageError, DeviceError: as `mk.load` does.
+        """
+        release = self.release(name, which)
+        options.setdefault("digest", release.digest)
+        path = self._store.path(_blob(release.digest))
+        return load(path if path is not None else self._package(release), **options)
+
+    def fetch(self, name: str, which: str, folder: str | os.PathLike[str] | None = None) -> Path:
+        """The path of a verified package on this machine.
+
+        Args:
+            name: the name of the model.
+            which: a version, or an alias such as "champion".
+            folder: where to put what comes from a bucket, or a copy; by default, a package in a
+                folder stays where it is, and others go to `~/.cache/modelkit`.
+
+        Raises:
+            NotFound: if there is no such version.
+            IntegrityError: if the package was changed or damaged.
+        """
+        release = self.release(name, which)
+        path = self._store.path(_blob(release.digest))
+        if path is not None and folder is None:
+            _check_package(open_bytes(path), release)
+            return Path(path)
+        place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
+        target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
+        if not target.exists() or not _is_package(target, release):
+            _write(target, self._package(release))
+        return target
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the models, in the order of the alphabet."""
+        return tuple(self._store.folders("models"))
+
+    def versions(self, name: str) -> tuple[Release, ...]:
+        """Every version of a model, the first registered first. Raises NotFound without one."""
+        found = [self.release(name, version) for version in self._version_names(name)]
+        if not found:
+            raise NotFound(
+                f"{self.url} has no model {name!r}; it has: {html.some(self.names()) or 'none'}",
+                name=name,
+                which="",
+            )
+        return tuple(sorted(found, key=lambda release: (release.at, release.version)))
+
+    def aliases(self, name: str) -> Mapping[str, Alias]:
+        """What each alias of a model names."""
+        return self._journal(name).refresh().aliases
+
+    def generation(self, name: str) -> int:
+        """The number of the last entry of a model's log; 0 without one."""
+        return self._journal(name).refresh().generation
+
+    def history(self, name: str, alias: str | None = None) -> tuple[Entry, ...]:
+        """Every entry of a model's log, the oldest first; or those that set one alias."""
+        entries = self._journal(name).entries()
+        if alias is None:
+            return entries
+        return tuple(entry for entry in entries if entry.alias == alias)
+
+    def set_alias(
+        self,
+        name: str,
+        alias: str,
+        version: str,
+        *,
+        expected: str | int | None,
+        reason: str,
+    ) -> Alias:
+        """Let an alias name another version, if it still is what you saw.
+
+        Args:
+            name: the name of the model.
+            alias: such as "champion".
+            version: the version it shall name.
+            expected: the version that it names now; or the generation of the entry that set it,
+                which also tells whether it was set to another version and back; None for a new
+                alias.
+            reason: why, for the history.
+
+        Raises:
+            Conflict: if it names something else by now, with who set it; or if the version was
+                retired.
+            NotFound: if there is no such version.
+            RegistryError: if the alias is no name, or the name of a version.
+        """
+        _check(ALIAS_PATTERN, "alias", alias)
+        release = self.release(name, _check(VERSION_PATTERN, "version", version))
+        if release.version != version:
+            raise RegistryError(
+                f"{version!r} is an alias; pass the version it names: {release.version!r}"
+            )
+        if alias in self._version_names(name):
+            raise RegistryError(f"{alias!r} is a version of {name}, so no alias can have this name")
+
+        def decide(state: State) -> Entry:
+            check_expected(state, alias, expected, name)
+            _check_in_use(state, name, version)
+            before = state.aliases.get(alias)
+            was = None if before is None else before.version
+            return _entry(state, ALIAS, version, reason, alias=alias, was=was)
+
+        entry = self._journal(name).append(decide)
+        return Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
+
+    def retire(self, name: str, version: str, *, reason: str) -> None:
+        """Let a version have no alias any more; it stays, and opens by its version.
+
+        Raises:
+            Conflict: if an alias names it.
+            NotFound: if there is no such version.
+        """
+        self.release(name, _check(VERSION_PATTERN, "version", version))
+
+        def decide(state: State) -> Entry:
+            for alias, now in state.aliases.items():
+                if now.version == version:
+                    raise Conflict(
+                        f"{name}@{alias} is {version}: let the alias name another version first",
+                        name=name,
+                        alias=alias,
+                        now=now,
+                    )
+            return _entry(state, RETIRED, version, reason)
+
+        self._journal(name).append(decide)
+
+    def keep(self, name: str, version: str, key: str, data: bytes) -> None:
+        """Keep bytes beside a version, such as a report, once.
+
+        Raises:
+            Conflict: if there are other bytes under this key.
+            NotFound: if there is no such version.
+        """
+        release = self.release(name, version)
+        self._create(_kept(name, release.version, _check(KEY_PATTERN, "key", key)), data)
+
+    def kept(self, name: str, version: str, key: str) -> bytes:
+        """What was kept beside a version. Raises NotFound."""
+        release = self.release(name, version)
+        data = self._store.read(_kept(name, release.version, _check(KEY_PATTERN, "key", key)))
+        if data is None:
+            raise NotFound(
+                f"nothing was kept as {key!r} beside {name}@{version}", name=name, which=version
+            )
+        return data
+
+    def _journal(self, name: str) -> Journal:
+        journal = self._journals.get(name)
+        if journal is None:
+            _check(NAME_PATTERN, "name", name)
+            journal = self._journals.setdefault(name, Journal(self._store, name))
+        return journal
+
+    def _version(self, name: str, which: str) -> str:
+        """The version that an alias names, or the version itself."""
+        alias = self._journal(name).refresh().aliases.get(which)
+        return _check(VERSION_PATTERN, "version", which) if alias is None else alias.version
+
+    def _version_names(self, name: str) -> list[str]:
+        _check(NAME_PATTERN, "name", name)
+        files = self._store.names(f"models/{name}/versions")
+        return [file.removesuffix(".json") for file in files]
+
+    def _check_no_alias(self, release: Release) -> None:
+        if release.version in self.aliases(release.name):
+            raise RegistryError(
+                f"{release.name} has an alias {release.version!r}, so no version can have this name"
+            )
+
+    def _create(self, path: str, data: bytes) -> None:
+        if not self._store.create(path, data) and self._store.read(path) != data:
+            raise Conflict(f"{path} is there with another content, and never changes")
+
+    def _package(self, release: Release) -> bytes:
+        """The verified bytes of a package."""
+        data = self._store.read(_blob(release.digest))
+        if data is None:
+            raise NotFound(
+                f"the package of {release.name} {release.version} is gone from {self.url}",
+                name=release.name,
+                which=release.version,
+            )
+        _check_package(memoryview(data), release)
+        return data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Registry, (self.url,)
+
+    def __repr__(self) -> str:
+        return f"Registry({self.url!r})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name in self.names():
+            for alias, now in self.aliases(name).items():
+                rows.append((name, alias, now.version, now.at, now.actor, now.reason))
+        header = ("model", "alias", "version", "since", "by", "reason")
+        return html.card(
+            f"Registry {self.url}", [("models", html.some(self.names()))], header, rows
+        )
+
+
+def _entry(state: State, kind: str, version: str, reason: str, **more: Any) -> Entry:
+    """The next entry of a log."""
+    if not reason.strip():
+        raise RegistryError("a reason is needed: whoever reads the history asks for it")
+    return Entry(
+        generation=state.generation + 1,
+        kind=kind,
+        at=_now(),
+        actor=_actor(),
+        reason=reason,
+        version=version,
+        id=uuid.uuid4().hex,
+        **more,
+    )
+
+
+def _check_in_use(state: State, name: str, version: str) -> None:
+    if version in state.retired:
+        raise Conflict(f"{name} {version} was retired: {state.retired[version]}", name=name)
+
+
+def _same(there: Release, asked: Release) -> Release:
+    """The release that is there. Raises Conflict if another one was asked for."""
+    for field in ("digest", "parents", "verdict"):
+        if getattr(there, field) != getattr(asked, field):
+            raise Conflict(
+                f"{there.name} {there.version} is registered with another {field}, "
+                f"{getattr(there, field)!r}, by {there.actor} at {there.at}: versions never "
+                "change; give the package a new version",
+                name=there.name,
+                release=there,
+            )
+    return there
+
+
+def _check(pattern: re.Pattern[str], what: str, text: str) -> str:
+    if not isinstance(text, str) or not pattern.fullmatch(text):
+        raise RegistryError(f"{what} {text!r} must match {pattern.pattern}")
+    return text
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/sha256/{digest}.mk"
+
+
+def _kept(name: str, version: str, key: str) -> str:
+    return f"models/{name}/kept/{version}/{key}"
+
+
+def _check_package(data: memoryview, release: Release) -> None:
+    """Raise IntegrityError unless these are the bytes of the package."""
+    members = container.read_zip(data)
+    manifest = read_manifest(members)
+    if manifest.digest != release.digest:
+        raise IntegrityError(
+            f"the package of {release.name} {release.version} has digest {manifest.digest}, and "
+            f"was registered with {release.digest}",
+            expected=release.digest,
+            got=manifest.digest,
+        )
+    check_hashes({path: data for path, data in members.items() if path != MANIFEST}, manifest.files)
+
+
+def _is_package(path: Path, release: Release) -> bool:
+    try:
+        _check_package(open_bytes(path), release)
+    except IntegrityError:
+        return False
+    return True
+
+
+def _write(target: Path, data: bytes) -> None:
+    """Write a file in one step."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=target.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    Path(temporary).replace(target)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _actor() -> str:
+    """User and machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in many containers
+        user = f"user {os.getuid()}" if hasattr(os, "getuid") else "someone"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,67 @@
+"""One version of a model in a registry, as a value."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import final
+
+from modelkit import fields, html
+from modelkit.errors import RegistryError
+from modelkit.jsonable import parse_json
+
+
+@final
+@dataclass(frozen=True)
+class Release:
+    """One version of a model in a registry; it never changes.
+
+    Attributes:
+        name, version: of the package.
+        digest: the digest of the package.
+        model_digest: the digest of all that decides what the model answers.
+        size: the size of the package in bytes.
+        parents: the versions or digests it was made from.
+        verdict: the digest of the verdict it was registered with, or "".
+        at: when it was registered, in ISO 8601 and UTC.
+        actor: who registered it: user and machine.
+    """
+
+    name: str
+    version: str
+    digest: str
+    model_digest: str
+    size: int
+    parents: tuple[str, ...]
+    verdict: str
+    at: str
+    actor: str
+
+    def to_json(self) -> str:
+        """The release as one JSON object."""
+        return json.dumps(fields.write_object(self), indent=1, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str, where: str = "the release") -> Release:
+        """The inverse of `to_json`. Raises RegistryError for anything else."""
+        try:
+            plain = parse_json(text)
+            known = Release.__dataclass_fields__
+            told = {name: value for name, value in plain.items() if name in known}
+            return fields.read_object(Release, told, where)
+        except (AttributeError, ValueError) as error:
+            raise RegistryError(f"{where} cannot be read: {error}") from None
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}, sha256:{self.digest}, {self.at} by {self.actor}"
+
+    def _repr_html_(self) -> str:
+        facts = [
+            ("digest", f"sha256:{self.digest}"),
+            ("model", f"sha256:{self.model_digest}"),
+            ("size", f"{self.size:,} bytes"),
+            ("parents", ", ".join(self.parents) or "none"),
+            ("verdict", self.verdict or "none"),
+            ("registered", f"{self.at} by {self.actor}"),
+        ]
+        return html.card(f"{self.name} {self.version}", facts)
