@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from modelkit.package.load import inspect as inspect
     from modelkit.package.load import load as load
     from modelkit.package.save import save as save
+    from modelkit.registry.registry import Registry as Registry
+    from modelkit.registry.releases import Release as Release
     from modelkit.runtimes.sessions import devices as devices
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
@@ -61,6 +63,8 @@ _HOMES = {
     "Placement": "modelkit.device",
     "Preprocess": "modelkit.convert.preprocess",
     "Profile": "modelkit.drift.profile",
+    "Registry": "modelkit.registry.registry",
+    "Release": "modelkit.registry.releases",
     "Signature": "modelkit.signature",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",

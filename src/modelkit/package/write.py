@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from modelkit.errors import PackageError
 from modelkit.manifest import Manifest, Member
 from modelkit.package import container
 from modelkit.package.load import MANIFEST, WEIGHTS_MEMBER
@@ -33,9 +34,10 @@ def replace_file(path: Path, members: container.Members) -> None:
     """Write beside the target, flush to disk, and rename over it.
 
     A reader sees the old file or the new one. A symbolic link stays, and the file that it names is
-    the target.
+    the target. Raises PackageError for a file that nobody may write, as in a registry.
     """
     path = Path(os.path.realpath(path))
+    _check_writable(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -55,3 +57,12 @@ def replace_file(path: Path, members: container.Members) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a file without any right to write, which a rename would not ask for."""
+    if path.exists() and not path.stat().st_mode & 0o222:
+        raise PackageError(
+            f"{str(path)!r} is read-only, as the files of a registry are, which never change; write "
+            "to another path, under a new version"
+        )

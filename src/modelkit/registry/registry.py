@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, final
 
 from modelkit import html
-from modelkit.errors import Conflict, IntegrityError, NotFound, RegistryError
+from modelkit.errors import Conflict, IntegrityError, NotFound, PackageError, RegistryError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
@@ -407,7 +407,7 @@ def _check_package(data: memoryview, release: Release) -> None:
 def _is_package(path: Path, release: Release) -> bool:
     try:
         _check_package(open_bytes(path), release)
-    except IntegrityError:
+    except PackageError:
         return False
     return True
 

@@ -1,0 +1,341 @@
+"""The registry in a folder: versions never change, aliases change once, and a crash leaves the old or the new."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+import modelkit as mk
+from modelkit.errors import Conflict, IntegrityError, NotFound, PackageError, RegistryError
+from modelkit.registry.log import KEPT_EVERY, State, check_expected, read_entry, write_entry
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 3))
+Y = (X[:, 0] > 0).astype(int)
+VERSIONS = ("1.0.0", "1.1.0", "2.0.0")
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packages")
+    for i, version in enumerate(VERSIONS):
+        model = LogisticRegression(C=1.0 + i).fit(X, Y)
+        mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)
+    return folder
+
+
+@pytest.fixture
+def registry(tmp_path, packages):
+    registry = mk.Registry(tmp_path / "models")
+    for version in VERSIONS:
+        registry.register(packages / f"{version}.mk")
+    return registry
+
+
+def test_the_way_of_a_model(registry):
+    first = registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    assert (first.version, first.generation) == ("1.0.0", 1)
+    second = registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate 7")
+    registry.set_alias("churn", "previous", "1.0.0", expected=None, reason="kept")
+    # By generation: another alias was set since, which is no conflict.
+    registry.set_alias("churn", "champion", "2.0.0", expected=second.generation, reason="gate 8")
+    assert {name: alias.version for name, alias in registry.aliases("churn").items()} == {
+        "champion": "2.0.0",
+        "previous": "1.0.0",
+    }
+    assert registry.generation("churn") == 4
+    history = registry.history("churn", "champion")
+    assert [(entry.version, entry.was) for entry in history] == [
+        ("1.0.0", None),
+        ("1.1.0", "1.0.0"),
+        ("2.0.0", "1.1.0"),
+    ]
+    assert [release.version for release in registry.versions("churn")] == list(VERSIONS)
+    assert registry.names() == ("churn",)
+    with registry.load("churn", "champion") as model:
+        assert model.manifest.version == "2.0.0"
+        assert (pickle.loads(pickle.dumps(model)).predict(X) == model.predict(X)).all()
+    with registry.load("churn", "1.0.0", threads=1) as model:
+        assert model.manifest.version == "1.0.0"
+
+
+def test_a_conflict_says_who_was_faster(registry):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate 7")
+    for expected in ("1.0.0", 1, None):
+        with pytest.raises(Conflict, match=r"champion is 1\.1\.0.*gate 7") as caught:
+            registry.set_alias("churn", "champion", "2.0.0", expected=expected, reason="late")
+        assert caught.value.now.version == "1.1.0"
+        assert pickle.loads(pickle.dumps(caught.value)).now == caught.value.now
+    with pytest.raises(Conflict, match="expected=None makes it"):
+        registry.set_alias("churn", "shadow", "2.0.0", expected="1.0.0", reason="late")
+
+
+def test_there_and_back_is_seen_by_the_generation_and_not_by_the_version(registry):
+    seen = registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="up")
+    registry.set_alias("churn", "champion", "1.0.0", expected="1.1.0", reason="down")
+    with pytest.raises(Conflict):
+        registry.set_alias("churn", "champion", "2.0.0", expected=seen.generation, reason="late")
+    registry.set_alias("churn", "champion", "2.0.0", expected="1.0.0", reason="by version")
+
+
+def test_a_version_never_changes(registry, packages, tmp_path):
+    again = registry.register(packages / "1.0.0.mk")
+    assert again == registry.release("churn", "1.0.0")
+    other = tmp_path / "other.mk"
+    mk.save(LogisticRegression(C=9).fit(X, Y), other, example=X, name="churn", version="1.0.0")
+    with pytest.raises(Conflict, match="another digest"):
+        registry.register(other)
+    with pytest.raises(Conflict, match="another parents"):
+        registry.register(packages / "1.0.0.mk", parents=["0.9.0"])
+    with pytest.raises(PackageError, match="read-only"):
+        mk.attach(registry.fetch("churn", "1.0.0"), metadata={"a": 1})
+    with pytest.raises(PackageError, match="read-only"):
+        mk.save(
+            LogisticRegression().fit(X, Y),
+            registry.fetch("churn", "1.0.0"),
+            example=X,
+            name="churn",
+            version="1.0.0",
+        )
+
+
+def test_a_retired_version_gets_no_alias(registry):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    with pytest.raises(Conflict, match="let the alias name another version first"):
+        registry.retire("churn", "1.0.0", reason="wrong labels")
+    registry.retire("churn", "2.0.0", reason="trained on the wrong labels")
+    with pytest.raises(Conflict, match="trained on the wrong labels"):
+        registry.set_alias("churn", "champion", "2.0.0", expected="1.0.0", reason="gate")
+    registry.load("churn", "2.0.0").close()
+
+
+def test_what_is_kept_beside_a_version_is_kept_once(registry):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    registry.keep("churn", "champion", "report.json", b"{}")
+    registry.keep("churn", "1.0.0", "report.json", b"{}")
+    assert registry.kept("churn", "1.0.0", "report.json") == b"{}"
+    with pytest.raises(Conflict, match="another content"):
+        registry.keep("churn", "1.0.0", "report.json", b"[]")
+    with pytest.raises(NotFound, match="nothing was kept"):
+        registry.kept("churn", "1.0.0", "other")
+
+
+@pytest.mark.parametrize("name", ["../churn", "a/b", "", "Churn", "..", "churn\n", "c" * 65])
+def test_no_name_leaves_the_folder(registry, name):
+    for ask in (
+        lambda: registry.versions(name),
+        lambda: registry.aliases(name),
+        lambda: registry.load(name, "champion"),
+        lambda: registry.set_alias(name, "champion", "1.0.0", expected=None, reason="x"),
+        lambda: registry.load("churn", f"../{name}/1"),
+        lambda: registry.keep("churn", "1.0.0", f"../{name}", b""),
+        lambda: registry.set_alias("churn", name + "/", "1.0.0", expected=None, reason="x"),
+    ):
+        with pytest.raises(RegistryError):
+            ask()
+
+
+def test_what_is_not_there_is_named(registry):
+    with pytest.raises(NotFound, match=r"no churn@3\.0; it has: 1\.0\.0, 1\.1\.0, 2\.0\.0"):
+        registry.load("churn", "3.0")
+    with pytest.raises(NotFound, match="no model 'chrun'; it has: churn"):
+        registry.versions("chrun")
+    with pytest.raises(RegistryError, match="a reason is needed"):
+        registry.set_alias("churn", "champion", "1.0.0", expected=None, reason=" ")
+    with pytest.raises(RegistryError, match="a folder or a bucket"):
+        mk.Registry("ftp://models")
+    file = registry.fetch("churn", "1.0.0")
+    with pytest.raises(RegistryError, match="is a file"):
+        mk.Registry(file)
+
+
+def test_an_alias_and_a_version_never_share_a_name(registry, tmp_path):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    path = tmp_path / "champion.mk"
+    mk.save(LogisticRegression().fit(X, Y), path, example=X, name="churn", version="champion")
+    with pytest.raises(RegistryError, match="no version can have this name"):
+        registry.register(path)
+    with pytest.raises(RegistryError, match="is an alias; pass the version"):
+        registry.set_alias("churn", "other", "champion", expected=None, reason="x")
+
+
+def test_a_damaged_package_is_neither_taken_nor_given(registry, packages):
+    whole = (packages / "1.0.0.mk").read_bytes()
+    with pytest.raises(PackageError):
+        registry.register(whole[:-100])
+    path = registry.fetch("churn", "1.0.0")
+    path.chmod(0o644)
+    path.write_bytes((packages / "1.1.0.mk").read_bytes())
+    with pytest.raises(IntegrityError):
+        registry.load("churn", "1.0.0")
+    with pytest.raises(IntegrityError, match="was registered with"):
+        registry.fetch("churn", "1.0.0")
+
+
+def test_a_copy_is_fetched_where_it_is_asked_for(registry, tmp_path):
+    path = registry.fetch("churn", "1.0.0", tmp_path / "here")
+    assert path.parent == tmp_path / "here"
+    path.write_bytes(b"broken")
+    assert registry.fetch("churn", "1.0.0", tmp_path / "here") == path
+    mk.load(path).close()
+
+
+def test_it_is_pickled_by_its_place_and_works_from_elsewhere(registry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    near = mk.Registry("models")
+    monkeypatch.chdir("/")
+    assert pickle.loads(pickle.dumps(near)).names() == ("churn",)
+
+
+def test_entries_of_a_newer_modelkit_are_read_over(registry):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    (entry,) = registry.history("churn")
+    plain = json.loads(write_entry(entry))
+    newer = plain | {"generation": 2, "kind": "frozen", "until": "2027"}
+    assert registry._store.create("models/churn/log/0000000002", json.dumps(newer).encode())
+    assert registry.aliases("churn")["champion"].version == "1.0.0"
+    registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate")
+    assert [entry.kind for entry in registry.history("churn")] == ["alias", "frozen", "alias"]
+    assert read_entry(write_entry(entry), "here") == entry
+    for broken in (b"", b"[]", b"{", b'{"generation": 1}'):
+        with pytest.raises(RegistryError, match="here"):
+            read_entry(broken, "here")
+
+
+def test_expectations_are_checked_as_a_table():
+    with pytest.raises(Conflict):
+        check_expected(State(), "champion", 3, "churn")
+    check_expected(State(), "champion", None, "churn")
+
+
+class Counting:
+    """A store that counts what it is asked."""
+
+    def __init__(self, store):
+        self.store = store
+        self.asked = 0
+
+    def __getattr__(self, name):
+        if name in ("create", "read", "names"):
+            self.asked += 1
+        return getattr(self.store, name)
+
+
+def test_a_long_log_is_opened_in_a_few_reads(registry):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    for i in range(10 * KEPT_EVERY + 3):
+        registry.set_alias(
+            "churn",
+            "champion",
+            VERSIONS[(i + 1) % 2],
+            expected=VERSIONS[i % 2],
+            reason="to and fro",
+        )
+    cold = mk.Registry(registry.url)
+    cold._store = Counting(cold._store)
+    assert cold.aliases("churn") == registry.aliases("churn")
+    assert cold._store.asked <= KEPT_EVERY + 3
+    cold._store.asked = 0
+    assert cold.generation("churn") == registry.generation("churn")
+    assert cold._store.asked == 1  # news cost one look
+
+
+def test_threads_of_one_registry_lose_nothing(registry):
+    registry.set_alias("churn", "count", "1.0.0", expected=None, reason="0")
+    conflicts = []
+
+    def count():
+        done = 0
+        while done < 15:
+            now = registry.aliases("churn")["count"]
+            number = int(now.reason)
+            try:
+                registry.set_alias(
+                    "churn", "count", "1.0.0", expected=now.generation, reason=str(number + 1)
+                )
+                done += 1
+            except Conflict:
+                conflicts.append(number)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert registry.aliases("churn")["count"].reason == "60"
+    assert registry.generation("churn") == 61
+
+
+COUNT = """
+import sys
+import modelkit as mk
+registry = mk.Registry(sys.argv[1])
+while True:
+    now = registry.aliases("churn")["count"]
+    number = int(now.reason)
+    if number >= int(sys.argv[2]):
+        break
+    try:
+        registry.set_alias("churn", "count", "1.0.0", expected=now.generation, reason=str(number + 1))
+    except mk.errors.Conflict:
+        pass
+"""
+
+
+def test_processes_that_are_killed_lose_nothing_and_tear_nothing(registry):
+    registry.set_alias("churn", "count", "1.0.0", expected=None, reason="0")
+    until = 300
+    rng = random.Random(0)
+
+    def start():
+        return subprocess.Popen([sys.executable, "-c", COUNT, registry.url, str(until)])
+
+    workers = [start() for _ in range(4)]
+    killed = 0
+    while int(registry.aliases("churn")["count"].reason) < until:
+        place = rng.randrange(4)
+        seen = registry.generation("churn")
+        while registry.generation("churn") < min(seen + 5, until + 1):
+            if all(worker.poll() is not None for worker in workers):
+                break
+        if killed < 12:
+            workers[place].send_signal(signal.SIGKILL)
+            workers[place].wait()
+            workers[place] = start()
+            killed += 1
+    for worker in workers:
+        assert worker.wait(60) in (0, -signal.SIGKILL)
+    assert killed == 12
+    history = registry.history("churn")
+    assert [int(entry.reason) for entry in history] == list(range(until + 1))
+    assert [entry.generation for entry in history] == list(range(1, until + 2))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_cannot_be_written_is_readable(registry):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    log = registry._store.path("models/churn/log")
+    os.chmod(log, 0o555)
+    assert mk.Registry(registry.url).aliases("churn")["champion"].version == "1.0.0"
+    with pytest.raises(PermissionError):
+        registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate")
+
+
+def test_its_card_shows_what_is_current(registry):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="<b>first</b>")
+    card = registry._repr_html_()
+    assert "champion" in card
+    assert "<b>first" not in card
+    assert "1.0.0" in registry.release("churn", "champion")._repr_html_()
