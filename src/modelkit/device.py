@@ -120,7 +120,8 @@ class Placement:
 
     `nodes` counts the nodes of the graph by provider, where a device other than the CPU is used and
     the runtime tells; it is empty on the CPU, where all of them run. `reason` says why this device,
-    `threads_reason` why so many threads.
+    `threads_reason` why so many threads. `asked` is the device that was wanted first: another one
+    than `device` only where it could not be had.
     """
 
     provider: str
@@ -130,6 +131,7 @@ class Placement:
     nodes: tuple[tuple[str, int], ...] = ()
     reason: str = ""
     threads_reason: str = ""
+    asked: str = "cpu"
 
     def __str__(self) -> str:
         how = (
