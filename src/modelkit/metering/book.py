@@ -13,25 +13,17 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, final
 
 from modelkit import forks
+from modelkit.identity import Identity, identity_of
 from modelkit.metering.ledger import Ledger
 from modelkit.metering.totals import Totals, sum_of
-from modelkit.model import Model
 
 if TYPE_CHECKING:
     from modelkit.metering.meter import Meter
 
 KEPT = 3  # versions of a name that are still shown after their last Meter is gone
-
-
-class Identity(NamedTuple):
-    """What tells the counts of one model from those of another."""
-
-    name: str
-    version: str
-    digest: str
 
 
 @final
@@ -60,14 +52,6 @@ class _Account:
     identity: Identity
     ledger: Ledger
     meters: weakref.WeakSet[Meter] = field(default_factory=weakref.WeakSet)
-
-
-def identity_of(model: Model) -> Identity:
-    """The name, version and digest of the package of a Model; of its class if it has none."""
-    manifest = model.manifest
-    if manifest is None:
-        return Identity(type(model.base).__name__, "", "")
-    return Identity(manifest.name, manifest.version, manifest.digest)
 
 
 def enter(meter: Meter) -> Ledger:

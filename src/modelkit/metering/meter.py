@@ -6,6 +6,7 @@ from time import perf_counter_ns
 from typing import Any, final
 
 from modelkit.metering import book
+from modelkit.metering.refused import tell_refused
 from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
@@ -61,6 +62,7 @@ class Meter(Wrapper):
             ledger.answered(rows, weight, start)
         except BaseException as error:
             ledger.failed(error)
+            tell_refused(self, error)
             raise
         return answers
 
@@ -79,6 +81,7 @@ class Meter(Wrapper):
             ledger.answered(rows, weight, start)
         except BaseException as error:
             ledger.failed(error)
+            tell_refused(self, error)
             raise
         return answers
 
