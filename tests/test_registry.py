@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -326,8 +327,7 @@ def test_processes_that_are_killed_lose_nothing_and_tear_nothing(registry):
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes everywhere")
 def test_a_folder_that_cannot_be_written_is_readable(registry):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
-    log = registry._store.path("models/churn/log")
-    os.chmod(log, 0o555)
+    Path(registry._store.path("models/churn/log")).chmod(0o555)
     assert mk.Registry(registry.url).aliases("churn")["champion"].version == "1.0.0"
     with pytest.raises(PermissionError):
         registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate")

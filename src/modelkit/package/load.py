@@ -11,6 +11,7 @@ import os
 import stat
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,7 +33,16 @@ from modelkit.texts.vectorizer import Texts
 if TYPE_CHECKING:
     from modelkit.embedding.encoder import TextEncoder
 
-Openable = str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
+
+class Reference(ABC):
+    """Says where a package is, for other processes and machines too: it is pickled as that."""
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The package; the same at each call."""
+
+
+Openable = Reference | str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes]
 
 MANIFEST = "modelkit.json"
 GRAPH = "model/model.onnx"
@@ -254,7 +264,9 @@ def _load_joblib(
 
 
 def _origin(source: Openable, **options: Any) -> partial[Model] | None:
-    """What opens the same package again, in another process too; None for a source without path."""
+    """What opens the same package again, in another process too; None where nothing does."""
+    if isinstance(source, Reference):
+        return partial(load, source, **options)
     if not isinstance(source, str | os.PathLike):
         return None
     return partial(load, os.path.abspath(source), **options)  # noqa: PTH100 - as in open_bytes
@@ -299,6 +311,8 @@ def open_bytes(source: Openable) -> memoryview:
     """A package as bytes; a file is mapped."""
     if isinstance(source, bytes | bytearray | memoryview):
         return memoryview(source).toreadonly().cast("B")
+    if isinstance(source, Reference):
+        return memoryview(source.read())
     if not isinstance(source, str | os.PathLike):
         return memoryview(_read_all(source))
     # A pipe would be waited for, and a device could be set off by opening it.

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, Protocol, final
 
 from modelkit import html
-from modelkit.errors import Conflict, IntegrityError, NotFound, PackageError, RegistryError
+from modelkit.errors import Conflict, NotFound, PackageError, RegistryError
 from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
-from modelkit.package.load import MANIFEST, Openable, check_hashes, load, open_bytes, read_manifest
+from modelkit.package.load import Openable, check_hashes, load, open_bytes, read_manifest
 from modelkit.registry.journal import Journal
+from modelkit.registry.kept import Kept, blob_name, check_package
 from modelkit.registry.log import ALIAS, RETIRED, Alias, Entry, State, check_expected
 from modelkit.registry.releases import Release
 from modelkit.registry.store import open_store
@@ -102,7 +103,7 @@ class Registry:
             actor=_actor(),
         )
         self._check_no_alias(release)
-        self._store.create(_blob(release.digest), data)
+        self._store.create(blob_name(release.digest), data)
         if record:
             self._create(_kept(release.name, release.version, VERDICT), record.encode())
         path = f"models/{release.name}/versions/{release.version}.json"
@@ -141,8 +142,8 @@ class Registry:
         """
         release = self.release(name, which)
         options.setdefault("digest", release.digest)
-        path = self._store.path(_blob(release.digest))
-        return load(path if path is not None else self._package(release), **options)
+        path = self._store.path(blob_name(release.digest))
+        return load(path or Kept(self.url, release), **options)
 
     def fetch(self, name: str, which: str, folder: str | os.PathLike[str] | None = None) -> Path:
         """The path of a verified package on this machine.
@@ -158,14 +159,14 @@ class Registry:
             IntegrityError: if the package was changed or damaged.
         """
         release = self.release(name, which)
-        path = self._store.path(_blob(release.digest))
+        path = self._store.path(blob_name(release.digest))
         if path is not None and folder is None:
-            _check_package(open_bytes(path), release)
+            check_package(open_bytes(path), release)
             return Path(path)
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
         if not target.exists() or not _is_package(target, release):
-            _write(target, self._package(release))
+            _write(target, Kept(self.url, release).read())
         return target
 
     def names(self) -> tuple[str, ...]:
@@ -312,18 +313,6 @@ class Registry:
         if not self._store.create(path, data) and self._store.read(path) != data:
             raise Conflict(f"{path} is there with another content, and never changes")
 
-    def _package(self, release: Release) -> bytes:
-        """The verified bytes of a package."""
-        data = self._store.read(_blob(release.digest))
-        if data is None:
-            raise NotFound(
-                f"the package of {release.name} {release.version} is gone from {self.url}",
-                name=release.name,
-                which=release.version,
-            )
-        _check_package(memoryview(data), release)
-        return data
-
     def __reduce__(self) -> tuple[Any, ...]:
         return Registry, (self.url,)
 
@@ -382,31 +371,13 @@ def _check(pattern: re.Pattern[str], what: str, text: str) -> str:
     return text
 
 
-def _blob(digest: str) -> str:
-    return f"blobs/sha256/{digest}.mk"
-
-
 def _kept(name: str, version: str, key: str) -> str:
     return f"models/{name}/kept/{version}/{key}"
 
 
-def _check_package(data: memoryview, release: Release) -> None:
-    """Raise IntegrityError unless these are the bytes of the package."""
-    members = container.read_zip(data)
-    manifest = read_manifest(members)
-    if manifest.digest != release.digest:
-        raise IntegrityError(
-            f"the package of {release.name} {release.version} has digest {manifest.digest}, and "
-            f"was registered with {release.digest}",
-            expected=release.digest,
-            got=manifest.digest,
-        )
-    check_hashes({path: data for path, data in members.items() if path != MANIFEST}, manifest.files)
-
-
 def _is_package(path: Path, release: Release) -> bool:
     try:
-        _check_package(open_bytes(path), release)
+        check_package(open_bytes(path), release)
     except PackageError:
         return False
     return True

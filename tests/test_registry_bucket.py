@@ -1,0 +1,171 @@
+"""The registry in a bucket: the same promises at a real server of S3's protocol, by processes that race."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+from http.client import HTTPConnection
+
+import numpy as np
+import pytest
+from helpers.processes import run
+from sklearn.linear_model import LogisticRegression
+
+import modelkit as mk
+from modelkit.errors import Conflict, IntegrityError, NotFound
+from modelkit.registry.log import KEPT_EVERY
+
+pytest.importorskip("obstore")
+pytest.importorskip("moto")
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 3))
+Y = (X[:, 0] > 0).astype(int)
+VERSIONS = ("1.0.0", "1.1.0")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def moto():
+    """A server of S3's protocol with a bucket of the name "models"; gives its address."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while server.poll() is None:
+            asked = HTTPConnection("127.0.0.1", port, timeout=10)
+            try:
+                asked.request("PUT", "/models")
+                assert asked.getresponse().status == 200
+                break
+            except OSError:
+                continue  # it is not up yet
+            finally:
+                asked.close()
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def environment():
+    """What the environment of whoever opens the bucket holds."""
+    with moto() as address, pytest.MonkeyPatch.context() as patch:
+        values = {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "someone",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+        }
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield values
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packages")
+    for i, version in enumerate(VERSIONS):
+        model = LogisticRegression(C=1.0 + i).fit(X, Y)
+        mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)
+    return folder
+
+
+@pytest.fixture
+def registry(environment, packages, request):
+    registry = mk.Registry(f"s3://models/{request.node.name}/team")
+    for version in VERSIONS:
+        registry.register(packages / f"{version}.mk")
+    return registry
+
+
+def test_the_way_of_a_model(registry, packages, tmp_path):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate")
+    with pytest.raises(Conflict, match="gate"):
+        registry.set_alias("churn", "champion", "1.0.0", expected="1.0.0", reason="late")
+    assert registry.register(packages / "1.0.0.mk") == registry.release("churn", "1.0.0")
+    assert registry.names() == ("churn",)
+    assert [release.version for release in registry.versions("churn")] == list(VERSIONS)
+    path = registry.fetch("churn", "champion", tmp_path)
+    assert mk.inspect(path).version == "1.1.0"
+    registry.keep("churn", "1.1.0", "report.json", b"{}")
+    assert registry.kept("churn", "champion", "report.json") == b"{}"
+    with pytest.raises(NotFound):
+        registry.load("churn", "2.0.0")
+    assert [entry.reason for entry in registry.history("churn")] == ["first", "gate"]
+
+
+def test_a_model_of_a_bucket_is_pickled_by_reference(registry, environment):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    with registry.load("churn", "champion", threads=1) as model:
+        pickled = pickle.dumps(model)
+        registry.set_alias("churn", "champion", "1.1.0", expected="1.0.0", reason="gate")
+        with pickle.loads(pickled) as again:
+            assert again.manifest.digest == model.manifest.digest
+            assert (again.predict_proba(X) == model.predict_proba(X)).all()
+    code = "import pickle, sys; print(pickle.loads(bytes.fromhex(sys.argv[1])).manifest.version)"
+    assert run(code, pickled.hex(), **environment).strip() == "1.0.0"
+
+
+def test_a_package_that_was_exchanged_is_refused(registry, packages):
+    import obstore
+
+    release = registry.release("churn", "1.0.0")
+    other = (packages / "1.1.0.mk").read_bytes()
+    obstore.put(registry._store._store, f"blobs/sha256/{release.digest}.mk", other)
+    with pytest.raises(IntegrityError, match="was registered with"):
+        registry.load("churn", "1.0.0")
+
+
+def test_a_long_log_is_opened_in_a_few_requests(registry):
+    registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
+    for i in range(3 * KEPT_EVERY):
+        registry.set_alias(
+            "churn",
+            "champion",
+            VERSIONS[(i + 1) % 2],
+            expected=VERSIONS[i % 2],
+            reason=str(i),
+        )
+    cold = mk.Registry(registry.url)
+    assert cold.aliases("churn") == registry.aliases("churn")
+    assert [entry.reason for entry in cold.history("churn")[1:]] == [
+        str(i) for i in range(3 * KEPT_EVERY)
+    ]
+
+
+COUNT = """
+import sys
+import modelkit as mk
+registry = mk.Registry(sys.argv[1])
+done = 0
+while done < int(sys.argv[2]):
+    now = registry.aliases("churn")["count"]
+    reason = str(int(now.reason) + 1)
+    try:
+        registry.set_alias("churn", "count", "1.0.0", expected=now.generation, reason=reason)
+        done += 1
+    except mk.errors.Conflict:
+        pass
+"""
+
+
+def test_processes_that_race_lose_nothing(registry):
+    registry.set_alias("churn", "count", "1.0.0", expected=None, reason="0")
+    command = [sys.executable, "-c", COUNT, registry.url, "10"]
+    workers = [subprocess.Popen(command) for _ in range(4)]
+    assert [worker.wait(100) for worker in workers] == [0] * 4
+    history = registry.history("churn")
+    assert [int(entry.reason) for entry in history] == list(range(41))
