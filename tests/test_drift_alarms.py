@@ -13,7 +13,7 @@ from scipy import stats
 import modelkit as mk
 from modelkit.drift import band, martingale
 from modelkit.drift.cells import ABSENT, CELLS
-from modelkit.drift.evidence import Evidence, stake
+from modelkit.evidence import Evidence, stake
 from modelkit.drift.profile import Profile
 
 # The arithmetic, against reference values and simulation.

@@ -7,7 +7,7 @@ import pytest
 
 import modelkit as mk
 from modelkit.drift import band, privacy
-from modelkit.drift.evidence import Evidence
+from modelkit.evidence import Evidence
 from modelkit.errors import DriftError
 
 UNEVEN = np.array([4, 900, 30, 0, 50, 1, 15])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from modelkit.drift.evidence import Evidence
+from modelkit.evidence import Evidence
 from modelkit.drift.risk import (
     GRID,
     LOSS_WEIGHTS,

@@ -7,7 +7,6 @@ from typing import Any, final
 
 from modelkit.cast import Array
 from modelkit.drift import findings
-from modelkit.drift.evidence import Guarantee
 from modelkit.drift.losses import as_doubles, check_losses, losses_of
 from modelkit.drift.outputs import name_outputs, output_columns
 from modelkit.drift.profile import Profile
@@ -16,6 +15,7 @@ from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
+from modelkit.evidence import Guarantee
 
 
 @final

@@ -9,7 +9,6 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import checks, exact
 from modelkit.drift.cells import CELLS, GONE, Feature
-from modelkit.drift.evidence import LEAST_WEALTH
 from modelkit.drift.performance import label_free, stream_performance
 from modelkit.drift.profile import Profile
 from modelkit.drift.report import DriftReport
@@ -17,6 +16,7 @@ from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.values import Alarm, Check, FeatureDrift
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
+from modelkit.evidence import LEAST_WEALTH
 
 SUSPECT = 0.05  # the p-value below which a report says when a change may have begun
 

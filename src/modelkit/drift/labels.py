@@ -8,8 +8,8 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.drift import archive, risk
-from modelkit.drift.evidence import LEAST_WEALTH, Evidence, Guarantee
 from modelkit.drift.losses import Baseline
+from modelkit.evidence import LEAST_WEALTH, Evidence, Guarantee
 
 BLOCK_LOSSES = 10  # losses of a micro-batch
 LOSS_TOLERANCE = 0.02  # the growth of the mean loss that is not material

@@ -16,12 +16,12 @@ from modelkit import forks
 from modelkit.cast import F4, F8, Array
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.detector import Detector, detector_of
-from modelkit.drift.evidence import Guarantee
 from modelkit.drift.outputs import ServedCall, joined_calls, output_columns
 from modelkit.drift.profile import PROFILE_NAME, Profile
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
+from modelkit.evidence import Guarantee
 from modelkit.identity import identity_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature

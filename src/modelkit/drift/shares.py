@@ -7,12 +7,12 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import band
 from modelkit.drift.cells import Feature
-from modelkit.drift.evidence import Guarantee
 from modelkit.drift.labels import Labelled
 from modelkit.drift.losses import Baseline
 from modelkit.drift.privacy import most_noise
 from modelkit.drift.profile import Profile
 from modelkit.drift.stream import Stream
+from modelkit.evidence import Guarantee
 
 HORIZON = 10_000  # rows in which alpha is the probability of a false alarm, for "arl"
 ALPHA_SHARES = {"changed": 2, "material": 1, "performance": 1}  # among the kinds looked for

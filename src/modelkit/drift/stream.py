@@ -13,8 +13,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.drift import archive, band, martingale
 from modelkit.drift.cells import ABSENT, CELLS, Feature
-from modelkit.drift.evidence import LEAST_WEALTH, MOST_LOG_GAIN, Evidence, Guarantee
 from modelkit.drift.martingale import BLOCK_ROWS
+from modelkit.evidence import LEAST_WEALTH, MOST_LOG_GAIN, Evidence, Guarantee
 
 RECENT = 32  # blocks whose counts are kept for effect sizes
 BLOCKS_OF_BAND = 4  # of 32 rows each, for one step of the band

@@ -13,7 +13,6 @@ from modelkit.cast import Array
 from modelkit.drift import archive, exact
 from modelkit.drift.cells import ABSENT
 from modelkit.drift.columns import stratum_names
-from modelkit.drift.evidence import Guarantee
 from modelkit.drift.labelfree import Estimate
 from modelkit.drift.labels import Labelled
 from modelkit.drift.outputs import class_numbers, scores_of
@@ -23,6 +22,7 @@ from modelkit.drift.stream import Crossing, Stream
 from modelkit.drift.untold import Untold
 from modelkit.drift.values import Alarm, Effect
 from modelkit.errors import DriftError
+from modelkit.evidence import Guarantee
 
 STATE_SCHEMA = "modelkit.detector/1"
 STATISTICS = {

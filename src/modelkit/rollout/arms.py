@@ -1,0 +1,158 @@
+"""Into which arm do bad events fall? Evidence from counts alone, which may be looked at for ever.
+
+A stage sends a share q of its units to the candidate, drawn for each unit. Whatever happens to the
+rate of events with the time of day, an event falls into the candidate with probability
+
+    theta(r) = q r / (q r + 1 - q),
+
+where r is the relative risk of the candidate at that moment: only the arm is random, and the
+rollout drew it. A bet on r = b against r <= m multiplies its stake by the likelihood ratio of
+theta(b) to theta(m). The mean of that ratio is linear in theta and 1 at theta(m), so it is at most
+1 for every r <= m; and at most 1 for every r >= m where b < m. docs/rollout_guarantees.md has the
+proof. Source: Lindon and Malek, Anytime-valid inference for multinomial count data
+(arXiv:2011.03567).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf, log
+from typing import final
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.evidence import MOST_LOG_GAIN, Evidence
+
+WORSE = np.array([1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0])  # risks bet on, in units of the margin
+BETTER = np.array([0.9, 0.75, 0.6, 0.45, 0.3, 0.1, 0.0])
+EQUAL = np.full(7, 1 / 7)  # the weights of the bets
+
+
+@final
+@dataclass(frozen=True)
+class Events:
+    """The events of a stage, each the first of its unit.
+
+    Attributes:
+        share: the share of units that go to the candidate; above 0 and below 1.
+        candidate: the number of events in the candidate.
+        champion: the number of events in the champion.
+    """
+
+    share: float
+    candidate: int
+    champion: int
+
+
+def chance(share: float, risk: Array) -> Array:
+    """The probability that an event is in the candidate, for each relative risk."""
+    found: Array = share * risk / (share * risk + 1 - share)
+    return found
+
+
+def log_gains(
+    events: Events,
+    margin: float,
+    bets: Array,
+) -> Array:
+    """The logarithm of the gain of each bet, on risks of `margin * bets` against `margin`."""
+    expected = chance(events.share, np.array(margin))
+    claimed = chance(events.share, margin * bets)
+    gains = np.zeros(len(bets))
+    with np.errstate(divide="ignore"):
+        if events.candidate:
+            gains += events.candidate * np.log(claimed / expected)
+        if events.champion:
+            gains += events.champion * np.log((1 - claimed) / (1 - expected))
+    return gains
+
+
+def log_better(stages: Iterable[Events], margin: float) -> float:
+    """The logarithm of the evidence that the candidate's risk is below `margin` times.
+
+    It is the wealth of a mixture of fixed bets over all stages: what a promotion needs. Where the
+    risk is `margin` or more at all times, it ever reaches 1/alpha with a probability of at most
+    alpha.
+    """
+    gains = np.zeros(len(BETTER))
+    for events in stages:
+        gains += log_gains(events, margin, BETTER)
+    return log_mean(gains, EQUAL)
+
+
+@final
+class Worse:
+    """The evidence that the candidate's risk is above `margin` times, now or since some time.
+
+    Bets are restarted at every tick, so that a change late in a rollout is seen about as soon as an
+    early one. Where the risk is at most `margin` at all times, `peak` ever reaches 1/alpha with a
+    probability of at most alpha. A tick is a span of time or a number of calls, and never ends
+    because of an event.
+    """
+
+    def __init__(self, margin: float) -> None:
+        self.margin = margin
+        self._evidence = Evidence(1, EQUAL)
+
+    def tick(self, events: Events) -> None:
+        """Take the events of a tick."""
+        gains = np.minimum(log_gains(events, self.margin, WORSE), MOST_LOG_GAIN)
+        self._evidence.step(gains[None, :], np.exp(gains)[None, :], np.array([1]))
+
+    @property
+    def value(self) -> float:
+        """The evidence now; about 1 where there is none."""
+        return float(self._evidence.value[0])
+
+    @property
+    def peak(self) -> float:
+        """The largest evidence there was, which decides."""
+        return float(self._evidence.peak[0])
+
+    def state(self) -> dict[str, Array]:
+        """Everything that changes, as arrays."""
+        return self._evidence.state()
+
+    def restore(self, state: dict[str, Array]) -> None:
+        """Go on from `state()`, bit for bit."""
+        self._evidence.restore(state)
+
+
+def log_mean(logs: Array, weights: Array) -> float:
+    """The logarithm of the weighted mean of what has these logarithms."""
+    most = float(logs.max())
+    if most == -inf:
+        return -inf
+    return most + log(float(np.exp(logs - most) @ weights))
+
+
+def units_needed(
+    rate: float,
+    share: float,
+    risk: float,
+    margin: float,
+    alpha: float,
+) -> float:
+    """About how many units both arms need until a risk is told from the margin.
+
+    Args:
+        rate: of events in the champion, for each unit.
+        share: of units that go to the candidate.
+        risk: the relative risk of the candidate that is to be found.
+        margin: the relative risk that is allowed.
+        alpha: the probability of a false decision.
+
+    Returns:
+        ln(7 / alpha) over the information of a unit; infinite where the risk is the margin.
+    """
+    found = float(chance(share, np.array(risk)))
+    allowed = float(chance(share, np.array(margin)))
+    divergence = (1 - found) * log((1 - found) / (1 - allowed))
+    if found > 0:
+        divergence += found * log(found / allowed)
+    events = rate * (1 - share + share * risk)
+    if events * divergence <= 0:
+        return inf
+    return log(len(EQUAL) / alpha) / (events * divergence)

@@ -1,0 +1,192 @@
+"""The evidence of a rollout: no bet pays on the wrong side, by enumeration, and sizes hold in simulation."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelkit.rollout.arms import (
+    BETTER,
+    WORSE,
+    Events,
+    Worse,
+    chance,
+    log_better,
+    log_gains,
+    units_needed,
+)
+from modelkit.rollout.differences import Differences, Pairing
+from modelkit.rollout.routing import WHOLE, hash_of, limit_of
+
+SHARES = st.floats(0.001, 0.999)
+MARGINS = st.floats(0.2, 5)
+
+
+@given(SHARES, MARGINS, st.floats(0, 30))
+def test_no_bet_on_arms_pays_on_its_wrong_side(share, margin, risk):
+    theta = float(chance(share, np.array(risk)))
+    for bets, wrong in ((WORSE, risk <= margin), (BETTER, risk >= margin)):
+        in_candidate = np.exp(log_gains(Events(share, 1, 0), margin, bets))
+        in_champion = np.exp(log_gains(Events(share, 0, 1), margin, bets))
+        means = theta * in_candidate + (1 - theta) * in_champion
+        if wrong:
+            assert (means <= 1 + 1e-9).all()
+        else:
+            assert means.max() > 1 - 1e-9 or risk == margin
+
+
+@given(st.lists(st.tuples(SHARES, st.integers(0, 30), st.integers(0, 30)), max_size=6), MARGINS)
+def test_the_counts_of_workers_add_up_in_any_order(stages, margin):
+    events = [Events(*stage) for stage in stages]
+    whole = log_better(events, margin)
+    parts = [Events(e.share, e.candidate, 0) for e in events]
+    parts += [Events(e.share, 0, e.champion) for e in events]
+    assert log_better(parts[::-1], margin) == pytest.approx(whole, rel=1e-9, abs=1e-9)
+
+
+def test_no_events_are_no_evidence():
+    assert log_better([Events(0.05, 0, 0)], 1.5) == pytest.approx(0)
+    worse = Worse(1.2)
+    for _ in range(1000):
+        worse.tick(Events(0.05, 0, 0))
+    assert worse.peak == pytest.approx(1)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=30), st.randoms())
+def test_the_order_of_events_within_a_tick_does_not_count(arms, rng):
+    counts = Events(0.1, sum(arms), len(arms) - sum(arms))
+    one = Worse(1.2)
+    one.tick(counts)
+    again = Worse(1.2)
+    again.restore(one.state())
+    one.tick(counts)
+    again.tick(counts)
+    assert again.value == one.value
+    assert again.peak == one.peak
+
+
+def test_a_flood_of_events_overflows_nothing():
+    worse = Worse(1.0)
+    for _ in range(5):
+        worse.tick(Events(0.01, 10**7, 0))
+    assert math.isfinite(worse.peak)
+    assert worse.peak > 1e100
+    assert log_better([Events(0.5, 0, 10**7)], 1.5) > 1e6
+    assert log_better([Events(0.5, 10**7, 0)], 1.5) < -1e5
+
+
+def found_after(rng, runs, *, risk, ticks=200):
+    """After how many units those runs roll back that do, at alpha .01 and a margin of 1.2."""
+    margin, share, rate, calls = 1.2, 0.05, 0.01, 500
+    found = []
+    for _ in range(runs):
+        worse = Worse(margin)
+        rates = rate * (1 + 0.6 * np.sin(np.arange(ticks) / 30)) * rng.lognormal(0, 0.5, ticks)
+        for tick in range(ticks):
+            to_candidate = rng.binomial(calls, share)
+            bad = rng.binomial(to_candidate, min(1, risk * rates[tick]))
+            rest = rng.binomial(calls - to_candidate, min(1, rates[tick]))
+            worse.tick(Events(share, bad, rest))
+            if worse.peak >= 100:
+                found.append((tick + 1) * calls)
+                break
+    return found
+
+
+def test_an_equal_candidate_is_rolled_back_in_few_runs():
+    assert len(found_after(np.random.default_rng(0), 200, risk=1.2, ticks=100)) <= 6
+
+
+def test_a_worse_candidate_is_found_about_when_planned():
+    found = found_after(np.random.default_rng(0), 20, risk=5.0)
+    assert len(found) == 20
+    assert np.median(found) < 3 * units_needed(0.01, 0.05, 5.0, 1.2, 0.01)
+
+
+def test_the_plan_is_that_of_its_formula():
+    assert units_needed(0.01, 0.05, 2, 1.0, 0.01) == pytest.approx(36_000, rel=0.03)
+    assert units_needed(0.01, 0.05, 5, 1.0, 0.01) == pytest.approx(3_600, rel=0.03)
+    assert units_needed(0.001, 0.05, 2, 1.0, 0.01) == pytest.approx(360_000, rel=0.03)
+    assert units_needed(0.01, 0.05, 1.5, 1.5, 0.01) == math.inf
+
+
+@given(st.floats(0, 0.9), st.floats(0, 1))
+def test_no_bet_on_losses_pays_on_its_wrong_side(margin, spread):
+    """d is margin +- spread with equal probability, as far as -1 and 1 allow."""
+    spread = min(spread, 1 - margin)
+    logs = []
+    for difference in (margin + spread, margin - spread):
+        one = Differences(margin)
+        one.update(np.array([difference]))
+        logs.append((one._worse, one._within))
+    for side in (0, 1):
+        mean = (np.exp(logs[0][side]) + np.exp(logs[1][side])) / 2
+        assert (mean <= 1 + 1e-12).all()
+
+
+def test_losses_decide_on_both_sides():
+    rng = np.random.default_rng(0)
+    for mean, worse, within in ((0.05, True, False), (-0.01, False, True)):
+        evidence = Differences(0.01)
+        for _ in range(40):
+            evidence.update(np.clip(rng.normal(mean, 0.11, 100), -1, 1))
+        assert (evidence.log_worse >= math.log(100)) is worse
+        assert (evidence.log_within >= math.log(100)) is within
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        Differences(0.01).update(np.array([1.5]))
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        Differences(0.01).update(np.array([np.nan]))
+    with pytest.raises(ValueError, match="margin"):
+        Differences(1.0)
+
+
+def test_arms_are_paired_in_the_order_of_labels():
+    pairing = Pairing()
+    assert pairing.take(0.5, candidate=True) is None
+    assert pairing.take(0.2, candidate=False) is None
+    assert pairing.take(0.4, candidate=False) is None
+    assert pairing.take(0.5, candidate=True) == pytest.approx(0.2)
+    assert pairing.take(0.5, candidate=True) is None
+
+
+def test_a_larger_share_holds_the_keys_of_a_smaller_one():
+    hashes = np.array([hash_of(f"customer-{i}", b"salt") for i in range(40_000)], dtype=object)
+    for share in (0.01, 0.05, 0.25, 1.0):
+        inside = (hashes < limit_of(share)).mean()
+        assert inside == pytest.approx(share, abs=0.004)
+    assert limit_of(0) == 0
+    assert limit_of(1) == WHOLE
+    tenths = np.bincount([h * 10 // WHOLE for h in hashes], minlength=10)
+    assert ((tenths - 4000) ** 2 / 4000).sum() < 27.9  # chi-square of 9, .001
+
+
+def test_salts_choose_independently():
+    keys = [f"user-{i:06d}" for i in range(40_000)]
+    limit = limit_of(0.05)
+    first = np.array([hash_of(key, b"a") < limit for key in keys])
+    second = np.array([hash_of(key, b"b") < limit for key in keys])
+    assert (first & second).sum() == pytest.approx(100, abs=40)
+
+
+def test_a_key_goes_the_same_way_in_every_process():
+    keys = ["", "a", "\u00fc\ud800", "k" * 10_000_000]
+    code = """
+from modelkit.rollout.routing import hash_of
+for key in ("", "a", "\\u00fc\\ud800", "k" * 10_000_000):
+    print(hash_of(key, b"salt"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [int(line) for line in done.stdout.split()] == [hash_of(key, b"salt") for key in keys]
+    assert hash_of("a", b"salt") == 3_101_220_326_410_650_856
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
+def test_a_share_is_a_share(share):
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        limit_of(share)
