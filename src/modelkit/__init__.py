@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from modelkit.package.save import save as save
     from modelkit.registry.registry import Registry as Registry
     from modelkit.registry.releases import Release as Release
+    from modelkit.replicas import Replicas as Replicas
     from modelkit.runtimes.sessions import devices as devices
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
@@ -66,6 +67,7 @@ _HOMES = {
     "Profile": "modelkit.drift.profile",
     "Registry": "modelkit.registry.registry",
     "Release": "modelkit.registry.releases",
+    "Replicas": "modelkit.replicas",
     "Signature": "modelkit.signature",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",

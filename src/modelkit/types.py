@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from modelkit.manifest import Member as Member
     from modelkit.manifest import Parity as Parity
     from modelkit.package.attach import Attachable as Attachable
+    from modelkit.package.load import Reference as Reference
     from modelkit.recipe import Recipe as Recipe
+    from modelkit.registry.log import Alias as Alias
+    from modelkit.registry.log import Entry as Entry
+    from modelkit.registry.registry import Recorded as Recorded
+    from modelkit.replicas import Replica as Replica
     from modelkit.texts.vectorizer import Texts as Texts
 
 _HOMES = {
@@ -43,7 +48,12 @@ _HOMES = {
     "Parity": "modelkit.manifest",
     "Performance": "modelkit.drift.values",
     "Pipeline": "modelkit.embedding.pipeline",
+    "Alias": "modelkit.registry.log",
+    "Entry": "modelkit.registry.log",
     "Recipe": "modelkit.recipe",
+    "Recorded": "modelkit.registry.registry",
+    "Reference": "modelkit.package.load",
+    "Replica": "modelkit.replicas",
     "Stats": "modelkit.batching.stats",
     "Texts": "modelkit.texts.vectorizer",
 }

@@ -1,0 +1,326 @@
+"""Replicas: equal Models, one for each device or group of threads, the least busy first."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from modelkit.device import Placement
+from modelkit.errors import ClosedError, DeviceError, SignatureError
+from modelkit.forks import watch
+from modelkit.manifest import Manifest
+from modelkit.model import Call, Model, Outputs
+from modelkit.signature import Feeds, Signature
+
+DEAD = (DeviceError, ClosedError)  # errors of the replica, and not of the rows
+FIRST_WAIT = 1.0  # seconds until a replica that failed is tried again; doubled at each failure
+LONGEST_WAIT = 60.0
+NEVER = float("inf")
+
+
+@final
+@dataclass(frozen=True)
+class Replica:
+    """One of several equal Models, as it stands.
+
+    Attributes:
+        placement: where it runs; None for a function, which decides.
+        outstanding: the rows that it is working on.
+        calls: the runs that it answered.
+        failures: the runs at which it failed as a whole, and another one answered.
+        aside: whether it is left out at present.
+    """
+
+    placement: Placement | None
+    outstanding: int
+    calls: int
+    failures: int
+    aside: bool
+
+
+class _Place:
+    """A replica and its counts, guarded by the lock of the Replicas."""
+
+    __slots__ = ("calls", "failures", "model", "outstanding", "retry", "wait")
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.outstanding = 0
+        self.calls = 0
+        self.failures = 0
+        self.wait = FIRST_WAIT
+        self.retry = -NEVER  # the time from which it may be asked; -inf where all is well
+
+
+def least_busy(
+    outstanding: Sequence[int],
+    retry: Sequence[float],
+    now: float,
+) -> int:
+    """The place of the replica that is asked next.
+
+    Args:
+        outstanding: the rows that each is working on.
+        retry: the time from which each may be asked.
+        now: the time.
+
+    Returns:
+        That with the least work of those that may be asked, the first of equals; where none may be,
+        the one whose time comes first.
+    """
+    places = range(len(outstanding))
+    ready = [place for place in places if retry[place] <= now]
+    if not ready:
+        return min(places, key=retry.__getitem__)
+    return min(ready, key=outstanding.__getitem__)
+
+
+@final
+class Replicas(Model):
+    """Equal Models that share the work: a run goes to the one that is working on the fewest rows.
+
+    Load the same package once for each device (`mk.load(path, device=f"cuda:{i}")`) or each group
+    of threads. `Batcher(Replicas(...))` gathers calls for all of them and runs as many batches at
+    once as they do together.
+
+    A replica that raises DeviceError, or was closed, is set aside: the run is tried once on another
+    one, and the replica is asked again after a second, then after two, and so on up to a minute.
+    Any other error is the rows', and goes to the caller.
+
+    `placement`, `manifest` and `attachments` are those of the first; `replicas` shows each. Closing
+    it closes none of the models, which it did not open.
+
+    Args:
+        models: one or more Models of the same package, or of the same signature if they have none.
+
+    Raises:
+        SignatureError: if they are not equal, with the first difference.
+        ValueError: if there is none.
+    """
+
+    __slots__ = ("__weakref__", "_clock", "_lock", "_places", "signature")
+
+    signature: Signature  # a slot, which is read faster than a property
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        models = [*models]
+        if not models:
+            raise ValueError("Replicas takes at least one Model")
+        for place, model in enumerate(models):
+            _check_equal(models[0], model, place)
+        self.signature = models[0].signature
+        self._places = [_Place(model) for model in models]
+        self._lock = threading.Lock()
+        self._clock: Callable[[], float] = time.monotonic
+        watch(self)
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """Each replica as it stands, in the order in which they were given."""
+        with self._lock:
+            now = self._clock()
+            return tuple(
+                Replica(
+                    place.model.placement,
+                    place.outstanding,
+                    place.calls,
+                    place.failures,
+                    place.retry > now,
+                )
+                for place in self._places
+            )
+
+    @property
+    def _first(self) -> Model:
+        return self._places[0].model
+
+    @property
+    def base(self) -> Model:
+        """The innermost Model of the first."""
+        return self._first.base
+
+    @property
+    def unobserved(self) -> Model:
+        """The same without Monitors in them."""
+        models = [place.model for place in self._places]
+        unobserved = [model.unobserved for model in models]
+        return self if unobserved == models else Replicas(unobserved)
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the first runs."""
+        return self._first.placement
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the package that all were loaded from, or None."""
+        return self._first.manifest
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of that package, by name."""
+        return self._first.attachments
+
+    @property
+    def closed(self) -> bool:
+        """Whether all were closed."""
+        return all(place.model.closed for place in self._places)
+
+    @property
+    def batchable(self) -> bool:
+        """Whether a row's answer was shown not to depend on its batch, for each of them."""
+        return all(place.model.batchable for place in self._places)
+
+    @property
+    def runs_at_once(self) -> int:
+        """The number of runs that all do side by side."""
+        return sum(place.model.runs_at_once for place in self._places)
+
+    def _why_not_batchable(self) -> str:
+        models = [place.model for place in self._places]
+        refused = [model for model in models if not model.batchable]
+        return (refused or models)[0]._why_not_batchable()
+
+    def _prepare(self, feeds: Feeds) -> tuple[Feeds, int]:
+        return self._first._prepare(feeds)
+
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        rows = _rows(feeds)
+        place = self._take(rows)
+        try:
+            return self._run_on(place, rows, feeds, outputs, call)
+        except DEAD:
+            if len(self._places) == 1:
+                raise
+        other = self._take(rows, but=place)
+        return self._run_on(other, rows, feeds, outputs, call)
+
+    def _run_on(
+        self,
+        place: _Place,
+        rows: int,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        error: BaseException | None = None
+        try:
+            return place.model._run(feeds, outputs, call)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._give_back(place, rows, error)
+            error = None
+
+    async def _arun(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        rows = _rows(feeds)
+        place = self._take(rows)
+        try:
+            return await self._arun_on(place, rows, feeds, outputs, call)
+        except DEAD:
+            if len(self._places) == 1:
+                raise
+        other = self._take(rows, but=place)
+        return await self._arun_on(other, rows, feeds, outputs, call)
+
+    async def _arun_on(
+        self,
+        place: _Place,
+        rows: int,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        error: BaseException | None = None
+        try:
+            return await place.model._arun(feeds, outputs, call)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._give_back(place, rows, error)
+            error = None
+
+    def _take(self, rows: int, but: _Place | None = None) -> _Place:
+        """The replica that a run goes to; it is counted as working on it."""
+        with self._lock:
+            now = self._clock()
+            places = [place for place in self._places if place is not but]
+            outstanding = [place.outstanding for place in places]
+            retry = [place.retry for place in places]
+            taken = places[least_busy(outstanding, retry, now)]
+            if taken.retry > -NEVER:
+                # It failed before: until this run tells, the others go elsewhere.
+                taken.retry = now + taken.wait
+            taken.outstanding += rows
+            return taken
+
+    def _give_back(
+        self,
+        place: _Place,
+        rows: int,
+        error: BaseException | None,
+    ) -> None:
+        with self._lock:
+            place.outstanding -= rows
+            if error is None:
+                place.calls += 1
+                place.retry = -NEVER
+                place.wait = FIRST_WAIT
+            elif isinstance(error, DEAD):
+                place.failures += 1
+                place.retry = self._clock() + place.wait
+                place.wait = min(2 * place.wait, LONGEST_WAIT)
+
+    def after_fork(self) -> None:
+        """In the child of a fork, no run is under way, and no thread holds the lock."""
+        self._lock = threading.Lock()
+        for place in self._places:
+            place.outstanding = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Replicas, ([place.model for place in self._places],)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        facts = []
+        for number, replica in enumerate(self.replicas):
+            where = replica.placement or "a function"
+            state = "set aside" if replica.aside else f"{replica.outstanding} rows under way"
+            told = f"{where}; {replica.calls} runs, {replica.failures} failures, {state}"
+            facts.append((f"replica {number}", told))
+        return facts
+
+
+def _check_equal(first: Model, other: Model, place: int) -> None:
+    if other.signature != first.signature:
+        raise SignatureError(
+            f"replicas are equal Models, and number {place} has another signature than the first: "
+            f"{other.signature}, not {first.signature}"
+        )
+    digests = [None if m.manifest is None else m.manifest.digest for m in (first, other)]
+    if digests[0] != digests[1]:
+        raise SignatureError(
+            f"replicas are equal Models, and number {place} has another digest than the first: "
+            f"{digests[1]}, not {digests[0]}"
+        )
+
+
+def _rows(feeds: Feeds) -> int:
+    """The size of a run: the rows of its first tensor."""
+    for feed in feeds.values():
+        return len(feed) if feed.ndim else 1
+    return 1
