@@ -13,8 +13,8 @@ from scipy import stats
 import modelkit as mk
 from modelkit.drift import band, martingale
 from modelkit.drift.cells import ABSENT, CELLS
-from modelkit.evidence import Evidence, stake
 from modelkit.drift.profile import Profile
+from modelkit.evidence import Evidence, stake
 
 # The arithmetic, against reference values and simulation.
 

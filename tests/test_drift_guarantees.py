@@ -7,8 +7,8 @@ import pytest
 
 import modelkit as mk
 from modelkit.drift import band, privacy
-from modelkit.evidence import Evidence
 from modelkit.errors import DriftError
+from modelkit.evidence import Evidence
 
 UNEVEN = np.array([4, 900, 30, 0, 50, 1, 15])
 

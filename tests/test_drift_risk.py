@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from modelkit.evidence import Evidence
 from modelkit.drift.risk import (
     GRID,
     LOSS_WEIGHTS,
@@ -18,6 +17,7 @@ from modelkit.drift.risk import (
     loss_increments,
     risk_bound,
 )
+from modelkit.evidence import Evidence
 
 TEN = np.array([1, 0, 1, 1, 0, 1, 1, 0, 1, 1.0])
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import modelkit as mk
+from modelkit.cli import main
 from modelkit.errors import Conflict, IntegrityError, NotFound, PackageError, RegistryError
 from modelkit.registry.log import KEPT_EVERY, State, check_expected, read_entry, write_entry
 
@@ -339,3 +341,40 @@ def test_its_card_shows_what_is_current(registry):
     assert "champion" in card
     assert "<b>first" not in card
     assert "1.0.0" in registry.release("churn", "champion")._repr_html_()
+
+
+def modelkit(capsys, *arguments):
+    """The status, the output and the errors of a command."""
+    status = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return status, printed.out.strip(), printed.err.strip()
+
+
+def test_the_command_line_goes_the_same_way(tmp_path, packages, capsys):
+    where = tmp_path / "models"
+    ask = partial(modelkit, capsys, "registry", where)
+    assert ask("list") == (0, "no model", "")
+    for version in VERSIONS:
+        status, out, _ = ask("register", packages / f"{version}.mk", "--parent", "0.9", "--json")
+        assert status == 0
+        assert json.loads(out)["version"] == version
+    alias = ("alias", "churn@champion")
+    set_to = (*alias, "1.0.0", "--expected", "none", "--reason", "first")
+    assert ask(*set_to) == (0, "churn@champion is 1.0.0, generation 1", "")
+    status, _, err = ask(*set_to)
+    assert (status, "first" in err) == (3, True)
+    assert ask(*alias, "1.1.0", "--expected", "#1", "--reason", "gate")[0] == 0
+    assert ask("list")[1] == "churn: champion 1.1.0"
+    assert len(json.loads(ask("list", "churn", "--json")[1])) == 3
+    assert json.loads(ask("show", "churn@champion", "--json")[1])["aliases"] == ["champion"]
+    assert "before 1.0.0: gate" in ask("history", "churn@champion")[1]
+    status, path, _ = ask("fetch", "churn@champion", "--to", tmp_path / "here")
+    assert mk.inspect(path).version == "1.1.0"
+    for wrong in (
+        ("show", "churn"),
+        ("show", "churn@9"),
+        (*alias, "1.0.0", "--expected", "#x", "--reason", "r"),
+        ("register", tmp_path / "absent.mk"),
+    ):
+        status, _, err = ask(*wrong)
+        assert (status, err[:10]) == (1, "modelkit: ")

@@ -21,7 +21,7 @@ from modelkit.rollout.arms import (
     log_gains,
     units_needed,
 )
-from modelkit.rollout.differences import Differences, Pairing
+from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.routing import WHOLE, hash_of, limit_of
 
 SHARES = st.floats(0.001, 0.999)
@@ -122,7 +122,7 @@ def test_no_bet_on_losses_pays_on_its_wrong_side(margin, spread):
     spread = min(spread, 1 - margin)
     logs = []
     for difference in (margin + spread, margin - spread):
-        one = Differences(margin)
+        one = LossDifferences(margin)
         one.update(np.array([difference]))
         logs.append((one._worse, one._within))
     for side in (0, 1):
@@ -133,17 +133,17 @@ def test_no_bet_on_losses_pays_on_its_wrong_side(margin, spread):
 def test_losses_decide_on_both_sides():
     rng = np.random.default_rng(0)
     for mean, worse, within in ((0.05, True, False), (-0.01, False, True)):
-        evidence = Differences(0.01)
+        evidence = LossDifferences(0.01)
         for _ in range(40):
             evidence.update(np.clip(rng.normal(mean, 0.11, 100), -1, 1))
         assert (evidence.log_worse >= math.log(100)) is worse
         assert (evidence.log_within >= math.log(100)) is within
     with pytest.raises(ValueError, match="from 0 to 1"):
-        Differences(0.01).update(np.array([1.5]))
+        LossDifferences(0.01).update(np.array([1.5]))
     with pytest.raises(ValueError, match="from 0 to 1"):
-        Differences(0.01).update(np.array([np.nan]))
+        LossDifferences(0.01).update(np.array([np.nan]))
     with pytest.raises(ValueError, match="margin"):
-        Differences(1.0)
+        LossDifferences(1.0)
 
 
 def test_arms_are_paired_in_the_order_of_labels():

@@ -15,7 +15,7 @@ from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 
-DEAD = (DeviceError, ClosedError)  # errors of the replica, and not of the rows
+LOST = (DeviceError, ClosedError)  # errors of the replica, and not of the rows
 FIRST_WAIT = 1.0  # seconds until a replica that failed is tried again; doubled at each failure
 LONGEST_WAIT = 60.0
 NEVER = float("inf")
@@ -197,7 +197,7 @@ class Replicas(Model):
         place = self._take(rows)
         try:
             return self._run_on(place, rows, feeds, outputs, call)
-        except DEAD:
+        except LOST:
             if len(self._places) == 1:
                 raise
         other = self._take(rows, but=place)
@@ -231,7 +231,7 @@ class Replicas(Model):
         place = self._take(rows)
         try:
             return await self._arun_on(place, rows, feeds, outputs, call)
-        except DEAD:
+        except LOST:
             if len(self._places) == 1:
                 raise
         other = self._take(rows, but=place)
@@ -281,7 +281,7 @@ class Replicas(Model):
                 place.calls += 1
                 place.retry = -NEVER
                 place.wait = FIRST_WAIT
-            elif isinstance(error, DEAD):
+            elif isinstance(error, LOST):
                 place.failures += 1
                 place.retry = self._clock() + place.wait
                 place.wait = min(2 * place.wait, LONGEST_WAIT)

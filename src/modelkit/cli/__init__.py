@@ -1,4 +1,4 @@
-"""`modelkit inspect | predict | explain | drift | doctor`.
+"""`modelkit inspect | predict | explain | drift | doctor | registry`.
 
 Each command has a module. `add_...` says which arguments it takes; `run_...` takes the parsed
 arguments and gives the lines to print, and whether all is well.
@@ -18,10 +18,12 @@ from modelkit.cli.drift import add_drift
 from modelkit.cli.explain import add_explain
 from modelkit.cli.inspect import add_inspect
 from modelkit.cli.predict import add_predict
-from modelkit.errors import ModelkitError
+from modelkit.cli.registry import add_registry
+from modelkit.errors import Conflict, ModelkitError
 from modelkit.html import printable
 
-COMMANDS = (add_inspect, add_predict, add_explain, add_drift, add_doctor)
+COMMANDS = (add_inspect, add_predict, add_explain, add_drift, add_doctor, add_registry)
+CONFLICT = 3  # the status where somebody else was faster
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,7 +38,8 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    It is 0; or 1 with the reason on standard error; or 2 where `drift` raised an alarm.
+    It is 0; or 1 with the reason on standard error; or 2 where `drift` raised an alarm;
+    or 3 where another writer of a registry was faster.
     """
     parser = Parser(prog="modelkit", description="Packages of trained models.")
     parser.add_argument("--version", action="version", version=f"modelkit {mk.__version__}")
@@ -57,11 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UnicodeEncodeError as error:
         character = error.object[error.start]
         return _fail(f"the output takes no {character!a}; set PYTHONIOENCODING=utf-8")
+    except Conflict as error:
+        return _fail(printable(str(error)), CONFLICT)
     except (ModelkitError, OSError) as error:
         return _fail(printable(str(error)))
     return 0 if sound else args.unsound
 
 
-def _fail(reason: str) -> int:
+def _fail(reason: str, status: int = 1) -> int:
     print(f"modelkit: {reason}", file=sys.stderr)
-    return 1
+    return status

@@ -21,11 +21,11 @@ from modelkit.rollout.arms import log_mean
 
 STAKES = np.array([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # of the largest lambda
 WEIGHTS = np.full(len(STAKES), 1 / len(STAKES))
-LARGEST = 0.99  # of what would risk the whole stake
+MOST_STAKED = 0.99  # of what would risk the whole stake
 
 
 @final
-class Differences:
+class LossDifferences:
     """Evidence on both sides of a margin, from differences of losses.
 
     Args:
@@ -37,8 +37,8 @@ class Differences:
             raise ValueError(f"a margin of losses is from 0 to below 1, not {margin!r}")
         self.margin = margin
         self.count = 0
-        self._up = STAKES * LARGEST / (1 + margin)
-        self._down = STAKES * LARGEST / (1 - margin)
+        self._up = STAKES * MOST_STAKED / (1 + margin)
+        self._down = STAKES * MOST_STAKED / (1 - margin)
         self._worse = np.zeros(len(STAKES))
         self._within = np.zeros(len(STAKES))
 

@@ -1,0 +1,140 @@
+"""`modelkit registry`: packages by name and version, and aliases that say which is current."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import modelkit as mk
+from modelkit import fields
+from modelkit.cli.printed import Printed
+from modelkit.errors import RegistryError
+from modelkit.html import printable
+
+NONE = "none"  # what stands for an alias that there was not
+
+
+def add_registry(verbs: Any) -> None:
+    """The arguments of `modelkit registry`."""
+    parser = verbs.add_parser("registry", help="keep packages by name and version, with aliases")
+    parser.add_argument("registry", help="a folder, or the URL of a bucket (s3://, gs://, az://)")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    action = _add(actions, "list", run_list, "the models, or the versions of one")
+    action.add_argument("name", nargs="?")
+    action = _add(actions, "show", run_show, "one version")
+    action.add_argument("model", help="such as churn@champion or churn@1.2.0")
+    action = _add(actions, "register", run_register, "keep a package for ever")
+    action.add_argument("package")
+    action.add_argument("--parent", action="append", default=[], help="what it was made from")
+    action = _add(actions, "alias", run_alias, "let an alias name another version")
+    action.add_argument("model", help="name and alias, such as churn@champion")
+    action.add_argument("version")
+    action.add_argument(
+        "--expected",
+        required=True,
+        help=f"the version it names now, or its generation as #12; {NONE} for a new alias",
+    )
+    action.add_argument("--reason", required=True, help="why, for the history")
+    action = _add(actions, "history", run_history, "who changed what, when and why")
+    action.add_argument("model", help="a name, or name and alias")
+    action = _add(actions, "fetch", run_fetch, "the path of a verified package on this machine")
+    action.add_argument("model", help="such as churn@champion or churn@1.2.0")
+    action.add_argument("--to", help="a folder to put it in")
+
+
+def _add(actions: Any, name: str, run: Any, about: str) -> Any:
+    action = actions.add_parser(name, help=about)
+    action.add_argument("--json", action="store_true", help="print one JSON document")
+    action.set_defaults(run=run)
+    return action
+
+
+def run_list(args: argparse.Namespace) -> Printed:
+    """The models and what their aliases name, or the versions of one model."""
+    registry = mk.Registry(args.registry)
+    if args.name is not None:
+        releases = registry.versions(args.name)
+        plain: Any = [fields.write_object(release) for release in releases]
+        return _printed(args, plain, [str(release) for release in releases])
+    plain = {}
+    lines = []
+    for name in registry.names():
+        aliases = {alias: now.version for alias, now in registry.aliases(name).items()}
+        plain[name] = aliases
+        told = ", ".join(f"{alias} {version}" for alias, version in aliases.items())
+        lines.append(f"{name}: {told or 'no alias'}")
+    return _printed(args, plain, lines or ["no model"])
+
+
+def run_show(args: argparse.Namespace) -> Printed:
+    """One version, and the aliases that name it."""
+    name, which = _split(args.model)
+    registry = mk.Registry(args.registry)
+    release = registry.release(name, which)
+    named = [
+        alias for alias, now in registry.aliases(name).items() if now.version == release.version
+    ]
+    plain = {**fields.write_object(release), "aliases": named}
+    lines = [str(release)]
+    lines += [f"  {field:<12} {value}" for field, value in plain.items()]
+    return _printed(args, plain, lines)
+
+
+def run_register(args: argparse.Namespace) -> Printed:
+    """Keep a package under its name and version."""
+    release = mk.Registry(args.registry).register(args.package, parents=args.parent)
+    return _printed(args, fields.write_object(release), [str(release)])
+
+
+def run_alias(args: argparse.Namespace) -> Printed:
+    """Let an alias name another version, if it still is what was expected."""
+    name, alias = _split(args.model)
+    now = mk.Registry(args.registry).set_alias(
+        name,
+        alias,
+        args.version,
+        expected=_expected(args.expected),
+        reason=args.reason,
+    )
+    line = f"{name}@{alias} is {now.version}, generation {now.generation}"
+    return _printed(args, fields.write_object(now), [line])
+
+
+def run_history(args: argparse.Namespace) -> Printed:
+    """Every entry of a model's log, or those of an alias."""
+    name, _, alias = args.model.partition("@")
+    entries = mk.Registry(args.registry).history(name, alias or None)
+    plain = [fields.write_object(entry) for entry in entries]
+    return _printed(args, plain, [str(entry) for entry in entries])
+
+
+def run_fetch(args: argparse.Namespace) -> Printed:
+    """The path of a verified package."""
+    name, which = _split(args.model)
+    path = mk.Registry(args.registry).fetch(name, which, args.to)
+    return _printed(args, str(path), [str(path)])
+
+
+def _printed(args: argparse.Namespace, plain: Any, lines: list[str]) -> Printed:
+    if args.json:
+        return [json.dumps(plain)], True
+    return [printable(line) for line in lines], True
+
+
+def _split(model: str) -> tuple[str, str]:
+    name, _, which = model.partition("@")
+    if not which:
+        raise RegistryError(f"{model!r} names no version: write it as {name or 'churn'}@champion")
+    return name, which
+
+
+def _expected(text: str) -> str | int | None:
+    """What `--expected` stands for. Raises RegistryError for a generation that is no number."""
+    if text == NONE:
+        return None
+    if not text.startswith("#"):
+        return text
+    if not text[1:].isdecimal():
+        raise RegistryError(f"a generation is a number, such as #12, not {text!r}")
+    return int(text[1:])
