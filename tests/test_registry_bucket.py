@@ -1,16 +1,14 @@
-"""The registry in a bucket: the same promises at a real server of S3's protocol, by processes that race."""
+"""The registry in a bucket: the same promises at servers of the protocols of S3 and Azure, by processes that race."""
 
 from __future__ import annotations
 
 import pickle
-import socket
 import subprocess
 import sys
-from contextlib import contextmanager
-from http.client import HTTPConnection
 
 import numpy as np
 import pytest
+from helpers.buckets import STORES, why_not
 from helpers.processes import run
 from sklearn.linear_model import LogisticRegression
 
@@ -27,50 +25,17 @@ Y = (X[:, 0] > 0).astype(int)
 VERSIONS = ("1.0.0", "1.1.0")
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@contextmanager
-def moto():
-    """A server of S3's protocol with a bucket of the name "models"; gives its address."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while server.poll() is None:
-            asked = HTTPConnection("127.0.0.1", port, timeout=10)
-            try:
-                asked.request("PUT", "/models")
-                assert asked.getresponse().status == 200
-                break
-            except OSError:
-                continue  # it is not up yet
-            finally:
-                asked.close()
-        yield address
-    finally:
-        server.terminate()
-        server.wait()
-
-
-@pytest.fixture(scope="module")
-def environment():
-    """What the environment of whoever opens the bucket holds."""
-    with moto() as address, pytest.MonkeyPatch.context() as patch:
-        values = {
-            "AWS_ENDPOINT_URL": address,
-            "AWS_ACCESS_KEY_ID": "someone",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_REGION": "us-east-1",
-            "AWS_ALLOW_HTTP": "true",
-        }
-        for name, value in values.items():
+@pytest.fixture(scope="module", params=STORES)
+def bucket(request, tmp_path_factory):
+    """The URL of a bucket, and what the environment of whoever opens it holds."""
+    reason = why_not(request.param)
+    if reason is not None:
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp(request.param)
+    with STORES[request.param](folder) as (url, environment), pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
             patch.setenv(name, value)
-        yield values
+        yield url, environment
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +48,8 @@ def packages(tmp_path_factory):
 
 
 @pytest.fixture
-def registry(environment, packages, request):
-    registry = mk.Registry(f"s3://models/{request.node.name}/team")
+def registry(bucket, packages, request):
+    registry = mk.Registry(f"{bucket[0]}/{request.node.originalname}/team")
     for version in VERSIONS:
         registry.register(packages / f"{version}.mk")
     return registry
@@ -107,7 +72,7 @@ def test_the_way_of_a_model(registry, packages, tmp_path):
     assert [entry.reason for entry in registry.history("churn")] == ["first", "gate"]
 
 
-def test_a_model_of_a_bucket_is_pickled_by_reference(registry, environment):
+def test_a_model_of_a_bucket_is_pickled_by_reference(registry, bucket):
     registry.set_alias("churn", "champion", "1.0.0", expected=None, reason="first")
     with registry.load("churn", "champion", threads=1) as model:
         pickled = pickle.dumps(model)
@@ -116,7 +81,7 @@ def test_a_model_of_a_bucket_is_pickled_by_reference(registry, environment):
             assert again.manifest.digest == model.manifest.digest
             assert (again.predict_proba(X) == model.predict_proba(X)).all()
     code = "import pickle, sys; print(pickle.loads(bytes.fromhex(sys.argv[1])).manifest.version)"
-    assert run(code, pickled.hex(), **environment).strip() == "1.0.0"
+    assert run(code, pickled.hex(), **bucket[1]).strip() == "1.0.0"
 
 
 def test_a_package_that_was_exchanged_is_refused(registry, packages):
