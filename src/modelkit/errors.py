@@ -139,6 +139,10 @@ class DriftError(ModelkitError):
     """
 
 
+class ExportError(ModelkitError):
+    """Files that cannot be written as asked: an objective out of its range, or others in the way."""
+
+
 class MissingExtraError(ModelkitError, ImportError):
     """An optional library that cannot be imported.
 
