@@ -12,10 +12,11 @@ Rule = dict[str, Any]
 # What stays apart where Prometheus sums over processes. A label that a target lacks is no label.
 VERSION = "namespace, job, model, version"
 MODEL = "namespace, job, model"
-FAILED = 'modelkit_calls_total{outcome=~"error|overloaded|deadline|closed"}'
+FAILED = 'outcome=~"error|overloaded|deadline|closed"'
 # A call whose rows were refused, or whose caller left, was owed no answer.
-OWED = 'modelkit_calls_total{outcome!~"signature|cancelled"}'
-REFUSED = 'modelkit_calls_total{outcome="signature"}'
+OWED = 'outcome!~"signature|cancelled"'
+REFUSED = 'outcome="signature"'
+ON_CPU_INSTEAD = 'device="cpu", asked!~"cpu|"'  # without the label nothing is known to be wrong
 SECONDS = {
     "5m": 300,
     "30m": 1800,
@@ -84,10 +85,9 @@ def _recorded() -> list[Rule]:
     for window in SECONDS:
         failed = f"model:modelkit_calls_failed:rate{window}"
         ratio = f"model:modelkit_calls_failed:ratio_rate{window}"
-        owed = _rate(OWED, window)
         found.append(_record(failed, _rate(FAILED, window)))
-        found.append(_record(ratio, f"{failed} / {owed}"))
-    refused = f"{_rate(REFUSED, '5m')}\n/ {_rate('modelkit_calls_total', '5m')}"
+        found.append(_record(ratio, f"{failed}\n/ {_rate(OWED, window)}"))
+    refused = f"{_rate(REFUSED, '5m')}\n/ {_rate('', '5m')}"
     found.append(_record("model:modelkit_calls_refused:ratio_rate5m", refused))
     buckets = f"sum by (le, {VERSION}) (rate(modelkit_call_duration_seconds_bucket[5m]))"
     p99 = f"histogram_quantile(0.99, {buckets})"
@@ -95,8 +95,9 @@ def _recorded() -> list[Rule]:
     return found
 
 
-def _rate(series: str, window: str) -> str:
-    return f"sum by ({VERSION}) (rate({series}[{window}]))"
+def _rate(matchers: str, window: str) -> str:
+    """The number of calls a second in a window, of those outcomes."""
+    return f"sum by ({VERSION}) (rate(modelkit_calls_total{{{matchers}}}[{window}]))"
 
 
 def _record(name: str, expr: str) -> Rule:
@@ -165,7 +166,7 @@ def _alerts(objectives: Objectives) -> list[Rule]:
         ),
         _alert(
             "ModelkitOnCpu",
-            'modelkit_model_info{device="cpu", asked!~"cpu|"} == 1',
+            f"modelkit_model_info{{{ON_CPU_INSTEAD}}} == 1",
             "5m",
             "warning",
             f"{WHICH} runs on the CPU of {{{{ $labels.instance }}}}",
