@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -143,6 +144,7 @@ def place(
             reason,
             why,
             asked=chain[0].name,
+            since=time.time(),
         )
         return session, placement
     raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
