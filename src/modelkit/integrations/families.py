@@ -26,10 +26,9 @@ class Histogram:
     total: float
 
     def __add__(self, other: Histogram) -> Histogram:
-        bins = {
-            bound: self.bins.get(bound, 0) + other.bins.get(bound, 0)
-            for bound in sorted({*self.bins, *other.bins})
-        }
+        bins = {}
+        for bound in sorted({*self.bins, *other.bins}):
+            bins[bound] = self.bins.get(bound, 0) + other.bins.get(bound, 0)
         return Histogram(bins, self.total + other.total)
 
     def cumulative(self) -> list[tuple[float, int]]:
@@ -94,11 +93,17 @@ FAMILIES = {
 }
 
 
-def add_figures(sums: Sums, figures: Iterable[Figure]) -> None:
+def add_figures(
+    sums: Sums,
+    figures: Iterable[Figure],
+) -> None:
     """Join figures to those of equal labels."""
     for name, labels, value in figures:
         found = sums.setdefault(name, {})
-        found[labels] = FAMILIES[name].join(found[labels], value) if labels in found else value
+        joined = value
+        if labels in found:
+            joined = FAMILIES[name].join(found[labels], value)
+        found[labels] = joined
 
 
 def figures_in(sums: Sums) -> Iterator[Figure]:

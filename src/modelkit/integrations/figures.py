@@ -8,7 +8,8 @@ from math import inf
 from modelkit.batching.batcher import Batcher
 from modelkit.drift.monitor import Monitor
 from modelkit.integrations.families import Figure, Histogram, Labels
-from modelkit.metering.totals import BOUNDS, RequestTotals, Totals
+from modelkit.metering.book import Counted
+from modelkit.metering.totals import BOUNDS, RequestTotals
 from modelkit.model import Model
 from modelkit.wrapper import Wrapper
 
@@ -21,8 +22,10 @@ def layers_of(model: Model) -> Iterator[Model]:
         yield model
 
 
-def figures_of_calls(model: Labels, totals: Totals) -> Iterator[Figure]:
-    """What a Meter has counted of a model, given by name and version."""
+def figures_of_calls(counted: Counted) -> Iterator[Figure]:
+    """What Meters have counted of one version."""
+    model = (counted.name, counted.version)
+    totals = counted.totals
     for outcome, calls in totals.calls.items():
         yield "modelkit_calls", (*model, outcome), calls
     yield "modelkit_rows", model, totals.rows
@@ -30,21 +33,27 @@ def figures_of_calls(model: Labels, totals: Totals) -> Iterator[Figure]:
     yield "modelkit_call_duration_seconds", model, durations
 
 
-def figures_of_layer(model: Labels, layer: Batcher | Monitor) -> Iterator[Figure]:
+def figures_of_layer(
+    model: Labels,
+    layer: Batcher | Monitor,
+) -> Iterator[Figure]:
     """What a Batcher has done, or a Monitor has seen, of a model."""
     if isinstance(layer, Batcher):
         return figures_of_batches(model, layer)
     return figures_of_drift(model, layer)
 
 
-def figures_of_batches(model: Labels, batcher: Batcher) -> Iterator[Figure]:
+def figures_of_batches(
+    model: Labels,
+    batcher: Batcher,
+) -> Iterator[Figure]:
     """What a Batcher has done, and what waits in it."""
     stats = batcher.stats()
-    bins = dict.fromkeys(((1 << bits) - 1 for bits in range(1, stats.max_rows.bit_length() + 1)), 0)
-    bins |= stats.batch_sizes
-    bins[1] += bins.pop(0, 0)  # batches of no rows
-    rows = Histogram({**bins, inf: 0}, stats.batched)
-    yield "modelkit_batch_rows", model, rows
+    bounds = [float((1 << bits) - 1) for bits in range(1, stats.max_rows.bit_length() + 1)]
+    bins = dict.fromkeys((*bounds, inf), 0)
+    for most, batches in stats.batch_sizes.items():
+        bins[next(bound for bound in bins if most <= bound)] += batches
+    yield "modelkit_batch_rows", model, Histogram(bins, stats.batched)
     for reason, batches in stats.released.items():
         yield "modelkit_batches", (*model, reason), batches
     yield "modelkit_queue_rows", model, stats.queued
@@ -52,7 +61,10 @@ def figures_of_batches(model: Labels, batcher: Batcher) -> Iterator[Figure]:
     yield "modelkit_out_of_memory", model, stats.out_of_memory
 
 
-def figures_of_drift(model: Labels, monitor: Monitor) -> Iterator[Figure]:
+def figures_of_drift(
+    model: Labels,
+    monitor: Monitor,
+) -> Iterator[Figure]:
     """What a Monitor has seen; losses have an alarm where its profile has losses."""
     yield "modelkit_monitored_rows", model, monitor.served
     yield "modelkit_monitor_failures", model, monitor.failures
@@ -64,7 +76,10 @@ def figures_of_drift(model: Labels, monitor: Monitor) -> Iterator[Figure]:
         yield "modelkit_drift_alarm", (*model, feature), int(feature in alarmed)
 
 
-def figures_of_model(labels: Labels, model: Model) -> Iterator[Figure]:
+def figures_of_model(
+    labels: Labels,
+    model: Model,
+) -> Iterator[Figure]:
     """What a model is, and where it runs."""
     manifest = model.manifest
     about = ("", "") if manifest is None else (manifest.digest, manifest.runtime)
@@ -72,6 +87,7 @@ def figures_of_model(labels: Labels, model: Model) -> Iterator[Figure]:
     where = ("", "", "")
     if placement is not None:
         where = (placement.device, placement.asked, str(placement.threads))
+    if placement is not None and placement.since:
         yield "modelkit_loaded_timestamp_seconds", labels, placement.since
     yield "modelkit_model_info", (*labels, *about, *where), 1
     yield "modelkit_model_ready", labels, 1
@@ -87,6 +103,9 @@ def figures_of_requests(totals: RequestTotals) -> Iterator[Figure]:
     yield "modelkit_http_in_flight", (), totals.in_flight
 
 
-def histogram_of_seconds(durations: Iterable[int], seconds: float) -> Histogram:
+def histogram_of_seconds(
+    durations: Iterable[int],
+    seconds: float,
+) -> Histogram:
     """Durations that were counted by `BOUNDS`, with their sum."""
     return Histogram(dict(zip((*BOUNDS, inf), durations, strict=True)), seconds)

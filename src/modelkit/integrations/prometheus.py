@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from modelkit.errors import importing
 from modelkit.integrations.families import FAMILIES, Family, Histogram, Labels
@@ -96,7 +96,7 @@ def _written(
             metric.add_metric(labels, buckets, value.total)
         else:
             metric.add_metric(labels, value)
-    return metric
+    return cast("Metric", metric)
 
 
 @cache
@@ -104,4 +104,4 @@ def _bound(value: float) -> str:
     """A bound as both texts write it."""
     from prometheus_client.utils import floatToGoString
 
-    return floatToGoString(value)
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # it has no annotations

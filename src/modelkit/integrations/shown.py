@@ -86,8 +86,7 @@ class Shown:
             layers: dict[Batcher | Monitor, Labels] = {}
             for name in self._roots:
                 for counted in book.counted(name):
-                    labels = (counted.name, counted.version)
-                    add_figures(found, figures_of_calls(labels, counted.totals))
+                    add_figures(found, figures_of_calls(counted))
                 models = self._open(name)
                 if not models:
                     add_figures(found, [("modelkit_model_ready", self._last[name], 0)])
@@ -131,8 +130,7 @@ class Shown:
 
 def labels_of(model: Model) -> Labels:
     """The name and the version of a model."""
-    identity = book.identity_of(model)
-    return (identity.name, identity.version)
+    return book.identity_of(model)[:2]
 
 
 def counting_layers(model: Model) -> Iterator[Batcher | Monitor]:
