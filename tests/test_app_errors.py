@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 
-import numpy as np
 import pytest
 from helpers.apps import EXPLAIN, INFER, PREDICT, ROW, Gate, summed, tensor
 
@@ -220,14 +218,17 @@ TIMES = [
     ({"request-timeout": "0.000001"}, {}),
     ({"x-envoy-expected-rq-timeout-ms": "0.001"}, {}),
     ({}, {"parameters": {"timeout": 1}}),
-    ({"request-timeout": "5", "x-envoy-expected-rq-timeout-ms": "0.001"}, {"parameters": {"timeout": 10**7}}),
+    (
+        {"request-timeout": "5", "x-envoy-expected-rq-timeout-ms": "0.001"},
+        {"parameters": {"timeout": 10**7}},
+    ),
 ]
 
 
 @pytest.mark.parametrize(("headers", "more"), TIMES)
 def test_a_deadline_that_has_passed_is_504_and_the_model_is_not_asked(headers, more):
     asked = []
-    with Client(mk.App({"sum": summed(lambda feeds: asked.append(feeds))})) as client:
+    with Client(mk.App({"sum": summed(asked.append)})) as client:
         answer = client.post(INFER, json=tensor() | more, headers=headers)
     assert answer.status == 504
     assert "deadline" in told(answer)

@@ -1,13 +1,9 @@
 """Apps over small models, requests to them, and a server in a thread."""
 
-import asyncio
 import http.client
-import json
 import threading
 import time
 from contextlib import contextmanager
-
-import numpy as np
 
 import modelkit as mk
 
@@ -78,7 +74,9 @@ def uvicorn_of(app, **options):
     """The port of a uvicorn that serves an app in a thread of its own, and the server."""
     import uvicorn
 
-    config = uvicorn.Config(app, port=0, log_level="warning", access_log=False, ws="none", **options)
+    config = uvicorn.Config(
+        app, port=0, log_level="warning", access_log=False, ws="none", **options
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -19,12 +19,13 @@ from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.metering import requests
-from modelkit.model import PLAIN, Call, Outputs
+from modelkit.model import PLAIN, Call
 from modelkit.web import plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated, is_encoded
 from modelkit.web.deadlines import seconds_allowed
 from modelkit.web.infos import Infos, Metrics
+from modelkit.web.json import LONG_BODY
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import HeaderList, Headers, Refused, Reply
 from modelkit.web.routes import Route, route_of
@@ -40,8 +41,12 @@ from modelkit.web.statuses import (
 )
 from modelkit.web.visit import Transport, Visit
 
-APART = 1 << 17  # bytes that are read or written beside the event loop
 T = TypeVar("T")
+_FORMATS = {
+    "infer": (v2.read, v2.write_in_steps),
+    "predict": (plain.read, plain.write_in_steps),
+    "explain": (plain.read, plain.write_in_steps),
+}
 
 
 @final
@@ -257,29 +262,28 @@ class Edge:
         visit: Visit,
         transport: Transport,
     ) -> Reply:
-        route = visit.route
-        signature = serving.signature
         visit.version = serving.version
-        reading = v2.read if route.verb == "infer" else plain.read
-        if len(body) > APART:
-            read = partial(reading, body, visit.headers, signature, self.limits)
+        reading, writing = _FORMATS[visit.route.verb]
+        if len(body) > LONG_BODY:
+            read = partial(reading, body, visit.headers, serving.signature, self.limits)
             query = await transport.beside(read)
         else:
-            query = reading(body, visit.headers, signature, self.limits)
+            query = reading(body, visit.headers, serving.signature, self.limits)
         visit.hurry(query.timeout)
         visit.check_time()
-        if route.verb == "explain":
+        if visit.route.verb == "explain":
             return await transport.apart(partial(_explain, serving, query))
         call = _call_of(query, visit, transport)
         answers = await transport.call(serving.model, query.X, query.outputs, call)
         visit.check_time()
-        if route.verb == "infer":
-            write = partial(v2.write, query, answers, name, serving.version)
-        else:
-            write = partial(plain.write, query, answers, signature, serving.version)
-        if _size(answers) > APART:
-            return await transport.beside(write)
-        return write()
+        steps = writing(query, answers, name, serving.version)
+        try:
+            while True:
+                next(steps)
+                await transport.turn()
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply
 
     def _refused(
         self,
@@ -334,8 +338,3 @@ def _explain(
     query: Query,
 ) -> Reply:
     return plain.write_explanation(serving.explainer().explain(query.X))
-
-
-def _size(answers: Outputs) -> int:
-    """The bytes of answers as arrays, in which a text counts as eight."""
-    return sum(answer.nbytes for answer in answers.values())
