@@ -6,22 +6,22 @@ import shutil
 import threading
 import time
 import urllib.parse
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import isnan
 
 import numpy as np
 import pytest
+from helpers.apps import ask, uvicorn_of
 from helpers.programs import listening, needs, until
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
 
 import modelkit as mk
 from modelkit.errors import SignatureError
 from modelkit.export.alerts import Objectives, rules
 from modelkit.export.grafana import dashboard
 from modelkit.export.yaml import to_yaml
-from modelkit.metering import requests
 
 SCRAPES = 20  # one a second
 FIRING = {
@@ -31,6 +31,7 @@ FIRING = {
     ("ModelkitNotReady", "breast-cancer"),
     ("ModelkitRowsRefused", "penguins"),
 }
+JSON = {"Content-Type": "application/json"}
 ONE_ROW = np.ones((1, 1), np.float32)
 SCRAPING = {
     "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -38,16 +39,17 @@ SCRAPING = {
 }
 
 
-def ask(url, **asked):
-    query = urllib.parse.urlencode(asked)
-    with urllib.request.urlopen(f"{url}?{query}", timeout=10) as answer:  # noqa: S310 - on loopback
-        return json.load(answer)
+def answer_of(url, path, **asked):
+    """The JSON that an API answers with."""
+    port = urllib.parse.urlsplit(url).port
+    status, _, body = ask(port, "GET", f"{path}?{urllib.parse.urlencode(asked)}")
+    assert status == 200, body
+    return json.loads(body)
 
 
 def answers(prometheus, expr):
     """The numbers that an expression has now."""
-    found = ask(f"{prometheus}/api/v1/query", query=expr)
-    assert found["status"] == "success", found
+    found = answer_of(prometheus, "/api/v1/query", query=expr)
     numbers = [float(series["value"][1]) for series in found["data"]["result"]]
     return [number for number in numbers if not isnan(number)]
 
@@ -71,18 +73,18 @@ def busy(work):
 
 
 @contextmanager
-def served(*models):
-    """The URL of an endpoint that shows these models and the process."""
+def serving(model, *others):
+    """The port of an App that serves a model, and shows it, other Models and the process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(mk.Collector(*models))
-    server, thread = start_http_server(0, "127.0.0.1", registry)
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    registry.register(mk.Collector(model, *others))
+
+    def figures(accept):
+        encode, content_type = choose_encoder(accept)
+        return encode(registry), content_type
+
+    with uvicorn_of(mk.App({"penguins": model}, metrics=figures)) as server:
+        yield server.port
 
 
 @contextmanager
@@ -106,14 +108,16 @@ def alertmanager(folder):
 
 
 @contextmanager
-def prometheus(folder, target, alerts):
+def prometheus(folder, port, alerts):
     """The URL of a Prometheus with our rules; each alert fires within a second, not within minutes."""
     document = rules(Objectives())
     for rule in document["groups"][1]["rules"]:
         rule["for"] = "1s"
     (folder / "alerts.yml").write_text(to_yaml(document))
     config = SCRAPING | {
-        "scrape_configs": [{"job_name": "web", "static_configs": [{"targets": [target]}]}],
+        "scrape_configs": [
+            {"job_name": "web", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+        ],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alerts]}]}]},
     }
     path = folder / "prometheus.yml"
@@ -151,9 +155,10 @@ def watched_mk(pipeline, penguins, tmp_path):
     return path
 
 
-def work_on(model, failing, rows):
-    """A round of calls: of a thread and of an event loop, rows that drifted, refused rows, and failures."""
+def work_on(model, failing, rows, port):
+    """A round of calls: of a thread, of an event loop and over HTTP; rows that drifted, refused rows, and failures."""
     drifted = rows.assign(body_mass_g=3 * rows["body_mass_g"])
+    one_row = json.dumps({"rows": json.loads(rows[:1].to_json(orient="records"))})
 
     async def together():
         await asyncio.gather(*(model.apredict(drifted[i : i + 1]) for i in range(32)))
@@ -166,8 +171,8 @@ def work_on(model, failing, rows):
                 model.predict(rows.drop(columns="island"))
         with pytest.raises(ZeroDivisionError):
             failing.predict(ONE_ROW)
-        requests.begun()
-        requests.ended("/models/{model}/predict", 200, 0.001)
+        assert ask(port, "POST", "/models/penguins/predict", one_row, JSON)[0] == 200
+        assert ask(port, "POST", "/models/nobody/predict", one_row, JSON)[0] == 404
         time.sleep(0.02)  # load, and not all of two cores
 
     return round_of_calls
@@ -190,11 +195,11 @@ def test_a_prometheus_fills_the_dashboard_and_its_alerts_arrive(
     with (
         mk.load(watched_mk, threads=1) as loaded,
         mk.Batcher(loaded) as batcher,
-        served(model := mk.Meter(mk.Monitor(batcher)), failing, closed) as target,
+        serving(model := mk.Meter(mk.Monitor(batcher)), failing, closed) as port,
         alertmanager(tmp_path) as alerts,
-        prometheus(tmp_path, target, urllib.parse.urlsplit(alerts).netloc) as asked,
+        prometheus(tmp_path, port, urllib.parse.urlsplit(alerts).netloc) as asked,
     ):
-        with busy(work_on(model, failing, penguins[0])) as failed:
+        with busy(work_on(model, failing, penguins[0], port)) as failed:
             scraped = f"count_over_time(up[1h]) >= {SCRAPES}"
             until(lambda: failed() or answers(asked, scraped), "scrapes")
             for title, expr in queries():
@@ -212,7 +217,7 @@ def test_a_prometheus_fills_the_dashboard_and_its_alerts_arrive(
 def arrived(alerts):
     """The alerts that an Alertmanager has and the models they are of; each links to its section."""
     found = set()
-    for alert in ask(f"{alerts}/api/v2/alerts"):
+    for alert in answer_of(alerts, "/api/v2/alerts"):
         labels = alert["labels"]
         said = alert["annotations"]
         assert said["runbook_url"].endswith(f"#{labels['alertname'].lower()}")

@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-READY = re.compile(r'msg="Listening on".* address=(127\.0\.0\.1:\d+)')
+from helpers.apps import ask
+
+READY = re.compile(r'msg="Listening on".* address=127\.0\.0\.1:(\d+)')
 PATIENCE = 40  # seconds that anything may take; nothing here takes ten
 
 
@@ -41,7 +43,9 @@ def listening(log, *command):
         return READY.search(text)
 
     try:
-        yield f"http://{until(address, command[0])[1]}"
+        port = int(until(address, command[0])[1])
+        until(lambda: ask(port, "GET", "/-/ready")[0] == 200, command[0])
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         try:
