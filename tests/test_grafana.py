@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from modelkit import cli
 from modelkit.errors import ExportError
 from modelkit.export.alert_tests import alert_tests
-from modelkit.export.alerts import Objectives, rules
+from modelkit.export.alerts import Objectives, alert_rules
 from modelkit.export.grafana import dashboard
 from modelkit.export.yaml import to_yaml
 from modelkit.integrations.families import FAMILIES
@@ -47,7 +47,7 @@ def figures():
 
 
 def recorded_and_alerts():
-    recorded, alerts = rules(Objectives())["groups"]
+    recorded, alerts = alert_rules(Objectives())["groups"]
     return recorded["rules"], alerts["rules"]
 
 
@@ -67,7 +67,7 @@ def test_the_command_writes_three_files_and_says_which(tmp_path, capsys):
     assert export(folder) == 0
     assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in FILES]
     assert json.loads((folder / "dashboard.json").read_text()) == dashboard()
-    assert yaml.safe_load((folder / "alerts.yml").read_text()) == rules(Objectives())
+    assert yaml.safe_load((folder / "alerts.yml").read_text()) == alert_rules(Objectives())
     assert yaml.safe_load((folder / "alerts_test.yml").read_text()) == alert_tests(
         Objectives(), "alerts.yml"
     )
@@ -288,7 +288,7 @@ def promtool(folder, *arguments):
 )
 def test_promtool_takes_the_rules_and_their_tests_pass(tmp_path, objectives):
     export_with = Objectives(*objectives)
-    (tmp_path / "alerts.yml").write_text(to_yaml(rules(export_with)))
+    (tmp_path / "alerts.yml").write_text(to_yaml(alert_rules(export_with)))
     (tmp_path / "alerts_test.yml").write_text(to_yaml(alert_tests(export_with, "alerts.yml")))
     checked = promtool(tmp_path, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yml")
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -301,7 +301,7 @@ def test_promtool_takes_the_rules_and_their_tests_pass(tmp_path, objectives):
     "broken", ["vector(1) == 2", 'label_replace(vector(1), "model", "x", "", "")']
 )
 def test_the_tests_find_alerts_that_never_or_always_fire(tmp_path, broken):
-    document = rules(Objectives())
+    document = alert_rules(Objectives())
     for rule in document["groups"][1]["rules"]:
         rule["expr"] = broken
     (tmp_path / "alerts.yml").write_text(to_yaml(document))

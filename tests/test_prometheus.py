@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 
 import modelkit as mk
 from modelkit.errors import SignatureError
-from modelkit.export.alerts import Objectives, rules
+from modelkit.export.alerts import Objectives, alert_rules
 from modelkit.export.grafana import dashboard
 from modelkit.export.yaml import to_yaml
 
@@ -109,7 +109,7 @@ def alertmanager(folder):
 @contextmanager
 def prometheus(folder, port, alerts):
     """The URL of a Prometheus with our rules; each alert fires within a second, not within minutes."""
-    document = rules(Objectives())
+    document = alert_rules(Objectives())
     for rule in document["groups"][1]["rules"]:
         rule["for"] = "1s"
     (folder / "alerts.yml").write_text(to_yaml(document))

@@ -10,7 +10,7 @@ from typing import Any
 from modelkit.cli.printed import Printed
 from modelkit.errors import ExportError
 from modelkit.export.alert_tests import alert_tests
-from modelkit.export.alerts import Objectives, rules
+from modelkit.export.alerts import Objectives, alert_rules
 from modelkit.export.grafana import dashboard
 from modelkit.export.yaml import to_yaml
 
@@ -52,7 +52,7 @@ def run_export_grafana(args: argparse.Namespace) -> Printed:
     objectives = Objectives(args.errors, args.p99, args.runbook)
     texts = {
         "dashboard.json": json.dumps(dashboard(), indent=2) + "\n",
-        RULES: f"{MADE_BY}\n{to_yaml(rules(objectives))}",
+        RULES: f"{MADE_BY}\n{to_yaml(alert_rules(objectives))}",
         RULE_TESTS: (
             f"{MADE_BY}\n# promtool test rules {RULE_TESTS}\n"
             f"{to_yaml(alert_tests(objectives, RULES))}"
