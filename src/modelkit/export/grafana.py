@@ -26,6 +26,7 @@ BY_VERSION = "model, version"
 STAT_HEIGHT = 3
 HEIGHT = 6
 PROCESS = f"and on (job, instance) modelkit_model_info{{{CHOSEN}}}"
+ONE_PROCESS = "Not counted where processes share a folder of counts."
 ONLY_CLIENT = (
     "From prometheus_client's own process collector: there is nothing to see where /metrics is a "
     "Collector alone."
@@ -267,7 +268,7 @@ def _batches() -> list[Panel]:
         graph_panel(
             "Rows in a batch",
             "short",
-            "Half of the batches, and 95 of 100, have at most so many rows.",
+            f"Half of the batches, and 95 of 100, have at most so many rows. {ONE_PROCESS}",
             PanelQuery(_quantile(0.5, "modelkit_batch_rows", BY_VERSION), f"{EACH} p50"),
             PanelQuery(_quantile(0.95, "modelkit_batch_rows", BY_VERSION), f"{EACH} p95"),
         ),
@@ -276,13 +277,13 @@ def _batches() -> list[Panel]:
             "ops",
             "Why a batch was run: a slot was free (idle), one became free (slot), the largest "
             "batch was reached (cap), or an event loop's calls of one tick were there (tick). "
-            "Calls that run at once are no batches.",
+            f"Calls that run at once are no batches. {ONE_PROCESS}",
             PanelQuery(_rate_of("modelkit_batches_total", by="reason"), "{{reason}}"),
         ),
         graph_panel(
             "Out of memory",
             "short",
-            "Runs that did not fit into memory; each halved the largest batch.",
+            f"Runs that did not fit into memory; each halved the largest batch. {ONE_PROCESS}",
             PanelQuery(
                 f"sum by ({BY_VERSION}) (increase({_of('modelkit_out_of_memory_total')}{RATE}))",
                 EACH,
@@ -300,16 +301,17 @@ def _drift() -> list[Panel]:
             PanelQuery(f"{_alarms()} > 0", "{{model}} {{version}} {{feature}}"),
         ),
         graph_panel(
-            "Rows that the Monitor saw",
+            "Monitored rows",
             "rowsps",
-            "Rows a second that the detector was shown. It sees at most 2,000 a second by "
-            "default, and 64 of a call.",
+            "Rows a second that a Monitor answered. Where there are many, it shows its detector a "
+            f"part of them. {ONE_PROCESS}",
             PanelQuery(_rate_of("modelkit_monitored_rows_total", by=BY_VERSION), EACH),
         ),
         graph_panel(
             "Failures of the Monitor",
             "short",
-            "Errors in the monitoring. They reach no caller, and drift is not seen meanwhile.",
+            "Errors in the monitoring. They reach no caller, and drift is not seen meanwhile. "
+            f"{ONE_PROCESS}",
             PanelQuery(
                 f"sum by ({BY_VERSION}) (increase({_of('modelkit_monitor_failures_total')}{RATE}))",
                 EACH,
