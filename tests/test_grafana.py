@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import promql_parser
 import pytest
@@ -23,6 +24,7 @@ from modelkit.export.grafana import dashboard
 from modelkit.export.yaml import to_yaml
 from modelkit.integrations.families import FAMILIES
 
+PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 FILES = ("dashboard.json", "alerts.yml", "alerts_test.yml")
 FIRST_SCREEN = 24  # units of 38 pixels: what a screen of 1,080 lines shows below Grafana's own bars
 # Labels and figures that come from Prometheus itself, or from prometheus_client's process collector.
@@ -271,14 +273,32 @@ def test_every_alert_has_a_test_where_it_fires_and_one_where_it_is_silent():
     assert found == {name: {True, False} for name in alert_names()}
 
 
-def promtool(folder, *arguments):
-    return subprocess.run(
-        [shutil.which("promtool"), *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
+def test_every_alert_has_its_section_in_the_documentation():
+    headings = re.findall(r"^### (Modelkit\w+)$", PAGE, re.MULTILINE)
+    assert headings == alert_names()
+
+
+def said_by(program, folder, *arguments):
+    """What a program prints, and whether all is well for it."""
+    done = subprocess.run(
+        [shutil.which(program), *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
+    return done.stdout + done.stderr, done.returncode == 0
+
+
+@needs("promtool", "amtool")
+def test_the_configurations_in_the_documentation_are_valid(tmp_path):
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (scraping,) = [block for block in blocks if "rule_files:" in block]
+    (routing,) = [block for block in blocks if "group_by:" in block]
+    assert export(tmp_path) == 0
+    (tmp_path / "prometheus.yml").write_text(scraping)
+    (tmp_path / "alertmanager.yml").write_text(routing)
+    said, well = said_by("promtool", tmp_path, "check", "config", "prometheus.yml")
+    assert well, said
+    assert "25 rules found" in said
+    said, well = said_by("amtool", tmp_path, "check-config", "alertmanager.yml")
+    assert well, said
 
 
 @needs("promtool")
@@ -290,10 +310,11 @@ def test_promtool_takes_the_rules_and_their_tests_pass(tmp_path, objectives):
     export_with = Objectives(*objectives)
     (tmp_path / "alerts.yml").write_text(to_yaml(alert_rules(export_with)))
     (tmp_path / "alerts_test.yml").write_text(to_yaml(alert_tests(export_with, "alerts.yml")))
-    checked = promtool(tmp_path, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yml")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    tested = promtool(tmp_path, "test", "rules", "alerts_test.yml")
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+    strictly = ("--lint=all", "--lint-fatal")
+    said, well = said_by("promtool", tmp_path, "check", "rules", *strictly, "alerts.yml")
+    assert well, said
+    said, well = said_by("promtool", tmp_path, "test", "rules", "alerts_test.yml")
+    assert well, said
 
 
 @needs("promtool")
@@ -306,9 +327,9 @@ def test_the_tests_find_alerts_that_never_or_always_fire(tmp_path, broken):
         rule["expr"] = broken
     (tmp_path / "alerts.yml").write_text(to_yaml(document))
     (tmp_path / "alerts_test.yml").write_text(to_yaml(alert_tests(Objectives(), "alerts.yml")))
-    tested = promtool(tmp_path, "test", "rules", "alerts_test.yml")
-    assert tested.returncode == 1
-    found = set(re.findall(r"alertname: (\w+)", tested.stdout + tested.stderr))
+    said, well = said_by("promtool", tmp_path, "test", "rules", "alerts_test.yml")
+    assert not well
+    found = set(re.findall(r"alertname: (\w+)", said))
     assert found == {*alert_names()}
 
 
