@@ -23,6 +23,7 @@ CHOSEN = 'model=~"$model", version=~"$version"'
 RATE = "[$__rate_interval]"
 EACH = "{{model}} {{version}}"
 BY_VERSION = "model, version"
+LABEL_VALUES = 1  # what Grafana calls this kind of query
 STAT_HEIGHT = 3
 HEIGHT = 6
 PROCESS = f"and on (job, instance) modelkit_model_info{{{CHOSEN}}}"
@@ -108,7 +109,7 @@ def _variable(label: str, title: str, series: str) -> dict[str, Any]:
         "label": title,
         "type": "query",
         "datasource": {"type": "prometheus", "uid": "${datasource}"},
-        "query": {"query": query, "refId": f"values of {label}"},
+        "query": {"qryType": LABEL_VALUES, "query": query, "refId": f"values of {label}"},
         "refresh": 2,
         "sort": 1,
         "multi": True,
