@@ -28,8 +28,10 @@ FIRING = {
     ("ModelkitErrorsFast", "FunctionModel"),
     ("ModelkitErrorsSlow", "FunctionModel"),
     ("ModelkitNotReady", "breast-cancer"),
+    ("ModelkitOnCpu", "penguins"),
     ("ModelkitRowsRefused", "penguins"),
 }
+ELSEWHERE = ["qnn", "cpu"]  # no runtime that runs these tests knows the first
 JSON = {"Content-Type": "application/json"}
 ONE_ROW = np.ones((1, 1), np.float32)
 SCRAPING = {
@@ -109,7 +111,7 @@ def alertmanager(folder):
 @contextmanager
 def prometheus(folder, port, alerts):
     """The URL of a Prometheus with our rules; each alert fires within a second, not within minutes."""
-    document = alert_rules(Objectives())
+    document = alert_rules(Objectives(p99=30.0))  # a busy machine is no reason for an alert here
     for rule in document["groups"][1]["rules"]:
         rule["for"] = "1s"
     (folder / "alerts.yml").write_text(to_yaml(document))
@@ -191,7 +193,7 @@ def test_a_prometheus_fills_the_dashboard_and_its_alerts_arrive(
     closed = mk.load(boosting_mk)
     closed.close()
     with (
-        mk.load(watched_mk, threads=1) as loaded,
+        mk.load(watched_mk, threads=1, device=ELSEWHERE) as loaded,
         mk.Batcher(loaded) as batcher,
         serving(model := mk.Meter(mk.Monitor(batcher)), failing, closed) as port,
         alertmanager(tmp_path) as alerts,

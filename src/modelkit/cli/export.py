@@ -28,13 +28,16 @@ def add_export(verbs: Any) -> None:
     )
     kind.add_argument("--out", required=True, help="the folder; it is made if it is not there")
     kind.add_argument(
-        "--errors", type=float, default=Objectives.errors, help="the part of calls that may fail"
+        "--errors",
+        type=float,
+        default=Objectives.errors,
+        help=f"the part of calls that may fail; {Objectives.errors:g} by default",
     )
     kind.add_argument(
         "--p99",
         type=float,
         default=Objectives.p99,
-        help="seconds in which 99 of 100 calls are to be answered",
+        help=f"seconds in which 99 of 100 calls are to be answered; {Objectives.p99:g} by default",
     )
     kind.add_argument(
         "--runbook",
