@@ -30,6 +30,7 @@ from prometheus_client.registry import DuplicateTimeseries
 import modelkit as mk
 from modelkit.batching.policy import BATCH
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
+from modelkit.export.alerts import Objectives, rules
 from modelkit.metering import requests
 from modelkit.metering.totals import OUTCOMES
 
@@ -572,3 +573,16 @@ def test_http_requests_are_shown_by_route():
     up_to = ("le", "0.005"), ("route", route)
     assert found["modelkit_http_request_duration_seconds_bucket", *up_to] == 1
     assert value(collector, "modelkit_http_in_flight") == before
+
+
+def test_the_page_has_every_family_and_every_alert():
+    page = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for family in mk.Collector().describe():
+        total = "_total" if family.type == "counter" else ""
+        shown = re.search(
+            rf"^\| `{family.name}{total}(\{{.*\}})?` \| {family.type} ", page, re.MULTILINE
+        )
+        assert shown, family.name
+    groups = rules(Objectives())["groups"]
+    alerts = [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
+    assert re.findall("^### (Modelkit.*)$", page, re.MULTILINE) == alerts
