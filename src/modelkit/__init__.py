@@ -10,6 +10,7 @@ TYPE_CHECKING = (
 )
 if TYPE_CHECKING:
     from modelkit import errors as errors
+    from modelkit import events as events
     from modelkit.batching.batcher import Batcher as Batcher
     from modelkit.call import Call as Call
     from modelkit.convert.preprocess import Preprocess as Preprocess
@@ -71,6 +72,7 @@ _HOMES = {
     "devices": "modelkit.runtimes.sessions",
     "embed": "modelkit.embedding.verbs",
     "errors": "modelkit",
+    "events": "modelkit",
     "inspect": "modelkit.package.load",
     "load": "modelkit.package.load",
     "save": "modelkit.package.save",
@@ -87,7 +89,9 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     value = (
-        import_module("modelkit.errors") if name == "errors" else getattr(import_module(home), name)
+        import_module(f"modelkit.{name}")
+        if home == "modelkit"
+        else getattr(import_module(home), name)
     )
     globals()[name] = value
     return value

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import perf_counter_ns
 from typing import Any, final
 
-from modelkit import forks
-from modelkit.metering.ledger import Ledger
-from modelkit.metering.totals import Totals, outcome_of
+from modelkit.metering import book
+from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
 from modelkit.wrapper import Wrapper
@@ -36,8 +35,7 @@ class Meter(Wrapper):
         super().__init__(model)
         self.signature = model.signature
         self._by_rows = _rows_come_first(self.signature)
-        self._ledger = Ledger()
-        forks.watch(self)
+        self._ledger = book.enter(self)
 
     @property
     def unobserved(self) -> Model:
@@ -48,10 +46,6 @@ class Meter(Wrapper):
         """What was counted until now, in this process."""
         return self._ledger.totals()
 
-    def after_fork(self) -> None:
-        """Begin at 0 in the child of a fork: the parent goes on with its own counts."""
-        self._ledger.clear()
-
     def _call(
         self,
         X: object,
@@ -59,16 +53,15 @@ class Meter(Wrapper):
         call: Call,
     ) -> Outputs:
         ledger = self._ledger
-        weight = next(ledger.weights)
-        start = perf_counter() if weight else 0.0
         try:
+            weight = next(ledger.slabs.local.place.weights)
+            start = weight and perf_counter_ns()
             answers = self._inner._call(X, outputs, call)
+            rows = len(answers[outputs[0]]) if self._by_rows else self._rows(answers)
+            ledger.answered(rows, weight, start)
         except BaseException as error:
-            ledger.failed.append(outcome_of(error))
+            ledger.failed(error)
             raise
-        if weight:
-            ledger.note_time(weight, perf_counter() - start)
-        ledger.answered.append(len(answers[outputs[0]]) if self._by_rows else self._rows(answers))
         return answers
 
     async def _acall(
@@ -78,16 +71,15 @@ class Meter(Wrapper):
         call: Call,
     ) -> Outputs:
         ledger = self._ledger
-        weight = next(ledger.weights)
-        start = perf_counter() if weight else 0.0
         try:
+            weight = next(ledger.slabs.local.place.weights)
+            start = weight and perf_counter_ns()
             answers = await self._inner._acall(X, outputs, call)
+            rows = len(answers[outputs[0]]) if self._by_rows else self._rows(answers)
+            ledger.answered(rows, weight, start)
         except BaseException as error:
-            ledger.failed.append(outcome_of(error))
+            ledger.failed(error)
             raise
-        if weight:
-            ledger.note_time(weight, perf_counter() - start)
-        ledger.answered.append(len(answers[outputs[0]]) if self._by_rows else self._rows(answers))
         return answers
 
     def _rows(self, answers: Outputs) -> int:
