@@ -40,12 +40,15 @@ if TYPE_CHECKING:
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
     from modelkit.spec import TensorSpec as TensorSpec
+    from modelkit.web.app import App as App
+    from modelkit.web.auth import tokens as tokens
     from modelkit.wrapper import Wrapper as Wrapper
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Alarm": "modelkit.drift.values",
+    "App": "modelkit.web.app",
     "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.call",
     "Column": "modelkit.spec",
@@ -77,6 +80,7 @@ _HOMES = {
     "load": "modelkit.package.load",
     "save": "modelkit.package.save",
     "to_json": "modelkit.jsonable",
+    "tokens": "modelkit.web.auth",
 }
 
 __all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - strings, sorted

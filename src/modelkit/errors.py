@@ -108,6 +108,9 @@ class BatchError(ModelkitError):
 class Overloaded(BatchError):  # noqa: N818 - the name the design fixes
     """A request that found the queue full; `queued` and `max_queue` say how full."""
 
+    queued: int
+    max_queue: int
+
 
 class DeadlineExceeded(BatchError, TimeoutError):  # noqa: N818 - the name the design fixes
     """A request whose deadline passed before it was answered; if not begun, it was dropped."""

@@ -16,7 +16,7 @@ from modelkit.errors import ClosedError
 from modelkit.model import Call, Model, Outputs
 from modelkit.web.auth import Auth
 from modelkit.web.body import Gathered, too_large
-from modelkit.web.edge import Edge, Visit
+from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.layers import Opened, check_answers
 from modelkit.web.query import Limits
@@ -24,6 +24,7 @@ from modelkit.web.reply import Reply
 from modelkit.web.routes import below
 from modelkit.web.serving import Served, Serving, check_name
 from modelkit.web.statuses import CLOSE, written
+from modelkit.web.visit import Visit
 from modelkit.web.watch import Watch, gone
 
 Message = MutableMapping[str, Any]
@@ -33,6 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 Servable = Model | str | os.PathLike[str]
 T = TypeVar("T")
 _WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
+_LIMITS = Limits()
 _THREADS = 4  # that read and write large bodies, and metrics
 
 
@@ -69,7 +71,7 @@ class App:
         models: Mapping[str, Servable],
         *,
         auth: Auth | None = None,
-        limits: Limits = Limits(),
+        limits: Limits = _LIMITS,
         metrics: Metrics | None = None,
         overloaded: Literal[429, 503] = 429,
     ) -> None:

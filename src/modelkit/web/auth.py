@@ -10,7 +10,7 @@ from typing import final
 
 from modelkit.web.reply import Headers, Refused
 
-Auth = Callable[[Mapping[str, str]], str | None | Awaitable[str | None]]
+Auth = Callable[[Mapping[str, str]], str | Awaitable[str | None] | None]
 
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="modelkit"')

@@ -112,5 +112,7 @@ def _check_encoding(encoding: bytes) -> None:
     if bare not in _PLAIN and bare not in _WINDOW:
         text = encoding.decode("latin-1")
         raise Refused(
-            415, f"a body may be gzip or deflate, not {text!r}; send it so, or as it is", headers=[_ACCEPT]
+            415,
+            f"a body may be gzip or deflate, not {text!r}; send it so, or as it is",
+            headers=[_ACCEPT],
         )

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from inspect import isawaitable
 from time import monotonic
-from typing import Any, Protocol, TypeVar, final
+from typing import Any, TypeVar, final
 
 from modelkit import events
 from modelkit.activation import Activation
-from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded
+from modelkit.errors import ClosedError, Overloaded
 from modelkit.metering import requests
-from modelkit.model import PLAIN, Call, Model, Outputs
+from modelkit.model import PLAIN, Call, Outputs
 from modelkit.web import plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated, is_encoded
@@ -28,7 +27,7 @@ from modelkit.web.deadlines import seconds_allowed
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import HeaderList, Headers, Refused, Reply
-from modelkit.web.routes import UNMATCHED, Route, route_of
+from modelkit.web.routes import Route, route_of
 from modelkit.web.serving import Served, Serving
 from modelkit.web.statuses import (
     CLOSE,
@@ -39,114 +38,10 @@ from modelkit.web.statuses import (
     unavailable,
     written,
 )
+from modelkit.web.visit import Transport, Visit
 
 APART = 1 << 17  # bytes that are read or written beside the event loop
 T = TypeVar("T")
-_NO_ROUTE = Route(UNMATCHED, "page")
-
-
-@final
-class Visit:
-    """A request under way.
-
-    Attributes:
-        method: of HTTP.
-        path: without mount and query.
-        headers: by name in small letters.
-        route: what the path is for.
-        arrived: when its head was here, on `time.monotonic()`.
-        deadline: by when it is to be answered, likewise.
-        hurried: whether the client gave the deadline, and not the App.
-        principal: who asks, as `auth` said.
-        version: of the model that answered.
-        cut: why it was ended from outside, if it was.
-    """
-
-    __slots__ = (
-        "arrived",
-        "cut",
-        "deadline",
-        "headers",
-        "hurried",
-        "listener",
-        "loop",
-        "method",
-        "path",
-        "principal",
-        "receive",
-        "request",
-        "route",
-        "task",
-        "version",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        path: str,
-        headers: Headers,
-        seconds: float,
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.headers = headers
-        self.route = _NO_ROUTE
-        self.arrived = monotonic()
-        self.deadline = self.arrived + seconds
-        self.hurried = False
-        self.principal: str | None = None
-        self.version = ""
-        self.request = ""
-        self.cut: Refused | None = None
-        self.task: Any = None  # these four belong to the watch of an event loop
-        self.loop: Any = None
-        self.receive: Any = None
-        self.listener: Any = None
-
-    def hurry(self, seconds: float | None) -> None:
-        """Take the seconds that the client gives its answer, counted from its arrival."""
-        if seconds is None:
-            return
-        self.hurried = True
-        self.deadline = min(self.deadline, self.arrived + seconds)
-
-    def check_time(self) -> None:
-        """Raise DeadlineExceeded if the time is over."""
-        if monotonic() >= self.deadline:
-            raise DeadlineExceeded("the deadline passed before the answer came", deadline=self.deadline)
-
-    def request_id(self) -> str:
-        """What the client, or else we, call the request."""
-        if not self.request:
-            told = self.headers.get(b"x-request-id", b"").decode("latin-1")
-            fits = told.isascii() and told.isprintable() and len(told) <= 128
-            self.request = told if told and fits else uuid.uuid4().hex
-        return self.request
-
-
-class Transport(Protocol):
-    """What carries a request: reads its body, and waits for what takes time.
-
-    Attributes:
-        cuts: whether it ends a request whose time is over by itself.
-    """
-
-    cuts: bool
-
-    async def body(self, most: int) -> bytes:
-        """The body of the request; raises Refused above `most` bytes."""
-
-    def call(self, model: Model, X: object, outputs: tuple[str, ...], call: Call) -> Awaitable[Outputs]:
-        """The answers of a model."""
-
-    async def beside(self, work: Callable[[], T]) -> T:
-        """What takes milliseconds, where it holds up no other request."""
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        """What may take seconds, likewise."""
-
-    async def settle(self, principal: Awaitable[str | None]) -> str | None:
-        """What an async `auth` says."""
 
 
 @final
@@ -269,7 +164,9 @@ class Edge:
         if visit.method not in route.methods:
             allowed = ", ".join(route.methods)
             headers = [(b"allow", allowed.encode())]
-            raise Refused(405, f"{visit.method} is not for this path; use {allowed}", headers=headers)
+            raise Refused(
+                405, f"{visit.method} is not for this path; use {allowed}", headers=headers
+            )
         if route.is_health:
             return self._infos.health(route, ready=self.ready)
         self._admit(visit)
@@ -316,7 +213,9 @@ class Edge:
         if route.version is not None:
             version = served.active.now.value.version
             if route.version != version or not version:
-                raise Refused(404, f"{route.name!r} is of version {version!r}, not {route.version!r}")
+                raise Refused(
+                    404, f"{route.name!r} is of version {version!r}, not {route.version!r}"
+                )
         return served
 
     async def _ask(

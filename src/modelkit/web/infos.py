@@ -9,7 +9,7 @@ from typing import final
 from modelkit.model import Model
 from modelkit.web import openapi, v2
 from modelkit.web.page import status_page
-from modelkit.web.reply import JSON, Refused, Reply
+from modelkit.web.reply import JSON, Reply
 from modelkit.web.routes import Route
 from modelkit.web.serving import Served
 from modelkit.web.statuses import unavailable
@@ -17,7 +17,9 @@ from modelkit.web.statuses import unavailable
 Metrics = Callable[[str], tuple[bytes, str]]  # of an Accept header: the body and its content type
 LIVE = Reply(200, [JSON], b'{"live":true}')
 READY = Reply(200, [JSON], b'{"ready":true,"live":true}')
-_UNREADY = Reply(503, [JSON, (b"retry-after", b"1")], b'{"ready":false,"live":true,"error":"not ready"}')
+_UNREADY = Reply(
+    503, [JSON, (b"retry-after", b"1")], b'{"ready":false,"live":true,"error":"not ready"}'
+)
 
 
 @final
@@ -89,7 +91,8 @@ class Infos:
             return _json(openapi.document(self._models()))
         if route.verb == "models":
             return _json({"models": list(self._served)})
-        return _json({"name": "modelkit", "version": __version__, "extensions": EXTENSIONS})
+        about = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}
+        return _json(about)
 
     def _models(self) -> dict[str, Model]:
         return {name: served.active.now.value.model for name, served in self._served.items()}
@@ -97,3 +100,13 @@ class Infos:
 
 def _json(value: object) -> Reply:
     return Reply(200, [JSON], json.dumps(value).encode())
+
+
+def _version() -> str:
+    """The version of this library, which is known to its package root and to its installation."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("modelkit-sdk")
+    except PackageNotFoundError:
+        return ""

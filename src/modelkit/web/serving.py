@@ -24,7 +24,16 @@ class Serving:
         opened: what of it the App opened, and has to close; None for a Model of the caller's.
     """
 
-    __slots__ = ("_batcher", "_explainer", "_lock", "digest", "model", "opened", "signature", "version")
+    __slots__ = (
+        "_batcher",
+        "_explainer",
+        "_lock",
+        "digest",
+        "model",
+        "opened",
+        "signature",
+        "version",
+    )
 
     def __init__(
         self,

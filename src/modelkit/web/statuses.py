@@ -57,7 +57,7 @@ def refused_by(error: Exception) -> Refused | None:
         return error
     if isinstance(error, SignatureError):
         return Refused(422, str(error), problems=error.problems)
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) and error.errno is None:  # not one of a file
         return Refused(403, str(error) or "not permitted")
     if isinstance(error, TimeoutError):
         return Refused(504, str(error) or "the deadline passed before the answer came")
@@ -89,4 +89,3 @@ def written(refused: Refused) -> Reply:
         told["problems"] = list(refused.problems)
     headers: HeaderList = [JSON, *refused.headers]
     return Reply(refused.status, headers, json.dumps(told).encode())
-

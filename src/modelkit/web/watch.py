@@ -12,9 +12,9 @@ from collections.abc import Collection
 from time import monotonic
 from typing import final
 
-from modelkit.web.edge import Visit
 from modelkit.web.reply import Refused
 from modelkit.web.statuses import CLOSE
+from modelkit.web.visit import Visit
 
 PERIOD = 0.05  # seconds
 
