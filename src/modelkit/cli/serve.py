@@ -9,18 +9,23 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import modelkit as mk
+from modelkit.cli import vertex
 from modelkit.cli.printed import Printed
 from modelkit.cli.processes import Workers
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
 from modelkit.html import printable
+from modelkit.web.layers import Opened
 
 FOLDER = "MODELKIT_METRICS_DIR"  # where processes write their counts for one another
 
@@ -72,30 +77,30 @@ def _serve_alone(settings: Settings) -> bool:
     from modelkit.cli import server
 
     with ExitStack() as held:
-        model = held.enter_context(_open_package(settings))
-        app = _app_of(model, settings)
-        config = server.config_of(app, settings)
+        app = held.enter_context(_application(settings))
+        config = server.config_of(app.asgi, settings)
         listener = held.enter_context(_listen(settings))
         for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it ends
             signal.signal(signum, signal.SIG_IGN)
-        announcement = _announcement(model, listener, settings)
-        server.serve_on(listener, config, app.drain, settings.drain, lambda: _say(announcement))
+        line = _announcement(app.title, listener, settings)
+        server.serve_on(listener, config, app.drain, settings.drain, lambda: _say(line))
     return True
 
 
 def _serve_together(settings: Settings) -> bool:
     """Serve with several processes, which divide the CPUs and add up their counts."""
+    from modelkit.cli import server
+
     os.environ["WEB_CONCURRENCY"] = str(settings.workers)
     with ExitStack() as held:
-        with _open_package(settings) as model:  # the reason why it cannot be served is told once
-            _app_of(model, settings)
-            listener = held.enter_context(_listen(settings))
-            announcement = _announcement(model, listener, settings)
         if not os.environ.get(FOLDER):
             folder = tempfile.TemporaryDirectory(prefix="modelkit-metrics-")
             os.environ[FOLDER] = held.enter_context(folder)
-        workers = Workers(work, settings, listener, lambda: _say(announcement))
-        return workers.run()
+        with _application(settings) as app:  # what cannot be served is told once, here
+            server.config_of(app.asgi, settings)
+        listener = held.enter_context(_listen(settings))
+        line = _announcement(app.title, listener, settings)
+        return Workers(work, settings, listener, lambda: _say(line)).run()
 
 
 def work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
@@ -103,34 +108,43 @@ def work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
     from modelkit.cli import server
 
     try:
-        with _open_package(settings) as model:
-            app = _app_of(model, settings)
-            config = server.config_of(app, settings)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            server.serve_on(
-                listener, config, app.drain, settings.drain, lambda: tell.send("started")
-            )
+        with _application(settings) as app:
+            config = server.config_of(app.asgi, settings)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as above
+            started = partial(tell.send, "started")
+            server.serve_on(listener, config, app.drain, settings.drain, started)
     except (ModelkitError, OSError) as error:
         sys.exit(f"modelkit: {printable(str(error))}")
 
 
-def _open_package(settings: Settings) -> mk.Model:
-    return mk.load(settings.package, digest=settings.digest, allow=settings.allow)
+@final
+@dataclass(frozen=True)
+class Application:
+    """What answers: its ASGI callable, what makes it say that it will end, and what it is called."""
+
+    asgi: Any
+    drain: Callable[[], None]
+    title: str
 
 
-def _app_of(model: mk.Model, settings: Settings) -> Any:
-    """What answers for a model: it is counted, batched where it can be, and watched if it has a profile."""
-    served = layered(model)
-    metrics = None
-    if find_spec("prometheus_client") is not None:
-        metrics = mk.Collector(served).text
-    return mk.App({_name_of(model, settings): served}, auth=_auth_of(settings), metrics=metrics)
-
-
-def _name_of(model: mk.Model, settings: Settings) -> str:
-    manifest = model.manifest
-    assert manifest is not None  # noqa: S101 - for the type checker: a loaded model has one
-    return settings.name or manifest.name
+@contextmanager
+def _application(settings: Settings) -> Iterator[Application]:
+    """Open a package, and answer for it until the block ends."""
+    opened = Opened(settings.package, digest=settings.digest, allow=settings.allow)
+    try:
+        model = opened.model
+        manifest = model.manifest
+        assert manifest is not None  # noqa: S101 - for the type checker: a loaded model has one
+        name = settings.name or manifest.name
+        metrics = None
+        if find_spec("prometheus_client") is not None:
+            metrics = mk.Collector(model).text
+        app = mk.App({name: model}, auth=_auth_of(settings), metrics=metrics)
+        asgi = vertex.routed(app, name, settings)
+        yield Application(asgi, app.drain, f"{manifest.name} {manifest.version}")
+        app.close()
+    finally:
+        opened.close()
 
 
 def _auth_of(settings: Settings) -> Any:
@@ -181,13 +195,11 @@ def _listen(settings: Settings) -> socket.socket:
         raise ModelkitError(f"cannot listen on {place}: {error.strerror or error}") from error
 
 
-def _announcement(model: mk.Model, listener: socket.socket, settings: Settings) -> str:
-    manifest = model.manifest
-    assert manifest is not None  # noqa: S101 - for the type checker: a loaded model has one
+def _announcement(title: str, listener: socket.socket, settings: Settings) -> str:
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.certfile else "http"
     address = f"[{host}]" if ":" in host else host
-    return f"{manifest.name} {manifest.version} at {scheme}://{address}:{port}"
+    return f"{title} at {scheme}://{address}:{port}"
 
 
 def _say(line: str) -> None:

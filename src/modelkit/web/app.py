@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from threading import Thread
-from typing import Any, Literal, TypeVar, final
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
 from modelkit import events, forks
 from modelkit.activation import Draining
 from modelkit.errors import ClosedError
 from modelkit.model import Call, Model, Outputs
 from modelkit.web.auth import Auth
+from modelkit.web.blueprint import blueprint_of
 from modelkit.web.body import Gathered, too_large
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
@@ -26,6 +27,10 @@ from modelkit.web.serving import Served, Serving, check_name
 from modelkit.web.statuses import CLOSE, written
 from modelkit.web.visit import Visit
 from modelkit.web.watch import Watch, gone
+from modelkit.web.wsgi import Wsgi
+
+if TYPE_CHECKING:
+    from flask import Blueprint
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -245,6 +250,21 @@ class App:
                 before_digest=before.digest,
             )
         )
+
+    @property
+    def wsgi(self) -> Wsgi:
+        """The same App for a server of WSGI, which answers each request on a thread.
+
+        A Batcher then gathers the calls of these threads.
+        """
+        return Wsgi(self._edge)
+
+    def blueprint(self) -> Blueprint:
+        """The same App as a blueprint of Flask: `register_blueprint(..., url_prefix="/ml")`.
+
+        Raises MissingExtraError if flask is not installed.
+        """
+        return blueprint_of(self.wsgi)
 
     def drain(self) -> None:
         """Say that no more requests should come, and go on answering those that do.
