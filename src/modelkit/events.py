@@ -260,7 +260,7 @@ def emit(event: Event) -> None:
 
     KeyboardInterrupt and SystemExit do pass, since handlers of signals raise them anywhere.
     """
-    if event.log_level:
+    if event.log_level and takes(event.log_level):
         _record(event)
     if _subscriptions:
         for subscription in _subscriptions.copy().values():
@@ -270,8 +270,6 @@ def emit(event: Event) -> None:
 
 def _record(event: Event) -> None:
     with suppress(Exception):  # of a filter or a handler of the application
-        if not takes(event.log_level):
-            return
         count = 1
         if event.limited_by:
             count = due((type(event), *(getattr(event, name) for name in event.limited_by)))
