@@ -18,6 +18,7 @@ Verb = Literal[
     "infer",
     "predict",
     "explain",
+    "instances",
 ]
 UNMATCHED = "unmatched"  # the template of every path that is none of ours
 _GET = ("GET", "HEAD")
@@ -38,8 +39,9 @@ _TEMPLATES: dict[str, Verb] = {
     "/v2/models/{model}/versions/{version}/infer": "infer",
     "/models/{model}/predict": "predict",
     "/models/{model}/explain": "explain",
+    "/models/{model}/instances": "instances",
 }
-_ASKING = ("infer", "predict", "explain")
+_ASKING = ("infer", "predict", "explain", "instances")
 
 
 @final
@@ -48,7 +50,7 @@ class Route:
     """What a path is for.
 
     Attributes:
-        template: the path with `{model}` and `{version}` in place of names; one of 15 texts.
+        template: the path with `{model}` and `{version}` in place of names; one of 16 texts.
         verb: what is asked.
         name: of the model, as the path has it; empty where the path names none.
         version: of the model, or None where the path names none.
