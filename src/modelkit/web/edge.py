@@ -20,7 +20,7 @@ from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.metering import requests
 from modelkit.model import PLAIN, Call, Outputs
-from modelkit.web import plain, v2
+from modelkit.web import instances, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated, is_encoded
 from modelkit.web.deadlines import seconds_allowed
@@ -41,6 +41,7 @@ from modelkit.web.statuses import (
 from modelkit.web.visit import Transport, Visit
 
 APART = 1 << 17  # bytes that are read or written beside the event loop
+_CODECS: dict[str, Any] = {"infer": v2, "instances": instances}  # of the verbs; plain of all others
 T = TypeVar("T")
 
 
@@ -260,12 +261,12 @@ class Edge:
         route = visit.route
         signature = serving.signature
         visit.version = serving.version
-        reading = v2.read if route.verb == "infer" else plain.read
+        codec = _CODECS.get(route.verb, plain)
         if len(body) > APART:
-            read = partial(reading, body, visit.headers, signature, self.limits)
+            read = partial(codec.read, body, visit.headers, signature, self.limits)
             query = await transport.beside(read)
         else:
-            query = reading(body, visit.headers, signature, self.limits)
+            query = codec.read(body, visit.headers, signature, self.limits)
         visit.hurry(query.timeout)
         visit.check_time()
         if route.verb == "explain":
@@ -273,10 +274,7 @@ class Edge:
         call = _call_of(query, visit, transport)
         answers = await transport.call(serving.model, query.X, query.outputs, call)
         visit.check_time()
-        if route.verb == "infer":
-            write = partial(v2.write, query, answers, name, serving.version)
-        else:
-            write = partial(plain.write, query, answers, signature, serving.version)
+        write = partial(codec.write, query, answers, name, serving.version)
         if _size(answers) > APART:
             return await transport.beside(write)
         return write()
