@@ -356,6 +356,9 @@ class _Carrier:
     async def apart(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(work)
 
+    async def turn(self) -> None:
+        await asyncio.sleep(0)
+
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         return await principal
 

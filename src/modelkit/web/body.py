@@ -5,12 +5,12 @@ from __future__ import annotations
 import zlib
 from typing import final
 
+from modelkit.web.options import check_type
 from modelkit.web.reply import Headers, Refused
 from modelkit.web.statuses import CLOSE
 
 _WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # how zlib names them
 _PLAIN = (b"", b"identity")
-_TYPES = (b"application/json", b"application/octet-stream")
 _ACCEPT = (b"accept-encoding", b"gzip, deflate")
 
 
@@ -19,9 +19,7 @@ def check_head(
     most: int,
 ) -> None:
     """Refuse a body by what its headers say of it, before it is read."""
-    kind = headers.get(b"content-type")
-    if kind is not None and kind not in _TYPES:
-        _check_type(kind)
+    check_type(headers)
     encoding = headers.get(b"content-encoding")
     if encoding is not None:
         _check_encoding(encoding)
@@ -98,13 +96,6 @@ def _next_member(
     if not inflating.eof:
         raise Refused(400, f"the {encoding.decode()} body ends too early")
     return inflating.unused_data
-
-
-def _check_type(kind: bytes) -> None:
-    bare = kind.partition(b";")[0].strip().lower()
-    if bare not in _TYPES:
-        text = kind.decode("latin-1")
-        raise Refused(415, f"a body is application/json or application/octet-stream, not {text!r}")
 
 
 def _check_encoding(encoding: bytes) -> None:

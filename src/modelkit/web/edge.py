@@ -19,12 +19,13 @@ from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.metering import requests
-from modelkit.model import PLAIN, Call, Outputs
+from modelkit.model import PLAIN, Call
 from modelkit.web import instances, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated, is_encoded
 from modelkit.web.deadlines import seconds_allowed
 from modelkit.web.infos import Infos, Metrics
+from modelkit.web.json import LONG_BODY
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import HeaderList, Headers, Refused, Reply
 from modelkit.web.routes import Route, route_of
@@ -40,9 +41,13 @@ from modelkit.web.statuses import (
 )
 from modelkit.web.visit import Transport, Visit
 
-APART = 1 << 17  # bytes that are read or written beside the event loop
-_CODECS: dict[str, Any] = {"infer": v2, "instances": instances}  # of the verbs; plain of all others
 T = TypeVar("T")
+_FORMATS = {
+    "infer": (v2.read, v2.write_in_steps),
+    "predict": (plain.read, plain.write_in_steps),
+    "explain": (plain.read, plain.write_in_steps),
+    "instances": (instances.read, instances.write_in_steps),
+}
 
 
 @final
@@ -258,26 +263,28 @@ class Edge:
         visit: Visit,
         transport: Transport,
     ) -> Reply:
-        route = visit.route
-        signature = serving.signature
         visit.version = serving.version
-        codec = _CODECS.get(route.verb, plain)
-        if len(body) > APART:
-            read = partial(codec.read, body, visit.headers, signature, self.limits)
+        reading, writing = _FORMATS[visit.route.verb]
+        if len(body) > LONG_BODY:
+            read = partial(reading, body, visit.headers, serving.signature, self.limits)
             query = await transport.beside(read)
         else:
-            query = codec.read(body, visit.headers, signature, self.limits)
+            query = reading(body, visit.headers, serving.signature, self.limits)
         visit.hurry(query.timeout)
         visit.check_time()
-        if route.verb == "explain":
+        if visit.route.verb == "explain":
             return await transport.apart(partial(_explain, serving, query))
         call = _call_of(query, visit, transport)
         answers = await transport.call(serving.model, query.X, query.outputs, call)
         visit.check_time()
-        write = partial(codec.write, query, answers, name, serving.version)
-        if _size(answers) > APART:
-            return await transport.beside(write)
-        return write()
+        steps = writing(query, answers, name, serving.version)
+        try:
+            while True:
+                next(steps)
+                await transport.turn()
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply
 
     def _refused(
         self,
@@ -332,8 +339,3 @@ def _explain(
     query: Query,
 ) -> Reply:
     return plain.write_explanation(serving.explainer().explain(query.X))
-
-
-def _size(answers: Outputs) -> int:
-    """The bytes of answers as arrays, in which a text counts as eight."""
-    return sum(answer.nbytes for answer in answers.values())

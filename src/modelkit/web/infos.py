@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import final
 
 from modelkit.model import Model
-from modelkit.web import openapi, v2
+from modelkit.web import v2
 from modelkit.web.page import status_page
 from modelkit.web.reply import JSON, Reply
 from modelkit.web.routes import Route
@@ -88,6 +88,8 @@ class Infos:
         if route.verb == "page":
             return status_page(self._models())
         if route.verb == "openapi":
+            from modelkit.web import openapi
+
             return _json(openapi.document(self._models()))
         if route.verb == "models":
             return _json({"models": list(self._served)})

@@ -8,6 +8,7 @@ from typing import Any
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json, plain
+from modelkit.web.answers import Steps
 from modelkit.web.options import check_known, check_type
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import Headers, Refused, Reply
@@ -65,17 +66,17 @@ def _tensor(instances: list[dict[str, Any]], name: str) -> list[Any]:
     return [instance[name] for instance in instances]
 
 
-def write(
+def write_in_steps(
     query: Query,
     answers: Mapping[str, Array],
     model_name: str,
     version: str,
-) -> Reply:
+) -> Steps:
     """One prediction for each instance: the output, or an object of outputs where there are several.
 
-    Raises Refused, 406, for an infinity.
+    In steps, as of `plain.write_in_steps`. Raises Refused, 406, for an infinity.
     """
-    reply = plain.write(query, answers, model_name, version)
+    reply = yield from plain.write_in_steps(query, answers, model_name, version)
     outputs = json.parse_object(reply.body)["outputs"]
     rows = zip(*outputs.values(), strict=True)
     if len(outputs) == 1:

@@ -93,7 +93,7 @@ def route_of(path: str) -> Route | None:
         parts[2] = "{model}"
     template = "/".join(parts) or "/"  # a mount may leave nothing of its own path
     verb = _TEMPLATES.get(template)
-    if verb is None:
+    if verb is None or ("{model}" in template and not name):
         return None
     return Route(template, verb, name, version)
 

@@ -120,5 +120,8 @@ class Transport(Protocol):
     async def apart(self, work: Callable[[], T]) -> T:
         """What may take seconds, likewise."""
 
+    async def turn(self) -> None:
+        """Let others have a turn."""
+
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says."""

@@ -13,9 +13,10 @@ from typing import Any, TypeVar, final
 
 from modelkit.model import Call, Model, Outputs
 from modelkit.web.body import Gathered
-from modelkit.web.edge import Edge, Visit, finish
+from modelkit.web.edge import Edge, finish
 from modelkit.web.reply import Headers, Refused
 from modelkit.web.statuses import CLOSE
+from modelkit.web.visit import Visit
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., object]
@@ -124,6 +125,9 @@ class _Thread:
     async def apart(self, work: Callable[[], T]) -> T:
         """The same."""
         return work()
+
+    async def turn(self) -> None:
+        """The other threads have theirs anyway."""
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
         """What an async `auth` says, on an event loop of its own."""
