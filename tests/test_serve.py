@@ -213,7 +213,9 @@ def test_vertex_asks_for_predictions(boosting_mk, rows, expected):
         assert served.ask("GET", "/health")[0] == 200
         status, answer = served.post("/v1/predict:now", {"instances": rows})
         names = expected.keys()
-        predictions = [dict(zip(names, row, strict=True)) for row in zip(*expected.values(), strict=True)]
+        predictions = [
+            dict(zip(names, row, strict=True)) for row in zip(*expected.values(), strict=True)
+        ]
         assert (status, answer) == (200, {"predictions": predictions})
         status, answer = served.post("/v1/predict:now", {"instances": [{"a": 1}]})
         assert status == 422
@@ -224,7 +226,9 @@ def test_vertex_asks_for_predictions(boosting_mk, rows, expected):
 @posix
 def test_who_has_a_token_may_ask(boosting_mk, rows, tmp_path):
     (tmp_path / "tokens").write_text(f"billing {sha256('secret')}\n")
-    with modelkit_serve(boosting_mk, environ={"MODELKIT_TOKENS": str(tmp_path / "tokens")}) as served:
+    with modelkit_serve(
+        boosting_mk, environ={"MODELKIT_TOKENS": str(tmp_path / "tokens")}
+    ) as served:
         path, body = "/models/breast-cancer/predict", {"rows": rows}
         assert served.ask("GET", "/v2/health/ready")[0] == 200
         assert served.post(path, body)[0] == 401

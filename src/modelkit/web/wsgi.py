@@ -42,7 +42,7 @@ class Wsgi:
         path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
         status, headers, body = self.reply(environ, path)
         start_response(status, headers)
-        return [body]
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     def reply(
         self,
@@ -51,8 +51,7 @@ class Wsgi:
     ) -> tuple[str, list[tuple[str, str]], bytes]:
         """The status line, the headers and the body for a request; `path` is without mount."""
         edge = self._edge
-        method = environ["REQUEST_METHOD"]
-        visit = edge.arrive(method, path or "/", _headers_of(environ))
+        visit = edge.arrive(environ["REQUEST_METHOD"], path or "/", _headers_of(environ))
         status = 499
         try:
             reply = finish(edge.answer(visit, _Thread(environ, visit)))
@@ -62,7 +61,7 @@ class Wsgi:
             edge.ended(visit, status)
         # Whether a connection is kept is the server's to say, in WSGI.
         told = [(_text(key), _text(value)) for key, value in headers if key != CLOSE[0]]
-        return _status_line(status), told, b"" if method == "HEAD" else reply.body
+        return _status_line(status), told, reply.body
 
 
 @final
@@ -85,14 +84,14 @@ class _Thread:
         stream = self._environ["wsgi.input"]
         left = self._length()
         gathered = Gathered(most)
-        while left:
-            if monotonic() >= self._visit.deadline:
-                raise Refused(408, "the body of the request did not come in time", headers=[CLOSE])
+        while left != 0:
             part = stream.read(_PART if left is None else min(left, _PART))
             if not part:
                 break
             gathered.add(part)
             left = None if left is None else left - len(part)
+            if left != 0 and monotonic() >= self._visit.deadline:
+                raise Refused(408, "the body of the request did not come in time", headers=[CLOSE])
         if left:
             raise Refused(400, f"the body ends {left} bytes before its Content-Length")
         return gathered.whole()
