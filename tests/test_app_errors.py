@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 
 import pytest
 from helpers.apps import EXPLAIN, INFER, PREDICT, ROW, Gate, summed, tensor
@@ -260,7 +261,7 @@ def test_a_model_that_fails_is_500_and_the_log_has_the_reason(caplog):
 def test_a_request_without_a_sensible_id_gets_one(sent, caplog):
     with Client(mk.App({"sum": failing(ZeroDivisionError())})) as client:
         answer = client.post(PREDICT, json=ROW, headers={"x-request-id": sent})
-    assert len(answer.headers["x-request-id"]) == 32
+    assert re.fullmatch("[0-9a-f]{32}-[0-9]+", answer.headers["x-request-id"])
     caplog.clear()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
@@ -21,7 +21,6 @@ from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.layers import Opened, check_answers
 from modelkit.web.query import Limits
-from modelkit.web.reply import Reply
 from modelkit.web.routes import below
 from modelkit.web.serving import Served, Serving, check_name
 from modelkit.web.statuses import CLOSE, written
@@ -105,47 +104,38 @@ class App:
         self._watch(visit)
         status = 499
         try:
-            reply = await self._answer(visit, scope, receive)
+            try:
+                reply = await edge.answer(visit, _Carrier(visit, receive, self._beside))
+            except asyncio.CancelledError:
+                if visit.cut is None:
+                    raise
+                reply = written(visit.cut)
+            self._settle(visit, scope)
             status = reply.status
-            await self._send(visit, reply, scope, send)
+            headers = edge.headers(visit, reply)
+            if scope.get("http_version", "1.1") not in _WITH_CONNECTIONS:
+                headers = [header for header in headers if header != CLOSE]
+            body = b"" if visit.method == "HEAD" else reply.body
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+        except OSError:  # the client left, as some servers tell those who answer it
+            status = 499
         finally:
             if visit.listener is not None:
                 visit.listener.cancel()
             edge.ended(visit, status)
 
-    async def _answer(
+    def _settle(
         self,
         visit: Visit,
         scope: Scope,
-        receive: Receive,
-    ) -> Reply:
-        try:
-            reply = await self._edge.answer(visit, _Carrier(visit, receive, self._beside))
-        except asyncio.CancelledError:
-            if visit.cut is None:
-                raise
-            reply = written(visit.cut)
+    ) -> None:
+        """Look after a request no more, and tell whoever is around the App whose it was."""
         if visit.cut is not None:
             visit.task.uncancel()
-        visit.task = None  # what is answered is not cut any more
+        visit.task = None
         if visit.principal is not None:
             scope.setdefault("state", {})["principal"] = visit.principal
-        return reply
-
-    async def _send(
-        self,
-        visit: Visit,
-        reply: Reply,
-        scope: Scope,
-        send: Send,
-    ) -> None:
-        headers = self._edge.headers(visit, reply)
-        if scope.get("http_version", "1.1") not in _WITH_CONNECTIONS:
-            headers = [header for header in headers if header != CLOSE]
-        body = b"" if visit.method == "HEAD" else reply.body
-        with suppress(OSError):  # the client left
-            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
 
     def _watch(self, visit: Visit) -> None:
         loop = asyncio.get_running_loop()
@@ -156,7 +146,7 @@ class App:
                     self._watches.pop(other, None)
             watch = self._watches.setdefault(loop, Watch(loop, self._edge.visits))
         visit.loop = loop
-        visit.task = asyncio.current_task()
+        visit.task = asyncio.current_task(loop)
         if not watch.looking:
             watch.begin()
 

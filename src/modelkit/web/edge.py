@@ -28,11 +28,12 @@ from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import HeaderList, Headers, Refused, Reply
-from modelkit.web.routes import Route, route_of
+from modelkit.web.routes import ASKING, HEALTH, Route, route_of
 from modelkit.web.serving import Served, Serving
 from modelkit.web.statuses import (
     CLOSE,
     failure,
+    not_allowed,
     overload,
     refused_by,
     retry_after,
@@ -103,7 +104,18 @@ class Edge:
     ) -> Reply:
         """The answer to a request, an error among them."""
         try:
-            return await self._answer(visit, transport)
+            route = self._routes.get(visit.path) or self._route(visit)
+            visit.route = route
+            if visit.method not in route.methods:
+                raise not_allowed(visit.method, route.methods)
+            if route.verb in HEALTH:
+                return self._infos.health(route, ready=self.ready)
+            self._admit(visit)
+            if self._auth is not None:
+                await self._authenticate(visit, transport, self._auth)
+            if route.methods is ASKING:
+                return await self._ask(self._find(route), visit, transport)
+            return await self._tell(route, visit, transport)
         except Exception as error:  # noqa: BLE001 - the client gets it, and what is ours the log
             return written(self._refused(error, visit))
 
@@ -158,31 +170,21 @@ class Edge:
         for served in self.served.values():
             served.after_fork()
 
-    async def _answer(
+    def _route(self, visit: Visit) -> Route:
+        route = route_of(visit.path)
+        if route is None or not self._infos.has(route):
+            raise Refused(404, f"there is no path {visit.path!r}")
+        return route
+
+    async def _tell(
         self,
+        route: Route,
         visit: Visit,
         transport: Transport,
     ) -> Reply:
-        route = self._routes.get(visit.path) or route_of(visit.path)
-        if route is None or not self._infos.has(route):
-            raise Refused(404, f"there is no path {visit.path!r}")
-        visit.route = route
-        if visit.method not in route.methods:
-            allowed = ", ".join(route.methods)
-            headers = [(b"allow", allowed.encode())]
-            raise Refused(
-                405, f"{visit.method} is not for this path; use {allowed}", headers=headers
-            )
-        if route.is_health:
-            return self._infos.health(route, ready=self.ready)
-        self._admit(visit)
-        if self._auth is not None:
-            await self._authenticate(visit, transport, self._auth)
-        served = self._find(route) if route.name else None
-        if served is not None and route.asks:
-            return await self._ask(served, visit, transport)
-        if served is not None:
-            return self._infos.of_model(route, served, ready=self.ready)
+        """What is asked by GET."""
+        if route.name:
+            return self._infos.of_model(route, self._find(route), ready=self.ready)
         accept = visit.headers.get(b"accept", b"").decode("latin-1")
         return await transport.beside(partial(self._infos.of_all, route, accept))
 
@@ -206,7 +208,7 @@ class Edge:
         auth: Auth,
     ) -> None:
         principal = auth(TextHeaders(visit.headers))
-        if isawaitable(principal):
+        if type(principal) is not str and isawaitable(principal):
             principal = await transport.settle(principal)
         if principal is None:
             raise unauthorized(visit.headers)
@@ -316,7 +318,7 @@ def finish(steps: Coroutine[Any, Any, T]) -> T:
 
 def _known(name: str) -> tuple[str, Route]:
     path = f"/v2/models/{name}/infer"
-    return path, Route("/v2/models/{model}/infer", "infer", name)
+    return path, Route("/v2/models/{model}/infer", "infer", ASKING, name)
 
 
 def _call_of(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, NamedTuple
 
 Verb = Literal[
     "page",
@@ -21,8 +20,9 @@ Verb = Literal[
     "instances",
 ]
 UNMATCHED = "unmatched"  # the template of every path that is none of ours
-_GET = ("GET", "HEAD")
-_POST = ("POST",)
+LOOKING = ("GET", "HEAD")
+ASKING = ("POST",)  # a model is asked, by the body of the request
+HEALTH = ("live", "ready")  # probes, which need no permission and have no limit
 _TEMPLATES: dict[str, Verb] = {
     "/": "page",
     "/metrics": "metrics",
@@ -41,40 +41,25 @@ _TEMPLATES: dict[str, Verb] = {
     "/models/{model}/explain": "explain",
     "/models/{model}/instances": "instances",
 }
-_ASKING = ("infer", "predict", "explain", "instances")
+_ASKED = ("infer", "predict", "explain", "instances")
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """What a path is for.
 
     Attributes:
         template: the path with `{model}` and `{version}` in place of names; one of 16 texts.
         verb: what is asked.
+        methods: the methods that the path takes, LOOKING or ASKING.
         name: of the model, as the path has it; empty where the path names none.
         version: of the model, or None where the path names none.
     """
 
     template: str
     verb: Verb
+    methods: tuple[str, ...]
     name: str = ""
     version: str | None = None
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The methods that the path takes."""
-        return _POST if self.asks else _GET
-
-    @property
-    def asks(self) -> bool:
-        """Whether a model is asked, by the body of the request."""
-        return self.verb in _ASKING
-
-    @property
-    def is_health(self) -> bool:
-        """Whether it is a probe, which needs no permission and has no limit."""
-        return self.verb in ("live", "ready")
 
 
 def route_of(path: str) -> Route | None:
@@ -95,7 +80,8 @@ def route_of(path: str) -> Route | None:
     verb = _TEMPLATES.get(template)
     if verb is None or ("{model}" in template and not name):
         return None
-    return Route(template, verb, name, version)
+    methods = ASKING if verb in _ASKED else LOOKING
+    return Route(template, verb, methods, name, version)
 
 
 def below(root: str, path: str) -> str:

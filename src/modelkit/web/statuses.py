@@ -43,6 +43,17 @@ def overload(
     return Refused(status, message, headers=[(b"retry-after", wait)])
 
 
+def not_allowed(
+    method: str,
+    allowed: tuple[str, ...],
+) -> Refused:
+    """The answer to a method that a path does not take."""
+    told = ", ".join(allowed)
+    return Refused(
+        405, f"{method} is not for this path; use {told}", headers=[(b"allow", told.encode())]
+    )
+
+
 def unavailable(message: str) -> Refused:
     """The answer of an App, or a model, that is closed or closing."""
     return Refused(503, message, headers=[(b"retry-after", SOON)])

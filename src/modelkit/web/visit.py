@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, Protocol, TypeVar, final
 
+from modelkit import forks
 from modelkit.errors import DeadlineExceeded
 from modelkit.model import Call, Model, Outputs
 from modelkit.web.reply import Headers, Refused
-from modelkit.web.routes import UNMATCHED, Route
+from modelkit.web.routes import LOOKING, UNMATCHED, Route
 
 T = TypeVar("T")
-_NO_ROUTE = Route(UNMATCHED, "page")
+_NO_ROUTE = Route(UNMATCHED, "page", LOOKING)
 
 
 @final
@@ -93,8 +95,28 @@ class Visit:
         if not self.request:
             told = self.headers.get(b"x-request-id", b"").decode("latin-1")
             fits = told.isascii() and told.isprintable() and len(told) <= 128
-            self.request = told if told and fits else uuid.uuid4().hex
+            self.request = told if told and fits else _ids.new()
         return self.request
+
+
+class Ids:
+    """Ids of requests: one of this process, and a number. A UUID each would take as long as JSON."""
+
+    def __init__(self) -> None:
+        forks.watch(self)
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Take another id in the child of a fork."""
+        self._process = uuid.uuid4().hex
+        self._numbers = itertools.count(1)
+
+    def new(self) -> str:
+        """The next id."""
+        return f"{self._process}-{next(self._numbers)}"
+
+
+_ids = Ids()
 
 
 class Transport(Protocol):
