@@ -98,11 +98,13 @@ class _Thread:
 
     def _length(self) -> int | None:
         """The bytes of the body; None where the server knows the end of it. Raises Refused."""
-        if self._environ.get("wsgi.input_terminated"):
+        told = self._environ.get("CONTENT_LENGTH")
+        chunked = "HTTP_TRANSFER_ENCODING" in self._environ
+        if self._environ.get("wsgi.input_terminated") and (chunked or not told):
             return None
-        told = self._environ.get("CONTENT_LENGTH") or "0"
-        if "HTTP_TRANSFER_ENCODING" in self._environ:
+        if chunked:
             raise Refused(411, "this server takes no body in chunks: send a Content-Length")
+        told = told or "0"
         if not (told.isascii() and told.isdigit()):
             raise Refused(400, f"the header Content-Length must be a number, and is {told!r}")
         return int(told)
