@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import shutil
+import json
 import threading
 
 import numpy as np
 import pytest
-from helpers.apps import INFER, PREDICT, ROW, SIGNATURE, Gate, ask, summed, tensor, uvicorn_of, wait_for
+from helpers.servers import crowd, request_of
+from helpers.apps import INFER, PREDICT, ROW, Gate, ask, summed, tensor, uvicorn_of, wait_for
 
 import modelkit as mk
 from modelkit import errors, events
+from modelkit.metering import requests
 from modelkit.testing import Client
 
 
 def constant(value):
     return summed(lambda feeds: {"prediction": np.full(len(feeds["x"]), value)})
-
-
-class Closing(mk.Wrapper):
-    """Says whether it was closed."""
-
-    def __init__(self, inner):
-        super().__init__(inner)
-        self.closed = False
-
-    def close(self):
-        self.closed = True
 
 
 def prediction(answer):
@@ -79,7 +70,7 @@ def test_a_call_under_way_ends_where_it_began():
 
 def test_what_the_app_opened_is_closed_after_its_last_call_and_nothing_else(packages):
     first, second = packages
-    mine = Closing(mk.load(first))
+    mine = mk.load(first)
     app = mk.App({"sum": first, "mine": mine})
     opened = app._edge.served["sum"].active.now.value.model
     layers = [type(layer).__name__ for layer in (opened, opened.inner)]
@@ -88,20 +79,12 @@ def test_what_the_app_opened_is_closed_after_its_last_call_and_nothing_else(pack
         assert client.post(PREDICT, json={"columns": {"x0": [1.0], "x1": [2.0]}}).status in (200, 422)
         app.replace("sum", second)
         app.replace("mine", second)
-        wait_for(lambda: _is_closed(opened))
+        wait_for(lambda: opened.closed)
         assert client.get("/v2/models/sum").json()["versions"] == ["2.0.0"]
         assert client.get("/v2/models/sum/versions/1.0.0").status == 404
         now = app._edge.served["sum"].active.now.value.model
-    assert _is_closed(now)
+    assert now.closed
     assert not mine.closed
-
-
-def _is_closed(model):
-    try:
-        model.run(np.zeros((1, 2)))
-    except errors.ClosedError:
-        return True
-    return False
 
 
 def test_an_open_package_is_kept_while_a_call_is_under_way(packages):
@@ -110,11 +93,11 @@ def test_an_open_package_is_kept_while_a_call_is_under_way(packages):
     served = app._edge.served["sum"]
     held = served.active.now
     app.replace("sum", packages[1])
-    assert not _is_closed(held.value.model)
+    assert not held.value.model.closed
     model = held.value.model
     del held
     gc.collect()
-    wait_for(lambda: _is_closed(model))
+    wait_for(lambda: model.closed)
     app.close()
 
 
@@ -256,4 +239,27 @@ def test_closing_waits_for_the_last_answer():
 
 
 def test_a_rolling_restart_drops_nothing():
-    """Two servers behind one socket; the first is drained, and then told to stop, under load."""
+    """The first of two servers is drained and stopped under load; clients go where they are let."""
+    request = request_of(PREDICT, json.dumps(ROW).encode())
+    first, second = mk.App({"sum": summed()}), mk.App({"sum": summed()})
+
+    def restart(server):
+        wait_for(lambda: answered() > 1000)
+        first.drain()
+        wait_for(lambda: ask(server.port, "GET", "/v2/health/ready")[0] == 503)
+        wait_for(lambda: first.in_flight == 0)
+        server.should_exit = True
+
+    with uvicorn_of(first) as old, uvicorn_of(second) as new:
+        enough = answered() + 5000
+        restarting = threading.Thread(target=restart, args=(old,))
+        restarting.start()
+        more = lambda: answered() < enough or restarting.is_alive()  # noqa: E731
+        counts = asyncio.run(crowd([old.port, new.port], request, more))
+        restarting.join()
+    assert counts.total() >= 5000
+    assert {*counts} <= {200, "refused"}  # who came to the old one before was told to go elsewhere
+
+
+def answered():
+    return requests.totals().requests.get(("/models/{model}/predict", 200), 0)

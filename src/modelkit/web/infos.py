@@ -66,9 +66,10 @@ class Infos:
         """What one model takes and gives, or whether it is ready."""
         serving = served.active.now.value
         if route.verb == "model":
-            return v2.metadata(served.name, serving.version, serving.signature)
-        if not ready:
-            raise unavailable(f"{served.name!r} is not ready: the App is draining")
+            versions = (serving.version,) if serving.version else ()
+            return v2.metadata(served.name, (serving.version,), serving.signature)
+        if serving.model.closed or not ready:
+            raise unavailable(f"{served.name!r} is not ready: it, or the App, is closed or draining")
         return _json({"name": served.name, "ready": True})
 
     def of_all(
