@@ -66,10 +66,11 @@ class Infos:
         """What one model takes and gives, or whether it is ready."""
         serving = served.active.now.value
         if route.verb == "model":
-            versions = (serving.version,) if serving.version else ()
             return v2.metadata(served.name, (serving.version,), serving.signature)
         if serving.model.closed or not ready:
-            raise unavailable(f"{served.name!r} is not ready: it, or the App, is closed or draining")
+            raise unavailable(
+                f"{served.name!r} is not ready: it, or the App, is closed or draining"
+            )
         return _json({"name": served.name, "ready": True})
 
     def of_all(
