@@ -188,7 +188,8 @@ class Edge:
         if route.name:
             return self._infos.of_model(route, self._find(route), ready=self.ready)
         accept = visit.headers.get(b"accept", b"").decode("latin-1")
-        return await transport.beside(partial(self._infos.of_all, route, accept))
+        told = partial(self._infos.of_all, route, accept, ready=self.ready)
+        return await transport.beside(told)
 
     def _admit(self, visit: Visit) -> None:
         """Count a request in. Raises Refused where there are too many, or the App is closed."""
