@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
+from typing import TYPE_CHECKING, Literal, final
 
 from modelkit import events, forks
 from modelkit.activation import Draining
 from modelkit.errors import ClosedError
-from modelkit.model import Call, Model, Outputs
+from modelkit.model import Model
+from modelkit.web.asgi import Carrier, Receive, Scope, Send, discard
 from modelkit.web.auth import Auth
 from modelkit.web.blueprint import blueprint_of
-from modelkit.web.body import Gathered, too_large
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.layers import Opened, check_answers
@@ -25,18 +25,13 @@ from modelkit.web.routes import below
 from modelkit.web.serving import Served, Serving, check_name
 from modelkit.web.statuses import CLOSE, written
 from modelkit.web.visit import Visit
-from modelkit.web.watch import Watch, gone
+from modelkit.web.watch import Watch
 from modelkit.web.wsgi import Wsgi
 
 if TYPE_CHECKING:
     from flask import Blueprint
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Servable = Model | str | os.PathLike[str]
-T = TypeVar("T")
 _WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
 _LIMITS = Limits()
 _THREADS = 4  # that read and write large bodies, and metrics
@@ -105,7 +100,7 @@ class App:
         status = 499
         try:
             try:
-                reply = await edge.answer(visit, _Carrier(visit, receive, self._beside))
+                reply = await edge.answer(visit, Carrier(visit, receive, self._beside))
             except asyncio.CancelledError:
                 if visit.cut is None:
                     raise
@@ -117,6 +112,10 @@ class App:
                 headers = [header for header in headers if header != CLOSE]
             body = b"" if visit.method == "HEAD" else reply.body
             await send({"type": "http.response.start", "status": status, "headers": headers})
+            if status == 413 and visit.receive is None and b"expect" not in visit.headers:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                await discard(receive, edge.limits.body)
+                body = b""
             await send({"type": "http.response.body", "body": body})
         except OSError:  # the client left, as some servers tell those who answer it
             status = 499
@@ -286,71 +285,6 @@ class App:
         self._watches = {}
         self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
         self._edge.after_fork()
-
-
-@final
-class _Carrier:
-    """Carries one request of ASGI; a Transport."""
-
-    __slots__ = ("_beside", "_receive", "_visit")
-
-    cuts = True
-
-    def __init__(
-        self,
-        visit: Visit,
-        receive: Receive,
-        beside: ThreadPoolExecutor,
-    ) -> None:
-        self._visit = visit
-        self._receive = receive
-        self._beside = beside
-
-    async def body(self, most: int) -> bytes:
-        message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            body: bytes = message.get("body", b"")
-            if len(body) > most:
-                raise too_large(most)
-        else:
-            body = await self._rest(message, most)
-        self._visit.receive = self._receive  # from which nothing comes now but that the client left
-        return body
-
-    async def _rest(
-        self,
-        message: Message,
-        most: int,
-    ) -> bytes:
-        gathered = Gathered(most)
-        while True:
-            if message["type"] == "http.disconnect":
-                raise gone()
-            gathered.add(message.get("body", b""))
-            if not message.get("more_body", False):
-                return gathered.whole()
-            message = await self._receive()
-
-    def call(
-        self,
-        model: Model,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Awaitable[Outputs]:
-        return model._acall(X, outputs, call)
-
-    async def beside(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._beside, work)
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        return await asyncio.to_thread(work)
-
-    async def turn(self) -> None:
-        await asyncio.sleep(0)
-
-    async def settle(self, principal: Awaitable[str | None]) -> str | None:
-        return await principal
 
 
 def _check(
