@@ -85,7 +85,9 @@ class Edge:
     @property
     def ready(self) -> bool:
         """Whether requests should be sent here. Nothing is run or waited for to know it."""
-        return bool(self.served) and not self.draining and not self.closed
+        if self.draining or self.closed or not self.served:
+            return False
+        return not any(served.active.now.value.model.closed for served in self.served.values())
 
     def arrive(
         self,
@@ -186,7 +188,8 @@ class Edge:
         if route.name:
             return self._infos.of_model(route, self._find(route), ready=self.ready)
         accept = visit.headers.get(b"accept", b"").decode("latin-1")
-        return await transport.beside(partial(self._infos.of_all, route, accept))
+        told = partial(self._infos.of_all, route, accept, ready=self.ready)
+        return await transport.beside(told)
 
     def _admit(self, visit: Visit) -> None:
         """Count a request in. Raises Refused where there are too many, or the App is closed."""
