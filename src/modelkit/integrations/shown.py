@@ -73,10 +73,10 @@ class Shown:
         found: Sums = {name: {} for name in FAMILIES}
         add_figures(found, figures_of_requests(requests.totals()))
         with self._lock:
+            for counted in book.counted(*self._roots):
+                add_figures(found, figures_of_calls(counted))
             layers: dict[Batcher | Monitor, Labels] = {}
             for name in self._roots:
-                for counted in book.counted(name):
-                    add_figures(found, figures_of_calls(counted))
                 models = self._open(name)
                 if not models:
                     add_figures(found, [("modelkit_model_ready", self._last[name], 0)])
