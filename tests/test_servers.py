@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import http.client
 import json
-import os
 import sys
 from contextlib import ExitStack
 
@@ -116,7 +115,7 @@ def test_a_body_that_is_too_large_is_refused(served):
 
 
 def test_head_has_no_body(served):
-    status, headers, body = served.ask("HEAD", "/v2/health/ready")
+    status, _, body = served.ask("HEAD", "/v2/health/ready")
     assert (status, body) == (200, b"")
 
 

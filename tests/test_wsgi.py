@@ -4,8 +4,6 @@ import gzip
 import hashlib
 import io
 import json
-import subprocess
-import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -193,13 +191,10 @@ def clients(served):
 
 @WAYS
 @pytest.mark.parametrize(
-    ("status", "name", "method", "path", "body", "headers"),
-    REQUESTS,
-    ids=[f"{case[0]}-{number}" for number, case in enumerate(REQUESTS)],
+    "case", REQUESTS, ids=[f"{case[0]}-{i}" for i, case in enumerate(REQUESTS)]
 )
-def test_the_answer_is_that_of_asgi(
-    served, clients, ask, status, name, method, path, body, headers
-):
+def test_the_answer_is_that_of_asgi(served, clients, ask, case):
+    status, name, method, path, body, headers = case
     expected = clients[name].request(method, path, body=body, headers=headers)
     got = ask(served[name], method, path, body, headers)
     assert expected.status == status

@@ -72,8 +72,8 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, and let those ask who have connected: uvicorn would hang up on them."""
-        while sockets and select.select(sockets, [], [], 0)[0]:  # somebody knocks
-            await asyncio.sleep(0)  # noqa: ASYNC110 - the loop lets them in, and tells nobody
+        while sockets and _knocks(sockets):  # noqa: ASYNC110 - the loop lets in, and tells nobody
+            await asyncio.sleep(0)
         for listening in self.servers:
             listening.close()
         for _ in range(LISTENING_TURNS):
@@ -81,6 +81,11 @@ class DrainingServer(uvicorn.Server):
                 break
             await asyncio.sleep(1 / LISTENING_TURNS)
         await super().shutdown(sockets)
+
+
+def _knocks(sockets: list[socket.socket]) -> bool:
+    """Whether somebody has connected to a socket, and was not let in."""
+    return bool(select.select(sockets, [], [], 0)[0])
 
 
 class CertifiedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]

@@ -15,7 +15,7 @@ from typing import Any, Literal
 Labels = tuple[str, ...]
 Figure = tuple[str, Labels, Any]  # a family, the values of its labels, and a number or a Histogram
 Sums = dict[str, dict[Labels, Any]]  # by family and the values of its labels
-MODEL = ("model", "version")
+OF_MODEL = ("model", "version")
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,20 @@ class Family:
 
     kind: Literal["counter", "gauge", "histogram"]
     about: str
-    labels: Labels = MODEL
+    labels: Labels = OF_MODEL
     join: Callable[[Any, Any], Any] = add
 
 
 # By name; that of a counter is shown with the ending _total.
 FAMILIES = {
-    "modelkit_calls": Family("counter", "Calls by what became of them.", (*MODEL, "outcome")),
+    "modelkit_calls": Family("counter", "Calls by what became of them.", (*OF_MODEL, "outcome")),
     "modelkit_rows": Family("counter", "Rows that were answered."),
     "modelkit_call_duration_seconds": Family(
         "histogram",
         "Time from a call to its answer, estimated from about one answered call in 16.",
     ),
     "modelkit_batch_rows": Family("histogram", "Rows of a batch, or the cost the model declares."),
-    "modelkit_batches": Family("counter", "Batches by why they were run.", (*MODEL, "reason")),
+    "modelkit_batches": Family("counter", "Batches by why they were run.", (*OF_MODEL, "reason")),
     "modelkit_queue_rows": Family("gauge", "Rows that wait, or the cost the model declares."),
     "modelkit_queue_limit_rows": Family("gauge", "The most rows that may wait."),
     "modelkit_out_of_memory": Family("counter", "Batches that did not fit into memory."),
@@ -64,13 +64,13 @@ FAMILIES = {
     "modelkit_drift_alarm": Family(
         "gauge",
         "1 where the drift of a feature raised an alarm.",
-        (*MODEL, "feature"),
+        (*OF_MODEL, "feature"),
         max,
     ),
     "modelkit_model_info": Family(
         "gauge",
         "1, with what a model is and where it runs.",
-        (*MODEL, "digest", "runtime", "device", "asked", "threads"),
+        (*OF_MODEL, "digest", "runtime", "device", "asked", "threads"),
         max,
     ),
     "modelkit_model_ready": Family("gauge", "1 where a model is open, 0 where none is.", join=max),

@@ -1,37 +1,28 @@
 """The Models that a Collector shows, found anew at each scrape.
 
-A Model that was replaced is found by the name of its package: the book of Meters knows those that
-live, and the last that went. What a Batcher or a Monitor has counted is kept here when it is gone,
-for as long as its version is shown, so that no counter ever goes back.
+What replaces a Model is found by the name of its package: the book of Meters knows those that live,
+and the last that went.
 """
 
 from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from typing import final
 
 from modelkit import forks
 from modelkit.batching.batcher import Batcher
 from modelkit.drift.monitor import Monitor
-from modelkit.integrations.families import (
-    FAMILIES,
-    Figure,
-    Labels,
-    Sums,
-    add_figures,
-    figures_in,
-    is_gauge,
-)
+from modelkit.integrations.families import FAMILIES, Figure, Labels, Sums, add_figures, is_gauge
 from modelkit.integrations.figures import (
     figures_of_calls,
-    figures_of_layer,
     figures_of_model,
     figures_of_requests,
     layers_of,
 )
+from modelkit.integrations.layers import LayerCounts, Layers
 from modelkit.metering import book, requests
 from modelkit.model import Model
 
@@ -54,8 +45,7 @@ class Shown:
         for i, model in enumerate(models):
             if not any(model is other for other in models[:i]):
                 self._add(model)
-        self._counters: dict[weakref.ref[Batcher | Monitor], tuple[Labels, list[Figure]]] = {}
-        self._gone: dict[Labels, Sums] = {}
+        self._counts = LayerCounts()
         self._lock = threading.Lock()
         forks.watch(self)
 
@@ -79,14 +69,14 @@ class Shown:
         self._lock = threading.Lock()
 
     def sums(self) -> Sums:
-        """All figures of now; those of equal labels are one."""
+        """All figures of now; those of equal labels are one. Raises MeterError."""
         found: Sums = {name: {} for name in FAMILIES}
         add_figures(found, figures_of_requests(requests.totals()))
         with self._lock:
+            for counted in book.counted(*self._roots):
+                add_figures(found, figures_of_calls(counted))
             layers: dict[Batcher | Monitor, Labels] = {}
             for name in self._roots:
-                for counted in book.counted(name):
-                    add_figures(found, figures_of_calls(counted))
                 models = self._open(name)
                 if not models:
                     add_figures(found, [("modelkit_model_ready", self._last[name], 0)])
@@ -95,10 +85,8 @@ class Shown:
                     self._last[name] = labels
                     add_figures(found, figures_of_model(labels, model))
                     layers |= dict.fromkeys(counting_layers(model), labels)
-            add_figures(found, self._figures(layers))
-            self._forget({*self._last.values(), *found["modelkit_rows"]})
-            for gone in self._gone.values():
-                add_figures(found, figures_in(gone))
+            shown = {*self._last.values(), *found["modelkit_rows"]}
+            add_figures(found, self._of_layers(layers, shown))
         return found
 
     def _open(self, name: str) -> list[Model]:
@@ -108,24 +96,23 @@ class Shown:
         found += [meter for meter in book.meters(name) if meter is not root]
         return [model for model in found if not model.closed]
 
-    def _figures(self, layers: Mapping[Batcher | Monitor, Labels]) -> Iterator[Figure]:
-        """The gauges of these layers, and the counters of all that were seen and live."""
-        for layer, labels in layers.items():
-            self._counters.setdefault(weakref.ref(layer), (labels, []))
-        for reference, (labels, before) in [*self._counters.items()]:
-            known = reference()
-            if known is None:
-                add_figures(self._gone.setdefault(labels, {}), before)
-                del self._counters[reference]
-                continue
-            figures = [*figures_of_layer(labels, known)]
-            counters = [figure for figure in figures if not is_gauge(figure)]
-            self._counters[reference] = (labels, counters)
-            yield from figures if known in layers else counters
+    def _of_layers(
+        self,
+        layers: Layers,
+        shown: Container[Labels],
+    ) -> Iterator[Figure]:
+        """What Batchers and Monitors say.
 
-    def _forget(self, shown: Container[Labels]) -> None:
-        """Forget what is gone of versions that are not shown any more."""
-        self._gone = {labels: sums for labels, sums in self._gone.items() if labels in shown}
+        Where processes count together, those of this one would be a part that differs from scrape
+        to scrape, so that only the gauges are shown.
+        """
+        shared = set()
+        for name in self._roots:
+            if any(meter.shared for meter in book.meters(name)):
+                shared.add(name)
+        for figure in self._counts.figures(layers, shown):
+            if is_gauge(figure) or figure[1][0] not in shared:
+                yield figure
 
 
 def labels_of(model: Model) -> Labels:
