@@ -1,7 +1,7 @@
 """What an App decides, whatever carries its requests.
 
 `Edge.answer` is the whole way of a request, written once. It waits only for its Transport, which reads
-the body and calls the model: that of ASGI suspends there, and that of WSGI blocks, so that `finish`
+the body and calls the model: that of ASGI suspends there, and that of WSGI blocks, so that `run_now`
 runs the same steps without an event loop.
 """
 
@@ -44,11 +44,11 @@ from modelkit.web.statuses import (
 from modelkit.web.visit import Transport, Visit
 
 T = TypeVar("T")
-Steps = Generator[None, None, T]
+Turns = Generator[None, None, T]
 Reading = Callable[[bytes, Headers, Signature, Limits], Query]
-ReadingInSteps = Callable[[bytes, Headers, Signature, Limits], Steps[Query]]
-WritingInSteps = Callable[[Query, Outputs, str, str], Steps[Reply]]
-Format = tuple[Reading, ReadingInSteps | None, WritingInSteps]
+ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
+WritingInSteps = Callable[[Query, Outputs, str, str], Turns[Reply]]
+Format = tuple[Reading, ReadingInTurns | None, WritingInSteps]
 # What reads a request, at once or in steps, and what writes its answer.
 _FORMATS: dict[str, Format] = {
     "infer": (v2.read, v2.read_in_steps, v2.write_in_steps),
@@ -316,7 +316,7 @@ class Edge:
         return failure(error, request)
 
 
-def finish(steps: Coroutine[Any, Any, T]) -> T:
+def run_now(steps: Coroutine[Any, Any, T]) -> T:
     """Run steps whose transport blocks, and so never suspends, to their end."""
     try:
         steps.send(None)
@@ -328,7 +328,7 @@ def finish(steps: Coroutine[Any, Any, T]) -> T:
 
 
 async def _with_turns(
-    steps: Steps[T],
+    steps: Turns[T],
     transport: Transport,
 ) -> T:
     """What steps end with, with turns for others in between."""
