@@ -27,9 +27,9 @@ from modelkit.metering.layout import (
     BOUNDS_NS,
     COLUMNS,
     DURATIONS,
+    MORE_ROWS,
     NANOSECONDS,
     OK,
-    ROWS,
     Label,
     Slab,
     added,
@@ -93,7 +93,8 @@ class Place:
         if weight:
             self.add_time(perf_counter_ns() - start, weight)
         slab = self.slab
-        slab[ROWS] += rows
+        if rows != 1:
+            slab[MORE_ROWS] += rows - 1
         slab[OK] += 1
 
     def failed(self, error: BaseException) -> None:
