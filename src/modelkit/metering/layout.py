@@ -10,7 +10,7 @@ from modelkit.metering.totals import BOUNDS, OUTCOMES, Totals
 Slab: TypeAlias = "list[int] | memoryview[int]"
 Label: TypeAlias = tuple[str, ...]  # what a slab counts: its kind, and what tells it apart
 
-MODEL = "model"  # then name, version, digest
+OF_A_MODEL = "model"  # then name, version, digest
 HTTP = "http"  # then route, status
 FLIGHT = "flight"  # requests begun and ended
 

@@ -127,7 +127,9 @@ class _Lease:
         self._free = free
 
     def __del__(self) -> None:
-        self._free.append(self._place)
+        free = getattr(self, "_free", None)  # none, if its making was interrupted
+        if free is not None:
+            free.append(self._place)
 
 
 class _Local(threading.local):

@@ -29,7 +29,7 @@ from modelkit import forks
 from modelkit.errors import MeterError
 from modelkit.metering.cells import SUFFIX, OwnFile, read_cells
 from modelkit.metering.gone import (
-    GONE,
+    GONE_FILE,
     Found,
     Gone,
     Kept,
@@ -197,7 +197,7 @@ def _check_files(path: Path) -> None:
         raise MeterError(
             f"shared={str(path)!r} must be a folder that exists: {error}", folder=path
         ) from error
-    known = {LOCK, GONE, f"{GONE}.new"}
+    known = {LOCK, GONE_FILE, f"{GONE_FILE}.new"}
     foreign = sorted(name for name in names if name not in known and not name.endswith(SUFFIX))
     if foreign:
         raise MeterError(
