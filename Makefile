@@ -86,7 +86,7 @@ help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
 
 # A stamp is newer than the files that name what is installed, so nothing is installed twice.
 $(VENV)/.quickstart: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
-	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,drift,explain,frames]" palmerpenguins
+	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,drift,explain,frames,web]" palmerpenguins uvicorn
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip

@@ -100,6 +100,13 @@ def meters(name: str) -> list[Model]:
         return [meter for account in of_name for meter in account.meters]
 
 
+def is_shared(name: str) -> bool:
+    """Whether a Meter of this name counts together with those of other processes."""
+    with _book.lock:
+        of_name = [account for account in _book.alive if account.identity.name == name]
+        return any(account.ledger.folder is not None for account in of_name)
+
+
 def counted(*names: str) -> list[Counted]:
     """What was counted of the models of these names; a folder is read once for all of them.
 

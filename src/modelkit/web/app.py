@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Thread
-from typing import Any, Literal, TypeVar, final
+from typing import TYPE_CHECKING, Literal, final
 
 from modelkit import events, forks
 from modelkit.activation import Draining
 from modelkit.errors import ClosedError
-from modelkit.model import Call, Model, Outputs
+from modelkit.model import Model
+from modelkit.web.asgi import AsgiReceive, AsgiScope, AsgiSend, Carrier, discard
 from modelkit.web.auth import Auth
-from modelkit.web.body import Gathered, too_large
+from modelkit.web.blueprint import blueprint_of
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.layers import Opened, check_answers
+from modelkit.web.lookout import Lookout
 from modelkit.web.query import Limits
 from modelkit.web.routes import below
-from modelkit.web.serving import Served, Serving, check_name
+from modelkit.web.serving import Served, Serving, check_path_name
 from modelkit.web.statuses import CLOSE, written
 from modelkit.web.visit import Visit
-from modelkit.web.watch import Watch, gone
+from modelkit.web.wsgi import Wsgi
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+if TYPE_CHECKING:
+    from flask import Blueprint
+
 Servable = Model | str | os.PathLike[str]
-T = TypeVar("T")
 _WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
 _LIMITS = Limits()
 _THREADS = 4  # that read and write large bodies, and metrics
@@ -77,7 +77,7 @@ class App:
         _check(models, overloaded)
         served = _open_all(models)
         self._edge = Edge(served, limits, auth, metrics, overloaded)
-        self._watches: dict[asyncio.AbstractEventLoop, Watch] = {}
+        self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
         self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
         forks.watch(self)
 
@@ -85,9 +85,9 @@ class App:
 
     async def __call__(
         self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        scope: AsgiScope,
+        receive: AsgiReceive,
+        send: AsgiSend,
     ) -> None:
         """Answer a request, or take part in the lifespan of a server."""
         if scope["type"] != "http":
@@ -96,11 +96,11 @@ class App:
         edge = self._edge
         path = below(scope.get("root_path", ""), scope["path"])
         visit = edge.arrive(scope["method"], path, dict(scope["headers"]))
-        self._watch(visit)
+        self._look_after(visit)
         status = 499
         try:
             try:
-                reply = await edge.answer(visit, _Carrier(visit, receive, self._beside))
+                reply = await edge.answer(visit, Carrier(visit, receive, self._beside))
             except asyncio.CancelledError:
                 if visit.cut is None:
                     raise
@@ -112,6 +112,10 @@ class App:
                 headers = [header for header in headers if header != CLOSE]
             body = b"" if visit.method == "HEAD" else reply.body
             await send({"type": "http.response.start", "status": status, "headers": headers})
+            if status == 413 and visit.receive is None and b"expect" not in visit.headers:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                await discard(receive, edge.limits.body)
+                body = b""
             await send({"type": "http.response.body", "body": body})
         except OSError:  # the client left, as some servers tell those who answer it
             status = 499
@@ -123,7 +127,7 @@ class App:
     def _settle(
         self,
         visit: Visit,
-        scope: Scope,
+        scope: AsgiScope,
     ) -> None:
         """Look after a request no more, and tell whoever is around the App whose it was."""
         if visit.cut is not None:
@@ -132,24 +136,24 @@ class App:
         if visit.principal is not None:
             scope.setdefault("state", {})["principal"] = visit.principal
 
-    def _watch(self, visit: Visit) -> None:
+    def _look_after(self, visit: Visit) -> None:
         loop = asyncio.get_running_loop()
-        watch = self._watches.get(loop)
-        if watch is None:
-            for other in [*self._watches]:
+        lookout = self._lookouts.get(loop)
+        if lookout is None:
+            for other in [*self._lookouts]:
                 if other.is_closed():
-                    self._watches.pop(other, None)
-            watch = self._watches.setdefault(loop, Watch(loop, self._edge.visits))
+                    self._lookouts.pop(other, None)
+            lookout = self._lookouts.setdefault(loop, Lookout(loop, self._edge.visits))
         visit.loop = loop
         visit.task = asyncio.current_task(loop)
-        if not watch.looking:
-            watch.begin()
+        if not lookout.looking:
+            lookout.begin()
 
     async def _other(
         self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        scope: AsgiScope,
+        receive: AsgiReceive,
+        send: AsgiSend,
     ) -> None:
         """What is no request: the lifespan of a server, and WebSockets, which are refused."""
         if scope["type"] == "websocket":
@@ -236,6 +240,21 @@ class App:
             )
         )
 
+    @property
+    def wsgi(self) -> Callable[..., Iterable[bytes]]:
+        """The same App for a server of WSGI, which answers each request on a thread.
+
+        A Batcher then gathers the calls of these threads.
+        """
+        return Wsgi(self._edge)
+
+    def blueprint(self) -> Blueprint:
+        """The same App as a blueprint of Flask: `register_blueprint(..., url_prefix="/ml")`.
+
+        Raises MissingExtraError if flask is not installed.
+        """
+        return blueprint_of(Wsgi(self._edge))
+
     def drain(self) -> None:
         """Say that no more requests should come, and go on answering those that do.
 
@@ -263,74 +282,9 @@ class App:
 
     def after_fork(self) -> None:
         """Begin without requests and threads in the child of a fork."""
-        self._watches = {}
+        self._lookouts = {}
         self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
         self._edge.after_fork()
-
-
-@final
-class _Carrier:
-    """Carries one request of ASGI; a Transport."""
-
-    __slots__ = ("_beside", "_receive", "_visit")
-
-    cuts = True
-
-    def __init__(
-        self,
-        visit: Visit,
-        receive: Receive,
-        beside: ThreadPoolExecutor,
-    ) -> None:
-        self._visit = visit
-        self._receive = receive
-        self._beside = beside
-
-    async def body(self, most: int) -> bytes:
-        message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            body: bytes = message.get("body", b"")
-            if len(body) > most:
-                raise too_large(most)
-        else:
-            body = await self._rest(message, most)
-        self._visit.receive = self._receive  # from which nothing comes now but that the client left
-        return body
-
-    async def _rest(
-        self,
-        message: Message,
-        most: int,
-    ) -> bytes:
-        gathered = Gathered(most)
-        while True:
-            if message["type"] == "http.disconnect":
-                raise gone()
-            gathered.add(message.get("body", b""))
-            if not message.get("more_body", False):
-                return gathered.whole()
-            message = await self._receive()
-
-    def call(
-        self,
-        model: Model,
-        X: object,
-        outputs: tuple[str, ...],
-        call: Call,
-    ) -> Awaitable[Outputs]:
-        return model._acall(X, outputs, call)
-
-    async def beside(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._beside, work)
-
-    async def apart(self, work: Callable[[], T]) -> T:
-        return await asyncio.to_thread(work)
-
-    async def turn(self) -> None:
-        await asyncio.sleep(0)
-
-    async def settle(self, principal: Awaitable[str | None]) -> str | None:
-        return await principal
 
 
 def _check(
@@ -340,7 +294,7 @@ def _check(
     if not models:
         raise ValueError("an App serves at least one model: App({name: model})")
     for name in models:
-        check_name(name)
+        check_path_name(name)
     if overloaded not in (429, 503):
         raise ValueError(f"overloaded is the status 429 or 503; got {overloaded!r}")
 

@@ -1,7 +1,7 @@
 """What an App decides, whatever carries its requests.
 
 `Edge.answer` is the whole way of a request, written once. It waits only for its Transport, which reads
-the body and calls the model: that of ASGI suspends there, and that of WSGI blocks, so that `finish`
+the body and calls the model: that of ASGI suspends there, and that of WSGI blocks, so that `run_now`
 runs the same steps without an event loop.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from functools import partial
 from inspect import isawaitable
 from time import monotonic
@@ -19,10 +19,11 @@ from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.metering import requests
-from modelkit.model import PLAIN, Call
-from modelkit.web import plain, v2
+from modelkit.model import PLAIN, Call, Outputs
+from modelkit.signature import Signature
+from modelkit.web import instances, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
-from modelkit.web.body import check_head, inflated, is_encoded
+from modelkit.web.body import check_head, inflated
 from modelkit.web.deadlines import seconds_allowed
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
@@ -43,11 +44,21 @@ from modelkit.web.statuses import (
 from modelkit.web.visit import Transport, Visit
 
 T = TypeVar("T")
-_FORMATS = {
-    "infer": (v2.read, v2.write_in_steps),
-    "predict": (plain.read, plain.write_in_steps),
-    "explain": (plain.read, plain.write_in_steps),
+Turns = Generator[None, None, T]
+Reading = Callable[[bytes, Headers, Signature, Limits], Query]
+ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
+WritingInSteps = Callable[[Query, Outputs, str, str], Turns[Reply]]
+Format = tuple[Reading, ReadingInTurns | None, WritingInSteps]
+# What reads a request, at once or in steps, and what writes its answer.
+_FORMATS: dict[str, Format] = {
+    "infer": (v2.read, v2.read_in_steps, v2.write_in_steps),
+    "predict": (plain.read, plain.read_in_steps, plain.write_in_steps),
+    "explain": (plain.read, plain.read_in_steps, plain.write_in_steps),
+    "instances": (instances.read, None, instances.write_in_steps),
 }
+# Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
+# which gets a turn every five milliseconds.
+_IN_THREAD = 1 << 19
 
 
 @final
@@ -84,7 +95,9 @@ class Edge:
     @property
     def ready(self) -> bool:
         """Whether requests should be sent here. Nothing is run or waited for to know it."""
-        return bool(self.served) and not self.draining and not self.closed
+        if self.draining or self.closed or not self.served:
+            return False
+        return not any(served.active.now.value.model.closed for served in self.served.values())
 
     def arrive(
         self,
@@ -185,7 +198,8 @@ class Edge:
         if route.name:
             return self._infos.of_model(route, self._find(route), ready=self.ready)
         accept = visit.headers.get(b"accept", b"").decode("latin-1")
-        return await transport.beside(partial(self._infos.of_all, route, accept))
+        told = partial(self._infos.of_all, route, accept, ready=self.ready)
+        return await transport.beside(told)
 
     def _admit(self, visit: Visit) -> None:
         """Count a request in. Raises Refused where there are too many, or the App is closed."""
@@ -237,9 +251,11 @@ class Edge:
         know: the other one is asked.
         """
         check_head(visit.headers, self.limits.body)
-        visit.hurry(seconds_allowed(visit.headers))
+        seconds = seconds_allowed(visit.headers)
+        if seconds is not None:
+            visit.hurry(seconds)
         body = await transport.body(self.limits.body)
-        if is_encoded(visit.headers):
+        if b"content-encoding" in visit.headers:
             body = await transport.beside(partial(inflated, body, visit.headers, self.limits.body))
         activation: Activation[Serving] | None = None
         for last in (False, True):
@@ -265,27 +281,23 @@ class Edge:
         transport: Transport,
     ) -> Reply:
         visit.version = serving.version
-        reading, writing = _FORMATS[visit.route.verb]
-        if len(body) > LONG_BODY:
-            read = partial(reading, body, visit.headers, serving.signature, self.limits)
-            query = await transport.beside(read)
+        reading, in_steps, writing = _FORMATS[visit.route.verb]
+        asked = (body, visit.headers, serving.signature, self.limits)
+        if len(body) <= LONG_BODY:
+            query = reading(*asked)
+        elif in_steps is not None and len(body) <= _IN_THREAD:
+            query = await _with_turns(in_steps(*asked), transport)
         else:
-            query = reading(body, visit.headers, serving.signature, self.limits)
-        visit.hurry(query.timeout)
+            query = await transport.beside(partial(reading, *asked))
+        if query.timeout is not None:
+            visit.hurry(query.timeout)
         visit.check_time()
         if visit.route.verb == "explain":
             return await transport.apart(partial(_explain, serving, query))
         call = _call_of(query, visit, transport)
         answers = await transport.call(serving.model, query.X, query.outputs, call)
         visit.check_time()
-        steps = writing(query, answers, name, serving.version)
-        try:
-            while True:
-                next(steps)
-                await transport.turn()
-        except StopIteration as end:
-            reply: Reply = end.value
-            return reply
+        return await _with_turns(writing(query, answers, name, serving.version), transport)
 
     def _refused(
         self,
@@ -304,7 +316,7 @@ class Edge:
         return failure(error, request)
 
 
-def finish(steps: Coroutine[Any, Any, T]) -> T:
+def run_now(steps: Coroutine[Any, Any, T]) -> T:
     """Run steps whose transport blocks, and so never suspends, to their end."""
     try:
         steps.send(None)
@@ -313,6 +325,20 @@ def finish(steps: Coroutine[Any, Any, T]) -> T:
         return value
     steps.close()
     raise AssertionError("a transport that blocks has suspended")
+
+
+async def _with_turns(
+    steps: Turns[T],
+    transport: Transport,
+) -> T:
+    """What steps end with, with turns for others in between."""
+    try:
+        while True:
+            next(steps)
+            await transport.turn()
+    except StopIteration as end:
+        value: T = end.value
+        return value
 
 
 def _known(name: str) -> tuple[str, Route]:
