@@ -181,6 +181,7 @@ class _Book:
             of_name = [account for account in self.retired if account.identity.name == name]
             for account in of_name[:-KEPT_VERSIONS]:
                 self.retired.remove(account)
+                account.ledger.forget()
 
 
 _book = _Book()

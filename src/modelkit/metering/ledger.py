@@ -204,6 +204,11 @@ class Ledger:
         if self.folder is not None:
             self.folder.retire(self.label)
 
+    def forget(self) -> None:
+        """Give back the room in a folder; nothing counts here any more."""
+        if self.folder is not None:
+            self.folder.forget(self.label)
+
     def own_sums(self) -> list[int]:
         """What this process has counted in its own memory, by column."""
         slabs = [place.slab for place in self._places[:]]

@@ -110,6 +110,12 @@ class SharedFolder:
             if self._file is not None:
                 self._file.mark(label, time.time_ns())
 
+    def forget(self, label: Label) -> None:
+        """Let others have the room of a label that is shown no more."""
+        with self._lock:
+            if self._file is not None:
+                self._file.forget(label)
+
     def read(self) -> Found:
         """What all processes have counted until now, by label."""
         try:
