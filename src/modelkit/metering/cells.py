@@ -22,6 +22,7 @@ import mmap
 import os
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import final
 
@@ -86,7 +87,7 @@ class OwnFile:
         """The cell of a label, which is written if it is new."""
         if label not in self._labels:
             text = json.dumps(label).encode()
-            at = self._take(-(-(JSON_BEGINS + len(text)) // (8 * CELL)))
+            at = self._take(_cells_of(len(text)))
             chunk = self._chunks[at // CHUNK].cast("B")
             begins = 8 * CELL * (at % CHUNK) + JSON_BEGINS
             chunk[begins : begins + len(text)] = text
@@ -173,29 +174,34 @@ def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
             "version a folder of its own",
             folder=path.parent,
         )
-    cells = _cells_in_use(words.cast("q"))
+    used = min(words.cast("q")[USED], size // (8 * CELL))
+    # One pass over the words reads them all, each one whole.
+    numbers = words.cast("q")[: CELL * used].tolist()
     found: dict[int, tuple[Label, Slabs]] = {}
-    for at, cell in cells.items():
-        if cell[0] < 0:
+    slabs = []
+    at = 1
+    while at < used:
+        first = numbers[CELL * at]
+        if first < 0:
             begins = 8 * CELL * at + JSON_BEGINS
-            text = bytes(words[begins : begins - cell[0]])
-            found[at] = tuple(json.loads(text)), Slabs(cell[RETIRED], [])
-    for cell in cells.values():
-        owner = cell[0]
-        if owner in found:
-            numbers = cell.tolist()
-            if cell[0] == owner:  # and it was not given to another label meanwhile
-                found[owner][1].slabs.append(numbers[1 : 1 + WIDTH])
+            text = bytes(words[begins : begins - first])
+            found[at] = _label_of(text), Slabs(numbers[CELL * at + RETIRED], [])
+        elif first > 0:
+            slabs.append(at)
+        at += _cells_of(-first)
+    again = words.cast("q")
+    for at in slabs:
+        owner = numbers[CELL * at]
+        if owner in found and again[CELL * at] == owner:  # it was not given to another label
+            found[owner][1].slabs.append(numbers[CELL * at + 1 : CELL * at + 1 + WIDTH])
     return dict(found.values())
 
 
-def _cells_in_use(words: memoryview[int]) -> dict[int, memoryview[int]]:
-    """The cells that begin a label or a slab, by their place."""
-    used = min(words[USED], len(words) // CELL)
-    cells = {}
-    at = 1
-    while at < used:
-        cell = words[CELL * at : CELL * (at + 1)]
-        cells[at] = cell
-        at += max(1, -(-(JSON_BEGINS - cell[0]) // (8 * CELL)))
-    return cells
+def _cells_of(size: int) -> int:
+    """The number of cells of a label whose JSON has a size in bytes; of a slab, 1."""
+    return max(1, -(-(JSON_BEGINS + size) // (8 * CELL)))
+
+
+@lru_cache(1024)
+def _label_of(text: bytes) -> Label:
+    return tuple(json.loads(text))
