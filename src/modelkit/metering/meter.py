@@ -39,7 +39,8 @@ class Meter(Wrapper):
         model: the Model to count.
         shared: a folder in which all processes of a server count together; None for the one that
             the environment variable `MODELKIT_METRICS_DIR` names, or for this process alone. It
-            must exist and hold nothing else. The HTTP requests of Apps are counted there as well.
+            must exist and hold nothing else. The HTTP requests of Apps are counted in the folder
+            of the first Meter that has one.
         spans: whether a call opens an OpenTelemetry span below the current one, if that is
             recorded. It holds the name, version, rows and outcome, and no values.
 

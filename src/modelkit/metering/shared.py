@@ -201,7 +201,9 @@ def _check_files(path: Path) -> None:
         names = [found.name for found in path.iterdir()]
     except OSError as error:
         raise MeterError(
-            f"shared={str(path)!r} must be a folder that exists: {error}", folder=path
+            f"{str(path)!r}, as shared= or MODELKIT_METRICS_DIR names it, must be a folder that "
+            f"exists: {error}",
+            folder=path,
         ) from error
     known = {LOCK, GONE_FILE, f"{GONE_FILE}.new"}
     foreign = sorted(name for name in names if name not in known and not name.endswith(SUFFIX))
