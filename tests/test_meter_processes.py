@@ -84,7 +84,6 @@ def twenty_calls(meter):
     """What a child does."""
     for _ in range(20):
         meter.predict(ROW)
-    meter.totals()
     os._exit(0)
 
 
