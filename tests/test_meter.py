@@ -393,6 +393,7 @@ def test_the_last_three_retired_are_shown_and_go_on(versions):
 
 
 def test_a_model_without_a_package_has_counts_of_its_own():
+    gc.collect()
     first = mk.Meter(summed())
     second = mk.Meter(summed())
     first.predict(ROW)
