@@ -217,8 +217,9 @@ def test_what_goes_wrong_in_a_request_is_raised():
         if scope["path"] == "/body":
             await send(body)
         await send(start)
-        if scope["path"] == "/twice":
+        if scope["path"] in ("/", "/twice"):
             await send(body)
+        if scope["path"] == "/twice":
             await send(body)
 
     def leaves():
@@ -239,6 +240,15 @@ def test_what_goes_wrong_in_a_request_is_raised():
             client.concurrently([{"method": "GET", "path": "/raises"}])
         with pytest.raises(ValueError, match='begins with "/"'):
             client.get("raises")
+        with pytest.raises(TypeError, match="encode the text"):
+            client.post("/", body="text")
+        assert client.post("/", body=bytearray(b"12")).status == 200
+
+        async def within():
+            return client.get("/")
+
+        with pytest.raises(RuntimeError, match="from no coroutine"):
+            asyncio.run(within())
         with pytest.raises(ValueError, match="not both"):
             client.post("/", body=b"1", json=1)
 
