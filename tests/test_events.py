@@ -97,7 +97,11 @@ def test_a_listener_hears_the_kinds_it_asked_for_until_it_stops():
 
 
 def test_a_kind_is_wanted_where_it_is_heard_or_recorded():
-    assert events.wanted(events.Loaded)
+    with recording():
+        assert events.wanted(events.Loaded)
+        logging.getLogger("modelkit").setLevel(logging.WARNING)
+        assert not events.wanted(events.Loaded)
+        assert events.wanted(events.Refusal)
     assert not events.wanted(events.Handled)
     with hearing(events.Swapped):
         assert not events.wanted(events.Handled)

@@ -249,7 +249,7 @@ def _forget(number: int) -> None:
 
 def wanted(kind: type[Event]) -> bool:
     """Whether an event of this kind would reach a listener or may be recorded: else make none."""
-    if kind.log_level:
+    if kind.log_level > 0 and takes(kind.log_level):
         return True
     if not _subscriptions:
         return False
