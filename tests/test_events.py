@@ -221,6 +221,15 @@ def test_a_kind_of_ones_own():
     assert records[0].getMessage() == "promoted m"
 
 
+def test_events_are_values_that_processes_can_exchange():
+    import pickle
+
+    alarm = events.Alarmed("m", "1", "changed", "age", 1e-5, 0.001, 1200, None)
+    for event in (HANDLED, SWAPPED, OVERLOAD, alarm, events.Refusal("m", "1", 1, ("age",))):
+        assert pickle.loads(pickle.dumps(event)) == event
+        assert len({event, pickle.loads(pickle.dumps(event))}) == 1
+
+
 # Records.
 
 
