@@ -375,3 +375,26 @@ def test_starlette_and_fastapi_are_served_with_their_lifespans():
     with Client(mounted) as client:
         answer = client.get("/ml/stream")
     assert (answer.status, answer.body, answer.headers["x-root"]) == (200, b"ab", "/ml")
+
+
+def test_a_stream_without_an_end_is_left():
+    from starlette.applications import Starlette
+    from starlette.responses import StreamingResponse
+    from starlette.routing import Route
+
+    sent = []
+
+    async def endless():
+        while True:
+            sent.append(b"x")
+            yield b"x"
+            await asyncio.sleep(0)
+
+    async def stream(request):
+        assert not await request.is_disconnected()
+        return StreamingResponse(endless())
+
+    with Client(Starlette(routes=[Route("/", stream)])) as client:
+        answer = client.request("GET", "/", leaves=lambda: len(sent) > 3)
+    assert (answer.status, answer.complete) == (200, False)
+    assert answer.body.startswith(b"xxx")
