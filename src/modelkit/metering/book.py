@@ -85,23 +85,23 @@ def meters(name: str) -> list[Meter]:
         return [meter for account in of_name for meter in account.meters]
 
 
-def counted(name: str) -> list[Counted]:
-    """What was counted of the models of a name.
+def counted(*names: str) -> list[Counted]:
+    """What was counted of the models of these names; a folder is read once for all of them.
 
     First come those that have a Meter, then the last that were retired. In a folder these are the
     models of all processes; raises MeterError where it cannot be read.
     """
     with _book.lock:
         _book.sweep()
-        alive = [account for account in _book.alive if account.identity.name == name]
-        retired = [account for account in _book.retired if account.identity.name == name]
+        alive = [account for account in _book.alive if account.identity.name in names]
+        retired = [account for account in _book.retired if account.identity.name in names]
     found = _Found({})
     for account in (*alive, *retired):
         found.add(account.identity, account.ledger.own_totals(), retired=account in retired)
     for folder in {account.ledger.folder for account in (*alive, *retired)}:
         if folder is not None:
             for label, kept in folder.read().items():
-                if label[:2] == (MODEL, name):
+                if label[0] == MODEL and label[1] in names:
                     found.add(
                         Identity(*label[1:]), totals_of(kept.sums), retired=bool(kept.retired)
                     )

@@ -1,0 +1,159 @@
+"""JSON of requests and answers, strictly: the one place that knows orjson.
+
+orjson takes what this library must not: a key that stands twice, of which the last one wins, and
+integers beyond 64 bits, which it makes floats. Both are found by counting bytes, and named by the
+parser of the standard library, which is slower.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import VDOT_ITEMS, Array
+from modelkit.errors import importing
+from modelkit.jsonable import parse_json
+from modelkit.web.reply import Refused
+
+LONG = 1 << 14  # numbers that are encoded at a time: about a millisecond
+LONG_BODY = 1 << 16  # bytes from which a body is better read in a thread
+LONG_INTEGER = b"0" * 19  # the digits of the least integer that 64 bits may not hold
+DIGITS = bytes.maketrans(b"123456789", b"000000000")
+SIGNED = -(1 << 63)
+UNSIGNED = (1 << 64) - 1
+
+
+@cache
+def _library() -> Any:
+    with importing("orjson", "the web edge", "web"):
+        import orjson
+    return orjson
+
+
+def parse(data: bytes) -> Any:
+    """The value of a JSON text. Raises Refused, 400."""
+    try:
+        return _library().loads(data)
+    except ValueError as error:
+        raise Refused(400, f"the body is not JSON: {_why(data, error)}") from None
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """The fields of a JSON object. Raises Refused, 400."""
+    value = parse(data)
+    if type(value) is not dict:
+        raise Refused(400, f"the body is {shown(value)}, and a JSON object is expected")
+    return value
+
+
+def _why(data: bytes, error: ValueError) -> str:
+    """What orjson says, and what to do about the usual causes."""
+    if "allocate" in str(error):
+        return "it has too many lists and objects within each other"
+    if b"NaN" in data or b"Infinity" in data:
+        return (
+            f"{error}. JSON has no NaN and no infinity: write null for a missing value, or send "
+            "the tensor as bytes"
+        )
+    return str(error)
+
+
+def check_keys(data: bytes, count: int) -> None:
+    """Raise Refused, 400, for a key that stands twice; `count` is the number of keys parsed.
+
+    Each key is followed by a colon, so that as many colons as keys leave none for another.
+    """
+    if data.count(b":") != count:
+        _parse_strictly(data)
+
+
+def check_integers(data: bytes) -> None:
+    """Raise Refused, 400, for an integer beyond 64 bits."""
+    if LONG_INTEGER in data.translate(DIGITS):
+        _parse_strictly(data)
+
+
+def _parse_strictly(data: bytes) -> None:
+    try:
+        parse_json(data.decode())
+        json.loads(data, parse_int=_check_integer)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"the body is not JSON that can be read exactly: {error}") from None
+
+
+def _check_integer(text: str) -> int:
+    if len(text) < len(LONG_INTEGER):
+        return 0
+    if len(text) > len(LONG_INTEGER) + 2 or not SIGNED <= int(text) <= UNSIGNED:
+        raise ValueError(f"the integer {text:.40} is beyond 64 bits; write a float, such as 1e20")
+    return 0
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: its beginning, and what it is in JSON."""
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "a boolean"}
+    if value is None:
+        return "null"
+    if isinstance(value, dict | list):
+        return kinds[type(value)]
+    return f"{_library().dumps(value).decode():.40} ({kinds.get(type(value), 'a number')})"
+
+
+def dump(value: Any) -> bytes:
+    """A value of plain objects and contiguous arrays of numbers as JSON; NaN is null."""
+    orjson = _library()
+    encoded: bytes = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return encoded
+
+
+def has_infinity(values: Array) -> bool:
+    """Whether an array of floats holds an infinity; NaN is none."""
+    if values.size <= VDOT_ITEMS:
+        flat = values.reshape(-1)
+        if np.isfinite(np.vdot(flat, flat)):
+            return False
+    return bool(np.isinf(values).any())
+
+
+def is_long(values: Array) -> bool:
+    """Whether an array is encoded in parts."""
+    return values.size > LONG
+
+
+def encoded(values: Array) -> Generator[None, None, Any]:
+    """Encode a long array in parts: it yields after each, and gives what `dump` takes.
+
+    The bytes are those of the array encoded at once.
+    """
+    parts: list[bytes] = []
+    for part in _parts(values):
+        parts.append(part)
+        yield
+    return _library().Fragment(b"".join(parts))
+
+
+def _parts(values: Array) -> Generator[bytes, None, None]:
+    """The JSON of an array, in parts of at most LONG numbers."""
+    width = values[:1].size
+    yield b"["
+    if width > LONG:
+        for row, inner in enumerate(values):
+            yield b"," if row else b""
+            yield from _parts(inner)
+    else:
+        step = max(1, LONG // max(1, width))
+        for start in range(0, len(values), step):
+            part = dump(dumpable(values[start : start + step]))
+            yield part[1:-1] if start == 0 else b"," + part[1:-1]
+    yield b"]"
+
+
+def dumpable(values: Array) -> Any:
+    """An array as `dump` takes it: one of strings, or of no dimension, as plain objects."""
+    if values.dtype == object or not values.ndim:
+        return values.tolist()
+    return values if values.flags.c_contiguous else np.ascontiguousarray(values)

@@ -1,0 +1,247 @@
+"""Plain JSON: rows as records, columns or arrays by name, and answers by the names of outputs."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from itertools import chain
+from math import nan
+from typing import Any
+
+import numpy as np
+
+from modelkit.cast import Array
+from modelkit.signature import Signature
+from modelkit.web import json
+from modelkit.web.answers import Steps, finish, plain_array, to_json
+from modelkit.web.layout import Layout, layout_of, read_array, read_values
+from modelkit.web.options import (
+    check_known,
+    check_output_names,
+    check_rows,
+    check_type,
+    read_id,
+    read_key,
+    read_priority,
+    read_timeout,
+    refuse_values,
+)
+from modelkit.web.query import Limits, Query
+from modelkit.web.reply import JSON, Headers, Refused, Reply
+from modelkit.web.tensors import nested_array
+
+FORMS = ("rows", "columns", "inputs")
+OPTIONS = ("outputs", "timeout", "priority", "key", "id")
+
+
+def read(
+    body: bytes | memoryview,
+    headers: Headers,
+    signature: Signature,
+    limits: Limits,
+) -> Query:
+    """A request: `rows` (records), `columns` or `inputs` (arrays by name), and options.
+
+    Raises:
+        Refused: 400 for what is no such request, or asks for what there is not; 413 for more rows
+            than `limits` allow; 415 for another type of content; 422 for values that are no values
+            of their column.
+    """
+    check_type(headers)
+    data = bytes(body)
+    request = json.parse_object(data)
+    form = _form(request)
+    layout = layout_of(signature)
+    values = request[form]
+    if form == "rows":
+        keys = _check_records(values, layout, limits)
+        X = _read_records(values, data, layout)
+    else:
+        keys = _check_arrays(values, form, layout, limits)
+        json.check_integers(data)
+        X = _read_arrays(values, layout)
+    json.check_keys(data, len(request) + keys)
+    return Query(
+        X,
+        _outputs(request, signature) if "outputs" in request else signature.output_names,
+        read_timeout(request, 1) if "timeout" in request else None,
+        read_priority(request) if "priority" in request else 0,
+        read_key(request) if "key" in request else None,
+        read_id(request) if "id" in request else None,
+    )
+
+
+def _form(request: Mapping[str, Any]) -> str:
+    """In which of the forms the rows are. Raises Refused, 400."""
+    check_known(request, (*FORMS, *OPTIONS), "a request")
+    forms = [form for form in FORMS if form in request]
+    if len(forms) != 1:
+        raise Refused(
+            400,
+            f"a request has {forms or 'no rows'}; it has one of rows (a list of records), columns "
+            "and inputs (lists by name)",
+        )
+    return forms[0]
+
+
+def _outputs(request: Mapping[str, Any], signature: Signature) -> tuple[str, ...]:
+    names = request["outputs"]
+    if type(names) is not list or not names:
+        raise Refused(400, f"outputs are {json.shown(names)}; they are a list of names")
+    if {*map(type, names)} != {str}:
+        raise Refused(400, "outputs are a list of names, each a string")
+    return check_output_names(names, signature)
+
+
+# Records.
+
+
+def _check_records(
+    rows: Any,
+    layout: Layout,
+    limits: Limits,
+) -> int:
+    """The number of fields of all records. Raises Refused."""
+    if type(rows) is not list:
+        raise Refused(400, f"rows are {json.shown(rows)}; they are a list of records: [{{...}}]")
+    check_rows(len(rows), limits)
+    if not layout.has_columns:
+        raise Refused(
+            400,
+            f"not all inputs have columns; send arrays by name, as inputs: {list(layout.names)}",
+        )
+    kinds = {*map(type, rows)}
+    if kinds <= {dict}:
+        return sum(map(len, rows))
+    if kinds <= {str, type(None)} and layout.is_text:
+        return 0
+    odd = next(row for row, record in enumerate(rows) if type(record) is not dict)
+    raise Refused(
+        400, f"row {odd} is {json.shown(rows[odd])}; a row is an object with the columns as fields"
+    )
+
+
+def _read_records(
+    rows: list[Any],
+    data: bytes,
+    layout: Layout,
+) -> Any:
+    if layout.exact and rows:
+        block = _block(rows, data, layout)
+        if block is not None:
+            return block
+    json.check_integers(data)
+    if layout.read:
+        problems: list[str] = []
+        for name, reader in layout.read.items():
+            if all(name in record for record in rows):
+                values = read_values([row[name] for row in rows], reader, name, problems)
+                for record, value in zip(rows, values, strict=True):
+                    record[name] = value
+        refuse_values(problems)
+    return rows
+
+
+def _block(
+    rows: list[dict[str, Any]],
+    data: bytes,
+    layout: Layout,
+) -> Array | None:
+    """Records of floats alone as one array; None where they need a closer look."""
+    width = len(layout.names)
+    try:
+        items = list(chain.from_iterable(map(layout.pick, rows)))
+        flat = np.frombuffer(array("d", _with_nan(items) if layout.nullable else items))
+    except (KeyError, TypeError, OverflowError):
+        return None
+    if sum(map(len, rows)) != len(items):
+        return None
+    if not np.vdot(flat, flat) < layout.exact**2:
+        large = np.flatnonzero(np.abs(flat) >= layout.exact)
+        if any(type(items[place]) is not float for place in large):
+            return None
+        json.check_integers(data)
+    return flat.reshape(-1, width)
+
+
+def _with_nan(items: list[Any]) -> list[Any]:
+    return [nan if item is None else item for item in items] if None in items else items
+
+
+# Arrays by name.
+
+
+def _check_arrays(
+    arrays: Any,
+    form: str,
+    layout: Layout,
+    limits: Limits,
+) -> int:
+    """The number of names. Raises Refused."""
+    if type(arrays) is not dict:
+        raise Refused(400, f"{form} are {json.shown(arrays)}; they are an object of lists by name")
+    for name, values in arrays.items():
+        axis = layout.axes.get(name, 0)
+        for _ in range(axis or 0):
+            values = values[0] if type(values) is list and values else None
+        if axis is not None and type(values) is list:
+            check_rows(len(values), limits)
+        elif type(arrays[name]) is dict:
+            raise Refused(400, f"{name!r} is an object in {form}; it is a list of values")
+    return len(arrays)
+
+
+def _read_arrays(arrays: dict[str, Any], layout: Layout) -> dict[str, Any]:
+    problems: list[str] = []
+    read = {}
+    for name, values in arrays.items():
+        spec = layout.inputs.get(name)
+        if type(values) is list and spec is not None and spec.shape:
+            values = nested_array(values, spec)
+        if name in layout.read:
+            reader = layout.read[name]
+            if type(values) is list:
+                values = read_values(values, reader, name, problems)
+            else:
+                values = read_array(np.asarray(values, object), name, layout, problems)
+        read[name] = values
+    refuse_values(problems)
+    return read
+
+
+# Answers.
+
+
+def write(
+    query: Query,
+    answers: Mapping[str, Array],
+    model_name: str,
+    version: str,
+) -> Reply:
+    """The outputs by name, as lists. Raises Refused, 406, for an infinity."""
+    return finish(write_in_steps(query, answers, model_name, version))
+
+
+def write_in_steps(
+    query: Query,
+    answers: Mapping[str, Array],
+    model_name: str,
+    version: str,
+) -> Steps:
+    """The answer as of `write`, in steps of about a millisecond, so that others have a turn between.
+
+    Raises Refused, 406, for an infinity.
+    """
+    outputs: dict[str, Any] = {}
+    for name in query.outputs:
+        outputs[name] = yield from to_json(plain_array(answers[name]), name)
+    answer: dict[str, Any] = {"model_name": model_name, "model_version": version}
+    if query.id is not None:
+        answer["id"] = query.id
+    answer["outputs"] = outputs
+    return Reply(200, [JSON], json.dump(answer))
+
+
+def write_explanation(explanation: Any) -> Reply:
+    """An Explanation as the record that `Explanation.to_json` makes of it."""
+    return Reply(200, [JSON], explanation.to_json().encode())
