@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, final
 
-from modelkit.logs import INFO, WARNING, due, takes, write
+from modelkit.logs import INFO, WARNING, due, takes, write_record
 
 Listener = Callable[[Any], object]
 
@@ -296,7 +296,7 @@ def _record(event: Event) -> None:
         if count:
             values = {field.name: getattr(event, field.name) for field in fields(event)}  # type: ignore[arg-type]
             kind = type(event).__name__.lower()
-            write(event.log_level, str(event), {"event": kind, **values}, count)
+            write_record(event.log_level, str(event), {"event": kind, **values}, count)
 
 
 def _tell(subscription: Subscription, event: Event) -> None:
@@ -317,4 +317,4 @@ def _complain(listener: Listener, error: BaseException) -> None:
     with suppress(Exception):  # as in _record
         if takes(WARNING):
             values = {"event": "listener", "listener": who, "error": what}
-            write(WARNING, message, values, error=error)
+            write_record(WARNING, message, values, error=error)

@@ -104,7 +104,7 @@ def due(key: Hashable) -> int:
     return _find_matters().note(key, time.monotonic())
 
 
-def write(
+def write_record(
     level: int,
     message: str,
     fields: Mapping[str, Any],
