@@ -8,8 +8,10 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, final
 
 from modelkit.errors import MeterError
+from modelkit.identity import identity_of
 from modelkit.metering import book, requests
 from modelkit.metering.layout import MORE_ROWS, OK
+from modelkit.metering.refused import tell_refused
 from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
@@ -81,7 +83,7 @@ class Meter(Wrapper):
     def _spanned(self) -> Model:
         from modelkit.metering.spans import Spanned
 
-        name, version, _ = book.identity_of(self)
+        name, version, _ = identity_of(self)
         return Spanned(self._inner, name, version, self._rows)
 
     @property
@@ -117,6 +119,7 @@ class Meter(Wrapper):
             slab[OK] += 1
         except BaseException as error:
             place.failed(error)
+            tell_refused(self, error)
             raise
         return answers
 
@@ -135,6 +138,7 @@ class Meter(Wrapper):
             ledger.local.place.answered(rows, weight, start)  # another thread may have gone on
         except BaseException as error:
             ledger.local.place.failed(error)
+            tell_refused(self, error)
             raise
         return answers
 
