@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -13,6 +13,7 @@ from modelkit.web.reply import Headers, Refused
 
 USUAL_TYPES = (b"application/json", b"application/octet-stream")
 PRIORITIES = (0, -1)
+SPARE_NAMES = 1000  # of columns that a model does not read
 
 
 def check_type(headers: Headers) -> None:
@@ -37,6 +38,15 @@ def check_rows(rows: int, limits: Limits) -> None:
         raise Refused(413, f"{rows} rows are more than the {limits.rows} that a request may have")
 
 
+def check_width(
+    count: int,
+    names: Sequence[str],
+) -> None:
+    """Raise Refused, 400, for far more columns than a model has: to name each takes long."""
+    if count > 2 * len(names) + SPARE_NAMES:
+        raise Refused(400, f"{count} names are too many for a model that takes {len(names)}")
+
+
 def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str, ...]:
     """Names of outputs. Raises Refused, 400, for unknown ones, and for one that stands twice."""
     found = tuple(names)
@@ -45,7 +55,7 @@ def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str,
             known = list(signature.output_names)
             raise Refused(400, f"there is no output {shown(name)}; there are {known}")
     if len(set(found)) < len(found):
-        raise Refused(400, f"an output stands twice among {list(found)}")
+        raise Refused(400, "an output stands twice in the list of outputs")
     return found
 
 

@@ -16,12 +16,13 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import Steps, check_finite, finish, plain_array
-from modelkit.web.layout import Layout, layout_of, read_array, rows_of
+from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
+from modelkit.web.layout import Layout, layout_of, read_array, rows_in
 from modelkit.web.options import (
     check_output_names,
     check_rows,
     check_type,
+    check_width,
     read_id,
     read_key,
     read_priority,
@@ -192,6 +193,7 @@ def _read_inputs(
     inputs = request.get("inputs")
     if type(inputs) is not list or not inputs:
         raise Refused(400, "a request has a list of inputs, of one tensor or more")
+    check_width(len(inputs), layout.names)
     truths = json.may_hold_booleans(head)
     X: dict[str, Array] = {}
     at = 0
@@ -200,7 +202,7 @@ def _read_inputs(
         if name in X:
             raise Refused(400, f"the input {name!r} stands twice")
         count = check_sizes(shape, name, limits.body)
-        check_rows(rows_of(layout, name, shape), limits)
+        check_rows(rows_in(layout, name, shape), limits)
         parameters = _parameters(tensor)
         if "binary_data_size" in parameters:
             part = _part(tail, at, parameters["binary_data_size"], tensor, name)
@@ -278,7 +280,7 @@ def _read_whole(
         raise Refused(400, f"a body of bytes alone is one input; the model has {len(layout.axes)}")
     datatype = datatype_of(spec.dtype)
     shape = shape_of_whole(body, spec, datatype)
-    check_rows(rows_of(layout, spec.name, shape), limits)
+    check_rows(rows_in(layout, spec.name, shape), limits)
     if datatype == BYTES:
         tensor = np.array([text_of(body, "the body")], object).reshape(shape)
     else:
@@ -322,7 +324,7 @@ def write(
     version: str,
 ) -> Reply:
     """The answer to a request. Raises Refused, 406, for one that its format cannot hold."""
-    return finish(write_in_steps(query, answers, model_name, version))
+    return _answer(query, answers, NOTHING, model_name, version)
 
 
 def write_in_steps(
@@ -335,6 +337,19 @@ def write_in_steps(
 
     Raises Refused, 406, for an answer that its format cannot hold.
     """
+    names = [name for name in query.outputs if name not in query.binary]
+    encoded = yield from encode_long(names, answers, flat=True)
+    return _answer(query, answers, encoded, model_name, version)
+
+
+def _answer(
+    query: Query,
+    answers: Mapping[str, Array],
+    encoded: Encoded,
+    model_name: str,
+    version: str,
+) -> Reply:
+    """The answer, some outputs of which may be encoded before."""
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for name in query.outputs:
@@ -345,11 +360,12 @@ def write_in_steps(
             raw = to_bytes(values, datatype)
             output["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
+        elif name in encoded:
+            output["data"] = encoded[name]
         else:
             flat = values.reshape(-1)
             check_finite(flat, name)
-            long = json.is_long(flat)
-            output["data"] = (yield from json.encode(flat)) if long else json.dumpable(flat)
+            output["data"] = json.dumpable(flat)
         outputs.append(output)
     answer: dict[str, Any] = {"model_name": model_name}
     if version:
