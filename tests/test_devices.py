@@ -231,6 +231,7 @@ def test_a_list_takes_the_first_that_is_usable(devices, dense_mk):
     refused = [device.name for device in devices if not device.usable]
     with mk.load(dense_mk, device=[*refused, "cpu"]) as model:
         assert model.placement.device == "cpu"
+        assert model.placement.asked == next(iter([*refused, "cpu"]))
         assert all(f"{name}: " in model.placement.reason for name in refused)
     if len(refused) > 1:
         with pytest.raises(DeviceError) as caught:
@@ -247,6 +248,7 @@ def test_auto_says_what_it_chose_and_logs_where_a_gpu_was_passed_by(devices, den
     compiled = len(decide.device_chain("auto", sessions.providers())) > 1
     with caplog.at_level(logging.DEBUG), mk.load(dense_mk) as model:
         placement = model.placement
+    assert placement.asked == decide.device_chain("auto", sessions.providers())[0].name
     if usable:
         assert placement.device == usable[0]
         assert not caplog.records

@@ -20,6 +20,8 @@ ModelkitError
 ├── ExplainError                    an explanation that cannot be given as asked
 │   └── AdditivityError             an exact explanation does not add up to what was served
 ├── DriftError                      a profile, a detector or rows do not fit each other
+├── MeterError                      a Meter that cannot count as asked
+├── ExportError                     files that cannot be written as asked
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -108,6 +110,9 @@ class BatchError(ModelkitError):
 class Overloaded(BatchError):  # noqa: N818 - the name the design fixes
     """A request that found the queue full; `queued` and `max_queue` say how full."""
 
+    queued: int
+    max_queue: int
+
 
 class DeadlineExceeded(BatchError, TimeoutError):  # noqa: N818 - the name the design fixes
     """A request whose deadline passed before it was answered; if not begun, it was dropped."""
@@ -137,6 +142,14 @@ class DriftError(ModelkitError):
 
     `feature` names the column at fault, if it is one.
     """
+
+
+class MeterError(ModelkitError):
+    """A Meter that cannot count as asked; `folder` is the one it was to share, if any."""
+
+
+class ExportError(ModelkitError):
+    """Files that cannot be written as asked: an objective out of its range, or others in the way."""
 
 
 class MissingExtraError(ModelkitError, ImportError):

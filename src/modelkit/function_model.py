@@ -47,6 +47,11 @@ class FunctionModel(Model):
         return self._batchable
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, and answers no more."""
+        return self._fn is None
+
+    @property
     def signature(self) -> Signature:
         """What the function takes and gives."""
         return self._signature

@@ -173,6 +173,11 @@ class Model(ABC):
         return None
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, and answers no more."""
+        return False
+
+    @property
     def manifest(self) -> Manifest | None:
         """The manifest of the package this model was loaded from, or None."""
         return None

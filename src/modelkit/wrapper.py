@@ -60,6 +60,11 @@ class Wrapper(Model):
         return self._inner.placement
 
     @property
+    def closed(self) -> bool:
+        """Whether the wrapped Model was closed."""
+        return self._inner.closed
+
+    @property
     def manifest(self) -> Manifest | None:
         """The manifest of the package that the wrapped Model was loaded from, or None."""
         return self._inner.manifest

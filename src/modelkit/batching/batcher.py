@@ -156,6 +156,11 @@ class Batcher(Wrapper):
         self._row_dtype = None if block is None else block[2].target
 
     @property
+    def closed(self) -> bool:
+        """Whether it or the Model that it wraps was closed."""
+        return self._lane.closed or self._inner.closed
+
+    @property
     def plan(self) -> BatchPlan:
         """How calls are batched at present, and why; it changes as runs are timed."""
         return self._lane.planner.plan

@@ -60,7 +60,7 @@ class Lane:
         self.start = start
         self.closed = False
         self.parallel = planner.plan.mode == PARALLEL  # threads run their calls at once
-        self.tally = Tally()
+        self.tally = Tally(planner.max_rows)
         self.direct = count(1)  # calls that ran at once; a thread takes the next number unlocked
         self._asked = 0  # how often `stats` took a number of these
         self.reset()

@@ -23,10 +23,14 @@ class Stats:
             free), "cap" (the largest batch was reached), "tick" (an event loop had taken all calls
             of one tick).
         batch_sizes: batches by size; the key is the largest size of the bin: 1, 3, 7, 15, ...
+        batched: the sum of the sizes of all batches.
         latency: calls by microseconds from call to answer; the key is the most of the bin: 1, 3, 7,
             15, ... Of direct calls, one in 64 is timed.
+        seconds: the sum of the seconds from call to answer of these calls.
         queued: the size that waits now.
         deepest: the largest size that ever waited.
+        max_queue, max_rows: the most that may wait, and the size of the largest batch, as the
+            Batcher was made with.
         out_of_memory: runs that did not fit into memory, each of which halved the largest batch.
     """
 
@@ -39,9 +43,13 @@ class Stats:
     abandoned: int
     released: dict[str, int]
     batch_sizes: dict[int, int]
+    batched: int
     latency: dict[int, int]
+    seconds: float
     queued: int
     deepest: int
+    max_queue: int
+    max_rows: int
     out_of_memory: int
 
     def quantile(self, q: float) -> float:
@@ -58,6 +66,7 @@ class Stats:
 class Tally:
     """The counters behind Stats, guarded by the lock of the lane."""
 
+    max_rows: int
     calls: int = 0
     batches: int = 0
     failed: int = 0
@@ -65,6 +74,8 @@ class Tally:
     expired: int = 0
     abandoned: int = 0
     out_of_memory: int = 0
+    batched: int = 0
+    seconds: float = 0.0
     released: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys(("idle", "slot", "cap", "tick"), 0)
     )
@@ -74,11 +85,13 @@ class Tally:
     def batch(self, size: int, reason: str) -> None:
         """Count a batch."""
         self.batches += 1
+        self.batched += size
         self.released[reason] += 1
         self.sizes[size.bit_length()] += 1
 
     def answered(self, seconds: float, calls: int = 1) -> None:
         """Count calls that were answered this long after they were made."""
+        self.seconds += seconds * calls
         self.latency[int(seconds * 1e6).bit_length()] += calls
 
     def stats(self, direct: int, refused: int, queue: Queue) -> Stats:
@@ -93,9 +106,13 @@ class Tally:
             abandoned=self.abandoned,
             released=dict(self.released),
             batch_sizes=_histogram(self.sizes),
+            batched=self.batched,
             latency=_histogram(self.latency),
+            seconds=self.seconds,
             queued=queue.waiting,
             deepest=queue.deepest,
+            max_queue=queue.most,
+            max_rows=self.max_rows,
             out_of_memory=self.out_of_memory,
         )
 

@@ -67,7 +67,6 @@ class TextEncoder(Model):
 
     __slots__ = (
         "__weakref__",
-        "_closed",
         "_identity",
         "_origin",
         "_owned",
@@ -178,7 +177,6 @@ class TextEncoder(Model):
         self._owned = owned
         self._origin = origin
         self._identity = None
-        self._closed = False
 
     @property
     def recipe(self) -> Recipe:
@@ -189,6 +187,11 @@ class TextEncoder(Model):
     def placement(self) -> Placement | None:
         """Where the Model over token tensors really runs."""
         return self.token_model.placement
+
+    @property
+    def closed(self) -> bool:
+        """Whether its Model over token tensors was closed."""
+        return self.token_model.closed
 
     @property
     def runs_at_once(self) -> int:
@@ -360,10 +363,9 @@ class TextEncoder(Model):
         """Release the graph, unless it was passed as a Model; later calls raise ClosedError."""
         if self._owned:
             self.token_model.close()
-            self._closed = True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopening(self._origin, closed=self._closed)
+        return reopening(self._origin, closed=self.closed)
 
 
 def _checked_roles(roles: Mapping[str, str] | None) -> dict[str, str]:

@@ -38,7 +38,7 @@ def outcome_of(error: BaseException) -> str:
 @final
 @dataclass(frozen=True)
 class Totals:
-    """What a Meter has counted since its process began.
+    """What was counted of a model.
 
     Attributes:
         calls: the number of calls by outcome. `ok`: answered; `signature`: refused rows;
@@ -74,6 +74,25 @@ class Totals:
         if timed:
             parts.append(f"{1e6 * self.seconds / timed:.3g} us a call")
         return ", ".join(parts)
+
+
+@final
+@dataclass(frozen=True)
+class RequestTotals:
+    """The HTTP requests that were counted.
+
+    Attributes:
+        requests: the number of answered requests by route and status.
+        durations: the number of answered requests by duration, by route: one for each of `BOUNDS`,
+            up to and including it, and one for all that took longer.
+        seconds: the sum of the durations, by route.
+        in_flight: the number of requests that have arrived and are not answered.
+    """
+
+    requests: Mapping[tuple[str, int], int]
+    durations: Mapping[str, tuple[int, ...]]
+    seconds: Mapping[str, float]
+    in_flight: int
 
 
 def sum_of(every: Iterable[Totals]) -> Totals:

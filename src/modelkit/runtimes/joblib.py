@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -228,6 +229,11 @@ class JoblibModel(Model):
         return self._placement
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, and answers no more."""
+        return self._estimator is None
+
+    @property
     def manifest(self) -> Manifest | None:
         """The manifest of the package this model was loaded from, or None."""
         return self._manifest
@@ -267,7 +273,7 @@ class JoblibModel(Model):
         self._estimator = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopening(self._origin, closed=self._estimator is None)
+        return reopening(self._origin, closed=self.closed)
 
 
 def _verb_of(output: str) -> tuple[str, int | None]:
@@ -301,4 +307,12 @@ def _place_estimator(device: DeviceName, threads: int | str) -> Placement:
             device=threads,
         )
     why = "at most, the usable CPUs; the estimator and its libraries decide"
-    return Placement("joblib", "cpu", usable_cpus(), split=True, reason=WHY, threads_reason=why)
+    return Placement(
+        "joblib",
+        "cpu",
+        usable_cpus(),
+        split=True,
+        reason=WHY,
+        threads_reason=why,
+        since=time.time(),
+    )

@@ -119,6 +119,11 @@ class OnnxModel(Model):
         return self._placement
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, and answers no more."""
+        return self._run_graph is _raise_closed
+
+    @property
     def manifest(self) -> Manifest | None:
         """The manifest of the package this model was loaded from, or None."""
         return self._manifest
@@ -225,7 +230,7 @@ class OnnxModel(Model):
         return self._run_graph(*arguments)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopening(self._origin, closed=self._run_graph is _raise_closed)
+        return reopening(self._origin, closed=self.closed)
 
 
 def _abandon(session: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -119,7 +120,8 @@ def place(
     compiled = providers()
     obstacles: dict[str, str] = {}
     workers = worker_count(os.environ.get("WEB_CONCURRENCY"))
-    for target in device_chain(device, compiled):
+    chain = device_chain(device, compiled)
+    for target in chain:
         on_cpu = target.provider == CPU
         count, why = choose_threads(threads, usable_cpus(), workers, on_cpu=on_cpu)
         split = _is_split(graph, count, side_by_side=side_by_side) if on_cpu else count > 1
@@ -133,8 +135,18 @@ def place(
             import logging
 
             logging.getLogger("modelkit").warning("%s", reason)
-        counts = tuple(nodes.items())
-        return session, Placement(target.provider, target.name, count, split, counts, reason, why)
+        placement = Placement(
+            target.provider,
+            target.name,
+            count,
+            split,
+            tuple(nodes.items()),
+            reason,
+            why,
+            asked=chain[0].name,
+            since=time.time(),
+        )
+        return session, placement
     raise DeviceError(refusal(device, obstacles), device=device, obstacles=obstacles)
 
 

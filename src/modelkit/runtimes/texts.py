@@ -37,7 +37,7 @@ class TextModel(Model):
         options: as for `OnnxModel`.
     """
 
-    __slots__ = ("_closed", "_most", "_origin", "_signature", "_terms", "_texts", "inside")
+    __slots__ = ("_most", "_origin", "_signature", "_terms", "_texts", "inside")
 
     inside: OnnxModel  # what runs the graph
 
@@ -56,7 +56,6 @@ class TextModel(Model):
         self._texts = texts
         self._terms = tuple(terms)
         self._origin = origin
-        self._closed = False
         self._most = RUN_ROWS
         if texts.dense:
             wide = 8 * sum(len(each) for each in terms)
@@ -71,6 +70,11 @@ class TextModel(Model):
     def placement(self) -> Placement | None:
         """Where the graph really runs."""
         return self.inside.placement
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, and answers no more."""
+        return self.inside.closed
 
     @property
     def manifest(self) -> Manifest | None:
@@ -90,7 +94,7 @@ class TextModel(Model):
     ) -> Outputs:
         rows = len(next(iter(feeds.values())))
         if rows == 0:
-            if self._closed:
+            if self.closed:
                 raise ClosedError("the model was closed; load it again to use it")
             return self._signature.empty(outputs)
         if rows == 1:
@@ -149,7 +153,6 @@ class TextModel(Model):
     def close(self) -> None:
         """Release the graph; later calls raise ClosedError."""
         self.inside.close()
-        self._closed = True
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return reopening(self._origin, closed=self._closed)
+        return reopening(self._origin, closed=self.closed)

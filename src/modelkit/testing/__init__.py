@@ -1,6 +1,7 @@
-"""The contract every Model keeps, as named checks.
+"""What tests of your own need: the contract that every Model keeps, and a client without a socket.
 
-Run it on your own Models: `check_model(model, X)`.
+`check_model(model, X)` runs the contract on a Model, as named checks. `Client(app)` sends requests
+to an application of the web, in this process.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import numpy as np
 from modelkit.errors import SignatureError
 from modelkit.model import Model, Outputs
 from modelkit.spec import check_dims, numpy_dtype
+from modelkit.testing.client import Client, Response
+
+__all__ = ["Client", "Response", "check_model"]
 
 MOST_ROWS_ALONE = 16  # that are compared with their batch
 
