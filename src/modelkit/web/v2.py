@@ -25,8 +25,10 @@ from modelkit.web.options import (
     check_width,
     read_id,
     read_key,
+    read_parameters,
     read_priority,
     read_timeout,
+    read_truth,
     refuse_values,
 )
 from modelkit.web.query import Limits, Query
@@ -47,18 +49,8 @@ from modelkit.web.tensors import (
 LENGTH_HEADER = b"inference-header-content-length"
 OCTETS = (b"content-type", b"application/octet-stream")
 PLATFORM = "onnx_onnxv1"
-# What Triton's extensions ask for and no Model does; other parameters are the client's own.
-UNSUPPORTED = (
-    "classification",
-    "sequence_end",
-    "sequence_id",
-    "sequence_start",
-    "shared_memory_byte_size",
-    "shared_memory_offset",
-    "shared_memory_region",
-)
-NO_PARAMETERS: dict[str, Any] = {}
 MICROSECONDS = 1e-6
+NONE: frozenset[str] = frozenset()
 
 
 def read(
@@ -113,7 +105,7 @@ def _understand(
     limits: Limits,
 ) -> Query:
     X = _read_inputs(request, head, tail, layout_of(signature), limits)
-    parameters = _parameters(request)
+    parameters = read_parameters(request)
     outputs, binary = _read_outputs(request, parameters, signature)
     json.check_keys(head, _count_keys(request))
     return Query(
@@ -159,26 +151,6 @@ def _count_keys(request: Mapping[str, Any]) -> int:
     return count
 
 
-def _parameters(holder: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a request, an input or an output. Raises Refused, 400."""
-    parameters = holder.get("parameters")
-    if parameters is None:
-        return NO_PARAMETERS
-    if type(parameters) is not dict:
-        raise Refused(400, f"parameters are {json.shown(parameters)}, and an object is expected")
-    for name in UNSUPPORTED:
-        if name in parameters:
-            raise Refused(400, f"the parameter {name!r} asks for what no model here does")
-    return parameters
-
-
-def _truth(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = parameters.get(name, default)
-    if type(value) is not bool:
-        raise Refused(400, f"the parameter {name!r} is {json.shown(value)}; it is true or false")
-    return value
-
-
 # Inputs.
 
 
@@ -203,7 +175,7 @@ def _read_inputs(
             raise Refused(400, f"the input {name!r} stands twice")
         count = check_sizes(shape, name, limits.body)
         check_rows(rows_in(layout, name, shape), limits)
-        parameters = _parameters(tensor)
+        parameters = read_parameters(tensor)
         if "binary_data_size" in parameters:
             part = _part(tail, at, parameters["binary_data_size"], tensor, name)
             at += len(part)
@@ -298,23 +270,26 @@ def _read_outputs(
     signature: Signature,
 ) -> tuple[tuple[str, ...], frozenset[str]]:
     """The outputs wanted, and those of them that are wanted as bytes."""
-    default = _truth(parameters, "binary_data_output", default=False)
+    default = read_truth(parameters, "binary_data_output", default=False)
     wanted = request.get("outputs")
     if not wanted and (wanted is None or type(wanted) is list):
         names = signature.output_names
-        return names, frozenset(names) if default else frozenset()
+        return names, frozenset(names) if default else NONE
     if type(wanted) is not list:
         raise Refused(400, f"outputs are {json.shown(wanted)}, not a list")
     named = []
-    binary = set()
+    binary = []
     for output in wanted:
         name = output.get("name") if type(output) is dict else None
         if type(name) is not str:
             raise Refused(400, f"an output is an object with a name, not {json.shown(output)}")
         named.append(name)
-        if _truth(_parameters(output), "binary_data", default=default):
-            binary.add(name)
-    return check_output_names(named, signature), frozenset(binary)
+        as_bytes = default
+        if "parameters" in output:
+            as_bytes = read_truth(read_parameters(output), "binary_data", default=default)
+        if as_bytes:
+            binary.append(name)
+    return check_output_names(named, signature), frozenset(binary) if binary else NONE
 
 
 def write(
