@@ -193,6 +193,8 @@ def test_options_and_outputs():
         ("probabilities", "label"), pytest.approx(0.0025), -1, "c7", "a", frozenset({"probabilities"}),
     )  # fmt: skip
     assert read(request(inputs), signature=classifier).outputs == ("label", "probabilities")
+    nulls = {"id": None, "parameters": None, "outputs": None}  # as MLServer's client writes them
+    assert read(request(inputs, **nulls), signature=classifier).id is None
     every = read(
         request(
             inputs,
@@ -396,8 +398,12 @@ BAD = {
     ),
     "no values but large": Bad(request(tensor(shape=[2, 0, 1 << 62], data=[])), "too large"),
     "shape against data": Bad(request(tensor(shape=[2, 30])), "30 values do not fill shape"),
-    "nested against shape": Bad(request(tensor(data=[WIDE, WIDE])), "lists of shape"),
-    "ragged": Bad(request(tensor(data=[[1], [1, 2]])), "is a list"),
+    "nested against shape": Bad(request(tensor(data=[WIDE, WIDE])), "do not have shape"),
+    "nested otherwise": Bad(request(tensor(data=[[1] * 15] * 2)), "do not have shape"),
+    "ragged": Bad(request(tensor(data=[[1], [1, 2]])), "do not have shape"),
+    "many lists of nothing": Bad(request(tensor(shape=[1, 0], data=[[], []])), "do not have shape"),
+    "too deep": Bad(request(tensor(data=[[[1]] * 30])), "value 0 is a list"),
+    "many inputs": Bad(request(*[tensor(f"{j}") for j in range(1100)]), "1100 names are too many"),
     "a string in FP32": Bad(request(tensor(data=["1", *WIDE[1:]])), 'value 0 is "1" .a string'),
     "a truth in FP32": Bad(request(tensor(data=[True, *WIDE[1:]])), "value 0 is true"),
     "1e300 in FP32": Bad(request(tensor(data=[1e300, *WIDE[1:]])), "at most 3.40282e"),
