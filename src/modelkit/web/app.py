@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Thread
@@ -241,7 +241,7 @@ class App:
         )
 
     @property
-    def wsgi(self) -> Wsgi:
+    def wsgi(self) -> Callable[..., Iterable[bytes]]:
         """The same App for a server of WSGI, which answers each request on a thread.
 
         A Batcher then gathers the calls of these threads.
@@ -253,7 +253,7 @@ class App:
 
         Raises MissingExtraError if flask is not installed.
         """
-        return blueprint_of(self.wsgi)
+        return blueprint_of(Wsgi(self._edge))
 
     def drain(self) -> None:
         """Say that no more requests should come, and go on answering those that do.
