@@ -60,11 +60,6 @@ class Gathered:
         return b"".join(self._parts)
 
 
-def is_encoded(headers: Headers) -> bool:
-    """Whether a body has to be inflated."""
-    return headers.get(b"content-encoding", b"").strip().lower() not in _PLAIN
-
-
 def inflated(
     body: bytes,
     headers: Headers,

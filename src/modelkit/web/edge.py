@@ -22,7 +22,7 @@ from modelkit.metering import requests
 from modelkit.model import PLAIN, Call
 from modelkit.web import instances, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
-from modelkit.web.body import check_head, inflated, is_encoded
+from modelkit.web.body import check_head, inflated
 from modelkit.web.deadlines import seconds_allowed
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
@@ -241,9 +241,11 @@ class Edge:
         know: the other one is asked.
         """
         check_head(visit.headers, self.limits.body)
-        visit.hurry(seconds_allowed(visit.headers))
+        seconds = seconds_allowed(visit.headers)
+        if seconds is not None:
+            visit.hurry(seconds)
         body = await transport.body(self.limits.body)
-        if is_encoded(visit.headers):
+        if b"content-encoding" in visit.headers:
             body = await transport.beside(partial(inflated, body, visit.headers, self.limits.body))
         activation: Activation[Serving] | None = None
         for last in (False, True):
@@ -275,7 +277,8 @@ class Edge:
             query = await transport.beside(read)
         else:
             query = reading(body, visit.headers, serving.signature, self.limits)
-        visit.hurry(query.timeout)
+        if query.timeout is not None:
+            visit.hurry(query.timeout)
         visit.check_time()
         if visit.route.verb == "explain":
             return await transport.apart(partial(_explain, serving, query))

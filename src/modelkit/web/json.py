@@ -14,6 +14,7 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
+from numpy import vdot
 
 from modelkit.cast import VDOT_ITEMS, Array
 from modelkit.errors import importing
@@ -133,7 +134,7 @@ def has_infinity(values: Array) -> bool:
     """Whether an array of floats holds an infinity; NaN is none."""
     if values.size <= VDOT_ITEMS:
         flat = values if values.ndim == 1 else values.reshape(-1)
-        if isfinite(flat.dot(flat)):  # half as long as `np.vdot`
+        if isfinite(vdot(flat, flat)):
             return False
     return bool(np.isinf(values).any())
 

@@ -76,10 +76,8 @@ class Visit:
         self.receive: Any = None
         self.listener: Any = None
 
-    def hurry(self, seconds: float | None) -> None:
+    def hurry(self, seconds: float) -> None:
         """Take the seconds that the client gives its answer, counted from its arrival."""
-        if seconds is None:
-            return
         self.hurried = True
         self.deadline = min(self.deadline, self.arrived + seconds)
 
