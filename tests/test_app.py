@@ -461,9 +461,9 @@ def test_an_idle_app_has_no_timer():
 
         scope = {"type": "http", "method": "POST", "path": PREDICT, "headers": []}
         await app(scope, receive, send)
-        watch = app._watches[loop]
-        assert watch.looking
-        while watch.looking:  # noqa: ASYNC110 - nothing else happens here
+        lookout = app._lookouts[loop]
+        assert lookout.looking
+        while lookout.looking:  # noqa: ASYNC110 - nothing else happens here
             await asyncio.sleep(0.01)
         return [handle for handle in loop._scheduled if not handle.cancelled()]
 

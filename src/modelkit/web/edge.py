@@ -1,7 +1,7 @@
 """What an App decides, whatever carries its requests.
 
 `Edge.answer` is the whole way of a request, written once. It waits only for its Transport, which reads
-the body and calls the model: that of ASGI suspends there, and that of WSGI blocks, so that `finish`
+the body and calls the model: that of ASGI suspends there, and that of WSGI blocks, so that `run_now`
 runs the same steps without an event loop.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from functools import partial
 from inspect import isawaitable
 from time import monotonic
@@ -19,7 +19,8 @@ from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.metering import requests
-from modelkit.model import PLAIN, Call
+from modelkit.model import PLAIN, Call, Outputs
+from modelkit.signature import Signature
 from modelkit.web import instances, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated
@@ -43,12 +44,21 @@ from modelkit.web.statuses import (
 from modelkit.web.visit import Transport, Visit
 
 T = TypeVar("T")
-_FORMATS = {
-    "infer": (v2.read, v2.write_in_steps),
-    "predict": (plain.read, plain.write_in_steps),
-    "explain": (plain.read, plain.write_in_steps),
-    "instances": (instances.read, instances.write_in_steps),
+Turns = Generator[None, None, T]
+Reading = Callable[[bytes, Headers, Signature, Limits], Query]
+ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
+WritingInSteps = Callable[[Query, Outputs, str, str], Turns[Reply]]
+Format = tuple[Reading, ReadingInTurns | None, WritingInSteps]
+# What reads a request, at once or in steps, and what writes its answer.
+_FORMATS: dict[str, Format] = {
+    "infer": (v2.read, v2.read_in_steps, v2.write_in_steps),
+    "predict": (plain.read, plain.read_in_steps, plain.write_in_steps),
+    "explain": (plain.read, plain.read_in_steps, plain.write_in_steps),
+    "instances": (instances.read, None, instances.write_in_steps),
 }
+# Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
+# which gets a turn every five milliseconds.
+_IN_THREAD = 1 << 19
 
 
 @final
@@ -271,12 +281,14 @@ class Edge:
         transport: Transport,
     ) -> Reply:
         visit.version = serving.version
-        reading, writing = _FORMATS[visit.route.verb]
-        if len(body) > LONG_BODY:
-            read = partial(reading, body, visit.headers, serving.signature, self.limits)
-            query = await transport.beside(read)
+        reading, in_steps, writing = _FORMATS[visit.route.verb]
+        asked = (body, visit.headers, serving.signature, self.limits)
+        if len(body) <= LONG_BODY:
+            query = reading(*asked)
+        elif in_steps is not None and len(body) <= _IN_THREAD:
+            query = await _with_turns(in_steps(*asked), transport)
         else:
-            query = reading(body, visit.headers, serving.signature, self.limits)
+            query = await transport.beside(partial(reading, *asked))
         if query.timeout is not None:
             visit.hurry(query.timeout)
         visit.check_time()
@@ -285,14 +297,7 @@ class Edge:
         call = _call_of(query, visit, transport)
         answers = await transport.call(serving.model, query.X, query.outputs, call)
         visit.check_time()
-        steps = writing(query, answers, name, serving.version)
-        try:
-            while True:
-                next(steps)
-                await transport.turn()
-        except StopIteration as end:
-            reply: Reply = end.value
-            return reply
+        return await _with_turns(writing(query, answers, name, serving.version), transport)
 
     def _refused(
         self,
@@ -311,7 +316,7 @@ class Edge:
         return failure(error, request)
 
 
-def finish(steps: Coroutine[Any, Any, T]) -> T:
+def run_now(steps: Coroutine[Any, Any, T]) -> T:
     """Run steps whose transport blocks, and so never suspends, to their end."""
     try:
         steps.send(None)
@@ -320,6 +325,20 @@ def finish(steps: Coroutine[Any, Any, T]) -> T:
         return value
     steps.close()
     raise AssertionError("a transport that blocks has suspended")
+
+
+async def _with_turns(
+    steps: Turns[T],
+    transport: Transport,
+) -> T:
+    """What steps end with, with turns for others in between."""
+    try:
+        while True:
+            next(steps)
+            await transport.turn()
+    except StopIteration as end:
+        value: T = end.value
+        return value
 
 
 def _known(name: str) -> tuple[str, Route]:

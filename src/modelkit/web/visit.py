@@ -71,7 +71,7 @@ class Visit:
         self.version = ""
         self.request = ""
         self.cut: Refused | None = None
-        self.task: Any = None  # these four belong to the watch of an event loop
+        self.task: Any = None  # these four belong to the Lookout of an event loop
         self.loop: Any = None
         self.receive: Any = None
         self.listener: Any = None

@@ -12,8 +12,8 @@ from time import monotonic
 from typing import Any, TypeVar, final
 
 from modelkit.model import Call, Model, Outputs
-from modelkit.web.body import Gathered
-from modelkit.web.edge import Edge, finish
+from modelkit.web.body import BodyParts
+from modelkit.web.edge import Edge, run_now
 from modelkit.web.reply import Headers, Refused
 from modelkit.web.statuses import CLOSE
 from modelkit.web.visit import Visit
@@ -54,7 +54,7 @@ class Wsgi:
         visit = edge.arrive(environ["REQUEST_METHOD"], path or "/", _headers_of(environ))
         status = 499
         try:
-            reply = finish(edge.answer(visit, _Thread(environ, visit)))
+            reply = run_now(edge.answer(visit, _Thread(environ, visit)))
             status = reply.status
             headers = edge.headers(visit, reply)
         finally:
@@ -83,7 +83,7 @@ class _Thread:
         """The body, counted while it is read. Raises Refused."""
         stream = self._environ["wsgi.input"]
         left = self._length()
-        gathered = Gathered(most)
+        gathered = BodyParts(most)
         while left != 0:
             part = stream.read(_PART if left is None else min(left, _PART))
             if not part:
