@@ -21,7 +21,7 @@ from typing import Any, final
 import modelkit as mk
 from modelkit.cli import vertex
 from modelkit.cli.printed import Printed
-from modelkit.cli.processes import Workers
+from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
 from modelkit.html import printable
@@ -100,7 +100,7 @@ def _serve_together(settings: Settings) -> bool:
             server.config_of(app.asgi, settings)
         listener = held.enter_context(_listen(settings))
         line = _announcement(app.title, listener, settings)
-        return Workers(work, settings, listener, lambda: _say(line)).run()
+        return Processes(work, settings, listener, lambda: _say(line)).run()
 
 
 def work(settings: Settings, listener: socket.socket, tell: Connection) -> None:

@@ -95,7 +95,8 @@ class CertifiedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         """Look at the certificate once a connection."""
         super().connection_made(transport)
         name = holder_of(transport.get_extra_info("peercert"))
-        self.app = partial(with_holder, self.app, name)
+        app: Asgi = self.app
+        self.app: Asgi = partial(with_holder, app, name)
 
 
 async def with_holder(

@@ -37,7 +37,7 @@ HEADERS = {
     "503": "Retry-After",
 }
 LOOKED_AT = ("401", "403", "404", "405", "500", "503")
-LARGEST = {"FP16": 65504.0, "FP32": 3.4028234663852886e38}
+FLOAT_LIMITS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38}
 TEXT: Schema = {"type": "string"}
 TRUTH: Schema = {"type": "boolean"}
 
@@ -251,8 +251,8 @@ def _item(datatype: str, *, nullable: bool) -> Schema:
         schema = {"type": kinds.get(dtype.kind, "integer")}
         if dtype.kind in "iu":
             schema |= _range_of(datatype)
-        if datatype in LARGEST:
-            schema |= {"minimum": -LARGEST[datatype], "maximum": LARGEST[datatype]}
+        if datatype in FLOAT_LIMITS:
+            schema |= {"minimum": -FLOAT_LIMITS[datatype], "maximum": FLOAT_LIMITS[datatype]}
     if nullable and datatype != "BOOL" and "INT" not in datatype:
         schema["type"] = [schema["type"], "null"]
     return schema
@@ -277,6 +277,9 @@ def _v2_answer(signature: Signature) -> Schema:
 def _answered(tensor: Schema) -> Schema:
     """The schema of an output; of one that is sent as bytes, `parameters` say how many."""
     tensor["properties"]["parameters"] = {"type": "object"}
+    shape = tensor["properties"]["shape"]
+    if shape.pop("prefixItems", None) is not None:  # which schemathesis cannot check in answers
+        shape["items"] = _size()
     return tensor
 
 
@@ -284,6 +287,9 @@ def _plain_request(signature: Signature) -> Schema:
     schema = signature.json_schema()
     schema.pop("$schema")
     if schema["type"] == "object":
+        for spec in signature.inputs:
+            if not (spec.columns or spec.finite):
+                _allow_null(schema["properties"][spec.name])
         forms = {"inputs": schema}
     else:
         forms = {"rows": schema, "columns": _by_column(schema["items"])}
@@ -298,6 +304,14 @@ def _plain_request(signature: Signature) -> Schema:
         "oneOf": [{"required": [form]} for form in forms],
         "additionalProperties": False,
     }
+
+
+def _allow_null(values: Schema) -> None:
+    """Let the numbers or texts of nested lists be missing."""
+    while values.get("type") == "array":
+        values = values["items"]
+    if values.get("type") in ("number", "string"):
+        values["type"] = [values["type"], "null"]
 
 
 def _by_column(row: Schema) -> Schema:
