@@ -162,7 +162,8 @@ def test_no_rows():
 
 
 def test_options():
-    query = read({"columns": {"x0": [], "x1": [], "x2": []}, "outputs": ["y"], "timeout": 0.5, "key": "k", "priority": -1, "id": "7"})  # fmt: skip
+    options = {"outputs": ["y"], "timeout": 0.5, "key": "k", "priority": -1, "id": "7"}
+    query = read({"columns": {"x0": [], "x1": [], "x2": []}, **options})
     assert query[1:] == (("y",), 0.5, -1, "k", "7", frozenset())
     assert read({"rows": []}) == ([], ("y",), None, 0, None, None, frozenset())
 
@@ -228,6 +229,8 @@ BAD = {
         b'{"rows": [{"x0": %s, "x1": 1, "x2": 1}]}' % (b"1" * 300), "beyond 64 bits"
     ),
     "a negative integer beyond": Bad({"columns": {"x0": [-(1 << 63) - 1]}}, "beyond 64 bits"),
+    "many columns": Bad({"columns": {str(j): [] for j in range(1100)}}, "1100 names are too many"),
+    "many fields": Bad({"rows": [{str(j): 1 for j in range(1100)}]}, "1100 names are too many"),
     "too many rows": Bad({"rows": [{}] * 10_001}, "10001 rows", 413),
     "too long columns": Bad({"columns": {"x0": [1] * 10_001}}, "10001 rows", 413),
     "a time is no time": Bad(changed(seen="now"), "column 'seen': .*in row 1", 422, KINDS),

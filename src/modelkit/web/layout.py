@@ -124,7 +124,7 @@ def _exactly(signature: Signature) -> tuple[float, bool]:
     return float(2**bits), rule.nullable
 
 
-def rows_of(layout: Layout, name: str, shape: Any) -> int:
+def rows_in(layout: Layout, name: str, shape: Any) -> int:
     """The number of rows of an input of this shape; a column has them on its first axis."""
     axis = layout.axes.get(name, 0)
     return shape[axis] if axis is not None and axis < len(shape) else 0

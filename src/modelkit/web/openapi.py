@@ -37,7 +37,7 @@ HEADERS = {
     "503": "Retry-After",
 }
 LOOKED_AT = ("401", "403", "404", "405", "500", "503")
-LARGEST = {"FP16": 65504.0, "FP32": 3.4028234663852886e38}
+FLOAT_LIMITS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38}
 TEXT: Schema = {"type": "string"}
 TRUTH: Schema = {"type": "boolean"}
 
@@ -251,8 +251,8 @@ def _item(datatype: str, *, nullable: bool) -> Schema:
         schema = {"type": kinds.get(dtype.kind, "integer")}
         if dtype.kind in "iu":
             schema |= _range_of(datatype)
-        if datatype in LARGEST:
-            schema |= {"minimum": -LARGEST[datatype], "maximum": LARGEST[datatype]}
+        if datatype in FLOAT_LIMITS:
+            schema |= {"minimum": -FLOAT_LIMITS[datatype], "maximum": FLOAT_LIMITS[datatype]}
     if nullable and datatype != "BOOL" and "INT" not in datatype:
         schema["type"] = [schema["type"], "null"]
     return schema

@@ -13,13 +13,14 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import Steps, check_finite, finish, plain_array
+from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
 from modelkit.web.layout import Layout, layout_of, read_array, read_values
 from modelkit.web.options import (
     check_known,
     check_output_names,
     check_rows,
     check_type,
+    check_width,
     read_id,
     read_key,
     read_priority,
@@ -127,7 +128,10 @@ def _check_records(
     check_rows(len(rows), limits)
     kinds = {*map(type, rows)}
     if kinds <= {dict}:
-        return sum(map(len, rows))
+        count = sum(map(len, rows))
+        if count > len(rows) * len(layout.names):
+            check_width(max(map(len, rows)), layout.names)
+        return count
     if kinds <= {str, type(None)} and layout.is_text:
         return 0
     odd = next(row for row, record in enumerate(rows) if type(record) is not dict)
@@ -195,6 +199,7 @@ def _check_arrays(
     """The number of names. Raises Refused."""
     if type(arrays) is not dict:
         raise Refused(400, f"{form} are {json.shown(arrays)}; they are an object of lists by name")
+    check_width(len(arrays), layout.names)
     for name, values in arrays.items():
         if type(values) is dict:
             raise Refused(400, f"{name!r} is an object in {form}; it is a list of values")
@@ -245,7 +250,7 @@ def write(
     version: str,
 ) -> Reply:
     """The outputs by name, as lists. Raises Refused, 406, for an infinity."""
-    return finish(write_in_steps(query, answers, model_name, version))
+    return _answer(query, answers, NOTHING, model_name, version)
 
 
 def write_in_steps(
@@ -258,12 +263,26 @@ def write_in_steps(
 
     Raises Refused, 406, for an infinity.
     """
+    encoded = yield from encode_long(query.outputs, answers, flat=False)
+    return _answer(query, answers, encoded, model_name, version)
+
+
+def _answer(
+    query: Query,
+    answers: Mapping[str, Array],
+    encoded: Encoded,
+    model_name: str,
+    version: str,
+) -> Reply:
+    """The answer, some outputs of which may be encoded before."""
     outputs: dict[str, Any] = {}
     for name in query.outputs:
-        values = plain_array(answers[name])
-        check_finite(values, name)
-        long = json.is_long(values)
-        outputs[name] = (yield from json.encode(values)) if long else json.dumpable(values)
+        if name in encoded:
+            outputs[name] = encoded[name]
+        else:
+            values = plain_array(answers[name])
+            check_finite(values, name)
+            outputs[name] = json.dumpable(values)
     answer: dict[str, Any] = {"model_name": model_name, "model_version": version}
     if query.id is not None:
         answer["id"] = query.id
