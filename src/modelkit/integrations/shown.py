@@ -106,10 +106,7 @@ class Shown:
         Where processes count together, those of this one would be a part that differs from scrape
         to scrape, so that only the gauges are shown.
         """
-        shared = set()
-        for name in self._roots:
-            if any(meter.shared for meter in book.meters(name)):
-                shared.add(name)
+        shared = {name for name in self._roots if book.is_shared(name)}
         for figure in self._counts.figures(layers, shown):
             if is_gauge(figure) or figure[1][0] not in shared:
                 yield figure

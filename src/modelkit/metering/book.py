@@ -24,7 +24,6 @@ from modelkit.metering.totals import Totals
 from modelkit.model import Model
 
 if TYPE_CHECKING:
-    from modelkit.metering.meter import Meter
     from modelkit.metering.shared import SharedFolder
 
 
@@ -61,7 +60,7 @@ class Counted:
 class _Account:
     identity: Identity
     ledger: Ledger
-    meters: weakref.WeakSet[Meter] = field(default_factory=weakref.WeakSet)
+    meters: weakref.WeakSet[Model] = field(default_factory=weakref.WeakSet)
 
     def is_of(self, identity: Identity, folder: SharedFolder | None) -> bool:
         """Whether a new Meter of this identity goes on counting here."""
@@ -82,7 +81,7 @@ def identity_of(model: Model) -> Identity:
     return Identity(manifest.name, manifest.version, manifest.digest)
 
 
-def enter(meter: Meter, folder: SharedFolder | None) -> Ledger:
+def enter(meter: Model, folder: SharedFolder | None) -> Ledger:
     """The Ledger that a new Meter counts in; raises MeterError where the folder cannot be used."""
     identity = identity_of(meter)
     with _book.lock:
@@ -94,11 +93,18 @@ def enter(meter: Meter, folder: SharedFolder | None) -> Ledger:
         return account.ledger
 
 
-def meters(name: str) -> list[Meter]:
+def meters(name: str) -> list[Model]:
     """The Meters of this name that are alive."""
     with _book.lock:
         of_name = [account for account in _book.alive if account.identity.name == name]
         return [meter for account in of_name for meter in account.meters]
+
+
+def is_shared(name: str) -> bool:
+    """Whether a Meter of this name counts together with those of other processes."""
+    with _book.lock:
+        of_name = [account for account in _book.alive if account.identity.name == name]
+        return any(account.ledger.folder is not None for account in of_name)
 
 
 def counted(*names: str) -> list[Counted]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, final
 
@@ -87,12 +86,6 @@ class Meter(Wrapper):
     def unobserved(self) -> Model:
         """The Model that answers without being counted."""
         return self._inner.unobserved
-
-    @property
-    def shared(self) -> Path | None:
-        """The folder in which all processes count together; None where this one counts alone."""
-        folder = self._ledger.folder
-        return None if folder is None else folder.path
 
     def totals(self) -> Totals:
         """What was counted until now: by this process, or by all that share the folder.
