@@ -48,7 +48,7 @@ def same(one, other):
 
 
 def test_records_columns_and_the_python_call_are_read_alike():
-    rows = [{"x1": 0.1, "x0": 1, "x2": None}, {"x2": -1e30, "x1": True, "x0": 3.5}]
+    rows = [{"x1": 0.1, "x0": 1, "x2": None}, {"x2": -1e30, "x1": 7, "x0": 3.5}]
     columns = {name: [row[name] for row in rows] for name in ("x2", "x0", "x1")}
     expected = THREE.coerce(rows)
     same(feeds({"rows": rows}), expected)
@@ -58,7 +58,7 @@ def test_records_columns_and_the_python_call_are_read_alike():
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.one_of(
-    FLOATS, st.integers(-(1 << 65), 1 << 65), st.none(), st.booleans(), st.text(max_size=3),
+    FLOATS, st.integers(-(1 << 65), 1 << 65), st.none(), st.text(max_size=3),
     st.sampled_from([1 << 24, (1 << 24) + 1, 1 << 53, (1 << 53) + 1, 3e38, 4e38, [], {}]),
 )  # fmt: skip
 WIDTHS = [
@@ -239,6 +239,14 @@ BAD = {
     "a time is a number": Bad(changed(due=3), "is not a time", 422, KINDS),
     "a span is a text": Bad(changed(took="3"), "is not a span of time", 422, KINDS),
     "a span is true": Bad(changed(took=True), "is not a span of time", 422, KINDS),
+    "true among numbers": Bad(
+        {"rows": [{"x0": 1, "x1": True, "x2": 1}]}, "'x1': true .* in row 0", 422
+    ),
+    "false in a column": Bad({"columns": {"x0": [1, False]}}, "'x0': false .* in row 1", 422),
+    "true in an image": Bad(
+        {"inputs": {"image": [[[1, True]]]}}, "'image': a boolean in row 0", 422, IMAGE
+    ),
+    "true where a size is": Bad(changed(size=True), "'size': true", 422, KINDS),
     "a long span": Bad(changed(took=1e30), "is not a span of time", 422, KINDS),
 }
 

@@ -193,6 +193,8 @@ def test_options_and_outputs():
         ("probabilities", "label"), pytest.approx(0.0025), -1, "c7", "a", frozenset({"probabilities"}),
     )  # fmt: skip
     assert read(request(inputs), signature=classifier).outputs == ("label", "probabilities")
+    nulls = {"id": None, "parameters": None, "outputs": None}  # as MLServer's client writes them
+    assert read(request(inputs, **nulls), signature=classifier).id is None
     every = read(
         request(
             inputs,

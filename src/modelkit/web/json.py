@@ -11,6 +11,7 @@ import gc
 import json
 from collections.abc import Generator
 from functools import cache
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -105,6 +106,16 @@ def may_hold_booleans(data: bytes) -> bool:
     letters = np.frombuffer(data, np.uint8)
     before = letters[np.flatnonzero(letters[1:] == LAST_OF_BOTH)]
     return bool(((before == ord("u")) | (before == ord("s"))).any())
+
+
+def holds_boolean(values: list[Any]) -> bool:
+    """Whether lists within lists hold true or false."""
+    while values:
+        kinds = {*map(type, values)}
+        if bool in kinds:
+            return True
+        values = [*chain.from_iterable(each for each in values if type(each) is list)]
+    return False
 
 
 def check_integers(data: bytes) -> None:

@@ -83,7 +83,7 @@ def _understand(
     else:
         keys = _check_arrays(values, form, layout, limits)
         json.check_integers(data)
-        X = _read_arrays(values, layout)
+        X = _read_arrays(values, data, layout)
     json.check_keys(data, len(request) + keys)
     return Query(
         X,
@@ -150,15 +150,42 @@ def _read_records(
         if block is not None:
             return block
     json.check_integers(data)
+    problems: list[str] = []
+    if json.may_hold_booleans(data):
+        for name in layout.numbers:
+            _find_truths([row.get(name) for row in rows], name, problems)
     if layout.read:
-        problems: list[str] = []
         for name, reader in layout.read.items():
             if all(name in record for record in rows):
                 values = read_values([row[name] for row in rows], reader, name, problems)
                 for record, value in zip(rows, values, strict=True):
                     record[name] = value
-        refuse_values(problems)
+    refuse_values(problems)
     return rows
+
+
+def _find_truths(
+    values: Any,
+    name: str,
+    problems: list[str],
+) -> None:
+    """Add to `problems` that a column of numbers, or a tensor of them, holds true or false."""
+    if not _is_list(values):
+        values = [values]
+    kinds = [*map(type, values)]
+    if bool in kinds:
+        row = kinds.index(bool)
+        found = json.shown(values[row])
+        problems.append(f"{name!r}: {found} in row {row}, where a number is expected")
+    elif list in kinds:
+        inner = [*filter(_is_list, values)]
+        rows = [row for row, each in enumerate(inner) if json.holds_boolean(each)]
+        if rows:
+            problems.append(f"{name!r}: a boolean in row {rows[0]}, where numbers are expected")
+
+
+def _is_list(value: Any) -> bool:
+    return type(value) is list
 
 
 def _block(
@@ -170,6 +197,8 @@ def _block(
     width = len(layout.names)
     try:
         items = list(chain.from_iterable(map(layout.pick, rows)))
+        if json.may_hold_booleans(data) and bool in {*map(type, items)}:
+            return None
         flat = np.frombuffer(array("d", _with_nan(items) if layout.nullable else items))
     except (KeyError, TypeError, OverflowError):
         return None
@@ -214,8 +243,15 @@ def _count_rows(values: Any, axis: int | None) -> int:
     return len(values) if axis is not None and type(values) is list else 0
 
 
-def _read_arrays(arrays: dict[str, Any], layout: Layout) -> dict[str, Any]:
+def _read_arrays(
+    arrays: dict[str, Any],
+    data: bytes,
+    layout: Layout,
+) -> dict[str, Any]:
     problems: list[str] = []
+    if json.may_hold_booleans(data):
+        for name in layout.numbers & arrays.keys():
+            _find_truths(arrays[name], name, problems)
     read = {}
     for name, values in arrays.items():
         read[name] = _read_lists(values, name, layout, problems)

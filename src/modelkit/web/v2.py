@@ -114,7 +114,7 @@ def _understand(
         read_timeout(parameters, MICROSECONDS) if "timeout" in parameters else None,
         read_priority(parameters) if "priority" in parameters else 0,
         read_key(parameters) if "key" in parameters else None,
-        read_id(request) if "id" in request else None,
+        read_id(request) if request.get("id") is not None else None,
         binary,
     )
 
