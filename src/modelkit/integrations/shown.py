@@ -15,6 +15,7 @@ from typing import final
 from modelkit import forks
 from modelkit.batching.batcher import Batcher
 from modelkit.drift.monitor import Monitor
+from modelkit.identity import identity_of
 from modelkit.integrations.families import FAMILIES, Figure, Labels, Sums, add_figures, is_gauge
 from modelkit.integrations.figures import (
     figures_of_calls,
@@ -114,7 +115,7 @@ class Shown:
 
 def labels_of(model: Model) -> Labels:
     """The name and the version of a model."""
-    return book.identity_of(model)[:2]
+    return identity_of(model)[:2]
 
 
 def counting_layers(model: Model) -> Iterator[Batcher | Monitor]:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, final
 
 from modelkit import forks
+from modelkit.identity import Identity, identity_of
 from modelkit.metering.gone import KEPT
 from modelkit.metering.layout import MODEL, totals_of
 from modelkit.metering.ledger import Ledger
@@ -25,14 +26,6 @@ from modelkit.model import Model
 
 if TYPE_CHECKING:
     from modelkit.metering.shared import SharedFolder
-
-
-class Identity(NamedTuple):
-    """What tells the counts of one model from those of another."""
-
-    name: str
-    version: str
-    digest: str
 
 
 @final
@@ -71,14 +64,6 @@ class _Account:
     @property
     def outlives_its_meters(self) -> bool:
         return bool(self.identity.digest) or self.ledger.folder is not None
-
-
-def identity_of(model: Model) -> Identity:
-    """The name, version and digest of the package of a Model; of its class if it has none."""
-    manifest = model.manifest
-    if manifest is None:
-        return Identity(type(model.base).__name__, "", "")
-    return Identity(manifest.name, manifest.version, manifest.digest)
 
 
 def enter(meter: Model, folder: SharedFolder | None) -> Ledger:
