@@ -153,6 +153,22 @@ def test_who_closes_the_old_model_too_early_is_forgiven():
         assert prediction(client.post(PREDICT, json=ROW)) == [2.0]
 
 
+def test_a_path_with_a_version_is_not_answered_by_another_that_came_while_the_body_did(packages):
+    app = mk.App({"sum": packages[0]})
+    body = json.dumps(tensor(name=app_input(app))).encode()
+
+    def parts():
+        yield body[:9]
+        app.replace("sum", packages[1])
+        yield body[9:]
+
+    with Client(app) as client:
+        path = "/v2/models/sum/versions/{}/infer"
+        assert client.post(path.format("1.0.0"), body=body).status == 200
+        assert client.post(path.format("1.0.0"), body=parts()).status == 404
+        assert client.post(path.format("2.0.0"), body=body).status == 200
+
+
 def test_a_replacement_is_an_event(packages):
     seen = []
     app = mk.App({"sum": packages[0]})
