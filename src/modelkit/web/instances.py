@@ -52,7 +52,7 @@ def _rows(instances: list[Any], signature: Signature) -> dict[str, Any]:
     columns = [column.name for spec in signature.inputs for column in spec.columns]
     if columns and kinds == {list}:
         return {"rows": [_record(row, values, columns) for row, values in enumerate(instances)]}
-    if columns or kinds <= {str}:
+    if columns:
         return {"rows": instances}
     if kinds == {dict}:
         return {"inputs": {name: _tensor(instances, name) for name in names}}
