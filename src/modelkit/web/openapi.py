@@ -288,6 +288,9 @@ def _plain_request(signature: Signature) -> Schema:
     schema = signature.json_schema()
     schema.pop("$schema")
     if schema["type"] == "object":
+        for spec in signature.inputs:
+            if not (spec.columns or spec.finite):
+                _allow_null(schema["properties"][spec.name])
         forms = {"inputs": schema}
     else:
         forms = {"rows": schema, "columns": _by_column(schema["items"])}
@@ -302,6 +305,14 @@ def _plain_request(signature: Signature) -> Schema:
         "oneOf": [{"required": [form]} for form in forms],
         "additionalProperties": False,
     }
+
+
+def _allow_null(values: Schema) -> None:
+    """Let the numbers or texts of nested lists be missing."""
+    while values.get("type") == "array":
+        values = values["items"]
+    if values.get("type") in ("number", "string"):
+        values["type"] = [values["type"], "null"]
 
 
 def _by_column(row: Schema) -> Schema:
