@@ -145,7 +145,7 @@ def health(folder: Path, case: Case, file: Path) -> list[list[str]]:
     large.write_text(json.dumps([raw(V2, {}, body)]))
     with running("health", modelkit("slow"), folder, as_v2(case.rows[:1])) as server:
         alone = told(offer(server.port, 1, 2, probe, 0.002))
-        load = [offer(server.port, 256, 8, file, 0.02), offer(server.port, 1, 8, large)]
+        load = [offer(server.port, 128, 8, file, 0.05), offer(server.port, 1, 8, large)]
         time.sleep(1)
         busy = told(offer(server.port, 1, 6, probe, 0.002))
         full, parsed = map(told, load)
@@ -159,8 +159,8 @@ def health(folder: Path, case: Case, file: Path) -> list[list[str]]:
 
 
 def padded(x: np.ndarray) -> bytes:
-    """As many rows as an App takes, in numbers of so many digits that they fill 8 MiB."""
-    data = ",".join(f"{value:.22f}" for value in x[:10_000].ravel().tolist())
+    """As many rows as an App takes, with all the digits of a float64, and blanks up to 8 MiB."""
+    data = ",".join(f"{value!r}" for value in x[:10_000].astype(float).ravel().tolist())
     tensor = f'{{"name":"X","shape":[10000,30],"datatype":"FP32","data":[{data}]}}'
     body = f'{{"inputs":[{tensor}]}}'.encode()
     assert len(body) <= LARGE, len(body)

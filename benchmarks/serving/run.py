@@ -19,7 +19,7 @@ from operator import sub, truediv
 from pathlib import Path
 
 import numpy as np
-from benchmarks.common.cases import FOLDER, Case, classifiers
+from benchmarks.common.cases import FOLDER, Case, save
 from benchmarks.common.measure import bare, command, judge, log, table
 from benchmarks.serving import in_process, mistakes, moments
 from benchmarks.serving.bodies import KINDS, as_bytes, from_bytes, raw
@@ -30,16 +30,19 @@ from benchmarks.serving.servers import (
     METERED,
     MODEL,
     OURS,
-    OWN,
     RIVALS,
-    ROOT,
     SERVE,
     WHOLE,
     Contender,
     Running,
+    home_of,
     running,
 )
 from benchmarks.serving.turns import Turn, compared, median, take_turns
+from sklearn.datasets import load_breast_cancer
+from sklearn.ensemble import GradientBoostingClassifier
+
+import modelkit as mk
 
 LIBRARIES = ("numpy", "onnxruntime", "uvicorn", "httptools", "uvloop", "orjson", "fastapi")
 NAMES = {"kserve": "kserve", "mlserver": "mlserver", "litserve": "litserve", "bentoml": "bentoml"}
@@ -48,22 +51,21 @@ SECONDS = 2.0  # of one turn
 ROUNDS = 5
 MANY = 1000  # rows of a large request
 OVERHEAD = {OURS: 25, WHOLE: 30}  # microseconds of processor time over the empty application
+CLIENTS_SCRIPT = Path(__file__).with_name("clients.py")
 TIMES_BEST = 8  # requests a second and core, of the best rival's
 
 
 @cache
 def case() -> Case:
-    return classifiers()["GradientBoosting, 200 trees"]
+    """Boosted trees on 30 columns, and the rows that they were fitted on, again and again."""
+    X, y = load_breast_cancer(return_X_y=True)
+    trees = GradientBoostingClassifier(n_estimators=200, random_state=0).fit(X, y)
+    return Case(*save(trees, MODEL, X), np.tile(X, (20, 1)).astype(np.float32))
 
 
-@cache
 def folder() -> Path:
-    """What the servers open: a package and the graph in it."""
-    made = FOLDER / "serving"
-    made.mkdir()
-    shutil.copy(case().package, made / f"{MODEL}.mk")
-    shutil.copy(case().graph, made / "model.onnx")
-    return made
+    """What the servers open: the package, and the graph in it."""
+    return case().package.parent
 
 
 def answers(x: np.ndarray) -> np.ndarray:
@@ -158,9 +160,10 @@ def versions() -> str:
     """What is installed in the environments of the rivals."""
     told = []
     for home, library in NAMES.items():
-        python = ROOT / f"{OWN.parent.name}-{home}" / "bin" / "python"
         code = f"from importlib.metadata import version; print(version({library!r}))"
-        done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [home_of(home) / "python", "-c", code], check=True, capture_output=True, text=True
+        )
         told.append(f"{library} {done.stdout.strip()}")
     return ", ".join(told)
 
@@ -230,7 +233,25 @@ def restarts(_args) -> str:
     return moments.report(folder(), case())
 
 
-SECTIONS = {section.__name__: section for section in (one_row, many_rows, restarts, bad_input)}
+def clients(_args) -> str:
+    """The clients of KServe and Triton"""
+    rows = case().rows[:5]
+    file = folder() / "clients.npz"
+    with mk.load(case().package) as model:
+        np.savez(file, rows=rows, **model.run(rows))
+    with running("clients", CONTENDERS[OURS], folder(), KINDS["v2"].write(rows)) as server:
+        ask = [home_of("kserve") / "python", CLIENTS_SCRIPT, str(server.port), file]
+        done = subprocess.run(ask, stdout=subprocess.PIPE, check=True, text=True)
+    checks = json.loads(done.stdout)
+    failed = [what for what, held in checks.items() if not held]
+    if failed:
+        raise AssertionError(f"{len(failed)} of {len(checks)} checks failed: {'; '.join(failed)}")
+    return f"{len(checks)} checks of live, ready, metadata, JSON, bytes, gzip and errors: all held."
+
+
+SECTIONS = {
+    section.__name__: section for section in (one_row, many_rows, restarts, bad_input, clients)
+}
 
 
 def main() -> None:

@@ -95,9 +95,7 @@ CONTENDERS: dict[str, Contender] = {
     OURS: modelkit("batcher"),
     METERED: modelkit("meter"),
     WHOLE: modelkit("all"),
-    SERVE: Contender(
-        ("modelkit", "serve", "{package}", "--name", MODEL, "--port", "{port}"), "v2", V2
-    ),
+    SERVE: Contender(("modelkit", "serve", "{package}", "--port", "{port}"), "v2", V2),
 }
 RIVALS = [name for name, contender in CONTENDERS.items() if contender.home]
 
@@ -173,6 +171,11 @@ def free_ports(count: int = 3) -> int:
     raise OSError("there are no free ports")
 
 
+def home_of(name: str) -> Path:
+    """Where the programs of an environment lie: of this one, or of a rival's beside it."""
+    return ROOT / f"{OWN.parent.name}-{name}" / "bin" if name else OWN
+
+
 def ours(folder: Path) -> dict[str, str]:
     """What the environment of each server has."""
     return {
@@ -198,7 +201,7 @@ def filled(text: str, port: int, folder: Path) -> str:
 def running(name: str, contender: Contender, folder: Path, body: bytes) -> Iterator[Running]:
     """Start a server, with its log in `folder`; it is killed with all its children."""
     port = free_ports()
-    home = OWN if not contender.home else ROOT / f"{OWN.parent.name}-{contender.home}" / "bin"
+    home = home_of(contender.home)
     command = [filled(part, port, folder) for part in contender.program]
     variables = {key: filled(value, port, folder) for key, value in contender.variables.items()}
     own = ours(folder) | {"PATH": f"{home}:{os.environ['PATH']}", "PORT": str(port)}
