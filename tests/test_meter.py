@@ -13,7 +13,8 @@ from helpers.processes import passes_in_a_child
 
 import modelkit as mk
 from modelkit.errors import BatchError, ClosedError, DeadlineExceeded, Overloaded, SignatureError
-from modelkit.metering.slabs import BOUNDS_NS, DURATIONS, TURN, WEIGHTS, Place, zeros
+from modelkit.metering.layout import BOUNDS_NS, DURATIONS, zeros
+from modelkit.metering.ledger import TURN, WEIGHTS, Place
 from modelkit.metering.totals import OUTCOMES, outcome_of, sum_of
 from modelkit.testing import check_model
 

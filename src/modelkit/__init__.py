@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from modelkit.explain.explainer import Explainer as Explainer
     from modelkit.explain.explanation import Explanation as Explanation
     from modelkit.function_model import FunctionModel as FunctionModel
+    from modelkit.integrations.prometheus import Collector as Collector
     from modelkit.jsonable import to_json as to_json
     from modelkit.manifest import Manifest as Manifest
     from modelkit.metering.meter import Meter as Meter
@@ -51,6 +52,7 @@ _HOMES = {
     "App": "modelkit.web.app",
     "Batcher": "modelkit.batching.batcher",
     "Call": "modelkit.call",
+    "Collector": "modelkit.integrations.prometheus",
     "Column": "modelkit.spec",
     "Detector": "modelkit.drift.detector",
     "Device": "modelkit.device",

@@ -20,6 +20,7 @@ ModelkitError
 ├── ExplainError                    an explanation that cannot be given as asked
 │   └── AdditivityError             an exact explanation does not add up to what was served
 ├── DriftError                      a profile, a detector or rows do not fit each other
+├── MeterError                      a Meter that cannot count as asked
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -140,6 +141,10 @@ class DriftError(ModelkitError):
 
     `feature` names the column at fault, if it is one.
     """
+
+
+class MeterError(ModelkitError):
+    """A Meter that cannot count as asked; `folder` is the one it was to share, if any."""
 
 
 class MissingExtraError(ModelkitError, ImportError):

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
+from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
-from modelkit.metering import book
+from modelkit.errors import MeterError
+from modelkit.metering import book, requests
 from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
 from modelkit.wrapper import Wrapper
+
+if TYPE_CHECKING:
+    from modelkit.metering.shared import SharedFolder
+
+VARIABLE = "MODELKIT_METRICS_DIR"
 
 
 @final
@@ -20,30 +29,76 @@ class Meter(Wrapper):
     and stands for the others; where calls take more than 50 microseconds, all are. A Meter changes
     no answer, raises nothing into a caller, waits for no lock and has no thread.
 
+    Counts belong to the name, version and digest of the package: a second Meter around a Model of
+    the same package goes on counting. A Model without a package has counts of its own.
+
     Put it outside of a Batcher, which refuses a Meter inside: it would see the runs of the Batcher,
     with padding and retries, and not the calls.
 
     Args:
         model: the Model to count.
+        shared: a folder in which all processes of a server count together; None for the one that
+            the environment variable `MODELKIT_METRICS_DIR` names, or for this process alone. It
+            must exist and hold nothing else. The HTTP requests of Apps are counted there as well.
+        spans: whether a call opens an OpenTelemetry span below the current one, if that is
+            recorded. It holds the name, version, rows and outcome, and no values.
+
+    Raises:
+        MeterError: if `model` has a Meter already, or `shared` cannot be used.
+        MissingExtraError: if `spans` is asked for and opentelemetry is not installed.
     """
 
-    __slots__ = ("__weakref__", "_by_rows", "_ledger", "signature")
+    __slots__ = (
+        "__weakref__",
+        "_again",
+        "_answering",
+        "_by_rows",
+        "_ledger",
+        "signature",
+    )
 
     signature: Signature  # a slot, which is read faster than a property
 
-    def __init__(self, model: Model) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        shared: str | os.PathLike[str] | None = None,
+        spans: bool = False,
+    ) -> None:
+        _refuse_two_meters(model)
         super().__init__(model)
         self.signature = model.signature
         self._by_rows = _rows_come_first(self.signature)
-        self._ledger = book.enter(self)
+        self._again = partial(Meter, shared=shared, spans=spans)
+        self._answering = self._spanned() if spans else model
+        folder = _folder(shared or os.environ.get(VARIABLE))
+        self._ledger = book.enter(self, folder)
+        if folder is not None:
+            requests.share(folder)
+
+    def _spanned(self) -> Model:
+        from modelkit.metering.spans import Spanned
+
+        name, version, _ = book.identity_of(self)
+        return Spanned(self._inner, name, version, self._rows)
 
     @property
     def unobserved(self) -> Model:
         """The Model that answers without being counted."""
         return self._inner.unobserved
 
+    @property
+    def shared(self) -> Path | None:
+        """The folder in which all processes count together; None where this one counts alone."""
+        folder = self._ledger.folder
+        return None if folder is None else folder.path
+
     def totals(self) -> Totals:
-        """What was counted until now, in this process."""
+        """What was counted until now: by this process, or by all that share the folder.
+
+        Raises MeterError where the folder cannot be read.
+        """
         return self._ledger.totals()
 
     def _call(
@@ -52,15 +107,15 @@ class Meter(Wrapper):
         outputs: tuple[str, ...],
         call: Call,
     ) -> Outputs:
-        ledger = self._ledger
+        place = self._ledger.local.place
         try:
-            weight = next(ledger.slabs.local.place.weights)
+            weight = next(place.weights)
             start = weight and perf_counter_ns()
-            answers = self._inner._call(X, outputs, call)
+            answers = self._answering._call(X, outputs, call)
             rows = len(answers[outputs[0]]) if self._by_rows else self._rows(answers)
-            ledger.answered(rows, weight, start)
+            place.answered(rows, weight, start)
         except BaseException as error:
-            ledger.failed(error)
+            place.failed(error)
             raise
         return answers
 
@@ -72,13 +127,13 @@ class Meter(Wrapper):
     ) -> Outputs:
         ledger = self._ledger
         try:
-            weight = next(ledger.slabs.local.place.weights)
+            weight = next(ledger.local.place.weights)
             start = weight and perf_counter_ns()
-            answers = await self._inner._acall(X, outputs, call)
+            answers = await self._answering._acall(X, outputs, call)
             rows = len(answers[outputs[0]]) if self._by_rows else self._rows(answers)
-            ledger.answered(rows, weight, start)
+            ledger.local.place.answered(rows, weight, start)  # another thread may have gone on
         except BaseException as error:
-            ledger.failed(error)
+            ledger.local.place.failed(error)
             raise
         return answers
 
@@ -91,7 +146,7 @@ class Meter(Wrapper):
         return 1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Meter, (self._inner,)
+        return self._again, (self._inner,)
 
     def _facts(self) -> list[tuple[str, str]]:
         return [*super()._facts(), ("served", str(self.totals()))]
@@ -100,3 +155,26 @@ class Meter(Wrapper):
 def _rows_come_first(signature: Signature) -> bool:
     dim = signature.row_dim
     return dim is not None and all(spec.shape[:1] == (dim,) for spec in signature.outputs)
+
+
+def _refuse_two_meters(model: Model) -> None:
+    layer: Model | None = model
+    while layer is not None:
+        if isinstance(layer, Meter):
+            raise MeterError(
+                f"{model!r} has a Meter already, and another one would count each call twice"
+            )
+        layer = layer.inner
+
+
+def _folder(shared: str | os.PathLike[str] | None) -> SharedFolder | None:
+    if not shared:
+        return None
+    try:
+        from modelkit.metering.shared import shared_folder
+    except ImportError as error:
+        raise MeterError(
+            "counts of several processes need locks on files, as Linux and macOS have them; count "
+            f"without shared= and {VARIABLE} here"
+        ) from error
+    return shared_folder(shared)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Thread
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 from modelkit import events, forks
 from modelkit.activation import Draining
@@ -16,6 +16,7 @@ from modelkit.errors import ClosedError
 from modelkit.model import Model
 from modelkit.web.asgi import Carrier, Receive, Scope, Send, discard
 from modelkit.web.auth import Auth
+from modelkit.web.blueprint import blueprint_of
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.layers import Opened, check_answers
@@ -25,6 +26,10 @@ from modelkit.web.serving import Served, Serving, check_name
 from modelkit.web.statuses import CLOSE, written
 from modelkit.web.visit import Visit
 from modelkit.web.watch import Watch
+from modelkit.web.wsgi import Wsgi
+
+if TYPE_CHECKING:
+    from flask import Blueprint
 
 Servable = Model | str | os.PathLike[str]
 _WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
@@ -234,6 +239,21 @@ class App:
                 before_digest=before.digest,
             )
         )
+
+    @property
+    def wsgi(self) -> Wsgi:
+        """The same App for a server of WSGI, which answers each request on a thread.
+
+        A Batcher then gathers the calls of these threads.
+        """
+        return Wsgi(self._edge)
+
+    def blueprint(self) -> Blueprint:
+        """The same App as a blueprint of Flask: `register_blueprint(..., url_prefix="/ml")`.
+
+        Raises MissingExtraError if flask is not installed.
+        """
+        return blueprint_of(self.wsgi)
 
     def drain(self) -> None:
         """Say that no more requests should come, and go on answering those that do.

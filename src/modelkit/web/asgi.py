@@ -41,6 +41,7 @@ class Carrier:
         self._beside = beside
 
     async def body(self, most: int) -> bytes:
+        """The body, in one message as most come, or in several. Raises Refused."""
         message = await self._receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
             body: bytes = message.get("body", b"")
@@ -72,18 +73,23 @@ class Carrier:
         outputs: tuple[str, ...],
         call: Call,
     ) -> Awaitable[Outputs]:
+        """The answers of a model, which gathers the calls of this loop if it can."""
         return model._acall(X, outputs, call)
 
     async def beside(self, work: Callable[[], T]) -> T:
+        """What takes milliseconds, in one of a few threads of the App."""
         return await asyncio.get_running_loop().run_in_executor(self._beside, work)
 
     async def apart(self, work: Callable[[], T]) -> T:
+        """What may take seconds, in a thread that other such work may keep waiting."""
         return await asyncio.to_thread(work)
 
     async def turn(self) -> None:
+        """Let other tasks of the loop have a turn."""
         await asyncio.sleep(0)
 
     async def settle(self, principal: Awaitable[str | None]) -> str | None:
+        """What an async `auth` says."""
         return await principal
 
 

@@ -20,7 +20,7 @@ from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.metering import requests
 from modelkit.model import PLAIN, Call
-from modelkit.web import plain, v2
+from modelkit.web import instances, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated, is_encoded
 from modelkit.web.deadlines import seconds_allowed
@@ -47,6 +47,7 @@ _FORMATS = {
     "infer": (v2.read, v2.write_in_steps),
     "predict": (plain.read, plain.write_in_steps),
     "explain": (plain.read, plain.write_in_steps),
+    "instances": (instances.read, instances.write_in_steps),
 }
 
 

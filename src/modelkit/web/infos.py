@@ -66,7 +66,7 @@ class Infos:
         """What one model takes and gives, or whether it is ready."""
         serving = served.active.now.value
         if route.verb == "model":
-            return v2.metadata(served.name, serving.version, serving.signature)
+            return v2.metadata(served.name, (serving.version,), serving.signature)
         if not ready:
             raise unavailable(f"{served.name!r} is not ready: the App is draining")
         return _json({"name": served.name, "ready": True})

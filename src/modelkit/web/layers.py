@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import final
 
 from modelkit.batching.batcher import Batcher
@@ -18,6 +19,11 @@ from modelkit.package.load import load
 class Opened:
     """A package that was opened, with what was put around it.
 
+    Args:
+        path: of the package.
+        digest: see `load`.
+        allow: see `load`.
+
     Attributes:
         model: Meter(Monitor(Batcher(loaded))), without Batcher where rows depend on each other, and
             without Monitor where the package has no profile.
@@ -25,8 +31,14 @@ class Opened:
 
     __slots__ = ("_layers", "model")
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        model = load(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        digest: str | None = None,
+        allow: Collection[str] = (),
+    ) -> None:
+        model = load(path, digest=digest, allow=allow)
         self._layers = [model]
         try:
             if model.batchable and model.signature.batch is not None:

@@ -17,6 +17,7 @@ Verb = Literal[
     "infer",
     "predict",
     "explain",
+    "instances",
 ]
 UNMATCHED = "unmatched"  # the template of every path that is none of ours
 LOOKING = ("GET", "HEAD")
@@ -38,15 +39,16 @@ _TEMPLATES: dict[str, Verb] = {
     "/v2/models/{model}/versions/{version}/infer": "infer",
     "/models/{model}/predict": "predict",
     "/models/{model}/explain": "explain",
+    "/models/{model}/instances": "instances",
 }
-_ASKED = ("infer", "predict", "explain")
+_ASKED = ("infer", "predict", "explain", "instances")
 
 
 class Route(NamedTuple):
     """What a path is for.
 
     Attributes:
-        template: the path with `{model}` and `{version}` in place of names; one of 15 texts.
+        template: the path with `{model}` and `{version}` in place of names; one of 16 texts.
         verb: what is asked.
         methods: the methods that the path takes, LOOKING or ASKING.
         name: of the model, as the path has it; empty where the path names none.
