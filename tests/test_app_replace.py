@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import shutil
+import json
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
-from helpers.apps import INFER, PREDICT, ROW, SIGNATURE, Gate, ask, summed, tensor, uvicorn_of, wait_for
+from helpers.apps import INFER, PREDICT, ROW, Gate, ask, summed, tensor, uvicorn_of, wait_for
+from helpers.servers import exchange, request_of
 
 import modelkit as mk
 from modelkit import errors, events
+from modelkit.metering import requests
 from modelkit.testing import Client
 
 
 def constant(value):
     return summed(lambda feeds: {"prediction": np.full(len(feeds["x"]), value)})
-
-
-class Closing(mk.Wrapper):
-    """Says whether it was closed."""
-
-    def __init__(self, inner):
-        super().__init__(inner)
-        self.closed = False
-
-    def close(self):
-        self.closed = True
 
 
 def prediction(answer):
@@ -79,29 +71,24 @@ def test_a_call_under_way_ends_where_it_began():
 
 def test_what_the_app_opened_is_closed_after_its_last_call_and_nothing_else(packages):
     first, second = packages
-    mine = Closing(mk.load(first))
+    mine = mk.load(first)
     app = mk.App({"sum": first, "mine": mine})
     opened = app._edge.served["sum"].active.now.value.model
     layers = [type(layer).__name__ for layer in (opened, opened.inner)]
     assert layers == ["Meter", "Batcher"]
     with Client(app) as client:
-        assert client.post(PREDICT, json={"columns": {"x0": [1.0], "x1": [2.0]}}).status in (200, 422)
+        assert client.post(PREDICT, json={"columns": {"x0": [1.0], "x1": [2.0]}}).status in (
+            200,
+            422,
+        )
         app.replace("sum", second)
         app.replace("mine", second)
-        wait_for(lambda: _is_closed(opened))
+        wait_for(lambda: opened.closed)
         assert client.get("/v2/models/sum").json()["versions"] == ["2.0.0"]
         assert client.get("/v2/models/sum/versions/1.0.0").status == 404
         now = app._edge.served["sum"].active.now.value.model
-    assert _is_closed(now)
+    assert now.closed
     assert not mine.closed
-
-
-def _is_closed(model):
-    try:
-        model.run(np.zeros((1, 2)))
-    except errors.ClosedError:
-        return True
-    return False
 
 
 def test_an_open_package_is_kept_while_a_call_is_under_way(packages):
@@ -110,11 +97,11 @@ def test_an_open_package_is_kept_while_a_call_is_under_way(packages):
     served = app._edge.served["sum"]
     held = served.active.now
     app.replace("sum", packages[1])
-    assert not _is_closed(held.value.model)
+    assert not held.value.model.closed
     model = held.value.model
     del held
     gc.collect()
-    wait_for(lambda: _is_closed(model))
+    wait_for(lambda: model.closed)
     app.close()
 
 
@@ -200,7 +187,11 @@ def test_ten_replacements_under_load_fail_no_call(packages):
         replacing.join()
     assert {answer.status for answer in answers} == {200}
     seen = {
-        (answer.json()["model_version"], answer.headers["model-version"], round(answer.json()["outputs"][0]["data"][0], 3))
+        (
+            answer.json()["model_version"],
+            answer.headers["model-version"],
+            round(answer.json()["outputs"][0]["data"][0], 3),
+        )
         for answer in answers
     }
     assert seen <= {("1.0.0", "1.0.0", 3.0), ("2.0.0", "2.0.0", 6.0)}
@@ -238,7 +229,11 @@ def test_closing_waits_for_the_last_answer():
     app = mk.App({"sum": gate.model})
     with uvicorn_of(app, lifespan="off") as server:
         answers = []
-        asking = threading.Thread(target=lambda: answers.append(ask(server.port, "POST", PREDICT, b'{"rows": [{"a": 1, "b": 2}]}')))
+        asking = threading.Thread(
+            target=lambda: answers.append(
+                ask(server.port, "POST", PREDICT, b'{"rows": [{"a": 1, "b": 2}]}')
+            )
+        )
         asking.start()
         assert gate.begun.acquire(timeout=30)
         assert app.in_flight == 1
@@ -256,4 +251,44 @@ def test_closing_waits_for_the_last_answer():
 
 
 def test_a_rolling_restart_drops_nothing():
-    """Two servers behind one socket; the first is drained, and then told to stop, under load."""
+    """The first of two servers is drained and stopped under load; clients go where they are let."""
+    request = request_of(PREDICT, json.dumps(ROW).encode())
+    first, second = mk.App({"sum": summed()}), mk.App({"sum": summed()})
+
+    def restart(server):
+        wait_for(lambda: answered() > 1000)
+        first.drain()
+        wait_for(lambda: ask(server.port, "GET", "/v2/health/ready")[0] == 503)
+        wait_for(lambda: first.in_flight == 0)
+        server.should_exit = True
+
+    async def main(old, new):
+        counts = Counter()
+        enough = answered() + 5000
+
+        async def client():
+            port = old
+            while answered() < enough or restarting.is_alive():
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                closed = False
+                while not closed and (answered() < enough or restarting.is_alive()):
+                    status, closed, _ = await exchange(reader, writer, request)
+                    counts[status] += 1
+                writer.close()
+                if closed:  # as a balancer does, which asks whether the server is ready
+                    port = new
+
+        await asyncio.gather(*(client() for _ in range(32)))
+        return counts
+
+    with uvicorn_of(first) as old, uvicorn_of(second) as new:
+        restarting = threading.Thread(target=restart, args=(old,))
+        restarting.start()
+        counts = asyncio.run(main(old.port, new.port))  # it raises where a request has no answer
+        restarting.join()
+    assert set(counts) == {200}
+    assert counts[200] >= 5000
+
+
+def answered():
+    return requests.totals().requests.get(("/models/{model}/predict", 200), 0)

@@ -99,3 +99,13 @@ def ask(port, method, path, body=None, headers=None):
         return answer.status, answer.headers, answer.read()
     finally:
         connection.close()
+
+
+def without_lifespan(app):
+    """The same app as a mounted one is called: for requests only."""
+
+    async def mounted(scope, receive, send):
+        if scope["type"] == "http":
+            await app(scope, receive, send)
+
+    return mounted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
 
 import numpy as np
 
@@ -27,26 +26,21 @@ def finish(steps: Steps) -> Reply:
 
 def plain_array(values: Array) -> Array:
     """An output without times: points in time as texts of ISO 8601, spans as seconds."""
-    if values.dtype.kind == "m":
+    kind = values.dtype.kind
+    if kind == "m":
         return np.asarray(values / np.timedelta64(1, "s"))
-    if values.dtype.kind != "M":
+    if kind != "M":
         return values
     texts = np.empty(values.size, object)
     texts[:] = to_plain(values.reshape(-1))
     return texts.reshape(values.shape)
 
 
-def to_json(values: Array, name: str) -> Generator[None, None, Any]:
-    """An output as what `json.dump` takes, in steps where it is long.
-
-    Raises Refused, 406, for an infinity.
-    """
+def check_finite(values: Array, name: str) -> None:
+    """Raise Refused, 406, for an output with an infinity, which JSON has no number for."""
     if values.dtype.kind == "f" and json.has_infinity(values):
         raise Refused(
             406,
             f"the output {name!r} holds an infinity, and JSON has no number for it: ask for the "
             "output as bytes (/v2/models/.../infer, with binary_data among its parameters)",
         )
-    if json.is_long(values):
-        return (yield from json.encoded(values))
-    return json.dumpable(values)

@@ -85,7 +85,9 @@ class Edge:
     @property
     def ready(self) -> bool:
         """Whether requests should be sent here. Nothing is run or waited for to know it."""
-        return bool(self.served) and not self.draining and not self.closed
+        if self.draining or self.closed or not self.served:
+            return False
+        return not any(served.active.now.value.model.closed for served in self.served.values())
 
     def arrive(
         self,

@@ -67,8 +67,10 @@ class Infos:
         serving = served.active.now.value
         if route.verb == "model":
             return v2.metadata(served.name, (serving.version,), serving.signature)
-        if not ready:
-            raise unavailable(f"{served.name!r} is not ready: the App is draining")
+        if serving.model.closed or not ready:
+            raise unavailable(
+                f"{served.name!r} is not ready: it, or the App, is closed or draining"
+            )
         return _json({"name": served.name, "ready": True})
 
     def of_all(

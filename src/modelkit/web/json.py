@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from functools import cache
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from modelkit.web.reply import Refused
 
 LONG = 1 << 14  # numbers that are encoded at a time: about a millisecond
 LONG_BODY = 1 << 16  # bytes from which a body is better read in a thread
+SHORT = 4096  # bytes that Python searches as fast as numpy
+COLON = ord(":")
+LAST_OF_BOTH = ord("e")  # of true and false
 LONG_INTEGER = b"0" * 19  # the digits of the least integer that 64 bits may not hold
 DIGITS = bytes.maketrans(b"123456789", b"000000000")
 SIGNED = -(1 << 63)
@@ -67,8 +71,23 @@ def check_keys(data: bytes, count: int) -> None:
 
     Each key is followed by a colon, so that as many colons as keys leave none for another.
     """
-    if data.count(b":") != count:
+    if _count_colons(data) != count:
         _parse_strictly(data)
+
+
+def _count_colons(data: bytes) -> int:
+    if len(data) < SHORT:
+        return data.count(b":")
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == COLON))  # six times as fast
+
+
+def may_hold_booleans(data: bytes) -> bool:
+    """Whether a JSON text may hold true or false; where it says no, it holds none."""
+    if len(data) < SHORT:
+        return b"true" in data or b"false" in data
+    letters = np.frombuffer(data, np.uint8)
+    before = letters[np.flatnonzero(letters[1:] == LAST_OF_BOTH)]
+    return bool(((before == ord("u")) | (before == ord("s"))).any())
 
 
 def check_integers(data: bytes) -> None:
@@ -113,8 +132,8 @@ def dump(value: Any) -> bytes:
 def has_infinity(values: Array) -> bool:
     """Whether an array of floats holds an infinity; NaN is none."""
     if values.size <= VDOT_ITEMS:
-        flat = values.reshape(-1)
-        if np.isfinite(np.vdot(flat, flat)):
+        flat = values if values.ndim == 1 else values.reshape(-1)
+        if isfinite(flat.dot(flat)):  # half as long as `np.vdot`
             return False
     return bool(np.isinf(values).any())
 
@@ -124,11 +143,13 @@ def is_long(values: Array) -> bool:
     return values.size > LONG
 
 
-def encoded(values: Array) -> Generator[None, None, Any]:
-    """Encode a long array in parts: it yields after each, and gives what `dump` takes.
+def encode(values: Array) -> Generator[None, None, Any]:
+    """An array as `dump` takes it; a long one is encoded in parts, and yields after each.
 
     The bytes are those of the array encoded at once.
     """
+    if not is_long(values):
+        return dumpable(values)
     parts: list[bytes] = []
     for part in _parts(values):
         parts.append(part)

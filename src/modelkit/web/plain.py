@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from itertools import chain
 from math import nan
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import Steps, finish, plain_array, to_json
+from modelkit.web.answers import Steps, check_finite, finish, plain_array
 from modelkit.web.layout import Layout, layout_of, read_array, read_values
 from modelkit.web.options import (
     check_known,
@@ -30,7 +30,8 @@ from modelkit.web.query import Limits, Query
 from modelkit.web.reply import JSON, Headers, Refused, Reply
 from modelkit.web.tensors import nested_array
 
-FORMS = ("rows", "columns", "inputs")
+COLUMN_FORMS = ("rows", "columns")
+TENSOR_FORMS = ("inputs",)  # of a model that has inputs without columns
 OPTIONS = ("outputs", "timeout", "priority", "key", "id")
 
 
@@ -49,9 +50,31 @@ def read(
     """
     check_type(headers)
     data = bytes(body)
+    return _understand(json.parse_object(data), data, signature, limits)
+
+
+def read_in_steps(
+    body: bytes | memoryview,
+    headers: Headers,
+    signature: Signature,
+    limits: Limits,
+) -> Generator[None, None, Query]:
+    """As `read`, with a turn for others between parsing and the rest."""
+    check_type(headers)
+    data = bytes(body)
     request = json.parse_object(data)
-    form = _form(request)
+    yield
+    return _understand(request, data, signature, limits)
+
+
+def _understand(
+    request: dict[str, Any],
+    data: bytes,
+    signature: Signature,
+    limits: Limits,
+) -> Query:
     layout = layout_of(signature)
+    form = _form(request, layout)
     values = request[form]
     if form == "rows":
         keys = _check_records(values, layout, limits)
@@ -71,17 +94,14 @@ def read(
     )
 
 
-def _form(request: Mapping[str, Any]) -> str:
-    """In which of the forms the rows are. Raises Refused, 400."""
-    check_known(request, (*FORMS, *OPTIONS), "a request")
-    forms = [form for form in FORMS if form in request]
-    if len(forms) != 1:
-        raise Refused(
-            400,
-            f"a request has {forms or 'no rows'}; it has one of rows (a list of records), columns "
-            "and inputs (lists by name)",
-        )
-    return forms[0]
+def _form(request: Mapping[str, Any], layout: Layout) -> str:
+    """In which form the rows are. Raises Refused, 400."""
+    forms = COLUMN_FORMS if layout.has_columns else TENSOR_FORMS
+    check_known(request, (*forms, *OPTIONS), "a request to this model")
+    given = [form for form in forms if form in request]
+    if len(given) != 1:
+        raise Refused(400, f"a request has one of {list(forms)}, and this has {given or 'none'}")
+    return given[0]
 
 
 def _outputs(request: Mapping[str, Any], signature: Signature) -> tuple[str, ...]:
@@ -105,11 +125,6 @@ def _check_records(
     if type(rows) is not list:
         raise Refused(400, f"rows are {json.shown(rows)}; they are a list of records: [{{...}}]")
     check_rows(len(rows), limits)
-    if not layout.has_columns:
-        raise Refused(
-            400,
-            f"not all inputs have columns; send arrays by name, as inputs: {list(layout.names)}",
-        )
     kinds = {*map(type, rows)}
     if kinds <= {dict}:
         return sum(map(len, rows))
@@ -181,32 +196,43 @@ def _check_arrays(
     if type(arrays) is not dict:
         raise Refused(400, f"{form} are {json.shown(arrays)}; they are an object of lists by name")
     for name, values in arrays.items():
-        axis = layout.axes.get(name, 0)
-        for _ in range(axis or 0):
-            values = values[0] if type(values) is list and values else None
-        if axis is not None and type(values) is list:
-            check_rows(len(values), limits)
-        elif type(arrays[name]) is dict:
+        if type(values) is dict:
             raise Refused(400, f"{name!r} is an object in {form}; it is a list of values")
+        check_rows(_count_rows(values, layout.axes.get(name, 0)), limits)
     return len(arrays)
+
+
+def _count_rows(values: Any, axis: int | None) -> int:
+    """The number of rows of nested lists that have them on an axis."""
+    for _ in range(axis or 0):
+        values = values[0] if type(values) is list and values else None
+    return len(values) if axis is not None and type(values) is list else 0
 
 
 def _read_arrays(arrays: dict[str, Any], layout: Layout) -> dict[str, Any]:
     problems: list[str] = []
     read = {}
     for name, values in arrays.items():
-        spec = layout.inputs.get(name)
-        if type(values) is list and spec is not None and spec.shape:
-            values = nested_array(values, spec)
-        if name in layout.read:
-            reader = layout.read[name]
-            if type(values) is list:
-                values = read_values(values, reader, name, problems)
-            else:
-                values = read_array(np.asarray(values, object), name, layout, problems)
-        read[name] = values
+        read[name] = _read_lists(values, name, layout, problems)
     refuse_values(problems)
     return read
+
+
+def _read_lists(
+    values: Any,
+    name: str,
+    layout: Layout,
+    problems: list[str],
+) -> Any:
+    """The values of a column as a list, those of a tensor as an array."""
+    spec = layout.inputs.get(name)
+    reader = layout.read.get(name)
+    if type(values) is list and spec is not None and spec.shape:
+        array_of_values = nested_array(values, spec)
+        return read_array(array_of_values, name, layout, problems) if reader else array_of_values
+    if reader is None or type(values) is not list:
+        return values
+    return read_values(values, reader, name, problems)
 
 
 # Answers.
@@ -234,7 +260,10 @@ def write_in_steps(
     """
     outputs: dict[str, Any] = {}
     for name in query.outputs:
-        outputs[name] = yield from to_json(plain_array(answers[name]), name)
+        values = plain_array(answers[name])
+        check_finite(values, name)
+        long = json.is_long(values)
+        outputs[name] = (yield from json.encode(values)) if long else json.dumpable(values)
     answer: dict[str, Any] = {"model_name": model_name, "model_version": version}
     if query.id is not None:
         answer["id"] = query.id

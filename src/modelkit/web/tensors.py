@@ -21,7 +21,7 @@ from modelkit.spec import MIXED, TIMES, TensorSpec, numpy_dtype
 from modelkit.web.json import shown
 from modelkit.web.reply import Refused
 
-DATATYPES = {
+DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
     "UINT8": np.dtype(np.uint8),
     "UINT16": np.dtype(np.uint16),
@@ -126,7 +126,7 @@ def _quickly(
     if datatype == "FP16":
         with np.errstate(over="ignore"):
             flat = flat.astype(np.float16)
-    if flat.size <= VDOT_ITEMS and isfinite(np.vdot(flat, flat)):
+    if flat.size <= VDOT_ITEMS and isfinite(flat.dot(flat)):
         return flat
     return flat if np.isfinite(flat).all() else None
 
@@ -146,7 +146,7 @@ def _one_by_one(
     dtype = DATATYPES.get(datatype)
     wanted = _wanted(datatype)
     for place, item in enumerate(flat.tolist()):
-        if not _fits(item, datatype, dtype):
+        if not _fits(item, dtype):
             raise Refused(
                 400, f"input {name!r}: value {place} is {shown(item)}, and {wanted} is expected"
             )
@@ -177,7 +177,7 @@ def _wanted(datatype: str) -> str:
     return f"an integer from {info.min} to {info.max} ({datatype})"
 
 
-def _fits(item: Any, datatype: str, dtype: np.dtype[Any] | None) -> bool:
+def _fits(item: Any, dtype: np.dtype[Any] | None) -> bool:
     kind = type(item)
     if dtype is None:
         return kind is str or item is None
@@ -225,19 +225,36 @@ def _texts_of(part: memoryview, count: int, name: str) -> Array:
     at = 0
     for place in range(count):
         start = at + LENGTH.size
-        if start > len(part):
-            break
-        at = start + LENGTH.unpack_from(part, at)[0]
-        if at > len(part):
+        if start <= len(part):
+            at = start + LENGTH.unpack_from(part, at)[0]
+        if not start <= at <= len(part):
             break
         texts[place] = text_of(part[start:at], f"input {name!r}: string {place}")
-    if count and (texts[-1] is None or at != len(part)) or (not count and len(part)):
+    if at != len(part) or None in texts[-1:]:
         raise Refused(
             400,
             f"input {name!r}: {len(part)} bytes are not {count} strings, each behind its length "
             "of 4 bytes",
         )
     return texts
+
+
+def shape_of_whole(
+    body: memoryview,
+    spec: TensorSpec,
+    datatype: str,
+) -> list[int]:
+    """The shape of a tensor from the number of its bytes. Raises Refused, 400."""
+    free = [axis for axis, size in enumerate(spec.shape) if isinstance(size, str)]
+    shape = [1 if isinstance(size, str) else size for size in spec.shape]
+    count = prod(shape)
+    if datatype == BYTES and count == 1:
+        return shape
+    if datatype == BYTES or not count or len(free) > 1:
+        raise Refused(400, f"a body of bytes alone does not say its shape: the input is {spec}")
+    if free:
+        shape[free[0]] = len(body) // (DATATYPES[datatype].itemsize * count)
+    return shape
 
 
 def text_of(part: memoryview, what: str) -> str:

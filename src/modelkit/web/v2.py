@@ -7,7 +7,7 @@ null; as bytes, NaN is NaN.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from math import prod
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import Steps, finish, plain_array, to_json
+from modelkit.web.answers import Steps, check_finite, finish, plain_array
 from modelkit.web.layout import Layout, layout_of, read_array, rows_of
 from modelkit.web.options import (
     check_output_names,
@@ -32,13 +32,13 @@ from modelkit.web.query import Limits, Query
 from modelkit.web.reply import JSON, Headers, Refused, Reply
 from modelkit.web.tensors import (
     BYTES,
-    DATATYPES,
     NAMES,
     check_datatype,
     check_sizes,
     datatype_of,
     from_bytes,
     from_json,
+    shape_of_whole,
     text_of,
     to_bytes,
 )
@@ -73,21 +73,46 @@ def read(
             more rows than `limits` allow; 415 for another type of content; 422 for values that are
             no values of their column.
     """
+    head, tail = _split(body, headers)
+    if tail is not None and not head:
+        return _read_whole(memoryview(body), signature, limits)
+    return _understand(_parse(head, tail), head, tail, signature, limits)
+
+
+def read_in_steps(
+    body: bytes | memoryview,
+    headers: Headers,
+    signature: Signature,
+    limits: Limits,
+) -> Generator[None, None, Query]:
+    """As `read`, with a turn for others between parsing and the rest."""
+    head, tail = _split(body, headers)
+    if tail is not None and not head:
+        return _read_whole(memoryview(body), signature, limits)
+    request = _parse(head, tail)
+    yield
+    return _understand(request, head, tail, signature, limits)
+
+
+def _split(body: bytes | memoryview, headers: Headers) -> tuple[bytes, memoryview | None]:
+    """The JSON, and the bytes that follow; None where no header says so. Raises Refused."""
     check_type(headers)
     length = headers.get(LENGTH_HEADER)
-    layout = layout_of(signature)
     if length is None:
-        head = bytes(body)
-        tail = None
-    else:
-        size = _length(length, len(body))
-        if size == 0:
-            return _read_whole(memoryview(body), signature, layout, limits)
-        head = bytes(body[:size])
-        tail = memoryview(body)[size:]
-    request = _parse(head, has_length=length is not None)
-    X = _read_inputs(request, head, tail, layout, limits)
-    parameters = _parameters(request, "the request")
+        return bytes(body), None
+    size = _length(length, len(body))
+    return bytes(body[:size]), memoryview(body)[size:]
+
+
+def _understand(
+    request: dict[str, Any],
+    head: bytes,
+    tail: memoryview | None,
+    signature: Signature,
+    limits: Limits,
+) -> Query:
+    X = _read_inputs(request, head, tail, layout_of(signature), limits)
+    parameters = _parameters(request)
     outputs, binary = _read_outputs(request, parameters, signature)
     json.check_keys(head, _count_keys(request))
     return Query(
@@ -112,11 +137,11 @@ def _length(header: bytes, size: int) -> int:
     )
 
 
-def _parse(head: bytes, *, has_length: bool) -> dict[str, Any]:
+def _parse(head: bytes, tail: memoryview | None) -> dict[str, Any]:
     try:
         return json.parse_object(head)
     except Refused as error:
-        if has_length or b"binary_data_size" not in head:
+        if tail is not None or b"binary_data_size" not in head:
             raise
         raise Refused(
             400,
@@ -125,26 +150,24 @@ def _parse(head: bytes, *, has_length: bool) -> dict[str, Any]:
         ) from None
 
 
-def _count_keys(value: Any) -> int:
-    """The keys of the objects of a request; those within lists of numbers need no look."""
-    if type(value) is dict:
-        count = len(value)
-        for inner in value.values():
-            if type(inner) in (dict, list):
-                count += _count_keys(inner)
-        return count
-    return sum(map(_count_keys, value)) if value and type(value[0]) is dict else 0
+def _count_keys(request: Mapping[str, Any]) -> int:
+    """The keys of the objects that the protocol knows."""
+    count = len(request) + len(request.get("parameters") or "")
+    for tensor in request["inputs"] + (request.get("outputs") or []):
+        count += len(tensor) + len(tensor.get("parameters") or "")
+    return count
 
 
-def _parameters(holder: Mapping[str, Any], what: str) -> dict[str, Any]:
+def _parameters(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a request, an input or an output. Raises Refused, 400."""
     parameters = holder.get("parameters")
     if parameters is None:
         return NO_PARAMETERS
     if type(parameters) is not dict:
-        raise Refused(400, f"the parameters of {what} are {json.shown(parameters)}, not an object")
+        raise Refused(400, f"parameters are {json.shown(parameters)}, and an object is expected")
     for name in UNSUPPORTED:
         if name in parameters:
-            raise Refused(400, f"the parameter {name!r} of {what} asks for what no model here does")
+            raise Refused(400, f"the parameter {name!r} asks for what no model here does")
     return parameters
 
 
@@ -169,7 +192,7 @@ def _read_inputs(
     inputs = request.get("inputs")
     if type(inputs) is not list or not inputs:
         raise Refused(400, "a request has a list of inputs, of one tensor or more")
-    truths = b"true" in head or b"false" in head
+    truths = json.may_hold_booleans(head)
     X: dict[str, Array] = {}
     at = 0
     for tensor in inputs:
@@ -178,7 +201,7 @@ def _read_inputs(
             raise Refused(400, f"the input {name!r} stands twice")
         count = check_sizes(shape, name, limits.body)
         check_rows(rows_of(layout, name, shape), limits)
-        parameters = _parameters(tensor, f"input {name!r}")
+        parameters = _parameters(tensor)
         if "binary_data_size" in parameters:
             part = _part(tail, at, parameters["binary_data_size"], tensor, name)
             at += len(part)
@@ -208,7 +231,9 @@ def _rows(X: dict[str, Array], layout: Layout) -> Any:
 def _described(tensor: Any) -> tuple[str, str, Any]:
     """The name, datatype and shape of an input. Raises Refused, 400."""
     try:
-        name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
+        name = tensor["name"]
+        datatype = tensor["datatype"]
+        shape = tensor["shape"]
     except (KeyError, TypeError):
         raise Refused(400, "an input is an object with name, shape, datatype and data") from None
     if type(name) is not str:
@@ -244,37 +269,22 @@ def _part(
 def _read_whole(
     body: memoryview,
     signature: Signature,
-    layout: Layout,
     limits: Limits,
 ) -> Query:
     """A request whose whole body is the bytes of the only input; it is answered in bytes."""
+    layout = layout_of(signature)
     spec = layout.only
     if spec is None:
         raise Refused(400, f"a body of bytes alone is one input; the model has {len(layout.axes)}")
     datatype = datatype_of(spec.dtype)
-    free = [axis for axis, size in enumerate(spec.shape) if isinstance(size, str)]
-    sizes = [1 if isinstance(size, str) else size for size in spec.shape]
+    shape = shape_of_whole(body, spec, datatype)
+    check_rows(rows_of(layout, spec.name, shape), limits)
     if datatype == BYTES:
-        free = []
-        width = 1
+        tensor = np.array([text_of(body, "the body")], object).reshape(shape)
     else:
-        width = DATATYPES[datatype].itemsize * prod(sizes)
-    if len(free) > 1 or prod(sizes) == 0:
-        raise Refused(400, f"a body of bytes alone does not say which shape it has, of {spec}")
-    if free:
-        sizes[free[0]] = len(body) // width
-    check_rows(rows_of(layout, spec.name, sizes), limits)
-    if datatype == BYTES:
-        values = np.empty(1, object)
-        values[0] = text_of(body, "the body")
-        if prod(sizes) != 1:
-            raise Refused(400, f"a body of bytes alone is one string, and the input is {spec}")
-        X = _rows({spec.name: values.reshape(sizes)}, layout)
-    else:
-        tensor = from_bytes(body, datatype, sizes, prod(sizes), spec.name)
-        X = _rows({spec.name: tensor}, layout)
+        tensor = from_bytes(body, datatype, shape, prod(shape), spec.name)
     names = signature.output_names
-    return Query(X, names, binary=frozenset(names))
+    return Query(_rows({spec.name: tensor}, layout), names, binary=frozenset(names))
 
 
 # Outputs.
@@ -300,7 +310,7 @@ def _read_outputs(
         if type(name) is not str:
             raise Refused(400, f"an output is an object with a name, not {json.shown(output)}")
         named.append(name)
-        if _truth(_parameters(output, f"output {name!r}"), "binary_data", default=default):
+        if _truth(_parameters(output), "binary_data", default=default):
             binary.add(name)
     return check_output_names(named, signature), frozenset(binary)
 
@@ -336,7 +346,10 @@ def write_in_steps(
             output["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
         else:
-            output["data"] = yield from to_json(values.reshape(-1), name)
+            flat = values.reshape(-1)
+            check_finite(flat, name)
+            long = json.is_long(flat)
+            output["data"] = (yield from json.encode(flat)) if long else json.dumpable(flat)
         outputs.append(output)
     answer: dict[str, Any] = {"model_name": model_name}
     if version:
