@@ -1,4 +1,4 @@
-"""What a large request costs in the process itself: its codec, and how long an event loop is held."""
+"""What a request costs in the process itself: its codec, the App around it, and how long an event loop is held."""
 
 import asyncio
 import statistics
@@ -15,8 +15,10 @@ from benchmarks.serving.servers import MODEL, V2
 import modelkit as mk
 from modelkit.web import v2
 from modelkit.web.query import Limits
+from modelkit.wrapper import Wrapper
 
 ROUNDS = 50
+TASKS, EACH = 64, 20
 CODEC, HELD = 10, 2.0  # microseconds of the codec of bytes; milliseconds that the loop is held
 
 
@@ -36,6 +38,10 @@ def report(case: Case, count: int) -> str:
             *judge(middle * 1000, "at most", HELD),
         ]
         for name, (middle, worst) in held.items()
+    ]
+    rows[:0] = [
+        [f"one row of JSON by the App, {what}", f"{seconds * 1e6:.1f} us", "", ""]
+        for what, seconds in small(case).items()
     ]
     return table("in the process | value | target | reached", rows)
 
@@ -77,7 +83,46 @@ def holds(model: mk.Model, body: bytes, headers: dict[str, str]) -> tuple[float,
     return statistics.median(gaps), max(gaps)
 
 
-async def longest_gap(app: mk.App, body: bytes, headers: dict[str, str]) -> float:
+class AtOnce(Wrapper):
+    """Has its answers already: what is left is the App's."""
+
+    def __init__(self, inner: mk.Model, x: np.ndarray) -> None:
+        super().__init__(inner)
+        self.answers = inner.run(x)
+
+    async def _acall(self, X, outputs, call):
+        return self.answers
+
+
+def small(case: Case) -> dict[str, float]:
+    """Seconds of a request of one row, without a server: the best of the rounds."""
+    body, headers = requests(case.rows[:1])["JSON"]
+    found = {}
+    with mk.load(case.package) as model, mk.Batcher(model) as batcher:
+        for what, layers in (
+            ("over a model that has its answers", AtOnce(model, case.rows[:1])),
+            (f"over a Batcher, {TASKS} tasks", batcher),
+        ):
+            app = mk.App({MODEL: layers})
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                found[what] = min(runner.run(asked(app, body, headers)) for _ in range(ROUNDS))
+            app.close()
+    return found
+
+
+async def asked(app: mk.App, body: bytes, headers: dict[str, str]) -> float:
+    """Seconds of one of many requests by so many tasks."""
+
+    async def ask():
+        for _ in range(EACH):
+            await request(app, body, headers)
+
+    start = time.perf_counter()
+    await asyncio.gather(*(ask() for _ in range(TASKS)))
+    return (time.perf_counter() - start) / EACH / TASKS
+
+
+async def request(app: mk.App, body: bytes, headers: dict[str, str]) -> None:
     scope = {
         "type": "http",
         "http_version": "1.1",
@@ -85,15 +130,20 @@ async def longest_gap(app: mk.App, body: bytes, headers: dict[str, str]) -> floa
         "path": V2,
         "headers": [(key.encode(), value.encode()) for key, value in headers.items()],
     }
-    messages = []
+    statuses = []
 
     async def receive():
         return {"type": "http.request", "body": body}
 
     async def send(message):
-        messages.append(message)
+        statuses.append(message.get("status"))
 
-    answer = asyncio.ensure_future(app(scope, receive, send))
+    await app(scope, receive, send)
+    assert statuses[0] == 200, statuses
+
+
+async def longest_gap(app: mk.App, body: bytes, headers: dict[str, str]) -> float:
+    answer = asyncio.ensure_future(request(app, body, headers))
     longest = 0.0
     last = time.perf_counter()
     while not answer.done():
@@ -102,5 +152,4 @@ async def longest_gap(app: mk.App, body: bytes, headers: dict[str, str]) -> floa
         longest = max(longest, now - last)
         last = now
     await answer
-    assert messages[0]["status"] == 200, messages
     return longest
