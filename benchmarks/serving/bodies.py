@@ -52,10 +52,12 @@ def from_v2(body: bytes) -> np.ndarray:
 
 
 def from_bytes(body: bytes) -> np.ndarray:
-    """The one output of an answer in bytes: they follow the JSON, and its header says how many there are."""
+    """The one output of an answer in bytes, which follow the JSON, or in JSON where a server likes that better."""
     head, _ = json.JSONDecoder().raw_decode(body.decode("latin-1"))
     output = head["outputs"][0]
-    size = output["parameters"]["binary_data_size"]
+    size = (output.get("parameters") or {}).get("binary_data_size")
+    if size is None:
+        return from_v2(body)
     dtype = {"FP32": np.float32, "FP64": np.float64}[output["datatype"]]
     return np.frombuffer(body[-size:], dtype).reshape(output["shape"])
 

@@ -24,9 +24,13 @@ class Cancer(kserve.Model):
     async def predict(self, payload: InferRequest, headers=None, response_headers=None):
         x = payload.inputs[0].as_numpy().astype(np.float32)
         y = self.session.run(["probabilities"], {"X": x})[0]
-        output = InferOutput("probabilities", list(y.shape), "FP64")
-        output.set_data_from_numpy(y, binary_data=False)
-        return InferResponse(payload.id, self.name, [output])
+        return InferResponse(
+            payload.id,
+            self.name,
+            [InferOutput("probabilities", list(y.shape), "FP64", data=y)],
+            use_binary_outputs=payload.use_binary_outputs,
+            requested_outputs=payload.request_outputs,
+        )
 
 
 if __name__ == "__main__":
