@@ -20,7 +20,7 @@ CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-security bench-serving test-kserve clean help
+.PHONY: quickstart test lint programs stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-security bench-serving test-kserve clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -34,6 +34,9 @@ lint: $(VENV)/.test ## check style, format, types, the import floors and how den
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python tools/tokens.py src/modelkit
+
+programs: ## install Prometheus, Alertmanager and Chromium by apt-get, as root; the tests that start them skip without
+	@tools/install_programs.sh
 
 stress: $(VENV)/.test ## a million calls at random through a Batcher, each answer compared; minutes
 	MODELKIT_STRESS=8400 $(VENV)/bin/python -m pytest -q tests/test_batching_stress.py -k two_loops --timeout 3600
@@ -88,7 +91,7 @@ help: ## list the targets; PYTHON=python3.13 and RUNTIME=gpu go with each
 
 # A stamp is newer than the files that name what is installed, so nothing is installed twice.
 $(VENV)/.quickstart: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip
-	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,drift,explain,frames]" palmerpenguins
+	$(VENV)/bin/python $(INSTALL) -c $(CONSTRAINTS) -e ".[$(RUNTIME),sklearn,drift,explain,frames,web]" palmerpenguins uvicorn
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/pip

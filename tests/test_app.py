@@ -20,7 +20,7 @@ from modelkit.testing import Client
 from modelkit.types import Limits
 from modelkit.web.routes import route_of
 
-TOKEN = "a long secret"
+TOKEN = "a long secret"  # noqa: S105 - of this test
 DIGEST = hashlib.sha256(TOKEN.encode()).hexdigest()
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 
@@ -272,6 +272,7 @@ def test_the_status_page_has_cards_and_no_script():
     assert "&lt;b&gt;&amp;" in page
     assert "<b>&" not in page
     assert not re.search(r"\b(?:src|href|on\w+)=", page)
+    assert ">ready<" in page
 
 
 def test_explanations_are_made_without_being_counted(tmp_path):
@@ -288,7 +289,7 @@ def test_explanations_are_made_without_being_counted(tmp_path):
         background=X[:20],
     )
     app = mk.App({"m": path})
-    body = {"inputs": {"X": X[:3].tolist()}}
+    body = {"columns": {"x0": X[:3, 0].tolist(), "x1": X[:3, 1].tolist()}}
     with Client(app) as client:
         answers = [client.post("/models/m/explain", json=body) for _ in range(2)]
         served = app._edge.served["m"].active.now.value
@@ -460,9 +461,9 @@ def test_an_idle_app_has_no_timer():
 
         scope = {"type": "http", "method": "POST", "path": PREDICT, "headers": []}
         await app(scope, receive, send)
-        watch = app._watches[loop]
-        assert watch.looking
-        while watch.looking:
+        lookout = app._lookouts[loop]
+        assert lookout.looking
+        while lookout.looking:  # noqa: ASYNC110 - nothing else happens here
             await asyncio.sleep(0.01)
         return [handle for handle in loop._scheduled if not handle.cancelled()]
 

@@ -98,6 +98,12 @@ def test_nobody_and_strangers_are_401():
             assert "wrong" not in told(answer)
 
 
+@pytest.mark.parametrize(("gives", "status"), [("", 401), (None, 401), (True, 500), ({}, 500)])
+def test_what_is_no_name_lets_nobody_in(gives, status):
+    with Client(mk.App({"sum": summed()}, auth=lambda headers: gives)) as client:
+        assert client.post(PREDICT, json=ROW).status == status
+
+
 def test_a_principal_that_may_not_is_403():
     def auth(headers):
         raise PermissionError("alice may not ask on Sundays")

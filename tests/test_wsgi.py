@@ -4,8 +4,6 @@ import gzip
 import hashlib
 import io
 import json
-import subprocess
-import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -193,13 +191,10 @@ def clients(served):
 
 @WAYS
 @pytest.mark.parametrize(
-    ("status", "name", "method", "path", "body", "headers"),
-    REQUESTS,
-    ids=[f"{case[0]}-{number}" for number, case in enumerate(REQUESTS)],
+    "case", REQUESTS, ids=[f"{case[0]}-{i}" for i, case in enumerate(REQUESTS)]
 )
-def test_the_answer_is_that_of_asgi(
-    served, clients, ask, status, name, method, path, body, headers
-):
+def test_the_answer_is_that_of_asgi(served, clients, ask, case):
+    status, name, method, path, body, headers = case
     expected = clients[name].request(method, path, body=body, headers=headers)
     got = ask(served[name], method, path, body, headers)
     assert expected.status == status
@@ -283,6 +278,24 @@ def test_who_may_not_ask_is_told_before_the_body_is_read(served):
         body = environ["wsgi.input"]
         assert call(served["tokens"].wsgi, environ)[0] == 401
         assert body.asked == []
+
+
+def test_a_body_that_the_server_cannot_read_is_400(served):
+    class Broken(Body):
+        def read(self, size=-1):
+            raise ValueError("Invalid chunk size: b'x'")
+
+    environ = environ_of("POST", PREDICT, data(ROW), JSON)
+    environ["wsgi.input"] = Broken(b"")
+    status, _, body = call(served["plain"].wsgi, environ)
+    assert status == 400
+    assert "Invalid chunk size" in json.loads(body)["error"]
+
+
+def test_the_server_is_told_who_asks(served):
+    environ = environ_of("POST", PREDICT, data(ROW), RIGHT)
+    call(served["tokens"].wsgi, environ)
+    assert environ["REMOTE_USER"] == "alice"
 
 
 # Threads.

@@ -21,6 +21,7 @@ ModelkitError
 │   └── AdditivityError             an exact explanation does not add up to what was served
 ├── DriftError                      a profile, a detector or rows do not fit each other
 ├── MeterError                      a Meter that cannot count as asked
+├── ExportError                     files that cannot be written as asked
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -145,6 +146,10 @@ class DriftError(ModelkitError):
 
 class MeterError(ModelkitError):
     """A Meter that cannot count as asked; `folder` is the one it was to share, if any."""
+
+
+class ExportError(ModelkitError):
+    """Files that cannot be written as asked: an objective out of its range, or others in the way."""
 
 
 class MissingExtraError(ModelkitError, ImportError):

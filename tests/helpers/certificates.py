@@ -10,7 +10,8 @@ KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
 def openssl(*arguments):
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+    command = [shutil.which("openssl"), *map(str, arguments)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def authority(folder, name="ca"):

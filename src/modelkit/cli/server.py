@@ -7,7 +7,8 @@ import select
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -21,6 +22,7 @@ from modelkit.cli.settings import Settings
 # longer, so that it is never the one that closes a connection just as a request comes.
 KEEP_ALIVE = 75
 LISTENING_TURNS = 20  # looks in a second at whether all connections have been closed
+ENDING = (signal.SIGTERM, signal.SIGINT)
 GRACE = 30  # seconds for the requests that are under way when the port is closed
 CERTIFIED = "modelkit-client-certificate"  # a header that only the server itself can set
 _CERTIFIED = CERTIFIED.encode()
@@ -57,6 +59,16 @@ class DrainingServer(uvicorn.Server):
         await super().startup(sockets)
         self._says_started()
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle the signals that end it; uvicorn would raise them again before all is closed."""
+        before = {each: signal.signal(each, self.handle_exit) for each in ENDING}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first SIGTERM; end at the second, and at Ctrl-C."""
         end = partial(super().handle_exit, sig, frame)
@@ -72,8 +84,8 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, and let those ask who have connected: uvicorn would hang up on them."""
-        while sockets and select.select(sockets, [], [], 0)[0]:  # somebody knocks
-            await asyncio.sleep(0)  # noqa: ASYNC110 - the loop lets them in, and tells nobody
+        while sockets and _knocks(sockets):  # noqa: ASYNC110 - the loop lets in, and tells nobody
+            await asyncio.sleep(0)
         for listening in self.servers:
             listening.close()
         for _ in range(LISTENING_TURNS):
@@ -83,6 +95,11 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _knocks(sockets: list[socket.socket]) -> bool:
+    """Whether somebody has connected to a socket, and was not let in."""
+    return bool(select.select(sockets, [], [], 0)[0])
+
+
 class CertifiedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """HTTP in which each request says, in the header CERTIFIED, who holds the client's certificate."""
 
@@ -90,7 +107,8 @@ class CertifiedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         """Look at the certificate once a connection."""
         super().connection_made(transport)
         name = holder_of(transport.get_extra_info("peercert"))
-        self.app = partial(with_holder, self.app, name)
+        app: Asgi = self.app
+        self.app: Asgi = partial(with_holder, app, name)
 
 
 async def with_holder(

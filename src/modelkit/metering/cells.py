@@ -147,12 +147,13 @@ def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
     Its words are read from a mapping, as whole as they are written.
     """
     size = os.fstat(file).st_size
+    size -= size % (8 * CELL)  # a full disk may have taken a part of a cell
     if size == 0:
         return {}
     words = memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
     if words[:8] == bytes(8):
         return {}  # it was just begun
-    if size % CHUNK_BYTES or words.cast("q")[0] != MAGIC:
+    if words.cast("q")[0] != MAGIC:
         raise MeterError(
             f"{path} was not written by this version of modelkit; move it away, or give each "
             "version a folder of its own",

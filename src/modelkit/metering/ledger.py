@@ -130,7 +130,7 @@ class _Lease:
 
 
 class _Local(threading.local):
-    """The place of each thread, taken when it first asks."""
+    """The place of each thread, taken when it first asks; of the one that makes this, at once."""
 
     def __init__(self, make: Callable[[], Slab], places: list[Place], free: list[Place]) -> None:
         try:
@@ -140,6 +140,19 @@ class _Local(threading.local):
             places.append(place)
         self.place = place
         self._lease = _Lease(place, free)
+
+
+class _Later:
+    """Stands for a `_Local` until a thread counts, so that a fork alone begins no file."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, begin: Callable[[], _Local]) -> None:
+        self._begin = begin
+
+    @property
+    def place(self) -> Place:
+        return self._begin().place
 
 
 @final
@@ -165,7 +178,14 @@ class Ledger:
         for place in self._places:
             place.slab = zeros()  # a call that began in the parent is counted there
         self._places = []
-        self.local = _Local(self._new_slab, self._places, [])
+        self.local: _Local | _Later = _Later(self._begin)
+
+    def _begin(self) -> _Local:
+        # Of two threads that begin at once, one keeps its place for a call, and nobody gets it
+        # after that: the list of free places is of one `_Local`.
+        local = _Local(self._new_slab, self._places, [])
+        self.local = local
+        return local
 
     def _new_slab(self) -> Slab:
         return zeros() if self.folder is None else self.folder.slab(self.label)

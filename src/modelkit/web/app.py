@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Thread
@@ -14,18 +14,18 @@ from modelkit import events, forks
 from modelkit.activation import Draining
 from modelkit.errors import ClosedError
 from modelkit.model import Model
-from modelkit.web.asgi import Carrier, Receive, Scope, Send, discard
+from modelkit.web.asgi import AsgiReceive, AsgiScope, AsgiSend, Carrier, discard
 from modelkit.web.auth import Auth
 from modelkit.web.blueprint import blueprint_of
 from modelkit.web.edge import Edge
 from modelkit.web.infos import Metrics
 from modelkit.web.layers import Opened, check_answers
+from modelkit.web.lookout import Lookout
 from modelkit.web.query import Limits
 from modelkit.web.routes import below
-from modelkit.web.serving import Served, Serving, check_name
+from modelkit.web.serving import Served, Serving, check_path_name
 from modelkit.web.statuses import CLOSE, written
 from modelkit.web.visit import Visit
-from modelkit.web.watch import Watch
 from modelkit.web.wsgi import Wsgi
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class App:
         _check(models, overloaded)
         served = _open_all(models)
         self._edge = Edge(served, limits, auth, metrics, overloaded)
-        self._watches: dict[asyncio.AbstractEventLoop, Watch] = {}
+        self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
         self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
         forks.watch(self)
 
@@ -85,9 +85,9 @@ class App:
 
     async def __call__(
         self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        scope: AsgiScope,
+        receive: AsgiReceive,
+        send: AsgiSend,
     ) -> None:
         """Answer a request, or take part in the lifespan of a server."""
         if scope["type"] != "http":
@@ -96,7 +96,7 @@ class App:
         edge = self._edge
         path = below(scope.get("root_path", ""), scope["path"])
         visit = edge.arrive(scope["method"], path, dict(scope["headers"]))
-        self._watch(visit)
+        self._look_after(visit)
         status = 499
         try:
             try:
@@ -127,7 +127,7 @@ class App:
     def _settle(
         self,
         visit: Visit,
-        scope: Scope,
+        scope: AsgiScope,
     ) -> None:
         """Look after a request no more, and tell whoever is around the App whose it was."""
         if visit.cut is not None:
@@ -136,24 +136,24 @@ class App:
         if visit.principal is not None:
             scope.setdefault("state", {})["principal"] = visit.principal
 
-    def _watch(self, visit: Visit) -> None:
+    def _look_after(self, visit: Visit) -> None:
         loop = asyncio.get_running_loop()
-        watch = self._watches.get(loop)
-        if watch is None:
-            for other in [*self._watches]:
+        lookout = self._lookouts.get(loop)
+        if lookout is None:
+            for other in [*self._lookouts]:
                 if other.is_closed():
-                    self._watches.pop(other, None)
-            watch = self._watches.setdefault(loop, Watch(loop, self._edge.visits))
+                    self._lookouts.pop(other, None)
+            lookout = self._lookouts.setdefault(loop, Lookout(loop, self._edge.visits))
         visit.loop = loop
         visit.task = asyncio.current_task(loop)
-        if not watch.looking:
-            watch.begin()
+        if not lookout.looking:
+            lookout.begin()
 
     async def _other(
         self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
+        scope: AsgiScope,
+        receive: AsgiReceive,
+        send: AsgiSend,
     ) -> None:
         """What is no request: the lifespan of a server, and WebSockets, which are refused."""
         if scope["type"] == "websocket":
@@ -241,7 +241,7 @@ class App:
         )
 
     @property
-    def wsgi(self) -> Wsgi:
+    def wsgi(self) -> Callable[..., Iterable[bytes]]:
         """The same App for a server of WSGI, which answers each request on a thread.
 
         A Batcher then gathers the calls of these threads.
@@ -253,7 +253,7 @@ class App:
 
         Raises MissingExtraError if flask is not installed.
         """
-        return blueprint_of(self.wsgi)
+        return blueprint_of(Wsgi(self._edge))
 
     def drain(self) -> None:
         """Say that no more requests should come, and go on answering those that do.
@@ -282,7 +282,7 @@ class App:
 
     def after_fork(self) -> None:
         """Begin without requests and threads in the child of a fork."""
-        self._watches = {}
+        self._lookouts = {}
         self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
         self._edge.after_fork()
 
@@ -294,7 +294,7 @@ def _check(
     if not models:
         raise ValueError("an App serves at least one model: App({name: model})")
     for name in models:
-        check_name(name)
+        check_path_name(name)
     if overloaded not in (429, 503):
         raise ValueError(f"overloaded is the status 429 or 503; got {overloaded!r}")
 

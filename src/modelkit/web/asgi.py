@@ -9,14 +9,14 @@ from contextlib import suppress
 from typing import Any, TypeVar, final
 
 from modelkit.model import Call, Model, Outputs
-from modelkit.web.body import Gathered, too_large
+from modelkit.web.body import BodyParts, too_large
+from modelkit.web.lookout import gone
 from modelkit.web.visit import Visit
-from modelkit.web.watch import gone
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+AsgiMessage = MutableMapping[str, Any]
+AsgiScope = MutableMapping[str, Any]
+AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
+AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
 T = TypeVar("T")
 _LINGER = 2.0  # seconds that a client has to end a body that is too large
 _LINGER_BODIES = 4  # and how much of it is taken, in the limits of a body
@@ -33,7 +33,7 @@ class Carrier:
     def __init__(
         self,
         visit: Visit,
-        receive: Receive,
+        receive: AsgiReceive,
         beside: ThreadPoolExecutor,
     ) -> None:
         self._visit = visit
@@ -54,10 +54,10 @@ class Carrier:
 
     async def _rest(
         self,
-        message: Message,
+        message: AsgiMessage,
         most: int,
     ) -> bytes:
-        gathered = Gathered(most)
+        gathered = BodyParts(most)
         while True:
             if message["type"] == "http.disconnect":
                 raise gone()
@@ -94,7 +94,7 @@ class Carrier:
 
 
 async def discard(
-    receive: Receive,
+    receive: AsgiReceive,
     limit: int,
 ) -> None:
     """Take what a client still sends for a while, since it reads no answer before it is done.

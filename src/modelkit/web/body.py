@@ -34,7 +34,7 @@ def too_large(most: int) -> Refused:
 
 
 @final
-class Gathered:
+class BodyParts:
     """A body that comes in parts, counted while they come.
 
     Args:
@@ -60,11 +60,6 @@ class Gathered:
         return b"".join(self._parts)
 
 
-def is_encoded(headers: Headers) -> bool:
-    """Whether a body has to be inflated."""
-    return headers.get(b"content-encoding", b"").strip().lower() not in _PLAIN
-
-
 def inflated(
     body: bytes,
     headers: Headers,
@@ -74,7 +69,7 @@ def inflated(
     encoding = headers.get(b"content-encoding", b"").strip().lower()
     if encoding in _PLAIN:
         return body
-    gathered = Gathered(most)
+    gathered = BodyParts(most)
     while body:
         body = _next_member(body, encoding, gathered, most)
     return gathered.whole()
@@ -83,7 +78,7 @@ def inflated(
 def _next_member(
     body: bytes,
     encoding: bytes,
-    gathered: Gathered,
+    gathered: BodyParts,
     most: int,
 ) -> bytes:
     """Inflate one of the members that a gzip body may have; returns what follows it."""

@@ -1,7 +1,7 @@
 """What an App decides, whatever carries its requests.
 
 `Edge.answer` is the whole way of a request, written once. It waits only for its Transport, which reads
-the body and calls the model: that of ASGI suspends there, and that of WSGI blocks, so that `finish`
+the body and calls the model: that of ASGI suspends there, and that of WSGI blocks, so that `run_now`
 runs the same steps without an event loop.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from functools import partial
 from inspect import isawaitable
 from time import monotonic
@@ -19,10 +19,11 @@ from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.metering import requests
-from modelkit.model import PLAIN, Call
+from modelkit.model import PLAIN, Call, Outputs
+from modelkit.signature import Signature
 from modelkit.web import instances, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
-from modelkit.web.body import check_head, inflated, is_encoded
+from modelkit.web.body import check_head, inflated
 from modelkit.web.deadlines import seconds_allowed
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
@@ -43,12 +44,21 @@ from modelkit.web.statuses import (
 from modelkit.web.visit import Transport, Visit
 
 T = TypeVar("T")
-_FORMATS = {
-    "infer": (v2.read, v2.write_in_steps),
-    "predict": (plain.read, plain.write_in_steps),
-    "explain": (plain.read, plain.write_in_steps),
-    "instances": (instances.read, instances.write_in_steps),
+Turns = Generator[None, None, T]
+Reading = Callable[[bytes, Headers, Signature, Limits], Query]
+ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
+WritingInSteps = Callable[[Query, Outputs, str, str], Turns[Reply]]
+Format = tuple[Reading, ReadingInTurns | None, WritingInSteps]
+# What reads a request, at once or in steps, and what writes its answer.
+_FORMATS: dict[str, Format] = {
+    "infer": (v2.read, v2.read_in_steps, v2.write_in_steps),
+    "predict": (plain.read, plain.read_in_steps, plain.write_in_steps),
+    "explain": (plain.read, plain.read_in_steps, plain.write_in_steps),
+    "instances": (instances.read, None, instances.write_in_steps),
 }
+# Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
+# which gets a turn every five milliseconds.
+_IN_THREAD = 1 << 19
 
 
 @final
@@ -188,7 +198,8 @@ class Edge:
         if route.name:
             return self._infos.of_model(route, self._find(route), ready=self.ready)
         accept = visit.headers.get(b"accept", b"").decode("latin-1")
-        return await transport.beside(partial(self._infos.of_all, route, accept))
+        told = partial(self._infos.of_all, route, accept, ready=self.ready)
+        return await transport.beside(told)
 
     def _admit(self, visit: Visit) -> None:
         """Count a request in. Raises Refused where there are too many, or the App is closed."""
@@ -212,7 +223,10 @@ class Edge:
         principal = auth(TextHeaders(visit.headers))
         if type(principal) is not str and isawaitable(principal):
             principal = await transport.settle(principal)
-        if principal is None:
+        if not (principal is None or isinstance(principal, str)):
+            kind = type(principal).__name__
+            raise TypeError(f"auth gives the name of a principal, or None; it gave a {kind}")
+        if not principal:
             raise unauthorized(visit.headers)
         visit.principal = principal
 
@@ -220,12 +234,7 @@ class Edge:
         served = self.served.get(route.name)
         if served is None:
             raise Refused(404, f"there is no model {route.name!r}; GET /v2/models names all")
-        if route.version is not None:
-            version = served.active.now.value.version
-            if route.version != version or not version:
-                raise Refused(
-                    404, f"{route.name!r} is of version {version!r}, not {route.version!r}"
-                )
+        _check_version(route, served.active.now.value)
         return served
 
     async def _ask(
@@ -240,9 +249,11 @@ class Edge:
         know: the other one is asked.
         """
         check_head(visit.headers, self.limits.body)
-        visit.hurry(seconds_allowed(visit.headers))
+        seconds = seconds_allowed(visit.headers)
+        if seconds is not None:
+            visit.hurry(seconds)
         body = await transport.body(self.limits.body)
-        if is_encoded(visit.headers):
+        if b"content-encoding" in visit.headers:
             body = await transport.beside(partial(inflated, body, visit.headers, self.limits.body))
         activation: Activation[Serving] | None = None
         for last in (False, True):
@@ -267,28 +278,25 @@ class Edge:
         visit: Visit,
         transport: Transport,
     ) -> Reply:
+        _check_version(visit.route, serving)  # once more: another may have taken its place
         visit.version = serving.version
-        reading, writing = _FORMATS[visit.route.verb]
-        if len(body) > LONG_BODY:
-            read = partial(reading, body, visit.headers, serving.signature, self.limits)
-            query = await transport.beside(read)
+        reading, in_steps, writing = _FORMATS[visit.route.verb]
+        asked = (body, visit.headers, serving.signature, self.limits)
+        if len(body) <= LONG_BODY:
+            query = reading(*asked)
+        elif in_steps is not None and len(body) <= _IN_THREAD:
+            query = await _with_turns(in_steps(*asked), transport)
         else:
-            query = reading(body, visit.headers, serving.signature, self.limits)
-        visit.hurry(query.timeout)
+            query = await transport.beside(partial(reading, *asked))
+        if query.timeout is not None:
+            visit.hurry(query.timeout)
         visit.check_time()
         if visit.route.verb == "explain":
             return await transport.apart(partial(_explain, serving, query))
         call = _call_of(query, visit, transport)
         answers = await transport.call(serving.model, query.X, query.outputs, call)
         visit.check_time()
-        steps = writing(query, answers, name, serving.version)
-        try:
-            while True:
-                next(steps)
-                await transport.turn()
-        except StopIteration as end:
-            reply: Reply = end.value
-            return reply
+        return await _with_turns(writing(query, answers, name, serving.version), transport)
 
     def _refused(
         self,
@@ -307,7 +315,7 @@ class Edge:
         return failure(error, request)
 
 
-def finish(steps: Coroutine[Any, Any, T]) -> T:
+def run_now(steps: Coroutine[Any, Any, T]) -> T:
     """Run steps whose transport blocks, and so never suspends, to their end."""
     try:
         steps.send(None)
@@ -316,6 +324,31 @@ def finish(steps: Coroutine[Any, Any, T]) -> T:
         return value
     steps.close()
     raise AssertionError("a transport that blocks has suspended")
+
+
+async def _with_turns(
+    steps: Turns[T],
+    transport: Transport,
+) -> T:
+    """What steps end with, with turns for others in between."""
+    try:
+        while True:
+            next(steps)
+            await transport.turn()
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def _check_version(
+    route: Route,
+    serving: Serving,
+) -> None:
+    """Raise Refused if a path names another version than answers, or there are no versions."""
+    told = route.version
+    if told is not None and (told != serving.version or not told):
+        name = route.name
+        raise Refused(404, f"{name!r} is of version {serving.version!r}, not {told!r}")
 
 
 def _known(name: str) -> tuple[str, Route]:

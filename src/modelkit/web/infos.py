@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import final
 
 from modelkit.model import Model
-from modelkit.web import v2
+from modelkit.web import openapi, v2
 from modelkit.web.page import status_page
 from modelkit.web.reply import JSON, Reply
 from modelkit.web.routes import Route
@@ -77,21 +77,22 @@ class Infos:
         self,
         route: Route,
         accept: str,
+        *,
+        ready: bool,
     ) -> Reply:
         """What is said of the App and all of its models. May take milliseconds.
 
         Args:
             route: what is asked.
             accept: the media types that the client takes, of which metrics have several.
+            ready: whether requests should be sent here.
         """
         if route.verb == "metrics" and self._metrics is not None:
             body, kind = self._metrics(accept)
             return Reply(200, [(b"content-type", kind.encode())], body)
         if route.verb == "page":
-            return status_page(self._models())
+            return status_page(self._models(), ready=ready)
         if route.verb == "openapi":
-            from modelkit.web import openapi
-
             return _json(openapi.document(self._models()))
         if route.verb == "models":
             return _json({"models": list(self._served)})

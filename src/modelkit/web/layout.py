@@ -13,7 +13,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.rule import exact_bits
 from modelkit.signature import Signature
-from modelkit.spec import MIXED, TIMES, ZONE, TensorSpec
+from modelkit.spec import MIXED, TIMES, ZONE, TensorSpec, numpy_dtype
 from modelkit.web.forms import read_mixed, read_span, reader_of_times
 
 Read = Callable[[Any], Any]
@@ -35,6 +35,7 @@ class Layout:
         is_text: whether the only column is one of strings.
         inputs: the tensors by name.
         pick: the values of a record in the order of `names`.
+        numbers: the columns and tensors of numbers alone, of which true and false are none.
         read: what reads the values of a column or tensor of times or spans, by name.
         mixed: for a column of anything, or a tensor with such columns: which of them are, by name.
     """
@@ -48,6 +49,7 @@ class Layout:
     is_text: bool
     inputs: Mapping[str, TensorSpec]
     pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    numbers: frozenset[str]
     read: Mapping[str, Read]
     mixed: Mapping[str, tuple[bool, ...]]
 
@@ -71,9 +73,13 @@ def _lay_out(signature: Signature) -> Layout:
     names: list[str] = []
     read: dict[str, Read] = {}
     mixed: dict[str, tuple[bool, ...]] = {}
+    numbers: set[str] = set()
     for spec in signature.inputs:
         columns = [column.name for column in spec.columns]
         names += columns or [spec.name]
+        if numpy_dtype(spec.dtype).kind in "iuf":
+            numbers |= {column.name for column in spec.columns if column.dtype != "bool"}
+            numbers |= set() if spec.columns else {spec.name}
         reader = _reader(spec.dtype)
         if reader is not None:
             read |= dict.fromkeys([spec.name, *columns], reader)
@@ -93,6 +99,7 @@ def _lay_out(signature: Signature) -> Layout:
         len(names) == 1 and inputs[0].dtype == "string",
         {spec.name: spec for spec in inputs},
         _picker(names),
+        frozenset(numbers),
         read,
         mixed,
     )
@@ -124,7 +131,7 @@ def _exactly(signature: Signature) -> tuple[float, bool]:
     return float(2**bits), rule.nullable
 
 
-def rows_of(layout: Layout, name: str, shape: Any) -> int:
+def rows_in(layout: Layout, name: str, shape: Any) -> int:
     """The number of rows of an input of this shape; a column has them on its first axis."""
     axis = layout.axes.get(name, 0)
     return shape[axis] if axis is not None and axis < len(shape) else 0

@@ -37,9 +37,10 @@ HEADERS = {
     "503": "Retry-After",
 }
 LOOKED_AT = ("401", "403", "404", "405", "500", "503")
-LARGEST = {"FP16": 65504.0, "FP32": 3.4028234663852886e38}
+FLOAT_LIMITS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38}
 TEXT: Schema = {"type": "string"}
 TRUTH: Schema = {"type": "boolean"}
+MAYBE_OBJECT = ["object", "null"]
 
 
 def document(models: Mapping[str, Model]) -> dict[str, Any]:
@@ -187,27 +188,29 @@ def _options(unit: Schema) -> dict[str, Schema]:
 def _v2_request(signature: Signature) -> Schema:
     unit: Schema = {"type": "number", "description": "microseconds"}
     known = _options(unit) | {"binary_data_output": TRUTH}
-    parameters: Schema = {"type": "object", "properties": known}
+    parameters: Schema = {"type": MAYBE_OBJECT, "properties": known}
     named = _fields(name={"enum": list(signature.output_names)})
-    named["properties"]["parameters"] = {"type": "object", "properties": {"binary_data": TRUTH}}
+    named["properties"]["parameters"] = {
+        "type": MAYBE_OBJECT,
+        "properties": {"binary_data": TRUTH},
+    }
     tensors: list[Schema] = []
     for spec in signature.inputs:
         tensors.append(_tensor(spec, "data"))
         tensors += [_column_tensor(column.name, spec, at) for at, column in enumerate(spec.columns)]
     schema = _fields(inputs={"type": "array", "minItems": 1, "items": {"anyOf": tensors}})
     schema["properties"] |= {
-        "id": TEXT,
+        "id": {"type": ["string", "null"]},
         "parameters": parameters,
-        "outputs": {"type": "array", "items": named},
+        "outputs": {"type": ["array", "null"], "items": named},
     }
     return schema
 
 
 def _tensor(spec: TensorSpec, *data: str) -> Schema:
     """A tensor of the protocol, in JSON."""
-    sizes = [{"const": size} if isinstance(size, int) else _size() for size in spec.shape]
     nullable = any(column.nullable for column in spec.columns) or not (spec.columns or spec.finite)
-    return _described(spec.name, spec, sizes, nullable=nullable, needed=data)
+    return _described(spec.name, spec, spec.shape, nullable=nullable, needed=data)
 
 
 def _column_tensor(
@@ -217,25 +220,25 @@ def _column_tensor(
 ) -> Schema:
     """A column as a tensor of its own."""
     nullable = spec.columns[at].nullable
-    return _described(name, spec, [_size(), {"const": 1}], nullable=nullable, needed=("data",))
-
-
-def _size() -> Schema:
-    return {"type": "integer", "minimum": 0}
+    return _described(name, spec, ("n", 1), nullable=nullable, needed=("data",))
 
 
 def _described(
     name: str,
     spec: TensorSpec,
-    sizes: list[Schema],
+    sizes: tuple[int | str, ...],
     *,
     nullable: bool,
     needed: Iterable[str],
 ) -> Schema:
     datatype = datatype_of(spec.dtype)
-    shape: Schema = {"type": "array", "minItems": len(sizes), "maxItems": len(sizes)}
-    if sizes:
-        shape["prefixItems"] = sizes
+    shape = {
+        "type": "array",
+        "items": {"type": "integer", "minimum": 0},
+        "minItems": len(sizes),
+        "maxItems": len(sizes),
+        "description": ", ".join(map(str, sizes)),
+    }
     schema = _fields(name={"const": name}, datatype={"const": datatype}, shape=shape)
     schema["properties"]["data"] = {"type": "array", "items": _item(datatype, nullable=nullable)}
     schema["required"] += needed
@@ -251,8 +254,8 @@ def _item(datatype: str, *, nullable: bool) -> Schema:
         schema = {"type": kinds.get(dtype.kind, "integer")}
         if dtype.kind in "iu":
             schema |= _range_of(datatype)
-        if datatype in LARGEST:
-            schema |= {"minimum": -LARGEST[datatype], "maximum": LARGEST[datatype]}
+        if datatype in FLOAT_LIMITS:
+            schema |= {"minimum": -FLOAT_LIMITS[datatype], "maximum": FLOAT_LIMITS[datatype]}
     if nullable and datatype != "BOOL" and "INT" not in datatype:
         schema["type"] = [schema["type"], "null"]
     return schema
@@ -284,6 +287,9 @@ def _plain_request(signature: Signature) -> Schema:
     schema = signature.json_schema()
     schema.pop("$schema")
     if schema["type"] == "object":
+        for spec in signature.inputs:
+            if not (spec.columns or spec.finite):
+                _allow_null(schema["properties"][spec.name])
         forms = {"inputs": schema}
     else:
         forms = {"rows": schema, "columns": _by_column(schema["items"])}
@@ -298,6 +304,14 @@ def _plain_request(signature: Signature) -> Schema:
         "oneOf": [{"required": [form]} for form in forms],
         "additionalProperties": False,
     }
+
+
+def _allow_null(values: Schema) -> None:
+    """Let the numbers or texts of nested lists be missing."""
+    while values.get("type") == "array":
+        values = values["items"]
+    if values.get("type") in ("number", "string"):
+        values["type"] = [values["type"], "null"]
 
 
 def _by_column(row: Schema) -> Schema:

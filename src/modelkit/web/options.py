@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -13,6 +13,18 @@ from modelkit.web.reply import Headers, Refused
 
 USUAL_TYPES = (b"application/json", b"application/octet-stream")
 PRIORITIES = (0, -1)
+NO_PARAMETERS: dict[str, Any] = {}
+# What Triton's extensions ask for and no Model does; other parameters are the client's own.
+UNSUPPORTED = (
+    "classification",
+    "sequence_end",
+    "sequence_id",
+    "sequence_start",
+    "shared_memory_byte_size",
+    "shared_memory_offset",
+    "shared_memory_region",
+)
+SPARE_NAMES = 1000  # of columns that a model does not read
 
 
 def check_type(headers: Headers) -> None:
@@ -37,6 +49,15 @@ def check_rows(rows: int, limits: Limits) -> None:
         raise Refused(413, f"{rows} rows are more than the {limits.rows} that a request may have")
 
 
+def check_width(
+    count: int,
+    names: Sequence[str],
+) -> None:
+    """Raise Refused, 400, for far more columns than a model has: to name each takes long."""
+    if count > 2 * len(names) + SPARE_NAMES:
+        raise Refused(400, f"{count} names are too many for a model that takes {len(names)}")
+
+
 def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str, ...]:
     """Names of outputs. Raises Refused, 400, for unknown ones, and for one that stands twice."""
     found = tuple(names)
@@ -44,8 +65,8 @@ def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str,
         if name not in signature.output_names:
             known = list(signature.output_names)
             raise Refused(400, f"there is no output {shown(name)}; there are {known}")
-    if len(set(found)) < len(found):
-        raise Refused(400, f"an output stands twice among {list(found)}")
+    if len(found) > 1 and len(set(found)) < len(found):
+        raise Refused(400, "an output stands twice in the list of outputs")
     return found
 
 
@@ -58,6 +79,32 @@ def check_known(
     strange = [name for name in given if name not in known]
     if strange:
         raise Refused(400, f"{what} has no field {shown(strange[0])}; there are {list(known)}")
+
+
+def read_parameters(holder: Mapping[str, Any]) -> dict[str, Any]:
+    """The `parameters` of a request, an input or an output of V2. Raises Refused, 400."""
+    parameters = holder.get("parameters")
+    if parameters is None:
+        return NO_PARAMETERS
+    if type(parameters) is not dict:
+        raise Refused(400, f"parameters are {shown(parameters)}, and an object is expected")
+    for name in UNSUPPORTED:
+        if name in parameters:
+            raise Refused(400, f"the parameter {name!r} asks for what no model here does")
+    return parameters
+
+
+def read_truth(
+    parameters: Mapping[str, Any],
+    name: str,
+    *,
+    default: bool,
+) -> bool:
+    """A parameter that is true or false. Raises Refused, 400, for another."""
+    value = parameters.get(name, default)
+    if type(value) is bool:
+        return value
+    raise Refused(400, f"the parameter {name!r} is {shown(value)}; it is true or false")
 
 
 def read_timeout(options: Mapping[str, Any], unit: float) -> float:

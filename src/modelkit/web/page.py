@@ -13,6 +13,11 @@ _POLICY = (
     b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     b"frame-ancestors 'none'"
 )
+# A page scrolls as a whole, and a cell of a notebook does not; on a telephone, short words break too.
+_STYLE = (
+    "body>div{max-height:none!important}"
+    "@media(max-width:640px){td>div,th>div{white-space:normal!important;min-width:0!important}}"
+)
 _HEADERS: HeaderList = [
     (b"content-type", b"text/html; charset=utf-8"),
     (b"content-security-policy", _POLICY),
@@ -22,10 +27,16 @@ _HEADERS: HeaderList = [
 ]
 
 
-def status_page(models: Mapping[str, Model]) -> Reply:
+def status_page(
+    models: Mapping[str, Model],
+    *,
+    ready: bool,
+) -> Reply:
     """A page with the card of every model, by the name under which it answers."""
-    body = "".join(_section(name, model) for name, model in models.items())
-    return Reply(200, _HEADERS, html.page("modelkit", body).encode())
+    state = "ready" if ready else "not ready: closing"
+    sections = "".join(_section(name, model) for name, model in models.items())
+    body = f'<p style="margin:0">{state}</p>{sections}'
+    return Reply(200, _HEADERS, html.page("modelkit", body, _STYLE).encode())
 
 
 def _section(

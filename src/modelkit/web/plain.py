@@ -13,13 +13,14 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import Steps, check_finite, finish, plain_array
+from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
 from modelkit.web.layout import Layout, layout_of, read_array, read_values
 from modelkit.web.options import (
     check_known,
     check_output_names,
     check_rows,
     check_type,
+    check_width,
     read_id,
     read_key,
     read_priority,
@@ -82,7 +83,7 @@ def _understand(
     else:
         keys = _check_arrays(values, form, layout, limits)
         json.check_integers(data)
-        X = _read_arrays(values, layout)
+        X = _read_arrays(values, data, layout)
     json.check_keys(data, len(request) + keys)
     return Query(
         X,
@@ -127,7 +128,10 @@ def _check_records(
     check_rows(len(rows), limits)
     kinds = {*map(type, rows)}
     if kinds <= {dict}:
-        return sum(map(len, rows))
+        count = sum(map(len, rows))
+        if count > len(rows) * len(layout.names):
+            check_width(max(map(len, rows)), layout.names)
+        return count
     if kinds <= {str, type(None)} and layout.is_text:
         return 0
     odd = next(row for row, record in enumerate(rows) if type(record) is not dict)
@@ -146,15 +150,42 @@ def _read_records(
         if block is not None:
             return block
     json.check_integers(data)
+    problems: list[str] = []
+    if json.may_hold_booleans(data):
+        for name in layout.numbers:
+            _find_truths([row.get(name) for row in rows], name, problems)
     if layout.read:
-        problems: list[str] = []
         for name, reader in layout.read.items():
             if all(name in record for record in rows):
                 values = read_values([row[name] for row in rows], reader, name, problems)
                 for record, value in zip(rows, values, strict=True):
                     record[name] = value
-        refuse_values(problems)
+    refuse_values(problems)
     return rows
+
+
+def _find_truths(
+    values: Any,
+    name: str,
+    problems: list[str],
+) -> None:
+    """Add to `problems` that a column of numbers, or a tensor of them, holds true or false."""
+    if not _is_list(values):
+        values = [values]
+    kinds = [*map(type, values)]
+    if bool in kinds:
+        row = kinds.index(bool)
+        found = json.shown(values[row])
+        problems.append(f"{name!r}: {found} in row {row}, where a number is expected")
+    elif list in kinds:
+        inner = [*filter(_is_list, values)]
+        rows = [row for row, each in enumerate(inner) if json.holds_boolean(each)]
+        if rows:
+            problems.append(f"{name!r}: a boolean in row {rows[0]}, where numbers are expected")
+
+
+def _is_list(value: Any) -> bool:
+    return type(value) is list
 
 
 def _block(
@@ -166,6 +197,8 @@ def _block(
     width = len(layout.names)
     try:
         items = list(chain.from_iterable(map(layout.pick, rows)))
+        if json.may_hold_booleans(data) and bool in {*map(type, items)}:
+            return None
         flat = np.frombuffer(array("d", _with_nan(items) if layout.nullable else items))
     except (KeyError, TypeError, OverflowError):
         return None
@@ -195,6 +228,7 @@ def _check_arrays(
     """The number of names. Raises Refused."""
     if type(arrays) is not dict:
         raise Refused(400, f"{form} are {json.shown(arrays)}; they are an object of lists by name")
+    check_width(len(arrays), layout.names)
     for name, values in arrays.items():
         if type(values) is dict:
             raise Refused(400, f"{name!r} is an object in {form}; it is a list of values")
@@ -209,8 +243,15 @@ def _count_rows(values: Any, axis: int | None) -> int:
     return len(values) if axis is not None and type(values) is list else 0
 
 
-def _read_arrays(arrays: dict[str, Any], layout: Layout) -> dict[str, Any]:
+def _read_arrays(
+    arrays: dict[str, Any],
+    data: bytes,
+    layout: Layout,
+) -> dict[str, Any]:
     problems: list[str] = []
+    if json.may_hold_booleans(data):
+        for name in layout.numbers & arrays.keys():
+            _find_truths(arrays[name], name, problems)
     read = {}
     for name, values in arrays.items():
         read[name] = _read_lists(values, name, layout, problems)
@@ -245,7 +286,7 @@ def write(
     version: str,
 ) -> Reply:
     """The outputs by name, as lists. Raises Refused, 406, for an infinity."""
-    return finish(write_in_steps(query, answers, model_name, version))
+    return _answer(query, answers, NOTHING, model_name, version)
 
 
 def write_in_steps(
@@ -258,12 +299,26 @@ def write_in_steps(
 
     Raises Refused, 406, for an infinity.
     """
+    encoded = yield from encode_long(query.outputs, answers, flat=False)
+    return _answer(query, answers, encoded, model_name, version)
+
+
+def _answer(
+    query: Query,
+    answers: Mapping[str, Array],
+    encoded: Encoded,
+    model_name: str,
+    version: str,
+) -> Reply:
+    """The answer, some outputs of which may be encoded before."""
     outputs: dict[str, Any] = {}
     for name in query.outputs:
-        values = plain_array(answers[name])
-        check_finite(values, name)
-        long = json.is_long(values)
-        outputs[name] = (yield from json.encode(values)) if long else json.dumpable(values)
+        if name in encoded:
+            outputs[name] = encoded[name]
+        else:
+            values = plain_array(answers[name])
+            check_finite(values, name)
+            outputs[name] = json.dumpable(values)
     answer: dict[str, Any] = {"model_name": model_name, "model_version": version}
     if query.id is not None:
         answer["id"] = query.id

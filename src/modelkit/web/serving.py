@@ -94,7 +94,7 @@ class Served:
         self.active.now.value.after_fork()
 
 
-def check_name(name: object) -> None:
+def check_path_name(name: object) -> None:
     """Raise ValueError for a name that cannot be part of a path."""
     if not isinstance(name, str) or not name or not name.isprintable() or "/" in name:
         raise ValueError(f"the name of a model is a part of a path, without '/'; got {name!r}")

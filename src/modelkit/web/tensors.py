@@ -15,6 +15,7 @@ from math import isfinite, prod
 from typing import Any
 
 import numpy as np
+from numpy import vdot
 
 from modelkit.cast import VDOT_ITEMS, Array
 from modelkit.spec import MIXED, TIMES, TensorSpec, numpy_dtype
@@ -41,6 +42,21 @@ BYTES = "BYTES"
 CODES = {name: dtype.char for name, dtype in DATATYPES.items() if dtype.kind in "iu"}
 CODES |= {"INT64": "q", "UINT64": "Q", "FP16": "d", "FP32": "f", "FP64": "d"}
 EXACT = float(1 << 24)  # below it, each float holds every integer
+# The types of values that JSON has for each datatype, and how a message calls them.
+TAKEN: dict[str, tuple[set[type], str]] = {
+    BYTES: ({str, type(None)}, "a string or null (BYTES)"),
+    "BOOL": ({bool}, "a boolean (BOOL)"),
+}
+for _name, _dtype in DATATYPES.items():
+    if _dtype.kind == "f":
+        _most = float(np.finfo(_dtype).max)
+        TAKEN[_name] = (
+            {int, float, type(None)},
+            f"a number of at most {_most:.6g} or null ({_name})",
+        )
+    elif _dtype.kind in "iu":
+        _info = np.iinfo(_dtype)
+        TAKEN[_name] = ({int}, f"an integer from {_info.min} to {_info.max} ({_name})")
 MOST_DIMS = 32
 MOST_SIZE = (1 << 63) - 1
 LENGTH = struct.Struct("<I")
@@ -99,12 +115,33 @@ def from_json(
     """
     if type(data) is not list:
         raise Refused(400, f"input {name!r}: data is {shown(data)}, and a list is expected")
-    flat = _quickly(data, datatype, truths=truths)
-    if flat is None:
-        flat = _one_by_one(data, datatype, shape, name)
-    if flat.size != count:
-        raise Refused(400, f"input {name!r}: {flat.size} values do not fill shape {shape}")
-    return flat.reshape(shape)
+    if len(data) == count:
+        flat = _quickly(data, datatype, truths=truths)
+        if flat is not None:
+            return flat.reshape(shape)
+    return _one_by_one(_flattened(data, shape, count, name), datatype, name).reshape(shape)
+
+
+def _flattened(
+    data: list[Any],
+    shape: list[int],
+    count: int,
+    name: str,
+) -> list[Any]:
+    """The values of a list that is flat, or nested as the shape says. Raises Refused, 400."""
+    values = data
+    outer = 1
+    for axis, size in enumerate(shape[1:]):
+        if not values or type(values[0]) is not list:
+            break
+        outer *= shape[axis]
+        fits = len(values) == outer and {*map(type, values)} == {list}
+        if not fits or {*map(len, values)} != {size}:
+            raise Refused(400, f"input {name!r}: the lists within data do not have shape {shape}")
+        values = list(chain.from_iterable(values))
+    if len(values) != count:
+        raise Refused(400, f"input {name!r}: {len(values)} values do not fill shape {shape}")
+    return values
 
 
 def _quickly(
@@ -126,70 +163,62 @@ def _quickly(
     if datatype == "FP16":
         with np.errstate(over="ignore"):
             flat = flat.astype(np.float16)
-    if flat.size <= VDOT_ITEMS and isfinite(flat.dot(flat)):
+    if flat.size <= VDOT_ITEMS and isfinite(vdot(flat, flat)):
         return flat
     return flat if np.isfinite(flat).all() else None
 
 
 def _one_by_one(
-    data: list[Any],
+    items: list[Any],
     datatype: str,
-    shape: list[int],
     name: str,
 ) -> Array:
-    nested = _nested(data, name)
-    if nested.ndim > 1 and list(nested.shape) != shape:
-        raise Refused(
-            400, f"input {name!r}: lists of shape {list(nested.shape)} where shape is {shape}"
-        )
-    flat = nested.reshape(-1)
-    dtype = DATATYPES.get(datatype)
-    wanted = _wanted(datatype)
-    for place, item in enumerate(flat.tolist()):
-        if not _fits(item, dtype):
-            raise Refused(
-                400, f"input {name!r}: value {place} is {shown(item)}, and {wanted} is expected"
-            )
-    return flat if dtype is None else flat.astype(dtype)
+    """Values of a datatype. Raises Refused, 400, for the first that is none."""
+    kinds, expected = TAKEN[datatype]
+    odd = {*map(type, items)} - kinds
+    if odd:
+        place = next(place for place, item in enumerate(items) if type(item) in odd)
+        raise _unfit(items, place, expected, name)
+    if datatype == BYTES:
+        texts = np.empty(len(items), object)
+        texts[:] = items
+        return texts
+    dtype = DATATYPES[datatype]
+    if dtype.kind != "f":
+        return _integers(items, dtype, expected, name)
+    wide = np.array(items, np.float64)  # in which None is NaN
+    with np.errstate(over="ignore"):
+        floats = wide.astype(dtype)
+    beyond = np.isinf(floats)
+    if beyond.any():
+        raise _unfit(items, int(beyond.argmax()), expected, name)
+    return floats
 
 
-def _nested(data: list[Any], name: str) -> Array:
-    """Lists as an array of objects, of as many levels as they have in common."""
-    if not any(type(item) is list for item in data):
-        flat = np.empty(len(data), object)
-        flat[:] = data
-        return flat
+def _integers(
+    items: list[int],
+    dtype: np.dtype[Any],
+    expected: str,
+    name: str,
+) -> Array:
+    """Integers, or truths, of a dtype. Raises Refused, 400."""
     try:
-        return np.array(data, object)
-    except ValueError as error:
-        raise Refused(400, f"input {name!r}: data is no array: {error}") from None
+        return np.array(items, dtype)
+    except OverflowError:
+        info = np.iinfo(dtype)
+        within = (info.min <= item <= info.max for item in items)
+        raise _unfit(items, [*within].index(False), expected, name) from None
 
 
-def _wanted(datatype: str) -> str:
-    dtype = DATATYPES.get(datatype)
-    if dtype is None:
-        return "a string or null (BYTES)"
-    if dtype.kind == "b":
-        return "a boolean (BOOL)"
-    if dtype.kind == "f":
-        return f"a number of at most {np.finfo(dtype).max:.6g} or null ({datatype})"
-    info = np.iinfo(dtype)
-    return f"an integer from {info.min} to {info.max} ({datatype})"
-
-
-def _fits(item: Any, dtype: np.dtype[Any] | None) -> bool:
-    kind = type(item)
-    if dtype is None:
-        return kind is str or item is None
-    if dtype.kind == "b":
-        return kind is bool
-    if dtype.kind == "f":
-        if item is None:
-            return True
-        with np.errstate(over="ignore"):
-            return kind in (int, float) and bool(np.isfinite(np.float64(item).astype(dtype)))
-    info = np.iinfo(dtype)
-    return kind is int and info.min <= item <= info.max
+def _unfit(
+    items: list[Any],
+    place: int,
+    expected: str,
+    name: str,
+) -> Refused:
+    return Refused(
+        400, f"input {name!r}: value {place} is {shown(items[place])}, and {expected} is expected"
+    )
 
 
 def from_bytes(

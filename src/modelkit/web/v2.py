@@ -16,16 +16,19 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import Steps, check_finite, finish, plain_array
-from modelkit.web.layout import Layout, layout_of, read_array, rows_of
+from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
+from modelkit.web.layout import Layout, layout_of, read_array, rows_in
 from modelkit.web.options import (
     check_output_names,
     check_rows,
     check_type,
+    check_width,
     read_id,
     read_key,
+    read_parameters,
     read_priority,
     read_timeout,
+    read_truth,
     refuse_values,
 )
 from modelkit.web.query import Limits, Query
@@ -46,18 +49,8 @@ from modelkit.web.tensors import (
 LENGTH_HEADER = b"inference-header-content-length"
 OCTETS = (b"content-type", b"application/octet-stream")
 PLATFORM = "onnx_onnxv1"
-# What Triton's extensions ask for and no Model does; other parameters are the client's own.
-UNSUPPORTED = (
-    "classification",
-    "sequence_end",
-    "sequence_id",
-    "sequence_start",
-    "shared_memory_byte_size",
-    "shared_memory_offset",
-    "shared_memory_region",
-)
-NO_PARAMETERS: dict[str, Any] = {}
 MICROSECONDS = 1e-6
+NONE: frozenset[str] = frozenset()
 
 
 def read(
@@ -112,7 +105,7 @@ def _understand(
     limits: Limits,
 ) -> Query:
     X = _read_inputs(request, head, tail, layout_of(signature), limits)
-    parameters = _parameters(request)
+    parameters = read_parameters(request)
     outputs, binary = _read_outputs(request, parameters, signature)
     json.check_keys(head, _count_keys(request))
     return Query(
@@ -121,7 +114,7 @@ def _understand(
         read_timeout(parameters, MICROSECONDS) if "timeout" in parameters else None,
         read_priority(parameters) if "priority" in parameters else 0,
         read_key(parameters) if "key" in parameters else None,
-        read_id(request) if "id" in request else None,
+        read_id(request) if request.get("id") is not None else None,
         binary,
     )
 
@@ -158,26 +151,6 @@ def _count_keys(request: Mapping[str, Any]) -> int:
     return count
 
 
-def _parameters(holder: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a request, an input or an output. Raises Refused, 400."""
-    parameters = holder.get("parameters")
-    if parameters is None:
-        return NO_PARAMETERS
-    if type(parameters) is not dict:
-        raise Refused(400, f"parameters are {json.shown(parameters)}, and an object is expected")
-    for name in UNSUPPORTED:
-        if name in parameters:
-            raise Refused(400, f"the parameter {name!r} asks for what no model here does")
-    return parameters
-
-
-def _truth(parameters: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = parameters.get(name, default)
-    if type(value) is not bool:
-        raise Refused(400, f"the parameter {name!r} is {json.shown(value)}; it is true or false")
-    return value
-
-
 # Inputs.
 
 
@@ -192,6 +165,7 @@ def _read_inputs(
     inputs = request.get("inputs")
     if type(inputs) is not list or not inputs:
         raise Refused(400, "a request has a list of inputs, of one tensor or more")
+    check_width(len(inputs), layout.names)
     truths = json.may_hold_booleans(head)
     X: dict[str, Array] = {}
     at = 0
@@ -200,8 +174,8 @@ def _read_inputs(
         if name in X:
             raise Refused(400, f"the input {name!r} stands twice")
         count = check_sizes(shape, name, limits.body)
-        check_rows(rows_of(layout, name, shape), limits)
-        parameters = _parameters(tensor)
+        check_rows(rows_in(layout, name, shape), limits)
+        parameters = read_parameters(tensor)
         if "binary_data_size" in parameters:
             part = _part(tail, at, parameters["binary_data_size"], tensor, name)
             at += len(part)
@@ -278,7 +252,7 @@ def _read_whole(
         raise Refused(400, f"a body of bytes alone is one input; the model has {len(layout.axes)}")
     datatype = datatype_of(spec.dtype)
     shape = shape_of_whole(body, spec, datatype)
-    check_rows(rows_of(layout, spec.name, shape), limits)
+    check_rows(rows_in(layout, spec.name, shape), limits)
     if datatype == BYTES:
         tensor = np.array([text_of(body, "the body")], object).reshape(shape)
     else:
@@ -296,23 +270,26 @@ def _read_outputs(
     signature: Signature,
 ) -> tuple[tuple[str, ...], frozenset[str]]:
     """The outputs wanted, and those of them that are wanted as bytes."""
-    default = _truth(parameters, "binary_data_output", default=False)
+    default = read_truth(parameters, "binary_data_output", default=False)
     wanted = request.get("outputs")
     if not wanted and (wanted is None or type(wanted) is list):
         names = signature.output_names
-        return names, frozenset(names) if default else frozenset()
+        return names, frozenset(names) if default else NONE
     if type(wanted) is not list:
         raise Refused(400, f"outputs are {json.shown(wanted)}, not a list")
     named = []
-    binary = set()
+    binary = []
     for output in wanted:
         name = output.get("name") if type(output) is dict else None
         if type(name) is not str:
             raise Refused(400, f"an output is an object with a name, not {json.shown(output)}")
         named.append(name)
-        if _truth(_parameters(output), "binary_data", default=default):
-            binary.add(name)
-    return check_output_names(named, signature), frozenset(binary)
+        as_bytes = default
+        if "parameters" in output:
+            as_bytes = read_truth(read_parameters(output), "binary_data", default=default)
+        if as_bytes:
+            binary.append(name)
+    return check_output_names(named, signature), frozenset(binary) if binary else NONE
 
 
 def write(
@@ -322,7 +299,7 @@ def write(
     version: str,
 ) -> Reply:
     """The answer to a request. Raises Refused, 406, for one that its format cannot hold."""
-    return finish(write_in_steps(query, answers, model_name, version))
+    return _answer(query, answers, NOTHING, model_name, version)
 
 
 def write_in_steps(
@@ -335,6 +312,19 @@ def write_in_steps(
 
     Raises Refused, 406, for an answer that its format cannot hold.
     """
+    names = [name for name in query.outputs if name not in query.binary]
+    encoded = yield from encode_long(names, answers, flat=True)
+    return _answer(query, answers, encoded, model_name, version)
+
+
+def _answer(
+    query: Query,
+    answers: Mapping[str, Array],
+    encoded: Encoded,
+    model_name: str,
+    version: str,
+) -> Reply:
+    """The answer, some outputs of which may be encoded before."""
     outputs: list[dict[str, Any]] = []
     tail: list[bytes] = []
     for name in query.outputs:
@@ -345,11 +335,12 @@ def write_in_steps(
             raw = to_bytes(values, datatype)
             output["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
+        elif name in encoded:
+            output["data"] = encoded[name]
         else:
             flat = values.reshape(-1)
             check_finite(flat, name)
-            long = json.is_long(flat)
-            output["data"] = (yield from json.encode(flat)) if long else json.dumpable(flat)
+            output["data"] = json.dumpable(flat)
         outputs.append(output)
     answer: dict[str, Any] = {"model_name": model_name}
     if version:

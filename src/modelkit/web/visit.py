@@ -71,15 +71,13 @@ class Visit:
         self.version = ""
         self.request = ""
         self.cut: Refused | None = None
-        self.task: Any = None  # these four belong to the watch of an event loop
+        self.task: Any = None  # these four belong to the Lookout of an event loop
         self.loop: Any = None
         self.receive: Any = None
         self.listener: Any = None
 
-    def hurry(self, seconds: float | None) -> None:
+    def hurry(self, seconds: float) -> None:
         """Take the seconds that the client gives its answer, counted from its arrival."""
-        if seconds is None:
-            return
         self.hurried = True
         self.deadline = min(self.deadline, self.arrived + seconds)
 

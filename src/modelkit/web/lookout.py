@@ -20,7 +20,7 @@ PERIOD = 0.05  # seconds
 
 
 @final
-class Watch:
+class Lookout:
     """Looks after the requests of one event loop.
 
     Args:
