@@ -114,7 +114,8 @@ def requirements(extra):
     found = set()
     for line in PROJECT["optional-dependencies"][extra]:
         name, _, included = re.match(r"([\w-]+)(\[([\w,-]+)\])?", line).groups()
-        found |= set().union(*map(requirements, included.split(","))) if included else {name}
+        own = name == PROJECT["name"]
+        found |= set().union(*map(requirements, included.split(","))) if own else {name}
     return found
 
 

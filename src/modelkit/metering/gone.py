@@ -41,7 +41,7 @@ class Kept:
 Found = dict[Label, Kept]
 
 
-def joined(parts: Iterable[Found]) -> Found:
+def summed(parts: Iterable[Found]) -> Found:
     """What several processes have counted, by label."""
     found: Found = {}
     for part in parts:
@@ -60,7 +60,7 @@ def without_the_old(found: Found) -> Found:
     return {label: kept for label, kept in found.items() if label not in old}
 
 
-def ended(found: Found, now: int) -> Found:
+def left_by(found: Found, now: int) -> Found:
     """What an ended process leaves: retired now at the latest, and nothing in flight."""
     return {
         label: Kept(kept.sums, kept.retired or now)

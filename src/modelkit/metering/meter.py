@@ -78,7 +78,7 @@ class Meter(Wrapper):
         folder = _folder(shared or os.environ.get(VARIABLE))
         self._ledger = book.enter(self, folder)
         if folder is not None:
-            requests.share(folder)
+            requests.count_in(folder)
 
     def _spanned(self) -> Model:
         from modelkit.metering.spans import Spanned

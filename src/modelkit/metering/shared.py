@@ -33,9 +33,9 @@ from modelkit.metering.gone import (
     Found,
     Gone,
     Kept,
-    ended,
-    joined,
+    left_by,
     read_gone,
+    summed,
     without_the_old,
     write_gone,
 )
@@ -136,9 +136,9 @@ class SharedFolder:
                 alive.append(found)
             else:
                 moved = path.name in gone.files
-                dead[path.name] = {} if moved else ended(found, time.time_ns())
-        past = joined([dict(gone.found), *dead.values()])
-        every = without_the_old(joined([past, *alive]))
+                dead[path.name] = {} if moved else left_by(found, time.time_ns())
+        past = summed([dict(gone.found), *dead.values()])
+        every = without_the_old(summed([past, *alive]))
         if dead:
             shown = {label: kept for label, kept in past.items() if label in every}
             self._bury(Gone(shown, tuple(dead)))
