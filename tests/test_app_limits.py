@@ -169,6 +169,28 @@ def test_a_client_that_leaves_has_its_call_cancelled_and_harms_nobody():
     assert app.in_flight == 0
 
 
+def test_a_client_that_leaves_a_queue_leaves_the_others_alone():
+    """The first call runs, three wait for its thread in the queue of a Batcher; one of them leaves."""
+    gate = Gate(batchable=True)
+    with mk.Batcher(gate.model, plan="learn", loop=False, max_rows=1) as batcher:
+        meter = mk.Meter(batcher)
+
+        def one_leaves():
+            return batcher.stats().queued >= 3
+
+        def release():
+            wait_for(lambda: meter.totals().calls["cancelled"] == 1)
+            gate.open()
+
+        releasing = threading.Thread(target=release)
+        releasing.start()
+        stays = {"method": "POST", "path": INFER, "json": tensor()}
+        with Client(mk.App({"sum": meter})) as client:
+            answers = client.concurrently([stays, stays, stays, stays | {"leaves": one_leaves}])
+        releasing.join()
+    assert [answer.status for answer in answers] == [200, 200, 200, 0]
+
+
 def test_a_client_that_leaves_in_the_middle_of_its_body_is_counted():
     before = requests.totals().requests.get(("/models/{model}/predict", 499), 0)
     app = mk.App({"sum": summed()})

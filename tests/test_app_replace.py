@@ -153,6 +153,22 @@ def test_who_closes_the_old_model_too_early_is_forgiven():
         assert prediction(client.post(PREDICT, json=ROW)) == [2.0]
 
 
+def test_a_path_with_a_version_is_not_answered_by_another_that_came_while_the_body_did(packages):
+    app = mk.App({"sum": packages[0]})
+    body = json.dumps(tensor(name=app_input(app))).encode()
+
+    def parts():
+        yield body[:9]
+        app.replace("sum", packages[1])
+        yield body[9:]
+
+    with Client(app) as client:
+        path = "/v2/models/sum/versions/{}/infer"
+        assert client.post(path.format("1.0.0"), body=body).status == 200
+        assert client.post(path.format("1.0.0"), body=parts()).status == 404
+        assert client.post(path.format("2.0.0"), body=body).status == 200
+
+
 def test_a_replacement_is_an_event(packages):
     seen = []
     app = mk.App({"sum": packages[0]})
@@ -254,17 +270,19 @@ def test_a_rolling_restart_drops_nothing():
     """The first of two servers is drained and stopped under load; clients go where they are let."""
     request = request_of(PREDICT, json.dumps(ROW).encode())
     first, second = mk.App({"sum": summed()}), mk.App({"sum": summed()})
+    before = answered()
+    moved = []
 
     def restart(server):
-        wait_for(lambda: answered() > 1000)
+        wait_for(lambda: answered() > before + 1000)
         first.drain()
         wait_for(lambda: ask(server.port, "GET", "/v2/health/ready")[0] == 503)
-        wait_for(lambda: first.in_flight == 0)
+        wait_for(lambda: len(moved) == 32 and first.in_flight == 0)
         server.should_exit = True
 
     async def main(old, new):
         counts = Counter()
-        enough = answered() + 5000
+        enough = before + 5000
 
         async def client():
             port = old
@@ -275,8 +293,10 @@ def test_a_rolling_restart_drops_nothing():
                     status, closed, _ = await exchange(reader, writer, request)
                     counts[status] += 1
                 writer.close()
+                await writer.wait_closed()
                 if closed:  # as a balancer does, which asks whether the server is ready
                     port = new
+                    moved.append(port)
 
         await asyncio.gather(*(client() for _ in range(32)))
         return counts

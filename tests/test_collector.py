@@ -30,8 +30,10 @@ from prometheus_client.registry import DuplicateTimeseries
 import modelkit as mk
 from modelkit.batching.policy import BATCH
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
+from modelkit.export.alerts import Objectives, rules
 from modelkit.metering import requests
 from modelkit.metering.totals import OUTCOMES
+from modelkit.testing import Client
 
 GOLDEN = Path(__file__).parent / "golden"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -572,3 +574,38 @@ def test_http_requests_are_shown_by_route():
     up_to = ("le", "0.005"), ("route", route)
     assert found["modelkit_http_request_duration_seconds_bucket", *up_to] == 1
     assert value(collector, "modelkit_http_in_flight") == before
+
+
+def test_an_app_shows_its_requests_and_no_path_that_a_client_chose(name):
+    meter = mk.Meter(named(name))
+    app = mk.App({name: meter}, metrics=mk.Collector(meter).text)
+    rng = np.random.default_rng(0)
+    verbs = ("predict", "explain", "infer", "ready", "versions/1.0.0/infer", "%00", "../..")
+    with Client(app) as client:
+        statuses = set()
+        for _ in range(2000):
+            start = rng.choice(["/models/", "/v2/models/", "/", "//"])
+            path = f"{start}{rng.integers(1 << 40)}/{rng.choice(verbs)}"
+            method = rng.choice(["GET", "POST", "PUT", "HEAD", "BREW"])
+            statuses.add(client.request(method, path, body=b"{}").status)
+        assert statuses <= {400, 404, 405}
+        before = client.get("/metrics").body.decode()
+        app.replace(name, mk.Meter(named(name, "2.0.0")))
+        after = client.get("/metrics").body.decode()
+    routes = {*re.findall(r'route="(.*?)"', before)}
+    assert "unmatched" in routes
+    assert not any(re.search(r"\d{4,}", route) for route in routes)
+    assert f'modelkit_model_ready{{model="{name}",version="2.0.0"}} 1.0' in after
+
+
+def test_the_page_has_every_family_and_every_alert():
+    page = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for family in mk.Collector().describe():
+        total = "_total" if family.type == "counter" else ""
+        shown = re.search(
+            rf"^\| `{family.name}{total}(\{{.*\}})?` \| {family.type} ", page, re.MULTILINE
+        )
+        assert shown, family.name
+    groups = rules(Objectives())["groups"]
+    alerts = [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
+    assert re.findall("^### (Modelkit.*)$", page, re.MULTILINE) == alerts

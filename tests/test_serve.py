@@ -92,6 +92,7 @@ def test_vertex_says_where(tmp_path):
         (("a.mk",), {"PORT": "70000"}, "from 0 to 65535; got 70000"),
         (("a.mk", "--workers", "0"), {}, "at least one worker"),
         (("a.mk", "--drain", "nan"), {}, "in seconds, 0 or more; got nan"),
+        (("a.mk", "--name", "a/b"), {}, "without '/'; got 'a/b'"),
         (("a.mk", "--ssl-keyfile", "k"), {}, "need --ssl-certfile"),
         (("a.mk", "--ssl-ca-certs", "k"), {}, "need --ssl-certfile"),
         (("a.mk",), {"AIP_PREDICT_ROUTE": "predict"}, "begin with '/'; got 'predict'"),

@@ -61,8 +61,16 @@ def served(request, boosting_mk):
         assert served.end() in (0, -15), served.process.stderr.read()
 
 
-def body_of(rows):
-    return json.dumps({"inputs": {"X": rows.tolist()}}).encode()
+@pytest.fixture(scope="module")
+def body_of(breast_cancer):
+    """What makes the body of a request of rows."""
+    names = breast_cancer[0].columns
+
+    def make(rows):
+        columns = dict(zip(names, rows.T.tolist(), strict=True))
+        return json.dumps({"columns": columns}).encode()
+
+    return make
 
 
 def test_triton_s_client_is_answered(served, rows, expected):
@@ -88,7 +96,7 @@ def test_triton_s_client_is_answered(served, rows, expected):
                     np.testing.assert_array_equal(answer.as_numpy(name), array)
 
 
-def test_errors_keep_their_form(served):
+def test_errors_keep_their_form(served, body_of):
     for status, method, path, body, headers in (
         (404, "GET", "/nothing", None, {}),
         (405, "GET", INFER, None, {}),
@@ -119,7 +127,7 @@ def test_head_has_no_body(served):
     assert (status, body) == (200, b"")
 
 
-def test_bodies_in_chunks_and_inflated(served, rows, expected):
+def test_bodies_in_chunks_and_inflated(served, body_of, rows, expected):
     body = body_of(rows)
     parts = [body[start : start + 1000] for start in range(0, len(body), 1000)]
     whole = served.ask("POST", PREDICT, body, JSON)
@@ -130,7 +138,7 @@ def test_bodies_in_chunks_and_inflated(served, rows, expected):
     assert json.loads(whole[2])["outputs"]["label"] == expected["label"].tolist()
 
 
-def test_many_clients_keep_their_connections(served, rows):
+def test_many_clients_keep_their_connections(served, body_of, rows):
     left = iter(range(500))
     request = request_of(PREDICT, body_of(rows[:1]))
     more = lambda: next(left, None) is not None  # noqa: E731 - it is asked for each request

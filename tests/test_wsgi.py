@@ -280,6 +280,24 @@ def test_who_may_not_ask_is_told_before_the_body_is_read(served):
         assert body.asked == []
 
 
+def test_a_body_that_the_server_cannot_read_is_400(served):
+    class Broken(Body):
+        def read(self, size=-1):
+            raise ValueError("Invalid chunk size: b'x'")
+
+    environ = environ_of("POST", PREDICT, data(ROW), JSON)
+    environ["wsgi.input"] = Broken(b"")
+    status, _, body = call(served["plain"].wsgi, environ)
+    assert status == 400
+    assert "Invalid chunk size" in json.loads(body)["error"]
+
+
+def test_the_server_is_told_who_asks(served):
+    environ = environ_of("POST", PREDICT, data(ROW), RIGHT)
+    call(served["tokens"].wsgi, environ)
+    assert environ["REMOTE_USER"] == "alice"
+
+
 # Threads.
 
 

@@ -25,13 +25,11 @@ if TYPE_CHECKING:
     from modelkit.package.attach import Attachable as Attachable
     from modelkit.recipe import Recipe as Recipe
     from modelkit.texts.vectorizer import Texts as Texts
-    from modelkit.web.auth import Auth as Auth
     from modelkit.web.query import Limits as Limits
 
 _HOMES = {
     "Attachable": "modelkit.package.attach",
     "Attachment": "modelkit.manifest",
-    "Auth": "modelkit.web.auth",
     "Baseline": "modelkit.drift.losses",
     "Basis": "modelkit.drift.vectors",
     "BatchPlan": "modelkit.batching.policy",

@@ -41,11 +41,11 @@ class Gate:
     A call cannot be answered before `open`, so that whatever happens meanwhile happens in time.
     """
 
-    def __init__(self):
+    def __init__(self, *, batchable=False):
         self.begun = threading.Semaphore(0)
         self.calls = 0
         self._opened = threading.Event()
-        self.model = summed(self._run, batchable=False)
+        self.model = summed(self._run, batchable=batchable)
 
     def _run(self, feeds):
         self.calls += 1

@@ -4,4 +4,5 @@ import sys
 
 from modelkit.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # tools that walk through all modules import this one too
+    sys.exit(main())

@@ -27,7 +27,7 @@ class Worker:
     started: bool = False
 
 
-class Workers:
+class Processes:
     """Equal processes. One that ends unasked is replaced; one that cannot begin ends them all.
 
     Args:

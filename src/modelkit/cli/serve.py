@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -21,7 +20,7 @@ from typing import Any, final
 import modelkit as mk
 from modelkit.cli import vertex
 from modelkit.cli.printed import Printed
-from modelkit.cli.processes import Workers
+from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
 from modelkit.html import printable
@@ -80,8 +79,6 @@ def _serve_alone(settings: Settings) -> bool:
         app = held.enter_context(_application(settings))
         config = server.config_of(app.asgi, settings)
         listener = held.enter_context(_listen(settings))
-        for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it ends
-            signal.signal(signum, signal.SIG_IGN)
         line = _announcement(app.title, listener, settings)
         server.serve_on(listener, config, app.drain, settings.drain, lambda: _say(line))
     return True
@@ -100,7 +97,7 @@ def _serve_together(settings: Settings) -> bool:
             server.config_of(app.asgi, settings)
         listener = held.enter_context(_listen(settings))
         line = _announcement(app.title, listener, settings)
-        return Workers(work, settings, listener, lambda: _say(line)).run()
+        return Processes(work, settings, listener, lambda: _say(line)).run()
 
 
 def work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
@@ -110,7 +107,6 @@ def work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
     try:
         with _application(settings) as app:
             config = server.config_of(app.asgi, settings)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as above
             started = partial(tell.send, "started")
             server.serve_on(listener, config, app.drain, settings.drain, started)
     except (ModelkitError, OSError) as error:
@@ -130,7 +126,10 @@ class Application:
 @contextmanager
 def _application(settings: Settings) -> Iterator[Application]:
     """Open a package, and answer for it until the block ends."""
-    opened = Opened(settings.package, digest=settings.digest, allow=settings.allow)
+    try:
+        opened = Opened(settings.package, digest=settings.digest, allow=settings.allow)
+    except ValueError as error:  # of --allow
+        raise ModelkitError(str(error)) from error
     try:
         model = opened.model
         manifest = model.manifest
@@ -203,4 +202,5 @@ def _announcement(title: str, listener: socket.socket, settings: Settings) -> st
 
 
 def _say(line: str) -> None:
-    print(printable(line), flush=True)
+    with suppress(BrokenPipeError):  # whoever started it may not want to read
+        print(printable(line), flush=True)

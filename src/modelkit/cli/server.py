@@ -7,7 +7,8 @@ import select
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -21,6 +22,7 @@ from modelkit.cli.settings import Settings
 # longer, so that it is never the one that closes a connection just as a request comes.
 KEEP_ALIVE = 75
 LISTENING_TURNS = 20  # looks in a second at whether all connections have been closed
+ENDING = (signal.SIGTERM, signal.SIGINT)
 GRACE = 30  # seconds for the requests that are under way when the port is closed
 CERTIFIED = "modelkit-client-certificate"  # a header that only the server itself can set
 _CERTIFIED = CERTIFIED.encode()
@@ -56,6 +58,16 @@ class DrainingServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         self._says_started()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle the signals that end it; uvicorn would raise them again before all is closed."""
+        before = {each: signal.signal(each, self.handle_exit) for each in ENDING}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first SIGTERM; end at the second, and at Ctrl-C."""
@@ -95,7 +107,8 @@ class CertifiedProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         """Look at the certificate once a connection."""
         super().connection_made(transport)
         name = holder_of(transport.get_extra_info("peercert"))
-        self.app = partial(with_holder, self.app, name)
+        app: Asgi = self.app
+        self.app: Asgi = partial(with_holder, app, name)
 
 
 async def with_holder(

@@ -128,6 +128,8 @@ def _check(settings: Settings) -> None:
     """Raise ModelkitError for settings that cannot be used, or not together."""
     if not 0 <= settings.port <= 65535:
         raise ModelkitError(f"a port is a number from 0 to 65535; got {settings.port}")
+    if settings.name is not None and ("/" in settings.name or not settings.name.strip()):
+        raise ModelkitError(f"--name is a part of a path, without '/'; got {settings.name!r}")
     if settings.workers < 1:
         raise ModelkitError(f"at least one worker is needed; got {settings.workers}")
     if not settings.drain >= 0:

@@ -119,7 +119,9 @@ class Detector:
         cells, strata = watch.encode(self._columns(X, scores))
         watch.add(watch.estimate(self._named(scores)))
         watch.count(cells, strata)
-        return watch.push(cells, strata)
+        new = watch.push(cells, strata)
+        watch.untold.tell()
+        return new
 
     def _columns(
         self,
@@ -174,10 +176,15 @@ class Detector:
         if (losses is None) == (y is None) or (y is None) != (predicted is None):
             raise DriftError("pass labels and what was predicted, or losses")
         if losses is not None:
-            return self._watch.push_losses(check_losses(losses))
+            return self._push_losses(check_losses(losses))
         if self._predicts_numbers():
             predicted = as_doubles(predicted, "predictions")
-        return self._watch.push_losses(losses_of(y, predicted, baseline.scale))
+        return self._push_losses(losses_of(y, predicted, baseline.scale))
+
+    def _push_losses(self, losses: Array) -> list[Alarm]:
+        new = self._watch.push_losses(losses)
+        self._watch.untold.tell()
+        return new
 
     def _predicts_numbers(self) -> bool:
         """Whether the losses of the reference are distances of numbers, of whatever type."""
@@ -215,7 +222,9 @@ class Detector:
 
     def state(self) -> bytes:
         """Everything that changes, for `Detector.resume`; its size does not grow with the rows."""
-        return self._watch.state()
+        packed = self._watch.state()  # which bets on rows that were only ranked, and may alarm
+        self._watch.untold.tell()
+        return packed
 
     @staticmethod
     def resume(profile: Profile, state: bytes) -> Detector:

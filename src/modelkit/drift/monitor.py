@@ -23,6 +23,7 @@ from modelkit.drift.values import Alarm
 from modelkit.drift.vectors import expand
 from modelkit.drift.watch import Watch
 from modelkit.errors import DriftError
+from modelkit.identity import identity_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 from modelkit.wrapper import Wrapper
@@ -75,6 +76,7 @@ class Monitor(Wrapper):
         "_saved",
         "_since",
         "_tensors",
+        "_untold",
         "_waiting",
         "_wanted",
         "_watch",
@@ -113,6 +115,8 @@ class Monitor(Wrapper):
             guarantee=guarantee,
             seed=seed,
         )
+        self._watch.untold.name, self._watch.untold.version, _ = identity_of(model)
+        self._untold = self._watch.untold
         self._detector = detector_of(self._watch)
         self._set_budget(budget)
         self._set_rows(profile)
@@ -173,6 +177,7 @@ class Monitor(Wrapper):
                 self._account()
                 while self._waiting:
                     self._waiting.popleft()()
+            self._untold.tell()
         except Exception as error:  # noqa: BLE001 - as in _observe
             self._failed(error)
         return self._detector
@@ -259,6 +264,7 @@ class Monitor(Wrapper):
                     self._account()
                 elif self._waiting:
                     self._waiting.popleft()()
+            self._untold.tell()
         except Exception as error:  # noqa: BLE001 - monitoring must not reach whoever asked
             self._failed(error)
 

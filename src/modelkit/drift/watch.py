@@ -20,6 +20,7 @@ from modelkit.drift.outputs import class_numbers, scores_of
 from modelkit.drift.profile import Profile
 from modelkit.drift.shares import HORIZON, alpha_by_kind, labelled_of, stream_of
 from modelkit.drift.stream import Crossing, Stream
+from modelkit.drift.untold import Untold
 from modelkit.drift.values import Alarm, Effect
 from modelkit.errors import DriftError
 
@@ -66,6 +67,7 @@ class Watch:
         self.seed = seed
         self.lock = threading.RLock()
         self.alarms: tuple[Alarm, ...] = ()
+        self.untold = Untold()
         self.strangers = 0  # rows of a stratum that the reference does not have
         self._number = {name: s for s, name in enumerate(profile.strata)}
         self._levels = alpha_by_kind(profile, alpha)
@@ -238,6 +240,7 @@ class Watch:
     def _keep(self, new: list[Alarm]) -> None:
         if new:
             self.alarms = (*self.alarms, *new)[-MOST_ALARMS_KEPT:]
+            self.untold.add(new)
 
     # The performance, from labels and without.
 

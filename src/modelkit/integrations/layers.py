@@ -39,7 +39,10 @@ class LayerCounts:
             figures = [*figures_of_layer(labels, known)]
             counters = [figure for figure in figures if not is_gauge(figure)]
             self._seen[reference] = (labels, counters)
-            yield from figures if known in layers else counters
+            if known in layers:
+                yield from figures
+            elif labels in shown:
+                yield from counters
         self._gone = {labels: sums for labels, sums in self._gone.items() if labels in shown}
         for sums in self._gone.values():
             yield from figures_in(sums)

@@ -15,6 +15,7 @@ from typing import final
 from modelkit import forks
 from modelkit.batching.batcher import Batcher
 from modelkit.drift.monitor import Monitor
+from modelkit.identity import identity_of
 from modelkit.integrations.families import FAMILIES, Figure, Labels, Sums, add_figures, is_gauge
 from modelkit.integrations.figures import (
     figures_of_calls,
@@ -106,10 +107,7 @@ class Shown:
         Where processes count together, those of this one would be a part that differs from scrape
         to scrape, so that only the gauges are shown.
         """
-        shared = set()
-        for name in self._roots:
-            if any(meter.shared for meter in book.meters(name)):
-                shared.add(name)
+        shared = {name for name in self._roots if book.is_shared(name)}
         for figure in self._counts.figures(layers, shown):
             if is_gauge(figure) or figure[1][0] not in shared:
                 yield figure
@@ -117,7 +115,7 @@ class Shown:
 
 def labels_of(model: Model) -> Labels:
     """The name and the version of a model."""
-    return book.identity_of(model)[:2]
+    return identity_of(model)[:2]
 
 
 def counting_layers(model: Model) -> Iterator[Batcher | Monitor]:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import threading
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, final
 
 from modelkit import forks
+from modelkit.identity import Identity, identity_of
 from modelkit.metering.gone import KEPT
 from modelkit.metering.layout import MODEL, totals_of
 from modelkit.metering.ledger import Ledger
@@ -24,16 +25,7 @@ from modelkit.metering.totals import Totals
 from modelkit.model import Model
 
 if TYPE_CHECKING:
-    from modelkit.metering.meter import Meter
     from modelkit.metering.shared import SharedFolder
-
-
-class Identity(NamedTuple):
-    """What tells the counts of one model from those of another."""
-
-    name: str
-    version: str
-    digest: str
 
 
 @final
@@ -61,7 +53,7 @@ class Counted:
 class _Account:
     identity: Identity
     ledger: Ledger
-    meters: weakref.WeakSet[Meter] = field(default_factory=weakref.WeakSet)
+    meters: weakref.WeakSet[Model] = field(default_factory=weakref.WeakSet)
 
     def is_of(self, identity: Identity, folder: SharedFolder | None) -> bool:
         """Whether a new Meter of this identity goes on counting here."""
@@ -74,15 +66,7 @@ class _Account:
         return bool(self.identity.digest) or self.ledger.folder is not None
 
 
-def identity_of(model: Model) -> Identity:
-    """The name, version and digest of the package of a Model; of its class if it has none."""
-    manifest = model.manifest
-    if manifest is None:
-        return Identity(type(model.base).__name__, "", "")
-    return Identity(manifest.name, manifest.version, manifest.digest)
-
-
-def enter(meter: Meter, folder: SharedFolder | None) -> Ledger:
+def enter(meter: Model, folder: SharedFolder | None) -> Ledger:
     """The Ledger that a new Meter counts in; raises MeterError where the folder cannot be used."""
     identity = identity_of(meter)
     with _book.lock:
@@ -94,11 +78,18 @@ def enter(meter: Meter, folder: SharedFolder | None) -> Ledger:
         return account.ledger
 
 
-def meters(name: str) -> list[Meter]:
+def meters(name: str) -> list[Model]:
     """The Meters of this name that are alive."""
     with _book.lock:
         of_name = [account for account in _book.alive if account.identity.name == name]
         return [meter for account in of_name for meter in account.meters]
+
+
+def is_shared(name: str) -> bool:
+    """Whether a Meter of this name counts together with those of other processes."""
+    with _book.lock:
+        of_name = [account for account in _book.alive if account.identity.name == name]
+        return any(account.ledger.folder is not None for account in of_name)
 
 
 def counted(*names: str) -> list[Counted]:

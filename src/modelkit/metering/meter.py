@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, final
 
 from modelkit.errors import MeterError
+from modelkit.identity import identity_of
 from modelkit.metering import book, requests
+from modelkit.metering.refused import tell_refused
 from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
@@ -80,19 +81,13 @@ class Meter(Wrapper):
     def _spanned(self) -> Model:
         from modelkit.metering.spans import Spanned
 
-        name, version, _ = book.identity_of(self)
+        name, version, _ = identity_of(self)
         return Spanned(self._inner, name, version, self._rows)
 
     @property
     def unobserved(self) -> Model:
         """The Model that answers without being counted."""
         return self._inner.unobserved
-
-    @property
-    def shared(self) -> Path | None:
-        """The folder in which all processes count together; None where this one counts alone."""
-        folder = self._ledger.folder
-        return None if folder is None else folder.path
 
     def totals(self) -> Totals:
         """What was counted until now: by this process, or by all that share the folder.
@@ -116,6 +111,7 @@ class Meter(Wrapper):
             place.answered(rows, weight, start)
         except BaseException as error:
             place.failed(error)
+            tell_refused(self, error)
             raise
         return answers
 
@@ -134,6 +130,7 @@ class Meter(Wrapper):
             ledger.local.place.answered(rows, weight, start)  # another thread may have gone on
         except BaseException as error:
             ledger.local.place.failed(error)
+            tell_refused(self, error)
             raise
         return answers
 

@@ -35,7 +35,7 @@ class Spanned(Wrapper):
         count: Callable[[Outputs], int],
     ) -> None:
         super().__init__(model)
-        with importing("opentelemetry", "Meter(spans=True)", "otel"):
+        with importing("opentelemetry-api", "Meter(spans=True)", "otel"):
             from opentelemetry import trace
         self._current = trace.get_current_span
         self._tracer = trace.get_tracer("modelkit")

@@ -10,6 +10,7 @@ import mmap
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from modelkit.device import DeviceName
 from modelkit.errors import ContainerError, IntegrityError, PackageError, SignatureError
+from modelkit.events import Loaded, emit
 from modelkit.manifest import WEIGHTS_REF, Manifest, Member
 from modelkit.model import Model
 from modelkit.package import container, scan, trust
@@ -80,6 +82,7 @@ def load(
         TypeError, ValueError: if `allow` is a bare string, or holds something else.
         MissingExtraError: if onnxruntime is not installed.
     """
+    start = time.perf_counter()
     allowed = trust.check_allow(allow)
     views = container.read_zip(open_bytes(source))
     manifest = _read_by(extra, read_manifest(views))
@@ -96,8 +99,24 @@ def load(
         "origin": origin,
     }
     if manifest.runtime == "joblib":
-        return _load_joblib(members, manifest, known)
-    return _load_graph(members, manifest, allowed, known)
+        model = _load_joblib(members, manifest, known)
+    else:
+        model = _load_graph(members, manifest, allowed, known)
+    emit(_loaded(model, manifest, time.perf_counter() - start))
+    return model
+
+
+def _loaded(model: Model, manifest: Manifest, seconds: float) -> Loaded:
+    where = model.placement
+    return Loaded(
+        name=manifest.name,
+        version=manifest.version,
+        digest=manifest.digest,
+        device="" if where is None else where.device,
+        threads=0 if where is None else where.threads,
+        seconds=seconds,
+        at=time.time() if where is None else where.since,
+    )
 
 
 def _read_by(extra: str, manifest: Manifest) -> Manifest:

@@ -11,10 +11,10 @@ from typing import Any, Self, TypeVar, final
 from urllib.parse import quote, unquote
 
 T = TypeVar("T")
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
+AsgiMessage = dict[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
+Application = Callable[[AsgiMessage, Receive, Send], Awaitable[None]]
 
 PATIENCE = 60.0  # seconds for an answer, so that a test that would hang fails
 POLL = 0.001  # seconds between two looks at whether a client leaves
@@ -95,6 +95,9 @@ class Client:
         if self._runner is None:
             work.close()
             raise RuntimeError("the client has no event loop yet: use `with Client(app) as client`")
+        if _in_a_coroutine():
+            work.close()
+            raise RuntimeError("the client has an event loop of its own: call it from no coroutine")
         return self._runner.run(work)
 
     def get(self, path: str, *, headers: Mapping[str, str] | None = None) -> Response:
@@ -135,7 +138,9 @@ class Client:
 
         Raises:
             TimeoutError: if the answer does not come within a minute.
-            RuntimeError: if what the application sends is no answer, and outside of `with`.
+            RuntimeError: if what the application sends is no answer, outside of `with`, and in a
+                coroutine.
+            TypeError: for a body of text.
             ValueError: for a body beside JSON, and for a path that does not begin with "/".
         """
         asked = _asked(method, path, headers, body, json)
@@ -166,8 +171,8 @@ class Client:
 
     async def _send(
         self,
-        scope: Message,
-        parts: Iterator[Message],
+        scope: AsgiMessage,
+        parts: Iterator[AsgiMessage],
         leaves: Callable[[], bool] | None,
     ) -> Response:
         scope["state"] = self._lifespan.state.copy()
@@ -187,18 +192,26 @@ class Client:
         return exchange.response()
 
 
+def _in_a_coroutine() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class Exchange:
     """One request and its answer, in the messages of ASGI."""
 
-    def __init__(self, parts: Iterator[Message]) -> None:
+    def __init__(self, parts: Iterator[AsgiMessage]) -> None:
         self._parts = parts
-        self._start: Message | None = None
+        self._start: AsgiMessage | None = None
         self._body: list[bytes] = []
         self._complete = False
         self._left = False
         self._over = asyncio.Event()
 
-    async def receive(self) -> Message:
+    async def receive(self) -> AsgiMessage:
         """What the application reads: the body, and when the exchange is over, that it is."""
         if not self._left:
             part = next(self._parts, None)
@@ -207,7 +220,7 @@ class Exchange:
         await self._over.wait()
         return {"type": "http.disconnect"}
 
-    async def send(self, message: Message) -> None:
+    async def send(self, message: AsgiMessage) -> None:
         """What the application writes; nobody reads it when the client has left."""
         if self._left:
             return
@@ -259,8 +272,8 @@ class Lifespan:
     def __init__(self, app: Application) -> None:
         self._app = app
         self._task: asyncio.Future[None] | None = None
-        self._asked: asyncio.Queue[Message] = asyncio.Queue()
-        self._told: asyncio.Queue[Message] = asyncio.Queue()
+        self._asked: asyncio.Queue[AsgiMessage] = asyncio.Queue()
+        self._told: asyncio.Queue[AsgiMessage] = asyncio.Queue()
         self._heard = False
         self.state: dict[str, Any] = {}
 
@@ -270,7 +283,7 @@ class Lifespan:
         self._task = asyncio.ensure_future(self._app(scope, self._receive, self._told.put))
         await self._step(self._task, "startup")
 
-    async def _receive(self) -> Message:
+    async def _receive(self) -> AsgiMessage:
         self._heard = True
         return await self._asked.get()
 
@@ -313,7 +326,7 @@ def _asked(
     headers: Mapping[str, str] | None,
     body: bytes | Iterable[bytes],
     json: object,
-) -> tuple[Message, Iterator[Message]]:
+) -> tuple[AsgiMessage, Iterator[AsgiMessage]]:
     """The scope of a request, and the messages of its body."""
     if not path.startswith("/"):
         raise ValueError(f'a path begins with "/"; got {path!r}')
@@ -323,6 +336,10 @@ def _asked(
             raise ValueError("pass a body, or an object as json=, not both")
         body = json_text.dumps(json).encode()
         named["content-type"] = "application/json"
+    if isinstance(body, str):
+        raise TypeError("a body is bytes, or parts of bytes: encode the text")
+    if isinstance(body, bytearray | memoryview):
+        body = bytes(body)
     if not isinstance(body, bytes):
         named["transfer-encoding"] = "chunked"
     elif body or method == "POST":
@@ -337,7 +354,7 @@ def _scope(
     method: str,
     path: str,
     headers: Mapping[str, str],
-) -> Message:
+) -> AsgiMessage:
     target, _, query = path.partition("?")
     raw_path = quote(target, safe=UNQUOTED)
     pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
@@ -357,7 +374,7 @@ def _scope(
     }
 
 
-def _messages(body: bytes | Iterable[bytes], length: int) -> Iterator[Message]:
+def _messages(body: bytes | Iterable[bytes], length: int) -> Iterator[AsgiMessage]:
     """The messages of a body, which ends if it has as many bytes as its header says."""
     if isinstance(body, bytes):
         yield {"type": "http.request", "body": body, "more_body": len(body) < length}

@@ -223,7 +223,10 @@ class Edge:
         principal = auth(TextHeaders(visit.headers))
         if type(principal) is not str and isawaitable(principal):
             principal = await transport.settle(principal)
-        if principal is None:
+        if not (principal is None or isinstance(principal, str)):
+            kind = type(principal).__name__
+            raise TypeError(f"auth gives the name of a principal, or None; it gave a {kind}")
+        if not principal:
             raise unauthorized(visit.headers)
         visit.principal = principal
 
@@ -231,12 +234,7 @@ class Edge:
         served = self.served.get(route.name)
         if served is None:
             raise Refused(404, f"there is no model {route.name!r}; GET /v2/models names all")
-        if route.version is not None:
-            version = served.active.now.value.version
-            if route.version != version or not version:
-                raise Refused(
-                    404, f"{route.name!r} is of version {version!r}, not {route.version!r}"
-                )
+        _check_version(route, served.active.now.value)
         return served
 
     async def _ask(
@@ -280,6 +278,7 @@ class Edge:
         visit: Visit,
         transport: Transport,
     ) -> Reply:
+        _check_version(visit.route, serving)  # once more: another may have taken its place
         visit.version = serving.version
         reading, in_steps, writing = _FORMATS[visit.route.verb]
         asked = (body, visit.headers, serving.signature, self.limits)
@@ -339,6 +338,17 @@ async def _with_turns(
     except StopIteration as end:
         value: T = end.value
         return value
+
+
+def _check_version(
+    route: Route,
+    serving: Serving,
+) -> None:
+    """Raise Refused if a path names another version than answers, or there are no versions."""
+    told = route.version
+    if told is not None and (told != serving.version or not told):
+        name = route.name
+        raise Refused(404, f"{name!r} is of version {serving.version!r}, not {told!r}")
 
 
 def _known(name: str) -> tuple[str, Route]:

@@ -24,8 +24,8 @@ def read(
 ) -> Query:
     """A request `{"instances": [...], "parameters": {...}}`, of the same options as plain JSON.
 
-    An instance is a record of columns, a text, or the values of a row of the one input; or a record
-    of rows of the inputs. Raises Refused, as `plain.read`.
+    An instance is a record of columns, or their values in order; a text; or the values of one row of
+    the input, or an object of these where there are several. Raises Refused, as `plain.read`.
     """
     check_type(headers)
     data = bytes(body)
@@ -49,14 +49,25 @@ def _rows(instances: list[Any], signature: Signature) -> dict[str, Any]:
     """Instances in one of the forms of plain JSON. Raises Refused."""
     kinds = {*map(type, instances)}
     names = [spec.name for spec in signature.inputs]
-    columns = any(spec.columns for spec in signature.inputs)
-    if kinds <= {str} or (kinds == {dict} and columns):
+    columns = [column.name for spec in signature.inputs for column in spec.columns]
+    if columns and kinds == {list}:
+        return {"rows": [_record(row, values, columns) for row, values in enumerate(instances)]}
+    if columns:
         return {"rows": instances}
     if kinds == {dict}:
         return {"inputs": {name: _tensor(instances, name) for name in names}}
     if len(names) > 1 or dict in kinds:
         raise Refused(400, f"each instance of this model is an object with the inputs {names}")
     return {"inputs": {names[0]: instances}}
+
+
+def _record(row: int, values: list[Any], columns: list[str]) -> dict[str, Any]:
+    """The values of a row, in the order of the columns, by their names. Raises Refused."""
+    if len(values) != len(columns):
+        raise Refused(
+            400, f"instance {row} has {len(values)} values, and there are {len(columns)} columns"
+        )
+    return dict(zip(columns, values, strict=True))
 
 
 def _tensor(instances: list[dict[str, Any]], name: str) -> list[Any]:

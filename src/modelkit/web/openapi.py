@@ -288,6 +288,9 @@ def _plain_request(signature: Signature) -> Schema:
     schema = signature.json_schema()
     schema.pop("$schema")
     if schema["type"] == "object":
+        for spec in signature.inputs:
+            if not (spec.columns or spec.finite):
+                _allow_null(schema["properties"][spec.name])
         forms = {"inputs": schema}
     else:
         tensors: Schema = {"type": "object", "description": "lists of rows by the names of inputs"}
@@ -303,6 +306,14 @@ def _plain_request(signature: Signature) -> Schema:
         "oneOf": [{"required": [form]} for form in forms],
         "additionalProperties": False,
     }
+
+
+def _allow_null(values: Schema) -> None:
+    """Let the numbers or texts of nested lists be missing."""
+    while values.get("type") == "array":
+        values = values["items"]
+    if values.get("type") in ("number", "string"):
+        values["type"] = [values["type"], "null"]
 
 
 def _by_column(row: Schema) -> Schema:

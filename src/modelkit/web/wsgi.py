@@ -57,6 +57,8 @@ class Wsgi:
             reply = run_now(edge.answer(visit, _Thread(environ, visit)))
             status = reply.status
             headers = edge.headers(visit, reply)
+            if visit.principal is not None:
+                environ["REMOTE_USER"] = visit.principal  # for the access log of the server
         finally:
             edge.ended(visit, status)
         # Whether a connection is kept is the server's to say, in WSGI.
@@ -85,7 +87,7 @@ class _Thread:
         left = self._length()
         gathered = BodyParts(most)
         while left != 0:
-            part = stream.read(_PART if left is None else min(left, _PART))
+            part = _read(stream, _PART if left is None else min(left, _PART))
             if not part:
                 break
             gathered.add(part)
@@ -137,6 +139,15 @@ class _Thread:
             return await principal
 
         return asyncio.run(wait())
+
+
+def _read(stream: Any, size: int) -> bytes:
+    """The next bytes of a body. Raises Refused where the server finds fault with them."""
+    try:
+        part: bytes = stream.read(size)
+    except Exception as error:  # each server has its own, for chunks and for clients that left
+        raise Refused(400, f"the body cannot be read: {error}", headers=[CLOSE]) from error
+    return part
 
 
 def _headers_of(environ: Environ) -> Headers:
