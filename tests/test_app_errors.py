@@ -8,11 +8,15 @@ import re
 
 import pytest
 from helpers.apps import EXPLAIN, INFER, PREDICT, ROW, Gate, summed, tensor
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import modelkit as mk
 from modelkit import errors
+from modelkit.metering import requests
 from modelkit.testing import Client
 from modelkit.types import Limits
+from modelkit.web.routes import TEMPLATES
 
 SMALL = Limits(body=2000, rows=4, requests=2, seconds=20.0)
 
@@ -278,8 +282,6 @@ def test_what_cannot_be_explained_is_501_with_the_reason(client):
 
 
 def test_every_status_is_counted_by_its_template():
-    from modelkit.metering import requests
-
     before = requests.totals().requests
     with Client(mk.App({"sum": summed()})) as client:
         client.get("/secret/4711")
@@ -293,3 +295,50 @@ def test_every_status_is_counted_by_its_template():
         ("/models/{model}/predict", 200): 1,
     }
     assert after.in_flight == 0
+
+
+NAMES = st.sampled_from(["content-type", "content-length", "content-encoding", "request-timeout", "accept",
+    "x-envoy-expected-rq-timeout-ms", "x-request-id", "authorization", "x-api-key", "expect",
+    "inference-header-content-length"])  # fmt: skip
+VALUES = st.text(st.characters(max_codepoint=255), max_size=40) | st.integers().map(str)
+PARTS = st.sampled_from(
+    [
+        "",
+        "v2",
+        "models",
+        "sum",
+        "versions",
+        "1",
+        "infer",
+        "predict",
+        "explain",
+        "ready",
+        "health",
+        "live",
+        "metrics",
+    ]
+)
+PATHS = st.lists(PARTS | st.text(max_size=8), max_size=8).map("/".join) | st.sampled_from(
+    [INFER, PREDICT, EXPLAIN]
+)
+METHODS_TRIED = st.sampled_from(["GET", "HEAD", "POST", "PUT", "OPTIONS", "get", ""])
+
+
+def test_any_request_is_answered_and_never_by_a_failure():
+    app = mk.App(
+        {"sum": summed()}, limits=Limits(body=100, seconds=0.2), auth=mk.tokens({"a": "0" * 64})
+    )
+    opened = mk.App({"sum": summed()}, limits=Limits(body=100, seconds=0.2))
+
+    @settings(max_examples=300, deadline=None)
+    @given(METHODS_TRIED, PATHS, st.dictionaries(NAMES, VALUES), st.binary(max_size=120))
+    def ask(method, path, headers, body):
+        scope_path = "/" + path.lstrip("/")
+        for asking in (client, guarded):
+            answer = asking.request(method, scope_path, headers=headers, body=[body])
+            assert 200 <= answer.status < 600
+            assert answer.status != 500, answer.body
+
+    with Client(app) as guarded, Client(opened) as client:
+        ask()
+    assert {route for route, _ in requests.totals().requests} <= {*TEMPLATES, "unmatched"}

@@ -232,10 +232,11 @@ def _described(
     needed: Iterable[str],
 ) -> Schema:
     datatype = datatype_of(spec.dtype)
+    takes_flat = bool(spec.columns) and sizes[1:] == (1,)  # a column may have one dimension
     shape = {
         "type": "array",
         "items": {"type": "integer", "minimum": 0},
-        "minItems": len(sizes),
+        "minItems": len(sizes) - takes_flat,
         "maxItems": len(sizes),
         "description": ", ".join(map(str, sizes)),
     }

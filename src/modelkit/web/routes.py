@@ -23,7 +23,7 @@ UNMATCHED = "unmatched"  # the template of every path that is none of ours
 LOOKING = ("GET", "HEAD")
 ASKING = ("POST",)  # a model is asked, by the body of the request
 HEALTH = ("live", "ready")  # probes, which need no permission and have no limit
-_TEMPLATES: dict[str, Verb] = {
+TEMPLATES: dict[str, Verb] = {
     "/": "page",
     "/metrics": "metrics",
     "/openapi.json": "openapi",
@@ -77,7 +77,7 @@ def route_of(path: str) -> Route | None:
         name = parts[2]
         parts[2] = "{model}"
     template = "/".join(parts) or "/"  # a mount may leave nothing of its own path
-    verb = _TEMPLATES.get(template)
+    verb = TEMPLATES.get(template)
     if verb is None or ("{model}" in template and not name):
         return None
     methods = ASKING if verb in _ASKED else LOOKING
