@@ -210,6 +210,28 @@ def test_vertex_asks_for_predictions(on_vertex, rows, expected):
     assert answer["problems"]
 
 
+def test_serving_needs_a_runtime_and_orjson_alone(boosting_mk, rows):
+    run(
+        """
+        import json, sys
+        for library in ("scipy", "onnx", "joblib", "sklearn", "pandas", "pyarrow", "flask", "prometheus_client"):
+            sys.modules[library] = None
+        import modelkit as mk
+        from modelkit.testing import Client
+        with Client(mk.App({"m": sys.argv[1]})) as client:
+            body = {"rows": json.loads(sys.argv[2])}
+            answer = client.post("/models/m/predict", json=body)
+            assert answer.status == 200, answer.body
+            assert client.get("/openapi.json").status == 200
+            assert client.get("/").status == 200
+            answer = client.post("/models/m/explain", json=body)
+            assert answer.status == 501 and b"pip install onnx" in answer.body, answer.body
+        """,
+        boosting_mk,
+        json.dumps(rows),
+    )
+
+
 @posix
 def test_ctrl_c_ends_it_at_once(boosting_mk):
     with modelkit_serve(boosting_mk, "--drain", "1000") as served:
