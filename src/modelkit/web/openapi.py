@@ -293,7 +293,8 @@ def _plain_request(signature: Signature) -> Schema:
                 _allow_null(schema["properties"][spec.name])
         forms = {"inputs": schema}
     else:
-        forms = {"rows": schema, "columns": _by_column(schema["items"])}
+        tensors: Schema = {"type": "object", "description": "lists of rows by the names of inputs"}
+        forms = {"rows": schema, "columns": _by_column(schema["items"]), "inputs": tensors}
         if len(schema["items"]["properties"]) == 1:
             forms["rows"] = _with_texts(schema)
     outputs = {"type": "array", "items": {"enum": list(signature.output_names)}, "minItems": 1}
