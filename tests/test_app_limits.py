@@ -264,6 +264,29 @@ def test_a_slow_body_is_ended_by_a_server(http):
     assert b"connection: close" in answer.lower()
 
 
+def test_a_client_that_does_not_take_its_answer_gives_its_place_back():
+    """A server may wait for a client to read. Who reads nothing would hold a place for ever."""
+    app = mk.App({"sum": summed()}, limits=Limits(seconds=0.3))
+    left = ("/models/{model}/predict", 499)
+    before = requests.totals().requests.get(left, 0)
+
+    async def receive():
+        return {"type": "http.request", "body": json.dumps(ROW).encode()}
+
+    async def send(message):
+        await asyncio.get_running_loop().create_future()
+
+    async def main():
+        scope = {"type": "http", "method": "POST", "path": PREDICT, "headers": []}
+        async with asyncio.timeout(30):
+            await app(scope, receive, send)
+        assert asyncio.current_task().cancelling() == 0
+
+    asyncio.run(main())
+    assert app.in_flight == 0
+    assert requests.totals().requests[left] == before + 1
+
+
 @pytest.mark.parametrize("size", [(8 << 20) + 1, 24 << 20])
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_a_client_that_sends_too_much_is_told_so_by_a_server(http, size):

@@ -1,7 +1,6 @@
 """`modelkit serve`: one command from a package to a URL, from its settings to its end."""
 
 import argparse
-import asyncio
 import hashlib
 import http.client
 import json
@@ -10,13 +9,12 @@ import signal
 import ssl
 import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from helpers.certificates import authority, needs_openssl, signed
 from helpers.processes import run
-from helpers.servers import crowd, modelkit_serve, request_of, wait_until
+from helpers.servers import modelkit_serve, wait_until
 
 import modelkit as mk
 from modelkit.cli.serve import add_serve, read_tokens
@@ -212,6 +210,28 @@ def test_vertex_asks_for_predictions(on_vertex, rows, expected):
     assert answer["problems"]
 
 
+def test_serving_needs_a_runtime_and_orjson_alone(boosting_mk, rows):
+    run(
+        """
+        import json, sys
+        for library in ("scipy", "onnx", "joblib", "sklearn", "pandas", "pyarrow", "flask", "prometheus_client"):
+            sys.modules[library] = None
+        import modelkit as mk
+        from modelkit.testing import Client
+        with Client(mk.App({"m": sys.argv[1]})) as client:
+            body = {"rows": json.loads(sys.argv[2])}
+            answer = client.post("/models/m/predict", json=body)
+            assert answer.status == 200, answer.body
+            assert client.get("/openapi.json").status == 200
+            assert client.get("/").status == 200
+            answer = client.post("/models/m/explain", json=body)
+            assert answer.status == 501 and b"pip install onnx" in answer.body, answer.body
+        """,
+        boosting_mk,
+        json.dumps(rows),
+    )
+
+
 @posix
 def test_ctrl_c_ends_it_at_once(boosting_mk):
     with modelkit_serve(boosting_mk, "--drain", "1000") as served:
@@ -335,82 +355,3 @@ def test_without_uvicorn_it_says_what_to_install(boosting_mk):
     )
     assert "modelkit serve needs uvicorn" in told
     assert "pip install uvicorn" in told
-
-
-# Several processes.
-
-
-def children(served):
-    """The workers of a server that live."""
-    import psutil
-
-    found = []
-    for child in psutil.Process(served.process.pid).children():
-        with suppress(psutil.Error):  # it is gone meanwhile
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
-
-
-def total_of(served, family):
-    _, _, text = served.ask("GET", "/metrics")
-    line = next(line for line in text.decode().splitlines() if line.startswith(family))
-    return float(line.rpartition(" ")[2])
-
-
-@posix
-def test_workers_add_up_what_they_served_and_are_replaced(boosting_mk, rows, tmp_path):
-    environ = {"TMPDIR": str(tmp_path)}
-    with modelkit_serve(boosting_mk, "--workers", "2", "--drain", "0", environ=environ) as served:
-        assert [path.name for path in tmp_path.iterdir()]
-        body = json.dumps({"rows": rows}).encode()
-        request = request_of("/models/breast-cancer/predict", body)
-        left = iter(range(400))
-        counts = asyncio.run(crowd([served.port], request, lambda: next(left, None) is not None))
-        assert counts == {200: 400}
-        for _ in range(3):
-            assert total_of(served, "modelkit_rows_total") == 800
-        first, second = children(served)
-        first.kill()
-        wait_until(lambda: second in (now := children(served)) and len(now) == 2)
-        wait_until(lambda: served.post("/models/breast-cancer/predict", {"rows": rows})[0] == 200)
-        assert total_of(served, "modelkit_rows_total") >= 802
-        workers = children(served)
-        assert served.end() == 0
-        assert not any(worker.is_running() for worker in workers)
-        assert served.process.stderr.read() == ""
-    assert list(tmp_path.iterdir()) == []
-
-
-@posix
-def test_workers_end_with_their_parent(boosting_mk):
-    import psutil
-
-    with modelkit_serve(boosting_mk, "--workers", "2", "--drain", "0") as served:
-        workers = children(served)
-        served.process.kill()
-        _, alive = psutil.wait_procs(workers, timeout=20)
-        assert not alive
-
-
-@posix
-@pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_under_load_drops_nothing(boosting_mk, on_vertex, rows, workers):
-    """Two servers, as behind a balancer of load; one of them is stopped."""
-    asked = ("--name", "cancer", "--drain", "0.3", "--workers", str(workers))
-    with modelkit_serve(boosting_mk, *asked) as served:
-        request = request_of("/models/cancer/predict", json.dumps({"rows": rows}).encode())
-        asked = 0
-
-        def more():
-            nonlocal asked
-            asked += 1
-            if asked == 200:
-                served.process.send_signal(signal.SIGTERM)
-            return served.process.poll() is None
-
-        ports = [served.port, on_vertex.port]
-        counts = asyncio.run(crowd(ports, request, more, clients=16))
-        assert counts[200] >= 200
-        assert set(counts) <= {200, "refused"}
-        assert served.process.wait() == 0

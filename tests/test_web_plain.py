@@ -150,6 +150,13 @@ def test_inputs_without_columns_are_arrays_by_name():
         read({"inputs": rows}, SIGNATURES["a state"], Limits(rows=2))
 
 
+def test_inputs_with_columns_may_be_arrays_too():
+    got = feeds({"inputs": {"X": [[1, 2.5, None], [3, 4, 5]]}})
+    np.testing.assert_array_equal(got["X"], np.array([[1, 2.5, np.nan], [3, 4, 5]], np.float32))
+    with pytest.raises(Refused, match="a boolean in row 0"):
+        read({"inputs": {"X": [[1, True, 2]]}})
+
+
 def test_texts_may_stand_alone():
     text = SIGNATURES["text"]
     for rows in (["a", "b"], [{"note": "a"}, {"note": "b"}]):
@@ -200,9 +207,8 @@ BAD = {
     "empty": Bad(b"", "not JSON"),
     "a list": Bad([{"x0": 1}], "a list, and a JSON object is expected"),
     "NaN": Bad(b'{"rows": [{"x0": NaN}]}', "write null for a missing value"),
-    "no form": Bad({}, r"one of \['rows', 'columns'\]"),
+    "no form": Bad({}, r"one of \['rows', 'columns', 'inputs'\]"),
     "two forms": Bad({"rows": [], "columns": {}}, r"this has \['rows', 'columns'\]"),
-    "inputs of a model with columns": Bad({"inputs": {}}, 'no field "inputs"'),
     "rows of a model without": Bad({"rows": []}, r"there are \['inputs'", 400, IMAGE),
     "an unknown field": Bad({"rows": [], "deadline": 1}, 'no field "deadline"'),
     "rows are an object": Bad({"rows": {}}, "a list of records"),

@@ -110,8 +110,8 @@ class BatchError(ModelkitError):
 class Overloaded(BatchError):  # noqa: N818 - the name the design fixes
     """A request that found the queue full; `queued` and `max_queue` say how full."""
 
-    queued: int
-    max_queue: int
+    queued: int = 0
+    max_queue: int = 0
 
 
 class DeadlineExceeded(BatchError, TimeoutError):  # noqa: N818 - the name the design fixes

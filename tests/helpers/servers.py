@@ -8,15 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.processes import PATIENCE, bounded
+from helpers.processes import PATIENCE
 
 HELPERS = Path(__file__).parent
+LIFE = 300  # seconds that a server may live, which the tests of a file may share
 OK = 200
 
 
@@ -51,7 +53,7 @@ class Served:
 
 @contextmanager
 def started(command, environ=None):
-    """A process that is ended at the latest when the block ends, or when it takes too long."""
+    """A process that is ended when the block ends, at the latest, or when it lives too long."""
     process = subprocess.Popen(
         [*map(str, command)],
         stdout=subprocess.PIPE,
@@ -59,12 +61,15 @@ def started(command, environ=None):
         text=True,
         env={**os.environ, **(environ or {})},
     )
-    with bounded(process.pid), process:
+    timer = threading.Timer(LIFE, process.kill)
+    timer.start()
+    with process:
         try:
             yield process
         finally:
+            timer.cancel()
             if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+                process.kill()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Literal, final
 
 from modelkit import events, forks
@@ -105,6 +106,7 @@ class App:
                 if visit.cut is None:
                     raise
                 reply = written(visit.cut)
+            unread = visit.receive is None
             self._settle(visit, scope)
             status = reply.status
             headers = edge.headers(visit, reply)
@@ -112,16 +114,20 @@ class App:
                 headers = [header for header in headers if header != CLOSE]
             body = b"" if visit.method == "HEAD" else reply.body
             await send({"type": "http.response.start", "status": status, "headers": headers})
-            if status == 413 and visit.receive is None and b"expect" not in visit.headers:
+            if status == 413 and unread and b"expect" not in visit.headers:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 await discard(receive, edge.limits.body)
                 body = b""
             await send({"type": "http.response.body", "body": body})
         except OSError:  # the client left, as some servers tell those who answer it
             status = 499
+        except asyncio.CancelledError:
+            if visit.cut is None:
+                raise
+            visit.task.uncancel()  # it did not take its answer: the server closes the connection
+            status = 499
         finally:
-            if visit.listener is not None:
-                visit.listener.cancel()
+            visit.listen_no_more()
             edge.ended(visit, status)
 
     def _settle(
@@ -129,10 +135,12 @@ class App:
         visit: Visit,
         scope: AsgiScope,
     ) -> None:
-        """Look after a request no more, and tell whoever is around the App whose it was."""
+        """Give the client as long again to take its answer, and tell whoever is around whose it was."""
         if visit.cut is not None:
             visit.task.uncancel()
-        visit.task = None
+            visit.cut = None
+        visit.listen_no_more()
+        visit.deadline = monotonic() + self._edge.limits.seconds
         if visit.principal is not None:
             scope.setdefault("state", {})["principal"] = visit.principal
 

@@ -104,8 +104,9 @@ def may_hold_booleans(data: bytes) -> bool:
     if len(data) < SHORT:
         return b"true" in data or b"false" in data
     letters = np.frombuffer(data, np.uint8)
-    before = letters[np.flatnonzero(letters[1:] == LAST_OF_BOTH)]
-    return bool(((before == ord("u")) | (before == ord("s"))).any())
+    before = letters[:-1]
+    ends = letters[1:] == LAST_OF_BOTH
+    return bool((ends & ((before == ord("u")) | (before == ord("s")))).any())
 
 
 def holds_boolean(values: list[Any]) -> bool:

@@ -79,7 +79,8 @@ def _lay_out(signature: Signature) -> Layout:
         names += columns or [spec.name]
         if numpy_dtype(spec.dtype).kind in "iuf":
             numbers |= {column.name for column in spec.columns if column.dtype != "bool"}
-            numbers |= set() if spec.columns else {spec.name}
+            if not any(column.dtype == "bool" for column in spec.columns):
+                numbers.add(spec.name)
         reader = _reader(spec.dtype)
         if reader is not None:
             read |= dict.fromkeys([spec.name, *columns], reader)

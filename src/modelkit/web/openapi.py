@@ -232,10 +232,11 @@ def _described(
     needed: Iterable[str],
 ) -> Schema:
     datatype = datatype_of(spec.dtype)
+    takes_flat = bool(spec.columns) and sizes[1:] == (1,)  # a column may have one dimension
     shape = {
         "type": "array",
         "items": {"type": "integer", "minimum": 0},
-        "minItems": len(sizes),
+        "minItems": len(sizes) - takes_flat,
         "maxItems": len(sizes),
         "description": ", ".join(map(str, sizes)),
     }
@@ -292,7 +293,8 @@ def _plain_request(signature: Signature) -> Schema:
                 _allow_null(schema["properties"][spec.name])
         forms = {"inputs": schema}
     else:
-        forms = {"rows": schema, "columns": _by_column(schema["items"])}
+        tensors: Schema = {"type": "object", "description": "lists of rows by the names of inputs"}
+        forms = {"rows": schema, "columns": _by_column(schema["items"]), "inputs": tensors}
         if len(schema["items"]["properties"]) == 1:
             forms["rows"] = _with_texts(schema)
     outputs = {"type": "array", "items": {"enum": list(signature.output_names)}, "minItems": 1}

@@ -31,7 +31,7 @@ from modelkit.web.query import Limits, Query
 from modelkit.web.reply import JSON, Headers, Refused, Reply
 from modelkit.web.tensors import nested_array
 
-COLUMN_FORMS = ("rows", "columns")
+ALL_FORMS = ("rows", "columns", "inputs")
 TENSOR_FORMS = ("inputs",)  # of a model that has inputs without columns
 OPTIONS = ("outputs", "timeout", "priority", "key", "id")
 
@@ -97,7 +97,7 @@ def _understand(
 
 def _form(request: Mapping[str, Any], layout: Layout) -> str:
     """In which form the rows are. Raises Refused, 400."""
-    forms = COLUMN_FORMS if layout.has_columns else TENSOR_FORMS
+    forms = ALL_FORMS if layout.has_columns else TENSOR_FORMS
     check_known(request, (*forms, *OPTIONS), "a request to this model")
     given = [form for form in forms if form in request]
     if len(given) != 1:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from modelkit.activation import Active
 from modelkit.batching.batcher import Batcher
 from modelkit.batching.policy import BatchPlan
 from modelkit.errors import ExplainError
-from modelkit.explain.explainer import Explainer
 from modelkit.model import Model
 from modelkit.web.layers import Opened
 from modelkit.web.reply import Refused
+
+if TYPE_CHECKING:
+    from modelkit.explain.explainer import Explainer
 
 
 @final
@@ -108,6 +110,8 @@ def _batcher_in(model: Model) -> Batcher | None:
 
 
 def _explainer_of(model: Model) -> Explainer:
+    from modelkit.explain.explainer import Explainer  # it needs onnx, and serving does not
+
     try:
         return Explainer(model)
     except ExplainError as error:

@@ -81,6 +81,13 @@ class Visit:
         self.hurried = True
         self.deadline = min(self.deadline, self.arrived + seconds)
 
+    def listen_no_more(self) -> None:
+        """End what waits for the client to leave: its answer is on the way."""
+        self.receive = None
+        if self.listener is not None:
+            self.listener.cancel()
+            self.listener = None
+
     def check_time(self) -> None:
         """Raise DeadlineExceeded if the time is over."""
         if monotonic() >= self.deadline:
