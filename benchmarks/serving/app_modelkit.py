@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 
-from benchmarks.serving.servers import MODEL, TOKEN
+from benchmarks.serving.servers import MODEL, QUICK, TOKEN
 
 import modelkit as mk
 from modelkit import events
@@ -34,16 +34,16 @@ def slow() -> mk.Batcher:
     return mk.Batcher(model, max_rows=8, max_queue=QUEUE, loop=False)
 
 
-def served() -> mk.Model | str:
+def served() -> dict[str, mk.Model | str]:
     if variant == "opened":
-        return package
-    if variant == "slow":
-        return slow()
+        return {MODEL: package}
     model = mk.load(package)
     if variant == "model":
-        return model
+        return {MODEL: model}
     batcher = mk.Batcher(model)
-    return batcher if variant == "batcher" else mk.Meter(batcher)
+    if variant == "slow":
+        return {MODEL: slow(), QUICK: batcher}
+    return {MODEL: batcher if variant == "batcher" else mk.Meter(batcher)}
 
 
 def note(event: events.Handled) -> None:
@@ -60,6 +60,6 @@ auth = None
 if variant == "all":
     auth = mk.tokens(hashlib.sha256(TOKEN.encode()).hexdigest())
     events.subscribe(note, events.Handled)
-app = mk.App({MODEL: served()}, auth=auth)
+app = mk.App(served(), auth=auth)
 signal.signal(signal.SIGUSR1, lambda *_: app.drain())
 signal.signal(signal.SIGUSR2, lambda *_: threading.Thread(target=replace).start())

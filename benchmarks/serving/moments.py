@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.common.cases import Case
 from benchmarks.common.measure import judge, table
 from benchmarks.serving.bodies import as_v2, raw
-from benchmarks.serving.servers import HOST, PATIENCE, V2, modelkit, ours, running
+from benchmarks.serving.servers import HOST, MODEL, PATIENCE, QUICK, V2, modelkit, ours, running
 from benchmarks.serving.turns import offer, told
 
 SWAPS = 10
@@ -142,7 +142,7 @@ def health(folder: Path, case: Case, file: Path) -> list[list[str]]:
     probe, large = folder / "probe.json", folder / "large.json"
     probe.write_text(json.dumps(["GET /v2/health/ready HTTP/1.1\r\nhost: x\r\n\r\n"]))
     body = padded(case.rows)
-    large.write_text(json.dumps([raw(V2, {}, body)]))
+    large.write_text(json.dumps([raw(V2.replace(MODEL, QUICK), {}, body)]))
     with running("health", modelkit("slow"), folder, as_v2(case.rows[:1])) as server:
         alone = told(offer(server.port, 1, 2, probe, 0.002))
         load = [offer(server.port, 128, 8, file, 0.05), offer(server.port, 1, 8, large)]

@@ -20,6 +20,7 @@ OWN = Path(sys.executable).parent
 HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds in which a server has to answer its first request
 MODEL = "cancer"
+QUICK = "quick"  # the same model, beside a slow one of that name
 TOKEN = "benchmark"  # noqa: S105 - it guards nothing
 V2 = f"/v2/models/{MODEL}/infer"
 
