@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from modelkit.registry.registry import Recorded as Recorded
     from modelkit.replicas import Replica as Replica
     from modelkit.texts.vectorizer import Texts as Texts
+    from modelkit.web.query import Limits as Limits
 
 _HOMES = {
     "Attachable": "modelkit.package.attach",
@@ -44,6 +45,7 @@ _HOMES = {
     "ExplainPlan": "modelkit.explain.explainer",
     "Feature": "modelkit.drift.cells",
     "FeatureDrift": "modelkit.drift.values",
+    "Limits": "modelkit.web.query",
     "Member": "modelkit.manifest",
     "Parity": "modelkit.manifest",
     "Performance": "modelkit.drift.values",

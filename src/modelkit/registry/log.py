@@ -16,7 +16,7 @@ from modelkit.errors import Conflict, RegistryError
 from modelkit.jsonable import parse_json
 
 ALIAS = "alias"  # an alias names another version
-RETIRED = "retired"  # a version gets no alias any more
+RETIREMENT = "retired"  # a version gets no alias any more
 # A state is kept every so many entries: a reader then reads at most this many, or twice as many
 # where the writer of a state died.
 KEPT_EVERY = 8
@@ -98,7 +98,7 @@ class State:
     def after(self, entry: Entry) -> State:
         """What holds after one more entry. An entry of a kind that is not known changes nothing."""
         state = replace(self, generation=entry.generation)
-        if entry.kind == RETIRED:
+        if entry.kind == RETIREMENT:
             return replace(state, retired={**self.retired, entry.version: entry.reason})
         if entry.kind != ALIAS:
             return state

@@ -20,9 +20,9 @@ from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
 from modelkit.package.load import Openable, check_hashes, load, open_bytes, read_manifest
+from modelkit.registry.bucket_package import BucketPackage, blob_name, check_package
 from modelkit.registry.journal import Journal
-from modelkit.registry.kept import Kept, blob_name, check_package
-from modelkit.registry.log import ALIAS, RETIRED, Alias, Entry, State, check_expected
+from modelkit.registry.log import ALIAS, RETIREMENT, Alias, Entry, State, check_expected
 from modelkit.registry.releases import Release
 from modelkit.registry.store import open_store
 
@@ -143,7 +143,7 @@ class Registry:
         release = self.release(name, which)
         options.setdefault("digest", release.digest)
         path = self._store.path(blob_name(release.digest))
-        return load(path or Kept(self.url, release), **options)
+        return load(path or BucketPackage(self.url, release), **options)
 
     def fetch(self, name: str, which: str, folder: str | os.PathLike[str] | None = None) -> Path:
         """The path of a verified package on this machine.
@@ -166,7 +166,7 @@ class Registry:
         place = Path(folder) if folder is not None else Path.home() / ".cache" / "modelkit"
         target = place / f"{release.name}-{release.version}-{release.digest[:16]}.mk"
         if not target.exists() or not _is_package(target, release):
-            _write(target, Kept(self.url, release).read())
+            _write(target, BucketPackage(self.url, release).read())
         return target
 
     def names(self) -> tuple[str, ...]:
@@ -262,7 +262,7 @@ class Registry:
                         alias=alias,
                         now=now,
                     )
-            return _entry(state, RETIRED, version, reason)
+            return _entry(state, RETIREMENT, version, reason)
 
         self._journal(name).append(decide)
 
