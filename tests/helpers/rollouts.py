@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 import modelkit as mk
-from modelkit.rollout.counting import NANOSECONDS
+from modelkit.rollout.counting import A_SECOND
 
 COLUMNS = tuple(mk.Column(f"c{i}") for i in range(3))
 SIGNATURE = mk.Signature(
@@ -22,13 +22,13 @@ class Clock:
     """A clock in nanoseconds that goes when it is told to."""
 
     def __init__(self):
-        self.now = NANOSECONDS
+        self.now = A_SECOND
 
     def __call__(self):
         return self.now
 
     def go(self, seconds):
-        self.now += int(seconds * NANOSECONDS)
+        self.now += int(seconds * A_SECOND)
 
 
 def model(number, spoil=None, signature=SIGNATURE):

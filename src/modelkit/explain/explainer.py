@@ -74,7 +74,7 @@ class Explainer:
         SignatureError: if the background does not fit the model.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         model: Model,
         *,
