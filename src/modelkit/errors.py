@@ -25,6 +25,7 @@ ModelkitError
 │   └── Conflict                    somebody else was faster, or it is fixed already
 ├── MeterError                      a Meter that cannot count as asked
 ├── ExportError                     files that cannot be written as asked
+├── RolloutError                    a rollout cannot go as asked
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -168,6 +169,13 @@ class MeterError(ModelkitError):
 
 class ExportError(ModelkitError):
     """Files that cannot be written as asked: an objective out of its range, or others in the way."""
+
+
+class RolloutError(ModelkitError):
+    """A rollout that cannot go as asked.
+
+    Its stages or guards cannot be meant, its models do not fit each other, or there is none.
+    """
 
 
 class MissingExtraError(ModelkitError, ImportError):
