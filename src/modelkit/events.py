@@ -238,6 +238,7 @@ class Handled(Event):
         principal: who asked, as `auth` said; None without `auth`, or where nobody was let in.
         request_id: the id under which errors of it are logged.
         model: the name of the model that was asked; "" where none was.
+        version: the version that answered; "" where none did, or a Model without a package.
     """
 
     route: str
@@ -247,6 +248,7 @@ class Handled(Event):
     principal: str | None
     request_id: str
     model: str
+    version: str = ""
 
 
 class Subscription:

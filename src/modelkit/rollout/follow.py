@@ -19,6 +19,7 @@ from modelkit import forks
 from modelkit.activation import Draining
 from modelkit.errors import Conflict, NotFound
 from modelkit.events import NotFollowed, emit
+from modelkit.model import Model
 from modelkit.registry.log import CHAMPION, State, Underway
 from modelkit.registry.registry import Registry
 from modelkit.rollout.compatible import check_compatible
@@ -282,6 +283,10 @@ class Follower:
             self._name, CHAMPION, self._before[0], expected=self._champion, reason=reason
         )
         self.follow()
+
+    def models(self) -> list[Model]:
+        """Every Model that is open, the ones kept warm too."""
+        return [layers.model for layers in [*self._layers.values()]]
 
     def _open(self, version: str) -> OpenVersion:
         layers = self._layers.get(version)

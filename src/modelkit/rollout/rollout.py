@@ -313,6 +313,14 @@ class Rollout(Model):
         if self._follower is not None:
             self._follower.close(draining)
 
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Every Model that it holds, each once.
+
+        The champion comes first, then the candidate during a rollout, then those that are kept warm.
+        """
+        return self._switch.models()
+
     # What it is, which is what the champion is.
 
     @property

@@ -28,6 +28,9 @@ class News(Protocol):
     def decided(self, course: Course, decision: Decision) -> None:
         """Write down a decision, and do as it says."""
 
+    def models(self) -> list[Model]:
+        """Every Model that is open, the ones kept warm too."""
+
 
 @final
 class Switch:
@@ -65,6 +68,18 @@ class Switch:
     def champion(self) -> Model:
         """The Model that answers without a rollout."""
         return self.active.now.value.champion.model
+
+    def models(self) -> tuple[Model, ...]:
+        """Every Model that is held: the champion, the candidate, and those that are kept warm."""
+        held = [self.champion]
+        course = self.course
+        if course is not None:
+            held.append(course.candidate.model)
+        if self.kept is not None:
+            held.append(self.kept)
+        if self.source is not None:
+            held += self.source.models()
+        return tuple({id(model): model for model in held}.values())
 
     @property
     def closed(self) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, final
 
 from modelkit import events, forks
 from modelkit.activation import Draining
-from modelkit.errors import ClosedError
+from modelkit.errors import ClosedError, RolloutError
 from modelkit.model import Model
 from modelkit.web.asgi import AsgiReceive, AsgiScope, AsgiSend, Carrier, discard
 from modelkit.web.auth import Auth
@@ -218,6 +218,7 @@ class App:
         Raises:
             ValueError: for a name that is not served.
             ClosedError: if the App was closed.
+            RolloutError: if a Rollout answers, which changes its versions itself.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.
         """
@@ -228,6 +229,7 @@ class App:
         with served.replacing:
             if self._edge.closed:
                 raise ClosedError("the App was closed")
+            _check_no_rollout(name, served.active.now.value)
             serving = _opened(newer)
             try:
                 check_answers(serving.model)
@@ -241,10 +243,10 @@ class App:
         events.emit(
             events.Swapped(
                 name=name,
-                version=serving.version,
-                digest=serving.digest,
-                before_version=before.version,
-                before_digest=before.digest,
+                version=serving.identity.version,
+                digest=serving.identity.digest,
+                before_version=before.identity.version,
+                before_digest=before.identity.digest,
             )
         )
 
@@ -305,6 +307,17 @@ def _check(
         check_path_name(name)
     if overloaded not in (429, 503):
         raise ValueError(f"overloaded is the status 429 or 503; got {overloaded!r}")
+
+
+def _check_no_rollout(
+    name: str,
+    serving: Serving,
+) -> None:
+    if serving.rollout is not None:
+        raise RolloutError(
+            f"{name!r} is a Rollout, which changes its versions itself: use its promote() or "
+            "rollback(), or let the alias of its registry name another version, by set_alias()"
+        )
 
 
 def _open_all(models: Mapping[str, Servable]) -> dict[str, Served]:

@@ -18,8 +18,10 @@ from typing import Any, TypeVar, final
 from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
+from modelkit.identity import identity_of
 from modelkit.metering import requests
 from modelkit.model import PLAIN, Call, Outputs
+from modelkit.rollout.lineup import SignedAnswers
 from modelkit.signature import Signature
 from modelkit.web import instances, plain, v2
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
@@ -27,6 +29,7 @@ from modelkit.web.body import check_head, inflated
 from modelkit.web.deadlines import seconds_allowed
 from modelkit.web.infos import Infos, Metrics
 from modelkit.web.json import LONG_BODY
+from modelkit.web.options import with_key
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import HeaderList, Headers, Refused, Reply
 from modelkit.web.routes import ASKING, HEALTH, Route, route_of
@@ -166,6 +169,7 @@ class Edge:
                     principal=visit.principal,
                     request_id=visit.request_id(),
                     model=route.name if route.name in self.served else "",
+                    version=visit.version,
                 )
             )
 
@@ -235,7 +239,7 @@ class Edge:
         if served is None:
             raise Refused(404, f"there is no model {route.name!r}; GET /v2/models names all")
         if route.version is not None:
-            _check_version(route, served.active.now.value)
+            _check_version(route, served.active.now.value.version)
         return served
 
     async def _ask(
@@ -279,9 +283,13 @@ class Edge:
         visit: Visit,
         transport: Transport,
     ) -> Reply:
+        model = serving.model
         if visit.route.version is not None:  # once more: another may have taken its place
-            _check_version(visit.route, serving)
-        visit.version = serving.version
+            model = model._for_key(None)  # of a Rollout, the champion, whatever it would choose
+            _check_version(visit.route, identity_of(model).version)
+            visit.version = visit.route.version
+        elif serving.rollout is None:
+            visit.version = serving.version
         reading, in_steps, writing = _FORMATS[visit.route.verb]
         asked = (body, visit.headers, serving.signature, self.limits)
         if len(body) <= LONG_BODY:
@@ -293,12 +301,17 @@ class Edge:
         if query.timeout is not None:
             visit.hurry(query.timeout)
         visit.check_time()
+        query = with_key(query, visit.headers)
         if visit.route.verb == "explain":
-            return await transport.apart(partial(_explain, serving, query))
+            explain = partial(serving.explainers.explain, query.X, query.key)
+            explanation, visit.version = await transport.apart(explain)
+            return await transport.beside(partial(plain.write_explanation, explanation))
         call = _call_of(query, visit, transport)
-        answers = await transport.call(serving.model, query.X, query.outputs, call)
+        answers = await transport.call(model, query.X, query.outputs, call)
+        if isinstance(answers, SignedAnswers):
+            visit.version = answers.served_by.version
         visit.check_time()
-        return await _with_turns(writing(query, answers, name, serving.version), transport)
+        return await _with_turns(writing(query, answers, name, visit.version), transport)
 
     def _refused(
         self,
@@ -344,13 +357,12 @@ async def _with_turns(
 
 def _check_version(
     route: Route,
-    serving: Serving,
+    version: str,
 ) -> None:
     """Raise Refused if a path names another version than answers, or there are no versions."""
     told = route.version
-    if told != serving.version or not told:
-        name = route.name
-        raise Refused(404, f"{name!r} is of version {serving.version!r}, not {told!r}")
+    if told != version or not told:
+        raise Refused(404, f"{route.name!r} is of version {version!r}, not {told!r}")
 
 
 def _known(name: str) -> tuple[str, Route]:
@@ -371,10 +383,3 @@ def _call_of(
     if transport.cuts and not visit.hurried and query.priority == 0 and query.key is None:
         return PLAIN
     return Call(visit.deadline, query.priority, query.key)
-
-
-def _explain(
-    serving: Serving,
-    query: Query,
-) -> Reply:
-    return plain.write_explanation(serving.explainer().explain(query.X))

@@ -8,10 +8,11 @@ from typing import Any
 
 from modelkit.signature import Signature
 from modelkit.web.json import shown
-from modelkit.web.query import Limits
+from modelkit.web.query import Limits, Query
 from modelkit.web.reply import Headers, Refused
 
 USUAL_TYPES = (b"application/json", b"application/octet-stream")
+KEY_HEADER = b"x-key"
 PRIORITIES = (0, -1)
 NO_PARAMETERS: dict[str, Any] = {}
 # What Triton's extensions ask for and no Model does; other parameters are the client's own.
@@ -127,6 +128,30 @@ def read_priority(options: Mapping[str, Any]) -> int:
 def read_key(options: Mapping[str, Any]) -> str:
     """What a rollout routes by. Raises Refused, 400."""
     return _text(options, "key")
+
+
+def with_key(
+    query: Query,
+    headers: Headers,
+) -> Query:
+    """A query with the key that the header tells, for a body that has no place for one.
+
+    Raises Refused, 400, where both have one, and these differ.
+    """
+    told = headers.get(KEY_HEADER)
+    if told is None:
+        return query
+    try:
+        key = told.decode()
+    except UnicodeDecodeError:
+        raise Refused(400, f"the header X-Key is {told[:80]!r}; it is text in UTF-8") from None
+    if query.key is None:
+        return query._replace(key=key)
+    if query.key != key:
+        raise Refused(
+            400, f"the header X-Key is {shown(key)}, and the key in the body {shown(query.key)}"
+        )
+    return query
 
 
 def read_id(options: Mapping[str, Any]) -> str:

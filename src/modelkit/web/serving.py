@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from modelkit.activation import Active
 from modelkit.batching.batcher import Batcher
 from modelkit.batching.policy import BatchPlan
-from modelkit.errors import ExplainError
+from modelkit.identity import Identity, identity_of
 from modelkit.model import Model
+from modelkit.rollout.within import rollout_in
+from modelkit.signature import Signature
+from modelkit.web.explainers import Explainers
 from modelkit.web.layers import Opened
-from modelkit.web.reply import Refused
-
-if TYPE_CHECKING:
-    from modelkit.explain.explainer import Explainer
 
 
 @final
@@ -24,17 +23,19 @@ class Serving:
     Args:
         model: what answers.
         opened: what of it the App opened, and has to close; None for a Model of the caller's.
+
+    Attributes:
+        rollout: the Rollout that chooses who answers, if there is one.
     """
 
     __slots__ = (
         "_batcher",
-        "_explainer",
-        "_lock",
-        "digest",
+        "_identity",
+        "_signature",
+        "explainers",
         "model",
         "opened",
-        "signature",
-        "version",
+        "rollout",
     )
 
     def __init__(
@@ -42,27 +43,33 @@ class Serving:
         model: Model,
         opened: Opened | None,
     ) -> None:
-        manifest = model.manifest
         self.model = model
         self.opened = opened
-        self.signature = model.signature
-        self.version = "" if manifest is None else manifest.version
-        self.digest = "" if manifest is None else manifest.digest
+        self.rollout = rollout_in(model)
+        self.explainers = Explainers(model)
+        self._identity = identity_of(model)
+        self._signature = model.signature
         self._batcher = _batcher_in(model)
-        self._explainer: Explainer | None = None
-        self._lock = threading.Lock()
+
+    @property
+    def signature(self) -> Signature:
+        """What is taken and given: that of the champion, of a Rollout."""
+        return self._signature if self.rollout is None else self.model.signature
+
+    @property
+    def identity(self) -> Identity:
+        """Who answers: the champion, of a Rollout."""
+        return self._identity if self.rollout is None else identity_of(self.model)
+
+    @property
+    def version(self) -> str:
+        """The version that answers, or "" for a Model without a package."""
+        return self.identity.version
 
     @property
     def plan(self) -> BatchPlan | None:
         """How its calls are batched at present; None where they are not."""
         return None if self._batcher is None else self._batcher.plan
-
-    def explainer(self) -> Explainer:
-        """What explains it, made when it is first asked for. Raises Refused where nothing can."""
-        with self._lock:
-            if self._explainer is None:
-                self._explainer = _explainer_of(self.model)
-            return self._explainer
 
     def close(self) -> None:
         """Close what the App opened of it."""
@@ -70,8 +77,8 @@ class Serving:
             self.opened.close()
 
     def after_fork(self) -> None:
-        """Make the lock anew in the child of a fork, where another thread may have held it."""
-        self._lock = threading.Lock()
+        """Make locks anew in the child of a fork, where another thread may have held them."""
+        self.explainers.after_fork()
 
 
 @final
@@ -107,12 +114,3 @@ def _batcher_in(model: Model) -> Batcher | None:
     while layer is not None and not isinstance(layer, Batcher):
         layer = layer.inner
     return layer
-
-
-def _explainer_of(model: Model) -> Explainer:
-    from modelkit.explain.explainer import Explainer  # it needs onnx, and serving does not
-
-    try:
-        return Explainer(model)
-    except ExplainError as error:
-        raise Refused(501, f"this model is not explained here: {error}") from error
