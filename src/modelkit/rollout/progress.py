@@ -114,7 +114,9 @@ class Progress:
         if self.candidate is None:
             return [*facts, *(("note", note) for note in self.notes)]
         candidate, champion = self.calls
-        decision = f"{self.decision}: {self.reason}" if self.reason else self.decision
+        decision = self.decision
+        if decision != "continue":  # whose reason is what is missing
+            decision = f"{decision}: {self.reason}"
         facts += [
             ("candidate", _named(self.candidate)),
             ("decision", decision),
