@@ -79,6 +79,39 @@ FAMILIES = {
         "When a model was loaded, in seconds since 1970.",
         join=max,
     ),
+    "modelkit_rollout_stage": Family(
+        "gauge",
+        "The stage of a candidate's rollout, from 1; 0 when it has ended.",
+        join=max,
+    ),
+    "modelkit_rollout_share": Family(
+        "gauge",
+        "The share of the calls that the candidate answers.",
+        join=max,
+    ),
+    "modelkit_rollout_units": Family(
+        "gauge",
+        "The calls of each arm since the rollout began.",
+        (*OF_MODEL, "arm"),
+        max,
+    ),
+    "modelkit_rollout_evidence": Family(
+        "gauge",
+        "The logarithm of the evidence of a guard for a decision, divided by the one that is needed.",
+        (*OF_MODEL, "guard", "decision"),
+        max,
+    ),
+    "modelkit_rollout_decision": Family(
+        "gauge",
+        "1 for the last decision about a candidate.",
+        (*OF_MODEL, "decision"),
+        max,
+    ),
+    "modelkit_rollout_failures": Family(
+        "counter",
+        "Errors beside the calls of a Rollout, such as a version that cannot be loaded.",
+        ("model",),
+    ),
     "modelkit_http_requests": Family(
         "counter",
         "HTTP requests by route and status.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from math import inf
+from math import inf, log
 
 from modelkit.batching.batcher import Batcher
 from modelkit.drift.monitor import Monitor
@@ -11,7 +11,11 @@ from modelkit.integrations.families import Figure, Histogram, Labels
 from modelkit.metering.book import Counted
 from modelkit.metering.totals import BOUNDS, RequestTotals
 from modelkit.model import Model
+from modelkit.rollout.guards import DISAGREEMENTS
+from modelkit.rollout.rollout import Rollout
 from modelkit.wrapper import Wrapper
+
+LEAST_EVIDENCE = 1e-300
 
 
 def layers_of(model: Model) -> Iterator[Model]:
@@ -91,6 +95,31 @@ def figures_of_model(
         yield "modelkit_loaded_timestamp_seconds", labels, placement.since
     yield "modelkit_model_info", (*labels, *about, *where), 1
     yield "modelkit_model_ready", labels, 1
+
+
+def figures_of_rollout(rollout: Rollout) -> Iterator[Figure]:
+    """Where a rollout stands, or how the last one ended, under the version of its candidate."""
+    progress = rollout.status()
+    yield "modelkit_rollout_failures", progress.champion[:1], rollout.failures
+    if progress.candidate is None:
+        return
+    labels = progress.candidate[:2]
+    yield "modelkit_rollout_stage", labels, progress.stage if progress.under_way else 0
+    yield "modelkit_rollout_share", labels, progress.share
+    for arm, calls in zip(("candidate", "champion"), progress.calls, strict=True):
+        yield "modelkit_rollout_units", (*labels, arm), calls
+    yield "modelkit_rollout_decision", (*labels, progress.decision), 1
+    for guard in progress.guards:
+        against = (*labels, guard.name, "hold" if guard.name == DISAGREEMENTS else "rollback")
+        yield "modelkit_rollout_evidence", against, _part(guard.worse, guard.rolls_back_at)
+        if guard.better is not None:
+            promotion = (*labels, guard.name, "promote")
+            yield "modelkit_rollout_evidence", promotion, _part(guard.better, guard.promotes_at)
+
+
+def _part(evidence: float, needed: float) -> float:
+    """How far evidence is on its way, on the scale on which it grows: 0 is none, and 1 decides."""
+    return log(max(evidence, LEAST_EVIDENCE)) / log(needed)
 
 
 def figures_of_requests(totals: RequestTotals) -> Iterator[Figure]:

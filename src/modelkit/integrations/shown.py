@@ -21,11 +21,14 @@ from modelkit.integrations.figures import (
     figures_of_calls,
     figures_of_model,
     figures_of_requests,
+    figures_of_rollout,
     layers_of,
 )
 from modelkit.integrations.layers import LayerCounts, Layers
 from modelkit.metering import book, requests
 from modelkit.model import Model
+from modelkit.rollout.rollout import Rollout
+from modelkit.rollout.within import rollout_in
 
 
 @final
@@ -56,14 +59,18 @@ class Shown:
                 f"a Collector takes Models, not a {type(model).__name__}; of a dict of them, pass "
                 "*models.values()"
             )
-        name, version = labels_of(model)
-        if name in self._roots:
-            raise ValueError(
-                f"two Models are named {name!r}, and their counts would be one: pass the one that "
-                "answers, since what replaces it is found by its name; or save them under two names"
-            )
-        self._roots[name] = reference_to(model)
-        self._last[name] = (name, version)
+        reference = reference_to(model)
+        for name in dict.fromkeys(labels_of(each)[0] for each in answering(model)):
+            if name in self._roots:
+                raise ValueError(
+                    f"two Models are named {name!r}, and their counts would be one: pass the one "
+                    "that answers, since what replaces it is found by its name; or save them under "
+                    "two names"
+                )
+            self._roots[name] = reference
+        for each in reversed(answering(model)):  # of a Rollout, the champion comes last
+            labels = labels_of(each)
+            self._last[labels[0]] = labels
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""
@@ -86,14 +93,26 @@ class Shown:
                     self._last[name] = labels
                     add_figures(found, figures_of_model(labels, model))
                     layers |= dict.fromkeys(counting_layers(model), labels)
-            shown = {*self._last.values(), *found["modelkit_rows"]}
+            for rollout in self._rollouts():
+                add_figures(found, figures_of_rollout(rollout))
+            shown = {*self._last.values(), *layers.values(), *found["modelkit_rows"]}
             add_figures(found, self._of_layers(layers, shown))
         return found
 
+    def _rollouts(self) -> Iterator[Rollout]:
+        """The Rollouts among the Models of the caller, each once."""
+        roots = {id(root): root for root in (reference() for reference in self._roots.values())}
+        for root in roots.values():
+            rollout = None if root is None else rollout_in(root)
+            if rollout is not None:
+                yield rollout
+
     def _open(self, name: str) -> list[Model]:
-        """The Models of a name that answer: that of the caller, and those of living Meters."""
+        """The Models of a name that answer: those of the caller, and those of living Meters."""
         root = self._roots[name]()
-        found: list[Model] = [] if root is None else [root]
+        found: list[Model] = []
+        if root is not None and not root.closed:
+            found = [model for model in answering(root) if labels_of(model)[0] == name]
         found += [meter for meter in book.meters(name) if meter is not root]
         return [model for model in found if not model.closed]
 
@@ -111,6 +130,12 @@ class Shown:
         for figure in self._counts.figures(layers, shown):
             if is_gauge(figure) or figure[1][0] not in shared:
                 yield figure
+
+
+def answering(model: Model) -> Sequence[Model]:
+    """The Models that answer for one: itself, or those that a Rollout chooses from."""
+    rollout = rollout_in(model)
+    return (model,) if rollout is None else rollout.models
 
 
 def labels_of(model: Model) -> Labels:

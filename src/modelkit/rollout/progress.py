@@ -73,6 +73,7 @@ class Progress:
         missing: what is missing for the next decision.
         notes: what else should be known, such as calls that were not shadowed.
         points: the evidence after each tick.
+        under_way: whether it goes on.
     """
 
     champion: Identity
@@ -88,6 +89,7 @@ class Progress:
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     points: tuple[Point, ...] = ()
+    under_way: bool = False
 
     def __str__(self) -> str:
         lines = [f"{name}: {told}" for name, told in self._facts()]
@@ -212,6 +214,7 @@ def progress_of(switch: Switch) -> Progress:
             missing=missing_of(trial) if course is switch.course else (),
             notes=notes,
             points=tuple(trial.points),
+            under_way=course is switch.course,
         )
 
 

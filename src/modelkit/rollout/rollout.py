@@ -197,6 +197,8 @@ class Rollout(Model):
             del activation
 
     def _for_key(self, key: str | None) -> Model:
+        if self._clock() >= self._switch.due:
+            self._switch.look()
         activation = self._active.now
         return Pinned(activation.value.pick(key).model, activation)
 
