@@ -65,6 +65,7 @@ class StreamEvidence:
         self._stages: dict[float, tuple[int, int]] = {}
         self._pairing = Pairing()
         self._key_shares = LossDifferences(0.0, largest=1 / guard.better)
+        self._done = FirstOfKeys()
         floor = guard.least
         self._above = Above(floor) if floor else None
         self._alone = Above(floor) if floor and whole else None
@@ -114,6 +115,8 @@ class StreamEvidence:
         own = []
         differences = []
         for done in counts.done:
+            if not any(self._done.take(((done.key, done.candidate),))):
+                continue  # several processes may have calls of a key
             bad = done.bad.get(self._name, 0.0)
             loss = bad / allowed if done.candidate else bad
             difference = self._pairing.take(loss, candidate=done.candidate)
