@@ -1,4 +1,4 @@
-"""`modelkit inspect | predict | explain | drift | doctor | export | registry | serve`.
+"""`modelkit inspect | predict | explain | drift | doctor | export | registry | rollout | serve`.
 
 Each command has a module. `add_...` says which arguments it takes; `run_...` takes the parsed
 arguments and gives the lines to print, and whether all is well.
@@ -20,6 +20,7 @@ from modelkit.cli.export import add_export
 from modelkit.cli.inspect import add_inspect
 from modelkit.cli.predict import add_predict
 from modelkit.cli.registry import add_registry
+from modelkit.cli.rollout import add_rollout
 from modelkit.cli.serve import add_serve
 from modelkit.errors import Conflict, ModelkitError
 from modelkit.html import printable
@@ -32,6 +33,7 @@ COMMANDS = (
     add_doctor,
     add_export,
     add_registry,
+    add_rollout,
     add_serve,
 )
 CONFLICT = 3  # the status where somebody else was faster

@@ -1,0 +1,190 @@
+"""`modelkit rollout`: put a version of a registry on trial, see where it stands, and decide."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from dataclasses import asdict
+from math import isinf
+from pathlib import Path
+from typing import Any, cast
+
+import modelkit as mk
+from modelkit import fields
+from modelkit.cli.printed import Printed
+from modelkit.errors import ModelkitError, RolloutError
+from modelkit.html import printable
+from modelkit.package import container
+from modelkit.package.load import open_bytes, read_manifest
+from modelkit.registry.log import Underway
+from modelkit.rollout.afar import progress_afar
+from modelkit.rollout.compatible import check_compatible
+from modelkit.rollout.guards import USUAL_GUARDS
+from modelkit.rollout.planning import RISKS, plan_of
+from modelkit.signature import Signature
+
+SPANS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)")
+STAGE_HELP = (
+    "SHARE[:TIME[:UNITS]], once for each stage, such as 0.05:1h:500: the candidate answers 5 %% of the "
+    "calls, for an hour and 500 calls at least; a SHARE of 0 is shadow"
+)
+
+
+def add_rollout(verbs: Any) -> None:
+    """The arguments of `modelkit rollout`."""
+    parser = verbs.add_parser("rollout", help="put a version of a registry on trial")
+    parser.add_argument("registry", help="a folder, or the URL of a bucket (s3://, gs://, az://)")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    action = _add(actions, "start", run_start, "let a candidate answer a share of the calls")
+    action.add_argument("model", help="name and version of the candidate, such as churn@1.1.0")
+    how = action.add_mutually_exclusive_group(required=True)
+    how.add_argument("--stage", action="append", help=STAGE_HELP)
+    how.add_argument(
+        "--policy", metavar="FILE", help="all of it, as RolloutPolicy.to_json wrote it"
+    )
+    action.add_argument(
+        "--guard", action="append", default=[], metavar="NAME[:FIELD=NUMBER]...",
+        help="what is watched, such as errors:worse=1.5 or loss:margin=0.01; else the usual ones",
+    )  # fmt: skip
+    action.add_argument("--alpha", type=float, help="how often it may be wrong; else 0.01")
+    action.add_argument("--horizon", metavar="TIME", help="after which it holds; else 7d")
+    action.add_argument("--force", action="store_true", help="although it was rolled back before")
+    action.add_argument("--reason", required=True, help="why, for the history")
+    action = _add(actions, "status", run_status, "where it stands, or how the last one ended")
+    action.add_argument("name")
+    action.add_argument("--page", metavar="FILE", help="write it as a page of HTML too")
+    for name, about in (
+        ("promote", "let the candidate answer everything, whatever the evidence"),
+        ("rollback", "let the champion answer everything"),
+    ):
+        action = _add(actions, name, run_decide, about)
+        action.add_argument("name")
+        action.add_argument("--reason", required=True, help="why, for the history")
+        action.set_defaults(decision=name)
+
+
+def _add(actions: Any, name: str, run: Any, about: str) -> Any:
+    action = actions.add_parser(name, help=about)
+    action.add_argument("--json", action="store_true", help="print one JSON document")
+    action.set_defaults(run=run)
+    return action
+
+
+def run_start(args: argparse.Namespace) -> Printed:
+    """Begin a rollout, of two versions that fit each other; tell how long it may take."""
+    name, _, version = args.model.partition("@")
+    if not version:
+        raise ModelkitError(f"{args.model!r} names no version: write it as {name or 'churn'}@1.1.0")
+    registry = mk.Registry(args.registry)
+    policy = _policy(args)
+    check_compatible(
+        _signature(registry, name, "champion"), _signature(registry, name, version), args.model
+    )
+    rollout = registry.start_rollout(name, version, policy, reason=args.reason, force=args.force)
+    plan = plan_of(policy, {}, RISKS)
+    line = f"{name} {rollout.candidate} is on trial, generation {rollout.generation}"
+    lines = [line, *(str(stage) for stage in policy.stages), *str(plan).splitlines()]
+    needs = [_finite(asdict(need)) for need in plan.needs]
+    return _printed(args, {**_plain(rollout), "plan": needs}, lines)
+
+
+def run_status(args: argparse.Namespace) -> Printed:
+    """Where a rollout stands."""
+    progress = progress_afar(mk.Registry(args.registry), args.name)
+    if args.page:
+        progress.page(args.page)
+    plain = asdict(progress)
+    del plain["points"]
+    for which in ("champion", "candidate"):
+        identity = plain[which]
+        plain[which] = None if identity is None else identity._asdict()
+    return _printed(args, plain, str(progress).splitlines())
+
+
+def run_decide(args: argparse.Namespace) -> Printed:
+    """Promote or roll back by hand. Raises Conflict where somebody else decided meanwhile."""
+    registry = mk.Registry(args.registry)
+    rollout = registry.state(args.name).rollout
+    if rollout is None:
+        raise RolloutError(
+            f"no rollout of {args.name} is under way; to let another version answer, use "
+            f"modelkit registry {args.registry} alias {args.name}@champion"
+        )
+    progress = progress_afar(registry, args.name)
+    evidence = {guard.name: [guard.worse, guard.better] for guard in progress.guards}
+    entry = registry.decide_rollout(
+        args.name, rollout, args.decision, reason=args.reason, about={"shown": evidence}
+    )
+    return _printed(args, fields.write_object(entry), [str(entry)])
+
+
+def _policy(args: argparse.Namespace) -> mk.RolloutPolicy:
+    """The policy of arguments. Raises RolloutError, and ModelkitError for what cannot be read."""
+    if args.policy is not None:
+        if args.guard or args.alpha is not None or args.horizon is not None:
+            raise ModelkitError("--policy says all of it: leave out --guard, --alpha and --horizon")
+        return mk.RolloutPolicy.from_json(Path(args.policy).read_text("utf-8"), args.policy)
+    options: dict[str, Any] = {}
+    if args.alpha is not None:
+        options["alpha"] = args.alpha
+    if args.horizon is not None:
+        options["horizon"] = _seconds(args.horizon)
+    guards = tuple(map(_guard, args.guard)) or USUAL_GUARDS
+    return mk.RolloutPolicy(tuple(map(_stage, args.stage)), guards, **options)
+
+
+def _stage(text: str) -> mk.RolloutStage:
+    share, _, rest = text.partition(":")
+    time, _, units = rest.partition(":")
+    try:
+        return mk.RolloutStage(
+            float(share), seconds=_seconds(time) if time else 0.0, units=int(units or 0)
+        )
+    except ValueError as error:
+        raise ModelkitError(f"--stage {text!r} is not SHARE[:TIME[:UNITS]]: {error}") from None
+
+
+def _guard(text: str) -> mk.Guard:
+    name, *settings = text.split(":")
+    values: dict[str, Any] = {}
+    for setting in settings:
+        field, _, number = setting.partition("=")
+        if field not in ("worse", "better", "floor", "above", "margin", "tolerance"):
+            raise ModelkitError(f"--guard {text!r}: a guard has no number {field!r}")
+        try:
+            values[field] = float(number)
+        except ValueError:
+            raise ModelkitError(f"--guard {text!r}: {number!r} is no number") from None
+    return mk.Guard(name, **values)
+
+
+def _seconds(text: str) -> float:
+    found = SPAN.fullmatch(text)
+    if found is None:
+        raise ModelkitError(f"{text!r} is no time; write 600, 10m, 24h or 7d")
+    return float(found[1]) * SPANS[found[2]]
+
+
+def _signature(registry: mk.Registry, name: str, which: str) -> Signature:
+    """What a version takes and gives, by its manifest; nothing of it is run."""
+    return read_manifest(container.read_zip(open_bytes(registry.fetch(name, which)))).signature
+
+
+def _plain(rollout: Underway) -> dict[str, Any]:
+    return cast("dict[str, Any]", fields.write_object(rollout))
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that JSON has: what no number of requests reaches is null."""
+    return {
+        name: None if isinstance(value, float) and isinf(value) else value
+        for name, value in values.items()
+    }
+
+
+def _printed(args: argparse.Namespace, plain: Any, lines: list[str]) -> Printed:
+    if args.json:
+        return [json.dumps(plain)], True
+    return [printable(line) for line in lines], True
