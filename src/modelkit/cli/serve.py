@@ -24,7 +24,8 @@ from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
 from modelkit.html import printable
-from modelkit.web.layers import Opened
+from modelkit.rollout.rollout import POLL
+from modelkit.web.layers import Opened, layered
 
 FOLDER = "MODELKIT_METRICS_DIR"  # where processes write their counts for one another
 
@@ -33,8 +34,17 @@ def add_serve(verbs: Any) -> None:
     """The arguments of `modelkit serve`."""
     parser = verbs.add_parser("serve", help="answer HTTP requests for the model of a package")
     parser.add_argument(
-        "file", nargs="?", help="a package, or a folder with one; else MODELKIT_PACKAGE"
-    )
+        "file", nargs="?",
+        help="a package, or a folder with one; with --registry, a name in it; else MODELKIT_PACKAGE",
+    )  # fmt: skip
+    parser.add_argument(
+        "--registry", metavar="WHERE",
+        help="a folder or URL: answer with what its alias champion names; else MODELKIT_REGISTRY",
+    )  # fmt: skip
+    parser.add_argument(
+        "--poll", type=float, default=POLL, metavar="SECONDS",
+        help=f"how often requests look for news in the registry; {POLL:g}",
+    )  # fmt: skip
     parser.add_argument("--name", help="what the model is called in paths; else as in the package")
     parser.add_argument("--digest", help="refuse any other package; else MODELKIT_DIGEST")
     parser.add_argument(
@@ -125,13 +135,13 @@ class Application:
 
 @contextmanager
 def _application(settings: Settings) -> Iterator[Application]:
-    """Open a package, and answer for it until the block ends."""
+    """Open a package, or follow a registry, and answer for it until the block ends."""
     try:
-        opened = Opened(settings.package, digest=settings.digest, allow=settings.allow)
+        opened = _opened(settings)
     except ValueError as error:  # of --allow
         raise ModelkitError(str(error)) from error
     try:
-        model = opened.model
+        model = opened if isinstance(opened, mk.Rollout) else opened.model
         manifest = model.manifest
         assert manifest is not None  # noqa: S101 - for the type checker: a loaded model has one
         name = settings.name or manifest.name
@@ -144,6 +154,15 @@ def _application(settings: Settings) -> Iterator[Application]:
         app.close()
     finally:
         opened.close()
+
+
+def _opened(settings: Settings) -> Opened | mk.Rollout:
+    if settings.registry is None:
+        return Opened(settings.package, digest=settings.digest, allow=settings.allow)
+    registry = mk.Registry(settings.registry)
+    return mk.Rollout(
+        registry, settings.package, wrap=layered, poll=settings.poll, allow=settings.allow
+    )
 
 
 def _auth_of(settings: Settings) -> Any:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import final
 
 from modelkit.errors import ModelkitError
+from modelkit.registry.log import CHAMPION
+from modelkit.rollout.rollout import POLL
 
 PORT = 8000
 DRAIN = 5.0  # seconds
@@ -22,7 +24,9 @@ class Settings:
     """What to serve, and how.
 
     Attributes:
-        package: the path of the package.
+        package: the path of the package; with a registry, the name of the model in it.
+        registry: the folder or URL of a registry that is followed, or None.
+        poll: seconds after which a request looks for news in it.
         name: what the model is called in paths; None for the name in the package.
         digest: the digest that the package must have, or None.
         allow: what the caller accepts beyond the default, as `load` takes it.
@@ -39,6 +43,8 @@ class Settings:
     """
 
     package: str
+    registry: str | None = None
+    poll: float = POLL
     name: str | None = None
     digest: str | None = None
     allow: frozenset[str] = frozenset()
@@ -61,8 +67,11 @@ def settings_of(args: argparse.Namespace, environ: Mapping[str, str]) -> Setting
     """
     held = {name: value for name, value in environ.items() if value}  # an empty one is none
     on_vertex = "AIP_HTTP_PORT" in held
+    registry = args.registry or held.get("MODELKIT_REGISTRY")
     found = Settings(
-        package=_package(args.file, held),
+        package=_package(args.file, held) if registry is None else _followed(args.file, held),
+        registry=registry,
+        poll=args.poll,
         name=args.name,
         digest=args.digest or held.get("MODELKIT_DIGEST"),
         allow=frozenset(args.allow),
@@ -94,6 +103,21 @@ def _package(file: str | None, held: Mapping[str, str]) -> str:
             "the image, or download it first, and give its path in MODELKIT_PACKAGE"
         )
     return package_in(path)
+
+
+def _followed(file: str | None, held: Mapping[str, str]) -> str:
+    """The name of a model in a registry: an argument, or MODELKIT_PACKAGE."""
+    name, at, alias = (file or held.get("MODELKIT_PACKAGE") or "").partition("@")
+    if not name:
+        raise ModelkitError(
+            "a registry has many models: give the name of one, or set MODELKIT_PACKAGE to it"
+        )
+    if at and alias != CHAMPION:
+        raise ModelkitError(
+            f"modelkit serve follows the alias {CHAMPION!r}, not {alias!r}; to serve one version for "
+            "ever, give the path that `modelkit registry ... fetch` prints"
+        )
+    return name
 
 
 def package_in(path: str) -> str:
@@ -130,6 +154,13 @@ def _check(settings: Settings) -> None:
         raise ModelkitError(f"a port is a number from 0 to 65535; got {settings.port}")
     if settings.name is not None and ("/" in settings.name or not settings.name.strip()):
         raise ModelkitError(f"--name is a part of a path, without '/'; got {settings.name!r}")
+    if settings.registry is not None and settings.digest is not None:
+        raise ModelkitError(
+            "--digest is of one package, and a registry has the digest of each version: leave out "
+            "--digest and MODELKIT_DIGEST"
+        )
+    if not settings.poll > 0:
+        raise ModelkitError(f"--poll is in seconds, above 0; got {settings.poll}")
     if settings.workers < 1:
         raise ModelkitError(f"at least one worker is needed; got {settings.workers}")
     if not settings.drain >= 0:

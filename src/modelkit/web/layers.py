@@ -29,7 +29,7 @@ class Opened:
             without Monitor where the package has no profile.
     """
 
-    __slots__ = ("_layers", "model")
+    __slots__ = ("_loaded", "model")
 
     def __init__(
         self,
@@ -38,26 +38,46 @@ class Opened:
         digest: str | None = None,
         allow: Collection[str] = (),
     ) -> None:
-        model = load(path, digest=digest, allow=allow)
-        self._layers = [model]
+        self._loaded = load(path, digest=digest, allow=allow)
         try:
-            if model.batchable and model.signature.batch is not None:
-                model = self._around(Batcher(model))
-            if PROFILE_NAME in model.attachments:
-                model = self._around(Monitor(model))
-            self.model = self._around(Meter(model))
+            self.model = layered(self._loaded)
         except BaseException:
-            self.close()
+            self._loaded.close()
             raise
-
-    def _around(self, layer: Model) -> Model:
-        self._layers.append(layer)
-        return layer
 
     def close(self) -> None:
         """Close every layer, the outermost first."""
-        for layer in reversed(self._layers):
-            layer.close()
+        close_layers(self.model, self._loaded)
+        self._loaded.close()
+
+
+def layered(loaded: Model) -> Model:
+    """A Model as an App serves what it opened: Meter(Monitor(Batcher(loaded))).
+
+    Without Batcher where rows depend on each other, and without Monitor where the package has no
+    profile. Where a layer cannot be made, those before it are closed, and the Model is not.
+    """
+    model = loaded
+    try:
+        if model.batchable and model.signature.batch is not None:
+            model = Batcher(model)
+        if PROFILE_NAME in model.attachments:
+            model = Monitor(model)
+        return Meter(model)
+    except BaseException:
+        close_layers(model, loaded)
+        raise
+
+
+def close_layers(
+    model: Model,
+    loaded: Model,
+) -> None:
+    """Close the layers around a Model, the outermost first."""
+    layer: Model | None = model
+    while layer is not None and layer is not loaded:
+        layer.close()
+        layer = layer.inner
 
 
 def check_answers(model: Model) -> None:
