@@ -162,7 +162,8 @@ def test_by_hand(clock):
 
 
 def test_time_running_out_holds_and_never_promotes(clock):
-    rollout = mk.Rollout(model(1), model(2), share=0.5, guards=ERRORS, horizon=60, seed=0)
+    stage = mk.RolloutStage(0.5, units=10**6)
+    rollout = mk.Rollout(model(1), model(2), stages=[stage], guards=ERRORS, horizon=60, seed=0)
     heard = []
     stop = events.subscribe(heard.append, events.Decided)
     for _ in range(12):

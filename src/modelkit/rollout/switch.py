@@ -187,9 +187,11 @@ class Switch:
 def worth_telling(course: Course, decision: Decision) -> bool:
     """Whether something is decided that was not told before; it then counts as told."""
     kind = decision.kind
-    if kind == "continue" or (kind == "hold" and course.told == decision.reason):
+    why, _, _ = decision.reason.partition(":")  # after it come figures, which change
+    told = f"{course.stage} {why}"
+    if kind == "continue" or (kind == "hold" and course.told == told):
         return False
-    course.told = decision.reason
+    course.told = told
     return True
 
 
