@@ -101,6 +101,11 @@ class Course:
             rescue=self._rescue,
         )
 
+    @property
+    def waiting(self) -> int:
+        """About how many events wait to be weighed."""
+        return self._counters.waiting
+
     def collect(self) -> Counts:
         """What was counted since the last time. For one thread at once."""
         return self._counters.collect()
