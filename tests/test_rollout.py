@@ -89,8 +89,8 @@ def test_a_key_stays_with_its_arm_and_a_larger_share_keeps_it(clock):
     assert first.count(2) == pytest.approx(200, abs=50)
     assert rollout.status().stage == 1
     clock.go(10)
-    second = [who(rollout, key) for key in keys]
     assert rollout.status().stage == 2
+    second = [who(rollout, key) for key in keys]
     assert second.count(2) == pytest.approx(800, abs=80)
     assert all(later == 2 for early, later in zip(first, second, strict=True) if early == 2)
 

@@ -286,7 +286,7 @@ class Counters:
                 self._memory.slow = ((int(guard.above * A_SECOND), SLOW_EVENTS),)
                 return
         if len(self._times) >= LEAST_TIMES:
-            times = sorted(tuple(self._times))
+            times = sorted(self._times)
             self._times.clear()
             last = len(times) - 1
             self._memory.slow = tuple(
