@@ -16,7 +16,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Any, final
 
-from modelkit import forks
+from modelkit import exits, forks
 from modelkit.activation import Draining
 from modelkit.errors import Conflict, NotFound
 from modelkit.events import NotFollowed, emit
@@ -101,6 +101,7 @@ class Follower:
         self._due = clock() + self._poll
         self.switch.due = self._due
         forks.watch(self)
+        exits.watch(self)
 
     def begin(self) -> None:
         """Take part in a rollout that is under way; where that fails, the champion answers."""
@@ -396,6 +397,12 @@ class Follower:
             self.switch.failed(error)
             return None
         return thread
+
+    def at_exit(self) -> None:
+        """Wait for what is being loaded, or written down."""
+        for thread in (self._weighing, self._following):
+            if thread is not None:
+                thread.join(PATIENCE)
 
     def after_fork(self) -> None:
         """Begin without threads, and with free locks, in the child of a fork."""

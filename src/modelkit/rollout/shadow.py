@@ -12,6 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
+from modelkit import exits
 from modelkit.errors import SignatureError
 from modelkit.model import Call, Model, Outputs
 from modelkit.rollout.counting import Counters, kind_of_error
@@ -22,6 +23,7 @@ from modelkit.signature import Feeds
 
 MOST_WAITING = 64  # calls; a caller of more than it can run is shadowed in part
 IDLE = 0.05  # seconds after which the thread ends
+PATIENCE = 10.0  # seconds that the end of the interpreter waits for a run
 
 Job = tuple[Feeds, tuple[str, ...], Outputs, str | None]
 
@@ -66,6 +68,7 @@ class Shadow:
         self._open = True
         self._work = threading.Condition()
         self._running = False
+        exits.watch(self)
 
     def copy(self, X: Any) -> Feeds | SignatureError | None:
         """The rows of a call as arrays of our own, or why the candidate refuses them.
@@ -112,6 +115,11 @@ class Shadow:
             self._open = False
             self._jobs.clear()
             self._work.notify_all()
+
+    def at_exit(self) -> None:
+        """Run nothing more, and wait for what runs now."""
+        self.stop()
+        self.wait(PATIENCE)
 
     def after_fork(self) -> None:
         """Begin anew in the child of a fork, which has no thread."""
