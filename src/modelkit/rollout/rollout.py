@@ -217,13 +217,14 @@ class Rollout(Model):
                 outputs of a call, and gives the loss of those.
 
         Returns:
-            Whether it counts.
+            Whether it counts; False where no rollout is under way any more, or yet.
 
         Raises:
-            RolloutError: if no rollout is under way, or no guard watches losses.
+            RolloutError: if no guard watches losses.
             ValueError: for a loss beyond 0 to 1.
         """
-        return self._switch.under_way().outcome(key, loss)
+        course = self._switch.course
+        return course is not None and course.outcome(key, loss)
 
     def promote(self, reason: str = "by hand") -> None:
         """Let the candidate answer everything from now on, whatever the evidence.
