@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Protocol, final
 
+from modelkit import exits
 from modelkit.activation import Active, Draining
 from modelkit.errors import ClosedError, RolloutError
 from modelkit.events import Decided, Swapped, emit
@@ -16,6 +18,7 @@ from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Decision
 from modelkit.rollout.lineup import Alone, Arm, Ended, Lineup
 
+PATIENCE = 10.0  # seconds that the end of the interpreter waits for a thread
 NEVER = 1 << 62  # in nanoseconds
 MOST_INLINE = 500  # events that a call weighs on its way, in less than a millisecond
 
@@ -64,6 +67,9 @@ class Switch:
         self.last_failure = ""
         self.lock = threading.RLock()
         self._tick_due = NEVER
+        self._drainings: list[Draining] = []
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        exits.watch(self)
 
     @property
     def champion(self) -> Model:
@@ -102,12 +108,25 @@ class Switch:
                 self.settle()
                 return
             self.due = now + A_SECOND
-            thread = threading.Thread(target=self._catch_up, name="modelkit-rollout", daemon=True)
-            thread.start()
-        except RuntimeError as error:  # no more threads, or the interpreter ends
-            self.failed(error)
+            self.start(self._catch_up)
         finally:
             self.lock.release()
+
+    def start(self, work: Callable[[], None]) -> threading.Thread | None:
+        """Do something in a thread of its own; None where there are no more threads."""
+        thread = threading.Thread(target=work, name="modelkit-rollout", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # as when the interpreter ends
+            self.failed(error)
+            return None
+        self._threads.add(thread)
+        return thread
+
+    def at_exit(self) -> None:
+        """Wait for what is being loaded, weighed or written down."""
+        for thread in [*self._threads]:
+            thread.join(PATIENCE)
 
     def _catch_up(self) -> None:
         with self.lock:
@@ -139,37 +158,36 @@ class Switch:
         news_due = NEVER if self.source is None else self.source.look(now)
         self.due = min(self._tick_due, news_due)
 
-    def carry_out(self, course: Course, decision: Decision) -> Draining | None:
+    def carry_out(self, course: Course, decision: Decision) -> None:
         """Do as a decision says, with the lock held."""
         tell(course, decision)
         if decision.kind == "advance":
             course.trial.enter(course.stage + 1)
-            return self.enter(course, course.stage + 1)
-        if decision.kind == "rollback":
-            return self.end(course.champion.model)
-        if decision.kind == "promote":
+            self.enter(course, course.stage + 1)
+        elif decision.kind == "rollback":
+            self.end(course.champion.model)
+        elif decision.kind == "promote":
             if self.source is None:
                 self.kept = course.champion.model
-            return self.end(course.candidate.model)
-        return None
+            self.end(course.candidate.model)
 
     def begin(self, course: Course) -> Draining:
         """Begin a rollout."""
         self.course = course
         self._tick_due = self.clock() + int(course.policy.tick * A_SECOND)
         self.due = min(self.due, self._tick_due)
-        return self.active.replace(course.lineup())
+        return self._replace(course.lineup())
 
     def enter(self, course: Course, stage: int) -> Draining:
         """Let a rollout go on with another stage."""
-        return self.active.replace(course.enter(stage))
+        return self._replace(course.enter(stage))
 
     def end(self, model: Model) -> Draining:
         """Let a Model answer everything from now on, and end the rollout that is under way."""
         course = self.course
         before = self.champion
         arm = Arm(model, model)
-        draining = self.active.replace(Alone(arm))
+        draining = self._replace(Alone(arm))
         if course is not None:
             course.end()
             self.course = None
@@ -198,7 +216,19 @@ class Switch:
                 self.course = None
             self.due = NEVER
             self._tick_due = NEVER
-            return self.active.replace(Ended(self.active.now.value.champion))
+            return self._replace(Ended(self.active.now.value.champion))
+
+    def _replace(self, lineup: Lineup) -> Draining:
+        with self.lock:
+            self._drainings = [each for each in self._drainings if not each.drained]
+            draining = self.active.replace(lineup)
+            self._drainings.append(draining)
+            return draining
+
+    def still_draining(self) -> list[Draining]:
+        """What was replaced, and may still have calls under way."""
+        with self.lock:
+            return [draining for draining in self._drainings if not draining.drained]
 
     def check_open(self) -> None:
         """Raise ClosedError if nothing answers any more."""
