@@ -24,7 +24,7 @@ from modelkit.cli.processes import Processes
 from modelkit.cli.settings import DRAIN, PORT, Settings, settings_of
 from modelkit.errors import ModelkitError, importing
 from modelkit.html import printable
-from modelkit.rollout.rollout import POLL
+from modelkit.rollout.opening import POLLED_EVERY
 from modelkit.web.layers import Opened, layered
 
 FOLDER = "MODELKIT_METRICS_DIR"  # where processes write their counts for one another
@@ -42,8 +42,8 @@ def add_serve(verbs: Any) -> None:
         help="a folder or URL: answer with what its alias champion names; else MODELKIT_REGISTRY",
     )  # fmt: skip
     parser.add_argument(
-        "--poll", type=float, default=POLL, metavar="SECONDS",
-        help=f"how often requests look for news in the registry; {POLL:g}",
+        "--poll", type=float, default=POLLED_EVERY, metavar="SECONDS",
+        help=f"how often requests look for news in the registry; {POLLED_EVERY:g}",
     )  # fmt: skip
     parser.add_argument("--name", help="what the model is called in paths; else as in the package")
     parser.add_argument("--digest", help="refuse any other package; else MODELKIT_DIGEST")

@@ -10,7 +10,7 @@ from typing import final
 
 from modelkit.errors import ModelkitError
 from modelkit.registry.log import CHAMPION
-from modelkit.rollout.rollout import POLL
+from modelkit.rollout.opening import POLLED_EVERY
 
 PORT = 8000
 DRAIN = 5.0  # seconds
@@ -44,7 +44,7 @@ class Settings:
 
     package: str
     registry: str | None = None
-    poll: float = POLL
+    poll: float = POLLED_EVERY
     name: str | None = None
     digest: str | None = None
     allow: frozenset[str] = frozenset()

@@ -18,7 +18,7 @@ from modelkit.rollout.layers import Wrap
 from modelkit.rollout.policy import DAY, RolloutPolicy, RolloutStage, stages_of
 from modelkit.rollout.switch import Switch
 
-POLL = 5.0  # seconds
+POLLED_EVERY = 5.0  # seconds
 
 
 def switch_of(  # noqa: PLR0913
@@ -66,7 +66,7 @@ def follower_of(  # noqa: PLR0913
     *,
     wrap: Wrap | None = None,
     keep: int = 1,
-    poll: float = POLL,
+    poll: float = POLLED_EVERY,
     rescue: bool = False,
     seed: int | None = None,
     **options: Any,

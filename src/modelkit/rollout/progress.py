@@ -101,15 +101,20 @@ class Progress:
         Returns the path.
         """
         target = Path(path)
-        charts = "".join(
-            evidence_chart(guard.name, self.points, number, _levels(guard))
-            for number, guard in enumerate(self.guards)
-            if len(self.points) > 1
-        )
-        body = f"{self._repr_html_()}<div>{charts}</div>"
+        body = self._repr_html_() + self.charts()
         title = f"Rollout of {_named(self.candidate)}" if self.candidate else "Rollout"
         target.write_text(html.page(title, body), encoding="utf-8")
         return target
+
+    def charts(self) -> str:
+        """The evidence of each guard over time, as HTML; "" before there is any."""
+        if len(self.points) <= 1:
+            return ""
+        charts = [
+            evidence_chart(guard.name, self.points, number, _levels(guard))
+            for number, guard in enumerate(self.guards)
+        ]
+        return f"<div>{''.join(charts)}</div>"
 
     def _facts(self) -> list[tuple[str, str]]:
         facts = [("champion", _named(self.champion))]

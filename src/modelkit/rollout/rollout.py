@@ -19,7 +19,7 @@ from modelkit.rollout.follow import Follower
 from modelkit.rollout.guards import USUAL_GUARDS, Guard
 from modelkit.rollout.layers import Wrap
 from modelkit.rollout.lineup import BY_CALL, BY_RUN, Lineup
-from modelkit.rollout.opening import POLL, follower_of, switch_of
+from modelkit.rollout.opening import POLLED_EVERY, follower_of, switch_of
 from modelkit.rollout.pinned import Pinned
 from modelkit.rollout.planning import RISKS, RolloutPlan, plan_of
 from modelkit.rollout.policy import DAY, RolloutStage
@@ -105,7 +105,7 @@ class Rollout(Model):
         *,
         wrap: Wrap | None = None,
         keep: int = 1,
-        poll: float = POLL,
+        poll: float = POLLED_EVERY,
         rescue: bool = False,
         seed: int | None = None,
         **load_options: Any,

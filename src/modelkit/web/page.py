@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from modelkit import html
 from modelkit.model import Model
+from modelkit.rollout.within import rollout_in
 from modelkit.web.reply import HeaderList, Reply
 
 # Cards carry their styles in their elements, and nothing else is allowed.
@@ -43,4 +44,10 @@ def _section(
     name: str,
     model: Model,
 ) -> str:
-    return f'<h2 style="font-size:15px;margin:1.5em 0 .5em">{html.escape(name)}</h2>{model._repr_html_()}'
+    title = f'<h2 style="font-size:15px;margin:1.5em 0 .5em">{html.escape(name)}</h2>'
+    rollout = rollout_in(model)
+    if rollout is None:
+        return title + model._repr_html_()
+    progress = rollout.status()
+    models = "".join(held._repr_html_() for held in rollout.models)
+    return f"{title}{progress._repr_html_()}{progress.charts()}{models}"
