@@ -204,7 +204,7 @@ def test_a_collector_shows_every_arm_and_where_the_rollout_stands(rollout):
     rollout.rollback()
     assert figure(collector, "modelkit_rollout_stage", **labels) == 0
     assert figure(collector, "modelkit_rollout_decision", **labels, decision="rollback") == 1
-    assert figure(collector, "modelkit_rollout_failures_total") == 0
+    assert figure(collector, "modelkit_rollout_failures_total", version="1.0.0") == 0
     candidate = figure(collector, "modelkit_rollout_units", **labels, arm="candidate")
     champion = figure(collector, "modelkit_rollout_units", **labels, arm="champion")
     assert candidate + champion == len(KEYS)
