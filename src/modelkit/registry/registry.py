@@ -322,7 +322,7 @@ class Registry:
 
         def decide(state: State) -> Entry:
             now = rollouts.check_underway(state, name, rollout)
-            more = rollouts.written(now, decision, about or {})
+            more = rollouts.decision_fields(now, decision, about or {})
             return _entry(state, DECIDED, now.candidate, reason, **more)
 
         return self._journal(name).append(decide)
