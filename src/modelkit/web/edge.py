@@ -285,12 +285,38 @@ class Edge:
     ) -> Reply:
         model = serving.model
         if visit.route.version is not None:  # once more: another may have taken its place
-            model = model._for_key(None)  # of a Rollout, the champion, whatever it would choose
+            if serving.rollout is model:
+                model = model._for_key(None)  # the champion, whatever it would choose
             _check_version(visit.route, identity_of(model).version)
             visit.version = visit.route.version
         elif serving.rollout is None:
             visit.version = serving.version
-        reading, in_steps, writing = _FORMATS[visit.route.verb]
+        query = await self._query(serving, body, visit, transport)
+        if query.timeout is not None:
+            visit.hurry(query.timeout)
+        visit.check_time()
+        if visit.route.verb == "explain":
+            reply, visit.version = await transport.apart(partial(_explain, serving, query))
+            return reply
+        call = _call_of(query, visit, transport)
+        answers = await transport.call(model, query.X, query.outputs, call)
+        if isinstance(answers, SignedAnswers):
+            visit.version = answers.served_by.version
+            if visit.route.version is not None:
+                _check_version(visit.route, visit.version)
+        visit.check_time()
+        writing = _FORMATS[visit.route.verb][2]
+        return await _with_turns(writing(query, answers, name, visit.version), transport)
+
+    async def _query(
+        self,
+        serving: Serving,
+        body: bytes,
+        visit: Visit,
+        transport: Transport,
+    ) -> Query:
+        """What a body asks. Raises Refused."""
+        reading, in_steps, _ = _FORMATS[visit.route.verb]
         asked = (body, visit.headers, serving.signature, self.limits)
         if len(body) <= LONG_BODY:
             query = reading(*asked)
@@ -298,20 +324,7 @@ class Edge:
             query = await _with_turns(in_steps(*asked), transport)
         else:
             query = await transport.beside(partial(reading, *asked))
-        if query.timeout is not None:
-            visit.hurry(query.timeout)
-        visit.check_time()
-        query = with_key(query, visit.headers)
-        if visit.route.verb == "explain":
-            explain = partial(serving.explainers.explain, query.X, query.key)
-            explanation, visit.version = await transport.apart(explain)
-            return await transport.beside(partial(plain.write_explanation, explanation))
-        call = _call_of(query, visit, transport)
-        answers = await transport.call(model, query.X, query.outputs, call)
-        if isinstance(answers, SignedAnswers):
-            visit.version = answers.served_by.version
-        visit.check_time()
-        return await _with_turns(writing(query, answers, name, visit.version), transport)
+        return with_key(query, visit.headers)
 
     def _refused(
         self,
@@ -383,3 +396,12 @@ def _call_of(
     if transport.cuts and not visit.hurried and query.priority == 0 and query.key is None:
         return PLAIN
     return Call(visit.deadline, query.priority, query.key)
+
+
+def _explain(
+    serving: Serving,
+    query: Query,
+) -> tuple[Reply, str]:
+    """The explanation, and the version that it is of."""
+    explanation, version = serving.explainers.explain(query.X, query.key)
+    return plain.write_explanation(explanation), version
