@@ -294,11 +294,14 @@ class Edge:
             visit.hurry(query.timeout)
         visit.check_time()
         if visit.route.verb == "explain":
-            return await transport.apart(partial(_explain, serving, query))
+            return await transport.apart(partial(_explain, serving, query, visit))
         call = _call_of(query, visit, transport)
         answers = await transport.call(serving.model, query.X, query.outputs, call)
+        served_by = getattr(answers, "served_by", None)
+        if served_by is not None:  # of a Rollout, which chose for this call
+            visit.version = served_by.version
         visit.check_time()
-        return await _with_turns(writing(query, answers, name, serving.version), transport)
+        return await _with_turns(writing(query, answers, name, visit.version), transport)
 
     def _refused(
         self,
@@ -376,5 +379,9 @@ def _call_of(
 def _explain(
     serving: Serving,
     query: Query,
+    visit: Visit,
 ) -> Reply:
-    return plain.write_explanation(serving.explainer().explain(query.X))
+    model = serving.model._for_key(query.key)
+    if model.manifest is not None:
+        visit.version = model.manifest.version
+    return plain.write_explanation(serving.explainer(model).explain(query.X))

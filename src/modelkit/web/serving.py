@@ -57,8 +57,13 @@ class Serving:
         """How its calls are batched at present; None where they are not."""
         return None if self._batcher is None else self._batcher.plan
 
-    def explainer(self) -> Explainer:
-        """What explains it, made when it is first asked for. Raises Refused where nothing can."""
+    def explainer(self, model: Model) -> Explainer:
+        """What explains it, made when it is first asked for; or one arm of it, if it is a Rollout.
+
+        Raises Refused where nothing can.
+        """
+        if model is not self.model:  # the next one may explain another arm, so none is kept
+            return _explainer_of(model)
         with self._lock:
             if self._explainer is None:
                 self._explainer = _explainer_of(self.model)
