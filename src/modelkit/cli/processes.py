@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -96,6 +97,11 @@ class Processes:
         if self._ending:
             return
         if worker.started:
+            logging.getLogger("modelkit").warning(
+                "worker %s ended with the status %s, and is replaced",
+                worker.process.pid,
+                worker.process.exitcode,
+            )
             self._start()
             return
         self._failed = True

@@ -185,7 +185,9 @@ class Edge:
     def _route(self, visit: Visit) -> Route:
         route = route_of(visit.path)
         if route is None or not self._infos.has(route):
-            raise Refused(404, f"there is no path {visit.path!r}")
+            bare = visit.path.rstrip("/")
+            hint = f"is it {bare!r}?" if route_of(bare) else "GET /openapi.json names them"
+            raise Refused(404, f"there is no path {visit.path!r}; {hint}")
         return route
 
     async def _tell(
@@ -198,7 +200,7 @@ class Edge:
         if route.name:
             return self._infos.of_model(route, self._find(route), ready=self.ready)
         accept = visit.headers.get(b"accept", b"").decode("latin-1")
-        told = partial(self._infos.of_all, route, accept, ready=self.ready)
+        told = partial(self._infos.of_all, route, accept, visit.root, ready=self.ready)
         return await transport.beside(told)
 
     def _admit(self, visit: Visit) -> None:
