@@ -6,7 +6,7 @@ from typing import Any
 
 from modelkit.schema import Schema
 from modelkit.signature import Signature
-from modelkit.web.plain import OPTIONS
+from modelkit.web import plain
 
 PREDICTIONS: Schema = {
     "type": "object",
@@ -20,7 +20,7 @@ def instances_request(request: Schema, signature: Signature) -> Schema:
     known = request["properties"]
     parameters = {
         "type": "object",
-        "properties": {name: known[name] for name in OPTIONS},
+        "properties": {name: known[name] for name in plain.OPTIONS},
         "additionalProperties": False,
     }
     return {
