@@ -81,7 +81,7 @@ def test_a_limit_that_refuses_everything_is_none(limit):
         ("/models/sum/predict", {"rows": [[1, 2]]}, 400, "POST /models/{model}/instances"),
         ("/models/sum/predict", {"data": []}, 400, 'has no field "data"; there are'),
         ("/models/sum/predict/", {}, 404, "is it '/models/sum/predict'?"),
-        ("/predict", {}, 404, "GET /openapi.json names them"),
+        ("/predict", {}, 404, "GET /openapi.json names those there are"),
     ],
 )  # fmt: skip
 def test_what_is_right_elsewhere_is_said_to_be(client, path, body, status, message):

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, final
 from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
+from modelkit.logs import write_record
 from modelkit.metering import requests
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Signature
@@ -186,7 +187,9 @@ class Edge:
         route = route_of(visit.path)
         if route is None or not self._infos.has(route):
             bare = visit.path.rstrip("/")
-            hint = f"is it {bare!r}?" if route_of(bare) else "GET /openapi.json names them"
+            hint = (
+                f"is it {bare!r}?" if route_of(bare) else "GET /openapi.json names those there are"
+            )
             raise Refused(404, f"there is no path {visit.path!r}; {hint}")
         return route
 
@@ -313,9 +316,8 @@ class Edge:
             return refused
         request = visit.request_id()
         about = {"event": "failed", "route": visit.route.template, "request_id": request}
-        logging.getLogger("modelkit").error(
-            "request %s to %s failed", request, visit.route.template, exc_info=error, extra=about
-        )
+        message = f"request {request} to {visit.route.template} failed"
+        write_record(logging.ERROR, message, about, error=error)
         return failure(error, request)
 
 

@@ -10,7 +10,7 @@ from modelkit.web import plain
 
 PREDICTIONS: Schema = {
     "type": "object",
-    "properties": {"predictions": {"type": "array"}},
+    "properties": {"predictions": {"type": "array", "items": {}}},
     "required": ["predictions"],
 }
 

@@ -364,7 +364,7 @@ def _plain_answer(signature: Signature) -> Schema:
 
 
 def _explanation() -> Schema:
-    lists: Schema = {"type": "array"}
+    lists: Schema = {"type": "array", "items": {}}
     return _fields(
         values=lists,
         base_values=lists,
