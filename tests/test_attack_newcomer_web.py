@@ -68,6 +68,18 @@ def test_a_limit_that_refuses_everything_is_none(limit):
         Limits(**limit)
 
 
+@pytest.mark.parametrize("wrapper", [mk.Batcher, mk.Monitor, mk.Meter])
+def test_a_path_is_no_model(wrapper):
+    with pytest.raises(TypeError, match=f"a {wrapper.__name__} takes a Model, not a str; mk.load"):
+        wrapper("model.mk")
+
+
+def test_a_meter_inside_a_batcher_is_called_a_meter():
+    metered = mk.Meter(mk.FunctionModel(lambda feeds: {}, BOTH, batchable=True))
+    with pytest.raises(mk.errors.BatchError, match="a Monitor or Meter inside a Batcher"):
+        mk.Batcher(metered)
+
+
 # Requests as colleagues send them.
 
 
@@ -81,6 +93,7 @@ def test_a_limit_that_refuses_everything_is_none(limit):
         ("/models/sum/predict", {"rows": [[1, 2]]}, 400, "POST /models/{model}/instances"),
         ("/models/sum/predict", {"data": []}, 400, 'has no field "data"; there are'),
         ("/models/sum/predict/", {}, 404, "is it '/models/sum/predict'?"),
+        ("/metrics", {}, 404, "'/metrics'; GET /openapi.json names"),
         ("/predict", {}, 404, "GET /openapi.json names those there are"),
     ],
 )  # fmt: skip

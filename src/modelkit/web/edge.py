@@ -187,9 +187,8 @@ class Edge:
         route = route_of(visit.path)
         if route is None or not self._infos.has(route):
             bare = visit.path.rstrip("/")
-            hint = (
-                f"is it {bare!r}?" if route_of(bare) else "GET /openapi.json names those there are"
-            )
+            slashed = bare != visit.path and route_of(bare) is not None
+            hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
             raise Refused(404, f"there is no path {visit.path!r}; {hint}")
         return route
 
