@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import socket
@@ -67,9 +68,17 @@ def run_serve(args: argparse.Namespace) -> Printed:
     settings = settings_of(args, os.environ)
     with importing("uvicorn", "modelkit serve"):
         import uvicorn  # noqa: F401 - before a package is opened for nothing
+    _show_warnings()
     if settings.workers == 1:
         return [], _serve_alone(settings)
     return [], _serve_together(settings)
+
+
+def _show_warnings() -> None:
+    """Write the log of modelkit to the standard error: failures, alarms, refused rows."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("modelkit").addHandler(handler)
 
 
 def _serve_alone(settings: Settings) -> bool:
@@ -104,6 +113,7 @@ def work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
     """Serve in one of several processes."""
     from modelkit.cli import server
 
+    _show_warnings()
     try:
         with _application(settings) as app:
             config = server.config_of(app.asgi, settings)

@@ -15,7 +15,7 @@ from modelkit.metering.refused import tell_refused
 from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
-from modelkit.wrapper import Wrapper
+from modelkit.wrapper import Wrapper, check_wrapped
 
 if TYPE_CHECKING:
     from modelkit.metering.shared import SharedFolder
@@ -69,6 +69,7 @@ class Meter(Wrapper):
         shared: str | os.PathLike[str] | None = None,
         spans: bool = False,
     ) -> None:
+        check_wrapped(model, "Meter")
         _refuse_two_meters(model)
         super().__init__(model)
         self.signature = model.signature

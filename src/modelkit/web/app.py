@@ -63,6 +63,7 @@ class App:
 
     Raises:
         ValueError: for no models at all, and for a name that cannot be part of a path.
+        TypeError: for an argument of another kind, such as a Model without its name.
         PackageError: for a package that cannot be opened.
     """
 
@@ -75,7 +76,8 @@ class App:
         metrics: Metrics | None = None,
         overloaded: Literal[429, 503] = 429,
     ) -> None:
-        _check(models, overloaded)
+        _check_models(models)
+        _check_options(auth, limits, metrics, overloaded)
         served = _open_all(models)
         self._edge = Edge(served, limits, auth, metrics, overloaded)
         self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
@@ -97,6 +99,7 @@ class App:
         edge = self._edge
         path = below(scope.get("root_path", ""), scope["path"])
         visit = edge.arrive(scope["method"], path, dict(scope["headers"]))
+        visit.root = scope.get("root_path", "")
         self._look_after(visit)
         status = 499
         try:
@@ -295,14 +298,34 @@ class App:
         self._edge.after_fork()
 
 
-def _check(
-    models: Mapping[str, Servable],
-    overloaded: int,
-) -> None:
+def _check_models(models: Mapping[str, Servable]) -> None:
+    if not isinstance(models, Mapping):
+        given = type(models).__name__
+        raise TypeError(f"an App takes models by name, App({{name: model}}); got a {given}")
     if not models:
         raise ValueError("an App serves at least one model: App({name: model})")
     for name in models:
         check_path_name(name)
+
+
+def _check_options(
+    auth: object,
+    limits: object,
+    metrics: object,
+    overloaded: object,
+) -> None:
+    """Find now what would fail at the first request."""
+    if not (auth is None or callable(auth)):
+        given = type(auth).__name__
+        raise TypeError(f"auth is a function of headers, such as mk.tokens(...); got a {given}")
+    if not isinstance(limits, Limits):
+        given = type(limits).__name__
+        raise TypeError(f"limits are a modelkit.types.Limits; got a {given}")
+    if not (metrics is None or callable(metrics)):
+        given = type(metrics).__name__
+        raise TypeError(
+            f"metrics is what answers a scrape: mk.Collector(model).text; got a {given}"
+        )
     if overloaded not in (429, 503):
         raise ValueError(f"overloaded is the status 429 or 503; got {overloaded!r}")
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, final
 from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
+from modelkit.logs import write_record
 from modelkit.metering import requests
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Signature
@@ -185,7 +186,10 @@ class Edge:
     def _route(self, visit: Visit) -> Route:
         route = route_of(visit.path)
         if route is None or not self._infos.has(route):
-            raise Refused(404, f"there is no path {visit.path!r}")
+            bare = visit.path.rstrip("/")
+            slashed = bare != visit.path and route_of(bare) is not None
+            hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
+            raise Refused(404, f"there is no path {visit.path!r}; {hint}")
         return route
 
     async def _tell(
@@ -198,7 +202,7 @@ class Edge:
         if route.name:
             return self._infos.of_model(route, self._find(route), ready=self.ready)
         accept = visit.headers.get(b"accept", b"").decode("latin-1")
-        told = partial(self._infos.of_all, route, accept, ready=self.ready)
+        told = partial(self._infos.of_all, route, accept, visit.root, ready=self.ready)
         return await transport.beside(told)
 
     def _admit(self, visit: Visit) -> None:
@@ -311,9 +315,8 @@ class Edge:
             return refused
         request = visit.request_id()
         about = {"event": "failed", "route": visit.route.template, "request_id": request}
-        logging.getLogger("modelkit").error(
-            "request %s to %s failed", request, visit.route.template, exc_info=error, extra=about
-        )
+        message = f"request {request} to {visit.route.template} failed"
+        write_record(logging.ERROR, message, about, error=error)
         return failure(error, request)
 
 

@@ -64,7 +64,10 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """The fields of a JSON object. Raises Refused, 400."""
     value = parse(data)
     if type(value) is not dict:
-        raise Refused(400, f"the body is {shown(value)}, and a JSON object is expected")
+        raise Refused(
+            400,
+            f"the body is {shown(value)}, and a JSON object is expected: /openapi.json has examples",
+        )
     return value
 
 
@@ -149,6 +152,11 @@ def shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return kinds[type(value)]
     return f"{_library().dumps(value).decode():.40} ({kinds.get(type(value), 'a number')})"
+
+
+def quoted(name: str) -> str:
+    """A name as a message shows it: its beginning, in quotes."""
+    return f"{_library().dumps(name).decode():.40}"
 
 
 def dump(value: Any) -> bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from modelkit import html
 from modelkit.model import Model
+from modelkit.web.examples import plain_example
 from modelkit.web.reply import HeaderList, Reply
 
 # Cards carry their styles in their elements, and nothing else is allowed.
@@ -35,7 +38,8 @@ def status_page(
     """A page with the card of every model, by the name under which it answers."""
     state = "ready" if ready else "not ready: closing"
     sections = "".join(_section(name, model) for name, model in models.items())
-    body = f'<p style="margin:0">{state}</p>{sections}'
+    about = "openapi.json describes what requests look like"
+    body = f'<p style="margin:0">{state}</p><p style="margin:0">{about}</p>{sections}'
     return Reply(200, _HEADERS, html.page("modelkit", body, _STYLE).encode())
 
 
@@ -43,4 +47,18 @@ def _section(
     name: str,
     model: Model,
 ) -> str:
-    return f'<h2 style="font-size:15px;margin:1.5em 0 .5em">{html.escape(name)}</h2>{model._repr_html_()}'
+    title = f'<h2 style="font-size:15px;margin:1.5em 0 .5em">{html.escape(name)}</h2>'
+    return f"{title}{_request(name, model)}{model._repr_html_()}"
+
+
+def _request(
+    name: str,
+    model: Model,
+) -> str:
+    """A request that the model answers, where it is short."""
+    example = plain_example(model.signature)
+    if example is None:
+        return ""
+    path = html.escape(f"models/{quote(name, safe='')}/predict")
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 .5em"
+    return f'<pre style="{style}">POST {path}\n{html.escape(json.dumps(example))}</pre>'

@@ -98,11 +98,22 @@ def _understand(
 def _form(request: Mapping[str, Any], layout: Layout) -> str:
     """In which form the rows are. Raises Refused, 400."""
     forms = ALL_FORMS if layout.has_columns else TENSOR_FORMS
+    _check_outermost(request, layout)
     check_known(request, (*forms, *OPTIONS), "a request to this model")
     given = [form for form in forms if form in request]
     if len(given) != 1:
         raise Refused(400, f"a request has one of {list(forms)}, and this has {given or 'none'}")
     return given[0]
+
+
+def _check_outermost(request: Mapping[str, Any], layout: Layout) -> None:
+    """Raise Refused, 400, for what is right in another place."""
+    if "instances" in request:
+        raise Refused(400, "instances are asked for at POST /models/{model}/instances")
+    for name in request:
+        if name in layout.names and name not in ALL_FORMS and name not in OPTIONS:
+            form = '{"rows": [{...}]}' if layout.has_columns else '{"inputs": {...}}'
+            raise Refused(400, f"{json.quoted(name)} belongs to a row, and rows come as {form}")
 
 
 def _outputs(request: Mapping[str, Any], signature: Signature) -> tuple[str, ...]:
@@ -136,7 +147,9 @@ def _check_records(
         return 0
     odd = next(row for row, record in enumerate(rows) if type(record) is not dict)
     raise Refused(
-        400, f"row {odd} is {json.shown(rows[odd])}; a row is an object with the columns as fields"
+        400,
+        f"row {odd} is {json.shown(rows[odd])}; a row is an object with the columns as fields; rows "
+        "that are lists of values are asked for at POST /models/{model}/instances",
     )
 
 
@@ -270,10 +283,27 @@ def _read_lists(
     reader = layout.read.get(name)
     if type(values) is list and spec is not None and spec.shape:
         array_of_values = nested_array(values, spec)
+        if array_of_values.ndim < len(spec.shape):
+            _find_uneven(values, name, problems)
         return read_array(array_of_values, name, layout, problems) if reader else array_of_values
     if reader is None or type(values) is not list:
         return values
     return read_values(values, reader, name, problems)
+
+
+def _find_uneven(
+    values: list[Any],
+    name: str,
+    problems: list[str],
+) -> None:
+    """Add to `problems` that the rows of a tensor are lists of different lengths."""
+    sizes = [len(each) if type(each) is list else None for each in values]
+    odd = next((row for row, size in enumerate(sizes) if size != sizes[0]), 0)
+    if odd and sizes[odd] is not None and sizes[0] is not None:
+        problems.append(
+            f"{name!r}: row {odd} has {sizes[odd]} values, and row 0 has {sizes[0]}; all rows of a "
+            "tensor are of one size"
+        )
 
 
 # Answers.

@@ -16,12 +16,21 @@ class Limits:
         rows: the rows of a request.
         requests: the requests that are answered at once.
         seconds: the time from the arrival of a request's head to its answer.
+
+    Raises:
+        ValueError: for a limit that would refuse every request.
     """
 
     body: int = 8 << 20
     rows: int = 10_000
     requests: int = 1024
     seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("body", "rows", "requests", "seconds"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"the limit {name!r} is above 0; got {value!r}")
 
 
 @final

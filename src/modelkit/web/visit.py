@@ -25,6 +25,7 @@ class Visit:
     Attributes:
         method: of HTTP.
         path: without mount and query.
+        root: the path of the mount, or nothing.
         headers: by name in small letters.
         route: what the path is for.
         arrived: when its head was here, on `time.monotonic()`.
@@ -48,6 +49,7 @@ class Visit:
         "principal",
         "receive",
         "request",
+        "root",
         "route",
         "task",
         "version",
@@ -62,6 +64,7 @@ class Visit:
     ) -> None:
         self.method = method
         self.path = path
+        self.root = ""
         self.headers = headers
         self.route = _NO_ROUTE
         self.arrived = monotonic()

@@ -52,6 +52,8 @@ class Wsgi:
         """The status line, the headers and the body for a request; `path` is without mount."""
         edge = self._edge
         visit = edge.arrive(environ["REQUEST_METHOD"], path or "/", _headers_of(environ))
+        whole = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        visit.root = whole.encode("latin-1").decode("utf-8", "replace").removesuffix(path)
         status = 499
         try:
             reply = run_now(edge.answer(visit, _Thread(environ, visit)))
