@@ -47,7 +47,7 @@ class Shown:
             if not any(model is other for other in models[:i]):
                 self._add(model)
         self._counts = LayerCounts()
-        self._lock = threading.Lock()
+        self.after_fork()
         forks.watch(self)
 
     def _add(self, model: Model) -> None:
@@ -67,7 +67,8 @@ class Shown:
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""
-        self._lock = threading.Lock()
+        # Taken again by the thread that has it: a handler of signals may scrape within a scrape.
+        self._lock = threading.RLock()
 
     def sums(self) -> Sums:
         """All figures of now; those of equal labels are one. Raises MeterError."""

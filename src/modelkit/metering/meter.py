@@ -12,6 +12,7 @@ from modelkit.identity import identity_of
 from modelkit.metering import book, requests
 from modelkit.metering.layout import MORE_ROWS, OK
 from modelkit.metering.refused import tell_refused
+from modelkit.metering.rows import answered_rows
 from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
@@ -84,7 +85,7 @@ class Meter(Wrapper):
         from modelkit.metering.spans import Spanned
 
         name, version, _ = identity_of(self)
-        return Spanned(self._inner, name, version, self._rows)
+        return Spanned(self._inner, name, version)
 
     @property
     def unobserved(self) -> Model:
@@ -109,7 +110,11 @@ class Meter(Wrapper):
             weight = next(place.weights)
             start = weight and perf_counter_ns()
             answers = self._answering._call(X, outputs, call)
-            rows = len(answers[outputs[0]]) if self._by_rows else self._rows(answers)
+            rows = (
+                len(answers[outputs[0]])
+                if self._by_rows
+                else answered_rows(self.signature, answers)
+            )
             # As Place.answered, written out: a call of it costs as much as all of this.
             if weight:
                 place.add_time(perf_counter_ns() - start, weight)
@@ -134,21 +139,17 @@ class Meter(Wrapper):
             weight = next(ledger.local.place.weights)
             start = weight and perf_counter_ns()
             answers = await self._answering._acall(X, outputs, call)
-            rows = len(answers[outputs[0]]) if self._by_rows else self._rows(answers)
+            rows = (
+                len(answers[outputs[0]])
+                if self._by_rows
+                else answered_rows(self.signature, answers)
+            )
             ledger.local.place.answered(rows, weight, start)  # another thread may have gone on
         except BaseException as error:
             ledger.local.place.failed(error)
             tell_refused(self, error)
             raise
         return answers
-
-    def _rows(self, answers: Outputs) -> int:
-        """The number of rows of answers whose rows lie on any axis, or on none."""
-        dim = self.signature.row_dim
-        for spec in self.signature.outputs:
-            if dim is not None and dim in spec.shape and spec.name in answers:
-                return int(answers[spec.name].shape[spec.shape.index(dim)])
-        return 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._again, (self._inner,)
