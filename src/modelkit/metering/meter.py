@@ -107,8 +107,8 @@ class Meter(Wrapper):
     ) -> Outputs:
         place = self._ledger.local.place
         try:
-            weight = next(place.weights)
-            start = weight and perf_counter_ns()
+            timed = next(place.pattern)
+            start = perf_counter_ns() if timed else 0
             answers = self._answering._call(X, outputs, call)
             rows = (
                 len(answers[outputs[0]])
@@ -116,8 +116,8 @@ class Meter(Wrapper):
                 else answered_rows(self.signature, answers)
             )
             # As Place.answered, written out: a call of it costs as much as all of this.
-            if weight:
-                place.add_time(perf_counter_ns() - start, weight)
+            if timed:
+                place.add_time(perf_counter_ns() - start, timed)
             slab = place.slab
             if rows != 1:
                 slab[MORE_ROWS] += rows - 1
@@ -136,15 +136,15 @@ class Meter(Wrapper):
     ) -> Outputs:
         ledger = self._ledger
         try:
-            weight = next(ledger.local.place.weights)
-            start = weight and perf_counter_ns()
+            timed = next(ledger.local.place.pattern)
+            start = perf_counter_ns() if timed else 0
             answers = await self._answering._acall(X, outputs, call)
             rows = (
                 len(answers[outputs[0]])
                 if self._by_rows
                 else answered_rows(self.signature, answers)
             )
-            ledger.local.place.answered(rows, weight, start)  # another thread may have gone on
+            ledger.local.place.answered(rows, timed, start)  # another thread may have gone on
         except BaseException as error:
             ledger.local.place.failed(error)
             tell_refused(self, error)

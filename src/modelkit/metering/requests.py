@@ -44,7 +44,7 @@ def ended(route: str, status: int, seconds: float) -> None:
     counts = _counts
     ledger = counts.ended.get((route, status)) or counts.begin(route, status)
     place = ledger.local.place
-    place.add_time(round(1e9 * seconds), 1)
+    place.add_time(round(1e9 * seconds))
     slab = place.slab
     slab[OK] += 1
     flight = counts.in_flight.local.place.slab
