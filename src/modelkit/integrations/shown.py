@@ -25,6 +25,7 @@ from modelkit.integrations.figures import (
 )
 from modelkit.integrations.layers import LayerCounts, Layers
 from modelkit.metering import book, requests
+from modelkit.metering.gone import Reading
 from modelkit.model import Model
 
 
@@ -73,9 +74,10 @@ class Shown:
     def sums(self) -> Sums:
         """All figures of now; those of equal labels are one. Raises MeterError."""
         found: Sums = {name: {} for name in FAMILIES}
-        add_figures(found, figures_of_requests(requests.totals()))
+        reading = Reading()
+        add_figures(found, figures_of_requests(requests.totals(reading)))
         with self._lock:
-            for counted in book.counted(*self._roots):
+            for counted in book.counted(*self._roots, reading=reading):
                 add_figures(found, figures_of_calls(counted))
             layers: dict[Batcher | Monitor, Labels] = {}
             for name in self._roots:

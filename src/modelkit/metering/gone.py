@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Protocol, final
 
 from modelkit.errors import MeterError
 from modelkit.metering.files import open_plain
@@ -41,6 +41,27 @@ class Kept:
 
 
 Found = dict[Label, Kept]
+
+
+class Folder(Protocol):
+    """A folder of shared counts."""
+
+    def read(self) -> Found:
+        """What all processes have counted until now, by label."""
+
+
+@final
+class Reading:
+    """What is in folders of shared counts: each is read once, for a scrape that asks twice."""
+
+    def __init__(self) -> None:
+        self._found: dict[Folder, Found] = {}
+
+    def of(self, folder: Folder) -> Found:
+        """What is in a folder; raises MeterError where it cannot be read."""
+        if folder not in self._found:
+            self._found[folder] = folder.read()
+        return self._found[folder]
 
 
 def summed(parts: Iterable[Found]) -> Found:
