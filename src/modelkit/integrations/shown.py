@@ -25,7 +25,7 @@ from modelkit.integrations.figures import (
 )
 from modelkit.integrations.layers import LayerCounts, Layers
 from modelkit.metering import book, requests
-from modelkit.metering.gone import Reading
+from modelkit.metering.gone import FoldersRead
 from modelkit.model import Model
 
 
@@ -74,7 +74,7 @@ class Shown:
     def sums(self) -> Sums:
         """All figures of now; those of equal labels are one. Raises MeterError."""
         found: Sums = {name: {} for name in FAMILIES}
-        reading = Reading()
+        reading = FoldersRead()
         add_figures(found, figures_of_requests(requests.totals(reading)))
         with self._lock:
             for counted in book.counted(*self._roots, reading=reading):

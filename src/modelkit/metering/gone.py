@@ -51,7 +51,7 @@ class Folder(Protocol):
 
 
 @final
-class Reading:
+class FoldersRead:
     """What is in folders of shared counts: each is read once, for a scrape that asks twice."""
 
     def __init__(self) -> None:

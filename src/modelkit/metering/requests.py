@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelkit.metering.gone import Found, Kept, Reading
+from modelkit.metering.gone import FoldersRead, Found, Kept
 from modelkit.metering.layout import (
     BEGUN,
     DURATIONS,
@@ -51,9 +51,9 @@ def ended(route: str, status: int, seconds: float) -> None:
     flight[ENDED] += 1
 
 
-def totals(reading: Reading | None = None) -> RequestTotals:
+def totals(reading: FoldersRead | None = None) -> RequestTotals:
     """What was counted until now; raises MeterError where a folder cannot be read."""
-    return _totals_of(_counts.found(reading or Reading()))
+    return _totals_of(_counts.found(reading or FoldersRead()))
 
 
 def count_in(folder: SharedFolder) -> None:
@@ -85,7 +85,7 @@ class _Counts:
         ledger = Ledger((HTTP, route, str(status)), self.folder)
         return self.ended.setdefault((route, status), ledger)
 
-    def found(self, reading: Reading) -> Found:
+    def found(self, reading: FoldersRead) -> Found:
         """What was counted, by label."""
         found = {} if self.folder is None else reading.of(self.folder).copy()
         for ledger in (self.in_flight, *[*self.ended.values()]):
