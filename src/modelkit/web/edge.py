@@ -249,13 +249,14 @@ class Edge:
         What was closed meanwhile by its owner, after another took its place, is not the client's to
         know: the other one is asked.
         """
-        check_head(visit.headers, self.limits.body)
+        most = self._most_bytes(visit)
+        check_head(visit.headers, most)
         seconds = seconds_allowed(visit.headers)
         if seconds is not None:
             visit.hurry(seconds)
-        body = await transport.body(self.limits.body)
+        body = await transport.body(most)
         if b"content-encoding" in visit.headers:
-            body = await transport.beside(partial(inflated, body, visit.headers, self.limits.body))
+            body = await transport.beside(partial(inflated, body, visit.headers, most))
         activation: Activation[Serving] | None = None
         for last in (False, True):
             activation = served.active.now
@@ -270,6 +271,13 @@ class Edge:
             finally:
                 activation = None  # the traceback of an error would keep it
         raise AssertionError("the second attempt returns or raises")
+
+    def _most_bytes(self, visit: Visit) -> int:
+        """The bytes that the body of a request may have."""
+        limits = self.limits
+        if visit.route.verb == "infer" and v2.LENGTH_HEADER in visit.headers:
+            return limits.body
+        return min(limits.json, limits.body)
 
     async def _ask_one(
         self,
@@ -289,7 +297,7 @@ class Edge:
         elif in_steps is not None and len(body) <= _IN_THREAD:
             query = await _with_turns(in_steps(*asked), transport)
         else:
-            query = await transport.beside(partial(reading, *asked))
+            query = await transport.one_by_one(partial(reading, *asked))
         if query.timeout is not None:
             visit.hurry(query.timeout)
         visit.check_time()

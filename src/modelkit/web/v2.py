@@ -66,7 +66,7 @@ def read(
             more rows than `limits` allow; 415 for another type of content; 422 for values that are
             no values of their column.
     """
-    head, tail = _split(body, headers)
+    head, tail = _split(body, headers, limits)
     if tail is not None and not head:
         return _read_whole(memoryview(body), signature, limits)
     return _understand(_parse(head, tail), head, tail, signature, limits)
@@ -79,7 +79,7 @@ def read_in_steps(
     limits: Limits,
 ) -> Generator[None, None, Query]:
     """As `read`, with a turn for others between parsing and the rest."""
-    head, tail = _split(body, headers)
+    head, tail = _split(body, headers, limits)
     if tail is not None and not head:
         return _read_whole(memoryview(body), signature, limits)
     request = _parse(head, tail)
@@ -87,13 +87,19 @@ def read_in_steps(
     return _understand(request, head, tail, signature, limits)
 
 
-def _split(body: bytes | memoryview, headers: Headers) -> tuple[bytes, memoryview | None]:
+def _split(
+    body: bytes | memoryview,
+    headers: Headers,
+    limits: Limits,
+) -> tuple[bytes, memoryview | None]:
     """The JSON, and the bytes that follow; None where no header says so. Raises Refused."""
     check_type(headers)
     length = headers.get(LENGTH_HEADER)
     if length is None:
         return bytes(body), None
     size = _length(length, len(body))
+    if size > limits.json:
+        raise Refused(413, f"{size:,} bytes of JSON are more than the {limits.json:,} there may be")
     return bytes(body[:size]), memoryview(body)[size:]
 
 

@@ -144,6 +144,9 @@ class Transport(Protocol):
     async def beside(self, work: Callable[[], T]) -> T:
         """What takes milliseconds, where it holds up no other request."""
 
+    async def one_by_one(self, work: Callable[[], T]) -> T:
+        """What keeps the interpreter for milliseconds, as parsing does: no two of them at once."""
+
     async def apart(self, work: Callable[[], T]) -> T:
         """What may take seconds, likewise."""
 
