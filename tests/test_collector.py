@@ -30,7 +30,7 @@ from prometheus_client.registry import DuplicateTimeseries
 import modelkit as mk
 from modelkit.batching.policy import BATCH
 from modelkit.errors import ClosedError, DeadlineExceeded, Overloaded, SignatureError
-from modelkit.export.alerts import Objectives, rules
+from modelkit.export.alerts import Objectives, alert_rules
 from modelkit.metering import requests
 from modelkit.metering.totals import OUTCOMES
 from modelkit.testing import Client
@@ -606,6 +606,6 @@ def test_the_page_has_every_family_and_every_alert():
             rf"^\| `{family.name}{total}(\{{.*\}})?` \| {family.type} ", page, re.MULTILINE
         )
         assert shown, family.name
-    groups = rules(Objectives())["groups"]
+    groups = alert_rules(Objectives())["groups"]
     alerts = [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
     assert re.findall("^### (Modelkit.*)$", page, re.MULTILINE) == alerts

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import promql_parser
 import pytest
@@ -18,11 +19,12 @@ from hypothesis import strategies as st
 from modelkit import cli
 from modelkit.errors import ExportError
 from modelkit.export.alert_tests import alert_tests
-from modelkit.export.alerts import Objectives, rules
+from modelkit.export.alerts import Objectives, alert_rules
 from modelkit.export.grafana import dashboard
 from modelkit.export.yaml import to_yaml
 from modelkit.integrations.families import FAMILIES
 
+PAGE = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
 FILES = ("dashboard.json", "alerts.yml", "alerts_test.yml")
 FIRST_SCREEN = 24  # units of 38 pixels: what a screen of 1,080 lines shows below Grafana's own bars
 # Labels and figures that come from Prometheus itself, or from prometheus_client's process collector.
@@ -47,7 +49,7 @@ def figures():
 
 
 def recorded_and_alerts():
-    recorded, alerts = rules(Objectives())["groups"]
+    recorded, alerts = alert_rules(Objectives())["groups"]
     return recorded["rules"], alerts["rules"]
 
 
@@ -67,7 +69,7 @@ def test_the_command_writes_three_files_and_says_which(tmp_path, capsys):
     assert export(folder) == 0
     assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in FILES]
     assert json.loads((folder / "dashboard.json").read_text()) == dashboard()
-    assert yaml.safe_load((folder / "alerts.yml").read_text()) == rules(Objectives())
+    assert yaml.safe_load((folder / "alerts.yml").read_text()) == alert_rules(Objectives())
     assert yaml.safe_load((folder / "alerts_test.yml").read_text()) == alert_tests(
         Objectives(), "alerts.yml"
     )
@@ -123,7 +125,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn
 TEXTS |= st.text(st.sampled_from("ab \"'\n:#-|{}[]&*!%@`"))
 LEAVES = TEXTS | st.integers() | st.booleans() | st.none()
 DOCUMENTS = st.recursive(
-    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=20
+    LEAVES, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=8
 )
 
 
@@ -271,29 +273,47 @@ def test_every_alert_has_a_test_where_it_fires_and_one_where_it_is_silent():
     assert found == {name: {True, False} for name in alert_names()}
 
 
-def promtool(folder, *arguments):
-    return subprocess.run(
-        [shutil.which("promtool"), *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
+def test_every_alert_has_its_section_in_the_documentation():
+    headings = re.findall(r"^### (Modelkit\w+)$", PAGE, re.MULTILINE)
+    assert headings == alert_names()
+
+
+def said_by(program, folder, *arguments):
+    """What a program prints, and whether all is well for it."""
+    done = subprocess.run(
+        [shutil.which(program), *arguments], cwd=folder, capture_output=True, text=True, check=False
     )
+    return done.stdout + done.stderr, done.returncode == 0
+
+
+@needs("promtool", "amtool")
+def test_the_configurations_in_the_documentation_are_valid(tmp_path):
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (scraping,) = [block for block in blocks if "rule_files:" in block]
+    (routing,) = [block for block in blocks if "group_by:" in block]
+    assert export(tmp_path) == 0
+    (tmp_path / "prometheus.yml").write_text(scraping)
+    (tmp_path / "alertmanager.yml").write_text(routing)
+    said, well = said_by("promtool", tmp_path, "check", "config", "prometheus.yml")
+    assert well, said
+    assert "25 rules found" in said
+    said, well = said_by("amtool", tmp_path, "check-config", "alertmanager.yml")
+    assert well, said
 
 
 @needs("promtool")
 @pytest.mark.parametrize(
-    "objectives",
-    [(), (0.05, 30.0, 'https://runbooks.example/a b/"c".html'), (1e-5, 1e-5)],
+    "objectives", [(), (0.05, 1e-5, 'https://runbooks.example/a b/"c".html'), (1e-5, 30.0)]
 )
 def test_promtool_takes_the_rules_and_their_tests_pass(tmp_path, objectives):
     export_with = Objectives(*objectives)
-    (tmp_path / "alerts.yml").write_text(to_yaml(rules(export_with)))
+    (tmp_path / "alerts.yml").write_text(to_yaml(alert_rules(export_with)))
     (tmp_path / "alerts_test.yml").write_text(to_yaml(alert_tests(export_with, "alerts.yml")))
-    checked = promtool(tmp_path, "check", "rules", "--lint=all", "--lint-fatal", "alerts.yml")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    tested = promtool(tmp_path, "test", "rules", "alerts_test.yml")
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+    strictly = ("--lint=all", "--lint-fatal")
+    said, well = said_by("promtool", tmp_path, "check", "rules", *strictly, "alerts.yml")
+    assert well, said
+    said, well = said_by("promtool", tmp_path, "test", "rules", "alerts_test.yml")
+    assert well, said
 
 
 @needs("promtool")
@@ -301,14 +321,14 @@ def test_promtool_takes_the_rules_and_their_tests_pass(tmp_path, objectives):
     "broken", ["vector(1) == 2", 'label_replace(vector(1), "model", "x", "", "")']
 )
 def test_the_tests_find_alerts_that_never_or_always_fire(tmp_path, broken):
-    document = rules(Objectives())
+    document = alert_rules(Objectives())
     for rule in document["groups"][1]["rules"]:
         rule["expr"] = broken
     (tmp_path / "alerts.yml").write_text(to_yaml(document))
     (tmp_path / "alerts_test.yml").write_text(to_yaml(alert_tests(Objectives(), "alerts.yml")))
-    tested = promtool(tmp_path, "test", "rules", "alerts_test.yml")
-    assert tested.returncode == 1
-    found = set(re.findall(r"alertname: (\w+)", tested.stdout + tested.stderr))
+    said, well = said_by("promtool", tmp_path, "test", "rules", "alerts_test.yml")
+    assert not well
+    found = set(re.findall(r"alertname: (\w+)", said))
     assert found == {*alert_names()}
 
 

@@ -80,6 +80,13 @@ def children(count, work):
             assert os.waitpid(child, 0)[1] == 0
 
 
+def twenty_calls(meter):
+    """What a child does."""
+    for _ in range(20):
+        meter.predict(ROW)
+    os._exit(0)
+
+
 def test_forks_add_up_while_others_read(tmp_path):
     meter = mk.Meter(summed(), shared=tmp_path)
     meter.predict(ROW)
@@ -214,6 +221,62 @@ def test_a_reader_that_is_killed_counts_nothing_twice(tmp_path):
     assert not dead.exists()
     run(COUNTED + "mk.Meter(model, shared=sys.argv[1]).predict(np.ones((2, 2)))", tmp_path)
     assert meter.totals().rows == 5
+
+
+def test_readers_that_are_killed_at_any_point_count_nothing_twice(tmp_path):
+    meter = mk.Meter(summed(), shared=tmp_path)
+
+    rounds = 20
+    for at in range(rounds):
+        reader = os.fork()
+        if reader == 0:
+            while True:
+                meter.totals()
+        with children(2, lambda _: twenty_calls(meter)):
+            pass
+        time.sleep(2e-4 * at)  # it is killed at another point each time
+        os.kill(reader, signal.SIGKILL)
+        os.waitpid(reader, 0)
+    assert meter.totals().calls["ok"] == rounds * 40
+
+
+def test_forks_in_the_middle_of_everything_add_up(tmp_path):
+    """Threads call, come and go, and read, while the main thread forks."""
+    meter = mk.Meter(summed(), shared=tmp_path)
+    done = threading.Event()
+    made = [0, 0]
+    seen = []
+
+    def call():
+        while not done.is_set():
+            meter.predict(ROW)
+            made[0] += 1
+
+    def come_and_go():
+        while not done.is_set():
+            thread = threading.Thread(target=meter.predict, args=(ROW,))
+            thread.start()
+            thread.join()
+            made[1] += 1
+
+    def read():
+        while not done.is_set():
+            seen.append(meter.totals().calls["ok"])
+
+    threads = [threading.Thread(target=each) for each in (call, come_and_go, read)]
+    for thread in threads:
+        thread.start()
+    try:
+        with_children = [children(1, lambda _: twenty_calls(meter)) for _ in range(30)]
+        for child in with_children:
+            with child:
+                pass
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert meter.totals().calls["ok"] == sum(made) + 30 * 20
+    assert seen == sorted(seen)
 
 
 def test_a_parent_that_is_killed_while_it_reads_blocks_nobody(tmp_path):

@@ -26,6 +26,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import modelkit as mk
 from modelkit.errors import SignatureError
 from modelkit.integrations.opentelemetry import Points
+from modelkit.model import Model
 
 SIGNATURE = mk.Signature(
     (mk.TensorSpec("x", "float64", ("batch", 2)),),
@@ -119,7 +120,8 @@ def test_without_the_library_a_meter_with_spans_is_refused():
         model = mk.FunctionModel(lambda feeds: feeds, signature)
         mk.Meter(model)
         from modelkit.integrations.opentelemetry import Points
-        for refused, extra in ((lambda: mk.Meter(model, spans=True), "otel"), (lambda: Points(model), None)):
+        cases = [(lambda: mk.Meter(model, spans=True), "otel"), (lambda: Points(model), None)]
+        for refused, extra in cases:
             try:
                 refused()
             except mk.errors.MissingExtraError as error:
@@ -161,8 +163,18 @@ def receiver():
             thread.join()
 
 
+class Shop(Model):
+    """A Model of a name of its own, whose counts are of this test alone."""
+
+    signature = SIGNATURE
+    batchable = True
+
+    def _run(self, feeds, outputs, call):
+        return {"prediction": feeds["x"].sum(axis=1)}
+
+
 def test_points_reach_a_receiver():
-    with mk.Batcher(summed()) as batcher, receiver() as (url, received):
+    with mk.Batcher(Shop()) as batcher, receiver() as (url, received):
         meter = mk.Meter(batcher)
         points = Points(meter, resource=Resource({"service.name": "shop"}))
         exporter = OTLPMetricExporter(endpoint=url)
@@ -198,6 +210,6 @@ def outcomes(metric):
     found = {}
     for point in metric.sum.data_points:
         labels = {label.key: label.value.string_value for label in point.attributes}
-        assert labels["model"] == "FunctionModel"
+        assert labels["model"] == "Shop"
         found[labels["outcome"]] = point.as_int
     return found

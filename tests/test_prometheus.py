@@ -4,7 +4,6 @@ import asyncio
 import json
 import shutil
 import threading
-import time
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 
 import modelkit as mk
 from modelkit.errors import SignatureError
-from modelkit.export.alerts import Objectives, rules
+from modelkit.export.alerts import Objectives, alert_rules
 from modelkit.export.grafana import dashboard
 from modelkit.export.yaml import to_yaml
 
@@ -29,8 +28,10 @@ FIRING = {
     ("ModelkitErrorsFast", "FunctionModel"),
     ("ModelkitErrorsSlow", "FunctionModel"),
     ("ModelkitNotReady", "breast-cancer"),
+    ("ModelkitOnCpu", "penguins"),
     ("ModelkitRowsRefused", "penguins"),
 }
+ELSEWHERE = ["qnn", "cpu"]  # no runtime that runs these tests knows the first
 JSON = {"Content-Type": "application/json"}
 ONE_ROW = np.ones((1, 1), np.float32)
 SCRAPING = {
@@ -60,7 +61,7 @@ def busy(work):
     over = threading.Event()
 
     def repeat():
-        while not over.is_set():
+        while not over.wait(0.02):  # a load, and not all of two cores
             work()
 
     with ThreadPoolExecutor(1) as pool:
@@ -110,7 +111,7 @@ def alertmanager(folder):
 @contextmanager
 def prometheus(folder, port, alerts):
     """The URL of a Prometheus with our rules; each alert fires within a second, not within minutes."""
-    document = rules(Objectives())
+    document = alert_rules(Objectives(p99=30.0))  # a busy machine is no reason for an alert here
     for rule in document["groups"][1]["rules"]:
         rule["for"] = "1s"
     (folder / "alerts.yml").write_text(to_yaml(document))
@@ -173,7 +174,6 @@ def work_on(model, failing, rows, port):
             failing.predict(ONE_ROW)
         assert ask(port, "POST", "/models/penguins/predict", one_row, JSON)[0] == 200
         assert ask(port, "POST", "/models/nobody/predict", one_row, JSON)[0] == 404
-        time.sleep(0.02)  # load, and not all of two cores
 
     return round_of_calls
 
@@ -193,7 +193,7 @@ def test_a_prometheus_fills_the_dashboard_and_its_alerts_arrive(
     closed = mk.load(boosting_mk)
     closed.close()
     with (
-        mk.load(watched_mk, threads=1) as loaded,
+        mk.load(watched_mk, threads=1, device=ELSEWHERE) as loaded,
         mk.Batcher(loaded) as batcher,
         serving(model := mk.Meter(mk.Monitor(batcher)), failing, closed) as port,
         alertmanager(tmp_path) as alerts,
@@ -211,7 +211,7 @@ def test_a_prometheus_fills_the_dashboard_and_its_alerts_arrive(
             until(lambda o=outcome, n=number: answers(asked, calls % o) == [n], outcome)
         rows = 'modelkit_rows_total{model="penguins"}'
         until(lambda: answers(asked, rows) == [counted.rows], "rows")
-    assert counted.calls["ok"] > 0 < counted.calls["signature"]
+        assert counted.calls["ok"] > 0
 
 
 def arrived(alerts):

@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Installs the programs that some tests start, from Debian or Ubuntu. Where that cannot be, it says so and succeeds:
-# the tests of a program that is missing are skipped.
+# Installs the programs that some tests start, from Debian. Where one cannot be had, this says so and succeeds: the
+# tests that need it are skipped.
 set -uo pipefail
 
 packages=()
 command -v prometheus > /dev/null && command -v promtool > /dev/null || packages+=(prometheus)
 command -v prometheus-alertmanager > /dev/null && command -v amtool > /dev/null || packages+=(prometheus-alertmanager)
 command -v chromium > /dev/null || packages+=(chromium)
-[ ${#packages[@]} -eq 0 ] && exit 0
+[ ${#packages[@]} -eq 0 ] && exit
 
-skipped() {
-    echo "not installed: ${packages[*]} ($1); the tests that start them are skipped"
-    exit 0
+not_installed() {
+    echo "not installed: $*; the tests that start it are skipped"
 }
-[ "$(id -u)" = 0 ] || skipped "this needs root"
-command -v apt-get > /dev/null || skipped "there is no apt-get"
+if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
+    not_installed "${packages[*]}, which needs root and apt-get"
+    exit 0
+fi
 
 # The packages start their daemons, which nobody wants here, unless this file forbids it.
 policy=/usr/sbin/policy-rc.d
@@ -24,9 +25,9 @@ if [ ! -e "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
 fi
 export DEBIAN_FRONTEND=noninteractive
-log=$(mktemp)
-if ! { apt-get update && apt-get install --yes --no-install-recommends "${packages[@]}"; } > "$log" 2>&1; then
-    tail -n 3 "$log"
-    skipped "apt-get failed, see above"
-fi
-rm -f "$log"
+impatient=(--quiet=2 -o Acquire::http::Timeout=10 -o Acquire::Retries=0)
+apt-get "${impatient[@]}" update
+for package in "${packages[@]}"; do
+    apt-get "${impatient[@]}" --yes --no-install-recommends install "$package" > /dev/null || not_installed "$package"
+done
+exit 0

@@ -10,7 +10,7 @@ from typing import Any
 from modelkit.cli.printed import Printed
 from modelkit.errors import ExportError
 from modelkit.export.alert_tests import alert_tests
-from modelkit.export.alerts import Objectives, rules
+from modelkit.export.alerts import Objectives, alert_rules
 from modelkit.export.grafana import dashboard
 from modelkit.export.yaml import to_yaml
 
@@ -28,13 +28,16 @@ def add_export(verbs: Any) -> None:
     )
     kind.add_argument("--out", required=True, help="the folder; it is made if it is not there")
     kind.add_argument(
-        "--errors", type=float, default=Objectives.errors, help="the part of calls that may fail"
+        "--errors",
+        type=float,
+        default=Objectives.errors,
+        help=f"the part of calls that may fail; {Objectives.errors:g} by default",
     )
     kind.add_argument(
         "--p99",
         type=float,
         default=Objectives.p99,
-        help="seconds in which 99 of 100 calls are to be answered",
+        help=f"seconds in which 99 of 100 calls are to be answered; {Objectives.p99:g} by default",
     )
     kind.add_argument(
         "--runbook",
@@ -52,7 +55,7 @@ def run_export_grafana(args: argparse.Namespace) -> Printed:
     objectives = Objectives(args.errors, args.p99, args.runbook)
     texts = {
         "dashboard.json": json.dumps(dashboard(), indent=2) + "\n",
-        RULES: f"{MADE_BY}\n{to_yaml(rules(objectives))}",
+        RULES: f"{MADE_BY}\n{to_yaml(alert_rules(objectives))}",
         RULE_TESTS: (
             f"{MADE_BY}\n# promtool test rules {RULE_TESTS}\n"
             f"{to_yaml(alert_tests(objectives, RULES))}"

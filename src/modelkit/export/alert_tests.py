@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from modelkit.export.alerts import FAST, SLOW, Objectives, rules
+from modelkit.export.alerts import FAST_BURN, SLOW_BURN, Objectives, alert_rules
 
 Test = dict[str, Any]
 Series = dict[str, str]  # values a minute, as promtool writes them, by series
@@ -43,7 +43,7 @@ class _Firing:
     """Writes down what an alert says when it fires."""
 
     def __init__(self, objectives: Objectives) -> None:
-        _, alerts = rules(objectives)["groups"]
+        _, alerts = alert_rules(objectives)["groups"]
         self._rules = {rule["alert"]: rule for rule in alerts["rules"]}
 
     def __call__(
@@ -95,8 +95,10 @@ def _calls(**each_minute: float) -> Series:
 
 
 def _errors(firing: _Firing, errors: float) -> list[Test]:
-    steady = FAST[1][0] * errors * 0.8  # too slow to wake anybody, and yet too much for a month
-    rare = SLOW[1][0] * errors * 0.5
+    steady = (
+        FAST_BURN[1][0] * errors * 0.8
+    )  # too slow to wake anybody, and yet too much for a month
+    rare = SLOW_BURN[1][0] * errors * 0.5
     calls = 1 / errors  # calls a minute: enough for some of them to fail
     percent = f"{100 * steady:.4g}%"
     fast = "ModelkitErrorsFast"

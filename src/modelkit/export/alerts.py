@@ -7,16 +7,18 @@ from typing import Any
 
 from modelkit.errors import ExportError
 
-Rule = dict[str, Any]
+PrometheusRule = dict[str, Any]
 
 # What stays apart where Prometheus sums over processes. A label that a target lacks is no label.
-VERSION = "namespace, job, model, version"
-MODEL = "namespace, job, model"
-FAILED = 'outcome=~"error|overloaded|deadline|closed"'
+EACH_VERSION = "namespace, job, model, version"
+EACH_MODEL = "namespace, job, model"
+WHERE_FAILED = 'outcome=~"error|overloaded|deadline|closed"'
 # A call whose rows were refused, or whose caller left, was owed no answer.
-OWED = 'outcome!~"signature|cancelled"'
-REFUSED = 'outcome="signature"'
-ON_CPU_INSTEAD = 'device="cpu", asked!~"cpu|"'  # without the label nothing is known to be wrong
+WHERE_OWED = 'outcome!~"signature|cancelled"'
+WHERE_REFUSED = 'outcome="signature"'
+WHERE_ON_CPU_INSTEAD = (
+    'device="cpu", asked!~"cpu|"'  # without the label nothing is known to be wrong
+)
 SECONDS = {
     "5m": 300,
     "30m": 1800,
@@ -30,8 +32,8 @@ FEWEST_FAILED = 10  # calls: fewer in the longer window are no reason to wake an
 FEWEST_CALLS = 60  # calls in an hour, one a minute: after fewer, a quarter of an hour is no silence
 # How many times faster than the objective allows calls fail, in both windows (the workbook of
 # Google's site reliability engineers: 2 % and 5 % of a month's allowance, then 10 % of it).
-FAST = ((14.4, "1h", "5m"), (6.0, "6h", "30m"))
-SLOW = ((3.0, "1d", "2h"), (1.0, "3d", "6h"))
+FAST_BURN = ((14.4, "1h", "5m"), (6.0, "6h", "30m"))
+SLOW_BURN = ((3.0, "1d", "2h"), (1.0, "3d", "6h"))
 MOST_ERRORS = 0.05  # above, 14.4 times as many are nearly all
 WHICH = "{{ $labels.model }} {{ $labels.version }}"
 PERCENT = "{{ $value | humanizePercentage }}"
@@ -69,7 +71,7 @@ class Objectives:
             )
 
 
-def rules(objectives: Objectives) -> dict[str, Any]:
+def alert_rules(objectives: Objectives) -> dict[str, Any]:
     """The document that Prometheus reads from `rule_files`."""
     return {
         "groups": [
@@ -79,17 +81,17 @@ def rules(objectives: Objectives) -> dict[str, Any]:
     }
 
 
-def _recorded() -> list[Rule]:
+def _recorded() -> list[PrometheusRule]:
     """Sums that several alerts need, made once."""
     found = []
     for window in SECONDS:
         failed = f"model:modelkit_calls_failed:rate{window}"
         ratio = f"model:modelkit_calls_failed:ratio_rate{window}"
-        found.append(_record(failed, _rate(FAILED, window)))
-        found.append(_record(ratio, f"{failed}\n/ {_rate(OWED, window)}"))
-    refused = f"{_rate(REFUSED, '5m')}\n/ {_rate('', '5m')}"
+        found.append(_record(failed, _rate(WHERE_FAILED, window)))
+        found.append(_record(ratio, f"{failed}\n/ {_rate(WHERE_OWED, window)}"))
+    refused = f"{_rate(WHERE_REFUSED, '5m')}\n/ {_rate('', '5m')}"
     found.append(_record("model:modelkit_calls_refused:ratio_rate5m", refused))
-    buckets = f"sum by (le, {VERSION}) (rate(modelkit_call_duration_seconds_bucket[5m]))"
+    buckets = f"sum by (le, {EACH_VERSION}) (rate(modelkit_call_duration_seconds_bucket[5m]))"
     p99 = f"histogram_quantile(0.99, {buckets})"
     found.append(_record("model:modelkit_call_duration_seconds:p99_5m", p99))
     return found
@@ -97,19 +99,19 @@ def _recorded() -> list[Rule]:
 
 def _rate(matchers: str, window: str) -> str:
     """The number of calls a second in a window, of those outcomes."""
-    return f"sum by ({VERSION}) (rate(modelkit_calls_total{{{matchers}}}[{window}]))"
+    return f"sum by ({EACH_VERSION}) (rate(modelkit_calls_total{{{matchers}}}[{window}]))"
 
 
-def _record(name: str, expr: str) -> Rule:
+def _record(name: str, expr: str) -> PrometheusRule:
     return {"record": name, "expr": expr}
 
 
-def _alerts(objectives: Objectives) -> list[Rule]:
+def _alerts(objectives: Objectives) -> list[PrometheusRule]:
     """The alerts; each has a section of its name in the documentation."""
     found = [
         _alert(
             "ModelkitErrorsFast",
-            _burning(FAST, objectives.errors),
+            _burning(FAST_BURN, objectives.errors),
             "2m",
             "critical",
             f"{WHICH}: {PERCENT} of its calls fail",
@@ -118,7 +120,7 @@ def _alerts(objectives: Objectives) -> list[Rule]:
         ),
         _alert(
             "ModelkitErrorsSlow",
-            _burning(SLOW, objectives.errors),
+            _burning(SLOW_BURN, objectives.errors),
             "15m",
             "warning",
             f"{WHICH}: {PERCENT} of its calls fail, for hours",
@@ -134,7 +136,7 @@ def _alerts(objectives: Objectives) -> list[Rule]:
         ),
         _alert(
             "ModelkitQueueNearlyFull",
-            f"max by ({VERSION}) (modelkit_queue_rows / modelkit_queue_limit_rows) > 0.8",
+            f"max by ({EACH_VERSION}) (modelkit_queue_rows / modelkit_queue_limit_rows) > 0.8",
             "5m",
             "warning",
             f"{WHICH}: the queue of a process is {PERCENT} full",
@@ -166,7 +168,7 @@ def _alerts(objectives: Objectives) -> list[Rule]:
         ),
         _alert(
             "ModelkitOnCpu",
-            f"modelkit_model_info{{{ON_CPU_INSTEAD}}} == 1",
+            f"modelkit_model_info{{{WHERE_ON_CPU_INSTEAD}}} == 1",
             "5m",
             "warning",
             f"{WHICH} runs on the CPU of {{{{ $labels.instance }}}}",
@@ -174,7 +176,7 @@ def _alerts(objectives: Objectives) -> list[Rule]:
         ),
         _alert(
             "ModelkitDrift",
-            f"max by ({VERSION}, feature) (modelkit_drift_alarm) > 0",
+            f"max by ({EACH_VERSION}, feature) (modelkit_drift_alarm) > 0",
             "1m",
             "warning",
             f"{WHICH}: {{{{ $labels.feature }}}} is no longer as it was",
@@ -194,7 +196,7 @@ def _alert(
     severity: str,
     summary: str,
     description: str,
-) -> Rule:
+) -> PrometheusRule:
     return {
         "alert": name,
         "expr": expr,
@@ -220,6 +222,6 @@ def _burning(windows: tuple[tuple[float, str, str], ...], errors: float) -> str:
 
 
 def _silence() -> str:
-    before = f"sum by ({MODEL}) (increase(modelkit_calls_total[1h] offset 15m))"
-    now = f"sum by ({MODEL}) (increase(modelkit_calls_total[15m]))"
+    before = f"sum by ({EACH_MODEL}) (increase(modelkit_calls_total[1h] offset 15m))"
+    now = f"sum by ({EACH_MODEL}) (increase(modelkit_calls_total[15m]))"
     return f"{before} >= {FEWEST_CALLS}\nunless\n{now} > 0"

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from modelkit.export.alerts import FAILED, ON_CPU_INSTEAD, OWED, REFUSED
+from modelkit.export.alerts import WHERE_FAILED, WHERE_ON_CPU_INSTEAD, WHERE_OWED, WHERE_REFUSED
 from modelkit.export.panels import (
     Panel,
-    Query,
-    heat_map,
-    lines,
-    row,
+    PanelQuery,
+    graph_panel,
+    heat_panel,
+    row_line,
     side_by_side,
-    stat,
-    states,
-    table,
+    stat_panel,
+    state_panel,
+    table_panel,
 )
 
 SCHEMA_VERSION = 42  # the last one of this form of dashboards
@@ -23,9 +23,11 @@ CHOSEN = 'model=~"$model", version=~"$version"'
 RATE = "[$__rate_interval]"
 EACH = "{{model}} {{version}}"
 BY_VERSION = "model, version"
+LABEL_VALUES = 1  # what Grafana calls this kind of query
 STAT_HEIGHT = 3
 HEIGHT = 6
 PROCESS = f"and on (job, instance) modelkit_model_info{{{CHOSEN}}}"
+ONE_PROCESS = "Not counted where processes share a folder of counts."
 ONLY_CLIENT = (
     "From prometheus_client's own process collector: there is nothing to see where /metrics is a "
     "Collector alone."
@@ -44,14 +46,14 @@ def dashboard() -> dict[str, Any]:
         ("Batches and queue", _batches()),
         ("Drift and refused rows", _drift()),
     ):
-        panels += [row(title, top), *side_by_side(members, top + 1, HEIGHT)]
+        panels += [row_line(title, top), *side_by_side(members, top + 1, HEIGHT)]
         top += 1 + HEIGHT
     for title, members in (
         ("HTTP (of all models)", _http()),
         ("Which version answers, and where", _versions()),
         ("Processes", _processes()),
     ):
-        panels.append(row(title, top, side_by_side(members, top + 1, HEIGHT)))
+        panels.append(row_line(title, top, side_by_side(members, top + 1, HEIGHT)))
         top += 1
     return {
         "uid": "modelkit",
@@ -107,7 +109,7 @@ def _variable(label: str, title: str, series: str) -> dict[str, Any]:
         "label": title,
         "type": "query",
         "datasource": {"type": "prometheus", "uid": "${datasource}"},
-        "query": {"query": query, "refId": f"values of {label}"},
+        "query": {"qryType": LABEL_VALUES, "query": query, "refId": f"values of {label}"},
         "refresh": 2,
         "sort": 1,
         "multi": True,
@@ -128,12 +130,12 @@ def _rate_of(metric: str, matchers: str = "", by: str = "") -> str:
 
 
 def _failed(by: str = "") -> str:
-    failed = _rate_of("modelkit_calls_total", FAILED, by)
-    return f"{failed} / {_rate_of('modelkit_calls_total', OWED, by)}"
+    failed = _rate_of("modelkit_calls_total", WHERE_FAILED, by)
+    return f"{failed} / {_rate_of('modelkit_calls_total', WHERE_OWED, by)}"
 
 
 def _refused(by: str = "") -> str:
-    refused = _rate_of("modelkit_calls_total", REFUSED, by)
+    refused = _rate_of("modelkit_calls_total", WHERE_REFUSED, by)
     return f"{refused} / {_rate_of('modelkit_calls_total', by=by)}"
 
 
@@ -152,15 +154,15 @@ def _alarms() -> str:
 
 def _at_a_glance() -> list[Panel]:
     """Figures of now, each red where somebody should look."""
-    fallen = _of("modelkit_model_info", ON_CPU_INSTEAD)
+    fallen = _of("modelkit_model_info", WHERE_ON_CPU_INSTEAD)
     return [
-        stat(
+        stat_panel(
             "Calls",
             "reqps",
             "Calls a second, whatever became of them.",
             _rate_of("modelkit_calls_total"),
         ),
-        stat(
+        stat_panel(
             "Failed",
             "percentunit",
             "The part of calls with the outcome error, overloaded, deadline or closed. Refused "
@@ -168,41 +170,41 @@ def _at_a_glance() -> list[Panel]:
             _failed(),
             (0.001, 0.01),
         ),
-        stat(
+        stat_panel(
             "p99",
             "s",
             "99 of 100 answered calls took at most this long.",
             _quantile(0.99, "modelkit_call_duration_seconds"),
         ),
-        stat(
+        stat_panel(
             "Refused",
             "percentunit",
             "The part of calls whose rows the signature refused.",
             _refused(),
             (0.01, 0.05),
         ),
-        stat(
+        stat_panel(
             "Fullest queue",
             "percentunit",
             "Rows that wait, as a part of those that may.",
             f"max({_queue_filled()})",
             (0.5, 0.8),
         ),
-        stat(
+        stat_panel(
             "Drift alarms",
             "short",
             "Features of models that are no longer as they were in the profile.",
             f"sum({_alarms()})",
             (1, 1),
         ),
-        stat(
+        stat_panel(
             "Not ready",
             "short",
             "Models that do not answer in a process that runs, counted once a process.",
             f"sum({_of('modelkit_model_ready')} == bool 0)",
             (1, 1),
         ),
-        stat(
+        stat_panel(
             "CPU instead",
             "short",
             "Models that run on the CPU although another device was wanted, counted once a "
@@ -215,19 +217,19 @@ def _at_a_glance() -> list[Panel]:
 
 def _calls() -> list[Panel]:
     return [
-        lines(
+        graph_panel(
             "Calls by outcome",
             "reqps",
             "Calls a second by what became of them: answered (ok), refused by the signature, "
             "refused by a full queue (overloaded), late (deadline), closed, failed (error), or "
             "left by the caller (cancelled).",
-            Query(_rate_of("modelkit_calls_total", by="outcome"), "{{outcome}}"),
+            PanelQuery(_rate_of("modelkit_calls_total", by="outcome"), "{{outcome}}"),
         ),
-        lines(
+        graph_panel(
             "Rows",
             "rowsps",
             "Rows a second that were answered.",
-            Query(_rate_of("modelkit_rows_total", by=BY_VERSION), EACH),
+            PanelQuery(_rate_of("modelkit_rows_total", by=BY_VERSION), EACH),
         ),
     ]
 
@@ -235,18 +237,18 @@ def _calls() -> list[Panel]:
 def _latency() -> list[Panel]:
     seconds = "modelkit_call_duration_seconds"
     quantiles = [
-        Query(_quantile(part, seconds, BY_VERSION), f"{EACH} p{100 * part:.0f}")
+        PanelQuery(_quantile(part, seconds, BY_VERSION), f"{EACH} p{100 * part:.0f}")
         for part in (0.5, 0.95, 0.99)
     ]
     return [
-        lines(
+        graph_panel(
             "Latency",
             "s",
             "From a call to its answer: 50, 95 and 99 of 100 answered calls took at most this "
             "long, to the bounds of the histogram.",
             *quantiles,
         ),
-        heat_map(
+        heat_panel(
             "Latency, all calls",
             "s",
             "How many answered calls took how long. Two bands are two kinds of calls.",
@@ -257,33 +259,33 @@ def _latency() -> list[Panel]:
 
 def _batches() -> list[Panel]:
     return [
-        lines(
+        graph_panel(
             "Queue",
             "percentunit",
             "Rows that wait in the fullest process, as a part of those that may. At 100 % calls "
             "are refused.",
-            Query(f"max by ({BY_VERSION}) ({_queue_filled()})", EACH),
+            PanelQuery(f"max by ({BY_VERSION}) ({_queue_filled()})", EACH),
         ),
-        lines(
+        graph_panel(
             "Rows in a batch",
             "short",
-            "Half of the batches, and 95 of 100, have at most so many rows.",
-            Query(_quantile(0.5, "modelkit_batch_rows", BY_VERSION), f"{EACH} p50"),
-            Query(_quantile(0.95, "modelkit_batch_rows", BY_VERSION), f"{EACH} p95"),
+            f"Half of the batches, and 95 of 100, have at most so many rows. {ONE_PROCESS}",
+            PanelQuery(_quantile(0.5, "modelkit_batch_rows", BY_VERSION), f"{EACH} p50"),
+            PanelQuery(_quantile(0.95, "modelkit_batch_rows", BY_VERSION), f"{EACH} p95"),
         ),
-        lines(
+        graph_panel(
             "Batches by reason",
             "ops",
             "Why a batch was run: a slot was free (idle), one became free (slot), the largest "
             "batch was reached (cap), or an event loop's calls of one tick were there (tick). "
-            "Calls that run at once are no batches.",
-            Query(_rate_of("modelkit_batches_total", by="reason"), "{{reason}}"),
+            f"Calls that run at once are no batches. {ONE_PROCESS}",
+            PanelQuery(_rate_of("modelkit_batches_total", by="reason"), "{{reason}}"),
         ),
-        lines(
+        graph_panel(
             "Out of memory",
             "short",
-            "Runs that did not fit into memory; each halved the largest batch.",
-            Query(
+            f"Runs that did not fit into memory; each halved the largest batch. {ONE_PROCESS}",
+            PanelQuery(
                 f"sum by ({BY_VERSION}) (increase({_of('modelkit_out_of_memory_total')}{RATE}))",
                 EACH,
             ),
@@ -293,34 +295,35 @@ def _batches() -> list[Panel]:
 
 def _drift() -> list[Panel]:
     return [
-        states(
+        state_panel(
             "Drift alarms",
             "bool_yes_no",
             "Features whose alarm is raised; empty where none is, or where no Monitor watches.",
-            Query(f"{_alarms()} > 0", "{{model}} {{version}} {{feature}}"),
+            PanelQuery(f"{_alarms()} > 0", "{{model}} {{version}} {{feature}}"),
         ),
-        lines(
-            "Rows that the Monitor saw",
+        graph_panel(
+            "Monitored rows",
             "rowsps",
-            "Rows a second that the detector was shown. It sees at most 2,000 a second by "
-            "default, and 64 of a call.",
-            Query(_rate_of("modelkit_monitored_rows_total", by=BY_VERSION), EACH),
+            "Rows a second that a Monitor answered. Where there are many, it shows its detector a "
+            f"part of them. {ONE_PROCESS}",
+            PanelQuery(_rate_of("modelkit_monitored_rows_total", by=BY_VERSION), EACH),
         ),
-        lines(
+        graph_panel(
             "Failures of the Monitor",
             "short",
-            "Errors in the monitoring. They reach no caller, and drift is not seen meanwhile.",
-            Query(
+            "Errors in the monitoring. They reach no caller, and drift is not seen meanwhile. "
+            f"{ONE_PROCESS}",
+            PanelQuery(
                 f"sum by ({BY_VERSION}) (increase({_of('modelkit_monitor_failures_total')}{RATE}))",
                 EACH,
             ),
         ),
-        lines(
+        graph_panel(
             "Refused calls",
             "percentunit",
             "The part of calls whose rows the signature refused: a caller sends what the model "
             "was not made for.",
-            Query(_refused(BY_VERSION), EACH),
+            PanelQuery(_refused(BY_VERSION), EACH),
         ),
     ]
 
@@ -329,64 +332,64 @@ def _http() -> list[Panel]:
     requests = f"rate(modelkit_http_requests_total{RATE})"
     buckets = f"rate(modelkit_http_request_duration_seconds_bucket{RATE})"
     return [
-        lines(
+        graph_panel(
             "Requests",
             "reqps",
             "Requests a second by route and status.",
-            Query(f"sum by (route, code) ({requests})", "{{route}} {{code}}"),
+            PanelQuery(f"sum by (route, code) ({requests})", "{{route}} {{code}}"),
         ),
-        lines(
+        graph_panel(
             "Requests by class of status",
             "percentunit",
             "2xx: answered. 4xx: the client's mistake, or a full queue (429). 5xx: ours.",
-            Query(
+            PanelQuery(
                 f'sum by (class) (label_replace({requests}, "class", "${{1}}xx", "code", "(.).*"))'
                 f" / scalar(sum({requests}))",
                 "{{class}}",
             ),
         ),
-        lines(
+        graph_panel(
             "Latency of requests, p99",
             "s",
             "From the head of a request to the end of its answer.",
-            Query(f"histogram_quantile(0.99, sum by (le, route) ({buckets}))", "{{route}}"),
+            PanelQuery(f"histogram_quantile(0.99, sum by (le, route) ({buckets}))", "{{route}}"),
         ),
-        lines(
+        graph_panel(
             "Requests in flight",
             "short",
             "Requests that have begun and are not answered.",
-            Query("sum(modelkit_http_in_flight)", "in flight"),
+            PanelQuery("sum(modelkit_http_in_flight)", "in flight"),
         ),
     ]
 
 
 def _versions() -> list[Panel]:
     return [
-        table(
+        table_panel(
             "Models",
             "short",
             "Version, digest, device and threads of each model in each process. `asked` is the "
             "device that was wanted first.",
             _of("modelkit_model_info"),
         ),
-        lines(
+        graph_panel(
             "Calls by version",
             "reqps",
             "Calls a second: during a swap or a canary, who answers.",
-            Query(_rate_of("modelkit_calls_total", by=BY_VERSION), EACH),
+            PanelQuery(_rate_of("modelkit_calls_total", by=BY_VERSION), EACH),
         ),
-        lines(
+        graph_panel(
             "Ready",
             "short",
             "Processes in which the version is ready.",
-            Query(f"sum by ({BY_VERSION}) ({_of('modelkit_model_ready')})", EACH),
+            PanelQuery(f"sum by ({BY_VERSION}) ({_of('modelkit_model_ready')})", EACH),
         ),
-        lines(
+        graph_panel(
             "Loaded for",
             "s",
             "Time since the version was loaded, in the process that loaded it last. It falls at "
             "each restart and swap.",
-            Query(
+            PanelQuery(
                 f"time() - max by ({BY_VERSION}) ({_of('modelkit_loaded_timestamp_seconds')})", EACH
             ),
         ),
@@ -396,28 +399,28 @@ def _versions() -> list[Panel]:
 def _processes() -> list[Panel]:
     each = "{{instance}}"
     return [
-        lines(
+        graph_panel(
             "CPU",
             "percentunit",
             f"Cores in use; 100 % is one. {ONLY_CLIENT}",
-            Query(f"rate(process_cpu_seconds_total{RATE}) {PROCESS}", each),
+            PanelQuery(f"rate(process_cpu_seconds_total{RATE}) {PROCESS}", each),
         ),
-        lines(
+        graph_panel(
             "Memory",
             "bytes",
             f"Resident memory. {ONLY_CLIENT}",
-            Query(f"process_resident_memory_bytes {PROCESS}", each),
+            PanelQuery(f"process_resident_memory_bytes {PROCESS}", each),
         ),
-        lines(
+        graph_panel(
             "Open files",
             "short",
             f"Files and connections. {ONLY_CLIENT}",
-            Query(f"process_open_fds {PROCESS}", each),
+            PanelQuery(f"process_open_fds {PROCESS}", each),
         ),
-        lines(
+        graph_panel(
             "Scrapes",
             "s",
             "How long Prometheus waited for the metrics.",
-            Query(f"scrape_duration_seconds {PROCESS}", each),
+            PanelQuery(f"scrape_duration_seconds {PROCESS}", each),
         ),
     ]

@@ -7,38 +7,38 @@ from typing import Any, NamedTuple
 Panel = dict[str, Any]
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-WIDTH = 24  # of a dashboard, in its own units
+SCREEN_WIDTH = 24  # of a dashboard, in its own units
 COLUMNS_HIDDEN = ("Time", "Value", "__name__")
 
 
-class Query(NamedTuple):
+class PanelQuery(NamedTuple):
     """An expression, and the name of each series that it gives."""
 
     expr: str
     legend: str
 
 
-def row(title: str, top: int, closed: list[Panel] | None = None) -> Panel:
+def row_line(title: str, top: int, closed: list[Panel] | None = None) -> Panel:
     """The line above panels; it keeps those of a closed row."""
     return {
         "type": "row",
         "title": title,
         "collapsed": closed is not None,
-        "gridPos": {"x": 0, "y": top, "w": WIDTH, "h": 1},
+        "gridPos": {"x": 0, "y": top, "w": SCREEN_WIDTH, "h": 1},
         "panels": closed or [],
     }
 
 
 def side_by_side(panels: list[Panel], top: int, height: int) -> list[Panel]:
     """Panels of one width that fill the screen from left to right."""
-    width = WIDTH // len(panels)
+    width = SCREEN_WIDTH // len(panels)
     return [
         {**panel, "gridPos": {"x": i * width, "y": top, "w": width, "h": height}}
         for i, panel in enumerate(panels)
     ]
 
 
-def lines(title: str, unit: str, description: str, *queries: Query) -> Panel:
+def graph_panel(title: str, unit: str, description: str, *queries: PanelQuery) -> Panel:
     """A graph over time."""
     defaults = {"unit": unit, "min": 0, "custom": {"fillOpacity": 10, "showPoints": "never"}}
     options = {
@@ -48,7 +48,7 @@ def lines(title: str, unit: str, description: str, *queries: Query) -> Panel:
     return _panel("timeseries", title, description, defaults, options, list(queries))
 
 
-def states(title: str, unit: str, description: str, *queries: Query) -> Panel:
+def state_panel(title: str, unit: str, description: str, *queries: PanelQuery) -> Panel:
     """A bar for each series, which has colour while the series is there."""
     defaults = {"unit": unit, "color": {"mode": "fixed", "fixedColor": "red"}}
     options = {
@@ -59,7 +59,7 @@ def states(title: str, unit: str, description: str, *queries: Query) -> Panel:
     return _panel("state-timeline", title, description, defaults, options, list(queries))
 
 
-def stat(
+def stat_panel(
     title: str,
     unit: str,
     description: str,
@@ -77,10 +77,10 @@ def stat(
         "colorMode": "value",
         "graphMode": "area",
     }
-    return _panel("stat", title, description, defaults, options, [Query(expr, title)])
+    return _panel("stat", title, description, defaults, options, [PanelQuery(expr, title)])
 
 
-def heat_map(title: str, unit: str, description: str, buckets: str) -> Panel:
+def heat_panel(title: str, unit: str, description: str, buckets: str) -> Panel:
     """The buckets of a histogram over time, the darker the fuller."""
     options = {
         "calculate": False,
@@ -91,16 +91,16 @@ def heat_map(title: str, unit: str, description: str, buckets: str) -> Panel:
         "legend": {"show": False},
     }
     panel = _panel(
-        "heatmap", title, description, {"unit": unit}, options, [Query(buckets, "{{le}}")]
+        "heatmap", title, description, {"unit": unit}, options, [PanelQuery(buckets, "{{le}}")]
     )
     panel["targets"][0]["format"] = "heatmap"
     return panel
 
 
-def table(title: str, unit: str, description: str, expr: str) -> Panel:
+def table_panel(title: str, unit: str, description: str, expr: str) -> Panel:
     """The labels of the series of now."""
     panel = _panel(
-        "table", title, description, {"unit": unit}, {"showHeader": True}, [Query(expr, "")]
+        "table", title, description, {"unit": unit}, {"showHeader": True}, [PanelQuery(expr, "")]
     )
     panel["targets"][0] |= {"format": "table", "instant": True, "range": False}
     hidden = dict.fromkeys(COLUMNS_HIDDEN, True)
@@ -114,7 +114,7 @@ def _panel(
     description: str,
     defaults: dict[str, Any],
     options: dict[str, Any],
-    queries: list[Query],
+    queries: list[PanelQuery],
 ) -> Panel:
     return {
         "type": kind,

@@ -2,7 +2,7 @@
 
 Counts belong to these three and not to a Meter, so that a model that is loaded again, by a swap or
 a rollback, goes on counting. What the last Meter of a version has counted stays for as long as it is
-among the last `KEPT` of its name, so that a scrape after a swap still sees the end of the old one.
+among the last `KEPT_VERSIONS` of its name, so that a scrape after a swap still sees the end of the old one.
 
 A Model without a manifest has the name of its class, no version and no digest. Nothing says that
 another Model of that class is the same one, so that its counts go with its Meter; but in a folder,
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, final
 
 from modelkit import forks
 from modelkit.identity import Identity, identity_of
-from modelkit.metering.gone import KEPT
-from modelkit.metering.layout import MODEL, totals_of
+from modelkit.metering.gone import KEPT_VERSIONS
+from modelkit.metering.layout import OF_A_MODEL, totals_of
 from modelkit.metering.ledger import Ledger
 from modelkit.metering.totals import Totals
 from modelkit.model import Model
@@ -72,7 +72,7 @@ def enter(meter: Model, folder: SharedFolder | None) -> Ledger:
     with _book.lock:
         _book.sweep()
         if folder is not None:
-            folder.begin((MODEL, *identity))
+            folder.begin((OF_A_MODEL, *identity))
         account = _book.find(identity, folder)
         account.meters.add(meter)
         return account.ledger
@@ -108,7 +108,7 @@ def counted(*names: str) -> list[Counted]:
     for folder in {account.ledger.folder for account in (*alive, *retired)}:
         if folder is not None:
             for label, kept in folder.read().items():
-                if label[0] == MODEL and label[1] in names:
+                if label[0] == OF_A_MODEL and label[1] in names:
                     found.add(
                         Identity(*label[1:]), totals_of(kept.sums), retired=bool(kept.retired)
                     )
@@ -148,7 +148,7 @@ class _Book:
         accounts = (*self.alive, *self.retired)
         found = next((one for one in accounts if one.is_of(identity, folder)), None)
         if found is None:
-            found = _Account(identity, Ledger((MODEL, *identity), folder))
+            found = _Account(identity, Ledger((OF_A_MODEL, *identity), folder))
         if found in self.retired:
             self.retired.remove(found)
         if found not in self.alive:
@@ -164,8 +164,9 @@ class _Book:
         self.retired += [account for account in gone if account.outlives_its_meters]
         for name in {account.identity.name for account in gone}:
             of_name = [account for account in self.retired if account.identity.name == name]
-            for account in of_name[:-KEPT]:
+            for account in of_name[:-KEPT_VERSIONS]:
                 self.retired.remove(account)
+                account.ledger.forget()
 
 
 _book = _Book()

@@ -6,7 +6,7 @@ that a full disk cannot hold would end the process.
 
 Cell 0 has MAGIC and the number of cells in use. Any other cell begins with one of these words:
 
-- 0: not in use;
+- 0: not in use, or not any more;
 - n: a slab, whose label is in cell n;
 - -n: a label, with the time of its retirement or 0, and n bytes of JSON; it goes on in the cells
   that follow.
@@ -21,8 +21,8 @@ import json
 import mmap
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import final
 
@@ -51,6 +51,8 @@ class OwnFile:
         self._chunks: list[memoryview[int]] = []
         self._next = 1
         self._labels: dict[Label, int] = {}
+        self._slabs: dict[int, list[int]] = {}  # the cells of slabs, by that of their label
+        self._unused: list[int] = []
         try:
             self._grow()
         except OSError:
@@ -63,17 +65,29 @@ class OwnFile:
     def slab(self, label: Label) -> Slab:
         """A new slab of zeros."""
         owner = self.label(label)
-        at = self._take(1)
+        at = self._unused.pop() if self._unused else self._take(1)
         cell = self._cell(at)
+        slab = cell[1 : 1 + WIDTH]
+        for column in range(WIDTH):
+            slab[column] = 0
         cell[0] = owner
         self._cell(0)[USED] = self._next
-        return cell[1 : 1 + WIDTH]
+        self._slabs.setdefault(owner, []).append(at)
+        return slab
+
+    def forget(self, label: Label) -> None:
+        """Use the slabs of a label, which nobody writes any more, for others."""
+        owner = self._labels.pop(label, 0)
+        slabs = self._slabs.pop(owner, [])
+        for at in slabs:
+            self._cell(at)[0] = 0
+        self._unused += slabs
 
     def label(self, label: Label) -> int:
         """The cell of a label, which is written if it is new."""
         if label not in self._labels:
             text = json.dumps(label).encode()
-            at = self._take(-(-(JSON_BEGINS + len(text)) // (8 * CELL)))
+            at = self._take(_cells_of(len(text)))
             chunk = self._chunks[at // CHUNK].cast("B")
             begins = 8 * CELL * (at % CHUNK) + JSON_BEGINS
             chunk[begins : begins + len(text)] = text
@@ -108,7 +122,8 @@ class OwnFile:
         if written < CHUNK_BYTES:
             raise OSError(f"the disk took {written} of {CHUNK_BYTES} bytes")
         mapped = mmap.mmap(self._file, CHUNK_BYTES, offset=begins)
-        self._chunks.append(memoryview(mapped).cast("q"))
+        if CHUNK_BYTES * len(self._chunks) == begins:  # or a signal handler has grown it meanwhile
+            self._chunks.append(memoryview(mapped).cast("q"))
 
     def _cell(self, at: int) -> memoryview[int]:
         begins = CELL * (at % CHUNK)
@@ -138,7 +153,7 @@ class Slabs:
     """What a file holds of one label: when it was retired, and its slabs."""
 
     retired: int
-    slabs: list[Slab]
+    slabs: list[list[int]]
 
 
 def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
@@ -159,22 +174,34 @@ def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
             "version a folder of its own",
             folder=path.parent,
         )
+    used = min(words.cast("q")[USED], size // (8 * CELL))
+    # One pass over the words reads them all, each one whole.
+    numbers = words.cast("q")[: CELL * used].tolist()
     found: dict[int, tuple[Label, Slabs]] = {}
-    for at, cell in _cells_in_use(words):
-        if cell[0] < 0:
+    slabs = []
+    at = 1
+    while at < used:
+        first = numbers[CELL * at]
+        if first < 0:
             begins = 8 * CELL * at + JSON_BEGINS
-            text = bytes(words[begins : begins - cell[0]])
-            found[at] = tuple(json.loads(text)), Slabs(cell[RETIRED], [])
-        elif cell[0] in found:
-            found[cell[0]][1].slabs.append(cell[1 : 1 + WIDTH])
+            text = bytes(words[begins : begins - first])
+            found[at] = _label_of(text), Slabs(numbers[CELL * at + RETIRED], [])
+        elif first > 0:
+            slabs.append(at)
+        at += _cells_of(-first)
+    again = words.cast("q")
+    for at in slabs:
+        owner = numbers[CELL * at]
+        if owner in found and again[CELL * at] == owner:  # it was not given to another label
+            found[owner][1].slabs.append(numbers[CELL * at + 1 : CELL * at + 1 + WIDTH])
     return dict(found.values())
 
 
-def _cells_in_use(words: memoryview) -> Iterator[tuple[int, memoryview[int]]]:
-    numbers = words.cast("q")
-    used = min(numbers[USED], len(numbers) // CELL)
-    at = 1
-    while at < used:
-        cell = numbers[CELL * at : CELL * (at + 1)]
-        yield at, cell
-        at += max(1, -(-(JSON_BEGINS - cell[0]) // (8 * CELL)))
+def _cells_of(size: int) -> int:
+    """The number of cells of a label whose JSON has a size in bytes; of a slab, 1."""
+    return max(1, -(-(JSON_BEGINS + size) // (8 * CELL)))
+
+
+@lru_cache(1024)
+def _label_of(text: bytes) -> Label:
+    return tuple(json.loads(text))

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import final
 
 from modelkit.errors import MeterError
-from modelkit.metering.layout import FLIGHT, MODEL, WIDTH, Label, added
+from modelkit.metering.layout import FLIGHT, OF_A_MODEL, WIDTH, Label, added
 
-GONE = "gone.json"
-KEPT = 3  # versions of a name that are still shown after their last Meter is gone
+GONE_FILE = "gone.json"
+KEPT_VERSIONS = 3  # versions of a name that are still shown after their last Meter is gone
 
 
 @final
@@ -41,7 +41,7 @@ class Kept:
 Found = dict[Label, Kept]
 
 
-def joined(parts: Iterable[Found]) -> Found:
+def summed(parts: Iterable[Found]) -> Found:
     """What several processes have counted, by label."""
     found: Found = {}
     for part in parts:
@@ -51,16 +51,16 @@ def joined(parts: Iterable[Found]) -> Found:
 
 
 def without_the_old(found: Found) -> Found:
-    """All but the models of a name that were retired before its last `KEPT`."""
+    """All but the models of a name that were retired before its last `KEPT_VERSIONS`."""
     retired: dict[str, list[tuple[int, Label]]] = {}
     for label, kept in found.items():
-        if label[0] == MODEL and kept.retired:
+        if label[0] == OF_A_MODEL and kept.retired:
             retired.setdefault(label[1], []).append((kept.retired, label))
-    old = {label for each in retired.values() for _, label in sorted(each)[:-KEPT]}
+    old = {label for each in retired.values() for _, label in sorted(each)[:-KEPT_VERSIONS]}
     return {label: kept for label, kept in found.items() if label not in old}
 
 
-def ended(found: Found, now: int) -> Found:
+def left_by(found: Found, now: int) -> Found:
     """What an ended process leaves: retired now at the latest, and nothing in flight."""
     return {
         label: Kept(kept.sums, kept.retired or now)
@@ -85,7 +85,7 @@ class Gone:
 
 def read_gone(folder: Path) -> Gone:
     """What ended processes left in a folder."""
-    path = folder / GONE
+    path = folder / GONE_FILE
     try:
         data = json.loads(path.read_bytes())
         found = {
@@ -110,9 +110,9 @@ def write_gone(folder: Path, gone: Gone) -> None:
     """Replace `gone.json` at once; raises OSError where that fails, and leaves the old one."""
     found = [[label, kept.sums, kept.retired] for label, kept in gone.found.items()]
     text = json.dumps({"files": gone.files, "found": found})
-    path = folder / f"{GONE}.new"
+    path = folder / f"{GONE_FILE}.new"
     path.unlink(missing_ok=True)
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     with os.fdopen(file, "w", encoding="utf-8") as opened:
         opened.write(text)
-    path.replace(folder / GONE)
+    path.replace(folder / GONE_FILE)

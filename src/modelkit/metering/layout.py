@@ -10,16 +10,16 @@ from modelkit.metering.totals import BOUNDS, OUTCOMES, Totals
 Slab: TypeAlias = "list[int] | memoryview[int]"
 Label: TypeAlias = tuple[str, ...]  # what a slab counts: its kind, and what tells it apart
 
-MODEL = "model"  # then name, version, digest
+OF_A_MODEL = "model"  # then name, version, digest
 HTTP = "http"  # then route, status
 FLIGHT = "flight"  # requests begun and ended
 
 # Columns of whole numbers. Durations are in nanoseconds, so that they are whole as well.
 COLUMNS = {name: at for at, name in enumerate(OUTCOMES)}
 OK = COLUMNS["ok"]
-ROWS = len(OUTCOMES)
-NANOSECONDS = ROWS + 1
-DURATIONS = ROWS + 2
+MORE_ROWS = len(OUTCOMES)  # rows less answered calls, so that a call of one row stores one number
+NANOSECONDS = MORE_ROWS + 1
+DURATIONS = MORE_ROWS + 2
 WIDTH = DURATIONS + len(BOUNDS) + 1
 BEGUN = 0  # these two in slabs of requests in flight
 ENDED = 1
@@ -42,4 +42,5 @@ def totals_of(sums: Sequence[int]) -> Totals:
     """The totals of a model whose slabs add up to these sums."""
     calls = dict(zip(OUTCOMES, sums, strict=False))
     seconds = sums[NANOSECONDS] / 1e9
-    return Totals(calls, sums[ROWS], seconds, tuple(sums[DURATIONS:WIDTH]))
+    rows = sums[OK] + sums[MORE_ROWS]
+    return Totals(calls, rows, seconds, tuple(sums[DURATIONS:WIDTH]))

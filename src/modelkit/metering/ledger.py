@@ -27,9 +27,9 @@ from modelkit.metering.layout import (
     BOUNDS_NS,
     COLUMNS,
     DURATIONS,
+    MORE_ROWS,
     NANOSECONDS,
     OK,
-    ROWS,
     Label,
     Slab,
     added,
@@ -93,7 +93,8 @@ class Place:
         if weight:
             self.add_time(perf_counter_ns() - start, weight)
         slab = self.slab
-        slab[ROWS] += rows
+        if rows != 1:
+            slab[MORE_ROWS] += rows - 1
         slab[OK] += 1
 
     def failed(self, error: BaseException) -> None:
@@ -126,7 +127,9 @@ class _Lease:
         self._free = free
 
     def __del__(self) -> None:
-        self._free.append(self._place)
+        free = getattr(self, "_free", None)  # none, if its making was interrupted
+        if free is not None:
+            free.append(self._place)
 
 
 class _Local(threading.local):
@@ -200,6 +203,11 @@ class Ledger:
         """Say that nothing counts here any more, for now."""
         if self.folder is not None:
             self.folder.retire(self.label)
+
+    def forget(self) -> None:
+        """Give back the room in a folder; nothing counts here any more."""
+        if self.folder is not None:
+            self.folder.forget(self.label)
 
     def own_sums(self) -> list[int]:
         """What this process has counted in its own memory, by column."""

@@ -56,7 +56,7 @@ def totals() -> RequestTotals:
     return _totals_of(_counts.found())
 
 
-def share(folder: SharedFolder) -> None:
+def count_in(folder: SharedFolder) -> None:
     """Count in a folder from now on, and take along what was counted; the first folder stays.
 
     A Meter that shares calls it when it is made, which is before a server serves.

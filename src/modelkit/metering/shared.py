@@ -29,13 +29,13 @@ from modelkit import forks
 from modelkit.errors import MeterError
 from modelkit.metering.cells import SUFFIX, OwnFile, read_cells
 from modelkit.metering.gone import (
-    GONE,
+    GONE_FILE,
     Found,
     Gone,
     Kept,
-    ended,
-    joined,
+    left_by,
     read_gone,
+    summed,
     without_the_old,
     write_gone,
 )
@@ -110,6 +110,12 @@ class SharedFolder:
             if self._file is not None:
                 self._file.mark(label, time.time_ns())
 
+    def forget(self, label: Label) -> None:
+        """Let others have the room of a label that is shown no more."""
+        with self._lock:
+            if self._file is not None:
+                self._file.forget(label)
+
     def read(self) -> Found:
         """What all processes have counted until now, by label."""
         try:
@@ -130,9 +136,9 @@ class SharedFolder:
                 alive.append(found)
             else:
                 moved = path.name in gone.files
-                dead[path.name] = {} if moved else ended(found, time.time_ns())
-        past = joined([dict(gone.found), *dead.values()])
-        every = without_the_old(joined([past, *alive]))
+                dead[path.name] = {} if moved else left_by(found, time.time_ns())
+        past = summed([dict(gone.found), *dead.values()])
+        every = without_the_old(summed([past, *alive]))
         if dead:
             shown = {label: kept for label, kept in past.items() if label in every}
             self._bury(Gone(shown, tuple(dead)))
@@ -195,9 +201,11 @@ def _check_files(path: Path) -> None:
         names = [found.name for found in path.iterdir()]
     except OSError as error:
         raise MeterError(
-            f"shared={str(path)!r} must be a folder that exists: {error}", folder=path
+            f"{str(path)!r}, as shared= or MODELKIT_METRICS_DIR names it, must be a folder that "
+            f"exists: {error}",
+            folder=path,
         ) from error
-    known = {LOCK, GONE, f"{GONE}.new"}
+    known = {LOCK, GONE_FILE, f"{GONE_FILE}.new"}
     foreign = sorted(name for name in names if name not in known and not name.endswith(SUFFIX))
     if foreign:
         raise MeterError(

@@ -234,7 +234,8 @@ class Edge:
         served = self.served.get(route.name)
         if served is None:
             raise Refused(404, f"there is no model {route.name!r}; GET /v2/models names all")
-        _check_version(route, served.active.now.value)
+        if route.version is not None:
+            _check_version(route, served.active.now.value)
         return served
 
     async def _ask(
@@ -278,7 +279,8 @@ class Edge:
         visit: Visit,
         transport: Transport,
     ) -> Reply:
-        _check_version(visit.route, serving)  # once more: another may have taken its place
+        if visit.route.version is not None:  # once more: another may have taken its place
+            _check_version(visit.route, serving)
         visit.version = serving.version
         reading, in_steps, writing = _FORMATS[visit.route.verb]
         asked = (body, visit.headers, serving.signature, self.limits)
@@ -346,7 +348,7 @@ def _check_version(
 ) -> None:
     """Raise Refused if a path names another version than answers, or there are no versions."""
     told = route.version
-    if told is not None and (told != serving.version or not told):
+    if told != serving.version or not told:
         name = route.name
         raise Refused(404, f"{name!r} is of version {serving.version!r}, not {told!r}")
 
