@@ -22,6 +22,7 @@ from modelkit.metering import requests
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Signature
 from modelkit.web import instances, plain, v2
+from modelkit.web.answers import has_long
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated
 from modelkit.web.deadlines import seconds_allowed
@@ -47,14 +48,16 @@ T = TypeVar("T")
 Turns = Generator[None, None, T]
 Reading = Callable[[bytes, Headers, Signature, Limits], Query]
 ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
-WritingInSteps = Callable[[Query, Outputs, str, str], Turns[Reply]]
-Format = tuple[Reading, ReadingInTurns | None, WritingInSteps]
-# What reads a request, at once or in steps, and what writes its answer.
+Writing = Callable[[Query, Outputs, str, str], Reply]
+WritingInTurns = Callable[[Query, Outputs, str, str], Turns[Reply]]
+Format = tuple[Reading, ReadingInTurns | None, Writing, WritingInTurns]
+_PLAIN: Format = (plain.read, plain.read_in_steps, plain.write, plain.write_in_steps)
+# What reads a request and writes its answer, each at once, or in steps where they are long.
 _FORMATS: dict[str, Format] = {
-    "infer": (v2.read, v2.read_in_steps, v2.write_in_steps),
-    "predict": (plain.read, plain.read_in_steps, plain.write_in_steps),
-    "explain": (plain.read, plain.read_in_steps, plain.write_in_steps),
-    "instances": (instances.read, None, instances.write_in_steps),
+    "infer": (v2.read, v2.read_in_steps, v2.write, v2.write_in_steps),
+    "predict": _PLAIN,
+    "explain": _PLAIN,
+    "instances": (instances.read, None, instances.write, instances.write_in_steps),
 }
 # Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
 # which gets a turn every five milliseconds.
@@ -290,12 +293,12 @@ class Edge:
         if visit.route.version is not None:  # once more: another may have taken its place
             _check_version(visit.route, serving)
         visit.version = serving.version
-        reading, in_steps, writing = _FORMATS[visit.route.verb]
+        reading, reading_in_steps, writing, writing_in_steps = _FORMATS[visit.route.verb]
         asked = (body, visit.headers, serving.signature, self.limits)
         if len(body) <= LONG_BODY:
             query = reading(*asked)
-        elif in_steps is not None and len(body) <= _IN_THREAD:
-            query = await _with_turns(in_steps(*asked), transport)
+        elif reading_in_steps is not None and len(body) <= _IN_THREAD:
+            query = await _with_turns(reading_in_steps(*asked), transport)
         else:
             query = await transport.one_by_one(partial(reading, *asked))
         if query.timeout is not None:
@@ -306,7 +309,10 @@ class Edge:
         call = _call_of(query, visit, transport)
         answers = await transport.call(serving.model, query.X, query.outputs, call)
         visit.check_time()
-        return await _with_turns(writing(query, answers, name, serving.version), transport)
+        told = (query, answers, name, serving.version)
+        if has_long(answers):
+            return await _with_turns(writing_in_steps(*told), transport)
+        return writing(*told)
 
     def _refused(
         self,

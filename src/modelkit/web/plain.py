@@ -13,7 +13,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
+from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
 from modelkit.web.layout import Layout, layout_of, read_array, read_values
 from modelkit.web.options import (
     check_known,
@@ -316,14 +316,12 @@ def _answer(
         if name in encoded:
             outputs[name] = encoded[name]
         else:
-            values = plain_array(answers[name])
-            check_finite(values, name)
-            outputs[name] = json.dumpable(values)
+            outputs[name] = json.dumpable(plain_array(answers[name]))
     answer: dict[str, Any] = {"model_name": model_name, "model_version": version}
     if query.id is not None:
         answer["id"] = query.id
     answer["outputs"] = outputs
-    return Reply(200, [JSON], json.dump(answer))
+    return Reply(200, [JSON], dump_finite(answer, query.outputs, answers))
 
 
 def write_explanation(explanation: Any) -> Reply:

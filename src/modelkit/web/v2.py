@@ -16,7 +16,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
+from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
 from modelkit.web.layout import Layout, layout_of, read_array, rows_in
 from modelkit.web.options import (
     check_output_names,
@@ -344,9 +344,7 @@ def _answer(
         elif name in encoded:
             output["data"] = encoded[name]
         else:
-            flat = values.reshape(-1)
-            check_finite(flat, name)
-            output["data"] = json.dumpable(flat)
+            output["data"] = json.dumpable(values.reshape(-1))
         outputs.append(output)
     answer: dict[str, Any] = {"model_name": model_name}
     if version:
@@ -354,9 +352,11 @@ def _answer(
     if query.id is not None:
         answer["id"] = query.id
     answer["outputs"] = outputs
-    head = json.dump(answer)
     if not query.binary:
-        return Reply(200, [JSON], head)
+        return Reply(200, [JSON], dump_finite(answer, query.outputs, answers))
+    head = dump_finite(
+        answer, [name for name in query.outputs if name not in query.binary], answers
+    )
     headers = [OCTETS, (LENGTH_HEADER, b"%d" % len(head))]
     return Reply(200, headers, b"".join([head, *tail]))
 
