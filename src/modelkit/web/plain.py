@@ -82,7 +82,6 @@ def _understand(
         X = _read_records(values, data, layout)
     else:
         keys = _check_arrays(values, form, layout, limits)
-        json.check_integers(data)
         X = _read_arrays(values, data, layout)
     json.check_keys(data, len(request) + keys)
     return Query(
@@ -194,22 +193,34 @@ def _block(
     layout: Layout,
 ) -> Array | None:
     """Records of floats alone as one array; None where they need a closer look."""
-    width = len(layout.names)
     try:
         items = list(chain.from_iterable(map(layout.pick, rows)))
-        if json.may_hold_booleans(data) and bool in {*map(type, items)}:
-            return None
-        flat = np.frombuffer(array("d", _with_nan(items) if layout.nullable else items))
-    except (KeyError, TypeError, OverflowError):
+    except KeyError:
         return None
     if sum(map(len, rows)) != len(items):
+        return None
+    flat = _exactly(items, data, layout)
+    return None if flat is None else flat.reshape(-1, len(layout.names))
+
+
+def _exactly(
+    items: list[Any],
+    data: bytes,
+    layout: Layout,
+) -> Array | None:
+    """Values of columns of floats that float64 holds exactly; None where they need a closer look."""
+    if json.may_hold_booleans(data) and bool in {*map(type, items)}:
+        return None
+    try:
+        flat = np.frombuffer(array("d", _with_nan(items) if layout.nullable else items))
+    except (TypeError, OverflowError):
         return None
     if not np.vdot(flat, flat) < layout.exact**2:
         large = np.flatnonzero(np.abs(flat) >= layout.exact)
         if any(type(items[place]) is not float for place in large):
             return None
         json.check_integers(data)
-    return flat.reshape(-1, width)
+    return flat
 
 
 def _with_nan(items: list[Any]) -> list[Any]:
@@ -247,7 +258,12 @@ def _read_arrays(
     arrays: dict[str, Any],
     data: bytes,
     layout: Layout,
-) -> dict[str, Any]:
+) -> Any:
+    if layout.exact and len(arrays) == len(layout.names):
+        block = _columns_block(arrays, data, layout)
+        if block is not None:
+            return block
+    json.check_integers(data)
     problems: list[str] = []
     if json.may_hold_booleans(data):
         for name in layout.numbers & arrays.keys():
@@ -257,6 +273,22 @@ def _read_arrays(
         read[name] = _read_lists(values, name, layout, problems)
     refuse_values(problems)
     return read
+
+
+def _columns_block(
+    arrays: dict[str, Any],
+    data: bytes,
+    layout: Layout,
+) -> Array | None:
+    """All columns, of floats alone, as one array; None where they need a closer look."""
+    try:
+        columns = layout.pick(arrays)
+    except KeyError:
+        return None
+    if {*map(type, columns)} != {list} or len({*map(len, columns)}) > 1 or not columns[0]:
+        return None
+    flat = _exactly(list(chain.from_iterable(columns)), data, layout)
+    return None if flat is None else flat.reshape(len(columns), -1).T
 
 
 def _read_lists(
