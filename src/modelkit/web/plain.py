@@ -211,9 +211,10 @@ def _exactly(
     """Values of columns of floats that float64 holds exactly; None where they need a closer look."""
     if json.may_hold_booleans(data) and bool in {*map(type, items)}:
         return None
-    try:
-        flat = np.frombuffer(array("d", _with_nan(items) if layout.nullable else items))
-    except (TypeError, OverflowError):
+    flat = _floats(items)
+    if flat is None and layout.nullable and None in items:
+        flat = _floats([nan if item is None else item for item in items])
+    if flat is None:
         return None
     if not np.vdot(flat, flat) < layout.exact**2:
         large = np.flatnonzero(np.abs(flat) >= layout.exact)
@@ -223,8 +224,12 @@ def _exactly(
     return flat
 
 
-def _with_nan(items: list[Any]) -> list[Any]:
-    return [nan if item is None else item for item in items] if None in items else items
+def _floats(items: list[Any]) -> Array | None:
+    """Numbers as an array; None where one is no number, or beyond the range of float64."""
+    try:
+        return np.frombuffer(array("d", items))
+    except (TypeError, OverflowError):
+        return None
 
 
 # Arrays by name.
@@ -240,6 +245,9 @@ def _check_arrays(
     if type(arrays) is not dict:
         raise Refused(400, f"{form} are {json.shown(arrays)}; they are an object of lists by name")
     check_width(len(arrays), layout.names)
+    if {*map(type, arrays.values())} == {list} and layout.axes.keys().isdisjoint(arrays):
+        check_rows(max(map(len, arrays.values())), limits)
+        return len(arrays)
     for name, values in arrays.items():
         if type(values) is dict:
             raise Refused(400, f"{name!r} is an object in {form}; it is a list of values")
@@ -283,11 +291,13 @@ def _columns_block(
     """All columns, of floats alone, as one array; None where they need a closer look."""
     try:
         columns = layout.pick(arrays)
-    except KeyError:
+        lengths = {*map(len, columns)}
+        items = list(chain.from_iterable(columns))
+    except (KeyError, TypeError):
         return None
-    if {*map(type, columns)} != {list} or len({*map(len, columns)}) > 1 or not columns[0]:
+    if len(lengths) > 1 or not items:
         return None
-    flat = _exactly(list(chain.from_iterable(columns)), data, layout)
+    flat = _exactly(items, data, layout)
     return None if flat is None else flat.reshape(len(columns), -1).T
 
 
