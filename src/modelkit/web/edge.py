@@ -140,9 +140,8 @@ class Edge:
         reply: Reply,
     ) -> HeaderList:
         """The headers of an answer: its own, its length, and what the App says of itself."""
-        headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
-        if visit.version:
-            headers.append((b"model-version", visit.version.encode("latin-1", "replace")))
+        length = b"%d" % len(reply.body)
+        headers = [*reply.headers, (b"content-length", length), *visit.about]
         if (self.draining or self.closed) and CLOSE not in headers:
             headers.append(CLOSE)
         return headers
@@ -292,7 +291,7 @@ class Edge:
     ) -> Reply:
         if visit.route.version is not None:  # once more: another may have taken its place
             _check_version(visit.route, serving)
-        visit.version = serving.version
+        visit.about = serving.about
         reading, reading_in_steps, writing, writing_in_steps = _FORMATS[visit.route.verb]
         asked = (body, visit.headers, serving.signature, self.limits)
         if len(body) <= LONG_BODY:

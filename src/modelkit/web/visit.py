@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, final
 from modelkit import forks
 from modelkit.errors import DeadlineExceeded
 from modelkit.model import Call, Model, Outputs
-from modelkit.web.reply import Headers, Refused
+from modelkit.web.reply import HeaderList, Headers, Refused
 from modelkit.web.routes import LOOKING, UNMATCHED, Route
 
 T = TypeVar("T")
@@ -31,11 +31,12 @@ class Visit:
         deadline: by when it is to be answered, likewise.
         hurried: whether the client gave the deadline, and not the App.
         principal: who asks, as `auth` said.
-        version: of the model that answered.
+        about: the headers that say which model answered.
         cut: why it was ended from outside, if it was.
     """
 
     __slots__ = (
+        "about",
         "arrived",
         "cut",
         "deadline",
@@ -50,7 +51,6 @@ class Visit:
         "request",
         "route",
         "task",
-        "version",
     )
 
     def __init__(
@@ -68,7 +68,7 @@ class Visit:
         self.deadline = self.arrived + seconds
         self.hurried = False
         self.principal: str | None = None
-        self.version = ""
+        self.about: HeaderList = []
         self.request = ""
         self.cut: Refused | None = None
         self.task: Any = None  # these four belong to the Lookout of an event loop
