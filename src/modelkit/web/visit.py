@@ -98,10 +98,16 @@ class Visit:
     def request_id(self) -> str:
         """What the client, or else we, call the request."""
         if not self.request:
-            told = self.headers.get(b"x-request-id", b"").decode("latin-1")
-            fits = told.isascii() and told.isprintable() and len(told) <= 128
-            self.request = told if told and fits else _ids.new()
+            self.request = _told_id(self.headers.get(b"x-request-id", b"")) or _ids.new()
         return self.request
+
+
+def _told_id(header: bytes) -> str:
+    """What a client calls its request; empty where it says nothing that can be repeated."""
+    if not header or not header.isascii() or len(header) > 128:
+        return ""
+    told = header.decode()
+    return told if told.isprintable() else ""
 
 
 class Ids:
