@@ -15,6 +15,7 @@ from math import isfinite, prod
 from typing import Any
 
 import numpy as np
+from numpy import vdot
 
 from modelkit.cast import VDOT_ITEMS, Array
 from modelkit.spec import MIXED, TIMES, TensorSpec, numpy_dtype
@@ -162,7 +163,7 @@ def _quickly(
     if datatype == "FP16":
         with np.errstate(over="ignore"):
             flat = flat.astype(np.float16)
-    if flat.size <= VDOT_ITEMS and isfinite(flat.dot(flat)):
+    if flat.size <= VDOT_ITEMS and isfinite(vdot(flat, flat)):
         return flat
     return flat if np.isfinite(flat).all() else None
 
