@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from threading import Thread
 from time import monotonic
@@ -15,7 +14,7 @@ from modelkit import events, forks
 from modelkit.activation import Draining
 from modelkit.errors import ClosedError
 from modelkit.model import Model
-from modelkit.web.asgi import AsgiReceive, AsgiScope, AsgiSend, Carrier, discard
+from modelkit.web.asgi import AsgiReceive, AsgiScope, AsgiSend, Carrier, Threads, discard
 from modelkit.web.auth import Auth
 from modelkit.web.blueprint import blueprint_of
 from modelkit.web.edge import Edge
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 Servable = Model | str | os.PathLike[str]
 _WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
 _LIMITS = Limits()
-_THREADS = 4  # that read and write large bodies, and metrics
 
 
 @final
@@ -81,7 +79,7 @@ class App:
         served = _open_all(models)
         self._edge = Edge(served, limits, auth, metrics, overloaded)
         self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
-        self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
+        self._threads = Threads()
         forks.watch(self)
 
     # What ASGI calls.
@@ -104,7 +102,7 @@ class App:
         status = 499
         try:
             try:
-                reply = await edge.answer(visit, Carrier(visit, receive, self._beside))
+                reply = await edge.answer(visit, Carrier(visit, receive, self._threads))
             except asyncio.CancelledError:
                 if visit.cut is None:
                     raise
@@ -285,7 +283,7 @@ class App:
         for served in edge.served.values():
             with served.replacing:
                 served.active.now.value.close()
-        self._beside.shutdown(wait=False)
+        self._threads.close()
 
     async def aclose(self) -> None:
         """As `close`, without blocking the event loop."""
@@ -294,7 +292,7 @@ class App:
     def after_fork(self) -> None:
         """Begin without requests and threads in the child of a fork."""
         self._lookouts = {}
-        self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
+        self._threads = Threads()
         self._edge.after_fork()
 
 

@@ -18,15 +18,38 @@ AsgiScope = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
 AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
 T = TypeVar("T")
+_BESIDE = 4
 _LINGER = 2.0  # seconds that a client has to end a body that is too large
 _LINGER_BODIES = 4  # and how much of it is taken, in the limits of a body
+
+
+@final
+class Threads:
+    """The threads of an App.
+
+    Attributes:
+        beside: some, for metrics, and for bodies that are inflated.
+        reading: one, for large bodies. JSON is parsed without a turn for any other thread, so that
+            two of them at once would hold up an event loop for as long as both take.
+    """
+
+    __slots__ = ("beside", "reading")
+
+    def __init__(self) -> None:
+        self.beside = ThreadPoolExecutor(_BESIDE, "modelkit-web")
+        self.reading = ThreadPoolExecutor(1, "modelkit-read")
+
+    def close(self) -> None:
+        """End them, once they have nothing to do."""
+        self.beside.shutdown(wait=False)
+        self.reading.shutdown(wait=False)
 
 
 @final
 class Carrier:
     """Carries one request of ASGI; a Transport."""
 
-    __slots__ = ("_beside", "_receive", "_visit")
+    __slots__ = ("_receive", "_threads", "_visit")
 
     cuts = True
 
@@ -34,11 +57,11 @@ class Carrier:
         self,
         visit: Visit,
         receive: AsgiReceive,
-        beside: ThreadPoolExecutor,
+        threads: Threads,
     ) -> None:
         self._visit = visit
         self._receive = receive
-        self._beside = beside
+        self._threads = threads
 
     async def body(self, most: int) -> bytes:
         """The body, in one message as most come, or in several. Raises Refused."""
@@ -78,7 +101,11 @@ class Carrier:
 
     async def beside(self, work: Callable[[], T]) -> T:
         """What takes milliseconds, in one of a few threads of the App."""
-        return await asyncio.get_running_loop().run_in_executor(self._beside, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads.beside, work)
+
+    async def one_by_one(self, work: Callable[[], T]) -> T:
+        """What keeps the interpreter for milliseconds, in the one thread for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads.reading, work)
 
     async def apart(self, work: Callable[[], T]) -> T:
         """What may take seconds, in a thread that other such work may keep waiting."""

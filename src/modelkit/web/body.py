@@ -30,7 +30,12 @@ def check_head(
 
 def too_large(most: int) -> Refused:
     """The answer to a body above the limit; what is left of it stays unread."""
-    return Refused(413, f"the body is larger than {most:,} bytes; send fewer rows", headers=[CLOSE])
+    return Refused(
+        413,
+        f"the body is larger than {most:,} bytes; send fewer rows. Tensors in bytes, as V2 has them, "
+        "may be more than JSON",
+        headers=[CLOSE],
+    )
 
 
 @final

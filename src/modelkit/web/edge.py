@@ -23,6 +23,7 @@ from modelkit.metering import requests
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.signature import Signature
 from modelkit.web import instances, plain, v2
+from modelkit.web.answers import has_long
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated
 from modelkit.web.deadlines import seconds_allowed
@@ -48,14 +49,16 @@ T = TypeVar("T")
 Turns = Generator[None, None, T]
 Reading = Callable[[bytes, Headers, Signature, Limits], Query]
 ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
-WritingInSteps = Callable[[Query, Outputs, str, str], Turns[Reply]]
-Format = tuple[Reading, ReadingInTurns | None, WritingInSteps]
-# What reads a request, at once or in steps, and what writes its answer.
+Writing = Callable[[Query, Outputs, str, str], Reply]
+WritingInTurns = Callable[[Query, Outputs, str, str], Turns[Reply]]
+Format = tuple[Reading, ReadingInTurns | None, Writing, WritingInTurns]
+_PLAIN: Format = (plain.read, plain.read_in_steps, plain.write, plain.write_in_steps)
+# What reads a request and writes its answer, each at once, or in steps where they are long.
 _FORMATS: dict[str, Format] = {
-    "infer": (v2.read, v2.read_in_steps, v2.write_in_steps),
-    "predict": (plain.read, plain.read_in_steps, plain.write_in_steps),
-    "explain": (plain.read, plain.read_in_steps, plain.write_in_steps),
-    "instances": (instances.read, None, instances.write_in_steps),
+    "infer": (v2.read, v2.read_in_steps, v2.write, v2.write_in_steps),
+    "predict": _PLAIN,
+    "explain": _PLAIN,
+    "instances": (instances.read, None, instances.write, instances.write_in_steps),
 }
 # Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
 # which gets a turn every five milliseconds.
@@ -138,9 +141,8 @@ class Edge:
         reply: Reply,
     ) -> HeaderList:
         """The headers of an answer: its own, its length, and what the App says of itself."""
-        headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
-        if visit.version:
-            headers.append((b"model-version", visit.version.encode("latin-1", "replace")))
+        length = b"%d" % len(reply.body)
+        headers = [*reply.headers, (b"content-length", length), *visit.about]
         if (self.draining or self.closed) and CLOSE not in headers:
             headers.append(CLOSE)
         return headers
@@ -253,13 +255,14 @@ class Edge:
         What was closed meanwhile by its owner, after another took its place, is not the client's to
         know: the other one is asked.
         """
-        check_head(visit.headers, self.limits.body)
+        most = self._most_bytes(visit)
+        check_head(visit.headers, most)
         seconds = seconds_allowed(visit.headers)
         if seconds is not None:
             visit.hurry(seconds)
-        body = await transport.body(self.limits.body)
+        body = await transport.body(most)
         if b"content-encoding" in visit.headers:
-            body = await transport.beside(partial(inflated, body, visit.headers, self.limits.body))
+            body = await transport.beside(partial(inflated, body, visit.headers, most))
         activation: Activation[Serving] | None = None
         for last in (False, True):
             activation = served.active.now
@@ -275,6 +278,13 @@ class Edge:
                 activation = None  # the traceback of an error would keep it
         raise AssertionError("the second attempt returns or raises")
 
+    def _most_bytes(self, visit: Visit) -> int:
+        """The bytes that the body of a request may have."""
+        limits = self.limits
+        if visit.route.verb == "infer" and v2.LENGTH_HEADER in visit.headers:
+            return limits.body
+        return min(limits.json, limits.body)
+
     async def _ask_one(
         self,
         name: str,
@@ -285,15 +295,15 @@ class Edge:
     ) -> Reply:
         if visit.route.version is not None:  # once more: another may have taken its place
             _check_version(visit.route, serving)
-        visit.version = serving.version
-        reading, in_steps, writing = _FORMATS[visit.route.verb]
+        visit.about = serving.about
+        reading, reading_in_steps, writing, writing_in_steps = _FORMATS[visit.route.verb]
         asked = (body, visit.headers, serving.signature, self.limits)
         if len(body) <= LONG_BODY:
             query = reading(*asked)
-        elif in_steps is not None and len(body) <= _IN_THREAD:
-            query = await _with_turns(in_steps(*asked), transport)
+        elif reading_in_steps is not None and len(body) <= _IN_THREAD:
+            query = await _with_turns(reading_in_steps(*asked), transport)
         else:
-            query = await transport.beside(partial(reading, *asked))
+            query = await transport.one_by_one(partial(reading, *asked))
         if query.timeout is not None:
             visit.hurry(query.timeout)
         visit.check_time()
@@ -302,7 +312,10 @@ class Edge:
         call = _call_of(query, visit, transport)
         answers = await transport.call(serving.model, query.X, query.outputs, call)
         visit.check_time()
-        return await _with_turns(writing(query, answers, name, serving.version), transport)
+        told = (query, answers, name, serving.version)
+        if has_long(answers):
+            return await _with_turns(writing_in_steps(*told), transport)
+        return writing(*told)
 
     def _refused(
         self,

@@ -77,17 +77,30 @@ def _tensor(instances: list[dict[str, Any]], name: str) -> list[Any]:
     return [instance[name] for instance in instances]
 
 
+def write(
+    query: Query,
+    answers: Mapping[str, Array],
+    model_name: str,
+    version: str,
+) -> Reply:
+    """One prediction for each instance: the output, or an object of outputs where there are several.
+
+    Raises Refused, 406, for an infinity.
+    """
+    return _predictions(plain.write(query, answers, model_name, version))
+
+
 def write_in_steps(
     query: Query,
     answers: Mapping[str, Array],
     model_name: str,
     version: str,
 ) -> Steps:
-    """One prediction for each instance: the output, or an object of outputs where there are several.
+    """The answer as of `write`, in steps, as of `plain.write_in_steps`."""
+    return _predictions((yield from plain.write_in_steps(query, answers, model_name, version)))
 
-    In steps, as of `plain.write_in_steps`. Raises Refused, 406, for an infinity.
-    """
-    reply = yield from plain.write_in_steps(query, answers, model_name, version)
+
+def _predictions(reply: Reply) -> Reply:
     outputs = json.parse_object(reply.body)["outputs"]
     rows = zip(*outputs.values(), strict=True)
     if len(outputs) == 1:

@@ -13,7 +13,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
+from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
 from modelkit.web.layout import Layout, layout_of, read_array, read_values
 from modelkit.web.options import (
     check_known,
@@ -82,7 +82,6 @@ def _understand(
         X = _read_records(values, data, layout)
     else:
         keys = _check_arrays(values, form, layout, limits)
-        json.check_integers(data)
         X = _read_arrays(values, data, layout)
     json.check_keys(data, len(request) + keys)
     return Query(
@@ -207,26 +206,43 @@ def _block(
     layout: Layout,
 ) -> Array | None:
     """Records of floats alone as one array; None where they need a closer look."""
-    width = len(layout.names)
     try:
         items = list(chain.from_iterable(map(layout.pick, rows)))
-        if json.may_hold_booleans(data) and bool in {*map(type, items)}:
-            return None
-        flat = np.frombuffer(array("d", _with_nan(items) if layout.nullable else items))
-    except (KeyError, TypeError, OverflowError):
+    except KeyError:
         return None
     if sum(map(len, rows)) != len(items):
+        return None
+    flat = _exactly(items, data, layout)
+    return None if flat is None else flat.reshape(-1, len(layout.names))
+
+
+def _exactly(
+    items: list[Any],
+    data: bytes,
+    layout: Layout,
+) -> Array | None:
+    """Values of columns of floats that float64 holds exactly; None where they need a closer look."""
+    if json.may_hold_booleans(data) and bool in {*map(type, items)}:
+        return None
+    flat = _floats(items)
+    if flat is None and layout.nullable and None in items:
+        flat = _floats([nan if item is None else item for item in items])
+    if flat is None:
         return None
     if not np.vdot(flat, flat) < layout.exact**2:
         large = np.flatnonzero(np.abs(flat) >= layout.exact)
         if any(type(items[place]) is not float for place in large):
             return None
         json.check_integers(data)
-    return flat.reshape(-1, width)
+    return flat
 
 
-def _with_nan(items: list[Any]) -> list[Any]:
-    return [nan if item is None else item for item in items] if None in items else items
+def _floats(items: list[Any]) -> Array | None:
+    """Numbers as an array; None where one is no number, or beyond the range of float64."""
+    try:
+        return np.frombuffer(array("d", items))
+    except (TypeError, OverflowError):
+        return None
 
 
 # Arrays by name.
@@ -242,6 +258,9 @@ def _check_arrays(
     if type(arrays) is not dict:
         raise Refused(400, f"{form} are {json.shown(arrays)}; they are an object of lists by name")
     check_width(len(arrays), layout.names)
+    if {*map(type, arrays.values())} == {list} and layout.axes.keys().isdisjoint(arrays):
+        check_rows(max(map(len, arrays.values())), limits)
+        return len(arrays)
     for name, values in arrays.items():
         if type(values) is dict:
             raise Refused(400, f"{name!r} is an object in {form}; it is a list of values")
@@ -260,7 +279,12 @@ def _read_arrays(
     arrays: dict[str, Any],
     data: bytes,
     layout: Layout,
-) -> dict[str, Any]:
+) -> Any:
+    if layout.exact and len(arrays) == len(layout.names):
+        block = _columns_block(arrays, data, layout)
+        if block is not None:
+            return block
+    json.check_integers(data)
     problems: list[str] = []
     if json.may_hold_booleans(data):
         for name in layout.numbers & arrays.keys():
@@ -270,6 +294,24 @@ def _read_arrays(
         read[name] = _read_lists(values, name, layout, problems)
     refuse_values(problems)
     return read
+
+
+def _columns_block(
+    arrays: dict[str, Any],
+    data: bytes,
+    layout: Layout,
+) -> Array | None:
+    """All columns, of floats alone, as one array; None where they need a closer look."""
+    try:
+        columns = layout.pick(arrays)
+        lengths = {*map(len, columns)}
+        items = list(chain.from_iterable(columns))
+    except (KeyError, TypeError):
+        return None
+    if len(lengths) > 1 or not items:
+        return None
+    flat = _exactly(items, data, layout)
+    return None if flat is None else flat.reshape(len(columns), -1).T
 
 
 def _read_lists(
@@ -346,14 +388,12 @@ def _answer(
         if name in encoded:
             outputs[name] = encoded[name]
         else:
-            values = plain_array(answers[name])
-            check_finite(values, name)
-            outputs[name] = json.dumpable(values)
+            outputs[name] = json.dumpable(plain_array(answers[name]))
     answer: dict[str, Any] = {"model_name": model_name, "model_version": version}
     if query.id is not None:
         answer["id"] = query.id
     answer["outputs"] = outputs
-    return Reply(200, [JSON], json.dump(answer))
+    return Reply(200, [JSON], dump_finite(answer, query.outputs, answers))
 
 
 def write_explanation(explanation: Any) -> Reply:

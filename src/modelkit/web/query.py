@@ -13,6 +13,7 @@ class Limits:
 
     Attributes:
         body: the bytes of a body, inflated or not.
+        json: the bytes of it that may be JSON, since Python runs nothing else while JSON is parsed.
         rows: the rows of a request.
         requests: the requests that are answered at once.
         seconds: the time from the arrival of a request's head to its answer.
@@ -22,6 +23,7 @@ class Limits:
     """
 
     body: int = 8 << 20
+    json: int = 2 << 20
     rows: int = 10_000
     requests: int = 1024
     seconds: float = 30.0

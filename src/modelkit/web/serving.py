@@ -11,7 +11,7 @@ from modelkit.batching.policy import BatchPlan
 from modelkit.errors import ExplainError
 from modelkit.model import Model
 from modelkit.web.layers import Opened
-from modelkit.web.reply import Refused
+from modelkit.web.reply import HeaderList, Refused
 
 if TYPE_CHECKING:
     from modelkit.explain.explainer import Explainer
@@ -30,6 +30,7 @@ class Serving:
         "_batcher",
         "_explainer",
         "_lock",
+        "about",
         "digest",
         "model",
         "opened",
@@ -48,6 +49,7 @@ class Serving:
         self.signature = model.signature
         self.version = "" if manifest is None else manifest.version
         self.digest = "" if manifest is None else manifest.digest
+        self.about = _about(self.version)
         self._batcher = _batcher_in(model)
         self._explainer: Explainer | None = None
         self._lock = threading.Lock()
@@ -94,6 +96,11 @@ class Served:
         self.replacing = threading.Lock()
         self.active.after_fork()
         self.active.now.value.after_fork()
+
+
+def _about(version: str) -> HeaderList:
+    """The headers of an answer that say which model gave it."""
+    return [(b"model-version", version.encode("latin-1", "replace"))] if version else []
 
 
 def check_path_name(name: object) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, final
 from modelkit import forks
 from modelkit.errors import DeadlineExceeded
 from modelkit.model import Call, Model, Outputs
-from modelkit.web.reply import Headers, Refused
+from modelkit.web.reply import HeaderList, Headers, Refused
 from modelkit.web.routes import LOOKING, UNMATCHED, Route
 
 T = TypeVar("T")
@@ -32,11 +32,12 @@ class Visit:
         deadline: by when it is to be answered, likewise.
         hurried: whether the client gave the deadline, and not the App.
         principal: who asks, as `auth` said.
-        version: of the model that answered.
+        about: the headers that say which model answered.
         cut: why it was ended from outside, if it was.
     """
 
     __slots__ = (
+        "about",
         "arrived",
         "cut",
         "deadline",
@@ -52,7 +53,6 @@ class Visit:
         "root",
         "route",
         "task",
-        "version",
     )
 
     def __init__(
@@ -71,7 +71,7 @@ class Visit:
         self.deadline = self.arrived + seconds
         self.hurried = False
         self.principal: str | None = None
-        self.version = ""
+        self.about: HeaderList = []
         self.request = ""
         self.cut: Refused | None = None
         self.task: Any = None  # these four belong to the Lookout of an event loop
@@ -101,10 +101,16 @@ class Visit:
     def request_id(self) -> str:
         """What the client, or else we, call the request."""
         if not self.request:
-            told = self.headers.get(b"x-request-id", b"").decode("latin-1")
-            fits = told.isascii() and told.isprintable() and len(told) <= 128
-            self.request = told if told and fits else _ids.new()
+            self.request = _told_id(self.headers.get(b"x-request-id", b"")) or _ids.new()
         return self.request
+
+
+def _told_id(header: bytes) -> str:
+    """What a client calls its request; empty where it says nothing that can be repeated."""
+    if not header or not header.isascii() or len(header) > 128:
+        return ""
+    told = header.decode()
+    return told if told.isprintable() else ""
 
 
 class Ids:
@@ -146,6 +152,9 @@ class Transport(Protocol):
 
     async def beside(self, work: Callable[[], T]) -> T:
         """What takes milliseconds, where it holds up no other request."""
+
+    async def one_by_one(self, work: Callable[[], T]) -> T:
+        """What keeps the interpreter for milliseconds, as parsing does: no two of them at once."""
 
     async def apart(self, work: Callable[[], T]) -> T:
         """What may take seconds, likewise."""

@@ -127,6 +127,10 @@ class _Thread:
         """What holds up no other request here."""
         return work()
 
+    async def one_by_one(self, work: Callable[[], T]) -> T:
+        """The same: the server has one thread for each request that it answers."""
+        return work()
+
     async def apart(self, work: Callable[[], T]) -> T:
         """The same."""
         return work()
