@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from modelkit.cast import Array
@@ -42,7 +42,20 @@ def read(
     json.check_integers(data)
     json.check_keys(data, len(request) + len(options) + sum(map(len, records)))
     asked = {**options, **_rows(instances, signature)}
-    return plain.read(json.dump(asked), {}, signature, limits)
+    query = plain.read(json.dump(asked), {}, signature, limits)
+    _check_by_rows(query.outputs, signature)
+    return query
+
+
+def _check_by_rows(names: Collection[str], signature: Signature) -> None:
+    """Raise Refused, 400, for an output that has no value of its own for each instance."""
+    for spec in signature.outputs:
+        if spec.name in names and not isinstance(next(iter(spec.shape), None), str):
+            raise Refused(
+                400,
+                f"the output {spec.name!r} has no value for each instance: name the outputs that you "
+                'want in {"parameters": {"outputs": [...]}}, or ask .../predict',
+            )
 
 
 def _rows(instances: list[Any], signature: Signature) -> dict[str, Any]:

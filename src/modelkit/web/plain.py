@@ -14,7 +14,7 @@ from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
 from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
-from modelkit.web.layout import Layout, layout_of, read_array, read_values
+from modelkit.web.layout import Layout, for_columns, for_names, layout_of, read_array, read_values
 from modelkit.web.options import (
     check_known,
     check_output_names,
@@ -149,6 +149,7 @@ def _read_records(
         block = _block(rows, data, layout)
         if block is not None:
             return block
+    layout = for_columns(layout)
     json.check_integers(data)
     problems: list[str] = []
     if json.may_hold_booleans(data):
@@ -248,6 +249,7 @@ def _read_arrays(
     data: bytes,
     layout: Layout,
 ) -> dict[str, Any]:
+    layout = for_names(layout, arrays)
     problems: list[str] = []
     if json.may_hold_booleans(data):
         for name in layout.numbers & arrays.keys():
