@@ -64,7 +64,7 @@ def test_options_of_another_kind_are_found_before_the_first_request(options, mes
 
 @pytest.mark.parametrize("limit", [{"body": 0}, {"rows": -1}, {"requests": 0}, {"seconds": 0}])
 def test_a_limit_that_refuses_everything_is_none(limit):
-    with pytest.raises(ValueError, match=f"the limit '{next(iter(limit))}' is above 0"):
+    with pytest.raises(ValueError, match=rf"Limits\.{next(iter(limit))} is a"):
         Limits(**limit)
 
 

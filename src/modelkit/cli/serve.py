@@ -148,7 +148,10 @@ def _application(settings: Settings) -> Iterator[Application]:
         metrics = None
         if find_spec("prometheus_client") is not None:
             metrics = mk.Collector(model).text
-        app = mk.App({name: model}, auth=_auth_of(settings), metrics=metrics)
+        try:
+            app = mk.App({name: model}, auth=_auth_of(settings), metrics=metrics)
+        except ValueError as error:  # of --name and of --tokens
+            raise ModelkitError(str(error)) from error
         asgi = vertex.routed(app, name, settings)
         yield Application(asgi, app.drain, f"{manifest.name} {manifest.version}")
         app.close()
@@ -199,9 +202,10 @@ def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
+    except (OSError, TypeError) as error:  # TypeError of a host that is no name
         place = f"{settings.host}, port {settings.port}"
-        raise ModelkitError(f"cannot listen on {place}: {error.strerror or error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise ModelkitError(f"cannot listen on {place}: {why}") from error
 
 
 def _announcement(title: str, listener: socket.socket, settings: Settings) -> str:

@@ -168,10 +168,9 @@ def config_of(app: Any, settings: Settings) -> uvicorn.Config:
     )
     try:
         config.load()
-    except OSError as error:
-        files = [each for each in (settings.certfile, settings.keyfile, settings.ca_certs) if each]
-        told = f"the certificates in {', '.join(files)} cannot be read: {error}"
-        raise ModelkitError(told) from error
+    except OSError as error:  # which does not say of what
+        files = ", ".join(filter(None, (settings.certfile, settings.keyfile, settings.ca_certs)))
+        raise ModelkitError(f"cannot serve HTTPS with {files}: {error}") from error
     return config
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, final
@@ -14,7 +14,15 @@ from modelkit import events, forks
 from modelkit.activation import Draining
 from modelkit.errors import ClosedError
 from modelkit.model import Model
-from modelkit.web.asgi import AsgiReceive, AsgiScope, AsgiSend, Carrier, Threads, discard
+from modelkit.web.asgi import (
+    AsgiReceive,
+    AsgiScope,
+    AsgiSend,
+    Carrier,
+    Threads,
+    discard,
+    headers_of,
+)
 from modelkit.web.auth import Auth
 from modelkit.web.blueprint import blueprint_of
 from modelkit.web.edge import Edge
@@ -96,7 +104,7 @@ class App:
             return
         edge = self._edge
         path = below(scope.get("root_path", ""), scope["path"])
-        visit = edge.arrive(scope["method"], path, dict(scope["headers"]))
+        visit = edge.arrive(scope["method"], path, headers_of(scope))
         visit.root = scope.get("root_path", "")
         self._look_after(visit)
         status = 499
@@ -218,7 +226,7 @@ class App:
 
         Raises:
             ValueError: for a name that is not served.
-            ClosedError: if the App was closed.
+            ClosedError: if the App, or `newer`, was closed.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.
         """
@@ -280,10 +288,10 @@ class App:
         """
         edge = self._edge
         edge.close()
-        for served in edge.served.values():
-            with served.replacing:
-                served.active.now.value.close()
-        self._threads.close()
+        with ExitStack() as closing:  # of the others although one fails
+            closing.callback(self._threads.close)
+            for served in edge.served.values():
+                closing.callback(served.close)
 
     async def aclose(self) -> None:
         """As `close`, without blocking the event loop."""

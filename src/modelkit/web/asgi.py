@@ -11,6 +11,7 @@ from typing import Any, TypeVar, final
 from modelkit.model import Call, Model, Outputs
 from modelkit.web.body import BodyParts, too_large
 from modelkit.web.lookout import gone
+from modelkit.web.reply import Headers
 from modelkit.web.visit import Visit
 
 AsgiMessage = MutableMapping[str, Any]
@@ -21,6 +22,20 @@ T = TypeVar("T")
 _BESIDE = 4
 _LINGER = 2.0  # seconds that a client has to end a body that is too large
 _LINGER_BODIES = 4  # and how much of it is taken, in the limits of a body
+
+
+def headers_of(scope: AsgiScope) -> Headers:
+    """The headers of a request by name; the values of one that came several times are joined.
+
+    As HTTP and WSGI have it, so that no server's habit decides which of two credentials counts.
+    """
+    told = list(scope["headers"])
+    headers = dict(told)
+    if len(headers) < len(told):
+        for name in headers:
+            values = [value for key, value in told if key == name]
+            headers[name] = (b"; " if name == b"cookie" else b", ").join(values)
+    return headers
 
 
 @final

@@ -393,4 +393,6 @@ def _explain(
     serving: Serving,
     query: Query,
 ) -> Reply:
-    return plain.write_explanation(serving.explainer().explain(query.X))
+    if query.outputs is not serving.signature.output_names:
+        raise Refused(400, "an explanation is of the answer as a whole: leave out 'outputs'")
+    return plain.write_explanation(query, serving.explainer().explain(query.X))

@@ -6,6 +6,7 @@ from typing import Any
 
 from modelkit.schema import Schema
 from modelkit.signature import Signature
+from modelkit.spec import TensorSpec
 from modelkit.web import plain
 
 PREDICTIONS: Schema = {
@@ -47,11 +48,20 @@ def _instances(known: Schema, signature: Signature) -> Schema:
     return {"type": "array", "items": {"type": "object"}}
 
 
-def instances_example(example: Any) -> Any:
+def instances_example(example: Any, signature: Signature) -> Any:
     """A request with instances, from one in plain JSON; None where there is none, or it would differ."""
     if example is None:
         return None
+    asked: dict[str, Any] = {}
+    by_rows = [spec.name for spec in signature.outputs if has_rows(spec)]
+    if len(by_rows) < len(signature.outputs):
+        asked["parameters"] = {"outputs": by_rows}
     if "rows" in example:
-        return {"instances": example["rows"]}
+        return {"instances": example["rows"], **asked}
     tensors = [*example["inputs"].values()]
-    return {"instances": tensors[0]} if len(tensors) == 1 else None
+    return {"instances": tensors[0], **asked} if len(tensors) == 1 else None
+
+
+def has_rows(spec: TensorSpec) -> bool:
+    """Whether an output has a value of its own for each instance."""
+    return isinstance(next(iter(spec.shape), None), str)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import ExitStack
 from typing import final
 
 from modelkit.batching.batcher import Batcher
 from modelkit.drift.monitor import Monitor
 from modelkit.drift.profile import PROFILE_NAME
+from modelkit.errors import ClosedError
 from modelkit.golden import GOLDEN
 from modelkit.metering.meter import Meter
 from modelkit.model import Model
@@ -55,16 +57,19 @@ class Opened:
         return layer
 
     def close(self) -> None:
-        """Close every layer, the outermost first."""
-        for layer in reversed(self._layers):
-            layer.close()
+        """Close every layer, the outermost first, and the others although one fails."""
+        with ExitStack() as closing:
+            for layer in self._layers:
+                closing.callback(layer.close)
 
 
 def check_answers(model: Model) -> None:
     """Warm a model up, and compare its golden rows, where it has some.
 
-    Raises PackageError and IntegrityError.
+    Raises PackageError and IntegrityError, and ClosedError for a model that was closed.
     """
+    if model.closed:
+        raise ClosedError("the model that is to answer was closed")
     unseen = model.unobserved
     if GOLDEN in unseen.attachments:
         unseen.warmup()

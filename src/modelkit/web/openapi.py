@@ -119,11 +119,17 @@ def _paths_of(
         f"{place}_instances",
         f"Predictions of {name} in the form of Vertex AI and TF Serving",
         instances_request(request, signature),
-        instances_example(example),
+        instances_example(example, signature),
         PREDICTIONS,
     )
+    known = dict(request["properties"])
+    del known["outputs"]  # it is the answer as a whole that is explained
     paths[f"/models/{part}/explain"] = _asking(
-        f"{place}_explain", f"Why {name} answers so", request, example, _explanation()
+        f"{place}_explain",
+        f"Why {name} answers so",
+        {**request, "properties": known},
+        example,
+        _explanation(),
     )
     return paths
 

@@ -14,7 +14,7 @@ from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
 from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
-from modelkit.web.layout import Layout, layout_of, read_array, read_values
+from modelkit.web.layout import Layout, for_columns, for_names, layout_of, read_array, read_values
 from modelkit.web.options import (
     check_known,
     check_output_names,
@@ -161,6 +161,7 @@ def _read_records(
         block = _block(rows, data, layout)
         if block is not None:
             return block
+    layout = for_columns(layout)
     json.check_integers(data)
     problems: list[str] = []
     if json.may_hold_booleans(data):
@@ -285,6 +286,7 @@ def _read_arrays(
         if block is not None:
             return block
     json.check_integers(data)
+    layout = for_names(layout, arrays)
     problems: list[str] = []
     if json.may_hold_booleans(data):
         for name in layout.numbers & arrays.keys():
@@ -396,6 +398,9 @@ def _answer(
     return Reply(200, [JSON], dump_finite(answer, query.outputs, answers))
 
 
-def write_explanation(explanation: Any) -> Reply:
-    """An Explanation as the record that `Explanation.to_json` makes of it."""
-    return Reply(200, [JSON], explanation.to_json().encode())
+def write_explanation(query: Query, explanation: Any) -> Reply:
+    """An Explanation as the record that `Explanation.to_json` makes of it, with the request's id."""
+    record: bytes = explanation.to_json().encode()
+    if query.id is not None:
+        record = b'{"id": %s, %s' % (json.dump(query.id), record[1:])
+    return Reply(200, [JSON], record)

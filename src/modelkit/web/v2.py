@@ -17,7 +17,7 @@ from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
 from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
-from modelkit.web.layout import Layout, layout_of, read_array, rows_in
+from modelkit.web.layout import Layout, for_names, layout_of, read_array, rows_in
 from modelkit.web.options import (
     check_output_names,
     check_rows,
@@ -197,6 +197,7 @@ def _read_inputs(
 
 def _rows(X: dict[str, Array], layout: Layout) -> Any:
     if layout.read or layout.mixed:
+        layout = for_names(layout, X)
         problems: list[str] = []
         X = {name: read_array(values, name, layout, problems) for name, values in X.items()}
         refuse_values(problems)
