@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import gzip
 import hashlib
+import io
 import json
 import struct
 from math import inf, nan
@@ -178,6 +179,19 @@ def test_the_digest_of_an_empty_token_is_refused():
 def test_a_caller_has_a_name(name):
     with pytest.raises(ValueError, match="name of a caller"):
         mk.tokens({name: "0" * 64})
+
+
+def test_a_length_of_thousands_of_zeros_is_a_length():
+    """It was a 500 behind a server of WSGI."""
+    body = json.dumps(ROW).encode()
+    app = mk.App({"sum": summed()})
+    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": PREDICT, "wsgi.input": io.BytesIO(body)}
+    told = []
+    app.wsgi(
+        {**environ, "CONTENT_LENGTH": "0" * 5000 + str(len(body))}, lambda *head: told.append(head)
+    )
+    assert told[0][0] == "200 OK"
+    app.close()
 
 
 # Limits, names and replacements.

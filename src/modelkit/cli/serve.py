@@ -201,8 +201,9 @@ def read_tokens(path: str) -> dict[str, str]:
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
+        settings.host.encode("idna")  # a socket that fails at this would stay open
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except (OSError, TypeError) as error:  # TypeError of a host that is no name
+    except (OSError, UnicodeError) as error:
         place = f"{settings.host}, port {settings.port}"
         why = getattr(error, "strerror", None) or error
         raise ModelkitError(f"cannot listen on {place}: {why}") from error
