@@ -1,8 +1,9 @@
 """Events as records of the standard library's `logging`, by the one logger `modelkit`.
 
 Nothing is configured, no handler either: where the application configures none, `logging` itself
-writes warnings and errors to stderr, so that the reason of a failed request is not lost. Where the application has not imported `logging`, no handler can wait for a
-record, and `logging` is not imported either.
+writes warnings and errors to stderr, so that the reason of a failed request is not lost. Where the
+application has not imported `logging`, no handler can wait for a record, and `logging` is not
+imported either.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def config_of(app: Any, settings: Settings) -> uvicorn.Config:
         config.load()
     except OSError as error:  # which does not say of what
         files = ", ".join(filter(None, (settings.certfile, settings.keyfile, settings.ca_certs)))
-        raise ModelkitError(f"cannot serve HTTPS with {files}: {error}") from error
+        raise ModelkitError(f"the certificates in {files} cannot be read: {error}") from error
     return config
 
 

@@ -50,10 +50,10 @@ def _instances(known: Schema, signature: Signature) -> Schema:
 
 def instances_example(example: Any, signature: Signature) -> Any:
     """A request with instances, from one in plain JSON; None where there is none, or it would differ."""
-    if example is None:
+    by_rows = [spec.name for spec in signature.outputs if has_rows(spec)]
+    if example is None or not by_rows:
         return None
     asked: dict[str, Any] = {}
-    by_rows = [spec.name for spec in signature.outputs if has_rows(spec)]
     if len(by_rows) < len(signature.outputs):
         asked["parameters"] = {"outputs": by_rows}
     if "rows" in example:
