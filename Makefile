@@ -79,7 +79,7 @@ bench-metrics: $(VENV)/.test ## what a Meter costs a call, beside prometheus_cli
 bench-security: $(BENCH_SECURITY)/.bench-security ## attack modelkit, mlflow, skops and joblib; what checking costs; five minutes
 	$(BENCH_SECURITY)/bin/python -m benchmarks.security.run
 
-bench-serving: $(BENCH_SERVING)/.bench-serving $(SERVING_RIVALS:=/.installed) ## compare the web edge with serving frameworks, likewise; seven minutes
+bench-serving: $(BENCH_SERVING)/.bench-serving $(SERVING_RIVALS:=/.installed) ## compare the web edge with serving frameworks, likewise; six minutes
 	$(BENCH_SERVING)/bin/python -m benchmarks.serving.run
 
 test-kserve: $(BENCH_SERVING)/.bench-serving $(BENCH_SERVING)-kserve/.installed ## ask the web edge by KServe's client and Triton's

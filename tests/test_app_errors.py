@@ -263,7 +263,7 @@ def test_a_model_that_fails_is_500_and_the_log_has_the_reason(caplog):
     assert answer.headers["x-request-id"] == "abc-1"
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.name == "modelkit"
-    assert record.request_id == "abc-1"
+    assert record.modelkit_request_id == "abc-1"
     assert isinstance(record.exc_info[1], ZeroDivisionError)
 
 

@@ -305,7 +305,7 @@ def test_nothing_is_configured_and_logging_is_not_imported():
         import logging
         mk.events.emit(mk.events.Overload("m", "1", 1, 2))
         logger = logging.getLogger("modelkit")
-        assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
+        assert logger.handlers == []
         assert logger.level == logging.NOTSET and logger.propagate and not logger.filters
         assert not logging.getLogger().handlers
     """)

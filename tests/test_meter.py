@@ -27,9 +27,9 @@ from modelkit.errors import (
     Overloaded,
     SignatureError,
 )
-from modelkit.metering import book, requests
+from modelkit.metering import book, ledger, requests
 from modelkit.metering.layout import BOUNDS_NS, DURATIONS, zeros
-from modelkit.metering.ledger import TURN, WEIGHTS, Place
+from modelkit.metering.ledger import BLOCK, BLOCKS, TURN, Place, blocks_of_turn
 from modelkit.metering.totals import OUTCOMES, outcome_of, sum_of
 from modelkit.model import Model
 from modelkit.testing import check_model
@@ -69,7 +69,7 @@ def test_every_call_and_row_is_counted():
     assert totals.calls == dict.fromkeys(OUTCOMES, 0) | {"ok": 1000}
     assert totals.rows == sum(rows % 7 for rows in range(1000))
     assert totals == meter.totals()
-    assert sum(totals.durations) <= 1000
+    assert abs(sum(totals.durations) - 1000) < BLOCK
     assert totals.seconds > 0
 
 
@@ -153,35 +153,67 @@ def test_threads_lose_nothing_while_others_read():
     assert seen == sorted(seen)
 
 
-def test_the_weights_of_a_turn_stand_for_its_calls():
-    assert len(WEIGHTS) == TURN
-    assert sum(WEIGHTS) == TURN
-    assert TURN / 20 < sum(map(bool, WEIGHTS)) < TURN / 12
+def test_each_block_of_a_turn_has_one_timed_call_that_stands_for_all():
+    assert sum(map(len, BLOCKS)) == TURN
+    for block in BLOCKS:
+        timed = [(at, call) for at, call in enumerate(block) if call]
+        assert len(timed) == 1
+        assert timed[0][1] == (len(block), len(block) - 1 - timed[0][0])
+    assert len(BLOCKS[0]) == BLOCK
+
+
+def place_of(monkeypatch, seed):
+    """A place that draws the same at each run of the tests, but for where it begins."""
+    monkeypatch.setattr(ledger, "BLOCKS", blocks_of_turn(seed))
+    return Place(zeros())
+
+
+def durations_of(place, took, calls):
+    """The estimated number of calls by duration, of calls that take so many nanoseconds."""
+    for at in range(calls):
+        timed = next(place.pattern)
+        if timed:
+            place.add_time(took(at), timed)
+    return place.slab[DURATIONS:]
 
 
 @pytest.mark.parametrize("period", [1, 2, 3, 16, 17, 64])
-def test_no_rhythm_of_the_caller_deceives_the_durations(period):
+def test_no_rhythm_of_the_caller_deceives_the_durations(monkeypatch, period):
     """One call in so many takes 3 microseconds, the others 0.7."""
-    place = Place(zeros())
     calls = 20 * TURN
-    for at in range(calls):
-        weight = next(place.weights)
-        if weight:
-            place.add_time(3000 if at % period == 0 else 700, weight)
-    durations = place.slab[DURATIONS:]
-    assert sum(durations) == calls
+    place = place_of(monkeypatch, 0)
+    durations = durations_of(place, lambda at: 3000 if at % period == 0 else 700, calls)
+    assert abs(sum(durations) - calls) < BLOCK
     slow = durations[BOUNDS_NS.index(5000)]
     share = 1 / period
     within = 3 * (share * (1 - share) * 16 / calls) ** 0.5 * calls
-    assert abs(slow - calls * share) <= within + 1
+    assert abs(slow - calls * share) <= within + BLOCK
+
+
+def test_calls_that_are_slow_by_turns_are_not_counted_twice(monkeypatch):
+    """All of a slow spell is timed and a part of a fast one, and neither outweighs the other."""
+    slow = 0
+    for seed in range(20):
+        place = place_of(monkeypatch, seed)
+        durations = durations_of(place, lambda at: 200_000 if at // 50 % 2 else 5000, 8000)
+        slow += sum(durations[BOUNDS_NS.index(50_000) :])
+    assert slow == pytest.approx(20 * 4000, rel=0.03)
 
 
 def test_slow_calls_are_all_timed_until_they_are_fast_again():
     place = Place(zeros())
-    for took, every in ((1_000_000, True), (1000, False)):
+    for took, every in ((1000, False), (1_000_000, True), (1000, False)):
         for _ in range(100):
-            place.add_time(took, 1)
-        assert all(next(place.weights) for _ in range(100)) == every
+            place.add_time(took)
+        next(call for call in place.pattern if call)
+        assert all(next(place.pattern) for _ in range(100)) == every
+
+
+def test_the_first_calls_are_all_timed_until_they_are_known_to_be_fast():
+    meter = mk.Meter(summed())
+    for _ in range(10):
+        meter.predict(ROW)
+    assert sum(meter.totals().durations) == 10
 
 
 def test_totals_add_up():

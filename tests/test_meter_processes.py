@@ -284,7 +284,7 @@ def test_a_parent_that_is_killed_while_it_reads_blocks_nobody(tmp_path):
     meter = mk.Meter(summed(), shared=tmp_path)
 
     def parent():
-        with meter._ledger.folder._one_reader():
+        with meter._ledger.folder._first_reader():
             assert passes_in_a_child(child)
 
     def child():

@@ -61,7 +61,9 @@ def test_workers_add_up_what_they_served_and_are_replaced(boosting_mk, rows, tmp
         workers = children(served)
         assert served.end() == 0
         assert not any(worker.is_running() for worker in workers)
-        assert served.process.stderr.read() == ""
+        told = served.process.stderr.read()
+        assert f"worker {first.pid} ended with the status -9, and is replaced\n" in told
+        assert told.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

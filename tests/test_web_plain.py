@@ -13,6 +13,7 @@ from sklearn.linear_model import LinearRegression
 import modelkit as mk
 from modelkit.call import PLAIN
 from modelkit.errors import SignatureError
+from modelkit.testing import Client
 from modelkit.web import plain
 from modelkit.web.json import LONG
 from modelkit.web.query import Limits, Query
@@ -395,9 +396,21 @@ def test_an_explanation_is_its_record(tmp_path):
     )
     with mk.load(tmp_path / "m.mk") as model:
         explanation = mk.Explainer(model).explain(X[:2])
-    reply = plain.write_explanation(explanation)
+    reply = plain.write_explanation(Query(None, ()), explanation)
     assert reply.status == 200
     assert mk.Explanation.from_json(reply.body.decode()).method == explanation.method
+    named = json.loads(plain.write_explanation(Query(None, (), id='a"b'), explanation).body)
+    assert named.pop("id") == 'a"b'
+    assert named == json.loads(reply.body)
+
+
+def test_an_explanation_takes_no_names_of_outputs():
+    model = model_of(KINDS)
+    with Client(mk.App({"m": model})) as client:
+        body = {"rows": [ROW], "outputs": [KINDS.output_names[0]]}
+        answer = client.post("/models/m/explain", json=body)
+    assert answer.status == 400
+    assert "leave out 'outputs'" in answer.json()["error"]
 
 
 # Any bytes at all.

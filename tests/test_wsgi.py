@@ -198,6 +198,11 @@ def test_the_answer_is_that_of_asgi(served, clients, ask, case):
     expected = clients[name].request(method, path, body=body, headers=headers)
     got = ask(served[name], method, path, body, headers)
     assert expected.status == status
+    if path == "/openapi.json" and status == 200:  # it names the place where the App is mounted
+        told = [json.loads(answer) for answer in (got[2], expected.body)]
+        assert [document.pop("servers")[0]["url"][:1] for document in told] == ["/", "/"]
+        assert told[0] == told[1]
+        return
     kept = {key: value for key, value in expected.headers.items() if key != "connection"}
     assert got == (status, kept, expected.body)
 

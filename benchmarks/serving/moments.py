@@ -17,10 +17,13 @@ from benchmarks.serving.bodies import as_v2, raw
 from benchmarks.serving.servers import HOST, MODEL, PATIENCE, QUICK, V2, modelkit, ours, running
 from benchmarks.serving.turns import offer, told
 
+from modelkit.web.query import Limits
+
 SWAPS = 10
 CALMLY = 0.4  # seconds between two swaps
 DRAINED = 1.5  # seconds from the drain to SIGTERM: until clients have other connections
-LARGE = 8 << 20  # bytes, the most that an App takes
+LARGE = Limits().json  # bytes, the most of JSON that an App takes
+LARGE_ROWS = 3_500  # that fit
 WORST = 50.0  # milliseconds
 
 
@@ -150,8 +153,10 @@ def health(folder: Path, case: Case, file: Path) -> list[list[str]]:
         busy = told(offer(server.port, 1, 6, probe, 0.002))
         full, parsed = map(told, load)
     assert full["statuses"].get("429", 0) > full["statuses"].get("200", 0) > 0, full
-    answered = sum(parsed["statuses"].values())
-    what = f"health while the queue is full and {answered} bodies of 8 MiB are read"
+    answered = parsed["statuses"].get("200", 0)
+    assert [*parsed["statuses"]] == ["200"], parsed
+    bodies = f"{answered} bodies of {LARGE >> 20} MiB of JSON"
+    what = f"health while the queue is full and {bodies} are read"
     return [
         cells("health, nothing else asked for", alone, 0.0, None),
         cells(what, busy, busy["worst"] * 1000, WORST),
@@ -159,9 +164,9 @@ def health(folder: Path, case: Case, file: Path) -> list[list[str]]:
 
 
 def padded(x: np.ndarray) -> bytes:
-    """As many rows as an App takes, with all the digits of a float64, and blanks up to 8 MiB."""
-    data = ",".join(f"{value!r}" for value in x[:10_000].astype(float).ravel().tolist())
-    tensor = f'{{"name":"X","shape":[10000,30],"datatype":"FP32","data":[{data}]}}'
+    """Rows with all the digits of a float64, and blanks up to as much JSON as an App takes."""
+    data = ",".join(f"{value!r}" for value in x[:LARGE_ROWS].astype(float).ravel().tolist())
+    tensor = f'{{"name":"X","shape":[{LARGE_ROWS},30],"datatype":"FP32","data":[{data}]}}'
     body = f'{{"inputs":[{tensor}]}}'.encode()
     assert len(body) <= LARGE, len(body)
     return body + b" " * (LARGE - len(body))

@@ -179,8 +179,8 @@ def _read_records(records: list[Any] | tuple[Any, ...]) -> NamedColumns:
             odd = sorted({str(name) for name in set(record) ^ set(names)})
             raise SignatureError(
                 f"record {row} and record 0 differ in the fields {odd}; every record needs the "
-                "same fields (write a missing value as None)",
-                problems=tuple(odd),
+                "same fields (write a missing value as None, in JSON as null)",
+                problems=tuple(f"the field {name!r} is not in every record" for name in odd),
             )
     return names, [list(map(itemgetter(name), records)) for name in names]
 

@@ -1,7 +1,9 @@
 """Events as records of the standard library's `logging`, by the one logger `modelkit`.
 
-Nothing is configured. Where the application has not imported `logging`, no handler can wait for a
-record, and `logging` is not imported either.
+Nothing is configured, no handler either: where the application configures none, `logging` itself
+writes warnings and errors to stderr, so that the reason of a failed request is not lost. Where the
+application has not imported `logging`, no handler can wait for a record, and `logging` is not
+imported either.
 """
 
 from __future__ import annotations
@@ -128,9 +130,7 @@ def _find_logger() -> logging.Logger | None:
     if _logger is None and "logging" in sys.modules:
         import logging
 
-        logger = logging.getLogger(LOGGER)
-        logger.addHandler(logging.NullHandler())  # so that `logging` prints nothing by itself
-        _logger = logger
+        _logger = logging.getLogger(LOGGER)
     return _logger
 
 

@@ -25,6 +25,7 @@ TIMES = (
 )
 DTYPES = (*GRAPH_DTYPES, *TIMES)
 MIXED = "mixed"  # of a column whose strings are any values, as JSON: numbers beside texts
+_SHOWN = 20  # names of columns in a message
 AS_OBJECTS = ("string", MIXED)  # dtypes that numpy holds as objects of Python
 
 
@@ -136,7 +137,9 @@ class TensorSpec:
 def check_shape(array: Array, spec: TensorSpec) -> None:
     """Raise SignatureError unless an array has the rank and the fixed sizes of its tensor."""
     if not spec.fits(array.shape):
-        names = f" (columns {', '.join(c.name for c in spec.columns)})" if spec.columns else ""
+        known = ", ".join(column.name for column in spec.columns[:_SHOWN])
+        more = ", ..." if len(spec.columns) > _SHOWN else ""
+        names = f" (columns {known}{more})" if known else ""
         raise SignatureError(
             f"input {spec.name!r} must have shape ({', '.join(map(str, spec.shape))}), got "
             f"{array.shape}{names}",

@@ -10,6 +10,13 @@ from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
 
 
+def check_wrapped(inner: object, wrapper: str) -> None:
+    """Raise TypeError for what is no Model, such as the path of one."""
+    if not isinstance(inner, Model):
+        given = type(inner).__name__
+        raise TypeError(f"a {wrapper} takes a Model, not a {given}; mk.load(path) opens a package")
+
+
 class Wrapper(Model):
     """A Model around another one, `inner`; every hook and property is passed on to it.
 

@@ -50,8 +50,8 @@ def check_batchable(model: Model) -> None:
         )
     if model.unobserved is not model:
         raise BatchError(
-            "a Monitor inside a Batcher would see padding and retries; put it outside: "
-            "Monitor(Batcher(model))",
+            "a Monitor or Meter inside a Batcher would see padding and retries; put it outside: "
+            "Meter(Monitor(Batcher(model)))",
             model=model,
         )
     if not model.batchable:

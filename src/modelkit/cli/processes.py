@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 
 from modelkit.cli.settings import Settings
+from modelkit.logs import write_record
 
 Work = Callable[[Settings, socket.socket, Connection], None]
 
@@ -96,6 +98,11 @@ class Processes:
         if self._ending:
             return
         if worker.started:
+            ended = {"pid": worker.process.pid, "status": worker.process.exitcode}
+            message = (
+                f"worker {ended['pid']} ended with the status {ended['status']}, and is replaced"
+            )
+            write_record(logging.WARNING, message, {"event": "replaced", **ended})
             self._start()
             return
         self._failed = True

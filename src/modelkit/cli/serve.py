@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import socket
@@ -77,9 +78,17 @@ def run_serve(args: argparse.Namespace) -> Printed:
     settings = settings_of(args, os.environ)
     with importing("uvicorn", "modelkit serve"):
         import uvicorn  # noqa: F401 - before a package is opened for nothing
+    _show_warnings()
     if settings.workers == 1:
         return [], _serve_alone(settings)
     return [], _serve_together(settings)
+
+
+def _show_warnings() -> None:
+    """Write the log of modelkit to the standard error: failures, alarms, refused rows."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("modelkit").addHandler(handler)
 
 
 def _serve_alone(settings: Settings) -> bool:
@@ -114,6 +123,7 @@ def work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
     """Serve in one of several processes."""
     from modelkit.cli import server
 
+    _show_warnings()
     try:
         with _application(settings) as app:
             config = server.config_of(app.asgi, settings)
@@ -148,7 +158,10 @@ def _application(settings: Settings) -> Iterator[Application]:
         metrics = None
         if find_spec("prometheus_client") is not None:
             metrics = mk.Collector(model).text
-        app = mk.App({name: model}, auth=_auth_of(settings), metrics=metrics)
+        try:
+            app = mk.App({name: model}, auth=_auth_of(settings), metrics=metrics)
+        except ValueError as error:  # of --name and of --tokens
+            raise ModelkitError(str(error)) from error
         asgi = vertex.routed(app, name, settings)
         yield Application(asgi, app.drain, f"{manifest.name} {manifest.version}")
         app.close()
@@ -207,10 +220,12 @@ def read_tokens(path: str) -> dict[str, str]:
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
+        settings.host.encode("idna")  # a socket that fails at this would stay open
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         place = f"{settings.host}, port {settings.port}"
-        raise ModelkitError(f"cannot listen on {place}: {error.strerror or error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise ModelkitError(f"cannot listen on {place}: {why}") from error
 
 
 def _announcement(title: str, listener: socket.socket, settings: Settings) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import final
 
@@ -14,6 +15,7 @@ from modelkit.rollout.opening import POLLED_EVERY
 
 PORT = 8000
 DRAIN = 5.0  # seconds
+MOST_DIGITS = 9  # of a number in a variable
 LOCAL = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - Vertex AI asks for it, in a container
 
@@ -143,8 +145,8 @@ def _number(given: int | None, held: Mapping[str, str], default: int, *names: st
     if name is None:
         return default
     text = held[name]
-    if not (text.isascii() and text.isdigit()):
-        raise ModelkitError(f"the variable {name} is a whole number, 0 or more; got {text!r}")
+    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
+        raise ModelkitError(f"the variable {name} is a whole number, 0 or more; got {text!r:.80}")
     return int(text)
 
 
@@ -163,7 +165,7 @@ def _check(settings: Settings) -> None:
         raise ModelkitError(f"--poll is in seconds, above 0; got {settings.poll}")
     if settings.workers < 1:
         raise ModelkitError(f"at least one worker is needed; got {settings.workers}")
-    if not settings.drain >= 0:
+    if not 0 <= settings.drain < inf:
         raise ModelkitError(f"--drain is in seconds, 0 or more; got {settings.drain}")
     if settings.certfile is None and (settings.keyfile or settings.ca_certs):
         raise ModelkitError(

@@ -26,7 +26,7 @@ from modelkit.evidence import Guarantee
 from modelkit.identity import identity_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Feeds, Signature
-from modelkit.wrapper import Wrapper
+from modelkit.wrapper import Wrapper, check_wrapped
 
 BUFFER = 256  # rows that are made into cells at once
 STEP_ROWS = 128  # rows that are ranked at once
@@ -100,6 +100,7 @@ class Monitor(Wrapper):
         budget: float = 2000.0,
         seed: int = 0,
     ) -> None:
+        check_wrapped(model, "Monitor")
         if not budget >= 0:
             raise DriftError(f"budget is in rows a second, 0 or more; got {budget!r}")
         if profile is None:

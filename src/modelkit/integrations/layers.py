@@ -33,8 +33,8 @@ class LayerCounts:
         for reference, (labels, before) in [*self._seen.items()]:
             known = reference()
             if known is None:
-                add_figures(self._gone.setdefault(labels, {}), before)
-                del self._seen[reference]
+                if self._seen.pop(reference, None):  # or a scrape within this one was first
+                    add_figures(self._gone.setdefault(labels, {}), before)
                 continue
             figures = [*figures_of_layer(labels, known)]
             counters = [figure for figure in figures if not is_gauge(figure)]
@@ -43,6 +43,8 @@ class LayerCounts:
                 yield from figures
             elif labels in shown:
                 yield from counters
-        self._gone = {labels: sums for labels, sums in self._gone.items() if labels in shown}
-        for sums in self._gone.values():
-            yield from figures_in(sums)
+        for labels, sums in [*self._gone.items()]:
+            if labels in shown:
+                yield from figures_in(sums)
+            else:
+                self._gone.pop(labels, None)

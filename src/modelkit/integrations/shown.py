@@ -26,6 +26,7 @@ from modelkit.integrations.figures import (
 )
 from modelkit.integrations.layers import LayerCounts, Layers
 from modelkit.metering import book, requests
+from modelkit.metering.gone import FoldersRead
 from modelkit.model import Model
 from modelkit.rollout.rollout import Rollout
 from modelkit.rollout.within import rollout_in
@@ -50,7 +51,7 @@ class Shown:
             if not any(model is other for other in models[:i]):
                 self._add(model)
         self._counts = LayerCounts()
-        self._lock = threading.Lock()
+        self.after_fork()
         forks.watch(self)
 
     def _add(self, model: Model) -> None:
@@ -74,14 +75,16 @@ class Shown:
 
     def after_fork(self) -> None:
         """In the child of a fork: another thread may have held the lock."""
-        self._lock = threading.Lock()
+        # Taken again by the thread that has it: a handler of signals may scrape within a scrape.
+        self._lock = threading.RLock()
 
     def sums(self) -> Sums:
         """All figures of now; those of equal labels are one. Raises MeterError."""
         found: Sums = {name: {} for name in FAMILIES}
-        add_figures(found, figures_of_requests(requests.totals()))
+        reading = FoldersRead()
+        add_figures(found, figures_of_requests(requests.totals(reading)))
         with self._lock:
-            for counted in book.counted(*self._roots):
+            for counted in book.counted(*self._roots, reading=reading):
                 add_figures(found, figures_of_calls(counted))
             for rollout in self._rollouts():
                 add_figures(found, figures_of_rollout(rollout))

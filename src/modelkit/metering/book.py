@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, final
 
 from modelkit import forks
 from modelkit.identity import Identity, identity_of
-from modelkit.metering.gone import KEPT_VERSIONS
+from modelkit.metering.gone import KEPT_VERSIONS, FoldersRead
 from modelkit.metering.layout import OF_A_MODEL, totals_of
 from modelkit.metering.ledger import Ledger
 from modelkit.metering.totals import Totals
@@ -92,7 +92,7 @@ def is_shared(name: str) -> bool:
         return any(account.ledger.folder is not None for account in of_name)
 
 
-def counted(*names: str) -> list[Counted]:
+def counted(*names: str, reading: FoldersRead | None = None) -> list[Counted]:
     """What was counted of the models of these names; a folder is read once for all of them.
 
     First come those that have a Meter, then the last that were retired. In a folder these are the
@@ -103,11 +103,12 @@ def counted(*names: str) -> list[Counted]:
         alive = [account for account in _book.alive if account.identity.name in names]
         retired = [account for account in _book.retired if account.identity.name in names]
     found = _Found({})
+    reading = reading or FoldersRead()
     for account in (*alive, *retired):
         found.add(account.identity, account.ledger.own_totals(), retired=account in retired)
     for folder in {account.ledger.folder for account in (*alive, *retired)}:
         if folder is not None:
-            for label, kept in folder.read().items():
+            for label, kept in reading.of(folder).items():
                 if label[0] == OF_A_MODEL and label[1] in names:
                     found.add(
                         Identity(*label[1:]), totals_of(kept.sums), retired=bool(kept.retired)

@@ -8,8 +8,8 @@ Cell 0 has MAGIC and the number of cells in use. Any other cell begins with one 
 
 - 0: not in use, or not any more;
 - n: a slab, whose label is in cell n;
-- -n: a label, with the time of its retirement or 0, and n bytes of JSON; it goes on in the cells
-  that follow.
+- -n: a label, with the time of its retirement, 0 or FORGOTTEN, and n bytes of JSON; it goes on in
+  the cells that follow. The cells of a label that was forgotten are its own if it comes again.
 
 A word is published after what it announces: a label before its slabs, a cell before it is in use.
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import final
 
 from modelkit.errors import MeterError
-from modelkit.metering.layout import WIDTH, Label, Slab
+from modelkit.metering.layout import WIDTH, Label, Slab, checked_label
 
 SUFFIX = ".slabs"
 CELL = 64  # words
@@ -36,6 +36,7 @@ CHUNK_BYTES = 8 * CELL * CHUNK
 MAGIC = int.from_bytes(b"mkmeter1", "little")
 USED = 1
 RETIRED = 1
+FORGOTTEN = -1
 JSON_BEGINS = 16  # bytes
 
 
@@ -77,11 +78,12 @@ class OwnFile:
 
     def forget(self, label: Label) -> None:
         """Use the slabs of a label, which nobody writes any more, for others."""
-        owner = self._labels.pop(label, 0)
-        slabs = self._slabs.pop(owner, [])
-        for at in slabs:
-            self._cell(at)[0] = 0
-        self._unused += slabs
+        if label in self._labels:
+            self.mark(label, FORGOTTEN)
+            slabs = self._slabs.pop(self._labels[label], [])
+            for at in slabs:
+                self._cell(at)[0] = 0
+            self._unused += slabs
 
     def label(self, label: Label) -> int:
         """The cell of a label, which is written if it is new."""
@@ -97,9 +99,16 @@ class OwnFile:
         return self._labels[label]
 
     def mark(self, label: Label, retired: int) -> None:
-        """Say when a label was retired, in nanoseconds since 1970; 0 while it is in use."""
+        """Say when a label was retired, in nanoseconds since 1970; 0 while it is in use.
+
+        FORGOTTEN where it is not shown any more.
+        """
         if label in self._labels:
             self._cell(self._labels[label])[RETIRED] = retired
+
+    def is_removed(self) -> bool:
+        """Whether somebody has removed the file, so that nobody reads it any more."""
+        return os.fstat(self._file).st_nlink == 0
 
     def abandon(self) -> None:
         """Let go of the file in the child of a fork, where it is the parent's."""
@@ -133,7 +142,7 @@ class OwnFile:
 def _locked_file(folder: Path) -> tuple[int, Path]:
     """A new file with a lock on it.
 
-    Until it has its lock it is empty, and whoever reads the folder leaves empty files alone.
+    Until it has its lock it is empty, and whoever reads the folder may remove it.
     """
     while True:
         path = folder / f"{os.getpid()}-{time.time_ns()}{SUFFIX}"
@@ -141,10 +150,10 @@ def _locked_file(folder: Path) -> tuple[int, Path]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # a reader is looking at it
-            os.close(file)
-            path.unlink()
-            continue
-        return file, path
+            path.unlink(missing_ok=True)
+        if os.fstat(file).st_nlink:
+            return file, path
+        os.close(file)
 
 
 @final
@@ -159,7 +168,7 @@ class Slabs:
 def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
     """What a file holds, by label.
 
-    Its words are read from a mapping, as whole as they are written.
+    Its words are read from a mapping, as whole as they are written. Raises OSError and MeterError.
     """
     size = os.fstat(file).st_size
     size -= size % (8 * CELL)  # a full disk may have taken a part of a cell
@@ -168,13 +177,20 @@ def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
     words = memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
     if words[:8] == bytes(8):
         return {}  # it was just begun
-    if words.cast("q")[0] != MAGIC:
+    try:
+        if words.cast("q")[0] != MAGIC:
+            raise ValueError("it begins otherwise")
+        return _slabs_in(words)
+    except (ValueError, TypeError, RecursionError) as error:
         raise MeterError(
-            f"{path} was not written by this version of modelkit; move it away, or give each "
-            "version a folder of its own",
+            f"{path} was not written by this version of modelkit: {error}; move it away, or give "
+            "each version a folder of its own",
             folder=path.parent,
-        )
-    used = min(words.cast("q")[USED], size // (8 * CELL))
+        ) from error
+
+
+def _slabs_in(words: memoryview[int]) -> dict[Label, Slabs]:
+    used = min(words.cast("q")[USED], len(words) // (8 * CELL))
     # One pass over the words reads them all, each one whole.
     numbers = words.cast("q")[: CELL * used].tolist()
     found: dict[int, tuple[Label, Slabs]] = {}
@@ -182,7 +198,7 @@ def read_cells(file: int, path: Path) -> dict[Label, Slabs]:
     at = 1
     while at < used:
         first = numbers[CELL * at]
-        if first < 0:
+        if first < 0 and numbers[CELL * at + RETIRED] != FORGOTTEN:
             begins = 8 * CELL * at + JSON_BEGINS
             text = bytes(words[begins : begins - first])
             found[at] = _label_of(text), Slabs(numbers[CELL * at + RETIRED], [])
@@ -204,4 +220,4 @@ def _cells_of(size: int) -> int:
 
 @lru_cache(1024)
 def _label_of(text: bytes) -> Label:
-    return tuple(json.loads(text))
+    return checked_label(json.loads(text))

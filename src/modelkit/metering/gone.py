@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Protocol, final
 
 from modelkit.errors import MeterError
-from modelkit.metering.layout import FLIGHT, OF_A_MODEL, WIDTH, Label, added
+from modelkit.metering.files import open_plain
+from modelkit.metering.layout import FLIGHT, OF_A_MODEL, WIDTH, Label, added, checked_label
 
 GONE_FILE = "gone.json"
 KEPT_VERSIONS = 3  # versions of a name that are still shown after their last Meter is gone
@@ -39,6 +41,27 @@ class Kept:
 
 
 Found = dict[Label, Kept]
+
+
+class Folder(Protocol):
+    """A folder of shared counts."""
+
+    def read(self) -> Found:
+        """What all processes have counted until now, by label."""
+
+
+@final
+class FoldersRead:
+    """What is in folders of shared counts: each is read once, for a scrape that asks twice."""
+
+    def __init__(self) -> None:
+        self._found: dict[Folder, Found] = {}
+
+    def of(self, folder: Folder) -> Found:
+        """What is in a folder; raises MeterError where it cannot be read."""
+        if folder not in self._found:
+            self._found[folder] = folder.read()
+        return self._found[folder]
 
 
 def summed(parts: Iterable[Found]) -> Found:
@@ -83,26 +106,60 @@ class Gone:
     files: tuple[str, ...] = ()
 
 
-def read_gone(folder: Path) -> Gone:
-    """What ended processes left in a folder."""
+@final
+class OpenedGone:
+    """The `gone.json` of a folder, open so that no later one is taken for it.
+
+    Attributes:
+        gone: what is in it; nothing if there is no such file.
+    """
+
+    def __init__(self, path: Path, file: int | None) -> None:
+        self._path = path
+        self._file = file
+        self.gone = Gone() if file is None else _gone_in(file, path)
+
+    def is_in_place(self) -> bool:
+        """Whether it has not been replaced."""
+        try:
+            now = self._path.stat()
+        except FileNotFoundError:
+            return self._file is None
+        return self._file is not None and os.path.samestat(os.fstat(self._file), now)
+
+
+@contextmanager
+def opened_gone(folder: Path) -> Iterator[OpenedGone]:
+    """What ended processes left in a folder; raises OSError and MeterError."""
     path = folder / GONE_FILE
     try:
-        data = json.loads(path.read_bytes())
+        file = open_plain(path, os.O_RDONLY)
+    except FileNotFoundError:
+        yield OpenedGone(path, None)
+        return
+    try:
+        yield OpenedGone(path, file)
+    finally:
+        os.close(file)
+
+
+def _gone_in(file: int, path: Path) -> Gone:
+    try:
+        with os.fdopen(os.dup(file), "rb") as opened:
+            data = json.load(opened)
         found = {
-            tuple(label): Kept([*map(int, sums)], int(retired))
+            checked_label(label): Kept([*map(int, sums)], int(retired))
             for label, sums, retired in data["found"]
         }
         widths = {len(kept.sums) for kept in found.values()}
         if widths - {WIDTH}:
             raise ValueError(f"rows of {widths} numbers, not {WIDTH}")
         return Gone(found, tuple(data["files"]))
-    except FileNotFoundError:
-        return Gone()
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise MeterError(
             f"{path} cannot be read: {error}; move it away, and counts of ended processes begin "
             "at 0",
-            folder=folder,
+            folder=path.parent,
         ) from error
 
 

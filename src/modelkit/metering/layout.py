@@ -13,6 +13,7 @@ Label: TypeAlias = tuple[str, ...]  # what a slab counts: its kind, and what tel
 OF_A_MODEL = "model"  # then name, version, digest
 HTTP = "http"  # then route, status
 FLIGHT = "flight"  # requests begun and ended
+LABEL_LENGTHS = {OF_A_MODEL: 4, HTTP: 3, FLIGHT: 1}
 
 # Columns of whole numbers. Durations are in nanoseconds, so that they are whole as well.
 COLUMNS = {name: at for at, name in enumerate(OUTCOMES)}
@@ -24,6 +25,17 @@ WIDTH = DURATIONS + len(BOUNDS) + 1
 BEGUN = 0  # these two in slabs of requests in flight
 ENDED = 1
 BOUNDS_NS = tuple(round(1e9 * bound) for bound in BOUNDS)
+
+
+def checked_label(parts: Sequence[object]) -> Label:
+    """A label that was read from a file; raises TypeError and ValueError for what is none."""
+    label = tuple(str(part) for part in parts)
+    of_strings = isinstance(parts, list) and label == tuple(parts)
+    if not of_strings or LABEL_LENGTHS.get(label[0] if label else "") != len(label):
+        raise ValueError(f"{parts!r:.100} is no label of shared counts")
+    if label[0] == HTTP and not label[2].isdecimal():
+        raise ValueError(f"{label[2]!r:.100} is no status of HTTP")
+    return label
 
 
 def zeros() -> Slab:

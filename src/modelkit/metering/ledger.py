@@ -8,8 +8,10 @@ which goes on adding there: there are never more slabs than there were threads a
 Between the reading of a number and its writing stands no call, where Python could run a signal
 handler, a finalizer or another coroutine of the same thread.
 
-About one call in 16 is timed, at random gaps, so that no rhythm of the caller falls in step with
-them. A timed call stands for those since the one before it: that number is its weight.
+Of each block of 16 calls one is timed, at random, and stands for all of them: each call is as likely to
+be timed, so that no rhythm of the caller falls in step. Where calls are slow all of them are timed, and
+so are the first ones, until they are known to be fast. That is decided between blocks only: one who
+stopped a block after a slow call would count slow calls too often.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ import random
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, repeat
+from itertools import chain, cycle, islice, repeat
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, NamedTuple, final
 
 from modelkit import forks
 from modelkit.metering.layout import (
@@ -42,27 +44,47 @@ if TYPE_CHECKING:
     from modelkit.metering.shared import SharedFolder
 
 
-GAP = 16  # calls from one timed call to the next, on average
-TURN = 4093  # calls after which the gaps come again; a prime, so that no rhythm divides it
+BLOCK = 16  # calls of which one is timed
+TURN = 4093  # calls after which the blocks come again; a prime, so that no rhythm divides it
 SLOW = 50_000  # nanoseconds of a call from which on every call is timed, which then costs under 1 %
 MEMORY = 16  # timed calls over which the mean is taken
+UNKNOWN = 4 * SLOW  # the mean to begin with, which takes some 24 fast calls to fall below SLOW
 
 
-def weights_of_turn(seed: int = 0) -> tuple[int, ...]:
-    """For each call of a turn 0, or its weight if it is timed; the weights add up to `TURN`."""
+class Timed(NamedTuple):
+    """A call that is timed.
+
+    Attributes:
+        weight: the number of calls for which it stands.
+        rest: the number of calls of its block that come after it.
+    """
+
+    weight: int
+    rest: int
+
+
+ALONE = Timed(1, 0)
+Pattern = tuple[Timed | None, ...]  # for each call whether it is timed
+
+
+def blocks_of_turn(seed: int | None = None) -> tuple[Pattern, ...]:
+    """Blocks with one timed call each; the last one is shorter, and they add up to `TURN` calls.
+
+    Without a seed they are other ones in each process, so that processes which do the same do not
+    agree on what is timed.
+    """
     rng = random.Random(seed)  # noqa: S311 - no secret
-    found = []
-    gap = 0
-    for place in range(TURN):
-        gap += 1
-        timed = rng.random() < 1 / GAP or place == TURN - 1
-        found.append(gap if timed else 0)
-        gap = 0 if timed else gap
+    found: list[Pattern] = []
+    for begins in range(0, TURN, BLOCK):
+        size = min(BLOCK, TURN - begins)
+        place = rng.randrange(size)
+        timed = Timed(size, size - 1 - place)
+        found.append((*repeat(None, place), timed, *repeat(None, timed.rest)))
     return tuple(found)
 
 
-WEIGHTS = weights_of_turn()
-EVERY = repeat(1)  # the weights where every call is timed
+BLOCKS = blocks_of_turn()
+EVERY = repeat(ALONE)  # where every call is timed
 
 
 @final
@@ -71,27 +93,29 @@ class Place:
 
     Attributes:
         slab: its numbers.
-        weights: for each call to come, 0 or the weight of a timed call.
+        pattern: for each call to come, whether it is timed.
     """
 
-    __slots__ = ("_mean", "_some", "slab", "weights")
+    __slots__ = ("_mean", "_some", "pattern", "slab")
 
-    weights: Iterator[int]
+    pattern: Iterator[Timed | None]
 
     def __init__(self, slab: Slab) -> None:
         self.slab = slab
-        self._some = cycle(WEIGHTS)
-        self.weights = self._some
-        self._mean = 0.0
+        # From the system: in the child of a fork other numbers, and those of the application stay.
+        first = random.SystemRandom().randrange(len(BLOCKS))
+        self._some = cycle(chain(*BLOCKS[first:], *BLOCKS[:first]))
+        self.pattern = EVERY
+        self._mean = float(UNKNOWN)
 
-    def answered(self, rows: int, weight: int, start: int) -> None:
-        """Count a call that was answered, and time it if it has a weight.
+    def answered(self, rows: int, timed: Timed | None, start: int) -> None:
+        """Count a call that was answered, and take its duration if it is timed.
 
         The call is counted by the last statement, so that one who is interrupted before it is
         counted as cancelled, and once.
         """
-        if weight:
-            self.add_time(perf_counter_ns() - start, weight)
+        if timed:
+            self.add_time(perf_counter_ns() - start, timed)
         slab = self.slab
         if rows != 1:
             slab[MORE_ROWS] += rows - 1
@@ -103,18 +127,19 @@ class Place:
         slab = self.slab
         slab[column] += 1
 
-    def add_time(self, took: int, weight: int) -> None:
-        """Take the duration of a call, in nanoseconds, which stands for `weight` calls."""
+    def add_time(self, took: int, timed: Timed = ALONE) -> None:
+        """Take the duration of a call, in nanoseconds."""
         column = DURATIONS + bisect_left(BOUNDS_NS, took)
+        weight = timed.weight
         slab = self.slab
         slab[column] += weight
         slab[NANOSECONDS] += weight * took
         mean = self._mean + (took - self._mean) / MEMORY
         self._mean = mean
-        if mean > SLOW:
-            self.weights = EVERY
-        elif self.weights is EVERY:
-            self.weights = self._some
+        if mean <= SLOW:
+            self.pattern = self._some
+        elif self.pattern is self._some:
+            self.pattern = chain(islice(self._some, timed.rest), EVERY)
 
 
 class _Lease:

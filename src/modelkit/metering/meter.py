@@ -12,10 +12,11 @@ from modelkit.identity import identity_of
 from modelkit.metering import book, requests
 from modelkit.metering.layout import MORE_ROWS, OK
 from modelkit.metering.refused import tell_refused
+from modelkit.metering.rows import answered_rows
 from modelkit.metering.totals import Totals
 from modelkit.model import Call, Model, Outputs
 from modelkit.signature import Signature
-from modelkit.wrapper import Wrapper
+from modelkit.wrapper import Wrapper, check_wrapped
 
 if TYPE_CHECKING:
     from modelkit.metering.shared import SharedFolder
@@ -69,6 +70,7 @@ class Meter(Wrapper):
         shared: str | os.PathLike[str] | None = None,
         spans: bool = False,
     ) -> None:
+        check_wrapped(model, "Meter")
         _refuse_two_meters(model)
         _refuse_several_versions(model)
         super().__init__(model)
@@ -85,7 +87,7 @@ class Meter(Wrapper):
         from modelkit.metering.spans import Spanned
 
         name, version, _ = identity_of(self)
-        return Spanned(self._inner, name, version, self._rows)
+        return Spanned(self._inner, name, version)
 
     @property
     def unobserved(self) -> Model:
@@ -107,13 +109,17 @@ class Meter(Wrapper):
     ) -> Outputs:
         place = self._ledger.local.place
         try:
-            weight = next(place.weights)
-            start = weight and perf_counter_ns()
+            timed = next(place.pattern)
+            start = perf_counter_ns() if timed else 0
             answers = self._answering._call(X, outputs, call)
-            rows = len(answers[outputs[0]]) if self._by_rows else self._rows(answers)
+            rows = (
+                len(answers[outputs[0]])
+                if self._by_rows
+                else answered_rows(self.signature, answers)
+            )
             # As Place.answered, written out: a call of it costs as much as all of this.
-            if weight:
-                place.add_time(perf_counter_ns() - start, weight)
+            if timed:
+                place.add_time(perf_counter_ns() - start, timed)
             slab = place.slab
             if rows != 1:
                 slab[MORE_ROWS] += rows - 1
@@ -132,24 +138,20 @@ class Meter(Wrapper):
     ) -> Outputs:
         ledger = self._ledger
         try:
-            weight = next(ledger.local.place.weights)
-            start = weight and perf_counter_ns()
+            timed = next(ledger.local.place.pattern)
+            start = perf_counter_ns() if timed else 0
             answers = await self._answering._acall(X, outputs, call)
-            rows = len(answers[outputs[0]]) if self._by_rows else self._rows(answers)
-            ledger.local.place.answered(rows, weight, start)  # another thread may have gone on
+            rows = (
+                len(answers[outputs[0]])
+                if self._by_rows
+                else answered_rows(self.signature, answers)
+            )
+            ledger.local.place.answered(rows, timed, start)  # another thread may have gone on
         except BaseException as error:
             ledger.local.place.failed(error)
             tell_refused(self, error)
             raise
         return answers
-
-    def _rows(self, answers: Outputs) -> int:
-        """The number of rows of answers whose rows lie on any axis, or on none."""
-        dim = self.signature.row_dim
-        for spec in self.signature.outputs:
-            if dim is not None and dim in spec.shape and spec.name in answers:
-                return int(answers[spec.name].shape[spec.shape.index(dim)])
-        return 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self._again, (self._inner,)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelkit.metering.gone import Found, Kept
+from modelkit.metering.gone import FoldersRead, Found, Kept
 from modelkit.metering.layout import (
     BEGUN,
     DURATIONS,
@@ -44,16 +44,16 @@ def ended(route: str, status: int, seconds: float) -> None:
     counts = _counts
     ledger = counts.ended.get((route, status)) or counts.begin(route, status)
     place = ledger.local.place
-    place.add_time(round(1e9 * seconds), 1)
+    place.add_time(round(1e9 * seconds))
     slab = place.slab
     slab[OK] += 1
     flight = counts.in_flight.local.place.slab
     flight[ENDED] += 1
 
 
-def totals() -> RequestTotals:
+def totals(reading: FoldersRead | None = None) -> RequestTotals:
     """What was counted until now; raises MeterError where a folder cannot be read."""
-    return _totals_of(_counts.found())
+    return _totals_of(_counts.found(reading or FoldersRead()))
 
 
 def count_in(folder: SharedFolder) -> None:
@@ -85,9 +85,9 @@ class _Counts:
         ledger = Ledger((HTTP, route, str(status)), self.folder)
         return self.ended.setdefault((route, status), ledger)
 
-    def found(self) -> Found:
+    def found(self, reading: FoldersRead) -> Found:
         """What was counted, by label."""
-        found = {} if self.folder is None else self.folder.read()
+        found = {} if self.folder is None else reading.of(self.folder).copy()
         for ledger in (self.in_flight, *[*self.ended.values()]):
             mine = Kept(ledger.own_sums(), 0)
             found[ledger.label] = found[ledger.label] + mine if ledger.label in found else mine

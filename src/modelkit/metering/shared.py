@@ -5,9 +5,10 @@ write, since ids come again. It holds an flock on that file for as long as it li
 go of the lock when the process ends, however it ends: a lock that can be had says that the process
 is gone, across containers as well, where ids say nothing.
 
-Whoever reads adds up all files. What ended processes left is first moved into `gone.json`, so that
-their files do not pile up. This happens under an flock on the file `lock`, so that no file is moved
-twice; whoever counts never waits for it.
+Whoever reads adds up all files, and waits for nobody: a reader may be stopped, or interrupted by a
+signal whose handler reads as well. What ended processes left is moved into `gone.json`, so that their
+files do not pile up, by the reader that holds an flock on the file `lock`. Other readers move nothing,
+and read again if `gone.json` was replaced meanwhile.
 
 Without a global interpreter lock this holds as well: a thread has slabs of its own, a process has a
 file of its own, and words of 8 bytes are read and written whole.
@@ -21,20 +22,21 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import final
 
 from modelkit import forks
 from modelkit.errors import MeterError
 from modelkit.metering.cells import SUFFIX, OwnFile, read_cells
+from modelkit.metering.files import open_plain
 from modelkit.metering.gone import (
     GONE_FILE,
     Found,
     Gone,
     Kept,
     left_by,
-    read_gone,
+    opened_gone,
     summed,
     without_the_old,
     write_gone,
@@ -94,15 +96,20 @@ class SharedFolder:
             try:
                 return self._opened().slab(label)
             except OSError as error:
-                if not self._told:
-                    _log.warning(
-                        "some calls are counted in this process only, which others do not see: "
-                        "the folder %s has no room: %s",
-                        self.path,
-                        error,
-                    )
-                self._told = True
+                self._tell_once(error)
                 return zeros()
+
+    def _tell_once(self, error: OSError) -> None:
+        if self._told:
+            return
+        self._told = True
+        with suppress(Exception):  # of a filter or a handler of the application
+            _log.warning(
+                "some calls are counted in this process only, which others do not see: the folder "
+                "%s has no room: %s",
+                self.path,
+                error,
+            )
 
     def retire(self, label: Label) -> None:
         """Say that this process has no Meter of a label any more."""
@@ -119,27 +126,47 @@ class SharedFolder:
     def read(self) -> Found:
         """What all processes have counted until now, by label."""
         try:
-            with self._one_reader():
-                return self._read()
+            with self._first_reader() as first:
+                found = None
+                while found is None:
+                    found = self._read(move=first)
         except OSError as error:
             raise MeterError(
                 f"the folder {self.path} of shared counts cannot be read: {error}", folder=self.path
             ) from error
+        if self._file is not None and self._file.is_removed():
+            raise MeterError(
+                f"the file in which this process counts was removed from {self.path}; empty the "
+                "folder before a server starts, and restart this process",
+                folder=self.path,
+            )
+        return found
 
-    def _read(self) -> Found:
-        gone = read_gone(self.path)
-        alive: list[Found] = []
-        dead: dict[str, Found] = {}
-        for path in sorted(self.path.glob(f"*{SUFFIX}")):
-            found, lives = _read_file(path)
-            if lives:
-                alive.append(found)
-            else:
-                moved = path.name in gone.files
-                dead[path.name] = {} if moved else left_by(found, time.time_ns())
+    def _read(self, *, move: bool) -> Found | None:
+        """What is in all files; None if another reader has moved some of them meanwhile.
+
+        Counts are moved into `gone.json` before their file goes, so that they were read in one of
+        the two if the former is the same at the end.
+        """
+        with opened_gone(self.path) as same:
+            gone = same.gone
+            alive: list[Found] = []
+            dead: dict[str, Found] = {}
+            for path in sorted(self.path.glob(f"*{SUFFIX}")):
+                try:
+                    found, lives = _read_file(path)
+                except FileNotFoundError:
+                    continue
+                if lives:
+                    alive.append(found)
+                else:
+                    moved = path.name in gone.files
+                    dead[path.name] = {} if moved else left_by(found, time.time_ns())
+            if not same.is_in_place():
+                return None
         past = summed([dict(gone.found), *dead.values()])
         every = without_the_old(summed([past, *alive]))
-        if dead:
+        if dead and move:
             shown = {label: kept for label, kept in past.items() if label in every}
             self._bury(Gone(shown, tuple(dead)))
         return every
@@ -151,7 +178,8 @@ class SharedFolder:
         except OSError:
             return  # a full disk: their files stay, and are added up as they are
         for name in gone.files:
-            (self.path / name).unlink(missing_ok=True)
+            with suppress(OSError):  # it is another user's, and stays; its counts are not read
+                (self.path / name).unlink()
 
     def _opened(self) -> OwnFile:
         if self._file is None:
@@ -159,25 +187,26 @@ class SharedFolder:
         return self._file
 
     @contextmanager
-    def _one_reader(self) -> Iterator[None]:
-        lock = os.open(self.path / LOCK, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def _first_reader(self) -> Iterator[bool]:
+        """Gives whether nobody else reads as the first; that one may move files."""
+        lock = open_plain(self.path / LOCK, os.O_RDONLY | os.O_CREAT)
         self._reading.add(lock)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(lock, fcntl.LOCK_UN)
+            yield _is_had(lock, fcntl.LOCK_EX)
         finally:
             self._reading.discard(lock)
+            fcntl.flock(lock, fcntl.LOCK_UN)
             os.close(lock)
 
 
 def _read_file(path: Path) -> tuple[Found, bool]:
     """What is in the file of a process, and whether the process lives."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    file = open_plain(path, os.O_RDONLY)
     try:
-        lives = _is_locked(file) or os.fstat(file).st_size == 0
+        lives = not _is_had(file, fcntl.LOCK_SH)
+        if not lives and os.fstat(file).st_size == 0:
+            # Whoever made it was killed before it wrote, or makes another one if this is gone.
+            path.unlink(missing_ok=True)
         found = {
             label: Kept(added(slabs.slabs), slabs.retired)
             for label, slabs in read_cells(file, path).items()
@@ -187,12 +216,13 @@ def _read_file(path: Path) -> tuple[Found, bool]:
         os.close(file)
 
 
-def _is_locked(file: int) -> bool:
+def _is_had(file: int, lock: int) -> bool:
+    """Whether a lock on a file could be had at once."""
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(file, lock | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    return False
+        return False
+    return True
 
 
 def _check_files(path: Path) -> None:

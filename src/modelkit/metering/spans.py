@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import final
 
 from modelkit.errors import importing
+from modelkit.metering.rows import answered_rows
 from modelkit.metering.totals import outcome_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.wrapper import Wrapper
@@ -22,17 +23,15 @@ class Spanned(Wrapper):
         model: the Model that answers.
         name: the name of the model.
         version: its version.
-        count: gives the number of rows of answers.
     """
 
-    __slots__ = ("_count", "_current", "_failed", "_named", "_tracer")
+    __slots__ = ("_current", "_failed", "_named", "_tracer")
 
     def __init__(
         self,
         model: Model,
         name: str,
         version: str,
-        count: Callable[[Outputs], int],
     ) -> None:
         super().__init__(model)
         with importing("opentelemetry-api", "Meter(spans=True)", "otel"):
@@ -41,7 +40,6 @@ class Spanned(Wrapper):
         self._tracer = trace.get_tracer("modelkit")
         self._failed = trace.StatusCode.ERROR
         self._named = {"modelkit.model": name, "modelkit.version": version}
-        self._count = count
 
     def _call(
         self,
@@ -80,7 +78,7 @@ class Spanned(Wrapper):
         ) as span:
 
             def answered(answers: Outputs) -> None:
-                span.set_attribute("modelkit.rows", self._count(answers))
+                span.set_attribute("modelkit.rows", answered_rows(self._inner.signature, answers))
                 span.set_attribute("modelkit.outcome", "ok")
 
             try:

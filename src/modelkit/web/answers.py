@@ -36,6 +36,27 @@ def encode_long(
     return encoded
 
 
+def has_long(answers: Mapping[str, Array]) -> bool:
+    """Whether one of the outputs is to be encoded in steps."""
+    return any(map(json.is_long, answers.values()))
+
+
+def dump_finite(
+    answer: Mapping[str, Any],
+    names: Iterable[str],
+    answers: Mapping[str, Array],
+) -> bytes:
+    """An answer as JSON, in which there are these outputs.
+
+    Raises Refused, 406, for an infinity.
+    """
+    data = json.dump(answer)
+    if json.may_hold_null(data):
+        for name in names:
+            check_finite(answers[name], name)
+    return data
+
+
 def plain_array(values: Array) -> Array:
     """An output without times: points in time as texts of ISO 8601, spans as seconds."""
     kind = values.dtype.kind
@@ -50,7 +71,7 @@ def plain_array(values: Array) -> Array:
 
 def check_finite(values: Array, name: str) -> None:
     """Raise Refused, 406, for an output with an infinity, which JSON has no number for."""
-    if values.dtype.kind == "f" and json.has_infinity(values):
+    if values.dtype.kind == "f" and np.isinf(values).any():
         raise Refused(
             406,
             f"the output {name!r} holds an infinity, and JSON has no number for it: ask for the "

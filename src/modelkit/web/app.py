@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Literal, final
@@ -15,7 +14,15 @@ from modelkit import events, forks
 from modelkit.activation import Draining
 from modelkit.errors import ClosedError, RolloutError
 from modelkit.model import Model
-from modelkit.web.asgi import AsgiReceive, AsgiScope, AsgiSend, Carrier, discard
+from modelkit.web.asgi import (
+    AsgiReceive,
+    AsgiScope,
+    AsgiSend,
+    Carrier,
+    Threads,
+    discard,
+    headers_of,
+)
 from modelkit.web.auth import Auth
 from modelkit.web.blueprint import blueprint_of
 from modelkit.web.edge import Edge
@@ -35,7 +42,6 @@ if TYPE_CHECKING:
 Servable = Model | str | os.PathLike[str]
 _WITH_CONNECTIONS = ("1.0", "1.1")  # of HTTP; the others have no header of that name
 _LIMITS = Limits()
-_THREADS = 4  # that read and write large bodies, and metrics
 
 
 @final
@@ -63,6 +69,7 @@ class App:
 
     Raises:
         ValueError: for no models at all, and for a name that cannot be part of a path.
+        TypeError: for an argument of another kind, such as a Model without its name.
         PackageError: for a package that cannot be opened.
     """
 
@@ -75,11 +82,12 @@ class App:
         metrics: Metrics | None = None,
         overloaded: Literal[429, 503] = 429,
     ) -> None:
-        _check(models, overloaded)
+        _check_models(models)
+        _check_options(auth, limits, metrics, overloaded)
         served = _open_all(models)
         self._edge = Edge(served, limits, auth, metrics, overloaded)
         self._lookouts: dict[asyncio.AbstractEventLoop, Lookout] = {}
-        self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
+        self._threads = Threads()
         forks.watch(self)
 
     # What ASGI calls.
@@ -96,12 +104,13 @@ class App:
             return
         edge = self._edge
         path = below(scope.get("root_path", ""), scope["path"])
-        visit = edge.arrive(scope["method"], path, dict(scope["headers"]))
+        visit = edge.arrive(scope["method"], path, headers_of(scope))
+        visit.root = scope.get("root_path", "")
         self._look_after(visit)
         status = 499
         try:
             try:
-                reply = await edge.answer(visit, Carrier(visit, receive, self._beside))
+                reply = await edge.answer(visit, Carrier(visit, receive, self._threads))
             except asyncio.CancelledError:
                 if visit.cut is None:
                     raise
@@ -217,7 +226,7 @@ class App:
 
         Raises:
             ValueError: for a name that is not served.
-            ClosedError: if the App was closed.
+            ClosedError: if the App, or `newer`, was closed.
             RolloutError: if a Rollout answers, which changes its versions itself.
             PackageError: if the package cannot be opened, or does not compute what was proven; what
                 answered before goes on.
@@ -281,10 +290,10 @@ class App:
         """
         edge = self._edge
         edge.close()
-        for served in edge.served.values():
-            with served.replacing:
-                served.active.now.value.close()
-        self._beside.shutdown(wait=False)
+        with ExitStack() as closing:  # of the others although one fails
+            closing.callback(self._threads.close)
+            for served in edge.served.values():
+                closing.callback(served.close)
 
     async def aclose(self) -> None:
         """As `close`, without blocking the event loop."""
@@ -293,18 +302,38 @@ class App:
     def after_fork(self) -> None:
         """Begin without requests and threads in the child of a fork."""
         self._lookouts = {}
-        self._beside = ThreadPoolExecutor(_THREADS, "modelkit-web")
+        self._threads = Threads()
         self._edge.after_fork()
 
 
-def _check(
-    models: Mapping[str, Servable],
-    overloaded: int,
-) -> None:
+def _check_models(models: Mapping[str, Servable]) -> None:
+    if not isinstance(models, Mapping):
+        given = type(models).__name__
+        raise TypeError(f"an App takes models by name, App({{name: model}}); got a {given}")
     if not models:
         raise ValueError("an App serves at least one model: App({name: model})")
     for name in models:
         check_path_name(name)
+
+
+def _check_options(
+    auth: object,
+    limits: object,
+    metrics: object,
+    overloaded: object,
+) -> None:
+    """Find now what would fail at the first request."""
+    if not (auth is None or callable(auth)):
+        given = type(auth).__name__
+        raise TypeError(f"auth is a function of headers, such as mk.tokens(...); got a {given}")
+    if not isinstance(limits, Limits):
+        given = type(limits).__name__
+        raise TypeError(f"limits are a modelkit.types.Limits; got a {given}")
+    if not (metrics is None or callable(metrics)):
+        given = type(metrics).__name__
+        raise TypeError(
+            f"metrics is what answers a scrape: mk.Collector(model).text; got a {given}"
+        )
     if overloaded not in (429, 503):
         raise ValueError(f"overloaded is the status 429 or 503; got {overloaded!r}")
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, final
 from modelkit.model import Call, Model, Outputs
 from modelkit.web.body import BodyParts, too_large
 from modelkit.web.lookout import gone
+from modelkit.web.reply import Headers
 from modelkit.web.visit import Visit
 
 AsgiMessage = MutableMapping[str, Any]
@@ -18,15 +19,52 @@ AsgiScope = MutableMapping[str, Any]
 AsgiReceive = Callable[[], Awaitable[AsgiMessage]]
 AsgiSend = Callable[[AsgiMessage], Awaitable[None]]
 T = TypeVar("T")
+_BESIDE = 4
 _LINGER = 2.0  # seconds that a client has to end a body that is too large
 _LINGER_BODIES = 4  # and how much of it is taken, in the limits of a body
+
+
+def headers_of(scope: AsgiScope) -> Headers:
+    """The headers of a request by name; the values of one that came several times are joined.
+
+    As HTTP and WSGI have it, so that no server's habit decides which of two credentials counts.
+    """
+    told = list(scope["headers"])
+    headers = dict(told)
+    if len(headers) < len(told):
+        for name in headers:
+            values = [value for key, value in told if key == name]
+            headers[name] = (b"; " if name == b"cookie" else b", ").join(values)
+    return headers
+
+
+@final
+class Threads:
+    """The threads of an App.
+
+    Attributes:
+        beside: some, for metrics, and for bodies that are inflated.
+        reading: one, for large bodies. JSON is parsed without a turn for any other thread, so that
+            two of them at once would hold up an event loop for as long as both take.
+    """
+
+    __slots__ = ("beside", "reading")
+
+    def __init__(self) -> None:
+        self.beside = ThreadPoolExecutor(_BESIDE, "modelkit-web")
+        self.reading = ThreadPoolExecutor(1, "modelkit-read")
+
+    def close(self) -> None:
+        """End them, once they have nothing to do."""
+        self.beside.shutdown(wait=False)
+        self.reading.shutdown(wait=False)
 
 
 @final
 class Carrier:
     """Carries one request of ASGI; a Transport."""
 
-    __slots__ = ("_beside", "_receive", "_visit")
+    __slots__ = ("_receive", "_threads", "_visit")
 
     cuts = True
 
@@ -34,11 +72,11 @@ class Carrier:
         self,
         visit: Visit,
         receive: AsgiReceive,
-        beside: ThreadPoolExecutor,
+        threads: Threads,
     ) -> None:
         self._visit = visit
         self._receive = receive
-        self._beside = beside
+        self._threads = threads
 
     async def body(self, most: int) -> bytes:
         """The body, in one message as most come, or in several. Raises Refused."""
@@ -78,7 +116,11 @@ class Carrier:
 
     async def beside(self, work: Callable[[], T]) -> T:
         """What takes milliseconds, in one of a few threads of the App."""
-        return await asyncio.get_running_loop().run_in_executor(self._beside, work)
+        return await asyncio.get_running_loop().run_in_executor(self._threads.beside, work)
+
+    async def one_by_one(self, work: Callable[[], T]) -> T:
+        """What keeps the interpreter for milliseconds, in the one thread for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads.reading, work)
 
     async def apart(self, work: Callable[[], T]) -> T:
         """What may take seconds, in a thread that other such work may keep waiting."""

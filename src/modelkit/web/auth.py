@@ -13,6 +13,7 @@ from modelkit.web.reply import Headers, Refused
 Auth = Callable[[Mapping[str, str]], str | Awaitable[str | None] | None]
 
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+_EMPTY = hashlib.sha256(b"").digest()
 _CHALLENGE = (b"www-authenticate", b'Bearer realm="modelkit"')
 
 
@@ -47,7 +48,8 @@ def tokens(*accepted: str | Mapping[str, str]) -> Auth:
             such digests. The caller of a digest without a name is called after its first digits.
 
     Raises:
-        ValueError: for something else, such as the token itself, and for no digest at all.
+        ValueError: for something else, such as the token itself; for no digest at all, and for that
+            of an empty token; and for a caller without a name.
     """
     known = _known(accepted)
     if not known:
@@ -82,7 +84,7 @@ def _known(accepted: tuple[str | Mapping[str, str], ...]) -> list[tuple[bytes, s
     known = []
     for digests in accepted:
         if isinstance(digests, Mapping):
-            known += [(_digest(text), name) for name, text in digests.items()]
+            known += [(_digest(text), _named(name)) for name, text in digests.items()]
         else:
             digest = _digest(digests)
             known.append((digest, f"sha256:{digest.hex()[:8]}"))
@@ -96,7 +98,16 @@ def _digest(text: str) -> bytes:
             "tokens() takes the sha256 of a token in 64 hexadecimal digits, never the token: "
             "hashlib.sha256(token.encode()).hexdigest()"
         )
-    return bytes.fromhex(found[1])
+    digest = bytes.fromhex(found[1])
+    if digest == _EMPTY:  # as `printf %s "$TOKEN" | sha256sum` prints it where there is no TOKEN
+        raise ValueError("this is the sha256 of an empty token, which anybody could send")
+    return digest
+
+
+def _named(name: object) -> str:
+    if isinstance(name, str) and name and name.isprintable():
+        return name
+    raise ValueError(f"the name of a caller is a printable text; got {name!r}")
 
 
 def _token(headers: Mapping[str, str]) -> str | None:

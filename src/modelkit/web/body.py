@@ -11,6 +11,9 @@ from modelkit.web.statuses import CLOSE
 
 _WINDOW = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}  # how zlib names them
 _PLAIN = (b"", b"identity")
+# Bytes that are inflated at a time. What follows a member is copied, so that a body of many empty ones,
+# inflated at once, would take minutes.
+_SLICE = 1 << 12
 _ACCEPT = (b"accept-encoding", b"gzip, deflate")
 
 
@@ -30,7 +33,12 @@ def check_head(
 
 def too_large(most: int) -> Refused:
     """The answer to a body above the limit; what is left of it stays unread."""
-    return Refused(413, f"the body is larger than {most:,} bytes; send fewer rows", headers=[CLOSE])
+    return Refused(
+        413,
+        f"the body is larger than {most:,} bytes; send fewer rows. Tensors in bytes, as V2 has them, "
+        "may be more than JSON",
+        headers=[CLOSE],
+    )
 
 
 @final
@@ -70,27 +78,31 @@ def inflated(
     if encoding in _PLAIN:
         return body
     gathered = BodyParts(most)
-    while body:
-        body = _next_member(body, encoding, gathered, most)
+    whole = memoryview(body)
+    inflating = None
+    for start in range(0, len(whole), _SLICE):
+        left: bytes | memoryview = whole[start : start + _SLICE]
+        while left:
+            if inflating is None or inflating.eof:  # a gzip body may have several members
+                inflating = zlib.decompressobj(_WINDOW[encoding])
+            gathered.add(_inflated(left, inflating, encoding, most))
+            left = inflating.unused_data
+    if inflating is not None and not inflating.eof:
+        raise Refused(400, f"the {encoding.decode()} body ends too early")
     return gathered.whole()
 
 
-def _next_member(
-    body: bytes,
+def _inflated(
+    part: bytes | memoryview,
+    inflating: zlib._Decompress,
     encoding: bytes,
-    gathered: BodyParts,
     most: int,
 ) -> bytes:
-    """Inflate one of the members that a gzip body may have; returns what follows it."""
-    inflating = zlib.decompressobj(_WINDOW[encoding])
     try:
-        gathered.add(inflating.decompress(body, most + 1))
+        return inflating.decompress(part, most + 1)
     except zlib.error as error:
         name = encoding.decode()
         raise Refused(400, f"the body is not {name}, as its header says: {error}") from None
-    if not inflating.eof:
-        raise Refused(400, f"the {encoding.decode()} body ends too early")
-    return inflating.unused_data
 
 
 def _check_encoding(encoding: bytes) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from inspect import isawaitable
 from time import monotonic
 from typing import final
@@ -19,11 +19,13 @@ from modelkit import events
 from modelkit.activation import Activation
 from modelkit.errors import ClosedError, Overloaded
 from modelkit.identity import identity_of
+from modelkit.logs import write_record
 from modelkit.metering import requests
 from modelkit.model import PLAIN, Call, Outputs
 from modelkit.rollout.lineup import SignedAnswers
 from modelkit.signature import Signature
 from modelkit.web import instances, plain, v2
+from modelkit.web.answers import has_long
 from modelkit.web.auth import Auth, TextHeaders, unauthorized
 from modelkit.web.body import check_head, inflated
 from modelkit.web.deadlines import seconds_allowed
@@ -49,14 +51,16 @@ from modelkit.web.visit import Transport, Visit
 
 Reading = Callable[[bytes, Headers, Signature, Limits], Query]
 ReadingInTurns = Callable[[bytes, Headers, Signature, Limits], Turns[Query]]
-WritingInSteps = Callable[[Query, Outputs, str, str], Turns[Reply]]
-Format = tuple[Reading, ReadingInTurns | None, WritingInSteps]
-# What reads a request, at once or in steps, and what writes its answer.
+Writing = Callable[[Query, Outputs, str, str], Reply]
+WritingInTurns = Callable[[Query, Outputs, str, str], Turns[Reply]]
+Format = tuple[Reading, ReadingInTurns | None, Writing, WritingInTurns]
+_PLAIN: Format = (plain.read, plain.read_in_steps, plain.write, plain.write_in_steps)
+# What reads a request and writes its answer, each at once, or in steps where they are long.
 _FORMATS: dict[str, Format] = {
-    "infer": (v2.read, v2.read_in_steps, v2.write_in_steps),
-    "predict": (plain.read, plain.read_in_steps, plain.write_in_steps),
-    "explain": (plain.read, plain.read_in_steps, plain.write_in_steps),
-    "instances": (instances.read, None, instances.write_in_steps),
+    "infer": (v2.read, v2.read_in_steps, v2.write, v2.write_in_steps),
+    "predict": _PLAIN,
+    "explain": _PLAIN,
+    "instances": (instances.read, None, instances.write, instances.write_in_steps),
 }
 # Bytes of a body from which even its steps hold up an event loop for longer than a thread does,
 # which gets a turn every five milliseconds.
@@ -139,9 +143,10 @@ class Edge:
         reply: Reply,
     ) -> HeaderList:
         """The headers of an answer: its own, its length, and what the App says of itself."""
-        headers = [*reply.headers, (b"content-length", b"%d" % len(reply.body))]
+        length = b"%d" % len(reply.body)
+        headers = [*reply.headers, (b"content-length", length)]
         if visit.version:
-            headers.append((b"model-version", visit.version.encode("latin-1", "replace")))
+            headers.append(version_header(visit.version))
         if (self.draining or self.closed) and CLOSE not in headers:
             headers.append(CLOSE)
         return headers
@@ -188,7 +193,10 @@ class Edge:
     def _route(self, visit: Visit) -> Route:
         route = route_of(visit.path)
         if route is None or not self._infos.has(route):
-            raise Refused(404, f"there is no path {visit.path!r}")
+            bare = visit.path.rstrip("/")
+            slashed = bare != visit.path and route_of(bare) is not None
+            hint = f"is it {bare!r}?" if slashed else "GET /openapi.json names those there are"
+            raise Refused(404, f"there is no path {visit.path!r}; {hint}")
         return route
 
     async def _tell(
@@ -201,7 +209,7 @@ class Edge:
         if route.name:
             return self._infos.of_model(route, self._find(route), ready=self.ready)
         accept = visit.headers.get(b"accept", b"").decode("latin-1")
-        told = partial(self._infos.of_all, route, accept, ready=self.ready)
+        told = partial(self._infos.of_all, route, accept, visit.root, ready=self.ready)
         return await transport.beside(told)
 
     def _admit(self, visit: Visit) -> None:
@@ -252,13 +260,14 @@ class Edge:
         What was closed meanwhile by its owner, after another took its place, is not the client's to
         know: the other one is asked.
         """
-        check_head(visit.headers, self.limits.body)
+        most = self._most_bytes(visit)
+        check_head(visit.headers, most)
         seconds = seconds_allowed(visit.headers)
         if seconds is not None:
             visit.hurry(seconds)
-        body = await transport.body(self.limits.body)
+        body = await transport.body(most)
         if b"content-encoding" in visit.headers:
-            body = await transport.beside(partial(inflated, body, visit.headers, self.limits.body))
+            body = await transport.beside(partial(inflated, body, visit.headers, most))
         activation: Activation[Serving] | None = None
         for last in (False, True):
             activation = served.active.now
@@ -273,6 +282,13 @@ class Edge:
             finally:
                 activation = None  # the traceback of an error would keep it
         raise AssertionError("the second attempt returns or raises")
+
+    def _most_bytes(self, visit: Visit) -> int:
+        """The bytes that the body of a request may have."""
+        limits = self.limits
+        if visit.route.verb == "infer" and v2.LENGTH_HEADER in visit.headers:
+            return limits.body
+        return min(limits.json, limits.body)
 
     async def _ask_one(
         self,
@@ -304,8 +320,11 @@ class Edge:
             if visit.route.version is not None:
                 _check_version(visit.route, visit.version)
         visit.check_time()
-        writing = _FORMATS[visit.route.verb][2]
-        return await with_turns(writing(query, answers, name, visit.version), transport)
+        writing, writing_in_steps = _FORMATS[visit.route.verb][2:]
+        told = (query, answers, name, visit.version)
+        if has_long(answers):
+            return await with_turns(writing_in_steps(*told), transport)
+        return writing(*told)
 
     async def _query(
         self,
@@ -315,14 +334,14 @@ class Edge:
         transport: Transport,
     ) -> Query:
         """What a body asks. Raises Refused."""
-        reading, in_steps, _ = _FORMATS[visit.route.verb]
+        reading, reading_in_steps = _FORMATS[visit.route.verb][:2]
         asked = (body, visit.headers, serving.signature, self.limits)
         if len(body) <= LONG_BODY:
             query = reading(*asked)
-        elif in_steps is not None and len(body) <= _IN_THREAD:
-            query = await with_turns(in_steps(*asked), transport)
+        elif reading_in_steps is not None and len(body) <= _IN_THREAD:
+            query = await with_turns(reading_in_steps(*asked), transport)
         else:
-            query = await transport.beside(partial(reading, *asked))
+            query = await transport.one_by_one(partial(reading, *asked))
         return with_key(query, visit.headers)
 
     def _refused(
@@ -336,9 +355,8 @@ class Edge:
             return refused
         request = visit.request_id()
         about = {"event": "failed", "route": visit.route.template, "request_id": request}
-        logging.getLogger("modelkit").error(
-            "request %s to %s failed", request, visit.route.template, exc_info=error, extra=about
-        )
+        message = f"request {request} to {visit.route.template} failed"
+        write_record(logging.ERROR, message, about, error=error)
         return failure(error, request)
 
 
@@ -355,6 +373,12 @@ def _check_version(
 def _known(name: str) -> tuple[str, Route]:
     path = f"/v2/models/{name}/infer"
     return path, Route("/v2/models/{model}/infer", "infer", ASKING, name)
+
+
+@lru_cache(64)
+def version_header(version: str) -> tuple[bytes, bytes]:
+    """The header of an answer that says which version gave it."""
+    return b"model-version", version.encode("latin-1", "replace")
 
 
 def _call_of(
@@ -377,5 +401,7 @@ def _explain(
     query: Query,
 ) -> tuple[Reply, str]:
     """The explanation, and the version that it is of."""
+    if query.outputs is not serving.signature.output_names:
+        raise Refused(400, "an explanation is of the answer as a whole: leave out 'outputs'")
     explanation, version = serving.explainers.explain(query.X, query.key)
-    return plain.write_explanation(explanation), version
+    return plain.write_explanation(query, explanation), version

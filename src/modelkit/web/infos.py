@@ -77,6 +77,7 @@ class Infos:
         self,
         route: Route,
         accept: str,
+        root: str,
         *,
         ready: bool,
     ) -> Reply:
@@ -85,6 +86,7 @@ class Infos:
         Args:
             route: what is asked.
             accept: the media types that the client takes, of which metrics have several.
+            root: the path that the App is mounted at, or nothing.
             ready: whether requests should be sent here.
         """
         if route.verb == "metrics" and self._metrics is not None:
@@ -93,7 +95,7 @@ class Infos:
         if route.verb == "page":
             return status_page(self._models(), ready=ready)
         if route.verb == "openapi":
-            return _json(openapi.document(self._models()))
+            return _json(openapi.document(self._models(), root))
         if route.verb == "models":
             return _json({"models": list(self._served)})
         about = {"name": "modelkit", "version": _version(), "extensions": ["binary_tensor_data"]}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json, plain
 from modelkit.web.answers import Steps
+from modelkit.web.instance_schema import has_rows
 from modelkit.web.options import check_known, check_type
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import Headers, Refused, Reply
@@ -42,7 +43,20 @@ def read(
     json.check_integers(data)
     json.check_keys(data, len(request) + len(options) + sum(map(len, records)))
     asked = {**options, **_rows(instances, signature)}
-    return plain.read(json.dump(asked), {}, signature, limits)
+    query = plain.read(json.dump(asked), {}, signature, limits)
+    _check_by_rows(query.outputs, signature)
+    return query
+
+
+def _check_by_rows(names: Collection[str], signature: Signature) -> None:
+    """Raise Refused, 400, for an output that has no value of its own for each instance."""
+    for spec in signature.outputs:
+        if spec.name in names and not has_rows(spec):
+            raise Refused(
+                400,
+                f"the output {spec.name!r} has no value for each instance: name the outputs that you "
+                'want in {"parameters": {"outputs": [...]}}, or ask .../predict',
+            )
 
 
 def _rows(instances: list[Any], signature: Signature) -> dict[str, Any]:
@@ -77,17 +91,30 @@ def _tensor(instances: list[dict[str, Any]], name: str) -> list[Any]:
     return [instance[name] for instance in instances]
 
 
+def write(
+    query: Query,
+    answers: Mapping[str, Array],
+    model_name: str,
+    version: str,
+) -> Reply:
+    """One prediction for each instance: the output, or an object of outputs where there are several.
+
+    Raises Refused, 406, for an infinity.
+    """
+    return _predictions(plain.write(query, answers, model_name, version))
+
+
 def write_in_steps(
     query: Query,
     answers: Mapping[str, Array],
     model_name: str,
     version: str,
 ) -> Steps:
-    """One prediction for each instance: the output, or an object of outputs where there are several.
+    """The answer as of `write`, in steps, as of `plain.write_in_steps`."""
+    return _predictions((yield from plain.write_in_steps(query, answers, model_name, version)))
 
-    In steps, as of `plain.write_in_steps`. Raises Refused, 406, for an infinity.
-    """
-    reply = yield from plain.write_in_steps(query, answers, model_name, version)
+
+def _predictions(reply: Reply) -> Reply:
     outputs = json.parse_object(reply.body)["outputs"]
     rows = zip(*outputs.values(), strict=True)
     if len(outputs) == 1:

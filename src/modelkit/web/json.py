@@ -12,13 +12,11 @@ import json
 from collections.abc import Generator
 from functools import cache
 from itertools import chain
-from math import isfinite
 from typing import Any
 
 import numpy as np
-from numpy import vdot
 
-from modelkit.cast import VDOT_ITEMS, Array
+from modelkit.cast import Array
 from modelkit.errors import importing
 from modelkit.jsonable import parse_json
 from modelkit.web.reply import Refused
@@ -64,7 +62,10 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """The fields of a JSON object. Raises Refused, 400."""
     value = parse(data)
     if type(value) is not dict:
-        raise Refused(400, f"the body is {shown(value)}, and a JSON object is expected")
+        raise Refused(
+            400,
+            f"the body is {shown(value)}, and a JSON object is expected: /openapi.json has examples",
+        )
     return value
 
 
@@ -151,6 +152,11 @@ def shown(value: Any) -> str:
     return f"{_library().dumps(value).decode():.40} ({kinds.get(type(value), 'a number')})"
 
 
+def quoted(name: str) -> str:
+    """A name as a message shows it: its beginning, in quotes."""
+    return f"{_library().dumps(name).decode():.40}"
+
+
 def dump(value: Any) -> bytes:
     """A value of plain objects and contiguous arrays of numbers as JSON; NaN is null."""
     orjson = _library()
@@ -158,13 +164,9 @@ def dump(value: Any) -> bytes:
     return encoded
 
 
-def has_infinity(values: Array) -> bool:
-    """Whether an array of floats holds an infinity; NaN is none."""
-    if values.size <= VDOT_ITEMS:
-        flat = values if values.ndim == 1 else values.reshape(-1)
-        if isfinite(vdot(flat, flat)):
-            return False
-    return bool(np.isinf(values).any())
+def may_hold_null(data: bytes) -> bool:
+    """Whether a JSON text may hold null, which NaN and the infinities become; if not, it holds none."""
+    return b"null" in data
 
 
 def is_long(values: Array) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import ExitStack
 from typing import final
 
 from modelkit.batching.batcher import Batcher
 from modelkit.drift.monitor import Monitor
 from modelkit.drift.profile import PROFILE_NAME
+from modelkit.errors import ClosedError
 from modelkit.golden import GOLDEN
 from modelkit.metering.meter import Meter
 from modelkit.model import Model
@@ -46,9 +48,10 @@ class Opened:
             raise
 
     def close(self) -> None:
-        """Close every layer, the outermost first."""
-        close_layers(self.model, self._loaded)
-        self._loaded.close()
+        """Close every layer, the outermost first, and the others although one fails."""
+        with ExitStack() as closing:
+            closing.callback(self._loaded.close)
+            closing.callback(close_layers, self.model, self._loaded)
 
 
 def layered(loaded: Model) -> Model:
@@ -73,18 +76,24 @@ def close_layers(
     model: Model,
     loaded: Model,
 ) -> None:
-    """Close the layers around a Model, the outermost first."""
+    """Close the layers around a Model, the outermost first, and the others although one fails."""
+    layers = []
     layer: Model | None = model
     while layer is not None and layer is not loaded:
-        layer.close()
+        layers.append(layer)
         layer = layer.inner
+    with ExitStack() as closing:
+        for layer in reversed(layers):
+            closing.callback(layer.close)
 
 
 def check_answers(model: Model) -> None:
     """Warm a model up, and compare its golden rows, where it has some.
 
-    Raises PackageError and IntegrityError.
+    Raises PackageError and IntegrityError, and ClosedError for a model that was closed.
     """
+    if model.closed:
+        raise ClosedError("the model that is to answer was closed")
     unseen = model.unobserved
     if GOLDEN in unseen.attachments:
         unseen.warmup()

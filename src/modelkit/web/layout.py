@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, final
@@ -13,7 +13,7 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.rule import exact_bits
 from modelkit.signature import Signature
-from modelkit.spec import MIXED, TIMES, ZONE, TensorSpec, numpy_dtype
+from modelkit.spec import MIXED, TIMES, ZONE, Column, TensorSpec, numpy_dtype
 from modelkit.web.forms import read_mixed, read_span, reader_of_times
 
 Read = Callable[[Any], Any]
@@ -38,6 +38,7 @@ class Layout:
         numbers: the columns and tensors of numbers alone, of which true and false are none.
         read: what reads the values of a column or tensor of times or spans, by name.
         mixed: for a column of anything, or a tensor with such columns: which of them are, by name.
+        by_columns: the same for rows by columns, where a tensor is called as some column is; or None.
     """
 
     names: tuple[str, ...]
@@ -52,6 +53,7 @@ class Layout:
     numbers: frozenset[str]
     read: Mapping[str, Read]
     mixed: Mapping[str, tuple[bool, ...]]
+    by_columns: Layout | None
 
 
 # By the identity of the signature: to compare two takes longer than to read a row.
@@ -69,27 +71,52 @@ def layout_of(signature: Signature) -> Layout:
     return layout
 
 
+def for_columns(layout: Layout) -> Layout:
+    """The Layout for rows whose names are those of columns."""
+    return layout.by_columns or layout
+
+
+def for_names(layout: Layout, names: Container[str]) -> Layout:
+    """The Layout for rows by these names: `coerce` takes them for columns if all columns are there."""
+    if layout.by_columns is None or not all(name in names for name in layout.names):
+        return layout
+    return layout.by_columns
+
+
 def _lay_out(signature: Signature) -> Layout:
-    names: list[str] = []
-    read: dict[str, Read] = {}
-    mixed: dict[str, tuple[bool, ...]] = {}
-    numbers: set[str] = set()
-    for spec in signature.inputs:
-        columns = [column.name for column in spec.columns]
-        names += columns or [spec.name]
-        if numpy_dtype(spec.dtype).kind in "iuf":
-            numbers |= {column.name for column in spec.columns if column.dtype != "bool"}
-            if not any(column.dtype == "bool" for column in spec.columns):
-                numbers.add(spec.name)
-        reader = _reader(spec.dtype)
-        if reader is not None:
-            read |= dict.fromkeys([spec.name, *columns], reader)
-        which = tuple(column.dtype == MIXED for column in spec.columns)
-        if any(which):
-            mixed[spec.name] = which
-            mixed |= {column.name: (True,) for column in spec.columns if column.dtype == MIXED}
+    columns = {column.name for spec in signature.inputs for column in spec.columns}
+    shared = {spec.name for spec in signature.inputs if spec.name in columns and not _is_one(spec)}
+    by_columns = _lay_out_apart(signature, shared, None) if shared else None
+    return _lay_out_apart(signature, set(), by_columns)
+
+
+def _is_one(spec: TensorSpec) -> bool:
+    """Whether a tensor has one column, which is called as it is, so that the two are the same."""
+    return len(spec.columns) == 1 and spec.columns[0].name == spec.name
+
+
+def _lay_out_apart(
+    signature: Signature,
+    shared: Collection[str],
+    by_columns: Layout | None,
+) -> Layout:
+    """The Layout in which a name is that of a tensor before that of a column, but for `shared` ones."""
     inputs = signature.inputs
+    tensors = [spec for spec in inputs if spec.name not in shared]
+    read: dict[str, Read | None] = {}
+    mixed: dict[str, tuple[bool, ...]] = {}
+    numeric: dict[str, bool] = {}
+    for spec in inputs:
+        read |= dict.fromkeys([column.name for column in spec.columns], _reader(spec.dtype))
+        mixed |= {column.name: (column.dtype == MIXED,) for column in spec.columns}
+        numeric |= {column.name: _is_numeric(spec, column) for column in spec.columns}
+    for spec in tensors:
+        read[spec.name] = _reader(spec.dtype)
+        mixed[spec.name] = tuple(column.dtype == MIXED for column in spec.columns)
+        columns_too = spec.columns or (Column(spec.name, spec.dtype),)
+        numeric[spec.name] = all(_is_numeric(spec, column) for column in columns_too)
     exact, nullable = _exactly(signature)
+    names = _names_of(inputs)
     return Layout(
         tuple(names),
         {spec.name: _row_axis(spec, signature.row_dim) for spec in inputs},
@@ -98,12 +125,25 @@ def _lay_out(signature: Signature) -> Layout:
         nullable,
         all(spec.columns for spec in inputs),
         len(names) == 1 and inputs[0].dtype == "string",
-        {spec.name: spec for spec in inputs},
+        {spec.name: spec for spec in tensors},
         _picker(names),
-        frozenset(numbers),
-        read,
-        mixed,
+        frozenset(name for name, is_one in numeric.items() if is_one),
+        {name: reader for name, reader in read.items() if reader is not None},
+        {name: which for name, which in mixed.items() if any(which)},
+        by_columns,
     )
+
+
+def _names_of(inputs: Iterable[TensorSpec]) -> list[str]:
+    """Every column, and every tensor without columns, in order."""
+    names: list[str] = []
+    for spec in inputs:
+        names += [column.name for column in spec.columns] or [spec.name]
+    return names
+
+
+def _is_numeric(spec: TensorSpec, column: Column) -> bool:
+    return numpy_dtype(spec.dtype).kind in "iuf" and column.dtype != "bool"
 
 
 def _reader(dtype: str) -> Read | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from modelkit.schema import Schema
 from modelkit.signature import Signature
 from modelkit.spec import TensorSpec
 from modelkit.web.examples import plain_example, v2_example
+from modelkit.web.instance_schema import PREDICTIONS, instances_example, instances_request
 from modelkit.web.tensors import DATATYPES, datatype_of
 
 VERSION = "3.1.0"
@@ -43,25 +45,34 @@ TRUTH: Schema = {"type": "boolean"}
 MAYBE_OBJECT = ["object", "null"]
 
 
-def document(models: Mapping[str, Model]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of these models by name."""
+def document(models: Mapping[str, Model], root: str = "") -> dict[str, Any]:
+    """The OpenAPI 3.1 document of these models by name, mounted at the path `root`."""
     paths = {
         "/v2": _looking("server", "The server", _fields(name=TEXT, version=TEXT)),
         "/v2/health/live": _looking("live", "Whether the server answers", _fields(live=TRUTH)),
         "/v2/health/ready": _looking("ready", "Whether models answer", _fields(ready=TRUTH)),
         "/v2/models": _looking("models", "The models", {"type": "object"}),
     }
-    for at, (name, model) in enumerate(models.items()):
-        paths |= _paths_of(name, model, f"model{at}")
+    for name, place in zip(models, _places(models), strict=True):
+        paths |= _paths_of(name, models[name], place)
     return {
         "openapi": VERSION,
         "info": {"title": ", ".join(models) or "no models", "version": _versions(models)},
+        "servers": [{"url": quote(root) or "/"}],
         "paths": paths,
         "components": {
             "schemas": {"Error": _error()},
             "responses": {status: _refusal(status) for status in ERRORS},
         },
     }
+
+
+def _places(models: Iterable[str]) -> list[str]:
+    """What the operations of each model begin with: its name, or else its number."""
+    names = [re.sub("[^0-9A-Za-z]+", "_", name).strip("_") for name in models]
+    if len({*names, ""}) == len(names) + 1:
+        return names
+    return [f"model{at}" for at in range(len(names))]
 
 
 def _versions(models: Mapping[str, Model]) -> str:
@@ -104,8 +115,21 @@ def _paths_of(
     paths[f"/models/{part}/predict"] = _asking(
         f"{place}_predict", f"Answers of {name}", request, example, _plain_answer(signature)
     )
+    paths[f"/models/{part}/instances"] = _asking(
+        f"{place}_instances",
+        f"Predictions of {name} in the form of Vertex AI and TF Serving",
+        instances_request(request, signature),
+        instances_example(example, signature),
+        PREDICTIONS,
+    )
+    known = dict(request["properties"])
+    del known["outputs"]  # it is the answer as a whole that is explained
     paths[f"/models/{part}/explain"] = _asking(
-        f"{place}_explain", f"Why {name} answers so", request, example, _explanation()
+        f"{place}_explain",
+        f"Why {name} answers so",
+        {**request, "properties": known},
+        example,
+        _explanation(),
     )
     return paths
 
@@ -346,7 +370,7 @@ def _plain_answer(signature: Signature) -> Schema:
 
 
 def _explanation() -> Schema:
-    lists: Schema = {"type": "array"}
+    lists: Schema = {"type": "array", "items": {}}
     return _fields(
         values=lists,
         base_values=lists,

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 from modelkit.signature import Signature
-from modelkit.web.json import shown
+from modelkit.web.json import quoted, shown
 from modelkit.web.query import Limits, Query
 from modelkit.web.reply import Headers, Refused
 
@@ -40,7 +40,7 @@ def check_type(headers: Headers) -> None:
         return
     raise Refused(
         415,
-        f"the content is {content[:80]!r}; send JSON in UTF-8, as Content-Type: application/json",
+        f"the content is {content[:80].decode('latin-1')!r}; send JSON in UTF-8, as Content-Type: application/json",
     )
 
 
@@ -65,7 +65,7 @@ def check_output_names(names: Iterable[str], signature: Signature) -> tuple[str,
     for name in found:
         if name not in signature.output_names:
             known = list(signature.output_names)
-            raise Refused(400, f"there is no output {shown(name)}; there are {known}")
+            raise Refused(400, f"there is no output {quoted(name)}; there are {known}")
     if len(found) > 1 and len(set(found)) < len(found):
         raise Refused(400, "an output stands twice in the list of outputs")
     return found
@@ -79,7 +79,7 @@ def check_known(
     """Raise Refused, 400, for a field that nobody reads."""
     strange = [name for name in given if name not in known]
     if strange:
-        raise Refused(400, f"{what} has no field {shown(strange[0])}; there are {list(known)}")
+        raise Refused(400, f"{what} has no field {quoted(strange[0])}; there are {list(known)}")
 
 
 def read_parameters(holder: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from modelkit import html
 from modelkit.model import Model
 from modelkit.rollout.within import rollout_in
+from modelkit.web.examples import plain_example
 from modelkit.web.reply import HeaderList, Reply
 
 # Cards carry their styles in their elements, and nothing else is allowed.
@@ -36,7 +39,8 @@ def status_page(
     """A page with the card of every model, by the name under which it answers."""
     state = "ready" if ready else "not ready: closing"
     sections = "".join(_section(name, model) for name, model in models.items())
-    body = f'<p style="margin:0">{state}</p>{sections}'
+    about = "openapi.json describes what requests look like"
+    body = f'<p style="margin:0">{state}</p><p style="margin:0">{about}</p>{sections}'
     return Reply(200, _HEADERS, html.page("modelkit", body, _STYLE).encode())
 
 
@@ -46,8 +50,22 @@ def _section(
 ) -> str:
     title = f'<h2 style="font-size:15px;margin:1.5em 0 .5em">{html.escape(name)}</h2>'
     rollout = rollout_in(model)
+    request = _request(name, model)
     if rollout is None:
-        return title + model._repr_html_()
+        return f"{title}{request}{model._repr_html_()}"
     progress = rollout.status()
     models = "".join(held._repr_html_() for held in rollout.models)
-    return f"{title}{progress._repr_html_()}{progress.charts()}{models}"
+    return f"{title}{request}{progress._repr_html_()}{progress.charts()}{models}"
+
+
+def _request(
+    name: str,
+    model: Model,
+) -> str:
+    """A request that the model answers, where it is short."""
+    example = plain_example(model.signature)
+    if example is None:
+        return ""
+    path = html.escape(f"models/{quote(name, safe='')}/predict")
+    style = "white-space:pre-wrap;overflow-wrap:anywhere;margin:0 0 .5em"
+    return f'<pre style="{style}">POST {path}\n{html.escape(json.dumps(example))}</pre>'

@@ -13,8 +13,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
-from modelkit.web.layout import Layout, layout_of, read_array, read_values
+from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
+from modelkit.web.layout import Layout, for_columns, for_names, layout_of, read_array, read_values
 from modelkit.web.options import (
     check_known,
     check_output_names,
@@ -82,7 +82,6 @@ def _understand(
         X = _read_records(values, data, layout)
     else:
         keys = _check_arrays(values, form, layout, limits)
-        json.check_integers(data)
         X = _read_arrays(values, data, layout)
     json.check_keys(data, len(request) + keys)
     return Query(
@@ -98,11 +97,22 @@ def _understand(
 def _form(request: Mapping[str, Any], layout: Layout) -> str:
     """In which form the rows are. Raises Refused, 400."""
     forms = ALL_FORMS if layout.has_columns else TENSOR_FORMS
+    _check_outermost(request, layout)
     check_known(request, (*forms, *OPTIONS), "a request to this model")
     given = [form for form in forms if form in request]
     if len(given) != 1:
         raise Refused(400, f"a request has one of {list(forms)}, and this has {given or 'none'}")
     return given[0]
+
+
+def _check_outermost(request: Mapping[str, Any], layout: Layout) -> None:
+    """Raise Refused, 400, for what is right in another place."""
+    if "instances" in request:
+        raise Refused(400, "instances are asked for at POST /models/{model}/instances")
+    for name in request:
+        if name in layout.names and name not in ALL_FORMS and name not in OPTIONS:
+            form = '{"rows": [{...}]}' if layout.has_columns else '{"inputs": {...}}'
+            raise Refused(400, f"{json.quoted(name)} belongs to a row, and rows come as {form}")
 
 
 def _outputs(request: Mapping[str, Any], signature: Signature) -> tuple[str, ...]:
@@ -136,7 +146,9 @@ def _check_records(
         return 0
     odd = next(row for row, record in enumerate(rows) if type(record) is not dict)
     raise Refused(
-        400, f"row {odd} is {json.shown(rows[odd])}; a row is an object with the columns as fields"
+        400,
+        f"row {odd} is {json.shown(rows[odd])}; a row is an object with the columns as fields; rows "
+        "that are lists of values are asked for at POST /models/{model}/instances",
     )
 
 
@@ -149,6 +161,7 @@ def _read_records(
         block = _block(rows, data, layout)
         if block is not None:
             return block
+    layout = for_columns(layout)
     json.check_integers(data)
     problems: list[str] = []
     if json.may_hold_booleans(data):
@@ -194,26 +207,43 @@ def _block(
     layout: Layout,
 ) -> Array | None:
     """Records of floats alone as one array; None where they need a closer look."""
-    width = len(layout.names)
     try:
         items = list(chain.from_iterable(map(layout.pick, rows)))
-        if json.may_hold_booleans(data) and bool in {*map(type, items)}:
-            return None
-        flat = np.frombuffer(array("d", _with_nan(items) if layout.nullable else items))
-    except (KeyError, TypeError, OverflowError):
+    except KeyError:
         return None
     if sum(map(len, rows)) != len(items):
+        return None
+    flat = _exactly(items, data, layout)
+    return None if flat is None else flat.reshape(-1, len(layout.names))
+
+
+def _exactly(
+    items: list[Any],
+    data: bytes,
+    layout: Layout,
+) -> Array | None:
+    """Values of columns of floats that float64 holds exactly; None where they need a closer look."""
+    if json.may_hold_booleans(data) and bool in {*map(type, items)}:
+        return None
+    flat = _floats(items)
+    if flat is None and layout.nullable and None in items:
+        flat = _floats([nan if item is None else item for item in items])
+    if flat is None:
         return None
     if not np.vdot(flat, flat) < layout.exact**2:
         large = np.flatnonzero(np.abs(flat) >= layout.exact)
         if any(type(items[place]) is not float for place in large):
             return None
         json.check_integers(data)
-    return flat.reshape(-1, width)
+    return flat
 
 
-def _with_nan(items: list[Any]) -> list[Any]:
-    return [nan if item is None else item for item in items] if None in items else items
+def _floats(items: list[Any]) -> Array | None:
+    """Numbers as an array; None where one is no number, or beyond the range of float64."""
+    try:
+        return np.frombuffer(array("d", items))
+    except (TypeError, OverflowError):
+        return None
 
 
 # Arrays by name.
@@ -229,6 +259,9 @@ def _check_arrays(
     if type(arrays) is not dict:
         raise Refused(400, f"{form} are {json.shown(arrays)}; they are an object of lists by name")
     check_width(len(arrays), layout.names)
+    if {*map(type, arrays.values())} == {list} and layout.axes.keys().isdisjoint(arrays):
+        check_rows(max(map(len, arrays.values())), limits)
+        return len(arrays)
     for name, values in arrays.items():
         if type(values) is dict:
             raise Refused(400, f"{name!r} is an object in {form}; it is a list of values")
@@ -247,7 +280,13 @@ def _read_arrays(
     arrays: dict[str, Any],
     data: bytes,
     layout: Layout,
-) -> dict[str, Any]:
+) -> Any:
+    if layout.exact and len(arrays) == len(layout.names):
+        block = _columns_block(arrays, data, layout)
+        if block is not None:
+            return block
+    json.check_integers(data)
+    layout = for_names(layout, arrays)
     problems: list[str] = []
     if json.may_hold_booleans(data):
         for name in layout.numbers & arrays.keys():
@@ -257,6 +296,24 @@ def _read_arrays(
         read[name] = _read_lists(values, name, layout, problems)
     refuse_values(problems)
     return read
+
+
+def _columns_block(
+    arrays: dict[str, Any],
+    data: bytes,
+    layout: Layout,
+) -> Array | None:
+    """All columns, of floats alone, as one array; None where they need a closer look."""
+    try:
+        columns = layout.pick(arrays)
+        lengths = {*map(len, columns)}
+        items = list(chain.from_iterable(columns))
+    except (KeyError, TypeError):
+        return None
+    if len(lengths) > 1 or not items:
+        return None
+    flat = _exactly(items, data, layout)
+    return None if flat is None else flat.reshape(len(columns), -1).T
 
 
 def _read_lists(
@@ -270,10 +327,27 @@ def _read_lists(
     reader = layout.read.get(name)
     if type(values) is list and spec is not None and spec.shape:
         array_of_values = nested_array(values, spec)
+        if array_of_values.ndim < len(spec.shape):
+            _find_uneven(values, name, problems)
         return read_array(array_of_values, name, layout, problems) if reader else array_of_values
     if reader is None or type(values) is not list:
         return values
     return read_values(values, reader, name, problems)
+
+
+def _find_uneven(
+    values: list[Any],
+    name: str,
+    problems: list[str],
+) -> None:
+    """Add to `problems` that the rows of a tensor are lists of different lengths."""
+    sizes = [len(each) if type(each) is list else None for each in values]
+    odd = next((row for row, size in enumerate(sizes) if size != sizes[0]), 0)
+    if odd and sizes[odd] is not None and sizes[0] is not None:
+        problems.append(
+            f"{name!r}: row {odd} has {sizes[odd]} values, and row 0 has {sizes[0]}; all rows of a "
+            "tensor are of one size"
+        )
 
 
 # Answers.
@@ -316,16 +390,17 @@ def _answer(
         if name in encoded:
             outputs[name] = encoded[name]
         else:
-            values = plain_array(answers[name])
-            check_finite(values, name)
-            outputs[name] = json.dumpable(values)
+            outputs[name] = json.dumpable(plain_array(answers[name]))
     answer: dict[str, Any] = {"model_name": model_name, "model_version": version}
     if query.id is not None:
         answer["id"] = query.id
     answer["outputs"] = outputs
-    return Reply(200, [JSON], json.dump(answer))
+    return Reply(200, [JSON], dump_finite(answer, query.outputs, answers))
 
 
-def write_explanation(explanation: Any) -> Reply:
-    """An Explanation as the record that `Explanation.to_json` makes of it."""
-    return Reply(200, [JSON], explanation.to_json().encode())
+def write_explanation(query: Query, explanation: Any) -> Reply:
+    """An Explanation as the record that `Explanation.to_json` makes of it, with the request's id."""
+    record: bytes = explanation.to_json().encode()
+    if query.id is not None:
+        record = b'{"id": %s, %s' % (json.dump(query.id), record[1:])
+    return Reply(200, [JSON], record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple, final
 
 
@@ -13,15 +14,33 @@ class Limits:
 
     Attributes:
         body: the bytes of a body, inflated or not.
+        json: the bytes of it that may be JSON, since Python runs nothing else while JSON is parsed.
         rows: the rows of a request.
         requests: the requests that are answered at once.
         seconds: the time from the arrival of a request's head to its answer.
+
+    Raises ValueError for anything but whole numbers of 1 or more, and seconds above 0.
     """
 
     body: int = 8 << 20
+    json: int = 2 << 20
     rows: int = 10_000
     requests: int = 1024
     seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        counts = {
+            "body": self.body,
+            "json": self.json,
+            "rows": self.rows,
+            "requests": self.requests,
+        }
+        for name, count in counts.items():
+            if type(count) is not int or count < 1:
+                raise ValueError(f"Limits.{name} is a whole number of 1 or more; got {count!r}")
+        seconds = self.seconds
+        if type(seconds) not in (int, float) or not 0 < seconds < inf:
+            raise ValueError(f"Limits.seconds is a number above 0; got {seconds!r}")
 
 
 @final

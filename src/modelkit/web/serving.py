@@ -96,6 +96,11 @@ class Served:
         self.active = Active(serving)
         self.replacing = threading.Lock()
 
+    def close(self) -> None:
+        """Close what answers now, when nothing is taking its place."""
+        with self.replacing:
+            self.active.now.value.close()
+
     def after_fork(self) -> None:
         """As `Serving.after_fork`."""
         self.replacing = threading.Lock()
@@ -104,8 +109,9 @@ class Served:
 
 
 def check_path_name(name: object) -> None:
-    """Raise ValueError for a name that cannot be part of a path."""
-    if not isinstance(name, str) or not name or not name.isprintable() or "/" in name:
+    """Raise ValueError for a name that cannot be part of a path; clients resolve `.` and `..`."""
+    fits = isinstance(name, str) and name.isprintable() and "/" not in name
+    if not fits or name in ("", ".", ".."):
         raise ValueError(f"the name of a model is a part of a path, without '/'; got {name!r}")
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from modelkit.cast import Array
 from modelkit.signature import Signature
 from modelkit.web import json
-from modelkit.web.answers import NOTHING, Encoded, Steps, check_finite, encode_long, plain_array
-from modelkit.web.layout import Layout, layout_of, read_array, rows_in
+from modelkit.web.answers import NOTHING, Encoded, Steps, dump_finite, encode_long, plain_array
+from modelkit.web.layout import Layout, for_names, layout_of, read_array, rows_in
 from modelkit.web.options import (
     check_output_names,
     check_rows,
@@ -66,7 +66,7 @@ def read(
             more rows than `limits` allow; 415 for another type of content; 422 for values that are
             no values of their column.
     """
-    head, tail = _split(body, headers)
+    head, tail = _split(body, headers, limits)
     if tail is not None and not head:
         return _read_whole(memoryview(body), signature, limits)
     return _understand(_parse(head, tail), head, tail, signature, limits)
@@ -79,7 +79,7 @@ def read_in_steps(
     limits: Limits,
 ) -> Generator[None, None, Query]:
     """As `read`, with a turn for others between parsing and the rest."""
-    head, tail = _split(body, headers)
+    head, tail = _split(body, headers, limits)
     if tail is not None and not head:
         return _read_whole(memoryview(body), signature, limits)
     request = _parse(head, tail)
@@ -87,13 +87,19 @@ def read_in_steps(
     return _understand(request, head, tail, signature, limits)
 
 
-def _split(body: bytes | memoryview, headers: Headers) -> tuple[bytes, memoryview | None]:
+def _split(
+    body: bytes | memoryview,
+    headers: Headers,
+    limits: Limits,
+) -> tuple[bytes, memoryview | None]:
     """The JSON, and the bytes that follow; None where no header says so. Raises Refused."""
     check_type(headers)
     length = headers.get(LENGTH_HEADER)
     if length is None:
         return bytes(body), None
     size = _length(length, len(body))
+    if size > limits.json:
+        raise Refused(413, f"{size:,} bytes of JSON are more than the {limits.json:,} there may be")
     return bytes(body[:size]), memoryview(body)[size:]
 
 
@@ -191,6 +197,7 @@ def _read_inputs(
 
 def _rows(X: dict[str, Array], layout: Layout) -> Any:
     if layout.read or layout.mixed:
+        layout = for_names(layout, X)
         problems: list[str] = []
         X = {name: read_array(values, name, layout, problems) for name, values in X.items()}
         refuse_values(problems)
@@ -338,9 +345,7 @@ def _answer(
         elif name in encoded:
             output["data"] = encoded[name]
         else:
-            flat = values.reshape(-1)
-            check_finite(flat, name)
-            output["data"] = json.dumpable(flat)
+            output["data"] = json.dumpable(values.reshape(-1))
         outputs.append(output)
     answer: dict[str, Any] = {"model_name": model_name}
     if version:
@@ -348,9 +353,11 @@ def _answer(
     if query.id is not None:
         answer["id"] = query.id
     answer["outputs"] = outputs
-    head = json.dump(answer)
     if not query.binary:
-        return Reply(200, [JSON], head)
+        return Reply(200, [JSON], dump_finite(answer, query.outputs, answers))
+    head = dump_finite(
+        answer, [name for name in query.outputs if name not in query.binary], answers
+    )
     headers = [OCTETS, (LENGTH_HEADER, b"%d" % len(head))]
     return Reply(200, headers, b"".join([head, *tail]))
 

@@ -25,6 +25,7 @@ class Visit:
     Attributes:
         method: of HTTP.
         path: without mount and query.
+        root: the path of the mount, or nothing.
         headers: by name in small letters.
         route: what the path is for.
         arrived: when its head was here, on `time.monotonic()`.
@@ -48,6 +49,7 @@ class Visit:
         "principal",
         "receive",
         "request",
+        "root",
         "route",
         "task",
         "version",
@@ -62,6 +64,7 @@ class Visit:
     ) -> None:
         self.method = method
         self.path = path
+        self.root = ""
         self.headers = headers
         self.route = _NO_ROUTE
         self.arrived = monotonic()
@@ -98,10 +101,16 @@ class Visit:
     def request_id(self) -> str:
         """What the client, or else we, call the request."""
         if not self.request:
-            told = self.headers.get(b"x-request-id", b"").decode("latin-1")
-            fits = told.isascii() and told.isprintable() and len(told) <= 128
-            self.request = told if told and fits else _ids.new()
+            self.request = _told_id(self.headers.get(b"x-request-id", b"")) or _ids.new()
         return self.request
+
+
+def _told_id(header: bytes) -> str:
+    """What a client calls its request; empty where it says nothing that can be repeated."""
+    if not header or not header.isascii() or len(header) > 128:
+        return ""
+    told = header.decode()
+    return told if told.isprintable() else ""
 
 
 class Ids:
@@ -143,6 +152,9 @@ class Transport(Protocol):
 
     async def beside(self, work: Callable[[], T]) -> T:
         """What takes milliseconds, where it holds up no other request."""
+
+    async def one_by_one(self, work: Callable[[], T]) -> T:
+        """What keeps the interpreter for milliseconds, as parsing does: no two of them at once."""
 
     async def apart(self, work: Callable[[], T]) -> T:
         """What may take seconds, likewise."""

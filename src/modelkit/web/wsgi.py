@@ -53,6 +53,8 @@ class Wsgi:
         """The status line, the headers and the body for a request; `path` is without mount."""
         edge = self._edge
         visit = edge.arrive(environ["REQUEST_METHOD"], path or "/", _headers_of(environ))
+        whole = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        visit.root = whole.encode("latin-1").decode("utf-8", "replace").removesuffix(path)
         status = 499
         try:
             reply = run_now(edge.answer(visit, _Thread(environ, visit)))
@@ -110,7 +112,7 @@ class _Thread:
         told = told or "0"
         if not (told.isascii() and told.isdigit()):
             raise Refused(400, f"the header Content-Length must be a number, and is {told!r}")
-        return int(told)
+        return int(told.lstrip("0") or "0")  # of thousands of zeros Python makes no number
 
     async def call(
         self,
@@ -124,6 +126,10 @@ class _Thread:
 
     async def beside(self, work: Callable[[], T]) -> T:
         """What holds up no other request here."""
+        return work()
+
+    async def one_by_one(self, work: Callable[[], T]) -> T:
+        """The same: the server has one thread for each request that it answers."""
         return work()
 
     async def apart(self, work: Callable[[], T]) -> T:
