@@ -18,7 +18,7 @@ CONSTRAINTS := requirements/dev.txt
 INSTALL := -m pip install --quiet --disable-pip-version-check
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: quickstart test lint stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-security clean help
+.PHONY: quickstart test lint stress fuzz bench-core bench-batching bench-breadth bench-conversion bench-devices bench-drift bench-embedding bench-explain bench-gpu bench-rollout bench-security clean help
 
 quickstart: $(VENV)/.quickstart ## install the library and run docs/quickstart.py
 	$(VENV)/bin/python docs/quickstart.py
@@ -67,6 +67,9 @@ bench-explain: $(BENCH_EXPLAIN)/.bench-explain ## compare explanations with shap
 
 bench-gpu: $(VENV)/.test ## every usable device against the CPU; RUNTIME=gpu for the runtime that knows some
 	$(VENV)/bin/python -m benchmarks.devices.gpu
+
+bench-rollout: $(VENV)/.test ## false decisions of rollouts beside the rules of others, replicas, the registry; ten minutes
+	$(VENV)/bin/python -m benchmarks.rollout.run
 
 bench-security: $(BENCH_SECURITY)/.bench-security ## attack modelkit, mlflow, skops and joblib; what checking costs; five minutes
 	$(BENCH_SECURITY)/bin/python -m benchmarks.security.run
