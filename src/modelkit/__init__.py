@@ -39,6 +39,11 @@ if TYPE_CHECKING:
     from modelkit.registry.registry import Registry as Registry
     from modelkit.registry.releases import Release as Release
     from modelkit.replicas import Replicas as Replicas
+    from modelkit.rollout.guards import Guard as Guard
+    from modelkit.rollout.policy import RolloutPolicy as RolloutPolicy
+    from modelkit.rollout.policy import Stage as Stage
+    from modelkit.rollout.progress import Progress as Progress
+    from modelkit.rollout.rollout import Rollout as Rollout
     from modelkit.runtimes.sessions import devices as devices
     from modelkit.signature import Signature as Signature
     from modelkit.spec import Column as Column
@@ -58,6 +63,7 @@ _HOMES = {
     "Explainer": "modelkit.explain.explainer",
     "Explanation": "modelkit.explain.explanation",
     "FunctionModel": "modelkit.function_model",
+    "Guard": "modelkit.rollout.guards",
     "Manifest": "modelkit.manifest",
     "Meter": "modelkit.metering.meter",
     "Model": "modelkit.model",
@@ -65,10 +71,14 @@ _HOMES = {
     "Placement": "modelkit.device",
     "Preprocess": "modelkit.convert.preprocess",
     "Profile": "modelkit.drift.profile",
+    "Progress": "modelkit.rollout.progress",
     "Registry": "modelkit.registry.registry",
     "Release": "modelkit.registry.releases",
     "Replicas": "modelkit.replicas",
+    "Rollout": "modelkit.rollout.rollout",
+    "RolloutPolicy": "modelkit.rollout.policy",
     "Signature": "modelkit.signature",
+    "Stage": "modelkit.rollout.policy",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
     "Totals": "modelkit.metering.totals",

@@ -23,6 +23,7 @@ ModelkitError
 ├── RegistryError                   a registry cannot do what was asked
 │   ├── NotFound                    it has no such model, version or alias
 │   └── Conflict                    somebody else was faster, or it is fixed already
+├── RolloutError                    a rollout cannot go as asked
 └── MissingExtraError (ImportError) an optional library is not installed
 
 Each error carries the objects it is about as attributes; its message says what happened, with which
@@ -157,6 +158,13 @@ class Conflict(RegistryError):  # noqa: N818 - the name the design fixes
     """A change that somebody else made first, or a version that is fixed already.
 
     `name` and `alias` say of what, and `now` is what the alias names now: an `Alias`, or None.
+    """
+
+
+class RolloutError(ModelkitError):
+    """A rollout that cannot go as asked.
+
+    Its stages or guards cannot be meant, its models do not fit each other, or there is none.
     """
 
 

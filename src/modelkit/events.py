@@ -92,6 +92,56 @@ class Swapped(Event):
 
 @final
 @dataclass(frozen=True, slots=True)
+class Decided(Event):
+    """A Rollout, or who runs it, decided about a candidate.
+
+    Attributes:
+        decision: "advance", "rollback", "promote" or "hold".
+        champion: the name and version of the model that answered until now.
+        candidate: those of the model on trial.
+        stage: the number of the stage, from 1.
+        reason: why.
+        evidence: the logarithm of the evidence of each guard that the candidate is worse than is
+            allowed, and that it is within what is allowed.
+    """
+
+    log_level = WARNING
+
+    decision: str
+    champion: str
+    candidate: str
+    stage: int
+    reason: str
+    evidence: tuple[tuple[str, float, float], ...]
+
+    def __str__(self) -> str:
+        return f"rollout of {self.candidate}, stage {self.stage}: {self.decision}: {self.reason}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class NotFollowed(Event):
+    """A Rollout could not do what its registry says; what answered before goes on to.
+
+    Attributes:
+        name: the name of the model.
+        version: the version that should answer, or "" where the registry itself did not.
+        error: what was raised.
+    """
+
+    log_level = WARNING
+    limited_by = ("name", "version")
+
+    name: str
+    version: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.version or 'the registry'} was not followed: {self.error}"
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Alarmed(Event):
     """A Detector raised an alarm, which `Detector.alarms` describes in full.
 

@@ -167,6 +167,10 @@ class Model(ABC):
         """What gives the same answers unseen by a Monitor; the Model itself if it has none."""
         return self
 
+    def _for_key(self, key: str | None) -> Model:
+        """What answers calls with this key, and stays what it is for as long as it is held."""
+        return self
+
     @property
     def placement(self) -> Placement | None:
         """Where the model really runs; None for a function of your own, which decides."""

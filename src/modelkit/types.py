@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from modelkit.registry.log import Entry as Entry
     from modelkit.registry.registry import Recorded as Recorded
     from modelkit.replicas import Replica as Replica
+    from modelkit.rollout.planning import Need as Need
+    from modelkit.rollout.planning import RolloutPlan as RolloutPlan
+    from modelkit.rollout.progress import GuardProgress as GuardProgress
+    from modelkit.rollout.trial import Point as Point
     from modelkit.texts.vectorizer import Texts as Texts
 
 _HOMES = {
@@ -54,6 +58,10 @@ _HOMES = {
     "Recorded": "modelkit.registry.registry",
     "Reference": "modelkit.package.load",
     "Replica": "modelkit.replicas",
+    "GuardProgress": "modelkit.rollout.progress",
+    "Need": "modelkit.rollout.planning",
+    "Point": "modelkit.rollout.trial",
+    "RolloutPlan": "modelkit.rollout.planning",
     "Stats": "modelkit.batching.stats",
     "Texts": "modelkit.texts.vectorizer",
 }

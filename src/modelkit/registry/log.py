@@ -17,6 +17,9 @@ from modelkit.jsonable import parse_json
 
 ALIAS = "alias"  # an alias names another version
 RETIRED = "retired"  # a version gets no alias any more
+ROLLOUT = "rollout"  # a candidate is on trial
+DECIDED = "decided"  # what became of it
+CHAMPION = "champion"  # the alias that a rollout is about
 # A state is kept every so many entries: a reader then reads at most this many, or twice as many
 # where the writer of a state died.
 KEPT_EVERY = 8
@@ -30,7 +33,7 @@ class Entry:
 
     Attributes:
         generation: its number, from 1.
-        kind: "alias", "retired", or what a newer modelkit wrote.
+        kind: "alias", "retired", "rollout", "decided", or what a newer modelkit wrote.
         at: when it was written, in ISO 8601 and UTC, by the clock of the writer.
         actor: who wrote it: user and machine.
         reason: why, in the writer's words.
@@ -54,7 +57,9 @@ class Entry:
 
     def __str__(self) -> str:
         what = f"{self.kind} {self.version}"
-        if self.kind == ALIAS:
+        if self.kind == DECIDED:
+            what = f"{self.about.get('decision')} of {self.version}"
+        if self.alias:
             before = "" if self.was is None else f", before {self.was}"
             what = f"{self.alias} is {self.version}{before}"
         return f"{self.generation} {self.at} {self.actor}: {what}: {self.reason}"
@@ -82,6 +87,36 @@ class Alias:
 
 @final
 @dataclass(frozen=True)
+class Underway:
+    """A rollout that is under way.
+
+    Attributes:
+        candidate: the version on trial.
+        champion: the version that answered when it began.
+        policy: how it goes, as JSON.
+        generation: the number of the entry that began it.
+        id: what tells it apart, by which keys are hashed.
+        stage: the number of its stage, from 0.
+        at: when it began, in ISO 8601 and UTC.
+        stage_at: when its stage began.
+        actor: who began it.
+        reason: why.
+    """
+
+    candidate: str
+    champion: str
+    policy: str
+    generation: int
+    id: str
+    stage: int
+    at: str
+    stage_at: str
+    actor: str
+    reason: str
+
+
+@final
+@dataclass(frozen=True)
 class State:
     """What all entries up to one come to.
 
@@ -89,21 +124,65 @@ class State:
         generation: the number of the last entry; 0 before the first.
         aliases: what each alias names.
         retired: the versions that get no alias any more, each with the reason.
+        rollout: the rollout that is under way, or None.
+        rolled_back: the versions that were rolled back, each with the reason.
     """
 
     generation: int = 0
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     retired: Mapping[str, str] = field(default_factory=dict)
+    rollout: Underway | None = None
+    rolled_back: Mapping[str, str] = field(default_factory=dict)
 
     def after(self, entry: Entry) -> State:
         """What holds after one more entry. An entry of a kind that is not known changes nothing."""
         state = replace(self, generation=entry.generation)
         if entry.kind == RETIRED:
             return replace(state, retired={**self.retired, entry.version: entry.reason})
-        if entry.kind != ALIAS:
+        if entry.kind == ROLLOUT:
+            return replace(state, rollout=_underway(entry))
+        if entry.kind == DECIDED:
+            state = _decided(state, entry)
+        elif entry.kind != ALIAS:
             return state
-        alias = Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
-        return replace(state, aliases={**self.aliases, entry.alias: alias})
+        return _with_alias(state, entry) if entry.alias else state
+
+
+def _with_alias(state: State, entry: Entry) -> State:
+    """An alias names another version. Whoever moves the champion by hand ends a rollout."""
+    alias = Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
+    rollout = None if entry.alias == CHAMPION else state.rollout
+    return replace(state, aliases={**state.aliases, entry.alias: alias}, rollout=rollout)
+
+
+def _underway(entry: Entry) -> Underway:
+    about = entry.about
+    return Underway(
+        candidate=entry.version,
+        champion=str(about.get("champion")),
+        policy=str(about.get("policy")),
+        generation=entry.generation,
+        id=entry.id,
+        stage=0,
+        at=entry.at,
+        stage_at=entry.at,
+        actor=entry.actor,
+        reason=entry.reason,
+    )
+
+
+def _decided(state: State, entry: Entry) -> State:
+    rollout = state.rollout
+    decision = entry.about.get("decision")
+    if rollout is None:
+        return state
+    if decision == "advance":
+        moved = replace(rollout, stage=int(entry.about["stage"]), stage_at=entry.at)
+        return replace(state, rollout=moved)
+    if decision == "rollback":
+        rolled_back = {**state.rolled_back, entry.version: entry.reason}
+        return replace(state, rollout=None, rolled_back=rolled_back)
+    return state
 
 
 def entry_name(generation: int) -> str:
@@ -141,6 +220,8 @@ def write_state(state: State) -> bytes:
         "generation": state.generation,
         "aliases": {name: fields.write_object(alias) for name, alias in state.aliases.items()},
         "retired": dict(state.retired),
+        "rollout": fields.write_object(state.rollout),
+        "rolled_back": dict(state.rolled_back),
     }
     return json.dumps(plain, indent=1, sort_keys=True).encode()
 
@@ -153,7 +234,16 @@ def read_state(data: bytes, where: str) -> State:
             name: fields.read_object(Alias, value, f"{where}: {name}")
             for name, value in plain["aliases"].items()
         }
-        return State(int(plain["generation"]), aliases, dict(plain["retired"]))
+        rollout = plain.get("rollout")
+        if rollout is not None:
+            rollout = fields.read_object(Underway, rollout, f"{where}: rollout")
+        return State(
+            generation=int(plain["generation"]),
+            aliases=aliases,
+            retired=dict(plain["retired"]),
+            rollout=rollout,
+            rolled_back=dict(plain.get("rolled_back", {})),
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RegistryError(f"{where} is no state of a registry: {error}") from None
 

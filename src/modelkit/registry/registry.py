@@ -20,9 +20,20 @@ from modelkit.manifest import NAME_PATTERN, VERSION_PATTERN
 from modelkit.model import Model
 from modelkit.package import container
 from modelkit.package.load import Openable, check_hashes, load, open_bytes, read_manifest
+from modelkit.registry import rollouts
 from modelkit.registry.journal import Journal
 from modelkit.registry.kept import Kept, blob_name, check_package
-from modelkit.registry.log import ALIAS, RETIRED, Alias, Entry, State, check_expected
+from modelkit.registry.log import (
+    ALIAS,
+    DECIDED,
+    RETIRED,
+    ROLLOUT,
+    Alias,
+    Entry,
+    State,
+    Underway,
+    check_expected,
+)
 from modelkit.registry.releases import Release
 from modelkit.registry.store import open_store
 
@@ -207,6 +218,7 @@ class Registry:
         *,
         expected: str | int | None,
         reason: str,
+        force: bool = False,
     ) -> Alias:
         """Let an alias name another version, if it still is what you saw.
 
@@ -218,10 +230,11 @@ class Registry:
                 which also tells whether it was set to another version and back; None for a new
                 alias.
             reason: why, for the history.
+            force: set "champion" to a version although a rollout of it was rolled back.
 
         Raises:
             Conflict: if it names something else by now, with who set it; or if the version was
-                retired.
+                retired, or rolled back.
             NotFound: if there is no such version.
             RegistryError: if the alias is no name, or the name of a version.
         """
@@ -237,12 +250,81 @@ class Registry:
         def decide(state: State) -> Entry:
             check_expected(state, alias, expected, name)
             _check_in_use(state, name, version)
+            rollouts.check_not_rolled_back(state, name, alias, version, force=force)
             before = state.aliases.get(alias)
             was = None if before is None else before.version
             return _entry(state, ALIAS, version, reason, alias=alias, was=was)
 
         entry = self._journal(name).append(decide)
         return Alias(entry.version, entry.generation, entry.at, entry.actor, entry.reason)
+
+    def state(self, name: str) -> State:
+        """Everything that holds now for a model: its aliases, and the rollout under way."""
+        return self._journal(name).refresh()
+
+    def start_rollout(
+        self,
+        name: str,
+        candidate: str,
+        policy: Recorded,
+        *,
+        reason: str,
+        force: bool = False,
+    ) -> Underway:
+        """Put a version on trial: every `Rollout` that follows this registry learns of it.
+
+        Args:
+            name: the name of the model.
+            candidate: the version.
+            policy: a `RolloutPolicy`.
+            reason: why, for the history.
+            force: begin although the version was rolled back before.
+
+        Raises:
+            Conflict: if a rollout is under way, or the version was retired or rolled back.
+            NotFound: if there is no such version, or no champion.
+        """
+        version = self.release(name, candidate).version
+        record = policy.to_json()
+
+        def decide(state: State) -> Entry:
+            champion = rollouts.check_start(state, name, version, force=force)
+            about = {"champion": champion, "policy": record}
+            return _entry(state, ROLLOUT, version, reason, about=about)
+
+        entry = self._journal(name).append(decide)
+        return State().after(entry).rollout or rollouts.absent(name)
+
+    def decide_rollout(
+        self,
+        name: str,
+        rollout: Underway,
+        decision: str,
+        *,
+        reason: str,
+        about: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Write down what becomes of a rollout. Whoever is first decides.
+
+        A promotion lets the alias "champion" name the candidate, in the same entry.
+
+        Args:
+            name: the name of the model.
+            rollout: as it was when this was decided.
+            decision: "advance", "rollback", "promote" or "hold".
+            reason: why, for the history.
+            about: the evidence that led to it, by name.
+
+        Raises:
+            Conflict: if the rollout has ended by now, or is in another stage.
+        """
+
+        def decide(state: State) -> Entry:
+            now = rollouts.check_underway(state, name, rollout)
+            more = rollouts.written(now, decision, about or {})
+            return _entry(state, DECIDED, now.candidate, reason, **more)
+
+        return self._journal(name).append(decide)
 
     def retire(self, name: str, version: str, *, reason: str) -> None:
         """Let a version have no alias any more; it stays, and opens by its version.

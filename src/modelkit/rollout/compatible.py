@@ -1,0 +1,135 @@
+"""Does a candidate take every row that the champion takes, and give the same outputs? Pure."""
+
+from __future__ import annotations
+
+from modelkit.errors import RolloutError
+from modelkit.signature import Signature
+from modelkit.spec import Column, TensorSpec
+
+
+def check_compatible(
+    champion: Signature,
+    candidate: Signature,
+    named: str = "the candidate",
+) -> None:
+    """Raise RolloutError, with every reason, unless one model can answer in place of the other.
+
+    Columns that only the candidate reads have to be ones that the champion's rows may have.
+    """
+    problems = [*_inputs(champion, candidate), *_outputs(champion, candidate)]
+    if problems:
+        raise RolloutError(
+            f"{named} cannot answer in place of the champion: {'; '.join(problems)}",
+            problems=tuple(problems),
+        )
+
+
+def _outputs(champion: Signature, candidate: Signature) -> list[str]:
+    found = []
+    theirs = {spec.name: _form(spec) for spec in candidate.outputs}
+    ours = {spec.name: _form(spec) for spec in champion.outputs}
+    if theirs != ours:
+        found.append(f"its outputs are {_told(candidate.outputs)}, not {_told(champion.outputs)}")
+    if candidate.primary != champion.primary:
+        found.append(f"its primary output is {candidate.primary!r}, not {champion.primary!r}")
+    if candidate.classes != champion.classes:
+        found.append(f"its classes are {candidate.classes}, not {champion.classes}")
+    return found
+
+
+def _form(spec: TensorSpec) -> tuple[str, tuple[int | None, ...]]:
+    """A dtype and a shape, whatever its free sizes are called."""
+    return spec.dtype, tuple(None if isinstance(size, str) else size for size in spec.shape)
+
+
+def _told(specs: tuple[TensorSpec, ...]) -> str:
+    return "; ".join(map(str, specs))
+
+
+def _inputs(champion: Signature, candidate: Signature) -> list[str]:
+    ours = [spec for spec in champion.inputs if not spec.columns]
+    theirs = {spec.name: spec for spec in candidate.inputs if not spec.columns}
+    found = []
+    for spec in ours:
+        other = theirs.pop(spec.name, None)
+        if other is None:
+            found.append(f"it takes no tensor {spec.name!r}")
+        else:
+            found += _tensor(spec, other)
+    found += [f"it needs the tensor {name!r}, which the champion does not take" for name in theirs]
+    return found + _columns(champion, candidate)
+
+
+def _tensor(ours: TensorSpec, theirs: TensorSpec) -> list[str]:
+    found = []
+    if theirs.dtype != ours.dtype:
+        found.append(f"its tensor {ours.name!r} is {theirs.dtype}, not {ours.dtype}")
+    if not _covers(theirs.shape, ours.shape):
+        found.append(f"its tensor {ours.name!r} has shape {theirs.shape}, not {ours.shape}")
+    if theirs.finite and not ours.finite:
+        found.append(f"its tensor {ours.name!r} refuses NaN, and the champion's does not")
+    return found
+
+
+def _covers(theirs: tuple[int | str, ...], ours: tuple[int | str, ...]) -> bool:
+    if len(theirs) != len(ours):
+        return False
+    pairs = zip(theirs, ours, strict=True)
+    return all(isinstance(size, str) or size == other for size, other in pairs)
+
+
+def _columns(champion: Signature, candidate: Signature) -> list[str]:
+    ours = _by_name(champion)
+    theirs = _by_name(candidate)
+    found = []
+    for name, (tensor, column) in ours.items():
+        if name in theirs:
+            found += _column(tensor, column, *theirs[name])
+        elif name not in candidate.ignored and candidate.extra != "ignore":
+            found.append(f"it refuses rows with the column {name!r}")
+    spare = {*champion.ignored}
+    for name in theirs:
+        if name not in ours and name not in spare and champion.extra != "ignore":
+            found.append(f"it needs the column {name!r}, which the champion's rows do not have")
+    for name in spare - {*theirs, *candidate.ignored}:
+        if candidate.extra != "ignore":
+            found.append(f"it refuses rows with the column {name!r}, which the champion ignores")
+    if [*ours] != [*theirs]:
+        found += _order(champion, candidate)
+    return found
+
+
+def _by_name(signature: Signature) -> dict[str, tuple[TensorSpec, Column]]:
+    return {column.name: (spec, column) for spec in signature.inputs for column in spec.columns}
+
+
+def _order(champion: Signature, candidate: Signature) -> list[str]:
+    """A row may come as a plain array, whose columns have no names but an order."""
+    ours = [column.name for spec in champion.inputs for column in spec.columns]
+    theirs = [column.name for spec in candidate.inputs for column in spec.columns]
+    if sorted(ours) == sorted(theirs):
+        return [f"it has the same columns in another order, {theirs}, not {ours}"]
+    return []
+
+
+def _column(
+    tensor: TensorSpec,
+    ours: Column,
+    other: TensorSpec,
+    theirs: Column,
+) -> list[str]:
+    found = []
+    if other.dtype != tensor.dtype:
+        found.append(f"its column {ours.name!r} is held as {other.dtype}, not {tensor.dtype}")
+    if (ours.dtype == "string") != (theirs.dtype == "string"):
+        found.append(f"its column {ours.name!r} is {theirs.dtype}, not {ours.dtype}")
+    if ours.nullable and not theirs.nullable:
+        found.append(f"its column {ours.name!r} takes no missing values")
+    if theirs.categories is not None:
+        known = {*theirs.categories}
+        lacks = [each for each in ours.categories or () if each not in known]
+        if ours.categories is None:
+            found.append(f"its column {ours.name!r} takes only {list(theirs.categories)}")
+        elif lacks:
+            found.append(f"its column {ours.name!r} does not take {lacks}")
+    return found

@@ -1,0 +1,335 @@
+"""Counts what calls come to, in the threads of the callers, without a lock.
+
+Everything that is rare is put into a queue, from which the next tick takes it. Calls are counted
+when their arm is drawn, so that no end of theirs can change the split.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict, deque
+from math import isfinite
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.errors import (
+    ClosedError,
+    DeadlineExceeded,
+    Overloaded,
+    SignatureError,
+)
+from modelkit.model import Outputs
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Unit
+from modelkit.rollout.guards import ERRORS, NONFINITE, QUANTILES, REFUSED, SLOW
+from modelkit.rollout.policy import RolloutPolicy
+from modelkit.rollout.weighing import MOST_KEYS
+
+WARM_CALLS = 50  # of each arm, which may be slow because it is new
+LEAST_TIMES = 100  # of the champion, for quantiles
+MOST_TIMES = 2_000
+SECOND = 1_000_000_000  # in nanoseconds
+CHANGED = -1  # in place of a number of calls: the key changed its arm
+DONE = -2  # all calls that count were made
+# Of neither the model nor the rows: of the queue, of the caller's haste, of who closed what.
+NOT_ERRORS = (Overloaded, DeadlineExceeded, ClosedError)
+
+NEW_KEY, EVENT, KEY_DONE, SHADOWED, LABEL, DIFFERENCE, MISSING = range(7)
+
+
+def kind_of_error(error: BaseException) -> str | None:
+    """The kind of event that an error of a call is, if it is one."""
+    if isinstance(error, SignatureError):
+        return REFUSED
+    if isinstance(error, NOT_ERRORS) or not isinstance(error, Exception):
+        return None
+    return ERRORS
+
+
+def is_finite(answers: Outputs) -> bool:
+    """Whether no output has NaN or infinities."""
+    for array in answers.values():
+        # The product is finite for nearly all that is, and takes a third of the time.
+        if array.dtype.kind != "f" or isfinite(np.vdot(array, array)):
+            continue
+        if not np.isfinite(array).all():
+            return False
+    return True
+
+
+@final
+class Memory:
+    """What is known from one stage of a rollout to the next.
+
+    Attributes:
+        calls: for each key, twice the number of its calls, and 1 more in the candidate; or CHANGED
+            or DONE.
+        bad: for each key, how many of its calls had an event, by kind.
+        slow: the nanoseconds from which a call is slow, with the name of the kind, the least first.
+        arms: the number of calls that each arm had, which is then warm.
+    """
+
+    def __init__(self) -> None:
+        self.calls: dict[int, int] = {}
+        self.bad: dict[int, Counter[str]] = defaultdict(Counter)
+        self.slow: tuple[tuple[int, str], ...] = ()
+        self.arms = ByArm()
+
+
+@final
+class Counters:
+    """Counts the calls of one stage."""
+
+    __slots__ = (
+        "_checks_finite",
+        "_entries",
+        "_key_calls",
+        "_keyed",
+        "_marks",
+        "_memory",
+        "_plain",
+        "_policy",
+        "_taken",
+        "_timed",
+        "_times",
+    )
+
+    def __init__(
+        self,
+        policy: RolloutPolicy,
+        memory: Memory,
+    ) -> None:
+        names = {guard.name for guard in policy.guards}
+        self._policy = policy
+        self._memory = memory
+        self._key_calls = policy.key_calls
+        self._checks_finite = NONFINITE in names
+        self._timed = SLOW in names
+        self._marks = [guard for guard in policy.guards if guard.mark is not None]
+        self._entries: deque[tuple[Any, ...]] = deque()
+        self._times: deque[int] = deque(maxlen=MOST_TIMES)
+        # `next` of a count is atomic; False is the champion, and True the candidate.
+        self._plain = (itertools.count(), itertools.count())
+        self._keyed = (itertools.count(), itertools.count())
+        self._taken = [0, 0, 0, 0]
+
+    def begin(self, unit: int | None, in_candidate: bool) -> int:  # noqa: FBT001 - on the hot way
+        """Count a call; returns its number among those of its key that count, or 0."""
+        if unit is None:
+            next(self._plain[in_candidate])
+            return 0
+        next(self._keyed[in_candidate])
+        calls = self._memory.calls
+        state = calls.get(unit)
+        if state is None:
+            if len(calls) >= MOST_KEYS:
+                return 0
+            self._entries.append((NEW_KEY, unit, in_candidate))
+            state = int(in_candidate)
+        elif state < 0:
+            return 0
+        elif (state & 1) != in_candidate:
+            calls[unit] = CHANGED
+            return 0
+        number = (state >> 1) + 1
+        calls[unit] = DONE if number == self._key_calls else state + 2
+        return number
+
+    def answered(
+        self,
+        unit: int | None,
+        in_candidate: bool,  # noqa: FBT001
+        number: int,
+        answers: Outputs,
+        took: int,
+    ) -> None:
+        """Count what is bad about an answer, which took so many nanoseconds."""
+        if self._timed:
+            for least, kind in self._memory.slow:
+                if took <= least:
+                    break
+                self._entries.append((EVENT, kind, unit, in_candidate, number))
+            if not in_candidate:
+                self._times.append(took)
+        if self._checks_finite and not is_finite(answers):
+            self._entries.append((EVENT, NONFINITE, unit, in_candidate, number))
+        if self._marks:
+            for kind in self._marked(answers):
+                self._entries.append((EVENT, kind, unit, in_candidate, number))
+        if number == self._key_calls:
+            self._entries.append((KEY_DONE, unit, in_candidate))
+
+    def failed(
+        self,
+        unit: int | None,
+        in_candidate: bool,  # noqa: FBT001
+        number: int,
+        error: Exception,
+    ) -> str | None:
+        """Count an error; returns the kind of event that it is, if it is one."""
+        kind = kind_of_error(error)
+        if kind is not None:
+            self._entries.append((EVENT, kind, unit, in_candidate, number))
+        if number == self._key_calls:
+            self._entries.append((KEY_DONE, unit, in_candidate))
+        return kind
+
+    def shadowed(self, kinds: set[str]) -> None:
+        """Count a copy that the candidate ran, with what was bad about it alone."""
+        self._entries.append((SHADOWED, kinds))
+
+    def bad_answers(self, answers: Outputs) -> set[str]:
+        """The kinds of events that an answer is."""
+        found = set(self._marked(answers))
+        if self._checks_finite and not is_finite(answers):
+            found.add(NONFINITE)
+        return found
+
+    def answered_in_shadow(self, took: int) -> None:
+        """Note how long the champion took, from which the next stage begins."""
+        self._times.append(took)
+
+    def label(
+        self,
+        loss: float,
+        unit: int,
+        *,
+        in_candidate: bool,
+    ) -> None:
+        """Count a loss."""
+        self._entries.append((LABEL, loss, unit, in_candidate))
+
+    def difference(self, difference: float) -> None:
+        """Count a difference of losses of one row."""
+        self._entries.append((DIFFERENCE, difference))
+
+    def _marked(self, answers: Outputs) -> list[str]:
+        found = []
+        for guard in self._marks:
+            try:
+                if guard.mark is not None and guard.mark(answers):
+                    found.append(guard.name)
+            except Exception:  # noqa: BLE001 - it must not reach the caller
+                self._entries.append((MISSING, guard.name))
+        return found
+
+    def collect(self) -> Counts:
+        """What was counted since the last time. For one thread at once."""
+        plain = self._newly(self._plain, 0)
+        calls = plain + self._newly(self._keyed, 2)
+        self._memory.arms += calls
+        gathered = Gathered(self._memory, self._key_calls)
+        for _ in range(len(self._entries)):
+            gathered.take(self._entries.popleft())
+        self._set_slow()
+        return gathered.counts(calls, plain)
+
+    def _newly(self, counts: tuple[Any, Any], place: int) -> ByArm:
+        """What was added to both counts. Reading one adds 1 to it, which is taken off again."""
+        champion = next(counts[False])
+        candidate = next(counts[True])
+        found = ByArm(candidate - self._taken[place + 1], champion - self._taken[place])
+        self._taken[place] = champion + 1
+        self._taken[place + 1] = candidate + 1
+        return found
+
+    def _set_slow(self) -> None:
+        """Say from when on a call of the next tick is slow, which goes by those before it."""
+        arms = self._memory.arms
+        if min(arms.candidate, arms.champion) < WARM_CALLS:
+            return
+        for guard in self._policy.guards:
+            if guard.name == SLOW and guard.above is not None:
+                self._memory.slow = ((int(guard.above * SECOND), SLOW),)
+                return
+        if len(self._times) >= LEAST_TIMES:
+            times = np.fromiter(tuple(self._times), np.int64)
+            self._times.clear()
+            limits = np.percentile(times, QUANTILES)
+            names = [f"{SLOW}:{quantile}" for quantile in QUANTILES]
+            found = zip(limits, names, strict=True)
+            self._memory.slow = tuple((int(limit), name) for limit, name in found)
+
+
+@final
+class Gathered:
+    """What one tick takes from the queue."""
+
+    def __init__(
+        self,
+        memory: Memory,
+        key_calls: int,
+    ) -> None:
+        self._memory = memory
+        self._key_calls = key_calls
+        self._keys: list[Unit] = []
+        self._plain: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        self._keyed: dict[str, dict[Unit, None]] = defaultdict(dict)
+        self._done: list[KeyDone] = []
+        self._shadowed = 0
+        self._shadow_events: Counter[str] = Counter()
+        self._losses: list[tuple[float, bool]] = []
+        self._labelled: list[Unit] = []
+        self._differences: list[float] = []
+        self._missing: set[str] = set()
+
+    def take(self, entry: tuple[Any, ...]) -> None:
+        """Take one entry of the queue."""
+        what, *about = entry
+        if what == EVENT:
+            self._take_event(*about)
+        elif what == NEW_KEY:
+            self._keys.append((about[0], bool(about[1])))
+        elif what == KEY_DONE:
+            self._take_key(*about)
+        elif what == SHADOWED:
+            self._shadowed += 1
+            self._shadow_events.update(about[0])
+        elif what == LABEL:
+            loss, unit, in_candidate = about
+            self._losses.append((loss, in_candidate))
+            self._labelled.append((unit, in_candidate))
+        elif what == DIFFERENCE:
+            self._differences.append(about[0])
+        else:
+            self._missing.add(about[0])
+
+    def _take_event(
+        self,
+        kind: str,
+        unit: int | None,
+        in_candidate: bool,  # noqa: FBT001
+        number: int,
+    ) -> None:
+        if unit is None:
+            self._plain[kind][in_candidate] += 1
+            return
+        self._keyed[kind][unit, bool(in_candidate)] = None
+        if number:
+            self._memory.bad[unit][kind] += 1
+
+    def _take_key(self, unit: int, in_candidate: bool) -> None:  # noqa: FBT001
+        counts = self._memory.bad.pop(unit, Counter())
+        bad = {kind: min(count / self._key_calls, 1.0) for kind, count in counts.items()}
+        self._done.append(KeyDone(unit, bool(in_candidate), bad))
+
+    def counts(self, calls: ByArm, plain: ByArm) -> Counts:
+        """All of it."""
+        events = {}
+        for kind in {*self._plain, *self._keyed}:
+            champion, candidate = self._plain.get(kind, (0, 0))
+            keys = tuple(self._keyed.get(kind, ()))
+            events[kind] = Happened(ByArm(candidate, champion), keys)
+        return Counts(
+            calls=calls,
+            plain=plain,
+            keys=tuple(self._keys),
+            events=events,
+            done=tuple(self._done),
+            shadowed=self._shadowed,
+            shadow_events=dict(self._shadow_events),
+            losses=tuple(self._losses),
+            differences=tuple(self._differences),
+            labelled=tuple(self._labelled),
+            missing=tuple(sorted(self._missing)),
+        )

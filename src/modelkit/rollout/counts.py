@@ -1,0 +1,112 @@
+"""What was counted in one tick of a rollout: values, which several processes can add up.
+
+An event of a call with a key comes with the key's hash, so that whoever adds up counts each key
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+Unit = tuple[int, bool]  # the hash of a key, and whether it goes to the candidate
+
+
+@final
+@dataclass(frozen=True)
+class ByArm:
+    """How many in each arm."""
+
+    candidate: int = 0
+    champion: int = 0
+
+    def __add__(self, other: ByArm) -> ByArm:
+        return ByArm(self.candidate + other.candidate, self.champion + other.champion)
+
+
+@final
+@dataclass(frozen=True)
+class Happened:
+    """The events of one kind.
+
+    Attributes:
+        plain: the calls without a key that had one.
+        keys: the keys of the other calls that had one, any number of times.
+    """
+
+    plain: ByArm = ByArm()
+    keys: tuple[Unit, ...] = ()
+
+    def __add__(self, other: Happened) -> Happened:
+        return Happened(self.plain + other.plain, self.keys + other.keys)
+
+
+@final
+@dataclass(frozen=True)
+class KeyDone:
+    """A key with all the calls that count for a promotion.
+
+    Attributes:
+        key: its hash.
+        candidate: whether the candidate answered them.
+        bad: the share of them that had an event, by kind; those that are absent are 0.
+    """
+
+    key: int
+    candidate: bool
+    bad: Mapping[str, float]
+
+
+@final
+@dataclass(frozen=True)
+class Counts:
+    """What was counted in one tick, in one stage.
+
+    Attributes:
+        calls: all calls.
+        plain: those without a key.
+        keys: the keys that were seen for the first time.
+        events: the events by kind.
+        done: the keys with all the calls that count for a promotion.
+        shadowed: the calls of which the candidate ran a copy, that the champion answered.
+        shadow_events: the copies that had an event, which the champion's answer had not, by kind.
+        losses: each with whether it is the candidate's, in the order in which they came.
+        differences: losses of the candidate less those of the champion for the same row.
+        labelled: the keys that a loss came for.
+        missing: the guards of which something could not be counted.
+    """
+
+    calls: ByArm = ByArm()
+    plain: ByArm = ByArm()
+    keys: tuple[Unit, ...] = ()
+    events: Mapping[str, Happened] = field(default_factory=dict)
+    done: tuple[KeyDone, ...] = ()
+    shadowed: int = 0
+    shadow_events: Mapping[str, int] = field(default_factory=dict)
+    losses: tuple[tuple[float, bool], ...] = ()
+    differences: tuple[float, ...] = ()
+    labelled: tuple[Unit, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def __add__(self, other: Counts) -> Counts:
+        """What two processes counted in the same tick of the same stage."""
+        events = dict(self.events)
+        for name, happened in other.events.items():
+            events[name] = events.get(name, Happened()) + happened
+        shadow_events = dict(self.shadow_events)
+        for name, count in other.shadow_events.items():
+            shadow_events[name] = shadow_events.get(name, 0) + count
+        return Counts(
+            calls=self.calls + other.calls,
+            plain=self.plain + other.plain,
+            keys=self.keys + other.keys,
+            events=events,
+            done=self.done + other.done,
+            shadowed=self.shadowed + other.shadowed,
+            shadow_events=shadow_events,
+            losses=self.losses + other.losses,
+            differences=self.differences + other.differences,
+            labelled=self.labelled + other.labelled,
+            missing=tuple(sorted({*self.missing, *other.missing})),
+        )

@@ -1,0 +1,167 @@
+"""A rollout under way in this process: its trial, its counters, and the lineup of each stage."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import final
+
+from modelkit.errors import RolloutError
+from modelkit.model import Model, Outputs
+from modelkit.rollout.counting import SECOND, Counters, Memory
+from modelkit.rollout.counts import Counts
+from modelkit.rollout.decide import Decision
+from modelkit.rollout.guards import LOSS
+from modelkit.rollout.lineup import Arm, Routed, Shadowed
+from modelkit.rollout.outcomes import Outcomes
+from modelkit.rollout.policy import RolloutPolicy
+from modelkit.rollout.routing import hash_of
+from modelkit.rollout.shadow import Shadow
+from modelkit.rollout.trial import Trial
+
+Gather = Callable[[int, Counts], Counts]
+Loss = float | Callable[[Outputs], float]
+
+
+@final
+class Course:
+    """What belongs to one candidate, from its first call to its last.
+
+    Several processes share a course by `gather`: it is given the number of the stage and what was
+    counted here since the last tick, and returns what all of them counted. By default, that is what
+    was counted here.
+
+    Args:
+        champion: the Model that answers now.
+        candidate: the other.
+        policy: how it goes.
+        salt: of the hashes of keys; at most 64 bytes.
+        seed: of the draws for calls without a key.
+        rescue: whether the champion answers what the candidate fails at.
+        began: the time, in nanoseconds of the clock that `tick` is given.
+        stage: the stage to begin with.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        champion: Model,
+        candidate: Model,
+        policy: RolloutPolicy,
+        *,
+        salt: bytes,
+        seed: int | None,
+        rescue: bool,
+        began: int,
+        stage: int = 0,
+    ) -> None:
+        self.policy = policy
+        self.trial = Trial(policy, began / SECOND, stage)
+        self.gather: Gather = _own
+        self.outcomes: Outcomes | None = None
+        if any(guard.name == LOSS for guard in policy.guards):
+            self.outcomes = Outcomes(policy.horizon)
+        self.shadow: Shadow | None = None
+        self.told = ""  # the reason of the last decision that others were told of
+        self._champion = Arm(champion, champion)
+        self._candidate = Arm(candidate, champion)
+        self._salt = salt
+        self._seed = seed
+        self._random = random.Random(seed)  # noqa: S311 - it draws arms
+        self._rescue = rescue
+        self._memory = Memory()
+        self._counters = Counters(policy, self._memory)
+
+    @property
+    def champion(self) -> Arm:
+        """The arm that answers without a rollout."""
+        return self._champion
+
+    @property
+    def candidate(self) -> Arm:
+        """The arm that is on trial."""
+        return self._candidate
+
+    def lineup(self) -> Routed | Shadowed:
+        """The lineup of the stage that it is in, with counters of its own."""
+        stage = self.trial.in_stage
+        counters = Counters(self.policy, self._memory)
+        self._counters = counters
+        self._end_shadow()
+        if stage.shadow:
+            self.shadow = Shadow(
+                self._champion.model,
+                self._candidate.model,
+                counters,
+                guards=self.policy.guards,
+                salt=self._salt,
+                outcomes=self.outcomes,
+            )
+            return Shadowed(self._champion, self._candidate, counters, self.shadow)
+        return Routed(
+            self._champion,
+            self._candidate,
+            share=stage.share,
+            salt=self._salt,
+            random=self._random.random,
+            counters=counters,
+            outcomes=self.outcomes,
+            rescue=self._rescue,
+        )
+
+    def tick(self, now: int) -> Decision:
+        """Weigh what was counted until now, and decide. For one thread at once."""
+        counts = self.gather(self.trial.stage, self._counters.collect())
+        return self.trial.tick(counts, now / SECOND)
+
+    def outcome(self, key: str, loss: Loss) -> bool:
+        """Count a loss; see `Rollout.outcome`."""
+        if self.outcomes is None:
+            raise RolloutError(
+                "no guard watches losses: give the rollout mk.Guard('loss', margin=...)"
+            )
+        if not callable(loss):
+            _check_loss(loss)
+        unit = hash_of(key, self._salt)
+        found = self.outcomes.take(unit)
+        if found is None:
+            return False
+        if isinstance(found, tuple):
+            if not callable(loss):
+                return False
+            one, other = [_check_loss(loss(answers)) for answers in found]
+            self._counters.difference(other - one)
+            return True
+        if callable(loss):
+            raise RolloutError(
+                "a loss that is a function of the outputs is for shadow, where both answer; pass "
+                "the number now"
+            )
+        self._counters.label(loss, unit, in_candidate=found)
+        return True
+
+    def end(self) -> None:
+        """Stop what runs beside the calls."""
+        self._end_shadow()
+
+    def _end_shadow(self) -> None:
+        if self.shadow is not None:
+            self.shadow.stop()
+
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork, with other draws."""
+        self._random.seed(None if self._seed is None else self._seed + random.getrandbits(64))
+        if self.shadow is not None:
+            self.shadow.after_fork()
+        if self.outcomes is not None:
+            self.outcomes.after_fork()
+
+
+def _own(stage: int, counts: Counts) -> Counts:
+    del stage
+    return counts
+
+
+def _check_loss(loss: float) -> float:
+    if not 0 <= loss <= 1:
+        raise ValueError(f"a loss is from 0 to 1, not {loss!r}: divide by the largest, or clip it")
+    return loss

@@ -1,0 +1,382 @@
+"""Follows a registry: what its log says shall answer is loaded aside, and swapped in.
+
+Without calls nothing runs. A call looks for news at most once in `poll` seconds: in a folder, that
+is a look at one file that is not there; in a bucket, a thread does it. Loading has a thread of its
+own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from math import isfinite
+from typing import Any, final
+
+from modelkit import forks
+from modelkit.activation import Draining
+from modelkit.errors import Conflict, NotFound
+from modelkit.events import NotFollowed, emit
+from modelkit.registry.log import CHAMPION, State, Underway
+from modelkit.registry.registry import Registry
+from modelkit.rollout.compatible import check_compatible
+from modelkit.rollout.counting import SECOND
+from modelkit.rollout.course import Course
+from modelkit.rollout.decide import Decision, Kind
+from modelkit.rollout.layers import Layers, Wrap, open_layers
+from modelkit.rollout.policy import RolloutPolicy
+from modelkit.rollout.switch import Switch, tell
+
+RETRY = 60.0  # seconds after which what failed is tried again
+PATIENCE = 10.0  # seconds that closing waits for calls under way
+
+
+@final
+class Follower:
+    """Lets a Switch answer with what a registry says.
+
+    Args:
+        registry: the registry.
+        name: the name of the model.
+        wrap: makes the layers of each version.
+        keep: how many versions stay warm that answered before.
+        poll: seconds between two looks.
+        rescue, seed: see `Rollout`.
+        options: those of `mk.load`.
+        clock: in nanoseconds.
+
+    Raises:
+        NotFound: if the model has no champion.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        registry: Registry,
+        name: str,
+        *,
+        wrap: Wrap | None,
+        keep: int,
+        poll: float,
+        rescue: bool,
+        seed: int | None,
+        options: Mapping[str, Any],
+        clock: Callable[[], int],
+    ) -> None:
+        self._registry = registry
+        self._name = name
+        self._wrap = wrap
+        self._keep = keep
+        self._poll = int(poll * SECOND)
+        self._rescue = rescue
+        self._seed = seed
+        self._options = options
+        self._in_bucket = "://" in registry.url
+        self._layers: dict[str, Layers] = {}
+        self._before: list[str] = []  # versions that answered, the last one first
+        self._rollout: Underway | None = None
+        self._settled: set[int] = set()  # the rollouts that were rolled back here
+        self._unwritten: tuple[Underway, Decision] | None = None
+        self._drainings: list[Draining] = []
+        self._applied = -1
+        self._failed: tuple[int, int] = (-1, 0)  # the generation that failed, and until when
+        self._due = 0
+        self._threads: set[threading.Thread] = set()
+        self._changing = threading.Lock()
+        state = registry.state(name)
+        self._champion = _champion(state, name, registry.url)
+        first = self._open(self._champion)
+        self.switch = Switch(first.model, clock)
+        self.switch.source = self
+        self._due = clock() + self._poll
+        self.switch.due = self._due
+        forks.watch(self)
+
+    def begin(self) -> None:
+        """Take part in a rollout that is under way; where that fails, the champion answers."""
+        self._follow_quietly()
+
+    def look(self, now: int) -> int:
+        """Look for news if it is time; returns when it is time again."""
+        if now < self._due:
+            return self._due
+        self._due = now + self._poll
+        if any(thread.is_alive() for thread in self._threads):
+            return self._due
+        unwritten = self._unwritten
+        if unwritten is not None:
+            self._start(lambda: self._write(*unwritten))
+        elif self._in_bucket or self._has_news(now):
+            self._start(self._follow_quietly)
+        return self._due
+
+    def _has_news(self, now: int) -> bool:
+        generation = self._registry.generation(self._name)
+        failed, until = self._failed
+        if generation == failed and now < until:
+            return False
+        return generation != self._applied
+
+    def _follow_quietly(self) -> None:
+        """Follow, in a thread: what answers goes on to where that fails, which is told."""
+        now = self.switch.clock()
+        if self._in_bucket and now < self._failed[1]:
+            return
+        try:
+            self.follow()
+        except Exception as error:  # noqa: BLE001 - it is told, and reaches no caller
+            self.switch.failed(error)
+
+    def follow(self) -> bool:
+        """Do as the registry says; returns whether anything changed.
+
+        What it raises has changed nothing.
+        """
+        with self._changing:
+            version = ""
+            try:
+                state = self._registry.state(self._name)
+                if state.generation == self._applied:
+                    return False
+                version = _champion(state, self._name, self._registry.url)
+                changed = self._take_champion(version)
+                if state.rollout is not None:
+                    version = state.rollout.candidate
+                changed = self._take_rollout(state.rollout) or changed
+            except Exception as error:
+                generation = self._registry_generation()
+                self._failed = (generation, self.switch.clock() + int(RETRY * SECOND))
+                told = f"{type(error).__name__}: {error}"
+                emit(NotFollowed(self._name, version, told))
+                raise
+            self._applied = state.generation
+            self._let_go()
+            return changed
+
+    def _registry_generation(self) -> int:
+        try:
+            return self._registry.generation(self._name)
+        except Exception:  # noqa: BLE001 - the first error is the one that is told
+            return -1
+
+    def _take_champion(self, version: str) -> bool:
+        if version == self._champion:
+            return False
+        switch = self.switch
+        layers = self._open(version)
+        try:
+            check_compatible(switch.champion.signature, layers.model.signature, f"{version}")
+        except BaseException:
+            self._forget(version)
+            raise
+        with switch.lock:
+            switch.check_open()
+            self._drainings.append(switch.end(layers.model))
+            self._rollout = None
+        self._before = [each for each in (self._champion, *self._before) if each != version]
+        self._champion = version
+        return True
+
+    def _take_rollout(self, rollout: Underway | None) -> bool:
+        switch = self.switch
+        now = self._rollout
+        if rollout is not None and rollout.generation in self._settled:
+            return False
+        if now is not None and (rollout is None or rollout.generation != now.generation):
+            with switch.lock:
+                if switch.course is not None:
+                    self._drainings.append(switch.end(switch.champion))
+            self._rollout = None
+            now = None
+        if rollout is None:
+            return False
+        if now is None:
+            self._begin(rollout)
+        elif rollout.stage != now.stage:
+            with switch.lock:
+                switch.check_open()
+                self._drainings.append(switch.enter(switch.under_way(), rollout.stage))
+        self._rollout = rollout
+        return True
+
+    def _begin(self, rollout: Underway) -> None:
+        switch = self.switch
+        policy = RolloutPolicy.from_json(rollout.policy, f"the policy of {rollout.candidate}")
+        layers = self._open(rollout.candidate)
+        champion = switch.champion
+        try:
+            check_compatible(champion.signature, layers.model.signature, rollout.candidate)
+        except BaseException:
+            self._forget(rollout.candidate)
+            raise
+        course = Course(
+            champion,
+            layers.model,
+            policy,
+            salt=rollout.id.encode()[:64],
+            seed=self._seed,
+            rescue=self._rescue,
+            began=switch.clock() - int(_seconds_since(rollout.at) * SECOND),
+            stage=rollout.stage,
+        )
+        with switch.lock:
+            switch.check_open()
+            self._drainings.append(switch.begin(course))
+
+    def decided(self, course: Course, decision: Decision) -> None:
+        """Write down a decision, in a thread, and do as the log then says.
+
+        A rollback is done at once, whether or not it can be written.
+        """
+        rollout = self._rollout
+        if rollout is None:
+            return
+        if decision.kind == "rollback":
+            self._settled.add(rollout.generation)
+            self._unwritten = (rollout, decision)
+            draining = self.switch.carry_out(course, decision)
+            if draining is not None:
+                self._drainings.append(draining)
+        else:
+            tell(course, decision)
+        self._start(lambda: self._write(rollout, decision))
+
+    def _write(self, rollout: Underway, decision: Decision) -> None:
+        try:
+            with suppress(Conflict):  # somebody else decided, and is followed
+                self.write(rollout, decision)
+            self._unwritten = None
+        except Exception as error:  # noqa: BLE001 - it is tried again
+            self.switch.failed(error)
+            if self.switch.course is not None:
+                self.switch.course.told = ""
+        self._follow_quietly()
+
+    def write(self, rollout: Underway, decision: Decision) -> None:
+        """Write down a decision. Raises Conflict where somebody else decided first."""
+        about = {"evidence": _evidence(decision), "split": _written(decision.split)}
+        self._registry.decide_rollout(
+            self._name, rollout, decision.kind, reason=decision.reason, about=about
+        )
+
+    def decide_by_hand(self, kind: Kind, reason: str) -> None:
+        """Promote or roll back as somebody says. Raises RolloutError where nothing is under way."""
+        course = self.switch.under_way()
+        rollout = self._rollout
+        if rollout is None:
+            return
+        standing = course.trial.standing()
+        self.write(rollout, Decision(kind, reason, standing.guards, standing.split))
+        self.follow()
+
+    def go_back(self, reason: str) -> None:
+        """Let the alias name the version that answered before. Raises NotFound without one."""
+        if not self._before:
+            raise NotFound(
+                f"no version of {self._name} answered here before {self._champion}",
+                name=self._name,
+                which="",
+            )
+        self._registry.set_alias(
+            self._name, CHAMPION, self._before[0], expected=self._champion, reason=reason
+        )
+        self.follow()
+
+    def _open(self, version: str) -> Layers:
+        layers = self._layers.get(version)
+        if layers is None:
+            layers = open_layers(self._registry, self._name, version, self._wrap, self._options)
+            self._layers[version] = layers
+        return layers
+
+    def _forget(self, version: str) -> None:
+        """Close a version that never answered."""
+        used = {self._champion, *self._before[: self._keep]}
+        if version not in used:
+            self._layers.pop(version).close()
+
+    def _let_go(self) -> None:
+        """Close, in a thread, what is not needed any more, when its last call has ended."""
+        used = {self._champion, *self._before[: self._keep]}
+        if self._rollout is not None:
+            used.add(self._rollout.candidate)
+        gone = [self._layers.pop(version) for version in [*self._layers] if version not in used]
+        self._before = self._before[: self._keep]
+        drainings = [draining for draining in self._drainings if not draining.drained]
+        self._drainings = drainings
+        if gone:
+            past = self.switch.past
+            self._start(lambda: _close(gone, drainings, past))
+
+    def close(self, draining: Draining) -> None:
+        """Close everything that was opened, once the calls under way have ended."""
+        with self._changing:
+            gone = [*self._layers.values()]
+            self._layers.clear()
+            drainings = [*self._drainings, draining]
+            end = time.monotonic() + PATIENCE
+            for each in drainings:
+                each.wait(max(0.0, end - time.monotonic()))
+            _close(gone, [], self.switch.past)
+
+    def _start(self, work: Callable[[], None]) -> None:
+        self._threads = {thread for thread in self._threads if thread.is_alive()}
+        thread = threading.Thread(target=work, name="modelkit-rollout", daemon=True)
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads, or the interpreter ends
+            self._threads.discard(thread)
+            self.switch.failed(error)
+
+    def after_fork(self) -> None:
+        """Begin without threads, and with free locks, in the child of a fork."""
+        self._changing = threading.Lock()
+        self._threads = set()
+
+
+def _close(
+    layers: list[Layers],
+    drainings: list[Draining],
+    course: Course | None,
+) -> None:
+    for draining in drainings:
+        draining.wait()
+    if course is not None and course.shadow is not None:
+        course.shadow.wait(PATIENCE)
+    for each in layers:
+        each.close()
+
+
+def _champion(
+    state: State,
+    name: str,
+    url: str,
+) -> str:
+    alias = state.aliases.get(CHAMPION)
+    if alias is None:
+        raise NotFound(
+            f"{url} has no {name}@{CHAMPION}; set this alias first", name=name, which=CHAMPION
+        )
+    return alias.version
+
+
+def _evidence(decision: Decision) -> dict[str, list[float | None]]:
+    """The logarithms of the evidence of each guard: that it is worse, and that it is as good."""
+    found = {}
+    for guard in decision.guards:
+        found[guard.name] = [_written(guard.worse), _written(guard.better)]
+    return found
+
+
+def _written(logarithm: float | None) -> float | None:
+    """A number that JSON has."""
+    if logarithm is None or not isfinite(logarithm):
+        return None
+    return round(logarithm, 6)
+
+
+def _seconds_since(at: str) -> float:
+    began = datetime.fromisoformat(at)
+    return max(0.0, (datetime.now(began.tzinfo) - began).total_seconds())

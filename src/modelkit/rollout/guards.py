@@ -1,0 +1,132 @@
+"""What a rollout watches: each guard is one kind of bad event, or a loss, with what is allowed of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import final
+
+from modelkit.errors import RolloutError
+from modelkit.model import Outputs
+
+ERRORS = "errors"
+SLOW = "slow"
+NONFINITE = "nonfinite"
+REFUSED = "refused"
+DISAGREEMENT = "disagreement"
+LOSS = "loss"
+KINDS = (ERRORS, SLOW, NONFINITE, REFUSED, DISAGREEMENT, LOSS)
+FLOOR = 0.001  # one call in a thousand
+
+Mark = Callable[[Outputs], object]
+
+
+@final
+@dataclass(frozen=True)
+class Guard:
+    """One thing that a rollout watches, and how much worse a candidate may be in it.
+
+    Known names are "errors" (exceptions that are not the caller's or the queue's), "slow" (calls
+    that take long), "nonfinite" (NaN or infinite outputs), "refused" (rows that do not fit the
+    signature), "disagreement" (in shadow: the candidate answers something else), and "loss" (from
+    `Rollout.outcome`). Any other name is a mark of your own, with a function that says of the
+    outputs of a call whether they are bad.
+
+    Attributes:
+        name: what is watched.
+        worse: the candidate is rolled back when it is shown to have more than `worse` times the
+            champion's rate of events.
+        better: the candidate is promoted when it is shown to have less than `better` times that
+            rate.
+        floor: a rate of events, for each call, that does not matter: a candidate below it is never
+            rolled back, and is promoted. By default .001; 0 for "slow" (no rate is too small); has
+            to be given for "disagreement".
+        above: for "slow": the seconds from which a call is slow. By default, those of the
+            champion's median, 90 % and 99 % quantile in the tick before.
+        margin: for "loss", which needs it: by how much the mean loss may be above the champion's.
+        tolerance: for "disagreement": by how much numbers may differ.
+        mark: for a name of your own: takes the outputs of a call, and says whether they are bad.
+
+    Raises:
+        RolloutError: for values that cannot be meant.
+    """
+
+    name: str
+    worse: float = 1.2
+    better: float = 1.5
+    floor: float | None = None
+    above: float | None = None
+    margin: float | None = None
+    tolerance: float = 0.0
+    mark: Mark | None = None
+
+    def __post_init__(self) -> None:
+        self._check_name()
+        for name in ("worse", "better"):
+            risk = getattr(self, name)
+            if not (isfinite(risk) and risk >= 1):
+                raise RolloutError(
+                    f"guard {self.name!r}: {name} is how many times the champion's rate is "
+                    f"allowed, 1 or more; got {risk!r}"
+                )
+        if self.better == 1 and self.name != LOSS:
+            raise RolloutError(
+                f"guard {self.name!r}: an equal candidate is never shown to have less than 1 times "
+                "the champion's rate; allow more than that, such as better=1.5"
+            )
+        if self.floor is not None and not 0 <= self.floor < 1:
+            raise RolloutError(f"guard {self.name!r}: floor is a rate below 1, not {self.floor!r}")
+        if self.above is not None and not (isfinite(self.above) and self.above > 0):
+            raise RolloutError(f"guard {self.name!r}: above is in seconds, not {self.above!r}")
+        if not self.tolerance >= 0:
+            raise RolloutError(
+                f"guard {self.name!r}: tolerance is 0 or more, not {self.tolerance!r}"
+            )
+        if self.margin is not None and not 0 < self.margin < 1:
+            raise RolloutError(
+                f"guard {self.name!r}: margin is between 0 and 1, not {self.margin!r}"
+            )
+
+    def _check_name(self) -> None:
+        if not self.name or not self.name.isprintable() or ":" in self.name:
+            raise RolloutError(f"a guard has a name without ':', not {self.name!r}")
+        if (self.name in KINDS) == (self.mark is not None):
+            raise RolloutError(
+                f"guard {self.name!r}: names of your own need mark=, a function of the outputs, "
+                f"and the known ones take none: {', '.join(KINDS)}"
+            )
+        if self.name == LOSS and self.margin is None:
+            raise RolloutError("a guard of losses needs margin=, such as .01: no default is right")
+        if self.name == DISAGREEMENT and not self.floor:
+            raise RolloutError(
+                "a guard of disagreement needs floor=, the share of calls that may differ: take "
+                "what was found before the rollout, and some more"
+            )
+
+    @property
+    def least(self) -> float:
+        """The floor in force."""
+        if self.floor is not None:
+            return self.floor
+        return 0.0 if self.name == SLOW else FLOOR
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The kinds of events that are counted for it, by name."""
+        if self.name == SLOW and self.above is None:
+            return tuple(f"{SLOW}:{quantile}" for quantile in QUANTILES)
+        return (self.name,)
+
+    def without_mark(self) -> Guard:
+        """The guard as it can be written down. Raises RolloutError for a mark of your own."""
+        if self.mark is not None:
+            raise RolloutError(
+                f"guard {self.name!r} has a function, which no registry can keep; use the known "
+                f"guards there: {', '.join(KINDS)}"
+            )
+        return replace(self)
+
+
+QUANTILES = (50, 90, 99)  # of the champion's times, in percent
+USUAL = (Guard(ERRORS), Guard(SLOW), Guard(NONFINITE), Guard(REFUSED))

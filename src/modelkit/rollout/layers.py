@@ -1,0 +1,62 @@
+"""A version that was opened from a registry, with the layers around it; what opened it closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+from modelkit.golden import GOLDEN
+from modelkit.model import Model
+from modelkit.registry.registry import Registry
+
+Wrap = Callable[[Model], Model]
+
+
+@final
+class Layers:
+    """A loaded Model, and what `wrap` made of it.
+
+    Attributes:
+        version: its version.
+        model: the outermost layer.
+    """
+
+    def __init__(
+        self,
+        version: str,
+        loaded: Model,
+        model: Model,
+    ) -> None:
+        self.version = version
+        self.model = model
+        self._loaded = loaded
+
+    def close(self) -> None:
+        """Close every layer, the outermost first."""
+        layer: Model | None = self.model
+        while layer is not None and layer is not self._loaded:
+            layer.close()
+            layer = layer.inner
+        self._loaded.close()
+
+
+def open_layers(
+    registry: Registry,
+    name: str,
+    version: str,
+    wrap: Wrap | None,
+    options: Mapping[str, Any],
+) -> Layers:
+    """Load a version, run its golden rows at all sizes and compare their answers, and wrap it.
+
+    Raises whatever keeps it from answering.
+    """
+    loaded = registry.load(name, version, **options)
+    try:
+        if GOLDEN in loaded.attachments:
+            loaded.warmup()
+            loaded.verify()
+        return Layers(version, loaded, loaded if wrap is None else wrap(loaded))
+    except BaseException:
+        loaded.close()
+        raise

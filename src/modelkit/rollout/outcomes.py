@@ -1,0 +1,93 @@
+"""Which arm last answered a key, for losses that come late: a bounded map that forgets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import final
+
+from modelkit.model import Outputs
+
+MOST = 100_000
+Pair = tuple[Outputs, Outputs]  # the answers of the champion, and of the candidate
+
+
+@final
+class _Answer:
+    """The last answer to a key, and whether an earlier one was of the other arm."""
+
+    __slots__ = ("at", "changed", "first", "what")
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self.what: bool | Pair | None = None
+        self.first: bool | None = None
+        self.changed = False
+
+
+@final
+class Outcomes:
+    """Remembers, for the last 100,000 keys, the arm that last answered.
+
+    Args:
+        seconds: after which an answer is forgotten.
+
+    Attributes:
+        left_out: the losses of keys that had changed their arm.
+        unknown: the losses of keys that were never seen, or were forgotten.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.left_out = 0
+        self.unknown = 0
+        self._seconds = seconds
+        self._answers: dict[int, _Answer] = {}
+        self._clock: Callable[[], float] = monotonic
+        self._lock = threading.Lock()
+
+    def answered(self, unit: int, *, in_candidate: bool) -> None:
+        """An arm answered a key."""
+        with self._lock:
+            answer = self._keep(unit, in_candidate)
+            if answer.first is None:
+                answer.first = in_candidate
+            elif answer.first is not in_candidate:
+                answer.changed = True
+
+    def both_answered(self, unit: int, pair: Pair) -> None:
+        """Both answered a key, in shadow."""
+        with self._lock:
+            self._keep(unit, pair)
+
+    def _keep(self, unit: int, what: bool | Pair) -> _Answer:  # noqa: FBT001
+        answers = self._answers
+        answer = answers.pop(unit, None) or _Answer()
+        answers[unit] = answer
+        answer.at = self._clock()
+        answer.what = what
+        if len(answers) > MOST:
+            del answers[next(iter(answers))]
+        return answer
+
+    def take(self, unit: int) -> bool | Pair | None:
+        """What a loss of this key is of, once for each answer; None where it does not count.
+
+        That is whether the candidate answered, or the answers of both.
+        """
+        with self._lock:
+            answer = self._answers.get(unit)
+            late = answer is not None and self._clock() - answer.at > self._seconds
+            if answer is None or answer.what is None or late:
+                self.unknown += 1
+                return None
+            what = answer.what
+            answer.what = None
+            if answer.changed:
+                self.left_out += 1
+                return None
+            return what
+
+    def after_fork(self) -> None:
+        """Make the lock anew in the child of a fork."""
+        self._lock = threading.Lock()

@@ -1,0 +1,234 @@
+"""Where a rollout stands, as a value with a card and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp
+from pathlib import Path
+from typing import final
+
+from modelkit import html
+from modelkit.identity import Identity, identity_of
+from modelkit.rollout.chart import evidence_chart
+from modelkit.rollout.course import Course
+from modelkit.rollout.decide import Standing, lacking, unmet
+from modelkit.rollout.policy import RolloutPolicy
+from modelkit.rollout.switch import Switch
+from modelkit.rollout.trial import Point, Trial
+
+HEADER = ("guard", "evidence of worse", "rolls back at", "evidence of as good", "promotes at", "")
+LARGEST = 700.0  # the logarithm of the largest evidence that is shown as a number
+
+
+@final
+@dataclass(frozen=True)
+class GuardProgress:
+    """The evidence of one guard. 1 is none, and 100 or more decides at an alpha of .01.
+
+    Attributes:
+        name: the name of the guard.
+        worse: the evidence that the candidate is worse than is allowed, the largest there was.
+        rolls_back_at: the evidence at which it is rolled back; of disagreement, at which the
+            rollout holds.
+        better: the evidence that it is within what is allowed for a promotion; None where the guard
+            has no say in that.
+        promotes_at: the evidence that a promotion needs.
+        void: why nothing can be said, or "".
+    """
+
+    name: str
+    worse: float
+    rolls_back_at: float
+    better: float | None
+    promotes_at: float
+    void: str = ""
+
+    def __str__(self) -> str:
+        against = f"{self.worse:.3g} of {self.rolls_back_at:.3g} against it"
+        if self.void:
+            return f"{self.name}: {self.void}"
+        if self.better is None:
+            return f"{self.name}: {against}"
+        return f"{self.name}: {against}, {self.better:.3g} of {self.promotes_at:.3g} for it"
+
+
+@final
+@dataclass(frozen=True)
+class Progress:
+    """Where a rollout stands.
+
+    Attributes:
+        champion: the name, version and digest of the Model that answers without a rollout.
+        candidate: those of the Model on trial; None where there is none.
+        decision: "continue", "advance", "rollback", "promote" or "hold", as it was last; "none"
+            where there is no rollout.
+        reason: why.
+        stage: the number of the stage, from 1; 0 where there is none.
+        stages: how many there are.
+        share: the share of the calls that the candidate answers now.
+        seconds: since the rollout began.
+        calls: how many calls the candidate and the champion had, in all.
+        guards: the evidence of each guard.
+        missing: what is missing for the next decision.
+        notes: what else should be known, such as calls that were not shadowed.
+        points: the evidence after each tick.
+    """
+
+    champion: Identity
+    candidate: Identity | None = None
+    decision: str = "none"
+    reason: str = ""
+    stage: int = 0
+    stages: int = 0
+    share: float = 0.0
+    seconds: float = 0.0
+    calls: tuple[int, int] = (0, 0)
+    guards: tuple[GuardProgress, ...] = ()
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    points: tuple[Point, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {told}" for name, told in self._facts()]
+        return "\n".join([*lines, *map(str, self.guards)])
+
+    def page(self, path: str | Path) -> Path:
+        """Write it as one HTML file that needs nothing else, with the evidence over time.
+
+        Returns the path.
+        """
+        target = Path(path)
+        charts = "".join(
+            evidence_chart(guard.name, self.points, number, _levels(guard))
+            for number, guard in enumerate(self.guards)
+            if len(self.points) > 1
+        )
+        body = f"{self._repr_html_()}<div>{charts}</div>"
+        title = f"Rollout of {_named(self.candidate)}" if self.candidate else "Rollout"
+        target.write_text(html.page(title, body), encoding="utf-8")
+        return target
+
+    def _facts(self) -> list[tuple[str, str]]:
+        facts = [("champion", _named(self.champion))]
+        if self.candidate is None:
+            return [*facts, *(("note", note) for note in self.notes)]
+        candidate, champion = self.calls
+        decision = f"{self.decision}: {self.reason}" if self.reason else self.decision
+        facts += [
+            ("candidate", _named(self.candidate)),
+            ("decision", decision),
+            ("stage", f"{self.stage} of {self.stages}, share {self.share:.3g}"),
+            ("time", f"{self.seconds:,.0f} s"),
+            ("calls", f"candidate {candidate:,}, champion {champion:,}"),
+        ]
+        facts += [("missing", what) for what in self.missing]
+        return [*facts, *(("note", note) for note in self.notes)]
+
+    def _repr_html_(self) -> str:
+        rows = [_row(guard) for guard in self.guards]
+        return html.card("Rollout", self._facts(), HEADER if rows else (), rows)
+
+
+def _named(identity: Identity) -> str:
+    return f"{identity.name} {identity.version}".strip()
+
+
+def _levels(guard: GuardProgress) -> tuple[float, float]:
+    return guard.rolls_back_at, guard.promotes_at
+
+
+def _row(guard: GuardProgress) -> Sequence[str]:
+    better = "" if guard.better is None else html.number(guard.better, 3)
+    needed = "" if guard.better is None else html.number(guard.promotes_at, 3)
+    return (
+        guard.name,
+        html.number(guard.worse, 3),
+        html.number(guard.rolls_back_at, 3),
+        better,
+        needed,
+        guard.void,
+    )
+
+
+def guards_of(policy: RolloutPolicy, standing: Standing) -> tuple[GuardProgress, ...]:
+    """The evidence of each guard, beside what decides."""
+    found = []
+    for guard in standing.guards:
+        better = None if guard.better is None else _shown(guard.better)
+        at = policy.to_promote if guard.pauses else policy.to_roll_back
+        found.append(
+            GuardProgress(
+                name=guard.name,
+                worse=_shown(guard.worse),
+                rolls_back_at=_shown(at),
+                better=better,
+                promotes_at=_shown(policy.to_promote),
+                void=guard.void,
+            )
+        )
+    return tuple(found)
+
+
+def missing_of(trial: Trial) -> tuple[str, ...]:
+    """What a rollout lacks for its next decision."""
+    if trial.over:
+        return ()
+    standing = trial.standing()
+    found = unmet(trial.policy, standing)
+    if trial.stage == len(trial.policy.stages) - 1:
+        found += lacking(trial.policy, standing)
+    return tuple(found)
+
+
+def _shown(logarithm: float) -> float:
+    return exp(min(logarithm, LARGEST))
+
+
+def progress_of(switch: Switch) -> Progress:
+    """Where what a Switch holds stands."""
+    with switch.lock:
+        course = switch.course or switch.past
+        notes = _notes(switch, course)
+        champion = identity_of(switch.champion)
+        if course is None:
+            return Progress(champion, notes=notes)
+        trial = course.trial
+        standing = trial.standing()
+        calls = trial.all_calls
+        return Progress(
+            champion=course.champion.identity,
+            candidate=course.candidate.identity,
+            decision=trial.decision.kind,
+            reason=trial.decision.reason,
+            stage=trial.stage + 1,
+            stages=len(trial.policy.stages),
+            share=trial.in_stage.share if course is switch.course else 0.0,
+            seconds=standing.in_all,
+            calls=(calls.candidate, calls.champion),
+            guards=guards_of(trial.policy, standing),
+            missing=missing_of(trial) if course is switch.course else (),
+            notes=notes,
+            points=tuple(trial.points),
+        )
+
+
+def _notes(switch: Switch, course: Course | None) -> tuple[str, ...]:
+    """What else should be known."""
+    found = []
+    if switch.failures:
+        found.append(f"{switch.failures:,} failures beside the calls, last {switch.last_failure}")
+    if course is None:
+        return tuple(found)
+    if course.trial.full:
+        found.append("there are more keys than are counted; the further ones count no more")
+    if course.shadow is not None and course.shadow.dropped:
+        found.append(f"{course.shadow.dropped:,} calls were not shadowed: the queue was full")
+    if course.shadow is not None and course.shadow.failures:
+        found.append(f"{course.shadow.failures:,} copies could not be compared")
+    outcomes = course.outcomes
+    if outcomes is not None and outcomes.left_out:
+        found.append(f"{outcomes.left_out:,} losses left out: their keys changed the arm")
+    if outcomes is not None and outcomes.unknown:
+        found.append(f"{outcomes.unknown:,} losses left out: no answer to their keys is known")
+    return tuple(found)

@@ -1,0 +1,452 @@
+"""The Rollout: a Model that decides which Model answers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter_ns
+from typing import Any, final, overload
+
+from modelkit import forks
+from modelkit.activation import Active
+from modelkit.device import Placement
+from modelkit.errors import RolloutError
+from modelkit.manifest import Manifest
+from modelkit.model import Call, Model, Outputs
+from modelkit.registry.registry import Registry
+from modelkit.rollout.compatible import check_compatible
+from modelkit.rollout.course import Course, Loss
+from modelkit.rollout.decide import Decision, Kind
+from modelkit.rollout.follow import Follower
+from modelkit.rollout.guards import USUAL, Guard
+from modelkit.rollout.layers import Wrap
+from modelkit.rollout.lineup import CALL, RUN, Lineup
+from modelkit.rollout.pinned import Pinned
+from modelkit.rollout.planning import RISKS, RolloutPlan, plan_of
+from modelkit.rollout.policy import DAY, RolloutPolicy, Stage, stages_of
+from modelkit.rollout.progress import Progress, progress_of
+from modelkit.rollout.switch import Switch
+from modelkit.signature import Feeds, Signature
+
+POLL = 5.0  # seconds
+
+
+@final
+class Rollout(Model):
+    """A Model that decides which Model answers; one call is answered by one of them.
+
+    **Of two Models** of this process, `Rollout(champion, candidate, share=.05)`: a share of the
+    keys, and of the calls without one, goes to the candidate. Guards count what is bad in both
+    arms, and decide with a stated error rate, see `RolloutPolicy.alpha`: a candidate that is shown
+    to be worse is rolled back, by one assignment to the champion, which stays warm; one of which
+    every guard has shown that it is within what is allowed is promoted. Where the time runs out
+    before, the rollout holds and says so. The Models belong to the caller, who closes them.
+
+    **Of a registry**, `Rollout(registry, "churn")`: it answers with the version that the alias
+    "champion" names, and takes part in the rollout that `Registry.start_rollout` began. A new
+    champion is loaded in a thread of its own, runs its golden rows, and is swapped in; calls under
+    way end with the version that they began with. A version that cannot be loaded changes nothing:
+    it is told as an event `NotFollowed`, stands in `last_failure`, and is tried again after a
+    minute. Two versions are in memory while one takes the other's place, and with `keep=1` after
+    that too. A Rollout closes what it opened, and nothing else. Without calls nothing runs.
+
+    Both pick the arm first and let it check the rows by its own signature. `base`, `manifest`,
+    `placement` and `signature` are those of the champion. Which Model answered a call stands in
+    `served_by` of the outputs of `run`.
+
+    Args:
+        champion: the Model that answers now; or a Registry.
+        candidate: the Model on trial, which takes every row that the champion takes and gives the
+            same outputs; or the name of a model in the registry.
+        share: of the candidate, for a rollout of one stage.
+        stages: in place of `share`, several, each a `Stage` or a share.
+        shadow: a stage of share 0 that comes first: the candidate runs on copies of rows that the
+            champion answered, in a thread of its own, and nobody gets its answers. Never shadow
+            with a function that has effects elsewhere.
+        guards: what is watched.
+        alpha: see `RolloutPolicy`, as are `horizon` and `tick`.
+        horizon: seconds after which it holds, undecided.
+        tick: seconds after which events are weighed.
+        rescue: whether the champion answers the calls at which the candidate fails, which count as
+            failed.
+        seed: of the draws and of the hashes of keys; by default, each rollout draws its own.
+        wrap: makes the layers of each version, such as `lambda model: mk.Meter(mk.Batcher(model))`.
+        keep: how many versions stay warm that answered before.
+        poll: seconds after which a call looks for news.
+        load_options: those of `mk.load`, for every version.
+
+    Raises:
+        RolloutError: if the candidate cannot answer in place of the champion, with every reason; or
+            the stages or guards cannot be meant.
+        NotFound: if the model has no champion.
+        PackageError, DeviceError: as `mk.load` does.
+    """
+
+    __slots__ = ("__weakref__", "_active", "_clock", "_follower", "_pickled", "_switch")
+
+    @overload
+    def __init__(
+        self,
+        champion: Model,
+        candidate: Model,
+        *,
+        share: float | None = None,
+        stages: Sequence[Stage | float] | None = None,
+        shadow: Stage | None = None,
+        guards: Sequence[Guard] = USUAL,
+        alpha: float = 0.01,
+        horizon: float = 7 * DAY,
+        tick: float = 10.0,
+        rescue: bool = False,
+        seed: int | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        champion: Registry,
+        candidate: str,
+        *,
+        wrap: Wrap | None = None,
+        keep: int = 1,
+        poll: float = POLL,
+        rescue: bool = False,
+        seed: int | None = None,
+        **load_options: Any,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        champion: Model | Registry,
+        candidate: Model | str,
+        **options: Any,
+    ) -> None:
+        self._clock: Callable[[], int] = perf_counter_ns
+        self._follower: Follower | None = None
+        if isinstance(champion, Registry) and isinstance(candidate, str):
+            self._follower = _follower(champion, candidate, self._clock, **options)
+            self._switch = self._follower.switch
+            self._pickled: tuple[Any, ...] | None = (champion, candidate, options)
+        elif isinstance(champion, Model) and isinstance(candidate, Model):
+            self._switch = _switch(champion, candidate, self._clock, **options)
+            self._pickled = None
+        else:
+            raise RolloutError(
+                "a Rollout takes two Models, or a Registry and the name of a model; got "
+                f"{type(champion).__name__} and {type(candidate).__name__}"
+            )
+        self._active: Active[Lineup] = self._switch.active
+        forks.watch(self._switch)
+
+    # Which Model answers.
+
+    def _call(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        activation = self._active.now
+        try:
+            return activation.value.answer(CALL, X, outputs, call)
+        finally:
+            del activation  # a traceback that is kept would keep it
+
+    def _run(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        activation = self._active.now
+        try:
+            return activation.value.answer(RUN, feeds, outputs, call)
+        finally:
+            del activation
+
+    async def _acall(
+        self,
+        X: object,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        activation = self._active.now
+        try:
+            return await activation.value.aanswer(CALL, X, outputs, call)
+        finally:
+            del activation
+
+    async def _arun(
+        self,
+        feeds: Feeds,
+        outputs: tuple[str, ...],
+        call: Call,
+    ) -> Outputs:
+        if self._clock() >= self._switch.due:
+            self._switch.look()
+        activation = self._active.now
+        try:
+            return await activation.value.aanswer(RUN, feeds, outputs, call)
+        finally:
+            del activation
+
+    def _for_key(self, key: str | None) -> Model:
+        activation = self._active.now
+        return Pinned(activation.value.pick(key).model, activation)
+
+    # What somebody may do.
+
+    def outcome(self, key: str, loss: Loss) -> bool:
+        """Say how far off an answer was, when that is known.
+
+        It counts for the arm that last answered the key, once for each answer. Keys that have
+        changed their arm since are left out, and counted in `status().notes`.
+
+        Args:
+            key: the key of the call.
+            loss: from 0, right, to 1. In shadow, where both answered: a function that takes the
+                outputs of a call, and gives the loss of those.
+
+        Returns:
+            Whether it counts.
+
+        Raises:
+            RolloutError: if no rollout is under way, or no guard watches losses.
+            ValueError: for a loss beyond 0 to 1.
+        """
+        return self._switch.under_way().outcome(key, loss)
+
+    def promote(self, reason: str = "by hand") -> None:
+        """Let the candidate answer everything from now on, whatever the evidence.
+
+        Raises RolloutError where no rollout is under way, and Conflict where somebody else decided.
+        """
+        self._decide("promote", reason)
+
+    def rollback(self, reason: str = "by hand") -> None:
+        """Let the champion answer everything; after a promotion, the one before, which is warm.
+
+        Raises:
+            RolloutError: if there is nothing to go back from.
+            Conflict: if somebody else decided.
+        """
+        switch = self._switch
+        switch.check_open()
+        if switch.course is not None:
+            self._decide("rollback", reason)
+        elif self._follower is not None:
+            self._follower.go_back(reason)
+        else:
+            switch.go_back()
+
+    def _decide(self, kind: Kind, reason: str) -> None:
+        switch = self._switch
+        switch.check_open()
+        if self._follower is not None:
+            self._follower.decide_by_hand(kind, reason)
+            return
+        with switch.lock:
+            course = switch.under_way()
+            standing = course.trial.standing()
+            decision = Decision(kind, reason, standing.guards, standing.split)
+            course.trial.decision = decision
+            switch.carry_out(course, decision)
+
+    def refresh(self) -> bool:
+        """Do now what the registry says, in this thread; returns whether anything changed.
+
+        Raises:
+            RolloutError: if this is a Rollout of two Models.
+            NotFound, PackageError, DeviceError: if a version cannot be loaded; nothing changed.
+        """
+        self._switch.check_open()
+        if self._follower is None:
+            raise RolloutError("a Rollout of two Models follows no registry")
+        return self._follower.follow()
+
+    def status(self) -> Progress:
+        """Where it stands. What is due by now is weighed first."""
+        self._switch.look()
+        return progress_of(self._switch)
+
+    def plan(
+        self,
+        rates: Mapping[str, float] | None = None,
+        risks: Sequence[float] = RISKS,
+    ) -> RolloutPlan:
+        """About how many requests each guard needs to find which regression, at each share.
+
+        Args:
+            rates: how often each guard's event happens in the champion, by the guard's name; by
+                default .01, and .5 for "slow", which is the rate of its median.
+            risks: the regressions: how many times that rate the candidate has.
+
+        Raises:
+            RolloutError: if there is no rollout, or the rates are of no guard.
+        """
+        course = self._switch.course or self._switch.past
+        if course is None:
+            raise RolloutError("there is no rollout to plan")
+        return plan_of(course.policy, rates or {}, risks)
+
+    @property
+    def failures(self) -> int:
+        """The number of errors of what is done beside the calls, which reached none of them."""
+        return self._switch.failures
+
+    @property
+    def last_failure(self) -> str:
+        """The last of these errors, or ""."""
+        return self._switch.last_failure
+
+    def close(self) -> None:
+        """Answer no more, and close what was opened here: nothing that was handed over."""
+        if self._switch.closed:
+            return
+        draining = self._switch.close()
+        if self._follower is not None:
+            self._follower.close(draining)
+
+    # What it is, which is what the champion is.
+
+    @property
+    def _champion(self) -> Model:
+        return self._switch.champion
+
+    @property
+    def signature(self) -> Signature:
+        """What the champion takes and gives."""
+        return self._switch.champion.signature
+
+    @property
+    def base(self) -> Model:
+        """The innermost Model of the champion."""
+        return self._champion.base
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the champion really runs."""
+        return self._champion.placement
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the champion's package, or None."""
+        return self._champion.manifest
+
+    @property
+    def attachments(self) -> Mapping[str, memoryview]:
+        """The attachments of that package, by name."""
+        return self._champion.attachments
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, and answers no more."""
+        return self._switch.closed
+
+    @property
+    def batchable(self) -> bool:
+        """False: each version has a Batcher of its own, so that no batch mixes two of them."""
+        return False
+
+    def _why_not_batchable(self) -> str:
+        return (
+            "a Rollout chooses for each call, and a batch has calls of both arms; put a Batcher "
+            "into each: Rollout(registry, name, wrap=mk.Batcher), or Rollout(mk.Batcher(champion), "
+            "mk.Batcher(candidate), ...)"
+        )
+
+    @property
+    def runs_at_once(self) -> int:
+        """The number of runs that the champion does side by side."""
+        return self._champion.runs_at_once
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._pickled is None:
+            raise TypeError(
+                "a Rollout of two Models cannot be pickled, since calls elsewhere would not be "
+                "counted here; use a Registry, which several processes follow"
+            )
+        return _again, self._pickled
+
+    def _facts(self) -> list[tuple[str, str]]:
+        return [*self._champion._facts(), *self.status()._facts()]
+
+
+def _again(
+    registry: Registry,
+    name: str,
+    options: dict[str, Any],
+) -> Rollout:
+    return Rollout(registry, name, **options)
+
+
+def _switch(  # noqa: PLR0913
+    champion: Model,
+    candidate: Model,
+    clock: Callable[[], int],
+    *,
+    share: float | None = None,
+    stages: Sequence[Stage | float] | None = None,
+    shadow: Stage | None = None,
+    guards: Sequence[Guard] = USUAL,
+    alpha: float = 0.01,
+    horizon: float = 7 * DAY,
+    tick: float = 10.0,
+    rescue: bool = False,
+    seed: int | None = None,
+) -> Switch:
+    policy = RolloutPolicy(
+        stages=stages_of(share, stages, shadow),
+        guards=tuple(guards),
+        alpha=alpha,
+        horizon=horizon,
+        tick=tick,
+    )
+    check_compatible(champion.signature, candidate.signature)
+    switch = Switch(champion, clock)
+    course = Course(
+        champion,
+        candidate,
+        policy,
+        salt=secrets.token_bytes(16) if seed is None else b"%d" % seed,
+        seed=seed,
+        rescue=rescue,
+        began=clock(),
+    )
+    switch.begin(course)
+    return switch
+
+
+def _follower(  # noqa: PLR0913
+    registry: Registry,
+    name: str,
+    clock: Callable[[], int],
+    *,
+    wrap: Wrap | None = None,
+    keep: int = 1,
+    poll: float = POLL,
+    rescue: bool = False,
+    seed: int | None = None,
+    **options: Any,
+) -> Follower:
+    if keep < 0 or not poll > 0:
+        raise RolloutError(f"keep is 0 or more and poll above 0; got {keep!r} and {poll!r}")
+    follower = Follower(
+        registry,
+        name,
+        wrap=wrap,
+        keep=keep,
+        poll=poll,
+        rescue=rescue,
+        seed=seed,
+        options=options,
+        clock=clock,
+    )
+    follower.begin()
+    return follower

@@ -1,0 +1,178 @@
+"""Runs the candidate on copies of rows, in a thread of its own that ends when nothing is to do.
+
+Nothing here delays a call or raises into one: where the queue is full, a call is not shadowed, and
+counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any, final
+
+import numpy as np
+
+from modelkit.errors import ModelkitError
+from modelkit.model import Call, Model, Outputs
+from modelkit.rollout.counting import Counters, kind_of_error
+from modelkit.rollout.guards import DISAGREEMENT, Guard
+from modelkit.rollout.outcomes import Outcomes
+from modelkit.rollout.routing import hash_of
+from modelkit.signature import Feeds
+
+MOST_WAITING = 64  # calls; a caller of more than it can run is shadowed in part
+IDLE = 0.05  # seconds after which the thread ends
+
+Job = tuple[Feeds, tuple[str, ...], Outputs, str | None]
+
+
+@final
+class Shadow:
+    """The queue of copies, and its thread.
+
+    Args:
+        champion: the Model by whose signature rows are coerced.
+        candidate: the Model that runs.
+        counters: count what was bad.
+        guards: what is watched.
+        salt: of the hashes of keys.
+        outcomes: keep both answers of a key; None where no losses will come.
+
+    Attributes:
+        dropped: the calls that were not shadowed, since the queue was full.
+        failures: the errors of the comparison itself.
+    """
+
+    def __init__(
+        self,
+        champion: Model,
+        candidate: Model,
+        counters: Counters,
+        *,
+        guards: tuple[Guard, ...],
+        salt: bytes,
+        outcomes: Outcomes | None,
+    ) -> None:
+        self.dropped = 0
+        self.failures = 0
+        self._signature = champion.signature
+        self._as_feeds = candidate.signature == champion.signature
+        self._candidate = candidate
+        self._counters = counters
+        self._salt = salt
+        self._outcomes = outcomes
+        self._tolerance: float | None = None
+        for guard in guards:
+            if guard.name == DISAGREEMENT:
+                self._tolerance = guard.tolerance
+        self._jobs: deque[Job] = deque()
+        self._open = True
+        self._work = threading.Condition()
+        self._running = False
+
+    def copy(self, X: Any) -> Feeds | None:
+        """The rows of a call as arrays of our own; None where it is not shadowed."""
+        if len(self._jobs) >= MOST_WAITING:
+            self.dropped += 1
+            return None
+        try:
+            feeds = self._signature.coerce(X)
+        except ModelkitError:
+            return None  # the champion says so to the caller
+        return {name: feed.copy() for name, feed in feeds.items()}
+
+    def offer(
+        self,
+        rows: Feeds,
+        outputs: tuple[str, ...],
+        answers: Outputs,
+        key: str | None,
+    ) -> None:
+        """Let the candidate run on rows that the champion answered."""
+        with self._work:
+            if not self._open:
+                return
+            self._jobs.append((rows, outputs, answers, key))
+            self._work.notify()
+            if self._running:
+                return
+            self._running = True
+        thread = threading.Thread(target=self._run, name="modelkit-shadow", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter ends
+            self._running = False
+
+    def stop(self) -> None:
+        """Run nothing more; what runs now is not waited for."""
+        with self._work:
+            self._open = False
+            self._jobs.clear()
+            self._work.notify_all()
+
+    def after_fork(self) -> None:
+        """Begin anew in the child of a fork, which has no thread."""
+        self._work = threading.Condition()
+        self._running = False
+        self._jobs.clear()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait until nothing is left to run; returns whether that is so."""
+        with self._work:
+            return self._work.wait_for(lambda: not self._running, timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._work:
+                if self._open and not self._jobs:
+                    self._work.wait(IDLE)
+                if not self._jobs:
+                    self._running = False
+                    self._work.notify_all()
+                    return
+                job = self._jobs.popleft()
+            try:
+                self._compare(*job)
+            except Exception:  # noqa: BLE001 - of the comparison; nobody waits for it
+                self.failures += 1
+
+    def _compare(
+        self,
+        rows: Feeds,
+        outputs: tuple[str, ...],
+        answers: Outputs,
+        key: str | None,
+    ) -> None:
+        known = self._counters.bad_answers(answers)
+        X: Any = rows if self._as_feeds else self._signature.columns(rows)
+        try:
+            found = self._candidate._call(X, outputs, Call(None, -1, key))
+        except Exception as error:  # noqa: BLE001 - it is what is counted
+            kind = kind_of_error(error)
+            if kind is not None:
+                self._counters.shadowed({kind})
+            return
+        bad = self._counters.bad_answers(found) - known
+        if self._tolerance is not None and differs(answers, found, self._tolerance):
+            bad.add(DISAGREEMENT)
+        self._counters.shadowed(bad)
+        if self._outcomes is not None and key is not None:
+            self._outcomes.both_answered(hash_of(key, self._salt), (answers, found))
+
+
+def differs(
+    one: Outputs,
+    other: Outputs,
+    tolerance: float,
+) -> bool:
+    """Whether two answers differ in a label, or by more than the tolerance in a number."""
+    for name, array in one.items():
+        against = other[name]
+        if array.shape != against.shape:
+            return True
+        if array.dtype.kind != "f":
+            if not np.array_equal(array, against):
+                return True
+        elif not np.allclose(array, against, rtol=0, atol=tolerance, equal_nan=True):
+            return True
+    return False

@@ -1,0 +1,212 @@
+"""What answers now, and how that changes: by one assignment, which no call under way sees."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol, final
+
+from modelkit.activation import Active, Draining
+from modelkit.errors import ClosedError, RolloutError
+from modelkit.events import Decided, Swapped, emit
+from modelkit.identity import Identity, identity_of
+from modelkit.model import Model
+from modelkit.rollout.counting import SECOND
+from modelkit.rollout.course import Course
+from modelkit.rollout.decide import Decision
+from modelkit.rollout.lineup import Alone, Arm, Ended, Lineup
+
+NEVER = 1 << 62  # in nanoseconds
+
+
+class Source(Protocol):
+    """What says from outside of this process what shall answer: a registry that is followed."""
+
+    def look(self, now: int) -> int:
+        """Look for news if it is time; returns when it is time again, in nanoseconds."""
+
+    def decided(self, course: Course, decision: Decision) -> None:
+        """Write down a decision, and do as it says."""
+
+
+@final
+class Switch:
+    """Holds what answers now, the rollout under way, and what is kept warm.
+
+    Attributes:
+        active: what answers now.
+        due: when something has to be looked at, in nanoseconds of `clock`.
+        course: the rollout under way.
+        past: the one before, for who asks how it ended.
+        kept: what answered before and is warm, for two Models of one process.
+        source: the registry that is followed, if one is.
+        failures: the errors of what is done beside the calls, which none of them got.
+        last_failure: the last one.
+    """
+
+    def __init__(
+        self,
+        champion: Model,
+        clock: Callable[[], int],
+    ) -> None:
+        self.active: Active[Lineup] = Active(Alone(Arm(champion, champion)))
+        self.clock = clock
+        self.due = NEVER
+        self.course: Course | None = None
+        self.past: Course | None = None
+        self.kept: Model | None = None
+        self.source: Source | None = None
+        self.failures = 0
+        self.last_failure = ""
+        self.lock = threading.RLock()
+        self._tick_due = NEVER
+
+    @property
+    def champion(self) -> Model:
+        """The Model that answers without a rollout."""
+        return self.active.now.value.champion.model
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing answers any more."""
+        return isinstance(self.active.now.value, Ended)
+
+    def look(self) -> None:
+        """Do what is due, on the way of a call, which nothing of it reaches."""
+        if not self.lock.acquire(blocking=False):
+            return  # another call does it
+        try:
+            if self.clock() >= self.due:
+                self.step()
+        except Exception as error:  # noqa: BLE001 - it must not reach the caller
+            self.failed(error)
+        finally:
+            self.lock.release()
+
+    def step(self) -> None:
+        """Weigh what was counted, and look for news, where it is time. With the lock held."""
+        now = self.clock()
+        self.due = now + SECOND  # where what follows fails
+        course = self.course
+        if course is not None and now >= self._tick_due:
+            self._tick_due = now + int(course.policy.tick * SECOND)
+            self._follow(course, course.tick(now))
+        news_due = NEVER if self.source is None else self.source.look(now)
+        self.due = min(self._tick_due, news_due)
+
+    def _follow(self, course: Course, decision: Decision) -> None:
+        kind = decision.kind
+        if kind == "continue" or (kind == "hold" and course.told == decision.reason):
+            return
+        course.told = decision.reason
+        if self.source is not None:
+            self.source.decided(course, decision)
+        else:
+            self.carry_out(course, decision)
+
+    def carry_out(self, course: Course, decision: Decision) -> Draining | None:
+        """Do as a decision says, with the lock held."""
+        tell(course, decision)
+        if decision.kind == "advance":
+            return self.enter(course, course.trial.stage + 1)
+        if decision.kind == "rollback":
+            return self.end(course.champion.model)
+        if decision.kind == "promote":
+            if self.source is None:
+                self.kept = course.champion.model
+            return self.end(course.candidate.model)
+        return None
+
+    def begin(self, course: Course) -> Draining:
+        """Begin a rollout."""
+        self.course = course
+        self._tick_due = self.clock() + int(course.policy.tick * SECOND)
+        self.due = min(self.due, self._tick_due)
+        return self.active.replace(course.lineup())
+
+    def enter(self, course: Course, stage: int) -> Draining:
+        """Let a rollout go on with another stage."""
+        course.trial.enter(stage)
+        return self.active.replace(course.lineup())
+
+    def end(self, model: Model) -> Draining:
+        """Let a Model answer everything from now on, and end the rollout that is under way."""
+        course = self.course
+        before = self.champion
+        arm = Arm(model, model)
+        draining = self.active.replace(Alone(arm))
+        if course is not None:
+            course.end()
+            self.course = None
+            self.past = course
+            self._tick_due = NEVER
+        if before is not model:
+            _tell_swapped(identity_of(before), arm.identity)
+        return draining
+
+    def go_back(self) -> Draining:
+        """Let the Model answer that did before a promotion. Raises RolloutError without one."""
+        with self.lock:
+            kept = self.kept
+            if kept is None:
+                raise RolloutError("there is nothing to go back to: no candidate was promoted")
+            self.kept = None
+            return self.end(kept)
+
+    def close(self) -> Draining:
+        """Let nothing answer any more. Raises nothing where that is so already."""
+        with self.lock:
+            course = self.course
+            if course is not None:
+                course.end()
+                self.past = course
+                self.course = None
+            self.due = NEVER
+            self._tick_due = NEVER
+            return self.active.replace(Ended(self.active.now.value.champion))
+
+    def check_open(self) -> None:
+        """Raise ClosedError if nothing answers any more."""
+        if self.closed:
+            raise ClosedError("the Rollout was closed")
+
+    def under_way(self) -> Course:
+        """The rollout under way. Raises RolloutError where there is none."""
+        if self.course is None:
+            raise RolloutError("no rollout is under way")
+        return self.course
+
+    def failed(self, error: BaseException) -> None:
+        """Note an error of what is done beside the calls."""
+        self.failures += 1
+        self.last_failure = f"{type(error).__name__}: {error}"
+
+    def after_fork(self) -> None:
+        """Begin with free locks, and without threads, in the child of a fork."""
+        self.lock = threading.RLock()
+        self.active.after_fork()
+        if self.course is not None:
+            self.course.after_fork()
+
+
+def tell(course: Course, decision: Decision) -> None:
+    """Tell those who listen of a decision."""
+    evidence = [(guard.name, guard.worse, guard.better or 0.0) for guard in decision.guards]
+    emit(
+        Decided(
+            decision=decision.kind,
+            champion=_named(course.champion.identity),
+            candidate=_named(course.candidate.identity),
+            stage=course.trial.stage + 1,
+            reason=decision.reason,
+            evidence=tuple(evidence),
+        )
+    )
+
+
+def _tell_swapped(before: Identity, now: Identity) -> None:
+    emit(Swapped(now.name, now.version, now.digest, before.version, before.digest))
+
+
+def _named(identity: Identity) -> str:
+    return f"{identity.name} {identity.version}".strip()

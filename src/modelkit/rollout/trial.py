@@ -1,0 +1,146 @@
+"""A rollout in progress: its stage, its evidence, and what was decided; no clock and no thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from modelkit.rollout.arms import Events
+from modelkit.rollout.counts import ByArm, Counts
+from modelkit.rollout.decide import Decision, Standing, decide
+from modelkit.rollout.policy import RolloutPolicy, Stage
+from modelkit.rollout.split import log_split
+from modelkit.rollout.weighing import FirstOfKeys, evidence_of
+
+MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
+OVER = ("rollback", "promote")
+
+
+@final
+@dataclass(frozen=True)
+class Point:
+    """The evidence after one tick, as logarithms.
+
+    Attributes:
+        seconds: since the rollout began.
+        stage: the number of the stage, from 0.
+        worse: of each guard, in their order.
+        better: of each guard; 0 where it has no say.
+    """
+
+    seconds: float
+    stage: int
+    worse: tuple[float, ...]
+    better: tuple[float, ...]
+
+
+@final
+class Trial:
+    """Weighs the counts of one tick after another, and decides after each.
+
+    Whoever gives it the same counts at the same times gets the same decisions. Several processes
+    give it the sum of what all counted.
+    """
+
+    def __init__(
+        self,
+        policy: RolloutPolicy,
+        began: float,
+        stage: int = 0,
+    ) -> None:
+        self.policy = policy
+        self.began = began
+        self.now = began
+        self.stage = stage
+        self.stage_began = began
+        self.calls = ByArm()  # of the stage
+        self.all_calls = ByArm()
+        self.shadowed = 0
+        self.points: list[Point] = []
+        self._every = 1
+        self._ticks = 0
+        self._seen = FirstOfKeys()
+        self._units: dict[int, tuple[int, int]] = {}
+        self.evidence = [evidence_of(guard, policy.alpha, policy.stages) for guard in policy.guards]
+        self.decision = decide(policy, self.standing())
+
+    @property
+    def in_stage(self) -> Stage:
+        """The stage it is in."""
+        return self.policy.stages[self.stage]
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.decision.kind in OVER
+
+    @property
+    def full(self) -> bool:
+        """Whether there are more keys than are counted."""
+        return self._seen.full or any(evidence.full for evidence in self.evidence)
+
+    def tick(self, counts: Counts, now: float) -> Decision:
+        """Take the counts of a tick that ended at `now`, in seconds; returns what becomes of it.
+
+        Where that is "advance", whoever moves the calls to the next stage says so by `enter`.
+        """
+        if self.over:
+            return self.decision
+        self.now = now
+        self.calls += counts.calls
+        self.all_calls += counts.calls
+        self.shadowed += counts.shadowed
+        self._take_units(counts)
+        for evidence in self.evidence:
+            evidence.tick(self.in_stage, counts)
+        self.decision = decide(self.policy, self.standing())
+        self._remember()
+        return self.decision
+
+    def enter(self, stage: int) -> None:
+        """Begin another stage: the next counts are of it."""
+        self.stage = stage
+        self.stage_began = self.now
+        self.calls = ByArm()
+        self.shadowed = 0
+
+    def standing(self) -> Standing:
+        """Where it stands."""
+        stages = [
+            Events(self.policy.stages[number].share, *both) for number, both in self._units.items()
+        ]
+        shadow = self.in_stage.shadow
+        return Standing(
+            stage=self.stage,
+            in_stage=self.now - self.stage_began,
+            in_all=self.now - self.began,
+            units=self.shadowed if shadow else self.calls.candidate,
+            split=log_split(stages),
+            guards=tuple(evidence.weighed() for evidence in self.evidence),
+        )
+
+    def _take_units(self, counts: Counts) -> None:
+        if not self.in_stage.drawn:
+            return
+        first, other = self._seen.take(counts.keys)
+        candidate, champion = self._units.get(self.stage, (0, 0))
+        candidate += counts.plain.candidate + first
+        champion += counts.plain.champion + other
+        self._units[self.stage] = (candidate, champion)
+
+    def _remember(self) -> None:
+        self._ticks += 1
+        if self._ticks % self._every and not self.over:
+            return
+        guards = self.decision.guards
+        self.points.append(
+            Point(
+                seconds=self.now - self.began,
+                stage=self.stage,
+                worse=tuple(guard.worse for guard in guards),
+                better=tuple(guard.better or 0.0 for guard in guards),
+            )
+        )
+        if len(self.points) > MOST_POINTS:
+            self.points = self.points[1::2]
+            self._every *= 2

@@ -1,0 +1,317 @@
+"""The evidence of each guard, from the counts of one tick after another; pure.
+
+A rollback goes by the first event of each key, which is right whatever keys are like: the arm of a
+key is a draw. A promotion must not: the keys that fail often are used up sooner in the worse arm.
+It goes by calls without keys, and by the share of the calls of each key that were bad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+from typing import final
+
+import numpy as np
+
+from modelkit.rollout.alone import Above, Below
+from modelkit.rollout.arms import BETTER, EQUAL, Events, Worse, log_gains, log_mean
+from modelkit.rollout.counts import Counts, Happened, Unit
+from modelkit.rollout.decide import Weighed
+from modelkit.rollout.differences import LossDifferences, Pairing
+from modelkit.rollout.guards import DISAGREEMENT, LOSS, Guard
+from modelkit.rollout.policy import Stage
+from modelkit.rollout.split import log_split
+
+MOST_KEYS = 100_000  # with an event, that are remembered; then keys are counted no more
+
+
+@final
+class FirstOfKeys:
+    """Lets each key through once, of any number of keys up to `MOST_KEYS`."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+
+    @property
+    def full(self) -> bool:
+        """Whether further keys are not counted."""
+        return len(self._known) >= MOST_KEYS
+
+    def take(self, units: tuple[Unit, ...]) -> tuple[int, int]:
+        """How many of these keys are new: in the candidate, and in the champion."""
+        found = [0, 0]
+        for key, in_candidate in units:
+            if key not in self._known and not self.full:
+                self._known.add(key)
+                found[0 if in_candidate else 1] += 1
+        return found[0], found[1]
+
+
+@final
+class StreamEvidence:
+    """The evidence of one kind of events; `whole` if all calls go to the candidate at times."""
+
+    def __init__(
+        self,
+        name: str,
+        guard: Guard,
+        *,
+        whole: bool,
+    ) -> None:
+        self.worse = Worse(guard.worse)
+        self._name = name
+        self._guard = guard
+        self._firsts = FirstOfKeys()
+        self._stages: dict[float, tuple[int, int]] = {}
+        self._pairing = Pairing()
+        self._key_shares = LossDifferences(0.0)
+        floor = guard.least
+        self._above = Above(floor) if floor else None
+        self._alone = Above(floor) if floor and whole else None
+        self._below = Below(floor) if floor else None
+
+    @property
+    def full(self) -> bool:
+        """Whether further keys are not counted."""
+        return self._firsts.full
+
+    def tick(self, stage: Stage, counts: Counts) -> None:
+        """Take the counts of a tick."""
+        happened = counts.events.get(self._name, Happened())
+        first, other = self._firsts.take(happened.keys)
+        candidate = happened.plain.candidate + first
+        champion = happened.plain.champion + other
+        calls = max(counts.calls.candidate, candidate)
+        if stage.drawn:
+            self.worse.tick(Events(stage.share, candidate, champion))
+            self._add(stage.share, happened)
+            if self._above is not None:
+                self._above.tick(calls, candidate)
+        elif self._alone is not None and not stage.shadow:
+            self._alone.tick(calls, candidate)
+        if not stage.shadow:
+            self._take_calls(counts, happened)
+            self._take_keys(counts)
+
+    def _add(self, share: float, happened: Happened) -> None:
+        candidate, champion = self._stages.get(share, (0, 0))
+        candidate += happened.plain.candidate
+        champion += happened.plain.champion
+        self._stages[share] = (candidate, champion)
+
+    def _take_calls(self, counts: Counts, happened: Happened) -> None:
+        if self._below is not None:
+            events = happened.plain.candidate
+            self._below.take_calls(max(counts.plain.candidate, events), events)
+
+    def _take_keys(self, counts: Counts) -> None:
+        """Of each key, the share of its calls that were bad, in the order in which they are done.
+
+        It is compared with `better` times the mean of the champion's since the last of the
+        candidate's, in units of `better`, which needs to know no rate.
+        """
+        allowed = self._guard.better
+        own = []
+        differences = []
+        for done in counts.done:
+            bad = done.bad.get(self._name, 0.0)
+            loss = bad / allowed if done.candidate else bad
+            difference = self._pairing.take(loss, candidate=done.candidate)
+            if done.candidate:
+                own.append(bad)
+            if difference is not None:
+                differences.append(difference)
+        if differences:
+            self._key_shares.update(np.array(differences))
+        if own and self._below is not None:
+            self._below.take_keys(np.array(own))
+
+    @property
+    def log_worse(self) -> float:
+        """The logarithm of the evidence for a rollback, with a rate that matters."""
+        found = log(self.worse.peak)
+        if self._above is not None:
+            found = min(found, log(self._above.peak))
+        if self._alone is not None:
+            # Two ways to be rolled back, each with half of what may go wrong.
+            return max(found, log(self._alone.peak)) - log(2)
+        return found
+
+    @property
+    def log_better(self) -> float:
+        """The logarithm of the evidence for a promotion: the mean of all ways to come to it."""
+        margin = self._guard.better
+        gains = np.zeros(len(BETTER))
+        for share, (candidate, champion) in self._stages.items():
+            gains += log_gains(Events(share, candidate, champion), margin, BETTER)
+        ways = [log_mean(gains, EQUAL), self._key_shares.log_within]
+        if self._below is not None:
+            ways += [log_mean(part, EQUAL) for part in self._below.parts]
+        return log_mean(np.array(ways), np.full(len(ways), 1 / len(ways)))
+
+
+@final
+class EventEvidence:
+    """The evidence of a guard of one kind of events: in shadow, and when both arms answer."""
+
+    def __init__(
+        self,
+        guard: Guard,
+        *,
+        shadow: bool,
+        whole: bool,
+    ) -> None:
+        self._guard = guard
+        self._stream = StreamEvidence(guard.name, guard, whole=whole)
+        self._in_shadow = Above(guard.least) if shadow and guard.least else None
+        self._void = ""
+
+    @property
+    def full(self) -> bool:
+        """Whether further keys are not counted."""
+        return self._stream.full
+
+    def tick(self, stage: Stage, counts: Counts) -> None:
+        """Take the counts of a tick."""
+        name = self._guard.name
+        if name in counts.missing:
+            self._void = "it could not be counted, as its function raised an error"
+        self._stream.tick(stage, counts)
+        if self._in_shadow is not None and stage.shadow:
+            events = counts.shadow_events.get(name, 0)
+            self._in_shadow.tick(max(counts.shadowed, events), events)
+
+    def weighed(self) -> Weighed:
+        """The evidence."""
+        worse = self._stream.log_worse
+        if self._in_shadow is not None:
+            worse = max(worse, log(self._in_shadow.peak)) - log(2)
+        return Weighed(
+            name=self._guard.name,
+            worse=worse,
+            better=self._stream.log_better,
+            now=log(self._stream.worse.value),
+            void=self._void,
+        )
+
+
+@final
+class QuantileEvidence:
+    """The evidence that calls are slower than quantiles of the champion's times.
+
+    A rollback goes by the mean of the evidence of all quantiles, and a promotion by the least.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._streams = [StreamEvidence(name, guard, whole=False) for name in guard.streams]
+        self._now = 0.0
+        self._worse = 0.0
+
+    @property
+    def full(self) -> bool:
+        """Whether further keys are not counted."""
+        return any(stream.full for stream in self._streams)
+
+    def tick(self, stage: Stage, counts: Counts) -> None:
+        """Take the counts of a tick."""
+        for stream in self._streams:
+            stream.tick(stage, counts)
+        if stage.drawn:
+            logs = np.array([log(stream.worse.value) for stream in self._streams])
+            self._now = log_mean(logs, np.full(len(logs), 1 / len(logs)))
+            self._worse = max(self._worse, self._now)
+
+    def weighed(self) -> Weighed:
+        """The evidence."""
+        better = min(stream.log_better for stream in self._streams)
+        return Weighed(self._guard.name, self._worse, better, self._now)
+
+
+@final
+class DisagreementEvidence:
+    """The evidence that, in shadow, more calls are answered otherwise than is allowed."""
+
+    full = False
+
+    def __init__(self, guard: Guard) -> None:
+        self._above = Above(guard.least)
+
+    def tick(self, stage: Stage, counts: Counts) -> None:
+        """Take the counts of a tick."""
+        if stage.shadow:
+            events = counts.shadow_events.get(DISAGREEMENT, 0)
+            self._above.tick(max(counts.shadowed, events), events)
+
+    def weighed(self) -> Weighed:
+        """The evidence."""
+        return Weighed(DISAGREEMENT, log(self._above.peak), None, pauses=True)
+
+
+@final
+class LossEvidence:
+    """The evidence of losses whose labels come late."""
+
+    full = False
+
+    def __init__(
+        self,
+        guard: Guard,
+        alpha: float,
+    ) -> None:
+        self._evidence = LossDifferences(guard.margin or 0.0)
+        self._pairing = Pairing()
+        self._firsts = FirstOfKeys()
+        self._labels: dict[float, tuple[int, int]] = {}
+        self._alarm = -log(alpha)
+        self._worse = 0.0
+        self._skewed = False
+
+    def tick(self, stage: Stage, counts: Counts) -> None:
+        """Take the counts of a tick."""
+        found = list(counts.differences)
+        for loss, in_candidate in counts.losses:
+            difference = self._pairing.take(loss, candidate=in_candidate)
+            if difference is not None:
+                found.append(difference)
+        if found:
+            self._evidence.update(np.array(found))
+        self._worse = max(self._worse, self._evidence.log_worse)
+        if stage.drawn:
+            self._take_labels(stage.share, counts)
+
+    def _take_labels(self, share: float, counts: Counts) -> None:
+        """Where labels come for one arm more often, the models have chosen whom they come for."""
+        first, other = self._firsts.take(counts.labelled)
+        candidate, champion = self._labels.get(share, (0, 0))
+        self._labels[share] = (candidate + first, champion + other)
+        stages = [Events(each, *both) for each, both in self._labels.items()]
+        self._skewed = self._skewed or log_split(stages) >= self._alarm
+
+    def weighed(self) -> Weighed:
+        """The evidence."""
+        void = ""
+        if self._skewed:
+            void = "labels come for one arm more often than for the other"
+        evidence = self._evidence
+        return Weighed(LOSS, self._worse, evidence.log_within, evidence.log_worse, void=void)
+
+
+Weighing = EventEvidence | QuantileEvidence | DisagreementEvidence | LossEvidence
+
+
+def evidence_of(
+    guard: Guard,
+    alpha: float,
+    stages: Sequence[Stage],
+) -> Weighing:
+    """The evidence of a guard, before anything was counted."""
+    if guard.name == LOSS:
+        return LossEvidence(guard, alpha)
+    if guard.name == DISAGREEMENT:
+        return DisagreementEvidence(guard)
+    if len(guard.streams) > 1:
+        return QuantileEvidence(guard)
+    shadow = any(stage.shadow for stage in stages)
+    whole = any(stage.share == 1 for stage in stages)
+    return EventEvidence(guard, shadow=shadow, whole=whole)
