@@ -23,6 +23,7 @@ from modelkit.rollout.arms import (
 )
 from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.routing import WHOLE, hash_of, limit_of
+from modelkit.rollout.weighing import WorseOfKeys
 
 SHARES = st.floats(0.001, 0.999)
 MARGINS = st.floats(0.2, 5)
@@ -107,6 +108,43 @@ def test_a_worse_candidate_is_found_about_when_planned():
     found = found_after(np.random.default_rng(0), 20, risk=5.0)
     assert len(found) == 20
     assert np.median(found) < 3 * units_needed(0.01, 0.05, 5.0, 1.2, 0.01)
+
+
+def first_and_all_events(rng, risk, *, keys=2_000, share=0.25, ticks=96, events=6.0):
+    """What keys of `events` events each bring in each tick: the first of each key, and all."""
+    candidate = rng.random(keys) < share
+    rates = np.where(candidate, risk, 1.0) * events / ticks
+    counts = rng.poisson(np.broadcast_to(rates[:, None], (keys, ticks)))
+    first = counts.cumsum(axis=1).astype(bool) & (counts > 0)
+    first &= (counts.cumsum(axis=1) - counts) == 0
+    for tick in range(ticks):
+        for found in (first[:, tick], counts[:, tick]):
+            yield Events(share, int(found[candidate].sum()), int(found[~candidate].sum()))
+
+
+def test_a_better_candidate_is_kept_though_its_keys_fail_later():
+    """First events alone roll it back: the keys of the champion were used up before."""
+    rng = np.random.default_rng(0)
+    fooled = 0
+    for _ in range(10):
+        events = first_and_all_events(rng, 0.4)
+        firsts, worse = Worse(1.2), WorseOfKeys(1.2)
+        for first in events:
+            firsts.tick(first)
+            worse.tick(first, next(events))
+        fooled += firsts.peak >= 100
+        assert worse.peak < 100
+    assert fooled >= 8
+
+
+def test_a_worse_candidate_is_found_by_first_events_and_all():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        events = first_and_all_events(rng, 2.5)
+        worse = WorseOfKeys(1.2)
+        for first in events:
+            worse.tick(first, next(events))
+        assert worse.peak >= 100
 
 
 def test_the_plan_is_that_of_its_formula():

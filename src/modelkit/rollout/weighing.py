@@ -1,8 +1,10 @@
 """The evidence of each guard, from the counts of one tick after another; pure.
 
 A rollback goes by the first event of each key, which is right whatever keys are like: the arm of a
-key is a draw. A promotion must not: the keys that fail often are used up sooner in the worse arm.
-It goes by calls without keys, and by the share of the calls of each key that were bad.
+key is a draw. But the keys that fail often are used up sooner in the worse arm, so that first events
+come late in the better one. So a rollback also needs the evidence of all events; and a promotion
+does not go by first events at all, but by calls without keys, and by the share of the calls of each
+key that were bad.
 """
 
 from __future__ import annotations
@@ -48,6 +50,35 @@ class FirstOfKeys:
 
 
 @final
+class WorseOfKeys:
+    """The evidence that the candidate's risk is above the margin, in first events and in all.
+
+    It is never above that of the first events, which has the guarantee; that of all events alone
+    has none, since keys differ. See `arms.Worse`.
+    """
+
+    def __init__(self, margin: float) -> None:
+        self.peak = 1.0
+        self._firsts = Worse(margin)
+        self._all = Worse(margin)
+
+    @property
+    def value(self) -> float:
+        """The evidence now; about 1 where there is none."""
+        return min(self._firsts.value, self._all.value)
+
+    def tick(
+        self,
+        firsts: Events,
+        events: Events,
+    ) -> None:
+        """Take the first events of keys in a tick, and all events; calls without key are in both."""
+        self._firsts.tick(firsts)
+        self._all.tick(events)
+        self.peak = max(self.peak, self.value)
+
+
+@final
 class StreamEvidence:
     """The evidence of one kind of events; `whole` if all calls go to the candidate at times."""
 
@@ -58,7 +89,7 @@ class StreamEvidence:
         *,
         whole: bool,
     ) -> None:
-        self.worse = Worse(guard.worse)
+        self.worse = WorseOfKeys(guard.worse)
         self._name = name
         self._guard = guard
         self._firsts = FirstOfKeys()
@@ -83,7 +114,7 @@ class StreamEvidence:
         champion = happened.plain.champion + other
         calls = max(counts.calls.candidate, candidate)
         if stage.drawn:
-            self.worse.tick(Events(stage.share, candidate, champion))
+            self.worse.tick(Events(stage.share, candidate, champion), _all(stage.share, happened))
             self._add(stage.share, happened)
             if self._above is not None:
                 self._above.tick(calls, candidate)
@@ -148,6 +179,14 @@ class StreamEvidence:
         if self._below is not None:
             ways += [log_mean(part, EQUAL) for part in self._below.parts]
         return log_mean(np.array(ways), np.full(len(ways), 1 / len(ways)))
+
+
+def _all(share: float, happened: Happened) -> Events:
+    """All events of a tick; a key has at most one of a kind in each process."""
+    inside = sum(in_candidate for _, in_candidate in happened.keys)
+    outside = len(happened.keys) - inside
+    plain = happened.plain
+    return Events(share, plain.candidate + inside, plain.champion + outside)
 
 
 @final
