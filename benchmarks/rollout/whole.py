@@ -1,0 +1,135 @@
+"""Whole rollouts: what `Trial` decides in a day with its usual guards, stage by stage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from benchmarks.common.measure import judge, table
+from benchmarks.rollout.errors import LIMIT, figure
+from benchmarks.rollout.traffic import QUARTERS, Array, generator
+
+from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone
+from modelkit.rollout.guards import ERRORS, NONFINITE, QUANTILES, REFUSED, SLOW
+from modelkit.rollout.policy import RolloutPolicy, Stage
+from modelkit.rollout.trial import Trial
+
+HOUR, TICK = 3600.0, 900.0
+STAGES = (Stage(0.05, 4 * HOUR), Stage(0.25, 8 * HOUR), Stage(0.5, 8 * HOUR))
+VOLUME, KEYS = 200_000, 4_000
+FEWER = 10  # times fewer runs
+SLOWS = [f"{SLOW}:{quantile}" for quantile in QUANTILES]
+DECIDED = ("rollback", "promote", "hold", "undecided")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """How many times the champion's rate of errors, and of slow answers, from a quarter on."""
+
+    errors: float = 1.0
+    slow: float = 1.0
+    since: int = 0
+
+
+CANDIDATES = {
+    "equal": Candidate(),
+    "better: half the errors, faster": Candidate(0.5, 0.6),
+    "twice the errors": Candidate(errors=2.0),
+    "slower": Candidate(slow=1.5),
+    "twice the errors, after 12 h": Candidate(errors=2.0, since=QUARTERS // 2),
+}
+
+
+def whole(args) -> str:
+    """Whole rollouts of a day with the usual guards at 1 %: .05 for 4 h, .25 for 8 h, .5 for 12 h; 200,000 calls"""
+    lines = []
+    for traffic, draw in {"without keys": of_calls, "4,000 Pareto keys": of_keys}.items():
+        for name, candidate in CANDIDATES.items():
+            rng = generator(f"whole {traffic} {name}")
+            runs = max(4, args.runs // FEWER)
+            ended = [rollout(draw(rng, candidate)) for _ in range(runs)]
+            found = Counter(kind for kind, _ in ended)
+            hours = [hour for kind, hour in ended if kind in ("rollback", "promote")]
+            cells = [figure(found[kind] / runs) for kind in DECIDED]
+            when = f"{np.median(hours):.1f}" if hours else "-"
+            wrong = found["promote" if max(candidate.errors, candidate.slow) > 1 else "rollback"] / runs
+            lines.append([traffic, name, *cells, when, *judge(wrong, "at most", LIMIT)])
+    header = "traffic | candidate | rolled back | promoted | held | undecided | hours | target of the wrong | reached"
+    return table(header, lines)
+
+
+def rollout(draw) -> tuple[str, float]:
+    """What becomes of one, and after how many hours."""
+    trial = Trial(RolloutPolicy(STAGES, tick=TICK), 0.0)
+    next(draw)
+    for quarter in range(QUARTERS):
+        counts = draw.send((quarter, trial.in_stage.share))
+        decision = trial.tick(counts, (quarter + 1) * TICK)
+        if decision.kind == "advance":
+            trial.enter(trial.stage + 1)
+        if trial.over or decision.kind == "hold":
+            return decision.kind, (quarter + 1) / 4
+    return "undecided", QUARTERS / 4
+
+
+def rates_of(candidate: Candidate, quarter: int) -> dict[str, tuple[float, float]]:
+    """The champion's rate of each kind of events, and how many times that the candidate has."""
+    late = quarter >= candidate.since
+    errors = candidate.errors if late else 1.0
+    slow = candidate.slow if late else 1.0
+    found = {ERRORS: (0.01, errors), NONFINITE: (0.0, 1.0), REFUSED: (0.0002, 1.0)}
+    return found | {kind: (1 - q / 100, slow) for kind, q in zip(SLOWS, QUANTILES, strict=True)}
+
+
+def of_calls(rng: np.random.Generator, candidate: Candidate):
+    """Counts of the ticks that are asked for, of calls whose arms are drawn."""
+    counts = None
+    while True:
+        quarter, share = yield counts
+        calls = rng.poisson(VOLUME / QUARTERS * np.array([share, 1 - share]))
+        arms = ByArm(*calls.tolist())
+        events = {
+            kind: Happened(ByArm(*rng.binomial(calls, np.minimum([rate * risk, rate], 1)).tolist()))
+            for kind, (rate, risk) in rates_of(candidate, quarter).items()
+        }
+        counts = Counts(calls=arms, plain=arms, events=events)
+
+
+def of_keys(rng: np.random.Generator, candidate: Candidate):
+    """The same of keys, each with its own traffic and its own rates."""
+    traffic = rng.pareto(1.2, KEYS) + 0.05
+    traffic *= VOLUME / QUARTERS / traffic.sum()
+    hashes = rng.random(KEYS)
+    frailty = rng.gamma(0.3, 1 / 0.3, KEYS)  # of errors; slow answers differ less
+    slowness = rng.gamma(4, 1 / 4, KEYS)
+    made, first_arm = np.zeros(KEYS, np.int64), np.full(KEYS, -1)
+    counts = None
+    while True:
+        quarter, share = yield counts
+        inside = hashes < share
+        calls = rng.poisson(traffic)
+        new = (first_arm < 0) & (calls > 0)
+        first_arm[new] = inside[new]
+        steady = first_arm == inside
+        chances = {
+            kind: np.minimum(rate * np.where(inside, risk, 1.0) * (slowness if kind in SLOWS else frailty), 0.95)
+            for kind, (rate, risk) in rates_of(candidate, quarter).items()
+        }
+        events = {kind: Happened(keys=units(rng.binomial(calls, chance) > 0, inside)) for kind, chance in chances.items()}
+        done = np.flatnonzero(steady & (made < 20) & (made + calls >= 20))
+        made += calls
+        counts = Counts(
+            calls=ByArm(int(calls[inside].sum()), int(calls[~inside].sum())),
+            keys=units(new, inside),
+            events=events,
+            done=tuple(
+                KeyDone(int(key), bool(inside[key]), {kind: rng.binomial(20, chance[key]) / 20 for kind, chance in chances.items()})
+                for key in done
+            ),
+        )
+
+
+def units(which: Array, inside: Array) -> tuple[tuple[int, bool], ...]:
+    places = np.flatnonzero(which)
+    return tuple(zip(places.tolist(), inside[places].tolist(), strict=True))
