@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from modelkit.replicas import Replicas as Replicas
     from modelkit.rollout.guards import Guard as Guard
     from modelkit.rollout.policy import RolloutPolicy as RolloutPolicy
-    from modelkit.rollout.policy import Stage as Stage
+    from modelkit.rollout.policy import RolloutStage as RolloutStage
     from modelkit.rollout.progress import Progress as Progress
     from modelkit.rollout.rollout import Rollout as Rollout
     from modelkit.runtimes.sessions import devices as devices
@@ -78,7 +78,7 @@ _HOMES = {
     "Rollout": "modelkit.rollout.rollout",
     "RolloutPolicy": "modelkit.rollout.policy",
     "Signature": "modelkit.signature",
-    "Stage": "modelkit.rollout.policy",
+    "RolloutStage": "modelkit.rollout.policy",
     "TensorSpec": "modelkit.spec",
     "TextEncoder": "modelkit.embedding.encoder",
     "Totals": "modelkit.metering.totals",

@@ -14,12 +14,12 @@ import numpy as np
 
 from modelkit.cast import Array
 from modelkit.evidence import MOST_LOG_GAIN, Evidence
-from modelkit.rollout.arms import BETTER, EQUAL, WORSE
+from modelkit.rollout.arms import BETTER, EVENLY, WORSE
 
 SUREST = 0.999  # the largest rate that is bet on
 
 
-def factors(floor: float, bets: Array) -> tuple[Array, Array]:
+def stake_factors(floor: float, bets: Array) -> tuple[Array, Array]:
     """What a unit with an event, and one without, multiply the stake of each bet by."""
     claimed = np.minimum(floor * bets, max(SUREST, floor))
     return claimed / floor, (1 - claimed) / (1 - floor)
@@ -32,7 +32,7 @@ def log_gains_alone(
     bets: Array,
 ) -> Array:
     """The logarithm of the gain of each bet on `floor * bets`, from units, `events` of them bad."""
-    hit, miss = factors(floor, bets)
+    hit, miss = stake_factors(floor, bets)
     gains = np.zeros(len(bets))
     with np.errstate(divide="ignore"):
         if events:
@@ -48,7 +48,7 @@ def log_gains_shares(
     bets: Array,
 ) -> Array:
     """The same from units that are bad in parts, shape (n,), each from 0 to 1."""
-    hit, miss = factors(floor, bets)
+    hit, miss = stake_factors(floor, bets)
     with np.errstate(divide="ignore"):
         gains: Array = np.log(miss + shares[:, None] * (hit - miss)).sum(axis=0)
     return gains
@@ -60,7 +60,7 @@ class Above:
 
     def __init__(self, floor: float) -> None:
         self.floor = floor
-        self._evidence = Evidence(1, EQUAL)
+        self._evidence = Evidence(1, EVENLY)
 
     def tick(
         self,

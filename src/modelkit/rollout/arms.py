@@ -9,7 +9,7 @@ where r is the relative risk of the candidate at that moment: only the arm is ra
 rollout drew it. A bet on r = b against r <= m multiplies its stake by the likelihood ratio of
 theta(b) to theta(m). The mean of that ratio is linear in theta and 1 at theta(m), so it is at most
 1 for every r <= m; and at most 1 for every r >= m where b < m. docs/rollout_guarantees.md has the
-proof. Source: Lindon and Malek, Anytime-valid inference for multinomial count data
+proof. News: Lindon and Malek, Anytime-valid inference for multinomial count data
 (arXiv:2011.03567).
 """
 
@@ -27,7 +27,7 @@ from modelkit.evidence import MOST_LOG_GAIN, Evidence
 
 WORSE = np.array([1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0])  # risks bet on, in units of the margin
 BETTER = np.array([0.9, 0.75, 0.6, 0.45, 0.3, 0.1, 0.0])
-EQUAL = np.full(7, 1 / 7)  # the weights of the bets
+EVENLY = np.full(7, 1 / 7)  # the weights of the bets
 
 
 @final
@@ -79,7 +79,7 @@ def log_better(stages: Iterable[Events], margin: float) -> float:
     gains = np.zeros(len(BETTER))
     for events in stages:
         gains += log_gains(events, margin, BETTER)
-    return log_mean(gains, EQUAL)
+    return log_mean(gains, EVENLY)
 
 
 @final
@@ -94,7 +94,7 @@ class Worse:
 
     def __init__(self, margin: float) -> None:
         self.margin = margin
-        self._evidence = Evidence(1, EQUAL)
+        self._evidence = Evidence(1, EVENLY)
 
     def tick(self, events: Events) -> None:
         """Take the events of a tick."""
@@ -155,4 +155,4 @@ def units_needed(
     events = rate * (1 - share + share * risk)
     if events * divergence <= 0:
         return inf
-    return log(len(EQUAL) / alpha) / (events * divergence)
+    return log(len(EVENLY) / alpha) / (events * divergence)

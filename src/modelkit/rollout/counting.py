@@ -21,29 +21,35 @@ from modelkit.errors import (
 )
 from modelkit.model import Outputs
 from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone, Unit
-from modelkit.rollout.guards import ERRORS, NONFINITE, QUANTILES, REFUSED, SLOW
+from modelkit.rollout.guards import (
+    ERROR_EVENTS,
+    NONFINITE_EVENTS,
+    QUANTILES,
+    REFUSED_EVENTS,
+    SLOW_EVENTS,
+)
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.weighing import MOST_KEYS
 
 WARM_CALLS = 50  # of each arm, which may be slow because it is new
 LEAST_TIMES = 100  # of the champion, for quantiles
 MOST_TIMES = 2_000
-SECOND = 1_000_000_000  # in nanoseconds
+NANOSECONDS = 1_000_000_000  # in nanoseconds
 CHANGED = -1  # in place of a number of calls: the key changed its arm
-DONE = -2  # all calls that count were made
+COMPLETE = -2  # all calls that count were made
 # Of neither the model nor the rows: of the queue, of the caller's haste, of who closed what.
 NOT_ERRORS = (Overloaded, DeadlineExceeded, ClosedError)
 
-NEW_KEY, EVENT, KEY_DONE, SHADOWED, LABEL, DIFFERENCE, MISSING = range(7)
+NEW_KEY, EVENT, KEY_COMPLETE, SHADOWED, LABEL, DIFFERENCE, MISSING = range(7)
 
 
 def kind_of_error(error: BaseException) -> str | None:
     """The kind of event that an error of a call is, if it is one."""
     if isinstance(error, SignatureError):
-        return REFUSED
+        return REFUSED_EVENTS
     if isinstance(error, NOT_ERRORS) or not isinstance(error, Exception):
         return None
-    return ERRORS
+    return ERROR_EVENTS
 
 
 def is_finite(answers: Outputs) -> bool:
@@ -63,7 +69,7 @@ class Memory:
 
     Attributes:
         calls: for each key, twice the number of its calls, and 1 more in the candidate; or CHANGED
-            or DONE.
+            or COMPLETE.
         bad: for each key, how many of its calls had an event, by kind.
         slow: the nanoseconds from which a call is slow, with the name of the kind, the least first.
         arms: the number of calls that each arm had, which is then warm.
@@ -103,8 +109,8 @@ class Counters:
         self._policy = policy
         self._memory = memory
         self._key_calls = policy.key_calls
-        self._checks_finite = NONFINITE in names
-        self._timed = SLOW in names
+        self._checks_finite = NONFINITE_EVENTS in names
+        self._timed = SLOW_EVENTS in names
         self._marks = [guard for guard in policy.guards if guard.mark is not None]
         self._entries: deque[tuple[Any, ...]] = deque()
         self._times: deque[int] = deque(maxlen=MOST_TIMES)
@@ -132,7 +138,7 @@ class Counters:
             calls[unit] = CHANGED
             return 0
         number = (state >> 1) + 1
-        calls[unit] = DONE if number == self._key_calls else state + 2
+        calls[unit] = COMPLETE if number == self._key_calls else state + 2
         return number
 
     def answered(
@@ -152,12 +158,12 @@ class Counters:
             if not in_candidate:
                 self._times.append(took)
         if self._checks_finite and not is_finite(answers):
-            self._entries.append((EVENT, NONFINITE, unit, in_candidate, number))
+            self._entries.append((EVENT, NONFINITE_EVENTS, unit, in_candidate, number))
         if self._marks:
             for kind in self._marked(answers):
                 self._entries.append((EVENT, kind, unit, in_candidate, number))
         if number == self._key_calls:
-            self._entries.append((KEY_DONE, unit, in_candidate))
+            self._entries.append((KEY_COMPLETE, unit, in_candidate))
 
     def failed(
         self,
@@ -171,7 +177,7 @@ class Counters:
         if kind is not None:
             self._entries.append((EVENT, kind, unit, in_candidate, number))
         if number == self._key_calls:
-            self._entries.append((KEY_DONE, unit, in_candidate))
+            self._entries.append((KEY_COMPLETE, unit, in_candidate))
         return kind
 
     def shadowed(self, kinds: set[str]) -> None:
@@ -182,7 +188,7 @@ class Counters:
         """The kinds of events that an answer is."""
         found = set(self._marked(answers))
         if self._checks_finite and not is_finite(answers):
-            found.add(NONFINITE)
+            found.add(NONFINITE_EVENTS)
         return found
 
     def answered_in_shadow(self, took: int) -> None:
@@ -218,7 +224,7 @@ class Counters:
         plain = self._newly(self._plain, 0)
         calls = plain + self._newly(self._keyed, 2)
         self._memory.arms += calls
-        gathered = Gathered(self._memory, self._key_calls)
+        gathered = TickEntries(self._memory, self._key_calls)
         for _ in range(len(self._entries)):
             gathered.take(self._entries.popleft())
         self._set_slow()
@@ -239,20 +245,20 @@ class Counters:
         if min(arms.candidate, arms.champion) < WARM_CALLS:
             return
         for guard in self._policy.guards:
-            if guard.name == SLOW and guard.above is not None:
-                self._memory.slow = ((int(guard.above * SECOND), SLOW),)
+            if guard.name == SLOW_EVENTS and guard.above is not None:
+                self._memory.slow = ((int(guard.above * NANOSECONDS), SLOW_EVENTS),)
                 return
         if len(self._times) >= LEAST_TIMES:
             times = np.fromiter(tuple(self._times), np.int64)
             self._times.clear()
             limits = np.percentile(times, QUANTILES)
-            names = [f"{SLOW}:{quantile}" for quantile in QUANTILES]
+            names = [f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES]
             found = zip(limits, names, strict=True)
             self._memory.slow = tuple((int(limit), name) for limit, name in found)
 
 
 @final
-class Gathered:
+class TickEntries:
     """What one tick takes from the queue."""
 
     def __init__(
@@ -280,7 +286,7 @@ class Gathered:
             self._take_event(*about)
         elif what == NEW_KEY:
             self._keys.append((about[0], bool(about[1])))
-        elif what == KEY_DONE:
+        elif what == KEY_COMPLETE:
             self._take_key(*about)
         elif what == SHADOWED:
             self._shadowed += 1

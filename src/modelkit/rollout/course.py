@@ -8,10 +8,10 @@ from typing import final
 
 from modelkit.errors import RolloutError
 from modelkit.model import Model, Outputs
-from modelkit.rollout.counting import SECOND, Counters, Memory
+from modelkit.rollout.counting import NANOSECONDS, Counters, Memory
 from modelkit.rollout.counts import Counts
 from modelkit.rollout.decide import Decision
-from modelkit.rollout.guards import LOSS
+from modelkit.rollout.guards import LOSSES
 from modelkit.rollout.lineup import Arm, Routed, Shadowed
 from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.policy import RolloutPolicy
@@ -55,10 +55,10 @@ class Course:
         stage: int = 0,
     ) -> None:
         self.policy = policy
-        self.trial = Trial(policy, began / SECOND, stage)
+        self.trial = Trial(policy, began / NANOSECONDS, stage)
         self.gather: Gather = _own
         self.outcomes: Outcomes | None = None
-        if any(guard.name == LOSS for guard in policy.guards):
+        if any(guard.name == LOSSES for guard in policy.guards):
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
         self.told = ""  # the reason of the last decision that others were told of
@@ -111,7 +111,7 @@ class Course:
     def tick(self, now: int) -> Decision:
         """Weigh what was counted until now, and decide. For one thread at once."""
         counts = self.gather(self.trial.stage, self._counters.collect())
-        return self.trial.tick(counts, now / SECOND)
+        return self.trial.tick(counts, now / NANOSECONDS)
 
     def outcome(self, key: str, loss: Loss) -> bool:
         """Count a loss; see `Rollout.outcome`."""

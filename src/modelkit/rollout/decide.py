@@ -96,7 +96,7 @@ def _decide(policy: RolloutPolicy, standing: Standing) -> tuple[Kind, str]:
         last = standing.stage == len(policy.stages) - 1
         if not last:
             return "advance", "the stage had its time and calls, and no guard objects"
-        missing = lacking(policy, standing)
+        missing = lacks(policy, standing)
         if not missing:
             return "promote", "every guard has shown that the candidate is within what is allowed"
     if standing.in_all >= policy.horizon:
@@ -139,7 +139,7 @@ def unmet(policy: RolloutPolicy, standing: Standing) -> list[str]:
     return found
 
 
-def lacking(policy: RolloutPolicy, standing: Standing) -> list[str]:
+def lacks(policy: RolloutPolicy, standing: Standing) -> list[str]:
     """What a promotion still needs, guard by guard."""
     found = []
     for guard in standing.guards:

@@ -6,7 +6,7 @@ the order in which labels arrive. Losses are from 0 to 1, so d is from -1 to 1.
 
 A bet against "the mean of d, given the past, is at most the margin" multiplies its stake by
 1 + lambda (d - margin), and one against "at least the margin" by 1 - lambda (d - margin). The
-lambdas are fixed beforehand. Source: Waudby-Smith and Ramdas, Estimating means of bounded random
+lambdas are fixed beforehand. News: Waudby-Smith and Ramdas, Estimating means of bounded random
 variables by betting (arXiv:2010.09686).
 """
 
@@ -20,7 +20,7 @@ from modelkit.cast import Array
 from modelkit.rollout.arms import log_mean
 
 STAKES = np.array([0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # of the largest lambda
-WEIGHTS = np.full(len(STAKES), 1 / len(STAKES))
+EVENLY_STAKED = np.full(len(STAKES), 1 / len(STAKES))
 MOST_STAKED = 0.99  # of what would risk the whole stake
 
 
@@ -30,15 +30,20 @@ class LossDifferences:
 
     Args:
         margin: by how much the candidate's mean loss may be above the champion's; 0 to below 1.
+        largest: the largest difference that there can be, above the margin.
     """
 
-    def __init__(self, margin: float) -> None:
+    def __init__(
+        self,
+        margin: float,
+        largest: float = 1.0,
+    ) -> None:
         if not 0 <= margin < 1:
             raise ValueError(f"a margin of losses is from 0 to below 1, not {margin!r}")
         self.margin = margin
         self.count = 0
         self._up = STAKES * MOST_STAKED / (1 + margin)
-        self._down = STAKES * MOST_STAKED / (1 - margin)
+        self._down = STAKES * MOST_STAKED / (largest - margin)
         self._worse = np.zeros(len(STAKES))
         self._within = np.zeros(len(STAKES))
 
@@ -57,12 +62,12 @@ class LossDifferences:
     @property
     def log_worse(self) -> float:
         """The logarithm of the evidence that the mean difference is above the margin."""
-        return log_mean(self._worse, WEIGHTS)
+        return log_mean(self._worse, EVENLY_STAKED)
 
     @property
     def log_within(self) -> float:
         """The logarithm of the evidence that the mean difference is below the margin."""
-        return log_mean(self._within, WEIGHTS)
+        return log_mean(self._within, EVENLY_STAKED)
 
 
 @final

@@ -22,10 +22,10 @@ from modelkit.events import NotFollowed, emit
 from modelkit.registry.log import CHAMPION, State, Underway
 from modelkit.registry.registry import Registry
 from modelkit.rollout.compatible import check_compatible
-from modelkit.rollout.counting import SECOND
+from modelkit.rollout.counting import NANOSECONDS
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Decision, Kind
-from modelkit.rollout.layers import Layers, Wrap, open_layers
+from modelkit.rollout.layers import OpenVersion, Wrap, open_layers
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.switch import Switch, tell
 
@@ -68,12 +68,12 @@ class Follower:
         self._name = name
         self._wrap = wrap
         self._keep = keep
-        self._poll = int(poll * SECOND)
+        self._poll = int(poll * NANOSECONDS)
         self._rescue = rescue
         self._seed = seed
         self._options = options
         self._in_bucket = "://" in registry.url
-        self._layers: dict[str, Layers] = {}
+        self._layers: dict[str, OpenVersion] = {}
         self._before: list[str] = []  # versions that answered, the last one first
         self._rollout: Underway | None = None
         self._settled: set[int] = set()  # the rollouts that were rolled back here
@@ -146,7 +146,7 @@ class Follower:
                 changed = self._take_rollout(state.rollout) or changed
             except Exception as error:
                 generation = self._registry_generation()
-                self._failed = (generation, self.switch.clock() + int(RETRY * SECOND))
+                self._failed = (generation, self.switch.clock() + int(RETRY * NANOSECONDS))
                 told = f"{type(error).__name__}: {error}"
                 emit(NotFollowed(self._name, version, told))
                 raise
@@ -217,7 +217,7 @@ class Follower:
             salt=rollout.id.encode()[:64],
             seed=self._seed,
             rescue=self._rescue,
-            began=switch.clock() - int(_seconds_since(rollout.at) * SECOND),
+            began=switch.clock() - int(_seconds_since(rollout.at) * NANOSECONDS),
             stage=rollout.stage,
         )
         with switch.lock:
@@ -283,7 +283,7 @@ class Follower:
         )
         self.follow()
 
-    def _open(self, version: str) -> Layers:
+    def _open(self, version: str) -> OpenVersion:
         layers = self._layers.get(version)
         if layers is None:
             layers = open_layers(self._registry, self._name, version, self._wrap, self._options)
@@ -337,7 +337,7 @@ class Follower:
 
 
 def _close(
-    layers: list[Layers],
+    layers: list[OpenVersion],
     drainings: list[Draining],
     course: Course | None,
 ) -> None:

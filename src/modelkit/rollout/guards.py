@@ -10,13 +10,13 @@ from typing import final
 from modelkit.errors import RolloutError
 from modelkit.model import Outputs
 
-ERRORS = "errors"
-SLOW = "slow"
-NONFINITE = "nonfinite"
-REFUSED = "refused"
-DISAGREEMENT = "disagreement"
-LOSS = "loss"
-KINDS = (ERRORS, SLOW, NONFINITE, REFUSED, DISAGREEMENT, LOSS)
+ERROR_EVENTS = "errors"
+SLOW_EVENTS = "slow"
+NONFINITE_EVENTS = "nonfinite"
+REFUSED_EVENTS = "refused"
+DISAGREEMENTS = "disagreement"
+LOSSES = "loss"
+KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEMENTS, LOSSES)
 FLOOR = 0.001  # one call in a thousand
 
 Mark = Callable[[Outputs], object]
@@ -70,7 +70,7 @@ class Guard:
                     f"guard {self.name!r}: {name} is how many times the champion's rate is "
                     f"allowed, 1 or more; got {risk!r}"
                 )
-        if self.better == 1 and self.name != LOSS:
+        if self.better == 1 and self.name != LOSSES:
             raise RolloutError(
                 f"guard {self.name!r}: an equal candidate is never shown to have less than 1 times "
                 "the champion's rate; allow more than that, such as better=1.5"
@@ -96,9 +96,9 @@ class Guard:
                 f"guard {self.name!r}: names of your own need mark=, a function of the outputs, "
                 f"and the known ones take none: {', '.join(KINDS)}"
             )
-        if self.name == LOSS and self.margin is None:
+        if self.name == LOSSES and self.margin is None:
             raise RolloutError("a guard of losses needs margin=, such as .01: no default is right")
-        if self.name == DISAGREEMENT and not self.floor:
+        if self.name == DISAGREEMENTS and not self.floor:
             raise RolloutError(
                 "a guard of disagreement needs floor=, the share of calls that may differ: take "
                 "what was found before the rollout, and some more"
@@ -109,13 +109,13 @@ class Guard:
         """The floor in force."""
         if self.floor is not None:
             return self.floor
-        return 0.0 if self.name == SLOW else FLOOR
+        return 0.0 if self.name == SLOW_EVENTS else FLOOR
 
     @property
     def streams(self) -> tuple[str, ...]:
         """The kinds of events that are counted for it, by name."""
-        if self.name == SLOW and self.above is None:
-            return tuple(f"{SLOW}:{quantile}" for quantile in QUANTILES)
+        if self.name == SLOW_EVENTS and self.above is None:
+            return tuple(f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES)
         return (self.name,)
 
     def without_mark(self) -> Guard:
@@ -129,4 +129,9 @@ class Guard:
 
 
 QUANTILES = (50, 90, 99)  # of the champion's times, in percent
-USUAL = (Guard(ERRORS), Guard(SLOW), Guard(NONFINITE), Guard(REFUSED))
+USUAL_GUARDS = (
+    Guard(ERROR_EVENTS),
+    Guard(SLOW_EVENTS),
+    Guard(NONFINITE_EVENTS),
+    Guard(REFUSED_EVENTS),
+)

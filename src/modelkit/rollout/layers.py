@@ -13,7 +13,7 @@ Wrap = Callable[[Model], Model]
 
 
 @final
-class Layers:
+class OpenVersion:
     """A loaded Model, and what `wrap` made of it.
 
     Attributes:
@@ -46,7 +46,7 @@ def open_layers(
     version: str,
     wrap: Wrap | None,
     options: Mapping[str, Any],
-) -> Layers:
+) -> OpenVersion:
     """Load a version, run its golden rows at all sizes and compare their answers, and wrap it.
 
     Raises whatever keeps it from answering.
@@ -56,7 +56,7 @@ def open_layers(
         if GOLDEN in loaded.attachments:
             loaded.warmup()
             loaded.verify()
-        return Layers(version, loaded, loaded if wrap is None else wrap(loaded))
+        return OpenVersion(version, loaded, loaded if wrap is None else wrap(loaded))
     except BaseException:
         loaded.close()
         raise

@@ -16,23 +16,23 @@ from modelkit.errors import ClosedError
 from modelkit.identity import Identity, identity_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.rollout.counting import Counters
-from modelkit.rollout.guards import ERRORS, REFUSED
+from modelkit.rollout.guards import ERROR_EVENTS, REFUSED_EVENTS
 from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.routing import hash_of, limit_of
 from modelkit.rollout.shadow import Shadow
 from modelkit.signature import Feeds
 
 # The two forms in which a Model is asked: with rows as they come, or with coerced feeds.
-CALL = 0
-RUN = 1
-RESCUED = (ERRORS, REFUSED)
+BY_CALL = 0
+BY_RUN = 1
+RESCUED = (ERROR_EVENTS, REFUSED_EVENTS)
 
 Way = Callable[[Any, tuple[str, ...], Call], Outputs]
 AsyncWay = Callable[[Any, tuple[str, ...], Call], Awaitable[Outputs]]
 
 
 @final
-class Answers(dict[str, np.ndarray[Any, Any]]):
+class SignedAnswers(dict[str, np.ndarray[Any, Any]]):
     """Outputs by name, and who answered.
 
     Attributes:
@@ -86,9 +86,9 @@ class Arm:
     ) -> Awaitable[Outputs]:
         return self.model._acall(self._like.columns(feeds), outputs, call)
 
-    def sign(self, answers: Outputs) -> Answers:
+    def sign(self, answers: Outputs) -> SignedAnswers:
         """The answers with who gave them."""
-        signed = Answers(answers)
+        signed = SignedAnswers(answers)
         signed.served_by = self.identity
         return signed
 

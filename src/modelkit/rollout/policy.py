@@ -10,14 +10,14 @@ from typing import Any, final
 
 from modelkit import fields
 from modelkit.errors import RolloutError
-from modelkit.rollout.guards import DISAGREEMENT, USUAL, Guard
+from modelkit.rollout.guards import DISAGREEMENTS, USUAL_GUARDS, Guard
 
 DAY = 86_400.0
 
 
 @final
 @dataclass(frozen=True)
-class Stage:
+class RolloutStage:
     """A part of a rollout.
 
     Attributes:
@@ -84,8 +84,8 @@ class RolloutPolicy:
         RolloutError: for values that cannot be meant.
     """
 
-    stages: tuple[Stage, ...]
-    guards: tuple[Guard, ...] = USUAL
+    stages: tuple[RolloutStage, ...]
+    guards: tuple[Guard, ...] = USUAL_GUARDS
     alpha: float = 0.01
     horizon: float = 7 * DAY
     tick: float = 10.0
@@ -110,7 +110,7 @@ class RolloutPolicy:
     @property
     def to_roll_back(self) -> float:
         """The logarithm of the evidence at which one guard rolls back: alpha is split over all."""
-        deciding = sum(guard.name != DISAGREEMENT for guard in self.guards)
+        deciding = sum(guard.name != DISAGREEMENTS for guard in self.guards)
         return log(max(deciding, 1) / self.alpha)
 
     @property
@@ -132,41 +132,48 @@ class RolloutPolicy:
         """The inverse of `to_json`. Raises RolloutError for anything else."""
         try:
             plain = json.loads(text)
-            values = {**plain, "stages": _read(Stage, plain), "guards": _read(Guard, plain)}
+            values = {
+                **plain,
+                "stages": _read(RolloutStage, plain["stages"]),
+                "guards": _read(Guard, plain["guards"]),
+            }
             return RolloutPolicy(**values)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RolloutError(f"{where} cannot be read: {error}") from None
 
 
 def _read(kind: type[Any], plain: Any) -> tuple[Any, ...]:
-    name = f"{kind.__name__.lower()}s"
-    return tuple(kind(**each) for each in plain[name])
+    return tuple(kind(**each) for each in plain)
 
 
 def stages_of(
     share: float | None,
-    stages: Sequence[Stage | float] | None,
-    shadow: Stage | None,
-) -> tuple[Stage, ...]:
+    stages: Sequence[RolloutStage | float] | None,
+    shadow: RolloutStage | None,
+) -> tuple[RolloutStage, ...]:
     """The stages that the arguments of a Rollout come to. Raises RolloutError."""
     if (share is None) == (stages is None):
         raise RolloutError("a rollout takes either share=, for one stage, or stages=")
     given = [share] if stages is None else stages
-    found = [each if isinstance(each, Stage) else Stage(_number(each)) for each in given]
+    found = [
+        each if isinstance(each, RolloutStage) else RolloutStage(_number(each)) for each in given
+    ]
     if shadow is None:
         return tuple(found)
     if not shadow.shadow:
-        raise RolloutError(f"shadow= is a stage of share 0, such as Stage(0, units=1000): {shadow}")
+        raise RolloutError(
+            f"shadow= is a stage of share 0, such as RolloutStage(0, units=1000): {shadow}"
+        )
     return (shadow, *found)
 
 
 def _number(share: object) -> float:
     if isinstance(share, bool) or not isinstance(share, int | float):
-        raise RolloutError(f"stages are mk.Stage or shares from 0 to 1, not {share!r}")
+        raise RolloutError(f"stages are mk.RolloutStage or shares from 0 to 1, not {share!r}")
     return float(share)
 
 
-def _check_stages(stages: tuple[Stage, ...]) -> None:
+def _check_stages(stages: tuple[RolloutStage, ...]) -> None:
     if not stages:
         raise RolloutError("a rollout has at least one stage")
     shares = [stage.share for stage in stages]
@@ -180,11 +187,11 @@ def _check_guards(policy: RolloutPolicy) -> None:
     names = [guard.name for guard in policy.guards]
     if len(set(names)) < len(names):
         raise RolloutError(f"guards have different names; got {names}")
-    if DISAGREEMENT in names and not policy.shadow:
+    if DISAGREEMENTS in names and not policy.shadow:
         raise RolloutError(
             "disagreement is seen in shadow, where both answer: begin with a stage of share 0"
         )
-    if not set(names) - {DISAGREEMENT} and len(policy.stages) > 1:
+    if not set(names) - {DISAGREEMENTS} and len(policy.stages) > 1:
         raise RolloutError("disagreement never promotes alone: add a guard, such as errors")
     if not names:
         raise RolloutError("a rollout without guards cannot decide; see mk.Guard")

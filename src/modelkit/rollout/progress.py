@@ -12,7 +12,7 @@ from modelkit import html
 from modelkit.identity import Identity, identity_of
 from modelkit.rollout.chart import evidence_chart
 from modelkit.rollout.course import Course
-from modelkit.rollout.decide import Standing, lacking, unmet
+from modelkit.rollout.decide import Standing, lacks, unmet
 from modelkit.rollout.policy import RolloutPolicy
 from modelkit.rollout.switch import Switch
 from modelkit.rollout.trial import Point, Trial
@@ -177,7 +177,7 @@ def missing_of(trial: Trial) -> tuple[str, ...]:
     standing = trial.standing()
     found = unmet(trial.policy, standing)
     if trial.stage == len(trial.policy.stages) - 1:
-        found += lacking(trial.policy, standing)
+        found += lacks(trial.policy, standing)
     return tuple(found)
 
 

@@ -18,12 +18,12 @@ from modelkit.rollout.compatible import check_compatible
 from modelkit.rollout.course import Course, Loss
 from modelkit.rollout.decide import Decision, Kind
 from modelkit.rollout.follow import Follower
-from modelkit.rollout.guards import USUAL, Guard
+from modelkit.rollout.guards import USUAL_GUARDS, Guard
 from modelkit.rollout.layers import Wrap
-from modelkit.rollout.lineup import CALL, RUN, Lineup
+from modelkit.rollout.lineup import BY_CALL, BY_RUN, Lineup
 from modelkit.rollout.pinned import Pinned
 from modelkit.rollout.planning import RISKS, RolloutPlan, plan_of
-from modelkit.rollout.policy import DAY, RolloutPolicy, Stage, stages_of
+from modelkit.rollout.policy import DAY, RolloutPolicy, RolloutStage, stages_of
 from modelkit.rollout.progress import Progress, progress_of
 from modelkit.rollout.switch import Switch
 from modelkit.signature import Feeds, Signature
@@ -59,7 +59,7 @@ class Rollout(Model):
         candidate: the Model on trial, which takes every row that the champion takes and gives the
             same outputs; or the name of a model in the registry.
         share: of the candidate, for a rollout of one stage.
-        stages: in place of `share`, several, each a `Stage` or a share.
+        stages: in place of `share`, several, each a `RolloutStage` or a share.
         shadow: a stage of share 0 that comes first: the candidate runs on copies of rows that the
             champion answered, in a thread of its own, and nobody gets its answers. Never shadow
             with a function that has effects elsewhere.
@@ -91,9 +91,9 @@ class Rollout(Model):
         candidate: Model,
         *,
         share: float | None = None,
-        stages: Sequence[Stage | float] | None = None,
-        shadow: Stage | None = None,
-        guards: Sequence[Guard] = USUAL,
+        stages: Sequence[RolloutStage | float] | None = None,
+        shadow: RolloutStage | None = None,
+        guards: Sequence[Guard] = USUAL_GUARDS,
         alpha: float = 0.01,
         horizon: float = 7 * DAY,
         tick: float = 10.0,
@@ -150,7 +150,7 @@ class Rollout(Model):
             self._switch.look()
         activation = self._active.now
         try:
-            return activation.value.answer(CALL, X, outputs, call)
+            return activation.value.answer(BY_CALL, X, outputs, call)
         finally:
             del activation  # a traceback that is kept would keep it
 
@@ -164,7 +164,7 @@ class Rollout(Model):
             self._switch.look()
         activation = self._active.now
         try:
-            return activation.value.answer(RUN, feeds, outputs, call)
+            return activation.value.answer(BY_RUN, feeds, outputs, call)
         finally:
             del activation
 
@@ -178,7 +178,7 @@ class Rollout(Model):
             self._switch.look()
         activation = self._active.now
         try:
-            return await activation.value.aanswer(CALL, X, outputs, call)
+            return await activation.value.aanswer(BY_CALL, X, outputs, call)
         finally:
             del activation
 
@@ -192,7 +192,7 @@ class Rollout(Model):
             self._switch.look()
         activation = self._active.now
         try:
-            return await activation.value.aanswer(RUN, feeds, outputs, call)
+            return await activation.value.aanswer(BY_RUN, feeds, outputs, call)
         finally:
             del activation
 
@@ -392,9 +392,9 @@ def _switch(  # noqa: PLR0913
     clock: Callable[[], int],
     *,
     share: float | None = None,
-    stages: Sequence[Stage | float] | None = None,
-    shadow: Stage | None = None,
-    guards: Sequence[Guard] = USUAL,
+    stages: Sequence[RolloutStage | float] | None = None,
+    shadow: RolloutStage | None = None,
+    guards: Sequence[Guard] = USUAL_GUARDS,
     alpha: float = 0.01,
     horizon: float = 7 * DAY,
     tick: float = 10.0,

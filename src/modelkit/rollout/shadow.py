@@ -15,7 +15,7 @@ import numpy as np
 from modelkit.errors import ModelkitError
 from modelkit.model import Call, Model, Outputs
 from modelkit.rollout.counting import Counters, kind_of_error
-from modelkit.rollout.guards import DISAGREEMENT, Guard
+from modelkit.rollout.guards import DISAGREEMENTS, Guard
 from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.routing import hash_of
 from modelkit.signature import Feeds
@@ -63,7 +63,7 @@ class Shadow:
         self._outcomes = outcomes
         self._tolerance: float | None = None
         for guard in guards:
-            if guard.name == DISAGREEMENT:
+            if guard.name == DISAGREEMENTS:
                 self._tolerance = guard.tolerance
         self._jobs: deque[Job] = deque()
         self._open = True
@@ -154,7 +154,7 @@ class Shadow:
             return
         bad = self._counters.bad_answers(found) - known
         if self._tolerance is not None and differs(answers, found, self._tolerance):
-            bad.add(DISAGREEMENT)
+            bad.add(DISAGREEMENTS)
         self._counters.shadowed(bad)
         if self._outcomes is not None and key is not None:
             self._outcomes.both_answered(hash_of(key, self._salt), (answers, found))

@@ -8,7 +8,7 @@ from typing import final
 from modelkit.rollout.arms import Events
 from modelkit.rollout.counts import ByArm, Counts
 from modelkit.rollout.decide import Decision, Standing, decide
-from modelkit.rollout.policy import RolloutPolicy, Stage
+from modelkit.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.rollout.split import log_split
 from modelkit.rollout.weighing import FirstOfKeys, evidence_of
 
@@ -65,7 +65,7 @@ class Trial:
         self.decision = decide(policy, self.standing())
 
     @property
-    def in_stage(self) -> Stage:
+    def in_stage(self) -> RolloutStage:
         """The stage it is in."""
         return self.policy.stages[self.stage]
 

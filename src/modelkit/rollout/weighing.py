@@ -16,12 +16,12 @@ from typing import final
 import numpy as np
 
 from modelkit.rollout.alone import Above, Below
-from modelkit.rollout.arms import BETTER, EQUAL, Events, Worse, log_gains, log_mean
+from modelkit.rollout.arms import BETTER, EVENLY, Events, Worse, log_gains, log_mean
 from modelkit.rollout.counts import Counts, Happened, Unit
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
-from modelkit.rollout.guards import DISAGREEMENT, LOSS, Guard
-from modelkit.rollout.policy import Stage
+from modelkit.rollout.guards import DISAGREEMENTS, LOSSES, Guard
+from modelkit.rollout.policy import RolloutStage
 from modelkit.rollout.split import log_split
 
 MOST_KEYS = 100_000  # with an event, that are remembered; then keys are counted no more
@@ -95,7 +95,7 @@ class StreamEvidence:
         self._firsts = FirstOfKeys()
         self._stages: dict[float, tuple[int, int]] = {}
         self._pairing = Pairing()
-        self._key_shares = LossDifferences(0.0)
+        self._key_shares = LossDifferences(0.0, largest=1 / guard.better)
         floor = guard.least
         self._above = Above(floor) if floor else None
         self._alone = Above(floor) if floor and whole else None
@@ -106,7 +106,7 @@ class StreamEvidence:
         """Whether further keys are not counted."""
         return self._firsts.full
 
-    def tick(self, stage: Stage, counts: Counts) -> None:
+    def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         happened = counts.events.get(self._name, Happened())
         first, other = self._firsts.take(happened.keys)
@@ -175,9 +175,9 @@ class StreamEvidence:
         gains = np.zeros(len(BETTER))
         for share, (candidate, champion) in self._stages.items():
             gains += log_gains(Events(share, candidate, champion), margin, BETTER)
-        ways = [log_mean(gains, EQUAL), self._key_shares.log_within]
+        ways = [log_mean(gains, EVENLY), self._key_shares.log_within]
         if self._below is not None:
-            ways += [log_mean(part, EQUAL) for part in self._below.parts]
+            ways += [log_mean(part, EVENLY) for part in self._below.parts]
         return log_mean(np.array(ways), np.full(len(ways), 1 / len(ways)))
 
 
@@ -210,7 +210,7 @@ class EventEvidence:
         """Whether further keys are not counted."""
         return self._stream.full
 
-    def tick(self, stage: Stage, counts: Counts) -> None:
+    def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         name = self._guard.name
         if name in counts.missing:
@@ -252,7 +252,7 @@ class QuantileEvidence:
         """Whether further keys are not counted."""
         return any(stream.full for stream in self._streams)
 
-    def tick(self, stage: Stage, counts: Counts) -> None:
+    def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         for stream in self._streams:
             stream.tick(stage, counts)
@@ -276,15 +276,15 @@ class DisagreementEvidence:
     def __init__(self, guard: Guard) -> None:
         self._above = Above(guard.least)
 
-    def tick(self, stage: Stage, counts: Counts) -> None:
+    def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         if stage.shadow:
-            events = counts.shadow_events.get(DISAGREEMENT, 0)
+            events = counts.shadow_events.get(DISAGREEMENTS, 0)
             self._above.tick(max(counts.shadowed, events), events)
 
     def weighed(self) -> Weighed:
         """The evidence."""
-        return Weighed(DISAGREEMENT, log(self._above.peak), None, pauses=True)
+        return Weighed(DISAGREEMENTS, log(self._above.peak), None, pauses=True)
 
 
 @final
@@ -306,7 +306,7 @@ class LossEvidence:
         self._worse = 0.0
         self._skewed = False
 
-    def tick(self, stage: Stage, counts: Counts) -> None:
+    def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         found = list(counts.differences)
         for loss, in_candidate in counts.losses:
@@ -333,7 +333,7 @@ class LossEvidence:
         if self._skewed:
             void = "labels come for one arm more often than for the other"
         evidence = self._evidence
-        return Weighed(LOSS, self._worse, evidence.log_within, evidence.log_worse, void=void)
+        return Weighed(LOSSES, self._worse, evidence.log_within, evidence.log_worse, void=void)
 
 
 Weighing = EventEvidence | QuantileEvidence | DisagreementEvidence | LossEvidence
@@ -342,12 +342,12 @@ Weighing = EventEvidence | QuantileEvidence | DisagreementEvidence | LossEvidenc
 def evidence_of(
     guard: Guard,
     alpha: float,
-    stages: Sequence[Stage],
+    stages: Sequence[RolloutStage],
 ) -> Weighing:
     """The evidence of a guard, before anything was counted."""
-    if guard.name == LOSS:
+    if guard.name == LOSSES:
         return LossEvidence(guard, alpha)
-    if guard.name == DISAGREEMENT:
+    if guard.name == DISAGREEMENTS:
         return DisagreementEvidence(guard)
     if len(guard.streams) > 1:
         return QuantileEvidence(guard)
