@@ -40,7 +40,9 @@ def losses_of_keys(args) -> str:
         for shift in (0.0, MARGIN):
             rng = generator(f"losses of keys {first} {shift}")
             runs = max(20, args.runs // 2)
-            found = np.array([judged(of_keys(rng, shift, first=first), MARGIN) for _ in range(runs)])
+            found = np.array(
+                [judged(of_keys(rng, shift, first=first), MARGIN) for _ in range(runs)]
+            )
             worse, within = np.isfinite(found).mean(axis=0)
             wrong = float(max(worse, within) if shift else worse)
             what = "at the margin" if shift else "equal"

@@ -6,7 +6,7 @@ import numpy as np
 from benchmarks.rollout.traffic import MINUTES, Array
 
 from modelkit.evidence import MOST_LOG_GAIN, Evidence
-from modelkit.rollout.arms import BETTER, EQUAL, WORSE, Events, log_gains
+from modelkit.rollout.arms import BETTER, EVENLY, WORSE, Events, log_gains
 from modelkit.rollout.differences import LossDifferences
 
 ALPHA = 0.01
@@ -30,7 +30,7 @@ def values(candidate: Array, champion: Array, shares: float | Array, margin: flo
     The share is one, or one for each minute.
     """
     runs, minutes = candidate.shape
-    evidence = Evidence(runs, EQUAL)
+    evidence = Evidence(runs, EVENLY)
     found = np.empty((runs, minutes))
     shares = np.broadcast_to(shares, minutes)
     tables = {share: gains(share, margin, WORSE) for share in np.unique(shares)}
@@ -63,7 +63,7 @@ def mixture(
     """
     inside, outside = candidate.cumsum(axis=1), champion.cumsum(axis=1)
     found = np.full(inside.shape, -np.inf)
-    for hit, miss, weight in zip(*gains(share, margin, bets), EQUAL, strict=True):
+    for hit, miss, weight in zip(*gains(share, margin, bets), EVENLY, strict=True):
         with np.errstate(invalid="ignore"):  # no event is no loss, even to the bet that loses all
             one = np.where(inside > 0, inside * hit, 0.0) + outside * miss
         found = np.logaddexp(found, one + np.log(weight))

@@ -11,15 +11,24 @@ from benchmarks.rollout.errors import LIMIT, figure
 from benchmarks.rollout.traffic import QUARTERS, Array, generator
 
 from modelkit.rollout.counts import ByArm, Counts, Happened, KeyDone
-from modelkit.rollout.guards import ERRORS, NONFINITE, QUANTILES, REFUSED, SLOW
-from modelkit.rollout.policy import RolloutPolicy, Stage
+from modelkit.rollout.guards import (
+    ERROR_EVENTS,
+    NONFINITE_EVENTS,
+    QUANTILES,
+    REFUSED_EVENTS,
+    SLOW_EVENTS,
+)
+from modelkit.rollout.policy import RolloutPolicy, RolloutStage
+from modelkit.rollout.routing import WHOLE, limit_of
 from modelkit.rollout.trial import Trial
 
 HOUR, TICK = 3600.0, 900.0
-STAGES = (Stage(0.05, 4 * HOUR), Stage(0.25, 8 * HOUR), Stage(0.5, 8 * HOUR))
+STAGES = tuple(
+    RolloutStage(share, hours * HOUR) for share, hours in ((0.05, 4), (0.25, 8), (0.5, 8))
+)
 VOLUME, KEYS = 200_000, 4_000
 FEWER = 10  # times fewer runs
-SLOWS = [f"{SLOW}:{quantile}" for quantile in QUANTILES]
+SLOWS = [f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES]
 DECIDED = ("rollback", "promote", "hold", "undecided")
 
 
@@ -53,7 +62,9 @@ def whole(args) -> str:
             hours = [hour for kind, hour in ended if kind in ("rollback", "promote")]
             cells = [figure(found[kind] / runs) for kind in DECIDED]
             when = f"{np.median(hours):.1f}" if hours else "-"
-            wrong = found["promote" if max(candidate.errors, candidate.slow) > 1 else "rollback"] / runs
+            wrong = (
+                found["promote" if max(candidate.errors, candidate.slow) > 1 else "rollback"] / runs
+            )
             lines.append([traffic, name, *cells, when, *judge(wrong, "at most", LIMIT)])
     header = "traffic | candidate | rolled back | promoted | held | undecided | hours | target of the wrong | reached"
     return table(header, lines)
@@ -78,7 +89,11 @@ def rates_of(candidate: Candidate, quarter: int) -> dict[str, tuple[float, float
     late = quarter >= candidate.since
     errors = candidate.errors if late else 1.0
     slow = candidate.slow if late else 1.0
-    found = {ERRORS: (0.01, errors), NONFINITE: (0.0, 1.0), REFUSED: (0.0002, 1.0)}
+    found = {
+        ERROR_EVENTS: (0.01, errors),
+        NONFINITE_EVENTS: (0.0, 1.0),
+        REFUSED_EVENTS: (0.0002, 1.0),
+    }
     return found | {kind: (1 - q / 100, slow) for kind, q in zip(SLOWS, QUANTILES, strict=True)}
 
 
@@ -100,36 +115,44 @@ def of_keys(rng: np.random.Generator, candidate: Candidate):
     """The same of keys, each with its own traffic and its own rates."""
     traffic = rng.pareto(1.2, KEYS) + 0.05
     traffic *= VOLUME / QUARTERS / traffic.sum()
-    hashes = rng.random(KEYS)
+    hashes = rng.integers(0, WHOLE, KEYS, dtype=np.uint64)
     frailty = rng.gamma(0.3, 1 / 0.3, KEYS)  # of errors; slow answers differ less
     slowness = rng.gamma(4, 1 / 4, KEYS)
-    made, first_arm = np.zeros(KEYS, np.int64), np.full(KEYS, -1)
-    counts = None
+    made, before, counts = np.zeros(KEYS, np.int64), 0.0, None
     while True:
         quarter, share = yield counts
-        inside = hashes < share
+        if share > before:  # keys are drawn anew, and count again
+            before, made = share, np.zeros(KEYS, np.int64)
+        inside = hashes < np.uint64(limit_of(share))
         calls = rng.poisson(traffic)
-        new = (first_arm < 0) & (calls > 0)
-        first_arm[new] = inside[new]
-        steady = first_arm == inside
+        new = (made == 0) & (calls > 0)
         chances = {
-            kind: np.minimum(rate * np.where(inside, risk, 1.0) * (slowness if kind in SLOWS else frailty), 0.95)
+            kind: np.minimum(
+                rate * np.where(inside, risk, 1.0) * (slowness if kind in SLOWS else frailty), 0.95
+            )
             for kind, (rate, risk) in rates_of(candidate, quarter).items()
         }
-        events = {kind: Happened(keys=units(rng.binomial(calls, chance) > 0, inside)) for kind, chance in chances.items()}
-        done = np.flatnonzero(steady & (made < 20) & (made + calls >= 20))
+        events = {
+            kind: Happened(keys=units(hashes, rng.binomial(calls, chance) > 0, inside))
+            for kind, chance in chances.items()
+        }
+        done = np.flatnonzero((made < 20) & (made + calls >= 20))
         made += calls
         counts = Counts(
             calls=ByArm(int(calls[inside].sum()), int(calls[~inside].sum())),
-            keys=units(new, inside),
+            keys=units(hashes, new, inside),
             events=events,
             done=tuple(
-                KeyDone(int(key), bool(inside[key]), {kind: rng.binomial(20, chance[key]) / 20 for kind, chance in chances.items()})
+                KeyDone(
+                    int(hashes[key]),
+                    bool(inside[key]),
+                    {kind: rng.binomial(20, chance[key]) / 20 for kind, chance in chances.items()},
+                )
                 for key in done
             ),
         )
 
 
-def units(which: Array, inside: Array) -> tuple[tuple[int, bool], ...]:
+def units(hashes: Array, which: Array, inside: Array) -> tuple[tuple[int, bool], ...]:
     places = np.flatnonzero(which)
-    return tuple(zip(places.tolist(), inside[places].tolist(), strict=True))
+    return tuple(zip(hashes[places].tolist(), inside[places].tolist(), strict=True))

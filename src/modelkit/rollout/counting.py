@@ -80,6 +80,14 @@ class Memory:
         self.bad: dict[int, Counter[str]] = defaultdict(Counter)
         self.slow: tuple[tuple[int, str], ...] = ()
         self.arms = ByArm()
+        self._share = 0.0
+
+    def begin(self, share: float) -> None:
+        """Begin a stage. Where the share rises, keys are drawn anew, so that all of them count again."""
+        if share > self._share:
+            self._share = share
+            self.calls = {}
+            self.bad = defaultdict(Counter)
 
 
 @final
@@ -274,8 +282,7 @@ class TickEntries:
         self._done: list[KeyDone] = []
         self._shadowed = 0
         self._shadow_events: Counter[str] = Counter()
-        self._losses: list[tuple[float, bool]] = []
-        self._labelled: list[Unit] = []
+        self._losses: list[tuple[float, Unit]] = []
         self._differences: list[float] = []
         self._missing: set[str] = set()
 
@@ -293,8 +300,7 @@ class TickEntries:
             self._shadow_events.update(about[0])
         elif what == LABEL:
             loss, unit, in_candidate = about
-            self._losses.append((loss, in_candidate))
-            self._labelled.append((unit, in_candidate))
+            self._losses.append((loss, (unit, in_candidate)))
         elif what == DIFFERENCE:
             self._differences.append(about[0])
         else:
@@ -336,6 +342,5 @@ class TickEntries:
             shadow_events=dict(self._shadow_events),
             losses=tuple(self._losses),
             differences=tuple(self._differences),
-            labelled=tuple(self._labelled),
             missing=tuple(sorted(self._missing)),
         )

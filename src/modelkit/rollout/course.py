@@ -84,6 +84,7 @@ class Course:
     def lineup(self) -> Routed | Shadowed:
         """The lineup of the stage that it is in, with counters of its own."""
         stage = self.trial.in_stage
+        self._memory.begin(stage.share)
         counters = Counters(self.policy, self._memory)
         self._counters = counters
         self._end_shadow()

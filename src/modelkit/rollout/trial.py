@@ -10,7 +10,7 @@ from modelkit.rollout.counts import ByArm, Counts
 from modelkit.rollout.decide import Decision, Standing, decide
 from modelkit.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.rollout.split import log_split
-from modelkit.rollout.weighing import FirstOfKeys, evidence_of
+from modelkit.rollout.weighing import FreshKeys, evidence_of
 
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")
@@ -59,8 +59,8 @@ class Trial:
         self.points: list[Point] = []
         self._every = 1
         self._ticks = 0
-        self._seen = FirstOfKeys()
-        self._units: dict[int, tuple[int, int]] = {}
+        self._seen = FreshKeys()
+        self._units: dict[tuple[int, float], tuple[int, int]] = {}
         self.evidence = [evidence_of(guard, policy.alpha, policy.stages) for guard in policy.guards]
         self.decision = decide(policy, self.standing())
 
@@ -106,9 +106,7 @@ class Trial:
 
     def standing(self) -> Standing:
         """Where it stands."""
-        stages = [
-            Events(self.policy.stages[number].share, *both) for number, both in self._units.items()
-        ]
+        stages = [Events(share, *both) for (_, share), both in self._units.items()]
         shadow = self.in_stage.shadow
         return Standing(
             stage=self.stage,
@@ -122,11 +120,14 @@ class Trial:
     def _take_units(self, counts: Counts) -> None:
         if not self.in_stage.drawn:
             return
-        first, other = self._seen.take(counts.keys)
-        candidate, champion = self._units.get(self.stage, (0, 0))
-        candidate += counts.plain.candidate + first
-        champion += counts.plain.champion + other
-        self._units[self.stage] = (candidate, champion)
+        self._seen.enter(self.in_stage.share)
+        plain = counts.plain
+        self._add(self.in_stage.share, plain.candidate, plain.champion)
+        self._add(self._seen.share, *self._seen.take(counts.keys))
+
+    def _add(self, share: float, candidate: int, champion: int) -> None:
+        before, other = self._units.get((self.stage, share), (0, 0))
+        self._units[self.stage, share] = (before + candidate, other + champion)
 
     def _remember(self) -> None:
         self._ticks += 1

@@ -22,6 +22,7 @@ from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import DISAGREEMENTS, LOSSES, Guard
 from modelkit.rollout.policy import RolloutStage
+from modelkit.rollout.routing import limit_of
 from modelkit.rollout.split import log_split
 
 MOST_KEYS = 100_000  # with an event, that are remembered; then keys are counted no more
@@ -41,12 +42,61 @@ class FirstOfKeys:
 
     def take(self, units: tuple[Unit, ...]) -> tuple[int, int]:
         """How many of these keys are new: in the candidate, and in the champion."""
-        found = [0, 0]
-        for key, in_candidate in units:
-            if key not in self._known and not self.full:
-                self._known.add(key)
-                found[0 if in_candidate else 1] += 1
-        return found[0], found[1]
+        arms = [in_candidate for key, in_candidate in units if self.is_new(key)]
+        return sum(arms), len(arms) - sum(arms)
+
+    def is_new(self, key: int) -> bool:
+        """Let a key through, or not."""
+        if key in self._known or self.full:
+            return False
+        self._known.add(key)
+        return True
+
+
+@final
+class FreshKeys:
+    """The keys whose arms are a draw: all of them at first, and where the share rises, the champion's.
+
+    What was seen of a key of the champion says only that it was not below the old share, so whether
+    it is below the new one is drawn anew. A key of the candidate stays there, and is drawn no more.
+
+    Attributes:
+        share: of the candidate, among these keys.
+    """
+
+    def __init__(self) -> None:
+        self.share = 0.0
+        self._share = 0.0  # among all keys
+        self._limit = 0
+        self._firsts = FirstOfKeys()
+
+    @property
+    def full(self) -> bool:
+        """Whether further keys are not counted."""
+        return self._firsts.full
+
+    def enter(self, share: float) -> None:
+        """Go on with a share of all keys, or draw anew."""
+        if share <= self._share:
+            return
+        before = self._share
+        self._limit = limit_of(before) if share < 1 else 0  # at 1 nothing is drawn: all count
+        self._share = share
+        self._firsts = FirstOfKeys()
+        self.share = (share - before) / (1 - before)
+
+    def holds(self, key: int) -> bool:
+        """Whether the arm of a key is drawn."""
+        return key >= self._limit
+
+    def take(self, units: tuple[Unit, ...]) -> tuple[int, int]:
+        """How many of these keys are drawn, and came never since: in both arms."""
+        return self._firsts.take(tuple(unit for unit in units if self.holds(unit[0])))
+
+    def events(self, units: tuple[Unit, ...]) -> Events:
+        """How many of these keys are drawn, in both arms."""
+        arms = [in_candidate for key, in_candidate in units if self.holds(key)]
+        return Events(self.share, sum(arms), len(arms) - sum(arms))
 
 
 @final
@@ -54,7 +104,7 @@ class WorseOfKeys:
     """The evidence that the candidate's risk is above the margin, in first events and in all.
 
     It is never above that of the first events, which has the guarantee; that of all events alone
-    has none, since keys differ. See `arms.Worse`.
+    has none, since keys differ. Calls without a key are first events. See `arms.Worse`.
     """
 
     def __init__(self, margin: float) -> None:
@@ -69,12 +119,13 @@ class WorseOfKeys:
 
     def tick(
         self,
+        plain: Events,
         firsts: Events,
         events: Events,
     ) -> None:
-        """Take the first events of keys in a tick, and all events; calls without key are in both."""
-        self._firsts.tick(firsts)
-        self._all.tick(events)
+        """Take the events of a tick: of calls without a key, the first of keys, and all of keys."""
+        self._firsts.tick(plain, firsts)
+        self._all.tick(plain, events)
         self.peak = max(self.peak, self.value)
 
 
@@ -92,7 +143,7 @@ class StreamEvidence:
         self.worse = WorseOfKeys(guard.worse)
         self._name = name
         self._guard = guard
-        self._firsts = FirstOfKeys()
+        self._keys = FreshKeys()
         self._stages: dict[float, tuple[int, int]] = {}
         self._pairing = Pairing()
         self._key_shares = LossDifferences(0.0, largest=1 / guard.better)
@@ -104,17 +155,22 @@ class StreamEvidence:
     @property
     def full(self) -> bool:
         """Whether further keys are not counted."""
-        return self._firsts.full
+        return self._keys.full
 
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         happened = counts.events.get(self._name, Happened())
-        first, other = self._firsts.take(happened.keys)
-        candidate = happened.plain.candidate + first
-        champion = happened.plain.champion + other
+        self._keys.enter(stage.share)
+        first, other = self._keys.take(happened.keys)
+        plain = happened.plain
+        candidate = plain.candidate + first
         calls = max(counts.calls.candidate, candidate)
         if stage.drawn:
-            self.worse.tick(Events(stage.share, candidate, champion), _all(stage.share, happened))
+            self.worse.tick(
+                Events(stage.share, plain.candidate, plain.champion),
+                Events(self._keys.share, first, other),
+                self._keys.events(happened.keys),
+            )
             self._add(stage.share, happened)
             if self._above is not None:
                 self._above.tick(calls, candidate)
@@ -145,6 +201,8 @@ class StreamEvidence:
         own = []
         differences = []
         for done in counts.done:
+            if not self._keys.holds(done.key):
+                continue
             bad = done.bad.get(self._name, 0.0)
             loss = bad / allowed if done.candidate else bad
             difference = self._pairing.take(loss, candidate=done.candidate)
@@ -179,14 +237,6 @@ class StreamEvidence:
         if self._below is not None:
             ways += [log_mean(part, EVENLY) for part in self._below.parts]
         return log_mean(np.array(ways), np.full(len(ways), 1 / len(ways)))
-
-
-def _all(share: float, happened: Happened) -> Events:
-    """All events of a tick; a key has at most one of a kind in each process."""
-    inside = sum(in_candidate for _, in_candidate in happened.keys)
-    outside = len(happened.keys) - inside
-    plain = happened.plain
-    return Events(share, plain.candidate + inside, plain.champion + outside)
 
 
 @final
@@ -309,7 +359,11 @@ class LossEvidence:
     def tick(self, stage: RolloutStage, counts: Counts) -> None:
         """Take the counts of a tick."""
         found = list(counts.differences)
-        for loss, in_candidate in counts.losses:
+        arms = []
+        for loss, (key, in_candidate) in counts.losses:
+            if not self._firsts.is_new(key):
+                continue  # the arm of a key is drawn once, however many losses it has
+            arms.append(in_candidate)
             difference = self._pairing.take(loss, candidate=in_candidate)
             if difference is not None:
                 found.append(difference)
@@ -317,11 +371,10 @@ class LossEvidence:
             self._evidence.update(np.array(found))
         self._worse = max(self._worse, self._evidence.log_worse)
         if stage.drawn:
-            self._take_labels(stage.share, counts)
+            self._take_labels(stage.share, sum(arms), len(arms) - sum(arms))
 
-    def _take_labels(self, share: float, counts: Counts) -> None:
+    def _take_labels(self, share: float, first: int, other: int) -> None:
         """Where labels come for one arm more often, the models have chosen whom they come for."""
-        first, other = self._firsts.take(counts.labelled)
         candidate, champion = self._labels.get(share, (0, 0))
         self._labels[share] = (candidate + first, champion + other)
         stages = [Events(each, *both) for each, both in self._labels.items()]
