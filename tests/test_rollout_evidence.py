@@ -24,9 +24,10 @@ from modelkit.rollout.arms import (
 from modelkit.rollout.counts import Counts, Happened
 from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import Guard
+from modelkit.rollout.keyed import FreshKeys, WorseOfKeys
 from modelkit.rollout.policy import RolloutStage
 from modelkit.rollout.routing import WHOLE, hash_of, limit_of
-from modelkit.rollout.weighing import FreshKeys, LossEvidence, StreamEvidence, WorseOfKeys
+from modelkit.rollout.weighing import LossEvidence, StreamEvidence
 
 SHARES = st.floats(0.001, 0.999)
 MARGINS = st.floats(0.2, 5)
@@ -134,7 +135,7 @@ def test_a_better_candidate_is_kept_though_its_keys_fail_later():
         firsts, worse = Worse(1.2), WorseOfKeys(1.2)
         for first in events:
             firsts.tick(first)
-            worse.tick(Events(0.25, 0, 0), first, next(events))
+            worse.tick(Events(0.25, 0, 0), first, next(events), np.zeros(0))
         fooled += firsts.peak >= 100
         assert worse.peak < 100
     assert fooled >= 8
@@ -146,7 +147,7 @@ def test_a_worse_candidate_is_found_by_first_events_and_all():
         events = first_and_all_events(rng, 2.5)
         worse = WorseOfKeys(1.2)
         for first in events:
-            worse.tick(Events(0.25, 0, 0), first, next(events))
+            worse.tick(Events(0.25, 0, 0), first, next(events), np.zeros(0))
         assert worse.peak >= 100
 
 

@@ -28,8 +28,8 @@ from modelkit.rollout.guards import (
     REFUSED_EVENTS,
     SLOW_EVENTS,
 )
+from modelkit.rollout.keyed import MOST_KEYS
 from modelkit.rollout.policy import RolloutPolicy
-from modelkit.rollout.weighing import MOST_KEYS
 
 WARM_CALLS = 50  # of each arm, which may be slow because it is new
 LEAST_TIMES = 100  # of the champion, for quantiles

@@ -8,9 +8,10 @@ from typing import final
 from modelkit.rollout.arms import Events
 from modelkit.rollout.counts import ByArm, Counts
 from modelkit.rollout.decide import Decision, Standing, decide
+from modelkit.rollout.keyed import FreshKeys
 from modelkit.rollout.policy import RolloutPolicy, RolloutStage
 from modelkit.rollout.split import log_split
-from modelkit.rollout.weighing import FreshKeys, evidence_of
+from modelkit.rollout.weighing import evidence_of
 
 MOST_POINTS = 2_000  # of the way of the evidence that are kept; then every second is left out
 OVER = ("rollback", "promote")

@@ -15,118 +15,16 @@ from typing import final
 
 import numpy as np
 
+from modelkit.cast import Array
 from modelkit.rollout.alone import Above, Below
-from modelkit.rollout.arms import BETTER, EVENLY, Events, Worse, log_gains, log_mean
-from modelkit.rollout.counts import Counts, Happened, Unit
+from modelkit.rollout.arms import BETTER, EVENLY, Events, log_gains, log_mean
+from modelkit.rollout.counts import Counts, Happened
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
 from modelkit.rollout.guards import DISAGREEMENTS, LOSSES, Guard
+from modelkit.rollout.keyed import FirstOfKeys, FreshKeys, WorseOfKeys
 from modelkit.rollout.policy import RolloutStage
-from modelkit.rollout.routing import limit_of
 from modelkit.rollout.split import log_split
-
-MOST_KEYS = 100_000  # with an event, that are remembered; then keys are counted no more
-
-
-@final
-class FirstOfKeys:
-    """Lets each key through once, of any number of keys up to `MOST_KEYS`."""
-
-    def __init__(self) -> None:
-        self._known: set[int] = set()
-
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return len(self._known) >= MOST_KEYS
-
-    def take(self, units: tuple[Unit, ...]) -> tuple[int, int]:
-        """How many of these keys are new: in the candidate, and in the champion."""
-        arms = [in_candidate for key, in_candidate in units if self.is_new(key)]
-        return sum(arms), len(arms) - sum(arms)
-
-    def is_new(self, key: int) -> bool:
-        """Let a key through, or not."""
-        if key in self._known or self.full:
-            return False
-        self._known.add(key)
-        return True
-
-
-@final
-class FreshKeys:
-    """The keys whose arms are a draw: all of them at first, and where the share rises, the champion's.
-
-    What was seen of a key of the champion says only that it was not below the old share, so whether
-    it is below the new one is drawn anew. A key of the candidate stays there, and is drawn no more.
-
-    Attributes:
-        share: of the candidate, among these keys.
-    """
-
-    def __init__(self) -> None:
-        self.share = 0.0
-        self._share = 0.0  # among all keys
-        self._limit = 0
-        self._firsts = FirstOfKeys()
-
-    @property
-    def full(self) -> bool:
-        """Whether further keys are not counted."""
-        return self._firsts.full
-
-    def enter(self, share: float) -> None:
-        """Go on with a share of all keys, or draw anew."""
-        if share <= self._share:
-            return
-        before = self._share
-        self._limit = limit_of(before) if share < 1 else 0  # at 1 nothing is drawn: all count
-        self._share = share
-        self._firsts = FirstOfKeys()
-        self.share = (share - before) / (1 - before)
-
-    def holds(self, key: int) -> bool:
-        """Whether the arm of a key is drawn."""
-        return key >= self._limit
-
-    def take(self, units: tuple[Unit, ...]) -> tuple[int, int]:
-        """How many of these keys are drawn, and came never since: in both arms."""
-        return self._firsts.take(tuple(unit for unit in units if self.holds(unit[0])))
-
-    def events(self, units: tuple[Unit, ...]) -> Events:
-        """How many of these keys are drawn, in both arms."""
-        arms = [in_candidate for key, in_candidate in units if self.holds(key)]
-        return Events(self.share, sum(arms), len(arms) - sum(arms))
-
-
-@final
-class WorseOfKeys:
-    """The evidence that the candidate's risk is above the margin, in first events and in all.
-
-    It is never above that of the first events, which has the guarantee; that of all events alone
-    has none, since keys differ. Calls without a key are first events. See `arms.Worse`.
-    """
-
-    def __init__(self, margin: float) -> None:
-        self.peak = 1.0
-        self._firsts = Worse(margin)
-        self._all = Worse(margin)
-
-    @property
-    def value(self) -> float:
-        """The evidence now; about 1 where there is none."""
-        return min(self._firsts.value, self._all.value)
-
-    def tick(
-        self,
-        plain: Events,
-        firsts: Events,
-        events: Events,
-    ) -> None:
-        """Take the events of a tick: of calls without a key, the first of keys, and all of keys."""
-        self._firsts.tick(plain, firsts)
-        self._all.tick(plain, events)
-        self.peak = max(self.peak, self.value)
 
 
 @final
@@ -145,7 +43,8 @@ class StreamEvidence:
         self._guard = guard
         self._keys = FreshKeys()
         self._stages: dict[float, tuple[int, int]] = {}
-        self._pairing = Pairing()
+        self._to_worse = Pairing()
+        self._to_better = Pairing()
         self._key_shares = LossDifferences(0.0, largest=1 / guard.better)
         floor = guard.least
         self._above = Above(floor) if floor else None
@@ -170,6 +69,7 @@ class StreamEvidence:
                 Events(stage.share, plain.candidate, plain.champion),
                 Events(self._keys.share, first, other),
                 self._keys.events(happened.keys),
+                self._means(self._to_worse, self._guard.worse, counts),
             )
             self._add(stage.share, happened)
             if self._above is not None:
@@ -192,28 +92,39 @@ class StreamEvidence:
             self._below.take_calls(max(counts.plain.candidate, events), events)
 
     def _take_keys(self, counts: Counts) -> None:
-        """Of each key, the share of its calls that were bad, in the order in which they are done.
-
-        It is compared with `better` times the mean of the champion's since the last of the
-        candidate's, in units of `better`, which needs to know no rate.
-        """
-        allowed = self._guard.better
-        own = []
-        differences = []
-        for done in counts.done:
-            if not self._keys.holds(done.key):
-                continue
-            bad = done.bad.get(self._name, 0.0)
-            loss = bad / allowed if done.candidate else bad
-            difference = self._pairing.take(loss, candidate=done.candidate)
-            if done.candidate:
-                own.append(bad)
-            if difference is not None:
-                differences.append(difference)
-        if differences:
-            self._key_shares.update(np.array(differences))
+        differences = self._means(self._to_better, self._guard.better, counts)
+        if len(differences):
+            self._key_shares.update(differences)
+        own = [bad for bad, in_candidate in self._done(counts) if in_candidate]
         if own and self._below is not None:
             self._below.take_keys(np.array(own))
+
+    def _means(
+        self,
+        pairing: Pairing,
+        allowed: float,
+        counts: Counts,
+    ) -> Array:
+        """Of each key, the share of its calls that were bad, in the order in which they are done.
+
+        It is compared with `allowed` times the mean of the champion's since the last of the
+        candidate's, in units of `allowed`, which needs to know no rate.
+        """
+        found = []
+        for bad, in_candidate in self._done(counts):
+            loss = bad / allowed if in_candidate else bad
+            difference = pairing.take(loss, candidate=in_candidate)
+            if difference is not None:
+                found.append(difference)
+        return np.array(found)
+
+    def _done(self, counts: Counts) -> list[tuple[float, bool]]:
+        """The drawn keys that are done: the share of the calls that were bad, and the arm."""
+        return [
+            (done.bad.get(self._name, 0.0), done.candidate)
+            for done in counts.done
+            if self._keys.holds(done.key)
+        ]
 
     @property
     def log_worse(self) -> float:
