@@ -26,8 +26,9 @@ HOUR, TICK = 3600.0, 900.0
 STAGES = tuple(
     RolloutStage(share, hours * HOUR) for share, hours in ((0.05, 4), (0.25, 8), (0.5, 8))
 )
-VOLUME, KEYS = 200_000, 4_000
-FEWER = 10  # times fewer runs
+VOLUME = 200_000  # calls without keys
+KEYS, CALLS = 20_000, 1_000_000  # of keys: 50 calls for each in the mean
+FEWER = {"without keys": 5, "20,000 keys": 25}  # times fewer runs
 SLOWS = [f"{SLOW_EVENTS}:{quantile}" for quantile in QUANTILES]
 DECIDED = ("rollback", "promote", "hold", "undecided")
 
@@ -51,12 +52,12 @@ CANDIDATES = {
 
 
 def whole(args) -> str:
-    """Whole rollouts of a day with the usual guards at 1 %: .05 for 4 h, .25 for 8 h, .5 for 12 h; 200,000 calls"""
+    """Whole rollouts of a day with the usual guards at 1 %: .05 for 4 h, .25 for 8 h, then .5"""
     lines = []
-    for traffic, draw in {"without keys": of_calls, "4,000 Pareto keys": of_keys}.items():
+    for traffic, draw in {"without keys": of_calls, "20,000 keys": of_keys}.items():
         for name, candidate in CANDIDATES.items():
             rng = generator(f"whole {traffic} {name}")
-            runs = max(4, args.runs // FEWER)
+            runs = max(4, args.runs // FEWER[traffic])
             ended = [rollout(draw(rng, candidate)) for _ in range(runs)]
             found = Counter(kind for kind, _ in ended)
             hours = [hour for kind, hour in ended if kind in ("rollback", "promote")]
@@ -113,8 +114,7 @@ def of_calls(rng: np.random.Generator, candidate: Candidate):
 
 def of_keys(rng: np.random.Generator, candidate: Candidate):
     """The same of keys, each with its own traffic and its own rates."""
-    traffic = rng.pareto(1.2, KEYS) + 0.05
-    traffic *= VOLUME / QUARTERS / traffic.sum()
+    traffic = rng.gamma(1, CALLS / KEYS / QUARTERS, KEYS)
     hashes = rng.integers(0, WHOLE, KEYS, dtype=np.uint64)
     frailty = rng.gamma(0.3, 1 / 0.3, KEYS)  # of errors; slow answers differ less
     slowness = rng.gamma(4, 1 / 4, KEYS)

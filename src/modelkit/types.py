@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from modelkit.drift.vectors import Basis as Basis
     from modelkit.embedding.pipeline import Pipeline as Pipeline
     from modelkit.explain.explainer import ExplainPlan as ExplainPlan
+    from modelkit.identity import Identity as Identity
     from modelkit.manifest import Attachment as Attachment
     from modelkit.manifest import Member as Member
     from modelkit.manifest import Parity as Parity
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
     from modelkit.recipe import Recipe as Recipe
     from modelkit.registry.log import Alias as Alias
     from modelkit.registry.log import Entry as Entry
+    from modelkit.registry.log import State as State
+    from modelkit.registry.log import Underway as Underway
     from modelkit.registry.registry import Recorded as Recorded
     from modelkit.replicas import Replica as Replica
+    from modelkit.rollout.lineup import SignedAnswers as SignedAnswers
     from modelkit.rollout.planning import Need as Need
     from modelkit.rollout.planning import RolloutPlan as RolloutPlan
     from modelkit.rollout.progress import GuardProgress as GuardProgress
@@ -58,6 +62,10 @@ _HOMES = {
     "Recorded": "modelkit.registry.registry",
     "Reference": "modelkit.package.load",
     "Replica": "modelkit.replicas",
+    "Identity": "modelkit.identity",
+    "State": "modelkit.registry.log",
+    "Underway": "modelkit.registry.log",
+    "SignedAnswers": "modelkit.rollout.lineup",
     "GuardProgress": "modelkit.rollout.progress",
     "Need": "modelkit.rollout.planning",
     "Point": "modelkit.rollout.trial",

@@ -65,6 +65,8 @@ class Explainer:
             the number of rows it draws: by default 5,000.
         seed: of sampling. The same row, seed, background and package give the same values from any
             thread.
+        key: of a Rollout: explain the Model that answers calls with this key now, or by default the
+            champion. An Explainer stays with that Model, whatever the Rollout decides later.
 
     Raises:
         ExplainError: if there is no background, the model's inputs or outputs cannot be explained,
@@ -72,7 +74,7 @@ class Explainer:
         SignatureError: if the background does not fit the model.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but one by keyword
         self,
         model: Model,
         *,
@@ -81,7 +83,9 @@ class Explainer:
         output: str = "auto",
         budget: int | None = None,
         seed: int | None = None,
+        key: str | None = None,
     ) -> None:
+        model = model._for_key(key)
         _check_known("method", method, ("auto", *METHODS))
         _check_known("output", output, (*OUTPUT_SPACES, *model.signature.output_names))
         _check_integer("budget", budget, 1)

@@ -8,13 +8,13 @@ from typing import Protocol
 
 from modelkit.html import BLUE, RED, escape
 
-WIDTH = 440
+CHART_WIDTH = 440
 HEIGHT = 150
 LEFT = 44
 BOTTOM = 22
 TOP = 22
 LEAST = -4.0  # logarithms below this are drawn at it
-TEXT = 'fill="currentColor" font-size="11" font-family="system-ui,sans-serif"'
+LETTERS = 'fill="currentColor" font-size="11" font-family="system-ui,sans-serif"'
 
 
 class Timed(Protocol):
@@ -54,7 +54,7 @@ def evidence_chart(
     end = points[-1].seconds or 1.0
 
     def place(seconds: float, value: float) -> str:
-        across = LEFT + (WIDTH - LEFT - 8) * seconds / end
+        across = LEFT + (CHART_WIDTH - LEFT - 8) * seconds / end
         share = (max(value, LEAST) - LEAST) / (top - LEAST)
         return f"{across:.1f},{HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * share:.1f}"
 
@@ -66,9 +66,11 @@ def evidence_chart(
     def level(value: float, color: str, text: str, *, dashes: str = "4 3") -> str:
         start = place(0, value)
         height = start.partition(",")[2]
-        rule = f'<line x1="{LEFT}" y1="{height}" x2="{WIDTH - 8}" y2="{height}" '
+        rule = f'<line x1="{LEFT}" y1="{height}" x2="{CHART_WIDTH - 8}" y2="{height}" '
         ink = f'stroke="{color}" stroke-dasharray="{dashes}" stroke-opacity=".7"/>'
-        label = f'<text x="{LEFT - 5}" y="{height}" dy="4" text-anchor="end" {TEXT}>{text}</text>'
+        label = (
+            f'<text x="{LEFT - 5}" y="{height}" dy="4" text-anchor="end" {LETTERS}>{text}</text>'
+        )
         return f"{rule}{ink}{label}"
 
     marks = level(0.0, "currentColor", "1", dashes="1 3")
@@ -77,15 +79,15 @@ def evidence_chart(
         marks += level(logs[1], BLUE, "" if abs(logs[0] - logs[1]) < 1 else f"{levels[1]:.0f}")
         marks += line(better, BLUE)
     marks += line(worse, RED)
-    title = f'<text x="{LEFT}" y="14" font-weight="600" {TEXT}>{escape(name)}</text>'
+    title = f'<text x="{LEFT}" y="14" font-weight="600" {LETTERS}>{escape(name)}</text>'
     legend = (
-        f'<text x="{WIDTH - 8}" y="14" text-anchor="end" {TEXT}>'
+        f'<text x="{CHART_WIDTH - 8}" y="14" text-anchor="end" {LETTERS}>'
         f'<tspan fill="{RED}">worse</tspan> <tspan fill="{BLUE}">as good</tspan></text>'
     )
-    foot = f'<text x="{WIDTH - 8}" y="{HEIGHT - 6}" text-anchor="end" {TEXT}>{end:,.0f} s</text>'
-    style = f'style="max-width:{WIDTH}px;width:100%;margin:8px 12px 0 0"'
+    foot = f'<text x="{CHART_WIDTH - 8}" y="{HEIGHT - 6}" text-anchor="end" {LETTERS}>{end:,.0f} s</text>'
+    style = f'style="max-width:{CHART_WIDTH}px;width:100%;margin:8px 12px 0 0"'
     label = f"evidence of {escape(name)} over time"
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" {style}>'
+        f'<svg viewBox="0 0 {CHART_WIDTH} {HEIGHT}" role="img" aria-label="{label}" {style}>'
         f"{title}{legend}{marks}{foot}</svg>"
     )

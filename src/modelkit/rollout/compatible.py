@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from modelkit.errors import RolloutError
 from modelkit.signature import Signature
-from modelkit.spec import Column, TensorSpec
+from modelkit.spec import NUMERIC, Column, TensorSpec
+
+FLOATS = ("float32", "float64")
 
 
 def check_compatible(
@@ -62,13 +66,28 @@ def _inputs(champion: Signature, candidate: Signature) -> list[str]:
 
 def _tensor(ours: TensorSpec, theirs: TensorSpec) -> list[str]:
     found = []
-    if theirs.dtype != ours.dtype:
+    if not takes_all(theirs.dtype, ours.dtype):
         found.append(f"its tensor {ours.name!r} is {theirs.dtype}, not {ours.dtype}")
     if not _covers(theirs.shape, ours.shape):
         found.append(f"its tensor {ours.name!r} has shape {theirs.shape}, not {ours.shape}")
     if theirs.finite and not ours.finite:
         found.append(f"its tensor {ours.name!r} refuses NaN, and the champion's does not")
     return found
+
+
+def takes_all(theirs: str, ours: str) -> bool:
+    """Whether a tensor of one dtype takes all values that one of another takes.
+
+    Floats of 32 and of 64 bits take the same rows, since both round what they are given; whole
+    numbers are refused where they do not fit.
+    """
+    if theirs == ours:
+        return True
+    if theirs in FLOATS:
+        return ours in (*FLOATS, "float16", *NUMERIC, "bool")
+    if theirs in NUMERIC:
+        return ours == "bool" or (ours in NUMERIC and np.can_cast(ours, theirs))
+    return False
 
 
 def _covers(theirs: tuple[int | str, ...], ours: tuple[int | str, ...]) -> bool:
@@ -119,7 +138,7 @@ def _column(
     theirs: Column,
 ) -> list[str]:
     found = []
-    if other.dtype != tensor.dtype:
+    if not takes_all(other.dtype, tensor.dtype):
         found.append(f"its column {ours.name!r} is held as {other.dtype}, not {tensor.dtype}")
     if (ours.dtype == "string") != (theirs.dtype == "string"):
         found.append(f"its column {ours.name!r} is {theirs.dtype}, not {ours.dtype}")

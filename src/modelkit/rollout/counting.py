@@ -34,7 +34,7 @@ from modelkit.rollout.policy import RolloutPolicy
 WARM_CALLS = 50  # of each arm, which may be slow because it is new
 LEAST_TIMES = 100  # of the champion, for quantiles
 MOST_TIMES = 2_000
-NANOSECONDS = 1_000_000_000  # in nanoseconds
+A_SECOND = 1_000_000_000  # in nanoseconds
 CHANGED = -1  # in place of a number of calls: the key changed its arm
 COMPLETE = -2  # all calls that count were made
 # Of neither the model nor the rows: of the queue, of the caller's haste, of who closed what.
@@ -254,7 +254,7 @@ class Counters:
             return
         for guard in self._policy.guards:
             if guard.name == SLOW_EVENTS and guard.above is not None:
-                self._memory.slow = ((int(guard.above * NANOSECONDS), SLOW_EVENTS),)
+                self._memory.slow = ((int(guard.above * A_SECOND), SLOW_EVENTS),)
                 return
         if len(self._times) >= LEAST_TIMES:
             times = np.fromiter(tuple(self._times), np.int64)

@@ -8,10 +8,10 @@ from typing import final
 
 from modelkit.errors import RolloutError
 from modelkit.model import Model, Outputs
-from modelkit.rollout.counting import NANOSECONDS, Counters, Memory
+from modelkit.rollout.counting import A_SECOND, Counters, Memory
 from modelkit.rollout.counts import Counts
 from modelkit.rollout.decide import Decision
-from modelkit.rollout.guards import LOSSES
+from modelkit.rollout.guards import LATE_LOSSES
 from modelkit.rollout.lineup import Arm, Routed, Shadowed
 from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.policy import RolloutPolicy
@@ -55,10 +55,10 @@ class Course:
         stage: int = 0,
     ) -> None:
         self.policy = policy
-        self.trial = Trial(policy, began / NANOSECONDS, stage)
+        self.trial = Trial(policy, began / A_SECOND, stage)
         self.gather: Gather = _own
         self.outcomes: Outcomes | None = None
-        if any(guard.name == LOSSES for guard in policy.guards):
+        if any(guard.name == LATE_LOSSES for guard in policy.guards):
             self.outcomes = Outcomes(policy.horizon)
         self.shadow: Shadow | None = None
         self.told = ""  # the reason of the last decision that others were told of
@@ -90,7 +90,6 @@ class Course:
         self._end_shadow()
         if stage.shadow:
             self.shadow = Shadow(
-                self._champion.model,
                 self._candidate.model,
                 counters,
                 guards=self.policy.guards,
@@ -112,7 +111,7 @@ class Course:
     def tick(self, now: int) -> Decision:
         """Weigh what was counted until now, and decide. For one thread at once."""
         counts = self.gather(self.trial.stage, self._counters.collect())
-        return self.trial.tick(counts, now / NANOSECONDS)
+        return self.trial.tick(counts, now / A_SECOND)
 
     def outcome(self, key: str, loss: Loss) -> bool:
         """Count a loss; see `Rollout.outcome`."""

@@ -22,7 +22,7 @@ from modelkit.events import NotFollowed, emit
 from modelkit.registry.log import CHAMPION, State, Underway
 from modelkit.registry.registry import Registry
 from modelkit.rollout.compatible import check_compatible
-from modelkit.rollout.counting import NANOSECONDS
+from modelkit.rollout.counting import A_SECOND
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Decision, Kind
 from modelkit.rollout.layers import OpenVersion, Wrap, open_layers
@@ -68,7 +68,7 @@ class Follower:
         self._name = name
         self._wrap = wrap
         self._keep = keep
-        self._poll = int(poll * NANOSECONDS)
+        self._poll = int(poll * A_SECOND)
         self._rescue = rescue
         self._seed = seed
         self._options = options
@@ -146,7 +146,7 @@ class Follower:
                 changed = self._take_rollout(state.rollout) or changed
             except Exception as error:
                 generation = self._registry_generation()
-                self._failed = (generation, self.switch.clock() + int(RETRY * NANOSECONDS))
+                self._failed = (generation, self.switch.clock() + int(RETRY * A_SECOND))
                 told = f"{type(error).__name__}: {error}"
                 emit(NotFollowed(self._name, version, told))
                 raise
@@ -217,7 +217,7 @@ class Follower:
             salt=rollout.id.encode()[:64],
             seed=self._seed,
             rescue=self._rescue,
-            began=switch.clock() - int(_seconds_since(rollout.at) * NANOSECONDS),
+            began=switch.clock() - int(_seconds_since(rollout.at) * A_SECOND),
             stage=rollout.stage,
         )
         with switch.lock:

@@ -15,8 +15,8 @@ SLOW_EVENTS = "slow"
 NONFINITE_EVENTS = "nonfinite"
 REFUSED_EVENTS = "refused"
 DISAGREEMENTS = "disagreement"
-LOSSES = "loss"
-KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEMENTS, LOSSES)
+LATE_LOSSES = "loss"
+KINDS = (ERROR_EVENTS, SLOW_EVENTS, NONFINITE_EVENTS, REFUSED_EVENTS, DISAGREEMENTS, LATE_LOSSES)
 FLOOR = 0.001  # one call in a thousand
 
 Mark = Callable[[Outputs], object]
@@ -70,7 +70,7 @@ class Guard:
                     f"guard {self.name!r}: {name} is how many times the champion's rate is "
                     f"allowed, 1 or more; got {risk!r}"
                 )
-        if self.better == 1 and self.name != LOSSES:
+        if self.better == 1 and self.name != LATE_LOSSES:
             raise RolloutError(
                 f"guard {self.name!r}: an equal candidate is never shown to have less than 1 times "
                 "the champion's rate; allow more than that, such as better=1.5"
@@ -96,7 +96,7 @@ class Guard:
                 f"guard {self.name!r}: names of your own need mark=, a function of the outputs, "
                 f"and the known ones take none: {', '.join(KINDS)}"
             )
-        if self.name == LOSSES and self.margin is None:
+        if self.name == LATE_LOSSES and self.margin is None:
             raise RolloutError("a guard of losses needs margin=, such as .01: no default is right")
         if self.name == DISAGREEMENTS and not self.floor:
             raise RolloutError(

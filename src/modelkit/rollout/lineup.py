@@ -12,7 +12,7 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.errors import ClosedError
+from modelkit.errors import ClosedError, SignatureError
 from modelkit.identity import Identity, identity_of
 from modelkit.model import Call, Model, Outputs
 from modelkit.rollout.counting import Counters
@@ -76,7 +76,7 @@ class Arm:
         outputs: tuple[str, ...],
         call: Call,
     ) -> Outputs:
-        return self.model._call(self._like.columns(feeds), outputs, call)
+        return self.model._call(self.rows(feeds), outputs, call)
 
     def _arun(
         self,
@@ -84,7 +84,11 @@ class Arm:
         outputs: tuple[str, ...],
         call: Call,
     ) -> Awaitable[Outputs]:
-        return self.model._acall(self._like.columns(feeds), outputs, call)
+        return self.model._acall(self.rows(feeds), outputs, call)
+
+    def rows(self, feeds: Feeds) -> Outputs:
+        """Feeds as rows, which any signature can check."""
+        return self._like.columns(feeds)
 
     def sign(self, answers: Outputs) -> SignedAnswers:
         """The answers with who gave them."""
@@ -325,7 +329,7 @@ class Shadowed:
     ) -> Outputs:
         """Answer a call."""
         arm = self.champion
-        rows = self._shadow.copy(X)
+        rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
         began = perf_counter_ns()
         answers = arm.ways[form](X, outputs, call)
         if rows is not None:
@@ -341,7 +345,7 @@ class Shadowed:
     ) -> Outputs:
         """As `answer`."""
         arm = self.champion
-        rows = self._shadow.copy(X)
+        rows = self._shadow.copy(X if form == BY_CALL else arm.rows(X))
         began = perf_counter_ns()
         answers = await arm.aways[form](X, outputs, call)
         if rows is not None:
@@ -350,7 +354,7 @@ class Shadowed:
 
     def _offer(
         self,
-        rows: Feeds,
+        rows: Feeds | SignatureError,
         outputs: tuple[str, ...],
         answers: Outputs,
         call: Call,

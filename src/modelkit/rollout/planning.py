@@ -13,7 +13,7 @@ from modelkit import html
 from modelkit.errors import RolloutError
 from modelkit.rollout.alone import log_gains_alone
 from modelkit.rollout.arms import BETTER, units_needed
-from modelkit.rollout.guards import DISAGREEMENTS, LOSSES, SLOW_EVENTS, Guard
+from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES, SLOW_EVENTS, Guard
 from modelkit.rollout.policy import RolloutPolicy
 
 RATE = 0.01  # of events in the champion, where the caller knows no better
@@ -107,7 +107,7 @@ def plan_of(
     needs: list[Need] = []
     notes = []
     for guard in policy.guards:
-        if guard.name in (DISAGREEMENTS, LOSSES):
+        if guard.name in (DISAGREEMENTS, LATE_LOSSES):
             notes.append(f"{guard.name}: depends on how much single answers differ")
             continue
         rate = rates.get(guard.name, MEDIAN if guard.name == SLOW_EVENTS else RATE)

@@ -18,7 +18,7 @@ from modelkit.rollout.switch import Switch
 from modelkit.rollout.trial import Point, Trial
 
 HEADER = ("guard", "evidence of worse", "rolls back at", "evidence of as good", "promotes at", "")
-LARGEST = 700.0  # the logarithm of the largest evidence that is shown as a number
+MOST_SHOWN_LOG = 700.0  # the logarithm of the largest evidence that is shown as a number
 
 
 @final
@@ -182,7 +182,7 @@ def missing_of(trial: Trial) -> tuple[str, ...]:
 
 
 def _shown(logarithm: float) -> float:
-    return exp(min(logarithm, LARGEST))
+    return exp(min(logarithm, MOST_SHOWN_LOG))
 
 
 def progress_of(switch: Switch) -> Progress:

@@ -12,10 +12,10 @@ from typing import Any, final
 
 import numpy as np
 
-from modelkit.errors import ModelkitError
+from modelkit.errors import SignatureError
 from modelkit.model import Call, Model, Outputs
 from modelkit.rollout.counting import Counters, kind_of_error
-from modelkit.rollout.guards import DISAGREEMENTS, Guard
+from modelkit.rollout.guards import DISAGREEMENTS, REFUSED_EVENTS, Guard
 from modelkit.rollout.outcomes import Outcomes
 from modelkit.rollout.routing import hash_of
 from modelkit.signature import Feeds
@@ -31,7 +31,6 @@ class Shadow:
     """The queue of copies, and its thread.
 
     Args:
-        champion: the Model by whose signature rows are coerced.
         candidate: the Model that runs.
         counters: count what was bad.
         guards: what is watched.
@@ -45,7 +44,6 @@ class Shadow:
 
     def __init__(
         self,
-        champion: Model,
         candidate: Model,
         counters: Counters,
         *,
@@ -55,8 +53,7 @@ class Shadow:
     ) -> None:
         self.dropped = 0
         self.failures = 0
-        self._signature = champion.signature
-        self._as_feeds = candidate.signature == champion.signature
+        self._signature = candidate.signature
         self._candidate = candidate
         self._counters = counters
         self._salt = salt
@@ -70,25 +67,31 @@ class Shadow:
         self._work = threading.Condition()
         self._running = False
 
-    def copy(self, X: Any) -> Feeds | None:
-        """The rows of a call as arrays of our own; None where it is not shadowed."""
+    def copy(self, X: Any) -> Feeds | SignatureError | None:
+        """The rows of a call as arrays of our own, or why the candidate refuses them.
+
+        None where the call is not shadowed.
+        """
         if len(self._jobs) >= MOST_WAITING:
             self.dropped += 1
             return None
         try:
             feeds = self._signature.coerce(X)
-        except ModelkitError:
-            return None  # the champion says so to the caller
+        except SignatureError as error:
+            return error
         return {name: feed.copy() for name, feed in feeds.items()}
 
     def offer(
         self,
-        rows: Feeds,
+        rows: Feeds | SignatureError,
         outputs: tuple[str, ...],
         answers: Outputs,
         key: str | None,
     ) -> None:
         """Let the candidate run on rows that the champion answered."""
+        if isinstance(rows, SignatureError):
+            self._counters.shadowed({REFUSED_EVENTS})
+            return
         with self._work:
             if not self._open:
                 return
@@ -144,8 +147,8 @@ class Shadow:
         key: str | None,
     ) -> None:
         known = self._counters.bad_answers(answers)
-        X: Any = rows if self._as_feeds else self._signature.columns(rows)
         try:
+            X = self._signature.columns(rows)
             found = self._candidate._call(X, outputs, Call(None, -1, key))
         except Exception as error:  # noqa: BLE001 - it is what is counted
             kind = kind_of_error(error)

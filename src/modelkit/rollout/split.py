@@ -11,7 +11,7 @@ from math import lgamma, log
 
 from modelkit.rollout.arms import Events
 
-WIDTH = 100.0  # units that the mixture is worth
+PRIOR_UNITS = 100.0  # units that the mixture is worth
 
 
 def log_split(stages: Iterable[Events]) -> float:
@@ -26,8 +26,8 @@ def _log_of_stage(units: Events) -> float:
     share = units.share
     if not 0 < share < 1:
         return 0.0
-    first = WIDTH * share
-    second = WIDTH * (1 - share)
+    first = PRIOR_UNITS * share
+    second = PRIOR_UNITS * (1 - share)
     mixture = _log_beta(first + units.candidate, second + units.champion)
     expected = units.candidate * log(share) + units.champion * log(1 - share)
     return mixture - _log_beta(first, second) - expected

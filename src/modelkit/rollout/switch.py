@@ -11,7 +11,7 @@ from modelkit.errors import ClosedError, RolloutError
 from modelkit.events import Decided, Swapped, emit
 from modelkit.identity import Identity, identity_of
 from modelkit.model import Model
-from modelkit.rollout.counting import NANOSECONDS
+from modelkit.rollout.counting import A_SECOND
 from modelkit.rollout.course import Course
 from modelkit.rollout.decide import Decision
 from modelkit.rollout.lineup import Alone, Arm, Ended, Lineup
@@ -86,10 +86,10 @@ class Switch:
     def step(self) -> None:
         """Weigh what was counted, and look for news, where it is time. With the lock held."""
         now = self.clock()
-        self.due = now + NANOSECONDS  # where what follows fails
+        self.due = now + A_SECOND  # where what follows fails
         course = self.course
         if course is not None and now >= self._tick_due:
-            self._tick_due = now + int(course.policy.tick * NANOSECONDS)
+            self._tick_due = now + int(course.policy.tick * A_SECOND)
             self._follow(course, course.tick(now))
         news_due = NEVER if self.source is None else self.source.look(now)
         self.due = min(self._tick_due, news_due)
@@ -120,7 +120,7 @@ class Switch:
     def begin(self, course: Course) -> Draining:
         """Begin a rollout."""
         self.course = course
-        self._tick_due = self.clock() + int(course.policy.tick * NANOSECONDS)
+        self._tick_due = self.clock() + int(course.policy.tick * A_SECOND)
         self.due = min(self.due, self._tick_due)
         return self.active.replace(course.lineup())
 

@@ -21,7 +21,7 @@ from modelkit.rollout.arms import BETTER, EVENLY, Events, log_gains, log_mean
 from modelkit.rollout.counts import Counts, Happened
 from modelkit.rollout.decide import Weighed
 from modelkit.rollout.differences import LossDifferences, Pairing
-from modelkit.rollout.guards import DISAGREEMENTS, LOSSES, Guard
+from modelkit.rollout.guards import DISAGREEMENTS, LATE_LOSSES, Guard
 from modelkit.rollout.keyed import FirstOfKeys, FreshKeys, WorseOfKeys
 from modelkit.rollout.policy import RolloutStage
 from modelkit.rollout.split import log_split
@@ -297,7 +297,7 @@ class LossEvidence:
         if self._skewed:
             void = "labels come for one arm more often than for the other"
         evidence = self._evidence
-        return Weighed(LOSSES, self._worse, evidence.log_within, evidence.log_worse, void=void)
+        return Weighed(LATE_LOSSES, self._worse, evidence.log_within, evidence.log_worse, void=void)
 
 
 Weighing = EventEvidence | QuantileEvidence | DisagreementEvidence | LossEvidence
@@ -309,7 +309,7 @@ def evidence_of(
     stages: Sequence[RolloutStage],
 ) -> Weighing:
     """The evidence of a guard, before anything was counted."""
-    if guard.name == LOSSES:
+    if guard.name == LATE_LOSSES:
         return LossEvidence(guard, alpha)
     if guard.name == DISAGREEMENTS:
         return DisagreementEvidence(guard)

@@ -1,0 +1,102 @@
+"""Models and clocks for the tests of rollouts."""
+
+import asyncio
+import sys
+import threading
+
+import numpy as np
+
+import modelkit as mk
+from modelkit.rollout.counting import A_SECOND
+
+COLUMNS = tuple(mk.Column(f"c{i}") for i in range(3))
+SIGNATURE = mk.Signature(
+    (mk.TensorSpec("X", "float64", ("batch", 3), COLUMNS),),
+    (mk.TensorSpec("y", "float64", ("batch",)), mk.TensorSpec("who", "int64", ("batch",))),
+    primary="y",
+)
+ROWS = np.arange(9.0).reshape(3, 3)
+
+
+class Clock:
+    """A clock in nanoseconds that goes when it is told to."""
+
+    def __init__(self):
+        self.now = A_SECOND
+
+    def __call__(self):
+        return self.now
+
+    def go(self, seconds):
+        self.now += int(seconds * A_SECOND)
+
+
+def model(number, spoil=None, signature=SIGNATURE):
+    """A model that says its number, and may spoil a run: `spoil(feeds)` raises or gives outputs."""
+
+    def fn(feeds):
+        X = feeds["X"]
+        answer = {"y": X.sum(axis=1), "who": np.full(len(X), number)}
+        if spoil is not None:
+            answer.update(spoil(feeds) or {})
+        return answer
+
+    return mk.FunctionModel(fn, signature)
+
+
+def who(rollout, key=None):
+    """The number of the model that answers."""
+    return int(rollout.run(ROWS, key=key)["who"][0])
+
+
+class Load:
+    """Threads and coroutines that ask for all the time, and note what is wrong."""
+
+    def __init__(self, rollout, rows, sound, *, threads, coroutines):
+        self.rollout = rollout
+        self.rows = rows
+        self.sound = sound
+        self.coroutines = coroutines
+        self.stop = threading.Event()
+        self.calls = [0] * (threads + 1)
+        self.wrong = []
+        self.threads = [
+            threading.Thread(target=self.thread, args=(place,)) for place in range(threads)
+        ]
+        self.threads.append(threading.Thread(target=lambda: asyncio.run(self.loop())))
+
+    def look(self, answers, place):
+        if not self.sound(answers):
+            self.wrong.append(answers)
+        self.calls[place] += 1
+
+    def thread(self, place):
+        try:
+            while not self.stop.is_set():
+                self.look(self.rollout.run(self.rows, key=f"k{self.calls[place] % 50}"), place)
+        except BaseException as error:
+            self.wrong.append(error)
+            raise
+
+    async def coroutine(self):
+        while not self.stop.is_set():
+            self.look(await self.rollout.arun(self.rows), -1)
+            await asyncio.sleep(0)
+
+    async def loop(self):
+        tasks = [self.coroutine() for _ in range(self.coroutines)]
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        self.wrong += [error for error in found if error is not None]
+
+    def __enter__(self):
+        self.interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+        sys.setswitchinterval(self.interval)

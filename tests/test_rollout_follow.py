@@ -1,0 +1,370 @@
+"""A Rollout that follows a registry: hot swaps, canaries that begin in its log, and what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import threading
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from helpers.rollouts import Load
+from sklearn.linear_model import LogisticRegression
+
+import modelkit as mk
+from modelkit import events
+from modelkit.errors import ClosedError, Conflict, NotFound, PackageError, RolloutError
+from modelkit.registry.log import State, read_state, write_state
+from modelkit.testing import check_model
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 3))
+Y = (X[:, 0] > 0).astype(int)
+ROOM = 20
+QUICK = {"poll": 1e-4, "threads": 1}
+GUARDS = (mk.Guard("errors", floor=0.05),)
+POLICY = mk.RolloutPolicy(
+    (mk.RolloutStage(0.5, units=20), mk.RolloutStage(0.6, units=20)), GUARDS, tick=1e-3
+)
+LONG = mk.RolloutPolicy((mk.RolloutStage(0.5, seconds=3600),), GUARDS)
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packages")
+    for i, version in enumerate(("1", "2", "3")):
+        model = LogisticRegression(C=1.0 + i).fit(X, Y)
+        mk.save(model, folder / f"{version}.mk", example=X, name="churn", version=version)
+    other = LogisticRegression().fit(X[:, :2], Y)
+    mk.save(other, folder / "narrow.mk", example=X[:, :2], name="churn", version="narrow")
+    return folder
+
+
+@pytest.fixture
+def registry(tmp_path, packages):
+    registry = mk.Registry(tmp_path / "models")
+    for version in ("1", "2", "3", "narrow"):
+        registry.register(packages / f"{version}.mk")
+    registry.set_alias("churn", "champion", "1", expected=None, reason="first")
+    return registry
+
+
+def served(rollout, key=None):
+    return rollout.run(X[:2], key=key).served_by.version
+
+
+def until(condition, what="it did not happen in time"):
+    end = time.monotonic() + ROOM
+    while not condition():
+        assert time.monotonic() < end, what
+
+
+def champion(registry, version, expected):
+    registry.set_alias("churn", "champion", version, expected=expected, reason="test")
+
+
+class Noting(mk.Wrapper):
+    """Notes in which order its layers are closed."""
+
+    __slots__ = ("closings", "name")
+
+    def __init__(self, inner, name, closings):
+        super().__init__(inner)
+        self.name = name
+        self.closings = closings
+
+    def close(self):
+        self.closings.append((self.name, self._inner.closed, self.manifest.version))
+
+
+def test_it_is_a_model_and_follows_the_alias(registry):
+    with mk.Rollout(registry, "churn", wrap=lambda m: mk.Meter(mk.Batcher(m)), **QUICK) as rollout:
+        check_model(rollout, X[:5])
+        assert rollout.manifest.version == "1"
+        assert rollout.placement.threads == 1
+        heard = []
+        stop = events.subscribe(heard.append, events.Swapped)
+        champion(registry, "2", "1")
+        until(lambda: served(rollout) == "2")
+        stop()
+        assert rollout.manifest.version == "2"
+        assert [(event.version, event.before_version) for event in heard] == [("2", "1")]
+        assert (rollout.predict(X) == registry.load("churn", "2").predict(X)).all()
+        assert asyncio.run(rollout.arun(X[:2])).served_by.version == "2"
+        again = pickle.loads(pickle.dumps(mk.Rollout(registry, "churn", **QUICK)))
+        assert served(again) == "2"
+        again.close()
+
+
+def test_what_answered_before_is_kept_warm_and_nothing_else(registry):
+    closings = []
+    loads = []
+    stop = events.subscribe(lambda event: loads.append(event.version), events.Loaded)
+
+    def wrap(model):
+        return Noting(Noting(model, "inner", closings), "outer", closings)
+
+    rollout = mk.Rollout(registry, "churn", wrap=wrap, **QUICK)
+    champion(registry, "2", "1")
+    assert rollout.refresh()
+    assert not rollout.refresh()
+    assert closings == []
+    rollout.rollback("it was better")  # an assignment: nothing is loaded
+    assert served(rollout) == "1"
+    assert registry.aliases("churn")["champion"].version == "1"
+    assert loads == ["1", "2"]
+    champion(registry, "3", "1")
+    rollout.refresh()
+    until(lambda: len(closings) == 2)
+    assert closings == [("outer", False, "2"), ("inner", False, "2")]
+    rollout.close()
+    stop()
+    assert closings[2:] == [
+        ("outer", False, "1"),
+        ("inner", False, "1"),
+        ("outer", False, "3"),
+        ("inner", False, "3"),
+    ]
+    with pytest.raises(ClosedError):
+        rollout.predict(X)
+    with pytest.raises(ClosedError):
+        rollout.refresh()
+
+
+def test_without_keep_the_old_one_is_closed_by_its_last_call(registry):
+    closings = []
+    rollout = mk.Rollout(
+        registry, "churn", wrap=lambda m: Noting(m, "m", closings), keep=0, **QUICK
+    )
+    held = rollout._active.now
+    champion(registry, "2", "1")
+    rollout.refresh()
+    assert served(rollout) == "2"
+    assert closings == []
+    del held
+    until(lambda: closings == [("m", False, "1")])
+    with pytest.raises(NotFound, match="no version of churn answered here before"):
+        rollout.rollback()
+    rollout.close()
+
+
+def test_a_load_that_fails_changes_nothing_and_says_so(registry, packages, tmp_path):
+    rollout = mk.Rollout(registry, "churn", **QUICK)
+    heard = []
+    stop = events.subscribe(heard.append, events.NotFollowed)
+    champion(registry, "narrow", "1")
+    until(lambda: served(rollout) == "1" and rollout.failures)
+    assert "cannot answer in place of the champion" in rollout.last_failure
+    assert heard[0].version == "narrow"
+    for _ in range(100):  # it is not tried at every poll
+        served(rollout)
+    assert rollout.failures == 1
+    with pytest.raises(RolloutError, match="refuses rows"):
+        rollout.refresh()
+    champion(registry, "2", "narrow")
+    until(lambda: served(rollout) == "2")
+    blob = registry.release("churn", "3").digest
+    path = f"{registry.url}/blobs/sha256/{blob}.mk"
+    os.chmod(path, 0o644)  # noqa: PTH101
+    with open(path, "r+b") as file:  # noqa: PTH123
+        file.seek(200)
+        file.write(b"\0" * 50)
+    champion(registry, "3", "2")
+    with pytest.raises(PackageError):
+        rollout.refresh()
+    assert served(rollout) == "2"
+    assert "narrow" not in rollout._follower._layers
+    stop()
+    rollout.close()
+
+
+def test_without_calls_nothing_runs(registry):
+    rollout = mk.Rollout(registry, "churn", **QUICK)
+    served(rollout)
+    until(lambda: not any(t.name == "modelkit-rollout" for t in threading.enumerate()))
+    champion(registry, "2", "1")
+    assert not any(t.name.startswith("modelkit") for t in threading.enumerate())
+    assert rollout.manifest.version == "1"
+    rollout.close()
+
+
+def test_no_champion_is_an_error(registry, packages):
+    registry.register(packages / "1.mk")
+    with pytest.raises(NotFound):
+        mk.Rollout(registry, "other")
+    with pytest.raises(RolloutError, match="keep"):
+        mk.Rollout(registry, "churn", keep=-1)
+
+
+def test_keys_go_to_the_same_arm_in_every_service(registry):
+    registry.start_rollout("churn", "2", LONG, reason="try it")
+    one = mk.Rollout(registry, "churn", **QUICK)
+    other = mk.Rollout(mk.Registry(registry.url), "churn", **QUICK)
+    keys = [f"u{i}" for i in range(40)]
+    arms = [served(one, key) for key in keys]
+    assert set(arms) == {"1", "2"}
+    assert arms == [served(other, key) for key in keys]
+    one.close()
+    other.close()
+
+
+def test_a_rollout_of_the_log_runs_in_every_service(registry):
+    one = mk.Rollout(registry, "churn", **QUICK)
+    other = mk.Rollout(mk.Registry(registry.url), "churn", **QUICK)
+    registry.start_rollout("churn", "2", POLICY, reason="try it")
+
+    def over():
+        for rollout in (one, other):
+            served(rollout)
+        return registry.state("churn").rollout is None
+
+    until(over, "undecided")
+    assert registry.aliases("churn")["champion"].version == "2"
+    for rollout in (one, other):
+        until(lambda rollout=rollout: served(rollout) == "2" and rollout.manifest.version == "2")
+    entries = registry.history("churn")
+    assert [entry.kind for entry in entries] == ["alias", "rollout", "decided", "decided"]
+    assert [entry.about["decision"] for entry in entries[2:]] == ["advance", "promote"]
+    worse, better = entries[-1].about["evidence"]["errors"]
+    assert better >= np.log(100) > worse
+    assert [entry.version for entry in registry.history("churn", "champion")] == ["1", "2"]
+    one.close()
+    other.close()
+
+
+class Failing(mk.Wrapper):
+    __slots__ = ()
+
+    def _call(self, X, outputs, call):
+        if self.manifest.version == "2":
+            raise RuntimeError("version 2 is broken")
+        return self._inner._call(X, outputs, call)
+
+
+def test_a_worse_candidate_is_rolled_back_and_stays_so(registry):
+    rollout = mk.Rollout(registry, "churn", wrap=Failing, rescue=True, **QUICK)
+    registry.start_rollout("churn", "2", POLICY, reason="try it")
+    until(lambda: served(rollout) and registry.state("churn").rolled_back)
+    state = registry.state("churn")
+    assert state.rollout is None
+    assert "errors" in state.rolled_back["2"]
+    assert {served(rollout) for _ in range(50)} == {"1"}
+    assert rollout.status().decision == "rollback"
+    with pytest.raises(Conflict, match="was rolled back"):
+        registry.start_rollout("churn", "2", POLICY, reason="again")
+    with pytest.raises(Conflict, match="force=True"):
+        champion(registry, "2", "1")
+    registry.start_rollout("churn", "2", POLICY, reason="it was the network", force=True)
+    with pytest.raises(Conflict, match="under way"):
+        registry.start_rollout("churn", "3", POLICY, reason="both")
+    rollout.close()
+
+
+def test_by_hand_through_the_log(registry):
+    rollout = mk.Rollout(registry, "churn", **QUICK)
+    registry.start_rollout("churn", "2", LONG, reason="try")
+    rollout.refresh()
+    rollout.promote("it is good")
+    assert served(rollout) == "2"
+    assert registry.aliases("churn")["champion"].reason == "it is good"
+    registry.start_rollout("churn", "3", LONG, reason="try")
+    rollout.refresh()
+    assert {served(rollout) for _ in range(50)} == {"2", "3"}
+    rollout.rollback("no")
+    assert {served(rollout) for _ in range(50)} == {"2"}
+    assert registry.state("churn").rolled_back == {"3": "no"}
+    with pytest.raises(RolloutError, match="no rollout"):
+        rollout.promote()
+    rollout.close()
+
+
+def test_whoever_moves_the_champion_ends_the_rollout(registry):
+    rollout = mk.Rollout(registry, "churn", **QUICK)
+    underway = registry.start_rollout("churn", "2", LONG, reason="try")
+    rollout.refresh()
+    champion(registry, "3", "1")
+    rollout.refresh()
+    assert {served(rollout) for _ in range(50)} == {"3"}
+    with pytest.raises(Conflict, match="somebody else decided"):
+        registry.decide_rollout("churn", underway, "promote", reason="late")
+    rollout.close()
+
+
+def test_of_two_that_decide_at_once_one_does(registry):
+    for round_number in range(5):
+        version, before = ("2", "1") if round_number % 2 == 0 else ("1", "2")
+        underway = registry.start_rollout("churn", version, POLICY, reason="try")
+        barrier = threading.Barrier(4)
+        done = []
+
+        def decide(number, underway=underway, barrier=barrier, done=done):
+            mine = mk.Registry(registry.url)
+            barrier.wait()
+            with suppress(Conflict):
+                mine.decide_rollout("churn", underway, "promote", reason=f"by {number}")
+                done.append(number)
+
+        threads = [threading.Thread(target=decide, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(done) == 1
+        assert registry.aliases("churn")["champion"].version == version
+        assert registry.history("churn")[-1].was == before
+
+
+def test_a_rollout_is_part_of_a_kept_state(registry):
+    underway = registry.start_rollout("churn", "2", POLICY, reason="try")
+    state = registry.state("churn")
+    assert state.rollout == underway
+    assert read_state(write_state(state), "here") == state
+    registry.decide_rollout("churn", underway, "advance", reason="on")
+    moved = registry.state("churn")
+    assert moved.rollout.stage == 1
+    registry.decide_rollout("churn", moved.rollout, "rollback", reason="bad")
+    ended = registry.state("churn")
+    assert read_state(write_state(ended), "here") == ended
+    older = json.loads(write_state(State()))
+    del older["rollout"], older["rolled_back"]
+    assert read_state(json.dumps(older).encode(), "here") == State()
+
+
+def test_a_service_that_starts_later_joins_the_stage(registry):
+    stages = (mk.RolloutStage(0.1), mk.RolloutStage(0.9, seconds=3600))
+    policy = mk.RolloutPolicy(stages, GUARDS)
+    underway = registry.start_rollout("churn", "2", policy, reason="try")
+    registry.decide_rollout("churn", underway, "advance", reason="on")
+    with mk.Rollout(registry, "churn", **QUICK) as rollout:
+        assert rollout.status().stage == 2
+        answers = [served(rollout, f"u{i}") for i in range(100)]
+        assert answers.count("2") > 70
+
+
+def test_swaps_lose_no_call(registry):
+    """Aliases move while threads and coroutines ask; closed models would raise ClosedError."""
+    rollout = mk.Rollout(registry, "churn", wrap=mk.Batcher, keep=0, **QUICK)
+    answers_of = [registry.load("churn", version).predict_proba(X[:3]) for version in "123"]
+
+    def sound(answers):
+        found = answers["probabilities"]
+        return any(np.allclose(found, each, atol=1e-6) for each in answers_of)
+
+    now, swaps = "1", 0
+    end = time.monotonic() + 3
+    with Load(rollout, X[:3], sound, threads=4, coroutines=50) as load:
+        while time.monotonic() < end:
+            later = str(int(now) % 3 + 1)
+            champion(registry, later, now)
+            until(lambda later=later: rollout.manifest.version == later)
+            now = later
+            swaps += 1
+    assert load.wrong == []
+    assert rollout.failures == 0
+    assert swaps > 3
+    assert min(load.calls) > 0
+    rollout.close()
