@@ -596,10 +596,10 @@ def test_the_plan_says_how_long_it_takes():
 def test_errors_beside_the_calls_reach_no_caller(clock, monkeypatch):
     rollout = mk.Rollout(model(1), model(2), share=0.5, guards=ERRORS)
 
-    def broken(now):
+    def broken():
         raise RuntimeError("a tick failed")
 
-    monkeypatch.setattr(rollout._switch.course, "tick", broken)
+    monkeypatch.setattr(rollout._switch.course, "collect", broken)
     clock.go(10)
     assert who(rollout) in (1, 2)
     assert (rollout.failures, rollout.last_failure) == (1, "RuntimeError: a tick failed")

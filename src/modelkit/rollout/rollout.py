@@ -15,6 +15,7 @@ from modelkit.manifest import Manifest
 from modelkit.model import Call, Model, Outputs
 from modelkit.registry.registry import Registry
 from modelkit.rollout.compatible import check_compatible
+from modelkit.rollout.counting import A_SECOND
 from modelkit.rollout.course import Course, Loss
 from modelkit.rollout.decide import Decision, Kind
 from modelkit.rollout.follow import Follower
@@ -417,7 +418,7 @@ def _switch(  # noqa: PLR0913
         salt=secrets.token_bytes(16) if seed is None else b"%d" % seed,
         seed=seed,
         rescue=rescue,
-        began=clock(),
+        began=clock() / A_SECOND,
     )
     switch.begin(course)
     return switch

@@ -25,8 +25,8 @@ class News(Protocol):
     def look(self, now: int) -> int:
         """Look for news if it is time; returns when it is time again, in nanoseconds."""
 
-    def decided(self, course: Course, decision: Decision) -> None:
-        """Write down a decision, and do as it says."""
+    def counted(self, course: Course) -> None:
+        """A tick is over: weigh what was counted, here and elsewhere."""
 
 
 @final
@@ -90,25 +90,21 @@ class Switch:
         course = self.course
         if course is not None and now >= self._tick_due:
             self._tick_due = now + int(course.policy.tick * A_SECOND)
-            self._follow(course, course.tick(now))
+            if self.source is not None:
+                self.source.counted(course)
+            else:
+                decision = course.trial.tick(course.collect(), now / A_SECOND)
+                if worth_telling(course, decision):
+                    self.carry_out(course, decision)
         news_due = NEVER if self.source is None else self.source.look(now)
         self.due = min(self._tick_due, news_due)
-
-    def _follow(self, course: Course, decision: Decision) -> None:
-        kind = decision.kind
-        if kind == "continue" or (kind == "hold" and course.told == decision.reason):
-            return
-        course.told = decision.reason
-        if self.source is not None:
-            self.source.decided(course, decision)
-        else:
-            self.carry_out(course, decision)
 
     def carry_out(self, course: Course, decision: Decision) -> Draining | None:
         """Do as a decision says, with the lock held."""
         tell(course, decision)
         if decision.kind == "advance":
-            return self.enter(course, course.trial.stage + 1)
+            course.trial.enter(course.stage + 1)
+            return self.enter(course, course.stage + 1)
         if decision.kind == "rollback":
             return self.end(course.champion.model)
         if decision.kind == "promote":
@@ -126,8 +122,7 @@ class Switch:
 
     def enter(self, course: Course, stage: int) -> Draining:
         """Let a rollout go on with another stage."""
-        course.trial.enter(stage)
-        return self.active.replace(course.lineup())
+        return self.active.replace(course.enter(stage))
 
     def end(self, model: Model) -> Draining:
         """Let a Model answer everything from now on, and end the rollout that is under way."""
@@ -189,6 +184,15 @@ class Switch:
             self.course.after_fork()
 
 
+def worth_telling(course: Course, decision: Decision) -> bool:
+    """Whether something is decided that was not told before; it then counts as told."""
+    kind = decision.kind
+    if kind == "continue" or (kind == "hold" and course.told == decision.reason):
+        return False
+    course.told = decision.reason
+    return True
+
+
 def tell(course: Course, decision: Decision) -> None:
     """Tell those who listen of a decision."""
     evidence = [(guard.name, guard.worse, guard.better or 0.0) for guard in decision.guards]
@@ -197,7 +201,7 @@ def tell(course: Course, decision: Decision) -> None:
             decision=decision.kind,
             champion=_named(course.champion.identity),
             candidate=_named(course.candidate.identity),
-            stage=course.trial.stage + 1,
+            stage=course.stage + 1,
             reason=decision.reason,
             evidence=tuple(evidence),
         )
